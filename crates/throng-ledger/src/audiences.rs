@@ -1,0 +1,335 @@
+//! Audiences, their refreshes cut into parts, their snapshots, and the user dictionary.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use throng_model::{AudienceName, RefreshId, Timestamp};
+
+use crate::Result;
+
+/// The state of a refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshState {
+    /// Waits for a builder.
+    Scheduled,
+    /// A builder has it.
+    Processing,
+    /// A builder was told to stop (SIGTERM) and left it; another one may go on.
+    Halted,
+    /// Its snapshot is published.
+    Completed,
+    /// It gave up. An alert says why.
+    Failed,
+    /// Its snapshot is ready but suspicious, and waits for approval.
+    Held,
+}
+
+/// What started a refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshTrigger {
+    /// The audience's schedule.
+    Schedule,
+    /// A person, by CLI, API or page.
+    Manual,
+    /// The audience was new or its model changed when a spec was applied.
+    Apply,
+}
+
+/// One refresh of one audience.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refresh {
+    /// Its number.
+    pub id: RefreshId,
+    /// The audience.
+    pub audience: AudienceName,
+    /// The state.
+    pub state: RefreshState,
+    /// What started it.
+    pub trigger: RefreshTrigger,
+    /// When it was put in the queue.
+    pub scheduled_at: Timestamp,
+    /// When the first builder took it.
+    pub started_at: Option<Timestamp>,
+    /// When it was completed, failed or held.
+    pub finished_at: Option<Timestamp>,
+    /// It is not tried before this time (back-off after a failure).
+    pub not_before: Timestamp,
+    /// How many times it has failed.
+    pub failures: u32,
+    /// Who has it, while `processing`.
+    pub holder: Option<String>,
+    /// Until when the holder may be silent.
+    pub lease_until: Option<Timestamp>,
+    /// Rows that the model returned so far.
+    pub rows_read: u64,
+    /// Rows of them whose key was NULL.
+    pub null_keys: u64,
+    /// Expected rows, if known, for progress and ETA.
+    pub rows_expected: Option<u64>,
+    /// Why it failed or is held, in plain words.
+    pub reason: Option<String>,
+    /// The version of the snapshot it made, once it made one.
+    pub snapshot_version: Option<u64>,
+}
+
+/// A part is a scan of a piece of the source, or the build of a group of user shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartKind {
+    /// Query → hashed keys by user shard.
+    Scan,
+    /// Hashed keys of some user shards → dictionary → bitmaps.
+    Shards,
+}
+
+/// The state of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartState {
+    /// To do (or in hand: a part in hand at a crash is simply done again).
+    Pending,
+    /// Its output is durable.
+    Done,
+}
+
+/// A part to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPart {
+    /// The kind.
+    pub kind: PartKind,
+    /// Its number within the refresh, over all kinds.
+    pub number: u32,
+    /// What it covers, as JSON that the builder understands (a file, a range of shards).
+    pub covers: serde_json::Value,
+}
+
+/// One part of a refresh.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// The kind.
+    pub kind: PartKind,
+    /// Its number within the refresh.
+    pub number: u32,
+    /// The state.
+    pub state: PartState,
+    /// What it covers.
+    pub covers: serde_json::Value,
+    /// What came out of it (file name, counts), once done.
+    pub output: Option<serde_json::Value>,
+}
+
+/// Whether a snapshot may be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotState {
+    /// Waits for approval.
+    Held,
+    /// Was or is served.
+    Published,
+    /// A person refused it.
+    Rejected,
+}
+
+/// One immutable version of an audience.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The audience.
+    pub audience: AudienceName,
+    /// 1, 2, 3, … per audience.
+    pub version: u64,
+    /// The state.
+    pub state: SnapshotState,
+    /// The object's path below the data directory (or bucket prefix).
+    pub path: String,
+    /// How many users.
+    pub members: u64,
+    /// Rows that the model returned.
+    pub rows_read: u64,
+    /// Rows of them whose key was NULL.
+    pub null_keys: u64,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Fingerprint of the model's SQL and key column.
+    pub model_fingerprint: String,
+    /// The refresh that made it.
+    pub refresh: RefreshId,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// An audience as the ledger knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AudienceRow {
+    /// The audience.
+    pub name: AudienceName,
+    /// The version that is served, once there is one.
+    pub current: Option<Snapshot>,
+    /// Its newest refresh, if any.
+    pub refresh: Option<Refresh>,
+    /// When the schedule fired last.
+    pub last_fired: Option<Timestamp>,
+}
+
+/// The list of dictionary segments of one user shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DictionaryShard {
+    /// The shard, 0 to 255.
+    pub shard: u8,
+    /// Goes up by one with each change; 0 means that there is nothing yet.
+    pub version: u64,
+    /// The segments, as text that throng-membership understands.
+    pub manifest: String,
+}
+
+/// Audiences, refreshes, parts, snapshots, dictionary.
+#[async_trait]
+pub trait AudienceLedger: Send + Sync {
+    /// All audiences that have ever had a refresh, by name.
+    async fn audiences(&self) -> Result<Vec<AudienceRow>>;
+
+    /// One audience; `None` if it never had a refresh.
+    async fn audience(&self, name: &AudienceName) -> Result<Option<AudienceRow>>;
+
+    /// Queues a refresh. If one of the same audience is scheduled, halted or processing already,
+    /// returns that one instead: refreshes of one audience never run side by side.
+    async fn schedule_refresh(
+        &self,
+        audience: &AudienceName,
+        trigger: RefreshTrigger,
+        now: Timestamp,
+    ) -> Result<RefreshId>;
+
+    /// Records that the schedule fired for the time `fire_at`, and queues a refresh, in one step.
+    /// `false` (and nothing done) if `fire_at` is not after the last recorded firing: somebody else
+    /// was first.
+    async fn fire_schedule(
+        &self,
+        audience: &AudienceName,
+        fire_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool>;
+
+    /// Takes the oldest refresh that is due: scheduled or halted with `not_before <= now`, or
+    /// processing with a lease that ran out. Atomic: no two callers get the same one.
+    async fn claim_refresh(
+        &self,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Refresh>>;
+
+    /// Keeps the lease and records progress. `LeaseLost` if somebody else has it.
+    async fn refresh_progress(
+        &self,
+        id: RefreshId,
+        holder: &str,
+        lease_until: Timestamp,
+        rows_read: u64,
+        null_keys: u64,
+        rows_expected: Option<u64>,
+    ) -> Result<()>;
+
+    /// One refresh.
+    async fn refresh(&self, id: RefreshId) -> Result<Refresh>;
+
+    /// The newest refreshes first, of one audience or of all.
+    async fn refreshes(&self, audience: Option<&AudienceName>, limit: u32) -> Result<Vec<Refresh>>;
+
+    /// Records the parts of a refresh; does nothing to parts that are recorded already.
+    async fn add_parts(&self, id: RefreshId, parts: &[NewPart]) -> Result<()>;
+
+    /// The parts of a refresh by number.
+    async fn parts(&self, id: RefreshId) -> Result<Vec<Part>>;
+
+    /// Records that a part's output is durable. Safe to repeat.
+    async fn finish_part(
+        &self,
+        id: RefreshId,
+        number: u32,
+        output: &serde_json::Value,
+    ) -> Result<()>;
+
+    /// `processing → halted`: another builder may take it at once.
+    async fn halt_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()>;
+
+    /// A try failed. With `retry_at` it goes back to `scheduled` and keeps its parts, without it
+    /// becomes `failed`. Counts the failure either way.
+    async fn fail_refresh(
+        &self,
+        id: RefreshId,
+        holder: &str,
+        reason: &str,
+        retry_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Refresh>;
+
+    /// The next snapshot version of an audience. Not reserved: refreshes of one audience do not
+    /// run side by side.
+    async fn next_version(&self, audience: &AudienceName) -> Result<u64>;
+
+    /// Publishes: inserts the snapshot, makes it current, completes the refresh, deletes its parts,
+    /// all in one transaction. The only way by which an audience changes, except roll back and
+    /// approval.
+    async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()>;
+
+    /// Like `publish`, but the snapshot waits as `held` and the audience stays as it is.
+    async fn hold(
+        &self,
+        snapshot: &Snapshot,
+        holder: &str,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<()>;
+
+    /// `held → published` and current. `WrongState` if it is not held.
+    async fn approve(
+        &self,
+        audience: &AudienceName,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<Snapshot>;
+
+    /// `held → rejected`.
+    async fn reject(
+        &self,
+        audience: &AudienceName,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<Snapshot>;
+
+    /// Makes an older published snapshot current again.
+    async fn rollback(
+        &self,
+        audience: &AudienceName,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<Snapshot>;
+
+    /// The snapshots of an audience that are still kept, newest first.
+    async fn snapshots(&self, audience: &AudienceName) -> Result<Vec<Snapshot>>;
+
+    /// One snapshot.
+    async fn snapshot(&self, audience: &AudienceName, version: u64) -> Result<Snapshot>;
+
+    /// Forgets a snapshot whose file is to be deleted. `WrongState` if it is current.
+    async fn forget_snapshot(&self, audience: &AudienceName, version: u64) -> Result<()>;
+
+    /// Sizes over time for charts: every snapshot ever published, also forgotten ones, oldest
+    /// first, at most the newest `limit`.
+    async fn size_history(
+        &self,
+        audience: &AudienceName,
+        limit: u32,
+    ) -> Result<Vec<(Timestamp, u64)>>;
+
+    /// The dictionary of all shards that have one.
+    async fn dictionary(&self) -> Result<Vec<DictionaryShard>>;
+
+    /// One shard's dictionary; version 0 and an empty manifest if there is none.
+    async fn dictionary_shard(&self, shard: u8) -> Result<DictionaryShard>;
+
+    /// Replaces a shard's manifest if its version is still `expected`; `false` if it is not. The
+    /// files that the manifest names must be durable before.
+    async fn swap_dictionary(&self, shard: u8, expected: u64, manifest: &str) -> Result<bool>;
+}

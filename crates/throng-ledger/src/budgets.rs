@@ -1,0 +1,59 @@
+//! The applied spec, the deployment's hash seed, and closed budget days.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, Timestamp};
+
+use crate::Result;
+
+/// The spec that the node runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppliedSpec {
+    /// 1, 2, 3, …
+    pub version: u64,
+    /// The checked spec as JSON (secrets are references in it).
+    pub spec: serde_json::Value,
+    /// When it was applied.
+    pub applied_at: Timestamp,
+}
+
+/// An ad group's figures for one budget day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetDayRow {
+    /// The ad group.
+    pub ad_group: AdGroupName,
+    /// The day in the advertiser's time zone.
+    pub day: BudgetDay,
+    /// The budget.
+    pub budget: Micros,
+    /// Actual spend.
+    pub actual: Micros,
+}
+
+/// Spec, seed, numbers of ad groups, budget days.
+#[async_trait]
+pub trait SpecLedger: Send + Sync {
+    /// The deployment's hash seed: stores `proposed` if there is none yet, returns the one that
+    /// counts.
+    async fn hash_seed(&self, proposed: HashSeed) -> Result<HashSeed>;
+
+    /// The newest applied spec.
+    async fn applied_spec(&self) -> Result<Option<AppliedSpec>>;
+
+    /// Applies a spec. Returns its version. Applying an equal spec changes nothing and returns the
+    /// version that is there.
+    async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64>;
+
+    /// The dense numbers of these ad groups; new ones get the next free numbers. A number is never
+    /// used again for another ad group.
+    async fn ad_group_indexes(
+        &self,
+        names: &[AdGroupName],
+    ) -> Result<Vec<(AdGroupName, AdGroupIndex)>>;
+
+    /// Stores the figures of budget days; later figures replace earlier ones.
+    async fn put_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
+
+    /// The budget days of one ad group, newest first.
+    async fn budget_days(&self, ad_group: &AdGroupName, limit: u32) -> Result<Vec<BudgetDayRow>>;
+}

@@ -1,0 +1,86 @@
+//! Alerts, and the decision records behind `throng why`.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use throng_model::Timestamp;
+
+use crate::Result;
+
+/// What an alert is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertKind {
+    /// A refresh failed three times.
+    RefreshFailed,
+    /// A snapshot is held by its guard.
+    SnapshotHeld,
+    /// A task failed three times, or in a way that only a person can mend.
+    TaskFailed,
+    /// A run is held by its guard.
+    RunHeld,
+    /// A check did not pass.
+    CheckFailed,
+}
+
+/// An alert to be raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewAlert {
+    /// What it is about.
+    pub kind: AlertKind,
+    /// The object: an audience's or a sync's name.
+    pub subject: String,
+    /// What happened and what to do, in plain words.
+    pub message: String,
+}
+
+/// An alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Its number.
+    pub id: i64,
+    /// What it is about.
+    pub kind: AlertKind,
+    /// The object.
+    pub subject: String,
+    /// What happened.
+    pub message: String,
+    /// When it was raised.
+    pub raised_at: Timestamp,
+    /// When it ended.
+    pub resolved_at: Option<Timestamp>,
+}
+
+/// One change of state and why it came about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// The kind of object: `audience`, `sync`, `ad_group`, `spec`.
+    pub subject_kind: String,
+    /// Its name.
+    pub subject: String,
+    /// What happened: `published`, `held`, `closed`, …
+    pub what: String,
+    /// Why, in plain words with the figures.
+    pub why: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Alerts and history.
+#[async_trait]
+pub trait HistoryLedger: Send + Sync {
+    /// Raises an alert. If one of the same kind and subject is open, only its message changes.
+    async fn raise_alert(&self, alert: &NewAlert, now: Timestamp) -> Result<i64>;
+
+    /// Ends the open alert of this kind and subject, if there is one.
+    async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()>;
+
+    /// Alerts, open ones first, then newest first.
+    async fn alerts(&self, limit: u32) -> Result<Vec<Alert>>;
+
+    /// Adds to the history.
+    async fn record(&self, entries: &[HistoryEntry]) -> Result<()>;
+
+    /// The history of one object, newest first; `None` for all objects.
+    async fn history(&self, subject: Option<(&str, &str)>, limit: u32)
+    -> Result<Vec<HistoryEntry>>;
+}

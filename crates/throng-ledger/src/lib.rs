@@ -1,0 +1,101 @@
+//! The ledger: everything Throng must remember across a crash, behind traits. SQLite (embedded)
+//! implements them; `conformance` is the suite that every backend passes. The only crate that
+//! names an SQL driver.
+//!
+//! All times are [`throng_model::Timestamp`], passed in by the caller: a ledger reads no clock.
+//! Every method is one transaction; a method that returns an error has changed nothing.
+
+mod audiences;
+mod budgets;
+mod history;
+mod sync;
+
+pub use audiences::{
+    AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
+    RefreshState, RefreshTrigger, Snapshot, SnapshotState,
+};
+pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
+pub use history::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert};
+pub use sync::{
+    Batch, BatchOutcome, BatchState, Check, NewRun, Operation, PlatformAudience, ReasonCounts,
+    Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task, TaskState, Verdict,
+};
+
+use throng_model::{Fault, Retry};
+
+/// Why a ledger call failed. It changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The object is not there.
+    #[error("no {what} `{name}` in the ledger")]
+    NotFound {
+        /// The kind of object: `audience`, `snapshot`, `task`, …
+        what: &'static str,
+        /// Its name or number.
+        name: String,
+    },
+    /// The object is in a state that does not allow this.
+    #[error("{what} `{name}` is {state}, so it cannot be {wanted}")]
+    WrongState {
+        /// The kind of object.
+        what: &'static str,
+        /// Its name or number.
+        name: String,
+        /// The state it is in.
+        state: String,
+        /// What was wanted, as a participle: `approved`, `finished`.
+        wanted: &'static str,
+    },
+    /// The caller's lease ran out and somebody else has the work now. Stop working on it.
+    #[error("the lease on {what} `{name}` belongs to somebody else now")]
+    LeaseLost {
+        /// The kind of object.
+        what: &'static str,
+        /// Its name or number.
+        name: String,
+    },
+    /// A row of the ledger cannot be understood: it was written by a newer version, or damaged.
+    #[error("the ledger holds a {what} that this version cannot read: {why}")]
+    Unreadable {
+        /// The kind of row.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The data base itself failed.
+    #[error("the ledger's data base failed while {doing}")]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// The driver's error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl LedgerError {
+    /// Who has to act.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NotFound { .. } | Self::WrongState { .. } => Fault::User,
+            Self::LeaseLost { .. } | Self::Database { .. } => Fault::External,
+            Self::Unreadable { .. } => Fault::Internal,
+        }
+    }
+
+    /// Whether the same call can succeed later.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Database { .. } => Retry::Backoff,
+            _ => Retry::Never,
+        }
+    }
+}
+
+/// The result of a ledger call.
+pub type Result<T> = std::result::Result<T, LedgerError>;
+
+/// Everything in one: what a node holds as `Arc<dyn Ledger>`.
+pub trait Ledger: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger {}
+
+impl<T: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger> Ledger for T {}

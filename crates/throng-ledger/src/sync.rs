@@ -1,0 +1,379 @@
+//! Syncs: runs, tasks, batches, receipts and checks.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use throng_model::{AudienceName, DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
+
+use crate::Result;
+
+/// How an audience is kept on a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncMode {
+    /// Adds and removes, so that the platform's audience equals the snapshot.
+    Mirror,
+    /// Adds only.
+    Add,
+    /// Replaces everything in one upload session.
+    Replace,
+}
+
+/// What a batch does on the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Puts users into the audience.
+    Add,
+    /// Takes users out of it.
+    Remove,
+    /// A batch of a replace session.
+    Replace,
+}
+
+/// The state of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Its task is queued or at work.
+    Active,
+    /// All rows have an end; the delivered version is recorded.
+    Completed,
+    /// It gave up; what was not sent is `pending` for ever. An alert says why.
+    Failed,
+    /// A guard stopped it before the first row (too many removals); waits for approval.
+    Held,
+}
+
+/// Counts by reason.
+pub type ReasonCounts = BTreeMap<String, u64>;
+
+/// One execution of a sync. `read = sent + skipped + rejected + pending` at any moment, counted in
+/// users (an add and a remove each count one).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncRun {
+    /// Its number.
+    pub id: SyncRunId,
+    /// The sync.
+    pub sync: SyncName,
+    /// The audience.
+    pub audience: AudienceName,
+    /// The destination.
+    pub destination: DestinationName,
+    /// The mode.
+    pub mode: SyncMode,
+    /// The snapshot version delivered before (`None`: nothing was).
+    pub from_version: Option<u64>,
+    /// The snapshot version to deliver.
+    pub to_version: u64,
+    /// The state.
+    pub state: RunState,
+    /// Users to add.
+    pub adds: u64,
+    /// Users to remove.
+    pub removes: u64,
+    /// `adds + removes`.
+    pub read: u64,
+    /// Users that the platform took.
+    pub sent: u64,
+    /// Users that we did not send, by reason.
+    pub skipped: ReasonCounts,
+    /// Users that the platform refused, by reason.
+    pub rejected: ReasonCounts,
+    /// Users without an end yet.
+    pub pending: u64,
+    /// When it was planned.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Why it failed or is held.
+    pub reason: Option<String>,
+}
+
+/// A run to be planned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewRun {
+    /// The sync.
+    pub sync: SyncName,
+    /// The audience.
+    pub audience: AudienceName,
+    /// The destination.
+    pub destination: DestinationName,
+    /// The mode.
+    pub mode: SyncMode,
+    /// The version delivered before.
+    pub from_version: Option<u64>,
+    /// The version to deliver.
+    pub to_version: u64,
+    /// Users to add.
+    pub adds: u64,
+    /// Users to remove.
+    pub removes: u64,
+    /// The batches, cut deterministically.
+    pub batches: Vec<(Operation, u64)>,
+    /// Tasks with a higher priority go first.
+    pub priority: i32,
+    /// Held with this reason instead of queued.
+    pub held: Option<String>,
+}
+
+/// The state of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Waits for a worker (or for `not_before`).
+    Queued,
+    /// A worker has it.
+    Running,
+    /// Every batch has an end.
+    Done,
+    /// It gave up.
+    Failed,
+    /// Waits for approval of its run.
+    Held,
+}
+
+/// One audience's work on one destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its number.
+    pub id: TaskId,
+    /// The run it does.
+    pub run: SyncRunId,
+    /// The sync.
+    pub sync: SyncName,
+    /// The audience.
+    pub audience: AudienceName,
+    /// The destination.
+    pub destination: DestinationName,
+    /// The state.
+    pub state: TaskState,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Failures in a row; a batch that gets through sets it to 0.
+    pub failures: u32,
+    /// Not before this time.
+    pub not_before: Timestamp,
+    /// Who has it.
+    pub holder: Option<String>,
+    /// Until when the holder may be silent.
+    pub lease_until: Option<Timestamp>,
+    /// Batches in all.
+    pub batches: u32,
+    /// Batches with an end.
+    pub batches_done: u32,
+    /// The last error, in plain words.
+    pub last_error: Option<String>,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// When it was done or failed.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// The state of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchState {
+    /// Not sent, or sent without a receipt: it is sent again.
+    Pending,
+    /// Has a receipt for every row.
+    Done,
+}
+
+/// A fixed range of a run's users: the ranks `[first_rank, first_rank + rows)` of the adds or
+/// removes in (shard, ordinal) order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Its number within the task, from 0.
+    pub number: u32,
+    /// What it does.
+    pub operation: Operation,
+    /// Rank of the first user among the users of this operation.
+    pub first_rank: u64,
+    /// Users in it.
+    pub rows: u64,
+    /// The state.
+    pub state: BatchState,
+    /// What became of its users, once done.
+    pub outcome: Option<BatchOutcome>,
+}
+
+/// What became of the users of a batch; the three add up to its rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchOutcome {
+    /// Users that the platform took.
+    pub sent: u64,
+    /// Users that we did not send, by reason.
+    pub skipped: ReasonCounts,
+    /// Users that the platform refused, by reason.
+    pub rejected: ReasonCounts,
+}
+
+/// What the platform said about one request of a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The task.
+    pub task: TaskId,
+    /// The batch.
+    pub batch: u32,
+    /// What was asked.
+    pub operation: Operation,
+    /// Rows in the request.
+    pub rows: u64,
+    /// Rows that the platform says it received.
+    pub received: u64,
+    /// Rows that the platform says are invalid.
+    pub invalid: u64,
+    /// Reasons with counts, from the platform's samples. Never a value of a row.
+    pub invalid_reasons: ReasonCounts,
+    /// HTTP status; 0 if the connection was cut.
+    pub http_status: u16,
+    /// The platform's error code, if it gave one.
+    pub error_code: Option<i64>,
+    /// The platform's id of the request or session.
+    pub platform_ref: Option<String>,
+    /// When the answer came.
+    pub at: Timestamp,
+}
+
+/// A verdict on a finished task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// All is well.
+    Passed,
+    /// Something is odd; a person should look.
+    Suspect,
+    /// The platform's audience is not what it should be.
+    Failed,
+}
+
+/// A data-quality check of a finished task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// The run.
+    pub run: SyncRunId,
+    /// The task.
+    pub task: TaskId,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, in plain words, one line each.
+    pub reasons: Vec<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The platform's audience that a sync fills.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlatformAudience {
+    /// The platform's id.
+    pub platform_id: String,
+    /// The snapshot version that it holds, once a run completed.
+    pub delivered_version: Option<u64>,
+    /// When that run completed.
+    pub delivered_at: Option<Timestamp>,
+}
+
+/// Runs, tasks, batches, receipts, checks.
+#[async_trait]
+pub trait SyncLedger: Send + Sync {
+    /// Records a run with its task and batches in one transaction. `None` (and nothing done) if
+    /// the sync has an active or held run already.
+    async fn plan_run(&self, run: &NewRun, now: Timestamp) -> Result<Option<SyncRunId>>;
+
+    /// One run.
+    async fn run(&self, id: SyncRunId) -> Result<SyncRun>;
+
+    /// The newest runs first, of one sync or of all.
+    async fn runs(&self, sync: Option<&SyncName>, limit: u32) -> Result<Vec<SyncRun>>;
+
+    /// `held → active`.
+    async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()>;
+
+    /// Takes the task that is due with the highest priority, then the oldest: queued with
+    /// `not_before <= now`, or running with a lease that ran out. Not of a destination in `avoid`.
+    async fn claim_task(
+        &self,
+        holder: &str,
+        avoid: &[DestinationName],
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Task>>;
+
+    /// Keeps the lease. `LeaseLost` if somebody else has the task.
+    async fn keep_task(&self, id: TaskId, holder: &str, lease_until: Timestamp) -> Result<()>;
+
+    /// One task.
+    async fn task(&self, id: TaskId) -> Result<Task>;
+
+    /// Tasks: first running, then queued and held by due order, then ended ones, newest first.
+    async fn tasks(&self, limit: u32) -> Result<Vec<Task>>;
+
+    /// How many tasks are in each state.
+    async fn task_counts(&self) -> Result<Vec<(TaskState, u64)>>;
+
+    /// The batches of a task by number.
+    async fn batches(&self, task: TaskId) -> Result<Vec<Batch>>;
+
+    /// Stores what the platform said. Called for every answer, also for failures.
+    async fn add_receipt(&self, receipt: &Receipt) -> Result<()>;
+
+    /// The receipts of a task, oldest first.
+    async fn receipts(&self, task: TaskId) -> Result<Vec<Receipt>>;
+
+    /// A batch has an end: marks it done, moves its rows from `pending` to where they belong in the
+    /// run, and resets the task's failures, in one transaction. Does nothing if the batch is done
+    /// already. `LeaseLost` if somebody else has the task.
+    async fn finish_batch(
+        &self,
+        task: TaskId,
+        holder: &str,
+        number: u32,
+        outcome: &BatchOutcome,
+    ) -> Result<()>;
+
+    /// A try of a task failed: back to `queued` with `retry_at`, or `failed` (with its run) without
+    /// it. `count` says whether it counts as a failure (a throttle does not).
+    async fn fail_task(
+        &self,
+        id: TaskId,
+        holder: &str,
+        error: &str,
+        retry_at: Option<Timestamp>,
+        count: bool,
+        now: Timestamp,
+    ) -> Result<Task>;
+
+    /// Gives a task back untouched (SIGTERM): `running → queued`, due at once.
+    async fn release_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()>;
+
+    /// Every batch has an end: task `done`, run `completed`, the sync's delivered version is the
+    /// run's `to_version`, in one transaction. `WrongState` if a batch is pending.
+    async fn complete_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()>;
+
+    /// Puts a failed task (and its run) back in the queue.
+    async fn requeue_task(&self, id: TaskId, now: Timestamp) -> Result<()>;
+
+    /// The platform's audience of a sync.
+    async fn platform_audience(&self, sync: &SyncName) -> Result<Option<PlatformAudience>>;
+
+    /// Records the platform's id for a sync if there is none yet; returns the one that counts.
+    async fn put_platform_audience(
+        &self,
+        sync: &SyncName,
+        platform_id: &str,
+    ) -> Result<PlatformAudience>;
+
+    /// The delivered version of every sync.
+    async fn delivered(&self) -> Result<Vec<(SyncName, PlatformAudience)>>;
+
+    /// Stores a verdict; a later one for the same task replaces it.
+    async fn put_check(&self, check: &Check) -> Result<()>;
+
+    /// The newest checks first.
+    async fn checks(&self, limit: u32) -> Result<Vec<Check>>;
+
+    /// Tasks that are done and have no check yet.
+    async fn unchecked_tasks(&self, limit: u32) -> Result<Vec<Task>>;
+}

@@ -1,0 +1,144 @@
+//! The only place that reads the system's clock.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::Timestamp;
+
+/// Where the time comes from. Passed in everywhere, so that tests and replays own the time.
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    /// The time now. Never goes backwards by more than the system's own clock does.
+    fn now(&self) -> Timestamp;
+
+    /// How long to wait on the machine's timer until `duration` has passed on this clock. A clock
+    /// that runs 60 times as fast answers a sixtieth.
+    fn wall_duration(&self, duration: Duration) -> Duration {
+        duration
+    }
+}
+
+/// The machine's own clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A clock that stands still until it is told to move. For tests.
+#[derive(Debug, Default)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// A clock that shows `start`.
+    pub fn new(start: Timestamp) -> Self {
+        Self(AtomicI64::new(start.0))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, duration: Duration) {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        self.0.fetch_add(micros, Ordering::SeqCst);
+    }
+
+    /// Sets the clock.
+    pub fn set(&self, to: Timestamp) {
+        self.0.store(to.0, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    fn wall_duration(&self, _: Duration) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// The system's clock, shifted and run at another speed: a rehearsal can live through an hour of
+/// ad traffic in a minute. Starts as the system's clock.
+#[derive(Debug)]
+pub struct AdjustableClock {
+    state: Mutex<Adjustment>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Adjustment {
+    system_anchor: Timestamp,
+    shown_anchor: Timestamp,
+    speed: f64,
+}
+
+impl Adjustment {
+    fn at(self, system: Timestamp) -> Timestamp {
+        let passed = system.0.saturating_sub(self.system_anchor.0) as f64 * self.speed;
+        Timestamp(self.shown_anchor.0.saturating_add(passed as i64))
+    }
+}
+
+impl Default for AdjustableClock {
+    fn default() -> Self {
+        let now = SystemClock.now();
+        Self {
+            state: Mutex::new(Adjustment {
+                system_anchor: now,
+                shown_anchor: now,
+                speed: 1.0,
+            }),
+        }
+    }
+}
+
+impl AdjustableClock {
+    fn state(&self) -> std::sync::MutexGuard<'_, Adjustment> {
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// From now on the clock runs `speed` times as fast as the system's (at least 0.001).
+    pub fn set_speed(&self, speed: f64) {
+        let system = SystemClock.now();
+        let mut state = self.state();
+        *state = Adjustment {
+            system_anchor: system,
+            shown_anchor: state.at(system),
+            speed: if speed.is_finite() {
+                speed.max(0.001)
+            } else {
+                1.0
+            },
+        };
+    }
+
+    /// Jumps forward to `to`; does nothing if that is in the past.
+    pub fn jump_to(&self, to: Timestamp) {
+        let system = SystemClock.now();
+        let mut state = self.state();
+        let shown = state.at(system).max(to);
+        *state = Adjustment {
+            system_anchor: system,
+            shown_anchor: shown,
+            speed: state.speed,
+        };
+    }
+}
+
+impl Clock for AdjustableClock {
+    fn now(&self) -> Timestamp {
+        self.state().at(SystemClock.now())
+    }
+
+    fn wall_duration(&self, duration: Duration) -> Duration {
+        duration.div_f64(self.state().speed)
+    }
+}

@@ -1,0 +1,183 @@
+//! Names that people give to objects, and numbers that the ledger gives to work.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not a name: use 1 to 128 of a-z, 0-9, `-`, `_` and `.`, starting with a letter or a digit"
+)]
+pub struct NameError {
+    /// The refused text, cut to 140 characters.
+    pub text: String,
+}
+
+fn check_name(text: &str) -> Result<(), NameError> {
+    let mut bytes = text.bytes();
+    let first_ok = bytes
+        .next()
+        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let rest_ok = bytes
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
+    if first_ok && rest_ok && text.len() <= 128 {
+        Ok(())
+    } else {
+        Err(NameError {
+            text: text.chars().take(140).collect(),
+        })
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        #[schemars(with = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// Checks a text.
+            ///
+            /// # Errors
+            /// [`NameError`] if it is not 1 to 128 of `a-z 0-9 - _ .` starting with a letter or digit.
+            pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+                let text = text.into();
+                check_name(&text)?;
+                Ok(Self(text))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+name!(
+    /// A source of data: a folder of a lake, or a warehouse.
+    SourceName
+);
+name!(
+    /// An audience: a named set of users.
+    AudienceName
+);
+name!(
+    /// A destination: an account on an ad platform.
+    DestinationName
+);
+name!(
+    /// A sync: one audience kept on one destination.
+    SyncName
+);
+name!(
+    /// An advertiser: who pays.
+    AdvertiserName
+);
+name!(
+    /// A campaign of an advertiser.
+    CampaignName
+);
+name!(
+    /// An ad group: the level at which budget and targeting live.
+    AdGroupName
+);
+
+macro_rules! number {
+    ($(#[$doc:meta])* $type:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+        )]
+        #[serde(transparent)]
+        pub struct $type(pub $inner);
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// One refresh of one audience, numbered by the ledger.
+    RefreshId(i64)
+);
+number!(
+    /// One execution of a sync, numbered by the ledger.
+    SyncRunId(i64)
+);
+number!(
+    /// One audience's work on one destination, numbered by the ledger.
+    TaskId(i64)
+);
+number!(
+    /// A dense number for an ad group, agreed with the gates through the feed's catalog. Small
+    /// dense numbers are what makes feed frames small.
+    AdGroupIndex(u32)
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_slugs() {
+        for good in ["a", "lapsed-6-months", "item.14", "0_x"] {
+            assert!(AudienceName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "A", "a b", "ü", "a/b", &"x".repeat(129)] {
+            assert!(AudienceName::new(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The vocabulary of Throng, in reading order: names and ids, money, time, user keys, personal
+//! data and secrets, faults and retries. Pure: nothing in this crate does I/O, and it is the only
+//! crate that may read the system's clock or randomness (through [`Clock`] and [`Entropy`]).
+
+mod clock;
+mod entropy;
+mod ids;
+mod key;
+mod money;
+mod personal;
+mod retry;
+mod time;
+
+pub use clock::{AdjustableClock, Clock, ManualClock, SystemClock};
+pub use entropy::{Entropy, SplitMix64, SystemEntropy};
+pub use ids::{
+    AdGroupIndex, AdGroupName, AdvertiserName, AudienceName, CampaignName, DestinationName,
+    NameError, RefreshId, SourceName, SyncName, SyncRunId, TaskId,
+};
+pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
+pub use money::{Currency, Micros, MoneyError};
+pub use personal::{HashedIdentifier, Personal, Secret};
+pub use retry::{Backoff, Fault, Retry};
+pub use time::{BudgetDay, TimeZoneName, Timestamp, TimestampError};

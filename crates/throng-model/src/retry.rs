@@ -1,0 +1,73 @@
+//! Whose fault it is, and whether to try again.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Entropy, SplitMix64};
+
+/// Who has to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The user: a wrong spec, a wrong token, a wrong row.
+    User,
+    /// Somebody else's system: a platform, the network, a disk.
+    External,
+    /// Us: a bug.
+    Internal,
+}
+
+/// Whether trying again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It will fail in the same way.
+    Never,
+    /// It may succeed after a pause of the caller's choice.
+    Backoff,
+    /// It may succeed after this long; earlier tries do harm.
+    After(Duration),
+}
+
+/// Exponential back-off with jitter. Pure: attempt and seed in, delay out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The delay after the first failure.
+    pub first: Duration,
+    /// No delay is longer than this, before jitter.
+    pub longest: Duration,
+}
+
+impl Backoff {
+    /// The pause after failure number `attempt` (1 is the first): `first * 2^(attempt-1)`, at most
+    /// `longest`, times a factor from 0.8 to 1.2 that depends on `seed` and `attempt` alone.
+    pub fn delay(&self, attempt: u32, seed: u64) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(30);
+        let plain = self
+            .first
+            .saturating_mul(1u32 << doublings)
+            .min(self.longest);
+        let jitter = SplitMix64::new(seed ^ u64::from(attempt)).next_f64();
+        plain.mul_f64(0.8 + 0.4 * jitter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_and_stop_growing() {
+        let backoff = Backoff {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(60),
+        };
+        for (attempt, plain) in [(1, 1.0), (2, 2.0), (4, 8.0), (9, 60.0), (4_000_000, 60.0)] {
+            let delay = backoff.delay(attempt, 42).as_secs_f64();
+            assert!(
+                (plain * 0.8..=plain * 1.2).contains(&delay),
+                "{attempt}: {delay}"
+            );
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Points in time, and the days that budgets are counted in.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a time or a time zone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TimestampError {
+    /// Not RFC 3339.
+    #[error("`{0}` is not a time: write it like 2026-11-23T15:04:05Z")]
+    NotATime(String),
+    /// Not in the IANA data base.
+    #[error("`{0}` is not a time zone: write an IANA name such as America/New_York")]
+    NotATimeZone(String),
+}
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// This time later by `duration`; stops at the end of time instead of wrapping.
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// This time earlier by `duration`; stops at the beginning of time.
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    fn to_jiff(self) -> jiff::Timestamp {
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
+            jiff::Timestamp::MIN
+        } else {
+            jiff::Timestamp::MAX
+        })
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_jiff().fmt(f)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        text.parse::<jiff::Timestamp>()
+            .map(|t| Self(t.as_microsecond()))
+            .map_err(|_| TimestampError::NotATime(text.chars().take(40).collect()))
+    }
+}
+
+/// An IANA time zone name that exists, such as `America/New_York`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct TimeZoneName(String);
+
+impl TimeZoneName {
+    /// Universal time.
+    pub fn utc() -> Self {
+        Self("UTC".to_owned())
+    }
+
+    /// The IANA name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The zone's rules. Looked up in jiff's cache: tens of nanoseconds after the first call.
+    pub fn rules(&self) -> TimeZone {
+        TimeZone::get(&self.0).unwrap_or(TimeZone::UTC)
+    }
+}
+
+impl TryFrom<String> for TimeZoneName {
+    type Error = TimestampError;
+    fn try_from(text: String) -> Result<Self, TimestampError> {
+        match TimeZone::get(&text) {
+            Ok(_) => Ok(Self(text)),
+            Err(_) => Err(TimestampError::NotATimeZone(
+                text.chars().take(60).collect(),
+            )),
+        }
+    }
+}
+
+impl FromStr for TimeZoneName {
+    type Err = TimestampError;
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        text.to_owned().try_into()
+    }
+}
+
+impl From<TimeZoneName> for String {
+    fn from(zone: TimeZoneName) -> String {
+        zone.0
+    }
+}
+
+/// A calendar day in an account's time zone: days since 1970-01-01 of the local calendar. A day is
+/// 23 or 25 hours long where clocks change.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct BudgetDay(pub i32);
+
+impl BudgetDay {
+    /// The day that `at` falls on in `zone`.
+    pub fn of(at: Timestamp, zone: &TimeZone) -> Self {
+        let date = at.to_jiff().to_zoned(zone.clone()).date();
+        Self(epoch_days(date))
+    }
+
+    /// The first instant of this day in `zone`.
+    pub fn start(self, zone: &TimeZone) -> Timestamp {
+        date_of(self.0)
+            .to_zoned(zone.clone())
+            .map(|z| Timestamp(z.timestamp().as_microsecond()))
+            .unwrap_or(Timestamp(i64::from(self.0) * 86_400_000_000))
+    }
+
+    /// The first instant of the day after in `zone`.
+    pub fn end(self, zone: &TimeZone) -> Timestamp {
+        Self(self.0 + 1).start(zone)
+    }
+}
+
+impl fmt::Display for BudgetDay {
+    /// `2026-11-23`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        date_of(self.0).fmt(f)
+    }
+}
+
+fn epoch_days(date: jiff::civil::Date) -> i32 {
+    let epoch = jiff::civil::date(1970, 1, 1);
+    date.duration_since(epoch).as_hours().div_euclid(24) as i32
+}
+
+fn date_of(days: i32) -> jiff::civil::Date {
+    jiff::civil::date(1970, 1, 1)
+        .checked_add(jiff::SignedDuration::from_hours(i64::from(days) * 24))
+        .unwrap_or(jiff::civil::Date::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budget_days_follow_the_time_zone() {
+        let zone = TimeZone::get("America/New_York").unwrap();
+        let late: Timestamp = "2026-11-24T04:59:59Z".parse().unwrap();
+        let next: Timestamp = "2026-11-24T05:00:00Z".parse().unwrap();
+        assert_eq!(BudgetDay::of(late, &zone).to_string(), "2026-11-23");
+        assert_eq!(BudgetDay::of(next, &zone).to_string(), "2026-11-24");
+        assert_eq!(BudgetDay::of(next, &zone).start(&zone), next);
+    }
+
+    #[test]
+    fn days_with_a_clock_change_are_not_24_hours_long() {
+        let zone = TimeZone::get("America/New_York").unwrap();
+        let at: Timestamp = "2026-03-08T12:00:00Z".parse().unwrap();
+        let day = BudgetDay::of(at, &zone);
+        assert_eq!(
+            day.end(&zone).since(day.start(&zone)),
+            Duration::from_secs(23 * 3600)
+        );
+    }
+
+    #[test]
+    fn times_before_1970_have_a_day() {
+        assert_eq!(
+            BudgetDay::of(Timestamp(-1), &TimeZone::UTC).to_string(),
+            "1969-12-31"
+        );
+    }
+}

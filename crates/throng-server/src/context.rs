@@ -1,0 +1,75 @@
+//! What the roles of a node share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use throng_gate::Gate;
+use throng_lake::Lake;
+use throng_ledger::Ledger;
+use throng_log::EventLog;
+use throng_membership::MembershipIndex;
+use throng_model::{Clock, HashSeed};
+use throng_spec::Spec;
+use tokio::sync::{Notify, broadcast};
+
+use crate::roles::aggregate::Budgets;
+
+/// Something that pages and waiting callers may want to look at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// An audience, a refresh or a snapshot.
+    Audiences,
+    /// A run, a task, a check or an alert.
+    Activation,
+    /// Budget figures.
+    Budgets,
+    /// The applied spec.
+    Spec,
+}
+
+/// The shared parts of a node. Roles hold it as `Arc<NodeContext>`.
+pub struct NodeContext {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The applied spec; swapped when another one is applied.
+    pub spec: ArcSwap<Spec>,
+    /// Durable state.
+    pub ledger: Arc<dyn Ledger>,
+    /// The deployment's hash seed.
+    pub seed: HashSeed,
+    /// Who this process is in leases: host, process id and a random number.
+    pub holder: String,
+    /// SQL over the sources of the applied spec.
+    pub lake: ArcSwap<Lake>,
+    /// What is published: all dictionaries and current snapshots.
+    pub membership: ArcSwap<MembershipIndex>,
+    /// The event log.
+    pub log: Arc<dyn EventLog>,
+    /// Spend aggregation and the feed.
+    pub budgets: Arc<Budgets>,
+    /// The node's own gate, fed by its own feed; answers `POST /v1/decide`.
+    pub gate: Arc<Gate>,
+    /// Tells builders that a refresh may be due.
+    pub wake_build: Notify,
+    /// Tells workers that a task may be due.
+    pub wake_activate: Notify,
+    /// Tells pages what changed. Lagging readers just look again.
+    pub changes: broadcast::Sender<Change>,
+}
+
+impl std::fmt::Debug for NodeContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeContext").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+impl NodeContext {
+    /// Tells pages that something changed. Never waits.
+    pub fn changed(&self, change: Change) {
+        // No page open is no error.
+        let _ = self.changes.send(change);
+    }
+}

@@ -1,0 +1,11 @@
+//! A Throng node: the roles (build, schedule, activate, aggregate), the HTTP API, the web page and
+//! the metrics, assembled in [`Node`].
+
+mod api;
+mod context;
+mod node;
+mod page;
+pub mod roles;
+
+pub use context::{Change, NodeContext};
+pub use node::{Node, NodeConfig, NodeError};
