@@ -1,1 +1,71 @@
-fn main() {}
+//! Project chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask gen`.
+
+mod generate;
+mod needs;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Project chores")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Run every test, with whatever they need (a browser, another SQL engine)
+    Test {
+        /// Passed on to `cargo test`, for example `-p throng-spec`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Check the layering of the crates and the sizes of the files
+    Tidy,
+    /// Write the generated files anew (JSON schema, golden outputs, figures in docs)
+    Gen,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().chore {
+        Chore::Test { rest } => test(&rest),
+        Chore::Tidy => tidy::check(&root()?),
+        Chore::Gen => generate::all(),
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> Result<PathBuf> {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest.parent().context("xtask lies in the workspace")?.to_owned())
+}
+
+fn test(rest: &[String]) -> Result<()> {
+    let needs = needs::provide(&root()?)?;
+    let mut cargo = cargo();
+    cargo.args(["test", "--locked"]);
+    if !rest.iter().any(|a| a == "-p" || a == "--package") {
+        cargo.arg("--workspace");
+    }
+    cargo.args(rest).envs(needs);
+    run(&mut cargo)
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    cargo
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
