@@ -1,5 +1,5 @@
 //! The ledger: everything Throng must remember across a crash, behind traits. SQLite (embedded)
-//! implements them; `conformance` is the suite that every backend passes. The only crate that
+//! implements them; `conformance` (a feature) is the suite that every backend passes. The only crate that
 //! names an SQL driver.
 //!
 //! All times are [`throng_model::Timestamp`], passed in by the caller: a ledger reads no clock.
@@ -7,7 +7,11 @@
 
 mod audiences;
 mod budgets;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod history;
+mod rows;
+mod sqlite;
 mod sync;
 
 pub use audiences::{
@@ -16,6 +20,7 @@ pub use audiences::{
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
 pub use history::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert};
+pub use sqlite::SqliteLedger;
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, NewRun, Operation, PlatformAudience, ReasonCounts,
     Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task, TaskState, Verdict,
@@ -54,6 +59,14 @@ pub enum LedgerError {
         /// Its name or number.
         name: String,
     },
+    /// What was to be stored contradicts itself or the ledger: a bug of the caller.
+    #[error("the ledger refuses this {what}: {why}")]
+    Refused {
+        /// The kind of object.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A row of the ledger cannot be understood: it was written by a newer version, or damaged.
     #[error("the ledger holds a {what} that this version cannot read: {why}")]
     Unreadable {
@@ -79,7 +92,7 @@ impl LedgerError {
         match self {
             Self::NotFound { .. } | Self::WrongState { .. } => Fault::User,
             Self::LeaseLost { .. } | Self::Database { .. } => Fault::External,
-            Self::Unreadable { .. } => Fault::Internal,
+            Self::Unreadable { .. } | Self::Refused { .. } => Fault::Internal,
         }
     }
 

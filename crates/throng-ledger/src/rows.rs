@@ -1,0 +1,175 @@
+//! How values are written to and read from columns, the same in every data base: integers are
+//! BIGINT, enums their names, maps and lists JSON text.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::{ColumnIndex, Database, Decode, Row, Type};
+use throng_model::Timestamp;
+
+use crate::{
+    AlertKind, BatchState, LedgerError, Operation, PartKind, PartState, RefreshState,
+    RefreshTrigger, Result, RunState, SnapshotState, SyncMode, TaskState, Verdict,
+};
+
+/// An enum that is stored as a word.
+pub(crate) trait Word: Sized + Copy + 'static {
+    /// Every value with its word.
+    const WORDS: &'static [(Self, &'static str)];
+
+    /// The word of a value.
+    fn word(self) -> &'static str;
+}
+
+macro_rules! words {
+    ($($type:ident { $($value:ident = $word:literal),+ $(,)? })+) => {$(
+        impl Word for $type {
+            const WORDS: &'static [(Self, &'static str)] = &[$(($type::$value, $word)),+];
+
+            fn word(self) -> &'static str {
+                match self { $($type::$value => $word),+ }
+            }
+        }
+    )+};
+}
+
+words! {
+    RefreshState {
+        Scheduled = "scheduled", Processing = "processing", Halted = "halted",
+        Completed = "completed", Failed = "failed", Held = "held",
+    }
+    RefreshTrigger { Schedule = "schedule", Manual = "manual", Apply = "apply" }
+    PartKind { Scan = "scan", Shards = "shards" }
+    PartState { Pending = "pending", Done = "done" }
+    SnapshotState { Held = "held", Published = "published", Rejected = "rejected" }
+    SyncMode { Mirror = "mirror", Add = "add", Replace = "replace" }
+    Operation { Add = "add", Remove = "remove", Replace = "replace" }
+    RunState { Active = "active", Completed = "completed", Failed = "failed", Held = "held" }
+    TaskState {
+        Queued = "queued", Running = "running", Done = "done", Failed = "failed", Held = "held",
+    }
+    BatchState { Pending = "pending", Done = "done" }
+    Verdict { Passed = "passed", Suspect = "suspect", Failed = "failed" }
+    AlertKind {
+        RefreshFailed = "refresh_failed", SnapshotHeld = "snapshot_held",
+        TaskFailed = "task_failed", RunHeld = "run_held", CheckFailed = "check_failed",
+    }
+}
+
+/// A count as a column value. Counts beyond 2^63 do not occur; they would stop there and then
+/// break a CHECK.
+pub(crate) fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A value as JSON text.
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| LedgerError::Refused {
+        what: "value",
+        why: format!("it cannot be written as JSON: {e}"),
+    })
+}
+
+/// Reads the cells of one row; a cell that makes no sense is [`LedgerError::Unreadable`].
+pub(crate) struct Cells<'r, R> {
+    row: &'r R,
+    what: &'static str,
+}
+
+impl<'r, R> Cells<'r, R>
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    /// `what` is the kind of row, for errors.
+    pub(crate) fn new(row: &'r R, what: &'static str) -> Self {
+        Self { row, what }
+    }
+
+    fn unreadable(&self, column: &str, why: impl Display) -> LedgerError {
+        LedgerError::Unreadable { what: self.what, why: format!("column {column}: {why}") }
+    }
+
+    fn raw<T>(&self, column: &'static str) -> Result<T>
+    where
+        T: Decode<'r, R::Database> + Type<R::Database>,
+        R::Database: Database,
+    {
+        self.row.try_get(column).map_err(|e| self.unreadable(column, e))
+    }
+
+    pub(crate) fn int(&self, column: &'static str) -> Result<i64> {
+        self.raw(column)
+    }
+
+    pub(crate) fn maybe_int(&self, column: &'static str) -> Result<Option<i64>> {
+        self.raw(column)
+    }
+
+    /// An integer of a narrower type.
+    pub(crate) fn number<N: TryFrom<i64>>(&self, column: &'static str) -> Result<N>
+    where
+        N::Error: Display,
+    {
+        N::try_from(self.int(column)?).map_err(|e| self.unreadable(column, e))
+    }
+
+    pub(crate) fn maybe_number<N: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<N>>
+    where
+        N::Error: Display,
+    {
+        self.maybe_int(column)?
+            .map(|n| N::try_from(n).map_err(|e| self.unreadable(column, e)))
+            .transpose()
+    }
+
+    pub(crate) fn time(&self, column: &'static str) -> Result<Timestamp> {
+        self.int(column).map(Timestamp)
+    }
+
+    pub(crate) fn maybe_time(&self, column: &'static str) -> Result<Option<Timestamp>> {
+        Ok(self.maybe_int(column)?.map(Timestamp))
+    }
+
+    pub(crate) fn text(&self, column: &'static str) -> Result<String> {
+        self.raw(column)
+    }
+
+    pub(crate) fn maybe_text(&self, column: &'static str) -> Result<Option<String>> {
+        self.raw(column)
+    }
+
+    /// A name: text with rules.
+    pub(crate) fn name<N: FromStr>(&self, column: &'static str) -> Result<N>
+    where
+        N::Err: Display,
+    {
+        self.text(column)?.parse().map_err(|e| self.unreadable(column, e))
+    }
+
+    pub(crate) fn word<W: Word>(&self, column: &'static str) -> Result<W> {
+        let text = self.text(column)?;
+        W::WORDS
+            .iter()
+            .find(|(_, word)| *word == text)
+            .map(|(value, _)| *value)
+            .ok_or_else(|| self.unreadable(column, format_args!("`{text}` is not known")))
+    }
+
+    pub(crate) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T> {
+        serde_json::from_str(&self.text(column)?).map_err(|e| self.unreadable(column, e))
+    }
+
+    pub(crate) fn maybe_json<T: DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>> {
+        self.maybe_text(column)?
+            .map(|text| serde_json::from_str(&text).map_err(|e| self.unreadable(column, e)))
+            .transpose()
+    }
+}

@@ -1,0 +1,554 @@
+//! Audiences, refreshes, parts and the dictionary in SQL. What happens to snapshots is in
+//! `snapshots`.
+
+use async_trait::async_trait;
+use sqlx::QueryBuilder;
+use throng_model::{AudienceName, RefreshId, Timestamp};
+
+use super::{
+    Conn, Db, DbRow, ROWS_PER_INSERT, SqliteLedger, Tried, lock_rows, read_tx, snapshots, write_tx,
+};
+use crate::rows::{Cells, Word, count, json};
+use crate::{
+    AudienceLedger, AudienceRow, DictionaryShard, LedgerError, NewPart, Part, Refresh,
+    RefreshState, RefreshTrigger, Result, Snapshot,
+};
+
+/// The columns of a refresh, for SELECT and RETURNING.
+macro_rules! refresh_columns {
+    () => {
+        "id, audience, state, started_by, scheduled_at, started_at, finished_at, not_before,
+         failures, holder, lease_until, rows_read, null_keys, rows_expected, reason,
+         snapshot_version"
+    };
+}
+
+fn refresh_of(row: &DbRow) -> Result<Refresh> {
+    let cells = Cells::new(row, "refresh");
+    Ok(Refresh {
+        id: RefreshId(cells.int("id")?),
+        audience: cells.name("audience")?,
+        state: cells.word("state")?,
+        trigger: cells.word("started_by")?,
+        scheduled_at: cells.time("scheduled_at")?,
+        started_at: cells.maybe_time("started_at")?,
+        finished_at: cells.maybe_time("finished_at")?,
+        not_before: cells.time("not_before")?,
+        failures: cells.number("failures")?,
+        holder: cells.maybe_text("holder")?,
+        lease_until: cells.maybe_time("lease_until")?,
+        rows_read: cells.number("rows_read")?,
+        null_keys: cells.number("null_keys")?,
+        rows_expected: cells.maybe_number("rows_expected")?,
+        reason: cells.maybe_text("reason")?,
+        snapshot_version: cells.maybe_number("snapshot_version")?,
+    })
+}
+
+fn part_of(row: &DbRow) -> Result<Part> {
+    let cells = Cells::new(row, "part");
+    Ok(Part {
+        kind: cells.word("kind")?,
+        number: cells.number("number")?,
+        state: cells.word("state")?,
+        covers: cells.json("covers")?,
+        output: cells.maybe_json("output")?,
+    })
+}
+
+fn shard_of(row: &DbRow) -> Result<DictionaryShard> {
+    let cells = Cells::new(row, "dictionary shard");
+    Ok(DictionaryShard {
+        shard: cells.number("shard")?,
+        version: cells.number("version")?,
+        manifest: cells.text("manifest")?,
+    })
+}
+
+/// One refresh, or `NotFound`.
+pub(super) async fn get_refresh(tx: &mut Conn, id: RefreshId) -> Tried<Refresh> {
+    let row = sqlx::query(concat!("SELECT ", refresh_columns!(), " FROM refreshes WHERE id = $1"))
+        .bind(id.0)
+        .fetch_optional(tx)
+        .await?;
+    let row = row.ok_or_else(|| LedgerError::NotFound { what: "refresh", name: id.to_string() })?;
+    Ok(refresh_of(&row)?)
+}
+
+/// One refresh, if `holder` has it; else `LeaseLost`.
+pub(super) async fn get_held_by(tx: &mut Conn, id: RefreshId, holder: &str) -> Tried<Refresh> {
+    let refresh = get_refresh(tx, id).await?;
+    if refresh.holder.as_deref() == Some(holder) {
+        Ok(refresh)
+    } else {
+        Err(LedgerError::LeaseLost { what: "refresh", name: id.to_string() }.into())
+    }
+}
+
+/// Queues a refresh of an audience that has a row; returns the open one if there is one.
+async fn queue(
+    tx: &mut Conn,
+    audience: &AudienceName,
+    trigger: RefreshTrigger,
+    now: Timestamp,
+) -> Tried<RefreshId> {
+    let queued: Option<i64> = sqlx::query_scalar(
+        "INSERT INTO refreshes (audience, state, started_by, scheduled_at, not_before)
+         VALUES ($1, 'scheduled', $2, $3, $3)
+         ON CONFLICT (audience) WHERE state IN ('scheduled', 'processing', 'halted') DO NOTHING
+         RETURNING id",
+    )
+    .bind(audience.as_str())
+    .bind(trigger.word())
+    .bind(now.0)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let id = match queued {
+        Some(id) => id,
+        None => {
+            sqlx::query_scalar(
+                "SELECT id FROM refreshes
+                 WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')",
+            )
+            .bind(audience.as_str())
+            .fetch_one(tx)
+            .await?
+        }
+    };
+    Ok(RefreshId(id))
+}
+
+/// The rows of all audiences, or of one.
+async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
+    let audiences = sqlx::query(
+        "SELECT name, last_fired FROM audiences WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name",
+    )
+    .bind(only)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut current = snapshots::current(tx, only).await?;
+    let newest = sqlx::query(concat!(
+        "SELECT ",
+        refresh_columns!(),
+        " FROM refreshes WHERE id IN
+            (SELECT (SELECT max(r.id) FROM refreshes r WHERE r.audience = a.name)
+             FROM audiences a WHERE CAST($1 AS TEXT) IS NULL OR a.name = $1)"
+    ))
+    .bind(only)
+    .fetch_all(tx)
+    .await?;
+    let mut refreshes = std::collections::HashMap::with_capacity(newest.len());
+    for row in &newest {
+        let refresh = refresh_of(row)?;
+        refreshes.insert(refresh.audience.clone(), refresh);
+    }
+    let mut found = Vec::with_capacity(audiences.len());
+    for row in &audiences {
+        let cells = Cells::new(row, "audience");
+        let name: AudienceName = cells.name("name")?;
+        found.push(AudienceRow {
+            current: current.remove(&name),
+            refresh: refreshes.remove(&name),
+            last_fired: cells.maybe_time("last_fired")?,
+            name,
+        });
+    }
+    Ok(found)
+}
+
+async fn insert_parts(tx: &mut Conn, id: RefreshId, parts: &[NewPart]) -> Tried<()> {
+    let refresh = get_refresh(tx, id).await?;
+    if refresh.finished_at.is_some() {
+        return Err(LedgerError::WrongState {
+            what: "refresh",
+            name: id.to_string(),
+            state: refresh.state.word().to_owned(),
+            wanted: "cut into parts",
+        }
+        .into());
+    }
+    for chunk in parts.chunks(ROWS_PER_INSERT) {
+        let mut values = Vec::with_capacity(chunk.len());
+        for part in chunk {
+            values.push((part.number, part.kind.word(), json(&part.covers)?));
+        }
+        let mut insert =
+            QueryBuilder::<Db>::new("INSERT INTO refresh_parts (refresh, number, kind, covers) ");
+        insert.push_values(values, |mut row, (number, kind, covers)| {
+            row.push_bind(id.0).push_bind(i64::from(number)).push_bind(kind).push_bind(covers);
+        });
+        insert.push(" ON CONFLICT (refresh, number) DO NOTHING");
+        insert.build().persistent(false).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+async fn end_try(
+    tx: &mut Conn,
+    id: RefreshId,
+    reason: &str,
+    retry_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Tried<Refresh> {
+    let (state, finished_at) = match retry_at {
+        Some(_) => (RefreshState::Scheduled, None),
+        None => (RefreshState::Failed, Some(now.0)),
+    };
+    let row = sqlx::query(concat!(
+        "UPDATE refreshes SET state = $2, finished_at = $3, not_before = $4, reason = $5,
+            failures = failures + 1, holder = NULL, lease_until = NULL
+         WHERE id = $1 RETURNING ",
+        refresh_columns!()
+    ))
+    .bind(id.0)
+    .bind(state.word())
+    .bind(finished_at)
+    .bind(retry_at.unwrap_or(now).0)
+    .bind(reason)
+    .fetch_one(&mut *tx)
+    .await?;
+    if retry_at.is_none() {
+        snapshots::delete_parts(tx, id).await?;
+    }
+    Ok(refresh_of(&row)?)
+}
+
+#[async_trait]
+impl AudienceLedger for SqliteLedger {
+    async fn audiences(&self) -> Result<Vec<AudienceRow>> {
+        read_tx!(self, "reading the audiences", |tx| rows(tx, None).await?)
+    }
+
+    async fn audience(&self, name: &AudienceName) -> Result<Option<AudienceRow>> {
+        read_tx!(self, "reading an audience", |tx| { rows(tx, Some(name.as_str())).await?.pop() })
+    }
+
+    async fn schedule_refresh(
+        &self,
+        audience: &AudienceName,
+        trigger: RefreshTrigger,
+        now: Timestamp,
+    ) -> Result<RefreshId> {
+        write_tx!(self, Relaxed, "queueing a refresh", |tx| {
+            sqlx::query("INSERT INTO audiences (name) VALUES ($1) ON CONFLICT (name) DO NOTHING")
+                .bind(audience.as_str())
+                .execute(&mut *tx)
+                .await?;
+            queue(tx, audience, trigger, now).await?
+        })
+    }
+
+    async fn fire_schedule(
+        &self,
+        audience: &AudienceName,
+        fire_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool> {
+        write_tx!(self, Relaxed, "firing a schedule", |tx| {
+            let first = sqlx::query(
+                "INSERT INTO audiences (name, last_fired) VALUES ($1, $2)
+                 ON CONFLICT (name) DO UPDATE SET last_fired = excluded.last_fired
+                 WHERE audiences.last_fired IS NULL OR audiences.last_fired < excluded.last_fired",
+            )
+            .bind(audience.as_str())
+            .bind(fire_at.0)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected()
+                == 1;
+            if first {
+                queue(tx, audience, RefreshTrigger::Schedule, now).await?;
+            }
+            first
+        })
+    }
+
+    async fn claim_refresh(
+        &self,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Refresh>> {
+        write_tx!(self, Relaxed, "claiming a refresh", |tx| {
+            let row = sqlx::query(concat!(
+                "UPDATE refreshes SET state = 'processing', holder = $1, lease_until = $3,
+                    started_at = coalesce(started_at, $2)
+                 WHERE id = (SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= $2
+                             ORDER BY scheduled_at, id LIMIT 1",
+                lock_rows!(),
+                ") RETURNING ",
+                refresh_columns!()
+            ))
+            .bind(holder)
+            .bind(now.0)
+            .bind(lease_until.0)
+            .fetch_optional(tx)
+            .await?;
+            row.as_ref().map(refresh_of).transpose()?
+        })
+    }
+
+    async fn refresh_progress(
+        &self,
+        id: RefreshId,
+        holder: &str,
+        lease_until: Timestamp,
+        rows_read: u64,
+        null_keys: u64,
+        rows_expected: Option<u64>,
+    ) -> Result<()> {
+        write_tx!(self, Relaxed, "recording a refresh's progress", |tx| {
+            get_held_by(tx, id, holder).await?;
+            sqlx::query(
+                "UPDATE refreshes SET lease_until = $2, rows_read = $3, null_keys = $4,
+                    rows_expected = coalesce($5, rows_expected)
+                 WHERE id = $1",
+            )
+            .bind(id.0)
+            .bind(lease_until.0)
+            .bind(count(rows_read))
+            .bind(count(null_keys))
+            .bind(rows_expected.map(count))
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn refresh(&self, id: RefreshId) -> Result<Refresh> {
+        read_tx!(self, "reading a refresh", |tx| get_refresh(tx, id).await?)
+    }
+
+    async fn refreshes(&self, audience: Option<&AudienceName>, limit: u32) -> Result<Vec<Refresh>> {
+        read_tx!(self, "reading the refreshes", |tx| {
+            // Two texts, so that each finds its index.
+            let rows = match audience {
+                Some(name) => {
+                    sqlx::query(concat!(
+                        "SELECT ",
+                        refresh_columns!(),
+                        " FROM refreshes WHERE audience = $1 ORDER BY id DESC LIMIT $2"
+                    ))
+                    .bind(name.as_str())
+                    .bind(i64::from(limit))
+                    .fetch_all(tx)
+                    .await?
+                }
+                None => {
+                    sqlx::query(concat!(
+                        "SELECT ",
+                        refresh_columns!(),
+                        " FROM refreshes ORDER BY id DESC LIMIT $1"
+                    ))
+                    .bind(i64::from(limit))
+                    .fetch_all(tx)
+                    .await?
+                }
+            };
+            rows.iter().map(refresh_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn add_parts(&self, id: RefreshId, parts: &[NewPart]) -> Result<()> {
+        write_tx!(self, Relaxed, "recording the parts of a refresh", |tx| {
+            insert_parts(tx, id, parts).await?
+        })
+    }
+
+    async fn parts(&self, id: RefreshId) -> Result<Vec<Part>> {
+        read_tx!(self, "reading the parts of a refresh", |tx| {
+            let rows = sqlx::query(
+                "SELECT number, kind, state, covers, output FROM refresh_parts
+                 WHERE refresh = $1 ORDER BY number",
+            )
+            .bind(id.0)
+            .fetch_all(tx)
+            .await?;
+            rows.iter().map(part_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn finish_part(
+        &self,
+        id: RefreshId,
+        number: u32,
+        output: &serde_json::Value,
+    ) -> Result<()> {
+        write_tx!(self, Relaxed, "finishing a part", |tx| {
+            let found = sqlx::query(
+                "UPDATE refresh_parts SET state = 'done', output = coalesce(output, $3)
+                 WHERE refresh = $1 AND number = $2",
+            )
+            .bind(id.0)
+            .bind(i64::from(number))
+            .bind(json(output)?)
+            .execute(tx)
+            .await?
+            .rows_affected();
+            if found == 0 {
+                return Err(
+                    LedgerError::NotFound { what: "part", name: format!("{id}/{number}") }.into()
+                );
+            }
+        })
+    }
+
+    async fn halt_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()> {
+        write_tx!(self, Relaxed, "halting a refresh", |tx| {
+            get_held_by(tx, id, holder).await?;
+            sqlx::query(
+                "UPDATE refreshes SET state = 'halted', holder = NULL, lease_until = NULL,
+                    not_before = $2
+                 WHERE id = $1",
+            )
+            .bind(id.0)
+            .bind(now.0)
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn fail_refresh(
+        &self,
+        id: RefreshId,
+        holder: &str,
+        reason: &str,
+        retry_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Refresh> {
+        write_tx!(self, Relaxed, "recording a failed refresh", |tx| {
+            get_held_by(tx, id, holder).await?;
+            end_try(tx, id, reason, retry_at, now).await?
+        })
+    }
+
+    async fn next_version(&self, audience: &AudienceName) -> Result<u64> {
+        read_tx!(self, "reading an audience's version", |tx| {
+            snapshots::last_version(tx, audience).await? + 1
+        })
+    }
+
+    async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()> {
+        write_tx!(self, Full, "publishing a snapshot", |tx| {
+            snapshots::insert(tx, snapshot, holder, None, now).await?
+        })
+    }
+
+    async fn hold(
+        &self,
+        snapshot: &Snapshot,
+        holder: &str,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        write_tx!(self, Full, "holding a snapshot", |tx| {
+            snapshots::insert(tx, snapshot, holder, Some(reason), now).await?
+        })
+    }
+
+    async fn approve(
+        &self,
+        audience: &AudienceName,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<Snapshot> {
+        write_tx!(self, Full, "approving a snapshot", |tx| {
+            snapshots::approve(tx, audience, version, now).await?
+        })
+    }
+
+    async fn reject(
+        &self,
+        audience: &AudienceName,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<Snapshot> {
+        write_tx!(self, Full, "rejecting a snapshot", |tx| {
+            snapshots::reject(tx, audience, version, now).await?
+        })
+    }
+
+    async fn rollback(
+        &self,
+        audience: &AudienceName,
+        version: u64,
+        _now: Timestamp,
+    ) -> Result<Snapshot> {
+        write_tx!(self, Full, "rolling an audience back", |tx| {
+            snapshots::roll_back(tx, audience, version).await?
+        })
+    }
+
+    async fn snapshots(&self, audience: &AudienceName) -> Result<Vec<Snapshot>> {
+        read_tx!(self, "reading the snapshots", |tx| { snapshots::kept(tx, audience).await? })
+    }
+
+    async fn snapshot(&self, audience: &AudienceName, version: u64) -> Result<Snapshot> {
+        read_tx!(self, "reading a snapshot", |tx| { snapshots::get(tx, audience, version).await? })
+    }
+
+    async fn forget_snapshot(&self, audience: &AudienceName, version: u64) -> Result<()> {
+        write_tx!(self, Full, "forgetting a snapshot", |tx| {
+            snapshots::forget(tx, audience, version).await?
+        })
+    }
+
+    async fn size_history(
+        &self,
+        audience: &AudienceName,
+        limit: u32,
+    ) -> Result<Vec<(Timestamp, u64)>> {
+        read_tx!(self, "reading an audience's sizes", |tx| {
+            snapshots::sizes(tx, audience, limit).await?
+        })
+    }
+
+    async fn dictionary(&self) -> Result<Vec<DictionaryShard>> {
+        read_tx!(self, "reading the dictionary", |tx| {
+            let rows = sqlx::query(
+                "SELECT shard, version, manifest FROM dictionary_shards ORDER BY shard",
+            )
+            .fetch_all(tx)
+            .await?;
+            rows.iter().map(shard_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn dictionary_shard(&self, shard: u8) -> Result<DictionaryShard> {
+        read_tx!(self, "reading a dictionary shard", |tx| {
+            let row = sqlx::query(
+                "SELECT shard, version, manifest FROM dictionary_shards WHERE shard = $1",
+            )
+            .bind(i64::from(shard))
+            .fetch_optional(tx)
+            .await?;
+            match row {
+                Some(row) => shard_of(&row)?,
+                None => DictionaryShard { shard, version: 0, manifest: String::new() },
+            }
+        })
+    }
+
+    async fn swap_dictionary(&self, shard: u8, expected: u64, manifest: &str) -> Result<bool> {
+        write_tx!(self, Full, "replacing a dictionary shard", |tx| {
+            let swap = if expected == 0 {
+                sqlx::query(
+                    "INSERT INTO dictionary_shards (shard, version, manifest)
+                     VALUES ($1, $2 + 1, $3) ON CONFLICT (shard) DO NOTHING",
+                )
+            } else {
+                sqlx::query(
+                    "UPDATE dictionary_shards SET version = version + 1, manifest = $3
+                     WHERE shard = $1 AND version = $2",
+                )
+            };
+            let changed = swap
+                .bind(i64::from(shard))
+                .bind(count(expected))
+                .bind(manifest)
+                .execute(tx)
+                .await?
+                .rows_affected();
+            changed == 1
+        })
+    }
+}

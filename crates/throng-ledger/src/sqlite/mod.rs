@@ -1,0 +1,239 @@
+//! The ledger in one SQLite file.
+//!
+//! One connection writes, several read (WAL: readers never wait for the writer). Other processes
+//! may have the same file open: every writing transaction is `BEGIN IMMEDIATE`, so that it waits
+//! for its turn at the start. A deferred one that reads first and writes later would fail at once
+//! with SQLITE_BUSY_SNAPSHOT when another process wrote in between.
+//!
+//! **Durability.** A commit survives kill -9 at any moment in both [`Durability`] modes, because
+//! the operating system has the pages. They differ when the machine loses power. `Full` waits for
+//! the disk: for what the outside acts on at once (a publish, after which old files are deleted; a
+//! platform's id; an ad group's number). `Relaxed` may lose the last commits, never older ones
+//! without the newer ones, and a later `Full` commit brings all earlier ones to the disk: for
+//! claims, leases, receipts and finished batches, whose work is safe to repeat. That saves a disk
+//! flush for most calls of the hot path.
+//!
+//! Statements use `$N` and BIGINT and TEXT values only, so that PostgreSQL can run the same text;
+//! what differs between the two is in `migrations/` and in this file.
+
+mod audiences;
+mod history;
+mod runs;
+mod snapshots;
+mod spec;
+mod sync;
+mod tasks;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
+use tokio::sync::Mutex;
+
+use crate::{LedgerError, Result};
+
+/// The data base of this backend.
+type Db = Sqlite;
+/// Its connection.
+type Conn = SqliteConnection;
+/// Its row.
+type DbRow = SqliteRow;
+
+/// Put after the inner SELECT of a claim. PostgreSQL needs `FOR UPDATE SKIP LOCKED` there; SQLite
+/// has one writer at a time and needs nothing.
+macro_rules! lock_rows {
+    () => {
+        ""
+    };
+}
+use lock_rows;
+
+const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../../migrations/sqlite/0001_ledger.sql"))];
+
+/// How long a call waits for other processes that write, before it fails.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+const READERS: u32 = 4;
+/// Rows of one INSERT. Below the limit of 32,766 values of SQLite with up to 10 columns.
+const ROWS_PER_INSERT: usize = 1_000;
+
+/// When a commit returns; see the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// After the disk has it.
+    Full,
+    /// After the operating system has it.
+    Relaxed,
+}
+
+/// A failure before it is known what was being done.
+enum Failure {
+    Ledger(LedgerError),
+    Driver(sqlx::Error),
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl Failure {
+    fn while_doing(self, doing: &'static str) -> LedgerError {
+        match self {
+            Self::Ledger(error) => error,
+            Self::Driver(error) => LedgerError::Database { doing, source: Box::new(error) },
+        }
+    }
+}
+
+type Tried<T> = std::result::Result<T, Failure>;
+
+/// Runs a body in a writing transaction: commits what it did if it returns `Ok`, else nothing. A
+/// macro, because a generic function over async closures could not promise that its future is
+/// `Send`.
+macro_rules! write_tx {
+    ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
+        let mut writer = $self.writer.lock().await;
+        let tried: crate::sqlite::Tried<_> = async {
+            let mut transaction = writer.begin(crate::sqlite::Durability::$durability).await?;
+            let $tx: &mut crate::sqlite::Conn = &mut transaction;
+            let done = $body;
+            transaction.commit().await?;
+            Ok(done)
+        }
+        .await;
+        tried.map_err(|failure| failure.while_doing($doing))
+    }};
+}
+use write_tx;
+
+/// Runs a body that only reads, on one consistent state of the ledger.
+macro_rules! read_tx {
+    ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
+        let tried: crate::sqlite::Tried<_> = async {
+            let mut transaction = $self.readers.begin().await?;
+            let $tx: &mut crate::sqlite::Conn = &mut transaction;
+            let done = $body;
+            transaction.commit().await?;
+            Ok(done)
+        }
+        .await;
+        tried.map_err(|failure| failure.while_doing($doing))
+    }};
+}
+use read_tx;
+
+#[derive(Debug)]
+struct Writer {
+    connection: Conn,
+    /// What the connection is set to; `None` if that is not certain.
+    set_to: Option<Durability>,
+}
+
+impl Writer {
+    async fn begin(&mut self, durability: Durability) -> Tried<Transaction<'_, Db>> {
+        if self.set_to != Some(durability) {
+            self.set_to = None;
+            let pragma = match durability {
+                Durability::Full => "PRAGMA synchronous = FULL",
+                Durability::Relaxed => "PRAGMA synchronous = NORMAL",
+            };
+            sqlx::query(pragma).execute(&mut self.connection).await?;
+            self.set_to = Some(durability);
+        }
+        Ok(self.connection.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+/// A ledger in a SQLite file. Several processes may open the same file.
+#[derive(Debug)]
+pub struct SqliteLedger {
+    writer: Mutex<Writer>,
+    readers: SqlitePool,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger, makes the file if there is none (its folder must exist), and brings its
+    /// tables up to date.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
+    /// [`LedgerError::Database`] if the file cannot be opened or is no ledger.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let opened: Tried<Self> = async {
+            let options = SqliteConnectOptions::new()
+                .filename(path)
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(BUSY_TIMEOUT)
+                .foreign_keys(true)
+                .statement_cache_capacity(200)
+                .disable_statement_logging();
+            let mut connection = options.connect().await?;
+            migrate(&mut connection).await?;
+            // Readers open a file that is in WAL mode already, and can change nothing.
+            let reading = options.create_if_missing(false).pragma("query_only", "ON");
+            let readers = SqlitePoolOptions::new()
+                .max_connections(READERS)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+                .connect_with(reading)
+                .await?;
+            Ok(Self {
+                writer: Mutex::new(Writer { connection, set_to: Some(Durability::Full) }),
+                readers,
+            })
+        }
+        .await;
+        opened.map_err(|failure| failure.while_doing("opening the ledger"))
+    }
+}
+
+/// Brings the tables up to date, in one transaction: of two processes that open a new ledger at
+/// once, the second waits and finds it done.
+async fn migrate(connection: &mut Conn) -> Tried<()> {
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query(
+        "CREATE TABLE IF NOT EXISTS ledger_schema (
+            only_row INTEGER PRIMARY KEY CHECK (only_row = 1), version INTEGER NOT NULL)",
+    )
+    .execute(&mut *tx)
+    .await?;
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT version FROM ledger_schema").fetch_optional(&mut *tx).await?;
+    let found = found.unwrap_or(0);
+    let known = MIGRATIONS.last().map_or(0, |(version, _)| *version);
+    if found > known {
+        return Err(Failure::Ledger(LedgerError::Unreadable {
+            what: "schema",
+            why: format!(
+                "a newer version of throng wrote it (schema {found}, this version knows up to \
+                 {known}); upgrade throng, or go back to a copy from before that upgrade"
+            ),
+        }));
+    }
+    for (version, statements) in MIGRATIONS.iter().filter(|(version, _)| *version > found) {
+        sqlx::raw_sql(*statements).execute(&mut *tx).await?;
+        sqlx::query(
+            "INSERT INTO ledger_schema (only_row, version) VALUES (1, $1)
+             ON CONFLICT (only_row) DO UPDATE SET version = excluded.version",
+        )
+        .bind(*version)
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,333 @@
+//! What may happen to a snapshot: published, held, approved, rejected, made current again,
+//! forgotten.
+
+use std::collections::HashMap;
+
+use throng_model::{AudienceName, RefreshId, Timestamp};
+
+use super::audiences::get_held_by;
+use super::{Conn, DbRow, Tried};
+use crate::rows::{Cells, Word, count};
+use crate::{LedgerError, Result, Snapshot, SnapshotState};
+
+macro_rules! snapshot_columns {
+    () => {
+        "audience, version, state, path, members, rows_read, null_keys, bytes, model_fingerprint,
+         refresh, created_at"
+    };
+}
+
+fn snapshot_of(row: &DbRow) -> Result<Snapshot> {
+    let cells = Cells::new(row, "snapshot");
+    Ok(Snapshot {
+        audience: cells.name("audience")?,
+        version: cells.number("version")?,
+        state: cells.word("state")?,
+        path: cells.text("path")?,
+        members: cells.number("members")?,
+        rows_read: cells.number("rows_read")?,
+        null_keys: cells.number("null_keys")?,
+        bytes: cells.number("bytes")?,
+        model_fingerprint: cells.text("model_fingerprint")?,
+        refresh: RefreshId(cells.int("refresh")?),
+        created_at: cells.time("created_at")?,
+    })
+}
+
+fn full_name(audience: &AudienceName, version: u64) -> String {
+    format!("{audience}@{version}")
+}
+
+/// The current snapshots of all audiences, or of one.
+pub(super) async fn current(
+    tx: &mut Conn,
+    only: Option<&str>,
+) -> Tried<HashMap<AudienceName, Snapshot>> {
+    let rows = sqlx::query(
+        "SELECT s.audience, s.version, s.state, s.path, s.members, s.rows_read, s.null_keys,
+            s.bytes, s.model_fingerprint, s.refresh, s.created_at
+         FROM audiences a JOIN snapshots s ON s.audience = a.name AND s.version = a.current_version
+         WHERE CAST($1 AS TEXT) IS NULL OR a.name = $1",
+    )
+    .bind(only)
+    .fetch_all(tx)
+    .await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let snapshot = snapshot_of(row)?;
+        found.insert(snapshot.audience.clone(), snapshot);
+    }
+    Ok(found)
+}
+
+pub(super) async fn get(tx: &mut Conn, audience: &AudienceName, version: u64) -> Tried<Snapshot> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        snapshot_columns!(),
+        " FROM snapshots WHERE audience = $1 AND version = $2"
+    ))
+    .bind(audience.as_str())
+    .bind(count(version))
+    .fetch_optional(tx)
+    .await?;
+    let row = row.ok_or_else(|| LedgerError::NotFound {
+        what: "snapshot",
+        name: full_name(audience, version),
+    })?;
+    Ok(snapshot_of(&row)?)
+}
+
+pub(super) async fn kept(tx: &mut Conn, audience: &AudienceName) -> Tried<Vec<Snapshot>> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        snapshot_columns!(),
+        " FROM snapshots WHERE audience = $1 ORDER BY version DESC"
+    ))
+    .bind(audience.as_str())
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.iter().map(snapshot_of).collect::<Result<_>>()?)
+}
+
+/// The highest version that the audience ever had, 0 if none: numbers of forgotten snapshots are
+/// not used again.
+pub(super) async fn last_version(tx: &mut Conn, audience: &AudienceName) -> Tried<u64> {
+    let row = sqlx::query("SELECT last_version FROM audiences WHERE name = $1")
+        .bind(audience.as_str())
+        .fetch_optional(tx)
+        .await?;
+    Ok(match row {
+        Some(row) => Cells::new(&row, "audience").number("last_version")?,
+        None => 0,
+    })
+}
+
+pub(super) async fn delete_parts(tx: &mut Conn, id: RefreshId) -> Tried<()> {
+    sqlx::query("DELETE FROM refresh_parts WHERE refresh = $1").bind(id.0).execute(tx).await?;
+    Ok(())
+}
+
+async fn make_current(tx: &mut Conn, audience: &AudienceName, version: u64) -> Tried<()> {
+    sqlx::query("UPDATE audiences SET current_version = $2 WHERE name = $1")
+        .bind(audience.as_str())
+        .bind(count(version))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn set_state(tx: &mut Conn, snapshot: &mut Snapshot, state: SnapshotState) -> Tried<()> {
+    sqlx::query("UPDATE snapshots SET state = $3 WHERE audience = $1 AND version = $2")
+        .bind(snapshot.audience.as_str())
+        .bind(count(snapshot.version))
+        .bind(state.word())
+        .execute(tx)
+        .await?;
+    snapshot.state = state;
+    Ok(())
+}
+
+async fn add_size(tx: &mut Conn, snapshot: &Snapshot) -> Tried<()> {
+    sqlx::query(
+        "INSERT INTO audience_sizes (audience, version, at, members) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (audience, version) DO NOTHING",
+    )
+    .bind(snapshot.audience.as_str())
+    .bind(count(snapshot.version))
+    .bind(snapshot.created_at.0)
+    .bind(count(snapshot.members))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Why this snapshot cannot be the next one of its audience, if so.
+async fn contradiction(tx: &mut Conn, snapshot: &Snapshot, owner: &AudienceName) -> Tried<()> {
+    let last = last_version(tx, &snapshot.audience).await?;
+    let why = if snapshot.audience != *owner {
+        format!("its refresh belongs to audience `{owner}`")
+    } else if snapshot.version <= last {
+        format!("version {last} is there already")
+    } else if snapshot.null_keys > snapshot.rows_read {
+        "it has more NULL keys than rows".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(LedgerError::Refused {
+        what: "snapshot",
+        why: format!("{}: {why}", full_name(&snapshot.audience, snapshot.version)),
+    }
+    .into())
+}
+
+/// Inserts the snapshot of a refresh: published and current, or held for the reason given.
+pub(super) async fn insert(
+    tx: &mut Conn,
+    snapshot: &Snapshot,
+    holder: &str,
+    held: Option<&str>,
+    now: Timestamp,
+) -> Tried<()> {
+    let refresh = get_held_by(tx, snapshot.refresh, holder).await?;
+    contradiction(tx, snapshot, &refresh.audience).await?;
+    let (snapshot_state, refresh_state) = match held {
+        Some(_) => (SnapshotState::Held, crate::RefreshState::Held),
+        None => (SnapshotState::Published, crate::RefreshState::Completed),
+    };
+    sqlx::query(concat!(
+        "INSERT INTO snapshots (",
+        snapshot_columns!(),
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+    ))
+    .bind(snapshot.audience.as_str())
+    .bind(count(snapshot.version))
+    .bind(snapshot_state.word())
+    .bind(&snapshot.path)
+    .bind(count(snapshot.members))
+    .bind(count(snapshot.rows_read))
+    .bind(count(snapshot.null_keys))
+    .bind(count(snapshot.bytes))
+    .bind(&snapshot.model_fingerprint)
+    .bind(snapshot.refresh.0)
+    .bind(snapshot.created_at.0)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("UPDATE audiences SET last_version = $2 WHERE name = $1")
+        .bind(snapshot.audience.as_str())
+        .bind(count(snapshot.version))
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query(
+        "UPDATE refreshes SET state = $2, finished_at = $3, reason = $4, snapshot_version = $5,
+            rows_read = $6, null_keys = $7, holder = NULL, lease_until = NULL
+         WHERE id = $1",
+    )
+    .bind(snapshot.refresh.0)
+    .bind(refresh_state.word())
+    .bind(now.0)
+    .bind(held)
+    .bind(count(snapshot.version))
+    .bind(count(snapshot.rows_read))
+    .bind(count(snapshot.null_keys))
+    .execute(&mut *tx)
+    .await?;
+    if held.is_none() {
+        make_current(tx, &snapshot.audience, snapshot.version).await?;
+        add_size(tx, snapshot).await?;
+    }
+    delete_parts(tx, snapshot.refresh).await
+}
+
+/// One snapshot if it is in `state`, else `WrongState`.
+async fn get_in(
+    tx: &mut Conn,
+    audience: &AudienceName,
+    version: u64,
+    state: SnapshotState,
+    wanted: &'static str,
+) -> Tried<Snapshot> {
+    let snapshot = get(tx, audience, version).await?;
+    if snapshot.state == state {
+        Ok(snapshot)
+    } else {
+        Err(wrong_state(&snapshot, snapshot.state.word(), wanted).into())
+    }
+}
+
+fn wrong_state(snapshot: &Snapshot, state: &str, wanted: &'static str) -> LedgerError {
+    LedgerError::WrongState {
+        what: "snapshot",
+        name: full_name(&snapshot.audience, snapshot.version),
+        state: state.to_owned(),
+        wanted,
+    }
+}
+
+pub(super) async fn approve(
+    tx: &mut Conn,
+    audience: &AudienceName,
+    version: u64,
+    now: Timestamp,
+) -> Tried<Snapshot> {
+    let mut snapshot = get_in(tx, audience, version, SnapshotState::Held, "approved").await?;
+    set_state(tx, &mut snapshot, SnapshotState::Published).await?;
+    make_current(tx, audience, version).await?;
+    add_size(tx, &snapshot).await?;
+    sqlx::query(
+        "UPDATE refreshes SET state = 'completed', finished_at = $2
+         WHERE id = $1 AND state = 'held'",
+    )
+    .bind(snapshot.refresh.0)
+    .bind(now.0)
+    .execute(tx)
+    .await?;
+    Ok(snapshot)
+}
+
+pub(super) async fn reject(
+    tx: &mut Conn,
+    audience: &AudienceName,
+    version: u64,
+    now: Timestamp,
+) -> Tried<Snapshot> {
+    let mut snapshot = get_in(tx, audience, version, SnapshotState::Held, "rejected").await?;
+    set_state(tx, &mut snapshot, SnapshotState::Rejected).await?;
+    // The refresh keeps the reason why its snapshot was held.
+    sqlx::query(
+        "UPDATE refreshes SET state = 'failed', finished_at = $2 WHERE id = $1 AND state = 'held'",
+    )
+    .bind(snapshot.refresh.0)
+    .bind(now.0)
+    .execute(tx)
+    .await?;
+    Ok(snapshot)
+}
+
+pub(super) async fn roll_back(
+    tx: &mut Conn,
+    audience: &AudienceName,
+    version: u64,
+) -> Tried<Snapshot> {
+    let wanted = "made current";
+    let snapshot = get_in(tx, audience, version, SnapshotState::Published, wanted).await?;
+    make_current(tx, audience, version).await?;
+    Ok(snapshot)
+}
+
+pub(super) async fn forget(tx: &mut Conn, audience: &AudienceName, version: u64) -> Tried<()> {
+    let snapshot = get(tx, audience, version).await?;
+    let deleted = sqlx::query(
+        "DELETE FROM snapshots WHERE audience = $1 AND version = $2 AND NOT EXISTS
+            (SELECT 1 FROM audiences WHERE name = $1 AND current_version = $2)",
+    )
+    .bind(audience.as_str())
+    .bind(count(version))
+    .execute(tx)
+    .await?
+    .rows_affected();
+    if deleted == 0 {
+        return Err(wrong_state(&snapshot, "current", "forgotten").into());
+    }
+    Ok(())
+}
+
+pub(super) async fn sizes(
+    tx: &mut Conn,
+    audience: &AudienceName,
+    limit: u32,
+) -> Tried<Vec<(Timestamp, u64)>> {
+    let rows = sqlx::query(
+        "SELECT at, members FROM audience_sizes WHERE audience = $1
+         ORDER BY version DESC LIMIT $2",
+    )
+    .bind(audience.as_str())
+    .bind(i64::from(limit))
+    .fetch_all(tx)
+    .await?;
+    let mut sizes = Vec::with_capacity(rows.len());
+    for row in rows.iter().rev() {
+        let cells = Cells::new(row, "audience size");
+        sizes.push((cells.time("at")?, cells.number("members")?));
+    }
+    Ok(sizes)
+}

@@ -1,0 +1,366 @@
+//! Runs, tasks, batches, receipts and checks in SQL. What happens to a task is in `tasks`, the
+//! planning and the counts of a run are in `runs`.
+
+use async_trait::async_trait;
+use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
+
+use super::{DbRow, SqliteLedger, read_tx, runs, tasks, write_tx};
+use crate::rows::{Cells, Word, count, json};
+use crate::{
+    Batch, BatchOutcome, BatchState, Check, LedgerError, NewRun, PlatformAudience, Receipt, Result,
+    SyncLedger, SyncRun, Task, TaskState,
+};
+
+fn batch_of(row: &DbRow) -> Result<Batch> {
+    let cells = Cells::new(row, "batch");
+    let state = cells.word("state")?;
+    let outcome = match state {
+        BatchState::Pending => None,
+        BatchState::Done => Some(BatchOutcome {
+            sent: cells.number("sent")?,
+            skipped: cells.json("skipped_reasons")?,
+            rejected: cells.json("rejected_reasons")?,
+        }),
+    };
+    Ok(Batch {
+        number: cells.number("number")?,
+        operation: cells.word("operation")?,
+        first_rank: cells.number("first_rank")?,
+        rows: cells.number("row_count")?,
+        state,
+        outcome,
+    })
+}
+
+fn receipt_of(row: &DbRow) -> Result<Receipt> {
+    let cells = Cells::new(row, "receipt");
+    Ok(Receipt {
+        task: TaskId(cells.int("task")?),
+        batch: cells.number("batch")?,
+        operation: cells.word("operation")?,
+        rows: cells.number("row_count")?,
+        received: cells.number("received")?,
+        invalid: cells.number("invalid")?,
+        invalid_reasons: cells.json("invalid_reasons")?,
+        http_status: cells.number("http_status")?,
+        error_code: cells.maybe_int("error_code")?,
+        platform_ref: cells.maybe_text("platform_ref")?,
+        at: cells.time("at")?,
+    })
+}
+
+fn check_of(row: &DbRow) -> Result<Check> {
+    let cells = Cells::new(row, "check");
+    Ok(Check {
+        run: SyncRunId(cells.int("run")?),
+        task: TaskId(cells.int("task")?),
+        verdict: cells.word("verdict")?,
+        reasons: cells.json("reasons")?,
+        at: cells.time("at")?,
+    })
+}
+
+fn platform_audience_of(row: &DbRow) -> Result<PlatformAudience> {
+    let cells = Cells::new(row, "platform audience");
+    Ok(PlatformAudience {
+        platform_id: cells.text("platform_id")?,
+        delivered_version: cells.maybe_number("delivered_version")?,
+        delivered_at: cells.maybe_time("delivered_at")?,
+    })
+}
+
+#[async_trait]
+impl SyncLedger for SqliteLedger {
+    async fn plan_run(&self, run: &NewRun, now: Timestamp) -> Result<Option<SyncRunId>> {
+        write_tx!(self, Relaxed, "planning a run", |tx| { runs::plan(tx, run, now).await? })
+    }
+
+    async fn run(&self, id: SyncRunId) -> Result<SyncRun> {
+        read_tx!(self, "reading a run", |tx| runs::get(tx, id).await?)
+    }
+
+    async fn runs(&self, sync: Option<&SyncName>, limit: u32) -> Result<Vec<SyncRun>> {
+        read_tx!(self, "reading the runs", |tx| { runs::newest(tx, sync, limit).await? })
+    }
+
+    async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()> {
+        write_tx!(self, Full, "approving a run", |tx| { runs::approve(tx, id, now).await? })
+    }
+
+    async fn claim_task(
+        &self,
+        holder: &str,
+        avoid: &[DestinationName],
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Task>> {
+        write_tx!(self, Relaxed, "claiming a task", |tx| {
+            tasks::claim(tx, holder, avoid, now, lease_until).await?
+        })
+    }
+
+    async fn keep_task(&self, id: TaskId, holder: &str, lease_until: Timestamp) -> Result<()> {
+        write_tx!(self, Relaxed, "keeping a task's lease", |tx| {
+            let kept =
+                sqlx::query("UPDATE tasks SET lease_until = $3 WHERE id = $1 AND holder = $2")
+                    .bind(id.0)
+                    .bind(holder)
+                    .bind(lease_until.0)
+                    .execute(&mut *tx)
+                    .await?
+                    .rows_affected();
+            if kept == 0 {
+                // Says which of `NotFound` and `LeaseLost` it is.
+                tasks::get_held_by(tx, id, holder).await?;
+            }
+        })
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Task> {
+        read_tx!(self, "reading a task", |tx| tasks::get(tx, id).await?)
+    }
+
+    async fn tasks(&self, limit: u32) -> Result<Vec<Task>> {
+        read_tx!(self, "reading the tasks", |tx| { tasks::listed(tx, limit).await? })
+    }
+
+    async fn task_counts(&self) -> Result<Vec<(TaskState, u64)>> {
+        read_tx!(self, "counting the tasks", |tx| {
+            let rows = sqlx::query("SELECT state, count(*) AS tasks FROM tasks GROUP BY state")
+                .fetch_all(tx)
+                .await?;
+            let mut counts: Vec<(TaskState, u64)> =
+                TaskState::WORDS.iter().map(|(state, _)| (*state, 0)).collect();
+            for row in &rows {
+                let cells = Cells::new(row, "task");
+                let state: TaskState = cells.word("state")?;
+                let tasks = cells.number("tasks")?;
+                for entry in counts.iter_mut().filter(|entry| entry.0 == state) {
+                    entry.1 = tasks;
+                }
+            }
+            counts
+        })
+    }
+
+    async fn batches(&self, task: TaskId) -> Result<Vec<Batch>> {
+        read_tx!(self, "reading the batches of a task", |tx| {
+            let rows = sqlx::query(
+                "SELECT number, operation, first_rank, row_count, state, sent, skipped_reasons,
+                    rejected_reasons
+                 FROM batches WHERE task = $1 ORDER BY number",
+            )
+            .bind(task.0)
+            .fetch_all(tx)
+            .await?;
+            rows.iter().map(batch_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn add_receipt(&self, receipt: &Receipt) -> Result<()> {
+        write_tx!(self, Relaxed, "storing a receipt", |tx| {
+            let stored = sqlx::query(
+                "INSERT INTO receipts (task, batch, operation, row_count, received, invalid,
+                    invalid_reasons, http_status, error_code, platform_ref, at)
+                 SELECT task, number, $3, $4, $5, $6, $7, $8, $9, $10, $11
+                 FROM batches WHERE task = $1 AND number = $2",
+            )
+            .bind(receipt.task.0)
+            .bind(i64::from(receipt.batch))
+            .bind(receipt.operation.word())
+            .bind(count(receipt.rows))
+            .bind(count(receipt.received))
+            .bind(count(receipt.invalid))
+            .bind(json(&receipt.invalid_reasons)?)
+            .bind(i64::from(receipt.http_status))
+            .bind(receipt.error_code)
+            .bind(receipt.platform_ref.as_deref())
+            .bind(receipt.at.0)
+            .execute(tx)
+            .await?
+            .rows_affected();
+            if stored == 0 {
+                return Err(tasks::no_batch(receipt.task, receipt.batch).into());
+            }
+        })
+    }
+
+    async fn receipts(&self, task: TaskId) -> Result<Vec<Receipt>> {
+        read_tx!(self, "reading the receipts of a task", |tx| {
+            let rows = sqlx::query(
+                "SELECT task, batch, operation, row_count, received, invalid, invalid_reasons,
+                    http_status, error_code, platform_ref, at
+                 FROM receipts WHERE task = $1 ORDER BY id",
+            )
+            .bind(task.0)
+            .fetch_all(tx)
+            .await?;
+            rows.iter().map(receipt_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn finish_batch(
+        &self,
+        task: TaskId,
+        holder: &str,
+        number: u32,
+        outcome: &BatchOutcome,
+    ) -> Result<()> {
+        write_tx!(self, Relaxed, "finishing a batch", |tx| {
+            let task = tasks::get_held_by(tx, task, holder).await?;
+            if tasks::mark_batch(tx, task.id, number, outcome).await? {
+                runs::count_outcome(tx, task.run, outcome).await?;
+            }
+        })
+    }
+
+    async fn fail_task(
+        &self,
+        id: TaskId,
+        holder: &str,
+        error: &str,
+        retry_at: Option<Timestamp>,
+        count: bool,
+        now: Timestamp,
+    ) -> Result<Task> {
+        write_tx!(self, Relaxed, "recording a failed task", |tx| {
+            let task = tasks::get_held_by(tx, id, holder).await?;
+            match retry_at {
+                Some(at) => tasks::retry(tx, task.id, error, at, count).await?,
+                None => {
+                    runs::fail(tx, task.run, error, now).await?;
+                    tasks::give_up(tx, task.id, error, count, now).await?
+                }
+            }
+        })
+    }
+
+    async fn release_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()> {
+        write_tx!(self, Relaxed, "giving a task back", |tx| {
+            tasks::get_held_by(tx, id, holder).await?;
+            sqlx::query(
+                "UPDATE tasks SET state = 'queued', holder = NULL, lease_until = NULL,
+                    not_before = $2
+                 WHERE id = $1",
+            )
+            .bind(id.0)
+            .bind(now.0)
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn complete_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()> {
+        write_tx!(self, Full, "completing a task", |tx| {
+            let task = tasks::get_held_by(tx, id, holder).await?;
+            tasks::complete(tx, &task, now).await?;
+            runs::complete(tx, task.run, now).await?;
+        })
+    }
+
+    async fn requeue_task(&self, id: TaskId, now: Timestamp) -> Result<()> {
+        write_tx!(self, Full, "requeueing a task", |tx| { tasks::requeue(tx, id, now).await? })
+    }
+
+    async fn platform_audience(&self, sync: &SyncName) -> Result<Option<PlatformAudience>> {
+        read_tx!(self, "reading a platform's audience", |tx| {
+            let row = sqlx::query(
+                "SELECT platform_id, delivered_version, delivered_at
+                 FROM platform_audiences WHERE sync = $1",
+            )
+            .bind(sync.as_str())
+            .fetch_optional(tx)
+            .await?;
+            row.as_ref().map(platform_audience_of).transpose()?
+        })
+    }
+
+    async fn put_platform_audience(
+        &self,
+        sync: &SyncName,
+        platform_id: &str,
+    ) -> Result<PlatformAudience> {
+        write_tx!(self, Full, "recording a platform's audience", |tx| {
+            sqlx::query(
+                "INSERT INTO platform_audiences (sync, platform_id) VALUES ($1, $2)
+                 ON CONFLICT (sync) DO NOTHING",
+            )
+            .bind(sync.as_str())
+            .bind(platform_id)
+            .execute(&mut *tx)
+            .await?;
+            let row = sqlx::query(
+                "SELECT platform_id, delivered_version, delivered_at
+                 FROM platform_audiences WHERE sync = $1",
+            )
+            .bind(sync.as_str())
+            .fetch_one(tx)
+            .await?;
+            platform_audience_of(&row)?
+        })
+    }
+
+    async fn delivered(&self) -> Result<Vec<(SyncName, PlatformAudience)>> {
+        read_tx!(self, "reading the delivered versions", |tx| {
+            let rows = sqlx::query(
+                "SELECT sync, platform_id, delivered_version, delivered_at
+                 FROM platform_audiences ORDER BY sync",
+            )
+            .fetch_all(tx)
+            .await?;
+            let mut delivered = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let sync = Cells::new(row, "platform audience").name("sync")?;
+                delivered.push((sync, platform_audience_of(row)?));
+            }
+            delivered
+        })
+    }
+
+    async fn put_check(&self, check: &Check) -> Result<()> {
+        write_tx!(self, Relaxed, "storing a check", |tx| {
+            let marked = sqlx::query("UPDATE tasks SET checked = 1 WHERE id = $1 AND run = $2")
+                .bind(check.task.0)
+                .bind(check.run.0)
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+            if marked == 0 {
+                return Err(LedgerError::NotFound {
+                    what: "task",
+                    name: format!("{} of run {}", check.task, check.run),
+                }
+                .into());
+            }
+            sqlx::query(
+                "INSERT INTO checks (task, run, verdict, reasons, at) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (task) DO UPDATE SET verdict = excluded.verdict,
+                    reasons = excluded.reasons, at = excluded.at",
+            )
+            .bind(check.task.0)
+            .bind(check.run.0)
+            .bind(check.verdict.word())
+            .bind(json(&check.reasons)?)
+            .bind(check.at.0)
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn checks(&self, limit: u32) -> Result<Vec<Check>> {
+        read_tx!(self, "reading the checks", |tx| {
+            let rows = sqlx::query(
+                "SELECT task, run, verdict, reasons, at FROM checks
+                 ORDER BY at DESC, task DESC LIMIT $1",
+            )
+            .bind(i64::from(limit))
+            .fetch_all(tx)
+            .await?;
+            rows.iter().map(check_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn unchecked_tasks(&self, limit: u32) -> Result<Vec<Task>> {
+        read_tx!(self, "reading the unchecked tasks", |tx| { tasks::unchecked(tx, limit).await? })
+    }
+}

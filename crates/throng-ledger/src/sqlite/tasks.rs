@@ -1,0 +1,282 @@
+//! Tasks and their batches: claims, leases, failures, ends.
+
+use sqlx::{AssertSqlSafe, Row};
+use throng_model::{DestinationName, SyncRunId, TaskId, Timestamp};
+
+use super::{Conn, DbRow, Tried, lock_rows, runs};
+use crate::rows::{Cells, Word, count, json};
+use crate::{BatchOutcome, BatchState, LedgerError, Result, Task, TaskState};
+
+macro_rules! task_columns {
+    () => {
+        "id, run, sync, audience, destination, state, priority, failures, not_before, holder,
+         lease_until, batches, batches_done, last_error, created_at, finished_at"
+    };
+}
+
+fn task_of(row: &DbRow) -> Result<Task> {
+    let cells = Cells::new(row, "task");
+    Ok(Task {
+        id: TaskId(cells.int("id")?),
+        run: SyncRunId(cells.int("run")?),
+        sync: cells.name("sync")?,
+        audience: cells.name("audience")?,
+        destination: cells.name("destination")?,
+        state: cells.word("state")?,
+        priority: cells.number("priority")?,
+        failures: cells.number("failures")?,
+        not_before: cells.time("not_before")?,
+        holder: cells.maybe_text("holder")?,
+        lease_until: cells.maybe_time("lease_until")?,
+        batches: cells.number("batches")?,
+        batches_done: cells.number("batches_done")?,
+        last_error: cells.maybe_text("last_error")?,
+        created_at: cells.time("created_at")?,
+        finished_at: cells.maybe_time("finished_at")?,
+    })
+}
+
+fn tasks_of(rows: &[DbRow]) -> Result<Vec<Task>> {
+    rows.iter().map(task_of).collect()
+}
+
+fn wrong_state(id: TaskId, state: impl Into<String>, wanted: &'static str) -> LedgerError {
+    LedgerError::WrongState { what: "task", name: id.to_string(), state: state.into(), wanted }
+}
+
+pub(super) fn no_batch(task: TaskId, number: u32) -> LedgerError {
+    LedgerError::NotFound { what: "batch", name: format!("{task}/{number}") }
+}
+
+pub(super) async fn get(tx: &mut Conn, id: TaskId) -> Tried<Task> {
+    let row = sqlx::query(concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1"))
+        .bind(id.0)
+        .fetch_optional(tx)
+        .await?;
+    let row = row.ok_or_else(|| LedgerError::NotFound { what: "task", name: id.to_string() })?;
+    Ok(task_of(&row)?)
+}
+
+/// One task, if `holder` has it; else `LeaseLost`.
+pub(super) async fn get_held_by(tx: &mut Conn, id: TaskId, holder: &str) -> Tried<Task> {
+    let task = get(tx, id).await?;
+    if task.holder.as_deref() == Some(holder) {
+        Ok(task)
+    } else {
+        Err(LedgerError::LeaseLost { what: "task", name: id.to_string() }.into())
+    }
+}
+
+/// The claim with `avoided` destinations to pass over: `$4`, `$5`, …
+fn claim_text(avoided: usize) -> String {
+    let mut text = String::from(
+        "UPDATE tasks SET state = 'running', holder = $1, lease_until = $3
+         WHERE id = (SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= $2",
+    );
+    if avoided > 0 {
+        let places: Vec<String> = (4..4 + avoided).map(|n| format!("${n}")).collect();
+        text.push_str(&format!(" AND destination NOT IN ({})", places.join(", ")));
+    }
+    text.push_str(concat!(
+        " ORDER BY priority DESC, id LIMIT 1",
+        lock_rows!(),
+        ") RETURNING ",
+        task_columns!()
+    ));
+    text
+}
+
+pub(super) async fn claim(
+    tx: &mut Conn,
+    holder: &str,
+    avoid: &[DestinationName],
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Tried<Option<Task>> {
+    // The text holds place markers only; the names are bound.
+    let mut claim = sqlx::query(AssertSqlSafe(claim_text(avoid.len())))
+        .bind(holder)
+        .bind(now.0)
+        .bind(lease_until.0);
+    for destination in avoid {
+        claim = claim.bind(destination.as_str());
+    }
+    let row = claim.fetch_optional(tx).await?;
+    Ok(row.as_ref().map(task_of).transpose()?)
+}
+
+pub(super) async fn listed(tx: &mut Conn, limit: u32) -> Tried<Vec<Task>> {
+    let open = sqlx::query(concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM tasks WHERE state IN ('running', 'queued', 'held')
+         ORDER BY CASE state WHEN 'running' THEN 0 ELSE 1 END, priority DESC, not_before, id
+         LIMIT $1"
+    ))
+    .bind(i64::from(limit))
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut tasks = tasks_of(&open)?;
+    let ended = sqlx::query(concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM tasks WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT $1"
+    ))
+    .bind(i64::from(limit) - count(tasks.len() as u64))
+    .fetch_all(tx)
+    .await?;
+    tasks.extend(tasks_of(&ended)?);
+    Ok(tasks)
+}
+
+pub(super) async fn unchecked(tx: &mut Conn, limit: u32) -> Tried<Vec<Task>> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM tasks WHERE state = 'done' AND checked = 0 ORDER BY finished_at, id LIMIT $1"
+    ))
+    .bind(i64::from(limit))
+    .fetch_all(tx)
+    .await?;
+    Ok(tasks_of(&rows)?)
+}
+
+/// Marks a batch done and resets the task's failures. `false` if the batch was done already.
+pub(super) async fn mark_batch(
+    tx: &mut Conn,
+    task: TaskId,
+    number: u32,
+    outcome: &BatchOutcome,
+) -> Tried<bool> {
+    let row = sqlx::query("SELECT row_count, state FROM batches WHERE task = $1 AND number = $2")
+        .bind(task.0)
+        .bind(i64::from(number))
+        .fetch_optional(&mut *tx)
+        .await?
+        .ok_or_else(|| no_batch(task, number))?;
+    let cells = Cells::new(&row, "batch");
+    if cells.word::<BatchState>("state")? == BatchState::Done {
+        return Ok(false);
+    }
+    let rows: u64 = cells.number("row_count")?;
+    let users = runs::users_in(outcome);
+    if users != rows {
+        return Err(LedgerError::Refused {
+            what: "outcome",
+            why: format!("batch {task}/{number} has {rows} users, but it tells of {users}"),
+        }
+        .into());
+    }
+    sqlx::query(
+        "UPDATE batches SET state = 'done', sent = $3, skipped_reasons = $4, rejected_reasons = $5
+         WHERE task = $1 AND number = $2",
+    )
+    .bind(task.0)
+    .bind(i64::from(number))
+    .bind(count(outcome.sent))
+    .bind(json(&outcome.skipped)?)
+    .bind(json(&outcome.rejected)?)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("UPDATE tasks SET batches_done = batches_done + 1, failures = 0 WHERE id = $1")
+        .bind(task.0)
+        .execute(tx)
+        .await?;
+    Ok(true)
+}
+
+/// Back to the queue after a failed try.
+pub(super) async fn retry(
+    tx: &mut Conn,
+    id: TaskId,
+    error: &str,
+    retry_at: Timestamp,
+    counts: bool,
+) -> Tried<Task> {
+    let row = sqlx::query(concat!(
+        "UPDATE tasks SET state = 'queued', holder = NULL, lease_until = NULL, not_before = $2,
+            last_error = $3, failures = failures + $4
+         WHERE id = $1 RETURNING ",
+        task_columns!()
+    ))
+    .bind(id.0)
+    .bind(retry_at.0)
+    .bind(error)
+    .bind(i64::from(counts))
+    .fetch_one(tx)
+    .await?;
+    Ok(task_of(&row)?)
+}
+
+/// The last try failed.
+pub(super) async fn give_up(
+    tx: &mut Conn,
+    id: TaskId,
+    error: &str,
+    counts: bool,
+    now: Timestamp,
+) -> Tried<Task> {
+    let row = sqlx::query(concat!(
+        "UPDATE tasks SET state = 'failed', holder = NULL, lease_until = NULL, finished_at = $2,
+            last_error = $3, failures = failures + $4
+         WHERE id = $1 RETURNING ",
+        task_columns!()
+    ))
+    .bind(id.0)
+    .bind(now.0)
+    .bind(error)
+    .bind(i64::from(counts))
+    .fetch_one(tx)
+    .await?;
+    Ok(task_of(&row)?)
+}
+
+pub(super) async fn complete(tx: &mut Conn, task: &Task, now: Timestamp) -> Tried<()> {
+    if task.batches_done != task.batches {
+        let state = format!("at batch {} of {}", task.batches_done, task.batches);
+        return Err(wrong_state(task.id, state, "completed").into());
+    }
+    sqlx::query(
+        "UPDATE tasks SET state = 'done', holder = NULL, lease_until = NULL, finished_at = $2
+         WHERE id = $1",
+    )
+    .bind(task.id.0)
+    .bind(now.0)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn requeue(tx: &mut Conn, id: TaskId, now: Timestamp) -> Tried<()> {
+    let task = get(tx, id).await?;
+    if task.state != TaskState::Failed {
+        return Err(wrong_state(id, task.state.word(), "requeued").into());
+    }
+    // A newer run started from what was delivered before this one. To go on with this one now
+    // would undo it.
+    let newer = sqlx::query("SELECT id FROM sync_runs WHERE sync = $1 AND id > $2 LIMIT 1")
+        .bind(task.sync.as_str())
+        .bind(task.run.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+    if let Some(newer) = newer {
+        let newer: i64 = newer.try_get(0)?;
+        let state = format!("failed and replaced by run {newer} of its sync");
+        return Err(wrong_state(id, state, "requeued").into());
+    }
+    sqlx::query(
+        "UPDATE sync_runs SET state = 'active', finished_at = NULL, reason = NULL WHERE id = $1",
+    )
+    .bind(task.run.0)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "UPDATE tasks SET state = 'queued', finished_at = NULL, failures = 0, not_before = $2
+         WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(now.0)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
