@@ -1,0 +1,288 @@
+//! The checked spec: names are names, references exist, numbers are within their limits.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use throng_model::{
+    AdGroupName, AdvertiserName, AudienceName, CampaignName, Currency, DestinationName, Micros,
+    SourceName, SyncName, TimeZoneName,
+};
+
+use crate::{Schedule, SecretRef};
+
+/// Everything that is declared, in the order of the files. Its JSON form is kept in the ledger;
+/// secrets are in it as references only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The version of the spec language; 1.
+    pub version: u32,
+    /// Where the data lies.
+    pub sources: Vec<Source>,
+    /// Named sets of users.
+    pub audiences: Vec<Audience>,
+    /// Accounts on ad platforms.
+    pub destinations: Vec<Destination>,
+    /// Which audience is kept on which destination.
+    pub syncs: Vec<Sync>,
+    /// Who pays.
+    pub advertisers: Vec<Advertiser>,
+    /// Ad groups of one advertiser that belong together.
+    pub campaigns: Vec<Campaign>,
+    /// What is shown, to whom, for how much.
+    pub ad_groups: Vec<AdGroup>,
+    /// How the process itself runs.
+    pub node: NodeSettings,
+}
+
+/// A folder of files; each file or subfolder in it is a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// The first half of a table's name in SQL, with `-` and `.` replaced by `_`.
+    pub name: SourceName,
+    /// An absolute path. It existed and was a folder when the spec was loaded.
+    pub path: PathBuf,
+    /// For people.
+    pub description: Option<String>,
+}
+
+/// A set of users, defined by SQL.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Audience {
+    /// Unique in the spec.
+    pub name: AudienceName,
+    /// For people.
+    pub description: Option<String>,
+    /// One SELECT, without a semicolon at its end. Not yet compared with the tables.
+    pub sql: String,
+    /// The column that holds the user key; `None` means the only column.
+    pub key: Option<String>,
+    /// When to refresh; `None` means only when asked to.
+    pub schedule: Option<Schedule>,
+    /// Which snapshots are held for approval.
+    pub guard: Guard,
+    /// How many published snapshots are kept; at least 1, 10 unless set.
+    pub keep_snapshots: u32,
+    /// Where the SQL begins.
+    pub sql_at: Location,
+}
+
+/// A snapshot outside of these limits is held for approval instead of being published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// The largest loss against the published snapshot, 0 to 100; 50 unless set.
+    pub max_shrink_percent: u32,
+    /// The largest growth against the published snapshot; `None` switches the limit off, 400
+    /// unless set.
+    pub max_growth_percent: Option<u32>,
+    /// Fewer members than this are suspicious once the audience had members; 1 unless set.
+    pub min_members: u64,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self { max_shrink_percent: 50, max_growth_percent: Some(400), min_members: 1 }
+    }
+}
+
+/// An account on an ad platform.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Destination {
+    /// Unique in the spec.
+    pub name: DestinationName,
+    /// A platform that Throng knows: `meta`.
+    pub platform: String,
+    /// The platform's name of the account; `act_` and digits on Meta.
+    pub account: String,
+    /// The right to change audiences of the account.
+    pub access_token: SecretRef,
+    /// Signs calls where the platform wants that.
+    pub app_secret: Option<SecretRef>,
+    /// Another server than the platform's own, such as the simulator; starts with `http`.
+    pub base_url: Option<String>,
+    /// The version of the platform's API; `v25.0` unless set.
+    pub api_version: String,
+}
+
+/// One audience kept on one destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sync {
+    /// Unique in the spec.
+    pub name: SyncName,
+    /// An audience of this spec.
+    pub audience: AudienceName,
+    /// A destination of this spec.
+    pub destination: DestinationName,
+    /// What happens to users who leave the audience.
+    pub mode: SyncMode,
+    /// What the platform is told about each user.
+    pub identifiers: Identifiers,
+    /// A run that would remove more than this share waits for approval; 0 to 100, 50 unless set.
+    pub max_removed_percent: u32,
+    /// Rows per call, 1 to 10,000; 10,000 unless set.
+    pub batch_rows: u32,
+    /// Larger goes first; 0 unless set.
+    pub priority: i32,
+    /// The audience's name on the platform; `None` means `throng: <audience>`.
+    pub platform_name: Option<String>,
+}
+
+/// How a sync changes the audience on the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncMode {
+    /// Adds who came and removes who left.
+    Mirror,
+    /// Only adds.
+    Add,
+    /// Sends everybody each time and lets the platform drop the rest.
+    Replace,
+}
+
+/// The identifiers of a sync's users.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identifiers {
+    /// One SELECT of the user key and the columns.
+    pub sql: String,
+    /// The column with the user key.
+    pub key: String,
+    /// Pairs of a column and the platform's key for it, one of [`crate::IDENTIFIER_KEYS`]; at
+    /// least one pair, no column and no key twice.
+    pub columns: Vec<(String, String)>,
+    /// Two capital letters, for phone numbers and rows without a country.
+    pub default_country: Option<String>,
+    /// Where the SQL begins.
+    pub sql_at: Location,
+}
+
+/// A place in a spec file: of an SQL text's first line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// The file, as it was given to [`crate::load`] or found in the folder.
+    pub file: PathBuf,
+    /// Counted from 1.
+    pub line: u32,
+}
+
+/// Who pays for ad groups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Advertiser {
+    /// Unique in the spec.
+    pub name: AdvertiserName,
+    /// Of all prices and budgets below it.
+    pub currency: Currency,
+    /// Budget days begin at its midnight.
+    pub time_zone: TimeZoneName,
+}
+
+/// Ad groups of one advertiser that belong together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Campaign {
+    /// Unique in the spec.
+    pub name: CampaignName,
+    /// An advertiser of this spec.
+    pub advertiser: AdvertiserName,
+}
+
+/// What is shown, to whom, for how much.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdGroup {
+    /// Unique in the spec.
+    pub name: AdGroupName,
+    /// A campaign of this spec.
+    pub campaign: CampaignName,
+    /// What is paid for.
+    pub pricing: Pricing,
+    /// Of one impression or one click; more than zero.
+    pub price: Micros,
+    /// The most that may be billed in a budget day; more than zero.
+    pub daily_budget: Micros,
+    /// The share of insertions that become impressions, 0 to 1.
+    pub impression_rate: f64,
+    /// The share of impressions that become clicks, 0 to 1; exactly 1 when impressions are paid.
+    pub action_rate: f64,
+    /// Users in any of these see the ad; empty means everybody.
+    pub include: Vec<AudienceName>,
+    /// Users in any of these do not see it. Shares no audience with `include`.
+    pub exclude: Vec<AudienceName>,
+    /// Whether spend in flight counts against the budget.
+    pub prediction: Prediction,
+    /// How long an insertion may still lead to spend, in seconds; 180 unless set.
+    pub horizon_secs: u32,
+    /// What an ad server does without fresh budget states.
+    pub when_stale: WhenStale,
+}
+
+/// What an advertiser pays for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pricing {
+    /// Each impression.
+    PerImpression,
+    /// Each click.
+    PerClick,
+}
+
+/// Whether spend in flight counts against the budget.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prediction {
+    /// It does.
+    #[default]
+    InFlight,
+    /// Only what is already billed counts.
+    Off,
+}
+
+/// What an ad server does when its budget states are old.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenStale {
+    /// Goes on by the last state.
+    #[default]
+    Serve,
+    /// Shows nothing of the ad group.
+    Stop,
+}
+
+/// How the process runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeSettings {
+    /// Where the API and the page listen; 127.0.0.1:7077 unless set.
+    pub listen: SocketAddr,
+    /// Callers must show it. Present whenever `listen` is not a loopback address.
+    pub token: Option<SecretRef>,
+    /// The most that queries hold in memory before they spill, in bytes; 2 GiB unless set.
+    pub memory_limit_bytes: u64,
+    /// Where queries spill, absolute; `None` means below the data directory.
+    pub spill_dir: Option<PathBuf>,
+    /// Audiences built at the same time; 2 unless set.
+    pub build_workers: u32,
+    /// Tasks sent at the same time; 4 unless set.
+    pub activation_workers: u32,
+    /// Parts of the event log; 4 unless set.
+    pub log_partitions: u32,
+    /// How often budget states go out, in milliseconds; 1,000 unless set.
+    pub feed_interval_ms: u32,
+    /// The largest body of a request, in bytes; 8 MiB unless set.
+    pub max_request_bytes: u64,
+    /// The longest time for a request, in seconds; 30 unless set.
+    pub request_timeout_secs: u32,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7077)),
+            token: None,
+            memory_limit_bytes: 2 << 30,
+            spill_dir: None,
+            build_workers: 2,
+            activation_workers: 4,
+            log_partitions: 4,
+            feed_interval_ms: 1000,
+            max_request_bytes: 8 << 20,
+            request_timeout_secs: 30,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What differs between two checked specs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use throng_model::Micros;
+
+use crate::Spec;
+
+/// The differences, by kind in the order of a spec, then by name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// One entry per object that differs.
+    pub changes: Vec<Change>,
+}
+
+/// One object that differs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Its name; `node` for the node settings.
+    pub name: String,
+    /// What happens to it.
+    pub action: Action,
+}
+
+/// What happens to an object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It is new.
+    Added,
+    /// It stays, with other fields; at least one.
+    Changed(Vec<FieldChange>),
+    /// It is gone.
+    Removed,
+}
+
+/// One field that differs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// Such as `daily_budget` or `guard.max_shrink_percent`.
+    pub field: String,
+    /// JSON of the checked value; `null` if it was not set. Money is in micros.
+    pub old: Value,
+    /// JSON of the checked value; `null` if it is not set. Money is in micros.
+    pub new: Value,
+}
+
+/// A kind of object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectKind {
+    /// [`crate::Source`]
+    Source,
+    /// [`crate::Audience`]
+    Audience,
+    /// [`crate::Destination`]
+    Destination,
+    /// [`crate::Sync`]
+    Sync,
+    /// [`crate::Advertiser`]
+    Advertiser,
+    /// [`crate::Campaign`]
+    Campaign,
+    /// [`crate::AdGroup`]
+    AdGroup,
+    /// [`crate::NodeSettings`]; takes effect at the next start.
+    Node,
+}
+
+impl ObjectKind {
+    /// As people call it, such as `ad group`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Audience => "audience",
+            Self::Destination => "destination",
+            Self::Sync => "sync",
+            Self::Advertiser => "advertiser",
+            Self::Campaign => "campaign",
+            Self::AdGroup => "ad group",
+            Self::Node => "node settings",
+        }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Plan {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// How many objects are added, changed and removed.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let count = |wanted: fn(&Action) -> bool| {
+            self.changes.iter().filter(|change| wanted(&change.action)).count()
+        };
+        (
+            count(|a| matches!(a, Action::Added)),
+            count(|a| matches!(a, Action::Changed(_))),
+            count(|a| matches!(a, Action::Removed)),
+        )
+    }
+}
+
+/// Compares two specs by the names of their objects. `None` is the empty spec. Where an SQL text
+/// stands in its file is no difference. Costs one JSON value per object.
+pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
+    let mut changes = Vec::new();
+    macro_rules! compare {
+        ($kind:ident, $field:ident) => {
+            compare(
+                ObjectKind::$kind,
+                old.map(|spec| spec.$field.as_slice()).unwrap_or_default(),
+                &new.$field,
+                |object| object.name.as_str(),
+                &mut changes,
+            );
+        };
+    }
+    compare!(Source, sources);
+    compare!(Audience, audiences);
+    compare!(Destination, destinations);
+    compare!(Sync, syncs);
+    compare!(Advertiser, advertisers);
+    compare!(Campaign, campaigns);
+    compare!(AdGroup, ad_groups);
+    let nodes: Vec<_> = old.iter().map(|spec| spec.node.clone()).collect();
+    compare(ObjectKind::Node, &nodes, std::slice::from_ref(&new.node), |_| "node", &mut changes);
+    Plan { changes }
+}
+
+fn compare<T: Serialize>(
+    kind: ObjectKind,
+    old: &[T],
+    new: &[T],
+    name: impl Fn(&T) -> &str,
+    changes: &mut Vec<Change>,
+) {
+    let mut pairs: BTreeMap<&str, (Option<&T>, Option<&T>)> = BTreeMap::new();
+    for object in old {
+        pairs.entry(name(object)).or_default().0 = Some(object);
+    }
+    for object in new {
+        pairs.entry(name(object)).or_default().1 = Some(object);
+    }
+    for (name, pair) in pairs {
+        let action = match pair {
+            (Some(old), Some(new)) => {
+                let fields = field_changes(&fields_of(old), &fields_of(new));
+                if fields.is_empty() {
+                    continue;
+                }
+                Action::Changed(fields)
+            }
+            (None, _) => Action::Added,
+            (Some(_), None) => Action::Removed,
+        };
+        changes.push(Change { kind, name: name.to_owned(), action });
+    }
+}
+
+fn field_changes(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<FieldChange> {
+    let gone = old.keys().filter(|field| !new.contains_key(*field));
+    new.keys()
+        .chain(gone)
+        .filter_map(|field| {
+            let value = |of: &Map<String, Value>| of.get(field).cloned().unwrap_or(Value::Null);
+            let (old, new) = (value(old), value(new));
+            (old != new).then(|| FieldChange { field: field.clone(), old, new })
+        })
+        .collect()
+}
+
+/// The fields of an object by path, without places in files.
+fn fields_of(object: &impl Serialize) -> Map<String, Value> {
+    let mut fields = Map::new();
+    let value = serde_json::to_value(object).unwrap_or(Value::Null);
+    flatten("", value, &mut fields);
+    fields
+}
+
+fn flatten(path: &str, value: Value, fields: &mut Map<String, Value>) {
+    let Value::Object(object) = value else {
+        fields.insert(path.to_owned(), value);
+        return;
+    };
+    for (field, value) in object {
+        if field != "sql_at" {
+            let path = if path.is_empty() { field } else { format!("{path}.{field}") };
+            flatten(&path, value, fields);
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    /// One line per object, one or more below it per field, a sum at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("Nothing to do: the spec is the one that runs.\n");
+        }
+        for change in &self.changes {
+            let (mark, fields): (_, &[FieldChange]) = match &change.action {
+                Action::Added => ('+', &[]),
+                Action::Changed(fields) => ('~', fields),
+                Action::Removed => ('-', &[]),
+            };
+            match change.kind {
+                ObjectKind::Node => writeln!(f, "{mark} node settings (at the next start)")?,
+                kind => writeln!(f, "{mark} {kind} {}", change.name)?,
+            }
+            for field in fields {
+                write_field(f, field)?;
+            }
+        }
+        let (added, changed, removed) = self.counts();
+        writeln!(f, "\n{added} to add, {changed} to change, {removed} to remove.")
+    }
+}
+
+fn write_field(f: &mut fmt::Formatter<'_>, change: &FieldChange) -> fmt::Result {
+    let FieldChange { field, old, new } = change;
+    if let (Value::String(old), Value::String(new)) = (old, new)
+        && (old.contains('\n') || new.contains('\n'))
+    {
+        writeln!(f, "    {field}:")?;
+        return write_lines(f, old, new);
+    }
+    writeln!(f, "    {field}: {} → {}", shown(field, old), shown(field, new))
+}
+
+/// The lines between the common beginning and the common end.
+fn write_lines(f: &mut fmt::Formatter<'_>, old: &str, new: &str) -> fmt::Result {
+    let (old, new): (Vec<_>, Vec<_>) = (old.lines().collect(), new.lines().collect());
+    let shorter = old.len().min(new.len());
+    let same = |pair: &(&&str, &&str)| pair.0 == pair.1;
+    let head = old.iter().zip(&new).take_while(same).count();
+    let tail = old.iter().rev().zip(new.iter().rev()).take(shorter - head).take_while(same).count();
+    for line in &old[head..old.len() - tail] {
+        writeln!(f, "      - {line}")?;
+    }
+    for line in &new[head..new.len() - tail] {
+        writeln!(f, "      + {line}")?;
+    }
+    Ok(())
+}
+
+fn shown(field: &str, value: &Value) -> String {
+    match value {
+        Value::Null => "not set".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if matches!(field, "price" | "daily_budget") => {
+            number.as_i64().map_or(number.to_string(), |micros| Micros(micros).to_string())
+        }
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(|item| shown("", item)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        other => other.to_string(),
+    }
+}

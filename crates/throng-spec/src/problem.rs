@@ -1,0 +1,42 @@
+//! One thing that is wrong in a spec, and the mend.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A mistake in a spec file. Never holds the text of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The file, as it was given or found.
+    pub file: PathBuf,
+    /// Counted from 1; 0 if the problem has no line, such as a file that cannot be read.
+    pub line: u32,
+    /// Counted from 1, in characters; 0 without a line.
+    pub column: u32,
+    /// The field, such as `audiences[2].sql`; may be empty.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    /// Three lines, as a compiler would write them; no line break at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}\n  --> {}", self.message, self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        if !self.path.is_empty() {
+            write!(f, " at {}", self.path)?;
+        }
+        if let Some(help) = &self.help {
+            write!(f, "\n  help: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problem {}

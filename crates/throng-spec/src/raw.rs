@@ -1,0 +1,317 @@
+//! The form that people write, for the JSON schema that editors use. [`crate::load`] does not read
+//! through these types, because they would stop at the first mistake; a test keeps both in step.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A Throng spec file. Several files of one folder are read as one spec.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSpec {
+    /// The version of the spec language: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// Folders with data: each file or subfolder is a table.
+    #[serde(default)]
+    pub sources: Vec<RawSource>,
+    /// Named sets of users, each defined by SQL.
+    #[serde(default)]
+    pub audiences: Vec<RawAudience>,
+    /// Accounts on ad platforms.
+    #[serde(default)]
+    pub destinations: Vec<RawDestination>,
+    /// Which audience is kept on which destination.
+    #[serde(default)]
+    pub syncs: Vec<RawSync>,
+    /// Who pays for ad groups.
+    #[serde(default)]
+    pub advertisers: Vec<RawAdvertiser>,
+    /// Ad groups of one advertiser that belong together.
+    #[serde(default)]
+    pub campaigns: Vec<RawCampaign>,
+    /// What is shown, to whom, for how much. Also accepted as `line_items` or `ad_sets`.
+    #[serde(default, alias = "line_items", alias = "ad_sets")]
+    pub ad_groups: Vec<RawAdGroup>,
+    /// How the process itself runs; in one file only.
+    pub node: Option<RawNode>,
+}
+
+/// A folder with data.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSource {
+    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`; in SQL `-` and `.` become `_`.
+    pub name: String,
+    /// The folder, relative to the spec file.
+    pub path: String,
+    /// For people.
+    pub description: Option<String>,
+}
+
+/// A set of users.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAudience {
+    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`.
+    pub name: String,
+    /// For people.
+    pub description: Option<String>,
+    /// One SELECT over tables named `<source>.<table>`.
+    pub sql: String,
+    /// The column with the user key; not needed if the SELECT has one column.
+    pub key: Option<String>,
+    /// When to refresh; without it, only when asked to.
+    pub schedule: Option<RawSchedule>,
+    /// Which snapshots are held for approval.
+    pub guard: Option<RawGuard>,
+    /// How many published snapshots are kept (10).
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep_snapshots: Option<u32>,
+}
+
+/// When an audience is refreshed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSchedule {
+    /// Minute, hour, day of month, month, day of week, such as `0 3 * * *`.
+    pub cron: String,
+    /// An IANA time zone (UTC).
+    pub time_zone: Option<String>,
+}
+
+/// A snapshot outside of these limits is held for approval.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawGuard {
+    /// The largest loss in percent (50).
+    #[schemars(range(max = 100))]
+    pub max_shrink_percent: Option<u32>,
+    /// The largest growth in percent (400), or `off`.
+    pub max_growth_percent: Option<IntegerOrText>,
+    /// Fewer members than this are suspicious (1).
+    pub min_members: Option<u64>,
+}
+
+/// An account on an ad platform.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawDestination {
+    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`.
+    pub name: String,
+    /// `meta`.
+    pub platform: String,
+    /// `act_` and digits on Meta.
+    pub account: String,
+    /// `env:NAME` or `file:PATH`; never the token itself.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub access_token: String,
+    /// `env:NAME` or `file:PATH`; never the secret itself.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub app_secret: Option<String>,
+    /// Another server than the platform's own, such as the simulator.
+    pub base_url: Option<String>,
+    /// The version of the platform's API (v25.0).
+    pub api_version: Option<String>,
+}
+
+/// One audience kept on one destination.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSync {
+    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`.
+    pub name: String,
+    /// The name of an audience.
+    pub audience: String,
+    /// The name of a destination.
+    pub destination: String,
+    /// What happens to users who leave the audience (mirror).
+    pub mode: Option<RawMode>,
+    /// What the platform is told about each user.
+    pub identifiers: RawIdentifiers,
+    /// A run that would remove more than this share waits for approval (50).
+    #[schemars(range(max = 100))]
+    pub max_removed_percent: Option<u32>,
+    /// Rows per call (10,000).
+    #[schemars(range(min = 1, max = 10000))]
+    pub batch_rows: Option<u32>,
+    /// Larger goes first (0).
+    pub priority: Option<i32>,
+    /// The audience's name on the platform (`throng: <audience>`).
+    pub platform_name: Option<String>,
+}
+
+/// How a sync changes the audience on the platform.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawMode {
+    /// Adds who came and removes who left.
+    Mirror,
+    /// Only adds.
+    Add,
+    /// Sends everybody each time.
+    Replace,
+}
+
+/// The identifiers of a sync's users.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawIdentifiers {
+    /// One SELECT of the user key and the columns.
+    pub sql: String,
+    /// The column with the user key.
+    pub key: String,
+    /// Column to platform key: EMAIL, PHONE, FN, LN, FI, CT, ST, ZIP, COUNTRY, GEN, DOBY, DOBM,
+    /// DOBD, MADID or EXTERN_ID.
+    pub columns: BTreeMap<String, String>,
+    /// Two capital letters such as US.
+    pub default_country: Option<String>,
+}
+
+/// Who pays for ad groups.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAdvertiser {
+    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`.
+    pub name: String,
+    /// Three capital letters such as USD.
+    pub currency: String,
+    /// An IANA time zone; budget days begin at its midnight.
+    pub time_zone: String,
+}
+
+/// Ad groups of one advertiser.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawCampaign {
+    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`.
+    pub name: String,
+    /// The name of an advertiser.
+    pub advertiser: String,
+}
+
+/// What is shown, to whom, for how much.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAdGroup {
+    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`.
+    pub name: String,
+    /// The name of a campaign.
+    pub campaign: String,
+    /// What is paid for.
+    pub per: RawPer,
+    /// Of one impression or click, such as "0.10".
+    pub price: Amount,
+    /// The most that may be billed in a day, such as "100".
+    pub daily_budget: Amount,
+    /// The share of insertions that become impressions (1).
+    #[schemars(range(min = 0, max = 1))]
+    pub impression_rate: Option<f64>,
+    /// The share of impressions that become clicks; needed when clicks are paid.
+    #[schemars(range(min = 0, max = 1))]
+    pub action_rate: Option<f64>,
+    /// Audiences that see the ad; without it, everybody does.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Audiences that do not see it.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Whether spend in flight counts against the budget (in_flight).
+    pub prediction: Option<RawPrediction>,
+    /// How long an insertion may still lead to spend, in seconds (180).
+    #[schemars(range(min = 10, max = 86400))]
+    pub horizon_secs: Option<u32>,
+    /// What an ad server does without fresh budget states (serve).
+    pub when_stale: Option<RawWhenStale>,
+}
+
+/// What is paid for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawPer {
+    /// Each impression.
+    Impression,
+    /// Each click.
+    Click,
+}
+
+/// Whether spend in flight counts.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawPrediction {
+    /// It does.
+    InFlight,
+    /// It does not.
+    Off,
+}
+
+/// Without fresh budget states.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawWhenStale {
+    /// Go on by the last state.
+    Serve,
+    /// Show nothing.
+    Stop,
+}
+
+/// An amount of money with at most six digits after the point, as text or as a number.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Amount {
+    /// Such as "0.10".
+    Text(String),
+    /// Such as 0.10.
+    Number(f64),
+}
+
+/// A number, or a word.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum IntegerOrText {
+    /// The number.
+    Integer(u32),
+    /// The word.
+    Text(String),
+}
+
+/// How the process runs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawNode {
+    /// Address and port (127.0.0.1:7077).
+    pub listen: Option<String>,
+    /// `env:NAME` or `file:PATH`; needed when `listen` is not a loopback address.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub token: Option<String>,
+    /// The most that queries hold in memory before they spill, in bytes (2 GiB).
+    #[schemars(range(min = 67108864))]
+    pub memory_limit_bytes: Option<u64>,
+    /// Where queries spill, relative to the spec file.
+    pub spill_dir: Option<String>,
+    /// Audiences built at the same time (2).
+    #[schemars(range(min = 1, max = 256))]
+    pub build_workers: Option<u32>,
+    /// Tasks sent at the same time (4).
+    #[schemars(range(min = 1, max = 256))]
+    pub activation_workers: Option<u32>,
+    /// Parts of the event log (4).
+    #[schemars(range(min = 1, max = 256))]
+    pub log_partitions: Option<u32>,
+    /// How often budget states go out, in milliseconds (1,000).
+    #[schemars(range(min = 50, max = 60000))]
+    pub feed_interval_ms: Option<u32>,
+    /// The largest body of a request, in bytes (8 MiB).
+    #[schemars(range(min = 1024, max = 1073741824))]
+    pub max_request_bytes: Option<u64>,
+    /// The longest time for a request, in seconds (30).
+    #[schemars(range(min = 1, max = 3600))]
+    pub request_timeout_secs: Option<u32>,
+}
+
+/// The JSON schema of a spec file, for editors. It says what fields there are; [`crate::load`]
+/// checks more.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(RawSpec).to_value()
+}

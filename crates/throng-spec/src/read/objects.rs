@@ -1,0 +1,247 @@
+//! Sources, audiences and the node settings.
+
+use std::net::SocketAddr;
+
+use throng_model::TimeZoneName;
+
+use super::Reader;
+use super::fields::{At, Fields};
+use super::sql::{self, SqlFault};
+use super::tree::{Node, Value};
+use crate::{Audience, Guard, Location, NodeSettings, ObjectKind, Schedule, Source};
+
+impl Reader {
+    pub(super) fn source(&mut self, mut fields: Fields<'_>) {
+        let name = self.name(&mut fields, ObjectKind::Source);
+        let mut path = self.folder.clone();
+        if let Some((node, at)) = fields.required(self, "path")
+            && let Some(text) = self.text(node, &at)
+        {
+            path = self.folder.join(text);
+            let (message, help) = match std::fs::metadata(&path) {
+                Ok(found) if found.is_dir() => ("", ""),
+                Ok(_) => ("the path is a file", "name the folder that the file lies in"),
+                Err(_) => {
+                    ("there is no such folder", "a path is relative to the folder of the spec file")
+                }
+            };
+            if !message.is_empty() {
+                let message = format!("{message}: {}", text.trim());
+                self.problem(&at, message, Some(help.to_owned()));
+            }
+        }
+        let description = self.optional_text(&mut fields, "description");
+        fields.done(self);
+        self.spec.sources.push(Source { name, path, description });
+    }
+
+    pub(super) fn audience(&mut self, mut fields: Fields<'_>) {
+        let name = self.name(&mut fields, ObjectKind::Audience);
+        let description = self.optional_text(&mut fields, "description");
+        let (sql, sql_at) = self.sql(&mut fields);
+        let key = self.optional_text(&mut fields, "key");
+        let schedule = fields.get("schedule").and_then(|(node, at)| self.schedule(node, at));
+        let guard = fields.get("guard").map(|(node, at)| self.guard(node, at)).unwrap_or_default();
+        let keep_snapshots = self.integer(&mut fields, "keep_snapshots", 1..=1000, 10);
+        fields.done(self);
+        self.spec.audiences.push(Audience {
+            name,
+            description,
+            sql,
+            key,
+            schedule,
+            guard,
+            keep_snapshots,
+            sql_at,
+        });
+    }
+
+    /// The required field `sql`, and where its text begins.
+    pub(super) fn sql(&mut self, fields: &mut Fields<'_>) -> (String, Location) {
+        let nowhere = Location { file: fields.at.file.to_path_buf(), line: fields.at.line };
+        let Some((node, at)) = fields.required(self, "sql") else {
+            return (String::new(), nowhere);
+        };
+        let Value::Text { text, first_line } = &node.value else {
+            let message = format!("expected SQL, found {}", node.value.kind());
+            let help = "write `sql: |` and the SELECT below it, indented".to_owned();
+            self.problem(&at, message, Some(help));
+            return (String::new(), nowhere);
+        };
+        let (message, help) = match sql::one_query(text) {
+            Ok(query) => {
+                return (query.to_owned(), Location { line: *first_line, ..nowhere });
+            }
+            Err(SqlFault::Empty) => {
+                ("the SQL is empty".to_owned(), "write a SELECT that yields user keys")
+            }
+            Err(SqlFault::Several) => (
+                "the SQL holds several statements".to_owned(),
+                "keep one SELECT; use WITH for steps in between",
+            ),
+            Err(SqlFault::NotAQuery(word)) => (
+                format!("the SQL begins with `{word}`, not with SELECT"),
+                "write a SELECT or WITH … SELECT: specs only read data",
+            ),
+            Err(SqlFault::Unclosed(what)) => {
+                (format!("a {what} in the SQL does not end"), "close it")
+            }
+        };
+        self.problem(&at, message, Some(help.to_owned()));
+        (String::new(), nowhere)
+    }
+
+    fn schedule(&mut self, node: &Node, at: At) -> Option<Schedule> {
+        if let Value::Text { text, .. } = &node.value {
+            let help = format!("write `schedule: {{ cron: \"{}\" }}`", text.trim());
+            self.problem(&at, "a schedule has fields: cron and time_zone", Some(help));
+            return None;
+        }
+        let mut fields = Fields::open(self, node, at)?;
+        let zone = match fields.get("time_zone") {
+            Some((node, at)) => self.time_zone(node, &at),
+            None => Some(TimeZoneName::utc()),
+        };
+        let cron = fields.required(self, "cron");
+        let cron = cron.and_then(|(node, at)| Some((self.text(node, &at)?, at)));
+        fields.done(self);
+        let (text, at) = cron?;
+        match Schedule::new(text, zone.clone().unwrap_or_else(TimeZoneName::utc)) {
+            Ok(schedule) => zone.map(|_| schedule),
+            Err(error) => {
+                let help = "write minute, hour, day of month, month and day of week, such as \
+                            \"0 3 * * *\" for every day at three";
+                self.problem(&at, error.to_string(), Some(help.to_owned()));
+                None
+            }
+        }
+    }
+
+    pub(super) fn time_zone(&mut self, node: &Node, at: &At) -> Option<TimeZoneName> {
+        let text = self.text(node, at)?;
+        if let Ok(zone) = text.parse() {
+            return Some(zone);
+        }
+        let near = super::suggest::nearest(text, COMMON_ZONES);
+        let help = match near {
+            Some(near) => format!("did you mean {near}?"),
+            None => "write an IANA name such as America/New_York".to_owned(),
+        };
+        let shown: String = text.chars().take(60).collect();
+        self.problem(at, format!("`{shown}` is not a time zone"), Some(help));
+        None
+    }
+
+    fn guard(&mut self, node: &Node, at: At) -> Guard {
+        let default = Guard::default();
+        let Some(mut fields) = Fields::open(self, node, at) else { return default };
+        let shrink = default.max_shrink_percent;
+        let max_shrink_percent = self.integer(&mut fields, "max_shrink_percent", 0..=100, shrink);
+        let max_growth_percent = match fields.get("max_growth_percent") {
+            Some((Node { value: Value::Text { text, .. }, .. }, _)) if text == "off" => None,
+            Some((node, at)) => self
+                .whole(node, &at, "max_growth_percent", &(0..=1_000_000))
+                .or(default.max_growth_percent),
+            None => default.max_growth_percent,
+        };
+        let members = default.min_members;
+        let min_members = self.integer(&mut fields, "min_members", 0..=u64::MAX, members);
+        fields.done(self);
+        Guard { max_shrink_percent, max_growth_percent, min_members }
+    }
+
+    pub(super) fn node(&mut self, node: &Node, at: At) {
+        if let Some(first) = self.node_at.replace(at.clone()) {
+            let help = format!(
+                "the first is at {}:{}: put all settings there",
+                first.file.display(),
+                first.line
+            );
+            self.problem(&at, "the node settings stand in two files", Some(help));
+        }
+        let default = NodeSettings::default();
+        let Some(mut fields) = Fields::open(self, node, at) else { return };
+        let token = self.optional_secret(&mut fields, "token");
+        let has_token = fields.get("token").is_some();
+        let listen = match fields.get("listen") {
+            Some((node, at)) => self.listen(node, &at, has_token).unwrap_or(default.listen),
+            None => default.listen,
+        };
+        let memory = default.memory_limit_bytes;
+        let memory_limit_bytes =
+            self.integer(&mut fields, "memory_limit_bytes", 64 << 20..=1 << 50, memory);
+        let spill_dir =
+            self.optional_text(&mut fields, "spill_dir").map(|path| self.folder.join(path));
+        let settings = NodeSettings {
+            listen,
+            token,
+            memory_limit_bytes,
+            spill_dir,
+            build_workers: self.integer(&mut fields, "build_workers", 1..=256, 2),
+            activation_workers: self.integer(&mut fields, "activation_workers", 1..=256, 4),
+            log_partitions: self.integer(&mut fields, "log_partitions", 1..=256, 4),
+            feed_interval_ms: self.integer(&mut fields, "feed_interval_ms", 50..=60_000, 1000),
+            max_request_bytes: self.integer(
+                &mut fields,
+                "max_request_bytes",
+                1024..=1 << 30,
+                default.max_request_bytes,
+            ),
+            request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
+        };
+        fields.done(self);
+        self.spec.node = settings;
+    }
+
+    fn listen(&mut self, node: &Node, at: &At, has_token: bool) -> Option<SocketAddr> {
+        let text = self.text(node, at)?;
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            let shown: String = text.chars().take(60).collect();
+            let help = "write an IP address and a port, such as 127.0.0.1:7077".to_owned();
+            self.problem(at, format!("`{shown}` is not an address"), Some(help));
+            return None;
+        };
+        if !address.ip().is_loopback() && !has_token {
+            let help = "add `token: env:NAME` below `node:`, or listen on 127.0.0.1".to_owned();
+            let message = format!("{address} can be reached from outside, but there is no token");
+            self.problem(at, message, Some(help));
+        }
+        Some(address)
+    }
+}
+
+/// For suggestions only; every IANA name is accepted.
+const COMMON_ZONES: [&str; 32] = [
+    "UTC",
+    "America/New_York",
+    "America/Chicago",
+    "America/Denver",
+    "America/Los_Angeles",
+    "America/Toronto",
+    "America/Sao_Paulo",
+    "America/Mexico_City",
+    "Europe/London",
+    "Europe/Dublin",
+    "Europe/Paris",
+    "Europe/Berlin",
+    "Europe/Madrid",
+    "Europe/Rome",
+    "Europe/Amsterdam",
+    "Europe/Stockholm",
+    "Europe/Warsaw",
+    "Europe/Istanbul",
+    "Europe/Kyiv",
+    "Africa/Cairo",
+    "Africa/Lagos",
+    "Africa/Johannesburg",
+    "Asia/Dubai",
+    "Asia/Kolkata",
+    "Asia/Singapore",
+    "Asia/Hong_Kong",
+    "Asia/Shanghai",
+    "Asia/Tokyo",
+    "Asia/Seoul",
+    "Asia/Jakarta",
+    "Australia/Sydney",
+    "Pacific/Auckland",
+];

@@ -1,0 +1,172 @@
+//! Names and who refers to them, over all files.
+
+use std::collections::BTreeMap;
+
+use throng_model::NameError;
+
+use super::fields::{At, Fields};
+use super::tree::Node;
+use super::{Reader, suggest};
+use crate::ObjectKind;
+
+/// What is declared, and what is referred to.
+#[derive(Default)]
+pub(super) struct Names {
+    declared: BTreeMap<(ObjectKind, String), At>,
+    references: Vec<(ObjectKind, String, At)>,
+    /// Names of sources as SQL sees them.
+    in_sql: BTreeMap<String, String>,
+    /// Audiences on the platform: destination and name there, and the first sync that fills it.
+    on_platform: BTreeMap<(String, String), (String, At)>,
+}
+
+impl Reader {
+    /// The required field `name` of an object, which declares it.
+    pub(super) fn name<T>(&mut self, fields: &mut Fields<'_>, kind: ObjectKind) -> T
+    where
+        T: TryFrom<String, Error = NameError> + AsRef<str>,
+    {
+        let found = fields.required(self, "name");
+        let Some((name, at)) =
+            found.and_then(|(node, at)| Some((self.name_at::<T>(node, &at)?, at)))
+        else {
+            return stand_in();
+        };
+        let key = (kind, name.as_ref().to_owned());
+        match self.names.declared.get(&key).cloned() {
+            Some(first) => {
+                let message = format!("there are two {kind}s named `{}`", name.as_ref());
+                let help = format!(
+                    "the first is at {}:{}: rename or remove one",
+                    first.file.display(),
+                    first.line
+                );
+                self.problem(&at, message, Some(help));
+            }
+            None => {
+                self.names.declared.insert(key, at.clone());
+                if kind == ObjectKind::Source {
+                    self.name_in_sql(name.as_ref(), &at);
+                }
+            }
+        }
+        name
+    }
+
+    fn name_at<T>(&mut self, node: &Node, at: &At) -> Option<T>
+    where
+        T: TryFrom<String, Error = NameError>,
+    {
+        let text = self.text(node, at)?.to_owned();
+        match T::try_from(text.clone()) {
+            Ok(name) => Some(name),
+            Err(_) => {
+                let shown: String = text.chars().take(60).collect();
+                let help = "use 1 to 128 of a-z, 0-9, `-`, `_` and `.`, starting with a letter \
+                            or a digit";
+                self.problem(at, format!("`{shown}` is not a name"), Some(help.to_owned()));
+                None
+            }
+        }
+    }
+
+    fn name_in_sql(&mut self, name: &str, at: &At) {
+        let in_sql = name.replace(['-', '.'], "_");
+        match self.names.in_sql.get(&in_sql).cloned() {
+            Some(other) => {
+                let message =
+                    format!("the sources `{other}` and `{name}` are both `{in_sql}` in SQL");
+                let help = "rename one: SQL sees `-` and `.` as `_`".to_owned();
+                self.problem(at, message, Some(help));
+            }
+            None => {
+                self.names.in_sql.insert(in_sql, name.to_owned());
+            }
+        }
+    }
+
+    /// A required field that holds the name of another object.
+    pub(super) fn reference<T>(
+        &mut self,
+        fields: &mut Fields<'_>,
+        field: &'static str,
+        kind: ObjectKind,
+    ) -> T
+    where
+        T: TryFrom<String, Error = NameError> + AsRef<str>,
+    {
+        let found = fields.required(self, field);
+        found.and_then(|(node, at)| self.refer(node, at, kind)).unwrap_or_else(stand_in)
+    }
+
+    /// Notes that `node` refers to an object of a kind.
+    pub(super) fn refer<T>(&mut self, node: &Node, at: At, kind: ObjectKind) -> Option<T>
+    where
+        T: TryFrom<String, Error = NameError> + AsRef<str>,
+    {
+        let name: T = self.name_at(node, &at)?;
+        self.names.references.push((kind, name.as_ref().to_owned(), at));
+        Some(name)
+    }
+
+    /// Notes which audience of the platform a sync fills; two syncs must not fill the same one.
+    pub(super) fn fills(&mut self, sync: &str, destination: &str, platform_name: &str, at: &At) {
+        let key = (destination.to_owned(), platform_name.to_owned());
+        match self.names.on_platform.get(&key).cloned() {
+            Some((other, first)) if other != sync => {
+                let message = format!(
+                    "the syncs `{other}` and `{sync}` both fill the platform's audience \
+                     `{platform_name}` of `{destination}`"
+                );
+                let help = format!(
+                    "the first is at {}:{}: give one of them its own `platform_name`",
+                    first.file.display(),
+                    first.line
+                );
+                self.problem(at, message, Some(help));
+            }
+            Some(_) => {}
+            None => {
+                self.names.on_platform.insert(key, (sync.to_owned(), at.clone()));
+            }
+        }
+    }
+
+    /// Checks all references, after all files.
+    pub(super) fn check_references(&mut self) {
+        for (kind, name, at) in std::mem::take(&mut self.names.references) {
+            let key = (kind, name);
+            if self.names.declared.contains_key(&key) {
+                continue;
+            }
+            let (kind, name) = key;
+            let known: Vec<&str> = self
+                .names
+                .declared
+                .keys()
+                .filter(|(other, _)| *other == kind)
+                .map(|(_, name)| name.as_str())
+                .collect();
+            let elsewhere = self
+                .names
+                .declared
+                .keys()
+                .find(|(_, other)| *other == name)
+                .map(|(other, _)| format!("`{name}` is the name of {}", with_article(*other)));
+            let help = suggest::help(&name, &known)
+                .or(elsewhere)
+                .unwrap_or_else(|| format!("declare the {kind}, or refer to another one"));
+            self.problem(&at, format!("there is no {kind} named `{name}`"), Some(help));
+        }
+    }
+}
+
+fn with_article(kind: ObjectKind) -> String {
+    let article = if kind.as_str().starts_with('a') { "an" } else { "a" };
+    format!("{article} {kind}")
+}
+
+/// Stands for a name that was wrong, and reported.
+fn stand_in<T: TryFrom<String, Error = NameError>>() -> T {
+    T::try_from("unnamed".to_owned()).ok().expect("`unnamed` is a name")
+}

@@ -1,0 +1,108 @@
+//! What can be said about an SQL text without knowing the tables.
+
+/// What is wrong with an SQL text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SqlFault {
+    /// Nothing but blanks and comments.
+    Empty,
+    /// Something follows a semicolon.
+    Several,
+    /// Does not begin like a query; holds the first word.
+    NotAQuery(String),
+    /// A quote or a comment does not end.
+    Unclosed(&'static str),
+}
+
+/// Checks that `sql` is one query, and cuts off its semicolon with what follows. The beginning
+/// stays as it is, so that positions in the text stay positions in the file.
+pub(super) fn one_query(sql: &str) -> Result<&str, SqlFault> {
+    let mut end = None;
+    let mut first_word = None;
+    let mut at = 0;
+    while at < sql.len() {
+        let rest = &sql[at..];
+        if let Some(length) = gap(rest)? {
+            at += length;
+            continue;
+        }
+        if rest.starts_with(';') {
+            end.get_or_insert(at);
+            at += 1;
+            continue;
+        }
+        if end.is_some() {
+            return Err(if first_word.is_some() { SqlFault::Several } else { SqlFault::Empty });
+        }
+        first_word.get_or_insert(at);
+        at += token(rest)?;
+    }
+    let Some(first) = first_word else { return Err(SqlFault::Empty) };
+    let word: String =
+        sql[first..].chars().take_while(|c| c.is_ascii_alphabetic()).take(20).collect();
+    let known = ["select", "with", "values"].iter().any(|w| word.eq_ignore_ascii_case(w));
+    if !known && !sql[first..].starts_with('(') {
+        return Err(SqlFault::NotAQuery(word));
+    }
+    Ok(sql[..end.unwrap_or(sql.len())].trim_end())
+}
+
+/// The length of a blank or a comment at the beginning of `rest`.
+fn gap(rest: &str) -> Result<Option<usize>, SqlFault> {
+    if let Some(blank) = rest.chars().next().filter(|c| c.is_whitespace()) {
+        return Ok(Some(blank.len_utf8()));
+    }
+    if rest.starts_with("--") {
+        return Ok(Some(rest.find('\n').unwrap_or(rest.len())));
+    }
+    if let Some(inner) = rest.strip_prefix("/*") {
+        return match inner.find("*/") {
+            Some(length) => Ok(Some(length + 4)),
+            None => Err(SqlFault::Unclosed("/*")),
+        };
+    }
+    Ok(None)
+}
+
+/// The length of a quoted text or of one character at the beginning of `rest`. A doubled quote
+/// inside a quoted text reads as two texts, which comes to the same.
+fn token(rest: &str) -> Result<usize, SqlFault> {
+    for (quote, shown) in [('\'', "'"), ('"', "\"")] {
+        if let Some(inner) = rest.strip_prefix(quote) {
+            return match inner.find(quote) {
+                Some(length) => Ok(length + 2),
+                None => Err(SqlFault::Unclosed(shown)),
+            };
+        }
+    }
+    Ok(rest.chars().next().map_or(1, char::len_utf8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_query_is_one_query() {
+        for (sql, kept) in [
+            ("SELECT 1", "SELECT 1"),
+            ("\nselect 1 ; -- done\n", "\nselect 1"),
+            ("-- a; b\nWITH a AS (SELECT ';') SELECT * FROM a", ""),
+            ("(SELECT 'it''s; fine')", ""),
+            ("SELECT \"a;b\" /* ; */ FROM t", ""),
+            ("SELECT 'ü' ;;", "SELECT 'ü'"),
+        ] {
+            let kept = if kept.is_empty() { sql } else { kept };
+            assert_eq!(one_query(sql), Ok(kept));
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        assert_eq!(one_query(" -- no\n"), Err(SqlFault::Empty));
+        assert_eq!(one_query(";"), Err(SqlFault::Empty));
+        assert_eq!(one_query("SELECT 1; DROP TABLE a"), Err(SqlFault::Several));
+        assert_eq!(one_query("delete from a"), Err(SqlFault::NotAQuery("delete".into())));
+        assert_eq!(one_query("SELECT 'a"), Err(SqlFault::Unclosed("'")));
+        assert_eq!(one_query("SELECT /* a"), Err(SqlFault::Unclosed("/*")));
+    }
+}

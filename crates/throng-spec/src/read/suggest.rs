@@ -1,0 +1,66 @@
+//! "Did you mean …": the nearest known word by edit distance.
+
+/// The known word that is nearest to `word`, if it is near enough to be meant. Ties go to the
+/// first. Costs one distance per known word.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let folded = fold(word);
+    let limit = (folded.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .map(|candidate| (distance(&folded, &fold(candidate)), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// "did you mean `x`?", or else the whole list if it is short.
+pub(super) fn help<'a>(word: &str, known: &[&'a str]) -> Option<String> {
+    if let Some(near) = nearest(word, known.iter().copied()) {
+        return Some(format!("did you mean `{near}`?"));
+    }
+    match known {
+        [] => None,
+        [only] => Some(format!("write `{only}`")),
+        _ if known.len() <= 20 => Some(format!("write one of {}", known.join(", "))),
+        _ => None,
+    }
+}
+
+fn fold(word: &str) -> String {
+    word.chars().take(128).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_found_and_far_ones_are_not() {
+        let known = ["sources", "syncs", "audiences", "daily_budget"];
+        assert_eq!(nearest("source", known), Some("sources"));
+        assert_eq!(nearest("audiecnes", known), Some("audiences"));
+        assert_eq!(nearest("daily-budget", known), Some("daily_budget"));
+        assert_eq!(nearest("query", known), None);
+        assert_eq!(nearest("", known), None);
+    }
+}

@@ -1,0 +1,220 @@
+//! Destinations and syncs.
+
+use throng_model::{AudienceName, DestinationName, SyncName};
+
+use super::fields::{At, Fields, text_of};
+use super::tree::{Node, Value};
+use super::{Reader, suggest};
+use crate::{Destination, Identifiers, Location, ObjectKind, SecretRef, Sync, SyncMode};
+
+/// What a column of a sync may be for the platform.
+pub const IDENTIFIER_KEYS: [&str; 15] = [
+    "EMAIL",
+    "PHONE",
+    "FN",
+    "LN",
+    "FI",
+    "CT",
+    "ST",
+    "ZIP",
+    "COUNTRY",
+    "GEN",
+    "DOBY",
+    "DOBM",
+    "DOBD",
+    "MADID",
+    "EXTERN_ID",
+];
+
+/// Names that people use for [`IDENTIFIER_KEYS`].
+const KEY_SYNONYMS: [(&str, &str); 14] = [
+    ("MAIL", "EMAIL"),
+    ("E_MAIL", "EMAIL"),
+    ("MOBILE", "PHONE"),
+    ("FIRST_NAME", "FN"),
+    ("LAST_NAME", "LN"),
+    ("CITY", "CT"),
+    ("STATE", "ST"),
+    ("POSTCODE", "ZIP"),
+    ("POSTAL_CODE", "ZIP"),
+    ("GENDER", "GEN"),
+    ("IDFA", "MADID"),
+    ("GAID", "MADID"),
+    ("EXTERNAL_ID", "EXTERN_ID"),
+    ("USER_ID", "EXTERN_ID"),
+];
+
+impl Reader {
+    pub(super) fn destination(&mut self, mut fields: Fields<'_>) {
+        let name = self.name(&mut fields, ObjectKind::Destination);
+        fields.required(self, "platform");
+        self.word(&mut fields, "platform", &[("meta", ())], ());
+        let account = self.account(&mut fields);
+        let access_token = fields
+            .required(self, "access_token")
+            .and_then(|(node, at)| self.secret(node, &at, "access_token"));
+        let app_secret = self.optional_secret(&mut fields, "app_secret");
+        let base_url = self.base_url(&mut fields);
+        let api_version = self.api_version(&mut fields);
+        fields.done(self);
+        self.spec.destinations.push(Destination {
+            name,
+            platform: "meta".to_owned(),
+            account,
+            access_token: access_token.unwrap_or_else(|| SecretRef::Env("UNSET".to_owned())),
+            app_secret,
+            base_url,
+            api_version,
+        });
+    }
+
+    fn account(&mut self, fields: &mut Fields<'_>) -> String {
+        let Some((node, at)) = fields.required(self, "account") else { return String::new() };
+        let Some(text) = self.text(node, &at) else { return String::new() };
+        let digits =
+            |text: &str| (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        if !text.strip_prefix("act_").is_some_and(digits) {
+            let help = if digits(text) {
+                format!("write `account: act_{text}`")
+            } else {
+                "write act_ and the digits of the ad account, such as act_1234567890".to_owned()
+            };
+            self.problem(&at, "this is not an ad account of meta", Some(help));
+        }
+        text.to_owned()
+    }
+
+    /// The URL is not repeated in messages: it may hold a password.
+    fn base_url(&mut self, fields: &mut Fields<'_>) -> Option<String> {
+        let (node, at) = fields.get("base_url")?;
+        let text = self.text(node, &at)?;
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let server = rest.unwrap_or_default().split('/').next().unwrap_or_default();
+        let plain = !text.contains(|c: char| c.is_whitespace() || c.is_control());
+        if server.is_empty() || !plain {
+            let help = "write http://HOST:PORT or https://HOST".to_owned();
+            self.problem(&at, "this is not a URL of a server", Some(help));
+        } else if server.contains('@') || text.contains(['?', '#']) {
+            let help = "leave out user, password, `?…` and `#…`; a token goes to `access_token`";
+            self.problem(&at, "a base URL is a server and a path only", Some(help.to_owned()));
+        }
+        Some(text.trim_end_matches('/').to_owned())
+    }
+
+    fn api_version(&mut self, fields: &mut Fields<'_>) -> String {
+        let default = "v25.0".to_owned();
+        let Some((node, at)) = fields.get("api_version") else { return default };
+        let Some(text) = self.text(node, &at) else { return default };
+        let numbers = text.strip_prefix('v').and_then(|rest| rest.split_once('.'));
+        let number =
+            |text: &str| (1..=3).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        if !numbers.is_some_and(|(major, minor)| number(major) && number(minor)) {
+            let help = "write a version such as v25.0".to_owned();
+            self.problem(&at, "this is not a version of the API", Some(help));
+        }
+        text.to_owned()
+    }
+
+    pub(super) fn sync(&mut self, mut fields: Fields<'_>) {
+        let name: SyncName = self.name(&mut fields, ObjectKind::Sync);
+        let audience: AudienceName = self.reference(&mut fields, "audience", ObjectKind::Audience);
+        let destination: DestinationName =
+            self.reference(&mut fields, "destination", ObjectKind::Destination);
+        let words =
+            [("mirror", SyncMode::Mirror), ("add", SyncMode::Add), ("replace", SyncMode::Replace)];
+        let mode = self.word(&mut fields, "mode", &words, SyncMode::Mirror);
+        let identifiers =
+            fields.required(self, "identifiers").and_then(|(node, at)| self.identifiers(node, at));
+        let max_removed_percent = self.integer(&mut fields, "max_removed_percent", 0..=100, 50);
+        let batch_rows = self.integer(&mut fields, "batch_rows", 1..=10_000, 10_000);
+        let priority = self.integer(&mut fields, "priority", -1_000_000..=1_000_000, 0);
+        let platform_name = self.optional_text(&mut fields, "platform_name");
+        let at = fields.at.clone();
+        fields.done(self);
+        let there = platform_name.clone().unwrap_or_else(|| format!("throng: {audience}"));
+        self.fills(name.as_str(), destination.as_str(), &there, &at);
+        if let Some(identifiers) = identifiers {
+            self.spec.syncs.push(Sync {
+                name,
+                audience,
+                destination,
+                mode,
+                identifiers,
+                max_removed_percent,
+                batch_rows,
+                priority,
+                platform_name,
+            });
+        }
+    }
+
+    fn identifiers(&mut self, node: &Node, at: At) -> Option<Identifiers> {
+        let mut fields = Fields::open(self, node, at)?;
+        let (sql, sql_at): (String, Location) = self.sql(&mut fields);
+        let key = self.required_text(&mut fields, "key");
+        let columns = fields
+            .required(self, "columns")
+            .map(|(node, at)| self.columns(node, at))
+            .unwrap_or_default();
+        let default_country = self.default_country(&mut fields);
+        fields.done(self);
+        Some(Identifiers { sql, key, columns, default_country, sql_at })
+    }
+
+    fn columns(&mut self, node: &Node, at: At) -> Vec<(String, String)> {
+        let Value::Map(entries) = &node.value else {
+            let message = format!("expected columns, found {}", node.value.kind());
+            let help = "write `columns: { column: EMAIL, … }`".to_owned();
+            self.problem(&at, message, Some(help));
+            return Vec::new();
+        };
+        if entries.is_empty() {
+            let help = "name at least one, such as `{ email: EMAIL }`".to_owned();
+            self.problem(&at, "there are no columns", Some(help));
+        }
+        // Reports columns that stand there twice.
+        Fields::open(self, node, at.clone());
+        let mut columns: Vec<(String, String)> = Vec::new();
+        for entry in entries {
+            let path = format!("{}.{}", at.path, entry.key);
+            let at = At { path, ..at.at(&entry.node) };
+            let key = text_of(&entry.node.value).unwrap_or_default();
+            if !IDENTIFIER_KEYS.contains(&key) {
+                self.unknown_key(key, &at);
+            } else if let Some((other, _)) =
+                columns.iter().find(|(column, other)| other == key && *column != entry.key)
+            {
+                let message = format!("`{other}` and `{}` are both {key}", entry.key);
+                let help = "keep one: the platform takes each key once per row".to_owned();
+                self.problem(&at, message, Some(help));
+            }
+            columns.push((entry.key.clone(), key.to_owned()));
+        }
+        columns
+    }
+
+    fn unknown_key(&mut self, key: &str, at: &At) {
+        let folded = key.to_ascii_uppercase().replace([' ', '-'], "_");
+        let near = KEY_SYNONYMS
+            .iter()
+            .find(|(synonym, _)| *synonym == folded)
+            .map(|(_, key)| *key)
+            .or_else(|| suggest::nearest(&folded, IDENTIFIER_KEYS));
+        let help = match near {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("write one of {}", IDENTIFIER_KEYS.join(", ")),
+        };
+        let shown: String = key.chars().take(40).collect();
+        self.problem(at, format!("`{shown}` is not a key of meta"), Some(help));
+    }
+
+    fn default_country(&mut self, fields: &mut Fields<'_>) -> Option<String> {
+        let (node, at) = fields.get("default_country")?;
+        let text = self.text(node, &at)?;
+        if text.len() != 2 || !text.bytes().all(|b| b.is_ascii_uppercase()) {
+            let help = "write two capital letters (ISO 3166), such as US".to_owned();
+            self.problem(&at, "this is not a country", Some(help));
+        }
+        Some(text.to_owned())
+    }
+}

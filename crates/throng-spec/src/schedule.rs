@@ -1,0 +1,124 @@
+//! When an audience is refreshed.
+
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+use serde::{Deserialize, Serialize};
+use throng_model::{TimeZoneName, Timestamp};
+
+/// A cron pattern in a time zone. Make it by [`Schedule::new`], which checks both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Five fields: minute, hour, day of month, month, day of week; or `@daily` and the like.
+    pub cron: String,
+    /// The zone of the pattern's hours.
+    pub time_zone: TimeZoneName,
+}
+
+/// Why a text is not a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// Not a cron pattern.
+    #[error("`{cron}` is not a cron pattern: {reason}")]
+    NotAPattern {
+        /// The text, cut to 60 characters.
+        cron: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A pattern that no date fits, such as the 30th of February.
+    #[error("`{cron}` never comes: no date fits it")]
+    Never {
+        /// The pattern.
+        cron: String,
+    },
+}
+
+impl Schedule {
+    /// Checks a pattern.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] if it is not a pattern of five fields, or if no date fits it.
+    pub fn new(cron: &str, time_zone: TimeZoneName) -> Result<Self, ScheduleError> {
+        parse(cron).map_err(|reason| ScheduleError::NotAPattern {
+            cron: cron.chars().take(60).collect(),
+            reason,
+        })?;
+        let schedule = Self { cron: cron.to_owned(), time_zone };
+        // 2001-01-01: whether a date exists does not depend on when we ask.
+        match schedule.next_after(Timestamp(978_307_200_000_000)) {
+            Some(_) => Ok(schedule),
+            None => Err(ScheduleError::Never { cron: schedule.cron }),
+        }
+    }
+
+    /// The first time after `at` (never `at` itself), or `None` if there is none. A time that the
+    /// clock skips comes right after the gap; a fixed time that the clock shows twice comes once.
+    pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
+        let pattern = parse(&self.cron).ok()?;
+        let start = jiff::Timestamp::from_microsecond(at.0).ok()?;
+        let next =
+            pattern.find_next_occurrence(&start.to_zoned(self.time_zone.rules()), false).ok()?;
+        Some(Timestamp(next.timestamp().as_microsecond()))
+    }
+}
+
+fn parse(cron: &str) -> Result<Cron, String> {
+    CronParser::builder()
+        .seconds(Seconds::Disallowed)
+        .year(Year::Disallowed)
+        .build()
+        .parse(cron)
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(cron: &str, from: &str, count: usize) -> Vec<String> {
+        let zone = "America/New_York".parse().unwrap();
+        let schedule = Schedule::new(cron, zone).unwrap();
+        let mut at: Timestamp = from.parse().unwrap();
+        let mut found = Vec::new();
+        for _ in 0..count {
+            at = schedule.next_after(at).unwrap();
+            found.push(at.to_string());
+        }
+        found
+    }
+
+    #[test]
+    fn the_night_that_skips_an_hour_runs_once() {
+        // 02:30 does not exist in New York on 2026-03-08: the clock goes from 02:00 to 03:00.
+        assert_eq!(
+            times("30 2 * * *", "2026-03-07T12:00:00Z", 2),
+            ["2026-03-08T07:00:00Z", "2026-03-09T06:30:00Z"]
+        );
+    }
+
+    #[test]
+    fn the_night_that_repeats_an_hour_runs_once() {
+        // 01:30 comes twice in New York on 2026-11-01, at 05:30 and at 06:30 UTC.
+        assert_eq!(
+            times("30 1 * * *", "2026-10-31T12:00:00Z", 2),
+            ["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"]
+        );
+    }
+
+    #[test]
+    fn a_time_is_not_its_own_successor() {
+        assert_eq!(times("0 3 * * *", "2026-06-01T07:00:00Z", 1), ["2026-06-02T07:00:00Z"]);
+    }
+
+    #[test]
+    fn patterns_that_are_wrong_or_never_come_are_refused() {
+        let utc = TimeZoneName::utc;
+        for cron in ["", "* * * *", "61 * * * *", "0 0 0 * * *", "noon"] {
+            assert!(
+                matches!(Schedule::new(cron, utc()), Err(ScheduleError::NotAPattern { .. })),
+                "{cron}"
+            );
+        }
+        assert!(matches!(Schedule::new("0 0 30 2 *", utc()), Err(ScheduleError::Never { .. })));
+    }
+}
