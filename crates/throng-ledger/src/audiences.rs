@@ -219,7 +219,8 @@ pub trait AudienceLedger: Send + Sync {
         lease_until: Timestamp,
     ) -> Result<Option<Refresh>>;
 
-    /// Keeps the lease and records progress. `LeaseLost` if somebody else has it.
+    /// Keeps the lease and records progress; `rows_expected` of `None` leaves what is known.
+    /// `LeaseLost` if somebody else has it, or nobody any more.
     async fn refresh_progress(
         &self,
         id: RefreshId,
@@ -236,13 +237,14 @@ pub trait AudienceLedger: Send + Sync {
     /// The newest refreshes first, of one audience or of all.
     async fn refreshes(&self, audience: Option<&AudienceName>, limit: u32) -> Result<Vec<Refresh>>;
 
-    /// Records the parts of a refresh; does nothing to parts that are recorded already.
+    /// Records the parts of a refresh; does nothing to parts that are recorded already. `WrongState`
+    /// if the refresh has ended.
     async fn add_parts(&self, id: RefreshId, parts: &[NewPart]) -> Result<()>;
 
     /// The parts of a refresh by number.
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>>;
 
-    /// Records that a part's output is durable. Safe to repeat.
+    /// Records that a part's output is durable. Safe to repeat: the first output stays.
     async fn finish_part(
         &self,
         id: RefreshId,
@@ -254,7 +256,7 @@ pub trait AudienceLedger: Send + Sync {
     async fn halt_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()>;
 
     /// A try failed. With `retry_at` it goes back to `scheduled` and keeps its parts, without it
-    /// becomes `failed`. Counts the failure either way.
+    /// becomes `failed` and its parts are deleted. Counts the failure either way.
     async fn fail_refresh(
         &self,
         id: RefreshId,
@@ -264,13 +266,15 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Refresh>;
 
-    /// The next snapshot version of an audience. Not reserved: refreshes of one audience do not
+    /// The next snapshot version of an audience; the numbers of forgotten snapshots are not used
+    /// again. Not reserved: refreshes of one audience do not
     /// run side by side.
     async fn next_version(&self, audience: &AudienceName) -> Result<u64>;
 
     /// Publishes: inserts the snapshot, makes it current, completes the refresh, deletes its parts,
     /// all in one transaction. The only way by which an audience changes, except roll back and
-    /// approval.
+    /// approval. `LeaseLost` if somebody else has the refresh, `Refused` if the version is there
+    /// already. Survives a loss of power once it returned.
     async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()>;
 
     /// Like `publish`, but the snapshot waits as `held` and the audience stays as it is.
@@ -282,7 +286,8 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<()>;
 
-    /// `held → published` and current. `WrongState` if it is not held.
+    /// `held → published` and current, and its refresh is `completed`. `WrongState` if it is not
+    /// held.
     async fn approve(
         &self,
         audience: &AudienceName,
@@ -290,7 +295,7 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Snapshot>;
 
-    /// `held → rejected`.
+    /// `held → rejected`, and its refresh is `failed`. `WrongState` if it is not held.
     async fn reject(
         &self,
         audience: &AudienceName,
@@ -298,7 +303,7 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Snapshot>;
 
-    /// Makes an older published snapshot current again.
+    /// Makes an older published snapshot current again. `WrongState` if it was never published.
     async fn rollback(
         &self,
         audience: &AudienceName,

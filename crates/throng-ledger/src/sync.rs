@@ -279,7 +279,8 @@ pub struct PlatformAudience {
 #[async_trait]
 pub trait SyncLedger: Send + Sync {
     /// Records a run with its task and batches in one transaction. `None` (and nothing done) if
-    /// the sync has an active or held run already.
+    /// the sync has an active or held run already. `Refused` if the batches' users are not
+    /// `adds + removes`.
     async fn plan_run(&self, run: &NewRun, now: Timestamp) -> Result<Option<SyncRunId>>;
 
     /// One run.
@@ -310,13 +311,14 @@ pub trait SyncLedger: Send + Sync {
     /// Tasks: first running, then queued and held by due order, then ended ones, newest first.
     async fn tasks(&self, limit: u32) -> Result<Vec<Task>>;
 
-    /// How many tasks are in each state.
+    /// How many tasks are in each state; every state is there, also with 0.
     async fn task_counts(&self) -> Result<Vec<(TaskState, u64)>>;
 
     /// The batches of a task by number.
     async fn batches(&self, task: TaskId) -> Result<Vec<Batch>>;
 
-    /// Stores what the platform said. Called for every answer, also for failures.
+    /// Stores what the platform said. Called for every answer, also for failures. `NotFound` if
+    /// there is no such batch.
     async fn add_receipt(&self, receipt: &Receipt) -> Result<()>;
 
     /// The receipts of a task, oldest first.
@@ -324,7 +326,8 @@ pub trait SyncLedger: Send + Sync {
 
     /// A batch has an end: marks it done, moves its rows from `pending` to where they belong in the
     /// run, and resets the task's failures, in one transaction. Does nothing if the batch is done
-    /// already. `LeaseLost` if somebody else has the task.
+    /// already. `LeaseLost` if somebody else has the task, `Refused` if the outcome does not add up
+    /// to the batch's users.
     async fn finish_batch(
         &self,
         task: TaskId,
@@ -349,10 +352,12 @@ pub trait SyncLedger: Send + Sync {
     async fn release_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()>;
 
     /// Every batch has an end: task `done`, run `completed`, the sync's delivered version is the
-    /// run's `to_version`, in one transaction. `WrongState` if a batch is pending.
+    /// run's `to_version`, in one transaction. `WrongState` if a batch is pending, or if the sync has no platform
+    /// audience (`put_platform_audience` comes first).
     async fn complete_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()>;
 
-    /// Puts a failed task (and its run) back in the queue.
+    /// Puts a failed task (and its run) back in the queue, with no failures counted. `WrongState` if
+    /// it has not failed, or if its sync has a newer run: that one replaced it.
     async fn requeue_task(&self, id: TaskId, now: Timestamp) -> Result<()>;
 
     /// The platform's audience of a sync.
@@ -365,7 +370,7 @@ pub trait SyncLedger: Send + Sync {
         platform_id: &str,
     ) -> Result<PlatformAudience>;
 
-    /// The delivered version of every sync.
+    /// The platform's audience, with the delivered version, of every sync that has one, by sync.
     async fn delivered(&self) -> Result<Vec<(SyncName, PlatformAudience)>>;
 
     /// Stores a verdict; a later one for the same task replaces it.
@@ -374,6 +379,6 @@ pub trait SyncLedger: Send + Sync {
     /// The newest checks first.
     async fn checks(&self, limit: u32) -> Result<Vec<Check>>;
 
-    /// Tasks that are done and have no check yet.
+    /// Tasks that are done and have no check yet, the longest waiting first.
     async fn unchecked_tasks(&self, limit: u32) -> Result<Vec<Task>>;
 }

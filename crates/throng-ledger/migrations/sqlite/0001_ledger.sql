@@ -158,6 +158,8 @@ CREATE TABLE tasks (
     checked      INTEGER NOT NULL DEFAULT 0 CHECK (checked IN (0, 1)),
     due_at       INTEGER GENERATED ALWAYS AS (
         CASE state WHEN 'queued' THEN not_before WHEN 'running' THEN lease_until END) STORED,
+    unchecked_since INTEGER GENERATED ALWAYS AS (
+        CASE WHEN state = 'done' AND checked = 0 THEN finished_at END) STORED,
     CHECK ((state = 'running') = (holder IS NOT NULL)),
     CHECK ((state = 'running') = (lease_until IS NOT NULL)),
     CHECK ((state IN ('done', 'failed')) = (finished_at IS NOT NULL)),
@@ -166,7 +168,7 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_due ON tasks (priority DESC, id, due_at, destination) WHERE due_at IS NOT NULL;
 CREATE INDEX tasks_by_state ON tasks (state);
 CREATE INDEX tasks_ended ON tasks (finished_at DESC, id DESC) WHERE finished_at IS NOT NULL;
-CREATE INDEX tasks_unchecked ON tasks (finished_at, id) WHERE state = 'done' AND checked = 0;
+CREATE INDEX tasks_unchecked ON tasks (unchecked_since, id) WHERE unchecked_since IS NOT NULL;
 
 CREATE TABLE batches (
     task             INTEGER NOT NULL REFERENCES tasks (id),

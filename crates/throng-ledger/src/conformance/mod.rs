@@ -1,1 +1,248 @@
-//! x
+//! The suite that every backend passes: each promise in the traits' documentation has a case.
+//!
+//! A case opens ledgers of its own by name, so cases can run side by side on one data base.
+
+#![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a case fails")]
+
+mod audiences;
+mod claims;
+mod conservation;
+mod history;
+mod snapshots;
+mod spec;
+mod sync;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use throng_model::{AudienceName, DestinationName, RefreshId, SyncName, Timestamp};
+
+use crate::{
+    Ledger, LedgerError, NewRun, Operation, Refresh, RefreshTrigger, Snapshot, SnapshotState,
+    SyncMode, Task,
+};
+
+/// A backend under test.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// Opens the ledger of this name: a new one at first, later the same one again, also while
+    /// earlier handles are still open (that is how a second process looks).
+    async fn open(&self, name: &str) -> Arc<dyn Ledger>;
+}
+
+macro_rules! cases {
+    ($($module:ident { $($case:ident),+ $(,)? })+) => {
+        /// Runs every case on a backend.
+        ///
+        /// # Panics
+        /// If a promise is not kept; the message and the place say which.
+        pub async fn suite(backend: &dyn Backend) {
+            $($($module::$case(&*backend.open(stringify!($case)).await).await;)+)+
+            reopened(backend).await;
+            claims::processes_share_one_queue(backend).await;
+        }
+    };
+}
+
+cases! {
+    audiences {
+        unknown_objects_are_not_found,
+        refreshes_of_one_audience_do_not_run_side_by_side,
+        a_schedule_fires_exactly_once,
+        refreshes_are_claimed_when_due_and_oldest_first,
+        a_lost_refresh_lease_is_told,
+        progress_is_kept,
+        parts_survive_a_halt_and_a_retry,
+        parts_are_recorded_once,
+        a_refresh_that_gives_up_lets_the_next_one_start,
+        the_dictionary_is_swapped_only_from_the_expected_version,
+    }
+    snapshots {
+        publishing_is_one_step,
+        a_stale_builder_publishes_nothing,
+        contradictions_are_refused,
+        a_held_snapshot_waits_for_approval,
+        a_rejected_snapshot_never_becomes_current,
+        rolling_back_takes_published_snapshots_only,
+        forgetting_spares_the_current_one_and_the_sizes,
+    }
+    sync {
+        a_sync_has_one_open_run,
+        batches_are_ranked_per_operation,
+        hundreds_of_batches_are_planned,
+        a_held_run_waits_for_approval,
+        tasks_are_claimed_by_priority_then_age,
+        avoided_destinations_are_passed_over,
+        an_expired_lease_can_be_taken,
+        failures_are_counted_and_reset,
+        a_task_that_gives_up_fails_its_run_and_can_be_requeued,
+        a_replaced_run_is_not_requeued,
+        a_task_completes_only_when_every_batch_has_an_end,
+        a_released_task_is_due_at_once,
+        tasks_are_listed_and_counted_by_state,
+        receipts_are_kept_in_order,
+        checks_replace_each_other,
+        a_platform_audience_keeps_its_first_id,
+    }
+    conservation {
+        finishing_a_batch_twice_counts_once,
+        outcomes_that_do_not_add_up_are_refused,
+        no_sequence_of_calls_loses_a_user,
+    }
+    claims {
+        each_task_goes_to_one_of_many_claimers,
+        each_refresh_goes_to_one_of_many_claimers,
+        many_firings_queue_one_refresh,
+        abandoned_calls_leave_the_ledger_usable,
+    }
+    history {
+        an_open_alert_is_raised_once,
+        open_alerts_come_first,
+        history_is_read_newest_first,
+    }
+    spec {
+        the_first_seed_counts,
+        an_equal_spec_changes_nothing,
+        ad_group_numbers_are_stable,
+        later_budget_figures_replace_earlier_ones,
+    }
+}
+
+/// Second number `n` after the suite's beginning of time.
+fn at(n: u64) -> Timestamp {
+    Timestamp(1_800_000_000_000_000).plus(Duration::from_secs(n))
+}
+
+fn audience(name: &str) -> AudienceName {
+    AudienceName::new(name).unwrap()
+}
+
+fn sync_name(name: &str) -> SyncName {
+    SyncName::new(name).unwrap()
+}
+
+fn destination(name: &str) -> DestinationName {
+    DestinationName::new(name).unwrap()
+}
+
+/// A refresh of `name`, claimed by `holder` at second `n` for 60 seconds.
+async fn building(ledger: &dyn Ledger, name: &str, holder: &str, n: u64) -> Refresh {
+    let id = ledger.schedule_refresh(&audience(name), RefreshTrigger::Manual, at(n)).await.unwrap();
+    let claimed = ledger
+        .claim_refresh(holder, at(n), at(n + 60))
+        .await
+        .unwrap()
+        .expect("a refresh that was just queued is due");
+    assert_eq!(claimed.id, id, "no other refresh is open in this case");
+    claimed
+}
+
+fn snapshot(name: &str, version: u64, refresh: RefreshId) -> Snapshot {
+    Snapshot {
+        audience: audience(name),
+        version,
+        state: SnapshotState::Published,
+        path: format!("snapshots/{name}/{version}.throng"),
+        members: 100 * version,
+        rows_read: 110 * version,
+        null_keys: 7,
+        bytes: 4_096,
+        model_fingerprint: "f00d".to_owned(),
+        refresh,
+        created_at: at(1_000 + version),
+    }
+}
+
+/// Builds and publishes the next version of `name`.
+async fn published(ledger: &dyn Ledger, name: &str) -> Snapshot {
+    let refresh = building(ledger, name, "builder", 0).await;
+    let version = ledger.next_version(&audience(name)).await.unwrap();
+    let snapshot = snapshot(name, version, refresh.id);
+    ledger.publish(&snapshot, "builder", at(5)).await.unwrap();
+    snapshot
+}
+
+/// A run of `name` to version `to`: one batch of adds per number.
+fn new_run(name: &str, to: u64, adds: &[u64]) -> NewRun {
+    NewRun {
+        sync: sync_name(name),
+        audience: audience("buyers"),
+        destination: destination("shop"),
+        mode: SyncMode::Mirror,
+        from_version: None,
+        to_version: to,
+        adds: adds.iter().sum(),
+        removes: 0,
+        batches: adds.iter().map(|rows| (Operation::Add, *rows)).collect(),
+        priority: 0,
+        held: None,
+    }
+}
+
+/// Plans a run at second 0 and claims its task at second 1 for 60 seconds.
+async fn running(ledger: &dyn Ledger, run: &NewRun, holder: &str) -> Task {
+    let id = ledger.plan_run(run, at(0)).await.unwrap().expect("planned");
+    let task = claim(ledger, holder, 1).await.expect("a task is due");
+    assert_eq!(task.run, id, "no other task is due in this case");
+    task
+}
+
+/// Claims any task at second `n` for 60 seconds.
+async fn claim(ledger: &dyn Ledger, holder: &str, n: u64) -> Option<Task> {
+    ledger.claim_task(holder, &[], at(n), at(n + 60)).await.unwrap()
+}
+
+#[track_caller]
+fn assert_not_found<T: std::fmt::Debug>(result: crate::Result<T>) {
+    assert!(
+        matches!(result, Err(LedgerError::NotFound { .. })),
+        "expected NotFound, got {result:?}"
+    );
+}
+
+#[track_caller]
+fn assert_wrong_state<T: std::fmt::Debug>(result: crate::Result<T>) {
+    assert!(
+        matches!(result, Err(LedgerError::WrongState { .. })),
+        "expected WrongState, got {result:?}"
+    );
+}
+
+#[track_caller]
+fn assert_lease_lost<T: std::fmt::Debug>(result: crate::Result<T>) {
+    assert!(
+        matches!(result, Err(LedgerError::LeaseLost { .. })),
+        "expected LeaseLost, got {result:?}"
+    );
+}
+
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(result: crate::Result<T>) {
+    assert!(matches!(result, Err(LedgerError::Refused { .. })), "expected Refused, got {result:?}");
+}
+
+/// What was written is there after the ledger was closed and opened again.
+async fn reopened(backend: &dyn Backend) {
+    let ledger = backend.open("reopened").await;
+    let snapshot = published(&*ledger, "buyers").await;
+    let task = running(&*ledger, &new_run("ads", 1, &[10, 20]), "worker").await;
+    let alert = crate::NewAlert {
+        kind: crate::AlertKind::RunHeld,
+        subject: "ads".to_owned(),
+        message: "look".to_owned(),
+    };
+    ledger.raise_alert(&alert, at(3)).await.unwrap();
+    let version = ledger.apply_spec(&serde_json::json!({"version": 1}), at(4)).await.unwrap();
+    drop(ledger);
+
+    let ledger = backend.open("reopened").await;
+    let rows = ledger.audiences().await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].current.as_ref(), Some(&snapshot));
+    assert_eq!(ledger.task(task.id).await.unwrap(), task);
+    assert_eq!(ledger.batches(task.id).await.unwrap().len(), 2);
+    assert_eq!(ledger.alerts(10).await.unwrap().len(), 1);
+    let spec = ledger.applied_spec().await.unwrap().unwrap();
+    assert_eq!((spec.version, spec.applied_at), (version, at(4)));
+}

@@ -6,7 +6,8 @@ use sqlx::QueryBuilder;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::{
-    Conn, Db, DbRow, ROWS_PER_INSERT, SqliteLedger, Tried, lock_rows, read_tx, snapshots, write_tx,
+    Conn, Db, DbRow, ROWS_PER_INSERT, SqliteLedger, Tried, lock_rows, read_one, read_tx, snapshots,
+    write_one, write_tx,
 };
 use crate::rows::{Cells, Word, count, json};
 use crate::{
@@ -269,8 +270,9 @@ impl AudienceLedger for SqliteLedger {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Option<Refresh>> {
-        write_tx!(self, Relaxed, "claiming a refresh", |tx| {
-            let row = sqlx::query(concat!(
+        write_one!(self, Relaxed, "claiming a refresh", |tx| {
+            // Read to the end: only then is it certain that the statement was committed.
+            let rows = sqlx::query(concat!(
                 "UPDATE refreshes SET state = 'processing', holder = $1, lease_until = $3,
                     started_at = coalesce(started_at, $2)
                  WHERE id = (SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= $2
@@ -282,9 +284,9 @@ impl AudienceLedger for SqliteLedger {
             .bind(holder)
             .bind(now.0)
             .bind(lease_until.0)
-            .fetch_optional(tx)
+            .fetch_all(tx)
             .await?;
-            row.as_ref().map(refresh_of).transpose()?
+            rows.first().map(refresh_of).transpose()?
         })
     }
 
@@ -315,11 +317,11 @@ impl AudienceLedger for SqliteLedger {
     }
 
     async fn refresh(&self, id: RefreshId) -> Result<Refresh> {
-        read_tx!(self, "reading a refresh", |tx| get_refresh(tx, id).await?)
+        read_one!(self, "reading a refresh", |tx| get_refresh(tx, id).await?)
     }
 
     async fn refreshes(&self, audience: Option<&AudienceName>, limit: u32) -> Result<Vec<Refresh>> {
-        read_tx!(self, "reading the refreshes", |tx| {
+        read_one!(self, "reading the refreshes", |tx| {
             // Two texts, so that each finds its index.
             let rows = match audience {
                 Some(name) => {
@@ -355,7 +357,7 @@ impl AudienceLedger for SqliteLedger {
     }
 
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>> {
-        read_tx!(self, "reading the parts of a refresh", |tx| {
+        read_one!(self, "reading the parts of a refresh", |tx| {
             let rows = sqlx::query(
                 "SELECT number, kind, state, covers, output FROM refresh_parts
                  WHERE refresh = $1 ORDER BY number",
@@ -373,7 +375,7 @@ impl AudienceLedger for SqliteLedger {
         number: u32,
         output: &serde_json::Value,
     ) -> Result<()> {
-        write_tx!(self, Relaxed, "finishing a part", |tx| {
+        write_one!(self, Relaxed, "finishing a part", |tx| {
             let found = sqlx::query(
                 "UPDATE refresh_parts SET state = 'done', output = coalesce(output, $3)
                  WHERE refresh = $1 AND number = $2",
@@ -422,7 +424,7 @@ impl AudienceLedger for SqliteLedger {
     }
 
     async fn next_version(&self, audience: &AudienceName) -> Result<u64> {
-        read_tx!(self, "reading an audience's version", |tx| {
+        read_one!(self, "reading an audience's version", |tx| {
             snapshots::last_version(tx, audience).await? + 1
         })
     }
@@ -479,11 +481,11 @@ impl AudienceLedger for SqliteLedger {
     }
 
     async fn snapshots(&self, audience: &AudienceName) -> Result<Vec<Snapshot>> {
-        read_tx!(self, "reading the snapshots", |tx| { snapshots::kept(tx, audience).await? })
+        read_one!(self, "reading the snapshots", |tx| { snapshots::kept(tx, audience).await? })
     }
 
     async fn snapshot(&self, audience: &AudienceName, version: u64) -> Result<Snapshot> {
-        read_tx!(self, "reading a snapshot", |tx| { snapshots::get(tx, audience, version).await? })
+        read_one!(self, "reading a snapshot", |tx| { snapshots::get(tx, audience, version).await? })
     }
 
     async fn forget_snapshot(&self, audience: &AudienceName, version: u64) -> Result<()> {
@@ -497,13 +499,13 @@ impl AudienceLedger for SqliteLedger {
         audience: &AudienceName,
         limit: u32,
     ) -> Result<Vec<(Timestamp, u64)>> {
-        read_tx!(self, "reading an audience's sizes", |tx| {
+        read_one!(self, "reading an audience's sizes", |tx| {
             snapshots::sizes(tx, audience, limit).await?
         })
     }
 
     async fn dictionary(&self) -> Result<Vec<DictionaryShard>> {
-        read_tx!(self, "reading the dictionary", |tx| {
+        read_one!(self, "reading the dictionary", |tx| {
             let rows = sqlx::query(
                 "SELECT shard, version, manifest FROM dictionary_shards ORDER BY shard",
             )
@@ -514,7 +516,7 @@ impl AudienceLedger for SqliteLedger {
     }
 
     async fn dictionary_shard(&self, shard: u8) -> Result<DictionaryShard> {
-        read_tx!(self, "reading a dictionary shard", |tx| {
+        read_one!(self, "reading a dictionary shard", |tx| {
             let row = sqlx::query(
                 "SELECT shard, version, manifest FROM dictionary_shards WHERE shard = $1",
             )
@@ -529,7 +531,7 @@ impl AudienceLedger for SqliteLedger {
     }
 
     async fn swap_dictionary(&self, shard: u8, expected: u64, manifest: &str) -> Result<bool> {
-        write_tx!(self, Full, "replacing a dictionary shard", |tx| {
+        write_one!(self, Full, "replacing a dictionary shard", |tx| {
             let swap = if expected == 0 {
                 sqlx::query(
                     "INSERT INTO dictionary_shards (shard, version, manifest)

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::QueryBuilder;
 use throng_model::Timestamp;
 
-use super::{Db, DbRow, ROWS_PER_INSERT, SqliteLedger, read_tx, write_tx};
+use super::{Db, DbRow, ROWS_PER_INSERT, SqliteLedger, read_one, write_one, write_tx};
 use crate::rows::{Cells, Word};
 use crate::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, Result};
 
@@ -51,7 +51,7 @@ impl HistoryLedger for SqliteLedger {
     }
 
     async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()> {
-        write_tx!(self, Relaxed, "ending an alert", |tx| {
+        write_one!(self, Relaxed, "ending an alert", |tx| {
             sqlx::query(
                 "UPDATE alerts SET resolved_at = $3
                  WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL",
@@ -65,7 +65,7 @@ impl HistoryLedger for SqliteLedger {
     }
 
     async fn alerts(&self, limit: u32) -> Result<Vec<Alert>> {
-        read_tx!(self, "reading the alerts", |tx| {
+        read_one!(self, "reading the alerts", |tx| {
             let rows = sqlx::query(
                 "SELECT id, kind, subject, message, raised_at, resolved_at FROM alerts
                  ORDER BY (resolved_at IS NULL) DESC, raised_at DESC, id DESC LIMIT $1",
@@ -105,7 +105,7 @@ impl HistoryLedger for SqliteLedger {
         subject: Option<(&str, &str)>,
         limit: u32,
     ) -> Result<Vec<HistoryEntry>> {
-        read_tx!(self, "reading the history", |tx| {
+        read_one!(self, "reading the history", |tx| {
             // Two texts, so that each finds its index.
             let rows = match subject {
                 Some((kind, name)) => {

@@ -28,8 +28,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteRow, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
 use tokio::sync::Mutex;
@@ -117,7 +117,40 @@ macro_rules! write_tx {
 }
 use write_tx;
 
-/// Runs a body that only reads, on one consistent state of the ledger.
+/// Runs a body of one writing statement. A statement on its own is a transaction that takes the
+/// write lock at its start, like `BEGIN IMMEDIATE`, but costs one trip to the connection's thread
+/// and not three.
+macro_rules! write_one {
+    ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
+        let mut writer = $self.writer.lock().await;
+        let tried: crate::sqlite::Tried<_> = async {
+            let durability = crate::sqlite::Durability::$durability;
+            let $tx: &mut crate::sqlite::Conn = writer.ready(durability).await?;
+            let done = $body;
+            Ok(done)
+        }
+        .await;
+        tried.map_err(|failure| failure.while_doing($doing))
+    }};
+}
+use write_one;
+
+/// Runs a body of one reading statement, which sees one consistent state by itself.
+macro_rules! read_one {
+    ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
+        let tried: crate::sqlite::Tried<_> = async {
+            let mut connection = $self.readers.acquire().await?;
+            let $tx: &mut crate::sqlite::Conn = &mut connection;
+            let done = $body;
+            Ok(done)
+        }
+        .await;
+        tried.map_err(|failure| failure.while_doing($doing))
+    }};
+}
+use read_one;
+
+/// Runs a body of several reading statements, on one consistent state of the ledger.
 macro_rules! read_tx {
     ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let tried: crate::sqlite::Tried<_> = async {
@@ -141,17 +174,25 @@ struct Writer {
 }
 
 impl Writer {
-    async fn begin(&mut self, durability: Durability) -> Tried<Transaction<'_, Db>> {
+    /// The connection, set to a durability.
+    async fn ready(&mut self, durability: Durability) -> Tried<&mut Conn> {
         if self.set_to != Some(durability) {
             self.set_to = None;
             let pragma = match durability {
                 Durability::Full => "PRAGMA synchronous = FULL",
                 Durability::Relaxed => "PRAGMA synchronous = NORMAL",
             };
-            sqlx::query(pragma).execute(&mut self.connection).await?;
+            // SQLite acts on this pragma when it prepares it, so it must not come from the cache of
+            // prepared statements.
+            sqlx::raw_sql(pragma).execute(&mut self.connection).await?;
             self.set_to = Some(durability);
         }
-        Ok(self.connection.begin_with("BEGIN IMMEDIATE").await?)
+        Ok(&mut self.connection)
+    }
+
+    async fn begin(&mut self, durability: Durability) -> Tried<Transaction<'_, Db>> {
+        let connection = self.ready(durability).await?;
+        Ok(connection.begin_with("BEGIN IMMEDIATE").await?)
     }
 }
 
@@ -174,13 +215,13 @@ impl SqliteLedger {
             let options = SqliteConnectOptions::new()
                 .filename(path)
                 .create_if_missing(true)
-                .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(BUSY_TIMEOUT)
                 .foreign_keys(true)
                 .statement_cache_capacity(200)
                 .disable_statement_logging();
             let mut connection = options.connect().await?;
+            switch_to_wal(&mut connection).await?;
             migrate(&mut connection).await?;
             // Readers open a file that is in WAL mode already, and can change nothing.
             let reading = options.create_if_missing(false).pragma("query_only", "ON");
@@ -198,6 +239,31 @@ impl SqliteLedger {
         }
         .await;
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
+    }
+}
+
+/// Puts the file into WAL mode, where it then stays.
+///
+/// Of two processes that do this to a new file at once, SQLite refuses one without waiting: both
+/// read the file and want it alone, so neither could ever go on. That one has let go of the file
+/// by then and simply tries again.
+async fn switch_to_wal(connection: &mut Conn) -> Tried<()> {
+    const TRIES: u32 = 200;
+    const PAUSE: Duration = Duration::from_millis(25);
+    const SQLITE_BUSY: &str = "5";
+    let mut tries = 0;
+    loop {
+        let switched = sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut *connection).await;
+        tries += 1;
+        match switched {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(SQLITE_BUSY) && tries < TRIES =>
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(()),
+        }
     }
 }
 
@@ -236,4 +302,27 @@ async fn migrate(connection: &mut Conn) -> Tried<()> {
     }
     tx.commit().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_transaction_has_the_durability_it_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SqliteLedger::open(&folder.path().join("l.db")).await.unwrap();
+        let mut writer = ledger.writer.lock().await;
+        for _ in 0..3 {
+            for (durability, level) in [(Durability::Full, 2), (Durability::Relaxed, 1)] {
+                let Ok(mut tx) = writer.begin(durability).await else {
+                    panic!("no transaction");
+                };
+                let found: i64 =
+                    sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *tx).await.unwrap();
+                assert_eq!(found, level);
+                tx.commit().await.unwrap();
+            }
+        }
+    }
 }

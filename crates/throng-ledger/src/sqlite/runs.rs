@@ -211,41 +211,34 @@ pub(super) fn users_in(outcome: &BatchOutcome) -> u64 {
     outcome.sent.saturating_add(total(&outcome.skipped)).saturating_add(total(&outcome.rejected))
 }
 
+/// The counts by reason of a run.
+pub(super) struct Reasons {
+    pub(super) run: SyncRunId,
+    pub(super) skipped: ReasonCounts,
+    pub(super) rejected: ReasonCounts,
+}
+
 /// Moves the users of a batch from `pending` to where they belong.
 pub(super) async fn count_outcome(
     tx: &mut Conn,
-    id: SyncRunId,
+    mut reasons: Reasons,
     outcome: &BatchOutcome,
 ) -> Tried<()> {
+    merge(&mut reasons.skipped, &outcome.skipped);
+    merge(&mut reasons.rejected, &outcome.rejected);
     sqlx::query(
         "UPDATE sync_runs SET sent = sent + $2, skipped = skipped + $3, rejected = rejected + $4,
-            pending = pending - $2 - $3 - $4
+            pending = pending - $2 - $3 - $4, skipped_reasons = $5, rejected_reasons = $6
          WHERE id = $1",
     )
-    .bind(id.0)
+    .bind(reasons.run.0)
     .bind(count(outcome.sent))
     .bind(count(total(&outcome.skipped)))
     .bind(count(total(&outcome.rejected)))
-    .execute(&mut *tx)
+    .bind(json(&reasons.skipped)?)
+    .bind(json(&reasons.rejected)?)
+    .execute(tx)
     .await?;
-    if outcome.skipped.is_empty() && outcome.rejected.is_empty() {
-        return Ok(());
-    }
-    let row = sqlx::query("SELECT skipped_reasons, rejected_reasons FROM sync_runs WHERE id = $1")
-        .bind(id.0)
-        .fetch_one(&mut *tx)
-        .await?;
-    let cells = Cells::new(&row, "run");
-    let mut skipped: ReasonCounts = cells.json("skipped_reasons")?;
-    let mut rejected: ReasonCounts = cells.json("rejected_reasons")?;
-    merge(&mut skipped, &outcome.skipped);
-    merge(&mut rejected, &outcome.rejected);
-    sqlx::query("UPDATE sync_runs SET skipped_reasons = $2, rejected_reasons = $3 WHERE id = $1")
-        .bind(id.0)
-        .bind(json(&skipped)?)
-        .bind(json(&rejected)?)
-        .execute(tx)
-        .await?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::QueryBuilder;
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, Timestamp};
 
-use super::{Conn, Db, ROWS_PER_INSERT, SqliteLedger, Tried, read_tx, write_tx};
+use super::{Conn, Db, ROWS_PER_INSERT, SqliteLedger, Tried, read_one, write_tx};
 use crate::rows::{Cells, json};
 use crate::{AppliedSpec, BudgetDayRow, Result, SpecLedger};
 
@@ -64,7 +64,7 @@ impl SpecLedger for SqliteLedger {
     }
 
     async fn applied_spec(&self) -> Result<Option<AppliedSpec>> {
-        read_tx!(self, "reading the applied spec", |tx| newest_spec(tx).await?)
+        read_one!(self, "reading the applied spec", |tx| newest_spec(tx).await?)
     }
 
     async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64> {
@@ -130,7 +130,7 @@ impl SpecLedger for SqliteLedger {
     }
 
     async fn budget_days(&self, ad_group: &AdGroupName, limit: u32) -> Result<Vec<BudgetDayRow>> {
-        read_tx!(self, "reading budget days", |tx| {
+        read_one!(self, "reading budget days", |tx| {
             let rows = sqlx::query(
                 "SELECT day, budget, actual FROM budget_days WHERE ad_group = $1
                  ORDER BY day DESC LIMIT $2",

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::{DbRow, SqliteLedger, read_tx, runs, tasks, write_tx};
+use super::{DbRow, SqliteLedger, read_one, read_tx, runs, tasks, write_one, write_tx};
 use crate::rows::{Cells, Word, count, json};
 use crate::{
     Batch, BatchOutcome, BatchState, Check, LedgerError, NewRun, PlatformAudience, Receipt, Result,
@@ -76,11 +76,11 @@ impl SyncLedger for SqliteLedger {
     }
 
     async fn run(&self, id: SyncRunId) -> Result<SyncRun> {
-        read_tx!(self, "reading a run", |tx| runs::get(tx, id).await?)
+        read_one!(self, "reading a run", |tx| runs::get(tx, id).await?)
     }
 
     async fn runs(&self, sync: Option<&SyncName>, limit: u32) -> Result<Vec<SyncRun>> {
-        read_tx!(self, "reading the runs", |tx| { runs::newest(tx, sync, limit).await? })
+        read_one!(self, "reading the runs", |tx| { runs::newest(tx, sync, limit).await? })
     }
 
     async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()> {
@@ -94,13 +94,13 @@ impl SyncLedger for SqliteLedger {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Option<Task>> {
-        write_tx!(self, Relaxed, "claiming a task", |tx| {
+        write_one!(self, Relaxed, "claiming a task", |tx| {
             tasks::claim(tx, holder, avoid, now, lease_until).await?
         })
     }
 
     async fn keep_task(&self, id: TaskId, holder: &str, lease_until: Timestamp) -> Result<()> {
-        write_tx!(self, Relaxed, "keeping a task's lease", |tx| {
+        write_one!(self, Relaxed, "keeping a task's lease", |tx| {
             let kept =
                 sqlx::query("UPDATE tasks SET lease_until = $3 WHERE id = $1 AND holder = $2")
                     .bind(id.0)
@@ -117,7 +117,7 @@ impl SyncLedger for SqliteLedger {
     }
 
     async fn task(&self, id: TaskId) -> Result<Task> {
-        read_tx!(self, "reading a task", |tx| tasks::get(tx, id).await?)
+        read_one!(self, "reading a task", |tx| tasks::get(tx, id).await?)
     }
 
     async fn tasks(&self, limit: u32) -> Result<Vec<Task>> {
@@ -125,7 +125,7 @@ impl SyncLedger for SqliteLedger {
     }
 
     async fn task_counts(&self) -> Result<Vec<(TaskState, u64)>> {
-        read_tx!(self, "counting the tasks", |tx| {
+        read_one!(self, "counting the tasks", |tx| {
             let rows = sqlx::query("SELECT state, count(*) AS tasks FROM tasks GROUP BY state")
                 .fetch_all(tx)
                 .await?;
@@ -144,7 +144,7 @@ impl SyncLedger for SqliteLedger {
     }
 
     async fn batches(&self, task: TaskId) -> Result<Vec<Batch>> {
-        read_tx!(self, "reading the batches of a task", |tx| {
+        read_one!(self, "reading the batches of a task", |tx| {
             let rows = sqlx::query(
                 "SELECT number, operation, first_rank, row_count, state, sent, skipped_reasons,
                     rejected_reasons
@@ -158,7 +158,7 @@ impl SyncLedger for SqliteLedger {
     }
 
     async fn add_receipt(&self, receipt: &Receipt) -> Result<()> {
-        write_tx!(self, Relaxed, "storing a receipt", |tx| {
+        write_one!(self, Relaxed, "storing a receipt", |tx| {
             let stored = sqlx::query(
                 "INSERT INTO receipts (task, batch, operation, row_count, received, invalid,
                     invalid_reasons, http_status, error_code, platform_ref, at)
@@ -186,7 +186,7 @@ impl SyncLedger for SqliteLedger {
     }
 
     async fn receipts(&self, task: TaskId) -> Result<Vec<Receipt>> {
-        read_tx!(self, "reading the receipts of a task", |tx| {
+        read_one!(self, "reading the receipts of a task", |tx| {
             let rows = sqlx::query(
                 "SELECT task, batch, operation, row_count, received, invalid, invalid_reasons,
                     http_status, error_code, platform_ref, at
@@ -207,9 +207,8 @@ impl SyncLedger for SqliteLedger {
         outcome: &BatchOutcome,
     ) -> Result<()> {
         write_tx!(self, Relaxed, "finishing a batch", |tx| {
-            let task = tasks::get_held_by(tx, task, holder).await?;
-            if tasks::mark_batch(tx, task.id, number, outcome).await? {
-                runs::count_outcome(tx, task.run, outcome).await?;
+            if let Some(before) = tasks::mark_batch(tx, task, holder, number, outcome).await? {
+                runs::count_outcome(tx, before, outcome).await?;
             }
         })
     }
@@ -263,7 +262,7 @@ impl SyncLedger for SqliteLedger {
     }
 
     async fn platform_audience(&self, sync: &SyncName) -> Result<Option<PlatformAudience>> {
-        read_tx!(self, "reading a platform's audience", |tx| {
+        read_one!(self, "reading a platform's audience", |tx| {
             let row = sqlx::query(
                 "SELECT platform_id, delivered_version, delivered_at
                  FROM platform_audiences WHERE sync = $1",
@@ -301,7 +300,7 @@ impl SyncLedger for SqliteLedger {
     }
 
     async fn delivered(&self) -> Result<Vec<(SyncName, PlatformAudience)>> {
-        read_tx!(self, "reading the delivered versions", |tx| {
+        read_one!(self, "reading the delivered versions", |tx| {
             let rows = sqlx::query(
                 "SELECT sync, platform_id, delivered_version, delivered_at
                  FROM platform_audiences ORDER BY sync",
@@ -348,7 +347,7 @@ impl SyncLedger for SqliteLedger {
     }
 
     async fn checks(&self, limit: u32) -> Result<Vec<Check>> {
-        read_tx!(self, "reading the checks", |tx| {
+        read_one!(self, "reading the checks", |tx| {
             let rows = sqlx::query(
                 "SELECT task, run, verdict, reasons, at FROM checks
                  ORDER BY at DESC, task DESC LIMIT $1",
@@ -361,6 +360,6 @@ impl SyncLedger for SqliteLedger {
     }
 
     async fn unchecked_tasks(&self, limit: u32) -> Result<Vec<Task>> {
-        read_tx!(self, "reading the unchecked tasks", |tx| { tasks::unchecked(tx, limit).await? })
+        read_one!(self, "reading the unchecked tasks", |tx| { tasks::unchecked(tx, limit).await? })
     }
 }

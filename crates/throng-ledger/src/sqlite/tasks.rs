@@ -101,8 +101,9 @@ pub(super) async fn claim(
     for destination in avoid {
         claim = claim.bind(destination.as_str());
     }
-    let row = claim.fetch_optional(tx).await?;
-    Ok(row.as_ref().map(task_of).transpose()?)
+    // Read to the end: only then is it certain that the statement was committed.
+    let rows = claim.fetch_all(tx).await?;
+    Ok(rows.first().map(task_of).transpose()?)
 }
 
 pub(super) async fn listed(tx: &mut Conn, limit: u32) -> Tried<Vec<Task>> {
@@ -133,7 +134,7 @@ pub(super) async fn unchecked(tx: &mut Conn, limit: u32) -> Tried<Vec<Task>> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         task_columns!(),
-        " FROM tasks WHERE state = 'done' AND checked = 0 ORDER BY finished_at, id LIMIT $1"
+        " FROM tasks WHERE unchecked_since IS NOT NULL ORDER BY unchecked_since, id LIMIT $1"
     ))
     .bind(i64::from(limit))
     .fetch_all(tx)
@@ -141,23 +142,39 @@ pub(super) async fn unchecked(tx: &mut Conn, limit: u32) -> Tried<Vec<Task>> {
     Ok(tasks_of(&rows)?)
 }
 
-/// Marks a batch done and resets the task's failures. `false` if the batch was done already.
+/// Marks a batch done and resets the task's failures. Gives the run's counts by reason from before;
+/// `None` if the batch was done already.
 pub(super) async fn mark_batch(
     tx: &mut Conn,
     task: TaskId,
+    holder: &str,
     number: u32,
     outcome: &BatchOutcome,
-) -> Tried<bool> {
-    let row = sqlx::query("SELECT row_count, state FROM batches WHERE task = $1 AND number = $2")
-        .bind(task.0)
-        .bind(i64::from(number))
-        .fetch_optional(&mut *tx)
-        .await?
-        .ok_or_else(|| no_batch(task, number))?;
+) -> Tried<Option<runs::Reasons>> {
+    // All that is needed in one statement: this is called once for each batch.
+    let row = sqlx::query(
+        "SELECT t.run, b.row_count, b.state, r.skipped_reasons, r.rejected_reasons
+         FROM tasks t JOIN sync_runs r ON r.id = t.run JOIN batches b ON b.task = t.id
+         WHERE t.id = $1 AND t.holder = $2 AND b.number = $3",
+    )
+    .bind(task.0)
+    .bind(holder)
+    .bind(i64::from(number))
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(row) = row else {
+        get_held_by(tx, task, holder).await?;
+        return Err(no_batch(task, number).into());
+    };
     let cells = Cells::new(&row, "batch");
     if cells.word::<BatchState>("state")? == BatchState::Done {
-        return Ok(false);
+        return Ok(None);
     }
+    let before = runs::Reasons {
+        run: SyncRunId(cells.int("run")?),
+        skipped: cells.json("skipped_reasons")?,
+        rejected: cells.json("rejected_reasons")?,
+    };
     let rows: u64 = cells.number("row_count")?;
     let users = runs::users_in(outcome);
     if users != rows {
@@ -182,7 +199,7 @@ pub(super) async fn mark_batch(
         .bind(task.0)
         .execute(tx)
         .await?;
-    Ok(true)
+    Ok(Some(before))
 }
 
 /// Back to the queue after a failed try.

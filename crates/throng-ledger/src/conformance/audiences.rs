@@ -1,0 +1,204 @@
+//! Refreshes, parts and the dictionary.
+
+use serde_json::json;
+use throng_model::{RefreshId, SyncRunId, TaskId};
+
+use super::*;
+use crate::{NewPart, PartKind, PartState, RefreshState};
+
+pub(super) async fn unknown_objects_are_not_found(ledger: &dyn Ledger) {
+    let name = audience("nobody");
+    assert_eq!(ledger.audience(&name).await.unwrap(), None);
+    assert!(ledger.audiences().await.unwrap().is_empty());
+    assert_eq!(ledger.next_version(&name).await.unwrap(), 1);
+    assert!(ledger.snapshots(&name).await.unwrap().is_empty());
+    assert_not_found(ledger.refresh(RefreshId(99)).await);
+    assert_not_found(ledger.snapshot(&name, 1).await);
+    assert_not_found(ledger.approve(&name, 1, at(0)).await);
+    assert_not_found(ledger.reject(&name, 1, at(0)).await);
+    assert_not_found(ledger.rollback(&name, 1, at(0)).await);
+    assert_not_found(ledger.forget_snapshot(&name, 1).await);
+    assert_not_found(ledger.halt_refresh(RefreshId(99), "b", at(0)).await);
+    assert_not_found(ledger.finish_part(RefreshId(99), 0, &json!({})).await);
+    assert_not_found(ledger.run(SyncRunId(99)).await);
+    assert_not_found(ledger.approve_run(SyncRunId(99), at(0)).await);
+    assert_not_found(ledger.task(TaskId(99)).await);
+    assert_not_found(ledger.keep_task(TaskId(99), "w", at(9)).await);
+    assert_not_found(ledger.requeue_task(TaskId(99), at(0)).await);
+    let none = ledger.platform_audience(&sync_name("none")).await.unwrap();
+    assert_eq!(none, None);
+    assert_eq!(ledger.claim_refresh("b", at(0), at(1)).await.unwrap(), None);
+    assert_eq!(claim(ledger, "w", 0).await, None);
+}
+
+pub(super) async fn refreshes_of_one_audience_do_not_run_side_by_side(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    let queue =
+        async |n| ledger.schedule_refresh(&name, RefreshTrigger::Apply, at(n)).await.unwrap();
+    let first = queue(1).await;
+    assert_eq!(queue(2).await, first, "scheduled");
+    ledger.claim_refresh("b", at(3), at(60)).await.unwrap();
+    assert_eq!(queue(4).await, first, "processing");
+    ledger.halt_refresh(first, "b", at(5)).await.unwrap();
+    assert_eq!(queue(6).await, first, "halted");
+    let refresh = ledger.refresh(first).await.unwrap();
+    assert_eq!(refresh.state, RefreshState::Halted);
+    assert_eq!(refresh.trigger, RefreshTrigger::Apply);
+    assert_eq!(refresh.scheduled_at, at(1));
+    let other = audience("others");
+    let second = ledger.schedule_refresh(&other, RefreshTrigger::Manual, at(7)).await.unwrap();
+    assert_ne!(second, first);
+    let all: Vec<_> = ledger.refreshes(None, 10).await.unwrap();
+    assert_eq!(all.iter().map(|r| r.id).collect::<Vec<_>>(), [second, first]);
+    let one = ledger.refreshes(Some(&name), 10).await.unwrap();
+    assert_eq!(one.iter().map(|r| r.id).collect::<Vec<_>>(), [first]);
+    assert_eq!(ledger.refreshes(None, 1).await.unwrap().len(), 1);
+    let names: Vec<_> = ledger.audiences().await.unwrap();
+    assert_eq!(names.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["buyers", "others"]);
+}
+
+pub(super) async fn a_schedule_fires_exactly_once(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    assert!(ledger.fire_schedule(&name, at(100), at(101)).await.unwrap());
+    assert!(!ledger.fire_schedule(&name, at(100), at(102)).await.unwrap());
+    assert!(!ledger.fire_schedule(&name, at(50), at(103)).await.unwrap());
+    let row = ledger.audience(&name).await.unwrap().unwrap();
+    assert_eq!(row.last_fired, Some(at(100)));
+    let refresh = row.refresh.unwrap();
+    assert_eq!(refresh.trigger, RefreshTrigger::Schedule);
+    assert_eq!(refresh.scheduled_at, at(101));
+    // The next time fires, but the refresh that is still open goes on.
+    assert!(ledger.fire_schedule(&name, at(200), at(201)).await.unwrap());
+    assert_eq!(ledger.refreshes(None, 10).await.unwrap(), [refresh]);
+    let row = ledger.audience(&name).await.unwrap().unwrap();
+    assert_eq!(row.last_fired, Some(at(200)));
+}
+
+pub(super) async fn refreshes_are_claimed_when_due_and_oldest_first(ledger: &dyn Ledger) {
+    for (n, name) in [(1, "a"), (2, "b")] {
+        ledger.schedule_refresh(&audience(name), RefreshTrigger::Manual, at(n)).await.unwrap();
+    }
+    assert_eq!(
+        ledger.claim_refresh("x", at(0), at(9)).await.unwrap(),
+        None,
+        "nothing is due before it was queued"
+    );
+    let first = ledger.claim_refresh("x", at(5), at(9)).await.unwrap();
+    let first = first.unwrap();
+    assert_eq!(first.audience, audience("a"));
+    assert_eq!(first.state, RefreshState::Processing);
+    assert_eq!(first.holder.as_deref(), Some("x"));
+    assert_eq!(first.lease_until, Some(at(9)));
+    assert_eq!(first.started_at, Some(at(5)));
+    let failed =
+        ledger.fail_refresh(first.id, "x", "disk full", Some(at(30)), at(6)).await.unwrap();
+    assert_eq!(failed.state, RefreshState::Scheduled);
+    assert_eq!((failed.failures, failed.not_before), (1, at(30)));
+    assert_eq!(failed.reason.as_deref(), Some("disk full"));
+    let second = ledger.claim_refresh("y", at(29), at(99)).await.unwrap();
+    assert_eq!(second.unwrap().audience, audience("b"));
+    assert_eq!(ledger.claim_refresh("y", at(29), at(99)).await.unwrap(), None);
+    let again = ledger.claim_refresh("y", at(30), at(99)).await.unwrap();
+    let again = again.unwrap();
+    assert_eq!(again.id, first.id);
+    assert_eq!(again.started_at, Some(at(5)), "the first builder started it");
+}
+
+pub(super) async fn a_lost_refresh_lease_is_told(ledger: &dyn Ledger) {
+    let refresh = building(ledger, "buyers", "old", 0).await;
+    let id = refresh.id;
+    let early = ledger.claim_refresh("new", at(59), at(200)).await.unwrap();
+    assert_eq!(early, None, "the lease still runs");
+    // Late, but nobody took it: the holder may go on.
+    ledger.refresh_progress(id, "old", at(70), 1, 0, None).await.unwrap();
+    let taken = ledger.claim_refresh("new", at(70), at(200)).await.unwrap();
+    assert_eq!(taken.unwrap().holder.as_deref(), Some("new"));
+    assert_lease_lost(ledger.refresh_progress(id, "old", at(300), 5, 0, None).await);
+    assert_lease_lost(ledger.halt_refresh(id, "old", at(71)).await);
+    let failed = ledger.fail_refresh(id, "old", "x", None, at(71)).await;
+    assert_lease_lost(failed);
+    let kept = ledger.refresh(id).await.unwrap();
+    assert_eq!(kept.holder.as_deref(), Some("new"));
+    assert_eq!(kept.rows_read, 1);
+}
+
+pub(super) async fn progress_is_kept(ledger: &dyn Ledger) {
+    let id = building(ledger, "buyers", "b", 0).await.id;
+    ledger.refresh_progress(id, "b", at(120), 1_000, 3, Some(9_000)).await.unwrap();
+    ledger.refresh_progress(id, "b", at(180), 2_000, 4, None).await.unwrap();
+    let refresh = ledger.refresh(id).await.unwrap();
+    assert_eq!((refresh.rows_read, refresh.null_keys), (2_000, 4));
+    assert_eq!(refresh.rows_expected, Some(9_000), "not unlearned");
+    assert_eq!(refresh.lease_until, Some(at(180)));
+}
+
+fn parts(numbers: std::ops::Range<u32>) -> Vec<NewPart> {
+    numbers
+        .map(|number| NewPart {
+            kind: if number % 2 == 0 { PartKind::Scan } else { PartKind::Shards },
+            number,
+            covers: json!({"file": format!("{number}.parquet")}),
+        })
+        .collect()
+}
+
+pub(super) async fn parts_survive_a_halt_and_a_retry(ledger: &dyn Ledger) {
+    let id = building(ledger, "buyers", "b", 0).await.id;
+    ledger.add_parts(id, &parts(0..3)).await.unwrap();
+    let output = json!({"rows": 5});
+    ledger.finish_part(id, 1, &output).await.unwrap();
+    ledger.halt_refresh(id, "b", at(1)).await.unwrap();
+    ledger.claim_refresh("c", at(1), at(60)).await.unwrap();
+    ledger.fail_refresh(id, "c", "lake away", Some(at(2)), at(2)).await.unwrap();
+    ledger.claim_refresh("d", at(2), at(60)).await.unwrap();
+    let found = ledger.parts(id).await.unwrap();
+    let states: Vec<_> = found.iter().map(|p| (p.number, p.state)).collect();
+    assert_eq!(states, [(0, PartState::Pending), (1, PartState::Done), (2, PartState::Pending)]);
+    assert_eq!(found[1].output, Some(output));
+    assert_eq!(found[1].kind, PartKind::Shards);
+    assert_eq!(found[2].covers, json!({"file": "2.parquet"}));
+}
+
+pub(super) async fn parts_are_recorded_once(ledger: &dyn Ledger) {
+    let id = building(ledger, "buyers", "b", 0).await.id;
+    ledger.add_parts(id, &[]).await.unwrap();
+    ledger.add_parts(id, &parts(0..2_500)).await.unwrap();
+    ledger.finish_part(id, 7, &json!({"rows": 1})).await.unwrap();
+    ledger.finish_part(id, 7, &json!({"rows": 1})).await.unwrap();
+    ledger.add_parts(id, &parts(0..2_501)).await.unwrap();
+    let found = ledger.parts(id).await.unwrap();
+    assert_eq!(found.len(), 2_501);
+    assert_eq!(found[7].state, PartState::Done, "done stays done");
+    let numbers: Vec<u32> = found.iter().map(|p| p.number).collect();
+    assert!(numbers.is_sorted());
+    assert_not_found(ledger.finish_part(id, 2_501, &json!({})).await);
+}
+
+pub(super) async fn a_refresh_that_gives_up_lets_the_next_one_start(ledger: &dyn Ledger) {
+    let id = building(ledger, "buyers", "b", 0).await.id;
+    let failed = ledger.fail_refresh(id, "b", "no such table", None, at(3)).await.unwrap();
+    assert_eq!(failed.state, RefreshState::Failed);
+    assert_eq!(failed.finished_at, Some(at(3)));
+    assert_eq!((failed.failures, failed.holder), (1, None));
+    assert_wrong_state(ledger.add_parts(id, &parts(0..1)).await);
+    assert_lease_lost(ledger.halt_refresh(id, "b", at(4)).await);
+    let next = building(ledger, "buyers", "b", 5).await;
+    assert_ne!(next.id, id);
+    let row = ledger.audience(&audience("buyers")).await.unwrap().unwrap();
+    assert_eq!(row.refresh, Some(next), "the newest refresh is shown");
+}
+
+pub(super) async fn the_dictionary_is_swapped_only_from_the_expected_version(ledger: &dyn Ledger) {
+    assert!(ledger.dictionary().await.unwrap().is_empty());
+    let empty = ledger.dictionary_shard(200).await.unwrap();
+    assert_eq!((empty.version, empty.manifest.as_str()), (0, ""));
+    assert!(!ledger.swap_dictionary(200, 1, "x").await.unwrap());
+    assert!(ledger.swap_dictionary(200, 0, "one").await.unwrap());
+    assert!(!ledger.swap_dictionary(200, 0, "other").await.unwrap());
+    assert!(ledger.swap_dictionary(200, 1, "two").await.unwrap());
+    assert!(!ledger.swap_dictionary(200, 1, "late").await.unwrap());
+    assert!(ledger.swap_dictionary(0, 0, "zero").await.unwrap());
+    let shards: Vec<_> = ledger.dictionary().await.unwrap();
+    let shown: Vec<_> = shards.iter().map(|s| (s.shard, s.version, s.manifest.as_str())).collect();
+    assert_eq!(shown, [(0, 1, "zero"), (200, 2, "two")]);
+}

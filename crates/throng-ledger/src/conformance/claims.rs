@@ -1,0 +1,104 @@
+//! Many callers at once.
+
+use std::collections::HashSet;
+
+use futures::future::{join_all, select};
+
+use super::*;
+use crate::RefreshState;
+
+pub(super) async fn each_task_goes_to_one_of_many_claimers(ledger: &dyn Ledger) {
+    for n in 0..100 {
+        let run = new_run(&format!("s{n}"), 1, &[1]);
+        ledger.plan_run(&run, at(0)).await.unwrap();
+    }
+    let claimers = (0..32).map(|n| async move {
+        let mut mine = Vec::new();
+        while let Some(task) = claim(ledger, &format!("w{n}"), 1).await {
+            mine.push(task.id);
+        }
+        mine
+    });
+    let claimed: Vec<_> = join_all(claimers).await.into_iter().flatten().collect();
+    let distinct: HashSet<_> = claimed.iter().collect();
+    assert_eq!((claimed.len(), distinct.len()), (100, 100));
+}
+
+/// Like the case above, but each claimer has a handle of its own, as processes have.
+pub(super) async fn processes_share_one_queue(backend: &dyn Backend) {
+    // At once, so that they also make the tables at once.
+    let name = "processes_share_one_queue";
+    let ledgers = join_all((0..8).map(|_| backend.open(name))).await;
+    for n in 0..100 {
+        let run = new_run(&format!("s{n}"), 1, &[1]);
+        ledgers[n % 8].plan_run(&run, at(0)).await.unwrap();
+    }
+    let claimers = (0..32).map(|n| {
+        let ledger = ledgers[n % 8].clone();
+        tokio::spawn(async move {
+            let mut mine = Vec::new();
+            let holder = format!("w{n}");
+            while let Some(task) = claim(&*ledger, &holder, 1).await {
+                mine.push(task.id);
+            }
+            mine
+        })
+    });
+    let claimed: Vec<_> =
+        join_all(claimers).await.into_iter().flat_map(|mine| mine.unwrap()).collect();
+    let distinct: HashSet<_> = claimed.iter().collect();
+    assert_eq!((claimed.len(), distinct.len()), (100, 100));
+}
+
+pub(super) async fn each_refresh_goes_to_one_of_many_claimers(ledger: &dyn Ledger) {
+    for n in 0..40 {
+        ledger
+            .schedule_refresh(&audience(&format!("a{n}")), RefreshTrigger::Manual, at(0))
+            .await
+            .unwrap();
+    }
+    let claimers = (0..32).map(|n| async move {
+        let mut mine = Vec::new();
+        let holder = format!("b{n}");
+        while let Some(refresh) = ledger.claim_refresh(&holder, at(1), at(60)).await.unwrap() {
+            assert_eq!(refresh.state, RefreshState::Processing);
+            mine.push(refresh.id);
+        }
+        mine
+    });
+    let claimed: Vec<_> = join_all(claimers).await.into_iter().flatten().collect();
+    let distinct: HashSet<_> = claimed.iter().collect();
+    assert_eq!((claimed.len(), distinct.len()), (40, 40));
+}
+
+pub(super) async fn many_firings_queue_one_refresh(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    let firings = (0..32).map(|_| ledger.fire_schedule(&name, at(100), at(101)));
+    let fired = join_all(firings).await;
+    let first = fired.into_iter().filter(|f| *f.as_ref().unwrap()).count();
+    assert_eq!(first, 1);
+    assert_eq!(ledger.refreshes(None, 10).await.unwrap().len(), 1);
+}
+
+/// A caller that is dropped in the middle of a call (a request that was cut, a worker that was
+/// told to stop) leaves no transaction open, and what it did is there whole or not at all.
+pub(super) async fn abandoned_calls_leave_the_ledger_usable(ledger: &dyn Ledger) {
+    for n in 0..60u32 {
+        let run = new_run(&format!("s{n}"), 1, &[1, 1, 1]);
+        let call = ledger.plan_run(&run, at(0));
+        let polls = Box::pin(async {
+            for _ in 0..n {
+                tokio::task::yield_now().await;
+            }
+        });
+        select(call, polls).await;
+    }
+    let tasks = ledger.tasks(1_000).await.unwrap();
+    let runs = ledger.runs(None, 1_000).await.unwrap();
+    assert_eq!(tasks.len(), runs.len());
+    for task in &tasks {
+        assert_eq!(ledger.batches(task.id).await.unwrap().len(), 3);
+    }
+    let after = ledger.plan_run(&new_run("after", 1, &[1]), at(0)).await;
+    assert!(after.unwrap().is_some());
+}

@@ -1,0 +1,70 @@
+//! Spec, seed, ad group numbers, budget days.
+
+use serde_json::json;
+use throng_model::{AdGroupName, BudgetDay, HashSeed, Micros};
+
+use super::*;
+use crate::BudgetDayRow;
+
+pub(super) async fn the_first_seed_counts(ledger: &dyn Ledger) {
+    let seed = HashSeed(u64::MAX - 5);
+    assert_eq!(ledger.hash_seed(seed).await.unwrap(), seed);
+    assert_eq!(ledger.hash_seed(HashSeed(1)).await.unwrap(), seed);
+}
+
+pub(super) async fn an_equal_spec_changes_nothing(ledger: &dyn Ledger) {
+    assert_eq!(ledger.applied_spec().await.unwrap(), None);
+    let one = json!({"version": 1, "rate": 0.02, "audiences": [{"name": "buyers", "n": 1}]});
+    let same = json!({"audiences": [{"n": 1, "name": "buyers"}], "rate": 0.02, "version": 1});
+    let two = json!({"version": 1, "audiences": []});
+    assert_eq!(ledger.apply_spec(&one, at(1)).await.unwrap(), 1);
+    assert_eq!(ledger.apply_spec(&one, at(2)).await.unwrap(), 1);
+    assert_eq!(ledger.apply_spec(&same, at(3)).await.unwrap(), 1);
+    let applied = ledger.applied_spec().await.unwrap().unwrap();
+    assert_eq!((applied.version, applied.applied_at), (1, at(1)));
+    assert_eq!(applied.spec, one);
+    assert_eq!(ledger.apply_spec(&two, at(4)).await.unwrap(), 2);
+    // Back to an older one is a change, too.
+    assert_eq!(ledger.apply_spec(&one, at(5)).await.unwrap(), 3);
+    let applied = ledger.applied_spec().await.unwrap().unwrap();
+    assert_eq!((applied.version, applied.spec), (3, one));
+}
+
+fn names(list: &[&str]) -> Vec<AdGroupName> {
+    list.iter().map(|n| AdGroupName::new(*n).unwrap()).collect()
+}
+
+pub(super) async fn ad_group_numbers_are_stable(ledger: &dyn Ledger) {
+    let numbers = async |list: &[&str]| {
+        let found = ledger.ad_group_indexes(&names(list)).await.unwrap();
+        found.into_iter().map(|(name, index)| (name.to_string(), index.0)).collect::<Vec<_>>()
+    };
+    let shown = |list: &[(&str, u32)]| {
+        list.iter().map(|(name, index)| ((*name).to_owned(), *index)).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&[]).await, []);
+    assert_eq!(numbers(&["b", "a"]).await, shown(&[("b", 0), ("a", 1)]));
+    // A spec without `b` does not free its number.
+    assert_eq!(numbers(&["c", "a"]).await, shown(&[("c", 2), ("a", 1)]));
+    assert_eq!(numbers(&["d", "b", "d"]).await, shown(&[("d", 3), ("b", 0), ("d", 3)]));
+}
+
+pub(super) async fn later_budget_figures_replace_earlier_ones(ledger: &dyn Ledger) {
+    let row = |name: &str, day, actual| BudgetDayRow {
+        ad_group: AdGroupName::new(name).unwrap(),
+        day: BudgetDay(day),
+        budget: Micros(100_000_000),
+        actual: Micros(actual),
+    };
+    ledger.put_budget_days(&[]).await.unwrap();
+    ledger.put_budget_days(&[row("a", 10, 1), row("a", 11, 2), row("b", 10, 3)]).await.unwrap();
+    ledger.put_budget_days(&[row("a", 11, 5), row("a", 11, 6)]).await.unwrap();
+    let name = AdGroupName::new("a").unwrap();
+    let days = ledger.budget_days(&name, 10).await.unwrap();
+    assert_eq!(days, [row("a", 11, 6), row("a", 10, 1)]);
+    assert_eq!(ledger.budget_days(&name, 1).await.unwrap().len(), 1);
+    let many: Vec<_> = (0..2_500).map(|day| row("c", day, 9)).collect();
+    ledger.put_budget_days(&many).await.unwrap();
+    let name = AdGroupName::new("c").unwrap();
+    assert_eq!(ledger.budget_days(&name, 9_999).await.unwrap().len(), 2_500);
+}

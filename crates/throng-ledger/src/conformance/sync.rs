@@ -1,0 +1,326 @@
+//! Runs, tasks, receipts and checks, one caller at a time.
+
+use super::*;
+use crate::{BatchOutcome, BatchState, Check, Receipt, RunState, TaskState, Verdict};
+
+fn all_sent(rows: u64) -> BatchOutcome {
+    BatchOutcome { sent: rows, ..BatchOutcome::default() }
+}
+
+pub(super) async fn a_sync_has_one_open_run(ledger: &dyn Ledger) {
+    let run = new_run("ads", 3, &[10, 5]);
+    let id = ledger.plan_run(&run, at(1)).await.unwrap().unwrap();
+    assert_eq!(ledger.plan_run(&run, at(2)).await.unwrap(), None);
+    let other = ledger.plan_run(&new_run("more", 3, &[]), at(3)).await;
+    let other = other.unwrap().unwrap();
+    let found = ledger.run(id).await.unwrap();
+    assert_eq!(found.state, RunState::Active);
+    assert_eq!((found.read, found.adds, found.pending), (15, 15, 15));
+    assert_eq!((found.from_version, found.to_version), (None, 3));
+    assert_eq!((found.created_at, found.finished_at), (at(1), None));
+    let ids = |runs: Vec<crate::SyncRun>| runs.iter().map(|r| r.id).collect::<Vec<_>>();
+    assert_eq!(ids(ledger.runs(None, 9).await.unwrap()), [other, id]);
+    assert_eq!(ids(ledger.runs(None, 1).await.unwrap()), [other]);
+    let of_one = ledger.runs(Some(&run.sync), 9).await.unwrap();
+    assert_eq!(ids(of_one), [id]);
+    assert_eq!(ledger.tasks(9).await.unwrap().len(), 2);
+    let mut wrong = new_run("wrong", 1, &[10]);
+    wrong.removes = 1;
+    assert_refused(ledger.plan_run(&wrong, at(4)).await);
+    assert_eq!(ledger.runs(None, 9).await.unwrap().len(), 2);
+}
+
+pub(super) async fn batches_are_ranked_per_operation(ledger: &dyn Ledger) {
+    let mut run = new_run("ads", 2, &[]);
+    run.from_version = Some(1);
+    (run.adds, run.removes) = (25, 12);
+    run.batches = vec![
+        (Operation::Remove, 10),
+        (Operation::Remove, 2),
+        (Operation::Add, 10),
+        (Operation::Add, 15),
+    ];
+    let task = running(ledger, &run, "w").await;
+    assert_eq!((task.batches, task.batches_done), (4, 0));
+    let found = ledger.batches(task.id).await.unwrap();
+    let shown: Vec<_> =
+        found.iter().map(|b| (b.number, b.operation, b.first_rank, b.rows)).collect();
+    assert_eq!(
+        shown,
+        [
+            (0, Operation::Remove, 0, 10),
+            (1, Operation::Remove, 10, 2),
+            (2, Operation::Add, 0, 10),
+            (3, Operation::Add, 10, 15),
+        ]
+    );
+    assert!(found.iter().all(|b| b.state == BatchState::Pending && b.outcome.is_none()));
+}
+
+pub(super) async fn hundreds_of_batches_are_planned(ledger: &dyn Ledger) {
+    let rows = vec![10_000; 2_345];
+    let task = running(ledger, &new_run("ads", 1, &rows), "w").await;
+    let found = ledger.batches(task.id).await.unwrap();
+    assert_eq!(found.len(), 2_345);
+    assert!(
+        found.iter().zip(0u32..).all(|(b, number)| {
+            b.number == number && b.first_rank == u64::from(number) * 10_000
+        })
+    );
+    assert_eq!(ledger.run(task.run).await.unwrap().pending, 23_450_000);
+}
+
+pub(super) async fn a_held_run_waits_for_approval(ledger: &dyn Ledger) {
+    let mut run = new_run("ads", 1, &[10]);
+    run.held = Some("removes 90%".to_owned());
+    let id = ledger.plan_run(&run, at(1)).await.unwrap().unwrap();
+    let found = ledger.run(id).await.unwrap();
+    assert_eq!(found.state, RunState::Held);
+    assert_eq!(found.reason.as_deref(), Some("removes 90%"));
+    assert_eq!(claim(ledger, "w", 9).await, None);
+    assert_eq!(ledger.plan_run(&run, at(2)).await.unwrap(), None);
+    ledger.approve_run(id, at(10)).await.unwrap();
+    assert_wrong_state(ledger.approve_run(id, at(11)).await);
+    assert_eq!(ledger.run(id).await.unwrap().state, RunState::Active);
+    let task = claim(ledger, "w", 10).await.unwrap();
+    assert_eq!((task.run, task.not_before), (id, at(10)));
+}
+
+pub(super) async fn tasks_are_claimed_by_priority_then_age(ledger: &dyn Ledger) {
+    for (n, name, priority) in [(1, "a", 0), (2, "b", 5), (3, "c", 5), (4, "d", -1)] {
+        let mut run = new_run(name, 1, &[1]);
+        run.priority = priority;
+        ledger.plan_run(&run, at(n)).await.unwrap();
+    }
+    assert_eq!(claim(ledger, "w", 0).await, None, "none is due yet");
+    let mut order = Vec::new();
+    while let Some(task) = claim(ledger, "w", 9).await {
+        assert_eq!(task.state, TaskState::Running);
+        assert_eq!(task.holder.as_deref(), Some("w"));
+        assert_eq!(task.lease_until, Some(at(69)));
+        order.push(task.sync.to_string());
+    }
+    assert_eq!(order, ["b", "c", "a", "d"]);
+}
+
+pub(super) async fn avoided_destinations_are_passed_over(ledger: &dyn Ledger) {
+    for (name, to) in [("a", "x"), ("b", "y"), ("c", "z")] {
+        let mut run = new_run(name, 1, &[1]);
+        run.destination = destination(to);
+        ledger.plan_run(&run, at(0)).await.unwrap();
+    }
+    let claimed = async |avoid: &[&str]| {
+        let avoid: Vec<_> = avoid.iter().map(|name| destination(name)).collect();
+        let task = ledger.claim_task("w", &avoid, at(1), at(60)).await.unwrap();
+        task.map(|t| t.destination.to_string())
+    };
+    assert_eq!(claimed(&["x", "y", "z"]).await, None);
+    assert_eq!(claimed(&["x", "y"]).await.as_deref(), Some("z"));
+    assert_eq!(claimed(&["x"]).await.as_deref(), Some("y"));
+    assert_eq!(claimed(&["y", "none"]).await.as_deref(), Some("x"));
+    assert_eq!(claimed(&[]).await, None);
+}
+
+pub(super) async fn an_expired_lease_can_be_taken(ledger: &dyn Ledger) {
+    let task = running(ledger, &new_run("ads", 1, &[10]), "old").await;
+    assert_eq!(claim(ledger, "new", 60).await, None);
+    ledger.keep_task(task.id, "old", at(90)).await.unwrap();
+    assert_eq!(claim(ledger, "new", 89).await, None);
+    let taken = claim(ledger, "new", 90).await.unwrap();
+    assert_eq!((taken.id, taken.failures), (task.id, 0));
+    let id = task.id;
+    assert_lease_lost(ledger.keep_task(id, "old", at(200)).await);
+    assert_lease_lost(ledger.finish_batch(id, "old", 0, &all_sent(10)).await);
+    assert_lease_lost(ledger.fail_task(id, "old", "x", None, true, at(91)).await);
+    assert_lease_lost(ledger.release_task(id, "old", at(91)).await);
+    assert_lease_lost(ledger.complete_task(id, "old", at(91)).await);
+    assert_eq!(ledger.task(id).await.unwrap(), taken);
+    assert_eq!(ledger.run(task.run).await.unwrap().pending, 10);
+}
+
+pub(super) async fn failures_are_counted_and_reset(ledger: &dyn Ledger) {
+    let task = running(ledger, &new_run("ads", 1, &[10, 20]), "w").await;
+    let retried =
+        ledger.fail_task(task.id, "w", "HTTP 500", Some(at(10)), true, at(2)).await.unwrap();
+    assert_eq!(retried.state, TaskState::Queued);
+    assert_eq!((retried.failures, retried.not_before), (1, at(10)));
+    assert_eq!(retried.last_error.as_deref(), Some("HTTP 500"));
+    assert_eq!(claim(ledger, "w", 9).await, None, "not before its time");
+    claim(ledger, "w", 10).await.unwrap();
+    let throttled =
+        ledger.fail_task(task.id, "w", "throttled", Some(at(20)), false, at(11)).await.unwrap();
+    assert_eq!(throttled.failures, 1, "a throttle is no failure");
+    claim(ledger, "w", 20).await.unwrap();
+    let finished = ledger.finish_batch(task.id, "w", 1, &all_sent(20)).await;
+    finished.unwrap();
+    let found = ledger.task(task.id).await.unwrap();
+    assert_eq!((found.failures, found.batches_done), (0, 1));
+}
+
+pub(super) async fn a_task_that_gives_up_fails_its_run_and_can_be_requeued(ledger: &dyn Ledger) {
+    let task = running(ledger, &new_run("ads", 1, &[10, 20]), "w").await;
+    assert_wrong_state(ledger.requeue_task(task.id, at(2)).await);
+    ledger.finish_batch(task.id, "w", 0, &all_sent(10)).await.unwrap();
+    let failed = ledger.fail_task(task.id, "w", "token revoked", None, true, at(3)).await.unwrap();
+    assert_eq!(failed.state, TaskState::Failed);
+    assert_eq!((failed.failures, failed.finished_at), (1, Some(at(3))));
+    let run = ledger.run(task.run).await.unwrap();
+    assert_eq!(run.state, RunState::Failed);
+    assert_eq!((run.sent, run.pending), (10, 20));
+    assert_eq!(run.reason.as_deref(), Some("token revoked"));
+    assert_eq!(run.finished_at, Some(at(3)));
+    assert_eq!(claim(ledger, "w", 500).await, None);
+
+    ledger.requeue_task(task.id, at(600)).await.unwrap();
+    assert_wrong_state(ledger.requeue_task(task.id, at(600)).await);
+    let run = ledger.run(task.run).await.unwrap();
+    assert_eq!((run.state, run.finished_at), (RunState::Active, None));
+    let again = claim(ledger, "w", 600).await.unwrap();
+    assert_eq!((again.id, again.failures), (task.id, 0));
+    assert_eq!(again.batches_done, 1, "what is done is not done again");
+}
+
+pub(super) async fn a_replaced_run_is_not_requeued(ledger: &dyn Ledger) {
+    let old = running(ledger, &new_run("ads", 1, &[10]), "w").await;
+    ledger.fail_task(old.id, "w", "x", None, true, at(2)).await.unwrap();
+    running(ledger, &new_run("ads", 2, &[10]), "w").await;
+    assert_wrong_state(ledger.requeue_task(old.id, at(3)).await);
+}
+
+pub(super) async fn a_task_completes_only_when_every_batch_has_an_end(ledger: &dyn Ledger) {
+    let task = running(ledger, &new_run("ads", 7, &[10, 20]), "w").await;
+    let id = task.id;
+    let first = ledger.finish_batch(id, "w", 0, &all_sent(10)).await;
+    first.unwrap();
+    assert_wrong_state(ledger.complete_task(id, "w", at(2)).await);
+    let second = ledger.finish_batch(id, "w", 1, &all_sent(20)).await;
+    second.unwrap();
+    assert_wrong_state(ledger.complete_task(id, "w", at(2)).await);
+    ledger.put_platform_audience(&task.sync, "p1").await.unwrap();
+    ledger.complete_task(id, "w", at(3)).await.unwrap();
+    let done = ledger.task(id).await.unwrap();
+    assert_eq!((done.state, done.holder), (TaskState::Done, None));
+    let run = ledger.run(task.run).await.unwrap();
+    assert_eq!((run.state, run.sent), (RunState::Completed, 30));
+    assert_eq!(run.finished_at, Some(at(3)));
+    let audience = ledger.platform_audience(&task.sync).await.unwrap().unwrap();
+    assert_eq!(audience.delivered_version, Some(7));
+    assert_eq!(audience.delivered_at, Some(at(3)));
+    assert_lease_lost(ledger.complete_task(id, "w", at(4)).await);
+    // The next run may be planned; one without batches completes at once.
+    let next = running(ledger, &new_run("ads", 8, &[]), "w").await;
+    ledger.complete_task(next.id, "w", at(5)).await.unwrap();
+    let delivered = ledger.delivered().await.unwrap();
+    assert_eq!(delivered.len(), 1);
+    assert_eq!(delivered[0].1.delivered_version, Some(8));
+}
+
+pub(super) async fn a_released_task_is_due_at_once(ledger: &dyn Ledger) {
+    let task = running(ledger, &new_run("ads", 1, &[10]), "w").await;
+    ledger.release_task(task.id, "w", at(2)).await.unwrap();
+    let found = ledger.task(task.id).await.unwrap();
+    assert_eq!((found.state, found.failures), (TaskState::Queued, 0));
+    assert_eq!(claim(ledger, "x", 2).await.unwrap().id, task.id);
+}
+
+pub(super) async fn tasks_are_listed_and_counted_by_state(ledger: &dyn Ledger) {
+    let mut held = new_run("held", 1, &[1]);
+    held.held = Some("guard".to_owned());
+    for name in ["f1", "f2", "r"] {
+        let task = running(ledger, &new_run(name, 1, &[1]), "w").await;
+        if name != "r" {
+            ledger.fail_task(task.id, "w", "x", None, true, at(3)).await.unwrap();
+        }
+    }
+    let mut urgent = new_run("urgent", 1, &[1]);
+    urgent.priority = 9;
+    for run in [&held, &new_run("q", 1, &[1]), &urgent] {
+        ledger.plan_run(run, at(5)).await.unwrap();
+    }
+    let all = ledger.tasks(10).await.unwrap();
+    let names: Vec<_> = all.iter().map(|t| t.sync.as_str()).collect();
+    assert_eq!(names, ["r", "urgent", "held", "q", "f2", "f1"]);
+    let five = ledger.tasks(5).await.unwrap();
+    assert_eq!(five, all[..5]);
+    assert_eq!(ledger.tasks(1).await.unwrap(), all[..1]);
+    let counts = ledger.task_counts().await.unwrap();
+    for (state, expected) in [
+        (TaskState::Queued, 2),
+        (TaskState::Running, 1),
+        (TaskState::Failed, 2),
+        (TaskState::Held, 1),
+    ] {
+        assert!(counts.contains(&(state, expected)), "{counts:?}");
+    }
+}
+
+pub(super) async fn receipts_are_kept_in_order(ledger: &dyn Ledger) {
+    let task = running(ledger, &new_run("ads", 1, &[10]), "w").await;
+    let receipt = |status, n| Receipt {
+        task: task.id,
+        batch: 0,
+        operation: Operation::Add,
+        rows: 10,
+        received: 10,
+        invalid: 1,
+        invalid_reasons: [("bad hash".to_owned(), 1)].into(),
+        http_status: status,
+        error_code: (status != 200).then_some(-17),
+        platform_ref: Some(format!("session-{n}")),
+        at: at(n),
+    };
+    // The clock may step back; the order is the order of the calls.
+    for (status, n) in [(0, 5), (500, 4), (200, 6)] {
+        ledger.add_receipt(&receipt(status, n)).await.unwrap();
+    }
+    let found = ledger.receipts(task.id).await.unwrap();
+    assert_eq!(found, [receipt(0, 5), receipt(500, 4), receipt(200, 6)]);
+    let mut stray = receipt(200, 7);
+    stray.batch = 1;
+    assert_not_found(ledger.add_receipt(&stray).await);
+    assert_eq!(ledger.run(task.run).await.unwrap().pending, 10);
+}
+
+pub(super) async fn checks_replace_each_other(ledger: &dyn Ledger) {
+    let mut done = Vec::new();
+    for (n, name) in [(3, "a"), (4, "b")] {
+        let task = running(ledger, &new_run(name, 1, &[]), "w").await;
+        assert!(!ledger.unchecked_tasks(9).await.unwrap().contains(&task));
+        ledger.put_platform_audience(&task.sync, "p").await.unwrap();
+        ledger.complete_task(task.id, "w", at(n)).await.unwrap();
+        done.push(ledger.task(task.id).await.unwrap());
+    }
+    assert_eq!(ledger.unchecked_tasks(9).await.unwrap(), done);
+    assert_eq!(ledger.unchecked_tasks(1).await.unwrap(), done[..1]);
+    let check = |task: &Task, verdict, n| Check {
+        run: task.run,
+        task: task.id,
+        verdict,
+        reasons: vec!["size differs".to_owned(), "by 4%".to_owned()],
+        at: at(n),
+    };
+    for (task, verdict, n) in
+        [(0, Verdict::Suspect, 5), (1, Verdict::Failed, 6), (0, Verdict::Passed, 7)]
+    {
+        let verdict = check(&done[task], verdict, n);
+        ledger.put_check(&verdict).await.unwrap();
+    }
+    assert!(ledger.unchecked_tasks(9).await.unwrap().is_empty());
+    let newest = check(&done[0], Verdict::Passed, 7);
+    let found = ledger.checks(9).await.unwrap();
+    assert_eq!(found, [newest, check(&done[1], Verdict::Failed, 6)]);
+    assert_eq!(ledger.checks(1).await.unwrap().len(), 1);
+    let mut stray = check(&done[0], Verdict::Passed, 8);
+    stray.task = throng_model::TaskId(999);
+    assert_not_found(ledger.put_check(&stray).await);
+}
+
+pub(super) async fn a_platform_audience_keeps_its_first_id(ledger: &dyn Ledger) {
+    let sync = sync_name("ads");
+    let put = async |id| ledger.put_platform_audience(&sync, id).await.unwrap();
+    let first = put("1").await;
+    assert_eq!(first.platform_id, "1");
+    assert_eq!((first.delivered_version, first.delivered_at), (None, None));
+    assert_eq!(put("2").await, first);
+    assert_eq!(ledger.platform_audience(&sync).await.unwrap(), Some(first));
+}

@@ -1,0 +1,5 @@
+//! Tests of the ledger against real files.
+
+#![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a test fails")]
+
+mod sqlite;

@@ -1,0 +1,161 @@
+//! The SQLite backend: the suite of all backends, and what only a file can do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use throng_ledger::conformance::{Backend, suite};
+use throng_ledger::{Ledger, LedgerError, SqliteLedger};
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(format!("{name}.db"))
+    }
+}
+
+#[async_trait]
+impl Backend for Folder {
+    async fn open(&self, name: &str) -> Arc<dyn Ledger> {
+        Arc::new(SqliteLedger::open(&self.file(name)).await.unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_passes_the_suite() {
+    suite(&Folder::new()).await;
+}
+
+async fn raw(folder: &Folder, name: &str) -> sqlx::SqliteConnection {
+    use sqlx::ConnectOptions;
+    sqlx::sqlite::SqliteConnectOptions::new().filename(folder.file(name)).connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_newer_version_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    drop(folder.open("ledger").await);
+    let mut connection = raw(&folder, "ledger").await;
+    sqlx::query("UPDATE ledger_schema SET version = 99").execute(&mut connection).await.unwrap();
+    let refused = SqliteLedger::open(&folder.file("ledger")).await.unwrap_err();
+    assert!(matches!(refused, LedgerError::Unreadable { .. }));
+    let shown = refused.to_string();
+    assert!(shown.contains("newer version of throng") && shown.contains("99"), "{shown}");
+    let version: i64 = sqlx::query_scalar("SELECT version FROM ledger_schema")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(version, 99);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_ledger_is_an_error_with_its_cause() {
+    let folder = Folder::new();
+    std::fs::write(folder.file("text"), "not a data base, but a long text ".repeat(99)).unwrap();
+    for file in [folder.file("text"), folder.0.path().join("no/such/ledger.db")] {
+        let error = SqliteLedger::open(&file).await.unwrap_err();
+        assert!(matches!(error, LedgerError::Database { .. }), "{error:?}");
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_told_and_not_guessed() {
+    let folder = Folder::new();
+    let ledger = folder.open("ledger").await;
+    let mut connection = raw(&folder, "ledger").await;
+    sqlx::raw_sql("INSERT INTO audiences (name) VALUES ('Not A Name')")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let error = ledger.audiences().await.unwrap_err();
+    assert!(matches!(error, LedgerError::Unreadable { .. }), "{error:?}");
+}
+
+/// The tables refuse what no statement of ours should ever write.
+#[tokio::test]
+async fn nonsense_is_refused_by_the_tables() {
+    let folder = Folder::new();
+    drop(folder.open("ledger").await);
+    let mut connection = raw(&folder, "ledger").await;
+    sqlx::raw_sql(
+        "INSERT INTO audiences (name) VALUES ('a');
+         INSERT INTO sync_runs (id, sync, audience, destination, mode, to_version, state, adds,
+            removes, read, pending, created_at)
+         VALUES (1, 's', 'a', 'd', 'mirror', 1, 'active', 5, 5, 10, 10, 0);
+         INSERT INTO tasks (id, run, sync, audience, destination, state, priority, not_before,
+            batches, created_at)
+         VALUES (1, 1, 's', 'a', 'd', 'queued', 0, 0, 1, 0);
+         INSERT INTO batches (task, number, operation, first_rank, row_count)
+         VALUES (1, 0, 'add', 0, 10);
+         INSERT INTO refreshes (id, audience, state, started_by, scheduled_at, not_before)
+         VALUES (1, 'a', 'scheduled', 'manual', 0, 0);",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    for nonsense in [
+        "UPDATE sync_runs SET sent = 1",
+        "UPDATE sync_runs SET sent = -1, pending = 11",
+        "UPDATE sync_runs SET pending = 0, sent = 5, skipped = 4",
+        "UPDATE sync_runs SET state = 'completed', finished_at = 1",
+        "UPDATE sync_runs SET state = 'odd'",
+        "UPDATE tasks SET state = 'running'",
+        "UPDATE tasks SET holder = 'w'",
+        "UPDATE tasks SET state = 'done', finished_at = 1",
+        "UPDATE tasks SET state = 'failed'",
+        "UPDATE tasks SET batches_done = 2",
+        "UPDATE tasks SET failures = -1",
+        "UPDATE batches SET state = 'done'",
+        "UPDATE batches SET sent = 3",
+        "UPDATE refreshes SET state = 'processing', holder = 'b'",
+        "UPDATE refreshes SET lease_until = 5",
+        "UPDATE refreshes SET state = 'completed', finished_at = 1",
+        "UPDATE refreshes SET rows_read = -1",
+        "UPDATE audiences SET current_version = 1",
+        "INSERT INTO dictionary_shards (shard, version, manifest) VALUES (256, 1, '')",
+        "INSERT INTO refreshes (audience, state, started_by, scheduled_at, not_before)
+         VALUES ('a', 'scheduled', 'manual', 0, 0)",
+        "INSERT INTO ad_groups (name, number) VALUES ('x', -1)",
+    ] {
+        let result = sqlx::raw_sql(nonsense).execute(&mut connection).await;
+        assert!(result.is_err(), "{nonsense}");
+    }
+}
+
+/// The statements of the hot path find their rows by an index, however long the tables grow.
+#[tokio::test]
+async fn due_work_is_found_by_an_index() {
+    let folder = Folder::new();
+    drop(folder.open("ledger").await);
+    let mut connection = raw(&folder, "ledger").await;
+    for (statement, index) in [
+        (
+            "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= 5
+             AND destination NOT IN ('x') ORDER BY priority DESC, id LIMIT 1",
+            "tasks_due",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= 5
+             ORDER BY scheduled_at, id LIMIT 1",
+            "refreshes_due",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE unchecked_since IS NOT NULL
+             ORDER BY unchecked_since, id LIMIT 9",
+            "tasks_unchecked",
+        ),
+    ] {
+        let rows: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(statement).fetch_all(&mut connection).await.unwrap();
+        let plan = rows.iter().map(|r| r.3.as_str()).collect::<Vec<_>>();
+        let plan = plan.join("; ");
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");
+    }
+}
