@@ -33,7 +33,9 @@ pub fn load(path: &Path) -> Result<Spec, Vec<Problem>> {
     for file in files {
         reader.read_file(file);
     }
-    reader.check_references();
+    if !reader.incomplete {
+        reader.check_references();
+    }
     let Reader { spec, mut problems, .. } = reader;
     if problems.is_empty() {
         return Ok(spec);
@@ -86,6 +88,8 @@ struct Reader {
     /// The folder of the file in hand, absolute.
     folder: PathBuf,
     node_at: Option<At>,
+    /// Whether a file could not be read, so that names may be missing through no fault of others.
+    incomplete: bool,
 }
 
 impl Default for Reader {
@@ -107,6 +111,7 @@ impl Default for Reader {
             names: Names::default(),
             folder: PathBuf::new(),
             node_at: None,
+            incomplete: false,
         }
     }
 }
@@ -131,6 +136,7 @@ impl Reader {
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) => {
+                self.incomplete = true;
                 let help = "a spec is a text file in UTF-8 that this user may read".to_owned();
                 return self.problem(&start, format!("cannot read the file: {error}"), Some(help));
             }
@@ -138,6 +144,7 @@ impl Reader {
         match tree::parse(&text) {
             Ok(node) => self.read_top(&node, start.at(&node)),
             Err(error) => {
+                self.incomplete = true;
                 let at = At { line: error.line, column: error.column, ..start };
                 self.problem(&at, error.message, error.help);
             }

@@ -68,7 +68,11 @@ fn parse(cron: &str) -> Result<Cron, String> {
         .year(Year::Disallowed)
         .build()
         .parse(cron)
-        .map_err(|error| error.to_string())
+        .map_err(|error| {
+            let reason = error.to_string();
+            let reason = reason.trim_start_matches("Component error: ").trim_end_matches('.');
+            reason.to_lowercase()
+        })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Fields of an object, one by one; what nobody asks for is unknown.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -70,11 +71,12 @@ impl<'n> Fields<'n> {
             reader.problem(&at, message, Some(help));
             return None;
         };
-        for (index, entry) in entries.iter().enumerate() {
-            if let Some(first) = entries[..index].iter().find(|e| e.key == entry.key) {
-                let message = format!("`{}` stands here twice", entry.key);
-                let help = format!("the first is in line {}: keep one of them", first.line);
-                reader.problem(&at.key(entry), message, Some(help));
+        let mut first_lines = BTreeMap::new();
+        for entry in entries {
+            if let Some(first) = first_lines.insert(entry.key.as_str(), entry.line) {
+                let key: String = entry.key.chars().take(60).collect();
+                let help = format!("the first is in line {first}: keep one of them");
+                reader.problem(&at.key(entry), format!("`{key}` stands here twice"), Some(help));
             }
         }
         Some(Self { entries, at, known: Vec::new() })
@@ -82,7 +84,9 @@ impl<'n> Fields<'n> {
 
     /// The field's value, unless it is missing or null, and its place.
     pub(super) fn get(&mut self, name: &'static str) -> Option<(&'n Node, At)> {
-        self.known.push(name);
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
         let at = self.at.key(entry).at(&entry.node);
         (!matches!(entry.node.value, Value::Null)).then_some((&entry.node, at))
@@ -239,6 +243,7 @@ impl Reader {
         }
         let found = match &node.value {
             Value::Number(text) => text.chars().take(40).collect(),
+            Value::Text { text, .. } => format!("`{}`", text.chars().take(20).collect::<String>()),
             other => other.kind().to_owned(),
         };
         let message = format!("`{name}` cannot be {found}");
@@ -299,6 +304,7 @@ impl Reader {
         let message = format!("`{name}` cannot be `{text}`");
         let help = match suggest::nearest(&text, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
+            None if known.len() == 1 => format!("write `{}`", known[0]),
             None => format!("write one of {}", known.join(", ")),
         };
         self.problem(&at, message, Some(help));

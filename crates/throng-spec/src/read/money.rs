@@ -91,6 +91,12 @@ impl Reader {
     /// A required amount of money above zero.
     fn amount(&mut self, fields: &mut Fields<'_>, name: &'static str) -> Micros {
         let Some((node, at)) = fields.required(self, name) else { return Micros::ZERO };
+        if !matches!(node.value, Value::Number(_) | Value::Text { .. }) {
+            let message = format!("expected an amount, found {}", node.value.kind());
+            let help = format!("write an amount such as `{name}: \"0.10\"`");
+            self.problem(&at, message, Some(help));
+            return Micros::ZERO;
+        }
         let Some(amount) = self.parsed::<Micros>(node, &at) else { return Micros::ZERO };
         if amount <= Micros::ZERO {
             let help = format!("write an amount such as `{name}: \"0.10\"`");

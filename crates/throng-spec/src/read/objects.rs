@@ -8,7 +8,7 @@ use super::Reader;
 use super::fields::{At, Fields};
 use super::sql::{self, SqlFault};
 use super::tree::{Node, Value};
-use crate::{Audience, Guard, Location, NodeSettings, ObjectKind, Schedule, Source};
+use crate::{Audience, Guard, Location, NodeSettings, ObjectKind, Schedule, ScheduleError, Source};
 
 impl Reader {
     pub(super) fn source(&mut self, mut fields: Fields<'_>) {
@@ -109,8 +109,13 @@ impl Reader {
         match Schedule::new(text, zone.clone().unwrap_or_else(TimeZoneName::utc)) {
             Ok(schedule) => zone.map(|_| schedule),
             Err(error) => {
-                let help = "write minute, hour, day of month, month and day of week, such as \
-                            \"0 3 * * *\" for every day at three";
+                let help = match &error {
+                    ScheduleError::Never { .. } => "name a day that this month has",
+                    ScheduleError::NotAPattern { .. } => {
+                        "write minute, hour, day of month, month and day of week, such as \
+                         \"0 3 * * *\" for every day at three"
+                    }
+                };
                 self.problem(&at, error.to_string(), Some(help.to_owned()));
                 None
             }
@@ -139,13 +144,16 @@ impl Reader {
         let max_shrink_percent = self.integer(&mut fields, "max_shrink_percent", 0..=100, shrink);
         let max_growth_percent = match fields.get("max_growth_percent") {
             Some((Node { value: Value::Text { text, .. }, .. }, _)) if text == "off" => None,
-            Some((node, at)) => self
-                .whole(node, &at, "max_growth_percent", &(0..=1_000_000))
-                .or(default.max_growth_percent),
+            Some((Node { value: Value::Text { .. }, .. }, at)) => {
+                let help = "write a number of percent such as 400, or off".to_owned();
+                self.problem(&at, "`max_growth_percent` cannot be this text", Some(help));
+                None
+            }
+            Some((node, at)) => self.whole(node, &at, "max_growth_percent", &(0..=1_000_000)),
             None => default.max_growth_percent,
         };
         let members = default.min_members;
-        let min_members = self.integer(&mut fields, "min_members", 0..=u64::MAX, members);
+        let min_members = self.integer(&mut fields, "min_members", 0..=100_000_000_000, members);
         fields.done(self);
         Guard { max_shrink_percent, max_growth_percent, min_members }
     }

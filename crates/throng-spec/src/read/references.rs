@@ -153,8 +153,11 @@ impl Reader {
                 .keys()
                 .find(|(_, other)| *other == name)
                 .map(|(other, _)| format!("`{name}` is the name of {}", with_article(*other)));
-            let help = suggest::help(&name, &known)
+            let near = suggest::nearest(&name, known.iter().copied())
+                .map(|near| format!("did you mean `{near}`?"));
+            let help = near
                 .or(elsewhere)
+                .or_else(|| suggest::help(&name, &known))
                 .unwrap_or_else(|| format!("declare the {kind}, or refer to another one"));
             self.problem(&at, format!("there is no {kind} named `{name}`"), Some(help));
         }
@@ -168,5 +171,5 @@ fn with_article(kind: ObjectKind) -> String {
 
 /// Stands for a name that was wrong, and reported.
 fn stand_in<T: TryFrom<String, Error = NameError>>() -> T {
-    T::try_from("unnamed".to_owned()).ok().expect("`unnamed` is a name")
+    T::try_from("unnamed".to_owned()).expect("`unnamed` is a name")
 }

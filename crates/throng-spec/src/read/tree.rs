@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{DuplicateKeyPolicy, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Spanned};
 
 /// A value and where it is written (behind an alias: where it is defined).
 pub(super) struct Node {
@@ -21,7 +21,7 @@ pub(super) enum Value {
     Number(String),
     Text {
         text: String,
-        /// The line of its first character: below the `|` of a block.
+        /// The line of its first character; of a block, the line below the `|`.
         first_line: u32,
     },
     List(Vec<Node>),
@@ -63,15 +63,16 @@ pub(super) struct SyntaxError {
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     // A thousand syncs may share one `&identifiers`, and a spec of 100,000 ad groups is fine;
     // the limits on what aliases may unfold to stay as they are.
-    let budget = serde_saphyr::budget! {
+    let limits = serde_saphyr::budget! {
         max_events: 20_000_000,
         max_nodes: 10_000_000,
         enforce_alias_anchor_ratio: false,
     };
     let options = serde_saphyr::options! {
-        budget: budget,
+        budget: limits,
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
     match serde_saphyr::from_str_with_options::<Spanned<Parsed>>(text, options) {
@@ -120,8 +121,12 @@ fn node(parsed: Spanned<Parsed>, source: &str) -> Node {
             Value::Number(text.unwrap_or(number))
         }
         Parsed::Text(text) => {
-            let below = written().is_some_and(is_block);
-            Value::Text { text, first_line: small(place.line()) + u32::from(below) }
+            // The place of a block is its first line that is not blank, but blank lines above it
+            // belong to the text. In quotes, line breaks at the beginning are written as `\n`.
+            let quoted = written().is_some_and(|written| written.starts_with(['"', '\'']));
+            let blank = text.chars().take_while(|c| *c == '\n').count();
+            let above = if quoted { 0 } else { u32::try_from(blank).unwrap_or(0) };
+            Value::Text { text, first_line: small(place.line()).saturating_sub(above) }
         }
         Parsed::List(items) => {
             Value::List(items.into_iter().map(|item| node(item, source)).collect())
@@ -139,14 +144,6 @@ fn node(parsed: Spanned<Parsed>, source: &str) -> Node {
         ),
     };
     Node { value, line: small(place.line()), column: small(place.column()) }
-}
-
-/// Whether a `|` or `>` begins here, after an anchor or a tag.
-fn is_block(written: &str) -> bool {
-    written
-        .split_whitespace()
-        .find(|word| !word.starts_with(['&', '!']))
-        .is_some_and(|word| word.starts_with(['|', '>']))
 }
 
 /// The tree as the deserialiser hands it over.

@@ -1,0 +1,151 @@
+//! Specs that are right.
+
+use std::path::Path;
+
+use throng_model::Micros;
+use throng_spec::{
+    AdGroup, NodeSettings, Prediction, Pricing, SecretRef, Spec, SyncMode, WhenStale, load,
+};
+
+use super::here;
+
+fn loaded(path: &Path) -> Spec {
+    load(path).unwrap_or_else(|problems| {
+        let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        panic!("{}", texts.join("\n"))
+    })
+}
+
+fn written(text: &str) -> Spec {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("throng.yaml");
+    std::fs::write(&file, text).unwrap();
+    loaded(&file)
+}
+
+#[test]
+fn every_field_arrives() {
+    let spec = loaded(&here("good/full.yaml"));
+    let buyers = &spec.audiences[0];
+    assert!(spec.sources[0].path.is_absolute());
+    assert_eq!(buyers.sql, "SELECT customer_id\nFROM shop.purchases");
+    assert_eq!(buyers.sql_at.line, 14);
+    assert_eq!(buyers.key.as_deref(), Some("customer_id"));
+    assert_eq!(buyers.guard.max_shrink_percent, 30);
+    assert_eq!(buyers.guard.max_growth_percent, None);
+    assert_eq!(buyers.guard.min_members, 100);
+    assert_eq!(buyers.keep_snapshots, 3);
+    assert_eq!(spec.audiences[1].sql_at.line, 23);
+    assert_eq!(spec.audiences[1].guard.max_growth_percent, Some(400));
+
+    let meta = &spec.destinations[0];
+    assert_eq!(meta.access_token, SecretRef::Env("META_TOKEN".into()));
+    assert!(matches!(&meta.app_secret, Some(SecretRef::File(path)) if path.is_absolute()));
+    assert_eq!(meta.base_url.as_deref(), Some("http://127.0.0.1:7078"));
+
+    let [first, second] = spec.syncs.as_slice() else { panic!() };
+    assert_eq!((first.mode, second.mode), (SyncMode::Replace, SyncMode::Mirror));
+    assert_eq!((first.batch_rows, second.batch_rows), (5000, 10_000));
+    assert_eq!(first.priority, -3);
+    let columns = [("email", "EMAIL"), ("customer_id", "EXTERN_ID")];
+    let columns: Vec<_> = columns.iter().map(|(c, k)| (c.to_string(), k.to_string())).collect();
+    assert_eq!(first.identifiers.columns, columns);
+    // Behind an alias: where the text is written.
+    assert_eq!(first.identifiers.sql_at, second.identifiers.sql_at);
+    assert_eq!(first.identifiers.sql_at.line, 47);
+    assert!(first.identifiers.sql.starts_with("\nSELECT"));
+
+    let AdGroup { pricing, price, daily_budget, action_rate, .. } = spec.ad_groups[0];
+    assert_eq!(pricing, Pricing::PerClick);
+    assert_eq!((price, daily_budget), (Micros(2_000_000), Micros(100_100_000)));
+    assert_eq!(action_rate, 0.01);
+    assert_eq!(spec.ad_groups[0].prediction, Prediction::Off);
+    assert_eq!(spec.ad_groups[0].when_stale, WhenStale::Stop);
+    assert_eq!(spec.ad_groups[1].prediction, Prediction::InFlight);
+    assert_eq!(spec.ad_groups[1].horizon_secs, 180);
+    assert_eq!(spec.node.feed_interval_ms, 500);
+    assert_eq!(spec.node.token, Some(SecretRef::Env("THRONG_TOKEN".into())));
+}
+
+#[test]
+fn the_checked_form_survives_json() {
+    let spec = loaded(&here("good/full.yaml"));
+    let json = serde_json::to_string(&spec).unwrap();
+    assert!(json.contains("env:META_TOKEN"));
+    assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec);
+}
+
+#[test]
+fn the_shipped_example_is_right() {
+    let spec = loaded(&here("../../../../examples/cdnow"));
+    assert_eq!((spec.audiences.len(), spec.syncs.len(), spec.destinations.len()), (11, 6, 2));
+    assert!(spec.ad_groups.len() > 100);
+}
+
+#[test]
+fn the_smallest_spec_has_the_defaults() {
+    assert_eq!(written("version: 1\nsyncs:\n").node, NodeSettings::default());
+}
+
+#[test]
+fn other_tools_names_of_ad_groups_are_accepted() {
+    let top = "version: 1\n\
+        advertisers: [{ name: a, currency: EUR, time_zone: UTC }]\n\
+        campaigns: [{ name: c, advertiser: a }]\n";
+    for section in ["line_items", "ad_sets"] {
+        let group = "[{ name: g, campaign: c, per: impression, price: 1, daily_budget: 1 }]";
+        assert_eq!(written(&format!("{top}{section}: {group}\n")).ad_groups.len(), 1);
+    }
+}
+
+#[test]
+fn thousands_of_syncs_may_share_their_identifiers() {
+    let mut text = "version: 1\ndestinations: \
+        [{ name: d, platform: meta, account: act_1, access_token: env:T }]\naudiences:\n"
+        .to_owned();
+    for n in 0..2000 {
+        text += &format!("  - {{ name: a{n}, sql: SELECT 1 }}\n");
+    }
+    text += "syncs:\n";
+    for n in 0..2000 {
+        let identifiers = match n {
+            0 => "&i { key: id, sql: SELECT 1, columns: { e: EMAIL } }",
+            _ => "*i",
+        };
+        text += &format!(
+            "  - {{ name: s{n}, audience: a{n}, destination: d, identifiers: {identifiers} }}\n"
+        );
+    }
+    assert_eq!(written(&text).syncs.len(), 2000);
+}
+
+/// No text that a person stops in the middle of may bring the reader down.
+#[test]
+fn a_spec_cut_anywhere_is_a_spec_or_problems() {
+    let whole = std::fs::read(here("good/full.yaml")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("throng.yaml");
+    let mut right = 0;
+    for length in 0..=whole.len() {
+        std::fs::write(&file, &whole[..length]).unwrap();
+        match load(&file) {
+            Ok(_) => right += 1,
+            Err(problems) => assert!(!problems.is_empty()),
+        }
+    }
+    assert!(right > 0);
+}
+
+/// The same for a text with one byte changed.
+#[test]
+fn a_spec_with_any_byte_changed_is_a_spec_or_problems() {
+    let whole = std::fs::read(here("good/full.yaml")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("throng.yaml");
+    for at in (0..whole.len()).step_by(3) {
+        let mut changed = whole.clone();
+        changed[at] = b"\"'{[*&!|>:-#\t\xff\0%"[at % 16];
+        std::fs::write(&file, changed).unwrap();
+        let _ = load(&file);
+    }
+}

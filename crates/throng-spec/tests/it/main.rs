@@ -1,0 +1,30 @@
+//! Specs through the front door: golden problems, good examples, plans, the schema.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod good;
+mod plans;
+mod problems;
+mod schema;
+
+use std::path::PathBuf;
+
+fn here(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(path)
+}
+
+/// Compares a generated file with what is checked in; `THRONG_BLESS=1` writes it anew.
+fn golden(path: &std::path::Path, text: &str) -> Result<(), String> {
+    if std::env::var_os("THRONG_BLESS").is_some() {
+        std::fs::write(path, text).unwrap();
+        return Ok(());
+    }
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
+    if expected == text {
+        return Ok(());
+    }
+    Err(format!(
+        "{} is not current.\n--- expected\n{expected}\n--- found\n{text}\n--- to write it anew: cargo xtask gen",
+        path.display()
+    ))
+}

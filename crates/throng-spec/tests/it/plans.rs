@@ -1,0 +1,66 @@
+//! What a plan says.
+
+use std::path::Path;
+
+use throng_spec::{Action, ObjectKind, Spec, load, plan};
+
+use super::{golden, here};
+
+fn with(changes: &[(&str, &str)]) -> Spec {
+    let mut text = std::fs::read_to_string(here("good/full.yaml")).unwrap();
+    for (old, new) in changes {
+        assert!(text.contains(old), "{old}");
+        text = text.replacen(old, new, 1);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("throng.yaml");
+    std::fs::write(&file, text).unwrap();
+    let mut spec = load(&file).unwrap();
+    // The folder's name changes from run to run.
+    spec.sources[0].path = "/data".into();
+    for destination in &mut spec.destinations {
+        destination.app_secret = None;
+    }
+    spec.node.spill_dir = None;
+    spec
+}
+
+fn check(name: &str, plan: &throng_spec::Plan) {
+    golden(&here("plans").join(Path::new(name)), &plan.to_string()).unwrap();
+}
+
+#[test]
+fn the_same_spec_is_no_change_wherever_it_stands() {
+    let moved = with(&[("# Uses", "\n\n# Uses")]);
+    let plan = plan(Some(&with(&[])), &moved);
+    assert!(plan.is_empty(), "{plan}");
+    check("nothing.txt", &plan);
+}
+
+#[test]
+fn the_first_plan_adds_everything() {
+    check("first.txt", &plan(None, &with(&[])));
+}
+
+#[test]
+fn changes_name_their_fields() {
+    let new = with(&[
+        ("FROM shop.purchases;", "FROM shop.purchases\n      WHERE amount > 0"),
+        ("max_growth_percent: off", "max_growth_percent: 90"),
+        ("exclude: [staff]", "exclude: []"),
+        ("daily_budget: 100.10", "daily_budget: 120"),
+        ("name: hats", "name: caps"),
+        ("feed_interval_ms: 500", "feed_interval_ms: 250"),
+        ("cron: \"@daily\"", "cron: \"@weekly\""),
+    ]);
+    let plan = plan(Some(&with(&[])), &new);
+    let boots = plan.changes.iter().find(|change| change.name == "boots").unwrap();
+    assert_eq!(boots.kind, ObjectKind::AdGroup);
+    let Action::Changed(fields) = &boots.action else { panic!() };
+    let fields: Vec<_> = fields.iter().map(|change| change.field.as_str()).collect();
+    assert_eq!(fields, ["daily_budget", "exclude"]);
+    assert_eq!(plan.counts(), (1, 4, 1));
+    let json = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<throng_spec::Plan>(&json).unwrap(), plan);
+    check("changes.txt", &plan);
+}
