@@ -1,1 +1,29 @@
-//! x
+//! Who is in which audience. In reading order:
+//!
+//! 1. [`ShardDictionary`]: user hash → dense ordinal, per user shard, in write-once segment files;
+//! 2. [`SnapshotWriter`] and [`SnapshotFile`]: one immutable version of an audience, a Roaring
+//!    bitmap of ordinals per shard;
+//! 3. [`MemberSet`] and [`Diff`]: set algebra, and members by rank;
+//! 4. [`MembershipIndex`]: all dictionaries and the published snapshots, for lookups.
+//!
+//! Synchronous, and safe against any bytes on disk: a damaged file is an error when it is opened,
+//! never a panic and never a wrong answer.
+
+mod dictionary;
+mod durable;
+mod error;
+mod index;
+mod mapped;
+mod portable;
+mod segment;
+mod set;
+mod snapshot;
+
+pub use dictionary::{Assigned, DICTIONARY_FOLDER, ShardDictionary, garbage, manifest_files};
+pub use durable::TEMPORARY_SUFFIX;
+pub use error::MembershipError;
+pub use index::{AudienceId, Located, MembershipIndex};
+pub use set::{Diff, MemberSet};
+pub use snapshot::{
+    SnapshotFile, SnapshotMeta, SnapshotSummary, SnapshotWriter, seed_check, write_snapshot,
+};

@@ -1,0 +1,88 @@
+//! What can go wrong with dictionaries and snapshots.
+
+use std::path::PathBuf;
+
+use throng_model::{AudienceName, Fault, Retry};
+
+/// Why a dictionary, a snapshot or an index could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// The file system refused.
+    #[error("could not {doing} `{path}`; check the disk, its free space and the permissions", path = path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The bytes of a file are not what was once written.
+    #[error(
+        "`{path}` is damaged: {problem}; restore it from a backup, or refresh the audiences that use it",
+        path = path.display()
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A dictionary's manifest in the ledger is not one of ours.
+    #[error("a dictionary's manifest cannot be used: {problem}; restore the ledger from a backup")]
+    Manifest {
+        /// What is wrong.
+        problem: String,
+    },
+    /// A caller broke the contract of a function.
+    #[error("a caller's mistake: {0}")]
+    Misuse(String),
+    /// A shard holds 2^32 - 1 users.
+    #[error("user shard {shard} is full: it holds 4,294,967,295 users")]
+    Full {
+        /// The shard.
+        shard: u8,
+    },
+    /// A snapshot of another deployment.
+    #[error(
+        "the snapshot of `{audience}` was made with another hash seed: it belongs to another data directory"
+    )]
+    OtherSeed {
+        /// The audience.
+        audience: AudienceName,
+    },
+    /// The dictionary is older than the snapshot.
+    #[error(
+        "the snapshot of `{audience}` knows {needs} users in shard {shard}, the dictionary only {has}; open the dictionary again"
+    )]
+    DictionaryTooOld {
+        /// The audience.
+        audience: AudienceName,
+        /// The shard.
+        shard: u8,
+        /// Users in the dictionary.
+        has: u32,
+        /// Users when the snapshot was made.
+        needs: u32,
+    },
+}
+
+impl MembershipError {
+    /// Who has to act.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Io { .. } | Self::Damaged { .. } | Self::Manifest { .. } => Fault::External,
+            Self::OtherSeed { .. } => Fault::User,
+            Self::Misuse(_) | Self::Full { .. } | Self::DictionaryTooOld { .. } => Fault::Internal,
+        }
+    }
+
+    /// Whether trying again can help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Io { .. } | Self::DictionaryTooOld { .. } => Retry::Backoff,
+            _ => Retry::Never,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Lookups: which audiences is this user in?
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use throng_model::{AudienceName, HashSeed, SHARD_COUNT, UserHash};
+
+use crate::{MembershipError, ShardDictionary, SnapshotFile, seed_check};
+
+/// An audience's number within one [`MembershipIndex`]; another index may number differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AudienceId(pub u32);
+
+/// A known user's place, found once and then good for any number of audiences of the same index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Located {
+    /// The user shard.
+    pub shard: u8,
+    /// The ordinal within it.
+    pub ordinal: u32,
+}
+
+/// All dictionaries and the snapshots that are served. Immutable: to publish something, make
+/// another one and swap it in whole; what is open already is shared, so that is cheap.
+pub struct MembershipIndex {
+    seed: HashSeed,
+    dictionaries: Vec<Option<ShardDictionary>>,
+    snapshots: Vec<(AudienceName, Arc<SnapshotFile>)>,
+    ids: HashMap<AudienceName, AudienceId>,
+}
+
+impl fmt::Debug for MembershipIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MembershipIndex")
+            .field("audiences", &self.ids.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl MembershipIndex {
+    /// An index over dictionaries by shard (missing ones are empty) and one snapshot per audience.
+    /// Read the ledger's snapshots before its dictionaries: then no snapshot is ahead of them.
+    ///
+    /// # Errors
+    /// [`MembershipError::OtherSeed`], [`MembershipError::DictionaryTooOld`], or
+    /// [`MembershipError::Misuse`] for a dictionary of another shard or an audience given twice.
+    pub fn new(
+        seed: HashSeed,
+        mut dictionaries: Vec<Option<ShardDictionary>>,
+        mut snapshots: Vec<(AudienceName, Arc<SnapshotFile>)>,
+    ) -> Result<Self, MembershipError> {
+        dictionaries.resize(SHARD_COUNT, None);
+        for (place, dictionary) in dictionaries.iter().enumerate() {
+            let shard = dictionary.as_ref().and_then(ShardDictionary::shard);
+            if shard.is_some_and(|shard| usize::from(shard) != place) {
+                return Err(MembershipError::Misuse(format!(
+                    "the dictionary given for shard {place} is that of another shard"
+                )));
+            }
+        }
+        snapshots.sort_by(|a, b| a.0.cmp(&b.0));
+        let check = seed_check(seed);
+        let mut ids = HashMap::with_capacity(snapshots.len());
+        for (number, (audience, snapshot)) in snapshots.iter().enumerate() {
+            if snapshot.meta().seed_check != check {
+                return Err(MembershipError::OtherSeed { audience: audience.clone() });
+            }
+            for (shard, &needs) in (0..=u8::MAX).zip(&snapshot.meta().dictionary_len) {
+                let has = dictionaries[usize::from(shard)].as_ref().map_or(0, ShardDictionary::len);
+                if has < needs {
+                    let audience = audience.clone();
+                    return Err(MembershipError::DictionaryTooOld { audience, shard, has, needs });
+                }
+            }
+            if ids.insert(audience.clone(), AudienceId(number as u32)).is_some() {
+                return Err(MembershipError::Misuse(format!(
+                    "audience `{audience}` is given twice"
+                )));
+            }
+        }
+        Ok(Self { seed, dictionaries, snapshots, ids })
+    }
+
+    /// An index that knows no user and no audience.
+    pub fn empty(seed: HashSeed) -> Self {
+        Self {
+            seed,
+            dictionaries: vec![None; SHARD_COUNT],
+            snapshots: Vec::new(),
+            ids: HashMap::new(),
+        }
+    }
+
+    /// The seed that user keys must be hashed with.
+    pub fn seed(&self) -> HashSeed {
+        self.seed
+    }
+
+    /// A shard's dictionary, if it has one.
+    pub fn dictionary(&self, shard: u8) -> Option<&ShardDictionary> {
+        self.dictionaries[usize::from(shard)].as_ref()
+    }
+
+    /// An audience's snapshot, if it has one.
+    pub fn snapshot(&self, audience: &AudienceName) -> Option<&Arc<SnapshotFile>> {
+        self.id(audience).map(|id| &self.snapshots[id.0 as usize].1)
+    }
+
+    /// An audience's number, if it has a snapshot.
+    pub fn id(&self, audience: &AudienceName) -> Option<AudienceId> {
+        self.ids.get(audience).copied()
+    }
+
+    /// The audience of a number; `None` for a number of another index.
+    pub fn name(&self, id: AudienceId) -> Option<&AudienceName> {
+        self.snapshots.get(id.0 as usize).map(|s| &s.0)
+    }
+
+    /// All audiences, by name; their place is their [`AudienceId`].
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &AudienceName> {
+        self.snapshots.iter().map(|s| &s.0)
+    }
+
+    /// All audiences, by name, with the version that is served and its members.
+    pub fn versions(&self) -> impl ExactSizeIterator<Item = (&AudienceName, u64, u64)> {
+        self.snapshots.iter().map(|(name, file)| (name, file.meta().version, file.members()))
+    }
+
+    /// How many users are known in all shards.
+    pub fn users(&self) -> u64 {
+        self.dictionaries.iter().flatten().map(|d| u64::from(d.len())).sum()
+    }
+
+    /// Finds a user; `None` if no audience ever had them.
+    #[inline]
+    pub fn locate(&self, user: UserHash) -> Option<Located> {
+        let shard = user.shard();
+        let ordinal = self.dictionaries[usize::from(shard)].as_ref()?.ordinal(user)?;
+        Some(Located { shard, ordinal })
+    }
+
+    /// Whether a located user is in an audience. A number of another index gives `false`.
+    #[inline]
+    pub fn contains_at(&self, user: Located, audience: AudienceId) -> bool {
+        self.snapshots
+            .get(audience.0 as usize)
+            .is_some_and(|(_, file)| file.contains(user.shard, user.ordinal))
+    }
+
+    /// Whether a user is in an audience; `false` if either is unknown.
+    pub fn contains(&self, user: UserHash, audience: &AudienceName) -> bool {
+        self.id(audience)
+            .is_some_and(|id| self.locate(user).is_some_and(|user| self.contains_at(user, id)))
+    }
+
+    /// The numbers of a user's audiences, ascending. Nothing for an unknown user.
+    pub fn ids_of(&self, user: UserHash) -> impl Iterator<Item = AudienceId> + '_ {
+        self.locate(user).into_iter().flat_map(move |user| {
+            let count = self.snapshots.len() as u32;
+            (0..count).map(AudienceId).filter(move |&id| self.contains_at(user, id))
+        })
+    }
+
+    /// A user's audiences, by name. Nothing for an unknown user.
+    pub fn audiences_of(&self, user: UserHash) -> Vec<&AudienceName> {
+        self.ids_of(user).filter_map(|id| self.name(id)).collect()
+    }
+
+    /// The audiences of many users, in the order given. Works through them by shard and hash, and
+    /// audience by audience within a shard, so that neighbours share cache lines.
+    pub fn batch(&self, users: &[UserHash]) -> Vec<Vec<AudienceId>> {
+        let mut located: Vec<(Located, u32)> = Vec::with_capacity(users.len());
+        let mut order: Vec<u32> = (0..users.len() as u32).collect();
+        order.sort_unstable_by_key(|&place| users[place as usize]);
+        located.extend(
+            order.iter().filter_map(|&place| Some((self.locate(users[place as usize])?, place))),
+        );
+        let mut found = vec![Vec::new(); users.len()];
+        for shard in located.chunk_by_mut(|a, b| a.0.shard == b.0.shard) {
+            shard.sort_unstable_by_key(|(user, _)| user.ordinal);
+            for id in (0..self.snapshots.len() as u32).map(AudienceId) {
+                for (user, place) in shard.iter() {
+                    if self.contains_at(*user, id) {
+                        found[*place as usize].push(id);
+                    }
+                }
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,155 @@
+//! Sets of users in memory: algebra, differences, and members by rank.
+
+use std::ops::Range;
+
+use roaring::RoaringBitmap;
+use throng_model::SHARD_COUNT;
+
+use crate::SnapshotFile;
+
+/// A set of users as one bitmap of ordinals per shard. Its order, which ranks count in, is by
+/// shard, then by ordinal: the same set always has the same ranks, so a batch can be cut again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberSet {
+    shards: Vec<RoaringBitmap>,
+    /// `before[s]` members are in shards below `s`; the last entry is the total.
+    before: Vec<u64>,
+}
+
+impl Default for MemberSet {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl MemberSet {
+    /// A set of bitmaps by shard; missing ones are empty, those past 256 are dropped.
+    pub fn new(mut shards: Vec<RoaringBitmap>) -> Self {
+        shards.resize(SHARD_COUNT, RoaringBitmap::new());
+        let mut before = Vec::with_capacity(SHARD_COUNT + 1);
+        let mut total = 0;
+        before.push(0);
+        for shard in &shards {
+            total += shard.len();
+            before.push(total);
+        }
+        Self { shards, before }
+    }
+
+    /// The members of a snapshot, copied out of its file.
+    pub fn of_snapshot(snapshot: &SnapshotFile) -> Self {
+        Self::new((0..=u8::MAX).map(|shard| snapshot.shard_bitmap(shard)).collect())
+    }
+
+    /// How many members. Constant time.
+    pub fn len(&self) -> u64 {
+        self.before[SHARD_COUNT]
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The members of one shard.
+    pub fn shard(&self, shard: u8) -> &RoaringBitmap {
+        &self.shards[usize::from(shard)]
+    }
+
+    /// Whether the user is a member.
+    pub fn contains(&self, shard: u8, ordinal: u32) -> bool {
+        self.shard(shard).contains(ordinal)
+    }
+
+    /// How many members come before this one; `None` if it is not a member.
+    pub fn rank(&self, shard: u8, ordinal: u32) -> Option<u64> {
+        let bitmap = self.shard(shard);
+        bitmap.contains(ordinal).then(|| self.before[usize::from(shard)] + bitmap.rank(ordinal) - 1)
+    }
+
+    /// The members with the given ranks, in order, as (shard, ordinal). Ranks past the end give
+    /// nothing. Finding the first costs a search; each next one is a step.
+    pub fn by_rank(&self, ranks: Range<u64>) -> impl Iterator<Item = (u8, u32)> + '_ {
+        let end = ranks.end.min(self.len());
+        let count = end.saturating_sub(ranks.start);
+        let first_shard = self.before.partition_point(|&b| b <= ranks.start).saturating_sub(1);
+        let skip = ranks.start - self.before[first_shard.min(SHARD_COUNT)];
+        (first_shard..SHARD_COUNT)
+            .flat_map(move |shard| {
+                let bitmap = &self.shards[shard];
+                let skip = if shard == first_shard { skip } else { 0 };
+                let from = u32::try_from(skip).ok().and_then(|n| bitmap.select(n));
+                let members = from.map(|from| bitmap.range(from..));
+                members.into_iter().flatten().map(move |ordinal| (shard as u8, ordinal))
+            })
+            .take(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// All members in order.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, u32)> + '_ {
+        self.by_rank(0..u64::MAX)
+    }
+
+    fn combine(
+        &self,
+        other: &Self,
+        join: impl Fn(&RoaringBitmap, &RoaringBitmap) -> RoaringBitmap,
+    ) -> Self {
+        Self::new(self.shards.iter().zip(&other.shards).map(|(a, b)| join(a, b)).collect())
+    }
+
+    /// Members of either.
+    pub fn union(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a | b)
+    }
+
+    /// Members of both.
+    pub fn intersect(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a & b)
+    }
+
+    /// Members of this one that are not in the other.
+    pub fn minus(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a - b)
+    }
+}
+
+/// What has to be done to get from one set of users to another.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Diff {
+    /// In the new set only.
+    pub adds: MemberSet,
+    /// In the old set only.
+    pub removes: MemberSet,
+}
+
+impl Diff {
+    /// From an old snapshot (none: nobody) to a new one.
+    pub fn between(old: Option<&SnapshotFile>, new: &SnapshotFile) -> Self {
+        let empty = RoaringBitmap::new();
+        let (mut adds, mut removes) = (Vec::new(), Vec::new());
+        for shard in 0..=u8::MAX {
+            // Shards with the same bytes are the same set: most of them when little has changed.
+            if old.is_some_and(|old| old.shard_bytes(shard) == new.shard_bytes(shard)) {
+                adds.push(empty.clone());
+                removes.push(empty.clone());
+                continue;
+            }
+            let before = old.map_or_else(RoaringBitmap::new, |old| old.shard_bitmap(shard));
+            let after = new.shard_bitmap(shard);
+            adds.push(&after - &before);
+            removes.push(before - after);
+        }
+        Self { adds: MemberSet::new(adds), removes: MemberSet::new(removes) }
+    }
+
+    /// From one set to another.
+    pub fn of_sets(old: &MemberSet, new: &MemberSet) -> Self {
+        Self { adds: new.minus(old), removes: old.minus(new) }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.adds.is_empty() && self.removes.is_empty()
+    }
+}

@@ -1,0 +1,359 @@
+//! Snapshot files: one immutable version of an audience.
+//!
+//! All numbers are little-endian; everything begins at a multiple of 8; gaps are zero. The same
+//! description, for readers in other languages, is `docs/specs/snapshot-format.md`.
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | magic `THRGSNAP` |
+//! | 8 | 4 | format version, 1 |
+//! | 12 | 4 | length `m` of the meta JSON |
+//! | 16 | 8 | length of the file |
+//! | 24 | 8 | members over all shards |
+//! | 32 | 8 | offset `d` of the directory: 64 + m, rounded up to 8 |
+//! | 40 | 8 | XXH3 (64 bits, seed 0) of bytes 64 to d + 8192 |
+//! | 48 | 8 | 0 |
+//! | 56 | 8 | XXH3 of bytes 0 to 56 |
+//! | 64 | m | meta: the JSON of [`SnapshotMeta`] |
+//! | d | 8192 | directory: 256 entries of 32 bytes, by shard |
+//! | d + 8192 | | sections in the order of shards, each followed by zeros up to a multiple of 8 |
+//!
+//! A directory entry is offset, length, cardinality and XXH3 of a section (8 bytes each); an empty
+//! shard has no section and all four are 0. A section is a Roaring bitmap of dictionary ordinals in
+//! the portable format.
+
+use std::path::Path;
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+use throng_model::{AudienceName, HashSeed, SHARD_COUNT, Timestamp, UserHash};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::mapped::Mapped;
+use crate::portable::Layout;
+use crate::{MembershipError, durable};
+
+const MAGIC: &[u8; 8] = b"THRGSNAP";
+const FORMAT: u32 = 1;
+const HEADER: usize = 64;
+const ENTRY: usize = 32;
+const DIRECTORY: usize = SHARD_COUNT * ENTRY;
+
+/// What a snapshot says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotMeta {
+    /// The audience.
+    pub audience: AudienceName,
+    /// The version of the audience: 1, 2, 3, …
+    pub version: u64,
+    /// Fingerprint of the model's SQL and key column.
+    pub model_fingerprint: String,
+    /// Rows that the model returned.
+    pub rows_read: u64,
+    /// Rows of them whose key was NULL.
+    pub null_keys: u64,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// [`seed_check`] of the deployment's hash seed: tells foreign snapshots apart without telling
+    /// the seed.
+    pub seed_check: u64,
+    /// How many users each shard's dictionary knew: 256 numbers. All ordinals are below them.
+    pub dictionary_len: Vec<u32>,
+}
+
+/// A number that is the same for the same hash seed, and does not tell the seed.
+pub fn seed_check(seed: HashSeed) -> u64 {
+    UserHash::of_canonical(b"throng: which hash seed is this?", seed).0
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotSummary {
+    /// Size of the file.
+    pub bytes: u64,
+    /// How many users.
+    pub members: u64,
+}
+
+/// Collects the shards of a snapshot and writes it at once. Holds the serialised bitmaps in memory:
+/// at most one bit per known user.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    meta: SnapshotMeta,
+    sections: Vec<(Vec<u8>, u64)>,
+}
+
+impl SnapshotWriter {
+    /// A snapshot without members.
+    ///
+    /// # Errors
+    /// [`MembershipError::Misuse`] if `dictionary_len` has not 256 entries.
+    pub fn new(meta: SnapshotMeta) -> Result<Self, MembershipError> {
+        if meta.dictionary_len.len() != SHARD_COUNT {
+            return Err(MembershipError::Misuse(format!(
+                "a snapshot needs 256 dictionary lengths, not {}",
+                meta.dictionary_len.len()
+            )));
+        }
+        Ok(Self { meta, sections: vec![(Vec::new(), 0); SHARD_COUNT] })
+    }
+
+    /// Sets the members of a shard, in the smallest of Roaring's forms.
+    ///
+    /// # Errors
+    /// As [`shard_bytes`](Self::shard_bytes).
+    pub fn shard(&mut self, shard: u8, mut members: RoaringBitmap) -> Result<(), MembershipError> {
+        members.optimize();
+        let mut bytes = Vec::with_capacity(members.serialized_size());
+        if !members.is_empty() {
+            members.serialize_into(&mut bytes).map_err(|e| {
+                MembershipError::Misuse(format!("shard {shard} could not be serialised: {e}"))
+            })?;
+        }
+        self.shard_bytes(shard, bytes)
+    }
+
+    /// Sets the members of a shard from a bitmap in the portable Roaring format; no bytes for none.
+    ///
+    /// # Errors
+    /// [`MembershipError::Misuse`] if it is no such bitmap, or holds an ordinal that the dictionary
+    /// does not have.
+    pub fn shard_bytes(&mut self, shard: u8, bytes: Vec<u8>) -> Result<(), MembershipError> {
+        let place = usize::from(shard);
+        if bytes.is_empty() {
+            self.sections[place] = (bytes, 0);
+            return Ok(());
+        }
+        let misuse = |problem: &str| {
+            MembershipError::Misuse(format!(
+                "the bitmap of shard {shard} cannot be used: {problem}"
+            ))
+        };
+        let (_, members, greatest) = Layout::check(&bytes).map_err(misuse)?;
+        if greatest.is_some_and(|g| g >= self.meta.dictionary_len[place]) {
+            return Err(misuse("it holds an ordinal that the dictionary does not have"));
+        }
+        self.sections[place] = if members == 0 { (Vec::new(), 0) } else { (bytes, members) };
+        Ok(())
+    }
+
+    /// Writes the file: whole and durable when this returns, or not there at all.
+    ///
+    /// # Errors
+    /// The disk's refusal.
+    pub fn write(self, root: &Path, relative: &Path) -> Result<SnapshotSummary, MembershipError> {
+        let members = self.sections.iter().map(|s| s.1).sum();
+        let bytes = self.encode(members);
+        durable::write(&root.join(relative), &bytes)?;
+        Ok(SnapshotSummary { bytes: bytes.len() as u64, members })
+    }
+
+    fn encode(&self, members: u64) -> Vec<u8> {
+        let meta = serde_json::to_vec(&self.meta)
+            .expect("a struct of names, texts and numbers is always JSON");
+        let directory_at = (HEADER + meta.len()).next_multiple_of(8);
+        let sections_at = directory_at + DIRECTORY;
+        let body: usize = self.sections.iter().map(|s| s.0.len().next_multiple_of(8)).sum();
+        let mut bytes = Vec::with_capacity(sections_at + body);
+        bytes.resize(HEADER, 0);
+        bytes.extend_from_slice(&meta);
+        bytes.resize(sections_at, 0);
+        for (shard, (section, cardinality)) in self.sections.iter().enumerate() {
+            if section.is_empty() {
+                continue;
+            }
+            let entry = [bytes.len() as u64, section.len() as u64, *cardinality, xxh3_64(section)];
+            for (field, number) in entry.iter().enumerate() {
+                let at = directory_at + shard * ENTRY + field * 8;
+                bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            }
+            bytes.extend_from_slice(section);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        }
+        let length = bytes.len() as u64;
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[12..16].copy_from_slice(&(meta.len() as u32).to_le_bytes());
+        let sum = xxh3_64(&bytes[HEADER..sections_at]);
+        for (at, number) in [(16, length), (24, members), (32, directory_at as u64), (40, sum)] {
+            bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+        }
+        let sum = xxh3_64(&bytes[..56]);
+        bytes[56..64].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+}
+
+/// Writes a snapshot from serialised bitmaps by shard (`None` or missing: nobody).
+///
+/// # Errors
+/// As the methods of [`SnapshotWriter`].
+pub fn write_snapshot(
+    root: &Path,
+    relative: &Path,
+    meta: &SnapshotMeta,
+    shards: impl IntoIterator<Item = Option<Vec<u8>>>,
+) -> Result<SnapshotSummary, MembershipError> {
+    let mut writer = SnapshotWriter::new(meta.clone())?;
+    for (shard, bytes) in (0..=u8::MAX).zip(shards) {
+        writer.shard_bytes(shard, bytes.unwrap_or_default())?;
+    }
+    writer.write(root, relative)
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Section {
+    start: usize,
+    length: usize,
+    layout: Layout,
+}
+
+/// An opened snapshot: mapped, every byte checked, never changed again.
+#[derive(Debug)]
+pub struct SnapshotFile {
+    map: Mapped,
+    meta: SnapshotMeta,
+    members: u64,
+    sections: Vec<Section>,
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    let mut buffer = [0; 8];
+    buffer.copy_from_slice(bytes.get(at..at.checked_add(8)?)?);
+    Some(u64::from_le_bytes(buffer))
+}
+
+impl SnapshotFile {
+    /// Maps and checks a snapshot: reads all of it once.
+    ///
+    /// # Errors
+    /// [`MembershipError::Io`], or [`MembershipError::Damaged`] if a single bit is not as written.
+    pub fn open(path: &Path) -> Result<Self, MembershipError> {
+        let map = Mapped::open(path)?;
+        let checked = check(map.bytes());
+        let (meta, members, sections) = checked
+            .map_err(|problem| MembershipError::Damaged { path: path.to_owned(), problem })?;
+        Ok(Self { map, meta, members, sections })
+    }
+
+    /// What it says about itself.
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+
+    /// How many users.
+    pub fn members(&self) -> u64 {
+        self.members
+    }
+
+    /// The size of the file.
+    pub fn bytes(&self) -> u64 {
+        self.map.bytes().len() as u64
+    }
+
+    /// The portable Roaring bytes of a shard; empty if nobody is in it.
+    #[inline]
+    pub fn shard_bytes(&self, shard: u8) -> &[u8] {
+        let section = &self.sections[usize::from(shard)];
+        self.map.bytes().get(section.start..section.start + section.length).unwrap_or_default()
+    }
+
+    /// Whether a user is a member. Reads the map in place: no allocation, no lock.
+    #[inline]
+    pub fn contains(&self, shard: u8, ordinal: u32) -> bool {
+        self.sections[usize::from(shard)].layout.contains(self.shard_bytes(shard), ordinal)
+    }
+
+    /// The members of a shard, copied.
+    pub fn shard_bitmap(&self, shard: u8) -> RoaringBitmap {
+        let bytes = self.shard_bytes(shard);
+        if bytes.is_empty() {
+            return RoaringBitmap::new();
+        }
+        RoaringBitmap::deserialize_from(bytes).expect("`open` has checked every byte of it")
+    }
+}
+
+type Checked = (SnapshotMeta, u64, Vec<Section>);
+
+fn check(bytes: &[u8]) -> Result<Checked, String> {
+    if bytes.len() < HEADER || &bytes[..8] != MAGIC {
+        return Err("it is no snapshot".to_owned());
+    }
+    let number = |at| u64_at(bytes, at).unwrap_or(0);
+    if number(56) != xxh3_64(&bytes[..56]) {
+        return Err("the checksum of its header does not match".to_owned());
+    }
+    let (format, meta_length) = (number(8) as u32, (number(8) >> 32) as usize);
+    if format != FORMAT {
+        return Err(format!("its format version {format} is unknown to this program"));
+    }
+    let directory_at = (HEADER + meta_length).next_multiple_of(8);
+    let sections_at = directory_at + DIRECTORY;
+    if number(16) != bytes.len() as u64
+        || number(32) != directory_at as u64
+        || number(48) != 0
+        || bytes.len() < sections_at
+    {
+        return Err("its length is not the one it was written with".to_owned());
+    }
+    if number(40) != xxh3_64(&bytes[HEADER..sections_at]) {
+        return Err("the checksum of its directory does not match".to_owned());
+    }
+    let meta: SnapshotMeta = serde_json::from_slice(&bytes[HEADER..HEADER + meta_length])
+        .map_err(|e| format!("its meta cannot be read: {e}"))?;
+    if meta.dictionary_len.len() != SHARD_COUNT {
+        return Err("its meta does not have 256 dictionary lengths".to_owned());
+    }
+    let mut sections = Vec::with_capacity(SHARD_COUNT);
+    let (mut at, mut members) = (sections_at, 0);
+    for shard in 0..SHARD_COUNT {
+        let entry = directory_at + shard * ENTRY;
+        let fields = [number(entry), number(entry + 8), number(entry + 16), number(entry + 24)];
+        if fields == [0; 4] {
+            sections.push(Section::default());
+            continue;
+        }
+        let section = check_section(bytes, at, fields, meta.dictionary_len[shard])
+            .map_err(|problem| format!("shard {shard}: {problem}"))?;
+        at = (section.start + section.length).next_multiple_of(8);
+        if bytes
+            .get(section.start + section.length..at)
+            .is_none_or(|gap| gap.iter().any(|&b| b != 0))
+        {
+            return Err(format!("shard {shard}: it is not followed by zeros"));
+        }
+        members += fields[2];
+        sections.push(section);
+    }
+    if at != bytes.len() || members != number(24) {
+        return Err("its counts do not add up".to_owned());
+    }
+    Ok((meta, members, sections))
+}
+
+fn check_section(
+    bytes: &[u8],
+    at: usize,
+    [offset, length, cardinality, sum]: [u64; 4],
+    dictionary_len: u32,
+) -> Result<Section, &'static str> {
+    let length = usize::try_from(length).map_err(|_| "its length is absurd")?;
+    let end = at.checked_add(length).ok_or("its length is absurd")?;
+    let body = bytes.get(at..end).ok_or("it is cut off")?;
+    if offset != at as u64 {
+        return Err("it is not where it should be");
+    }
+    if xxh3_64(body) != sum {
+        return Err("its checksum does not match");
+    }
+    let (layout, members, greatest) = Layout::check(body)?;
+    if members != cardinality || members == 0 {
+        return Err("its count is wrong");
+    }
+    if greatest.is_some_and(|g| g >= dictionary_len) {
+        return Err("it holds an ordinal that the dictionary does not have");
+    }
+    Ok(Section { start: at, length, layout })
+}
