@@ -1,1 +1,56 @@
-//! x
+//! The event log: records that survive a crash, in numbered partitions, read by offset.
+//! [`FileLog`] keeps them in segment files; `conformance` (a feature) is the suite that every
+//! backend passes.
+//!
+//! A log reads no clock: the caller says when a record is appended.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod error;
+mod file;
+
+pub use error::{LogError, Result};
+pub use file::{FileLog, MAX_RECORD_BYTES, SEGMENT_BYTES};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use throng_model::Timestamp;
+
+/// One record as it is read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the partition: 0, 1, 2, … without gaps, never used again.
+    pub offset: u64,
+    /// When it was appended, as the appender said.
+    pub at: Timestamp,
+    /// What was appended.
+    pub value: Bytes,
+}
+
+/// A durable, partitioned, append-only log. Safe to share; appends to one partition are in one
+/// order, partitions know nothing of each other.
+#[async_trait]
+pub trait EventLog: Send + Sync + std::fmt::Debug {
+    /// How many partitions there are; fixed when the log was made. They are numbered from 0.
+    fn partitions(&self) -> u32;
+
+    /// Appends records next to each other and returns the first one's offset. When it returns,
+    /// they survive a loss of power; when it fails, none of them will ever be read, except after
+    /// [`LogError::Unknown`]. Callers that append at the same time share one sync of the disk. A
+    /// caller that goes away while waiting may or may not have appended.
+    async fn append(&self, partition: u32, at: Timestamp, values: Vec<Bytes>) -> Result<u64>;
+
+    /// Durable records from `from` on, in order: as many as fit into `max_bytes` of values, and at
+    /// least one if there is one. Empty at the end. [`LogError::Gone`] if `from` was truncated.
+    async fn read(&self, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Record>>;
+
+    /// The offset of the oldest record that is kept (of the next one, if there is none).
+    async fn start(&self, partition: u32) -> Result<u64>;
+
+    /// The offset that the next record will get.
+    async fn end(&self, partition: u32) -> Result<u64>;
+
+    /// Lets records before `offset` go. Works in whole segments, so that some of them may stay
+    /// readable; records from `offset` on always stay. An offset past the end counts as the end.
+    async fn truncate_before(&self, partition: u32, offset: u64) -> Result<()>;
+}

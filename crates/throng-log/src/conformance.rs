@@ -1,0 +1,165 @@
+//! The suite that every backend passes: each promise in the documentation of [`EventLog`] has a
+//! case.
+//!
+//! A case opens logs of its own by name, so that cases can run side by side on one backend.
+
+#![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a case fails")]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use throng_model::Timestamp;
+
+use crate::{EventLog, LogError, Record};
+
+/// A backend under test.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// Opens the log of this name with three partitions: a new one at first, later the same one
+    /// again, when every earlier handle is gone.
+    async fn open(&self, name: &str) -> Arc<dyn EventLog>;
+}
+
+/// Runs every case on a backend.
+///
+/// # Panics
+/// If a promise is not kept; the message and the place say which.
+pub async fn suite(backend: &dyn Backend) {
+    offsets_are_dense(&*backend.open("dense").await).await;
+    partitions_know_nothing_of_each_other(&*backend.open("partitions").await).await;
+    unknown_partitions_are_refused(&*backend.open("unknown").await).await;
+    odd_values_come_back(&*backend.open("odd").await).await;
+    a_read_is_bounded_and_never_stuck(&*backend.open("bounded").await).await;
+    appends_at_the_same_time_are_all_kept(backend.open("together").await).await;
+    records_from_the_offset_on_stay(&*backend.open("truncated").await).await;
+    everything_is_there_after_reopening(backend).await;
+}
+
+fn value(text: impl ToString) -> Bytes {
+    Bytes::from(text.to_string())
+}
+
+async fn all(log: &dyn EventLog, partition: u32) -> Vec<Record> {
+    let mut records = Vec::new();
+    let mut from = log.start(partition).await.unwrap();
+    loop {
+        let more = log.read(partition, from, 1000).await.unwrap();
+        let Some(last) = more.last() else { return records };
+        from = last.offset + 1;
+        records.extend(more);
+    }
+}
+
+async fn offsets_are_dense(log: &dyn EventLog) {
+    assert_eq!((log.start(0).await.unwrap(), log.end(0).await.unwrap()), (0, 0));
+    assert_eq!(log.read(0, 0, 100).await.unwrap(), []);
+    assert_eq!(log.append(0, Timestamp(5), vec![value("a"), value("b")]).await.unwrap(), 0);
+    assert_eq!(log.append(0, Timestamp(4), vec![value("c")]).await.unwrap(), 2);
+    assert_eq!(log.append(0, Timestamp(4), vec![]).await.unwrap(), 3);
+    let expected = [(0, 5, "a"), (1, 5, "b"), (2, 4, "c")].map(|(offset, at, v)| Record {
+        offset,
+        at: Timestamp(at),
+        value: value(v),
+    });
+    assert_eq!(all(log, 0).await, expected);
+    assert_eq!(log.read(0, 2, 100).await.unwrap(), expected[2..]);
+    assert_eq!(log.read(0, 3, 100).await.unwrap(), []);
+    assert_eq!(log.end(0).await.unwrap(), 3);
+}
+
+async fn partitions_know_nothing_of_each_other(log: &dyn EventLog) {
+    assert_eq!(log.partitions(), 3);
+    for partition in 0..3 {
+        let first = log.append(partition, Timestamp(1), vec![value(partition)]).await.unwrap();
+        assert_eq!(first, 0);
+    }
+    for partition in 0..3 {
+        assert_eq!(all(log, partition).await[0].value, value(partition));
+    }
+}
+
+async fn unknown_partitions_are_refused(log: &dyn EventLog) {
+    let appended = log.append(3, Timestamp(1), vec![value("a")]).await;
+    assert!(matches!(appended, Err(LogError::NoSuchPartition { .. })));
+    assert!(matches!(log.read(3, 0, 1).await, Err(LogError::NoSuchPartition { .. })));
+    assert!(matches!(log.truncate_before(9, 0).await, Err(LogError::NoSuchPartition { .. })));
+}
+
+async fn odd_values_come_back(log: &dyn EventLog) {
+    let values = vec![
+        Bytes::new(),
+        Bytes::from_static(&[0; 100]),
+        Bytes::from(vec![255; 300_000]),
+        Bytes::from_static(b"THRNGLOG\n"),
+    ];
+    log.append(0, Timestamp(i64::MIN), values.clone()).await.unwrap();
+    let back: Vec<Bytes> = all(log, 0).await.into_iter().map(|r| r.value).collect();
+    assert_eq!(back, values);
+    let long = Bytes::from(vec![0; (16 << 20) + 1]);
+    let refused = log.append(0, Timestamp(0), vec![value("first"), long]).await;
+    assert!(matches!(refused, Err(LogError::TooLong { .. })));
+    assert_eq!(log.end(0).await.unwrap(), 4, "nothing of a refused append is there");
+}
+
+async fn a_read_is_bounded_and_never_stuck(log: &dyn EventLog) {
+    let values = (0..10).map(|_| Bytes::from_static(&[7; 100])).collect();
+    log.append(0, Timestamp(0), values).await.unwrap();
+    assert_eq!(log.read(0, 0, 350).await.unwrap().len(), 3);
+    assert_eq!(log.read(0, 4, 0).await.unwrap().len(), 1);
+    assert_eq!(log.read(0, 8, 1 << 20).await.unwrap().len(), 2);
+}
+
+async fn appends_at_the_same_time_are_all_kept(log: Arc<dyn EventLog>) {
+    let tasks: Vec<_> = (0..64)
+        .map(|n| {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move {
+                let values = vec![value(format!("{n}a")), value(format!("{n}b"))];
+                (n, log.append(1, Timestamp(n), values).await.unwrap())
+            })
+        })
+        .collect();
+    let mut firsts = Vec::new();
+    for task in tasks {
+        firsts.push(task.await.unwrap());
+    }
+    let records = all(&*log, 1).await;
+    assert_eq!(records.len(), 128);
+    for (n, first) in firsts {
+        let first = usize::try_from(first).unwrap();
+        assert_eq!(records[first].value, value(format!("{n}a")));
+        assert_eq!(records[first + 1].value, value(format!("{n}b")), "next to each other");
+    }
+}
+
+async fn records_from_the_offset_on_stay(log: &dyn EventLog) {
+    for n in 0..200 {
+        log.append(2, Timestamp(n), vec![Bytes::from(vec![1; 100])]).await.unwrap();
+    }
+    log.truncate_before(2, 150).await.unwrap();
+    let start = log.start(2).await.unwrap();
+    assert!(start <= 150);
+    let kept: Vec<u64> = all(log, 2).await.iter().map(|r| r.offset).collect();
+    assert_eq!(kept, (start..200).collect::<Vec<u64>>());
+    if start > 0 {
+        assert!(matches!(log.read(2, start - 1, 1).await, Err(LogError::Gone { .. })));
+    }
+    log.truncate_before(2, u64::MAX).await.unwrap();
+    assert_eq!(log.end(2).await.unwrap(), 200);
+    assert_eq!(log.append(2, Timestamp(0), vec![value("next")]).await.unwrap(), 200);
+}
+
+async fn everything_is_there_after_reopening(backend: &dyn Backend) {
+    for round in 0..5 {
+        let log = backend.open("reopened").await;
+        assert_eq!(log.end(0).await.unwrap(), round * 3);
+        let values = (0..3).map(|n| value(round * 3 + n)).collect();
+        assert_eq!(log.append(0, Timestamp(0), values).await.unwrap(), round * 3);
+    }
+    let log = backend.open("reopened").await;
+    for (n, record) in all(&*log, 0).await.into_iter().enumerate() {
+        assert_eq!((record.offset, record.value), (n as u64, value(n)));
+    }
+    assert_eq!(log.end(0).await.unwrap(), 15);
+}

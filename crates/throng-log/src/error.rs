@@ -1,0 +1,125 @@
+//! What can go wrong with a log.
+
+use std::io;
+use std::path::PathBuf;
+
+use throng_model::{Fault, Retry};
+
+/// The result of a call to a log.
+pub type Result<T> = std::result::Result<T, LogError>;
+
+/// Why a call to a log failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// There is no such partition.
+    #[error("the event log has partitions 0 to {}, not {partition}", partitions - 1)]
+    NoSuchPartition {
+        /// The partition asked for.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// The log was made with another number of partitions, or with none or too many.
+    #[error(
+        "the event log in {} has {found} partitions, not {wanted}: set node.log_partitions to {found}, or start with another data directory",
+        dir.display()
+    )]
+    Partitions {
+        /// The log's folder.
+        dir: PathBuf,
+        /// How many the log has.
+        found: u32,
+        /// How many were asked for.
+        wanted: u32,
+    },
+    /// Somebody else writes this log.
+    #[error("another process writes the event log in {}: stop it, or open the log read-only", dir.display())]
+    Locked {
+        /// The log's folder.
+        dir: PathBuf,
+    },
+    /// The records were let go.
+    #[error("partition {partition} of the event log begins at offset {first}; {wanted} is gone")]
+    Gone {
+        /// The partition.
+        partition: u32,
+        /// The offset asked for.
+        wanted: u64,
+        /// The oldest offset that is kept.
+        first: u64,
+    },
+    /// A record is too long.
+    #[error("a record of {bytes} bytes is too long for the event log: {limit} are the limit")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The most that is taken.
+        limit: usize,
+    },
+    /// The log was opened for reading only.
+    #[error("the event log was opened read-only")]
+    ReadOnly,
+    /// An acknowledged record cannot be read back: the disk lost or changed it.
+    #[error(
+        "the event log is damaged in {} at byte {position}: {why}. Restore the file from a copy, or move it away to go on without its records",
+        path.display()
+    )]
+    Damaged {
+        /// The segment file.
+        path: PathBuf,
+        /// Where in it.
+        position: u64,
+        /// What is wrong there.
+        why: &'static str,
+    },
+    /// The disk did not say whether it kept the records: after a restart they may be there or not.
+    /// The partition takes nothing more until then.
+    #[error("the disk did not confirm a write to {}: mend the disk and start again", path.display())]
+    Unknown {
+        /// The segment file.
+        path: PathBuf,
+    },
+    /// The operating system refused something; nothing was appended.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was being done, as an infinitive.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The log is closed, or a thread of it ended.
+    #[error("the event log is closed")]
+    Closed,
+}
+
+impl LogError {
+    /// Who has to act.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Partitions { .. } | Self::Locked { .. } | Self::TooLong { .. } => Fault::User,
+            Self::Damaged { .. } | Self::Unknown { .. } | Self::Io { .. } => Fault::External,
+            Self::NoSuchPartition { .. } | Self::Gone { .. } | Self::ReadOnly | Self::Closed => {
+                Fault::Internal
+            }
+        }
+    }
+
+    /// Whether the same call can succeed later.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Io { .. } => Retry::Backoff,
+            _ => Retry::Never,
+        }
+    }
+
+    pub(crate) fn io(
+        doing: &'static str,
+        path: &std::path::Path,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+}

@@ -1,0 +1,408 @@
+//! The log in segment files: `<folder>/<partition>/<first offset>.log`.
+
+mod record;
+mod segment;
+mod writer;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use throng_model::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{EventLog, LogError, Record, Result};
+use segment::Segment;
+use writer::{Append, Writer};
+
+pub use record::MAX_RECORD_BYTES;
+
+/// A segment is closed once it has this many bytes.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// The most partitions: each has a thread.
+const MAX_PARTITIONS: u32 = 256;
+/// Appends that wait for a partition before callers are held up.
+const QUEUE: usize = 4096;
+
+/// A log in a folder of the local disk. One process writes it; others may open it for reading.
+/// Dropping it waits until what was appended is written.
+#[derive(Debug)]
+pub struct FileLog {
+    partitions: Vec<Handle>,
+    read_only: bool,
+    // Given up last: nobody else may write before the threads are gone.
+    _lock: Option<File>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    partition: Arc<Partition>,
+    queue: Option<mpsc::Sender<Append>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A partition as readers see it.
+#[derive(Debug)]
+struct Partition {
+    folder: PathBuf,
+    number: u32,
+    view: Mutex<View>,
+}
+
+#[derive(Debug, Default)]
+struct View {
+    /// By offset; without gaps. The last one is written to. Never empty, except in a log that is
+    /// read while it is being made.
+    segments: Vec<Segment>,
+}
+
+impl FileLog {
+    /// Opens the log in `dir` for writing; makes it if there is none. Reads the newest segment of
+    /// each partition (at most 64 MiB each), cuts off the torn end of a write that was never
+    /// acknowledged, and starts a thread for each partition. Blocks.
+    ///
+    /// # Errors
+    /// [`LogError::Locked`] if somebody else writes it, [`LogError::Partitions`] if it has another
+    /// number of partitions (or none or more than 256 are asked for), [`LogError::Damaged`] if an
+    /// acknowledged record is broken, [`LogError::Io`].
+    pub fn open(dir: &Path, partitions: u32) -> Result<Self> {
+        Self::open_with(dir, partitions, SEGMENT_BYTES)
+    }
+
+    /// [`FileLog::open`] with segments of another size.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_with(dir: &Path, partitions: u32, segment_bytes: u64) -> Result<Self> {
+        std::fs::create_dir_all(dir).map_err(LogError::io("make the folder", dir))?;
+        let lock = lock(dir)?;
+        match Self::partitions_in(dir)? {
+            Some(found) if found != partitions => {
+                return Err(LogError::Partitions {
+                    dir: dir.to_owned(),
+                    found,
+                    wanted: partitions,
+                });
+            }
+            None if partitions == 0 || partitions > MAX_PARTITIONS => {
+                return Err(LogError::Partitions {
+                    dir: dir.to_owned(),
+                    found: partitions.clamp(1, MAX_PARTITIONS),
+                    wanted: partitions,
+                });
+            }
+            Some(_) => {}
+            None => write_count(dir, partitions)?,
+        }
+        let mut handles = Vec::new();
+        for number in 0..partitions {
+            handles.push(open_partition(dir, number, segment_bytes)?);
+        }
+        Ok(Self { partitions: handles, read_only: false, _lock: Some(lock) })
+    }
+
+    /// Opens the log in `dir` for reading, also while another process writes it. Sees records once
+    /// they are written, which may be shortly before they are durable.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] if there is no log; [`LogError::Damaged`].
+    pub fn open_read_only(dir: &Path) -> Result<Self> {
+        let count = Self::partitions_in(dir)?.ok_or_else(|| {
+            LogError::io("find an event log in", dir)(io::Error::from(io::ErrorKind::NotFound))
+        })?;
+        let handles = (0..count)
+            .map(|number| Handle {
+                partition: Arc::new(Partition::new(dir, number)),
+                queue: None,
+                thread: None,
+            })
+            .collect();
+        Ok(Self { partitions: handles, read_only: true, _lock: None })
+    }
+
+    /// How many partitions the log in `dir` has; `None` if there is no log.
+    ///
+    /// # Errors
+    /// [`LogError::Io`], [`LogError::Damaged`].
+    pub fn partitions_in(dir: &Path) -> Result<Option<u32>> {
+        let path = dir.join("partitions");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => match text.trim().parse() {
+                Ok(count) if (1..=MAX_PARTITIONS).contains(&count) => Ok(Some(count)),
+                _ => Err(LogError::Damaged { path, position: 0, why: "it is not a number" }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LogError::io("read", &path)(error)),
+        }
+    }
+
+    fn handle(&self, partition: u32) -> Result<&Handle> {
+        self.partitions.get(partition as usize).ok_or(LogError::NoSuchPartition {
+            partition,
+            partitions: self.partitions.len() as u32,
+        })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        partition: u32,
+        work: impl FnOnce(&Partition) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let partition = Arc::clone(&self.handle(partition)?.partition);
+        let read_only = self.read_only;
+        tokio::task::spawn_blocking(move || {
+            if read_only {
+                partition.look_again()?;
+            }
+            work(&partition)
+        })
+        .await
+        .map_err(|_| LogError::Closed)?
+    }
+}
+
+impl Drop for FileLog {
+    fn drop(&mut self) {
+        for handle in &mut self.partitions {
+            handle.queue = None;
+        }
+        for thread in self.partitions.iter_mut().filter_map(|h| h.thread.take()) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the event log panicked");
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl EventLog for FileLog {
+    fn partitions(&self) -> u32 {
+        self.partitions.len() as u32
+    }
+
+    async fn append(&self, partition: u32, at: Timestamp, values: Vec<Bytes>) -> Result<u64> {
+        let handle = self.handle(partition)?;
+        if let Some(long) = values.iter().find(|v| v.len() > MAX_RECORD_BYTES) {
+            return Err(LogError::TooLong { bytes: long.len(), limit: MAX_RECORD_BYTES });
+        }
+        let queue = handle.queue.as_ref().ok_or(LogError::ReadOnly)?;
+        let (done, answer) = oneshot::channel();
+        queue.send(Append { at, values, done }).await.map_err(|_| LogError::Closed)?;
+        answer.await.map_err(|_| LogError::Closed)?
+    }
+
+    async fn read(&self, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Record>> {
+        self.blocking(partition, move |p| p.read(from, max_bytes)).await
+    }
+
+    async fn start(&self, partition: u32) -> Result<u64> {
+        self.blocking(partition, |p| Ok(p.view().segments.first().map_or(0, |s| s.base))).await
+    }
+
+    async fn end(&self, partition: u32) -> Result<u64> {
+        self.blocking(partition, |p| Ok(p.view().segments.last().map_or(0, |s| s.end))).await
+    }
+
+    async fn truncate_before(&self, partition: u32, offset: u64) -> Result<()> {
+        if self.read_only {
+            return Err(LogError::ReadOnly);
+        }
+        self.blocking(partition, move |p| p.truncate_before(offset)).await
+    }
+}
+
+impl Partition {
+    fn new(dir: &Path, number: u32) -> Self {
+        Self { folder: dir.join(number.to_string()), number, view: Mutex::default() }
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        // Every change of the view is a few plain assignments: a panic leaves nothing half done.
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The segment that is written to, without its index.
+    fn active(&self) -> Segment {
+        let view = self.view();
+        match view.segments.last() {
+            Some(last) => last.outline(),
+            None => Segment::empty(self.folder.clone(), 0),
+        }
+    }
+
+    fn read(&self, from: u64, max_bytes: usize) -> Result<Vec<Record>> {
+        let (segments, first) = {
+            let view = self.view();
+            let skip = view.segments.partition_point(|s| s.end <= from);
+            let wanted: Vec<Segment> = view.segments[skip..].to_vec();
+            (wanted, view.segments.first().map_or(0, |s| s.base))
+        };
+        if from < first {
+            return Err(LogError::Gone { partition: self.number, wanted: from, first });
+        }
+        let (mut room, mut out) = (max_bytes, Vec::new());
+        for segment in segments {
+            let start = from.max(segment.base);
+            match segment.read(start, &mut room, &mut out) {
+                Ok(found) => self.learn(segment.base, &found),
+                // Truncated between looking and opening.
+                Err(LogError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && !segment.path.exists() =>
+                {
+                    let first = segment.end;
+                    return Err(LogError::Gone { partition: self.number, wanted: from, first });
+                }
+                Err(error) => return Err(error),
+            }
+            if room == 0 {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    fn learn(&self, base: u64, found: &[(u64, u64)]) {
+        if let Some(segment) = self.view().segments.iter_mut().find(|s| s.base == base) {
+            for (offset, position) in found {
+                segment.note(*offset, *position);
+            }
+        }
+    }
+
+    fn truncate_before(&self, offset: u64) -> Result<()> {
+        let mut gone = false;
+        loop {
+            let path = {
+                let view = self.view();
+                match view.segments.as_slice() {
+                    [first, _, ..] if first.end <= offset => first.path.clone(),
+                    _ => break,
+                }
+            };
+            std::fs::remove_file(&path).map_err(LogError::io("delete", &path))?;
+            self.view().segments.remove(0);
+            gone = true;
+        }
+        if gone {
+            sync_folder(&self.folder)?;
+        }
+        Ok(())
+    }
+
+    /// The segments in the folder by offset, each without its records.
+    fn list(&self) -> Result<Vec<Segment>> {
+        let mut segments = Vec::new();
+        let entries = match std::fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(segments),
+            Err(error) => return Err(LogError::io("list", &self.folder)(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(LogError::io("list", &self.folder))?;
+            if let Some(base) = entry.file_name().to_str().and_then(record::base_of) {
+                segments.push(Segment::empty(entry.path(), base));
+            }
+        }
+        segments.sort_by_key(|s| s.base);
+        // All but the last are full, up to where the next begins.
+        for at in 1..segments.len() {
+            let next = segments[at].base;
+            let sealed = &mut segments[at - 1];
+            sealed.end = next;
+            sealed.bytes =
+                sealed.path.metadata().map_err(LogError::io("look at", &sealed.path))?.len();
+        }
+        Ok(segments)
+    }
+
+    /// For a log that somebody else writes: takes in what is new.
+    fn look_again(&self) -> Result<()> {
+        let mut listed = self.list()?;
+        let mut view = self.view();
+        for segment in &mut listed {
+            if let Some(known) = view.segments.iter().find(|k| k.base == segment.base)
+                && (known.end == segment.end || segment.end == segment.base)
+            {
+                *segment = known.clone();
+            }
+        }
+        if let Some(last) = listed.last_mut() {
+            let file = File::open(&last.path).map_err(LogError::io("open", &last.path))?;
+            last.check_head(&file, self.number)?;
+            last.scan_on(&file)?;
+        }
+        view.segments = listed;
+        Ok(())
+    }
+}
+
+fn open_partition(dir: &Path, number: u32, segment_bytes: u64) -> Result<Handle> {
+    let partition = Partition::new(dir, number);
+    let folder = &partition.folder;
+    std::fs::create_dir_all(folder).map_err(LogError::io("make the folder", folder))?;
+    sync_folder(dir)?;
+    let mut segments = partition.list()?;
+    let file = match segments.last_mut() {
+        Some(last) => {
+            let open = File::options().read(true).write(true).open(&last.path);
+            let file = open.map_err(LogError::io("open", &last.path))?;
+            last.check_head(&file, number)?;
+            if last.scan_on(&file)? {
+                tracing::warn!(
+                    path = %last.path.display(),
+                    at = last.bytes,
+                    "the end of a write that was not acknowledged is cut off"
+                );
+                file.set_len(last.bytes).map_err(LogError::io("cut", &last.path))?;
+            }
+            // What a killed process wrote may be in memory only.
+            file.sync_all().map_err(LogError::io("sync", &last.path))?;
+            file
+        }
+        None => {
+            let (file, first) = segment::create(folder, number, 0)?;
+            segments.push(first);
+            file
+        }
+    };
+    partition.view().segments = segments;
+    let partition = Arc::new(partition);
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let writer = Writer { partition: Arc::clone(&partition), file, segment_bytes, broken: false };
+    let thread = std::thread::Builder::new()
+        .name(format!("log-{number}"))
+        .spawn(move || writer.run(receiver))
+        .map_err(LogError::io("start a thread for", &partition.folder))?;
+    Ok(Handle { partition, queue: Some(sender), thread: Some(thread) })
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let open = File::options().write(true).create(true).truncate(false).open(&path);
+    let file = open.map_err(LogError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(LogError::Locked { dir: dir.to_owned() }),
+        Err(std::fs::TryLockError::Error(error)) => Err(LogError::io("lock", &path)(error)),
+    }
+}
+
+fn write_count(dir: &Path, partitions: u32) -> Result<()> {
+    let (path, aside) = (dir.join("partitions"), dir.join("partitions.tmp"));
+    let write = || -> io::Result<()> {
+        std::fs::write(&aside, format!("{partitions}\n"))?;
+        File::open(&aside)?.sync_all()?;
+        std::fs::rename(&aside, &path)
+    };
+    write().map_err(LogError::io("make", &path))?;
+    sync_folder(dir)
+}
+
+fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(LogError::io("sync", folder))
+}

@@ -1,0 +1,134 @@
+//! What a crash, a bad disk or a second process does to the log.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use throng_log::{EventLog, FileLog, LogError, Record};
+use throng_model::Timestamp;
+
+const NOW: Timestamp = Timestamp(1_000);
+
+async fn append(log: &FileLog, value: &'static str) -> u64 {
+    log.append(0, NOW, vec![Bytes::from_static(value.as_bytes())]).await.unwrap()
+}
+
+async fn values(log: &FileLog) -> Vec<String> {
+    let records: Vec<Record> = log.read(0, 0, 1 << 20).await.unwrap();
+    records.into_iter().map(|r| String::from_utf8(r.value.to_vec()).unwrap()).collect()
+}
+
+fn only_segment(dir: &Path) -> PathBuf {
+    dir.join("0/00000000000000000000.log")
+}
+
+/// A log with three commits; returns where the last one begins.
+async fn three(dir: &Path) -> u64 {
+    let log = FileLog::open(dir, 1).unwrap();
+    append(&log, "one").await;
+    append(&log, "two").await;
+    let before = only_segment(dir).metadata().unwrap().len();
+    append(&log, "three").await;
+    before
+}
+
+#[tokio::test]
+async fn a_record_that_is_cut_anywhere_is_cut_off_and_the_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let last = three(dir.path()).await;
+    let whole = std::fs::read(only_segment(dir.path())).unwrap();
+    for cut in usize::try_from(last).unwrap()..whole.len() {
+        std::fs::write(only_segment(dir.path()), &whole[..cut]).unwrap();
+        let log = FileLog::open(dir.path(), 1).unwrap();
+        assert_eq!(values(&log).await, ["one", "two"], "cut at {cut}");
+        assert_eq!(append(&log, "again").await, 2);
+        drop(log);
+        let log = FileLog::open(dir.path(), 1).unwrap();
+        assert_eq!(values(&log).await, ["one", "two", "again"], "cut at {cut}");
+    }
+}
+
+#[tokio::test]
+async fn zeros_and_rubbish_behind_the_end_are_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    three(dir.path()).await;
+    let whole = std::fs::read(only_segment(dir.path())).unwrap();
+    for tail in [vec![0; 4096], vec![255; 100], whole[32..60].to_vec(), whole[32..].to_vec()] {
+        std::fs::write(only_segment(dir.path()), [whole.clone(), tail].concat()).unwrap();
+        let log = FileLog::open(dir.path(), 1).unwrap();
+        assert_eq!(values(&log).await, ["one", "two", "three"]);
+        assert_eq!(log.end(0).await.unwrap(), 3);
+    }
+}
+
+#[tokio::test]
+async fn damage_to_an_acknowledged_record_is_told_and_nothing_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let last = usize::try_from(three(dir.path()).await).unwrap();
+    let whole = std::fs::read(only_segment(dir.path())).unwrap();
+    for position in 0..last {
+        let mut bad = whole.clone();
+        bad[position] ^= 0x10;
+        std::fs::write(only_segment(dir.path()), &bad).unwrap();
+        let opened = FileLog::open(dir.path(), 1);
+        assert!(matches!(opened, Err(LogError::Damaged { .. })), "byte {position}: {opened:?}");
+        assert_eq!(std::fs::read(only_segment(dir.path())).unwrap(), bad);
+    }
+}
+
+#[tokio::test]
+async fn damage_to_a_full_segment_is_told_when_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = FileLog::open_with(dir.path(), 1, 60).unwrap();
+    append(&log, "one one one one").await;
+    append(&log, "two").await;
+    drop(log);
+    let mut bytes = std::fs::read(only_segment(dir.path())).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(only_segment(dir.path()), bytes).unwrap();
+    let log = FileLog::open(dir.path(), 1).unwrap();
+    assert!(matches!(log.read(0, 0, 100).await, Err(LogError::Damaged { .. })));
+    assert_eq!(log.read(0, 1, 100).await.unwrap()[0].value, "two");
+}
+
+#[tokio::test]
+async fn one_process_writes_and_others_may_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = FileLog::open_with(dir.path(), 1, 80).unwrap();
+    assert!(matches!(FileLog::open(dir.path(), 1), Err(LogError::Locked { .. })));
+    let reader = FileLog::open_read_only(dir.path()).unwrap();
+    for n in 0..5 {
+        assert_eq!(append(&log, "value of some length").await, n);
+        assert_eq!(reader.end(0).await.unwrap(), n + 1);
+        assert_eq!(values(&reader).await.len() as u64, n + 1);
+    }
+    let refused = reader.append(0, NOW, vec![Bytes::new()]).await;
+    assert!(matches!(refused, Err(LogError::ReadOnly)));
+    assert!(matches!(reader.truncate_before(0, 1).await, Err(LogError::ReadOnly)));
+    log.truncate_before(0, 4).await.unwrap();
+    let first = reader.start(0).await.unwrap();
+    assert_eq!(first, log.start(0).await.unwrap());
+    assert!(first > 0);
+}
+
+#[tokio::test]
+async fn the_number_of_partitions_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(FileLog::partitions_in(dir.path()).unwrap(), None);
+    drop(FileLog::open(dir.path(), 2).unwrap());
+    assert_eq!(FileLog::partitions_in(dir.path()).unwrap(), Some(2));
+    let other = FileLog::open(dir.path(), 3).unwrap_err();
+    assert!(other.to_string().contains("has 2 partitions, not 3"), "{other}");
+    let none = tempfile::tempdir().unwrap();
+    assert!(matches!(FileLog::open(none.path(), 0), Err(LogError::Partitions { .. })));
+}
+
+#[tokio::test]
+async fn a_half_made_segment_is_no_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    three(dir.path()).await;
+    std::fs::write(dir.path().join("0/00000000000000000003.log.tmp"), b"THRN").unwrap();
+    let log = FileLog::open_with(dir.path(), 1, 10).unwrap();
+    assert_eq!(append(&log, "four").await, 3);
+    assert_eq!(values(&log).await, ["one", "two", "three", "four"]);
+}

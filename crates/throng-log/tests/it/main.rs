@@ -1,0 +1,32 @@
+//! The file log: the suite of all backends, and what a crash or a bad disk leaves behind.
+
+mod crash;
+mod random;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use throng_log::conformance::{Backend, suite};
+use throng_log::{EventLog, FileLog};
+
+struct Files {
+    root: PathBuf,
+    segment_bytes: u64,
+}
+
+#[async_trait]
+impl Backend for Files {
+    async fn open(&self, name: &str) -> Arc<dyn EventLog> {
+        Arc::new(FileLog::open_with(&self.root.join(name), 3, self.segment_bytes).unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_log_passes_the_suite() {
+    // Small segments, so that every case crosses from one to the next.
+    for segment_bytes in [100, 1_000, throng_log::SEGMENT_BYTES] {
+        let root = tempfile::tempdir().unwrap();
+        suite(&Files { root: root.path().to_owned(), segment_bytes }).await;
+    }
+}
