@@ -1,1 +1,31 @@
-//! x
+//! Getting audiences onto ad platforms: what a run has to do, how it is cut into batches, what
+//! becomes of each row, what follows from a failure, and whether the result can be trusted.
+//!
+//! This crate knows no platform and speaks no HTTP: a platform is a [`Destination`]. Decisions are
+//! pure functions ([`plan_run`], [`decide_after_failure`], [`judge`], [`Quota`]); [`Worker`] is the
+//! edge that carries them out.
+//!
+//! The law of the crate: `read = sent + skipped + rejected + pending` for every run at every
+//! moment. A batch moves from `pending` in one ledger transaction, and sending one twice is harmless.
+
+mod check;
+mod destination;
+mod failure;
+mod identifiers;
+mod plan;
+mod quota;
+mod sending;
+mod users;
+mod worker;
+
+pub use check::{CheckFacts, judge};
+pub use destination::{
+    Answer, Cell, Destination, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
+    SendRequest, SessionStep, Skip, Usage,
+};
+pub use failure::{Decision, FailureFacts, decide_after_failure};
+pub use identifiers::{IdentifierRow, IdentifierRows, IdentifierSource};
+pub use plan::{PlanFacts, plan_run};
+pub use quota::{Quota, Quotas};
+pub use users::RunUsers;
+pub use worker::{Job, TaskEnd, Worker, WorkerOptions};

@@ -1,0 +1,188 @@
+//! What a platform must be able to do. The written contract is `docs/specs/destination.md`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use throng_ledger::{Operation, ReasonCounts};
+use throng_model::{HashedIdentifier, Personal};
+
+/// The columns of a sync, as the platform names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schema {
+    /// The platform's keys (`EMAIL`, `PHONE`, …) in the order of a row's cells.
+    pub keys: Vec<String>,
+    /// Two capital letters; for phone numbers without a calling code and rows without a country.
+    pub default_country: Option<String>,
+}
+
+/// One identifier, ready for the wire.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cell {
+    /// Hashed.
+    Hashed(HashedIdentifier),
+    /// A value that the platform wants as it is: an advertising id, an external id.
+    Plain(Box<str>),
+    /// Nothing usable.
+    Empty,
+}
+
+impl std::fmt::Debug for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Hashed(_) => "Hashed(…)",
+            Self::Plain(_) => "Plain(…)",
+            Self::Empty => "Empty",
+        })
+    }
+}
+
+/// A user's identifiers, normalised and hashed. One cell for each key of the [`Schema`].
+pub type PreparedRow = Box<[Cell]>;
+
+/// Why a row is not worth sending. The text is the reason in the run's counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Skip(pub &'static str);
+
+/// What a destination allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows in one request.
+    pub max_batch_rows: u32,
+    /// Tasks of one account at work at the same time.
+    pub max_tasks: u32,
+}
+
+/// Where a request stands in an upload session that replaces the whole audience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionStep {
+    /// Positive, unique in the account, the same for all requests of the session.
+    pub id: i64,
+    /// 1 for the request that opens the session, otherwise larger and unique.
+    pub seq: u64,
+    /// The request closes the session.
+    pub last: bool,
+    /// Rows that this session has sent before, for platforms that count over the session.
+    pub sent_before: u64,
+    /// Rows that the session may have in all.
+    pub estimated_total: u64,
+}
+
+/// One request.
+#[derive(Debug, Clone, Copy)]
+pub struct SendRequest<'a> {
+    /// The platform's id of the audience.
+    pub platform_id: &'a str,
+    /// What to do.
+    pub operation: Operation,
+    /// What the cells mean.
+    pub schema: &'a Schema,
+    /// The rows, at least one and at most [`Limits::max_batch_rows`].
+    pub rows: &'a [PreparedRow],
+    /// Set if and only if the operation is `Replace`.
+    pub session: Option<SessionStep>,
+}
+
+/// How much of the account's quota is used, as the platform said with its last answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// The fullest of the platform's meters, in percent. May pass 100.
+    pub percent: f64,
+    /// How long calls would be refused from now on.
+    pub regain: Option<Duration>,
+}
+
+/// What the platform said about a request that it took. Not yet success: the counts tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// HTTP status.
+    pub http_status: u16,
+    /// Rows of this request that the platform says it received.
+    pub received: u64,
+    /// Rows of this request that the platform says are invalid.
+    pub invalid: u64,
+    /// Which rows those are, as far as the platform says: index in the request and reason.
+    pub invalid_rows: Vec<(usize, String)>,
+    /// Reasons of samples that could not be matched with a row of the request.
+    pub unmatched_reasons: ReasonCounts,
+    /// The platform's id of the request or session.
+    pub platform_ref: Option<String>,
+    /// Quota.
+    pub usage: Option<Usage>,
+}
+
+/// What to do about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendClass {
+    /// Nobody is to blame; the same request can succeed soon.
+    Retry,
+    /// The account is throttled: calls before this has passed make it worse.
+    Wait(Duration),
+    /// The upload session is lost: send all of it again under a new id.
+    Restart,
+    /// This task cannot go on until a person acts.
+    Stop,
+    /// No task of this account can go on until a person acts: token, permission, terms.
+    StopAccount,
+    /// The content of the request is refused: some row in it, or all of it.
+    Fix,
+}
+
+/// Why a call failed. Holds no value of a row and no secret.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct SendError {
+    /// What to do about it.
+    pub class: SendClass,
+    /// The platform's error code, if it gave one.
+    pub code: Option<i64>,
+    /// What was being done, what the platform said, and the mend.
+    pub message: String,
+    /// HTTP status; 0 if the connection was cut or never made.
+    pub http_status: u16,
+    /// Quota.
+    pub usage: Option<Usage>,
+}
+
+impl SendError {
+    /// A failure on our side of the wire.
+    pub fn local(class: SendClass, message: impl Into<String>) -> Self {
+        Self { class, code: None, message: message.into(), http_status: 0, usage: None }
+    }
+}
+
+/// What a platform knows about the size of an audience.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlatformSize {
+    /// At least this many people, if known.
+    pub lower: Option<u64>,
+    /// At most this many people, if known.
+    pub upper: Option<u64>,
+    /// The platform is still at work on the last upload.
+    pub settling: bool,
+    /// The platform says that the audience is unusable or suspicious, in its words.
+    pub trouble: Option<String>,
+}
+
+/// An account on an ad platform. Every call is safe to repeat.
+#[async_trait]
+pub trait Destination: Send + Sync {
+    /// What the platform allows. Constant.
+    fn limits(&self) -> Limits;
+
+    /// The platform's id of the audience of this name. Looks for the name before it creates, so
+    /// that a crash between creating and recording does not leave two.
+    async fn ensure_audience(&self, name: &str) -> Result<String, SendError>;
+
+    /// Normalises and hashes one row. `Err` if nothing in it is worth sending. Pure, no I/O;
+    /// microseconds.
+    fn prepare(&self, schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip>;
+
+    /// Sends one request. `Ok` is not yet success: the answer's counts tell.
+    async fn send(&self, request: &SendRequest<'_>) -> Result<Answer, SendError>;
+
+    /// Reads the audience's size back.
+    async fn size(&self, platform_id: &str) -> Result<PlatformSize, SendError>;
+
+    /// Whether token and account work, with the smallest call there is.
+    async fn probe(&self) -> Result<(), SendError>;
+}

@@ -1,0 +1,140 @@
+//! What a run has to do, and whether it may start.
+
+use throng_ledger::{NewRun, Operation, SyncMode};
+use throng_model::{AudienceName, DestinationName, SyncName};
+
+use crate::RunUsers;
+
+/// What is known when a run is planned.
+#[derive(Debug, Clone)]
+pub struct PlanFacts<'a> {
+    /// The sync.
+    pub sync: SyncName,
+    /// Its audience.
+    pub audience: AudienceName,
+    /// Its destination.
+    pub destination: DestinationName,
+    /// How it is kept.
+    pub mode: SyncMode,
+    /// Rows in a batch: the sync's setting or the platform's limit, whichever is lower.
+    pub batch_rows: u32,
+    /// Larger goes first.
+    pub priority: i32,
+    /// A run that would take out more than this share of the delivered users is held.
+    pub max_removed_percent: u32,
+    /// The delivered version and how many users it has.
+    pub from: Option<(u64, u64)>,
+    /// The version to deliver.
+    pub to_version: u64,
+    /// Users who would be gone afterwards, also those that a replace drops silently.
+    pub leaving: u64,
+    /// The users.
+    pub users: &'a RunUsers,
+    /// Something that the caller wants a person to look at first.
+    pub hold: Option<String>,
+}
+
+/// Plans a run: batches of `batch_rows` users, first those to put in, then those to take out. A run
+/// without users has no batch; it only moves the delivered version on. Pure.
+pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
+    let users = facts.users;
+    let rows = u64::from(facts.batch_rows.max(1));
+    let mut batches = Vec::new();
+    for (operation, count) in
+        [(users.put_operation(), users.puts()), (Operation::Remove, users.removes())]
+    {
+        let mut left = count;
+        while left > 0 {
+            let batch = left.min(rows);
+            batches.push((operation, batch));
+            left -= batch;
+        }
+    }
+    NewRun {
+        held: facts.hold.clone().or_else(|| too_many_leave(&facts)),
+        sync: facts.sync,
+        audience: facts.audience,
+        destination: facts.destination,
+        mode: facts.mode,
+        from_version: facts.from.map(|(version, _)| version),
+        to_version: facts.to_version,
+        adds: users.puts(),
+        removes: users.removes(),
+        batches,
+        priority: facts.priority,
+    }
+}
+
+fn too_many_leave(facts: &PlanFacts<'_>) -> Option<String> {
+    let (version, members) = facts.from.filter(|(_, members)| *members > 0)?;
+    if facts.mode == SyncMode::Add {
+        return None;
+    }
+    let over = u128::from(facts.leaving) * 100
+        > u128::from(members) * u128::from(facts.max_removed_percent);
+    over.then(|| {
+        format!(
+            "{} of the {members} users delivered with version {version} would leave, more than \
+             max_removed_percent = {} allows; approve the run if that is meant",
+            facts.leaving, facts.max_removed_percent
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use roaring::RoaringBitmap;
+    use throng_membership::MemberSet;
+
+    use super::*;
+
+    fn plan(mode: SyncMode, old: u32, kept: u32, new: u32, percent: u32) -> NewRun {
+        let set = |values: &mut dyn Iterator<Item = u32>| {
+            MemberSet::new(vec![values.collect::<RoaringBitmap>()])
+        };
+        let target = set(&mut (0..kept).chain(10_000..10_000 + new));
+        let users = RunUsers::work_out(mode, &target, &[set(&mut (0..old))]);
+        plan_run(PlanFacts {
+            sync: "s".parse().unwrap(),
+            audience: "a".parse().unwrap(),
+            destination: "d".parse().unwrap(),
+            mode,
+            batch_rows: 4,
+            priority: 0,
+            max_removed_percent: percent,
+            from: Some((1, u64::from(old))),
+            to_version: 2,
+            leaving: u64::from(old - kept),
+            users: &users,
+            hold: None,
+        })
+    }
+
+    #[test]
+    fn batches_are_cut_by_rank_and_add_up() {
+        let run = plan(SyncMode::Mirror, 10, 7, 9, 50);
+        assert_eq!(
+            run.batches,
+            [(Operation::Add, 4), (Operation::Add, 4), (Operation::Add, 1), (Operation::Remove, 3)]
+        );
+        assert_eq!((run.adds, run.removes, run.held), (9, 3, None));
+    }
+
+    #[test]
+    fn too_many_removals_are_held_in_the_modes_that_remove() {
+        for (mode, kept, held) in [
+            (SyncMode::Mirror, 5, false),
+            (SyncMode::Mirror, 4, true),
+            (SyncMode::Replace, 4, true),
+            (SyncMode::Add, 0, false),
+        ] {
+            assert_eq!(plan(mode, 10, kept, 1, 50).held.is_some(), held, "{mode:?} {kept}");
+        }
+    }
+
+    #[test]
+    fn an_empty_difference_is_a_run_without_batches() {
+        let run = plan(SyncMode::Mirror, 5, 5, 0, 50);
+        assert_eq!((run.batches.len(), run.adds, run.removes), (0, 0, 0));
+    }
+}

@@ -1,0 +1,435 @@
+//! The worker: one task from its next batch to its end. Dropping the future at any await is safe:
+//! a batch without a recorded outcome is sent again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use throng_ledger::{
+    AlertKind, Batch, BatchState, HistoryEntry, Ledger, LedgerError, NewAlert, Operation, Task,
+    TaskState,
+};
+use throng_membership::ShardDictionary;
+use throng_model::{Clock, HashSeed, HashedIdentifier};
+
+use crate::sending::{Line, Load, SendFailure, Session, send_batch, send_once};
+use crate::{
+    Destination, FailureFacts, IdentifierSource, PreparedRow, Quotas, RunUsers, Schema, SendError,
+    Skip, decide_after_failure,
+};
+
+/// Users for whom the identifier query has no row.
+const NO_IDENTIFIERS: &str = "no_identifiers";
+
+/// Settings of a worker.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerOptions {
+    /// For how long a task is claimed; kept up at a third of it.
+    pub lease: Duration,
+    /// Users whose identifiers are held in memory at once: about 40 bytes for each cell. The
+    /// identifier query runs once for each so many users of a run.
+    pub pass_rows: u64,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(120), pass_rows: 1_000_000 }
+    }
+}
+
+/// What a task needs besides its row in the ledger.
+pub struct Job {
+    /// The account.
+    pub destination: Arc<dyn Destination>,
+    /// What the identifier columns mean.
+    pub schema: Schema,
+    /// Where the identifiers come from.
+    pub identifiers: Arc<dyn IdentifierSource>,
+    /// The users of the run.
+    pub users: RunUsers,
+    /// The dictionaries by user shard; they give users their ordinals.
+    pub dictionaries: Arc<dyn Fn(u8) -> Option<ShardDictionary> + Send + Sync>,
+    /// The audience's name on the platform.
+    pub platform_name: String,
+}
+
+/// How a try of a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskEnd {
+    /// Every batch has an end.
+    Done,
+    /// It goes on later.
+    Later,
+    /// It has failed; an alert says why.
+    Failed,
+    /// Somebody else has it now.
+    Lost,
+}
+
+/// Works on tasks. Cheap to clone; one value serves all workers of a node.
+#[derive(Clone)]
+pub struct Worker {
+    /// Durable state.
+    pub ledger: Arc<dyn Ledger>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The deployment's hash seed.
+    pub seed: HashSeed,
+    /// The accounts' quota, shared by all workers of a node.
+    pub quotas: Arc<Quotas>,
+    /// Who this worker is in leases. Unique among workers: a lease is told apart by it.
+    pub holder: String,
+    /// Settings.
+    pub options: WorkerOptions,
+}
+
+impl Worker {
+    /// Works on a claimed task until it ends one way or another, and records that. `job` is an
+    /// error if what the task needs could not be had (a token, a snapshot, an SQL).
+    ///
+    /// # Errors
+    /// Only the ledger's; the task's lease then runs out and another worker takes it.
+    pub async fn work(
+        &self,
+        task: &Task,
+        job: Result<&Job, SendError>,
+    ) -> Result<TaskEnd, LedgerError> {
+        let worked = match job {
+            Ok(job) => {
+                tokio::select! {
+                    worked = self.deliver(task, job) => worked,
+                    lost = self.keep_lease(task) => Err(lost.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        };
+        match worked {
+            Ok(()) => self.complete(task).await,
+            Err(SendFailure::Destination(error)) => self.failed(task, &error).await,
+            Err(SendFailure::Ledger(LedgerError::LeaseLost { .. })) => Ok(TaskEnd::Lost),
+            Err(SendFailure::Ledger(error)) => Err(error),
+        }
+    }
+
+    /// Returns only when the lease is lost.
+    async fn keep_lease(&self, task: &Task) -> LedgerError {
+        loop {
+            tokio::time::sleep(self.clock.wall_duration(self.options.lease / 3)).await;
+            let until = self.clock.now().plus(self.options.lease);
+            match self.ledger.keep_task(task.id, &self.holder, until).await {
+                Ok(()) => {}
+                Err(error @ LedgerError::LeaseLost { .. }) => return error,
+                Err(error) => tracing::warn!(task = %task.id, %error, "the lease was not kept"),
+            }
+        }
+    }
+
+    async fn deliver(&self, task: &Task, job: &Job) -> Result<(), SendFailure> {
+        let platform_id = match self.ledger.platform_audience(&task.sync).await? {
+            Some(known) => known.platform_id,
+            None => {
+                let id = job.destination.ensure_audience(&job.platform_name).await?;
+                self.ledger.put_platform_audience(&task.sync, &id).await?.platform_id
+            }
+        };
+        let line = Line {
+            destination: &*job.destination,
+            ledger: &*self.ledger,
+            clock: &*self.clock,
+            quotas: &self.quotas,
+            name: &task.destination,
+            task: task.id,
+            platform_id: &platform_id,
+            schema: &job.schema,
+        };
+        let batches = self.ledger.batches(task.id).await?;
+        let replaces = job.users.put_operation() == Operation::Replace;
+        let mut session = None;
+        let mut todo: Vec<Batch> = batches;
+        if replaces {
+            // A session that was broken off is not gone on with, as its window may be over: all
+            // batches are sent in a new one. Those that have an end keep it. The last batch has an
+            // end only when its session was closed.
+            if todo.iter().all(|b| b.state == BatchState::Done) {
+                return Ok(());
+            }
+            session = Some(self.new_session(task, &platform_id, job.users.puts()).await?);
+        } else {
+            todo.retain(|b| b.state == BatchState::Pending);
+        }
+        let last = todo.last().map(|b| b.number);
+        for pass in passes(&todo, self.options.pass_rows) {
+            let mut rows = self.read_pass(job, pass).await?;
+            for batch in pass {
+                let mut collected = rows.remove(&batch.number).unwrap_or_default();
+                let (prepared, skipped) = split(batch, &mut collected);
+                let load = Load {
+                    number: batch.number,
+                    operation: batch.operation,
+                    first_rank: batch.first_rank,
+                    rows: &prepared,
+                    last: last == Some(batch.number),
+                };
+                let mut outcome = send_batch(&line, &load, &mut session).await?;
+                if load.last {
+                    close(&line, batch, &mut session).await?;
+                }
+                outcome.skipped = skipped;
+                self.ledger.finish_batch(task.id, &self.holder, batch.number, &outcome).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn new_session(
+        &self,
+        task: &Task,
+        platform_id: &str,
+        users: u64,
+    ) -> Result<Session, LedgerError> {
+        let receipts = self.ledger.receipts(task.id).await?;
+        // Every try that sent something has its own id, the same one if it is repeated.
+        let text = format!("{platform_id}/{}/{}/{}", task.sync, task.run, receipts.len());
+        let digest = HashedIdentifier::of_normalised(&text).0;
+        let mut id = [0u8; 8];
+        id.copy_from_slice(&digest[..8]);
+        Ok(Session {
+            id: (i64::from_be_bytes(id) & i64::MAX).max(1),
+            opened: false,
+            closed: false,
+            sent: 0,
+            spare: Vec::new(),
+            estimated_total: users,
+        })
+    }
+
+    /// Reads the identifiers of the users in these batches: rank in the batch → best row.
+    async fn read_pass(
+        &self,
+        job: &Job,
+        pass: &[Batch],
+    ) -> Result<BTreeMap<u32, Collected>, SendError> {
+        let mut collected: BTreeMap<u32, Collected> = BTreeMap::new();
+        let mut stream = job.identifiers.open().await?;
+        let mut opened: Vec<Option<Option<ShardDictionary>>> = Vec::new();
+        opened.resize_with(256, || None);
+        while let Some(rows) = stream.next().await? {
+            for (key, cells) in rows {
+                let hash = key.hash(self.seed);
+                let shard = hash.shard();
+                let dictionary =
+                    opened[usize::from(shard)].get_or_insert_with(|| (job.dictionaries)(shard));
+                let Some(ordinal) = dictionary.as_ref().and_then(|d| d.ordinal(hash)) else {
+                    continue;
+                };
+                let Some((operation, rank)) = job.users.rank(shard, ordinal) else { continue };
+                let Some(batch) = batch_of(pass, operation, rank) else { continue };
+                let place = rank - batch.first_rank;
+                let row = job.destination.prepare(&job.schema, &cells);
+                collected.entry(batch.number).or_default().offer(place, row);
+            }
+        }
+        Ok(collected)
+    }
+
+    async fn complete(&self, task: &Task) -> Result<TaskEnd, LedgerError> {
+        let now = self.clock.now();
+        self.ledger.complete_task(task.id, &self.holder, now).await?;
+        let subject = task.sync.as_str();
+        self.ledger.resolve_alert(AlertKind::TaskFailed, subject, now).await?;
+        self.ledger.resolve_alert(AlertKind::RunHeld, subject, now).await?;
+        let run = self.ledger.run(task.run).await?;
+        let why = format!(
+            "version {}: {} read, {} sent, {} skipped, {} rejected",
+            run.to_version,
+            run.read,
+            run.sent,
+            run.skipped.values().sum::<u64>(),
+            run.rejected.values().sum::<u64>()
+        );
+        self.record(task, "delivered", why).await?;
+        Ok(TaskEnd::Done)
+    }
+
+    async fn failed(&self, task: &Task, error: &SendError) -> Result<TaskEnd, LedgerError> {
+        let now = self.clock.now();
+        // The row was read when the task was claimed; a batch that got through has reset the count.
+        let before = self.ledger.task(task.id).await?.failures;
+        let decision = decide_after_failure(FailureFacts {
+            class: error.class,
+            failures_before: before,
+            seed: task.id.0 as u64,
+        });
+        if let Some(pause) = decision.pause_account {
+            self.quotas.pause(&task.destination, pause, now);
+        }
+        let retry_at = decision.retry_after.map(|after| now.plus(after));
+        let failed = self
+            .ledger
+            .fail_task(task.id, &self.holder, &error.message, retry_at, decision.counts, now)
+            .await;
+        let task = match failed {
+            Ok(task) => task,
+            Err(LedgerError::LeaseLost { .. }) => return Ok(TaskEnd::Lost),
+            Err(error) => return Err(error),
+        };
+        tracing::warn!(task = %task.id, sync = %task.sync, failures = task.failures, error = %error.message, "a try failed");
+        let gave_up = task.state == TaskState::Failed;
+        if decision.alert {
+            let next = match retry_at {
+                Some(at) => format!("It is tried again at {at}."),
+                None => format!("Mend it, then run `throng task requeue {}`.", task.id),
+            };
+            let message =
+                format!("{} failures in a row, the last: {}. {next}", task.failures, error.message);
+            let alert =
+                NewAlert { kind: AlertKind::TaskFailed, subject: task.sync.to_string(), message };
+            self.ledger.raise_alert(&alert, now).await?;
+        }
+        if decision.counts {
+            let what = if gave_up { "failed" } else { "try_failed" };
+            self.record(&task, what, error.message.clone()).await?;
+        }
+        Ok(if gave_up { TaskEnd::Failed } else { TaskEnd::Later })
+    }
+
+    async fn record(&self, task: &Task, what: &str, why: String) -> Result<(), LedgerError> {
+        let entry = HistoryEntry {
+            subject_kind: "sync".to_owned(),
+            subject: task.sync.to_string(),
+            what: what.to_owned(),
+            why,
+            at: self.clock.now(),
+        };
+        self.ledger.record(&[entry]).await
+    }
+}
+
+/// Whole batches, as many as fit; at least one.
+fn passes(batches: &[Batch], rows: u64) -> Vec<&[Batch]> {
+    let mut passes = Vec::new();
+    let (mut start, mut in_pass) = (0, 0u64);
+    for (at, batch) in batches.iter().enumerate() {
+        if at > start && in_pass + batch.rows > rows {
+            passes.push(&batches[start..at]);
+            (start, in_pass) = (at, 0);
+        }
+        in_pass += batch.rows;
+    }
+    if start < batches.len() {
+        passes.push(&batches[start..]);
+    }
+    passes
+}
+
+/// The batch of a pass that holds this rank. A pass has its batches in order of operation and rank.
+fn batch_of(pass: &[Batch], operation: Operation, rank: u64) -> Option<&Batch> {
+    let key = |b: &Batch| (b.operation == Operation::Remove, b.first_rank);
+    let wanted = (operation == Operation::Remove, rank);
+    let after = pass.partition_point(|b| key(b) <= wanted);
+    let batch = pass.get(after.checked_sub(1)?)?;
+    (batch.operation == operation && rank < batch.first_rank + batch.rows).then_some(batch)
+}
+
+/// The rows found for a batch's users, by place in the batch.
+#[derive(Default)]
+struct Collected(BTreeMap<u64, Result<PreparedRow, Skip>>);
+
+impl Collected {
+    /// Of several rows of a user the smallest usable one counts: the same one in whatever order
+    /// the query returns them.
+    fn offer(&mut self, place: u64, row: Result<PreparedRow, Skip>) {
+        match self.0.entry(place) {
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(row);
+            }
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                // `Ok` is less than `Err`.
+                if row < *entry.get() {
+                    *entry.get_mut() = row;
+                }
+            }
+        }
+    }
+}
+
+/// The rows to send, and the counts of those that are not.
+fn split(batch: &Batch, collected: &mut Collected) -> (Vec<PreparedRow>, BTreeMap<String, u64>) {
+    let mut rows = Vec::with_capacity(collected.0.len());
+    let mut skipped = BTreeMap::new();
+    let missing = batch.rows - collected.0.len() as u64;
+    if missing > 0 {
+        skipped.insert(NO_IDENTIFIERS.to_owned(), missing);
+    }
+    for row in std::mem::take(&mut collected.0).into_values() {
+        match row {
+            Ok(row) => rows.push(row),
+            Err(Skip(reason)) => *skipped.entry(reason.to_owned()).or_default() += 1,
+        }
+    }
+    (rows, skipped)
+}
+
+/// Closes a replace session whose last rows were not sent or were refused, by sending a row of it
+/// a second time, which platforms allow.
+async fn close(
+    line: &Line<'_>,
+    batch: &Batch,
+    session: &mut Option<Session>,
+) -> Result<(), SendFailure> {
+    let Some(open) = session.clone().filter(|s| s.opened && !s.closed) else { return Ok(()) };
+    let load = Load {
+        number: batch.number,
+        operation: Operation::Replace,
+        first_rank: 0,
+        rows: &[],
+        last: true,
+    };
+    let seq = open.estimated_total + 2;
+    send_once(line, &load, &open.spare, session, seq, true).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cell;
+
+    fn batch(number: u32, operation: Operation, first_rank: u64, rows: u64) -> Batch {
+        Batch { number, operation, first_rank, rows, state: BatchState::Pending, outcome: None }
+    }
+
+    #[test]
+    fn passes_are_whole_batches_and_ranks_find_theirs() {
+        let batches = [
+            batch(0, Operation::Add, 0, 10),
+            batch(1, Operation::Add, 10, 10),
+            batch(2, Operation::Add, 20, 3),
+            batch(3, Operation::Remove, 0, 10),
+        ];
+        let sizes: Vec<usize> = passes(&batches, 20).iter().map(|p| p.len()).collect();
+        assert_eq!(sizes, [2, 2]);
+        assert_eq!(passes(&batches, 1).len(), 4);
+        let at = |op, rank| batch_of(&batches, op, rank).map(|b| b.number);
+        assert_eq!(at(Operation::Add, 9), Some(0));
+        assert_eq!(at(Operation::Add, 22), Some(2));
+        assert_eq!(at(Operation::Add, 23), None);
+        assert_eq!(at(Operation::Remove, 0), Some(3));
+        assert_eq!(batch_of(&batches[1..2], Operation::Add, 3).map(|b| b.number), None);
+    }
+
+    #[test]
+    fn the_best_row_of_a_user_does_not_depend_on_the_order() {
+        let plain = |text: &str| -> PreparedRow { vec![Cell::Plain(text.into())].into() };
+        let rows = [Err(Skip("no_usable_identifier")), Ok(plain("b")), Ok(plain("a"))];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut collected = Collected::default();
+            for at in order {
+                collected.offer(3, rows[at].clone());
+            }
+            let (sent, skipped) = split(&batch(0, Operation::Add, 0, 5), &mut collected);
+            assert_eq!(sent, [plain("a")]);
+            assert_eq!(skipped, BTreeMap::from([(NO_IDENTIFIERS.to_owned(), 4)]));
+        }
+    }
+}
