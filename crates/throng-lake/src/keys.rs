@@ -1,0 +1,229 @@
+//! Columns of keys → hashes, in each key's canonical form (see [`throng_model::UserKey`]).
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray,
+    LargeStringArray, PrimitiveArray, StringArray, StringViewArray,
+};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
+};
+use serde::{Deserialize, Serialize};
+use throng_model::{HashSeed, UserHash, UserKey};
+
+use crate::LakeError;
+
+/// The kind of a key column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyKind {
+    /// Text, taken as it is.
+    Text,
+    /// Whole numbers, written in decimal.
+    Integer,
+    /// 16 bytes, written as a UUID.
+    Uuid,
+    /// Other bytes, written in hexadecimal.
+    Binary,
+}
+
+impl std::fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Uuid => "uuid",
+            Self::Binary => "binary",
+        })
+    }
+}
+
+/// The kind of a column of this type.
+pub(crate) fn kind_of(column: &str, data_type: &DataType) -> Result<KeyKind, LakeError> {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(KeyKind::Text),
+        DataType::Dictionary(_, value) => kind_of(column, value),
+        t if t.is_integer() => Ok(KeyKind::Integer),
+        DataType::FixedSizeBinary(16) => Ok(KeyKind::Uuid),
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => Ok(KeyKind::Binary),
+        other => Err(LakeError::Key {
+            message: format!("the key column {column} is of type {other}, which is no user key"),
+            help: format!(
+                "a key is text, an integer, a UUID or bytes: write CAST({column} AS VARCHAR) if its text is meant"
+            ),
+        }),
+    }
+}
+
+/// Calls `each` with the canonical bytes of every key; `None` for NULL. Allocates nothing per row
+/// for text and integers.
+pub(crate) fn for_each_key(
+    column: &ArrayRef,
+    each: &mut dyn FnMut(Option<&[u8]>),
+) -> Result<(), LakeError> {
+    match column.data_type() {
+        DataType::Dictionary(_, value) => {
+            let plain = cast(column, value)
+                .map_err(|e| LakeError::engine("unpacking the key column", e.into()))?;
+            return for_each_key(&plain, each);
+        }
+        DataType::Utf8 => texts(column.as_string::<i32>(), each),
+        DataType::LargeUtf8 => large_texts(column.as_string::<i64>(), each),
+        DataType::Utf8View => text_views(column.as_string_view(), each),
+        DataType::Int8 => integers(column.as_primitive::<Int8Type>(), each),
+        DataType::Int16 => integers(column.as_primitive::<Int16Type>(), each),
+        DataType::Int32 => integers(column.as_primitive::<Int32Type>(), each),
+        DataType::Int64 => integers(column.as_primitive::<Int64Type>(), each),
+        DataType::UInt8 => integers(column.as_primitive::<UInt8Type>(), each),
+        DataType::UInt16 => integers(column.as_primitive::<UInt16Type>(), each),
+        DataType::UInt32 => integers(column.as_primitive::<UInt32Type>(), each),
+        DataType::UInt64 => integers(column.as_primitive::<UInt64Type>(), each),
+        DataType::Binary => binaries(column.as_binary::<i32>(), each),
+        DataType::LargeBinary => large_binaries(column.as_binary::<i64>(), each),
+        DataType::BinaryView => binary_views(column.as_binary_view(), each),
+        DataType::FixedSizeBinary(_) => fixed(column.as_fixed_size_binary(), each),
+        other => {
+            kind_of("key", other)?;
+        }
+    }
+    Ok(())
+}
+
+fn texts(array: &StringArray, each: &mut dyn FnMut(Option<&[u8]>)) {
+    array.iter().for_each(|key| each(key.map(str::as_bytes)));
+}
+
+fn large_texts(array: &LargeStringArray, each: &mut dyn FnMut(Option<&[u8]>)) {
+    array.iter().for_each(|key| each(key.map(str::as_bytes)));
+}
+
+fn text_views(array: &StringViewArray, each: &mut dyn FnMut(Option<&[u8]>)) {
+    array.iter().for_each(|key| each(key.map(str::as_bytes)));
+}
+
+fn binary(key: Option<&[u8]>, each: &mut dyn FnMut(Option<&[u8]>)) {
+    match key {
+        Some(bytes) => each(Some(UserKey::binary(bytes).as_str().as_bytes())),
+        None => each(None),
+    }
+}
+
+fn binaries(array: &BinaryArray, each: &mut dyn FnMut(Option<&[u8]>)) {
+    array.iter().for_each(|key| binary(key, each));
+}
+
+fn large_binaries(array: &LargeBinaryArray, each: &mut dyn FnMut(Option<&[u8]>)) {
+    array.iter().for_each(|key| binary(key, each));
+}
+
+fn binary_views(array: &BinaryViewArray, each: &mut dyn FnMut(Option<&[u8]>)) {
+    array.iter().for_each(|key| binary(key, each));
+}
+
+fn fixed(array: &FixedSizeBinaryArray, each: &mut dyn FnMut(Option<&[u8]>)) {
+    for key in array.iter() {
+        match key.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) {
+            Some(uuid) => each(Some(UserKey::uuid(uuid).as_str().as_bytes())),
+            None => binary(key, each),
+        }
+    }
+}
+
+fn integers<T>(array: &PrimitiveArray<T>, each: &mut dyn FnMut(Option<&[u8]>))
+where
+    T: ArrowPrimitiveType,
+    T::Native: Into<i128>,
+{
+    let mut buffer = [0u8; 40];
+    for key in array.iter() {
+        match key {
+            Some(number) => each(Some(decimal(number.into(), &mut buffer))),
+            None => each(None),
+        }
+    }
+}
+
+/// Writes a number in decimal at the end of the buffer.
+fn decimal(number: i128, buffer: &mut [u8; 40]) -> &[u8] {
+    let mut at = buffer.len();
+    // Keys of integer columns fit 64 bits, whose division is much faster than that of 128.
+    let mut left = u64::try_from(number.unsigned_abs()).unwrap_or(u64::MAX);
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    &buffer[at..]
+}
+
+/// Hashes a column of keys. Returns the hashes of those that are not NULL, and how many are.
+pub(crate) fn hash_column(
+    column: &ArrayRef,
+    seed: HashSeed,
+) -> Result<(Vec<UserHash>, u64), LakeError> {
+    let mut hashes = Vec::with_capacity(column.len());
+    let mut null_keys = 0;
+    for_each_key(column, &mut |key| match key {
+        Some(bytes) => hashes.push(UserHash::of_canonical(bytes, seed)),
+        None => null_keys += 1,
+    })?;
+    Ok((hashes, null_keys))
+}
+
+/// The keys of a column.
+pub(crate) fn keys(column: &ArrayRef) -> Result<Vec<Option<UserKey>>, LakeError> {
+    let mut keys = Vec::with_capacity(column.len());
+    for_each_key(column, &mut |key| {
+        keys.push(key.map(|bytes| UserKey::text(String::from_utf8_lossy(bytes).into_owned())));
+    })?;
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{Int64Array, UInt64Array};
+
+    use super::*;
+
+    fn canonical(column: ArrayRef) -> Vec<Option<String>> {
+        let keys = keys(&column).unwrap();
+        keys.into_iter().map(|k| k.map(|k| k.as_str().to_owned())).collect()
+    }
+
+    #[test]
+    fn integers_are_written_in_decimal() {
+        let column = Int64Array::from(vec![Some(0), Some(-42), None, Some(i64::MIN)]);
+        let expected = [Some("0"), Some("-42"), None, Some("-9223372036854775808")];
+        assert_eq!(canonical(Arc::new(column)), expected.map(|k| k.map(str::to_owned)));
+        let column = UInt64Array::from(vec![u64::MAX]);
+        assert_eq!(canonical(Arc::new(column)), [Some("18446744073709551615".to_owned())]);
+    }
+
+    #[test]
+    fn sixteen_bytes_are_a_uuid_and_others_are_hexadecimal() {
+        let uuid = FixedSizeBinaryArray::try_from_iter([[0xAB; 16]].into_iter()).unwrap();
+        let text = "abababab-abab-abab-abab-abababababab".to_owned();
+        assert_eq!(canonical(Arc::new(uuid)), [Some(text)]);
+        let bytes = BinaryArray::from_vec(vec![b"\x00\xff"]);
+        assert_eq!(canonical(Arc::new(bytes)), [Some("00ff".to_owned())]);
+    }
+
+    #[test]
+    fn floats_are_no_keys() {
+        let error = kind_of("price", &DataType::Float64).unwrap_err();
+        assert!(error.help().unwrap().contains("CAST(price AS VARCHAR)"));
+    }
+}

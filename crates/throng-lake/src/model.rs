@@ -1,0 +1,170 @@
+//! Models: planned, checked, recognised.
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::keys::{KeyKind, kind_of};
+use crate::session::sql_error;
+use crate::{Lake, LakeError};
+
+/// A `SELECT` with a key column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// The SQL.
+    pub sql: String,
+    /// The key column; the only column if left out.
+    pub key: Option<String>,
+}
+
+impl Model {
+    /// 32 hexadecimal digits that change when the SQL or the key column changes; white space and a
+    /// final semicolon do not count.
+    pub fn fingerprint(&self) -> String {
+        let words: Vec<&str> = self.sql.trim().trim_end_matches(';').split_whitespace().collect();
+        let text = format!("{}\0{}", words.join(" "), self.key.as_deref().unwrap_or(""));
+        format!("{:032x}", xxh3_128(text.as_bytes()))
+    }
+}
+
+/// What a model is made of, as far as it matters to how it is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// Rows of one table are kept or dropped one by one: files can be scanned one by one.
+    FilterOnly,
+    /// Anything else.
+    General,
+}
+
+/// What planning a model brings to light.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// The columns of the result, with their types.
+    pub columns: Vec<(String, String)>,
+    /// The key column.
+    pub key_column: String,
+    /// The key column's kind.
+    pub key_kind: KeyKind,
+    /// Rows that the model will probably return, if the engine can tell.
+    pub estimated_rows: Option<u64>,
+    /// Files that will be read.
+    pub files: usize,
+    /// See [`Model::fingerprint`].
+    pub fingerprint: String,
+    /// How it is run.
+    pub shape: Shape,
+}
+
+/// A planned model: only its key column, without a final DISTINCT, because the build takes
+/// duplicates out itself.
+pub(crate) struct Planned {
+    pub(crate) frame: DataFrame,
+    pub(crate) info: ModelInfo,
+}
+
+impl Lake {
+    /// Plans a model without running it.
+    ///
+    /// # Errors
+    /// [`LakeError::Sql`] with a position, [`LakeError::Key`] if the result has no usable key.
+    pub async fn check_model(&self, sql: &str, key: Option<&str>) -> Result<ModelInfo, LakeError> {
+        let model = Model { sql: sql.to_owned(), key: key.map(str::to_owned) };
+        let mut info = self.planned(&model, None).await?.info;
+        info.files = self.inner.files(sql)?.iter().map(|t| t.files.len()).sum();
+        Ok(info)
+    }
+
+    /// Plans any `SELECT`; statements that change something are refused.
+    pub(crate) async fn select(
+        &self,
+        sql: &str,
+        only: Option<&std::path::Path>,
+    ) -> Result<DataFrame, LakeError> {
+        let context = self.inner.context(sql, only).await?;
+        let options = datafusion::prelude::SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        context.sql_with_options(sql, options).await.map_err(|e| sql_error(sql, &e))
+    }
+
+    pub(crate) async fn planned(
+        &self,
+        model: &Model,
+        only: Option<&std::path::Path>,
+    ) -> Result<Planned, LakeError> {
+        let frame = self.select(&model.sql, only).await?;
+        let fields = frame.schema().fields();
+        let columns: Vec<(String, String)> =
+            fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();
+        let names = || columns.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", ");
+        let at = match &model.key {
+            Some(key) => {
+                columns.iter().position(|(name, _)| name == key).ok_or_else(|| LakeError::Key {
+                    message: format!("the model returns no column {key}"),
+                    help: format!("the columns are: {}", names()),
+                })?
+            }
+            None if columns.len() == 1 => 0,
+            None => {
+                return Err(LakeError::Key {
+                    message: format!("the model returns {} columns", columns.len()),
+                    help: format!(
+                        "name the users' column with `key:`; the columns are: {}",
+                        names()
+                    ),
+                });
+            }
+        };
+        let key_kind = kind_of(&columns[at].0, fields[at].data_type())?;
+        let (state, plan) = frame.into_parts();
+        let shape = shape_of(&plan);
+        let plan = match plan {
+            LogicalPlan::Distinct(Distinct::All(input)) => input.as_ref().clone(),
+            other => other,
+        };
+        let column = Expr::Column(plan.schema().qualified_field(at).into());
+        let frame = DataFrame::new(state, plan)
+            .select(vec![column])
+            .map_err(|e| sql_error(&model.sql, &e))?;
+        let estimated_rows = estimate(&frame).await;
+        let info = ModelInfo {
+            key_column: columns[at].0.clone(),
+            key_kind,
+            columns,
+            estimated_rows,
+            files: 0,
+            fingerprint: model.fingerprint(),
+            shape,
+        };
+        Ok(Planned { frame, info })
+    }
+}
+
+/// Whether every row of one table is looked at alone.
+fn shape_of(plan: &LogicalPlan) -> Shape {
+    let mut simple = true;
+    let mut scans = 0;
+    let walked = plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::TableScan(_) => scans += 1,
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Distinct(Distinct::All(_)) => {}
+            _ => simple = false,
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    if walked.is_ok() && simple && scans == 1 { Shape::FilterOnly } else { Shape::General }
+}
+
+/// The engine's own estimate; none if it has no idea.
+async fn estimate(frame: &DataFrame) -> Option<u64> {
+    let plan = frame.clone().create_physical_plan().await.ok()?;
+    let statistics = plan.partition_statistics(None).ok()?;
+    statistics.num_rows.get_value().map(|rows| *rows as u64)
+}

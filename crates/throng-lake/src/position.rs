@@ -1,0 +1,95 @@
+//! Where in an SQL text an error is, and what was probably meant. Pure.
+
+/// A place in an SQL text; line and column from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: u32,
+    /// The column.
+    pub column: u32,
+}
+
+/// Reads `… at Line: 3, Column: 7` out of a parser's message, and returns the message without it.
+pub(crate) fn from_parser(message: &str) -> (String, Option<Position>) {
+    let Some(at) = message.rfind(" at Line: ") else { return (message.to_owned(), None) };
+    let mut numbers = message[at..]
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|digits| digits.parse::<u32>().ok());
+    let position =
+        numbers.next().zip(numbers.next()).map(|(line, column)| Position { line, column });
+    (message[..at].to_owned(), position)
+}
+
+/// The first place where `word` stands as a whole word in the SQL, outside of quotes and comments.
+pub(crate) fn of_word(sql: &str, word: &str) -> Option<Position> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    for (number, line) in sql.lines().enumerate() {
+        let code = line.split("--").next().unwrap_or(line);
+        for (at, _) in code.to_lowercase().match_indices(&word.to_lowercase()) {
+            // Lower-casing can move bytes of exotic letters; such a place is not reported.
+            let (Some(before), Some(after)) = (code.get(..at), code.get(at + word.len()..)) else {
+                continue;
+            };
+            let quoted = before.matches('\'').count() % 2 == 1;
+            let whole = !before.ends_with(is_word) && !after.starts_with(is_word);
+            if whole && !quoted {
+                return Some(Position {
+                    line: u32::try_from(number + 1).ok()?,
+                    column: u32::try_from(before.chars().count() + 1).ok()?,
+                });
+            }
+        }
+    }
+    None
+}
+
+/// The candidate nearest to `word`, if it is near enough to be a slip.
+pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    candidates
+        .iter()
+        .map(|c| (distance(&word.to_lowercase(), &c.to_lowercase()), *c))
+        .filter(|(distance, c)| *distance <= 1 + c.chars().count().min(12) / 4)
+        .min()
+        .map(|(_, c)| c)
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parser_positions_are_read() {
+        let (message, position) = from_parser("Expected: x, found: y at Line: 3, Column: 17");
+        assert_eq!(message, "Expected: x, found: y");
+        assert_eq!(position, Some(Position { line: 3, column: 17 }));
+    }
+
+    #[test]
+    fn words_are_found_whole_and_outside_of_text() {
+        let sql = "SELECT 'totl'\nFROM subtotl -- totl\nWHERE a.totl > 1";
+        assert_eq!(of_word(sql, "totl"), Some(Position { line: 3, column: 9 }));
+        assert_eq!(of_word(sql, "nothing"), None);
+    }
+
+    #[test]
+    fn slips_are_recognised() {
+        assert_eq!(nearest("totl", &["customer", "total"]), Some("total"));
+        assert_eq!(nearest("banana", &["customer", "total"]), None);
+    }
+}

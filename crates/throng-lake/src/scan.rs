@@ -1,0 +1,84 @@
+//! Scans: a model's keys as hashes, in parts that can be repeated.
+
+use std::path::PathBuf;
+
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use throng_model::{HashSeed, UserHash};
+
+use crate::keys::hash_column;
+use crate::{Lake, LakeError, Model, Shape};
+
+/// A piece of a scan. The same part of an unchanged source yields the same keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanPart {
+    /// The one file that it covers; the whole query if there is none.
+    pub file: Option<PathBuf>,
+}
+
+/// Some of the keys of a scan, hashed.
+#[derive(Debug, Default)]
+pub struct KeyBatch {
+    /// The hashes, in no order, with duplicates.
+    pub hashes: Vec<UserHash>,
+    /// Rows whose key was NULL.
+    pub null_keys: u64,
+}
+
+/// What a scan read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanStats {
+    /// Rows that the model returned.
+    pub rows_read: u64,
+    /// Rows of them whose key was NULL.
+    pub null_keys: u64,
+}
+
+/// Where the keys of a scan go.
+pub type Sink<'a> =
+    dyn FnMut(KeyBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'a;
+
+impl Lake {
+    /// Cuts the scan of a model: one part per file if every row is looked at alone, else one part.
+    ///
+    /// # Errors
+    /// As [`Lake::check_model`].
+    pub async fn scan_parts(&self, model: &Model) -> Result<Vec<ScanPart>, LakeError> {
+        let planned = self.planned(model, None).await?;
+        let tables = self.inner.files(&model.sql)?;
+        match (planned.info.shape, tables.as_slice()) {
+            (Shape::FilterOnly, [table]) if table.files.len() > 1 => {
+                Ok(table.files.iter().map(|f| ScanPart { file: Some(f.clone()) }).collect())
+            }
+            _ => Ok(vec![ScanPart { file: None }]),
+        }
+    }
+
+    /// Runs one part and hands its keys over as they come. Dropping the future stops the query.
+    ///
+    /// # Errors
+    /// [`LakeError::Sink`] if the keys could not be taken, else what the query failed of.
+    pub async fn scan(
+        &self,
+        model: &Model,
+        part: &ScanPart,
+        seed: HashSeed,
+        sink: &mut Sink<'_>,
+    ) -> Result<ScanStats, LakeError> {
+        let planned = self.planned(model, part.file.as_deref()).await?;
+        let doing = "scanning the keys";
+        let mut stream =
+            planned.frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
+        let mut stats = ScanStats::default();
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
+            let (hashes, null_keys) = hash_column(batch.column(0), seed)?;
+            stats.rows_read += batch.num_rows() as u64;
+            stats.null_keys += null_keys;
+            sink(KeyBatch { hashes, null_keys }).map_err(LakeError::Sink)?;
+            // Between batches other work of the runtime gets its turn.
+            tokio::task::yield_now().await;
+        }
+        Ok(stats)
+    }
+}
