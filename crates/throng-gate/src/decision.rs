@@ -1,0 +1,106 @@
+//! What a gate answers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use throng_model::{AudienceName, Micros, Timestamp};
+
+/// Which of the candidates may be shown. `Id` is what the caller named them by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision<Id> {
+    /// These may, in the order of the candidates.
+    pub allowed: Vec<Id>,
+    /// These may not, and why.
+    pub refused: Vec<(Id, Reason)>,
+}
+
+/// Why an ad group may not be shown. `Display` says it in plain words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The catalog does not have it.
+    UnknownAdGroup,
+    /// The user is in none of the audiences it wants, or there is no known user.
+    NotInAudience {
+        /// Those it wants.
+        audiences: Arc<[AudienceName]>,
+    },
+    /// The user is in an audience that it excludes.
+    Excluded {
+        /// That audience.
+        audience: AudienceName,
+    },
+    /// It excludes an audience that has not been built, so nobody can tell who is in it.
+    ExclusionUnknown {
+        /// That audience.
+        audience: AudienceName,
+    },
+    /// What is spent and in flight has reached the budget.
+    OutOfBudget {
+        /// Spent today.
+        actual: Micros,
+        /// Expected to be spent by ads already shown; `None` if prediction is off.
+        in_flight: Option<Micros>,
+        /// The day's budget.
+        budget: Micros,
+    },
+    /// The server has closed it.
+    Closed,
+    /// The feed is silent, and the ad group wants to stop then.
+    Stale {
+        /// When the last frame was made; `None` if there never was one.
+        since: Option<Timestamp>,
+    },
+}
+
+impl Reason {
+    /// A short fixed word for counting: `not_in_audience`, `out_of_budget`, …
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownAdGroup => "unknown_ad_group",
+            Self::NotInAudience { .. } => "not_in_audience",
+            Self::Excluded { .. } => "excluded",
+            Self::ExclusionUnknown { .. } => "exclusion_unknown",
+            Self::OutOfBudget { .. } => "out_of_budget",
+            Self::Closed => "closed",
+            Self::Stale { .. } => "stale",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownAdGroup => f.write_str("there is no ad group of this name"),
+            Self::NotInAudience { audiences } => match &audiences[..] {
+                [one] => write!(f, "the user is not in audience `{one}`"),
+                several => {
+                    f.write_str("the user is in none of the audiences ")?;
+                    for (number, audience) in several.iter().enumerate() {
+                        write!(f, "{}`{audience}`", if number == 0 { "" } else { ", " })?;
+                    }
+                    Ok(())
+                }
+            },
+            Self::Excluded { audience } => {
+                write!(f, "the user is in audience `{audience}`, which the ad group excludes")
+            }
+            Self::ExclusionUnknown { audience } => write!(
+                f,
+                "the ad group excludes audience `{audience}`, which has not been built yet"
+            ),
+            Self::OutOfBudget { actual, in_flight: Some(in_flight), budget } => {
+                write!(f, "{actual} spent and {in_flight} in flight reach the budget of {budget}")
+            }
+            Self::OutOfBudget { actual, in_flight: None, budget } => {
+                write!(f, "{actual} spent reach the budget of {budget}")
+            }
+            Self::Closed => f.write_str("the server has closed the ad group"),
+            Self::Stale { since: Some(since) } => {
+                write!(f, "nothing has been heard about its spend since {since}, and it stops then")
+            }
+            Self::Stale { since: None } => {
+                f.write_str("nothing has been heard about its spend yet, and it stops then")
+            }
+        }
+    }
+}
