@@ -1,0 +1,77 @@
+//! What an account needs.
+
+use throng_model::Secret;
+
+use crate::{Account, RegistryError};
+
+const GRAPH: &str = "https://graph.facebook.com";
+
+/// A checked account.
+#[derive(Debug, Clone)]
+pub(super) struct Config {
+    /// Digits, without `act_`.
+    pub(super) account: String,
+    /// Scheme, host and version, without a slash at the end.
+    pub(super) root: String,
+    pub(super) access_token: Secret,
+    pub(super) app_secret: Option<Secret>,
+}
+
+pub(super) fn check(account: &Account) -> Result<Config, RegistryError> {
+    let refuse = |why: &str| RegistryError::Account {
+        account: account.account.clone(),
+        why: why.to_owned(),
+    };
+    let digits = account.account.strip_prefix("act_").unwrap_or(&account.account);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(refuse("a Meta ad account is a number, with or without act_ before it"));
+    }
+    let base = account.base_url.as_deref().unwrap_or(GRAPH).trim_end_matches('/');
+    if !base.starts_with("https://") && !base.starts_with("http://") {
+        return Err(refuse("its base_url must begin with https:// (or http:// for a simulator)"));
+    }
+    let version = &account.api_version;
+    let numbers = version.strip_prefix('v').unwrap_or_default();
+    if numbers.is_empty() || !numbers.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(refuse("its api_version must look like v25.0"));
+    }
+    Ok(Config {
+        account: digits.to_owned(),
+        root: format!("{base}/{version}"),
+        access_token: account.access_token.clone(),
+        app_secret: account.app_secret.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(id: &str, base: Option<&str>, version: &str) -> Account {
+        Account {
+            platform: "meta".into(),
+            account: id.into(),
+            access_token: Secret::new("t"),
+            app_secret: None,
+            base_url: base.map(str::to_owned),
+            api_version: version.into(),
+        }
+    }
+
+    #[test]
+    fn accounts_are_checked() {
+        let good = check(&account("act_12", None, "v25.0")).unwrap();
+        assert_eq!(
+            (good.account.as_str(), good.root.as_str()),
+            ("12", "https://graph.facebook.com/v25.0")
+        );
+        for bad in [
+            account("twelve", None, "v25.0"),
+            account("", None, "v25.0"),
+            account("1", Some("ftp://x"), "v25.0"),
+            account("1", None, "25"),
+        ] {
+            assert!(check(&bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The calls.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::{Client, Method, RequestBuilder, Url};
+use serde_json::Value;
+use throng_activation::{
+    Answer, Destination, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
+    SendRequest, Skip,
+};
+use throng_ledger::Operation;
+use throng_model::Personal;
+
+use super::config::{Config, check};
+use super::response::{Raw, answer_of, json_of, size_of, usage_of};
+use super::{normalise, request};
+use crate::{Account, RegistryError};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A full batch is a few megabytes and is answered in seconds.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// No answer of this API is larger than a page of audiences.
+const BODY_LIMIT: usize = 4 << 20;
+const PAGE: usize = 100;
+/// An account has at most 500 customer-list audiences and some thousand others.
+const PAGES_AT_MOST: usize = 200;
+
+/// A Meta ad account.
+#[derive(Debug)]
+pub struct MetaDestination {
+    config: Config,
+    proof: Option<String>,
+    client: Client,
+}
+
+impl MetaDestination {
+    /// Checks the settings. Makes no call.
+    ///
+    /// # Errors
+    /// [`RegistryError::Account`] if the settings make no sense.
+    pub fn new(account: &Account) -> Result<Self, RegistryError> {
+        let config = check(account)?;
+        // Another part of the process may have installed one already: that one is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| RegistryError::Account {
+                account: account.account.clone(),
+                why: format!("no HTTP client can be made: {error}"),
+            })?;
+        let proof = config
+            .app_secret
+            .as_ref()
+            .map(|secret| request::app_secret_proof(secret, &config.access_token));
+        Ok(Self { config, proof, client })
+    }
+
+    /// The token goes into a header: addresses end up in logs.
+    fn call(&self, method: Method, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
+        let url = format!("{}/{path}", self.config.root);
+        let proof = self.proof.iter().map(|proof| ("appsecret_proof", proof.as_str()));
+        let pairs: Vec<(&str, &str)> = query.iter().copied().chain(proof).collect();
+        let url = match Url::parse_with_params(&url, &pairs) {
+            Ok(with_query) if !pairs.is_empty() => with_query.into(),
+            // A wrong address is told by the call itself.
+            _ => url,
+        };
+        self.client.request(method, url).bearer_auth(self.config.access_token.expose())
+    }
+
+    async fn answer(&self, call: RequestBuilder, doing: &str) -> Result<Raw, SendError> {
+        let cut = |error: reqwest::Error| {
+            let error = error.without_url();
+            let how = if error.is_timeout() {
+                "there was no answer in time"
+            } else if error.is_connect() {
+                "no connection could be made"
+            } else {
+                "the connection was cut"
+            };
+            SendError::local(SendClass::Retry, format!("{doing} at Meta failed: {how}"))
+        };
+        let mut response = call.send().await.map_err(cut)?;
+        let header = |name: &str| response.headers().get(name).and_then(|h| h.to_str().ok());
+        let usage = usage_of(
+            header("x-business-use-case-usage"),
+            header("x-app-usage"),
+            &self.config.account,
+        );
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(cut)? {
+            if body.len() + chunk.len() > BODY_LIMIT {
+                let message = format!("Meta answered {doing} with more than {BODY_LIMIT} bytes");
+                return Err(SendError::local(SendClass::Retry, message));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Raw { status, body, usage })
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<String>, SendError> {
+        let doing = "listing audiences";
+        let path = format!("act_{}/customaudiences", self.config.account);
+        let limit = PAGE.to_string();
+        let mut after: Option<String> = None;
+        for _ in 0..PAGES_AT_MOST {
+            let mut query = vec![("fields", "id,name,subtype"), ("limit", limit.as_str())];
+            if let Some(after) = &after {
+                query.push(("after", after));
+            }
+            let raw = self.answer(self.call(Method::GET, &path, &query), doing).await?;
+            let page = json_of(&raw, doing)?;
+            let found = page["data"].as_array().into_iter().flatten().find(|audience| {
+                audience["name"] == name
+                    && audience["subtype"].as_str().is_none_or(|s| s == "CUSTOM")
+            });
+            if let Some(id) = found.and_then(|audience| id_of(audience)) {
+                return Ok(Some(id));
+            }
+            let next = page["paging"]["cursors"]["after"].as_str().map(str::to_owned);
+            let more = page["data"].as_array().is_some_and(|data| !data.is_empty());
+            if !more || next.is_none() || next == after {
+                return Ok(None);
+            }
+            after = next;
+        }
+        Ok(None)
+    }
+}
+
+fn id_of(value: &Value) -> Option<String> {
+    let id = value["id"].as_str()?;
+    // The id becomes part of addresses.
+    (!id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())).then(|| id.to_owned())
+}
+
+#[async_trait]
+impl Destination for MetaDestination {
+    fn limits(&self) -> Limits {
+        Limits { max_batch_rows: 10_000, max_tasks: 16 }
+    }
+
+    async fn ensure_audience(&self, name: &str) -> Result<String, SendError> {
+        if let Some(id) = self.find(name).await? {
+            return Ok(id);
+        }
+        let doing = "creating an audience";
+        let path = format!("act_{}/customaudiences", self.config.account);
+        let call = self.call(Method::POST, &path, &[]).json(&request::create_audience(name));
+        let raw = self.answer(call, doing).await?;
+        id_of(&json_of(&raw, doing)?).ok_or_else(|| {
+            SendError::local(SendClass::Retry, "Meta created an audience without telling its id")
+        })
+    }
+
+    fn prepare(&self, schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
+        normalise::prepare(schema, cells)
+    }
+
+    async fn send(&self, request: &SendRequest<'_>) -> Result<Answer, SendError> {
+        let (method, edge, doing) = match request.operation {
+            Operation::Add => (Method::POST, "users", "adding users"),
+            // The payload goes into the body: as a parameter it breaks at 300 rows.
+            Operation::Remove => (Method::DELETE, "users", "removing users"),
+            Operation::Replace => (Method::POST, "usersreplace", "replacing users"),
+        };
+        let path = format!("{}/{edge}", request.platform_id);
+        let call = self.call(method, &path, &[]).json(&request::users(request));
+        let raw = self.answer(call, doing).await?;
+        answer_of(&raw, request, doing)
+    }
+
+    async fn size(&self, platform_id: &str) -> Result<PlatformSize, SendError> {
+        let doing = "reading an audience";
+        let fields = "approximate_count_lower_bound,approximate_count_upper_bound,\
+                      operation_status,delivery_status";
+        let raw =
+            self.answer(self.call(Method::GET, platform_id, &[("fields", fields)]), doing).await?;
+        Ok(size_of(&json_of(&raw, doing)?))
+    }
+
+    async fn probe(&self) -> Result<(), SendError> {
+        let doing = "reading the ad account";
+        let path = format!("act_{}", self.config.account);
+        let raw = self.answer(self.call(Method::GET, &path, &[("fields", "id")]), doing).await?;
+        json_of(&raw, doing).map(|_| ())
+    }
+}

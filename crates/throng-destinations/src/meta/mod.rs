@@ -1,0 +1,24 @@
+//! Meta custom audiences, over the Graph API's Marketing API.
+
+mod config;
+mod countries;
+mod destination;
+mod normalise;
+mod request;
+mod response;
+
+use std::sync::Arc;
+
+use throng_activation::Destination;
+
+use crate::{Account, RegistryError};
+
+pub use destination::MetaDestination;
+
+/// Opens a Meta ad account.
+///
+/// # Errors
+/// [`RegistryError::Account`] if its settings make no sense.
+pub fn open(account: &Account) -> Result<Arc<dyn Destination>, RegistryError> {
+    Ok(Arc::new(MetaDestination::new(account)?))
+}

@@ -1,0 +1,437 @@
+//! What came back, and what to do about it. Pure. Branches on codes, never on texts: the platform
+//! says that texts change.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use throng_activation::{Answer, PlatformSize, SendClass, SendError, SendRequest, Usage};
+
+use super::request::wire_row;
+
+/// Without a word from the platform on how long a throttle lasts.
+const THROTTLE: Duration = Duration::from_secs(60);
+/// After the platform has blocked the account for a while. Each call makes it longer.
+const BLOCK: Duration = Duration::from_secs(30 * 60);
+/// The platform will not make an audience smaller than it likes.
+const SIZE_TOO_LOW: (i64, i64) = (200, 1_870_047);
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(super) struct Raw {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+    pub(super) usage: Option<Usage>,
+}
+
+/// The JSON of a good answer.
+pub(super) fn json_of(raw: &Raw, doing: &str) -> Result<Value, SendError> {
+    let parsed: Option<Value> = serde_json::from_slice(&raw.body).ok();
+    match parsed {
+        Some(value) if value.get("error").is_some_and(Value::is_object) => {
+            Err(error_of(raw, &value["error"], doing))
+        }
+        Some(value) if (200..300).contains(&raw.status) => Ok(value),
+        _ => Err(without_envelope(raw, doing)),
+    }
+}
+
+/// The answer to an upload or removal of `request`.
+pub(super) fn answer_of(
+    raw: &Raw,
+    request: &SendRequest<'_>,
+    doing: &str,
+) -> Result<Answer, SendError> {
+    let rows = request.rows.len() as u64;
+    let value = match json_of(raw, doing) {
+        Ok(value) => value,
+        Err(error) if subcode_pair(raw) == Some(SIZE_TOO_LOW) => {
+            // The call was understood and will never succeed; other calls may. So the rows have an
+            // end, and the task goes on.
+            let mut answer = Answer {
+                http_status: raw.status,
+                received: rows,
+                invalid: rows,
+                usage: error.usage,
+                ..Answer::default()
+            };
+            answer.unmatched_reasons.insert("audience_size_too_low".to_owned(), rows);
+            return Ok(answer);
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(said) = number(&value["num_received"]) else {
+        return Err(without_envelope(raw, doing));
+    };
+    let mut answer = Answer {
+        http_status: raw.status,
+        received: received(said, rows, request.session.map_or(0, |s| s.sent_before)),
+        invalid: number(&value["num_invalid_entries"]).unwrap_or(0).min(rows),
+        platform_ref: text(&value["session_id"]),
+        usage: raw.usage,
+        ..Answer::default()
+    };
+    if let Some(samples) = value["invalid_entry_samples"].as_object() {
+        match_samples(&mut answer, samples, request);
+    }
+    Ok(answer)
+}
+
+/// In a session the platform counts over all of it, outside of one over the request.
+fn received(said: u64, rows: u64, sent_before: u64) -> u64 {
+    if sent_before > 0 && said > rows {
+        said.saturating_sub(sent_before).min(rows)
+    } else {
+        said.min(rows)
+    }
+}
+
+/// A sample's key is the compact JSON of a row exactly as it was sent.
+fn match_samples(
+    answer: &mut Answer,
+    samples: &serde_json::Map<String, Value>,
+    request: &SendRequest<'_>,
+) {
+    if samples.is_empty() {
+        return;
+    }
+    let mut places: HashMap<String, Vec<usize>> = HashMap::new();
+    for (at, row) in request.rows.iter().enumerate() {
+        places.entry(Value::from(wire_row(row)).to_string()).or_default().push(at);
+    }
+    for (sample, reason) in samples {
+        let reason = scrub(reason.as_str().unwrap_or("invalid"));
+        match places.get(sample) {
+            Some(rows) => {
+                answer.invalid_rows.extend(rows.iter().map(|row| (*row, reason.clone())));
+            }
+            None => *answer.unmatched_reasons.entry(reason).or_default() += 1,
+        }
+    }
+    answer.invalid_rows.sort();
+}
+
+/// The size and state of an audience.
+pub(super) fn size_of(value: &Value) -> PlatformSize {
+    let status = |name: &str| value[name]["code"].as_i64();
+    let operation = status("operation_status").unwrap_or(0);
+    let trouble = match operation {
+        411 | 412 | 415 | 471 | 500 | 100 => {
+            let words = value["operation_status"]["description"].as_str().unwrap_or_default();
+            Some(format!("operation status {operation} {}", scrub(words)).trim_end().to_owned())
+        }
+        _ => None,
+    };
+    PlatformSize {
+        lower: number(&value["approximate_count_lower_bound"]),
+        upper: number(&value["approximate_count_upper_bound"]),
+        settling: matches!(operation, 414 | 441),
+        trouble,
+    }
+}
+
+/// The fullest meter in the usage headers, and how long calls are refused.
+///
+/// `X-Ad-Account-Usage` is not looked at: it was seen at 100 while calls went through.
+pub(super) fn usage_of(business: Option<&str>, app: Option<&str>, account: &str) -> Option<Usage> {
+    let mut usage: Option<Usage> = None;
+    let mut note = |meter: &Value| {
+        let percent = ["call_count", "total_cputime", "total_time"]
+            .iter()
+            .filter_map(|name| meter[*name].as_f64())
+            .fold(0.0, f64::max);
+        let minutes = number(&meter["estimated_time_to_regain_access"]).unwrap_or(0);
+        let regain = (minutes > 0).then(|| Duration::from_secs(minutes.saturating_mul(60)));
+        let so_far = usage.get_or_insert_with(Usage::default);
+        so_far.percent = so_far.percent.max(percent);
+        so_far.regain = so_far.regain.max(regain);
+    };
+    if let Some(Value::Object(accounts)) = business.and_then(|b| serde_json::from_str(b).ok()) {
+        let ours = |key: &str| accounts.len() == 1 || key == account;
+        for (_, meters) in accounts.iter().filter(|(key, _)| ours(key)) {
+            meters
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|m| m["type"].as_str().is_none_or(|t| t == "custom_audience"))
+                .for_each(&mut note);
+        }
+    }
+    if let Some(meter) = app.and_then(|a| serde_json::from_str::<Value>(a).ok()) {
+        note(&meter);
+    }
+    usage
+}
+
+fn subcode_pair(raw: &Raw) -> Option<(i64, i64)> {
+    let value: Value = serde_json::from_slice(&raw.body).ok()?;
+    let error = &value["error"];
+    Some((error["code"].as_i64()?, error["error_subcode"].as_i64()?))
+}
+
+/// What to do about an error code.
+pub(super) fn class_of(
+    code: i64,
+    subcode: Option<i64>,
+    transient: bool,
+    status: u16,
+    regain: Option<Duration>,
+) -> SendClass {
+    let wait = SendClass::Wait(regain.unwrap_or(THROTTLE));
+    match (code, subcode.unwrap_or(0)) {
+        (4 | 17 | 32 | 341 | 613 | 80_000..=80_014, _) => wait,
+        (368 | 1_404_078 | 2_859_015, _) => SendClass::Wait(regain.unwrap_or(BLOCK).max(BLOCK)),
+        (2650, 1_870_145) => SendClass::Retry,
+        (2650, 1_870_147 | 1_870_148 | 1_870_158 | 1_870_159) => SendClass::Restart,
+        _ if transient => SendClass::Retry,
+        (-1 | 1 | 2 | 803, _) => SendClass::Retry,
+        (2654, subcode) if subcode != 1_713_092 => SendClass::Retry,
+        (102 | 104 | 190, _) => SendClass::StopAccount,
+        (10 | 200..=299 | 2654 | 2655 | 2663 | 2664, _) => SendClass::StopAccount,
+        (100, 33 | 1_713_228 | 1_713_230 | 1_713_231 | 1_713_098) => SendClass::Stop,
+        (100, _) => SendClass::Fix,
+        (3 | 105 | 194 | 2500 | 2635 | 2650 | 2656 | 1_487_301 | 1_487_366, _) => SendClass::Stop,
+        _ if status == 429 => wait,
+        _ if status >= 500 => SendClass::Retry,
+        _ => SendClass::Stop,
+    }
+}
+
+fn mend(code: i64, subcode: i64) -> &'static str {
+    match (code, subcode) {
+        (102 | 104 | 190, _) => "; renew the destination's access_token",
+        (200, 1_870_034 | 1_870_090 | 1_870_092) | (2655 | 2663 | 2664, _) => {
+            "; accept the custom-audience terms for this account"
+        }
+        (10 | 200..=299, _) => "; give the token's user ads_management on this account",
+        (2635, _) => "; raise the destination's api_version",
+        (100, 33) => "; the audience is gone or not visible to this token",
+        (100, 1_713_228 | 1_713_230 | 1_713_231) => "; appeal in Meta's Account Quality",
+        _ => "",
+    }
+}
+
+fn error_of(raw: &Raw, error: &Value, doing: &str) -> SendError {
+    let code = error["code"].as_i64().unwrap_or(0);
+    let subcode = error["error_subcode"].as_i64();
+    let transient = error["is_transient"].as_bool().unwrap_or(false);
+    let regain = raw.usage.and_then(|u| u.regain);
+    let codes = subcode.map_or(code.to_string(), |sub| format!("{code}/{sub}"));
+    let words = ["error_user_title", "error_user_msg", "message"]
+        .iter()
+        .find_map(|name| error[*name].as_str().filter(|text| !text.is_empty()))
+        .unwrap_or("no message");
+    SendError {
+        class: class_of(code, subcode, transient, raw.status, regain),
+        code: Some(code),
+        message: format!(
+            "Meta refused {doing} with code {codes}: {}{}",
+            scrub(words),
+            mend(code, subcode.unwrap_or(0))
+        ),
+        http_status: raw.status,
+        usage: raw.usage,
+    }
+}
+
+/// HTML pages, proxies' texts, "Service Unavailable" with status 200.
+fn without_envelope(raw: &Raw, doing: &str) -> SendError {
+    let class = match raw.status {
+        413 => SendClass::Fix,
+        429 => SendClass::Wait(raw.usage.and_then(|u| u.regain).unwrap_or(THROTTLE)),
+        _ => SendClass::Retry,
+    };
+    SendError {
+        class,
+        code: None,
+        message: format!("Meta answered {doing} with status {} and no usable JSON", raw.status),
+        http_status: raw.status,
+        usage: raw.usage,
+    }
+}
+
+/// Platforms quote the caller now and then. What could be an identifier, a hash or a token is cut
+/// out, and the rest to a length that fits a table.
+fn scrub(text: &str) -> String {
+    let words = text.split_whitespace().map(|word| {
+        let letters = word.chars().filter(|c| c.is_alphanumeric()).count();
+        let digits = word.chars().filter(char::is_ascii_digit).count();
+        if word.contains('@') || letters >= 24 || digits >= 7 { "…" } else { word }
+    });
+    words.collect::<Vec<_>>().join(" ").chars().take(160).collect()
+}
+
+/// Non-negative numbers, also as text. Meta says -1 for "unknown".
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned).or_else(|| value.as_u64().map(|n| n.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use throng_activation::{Cell, PreparedRow, Schema, SessionStep};
+    use throng_ledger::Operation;
+
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_table_has_its_class() {
+        use SendClass::{Fix, Restart, Retry, Stop, StopAccount, Wait};
+        for (code, subcode, transient, status, class) in [
+            (1, None, false, 500, Retry),
+            (1, Some(99), false, 400, Retry),
+            (2, None, false, 400, Retry),
+            (4, Some(1_504_022), true, 400, Wait(THROTTLE)),
+            (17, Some(2_446_079), false, 400, Wait(THROTTLE)),
+            (32, None, false, 400, Wait(THROTTLE)),
+            (341, None, false, 400, Wait(THROTTLE)),
+            (613, Some(1996), false, 400, Wait(THROTTLE)),
+            (80_003, Some(2_446_079), false, 400, Wait(THROTTLE)),
+            (80_003, None, false, 429, Wait(THROTTLE)),
+            (368, None, false, 400, Wait(BLOCK)),
+            (9_999, None, true, 400, Retry),
+            (10, None, false, 403, StopAccount),
+            (200, Some(1_870_034), false, 400, StopAccount),
+            (294, None, false, 400, StopAccount),
+            (2663, None, false, 400, StopAccount),
+            (190, Some(463), false, 400, StopAccount),
+            (100, None, false, 400, Fix),
+            (100, Some(33), false, 400, Stop),
+            (100, Some(1_713_230), false, 400, Stop),
+            (2635, None, false, 400, Stop),
+            (2650, Some(1_870_145), false, 400, Retry),
+            (2650, Some(1_870_148), false, 400, Restart),
+            (2650, Some(1_870_158), false, 400, Restart),
+            (2650, Some(1_870_144), false, 400, Stop),
+            (2650, None, false, 400, Stop),
+            (803, None, false, 400, Retry),
+            (1_487_366, None, false, 400, Stop),
+            (77_777, None, false, 503, Retry),
+            (77_777, None, false, 400, Stop),
+        ] {
+            assert_eq!(
+                class_of(code, subcode, transient, status, None),
+                class,
+                "{code}/{subcode:?}"
+            );
+        }
+        let regain = Some(Duration::from_secs(600));
+        assert_eq!(class_of(80_003, None, false, 400, regain), Wait(Duration::from_secs(600)));
+    }
+
+    fn raw(status: u16, body: &str) -> Raw {
+        Raw { status, body: body.as_bytes().to_vec(), usage: None }
+    }
+
+    fn rows() -> Vec<PreparedRow> {
+        ["a", "b", "c"]
+            .map(|t| -> PreparedRow { vec![Cell::Plain(t.into()), Cell::Empty].into() })
+            .into()
+    }
+
+    fn answer(body: &Value, session: Option<SessionStep>) -> Result<Answer, SendError> {
+        let schema =
+            Schema { keys: vec!["EXTERN_ID".into(), "EMAIL".into()], default_country: None };
+        let request = SendRequest {
+            platform_id: "1",
+            operation: Operation::Add,
+            schema: &schema,
+            rows: &rows(),
+            session,
+        };
+        answer_of(&raw(200, &body.to_string()), &request, "adding users")
+    }
+
+    #[test]
+    fn samples_are_matched_with_rows() {
+        let told = answer(
+            &json!({"session_id": "42", "num_received": 3, "num_invalid_entries": 2,
+                "invalid_entry_samples": {"[\"b\",\"\"]": "empty external ID", "[\"z\",\"\"]": "odd"}}),
+            None,
+        )
+        .unwrap();
+        assert_eq!(told.invalid_rows, [(1, "empty external ID".to_owned())]);
+        assert_eq!(told.unmatched_reasons.get("odd"), Some(&1));
+        assert_eq!((told.received, told.invalid, told.platform_ref.as_deref()), (3, 2, Some("42")));
+    }
+
+    #[test]
+    fn an_empty_list_of_samples_may_be_an_array() {
+        let told = answer(
+            &json!({"num_received": "2", "num_invalid_entries": 0, "invalid_entry_samples": []}),
+            None,
+        )
+        .unwrap();
+        assert_eq!((told.received, told.invalid), (2, 0));
+    }
+
+    #[test]
+    fn sessions_count_over_all_their_requests() {
+        for (said, before, expected) in
+            [(3, 0, 3), (13, 10, 3), (12, 10, 2), (3, 10, 3), (99, 10, 3)]
+        {
+            assert_eq!(received(said, 3, before), expected, "{said} after {before}");
+        }
+    }
+
+    #[test]
+    fn removals_from_small_audiences_end_as_rejected() {
+        let schema =
+            Schema { keys: vec!["EXTERN_ID".into(), "EMAIL".into()], default_country: None };
+        let rows = rows();
+        let request = SendRequest {
+            platform_id: "1",
+            operation: Operation::Remove,
+            schema: &schema,
+            rows: &rows,
+            session: None,
+        };
+        let body =
+            r#"{"error":{"message":"Permissions error","code":200,"error_subcode":1870047}}"#;
+        let told = answer_of(&raw(400, body), &request, "removing users").unwrap();
+        assert_eq!((told.invalid, told.unmatched_reasons["audience_size_too_low"]), (3, 3));
+    }
+
+    #[test]
+    fn success_without_a_count_is_no_success() {
+        for body in ["Service Unavailable", "{}", "<html>", "[]", "null"] {
+            let error = match serde_json::from_str(body) {
+                Ok(value) => answer(&value, None).unwrap_err(),
+                Err(_) => json_of(&raw(200, body), "adding users").unwrap_err(),
+            };
+            assert_eq!(error.class, SendClass::Retry, "{body}");
+        }
+    }
+
+    #[test]
+    fn messages_do_not_quote_identifiers() {
+        let hash = "f".repeat(64);
+        let text = scrub(&format!("row [\"{hash}\"] of ann@example.com +15551234567 is bad"));
+        assert_eq!(text, "row … of … … is bad");
+    }
+
+    #[test]
+    fn usage_is_the_fullest_meter_of_our_account() {
+        let business = r#"{"12":[{"type":"custom_audience","call_count":32,"total_cputime":3,"total_time":95,"estimated_time_to_regain_access":2},{"type":"ads_insights","call_count":100}],"13":[{"type":"custom_audience","call_count":99}]}"#;
+        let usage = usage_of(Some(business), Some(r#"{"call_count":5}"#), "12").unwrap();
+        assert_eq!(usage, Usage { percent: 95.0, regain: Some(Duration::from_secs(120)) });
+        assert_eq!(usage_of(None, Some("nonsense"), "12"), None);
+    }
+
+    #[test]
+    fn sizes_and_states_are_read() {
+        let size = size_of(
+            &json!({"approximate_count_lower_bound": -1, "approximate_count_upper_bound": 1000,
+            "operation_status": {"code": 441, "description": "populating"}}),
+        );
+        assert_eq!(
+            (size.lower, size.upper, size.settling, size.trouble),
+            (None, Some(1000), true, None)
+        );
+        assert!(size_of(&json!({"operation_status": {"code": 471}})).trouble.is_some());
+    }
+}

@@ -1,0 +1,86 @@
+//! Platform name → constructor.
+
+use std::sync::Arc;
+
+use throng_activation::Destination;
+use throng_model::Secret;
+
+/// An account on a platform, with its secrets at hand.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The platform's name in the spec: `meta`.
+    pub platform: String,
+    /// The account's id on the platform.
+    pub account: String,
+    /// The token.
+    pub access_token: Secret,
+    /// The app's secret, for platforms that want a proof of it.
+    pub app_secret: Option<Secret>,
+    /// Another server than the platform's own: a simulator.
+    pub base_url: Option<String>,
+    /// The version of the platform's API.
+    pub api_version: String,
+}
+
+/// Why a destination cannot be opened. The user's to mend, in the spec.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// Nobody knows this platform.
+    #[error("there is no platform `{name}`; known are: {known}")]
+    UnknownPlatform {
+        /// The name in the spec.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// The account's settings make no sense to the platform.
+    #[error("the account `{account}` cannot be used: {why}")]
+    Account {
+        /// The account.
+        account: String,
+        /// What is wrong, and the mend.
+        why: String,
+    },
+}
+
+type Constructor = fn(&Account) -> Result<Arc<dyn Destination>, RegistryError>;
+
+const PLATFORMS: &[(&str, Constructor)] = &[("meta", crate::meta::open)];
+
+/// The platforms that there are.
+pub fn platforms() -> impl Iterator<Item = &'static str> {
+    PLATFORMS.iter().map(|(name, _)| *name)
+}
+
+/// Opens a destination. Makes no call; connections are pooled within what is returned.
+///
+/// # Errors
+/// [`RegistryError`] if the platform is unknown or the account's settings make no sense.
+pub fn open(account: &Account) -> Result<Arc<dyn Destination>, RegistryError> {
+    match PLATFORMS.iter().find(|(name, _)| *name == account.platform) {
+        Some((_, constructor)) => constructor(account),
+        None => Err(RegistryError::UnknownPlatform {
+            name: account.platform.clone(),
+            known: platforms().collect::<Vec<_>>().join(", "),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_platform_is_named_with_those_that_exist() {
+        let account = Account {
+            platform: "metta".into(),
+            account: "1".into(),
+            access_token: Secret::new("t"),
+            app_secret: None,
+            base_url: None,
+            api_version: "v25.0".into(),
+        };
+        let error = open(&account).err().map(|e| e.to_string());
+        assert_eq!(error.as_deref(), Some("there is no platform `metta`; known are: meta"));
+    }
+}
