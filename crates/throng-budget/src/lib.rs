@@ -1,1 +1,28 @@
-//! x
+//! Money in flight. Ad servers report insertions, impressions and clicks ([`Event`]); an [`Engine`]
+//! keeps, for one partition of the event log, what every ad group has spent today (exact to the
+//! micro) and what the ads that are out will probably still earn, and makes the frames that tell
+//! gates. Pure: time comes in with each call, and there is no I/O.
+//!
+//! * expected spend of an insertion = price × impression rate × action rate, summed per ad group into
+//!   10-second tumbling windows: one update per event
+//! * in-flight spend = Σ over windows of expected × survival(age), where survival is the share of
+//!   outcomes that come later than that ([`Survival`])
+//! * an ad group is open while actual + in flight < budget
+//!
+//! The formula is Pinterest's ("Using Kafka Streams API for predictive budgeting", 2017), where
+//! survival is a step at three minutes; here it is that step until enough outcomes are known.
+
+mod config;
+mod engine;
+mod event;
+pub mod sim;
+mod wire;
+
+pub use config::{AdGroupConfig, Pricing};
+pub use engine::{
+    AdGroupState, Applied, CheckpointError, Engine, Interval, Series, SpendPoint, Survival,
+    WINDOW_SECS,
+};
+pub use event::{
+    Event, EventKind, EventProblem, MAX_AGE, MAX_AHEAD, MAX_ID_BYTES, parse_ndjson, parse_protobuf,
+};

@@ -1,0 +1,54 @@
+//! What the engine must know of an ad group.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName};
+
+/// What is paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pricing {
+    /// Every impression.
+    PerImpression,
+    /// Every click.
+    PerClick,
+}
+
+/// An ad group as the engine sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdGroupConfig {
+    /// Its number in the feed.
+    pub index: AdGroupIndex,
+    /// Its name.
+    pub name: AdGroupName,
+    /// What is paid for.
+    pub pricing: Pricing,
+    /// The price of one.
+    pub price: Micros,
+    /// Share of insertions that are seen, 0 to 1.
+    pub impression_rate: f64,
+    /// Share of impressions that lead to what is paid for, 0 to 1; 1 per impression.
+    pub action_rate: f64,
+    /// Until delays are learned, an outcome is expected within this time.
+    pub horizon: Duration,
+    /// What it may spend a day.
+    pub daily_budget: Micros,
+    /// Whether spend in flight counts against the budget.
+    pub prediction: bool,
+    /// The advertiser's time zone: where budget days begin.
+    pub zone: TimeZoneName,
+}
+
+impl AdGroupConfig {
+    /// What one insertion will earn on average, to the nearest micro.
+    pub fn expected(&self) -> Micros {
+        self.price.times_share(self.impression_rate * self.action_rate)
+    }
+
+    /// Whether actual and in-flight spend leave room for another ad.
+    pub fn is_open(&self, actual: Micros, in_flight: Micros) -> bool {
+        let in_flight = if self.prediction { in_flight.0 } else { 0 };
+        actual.0.saturating_add(in_flight) < self.daily_budget.0
+    }
+}

@@ -1,0 +1,169 @@
+//! State and log offset in one object: magic, protobuf, checksum.
+
+use prost::Message;
+use throng_model::{BudgetDay, Micros, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::wire;
+use crate::{AdGroupConfig, SpendPoint};
+
+use super::Engine;
+use super::account::{Account, Window};
+use super::dedupe::SeenIds;
+use super::survival::Delays;
+
+const MAGIC: &[u8; 8] = b"THRCKPT1";
+const FORMAT: u32 = 1;
+
+/// Why bytes are no checkpoint of this partition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    /// Too short, another format, or changed on disk.
+    #[error("the checkpoint is damaged ({0}); replay the log from its beginning instead")]
+    Damaged(&'static str),
+    /// Written by a newer version.
+    #[error("the checkpoint has format {0}, this version reads {FORMAT}: use the newer version")]
+    Newer(u32),
+    /// Of another partition.
+    #[error("the checkpoint belongs to partition {found}, not {wanted}")]
+    OtherPartition {
+        /// Whose it is.
+        found: u32,
+        /// Whose it should be.
+        wanted: u32,
+    },
+}
+
+impl Engine {
+    /// The state as bytes. `next_offset` is the first offset of the log that is not in it.
+    pub fn checkpoint(&self, next_offset: u64) -> Vec<u8> {
+        let (young_ids, old_ids, generation_began) = self.seen.to_bytes();
+        let message = wire::Checkpoint {
+            format: FORMAT,
+            partition: self.partition,
+            next_offset,
+            ad_groups: self.accounts.iter().map(save).collect(),
+            young_ids,
+            old_ids,
+            generation_began,
+            impression_delays: self.pooled_impressions.counts().to_vec(),
+            click_delays: self.pooled_clicks.counts().to_vec(),
+        };
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&message.encode_to_vec());
+        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
+        bytes
+    }
+
+    /// Reads a checkpoint. Ad groups that are not configured any more are left out. Returns the
+    /// engine and the offset to go on from.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; never panics, whatever the bytes.
+    pub fn restore(
+        bytes: &[u8],
+        partition: u32,
+        epoch: u64,
+        catalog_version: u64,
+        ad_groups: Vec<AdGroupConfig>,
+    ) -> Result<(Self, u64), CheckpointError> {
+        let damaged = CheckpointError::Damaged;
+        let (body, sum) =
+            bytes.split_last_chunk::<8>().ok_or(damaged("it is shorter than its checksum"))?;
+        if xxh3_64(body) != u64::from_le_bytes(*sum) {
+            return Err(damaged("its checksum does not match"));
+        }
+        let body = body.strip_prefix(MAGIC).ok_or(damaged("it does not begin as one"))?;
+        let message =
+            wire::Checkpoint::decode(body).map_err(|_| damaged("its contents make no sense"))?;
+        if message.format != FORMAT {
+            return Err(CheckpointError::Newer(message.format));
+        }
+        if message.partition != partition {
+            return Err(CheckpointError::OtherPartition {
+                found: message.partition,
+                wanted: partition,
+            });
+        }
+        let mut engine = Self::new(partition, epoch, catalog_version, ad_groups);
+        let delays =
+            |counts| Delays::from_counts(counts).ok_or(damaged("its delays make no sense"));
+        engine.pooled_impressions = delays(message.impression_delays)?;
+        engine.pooled_clicks = delays(message.click_delays)?;
+        engine.seen =
+            SeenIds::from_bytes(&message.young_ids, &message.old_ids, message.generation_began)
+                .ok_or(damaged("its ids make no sense"))?;
+        for saved in message.ad_groups {
+            if let Some(place) = engine.places.get(saved.name.as_str()).copied() {
+                load(&mut engine.accounts[place], saved)
+                    .ok_or(damaged("an ad group makes no sense"))?;
+            }
+        }
+        engine.learn();
+        Ok((engine, message.next_offset))
+    }
+}
+
+fn save(account: &Account) -> wire::AdGroup {
+    wire::AdGroup {
+        name: account.config.name.to_string(),
+        days: account.actual.keys().map(|day| day.0).collect(),
+        actual: account.actual.values().copied().collect(),
+        windows: account
+            .windows
+            .iter()
+            .map(|window| wire::Window {
+                number: window.number,
+                expected: window.expected,
+                outcomes: window.outcomes.iter().flat_map(|(b, n)| [*b, *n]).collect(),
+            })
+            .collect(),
+        delays: account.delays.counts().to_vec(),
+        intervals: account
+            .intervals
+            .iter()
+            .map(|(number, (predicted, actual))| wire::Interval {
+                number: *number,
+                predicted: *predicted,
+                actual: *actual,
+            })
+            .collect(),
+        points: account
+            .points
+            .iter()
+            .map(|p| wire::Point { at: p.at.0, actual: p.actual.0, in_flight: p.in_flight.0 })
+            .collect(),
+    }
+}
+
+fn load(account: &mut Account, saved: wire::AdGroup) -> Option<()> {
+    if saved.days.len() != saved.actual.len() {
+        return None;
+    }
+    account.actual = saved.days.into_iter().map(BudgetDay).zip(saved.actual).collect();
+    account.windows = saved
+        .windows
+        .into_iter()
+        .map(|window| {
+            let (pairs, rest) = window.outcomes.as_chunks::<2>();
+            rest.is_empty().then(|| Window {
+                number: window.number,
+                expected: window.expected,
+                outcomes: pairs.iter().map(|[b, n]| (*b, *n)).collect(),
+            })
+        })
+        .collect::<Option<_>>()?;
+    account.delays = Delays::from_counts(saved.delays)?;
+    account.intervals =
+        saved.intervals.into_iter().map(|i| (i.number, (i.predicted, i.actual))).collect();
+    account.points = saved
+        .points
+        .into_iter()
+        .map(|p| SpendPoint {
+            at: Timestamp(p.at),
+            actual: Micros(p.actual),
+            in_flight: Micros(p.in_flight),
+        })
+        .collect();
+    Some(())
+}

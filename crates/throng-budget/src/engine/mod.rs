@@ -1,0 +1,272 @@
+//! The state of one partition: every event changes one ad group's money, once.
+//!
+//! The state depends on the events and their times in the log alone, in the log's order; so loading
+//! a checkpoint and applying what came after it gives the same micros as never having stopped.
+
+mod account;
+mod checkpoint;
+mod dedupe;
+mod survival;
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use throng_gate::feed::{FeedEntry, Frame, FrameKind};
+use throng_model::{AdGroupIndex, AdGroupName, Micros, MoneyError, Timestamp};
+
+use crate::{AdGroupConfig, Event, EventKind, Pricing};
+
+pub use account::{Interval, Series, SpendPoint, WINDOW_SECS};
+pub use checkpoint::CheckpointError;
+pub use survival::Survival;
+
+use account::Account;
+use dedupe::SeenIds;
+use survival::Delays;
+
+/// What an event did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It counts.
+    Counted,
+    /// Its id was known; nothing changed.
+    Duplicate,
+    /// Its ad group is not (or no longer) configured; nothing changed.
+    UnknownAdGroup,
+}
+
+/// An ad group's figures at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdGroupState {
+    /// The name.
+    pub name: AdGroupName,
+    /// The number in the feed.
+    pub index: AdGroupIndex,
+    /// What it may spend a day.
+    pub budget: Micros,
+    /// What it has spent today.
+    pub actual: Micros,
+    /// What the ads that are out will probably earn.
+    pub in_flight: Micros,
+    /// The sum of the two.
+    pub projected: Micros,
+    /// Whether it may be shown.
+    pub open: bool,
+    /// Why, in plain words with the figures.
+    pub reason: String,
+}
+
+/// Spend aggregation of one partition of the event log.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    partition: u32,
+    epoch: u64,
+    version: u64,
+    catalog_version: u64,
+    accounts: Vec<Account>,
+    places: HashMap<AdGroupName, usize>,
+    seen: SeenIds,
+    pooled_impressions: Delays,
+    pooled_clicks: Delays,
+    /// What the feed said last, by account.
+    told: Vec<(Micros, Micros)>,
+    told_at: Timestamp,
+}
+
+impl Engine {
+    /// An engine without any money. `epoch` must be higher than that of every earlier owner of the
+    /// partition: the time in microseconds does.
+    pub fn new(
+        partition: u32,
+        epoch: u64,
+        catalog_version: u64,
+        ad_groups: Vec<AdGroupConfig>,
+    ) -> Self {
+        let mut engine = Self {
+            partition,
+            epoch,
+            version: 0,
+            catalog_version,
+            accounts: Vec::new(),
+            places: HashMap::new(),
+            seen: SeenIds::default(),
+            pooled_impressions: Delays::default(),
+            pooled_clicks: Delays::default(),
+            told: Vec::new(),
+            told_at: Timestamp(0),
+        };
+        engine.configure(catalog_version, ad_groups);
+        engine
+    }
+
+    /// Takes the ad groups of another spec. Money of those that stay is kept; those that are gone
+    /// are forgotten.
+    pub fn configure(&mut self, catalog_version: u64, ad_groups: Vec<AdGroupConfig>) {
+        self.catalog_version = catalog_version;
+        let mut before: HashMap<AdGroupName, Account> = std::mem::take(&mut self.accounts)
+            .into_iter()
+            .map(|account| (account.config.name.clone(), account))
+            .collect();
+        self.accounts = ad_groups
+            .into_iter()
+            .map(|config| match before.remove(&config.name) {
+                Some(mut account) => {
+                    account.configure(config);
+                    account
+                }
+                None => Account::new(config),
+            })
+            .collect();
+        self.places = self
+            .accounts
+            .iter()
+            .enumerate()
+            .map(|(place, account)| (account.config.name.clone(), place))
+            .collect();
+        self.told = vec![(Micros::ZERO, Micros::ZERO); self.accounts.len()];
+        self.learn();
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    /// Applies one event. `logged_at` is the record's time in the log.
+    ///
+    /// # Errors
+    /// [`MoneyError::Overflow`]; the ad group's money is as before.
+    pub fn apply(&mut self, event: &Event, logged_at: Timestamp) -> Result<Applied, MoneyError> {
+        let Some(place) = self.places.get(&event.ad_group).copied() else {
+            return Ok(Applied::UnknownAdGroup);
+        };
+        if !self.seen.insert(&event.id, logged_at) {
+            return Ok(Applied::Duplicate);
+        }
+        let account = &mut self.accounts[place];
+        match (event.kind, account.config.pricing) {
+            (EventKind::Insertion, _) => account.insertion(event.at)?,
+            (EventKind::Impression, Pricing::PerImpression)
+            | (EventKind::Click, Pricing::PerClick) => {
+                account.outcome(event.at, event.inserted_at, logged_at)?;
+            }
+            // Impressions of ad groups paid by click earn nothing, and the other way round.
+            (EventKind::Impression | EventKind::Click, _) => {}
+        }
+        Ok(Applied::Counted)
+    }
+
+    /// Closes what the clock has closed, of silent ad groups too, and takes a sample for the charts.
+    /// Call it about once a second of the clock.
+    pub fn close(&mut self, now: Timestamp) {
+        let mut learned = false;
+        for account in &mut self.accounts {
+            let pooled = match account.config.pricing {
+                Pricing::PerImpression => &mut self.pooled_impressions,
+                Pricing::PerClick => &mut self.pooled_clicks,
+            };
+            for (bucket, times) in account.close(now) {
+                pooled.add(bucket as usize, f64::from(times));
+                learned = true;
+            }
+        }
+        if learned {
+            self.learn();
+        }
+        self.accounts.iter_mut().for_each(|account| account.sample(now));
+    }
+
+    fn learn(&mut self) {
+        for account in &mut self.accounts {
+            let pooled = match account.config.pricing {
+                Pricing::PerImpression => &self.pooled_impressions,
+                Pricing::PerClick => &self.pooled_clicks,
+            };
+            account.learn(pooled);
+        }
+    }
+
+    /// The figures of every ad group, in the order of the configuration.
+    pub fn states(&self, now: Timestamp) -> Vec<AdGroupState> {
+        self.accounts.iter().map(|account| state(account, now)).collect()
+    }
+
+    /// The recent past of an ad group.
+    pub fn series(&self, ad_group: &AdGroupName) -> Option<Series> {
+        self.places.get(ad_group).map(|place| self.accounts[*place].series())
+    }
+
+    /// The curve that an ad group's in-flight spend is made with.
+    pub fn survival(&self, ad_group: &AdGroupName) -> Option<&Survival> {
+        self.places.get(ad_group).map(|place| self.accounts[*place].survival())
+    }
+
+    /// Goes on to the next version and tells what changed since the last one.
+    pub fn delta(&mut self, now: Timestamp) -> Frame {
+        let base_version = self.version;
+        self.version += 1;
+        self.told_at = now;
+        let mut entries = Vec::new();
+        for (account, told) in self.accounts.iter().zip(&mut self.told) {
+            let figures = (account.actual_at(now), account.in_flight(now));
+            if figures != *told {
+                *told = figures;
+                entries.push(entry(account, figures));
+            }
+        }
+        entries.sort_by_key(|entry| entry.index);
+        self.frame(FrameKind::Delta { base_version }, entries)
+    }
+
+    /// Tells all that the newest version says, for a gate that has nothing or missed something.
+    pub fn keyframe(&self) -> Frame {
+        let mut entries: Vec<FeedEntry> = self
+            .accounts
+            .iter()
+            .zip(&self.told)
+            .filter(|(_, told)| **told != (Micros::ZERO, Micros::ZERO))
+            .map(|(account, told)| entry(account, *told))
+            .collect();
+        entries.sort_by_key(|entry| entry.index);
+        self.frame(FrameKind::Keyframe, entries)
+    }
+
+    fn frame(&self, kind: FrameKind, entries: Vec<FeedEntry>) -> Frame {
+        Frame {
+            partition: self.partition,
+            epoch: self.epoch,
+            version: self.version,
+            kind,
+            at: self.told_at,
+            catalog_version: self.catalog_version,
+            entries,
+        }
+    }
+}
+
+fn entry(account: &Account, (actual, in_flight): (Micros, Micros)) -> FeedEntry {
+    FeedEntry { index: account.config.index, actual, in_flight, flags: 0 }
+}
+
+fn state(account: &Account, now: Timestamp) -> AdGroupState {
+    let config = &account.config;
+    let (actual, in_flight) = (account.actual_at(now), account.in_flight(now));
+    let open = config.is_open(actual, in_flight);
+    let budget = config.daily_budget;
+    let reason = match (open, config.prediction) {
+        (true, true) => format!("{actual} spent and {in_flight} in flight leave room in {budget}"),
+        (true, false) => format!("{actual} spent leave room in {budget}"),
+        (false, true) => format!("{actual} spent and {in_flight} in flight reach {budget}"),
+        (false, false) => format!("{actual} spent reach {budget}"),
+    };
+    AdGroupState {
+        name: config.name.clone(),
+        index: config.index,
+        budget,
+        actual,
+        in_flight,
+        projected: Micros(actual.0.saturating_add(in_flight.0)),
+        open,
+        reason,
+    }
+}

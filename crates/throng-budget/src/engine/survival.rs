@@ -1,0 +1,172 @@
+//! How much of what is expected is still to come: learned from the delays of outcomes.
+
+/// Delays are counted in buckets of this many seconds.
+pub(super) const BUCKET_SECS: i64 = 10;
+/// Buckets; the last one holds every longer delay.
+pub(super) const BUCKETS: usize = 181;
+/// Before this many outcomes are known, the step at the horizon is used.
+const ENOUGH: f64 = 50.0;
+/// Weight of the pooled curve against an ad group's own, in outcomes.
+const SHRINKAGE: f64 = 50.0;
+/// Counts are halved when they reach this, so that old habits fade.
+const MEMORY: f64 = 100_000.0;
+
+/// Counts of delays by bucket.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Delays {
+    counts: Vec<f64>,
+    total: f64,
+}
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self { counts: vec![0.0; BUCKETS], total: 0.0 }
+    }
+}
+
+impl Delays {
+    pub(super) fn from_counts(counts: Vec<f64>) -> Option<Self> {
+        let sound = counts.len() == BUCKETS && counts.iter().all(|c| c.is_finite() && *c >= 0.0);
+        sound.then(|| Self { total: counts.iter().sum(), counts })
+    }
+
+    pub(super) fn counts(&self) -> &[f64] {
+        &self.counts
+    }
+
+    pub(super) fn add(&mut self, bucket: usize, count: f64) {
+        self.counts[bucket.min(BUCKETS - 1)] += count;
+        self.total += count;
+        if self.total >= MEMORY {
+            self.counts.iter_mut().for_each(|c| *c /= 2.0);
+            self.total /= 2.0;
+        }
+    }
+}
+
+/// The bucket of a delay.
+pub(super) fn bucket_of(delay_micros: i64) -> usize {
+    usize::try_from(delay_micros.max(0) / (BUCKET_SECS * 1_000_000))
+        .map_or(BUCKETS - 1, |b| b.min(BUCKETS - 1))
+}
+
+/// The share of outcomes that come later than an age, for every age.
+///
+/// Until 50 outcomes of the ad group's pricing kind are known it is a step: 1 before the horizon, 0
+/// after it. Then it is the empirical curve of the ad group, drawn towards the curve of all ad groups
+/// of its pricing kind with the weight of 50 outcomes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Survival {
+    /// Share that is later than the end of bucket `i`; empty: the step.
+    later: Vec<f64>,
+    horizon_micros: i64,
+}
+
+impl Survival {
+    /// The step at a horizon.
+    pub fn step(horizon: std::time::Duration) -> Self {
+        Self {
+            later: Vec::new(),
+            horizon_micros: i64::try_from(horizon.as_micros()).unwrap_or(i64::MAX),
+        }
+    }
+
+    pub(super) fn learned(horizon: std::time::Duration, own: &Delays, pooled: &Delays) -> Self {
+        if pooled.total < ENOUGH {
+            return Self::step(horizon);
+        }
+        let weight = own.total / (own.total + SHRINKAGE);
+        let mut left = 1.0;
+        let later = own
+            .counts
+            .iter()
+            .zip(&pooled.counts)
+            .map(|(own_count, pooled_count)| {
+                let share = |count: f64, total: f64| if total > 0.0 { count / total } else { 0.0 };
+                left -= weight * share(*own_count, own.total)
+                    + (1.0 - weight) * share(*pooled_count, pooled.total);
+                left.max(0.0)
+            })
+            .collect();
+        Self { later, horizon_micros: Self::step(horizon).horizon_micros }
+    }
+
+    /// Whether it is learned.
+    pub fn is_learned(&self) -> bool {
+        !self.later.is_empty()
+    }
+
+    /// The share of outcomes still to come at an age in microseconds, from 1 down to 0. Between the
+    /// ends of buckets it is interpolated.
+    pub fn at(&self, age_micros: i64) -> f64 {
+        if age_micros <= 0 {
+            return 1.0;
+        }
+        if self.later.is_empty() {
+            return if age_micros < self.horizon_micros { 1.0 } else { 0.0 };
+        }
+        let bucket = bucket_of(age_micros);
+        if bucket >= BUCKETS - 1 {
+            // Beyond half an hour nothing is expected any more.
+            return 0.0;
+        }
+        let before = if bucket == 0 { 1.0 } else { self.later[bucket - 1] };
+        let width = (BUCKET_SECS * 1_000_000) as f64;
+        let part = (age_micros as f64 - bucket as f64 * width) / width;
+        before + (self.later[bucket] - before) * part
+    }
+
+    /// No window older than this has anything to come.
+    pub(super) fn longest_micros(&self) -> i64 {
+        if self.later.is_empty() {
+            self.horizon_micros
+        } else {
+            BUCKETS as i64 * BUCKET_SECS * 1_000_000
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const HORIZON: Duration = Duration::from_secs(180);
+
+    #[test]
+    fn before_enough_is_known_it_is_a_step() {
+        let curve = Survival::learned(HORIZON, &Delays::default(), &Delays::default());
+        assert!(!curve.is_learned());
+        assert_eq!(curve.at(179_999_999), 1.0);
+        assert_eq!(curve.at(180_000_000), 0.0);
+    }
+
+    #[test]
+    fn a_learned_curve_falls_where_the_outcomes_came() {
+        let mut pooled = Delays::default();
+        for _ in 0..100 {
+            pooled.add(bucket_of(300_000_000), 1.0);
+        }
+        let curve = Survival::learned(HORIZON, &Delays::default(), &pooled);
+        assert_eq!(curve.at(299_000_000), 1.0);
+        assert!(curve.at(311_000_000) < 1e-9);
+    }
+
+    #[test]
+    fn curves_never_rise() {
+        let mut own = Delays::default();
+        let mut pooled = Delays::default();
+        for i in 0..500i64 {
+            own.add(bucket_of(i * 777_777), 1.0);
+            pooled.add(bucket_of(i * 3_333_333), 1.0);
+        }
+        let curve = Survival::learned(HORIZON, &own, &pooled);
+        let mut last = 1.0;
+        for second in 0..2_000 {
+            let now = curve.at(second * 1_000_000);
+            assert!((0.0..=last).contains(&now), "at {second}: {now} after {last}");
+            last = now;
+        }
+    }
+}

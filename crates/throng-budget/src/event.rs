@@ -1,0 +1,344 @@
+//! Events of ad servers: parsed, checked one by one, written to the log and read back.
+
+use std::time::Duration;
+
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use throng_model::{AdGroupName, Timestamp};
+
+use crate::wire;
+
+/// The longest id.
+pub const MAX_ID_BYTES: usize = 128;
+/// Older events are refused: their ids may be forgotten, so they could count twice.
+pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Events further in the future are refused: the sender's clock is wrong.
+pub const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// An ad was chosen and put into a response.
+    Insertion,
+    /// It was seen.
+    Impression,
+    /// It was clicked.
+    Click,
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Unique for ever, 1 to [`MAX_ID_BYTES`] bytes.
+    pub id: String,
+    /// What happened.
+    pub kind: EventKind,
+    /// To which ad group.
+    pub ad_group: AdGroupName,
+    /// The insertion that it belongs to.
+    pub insertion_id: Option<String>,
+    /// When it happened.
+    pub at: Timestamp,
+    /// On impressions and clicks: when the insertion was made.
+    pub inserted_at: Option<Timestamp>,
+}
+
+/// Why one event is refused. The others of the same request are not affected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("event {line}: {field}: {message}")]
+pub struct EventProblem {
+    /// Which event of the request: the line of NDJSON, or the place among protobuf events; from 1.
+    pub line: usize,
+    /// The field, or `event`.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub help: String,
+}
+
+impl EventProblem {
+    fn new(field: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { line: 0, field: field.to_owned(), message: message.into(), help: help.into() }
+    }
+
+    /// The same problem at a place of the request.
+    pub fn at_line(mut self, line: usize) -> Self {
+        self.line = line;
+        self
+    }
+
+    /// The ad group is not in the applied spec. `meant` is the nearest name, if one is near.
+    pub fn unknown_ad_group(name: &AdGroupName, meant: Option<&AdGroupName>) -> Self {
+        let help = match meant {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => "declare it in the spec and apply that first".to_owned(),
+        };
+        Self::new("ad_group", format!("there is no ad group `{name}` in the applied spec"), help)
+    }
+}
+
+const FIELDS: [&str; 6] = ["id", "kind", "ad_group", "insertion_id", "at", "inserted_at"];
+
+/// Reads one event a line; empty lines are passed over. Every line stands alone.
+pub fn parse_ndjson(body: &[u8]) -> Vec<Result<Event, EventProblem>> {
+    body.split(|byte| *byte == b'\n')
+        .enumerate()
+        .filter(|(_, line)| !line.trim_ascii().is_empty())
+        .map(|(at, line)| parse_line(line).map_err(|problem| problem.at_line(at + 1)))
+        .collect()
+}
+
+/// Reads an `Events` message.
+///
+/// # Errors
+/// One problem if the bytes are no such message at all.
+pub fn parse_protobuf(body: &[u8]) -> Result<Vec<Result<Event, EventProblem>>, EventProblem> {
+    let events = wire::Events::decode(body).map_err(|error| {
+        EventProblem::new(
+            "event",
+            format!("the body is no throng.events.v1.Events message: {error}"),
+            "use the schema of proto/throng/events/v1/events.proto",
+        )
+    })?;
+    let checked = events.events.into_iter().enumerate();
+    Ok(checked.map(|(at, raw)| from_wire(raw).map_err(|p| p.at_line(at + 1))).collect())
+}
+
+fn parse_line(line: &[u8]) -> Result<Event, EventProblem> {
+    let value: Value = serde_json::from_slice(line).map_err(|error| {
+        EventProblem::new(
+            "event",
+            format!("the line is not JSON: {error}"),
+            "send one JSON object a line, without line breaks in it",
+        )
+    })?;
+    let Value::Object(fields) = value else {
+        return Err(EventProblem::new(
+            "event",
+            "the line is JSON, but no object",
+            "send {\"id\": …, \"kind\": …, \"ad_group\": …, \"at\": …}",
+        ));
+    };
+    if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+        let shown: String = unknown.chars().take(40).collect();
+        return Err(EventProblem::new(
+            &shown,
+            "there is no such field",
+            format!("the fields are: {}", FIELDS.join(", ")),
+        ));
+    }
+    let kind = match required(&fields, "kind")? {
+        "insertion" => EventKind::Insertion,
+        "impression" => EventKind::Impression,
+        "click" => EventKind::Click,
+        other => return Err(unknown_kind(other)),
+    };
+    let inserted_at = match fields.get("inserted_at") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(time("inserted_at", value)?),
+    };
+    let at = fields.get("at").ok_or_else(|| missing("at"))?;
+    checked(Event {
+        id: required(&fields, "id")?.to_owned(),
+        kind,
+        ad_group: ad_group(required(&fields, "ad_group")?)?,
+        insertion_id: optional(&fields, "insertion_id")?.map(str::to_owned),
+        at: time("at", at)?,
+        inserted_at,
+    })
+}
+
+fn missing(field: &str) -> EventProblem {
+    EventProblem::new(field, "is missing", format!("every event has `{field}`"))
+}
+
+fn unknown_kind(text: &str) -> EventProblem {
+    let shown: String = text.chars().take(40).collect();
+    EventProblem::new(
+        "kind",
+        format!("`{shown}` is no kind of event"),
+        "use insertion, impression or click",
+    )
+}
+
+fn ad_group(text: &str) -> Result<AdGroupName, EventProblem> {
+    AdGroupName::new(text).map_err(|error| {
+        EventProblem::new("ad_group", error.to_string(), "send the ad group's name in the spec")
+    })
+}
+
+fn required<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, EventProblem> {
+    optional(fields, name)?.ok_or_else(|| missing(name))
+}
+
+fn optional<'a>(
+    fields: &'a Map<String, Value>,
+    name: &str,
+) -> Result<Option<&'a str>, EventProblem> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(EventProblem::new(name, "is not text", "put it in double quotes")),
+    }
+}
+
+/// RFC 3339 text, or microseconds since 1970.
+fn time(field: &str, value: &Value) -> Result<Timestamp, EventProblem> {
+    let help = "write RFC 3339, like 2026-11-23T15:04:05.123Z, or microseconds since 1970";
+    match value {
+        Value::String(text) => {
+            text.parse().map_err(|e| EventProblem::new(field, format!("{e}"), help))
+        }
+        Value::Number(number) => number
+            .as_i64()
+            .map(Timestamp)
+            .ok_or_else(|| EventProblem::new(field, "is not a whole number", help)),
+        _ => Err(EventProblem::new(field, "is neither text nor a number", help)),
+    }
+}
+
+fn from_wire(raw: wire::Event) -> Result<Event, EventProblem> {
+    let kind = match raw.kind {
+        1 => EventKind::Insertion,
+        2 => EventKind::Impression,
+        3 => EventKind::Click,
+        other => return Err(unknown_kind(&other.to_string())),
+    };
+    if raw.at_micros == 0 {
+        return Err(missing("at_micros"));
+    }
+    checked(Event {
+        id: raw.id,
+        kind,
+        ad_group: ad_group(&raw.ad_group)?,
+        insertion_id: (!raw.insertion_id.is_empty()).then_some(raw.insertion_id),
+        at: Timestamp(raw.at_micros),
+        inserted_at: (raw.inserted_at_micros != 0).then_some(Timestamp(raw.inserted_at_micros)),
+    })
+}
+
+fn checked(event: Event) -> Result<Event, EventProblem> {
+    let length = |field: &str, text: &str| {
+        if text.is_empty() {
+            Err(EventProblem::new(field, "is empty", "send a text that no other event has"))
+        } else if text.len() > MAX_ID_BYTES {
+            Err(EventProblem::new(
+                field,
+                format!("is {} bytes long", text.len()),
+                format!("use at most {MAX_ID_BYTES}"),
+            ))
+        } else {
+            Ok(())
+        }
+    };
+    length("id", &event.id)?;
+    if let Some(insertion) = &event.insertion_id {
+        length("insertion_id", insertion)?;
+    }
+    if event.inserted_at.is_some_and(|inserted| inserted > event.at) {
+        return Err(EventProblem::new(
+            "inserted_at",
+            "lies after `at`",
+            "an ad is inserted before it is seen or clicked; look at the clocks",
+        ));
+    }
+    Ok(event)
+}
+
+impl Event {
+    /// Checks that the event is neither too old nor from the future.
+    ///
+    /// # Errors
+    /// The problem, without its line.
+    pub fn check_time(&self, now: Timestamp) -> Result<(), EventProblem> {
+        if now.since(self.at) > MAX_AGE {
+            return Err(EventProblem::new(
+                "at",
+                format!("{} is more than 24 hours ago", self.at),
+                "send events within a day; later ones could count twice",
+            ));
+        }
+        if self.at.since(now) > MAX_AHEAD {
+            return Err(EventProblem::new(
+                "at",
+                format!("{} lies more than 5 minutes in the future", self.at),
+                "set the ad server's clock",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The event as a record of the log.
+    pub fn to_record(&self) -> Vec<u8> {
+        wire::Event {
+            id: self.id.clone(),
+            kind: match self.kind {
+                EventKind::Insertion => 1,
+                EventKind::Impression => 2,
+                EventKind::Click => 3,
+            },
+            ad_group: self.ad_group.to_string(),
+            insertion_id: self.insertion_id.clone().unwrap_or_default(),
+            at_micros: self.at.0,
+            inserted_at_micros: self.inserted_at.map_or(0, |at| at.0),
+        }
+        .encode_to_vec()
+    }
+
+    /// Reads a record of the log.
+    ///
+    /// # Errors
+    /// The problem, without its line, if the record is no event.
+    pub fn from_record(record: &[u8]) -> Result<Self, EventProblem> {
+        let raw = wire::Event::decode(record).map_err(|error| {
+            EventProblem::new("event", format!("is no record of the log: {error}"), "")
+        })?;
+        from_wire(raw)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Event {
+        Event {
+            id: "e1".into(),
+            kind: EventKind::Click,
+            ad_group: AdGroupName::new("shoes").unwrap(),
+            insertion_id: Some("i1".into()),
+            at: Timestamp(2_000_000),
+            inserted_at: Some(Timestamp(1_000_000)),
+        }
+    }
+
+    #[test]
+    fn records_are_read_back() {
+        assert_eq!(Event::from_record(&event().to_record()), Ok(event()));
+    }
+
+    #[test]
+    fn each_line_stands_alone() {
+        let body = br#"{"id":"a","kind":"insertion","ad_group":"shoes","at":1}
+
+nonsense
+{"id":"b","kind":"impression","ad_group":"shoes","at":"1970-01-01T00:00:02Z"}"#;
+        let parsed = parse_ndjson(body);
+        assert_eq!(parsed.len(), 3);
+        assert!(parsed[0].is_ok() && parsed[2].is_ok());
+        assert_eq!(parsed[1].as_ref().unwrap_err().line, 3);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let good = event().to_record();
+        for cut in 0..good.len() {
+            let _ = Event::from_record(&good[..cut]);
+            let _ = parse_protobuf(&good[..cut]);
+            let _ = parse_ndjson(&good[..cut]);
+        }
+    }
+}

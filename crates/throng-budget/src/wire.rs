@@ -1,0 +1,100 @@
+//! The protobuf messages of `proto/throng/events/v1/events.proto`, and of checkpoints, written out
+//! by hand so that a build needs no protobuf compiler.
+
+use prost::Message;
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Event {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    #[prost(int32, tag = "2")]
+    pub(crate) kind: i32,
+    #[prost(string, tag = "3")]
+    pub(crate) ad_group: String,
+    #[prost(string, tag = "4")]
+    pub(crate) insertion_id: String,
+    #[prost(int64, tag = "5")]
+    pub(crate) at_micros: i64,
+    #[prost(int64, tag = "6")]
+    pub(crate) inserted_at_micros: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Events {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) events: Vec<Event>,
+}
+
+/// The state of an engine. Unknown fields of later versions are an error by way of `format`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Checkpoint {
+    #[prost(uint32, tag = "1")]
+    pub(crate) format: u32,
+    #[prost(uint32, tag = "2")]
+    pub(crate) partition: u32,
+    #[prost(uint64, tag = "3")]
+    pub(crate) next_offset: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) ad_groups: Vec<AdGroup>,
+    /// Ids of the newer and the older generation, 16 bytes each.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) young_ids: Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub(crate) old_ids: Vec<u8>,
+    #[prost(int64, tag = "7")]
+    pub(crate) generation_began: i64,
+    /// Delays of all ad groups paid per impression, and per click.
+    #[prost(double, repeated, tag = "8")]
+    pub(crate) impression_delays: Vec<f64>,
+    #[prost(double, repeated, tag = "9")]
+    pub(crate) click_delays: Vec<f64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AdGroup {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(sint32, repeated, tag = "2")]
+    pub(crate) days: Vec<i32>,
+    #[prost(sint64, repeated, tag = "3")]
+    pub(crate) actual: Vec<i64>,
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) windows: Vec<Window>,
+    #[prost(double, repeated, tag = "5")]
+    pub(crate) delays: Vec<f64>,
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) intervals: Vec<Interval>,
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) points: Vec<Point>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Window {
+    #[prost(sint64, tag = "1")]
+    pub(crate) number: i64,
+    #[prost(sint64, tag = "2")]
+    pub(crate) expected: i64,
+    /// Outcomes by delay bucket, not yet learned from: (bucket, count) pairs in turn.
+    #[prost(uint32, repeated, tag = "3")]
+    pub(crate) outcomes: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Interval {
+    #[prost(sint64, tag = "1")]
+    pub(crate) number: i64,
+    #[prost(sint64, tag = "2")]
+    pub(crate) predicted: i64,
+    #[prost(sint64, tag = "3")]
+    pub(crate) actual: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Point {
+    #[prost(sint64, tag = "1")]
+    pub(crate) at: i64,
+    #[prost(sint64, tag = "2")]
+    pub(crate) actual: i64,
+    #[prost(sint64, tag = "3")]
+    pub(crate) in_flight: i64,
+}
