@@ -9,7 +9,7 @@ use throng_ledger::{
     AlertKind, Batch, BatchState, HistoryEntry, Ledger, LedgerError, NewAlert, Operation, Task,
     TaskState,
 };
-use throng_membership::ShardDictionary;
+use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed, HashedIdentifier};
 
 use crate::sending::{Line, Load, SendFailure, Session, send_batch, send_once};
@@ -33,7 +33,7 @@ pub struct WorkerOptions {
 
 impl Default for WorkerOptions {
     fn default() -> Self {
-        Self { lease: Duration::from_secs(120), pass_rows: 1_000_000 }
+        Self { lease: Duration::from_secs(30), pass_rows: 1_000_000 }
     }
 }
 
@@ -47,8 +47,8 @@ pub struct Job {
     pub identifiers: Arc<dyn IdentifierSource>,
     /// The users of the run.
     pub users: RunUsers,
-    /// The dictionaries by user shard; they give users their ordinals.
-    pub dictionaries: Arc<dyn Fn(u8) -> Option<ShardDictionary> + Send + Sync>,
+    /// Gives users their ordinals. At least as new as the snapshot to deliver.
+    pub index: Arc<MembershipIndex>,
     /// The audience's name on the platform.
     pub platform_name: String,
 }
@@ -211,18 +211,12 @@ impl Worker {
     ) -> Result<BTreeMap<u32, Collected>, SendError> {
         let mut collected: BTreeMap<u32, Collected> = BTreeMap::new();
         let mut stream = job.identifiers.open().await?;
-        let mut opened: Vec<Option<Option<ShardDictionary>>> = Vec::new();
-        opened.resize_with(256, || None);
         while let Some(rows) = stream.next().await? {
             for (key, cells) in rows {
-                let hash = key.hash(self.seed);
-                let shard = hash.shard();
-                let dictionary =
-                    opened[usize::from(shard)].get_or_insert_with(|| (job.dictionaries)(shard));
-                let Some(ordinal) = dictionary.as_ref().and_then(|d| d.ordinal(hash)) else {
+                let Some(user) = job.index.locate(key.hash(self.seed)) else { continue };
+                let Some((operation, rank)) = job.users.rank(user.shard, user.ordinal) else {
                     continue;
                 };
-                let Some((operation, rank)) = job.users.rank(shard, ordinal) else { continue };
                 let Some(batch) = batch_of(pass, operation, rank) else { continue };
                 let place = rank - batch.first_rank;
                 let row = job.destination.prepare(&job.schema, &cells);

@@ -6,7 +6,7 @@ use throng_activation::Destination;
 use throng_model::Secret;
 
 /// An account on a platform, with its secrets at hand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// The platform's name in the spec: `meta`.
     pub platform: String,

@@ -1,0 +1,123 @@
+//! Checks every finished task: its counts, and what the platform says about the audience.
+
+use std::time::Duration;
+
+use throng_activation::{CheckFacts, PlatformSize, Quotas, SendClass, SendError, judge};
+use throng_ledger::{
+    AlertKind, Check, HistoryEntry, LedgerError, NewAlert, SyncRun, Task, Verdict,
+};
+
+use super::jobs::{Destinations, declared};
+use crate::NodeContext;
+
+/// Tasks checked in one round.
+const AT_ONCE: u32 = 50;
+/// A platform that is still filling the audience, or cannot be reached, is asked again for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Checks what is unchecked. Whether there was a verdict.
+pub(super) async fn check_all(
+    ctx: &NodeContext,
+    quotas: &Quotas,
+    destinations: &Destinations,
+) -> Result<bool, LedgerError> {
+    let mut judged = false;
+    for task in ctx.ledger.unchecked_tasks(AT_ONCE).await? {
+        judged |= check(ctx, quotas, destinations, &task).await?;
+    }
+    Ok(judged)
+}
+
+async fn check(
+    ctx: &NodeContext,
+    quotas: &Quotas,
+    destinations: &Destinations,
+    task: &Task,
+) -> Result<bool, LedgerError> {
+    let now = ctx.clock.now();
+    if !quotas.wait(&task.destination, now).is_zero() {
+        return Ok(false);
+    }
+    let size = read_size(ctx, destinations, task).await?;
+    if let Err(SendError { class: SendClass::Wait(pause), .. }) = &size {
+        quotas.pause(&task.destination, *pause, now);
+        return Ok(false);
+    }
+    let waited = now.since(task.finished_at.unwrap_or(now)) >= PATIENCE;
+    let unclear = match &size {
+        Ok(size) => size.settling,
+        Err(error) => error.class == SendClass::Retry,
+    };
+    if unclear && !waited {
+        return Ok(false);
+    }
+    let run = ctx.ledger.run(task.run).await?;
+    // Without the snapshot the size has nothing to be compared with; what was added is the least.
+    let members = match ctx.ledger.snapshot(&run.audience, run.to_version).await {
+        Ok(row) => row.members,
+        Err(LedgerError::NotFound { .. }) => run.adds,
+        Err(error) => return Err(error),
+    };
+    let facts = CheckFacts {
+        run: &run,
+        members,
+        size: size.as_ref().map_err(|error| error.message.clone()),
+    };
+    let (verdict, reasons) = judge(&facts);
+    record(ctx, task, &run, verdict, reasons).await?;
+    Ok(true)
+}
+
+async fn read_size(
+    ctx: &NodeContext,
+    destinations: &Destinations,
+    task: &Task,
+) -> Result<Result<PlatformSize, SendError>, LedgerError> {
+    let destination = declared(ctx, &task.sync)
+        .and_then(|(_, destination)| destinations.open(&destination));
+    let destination = match destination {
+        Ok(destination) => destination,
+        Err(error) => return Ok(Err(error)),
+    };
+    let Some(audience) = ctx.ledger.platform_audience(&task.sync).await? else {
+        let message = "the platform's audience was never recorded";
+        return Ok(Err(SendError::local(SendClass::Stop, message)));
+    };
+    Ok(destination.size(&audience.platform_id).await)
+}
+
+async fn record(
+    ctx: &NodeContext,
+    task: &Task,
+    run: &SyncRun,
+    verdict: Verdict,
+    reasons: Vec<String>,
+) -> Result<(), LedgerError> {
+    let now = ctx.clock.now();
+    let subject = task.sync.to_string();
+    let what = match verdict {
+        Verdict::Passed => "check_passed",
+        Verdict::Suspect => "check_suspect",
+        Verdict::Failed => "check_failed",
+    };
+    let why = format!("version {}: {}", run.to_version, reasons.join("; "));
+    if verdict == Verdict::Passed {
+        ctx.ledger.resolve_alert(AlertKind::CheckFailed, &subject, now).await?;
+    } else {
+        tracing::warn!(sync = %task.sync, task = %task.id, why, "{what}");
+        let message = why.clone();
+        let alert = NewAlert { kind: AlertKind::CheckFailed, subject: subject.clone(), message };
+        ctx.ledger.raise_alert(&alert, now).await?;
+    }
+    let entry = HistoryEntry {
+        subject_kind: "sync".to_owned(),
+        subject,
+        what: what.to_owned(),
+        why,
+        at: now,
+    };
+    ctx.ledger.record(&[entry]).await?;
+    // Last: with it the task counts as checked.
+    let check = Check { run: run.id, task: task.id, verdict, reasons, at: now };
+    ctx.ledger.put_check(&check).await
+}

@@ -1,0 +1,282 @@
+//! What a task needs besides its row: the account, the users, the identifier query.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use throng_activation::{Destination, Job, RunUsers, Schema, SendClass, SendError};
+use throng_destinations::Account;
+use throng_ledger::{Ledger, LedgerError, RunState, SyncRun, Task};
+use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
+use throng_model::{AudienceName, DestinationName, SHARD_COUNT, SyncName};
+use throng_spec::Sync;
+
+use super::identifiers::LakeIdentifiers;
+use crate::NodeContext;
+
+/// Runs of a sync that are looked back at for what the platform may hold.
+pub(super) const RUNS_LOOKED_AT: u32 = 1_000;
+/// Tasks of an account that has not been opened yet.
+const TASKS_AT_FIRST: u32 = 4;
+
+/// The open accounts. An account is opened again when its settings or secrets change; until then
+/// its connections are kept.
+#[derive(Default)]
+pub struct Destinations(Mutex<HashMap<DestinationName, (Account, Arc<dyn Destination>)>>);
+
+impl Destinations {
+    /// Opens an account of the spec. Secrets are fetched each time.
+    ///
+    /// # Errors
+    /// `StopAccount` if a secret is missing or the settings make no sense.
+    pub fn open(
+        &self,
+        declared: &throng_spec::Destination,
+    ) -> Result<Arc<dyn Destination>, SendError> {
+        let refuse = |why: String| {
+            let message = format!("destination {}: {why}", declared.name);
+            SendError::local(SendClass::StopAccount, message)
+        };
+        let env = |name: &str| std::env::var(name).ok();
+        let secret = |reference: &throng_spec::SecretRef| {
+            reference.resolve(&env).map_err(|error| refuse(error.to_string()))
+        };
+        let account = Account {
+            platform: declared.platform.clone(),
+            account: declared.account.clone(),
+            access_token: secret(&declared.access_token)?,
+            app_secret: declared.app_secret.as_ref().map(secret).transpose()?,
+            base_url: declared.base_url.clone(),
+            api_version: declared.api_version.clone(),
+        };
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, destination)) = open.get(&declared.name).filter(|(a, _)| *a == account) {
+            return Ok(Arc::clone(destination));
+        }
+        let destination =
+            throng_destinations::open(&account).map_err(|error| refuse(error.to_string()))?;
+        open.insert(declared.name.clone(), (account, Arc::clone(&destination)));
+        Ok(destination)
+    }
+
+    /// How many tasks of this account may be at work.
+    pub(super) fn max_tasks(&self, name: &DestinationName) -> u32 {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(name).map_or(TASKS_AT_FIRST, |(_, destination)| destination.limits().max_tasks)
+    }
+}
+
+/// The versions that the platform may hold in part, besides the delivered one: the targets of runs
+/// that failed since, as of the runs in `runs` (newest first). A run counts also if no batch of it
+/// has an end: one may have arrived without its answer. Runs do not change once they have ended, so
+/// the answer is the same whenever it is asked for one run.
+pub(super) fn tried_versions(runs: &[SyncRun]) -> Vec<u64> {
+    let mut versions: Vec<u64> = runs
+        .iter()
+        .take_while(|run| run.state != RunState::Completed)
+        .filter(|run| run.state == RunState::Failed)
+        .map(|run| run.to_version)
+        .collect();
+    versions.sort_unstable();
+    versions.dedup();
+    versions
+}
+
+/// Opens a kept snapshot; `None` if it is not kept any more.
+pub(super) async fn snapshot(
+    data_dir: &Path,
+    ledger: &dyn Ledger,
+    audience: &AudienceName,
+    version: u64,
+) -> Result<Option<Arc<SnapshotFile>>, LedgerError> {
+    let row = match ledger.snapshot(audience, version).await {
+        Ok(row) => row,
+        Err(LedgerError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let path = data_dir.join(row.path);
+    let opened = tokio::task::spawn_blocking(move || SnapshotFile::open(&path)).await;
+    match opened {
+        Ok(Ok(file)) => Ok(Some(Arc::new(file))),
+        Ok(Err(error)) => {
+            tracing::error!(%audience, version, error = &error as &dyn std::error::Error, "a snapshot cannot be opened");
+            Ok(None)
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// The users of a run, and which of the versions it starts from could not be had.
+pub(super) struct Worked {
+    pub(super) users: RunUsers,
+    pub(super) leaving: u64,
+    pub(super) missing: Vec<u64>,
+}
+
+/// Works out the users of a run from snapshots; see [`RunUsers::work_out`].
+pub(super) async fn work_out(
+    ctx: &NodeContext,
+    audience: &AudienceName,
+    mode: throng_ledger::SyncMode,
+    target: Arc<SnapshotFile>,
+    delivered: Option<u64>,
+    tried: &[u64],
+) -> Result<Option<Worked>, LedgerError> {
+    let (mut files, mut missing) = (Vec::new(), Vec::new());
+    let mut sure_of_some = false;
+    for version in delivered.iter().chain(tried) {
+        match snapshot(&ctx.data_dir, &*ctx.ledger, audience, *version).await? {
+            Some(file) => {
+                sure_of_some |= delivered == Some(*version);
+                files.push(file);
+            }
+            None => missing.push(*version),
+        }
+    }
+    let worked = tokio::task::spawn_blocking(move || {
+        let mut sets: Vec<MemberSet> = files.iter().map(|f| MemberSet::of_snapshot(f)).collect();
+        if !sure_of_some {
+            // Nothing was delivered whole, so nobody is there for certain.
+            sets.push(MemberSet::default());
+        }
+        let target = MemberSet::of_snapshot(&target);
+        let users = RunUsers::work_out(mode, &target, &sets);
+        let leaving = match sets.split_first() {
+            Some((first, rest)) => {
+                rest.iter().fold(first.clone(), |all, s| all.union(s)).minus(&target).len()
+            }
+            None => 0,
+        };
+        Worked { users, leaving, missing }
+    });
+    Ok(worked.await.ok())
+}
+
+/// Whether every ordinal of the snapshot is known to the index.
+pub(super) fn covers(index: &MembershipIndex, snapshot: &SnapshotFile) -> bool {
+    (0..SHARD_COUNT).zip(&snapshot.meta().dictionary_len).all(|(shard, needs)| {
+        index.dictionary(shard as u8).map_or(0, |d| d.len()) >= *needs
+    })
+}
+
+/// The parts of the spec that a sync needs.
+pub(super) fn declared(
+    ctx: &NodeContext,
+    sync: &SyncName,
+) -> Result<(Sync, throng_spec::Destination), SendError> {
+    let spec = ctx.spec.load();
+    let gone = |what: &str| {
+        let message = format!("{what} is not in the applied spec any more; put it back or let it be");
+        SendError::local(SendClass::Stop, message)
+    };
+    let declared =
+        spec.syncs.iter().find(|s| s.name == *sync).ok_or_else(|| gone(&format!("sync {sync}")))?;
+    let destination = spec
+        .destinations
+        .iter()
+        .find(|d| d.name == declared.destination)
+        .ok_or_else(|| gone(&format!("destination {}", declared.destination)))?;
+    Ok((declared.clone(), destination.clone()))
+}
+
+/// The audience's name on the platform.
+pub(super) fn platform_name(sync: &Sync) -> String {
+    sync.platform_name.clone().unwrap_or_else(|| format!("throng: {}", sync.audience))
+}
+
+/// Gathers what a task needs. The inner error says why it cannot be had.
+pub(super) async fn job_for(
+    ctx: &NodeContext,
+    destinations: &Destinations,
+    task: &Task,
+) -> Result<Result<Job, SendError>, LedgerError> {
+    let parts = declared(ctx, &task.sync).and_then(|(sync, destination)| {
+        destinations.open(&destination).map(|open| (sync, open))
+    });
+    let (sync, destination) = match parts {
+        Ok(parts) => parts,
+        Err(error) => return Ok(Err(error)),
+    };
+    let run = ctx.ledger.run(task.run).await?;
+    let runs = ctx.ledger.runs(Some(&task.sync), RUNS_LOOKED_AT).await?;
+    let before: Vec<SyncRun> = runs.into_iter().filter(|r| r.id < run.id).collect();
+    let target = snapshot(&ctx.data_dir, &*ctx.ledger, &run.audience, run.to_version).await?;
+    let Some(target) = target else {
+        let message = format!(
+            "version {} of audience {} is not kept any more; refresh the audience",
+            run.to_version, run.audience
+        );
+        return Ok(Err(SendError::local(SendClass::Stop, message)));
+    };
+    let index = ctx.membership.load_full();
+    if !covers(&index, &target) {
+        let message = "the dictionaries of this snapshot are not loaded yet".to_owned();
+        return Ok(Err(SendError::local(SendClass::Retry, message)));
+    }
+    let tried = tried_versions(&before);
+    let worked = work_out(ctx, &run.audience, run.mode, target, run.from_version, &tried).await?;
+    let Some(worked) = worked.filter(|w| (w.users.puts(), w.users.removes()) == (run.adds, run.removes))
+    else {
+        let message = format!(
+            "the snapshots that run {} was planned from are not as they were; refresh audience {}",
+            run.id, run.audience
+        );
+        return Ok(Err(SendError::local(SendClass::Stop, message)));
+    };
+    let keys = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
+    Ok(Ok(Job {
+        destination,
+        schema: Schema { keys, default_country: sync.identifiers.default_country.clone() },
+        platform_name: platform_name(&sync),
+        identifiers: Arc::new(LakeIdentifiers {
+            lake: ctx.lake.load_full(),
+            sync: sync.name.clone(),
+            identifiers: sync.identifiers,
+        }),
+        users: worked.users,
+        index,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_ledger::SyncMode;
+    use throng_model::{SyncRunId, Timestamp};
+
+    use super::*;
+
+    fn run(id: i64, to_version: u64, state: RunState, sent: u64) -> SyncRun {
+        SyncRun {
+            id: SyncRunId(id),
+            sync: "s".parse().unwrap(),
+            audience: "a".parse().unwrap(),
+            destination: "d".parse().unwrap(),
+            mode: SyncMode::Mirror,
+            from_version: Some(1),
+            to_version,
+            state,
+            adds: 10,
+            removes: 0,
+            read: 10,
+            sent,
+            skipped: Default::default(),
+            rejected: Default::default(),
+            pending: 10 - sent,
+            created_at: Timestamp(0),
+            finished_at: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn failed_runs_since_the_delivered_one_count_as_held() {
+        let runs = [
+            run(5, 4, RunState::Failed, 3),
+            run(4, 3, RunState::Failed, 10),
+            run(3, 2, RunState::Completed, 10),
+            run(2, 9, RunState::Failed, 10),
+        ];
+        assert_eq!(tried_versions(&runs), [3, 4]);
+        assert_eq!(tried_versions(&[]), Vec::<u64>::new());
+    }
+}
