@@ -44,10 +44,20 @@ pub(crate) struct Checkpoint {
     #[prost(int64, tag = "7")]
     pub(crate) generation_began: i64,
     /// Delays of all ad groups paid per impression, and per click.
-    #[prost(double, repeated, tag = "8")]
-    pub(crate) impression_delays: Vec<f64>,
-    #[prost(double, repeated, tag = "9")]
-    pub(crate) click_delays: Vec<f64>,
+    #[prost(message, optional, tag = "8")]
+    pub(crate) impressions: Option<Pooled>,
+    #[prost(message, optional, tag = "9")]
+    pub(crate) clicks: Option<Pooled>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Pooled {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) windows: Vec<Window>,
+    #[prost(double, repeated, tag = "2")]
+    pub(crate) complete: Vec<f64>,
+    #[prost(sint64, optional, tag = "3")]
+    pub(crate) first: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

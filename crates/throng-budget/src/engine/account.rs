@@ -118,9 +118,16 @@ impl Account {
         let expected = self.expected;
         let window = self.window(at);
         window.expected = window.expected.checked_add(expected).ok_or(MoneyError::Overflow)?;
-        let interval = self.intervals.entry(at.0.div_euclid(INTERVAL_MICROS)).or_default();
+        let interval = self.interval(at);
         interval.0 = interval.0.saturating_add(expected);
         Ok(())
+    }
+
+    fn interval(&mut self, at: Timestamp) -> &mut (i64, i64) {
+        while self.intervals.len() > KEPT_INTERVALS {
+            self.intervals.pop_first();
+        }
+        self.intervals.entry(at.0.div_euclid(INTERVAL_MICROS)).or_default()
     }
 
     fn window(&mut self, at: Timestamp) -> &mut Window {
@@ -152,14 +159,8 @@ impl Account {
         while self.actual.len() > KEPT_DAYS {
             self.actual.pop_first();
         }
-        let interval = self
-            .intervals
-            .entry(inserted_at.unwrap_or(at).0.div_euclid(INTERVAL_MICROS))
-            .or_default();
+        let interval = self.interval(inserted_at.unwrap_or(at));
         interval.1 = interval.1.saturating_add(price);
-        while self.intervals.len() > KEPT_INTERVALS {
-            self.intervals.pop_first();
-        }
         if let Some(inserted_at) = inserted_at {
             // What counts is when the spend is known, so the delay ends with the log.
             let bucket = bucket_of(logged_at.0.saturating_sub(inserted_at.0));
@@ -195,10 +196,8 @@ impl Account {
         Micros(sum.round() as i64)
     }
 
-    /// Lets go of windows that can have nothing more to come. Returns the delays of the outcomes of
-    /// mature windows for the pooled curve.
-    pub(super) fn close(&mut self, now: Timestamp) -> Vec<(u32, u32)> {
-        let mut learned = Vec::new();
+    /// Lets go of windows that can have nothing more to come, and learns from their outcomes.
+    pub(super) fn close(&mut self, now: Timestamp) {
         let longest = self.survival.longest_micros().max(MATURE_MICROS);
         while let Some(window) = self.windows.front() {
             let age = now.0 - window.number * WINDOW_MICROS;
@@ -208,15 +207,13 @@ impl Account {
             if let Some(window) = self.windows.pop_front() {
                 for (bucket, times) in window.outcomes {
                     self.delays.add(bucket as usize, f64::from(times));
-                    learned.push((bucket, times));
                 }
             }
         }
-        learned
     }
 
     /// Takes the newest curve.
-    pub(super) fn learn(&mut self, pooled: &Delays) {
+    pub(super) fn learn(&mut self, pooled: Option<&[f64]>) {
         self.survival = Survival::learned(self.config.horizon, &self.delays, pooled);
     }
 

@@ -10,6 +10,7 @@ use crate::{AdGroupConfig, SpendPoint};
 use super::Engine;
 use super::account::{Account, Window};
 use super::dedupe::SeenIds;
+use super::pooled::Pooled;
 use super::survival::Delays;
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
@@ -46,8 +47,8 @@ impl Engine {
             young_ids,
             old_ids,
             generation_began,
-            impression_delays: self.pooled_impressions.counts().to_vec(),
-            click_delays: self.pooled_clicks.counts().to_vec(),
+            impressions: Some(save_pooled(&self.pooled_impressions)),
+            clicks: Some(save_pooled(&self.pooled_clicks)),
         };
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&message.encode_to_vec());
@@ -86,10 +87,11 @@ impl Engine {
             });
         }
         let mut engine = Self::new(partition, epoch, catalog_version, ad_groups);
-        let delays =
-            |counts| Delays::from_counts(counts).ok_or(damaged("its delays make no sense"));
-        engine.pooled_impressions = delays(message.impression_delays)?;
-        engine.pooled_clicks = delays(message.click_delays)?;
+        let pooled = |saved: Option<wire::Pooled>| {
+            saved.and_then(load_pooled).ok_or(damaged("its delays make no sense"))
+        };
+        engine.pooled_impressions = pooled(message.impressions)?;
+        engine.pooled_clicks = pooled(message.clicks)?;
         engine.seen =
             SeenIds::from_bytes(&message.young_ids, &message.old_ids, message.generation_began)
                 .ok_or(damaged("its ids make no sense"))?;
@@ -99,9 +101,40 @@ impl Engine {
                     .ok_or(damaged("an ad group makes no sense"))?;
             }
         }
-        engine.learn();
         Ok((engine, message.next_offset))
     }
+}
+
+fn save_pooled(pooled: &Pooled) -> wire::Pooled {
+    wire::Pooled {
+        windows: pooled
+            .recent
+            .iter()
+            .map(|(number, outcomes)| wire::Window {
+                number: *number,
+                expected: 0,
+                outcomes: outcomes.iter().flat_map(|(b, n)| [*b, *n]).collect(),
+            })
+            .collect(),
+        complete: pooled.complete.counts().to_vec(),
+        first: pooled.first,
+    }
+}
+
+fn load_pooled(saved: wire::Pooled) -> Option<Pooled> {
+    let mut pooled = Pooled {
+        complete: Delays::from_counts(saved.complete)?,
+        first: saved.first,
+        ..Pooled::default()
+    };
+    for window in saved.windows {
+        let (pairs, rest) = window.outcomes.as_chunks::<2>();
+        if !rest.is_empty() {
+            return None;
+        }
+        pooled.recent.insert(window.number, pairs.iter().map(|[b, n]| (*b, *n)).collect());
+    }
+    Some(pooled)
 }
 
 fn save(account: &Account) -> wire::AdGroup {

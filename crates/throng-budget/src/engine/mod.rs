@@ -6,6 +6,7 @@
 mod account;
 mod checkpoint;
 mod dedupe;
+mod pooled;
 mod survival;
 
 use std::collections::HashMap;
@@ -22,7 +23,8 @@ pub use survival::Survival;
 
 use account::Account;
 use dedupe::SeenIds;
-use survival::Delays;
+use pooled::Pooled;
+use survival::bucket_of;
 
 /// What an event did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +68,12 @@ pub struct Engine {
     accounts: Vec<Account>,
     places: HashMap<AdGroupName, usize>,
     seen: SeenIds,
-    pooled_impressions: Delays,
-    pooled_clicks: Delays,
+    pooled_impressions: Pooled,
+    pooled_clicks: Pooled,
     /// What the feed said last, by account.
     told: Vec<(Micros, Micros)>,
     told_at: Timestamp,
+    learned_at: Timestamp,
 }
 
 impl Engine {
@@ -90,10 +93,11 @@ impl Engine {
             accounts: Vec::new(),
             places: HashMap::new(),
             seen: SeenIds::default(),
-            pooled_impressions: Delays::default(),
-            pooled_clicks: Delays::default(),
+            pooled_impressions: Pooled::default(),
+            pooled_clicks: Pooled::default(),
             told: Vec::new(),
             told_at: Timestamp(0),
+            learned_at: Timestamp(i64::MIN),
         };
         engine.configure(catalog_version, ad_groups);
         engine
@@ -124,7 +128,8 @@ impl Engine {
             .map(|(place, account)| (account.config.name.clone(), place))
             .collect();
         self.told = vec![(Micros::ZERO, Micros::ZERO); self.accounts.len()];
-        self.learn();
+        // The next call of `close` makes the curves.
+        self.learned_at = Timestamp(i64::MIN);
     }
 
     /// The partition.
@@ -144,11 +149,22 @@ impl Engine {
             return Ok(Applied::Duplicate);
         }
         let account = &mut self.accounts[place];
+        let pooled = match account.config.pricing {
+            Pricing::PerImpression => &mut self.pooled_impressions,
+            Pricing::PerClick => &mut self.pooled_clicks,
+        };
         match (event.kind, account.config.pricing) {
-            (EventKind::Insertion, _) => account.insertion(event.at)?,
+            (EventKind::Insertion, _) => {
+                account.insertion(event.at)?;
+                pooled.insertion(event.at);
+            }
             (EventKind::Impression, Pricing::PerImpression)
             | (EventKind::Click, Pricing::PerClick) => {
                 account.outcome(event.at, event.inserted_at, logged_at)?;
+                if let Some(inserted_at) = event.inserted_at {
+                    let bucket = bucket_of(logged_at.0.saturating_sub(inserted_at.0));
+                    pooled.outcome(inserted_at, bucket, logged_at);
+                }
             }
             // Impressions of ad groups paid by click earn nothing, and the other way round.
             (EventKind::Impression | EventKind::Click, _) => {}
@@ -159,30 +175,25 @@ impl Engine {
     /// Closes what the clock has closed, of silent ad groups too, and takes a sample for the charts.
     /// Call it about once a second of the clock.
     pub fn close(&mut self, now: Timestamp) {
-        let mut learned = false;
-        for account in &mut self.accounts {
-            let pooled = match account.config.pricing {
-                Pricing::PerImpression => &mut self.pooled_impressions,
-                Pricing::PerClick => &mut self.pooled_clicks,
-            };
-            for (bucket, times) in account.close(now) {
-                pooled.add(bucket as usize, f64::from(times));
-                learned = true;
-            }
-        }
-        if learned {
-            self.learn();
+        self.pooled_impressions.close(now);
+        self.pooled_clicks.close(now);
+        self.accounts.iter_mut().for_each(|account| account.close(now));
+        // Curves move slowly; making them anew for each call would be most of its cost.
+        if now.0.saturating_sub(self.learned_at.0) >= account::WINDOW_MICROS {
+            self.learned_at = now;
+            self.learn(now);
         }
         self.accounts.iter_mut().for_each(|account| account.sample(now));
     }
 
-    fn learn(&mut self) {
+    fn learn(&mut self, now: Timestamp) {
+        let impressions = self.pooled_impressions.curve(now);
+        let clicks = self.pooled_clicks.curve(now);
         for account in &mut self.accounts {
-            let pooled = match account.config.pricing {
-                Pricing::PerImpression => &self.pooled_impressions,
-                Pricing::PerClick => &self.pooled_clicks,
-            };
-            account.learn(pooled);
+            account.learn(match account.config.pricing {
+                Pricing::PerImpression => impressions.as_deref(),
+                Pricing::PerClick => clicks.as_deref(),
+            });
         }
     }
 

@@ -4,8 +4,6 @@
 pub(super) const BUCKET_SECS: i64 = 10;
 /// Buckets; the last one holds every longer delay.
 pub(super) const BUCKETS: usize = 181;
-/// Before this many outcomes are known, the step at the horizon is used.
-const ENOUGH: f64 = 50.0;
 /// Weight of the pooled curve against an ad group's own, in outcomes.
 const SHRINKAGE: f64 = 50.0;
 /// Counts are halved when they reach this, so that old habits fade.
@@ -30,6 +28,10 @@ impl Delays {
         sound.then(|| Self { total: counts.iter().sum(), counts })
     }
 
+    pub(super) fn total(&self) -> f64 {
+        self.total
+    }
+
     pub(super) fn counts(&self) -> &[f64] {
         &self.counts
     }
@@ -52,9 +54,9 @@ pub(super) fn bucket_of(delay_micros: i64) -> usize {
 
 /// The share of outcomes that come later than an age, for every age.
 ///
-/// Until 50 outcomes of the ad group's pricing kind are known it is a step: 1 before the horizon, 0
-/// after it. Then it is the empirical curve of the ad group, drawn towards the curve of all ad groups
-/// of its pricing kind with the weight of 50 outcomes.
+/// Until enough outcomes of the ad group's pricing kind are known it is a step: 1 before the horizon,
+/// 0 after it. Then it is the curve of all ad groups of that kind, drawn towards the ad group's own
+/// as that gets outcomes: 50 of its own weigh as much as all others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Survival {
     /// Share that is later than the end of bucket `i`; empty: the step.
@@ -71,24 +73,26 @@ impl Survival {
         }
     }
 
-    pub(super) fn learned(horizon: std::time::Duration, own: &Delays, pooled: &Delays) -> Self {
-        if pooled.total < ENOUGH {
-            return Self::step(horizon);
-        }
+    /// `pooled` is the share later than each bucket among all ad groups of the pricing kind.
+    pub(super) fn learned(
+        horizon: std::time::Duration,
+        own: &Delays,
+        pooled: Option<&[f64]>,
+    ) -> Self {
+        let step = Self::step(horizon);
+        let Some(pooled) = pooled else { return step };
         let weight = own.total / (own.total + SHRINKAGE);
-        let mut left = 1.0;
+        let mut own_later = 1.0;
         let later = own
             .counts
             .iter()
-            .zip(&pooled.counts)
-            .map(|(own_count, pooled_count)| {
-                let share = |count: f64, total: f64| if total > 0.0 { count / total } else { 0.0 };
-                left -= weight * share(*own_count, own.total)
-                    + (1.0 - weight) * share(*pooled_count, pooled.total);
-                left.max(0.0)
+            .zip(pooled)
+            .map(|(count, pooled_later)| {
+                own_later -= if own.total > 0.0 { count / own.total } else { 0.0 };
+                (weight * own_later + (1.0 - weight) * pooled_later).clamp(0.0, 1.0)
             })
             .collect();
-        Self { later, horizon_micros: Self::step(horizon).horizon_micros }
+        Self { later, ..step }
     }
 
     /// Whether it is learned.
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn before_enough_is_known_it_is_a_step() {
-        let curve = Survival::learned(HORIZON, &Delays::default(), &Delays::default());
+        let curve = Survival::learned(HORIZON, &Delays::default(), None);
         assert!(!curve.is_learned());
         assert_eq!(curve.at(179_999_999), 1.0);
         assert_eq!(curve.at(180_000_000), 0.0);
@@ -144,11 +148,8 @@ mod tests {
 
     #[test]
     fn a_learned_curve_falls_where_the_outcomes_came() {
-        let mut pooled = Delays::default();
-        for _ in 0..100 {
-            pooled.add(bucket_of(300_000_000), 1.0);
-        }
-        let curve = Survival::learned(HORIZON, &Delays::default(), &pooled);
+        let pooled: Vec<f64> = (0..BUCKETS).map(|b| if b < 30 { 1.0 } else { 0.0 }).collect();
+        let curve = Survival::learned(HORIZON, &Delays::default(), Some(&pooled));
         assert_eq!(curve.at(299_000_000), 1.0);
         assert!(curve.at(311_000_000) < 1e-9);
     }
@@ -156,16 +157,15 @@ mod tests {
     #[test]
     fn curves_never_rise() {
         let mut own = Delays::default();
-        let mut pooled = Delays::default();
         for i in 0..500i64 {
             own.add(bucket_of(i * 777_777), 1.0);
-            pooled.add(bucket_of(i * 3_333_333), 1.0);
         }
-        let curve = Survival::learned(HORIZON, &own, &pooled);
+        let pooled: Vec<f64> = (0..BUCKETS).map(|b| 1.0 - b as f64 / BUCKETS as f64).collect();
+        let curve = Survival::learned(HORIZON, &own, Some(&pooled));
         let mut last = 1.0;
         for second in 0..2_000 {
             let now = curve.at(second * 1_000_000);
-            assert!((0.0..=last).contains(&now), "at {second}: {now} after {last}");
+            assert!((0.0..=last + 1e-12).contains(&now), "at {second}: {now} after {last}");
             last = now;
         }
     }

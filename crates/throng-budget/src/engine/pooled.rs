@@ -1,0 +1,142 @@
+//! The delays of all ad groups of one pricing kind, learned while they are still coming in.
+//!
+//! Outcomes of recent insertions are *right-truncated*: of ads inserted four minutes ago only delays
+//! under four minutes can have been seen. Counting them as they are would make the curve too short,
+//! and waiting for all of them would make it late. The estimator for such data multiplies reverse
+//! hazards (Lagakos, Barraj, De Gruttola, "Nonparametric analysis of truncated survival data",
+//! Biometrika 75, 1988): with `n(d)` outcomes of delay `d` and `N(d)` outcomes of delay up to `d`,
+//! both among ads old enough to show a delay of `d`, the share of delays up to `d` is
+//! `Π over j > d of (1 − n(j) / N(j))`.
+
+use std::collections::BTreeMap;
+
+use throng_model::Timestamp;
+
+use super::account::WINDOW_MICROS;
+use super::survival::{BUCKET_SECS, BUCKETS, Delays};
+
+/// Outcomes that must be known before the curve is used.
+const ENOUGH: f64 = 20.0;
+/// The oldest ads must be this old before the curve is used: it knows nothing of longer delays.
+const OLD_ENOUGH_MICROS: i64 = 15 * 60 * 1_000_000;
+/// Windows older than this have shown every delay that is told apart.
+const COMPLETE_MICROS: i64 = BUCKETS as i64 * BUCKET_SECS * 1_000_000;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Pooled {
+    /// Outcomes of windows that may have more to come: (delay bucket, count) by window number.
+    pub(super) recent: BTreeMap<i64, BTreeMap<u32, u32>>,
+    /// Outcomes of older windows.
+    pub(super) complete: Delays,
+    /// The first window that had an insertion.
+    pub(super) first: Option<i64>,
+}
+
+impl Pooled {
+    pub(super) fn insertion(&mut self, at: Timestamp) {
+        let number = at.0.div_euclid(WINDOW_MICROS);
+        self.first = Some(self.first.map_or(number, |first| first.min(number)));
+    }
+
+    pub(super) fn outcome(&mut self, inserted_at: Timestamp, bucket: usize, logged_at: Timestamp) {
+        let number = inserted_at.0.div_euclid(WINDOW_MICROS);
+        if logged_at.0 - number * WINDOW_MICROS >= COMPLETE_MICROS {
+            self.complete.add(bucket, 1.0);
+        } else {
+            *self.recent.entry(number).or_default().entry(bucket as u32).or_default() += 1;
+        }
+    }
+
+    /// Puts complete windows together.
+    pub(super) fn close(&mut self, now: Timestamp) {
+        while let Some(entry) = self.recent.first_entry() {
+            if now.0 - entry.key() * WINDOW_MICROS < COMPLETE_MICROS {
+                break;
+            }
+            for (bucket, times) in entry.remove() {
+                self.complete.add(bucket as usize, f64::from(times));
+            }
+        }
+    }
+
+    /// The share of delays longer than each bucket; `None` while too little is known. Costs about
+    /// as many steps as there are recent windows times delays in them: microseconds.
+    pub(super) fn curve(&self, now: Timestamp) -> Option<Vec<f64>> {
+        let oldest = self.first.map(|number| now.0 - number * WINDOW_MICROS)?;
+        let recent: u64 =
+            self.recent.values().flat_map(|w| w.values()).map(|n| u64::from(*n)).sum();
+        if oldest < OLD_ENOUGH_MICROS || recent as f64 + self.complete.total() < ENOUGH {
+            return None;
+        }
+        let mut exact = self.complete.counts().to_vec();
+        let mut up_to = running_sum(&exact);
+        for (number, outcomes) in &self.recent {
+            let age = now.0 - number * WINDOW_MICROS;
+            // The last bucket whose delays this window has shown in full.
+            let shown = age / (BUCKET_SECS * 1_000_000) - 1;
+            let Ok(shown) = usize::try_from(shown) else { continue };
+            let mut counts = vec![0.0; BUCKETS];
+            for (bucket, times) in outcomes {
+                counts[(*bucket as usize).min(BUCKETS - 1)] += f64::from(*times);
+            }
+            let sums = running_sum(&counts);
+            for bucket in 0..=shown.min(BUCKETS - 1) {
+                exact[bucket] += counts[bucket];
+                up_to[bucket] += sums[bucket];
+            }
+        }
+        let mut share = 1.0;
+        let mut later = vec![0.0; BUCKETS];
+        for bucket in (0..BUCKETS).rev() {
+            later[bucket] = 1.0 - share;
+            if up_to[bucket] > 0.0 {
+                share *= (1.0 - exact[bucket] / up_to[bucket]).max(0.0);
+            }
+        }
+        Some(later)
+    }
+}
+
+fn running_sum(counts: &[f64]) -> Vec<f64> {
+    counts
+        .iter()
+        .scan(0.0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With truncated data the estimate is right where counting is not: delays are uniform between
+    /// 0 and 600 s, and half of the outcomes belong to ads too young to show the long ones.
+    #[test]
+    fn young_ads_do_not_make_the_curve_short() {
+        let mut pooled = Pooled::default();
+        let now = Timestamp(1_200_000_000);
+        for inserted in (0..1_200).step_by(2) {
+            let at = Timestamp(inserted * 1_000_000);
+            pooled.insertion(at);
+            let delay = (inserted * 7_919) % 600;
+            if inserted + delay < 1_200 {
+                pooled.outcome(at, (delay / BUCKET_SECS) as usize, now);
+            }
+        }
+        let curve = pooled.curve(now).unwrap();
+        let naive: Vec<f64> =
+            pooled.recent.values().flat_map(|w| w.keys()).map(|b| f64::from(*b)).collect();
+        let naive = naive.iter().filter(|b| **b >= 30.0).count() as f64 / naive.len() as f64;
+        assert!((curve[29] - 0.5).abs() < 0.07, "half come later than 300 s: {}", curve[29]);
+        assert!(naive < 0.43, "counting would say {naive}");
+    }
+
+    #[test]
+    fn too_little_is_no_curve() {
+        let mut pooled = Pooled::default();
+        pooled.insertion(Timestamp(0));
+        assert_eq!(pooled.curve(Timestamp(i64::MAX / 2)), None);
+    }
+}
