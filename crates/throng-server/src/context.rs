@@ -13,6 +13,7 @@ use throng_model::{Clock, HashSeed};
 use throng_spec::Spec;
 use tokio::sync::{Notify, broadcast};
 
+use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
 
 /// Something that pages and waiting callers may want to look at again.
@@ -52,6 +53,8 @@ pub struct NodeContext {
     pub budgets: Arc<Budgets>,
     /// The node's own gate, fed by its own feed; answers `POST /v1/decide`.
     pub gate: Arc<Gate>,
+    /// Where secrets of the kind `env:NAME` come from.
+    pub env: Environment,
     /// Tells builders that a refresh may be due.
     pub wake_build: Notify,
     /// Tells workers that a task may be due.

@@ -8,4 +8,4 @@ mod page;
 pub mod roles;
 
 pub use context::{Change, NodeContext};
-pub use node::{Node, NodeConfig, NodeError};
+pub use node::{Environment, Node, NodeConfig, NodeError};

@@ -1,5 +1,7 @@
 //! The file log: the suite of all backends, and what a crash or a bad disk leaves behind.
 
+#![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
+
 mod crash;
 mod random;
 

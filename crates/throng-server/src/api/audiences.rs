@@ -1,0 +1,179 @@
+//! `/v1/audiences`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use throng_ledger::{AudienceRow, HistoryEntry, Refresh, RefreshTrigger, Snapshot};
+use throng_model::{AudienceName, Timestamp};
+use utoipa::ToSchema;
+
+use crate::{Change, NodeContext};
+
+use super::body::Body;
+use super::error::ApiError;
+
+type Ctx = State<Arc<NodeContext>>;
+
+/// A version of an audience.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct Version {
+    /// The version.
+    version: u64,
+}
+
+/// A refresh with the time that it will probably take yet.
+#[derive(Serialize)]
+struct RefreshView<'a> {
+    #[serde(flatten)]
+    refresh: &'a Refresh,
+    eta_seconds: Option<u64>,
+}
+
+fn eta(refresh: &Refresh, now: Timestamp) -> Option<u64> {
+    let (expected, started) = refresh.rows_expected.zip(refresh.started_at)?;
+    if refresh.finished_at.is_some() || refresh.rows_read == 0 || expected <= refresh.rows_read {
+        return None;
+    }
+    let left = (expected - refresh.rows_read) as f64 / refresh.rows_read as f64;
+    Some(now.since(started).mul_f64(left).as_secs())
+}
+
+fn view(name: &AudienceName, row: Option<&AudienceRow>, now: Timestamp) -> Value {
+    let refresh = row
+        .and_then(|r| r.refresh.as_ref())
+        .map(|refresh| RefreshView { refresh, eta_seconds: eta(refresh, now) });
+    json!({
+        "name": name,
+        "current": row.and_then(|r| r.current.as_ref()),
+        "refresh": refresh,
+        "last_fired": row.and_then(|r| r.last_fired),
+    })
+}
+
+/// All audiences of the applied spec.
+#[utoipa::path(get, path = "/v1/audiences", responses((status = 200, description = "`audiences`: name, current snapshot, newest refresh with ETA")))]
+pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
+    let known = ctx.ledger.audiences().await?;
+    let now = ctx.clock.now();
+    let spec = ctx.spec.load();
+    let audiences: Vec<Value> = spec
+        .audiences
+        .iter()
+        .map(|a| view(&a.name, known.iter().find(|k| k.name == a.name), now))
+        .collect();
+    Ok(Json(json!({ "audiences": audiences })))
+}
+
+/// The audience if the applied spec declares it.
+fn declared(ctx: &NodeContext, name: &str) -> Result<AudienceName, ApiError> {
+    let spec = ctx.spec.load();
+    spec.audiences.iter().find(|a| a.name.as_str() == name).map(|a| a.name.clone()).ok_or_else(
+        || {
+            ApiError::not_found(format!("no audience `{name}` in the applied spec"))
+                .help("`throng audience list` shows the names")
+        },
+    )
+}
+
+/// One audience with its snapshots.
+#[utoipa::path(get, path = "/v1/audiences/{name}", params(("name" = String, Path)), responses((status = 200, description = "the audience, its snapshots and size history"), (status = 404, description = "no such audience")))]
+pub(crate) async fn one(State(ctx): Ctx, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+    let name = declared(&ctx, &name)?;
+    let row = ctx.ledger.audience(&name).await?;
+    let mut answer = view(&name, row.as_ref(), ctx.clock.now());
+    answer["snapshots"] = json!(ctx.ledger.snapshots(&name).await?);
+    answer["sizes"] = json!(ctx.ledger.size_history(&name, 1_000).await?);
+    Ok(Json(answer))
+}
+
+/// Queues a refresh.
+#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, description = "`refresh`: its number"), (status = 404, description = "no such audience")))]
+pub(crate) async fn refresh(
+    State(ctx): Ctx,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let name = declared(&ctx, &name)?;
+    let now = ctx.clock.now();
+    let id = ctx.ledger.schedule_refresh(&name, RefreshTrigger::Manual, now).await?;
+    ctx.wake_build.notify_waiters();
+    ctx.changed(Change::Audiences);
+    Ok(Json(json!({ "refresh": id })))
+}
+
+/// Publishes a held snapshot.
+#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held")))]
+pub(crate) async fn approve(
+    State(ctx): Ctx,
+    Path(name): Path<String>,
+    Body(Version { version }): Body<Version>,
+) -> Result<Json<Value>, ApiError> {
+    let name = declared(&ctx, &name)?;
+    let snapshot = ctx.ledger.approve(&name, version, ctx.clock.now()).await?;
+    let subject = name.as_str();
+    let kind = throng_ledger::AlertKind::SnapshotHeld;
+    ctx.ledger.resolve_alert(kind, subject, ctx.clock.now()).await?;
+    published(&ctx, &snapshot, "approved", "a person approved the held snapshot").await
+}
+
+/// Refuses a held snapshot.
+#[utoipa::path(post, path = "/v1/audiences/{name}/reject", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held")))]
+pub(crate) async fn reject(
+    State(ctx): Ctx,
+    Path(name): Path<String>,
+    Body(Version { version }): Body<Version>,
+) -> Result<Json<Value>, ApiError> {
+    let name = declared(&ctx, &name)?;
+    let snapshot = ctx.ledger.reject(&name, version, ctx.clock.now()).await?;
+    let kind = throng_ledger::AlertKind::SnapshotHeld;
+    ctx.ledger.resolve_alert(kind, name.as_str(), ctx.clock.now()).await?;
+    record(&ctx, &snapshot, "rejected", "a person refused the held snapshot").await?;
+    ctx.changed(Change::Audiences);
+    Ok(Json(json!(snapshot)))
+}
+
+/// Makes an older snapshot current again.
+#[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it was never published")))]
+pub(crate) async fn rollback(
+    State(ctx): Ctx,
+    Path(name): Path<String>,
+    Body(Version { version }): Body<Version>,
+) -> Result<Json<Value>, ApiError> {
+    let name = declared(&ctx, &name)?;
+    let snapshot = ctx.ledger.rollback(&name, version, ctx.clock.now()).await?;
+    published(&ctx, &snapshot, "rolled back", "a person went back to this version").await
+}
+
+async fn record(
+    ctx: &NodeContext,
+    snapshot: &Snapshot,
+    what: &str,
+    why: &str,
+) -> Result<(), ApiError> {
+    let entry = HistoryEntry {
+        subject_kind: "audience".to_owned(),
+        subject: snapshot.audience.to_string(),
+        what: what.to_owned(),
+        why: format!("version {} with {} members: {why}", snapshot.version, snapshot.members),
+        at: ctx.clock.now(),
+    };
+    Ok(ctx.ledger.record(&[entry]).await?)
+}
+
+/// What follows when another snapshot became current: serve it and deliver it.
+async fn published(
+    ctx: &Arc<NodeContext>,
+    snapshot: &Snapshot,
+    what: &str,
+    why: &str,
+) -> Result<Json<Value>, ApiError> {
+    record(ctx, snapshot, what, why).await?;
+    crate::roles::build::reload_membership(ctx)
+        .await
+        .map_err(|e| ApiError::internal(e.as_ref() as &(dyn std::error::Error + 'static)))?;
+    ctx.wake_activate.notify_waiters();
+    ctx.changed(Change::Audiences);
+    Ok(Json(json!(snapshot)))
+}

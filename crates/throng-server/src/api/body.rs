@@ -1,0 +1,46 @@
+//! JSON bodies of requests, with errors in the API's form.
+
+use axum::extract::{FromRequest, Request};
+use axum::http::header;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+
+/// A body that is read as JSON, whatever its content type says.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes = whole(request, state).await?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            ApiError::bad_request(format!("the body is not what this path wants: {error}"))
+                .help("/openapi.json describes the body")
+        })
+    }
+}
+
+/// The whole body as bytes.
+pub(super) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, state).await.map_err(|error| {
+        if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+            ApiError::too_large()
+        } else {
+            ApiError::bad_request("the body was cut short")
+        }
+    })
+}
+
+/// The content type without its parameters, in lower case; empty if there is none.
+pub(super) fn content_type(request: &Request) -> String {
+    request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.split(';').next())
+        .map(|kind| kind.trim().to_ascii_lowercase())
+        .unwrap_or_default()
+}

@@ -1,0 +1,139 @@
+//! The feed to gates: frames, the catalog, and what each gate has applied.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body as Stream;
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::StreamExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use throng_gate::Catalog;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use crate::NodeContext;
+
+use super::body::Body;
+use super::error::ApiError;
+
+type Ctx = State<Arc<NodeContext>>;
+
+/// The longest name of a gate.
+const LONGEST_ID: usize = 128;
+
+/// Who subscribes.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Subscriber {
+    /// The gate's name, for the list of gates.
+    gate: Option<String>,
+}
+
+fn checked(id: &str) -> Result<&str, ApiError> {
+    let fits = !id.is_empty()
+        && id.len() <= LONGEST_ID
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
+    if fits {
+        Ok(id)
+    } else {
+        Err(ApiError::bad_request("this is no name of a gate")
+            .help("use 1 to 128 letters, digits, `-`, `_`, `.` and `:`"))
+    }
+}
+
+/// A frame with its length before it, little-endian.
+fn prefixed(frame: &Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(4 + frame.len());
+    out.put_u32_le(u32::try_from(frame.len()).unwrap_or(u32::MAX));
+    out.put_slice(frame);
+    out.freeze()
+}
+
+/// Budget states for gates: length-prefixed frames, a keyframe of every partition first, then
+/// deltas. Never ends by itself.
+#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the gate's name")), responses((status = 200, description = "u32 little-endian length and a frame, again and again; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
+pub(crate) async fn stream(
+    State(ctx): Ctx,
+    Query(subscriber): Query<Subscriber>,
+    Extension(stop): Extension<CancellationToken>,
+) -> Result<Response, ApiError> {
+    if let Some(gate) = &subscriber.gate {
+        checked(gate)?;
+    }
+    metrics::gauge!("throng_feed_connections").increment(1.0);
+    let open = Connection;
+    let subscription = Arc::clone(&ctx.budgets).subscribe();
+    let frames = futures::stream::unfold((subscription, open), async |(mut from, open)| {
+        let frame = from.next().await?;
+        Some((Ok::<_, Infallible>(prefixed(&frame)), (from, open)))
+    });
+    let body = Stream::from_stream(frames.take_until(stop.cancelled_owned()));
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+/// Counts a connection until it is dropped.
+struct Connection;
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        metrics::gauge!("throng_feed_connections").decrement(1.0);
+    }
+}
+
+/// The ad groups with their numbers in the feed, budgets and targeting.
+#[utoipa::path(get, path = "/v1/catalog", responses((status = 200, description = "`version`, `ad_groups`")))]
+pub(crate) async fn catalog(State(ctx): Ctx) -> Json<Arc<Catalog>> {
+    Json(ctx.budgets.catalog())
+}
+
+/// What a gate has applied.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct AppliedVersions {
+    /// The version of each partition's last frame, by partition number.
+    versions: HashMap<u32, u64>,
+}
+
+/// A gate reports how far it has followed the feed.
+#[utoipa::path(post, path = "/v1/gates/{id}/applied", params(("id" = String, Path)), request_body = AppliedVersions, responses((status = 200, description = "noted"), (status = 400, description = "no name of a gate, or too many gates")))]
+pub(crate) async fn applied(
+    State(ctx): Ctx,
+    Path(id): Path<String>,
+    Body(AppliedVersions { versions }): Body<AppliedVersions>,
+) -> Result<Json<Value>, ApiError> {
+    let id = checked(&id)?;
+    if versions.len() > 256 {
+        return Err(ApiError::bad_request("more than 256 partitions in one report"));
+    }
+    let mut versions: Vec<(u32, u64)> = versions.into_iter().collect();
+    versions.sort_unstable();
+    if !ctx.budgets.gate_report(id, versions, ctx.clock.now()) {
+        return Err(ApiError::bad_request("this node knows as many gates as it can")
+            .help("give gates names that stay; those silent for an hour are forgotten"));
+    }
+    Ok(Json(json!({ "noted": true })))
+}
+
+/// The gates that have reported within the last hour.
+#[utoipa::path(get, path = "/v1/gates", responses((status = 200, description = "`gates`: id, versions, at, age_seconds")))]
+pub(crate) async fn gates(State(ctx): Ctx) -> Json<Value> {
+    let now = ctx.clock.now();
+    let gates: Vec<Value> = ctx
+        .budgets
+        .gates()
+        .into_iter()
+        .map(|gate| {
+            json!({
+                "id": gate.id,
+                "versions": gate.versions,
+                "at": gate.at,
+                "age_seconds": now.since(gate.at).as_secs_f64(),
+            })
+        })
+        .collect();
+    Json(json!({ "gates": gates }))
+}

@@ -1,0 +1,95 @@
+//! Health, readiness, metrics. Health and readiness need no token.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde_json::{Value, json};
+use throng_model::{Clock, Entropy, SystemClock, SystemEntropy};
+
+use crate::NodeContext;
+
+use super::error::{self, REQUEST_ID};
+
+pub(super) fn open_routes() -> Router<Arc<NodeContext>> {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
+}
+
+/// The process is alive.
+#[utoipa::path(get, path = "/healthz", security(()), responses((status = 200, description = "alive")))]
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The node can answer: the ledger answers and the snapshots are mapped.
+#[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, description = "ready; `snapshots` served"), (status = 503, description = "not ready; `why`")))]
+pub(crate) async fn readyz(State(ctx): State<Arc<NodeContext>>) -> (StatusCode, Json<Value>) {
+    match ctx.ledger.applied_spec().await {
+        Ok(_) => {
+            let index = ctx.membership.load();
+            let served: serde_json::Map<String, Value> = index
+                .versions()
+                .map(|(name, version, _)| (name.to_string(), json!(version)))
+                .collect();
+            (StatusCode::OK, Json(json!({ "ready": true, "snapshots": served })))
+        }
+        Err(error) => {
+            let why = error.to_string();
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "why": why })))
+        }
+    }
+}
+
+/// One recorder a process; nodes of the same process share it.
+static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Starts collecting metrics. Safe to call again.
+pub(crate) fn install_metrics() {
+    PROMETHEUS.get_or_init(|| PrometheusBuilder::new().install_recorder().ok());
+}
+
+/// Metrics in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Prometheus text", content_type = "text/plain")))]
+pub(crate) async fn metrics() -> Response {
+    match PROMETHEUS.get().and_then(Option::as_ref) {
+        Some(handle) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render()).into_response()
+        }
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+/// Numbers, counts, times and logs requests by route; never by the path itself, which can hold a
+/// user's key.
+pub(super) async fn measure(request: Request, next: Next) -> Response {
+    let id = format!("{:016x}", SystemEntropy.next_u64());
+    REQUEST_ID.scope(id.clone(), measured(id, request, next)).await
+}
+
+async fn measured(id: String, request: Request, next: Next) -> Response {
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let start = SystemClock.now();
+    let is_page = route == "none" || !(route.starts_with("/v1/") || route.ends_with("z"));
+    let mut response = next.run(request).await;
+    if !is_page || response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        response = error::in_form(response);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    let took = SystemClock.now().since(start);
+    let status = response.status().as_u16();
+    tracing::debug!(request_id = id, route, status, ms = took.as_millis() as u64, "request");
+    let labels = [("route", route), ("status", status.to_string())];
+    metrics::counter!("throng_http_requests_total", &labels).increment(1);
+    metrics::histogram!("throng_http_request_seconds", &labels).record(took.as_secs_f64());
+    response
+}

@@ -1,0 +1,62 @@
+//! The OpenAPI description, made from the handlers.
+
+use axum::Json;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+/// Adds the bearer token.
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Throng", description = "Audiences, lookups, activation, budgets, decisions"),
+    security(("token" = [])),
+    modifiers(&Token),
+    paths(
+        super::health::healthz, super::health::readyz, super::health::metrics, document,
+        super::audiences::list, super::audiences::one, super::audiences::refresh,
+        super::audiences::approve, super::audiences::reject, super::audiences::rollback,
+        super::lookups::one, super::lookups::batch,
+        super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
+        super::syncs::task, super::syncs::requeue, super::syncs::alerts,
+        super::events::accept, super::budgets::list, super::budgets::one,
+        super::feed::stream, super::feed::catalog, super::feed::gates, super::feed::applied,
+        super::decide::decide, super::spec::current, super::spec::apply, super::why::history,
+        super::stream::changes,
+    )
+)]
+pub(crate) struct Api;
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1")))]
+pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Api::openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Every `.route("…")` of the API's sources is described, and nothing else is.
+    #[test]
+    fn every_route_is_described() {
+        let sources = [include_str!("mod.rs"), include_str!("health.rs")];
+        let routes: BTreeSet<String> = sources
+            .iter()
+            .flat_map(|text| text.split(".route(\"").skip(1))
+            .filter_map(|rest| rest.split('"').next())
+            .map(str::to_owned)
+            .collect();
+        let described: BTreeSet<String> = Api::openapi().paths.paths.keys().cloned().collect();
+        assert_eq!(routes, described);
+    }
+}

@@ -1,0 +1,35 @@
+//! What changed, as server-sent events: `audiences`, `activation`, `budgets`, `spec`. A page that
+//! hears one looks again; a reader that lags loses nothing but repetitions.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::{Stream, StreamExt};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Change, NodeContext};
+
+fn word(change: Change) -> &'static str {
+    match change {
+        Change::Audiences => "audiences",
+        Change::Activation => "activation",
+        Change::Budgets => "budgets",
+        Change::Spec => "spec",
+    }
+}
+
+/// The stream of changes.
+#[utoipa::path(get, path = "/v1/stream", responses((status = 200, description = "server-sent events", content_type = "text/event-stream")))]
+pub(crate) async fn changes(
+    State(ctx): State<Arc<NodeContext>>,
+    Extension(stop): Extension<CancellationToken>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let changes = BroadcastStream::new(ctx.changes.subscribe())
+        .filter_map(async |change| change.ok().map(|c| Ok(Event::default().data(word(c)))))
+        .take_until(stop.cancelled_owned());
+    Sse::new(changes).keep_alive(KeepAlive::default())
+}

@@ -1,0 +1,102 @@
+//! Syncs, runs, tasks, alerts.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+use throng_ledger::{AlertKind, HistoryEntry};
+use throng_model::{SyncRunId, TaskId};
+
+use crate::{Change, NodeContext};
+
+use super::error::ApiError;
+
+type Ctx = State<Arc<NodeContext>>;
+type Answer = Result<Json<Value>, ApiError>;
+
+/// The syncs of the applied spec with what their platform audiences hold.
+#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, description = "`syncs`: name, audience, destination, platform_id, delivered_version")))]
+pub(crate) async fn list(State(ctx): Ctx) -> Answer {
+    let delivered = ctx.ledger.delivered().await?;
+    let spec = ctx.spec.load();
+    let syncs: Vec<Value> = spec
+        .syncs
+        .iter()
+        .map(|sync| {
+            let platform = delivered.iter().find(|(name, _)| *name == sync.name).map(|(_, p)| p);
+            json!({
+                "name": sync.name,
+                "audience": sync.audience,
+                "destination": sync.destination,
+                "mode": sync.mode,
+                "platform_id": platform.map(|p| &p.platform_id),
+                "delivered_version": platform.and_then(|p| p.delivered_version),
+                "delivered_at": platform.and_then(|p| p.delivered_at),
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "syncs": syncs })))
+}
+
+/// The newest 500 runs.
+#[utoipa::path(get, path = "/v1/runs", responses((status = 200, description = "`runs`, newest first")))]
+pub(crate) async fn runs(State(ctx): Ctx) -> Answer {
+    Ok(Json(json!({ "runs": ctx.ledger.runs(None, 500).await? })))
+}
+
+/// Lets a held run go on.
+#[utoipa::path(post, path = "/v1/runs/{id}/approve", params(("id" = i64, Path)), responses((status = 200, description = "the run"), (status = 409, description = "it is not held")))]
+pub(crate) async fn approve_run(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
+    let now = ctx.clock.now();
+    ctx.ledger.approve_run(SyncRunId(id), now).await?;
+    let run = ctx.ledger.run(SyncRunId(id)).await?;
+    ctx.ledger.resolve_alert(AlertKind::RunHeld, run.sync.as_str(), now).await?;
+    let entry = HistoryEntry {
+        subject_kind: "sync".to_owned(),
+        subject: run.sync.to_string(),
+        what: "approved".to_owned(),
+        why: format!("a person let run {id} with {} removals go on", run.removes),
+        at: now,
+    };
+    ctx.ledger.record(&[entry]).await?;
+    ctx.wake_activate.notify_waiters();
+    ctx.changed(Change::Activation);
+    Ok(Json(json!(run)))
+}
+
+/// Tasks: running, then queued, then ended.
+#[utoipa::path(get, path = "/v1/tasks", responses((status = 200, description = "`tasks` and `counts` by state")))]
+pub(crate) async fn tasks(State(ctx): Ctx) -> Answer {
+    let tasks = ctx.ledger.tasks(500).await?;
+    Ok(Json(json!({ "tasks": tasks, "counts": ctx.ledger.task_counts().await? })))
+}
+
+/// One task in full.
+#[utoipa::path(get, path = "/v1/tasks/{id}", params(("id" = i64, Path)), responses((status = 200, description = "`task`, `run`, `batches`, `receipts`, `check`"), (status = 404, description = "no such task")))]
+pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
+    let task = ctx.ledger.task(TaskId(id)).await?;
+    let check = ctx.ledger.checks(1_000).await?.into_iter().find(|c| c.task == task.id);
+    Ok(Json(json!({
+        "run": ctx.ledger.run(task.run).await?,
+        "batches": ctx.ledger.batches(task.id).await?,
+        "receipts": ctx.ledger.receipts(task.id).await?,
+        "check": check,
+        "task": task,
+    })))
+}
+
+/// Puts a failed task back in the queue.
+#[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, description = "the task"), (status = 409, description = "it has not failed")))]
+pub(crate) async fn requeue(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
+    ctx.ledger.requeue_task(TaskId(id), ctx.clock.now()).await?;
+    ctx.wake_activate.notify_waiters();
+    ctx.changed(Change::Activation);
+    Ok(Json(json!(ctx.ledger.task(TaskId(id)).await?)))
+}
+
+/// Alerts, open ones first.
+#[utoipa::path(get, path = "/v1/alerts", responses((status = 200, description = "`alerts`")))]
+pub(crate) async fn alerts(State(ctx): Ctx) -> Answer {
+    Ok(Json(json!({ "alerts": ctx.ledger.alerts(200).await? })))
+}

@@ -1,0 +1,131 @@
+//! The ad groups of a spec as the engines and the gates want them. Pure.
+
+use std::collections::HashMap;
+
+use throng_budget::AdGroupConfig;
+use throng_gate::{Catalog, CatalogEntry};
+use throng_model::{AdGroupIndex, AdGroupName, TimeZoneName};
+use throng_spec::{AdGroup, Prediction, Pricing, Spec, WhenStale};
+
+use super::partition_of;
+
+fn numbered<'a>(
+    spec: &'a Spec,
+    indexes: &[(AdGroupName, AdGroupIndex)],
+) -> impl Iterator<Item = (&'a AdGroup, AdGroupIndex)> {
+    let by_name: HashMap<&AdGroupName, AdGroupIndex> =
+        indexes.iter().map(|(name, index)| (name, *index)).collect();
+    // The ledger numbers every ad group of the spec; one without a number cannot be told about.
+    let numbered: Vec<_> = spec
+        .ad_groups
+        .iter()
+        .filter_map(|a| Some((a, *by_name.get(&a.name)?)))
+        .collect();
+    numbered.into_iter()
+}
+
+/// The time zone of an ad group's advertiser. A checked spec has one.
+pub(super) fn zone(spec: &Spec, ad_group: &AdGroup) -> TimeZoneName {
+    spec.campaigns
+        .iter()
+        .find(|c| c.name == ad_group.campaign)
+        .and_then(|c| spec.advertisers.iter().find(|a| a.name == c.advertiser))
+        .map_or_else(TimeZoneName::utc, |a| a.time_zone.clone())
+}
+
+/// The ad groups of one partition of `count`.
+pub(super) fn of_partition(
+    spec: &Spec,
+    indexes: &[(AdGroupName, AdGroupIndex)],
+    partition: usize,
+    count: usize,
+) -> Vec<AdGroupConfig> {
+    numbered(spec, indexes)
+        .filter(|(ad_group, _)| partition_of(&ad_group.name, count) == partition)
+        .map(|(ad_group, index)| AdGroupConfig {
+            index,
+            name: ad_group.name.clone(),
+            pricing: match ad_group.pricing {
+                Pricing::PerImpression => throng_budget::Pricing::PerImpression,
+                Pricing::PerClick => throng_budget::Pricing::PerClick,
+            },
+            price: ad_group.price,
+            impression_rate: ad_group.impression_rate,
+            action_rate: ad_group.action_rate,
+            horizon: std::time::Duration::from_secs(u64::from(ad_group.horizon_secs)),
+            daily_budget: ad_group.daily_budget,
+            prediction: ad_group.prediction == Prediction::InFlight,
+            zone: zone(spec, ad_group),
+        })
+        .collect()
+}
+
+/// What gates are told about all ad groups.
+pub(super) fn for_gates(
+    spec: &Spec,
+    indexes: &[(AdGroupName, AdGroupIndex)],
+    version: u64,
+) -> Catalog {
+    let ad_groups = numbered(spec, indexes)
+        .map(|(ad_group, index)| CatalogEntry {
+            index,
+            name: ad_group.name.clone(),
+            daily_budget: ad_group.daily_budget,
+            prediction: ad_group.prediction == Prediction::InFlight,
+            include: ad_group.include.clone(),
+            exclude: ad_group.exclude.clone(),
+            when_stale: match ad_group.when_stale {
+                WhenStale::Serve => throng_gate::WhenStale::Serve,
+                WhenStale::Stop => throng_gate::WhenStale::Stop,
+            },
+        })
+        .collect();
+    Catalog { version, ad_groups }
+}
+
+/// The name of an ad group that somebody who wrote `wrong` may have meant: one or two letters off.
+pub(super) fn nearest<'a>(
+    wrong: &AdGroupName,
+    names: impl Iterator<Item = &'a AdGroupName>,
+) -> Option<&'a AdGroupName> {
+    names
+        .filter(|name| name.as_str().len().abs_diff(wrong.as_str().len()) <= 2)
+        .map(|name| (distance(name.as_str().as_bytes(), wrong.as_str().as_bytes()), name))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= 2 && *distance < wrong.as_str().len())
+        .map(|(_, name)| name)
+}
+
+/// Letters to insert, delete or replace to come from one text to the other.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let above = row[j + 1];
+            row[j + 1] = (diagonal + usize::from(x != y)).min(above + 1).min(row[j] + 1);
+            diagonal = above;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_of_the_pen_are_recognised() {
+        let names = ["summer-shoes", "winter-shoes", "hat"].map(|n| AdGroupName::new(n).unwrap());
+        let near = |wrong: &str| {
+            let wrong = AdGroupName::new(wrong).unwrap();
+            nearest(&wrong, names.iter()).map(|n| n.as_str().to_owned())
+        };
+        assert_eq!(near("sumer-shoes").as_deref(), Some("summer-shoes"));
+        assert_eq!(near("winter-shoe").as_deref(), Some("winter-shoes"));
+        assert_eq!(near("hat1").as_deref(), Some("hat"));
+        assert_eq!(near("gloves"), None);
+        assert_eq!(near("x"), None);
+    }
+}

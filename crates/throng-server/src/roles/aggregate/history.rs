@@ -1,0 +1,64 @@
+//! When ad groups open and close, for `throng why`.
+
+use std::collections::HashMap;
+
+use throng_ledger::HistoryEntry;
+use throng_model::{AdGroupName, Timestamp};
+
+use super::AdGroupState;
+
+/// Which ad groups were open at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Doors(HashMap<AdGroupName, bool>);
+
+impl Doors {
+    /// One entry for each ad group that is not as it was. At the first look after a start, ad
+    /// groups that are open are taken for granted: only closed ones are told.
+    pub(super) fn look(&mut self, states: &[AdGroupState], now: Timestamp) -> Vec<HistoryEntry> {
+        let mut entries = Vec::new();
+        for state in states {
+            let was_open = self.0.insert(state.name.clone(), state.open).unwrap_or(true);
+            if was_open != state.open {
+                entries.push(HistoryEntry {
+                    subject_kind: "ad_group".to_owned(),
+                    subject: state.name.to_string(),
+                    what: if state.open { "opened" } else { "closed" }.to_owned(),
+                    why: state.reason.clone(),
+                    at: now,
+                });
+            }
+        }
+        if self.0.len() > states.len() {
+            self.0.retain(|name, _| states.iter().any(|s| s.name == *name));
+        }
+        entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_model::{AdGroupIndex, Micros};
+
+    use super::*;
+
+    #[test]
+    fn every_change_is_told_once() {
+        let state = |open| AdGroupState {
+            name: AdGroupName::new("red").unwrap(),
+            index: AdGroupIndex(0),
+            budget: Micros(1),
+            actual: Micros(1),
+            in_flight: Micros(0),
+            projected: Micros(1),
+            open,
+            reason: "because".to_owned(),
+        };
+        let mut doors = Doors::default();
+        let mut told = Vec::new();
+        for open in [true, true, false, false, true] {
+            let entries = doors.look(&[state(open)], Timestamp(5));
+            told.push(entries.into_iter().map(|e| e.what).collect::<Vec<_>>().join(" "));
+        }
+        assert_eq!(told, ["", "", "closed", "", "opened"]);
+    }
+}

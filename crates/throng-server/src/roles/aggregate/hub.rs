@@ -1,0 +1,56 @@
+//! The feed's way out: keyframes for newcomers, deltas for all, and a fresh keyframe for whoever
+//! fell behind. A slow subscriber costs nobody else anything: the channel is bounded, and what it
+//! missed is replaced by what is true now.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::broadcast;
+
+use super::Budgets;
+
+/// Frames that a subscriber may be behind before it gets keyframes instead.
+pub(super) const BACKLOG: usize = 256;
+
+/// A subscriber's end of the feed.
+pub struct Subscription {
+    budgets: Arc<Budgets>,
+    frames: broadcast::Receiver<Bytes>,
+    /// Keyframes that go out first.
+    waiting: VecDeque<Bytes>,
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+    }
+}
+
+impl Subscription {
+    pub(super) fn new(budgets: Arc<Budgets>, frames: broadcast::Receiver<Bytes>) -> Self {
+        let waiting = budgets.keyframes().into();
+        Self { budgets, frames, waiting }
+    }
+
+    /// The next encoded frame: first a keyframe of every partition, then deltas as they are made;
+    /// keyframes again after a lag. `None` when the node stops.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.waiting.pop_front() {
+                return Some(frame);
+            }
+            match self.frames.recv().await {
+                Ok(frame) => return Some(frame),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::debug!(missed, "a subscriber of the feed lagged");
+                    metrics::counter!("throng_feed_lagged_total").increment(1);
+                    // Deltas from here on, behind keyframes that include what was missed.
+                    self.frames = self.frames.resubscribe();
+                    self.waiting = self.budgets.keyframes().into();
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
