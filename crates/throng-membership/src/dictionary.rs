@@ -135,7 +135,8 @@ impl ShardDictionary {
         Ok(Self { shard: Some(manifest.shard), segments, len })
     }
 
-    /// The ordinal of a user; `None` if the user is not known. Some 100 ns cold, 20 ns warm.
+    /// The ordinal of a user; `None` if the user is not known. Some 0.4 µs for a random one of
+    /// ten million (a few cache misses).
     #[inline]
     pub fn ordinal(&self, hash: UserHash) -> Option<u32> {
         if self.shard != Some(hash.shard()) {

@@ -257,8 +257,9 @@ fn check_runs(body: &[u8], cardinality: usize) -> Result<u16, &'static str> {
     for run in body[2..].chunks_exact(4) {
         let first = u16::from_le_bytes([run[0], run[1]]);
         let more = u16::from_le_bytes([run[2], run[3]]);
-        if last.is_some_and(|l| l >= first) {
-            return Err("a container's runs are not ascending");
+        // Touching runs are refused too: the roaring crate does not read them.
+        if last.is_some_and(|l| l.saturating_add(1) >= first) {
+            return Err("a container's runs are not ascending and apart");
         }
         last = Some(first.checked_add(more).ok_or("a run passes the end of its container")?);
         members += usize::from(more) + 1;

@@ -151,7 +151,7 @@ impl Segment {
             file: file.to_owned(),
             map,
         };
-        segment.check_contents(flags).map_err(|problem| bad(problem))?;
+        segment.check_contents(flags).map_err(bad)?;
         Ok(segment)
     }
 

@@ -357,3 +357,34 @@ fn check_section(
     }
     Ok(Section { start: at, length, layout })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_or_missing_byte_is_an_error() {
+        let meta = SnapshotMeta {
+            audience: AudienceName::new("some").unwrap(),
+            version: 1,
+            model_fingerprint: "f00d".to_owned(),
+            rows_read: 4,
+            null_keys: 0,
+            created_at: Timestamp(0),
+            seed_check: 0,
+            dictionary_len: vec![100_000; SHARD_COUNT],
+        };
+        let mut writer = SnapshotWriter::new(meta).unwrap();
+        writer.shard(0, [1, 70_000].into_iter().collect()).unwrap();
+        writer.shard(255, (0..5_000).collect()).unwrap();
+        let good = writer.encode(5_002);
+        assert!(check(&good).is_ok());
+        let mut bad = good.clone();
+        for at in 0..good.len() {
+            bad[at] ^= 1 << (at % 8);
+            assert!(check(&bad).is_err(), "bit {} of byte {at}", at % 8);
+            bad[at] = good[at];
+            assert!(check(&good[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

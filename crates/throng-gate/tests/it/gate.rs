@@ -1,0 +1,271 @@
+//! Decisions, frames in any order, staleness, catalogs that change.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use throng_gate::feed::{FLAG_CLOSED, FeedEntry, Frame, FrameKind};
+use throng_gate::{Applied, Catalog, CatalogEntry, Gate, Reason, WhenStale};
+use throng_membership::{
+    MembershipIndex, ShardDictionary, SnapshotFile, SnapshotMeta, SnapshotWriter, seed_check,
+};
+use throng_model::{
+    AdGroupIndex, AdGroupName, AudienceName, HashSeed, Micros, Timestamp, UserHash, UserKey,
+};
+
+const SEED: HashSeed = HashSeed(5);
+const NOW: Timestamp = Timestamp(1_000_000_000);
+
+fn name(text: &str) -> AdGroupName {
+    AdGroupName::new(text).unwrap()
+}
+
+fn audiences(names: &[&str]) -> Vec<AudienceName> {
+    names.iter().map(|n| AudienceName::new(*n).unwrap()).collect()
+}
+
+fn ad_group(index: u32, text: &str) -> CatalogEntry {
+    CatalogEntry {
+        index: AdGroupIndex(index),
+        name: name(text),
+        daily_budget: Micros(100),
+        prediction: true,
+        include: Vec::new(),
+        exclude: Vec::new(),
+        when_stale: WhenStale::Serve,
+    }
+}
+
+fn gate(ad_groups: Vec<CatalogEntry>) -> Gate {
+    Gate::new(Catalog { version: 1, ad_groups }, Duration::from_secs(10))
+}
+
+fn entry(index: u32, actual: i64, in_flight: i64) -> FeedEntry {
+    let (actual, in_flight) = (Micros(actual), Micros(in_flight));
+    FeedEntry { index: AdGroupIndex(index), actual, in_flight, flags: 0 }
+}
+
+fn keyframe(version: u64, entries: Vec<FeedEntry>) -> Frame {
+    let kind = FrameKind::Keyframe;
+    Frame { partition: 0, epoch: 1, version, kind, at: NOW, catalog_version: 1, entries }
+}
+
+fn delta(base_version: u64, version: u64, entries: Vec<FeedEntry>) -> Frame {
+    Frame { kind: FrameKind::Delta { base_version }, ..keyframe(version, entries) }
+}
+
+fn refusal(gate: &Gate, user: Option<UserHash>, ad_group: &str) -> Option<Reason> {
+    let mut decision = gate.decide(user, &[name(ad_group)], NOW);
+    assert_eq!(decision.allowed.len() + decision.refused.len(), 1);
+    decision.refused.pop().map(|r| r.1)
+}
+
+/// Users 1, 2 and 3 are known; `buyers` are 1 and 2, `lapsed` is 2.
+fn membership(root: &Path) -> Arc<MembershipIndex> {
+    let hash = |n| UserKey::integer(n).hash(SEED);
+    let mut dictionaries = vec![None; 256];
+    for user in [1, 2, 3].map(hash) {
+        let place = &mut dictionaries[usize::from(user.shard())];
+        let manifest = ShardDictionary::default().assign(root, &[user]).unwrap().manifest.unwrap();
+        assert!(place.is_none(), "these three fall into three shards");
+        *place = Some(ShardDictionary::open(root, &manifest).unwrap());
+    }
+    let dictionary_len: Vec<u32> = dictionaries.iter().map(|d| u32::from(d.is_some())).collect();
+    let snapshot = |audience: &str, members: &[i128]| {
+        let audience = AudienceName::new(audience).unwrap();
+        let mut writer = SnapshotWriter::new(SnapshotMeta {
+            audience: audience.clone(),
+            version: 1,
+            model_fingerprint: String::new(),
+            rows_read: 0,
+            null_keys: 0,
+            created_at: NOW,
+            seed_check: seed_check(SEED),
+            dictionary_len: dictionary_len.clone(),
+        })
+        .unwrap();
+        for &n in members {
+            writer.shard(hash(n).shard(), std::iter::once(0).collect()).unwrap();
+        }
+        writer.write(root, Path::new(audience.as_str())).unwrap();
+        let file = SnapshotFile::open(&root.join(audience.as_str())).unwrap();
+        (audience, Arc::new(file))
+    };
+    let snapshots = vec![snapshot("buyers", &[1, 2]), snapshot("lapsed", &[2])];
+    Arc::new(MembershipIndex::new(SEED, dictionaries, snapshots).unwrap())
+}
+
+#[test]
+fn an_ad_group_closes_when_spend_and_flight_reach_the_budget() {
+    let off = CatalogEntry { prediction: false, ..ad_group(1, "off") };
+    let gate = gate(vec![ad_group(0, "on"), off]);
+    for (actual, in_flight, on_closed, off_closed) in [
+        (0, 0, false, false),
+        (60, 39, false, false),
+        (60, 40, true, false),
+        (99, 500, true, false),
+        (100, 0, true, true),
+        (i64::MAX, i64::MAX, true, true),
+    ] {
+        let version = gate.versions().first().map_or(1, |v| v.version + 1);
+        gate.apply(&keyframe(
+            version,
+            vec![entry(0, actual, in_flight), entry(1, actual, in_flight)],
+        ));
+        assert_eq!(refusal(&gate, None, "on").is_some(), on_closed, "{actual} {in_flight}");
+        assert_eq!(refusal(&gate, None, "off").is_some(), off_closed, "{actual} {in_flight}");
+    }
+    gate.apply(&keyframe(99, vec![entry(0, 60_000_000, 40_500_000)]));
+    assert_eq!(
+        refusal(&gate, None, "on").unwrap().to_string(),
+        "60.00 spent and 40.50 in flight reach the budget of 0.0001"
+    );
+    gate.apply(&keyframe(100, vec![FeedEntry { flags: FLAG_CLOSED, ..entry(0, 0, 0) }]));
+    assert_eq!(refusal(&gate, None, "on"), Some(Reason::Closed));
+    assert_eq!(refusal(&gate, None, "nowhere"), Some(Reason::UnknownAdGroup));
+    let by_index = gate.decide_indexes(None, &[AdGroupIndex(1), AdGroupIndex(7)], NOW);
+    assert_eq!(by_index.allowed, [AdGroupIndex(1)]);
+}
+
+#[test]
+fn targeting_follows_the_audiences() {
+    let folder = tempfile::tempdir().unwrap();
+    let wants = |include: &[&str], exclude: &[&str]| CatalogEntry {
+        include: audiences(include),
+        exclude: audiences(exclude),
+        ..ad_group(0, "x")
+    };
+    let index = membership(folder.path());
+    let user = |n| Some(UserKey::integer(n).hash(SEED));
+    for (target, allowed) in [
+        (wants(&[], &[]), [true, true, true, true, true]),
+        (wants(&["buyers"], &[]), [true, true, false, false, false]),
+        (wants(&["lapsed", "unbuilt"], &[]), [false, true, false, false, false]),
+        (wants(&["buyers"], &["lapsed"]), [true, false, false, false, false]),
+        (wants(&[], &["lapsed"]), [true, false, true, true, true]),
+        (wants(&[], &["unbuilt"]), [false, false, false, false, true]),
+    ] {
+        let gate = gate(vec![target.clone()]);
+        gate.set_membership(Arc::clone(&index));
+        for (who, allowed) in [user(1), user(2), user(3), user(4), None].into_iter().zip(allowed) {
+            let refused = refusal(&gate, who, "x");
+            assert_eq!(refused.is_none(), allowed, "{target:?} {who:?} {refused:?}");
+        }
+    }
+    let gate = gate(vec![wants(&["buyers", "lapsed"], &[])]);
+    assert_eq!(
+        refusal(&gate, user(1), "x").unwrap().to_string(),
+        "the user is in none of the audiences `buyers`, `lapsed`",
+        "before any membership is there, nobody is a member"
+    );
+    gate.set_membership(index);
+    assert_eq!(refusal(&gate, user(1), "x"), None);
+}
+
+#[test]
+fn silence_stops_only_who_wants_to_stop() {
+    let stop = CatalogEntry { when_stale: WhenStale::Stop, ..ad_group(1, "stop") };
+    let gate = gate(vec![ad_group(0, "serve"), stop]);
+    let allowed = |seconds: u64| {
+        let now = NOW.plus(Duration::from_secs(seconds));
+        gate.decide(None, &[name("serve"), name("stop")], now).allowed.len()
+    };
+    assert_eq!(refusal(&gate, None, "stop"), Some(Reason::Stale { since: None }));
+    gate.apply(&keyframe(1, vec![entry(1, 5, 0)]));
+    assert_eq!([allowed(0), allowed(10), allowed(11)], [2, 2, 1]);
+    let alive = Frame { at: NOW.plus(Duration::from_secs(5)), ..delta(1, 2, Vec::new()) };
+    gate.apply(&alive);
+    assert_eq!([allowed(11), allowed(15), allowed(16)], [2, 2, 1]);
+}
+
+#[test]
+fn frames_fit_or_are_refused() {
+    let gate = gate(vec![ad_group(0, "a"), ad_group(1, "b")]);
+    let done = |updated, unknown| Applied::Done { updated, unknown, catalog_behind: false };
+    let actual = |ad_group: &str| gate.spend(&name(ad_group)).unwrap().actual.0;
+    assert_eq!(gate.apply(&delta(0, 1, Vec::new())), Applied::NeedKeyframe);
+    assert_eq!(
+        gate.apply(&keyframe(5, vec![entry(0, 1, 0), entry(1, 2, 0), entry(9, 9, 0)])),
+        done(2, 1)
+    );
+    assert_eq!(gate.apply(&delta(7, 8, vec![entry(0, 8, 0)])), Applied::NeedKeyframe);
+    assert_eq!(gate.apply(&delta(4, 6, vec![entry(0, 6, 0)])), done(1, 0), "an older base is fine");
+    assert_eq!(gate.apply(&delta(4, 6, vec![entry(0, 7, 0)])), Applied::Ignored);
+    assert_eq!(gate.apply(&keyframe(3, Vec::new())), Applied::Ignored);
+    assert_eq!((actual("a"), actual("b")), (6, 2));
+    let rebuilt = Frame { epoch: 2, ..keyframe(1, vec![entry(1, 3, 0)]) };
+    assert_eq!(gate.apply(&Frame { epoch: 2, ..delta(6, 7, Vec::new()) }), Applied::NeedKeyframe);
+    assert_eq!(gate.apply(&rebuilt), done(1, 0));
+    assert_eq!(gate.apply(&keyframe(100, Vec::new())), Applied::Ignored, "of the old epoch");
+    assert_eq!((actual("a"), actual("b")), (0, 3), "a keyframe leaves out who stands at zero");
+    let other = Frame { partition: 1, ..keyframe(1, Vec::new()) };
+    assert_eq!(gate.apply(&other), done(0, 0));
+    assert_eq!(actual("b"), 3, "another partition's keyframe says nothing about ours");
+    assert_eq!(
+        gate.versions().iter().map(|v| (v.epoch, v.version)).collect::<Vec<_>>(),
+        [(2, 1), (1, 1)]
+    );
+}
+
+#[test]
+fn a_new_catalog_keeps_figures_and_asks_for_the_new_ones() {
+    let gate = gate(vec![ad_group(0, "a")]);
+    gate.apply(&keyframe(1, vec![entry(0, 100, 0), entry(1, 100, 0)]));
+    gate.set_catalog(Catalog { version: 2, ad_groups: vec![ad_group(1, "b"), ad_group(0, "a")] });
+    assert!(refusal(&gate, None, "a").is_some());
+    assert_eq!(gate.apply(&delta(1, 2, Vec::new())), Applied::NeedKeyframe);
+    let again = keyframe(1, vec![entry(0, 100, 0), entry(1, 100, 0)]);
+    assert!(matches!(gate.apply(&again), Applied::Done { updated: 2, .. }));
+    assert!(refusal(&gate, None, "b").is_some());
+    let newer = Frame { catalog_version: 3, ..delta(1, 2, Vec::new()) };
+    assert!(matches!(gate.apply(&newer), Applied::Done { catalog_behind: true, .. }));
+}
+
+proptest! {
+    /// Whatever order and however often frames come, a gate that then gets the newest keyframe
+    /// stands where the sender stands; and no frame ever takes it back in time.
+    #[test]
+    fn order_and_repetition_do_no_harm(
+        changes in prop::collection::vec((0u32..8, 0i64..1_000), 1..30),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
+    ) {
+        let gate = gate((0..8).map(|n| ad_group(n, &format!("g{n}"))).collect());
+        let mut state = [0i64; 8];
+        let mut history = vec![state];
+        let mut frames = vec![keyframe(0, Vec::new())];
+        for (version, (index, value)) in (1u64..).zip(changes) {
+            state[index as usize] = value;
+            history.push(state);
+            let figures = (0u32..).zip(state).map(|(n, v)| entry(n, v, 0)).collect();
+            frames.push(keyframe(version, figures));
+            frames.push(delta(version - 1, version, vec![entry(index, value, 0)]));
+        }
+        for at in order {
+            gate.apply(&frames[at.index(frames.len())]);
+            let version = gate.versions().first().map(|v| v.version);
+            let expected = version.map_or([0; 8], |v| history[v as usize]);
+            let seen = |n| gate.spend(&name(&format!("g{n}"))).unwrap().actual.0;
+            prop_assert_eq!(std::array::from_fn(seen), expected);
+        }
+    }
+}
+
+#[test]
+fn readers_never_see_half_a_frame() {
+    let gate = gate(vec![ad_group(0, "a")]);
+    // Ten in flight become ten spent: the sum stays, so the ad group must stay open throughout.
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for version in 1..20_000 {
+                let spent = if version % 2 == 0 { 90 } else { 0 };
+                gate.apply(&keyframe(version, vec![entry(0, spent, 90 - spent)]));
+            }
+        });
+        while !writer.is_finished() {
+            let spend = gate.spend(&name("a")).unwrap();
+            let sum = spend.actual.0 + spend.in_flight.0;
+            assert!(sum == 90 || sum == 0, "{spend:?}");
+        }
+    });
+}
