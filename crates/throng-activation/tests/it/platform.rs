@@ -1,0 +1,167 @@
+//! A platform in memory with a script of faults.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use throng_activation::{
+    Answer, Cell, Destination, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
+    SendRequest, Skip, Usage,
+};
+use throng_ledger::Operation;
+use throng_model::Personal;
+
+/// What happens to the next request.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// It is refused with this class.
+    Refuse(SendClass),
+    /// It is applied, and the answer gets lost.
+    CutAfter,
+    /// Only this many rows are received.
+    Short(u64),
+    /// All goes well, and the meters show this.
+    Usage(Usage),
+    /// All goes well.
+    Fine,
+}
+
+#[derive(Default)]
+struct State {
+    members: BTreeSet<String>,
+    session: Option<(i64, BTreeSet<String>)>,
+    faults: VecDeque<Fault>,
+    requests: u64,
+    created: u64,
+    exists: bool,
+}
+
+/// Values that begin with `poison` make the whole request fail, those with `invalid` are refused
+/// one by one (of which the platform names only the first), `blank` ones are not worth sending.
+#[derive(Default)]
+pub(crate) struct Platform(Mutex<State>);
+
+impl Platform {
+    pub(crate) fn script(&self, faults: &[Fault]) {
+        self.0.lock().unwrap().faults.extend(faults.iter().cloned());
+    }
+
+    pub(crate) fn members(&self) -> BTreeSet<String> {
+        self.0.lock().unwrap().members.clone()
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.0.lock().unwrap().requests
+    }
+
+    pub(crate) fn created(&self) -> u64 {
+        self.0.lock().unwrap().created
+    }
+}
+
+fn error(class: SendClass) -> SendError {
+    SendError { class, code: Some(100), message: "refused".into(), http_status: 400, usage: None }
+}
+
+fn value(row: &PreparedRow) -> String {
+    match &row[0] {
+        Cell::Plain(text) => text.to_string(),
+        _ => String::new(),
+    }
+}
+
+impl State {
+    fn apply(&mut self, request: &SendRequest<'_>, values: &[String]) -> Result<(), SendError> {
+        let good = values.iter().filter(|v| !v.starts_with("invalid")).cloned();
+        match (request.operation, request.session) {
+            (Operation::Add, _) => self.members.extend(good),
+            (Operation::Remove, _) => {
+                for value in good {
+                    self.members.remove(&value);
+                }
+            }
+            (Operation::Replace, Some(step)) => {
+                if step.seq == 1 {
+                    self.session = Some((step.id, BTreeSet::new()));
+                }
+                let Some((_, rows)) = self.session.as_mut().filter(|(id, _)| *id == step.id) else {
+                    return Err(error(SendClass::Restart));
+                };
+                rows.extend(good);
+                if step.last {
+                    self.members = std::mem::take(rows);
+                    self.session = None;
+                }
+            }
+            (Operation::Replace, None) => return Err(error(SendClass::Stop)),
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Destination for Platform {
+    fn limits(&self) -> Limits {
+        Limits { max_batch_rows: 100, max_tasks: 8 }
+    }
+
+    async fn ensure_audience(&self, _: &str) -> Result<String, SendError> {
+        let mut state = self.0.lock().unwrap();
+        if !state.exists {
+            state.exists = true;
+            state.created += 1;
+        }
+        Ok("77".into())
+    }
+
+    fn prepare(&self, _: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
+        match cells[0].as_ref().map(Personal::expose) {
+            Some(text) if !text.starts_with("blank") => Ok(vec![Cell::Plain(text.into())].into()),
+            _ => Err(Skip("no_usable_identifier")),
+        }
+    }
+
+    async fn send(&self, request: &SendRequest<'_>) -> Result<Answer, SendError> {
+        let mut state = self.0.lock().unwrap();
+        state.requests += 1;
+        let values: Vec<String> = request.rows.iter().map(value).collect();
+        let fault = state.faults.pop_front().unwrap_or(Fault::Fine);
+        if let Fault::Refuse(class) = fault {
+            return Err(error(class));
+        }
+        if values.iter().any(|v| v.starts_with("poison")) {
+            return Err(error(SendClass::Fix));
+        }
+        if let Fault::Short(received) = fault {
+            let some = &values[..received as usize];
+            state.apply(request, some)?;
+            return Ok(Answer { http_status: 200, received, ..Answer::default() });
+        }
+        state.apply(request, &values)?;
+        if let Fault::CutAfter = fault {
+            return Err(SendError::local(SendClass::Retry, "cut"));
+        }
+        let invalid: Vec<usize> =
+            (0..values.len()).filter(|at| values[*at].starts_with("invalid")).collect();
+        Ok(Answer {
+            http_status: 200,
+            received: values.len() as u64,
+            invalid: invalid.len() as u64,
+            invalid_rows: invalid
+                .first()
+                .map(|at| (*at, "bad hash".to_owned()))
+                .into_iter()
+                .collect(),
+            usage: if let Fault::Usage(usage) = fault { Some(usage) } else { None },
+            ..Answer::default()
+        })
+    }
+
+    async fn size(&self, _: &str) -> Result<PlatformSize, SendError> {
+        Ok(PlatformSize::default())
+    }
+
+    async fn probe(&self) -> Result<(), SendError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! A ledger, a dictionary of some users, a worker and a platform.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use throng_activation::{
+    IdentifierRow, IdentifierRows, IdentifierSource, Job, PlanFacts, Quotas, RunUsers, Schema,
+    SendError, TaskEnd, Worker, WorkerOptions, plan_run,
+};
+use throng_ledger::{Ledger, RunState, SqliteLedger, SyncLedger, SyncMode, SyncRun, Task};
+use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
+use throng_model::{
+    Clock, HashSeed, ManualClock, Personal, SyncRunId, Timestamp, UserHash, UserKey,
+};
+
+use crate::platform::Platform;
+
+pub(crate) const SEED: HashSeed = HashSeed(11);
+const LEASE: Duration = Duration::from_secs(3_600);
+
+pub(crate) struct Rows(Vec<Vec<IdentifierRow>>);
+
+pub(crate) struct Source(Vec<(String, String)>);
+
+#[async_trait]
+impl IdentifierSource for Source {
+    async fn open(&self) -> Result<Box<dyn IdentifierRows>, SendError> {
+        let row = |(key, value): &(String, String)| -> IdentifierRow {
+            (UserKey::text(key.clone()), vec![Some(Personal::new(value.clone()))])
+        };
+        Ok(Box::new(Rows(self.0.chunks(7).map(|c| c.iter().map(row).collect()).collect())))
+    }
+}
+
+#[async_trait]
+impl IdentifierRows for Rows {
+    async fn next(&mut self) -> Result<Option<Vec<IdentifierRow>>, SendError> {
+        Ok(self.0.pop())
+    }
+}
+
+pub(crate) struct Rig {
+    _dir: tempfile::TempDir,
+    pub(crate) ledger: Arc<SqliteLedger>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) platform: Arc<Platform>,
+    pub(crate) worker: Worker,
+    index: Arc<MembershipIndex>,
+    source: Vec<(String, String)>,
+    delivered: Option<(u64, MemberSet)>,
+    target: MemberSet,
+    mode: SyncMode,
+}
+
+fn index(root: &Path, keys: &[String]) -> MembershipIndex {
+    let mut shards: BTreeMap<u8, Vec<UserHash>> = BTreeMap::new();
+    for key in keys {
+        let hash = UserKey::text(key.clone()).hash(SEED);
+        shards.entry(hash.shard()).or_default().push(hash);
+    }
+    let mut dictionaries = vec![None; 256];
+    for (shard, mut hashes) in shards {
+        hashes.sort_unstable();
+        let assigned = ShardDictionary::default().assign(root, &hashes).unwrap();
+        let manifest = assigned.manifest.unwrap();
+        dictionaries[usize::from(shard)] = Some(ShardDictionary::open(root, &manifest).unwrap());
+    }
+    MembershipIndex::new(SEED, dictionaries, Vec::new()).unwrap()
+}
+
+impl Rig {
+    /// Users `u0` to `u<users - 1>`; `value` gives each its identifiers, one row each.
+    pub(crate) async fn new(
+        mode: SyncMode,
+        users: u32,
+        value: impl Fn(u32) -> Vec<String>,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Arc::new(SqliteLedger::open(&dir.path().join("ledger.db")).await.unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp(1_000_000_000_000)));
+        let keys: Vec<String> = (0..users).map(|u| format!("u{u}")).collect();
+        let source = (0..users)
+            .flat_map(|u| value(u).into_iter().map(move |v| (format!("u{u}"), v)))
+            .collect();
+        Self {
+            index: Arc::new(index(dir.path(), &keys)),
+            worker: Worker {
+                ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
+                clock: Arc::clone(&clock) as Arc<dyn Clock>,
+                seed: SEED,
+                quotas: Arc::new(Quotas::default()),
+                holder: "w".into(),
+                options: WorkerOptions { lease: LEASE, pass_rows: 25 },
+            },
+            _dir: dir,
+            ledger,
+            clock,
+            platform: Arc::default(),
+            source,
+            delivered: None,
+            target: MemberSet::default(),
+            mode,
+        }
+    }
+
+    fn set(&self, users: impl IntoIterator<Item = u32>) -> MemberSet {
+        let mut shards = vec![roaring::RoaringBitmap::new(); 256];
+        for user in users {
+            let at = self.index.locate(UserKey::text(format!("u{user}")).hash(SEED)).unwrap();
+            shards[usize::from(at.shard)].insert(at.ordinal);
+        }
+        MemberSet::new(shards)
+    }
+
+    fn users(&self) -> RunUsers {
+        let held = self.delivered.as_ref().map_or_else(MemberSet::default, |(_, set)| set.clone());
+        RunUsers::work_out(self.mode, &self.target, &[held])
+    }
+
+    /// Plans a run that ends with these users, in batches of ten.
+    pub(crate) async fn plan(&mut self, users: impl IntoIterator<Item = u32>) -> SyncRunId {
+        self.target = self.set(users);
+        let worked = self.users();
+        let run = plan_run(PlanFacts {
+            sync: "s".parse().unwrap(),
+            audience: "a".parse().unwrap(),
+            destination: "d".parse().unwrap(),
+            mode: self.mode,
+            batch_rows: 10,
+            priority: 0,
+            max_removed_percent: 100,
+            from: self.delivered.as_ref().map(|(version, set)| (*version, set.len())),
+            to_version: self.delivered.as_ref().map_or(1, |(version, _)| version + 1),
+            leaving: 0,
+            users: &worked,
+            hold: None,
+        });
+        self.ledger.plan_run(&run, self.clock.now()).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn claim(&self) -> Option<Task> {
+        let now = self.clock.now();
+        let avoid = self.worker.quotas.avoid(now, |_| 8);
+        self.ledger.claim_task("w", &avoid, now, now.plus(LEASE)).await.unwrap()
+    }
+
+    /// Claims and works once; `None` if nothing is due.
+    pub(crate) async fn step(&mut self) -> Option<TaskEnd> {
+        let task = self.claim().await?;
+        let job = Job {
+            destination: Arc::clone(&self.platform) as _,
+            schema: Schema { keys: vec!["EXTERN_ID".into()], default_country: None },
+            identifiers: Arc::new(Source(self.source.clone())),
+            users: self.users(),
+            index: Arc::clone(&self.index),
+            platform_name: "throng: a".into(),
+        };
+        let end = self.worker.work(&task, Ok(&job)).await.unwrap();
+        self.assert_conserved(task.run).await;
+        self.note_delivered(task.run).await;
+        Some(end)
+    }
+
+    /// What the planner would learn from the ledger.
+    pub(crate) async fn note_delivered(&mut self, id: SyncRunId) {
+        let run = self.run(id).await;
+        if run.state == RunState::Completed {
+            self.delivered = Some((run.to_version, self.target.clone()));
+        }
+    }
+
+    /// Works until the task is done, letting time pass in between; counts the tries.
+    pub(crate) async fn finish(&mut self) -> u32 {
+        for tries in 1..500 {
+            match self.step().await {
+                Some(TaskEnd::Done) => return tries,
+                Some(TaskEnd::Failed) => panic!("the task failed"),
+                _ => self.clock.advance(Duration::from_secs(700)),
+            }
+        }
+        panic!("the task never ended");
+    }
+
+    pub(crate) async fn run(&self, id: SyncRunId) -> SyncRun {
+        self.ledger.run(id).await.unwrap()
+    }
+
+    pub(crate) async fn assert_conserved(&self, id: SyncRunId) {
+        let run = self.run(id).await;
+        let (skipped, rejected): (u64, u64) =
+            (run.skipped.values().sum(), run.rejected.values().sum());
+        assert_eq!(run.read, run.sent + skipped + rejected + run.pending, "{run:?}");
+    }
+}

@@ -1,0 +1,250 @@
+//! What becomes of rows, batches and tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use throng_activation::{SendClass, TaskEnd, Usage};
+use throng_ledger::{AlertKind, HistoryLedger, RunState, SyncLedger, SyncMode};
+use throng_model::{Clock, Entropy, SplitMix64};
+
+use crate::platform::Fault;
+use crate::rig::Rig;
+
+fn plain(user: u32) -> Vec<String> {
+    vec![format!("id{user}")]
+}
+
+fn ids(users: impl IntoIterator<Item = u32>) -> BTreeSet<String> {
+    users.into_iter().map(|u| format!("id{u}")).collect()
+}
+
+fn counts(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    pairs.iter().map(|(reason, n)| ((*reason).to_owned(), *n)).collect()
+}
+
+#[tokio::test]
+async fn a_mirror_follows_its_audience_through_versions() {
+    let mut rig = Rig::new(SyncMode::Mirror, 100, plain).await;
+    for users in [0..60, 30..100, 0..0, 5..6] {
+        rig.plan(users.clone()).await;
+        assert_eq!(rig.finish().await, 1);
+        assert_eq!(rig.platform.members(), ids(users));
+    }
+    assert_eq!(rig.platform.created(), 1);
+}
+
+#[tokio::test]
+async fn an_empty_difference_moves_the_delivered_version_on() {
+    let mut rig = Rig::new(SyncMode::Mirror, 10, plain).await;
+    rig.plan(0..10).await;
+    rig.finish().await;
+    let before = rig.platform.requests();
+    rig.plan(0..10).await;
+    rig.finish().await;
+    assert_eq!(rig.platform.requests(), before);
+    let sync = "s".parse().unwrap();
+    let audience = rig.ledger.platform_audience(&sync).await.unwrap().unwrap();
+    assert_eq!(audience.delivered_version, Some(2));
+}
+
+#[tokio::test]
+async fn every_row_has_an_end_with_its_reason() {
+    let value = |user: u32| match user {
+        0..5 => vec![],
+        5..8 => vec!["blank".to_owned()],
+        8..10 => vec![format!("poison{user}")],
+        10..13 => vec![format!("invalid{user}")],
+        // Of several rows the smallest usable one counts.
+        13 => vec!["z".to_owned(), "blank".to_owned(), "id13".to_owned()],
+        _ => vec![format!("id{user}")],
+    };
+    let mut rig = Rig::new(SyncMode::Mirror, 50, value).await;
+    let id = rig.plan(0..50).await;
+    rig.finish().await;
+    let run = rig.run(id).await;
+    assert_eq!(run.skipped, counts(&[("no_identifiers", 5), ("no_usable_identifier", 3)]));
+    assert_eq!(run.sent, 37);
+    assert_eq!(run.rejected.get("refused"), Some(&2));
+    let invalid = run.rejected.get("bad hash").unwrap()
+        + run.rejected.get("invalid_unspecified").unwrap_or(&0);
+    assert_eq!(invalid, 3);
+    assert_eq!(rig.platform.members(), ids(13..50));
+}
+
+#[tokio::test]
+async fn what_arrived_short_is_sent_again_in_halves() {
+    let mut rig = Rig::new(SyncMode::Mirror, 10, plain).await;
+    rig.platform.script(&[Fault::Short(7), Fault::Fine, Fault::Short(0)]);
+    let id = rig.plan(0..10).await;
+    rig.finish().await;
+    assert_eq!(rig.run(id).await.sent, 10);
+    assert_eq!(rig.platform.members(), ids(0..10));
+}
+
+#[tokio::test]
+async fn an_answer_that_got_lost_costs_a_second_request_and_no_row() {
+    let mut rig = Rig::new(SyncMode::Mirror, 30, plain).await;
+    rig.platform.script(&[Fault::Fine, Fault::CutAfter]);
+    let id = rig.plan(0..30).await;
+    assert_eq!(rig.finish().await, 2);
+    assert_eq!((rig.run(id).await.sent, rig.platform.requests()), (30, 4));
+    let task = rig.ledger.tasks(1).await.unwrap().remove(0);
+    let statuses: Vec<u16> =
+        rig.ledger.receipts(task.id).await.unwrap().iter().map(|r| r.http_status).collect();
+    assert_eq!(statuses, [200, 0, 200, 200]);
+}
+
+#[tokio::test]
+async fn three_failures_alert_and_success_ends_the_alert() {
+    let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
+    rig.platform.script(&vec![Fault::Refuse(SendClass::Retry); 3]);
+    rig.plan(0..5).await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        rig.step().await.unwrap();
+        let alerts = rig.ledger.alerts(10).await.unwrap();
+        open.push(alerts.iter().filter(|a| a.resolved_at.is_none()).count());
+        rig.clock.advance(Duration::from_secs(700));
+    }
+    assert_eq!(open, [0, 0, 1, 0]);
+    assert_eq!(rig.ledger.alerts(1).await.unwrap()[0].kind, AlertKind::TaskFailed);
+}
+
+#[tokio::test]
+async fn eight_failures_in_a_row_end_the_run_and_a_person_can_go_on_with_it() {
+    let mut rig = Rig::new(SyncMode::Mirror, 25, plain).await;
+    rig.platform.script(&[Fault::Fine]);
+    rig.platform.script(&vec![Fault::Refuse(SendClass::Retry); 8]);
+    let id = rig.plan(0..25).await;
+    let mut end = None;
+    for _ in 0..8 {
+        end = rig.step().await;
+        rig.clock.advance(Duration::from_secs(800));
+    }
+    assert_eq!(end, Some(TaskEnd::Failed));
+    let run = rig.run(id).await;
+    assert_eq!((run.state, run.sent, run.pending), (RunState::Failed, 10, 15));
+    let task = rig.ledger.tasks(1).await.unwrap().remove(0);
+    rig.ledger.requeue_task(task.id, rig.clock.now()).await.unwrap();
+    rig.finish().await;
+    assert_eq!((rig.run(id).await.sent, rig.platform.members()), (25, ids(0..25)));
+}
+
+#[tokio::test]
+async fn a_throttle_rests_the_account_and_counts_no_failure() {
+    let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
+    rig.platform.script(&[Fault::Refuse(SendClass::Wait(Duration::from_secs(90)))]);
+    rig.plan(0..5).await;
+    assert_eq!(rig.step().await, Some(TaskEnd::Later));
+    assert_eq!(rig.ledger.tasks(1).await.unwrap()[0].failures, 0);
+    rig.clock.advance(Duration::from_secs(89));
+    assert_eq!(rig.step().await, None);
+    rig.clock.advance(Duration::from_secs(2));
+    assert_eq!(rig.step().await, Some(TaskEnd::Done));
+}
+
+#[tokio::test]
+async fn a_bad_token_fails_one_task_and_rests_the_account() {
+    let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
+    rig.platform.script(&[Fault::Refuse(SendClass::StopAccount)]);
+    let id = rig.plan(0..5).await;
+    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!(rig.run(id).await.pending, 5);
+    assert_eq!(rig.ledger.alerts(1).await.unwrap().len(), 1);
+    let destination = "d".parse().unwrap();
+    assert!(!rig.worker.quotas.wait(&destination, rig.clock.now()).is_zero());
+}
+
+#[tokio::test]
+async fn a_request_that_no_row_can_satisfy_stops_instead_of_rejecting_everybody() {
+    let mut rig = Rig::new(SyncMode::Mirror, 10, |u| vec![format!("poison{u}")]).await;
+    let id = rig.plan(0..10).await;
+    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!(rig.run(id).await.pending, 10);
+}
+
+#[tokio::test]
+async fn a_full_meter_paces_the_account() {
+    let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
+    let usage = Usage { percent: 50.0, regain: Some(Duration::from_secs(60)) };
+    rig.platform.script(&[Fault::Usage(usage)]);
+    rig.plan(0..5).await;
+    rig.finish().await;
+    let destination = "d".parse().unwrap();
+    assert_eq!(rig.worker.quotas.wait(&destination, rig.clock.now()).as_secs(), 60);
+}
+
+#[tokio::test]
+async fn a_replace_session_is_closed_whatever_its_last_rows_are() {
+    let value = |user: u32| match user {
+        20..40 => vec![],
+        _ => vec![format!("id{user}")],
+    };
+    let mut rig = Rig::new(SyncMode::Replace, 60, value).await;
+    for (users, there) in [
+        ((0..60).collect::<Vec<_>>(), ids((0..20).chain(40..60))),
+        ((5..35).collect(), ids(5..20)),
+        (vec![], BTreeSet::new()),
+    ] {
+        rig.plan(users).await;
+        rig.finish().await;
+        assert_eq!(rig.platform.members(), there);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_replace_session_is_sent_again_whole() {
+    let mut rig = Rig::new(SyncMode::Replace, 45, plain).await;
+    rig.platform.script(&[
+        Fault::Fine,
+        Fault::Fine,
+        Fault::Refuse(SendClass::Restart),
+        Fault::Fine,
+        Fault::CutAfter,
+    ]);
+    let id = rig.plan(0..45).await;
+    rig.finish().await;
+    assert_eq!(rig.platform.members(), ids(0..45));
+    assert_eq!(rig.run(id).await.sent, 45);
+}
+
+/// Drops the worker at a random point, again and again: what kill -9 does.
+#[tokio::test]
+async fn work_that_is_broken_off_anywhere_ends_right() {
+    let mut random = SplitMix64::new(5);
+    for mode in [SyncMode::Mirror, SyncMode::Replace] {
+        let mut rig = Rig::new(mode, 90, plain).await;
+        for users in [0..60, 30..90] {
+            let id = rig.plan(users.clone()).await;
+            for _ in 0..10 {
+                let polls = random.below(60);
+                if broken_off(rig.step(), polls).await {
+                    rig.assert_conserved(id).await;
+                    let task = rig.ledger.tasks(1).await.unwrap().remove(0);
+                    let _ = rig.ledger.release_task(task.id, "w", rig.clock.now()).await;
+                } else {
+                    break;
+                }
+            }
+            if rig.run(id).await.state == RunState::Active {
+                rig.finish().await;
+            }
+            rig.note_delivered(id).await;
+            assert_eq!(rig.platform.members(), ids(users));
+        }
+    }
+}
+
+/// Polls at most so often. Whether the future was dropped before its end.
+async fn broken_off<F: Future>(future: F, polls: u64) -> bool {
+    let mut future = std::pin::pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(move |cx| {
+        if left == 0 {
+            return std::task::Poll::Ready(true);
+        }
+        left -= 1;
+        future.as_mut().poll(cx).map(|_| false)
+    })
+    .await
+}
