@@ -214,9 +214,7 @@ impl Node {
 fn entrance(config: &NodeConfig) -> Result<(SocketAddr, Option<Secret>), NodeError> {
     let listen = config.listen.unwrap_or(config.spec.node.listen);
     let token = match &config.spec.node.token {
-        Some(reference) => {
-            Some(reference.resolve(&*config.env).map_err(NodeError::Secret)?)
-        }
+        Some(reference) => Some(reference.resolve(&*config.env).map_err(NodeError::Secret)?),
         None => None,
     };
     if token.is_none() && !listen.ip().is_loopback() {
@@ -298,8 +296,7 @@ async fn open_budgets(
     };
     let (old, indexes, version) = (&before.spec, &before.indexes, before.version);
     let (log, now) = (Arc::clone(log), clock.now());
-    let budgets =
-        Budgets::open(checkpoints, log, Arc::clone(clock), old, indexes, version).await?;
+    let budgets = Budgets::open(checkpoints, log, Arc::clone(clock), old, indexes, version).await?;
     budgets.checkpoint().await?;
     let applied = apply::store(ledger, spec, now).await?;
     budgets.apply_spec(spec, &applied.indexes, applied.version);

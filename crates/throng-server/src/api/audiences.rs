@@ -80,7 +80,10 @@ fn declared(ctx: &NodeContext, name: &str) -> Result<AudienceName, ApiError> {
 
 /// One audience with its snapshots.
 #[utoipa::path(get, path = "/v1/audiences/{name}", params(("name" = String, Path)), responses((status = 200, description = "the audience, its snapshots and size history"), (status = 404, description = "no such audience")))]
-pub(crate) async fn one(State(ctx): Ctx, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn one(
+    State(ctx): Ctx,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
     let row = ctx.ledger.audience(&name).await?;
     let mut answer = view(&name, row.as_ref(), ctx.clock.now());

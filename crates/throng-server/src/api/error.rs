@@ -38,7 +38,10 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, detail: ErrorDetail { code, message: message.into(), help: None, request_id: None } }
+        Self {
+            status,
+            detail: ErrorDetail { code, message: message.into(), help: None, request_id: None },
+        }
     }
 
     /// The client sent something wrong.

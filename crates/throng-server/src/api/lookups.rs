@@ -49,7 +49,10 @@ fn look_up(index: &MembershipIndex, key: String) -> User {
 
 /// One user.
 #[utoipa::path(get, path = "/v1/users/{key}/audiences", params(("key" = String, Path)), responses((status = 200, body = User)))]
-pub(crate) async fn one(State(ctx): State<Arc<NodeContext>>, Path(key): Path<String>) -> Json<User> {
+pub(crate) async fn one(
+    State(ctx): State<Arc<NodeContext>>,
+    Path(key): Path<String>,
+) -> Json<User> {
     metrics::counter!("throng_lookups_total").increment(1);
     Json(look_up(&ctx.membership.load(), key))
 }

@@ -20,10 +20,10 @@ mod why;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use throng_model::Secret;
 use throng_spec::NodeSettings;
 use tokio_util::sync::CancellationToken;
@@ -72,10 +72,10 @@ pub(crate) fn router(
     Router::new()
         .merge(bounded)
         .merge(streams)
-        .layer(axum::middleware::from_fn_with_state(Arc::new(token), auth::require_token))
-        .merge(health::open_routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(Arc::new(token), auth::require_token))
+        .merge(health::open_routes())
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_request_bytes))
         .layer(CatchPanicLayer::new())

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use serde::Serialize;
 use serde_json::{Value, json};
-use throng_ledger::{AlertKind, HistoryEntry};
-use throng_model::{SyncRunId, TaskId};
+use throng_ledger::{AlertKind, HistoryEntry, Task, TaskState};
+use throng_model::{SyncRunId, TaskId, Timestamp};
 
 use crate::{Change, NodeContext};
 
@@ -65,10 +66,32 @@ pub(crate) async fn approve_run(State(ctx): Ctx, Path(id): Path<i64>) -> Answer 
     Ok(Json(json!(run)))
 }
 
+/// A task with its progress.
+#[derive(Serialize)]
+struct TaskView {
+    #[serde(flatten)]
+    task: Task,
+    /// The share of batches with an end, 0 to 1.
+    progress: f64,
+    /// At the speed so far; null while nothing can be said.
+    eta_seconds: Option<u64>,
+}
+
+fn view(task: Task, now: Timestamp) -> TaskView {
+    let (done, all) = (f64::from(task.batches_done), f64::from(task.batches));
+    let under_way = task.state == TaskState::Running && task.batches_done > 0;
+    let eta_seconds = (under_way && done < all)
+        .then(|| now.since(task.created_at).mul_f64((all - done) / done).as_secs());
+    let progress = if task.state == TaskState::Done { 1.0 } else { done / all.max(1.0) };
+    TaskView { task, progress, eta_seconds }
+}
+
 /// Tasks: running, then queued, then ended.
 #[utoipa::path(get, path = "/v1/tasks", responses((status = 200, description = "`tasks` and `counts` by state")))]
 pub(crate) async fn tasks(State(ctx): Ctx) -> Answer {
-    let tasks = ctx.ledger.tasks(500).await?;
+    let now = ctx.clock.now();
+    let tasks: Vec<TaskView> =
+        ctx.ledger.tasks(500).await?.into_iter().map(|task| view(task, now)).collect();
     Ok(Json(json!({ "tasks": tasks, "counts": ctx.ledger.task_counts().await? })))
 }
 
@@ -82,7 +105,7 @@ pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
         "batches": ctx.ledger.batches(task.id).await?,
         "receipts": ctx.ledger.receipts(task.id).await?,
         "check": check,
-        "task": task,
+        "task": view(task, ctx.clock.now()),
     })))
 }
 

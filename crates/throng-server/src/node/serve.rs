@@ -13,8 +13,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
             tracing::debug!(error = &error as &dyn std::error::Error, "no TCP_NODELAY");
         }
     });
-    let served =
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(error = &error as &dyn std::error::Error, "the server ended");
     }

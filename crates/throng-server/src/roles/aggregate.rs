@@ -123,7 +123,9 @@ pub struct Budgets {
 
 impl std::fmt::Debug for Budgets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Budgets").field("partitions", &self.partitions.len()).finish_non_exhaustive()
+        f.debug_struct("Budgets")
+            .field("partitions", &self.partitions.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -179,8 +181,14 @@ impl Budgets {
         let mut partitions = Vec::new();
         for number in 0..count {
             let own = catalog::of_partition(spec, indexes, number as usize, count as usize);
-            let opened =
-                Partition::open(number, own, checkpoints.clone(), Arc::clone(&log), &clock, version);
+            let opened = Partition::open(
+                number,
+                own,
+                checkpoints.clone(),
+                Arc::clone(&log),
+                &clock,
+                version,
+            );
             partitions.push(opened.await?);
         }
         Ok(Self {
@@ -428,6 +436,9 @@ mod tests {
     fn the_partition_of_an_ad_group_never_changes() {
         let partition = |name: &str| partition_of(&AdGroupName::new(name).unwrap(), 4);
         // A change here would split the history of every deployment's ad groups in two.
-        assert_eq!(["red", "green", "blue", "amber"].map(partition), ["red", "green", "blue", "amber"].map(|n| (xxh3_64(n.as_bytes()) % 4) as usize));
+        assert_eq!(
+            ["red", "green", "blue", "amber"].map(partition),
+            ["red", "green", "blue", "amber"].map(|n| (xxh3_64(n.as_bytes()) % 4) as usize)
+        );
     }
 }

@@ -16,11 +16,8 @@ fn numbered<'a>(
     let by_name: HashMap<&AdGroupName, AdGroupIndex> =
         indexes.iter().map(|(name, index)| (name, *index)).collect();
     // The ledger numbers every ad group of the spec; one without a number cannot be told about.
-    let numbered: Vec<_> = spec
-        .ad_groups
-        .iter()
-        .filter_map(|a| Some((a, *by_name.get(&a.name)?)))
-        .collect();
+    let numbered: Vec<_> =
+        spec.ad_groups.iter().filter_map(|a| Some((a, *by_name.get(&a.name)?))).collect();
     numbered.into_iter()
 }
 

@@ -71,7 +71,8 @@ impl Checkpoint {
     }
 
     fn decode(bytes: &[u8], partition: u32) -> Result<Self, &'static str> {
-        let Some((body, sum)) = bytes.split_last_chunk::<8>().filter(|(b, _)| b.len() >= HEAD) else {
+        let Some((body, sum)) = bytes.split_last_chunk::<8>().filter(|(b, _)| b.len() >= HEAD)
+        else {
             return Err("it is cut short");
         };
         if xxh3_64(body) != u64::from_le_bytes(*sum) {

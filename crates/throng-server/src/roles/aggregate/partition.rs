@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use throng_budget::{
-    AdGroupConfig, AdGroupState, Applied, Engine, Event, EventProblem, Series,
-};
+use throng_budget::{AdGroupConfig, AdGroupState, Applied, Engine, Event, EventProblem, Series};
 use throng_gate::feed::Frame;
 use throng_log::{EventLog, LogError};
 use throng_model::{AdGroupName, Clock, Timestamp};
@@ -166,8 +164,8 @@ fn restore(
             let epoch = by_clock.max(checkpoint.epoch + 1);
             let restored =
                 Engine::restore(&checkpoint.state, number, epoch, catalog_version, ad_groups);
-            let (engine, offset) = restored
-                .map_err(|source| BudgetsError::State { partition: number, source })?;
+            let (engine, offset) =
+                restored.map_err(|source| BudgetsError::State { partition: number, source })?;
             Ok(State { engine, offset, epoch })
         }
         None => {
