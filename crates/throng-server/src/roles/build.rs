@@ -1,0 +1,258 @@
+//! The build role: workers that claim refreshes, do their parts, and publish. Crash-safe at every
+//! step: parts are idempotent, their outputs appear whole, and one ledger update publishes.
+
+mod bits;
+mod error;
+mod files;
+mod finish;
+mod guard;
+mod membership;
+mod parts;
+mod retention;
+mod sweep;
+mod work;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use throng_lake::Model;
+use throng_ledger::{LedgerError, Refresh, RefreshTrigger};
+use throng_model::{Backoff, Retry, Timestamp};
+use throng_spec::Audience;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Change, NodeContext};
+
+pub use error::BuildError;
+pub use membership::{load_membership, reload_membership};
+
+/// How long a builder may be silent.
+const LEASE: Duration = Duration::from_secs(60);
+/// How often it says that it is at work, and how far.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+/// How often to look for a refresh without a signal.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// However fast the clock runs, the machine is not kept busy by looking.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
+/// After the ledger has failed.
+const AFTER_TROUBLE: Duration = Duration::from_secs(5);
+/// Tries of a refresh.
+const TRIES: u32 = 3;
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
+
+/// Runs until `shutdown`. A refresh in hand is halted then, and goes on after the parts that it has
+/// done.
+pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+    if let Err(error) = sweep::sweep(&ctx).await {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "what the last process left could not be put in order"
+        );
+    }
+    let mut workers = tokio::task::JoinSet::new();
+    for number in 0..ctx.spec.load().node.build_workers.max(1) {
+        let worker = Worker {
+            ctx: Arc::clone(&ctx),
+            // Leases are told apart by their holder, so each worker is one.
+            holder: format!("{}/build-{number}", ctx.holder),
+            shutdown: shutdown.clone(),
+        };
+        workers.spawn(async move { worker.run().await });
+    }
+    while workers.join_next().await.is_some() {}
+}
+
+struct Worker {
+    ctx: Arc<NodeContext>,
+    holder: String,
+    shutdown: CancellationToken,
+}
+
+impl Worker {
+    fn wall(&self, duration: Duration) -> Duration {
+        self.ctx.clock.wall_duration(duration).max(LOOK_AT_MOST_EVERY)
+    }
+
+    async fn run(&self) {
+        while !self.shutdown.is_cancelled() {
+            let pause = match self.work_once().await {
+                Ok(true) => continue,
+                Ok(false) => LOOK_EVERY,
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the ledger failed a builder"
+                    );
+                    AFTER_TROUBLE
+                }
+            };
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = self.ctx.wake_build.notified() => {}
+                () = tokio::time::sleep(self.wall(pause)) => {}
+            }
+        }
+    }
+
+    /// Claims a refresh and does what can be done for it. `false` if none is due.
+    async fn work_once(&self) -> Result<bool, LedgerError> {
+        let ctx = &self.ctx;
+        let now = ctx.clock.now();
+        let claimed = ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await?;
+        let Some(refresh) = claimed else { return Ok(false) };
+        ctx.changed(Change::Audiences);
+        let audience =
+            ctx.spec.load().audiences.iter().find(|a| a.name == refresh.audience).cloned();
+        let Some(audience) = audience else {
+            let gone = BuildError::Gone(refresh.audience.clone());
+            self.failed(&refresh, None, &gone).await?;
+            return Ok(true);
+        };
+        let built = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => {
+                let halted = ctx.ledger.halt_refresh(refresh.id, &self.holder, ctx.clock.now());
+                return ignore_lost(halted.await).map(|()| true);
+            }
+            built = AssertUnwindSafe(self.build(&audience, &refresh)).catch_unwind() => {
+                built.unwrap_or(Err(BuildError::Panicked))
+            }
+        };
+        let took = ctx.clock.now().since(now).as_secs_f64();
+        let outcome = match built {
+            Ok(made) => {
+                finish::follow(ctx, &audience, &refresh, &made).await;
+                if made.held.is_some() { "held" } else { "published" }
+            }
+            Err(error) if error.lease_lost() => "lost",
+            Err(error) => {
+                self.failed(&refresh, Some(&audience), &error).await?;
+                "failed"
+            }
+        };
+        metrics::counter!("throng_refreshes_total", "outcome" => outcome).increment(1);
+        metrics::histogram!("throng_refresh_seconds", "outcome" => outcome).record(took);
+        Ok(true)
+    }
+
+    async fn build(
+        &self,
+        audience: &Audience,
+        refresh: &Refresh,
+    ) -> Result<finish::Made, BuildError> {
+        let progress = work::Progress::default();
+        let worked = tokio::select! {
+            worked = work::work(&self.ctx, audience, refresh, &progress) => worked?,
+            lost = self.keep_lease(refresh, &progress) => return Err(lost.into()),
+        };
+        metrics::counter!("throng_refresh_rows_total").increment(worked.rows_read);
+        let publish = finish::publish(&self.ctx, audience, refresh, &self.holder, worked);
+        tokio::select! {
+            made = publish => made,
+            // Publishing gives the lease up: only its own answer tells whether it was lost before.
+            () = async {
+                self.keep_lease(refresh, &progress).await;
+                std::future::pending().await
+            } => Err(BuildError::Panicked),
+        }
+    }
+
+    /// Returns only when the lease is lost.
+    async fn keep_lease(&self, refresh: &Refresh, progress: &work::Progress) -> LedgerError {
+        let ctx = &self.ctx;
+        loop {
+            tokio::time::sleep(self.wall(TELL_EVERY)).await;
+            let (rows, null_keys, expected) = progress.figures();
+            let until = ctx.clock.now().plus(LEASE);
+            let told = ctx
+                .ledger
+                .refresh_progress(refresh.id, &self.holder, until, rows, null_keys, expected)
+                .await;
+            match told {
+                Ok(()) => ctx.changed(Change::Audiences),
+                Err(lost @ LedgerError::LeaseLost { .. }) => return lost,
+                Err(error) => tracing::warn!(
+                    refresh = %refresh.id,
+                    error = &error as &dyn std::error::Error,
+                    "a refresh's progress was not recorded"
+                ),
+            }
+        }
+    }
+
+    /// Puts a refresh back in the queue, or gives it up with an alert.
+    async fn failed(
+        &self,
+        refresh: &Refresh,
+        audience: Option<&Audience>,
+        error: &BuildError,
+    ) -> Result<(), LedgerError> {
+        let ctx = &self.ctx;
+        let (name, now) = (&refresh.audience, ctx.clock.now());
+        let mut reason = error.in_words();
+        if let (Some(audience), BuildError::Lake(_)) = (audience, error) {
+            let at = &audience.sql_at;
+            reason.push_str(&format!("; the SQL begins at {}:{}", at.file.display(), at.line));
+        }
+        let current = ctx.spec.load().audiences.iter().find(|a| a.name == *name).cloned();
+        let changed = match (audience, &current) {
+            (Some(tried), Some(current)) => model_of(tried) != model_of(current),
+            _ => false,
+        };
+        let retry_at = match changed {
+            // The new model deserves a refresh of its own, and the old one no further try.
+            true => None,
+            false => next_try(refresh, error.retry(), now),
+        };
+        let ended =
+            ctx.ledger.fail_refresh(refresh.id, &self.holder, &reason, retry_at, now).await;
+        let tries = match ended {
+            Ok(refresh) => refresh.failures,
+            Err(LedgerError::LeaseLost { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        tracing::warn!(audience = %name, refresh = %refresh.id, tries, reason, "a refresh failed");
+        if let Some(at) = retry_at {
+            let why = format!("try {tries} of {TRIES}, the next at {at}: {reason}");
+            finish::record(ctx, name, "failed", why).await?;
+        } else {
+            sweep::drop_parts(ctx, refresh.id).await;
+            if changed {
+                ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await?;
+            } else if current.is_some() {
+                ctx.ledger.raise_alert(&sweep::failed_alert(name, &reason), now).await?;
+            }
+            finish::record(ctx, name, "failed", format!("given up: {reason}")).await?;
+        }
+        ctx.changed(Change::Audiences);
+        Ok(())
+    }
+}
+
+fn ignore_lost(result: Result<(), LedgerError>) -> Result<(), LedgerError> {
+    match result {
+        Err(LedgerError::LeaseLost { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// The model of an audience.
+pub(super) fn model_of(audience: &Audience) -> Model {
+    Model { sql: audience.sql.clone(), key: audience.key.clone() }
+}
+
+/// When to try again after a failure; `None` to give up.
+fn next_try(refresh: &Refresh, retry: Retry, now: Timestamp) -> Option<Timestamp> {
+    let tries = refresh.failures.saturating_add(1);
+    if tries >= TRIES {
+        return None;
+    }
+    match retry {
+        Retry::Never => None,
+        Retry::Backoff => Some(now.plus(BACKOFF.delay(tries, refresh.id.0.unsigned_abs()))),
+        Retry::After(pause) => Some(now.plus(pause)),
+    }
+}

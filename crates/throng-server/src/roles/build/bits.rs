@@ -1,0 +1,93 @@
+//! The output of a shards part: bitmaps of some user shards.
+//!
+//! ```text
+//! "THRBITS1" | per shard: dictionary_len u32, length u32, bitmap | xxh3 of all before u64
+//! ```
+
+use std::path::Path;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::BuildError;
+use super::files::write_file;
+
+const MAGIC: &[u8; 8] = b"THRBITS1";
+
+/// The members of one user shard.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct ShardBits {
+    /// How many users the shard's dictionary knew.
+    pub(super) dictionary_len: u32,
+    /// Not written: the bitmap tells.
+    pub(super) members: u64,
+    /// A portable Roaring bitmap; empty for nobody.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Writes the shards of a part, in their order.
+pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<(), BuildError> {
+    let mut out = MAGIC.to_vec();
+    for shard in shards {
+        out.extend(shard.dictionary_len.to_le_bytes());
+        // A bitmap of 2^32 ordinals takes 512 MiB.
+        out.extend((shard.bytes.len() as u32).to_le_bytes());
+        out.extend(&shard.bytes);
+    }
+    let checksum = xxh3_64(&out);
+    out.extend(checksum.to_le_bytes());
+    write_file(path, &out)
+}
+
+/// Reads `(dictionary_len, bitmap)` of each shard of a part.
+pub(super) fn read(path: &Path) -> Result<Vec<(u32, Vec<u8>)>, BuildError> {
+    let damaged =
+        |problem: &str| BuildError::Damaged { path: path.to_owned(), problem: problem.into() };
+    let all = std::fs::read(path).map_err(BuildError::io("read", path))?;
+    let Some((body, checksum)) = all.split_last_chunk::<8>() else {
+        return Err(damaged("it is too short"));
+    };
+    if xxh3_64(body) != u64::from_le_bytes(*checksum) {
+        return Err(damaged("its checksum is wrong"));
+    }
+    let Some(mut rest) = body.strip_prefix(MAGIC) else {
+        return Err(damaged("it is no file of bitmaps"));
+    };
+    let mut shards = Vec::new();
+    while !rest.is_empty() {
+        let cut = rest.split_first_chunk::<4>().and_then(|(dictionary_len, rest)| {
+            let (length, rest) = rest.split_first_chunk::<4>()?;
+            let (bitmap, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            Some((u32::from_le_bytes(*dictionary_len), bitmap, rest))
+        });
+        let Some((dictionary_len, bitmap, left)) = cut else {
+            return Err(damaged("a bitmap is cut off"));
+        };
+        shards.push((dictionary_len, bitmap.to_vec()));
+        rest = left;
+    }
+    Ok(shards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bitmaps_come_back_and_damage_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shards-1.bits");
+        let shards = [
+            ShardBits { dictionary_len: 7, members: 1, bytes: vec![1, 2, 3] },
+            ShardBits::default(),
+        ];
+        write(&path, &shards).unwrap();
+        assert_eq!(read(&path).unwrap(), [(7, vec![1, 2, 3]), (0, vec![])]);
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x80;
+            std::fs::write(&path, &bad).unwrap();
+            assert!(read(&path).is_err(), "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Outputs of parts: there whole or not at all, and checked when they are read again.
+//!
+//! A key file holds the hashes of one scan by user shard, as they came: blocks of hashes of one
+//! shard each, little-endian, then an index of the blocks. Only the open blocks are in memory, 16
+//! MiB at most.
+//!
+//! ```text
+//! "THRKEYS1" | block … | index: (shard u8, hashes u32, offset u64, xxh3 u64) … |
+//!            entries u64, xxh3 of the index u64, "THRKEYSE"
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use throng_model::{SHARD_COUNT, UserHash};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::error::BuildError;
+
+const MAGIC: &[u8; 8] = b"THRKEYS1";
+const END: &[u8; 8] = b"THRKEYSE";
+const ENTRY: usize = 1 + 4 + 8 + 8;
+const FOOTER: usize = 8 + 8 + 8;
+/// Hashes of a block: 64 KiB.
+const BLOCK: usize = 8_192;
+
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// Makes a folder and its parents, durably.
+pub(super) fn make_folder(folder: &Path) -> Result<(), BuildError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(BuildError::io("make the folder", folder)(e))
+        }
+        _ => sync_folder(parent.unwrap_or(Path::new("."))),
+    }
+}
+
+fn sync_folder(folder: &Path) -> Result<(), BuildError> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(BuildError::io("sync the folder", folder))
+}
+
+/// A file that appears under its name when it is finished. Dropped before, it is removed.
+struct Aside {
+    file: File,
+    aside: PathBuf,
+    path: PathBuf,
+    finished: bool,
+}
+
+impl Aside {
+    fn create(path: &Path) -> Result<Self, BuildError> {
+        // Two builders of the same part (a lease ran out) must not write into one file.
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        let aside = path.with_added_extension(format!("{}-{number}.tmp", std::process::id()));
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&aside)
+            .map_err(BuildError::io("create", &aside))?;
+        Ok(Self { file, aside, path: path.to_owned(), finished: false })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), BuildError> {
+        self.file.write_all(bytes).map_err(BuildError::io("write", &self.aside))
+    }
+
+    fn finish(mut self) -> Result<(), BuildError> {
+        self.file.sync_all().map_err(BuildError::io("write", &self.aside))?;
+        fs::rename(&self.aside, &self.path).map_err(BuildError::io("rename to", &self.path))?;
+        self.finished = true;
+        sync_folder(self.path.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if !self.finished {
+            // A leftover is only garbage, and goes with the folder of the refresh.
+            let _ = fs::remove_file(&self.aside);
+        }
+    }
+}
+
+/// Writes a small file whole.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
+    let mut aside = Aside::create(path)?;
+    aside.write(bytes)?;
+    aside.finish()
+}
+
+/// Writes a key file.
+pub(super) struct KeyFileWriter {
+    out: Aside,
+    at: u64,
+    open: Vec<Vec<u64>>,
+    index: Vec<u8>,
+    entries: u64,
+}
+
+impl KeyFileWriter {
+    pub(super) fn create(path: &Path) -> Result<Self, BuildError> {
+        let mut out = Aside::create(path)?;
+        out.write(MAGIC)?;
+        let open = vec![Vec::new(); SHARD_COUNT];
+        Ok(Self { out, at: MAGIC.len() as u64, open, index: Vec::new(), entries: 0 })
+    }
+
+    pub(super) fn push(&mut self, hashes: &[UserHash]) -> Result<(), BuildError> {
+        for hash in hashes {
+            let shard = hash.shard();
+            let block = &mut self.open[usize::from(shard)];
+            block.push(hash.0);
+            if block.len() == BLOCK {
+                self.flush(shard)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, shard: u8) -> Result<(), BuildError> {
+        let block = &mut self.open[usize::from(shard)];
+        if block.is_empty() {
+            return Ok(());
+        }
+        let bytes: Vec<u8> = block.iter().flat_map(|hash| hash.to_le_bytes()).collect();
+        self.index.push(shard);
+        self.index.extend((block.len() as u32).to_le_bytes());
+        self.index.extend(self.at.to_le_bytes());
+        self.index.extend(xxh3_64(&bytes).to_le_bytes());
+        self.entries += 1;
+        self.at += bytes.len() as u64;
+        block.clear();
+        self.out.write(&bytes)
+    }
+
+    /// Makes the file durable. Blocks on the disk.
+    pub(super) fn finish(mut self) -> Result<(), BuildError> {
+        for shard in 0..=u8::MAX {
+            self.flush(shard)?;
+        }
+        let mut tail = std::mem::take(&mut self.index);
+        let checksum = xxh3_64(&tail);
+        tail.extend(self.entries.to_le_bytes());
+        tail.extend(checksum.to_le_bytes());
+        tail.extend(END);
+        self.out.write(&tail)?;
+        self.out.finish()
+    }
+}
+
+struct Block {
+    shard: u8,
+    hashes: u32,
+    offset: u64,
+    checksum: u64,
+}
+
+/// A finished key file.
+pub(super) struct KeyFile {
+    file: File,
+    path: PathBuf,
+    blocks: Vec<Block>,
+}
+
+/// The little-endian number at `at`; the caller has checked the length.
+fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut number = [0; N];
+    number.copy_from_slice(&bytes[at..at + N]);
+    number
+}
+
+impl KeyFile {
+    /// Opens a file and checks its index.
+    pub(super) fn open(path: &Path) -> Result<Self, BuildError> {
+        let damaged =
+            |problem: &str| BuildError::Damaged { path: path.to_owned(), problem: problem.into() };
+        let io = |e| BuildError::io("read", path)(e);
+        let mut file = File::open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        if length < (MAGIC.len() + FOOTER) as u64 {
+            return Err(damaged("it is too short"));
+        }
+        let mut magic = [0; 8];
+        file.read_exact(&mut magic).map_err(io)?;
+        let mut footer = [0; FOOTER];
+        file.seek(SeekFrom::End(-(FOOTER as i64))).map_err(io)?;
+        file.read_exact(&mut footer).map_err(io)?;
+        if magic != *MAGIC || footer[16..] != *END {
+            return Err(damaged("it is no key file"));
+        }
+        let entries = u64::from_le_bytes(number(&footer, 0));
+        let room = length - (MAGIC.len() + FOOTER) as u64;
+        let size = entries.checked_mul(ENTRY as u64).filter(|size| *size <= room);
+        let Some(size) = size else { return Err(damaged("its index does not fit")) };
+        let begin = length - FOOTER as u64 - size;
+        let mut index = vec![0; size as usize];
+        file.read_exact_at(&mut index, begin).map_err(io)?;
+        if xxh3_64(&index) != u64::from_le_bytes(number(&footer, 8)) {
+            return Err(damaged("the checksum of its index is wrong"));
+        }
+        let mut blocks = Vec::with_capacity(entries as usize);
+        for entry in index.chunks_exact(ENTRY) {
+            let block = Block {
+                shard: entry[0],
+                hashes: u32::from_le_bytes(number(entry, 1)),
+                offset: u64::from_le_bytes(number(entry, 5)),
+                checksum: u64::from_le_bytes(number(entry, 13)),
+            };
+            let end = block.offset.checked_add(u64::from(block.hashes) * 8);
+            if end.is_none_or(|end| end > begin) {
+                return Err(damaged("a block lies outside of it"));
+            }
+            blocks.push(block);
+        }
+        Ok(Self { file, path: path.to_owned(), blocks })
+    }
+
+    /// Adds the hashes of a user shard to `into`, with duplicates, in no order.
+    pub(super) fn read(&self, shard: u8, into: &mut Vec<UserHash>) -> Result<(), BuildError> {
+        let mut bytes = Vec::new();
+        for block in self.blocks.iter().filter(|block| block.shard == shard) {
+            bytes.resize(block.hashes as usize * 8, 0);
+            self.file
+                .read_exact_at(&mut bytes, block.offset)
+                .map_err(BuildError::io("read", &self.path))?;
+            if xxh3_64(&bytes) != block.checksum {
+                let problem = "the checksum of a block is wrong".to_owned();
+                return Err(BuildError::Damaged { path: self.path.clone(), problem });
+            }
+            into.extend(bytes.chunks_exact(8).map(|b| UserHash(u64::from_le_bytes(number(b, 0)))));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_model::{Entropy, SplitMix64};
+
+    use super::*;
+
+    #[test]
+    fn hashes_come_back_by_shard() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scan-0.keys");
+        let mut random = SplitMix64::new(1);
+        // One shard gets several blocks.
+        let mut all: Vec<UserHash> =
+            (0..BLOCK * 2).map(|_| UserHash(random.next_u64() >> 8)).collect();
+        all.extend((0..1_000).map(|_| UserHash(random.next_u64())));
+        let mut writer = KeyFileWriter::create(&path).unwrap();
+        all.chunks(999).for_each(|chunk| writer.push(chunk).unwrap());
+        assert!(!path.exists());
+        writer.finish().unwrap();
+        let file = KeyFile::open(&path).unwrap();
+        let mut read = Vec::new();
+        for shard in 0..=u8::MAX {
+            let begin = read.len();
+            file.read(shard, &mut read).unwrap();
+            assert!(read[begin..].iter().all(|hash| hash.shard() == shard));
+        }
+        all.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(read, all);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_dropped_writer_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = KeyFileWriter::create(&dir.path().join("scan-0.keys")).unwrap();
+        writer.push(&[UserHash(1)]).unwrap();
+        drop(writer);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_changed_byte_goes_unseen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scan-0.keys");
+        let mut writer = KeyFileWriter::create(&path).unwrap();
+        writer.push(&[UserHash(1), UserHash(2), UserHash(u64::MAX)]).unwrap();
+        writer.finish().unwrap();
+        let good = fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&path, &bad).unwrap();
+            let read = KeyFile::open(&path).and_then(|file| {
+                let mut hashes = Vec::new();
+                (0..=u8::MAX).try_for_each(|shard| file.read(shard, &mut hashes))
+            });
+            assert!(read.is_err(), "byte {at}");
+        }
+        for length in 0..good.len() {
+            fs::write(&path, &good[..length]).unwrap();
+            assert!(KeyFile::open(&path).is_err(), "cut to {length}");
+        }
+    }
+}

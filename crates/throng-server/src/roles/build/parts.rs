@@ -1,0 +1,109 @@
+//! How a refresh is cut, and what its parts say in the ledger. Pure.
+
+use serde::{Deserialize, Serialize};
+use throng_lake::{Model, ScanPart};
+use throng_ledger::{NewPart, PartKind};
+use throng_model::{RefreshId, SHARD_COUNT};
+
+/// User shards in one part.
+pub(super) const SHARDS_PER_PART: usize = 16;
+
+/// What a scan part covers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ScanCovers {
+    /// The model that the refresh began with, in the first part only: a spec that is applied in the
+    /// meantime must not make a snapshot out of two models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) model: Option<Model>,
+    /// The piece of the source.
+    pub(super) part: ScanPart,
+}
+
+/// What a shards part covers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct ShardsCovers {
+    /// The first user shard.
+    pub(super) first: u8,
+    /// The last user shard.
+    pub(super) last: u8,
+}
+
+/// What came out of a scan part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ScanOutput {
+    /// The file in the refresh's folder.
+    pub(super) file: String,
+    pub(super) rows_read: u64,
+    pub(super) null_keys: u64,
+}
+
+/// What came out of a shards part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ShardsOutput {
+    /// The file in the refresh's folder.
+    pub(super) file: String,
+    pub(super) members: u64,
+}
+
+/// The parts of a refresh: its scans, then the user shards in groups.
+pub(super) fn plan(model: &Model, scans: Vec<ScanPart>) -> serde_json::Result<Vec<NewPart>> {
+    let mut parts = Vec::with_capacity(scans.len() + SHARD_COUNT / SHARDS_PER_PART);
+    let mut add = |kind, covers| {
+        parts.push(NewPart { kind, number: parts.len() as u32, covers });
+    };
+    for (place, part) in scans.into_iter().enumerate() {
+        let model = (place == 0).then(|| model.clone());
+        add(PartKind::Scan, serde_json::to_value(ScanCovers { model, part })?);
+    }
+    for first in (0..SHARD_COUNT).step_by(SHARDS_PER_PART) {
+        let last = first + SHARDS_PER_PART - 1;
+        let covers = ShardsCovers { first: first as u8, last: last as u8 };
+        add(PartKind::Shards, serde_json::to_value(covers)?);
+    }
+    Ok(parts)
+}
+
+/// The folder of a refresh below the data directory.
+pub(super) fn folder(id: RefreshId) -> String {
+    format!("objects/refreshes/{id}")
+}
+
+/// The file of a scan part.
+pub(super) fn scan_file(number: u32) -> String {
+    format!("scan-{number}.keys")
+}
+
+/// The file of a shards part.
+pub(super) fn shards_file(number: u32) -> String {
+    format!("shards-{number}.bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_numbered_through_and_cover_every_shard_once() {
+        let model = Model { sql: "SELECT id FROM s.t".into(), key: None };
+        let scans =
+            vec![ScanPart { file: Some("/a".into()) }, ScanPart { file: Some("/b".into()) }];
+        let parts = plan(&model, scans).unwrap();
+        assert!(parts.iter().zip(0..).all(|(part, number)| part.number == number));
+        let mut shards = Vec::new();
+        let mut models = Vec::new();
+        for part in parts {
+            match part.kind {
+                PartKind::Scan => {
+                    let covers: ScanCovers = serde_json::from_value(part.covers).unwrap();
+                    models.push(covers.model);
+                }
+                PartKind::Shards => {
+                    let covers: ShardsCovers = serde_json::from_value(part.covers).unwrap();
+                    shards.extend(covers.first..=covers.last);
+                }
+            }
+        }
+        assert_eq!(models, [Some(model), None]);
+        assert_eq!(shards, (0..=u8::MAX).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,83 @@
+//! Which snapshots may be forgotten. Pure.
+
+use std::collections::BTreeSet;
+
+use throng_ledger::{Snapshot, SnapshotState};
+
+/// The versions to forget. Kept are: the served one, the newest `keep` published ones, every pinned
+/// one (a sync delivered it, or works with it), and held ones newer than the oldest of the newest
+/// `keep`. Rejected ones are good for nothing.
+pub(super) fn to_forget(
+    snapshots: &[Snapshot],
+    served: Option<u64>,
+    keep: u32,
+    pinned: &BTreeSet<u64>,
+) -> Vec<u64> {
+    let mut published: Vec<u64> = snapshots
+        .iter()
+        .filter(|s| s.state == SnapshotState::Published)
+        .map(|s| s.version)
+        .collect();
+    published.sort_unstable_by(|a, b| b.cmp(a));
+    published.truncate(keep.max(1) as usize);
+    let oldest = published.last().copied().unwrap_or(0);
+    let mut forgotten: Vec<u64> = snapshots
+        .iter()
+        .filter(|s| Some(s.version) != served && !pinned.contains(&s.version))
+        .filter(|s| match s.state {
+            SnapshotState::Published | SnapshotState::Held => s.version < oldest,
+            SnapshotState::Rejected => true,
+        })
+        .map(|s| s.version)
+        .collect();
+    forgotten.sort_unstable();
+    forgotten
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_model::{RefreshId, Timestamp};
+
+    use super::*;
+
+    fn kept(states: &[(u64, SnapshotState)]) -> Vec<Snapshot> {
+        let snapshot = |(version, state): &(u64, SnapshotState)| Snapshot {
+            audience: "a".parse().unwrap(),
+            version: *version,
+            state: *state,
+            path: String::new(),
+            members: 1,
+            rows_read: 1,
+            null_keys: 0,
+            bytes: 1,
+            model_fingerprint: String::new(),
+            refresh: RefreshId(1),
+            created_at: Timestamp(0),
+        };
+        states.iter().map(snapshot).collect()
+    }
+
+    use SnapshotState::{Held, Published, Rejected};
+
+    #[test]
+    fn the_newest_stay_and_so_do_the_served_and_the_pinned_ones() {
+        let all: Vec<_> = (1..=9).map(|v| (v, Published)).collect();
+        let pinned = BTreeSet::from([3]);
+        assert_eq!(to_forget(&kept(&all), Some(1), 2, &pinned), [2, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn held_ones_stay_as_long_as_they_are_worth_approving() {
+        let all = [(1, Held), (2, Published), (3, Published), (4, Rejected), (5, Held)];
+        assert_eq!(to_forget(&kept(&all), Some(3), 2, &BTreeSet::new()), [1, 4]);
+        assert_eq!(to_forget(&kept(&all), Some(3), 1, &BTreeSet::new()), [1, 2, 4]);
+    }
+
+    #[test]
+    fn nothing_goes_while_there_is_room() {
+        let all = [(1, Published), (2, Published)];
+        assert!(to_forget(&kept(&all), Some(2), 10, &BTreeSet::new()).is_empty());
+        // A setting of zero keeps one.
+        assert_eq!(to_forget(&kept(&all), Some(2), 0, &BTreeSet::new()), [1]);
+    }
+}
