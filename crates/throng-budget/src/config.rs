@@ -15,6 +15,9 @@ pub enum Pricing {
     PerClick,
 }
 
+/// Standard deviations of what is in flight that are kept back.
+const CAUTION: f64 = 0.5;
+
 /// An ad group as the engine sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdGroupConfig {
@@ -46,9 +49,20 @@ impl AdGroupConfig {
         self.price.times_share(self.impression_rate * self.action_rate)
     }
 
-    /// Whether actual and in-flight spend leave room for another ad.
+    /// How far what is in flight may come out above its expectation before caution is needed: half
+    /// a standard deviation. Each insertion earns the price or nothing, so the variance of their sum
+    /// is `price × in flight × (1 − rate)`. Small for cheap impressions, large for dear clicks.
+    pub fn caution(&self, in_flight: Micros) -> Micros {
+        let rate = (self.impression_rate * self.action_rate).clamp(0.0, 1.0);
+        let variance = self.price.0 as f64 * in_flight.0.max(0) as f64 * (1.0 - rate);
+        Micros((CAUTION * variance.max(0.0).sqrt()) as i64)
+    }
+
+    /// Whether actual and in-flight spend leave room for another ad. In-flight spend is taken with
+    /// [`caution`](Self::caution), because a mean is exceeded every other time.
     pub fn is_open(&self, actual: Micros, in_flight: Micros) -> bool {
-        let in_flight = if self.prediction { in_flight.0 } else { 0 };
-        actual.0.saturating_add(in_flight) < self.daily_budget.0
+        let coming =
+            if self.prediction { in_flight.0.saturating_add(self.caution(in_flight).0) } else { 0 };
+        actual.0.saturating_add(coming) < self.daily_budget.0
     }
 }

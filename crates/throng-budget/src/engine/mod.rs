@@ -12,7 +12,7 @@ mod survival;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
-use throng_gate::feed::{FeedEntry, Frame, FrameKind};
+use throng_gate::feed::{FLAG_CLOSED, FeedEntry, Frame, FrameKind};
 use throng_model::{AdGroupIndex, AdGroupName, Micros, MoneyError, Timestamp};
 
 use crate::{AdGroupConfig, Event, EventKind, Pricing};
@@ -71,7 +71,7 @@ pub struct Engine {
     pooled_impressions: Pooled,
     pooled_clicks: Pooled,
     /// What the feed said last, by account.
-    told: Vec<(Micros, Micros)>,
+    told: Vec<Told>,
     told_at: Timestamp,
     learned_at: Timestamp,
 }
@@ -127,7 +127,7 @@ impl Engine {
             .enumerate()
             .map(|(place, account)| (account.config.name.clone(), place))
             .collect();
-        self.told = vec![(Micros::ZERO, Micros::ZERO); self.accounts.len()];
+        self.told = vec![Told::default(); self.accounts.len()];
         // The next call of `close` makes the curves.
         self.learned_at = Timestamp(i64::MIN);
     }
@@ -219,7 +219,7 @@ impl Engine {
         self.told_at = now;
         let mut entries = Vec::new();
         for (account, told) in self.accounts.iter().zip(&mut self.told) {
-            let figures = (account.actual_at(now), account.in_flight(now));
+            let figures = Told::of(account, now);
             if figures != *told {
                 *told = figures;
                 entries.push(entry(account, figures));
@@ -235,7 +235,7 @@ impl Engine {
             .accounts
             .iter()
             .zip(&self.told)
-            .filter(|(_, told)| **told != (Micros::ZERO, Micros::ZERO))
+            .filter(|(_, told)| **told != Told::default())
             .map(|(account, told)| entry(account, *told))
             .collect();
         entries.sort_by_key(|entry| entry.index);
@@ -255,8 +255,28 @@ impl Engine {
     }
 }
 
-fn entry(account: &Account, (actual, in_flight): (Micros, Micros)) -> FeedEntry {
-    FeedEntry { index: account.config.index, actual, in_flight, flags: 0 }
+/// What the feed says of an ad group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Told {
+    actual: Micros,
+    in_flight: Micros,
+    closed: bool,
+}
+
+impl Told {
+    fn of(account: &Account, now: Timestamp) -> Self {
+        let (actual, in_flight) = (account.actual_at(now), account.in_flight(now));
+        Self { actual, in_flight, closed: !account.config.is_open(actual, in_flight) }
+    }
+}
+
+fn entry(account: &Account, told: Told) -> FeedEntry {
+    FeedEntry {
+        index: account.config.index,
+        actual: told.actual,
+        in_flight: told.in_flight,
+        flags: if told.closed { FLAG_CLOSED } else { 0 },
+    }
 }
 
 fn state(account: &Account, now: Timestamp) -> AdGroupState {
@@ -267,7 +287,10 @@ fn state(account: &Account, now: Timestamp) -> AdGroupState {
     let reason = match (open, config.prediction) {
         (true, true) => format!("{actual} spent and {in_flight} in flight leave room in {budget}"),
         (true, false) => format!("{actual} spent leave room in {budget}"),
-        (false, true) => format!("{actual} spent and {in_flight} in flight reach {budget}"),
+        (false, true) => format!(
+            "{actual} spent and {in_flight} in flight, give or take {}, reach {budget}",
+            config.caution(in_flight)
+        ),
         (false, false) => format!("{actual} spent reach {budget}"),
     };
     AdGroupState {

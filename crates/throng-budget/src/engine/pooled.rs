@@ -72,8 +72,9 @@ impl Pooled {
         let mut up_to = running_sum(&exact);
         for (number, outcomes) in &self.recent {
             let age = now.0 - number * WINDOW_MICROS;
-            // The last bucket whose delays this window has shown in full.
-            let shown = age / (BUCKET_SECS * 1_000_000) - 1;
+            // The last bucket whose delays this window has shown in full: its last ad is a window's
+            // width younger than its first.
+            let shown = age / (BUCKET_SECS * 1_000_000) - 2;
             let Ok(shown) = usize::try_from(shown) else { continue };
             let mut counts = vec![0.0; BUCKETS];
             for (bucket, times) in outcomes {

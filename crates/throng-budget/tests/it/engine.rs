@@ -1,0 +1,159 @@
+//! Replays, duplicates, silence.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use throng_budget::{AdGroupConfig, Applied, Engine, Event, EventKind, Pricing};
+use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
+
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+
+fn configs() -> Vec<AdGroupConfig> {
+    [("red", Pricing::PerImpression), ("blue", Pricing::PerClick)]
+        .into_iter()
+        .enumerate()
+        .map(|(index, (name, pricing))| AdGroupConfig {
+            index: AdGroupIndex(index as u32),
+            name: AdGroupName::new(name).expect("a name"),
+            pricing,
+            price: Micros(130_001),
+            impression_rate: 0.9,
+            action_rate: if pricing == Pricing::PerClick { 0.1 } else { 1.0 },
+            horizon: Duration::from_secs(180),
+            daily_budget: Micros(10_000_000),
+            prediction: true,
+            zone: TimeZoneName::utc(),
+        })
+        .collect()
+}
+
+fn engine() -> Engine {
+    Engine::new(3, 1, 1, configs())
+}
+
+fn event(id: u32, kind: EventKind, ad_group: &str, second: u32) -> Event {
+    let at = START.plus(Duration::from_secs(second.into()));
+    Event {
+        id: format!("e{id}"),
+        kind,
+        ad_group: AdGroupName::new(ad_group).expect("a name"),
+        insertion_id: None,
+        at,
+        inserted_at: (kind != EventKind::Insertion).then(|| at.minus(Duration::from_secs(7))),
+    }
+}
+
+#[test]
+fn an_insertion_is_in_flight_until_the_horizon() {
+    let mut engine = engine();
+    let insertion = event(1, EventKind::Insertion, "red", 0);
+    assert_eq!(engine.apply(&insertion, START), Ok(Applied::Counted));
+    let at = |second| START.plus(Duration::from_secs(second));
+    // 0.130001 × 0.9, to the nearest micro.
+    assert_eq!(engine.states(at(170))[0].in_flight, Micros(117_001));
+    assert_eq!(engine.states(at(190))[0].in_flight, Micros(0));
+}
+
+#[test]
+fn silent_ad_groups_windows_close_by_the_clock() {
+    let mut engine = engine();
+    engine.apply(&event(1, EventKind::Insertion, "red", 0), START).expect("applied");
+    let now = START.plus(Duration::from_secs(1));
+    assert_eq!(engine.delta(now).entries.len(), 1);
+    let later = START.plus(Duration::from_secs(200));
+    engine.close(later);
+    let frame = engine.delta(later);
+    assert_eq!(frame.entries.len(), 1, "the gate hears that nothing is in flight any more");
+    assert_eq!(frame.entries[0].in_flight, Micros(0));
+    assert!(engine.delta(later).entries.is_empty());
+}
+
+#[test]
+fn yesterdays_late_event_counts_for_yesterday() {
+    let mut engine = engine();
+    let mut late = event(1, EventKind::Impression, "red", 0);
+    late.at = START.minus(Duration::from_secs(1));
+    engine.apply(&late, START).expect("applied");
+    assert_eq!(engine.states(START)[0].actual, Micros(0));
+    assert_eq!(engine.states(late.at)[0].actual, Micros(130_001));
+}
+
+#[test]
+fn sums_that_overflow_are_refused_and_change_nothing() {
+    let mut configs = configs();
+    configs[0].price = Micros(i64::MAX / 2 + 1);
+    let mut engine = Engine::new(0, 1, 1, configs);
+    engine.apply(&event(1, EventKind::Impression, "red", 0), START).expect("the first fits");
+    let before = engine.states(START)[0].actual;
+    assert!(engine.apply(&event(2, EventKind::Impression, "red", 0), START).is_err());
+    assert_eq!(engine.states(START)[0].actual, before);
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let one = (0..60u32, 0..3u8, any::<bool>(), 0..4_000u32).prop_map(|(id, kind, red, second)| {
+        let kind =
+            [EventKind::Insertion, EventKind::Impression, EventKind::Click][usize::from(kind)];
+        event(id, kind, if red { "red" } else { "blue" }, second)
+    });
+    proptest::collection::vec(one, 0..80)
+}
+
+fn play(engine: &mut Engine, events: &[Event]) {
+    for event in events {
+        engine.apply(event, event.at.plus(Duration::from_secs(2))).expect("no overflow");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Every event twice, the second time anywhere: the same money as once.
+    #[test]
+    fn duplicates_change_nothing(events in events(), places in proptest::collection::vec(any::<proptest::sample::Index>(), 80)) {
+        let mut once = engine();
+        play(&mut once, &events);
+        let mut doubled = events.clone();
+        for (event, place) in events.iter().zip(places) {
+            let first = doubled.iter().position(|e| e.id == event.id).unwrap_or(0);
+            let after = first + 1 + place.index(doubled.len() - first);
+            // The repetition carries what its first occurrence carried.
+            let again = doubled[first].clone();
+            doubled.insert(after.min(doubled.len()), again);
+        }
+        let mut twice = engine();
+        play(&mut twice, &doubled);
+        let now = START.plus(Duration::from_secs(4_000));
+        prop_assert_eq!(once.states(now), twice.states(now));
+    }
+
+    /// A checkpoint at any offset and the rest of the log: the same state as never having stopped.
+    #[test]
+    fn a_checkpoint_anywhere_loses_nothing(events in events(), cut in any::<proptest::sample::Index>()) {
+        let mut whole = engine();
+        play(&mut whole, &events);
+        let cut = cut.index(events.len() + 1);
+        let mut first = engine();
+        play(&mut first, &events[..cut]);
+        let bytes = first.checkpoint(cut as u64);
+        let (mut second, offset) = Engine::restore(&bytes, 3, 2, 1, configs()).expect("restored");
+        prop_assert_eq!(offset as usize, cut);
+        play(&mut second, &events[cut..]);
+        let now = START.plus(Duration::from_secs(4_000));
+        whole.close(now);
+        second.close(now);
+        prop_assert_eq!(whole.states(now), second.states(now));
+        let name = AdGroupName::new("red").expect("a name");
+        prop_assert_eq!(whole.series(&name), second.series(&name));
+    }
+
+    #[test]
+    fn no_bytes_make_a_restore_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), flip in any::<proptest::sample::Index>()) {
+        prop_assert!(Engine::restore(&bytes, 3, 2, 1, configs()).is_err());
+        let mut full = engine();
+        play(&mut full, &[event(1, EventKind::Impression, "red", 5)]);
+        bytes = full.checkpoint(9);
+        let place = flip.index(bytes.len());
+        bytes[place] ^= 1;
+        prop_assert!(Engine::restore(&bytes, 3, 2, 1, configs()).is_err());
+    }
+}

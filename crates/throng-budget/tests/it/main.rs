@@ -1,0 +1,4 @@
+//! The engine against its promises: replays, duplicates, silence, and the two advertisers.
+
+mod advertisers;
+mod engine;
