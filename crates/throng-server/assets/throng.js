@@ -1,0 +1,30 @@
+// Live pages: when the node says that something changed, fetch this page again and put its <main>
+// in place of the old one. Everything is rendered by the node; without this script the pages are
+// the same, only still.
+(() => {
+  const light = document.querySelector(".live");
+  const wanted = (document.body.dataset.changes || "").split(" ").filter(Boolean);
+  let pending = false, busy = false;
+  const typing = () => document.activeElement && document.activeElement.matches("main input");
+
+  async function refresh() {
+    if (busy || typing()) { pending = true; return; }
+    busy = true; pending = false;
+    try {
+      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      if (answer.ok) {
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const fresh = page.querySelector("main"), old = document.querySelector("main");
+        if (fresh && old && fresh.innerHTML !== old.innerHTML) old.replaceWith(fresh);
+        document.body.dataset.refreshed = String(Number(document.body.dataset.refreshed || 0) + 1);
+      }
+    } catch (_) { /* the node is away; the stream below comes back when it does */ }
+    busy = false;
+  }
+
+  const stream = new EventSource("/v1/stream");
+  stream.onopen = () => { light.classList.add("on"); light.textContent = "live"; pending = true; };
+  stream.onerror = () => { light.classList.remove("on"); light.textContent = "not connected"; };
+  stream.onmessage = (event) => { if (!wanted.length || wanted.includes(event.data)) pending = true; };
+  setInterval(() => { if (pending && !busy && !document.hidden) refresh(); }, 500);
+})();

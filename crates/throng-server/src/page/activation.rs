@@ -1,0 +1,208 @@
+//! Activation: runs with their receipts as bars, checks and alerts; one task in full.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use throng_ledger::{Check, ReasonCounts, SyncRun, Task, TaskState};
+use throng_model::TaskId;
+
+use super::show::{self, Card, card, count};
+use super::{Context, Page, PageError, chart, render};
+
+#[derive(Template)]
+#[template(path = "activation.html")]
+struct List {
+    cards: Vec<Card>,
+    alerts: Vec<AlertLine>,
+    runs: Vec<RunRow>,
+}
+
+pub(super) struct AlertLine {
+    pub(super) message: String,
+    pub(super) when: String,
+    pub(super) done: bool,
+}
+
+struct RunRow {
+    sync: String,
+    audience: String,
+    version: u64,
+    destination: String,
+    when: String,
+    state: &'static str,
+    tone: &'static str,
+    reason: Option<String>,
+    read: String,
+    sent: String,
+    skipped: String,
+    rejected: String,
+    pending: String,
+    meter: String,
+    task: Option<TaskId>,
+    check: &'static str,
+    check_tone: &'static str,
+}
+
+impl List {
+    fn place(&self) -> &'static str {
+        "/activation"
+    }
+}
+
+fn sum(reasons: &ReasonCounts) -> u64 {
+    reasons.values().sum()
+}
+
+fn run_meter(run: &SyncRun) -> String {
+    let share = |part: u64| part as f64 / run.read.max(1) as f64;
+    chart::meter(&[
+        ("sent", share(run.sent)),
+        ("skipped", share(sum(&run.skipped))),
+        ("rejected", share(sum(&run.rejected))),
+    ])
+}
+
+fn run_row(run: &SyncRun, task: Option<&Task>, check: Option<&Check>) -> RunRow {
+    let (state, tone) = show::run(run.state);
+    let (check, check_tone) = check.map_or(("–", ""), |c| show::verdict(c.verdict));
+    RunRow {
+        sync: run.sync.to_string(),
+        audience: run.audience.to_string(),
+        version: run.to_version,
+        destination: run.destination.to_string(),
+        when: show::when(run.created_at),
+        state,
+        tone,
+        reason: run.reason.clone(),
+        read: count(run.read),
+        sent: count(run.sent),
+        skipped: count(sum(&run.skipped)),
+        rejected: count(sum(&run.rejected)),
+        pending: count(run.pending),
+        meter: run_meter(run),
+        task: task.map(|t| t.id),
+        check,
+        check_tone,
+    }
+}
+
+pub(super) async fn list(State(ctx): Context) -> Page {
+    let runs = ctx.ledger.runs(None, 200).await?;
+    let tasks = ctx.ledger.tasks(1_000).await?;
+    let checks = ctx.ledger.checks(1_000).await?;
+    let alerts = ctx.ledger.alerts(20).await?;
+    let counts = ctx.ledger.task_counts().await?;
+    let of = |state| counts.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
+    let open = alerts.iter().filter(|a| a.resolved_at.is_none()).count();
+    let page = List {
+        cards: vec![
+            card("tasks-running", count(of(TaskState::Running)), "tasks running"),
+            card("tasks-queued", count(of(TaskState::Queued)), "queued"),
+            card("tasks-done", count(of(TaskState::Done)), "done"),
+            card("tasks-failed", count(of(TaskState::Failed)), "failed"),
+            card("alerts-open", open, "open alerts"),
+        ],
+        alerts: alerts
+            .into_iter()
+            .map(|a| AlertLine {
+                message: a.message,
+                when: show::when(a.raised_at),
+                done: a.resolved_at.is_some(),
+            })
+            .collect(),
+        runs: runs
+            .iter()
+            .map(|run| {
+                let task = tasks.iter().find(|t| t.run == run.id);
+                run_row(run, task, checks.iter().find(|c| c.run == run.id))
+            })
+            .collect(),
+    };
+    render(&page)
+}
+
+#[derive(Template)]
+#[template(path = "task.html")]
+struct One {
+    id: TaskId,
+    sync: String,
+    audience: String,
+    destination: String,
+    state: &'static str,
+    tone: &'static str,
+    error: Option<String>,
+    cards: Vec<Card>,
+    meter: String,
+    reasons: Vec<(&'static str, String, String)>,
+    check: Option<(&'static str, &'static str, Vec<String>)>,
+    receipts: Vec<ReceiptRow>,
+}
+
+struct ReceiptRow {
+    when: String,
+    batch: u32,
+    operation: String,
+    rows: String,
+    received: String,
+    invalid: String,
+    answer: String,
+}
+
+impl One {
+    fn place(&self) -> &'static str {
+        "/activation"
+    }
+}
+
+pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {
+    let number =
+        id.parse().map_err(|_| PageError::Missing(format!("A task has a number, not `{id}`.")))?;
+    let task = ctx.ledger.task(TaskId(number)).await?;
+    let run = ctx.ledger.run(task.run).await?;
+    let receipts = ctx.ledger.receipts(task.id).await?;
+    let check = ctx.ledger.checks(1_000).await?.into_iter().find(|c| c.task == task.id);
+    let (state, tone) = show::task(task.state);
+    let skipped = run.skipped.iter().map(|(why, rows)| ("skipped", why.clone(), count(*rows)));
+    let rejected = run.rejected.iter().map(|(why, rows)| ("rejected", why.clone(), count(*rows)));
+    let page = One {
+        id: task.id,
+        sync: task.sync.to_string(),
+        audience: task.audience.to_string(),
+        destination: task.destination.to_string(),
+        state,
+        tone,
+        error: task.last_error.clone().filter(|_| task.state != TaskState::Done),
+        cards: vec![
+            card("batches", format!("{} of {}", task.batches_done, task.batches), "batches done"),
+            card("read", count(run.read), "read"),
+            card("sent", count(run.sent), "sent"),
+            card("skipped", count(sum(&run.skipped)), "skipped"),
+            card("rejected", count(sum(&run.rejected)), "rejected"),
+            card("pending", count(run.pending), "pending"),
+        ],
+        meter: run_meter(&run),
+        reasons: skipped.chain(rejected).collect(),
+        check: check.map(|c| {
+            let (word, tone) = show::verdict(c.verdict);
+            (word, tone, c.reasons)
+        }),
+        receipts: receipts
+            .iter()
+            .rev()
+            .take(500)
+            .map(|r| ReceiptRow {
+                when: show::when(r.at),
+                batch: r.batch,
+                operation: format!("{:?}", r.operation).to_lowercase(),
+                rows: count(r.rows),
+                received: count(r.received),
+                invalid: count(r.invalid),
+                answer: match (r.http_status, r.error_code) {
+                    (0, _) => "the connection was cut".to_owned(),
+                    (status, Some(code)) => format!("HTTP {status}, error {code}"),
+                    (status, None) => format!("HTTP {status}"),
+                },
+            })
+            .collect(),
+    };
+    render(&page)
+}

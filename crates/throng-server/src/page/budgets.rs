@@ -1,0 +1,166 @@
+//! Budgets: every ad group's actual, in-flight and projected spend; one ad group over the day.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use throng_model::{AdGroupName, Micros};
+
+use crate::roles::aggregate::AdGroupState;
+
+use super::show::{self, Card, Entry, card, money};
+use super::{Context, Page, PageError, chart, render};
+
+#[derive(Template)]
+#[template(path = "budgets.html")]
+struct List {
+    cards: Vec<Card>,
+    rows: Vec<Row>,
+    gates: Vec<GateRow>,
+}
+
+struct Row {
+    name: String,
+    state: &'static str,
+    tone: &'static str,
+    budget: String,
+    actual: String,
+    in_flight: String,
+    projected: String,
+    meter: String,
+}
+
+struct GateRow {
+    id: String,
+    versions: String,
+    age: String,
+}
+
+impl List {
+    fn place(&self) -> &'static str {
+        "/budgets"
+    }
+}
+
+fn meter(state: &AdGroupState) -> String {
+    let budget = state.budget.0.max(1) as f64;
+    let within = state.actual.0.min(state.budget.0) as f64 / budget;
+    let over = (state.actual.0 - state.budget.0).max(0) as f64 / budget;
+    // Overdelivery is drawn inside the bar, so that the bar's end stays the budget.
+    chart::meter(&[
+        ("actual", within - over.min(within)),
+        ("over", over.min(within)),
+        ("flight", state.in_flight.0 as f64 / budget),
+    ])
+}
+
+fn word(state: &AdGroupState) -> (&'static str, &'static str) {
+    if state.open { ("open", "good") } else { ("closed", "bad") }
+}
+
+pub(super) async fn list(State(ctx): Context) -> Page {
+    let states = ctx.budgets.states();
+    let now = ctx.clock.now();
+    let sum = |of: &dyn Fn(&AdGroupState) -> i64| {
+        money(Micros(states.iter().map(of).fold(0, i64::saturating_add)))
+    };
+    let mut gates = ctx.budgets.gates();
+    gates.sort_by(|a, b| a.id.cmp(&b.id));
+    let page = List {
+        cards: vec![
+            card("budget-total", sum(&|s| s.budget.0), "budgets of today"),
+            card("actual-total", sum(&|s| s.actual.0), "actual"),
+            card("in-flight-total", sum(&|s| s.in_flight.0), "in flight"),
+            card(
+                "over-total",
+                sum(&|s| (s.actual.0 - s.budget.0).max(0)),
+                "given away past the budgets",
+            ),
+            card("open-count", states.iter().filter(|s| s.open).count(), "ad groups open"),
+        ],
+        rows: states
+            .iter()
+            .map(|s| {
+                let (state, tone) = word(s);
+                Row {
+                    name: s.name.to_string(),
+                    state,
+                    tone,
+                    budget: money(s.budget),
+                    actual: money(s.actual),
+                    in_flight: money(s.in_flight),
+                    projected: money(s.projected),
+                    meter: meter(s),
+                }
+            })
+            .collect(),
+        gates: gates
+            .into_iter()
+            .map(|gate| GateRow {
+                versions: format!("{:?}", gate.versions),
+                age: show::duration(now.since(gate.at)),
+                id: gate.id,
+            })
+            .collect(),
+    };
+    render(&page)
+}
+
+#[derive(Template)]
+#[template(path = "ad_group.html")]
+struct One {
+    name: String,
+    state: &'static str,
+    tone: &'static str,
+    reason: String,
+    cards: Vec<Card>,
+    live: String,
+    predicted: String,
+    history: Vec<Entry>,
+}
+
+impl One {
+    fn place(&self) -> &'static str {
+        "/budgets"
+    }
+}
+
+pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
+    let missing = || PageError::Missing(format!("There is no ad group {name} in the applied spec."));
+    let checked = AdGroupName::new(name.clone()).map_err(|_| missing())?;
+    let states = ctx.budgets.states();
+    let state = states.iter().find(|s| s.name == checked).ok_or_else(missing)?;
+    let series = ctx.budgets.series(&checked).unwrap_or_default();
+    let history = ctx.ledger.history(Some(("ad_group", checked.as_str())), 30).await?;
+    let line = |class, of: &dyn Fn(&throng_budget::SpendPoint) -> i64| chart::Line {
+        class,
+        points: series.points.iter().map(|p| (p.at.0 as f64, of(p) as f64)).collect(),
+    };
+    let lines = [
+        line("d", &|_| state.budget.0),
+        line("c", &|p| p.actual.0.saturating_add(p.in_flight.0)),
+        line("b", &|p| p.in_flight.0),
+        line("a", &|p| p.actual.0),
+    ];
+    let amount = |micros: f64| money(Micros(micros as i64));
+    let pairs: Vec<(String, f64, f64)> = series
+        .intervals
+        .iter()
+        .map(|i| (show::clock(i.start.0 as f64), i.predicted.0 as f64, i.actual.0 as f64))
+        .collect();
+    let (word, tone) = word(state);
+    let page = One {
+        name,
+        state: word,
+        tone,
+        reason: state.reason.clone(),
+        cards: vec![
+            card("budget", money(state.budget), "budget today"),
+            card("actual", money(state.actual), "actual"),
+            card("in-flight", money(state.in_flight), "in flight"),
+            card("projected", money(state.projected), "projected"),
+        ],
+        live: chart::lines(&lines, &show::clock, &amount),
+        predicted: chart::bar_pairs(&pairs, ("b", "a"), &amount),
+        history: show::entries(history),
+    };
+    render(&page)
+}

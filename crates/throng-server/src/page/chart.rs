@@ -1,0 +1,195 @@
+//! Small charts as SVG text, rendered by the node. Pure.
+
+use std::fmt::Write as _;
+
+const WIDTH: f64 = 1000.0;
+const HEIGHT: f64 = 240.0;
+const LEFT: f64 = 70.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 12.0;
+const BOTTOM: f64 = 26.0;
+
+/// A line: points of (x, y) by rising x, and the class that colours it (`a` to `d`).
+pub(crate) struct Line<'a> {
+    pub(crate) class: &'a str,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// Lines over one x axis. `x_label` and `y_label` turn values into text.
+pub(crate) fn lines(
+    lines: &[Line<'_>],
+    x_label: &dyn Fn(f64) -> String,
+    y_label: &dyn Fn(f64) -> String,
+) -> String {
+    let all = || lines.iter().flat_map(|l| &l.points);
+    let (Some(low), Some(high)) =
+        (all().map(|p| p.0).reduce(f64::min), all().map(|p| p.0).reduce(f64::max))
+    else {
+        return empty();
+    };
+    let top = nice_ceiling(all().map(|p| p.1).fold(0.0, f64::max));
+    let x = |value: f64| {
+        let share = if high > low { (value - low) / (high - low) } else { 0.5 };
+        LEFT + share * (WIDTH - LEFT - RIGHT)
+    };
+    let mut svg = open();
+    y_axis(&mut svg, top, y_label);
+    for step in 0..=4 {
+        let value = low + (high - low) * f64::from(step) / 4.0;
+        let anchor = ["start", "middle", "middle", "middle", "end"][step as usize];
+        let _ = write!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+            x(value),
+            HEIGHT - 8.0,
+            x_label(value)
+        );
+        if high <= low {
+            break;
+        }
+    }
+    for line in lines {
+        let points: Vec<String> =
+            line.points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1, top))).collect();
+        if points.len() == 1 {
+            let (cx, cy) = (x(line.points[0].0), y(line.points[0].1, top));
+            let _ = write!(
+                svg,
+                "<circle class=\"{}\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3\"/>",
+                line.class
+            );
+        } else {
+            let _ =
+                write!(svg, "<polyline class=\"{}\" points=\"{}\"/>", line.class, points.join(" "));
+        }
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
+/// Pairs of bars side by side, each pair with a label below.
+pub(crate) fn bar_pairs(
+    pairs: &[(String, f64, f64)],
+    classes: (&str, &str),
+    y_label: &dyn Fn(f64) -> String,
+) -> String {
+    if pairs.is_empty() {
+        return empty();
+    }
+    let top = nice_ceiling(pairs.iter().fold(0.0, |m, p| m.max(p.1).max(p.2)));
+    let mut svg = open();
+    y_axis(&mut svg, top, y_label);
+    let room = (WIDTH - LEFT - RIGHT) / pairs.len() as f64;
+    let bar = (room * 0.4).min(40.0);
+    let every = pairs.len().div_ceil(8);
+    for (at, (label, first, second)) in pairs.iter().enumerate() {
+        let middle = LEFT + room * (at as f64 + 0.5);
+        for (class, value, left) in
+            [(classes.0, *first, middle - bar), (classes.1, *second, middle)]
+        {
+            let height = HEIGHT - BOTTOM - y(value, top);
+            let _ = write!(
+                svg,
+                "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{bar:.1}\" height=\"{height:.1}\"/>",
+                y(value, top)
+            );
+        }
+        if at % every == 0 {
+            let _ = write!(
+                svg,
+                "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
+                HEIGHT - 8.0
+            );
+        }
+    }
+    svg.push_str("</svg>");
+    svg
+}
+
+/// A horizontal meter: shares of the whole with a class each; what is left stays grey.
+pub(crate) fn meter(parts: &[(&str, f64)]) -> String {
+    let mut html = String::from("<div class=\"meter\">");
+    let mut left = 100.0_f64;
+    for (class, share) in parts {
+        let share = if share.is_finite() { (share * 100.0).clamp(0.0, left) } else { 0.0 };
+        left -= share;
+        if share > 0.0 {
+            let _ = write!(html, "<i class=\"{class}\" style=\"width:{share:.2}%\"></i>");
+        }
+    }
+    html.push_str("</div>");
+    html
+}
+
+fn open() -> String {
+    format!("<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">")
+}
+
+fn empty() -> String {
+    "<p class=\"empty\">Nothing to draw yet.</p>".to_owned()
+}
+
+fn y(value: f64, top: f64) -> f64 {
+    TOP + (1.0 - (value / top).clamp(0.0, 1.0)) * (HEIGHT - TOP - BOTTOM)
+}
+
+fn y_axis(svg: &mut String, top: f64, label: &dyn Fn(f64) -> String) {
+    for step in 0..=4 {
+        let value = top * f64::from(step) / 4.0;
+        let at = y(value, top);
+        let _ = write!(
+            svg,
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            WIDTH - RIGHT,
+            LEFT - 8.0,
+            at + 4.0,
+            label(value)
+        );
+    }
+}
+
+/// The smallest of 1, 2, 4, 5, 8 times a power of ten that is not below `value`; 1 for nothing.
+fn nice_ceiling(value: f64) -> f64 {
+    if !value.is_finite() || value <= 0.0 {
+        return 1.0;
+    }
+    let power = 10f64.powf(value.log10().floor());
+    [1.0, 2.0, 4.0, 5.0, 8.0, 10.0]
+        .into_iter()
+        .map(|step| step * power)
+        .find(|candidate| *candidate >= value * 0.999_999)
+        .unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_end_at_round_numbers() {
+        for (value, top) in [(0.0, 1.0), (0.3, 0.4), (1.0, 1.0), (37.0, 40.0), (81.0, 100.0)] {
+            assert!((nice_ceiling(value) - top).abs() < 1e-9, "{value}: {}", nice_ceiling(value));
+        }
+    }
+
+    #[test]
+    fn a_meter_never_overflows() {
+        assert_eq!(
+            meter(&[("a", 0.75), ("b", 0.75), ("c", f64::NAN)]),
+            "<div class=\"meter\"><i class=\"a\" style=\"width:75.00%\"></i><i class=\"b\" style=\"width:25.00%\"></i></div>"
+        );
+    }
+
+    #[test]
+    fn a_chart_of_nothing_says_so() {
+        assert!(lines(&[], &|_| String::new(), &|_| String::new()).contains("Nothing to draw"));
+    }
+
+    #[test]
+    fn highest_value_is_drawn_at_the_top() {
+        let line = Line { class: "a", points: vec![(0.0, 0.0), (1.0, 100.0)] };
+        let svg = lines(&[line], &|x| x.to_string(), &|y| y.to_string());
+        assert!(svg.contains("points=\"70.0,214.0 988.0,12.0\""), "{svg}");
+    }
+}

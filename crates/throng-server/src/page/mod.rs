@@ -1,0 +1,117 @@
+//! The web page: rendered here, kept fresh by the node's change stream. No build step, no
+//! framework; `assets/throng.js` swaps the page's body when something changed.
+
+mod activation;
+mod audiences;
+mod budgets;
+mod chart;
+mod decide;
+mod overview;
+mod show;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+
+use crate::NodeContext;
+
+/// The pages of the menu: path and name.
+pub(crate) const PLACES: &[(&str, &str)] = &[
+    ("/", "Overview"),
+    ("/audiences", "Audiences"),
+    ("/activation", "Activation"),
+    ("/budgets", "Budgets"),
+    ("/decide", "Try a decision"),
+];
+
+/// The routes of the pages and their assets.
+pub(crate) fn routes() -> Router<Arc<NodeContext>> {
+    Router::new()
+        .route("/", get(overview::page))
+        .route("/audiences", get(audiences::list))
+        .route("/audiences/{name}", get(audiences::one))
+        .route("/activation", get(activation::list))
+        .route("/activation/tasks/{id}", get(activation::task))
+        .route("/budgets", get(budgets::list))
+        .route("/budgets/{name}", get(budgets::one))
+        .route("/decide", get(decide::page))
+        .route("/assets/throng.css", get(style))
+        .route("/assets/throng.js", get(script))
+}
+
+type Context = State<Arc<NodeContext>>;
+
+async fn style() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../../assets/throng.css"))
+}
+
+async fn script() -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
+        include_str!("../../assets/throng.js"),
+    )
+}
+
+/// A page that could not be shown.
+pub(crate) enum PageError {
+    /// There is no such object.
+    Missing(String),
+    /// The ledger failed.
+    Ledger(throng_ledger::LedgerError),
+    /// A template failed.
+    Template(askama::Error),
+}
+
+impl From<throng_ledger::LedgerError> for PageError {
+    fn from(error: throng_ledger::LedgerError) -> Self {
+        match error {
+            throng_ledger::LedgerError::NotFound { what, name } => {
+                Self::Missing(format!("There is no {what} {name}."))
+            }
+            other => Self::Ledger(other),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "missing.html")]
+struct Missing {
+    what: String,
+}
+
+impl Missing {
+    fn place(&self) -> &'static str {
+        ""
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let (status, what) = match self {
+            Self::Missing(what) => (StatusCode::NOT_FOUND, what),
+            Self::Ledger(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "page not shown");
+                (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+            Self::Template(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "page not rendered");
+                (StatusCode::INTERNAL_SERVER_ERROR, "The page could not be rendered.".to_owned())
+            }
+        };
+        match (Missing { what }).render() {
+            Ok(html) => (status, Html(html)).into_response(),
+            Err(_) => status.into_response(),
+        }
+    }
+}
+
+type Page = Result<Html<String>, PageError>;
+
+fn render(template: &impl Template) -> Page {
+    template.render().map(Html).map_err(PageError::Template)
+}

@@ -1,0 +1,63 @@
+//! The overview: the figures of all four jobs, open alerts, and what happened last.
+
+use askama::Template;
+use axum::extract::State;
+use throng_ledger::TaskState;
+
+use super::activation::AlertLine;
+use super::show::{self, Card, Entry, card, count, linked, money};
+use super::{Context, Page, chart, render};
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct Overview {
+    cards: Vec<Card>,
+    alerts: Vec<AlertLine>,
+    spend: String,
+    history: Vec<Entry>,
+}
+
+impl Overview {
+    fn place(&self) -> &'static str {
+        "/"
+    }
+}
+
+pub(super) async fn page(State(ctx): Context) -> Page {
+    let audiences = ctx.ledger.audiences().await?;
+    let published = audiences.iter().filter(|a| a.current.is_some()).count();
+    let members: u64 = audiences.iter().filter_map(|a| a.current.as_ref()).map(|s| s.members).sum();
+    let tasks = ctx.ledger.task_counts().await?;
+    let of = |state| tasks.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
+    let runs = ctx.ledger.runs(None, 1_000).await?;
+    let sent: u64 = runs.iter().map(|r| r.sent).sum();
+    let states = ctx.budgets.states();
+    let open = states.iter().filter(|s| s.open).count();
+    let total = |of: &dyn Fn(&crate::roles::aggregate::AdGroupState) -> i64| -> i64 {
+        states.iter().map(of).fold(0, i64::saturating_add)
+    };
+    let (budget, actual) = (total(&|s| s.budget.0), total(&|s| s.actual.0));
+    let in_flight = total(&|s| s.in_flight.0);
+    let share = |part: i64| part as f64 / budget.max(1) as f64;
+    let declared = ctx.spec.load().audiences.len();
+    let alerts = ctx.ledger.alerts(20).await?;
+    let history = ctx.ledger.history(None, 15).await?;
+    let overview = Overview {
+        cards: vec![
+            linked(card("audiences", format!("{published} of {declared}"), "audiences published"), "/audiences"),
+            linked(card("memberships", count(members), "memberships served"), "/audiences"),
+            linked(card("users-sent", count(sent), "users sent to platforms"), "/activation"),
+            linked(card("tasks-open", count(of(TaskState::Queued) + of(TaskState::Running)), "tasks at work or queued"), "/activation"),
+            linked(card("ad-groups-open", format!("{open} of {}", states.len()), "ad groups open"), "/budgets"),
+            linked(card("spend-today", money(throng_model::Micros(actual)), "actual spend today"), "/budgets"),
+        ],
+        alerts: alerts
+            .into_iter()
+            .filter(|a| a.resolved_at.is_none())
+            .map(|a| AlertLine { message: a.message, when: show::when(a.raised_at), done: false })
+            .collect(),
+        spend: chart::meter(&[("actual", share(actual)), ("flight", share(in_flight))]),
+        history: show::entries(history),
+    };
+    render(&overview)
+}
