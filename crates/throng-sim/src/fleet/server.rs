@@ -1,0 +1,331 @@
+//! One ad server: follows the feed, decides, reports.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde_json::json;
+use throng_gate::feed::Frame;
+use throng_gate::{Applied, Catalog, Gate};
+use throng_model::{AdGroupName, Timestamp};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{AdRequest, FleetConfig, FleetError, FleetProgress, FleetReport};
+
+/// How long a gate may go without a frame before it counts as stale: a rehearsal's feed comes every
+/// second, and this is 30 of them.
+const STALE_AFTER: Duration = Duration::from_secs(30);
+
+/// An event on its way to the node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at: Timestamp,
+    request: u64,
+    kind: &'static str,
+    ad_group: AdGroupName,
+    inserted_at: Timestamp,
+}
+
+/// What one ad server counts.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    reasons: BTreeMap<String, u64>,
+    impressions: HashMap<AdGroupName, u64>,
+    clicks: HashMap<AdGroupName, u64>,
+}
+
+impl Tally {
+    pub(super) fn add_to(self, report: &mut FleetReport) {
+        for (reason, count) in self.reasons {
+            *report.reasons.entry(reason).or_default() += count;
+        }
+        for (ad_group, count) in self.impressions {
+            *report.impressions.entry(ad_group).or_default() += count;
+        }
+        for (ad_group, count) in self.clicks {
+            *report.clicks.entry(ad_group).or_default() += count;
+        }
+    }
+}
+
+pub(super) struct AdServer {
+    number: u32,
+    config: FleetConfig,
+    progress: Arc<FleetProgress>,
+    http: reqwest::Client,
+}
+
+impl AdServer {
+    pub(super) fn new(number: u32, config: FleetConfig, progress: Arc<FleetProgress>) -> Self {
+        Self { number, config, progress, http: reqwest::Client::new() }
+    }
+
+    fn error(
+        &self,
+        doing: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> FleetError {
+        FleetError::Node { server: self.number, doing, source: source.into() }
+    }
+
+    fn authorised(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.config.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn catalog(&self) -> Result<Catalog, FleetError> {
+        let request = self.http.get(format!("{}/v1/catalog", self.config.node_url));
+        let response = self
+            .authorised(request)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status)
+            .map_err(|e| self.error("read the catalog", e))?;
+        response.json().await.map_err(|e| self.error("understand the catalog", e))
+    }
+
+    /// Decides its share of the traffic and reports until every event is accepted. Returns the
+    /// counts.
+    pub(super) async fn run(
+        self,
+        mut requests: Vec<AdRequest>,
+        stop: CancellationToken,
+    ) -> Result<Tally, FleetError> {
+        requests.sort_by_key(|r| Reverse(r.after));
+        let gate = Arc::new(Gate::new(self.catalog().await?, STALE_AFTER));
+        gate.set_membership(Arc::clone(&self.config.membership));
+        let ready = Arc::new(Notify::new());
+        let following = stop.child_token();
+        let follower = tokio::spawn(follow(
+            self.number,
+            self.config.clone(),
+            Arc::clone(&gate),
+            Arc::clone(&self.progress),
+            Arc::clone(&ready),
+            following.clone(),
+        ));
+        tokio::select! {
+            () = ready.notified() => {}
+            () = stop.cancelled() => {}
+        }
+        let result = self.serve(&gate, requests, &stop).await;
+        following.cancel();
+        if let Err(error) = follower.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+        result
+    }
+
+    async fn serve(
+        &self,
+        gate: &Gate,
+        mut requests: Vec<AdRequest>,
+        stop: &CancellationToken,
+    ) -> Result<Tally, FleetError> {
+        let mut tally = Tally::default();
+        let mut due: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
+        let mut next_send = self.config.clock.now();
+        while !stop.is_cancelled() && !(requests.is_empty() && due.is_empty()) {
+            let now = self.config.clock.now();
+            while requests.last().is_some_and(|r| self.config.start.plus(r.after) <= now) {
+                if let Some(request) = requests.pop() {
+                    self.decide(gate, &request, now, &mut due, &mut tally);
+                }
+            }
+            if now >= next_send {
+                self.report(&mut due, now, &mut tally).await?;
+                next_send = now.plus(self.config.send_every);
+            }
+            let next_request =
+                requests.last().map_or(next_send, |r| self.config.start.plus(r.after));
+            let wait = next_request.min(next_send).since(self.config.clock.now());
+            tokio::time::sleep(self.config.clock.wall_duration(wait)).await;
+        }
+        Ok(tally)
+    }
+
+    fn decide(
+        &self,
+        gate: &Gate,
+        request: &AdRequest,
+        now: Timestamp,
+        due: &mut BinaryHeap<Reverse<Due>>,
+        tally: &mut Tally,
+    ) {
+        let user = request.user.hash(self.config.membership.seed());
+        let decision = gate.decide(Some(user), &request.candidates, now);
+        self.progress.requests.fetch_add(1, Ordering::Relaxed);
+        for (_, reason) in &decision.refused {
+            *tally.reasons.entry(reason.code().to_owned()).or_default() += 1;
+        }
+        let Some(chosen) = decision.allowed.first() else {
+            self.progress.refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        self.progress.allowed.fetch_add(1, Ordering::Relaxed);
+        let mut plan = |kind: &'static str, after: Duration| {
+            due.push(Reverse(Due {
+                at: now.plus(after),
+                request: request.number,
+                kind,
+                ad_group: chosen.clone(),
+                inserted_at: now,
+            }));
+        };
+        plan("insertion", Duration::ZERO);
+        if let Some(after) = request.seen_after {
+            plan("impression", after);
+        }
+        if let Some(after) = request.clicked_after {
+            plan("click", after);
+        }
+    }
+
+    /// Sends what is due. An event is put away only when the node has accepted it.
+    async fn report(
+        &self,
+        due: &mut BinaryHeap<Reverse<Due>>,
+        now: Timestamp,
+        tally: &mut Tally,
+    ) -> Result<(), FleetError> {
+        let mut batch = Vec::new();
+        while due.peek().is_some_and(|Reverse(event)| event.at <= now) {
+            if let Some(Reverse(event)) = due.pop() {
+                batch.push(event);
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let body: String = batch.iter().map(|event| format!("{}\n", line(event))).collect();
+        let request = self
+            .http
+            .post(format!("{}/v1/events", self.config.node_url))
+            .header("content-type", "application/x-ndjson")
+            .body(body);
+        let answer: serde_json::Value = self
+            .authorised(request)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status)
+            .map_err(|e| self.error("send events", e))?
+            .json()
+            .await
+            .map_err(|e| self.error("understand the answer to events", e))?;
+        let rejected = answer["rejected"].as_array().map_or(0, Vec::len);
+        if rejected > 0 {
+            let why = answer["rejected"][0].to_string();
+            return Err(FleetError::Rejected { server: self.number, why });
+        }
+        let accepted = answer["accepted"].as_u64().unwrap_or(0);
+        self.progress.events_accepted.fetch_add(accepted, Ordering::Relaxed);
+        for event in batch {
+            match event.kind {
+                "impression" => *tally.impressions.entry(event.ad_group).or_default() += 1,
+                "click" => *tally.clicks.entry(event.ad_group).or_default() += 1,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An event as a line of NDJSON. Its id derives from the request, so that sending it twice counts
+/// once.
+fn line(event: &Due) -> serde_json::Value {
+    let mut line = json!({
+        "id": format!("{}-{}", event.kind, event.request),
+        "kind": event.kind,
+        "ad_group": event.ad_group,
+        "insertion_id": format!("insertion-{}", event.request),
+        "at": event.at.to_string(),
+    });
+    if event.kind != "insertion" {
+        line["inserted_at"] = json!(event.inserted_at.to_string());
+    }
+    line
+}
+
+/// Keeps a gate up to date until `stop`; comes back after a cut.
+async fn follow(
+    number: u32,
+    config: FleetConfig,
+    gate: Arc<Gate>,
+    progress: Arc<FleetProgress>,
+    ready: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let http = reqwest::Client::new();
+    while !stop.is_cancelled() {
+        let session = follow_once(number, &config, &gate, &progress, &ready, &http);
+        tokio::select! {
+            ended = session => {
+                if let Err(error) = ended {
+                    tracing::debug!(server = number, error = &*error, "feed cut");
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+async fn follow_once(
+    number: u32,
+    config: &FleetConfig,
+    gate: &Gate,
+    progress: &FleetProgress,
+    ready: &Notify,
+    http: &reqwest::Client,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let authorised = |request: reqwest::RequestBuilder| match &config.token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    let request = http.get(format!("{}/v1/feed?gate=ad-server-{number:04}", config.node_url));
+    let response = authorised(request).send().await?.error_for_status()?;
+    let mut stream = response.bytes_stream();
+    let mut buffer = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        buffer.extend_from_slice(&chunk?);
+        while let Some(frame) = take_frame(&mut buffer) {
+            let frame = Frame::decode(&frame)?;
+            if let Applied::NeedKeyframe = gate.apply(&frame) {
+                // A new connection begins with keyframes.
+                return Ok(());
+            }
+            progress.frames.fetch_add(1, Ordering::Relaxed);
+            ready.notify_one();
+        }
+    }
+    Ok(())
+}
+
+/// Takes one length-prefixed frame off the front, if it is all there.
+fn take_frame(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let length = u32::from_le_bytes(buffer.get(..4)?.try_into().ok()?) as usize;
+    let frame = buffer.get(4..4 + length)?.to_vec();
+    buffer.drain(..4 + length);
+    Some(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_taken_whole() {
+        let mut buffer = vec![2, 0, 0, 0, 7, 8, 1, 0];
+        assert_eq!(take_frame(&mut buffer), Some(vec![7, 8]));
+        assert_eq!(take_frame(&mut buffer), None);
+        assert_eq!(buffer, [1, 0]);
+    }
+}
