@@ -167,17 +167,15 @@ impl View {
 /// Why an ad group may not be shown for its budget's sake.
 #[inline]
 fn out_of_budget(entry: &CatalogEntry, spend: Spend) -> Option<Reason> {
-    if spend.flags & FLAG_CLOSED != 0 {
-        return Some(Reason::Closed);
-    }
     let in_flight = entry.prediction.then_some(spend.in_flight);
     // A sum past 2^63 is past any budget: saturating is right here.
     let projected = spend.actual.0.saturating_add(in_flight.map_or(0, |m| m.0));
-    (projected >= entry.daily_budget.0).then_some(Reason::OutOfBudget {
-        actual: spend.actual,
-        in_flight,
-        budget: entry.daily_budget,
-    })
+    if projected >= entry.daily_budget.0 {
+        let (actual, budget) = (spend.actual, entry.daily_budget);
+        return Some(Reason::OutOfBudget { actual, in_flight, budget });
+    }
+    // The server may know more than these figures say; where they say enough, they say it better.
+    (spend.flags & FLAG_CLOSED != 0).then_some(Reason::Closed)
 }
 
 impl Gate {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
 mod api;
+mod audiences;
 mod budgets;
 mod events;
 mod node;

@@ -1,0 +1,121 @@
+//! Audiences over HTTP: built, looked up, refreshed, held, approved, rolled back, decided with.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use throng_model::SystemClock;
+use throng_server::{Node, NodeConfig};
+
+use crate::Client;
+
+const SPEC: &str = r#"version: 1
+sources:
+  - { name: shop, path: data }
+audiences:
+  - { name: buyers, sql: "SELECT customer FROM shop.purchases" }
+  - { name: big, sql: "SELECT customer FROM shop.purchases WHERE amount >= 100" }
+advertisers:
+  - { name: shop, currency: USD, time_zone: UTC }
+campaigns:
+  - { name: autumn, advertiser: shop }
+ad_groups:
+  - { name: shoes, campaign: autumn, per: impression, price: "0.10", daily_budget: "1.00", impression_rate: 0.5, include: [buyers], exclude: [big] }
+"#;
+
+fn purchases(dir: &Path, customers: impl Iterator<Item = u32>) {
+    let lines: String = customers.map(|c| format!("c{c},{}\n", c * 10)).collect();
+    let aside = dir.join("purchases.aside");
+    std::fs::write(&aside, format!("customer,amount\n{lines}")).unwrap();
+    std::fs::rename(aside, dir.join("data/purchases.csv")).unwrap();
+}
+
+async fn start(dir: &Path) -> Node {
+    Node::start(NodeConfig {
+        data_dir: dir.join("node"),
+        spec: throng_spec::load(&dir.join("throng.yaml")).unwrap(),
+        listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        clock: Arc::new(SystemClock),
+        env: Arc::new(|_: &str| None),
+    })
+    .await
+    .unwrap()
+}
+
+/// Waits for the changes that the node tells until an audience is as wanted.
+async fn settled(node: &Node, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let client = Client::of(node);
+    let mut changes = node.context().changes.subscribe();
+    let asking = async {
+        loop {
+            let audience = client.get(&format!("/v1/audiences/{name}")).await;
+            if wanted(&audience) {
+                return audience;
+            }
+            // Lagging is a reason to look again, too.
+            let _ = changes.recv().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asking).await.expect(name)
+}
+
+async fn audiences_of(client: &Client, user: &str) -> Value {
+    client.get(&format!("/v1/users/{user}/audiences")).await["audiences"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_lives_its_life() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::fs::write(dir.path().join("throng.yaml"), SPEC).unwrap();
+    purchases(dir.path(), 0..20);
+    let node = start(dir.path()).await;
+    let client = Client::of(&node);
+    for (name, members) in [("buyers", 20), ("big", 10)] {
+        let built = settled(&node, name, |a| !a["current"].is_null()).await;
+        assert_eq!(built["current"]["members"], json!(members), "{name}");
+    }
+    assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
+    assert_eq!(audiences_of(&client, "c15").await, json!(["big", "buyers"]));
+    assert_eq!(audiences_of(&client, "nobody").await, json!([]));
+    for (user, allowed, code) in
+        [("c5", true, ""), ("c15", false, "excluded"), ("x", false, "not_in_audience")]
+    {
+        let (_, said) =
+            client.post("/v1/decide", &json!({ "user": user, "ad_groups": ["shoes"] })).await;
+        assert_eq!(
+            said["allowed"].as_array().map(Vec::len),
+            Some(usize::from(allowed)),
+            "{user}: {said}"
+        );
+        assert_eq!(said["refused"][0]["code"].as_str().unwrap_or_default(), code, "{user}");
+    }
+
+    // The source is emptied: what is served stays, until somebody says that this is right.
+    purchases(dir.path(), 0..2);
+    let (status, queued) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 200, "{queued}");
+    let held = settled(&node, "buyers", |a| a["refresh"]["state"] == "held").await;
+    assert_eq!(held["current"]["members"], json!(20));
+    assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
+    let (status, said) =
+        client.post("/v1/audiences/buyers/approve", &json!({ "version": 2 })).await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(audiences_of(&client, "c5").await, json!([]));
+    let (status, said) =
+        client.post("/v1/audiences/buyers/approve", &json!({ "version": 2 })).await;
+    assert_eq!((status, &said["error"]["code"]), (409, &json!("wrong_state")));
+    let (status, _) = client.post("/v1/audiences/buyers/rollback", &json!({ "version": 1 })).await;
+    assert_eq!(status, 200);
+    assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
+
+    // All of it is there after a restart.
+    node.shutdown().await;
+    let node = start(dir.path()).await;
+    let client = Client::of(&node);
+    assert_eq!(audiences_of(&client, "c15").await, json!(["big", "buyers"]));
+    let ready = client.get("/readyz").await;
+    assert_eq!(ready["snapshots"], json!({ "big": 1, "buyers": 1 }));
+    node.shutdown().await;
+}
