@@ -117,6 +117,8 @@ pub enum SendClass {
     Retry,
     /// The account is throttled: calls before this has passed make it worse.
     Wait(Duration),
+    /// The audience is busy with something that may take hours: try this task again after this.
+    Later(Duration),
     /// The upload session is lost: send all of it again under a new id.
     Restart,
     /// This task cannot go on until a person acts.

@@ -51,6 +51,13 @@ pub fn decide_after_failure(facts: FailureFacts) -> Decision {
             alert: failures >= ALERT_AFTER,
             pause_account: None,
         },
+        // It ends by itself, so the task does not give up; but a person hears of it.
+        SendClass::Later(wait) => Decision {
+            retry_after: Some(wait),
+            counts: true,
+            alert: failures >= ALERT_AFTER,
+            pause_account: None,
+        },
         SendClass::Wait(wait) => Decision {
             retry_after: Some(wait),
             counts: false,
@@ -101,6 +108,13 @@ mod tests {
                 pause_account: Some(wait)
             }
         );
+    }
+
+    #[test]
+    fn a_busy_audience_is_waited_for_without_end_and_not_in_silence() {
+        let decision = decide(SendClass::Later(Duration::from_secs(300)), 50);
+        assert_eq!(decision.retry_after, Some(Duration::from_secs(300)));
+        assert!(decision.alert && decision.pause_account.is_none());
     }
 
     #[test]

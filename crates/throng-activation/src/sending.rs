@@ -248,6 +248,9 @@ fn receipt(
         Err(error) => {
             receipt.http_status = error.http_status;
             receipt.error_code = error.code;
+            if error.class == SendClass::Restart {
+                receipt.platform_ref = Some(crate::worker::LOST_SESSION.to_owned());
+            }
         }
     }
     receipt

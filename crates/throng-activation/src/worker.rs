@@ -18,6 +18,8 @@ use crate::{
     Skip, decide_after_failure,
 };
 
+/// Marks the receipt of a request that found its upload session lost; the next try has another id.
+pub(crate) const LOST_SESSION: &str = "session lost";
 /// Users for whom the identifier query has no row.
 const NO_IDENTIFIERS: &str = "no_identifiers";
 
@@ -147,9 +149,9 @@ impl Worker {
         let mut session = None;
         let mut todo: Vec<Batch> = batches;
         if replaces {
-            // A session that was broken off is not gone on with, as its window may be over: all
-            // batches are sent in a new one. Those that have an end keep it. The last batch has an
-            // end only when its session was closed.
+            // A session that was broken off is started over, as its window may be over: all batches
+            // are sent again. Those that have an end keep it. The last batch has an end only when
+            // its session was closed.
             if todo.iter().all(|b| b.state == BatchState::Done) {
                 return Ok(());
             }
@@ -188,8 +190,10 @@ impl Worker {
         users: u64,
     ) -> Result<Session, LedgerError> {
         let receipts = self.ledger.receipts(task.id).await?;
-        // Every try that sent something has its own id, the same one if it is repeated.
-        let text = format!("{platform_id}/{}/{}/{}", task.sync, task.run, receipts.len());
+        // The same id as long as the platform knows the session: it starts over with the first
+        // request, where another id would have to wait until the old one has run out.
+        let lost = receipts.iter().filter(|r| r.platform_ref.as_deref() == Some(LOST_SESSION));
+        let text = format!("{platform_id}/{}/{}/{}", task.sync, task.run, lost.count());
         let digest = HashedIdentifier::of_normalised(&text).0;
         let mut id = [0u8; 8];
         id.copy_from_slice(&digest[..8]);

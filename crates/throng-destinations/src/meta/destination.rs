@@ -119,7 +119,7 @@ impl MetaDestination {
                 audience["name"] == name
                     && audience["subtype"].as_str().is_none_or(|s| s == "CUSTOM")
             });
-            if let Some(id) = found.and_then(|audience| id_of(audience)) {
+            if let Some(id) = found.and_then(id_of) {
                 return Ok(Some(id));
             }
             let next = page["paging"]["cursors"]["after"].as_str().map(str::to_owned);

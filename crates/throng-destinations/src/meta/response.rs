@@ -13,6 +13,8 @@ use super::request::wire_row;
 const THROTTLE: Duration = Duration::from_secs(60);
 /// After the platform has blocked the account for a while. Each call makes it longer.
 const BLOCK: Duration = Duration::from_secs(30 * 60);
+/// While an upload of before is processed, which takes up to 24 hours.
+const BUSY: Duration = Duration::from_secs(5 * 60);
 /// The platform will not make an audience smaller than it likes.
 const SIZE_TOO_LOW: (i64, i64) = (200, 1_870_047);
 
@@ -181,7 +183,7 @@ pub(super) fn class_of(
     match (code, subcode.unwrap_or(0)) {
         (4 | 17 | 32 | 341 | 613 | 80_000..=80_014, _) => wait,
         (368 | 1_404_078 | 2_859_015, _) => SendClass::Wait(regain.unwrap_or(BLOCK).max(BLOCK)),
-        (2650, 1_870_145) => SendClass::Retry,
+        (2650, 1_870_145) => SendClass::Later(BUSY),
         (2650, 1_870_147 | 1_870_148 | 1_870_158 | 1_870_159) => SendClass::Restart,
         _ if transient => SendClass::Retry,
         (-1 | 1 | 2 | 803, _) => SendClass::Retry,
@@ -280,7 +282,7 @@ mod tests {
 
     #[test]
     fn every_code_of_the_table_has_its_class() {
-        use SendClass::{Fix, Restart, Retry, Stop, StopAccount, Wait};
+        use SendClass::{Fix, Later, Restart, Retry, Stop, StopAccount, Wait};
         for (code, subcode, transient, status, class) in [
             (1, None, false, 500, Retry),
             (1, Some(99), false, 400, Retry),
@@ -303,7 +305,7 @@ mod tests {
             (100, Some(33), false, 400, Stop),
             (100, Some(1_713_230), false, 400, Stop),
             (2635, None, false, 400, Stop),
-            (2650, Some(1_870_145), false, 400, Retry),
+            (2650, Some(1_870_145), false, 400, Later(BUSY)),
             (2650, Some(1_870_148), false, 400, Restart),
             (2650, Some(1_870_158), false, 400, Restart),
             (2650, Some(1_870_144), false, 400, Stop),

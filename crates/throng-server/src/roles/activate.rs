@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
 
-pub use jobs::Destinations;
+use jobs::Destinations;
 
 /// How often to look without a signal.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -74,7 +74,7 @@ async fn read_size(
     task: &Task,
 ) -> Result<Result<PlatformSize, SendError>, LedgerError> {
     let destination = declared(ctx, &task.sync)
-        .and_then(|(_, destination)| destinations.open(&destination));
+        .and_then(|(_, destination)| destinations.open(&destination, &*ctx.env));
     let destination = match destination {
         Ok(destination) => destination,
         Err(error) => return Ok(Err(error)),

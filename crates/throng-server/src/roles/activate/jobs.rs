@@ -22,7 +22,9 @@ const TASKS_AT_FIRST: u32 = 4;
 /// The open accounts. An account is opened again when its settings or secrets change; until then
 /// its connections are kept.
 #[derive(Default)]
-pub struct Destinations(Mutex<HashMap<DestinationName, (Account, Arc<dyn Destination>)>>);
+pub struct Destinations(Mutex<HashMap<DestinationName, Open>>);
+
+type Open = (Account, Arc<dyn Destination>);
 
 impl Destinations {
     /// Opens an account of the spec. Secrets are fetched each time.
@@ -32,14 +34,14 @@ impl Destinations {
     pub fn open(
         &self,
         declared: &throng_spec::Destination,
+        env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Arc<dyn Destination>, SendError> {
         let refuse = |why: String| {
             let message = format!("destination {}: {why}", declared.name);
             SendError::local(SendClass::StopAccount, message)
         };
-        let env = |name: &str| std::env::var(name).ok();
         let secret = |reference: &throng_spec::SecretRef| {
-            reference.resolve(&env).map_err(|error| refuse(error.to_string()))
+            reference.resolve(env).map_err(|error| refuse(error.to_string()))
         };
         let account = Account {
             platform: declared.platform.clone(),
@@ -191,7 +193,7 @@ pub(super) async fn job_for(
     task: &Task,
 ) -> Result<Result<Job, SendError>, LedgerError> {
     let parts = declared(ctx, &task.sync).and_then(|(sync, destination)| {
-        destinations.open(&destination).map(|open| (sync, open))
+        destinations.open(&destination, &*ctx.env).map(|open| (sync, open))
     });
     let (sync, destination) = match parts {
         Ok(parts) => parts,

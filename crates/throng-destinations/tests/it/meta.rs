@@ -1,0 +1,193 @@
+//! Meta's calls, and what comes of faults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use throng_activation::{
+    Cell, Destination, PreparedRow, Schema, SendClass, SendRequest, SessionStep,
+};
+use throng_destinations::{Account, open};
+use throng_ledger::Operation;
+use throng_model::{HashedIdentifier, Personal, Secret};
+use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
+
+fn account(sim: &MetaSim) -> Account {
+    Account {
+        platform: "meta".into(),
+        account: "act_12".into(),
+        access_token: Secret::new("token"),
+        app_secret: None,
+        base_url: Some(sim.url()),
+        api_version: "v25.0".into(),
+    }
+}
+
+async fn start(config: MetaSimConfig) -> (MetaSim, Arc<dyn Destination>) {
+    let sim = MetaSim::start(config).await.unwrap();
+    let destination = open(&account(&sim)).unwrap();
+    (sim, destination)
+}
+
+fn schema() -> Schema {
+    Schema { keys: vec!["EXTERN_ID".into(), "EMAIL".into()], default_country: None }
+}
+
+fn rows(destination: &dyn Destination, users: std::ops::Range<u32>) -> Vec<PreparedRow> {
+    users
+        .map(|u| {
+            let cells = [format!("x{u}"), format!("user{u}@example.com")];
+            let cells: Vec<_> = cells.into_iter().map(|c| Some(Personal::new(c))).collect();
+            destination.prepare(&schema(), &cells).unwrap()
+        })
+        .collect()
+}
+
+struct Ask<'a> {
+    id: &'a str,
+    operation: Operation,
+    rows: &'a [PreparedRow],
+    session: Option<SessionStep>,
+}
+
+async fn send(
+    destination: &dyn Destination,
+    ask: Ask<'_>,
+) -> Result<throng_activation::Answer, throng_activation::SendError> {
+    let request = SendRequest {
+        platform_id: ask.id,
+        operation: ask.operation,
+        schema: &schema(),
+        rows: ask.rows,
+        session: ask.session,
+    };
+    destination.send(&request).await
+}
+
+fn names(users: std::ops::Range<u32>) -> Vec<String> {
+    let mut names: Vec<String> = users.map(|u| format!("x{u}")).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn an_audience_is_found_before_it_is_created() {
+    let (sim, meta) = start(MetaSimConfig::default()).await;
+    meta.probe().await.unwrap();
+    // More than a page, so that the one looked for is on the last.
+    let first = meta.ensure_audience("wanted").await.unwrap();
+    for n in 0..130 {
+        meta.ensure_audience(&format!("other {n}")).await.unwrap();
+    }
+    assert_eq!(meta.ensure_audience("wanted").await.unwrap(), first);
+    assert_eq!(sim.audience_count(), 131);
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_got_lost_makes_no_second_audience() {
+    let (sim, meta) = start(MetaSimConfig::default()).await;
+    let cut = FaultRule::new(FaultKind::CutAfter).on_path("POST", "customaudiences").times(1);
+    sim.set_faults(FaultScript::new(1, [cut])).unwrap();
+    let error = meta.ensure_audience("a").await.unwrap_err();
+    assert_eq!((error.class, error.http_status), (SendClass::Retry, 0));
+    meta.ensure_audience("a").await.unwrap();
+    assert_eq!(sim.audience_count(), 1);
+}
+
+#[tokio::test]
+async fn users_are_added_removed_and_replaced() {
+    let (sim, meta) = start(MetaSimConfig::default()).await;
+    let id = meta.ensure_audience("a").await.unwrap();
+    let ask = |operation, rows, session| Ask { id: &id, operation, rows, session };
+    let all = rows(&*meta, 0..2_000);
+    let answer = send(&*meta, ask(Operation::Add, &all, None)).await.unwrap();
+    assert_eq!((answer.received, answer.invalid, answer.http_status), (2_000, 0, 200));
+    // Far more than fit into an address.
+    send(&*meta, ask(Operation::Remove, &all[500..], None)).await.unwrap();
+    assert_eq!(sim.members(&id).unwrap(), names(0..500));
+
+    let step = |seq, last, sent_before| {
+        Some(SessionStep { id: 7, seq, last, sent_before, estimated_total: 20 })
+    };
+    let answer =
+        send(&*meta, ask(Operation::Replace, &all[..10], step(1, false, 0))).await.unwrap();
+    assert_eq!(answer.received, 10);
+    let answer =
+        send(&*meta, ask(Operation::Replace, &all[10..20], step(11, true, 10))).await.unwrap();
+    assert_eq!(answer.received, 10);
+    assert_eq!(sim.members(&id).unwrap(), names(0..20));
+    let size = meta.size(&id).await.unwrap();
+    assert_eq!((size.settling, size.trouble), (false, None));
+    let late = send(&*meta, ask(Operation::Replace, &all[..10], step(21, false, 20))).await;
+    assert_eq!(late.unwrap_err().class, SendClass::Restart);
+    assert_eq!(sim.requests().unhashed_cells, 0);
+}
+
+#[tokio::test]
+async fn invalid_rows_are_named_and_counted() {
+    let (_sim, meta) = start(MetaSimConfig::default()).await;
+    let id = meta.ensure_audience("a").await.unwrap();
+    let mut all = rows(&*meta, 0..5);
+    let email = Cell::Hashed(HashedIdentifier::of_normalised("e@example.com"));
+    all[3] = vec![Cell::Empty, email].into();
+    let ask = Ask { id: &id, operation: Operation::Add, rows: &all, session: None };
+    let answer = send(&*meta, ask).await.unwrap();
+    assert_eq!((answer.received, answer.invalid), (5, 1));
+    assert_eq!(answer.invalid_rows.len(), 1);
+    assert_eq!(answer.invalid_rows[0].0, 3);
+}
+
+#[tokio::test]
+async fn faults_have_their_class_and_tell_no_value() {
+    let (sim, meta) = start(MetaSimConfig::default()).await;
+    let id = meta.ensure_audience("a").await.unwrap();
+    let all = rows(&*meta, 0..3);
+    let ask = || Ask { id: &id, operation: Operation::Add, rows: &all, session: None };
+    let error = |code, subcode| FaultKind::Error {
+        code,
+        subcode,
+        status: 400,
+        message: "row x1 user1@example.com".into(),
+    };
+    for (fault, class) in [
+        (FaultKind::CutBefore, SendClass::Retry),
+        (FaultKind::CutAfter, SendClass::Retry),
+        (FaultKind::ServerError { status: 503, applied: true }, SendClass::Retry),
+        (FaultKind::Html { status: 200, applied: false }, SendClass::Retry),
+        (FaultKind::TokenExpired, SendClass::StopAccount),
+        (error(100, None), SendClass::Fix),
+        (error(100, Some(1_713_230)), SendClass::Stop),
+        (error(2650, Some(1_870_145)), SendClass::Later(Duration::from_secs(300))),
+    ] {
+        sim.set_faults(FaultScript::new(1, [FaultRule::new(fault.clone())])).unwrap();
+        let told = send(&*meta, ask()).await.unwrap_err();
+        assert_eq!(told.class, class, "{fault:?}");
+        assert!(!told.message.contains("user1@"), "{}", told.message);
+        assert!(!told.message.contains("token/"), "{}", told.message);
+    }
+    let throttle = FaultKind::Throttled { code: 80_003, regain_minutes: 3 };
+    sim.set_faults(FaultScript::new(1, [FaultRule::new(throttle)])).unwrap();
+    let told = send(&*meta, ask()).await.unwrap_err();
+    assert!(matches!(told.class, SendClass::Wait(_)), "{told:?}");
+    let short = FaultKind::WrongCounts { missing: 1 };
+    sim.set_faults(FaultScript::new(1, [FaultRule::new(short)])).unwrap();
+    assert_eq!(send(&*meta, ask()).await.unwrap().received, 2);
+}
+
+#[tokio::test]
+async fn the_proof_of_the_app_secret_is_sent() {
+    let config =
+        MetaSimConfig { app_secret: Some(Secret::new("hush")), ..MetaSimConfig::default() };
+    let sim = MetaSim::start(config).await.unwrap();
+    let without = open(&account(&sim)).unwrap();
+    assert!(without.probe().await.is_err());
+    let with = open(&Account { app_secret: Some(Secret::new("hush")), ..account(&sim) }).unwrap();
+    with.ensure_audience("a").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_worth_a_retry() {
+    let (sim, meta) = start(MetaSimConfig::default()).await;
+    sim.shutdown().await;
+    let error = meta.probe().await.unwrap_err();
+    assert_eq!((error.class, error.http_status), (SendClass::Retry, 0));
+}
