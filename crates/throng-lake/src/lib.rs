@@ -2,6 +2,8 @@
 //! that yields user keys. [`Lake::scan`] streams them as hashes, [`Lake::identifiers`] streams the
 //! identifiers of users for the worker that hashes them. The only crate that names DataFusion.
 
+mod canonical;
+mod columns;
 mod error;
 mod identifiers;
 mod keys;

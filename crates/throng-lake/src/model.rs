@@ -3,9 +3,11 @@
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::canonical::canonical;
 use crate::keys::{KeyKind, kind_of};
 use crate::session::sql_error;
 use crate::{Lake, LakeError};
@@ -20,11 +22,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// 32 hexadecimal digits that change when the SQL or the key column changes; white space and a
-    /// final semicolon do not count.
+    /// 32 hexadecimal digits that change when the SQL or the key column changes; comments, layout and
+    /// a final semicolon do not count.
     pub fn fingerprint(&self) -> String {
-        let words: Vec<&str> = self.sql.trim().trim_end_matches(';').split_whitespace().collect();
-        let text = format!("{}\0{}", words.join(" "), self.key.as_deref().unwrap_or(""));
+        let text = format!("{}\0{}", canonical(&self.sql), self.key.as_deref().unwrap_or(""));
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }
 }
@@ -121,11 +122,8 @@ impl Lake {
         };
         let key_kind = kind_of(&columns[at].0, fields[at].data_type())?;
         let (state, plan) = frame.into_parts();
+        let plan = bare(plan);
         let shape = shape_of(&plan);
-        let plan = match plan {
-            LogicalPlan::Distinct(Distinct::All(input)) => input.as_ref().clone(),
-            other => other,
-        };
         let column = Expr::Column(plan.schema().qualified_field(at).into());
         let frame = DataFrame::new(state, plan)
             .select(vec![column])
@@ -141,6 +139,18 @@ impl Lake {
             shape,
         };
         Ok(Planned { frame, info })
+    }
+}
+
+/// The plan without a final DISTINCT or ORDER BY: a set has no duplicates and no order, and the
+/// build takes duplicates out for less.
+fn bare(mut plan: LogicalPlan) -> LogicalPlan {
+    loop {
+        plan = match plan {
+            LogicalPlan::Distinct(Distinct::All(input)) => input.as_ref().clone(),
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => sort.input.as_ref().clone(),
+            other => return other,
+        };
     }
 }
 
@@ -165,6 +175,7 @@ fn shape_of(plan: &LogicalPlan) -> Shape {
 /// The engine's own estimate; none if it has no idea.
 async fn estimate(frame: &DataFrame) -> Option<u64> {
     let plan = frame.clone().create_physical_plan().await.ok()?;
-    let statistics = plan.partition_statistics(None).ok()?;
+    let statistics =
+        StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()?;
     statistics.num_rows.get_value().map(|rows| *rows as u64)
 }

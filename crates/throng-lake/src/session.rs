@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::MemorySchemaProvider;
+use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
+use datafusion::dataframe::DataFrame;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -31,8 +32,8 @@ pub(crate) struct Session {
     sources: Vec<(String, PathBuf)>,
     runtime: Arc<RuntimeEnv>,
     config: SessionConfig,
-    /// Inferred schemas of CSV files, by path, size and time of change: inference reads much of a
-    /// file.
+    /// Schemas of tables, by path, size and time of change: finding one out can mean reading all of
+    /// a table.
     schemas: Mutex<HashMap<(PathBuf, u64, Option<SystemTime>), SchemaRef>>,
 }
 
@@ -145,10 +146,16 @@ impl Session {
         reference: &TableReference,
         only: Option<&Path>,
     ) -> Result<(), LakeError> {
-        let (schema_name, mut table) = self.table(sql, reference)?;
-        if let Some(only) = only {
-            table.files.retain(|file| file == only);
-        }
+        let (schema_name, table) = self.table(sql, reference)?;
+        let files = match only {
+            None => table.files.clone(),
+            Some(only) if table.files.iter().any(|file| file == only) => vec![only.to_owned()],
+            Some(only) => {
+                // Read as an empty table it would silently lose the file's users.
+                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(LakeError::Source { path: only.to_owned(), source });
+            }
+        };
         let catalog_name = &self.config.options().catalog.default_catalog;
         if let Some(catalog) = context.catalog(catalog_name)
             && catalog.schema(&schema_name).is_none()
@@ -157,85 +164,55 @@ impl Session {
                 .register_schema(&schema_name, Arc::new(MemorySchemaProvider::new()))
                 .map_err(|e| LakeError::engine("naming a source", e))?;
         }
-        let frame = self.read(context, &table).await?;
+        let view = self.read(context, &table, &files).await?;
         context
-            .register_table(reference.clone(), frame)
+            .register_table(reference.clone(), view)
             .map_err(|e| LakeError::engine("registering a table", e))?;
         Ok(())
     }
 
+    /// Some files of a table, with the schema of the whole table: what a part of a scan means must
+    /// not hang on what the other files happen to hold.
     async fn read(
         &self,
         context: &SessionContext,
         table: &Table,
-    ) -> Result<Arc<dyn datafusion::catalog::TableProvider>, LakeError> {
-        let paths: Vec<String> =
-            table.files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
-        let compression = |gzipped| {
-            if gzipped { FileCompressionType::GZIP } else { FileCompressionType::UNCOMPRESSED }
-        };
-        let doing = "reading a table's schema";
-        let frame = match table.format {
-            Format::Parquet => {
-                let options = ParquetReadOptions::default().skip_metadata(true);
-                context.read_parquet(paths, options).await
-            }
-            Format::Csv { gzipped } => {
-                let ending = if gzipped { "csv.gz" } else { "csv" };
-                let options = CsvReadOptions::new()
-                    .has_header(true)
-                    .newlines_in_values(true)
-                    .file_extension(ending)
-                    .schema_infer_max_records(INFER_ROWS)
-                    .file_compression_type(compression(gzipped));
-                let schema = self.csv_schema(context, table, &paths, &options).await?;
-                context.read_csv(paths, options.schema(&schema)).await
-            }
-            Format::Json { gzipped } => {
-                let ending = ending_of(&table.files);
-                let options = JsonReadOptions::default()
-                    .file_extension(&ending)
-                    .schema_infer_max_records(INFER_ROWS)
-                    .file_compression_type(compression(gzipped));
-                context.read_json(paths, options).await
-            }
-        };
-        Ok(frame.map_err(|e| LakeError::engine(doing, e))?.into_view())
+        files: &[PathBuf],
+    ) -> Result<Arc<dyn TableProvider>, LakeError> {
+        let schema = self.schema(context, table).await?;
+        let frame = open(context, table.format, files, Some(&schema)).await;
+        Ok(frame.map_err(|e| LakeError::engine("opening a table", e))?.into_view())
     }
 
-    /// The schema of CSV files: the engine's guess, except that integers which are written with
-    /// leading zeros are text. A customer number `00042` is not the number 42.
-    async fn csv_schema(
+    /// The schema of all files of a table, remembered until they change.
+    async fn schema(
         &self,
         context: &SessionContext,
         table: &Table,
-        paths: &[String],
-        options: &CsvReadOptions<'_>,
     ) -> Result<SchemaRef, LakeError> {
         let key = fingerprint(&table.files)?;
         if let Some(known) = self.lock_schemas().get(&key) {
             return Ok(Arc::clone(known));
         }
-        let doing = "guessing a table's columns";
-        let fail = |e| LakeError::engine(doing, e);
-        let guessed = context.read_csv(paths.to_vec(), options.clone()).await.map_err(fail)?;
-        let guessed = guessed.schema().as_arrow().clone();
-        let as_text: Vec<Field> =
-            guessed.fields().iter().map(|f| Field::new(f.name(), DataType::Utf8, true)).collect();
-        let as_text = Schema::new(as_text);
-        let plain = context
-            .read_csv(paths.to_vec(), options.clone().schema(&as_text))
+        let guessed = open(context, table.format, &table.files, None)
             .await
-            .map_err(fail)?;
-        let mut fields = Vec::new();
-        for field in guessed.fields() {
-            let mut field = field.as_ref().clone();
-            if field.data_type().is_integer() && has_leading_zero(&plain, field.name()).await? {
-                field = field.with_data_type(DataType::Utf8);
+            .map_err(|e| LakeError::engine("reading a table's columns", e))?;
+        let guessed = guessed.schema().as_arrow().clone();
+        let schema = match table.format {
+            Format::Csv { .. } => {
+                let columns: Vec<Field> = guessed
+                    .fields()
+                    .iter()
+                    .map(|f| Field::new(f.name(), DataType::Utf8, true))
+                    .collect();
+                let text = open(context, table.format, &table.files, Some(&Schema::new(columns)))
+                    .await
+                    .map_err(|e| LakeError::engine("reading a table's columns", e))?;
+                crate::columns::corrected(&guessed, text).await?
             }
-            fields.push(field);
-        }
-        let schema = Arc::new(Schema::new(fields));
+            Format::Parquet | Format::Json { .. } => guessed,
+        };
+        let schema = Arc::new(schema);
         self.lock_schemas().insert(key, Arc::clone(&schema));
         Ok(schema)
     }
@@ -247,22 +224,43 @@ impl Session {
     }
 }
 
-/// Whether any value of the column begins with a zero and goes on with a digit.
-async fn has_leading_zero(
-    table: &datafusion::dataframe::DataFrame,
-    column: &str,
-) -> Result<bool, LakeError> {
-    use datafusion::prelude::{Expr, lit};
-    let column = Expr::Column(datafusion::common::Column::from_name(column));
-    let odd = column.clone().like(lit("0_%")).or(column.like(lit("-0_%")));
-    let found = table
-        .clone()
-        .filter(odd)
-        .and_then(|t| t.limit(0, Some(1)))
-        .map_err(|e| LakeError::engine("looking for leading zeros", e))?;
-    let rows =
-        found.count().await.map_err(|e| LakeError::engine("looking for leading zeros", e))?;
-    Ok(rows > 0)
+/// Files of one format as a frame; without a schema the engine guesses one.
+async fn open(
+    context: &SessionContext,
+    format: Format,
+    files: &[PathBuf],
+    schema: Option<&Schema>,
+) -> datafusion::error::Result<DataFrame> {
+    let paths: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
+    let compression = |gzipped| {
+        if gzipped { FileCompressionType::GZIP } else { FileCompressionType::UNCOMPRESSED }
+    };
+    match format {
+        Format::Parquet => {
+            let mut options = ParquetReadOptions::default().skip_metadata(true);
+            options.schema = schema;
+            context.read_parquet(paths, options).await
+        }
+        Format::Csv { gzipped } => {
+            let mut options = CsvReadOptions::new()
+                .has_header(true)
+                .newlines_in_values(true)
+                .file_extension(if gzipped { "csv.gz" } else { "csv" })
+                .schema_infer_max_records(INFER_ROWS)
+                .file_compression_type(compression(gzipped));
+            options.schema = schema;
+            context.read_csv(paths, options).await
+        }
+        Format::Json { gzipped } => {
+            let ending = ending_of(files);
+            let mut options = JsonReadOptions::default()
+                .file_extension(&ending)
+                .schema_infer_max_records(INFER_ROWS)
+                .file_compression_type(compression(gzipped));
+            options.schema = schema;
+            context.read_json(paths, options).await
+        }
+    }
 }
 
 fn ending_of(files: &[PathBuf]) -> String {

@@ -1,0 +1,43 @@
+//! Mistakes in SQL are shown where they are, with what was probably meant.
+
+use crate::Shop;
+
+/// The SQL, where the mistake is, and words of message and help.
+const CASES: [(&str, Option<(u32, u32)>, &str, &str); 9] = [
+    ("SELECT id\nFROM shop.orders\nWHERE totl > 5", Some((3, 7)), "no column totl", "mean total"),
+    ("SELECT id FROM shop.ordres", Some((1, 21)), "no table shop.ordres", "mean shop.orders"),
+    ("SELECT id FROM shp.orders", Some((1, 16)), "no source shp", "mean shop"),
+    ("SELECT id FROM orders", Some((1, 16)), "without its source", "shop.orders"),
+    ("SELECT id\nFROM shop.orders\nWHERE", None, "expression", ""),
+    ("SELECT id FROM shop.orders WHERE ((total > 5", None, "", ""),
+    ("DROP TABLE shop.orders", None, "", ""),
+    ("INSERT INTO shop.orders VALUES (1, 2)", None, "", ""),
+    ("SELECT sqroot(total) FROM shop.orders", None, "sqroot", ""),
+];
+
+#[tokio::test]
+async fn mistakes_are_placed_and_mended() {
+    let shop = Shop::new().file("orders.csv", "id,total\na,5\n");
+    let lake = shop.lake();
+    for (sql, position, message, help) in CASES {
+        let error = lake.check_model(sql, None).await.unwrap_err();
+        let told = (error.to_string(), error.help().unwrap_or_default());
+        assert!(told.0.contains(message), "{sql}: {told:?}");
+        assert!(told.1.contains(help), "{sql}: {told:?}");
+        if position.is_some() {
+            assert_eq!(error.position(), position, "{sql}: {told:?}");
+        }
+        assert_eq!(error.fault(), throng_model::Fault::User, "{sql}");
+        assert_eq!(error.retry(), throng_model::Retry::Never, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_no_mistake_in_the_sql() {
+    let shop = Shop::new();
+    let lake = shop.lake();
+    std::fs::remove_dir(shop.folder()).unwrap();
+    let error = lake.check_model("SELECT id FROM shop.orders", None).await.unwrap_err();
+    assert!(matches!(error, throng_lake::LakeError::Source { .. }), "{error:?}");
+    assert_eq!(error.fault(), throng_model::Fault::External);
+}

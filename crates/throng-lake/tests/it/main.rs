@@ -1,0 +1,106 @@
+//! The lake over small folders of every format.
+
+#![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
+
+mod errors;
+mod keys;
+mod limits;
+mod scans;
+mod tables;
+
+use std::collections::BTreeSet;
+
+use datafusion::prelude::SessionContext;
+use throng_lake::{Lake, LakeError, LakeLimits, Model, ScanPart, ScanStats};
+use throng_model::{HashSeed, UserHash, UserKey};
+use throng_spec::Source;
+
+pub(crate) const SEED: HashSeed = HashSeed(7);
+
+/// A source folder `shop` and a place to spill.
+pub(crate) struct Shop {
+    dir: tempfile::TempDir,
+}
+
+impl Shop {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("shop")).unwrap();
+        std::fs::create_dir(dir.path().join("spill")).unwrap();
+        Self { dir }
+    }
+
+    pub(crate) fn folder(&self) -> std::path::PathBuf {
+        self.dir.path().join("shop")
+    }
+
+    pub(crate) fn spill(&self) -> std::path::PathBuf {
+        self.dir.path().join("spill")
+    }
+
+    /// Writes a file below the folder.
+    pub(crate) fn file(self, name: &str, content: &str) -> Self {
+        let path = self.folder().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+        self
+    }
+
+    /// Writes the result of a query; `format` is what follows STORED AS.
+    pub(crate) async fn query(self, name: &str, format: &str, sql: &str) -> Self {
+        let path = self.folder().join(name);
+        let copy = format!("COPY ({sql}) TO '{}' STORED AS {format}", path.display());
+        let context = SessionContext::new();
+        context.sql(&copy).await.unwrap().collect().await.unwrap();
+        self
+    }
+
+    pub(crate) fn lake(&self) -> Lake {
+        self.lake_with(256 << 20)
+    }
+
+    pub(crate) fn lake_with(&self, memory_bytes: u64) -> Lake {
+        let name = "shop".parse().unwrap();
+        let sources = [Source { name, path: self.folder(), description: None }];
+        let limits = LakeLimits { memory_bytes, spill_dir: self.spill(), threads: 2 };
+        Lake::new(&sources, limits).unwrap()
+    }
+}
+
+pub(crate) fn model(sql: &str) -> Model {
+    Model { sql: sql.to_owned(), key: None }
+}
+
+/// Runs one part.
+pub(crate) async fn scan(
+    lake: &Lake,
+    model: &Model,
+    part: &ScanPart,
+) -> Result<(Vec<UserHash>, ScanStats), LakeError> {
+    let mut hashes = Vec::new();
+    let mut sink = |batch: throng_lake::KeyBatch| {
+        hashes.extend(batch.hashes);
+        Ok(())
+    };
+    let stats = lake.scan(model, part, SEED, &mut sink).await?;
+    Ok((hashes, stats))
+}
+
+/// Runs all parts of a model: the set of users, rows, NULL keys.
+pub(crate) async fn users(lake: &Lake, sql: &str) -> (BTreeSet<UserHash>, u64, u64) {
+    let model = model(sql);
+    let (mut users, mut rows, mut null_keys) = (BTreeSet::new(), 0, 0);
+    for part in lake.scan_parts(&model).await.unwrap() {
+        let (hashes, stats) = scan(lake, &model, &part).await.unwrap();
+        assert_eq!(hashes.len() as u64, stats.rows_read - stats.null_keys);
+        users.extend(hashes);
+        rows += stats.rows_read;
+        null_keys += stats.null_keys;
+    }
+    (users, rows, null_keys)
+}
+
+/// The hashes of keys.
+pub(crate) fn hashes<'a>(keys: impl IntoIterator<Item = &'a str>) -> BTreeSet<UserHash> {
+    keys.into_iter().map(|key| UserKey::text(key).hash(SEED)).collect()
+}

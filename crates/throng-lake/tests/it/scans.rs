@@ -1,0 +1,93 @@
+//! How models are cut and recognised.
+
+use throng_lake::{LakeError, ScanPart, Shape};
+
+use crate::{Shop, hashes, model, scan, users};
+
+fn days() -> Shop {
+    Shop::new()
+        .file("visits/1.csv", "id,zip,n\n1,00123,1\n2,99999,2\n")
+        .file("visits/2.csv", "id,zip,n\n2,123,3\n3,123,4\n")
+        .file("visits/3.csv", "id,zip,n\n04,00123,5\n,00123,6\n")
+}
+
+#[tokio::test]
+async fn rows_that_are_looked_at_alone_are_scanned_file_by_file() {
+    let shop = days();
+    let lake = shop.lake();
+    for (sql, parts) in [
+        ("SELECT id FROM shop.visits", 3),
+        ("SELECT DISTINCT id FROM shop.visits WHERE n > 1 ORDER BY id", 3),
+        ("SELECT id FROM shop.visits GROUP BY id", 1),
+        ("SELECT id FROM shop.visits ORDER BY n LIMIT 3", 1),
+        ("SELECT id FROM (SELECT id, row_number() OVER (ORDER BY n) AS r FROM shop.visits)", 1),
+        ("SELECT id FROM shop.visits WHERE n > (SELECT avg(n) FROM shop.visits)", 1),
+        ("SELECT a.id FROM shop.visits a JOIN shop.visits b ON a.id = b.id", 1),
+    ] {
+        let cut = lake.scan_parts(&model(sql)).await.unwrap();
+        assert_eq!(cut.len(), parts, "{sql}");
+        let shape = if parts == 3 { Shape::FilterOnly } else { Shape::General };
+        assert_eq!(lake.check_model(sql, None).await.unwrap().shape, shape, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_means_what_the_whole_means() {
+    let shop = days();
+    let lake = shop.lake();
+    // In the second file alone `zip` and `id` would be numbers, and 123 would be 00123.
+    let filter = "SELECT id FROM shop.visits WHERE zip = '00123'";
+    let (found, rows, null_keys) = users(&lake, filter).await;
+    assert_eq!((found, rows, null_keys), (hashes(["1", "04"]), 3, 1));
+    let whole = ScanPart { file: None };
+    let (all, _) = scan(&lake, &model(filter), &whole).await.unwrap();
+    assert_eq!(all.into_iter().collect::<std::collections::BTreeSet<_>>(), hashes(["1", "04"]));
+}
+
+#[tokio::test]
+async fn a_part_whose_file_is_gone_fails_and_is_not_empty() {
+    let shop = days();
+    let lake = shop.lake();
+    let model = model("SELECT id FROM shop.visits");
+    let parts = lake.scan_parts(&model).await.unwrap();
+    std::fs::remove_file(shop.folder().join("visits/2.csv")).unwrap();
+    let error = scan(&lake, &model, &parts[1]).await.unwrap_err();
+    assert!(matches!(error, LakeError::Source { .. }), "{error:?}");
+    assert!(scan(&lake, &model, &parts[0]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_refusing_sink_stops_the_scan() {
+    let shop = days();
+    let mut sink = |_: throng_lake::KeyBatch| Err("full".into());
+    let part = ScanPart { file: None };
+    let model = model("SELECT id FROM shop.visits");
+    let error = shop.lake().scan(&model, &part, crate::SEED, &mut sink).await.unwrap_err();
+    assert!(matches!(error, LakeError::Sink(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn plans_tell_files_columns_and_rows() {
+    let shop =
+        days().query("p.parquet", "PARQUET", "SELECT * FROM (VALUES (1), (2)) AS t (id)").await;
+    let lake = shop.lake();
+    let info = lake.check_model("SELECT id, n FROM shop.visits", Some("id")).await.unwrap();
+    assert_eq!(info.files, 3);
+    let names: Vec<&str> = info.columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["id", "n"]);
+    let info = lake.check_model("SELECT id FROM shop.p", None).await.unwrap();
+    assert_eq!(info.estimated_rows, Some(2));
+}
+
+#[test]
+fn the_fingerprint_is_that_of_the_meaning() {
+    let one = model("SELECT id\n  FROM shop.t;").fingerprint();
+    assert_eq!(one, model("SELECT id FROM shop.t").fingerprint());
+    assert_ne!(one, model("SELECT id FROM shop.u").fingerprint());
+    // White space inside of quotes is not layout.
+    let spaced =
+        |text: &str| model(&format!("SELECT id FROM shop.t WHERE a = '{text}'")).fingerprint();
+    assert_ne!(spaced("x y"), spaced("x  y"));
+    let keyed = throng_lake::Model { sql: "SELECT id FROM shop.t".into(), key: Some("id".into()) };
+    assert_ne!(one, keyed.fingerprint());
+}
