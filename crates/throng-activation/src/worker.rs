@@ -23,6 +23,9 @@ pub(crate) const LOST_SESSION: &str = "session lost";
 /// Users for whom the identifier query has no row.
 const NO_IDENTIFIERS: &str = "no_identifiers";
 
+/// However fast the clock runs, the ledger is not kept busy with leases.
+const KEEP_AT_MOST_EVERY: Duration = Duration::from_millis(100);
+
 /// Settings of a worker.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerOptions {
@@ -116,7 +119,8 @@ impl Worker {
     /// Returns only when the lease is lost.
     async fn keep_lease(&self, task: &Task) -> LedgerError {
         loop {
-            tokio::time::sleep(self.clock.wall_duration(self.options.lease / 3)).await;
+            let pause = self.clock.wall_duration(self.options.lease / 3).max(KEEP_AT_MOST_EVERY);
+            tokio::time::sleep(pause).await;
             let until = self.clock.now().plus(self.options.lease);
             match self.ledger.keep_task(task.id, &self.holder, until).await {
                 Ok(()) => {}

@@ -22,7 +22,7 @@ const TASKS_AT_FIRST: u32 = 4;
 /// The open accounts. An account is opened again when its settings or secrets change; until then
 /// its connections are kept.
 #[derive(Default)]
-pub struct Destinations(Mutex<HashMap<DestinationName, Open>>);
+pub(super) struct Destinations(Mutex<HashMap<DestinationName, Open>>);
 
 type Open = (Account, Arc<dyn Destination>);
 
@@ -31,7 +31,7 @@ impl Destinations {
     ///
     /// # Errors
     /// `StopAccount` if a secret is missing or the settings make no sense.
-    pub fn open(
+    pub(super) fn open(
         &self,
         declared: &throng_spec::Destination,
         env: &dyn Fn(&str) -> Option<String>,
@@ -156,9 +156,9 @@ pub(super) async fn work_out(
 
 /// Whether every ordinal of the snapshot is known to the index.
 pub(super) fn covers(index: &MembershipIndex, snapshot: &SnapshotFile) -> bool {
-    (0..SHARD_COUNT).zip(&snapshot.meta().dictionary_len).all(|(shard, needs)| {
-        index.dictionary(shard as u8).map_or(0, |d| d.len()) >= *needs
-    })
+    (0..SHARD_COUNT)
+        .zip(&snapshot.meta().dictionary_len)
+        .all(|(shard, needs)| index.dictionary(shard as u8).map_or(0, |d| d.len()) >= *needs)
 }
 
 /// The parts of the spec that a sync needs.
@@ -168,7 +168,8 @@ pub(super) fn declared(
 ) -> Result<(Sync, throng_spec::Destination), SendError> {
     let spec = ctx.spec.load();
     let gone = |what: &str| {
-        let message = format!("{what} is not in the applied spec any more; put it back or let it be");
+        let message =
+            format!("{what} is not in the applied spec any more; put it back or let it be");
         SendError::local(SendClass::Stop, message)
     };
     let declared =
@@ -217,7 +218,8 @@ pub(super) async fn job_for(
     }
     let tried = tried_versions(&before);
     let worked = work_out(ctx, &run.audience, run.mode, target, run.from_version, &tried).await?;
-    let Some(worked) = worked.filter(|w| (w.users.puts(), w.users.removes()) == (run.adds, run.removes))
+    let Some(worked) =
+        worked.filter(|w| (w.users.puts(), w.users.removes()) == (run.adds, run.removes))
     else {
         let message = format!(
             "the snapshots that run {} was planned from are not as they were; refresh audience {}",

@@ -1,0 +1,251 @@
+//! 2,000 audiences, 8 workers, a platform on which every twentieth call goes wrong: in the end the
+//! platform has exactly the members of the snapshots. Some of them twice, so that there are removals.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use roaring::RoaringBitmap;
+use throng_activation::{
+    Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, PlanFacts, Quotas, RunUsers,
+    Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
+};
+use throng_destinations::Account;
+use throng_ledger::{Ledger, RunState, SqliteLedger, SyncLedger, SyncMode, Task, TaskState};
+use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
+use throng_model::{
+    AdjustableClock, Clock, HashSeed, Personal, Secret, SyncName, UserHash, UserKey,
+};
+use throng_sim::meta::{FaultScript, MetaSim, MetaSimConfig};
+
+const AUDIENCES: u32 = 2_000;
+/// Audiences that get a second version.
+const CHANGED: u32 = 300;
+const ACCOUNTS: u32 = 8;
+const WORKERS: u32 = 8;
+const USERS: u32 = 400;
+const BATCH_ROWS: u32 = 25;
+const SEED: HashSeed = HashSeed(3);
+/// Waiting after failures takes milliseconds; a lease must outlast the test all the same.
+const SPEED: f64 = 5_000.0;
+const LEASE: Duration = Duration::from_secs(10_000_000);
+
+/// The users of a version of an audience: some 40 of 400, about a quarter of them others each time.
+fn members(audience: u32, version: u32) -> impl Iterator<Item = u32> {
+    (0..USERS).filter(move |user| {
+        let place = (user * 7 + audience * 13) % 97;
+        (version * 3..version * 3 + 10).contains(&place)
+    })
+}
+
+fn key(user: u32) -> String {
+    format!("user-{user}")
+}
+
+/// The identifiers of all users, which every task reads through.
+struct Everybody;
+
+struct Rows(u32);
+
+#[async_trait]
+impl IdentifierSource for Everybody {
+    async fn open(&self) -> Result<Box<dyn IdentifierRows>, SendError> {
+        Ok(Box::new(Rows(0)))
+    }
+}
+
+#[async_trait]
+impl IdentifierRows for Rows {
+    async fn next(&mut self) -> Result<Option<Vec<IdentifierRow>>, SendError> {
+        if self.0 >= USERS {
+            return Ok(None);
+        }
+        let from = self.0;
+        self.0 += 100;
+        let row = |user: u32| {
+            let email = Personal::new(format!("{}@example.com", key(user)));
+            (UserKey::text(key(user)), vec![Some(Personal::new(key(user))), Some(email)])
+        };
+        Ok(Some((from..self.0).map(row).collect()))
+    }
+}
+
+struct Rig {
+    ledger: Arc<SqliteLedger>,
+    clock: Arc<AdjustableClock>,
+    index: Arc<MembershipIndex>,
+    accounts: Vec<Arc<dyn Destination>>,
+}
+
+fn index(root: &Path) -> MembershipIndex {
+    let mut shards: BTreeMap<u8, Vec<UserHash>> = BTreeMap::new();
+    for user in 0..USERS {
+        let hash = UserKey::text(key(user)).hash(SEED);
+        shards.entry(hash.shard()).or_default().push(hash);
+    }
+    let mut dictionaries = vec![None; 256];
+    for (shard, mut hashes) in shards {
+        hashes.sort_unstable();
+        let assigned = ShardDictionary::default().assign(root, &hashes).unwrap();
+        let manifest = assigned.manifest.unwrap();
+        dictionaries[usize::from(shard)] = Some(ShardDictionary::open(root, &manifest).unwrap());
+    }
+    MembershipIndex::new(SEED, dictionaries, Vec::new()).unwrap()
+}
+
+fn sync(audience: u32) -> SyncName {
+    format!("s-{audience}").parse().unwrap()
+}
+
+impl Rig {
+    async fn new(root: &Path, sim: &MetaSim) -> Self {
+        let clock = Arc::new(AdjustableClock::default());
+        clock.set_speed(SPEED);
+        let account = |number: u32| {
+            let account = Account {
+                platform: "meta".into(),
+                account: format!("act_{}", 100 + number),
+                access_token: Secret::new("token"),
+                app_secret: None,
+                base_url: Some(sim.url()),
+                api_version: "v25.0".into(),
+            };
+            throng_destinations::open(&account).unwrap()
+        };
+        Self {
+            ledger: Arc::new(SqliteLedger::open(&root.join("ledger.db")).await.unwrap()),
+            clock,
+            index: Arc::new(index(root)),
+            accounts: (0..ACCOUNTS).map(account).collect(),
+        }
+    }
+
+    fn set(&self, audience: u32, version: u32) -> MemberSet {
+        let mut shards = vec![RoaringBitmap::new(); 256];
+        if version > 0 {
+            for user in members(audience, version) {
+                let at = self.index.locate(UserKey::text(key(user)).hash(SEED)).unwrap();
+                shards[usize::from(at.shard)].insert(at.ordinal);
+            }
+        }
+        MemberSet::new(shards)
+    }
+
+    fn users(&self, audience: u32, version: u32) -> RunUsers {
+        let (from, to) = (self.set(audience, version - 1), self.set(audience, version));
+        RunUsers::work_out(SyncMode::Mirror, &to, &[from])
+    }
+
+    async fn plan(&self, audience: u32, version: u32) {
+        let users = self.users(audience, version);
+        let run = plan_run(PlanFacts {
+            sync: sync(audience),
+            audience: format!("a-{audience}").parse().unwrap(),
+            destination: format!("d-{}", audience % ACCOUNTS).parse().unwrap(),
+            mode: SyncMode::Mirror,
+            batch_rows: BATCH_ROWS,
+            priority: 0,
+            max_removed_percent: 100,
+            from: (version > 1).then_some((u64::from(version) - 1, 40)),
+            to_version: u64::from(version),
+            leaving: 0,
+            users: &users,
+            hold: None,
+        });
+        self.ledger.plan_run(&run, self.clock.now()).await.unwrap().unwrap();
+    }
+
+    fn job(&self, task: &Task, version: u32) -> Job {
+        let audience: u32 = task.sync.as_str()[2..].parse().unwrap();
+        Job {
+            destination: Arc::clone(&self.accounts[(audience % ACCOUNTS) as usize]),
+            schema: Schema {
+                keys: vec!["EXTERN_ID".into(), "EMAIL".into()],
+                default_country: None,
+            },
+            identifiers: Arc::new(Everybody),
+            users: self.users(audience, version),
+            index: Arc::clone(&self.index),
+            platform_name: format!("throng: a-{audience}"),
+        }
+    }
+
+    /// Works until no task is open. Gives the number of tasks that had to be put back by hand.
+    async fn work(&self, worker: &Worker, version: u32) -> u32 {
+        let mut put_back = 0;
+        loop {
+            let now = self.clock.now();
+            let avoid = worker.quotas.avoid(now, |_| 16);
+            let until = now.plus(LEASE);
+            let claimed = self.ledger.claim_task(&worker.holder, &avoid, now, until).await.unwrap();
+            let Some(task) = claimed else {
+                let counts = self.ledger.task_counts().await.unwrap();
+                if counts.iter().all(|(state, n)| *state == TaskState::Done || *n == 0) {
+                    return put_back;
+                }
+                let pause = self.clock.wall_duration(Duration::from_secs(20));
+                tokio::time::sleep(pause).await;
+                continue;
+            };
+            let job = self.job(&task, version);
+            if worker.work(&task, Ok(&job)).await.unwrap() == TaskEnd::Failed {
+                // Eight failures in a row: rare, but with 2,000 tasks it happens.
+                put_back += 1;
+                self.ledger.requeue_task(task.id, self.clock.now()).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_thousand_audiences_with_faults_end_equal() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = FaultScript::mixed(42, 0.05);
+    let sim = MetaSim::start(MetaSimConfig { faults, ..MetaSimConfig::default() }).await.unwrap();
+    let rig = Arc::new(Rig::new(dir.path(), &sim).await);
+    let quotas = Arc::new(Quotas::default());
+    for (version, audiences) in [(1, AUDIENCES), (2, CHANGED)] {
+        for audience in 0..audiences {
+            rig.plan(audience, version).await;
+        }
+        let mut workers = tokio::task::JoinSet::new();
+        for number in 0..WORKERS {
+            let worker = Worker {
+                ledger: Arc::clone(&rig.ledger) as Arc<dyn Ledger>,
+                clock: Arc::clone(&rig.clock) as Arc<dyn Clock>,
+                seed: SEED,
+                quotas: Arc::clone(&quotas),
+                holder: format!("w{number}"),
+                options: WorkerOptions { lease: LEASE, ..WorkerOptions::default() },
+            };
+            let rig = Arc::clone(&rig);
+            workers.spawn(async move { rig.work(&worker, version).await });
+        }
+        let put_back: u32 = workers.join_all().await.into_iter().sum();
+        assert!(put_back < 20, "{put_back} tasks failed eight times in a row");
+        assert_equal(&rig, &sim, |audience| if audience < CHANGED { version } else { 1 }).await;
+    }
+    assert!(sim.fault_strikes().iter().sum::<u64>() > 100, "the faults were not felt");
+    assert_eq!(sim.requests().unhashed_cells, 0);
+}
+
+async fn assert_equal(rig: &Rig, sim: &MetaSim, version_of: impl Fn(u32) -> u32) {
+    assert_eq!(sim.audience_count(), AUDIENCES as usize);
+    for audience in 0..AUDIENCES {
+        let version = version_of(audience);
+        let platform = rig.ledger.platform_audience(&sync(audience)).await.unwrap().unwrap();
+        assert_eq!(platform.delivered_version, Some(u64::from(version)));
+        let mut expected: Vec<String> = members(audience, version).map(key).collect();
+        expected.sort();
+        assert_eq!(sim.members(&platform.platform_id).unwrap(), expected, "audience {audience}");
+    }
+    for run in rig.ledger.runs(None, AUDIENCES).await.unwrap() {
+        let (skipped, rejected): (u64, u64) =
+            (run.skipped.values().sum(), run.rejected.values().sum());
+        assert_eq!(run.state, RunState::Completed);
+        assert_eq!((run.read, run.pending), (run.sent + skipped + rejected, 0), "{run:?}");
+        assert_eq!((skipped, rejected), (0, 0));
+    }
+}
