@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
+mod activate_many;
+mod activation;
 mod api;
 mod audiences;
 mod budgets;

@@ -1,0 +1,179 @@
+//! The activate role in a node: planned, delivered and checked; held; failed and put right.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use throng_ledger::{Ledger, RunState, SyncRun, Verdict};
+use throng_model::{HashedIdentifier, SystemClock};
+use throng_server::{Node, NodeConfig};
+use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
+
+use crate::Client;
+
+const SPEC: &str = r#"version: 1
+sources:
+  - { name: shop, path: data }
+audiences:
+  - { name: buyers, sql: "SELECT customer FROM shop.purchases", guard: { max_shrink_percent: 100 } }
+destinations:
+  - { name: account, platform: meta, account: act_12, access_token: "env:META", base_url: "URL" }
+syncs:
+  - name: buyers-on-meta
+    audience: buyers
+    destination: account
+    batch_rows: 4
+    identifiers:
+      sql: "SELECT customer, email FROM shop.customers"
+      key: customer
+      columns: { email: EMAIL }
+      default_country: US
+"#;
+
+struct Shop {
+    dir: tempfile::TempDir,
+    sim: MetaSim,
+}
+
+impl Shop {
+    async fn new() -> Self {
+        let shop = Self {
+            dir: tempfile::tempdir().unwrap(),
+            sim: MetaSim::start(MetaSimConfig::default()).await.unwrap(),
+        };
+        std::fs::create_dir(shop.dir.path().join("data")).unwrap();
+        std::fs::write(shop.dir.path().join("throng.yaml"), SPEC.replace("URL", &shop.sim.url()))
+            .unwrap();
+        // Customer 0 has no row, customer 1 nothing that is an address.
+        let lines: String = (2..20).map(|c| format!("c{c},C{c}@Example.com\n")).collect();
+        shop.write("customers", &format!("customer,email\nc1,none\n{lines}"));
+        shop
+    }
+
+    fn write(&self, table: &str, text: &str) {
+        let aside = self.dir.path().join("aside");
+        std::fs::write(&aside, text).unwrap();
+        std::fs::rename(aside, self.dir.path().join(format!("data/{table}.csv"))).unwrap();
+    }
+
+    fn buyers(&self, customers: impl Iterator<Item = u32>) {
+        let lines: String = customers.map(|c| format!("c{c}\n")).collect();
+        self.write("purchases", &format!("customer\n{lines}"));
+    }
+
+    async fn node(&self) -> Node {
+        let dir: &Path = self.dir.path();
+        Node::start(NodeConfig {
+            data_dir: dir.join("node"),
+            spec: throng_spec::load(&dir.join("throng.yaml")).unwrap(),
+            listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+            clock: Arc::new(SystemClock),
+            env: Arc::new(|name: &str| (name == "META").then(|| "s3cret-token".to_owned())),
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Whether the platform holds exactly these customers.
+    fn holds(&self, customers: impl Iterator<Item = u32>) -> bool {
+        let mut wanted: Vec<String> = customers
+            .map(|c| HashedIdentifier::of_normalised(&format!("c{c}@example.com")).to_hex())
+            .collect();
+        wanted.sort();
+        let audiences = self.sim.audiences();
+        audiences.len() == 1 && self.sim.members(&audiences[0].id).unwrap() == wanted
+    }
+}
+
+/// Waits for changes until the newest run is as wanted.
+async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -> bool) -> SyncRun {
+    let ledger: &dyn Ledger = &*node.context().ledger;
+    let mut changes = node.context().changes.subscribe();
+    let looking = async {
+        loop {
+            if let Some(run) = ledger.runs(None, 1).await.unwrap().pop().filter(|r| wanted(r)) {
+                return run;
+            }
+            let _ = changes.recv().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), looking).await.expect(what)
+}
+
+async fn checked(node: &Node) -> (Verdict, Vec<String>) {
+    let mut changes = node.context().changes.subscribe();
+    let looking = async {
+        loop {
+            if let Some(check) = node.context().ledger.checks(1).await.unwrap().pop() {
+                return (check.verdict, check.reasons);
+            }
+            let _ = changes.recv().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), looking).await.expect("a check")
+}
+
+async fn refresh(client: &Client) {
+    let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_is_delivered_checked_and_kept_equal() {
+    let shop = Shop::new().await;
+    shop.buyers(0..12);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    let run = settled(&node, "delivery", |r| r.state == RunState::Completed).await;
+    assert_eq!((run.read, run.sent, run.pending), (12, 10, 0));
+    assert_eq!(json!(run.skipped), json!({ "no_identifiers": 1, "no_usable_identifier": 1 }));
+    assert!(shop.holds(2..12));
+    assert_eq!(checked(&node).await, (Verdict::Passed, vec![]));
+
+    // Some come, some leave.
+    shop.buyers(6..16);
+    refresh(&client).await;
+    settled(&node, "second", |r| r.to_version == 2 && r.state == RunState::Completed).await;
+    assert!(shop.holds(6..16));
+
+    // Nearly all leave: a person is asked.
+    shop.buyers(15..17);
+    refresh(&client).await;
+    let held = settled(&node, "held", |r| r.state == RunState::Held).await;
+    assert!(held.reason.unwrap().contains("max_removed_percent"));
+    assert!(shop.holds(6..16));
+    let (status, said) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "approved", |r| r.id == held.id && r.state == RunState::Completed).await;
+    assert!(shop.holds(15..17));
+    let open: Vec<Value> = client.get("/v1/alerts").await["alerts"].as_array().unwrap().clone();
+    assert!(open.iter().all(|alert| !alert["resolved_at"].is_null()), "{open:?}");
+    assert_eq!(shop.sim.requests().unhashed_cells, 0);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failed_run_left_behind_is_put_right_by_the_next() {
+    let shop = Shop::new().await;
+    shop.buyers(2..12);
+    // The second batch meets a permission that is gone.
+    let gone = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
+    let rule = FaultRule::new(gone).on_call("add_users").nth([2]);
+    shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+    let node = shop.node().await;
+    let failed = settled(&node, "failure", |r| r.state == RunState::Failed).await;
+    assert_eq!((failed.sent, failed.pending), (4, 6));
+    let alerts = node.context().ledger.alerts(5).await.unwrap();
+    assert!(alerts[0].message.contains("ads_management"), "{}", alerts[0].message);
+    node.shutdown().await;
+
+    // Nobody puts the task back; the audience goes on without those who got through.
+    shop.buyers(12..20);
+    let node = shop.node().await;
+    refresh(&Client::of(&node)).await;
+    let run = settled(&node, "next", |r| r.to_version == 2 && r.state == RunState::Completed).await;
+    assert_eq!((run.adds, run.removes), (8, 10));
+    assert!(shop.holds(12..20));
+    node.shutdown().await;
+}
