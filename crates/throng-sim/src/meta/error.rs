@@ -12,7 +12,7 @@ pub(super) struct GraphError {
     pub(super) kind: &'static str,
     pub(super) transient: bool,
     /// Title and text for the person in front of the app.
-    pub(super) user: Option<(String, String)>,
+    pub(super) user: Option<Box<(String, String)>>,
     pub(super) blame: Option<String>,
 }
 
@@ -52,7 +52,7 @@ impl GraphError {
     }
 
     fn user(mut self, title: &str, text: &str) -> Self {
-        self.user = Some((title.to_owned(), text.to_owned()));
+        self.user = Some(Box::new((title.to_owned(), text.to_owned())));
         self
     }
 
@@ -241,7 +241,7 @@ impl GraphError {
             error["error_subcode"] = json!(subcode);
         }
         error["is_transient"] = json!(self.transient);
-        if let Some((title, text)) = &self.user {
+        if let Some((title, text)) = self.user.as_deref() {
             error["error_user_title"] = json!(title);
             error["error_user_msg"] = json!(text);
         }

@@ -14,7 +14,7 @@ use sha2::Sha256;
 use throng_model::Timestamp;
 
 use super::Shared;
-use super::call::{Call, Node, Route, route, version_of};
+use super::call::{Call, Route, route, version_of};
 use super::conn::Cutter;
 use super::error::GraphError;
 use super::faults::{CallFacts, FaultKind};
@@ -210,7 +210,7 @@ async fn answer(shared: &Shared, incoming: Incoming) -> End {
     let Some(fault) = verdict.fault else {
         shared.note(served);
         return End::Answer(match result {
-            Ok(value) => success(shared, &value, &version, &headers),
+            Ok(value) => success(&value, &version, &headers),
             Err(error) => failure(shared, &error, &version, &headers),
         });
     };
@@ -223,7 +223,7 @@ async fn answer(shared: &Shared, incoming: Incoming) -> End {
         (FaultKind::Html { status, .. }, _) => {
             End::Answer(html(StatusCode::from_u16(status).unwrap_or(StatusCode::OK)))
         }
-        (_, Ok(value)) => End::Answer(success(shared, &value, &version, &headers)),
+        (_, Ok(value)) => End::Answer(success(&value, &version, &headers)),
         (_, Err(error)) => End::Answer(failure(shared, &error, &version, &headers)),
     }
 }
@@ -321,8 +321,8 @@ async fn collect(body: Body) -> Option<Vec<u8>> {
     Some(collected)
 }
 
-fn success(shared: &Shared, value: &Value, version: &str, headers: &Headers) -> Response {
-    json_response(shared, StatusCode::OK, value, version, headers)
+fn success(value: &Value, version: &str, headers: &Headers) -> Response {
+    json_response(StatusCode::OK, value, version, headers)
 }
 
 fn failure(
@@ -333,7 +333,7 @@ fn failure(
 ) -> Response {
     let status = StatusCode::from_u16(error.http_status).unwrap_or(StatusCode::BAD_REQUEST);
     let trace_id = shared.trace_id();
-    let mut response = json_response(shared, status, &error.envelope(&trace_id), version, headers);
+    let mut response = json_response(status, &error.envelope(&trace_id), version, headers);
     if error.kind == "OAuthException" && error.http_status == 400 {
         let kind = if error.code == 190 { "invalid_token" } else { "invalid_request" };
         let text = format!("OAuth \"Facebook Platform\" \"{kind}\" \"{}\"", error.message);
@@ -345,7 +345,6 @@ fn failure(
 }
 
 fn json_response(
-    _: &Shared,
     status: StatusCode,
     value: &Value,
     version: &str,
@@ -371,14 +370,4 @@ fn html(status: StatusCode) -> Response {
     let mut response = (status, HTML).into_response();
     set(&mut response, "content-type", "text/html; charset=utf-8");
     response
-}
-
-/// The account's or audience's id, for logs.
-impl std::fmt::Display for Node {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Account(account) => write!(f, "act_{account}"),
-            Self::Audience(id) => write!(f, "{id}"),
-        }
-    }
 }
