@@ -1,1 +1,88 @@
-fn main() {}
+//! The `throng` binary: parses the command line, sets up logging, runs one command.
+//!
+//! Exit codes: 0 all well, 1 it failed, 2 the command line or the spec is wrong.
+
+mod args;
+mod client;
+mod commands;
+mod out;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = set_up_logging(&arguments) {
+        out::say(format!("error: {error:#}"));
+        return ExitCode::from(2);
+    }
+    // Two TLS providers can meet in one process; the choice is made once, here.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS provider was installed before");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            out::say(format!("error: cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(code) => code,
+        Err(error) => {
+            out::say(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn set_up_logging(arguments: &Arguments) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&arguments.log)
+        .map_err(|e| anyhow::anyhow!("--log {}: {e}", arguments.log))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    if arguments.log_json {
+        registry
+            .with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr))
+            .try_init()?;
+    } else {
+        registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).try_init()?;
+    }
+    Ok(())
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let json = arguments.json;
+    match arguments.command {
+        Command::Demo(demo) => commands::demo::run(demo, json).await,
+        Command::Up(up) => commands::up::run(up, json).await,
+        Command::Check { spec } => commands::spec::check(&spec, json).await,
+        Command::Plan(apply) => commands::spec::plan(&apply, json).await,
+        Command::Apply(apply) => commands::spec::apply(&apply, json).await,
+        Command::Lookup { users, node } => commands::inspect::lookup(&users, &node, json).await,
+        Command::Audience(command) => commands::audience::run(command, json).await,
+        Command::Sync(command) => commands::sync::run(command, json).await,
+        Command::Budget { ad_group, node } => {
+            commands::inspect::budget(ad_group.as_deref(), &node, json).await
+        }
+        Command::Decide { user, ad_groups, record_insertion, node } => {
+            commands::inspect::decide(&user, &ad_groups, record_insertion, &node, json).await
+        }
+        Command::Why { kind, name, node } => commands::inspect::why(kind, &name, &node, json).await,
+        Command::Sim(command) => commands::sim::run(command, json).await,
+        Command::Schema => {
+            out::json(&throng_spec::json_schema());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "throng", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `throng audience`: list, show, refresh, approve, roll back.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::args::{AudienceCommand, NodeAt};
+use crate::client::{Client, segment};
+use crate::out;
+
+pub(crate) async fn run(command: AudienceCommand, json: bool) -> Result<ExitCode> {
+    match command {
+        AudienceCommand::List { node } => list(&node, json).await,
+        AudienceCommand::Show { name, node } => show(&name, &node, json).await,
+        AudienceCommand::Refresh { name, no_wait, node } => {
+            refresh(&name, no_wait, &node, json).await
+        }
+        AudienceCommand::Approve { name, version, node } => {
+            let version = match version {
+                Some(version) => version,
+                None => version_by_state(&name, &node, "held", 0).await?,
+            };
+            change(&name, "approve", version, &node, json).await
+        }
+        AudienceCommand::Rollback { name, version, node } => {
+            let version = match version {
+                Some(version) => version,
+                None => before_current(&name, &node).await?,
+            };
+            change(&name, "rollback", version, &node, json).await
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "–".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn number(value: &Value) -> String {
+    value.as_u64().map_or_else(|| "–".to_owned(), out::count)
+}
+
+async fn list(node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.get("/v1/audiences").await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = answer["audiences"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows = rows
+        .iter()
+        .map(|a| {
+            vec![
+                text(&a["name"]),
+                number(&a["current"]["members"]),
+                text(&a["refresh"]["state"]),
+                text(&a["current"]["version"]),
+                text(&a["refresh"]["reason"]).replace('–', ""),
+            ]
+        })
+        .collect();
+    out::table(&["AUDIENCE", "MEMBERS", "STATE", "VERSION", "REASON"], rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.get(&format!("/v1/audiences/{}", segment(name))).await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    out::line(format!("{name}: {} members", number(&answer["current"]["members"])));
+    let rows = answer["snapshots"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows = rows
+        .iter()
+        .map(|s| {
+            let fields = ["members", "rows_read", "null_keys", "bytes"];
+            let mut row = vec![text(&s["version"]), text(&s["state"])];
+            row.extend(fields.iter().map(|f| number(&s[*f])));
+            row
+        })
+        .collect();
+    out::table(&["VERSION", "STATE", "MEMBERS", "ROWS READ", "NULL KEYS", "BYTES"], rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn refresh(name: &str, no_wait: bool, node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let client = Client::new(node)?;
+    let path = format!("/v1/audiences/{}", segment(name));
+    let queued = client.post(&format!("{path}/refresh"), &json!({})).await?;
+    let id = queued["refresh"].as_i64().context("the node did not number the refresh")?;
+    if no_wait {
+        if json {
+            out::json(&queued);
+        } else {
+            out::line(format!("refresh {id} of {name} is queued"));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let bar = out::bar(0, name);
+    loop {
+        let audience = client.get(&path).await?;
+        let refresh = &audience["refresh"];
+        if refresh["id"].as_i64() == Some(id) {
+            bar.set_length(refresh["rows_expected"].as_u64().unwrap_or(0));
+            bar.set_position(refresh["rows_read"].as_u64().unwrap_or(0));
+            match refresh["state"].as_str() {
+                Some("completed") => {
+                    bar.finish_and_clear();
+                    return done(name, &audience, json);
+                }
+                Some("held") => {
+                    bar.finish_and_clear();
+                    let reason = text(&refresh["reason"]);
+                    bail!(
+                        "the new snapshot is held: {reason}\n  help: look at it, then `throng audience approve {name}`"
+                    );
+                }
+                Some("failed") => {
+                    bar.finish_and_clear();
+                    bail!("the refresh failed: {}", text(&refresh["reason"]));
+                }
+                _ => {}
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn done(name: &str, audience: &Value, json: bool) -> Result<ExitCode> {
+    if json {
+        out::json(audience);
+    } else {
+        let current = &audience["current"];
+        out::line(format!(
+            "{name}: version {} with {} members",
+            text(&current["version"]),
+            number(&current["members"])
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn snapshots(name: &str, node: &NodeAt) -> Result<Value> {
+    Client::new(node)?.get(&format!("/v1/audiences/{}", segment(name))).await
+}
+
+async fn version_by_state(name: &str, node: &NodeAt, state: &str, below: u64) -> Result<u64> {
+    let audience = snapshots(name, node).await?;
+    let rows = audience["snapshots"].as_array().map(Vec::as_slice).unwrap_or_default();
+    rows.iter()
+        .filter(|s| s["state"].as_str() == Some(state))
+        .filter_map(|s| s["version"].as_u64())
+        .filter(|version| below == 0 || *version < below)
+        .max()
+        .with_context(|| format!("audience {name} has no such {state} snapshot"))
+}
+
+async fn before_current(name: &str, node: &NodeAt) -> Result<u64> {
+    let audience = snapshots(name, node).await?;
+    let current = audience["current"]["version"]
+        .as_u64()
+        .with_context(|| format!("audience {name} has no snapshot yet"))?;
+    version_by_state(name, node, "published", current).await
+}
+
+async fn change(
+    name: &str,
+    verb: &str,
+    version: u64,
+    node: &NodeAt,
+    json: bool,
+) -> Result<ExitCode> {
+    let path = format!("/v1/audiences/{}/{verb}", segment(name));
+    let answer = Client::new(node)?.post(&path, &json!({ "version": version })).await?;
+    if json {
+        out::json(&answer);
+    } else {
+        out::line(format!("{name} serves version {version} now"));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,309 @@
+//! The steps of the demo, in order. Each waits for an outcome, never for a time.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures::StreamExt;
+use serde_json::json;
+use throng_ledger::{RefreshState, RunState, TaskState};
+use throng_model::{BudgetDay, Clock, Timestamp};
+use throng_server::Node;
+use throng_sim::fleet::{self, AdRequest, Delays, FleetConfig, FleetProgress, FleetReport};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::DemoArgs;
+use crate::out;
+
+use super::summary::{Audience, Budget, Decisions, Lookups, Outcome, Sync, Traffic};
+use super::{Stage, example};
+
+/// How long the week of logged traffic lasts on the demo's clock.
+const TRAFFIC_LENGTH: Duration = Duration::from_secs(40 * 60);
+/// Seed of users and delays.
+const SEED: u64 = 20_191_124;
+/// Nothing of the demo takes longer than this; past it, something hangs.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Asks again and again until there is an answer, with a limit on the wall.
+async fn until<T, F>(what: &str, mut ask: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<Option<T>>>,
+{
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await? {
+                return Ok(answer);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .with_context(|| format!("{what} did not come about within {PATIENCE:?}"))?
+}
+
+pub(super) async fn build_audiences(stage: &Stage) -> Result<Vec<Audience>> {
+    let wanted = stage.spec.audiences.len();
+    let bar = out::bar(wanted as u64, "building audiences");
+    for node in [&stage.node, &stage.blind] {
+        let ledger = &node.context().ledger;
+        until("a snapshot of every audience", async || {
+            let rows = ledger.audiences().await?;
+            for row in &rows {
+                if let Some(refresh) = &row.refresh
+                    && matches!(refresh.state, RefreshState::Failed | RefreshState::Held)
+                {
+                    let reason = refresh.reason.clone().unwrap_or_default();
+                    bail!("audience {} is {:?}: {reason}", row.name, refresh.state);
+                }
+            }
+            let built = rows.iter().filter(|row| row.current.is_some()).count();
+            bar.set_position(built as u64);
+            Ok((built == wanted).then_some(()))
+        })
+        .await?;
+    }
+    bar.finish_and_clear();
+    let rows = stage.node.context().ledger.audiences().await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let current = row.current?;
+            Some(Audience {
+                name: row.name.to_string(),
+                members: current.members,
+                rows_read: current.rows_read,
+                null_keys: current.null_keys,
+            })
+        })
+        .collect())
+}
+
+/// Looks every customer up over HTTP and compares with what the SQL engine says.
+pub(super) async fn check_lookups(stage: &Stage) -> Result<Lookups> {
+    let lake = stage.node.context().lake.load_full();
+    let mut truth: Vec<(String, HashSet<String>)> = Vec::new();
+    for audience in &stage.spec.audiences {
+        let key = match &audience.key {
+            Some(key) => key.clone(),
+            None => lake.check_model(&audience.sql, None).await?.key_column,
+        };
+        let mut keys = HashSet::new();
+        let mut stream = lake.identifiers(&audience.sql, &key, &[]).await?;
+        while let Some(batch) = stream.next().await {
+            keys.extend(batch?.into_iter().map(|(key, _)| key.as_str().to_owned()));
+        }
+        truth.push((audience.name.to_string(), keys));
+    }
+    let mut users = example::customers();
+    users.push("nobody-of-this-name".to_owned());
+    let bar = out::bar(users.len() as u64, "checking lookups");
+    let http = reqwest::Client::new();
+    let mut lookups = Lookups { checked: 0, wrong: 0 };
+    for chunk in users.chunks(1_000) {
+        let answer: serde_json::Value = http
+            .post(format!("{}/v1/lookups", stage.node.url()))
+            .json(&json!({ "keys": chunk }))
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?;
+        let found = answer["users"].as_array().context("lookups answer without users")?;
+        for (user, answer) in chunk.iter().zip(found) {
+            let mut got: Vec<&str> = answer["audiences"]
+                .as_array()
+                .map(|list| list.iter().filter_map(|a| a.as_str()).collect())
+                .unwrap_or_default();
+            got.sort_unstable();
+            let mut expected: Vec<&str> = truth
+                .iter()
+                .filter(|(_, keys)| keys.contains(user))
+                .map(|(name, _)| name.as_str())
+                .collect();
+            expected.sort_unstable();
+            lookups.checked += 1;
+            lookups.wrong += u64::from(got != expected);
+        }
+        bar.inc(chunk.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(lookups)
+}
+
+/// Waits until every sync is delivered and checked.
+pub(super) async fn wait_for_syncs(stage: &Stage) -> Result<Vec<Sync>> {
+    let ledger = &stage.node.context().ledger;
+    let bar = out::bar(0, "activating on the platform");
+    let wanted = stage.spec.syncs.len();
+    until("the end of every sync", async || {
+        let runs = ledger.runs(None, 1_000).await?;
+        bar.set_length(runs.iter().map(|r| r.read).sum());
+        bar.set_position(runs.iter().map(|r| r.read - r.pending).sum());
+        for run in &runs {
+            if matches!(run.state, RunState::Failed | RunState::Held) {
+                let reason = run.reason.clone().unwrap_or_default();
+                bail!("sync {} is {:?}: {reason}", run.sync, run.state);
+            }
+        }
+        let done = runs.iter().filter(|r| r.state == RunState::Completed).count();
+        let checks = ledger.checks(1_000).await?.len();
+        Ok((done >= wanted && checks >= wanted).then_some(()))
+    })
+    .await?;
+    bar.finish_and_clear();
+    let tasks = ledger.tasks(1_000).await?;
+    let checks = ledger.checks(1_000).await?;
+    let mut syncs = Vec::new();
+    for run in ledger.runs(None, 1_000).await? {
+        let platform = ledger.platform_audience(&run.sync).await?;
+        let on_platform =
+            platform.map_or(0, |p| stage.sim.member_count(&p.platform_id).unwrap_or(0));
+        let done = tasks.iter().find(|t| t.run == run.id && t.state == TaskState::Done);
+        let check = done.and_then(|task| checks.iter().find(|c| c.task == task.id));
+        syncs.push(Sync {
+            sync: run.sync.to_string(),
+            read: run.read,
+            sent: run.sent,
+            skipped: run.skipped.values().sum(),
+            rejected: run.rejected.values().sum(),
+            pending: run.pending,
+            on_platform,
+            verdict: check
+                .map_or_else(|| "none".to_owned(), |c| format!("{:?}", c.verdict).to_lowercase()),
+        });
+    }
+    syncs.sort_by(|a, b| a.sync.cmp(&b.sync));
+    Ok(syncs)
+}
+
+/// The instant at which the traffic starts: now, or the next morning in the ad groups' time zone if
+/// the day would end before the traffic does.
+fn start_of_traffic(stage: &Stage, now: Timestamp) -> Timestamp {
+    let Some(advertiser) = stage.spec.advertisers.first() else { return now };
+    let zone = advertiser.time_zone.rules();
+    let midnight = BudgetDay::of(now, &zone).end(&zone);
+    let room = TRAFFIC_LENGTH * 3;
+    if midnight.since(now) > room { now } else { midnight.plus(Duration::from_secs(3_600)) }
+}
+
+/// Runs the logged traffic through two fleets at once: one at the node that predicts, one at the
+/// node that does not.
+pub(super) async fn run_traffic(stage: &Stage, arguments: &DemoArgs) -> Result<Traffic> {
+    let logs = example::impression_logs()
+        .into_iter()
+        .map(|(prefix, text)| Ok((prefix, fleet::read_impression_log(text)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let customers = example::customers();
+    let traffic =
+        fleet::traffic_from_log(&logs, &customers, TRAFFIC_LENGTH, Delays::default(), SEED)?;
+    stage.clock.jump_to(start_of_traffic(stage, stage.clock.now()));
+    stage.clock.set_speed(arguments.speed);
+    let start = stage.clock.now().plus(Duration::from_secs(20));
+    let bar = out::bar(traffic.len() as u64, "ad traffic");
+    let progress = Arc::new(FleetProgress::default());
+    let stop = CancellationToken::new();
+    let with = run_fleet(stage, &stage.node, arguments, start, &traffic, &progress, &stop);
+    let blind_progress = Arc::new(FleetProgress::default());
+    let without =
+        run_fleet(stage, &stage.blind, arguments, start, &traffic, &blind_progress, &stop);
+    let watching = stop.child_token();
+    let shown = {
+        let (bar, progress, watching) = (bar.clone(), Arc::clone(&progress), watching.clone());
+        tokio::spawn(async move {
+            while !watching.is_cancelled() {
+                bar.set_position(progress.requests());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+    };
+    let both = tokio::try_join!(with, without);
+    watching.cancel();
+    shown.await.context("the progress bar stopped")?;
+    bar.finish_and_clear();
+    stage.clock.set_speed(1.0);
+    let (report, _) = both?;
+    figures(stage, &report).await
+}
+
+async fn run_fleet(
+    stage: &Stage,
+    node: &Node,
+    arguments: &DemoArgs,
+    start: Timestamp,
+    traffic: &[AdRequest],
+    progress: &Arc<FleetProgress>,
+    stop: &CancellationToken,
+) -> Result<FleetReport> {
+    let config = FleetConfig {
+        node_url: node.url(),
+        token: None,
+        servers: arguments.ad_servers,
+        clock: Arc::clone(&stage.clock) as Arc<dyn Clock>,
+        start,
+        membership: node.context().membership.load_full(),
+        send_every: Duration::from_secs(2),
+    };
+    Ok(fleet::run(&config, traffic, Arc::clone(progress), stop.clone()).await?)
+}
+
+/// Budgets and spend of both nodes, side by side.
+async fn figures(stage: &Stage, report: &FleetReport) -> Result<Traffic> {
+    let with = stage.node.context().budgets.states();
+    let without = stage.blind.context().budgets.states();
+    let mut budgets = Vec::new();
+    for state in &with {
+        let blind = without
+            .iter()
+            .find(|other| other.name == state.name)
+            .with_context(|| format!("no figures of {} without prediction", state.name))?;
+        let budget = state.budget.0;
+        let used = |spend: i64| (spend - budget).max(0);
+        // What the traffic could have used: what it used when nothing held it back but the budget.
+        let wanted = blind.actual.0.min(budget);
+        budgets.push(Budget {
+            ad_group: state.name.to_string(),
+            budget_micros: budget,
+            without_prediction: Outcome {
+                spend_micros: blind.actual.0,
+                overdelivery_micros: used(blind.actual.0),
+                underdelivery_micros: None,
+            },
+            with_prediction: Outcome {
+                spend_micros: state.actual.0,
+                overdelivery_micros: used(state.actual.0),
+                underdelivery_micros: Some((wanted - state.actual.0).max(0)),
+            },
+        });
+    }
+    Ok(Traffic {
+        decisions: Decisions {
+            requests: report.requests,
+            allowed: report.allowed,
+            refused: report.refused,
+            reasons: report.reasons.clone(),
+        },
+        counted_micros: with.iter().map(|s| s.actual.0).sum(),
+        delivered_micros: delivered(stage, report),
+        budgets,
+    })
+}
+
+/// What the ads that were shown are worth, by the fleet's own count.
+fn delivered(stage: &Stage, report: &FleetReport) -> i64 {
+    stage
+        .spec
+        .ad_groups
+        .iter()
+        .map(|ad_group| {
+            let events = match ad_group.pricing {
+                throng_spec::Pricing::PerImpression => &report.impressions,
+                throng_spec::Pricing::PerClick => &report.clicks,
+            };
+            let count = events.get(&ad_group.name).copied().unwrap_or(0);
+            ad_group.price.0.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX))
+        })
+        .sum()
+}

@@ -1,0 +1,108 @@
+//! Questions to a node: `lookup`, `budget`, `decide`, `why`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use throng_model::Micros;
+
+use crate::args::{NodeAt, WhyKind};
+use crate::client::{Client, segment};
+use crate::out;
+
+pub(crate) async fn lookup(users: &[String], node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.post("/v1/lookups", &json!({ "keys": users })).await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let found = answer["users"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for user in found {
+        let names: Vec<&str> = user["audiences"]
+            .as_array()
+            .map(|list| list.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        let shown = if names.is_empty() { "in no audience".to_owned() } else { names.join(" ") };
+        out::line(format!("{}\t{shown}", user["key"].as_str().unwrap_or_default()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn amount(value: &Value) -> String {
+    value.as_i64().map_or_else(String::new, |micros| Micros(micros).to_string())
+}
+
+pub(crate) async fn budget(ad_group: Option<&str>, node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let client = Client::new(node)?;
+    let answer = match ad_group {
+        Some(name) => client.get(&format!("/v1/budgets/{}", segment(name))).await?,
+        None => client.get("/v1/budgets").await?,
+    };
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let one = [answer["state"].clone()];
+    let states = answer["budgets"].as_array().map_or(one.as_slice(), Vec::as_slice);
+    let rows = states
+        .iter()
+        .map(|s| {
+            vec![
+                s["name"].as_str().unwrap_or_default().to_owned(),
+                if s["open"].as_bool() == Some(true) { "open" } else { "closed" }.to_owned(),
+                amount(&s["budget_micros"]),
+                amount(&s["actual_micros"]),
+                amount(&s["in_flight_micros"]),
+                amount(&s["projected_micros"]),
+                s["reason"].as_str().unwrap_or_default().to_owned(),
+            ]
+        })
+        .collect();
+    let header = ["AD GROUP", "STATE", "BUDGET", "ACTUAL", "IN FLIGHT", "PROJECTED", "WHY"];
+    out::table(&header, rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn decide(
+    user: &str,
+    ad_groups: &[String],
+    record_insertion: bool,
+    node: &NodeAt,
+    json: bool,
+) -> Result<ExitCode> {
+    let body =
+        json!({ "user": user, "ad_groups": ad_groups, "record_insertion": record_insertion });
+    let answer = Client::new(node)?.post("/v1/decide", &body).await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
+    for allowed in list("allowed") {
+        out::line(format!("allowed\t{}", allowed.as_str().unwrap_or_default()));
+    }
+    for refused in list("refused") {
+        let text = |field: &str| refused[field].as_str().unwrap_or_default().to_owned();
+        out::line(format!("refused\t{}\t{}", text("ad_group"), text("why")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn why(kind: WhyKind, name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let path = format!("/v1/why/{}/{}", kind.as_str(), segment(name));
+    let answer = Client::new(node)?.get(&path).await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let entries = answer["history"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if entries.is_empty() {
+        out::line(format!("nothing has happened to {} {name} yet", kind.as_str()));
+    }
+    for entry in entries {
+        let at = throng_model::Timestamp(entry["at"].as_i64().unwrap_or_default());
+        let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+        out::line(format!("{at}  {}: {}", text("what"), text("why")));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,9 @@
+//! One file per command.
+
+pub(crate) mod audience;
+pub(crate) mod demo;
+pub(crate) mod inspect;
+pub(crate) mod sim;
+pub(crate) mod spec;
+pub(crate) mod sync;
+pub(crate) mod up;

@@ -1,0 +1,27 @@
+//! `throng sim`: simulators to rehearse with.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use throng_sim::meta::{MetaSim, MetaSimConfig};
+
+use crate::args::SimCommand;
+use crate::out;
+
+pub(crate) async fn run(command: SimCommand, json: bool) -> Result<ExitCode> {
+    let SimCommand::Meta { port, token } = command;
+    let config = MetaSimConfig { port, tokens: token.into_iter().collect(), ..Default::default() };
+    let sim = MetaSim::start(config)
+        .await
+        .with_context(|| format!("cannot listen on 127.0.0.1:{port}: choose another --port"))?;
+    if json {
+        // One line, so that a program can wait for it.
+        out::line(serde_json::json!({ "url": sim.url() }));
+    } else {
+        out::line(format!("the Meta simulator is up: {}", sim.url()));
+        out::say("write its address into `base_url` of a destination; stop it with Ctrl-C");
+    }
+    super::up::shutdown_signal().await?;
+    sim.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,156 @@
+//! `throng sync`: runs, tasks, receipts, alerts.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::args::{NodeAt, SyncCommand};
+use crate::client::Client;
+use crate::out;
+
+pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
+    match command {
+        SyncCommand::Runs { node } => runs(&node, json).await,
+        SyncCommand::Tasks { node } => tasks(&node, json).await,
+        SyncCommand::Task { id, node } => task(id, &node, json).await,
+        SyncCommand::Requeue { id, node } => {
+            let path = format!("/v1/tasks/{id}/requeue");
+            act(&path, format!("task {id} is queued again"), &node, json).await
+        }
+        SyncCommand::Approve { run, node } => {
+            let path = format!("/v1/runs/{run}/approve");
+            act(&path, format!("run {run} goes on"), &node, json).await
+        }
+        SyncCommand::Alerts { node } => alerts(&node, json).await,
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn number(value: &Value) -> String {
+    value.as_u64().map_or_else(String::new, out::count)
+}
+
+/// The sum of counts by reason.
+fn total(reasons: &Value) -> String {
+    let sum = reasons.as_object().map_or(0, |r| r.values().filter_map(Value::as_u64).sum());
+    out::count(sum)
+}
+
+fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer[name].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+async fn runs(node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.get("/v1/runs").await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = list(&answer, "runs")
+        .iter()
+        .map(|r| {
+            vec![
+                text(&r["id"]),
+                text(&r["sync"]),
+                text(&r["state"]),
+                number(&r["read"]),
+                number(&r["sent"]),
+                total(&r["skipped"]),
+                total(&r["rejected"]),
+                number(&r["pending"]),
+                text(&r["reason"]),
+            ]
+        })
+        .collect();
+    let header =
+        ["RUN", "SYNC", "STATE", "READ", "SENT", "SKIPPED", "REJECTED", "PENDING", "REASON"];
+    out::table(&header, rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tasks(node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.get("/v1/tasks").await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = list(&answer, "tasks")
+        .iter()
+        .map(|t| {
+            vec![
+                text(&t["id"]),
+                text(&t["sync"]),
+                text(&t["state"]),
+                format!("{}/{}", text(&t["batches_done"]), text(&t["batches"])),
+                text(&t["failures"]),
+                text(&t["last_error"]),
+            ]
+        })
+        .collect();
+    out::table(&["TASK", "SYNC", "STATE", "BATCHES", "FAILURES", "LAST ERROR"], rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn task(id: i64, node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.get(&format!("/v1/tasks/{id}")).await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let task = &answer["task"];
+    out::line(format!("task {id}: {} is {}", text(&task["sync"]), text(&task["state"])));
+    for reason in list(&answer["check"], "reasons") {
+        out::line(format!("check {}: {}", text(&answer["check"]["verdict"]), text(reason)));
+    }
+    let rows = list(&answer, "receipts")
+        .iter()
+        .map(|r| {
+            vec![
+                text(&r["batch"]),
+                text(&r["operation"]),
+                number(&r["rows"]),
+                number(&r["received"]),
+                number(&r["invalid"]),
+                text(&r["http_status"]),
+                text(&r["error_code"]),
+            ]
+        })
+        .collect();
+    out::table(&["BATCH", "OPERATION", "ROWS", "RECEIVED", "INVALID", "HTTP", "CODE"], rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn alerts(node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.get("/v1/alerts").await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = list(&answer, "alerts")
+        .iter()
+        .map(|a| {
+            let state = if a["resolved_at"].is_null() { "open" } else { "ended" };
+            vec![state.to_owned(), text(&a["kind"]), text(&a["subject"]), text(&a["message"])]
+        })
+        .collect();
+    out::table(&["STATE", "KIND", "ABOUT", "MESSAGE"], rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn act(path: &str, done: String, node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.post(path, &json!({})).await?;
+    if json {
+        out::json(&answer);
+    } else {
+        out::line(done);
+    }
+    Ok(ExitCode::SUCCESS)
+}

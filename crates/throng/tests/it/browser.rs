@@ -1,0 +1,255 @@
+//! The page in a real browser: every page loads, shows true numbers, and follows what happens.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::{Value, json};
+
+use crate::process::{NodeProcess, get, wait_for};
+
+/// Chromium behind its driver; both end when dropped.
+struct Browser {
+    driver: Child,
+    client: Client,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    async fn start() -> Option<Self> {
+        let chromium = crate::provided("THRONG_CHROMIUM", "Chromium")?;
+        let driver_path = crate::provided("THRONG_CHROMEDRIVER", "Chromium's driver")?;
+        let profile = tempfile::tempdir().expect("temporary folder");
+        let port = free_port();
+        let driver = Command::new(driver_path)
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the driver starts");
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=1280,1400",
+        ];
+        let mut arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        arguments.push(format!("--user-data-dir={}", profile.path().display()));
+        let wanted = json!({
+            "goog:chromeOptions": { "binary": chromium, "args": arguments }
+        });
+        let wanted = wanted.as_object().expect("an object").clone();
+        let address = format!("http://127.0.0.1:{port}");
+        let client = wait_for("the browser", async || {
+            ClientBuilder::new(fantoccini::wd::DefaultConnector::default())
+                .capabilities(wanted.clone())
+                .connect(&address)
+                .await
+                .map_err(|e| e.to_string())
+        })
+        .await;
+        Some(Self { driver, client, _profile: profile })
+    }
+
+    async fn open(&self, url: &str) {
+        self.client.goto(url).await.expect("the page loads");
+    }
+
+    async fn text(&self, css: &str) -> Result<String, String> {
+        let element =
+            self.client.find(Locator::Css(css)).await.map_err(|e| format!("{css}: {e}"))?;
+        element.text().await.map_err(|e| format!("{css}: {e}"))
+    }
+
+    async fn picture(&self, name: &str) {
+        let Some(folder) = std::env::var_os("THRONG_PICTURES") else { return };
+        let png = self.client.screenshot().await.expect("a picture");
+        std::fs::write(std::path::Path::new(&folder).join(name), png).expect("written");
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Runs the example's demo with its page left up, and looks at every page of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
+    let Some(browser) = Browser::start().await else { return };
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let demo = Demo::start(dir.path());
+    let url = demo.url.clone();
+    let http = reqwest::Client::new();
+
+    // While the traffic runs, the overview moves by itself.
+    browser.open(&url).await;
+    let first = wait_for("spend", async || {
+        let spend = browser.text("#spend-today b").await?;
+        if spend == "0.00" { Err(spend) } else { Ok(spend) }
+    })
+    .await;
+    wait_for("the overview follows", async || {
+        let spend = browser.text("#spend-today b").await?;
+        if spend == first { Err(spend) } else { Ok(()) }
+    })
+    .await;
+    let demo = demo.finish().await;
+
+    browser.open(&format!("{url}/audiences")).await;
+    let audiences = get(&http, format!("{url}/v1/audiences")).await.expect("audiences");
+    for audience in audiences["audiences"].as_array().expect("list") {
+        let name = audience["name"].as_str().expect("name");
+        let shown = browser.text(&format!("tr[data-name='{name}'] .members")).await.expect("row");
+        let members = audience["current"]["members"].as_u64().expect("members");
+        assert_eq!(shown, grouped(members), "{name}");
+    }
+    browser.picture("audiences.png").await;
+    browser.open(&format!("{url}/audiences/loyal")).await;
+    assert!(browser.text("pre").await.expect("SQL").contains("count(*) >= 5"));
+    browser.picture("audience.png").await;
+
+    browser.open(&format!("{url}/activation")).await;
+    for sync in demo.summary["syncs"].as_array().expect("syncs") {
+        let name = sync["sync"].as_str().expect("name");
+        let shown = browser.text(&format!("tr[data-sync='{name}'] .read")).await.expect("row");
+        assert_eq!(shown, grouped(sync["read"].as_u64().expect("read")), "{name}");
+    }
+    browser.picture("activation.png").await;
+    let task = browser.client.find(Locator::Css("#runs a")).await.expect("a task's link");
+    task.click().await.expect("clicked");
+    wait_for("the task's page", async || browser.text("#batches b").await).await;
+    browser.picture("task.png").await;
+
+    browser.open(&format!("{url}/budgets")).await;
+    for budget in demo.summary["budgets"].as_array().expect("budgets").iter().take(20) {
+        let name = budget["ad_group"].as_str().expect("name");
+        let css = format!("tr[data-name='{name}'] .actual-value");
+        let micros = budget["with_prediction"]["spend_micros"].as_i64().expect("micros");
+        let cents = (micros + 5_000) / 10_000;
+        let expected = format!("{}.{:02}", cents / 100, cents % 100);
+        assert_eq!(browser.text(&css).await.expect("row"), expected, "{name}");
+    }
+    browser.picture("budgets.png").await;
+    browser.open(&format!("{url}/budgets/men-item-01")).await;
+    assert!(browser.client.find(Locator::Css("svg.chart polyline")).await.is_ok(), "a chart");
+    browser.picture("ad-group.png").await;
+
+    browser.open(&format!("{url}/decide?user=00002&ad_groups=all-item-06")).await;
+    assert!(
+        browser.text("#audiences-of-user").await.expect("audiences").contains("every-customer")
+    );
+    assert!(browser.text("#decision").await.expect("decision").contains("all-item-06"));
+    browser.picture("decide.png").await;
+    browser.open(&url).await;
+    browser.picture("overview.png").await;
+    browser.client.clone().close().await.expect("closed");
+    demo.stop();
+}
+
+/// After a kill the page of a fresh node shows what the ledger holds, and a refresh shows at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_shows_on_the_page_without_reloading() {
+    let Some(browser) = Browser::start().await else { return };
+    let dir = tempfile::tempdir().expect("temporary folder");
+    std::fs::create_dir(dir.path().join("data")).expect("made");
+    let table = dir.path().join("data/orders.csv");
+    std::fs::write(&table, "customer\n001\n002\n").expect("written");
+    let spec = dir.path().join("throng.yaml");
+    std::fs::write(
+        &spec,
+        "version: 1\nsources:\n  - { name: shop, path: data }\naudiences:\n  - name: buyers\n    sql: SELECT customer FROM shop.orders\n",
+    )
+    .expect("written");
+    let node = NodeProcess::start(&dir.path().join("node"), &spec, &dir.path().join("log"));
+    browser.open(&format!("{}/audiences", node.url)).await;
+    let members = "tr[data-name='buyers'] .members";
+    let shows = async |wanted: &str| {
+        wait_for("the page's number", async || {
+            let shown = browser.text(members).await?;
+            if shown == wanted { Ok(()) } else { Err(shown) }
+        })
+        .await;
+    };
+    shows("2").await;
+    std::fs::write(&table, "customer\n001\n002\n003\n").expect("written");
+    let refresh = format!("{}/v1/audiences/buyers/refresh", node.url);
+    let answer =
+        reqwest::Client::new().post(refresh).json(&json!({})).send().await.expect("queued");
+    assert!(answer.status().is_success());
+    shows("3").await;
+    browser.client.clone().close().await.expect("closed");
+}
+
+/// `throng demo` with its page left up.
+struct Demo {
+    child: Child,
+    url: String,
+}
+
+struct FinishedDemo {
+    child: Child,
+    summary: Value,
+}
+
+impl Demo {
+    fn start(dir: &std::path::Path) -> Self {
+        let port = free_port();
+        let child = crate::process::throng()
+            .args(["demo", "--json", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+            .arg(dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the demo starts");
+        Self { child, url: format!("http://127.0.0.1:{port}") }
+    }
+
+    /// Waits for the summary; the page stays up.
+    async fn finish(mut self) -> FinishedDemo {
+        let stdout = self.child.stdout.take().expect("piped");
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut documents = serde_json::Deserializer::from_reader(stdout).into_iter::<Value>();
+            documents.next()
+        });
+        let summary = tokio::time::timeout(Duration::from_secs(300), reading)
+            .await
+            .expect("the demo ends in time")
+            .expect("read")
+            .expect("a summary")
+            .expect("JSON");
+        FinishedDemo { child: self.child, summary }
+    }
+}
+
+impl FinishedDemo {
+    fn stop(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,307 @@
+//! Two hundred kills at random moments, in the middle of building, activating and counting. In the
+//! end every audience, every audience on the platform and every micro is exactly right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use throng_model::{Clock, Entropy, SplitMix64, SystemClock};
+use throng_sim::meta::{MetaSim, MetaSimConfig};
+
+use crate::process::{NodeProcess, get, wait_for};
+
+const ROUNDS: u64 = 200;
+const CUSTOMERS: u64 = 300;
+const PRICE: i64 = 130_001;
+
+/// What the world outside the node knows.
+struct World {
+    folder: PathBuf,
+    random: SplitMix64,
+    /// (customer, amount in whole units) of every purchase so far.
+    purchases: Vec<(u64, u64)>,
+    /// Events not yet accepted by the node.
+    unsent: Vec<Value>,
+    /// Impressions by ad group, each with an id of its own.
+    impressions: BTreeMap<String, u64>,
+    events: u64,
+}
+
+impl World {
+    fn new(folder: &Path, seed: u64) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            random: SplitMix64::new(seed),
+            purchases: (0..50).map(|customer| (customer, 10)).collect(),
+            unsent: Vec::new(),
+            impressions: BTreeMap::new(),
+            events: 0,
+        }
+    }
+
+    fn write_spec(&self, sim: &str) {
+        let mut syncs = String::new();
+        let mut audiences = String::new();
+        for (name, condition) in AUDIENCES {
+            let _ = write!(
+                audiences,
+                "  - name: {name}\n    guard: {{ max_shrink_percent: 100 }}\n    sql: SELECT customer FROM shop.purchases GROUP BY customer HAVING {condition}\n"
+            );
+            let _ = write!(
+                syncs,
+                "  - name: to-{name}\n    audience: {name}\n    destination: meta\n    mode: mirror\n    batch_rows: 40\n    max_removed_percent: 100\n    identifiers:\n      key: customer\n      sql: SELECT DISTINCT customer, 'c' || customer || '@example.com' AS email FROM shop.purchases\n      columns: {{ email: EMAIL }}\n"
+            );
+        }
+        let ad_groups: String = AD_GROUPS
+            .iter()
+            .map(|name| {
+                format!("  - {{ name: {name}, campaign: c, per: impression, price: \"0.130001\", daily_budget: \"100000\", impression_rate: 0.9 }}\n")
+            })
+            .collect();
+        let text = format!(
+            "version: 1\nsources:\n  - {{ name: shop, path: data }}\naudiences:\n{audiences}destinations:\n  - {{ name: meta, platform: meta, account: act_1, access_token: \"env:THRONG_META_TOKEN\", base_url: \"{sim}\" }}\nsyncs:\n{syncs}advertisers:\n  - {{ name: a, currency: USD, time_zone: UTC }}\ncampaigns:\n  - {{ name: c, advertiser: a }}\nad_groups:\n{ad_groups}"
+        );
+        std::fs::write(self.folder.join("throng.yaml"), text).expect("spec written");
+    }
+
+    /// Puts the purchases in place at once, as a careful exporter does.
+    fn write_purchases(&self) {
+        let mut text = String::from("customer,amount\n");
+        for (customer, amount) in &self.purchases {
+            let _ = writeln!(text, "{customer:06},{amount}");
+        }
+        let aside = self.folder.join("purchases.aside");
+        std::fs::write(&aside, text).expect("written");
+        std::fs::rename(aside, self.folder.join("data/purchases.csv")).expect("renamed");
+    }
+
+    fn live_a_little(&mut self) {
+        for _ in 0..20 {
+            let purchase = (self.random.below(CUSTOMERS), self.random.below(100));
+            self.purchases.push(purchase);
+        }
+        self.write_purchases();
+        for _ in 0..40 {
+            self.events += 1;
+            let ad_group = AD_GROUPS[self.random.below(AD_GROUPS.len() as u64) as usize];
+            let kind = if self.random.below(2) == 0 { "insertion" } else { "impression" };
+            if kind == "impression" {
+                *self.impressions.entry(ad_group.to_owned()).or_default() += 1;
+            }
+            self.unsent.push(json!({
+                "id": format!("e{}", self.events),
+                "kind": kind,
+                "ad_group": ad_group,
+                "insertion_id": format!("i{}", self.events),
+                "at": SystemClock.now().to_string(),
+            }));
+        }
+    }
+
+    /// Members by the meaning of the audiences' SQL.
+    fn members(&self, name: &str) -> BTreeSet<String> {
+        let mut totals: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
+        for (customer, amount) in &self.purchases {
+            let total = totals.entry(*customer).or_default();
+            *total = (total.0 + 1, total.1 + amount, total.2.max(*amount));
+        }
+        let belongs = |(count, sum, largest): (u64, u64, u64)| match name {
+            "everybody" => true,
+            "three-or-more" => count >= 3,
+            "once" => count == 1,
+            "spent-100" => sum >= 100,
+            "small" => largest < 50,
+            other => unreachable!("no audience {other}"),
+        };
+        totals
+            .into_iter()
+            .filter(|(_, total)| belongs(*total))
+            .map(|(customer, _)| format!("{customer:06}"))
+            .collect()
+    }
+
+    /// Sends what is unsent; keeps what was not answered, to be sent again.
+    async fn send_events(&mut self, http: &reqwest::Client, url: &str) -> Result<(), String> {
+        let body: String = self.unsent.iter().map(|event| format!("{event}\n")).collect();
+        let response = http
+            .post(format!("{url}/v1/events"))
+            .header("content-type", "application/x-ndjson")
+            .body(body)
+            .send()
+            .await
+            .map_err(|e| e.to_string())?;
+        let answer: Value = response.json().await.map_err(|e| e.to_string())?;
+        assert_eq!(answer["rejected"].as_array().map(Vec::len), Some(0), "{answer}");
+        let taken = answer["accepted"].as_u64().zip(answer["duplicates"].as_u64());
+        assert_eq!(taken.map(|(a, d)| a + d), Some(self.unsent.len() as u64), "{answer}");
+        self.unsent.clear();
+        Ok(())
+    }
+}
+
+const AUDIENCES: &[(&str, &str)] = &[
+    ("everybody", "count(*) >= 1"),
+    ("three-or-more", "count(*) >= 3"),
+    // People leave this one again, so that removals are tested too.
+    ("once", "count(*) = 1"),
+    ("spent-100", "sum(amount) >= 100"),
+    ("small", "max(amount) < 50"),
+];
+const AD_GROUPS: &[&str] = &["red", "green", "blue", "amber", "violet"];
+
+async fn refresh_all(http: &reqwest::Client, url: &str) -> Result<(), String> {
+    for (name, _) in AUDIENCES {
+        let request = http.post(format!("{url}/v1/audiences/{name}/refresh")).json(&json!({}));
+        let response = request.send().await.map_err(|e| e.to_string())?;
+        if !response.status().is_success() {
+            return Err(response.text().await.unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_kills_lose_and_double_nothing() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    std::fs::create_dir(dir.path().join("data")).expect("made");
+    let config = MetaSimConfig { tokens: vec!["rehearsal".to_owned()], ..Default::default() };
+    let sim = MetaSim::start(config).await.expect("the simulator starts");
+    let mut world = World::new(dir.path(), 7);
+    world.write_spec(&sim.url());
+    world.write_purchases();
+    let (spec, data, log) =
+        (dir.path().join("throng.yaml"), dir.path().join("node"), dir.path().join("log"));
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("client");
+
+    for _ in 0..ROUNDS {
+        world.live_a_little();
+        let node = NodeProcess::start(&data, &spec, &log);
+        let moment = Duration::from_micros(world.random.below(400_000));
+        let url = node.url.clone();
+        let work = async {
+            // Errors here are the kill, seen from outside.
+            let _ = refresh_all(&http, &url).await;
+            let _ = world.send_events(&http, &url).await;
+            std::future::pending::<()>().await;
+        };
+        // Not a wait for something to be ready: the moment of the kill is the randomness under test.
+        let _ = tokio::time::timeout(moment, work).await;
+        node.kill();
+    }
+
+    let node = NodeProcess::start(&data, &spec, &log);
+    wait_for("events accepted", async || world.send_events(&http, &node.url).await).await;
+    settle(&http, &node.url).await;
+    check_audiences(&http, &node.url, &world).await;
+    check_platform(&http, &node.url, &world, &sim).await;
+    check_money(&http, &node.url, &world).await;
+    assert!(node.terminate(), "a clean end");
+    sim.shutdown().await;
+}
+
+/// Refreshes everything once more and waits until builds and runs have come to rest.
+async fn settle(http: &reqwest::Client, url: &str) {
+    // A refresh that was interrupted is taken up first; the last one must begin after the last
+    // purchase was written.
+    for _ in 0..2 {
+        refresh_all(http, url).await.expect("queued");
+        wait_for("builds at rest", async || {
+            let answer = get(http, format!("{url}/v1/audiences")).await?;
+            let list = answer["audiences"].as_array().ok_or("no list")?.clone();
+            let resting = list.iter().all(|a| a["refresh"]["state"] == "completed");
+            if resting { Ok(()) } else { Err(answer.to_string()) }
+        })
+        .await;
+    }
+    wait_for("runs at rest", async || {
+        let audiences = get(http, format!("{url}/v1/audiences")).await?;
+        let syncs = get(http, format!("{url}/v1/syncs")).await?;
+        for audience in audiences["audiences"].as_array().ok_or("no list")? {
+            let name = audience["name"].as_str().ok_or("no name")?;
+            let sync = syncs["syncs"]
+                .as_array()
+                .and_then(|list| list.iter().find(|s| s["audience"] == name))
+                .ok_or_else(|| format!("no sync of {name}"))?;
+            if sync["delivered_version"] != audience["current"]["version"] {
+                return Err(format!("{sync} of {audience}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+async fn check_audiences(http: &reqwest::Client, url: &str, world: &World) {
+    let keys: Vec<String> = (0..CUSTOMERS).map(|c| format!("{c:06}")).collect();
+    let answer: Value = http
+        .post(format!("{url}/v1/lookups"))
+        .json(&json!({ "keys": keys }))
+        .send()
+        .await
+        .expect("answered")
+        .json()
+        .await
+        .expect("json");
+    for (name, _) in AUDIENCES {
+        let got: BTreeSet<String> = keys
+            .iter()
+            .zip(answer["users"].as_array().expect("users"))
+            .filter(|(_, user)| {
+                user["audiences"].as_array().is_some_and(|a| a.contains(&json!(name)))
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        assert_eq!(got, world.members(name), "{name}");
+    }
+}
+
+async fn check_platform(http: &reqwest::Client, url: &str, world: &World, sim: &MetaSim) {
+    let runs = get(http, format!("{url}/v1/runs")).await.expect("runs");
+    for run in runs["runs"].as_array().expect("list") {
+        let count = |field: &str| run[field].as_u64().expect(field);
+        let sum = |field: &str| -> u64 {
+            run[field].as_object().expect(field).values().filter_map(Value::as_u64).sum()
+        };
+        let ends = count("sent") + sum("skipped") + sum("rejected") + count("pending");
+        assert_eq!(count("read"), ends, "{run}");
+    }
+    let syncs = get(http, format!("{url}/v1/syncs")).await.expect("syncs");
+    for (name, _) in AUDIENCES {
+        let sync = syncs["syncs"]
+            .as_array()
+            .and_then(|list| list.iter().find(|s| s["audience"] == *name))
+            .expect("a sync");
+        let platform_id = sync["platform_id"].as_str().expect("an audience on the platform");
+        let expected: BTreeSet<String> = world
+            .members(name)
+            .iter()
+            .map(|customer| {
+                let email = format!("c{customer}@example.com");
+                throng_model::HashedIdentifier::of_normalised(&email).to_hex()
+            })
+            .collect();
+        let got: BTreeSet<String> =
+            sim.members(platform_id).expect("the audience").into_iter().collect();
+        assert_eq!(got, expected, "{name} on the platform");
+    }
+    assert_eq!(sim.audience_count(), AUDIENCES.len(), "no audience was created twice");
+}
+
+async fn check_money(http: &reqwest::Client, url: &str, world: &World) {
+    let answer = get(http, format!("{url}/v1/budgets")).await.expect("budgets");
+    let mut got = BTreeMap::new();
+    for state in answer["budgets"].as_array().expect("list") {
+        let name = state["name"].as_str().expect("name").to_owned();
+        got.insert(name, state["actual_micros"].as_i64().expect("micros"));
+    }
+    let expected: BTreeMap<String, i64> = AD_GROUPS
+        .iter()
+        .map(|name| {
+            let count = world.impressions.get(*name).copied().unwrap_or(0);
+            ((*name).to_owned(), PRICE * i64::try_from(count).expect("few"))
+        })
+        .collect();
+    assert_eq!(got, expected);
+}

@@ -1,0 +1,61 @@
+//! The command line: exit codes, what goes where, and words that help.
+
+use crate::process::output;
+
+#[test]
+fn a_wrong_spec_is_reported_whole_and_exits_with_2() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let spec = dir.path().join("throng.yaml");
+    std::fs::write(
+        &spec,
+        "version: 1\nsources:\n  - { name: shop, path: . }\naudiences:\n  - name: a\n    sql: SELECT x FROM shop.nothing\n    cron: daily\n",
+    )
+    .expect("written");
+    let output = output(&["check", &spec.to_string_lossy()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("throng.yaml:7:"), "{said}");
+    assert!(said.contains("cron"), "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn an_error_in_the_sql_points_into_the_sql() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    std::fs::write(dir.path().join("orders.csv"), "customer,total\n1,2\n").expect("written");
+    let spec = dir.path().join("throng.yaml");
+    std::fs::write(
+        &spec,
+        "version: 1\nsources:\n  - { name: shop, path: . }\naudiences:\n  - name: a\n    sql: |\n      SELECT customer\n      FROM shop.orders\n      WHERE totl > 1\n",
+    )
+    .expect("written");
+    let output = output(&["check", &spec.to_string_lossy()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("throng.yaml:9:"), "{said}");
+    assert!(said.contains("totl") && said.contains("total"), "{said}");
+}
+
+#[test]
+fn the_example_is_right() {
+    let output = output(&["check", "--json", &crate::example().to_string_lossy()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(answer["ok"], true);
+    assert_eq!(answer["models"].as_array().map(Vec::len), Some(11));
+}
+
+#[test]
+fn without_a_node_the_error_says_how_to_start_one() {
+    let output = output(&["audience", "list", "--url", "http://127.0.0.1:9"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("throng up") && said.contains("--url"), "{said}");
+}
+
+#[test]
+fn completions_and_schema_are_printed() {
+    assert!(String::from_utf8_lossy(&output(&["completions", "bash"]).stdout).contains("_throng"));
+    let schema = output(&["schema"]);
+    assert!(serde_json::from_slice::<serde_json::Value>(&schema.stdout).is_ok());
+}

@@ -1,0 +1,25 @@
+//! The product as its users see it: the binary, a real browser, another SQL engine as judge.
+
+mod browser;
+mod chaos;
+mod cli;
+mod demo;
+mod oracle;
+mod process;
+
+/// A path from the environment that `cargo xtask test` sets. Without it a test skips and says so;
+/// CI skips nothing.
+fn provided(variable: &str, what: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os(variable).map(std::path::PathBuf::from);
+    if path.is_none() {
+        let message = format!("{what} is not provided ({variable}): run `cargo xtask test`");
+        assert!(std::env::var_os("CI").is_none(), "{message}");
+        eprintln!("skipped: {message}");
+    }
+    path
+}
+
+/// The shipped example.
+fn example() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/cdnow")
+}

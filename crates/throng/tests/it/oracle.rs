@@ -1,0 +1,110 @@
+//! Every audience of the example equals the same SQL in another engine, exactly, as a set.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use throng_model::{HashSeed, UserKey};
+
+use crate::process::{NodeProcess, get, wait_for};
+
+const SCRIPT: &str = r"
+import duckdb, json, pathlib, sys
+folder, models = pathlib.Path(sys.argv[1]), json.load(sys.stdin)
+db = duckdb.connect()
+db.execute('CREATE SCHEMA shop')
+for file in folder.glob('*.csv'):
+    # The customer number keeps its leading zeros.
+    db.execute(f'''CREATE VIEW shop.{file.stem} AS SELECT * FROM read_csv('{file}', header = true,
+        types = {{'customer_id': 'VARCHAR'}})''' if 'cdnow' in file.stem else
+        f'''CREATE VIEW shop.{file.stem} AS SELECT * FROM read_csv('{file}', header = true)''')
+answer = {name: sorted({row[0] for row in db.execute(sql).fetchall() if row[0] is not None})
+          for name, sql in models.items()}
+json.dump(answer, sys.stdout)
+";
+
+fn judge(
+    python: &std::path::Path,
+    models: &BTreeMap<String, String>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    use std::io::Write;
+    let mut child = Command::new(python)
+        .args(["-c", SCRIPT])
+        .arg(crate::example().join("data"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("python starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(serde_json::to_string(models).expect("json").as_bytes()).expect("written");
+    drop(stdin);
+    let output = child.wait_with_output().expect("python ends");
+    assert!(output.status.success(), "the judge failed");
+    serde_json::from_slice(&output.stdout).expect("the judge's answer")
+}
+
+#[tokio::test]
+async fn audiences_equal_the_same_sql_in_duckdb() {
+    let Some(python) = crate::provided("THRONG_ORACLE_PYTHON", "Python with DuckDB") else {
+        return;
+    };
+    let spec = throng_spec::load(&crate::example()).expect("the example is right");
+    let models: BTreeMap<String, String> =
+        spec.audiences.iter().map(|a| (a.name.to_string(), a.sql.clone())).collect();
+    let expected = judge(&python, &models);
+
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let node =
+        NodeProcess::start(&dir.path().join("data"), &crate::example(), &dir.path().join("log"));
+    let http = reqwest::Client::new();
+    wait_for("every audience", async || {
+        let answer = get(&http, format!("{}/v1/audiences", node.url)).await?;
+        let list = answer["audiences"].as_array().ok_or("no list")?;
+        let built = list.iter().filter(|a| !a["current"].is_null()).count();
+        if built == models.len() { Ok(()) } else { Err(format!("{built} built: {answer}")) }
+    })
+    .await;
+
+    // Every key that any audience could hold, and one that none does.
+    let mut keys: BTreeSet<String> = expected.values().flatten().cloned().collect();
+    keys.insert("no-such-customer".to_owned());
+    let keys: Vec<String> = keys.into_iter().collect();
+    let mut got: BTreeMap<String, BTreeSet<String>> =
+        models.keys().map(|name| (name.clone(), BTreeSet::new())).collect();
+    for chunk in keys.chunks(1_000) {
+        let answer: serde_json::Value = http
+            .post(format!("{}/v1/lookups", node.url))
+            .json(&serde_json::json!({ "keys": chunk }))
+            .send()
+            .await
+            .expect("answered")
+            .json()
+            .await
+            .expect("json");
+        for (key, user) in chunk.iter().zip(answer["users"].as_array().expect("users")) {
+            for audience in user["audiences"].as_array().expect("audiences") {
+                let name = audience.as_str().expect("a name");
+                got.get_mut(name).expect("a declared audience").insert(key.clone());
+            }
+        }
+    }
+    for (name, members) in &expected {
+        assert!(!members.is_empty(), "{name} is empty, so it proves nothing");
+        let difference: Vec<_> = members.symmetric_difference(&got[name]).take(5).collect();
+        assert!(difference.is_empty(), "{name} differs, for example {difference:?}");
+    }
+    // The sets above are equal among known keys; equal sizes exclude members beyond them.
+    let answer = get(&http, format!("{}/v1/audiences", node.url)).await.expect("audiences");
+    for audience in answer["audiences"].as_array().expect("list") {
+        let name = audience["name"].as_str().expect("name");
+        let members = audience["current"]["members"].as_u64().expect("members");
+        assert_eq!(members, expected[name].len() as u64, "{name}");
+    }
+}
+
+#[test]
+fn hashes_of_the_judges_keys_do_not_collide() {
+    let seed = HashSeed(1);
+    let hashes: BTreeSet<u64> =
+        (0..100_000).map(|n| UserKey::text(format!("{n:05}")).hash(seed).0).collect();
+    assert_eq!(hashes.len(), 100_000);
+}

@@ -1,0 +1,112 @@
+//! The binary as a child process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// The `throng` binary.
+pub(crate) fn throng() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_throng"));
+    command.env_remove("THRONG_URL").env_remove("THRONG_TOKEN").stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end.
+pub(crate) fn output(arguments: &[&str]) -> Output {
+    throng().args(arguments).output().expect("throng starts")
+}
+
+/// A node in a process of its own; killed with -9 when dropped.
+pub(crate) struct NodeProcess {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl NodeProcess {
+    /// Starts a node and waits until it listens.
+    pub(crate) fn start(dir: &Path, spec: &Path, log: &Path) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(log).expect("log file");
+        let mut child = throng()
+            .args(["up", "--json", "--log", "info", "--listen", "127.0.0.1:0", "--dir"])
+            .arg(dir)
+            .arg("--spec")
+            .arg(spec)
+            .env("THRONG_META_TOKEN", "rehearsal")
+            .stdout(Stdio::piped())
+            .stderr(log.try_clone().expect("second handle"))
+            .spawn()
+            .expect("throng starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the node's first line");
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|_| {
+            let status = child.wait().expect("ended");
+            panic!("the node did not start ({status}); its log is {log:?}")
+        });
+        Self { child, url: said["url"].as_str().expect("url").to_owned() }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("reaped");
+    }
+
+    /// SIGTERM, and waits for a clean end.
+    pub(crate) fn terminate(mut self) -> bool {
+        let id = self.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
+        assert!(told.success());
+        self.child.wait().expect("ended").success()
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        // Already ended is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a condition; on giving up, says what was seen last.
+pub(crate) async fn wait_for<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let mut seen = String::new();
+    let asking = async {
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(why) => seen = why,
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    };
+    match tokio::time::timeout(Duration::from_secs(120), asking).await {
+        Ok(answer) => answer,
+        Err(_) => panic!("{what} did not come about; last seen: {seen}"),
+    }
+}
+
+/// GET as JSON.
+pub(crate) async fn get(http: &reqwest::Client, url: String) -> Result<Value, String> {
+    let response = http.get(&url).send().await.map_err(|e| format!("{url}: {e}"))?;
+    let status = response.status();
+    let body = response.text().await.map_err(|e| format!("{url}: {e}"))?;
+    if !status.is_success() {
+        return Err(format!("{url}: {status} {body}"));
+    }
+    serde_json::from_str(&body).map_err(|e| format!("{url}: {e}: {body}"))
+}
+
+/// Everything that a child wrote to a pipe.
+pub(crate) fn read_all(mut pipe: impl Read) -> String {
+    let mut text = String::new();
+    pipe.read_to_string(&mut text).expect("readable");
+    text
+}
