@@ -25,9 +25,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 }
@@ -88,21 +86,13 @@ impl Adjustment {
 impl Default for AdjustableClock {
     fn default() -> Self {
         let now = SystemClock.now();
-        Self {
-            state: Mutex::new(Adjustment {
-                system_anchor: now,
-                shown_anchor: now,
-                speed: 1.0,
-            }),
-        }
+        Self { state: Mutex::new(Adjustment { system_anchor: now, shown_anchor: now, speed: 1.0 }) }
     }
 }
 
 impl AdjustableClock {
     fn state(&self) -> std::sync::MutexGuard<'_, Adjustment> {
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// From now on the clock runs `speed` times as fast as the system's (at least 0.001).
@@ -112,11 +102,7 @@ impl AdjustableClock {
         *state = Adjustment {
             system_anchor: system,
             shown_anchor: state.at(system),
-            speed: if speed.is_finite() {
-                speed.max(0.001)
-            } else {
-                1.0
-            },
+            speed: if speed.is_finite() { speed.max(0.001) } else { 1.0 },
         };
     }
 
@@ -125,11 +111,7 @@ impl AdjustableClock {
         let system = SystemClock.now();
         let mut state = self.state();
         let shown = state.at(system).max(to);
-        *state = Adjustment {
-            system_anchor: system,
-            shown_anchor: shown,
-            speed: state.speed,
-        };
+        *state = Adjustment { system_anchor: system, shown_anchor: shown, speed: state.speed };
     }
 }
 

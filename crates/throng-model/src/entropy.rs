@@ -48,8 +48,6 @@ pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn next_u64(&mut self) -> u64 {
-        std::collections::hash_map::RandomState::new()
-            .build_hasher()
-            .finish()
+        std::collections::hash_map::RandomState::new().build_hasher().finish()
     }
 }

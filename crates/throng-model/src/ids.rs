@@ -18,17 +18,13 @@ pub struct NameError {
 
 fn check_name(text: &str) -> Result<(), NameError> {
     let mut bytes = text.bytes();
-    let first_ok = bytes
-        .next()
-        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let first_ok = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let rest_ok = bytes
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
     if first_ok && rest_ok && text.len() <= 128 {
         Ok(())
     } else {
-        Err(NameError {
-            text: text.chars().take(140).collect(),
-        })
+        Err(NameError { text: text.chars().take(140).collect() })
     }
 }
 

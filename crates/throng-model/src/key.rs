@@ -82,18 +82,9 @@ mod tests {
     #[test]
     fn kinds_of_keys_share_one_canonical_form() {
         let seed = HashSeed(7);
-        assert_eq!(
-            UserKey::integer(42).hash(seed),
-            UserKey::text("42").hash(seed)
-        );
-        assert_ne!(
-            UserKey::text("042").hash(seed),
-            UserKey::text("42").hash(seed)
-        );
-        assert_ne!(
-            UserKey::text("42").hash(seed),
-            UserKey::text("42").hash(HashSeed(8))
-        );
+        assert_eq!(UserKey::integer(42).hash(seed), UserKey::text("42").hash(seed));
+        assert_ne!(UserKey::text("042").hash(seed), UserKey::text("42").hash(seed));
+        assert_ne!(UserKey::text("42").hash(seed), UserKey::text("42").hash(HashSeed(8)));
         assert_eq!(UserKey::binary(&[0, 255]).as_str(), "00ff");
     }
 

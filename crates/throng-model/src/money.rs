@@ -47,10 +47,7 @@ impl Micros {
     /// # Errors
     /// [`MoneyError::Overflow`].
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
-        self.0
-            .checked_add(other.0)
-            .map(Self)
-            .ok_or(MoneyError::Overflow)
+        self.0.checked_add(other.0).map(Self).ok_or(MoneyError::Overflow)
     }
 
     /// The difference.
@@ -58,20 +55,13 @@ impl Micros {
     /// # Errors
     /// [`MoneyError::Overflow`].
     pub fn minus(self, other: Self) -> Result<Self, MoneyError> {
-        self.0
-            .checked_sub(other.0)
-            .map(Self)
-            .ok_or(MoneyError::Overflow)
+        self.0.checked_sub(other.0).map(Self).ok_or(MoneyError::Overflow)
     }
 
     /// `self` times a share between 0 and 1, rounded to the nearest micro. Used for *expected*
     /// amounts only; amounts that are billed are never multiplied by a float.
     pub fn times_share(self, share: f64) -> Self {
-        let share = if share.is_finite() {
-            share.clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
+        let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
         // A float holds integers up to 2^53 exactly; `as` saturates beyond i64.
         Self((self.0 as f64 * share).round() as i64)
     }
@@ -174,10 +164,7 @@ mod tests {
         for bad in ["", ".5", "1e3", "1,5", "0.1234567", "+1", "1.-5", "٣"] {
             assert!(bad.parse::<Micros>().is_err(), "{bad}");
         }
-        assert_eq!(
-            "9999999999999999".parse::<Micros>(),
-            Err(MoneyError::Overflow)
-        );
+        assert_eq!("9999999999999999".parse::<Micros>(), Err(MoneyError::Overflow));
     }
 
     #[test]

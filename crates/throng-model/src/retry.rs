@@ -43,10 +43,7 @@ impl Backoff {
     /// `longest`, times a factor from 0.8 to 1.2 that depends on `seed` and `attempt` alone.
     pub fn delay(&self, attempt: u32, seed: u64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(30);
-        let plain = self
-            .first
-            .saturating_mul(1u32 << doublings)
-            .min(self.longest);
+        let plain = self.first.saturating_mul(1u32 << doublings).min(self.longest);
         let jitter = SplitMix64::new(seed ^ u64::from(attempt)).next_f64();
         plain.mul_f64(0.8 + 0.4 * jitter)
     }
@@ -58,16 +55,10 @@ mod tests {
 
     #[test]
     fn delays_double_and_stop_growing() {
-        let backoff = Backoff {
-            first: Duration::from_secs(1),
-            longest: Duration::from_secs(60),
-        };
+        let backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
         for (attempt, plain) in [(1, 1.0), (2, 2.0), (4, 8.0), (9, 60.0), (4_000_000, 60.0)] {
             let delay = backoff.delay(attempt, 42).as_secs_f64();
-            assert!(
-                (plain * 0.8..=plain * 1.2).contains(&delay),
-                "{attempt}: {delay}"
-            );
+            assert!((plain * 0.8..=plain * 1.2).contains(&delay), "{attempt}: {delay}");
         }
     }
 }

@@ -29,18 +29,12 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// This time later by `duration`; stops at the end of time instead of wrapping.
     pub fn plus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// This time earlier by `duration`; stops at the beginning of time.
     pub fn minus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// How long ago `earlier` was; zero if it lies ahead.
@@ -107,9 +101,7 @@ impl TryFrom<String> for TimeZoneName {
     fn try_from(text: String) -> Result<Self, TimestampError> {
         match TimeZone::get(&text) {
             Ok(_) => Ok(Self(text)),
-            Err(_) => Err(TimestampError::NotATimeZone(
-                text.chars().take(60).collect(),
-            )),
+            Err(_) => Err(TimestampError::NotATimeZone(text.chars().take(60).collect())),
         }
     }
 }
@@ -193,17 +185,11 @@ mod tests {
         let zone = TimeZone::get("America/New_York").unwrap();
         let at: Timestamp = "2026-03-08T12:00:00Z".parse().unwrap();
         let day = BudgetDay::of(at, &zone);
-        assert_eq!(
-            day.end(&zone).since(day.start(&zone)),
-            Duration::from_secs(23 * 3600)
-        );
+        assert_eq!(day.end(&zone).since(day.start(&zone)), Duration::from_secs(23 * 3600));
     }
 
     #[test]
     fn times_before_1970_have_a_day() {
-        assert_eq!(
-            BudgetDay::of(Timestamp(-1), &TimeZone::UTC).to_string(),
-            "1969-12-31"
-        );
+        assert_eq!(BudgetDay::of(Timestamp(-1), &TimeZone::UTC).to_string(), "1969-12-31");
     }
 }

@@ -49,7 +49,8 @@ pub(super) async fn list(State(ctx): Context) -> Page {
                 state,
                 tone,
                 version: current.map_or_else(|| "–".to_owned(), |s| s.version.to_string()),
-                fresh: current.map_or_else(|| "never built".to_owned(), |s| show::when(s.created_at)),
+                fresh: current
+                    .map_or_else(|| "never built".to_owned(), |s| show::when(s.created_at)),
                 progress: row
                     .and_then(|r| r.refresh.as_ref())
                     .map(|r| progress(r, now))
@@ -121,7 +122,8 @@ impl One {
 }
 
 pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
-    let missing = || PageError::Missing(format!("There is no audience {name} in the applied spec."));
+    let missing =
+        || PageError::Missing(format!("There is no audience {name} in the applied spec."));
     let name_checked = AudienceName::new(name.clone()).map_err(|_| missing())?;
     let spec = ctx.spec.load_full();
     let declared = spec.audiences.iter().find(|a| a.name == name_checked).ok_or_else(missing)?;

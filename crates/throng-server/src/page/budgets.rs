@@ -124,7 +124,8 @@ impl One {
 }
 
 pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
-    let missing = || PageError::Missing(format!("There is no ad group {name} in the applied spec."));
+    let missing =
+        || PageError::Missing(format!("There is no ad group {name} in the applied spec."));
     let checked = AdGroupName::new(name.clone()).map_err(|_| missing())?;
     let states = ctx.budgets.states();
     let state = states.iter().find(|s| s.name == checked).ok_or_else(missing)?;

@@ -44,12 +44,28 @@ pub(super) async fn page(State(ctx): Context) -> Page {
     let history = ctx.ledger.history(None, 15).await?;
     let overview = Overview {
         cards: vec![
-            linked(card("audiences", format!("{published} of {declared}"), "audiences published"), "/audiences"),
+            linked(
+                card("audiences", format!("{published} of {declared}"), "audiences published"),
+                "/audiences",
+            ),
             linked(card("memberships", count(members), "memberships served"), "/audiences"),
             linked(card("users-sent", count(sent), "users sent to platforms"), "/activation"),
-            linked(card("tasks-open", count(of(TaskState::Queued) + of(TaskState::Running)), "tasks at work or queued"), "/activation"),
-            linked(card("ad-groups-open", format!("{open} of {}", states.len()), "ad groups open"), "/budgets"),
-            linked(card("spend-today", money(throng_model::Micros(actual)), "actual spend today"), "/budgets"),
+            linked(
+                card(
+                    "tasks-open",
+                    count(of(TaskState::Queued) + of(TaskState::Running)),
+                    "tasks at work or queued",
+                ),
+                "/activation",
+            ),
+            linked(
+                card("ad-groups-open", format!("{open} of {}", states.len()), "ad groups open"),
+                "/budgets",
+            ),
+            linked(
+                card("spend-today", money(throng_model::Micros(actual)), "actual spend today"),
+                "/budgets",
+            ),
         ],
         alerts: alerts
             .into_iter()

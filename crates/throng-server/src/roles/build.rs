@@ -207,8 +207,7 @@ impl Worker {
             true => None,
             false => next_try(refresh, error.retry(), now),
         };
-        let ended =
-            ctx.ledger.fail_refresh(refresh.id, &self.holder, &reason, retry_at, now).await;
+        let ended = ctx.ledger.fail_refresh(refresh.id, &self.holder, &reason, retry_at, now).await;
         let tries = match ended {
             Ok(refresh) => refresh.failures,
             Err(LedgerError::LeaseLost { .. }) => return Ok(()),

@@ -7,6 +7,7 @@ mod activation;
 mod api;
 mod audiences;
 mod budgets;
+mod build;
 mod events;
 mod node;
 
