@@ -26,6 +26,8 @@ const INFER_ROWS: usize = 100_000;
 /// Below this, sorts that spill fail (measured; see docs/adr).
 const SORT_RESERVATION: usize = 512 << 20;
 
+type Schemas = HashMap<(PathBuf, u64, Option<SystemTime>), SchemaRef>;
+
 #[derive(Debug)]
 pub(crate) struct Session {
     /// SQL name and folder of each source.
@@ -34,7 +36,7 @@ pub(crate) struct Session {
     config: SessionConfig,
     /// Schemas of tables, by path, size and time of change: finding one out can mean reading all of
     /// a table.
-    schemas: Mutex<HashMap<(PathBuf, u64, Option<SystemTime>), SchemaRef>>,
+    schemas: Mutex<Schemas>,
 }
 
 impl Session {
@@ -219,7 +221,7 @@ impl Session {
 
     fn lock_schemas(
         &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<(PathBuf, u64, Option<SystemTime>), SchemaRef>> {
+    ) -> std::sync::MutexGuard<'_, Schemas> {
         self.schemas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

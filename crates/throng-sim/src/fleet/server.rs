@@ -133,7 +133,7 @@ impl AdServer {
         let mut tally = Tally::default();
         let mut due: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
         let mut next_send = self.config.clock.now();
-        while !stop.is_cancelled() && !(requests.is_empty() && due.is_empty()) {
+        while !(stop.is_cancelled() || requests.is_empty() && due.is_empty()) {
             let now = self.config.clock.now();
             while requests.last().is_some_and(|r| self.config.start.plus(r.after) <= now) {
                 if let Some(request) = requests.pop() {
