@@ -19,8 +19,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use throng_lake::Model;
 use throng_ledger::{LedgerError, Refresh, RefreshTrigger};
-use throng_model::{Backoff, Retry, Timestamp};
-use throng_spec::Audience;
+use throng_model::{AudienceName, Backoff, Retry, Timestamp};
+use throng_spec::{Audience, Spec};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
@@ -104,8 +104,7 @@ impl Worker {
         let claimed = ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await?;
         let Some(refresh) = claimed else { return Ok(false) };
         ctx.changed(Change::Audiences);
-        let audience =
-            ctx.spec.load().audiences.iter().find(|a| a.name == refresh.audience).cloned();
+        let audience = declared(&ctx.spec.load(), &refresh.audience).cloned();
         let Some(audience) = audience else {
             let gone = BuildError::Gone(refresh.audience.clone());
             self.failed(&refresh, None, &gone).await?;
@@ -128,6 +127,10 @@ impl Worker {
                 if made.held.is_some() { "held" } else { "published" }
             }
             Err(error) if error.lease_lost() => "lost",
+            Err(error @ BuildError::Superseded) => {
+                self.failed(&refresh, Some(&audience), &error).await?;
+                "superseded"
+            }
             Err(error) => {
                 self.failed(&refresh, Some(&audience), &error).await?;
                 "failed"
@@ -146,25 +149,37 @@ impl Worker {
         let progress = work::Progress::default();
         let worked = tokio::select! {
             worked = work::work(&self.ctx, audience, refresh, &progress) => worked?,
-            lost = self.keep_lease(refresh, &progress) => return Err(lost.into()),
+            stop = self.keep(audience, refresh, &progress) => return Err(stop),
         };
         metrics::counter!("throng_refresh_rows_total").increment(worked.rows_read);
         let publish = finish::publish(&self.ctx, audience, refresh, &self.holder, worked);
         tokio::select! {
             made = publish => made,
-            // Publishing gives the lease up: only its own answer tells whether it was lost before.
+            // Publishing gives the lease up: only its own answer tells whether it was lost before. A
+            // model that changes this late gets its refresh from the schedule role.
             () = async {
-                self.keep_lease(refresh, &progress).await;
+                self.keep(audience, refresh, &progress).await;
                 std::future::pending().await
             } => Err(BuildError::Panicked),
         }
     }
 
-    /// Returns only when the lease is lost.
-    async fn keep_lease(&self, refresh: &Refresh, progress: &work::Progress) -> LedgerError {
+    /// Keeps the lease and tells progress. Returns only when the work is for nothing: the lease is
+    /// lost, or the audience's model is not what is being run.
+    async fn keep(
+        &self,
+        audience: &Audience,
+        refresh: &Refresh,
+        progress: &work::Progress,
+    ) -> BuildError {
         let ctx = &self.ctx;
         loop {
             tokio::time::sleep(self.wall(TELL_EVERY)).await;
+            match declared(&ctx.spec.load(), &audience.name) {
+                None => return BuildError::Gone(audience.name.clone()),
+                Some(now) if model_of(now) != model_of(audience) => return BuildError::Superseded,
+                Some(_) => {}
+            }
             let (rows, null_keys, expected) = progress.figures();
             let until = ctx.clock.now().plus(LEASE);
             let told = ctx
@@ -173,7 +188,7 @@ impl Worker {
                 .await;
             match told {
                 Ok(()) => ctx.changed(Change::Audiences),
-                Err(lost @ LedgerError::LeaseLost { .. }) => return lost,
+                Err(lost @ LedgerError::LeaseLost { .. }) => return lost.into(),
                 Err(error) => tracing::warn!(
                     refresh = %refresh.id,
                     error = &error as &dyn std::error::Error,
@@ -197,31 +212,34 @@ impl Worker {
             let at = &audience.sql_at;
             reason.push_str(&format!("; the SQL begins at {}:{}", at.file.display(), at.line));
         }
-        let current = ctx.spec.load().audiences.iter().find(|a| a.name == *name).cloned();
-        let changed = match (audience, &current) {
-            (Some(tried), Some(current)) => model_of(tried) != model_of(current),
+        let spec = ctx.spec.load_full();
+        let current = declared(&spec, name);
+        let changed = match (audience, current) {
+            (Some(tried), Some(current)) => {
+                matches!(error, BuildError::Superseded) || model_of(tried) != model_of(current)
+            }
             _ => false,
         };
-        let retry_at = match changed {
-            // The new model deserves a refresh of its own, and the old one no further try.
-            true => None,
-            false => next_try(refresh, error.retry(), now),
-        };
+        // A new model gets a refresh of its own, and the old one no further try.
+        let retry_at = if changed { None } else { next_try(refresh, error.retry(), now) };
         let ended = ctx.ledger.fail_refresh(refresh.id, &self.holder, &reason, retry_at, now).await;
         let tries = match ended {
             Ok(refresh) => refresh.failures,
             Err(LedgerError::LeaseLost { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
-        tracing::warn!(audience = %name, refresh = %refresh.id, tries, reason, "a refresh failed");
         if let Some(at) = retry_at {
+            tracing::warn!(audience = %name, refresh = %refresh.id, tries, reason, "a refresh failed");
             let why = format!("try {tries} of {TRIES}, the next at {at}: {reason}");
             finish::record(ctx, name, "failed", why).await?;
-        } else {
+        } else if changed {
             sweep::drop_parts(ctx, refresh.id).await;
-            if changed {
-                ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await?;
-            } else if current.is_some() {
+            ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await?;
+            finish::record(ctx, name, "given up", reason).await?;
+        } else {
+            tracing::error!(audience = %name, refresh = %refresh.id, tries, reason, "a refresh gave up");
+            sweep::drop_parts(ctx, refresh.id).await;
+            if current.is_some() {
                 ctx.ledger.raise_alert(&sweep::failed_alert(name, &reason), now).await?;
             }
             finish::record(ctx, name, "failed", format!("given up: {reason}")).await?;
@@ -236,6 +254,11 @@ fn ignore_lost(result: Result<(), LedgerError>) -> Result<(), LedgerError> {
         Err(LedgerError::LeaseLost { .. }) => Ok(()),
         other => other,
     }
+}
+
+/// The audience of this name, if the spec has it.
+fn declared<'a>(spec: &'a Spec, name: &AudienceName) -> Option<&'a Audience> {
+    spec.audiences.iter().find(|audience| audience.name == *name)
 }
 
 /// The model of an audience.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_ledger::{
-    AlertKind, AudienceLedger, AudienceRow, PartKind, PartState, RefreshState, RefreshTrigger,
-    SnapshotState, SpecLedger, SqliteLedger,
+    AlertKind, AudienceLedger, AudienceRow, PartState, RefreshState, RefreshTrigger, SnapshotState,
+    SpecLedger, SqliteLedger,
 };
 use throng_model::{Clock, HashSeed, ManualClock, UserKey};
 use throng_server::{Node, NodeContext};
@@ -235,6 +235,43 @@ async fn three_failures_alert_and_a_mended_model_heals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn shutdown_halts_what_is_in_hand_and_a_new_model_replaces_it() {
+    let shop = Shop::new();
+    shop.file("1.json", 0..10_000);
+    // 10^12 rows: it never ends by itself.
+    let endless = "SELECT concat(a.customer, b.customer, c.customer) AS customer \
+                   FROM shop.visits a, shop.visits b, shop.visits c";
+    shop.spec(endless, "");
+    let clock = noon();
+    let node = shop.start(&clock).await;
+    let ctx = Arc::clone(node.context());
+    let row = settled(&ctx, |a| a.refresh.as_ref().is_some_and(|r| r.rows_read > 0)).await;
+    let first = row.refresh.unwrap();
+    assert_eq!(first.state, RefreshState::Processing);
+    node.shutdown().await;
+    let halted = ctx.ledger.refresh(first.id).await.unwrap();
+    assert_eq!((halted.state, halted.holder, halted.failures), (RefreshState::Halted, None, 0));
+    drop(ctx);
+
+    // The same model: it goes on. Another one: it is given up, without an alert.
+    let node = shop.start(&clock).await;
+    let ctx = Arc::clone(node.context());
+    let goes_on =
+        |a: &AudienceRow| a.refresh.as_ref().is_some_and(|r| r.state == RefreshState::Processing);
+    assert_eq!(settled(&ctx, goes_on).await.refresh.unwrap().id, first.id);
+    shop.spec(BUYERS, "");
+    let spec = throng_spec::load(&shop.0.path().join("throng.yaml")).unwrap();
+    ctx.spec.store(Arc::new(spec));
+    let row = settled(&ctx, |a| a.current.is_some()).await;
+    assert!(row.refresh.unwrap().id > first.id);
+    assert_eq!(ctx.ledger.refresh(first.id).await.unwrap().state, RefreshState::Failed);
+    assert_eq!(ctx.ledger.alerts(10).await.unwrap(), []);
+    served(&ctx, 1).await;
+    assert_members(&ctx, &[0..10_000]);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn old_snapshots_go_and_schedules_fire_once() {
     let shop = Shop::new();
     shop.file("1.json", 0..10);
@@ -298,9 +335,7 @@ async fn many_audiences_share_one_dictionary() {
         let found = index.audiences_of(UserKey::text(format!("c{c:05}")).hash(ctx.seed)).len();
         assert_eq!(found as u32, 8u32.saturating_sub(c % 10), "customer {c}");
     }
-    let parts = ctx.ledger.refreshes(None, 100).await.unwrap();
-    assert!(parts.iter().all(|r| r.state == RefreshState::Completed && r.failures == 0));
-    let first = ctx.ledger.parts(parts[0].id).await.unwrap();
-    assert!(first.iter().all(|p| p.kind == PartKind::Scan), "parts go with their refresh");
+    let all = ctx.ledger.refreshes(None, 100).await.unwrap();
+    assert!(all.iter().all(|r| r.state == RefreshState::Completed && r.failures == 0));
     node.shutdown().await;
 }

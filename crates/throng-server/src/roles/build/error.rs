@@ -13,6 +13,9 @@ pub enum BuildError {
     /// The spec changed while the refresh waited.
     #[error("audience {0} is not in the applied spec any more; put it back or let it be")]
     Gone(AudienceName),
+    /// The audience's model was changed since the refresh began.
+    #[error("the model was changed since the refresh began; another refresh runs the new one")]
+    Superseded,
     /// The model cannot be run.
     #[error("the model cannot be run")]
     Lake(#[from] LakeError),
@@ -65,7 +68,7 @@ impl BuildError {
     /// Whether trying again can help.
     pub(super) fn retry(&self) -> Retry {
         match self {
-            Self::Gone(_) | Self::Part(_) => Retry::Never,
+            Self::Gone(_) | Self::Superseded | Self::Part(_) => Retry::Never,
             Self::Lake(error) => error.retry(),
             Self::Ledger(error) => error.retry(),
             Self::Membership(error) => error.retry(),

@@ -83,7 +83,9 @@ pub(super) async fn work(
         Some(first) => read::<ScanCovers>(Some(&first.covers))?.model,
         None => None,
     };
-    let model = model.unwrap_or_else(|| model_of(audience));
+    let Some(model) = model.filter(|begun| *begun == model_of(audience)) else {
+        return Err(BuildError::Superseded);
+    };
     let outputs = scan_all(ctx, refresh, &folder, &model, &scans, progress).await?;
     let paths: Vec<PathBuf> = outputs.iter().map(|output| folder.join(&output.file)).collect();
     let bits = shards_all(ctx, refresh, &folder, paths, &shards).await?;
