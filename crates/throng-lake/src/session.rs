@@ -219,9 +219,7 @@ impl Session {
         Ok(schema)
     }
 
-    fn lock_schemas(
-        &self,
-    ) -> std::sync::MutexGuard<'_, Schemas> {
+    fn lock_schemas(&self) -> std::sync::MutexGuard<'_, Schemas> {
         self.schemas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -302,6 +302,11 @@ pub trait SyncLedger: Send + Sync {
         lease_until: Timestamp,
     ) -> Result<Option<Task>>;
 
+    /// Ends the leases of all tasks and refreshes, whoever holds them, so that their work is due at
+    /// once. Only for a node that knows that it is alone on this ledger: what it finds in hand at
+    /// its start was left by a process that is dead. Returns how many there were.
+    async fn end_leases(&self, now: Timestamp) -> Result<u64>;
+
     /// Keeps the lease. `LeaseLost` if somebody else has the task.
     async fn keep_task(&self, id: TaskId, holder: &str, lease_until: Timestamp) -> Result<()>;
 

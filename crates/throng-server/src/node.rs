@@ -240,6 +240,11 @@ async fn assemble(config: &NodeConfig) -> Result<Arc<NodeContext>, NodeError> {
     std::fs::create_dir_all(&objects)
         .map_err(NodeError::io("make the folder", objects.display()))?;
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&dir.join("ledger.db")).await?);
+    // The lock says that nobody else is at work here: what is in hand was left by a dead process.
+    let left = ledger.end_leases(clock.now()).await?;
+    if left > 0 {
+        tracing::info!(left, "taking up work that a dead process left");
+    }
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     let lake = open_lake(dir, &spec)?;
     let membership = roles::build::load_membership(&objects, &*ledger, seed)

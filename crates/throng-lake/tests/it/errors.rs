@@ -3,7 +3,9 @@
 use crate::Shop;
 
 /// The SQL, where the mistake is, and words of message and help.
-const CASES: [(&str, Option<(u32, u32)>, &str, &str); 9] = [
+type Case = (&'static str, Option<(u32, u32)>, &'static str, &'static str);
+
+const CASES: [Case; 9] = [
     ("SELECT id\nFROM shop.orders\nWHERE totl > 5", Some((3, 7)), "no column totl", "mean total"),
     ("SELECT id FROM shop.ordres", Some((1, 21)), "no table shop.ordres", "mean shop.orders"),
     ("SELECT id FROM shp.orders", Some((1, 16)), "no source shp", "mean shop"),

@@ -50,6 +50,19 @@ pub(super) async fn processes_share_one_queue(backend: &dyn Backend) {
     assert_eq!((claimed.len(), distinct.len()), (100, 100));
 }
 
+/// What a dead process had in hand is due at once, and the dead process has lost it.
+pub(super) async fn ended_leases_free_the_work(ledger: &dyn Ledger) {
+    let task = running(ledger, &new_run("s", 1, &[1]), "dead").await;
+    let refresh = building(ledger, "a", "dead", 1).await;
+    assert!(claim(ledger, "alive", 2).await.is_none());
+    assert_eq!(ledger.end_leases(at(2)).await.unwrap(), 2);
+    assert_eq!(claim(ledger, "alive", 3).await.unwrap().id, task.id);
+    let taken = ledger.claim_refresh("alive", at(3), at(100)).await.unwrap().unwrap();
+    assert_eq!(taken.id, refresh.id);
+    let lost = ledger.keep_task(task.id, "dead", at(200)).await;
+    assert!(matches!(lost, Err(crate::LedgerError::LeaseLost { .. })), "{lost:?}");
+}
+
 pub(super) async fn each_refresh_goes_to_one_of_many_claimers(ledger: &dyn Ledger) {
     for n in 0..40 {
         ledger

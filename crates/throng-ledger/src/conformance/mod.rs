@@ -92,6 +92,7 @@ cases! {
     }
     claims {
         each_task_goes_to_one_of_many_claimers,
+        ended_leases_free_the_work,
         each_refresh_goes_to_one_of_many_claimers,
         many_firings_queue_one_refresh,
         abandoned_calls_leave_the_ledger_usable,

@@ -99,6 +99,21 @@ impl SyncLedger for SqliteLedger {
         })
     }
 
+    async fn end_leases(&self, now: Timestamp) -> Result<u64> {
+        write_tx!(self, Relaxed, "ending the leases of a dead process", |tx| {
+            let tasks = sqlx::query("UPDATE tasks SET lease_until = $1 WHERE state = 'running'")
+                .bind(now.0)
+                .execute(&mut *tx)
+                .await?;
+            let refreshes =
+                sqlx::query("UPDATE refreshes SET lease_until = $1 WHERE state = 'processing'")
+                    .bind(now.0)
+                    .execute(&mut *tx)
+                    .await?;
+            tasks.rows_affected() + refreshes.rows_affected()
+        })
+    }
+
     async fn keep_task(&self, id: TaskId, holder: &str, lease_until: Timestamp) -> Result<()> {
         write_one!(self, Relaxed, "keeping a task's lease", |tx| {
             let kept =

@@ -1,9 +1,9 @@
 //! A simulated Meta: a real HTTP server that keeps custom audiences by the rules of the Marketing
 //! API, so that uploads can be rehearsed and tested without an account. See `docs/simulators.md`.
 //!
-//! The way of a request: [`http`] reads it and asks the fault script ([`faults`]); [`call`] says
-//! which call it is; [`payload`] checks its rows; [`world`] charges the quota ([`usage`]) and
-//! changes an [`audience`], whose [`members`] are packed rows; [`oracle`] tells tests the truth.
+//! The way of a request: `http` reads it and asks the fault script (`faults`); `call` says
+//! which call it is; `payload` checks its rows; `world` charges the quota (`usage`) and
+//! changes an `audience`, whose `members` are packed rows; `oracle` tells tests the truth.
 
 mod audience;
 mod call;

@@ -1,5 +1,8 @@
 //! What the simulator says for itself: page, oracle, faults, reset.
 
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use reqwest::Client;
 use serde_json::{Value, json};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig, digest_of};
@@ -139,4 +142,45 @@ async fn many_clients_and_a_large_audience() {
     }
     assert_eq!((received, meta.count(&id)), (20_000, 10_500));
     assert_eq!(meta.sim.requests().calls["add_users"].applied, 20);
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_log_ever_holds_a_row_or_a_token() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // For all threads: what other tests log in the meantime must be just as clean.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let meta = Meta::plain().await;
+    let id = meta.audience("a").await;
+    let users = format!("{id}/users");
+    let row = json!({"payload": {"schema": ["EMAIL"], "data": [["ann@example.com"], [email(1)]]}});
+    meta.post(&users, row.clone()).await;
+    meta.delete(&users, row.clone()).await;
+    meta.send(meta.call_with_payload(reqwest::Method::DELETE, &users, 1..2)).await;
+    meta.post("nowhere/users", row).await;
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("add_users") && log.contains("rows=2"), "{log}");
+    // The HTTP libraries of client and server log nothing either.
+    for private in ["ann@example.com", &email(1), "rehearsal"] {
+        assert!(!log.contains(private), "{private} in {log}");
+    }
 }

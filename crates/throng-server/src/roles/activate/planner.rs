@@ -28,7 +28,7 @@ pub(super) async fn plan_all(ctx: &NodeContext) -> Result<bool, LedgerError> {
         if delivered == Some(version) && !failed_since(ctx, sync).await? {
             continue;
         }
-        match plan_sync(ctx, sync, version, delivered).await {
+        match plan_sync(ctx, sync, version).await {
             Ok(done) => planned |= done,
             Err(error) => tracing::error!(
                 sync = %sync.name,
@@ -57,14 +57,17 @@ fn waits(newest: Option<&SyncRun>, version: u64) -> bool {
     })
 }
 
-async fn plan_sync(
-    ctx: &NodeContext,
-    sync: &Sync,
-    version: u64,
-    delivered: Option<u64>,
-) -> Result<bool, LedgerError> {
+async fn plan_sync(ctx: &NodeContext, sync: &Sync, version: u64) -> Result<bool, LedgerError> {
     let newest = ctx.ledger.runs(Some(&sync.name), 1).await?;
     if waits(newest.first(), version) {
+        return Ok(false);
+    }
+    // Read after the newest run: one that completed since the list of all syncs was read has
+    // delivered by now, and must not be planned a second time.
+    let platform = ctx.ledger.platform_audience(&sync.name).await?;
+    let delivered = platform.and_then(|p| p.delivered_version);
+    let failed = newest.first().is_some_and(|run| run.state == RunState::Failed);
+    if delivered == Some(version) && !failed {
         return Ok(false);
     }
     let target = snapshot(&ctx.data_dir, &*ctx.ledger, &sync.audience, version).await?;
