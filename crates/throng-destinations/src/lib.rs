@@ -1,4 +1,4 @@
-//! Ad platforms: one folder each, the same files in each, one line in [`registry`].
+//! Ad platforms: one folder each, the same files in each, one line in `registry`.
 //!
 //! A folder holds `config` (what an account needs), `normalise` (identifiers → cells; pure),
 //! `request` (what goes on the wire; pure), `response` (what came back, and what to do about it;

@@ -83,14 +83,13 @@ async fn served(ctx: &NodeContext, version: u64) {
 }
 
 /// Of the customers 0 to 99,999 exactly these are members.
-fn assert_members(ctx: &NodeContext, members: &[std::ops::Range<u32>]) {
+fn assert_members(ctx: &NodeContext, members: impl Fn(u32) -> bool) {
     let (index, name) = (ctx.membership.load(), "buyers".parse().unwrap());
     for c in 0..100_000 {
-        let expected = members.iter().any(|range| range.contains(&c));
         let hash = UserKey::text(format!("c{c:05}")).hash(ctx.seed);
-        assert_eq!(index.contains(hash, &name), expected, "customer {c}");
+        assert_eq!(index.contains(hash, &name), members(c), "customer {c}");
     }
-    let total: usize = members.iter().map(ExactSizeIterator::len).sum();
+    let total = (0..100_000).filter(|c| members(*c)).count();
     assert_eq!(index.snapshot(&name).unwrap().members(), total as u64);
 }
 
@@ -140,7 +139,7 @@ async fn what_is_done_is_not_done_again() {
     assert_eq!((refreshed.id, refreshed.state), (refresh.id, RefreshState::Completed));
     assert_eq!((snapshot.rows_read, snapshot.members), (1_700, 1_500));
     served(ctx, 1).await;
-    assert_members(ctx, &[0..900, 1_000..1_500, 2_000..2_100]);
+    assert_members(ctx, |c| matches!(c, 0..900 | 1_000..1_500 | 2_000..2_100));
     node.shutdown().await;
     assert_eq!(names(&shop.data_dir().join("objects/refreshes")), [] as [&str; 0]);
 }
@@ -178,7 +177,7 @@ async fn a_dead_builders_refresh_goes_on_at_once_and_its_leftovers_go() {
     let row = settled(ctx, |a| a.current.is_some()).await;
     assert_eq!(row.refresh.unwrap().failures, 0);
     served(ctx, 1).await;
-    assert_members(ctx, &[0..500]);
+    assert_members(ctx, |c| c < 500);
     node.shutdown().await;
     assert_eq!(names(&objects.join("refreshes")), [] as [&str; 0]);
     assert_eq!(names(&objects.join("snapshots/buyers")), ["1.throng"]);
@@ -230,7 +229,7 @@ async fn three_failures_alert_and_a_mended_model_heals() {
     let row = settled(ctx, |a| a.refresh.as_ref().is_some_and(|r| r.finished_at.is_some())).await;
     assert_eq!(row.refresh.unwrap().state, RefreshState::Failed);
     // What was published is served all the while.
-    assert_members(ctx, &[0..10]);
+    assert_members(ctx, |c| c < 10);
     node.shutdown().await;
 }
 
@@ -239,8 +238,7 @@ async fn shutdown_halts_what_is_in_hand_and_a_new_model_replaces_it() {
     let shop = Shop::new();
     shop.file("1.json", 0..1_000);
     // 10^9 rows: it does not end by itself before the test does.
-    let endless = "SELECT concat(a.customer, b.customer, c.customer) AS customer \
-                   FROM shop.visits a, shop.visits b, shop.visits c";
+    let endless = "SELECT a.customer FROM shop.visits a, shop.visits b, shop.visits c";
     shop.spec(endless, "");
     let clock = noon();
     let node = shop.start(&clock).await;
@@ -267,7 +265,7 @@ async fn shutdown_halts_what_is_in_hand_and_a_new_model_replaces_it() {
     assert_eq!(ctx.ledger.refresh(first.id).await.unwrap().state, RefreshState::Failed);
     assert_eq!(ctx.ledger.alerts(10).await.unwrap(), []);
     served(&ctx, 1).await;
-    assert_members(&ctx, &[0..1_000]);
+    assert_members(&ctx, |c| c < 1_000);
     node.shutdown().await;
 }
 

@@ -1,6 +1,6 @@
 //! `throng check`, `throng plan`, `throng apply`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -99,7 +99,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-pub(crate) async fn check(path: &PathBuf, json: bool) -> Result<ExitCode> {
+pub(crate) async fn check(path: &Path, json: bool) -> Result<ExitCode> {
     let (spec, check) = match load(path).await? {
         Ok(loaded) => loaded,
         Err(problems) => return report(&problems, json),

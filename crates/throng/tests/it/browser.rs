@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
 use crate::process::{NodeProcess, get, wait_for};
@@ -47,7 +48,7 @@ impl Browser {
         let wanted = wanted.as_object().expect("an object").clone();
         let address = format!("http://127.0.0.1:{port}");
         let client = wait_for("the browser", async || {
-            ClientBuilder::new(fantoccini::wd::DefaultConnector::default())
+            ClientBuilder::new(HttpConnector::new())
                 .capabilities(wanted.clone())
                 .connect(&address)
                 .await
@@ -108,6 +109,7 @@ async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
     let http = reqwest::Client::new();
 
     // While the traffic runs, the overview moves by itself.
+    wait_for("the demo's page", async || get(&http, format!("{url}/readyz")).await).await;
     browser.open(&url).await;
     let first = wait_for("spend", async || {
         let spend = browser.text("#spend-today b").await?;

@@ -192,7 +192,7 @@ async fn two_hundred_kills_lose_and_double_nothing() {
     }
 
     let node = NodeProcess::start(&data, &spec, &log);
-    wait_for("events accepted", async || world.send_events(&http, &node.url).await).await;
+    world.send_events(&http, &node.url).await.expect("the node accepts events");
     settle(&http, &node.url).await;
     check_audiences(&http, &node.url, &world).await;
     check_platform(&http, &node.url, &world, &sim).await;

@@ -1,6 +1,6 @@
 //! The binary as a child process.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -102,11 +102,4 @@ pub(crate) async fn get(http: &reqwest::Client, url: String) -> Result<Value, St
         return Err(format!("{url}: {status} {body}"));
     }
     serde_json::from_str(&body).map_err(|e| format!("{url}: {e}: {body}"))
-}
-
-/// Everything that a child wrote to a pipe.
-pub(crate) fn read_all(mut pipe: impl Read) -> String {
-    let mut text = String::new();
-    pipe.read_to_string(&mut text).expect("readable");
-    text
 }
