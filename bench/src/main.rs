@@ -1,3 +1,72 @@
-//! Figures of `docs/benchmarks.md`, each beside a peer measured in the same run.
+//! The figures of `docs/benchmarks.md`, each beside a peer that is measured in the same run.
+//!
+//! Build in release: `cargo build --release --locked -p throng -p throng-bench`. Every line that is
+//! printed on standard output is one JSON object.
+#![allow(clippy::print_stdout)]
+// A benchmark measures the wall clock and waits for other processes; nothing else here does.
+#![allow(clippy::disallowed_methods)]
 
-fn main() {}
+mod audiences;
+mod events;
+mod feed;
+mod lookups;
+mod node;
+mod peer;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "throng-bench", about = "Measures Throng beside its peers")]
+struct Arguments {
+    #[command(subcommand)]
+    figure: Figure,
+}
+
+#[derive(Subcommand)]
+enum Figure {
+    /// Builds of audiences from generated Parquet, beside DuckDB
+    Audiences(audiences::Options),
+    /// Membership in process, beside a hash set per audience
+    Lookups(lookups::Options),
+    /// Membership over HTTP, beside Redis (needs redis-server, redis-tools and wrk)
+    Http(lookups::HttpOptions),
+    /// Events through the log and the aggregator, beside Redis counters
+    Events(events::Options),
+    /// Bytes of a feed update, beside protobuf and JSON
+    Feed,
+}
+
+/// Where the programs are.
+#[derive(clap::Args, Debug)]
+struct Programs {
+    /// The release binary of throng; by default beside this one
+    #[arg(long)]
+    throng: Option<PathBuf>,
+    /// A Python with DuckDB, such as the one that `cargo xtask test` makes
+    #[arg(long, default_value = "target/oracle/bin/python")]
+    python: PathBuf,
+}
+
+impl Programs {
+    fn throng(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.throng {
+            return Ok(path.clone());
+        }
+        Ok(std::env::current_exe()?.with_file_name("throng"))
+    }
+}
+
+fn main() -> Result<()> {
+    // Whoever installed a provider before has installed the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match Arguments::parse().figure {
+        Figure::Audiences(options) => audiences::run(&options),
+        Figure::Lookups(options) => lookups::run(&options),
+        Figure::Http(options) => lookups::run_http(&options),
+        Figure::Events(options) => events::run(&options),
+        Figure::Feed => feed::run(),
+    }
+}

@@ -1,0 +1,133 @@
+//! Builds of audiences from generated Parquet, beside DuckDB on the same files with the same cap on
+//! memory. Both do the whole job: read, decide, and leave the members durable on disk.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use throng_model::Timestamp;
+
+use crate::Programs;
+use crate::node::{Node, get, runtime};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    programs: Programs,
+    /// Rows to generate
+    #[arg(long, default_value_t = 50_000_000)]
+    rows: u64,
+    /// Memory that either engine may use, in MiB
+    #[arg(long, default_value_t = 4096)]
+    memory_mib: u64,
+    /// How often each is run; the runs alternate
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Where the data is; made if missing, and kept
+    #[arg(long, default_value = "target/bench-data")]
+    data: PathBuf,
+}
+
+/// Name and model. `customer` takes `rows × 0.6` values.
+const MODELS: &[(&str, &str)] = &[
+    ("filter", "SELECT customer FROM shop.orders WHERE amount >= 80"),
+    ("aggregate", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= 150"),
+];
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    generate(options)?;
+    for (name, sql) in MODELS {
+        for round in 1..=options.rounds {
+            let ours = throng(options, name, sql)?;
+            let peer = duckdb(options, name, sql)?;
+            if ours["members"] != peer["members"] {
+                bail!("{name}: {ours} against {peer}");
+            }
+            let line = json!({ "figure": "audiences", "model": name, "round": round,
+                "rows": options.rows, "throng": ours, "duckdb": peer });
+            println!("{line}");
+        }
+    }
+    Ok(())
+}
+
+fn generate(options: &Options) -> Result<()> {
+    if options.data.join("lake/orders").is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(options.data.join("lake"))?;
+    python(&options.programs, &options.data, &["generate", &options.rows.to_string()]).map(drop)
+}
+
+pub(crate) fn python(programs: &Programs, data: &Path, arguments: &[&str]) -> Result<Value> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/duckdb_peer.py");
+    let output = Command::new(&programs.python)
+        .arg(script)
+        .arg(data)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot start {}", programs.python.display()))?;
+    if !output.status.success() {
+        bail!("DuckDB: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn duckdb(options: &Options, name: &str, sql: &str) -> Result<Value> {
+    // DuckDB reads the folder where a source's table is named.
+    let files = options.data.join("lake/orders/*.parquet");
+    let sql = sql.replace("shop.orders", &format!("'{}'", files.display()));
+    python(
+        &options.programs,
+        &options.data,
+        &["build", name, &sql, &format!("{}MiB", options.memory_mib)],
+    )
+}
+
+/// The folder of the node that built a model last.
+pub(crate) fn node_dir(data: &Path, model: &str) -> PathBuf {
+    data.join(format!("node-{model}"))
+}
+
+fn throng(options: &Options, name: &str, sql: &str) -> Result<Value> {
+    let dir = node_dir(&options.data, name);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    let spec = options.data.join(format!("{name}.yaml"));
+    std::fs::write(
+        &spec,
+        format!(
+            "version: 1\nsources:\n  - {{ name: shop, path: lake }}\naudiences:\n  - name: {name}\n    sql: {sql}\nnode:\n  memory_limit_bytes: {}\n",
+            options.memory_mib << 20
+        ),
+    )?;
+    let node = Node::start(&options.programs.throng()?, &dir, &spec)?;
+    let (seconds, members) = runtime()?.block_on(built(&node))?;
+    Ok(json!({ "seconds": seconds, "peak_kib": node.peak_kib()?, "members": members }))
+}
+
+/// Waits until the one audience is published: seconds, members.
+async fn built(node: &Node) -> Result<(f64, u64)> {
+    let http = reqwest::Client::new();
+    loop {
+        let answer = get(&http, &format!("{}/v1/audiences", node.url)).await?;
+        let audience = &answer["audiences"][0];
+        let refresh = &audience["refresh"];
+        match refresh["state"].as_str() {
+            Some("completed") => {
+                let at = |field: &str| -> Result<Timestamp> {
+                    let text = refresh[field].as_str().with_context(|| format!("no {field}"))?;
+                    Ok(text.parse()?)
+                };
+                let seconds = at("finished_at")?.since(at("started_at")?).as_secs_f64();
+                let members = audience["current"]["members"].as_u64().context("no members")?;
+                return Ok((seconds, members));
+            }
+            Some("failed" | "held") => bail!("{refresh}"),
+            _ => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}

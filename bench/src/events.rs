@@ -1,0 +1,278 @@
+//! Events through the aggregator in process, and through a node until they are durable, beside
+//! Redis counters (which neither see duplicates nor predict).
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use prost::Message;
+use serde_json::{Value, json};
+use throng_budget::{AdGroupConfig, Applied, Engine, Event, EventKind, Pricing};
+use throng_model::{
+    AdGroupIndex, AdGroupName, Clock, Entropy, Micros, SplitMix64, SystemClock, TimeZoneName,
+    Timestamp,
+};
+
+use crate::Programs;
+use crate::node::Node;
+use crate::peer::Redis;
+
+/// Ad groups that the events are spread over.
+pub(crate) const AD_GROUPS: u64 = 1_000;
+const BATCH: usize = 1_000;
+const CONNECTIONS: usize = 8;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    programs: Programs,
+    /// Events per measurement
+    #[arg(long, default_value_t = 2_000_000)]
+    events: usize,
+    /// How often each is run; the runs alternate
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    for round in 1..=options.rounds {
+        let engine = in_process(options.events)?;
+        let json = over_http(options, Wire::Ndjson)?;
+        let protobuf = over_http(options, Wire::Protobuf)?;
+        let redis = Redis::start(true)?;
+        let command = ["INCRBY", "spend:__rand_int__", "130001"];
+        let groups = AD_GROUPS.to_string();
+        let count = options.events.to_string();
+        let peer = redis.benchmark(&["-r", &groups, "-n", &count, "-P", "100"], &command)?;
+        let line = json!({
+            "figure": "events", "round": round, "events": options.events,
+            "throng": { "engine_per_s": engine, "ndjson": json, "protobuf": protobuf },
+            "redis": { "incrby_per_s": peer, "peak_kib": redis.peak_kib()? },
+        });
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// An ad group of the engine.
+pub(crate) fn ad_group(number: u64) -> Result<AdGroupConfig> {
+    Ok(AdGroupConfig {
+        index: AdGroupIndex(u32::try_from(number)?),
+        name: name(number)?,
+        pricing: Pricing::PerImpression,
+        price: Micros(130_001),
+        impression_rate: 0.8,
+        action_rate: 1.0,
+        horizon: Duration::from_secs(180),
+        daily_budget: Micros(1_000_000_000_000),
+        prediction: true,
+        zone: TimeZoneName::utc(),
+    })
+}
+
+fn name(number: u64) -> Result<AdGroupName> {
+    Ok(AdGroupName::new(format!("ad-group-{number:04}"))?)
+}
+
+/// Insertions, and impressions of four in five of them, 50,000 events a second from `start`.
+pub(crate) fn traffic(count: usize, start: Timestamp) -> Result<Vec<Event>> {
+    let names: Vec<AdGroupName> = (0..AD_GROUPS).map(name).collect::<Result<_>>()?;
+    let mut random = SplitMix64::new(3);
+    let mut inserted: Vec<(u64, usize, Timestamp)> = Vec::new();
+    let mut events = Vec::with_capacity(count);
+    for number in 0..count as u64 {
+        let at = start.plus(Duration::from_micros(number * 20));
+        let id = format!("event-{number:012}");
+        if number % 9 < 4 && inserted.len() > 1_000 {
+            let place = random.below(inserted.len() as u64) as usize;
+            let (insertion, group, inserted_at) = inserted.swap_remove(place);
+            events.push(Event {
+                id,
+                kind: EventKind::Impression,
+                ad_group: names[group].clone(),
+                insertion_id: Some(format!("event-{insertion:012}")),
+                at,
+                inserted_at: Some(inserted_at),
+            });
+            continue;
+        }
+        let group = random.below(AD_GROUPS) as usize;
+        inserted.push((number, group, at));
+        events.push(Event {
+            id,
+            kind: EventKind::Insertion,
+            ad_group: names[group].clone(),
+            insertion_id: None,
+            at,
+            inserted_at: None,
+        });
+    }
+    Ok(events)
+}
+
+/// Events a second that one engine takes on one thread, windows and feed frames included.
+fn in_process(count: usize) -> Result<f64> {
+    let groups: Vec<AdGroupConfig> = (0..AD_GROUPS).map(ad_group).collect::<Result<_>>()?;
+    let start: Timestamp = "2026-05-01T12:00:00Z".parse()?;
+    let events = traffic(count, start)?;
+    let mut engine = Engine::new(0, 1, 1, groups);
+    let started = Instant::now();
+    for (number, event) in events.iter().enumerate() {
+        let applied = engine.apply(event, event.at)?;
+        ensure!(matches!(applied, Applied::Counted), "{applied:?}");
+        // Once a second of the traffic's time, as a node does.
+        if number % 50_000 == 0 {
+            engine.close(event.at);
+            std::hint::black_box(engine.delta(event.at).encode());
+        }
+    }
+    Ok(count as f64 / started.elapsed().as_secs_f64())
+}
+
+#[derive(Clone, Copy)]
+enum Wire {
+    Ndjson,
+    Protobuf,
+}
+
+/// An event as an ad server that follows the published schema writes it.
+#[derive(Clone, PartialEq, Message)]
+struct WireEvent {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(int32, tag = "2")]
+    kind: i32,
+    #[prost(string, tag = "3")]
+    ad_group: String,
+    #[prost(string, tag = "4")]
+    insertion_id: String,
+    #[prost(int64, tag = "5")]
+    at_micros: i64,
+    #[prost(int64, tag = "6")]
+    inserted_at_micros: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WireEvents {
+    #[prost(message, repeated, tag = "1")]
+    events: Vec<WireEvent>,
+}
+
+impl Wire {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Ndjson => "application/x-ndjson",
+            Self::Protobuf => "application/x-protobuf",
+        }
+    }
+
+    fn body(self, events: &[Event]) -> Vec<u8> {
+        match self {
+            Self::Ndjson => events.iter().flat_map(|e| line(e).into_bytes()).collect(),
+            Self::Protobuf => {
+                WireEvents { events: events.iter().map(message).collect() }.encode_to_vec()
+            }
+        }
+    }
+}
+
+fn line(event: &Event) -> String {
+    let mut value = json!({
+        "id": event.id,
+        "kind": event.kind,
+        "ad_group": event.ad_group,
+        "at": event.at.to_string(),
+    });
+    if let Some((insertion, at)) = event.insertion_id.as_ref().zip(event.inserted_at) {
+        value["insertion_id"] = json!(insertion);
+        value["inserted_at"] = json!(at.to_string());
+    }
+    format!("{value}\n")
+}
+
+fn message(event: &Event) -> WireEvent {
+    WireEvent {
+        id: event.id.clone(),
+        kind: match event.kind {
+            EventKind::Insertion => 1,
+            EventKind::Impression => 2,
+            EventKind::Click => 3,
+        },
+        ad_group: event.ad_group.to_string(),
+        insertion_id: event.insertion_id.clone().unwrap_or_default(),
+        at_micros: event.at.0,
+        inserted_at_micros: event.inserted_at.map_or(0, |at| at.0),
+    }
+}
+
+/// A fresh node takes batches over a few connections; each is answered when it is durable.
+fn over_http(options: &Options, wire: Wire) -> Result<Value> {
+    let dir = tempfile::tempdir()?;
+    let spec = dir.path().join("throng.yaml");
+    std::fs::write(&spec, spec_text())?;
+    let node = Node::start(&options.programs.throng()?, &dir.path().join("node"), &spec)?;
+    // A little in the past, so that no event comes from the future.
+    let start = SystemClock.now().minus(Duration::from_secs(60));
+    let events = traffic(options.events.min(2_900_000), start)?;
+    let bodies: Vec<Vec<u8>> = events.chunks(BATCH).map(|chunk| wire.body(chunk)).collect();
+    let bytes: usize = bodies.iter().map(Vec::len).sum();
+    let before = node.cpu_seconds()?;
+    let started = Instant::now();
+    let accepted = crate::node::runtime()?.block_on(send(&node.url, wire, bodies))?;
+    let seconds = started.elapsed().as_secs_f64();
+    ensure!(accepted == events.len() as u64, "{accepted} of {}", events.len());
+    let core_seconds = node.cpu_seconds()? - before;
+    Ok(json!({
+        "per_s": accepted as f64 / seconds,
+        "per_core_s": accepted as f64 / core_seconds,
+        "bytes_per_event": bytes as f64 / accepted as f64,
+        "log_bytes_per_event": log_bytes(&dir.path().join("node"))? as f64 / accepted as f64,
+        "peak_kib": node.peak_kib()?,
+    }))
+}
+
+async fn send(url: &str, wire: Wire, bodies: Vec<Vec<u8>>) -> Result<u64> {
+    let http = reqwest::Client::new();
+    let url = format!("{url}/v1/events");
+    let answers = futures::stream::iter(bodies.into_iter().map(|body| {
+        let request = http.post(&url).header("content-type", wire.content_type()).body(body).send();
+        async move {
+            let answer: Value = request.await?.json().await?;
+            answer["accepted"].as_u64().with_context(|| answer.to_string())
+        }
+    }));
+    let mut accepted = 0;
+    let mut answers = answers.buffer_unordered(CONNECTIONS);
+    while let Some(answer) = answers.next().await {
+        accepted += answer?;
+    }
+    Ok(accepted)
+}
+
+fn spec_text() -> String {
+    let groups: String = (0..AD_GROUPS)
+        .map(|number| {
+            format!(
+                "  - {{ name: ad-group-{number:04}, campaign: c, per: impression, price: \"0.130001\", daily_budget: \"1000000\", impression_rate: 0.8 }}\n"
+            )
+        })
+        .collect();
+    format!(
+        "version: 1\nadvertisers:\n  - {{ name: a, currency: USD, time_zone: UTC }}\ncampaigns:\n  - {{ name: c, advertiser: a }}\nad_groups:\n{groups}"
+    )
+}
+
+fn log_bytes(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            bytes += log_bytes(&path)?;
+        } else if path.components().any(|part| part.as_os_str() == "log") {
+            bytes += entry.metadata()?.len();
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,84 @@
+//! A node in a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// `USER_HZ`, which is 100 on every Linux that Rust runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A running `throng up`; ended when dropped.
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Node {
+    /// Starts a node and waits until it listens.
+    pub(crate) fn start(throng: &Path, dir: &Path, spec: &Path) -> Result<Self> {
+        let mut child = Command::new(throng)
+            .args(["up", "--json", "--log", "warn", "--listen", "127.0.0.1:0", "--dir"])
+            .arg(dir)
+            .arg("--spec")
+            .arg(spec)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", throng.display()))?;
+        let stdout = child.stdout.take().context("the node's output is piped")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let said: Value = serde_json::from_str(&line).context("the node did not start")?;
+        let url = said["url"].as_str().context("the node's first line has its url")?.to_owned();
+        Ok(Self { child, url })
+    }
+
+    /// The most memory that the node has had, in KiB.
+    pub(crate) fn peak_kib(&self) -> Result<u64> {
+        peak_kib(self.child.id())
+    }
+
+    /// Processor time that the node has used, in seconds: user and system, of all its threads.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Fields 14 and 15, counted after the name, which may hold spaces: `proc(5)`.
+        let rest = stat.rsplit_once(')').context("the kernel tells the name")?.1;
+        let ticks = |place: usize| -> Result<f64> {
+            Ok(rest.split_whitespace().nth(place).context("the kernel tells times")?.parse()?)
+        };
+        Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The most memory that a process has had, in KiB: `VmHWM` of Linux.
+pub(crate) fn peak_kib(process: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    Ok(number.context("the kernel tells VmHWM")?.parse()?)
+}
+
+/// GET as JSON.
+pub(crate) async fn get(http: &reqwest::Client, url: &str) -> Result<Value> {
+    let response = http.get(url).send().await?;
+    if !response.status().is_success() {
+        bail!("{url}: {}", response.status());
+    }
+    Ok(response.json().await?)
+}
+
+/// A runtime for the client's side.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
