@@ -280,7 +280,7 @@ impl Worker {
         if decision.alert {
             let next = match retry_at {
                 Some(at) => format!("It is tried again at {at}."),
-                None => format!("Mend it, then run `throng task requeue {}`.", task.id),
+                None => format!("Mend it, then run `throng sync requeue {}`.", task.id),
             };
             let message =
                 format!("{} failures in a row, the last: {}. {next}", task.failures, error.message);

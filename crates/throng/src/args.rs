@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// First-party advertising on your own machines: audiences by SQL, lookups, activation on ad
 /// platforms, budgets that hold.
 #[derive(Debug, Parser)]
-#[command(name = "throng", version, propagate_version = true)]
+#[command(name = "throng", version)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -252,4 +252,14 @@ pub(crate) enum SimCommand {
         #[arg(long)]
         token: Option<String>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_subcommand_is_well_formed() {
+        super::Arguments::command().debug_assert();
+    }
 }

@@ -7,7 +7,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-use crate::process::{NodeProcess, get, wait_for};
+use crate::process::{NodeProcess, get, http, wait_for};
 
 /// Chromium behind its driver; both end when dropped.
 struct Browser {
@@ -106,7 +106,7 @@ async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let demo = Demo::start(dir.path());
     let url = demo.url.clone();
-    let http = reqwest::Client::new();
+    let http = http();
 
     // While the traffic runs, the overview moves by itself.
     wait_for("the demo's page", async || get(&http, format!("{url}/readyz")).await).await;
@@ -202,7 +202,7 @@ async fn a_refresh_shows_on_the_page_without_reloading() {
     std::fs::write(&table, "customer\n001\n002\n003\n").expect("written");
     let refresh = format!("{}/v1/audiences/buyers/refresh", node.url);
     let answer =
-        reqwest::Client::new().post(refresh).json(&json!({})).send().await.expect("queued");
+        http().post(refresh).json(&json!({})).send().await.expect("queued");
     assert!(answer.status().is_success());
     shows("3").await;
     browser.client.clone().close().await.expect("closed");

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use throng_model::{Clock, Entropy, SplitMix64, SystemClock};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
-use crate::process::{NodeProcess, get, wait_for};
+use crate::process::{NodeProcess, get, http, wait_for};
 
 const ROUNDS: u64 = 200;
-const CUSTOMERS: u64 = 300;
+const CUSTOMERS: u64 = 3_000;
 const PRICE: i64 = 130_001;
 
 /// What the world outside the node knows.
@@ -47,7 +47,7 @@ impl World {
         for (name, condition) in AUDIENCES {
             let _ = write!(
                 audiences,
-                "  - name: {name}\n    guard: {{ max_shrink_percent: 100 }}\n    sql: SELECT customer FROM shop.purchases GROUP BY customer HAVING {condition}\n"
+                "  - name: {name}\n    guard: {{ min_members: 0, max_shrink_percent: 100, max_growth_percent: 1000000 }}\n    sql: SELECT customer FROM shop.purchases GROUP BY customer HAVING {condition}\n"
             );
             let _ = write!(
                 syncs,
@@ -173,7 +173,7 @@ async fn two_hundred_kills_lose_and_double_nothing() {
     world.write_purchases();
     let (spec, data, log) =
         (dir.path().join("throng.yaml"), dir.path().join("node"), dir.path().join("log"));
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("client");
+    let http = http();
 
     for _ in 0..ROUNDS {
         world.live_a_little();

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use throng_model::{HashSeed, UserKey};
 
-use crate::process::{NodeProcess, get, wait_for};
+use crate::process::{NodeProcess, get, http, wait_for};
 
 const SCRIPT: &str = r"
 import duckdb, json, pathlib, sys
@@ -55,7 +55,7 @@ async fn audiences_equal_the_same_sql_in_duckdb() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let node =
         NodeProcess::start(&dir.path().join("data"), &crate::example(), &dir.path().join("log"));
-    let http = reqwest::Client::new();
+    let http = http();
     wait_for("every audience", async || {
         let answer = get(&http, format!("{}/v1/audiences", node.url)).await?;
         let list = answer["audiences"].as_array().ok_or("no list")?;

@@ -93,6 +93,13 @@ where
     }
 }
 
+/// A client for everything but the browser's driver.
+pub(crate) fn http() -> reqwest::Client {
+    // Another test of this process may have installed the same provider before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("client")
+}
+
 /// GET as JSON.
 pub(crate) async fn get(http: &reqwest::Client, url: String) -> Result<Value, String> {
     let response = http.get(&url).send().await.map_err(|e| format!("{url}: {e}"))?;

@@ -51,7 +51,7 @@ async fn failed_since(ctx: &NodeContext, sync: &Sync) -> Result<bool, LedgerErro
 fn waits(newest: Option<&SyncRun>, version: u64) -> bool {
     newest.is_some_and(|run| match run.state {
         RunState::Active | RunState::Held => true,
-        // To the same version again only when a person says so: `throng task requeue`.
+        // To the same version again only when a person says so: `throng sync requeue`.
         RunState::Failed => run.to_version == version,
         RunState::Completed => false,
     })
@@ -137,7 +137,7 @@ async fn record(ctx: &NodeContext, run: &NewRun) -> Result<bool, LedgerError> {
         None => ("planned", figures),
     };
     if let Some(reason) = &run.held {
-        let message = format!("{reason}. `throng run approve {id}`");
+        let message = format!("{reason}. `throng sync approve {id}`");
         let alert = NewAlert { kind: AlertKind::RunHeld, subject: subject.clone(), message };
         ctx.ledger.raise_alert(&alert, now).await?;
     }
