@@ -33,7 +33,8 @@ pub(crate) struct Options {
 /// Name and model. `customer` takes `rows × 0.6` values.
 const MODELS: &[(&str, &str)] = &[
     ("filter", "SELECT customer FROM shop.orders WHERE amount >= 80"),
-    ("aggregate", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= 150"),
+    ("count", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(*) >= 3"),
+    ("sum", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= 150"),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -118,9 +119,8 @@ async fn built(node: &Node) -> Result<(f64, u64)> {
         let refresh = &audience["refresh"];
         match refresh["state"].as_str() {
             Some("completed") => {
-                let at = |field: &str| -> Result<Timestamp> {
-                    let text = refresh[field].as_str().with_context(|| format!("no {field}"))?;
-                    Ok(text.parse()?)
+                let at = |field: &str| {
+                    refresh[field].as_i64().map(Timestamp).with_context(|| format!("no {field}"))
                 };
                 let seconds = at("finished_at")?.since(at("started_at")?).as_secs_f64();
                 let members = audience["current"]["members"].as_u64().context("no members")?;

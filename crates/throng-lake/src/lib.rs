@@ -4,6 +4,7 @@
 
 mod canonical;
 mod columns;
+mod counts;
 mod error;
 mod identifiers;
 mod keys;
@@ -13,6 +14,7 @@ mod scan;
 mod session;
 mod tables;
 
+pub use counts::Occurs;
 pub use error::LakeError;
 pub use identifiers::{IdentifierRow, IdentifierStream};
 pub use keys::KeyKind;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::canonical::canonical;
+use crate::counts::{Occurs, counted};
 use crate::keys::{KeyKind, kind_of};
 use crate::session::sql_error;
 use crate::{Lake, LakeError};
@@ -55,12 +56,14 @@ pub struct ModelInfo {
     pub files: usize,
     /// See [`Model::fingerprint`].
     pub fingerprint: String,
-    /// How it is run.
+    /// How its rows are scanned.
     pub shape: Shape,
+    /// How many of the scanned rows make a member.
+    pub occurs: Occurs,
 }
 
-/// A planned model: only its key column, without a final DISTINCT, because the build takes
-/// duplicates out itself.
+/// A planned model: only its key column, without a final DISTINCT or an aggregation that only counts
+/// rows, because the build takes duplicates out and counts itself.
 pub(crate) struct Planned {
     pub(crate) frame: DataFrame,
     pub(crate) info: ModelInfo,
@@ -123,8 +126,9 @@ impl Lake {
         let key_kind = kind_of(&columns[at].0, fields[at].data_type())?;
         let (state, plan) = frame.into_parts();
         let plan = bare(plan);
-        let shape = shape_of(&plan);
         let column = Expr::Column(plan.schema().qualified_field(at).into());
+        let (plan, column, occurs) = counted(&plan, at).unwrap_or((plan, column, Occurs::ONCE));
+        let shape = shape_of(&plan, occurs);
         let frame = DataFrame::new(state, plan)
             .select(vec![column])
             .map_err(|e| sql_error(&model.sql, &e))?;
@@ -137,6 +141,7 @@ impl Lake {
             files: 0,
             fingerprint: model.fingerprint(),
             shape,
+            occurs,
         };
         Ok(Planned { frame, info })
     }
@@ -154,17 +159,17 @@ fn bare(mut plan: LogicalPlan) -> LogicalPlan {
     }
 }
 
-/// Whether every row of one table is looked at alone.
-fn shape_of(plan: &LogicalPlan) -> Shape {
+/// Whether every row of one table is looked at alone. Where rows are counted, DISTINCT looks at
+/// more than one.
+fn shape_of(plan: &LogicalPlan, occurs: Occurs) -> Shape {
     let mut simple = true;
     let mut scans = 0;
     let walked = plan.apply_with_subqueries(|node| {
         match node {
             LogicalPlan::TableScan(_) => scans += 1,
-            LogicalPlan::Projection(_)
-            | LogicalPlan::Filter(_)
-            | LogicalPlan::SubqueryAlias(_)
-            | LogicalPlan::Distinct(Distinct::All(_)) => {}
+            LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
+            }
+            LogicalPlan::Distinct(Distinct::All(_)) if occurs == Occurs::ONCE => {}
             _ => simple = false,
         }
         Ok(TreeNodeRecursion::Continue)

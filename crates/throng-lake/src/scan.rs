@@ -28,7 +28,7 @@ pub struct KeyBatch {
 /// What a scan read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanStats {
-    /// Rows that the model returned.
+    /// Rows that were scanned: those that the model returns, or those that it counts.
     pub rows_read: u64,
     /// Rows of them whose key was NULL.
     pub null_keys: u64,

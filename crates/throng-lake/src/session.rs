@@ -23,7 +23,8 @@ use crate::{LakeError, LakeLimits, position};
 
 /// Rows that a schema is inferred from.
 const INFER_ROWS: usize = 100_000;
-/// Below this, sorts that spill fail (measured; see docs/adr).
+/// What a sort keeps for its merge: with the 10 MiB of the default, sorts of wide rows that spill ran
+/// out of memory while they merged.
 const SORT_RESERVATION: usize = 512 << 20;
 
 type Schemas = HashMap<(PathBuf, u64, Option<SystemTime>), SchemaRef>;

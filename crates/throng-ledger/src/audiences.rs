@@ -144,7 +144,7 @@ pub struct Snapshot {
     pub path: String,
     /// How many users.
     pub members: u64,
-    /// Rows that the model returned.
+    /// Rows that were scanned: those that the model returns or counts.
     pub rows_read: u64,
     /// Rows of them whose key was NULL.
     pub null_keys: u64,

@@ -49,7 +49,7 @@ pub struct SnapshotMeta {
     pub version: u64,
     /// Fingerprint of the model's SQL and key column.
     pub model_fingerprint: String,
-    /// Rows that the model returned.
+    /// Rows that were scanned: those that the model returns or counts.
     pub rows_read: u64,
     /// Rows of them whose key was NULL.
     pub null_keys: u64,

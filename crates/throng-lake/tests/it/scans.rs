@@ -1,6 +1,8 @@
 //! How models are cut and recognised.
 
-use throng_lake::{LakeError, ScanPart, Shape};
+use std::collections::BTreeSet;
+
+use throng_lake::{LakeError, Occurs, ScanPart, Shape};
 
 use crate::{Shop, hashes, model, scan, users};
 
@@ -18,7 +20,13 @@ async fn rows_that_are_looked_at_alone_are_scanned_file_by_file() {
     for (sql, parts) in [
         ("SELECT id FROM shop.visits", 3),
         ("SELECT DISTINCT id FROM shop.visits WHERE n > 1 ORDER BY id", 3),
-        ("SELECT id FROM shop.visits GROUP BY id", 1),
+        ("SELECT id FROM shop.visits GROUP BY id", 3),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2", 3),
+        (
+            "SELECT id FROM (SELECT DISTINCT id, n FROM shop.visits) GROUP BY id HAVING count(*) > 1",
+            1,
+        ),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(n) >= 2", 1),
         ("SELECT id FROM shop.visits ORDER BY n LIMIT 3", 1),
         ("SELECT id FROM (SELECT id, row_number() OVER (ORDER BY n) AS r FROM shop.visits)", 1),
         ("SELECT id FROM shop.visits WHERE n > (SELECT avg(n) FROM shop.visits)", 1),
@@ -28,6 +36,50 @@ async fn rows_that_are_looked_at_alone_are_scanned_file_by_file() {
         assert_eq!(cut.len(), parts, "{sql}");
         let shape = if parts == 3 { Shape::FilterOnly } else { Shape::General };
         assert_eq!(lake.check_model(sql, None).await.unwrap().shape, shape, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn counts_of_rows_are_left_to_the_build() {
+    let shop = days();
+    let lake = shop.lake();
+    let any = Occurs::ONCE;
+    let (two, most) = (Occurs { min: 2, max: None }, Occurs { min: 2, max: Some(4) });
+    for (sql, occurs) in [
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2", two),
+        ("SELECT id AS who FROM shop.visits v WHERE n > 0 GROUP BY id HAVING 1 < count(1)", two),
+        (
+            "SELECT id FROM shop.visits GROUP BY id HAVING count(*) BETWEEN 2 AND 4 ORDER BY id",
+            most,
+        ),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) > 1 AND count(*) < 5", most),
+        (
+            "SELECT a.id FROM shop.visits a JOIN shop.visits b ON a.n = b.n GROUP BY a.id HAVING count(*) > 1",
+            two,
+        ),
+        // These are the engine's: something else than rows is counted, or more is asked.
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(DISTINCT n) >= 2", any),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(n) >= 2", any),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) FILTER (WHERE n > 1) >= 2", any),
+        ("SELECT id FROM shop.visits GROUP BY id, n HAVING count(*) >= 2", any),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 OR sum(n) > 1", any),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 AND sum(n) > 1", any),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 LIMIT 1", any),
+    ] {
+        let info = lake.check_model(sql, None).await.unwrap();
+        assert_eq!(info.occurs, occurs, "{sql}");
+        // What the build makes of the scanned rows is what the engine makes of the whole.
+        let mut rows = std::collections::BTreeMap::<_, u64>::new();
+        for part in lake.scan_parts(&model(sql)).await.unwrap() {
+            for hash in scan(&lake, &model(sql), &part).await.unwrap().0 {
+                *rows.entry(hash).or_default() += 1;
+            }
+        }
+        let ours: BTreeSet<_> =
+            rows.into_iter().filter(|(_, n)| occurs.allows(*n)).map(|(hash, _)| hash).collect();
+        let opaque = format!("SELECT max(id) AS id FROM ({sql}) t (id) GROUP BY t.id");
+        let engine: BTreeSet<_> = users(&lake, &opaque).await.0.into_iter().collect();
+        assert_eq!(ours, engine, "{sql}");
     }
 }
 

@@ -69,13 +69,16 @@ pub(crate) fn router(
         .route("/v1/feed", get(feed::stream))
         .route("/v1/stream", get(stream::changes))
         .layer(Extension(stop));
+    let wanted: auth::Wanted = Arc::new(token);
+    let sign_in = auth::sign_in_routes(Arc::clone(&wanted)).merge(crate::page::assets());
     Router::new()
         .merge(bounded)
         .merge(streams)
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(Arc::new(token), auth::require_token))
+        .layer(axum::middleware::from_fn_with_state(wanted, auth::require_token))
         .merge(health::open_routes())
+        .merge(sign_in)
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_request_bytes))
         .layer(CatchPanicLayer::new())

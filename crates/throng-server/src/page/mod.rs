@@ -29,7 +29,7 @@ pub(crate) const PLACES: &[(&str, &str)] = &[
     ("/decide", "Try a decision"),
 ];
 
-/// The routes of the pages and their assets.
+/// The routes of the pages.
 pub(crate) fn routes() -> Router<Arc<NodeContext>> {
     Router::new()
         .route("/", get(overview::page))
@@ -40,8 +40,11 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/budgets", get(budgets::list))
         .route("/budgets/{name}", get(budgets::one))
         .route("/decide", get(decide::page))
-        .route("/assets/throng.css", get(style))
-        .route("/assets/throng.js", get(script))
+}
+
+/// What every page needs; it tells nothing, so it wants no token.
+pub(crate) fn assets() -> Router<Arc<NodeContext>> {
+    Router::new().route("/assets/throng.css", get(style)).route("/assets/throng.js", get(script))
 }
 
 type Context = State<Arc<NodeContext>>;

@@ -55,6 +55,40 @@ async fn every_route_but_health_wants_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_browser_signs_in_with_the_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("{SPEC}node: {{ token: \"env:TOKEN\" }}\n");
+    let node = start(dir.path(), spec(&text), &noon()).await.unwrap();
+    let client = Client::of(&node);
+    let page = client.request("GET", "/budgets?x=1").header("accept", "text/html");
+    let page = page.send().await.unwrap();
+    assert_eq!(page.status(), 401);
+    assert!(page.text().await.unwrap().contains("name=\"back\" value=\"/budgets?x=1\""));
+    assert_eq!(client.request("GET", "/assets/throng.css").send().await.unwrap().status(), 200);
+
+    let http =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let sign_in = async |body: &'static str| {
+        let request = http.post(format!("{}/sign-in", node.url()));
+        let form = "application/x-www-form-urlencoded";
+        request.header("content-type", form).body(body).send().await.unwrap()
+    };
+    let wrong = sign_in("token=guess&back=%2Fbudgets").await;
+    assert_eq!((wrong.status().as_u16(), wrong.headers().get("set-cookie")), (401, None));
+    let right = sign_in("token=s3cret&back=%2Fbudgets").await;
+    assert_eq!(right.status(), 303);
+    assert_eq!(right.headers()["location"], "/budgets");
+    let cookie = right.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let pair = cookie.split(';').next().unwrap();
+    let page = client.request("GET", "/budgets").header("cookie", pair).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    let elsewhere = sign_in("token=s3cret&back=https%3A%2F%2Fevil.example").await;
+    assert_eq!(elsewhere.headers()["location"], "/");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn errors_have_one_form() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!("{SPEC}node: {{ max_request_bytes: 2000 }}\n");

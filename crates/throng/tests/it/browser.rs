@@ -201,8 +201,7 @@ async fn a_refresh_shows_on_the_page_without_reloading() {
     shows("2").await;
     std::fs::write(&table, "customer\n001\n002\n003\n").expect("written");
     let refresh = format!("{}/v1/audiences/buyers/refresh", node.url);
-    let answer =
-        http().post(refresh).json(&json!({})).send().await.expect("queued");
+    let answer = http().post(refresh).json(&json!({})).send().await.expect("queued");
     assert!(answer.status().is_success());
     shows("3").await;
     browser.client.clone().close().await.expect("closed");

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use serde::de::DeserializeOwned;
-use throng_lake::{KeyBatch, Model};
+use throng_lake::{KeyBatch, Model, Occurs};
 use throng_ledger::{Part, PartKind, PartState, Refresh};
 use throng_membership::ShardDictionary;
 use throng_model::UserHash;
@@ -74,7 +74,7 @@ pub(super) async fn work(
         let info = ctx.lake.load_full().check_model(&model.sql, model.key.as_deref()).await?;
         progress.rows_expected.store(info.estimated_rows.unwrap_or(0), Ordering::Relaxed);
         let scans = ctx.lake.load_full().scan_parts(&model).await?;
-        ctx.ledger.add_parts(refresh.id, &parts::plan(&model, scans)?).await?;
+        ctx.ledger.add_parts(refresh.id, &parts::plan(&model, scans, info.occurs)?).await?;
         recorded = ctx.ledger.parts(refresh.id).await?;
     }
     let (scans, shards): (Vec<&Part>, Vec<&Part>) =
@@ -155,7 +155,7 @@ async fn shards_all(
         };
         let covers: ShardsCovers = read(Some(&part.covers))?;
         let built: Vec<ShardBits> = futures::stream::iter(covers.first..=covers.last)
-            .map(|shard| build_shard(ctx, Arc::clone(&files), shard))
+            .map(|shard| build_shard(ctx, Arc::clone(&files), shard, covers.occurs))
             .buffered(std::thread::available_parallelism().map_or(2, usize::from))
             .try_collect()
             .await?;
@@ -170,11 +170,12 @@ async fn shards_all(
     Ok(bits)
 }
 
-/// Sorts one shard's hashes, gives them ordinals, and makes their bitmap.
+/// Sorts one shard's hashes, gives members ordinals, and makes their bitmap.
 async fn build_shard(
     ctx: &Arc<NodeContext>,
     files: Arc<Vec<KeyFile>>,
     shard: u8,
+    occurs: Occurs,
 ) -> Result<ShardBits, BuildError> {
     let hashes: Vec<UserHash> = blocking(move || {
         let mut hashes = Vec::new();
@@ -182,7 +183,7 @@ async fn build_shard(
             file.read(shard, &mut hashes)?;
         }
         hashes.sort_unstable();
-        hashes.dedup();
+        keep(&mut hashes, occurs);
         Ok(hashes)
     })
     .await?;
@@ -213,6 +214,25 @@ async fn build_shard(
     }
 }
 
+/// Leaves one of each run of equal hashes, if the run's length makes a member.
+fn keep(sorted: &mut Vec<UserHash>, occurs: Occurs) {
+    if occurs == Occurs::ONCE {
+        return sorted.dedup();
+    }
+    let mut kept = 0;
+    let mut start = 0;
+    while start < sorted.len() {
+        let hash = sorted[start];
+        let run = sorted[start..].iter().take_while(|other| **other == hash).count();
+        if occurs.allows(run as u64) {
+            sorted[kept] = hash;
+            kept += 1;
+        }
+        start += run;
+    }
+    sorted.truncate(kept);
+}
+
 fn bitmap(mut ordinals: Vec<u32>, dictionary_len: u32) -> ShardBits {
     ordinals.sort_unstable();
     let mut bitmap = RoaringBitmap::from_iter(ordinals);
@@ -220,4 +240,24 @@ fn bitmap(mut ordinals: Vec<u32>, dictionary_len: u32) -> ShardBits {
     let mut bytes = Vec::with_capacity(bitmap.serialized_size());
     bitmap.serialize_into(&mut bytes).expect("a Vec takes every write");
     ShardBits { dictionary_len, members: bitmap.len(), bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_the_right_length_stay_once() {
+        let hashes = || [1, 2, 2, 3, 3, 3, 9].map(UserHash).to_vec();
+        let kept = |min, max| {
+            let mut sorted = hashes();
+            keep(&mut sorted, Occurs { min, max });
+            sorted.into_iter().map(|hash| hash.0).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(1, None), [1, 2, 3, 9]);
+        assert_eq!(kept(2, None), [2, 3]);
+        assert_eq!(kept(1, Some(1)), [1, 9]);
+        assert_eq!(kept(2, Some(2)), [2]);
+        assert_eq!(kept(4, None), [] as [u64; 0]);
+    }
 }
