@@ -14,7 +14,7 @@ mod lookups;
 mod openapi;
 mod spec;
 mod stream;
-mod syncs;
+pub(crate) mod syncs;
 mod why;
 
 use std::sync::Arc;

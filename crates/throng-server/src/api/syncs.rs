@@ -1,6 +1,7 @@
 //! Syncs, runs, tasks, alerts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -77,11 +78,16 @@ struct TaskView {
     eta_seconds: Option<u64>,
 }
 
-fn view(task: Task, now: Timestamp) -> TaskView {
+/// The time that a task will take yet, at its speed so far; none while nothing can be said.
+pub(crate) fn eta(task: &Task, now: Timestamp) -> Option<Duration> {
     let (done, all) = (f64::from(task.batches_done), f64::from(task.batches));
     let under_way = task.state == TaskState::Running && task.batches_done > 0;
-    let eta_seconds = (under_way && done < all)
-        .then(|| now.since(task.created_at).mul_f64((all - done) / done).as_secs());
+    (under_way && done < all).then(|| now.since(task.created_at).mul_f64((all - done) / done))
+}
+
+fn view(task: Task, now: Timestamp) -> TaskView {
+    let (done, all) = (f64::from(task.batches_done), f64::from(task.batches));
+    let eta_seconds = eta(&task, now).map(|left| left.as_secs());
     let progress = if task.state == TaskState::Done { 1.0 } else { done / all.max(1.0) };
     TaskView { task, progress, eta_seconds }
 }

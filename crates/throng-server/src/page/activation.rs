@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use throng_ledger::{Check, ReasonCounts, SyncRun, Task, TaskState};
-use throng_model::TaskId;
+use throng_model::{TaskId, Timestamp};
 
 use super::show::{self, Card, card, count};
 use super::{Context, Page, PageError, chart, render};
@@ -36,6 +36,7 @@ struct RunRow {
     skipped: String,
     rejected: String,
     pending: String,
+    to_go: Option<String>,
     meter: String,
     task: Option<TaskId>,
     check: &'static str,
@@ -61,7 +62,7 @@ fn run_meter(run: &SyncRun) -> String {
     ])
 }
 
-fn run_row(run: &SyncRun, task: Option<&Task>, check: Option<&Check>) -> RunRow {
+fn run_row(run: &SyncRun, task: Option<&Task>, check: Option<&Check>, now: Timestamp) -> RunRow {
     let (state, tone) = show::run(run.state);
     let (check, check_tone) = check.map_or(("–", ""), |c| show::verdict(c.verdict));
     RunRow {
@@ -78,6 +79,7 @@ fn run_row(run: &SyncRun, task: Option<&Task>, check: Option<&Check>) -> RunRow 
         skipped: count(sum(&run.skipped)),
         rejected: count(sum(&run.rejected)),
         pending: count(run.pending),
+        to_go: task.and_then(|task| to_go(task, now)),
         meter: run_meter(run),
         task: task.map(|t| t.id),
         check,
@@ -85,7 +87,13 @@ fn run_row(run: &SyncRun, task: Option<&Task>, check: Option<&Check>) -> RunRow 
     }
 }
 
+/// The time that a task will take yet, in words.
+fn to_go(task: &Task, now: Timestamp) -> Option<String> {
+    crate::api::syncs::eta(task, now).map(|left| format!("{} to go", show::duration(left)))
+}
+
 pub(super) async fn list(State(ctx): Context) -> Page {
+    let now = ctx.clock.now();
     let runs = ctx.ledger.runs(None, 200).await?;
     let tasks = ctx.ledger.tasks(1_000).await?;
     let checks = ctx.ledger.checks(1_000).await?;
@@ -113,7 +121,7 @@ pub(super) async fn list(State(ctx): Context) -> Page {
             .iter()
             .map(|run| {
                 let task = tasks.iter().find(|t| t.run == run.id);
-                run_row(run, task, checks.iter().find(|c| c.run == run.id))
+                run_row(run, task, checks.iter().find(|c| c.run == run.id), now)
             })
             .collect(),
     };
@@ -163,6 +171,10 @@ pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {
     let (state, tone) = show::task(task.state);
     let skipped = run.skipped.iter().map(|(why, rows)| ("skipped", why.clone(), count(*rows)));
     let rejected = run.rejected.iter().map(|(why, rows)| ("rejected", why.clone(), count(*rows)));
+    let batches_done = match to_go(&task, ctx.clock.now()) {
+        Some(to_go) => format!("batches done, {to_go}"),
+        None => "batches done".to_owned(),
+    };
     let page = One {
         id: task.id,
         sync: task.sync.to_string(),
@@ -172,7 +184,7 @@ pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {
         tone,
         error: task.last_error.clone().filter(|_| task.state != TaskState::Done),
         cards: vec![
-            card("batches", format!("{} of {}", task.batches_done, task.batches), "batches done"),
+            card("batches", format!("{} of {}", task.batches_done, task.batches), batches_done),
             card("read", count(run.read), "read"),
             card("sent", count(run.sent), "sent"),
             card("skipped", count(sum(&run.skipped)), "skipped"),
