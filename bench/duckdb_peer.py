@@ -10,6 +10,7 @@ import time
 import duckdb
 
 data = pathlib.Path(sys.argv[1])
+db = duckdb.connect()
 
 
 def generate(rows):
@@ -19,7 +20,7 @@ def generate(rows):
     customers = max(1, rows * 6 // 10)
     step = -(-rows // 10)
     for number, start in enumerate(range(0, rows, step)):
-        duckdb.sql(
+        db.execute(
             f"""COPY (
                 SELECT 'u' || lpad((hash(i) % {customers})::VARCHAR, 12, '0') AS customer,
                        (hash(i + 1000000007) % 10000)::DOUBLE / 100 AS amount,
@@ -33,26 +34,26 @@ def generate(rows):
 
 def build(name, sql, memory):
     """The distinct keys of a model, durable as Parquet."""
-    duckdb.sql(f"SET memory_limit = '{memory}'")
-    duckdb.sql("SET preserve_insertion_order = false")
+    db.execute(f"SET memory_limit = '{memory}'")
+    db.execute("SET preserve_insertion_order = false")
     target = data / f"duckdb-{name}.parquet"
     started = time.monotonic()
-    duckdb.sql(f"COPY (SELECT DISTINCT customer FROM ({sql})) TO '{target}' (FORMAT parquet)")
+    db.execute(f"COPY (SELECT DISTINCT customer FROM ({sql})) TO '{target}' (FORMAT parquet)")
     with open(target, "rb") as file:
         os.fsync(file.fileno())
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    members = duckdb.sql(f"SELECT count(*) FROM '{target}'").fetchone()[0]
+    members = db.execute(f"SELECT count(*) FROM '{target}'").fetchone()[0]
     return {"seconds": seconds, "peak_kib": peak, "members": members}
 
 
 def members(name, limit):
     """Writes members as Redis commands, for `redis-cli --pipe`."""
     target = data / f"redis-{name}.txt"
-    rows = duckdb.sql(f"SELECT customer FROM '{data}/duckdb-{name}.parquet' LIMIT {limit}")
+    db.execute(f"SELECT customer FROM '{data}/duckdb-{name}.parquet' LIMIT {limit}")
     count = 0
     with open(target, "w", encoding="ascii") as file:
-        while chunk := rows.fetchmany(1000):
+        while chunk := db.fetchmany(1000):
             keys = [key for (key,) in chunk]
             count += len(keys)
             parts = [f"*{len(keys) + 2}\r\n$4\r\nSADD\r\n$8\r\naudience\r\n"]
