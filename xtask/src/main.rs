@@ -2,6 +2,7 @@
 
 mod generate;
 mod needs;
+mod services;
 mod tidy;
 
 use std::path::PathBuf;
@@ -52,7 +53,8 @@ fn test(rest: &[String]) -> Result<()> {
     if !rest.iter().any(|a| a == "-p" || a == "--package") {
         cargo.arg("--workspace");
     }
-    cargo.args(rest).envs(needs);
+    let postgres = services::postgres::Postgres::start()?;
+    cargo.args(rest).envs(needs).env("THRONG_POSTGRES", postgres.url());
     run(&mut cargo)
 }
 

@@ -64,7 +64,7 @@ fn oracle(root: &Path) -> Result<PathBuf> {
 }
 
 /// Installs a Debian package as root or by sudo; else says what a person has to install.
-fn install(package: &str) -> Result<()> {
+pub(crate) fn install(package: &str) -> Result<()> {
     let sudo: &[&str] = if is_root() {
         &[]
     } else if succeeds(Command::new("sudo").args(["-n", "true"])) {
@@ -86,7 +86,7 @@ fn install(package: &str) -> Result<()> {
     crate::run(&mut apt(&["install", "-y", "--no-install-recommends", package]))
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.trim_ascii() == b"0")
 }
 
@@ -94,7 +94,7 @@ fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|o| o.status.success())
 }
 
-fn which(program: &str) -> Option<PathBuf> {
+pub(crate) fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }

@@ -1,5 +1,6 @@
 //! The ledger: everything Throng must remember across a crash, behind traits. SQLite (embedded)
-//! implements them; `conformance` (a feature) is the suite that every backend passes. The only crate that
+//! and PostgreSQL (many processes) implement them with the same statements, which both compile from
+//! `sql/`; `conformance` (a feature) is the suite that every backend passes. The only crate that
 //! names an SQL driver.
 //!
 //! All times are [`throng_model::Timestamp`], passed in by the caller: a ledger reads no clock.
@@ -9,7 +10,9 @@ mod audiences;
 mod budgets;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod failure;
 mod history;
+mod postgres;
 mod rows;
 mod sqlite;
 mod sync;
@@ -20,6 +23,7 @@ pub use audiences::{
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
 pub use history::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert};
+pub use postgres::PostgresLedger;
 pub use sqlite::SqliteLedger;
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, NewRun, Operation, PlatformAudience, ReasonCounts,

@@ -13,15 +13,22 @@
 //! claims, leases, receipts and finished batches, whose work is safe to repeat. That saves a disk
 //! flush for most calls of the hot path.
 //!
-//! Statements use `$N` and BIGINT and TEXT values only, so that PostgreSQL can run the same text;
-//! what differs between the two is in `migrations/` and in this file.
+//! The statements are in `sql/`, which PostgreSQL compiles too; what differs between the two is in
+//! `migrations/` and in this file.
 
+#[path = "sql/audiences.rs"]
 mod audiences;
+#[path = "sql/history.rs"]
 mod history;
+#[path = "sql/runs.rs"]
 mod runs;
+#[path = "sql/snapshots.rs"]
 mod snapshots;
+#[path = "sql/spec.rs"]
 mod spec;
+#[path = "sql/sync.rs"]
 mod sync;
+#[path = "sql/tasks.rs"]
 mod tasks;
 
 use std::path::Path;
@@ -34,9 +41,12 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
+use crate::failure::{Failure, Tried, check_schema};
 use crate::{LedgerError, Result};
 
-/// The data base of this backend.
+/// The ledger of this backend.
+type Backend = SqliteLedger;
+/// Its data base.
 type Db = Sqlite;
 /// Its connection.
 type Conn = SqliteConnection;
@@ -52,7 +62,7 @@ macro_rules! lock_rows {
 }
 use lock_rows;
 
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../../migrations/sqlite/0001_ledger.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/sqlite/0001_ledger.sql"))];
 
 /// How long a call waits for other processes that write, before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -69,42 +79,13 @@ enum Durability {
     Relaxed,
 }
 
-/// A failure before it is known what was being done.
-enum Failure {
-    Ledger(LedgerError),
-    Driver(sqlx::Error),
-}
-
-impl From<LedgerError> for Failure {
-    fn from(error: LedgerError) -> Self {
-        Self::Ledger(error)
-    }
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Driver(error)
-    }
-}
-
-impl Failure {
-    fn while_doing(self, doing: &'static str) -> LedgerError {
-        match self {
-            Self::Ledger(error) => error,
-            Self::Driver(error) => LedgerError::Database { doing, source: Box::new(error) },
-        }
-    }
-}
-
-type Tried<T> = std::result::Result<T, Failure>;
-
 /// Runs a body in a writing transaction: commits what it did if it returns `Ok`, else nothing. A
 /// macro, because a generic function over async closures could not promise that its future is
 /// `Send`.
 macro_rules! write_tx {
     ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let mut writer = $self.writer.lock().await;
-        let tried: crate::sqlite::Tried<_> = async {
+        let tried: crate::failure::Tried<_> = async {
             let mut transaction = writer.begin(crate::sqlite::Durability::$durability).await?;
             let $tx: &mut crate::sqlite::Conn = &mut transaction;
             let done = $body;
@@ -123,7 +104,7 @@ use write_tx;
 macro_rules! write_one {
     ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let mut writer = $self.writer.lock().await;
-        let tried: crate::sqlite::Tried<_> = async {
+        let tried: crate::failure::Tried<_> = async {
             let durability = crate::sqlite::Durability::$durability;
             let $tx: &mut crate::sqlite::Conn = writer.ready(durability).await?;
             let done = $body;
@@ -138,7 +119,7 @@ use write_one;
 /// Runs a body of one reading statement, which sees one consistent state by itself.
 macro_rules! read_one {
     ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::sqlite::Tried<_> = async {
+        let tried: crate::failure::Tried<_> = async {
             let mut connection = $self.readers.acquire().await?;
             let $tx: &mut crate::sqlite::Conn = &mut connection;
             let done = $body;
@@ -153,7 +134,7 @@ use read_one;
 /// Runs a body of several reading statements, on one consistent state of the ledger.
 macro_rules! read_tx {
     ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::sqlite::Tried<_> = async {
+        let tried: crate::failure::Tried<_> = async {
             let mut transaction = $self.readers.begin().await?;
             let $tx: &mut crate::sqlite::Conn = &mut transaction;
             let done = $body;
@@ -280,16 +261,7 @@ async fn migrate(connection: &mut Conn) -> Tried<()> {
     let found: Option<i64> =
         sqlx::query_scalar("SELECT version FROM ledger_schema").fetch_optional(&mut *tx).await?;
     let found = found.unwrap_or(0);
-    let known = MIGRATIONS.last().map_or(0, |(version, _)| *version);
-    if found > known {
-        return Err(Failure::Ledger(LedgerError::Unreadable {
-            what: "schema",
-            why: format!(
-                "a newer version of throng wrote it (schema {found}, this version knows up to \
-                 {known}); upgrade throng, or go back to a copy from before that upgrade"
-            ),
-        }));
-    }
+    check_schema(found, MIGRATIONS)?;
     for (version, statements) in MIGRATIONS.iter().filter(|(version, _)| *version > found) {
         sqlx::raw_sql(*statements).execute(&mut *tx).await?;
         sqlx::query(

@@ -12,10 +12,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
 use throng_lake::{Lake, LakeError, LakeLimits};
-use throng_ledger::{Ledger, LedgerError, SqliteLedger};
+use throng_ledger::{Ledger, LedgerError, PostgresLedger, SqliteLedger};
 use throng_log::{EventLog, FileLog, LogError};
 use throng_model::{Clock, Entropy, HashSeed, Secret, SystemEntropy};
-use throng_spec::{SecretError, Spec};
+use throng_spec::{LedgerSettings, SecretError, Spec};
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -93,8 +93,14 @@ pub enum NodeError {
         listen: SocketAddr,
     },
     /// A secret of the node settings is missing.
-    #[error("cannot read the secret node.token")]
-    Secret(#[source] SecretError),
+    #[error("cannot read the secret node.{field}")]
+    Secret {
+        /// The setting.
+        field: &'static str,
+        /// Why.
+        #[source]
+        source: SecretError,
+    },
     /// The ledger.
     #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
@@ -214,7 +220,11 @@ impl Node {
 fn entrance(config: &NodeConfig) -> Result<(SocketAddr, Option<Secret>), NodeError> {
     let listen = config.listen.unwrap_or(config.spec.node.listen);
     let token = match &config.spec.node.token {
-        Some(reference) => Some(reference.resolve(&*config.env).map_err(NodeError::Secret)?),
+        Some(reference) => Some(
+            reference
+                .resolve(&*config.env)
+                .map_err(|source| NodeError::Secret { field: "token", source })?,
+        ),
         None => None,
     };
     if token.is_none() && !listen.ip().is_loopback() {
@@ -233,18 +243,36 @@ fn open_lake(data_dir: &std::path::Path, spec: &Spec) -> Result<Lake, NodeError>
     Ok(Lake::new(&spec.sources, limits)?)
 }
 
+/// Opens the ledger that the node settings choose.
+async fn open_ledger(config: &NodeConfig) -> Result<Arc<dyn Ledger>, NodeError> {
+    match &config.spec.node.ledger {
+        LedgerSettings::Sqlite => {
+            let ledger = SqliteLedger::open(&config.data_dir.join("ledger.db")).await?;
+            // The lock of the data directory says that nobody else is at work on this file: what is
+            // in hand was left by a dead process. On a server other nodes may have it; what is left
+            // there is due when its lease ends.
+            let left = ledger.end_leases(config.clock.now()).await?;
+            if left > 0 {
+                tracing::info!(left, "taking up work that a dead process left");
+            }
+            Ok(Arc::new(ledger))
+        }
+        LedgerSettings::Postgres { url, connections } => {
+            let url = url
+                .resolve(&*config.env)
+                .map_err(|source| NodeError::Secret { field: "ledger_url", source })?;
+            Ok(Arc::new(PostgresLedger::open(&url, *connections).await?))
+        }
+    }
+}
+
 /// Opens everything that is kept, and makes the context of it.
 async fn assemble(config: &NodeConfig) -> Result<Arc<NodeContext>, NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
     let objects = dir.join("objects");
     std::fs::create_dir_all(&objects)
         .map_err(NodeError::io("make the folder", objects.display()))?;
-    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&dir.join("ledger.db")).await?);
-    // The lock says that nobody else is at work here: what is in hand was left by a dead process.
-    let left = ledger.end_leases(clock.now()).await?;
-    if left > 0 {
-        tracing::info!(left, "taking up work that a dead process left");
-    }
+    let ledger = open_ledger(config).await?;
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     let lake = open_lake(dir, &spec)?;
     let membership = roles::build::load_membership(&objects, &*ledger, seed)

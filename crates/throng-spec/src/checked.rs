@@ -245,6 +245,22 @@ pub enum WhenStale {
     Stop,
 }
 
+/// Where states are kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerSettings {
+    /// In a file of the data directory.
+    #[default]
+    Sqlite,
+    /// On a PostgreSQL server.
+    Postgres {
+        /// Its URL, which holds the password.
+        url: SecretRef,
+        /// Connections, at most; 10 unless set.
+        connections: u32,
+    },
+}
+
 /// How the process runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeSettings {
@@ -252,6 +268,9 @@ pub struct NodeSettings {
     pub listen: SocketAddr,
     /// Callers must show it. Present whenever `listen` is not a loopback address.
     pub token: Option<SecretRef>,
+    /// Where states are kept; SQLite unless set.
+    #[serde(default)]
+    pub ledger: LedgerSettings,
     /// The most that queries hold in memory before they spill, in bytes; 2 GiB unless set.
     pub memory_limit_bytes: u64,
     /// Where queries spill, absolute; `None` means below the data directory.
@@ -275,6 +294,7 @@ impl Default for NodeSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7077)),
             token: None,
+            ledger: LedgerSettings::Sqlite,
             memory_limit_bytes: 2 << 30,
             spill_dir: None,
             build_workers: 2,

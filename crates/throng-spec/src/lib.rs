@@ -12,7 +12,7 @@ mod secret;
 
 pub use checked::{
     AdGroup, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, Location,
-    NodeSettings, Prediction, Pricing, Source, Spec, Sync, SyncMode, WhenStale,
+    LedgerSettings, NodeSettings, Prediction, Pricing, Source, Spec, Sync, SyncMode, WhenStale,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
 pub use problem::Problem;

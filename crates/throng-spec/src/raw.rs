@@ -276,6 +276,16 @@ pub enum IntegerOrText {
     Text(String),
 }
 
+/// Where states are kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawLedger {
+    /// A file in the data directory.
+    Sqlite,
+    /// A data base server.
+    Postgres,
+}
+
 /// How the process runs.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -285,6 +295,15 @@ pub struct RawNode {
     /// `env:NAME` or `file:PATH`; needed when `listen` is not a loopback address.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub token: Option<String>,
+    /// Where states are kept (sqlite).
+    pub ledger: Option<RawLedger>,
+    /// `env:NAME` or `file:PATH` of `postgres://user:password@host:port/data_base`; needed with
+    /// `ledger: postgres`.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub ledger_url: Option<String>,
+    /// Connections to the ledger, at most (10).
+    #[schemars(range(min = 2, max = 1000))]
+    pub ledger_connections: Option<u32>,
     /// The most that queries hold in memory before they spill, in bytes (2 GiB).
     #[schemars(range(min = 67108864))]
     pub memory_limit_bytes: Option<u64>,

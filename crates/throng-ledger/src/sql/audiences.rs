@@ -6,7 +6,7 @@ use sqlx::QueryBuilder;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::{
-    Conn, Db, DbRow, ROWS_PER_INSERT, SqliteLedger, Tried, lock_rows, read_one, read_tx, snapshots,
+    Conn, Db, DbRow, ROWS_PER_INSERT, Backend, Tried, lock_rows, read_one, read_tx, snapshots,
     write_one, write_tx,
 };
 use crate::rows::{Cells, Word, count, json};
@@ -215,7 +215,7 @@ async fn end_try(
 }
 
 #[async_trait]
-impl AudienceLedger for SqliteLedger {
+impl AudienceLedger for Backend {
     async fn audiences(&self) -> Result<Vec<AudienceRow>> {
         read_tx!(self, "reading the audiences", |tx| rows(tx, None).await?)
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::QueryBuilder;
 use throng_model::Timestamp;
 
-use super::{Db, DbRow, ROWS_PER_INSERT, SqliteLedger, read_one, write_one, write_tx};
+use super::{Db, DbRow, ROWS_PER_INSERT, Backend, read_one, write_one, write_tx};
 use crate::rows::{Cells, Word};
 use crate::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, Result};
 
@@ -32,7 +32,7 @@ fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
 }
 
 #[async_trait]
-impl HistoryLedger for SqliteLedger {
+impl HistoryLedger for Backend {
     async fn raise_alert(&self, alert: &NewAlert, now: Timestamp) -> Result<i64> {
         write_tx!(self, Relaxed, "raising an alert", |tx| {
             sqlx::query_scalar(

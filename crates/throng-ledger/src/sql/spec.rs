@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::QueryBuilder;
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, Timestamp};
 
-use super::{Conn, Db, ROWS_PER_INSERT, SqliteLedger, Tried, read_one, write_tx};
+use super::{Conn, Db, ROWS_PER_INSERT, Backend, Tried, read_one, write_tx};
 use crate::rows::{Cells, json};
 use crate::{AppliedSpec, BudgetDayRow, Result, SpecLedger};
 
@@ -46,7 +46,7 @@ async fn index_of(tx: &mut Conn, name: &AdGroupName) -> Tried<AdGroupIndex> {
 }
 
 #[async_trait]
-impl SpecLedger for SqliteLedger {
+impl SpecLedger for Backend {
     async fn hash_seed(&self, proposed: HashSeed) -> Result<HashSeed> {
         write_tx!(self, Full, "reading the hash seed", |tx| {
             // The seed uses all 64 bits, so it is stored as the signed number with the same bits.

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::{DbRow, SqliteLedger, read_one, read_tx, runs, tasks, write_one, write_tx};
+use super::{DbRow, Backend, read_one, read_tx, runs, tasks, write_one, write_tx};
 use crate::rows::{Cells, Word, count, json};
 use crate::{
     Batch, BatchOutcome, BatchState, Check, LedgerError, NewRun, PlatformAudience, Receipt, Result,
@@ -70,7 +70,7 @@ fn platform_audience_of(row: &DbRow) -> Result<PlatformAudience> {
 }
 
 #[async_trait]
-impl SyncLedger for SqliteLedger {
+impl SyncLedger for Backend {
     async fn plan_run(&self, run: &NewRun, now: Timestamp) -> Result<Option<SyncRunId>> {
         write_tx!(self, Relaxed, "planning a run", |tx| { runs::plan(tx, run, now).await? })
     }

@@ -1,5 +1,6 @@
-//! Tests of the ledger against real files.
+//! Tests of the ledger against real files and a real server.
 
 #![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a test fails")]
 
+mod postgres;
 mod sqlite;

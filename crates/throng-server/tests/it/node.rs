@@ -19,7 +19,7 @@ async fn a_token_that_is_not_there_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!("{SPEC}node: {{ token: \"env:OTHER\" }}\n");
     let error = start(dir.path(), spec(&text), &noon()).await.unwrap_err();
-    assert!(matches!(error, NodeError::Secret(_)), "{error}");
+    assert!(matches!(error, NodeError::Secret { field: "token", .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

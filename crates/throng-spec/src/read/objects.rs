@@ -8,7 +8,7 @@ use super::Reader;
 use super::fields::{At, Fields};
 use super::sql::{self, SqlFault};
 use super::tree::{Node, Value};
-use crate::{Audience, Guard, Location, NodeSettings, ObjectKind, Schedule, ScheduleError, Source};
+use crate::{Audience, Guard, Location, LedgerSettings, NodeSettings, ObjectKind, Schedule, ScheduleError, Source};
 
 impl Reader {
     pub(super) fn source(&mut self, mut fields: Fields<'_>) {
@@ -175,6 +175,7 @@ impl Reader {
             Some((node, at)) => self.listen(node, &at, has_token).unwrap_or(default.listen),
             None => default.listen,
         };
+        let ledger = self.ledger(&mut fields);
         let memory = default.memory_limit_bytes;
         let memory_limit_bytes =
             self.integer(&mut fields, "memory_limit_bytes", 64 << 20..=1 << 50, memory);
@@ -183,6 +184,7 @@ impl Reader {
         let settings = NodeSettings {
             listen,
             token,
+            ledger,
             memory_limit_bytes,
             spill_dir,
             build_workers: self.integer(&mut fields, "build_workers", 1..=256, 2),
@@ -199,6 +201,35 @@ impl Reader {
         };
         fields.done(self);
         self.spec.node = settings;
+    }
+
+    fn ledger(&mut self, fields: &mut Fields<'_>) -> LedgerSettings {
+        let words = [("sqlite", false), ("postgres", true)];
+        let postgres = self.word(fields, "ledger", &words, false);
+        let place = fields.get("ledger_url").map(|(_, at)| at);
+        let url = self.optional_secret(fields, "ledger_url");
+        let connections = self.integer(fields, "ledger_connections", 2..=1000, 10);
+        match (postgres, url) {
+            (true, Some(url)) => LedgerSettings::Postgres { url, connections },
+            (true, None) => {
+                if place.is_none()
+                    && let Some((_, at)) = fields.get("ledger")
+                {
+                    let help = "add `ledger_url: env:NAME` below `node:`; the variable holds \
+                                postgres://user:password@host:port/data_base";
+                    let message = "a PostgreSQL ledger needs its URL";
+                    self.problem(&at, message, Some(help.to_owned()));
+                }
+                LedgerSettings::Sqlite
+            }
+            (false, _) => {
+                if let Some(at) = place {
+                    let help = "add `ledger: postgres`, or take the URL away".to_owned();
+                    self.problem(&at, "a ledger in SQLite has no URL", Some(help));
+                }
+                LedgerSettings::Sqlite
+            }
+        }
     }
 
     fn listen(&mut self, node: &Node, at: &At, has_token: bool) -> Option<SocketAddr> {

@@ -1,0 +1,226 @@
+//! The ledger in PostgreSQL, for many processes.
+//!
+//! A writing transaction of several statements is serialisable and is run again when PostgreSQL
+//! says that it collided with another one: it behaves as if it had run alone, as in SQLite. A single
+//! writing statement needs no such promise: claims lock the row they take (`FOR UPDATE SKIP
+//! LOCKED`), and every other one names the state that it changes.
+//!
+//! A call whose connection is lost while it commits reports a failure although it may have been
+//! done; every call is safe to repeat.
+
+#[path = "sql/audiences.rs"]
+#[expect(clippy::duplicate_mod, reason = "the statements are the same, the driver's types are not")]
+mod audiences;
+#[path = "sql/history.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod history;
+#[path = "sql/runs.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod runs;
+#[path = "sql/snapshots.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod snapshots;
+#[path = "sql/spec.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod spec;
+#[path = "sql/sync.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod sync;
+#[path = "sql/tasks.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod tasks;
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
+use sqlx::{ConnectOptions, Connection, Postgres};
+use throng_model::Secret;
+
+use crate::failure::{Failure, Tried, check_schema};
+use crate::{LedgerError, Result};
+
+/// The ledger of this backend.
+type Backend = PostgresLedger;
+/// Its data base.
+type Db = Postgres;
+/// Its connection.
+type Conn = PgConnection;
+/// Its row.
+type DbRow = PgRow;
+
+/// Put after the inner SELECT of a claim: two claims at once take two rows, and neither waits.
+macro_rules! lock_rows {
+    () => {
+        " FOR UPDATE SKIP LOCKED"
+    };
+}
+use lock_rows;
+
+const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/postgres/0001_ledger.sql"))];
+
+/// Held while the tables are brought up to date. Any number will do that nobody else uses.
+const MIGRATION_LOCK: i64 = 0x7468_726f_6e67_0001;
+/// How long a call waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Rows of one INSERT. Below the limit of 65,535 values of the protocol with up to 11 columns.
+const ROWS_PER_INSERT: usize = 1_000;
+/// Runs of a transaction that keeps colliding. Collisions are rare: transactions are a few
+/// statements, and most touch the rows of one holder.
+const RUNS: u32 = 50;
+
+/// What PostgreSQL answers to a transaction that has to be run again: `serialization_failure` and
+/// `deadlock_detected`.
+fn collided(failure: &Failure) -> bool {
+    let Failure::Driver(sqlx::Error::Database(error)) = failure else { return false };
+    matches!(error.code().as_deref(), Some("40001" | "40P01"))
+}
+
+/// Runs a body in a serialisable transaction: commits what it did if it returns `Ok`, else nothing;
+/// runs it again after a collision. PostgreSQL's commits are all durable, so the durability that
+/// SQLite distinguishes does not matter. A macro for the reason that is told in `sqlite`.
+macro_rules! write_tx {
+    ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
+        let mut run = 0;
+        loop {
+            let tried: crate::failure::Tried<_> = async {
+                let mut transaction =
+                    $self.pool.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?;
+                let $tx: &mut crate::postgres::Conn = &mut transaction;
+                let done = $body;
+                transaction.commit().await?;
+                Ok(done)
+            }
+            .await;
+            run += 1;
+            match tried {
+                Err(failure)
+                    if crate::postgres::collided(&failure) && run < crate::postgres::RUNS =>
+                {
+                    crate::postgres::step_aside(run).await;
+                }
+                other => break other.map_err(|failure| failure.while_doing($doing)),
+            }
+        }
+    }};
+}
+use write_tx;
+
+/// Waits a little, so that the one that was collided with can finish.
+async fn step_aside(run: u32) {
+    tokio::time::sleep(Duration::from_millis(u64::from(run.min(20)))).await;
+}
+
+/// Runs a body on one connection, each statement by itself.
+macro_rules! read_one {
+    ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
+        let tried: crate::failure::Tried<_> = async {
+            let mut connection = $self.pool.acquire().await?;
+            let $tx: &mut crate::postgres::Conn = &mut connection;
+            let done = $body;
+            Ok(done)
+        }
+        .await;
+        tried.map_err(|failure| failure.while_doing($doing))
+    }};
+}
+use read_one;
+
+/// Runs a body of one writing statement, which is a transaction of its own.
+macro_rules! write_one {
+    ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {
+        crate::postgres::read_one!($self, $doing, |$tx| $body)
+    };
+}
+use write_one;
+
+/// Runs a body of several reading statements, on one consistent state of the ledger.
+macro_rules! read_tx {
+    ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
+        let tried: crate::failure::Tried<_> = async {
+            let mut transaction =
+                $self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+            let $tx: &mut crate::postgres::Conn = &mut transaction;
+            let done = $body;
+            transaction.commit().await?;
+            Ok(done)
+        }
+        .await;
+        tried.map_err(|failure| failure.while_doing($doing))
+    }};
+}
+use read_tx;
+
+/// A ledger in a PostgreSQL data base that any number of processes share.
+#[derive(Debug)]
+pub struct PostgresLedger {
+    pool: PgPool,
+}
+
+impl PostgresLedger {
+    /// Connects to the data base of a URL (`postgres://user:password@host:port/data_base`, with the
+    /// parameters of libpq, such as `sslmode=verify-full&sslrootcert=…`) and brings its tables up to
+    /// date. Holds up to `connections` of them open.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
+    /// [`LedgerError::Database`] if it cannot be reached or is no ledger. The URL is never in an
+    /// error: it has a password.
+    pub async fn open(url: &Secret, connections: u32) -> Result<Self> {
+        let opened: Tried<Self> = async {
+            let options = options(url)?;
+            let mut connection = options.connect().await?;
+            migrate(&mut connection).await?;
+            connection.close().await?;
+            let pool = PgPoolOptions::new()
+                .max_connections(connections.max(2))
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .connect_with(options)
+                .await?;
+            Ok(Self { pool })
+        }
+        .await;
+        opened.map_err(|failure| failure.while_doing("opening the ledger"))
+    }
+}
+
+fn options(url: &Secret) -> Tried<PgConnectOptions> {
+    let options: PgConnectOptions = url.expose().parse().map_err(|_| {
+        Failure::Ledger(LedgerError::Refused {
+            what: "URL of the ledger",
+            why: "it is not of the form postgres://user:password@host:port/data_base".to_owned(),
+        })
+    })?;
+    Ok(options.application_name("throng").statement_cache_capacity(200).disable_statement_logging())
+}
+
+/// Brings the tables up to date, in one transaction: of two processes that open a new ledger at
+/// once, the second waits and finds it done.
+async fn migrate(connection: &mut Conn) -> Tried<()> {
+    let mut tx = connection.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(MIGRATION_LOCK)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::raw_sql(
+        "CREATE TABLE IF NOT EXISTS ledger_schema (
+            only_row BIGINT PRIMARY KEY CHECK (only_row = 1), version BIGINT NOT NULL)",
+    )
+    .execute(&mut *tx)
+    .await?;
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT version FROM ledger_schema").fetch_optional(&mut *tx).await?;
+    let found = found.unwrap_or(0);
+    check_schema(found, MIGRATIONS)?;
+    for (version, statements) in MIGRATIONS.iter().filter(|(version, _)| *version > found) {
+        sqlx::raw_sql(*statements).execute(&mut *tx).await?;
+        sqlx::query(
+            "INSERT INTO ledger_schema (only_row, version) VALUES (1, $1)
+             ON CONFLICT (only_row) DO UPDATE SET version = excluded.version",
+        )
+        .bind(*version)
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! The PostgreSQL backend: the suite of all backends, and what only many processes meet.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use throng_ledger::conformance::{Backend, suite};
+use throng_ledger::{Ledger, LedgerError, PostgresLedger};
+use throng_model::Secret;
+
+/// A server to make data bases on; `cargo xtask test` starts it. `None` says that the test skips.
+fn server() -> Option<String> {
+    let url = std::env::var("THRONG_POSTGRES").ok();
+    if url.is_none() {
+        let message = "PostgreSQL is not provided (THRONG_POSTGRES): run `cargo xtask test`";
+        assert!(std::env::var_os("CI").is_none(), "{message}");
+        eprintln!("skipped: {message}");
+    }
+    url
+}
+
+/// Data bases of one test on a server.
+struct Databases {
+    server: String,
+    prefix: String,
+}
+
+impl Databases {
+    fn new(server: String, test: &str) -> Self {
+        Self { server, prefix: format!("{test}_{}", std::process::id()) }
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("{}/{}_{name}", self.server, self.prefix)
+    }
+
+    async fn raw(&self, name: &str) -> PgConnection {
+        let options: sqlx::postgres::PgConnectOptions = self.url(name).parse().unwrap();
+        options.connect().await.unwrap()
+    }
+
+    async fn make(&self, name: &str) {
+        let options: sqlx::postgres::PgConnectOptions =
+            format!("{}/postgres", self.server).parse().unwrap();
+        let mut connection = options.connect().await.unwrap();
+        let make = format!("CREATE DATABASE {}_{name}", self.prefix);
+        // There already: it is opened again.
+        let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(&mut connection).await;
+        connection.close().await.unwrap();
+    }
+
+    async fn ledger(&self, name: &str) -> PostgresLedger {
+        self.make(name).await;
+        PostgresLedger::open(&Secret::new(self.url(name)), 6).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Backend for Databases {
+    async fn open(&self, name: &str) -> Arc<dyn Ledger> {
+        Arc::new(self.ledger(name).await)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_passes_the_suite() {
+    let Some(server) = server() else { return };
+    suite(&Databases::new(server, "suite")).await;
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_newer_version_is_refused_and_left_alone() {
+    let Some(server) = server() else { return };
+    let databases = Databases::new(server, "newer");
+    drop(databases.ledger("ledger").await);
+    let mut connection = databases.raw("ledger").await;
+    sqlx::query("UPDATE ledger_schema SET version = 99").execute(&mut connection).await.unwrap();
+    let refused = PostgresLedger::open(&Secret::new(databases.url("ledger")), 2).await.unwrap_err();
+    assert!(matches!(refused, LedgerError::Unreadable { .. }));
+    assert!(refused.to_string().contains("newer version of throng"), "{refused}");
+    let version: i64 = sqlx::query_scalar("SELECT version FROM ledger_schema")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(version, 99);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_open_a_new_ledger_at_once_agree() {
+    let Some(server) = server() else { return };
+    let databases = Databases::new(server, "together");
+    databases.make("ledger").await;
+    let url = Secret::new(databases.url("ledger"));
+    let opened = futures::future::join_all((0..4).map(|_| PostgresLedger::open(&url, 2))).await;
+    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_an_error_without_the_password() {
+    for url in ["postgres://u:hunter2@127.0.0.1:9/x", "hunter2"] {
+        let error = PostgresLedger::open(&Secret::new(url), 2).await.unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
