@@ -2,24 +2,26 @@
 //! that yields user keys. [`Lake::scan`] streams them as hashes, [`Lake::identifiers`] streams the
 //! identifiers of users for the worker that hashes them. The only crate that names DataFusion.
 
+mod amount;
 mod canonical;
 mod columns;
-mod counts;
 mod error;
 mod identifiers;
 mod keys;
 mod model;
 mod position;
+mod rule;
 mod scan;
 mod session;
 mod tables;
 
-pub use counts::Occurs;
+pub use amount::Sum;
 pub use error::LakeError;
 pub use identifiers::{IdentifierRow, IdentifierStream};
 pub use keys::KeyKind;
 pub use model::{Model, ModelInfo, Shape};
 pub use position::Position;
+pub use rule::{Occurs, Rule};
 pub use scan::{KeyBatch, ScanPart, ScanStats, Sink};
 
 use std::path::PathBuf;

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::canonical::canonical;
-use crate::counts::{Occurs, counted};
+use crate::amount::Kind;
 use crate::keys::{KeyKind, kind_of};
+use crate::rule::{Apart, Rule, apart};
 use crate::session::sql_error;
 use crate::{Lake, LakeError};
 
@@ -58,14 +59,17 @@ pub struct ModelInfo {
     pub fingerprint: String,
     /// How its rows are scanned.
     pub shape: Shape,
-    /// How many of the scanned rows make a member.
-    pub occurs: Occurs,
+    /// Which users of the scanned rows are members.
+    pub rule: Rule,
 }
 
-/// A planned model: only its key column, without a final DISTINCT or an aggregation that only counts
-/// rows, because the build takes duplicates out and counts itself.
+/// A planned model: only its key column, without a final DISTINCT or an aggregation that the build
+/// does itself.
 pub(crate) struct Planned {
+    /// Keys, and values if the rule is a sum.
     pub(crate) frame: DataFrame,
+    /// The kind of the values.
+    pub(crate) values: Option<Kind>,
     pub(crate) info: ModelInfo,
 }
 
@@ -127,10 +131,14 @@ impl Lake {
         let (state, plan) = frame.into_parts();
         let plan = bare(plan);
         let column = Expr::Column(plan.schema().qualified_field(at).into());
-        let (plan, column, occurs) = counted(&plan, at).unwrap_or((plan, column, Occurs::ONCE));
-        let shape = shape_of(&plan, occurs);
-        let frame = DataFrame::new(state, plan)
-            .select(vec![column])
+        let apart = apart(&plan, at);
+        let Apart { rows, key, value, rule } =
+            apart.unwrap_or(Apart { rows: plan, key: column, value: None, rule: Rule::ANY });
+        let shape = shape_of(&rows, rule);
+        let (value, values) = value.unzip();
+        let value = value.map(|value| value.alias("value of the rule"));
+        let frame = DataFrame::new(state, rows)
+            .select(std::iter::once(key.alias("key")).chain(value).collect::<Vec<_>>())
             .map_err(|e| sql_error(&model.sql, &e))?;
         let estimated_rows = estimate(&frame).await;
         let info = ModelInfo {
@@ -141,9 +149,9 @@ impl Lake {
             files: 0,
             fingerprint: model.fingerprint(),
             shape,
-            occurs,
+            rule,
         };
-        Ok(Planned { frame, info })
+        Ok(Planned { frame, values, info })
     }
 }
 
@@ -159,9 +167,9 @@ fn bare(mut plan: LogicalPlan) -> LogicalPlan {
     }
 }
 
-/// Whether every row of one table is looked at alone. Where rows are counted, DISTINCT looks at
+/// Whether every row of one table is looked at alone. Where rows are counted or added up, DISTINCT looks at
 /// more than one.
-fn shape_of(plan: &LogicalPlan, occurs: Occurs) -> Shape {
+fn shape_of(plan: &LogicalPlan, rule: Rule) -> Shape {
     let mut simple = true;
     let mut scans = 0;
     let walked = plan.apply_with_subqueries(|node| {
@@ -169,7 +177,7 @@ fn shape_of(plan: &LogicalPlan, occurs: Occurs) -> Shape {
             LogicalPlan::TableScan(_) => scans += 1,
             LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
             }
-            LogicalPlan::Distinct(Distinct::All(_)) if occurs == Occurs::ONCE => {}
+            LogicalPlan::Distinct(Distinct::All(_)) if rule == Rule::ANY => {}
             _ => simple = false,
         }
         Ok(TreeNodeRecursion::Continue)

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use datafusion::arrow::array::RecordBatch;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, UserHash};
 
-use crate::keys::hash_column;
+use crate::amount::{Kind, values};
+use crate::keys::{for_each_key, hash_column};
 use crate::{Lake, LakeError, Model, Shape};
 
 /// A piece of a scan. The same part of an unchanged source yields the same keys.
@@ -19,8 +21,13 @@ pub struct ScanPart {
 /// Some of the keys of a scan, hashed.
 #[derive(Debug, Default)]
 pub struct KeyBatch {
+    /// Rows that it comes from.
+    pub rows: u64,
     /// The hashes, in no order, with duplicates.
     pub hashes: Vec<UserHash>,
+    /// Where the model's rule is a sum: a value for each hash, as [`crate::Sum::allows`] takes it.
+    /// Rows whose value is NULL are left out, as SQL leaves them out of sums.
+    pub values: Option<Vec<u64>>,
     /// Rows whose key was NULL.
     pub null_keys: u64,
 }
@@ -72,13 +79,38 @@ impl Lake {
         let mut stats = ScanStats::default();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
-            let (hashes, null_keys) = hash_column(batch.column(0), seed)?;
-            stats.rows_read += batch.num_rows() as u64;
-            stats.null_keys += null_keys;
-            sink(KeyBatch { hashes, null_keys }).map_err(LakeError::Sink)?;
+            let rows = batch.num_rows() as u64;
+            let keys = match planned.values {
+                None => {
+                    let (hashes, null_keys) = hash_column(batch.column(0), seed)?;
+                    KeyBatch { rows, hashes, values: None, null_keys }
+                }
+                Some(kind) => with_values(&batch, kind, seed)?,
+            };
+            stats.rows_read += rows;
+            stats.null_keys += keys.null_keys;
+            sink(keys).map_err(LakeError::Sink)?;
             // Between batches other work of the runtime gets its turn.
             tokio::task::yield_now().await;
         }
         Ok(stats)
     }
+}
+
+/// The keys of a batch with their values.
+fn with_values(batch: &RecordBatch, kind: Kind, seed: HashSeed) -> Result<KeyBatch, LakeError> {
+    let rows = batch.num_rows() as u64;
+    let mut found = values(batch.column(1), kind)?.into_iter();
+    let mut hashes = Vec::with_capacity(batch.num_rows());
+    let mut kept = Vec::with_capacity(batch.num_rows());
+    let mut null_keys = 0;
+    for_each_key(batch.column(0), &mut |key| match (key, found.next().flatten()) {
+        (Some(key), Some(value)) => {
+            hashes.push(UserHash::of_canonical(key, seed));
+            kept.push(value);
+        }
+        (Some(_), None) => {}
+        (None, _) => null_keys += 1,
+    })?;
+    Ok(KeyBatch { rows, hashes, values: Some(kept), null_keys })
 }

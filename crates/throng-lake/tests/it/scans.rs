@@ -1,8 +1,9 @@
 //! How models are cut and recognised.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use throng_lake::{LakeError, Occurs, ScanPart, Shape};
+use throng_lake::{LakeError, Occurs, Rule, ScanPart, Shape};
+use throng_model::UserHash;
 
 use crate::{Shop, hashes, model, scan, users};
 
@@ -39,47 +40,90 @@ async fn rows_that_are_looked_at_alone_are_scanned_file_by_file() {
     }
 }
 
+/// What the build makes of the scanned rows.
+async fn members(shop: &Shop, sql: &str, rule: Rule) -> BTreeSet<UserHash> {
+    let lake = shop.lake();
+    let mut rows = BTreeMap::<UserHash, Vec<u64>>::new();
+    for part in lake.scan_parts(&model(sql)).await.unwrap() {
+        let mut sink = |batch: throng_lake::KeyBatch| {
+            let values = batch.values.unwrap_or_else(|| vec![0; batch.hashes.len()]);
+            assert_eq!(values.len(), batch.hashes.len());
+            for (hash, value) in batch.hashes.into_iter().zip(values) {
+                rows.entry(hash).or_default().push(value);
+            }
+            Ok(())
+        };
+        lake.scan(&model(sql), &part, crate::SEED, &mut sink).await.unwrap();
+    }
+    let is_member = |values: &Vec<u64>| match rule {
+        Rule::Rows(occurs) => occurs.allows(values.len() as u64),
+        Rule::Sum(sum) => sum.allows(values.iter().copied()),
+    };
+    rows.into_iter().filter(|(_, values)| is_member(values)).map(|(hash, _)| hash).collect()
+}
+
+/// What the engine makes of the whole model, behind a step that cannot be taken apart.
+async fn by_engine(shop: &Shop, sql: &str) -> BTreeSet<UserHash> {
+    let opaque = format!("SELECT max(id) AS id FROM ({sql}) t (id) GROUP BY t.id HAVING max(id) IS NOT NULL");
+    users(&shop.lake(), &opaque).await.0.into_iter().collect()
+}
+
 #[tokio::test]
 async fn counts_of_rows_are_left_to_the_build() {
     let shop = days();
-    let lake = shop.lake();
-    let any = Occurs::ONCE;
-    let (two, most) = (Occurs { min: 2, max: None }, Occurs { min: 2, max: Some(4) });
-    for (sql, occurs) in [
+    let rows = |min, max| Rule::Rows(Occurs { min, max });
+    let (two, most) = (rows(2, None), rows(2, Some(4)));
+    for (sql, rule) in [
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2", two),
         ("SELECT id AS who FROM shop.visits v WHERE n > 0 GROUP BY id HAVING 1 < count(1)", two),
-        (
-            "SELECT id FROM shop.visits GROUP BY id HAVING count(*) BETWEEN 2 AND 4 ORDER BY id",
-            most,
-        ),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) BETWEEN 2 AND 4 ORDER BY id", most),
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) > 1 AND count(*) < 5", most),
-        (
-            "SELECT a.id FROM shop.visits a JOIN shop.visits b ON a.n = b.n GROUP BY a.id HAVING count(*) > 1",
-            two,
-        ),
+        ("SELECT a.id FROM shop.visits a JOIN shop.visits b ON a.zip = b.zip GROUP BY a.id HAVING count(*) > 1", two),
         // These are the engine's: something else than rows is counted, or more is asked.
-        ("SELECT id FROM shop.visits GROUP BY id HAVING count(DISTINCT n) >= 2", any),
-        ("SELECT id FROM shop.visits GROUP BY id HAVING count(n) >= 2", any),
-        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) FILTER (WHERE n > 1) >= 2", any),
-        ("SELECT id FROM shop.visits GROUP BY id, n HAVING count(*) >= 2", any),
-        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 OR sum(n) > 1", any),
-        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 AND sum(n) > 1", any),
-        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 LIMIT 1", any),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(DISTINCT n) >= 2", Rule::ANY),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(n) >= 2", Rule::ANY),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) FILTER (WHERE n > 1) >= 2", Rule::ANY),
+        ("SELECT id FROM shop.visits GROUP BY id, n HAVING count(*) >= 1", Rule::ANY),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 OR sum(n) > 1", Rule::ANY),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 AND sum(n) > 1", Rule::ANY),
+        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 LIMIT 1", Rule::ANY),
     ] {
-        let info = lake.check_model(sql, None).await.unwrap();
-        assert_eq!(info.occurs, occurs, "{sql}");
-        // What the build makes of the scanned rows is what the engine makes of the whole.
-        let mut rows = std::collections::BTreeMap::<_, u64>::new();
-        for part in lake.scan_parts(&model(sql)).await.unwrap() {
-            for hash in scan(&lake, &model(sql), &part).await.unwrap().0 {
-                *rows.entry(hash).or_default() += 1;
-            }
-        }
-        let ours: BTreeSet<_> =
-            rows.into_iter().filter(|(_, n)| occurs.allows(*n)).map(|(hash, _)| hash).collect();
-        let opaque = format!("SELECT max(id) AS id FROM ({sql}) t (id) GROUP BY t.id");
-        let engine: BTreeSet<_> = users(&lake, &opaque).await.0.into_iter().collect();
-        assert_eq!(ours, engine, "{sql}");
+        assert_eq!(shop.lake().check_model(sql, None).await.unwrap().rule, rule, "{sql}");
+        assert_eq!(members(&shop, sql, rule).await, by_engine(&shop, sql).await, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn sums_are_left_to_the_build() {
+    let shop = days().query(
+        "paid.parquet",
+        "PARQUET",
+        "SELECT id, amount, CAST(amount AS DECIMAL(10, 2)) AS price, CAST(amount AS DOUBLE) AS real
+         FROM (VALUES ('a', '66.67'), ('a', '66.67'), ('a', '66.66'), ('b', '199.99'), ('c', NULL),
+               ('d', '500'), ('d', '-300.01'), (NULL, '900'), ('e', '200'), ('e', NULL)) AS t (id, amount)",
+    );
+    let shop = shop.await;
+    for having in [
+        "sum(price) >= 200",
+        "sum(price) > 200",
+        "sum(price) > 199.985",
+        "199.99 >= sum(price)",
+        "sum(price) = 199.99",
+        "sum(price) BETWEEN 199.99 AND 200",
+        "sum(real) >= 200",
+        "sum(real) < 200.5 AND sum(real) > 199.995",
+        "sum(price * 2) >= 400",
+        "sum(CAST(price AS BIGINT)) > 199",
+    ] {
+        let sql = format!("SELECT id FROM shop.paid GROUP BY id HAVING {having}");
+        let rule = shop.lake().check_model(&sql, None).await.unwrap().rule;
+        assert!(matches!(rule, Rule::Sum(_)), "{having}: {rule:?}");
+        assert_eq!(members(&shop, &sql, rule).await, by_engine(&shop, &sql).await, "{having}");
+    }
+    for having in ["sum(DISTINCT price) > 1", "sum(price) > 1 AND sum(real) > 1", "avg(price) > 1"] {
+        let sql = format!("SELECT id FROM shop.paid GROUP BY id HAVING {having}");
+        let rule = shop.lake().check_model(&sql, None).await.unwrap().rule;
+        assert_eq!(rule, Rule::ANY, "{having}");
     }
 }
 

@@ -6,6 +6,7 @@ mod error;
 mod files;
 mod finish;
 mod guard;
+mod members;
 mod membership;
 mod parts;
 mod retention;

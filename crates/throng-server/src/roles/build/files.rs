@@ -1,11 +1,12 @@
 //! Outputs of parts: there whole or not at all, and checked when they are read again.
 //!
-//! A key file holds the hashes of one scan by user shard, as they came: blocks of hashes of one
-//! shard each, little-endian, then an index of the blocks. Only the open blocks are in memory, 16
+//! A key file holds the hashes of one scan by user shard, as they came, each followed by its value
+//! where the model's rule is a sum: blocks of 64-bit words of one shard each, little-endian, then an
+//! index of the blocks. Only the open blocks are in memory, 16
 //! MiB at most.
 //!
 //! ```text
-//! "THRKEYS1" | block … | index: (shard u8, hashes u32, offset u64, xxh3 u64) … |
+//! "THRKEYS1" | block … | index: (shard u8, words u32, offset u64, xxh3 u64) … |
 //!            entries u64, xxh3 of the index u64, "THRKEYSE"
 //! ```
 
@@ -24,7 +25,7 @@ const MAGIC: &[u8; 8] = b"THRKEYS1";
 const END: &[u8; 8] = b"THRKEYSE";
 const ENTRY: usize = 1 + 4 + 8 + 8;
 const FOOTER: usize = 8 + 8 + 8;
-/// Hashes of a block: 64 KiB.
+/// Words of a block: 64 KiB. Even, so that a block ends between a value and the next hash.
 const BLOCK: usize = 8_192;
 
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
@@ -117,12 +118,18 @@ impl KeyFileWriter {
         Ok(Self { out, at: MAGIC.len() as u64, open, index: Vec::new(), entries: 0 })
     }
 
-    pub(super) fn push(&mut self, hashes: &[UserHash]) -> Result<(), BuildError> {
-        for hash in hashes {
+    /// Adds hashes, each followed by its value if there are values.
+    pub(super) fn push(
+        &mut self,
+        hashes: &[UserHash],
+        values: Option<&[u64]>,
+    ) -> Result<(), BuildError> {
+        for (place, hash) in hashes.iter().enumerate() {
             let shard = hash.shard();
             let block = &mut self.open[usize::from(shard)];
             block.push(hash.0);
-            if block.len() == BLOCK {
+            block.extend(values.and_then(|values| values.get(place)));
+            if block.len() >= BLOCK {
                 self.flush(shard)?;
             }
         }
@@ -162,7 +169,7 @@ impl KeyFileWriter {
 
 struct Block {
     shard: u8,
-    hashes: u32,
+    words: u32,
     offset: u64,
     checksum: u64,
 }
@@ -214,11 +221,11 @@ impl KeyFile {
         for entry in index.chunks_exact(ENTRY) {
             let block = Block {
                 shard: entry[0],
-                hashes: u32::from_le_bytes(number(entry, 1)),
+                words: u32::from_le_bytes(number(entry, 1)),
                 offset: u64::from_le_bytes(number(entry, 5)),
                 checksum: u64::from_le_bytes(number(entry, 13)),
             };
-            let end = block.offset.checked_add(u64::from(block.hashes) * 8);
+            let end = block.offset.checked_add(u64::from(block.words) * 8);
             if end.is_none_or(|end| end > begin) {
                 return Err(damaged("a block lies outside of it"));
             }
@@ -227,11 +234,11 @@ impl KeyFile {
         Ok(Self { file, path: path.to_owned(), blocks })
     }
 
-    /// Adds the hashes of a user shard to `into`, with duplicates, in no order.
-    pub(super) fn read(&self, shard: u8, into: &mut Vec<UserHash>) -> Result<(), BuildError> {
+    /// Adds what was pushed of a user shard to `into`: with duplicates, in no order.
+    pub(super) fn read(&self, shard: u8, into: &mut Vec<u64>) -> Result<(), BuildError> {
         let mut bytes = Vec::new();
         for block in self.blocks.iter().filter(|block| block.shard == shard) {
-            bytes.resize(block.hashes as usize * 8, 0);
+            bytes.resize(block.words as usize * 8, 0);
             self.file
                 .read_exact_at(&mut bytes, block.offset)
                 .map_err(BuildError::io("read", &self.path))?;
@@ -239,7 +246,7 @@ impl KeyFile {
                 let problem = "the checksum of a block is wrong".to_owned();
                 return Err(BuildError::Damaged { path: self.path.clone(), problem });
             }
-            into.extend(bytes.chunks_exact(8).map(|b| UserHash(u64::from_le_bytes(number(b, 0)))));
+            into.extend(bytes.chunks_exact(8).map(|b| u64::from_le_bytes(number(b, 0))));
         }
         Ok(())
     }
@@ -261,7 +268,7 @@ mod tests {
             (0..BLOCK * 2).map(|_| UserHash(random.next_u64() >> 8)).collect();
         all.extend((0..1_000).map(|_| UserHash(random.next_u64())));
         let mut writer = KeyFileWriter::create(&path).unwrap();
-        all.chunks(999).for_each(|chunk| writer.push(chunk).unwrap());
+        all.chunks(999).for_each(|chunk| writer.push(chunk, None).unwrap());
         assert!(!path.exists());
         writer.finish().unwrap();
         let file = KeyFile::open(&path).unwrap();
@@ -269,8 +276,9 @@ mod tests {
         for shard in 0..=u8::MAX {
             let begin = read.len();
             file.read(shard, &mut read).unwrap();
-            assert!(read[begin..].iter().all(|hash| hash.shard() == shard));
+            assert!(read[begin..].iter().all(|hash| UserHash(*hash).shard() == shard));
         }
+        let mut all: Vec<u64> = all.into_iter().map(|hash| hash.0).collect();
         all.sort_unstable();
         read.sort_unstable();
         assert_eq!(read, all);
@@ -281,7 +289,7 @@ mod tests {
     fn a_dropped_writer_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = KeyFileWriter::create(&dir.path().join("scan-0.keys")).unwrap();
-        writer.push(&[UserHash(1)]).unwrap();
+        writer.push(&[UserHash(1)], None).unwrap();
         drop(writer);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -291,7 +299,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("scan-0.keys");
         let mut writer = KeyFileWriter::create(&path).unwrap();
-        writer.push(&[UserHash(1), UserHash(2), UserHash(u64::MAX)]).unwrap();
+        writer.push(&[UserHash(1), UserHash(2), UserHash(u64::MAX)], None).unwrap();
         writer.finish().unwrap();
         let good = fs::read(&path).unwrap();
         for at in 0..good.len() {

@@ -1,7 +1,7 @@
 //! How a refresh is cut, and what its parts say in the ledger. Pure.
 
 use serde::{Deserialize, Serialize};
-use throng_lake::{Model, Occurs, ScanPart};
+use throng_lake::{Model, Rule, ScanPart};
 use throng_ledger::{NewPart, PartKind};
 use throng_model::{RefreshId, SHARD_COUNT};
 
@@ -26,8 +26,8 @@ pub(super) struct ShardsCovers {
     pub(super) first: u8,
     /// The last user shard.
     pub(super) last: u8,
-    /// How many rows make a member, as the model said when the refresh began.
-    pub(super) occurs: Occurs,
+    /// Who is a member, as the model said when the refresh began.
+    pub(super) rule: Rule,
 }
 
 /// What came out of a scan part.
@@ -51,7 +51,7 @@ pub(super) struct ShardsOutput {
 pub(super) fn plan(
     model: &Model,
     scans: Vec<ScanPart>,
-    occurs: Occurs,
+    rule: Rule,
 ) -> serde_json::Result<Vec<NewPart>> {
     let mut parts = Vec::with_capacity(scans.len() + SHARD_COUNT / SHARDS_PER_PART);
     let mut add = |kind, covers| {
@@ -63,7 +63,7 @@ pub(super) fn plan(
     }
     for first in (0..SHARD_COUNT).step_by(SHARDS_PER_PART) {
         let last = first + SHARDS_PER_PART - 1;
-        let covers = ShardsCovers { first: first as u8, last: last as u8, occurs };
+        let covers = ShardsCovers { first: first as u8, last: last as u8, rule };
         add(PartKind::Shards, serde_json::to_value(covers)?);
     }
     Ok(parts)
@@ -93,7 +93,7 @@ mod tests {
         let model = Model { sql: "SELECT id FROM s.t".into(), key: None };
         let scans =
             vec![ScanPart { file: Some("/a".into()) }, ScanPart { file: Some("/b".into()) }];
-        let parts = plan(&model, scans, Occurs::ONCE).unwrap();
+        let parts = plan(&model, scans, Rule::ANY).unwrap();
         assert!(parts.iter().zip(0..).all(|(part, number)| part.number == number));
         let mut shards = Vec::new();
         let mut models = Vec::new();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use serde::de::DeserializeOwned;
-use throng_lake::{KeyBatch, Model, Occurs};
+use throng_lake::{KeyBatch, Model, Rule};
 use throng_ledger::{Part, PartKind, PartState, Refresh};
 use throng_membership::ShardDictionary;
 use throng_model::UserHash;
@@ -17,6 +17,7 @@ use throng_spec::Audience;
 use super::bits::{self, ShardBits};
 use super::error::{BuildError, blocking};
 use super::files::{KeyFile, KeyFileWriter, make_folder};
+use super::members::members;
 use super::model_of;
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput};
 use crate::{Change, NodeContext};
@@ -74,7 +75,7 @@ pub(super) async fn work(
         let info = ctx.lake.load_full().check_model(&model.sql, model.key.as_deref()).await?;
         progress.rows_expected.store(info.estimated_rows.unwrap_or(0), Ordering::Relaxed);
         let scans = ctx.lake.load_full().scan_parts(&model).await?;
-        ctx.ledger.add_parts(refresh.id, &parts::plan(&model, scans, info.occurs)?).await?;
+        ctx.ledger.add_parts(refresh.id, &parts::plan(&model, scans, info.rule)?).await?;
         recorded = ctx.ledger.parts(refresh.id).await?;
     }
     let (scans, shards): (Vec<&Part>, Vec<&Part>) =
@@ -116,8 +117,8 @@ async fn scan_all(
         let file = parts::scan_file(part.number);
         let mut writer = KeyFileWriter::create(&folder.join(&file))?;
         let mut sink = |batch: KeyBatch| {
-            progress.add(batch.hashes.len() as u64 + batch.null_keys, batch.null_keys);
-            writer.push(&batch.hashes).map_err(Into::into)
+            progress.add(batch.rows, batch.null_keys);
+            writer.push(&batch.hashes, batch.values.as_deref()).map_err(Into::into)
         };
         let lake = ctx.lake.load_full();
         let stats = lake.scan(model, &covers.part, ctx.seed, &mut sink).await?;
@@ -155,7 +156,7 @@ async fn shards_all(
         };
         let covers: ShardsCovers = read(Some(&part.covers))?;
         let built: Vec<ShardBits> = futures::stream::iter(covers.first..=covers.last)
-            .map(|shard| build_shard(ctx, Arc::clone(&files), shard, covers.occurs))
+            .map(|shard| build_shard(ctx, Arc::clone(&files), shard, covers.rule))
             .buffered(std::thread::available_parallelism().map_or(2, usize::from))
             .try_collect()
             .await?;
@@ -175,16 +176,14 @@ async fn build_shard(
     ctx: &Arc<NodeContext>,
     files: Arc<Vec<KeyFile>>,
     shard: u8,
-    occurs: Occurs,
+    rule: Rule,
 ) -> Result<ShardBits, BuildError> {
     let hashes: Vec<UserHash> = blocking(move || {
-        let mut hashes = Vec::new();
+        let mut words = Vec::new();
         for file in files.iter() {
-            file.read(shard, &mut hashes)?;
+            file.read(shard, &mut words)?;
         }
-        hashes.sort_unstable();
-        keep(&mut hashes, occurs);
-        Ok(hashes)
+        Ok(members(words, rule))
     })
     .await?;
     if hashes.is_empty() {
@@ -214,25 +213,6 @@ async fn build_shard(
     }
 }
 
-/// Leaves one of each run of equal hashes, if the run's length makes a member.
-fn keep(sorted: &mut Vec<UserHash>, occurs: Occurs) {
-    if occurs == Occurs::ONCE {
-        return sorted.dedup();
-    }
-    let mut kept = 0;
-    let mut start = 0;
-    while start < sorted.len() {
-        let hash = sorted[start];
-        let run = sorted[start..].iter().take_while(|other| **other == hash).count();
-        if occurs.allows(run as u64) {
-            sorted[kept] = hash;
-            kept += 1;
-        }
-        start += run;
-    }
-    sorted.truncate(kept);
-}
-
 fn bitmap(mut ordinals: Vec<u32>, dictionary_len: u32) -> ShardBits {
     ordinals.sort_unstable();
     let mut bitmap = RoaringBitmap::from_iter(ordinals);
@@ -240,24 +220,4 @@ fn bitmap(mut ordinals: Vec<u32>, dictionary_len: u32) -> ShardBits {
     let mut bytes = Vec::with_capacity(bitmap.serialized_size());
     bitmap.serialize_into(&mut bytes).expect("a Vec takes every write");
     ShardBits { dictionary_len, members: bitmap.len(), bytes }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_of_the_right_length_stay_once() {
-        let hashes = || [1, 2, 2, 3, 3, 3, 9].map(UserHash).to_vec();
-        let kept = |min, max| {
-            let mut sorted = hashes();
-            keep(&mut sorted, Occurs { min, max });
-            sorted.into_iter().map(|hash| hash.0).collect::<Vec<_>>()
-        };
-        assert_eq!(kept(1, None), [1, 2, 3, 9]);
-        assert_eq!(kept(2, None), [2, 3]);
-        assert_eq!(kept(1, Some(1)), [1, 9]);
-        assert_eq!(kept(2, Some(2)), [2]);
-        assert_eq!(kept(4, None), [] as [u64; 0]);
-    }
 }

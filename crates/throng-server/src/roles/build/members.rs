@@ -1,0 +1,61 @@
+//! Who of a user shard is a member, by the model's rule. Pure.
+
+use throng_lake::Rule;
+use throng_model::UserHash;
+
+/// The members among the words of a shard's key files: hashes, or hashes each followed by its value
+/// where the rule is a sum. Ascending, each once.
+pub(super) fn members(mut words: Vec<u64>, rule: Rule) -> Vec<UserHash> {
+    match rule {
+        Rule::ANY => {
+            words.sort_unstable();
+            words.dedup();
+            words.into_iter().map(UserHash).collect()
+        }
+        Rule::Rows(occurs) => {
+            words.sort_unstable();
+            let runs = words.chunk_by(|a, b| a == b);
+            let kept = runs.filter(|run| occurs.allows(run.len() as u64));
+            kept.filter_map(|run| run.first().copied().map(UserHash)).collect()
+        }
+        Rule::Sum(sum) => {
+            let (pairs, _) = words.as_chunks::<2>();
+            let mut pairs = pairs.to_vec();
+            drop(words);
+            // By value too, so that sums of floating-point numbers are the same every time.
+            pairs.sort_unstable();
+            let runs = pairs.chunk_by(|a, b| a[0] == b[0]);
+            let kept = runs.filter(|run| sum.allows(run.iter().map(|pair| pair[1])));
+            kept.filter_map(|run| run.first().map(|pair| UserHash(pair[0]))).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_lake::{Occurs, Sum};
+
+    use super::*;
+
+    #[test]
+    fn runs_of_the_right_length_stay_once() {
+        let kept = |min, max| {
+            let rule = Rule::Rows(Occurs { min, max });
+            let words = vec![3, 1, 2, 3, 9, 2, 3];
+            members(words, rule).into_iter().map(|hash| hash.0).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(1, None), [1, 2, 3, 9]);
+        assert_eq!(kept(2, None), [2, 3]);
+        assert_eq!(kept(1, Some(1)), [1, 9]);
+        assert_eq!(kept(2, Some(2)), [2]);
+        assert_eq!(kept(4, None), [] as [u64; 0]);
+    }
+
+    #[test]
+    fn values_are_added_up_by_user() {
+        let minus_five = (-5_i64).cast_unsigned();
+        let words = vec![7, 6, 8, 11, 7, 5, 8, minus_five, 9, 10];
+        let rule = Rule::Sum(Sum::Whole { min: 10, max: i64::MAX });
+        assert_eq!(members(words, rule), [UserHash(7), UserHash(9)]);
+    }
+}
