@@ -7,8 +7,8 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::canonical::canonical;
 use crate::amount::Kind;
+use crate::canonical::canonical;
 use crate::keys::{KeyKind, kind_of};
 use crate::rule::{Apart, Rule, apart};
 use crate::session::sql_error;

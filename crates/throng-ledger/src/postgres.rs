@@ -197,10 +197,7 @@ fn options(url: &Secret) -> Tried<PgConnectOptions> {
 /// once, the second waits and finds it done.
 async fn migrate(connection: &mut Conn) -> Tried<()> {
     let mut tx = connection.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(MIGRATION_LOCK)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *tx).await?;
     sqlx::raw_sql(
         "CREATE TABLE IF NOT EXISTS ledger_schema (
             only_row BIGINT PRIMARY KEY CHECK (only_row = 1), version BIGINT NOT NULL)",

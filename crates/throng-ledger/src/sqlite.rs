@@ -41,8 +41,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
-use crate::failure::{Failure, Tried, check_schema};
-use crate::{LedgerError, Result};
+use crate::Result;
+use crate::failure::{Tried, check_schema};
 
 /// The ledger of this backend.
 type Backend = SqliteLedger;
@@ -189,8 +189,8 @@ impl SqliteLedger {
     /// tables up to date.
     ///
     /// # Errors
-    /// [`LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
-    /// [`LedgerError::Database`] if the file cannot be opened or is no ledger.
+    /// [`crate::LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
+    /// [`crate::LedgerError::Database`] if the file cannot be opened or is no ledger.
     pub async fn open(path: &Path) -> Result<Self> {
         let opened: Tried<Self> = async {
             let options = SqliteConnectOptions::new()

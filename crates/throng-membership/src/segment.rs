@@ -146,7 +146,7 @@ impl Directory {
     #[inline]
     fn begin(&self, bucket: usize, count: usize) -> usize {
         let difference = self.differences[bucket];
-        (bucket * count >> (56 - self.shift)).saturating_add_signed(isize::from(difference))
+        ((bucket * count) >> (56 - self.shift)).saturating_add_signed(isize::from(difference))
     }
 }
 

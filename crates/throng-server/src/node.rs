@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
 use throng_lake::{Lake, LakeError, LakeLimits};
-use throng_ledger::{Ledger, LedgerError, PostgresLedger, SqliteLedger};
+use throng_ledger::{Ledger, LedgerError, PostgresLedger, SqliteLedger, SyncLedger as _};
 use throng_log::{EventLog, FileLog, LogError};
 use throng_model::{Clock, Entropy, HashSeed, Secret, SystemEntropy};
 use throng_spec::{LedgerSettings, SecretError, Spec};

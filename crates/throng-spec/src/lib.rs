@@ -11,8 +11,8 @@ mod schedule;
 mod secret;
 
 pub use checked::{
-    AdGroup, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, Location,
-    LedgerSettings, NodeSettings, Prediction, Pricing, Source, Spec, Sync, SyncMode, WhenStale,
+    AdGroup, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, LedgerSettings,
+    Location, NodeSettings, Prediction, Pricing, Source, Spec, Sync, SyncMode, WhenStale,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
 pub use problem::Problem;

@@ -64,7 +64,9 @@ async fn members(shop: &Shop, sql: &str, rule: Rule) -> BTreeSet<UserHash> {
 
 /// What the engine makes of the whole model, behind a step that cannot be taken apart.
 async fn by_engine(shop: &Shop, sql: &str) -> BTreeSet<UserHash> {
-    let opaque = format!("SELECT max(id) AS id FROM ({sql}) t (id) GROUP BY t.id HAVING max(id) IS NOT NULL");
+    let opaque = format!(
+        "SELECT max(id) AS id FROM ({sql}) t (id) GROUP BY t.id HAVING max(id) IS NOT NULL"
+    );
     users(&shop.lake(), &opaque).await.0.into_iter().collect()
 }
 
@@ -76,13 +78,22 @@ async fn counts_of_rows_are_left_to_the_build() {
     for (sql, rule) in [
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2", two),
         ("SELECT id AS who FROM shop.visits v WHERE n > 0 GROUP BY id HAVING 1 < count(1)", two),
-        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) BETWEEN 2 AND 4 ORDER BY id", most),
+        (
+            "SELECT id FROM shop.visits GROUP BY id HAVING count(*) BETWEEN 2 AND 4 ORDER BY id",
+            most,
+        ),
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) > 1 AND count(*) < 5", most),
-        ("SELECT a.id FROM shop.visits a JOIN shop.visits b ON a.zip = b.zip GROUP BY a.id HAVING count(*) > 1", two),
+        (
+            "SELECT a.id FROM shop.visits a JOIN shop.visits b ON a.zip = b.zip GROUP BY a.id HAVING count(*) > 1",
+            two,
+        ),
         // These are the engine's: something else than rows is counted, or more is asked.
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(DISTINCT n) >= 2", Rule::ANY),
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(n) >= 2", Rule::ANY),
-        ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) FILTER (WHERE n > 1) >= 2", Rule::ANY),
+        (
+            "SELECT id FROM shop.visits GROUP BY id HAVING count(*) FILTER (WHERE n > 1) >= 2",
+            Rule::ANY,
+        ),
         ("SELECT id FROM shop.visits GROUP BY id, n HAVING count(*) >= 1", Rule::ANY),
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 OR sum(n) > 1", Rule::ANY),
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2 AND sum(n) > 1", Rule::ANY),
@@ -120,7 +131,8 @@ async fn sums_are_left_to_the_build() {
         assert!(matches!(rule, Rule::Sum(_)), "{having}: {rule:?}");
         assert_eq!(members(&shop, &sql, rule).await, by_engine(&shop, &sql).await, "{having}");
     }
-    for having in ["sum(DISTINCT price) > 1", "sum(price) > 1 AND sum(real) > 1", "avg(price) > 1"] {
+    for having in ["sum(DISTINCT price) > 1", "sum(price) > 1 AND sum(real) > 1", "avg(price) > 1"]
+    {
         let sql = format!("SELECT id FROM shop.paid GROUP BY id HAVING {having}");
         let rule = shop.lake().check_model(&sql, None).await.unwrap().rule;
         assert_eq!(rule, Rule::ANY, "{having}");

@@ -6,7 +6,7 @@ use sqlx::QueryBuilder;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::{
-    Conn, Db, DbRow, ROWS_PER_INSERT, Backend, Tried, lock_rows, read_one, read_tx, snapshots,
+    Backend, Conn, Db, DbRow, ROWS_PER_INSERT, Tried, lock_rows, read_one, read_tx, snapshots,
     write_one, write_tx,
 };
 use crate::rows::{Cells, Word, count, json};

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::QueryBuilder;
 use throng_model::Timestamp;
 
-use super::{Db, DbRow, ROWS_PER_INSERT, Backend, read_one, write_one, write_tx};
+use super::{Backend, Db, DbRow, ROWS_PER_INSERT, read_one, write_one, write_tx};
 use crate::rows::{Cells, Word};
 use crate::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, Result};
 

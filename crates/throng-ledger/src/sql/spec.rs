@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::QueryBuilder;
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, Timestamp};
 
-use super::{Conn, Db, ROWS_PER_INSERT, Backend, Tried, read_one, write_tx};
+use super::{Backend, Conn, Db, ROWS_PER_INSERT, Tried, read_one, write_tx};
 use crate::rows::{Cells, json};
 use crate::{AppliedSpec, BudgetDayRow, Result, SpecLedger};
 

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::{DbRow, Backend, read_one, read_tx, runs, tasks, write_one, write_tx};
+use super::{Backend, DbRow, read_one, read_tx, runs, tasks, write_one, write_tx};
 use crate::rows::{Cells, Word, count, json};
 use crate::{
     Batch, BatchOutcome, BatchState, Check, LedgerError, NewRun, PlatformAudience, Receipt, Result,

@@ -8,7 +8,10 @@ use super::Reader;
 use super::fields::{At, Fields};
 use super::sql::{self, SqlFault};
 use super::tree::{Node, Value};
-use crate::{Audience, Guard, Location, LedgerSettings, NodeSettings, ObjectKind, Schedule, ScheduleError, Source};
+use crate::{
+    Audience, Guard, LedgerSettings, Location, NodeSettings, ObjectKind, Schedule, ScheduleError,
+    Source,
+};
 
 impl Reader {
     pub(super) fn source(&mut self, mut fields: Fields<'_>) {
