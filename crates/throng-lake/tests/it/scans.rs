@@ -123,7 +123,7 @@ async fn sums_are_left_to_the_build() {
         "sum(price) BETWEEN 199.99 AND 200",
         "sum(real) >= 200",
         "sum(real) < 200.5 AND sum(real) > 199.995",
-        "sum(price * 2) >= 400",
+        "sum(real * 2) >= 400",
         "sum(CAST(price AS BIGINT)) > 199",
     ] {
         let sql = format!("SELECT id FROM shop.paid GROUP BY id HAVING {having}");
