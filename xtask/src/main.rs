@@ -54,6 +54,8 @@ fn test(rest: &[String]) -> Result<()> {
         cargo.arg("--workspace");
     }
     let postgres = services::postgres::Postgres::start()?;
+    // For the tests of whole nodes; those of the ledger make their own.
+    postgres.make("node")?;
     cargo.args(rest).envs(needs).env("THRONG_POSTGRES", postgres.url());
     run(&mut cargo)
 }

@@ -35,6 +35,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Postgres};
 use throng_model::Secret;
+use tokio::sync::Mutex;
 
 use crate::failure::{Failure, Tried, check_schema};
 use crate::{LedgerError, Result};
@@ -60,6 +61,8 @@ const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/postgres/00
 
 /// Held while the tables are brought up to date. Any number will do that nobody else uses.
 const MIGRATION_LOCK: i64 = 0x7468_726f_6e67_0001;
+/// Held by the one node of a ledger.
+const NODE_LOCK: i64 = 0x7468_726f_6e67_0002;
 /// How long a call waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Rows of one INSERT. Below the limit of 65,535 values of the protocol with up to 11 columns.
@@ -154,6 +157,8 @@ use read_tx;
 #[derive(Debug)]
 pub struct PostgresLedger {
     pool: PgPool,
+    /// The session that holds [`NODE_LOCK`], once it is taken.
+    taken: Mutex<Option<Conn>>,
 }
 
 impl PostgresLedger {
@@ -176,10 +181,31 @@ impl PostgresLedger {
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .connect_with(options)
                 .await?;
-            Ok(Self { pool })
+            Ok(Self { pool, taken: Mutex::new(None) })
         }
         .await;
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
+    }
+
+    /// Takes the ledger for one node, until this value is dropped or the connection is lost; `false`
+    /// if another node has it. A node that keeps its objects in a folder of its own must be the only
+    /// one: the others would look for files that they do not have.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`].
+    pub async fn take(&self) -> Result<bool> {
+        let mut taken = self.taken.lock().await;
+        let tried: Tried<bool> = async {
+            let mut session = self.pool.acquire().await?.detach();
+            let free: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+                .bind(NODE_LOCK)
+                .fetch_one(&mut session)
+                .await?;
+            *taken = free.then_some(session);
+            Ok(free)
+        }
+        .await;
+        tried.map_err(|failure| failure.while_doing("taking the ledger"))
     }
 }
 

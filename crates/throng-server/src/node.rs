@@ -104,6 +104,11 @@ pub enum NodeError {
     /// The ledger.
     #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
+    /// Another node works with the ledger.
+    #[error(
+        "another node uses the ledger of node.ledger_url: stop it, or give this node another one"
+    )]
+    LedgerInUse,
     /// The sources.
     #[error("cannot open the sources")]
     Lake(#[from] LakeError),
@@ -261,7 +266,11 @@ async fn open_ledger(config: &NodeConfig) -> Result<Arc<dyn Ledger>, NodeError> 
             let url = url
                 .resolve(&*config.env)
                 .map_err(|source| NodeError::Secret { field: "ledger_url", source })?;
-            Ok(Arc::new(PostgresLedger::open(&url, *connections).await?))
+            let ledger = PostgresLedger::open(&url, *connections).await?;
+            if !ledger.take().await? {
+                return Err(NodeError::LedgerInUse);
+            }
+            Ok(Arc::new(ledger))
         }
     }
 }

@@ -58,7 +58,11 @@ pub(crate) async fn start(
         spec,
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
-        env: Arc::new(|name: &str| (name == "TOKEN").then(|| "s3cret".to_owned())),
+        env: Arc::new(|name: &str| match name {
+            "TOKEN" => Some("s3cret".to_owned()),
+            "LEDGER" => std::env::var("THRONG_POSTGRES").ok().map(|server| server + "/node"),
+            _ => None,
+        }),
     })
     .await
 }

@@ -2,7 +2,7 @@
 
 use throng_server::NodeError;
 
-use crate::{Client, SPEC, noon, spec, start};
+use crate::{Client, NOON, SPEC, noon, spec, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_on_the_same_directory_is_refused() {
@@ -33,4 +33,36 @@ async fn shutdown_ends_open_streams() {
     tokio::time::timeout(begun, node.shutdown()).await.expect("streams do not hold it up");
     // The ends of the streams, not errors that never come.
     let _ = (feed.bytes().await, pages.bytes().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_keeps_its_state_on_a_postgres_server() {
+    if std::env::var_os("THRONG_POSTGRES").is_none() {
+        let message = "PostgreSQL is not provided (THRONG_POSTGRES): run `cargo xtask test`";
+        assert!(std::env::var_os("CI").is_none(), "{message}");
+        eprintln!("skipped: {message}");
+        return;
+    }
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let text = format!("{SPEC}node: {{ ledger: postgres, ledger_url: \"env:LEDGER\" }}\n");
+    let clock = noon();
+    let node = start(dir.path(), spec(&text), &clock).await.unwrap();
+    let client = Client::of(&node);
+    let events: String = (0..3)
+        .map(|n| format!("{{\"id\":\"i{n}\",\"kind\":\"impression\",\"ad_group\":\"shoes\",\"at\":\"{NOON}\"}}\n"))
+        .collect();
+    assert_eq!(client.events(events).await["accepted"], 3);
+    let version = client.get("/v1/spec").await["version"].clone();
+    // Its objects lie in its own folder, so a second node would serve what it does not have.
+    let second = start(other.path(), spec(&text), &clock).await.unwrap_err();
+    assert!(matches!(second, NodeError::LedgerInUse), "{second}");
+    node.shutdown().await;
+    assert!(!dir.path().join("ledger.db").exists());
+
+    let node = start(dir.path(), spec(&text), &clock).await.unwrap();
+    let client = Client::of(&node);
+    assert_eq!(client.get("/v1/spec").await["version"], version);
+    let budgets = client.get("/v1/budgets").await;
+    assert_eq!(budgets["budgets"][0]["actual_micros"], 300_000);
+    node.shutdown().await;
 }
