@@ -6,7 +6,7 @@ mod services;
 mod tidy;
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -32,11 +32,19 @@ enum Chore {
     Gen,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().chore {
+fn main() -> ExitCode {
+    let done = match Arguments::parse().chore {
         Chore::Test { rest } => test(&rest),
-        Chore::Tidy => tidy::check(&root()?),
+        Chore::Tidy => root().and_then(|root| tidy::check(&root)),
         Chore::Gen => generate::all(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // In one line: a chore that failed has said the rest itself.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -54,8 +62,6 @@ fn test(rest: &[String]) -> Result<()> {
         cargo.arg("--workspace");
     }
     let postgres = services::postgres::Postgres::start()?;
-    // For the tests of whole nodes; those of the ledger make their own.
-    postgres.make("node")?;
     cargo.args(rest).envs(needs).env("THRONG_POSTGRES", postgres.url());
     run(&mut cargo)
 }

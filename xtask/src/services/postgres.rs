@@ -46,14 +46,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Makes an empty data base.
-    pub(crate) fn make(&self, name: &str) -> Result<()> {
-        let mut command = Command::new(self.programs.join("createdb"));
-        command.args(["-h", "127.0.0.1", "-U", "throng", "-p", &self.port.to_string(), name]);
-        crate::run(&mut command)
-    }
-
-    /// The URL without a data base.
+    /// The URL without a data base; `postgres` is there and empty.
     pub(crate) fn url(&self) -> String {
         format!("postgres://throng@127.0.0.1:{}", self.port)
     }

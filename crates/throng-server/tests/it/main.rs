@@ -60,7 +60,7 @@ pub(crate) async fn start(
         clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
         env: Arc::new(|name: &str| match name {
             "TOKEN" => Some("s3cret".to_owned()),
-            "LEDGER" => std::env::var("THRONG_POSTGRES").ok().map(|server| server + "/node"),
+            "LEDGER" => std::env::var("THRONG_POSTGRES").ok().map(|server| server + "/postgres"),
             _ => None,
         }),
     })
