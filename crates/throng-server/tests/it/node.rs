@@ -62,7 +62,7 @@ async fn a_node_keeps_its_state_on_a_postgres_server() {
     let node = start(dir.path(), spec(&text), &clock).await.unwrap();
     let client = Client::of(&node);
     assert_eq!(client.get("/v1/spec").await["version"], version);
-    let budgets = client.get("/v1/budgets").await;
-    assert_eq!(budgets["budgets"][0]["actual_micros"], 300_000);
+    let shoes = client.get("/v1/budgets/shoes").await;
+    assert_eq!(shoes["state"]["actual_micros"], 300_000);
     node.shutdown().await;
 }
