@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod out;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -51,7 +52,10 @@ fn set_up_logging(arguments: &Arguments) -> anyhow::Result<()> {
             .with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr))
             .try_init()?;
     } else {
-        registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).try_init()?;
+        // Colours are for people, not for files.
+        let colours = std::io::stderr().is_terminal();
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        registry.with(lines.with_ansi(colours)).try_init()?;
     }
     Ok(())
 }

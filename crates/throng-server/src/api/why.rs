@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
+use throng_spec::Spec;
 
 use crate::NodeContext;
 
 use super::error::ApiError;
 
 /// The history of an audience, a sync or an ad group, newest first.
-#[utoipa::path(get, path = "/v1/why/{kind}/{name}", params(("kind" = String, Path, description = "audience, sync or ad_group"), ("name" = String, Path)), responses((status = 200, description = "`history`: what, why, at")))]
+#[utoipa::path(get, path = "/v1/why/{kind}/{name}", params(("kind" = String, Path, description = "audience, sync or ad_group"), ("name" = String, Path)), responses((status = 200, description = "`history`: what, why, at"), (status = 404, description = "no such object, now or ever")))]
 pub(crate) async fn history(
     State(ctx): State<Arc<NodeContext>>,
     Path((kind, name)): Path<(String, String)>,
@@ -21,5 +22,17 @@ pub(crate) async fn history(
             .help("use audience, sync or ad_group"));
     }
     let history = ctx.ledger.history(Some((&kind, &name)), 200).await?;
+    if history.is_empty() && !is_declared(&ctx.spec.load(), &kind, &name) {
+        let what = kind.replace('_', " ");
+        return Err(ApiError::not_found(format!("no {what} `{name}` in the applied spec")));
+    }
     Ok(Json(json!({ "history": history })))
+}
+
+fn is_declared(spec: &Spec, kind: &str, name: &str) -> bool {
+    match kind {
+        "audience" => spec.audiences.iter().any(|a| a.name.as_str() == name),
+        "sync" => spec.syncs.iter().any(|s| s.name.as_str() == name),
+        _ => spec.ad_groups.iter().any(|a| a.name.as_str() == name),
+    }
 }
