@@ -25,8 +25,9 @@ impl Postgres {
                 programs().context("postgresql was installed, but its programs are not found")?
             }
         };
-        // Below the system's temporary folder: the server's user must be able to reach it.
-        let dir = tempfile::Builder::new().prefix("throng-postgres-").tempdir()?;
+        // Not in a folder of root's own: the server's user must be able to reach it.
+        let place = if is_root() { PathBuf::from("/tmp") } else { std::env::temp_dir() };
+        let dir = tempfile::Builder::new().prefix("throng-postgres-").tempdir_in(place)?;
         let server = Self { programs, dir, port: super::free_port()? };
         if is_root() {
             std::fs::set_permissions(server.dir.path(), PermissionsExt::from_mode(0o755))?;
