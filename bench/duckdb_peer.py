@@ -14,7 +14,7 @@ db = duckdb.connect()
 
 
 def generate(rows):
-    """Orders: customers are text, amounts 0 to 100, days over a year; ten files."""
+    """Orders: customers are text, amounts 0.00 to 99.99, days over a year; ten files."""
     folder = data / "lake" / "orders.making"
     folder.mkdir(parents=True, exist_ok=True)
     customers = max(1, rows * 6 // 10)
@@ -23,7 +23,7 @@ def generate(rows):
         db.execute(
             f"""COPY (
                 SELECT 'u' || lpad((hash(i) % {customers})::VARCHAR, 12, '0') AS customer,
-                       (hash(i + 1000000007) % 10000)::DOUBLE / 100 AS amount,
+                       ((hash(i + 1000000007) % 10000)::DECIMAL(10, 0) / 100)::DECIMAL(10, 2) AS amount,
                        DATE '2025-01-01' + (hash(i + 2000000011) % 365)::INTEGER AS day
                 FROM range({start}, {min(rows, start + step)}) t(i)
             ) TO '{folder}/{number}.parquet' (FORMAT parquet)"""
