@@ -26,15 +26,30 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Start or stop real services to develop against: PostgreSQL, Kafka, S3, a faulty proxy
+    Services {
+        #[command(subcommand)]
+        action: Action,
+    },
     /// Check the layering of the crates and the sizes of the files
     Tidy,
     /// Write the generated files anew (JSON schema, golden outputs, figures in docs)
     Gen,
 }
 
+#[derive(Subcommand)]
+enum Action {
+    /// Start them, or find those that run; prints where they are, for a shell
+    Up,
+    /// Stop them and remove their data
+    Down,
+}
+
 fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Test { rest } => test(&rest),
+        Chore::Services { action: Action::Up } => services::background::up(),
+        Chore::Services { action: Action::Down } => services::background::down(),
         Chore::Tidy => root().and_then(|root| tidy::check(&root)),
         Chore::Gen => generate::all(),
     };
@@ -61,8 +76,8 @@ fn test(rest: &[String]) -> Result<()> {
     if !rest.iter().any(|a| a == "-p" || a == "--package") {
         cargo.arg("--workspace");
     }
-    let postgres = services::postgres::Postgres::start()?;
-    cargo.args(rest).envs(needs).env("THRONG_POSTGRES", postgres.url());
+    let services = services::Services::start()?;
+    cargo.args(rest).envs(needs).envs(services.variables());
     run(&mut cargo)
 }
 

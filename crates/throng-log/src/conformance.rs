@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use throng_model::Timestamp;
 
-use crate::{EventLog, LogError, Record};
+use crate::{EventLog, LogError, Message, Queue, Record};
 
 /// A backend under test.
 #[async_trait]
@@ -34,6 +34,7 @@ pub async fn suite(backend: &dyn Backend) {
     appends_at_the_same_time_are_all_kept(backend.open("together").await).await;
     records_from_the_offset_on_stay(&*backend.open("truncated").await).await;
     everything_is_there_after_reopening(backend).await;
+    a_tail_gives_what_is_there_and_what_comes(backend.open("tail").await).await;
 }
 
 fn value(text: impl ToString) -> Bytes {
@@ -162,4 +163,71 @@ async fn everything_is_there_after_reopening(backend: &dyn Backend) {
         assert_eq!((record.offset, record.value), (n as u64, value(n)));
     }
     assert_eq!(log.end(0).await.unwrap(), 15);
+}
+
+async fn a_tail_gives_what_is_there_and_what_comes(log: Arc<dyn EventLog>) {
+    let old = (0..3).map(value).collect();
+    log.append(1, Timestamp(7), old).await.unwrap();
+    let mut tail = log.tail(1, 1).await.unwrap();
+    let appending = {
+        let log = Arc::clone(&log);
+        tokio::spawn(async move {
+            for n in 3..100 {
+                log.append(1, Timestamp(n), vec![value(n)]).await.unwrap();
+            }
+        })
+    };
+    let mut seen = Vec::new();
+    while seen.len() < 99 {
+        let records = tail.next().await.unwrap();
+        assert!(!records.is_empty(), "a tail waits until there is something");
+        seen.extend(records);
+    }
+    appending.await.unwrap();
+    for (n, record) in (1..100).zip(seen) {
+        let at = Timestamp(if n < 3 { 7 } else { n });
+        assert_eq!((record.offset, record.at, record.value), (n as u64, at, value(n)));
+    }
+    assert!(matches!(log.tail(7, 0).await, Err(LogError::NoSuchPartition { .. })));
+}
+
+/// A queue under test.
+#[async_trait]
+pub trait Queues: Send + Sync {
+    /// Another worker's end of the one queue.
+    async fn worker(&self) -> Arc<dyn Queue>;
+}
+
+/// Runs every case on a queue.
+///
+/// # Panics
+/// If a promise is not kept; the message and the place say which.
+pub async fn queue_suite(queues: &dyn Queues) {
+    let (one, two) = (queues.worker().await, queues.worker().await);
+    // A worker that joins may have what another one has just taken, so at least once is the promise.
+    let wanted: std::collections::BTreeSet<String> =
+        (0..500).map(|n| format!("work {n}")).collect();
+    let messages = wanted.iter().map(|text| Message::new(text.as_str(), text.clone())).collect();
+    one.put(messages).await.unwrap();
+    let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    let all_seen = tokio::sync::Notify::new();
+    let work = async |queue: Arc<dyn Queue>| {
+        loop {
+            let message = queue.take().await.unwrap();
+            let text = String::from_utf8(message.body.to_vec()).unwrap();
+            assert_eq!(message.key, text, "key and body come back together");
+            queue.done(&message).await.unwrap();
+            let mut seen = seen.lock().unwrap();
+            seen.insert(text);
+            if seen.len() == wanted.len() {
+                all_seen.notify_one();
+            }
+        }
+    };
+    tokio::select! {
+        () = work(one) => {}
+        () = work(two) => {}
+        () = all_seen.notified() => {}
+    }
+    assert_eq!(*seen.lock().unwrap(), wanted);
 }

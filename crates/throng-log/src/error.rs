@@ -90,6 +90,31 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
+    /// Kafka refused something, or no broker answered.
+    #[error("cannot {doing} {topic} in Kafka: {help}")]
+    Kafka {
+        /// What was being done, as an infinitive.
+        doing: &'static str,
+        /// The topic, or the prefix of topics.
+        topic: String,
+        /// What to mend.
+        help: &'static str,
+        /// Kafka's words.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The brokers did not say whether they kept the records: they may be there or not.
+    #[error("the brokers did not confirm an append to {topic}: append again what must not be lost")]
+    Unconfirmed {
+        /// The topic.
+        topic: String,
+    },
+    /// Records that are there did not come.
+    #[error("the brokers give no records of {topic}: check that they can be reached")]
+    Unanswered {
+        /// The topic.
+        topic: String,
+    },
     /// The log is closed, or a thread of it ended.
     #[error("the event log is closed")]
     Closed,
@@ -100,7 +125,12 @@ impl LogError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Partitions { .. } | Self::Locked { .. } | Self::TooLong { .. } => Fault::User,
-            Self::Damaged { .. } | Self::Unknown { .. } | Self::Io { .. } => Fault::External,
+            Self::Damaged { .. }
+            | Self::Unknown { .. }
+            | Self::Io { .. }
+            | Self::Kafka { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Unanswered { .. } => Fault::External,
             Self::NoSuchPartition { .. } | Self::Gone { .. } | Self::ReadOnly | Self::Closed => {
                 Fault::Internal
             }
@@ -110,7 +140,10 @@ impl LogError {
     /// Whether the same call can succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Io { .. } => Retry::Backoff,
+            Self::Io { .. }
+            | Self::Kafka { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Unanswered { .. } => Retry::Backoff,
             _ => Retry::Never,
         }
     }

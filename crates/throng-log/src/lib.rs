@@ -1,6 +1,7 @@
 //! The event log: records that survive a crash, in numbered partitions, read by offset.
-//! [`FileLog`] keeps them in segment files; `conformance` (a feature) is the suite that every
-//! backend passes.
+//! [`FileLog`] keeps them in segment files, [`KafkaLog`] in a topic; `conformance` (a feature) is
+//! the suite that both pass. [`Queue`] carries work to any number of processes, and [`Share`] says
+//! which partitions are this process's. The only crate with a Kafka client.
 //!
 //! A log reads no clock: the caller says when a record is appended.
 
@@ -8,9 +9,16 @@
 pub mod conformance;
 mod error;
 mod file;
+mod kafka;
+mod queue;
 
 pub use error::{LogError, Result};
 pub use file::{FileLog, MAX_RECORD_BYTES, SEGMENT_BYTES};
+pub use kafka::{
+    GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, Sasl, Share, Tls, TopicReport, TopicSettings,
+    check_brokers,
+};
+pub use queue::{MemoryQueue, Message, Queue};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -44,6 +52,9 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// least one if there is one. Empty at the end. [`LogError::Gone`] if `from` was truncated.
     async fn read(&self, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Record>>;
 
+    /// Follows a partition from `from` on. [`LogError::Gone`] if `from` was truncated.
+    async fn tail(&self, partition: u32, from: u64) -> Result<Box<dyn Tail>>;
+
     /// The offset of the oldest record that is kept (of the next one, if there is none).
     async fn start(&self, partition: u32) -> Result<u64>;
 
@@ -53,4 +64,12 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// Lets records before `offset` go. Works in whole segments, so that some of them may stay
     /// readable; records from `offset` on always stay. An offset past the end counts as the end.
     async fn truncate_before(&self, partition: u32, offset: u64) -> Result<()>;
+}
+
+/// Records of a partition as they come.
+#[async_trait]
+pub trait Tail: Send {
+    /// The next durable records, in order: waits until there is at least one. Safe to drop while it
+    /// waits. After an error it is of no more use.
+    async fn next(&mut self) -> Result<Vec<Record>>;
 }

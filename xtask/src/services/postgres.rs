@@ -52,6 +52,23 @@ impl Postgres {
         format!("postgres://throng@127.0.0.1:{}", self.port)
     }
 
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Lets the server run on; returns its process and its folder.
+    pub(super) fn leave(self) -> Result<(u32, PathBuf)> {
+        let file = self.dir.path().join("data/postmaster.pid");
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
+        let pid = pid.context("PostgreSQL does not say which process it is")?;
+        let folder = self.dir.path().to_owned();
+        std::mem::forget(self);
+        Ok((pid, folder))
+    }
+
     /// Runs one of its programs on the data folder. As root, as the user that the package made: the
     /// server refuses to be root.
     fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {

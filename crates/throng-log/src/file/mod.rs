@@ -15,7 +15,7 @@ use bytes::Bytes;
 use throng_model::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{EventLog, LogError, Record, Result};
+use crate::{EventLog, LogError, Record, Result, Tail};
 use segment::Segment;
 use writer::{Append, Writer};
 
@@ -26,6 +26,10 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// The most partitions: each has a thread.
 const MAX_PARTITIONS: u32 = 256;
+/// A tail reads so much at a time.
+const TAIL_BYTES: usize = 1 << 20;
+/// And looks so often for what other processes append.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
 /// Appends that wait for a partition before callers are held up.
 const QUEUE: usize = 4096;
 
@@ -52,6 +56,8 @@ struct Partition {
     folder: PathBuf,
     number: u32,
     view: Mutex<View>,
+    /// Told after each durable append of this process.
+    grown: tokio::sync::Notify,
 }
 
 #[derive(Debug, Default)]
@@ -200,6 +206,15 @@ impl EventLog for FileLog {
         self.blocking(partition, move |p| p.read(from, max_bytes)).await
     }
 
+    async fn tail(&self, partition: u32, from: u64) -> Result<Box<dyn Tail>> {
+        let first = self.start(partition).await?;
+        if from < first {
+            return Err(LogError::Gone { partition, wanted: from, first });
+        }
+        let partition = Arc::clone(&self.handle(partition)?.partition);
+        Ok(Box::new(FileTail { partition, read_only: self.read_only, next: from }))
+    }
+
     async fn start(&self, partition: u32) -> Result<u64> {
         self.blocking(partition, |p| Ok(p.view().segments.first().map_or(0, |s| s.base))).await
     }
@@ -216,9 +231,48 @@ impl EventLog for FileLog {
     }
 }
 
+/// Follows a partition.
+struct FileTail {
+    partition: Arc<Partition>,
+    read_only: bool,
+    next: u64,
+}
+
+#[async_trait]
+impl Tail for FileTail {
+    async fn next(&mut self) -> Result<Vec<Record>> {
+        loop {
+            let partition = Arc::clone(&self.partition);
+            let grown = self.partition.grown.notified();
+            tokio::pin!(grown);
+            // Registered before reading, so that what comes in between is not slept through.
+            grown.as_mut().enable();
+            let (read_only, from) = (self.read_only, self.next);
+            let read = tokio::task::spawn_blocking(move || {
+                if read_only {
+                    partition.look_again()?;
+                }
+                partition.read(from, TAIL_BYTES)
+            });
+            let records = read.await.map_err(|_| LogError::Closed)??;
+            if let Some(last) = records.last() {
+                self.next = last.offset + 1;
+                return Ok(records);
+            }
+            // Another process's appends are told to nobody: look now and then.
+            let _ = tokio::time::timeout(LOOK_AGAIN, grown).await;
+        }
+    }
+}
+
 impl Partition {
     fn new(dir: &Path, number: u32) -> Self {
-        Self { folder: dir.join(number.to_string()), number, view: Mutex::default() }
+        Self {
+            folder: dir.join(number.to_string()),
+            number,
+            view: Mutex::default(),
+            grown: tokio::sync::Notify::new(),
+        }
     }
 
     fn view(&self) -> MutexGuard<'_, View> {

@@ -128,6 +128,8 @@ impl Writer {
             last.end = offset;
             last.bytes = start + buffer.len() as u64;
         }
+        drop(view);
+        self.partition.grown.notify_waiters();
         Ok(firsts)
     }
 }

@@ -3,14 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
 mod crash;
+mod kafka;
 mod random;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use throng_log::conformance::{Backend, suite};
-use throng_log::{EventLog, FileLog};
+use throng_log::conformance::{Backend, Queues, queue_suite, suite};
+use throng_log::{EventLog, FileLog, MemoryQueue, Queue};
 
 struct Files {
     root: PathBuf,
@@ -31,4 +32,19 @@ async fn the_file_log_passes_the_suite() {
         let root = tempfile::tempdir().unwrap();
         suite(&Files { root: root.path().to_owned(), segment_bytes }).await;
     }
+}
+
+/// One queue; its workers share it.
+struct Memory(Arc<MemoryQueue>);
+
+#[async_trait]
+impl Queues for Memory {
+    async fn worker(&self) -> Arc<dyn Queue> {
+        Arc::clone(&self.0) as Arc<dyn Queue>
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_in_memory_passes_the_suite() {
+    queue_suite(&Memory(Arc::default())).await;
 }

@@ -1,0 +1,111 @@
+//! How to reach the brokers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use throng_model::Secret;
+
+use crate::LogError;
+
+/// Metadata, watermarks, administration: nothing of it takes this long on a broker that lives.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Encryption of connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates that the brokers' are signed with, PEM; `None` for those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Who this client is.
+#[derive(Debug, Clone)]
+pub struct Sasl {
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub mechanism: String,
+    /// The user.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// How to reach a Kafka cluster.
+#[derive(Debug, Clone)]
+pub struct KafkaSettings {
+    /// `host:port` of some brokers, with commas between them.
+    pub brokers: String,
+    /// Put before every topic and group: `throng` makes `throng.events` and so on.
+    pub prefix: String,
+    /// Encryption, if any.
+    pub tls: Option<Tls>,
+    /// Who this client is, if the brokers ask.
+    pub sasl: Option<Sasl>,
+}
+
+impl KafkaSettings {
+    /// The full name of a topic or group.
+    pub fn named(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    pub(super) fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers).set("client.id", "throng");
+        // A broker that went away for a moment is looked for again soon.
+        config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "2000");
+        config.set("socket.keepalive.enable", "true").set("log.connection.close", "false");
+        config.set("topic.metadata.refresh.interval.ms", "30000");
+        let protocol = match (&self.tls, &self.sasl) {
+            (None, None) => "plaintext",
+            (Some(_), None) => "ssl",
+            (None, Some(_)) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        };
+        config.set("security.protocol", protocol);
+        if let Some(Tls { ca_file }) = &self.tls {
+            match ca_file {
+                Some(path) => config.set("ssl.ca.location", path.to_string_lossy()),
+                // The OpenSSL that is compiled in does not know where the system keeps them.
+                None => config.set("ssl.ca.location", "probe"),
+            };
+        }
+        if let Some(sasl) = &self.sasl {
+            config.set("sasl.mechanism", &sasl.mechanism);
+            config.set("sasl.username", &sasl.username);
+            config.set("sasl.password", sasl.password.expose());
+        }
+        config
+    }
+}
+
+/// What went wrong at which topic. Kafka's own words come as the source.
+pub(super) fn failed(doing: &'static str, topic: &str) -> impl FnOnce(KafkaError) -> LogError {
+    let topic = topic.to_owned();
+    move |source| LogError::Kafka { doing, topic, help: help(&source), source: Box::new(source) }
+}
+
+/// What to mend, where Kafka's code tells.
+pub(super) fn help(error: &KafkaError) -> &'static str {
+    use RDKafkaErrorCode::{
+        Authentication, BrokerTransportFailure, ClusterAuthorizationFailed,
+        GroupAuthorizationFailed, OperationTimedOut, Resolve, SSL, SaslAuthenticationFailed,
+        TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition,
+    };
+    match error.rdkafka_error_code() {
+        Some(Authentication | SaslAuthenticationFailed) => {
+            "check user, password and mechanism in node.kafka"
+        }
+        Some(SSL) => "check node.kafka.tls and the certificates",
+        Some(BrokerTransportFailure | OperationTimedOut | Resolve) => {
+            "check that the brokers of node.kafka.brokers can be reached from here"
+        }
+        Some(TopicAuthorizationFailed | ClusterAuthorizationFailed | GroupAuthorizationFailed) => {
+            "give the user the rights in docs/operate/kafka.md"
+        }
+        Some(UnknownTopic | UnknownTopicOrPartition) => {
+            "create the topics of docs/operate/kafka.md, or let Throng create them"
+        }
+        _ => "look at the brokers' logs",
+    }
+}

@@ -1,0 +1,14 @@
+//! Kafka behind the traits of this crate: topics as logs, consumer groups for sharing work.
+
+mod client;
+mod group;
+mod log;
+mod queue;
+mod tail;
+mod topic;
+
+pub use client::{KafkaSettings, Sasl, Tls};
+pub use group::{GroupTiming, Share};
+pub use log::KafkaLog;
+pub use queue::KafkaQueue;
+pub use topic::{TopicReport, TopicSettings, check_brokers};

@@ -1,0 +1,107 @@
+//! Topics: made when they are missing, looked at before use.
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::{LogError, Result};
+
+use super::client::{KafkaSettings, PATIENCE, failed};
+
+/// What a topic is made with when it is missing.
+#[derive(Debug, Clone)]
+pub struct TopicSettings {
+    /// Its partitions.
+    pub partitions: u32,
+    /// Settings by Kafka's names, such as `retention.ms`.
+    pub settings: Vec<(&'static str, &'static str)>,
+}
+
+/// A topic as the brokers know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicReport {
+    /// Its full name.
+    pub topic: String,
+    /// How many partitions it has; `None` if there is no such topic.
+    pub partitions: Option<u32>,
+}
+
+/// Asks the brokers for topics, by names without the prefix. Blocks for up to ten seconds.
+///
+/// # Errors
+/// [`LogError::Kafka`] if no broker answers, or not to this user.
+pub fn check_brokers(settings: &KafkaSettings, topics: &[&str]) -> Result<Vec<TopicReport>> {
+    let admin = admin(settings)?;
+    topics
+        .iter()
+        .map(|name| {
+            let topic = settings.named(name);
+            let partitions = count(&admin, &topic)?;
+            Ok(TopicReport { topic, partitions })
+        })
+        .collect()
+}
+
+pub(super) type Admin = AdminClient<DefaultClientContext>;
+
+pub(super) fn admin(settings: &KafkaSettings) -> Result<Admin> {
+    settings.config().create().map_err(failed("connect to the brokers for", &settings.prefix))
+}
+
+/// How many partitions a topic has; `None` if there is none. Blocks.
+fn count(admin: &Admin, topic: &str) -> Result<Option<u32>> {
+    let metadata = admin
+        .inner()
+        .fetch_metadata(Some(topic), PATIENCE)
+        .map_err(failed("ask the brokers about", topic))?;
+    let found = metadata.topics().iter().find(|t| t.name() == topic);
+    Ok(found
+        .filter(|t| t.error().is_none())
+        .map(|t| t.partitions().len() as u32)
+        .filter(|n| *n > 0))
+}
+
+/// The number of partitions of a topic, which is made if it is missing.
+pub(super) async fn ensure(
+    settings: &KafkaSettings,
+    topic: &str,
+    wanted: &TopicSettings,
+) -> Result<u32> {
+    let admin = std::sync::Arc::new(admin(settings)?);
+    let look = || {
+        let (admin, topic) = (std::sync::Arc::clone(&admin), topic.to_owned());
+        async move {
+            tokio::task::spawn_blocking(move || count(&admin, &topic))
+                .await
+                .map_err(|_| LogError::Closed)?
+        }
+    };
+    if let Some(found) = look().await? {
+        return Ok(found);
+    }
+    let partitions = i32::try_from(wanted.partitions.max(1)).unwrap_or(i32::MAX);
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    for (name, value) in &wanted.settings {
+        new = new.set(name, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let made = admin.create_topics([&new], &options).await.map_err(failed("create", topic))?;
+    for result in made {
+        match result {
+            // Another node made it at the same time.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => {
+                return Err(failed("create", topic)(rdkafka::error::KafkaError::AdminOp(code)));
+            }
+        }
+    }
+    tracing::info!(topic, partitions, "the topic was made");
+    // The brokers tell each other; soon all of them know.
+    for _ in 0..100 {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    Ok(wanted.partitions.max(1))
+}

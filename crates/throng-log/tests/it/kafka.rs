@@ -1,0 +1,80 @@
+//! Kafka passes the suites, against the broker that `cargo xtask test` started.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use throng_log::conformance::{Backend, Queues, queue_suite, suite};
+use throng_log::{
+    EventLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, Queue, Share, check_brokers,
+};
+
+/// Topics of this run alone.
+fn settings() -> KafkaSettings {
+    let brokers = std::env::var("THRONG_KAFKA")
+        .expect("THRONG_KAFKA is not set: run the tests by `cargo xtask test`");
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().file_name().unwrap().to_str().unwrap().trim_matches('.').to_owned();
+    KafkaSettings { brokers, prefix: format!("log-it-{run}"), tls: None, sasl: None }
+}
+
+struct Kafka(KafkaSettings);
+
+#[async_trait]
+impl Backend for Kafka {
+    async fn open(&self, name: &str) -> Arc<dyn EventLog> {
+        Arc::new(KafkaLog::open(&self.0, name, 3).await.unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_passes() {
+    suite(&Kafka(settings())).await;
+}
+
+struct Topic(KafkaSettings);
+
+#[async_trait]
+impl Queues for Topic {
+    async fn worker(&self) -> Arc<dyn Queue> {
+        let timing = GroupTiming::default();
+        Arc::new(KafkaQueue::join(&self.0, "work", 4, timing).await.unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_passes_as_a_queue() {
+    queue_suite(&Topic(settings())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_are_shared_and_taken_over() {
+    let settings = settings();
+    let log = KafkaLog::open(&settings, "events", 6).await.unwrap();
+    assert_eq!(log.partitions(), 6);
+    let join = || Share::join(&settings, "events", "aggregate", GroupTiming::default()).unwrap();
+    let mut one = join();
+    while one.partitions() != [0, 1, 2, 3, 4, 5] {
+        assert!(one.changed().await);
+    }
+    let mut two = join();
+    while two.partitions().len() < 3 || one.partitions().len() > 3 {
+        tokio::select! {
+            changed = one.changed() => assert!(changed),
+            changed = two.changed() => assert!(changed),
+        }
+    }
+    let mut all = [one.partitions(), two.partitions()].concat();
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3, 4, 5], "each has one owner");
+    drop(one);
+    while two.partitions() != [0, 1, 2, 3, 4, 5] {
+        assert!(two.changed().await);
+    }
+}
+
+#[test]
+fn brokers_that_are_not_there_are_told_with_a_mend() {
+    let nowhere = KafkaSettings { brokers: "127.0.0.1:1".into(), ..settings() };
+    let error = check_brokers(&nowhere, &["events"]).unwrap_err().to_string();
+    assert!(error.contains("node.kafka.brokers"), "{error}");
+}

@@ -1,0 +1,173 @@
+//! Objects in a folder of the local disk, for one node: the local file is the object.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use throng_model::Timestamp;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::name;
+use crate::{Listed, Objects, ObjectsError, Result, Versioned};
+
+/// Swaps take turns by a lock on this file; its name is none of an object.
+const LOCK: &str = ".swap";
+
+/// Objects in a folder.
+#[derive(Debug, Clone)]
+pub struct DirectoryObjects {
+    root: PathBuf,
+}
+
+impl DirectoryObjects {
+    /// Opens the folder; makes it if there is none.
+    ///
+    /// # Errors
+    /// [`ObjectsError::Io`].
+    pub fn open(root: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&root).map_err(ObjectsError::io("make the folder", &root))?;
+        Ok(Self { root })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let this = self.clone();
+        let root = self.root.clone();
+        tokio::task::spawn_blocking(move || work(&this)).await.map_err(|error| {
+            ObjectsError::Io { doing: "work in", path: root, source: io::Error::other(error) }
+        })?
+    }
+}
+
+fn version(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
+}
+
+/// A whole small file; `None` if there is none.
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ObjectsError::io("read", path)(error)),
+    }
+}
+
+/// Puts a small file in place at once, durably.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let aside = path.with_added_extension("tmp");
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut file = File::create(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(ObjectsError::io("write", path))
+}
+
+fn walk(root: &Path, folder: &Path, found: &mut Vec<Listed>) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(ObjectsError::io("list", folder)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(ObjectsError::io("list", folder))?;
+        let path = entry.path();
+        let Ok(facts) = entry.metadata() else { continue };
+        if facts.is_dir() {
+            walk(root, &path, found)?;
+            continue;
+        }
+        let modified = facts.modified().map_err(ObjectsError::io("look at", &path))?;
+        let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        if let Some(name) = path.strip_prefix(root).ok().and_then(Path::to_str) {
+            let modified = Timestamp(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
+            found.push(Listed { name: name.to_owned(), modified });
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Objects for DirectoryObjects {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    async fn keep(&self, name: &str) -> Result<()> {
+        self.fetch(name).await.map(|_| ())
+    }
+
+    async fn fetch(&self, name: &str) -> Result<PathBuf> {
+        let path = name::file(&self.root, name)?;
+        match tokio::fs::try_exists(&path).await {
+            Ok(true) => Ok(path),
+            Ok(false) => Err(ObjectsError::Missing { name: name.to_owned() }),
+            Err(error) => Err(ObjectsError::io("look for", &path)(error)),
+        }
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        let path = name::file(&self.root, name)?;
+        match tokio::fs::remove_file(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ObjectsError::io("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let folder = name::file(&self.root, prefix)?;
+        self.blocking(move |this| {
+            let mut found = Vec::new();
+            walk(&this.root, &folder, &mut found)?;
+            found.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn load(&self, name: &str) -> Result<Option<Versioned>> {
+        let path = name::file(&self.root, name)?;
+        self.blocking(move |_| {
+            Ok(read(&path)?.map(|bytes| Versioned { version: version(&bytes), bytes }))
+        })
+        .await
+    }
+
+    async fn swap(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        expected: Option<&str>,
+    ) -> Result<Option<String>> {
+        let path = name::file(&self.root, name)?;
+        let expected = expected.map(str::to_owned);
+        self.blocking(move |this| {
+            let lock = this.root.join(LOCK);
+            let turn = File::options().write(true).create(true).truncate(false).open(&lock);
+            let turn = turn.map_err(ObjectsError::io("open", &lock))?;
+            // Given up when the file is closed.
+            turn.lock().map_err(ObjectsError::io("lock", &lock))?;
+            let found = read(&path)?.map(|bytes| version(&bytes));
+            if found != expected {
+                return Ok(None);
+            }
+            replace(&path, &bytes)?;
+            Ok(Some(version(&bytes)))
+        })
+        .await
+    }
+
+    async fn trim(&self, _needed: &HashSet<String>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! One Apache Kafka broker that is its own controller (KRaft).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Server, answers, cache, free_port};
+use crate::needs::{install, which};
+
+const VERSION: &str = "4.1.0";
+
+/// A broker with its data.
+pub(crate) struct Kafka {
+    server: Server,
+    port: u16,
+    proxied: u16,
+}
+
+impl Kafka {
+    /// Fetches Kafka if need be, and starts a new broker. Besides its own port it listens for a
+    /// proxy, and tells clients that come by it to come again by `proxy_port`.
+    pub(crate) fn start(proxy_port: u16) -> Result<Self> {
+        let jars = jars()?;
+        let dir = tempfile::Builder::new().prefix("throng-kafka-").tempdir()?;
+        let (port, proxied, controller) = (free_port()?, free_port()?, free_port()?);
+        let settings = dir.path().join("server.properties");
+        let text = properties(dir.path(), port, proxied, proxy_port, controller);
+        std::fs::write(&settings, text)?;
+        let formatted = java(&jars, "128m")
+            .args(["kafka.tools.StorageTool", "format", "-t", "dGhyb25nLXRlc3RzLTAwMQ", "-c"])
+            .arg(&settings)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .context("cannot start java")?;
+        ensure!(formatted.success(), "Kafka's storage was not made: {formatted}");
+        let mut broker = java(&jars, "512m");
+        broker.arg("kafka.Kafka").arg(&settings);
+        // The ports open when metadata is loaded: the last step of a start.
+        let server = Server::start("Kafka", &mut broker, dir, |_| answers(port))?;
+        Ok(Self { server, port, proxied })
+    }
+
+    /// `host:port` of the broker.
+    pub(crate) fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port that a proxy forwards to.
+    pub(crate) fn behind_proxy(&self) -> u16 {
+        self.proxied
+    }
+
+    /// Process and folder, for whoever lets it run on.
+    pub(super) fn into_server(self) -> Server {
+        self.server
+    }
+}
+
+fn properties(dir: &Path, port: u16, proxied: u16, proxy_port: u16, controller: u16) -> String {
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxied},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy_port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+auto.create.topics.enable=false
+num.partitions=4
+",
+        dir.join("data").display()
+    )
+}
+
+fn java(jars: &Path, heap: &str) -> Command {
+    let mut java = Command::new("java");
+    // Quick to start matters more here than quick to run.
+    java.arg(format!("-Xmx{heap}")).args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
+    java.arg(jars.join("*"));
+    java
+}
+
+/// The folder with Kafka's jars.
+fn jars() -> Result<PathBuf> {
+    for (program, package) in [("java", "default-jdk-headless"), ("mvn", "maven")] {
+        if which(program).is_none() {
+            install(package)?;
+        }
+    }
+    cache::provide(&format!("kafka-{VERSION}"), |aside| {
+        let project = tempfile::tempdir()?;
+        std::fs::write(project.path().join("pom.xml"), pom())?;
+        let mut maven = Command::new("mvn");
+        maven.current_dir(project.path()).args(["-q", "-B", "dependency:copy-dependencies"]);
+        maven.arg(format!("-DoutputDirectory={}", aside.display()));
+        crate::run(&mut maven)
+    })
+}
+
+fn pom() -> String {
+    let dependency = |artifact: &str| {
+        format!(
+            "<dependency><groupId>org.apache.kafka</groupId><artifactId>{artifact}</artifactId>\
+             <version>{VERSION}</version></dependency>"
+        )
+    };
+    format!(
+        "<project><modelVersion>4.0.0</modelVersion><groupId>throng</groupId>\
+         <artifactId>services</artifactId><version>1</version><packaging>pom</packaging>\
+         <dependencies>{}{}</dependencies></project>",
+        dependency("kafka_2.13"),
+        dependency("kafka-tools")
+    )
+}
