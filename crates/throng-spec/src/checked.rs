@@ -1,6 +1,5 @@
 //! The checked spec: names are names, references exist, numbers are within their limits.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +8,7 @@ use throng_model::{
     SourceName, SyncName, TimeZoneName,
 };
 
-use crate::{Schedule, SecretRef};
+use crate::{NodeSettings, Schedule, SecretRef};
 
 /// Everything that is declared, in the order of the files. Its JSON form is kept in the ledger;
 /// secrets are in it as references only.
@@ -243,66 +242,4 @@ pub enum WhenStale {
     Serve,
     /// Shows nothing of the ad group.
     Stop,
-}
-
-/// Where states are kept.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LedgerSettings {
-    /// In a file of the data directory.
-    #[default]
-    Sqlite,
-    /// On a PostgreSQL server.
-    Postgres {
-        /// Its URL, which holds the password.
-        url: SecretRef,
-        /// Connections, at most; 10 unless set.
-        connections: u32,
-    },
-}
-
-/// How the process runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NodeSettings {
-    /// Where the API and the page listen; 127.0.0.1:7077 unless set.
-    pub listen: SocketAddr,
-    /// Callers must show it. Present whenever `listen` is not a loopback address.
-    pub token: Option<SecretRef>,
-    /// Where states are kept; SQLite unless set.
-    #[serde(default)]
-    pub ledger: LedgerSettings,
-    /// The most that queries hold in memory before they spill, in bytes; 2 GiB unless set.
-    pub memory_limit_bytes: u64,
-    /// Where queries spill, absolute; `None` means below the data directory.
-    pub spill_dir: Option<PathBuf>,
-    /// Audiences built at the same time; 2 unless set.
-    pub build_workers: u32,
-    /// Tasks sent at the same time; 4 unless set.
-    pub activation_workers: u32,
-    /// Parts of the event log; 4 unless set.
-    pub log_partitions: u32,
-    /// How often budget states go out, in milliseconds; 1,000 unless set.
-    pub feed_interval_ms: u32,
-    /// The largest body of a request, in bytes; 8 MiB unless set.
-    pub max_request_bytes: u64,
-    /// The longest time for a request, in seconds; 30 unless set.
-    pub request_timeout_secs: u32,
-}
-
-impl Default for NodeSettings {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7077)),
-            token: None,
-            ledger: LedgerSettings::Sqlite,
-            memory_limit_bytes: 2 << 30,
-            spill_dir: None,
-            build_workers: 2,
-            activation_workers: 4,
-            log_partitions: 4,
-            feed_interval_ms: 1000,
-            max_request_bytes: 8 << 20,
-            request_timeout_secs: 30,
-        }
-    }
 }

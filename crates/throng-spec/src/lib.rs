@@ -3,6 +3,7 @@
 //! [`plan`] tells what differs between two checked specs; [`json_schema`] describes the files.
 
 mod checked;
+mod node;
 mod plan;
 mod problem;
 pub mod raw;
@@ -11,8 +12,12 @@ mod schedule;
 mod secret;
 
 pub use checked::{
-    AdGroup, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, LedgerSettings,
-    Location, NodeSettings, Prediction, Pricing, Source, Spec, Sync, SyncMode, WhenStale,
+    AdGroup, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, Location, Prediction,
+    Pricing, Source, Spec, Sync, SyncMode, WhenStale,
+};
+pub use node::{
+    BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings,
+    Role, SaslSettings, Service, UnknownRole,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
 pub use problem::Problem;

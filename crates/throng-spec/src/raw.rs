@@ -286,6 +286,114 @@ pub enum RawLedger {
     Postgres,
 }
 
+/// One kind of work of a process.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawRole {
+    /// Answers over HTTP: events, decisions, specs, the page.
+    Api,
+    /// Fires schedules and puts work on the queues.
+    Schedule,
+    /// Builds audiences.
+    Build,
+    /// Sends to ad platforms, and checks what was sent.
+    Activate,
+    /// Aggregates spend, for a share of the event log.
+    Aggregate,
+    /// Streams budget states to gates.
+    Relay,
+    /// Answers lookups.
+    Lookup,
+}
+
+/// Where events and the feed go, and how work reaches workers.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawLog {
+    /// Files in the data directory.
+    Files,
+    /// Topics of a Kafka cluster.
+    Kafka,
+}
+
+/// How the process is known to Kafka.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub enum RawMechanism {
+    /// The password as it is; only over TLS.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// Salted challenge and response.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// The same with a longer hash.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+/// A Kafka cluster.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawKafka {
+    /// `host:port` of some brokers, with commas between them.
+    pub brokers: String,
+    /// Put before the names of topics and groups (throng).
+    pub prefix: Option<String>,
+    /// Whether connections are encrypted (false).
+    pub tls: Option<bool>,
+    /// Certificates that the brokers' are signed with, PEM, relative to the spec file (the
+    /// system's).
+    pub ca_file: Option<String>,
+    /// How the process is known to the brokers (SCRAM-SHA-512).
+    pub sasl_mechanism: Option<RawMechanism>,
+    /// The user.
+    pub username: Option<String>,
+    /// `env:NAME` or `file:PATH` of the password.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub password: Option<String>,
+    /// After how long a silent process loses its share, in milliseconds (6,000).
+    #[schemars(range(min = 1000, max = 300000))]
+    pub session_ms: Option<u32>,
+}
+
+/// Where snapshots, parts and checkpoints are kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawObjects {
+    /// The data directory.
+    Directory,
+    /// A bucket on Amazon S3 or a server with its API.
+    S3,
+    /// A bucket on Google Cloud Storage.
+    Gcs,
+}
+
+/// A bucket.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawBucket {
+    /// Its name.
+    pub name: String,
+    /// Put before the names of objects.
+    pub prefix: Option<String>,
+    /// The S3 server, `http://host:port` (Amazon's own).
+    #[schemars(regex(pattern = "^https?://"))]
+    pub endpoint: Option<String>,
+    /// The S3 region (us-east-1).
+    pub region: Option<String>,
+    /// `env:NAME` or `file:PATH` of the S3 access key (the credentials of the machine).
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub access_key: Option<String>,
+    /// `env:NAME` or `file:PATH` of the S3 secret key.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub secret_key: Option<String>,
+    /// `env:NAME` or `file:PATH` of a GCS service account's JSON key (the credentials of the
+    /// machine).
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub service_account: Option<String>,
+    /// Local copies may take so many bytes besides those in use (10 GiB).
+    pub cache_bytes: Option<u64>,
+}
+
 /// How the process runs.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -295,6 +403,8 @@ pub struct RawNode {
     /// `env:NAME` or `file:PATH`; needed when `listen` is not a loopback address.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub token: Option<String>,
+    /// What this process does (everything).
+    pub roles: Option<Vec<RawRole>>,
     /// Where states are kept (sqlite).
     pub ledger: Option<RawLedger>,
     /// `env:NAME` or `file:PATH` of `postgres://user:password@host:port/data_base`; needed with
@@ -304,6 +414,14 @@ pub struct RawNode {
     /// Connections to the ledger, at most (10).
     #[schemars(range(min = 2, max = 1000))]
     pub ledger_connections: Option<u32>,
+    /// Where events go (files).
+    pub log: Option<RawLog>,
+    /// The cluster of `log: kafka`.
+    pub kafka: Option<RawKafka>,
+    /// Where snapshots go (directory).
+    pub objects: Option<RawObjects>,
+    /// The bucket of `objects: s3` or `gcs`.
+    pub bucket: Option<RawBucket>,
     /// The most that queries hold in memory before they spill, in bytes (2 GiB).
     #[schemars(range(min = 67108864))]
     pub memory_limit_bytes: Option<u64>,

@@ -4,6 +4,7 @@
 
 mod fields;
 mod money;
+mod node;
 mod objects;
 mod references;
 mod sql;

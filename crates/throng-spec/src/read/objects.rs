@@ -1,6 +1,4 @@
-//! Sources, audiences and the node settings.
-
-use std::net::SocketAddr;
+//! Sources and audiences.
 
 use throng_model::TimeZoneName;
 
@@ -8,10 +6,7 @@ use super::Reader;
 use super::fields::{At, Fields};
 use super::sql::{self, SqlFault};
 use super::tree::{Node, Value};
-use crate::{
-    Audience, Guard, LedgerSettings, Location, NodeSettings, ObjectKind, Schedule, ScheduleError,
-    Source,
-};
+use crate::{Audience, Guard, Location, ObjectKind, Schedule, ScheduleError, Source};
 
 impl Reader {
     pub(super) fn source(&mut self, mut fields: Fields<'_>) {
@@ -159,96 +154,6 @@ impl Reader {
         let min_members = self.integer(&mut fields, "min_members", 0..=100_000_000_000, members);
         fields.done(self);
         Guard { max_shrink_percent, max_growth_percent, min_members }
-    }
-
-    pub(super) fn node(&mut self, node: &Node, at: At) {
-        if let Some(first) = self.node_at.replace(at.clone()) {
-            let help = format!(
-                "the first is at {}:{}: put all settings there",
-                first.file.display(),
-                first.line
-            );
-            self.problem(&at, "the node settings stand in two files", Some(help));
-        }
-        let default = NodeSettings::default();
-        let Some(mut fields) = Fields::open(self, node, at) else { return };
-        let token = self.optional_secret(&mut fields, "token");
-        let has_token = fields.get("token").is_some();
-        let listen = match fields.get("listen") {
-            Some((node, at)) => self.listen(node, &at, has_token).unwrap_or(default.listen),
-            None => default.listen,
-        };
-        let ledger = self.ledger(&mut fields);
-        let memory = default.memory_limit_bytes;
-        let memory_limit_bytes =
-            self.integer(&mut fields, "memory_limit_bytes", 64 << 20..=1 << 50, memory);
-        let spill_dir =
-            self.optional_text(&mut fields, "spill_dir").map(|path| self.folder.join(path));
-        let settings = NodeSettings {
-            listen,
-            token,
-            ledger,
-            memory_limit_bytes,
-            spill_dir,
-            build_workers: self.integer(&mut fields, "build_workers", 1..=256, 2),
-            activation_workers: self.integer(&mut fields, "activation_workers", 1..=256, 4),
-            log_partitions: self.integer(&mut fields, "log_partitions", 1..=256, 4),
-            feed_interval_ms: self.integer(&mut fields, "feed_interval_ms", 50..=60_000, 1000),
-            max_request_bytes: self.integer(
-                &mut fields,
-                "max_request_bytes",
-                1024..=1 << 30,
-                default.max_request_bytes,
-            ),
-            request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
-        };
-        fields.done(self);
-        self.spec.node = settings;
-    }
-
-    fn ledger(&mut self, fields: &mut Fields<'_>) -> LedgerSettings {
-        let words = [("sqlite", false), ("postgres", true)];
-        let postgres = self.word(fields, "ledger", &words, false);
-        let place = fields.get("ledger_url").map(|(_, at)| at);
-        let url = self.optional_secret(fields, "ledger_url");
-        let connections = self.integer(fields, "ledger_connections", 2..=1000, 10);
-        match (postgres, url) {
-            (true, Some(url)) => LedgerSettings::Postgres { url, connections },
-            (true, None) => {
-                if place.is_none()
-                    && let Some((_, at)) = fields.get("ledger")
-                {
-                    let help = "add `ledger_url: env:NAME` below `node:`; the variable holds \
-                                postgres://user:password@host:port/data_base";
-                    let message = "a PostgreSQL ledger needs its URL";
-                    self.problem(&at, message, Some(help.to_owned()));
-                }
-                LedgerSettings::Sqlite
-            }
-            (false, _) => {
-                if let Some(at) = place {
-                    let help = "add `ledger: postgres`, or take the URL away".to_owned();
-                    self.problem(&at, "a ledger in SQLite has no URL", Some(help));
-                }
-                LedgerSettings::Sqlite
-            }
-        }
-    }
-
-    fn listen(&mut self, node: &Node, at: &At, has_token: bool) -> Option<SocketAddr> {
-        let text = self.text(node, at)?;
-        let Ok(address) = text.parse::<SocketAddr>() else {
-            let shown: String = text.chars().take(60).collect();
-            let help = "write an IP address and a port, such as 127.0.0.1:7077".to_owned();
-            self.problem(at, format!("`{shown}` is not an address"), Some(help));
-            return None;
-        };
-        if !address.ip().is_loopback() && !has_token {
-            let help = "add `token: env:NAME` below `node:`, or listen on 127.0.0.1".to_owned();
-            let message = format!("{address} can be reached from outside, but there is no token");
-            self.problem(at, message, Some(help));
-        }
-        Some(address)
     }
 }
 

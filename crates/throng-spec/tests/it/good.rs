@@ -4,7 +4,8 @@ use std::path::Path;
 
 use throng_model::Micros;
 use throng_spec::{
-    AdGroup, NodeSettings, Prediction, Pricing, SecretRef, Spec, SyncMode, WhenStale, load,
+    AdGroup, LogSettings, NodeSettings, ObjectsSettings, Prediction, Pricing, Role, SecretRef,
+    Service, Spec, SyncMode, WhenStale, load,
 };
 
 use super::here;
@@ -80,6 +81,32 @@ fn the_shipped_example_is_right() {
     let spec = loaded(&here("../../../../examples/cdnow"));
     assert_eq!((spec.audiences.len(), spec.syncs.len(), spec.destinations.len()), (11, 6, 2));
     assert!(spec.ad_groups.len() > 100);
+}
+
+#[test]
+fn backends_and_roles_arrive() {
+    let node = loaded(&here("good/full.yaml")).node;
+    assert!(node.is_shared());
+    assert_eq!(node.roles, [Role::Api, Role::Aggregate]);
+    let LogSettings::Kafka(kafka) = node.log else { panic!() };
+    assert_eq!(
+        (kafka.brokers.as_str(), kafka.prefix.as_str()),
+        ("kafka-1:9093,kafka-2:9093", "ads")
+    );
+    assert!(kafka.tls && kafka.ca_file.is_some_and(|path| path.is_absolute()));
+    assert_eq!(
+        (kafka.sasl.unwrap().mechanism.as_str(), kafka.session_ms),
+        ("SCRAM-SHA-256", 3_000)
+    );
+    let ObjectsSettings::Bucket(bucket) = node.objects else { panic!() };
+    assert_eq!((bucket.name.as_str(), bucket.prefix.as_str()), ("ads", "throng"));
+    let Service::S3 { endpoint, region, keys } = bucket.service else { panic!() };
+    assert_eq!(endpoint.as_deref(), Some("https://s3.example.com"));
+    assert_eq!((region.as_str(), keys.is_some()), ("eu-west-1", true));
+    let node = loaded(&here("good/gcs.yaml")).node;
+    assert_eq!(node.roles, Role::ALL);
+    let ObjectsSettings::Bucket(bucket) = node.objects else { panic!() };
+    assert!(matches!(bucket.service, Service::Gcs { service_account: Some(SecretRef::File(_)) }));
 }
 
 #[test]

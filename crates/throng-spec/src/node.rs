@@ -1,0 +1,246 @@
+//! How a process runs: its roles, and where it keeps what.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::SecretRef;
+
+/// Where states are kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerSettings {
+    /// In a file of the data directory.
+    #[default]
+    Sqlite,
+    /// On a PostgreSQL server.
+    Postgres {
+        /// Its URL, which holds the password.
+        url: SecretRef,
+        /// Connections, at most; 10 unless set.
+        connections: u32,
+    },
+}
+
+/// One kind of work of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Answers over HTTP: events, decisions, specs, the page.
+    Api,
+    /// Fires schedules and puts work on the queues; one node at a time does it.
+    Schedule,
+    /// Builds audiences.
+    Build,
+    /// Sends to ad platforms, and checks what was sent.
+    Activate,
+    /// Aggregates spend, for a share of the event log.
+    Aggregate,
+    /// Streams the feed of budget states to gates.
+    Relay,
+    /// Answers lookups from snapshots.
+    Lookup,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 7] = [
+        Self::Api,
+        Self::Schedule,
+        Self::Build,
+        Self::Activate,
+        Self::Aggregate,
+        Self::Relay,
+        Self::Lookup,
+    ];
+
+    /// Its name in specs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Schedule => "schedule",
+            Self::Build => "build",
+            Self::Activate => "activate",
+            Self::Aggregate => "aggregate",
+            Self::Relay => "relay",
+            Self::Lookup => "lookup",
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A text is no name of a role.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no role of a node")]
+pub struct UnknownRole(String);
+
+impl std::str::FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        let found = Self::ALL.into_iter().find(|role| role.name() == text);
+        found.ok_or_else(|| UnknownRole(text.chars().take(40).collect()))
+    }
+}
+
+/// Who this process is to Kafka.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SaslSettings {
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub mechanism: String,
+    /// The user.
+    pub username: String,
+    /// Its password.
+    pub password: SecretRef,
+}
+
+/// A Kafka cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KafkaSettings {
+    /// `host:port` of some brokers, with commas between them.
+    pub brokers: String,
+    /// Put before the names of topics and groups; `throng` unless set.
+    pub prefix: String,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// Certificates that the brokers' are signed with, absolute; `None` for the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Who this process is, if the brokers ask.
+    pub sasl: Option<SaslSettings>,
+    /// After how long a silent process loses its share, in milliseconds; 6,000 unless set. The
+    /// brokers' `group.min.session.timeout.ms` is the least.
+    pub session_ms: u32,
+}
+
+/// Where events and the feed go, and how work reaches workers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogSettings {
+    /// Files of the data directory.
+    #[default]
+    Files,
+    /// Topics of a Kafka cluster.
+    Kafka(KafkaSettings),
+}
+
+/// The service that a bucket is on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Service {
+    /// Amazon S3, or a server with its API.
+    S3 {
+        /// The server; `None` for Amazon's own.
+        endpoint: Option<String>,
+        /// The region; `us-east-1` unless set.
+        region: String,
+        /// Access key and secret key; `None` for the credentials of the machine.
+        keys: Option<(SecretRef, SecretRef)>,
+    },
+    /// Google Cloud Storage.
+    Gcs {
+        /// The JSON key of a service account; `None` for the credentials of the machine.
+        service_account: Option<SecretRef>,
+    },
+}
+
+/// A bucket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BucketSettings {
+    /// Its name.
+    pub name: String,
+    /// Put before the names of objects, without `/` at its ends; empty unless set.
+    pub prefix: String,
+    /// Local copies may take so many bytes besides those in use; 10 GiB unless set.
+    pub cache_bytes: u64,
+    /// Where it is.
+    pub service: Service,
+}
+
+/// Where snapshots, parts and checkpoints are kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectsSettings {
+    /// In the data directory.
+    #[default]
+    Directory,
+    /// In a bucket, with local copies in the data directory.
+    Bucket(BucketSettings),
+}
+
+/// How the process runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeSettings {
+    /// Where the API and the page listen; 127.0.0.1:7077 unless set.
+    pub listen: SocketAddr,
+    /// Callers must show it. Present whenever `listen` is not a loopback address.
+    pub token: Option<SecretRef>,
+    /// What this process does; everything unless set.
+    #[serde(default = "all_roles")]
+    pub roles: Vec<Role>,
+    /// Where states are kept; SQLite unless set.
+    #[serde(default)]
+    pub ledger: LedgerSettings,
+    /// Where events go; files unless set.
+    #[serde(default)]
+    pub log: LogSettings,
+    /// Where snapshots go; the data directory unless set.
+    #[serde(default)]
+    pub objects: ObjectsSettings,
+    /// The most that queries hold in memory before they spill, in bytes; 2 GiB unless set.
+    pub memory_limit_bytes: u64,
+    /// Where queries spill, absolute; `None` means below the data directory.
+    pub spill_dir: Option<PathBuf>,
+    /// Audiences built at the same time; 2 unless set.
+    pub build_workers: u32,
+    /// Tasks sent at the same time; 4 unless set.
+    pub activation_workers: u32,
+    /// Parts of the event log; 4 unless set.
+    pub log_partitions: u32,
+    /// How often budget states go out, in milliseconds; 1,000 unless set.
+    pub feed_interval_ms: u32,
+    /// The largest body of a request, in bytes; 8 MiB unless set.
+    pub max_request_bytes: u64,
+    /// The longest time for a request, in seconds; 30 unless set.
+    pub request_timeout_secs: u32,
+}
+
+fn all_roles() -> Vec<Role> {
+    Role::ALL.to_vec()
+}
+
+impl NodeSettings {
+    /// Whether any number of processes can work together: nothing that counts is on this machine
+    /// only.
+    pub fn is_shared(&self) -> bool {
+        self.ledger != LedgerSettings::Sqlite
+            && self.log != LogSettings::Files
+            && self.objects != ObjectsSettings::Directory
+    }
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7077)),
+            token: None,
+            roles: all_roles(),
+            ledger: LedgerSettings::Sqlite,
+            log: LogSettings::Files,
+            objects: ObjectsSettings::Directory,
+            memory_limit_bytes: 2 << 30,
+            spill_dir: None,
+            build_workers: 2,
+            activation_workers: 4,
+            log_partitions: 4,
+            feed_interval_ms: 1000,
+            max_request_bytes: 8 << 20,
+            request_timeout_secs: 30,
+        }
+    }
+}

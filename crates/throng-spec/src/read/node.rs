@@ -1,0 +1,294 @@
+//! The settings of the process itself: its roles, and the backends it works on.
+
+use std::net::SocketAddr;
+
+use super::fields::{At, Fields};
+use super::tree::{Node, Value};
+use super::{Reader, suggest};
+use crate::{
+    BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings,
+    Role, SaslSettings, Service,
+};
+
+/// What `objects` may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Directory,
+    S3,
+    Gcs,
+}
+
+impl Reader {
+    pub(super) fn node(&mut self, node: &Node, at: At) {
+        if let Some(first) = self.node_at.replace(at.clone()) {
+            let help = format!(
+                "the first is at {}:{}: put all settings there",
+                first.file.display(),
+                first.line
+            );
+            self.problem(&at, "the node settings stand in two files", Some(help));
+        }
+        let default = NodeSettings::default();
+        let Some(mut fields) = Fields::open(self, node, at) else { return };
+        let token = self.optional_secret(&mut fields, "token");
+        let has_token = fields.get("token").is_some();
+        let listen = match fields.get("listen") {
+            Some((node, at)) => self.listen(node, &at, has_token).unwrap_or(default.listen),
+            None => default.listen,
+        };
+        let roles = self.roles(&mut fields).unwrap_or(default.roles);
+        let ledger = self.ledger(&mut fields);
+        let log = self.log(&mut fields);
+        let objects = self.objects(&mut fields);
+        let memory = default.memory_limit_bytes;
+        let memory_limit_bytes =
+            self.integer(&mut fields, "memory_limit_bytes", 64 << 20..=1 << 50, memory);
+        let spill_dir =
+            self.optional_text(&mut fields, "spill_dir").map(|path| self.folder.join(path));
+        let settings = NodeSettings {
+            listen,
+            token,
+            roles,
+            ledger,
+            log,
+            objects,
+            memory_limit_bytes,
+            spill_dir,
+            build_workers: self.integer(&mut fields, "build_workers", 1..=256, 2),
+            activation_workers: self.integer(&mut fields, "activation_workers", 1..=256, 4),
+            log_partitions: self.integer(&mut fields, "log_partitions", 1..=256, 4),
+            feed_interval_ms: self.integer(&mut fields, "feed_interval_ms", 50..=60_000, 1000),
+            max_request_bytes: self.integer(
+                &mut fields,
+                "max_request_bytes",
+                1024..=1 << 30,
+                default.max_request_bytes,
+            ),
+            request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
+        };
+        self.alone(&settings, &mut fields);
+        fields.done(self);
+        self.spec.node = settings;
+    }
+
+    fn ledger(&mut self, fields: &mut Fields<'_>) -> LedgerSettings {
+        let words = [("sqlite", false), ("postgres", true)];
+        let postgres = self.word(fields, "ledger", &words, false);
+        let place = fields.get("ledger_url").map(|(_, at)| at);
+        let url = self.optional_secret(fields, "ledger_url");
+        let connections = self.integer(fields, "ledger_connections", 2..=1000, 10);
+        match (postgres, url) {
+            (true, Some(url)) => LedgerSettings::Postgres { url, connections },
+            (true, None) => {
+                if place.is_none()
+                    && let Some((_, at)) = fields.get("ledger")
+                {
+                    let help = "add `ledger_url: env:NAME` below `node:`; the variable holds \
+                                postgres://user:password@host:port/data_base";
+                    let message = "a PostgreSQL ledger needs its URL";
+                    self.problem(&at, message, Some(help.to_owned()));
+                }
+                LedgerSettings::Sqlite
+            }
+            (false, _) => {
+                if let Some(at) = place {
+                    let help = "add `ledger: postgres`, or take the URL away".to_owned();
+                    self.problem(&at, "a ledger in SQLite has no URL", Some(help));
+                }
+                LedgerSettings::Sqlite
+            }
+        }
+    }
+
+    fn listen(&mut self, node: &Node, at: &At, has_token: bool) -> Option<SocketAddr> {
+        let text = self.text(node, at)?;
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            let shown: String = text.chars().take(60).collect();
+            let help = "write an IP address and a port, such as 127.0.0.1:7077".to_owned();
+            self.problem(at, format!("`{shown}` is not an address"), Some(help));
+            return None;
+        };
+        if !address.ip().is_loopback() && !has_token {
+            let help = "add `token: env:NAME` below `node:`, or listen on 127.0.0.1".to_owned();
+            let message = format!("{address} can be reached from outside, but there is no token");
+            self.problem(at, message, Some(help));
+        }
+        Some(address)
+    }
+
+    /// `roles: [api, build]`; every role unless set.
+    fn roles(&mut self, fields: &mut Fields<'_>) -> Option<Vec<Role>> {
+        let (node, at) = fields.get("roles")?;
+        let Value::List(items) = &node.value else {
+            let help = "write a list, such as `roles: [api, build]`".to_owned();
+            self.problem(&at, "the roles are not a list", Some(help));
+            return None;
+        };
+        let mut roles = Vec::new();
+        for (place, item) in items.iter().enumerate() {
+            let at = at.index(place, item);
+            let Some(text) = self.text(item, &at) else { continue };
+            match text.parse::<Role>() {
+                Ok(role) if !roles.contains(&role) => roles.push(role),
+                Ok(_) => {}
+                Err(error) => {
+                    let known = Role::ALL.map(Role::name);
+                    let help = match suggest::nearest(text, known) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => format!("write one of {}", known.join(", ")),
+                    };
+                    self.problem(&at, error.to_string(), Some(help));
+                }
+            }
+        }
+        if items.is_empty() {
+            let help = "take the line away for a node that does everything".to_owned();
+            self.problem(&at, "a node without a role does nothing", Some(help));
+        }
+        Some(roles).filter(|roles| !roles.is_empty())
+    }
+
+    /// A block of settings that belongs to one choice of a backend.
+    fn block<'n>(
+        &mut self,
+        fields: &mut Fields<'n>,
+        name: &'static str,
+        chosen: bool,
+        choice: &'static str,
+        example: &'static str,
+    ) -> Option<Fields<'n>> {
+        match (chosen, fields.get(name)) {
+            (true, Some((node, at))) => Fields::open(self, node, at),
+            (true, None) => {
+                if let Some((_, at)) = fields.get(choice) {
+                    let help = format!("add `{name}:` below `node:`, such as\n{example}");
+                    self.problem(&at, format!("this needs the settings node.{name}"), Some(help));
+                }
+                None
+            }
+            (false, Some((_, at))) => {
+                let help =
+                    format!("set node.{choice} to what these settings are for, or take them away");
+                self.problem(&at, format!("node.{choice} does not use these settings"), Some(help));
+                None
+            }
+            (false, None) => None,
+        }
+    }
+
+    fn log(&mut self, fields: &mut Fields<'_>) -> LogSettings {
+        let words = [("files", false), ("kafka", true)];
+        let kafka = self.word(fields, "log", &words, false);
+        let example = "  kafka:\n    brokers: kafka-1:9092,kafka-2:9092";
+        let Some(mut block) = self.block(fields, "kafka", kafka, "log", example) else {
+            return LogSettings::Files;
+        };
+        let brokers = self.required_text(&mut block, "brokers");
+        let prefix = self.optional_text(&mut block, "prefix");
+        let tls = self.switch(&mut block, "tls");
+        let ca_file = self.optional_text(&mut block, "ca_file").map(|path| self.folder.join(path));
+        let mechanisms = [
+            ("PLAIN", "PLAIN"),
+            ("SCRAM-SHA-256", "SCRAM-SHA-256"),
+            ("SCRAM-SHA-512", "SCRAM-SHA-512"),
+        ];
+        let mechanism = self.word(&mut block, "sasl_mechanism", &mechanisms, "SCRAM-SHA-512");
+        let username = self.optional_text(&mut block, "username");
+        let user_at = block.get("username").map(|(_, at)| at);
+        let password = self.optional_secret(&mut block, "password");
+        let sasl = match (username, password) {
+            (Some(username), Some(password)) => {
+                Some(SaslSettings { mechanism: mechanism.to_owned(), username, password })
+            }
+            (Some(_), None) => {
+                if let Some(at) = user_at {
+                    let help = "add `password: env:NAME`".to_owned();
+                    self.problem(&at, "a user of Kafka needs a password", Some(help));
+                }
+                None
+            }
+            (None, _) => None,
+        };
+        let session_ms = self.integer(&mut block, "session_ms", 1_000..=300_000, 6_000);
+        block.done(self);
+        LogSettings::Kafka(KafkaSettings {
+            brokers,
+            prefix: prefix.unwrap_or_else(|| "throng".to_owned()),
+            tls,
+            ca_file,
+            sasl,
+            session_ms,
+        })
+    }
+
+    /// `true` or `false`; `false` unless set.
+    fn switch(&mut self, fields: &mut Fields<'_>, name: &'static str) -> bool {
+        match fields.get(name) {
+            None => false,
+            Some((Node { value: Value::Bool(value), .. }, _)) => *value,
+            Some((_, at)) => {
+                let help = "write true or false, without quotes".to_owned();
+                self.problem(&at, format!("`{name}` is neither true nor false"), Some(help));
+                false
+            }
+        }
+    }
+
+    fn objects(&mut self, fields: &mut Fields<'_>) -> ObjectsSettings {
+        let words = [("directory", Store::Directory), ("s3", Store::S3), ("gcs", Store::Gcs)];
+        let store = self.word(fields, "objects", &words, Store::Directory);
+        let example = "  bucket:\n    name: my-bucket";
+        let chosen = store != Store::Directory;
+        let Some(mut block) = self.block(fields, "bucket", chosen, "objects", example) else {
+            return ObjectsSettings::Directory;
+        };
+        let name = self.required_text(&mut block, "name");
+        let prefix = self.optional_text(&mut block, "prefix").unwrap_or_default();
+        let cache_bytes = self.integer(&mut block, "cache_bytes", 0..=1 << 50, 10 << 30);
+        let service = if store == Store::Gcs {
+            Service::Gcs { service_account: self.optional_secret(&mut block, "service_account") }
+        } else {
+            let endpoint = self.optional_text(&mut block, "endpoint");
+            if let (Some(text), Some((_, at))) = (&endpoint, block.get("endpoint"))
+                && !text.starts_with("http://")
+                && !text.starts_with("https://")
+            {
+                let help = "write `https://host` or `http://host:port`".to_owned();
+                self.problem(&at, "the endpoint is no address of a server", Some(help));
+            }
+            let region = self.optional_text(&mut block, "region");
+            let access = self.optional_secret(&mut block, "access_key");
+            let secret = self.optional_secret(&mut block, "secret_key");
+            let keys = match (access, secret) {
+                (Some(access), Some(secret)) => Some((access, secret)),
+                (None, None) => None,
+                _ => {
+                    let help = "set both, or neither for the credentials of the machine".to_owned();
+                    let at = block.at.clone();
+                    self.problem(&at, "access_key and secret_key belong together", Some(help));
+                    None
+                }
+            };
+            let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+            Service::S3 { endpoint, region, keys }
+        };
+        block.done(self);
+        let prefix = prefix.trim_matches('/').to_owned();
+        ObjectsSettings::Bucket(BucketSettings { name, prefix, cache_bytes, service })
+    }
+
+    /// Roles are for nodes that share everything; one that keeps something for itself does all.
+    fn alone(&mut self, settings: &NodeSettings, fields: &mut Fields<'_>) {
+        if let Some((_, at)) = fields.get("roles")
+            && !settings.is_shared()
+            && settings.roles.len() < Role::ALL.len()
+        {
+            let help = "set ledger: postgres, log: kafka and objects: s3 or gcs, or take the line \
+                        away"
+                .to_owned();
+            let message = "a node can leave roles to others only if it shares ledger, log and \
+                           objects with them";
+            self.problem(&at, message, Some(help));
+        }
+    }
+}
