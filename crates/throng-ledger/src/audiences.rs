@@ -140,7 +140,7 @@ pub struct Snapshot {
     pub version: u64,
     /// The state.
     pub state: SnapshotState,
-    /// The object's path below the data directory (or bucket prefix).
+    /// The name of its object.
     pub path: String,
     /// How many users.
     pub members: u64,
@@ -187,6 +187,10 @@ pub struct DictionaryShard {
 pub trait AudienceLedger: Send + Sync {
     /// All audiences that have ever had a refresh, by name.
     async fn audiences(&self) -> Result<Vec<AudienceRow>>;
+
+    /// The version that each audience serves, by name; those without one are left out. Cheap enough
+    /// to ask every second.
+    async fn served_versions(&self) -> Result<Vec<(AudienceName, u64)>>;
 
     /// One audience; `None` if it never had a refresh.
     async fn audience(&self, name: &AudienceName) -> Result<Option<AudienceRow>>;

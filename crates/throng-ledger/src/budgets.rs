@@ -40,6 +40,15 @@ pub trait SpecLedger: Send + Sync {
     /// The newest applied spec.
     async fn applied_spec(&self) -> Result<Option<AppliedSpec>>;
 
+    /// The version of the newest applied spec; cheap enough to ask every second.
+    async fn applied_version(&self) -> Result<Option<u64>>;
+
+    /// Whether this process leads: does the work that one process at a time does. It leads until it
+    /// ends or loses its connection, and others follow within seconds; whoever asks again and again
+    /// notices. Not a fence: what a leader does must be safe when two do it. Always true where one
+    /// process has the ledger.
+    async fn lead(&self) -> Result<bool>;
+
     /// Applies a spec. Returns its version. Applying an equal spec changes nothing and returns the
     /// version that is there.
     async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64>;

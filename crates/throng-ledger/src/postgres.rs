@@ -57,12 +57,17 @@ macro_rules! lock_rows {
 }
 use lock_rows;
 
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/postgres/0001_ledger.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("../migrations/postgres/0001_ledger.sql")),
+    (2, include_str!("../migrations/postgres/0002_announcements.sql")),
+];
 
 /// Held while the tables are brought up to date. Any number will do that nobody else uses.
 const MIGRATION_LOCK: i64 = 0x7468_726f_6e67_0001;
 /// Held by the one node of a ledger.
 const NODE_LOCK: i64 = 0x7468_726f_6e67_0002;
+/// Held by the one process that leads.
+const LEADER_LOCK: i64 = 0x7468_726f_6e67_0003;
 /// How long a call waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Rows of one INSERT. Below the limit of 65,535 values of the protocol with up to 11 columns.
@@ -159,6 +164,8 @@ pub struct PostgresLedger {
     pool: PgPool,
     /// The session that holds [`NODE_LOCK`], once it is taken.
     taken: Mutex<Option<Conn>>,
+    /// The session that holds [`LEADER_LOCK`], while this process leads.
+    leads: Mutex<Option<Conn>>,
 }
 
 impl PostgresLedger {
@@ -181,7 +188,7 @@ impl PostgresLedger {
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .connect_with(options)
                 .await?;
-            Ok(Self { pool, taken: Mutex::new(None) })
+            Ok(Self { pool, taken: Mutex::new(None), leads: Mutex::new(None) })
         }
         .await;
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
@@ -195,17 +202,40 @@ impl PostgresLedger {
     /// [`LedgerError::Database`].
     pub async fn take(&self) -> Result<bool> {
         let mut taken = self.taken.lock().await;
-        let tried: Tried<bool> = async {
-            let mut session = self.pool.acquire().await?.detach();
-            let free: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-                .bind(NODE_LOCK)
-                .fetch_one(&mut session)
-                .await?;
-            *taken = free.then_some(session);
-            Ok(free)
+        let session = self.session_with(NODE_LOCK).await;
+        *taken = session.map_err(|failure| failure.while_doing("taking the ledger"))?;
+        Ok(taken.is_some())
+    }
+
+    /// A session of its own that holds a lock until it ends; `None` if another one holds it.
+    async fn session_with(&self, lock: i64) -> Tried<Option<Conn>> {
+        let mut session = self.pool.acquire().await?.detach();
+        // A holder whose machine died is noticed by the server within seconds, not hours.
+        sqlx::raw_sql(
+            "SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1;
+             SET tcp_keepalives_count = 3; SET tcp_user_timeout = 6000",
+        )
+        .execute(&mut session)
+        .await?;
+        let free: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+            .bind(lock)
+            .fetch_one(&mut session)
+            .await?;
+        Ok(free.then_some(session))
+    }
+
+    async fn lead_here(&self) -> Result<bool> {
+        let mut leads = self.leads.lock().await;
+        if let Some(session) = leads.as_mut() {
+            if session.ping().await.is_ok() {
+                return Ok(true);
+            }
+            // The server has given the lock up with the session.
+            *leads = None;
         }
-        .await;
-        tried.map_err(|failure| failure.while_doing("taking the ledger"))
+        let session = self.session_with(LEADER_LOCK).await;
+        *leads = session.map_err(|failure| failure.while_doing("asking who leads"))?;
+        Ok(leads.is_some())
     }
 }
 

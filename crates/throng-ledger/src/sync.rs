@@ -302,6 +302,36 @@ pub trait SyncLedger: Send + Sync {
         lease_until: Timestamp,
     ) -> Result<Option<Task>>;
 
+    /// Takes this task if it is due, and if fewer than `at_most` tasks of its destination are in
+    /// hand anywhere (two claims at the same moment may take one more). `None` if it is not due any
+    /// more, or not yet, or there are too many.
+    async fn claim_this_task(
+        &self,
+        id: TaskId,
+        holder: &str,
+        at_most: u32,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Task>>;
+
+    /// Tasks that are due and were not announced since `before`, the highest priority first.
+    async fn unannounced_tasks(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Task>>;
+
+    /// Notes that these tasks were put on the queue.
+    async fn announced_tasks(&self, ids: &[TaskId], now: Timestamp) -> Result<()>;
+
+    /// Tasks that wait for their check and were not announced for it since `before`, the longest
+    /// waiting first.
+    async fn unannounced_checks(&self, before: Timestamp, limit: u32) -> Result<Vec<Task>>;
+
+    /// Notes that the checks of these tasks were put on the queue.
+    async fn announced_checks(&self, ids: &[TaskId], now: Timestamp) -> Result<()>;
+
     /// Ends the leases of all tasks and refreshes, whoever holds them, so that their work is due at
     /// once. Only for a node that knows that it is alone on this ledger: what it finds in hand at
     /// its start was left by a process that is dead. Returns how many there were.

@@ -10,6 +10,7 @@ use throng_ledger::Ledger;
 use throng_log::EventLog;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed};
+use throng_objects::Objects;
 use throng_spec::Spec;
 use tokio::sync::{Notify, broadcast};
 
@@ -31,7 +32,7 @@ pub enum Change {
 
 /// The shared parts of a node. Roles hold it as `Arc<NodeContext>`.
 pub struct NodeContext {
-    /// Where everything is kept.
+    /// Where this process keeps what is its own.
     pub data_dir: PathBuf,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -39,6 +40,8 @@ pub struct NodeContext {
     pub spec: ArcSwap<Spec>,
     /// Durable state.
     pub ledger: Arc<dyn Ledger>,
+    /// Snapshots, parts and checkpoints.
+    pub objects: Arc<dyn Objects>,
     /// The deployment's hash seed.
     pub seed: HashSeed,
     /// Who this process is in leases: host, process id and a random number.

@@ -280,8 +280,12 @@ fn entry(account: &Account, told: Told) -> FeedEntry {
 }
 
 fn state(account: &Account, now: Timestamp) -> AdGroupState {
-    let config = &account.config;
-    let (actual, in_flight) = (account.actual_at(now), account.in_flight(now));
+    AdGroupState::of(&account.config, account.actual_at(now), account.in_flight(now))
+}
+
+impl AdGroupState {
+    /// The state that an ad group of this configuration has with these figures.
+    pub fn of(config: &AdGroupConfig, actual: Micros, in_flight: Micros) -> Self {
     let open = config.is_open(actual, in_flight);
     let budget = config.daily_budget;
     let reason = match (open, config.prediction) {
@@ -293,7 +297,7 @@ fn state(account: &Account, now: Timestamp) -> AdGroupState {
         ),
         (false, false) => format!("{actual} spent reach {budget}"),
     };
-    AdGroupState {
+    Self {
         name: config.name.clone(),
         index: config.index,
         budget,
@@ -303,4 +307,5 @@ fn state(account: &Account, now: Timestamp) -> AdGroupState {
         open,
         reason,
     }
+}
 }

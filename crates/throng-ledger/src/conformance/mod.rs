@@ -60,6 +60,7 @@ cases! {
     }
     snapshots {
         publishing_is_one_step,
+        served_versions_follow_what_is_published,
         a_stale_builder_publishes_nothing,
         contradictions_are_refused,
         a_held_snapshot_waits_for_approval,
@@ -74,6 +75,9 @@ cases! {
         a_held_run_waits_for_approval,
         tasks_are_claimed_by_priority_then_age,
         avoided_destinations_are_passed_over,
+        one_task_is_claimed_by_its_number,
+        what_is_due_is_announced_again_and_again,
+        checks_are_announced,
         an_expired_lease_can_be_taken,
         failures_are_counted_and_reset,
         a_task_that_gives_up_fails_its_run_and_can_be_requeued,
@@ -105,6 +109,7 @@ cases! {
     spec {
         the_first_seed_counts,
         an_equal_spec_changes_nothing,
+        somebody_leads,
         ad_group_numbers_are_stable,
         later_budget_figures_replace_earlier_ones,
     }

@@ -137,3 +137,15 @@ pub(super) async fn forgetting_spares_the_current_one_and_the_sizes(ledger: &dyn
     assert_eq!(ledger.size_history(&name, 2).await.unwrap(), sizes[2..]);
     assert_eq!(ledger.next_version(&name).await.unwrap(), 5);
 }
+
+pub(super) async fn served_versions_follow_what_is_published(ledger: &dyn Ledger) {
+    assert_eq!(ledger.served_versions().await.unwrap(), []);
+    building(ledger, "a", "w", 0).await;
+    assert_eq!(ledger.served_versions().await.unwrap(), [], "nothing is published yet");
+    for version in 1..=2 {
+        published(ledger, "b").await;
+        assert_eq!(ledger.served_versions().await.unwrap(), [(audience("b"), version)]);
+    }
+    ledger.rollback(&audience("b"), 1, at(9)).await.unwrap();
+    assert_eq!(ledger.served_versions().await.unwrap(), [(audience("b"), 1)]);
+}

@@ -68,3 +68,12 @@ pub(super) async fn later_budget_figures_replace_earlier_ones(ledger: &dyn Ledge
     let name = AdGroupName::new("c").unwrap();
     assert_eq!(ledger.budget_days(&name, 9_999).await.unwrap().len(), 2_500);
 }
+
+pub(super) async fn somebody_leads(ledger: &dyn Ledger) {
+    assert_eq!(ledger.applied_version().await.unwrap(), None);
+    let version = ledger.apply_spec(&serde_json::json!({ "version": 1 }), at(1)).await.unwrap();
+    assert_eq!(ledger.applied_version().await.unwrap(), Some(version));
+    for _ in 0..3 {
+        assert!(ledger.lead().await.unwrap(), "nobody else is there");
+    }
+}

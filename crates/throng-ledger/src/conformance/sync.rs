@@ -121,6 +121,63 @@ pub(super) async fn avoided_destinations_are_passed_over(ledger: &dyn Ledger) {
     assert_eq!(claimed(&[]).await, None);
 }
 
+pub(super) async fn one_task_is_claimed_by_its_number(ledger: &dyn Ledger) {
+    for name in ["a", "b", "c"] {
+        ledger.plan_run(&new_run(name, 1, &[1]), at(0)).await.unwrap();
+    }
+    let ids: Vec<_> = ledger.tasks(9).await.unwrap().iter().map(|t| t.id).collect();
+    let claim = async |place: usize, holder: &str, at_most: u32, n: u64| {
+        ledger.claim_this_task(ids[place], holder, at_most, at(n), at(n + 60)).await.unwrap()
+    };
+    let first = claim(1, "w", 2, 1).await.unwrap();
+    assert_eq!((first.id, first.holder.as_deref()), (ids[1], Some("w")));
+    assert_eq!(claim(1, "x", 2, 2).await, None, "it is in hand");
+    assert!(claim(0, "x", 2, 2).await.is_some());
+    assert_eq!(claim(2, "y", 2, 3).await, None, "two of this destination are in hand");
+    assert!(claim(2, "y", 3, 3).await.is_some());
+    // The first two leases end at 61 and 62.
+    assert_eq!(claim(1, "z", 2, 60).await, None);
+    assert_eq!(claim(1, "z", 3, 61).await.unwrap().holder.as_deref(), Some("z"));
+    ledger.fail_task(ids[0], "x", "no", Some(at(100)), true, at(5)).await.unwrap();
+    assert_eq!(claim(0, "x", 9, 99).await, None, "not before its time");
+    assert!(claim(0, "x", 9, 100).await.is_some());
+}
+
+pub(super) async fn what_is_due_is_announced_again_and_again(ledger: &dyn Ledger) {
+    for (name, priority) in [("a", 0), ("b", 7), ("c", 0)] {
+        let mut run = new_run(name, 1, &[1]);
+        run.priority = priority;
+        ledger.plan_run(&run, at(0)).await.unwrap();
+    }
+    let due = async |before: u64, now: u64| -> Vec<String> {
+        let tasks = ledger.unannounced_tasks(at(before), at(now), 9).await.unwrap();
+        tasks.iter().map(|task| task.sync.to_string()).collect()
+    };
+    assert_eq!(due(0, 1).await, ["b", "a", "c"]);
+    let tasks = ledger.unannounced_tasks(at(0), at(1), 2).await.unwrap();
+    let ids: Vec<_> = tasks.iter().map(|task| task.id).collect();
+    ledger.announced_tasks(&ids, at(10)).await.unwrap();
+    assert_eq!(due(5, 11).await, ["c"]);
+    assert_eq!(due(11, 12).await, ["b", "a", "c"], "lost messages are put again");
+    let taken = ledger.claim_this_task(ids[0], "w", 9, at(12), at(72)).await.unwrap().unwrap();
+    assert_eq!(due(11, 13).await, ["a", "c"], "what is in hand is not due");
+    ledger.announced_tasks(&ids, at(20)).await.unwrap();
+    ledger.fail_task(taken.id, "w", "later", Some(at(30)), true, at(21)).await.unwrap();
+    assert_eq!(due(15, 29).await, ["c"]);
+    assert_eq!(due(15, 30).await, ["b", "c"], "a retry that comes due is announced at once");
+}
+
+pub(super) async fn checks_are_announced(ledger: &dyn Ledger) {
+    let task = running(ledger, &new_run("ads", 1, &[]), "w").await;
+    assert_eq!(ledger.unannounced_checks(at(99), 9).await.unwrap(), []);
+    ledger.put_platform_audience(&task.sync, "1").await.unwrap();
+    ledger.complete_task(task.id, "w", at(5)).await.unwrap();
+    let waiting = async |before: u64| ledger.unannounced_checks(at(before), 9).await.unwrap().len();
+    assert_eq!(waiting(0).await, 1);
+    ledger.announced_checks(&[task.id], at(6)).await.unwrap();
+    assert_eq!((waiting(6).await, waiting(7).await), (0, 1));
+}
+
 pub(super) async fn an_expired_lease_can_be_taken(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("ads", 1, &[10]), "old").await;
     assert_eq!(claim(ledger, "new", 60).await, None);

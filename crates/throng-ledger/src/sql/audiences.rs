@@ -220,6 +220,23 @@ impl AudienceLedger for Backend {
         read_tx!(self, "reading the audiences", |tx| rows(tx, None).await?)
     }
 
+    async fn served_versions(&self) -> Result<Vec<(AudienceName, u64)>> {
+        read_one!(self, "reading the served versions", |tx| {
+            let rows = sqlx::query(
+                "SELECT name, current_version FROM audiences
+                 WHERE current_version IS NOT NULL ORDER BY name",
+            )
+            .fetch_all(tx)
+            .await?;
+            let mut served = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let cells = Cells::new(row, "audience");
+                served.push((cells.name("name")?, cells.number("current_version")?));
+            }
+            served
+        })
+    }
+
     async fn audience(&self, name: &AudienceName) -> Result<Option<AudienceRow>> {
         read_tx!(self, "reading an audience", |tx| { rows(tx, Some(name.as_str())).await?.pop() })
     }

@@ -67,6 +67,18 @@ impl SpecLedger for Backend {
         read_one!(self, "reading the applied spec", |tx| newest_spec(tx).await?)
     }
 
+    async fn applied_version(&self) -> Result<Option<u64>> {
+        read_one!(self, "reading the applied spec's version", |tx| {
+            let newest: Option<i64> =
+                sqlx::query_scalar("SELECT max(version) FROM applied_specs").fetch_one(tx).await?;
+            newest.and_then(|version| u64::try_from(version).ok())
+        })
+    }
+
+    async fn lead(&self) -> Result<bool> {
+        self.lead_here().await
+    }
+
     async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64> {
         write_tx!(self, Full, "applying a spec", |tx| {
             let newest = newest_spec(tx).await?;

@@ -99,6 +99,60 @@ impl SyncLedger for Backend {
         })
     }
 
+    async fn claim_this_task(
+        &self,
+        id: TaskId,
+        holder: &str,
+        at_most: u32,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Task>> {
+        write_one!(self, Relaxed, "claiming a task", |tx| {
+            tasks::claim_this(tx, id, holder, at_most, now, lease_until).await?
+        })
+    }
+
+    async fn unannounced_tasks(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Task>> {
+        read_one!(self, "looking for tasks to announce", |tx| {
+            tasks::unannounced(tx, before, now, limit).await?
+        })
+    }
+
+    async fn announced_tasks(&self, ids: &[TaskId], now: Timestamp) -> Result<()> {
+        write_tx!(self, Relaxed, "noting announced tasks", |tx| {
+            for id in ids {
+                sqlx::query("UPDATE tasks SET announced_at = $2 WHERE id = $1")
+                    .bind(id.0)
+                    .bind(now.0)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+        })
+    }
+
+    async fn unannounced_checks(&self, before: Timestamp, limit: u32) -> Result<Vec<Task>> {
+        read_one!(self, "looking for checks to announce", |tx| {
+            tasks::unannounced_checks(tx, before, limit).await?
+        })
+    }
+
+    async fn announced_checks(&self, ids: &[TaskId], now: Timestamp) -> Result<()> {
+        write_tx!(self, Relaxed, "noting announced checks", |tx| {
+            for id in ids {
+                sqlx::query("UPDATE tasks SET check_announced_at = $2 WHERE id = $1")
+                    .bind(id.0)
+                    .bind(now.0)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+        })
+    }
+
     async fn end_leases(&self, now: Timestamp) -> Result<u64> {
         write_tx!(self, Relaxed, "ending the leases of a dead process", |tx| {
             let tasks = sqlx::query("UPDATE tasks SET lease_until = $1 WHERE state = 'running'")

@@ -106,6 +106,73 @@ pub(super) async fn claim(
     Ok(rows.first().map(task_of).transpose()?)
 }
 
+pub(super) async fn claim_this(
+    tx: &mut Conn,
+    id: TaskId,
+    holder: &str,
+    at_most: u32,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> Tried<Option<Task>> {
+    let rows = sqlx::query(concat!(
+        "UPDATE tasks SET state = 'running', holder = $2, lease_until = $4
+         WHERE id = $1 AND due_at <= $3
+           AND (SELECT count(*) FROM tasks AS other
+                WHERE other.state = 'running' AND other.lease_until > $3
+                  AND other.destination = tasks.destination) < $5
+         RETURNING ",
+        task_columns!()
+    ))
+    .bind(id.0)
+    .bind(holder)
+    .bind(now.0)
+    .bind(lease_until.0)
+    .bind(i64::from(at_most))
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.first().map(task_of).transpose()?)
+}
+
+pub(super) async fn unannounced(
+    tx: &mut Conn,
+    before: Timestamp,
+    now: Timestamp,
+    limit: u32,
+) -> Tried<Vec<Task>> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM tasks WHERE due_at IS NOT NULL AND due_at <= $1
+            AND (announced_at IS NULL OR announced_at < $2 OR announced_at < due_at)
+          ORDER BY priority DESC, id LIMIT $3"
+    ))
+    .bind(now.0)
+    .bind(before.0)
+    .bind(i64::from(limit))
+    .fetch_all(tx)
+    .await?;
+    Ok(tasks_of(&rows)?)
+}
+
+pub(super) async fn unannounced_checks(
+    tx: &mut Conn,
+    before: Timestamp,
+    limit: u32,
+) -> Tried<Vec<Task>> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM tasks WHERE unchecked_since IS NOT NULL
+            AND (check_announced_at IS NULL OR check_announced_at < $1)
+          ORDER BY unchecked_since, id LIMIT $2"
+    ))
+    .bind(before.0)
+    .bind(i64::from(limit))
+    .fetch_all(tx)
+    .await?;
+    Ok(tasks_of(&rows)?)
+}
+
 pub(super) async fn listed(tx: &mut Conn, limit: u32) -> Tried<Vec<Task>> {
     let open = sqlx::query(concat!(
         "SELECT ",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::{ConnectOptions, Connection, PgConnection};
+use throng_ledger::SpecLedger as _;
 use throng_ledger::conformance::{Backend, suite};
 use throng_ledger::{Ledger, LedgerError, PostgresLedger};
 use throng_model::Secret;
@@ -102,4 +103,32 @@ async fn a_server_that_is_not_there_is_an_error_without_the_password() {
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_at_a_time_leads_and_another_follows() {
+    let Some(server) = server() else { return };
+    let databases = Databases::new(server, "lead");
+    let (one, two) = (databases.ledger("ledger").await, databases.ledger("ledger").await);
+    assert!(one.lead().await.unwrap());
+    assert!(!two.lead().await.unwrap());
+    assert!(one.lead().await.unwrap() && !two.lead().await.unwrap());
+    // The leader's session ends, as when its process is killed.
+    let mut admin = databases.raw("ledger").await;
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks
+         WHERE locktype = 'advisory' AND database =
+            (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .execute(&mut admin)
+    .await
+    .unwrap();
+    let leads = async |ledger: &PostgresLedger| ledger.lead().await.unwrap_or(false);
+    let waiting = async {
+        while !leads(&two).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await.unwrap();
+    assert!(!leads(&one).await, "who lost the session does not lead any more");
 }

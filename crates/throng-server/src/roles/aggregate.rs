@@ -1,28 +1,34 @@
 //! Spend aggregation: events in, durable before the answer; budget states out, to gates and pages.
 //!
 //! Every ad group belongs to one partition of the event log, by the XXH3 of its name. A partition
-//! has one task that appends and applies in the order of the log, and one engine. Its checkpoint is
-//! the engine's state and the log's offset in one file; recovery is the checkpoint and a replay.
+//! has one owner: a task that applies events in the order of the log, and one engine. Its checkpoint
+//! is the engine's state and the log's offset in one object; taking over is the checkpoint and a
+//! replay. On one node all partitions are its own and events are applied before they are answered;
+//! where many share a log, a consumer group says whose a partition is, and frames reach the others
+//! over the feed.
 
+mod board;
 mod catalog;
 mod checkpoint;
 mod history;
 mod hub;
 mod partition;
+mod shared;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use throng_budget::{Event, EventProblem, Series};
+use throng_budget::{AdGroupConfig, Event, EventProblem, Series};
 use throng_gate::feed::Frame;
 use throng_gate::{Applied, Catalog, Gate};
-use throng_ledger::BudgetDayRow;
+use throng_ledger::{BudgetDayRow, HistoryEntry};
 use throng_log::{EventLog, LogError};
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, TimeZoneName, Timestamp};
+use throng_objects::Objects;
 use throng_spec::Spec;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -32,8 +38,10 @@ use crate::{Change, NodeContext};
 
 pub use checkpoint::CheckpointError;
 pub use hub::Subscription;
+pub use shared::{follow_feed, share};
 pub use throng_budget::AdGroupState;
 
+use board::{Board, Taken};
 use history::Doors;
 use partition::Partition;
 
@@ -47,6 +55,8 @@ const DAYS_EVERY: Duration = Duration::from_secs(60);
 const SHORTEST_TICK: Duration = Duration::from_millis(5);
 /// A gate that has been silent for this long is forgotten.
 const GATE_MEMORY: Duration = Duration::from_secs(3_600);
+/// In a feed that others follow every so manieth frame says everything, for those who join.
+const KEYFRAME_EVERY: u64 = 10;
 /// The most gates that are remembered.
 const MOST_GATES: usize = 20_000;
 
@@ -56,7 +66,7 @@ pub enum BudgetsError {
     /// The event log.
     #[error("the event log failed")]
     Log(#[from] LogError),
-    /// A checkpoint file.
+    /// A checkpoint.
     #[error("a checkpoint failed")]
     Checkpoint(#[from] CheckpointError),
     /// The state in a checkpoint.
@@ -109,22 +119,77 @@ pub struct GateReport {
     pub at: Timestamp,
 }
 
-/// Budget states of all ad groups. Cheap to ask; nothing here waits for a disk except
-/// [`Budgets::accept`], [`Budgets::checkpoint`] and [`Budgets::close`].
+/// Who appends to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    /// This process alone, which applies what it appended before it answers.
+    Here,
+    /// Anybody. What is appended is applied by whoever owns the partition, soon after.
+    Log,
+}
+
+/// What budget states are opened with.
+pub struct BudgetsParts {
+    /// Checkpoints.
+    pub objects: Arc<dyn Objects>,
+    /// Events.
+    pub log: Arc<dyn EventLog>,
+    /// The way of frames to other processes; `None` where there are none.
+    pub feed: Option<Arc<dyn EventLog>>,
+    /// Who appends events.
+    pub intake: Intake,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Budget states of all ad groups. Cheap to ask; nothing here waits for a disk or a network except
+/// [`Budgets::accept`], [`Budgets::tick`], [`Budgets::series`], [`Budgets::checkpoint`] and
+/// [`Budgets::close`].
 pub struct Budgets {
     clock: Arc<dyn Clock>,
-    partitions: Vec<Arc<Partition>>,
-    catalog: ArcSwap<Catalog>,
-    names: ArcSwap<HashMap<AdGroupName, TimeZoneName>>,
+    objects: Arc<dyn Objects>,
+    log: Arc<dyn EventLog>,
+    feed: Option<Arc<dyn EventLog>>,
+    intake: Intake,
+    count: usize,
+    /// The partitions that this process owns.
+    own: ArcSwap<Vec<Arc<Partition>>>,
+    board: Board,
+    known: ArcSwap<Known>,
     frames: broadcast::Sender<Bytes>,
     gates: Mutex<HashMap<String, GateReport>>,
     doors: Mutex<Doors>,
+    ticks: AtomicU64,
+}
+
+/// What the applied spec says about ad groups.
+struct Known {
+    catalog: Arc<Catalog>,
+    zones: HashMap<AdGroupName, TimeZoneName>,
+    /// By partition.
+    configs: Vec<Vec<AdGroupConfig>>,
+}
+
+impl Known {
+    fn of(
+        spec: &Spec,
+        indexes: &[(AdGroupName, AdGroupIndex)],
+        version: u64,
+        count: usize,
+    ) -> Self {
+        Self {
+            catalog: Arc::new(catalog::for_gates(spec, indexes, version)),
+            zones: names(spec),
+            configs: (0..count).map(|n| catalog::of_partition(spec, indexes, n, count)).collect(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Budgets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Budgets")
-            .field("partitions", &self.partitions.len())
+            .field("partitions", &self.count)
+            .field("intake", &self.intake)
             .finish_non_exhaustive()
     }
 }
@@ -158,72 +223,116 @@ fn check(
 }
 
 impl Budgets {
-    /// Restores every partition from its checkpoint and the log, and starts its task. Reads what
-    /// was appended since the checkpoint: some ten seconds of traffic after a crash. Must be called
-    /// in a Tokio runtime.
-    ///
-    /// # Errors
-    /// [`BudgetsError`].
-    pub async fn open(
-        checkpoints: PathBuf,
-        log: Arc<dyn EventLog>,
-        clock: Arc<dyn Clock>,
+    /// Budget states that nothing is known of yet: [`own`](Self::own) takes partitions over, and
+    /// [`take_in`](Self::take_in) hears of the others.
+    pub fn new(
+        parts: BudgetsParts,
         spec: &Spec,
         indexes: &[(AdGroupName, AdGroupIndex)],
         version: u64,
-    ) -> Result<Self, BudgetsError> {
-        std::fs::create_dir_all(&checkpoints).map_err(|source| CheckpointError::Io {
-            doing: "make the folder of",
-            path: checkpoints.clone(),
-            source,
-        })?;
-        let count = log.partitions();
-        let mut partitions = Vec::new();
-        for number in 0..count {
-            let own = catalog::of_partition(spec, indexes, number as usize, count as usize);
-            let opened = Partition::open(
-                number,
-                own,
-                checkpoints.clone(),
-                Arc::clone(&log),
-                &clock,
-                version,
-            );
-            partitions.push(opened.await?);
-        }
-        Ok(Self {
-            clock,
-            partitions,
-            catalog: ArcSwap::from_pointee(catalog::for_gates(spec, indexes, version)),
-            names: ArcSwap::from_pointee(names(spec)),
+    ) -> Self {
+        let count = parts.log.partitions() as usize;
+        Self {
+            clock: parts.clock,
+            objects: parts.objects,
+            log: parts.log,
+            feed: parts.feed,
+            intake: parts.intake,
+            count,
+            own: ArcSwap::default(),
+            board: Board::default(),
+            known: ArcSwap::from_pointee(Known::of(spec, indexes, version, count)),
             frames: broadcast::channel(hub::BACKLOG).0,
             gates: Mutex::default(),
             doors: Mutex::default(),
-        })
+            ticks: AtomicU64::new(0),
+        }
     }
 
-    /// Takes events in. When it returns, those accepted are durable and counted. An event that
-    /// cannot count is rejected alone. Waits for one sync of the disk, shared with whoever else
-    /// calls at the time.
+    /// How many partitions the event log has.
+    pub fn partitions(&self) -> u32 {
+        self.log.partitions()
+    }
+
+    /// The partitions that this process owns, ascending.
+    pub fn owned(&self) -> Vec<u32> {
+        self.own.load().iter().map(|p| p.number()).collect()
+    }
+
+    /// Owns exactly these partitions from now on: checkpoints and gives up those that are not among
+    /// them, takes over those that are new, each from its checkpoint and the log. Reads what was
+    /// appended since the checkpoint: some ten seconds of traffic after a crash. Must be called in
+    /// a Tokio runtime, by one caller at a time.
     ///
     /// # Errors
-    /// [`BudgetsError::Log`] if the log failed: some of the events may be counted, and sending all
-    /// of them again is right, as those count once. [`BudgetsError::Closed`].
+    /// [`BudgetsError`] of the first partition that could not be taken over; the others are owned.
+    pub async fn own(&self, wanted: &[u32]) -> Result<(), BudgetsError> {
+        let before = self.own.load_full();
+        let keep = |p: &Arc<Partition>| wanted.contains(&p.number()) && !p.is_fenced();
+        let (mut own, gone): (Vec<_>, Vec<_>) =
+            before.iter().map(Arc::clone).partition(|p| keep(p));
+        self.own.store(Arc::new(own.clone()));
+        for partition in gone {
+            partition.stop().await;
+            // Spares the next owner the replay; it may have taken over already.
+            if let Err(error) = partition.checkpoint().await {
+                tracing::debug!(
+                    partition = partition.number(),
+                    error = &error as &dyn std::error::Error,
+                    "no last checkpoint"
+                );
+            }
+        }
+        let mut failed = None;
+        for number in wanted {
+            if own.iter().any(|p| p.number() == *number) {
+                continue;
+            }
+            let known = self.known.load_full();
+            let opened = Partition::open(partition::Opening {
+                number: *number,
+                ad_groups: known.configs.get(*number as usize).cloned().unwrap_or_default(),
+                objects: Arc::clone(&self.objects),
+                log: Arc::clone(&self.log),
+                clock: Arc::clone(&self.clock),
+                catalog_version: known.catalog.version,
+                intake: self.intake,
+            });
+            match opened.await {
+                Ok(partition) => {
+                    own.push(partition);
+                    own.sort_by_key(|p| p.number());
+                    self.own.store(Arc::new(own.clone()));
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        // Everybody hears of the new epochs at once.
+        self.ticks.store(0, Ordering::Relaxed);
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes events in. When it returns, those accepted are durable; where this process alone
+    /// appends, they are counted too. An event that cannot count is rejected alone. Waits for one
+    /// sync of the disk, shared with whoever else calls at the time, or for the brokers.
+    ///
+    /// # Errors
+    /// [`BudgetsError::Append`] if the log failed: some of the events may be counted, and sending
+    /// all of them again is right, as those count once. [`BudgetsError::Closed`].
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
-        let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.partitions.len()];
+        let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.count];
         let mut answer = Accepted::default();
-        let (catalog, now) = (self.names.load(), self.clock.now());
+        let (known, now) = (self.known.load(), self.clock.now());
         for (place, event) in events.into_iter().enumerate() {
-            let partition = partition_of(&event.ad_group, self.partitions.len());
-            match check(&event, &catalog, now) {
+            let partition = partition_of(&event.ad_group, self.count);
+            match check(&event, &known.zones, now) {
                 Ok(()) => by_partition[partition].push((place, event)),
                 Err(problem) => answer.rejected.push((place, problem)),
             }
         }
-        let appends = self.partitions.iter().zip(by_partition).filter(|(_, e)| !e.is_empty());
-        let counted =
-            futures::future::try_join_all(appends.map(|(p, events)| p.append(events))).await?;
-        for part in counted {
+        let appends = by_partition.into_iter().enumerate().filter(|(_, e)| !e.is_empty());
+        let appends = appends.map(|(partition, events)| self.append(partition, events, now));
+        for part in futures::future::try_join_all(appends).await? {
             answer.accepted += part.accepted;
             answer.duplicates += part.duplicates;
             answer.rejected.extend(part.rejected);
@@ -235,54 +344,103 @@ impl Budgets {
         Ok(answer)
     }
 
+    async fn append(
+        &self,
+        partition: usize,
+        events: Vec<(usize, Event)>,
+        now: Timestamp,
+    ) -> Result<Accepted, BudgetsError> {
+        match self.intake {
+            Intake::Here => {
+                let own = self.own.load_full();
+                let owner = own.iter().find(|p| p.number() as usize == partition);
+                owner.ok_or(BudgetsError::Closed)?.append(events).await
+            }
+            Intake::Log => {
+                let accepted = events.len() as u64;
+                let records = partition::records(events.iter().map(|(_, event)| event));
+                let appended = self.log.append(partition as u32, now, records).await;
+                appended.map_err(|error| BudgetsError::Append(Arc::new(error)))?;
+                Ok(Accepted { accepted, ..Accepted::default() })
+            }
+        }
+    }
+
     /// The feed from now on: keyframes first.
     pub fn subscribe(self: Arc<Self>) -> Subscription {
         let frames = self.frames.subscribe();
         Subscription::new(self, frames)
     }
 
-    /// A keyframe of every partition, encoded.
+    /// A keyframe of every partition that has been heard of, encoded.
     fn keyframes(&self) -> Vec<Bytes> {
-        self.partitions.iter().map(|p| p.keyframe().encode().into()).collect()
+        self.board.keyframes().iter().map(|frame| frame.encode().into()).collect()
     }
 
     /// Brings a gate in this process up to date.
     pub fn feed_gate(&self, gate: &Gate) {
-        for partition in &self.partitions {
-            gate.apply(&partition.keyframe());
+        for partition in self.own.load().iter() {
+            self.board.take(&partition.keyframe());
+        }
+        for frame in self.board.keyframes() {
+            gate.apply(&frame);
         }
     }
 
-    /// The state of every ad group of the applied spec, by name.
+    /// The state of every ad group of the applied spec, by name: as this moment has it for the
+    /// partitions that this process owns, as the feed told it last for the others.
     pub fn states(&self) -> Vec<AdGroupState> {
+        let (own, known) = (self.own.load_full(), self.known.load_full());
         let now = self.clock.now();
-        let mut states: Vec<AdGroupState> =
-            self.partitions.iter().flat_map(|p| p.states(now)).collect();
+        let mut states: Vec<AdGroupState> = own.iter().flat_map(|p| p.states(now)).collect();
+        for (number, configs) in (0..).zip(&known.configs) {
+            if own.iter().all(|p| p.number() != number) {
+                states.extend(configs.iter().map(|config| {
+                    let (actual, in_flight) = self.board.figures(number, config.index);
+                    AdGroupState::of(config, actual, in_flight)
+                }));
+            }
+        }
         states.sort_by(|a, b| a.name.cmp(&b.name));
         states
     }
 
     /// An ad group over time: recent points of its figures, and what was predicted against what
-    /// came per 3 minutes. `None` if the applied spec does not have it.
-    pub fn series(&self, ad_group: &AdGroupName) -> Option<Series> {
-        let partition = partition_of(ad_group, self.partitions.len());
-        self.partitions[partition].series(ad_group)
+    /// came per 3 minutes. `None` if the applied spec does not have it. Of a partition that another
+    /// process owns it is what the last checkpoint says, some ten seconds old.
+    ///
+    /// # Errors
+    /// [`BudgetsError`] if that checkpoint cannot be read.
+    pub async fn series(&self, ad_group: &AdGroupName) -> Result<Option<Series>, BudgetsError> {
+        let number = partition_of(ad_group, self.count) as u32;
+        let own = self.own.load_full();
+        if let Some(partition) = own.iter().find(|p| p.number() == number) {
+            return Ok(partition.series(ad_group));
+        }
+        let known = self.known.load_full();
+        let configs = known.configs.get(number as usize).cloned().unwrap_or_default();
+        partition::series_of(Arc::clone(&self.objects), number, configs, ad_group).await
     }
 
     /// What gates are told about the ad groups.
     pub fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.load_full()
+        Arc::clone(&self.known.load().catalog)
     }
 
     /// Goes on with the ad groups of another spec. Figures of ad groups that stay are kept.
     pub fn apply_spec(&self, spec: &Spec, indexes: &[(AdGroupName, AdGroupIndex)], version: u64) {
-        let (count, now) = (self.partitions.len(), self.clock.now());
-        for (number, partition) in self.partitions.iter().enumerate() {
-            let own = catalog::of_partition(spec, indexes, number, count);
+        let known = Known::of(spec, indexes, version, self.count);
+        let now = self.clock.now();
+        for partition in self.own.load().iter() {
+            let own = known.configs.get(partition.number() as usize).cloned().unwrap_or_default();
             partition.set_catalog(own, version, now);
+            if self.feed.is_none() {
+                self.board.take(&partition.keyframe());
+            }
         }
-        self.catalog.store(Arc::new(catalog::for_gates(spec, indexes, version)));
-        self.names.store(Arc::new(names(spec)));
+        self.known.store(Arc::new(known));
+        // The next tick is a keyframe for everybody.
+        self.ticks.store(0, Ordering::Relaxed);
         for frame in self.keyframes() {
             // Nobody listening is no error.
             let _ = self.frames.send(frame);
@@ -312,22 +470,59 @@ impl Budgets {
         all
     }
 
-    /// Closes windows by the clock and sends a delta of every partition to all gates, the node's
-    /// own among them. Returns whether any figure changed.
-    pub fn tick(&self, gate: &Gate) -> bool {
+    /// Closes windows by the clock and tells every gate about the partitions that this process
+    /// owns. Returns whether any figure changed.
+    pub async fn tick(&self, gate: &Gate) -> bool {
         let now = self.clock.now();
         let mut changed = false;
-        for partition in &self.partitions {
-            let frame = partition.tick(now);
-            changed |= !frame.entries.is_empty();
-            self.send(&frame, gate, partition);
+        let whole = self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(KEYFRAME_EVERY);
+        let own = self.own.load_full();
+        let mut sends = Vec::new();
+        for partition in own.iter().filter(|p| !p.is_fenced()) {
+            let delta = partition.tick(now);
+            changed |= !delta.entries.is_empty();
+            match &self.feed {
+                None => {
+                    if self.board.take(&delta) == Taken::Gap {
+                        self.board.take(&partition.keyframe());
+                    }
+                    self.tell(&delta, gate);
+                }
+                // A keyframe of the same version stands for the delta.
+                Some(feed) => {
+                    let frame = if whole { partition.keyframe() } else { delta };
+                    let values = vec![Bytes::from(frame.encode())];
+                    sends.push(feed.append(partition.number(), now, values));
+                }
+            }
+        }
+        for sent in futures::future::join_all(sends).await {
+            if let Err(error) = sent {
+                // Deltas build on each other: the next one must say everything.
+                self.ticks.store(0, Ordering::Relaxed);
+                tracing::warn!(error = &error as &dyn std::error::Error, "a frame was not sent");
+            }
         }
         changed
     }
 
-    fn send(&self, frame: &Frame, gate: &Gate, partition: &Partition) {
-        if gate.apply(frame) == Applied::NeedKeyframe {
-            gate.apply(&partition.keyframe());
+    /// Takes a frame of the feed in, and passes it on to gates. `false` if it told nothing new, or
+    /// something before it is missing.
+    pub fn take_in(&self, frame: &Frame, gate: &Gate) -> bool {
+        let taken = self.board.take(frame);
+        if taken == Taken::Fresh {
+            let age = self.clock.now().since(frame.at).as_secs_f64();
+            metrics::histogram!("throng_feed_age_seconds").record(age);
+            self.tell(frame, gate);
+        }
+        taken == Taken::Fresh
+    }
+
+    fn tell(&self, frame: &Frame, gate: &Gate) {
+        if gate.apply(frame) == Applied::NeedKeyframe
+            && let Some(keyframe) = self.board.keyframe(frame.partition)
+        {
+            gate.apply(&keyframe);
         }
         let bytes: Bytes = frame.encode().into();
         metrics::counter!("throng_feed_frame_bytes_total").increment(bytes.len() as u64);
@@ -336,15 +531,14 @@ impl Budgets {
         let _ = self.frames.send(bytes);
     }
 
-    /// Writes a checkpoint of every partition and lets old records of the log go.
+    /// Writes a checkpoint of every partition of this process, and lets old records go.
     ///
     /// # Errors
-    /// [`BudgetsError`]; the checkpoints before stay.
+    /// [`BudgetsError`] of the first that failed; its checkpoint before stays.
     pub async fn checkpoint(&self) -> Result<(), BudgetsError> {
-        for partition in &self.partitions {
-            Arc::clone(partition).checkpoint().await?;
-        }
-        Ok(())
+        let own = self.own.load_full();
+        let written = own.iter().filter(|p| !p.is_fenced()).map(|p| p.checkpoint());
+        futures::future::join_all(written).await.into_iter().collect()
     }
 
     /// Takes no more events, and writes the last checkpoint. Safe to call again.
@@ -352,23 +546,32 @@ impl Budgets {
     /// # Errors
     /// [`BudgetsError`].
     pub async fn close(&self) -> Result<(), BudgetsError> {
-        for partition in &self.partitions {
-            partition.stop_accepting().await;
+        for partition in self.own.load_full().iter() {
+            partition.stop().await;
         }
         self.checkpoint().await
     }
 
-    /// The figures of today, for the ledger.
+    /// The figures of today of the partitions that this process owns, for the ledger.
     fn days(&self) -> Vec<BudgetDayRow> {
-        let (names, now) = (self.names.load(), self.clock.now());
-        self.states()
-            .into_iter()
+        let (known, now) = (self.known.load(), self.clock.now());
+        let own = self.own.load_full();
+        own.iter()
+            .flat_map(|p| p.states(now))
             .filter_map(|state| {
-                let day = BudgetDay::of(now, &names.get(&state.name)?.rules());
+                let day = BudgetDay::of(now, &known.zones.get(&state.name)?.rules());
                 let (budget, actual) = (state.budget, state.actual);
                 Some(BudgetDayRow { ad_group: state.name, day, budget, actual })
             })
             .collect()
+    }
+
+    /// Ad groups of this process's partitions that opened or closed since the last look.
+    fn doors(&self) -> Vec<HistoryEntry> {
+        let now = self.clock.now();
+        let own = self.own.load_full();
+        let states: Vec<AdGroupState> = own.iter().flat_map(|p| p.states(now)).collect();
+        locked(&self.doors).look(&states, now)
     }
 }
 
@@ -384,7 +587,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(wait) => {
-                if ctx.budgets.tick(&ctx.gate) {
+                if ctx.budgets.tick(&ctx.gate).await {
                     ctx.changed(Change::Budgets);
                 }
                 record_doors(&ctx).await;
@@ -409,7 +612,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
 
 /// Ad groups that opened or closed since the last look go into the history.
 async fn record_doors(ctx: &NodeContext) {
-    let entries = locked(&ctx.budgets.doors).look(&ctx.budgets.states(), ctx.clock.now());
+    let entries = ctx.budgets.doors();
     if entries.is_empty() {
         return;
     }

@@ -1,12 +1,11 @@
 //! What a task needs besides its row: the account, the users, the identifier query.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use throng_activation::{Destination, Job, RunUsers, Schema, SendClass, SendError};
 use throng_destinations::Account;
-use throng_ledger::{Ledger, LedgerError, RunState, SyncRun, Task};
+use throng_ledger::{LedgerError, RunState, SyncRun, Task};
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
 use throng_model::{AudienceName, DestinationName, SHARD_COUNT, SyncName};
 use throng_spec::Sync;
@@ -86,17 +85,22 @@ pub(super) fn tried_versions(runs: &[SyncRun]) -> Vec<u64> {
 
 /// Opens a kept snapshot; `None` if it is not kept any more.
 pub(super) async fn snapshot(
-    data_dir: &Path,
-    ledger: &dyn Ledger,
+    ctx: &NodeContext,
     audience: &AudienceName,
     version: u64,
 ) -> Result<Option<Arc<SnapshotFile>>, LedgerError> {
-    let row = match ledger.snapshot(audience, version).await {
+    let row = match ctx.ledger.snapshot(audience, version).await {
         Ok(row) => row,
         Err(LedgerError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let path = data_dir.join(row.path);
+    let path = match ctx.objects.fetch(&row.path).await {
+        Ok(path) => path,
+        Err(error) => {
+            tracing::error!(%audience, version, error = &error as &dyn std::error::Error, "a snapshot cannot be had");
+            return Ok(None);
+        }
+    };
     let opened = tokio::task::spawn_blocking(move || SnapshotFile::open(&path)).await;
     match opened {
         Ok(Ok(file)) => Ok(Some(Arc::new(file))),
@@ -127,7 +131,7 @@ pub(super) async fn work_out(
     let (mut files, mut missing) = (Vec::new(), Vec::new());
     let mut sure_of_some = false;
     for version in delivered.iter().chain(tried) {
-        match snapshot(&ctx.data_dir, &*ctx.ledger, audience, *version).await? {
+        match snapshot(ctx, audience, *version).await? {
             Some(file) => {
                 sure_of_some |= delivered == Some(*version);
                 files.push(file);
@@ -203,7 +207,7 @@ pub(super) async fn job_for(
     let run = ctx.ledger.run(task.run).await?;
     let runs = ctx.ledger.runs(Some(&task.sync), RUNS_LOOKED_AT).await?;
     let before: Vec<SyncRun> = runs.into_iter().filter(|r| r.id < run.id).collect();
-    let target = snapshot(&ctx.data_dir, &*ctx.ledger, &run.audience, run.to_version).await?;
+    let target = snapshot(ctx, &run.audience, run.to_version).await?;
     let Some(target) = target else {
         let message = format!(
             "version {} of audience {} is not kept any more; refresh the audience",

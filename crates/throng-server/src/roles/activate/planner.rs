@@ -70,7 +70,7 @@ async fn plan_sync(ctx: &NodeContext, sync: &Sync, version: u64) -> Result<bool,
     if delivered == Some(version) && !failed {
         return Ok(false);
     }
-    let target = snapshot(&ctx.data_dir, &*ctx.ledger, &sync.audience, version).await?;
+    let target = snapshot(ctx, &sync.audience, version).await?;
     let Some(target) = target.filter(|t| covers(&ctx.membership.load(), t)) else {
         return Ok(false);
     };

@@ -1,59 +1,124 @@
-//! The checkpoint of a partition: one file, replaced at once.
+//! The checkpoint of a partition: one object, replaced at once, by its owner alone.
 //!
 //! ```text
 //!  0  8  "THRNGCKP"
-//!  8  4  format, 1
+//!  8  4  format, 2
 //! 12  4  partition
 //! 16  8  epoch of the feed
-//! 24  8  length of the state
-//! 32     the state with the log's offset, as throng-budget writes it
+//! 24  8  the owner's number: no two owners have the same
+//! 32  8  length of the state
+//! 40     the state with the log's offset, as throng-budget writes it
 //! end-8  XXH3 of everything before
 //! ```
+//!
+//! State and offset are one object, so there is no moment at which they disagree. Whoever takes a
+//! partition over writes the checkpoint anew with a higher epoch; from then on the store refuses
+//! what an owner before writes, as that one names a version of the object that is gone.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use throng_objects::{Objects, ObjectsError};
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8; 8] = b"THRNGCKP";
-const FORMAT: u32 = 1;
-const HEAD: usize = 32;
+const FORMAT: u32 = 2;
+const HEAD: usize = 40;
 
 /// The state of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Checkpoint {
     pub(super) partition: u32,
     pub(super) epoch: u64,
+    pub(super) owner: u64,
     pub(super) state: Vec<u8>,
 }
 
-/// Why a file is not a checkpoint.
+/// Why a checkpoint was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The operating system refused.
-    #[error("cannot {doing} the checkpoint {}", path.display())]
-    Io {
-        /// `read` or `write`.
-        doing: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
+    /// The store refused.
+    #[error("the checkpoint of partition {partition} cannot be kept or had")]
+    Store {
+        /// The partition.
+        partition: u32,
+        /// What the store says.
         #[source]
-        source: io::Error,
+        source: ObjectsError,
     },
     /// It was changed, or a newer version wrote it.
-    #[error("{} is no checkpoint of this partition and version: {why}", path.display())]
+    #[error("the object {name} is no checkpoint of this partition and version: {why}")]
     Unreadable {
-        /// The file.
-        path: PathBuf,
+        /// The object.
+        name: String,
         /// What is wrong.
         why: &'static str,
     },
+    /// Another process has the partition now.
+    #[error("another process has taken partition {partition} over")]
+    Fenced {
+        /// The partition.
+        partition: u32,
+    },
 }
 
-fn path(folder: &Path, partition: u32) -> PathBuf {
-    folder.join(partition.to_string())
+fn name(partition: u32) -> String {
+    format!("checkpoints/{partition}")
+}
+
+/// The place of a partition's checkpoint, and the version of it that this process wrote or read.
+#[derive(Debug)]
+pub(super) struct Slot {
+    objects: Arc<dyn Objects>,
+    partition: u32,
+    version: Option<String>,
+}
+
+impl Slot {
+    /// The place, and the checkpoint that lies there.
+    pub(super) async fn open(
+        objects: Arc<dyn Objects>,
+        partition: u32,
+    ) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
+        let mut slot = Self { objects, partition, version: None };
+        let found = slot.look().await?;
+        Ok((slot, found))
+    }
+
+    async fn look(&mut self) -> Result<Option<Checkpoint>, CheckpointError> {
+        let found = self.objects.load(&name(self.partition)).await.map_err(self.failed())?;
+        let Some(found) = found else {
+            self.version = None;
+            return Ok(None);
+        };
+        self.version = Some(found.version);
+        let decoded = Checkpoint::decode(&found.bytes, self.partition);
+        let name = name(self.partition);
+        decoded.map(Some).map_err(|why| CheckpointError::Unreadable { name, why })
+    }
+
+    fn failed(&self) -> impl FnOnce(ObjectsError) -> CheckpointError + use<> {
+        let partition = self.partition;
+        move |source| CheckpointError::Store { partition, source }
+    }
+
+    /// Puts a checkpoint in place of the one that this process knows; durable when it returns.
+    /// [`CheckpointError::Fenced`] if somebody else's lies there.
+    pub(super) async fn put(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        let (name, bytes) = (name(self.partition), checkpoint.encode());
+        for _ in 0..2 {
+            let put = self.objects.swap(&name, bytes.clone(), self.version.as_deref()).await;
+            if let Some(version) = put.map_err(self.failed())? {
+                self.version = Some(version);
+                return Ok(());
+            }
+            // An earlier put of ours, of which the answer got lost?
+            let there = self.look().await?;
+            if there.is_none_or(|c| (c.epoch, c.owner) != (checkpoint.epoch, checkpoint.owner)) {
+                break;
+            }
+        }
+        Err(CheckpointError::Fenced { partition: self.partition })
+    }
 }
 
 impl Checkpoint {
@@ -63,6 +128,7 @@ impl Checkpoint {
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         bytes.extend_from_slice(&self.partition.to_le_bytes());
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
+        bytes.extend_from_slice(&self.owner.to_le_bytes());
         bytes.extend_from_slice(&(self.state.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&self.state);
         let sum = xxh3_64(&bytes);
@@ -86,52 +152,25 @@ impl Checkpoint {
         if four(12) != partition {
             return Err("it belongs to another partition");
         }
-        if eight(24) != (body.len() - HEAD) as u64 {
+        if eight(32) != (body.len() - HEAD) as u64 {
             return Err("its length does not fit");
         }
         let state = body[HEAD..].to_vec();
-        Ok(Self { partition, epoch: eight(16), state })
-    }
-
-    /// Puts this in place of the checkpoint before; durable when it returns. Blocks.
-    pub(super) fn write(&self, folder: &Path) -> Result<(), CheckpointError> {
-        let path = path(folder, self.partition);
-        let aside = path.with_extension("tmp");
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&aside)?;
-            file.write_all(&self.encode())?;
-            file.sync_all()?;
-            std::fs::rename(&aside, &path)?;
-            File::open(folder)?.sync_all()
-        };
-        write().map_err(|source| CheckpointError::Io { doing: "write", path: path.clone(), source })
-    }
-
-    /// The checkpoint of a partition; `None` if there is none yet. Blocks.
-    pub(super) fn read(folder: &Path, partition: u32) -> Result<Option<Self>, CheckpointError> {
-        let path = path(folder, partition);
-        match std::fs::read(&path) {
-            Ok(bytes) => Self::decode(&bytes, partition)
-                .map(Some)
-                .map_err(|why| CheckpointError::Unreadable { path, why }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(CheckpointError::Io { doing: "read", path, source }),
-        }
+        Ok(Self { partition, epoch: eight(16), owner: eight(24), state })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use throng_objects::DirectoryObjects;
+
     use super::*;
 
     #[test]
-    fn checkpoints_come_back_and_damage_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(Checkpoint::read(folder.path(), 3).unwrap(), None);
-        let written = Checkpoint { partition: 3, epoch: 7, state: b"state".to_vec() };
-        written.write(folder.path()).unwrap();
-        assert_eq!(Checkpoint::read(folder.path(), 3).unwrap(), Some(written.clone()));
+    fn damage_is_told() {
+        let written = Checkpoint { partition: 3, epoch: 7, owner: 9, state: b"state".to_vec() };
         let whole = written.encode();
+        assert_eq!(Checkpoint::decode(&whole, 3), Ok(written));
         for at in 0..whole.len() {
             assert!(Checkpoint::decode(&whole[..at], 3).is_err(), "cut at {at}");
             let mut bad = whole.clone();
@@ -139,5 +178,35 @@ mod tests {
             assert!(Checkpoint::decode(&bad, 3).is_err(), "changed at {at}");
         }
         assert!(Checkpoint::decode(&whole, 4).is_err());
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_over_fences_the_owner_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects: Arc<dyn Objects> =
+            Arc::new(DirectoryObjects::open(dir.path().to_owned()).unwrap());
+        let checkpoint = |epoch, owner, state: &[u8]| Checkpoint {
+            partition: 3,
+            epoch,
+            owner,
+            state: state.to_vec(),
+        };
+        let (mut first, found) = Slot::open(Arc::clone(&objects), 3).await.unwrap();
+        assert_eq!(found, None);
+        first.put(&checkpoint(1, 11, b"a")).await.unwrap();
+        first.put(&checkpoint(1, 11, b"b")).await.unwrap();
+        // An answer that got lost: the version that the owner knows is not the newest of its own.
+        let stale = first.version.clone();
+        first.put(&checkpoint(1, 11, b"c")).await.unwrap();
+        first.version = stale;
+        first.put(&checkpoint(1, 11, b"d")).await.unwrap();
+        let (mut second, found) = Slot::open(Arc::clone(&objects), 3).await.unwrap();
+        assert_eq!(found, Some(checkpoint(1, 11, b"d")));
+        second.put(&checkpoint(2, 12, b"d")).await.unwrap();
+        let fenced = first.put(&checkpoint(1, 11, b"e")).await;
+        assert!(matches!(fenced, Err(CheckpointError::Fenced { partition: 3 })), "{fenced:?}");
+        second.put(&checkpoint(2, 12, b"f")).await.unwrap();
+        let (_, found) = Slot::open(objects, 3).await.unwrap();
+        assert_eq!(found, Some(checkpoint(2, 12, b"f")));
     }
 }

@@ -1,28 +1,35 @@
 //! One partition: its task, its engine, its part of the feed.
 
-use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use throng_budget::{AdGroupConfig, AdGroupState, Applied, Engine, Event, EventProblem, Series};
+use throng_budget::{
+    AdGroupConfig, AdGroupState, Applied, Engine, Event, EventProblem, Series, events_to_record,
+    parse_protobuf,
+};
 use throng_gate::feed::Frame;
-use throng_log::{EventLog, LogError};
-use throng_model::{AdGroupName, Clock, Timestamp};
+use throng_log::{EventLog, LogError, Record, Tail};
+use throng_model::{AdGroupName, Clock, Entropy as _, SystemEntropy, Timestamp};
+use throng_objects::Objects;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::checkpoint::Checkpoint;
-use super::{Accepted, BudgetsError, locked};
+use super::checkpoint::{Checkpoint, CheckpointError, Slot};
+use super::{Accepted, BudgetsError, Intake, locked};
 
 /// Batches that wait for a partition before callers are held up.
 const QUEUE: usize = 1_024;
 /// One append takes in no more waiting batches once it has this many events.
 const APPEND_EVENTS: usize = 50_000;
-/// A replay reads this many bytes at a time.
-const REPLAY_BYTES: usize = 4 << 20;
-/// Records before the checkpoint that are kept, for reprocessing and for a look at what happened:
-/// the last million of each partition, some 100 MB.
+/// Events of one record: it stays far below the longest that a log takes.
+const RECORD_EVENTS: usize = 10_000;
+/// Records before the checkpoint that are kept in files, for reprocessing and for a look at what
+/// happened. Kafka keeps them by the topic's own rule.
 const RETAINED_RECORDS: u64 = 1_000_000;
+/// After a log failed a follower.
+const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 
 /// Events that wait to be appended, with their places in the caller's batch.
 struct Batch {
@@ -38,49 +45,85 @@ struct State {
     epoch: u64,
 }
 
-/// One partition of the event log with everything made of it.
+/// What a partition is opened with.
+pub(super) struct Opening {
+    pub(super) number: u32,
+    pub(super) ad_groups: Vec<AdGroupConfig>,
+    pub(super) objects: Arc<dyn Objects>,
+    pub(super) log: Arc<dyn EventLog>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) catalog_version: u64,
+    pub(super) intake: Intake,
+}
+
+/// One partition of the event log with everything made of it. This process owns it.
 pub(super) struct Partition {
     number: u32,
-    checkpoints: PathBuf,
     log: Arc<dyn EventLog>,
+    intake: Intake,
     state: Arc<Mutex<State>>,
+    owner: u64,
+    slot: tokio::sync::Mutex<Slot>,
+    fenced: AtomicBool,
     queue: Mutex<Option<mpsc::Sender<Batch>>>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Partition {
-    /// Restores the state and starts the task.
-    pub(super) async fn open(
-        number: u32,
-        ad_groups: Vec<AdGroupConfig>,
-        checkpoints: PathBuf,
-        log: Arc<dyn EventLog>,
-        clock: &Arc<dyn Clock>,
-        catalog_version: u64,
-    ) -> Result<Arc<Self>, BudgetsError> {
+    /// Takes the partition over: reads the checkpoint, writes it anew with a higher epoch, so that
+    /// an owner before can write no more, applies what came since, and starts the task.
+    pub(super) async fn open(opening: Opening) -> Result<Arc<Self>, BudgetsError> {
+        let Opening { number, ad_groups, objects, log, clock, catalog_version, intake } = opening;
+        let (mut slot, found) = Slot::open(objects, number).await?;
         let now = clock.now();
-        let mut state = restore(number, ad_groups, &checkpoints, now, catalog_version)?;
-        replay(number, &mut state, &*log).await?;
+        // Higher than any before, also when the clock went back.
+        let by_clock = u64::try_from(now.0).unwrap_or(0);
+        let epoch = found.as_ref().map_or(by_clock, |c| by_clock.max(c.epoch + 1));
+        let owner = SystemEntropy.next_u64();
+        let mut state = restore(number, ad_groups, found, epoch, catalog_version)?;
+        let taken = state.engine.checkpoint(state.offset);
+        slot.put(&Checkpoint { partition: number, epoch, owner, state: taken }).await?;
+        let end = log.end(number).await?;
+        let mut tail = None;
+        if state.offset < end || intake == Intake::Log {
+            tail = Some(replay(number, &mut state, &*log, end, intake).await?);
+        }
         state.engine.close(now);
         // The first version of this epoch says everything.
         state.engine.delta(now);
         let state = Arc::new(Mutex::new(state));
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer {
-            number,
-            log: Arc::clone(&log),
-            state: Arc::clone(&state),
-            clock: Arc::clone(clock),
+        let (queue, task) = match (intake, tail) {
+            (Intake::Log, Some(tail)) => {
+                let follower = Follower { number, log: Arc::clone(&log), state: Arc::clone(&state) };
+                (None, tokio::spawn(follower.run(tail)))
+            }
+            _ => {
+                let (sender, receiver) = mpsc::channel(QUEUE);
+                let (log, state) = (Arc::clone(&log), Arc::clone(&state));
+                (Some(sender), tokio::spawn(Writer { number, log, state, clock }.run(receiver)))
+            }
         };
-        let task = tokio::spawn(writer.run(receiver));
         Ok(Arc::new(Self {
             number,
-            checkpoints,
             log,
+            intake,
             state,
-            queue: Mutex::new(Some(sender)),
+            owner,
+            slot: tokio::sync::Mutex::new(slot),
+            fenced: AtomicBool::new(false),
+            queue: Mutex::new(queue),
             task: tokio::sync::Mutex::new(Some(task)),
         }))
+    }
+
+    /// Its number.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether another process has taken it over. What this one says does not count any more.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed)
     }
 
     /// Appends and applies events, given with their places in the caller's batch.
@@ -95,12 +138,14 @@ impl Partition {
         answer.map_err(BudgetsError::Append)
     }
 
-    /// Ends the task once what waits is done.
-    pub(super) async fn stop_accepting(&self) {
+    /// Ends the task: once what waits is done, or at once where others append.
+    pub(super) async fn stop(&self) {
         locked(&self.queue).take();
-        if let Some(task) = self.task.lock().await.take()
-            && task.await.is_err()
-        {
+        let Some(task) = self.task.lock().await.take() else { return };
+        if self.intake == Intake::Log {
+            task.abort();
+        }
+        if task.await.is_err_and(|error| error.is_panic()) {
             tracing::error!(partition = self.number, "the partition's task panicked");
         }
     }
@@ -133,73 +178,169 @@ impl Partition {
     }
 
     /// Makes the state durable, and lets records go that are older than any use of them.
-    pub(super) async fn checkpoint(self: Arc<Self>) -> Result<(), BudgetsError> {
+    ///
+    /// # Errors
+    /// [`CheckpointError::Fenced`] if another process has the partition; this one is of no more use.
+    pub(super) async fn checkpoint(&self) -> Result<(), BudgetsError> {
+        let mut slot = self.slot.lock().await;
         let (checkpoint, offset) = {
             let state = locked(&self.state);
+            let (partition, epoch, owner) = (self.number, state.epoch, self.owner);
             let bytes = state.engine.checkpoint(state.offset);
-            (Checkpoint { partition: self.number, epoch: state.epoch, state: bytes }, state.offset)
+            (Checkpoint { partition, epoch, owner, state: bytes }, state.offset)
         };
-        let folder = self.checkpoints.clone();
-        tokio::task::spawn_blocking(move || checkpoint.write(&folder))
-            .await
-            .map_err(|_| BudgetsError::Closed)??;
-        let keep_from = offset.saturating_sub(RETAINED_RECORDS);
-        self.log.truncate_before(self.number, keep_from).await?;
+        let put = slot.put(&checkpoint).await;
+        if matches!(put, Err(CheckpointError::Fenced { .. })) {
+            self.fenced.store(true, Ordering::Relaxed);
+        }
+        put?;
+        if self.intake == Intake::Here {
+            let keep_from = offset.saturating_sub(RETAINED_RECORDS);
+            self.log.truncate_before(self.number, keep_from).await?;
+        }
         Ok(())
     }
+}
+
+/// The series of an ad group as the last checkpoint of its partition has it.
+pub(super) async fn series_of(
+    objects: Arc<dyn Objects>,
+    number: u32,
+    ad_groups: Vec<AdGroupConfig>,
+    ad_group: &AdGroupName,
+) -> Result<Option<Series>, BudgetsError> {
+    let (_, found) = Slot::open(objects, number).await?;
+    Ok(restore(number, ad_groups, found, 0, 0)?.engine.series(ad_group))
 }
 
 /// The state in the checkpoint; an empty one if there is none.
 fn restore(
     number: u32,
     ad_groups: Vec<AdGroupConfig>,
-    checkpoints: &Path,
-    now: Timestamp,
+    found: Option<Checkpoint>,
+    epoch: u64,
     catalog_version: u64,
 ) -> Result<State, BudgetsError> {
-    // Higher than any before, also when the clock went back.
-    let by_clock = u64::try_from(now.0).unwrap_or(0);
-    match Checkpoint::read(checkpoints, number)? {
-        Some(checkpoint) => {
-            let epoch = by_clock.max(checkpoint.epoch + 1);
-            let restored =
-                Engine::restore(&checkpoint.state, number, epoch, catalog_version, ad_groups);
-            let (engine, offset) =
-                restored.map_err(|source| BudgetsError::State { partition: number, source })?;
-            Ok(State { engine, offset, epoch })
-        }
-        None => {
-            let engine = Engine::new(number, by_clock, catalog_version, ad_groups);
-            Ok(State { engine, offset: 0, epoch: by_clock })
-        }
-    }
+    let Some(checkpoint) = found else {
+        let engine = Engine::new(number, epoch, catalog_version, ad_groups);
+        return Ok(State { engine, offset: 0, epoch });
+    };
+    let restored = Engine::restore(&checkpoint.state, number, epoch, catalog_version, ad_groups);
+    let (engine, offset) =
+        restored.map_err(|source| BudgetsError::State { partition: number, source })?;
+    Ok(State { engine, offset, epoch })
 }
 
-/// Applies what was appended after the checkpoint.
-async fn replay(number: u32, state: &mut State, log: &dyn EventLog) -> Result<(), BudgetsError> {
+/// Applies what was appended between the checkpoint and `end`, and follows on from there.
+async fn replay(
+    number: u32,
+    state: &mut State,
+    log: &dyn EventLog,
+    end: u64,
+    intake: Intake,
+) -> Result<Box<dyn Tail>, BudgetsError> {
     let begin = state.offset;
-    loop {
-        let records = log.read(number, state.offset, REPLAY_BYTES).await?;
-        if records.is_empty() {
-            break;
-        }
-        for record in records {
-            let event = Event::from_record(&record.value).map_err(|source| {
-                BudgetsError::Record { partition: number, offset: record.offset, source }
-            })?;
-            // What it says was said when the event came.
-            let _ = state.engine.apply(&event, record.at);
-            state.offset = record.offset + 1;
+    let mut tail = log.tail(number, begin).await?;
+    while state.offset < end {
+        for record in tail.next().await? {
+            apply_record(number, state, &record, intake)?;
         }
     }
     if state.offset > begin {
-        tracing::info!(partition = number, events = state.offset - begin, "events replayed");
+        tracing::info!(partition = number, records = state.offset - begin, "events replayed");
     }
+    Ok(tail)
+}
+
+/// Applies a record's events, each for itself. Where anybody may append, events are checked here,
+/// against the record's time, so that a replay decides the same; a record that is none is passed
+/// over and counted. Where only this program appends, such a record is damage.
+fn apply_record(
+    number: u32,
+    state: &mut State,
+    record: &Record,
+    intake: Intake,
+) -> Result<(), BudgetsError> {
+    let events = match (parse_protobuf(&record.value), intake) {
+        (Ok(events), _) => events,
+        (Err(problem), Intake::Log) => vec![Err(problem)],
+        (Err(source), Intake::Here) => {
+            let (partition, offset) = (number, record.offset);
+            return Err(BudgetsError::Record { partition, offset, source });
+        }
+    };
+    let (mut counted, mut duplicate, mut rejected) = (0, 0, 0);
+    for event in events {
+        let checked = event.and_then(|event| match intake {
+            Intake::Log => event.check_time(record.at).map(|()| event),
+            Intake::Here => Ok(event),
+        });
+        match checked.as_ref().map(|event| state.engine.apply(event, record.at)) {
+            Ok(Ok(Applied::Counted)) => counted += 1,
+            Ok(Ok(Applied::Duplicate)) => duplicate += 1,
+            Ok(Ok(Applied::UnknownAdGroup) | Err(_)) => rejected += 1,
+            Err(problem) => {
+                rejected += 1;
+                tracing::debug!(partition = number, offset = record.offset, %problem, "an event of the log does not count");
+            }
+        }
+    }
+    state.offset = record.offset + 1;
+    metrics::counter!("throng_events_applied_total").increment(counted);
+    metrics::counter!("throng_events_applied_duplicate_total").increment(duplicate);
+    metrics::counter!("throng_events_applied_rejected_total").increment(rejected);
     Ok(())
 }
 
-/// The task of a partition: appends what waits, then applies it in the log's order, so that the
-/// state is at every moment the log's up to an offset.
+/// The task of a partition that others append to: applies what comes.
+struct Follower {
+    number: u32,
+    log: Arc<dyn EventLog>,
+    state: Arc<Mutex<State>>,
+}
+
+impl Follower {
+    async fn run(self, mut tail: Box<dyn Tail>) {
+        loop {
+            match tail.next().await {
+                Ok(records) => {
+                    let mut state = locked(&self.state);
+                    for record in records {
+                        // With this intake no record is an error.
+                        let _ = apply_record(self.number, &mut state, &record, Intake::Log);
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(
+                        partition = self.number,
+                        error = &error as &dyn std::error::Error,
+                        "the event log failed an aggregator"
+                    );
+                    tail = self.again().await;
+                }
+            }
+        }
+    }
+
+    /// Follows on from where it stopped, as soon as that works.
+    async fn again(&self) -> Box<dyn Tail> {
+        loop {
+            tokio::time::sleep(AFTER_TROUBLE).await;
+            let from = locked(&self.state).offset;
+            match self.log.tail(self.number, from).await {
+                Ok(tail) => return tail,
+                Err(error) => tracing::error!(
+                    partition = self.number,
+                    error = &error as &dyn std::error::Error,
+                    "the event log cannot be followed"
+                ),
+            }
+        }
+    }
+}
+
+/// The task of a partition that only this process appends to: appends what waits, then applies it
+/// in the log's order, so that the state is at every moment the log's up to an offset.
 struct Writer {
     number: u32,
     log: Arc<dyn EventLog>,
@@ -225,16 +366,22 @@ impl Writer {
     async fn append_and_apply(&self, batches: Vec<Batch>) {
         let records: Vec<Bytes> = batches
             .iter()
-            .flat_map(|batch| batch.events.iter())
-            .map(|(_, event)| event.to_record().into())
+            .flat_map(|batch| records(batch.events.iter().map(|(_, event)| event)))
             .collect();
-        let now = self.clock.now();
+        let (now, count) = (self.clock.now(), records.len() as u64);
         match self.log.append(self.number, now, records).await {
             Ok(_) => {
-                for batch in batches {
-                    let answer = self.apply(batch.events, now);
+                let mut answers = Vec::with_capacity(batches.len());
+                {
+                    let mut state = locked(&self.state);
+                    for batch in batches {
+                        answers.push((batch.done, apply(&mut state, batch.events, now)));
+                    }
+                    state.offset += count;
+                }
+                for (done, answer) in answers {
                     // A caller that went away: counted all the same.
-                    let _ = batch.done.send(Ok(answer));
+                    let _ = done.send(Ok(answer));
                 }
             }
             Err(error) => {
@@ -245,25 +392,29 @@ impl Writer {
             }
         }
     }
+}
 
-    fn apply(&self, events: Vec<(usize, Event)>, logged_at: Timestamp) -> Accepted {
-        let mut answer = Accepted::default();
-        let mut state = locked(&self.state);
-        for (place, event) in events {
-            match state.engine.apply(&event, logged_at) {
-                Ok(Applied::Counted) => answer.accepted += 1,
-                Ok(Applied::Duplicate) => answer.duplicates += 1,
-                // Its ad group went away after the check.
-                Ok(Applied::UnknownAdGroup) => {
-                    let problem = EventProblem::unknown_ad_group(&event.ad_group, None);
-                    answer.rejected.push((place, problem));
-                }
-                Err(error) => answer.rejected.push((place, overflow(&error.to_string()))),
+/// Events as records of the log.
+pub(super) fn records<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Bytes> {
+    let events: Vec<&Event> = events.collect();
+    events.chunks(RECORD_EVENTS).map(|c| events_to_record(c.iter().copied()).into()).collect()
+}
+
+fn apply(state: &mut State, events: Vec<(usize, Event)>, logged_at: Timestamp) -> Accepted {
+    let mut answer = Accepted::default();
+    for (place, event) in events {
+        match state.engine.apply(&event, logged_at) {
+            Ok(Applied::Counted) => answer.accepted += 1,
+            Ok(Applied::Duplicate) => answer.duplicates += 1,
+            // Its ad group went away after the check.
+            Ok(Applied::UnknownAdGroup) => {
+                let problem = EventProblem::unknown_ad_group(&event.ad_group, None);
+                answer.rejected.push((place, problem));
             }
-            state.offset += 1;
+            Err(error) => answer.rejected.push((place, overflow(&error.to_string()))),
         }
-        answer
     }
+    answer
 }
 
 fn overflow(message: &str) -> EventProblem {

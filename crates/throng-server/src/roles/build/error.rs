@@ -6,6 +6,7 @@ use throng_lake::LakeError;
 use throng_ledger::LedgerError;
 use throng_membership::MembershipError;
 use throng_model::{AudienceName, Retry};
+use throng_objects::ObjectsError;
 
 /// Why a refresh, or the loading of what is published, failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum BuildError {
     /// A dictionary or a snapshot cannot be read or written.
     #[error("dictionaries or snapshots cannot be used")]
     Membership(#[from] MembershipError),
+    /// Objects cannot be kept or fetched.
+    #[error("the object storage failed a refresh")]
+    Objects(#[from] ObjectsError),
     /// The file system refused.
     #[error("could not {doing} {}; check the disk, its free space and the permissions", path.display())]
     Io {
@@ -72,6 +76,7 @@ impl BuildError {
             Self::Lake(error) => error.retry(),
             Self::Ledger(error) => error.retry(),
             Self::Membership(error) => error.retry(),
+            Self::Objects(error) => error.retry(),
             Self::Io { .. } | Self::Damaged { .. } | Self::Panicked => Retry::Backoff,
         }
     }

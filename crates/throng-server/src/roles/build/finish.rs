@@ -8,13 +8,13 @@ use throng_ledger::{
     AlertKind, HistoryEntry, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState,
 };
 use throng_membership::{SnapshotMeta, SnapshotSummary, seed_check, write_snapshot};
-use throng_model::AudienceName;
+use throng_model::{AudienceName, Entropy as _, SystemEntropy};
 use throng_spec::Audience;
 
 use super::error::{BuildError, blocking};
 use super::guard::{Verdict, judge};
 use super::work::Worked;
-use super::{bits, membership, parts, retention};
+use super::{bits, membership, retention, sweep};
 use crate::{Change, NodeContext};
 
 /// Runs of a sync that may still need a snapshot besides the delivered one.
@@ -28,9 +28,10 @@ pub(super) struct Made {
     before: Option<Snapshot>,
 }
 
-/// The path of a snapshot below the data directory.
-fn snapshot_path(audience: &AudienceName, version: u64) -> String {
-    format!("objects/snapshots/{audience}/{version}.throng")
+/// The object of a snapshot. `unique` tells tries apart: a builder that lost its lease must not
+/// put its file in the place of another one's.
+fn snapshot_object(audience: &AudienceName, version: u64, unique: u64) -> String {
+    format!("snapshots/{audience}/{version}-{unique:016x}.throng")
 }
 
 /// Writes the snapshot and publishes or holds it. Until the ledger's update nobody can see it; a
@@ -46,7 +47,7 @@ pub(super) async fn publish(
     let version = ctx.ledger.next_version(name).await?;
     let model_fingerprint = worked.model.fingerprint();
     let created_at = ctx.clock.now();
-    let path = snapshot_path(name, version);
+    let path = snapshot_object(name, version, SystemEntropy.next_u64());
     let meta = SnapshotMeta {
         audience: name.clone(),
         version,
@@ -58,9 +59,10 @@ pub(super) async fn publish(
         dictionary_len: Vec::new(),
     };
     let SnapshotSummary { bytes, members } = {
-        let (root, path) = (ctx.data_dir.clone(), path.clone());
+        let (root, path) = (ctx.objects.root().to_owned(), path.clone());
         blocking(move || write(&root, &path, meta, &worked.bits)).await?
     };
+    ctx.objects.keep(&path).await?;
     let snapshot = Snapshot {
         audience: name.clone(),
         version,
@@ -128,10 +130,7 @@ pub(super) async fn follow(
     if let Err(error) = told.and(forgotten) {
         tracing::error!(audience = %name, error = &error as &dyn std::error::Error, "tidying up after a refresh failed");
     }
-    let folder = ctx.data_dir.join(parts::folder(refresh.id));
-    if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
-        tracing::warn!(%error, folder = %folder.display(), "the parts of a refresh were not removed");
-    }
+    sweep::drop_parts(ctx, refresh.id).await;
     ctx.changed(Change::Audiences);
 }
 
@@ -217,9 +216,9 @@ async fn forget(ctx: &NodeContext, name: &AudienceName, keep: u32) -> Result<(),
             Err(LedgerError::WrongState { .. } | LedgerError::NotFound { .. }) => continue,
             Err(error) => return Err(error),
         }
-        let path = ctx.data_dir.join(snapshot_path(name, version));
-        if let Err(error) = tokio::fs::remove_file(&path).await {
-            tracing::warn!(%error, path = %path.display(), "an old snapshot was not removed");
+        let Some(old) = kept.iter().find(|s| s.version == version) else { continue };
+        if let Err(error) = ctx.objects.remove(&old.path).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, object = old.path, "an old snapshot was not removed");
         }
     }
     Ok(())

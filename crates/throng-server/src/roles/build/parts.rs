@@ -33,8 +33,8 @@ pub(super) struct ShardsCovers {
 /// What came out of a scan part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ScanOutput {
-    /// The file in the refresh's folder.
-    pub(super) file: String,
+    /// The object.
+    pub(super) object: String,
     pub(super) rows_read: u64,
     pub(super) null_keys: u64,
 }
@@ -42,8 +42,8 @@ pub(super) struct ScanOutput {
 /// What came out of a shards part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ShardsOutput {
-    /// The file in the refresh's folder.
-    pub(super) file: String,
+    /// The object.
+    pub(super) object: String,
     pub(super) members: u64,
 }
 
@@ -69,19 +69,20 @@ pub(super) fn plan(
     Ok(parts)
 }
 
-/// The folder of a refresh below the data directory.
+/// The objects of a refresh have this before their names.
 pub(super) fn folder(id: RefreshId) -> String {
-    format!("objects/refreshes/{id}")
+    format!("refreshes/{id}")
 }
 
-/// The file of a scan part.
-pub(super) fn scan_file(number: u32) -> String {
-    format!("scan-{number}.keys")
+/// The file of a scan part. `unique` tells tries apart: two builders may do one part at the same
+/// time when a lease ran out, and their files need not be the same.
+pub(super) fn scan_file(number: u32, unique: u64) -> String {
+    format!("scan-{number}-{unique:016x}.keys")
 }
 
-/// The file of a shards part.
-pub(super) fn shards_file(number: u32) -> String {
-    format!("shards-{number}.bits")
+/// The file of a shards part; `unique` as with scans.
+pub(super) fn shards_file(number: u32, unique: u64) -> String {
+    format!("shards-{number}-{unique:016x}.bits")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! What a crash left behind, put in order before the builders start. The data directory has one
-//! process at a time, so nobody else is at work on it.
+//! What a crash left behind, put in order before the builders start. For a node that is alone: the
+//! data directory has one process at a time, so nobody else is at work on it. Where nodes share a
+//! ledger, leases that run out do the same.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use throng_ledger::{AlertKind, AudienceRow, LedgerError, NewAlert, RefreshState};
 use throng_membership::garbage;
 use throng_model::AudienceName;
+use throng_objects::ObjectsError;
 
 use super::error::{BuildError, blocking};
 use super::{finish, parts};
@@ -31,17 +33,17 @@ pub(super) async fn sweep(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
         mend_alerts(ctx, row).await?;
     }
     let mut named = HashSet::new();
-    let snapshots = ctx.data_dir.join("objects/snapshots");
+    let snapshots = ctx.objects.root().join("snapshots");
     for audience in names(&snapshots) {
         let Ok(name) = AudienceName::new(audience) else { continue };
         let kept = ctx.ledger.snapshots(&name).await?;
-        named.extend(kept.into_iter().map(|s| ctx.data_dir.join(s.path)));
+        named.extend(kept.into_iter().map(|s| ctx.objects.root().join(s.path)));
     }
     let manifests: Vec<String> =
         ctx.ledger.dictionary().await?.into_iter().map(|row| row.manifest).collect();
-    let data_dir = ctx.data_dir.clone();
+    let root = ctx.objects.root().to_owned();
     blocking(move || {
-        let refreshes = data_dir.join("objects/refreshes");
+        let refreshes = root.join("refreshes");
         for id in names(&refreshes).into_iter().filter(|id| !open.contains(id)) {
             gone(&refreshes.join(&id), std::fs::remove_dir_all(refreshes.join(id)));
         }
@@ -50,7 +52,7 @@ pub(super) async fn sweep(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
             let files = names(&folder).into_iter().map(|file| folder.join(file));
             remove_files(files.filter(|path| !named.contains(path)));
         }
-        let unnamed = garbage(&data_dir.join("objects"), manifests.iter().map(String::as_str))?;
+        let unnamed = garbage(&root, manifests.iter().map(String::as_str))?;
         remove_files(unnamed.into_iter());
         Ok(())
     })
@@ -127,7 +129,18 @@ async fn mend_alerts(ctx: &NodeContext, row: &AudienceRow) -> Result<(), LedgerE
 
 /// Removes the parts of a refresh that gave up.
 pub(super) async fn drop_parts(ctx: &NodeContext, refresh: throng_model::RefreshId) {
-    let folder = ctx.data_dir.join(parts::folder(refresh));
+    let name = parts::folder(refresh);
+    let removed = async {
+        for object in ctx.objects.list(&name).await? {
+            ctx.objects.remove(&object.name).await?;
+        }
+        Ok::<(), ObjectsError>(())
+    };
+    if let Err(error) = removed.await {
+        tracing::warn!(error = &error as &dyn std::error::Error, %refresh, "the parts of a refresh were not removed");
+    }
+    // Copies, and what was not finished.
+    let folder = ctx.objects.root().join(name);
     match tokio::fs::remove_dir_all(&folder).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => gone(&folder, Err(error)),
         _ => {}

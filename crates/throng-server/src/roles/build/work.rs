@@ -1,7 +1,7 @@
 //! The parts of a refresh: scans, then groups of user shards. A part that is done is not done
 //! again; one that was in hand at a crash is.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,8 +10,8 @@ use roaring::RoaringBitmap;
 use serde::de::DeserializeOwned;
 use throng_lake::{KeyBatch, Model, Rule};
 use throng_ledger::{Part, PartKind, PartState, Refresh};
-use throng_membership::ShardDictionary;
-use throng_model::UserHash;
+use throng_membership::{ShardDictionary, manifest_files};
+use throng_model::{Entropy as _, SystemEntropy, UserHash};
 use throng_spec::Audience;
 
 use super::bits::{self, ShardBits};
@@ -67,8 +67,7 @@ pub(super) async fn work(
     refresh: &Refresh,
     progress: &Progress,
 ) -> Result<Worked, BuildError> {
-    let folder = ctx.data_dir.join(parts::folder(refresh.id));
-    make_folder(&folder)?;
+    make_folder(&ctx.objects.root().join(parts::folder(refresh.id)))?;
     let mut recorded = ctx.ledger.parts(refresh.id).await?;
     if recorded.is_empty() {
         let model = model_of(audience);
@@ -87,9 +86,9 @@ pub(super) async fn work(
     let Some(model) = model.filter(|begun| *begun == model_of(audience)) else {
         return Err(BuildError::Superseded);
     };
-    let outputs = scan_all(ctx, refresh, &folder, &model, &scans, progress).await?;
-    let paths: Vec<PathBuf> = outputs.iter().map(|output| folder.join(&output.file)).collect();
-    let bits = shards_all(ctx, refresh, &folder, paths, &shards).await?;
+    let outputs = scan_all(ctx, refresh, &model, &scans, progress).await?;
+    let keys: Vec<&str> = outputs.iter().map(|output| output.object.as_str()).collect();
+    let bits = shards_all(ctx, refresh, &keys, &shards).await?;
     Ok(Worked {
         model,
         rows_read: outputs.iter().map(|o| o.rows_read).sum(),
@@ -101,7 +100,6 @@ pub(super) async fn work(
 async fn scan_all(
     ctx: &Arc<NodeContext>,
     refresh: &Refresh,
-    folder: &Path,
     model: &Model,
     scans: &[&Part],
     progress: &Progress,
@@ -114,8 +112,9 @@ async fn scan_all(
     }
     for part in scans.iter().filter(|part| part.state == PartState::Pending) {
         let covers: ScanCovers = read(Some(&part.covers))?;
-        let file = parts::scan_file(part.number);
-        let mut writer = KeyFileWriter::create(&folder.join(&file))?;
+        let file = parts::scan_file(part.number, SystemEntropy.next_u64());
+        let object = format!("{}/{file}", parts::folder(refresh.id));
+        let mut writer = KeyFileWriter::create(&ctx.objects.root().join(&object))?;
         let mut sink = |batch: KeyBatch| {
             progress.add(batch.rows, batch.null_keys);
             writer.push(&batch.hashes, batch.values.as_deref()).map_err(Into::into)
@@ -123,7 +122,8 @@ async fn scan_all(
         let lake = ctx.lake.load_full();
         let stats = lake.scan(model, &covers.part, ctx.seed, &mut sink).await?;
         blocking(move || writer.finish()).await?;
-        let output = ScanOutput { file, rows_read: stats.rows_read, null_keys: stats.null_keys };
+        ctx.objects.keep(&object).await?;
+        let output = ScanOutput { object, rows_read: stats.rows_read, null_keys: stats.null_keys };
         let value = serde_json::to_value(&output)?;
         ctx.ledger.finish_part(refresh.id, part.number, &value).await?;
         ctx.changed(Change::Audiences);
@@ -135,22 +135,25 @@ async fn scan_all(
 async fn shards_all(
     ctx: &Arc<NodeContext>,
     refresh: &Refresh,
-    folder: &Path,
-    scans: Vec<PathBuf>,
+    scans: &[&str],
     shards: &[&Part],
 ) -> Result<Vec<PathBuf>, BuildError> {
     let mut bits = Vec::with_capacity(shards.len());
     let mut open: Option<Arc<Vec<KeyFile>>> = None;
     for part in shards {
         if part.state == PartState::Done {
-            bits.push(folder.join(read::<ShardsOutput>(part.output.as_ref())?.file));
+            let output: ShardsOutput = read(part.output.as_ref())?;
+            bits.push(ctx.objects.fetch(&output.object).await?);
             continue;
         }
         let files = match &open {
             Some(files) => Arc::clone(files),
             None => {
-                let scans = scans.clone();
-                let files = blocking(move || scans.iter().map(|p| KeyFile::open(p)).collect());
+                let mut paths = Vec::with_capacity(scans.len());
+                for object in scans {
+                    paths.push(ctx.objects.fetch(object).await?);
+                }
+                let files = blocking(move || paths.iter().map(|p| KeyFile::open(p)).collect());
                 Arc::clone(open.insert(Arc::new(files.await?)))
             }
         };
@@ -160,12 +163,14 @@ async fn shards_all(
             .buffered(std::thread::available_parallelism().map_or(2, usize::from))
             .try_collect()
             .await?;
-        let file = parts::shards_file(part.number);
+        let file = parts::shards_file(part.number, SystemEntropy.next_u64());
+        let object = format!("{}/{file}", parts::folder(refresh.id));
         let members = built.iter().map(|b| b.members).sum();
-        let path = folder.join(&file);
+        let path = ctx.objects.root().join(&object);
         bits.push(path.clone());
         blocking(move || bits::write(&path, &built)).await?;
-        let output = serde_json::to_value(ShardsOutput { file, members })?;
+        ctx.objects.keep(&object).await?;
+        let output = serde_json::to_value(ShardsOutput { object, members })?;
         ctx.ledger.finish_part(refresh.id, part.number, &output).await?;
     }
     Ok(bits)
@@ -193,8 +198,11 @@ async fn build_shard(
     loop {
         let known = ctx.ledger.dictionary_shard(shard).await?;
         let expected = known.version;
+        for file in manifest_files(&known.manifest)? {
+            ctx.objects.fetch(&file).await?;
+        }
         let open = ctx.membership.load().dictionary(shard).cloned();
-        let (objects, hashes) = (ctx.data_dir.join("objects"), Arc::clone(&hashes));
+        let (objects, hashes) = (ctx.objects.root().to_owned(), Arc::clone(&hashes));
         let (built, manifest) = blocking(move || {
             let dictionary = match open {
                 Some(open) => open.reopen(&objects, &known.manifest)?,
@@ -205,12 +213,20 @@ async fn build_shard(
             Ok((bitmap(assigned.ordinals, dictionary_len), assigned.manifest))
         })
         .await?;
+        if let Some(file) = manifest.as_deref().map(newest_file).transpose()?.flatten() {
+            ctx.objects.keep(&file).await?;
+        }
         match manifest {
             // Another refresh gave ordinals to its users in the meantime: look again.
             Some(manifest) if !ctx.ledger.swap_dictionary(shard, expected, &manifest).await? => {}
             _ => return Ok(built),
         }
     }
+}
+
+/// The segment that was just written: the last of a manifest.
+fn newest_file(manifest: &str) -> Result<Option<String>, BuildError> {
+    Ok(manifest_files(manifest)?.pop())
 }
 
 fn bitmap(mut ordinals: Vec<u32>, dictionary_len: u32) -> ShardBits {
