@@ -273,7 +273,9 @@ impl Event {
 
     /// Appends the event as field 1 of an `Events` message, without a copy of its texts.
     fn encode(&self, out: &mut Vec<u8>) {
-        use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, int32, int64};
+        use prost::encoding::{
+            WireType, encode_key, encode_varint, encoded_len_varint, int32, int64,
+        };
         let kind = match self.kind {
             EventKind::Insertion => 1,
             EventKind::Impression => 2,
@@ -284,7 +286,8 @@ impl Event {
             0 => 0,
             length => 1 + encoded_len_varint(length as u64) + length,
         };
-        let number = |tag: u32, value: i64| if value == 0 { 0 } else { int64::encoded_len(tag, &value) };
+        let number =
+            |tag: u32, value: i64| if value == 0 { 0 } else { int64::encoded_len(tag, &value) };
         let insertion = self.insertion_id.as_deref().unwrap_or_default();
         let inserted_at = self.inserted_at.map_or(0, |at| at.0);
         let length = text(&self.id)

@@ -24,6 +24,6 @@ pub use engine::{
     WINDOW_SECS,
 };
 pub use event::{
-    Event, EventKind, EventProblem, MAX_AGE, MAX_AHEAD, MAX_ID_BYTES, events_to_record, parse_ndjson,
-    parse_protobuf,
+    Event, EventKind, EventProblem, MAX_AGE, MAX_AHEAD, MAX_ID_BYTES, events_to_record,
+    parse_ndjson, parse_protobuf,
 };

@@ -62,6 +62,9 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (2, include_str!("../migrations/postgres/0002_announcements.sql")),
 ];
 
+/// What PostgreSQL answers to a connection to a data base that is not there:
+/// `invalid_catalog_name`.
+const NO_DATABASE: &str = "3D000";
 /// Held while the tables are brought up to date. Any number will do that nobody else uses.
 const MIGRATION_LOCK: i64 = 0x7468_726f_6e67_0001;
 /// Held by the one node of a ledger.
@@ -171,7 +174,8 @@ pub struct PostgresLedger {
 impl PostgresLedger {
     /// Connects to the data base of a URL (`postgres://user:password@host:port/data_base`, with the
     /// parameters of libpq, such as `sslmode=verify-full&sslrootcert=…`) and brings its tables up to
-    /// date. Holds up to `connections` of them open.
+    /// date. A data base that is not there is made, if the user may. Holds up to `connections` of
+    /// them open.
     ///
     /// # Errors
     /// [`LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
@@ -180,7 +184,13 @@ impl PostgresLedger {
     pub async fn open(url: &Secret, connections: u32) -> Result<Self> {
         let opened: Tried<Self> = async {
             let options = options(url)?;
-            let mut connection = options.connect().await?;
+            let mut connection = match options.connect().await {
+                Err(error) if code(&error).as_deref() == Some(NO_DATABASE) => {
+                    create_database(&options).await?;
+                    options.connect().await?
+                }
+                other => other?,
+            };
             migrate(&mut connection).await?;
             connection.close().await?;
             let pool = PgPoolOptions::new()
@@ -247,6 +257,25 @@ fn options(url: &Secret) -> Tried<PgConnectOptions> {
         })
     })?;
     Ok(options.application_name("throng").statement_cache_capacity(200).disable_statement_logging())
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+/// Makes the data base of the options, by way of the one that every server has.
+async fn create_database(options: &PgConnectOptions) -> Tried<()> {
+    let name = options.get_database().unwrap_or("throng").replace('"', "\"\"");
+    let mut session = options.clone().database("postgres").connect().await?;
+    // A name cannot be bound; as a quoted identifier it is no more than a name.
+    let statement = format!("CREATE DATABASE \"{name}\"");
+    match sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut session).await {
+        // Another process may have been first.
+        Err(error) if !matches!(code(&error).as_deref(), Some("42P04" | "23505")) => {
+            Err(error.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Brings the tables up to date, in one transaction: of two processes that open a new ledger at

@@ -7,11 +7,11 @@ use arc_swap::ArcSwap;
 use throng_gate::Gate;
 use throng_lake::Lake;
 use throng_ledger::Ledger;
-use throng_log::EventLog;
+use throng_log::{EventLog, Queue};
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed};
 use throng_objects::Objects;
-use throng_spec::Spec;
+use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
 
 use crate::node::Environment;
@@ -30,10 +30,25 @@ pub enum Change {
     Spec,
 }
 
+/// Queues of work.
+#[derive(Debug)]
+pub struct Queues {
+    /// Tasks that are due.
+    pub tasks: Arc<dyn Queue>,
+    /// Tasks that are to be checked.
+    pub checks: Arc<dyn Queue>,
+    /// Tasks that gave up, with the reason, for other programs; `None` where none could read it.
+    pub dead: Option<Arc<dyn Queue>>,
+}
+
 /// The shared parts of a node. Roles hold it as `Arc<NodeContext>`.
 pub struct NodeContext {
     /// Where this process keeps what is its own.
     pub data_dir: PathBuf,
+    /// What this process does.
+    pub roles: Vec<Role>,
+    /// Whether snapshots are mapped here.
+    pub serves_membership: bool,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The applied spec; swapped when another one is applied.
@@ -42,6 +57,8 @@ pub struct NodeContext {
     pub ledger: Arc<dyn Ledger>,
     /// Snapshots, parts and checkpoints.
     pub objects: Arc<dyn Objects>,
+    /// How work reaches workers.
+    pub queues: Queues,
     /// The deployment's hash seed.
     pub seed: HashSeed,
     /// Who this process is in leases: host, process id and a random number.

@@ -7,5 +7,5 @@ mod node;
 mod page;
 pub mod roles;
 
-pub use context::{Change, NodeContext};
+pub use context::{Change, NodeContext, Queues};
 pub use node::{Environment, Node, NodeConfig, NodeError};

@@ -1,6 +1,7 @@
 //! A node: all parts assembled in one process. The only place that chooses backends and roles.
 
 mod apply;
+pub(crate) mod backends;
 mod lock;
 mod serve;
 
@@ -12,18 +13,21 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
 use throng_lake::{Lake, LakeError, LakeLimits};
-use throng_ledger::{Ledger, LedgerError, PostgresLedger, SqliteLedger, SyncLedger as _};
-use throng_log::{EventLog, FileLog, LogError};
+use throng_ledger::{Ledger, LedgerError};
+use throng_log::{EventLog, LogError, Share};
+use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, Secret, SystemEntropy};
-use throng_spec::{LedgerSettings, SecretError, Spec};
+use throng_objects::ObjectsError;
+use throng_spec::{Role, SecretError, Spec};
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::roles::aggregate::{Budgets, BudgetsError};
+use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts};
 use crate::{Change, NodeContext, roles};
 
-pub(crate) use apply::apply_spec;
+pub(crate) use apply::{apply_spec, follow_spec};
+use backends::Backends;
 use lock::DataDirLock;
 
 /// How long a graceful end may take before what is left is dropped. Everything that is dropped is
@@ -38,10 +42,15 @@ pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// What a node needs to start.
 #[derive(Clone)]
 pub struct NodeConfig {
-    /// Where everything is kept; made if it is not there. One node at a time.
+    /// Where the node keeps what is its own (everything, unless the spec's node settings say
+    /// otherwise); made if it is not there. One node at a time.
     pub data_dir: PathBuf,
     /// The spec to run. It is applied before the node answers.
     pub spec: Spec,
+    /// Takes only the node settings from `spec`, and everything else from the ledger.
+    pub join: bool,
+    /// What this process does instead of the spec's `node.roles`.
+    pub roles: Option<Vec<Role>>,
     /// Where to listen instead of the spec's `node.listen`; port 0 chooses a free one.
     pub listen: Option<SocketAddr>,
     /// The time.
@@ -115,6 +124,18 @@ pub enum NodeError {
     /// The event log.
     #[error("cannot use the event log")]
     Log(#[from] LogError),
+    /// Snapshots, parts, checkpoints.
+    #[error("cannot use the object storage")]
+    Objects(#[from] ObjectsError),
+    /// The node wants others to share work with, but keeps something for itself.
+    #[error(
+        "a node can leave roles to others only if it shares ledger, log and objects with them: set \
+         ledger: postgres, log: kafka and objects: s3 or gcs, or give the node every role"
+    )]
+    Alone,
+    /// There is nothing to join.
+    #[error("the ledger holds no applied spec yet: start one node without --join first")]
+    NothingToJoin,
     /// Budget states.
     #[error("cannot restore the budgets")]
     Budgets(#[from] BudgetsError),
@@ -163,24 +184,41 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`]; nothing is left running then.
-    pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
+    pub async fn start(mut config: NodeConfig) -> Result<Self, NodeError> {
         let dir = config.data_dir.clone();
         std::fs::create_dir_all(&dir)
             .map_err(NodeError::io("make the data directory", dir.display()))?;
         let lock = DataDirLock::take(&dir)?;
         let (listen, token) = entrance(&config)?;
+        let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
+        if !config.spec.node.is_shared() && Role::ALL.iter().any(|role| !roles.contains(role)) {
+            return Err(NodeError::Alone);
+        }
         crate::api::install_metrics();
-        let ctx = assemble(&config).await?;
+        let backends = backends::open(&config, &roles).await?;
+        if config.join {
+            let stored = apply::stored(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
+            let node = std::mem::take(&mut config.spec.node);
+            config.spec = Spec { node, ..stored.spec };
+        }
+        let (feed, shared) = (backends.feed.clone(), config.spec.node.is_shared());
+        let (ctx, share) = assemble(&config, backends, roles).await?;
         let listener = tokio::net::TcpListener::bind(listen)
             .await
             .map_err(NodeError::io("listen on", listen))?;
         let address = listener.local_addr().map_err(NodeError::io("listen on", listen))?;
         let stop = CancellationToken::new();
-        let roles = start_roles(&ctx, &stop);
+        if !shared && let Err(error) = roles::build::take_over(&ctx).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what the last process left could not be put in order"
+            );
+        }
+        let roles = start_roles(&ctx, feed, share, &stop);
         let limits = crate::api::Limits::of(&ctx.spec.load().node);
         let router = crate::api::router(Arc::clone(&ctx), token, limits, stop.clone());
         let server = tokio::spawn(serve::serve(listener, router, stop.clone()));
-        tracing::info!(%address, data_dir = %dir.display(), "the node is up");
+        tracing::info!(%address, data_dir = %dir.display(), roles = %names(&ctx.roles), "the node is up");
         Ok(Self { ctx, address, stop, roles, server, _lock: lock })
     }
 
@@ -248,51 +286,39 @@ fn open_lake(data_dir: &std::path::Path, spec: &Spec) -> Result<Lake, NodeError>
     Ok(Lake::new(&spec.sources, limits)?)
 }
 
-/// Opens the ledger that the node settings choose.
-async fn open_ledger(config: &NodeConfig) -> Result<Arc<dyn Ledger>, NodeError> {
-    match &config.spec.node.ledger {
-        LedgerSettings::Sqlite => {
-            let ledger = SqliteLedger::open(&config.data_dir.join("ledger.db")).await?;
-            // The lock of the data directory says that nobody else is at work on this file: what is
-            // in hand was left by a dead process. On a server other nodes may have it; what is left
-            // there is due when its lease ends.
-            let left = ledger.end_leases(config.clock.now()).await?;
-            if left > 0 {
-                tracing::info!(left, "taking up work that a dead process left");
-            }
-            Ok(Arc::new(ledger))
-        }
-        LedgerSettings::Postgres { url, connections } => {
-            let url = url
-                .resolve(&*config.env)
-                .map_err(|source| NodeError::Secret { field: "ledger_url", source })?;
-            let ledger = PostgresLedger::open(&url, *connections).await?;
-            if !ledger.take().await? {
-                return Err(NodeError::LedgerInUse);
-            }
-            Ok(Arc::new(ledger))
-        }
-    }
+fn names(roles: &[Role]) -> String {
+    let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+    names.join(", ")
 }
 
-/// Opens everything that is kept, and makes the context of it.
-async fn assemble(config: &NodeConfig) -> Result<Arc<NodeContext>, NodeError> {
+/// Makes the context of everything that was opened.
+async fn assemble(
+    config: &NodeConfig,
+    backends: Backends,
+    roles: Vec<Role>,
+) -> Result<(Arc<NodeContext>, Option<Share>), NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
-    let objects = dir.join("objects");
-    std::fs::create_dir_all(&objects)
-        .map_err(NodeError::io("make the folder", objects.display()))?;
-    let ledger = open_ledger(config).await?;
+    let Backends { ledger, objects, log, feed, intake, queues, share } = backends;
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     let lake = open_lake(dir, &spec)?;
-    let membership = roles::build::load_membership(&objects, &*ledger, seed)
-        .await
-        .map_err(|e| NodeError::Membership(e.into()))?;
+    let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
+    let serves_membership =
+        has(&[Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup]);
+    let membership = if serves_membership {
+        let loaded = roles::build::load_membership(&objects, &*ledger, seed).await;
+        loaded.map_err(|e| NodeError::Membership(e.into()))?
+    } else {
+        MembershipIndex::empty(seed)
+    };
     let membership = Arc::new(membership);
-    let log_dir = dir.join("log");
-    // The number of partitions is fixed when the log is made; the setting counts only then.
-    let partitions = FileLog::partitions_in(&log_dir)?.unwrap_or(spec.node.log_partitions);
-    let log: Arc<dyn EventLog> = Arc::new(FileLog::open(&log_dir, partitions)?);
-    let (budgets, applied) = open_budgets(config, &*ledger, &log).await?;
+    let parts = BudgetsParts {
+        objects: Arc::clone(&objects),
+        log: Arc::clone(&log),
+        feed,
+        intake,
+        clock: Arc::clone(clock),
+    };
+    let (budgets, applied) = open_budgets(config, &*ledger, parts).await?;
     let feed_interval = Duration::from_millis(u64::from(spec.node.feed_interval_ms));
     let gate = Gate::new(budgets.catalog().as_ref().clone(), stale_after(feed_interval));
     gate.set_membership(Arc::clone(&membership));
@@ -301,9 +327,13 @@ async fn assemble(config: &NodeConfig) -> Result<Arc<NodeContext>, NodeError> {
     let process = std::process::id();
     let ctx = Arc::new(NodeContext {
         data_dir: dir.clone(),
+        roles,
+        serves_membership,
         clock: Arc::clone(clock),
         spec: ArcSwap::from_pointee(spec),
         ledger,
+        objects,
+        queues,
         seed,
         holder: format!("{process}-{:08x}", SystemEntropy.next_u64() >> 32),
         lake: ArcSwap::from_pointee(lake),
@@ -316,33 +346,45 @@ async fn assemble(config: &NodeConfig) -> Result<Arc<NodeContext>, NodeError> {
         wake_activate: Notify::new(),
         changes: broadcast::channel(CHANGES).0,
     });
-    apply::queue_refreshes(&ctx, &applied).await?;
-    Ok(ctx)
+    if let Some(applied) = applied {
+        apply::queue_refreshes(&ctx, &applied).await?;
+    }
+    Ok((ctx, share))
 }
 
-/// Restores the budgets under the spec that the logged events came under, then applies the new one:
-/// an event keeps the price that it had.
+/// Applies the spec, and opens the budgets under it. A node that has the log to itself restores them
+/// under the spec that the logged events came under, and applies the new one then: an event keeps
+/// the price that it had. Where nodes share a log, others may be at work on it already.
 async fn open_budgets(
     config: &NodeConfig,
     ledger: &dyn Ledger,
-    log: &Arc<dyn EventLog>,
-) -> Result<(Budgets, apply::Applied), NodeError> {
-    let (spec, clock) = (&config.spec, &config.clock);
-    let checkpoints = config.data_dir.join("checkpoints");
-    let Some(before) = apply::stored(ledger).await? else {
+    parts: BudgetsParts,
+) -> Result<(Budgets, Option<apply::Applied>), NodeError> {
+    let (spec, clock) = (&config.spec, Arc::clone(&config.clock));
+    let all: Vec<u32> = (0..parts.log.partitions()).collect();
+    let before = apply::stored(ledger).await?;
+    if config.join
+        && let Some(before) = before
+    {
+        return Ok((Budgets::new(parts, spec, &before.indexes, before.version), None));
+    }
+    if spec.node.is_shared() {
         let applied = apply::store(ledger, spec, clock.now()).await?;
-        let (log, clock) = (Arc::clone(log), Arc::clone(clock));
-        let (indexes, version) = (&applied.indexes, applied.version);
-        let budgets = Budgets::open(checkpoints, log, clock, spec, indexes, version).await?;
-        return Ok((budgets, applied));
+        let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
+        return Ok((budgets, Some(applied)));
+    }
+    let Some(before) = before else {
+        let applied = apply::store(ledger, spec, clock.now()).await?;
+        let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
+        budgets.own(&all).await?;
+        return Ok((budgets, Some(applied)));
     };
-    let (old, indexes, version) = (&before.spec, &before.indexes, before.version);
-    let (log, now) = (Arc::clone(log), clock.now());
-    let budgets = Budgets::open(checkpoints, log, Arc::clone(clock), old, indexes, version).await?;
+    let budgets = Budgets::new(parts, &before.spec, &before.indexes, before.version);
+    budgets.own(&all).await?;
     budgets.checkpoint().await?;
-    let applied = apply::store(ledger, spec, now).await?;
+    let applied = apply::store(ledger, spec, clock.now()).await?;
     budgets.apply_spec(spec, &applied.indexes, applied.version);
-    Ok((budgets, applied))
+    Ok((budgets, Some(applied)))
 }
 
 /// After how long without a frame a gate's figures are stale: some frames may be late.
@@ -350,12 +392,18 @@ pub(crate) fn stale_after(feed_interval: Duration) -> Duration {
     feed_interval.saturating_mul(10).max(Duration::from_secs(10))
 }
 
-/// Starts every role. A role that ends by itself is a bug: it is told and started again.
-fn start_roles(ctx: &Arc<NodeContext>, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
-    macro_rules! role {
+/// Starts the roles of this node. One that ends by itself is a bug: it is told and started again.
+fn start_roles(
+    ctx: &Arc<NodeContext>,
+    feed: Option<Arc<dyn EventLog>>,
+    share: Option<Share>,
+    stop: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
+    let mut running = Vec::new();
+    macro_rules! start {
         ($name:literal, $run:path) => {{
             let (ctx, stop) = (Arc::clone(ctx), stop.clone());
-            tokio::spawn(async move {
+            running.push(tokio::spawn(async move {
                 while !stop.is_cancelled() {
                     let ended = tokio::spawn($run(Arc::clone(&ctx), stop.clone())).await;
                     if stop.is_cancelled() {
@@ -365,15 +413,34 @@ fn start_roles(ctx: &Arc<NodeContext>, stop: &CancellationToken) -> Vec<JoinHand
                     tracing::error!(role = $name, panicked, "a role ended; it is started again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
-            })
+            }));
         }};
     }
-    vec![
-        role!("build", roles::build::run),
-        role!("schedule", roles::schedule::run),
-        role!("activate", roles::activate::run),
-        role!("aggregate", roles::aggregate::run),
-    ]
+    let has = |role| ctx.roles.contains(&role);
+    if has(Role::Build) {
+        start!("build", roles::build::run);
+    }
+    if has(Role::Schedule) {
+        start!("schedule", roles::schedule::run);
+    }
+    if has(Role::Activate) {
+        start!("activate", roles::activate::run);
+    }
+    if has(Role::Aggregate) {
+        start!("aggregate", roles::aggregate::run);
+    }
+    start!("follow", roles::follow::run);
+    if let Some(share) = share {
+        let (ctx, stop) = (Arc::clone(ctx), stop.clone());
+        running.push(tokio::spawn(roles::aggregate::share(ctx, share, stop)));
+    }
+    if let Some(feed) = feed
+        && (has(Role::Api) || has(Role::Relay) || has(Role::Lookup))
+    {
+        let (ctx, stop) = (Arc::clone(ctx), stop.clone());
+        running.push(tokio::spawn(roles::aggregate::follow_feed(ctx, feed, stop)));
+    }
+    running
 }
 
 /// Tells pages that another spec is applied.

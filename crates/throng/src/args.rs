@@ -151,6 +151,14 @@ pub(crate) struct UpArgs {
     /// Where to listen, instead of the spec's node.listen
     #[arg(long)]
     pub(crate) listen: Option<SocketAddr>,
+    /// Take only the node settings from the spec, and everything else from the ledger: for all
+    /// nodes of a deployment but the one that applies specs
+    #[arg(long, requires = "spec")]
+    pub(crate) join: bool,
+    /// What this process does, instead of the spec's node.roles: api, schedule, build, activate,
+    /// aggregate, relay, lookup
+    #[arg(long, value_delimiter = ',', value_name = "ROLE", env = "THRONG_ROLES")]
+    pub(crate) roles: Option<Vec<throng_spec::Role>>,
 }
 
 #[derive(Debug, Args)]

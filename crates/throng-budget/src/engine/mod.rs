@@ -286,26 +286,28 @@ fn state(account: &Account, now: Timestamp) -> AdGroupState {
 impl AdGroupState {
     /// The state that an ad group of this configuration has with these figures.
     pub fn of(config: &AdGroupConfig, actual: Micros, in_flight: Micros) -> Self {
-    let open = config.is_open(actual, in_flight);
-    let budget = config.daily_budget;
-    let reason = match (open, config.prediction) {
-        (true, true) => format!("{actual} spent and {in_flight} in flight leave room in {budget}"),
-        (true, false) => format!("{actual} spent leave room in {budget}"),
-        (false, true) => format!(
-            "{actual} spent and {in_flight} in flight, give or take {}, reach {budget}",
-            config.caution(in_flight)
-        ),
-        (false, false) => format!("{actual} spent reach {budget}"),
-    };
-    Self {
-        name: config.name.clone(),
-        index: config.index,
-        budget,
-        actual,
-        in_flight,
-        projected: Micros(actual.0.saturating_add(in_flight.0)),
-        open,
-        reason,
+        let open = config.is_open(actual, in_flight);
+        let budget = config.daily_budget;
+        let reason = match (open, config.prediction) {
+            (true, true) => {
+                format!("{actual} spent and {in_flight} in flight leave room in {budget}")
+            }
+            (true, false) => format!("{actual} spent leave room in {budget}"),
+            (false, true) => format!(
+                "{actual} spent and {in_flight} in flight, give or take {}, reach {budget}",
+                config.caution(in_flight)
+            ),
+            (false, false) => format!("{actual} spent reach {budget}"),
+        };
+        Self {
+            name: config.name.clone(),
+            index: config.index,
+            budget,
+            actual,
+            in_flight,
+            projected: Micros(actual.0.saturating_add(in_flight.0)),
+            open,
+            reason,
+        }
     }
-}
 }

@@ -132,3 +132,14 @@ async fn one_process_at_a_time_leads_and_another_follows() {
     tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await.unwrap();
     assert!(!leads(&one).await, "who lost the session does not lead any more");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_base_that_is_not_there_is_made() {
+    let Some(server) = server() else { return };
+    let databases = Databases::new(server, "made");
+    let url = Secret::new(databases.url("new"));
+    let opened = futures::future::join_all((0..3).map(|_| PostgresLedger::open(&url, 2))).await;
+    for ledger in opened {
+        assert!(ledger.unwrap().applied_spec().await.unwrap().is_none());
+    }
+}

@@ -41,7 +41,7 @@ pub(crate) async fn one(
     let checked = AdGroupName::new(name.as_str()).map_err(|_| missing())?;
     let states = ctx.budgets.states();
     let state = states.iter().find(|s| s.name == checked).ok_or_else(missing)?;
-    let series = ctx.budgets.series(&checked).unwrap_or_default();
+    let series = ctx.budgets.series(&checked).await?.unwrap_or_default();
     Ok(Json(json!({
         "state": view(state),
         "points": series.points,

@@ -1,10 +1,13 @@
 //! Errors of the API: a status, a stable code, words, a mend, and a request id to quote.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use throng_ledger::LedgerError;
+use throng_spec::Role;
 use utoipa::ToSchema;
 
 /// An error as a client sees it.
@@ -90,6 +93,12 @@ impl ApiError {
     }
 }
 
+impl From<crate::roles::aggregate::BudgetsError> for ApiError {
+    fn from(error: crate::roles::aggregate::BudgetsError) -> Self {
+        Self::internal(&error)
+    }
+}
+
 impl From<LedgerError> for ApiError {
     fn from(error: LedgerError) -> Self {
         match &error {
@@ -115,9 +124,17 @@ tokio::task_local! {
     pub(super) static REQUEST_ID: String;
 }
 
-/// Nothing lies at this path.
-pub(super) async fn no_such_route() -> ApiError {
-    ApiError::not_found("nothing lies at this path").help("/openapi.json lists every path")
+/// Nothing lies at this path, or nothing on a node with these roles.
+pub(super) async fn no_such_route(roles: Arc<[Role]>) -> ApiError {
+    let error = ApiError::not_found("nothing lies at this path");
+    if roles.contains(&Role::Api) {
+        return error.help("/openapi.json lists every path");
+    }
+    let roles: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+    error.help(format!(
+        "this node has the role {} only: ask a node with the role api, or see /openapi.json",
+        roles.join(", ")
+    ))
 }
 
 /// The path is right, the method is not.

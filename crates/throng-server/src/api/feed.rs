@@ -119,7 +119,7 @@ pub(crate) async fn applied(
 }
 
 /// The gates that have reported within the last hour.
-#[utoipa::path(get, path = "/v1/gates", responses((status = 200, description = "`gates`: id, versions, at, age_seconds")))]
+#[utoipa::path(get, path = "/v1/gates", responses((status = 200, description = "`gates`: id, versions, at, age_seconds; `partitions`: how far the feed has come")))]
 pub(crate) async fn gates(State(ctx): Ctx) -> Json<Value> {
     let now = ctx.clock.now();
     let gates: Vec<Value> = ctx
@@ -135,5 +135,18 @@ pub(crate) async fn gates(State(ctx): Ctx) -> Json<Value> {
             })
         })
         .collect();
-    Json(json!({ "gates": gates }))
+    let partitions: Vec<Value> = ctx
+        .budgets
+        .told()
+        .into_iter()
+        .map(|told| {
+            json!({
+                "partition": told.partition,
+                "epoch": told.epoch,
+                "version": told.version,
+                "age_seconds": now.since(told.at).as_secs_f64(),
+            })
+        })
+        .collect();
+    Json(json!({ "gates": gates, "partitions": partitions }))
 }

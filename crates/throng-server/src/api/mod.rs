@@ -25,7 +25,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use throng_model::Secret;
-use throng_spec::NodeSettings;
+use throng_spec::{NodeSettings, Role};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -61,20 +61,30 @@ pub(crate) fn router(
     limits: Limits,
     stop: CancellationToken,
 ) -> Router {
-    let bounded = Router::new()
-        .merge(resources())
-        .merge(crate::page::routes())
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.timeout));
-    let streams = Router::new()
-        .route("/v1/feed", get(feed::stream))
-        .route("/v1/stream", get(stream::changes))
-        .layer(Extension(stop));
+    let has = |role| ctx.roles.contains(&role);
+    let mut bounded = Router::new().merge(about());
+    let mut streams = Router::new();
+    if has(Role::Api) {
+        bounded = bounded.merge(objects()).merge(crate::page::routes());
+        streams = streams.route("/v1/stream", get(stream::changes));
+    }
+    if has(Role::Api) || has(Role::Lookup) {
+        bounded = bounded.merge(lookups());
+    }
+    if has(Role::Api) || has(Role::Relay) {
+        bounded = bounded.merge(feed());
+        streams = streams.route("/v1/feed", get(feed::stream));
+    }
+    let bounded =
+        bounded.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.timeout));
+    let streams = streams.layer(Extension(stop));
+    let roles: Arc<[Role]> = ctx.roles.as_slice().into();
     let wanted: auth::Wanted = Arc::new(token);
     let sign_in = auth::sign_in_routes(Arc::clone(&wanted)).merge(crate::page::assets());
     Router::new()
         .merge(bounded)
         .merge(streams)
-        .fallback(error::no_such_route)
+        .fallback(move || error::no_such_route(Arc::clone(&roles)))
         .method_not_allowed_fallback(error::no_such_method)
         .layer(axum::middleware::from_fn_with_state(wanted, auth::require_token))
         .merge(health::open_routes())
@@ -86,18 +96,38 @@ pub(crate) fn router(
         .with_state(ctx)
 }
 
-fn resources() -> Router<Arc<NodeContext>> {
+/// What every node answers.
+fn about() -> Router<Arc<NodeContext>> {
     Router::new()
         .route("/metrics", get(health::metrics))
         .route("/openapi.json", get(openapi::document))
+}
+
+/// Membership and decisions.
+fn lookups() -> Router<Arc<NodeContext>> {
+    Router::new()
+        .route("/v1/users/{key}/audiences", get(lookups::one))
+        .route("/v1/lookups", post(lookups::batch))
+        .route("/v1/decide", post(decide::decide))
+}
+
+/// What gates follow.
+fn feed() -> Router<Arc<NodeContext>> {
+    Router::new()
+        .route("/v1/catalog", get(feed::catalog))
+        .route("/v1/gates", get(feed::gates))
+        .route("/v1/gates/{id}/applied", post(feed::applied))
+}
+
+/// Everything else.
+fn objects() -> Router<Arc<NodeContext>> {
+    Router::new()
         .route("/v1/audiences", get(audiences::list))
         .route("/v1/audiences/{name}", get(audiences::one))
         .route("/v1/audiences/{name}/refresh", post(audiences::refresh))
         .route("/v1/audiences/{name}/approve", post(audiences::approve))
         .route("/v1/audiences/{name}/reject", post(audiences::reject))
         .route("/v1/audiences/{name}/rollback", post(audiences::rollback))
-        .route("/v1/users/{key}/audiences", get(lookups::one))
-        .route("/v1/lookups", post(lookups::batch))
         .route("/v1/syncs", get(syncs::list))
         .route("/v1/runs", get(syncs::runs))
         .route("/v1/runs/{id}/approve", post(syncs::approve_run))
@@ -108,10 +138,6 @@ fn resources() -> Router<Arc<NodeContext>> {
         .route("/v1/events", post(events::accept))
         .route("/v1/budgets", get(budgets::list))
         .route("/v1/budgets/{ad_group}", get(budgets::one))
-        .route("/v1/catalog", get(feed::catalog))
-        .route("/v1/gates", get(feed::gates))
-        .route("/v1/gates/{id}/applied", post(feed::applied))
-        .route("/v1/decide", post(decide::decide))
         .route("/v1/spec", get(spec::current))
         .route("/v1/spec/apply", post(spec::apply))
         .route("/v1/why/{kind}/{name}", get(why::history))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use throng_ledger::{HistoryEntry, Ledger, RefreshTrigger};
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Timestamp};
-use throng_spec::{Action, ObjectKind, Plan, Spec};
+use throng_spec::{Action, ObjectKind, Plan, Role, Spec};
 
 use crate::NodeContext;
 
@@ -62,8 +62,11 @@ pub(super) async fn store(
     now: Timestamp,
 ) -> Result<Applied, NodeError> {
     let before = stored_spec(ledger).await?.map(|(spec, _)| spec);
-    let plan = throng_spec::plan(before.as_ref(), spec);
-    let version = ledger.apply_spec(&serde_json::to_value(spec)?, now).await?;
+    let mut stored = spec.clone();
+    // Processes of one deployment differ in nothing else, and must not replace each other's specs.
+    stored.node.roles = Role::ALL.to_vec();
+    let plan = throng_spec::plan(before.as_ref(), &stored);
+    let version = ledger.apply_spec(&serde_json::to_value(&stored)?, now).await?;
     let indexes = indexes(ledger, spec).await?;
     Ok(Applied { version, plan, indexes })
 }
@@ -132,4 +135,27 @@ pub(crate) async fn apply_spec(ctx: &Arc<NodeContext>, spec: Spec) -> Result<u64
     queue_refreshes(ctx, &applied).await?;
     spec_changed(ctx);
     Ok(applied.version)
+}
+
+/// Goes on with the spec that another node applied. The settings of this process stay.
+///
+/// # Errors
+/// [`NodeError`]; the node goes on with the spec that it had.
+pub(crate) async fn follow_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
+    let Some(Stored { spec, version, indexes }) = stored(&*ctx.ledger).await? else {
+        return Ok(());
+    };
+    let spec = Spec { node: ctx.spec.load().node.clone(), ..spec };
+    let lake = open_lake(&ctx.data_dir, &spec)?;
+    // Events before this moment keep the prices that they came under.
+    ctx.budgets.checkpoint().await?;
+    ctx.budgets.apply_spec(&spec, &indexes, version);
+    ctx.gate.set_catalog(ctx.budgets.catalog().as_ref().clone());
+    ctx.budgets.feed_gate(&ctx.gate);
+    ctx.budgets.checkpoint().await?;
+    ctx.lake.store(Arc::new(lake));
+    ctx.spec.store(Arc::new(spec));
+    spec_changed(ctx);
+    tracing::info!(version, "another node applied a spec; it counts here too");
+    Ok(())
 }

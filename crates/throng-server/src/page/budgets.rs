@@ -129,7 +129,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
     let checked = AdGroupName::new(name.clone()).map_err(|_| missing())?;
     let states = ctx.budgets.states();
     let state = states.iter().find(|s| s.name == checked).ok_or_else(missing)?;
-    let series = ctx.budgets.series(&checked).unwrap_or_default();
+    let series = ctx.budgets.series(&checked).await?.unwrap_or_default();
     let history = ctx.ledger.history(Some(("ad_group", checked.as_str())), 30).await?;
     let line = |class, of: &dyn Fn(&throng_budget::SpendPoint) -> i64| chart::Line {
         class,

@@ -66,8 +66,16 @@ pub(crate) enum PageError {
     Missing(String),
     /// The ledger failed.
     Ledger(throng_ledger::LedgerError),
+    /// A checkpoint could not be read.
+    Budgets(crate::roles::aggregate::BudgetsError),
     /// A template failed.
     Template(askama::Error),
+}
+
+impl From<crate::roles::aggregate::BudgetsError> for PageError {
+    fn from(error: crate::roles::aggregate::BudgetsError) -> Self {
+        Self::Budgets(error)
+    }
 }
 
 impl From<throng_ledger::LedgerError> for PageError {
@@ -98,6 +106,10 @@ impl IntoResponse for PageError {
         let (status, what) = match self {
             Self::Missing(what) => (StatusCode::NOT_FOUND, what),
             Self::Ledger(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "page not shown");
+                (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+            Self::Budgets(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "page not shown");
                 (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }

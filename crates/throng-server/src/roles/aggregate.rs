@@ -36,6 +36,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{Change, NodeContext};
 
+pub use board::Told;
 pub use checkpoint::CheckpointError;
 pub use hub::Subscription;
 pub use shared::{follow_feed, share};
@@ -445,6 +446,11 @@ impl Budgets {
             // Nobody listening is no error.
             let _ = self.frames.send(frame);
         }
+    }
+
+    /// How far the feed has come with each partition, as this node heard it.
+    pub fn told(&self) -> Vec<Told> {
+        self.board.told()
     }
 
     /// Notes what a gate has applied. `false` if there are too many gates to note another one.

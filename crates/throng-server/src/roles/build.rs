@@ -28,6 +28,7 @@ use crate::{Change, NodeContext};
 
 pub use error::BuildError;
 pub use membership::{load_membership, reload_membership};
+pub use sweep::take_over;
 
 /// How long a builder may be silent.
 const LEASE: Duration = Duration::from_secs(60);
@@ -47,12 +48,6 @@ const BACKOFF: Backoff =
 /// Runs until `shutdown`. A refresh in hand is halted then, and goes on after the parts that it has
 /// done.
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
-    if let Err(error) = sweep::sweep(&ctx).await {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "what the last process left could not be put in order"
-        );
-    }
     let mut workers = tokio::task::JoinSet::new();
     for number in 0..ctx.spec.load().node.build_workers.max(1) {
         let worker = Worker {

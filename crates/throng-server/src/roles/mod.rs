@@ -4,4 +4,5 @@
 pub mod activate;
 pub mod aggregate;
 pub mod build;
+pub mod follow;
 pub mod schedule;

@@ -1,7 +1,7 @@
 //! The schedule role: queues refreshes that are due by the clock, and those of audiences whose
 //! snapshot does not come from their model.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use throng_spec::{Audience, Schedule};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use super::build::{model_of, reload_membership};
+use super::build::model_of;
 use crate::{Change, NodeContext};
 
 /// How long to sleep at most; what changes in between wakes us.
@@ -26,8 +26,6 @@ const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 struct Memory {
     /// When an audience that never had a refresh was seen first.
     seen: HashMap<AudienceName, Timestamp>,
-    /// Published versions that are not served although a reload was tried.
-    tried: HashSet<(AudienceName, u64)>,
 }
 
 /// Runs until `shutdown`.
@@ -100,7 +98,6 @@ async fn look(
         ctx.wake_build.notify_waiters();
         ctx.changed(Change::Audiences);
     }
-    serve_published(ctx, memory, known.values()).await;
     Ok(next)
 }
 
@@ -163,32 +160,6 @@ fn last_between(schedule: &Schedule, from: Timestamp, now: Timestamp) -> Option<
         at = next;
     }
     last
-}
-
-/// Serves versions that were published but are not served, which is only so if a reload failed.
-async fn serve_published(
-    ctx: &Arc<NodeContext>,
-    memory: &mut Memory,
-    rows: impl Iterator<Item = &AudienceRow>,
-) {
-    let index = ctx.membership.load_full();
-    let missing: Vec<(AudienceName, u64)> = rows
-        .filter_map(|row| row.current.as_ref())
-        .filter(|current| {
-            let served = index.snapshot(&current.audience).map(|file| file.meta().version);
-            served != Some(current.version)
-        })
-        .map(|current| (current.audience.clone(), current.version))
-        .collect();
-    let news = missing.iter().any(|of| !memory.tried.contains(of));
-    memory.tried = missing.into_iter().collect();
-    if news && let Err(error) = reload_membership(ctx).await {
-        memory.tried.clear();
-        tracing::error!(
-            error = error.as_ref() as &dyn std::error::Error,
-            "published snapshots are not served"
-        );
-    }
 }
 
 #[cfg(test)]

@@ -67,6 +67,8 @@ impl Shop {
         Node::start(NodeConfig {
             data_dir: dir.join("node"),
             spec: throng_spec::load(&dir.join("throng.yaml")).unwrap(),
+            join: false,
+            roles: None,
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: Arc::new(SystemClock),
             env: Arc::new(|name: &str| (name == "META").then(|| "s3cret-token".to_owned())),

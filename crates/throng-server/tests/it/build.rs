@@ -93,10 +93,15 @@ fn assert_members(ctx: &NodeContext, members: impl Fn(u32) -> bool) {
     assert_eq!(index.snapshot(&name).unwrap().members(), total as u64);
 }
 
+/// Names in a folder, without the part that tells tries apart.
 fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let plain = |name: String| match (name.split_once('-'), name.split_once('.')) {
+        (Some((number, _)), Some((_, kind))) => format!("{number}.{kind}"),
+        _ => name,
+    };
     let mut names: Vec<String> =
-        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        entries.map(|e| plain(e.unwrap().file_name().into_string().unwrap())).collect();
     names.sort();
     names
 }

@@ -75,10 +75,8 @@ async fn protobuf_and_ndjson_are_the_same_events() {
         at: now,
         inserted_at: None,
     };
-    // An `Events` message is its events, each behind tag and length; a record of the log is one.
-    let record = event.to_record();
-    let mut body = vec![0x0a, u8::try_from(record.len()).unwrap()];
-    body.extend(record);
+    // A record of the log is such a message.
+    let body = throng_budget::events_to_record([&event]);
     let request = client.request("POST", "/v1/events");
     let request = request.header("content-type", "application/x-protobuf").body(body);
     let said: Value = request.send().await.unwrap().json().await.unwrap();

@@ -10,6 +10,7 @@ mod budgets;
 mod build;
 mod events;
 mod node;
+mod shared;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -56,6 +57,8 @@ pub(crate) async fn start(
     Node::start(NodeConfig {
         data_dir: dir.to_owned(),
         spec,
+        join: false,
+        roles: None,
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
         env: Arc::new(|name: &str| match name {

@@ -23,6 +23,8 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let node = Node::start(NodeConfig {
         data_dir: arguments.dir.clone(),
         spec,
+        join: arguments.join,
+        roles: arguments.roles,
         listen: arguments.listen,
         clock: Arc::new(SystemClock),
         env: Arc::new(|name: &str| std::env::var(name).ok()),

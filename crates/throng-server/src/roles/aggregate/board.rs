@@ -28,13 +28,17 @@ struct Shelf {
     entries: BTreeMap<u32, FeedEntry>,
 }
 
-/// How far a partition has come.
+/// How far the feed has come with a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) partition: u32,
-    pub(super) epoch: u64,
-    pub(super) version: u64,
-    pub(super) at: Timestamp,
+pub struct Told {
+    /// The partition.
+    pub partition: u32,
+    /// Which owner told it.
+    pub epoch: u64,
+    /// The newest frame.
+    pub version: u64,
+    /// The time of its figures.
+    pub at: Timestamp,
 }
 
 /// The figures of all partitions. Memory: 40 bytes an ad group.
@@ -129,7 +133,8 @@ mod tests {
     use super::*;
 
     fn frame(epoch: u64, version: u64, base: Option<u64>, actual: i64) -> Frame {
-        let kind = base.map_or(FrameKind::Keyframe, |base_version| FrameKind::Delta { base_version });
+        let kind =
+            base.map_or(FrameKind::Keyframe, |base_version| FrameKind::Delta { base_version });
         let entry = FeedEntry {
             index: AdGroupIndex(7),
             actual: Micros(actual),

@@ -94,7 +94,8 @@ impl Partition {
         let state = Arc::new(Mutex::new(state));
         let (queue, task) = match (intake, tail) {
             (Intake::Log, Some(tail)) => {
-                let follower = Follower { number, log: Arc::clone(&log), state: Arc::clone(&state) };
+                let follower =
+                    Follower { number, log: Arc::clone(&log), state: Arc::clone(&state) };
                 (None, tokio::spawn(follower.run(tail)))
             }
             _ => {

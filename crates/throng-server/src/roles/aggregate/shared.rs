@@ -64,13 +64,12 @@ pub async fn follow_feed(
                     () = shutdown.cancelled() => return,
                     followed = follow(&ctx, &*feed, partition) => followed,
                 };
-                if let Err(error) = followed {
-                    tracing::warn!(
-                        partition,
-                        error = &error as &dyn std::error::Error,
-                        "the feed is followed again in a moment"
-                    );
-                }
+                let Err(error) = followed;
+                tracing::warn!(
+                    partition,
+                    error = &error as &dyn std::error::Error,
+                    "the feed is followed again in a moment"
+                );
                 tokio::time::sleep(AFTER_TROUBLE).await;
             }
         });

@@ -218,7 +218,11 @@ async fn forget(ctx: &NodeContext, name: &AudienceName, keep: u32) -> Result<(),
         }
         let Some(old) = kept.iter().find(|s| s.version == version) else { continue };
         if let Err(error) = ctx.objects.remove(&old.path).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, object = old.path, "an old snapshot was not removed");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                object = old.path,
+                "an old snapshot was not removed"
+            );
         }
     }
     Ok(())

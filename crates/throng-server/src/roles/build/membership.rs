@@ -1,15 +1,15 @@
 //! What is published, mapped for lookups.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use throng_ledger::{Ledger, Snapshot};
 use throng_membership::{
     MembershipError, MembershipIndex, ShardDictionary, SnapshotFile, manifest_files,
 };
 use throng_model::{HashSeed, SHARD_COUNT};
-use throng_objects::Objects;
+use throng_objects::{Objects, ObjectsError};
 
 use super::error::{BuildError, blocking};
 use crate::NodeContext;
@@ -62,11 +62,11 @@ async fn load(
     for row in &dictionary {
         names.extend(manifest_files(&row.manifest)?);
     }
-    let fetches = names.iter().map(|name| objects.fetch(name));
-    futures::stream::iter(fetches).buffer_unordered(FETCHES).try_for_each(async |_| Ok(())).await?;
+    for fetched in fetch_all(objects, names.clone()).await {
+        fetched?;
+    }
     let served: Vec<Snapshot> = audiences.into_iter().filter_map(|row| row.current).collect();
-    let fetches = served.iter().map(|s| objects.fetch(&s.path));
-    let fetched: Vec<_> = futures::stream::iter(fetches).buffered(FETCHES).collect().await;
+    let fetched = fetch_all(objects, served.iter().map(|s| s.path.clone()).collect()).await;
     let needed = names.into_iter().chain(served.iter().map(|s| s.path.clone())).collect();
     let root = objects.root().to_owned();
     let index = blocking(move || {
@@ -99,6 +99,18 @@ async fn load(
         tracing::warn!(error = &error as &dyn std::error::Error, "old copies were not removed");
     }
     Ok(index)
+}
+
+/// Local copies of objects, in their order.
+async fn fetch_all(
+    objects: &Arc<dyn Objects>,
+    names: Vec<String>,
+) -> Vec<Result<PathBuf, ObjectsError>> {
+    let fetches = futures::stream::iter(names).map(|name| {
+        let objects = Arc::clone(objects);
+        async move { objects.fetch(&name).await }
+    });
+    fetches.buffered(FETCHES).collect().await
 }
 
 fn open(

@@ -17,7 +17,10 @@ use crate::{Change, NodeContext};
 
 /// Gives back refreshes of a dead process, so that they go on at once and not when their lease runs
 /// out; mends alerts; removes files that nothing names.
-pub(super) async fn sweep(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
+///
+/// # Errors
+/// [`BuildError`]; the node can work all the same.
+pub async fn take_over(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
     let audiences = ctx.ledger.audiences().await?;
     let mut open = HashSet::new();
     for row in &audiences {

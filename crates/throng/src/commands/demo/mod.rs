@@ -132,6 +132,8 @@ async fn start(
     Node::start(NodeConfig {
         data_dir,
         spec,
+        join: false,
+        roles: None,
         listen: Some(listen),
         clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
         env: Arc::new(|name: &str| (name == "THRONG_META_TOKEN").then(|| TOKEN.to_owned())),

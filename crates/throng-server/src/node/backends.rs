@@ -1,0 +1,199 @@
+//! The backends that the node settings choose. The only place that knows which there are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use throng_ledger::{Ledger, PostgresLedger, SqliteLedger, SyncLedger as _};
+use throng_log::{
+    EventLog, FileLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, MemoryQueue, Queue, Sasl,
+    Share, Tls,
+};
+use throng_model::Secret;
+use throng_objects::{BucketObjects, BucketSettings, DirectoryObjects, Objects, Service};
+use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings, Role, SecretRef};
+
+use crate::Queues;
+use crate::roles::aggregate::Intake;
+
+use super::{NodeConfig, NodeError};
+
+/// The topic of events, and the group of aggregators.
+pub(crate) const EVENTS: &str = "events";
+/// The topic of frames.
+pub(crate) const FEED: &str = "feed";
+const AGGREGATE: &str = "aggregate";
+/// The topic and group of tasks.
+pub(crate) const TASKS: &str = "tasks";
+/// The topic and group of checks.
+pub(crate) const CHECKS: &str = "checks";
+/// The topic of tasks that gave up.
+pub(crate) const DEAD: &str = "tasks.dead";
+/// Partitions of a queue: as many processes can work on it at once.
+const QUEUE_PARTITIONS: u32 = 64;
+
+/// Everything that a node keeps and talks through.
+pub(super) struct Backends {
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) objects: Arc<dyn Objects>,
+    pub(super) log: Arc<dyn EventLog>,
+    /// The way of frames between processes; `None` where one process does everything.
+    pub(super) feed: Option<Arc<dyn EventLog>>,
+    pub(super) intake: Intake,
+    pub(super) queues: Queues,
+    /// This process's share of the log; `None` where it has all of it, or no part in it.
+    pub(super) share: Option<Share>,
+}
+
+/// Opens what the settings choose.
+pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends, NodeError> {
+    let settings = &config.spec.node;
+    let objects = objects(config, settings)?;
+    let ledger = ledger(config, settings).await?;
+    let (log, feed, intake, queues, share): Log = match &settings.log {
+        LogSettings::Files => {
+            let dir = config.data_dir.join("log");
+            // The number of partitions is fixed when the log is made; the setting counts only then.
+            let partitions = FileLog::partitions_in(&dir)?.unwrap_or(settings.log_partitions);
+            let log = Arc::new(FileLog::open(&dir, partitions)?);
+            let memory = || Arc::new(MemoryQueue::default()) as Arc<dyn Queue>;
+            let queues = Queues { tasks: memory(), checks: memory(), dead: None };
+            (log, None, Intake::Here, queues, None)
+        }
+        LogSettings::Kafka(kafka) => kafka_log(config, kafka, roles).await?,
+    };
+    Ok(Backends { ledger, objects, log, feed, intake, queues, share })
+}
+
+type Log = (Arc<dyn EventLog>, Option<Arc<dyn EventLog>>, Intake, Queues, Option<Share>);
+
+async fn kafka_log(
+    config: &NodeConfig,
+    settings: &throng_spec::KafkaSettings,
+    roles: &[Role],
+) -> Result<Log, NodeError> {
+    let kafka = kafka_settings(config, settings)?;
+    let timing = GroupTiming { session: Duration::from_millis(u64::from(settings.session_ms)) };
+    let partitions = config.spec.node.log_partitions;
+    let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
+    // As many as the events have: each has its frames.
+    let feed = KafkaLog::open(&kafka, FEED, log.partitions()).await?;
+    let works = roles.contains(&Role::Activate);
+    let queue = async |name: &str| {
+        let queue = match works {
+            true => KafkaQueue::join(&kafka, name, QUEUE_PARTITIONS, timing).await?,
+            false => KafkaQueue::open(&kafka, name, QUEUE_PARTITIONS).await?,
+        };
+        Ok::<_, NodeError>(Arc::new(queue) as Arc<dyn Queue>)
+    };
+    let queues = Queues {
+        tasks: queue(TASKS).await?,
+        checks: queue(CHECKS).await?,
+        dead: Some(Arc::new(KafkaQueue::open(&kafka, DEAD, 1).await?)),
+    };
+    let share = match roles.contains(&Role::Aggregate) {
+        true => Some(Share::join(&kafka, EVENTS, AGGREGATE, timing)?),
+        false => None,
+    };
+    Ok((Arc::new(log), Some(Arc::new(feed)), Intake::Log, queues, share))
+}
+
+fn secret(
+    config: &NodeConfig,
+    field: &'static str,
+    reference: &SecretRef,
+) -> Result<Secret, NodeError> {
+    reference.resolve(&*config.env).map_err(|source| NodeError::Secret { field, source })
+}
+
+/// How to reach the brokers, with the secrets.
+pub(crate) fn kafka_settings(
+    config: &NodeConfig,
+    settings: &throng_spec::KafkaSettings,
+) -> Result<KafkaSettings, NodeError> {
+    let sasl = match &settings.sasl {
+        Some(sasl) => Some(Sasl {
+            mechanism: sasl.mechanism.clone(),
+            username: sasl.username.clone(),
+            password: secret(config, "kafka.password", &sasl.password)?,
+        }),
+        None => None,
+    };
+    Ok(KafkaSettings {
+        brokers: settings.brokers.clone(),
+        prefix: settings.prefix.clone(),
+        tls: settings.tls.then(|| Tls { ca_file: settings.ca_file.clone() }),
+        sasl,
+    })
+}
+
+/// A bucket with its secrets.
+pub(crate) fn bucket_settings(
+    config: &NodeConfig,
+    bucket: &throng_spec::BucketSettings,
+) -> Result<BucketSettings, NodeError> {
+    let service = match &bucket.service {
+        throng_spec::Service::S3 { endpoint, region, keys } => Service::S3 {
+            endpoint: endpoint.clone(),
+            region: region.clone(),
+            keys: match keys {
+                Some((access, secret_key)) => Some((
+                    secret(config, "bucket.access_key", access)?,
+                    secret(config, "bucket.secret_key", secret_key)?,
+                )),
+                None => None,
+            },
+        },
+        throng_spec::Service::Gcs { service_account } => Service::Gcs {
+            service_account: match service_account {
+                Some(key) => Some(secret(config, "bucket.service_account", key)?),
+                None => None,
+            },
+        },
+    };
+    Ok(BucketSettings {
+        service,
+        bucket: bucket.name.clone(),
+        prefix: bucket.prefix.clone(),
+        cache_bytes: bucket.cache_bytes,
+    })
+}
+
+fn objects(config: &NodeConfig, settings: &NodeSettings) -> Result<Arc<dyn Objects>, NodeError> {
+    let root = config.data_dir.join("objects");
+    Ok(match &settings.objects {
+        ObjectsSettings::Directory => Arc::new(DirectoryObjects::open(root)?),
+        ObjectsSettings::Bucket(bucket) => {
+            Arc::new(BucketObjects::open(root, &bucket_settings(config, bucket)?)?)
+        }
+    })
+}
+
+/// Opens the ledger that the node settings choose.
+async fn ledger(
+    config: &NodeConfig,
+    settings: &NodeSettings,
+) -> Result<Arc<dyn Ledger>, NodeError> {
+    match &settings.ledger {
+        LedgerSettings::Sqlite => {
+            let ledger = SqliteLedger::open(&config.data_dir.join("ledger.db")).await?;
+            // The lock of the data directory says that nobody else is at work on this file: what is
+            // in hand was left by a dead process. On a server other nodes may have it; what is left
+            // there is due when its lease ends.
+            let left = ledger.end_leases(config.clock.now()).await?;
+            if left > 0 {
+                tracing::info!(left, "taking up work that a dead process left");
+            }
+            Ok(Arc::new(ledger))
+        }
+        LedgerSettings::Postgres { url, connections } => {
+            let url = secret(config, "ledger_url", url)?;
+            let ledger = PostgresLedger::open(&url, *connections).await?;
+            // A node that keeps something for itself must be the only one: the others would look
+            // for files and events that they do not have.
+            if !settings.is_shared() && !ledger.take().await? {
+                return Err(NodeError::LedgerInUse);
+            }
+            Ok(Arc::new(ledger))
+        }
+    }
+}

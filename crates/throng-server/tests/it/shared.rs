@@ -1,0 +1,236 @@
+//! Several nodes on one PostgreSQL, one Kafka and one bucket: each with roles of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+use throng_gate::feed::Frame;
+use throng_gate::{Catalog, Gate};
+use throng_model::{AdGroupName, Clock as _, Micros, SystemClock};
+use throng_server::{Node, NodeConfig, NodeError};
+use throng_spec::Role;
+
+use crate::Client;
+
+/// A deployment of its own on the services that `cargo xtask test` started.
+struct Deployment {
+    dir: tempfile::TempDir,
+    name: String,
+}
+
+fn setting(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`"))
+}
+
+impl Deployment {
+    fn new() -> Self {
+        // Only the first test of the process installs it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let name = dir.path().file_name().unwrap().to_str().unwrap().to_lowercase();
+        let name = format!("shared-{}", name.trim_matches('.').replace("tmp", ""));
+        let deployment = Self { dir, name };
+        std::fs::create_dir_all(deployment.path().join("data")).unwrap();
+        deployment.purchases(0..100);
+        deployment.spec("0.10");
+        deployment
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn purchases(&self, customers: std::ops::Range<u32>) {
+        let lines: String = customers.map(|c| format!("c{c},{}\n", c * 10)).collect();
+        let aside = self.path().join("aside");
+        std::fs::write(&aside, format!("customer,amount\n{lines}")).unwrap();
+        std::fs::rename(aside, self.path().join("data/purchases.csv")).unwrap();
+    }
+
+    fn spec(&self, price: &str) {
+        let (kafka, s3, name) = (setting("THRONG_KAFKA"), setting("THRONG_S3"), &self.name);
+        let text = format!(
+            r#"version: 1
+sources:
+  - {{ name: shop, path: data }}
+audiences:
+  - {{ name: buyers, sql: "SELECT customer FROM shop.purchases" }}
+  - {{ name: big, sql: "SELECT customer FROM shop.purchases WHERE amount >= 500" }}
+advertisers:
+  - {{ name: shop, currency: USD, time_zone: UTC }}
+campaigns:
+  - {{ name: autumn, advertiser: shop }}
+ad_groups:
+  - {{ name: shoes, campaign: autumn, per: impression, price: "{price}", daily_budget: "1000000", impression_rate: 0.5 }}
+  - {{ name: hats, campaign: autumn, per: click, price: "2", daily_budget: "1000000", action_rate: 0.1 }}
+  - {{ name: gloves, campaign: autumn, per: impression, price: "0.03", daily_budget: "1000000" }}
+node:
+  ledger: postgres
+  ledger_url: env:LEDGER
+  log: kafka
+  kafka: {{ brokers: "{kafka}", prefix: "{name}", session_ms: 2000 }}
+  objects: s3
+  bucket: {{ name: throng, prefix: "{name}", endpoint: "{s3}", access_key: env:ACCESS, secret_key: env:SECRET }}
+  feed_interval_ms: 100
+"#
+        );
+        std::fs::write(self.path().join("throng.yaml"), text).unwrap();
+    }
+
+    async fn node(&self, folder: &str, roles: &[Role]) -> Node {
+        self.start(folder, roles, false).await.unwrap()
+    }
+
+    async fn start(&self, folder: &str, roles: &[Role], join: bool) -> Result<Node, NodeError> {
+        let ledger = format!("{}/{}", setting("THRONG_POSTGRES"), self.name);
+        Node::start(NodeConfig {
+            data_dir: self.path().join(folder),
+            spec: throng_spec::load(&self.path().join("throng.yaml")).unwrap(),
+            join,
+            roles: Some(roles.to_vec()),
+            listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+            clock: Arc::new(SystemClock),
+            env: Arc::new(move |name: &str| match name {
+                "LEDGER" => Some(ledger.clone()),
+                "ACCESS" => Some(setting("THRONG_S3_ACCESS_KEY")),
+                "SECRET" => Some(setting("THRONG_S3_SECRET_KEY")),
+                _ => None,
+            }),
+        })
+        .await
+    }
+}
+
+/// Asks until it is so. A minute means that it never will be.
+async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !ask().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let asked = tokio::time::timeout(Duration::from_secs(60), asking).await;
+    assert!(asked.is_ok(), "{what}: not within a minute");
+}
+
+fn impressions(ad_group: &str, ids: std::ops::Range<u32>) -> String {
+    let at = SystemClock.now().to_string();
+    ids.map(|id| {
+        let id = format!("{ad_group}-{id}");
+        json!({ "id": id, "kind": "impression", "ad_group": ad_group, "at": at }).to_string() + "\n"
+    })
+    .collect()
+}
+
+async fn actual(client: &Client, ad_group: &str) -> i64 {
+    let budgets = client.get("/v1/budgets").await;
+    let all = budgets["budgets"].as_array().unwrap();
+    let one = all.iter().find(|b| b["name"] == ad_group).unwrap();
+    one["actual_micros"].as_i64().unwrap()
+}
+
+async fn lookup(client: &Client, user: &str) -> Vec<String> {
+    let answer = client.get(&format!("/v1/users/{user}/audiences")).await;
+    let names = answer["audiences"].as_array().unwrap();
+    names.iter().map(|a| a.as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_builds_every_node_serves() {
+    let deployment = Deployment::new();
+    let api = deployment.node("api", &[Role::Api, Role::Schedule]).await;
+    let builder = deployment.node("builder", &[Role::Build]).await;
+    let lookups = deployment.start("lookups", &[Role::Lookup], true).await.unwrap();
+    let (api_client, lookup_client) = (Client::of(&api), Client::of(&lookups));
+    for client in [&api_client, &lookup_client] {
+        until("both audiences are served", async || {
+            lookup(client, "c60").await == ["big", "buyers"]
+        })
+        .await;
+        assert_eq!(lookup(client, "c10").await, ["buyers"]);
+        assert_eq!(lookup(client, "c100").await, [] as [&str; 0]);
+    }
+    // A refresh that one node is asked for is done by another, and a third one serves it.
+    deployment.purchases(0..120);
+    let (status, _) = api_client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 200);
+    until("the new version is served", async || lookup(&lookup_client, "c100").await == ["buyers"])
+        .await;
+    let ready = lookup_client.get("/readyz").await;
+    assert_eq!(ready["snapshots"], json!({ "big": 1, "buyers": 2 }));
+    // What a node does not do it does not answer.
+    let refused = lookup_client.request("POST", "/v1/events").body("").send().await.unwrap();
+    assert_eq!(refused.status(), 404);
+    let said: Value = refused.json().await.unwrap();
+    assert!(said["error"]["help"].as_str().unwrap().contains("role"), "{said}");
+    for node in [lookups, builder, api] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aggregators_share_the_log_and_take_over_to_the_micro() {
+    let deployment = Deployment::new();
+    let api = deployment.node("api", &[Role::Api]).await;
+    let relay = deployment.node("relay", &[Role::Relay]).await;
+    let first = deployment.node("aggregate-1", &[Role::Aggregate]).await;
+    let second = deployment.node("aggregate-2", &[Role::Aggregate]).await;
+    let owned = |node: &Node| node.context().budgets.owned();
+    until("each owns half of the partitions", async || {
+        owned(&first).len() == 2 && owned(&second).len() == 2
+    })
+    .await;
+    let client = Client::of(&api);
+    for round in 0..2 {
+        // Twice the same: it counts once, whoever it reaches.
+        for ad_group in ["shoes", "gloves"] {
+            let said = client.events(impressions(ad_group, round * 50..round * 50 + 100)).await;
+            assert_eq!(said["accepted"], 100, "{said}");
+        }
+    }
+    let figures = async || (actual(&client, "shoes").await, actual(&client, "gloves").await);
+    until("the money is counted", async || figures().await == (15_000_000, 4_500_000)).await;
+
+    // One goes away without a word; the other one has everything then, to the micro.
+    drop(first);
+    until("the second owns all", async || owned(&second) == [0, 1, 2, 3]).await;
+    client.events(impressions("shoes", 100..300)).await;
+    until("what came since is counted too", async || figures().await == (30_000_000, 4_500_000))
+        .await;
+
+    // A gate at the relay hears of it.
+    let relay_client = Client::of(&relay);
+    let catalog: Catalog = serde_json::from_value(relay_client.get("/v1/catalog").await).unwrap();
+    let gate = Gate::new(catalog, Duration::from_secs(60));
+    let shoes: AdGroupName = "shoes".parse().unwrap();
+    let response = relay_client.request("GET", "/v1/feed?gate=test").send().await.unwrap();
+    let mut stream = response.bytes_stream();
+    let mut buffer = Vec::new();
+    while gate.spend(&shoes).unwrap().actual != Micros(30_000_000) {
+        buffer.extend_from_slice(&stream.next().await.unwrap().unwrap());
+        while let Some((length, rest)) = buffer.split_first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            let Some(frame) = rest.get(..length) else { break };
+            gate.apply(&Frame::decode(frame).unwrap());
+            buffer.drain(..4 + length);
+        }
+    }
+
+    // A new price counts from now on, whoever applied it.
+    deployment.spec("0.20");
+    let spec = throng_spec::load(&deployment.path().join("throng.yaml")).unwrap();
+    let (status, said) = client.post("/v1/spec/apply", &json!({ "spec": spec })).await;
+    assert_eq!(status, 200, "{said}");
+    let version = said["version"].as_u64().unwrap();
+    until("every node has the new spec", async || {
+        [&api, &relay, &second].iter().all(|n| n.context().budgets.catalog().version == version)
+    })
+    .await;
+    client.events(impressions("shoes", 300..310)).await;
+    until("the new price counts", async || figures().await.0 == 32_000_000).await;
+    for node in [relay, second, api] {
+        node.shutdown().await;
+    }
+}
