@@ -329,6 +329,9 @@ pub trait SyncLedger: Send + Sync {
     /// waiting first.
     async fn unannounced_checks(&self, before: Timestamp, limit: u32) -> Result<Vec<Task>>;
 
+    /// The task if it is done and has no check yet.
+    async fn unchecked_task(&self, id: TaskId) -> Result<Option<Task>>;
+
     /// Notes that the checks of these tasks were put on the queue.
     async fn announced_checks(&self, ids: &[TaskId], now: Timestamp) -> Result<()>;
 

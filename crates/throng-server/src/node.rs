@@ -422,6 +422,7 @@ fn start_roles(
     }
     if has(Role::Schedule) {
         start!("schedule", roles::schedule::run);
+        start!("plan", roles::activate::lead);
     }
     if has(Role::Activate) {
         start!("activate", roles::activate::run);

@@ -170,12 +170,18 @@ pub(super) async fn what_is_due_is_announced_again_and_again(ledger: &dyn Ledger
 pub(super) async fn checks_are_announced(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("ads", 1, &[]), "w").await;
     assert_eq!(ledger.unannounced_checks(at(99), 9).await.unwrap(), []);
+    assert_eq!(ledger.unchecked_task(task.id).await.unwrap(), None);
     ledger.put_platform_audience(&task.sync, "1").await.unwrap();
     ledger.complete_task(task.id, "w", at(5)).await.unwrap();
     let waiting = async |before: u64| ledger.unannounced_checks(at(before), 9).await.unwrap().len();
     assert_eq!(waiting(0).await, 1);
     ledger.announced_checks(&[task.id], at(6)).await.unwrap();
     assert_eq!((waiting(6).await, waiting(7).await), (0, 1));
+    assert_eq!(ledger.unchecked_task(task.id).await.unwrap().unwrap().id, task.id);
+    let (run, verdict) = (task.run, crate::Verdict::Passed);
+    let check = crate::Check { run, task: task.id, verdict, reasons: vec![], at: at(8) };
+    ledger.put_check(&check).await.unwrap();
+    assert_eq!(ledger.unchecked_task(task.id).await.unwrap(), None);
 }
 
 pub(super) async fn an_expired_lease_can_be_taken(ledger: &dyn Ledger) {

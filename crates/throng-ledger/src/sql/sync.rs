@@ -141,6 +141,10 @@ impl SyncLedger for Backend {
         })
     }
 
+    async fn unchecked_task(&self, id: TaskId) -> Result<Option<Task>> {
+        read_one!(self, "reading a task", |tx| tasks::unchecked_one(tx, id).await?)
+    }
+
     async fn announced_checks(&self, ids: &[TaskId], now: Timestamp) -> Result<()> {
         write_tx!(self, Relaxed, "noting announced checks", |tx| {
             for id in ids {

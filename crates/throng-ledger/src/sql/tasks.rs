@@ -154,6 +154,18 @@ pub(super) async fn unannounced(
     Ok(tasks_of(&rows)?)
 }
 
+pub(super) async fn unchecked_one(tx: &mut Conn, id: TaskId) -> Tried<Option<Task>> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM tasks WHERE id = $1 AND unchecked_since IS NOT NULL"
+    ))
+    .bind(id.0)
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.as_ref().map(task_of).transpose()?)
+}
+
 pub(super) async fn unannounced_checks(
     tx: &mut Conn,
     before: Timestamp,

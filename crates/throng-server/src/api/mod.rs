@@ -132,6 +132,7 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/runs", get(syncs::runs))
         .route("/v1/runs/{id}/approve", post(syncs::approve_run))
         .route("/v1/tasks", get(syncs::tasks))
+        .route("/v1/tasks/announce", post(syncs::announce))
         .route("/v1/tasks/{id}", get(syncs::task))
         .route("/v1/tasks/{id}/requeue", post(syncs::requeue))
         .route("/v1/alerts", get(syncs::alerts))

@@ -124,6 +124,18 @@ pub(crate) async fn requeue(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
     Ok(Json(json!(ctx.ledger.task(TaskId(id)).await?)))
 }
 
+/// Puts every task that is due on the queue once more, for messages that were lost. Safe at any
+/// time: whoever takes a message looks at the ledger.
+#[utoipa::path(post, path = "/v1/tasks/announce", responses((status = 200, description = "`announced`: how many tasks")))]
+pub(crate) async fn announce(State(ctx): Ctx) -> Answer {
+    let announced = crate::roles::activate::tasks_since(&ctx, ctx.clock.now()).await;
+    let announced = announced.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "tasks were not announced");
+        ApiError::unavailable(error.to_string()).help("try it again when ledger and queue answer")
+    })?;
+    Ok(Json(json!({ "announced": announced })))
+}
+
 /// Alerts, open ones first.
 #[utoipa::path(get, path = "/v1/alerts", responses((status = 200, description = "`alerts`")))]
 pub(crate) async fn alerts(State(ctx): Ctx) -> Answer {

@@ -1,22 +1,29 @@
-//! Activation: plans a run when an audience has a version that its sync has not delivered, works
-//! on tasks, and checks what was done. All three look at the ledger on a signal and on a timer,
-//! and do the same either way.
+//! Activation. Whoever leads plans a run when an audience has a version that its sync has not
+//! delivered, and puts tasks that are due on a queue; any number of workers take them, and check
+//! what was done. The queue only says where to look: what counts stands in the ledger.
 
+mod announce;
 mod checker;
+mod desk;
 mod identifiers;
 mod jobs;
+mod notice;
 mod planner;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use throng_activation::{Quotas, TaskEnd, Worker, WorkerOptions};
-use throng_ledger::LedgerError;
-use throng_model::Clock;
+use throng_ledger::{LedgerError, Task, TaskState};
+use throng_model::{Clock, TaskId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
 
+pub(crate) use announce::{AnnounceError, tasks_since};
+
+use desk::Desk;
 use jobs::Destinations;
 
 /// How often to look without a signal.
@@ -26,10 +33,12 @@ const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// After the ledger has failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(5);
 
-/// Runs until `shutdown`. Tasks in hand are given back and go on with their next batch elsewhere.
+/// Sends and checks until `shutdown`. Tasks in hand are given back then, and go on with their next
+/// batch elsewhere.
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let quotas = Arc::new(Quotas::default());
     let destinations = Arc::new(Destinations::default());
+    let desk = Arc::new(Desk::new(Arc::clone(&ctx.queues.tasks), ctx.queues.dead.clone()));
     let workers = ctx.spec.load().node.activation_workers.max(1);
     let mut parts = tokio::task::JoinSet::new();
     for number in 0..workers {
@@ -43,23 +52,48 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
             options: WorkerOptions::default(),
         };
         let (ctx, shutdown) = (Arc::clone(&ctx), shutdown.clone());
-        let destinations = Arc::clone(&destinations);
-        parts.spawn(async move { work(&ctx, &worker, &destinations, &shutdown).await });
-    }
-    {
-        let (ctx, shutdown) = (Arc::clone(&ctx), shutdown.clone());
+        let (destinations, desk) = (Arc::clone(&destinations), Arc::clone(&desk));
         parts.spawn(async move {
-            repeat(&ctx, &shutdown, "plan runs", || planner::plan_all(&ctx)).await;
+            Bench { ctx, worker, destinations, desk, shutdown }.run().await;
         });
     }
     {
-        let (ctx, shutdown) = (Arc::clone(&ctx), shutdown.clone());
+        let shutdown = shutdown.clone();
         parts.spawn(async move {
-            let check = || checker::check_all(&ctx, &quotas, &destinations);
-            repeat(&ctx, &shutdown, "check tasks", check).await;
+            while !shutdown.is_cancelled() {
+                let Err(error) = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    filled = desk.fill() => filled,
+                };
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "no tasks from the queue"
+                );
+                tokio::time::sleep(AFTER_TROUBLE).await;
+            }
         });
     }
+    parts.spawn(async move { checker::work(&ctx, &quotas, &destinations, &shutdown).await });
     while parts.join_next().await.is_some() {}
+}
+
+/// Plans runs and puts what is due on the queues, while this process leads.
+pub async fn lead(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+    let planning = repeat(&ctx, &shutdown, "plan runs", || async {
+        if !ctx.ledger.lead().await? {
+            return Ok(false);
+        }
+        planner::plan_all(&ctx).await.map_err(AnnounceError::from)
+    });
+    let first = AtomicBool::new(true);
+    let announcing = repeat(&ctx, &shutdown, "put tasks on the queue", || async {
+        if !ctx.ledger.lead().await? {
+            first.store(true, Ordering::Relaxed);
+            return Ok(false);
+        }
+        announce::round(&ctx, first.swap(false, Ordering::Relaxed)).await
+    });
+    tokio::join!(planning, announcing);
 }
 
 fn wall(clock: &dyn Clock, duration: Duration) -> Duration {
@@ -79,7 +113,7 @@ async fn wait(ctx: &NodeContext, shutdown: &CancellationToken, at_most: Duration
 async fn repeat<F, R>(ctx: &NodeContext, shutdown: &CancellationToken, what: &str, round: F)
 where
     F: Fn() -> R,
-    R: Future<Output = Result<bool, LedgerError>>,
+    R: Future<Output = Result<bool, AnnounceError>>,
 {
     loop {
         let pause = tokio::select! {
@@ -104,67 +138,118 @@ where
     }
 }
 
-async fn work(
-    ctx: &Arc<NodeContext>,
-    worker: &Worker,
-    destinations: &Destinations,
-    shutdown: &CancellationToken,
-) {
-    while !shutdown.is_cancelled() {
-        let pause = match work_once(ctx, worker, destinations, shutdown).await {
-            Ok(true) => {
-                ctx.changed(Change::Activation);
-                continue;
-            }
-            Ok(false) => LOOK_EVERY,
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the ledger failed an activation worker"
-                );
-                AFTER_TROUBLE
-            }
-        };
-        if !wait(ctx, shutdown, pause).await {
-            return;
-        }
-    }
+/// A worker at its desk.
+struct Bench {
+    ctx: Arc<NodeContext>,
+    worker: Worker,
+    destinations: Arc<Destinations>,
+    desk: Arc<Desk>,
+    shutdown: CancellationToken,
 }
 
-/// Claims a task and works on it. `false` if none is due.
-async fn work_once(
-    ctx: &Arc<NodeContext>,
-    worker: &Worker,
-    destinations: &Destinations,
-    shutdown: &CancellationToken,
-) -> Result<bool, LedgerError> {
-    let now = ctx.clock.now();
-    let avoid = worker.quotas.avoid(now, |name| destinations.max_tasks(name));
-    let until = now.plus(worker.options.lease);
-    let Some(task) = ctx.ledger.claim_task(&worker.holder, &avoid, now, until).await? else {
-        return Ok(false);
-    };
-    ctx.changed(Change::Activation);
-    worker.quotas.enter(&task.destination);
-    let worked = async {
-        let job = jobs::job_for(ctx, destinations, &task).await?;
-        worker.work(&task, job.as_ref().map_err(Clone::clone)).await
-    };
-    let ended = tokio::select! {
-        ended = worked => ended,
-        () = shutdown.cancelled() => {
-            let released =
-                ctx.ledger.release_task(task.id, &worker.holder, ctx.clock.now()).await;
-            released.map(|()| TaskEnd::Later)
+impl Bench {
+    async fn run(&self) {
+        while !self.shutdown.is_cancelled() {
+            let pause = match self.work_once().await {
+                Ok(true) => {
+                    self.ctx.changed(Change::Activation);
+                    // What comes after this task is planned and announced by whoever leads.
+                    self.ctx.wake_activate.notify_waiters();
+                    continue;
+                }
+                Ok(false) => LOOK_EVERY,
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the ledger failed an activation worker"
+                    );
+                    AFTER_TROUBLE
+                }
+            };
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = self.desk.arrival() => {}
+                () = tokio::time::sleep(wall(&*self.ctx.clock, pause)) => {}
+            }
         }
-    };
-    worker.quotas.leave(&task.destination);
-    match ended {
-        Ok(_) | Err(LedgerError::LeaseLost { .. }) => Ok(true),
-        Err(error) => {
-            // Given back at once, instead of when the lease runs out.
-            let _ = ctx.ledger.release_task(task.id, &worker.holder, ctx.clock.now()).await;
-            Err(error)
+    }
+
+    /// Takes a paper, claims its task and works on it. `false` if there is none to work on.
+    async fn work_once(&self) -> Result<bool, LedgerError> {
+        let (ctx, worker) = (&self.ctx, &self.worker);
+        let now = ctx.clock.now();
+        let avoid = worker.quotas.avoid(now, |name| self.destinations.max_tasks(name));
+        let Some(paper) = self.desk.next(&avoid, now) else { return Ok(false) };
+        let at_most = self.destinations.max_tasks(&paper.notice.destination);
+        let until = now.plus(worker.options.lease);
+        let id = paper.notice.task;
+        let claimed = ctx.ledger.claim_this_task(id, &worker.holder, at_most, now, until).await;
+        let task = match claimed {
+            Ok(Some(task)) => task,
+            Ok(None) => {
+                if self.is_due(id, now).await? {
+                    // Its account is busy elsewhere.
+                    self.desk.put_back(paper, now.plus(LOOK_EVERY)).await;
+                } else {
+                    self.desk.done(&paper).await;
+                }
+                return Ok(true);
+            }
+            Err(error) => {
+                self.desk.put_back(paper, now.plus(AFTER_TROUBLE)).await;
+                return Err(error);
+            }
+        };
+        // From here on the lease brings it back if this process dies.
+        self.desk.done(&paper).await;
+        ctx.changed(Change::Activation);
+        self.work(&task).await.map(|()| true)
+    }
+
+    async fn is_due(&self, id: TaskId, now: Timestamp) -> Result<bool, LedgerError> {
+        match self.ctx.ledger.task(id).await {
+            Ok(task) => Ok(task.state == TaskState::Queued && task.not_before <= now),
+            // Of another ledger, or a jest.
+            Err(LedgerError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    async fn work(&self, task: &Task) -> Result<(), LedgerError> {
+        let (ctx, worker) = (&self.ctx, &self.worker);
+        worker.quotas.enter(&task.destination);
+        let worked = async {
+            let job = jobs::job_for(ctx, &self.destinations, task).await?;
+            worker.work(task, job.as_ref().map_err(Clone::clone)).await
+        };
+        let ended = tokio::select! {
+            ended = worked => ended,
+            () = self.shutdown.cancelled() => {
+                let released =
+                    ctx.ledger.release_task(task.id, &worker.holder, ctx.clock.now()).await;
+                released.map(|()| TaskEnd::Later)
+            }
+        };
+        worker.quotas.leave(&task.destination);
+        match ended {
+            Ok(TaskEnd::Failed) => self.put_aside(task).await,
+            Ok(_) | Err(LedgerError::LeaseLost { .. }) => Ok(()),
+            Err(error) => {
+                // Given back at once, instead of when the lease runs out.
+                let _ = ctx.ledger.release_task(task.id, &worker.holder, ctx.clock.now()).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells the dead-letter topic, where there is one. The ledger has the task and an alert.
+    async fn put_aside(&self, task: &Task) -> Result<(), LedgerError> {
+        let Some(dead) = &self.ctx.queues.dead else { return Ok(()) };
+        let task = self.ctx.ledger.task(task.id).await?;
+        let reason = task.last_error.clone().unwrap_or_default();
+        if let Err(error) = dead.put(vec![notice::dead_letter(&task, &reason)]).await {
+            tracing::error!(error = &error as &dyn std::error::Error, task = %task.id, "no dead letter");
+        }
+        Ok(())
     }
 }

@@ -33,8 +33,22 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let mut changes = ctx.changes.subscribe();
     let mut memory = Memory::default();
     loop {
-        let next = match look(&ctx, &mut memory).await {
-            Ok(next) => next,
+        let looked = match ctx.ledger.lead().await {
+            Ok(true) => look(&ctx, &mut memory).await.map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let next = match looked {
+            Ok(Some(next)) => next,
+            // Another process leads. It may die at any time.
+            Ok(None) => {
+                memory = Memory::default();
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(LOOK_AT_LEAST_EVERY) => {}
+                }
+                continue;
+            }
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,

@@ -6,26 +6,73 @@ use throng_activation::{CheckFacts, PlatformSize, Quotas, SendClass, SendError, 
 use throng_ledger::{
     AlertKind, Check, HistoryEntry, LedgerError, NewAlert, SyncRun, Task, Verdict,
 };
+use throng_log::Message;
+use tokio_util::sync::CancellationToken;
 
+use super::announce::AnnounceError;
 use super::jobs::{Destinations, declared};
-use crate::NodeContext;
+use super::notice::Notice;
+use crate::{Change, NodeContext};
 
-/// Tasks checked in one round.
-const AT_ONCE: u32 = 50;
 /// A platform that is still filling the audience, or cannot be reached, is asked again for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// After the ledger or the queue failed.
+const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 
-/// Checks what is unchecked. Whether there was a verdict.
-pub(super) async fn check_all(
+/// Checks what comes over the queue, one task after the other. What comes to no verdict comes again.
+pub(super) async fn work(
     ctx: &NodeContext,
     quotas: &Quotas,
     destinations: &Destinations,
-) -> Result<bool, LedgerError> {
-    let mut judged = false;
-    for task in ctx.ledger.unchecked_tasks(AT_ONCE).await? {
-        judged |= check(ctx, quotas, destinations, &task).await?;
+    shutdown: &CancellationToken,
+) {
+    loop {
+        let message = tokio::select! {
+            () = shutdown.cancelled() => return,
+            taken = ctx.queues.checks.take() => taken,
+        };
+        let worked = match &message {
+            Ok(message) => tokio::select! {
+                () = shutdown.cancelled() => return,
+                checked = look(ctx, quotas, destinations, message) => {
+                    checked.map_err(AnnounceError::from)
+                }
+            },
+            Err(_) => Ok(()),
+        };
+        let done = match message {
+            Ok(message) if worked.is_ok() => {
+                ctx.queues.checks.done(&message).await.map_err(AnnounceError::from)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = worked.and(done) {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot check a task");
+            tokio::time::sleep(AFTER_TROUBLE).await;
+        }
     }
-    Ok(judged)
+}
+
+async fn look(
+    ctx: &NodeContext,
+    quotas: &Quotas,
+    destinations: &Destinations,
+    message: &Message,
+) -> Result<(), LedgerError> {
+    let notice = match Notice::read(message) {
+        Ok(notice) => notice,
+        Err(reason) => {
+            tracing::error!(reason, "a message of the check queue cannot be read");
+            return Ok(());
+        }
+    };
+    let Some(task) = ctx.ledger.unchecked_task(notice.task).await? else { return Ok(()) };
+    if check(ctx, quotas, destinations, &task).await? {
+        ctx.changed(Change::Activation);
+        ctx.wake_activate.notify_waiters();
+    }
+    Ok(())
 }
 
 async fn check(
