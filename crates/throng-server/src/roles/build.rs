@@ -31,7 +31,7 @@ pub use membership::{load_membership, reload_membership};
 pub use sweep::take_over;
 
 /// How long a builder may be silent.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(20);
 /// How often it says that it is at work, and how far.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// How often to look for a refresh without a signal.

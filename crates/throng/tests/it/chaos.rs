@@ -17,9 +17,9 @@ const CUSTOMERS: u64 = 3_000;
 const PRICE: i64 = 130_001;
 
 /// What the world outside the node knows.
-struct World {
+pub(crate) struct World {
     folder: PathBuf,
-    random: SplitMix64,
+    pub(crate) random: SplitMix64,
     /// (customer, amount in whole units) of every purchase so far.
     purchases: Vec<(u64, u64)>,
     /// Events not yet accepted by the node.
@@ -30,7 +30,7 @@ struct World {
 }
 
 impl World {
-    fn new(folder: &Path, seed: u64) -> Self {
+    pub(crate) fn new(folder: &Path, seed: u64) -> Self {
         Self {
             folder: folder.to_owned(),
             random: SplitMix64::new(seed),
@@ -41,7 +41,8 @@ impl World {
         }
     }
 
-    fn write_spec(&self, sim: &str) {
+    /// Writes the spec, with these node settings (YAML) behind it.
+    pub(crate) fn write_spec(&self, sim: &str, node: &str) {
         let mut syncs = String::new();
         let mut audiences = String::new();
         for (name, condition) in AUDIENCES {
@@ -61,13 +62,13 @@ impl World {
             })
             .collect();
         let text = format!(
-            "version: 1\nsources:\n  - {{ name: shop, path: data }}\naudiences:\n{audiences}destinations:\n  - {{ name: meta, platform: meta, account: act_1, access_token: \"env:THRONG_META_TOKEN\", base_url: \"{sim}\" }}\nsyncs:\n{syncs}advertisers:\n  - {{ name: a, currency: USD, time_zone: UTC }}\ncampaigns:\n  - {{ name: c, advertiser: a }}\nad_groups:\n{ad_groups}"
+            "version: 1\nsources:\n  - {{ name: shop, path: data }}\naudiences:\n{audiences}destinations:\n  - {{ name: meta, platform: meta, account: act_1, access_token: \"env:THRONG_META_TOKEN\", base_url: \"{sim}\" }}\nsyncs:\n{syncs}advertisers:\n  - {{ name: a, currency: USD, time_zone: UTC }}\ncampaigns:\n  - {{ name: c, advertiser: a }}\nad_groups:\n{ad_groups}{node}"
         );
         std::fs::write(self.folder.join("throng.yaml"), text).expect("spec written");
     }
 
     /// Puts the purchases in place at once, as a careful exporter does.
-    fn write_purchases(&self) {
+    pub(crate) fn write_purchases(&self) {
         let mut text = String::from("customer,amount\n");
         for (customer, amount) in &self.purchases {
             let _ = writeln!(text, "{customer:06},{amount}");
@@ -77,7 +78,7 @@ impl World {
         std::fs::rename(aside, self.folder.join("data/purchases.csv")).expect("renamed");
     }
 
-    fn live_a_little(&mut self) {
+    pub(crate) fn live_a_little(&mut self) {
         for _ in 0..20 {
             let purchase = (self.random.below(CUSTOMERS), self.random.below(100));
             self.purchases.push(purchase);
@@ -123,7 +124,11 @@ impl World {
     }
 
     /// Sends what is unsent; keeps what was not answered, to be sent again.
-    async fn send_events(&mut self, http: &reqwest::Client, url: &str) -> Result<(), String> {
+    pub(crate) async fn send_events(
+        &mut self,
+        http: &reqwest::Client,
+        url: &str,
+    ) -> Result<(), String> {
         let body: String = self.unsent.iter().map(|event| format!("{event}\n")).collect();
         let response = http
             .post(format!("{url}/v1/events"))
@@ -132,6 +137,9 @@ impl World {
             .send()
             .await
             .map_err(|e| e.to_string())?;
+        if !response.status().is_success() {
+            return Err(response.text().await.unwrap_or_default());
+        }
         let answer: Value = response.json().await.map_err(|e| e.to_string())?;
         assert_eq!(answer["rejected"].as_array().map(Vec::len), Some(0), "{answer}");
         let taken = answer["accepted"].as_u64().zip(answer["duplicates"].as_u64());
@@ -151,7 +159,7 @@ const AUDIENCES: &[(&str, &str)] = &[
 ];
 const AD_GROUPS: &[&str] = &["red", "green", "blue", "amber", "violet"];
 
-async fn refresh_all(http: &reqwest::Client, url: &str) -> Result<(), String> {
+pub(crate) async fn refresh_all(http: &reqwest::Client, url: &str) -> Result<(), String> {
     for (name, _) in AUDIENCES {
         let request = http.post(format!("{url}/v1/audiences/{name}/refresh")).json(&json!({}));
         let response = request.send().await.map_err(|e| e.to_string())?;
@@ -162,6 +170,17 @@ async fn refresh_all(http: &reqwest::Client, url: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Sends what is unsent, again and again until it is answered: what was counted counts once.
+pub(crate) async fn send_events_until(http: &reqwest::Client, url: &str, world: &mut World) {
+    let unsent = std::cell::RefCell::new(world);
+    wait_for("the events are taken", async || {
+        // One asks at a time, so nobody else holds it.
+        #[expect(clippy::await_holding_refcell_ref, reason = "one caller after the other")]
+        unsent.borrow_mut().send_events(http, url).await
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_kills_lose_and_double_nothing() {
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -169,7 +188,7 @@ async fn two_hundred_kills_lose_and_double_nothing() {
     let config = MetaSimConfig { tokens: vec!["rehearsal".to_owned()], ..Default::default() };
     let sim = MetaSim::start(config).await.expect("the simulator starts");
     let mut world = World::new(dir.path(), 7);
-    world.write_spec(&sim.url());
+    world.write_spec(&sim.url(), "");
     world.write_purchases();
     let (spec, data, log) =
         (dir.path().join("throng.yaml"), dir.path().join("node"), dir.path().join("log"));
@@ -202,7 +221,7 @@ async fn two_hundred_kills_lose_and_double_nothing() {
 }
 
 /// Refreshes everything once more and waits until builds and runs have come to rest.
-async fn settle(http: &reqwest::Client, url: &str) {
+pub(crate) async fn settle(http: &reqwest::Client, url: &str) {
     // A refresh that was interrupted is taken up first; the last one must begin after the last
     // purchase was written.
     for _ in 0..2 {
@@ -233,7 +252,7 @@ async fn settle(http: &reqwest::Client, url: &str) {
     .await;
 }
 
-async fn check_audiences(http: &reqwest::Client, url: &str, world: &World) {
+pub(crate) async fn check_audiences(http: &reqwest::Client, url: &str, world: &World) {
     let keys: Vec<String> = (0..CUSTOMERS).map(|c| format!("{c:06}")).collect();
     let answer: Value = http
         .post(format!("{url}/v1/lookups"))
@@ -257,7 +276,12 @@ async fn check_audiences(http: &reqwest::Client, url: &str, world: &World) {
     }
 }
 
-async fn check_platform(http: &reqwest::Client, url: &str, world: &World, sim: &MetaSim) {
+pub(crate) async fn check_platform(
+    http: &reqwest::Client,
+    url: &str,
+    world: &World,
+    sim: &MetaSim,
+) {
     let runs = get(http, format!("{url}/v1/runs")).await.expect("runs");
     for run in runs["runs"].as_array().expect("list") {
         let count = |field: &str| run[field].as_u64().expect(field);
@@ -290,18 +314,30 @@ async fn check_platform(http: &reqwest::Client, url: &str, world: &World, sim: &
 }
 
 async fn check_money(http: &reqwest::Client, url: &str, world: &World) {
-    let answer = get(http, format!("{url}/v1/budgets")).await.expect("budgets");
+    let (got, expected) = money(http, url, world).await.expect("budgets");
+    assert_eq!(got, expected);
+}
+
+type Spend = BTreeMap<String, i64>;
+
+/// What the node says was spent by ad group, and what was.
+pub(crate) async fn money(
+    http: &reqwest::Client,
+    url: &str,
+    world: &World,
+) -> Result<(Spend, Spend), String> {
+    let answer = get(http, format!("{url}/v1/budgets")).await?;
     let mut got = BTreeMap::new();
     for state in answer["budgets"].as_array().expect("list") {
         let name = state["name"].as_str().expect("name").to_owned();
         got.insert(name, state["actual_micros"].as_i64().expect("micros"));
     }
-    let expected: BTreeMap<String, i64> = AD_GROUPS
+    let expected: Spend = AD_GROUPS
         .iter()
         .map(|name| {
             let count = world.impressions.get(*name).copied().unwrap_or(0);
             ((*name).to_owned(), PRICE * i64::try_from(count).expect("few"))
         })
         .collect();
-    assert_eq!(got, expected);
+    Ok((got, expected))
 }

@@ -2,6 +2,7 @@
 
 mod browser;
 mod chaos;
+mod chaos_shared;
 mod cli;
 mod demo;
 mod oracle;

@@ -28,13 +28,26 @@ pub(crate) struct NodeProcess {
 impl NodeProcess {
     /// Starts a node and waits until it listens.
     pub(crate) fn start(dir: &Path, spec: &Path, log: &Path) -> Self {
+        Self::with(dir, spec, log, &[], &[])
+    }
+
+    /// Starts a node with more arguments and variables, and waits until it listens.
+    pub(crate) fn with(
+        dir: &Path,
+        spec: &Path,
+        log: &Path,
+        arguments: &[&str],
+        variables: &[(&str, String)],
+    ) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(log).expect("log file");
         let mut child = throng()
             .args(["up", "--json", "--log", "info", "--listen", "127.0.0.1:0", "--dir"])
             .arg(dir)
             .arg("--spec")
             .arg(spec)
+            .args(arguments)
             .env("THRONG_META_TOKEN", "rehearsal")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(log.try_clone().expect("second handle"))
             .spawn()
@@ -55,11 +68,16 @@ impl NodeProcess {
         self.child.wait().expect("reaped");
     }
 
+    /// Sends a signal, such as `STOP` or `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let told = Command::new("kill").args([&format!("-{name}"), &id]).status();
+        assert!(told.expect("kill runs").success(), "{name}");
+    }
+
     /// SIGTERM, and waits for a clean end.
     pub(crate) fn terminate(mut self) -> bool {
-        let id = self.child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
-        assert!(told.success());
+        self.signal("TERM");
         self.child.wait().expect("ended").success()
     }
 }

@@ -1,0 +1,210 @@
+//! Twelve processes on one PostgreSQL, one Kafka and one bucket, while processes are killed and
+//! paused and connections are cut and slowed. In the end every audience, every audience on the
+//! platform and every micro is exactly right.
+//!
+//! Ten rounds unless `THRONG_CHAOS_ROUNDS` says otherwise. The faults follow from a fixed seed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use throng_model::Entropy;
+use throng_sim::meta::{MetaSim, MetaSimConfig};
+
+use crate::chaos::{
+    World, check_audiences, check_platform, money, refresh_all, send_events_until, settle,
+};
+use crate::process::{NodeProcess, get, http, wait_for};
+
+const ROLES: [&str; 12] = [
+    "api",
+    "api",
+    "schedule",
+    "schedule",
+    "build",
+    "build",
+    "activate",
+    "activate",
+    "aggregate",
+    "aggregate",
+    "relay",
+    "lookup",
+];
+
+fn setting(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`"))
+}
+
+/// The processes of one deployment. A place is empty while its process is dead.
+struct Deployment {
+    folder: PathBuf,
+    name: String,
+    nodes: Vec<NodeProcess>,
+}
+
+impl Deployment {
+    fn new(folder: &Path) -> Self {
+        let unique = folder.file_name().and_then(|n| n.to_str()).expect("a name");
+        let unique = unique.trim_matches('.').to_lowercase();
+        Self { folder: folder.to_owned(), name: format!("chaos-{unique}"), nodes: Vec::new() }
+    }
+
+    /// Node settings with everything behind the faulty proxies.
+    fn settings(&self) -> String {
+        let (kafka, s3) = (setting("THRONG_KAFKA_PROXIED"), setting("THRONG_S3_PROXIED"));
+        let name = &self.name;
+        format!(
+            "node:\n  ledger: postgres\n  ledger_url: env:LEDGER\n  log: kafka\n  kafka: {{ brokers: \"{kafka}\", prefix: \"{name}\", session_ms: 3000 }}\n  objects: s3\n  bucket: {{ name: throng, prefix: \"{name}\", endpoint: \"{s3}\", access_key: \"env:THRONG_S3_ACCESS_KEY\", secret_key: \"env:THRONG_S3_SECRET_KEY\" }}\n"
+        )
+    }
+
+    fn start(&self, place: usize, join: bool) -> NodeProcess {
+        let ledger = format!("{}/{}", setting("THRONG_POSTGRES_PROXIED"), self.name);
+        let dir = self.folder.join(format!("node-{place}"));
+        let log = self.folder.join(format!("log-{place}"));
+        let mut arguments = vec!["--roles", ROLES[place]];
+        if join {
+            arguments.push("--join");
+        }
+        let variables = [("LEDGER", ledger)];
+        NodeProcess::with(&dir, &self.folder.join("throng.yaml"), &log, &arguments, &variables)
+    }
+
+    fn api(&self) -> &str {
+        &self.nodes[0].url
+    }
+}
+
+/// The faults of connections, by the proxy's API.
+struct Proxy {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Proxy {
+    async fn enabled(&self, name: &str, enabled: bool) {
+        let url = format!("{}/proxies/{name}", self.url);
+        let answer = self.http.post(url).json(&json!({ "enabled": enabled })).send().await;
+        assert!(answer.expect("answered").status().is_success(), "{name}");
+    }
+
+    async fn toxic(&self, name: &str, kind: &str, attributes: serde_json::Value) {
+        let toxic = json!({
+            "name": "fault", "type": kind, "stream": "downstream", "toxicity": 1.0,
+            "attributes": attributes,
+        });
+        let url = format!("{}/proxies/{name}/toxics", self.url);
+        let answer = self.http.post(url).json(&toxic).send().await.expect("answered");
+        assert!(answer.status().is_success(), "{name} {kind}");
+    }
+
+    async fn heal(&self, name: &str) {
+        let url = format!("{}/proxies/{name}/toxics/fault", self.url);
+        // There may be none.
+        let _ = self.http.delete(url).send().await.expect("answered");
+        self.enabled(name, true).await;
+    }
+}
+
+/// What goes wrong in a round, and how long it lasts.
+#[derive(Debug)]
+enum Fault {
+    Kill(usize),
+    Pause(usize),
+    Cut(&'static str),
+    Slow(&'static str),
+    Hang(&'static str),
+}
+
+fn fault(random: &mut impl Entropy) -> Fault {
+    const SERVICES: [&str; 3] = ["postgres", "kafka", "s3"];
+    let service = SERVICES[random.below(3) as usize];
+    let place = random.below(ROLES.len() as u64) as usize;
+    match random.below(8) {
+        0..=3 => Fault::Kill(place),
+        4 => Fault::Pause(place),
+        5 => Fault::Cut(service),
+        6 => Fault::Slow(service),
+        _ => Fault::Hang(service),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twelve_processes_and_their_services_fail_and_nothing_is_lost_or_doubled() {
+    let rounds = std::env::var("THRONG_CHAOS_ROUNDS").ok().and_then(|n| n.parse().ok());
+    let rounds: u64 = rounds.unwrap_or(10);
+    let dir = tempfile::tempdir().expect("temporary folder");
+    std::fs::create_dir(dir.path().join("data")).expect("made");
+    let config = MetaSimConfig { tokens: vec!["rehearsal".to_owned()], ..Default::default() };
+    let sim = MetaSim::start(config).await.expect("the simulator starts");
+    let mut deployment = Deployment::new(dir.path());
+    let mut world = World::new(dir.path(), 11);
+    world.write_spec(&sim.url(), &deployment.settings());
+    world.write_purchases();
+    let http = http();
+    let proxy = Proxy { http: http.clone(), url: setting("THRONG_TOXIPROXY") };
+
+    for place in 0..ROLES.len() {
+        let node = deployment.start(place, place > 0);
+        deployment.nodes.push(node);
+    }
+    for round in 0..rounds {
+        world.live_a_little();
+        let fault = fault(&mut world.random);
+        let lasts = Duration::from_millis(200 + world.random.below(2_800));
+        eprintln!("round {round}: {fault:?} for {lasts:?}");
+        match fault {
+            // The process is gone at once; it comes back at the end of the round.
+            Fault::Kill(place) => deployment.nodes[place].signal("KILL"),
+            Fault::Pause(place) => deployment.nodes[place].signal("STOP"),
+            Fault::Cut(service) => proxy.enabled(service, false).await,
+            Fault::Slow(service) => {
+                proxy.toxic(service, "latency", json!({ "latency": 1000 })).await
+            }
+            Fault::Hang(service) => proxy.toxic(service, "timeout", json!({ "timeout": 0 })).await,
+        }
+        let url = deployment.nodes[world.random.below(2) as usize].url.clone();
+        let work = async {
+            // Errors here are the fault, seen from outside.
+            let _ = refresh_all(&http, &url).await;
+            let _ = world.send_events(&http, &url).await;
+            std::future::pending::<()>().await;
+        };
+        // Not a wait for something to be ready: how long a fault lasts is the randomness under test.
+        let _ = tokio::time::timeout(lasts, work).await;
+        match fault {
+            Fault::Kill(place) => deployment.nodes[place] = deployment.start(place, true),
+            Fault::Pause(place) => deployment.nodes[place].signal("CONT"),
+            Fault::Cut(service) | Fault::Slow(service) | Fault::Hang(service) => {
+                proxy.heal(service).await;
+            }
+        }
+    }
+
+    send_events_until(&http, deployment.api(), &mut world).await;
+    settle(&http, deployment.api()).await;
+    wait_for("every audience is served", async || {
+        let ready = get(&http, format!("{}/readyz", deployment.api())).await?;
+        let audiences = get(&http, format!("{}/v1/audiences", deployment.api())).await?;
+        for audience in audiences["audiences"].as_array().ok_or("no list")? {
+            let name = audience["name"].as_str().ok_or("no name")?;
+            if ready["snapshots"][name] != audience["current"]["version"] {
+                return Err(format!("{ready} of {audience}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
+    check_audiences(&http, deployment.api(), &world).await;
+    check_platform(&http, deployment.api(), &world, &sim).await;
+    wait_for("every micro is told", async || {
+        let (got, expected) = money(&http, deployment.api(), &world).await?;
+        if got == expected { Ok(()) } else { Err(format!("{got:?} instead of {expected:?}")) }
+    })
+    .await;
+    for node in deployment.nodes {
+        node.signal("TERM");
+    }
+    sim.shutdown().await;
+}
