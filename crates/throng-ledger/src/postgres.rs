@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Postgres};
-use throng_model::Secret;
+use throng_model::{Secret, Timestamp};
 use tokio::sync::Mutex;
 
 use crate::failure::{Failure, Tried, check_schema};
@@ -161,6 +161,19 @@ macro_rules! read_tx {
 }
 use read_tx;
 
+/// What [`PostgresLedger::look`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresLook {
+    /// The server's version.
+    pub server: String,
+    /// Its time.
+    pub now: Timestamp,
+    /// The version of the ledger's tables; `None` if there are none.
+    pub schema: Option<u64>,
+    /// The version that this program makes.
+    pub newest: u64,
+}
+
 /// A ledger in a PostgreSQL data base that any number of processes share.
 #[derive(Debug)]
 pub struct PostgresLedger {
@@ -202,6 +215,49 @@ impl PostgresLedger {
         }
         .await;
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
+    }
+
+    /// Looks at a data base without changing anything.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`] if it cannot be reached.
+    pub async fn look(url: &Secret) -> Result<PostgresLook> {
+        let looked: Tried<PostgresLook> = async {
+            let options = options(url)?;
+            let mut session = match options.connect().await {
+                Err(error) if code(&error).as_deref() == Some(NO_DATABASE) => {
+                    options.database("postgres").connect().await?
+                }
+                other => other?,
+            };
+            let server: String =
+                sqlx::query_scalar("SHOW server_version").fetch_one(&mut session).await?;
+            let micros: i64 = sqlx::query_scalar(
+                "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT",
+            )
+            .fetch_one(&mut session)
+            .await?;
+            let table: Option<String> =
+                sqlx::query_scalar("SELECT to_regclass('ledger_schema')::TEXT")
+                    .fetch_one(&mut session)
+                    .await?;
+            let schema: Option<i64> = match table {
+                Some(_) => {
+                    sqlx::query_scalar("SELECT version FROM ledger_schema")
+                        .fetch_optional(&mut session)
+                        .await?
+                }
+                None => None,
+            };
+            Ok(PostgresLook {
+                server,
+                now: Timestamp(micros),
+                schema: schema.and_then(|version| u64::try_from(version).ok()),
+                newest: MIGRATIONS.last().map_or(0, |(version, _)| version.cast_unsigned()),
+            })
+        }
+        .await;
+        looked.map_err(|failure| failure.while_doing("looking at the ledger"))
     }
 
     /// Takes the ledger for one node, until this value is dropped or the connection is lost; `false`

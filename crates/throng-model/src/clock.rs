@@ -106,6 +106,19 @@ impl AdjustableClock {
         };
     }
 
+    /// A clock that showed `shown` when the system's showed `system`, and runs at this speed. With
+    /// [`parts`](Self::parts) of another process's clock it shows the same time as that one.
+    pub fn from_parts(system: Timestamp, shown: Timestamp, speed: f64) -> Self {
+        let state = Adjustment { system_anchor: system, shown_anchor: shown, speed };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// What [`from_parts`](Self::from_parts) needs.
+    pub fn parts(&self) -> (Timestamp, Timestamp, f64) {
+        let state = self.state();
+        (state.system_anchor, state.shown_anchor, state.speed)
+    }
+
     /// Jumps forward to `to`; does nothing if that is in the past.
     pub fn jump_to(&self, to: Timestamp) {
         let system = SystemClock.now();

@@ -8,4 +8,4 @@ mod page;
 pub mod roles;
 
 pub use context::{Change, NodeContext, Queues};
-pub use node::{Environment, Node, NodeConfig, NodeError};
+pub use node::{Environment, Finding, Node, NodeConfig, NodeError, check_backends, migrate};

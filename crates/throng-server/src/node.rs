@@ -1,7 +1,8 @@
 //! A node: all parts assembled in one process. The only place that chooses backends and roles.
 
 mod apply;
-pub(crate) mod backends;
+mod backends;
+mod connect;
 mod lock;
 mod serve;
 
@@ -28,6 +29,7 @@ use crate::{Change, NodeContext, roles};
 
 pub(crate) use apply::{apply_spec, follow_spec};
 use backends::Backends;
+pub use connect::{Finding, check_backends, migrate};
 use lock::DataDirLock;
 
 /// How long a graceful end may take before what is left is dropped. Everything that is dropped is
@@ -133,6 +135,9 @@ pub enum NodeError {
          ledger: postgres, log: kafka and objects: s3 or gcs, or give the node every role"
     )]
     Alone,
+    /// A ledger in SQLite is a file of a data directory.
+    #[error("the ledger is a file of the data directory: name it with --dir")]
+    NoDirectory,
     /// There is nothing to join.
     #[error("the ledger holds no applied spec yet: start one node without --join first")]
     NothingToJoin,

@@ -44,6 +44,18 @@ pub(crate) enum Command {
     Check {
         /// A spec file, or a folder of them
         spec: PathBuf,
+        /// Try the backends of the node settings too, and say what works and what does not
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Bring the ledger's tables up to date without starting a node
+    Migrate {
+        /// The spec with the node settings: a file, or a folder of them
+        #[arg(long)]
+        spec: PathBuf,
+        /// The data directory, for a ledger in SQLite
+        #[arg(long)]
+        dir: Option<PathBuf>,
     },
     /// Show what applying a spec would change
     Plan(ApplyArgs),
@@ -63,6 +75,9 @@ pub(crate) enum Command {
     /// Activation: runs, tasks, alerts
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// Tasks of activation: put them on the queue again
+    #[command(subcommand)]
+    Tasks(TasksCommand),
     /// Budgets of the ad groups
     Budget {
         /// One ad group; all if left out
@@ -138,6 +153,21 @@ pub(crate) struct DemoArgs {
     /// How many times faster than life the ad traffic runs
     #[arg(long, default_value_t = 40.0)]
     pub(crate) speed: f64,
+    /// Run as thirteen processes on these engines instead of one process: `kafka,postgres,s3`, as
+    /// `cargo xtask services up` starts them
+    #[arg(long, value_delimiter = ',', value_name = "ENGINE")]
+    pub(crate) on: Vec<Engine>,
+}
+
+/// An engine that processes share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// Event log, feed and queues
+    Kafka,
+    /// Ledger
+    Postgres,
+    /// Snapshots, parts and checkpoints
+    S3,
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +189,9 @@ pub(crate) struct UpArgs {
     /// aggregate, relay, lookup
     #[arg(long, value_delimiter = ',', value_name = "ROLE", env = "THRONG_ROLES")]
     pub(crate) roles: Option<Vec<throng_spec::Role>>,
+    /// The file with the clock of a rehearsal that several processes share
+    #[arg(long, hide = true)]
+    pub(crate) clock: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -244,6 +277,21 @@ pub(crate) enum SyncCommand {
     },
     /// Alerts, open ones first
     Alerts {
+        #[command(flatten)]
+        node: NodeAt,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TasksCommand {
+    /// Queue a failed task again, or every task whose message was lost
+    Requeue {
+        /// The task's number
+        #[arg(required_unless_present = "missing")]
+        id: Option<i64>,
+        /// Put every task that is due on the queue once more; safe at any time
+        #[arg(long, conflicts_with = "id")]
+        missing: bool,
         #[command(flatten)]
         node: NodeAt,
     },

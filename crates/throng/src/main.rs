@@ -5,7 +5,10 @@
 mod args;
 mod client;
 mod commands;
+#[cfg(test)]
+mod deploy_tests;
 mod out;
+mod rehearsal;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -65,12 +68,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Demo(demo) => commands::demo::run(demo, json).await,
         Command::Up(up) => commands::up::run(up, json).await,
-        Command::Check { spec } => commands::spec::check(&spec, json).await,
+        Command::Check { spec, connect } => commands::spec::check(&spec, connect, json).await,
+        Command::Migrate { spec, dir } => {
+            commands::spec::migrate(&spec, dir.as_deref(), json).await
+        }
         Command::Plan(apply) => commands::spec::plan(&apply, json).await,
         Command::Apply(apply) => commands::spec::apply(&apply, json).await,
         Command::Lookup { users, node } => commands::inspect::lookup(&users, &node, json).await,
         Command::Audience(command) => commands::audience::run(command, json).await,
         Command::Sync(command) => commands::sync::run(command, json).await,
+        Command::Tasks(command) => commands::sync::tasks_command(command, json).await,
         Command::Budget { ad_group, node } => {
             commands::inspect::budget(ad_group.as_deref(), &node, json).await
         }

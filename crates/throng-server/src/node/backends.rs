@@ -15,19 +15,19 @@ use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings, Ro
 use crate::Queues;
 use crate::roles::aggregate::Intake;
 
-use super::{NodeConfig, NodeError};
+use super::{Environment, NodeConfig, NodeError};
 
 /// The topic of events, and the group of aggregators.
-pub(crate) const EVENTS: &str = "events";
+pub(super) const EVENTS: &str = "events";
 /// The topic of frames.
-pub(crate) const FEED: &str = "feed";
+pub(super) const FEED: &str = "feed";
 const AGGREGATE: &str = "aggregate";
 /// The topic and group of tasks.
-pub(crate) const TASKS: &str = "tasks";
+pub(super) const TASKS: &str = "tasks";
 /// The topic and group of checks.
-pub(crate) const CHECKS: &str = "checks";
+pub(super) const CHECKS: &str = "checks";
 /// The topic of tasks that gave up.
-pub(crate) const DEAD: &str = "tasks.dead";
+pub(super) const DEAD: &str = "tasks.dead";
 /// Partitions of a queue: as many processes can work on it at once.
 const QUEUE_PARTITIONS: u32 = 64;
 
@@ -71,7 +71,7 @@ async fn kafka_log(
     settings: &throng_spec::KafkaSettings,
     roles: &[Role],
 ) -> Result<Log, NodeError> {
-    let kafka = kafka_settings(config, settings)?;
+    let kafka = kafka_settings(&config.env, settings)?;
     let timing = GroupTiming { session: Duration::from_millis(u64::from(settings.session_ms)) };
     let partitions = config.spec.node.log_partitions;
     let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
@@ -97,24 +97,24 @@ async fn kafka_log(
     Ok((Arc::new(log), Some(Arc::new(feed)), Intake::Log, queues, share))
 }
 
-fn secret(
-    config: &NodeConfig,
+pub(super) fn secret(
+    env: &Environment,
     field: &'static str,
     reference: &SecretRef,
 ) -> Result<Secret, NodeError> {
-    reference.resolve(&*config.env).map_err(|source| NodeError::Secret { field, source })
+    reference.resolve(&**env).map_err(|source| NodeError::Secret { field, source })
 }
 
 /// How to reach the brokers, with the secrets.
-pub(crate) fn kafka_settings(
-    config: &NodeConfig,
+pub(super) fn kafka_settings(
+    env: &Environment,
     settings: &throng_spec::KafkaSettings,
 ) -> Result<KafkaSettings, NodeError> {
     let sasl = match &settings.sasl {
         Some(sasl) => Some(Sasl {
             mechanism: sasl.mechanism.clone(),
             username: sasl.username.clone(),
-            password: secret(config, "kafka.password", &sasl.password)?,
+            password: secret(env, "kafka.password", &sasl.password)?,
         }),
         None => None,
     };
@@ -127,8 +127,8 @@ pub(crate) fn kafka_settings(
 }
 
 /// A bucket with its secrets.
-pub(crate) fn bucket_settings(
-    config: &NodeConfig,
+pub(super) fn bucket_settings(
+    env: &Environment,
     bucket: &throng_spec::BucketSettings,
 ) -> Result<BucketSettings, NodeError> {
     let service = match &bucket.service {
@@ -137,15 +137,15 @@ pub(crate) fn bucket_settings(
             region: region.clone(),
             keys: match keys {
                 Some((access, secret_key)) => Some((
-                    secret(config, "bucket.access_key", access)?,
-                    secret(config, "bucket.secret_key", secret_key)?,
+                    secret(env, "bucket.access_key", access)?,
+                    secret(env, "bucket.secret_key", secret_key)?,
                 )),
                 None => None,
             },
         },
         throng_spec::Service::Gcs { service_account } => Service::Gcs {
             service_account: match service_account {
-                Some(key) => Some(secret(config, "bucket.service_account", key)?),
+                Some(key) => Some(secret(env, "bucket.service_account", key)?),
                 None => None,
             },
         },
@@ -163,7 +163,7 @@ fn objects(config: &NodeConfig, settings: &NodeSettings) -> Result<Arc<dyn Objec
     Ok(match &settings.objects {
         ObjectsSettings::Directory => Arc::new(DirectoryObjects::open(root)?),
         ObjectsSettings::Bucket(bucket) => {
-            Arc::new(BucketObjects::open(root, &bucket_settings(config, bucket)?)?)
+            Arc::new(BucketObjects::open(root, &bucket_settings(&config.env, bucket)?)?)
         }
     })
 }
@@ -186,7 +186,7 @@ async fn ledger(
             Ok(Arc::new(ledger))
         }
         LedgerSettings::Postgres { url, connections } => {
-            let url = secret(config, "ledger_url", url)?;
+            let url = secret(&config.env, "ledger_url", url)?;
             let ledger = PostgresLedger::open(&url, *connections).await?;
             // A node that keeps something for itself must be the only one: the others would look
             // for files and events that they do not have.

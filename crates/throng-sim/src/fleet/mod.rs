@@ -44,6 +44,8 @@ pub struct AdRequest {
 pub struct FleetConfig {
     /// Where the node listens.
     pub node_url: String,
+    /// Where the feed and the catalog come from: the same, or a relay.
+    pub feed_url: String,
     /// The node's token, if it wants one.
     pub token: Option<String>,
     /// How many ad servers.

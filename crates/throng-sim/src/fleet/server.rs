@@ -80,7 +80,7 @@ impl AdServer {
     }
 
     async fn catalog(&self) -> Result<Catalog, FleetError> {
-        let request = self.http.get(format!("{}/v1/catalog", self.config.node_url));
+        let request = self.http.get(format!("{}/v1/catalog", self.config.feed_url));
         let response = self
             .authorised(request)
             .send()
@@ -290,7 +290,7 @@ async fn follow_once(
         Some(token) => request.bearer_auth(token),
         None => request,
     };
-    let request = http.get(format!("{}/v1/feed?gate=ad-server-{number:04}", config.node_url));
+    let request = http.get(format!("{}/v1/feed?gate=ad-server-{number:04}", config.feed_url));
     let response = authorised(request).send().await?.error_for_status()?;
     let mut stream = response.bytes_stream();
     let mut buffer = Vec::new();

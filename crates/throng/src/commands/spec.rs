@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use throng_lake::{Lake, LakeError, LakeLimits, ModelInfo};
+use throng_server::{Environment, check_backends};
 use throng_spec::{Location, Problem, Spec};
 
 use crate::args::ApplyArgs;
@@ -99,14 +101,21 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-pub(crate) async fn check(path: &Path, json: bool) -> Result<ExitCode> {
+pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<ExitCode> {
     let (spec, check) = match load(path).await? {
         Ok(loaded) => loaded,
         Err(problems) => return report(&problems, json),
     };
+    let findings = match connect {
+        true => check_backends(&spec.node, &environment()).await,
+        false => Vec::new(),
+    };
+    let ok = findings.iter().all(|finding| finding.ok);
+    let code = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
-        out::json(&json!({ "ok": true, "models": models_json(&check) }));
-        return Ok(ExitCode::SUCCESS);
+        let models = models_json(&check);
+        out::json(&json!({ "ok": ok, "models": models, "backends": findings }));
+        return Ok(code);
     }
     out::line(format!(
         "all well: {} audiences, {} syncs, {} ad groups",
@@ -114,7 +123,33 @@ pub(crate) async fn check(path: &Path, json: bool) -> Result<ExitCode> {
         spec.syncs.len(),
         spec.ad_groups.len()
     ));
+    for finding in findings {
+        let mark = if finding.ok { "works" } else { "does not work" };
+        out::line(format!("{} {mark}: {}", finding.backend, finding.says));
+        if let Some(help) = finding.help {
+            out::line(format!("  help: {help}"));
+        }
+    }
+    Ok(code)
+}
+
+pub(crate) async fn migrate(path: &Path, dir: Option<&Path>, json: bool) -> Result<ExitCode> {
+    let spec = match throng_spec::load(path) {
+        Ok(spec) => spec,
+        Err(problems) => return report(&problems, json),
+    };
+    let says = throng_server::migrate(&spec.node, dir, &environment()).await?;
+    if json {
+        out::json(&json!({ "ledger": says }));
+    } else {
+        out::line(format!("the ledger is up to date: {says}"));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Secrets from this process's variables.
+fn environment() -> Environment {
+    Arc::new(|name: &str| std::env::var(name).ok())
 }
 
 fn models_json(check: &SqlCheck) -> Value {

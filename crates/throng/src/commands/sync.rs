@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::args::{NodeAt, SyncCommand};
+use crate::args::{NodeAt, SyncCommand, TasksCommand};
 use crate::client::Client;
 use crate::out;
 
@@ -24,6 +24,21 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
         }
         SyncCommand::Alerts { node } => alerts(&node, json).await,
     }
+}
+
+pub(crate) async fn tasks_command(command: TasksCommand, json: bool) -> Result<ExitCode> {
+    let TasksCommand::Requeue { id, node, .. } = command;
+    if let Some(id) = id {
+        let path = format!("/v1/tasks/{id}/requeue");
+        return act(&path, format!("task {id} is queued again"), &node, json).await;
+    }
+    let answer = Client::new(&node)?.post("/v1/tasks/announce", &json!({})).await?;
+    if json {
+        out::json(&answer);
+    } else {
+        out::line(format!("{} tasks were put on the queue", number(&answer["announced"])));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn text(value: &Value) -> String {

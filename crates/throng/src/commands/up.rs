@@ -11,6 +11,7 @@ use throng_spec::Spec;
 
 use crate::args::UpArgs;
 use crate::out;
+use crate::rehearsal::FollowedClock;
 
 pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let spec = match &arguments.spec {
@@ -26,7 +27,10 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
         join: arguments.join,
         roles: arguments.roles,
         listen: arguments.listen,
-        clock: Arc::new(SystemClock),
+        clock: match arguments.clock {
+            Some(path) => Arc::new(FollowedClock::new(path)),
+            None => Arc::new(SystemClock),
+        },
         env: Arc::new(|name: &str| std::env::var(name).ok()),
     })
     .await

@@ -4,6 +4,7 @@
 
 mod example;
 mod privacy;
+mod shared;
 mod steps;
 mod summary;
 
@@ -13,12 +14,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use throng_model::AdjustableClock;
-use throng_server::{Node, NodeConfig};
+use throng_server::{Environment, Node, NodeConfig};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
-use throng_spec::{Prediction, Spec};
+use throng_spec::{Prediction, Role, Spec};
 
-use crate::args::DemoArgs;
-use crate::out;
+use crate::args::{DemoArgs, Engine};
+use crate::{out, rehearsal};
 
 use example::TOKEN;
 
@@ -41,7 +42,11 @@ impl DataDir {
 struct Stage {
     spec: Spec,
     clock: Arc<AdjustableClock>,
+    /// The file with the clock, for other processes.
+    clock_file: PathBuf,
     sim: MetaSim,
+    /// The other processes, if there are any.
+    processes: Option<shared::Processes>,
     /// Predicts in-flight spend; its page is the one to look at.
     node: Node,
     /// The same, prediction off, for comparison.
@@ -50,6 +55,12 @@ struct Stage {
 }
 
 pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
+    if !arguments.on.is_empty() {
+        for engine in [Engine::Kafka, Engine::Postgres, Engine::S3] {
+            let all = arguments.on.contains(&engine);
+            anyhow::ensure!(all, "processes share everything or nothing: --on kafka,postgres,s3");
+        }
+    }
     let stage = set_up(&arguments).await?;
     if !json {
         out::say(format!("the page is at {}", stage.node.url()));
@@ -106,11 +117,35 @@ async fn set_up(arguments: &DemoArgs) -> Result<Stage> {
     for destination in &mut spec.destinations {
         destination.base_url = Some(sim.url());
     }
-    let node = start(root.join("node"), spec.clone(), arguments.listen, &clock).await?;
+    let clock_file = root.join("clock");
+    let blind_spec = blinded(&spec);
+    let mut env: Environment = Arc::new(|name: &str| secret(name));
+    let mut engines = None;
+    if !arguments.on.is_empty() {
+        let found = Arc::new(shared::Engines::find()?);
+        spec.node = found.settings(&root.join("shared"))?;
+        let known = Arc::clone(&found);
+        env = Arc::new(move |name: &str| secret(name).or_else(|| known.secret(name)));
+        engines = Some(found);
+    }
+    let roles = engines.as_ref().map(|_| vec![Role::Api]);
+    let mut starting = Starting { env, roles, clock: Arc::clone(&clock) };
+    let node = starting.start(root.join("node"), spec.clone(), arguments.listen).await?;
+    let mut processes = None;
+    if let Some(engines) = engines {
+        rehearsal::publish(&clock, &clock_file).context("cannot write the demo's clock")?;
+        let started = engines.start(root, &root.join("shared"), &clock_file)?;
+        out::say(format!("{} other processes are up", started.count()));
+        processes = Some(started);
+    }
     let blind_listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let blind =
-        start(root.join("without-prediction"), blinded(&spec), blind_listen, &clock).await?;
-    Ok(Stage { spec, clock, sim, node, blind, data_dir })
+    starting.roles = None;
+    let blind = starting.start(root.join("without-prediction"), blind_spec, blind_listen).await?;
+    Ok(Stage { spec, clock, clock_file, sim, processes, node, blind, data_dir })
+}
+
+fn secret(name: &str) -> Option<String> {
+    (name == "THRONG_META_TOKEN").then(|| TOKEN.to_owned())
 }
 
 /// The spec of the node that does not predict: the same audiences and ad groups, no syncs.
@@ -123,23 +158,34 @@ fn blinded(spec: &Spec) -> Spec {
     blind
 }
 
-async fn start(
-    data_dir: PathBuf,
-    spec: Spec,
-    listen: std::net::SocketAddr,
-    clock: &Arc<AdjustableClock>,
-) -> Result<Node> {
-    Node::start(NodeConfig {
-        data_dir,
-        spec,
-        join: false,
-        roles: None,
-        listen: Some(listen),
-        clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
-        env: Arc::new(|name: &str| (name == "THRONG_META_TOKEN").then(|| TOKEN.to_owned())),
-    })
-    .await
-    .with_context(|| format!("cannot start a node at {listen}; is another one there? try --listen"))
+/// What the demo's nodes have in common.
+struct Starting {
+    env: Environment,
+    roles: Option<Vec<Role>>,
+    clock: Arc<AdjustableClock>,
+}
+
+impl Starting {
+    async fn start(
+        &self,
+        data_dir: PathBuf,
+        spec: Spec,
+        listen: std::net::SocketAddr,
+    ) -> Result<Node> {
+        Node::start(NodeConfig {
+            data_dir,
+            spec,
+            join: false,
+            roles: self.roles.clone(),
+            listen: Some(listen),
+            clock: Arc::clone(&self.clock) as Arc<dyn throng_model::Clock>,
+            env: Arc::clone(&self.env),
+        })
+        .await
+        .with_context(|| {
+            format!("cannot start a node at {listen}; is another one there? try --listen")
+        })
+    }
 }
 
 /// Leaves the page up until Ctrl-C.

@@ -14,7 +14,7 @@ use throng_sim::fleet::{self, AdRequest, Delays, FleetConfig, FleetProgress, Fle
 use tokio_util::sync::CancellationToken;
 
 use crate::args::DemoArgs;
-use crate::out;
+use crate::{out, rehearsal};
 
 use super::summary::{Audience, Budget, Decisions, Lookups, Outcome, Sync, Traffic};
 use super::{Stage, example};
@@ -200,7 +200,7 @@ pub(super) async fn run_traffic(stage: &Stage, arguments: &DemoArgs) -> Result<T
     let traffic =
         fleet::traffic_from_log(&logs, &customers, TRAFFIC_LENGTH, Delays::default(), SEED)?;
     stage.clock.jump_to(start_of_traffic(stage, stage.clock.now()));
-    stage.clock.set_speed(arguments.speed);
+    set_speed(stage, arguments.speed)?;
     let start = stage.clock.now().plus(Duration::from_secs(20));
     let bar = out::bar(traffic.len() as u64, "ad traffic");
     let progress = Arc::new(FleetProgress::default());
@@ -223,9 +223,15 @@ pub(super) async fn run_traffic(stage: &Stage, arguments: &DemoArgs) -> Result<T
     watching.cancel();
     shown.await.context("the progress bar stopped")?;
     bar.finish_and_clear();
-    stage.clock.set_speed(1.0);
+    set_speed(stage, 1.0)?;
     let (report, _) = both?;
     figures(stage, &report).await
+}
+
+/// Sets the demo's clock, for all of its processes.
+fn set_speed(stage: &Stage, speed: f64) -> Result<()> {
+    stage.clock.set_speed(speed);
+    rehearsal::publish(&stage.clock, &stage.clock_file).context("cannot write the demo's clock")
 }
 
 async fn run_fleet(
@@ -237,8 +243,12 @@ async fn run_fleet(
     progress: &Arc<FleetProgress>,
     stop: &CancellationToken,
 ) -> Result<FleetReport> {
+    // Ad servers of a deployment follow its relay.
+    let relay = stage.processes.as_ref().filter(|_| std::ptr::eq(node, &stage.node));
+    let feed_url = relay.map_or_else(|| node.url(), |processes| processes.relay.clone());
     let config = FleetConfig {
         node_url: node.url(),
+        feed_url,
         token: None,
         servers: arguments.ad_servers,
         clock: Arc::clone(&stage.clock) as Arc<dyn Clock>,
@@ -249,8 +259,23 @@ async fn run_fleet(
     Ok(fleet::run(&config, traffic, Arc::clone(progress), stop.clone()).await?)
 }
 
+/// Waits until what was accepted is told: other processes count it, and say so a moment later. A
+/// difference that stays is for the summary to report.
+async fn counted(stage: &Stage, report: &FleetReport) {
+    let delivered = delivered(stage, report);
+    let counting = async {
+        let counted =
+            || -> i64 { stage.node.context().budgets.states().iter().map(|s| s.actual.0).sum() };
+        while delivered != counted() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(20), counting).await;
+}
+
 /// Budgets and spend of both nodes, side by side.
 async fn figures(stage: &Stage, report: &FleetReport) -> Result<Traffic> {
+    counted(stage, report).await;
     let with = stage.node.context().budgets.states();
     let without = stage.blind.context().budgets.states();
     let mut budgets = Vec::new();

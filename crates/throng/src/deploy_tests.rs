@@ -1,0 +1,88 @@
+//! `deploy/compose.yaml` starts this program with arguments and settings that it knows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::Parser;
+use serde::Deserialize;
+use throng_spec::{Role, SecretRef};
+
+use crate::args::{Arguments, Command};
+
+#[derive(Deserialize)]
+struct Compose {
+    services: BTreeMap<String, Service>,
+    volumes: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Service {
+    image: String,
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    volumes: Vec<String>,
+    #[serde(default)]
+    depends_on: BTreeMap<String, serde_json::Value>,
+}
+
+fn deploy() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy"))
+}
+
+fn compose() -> Compose {
+    let text = std::fs::read_to_string(deploy().join("compose.yaml")).unwrap();
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+#[test]
+fn images_are_pinned_and_names_lead_somewhere() {
+    let compose = compose();
+    for (name, service) in &compose.services {
+        let (_, tag) = service.image.rsplit_once(':').expect("a tag");
+        assert!(tag.starts_with(|c: char| c.is_ascii_digit() || c == 'v'), "{name}: {tag}");
+        for needed in service.depends_on.keys() {
+            assert!(compose.services.contains_key(needed), "{name} depends on {needed}");
+        }
+        for volume in &service.volumes {
+            let from = volume.split(':').next().unwrap_or_default();
+            let known = match from.starts_with('.') {
+                true => deploy().join(from).exists(),
+                false => compose.volumes.contains_key(from),
+            };
+            assert!(known, "{name} mounts {from}");
+        }
+    }
+}
+
+#[test]
+fn every_role_is_there_and_every_secret_is_given() {
+    let spec = throng_spec::load(&deploy().join("spec")).unwrap();
+    assert!(spec.node.is_shared());
+    let compose = compose();
+    let mut roles = Vec::new();
+    for (name, service) in compose.services.iter().filter(|(_, s)| s.image.starts_with("throng:")) {
+        let words = ["throng"].into_iter().chain(service.command.iter().map(String::as_str));
+        let arguments = Arguments::try_parse_from(words).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let Command::Up(up) = arguments.command else { panic!("{name} starts no node") };
+        assert_eq!(up.spec.as_deref(), Some(Path::new("/etc/throng")), "{name}");
+        // One of them applies the spec, all others follow.
+        assert_eq!(up.join, name != "api", "{name}");
+        roles.extend(up.roles.expect("roles"));
+        let given = |reference: &SecretRef| match reference {
+            SecretRef::Env(variable) => service.environment.contains_key(variable),
+            SecretRef::File(_) => false,
+        };
+        assert!(given(spec.node.token.as_ref().expect("a token")), "{name}");
+        for variable in ["THRONG_LEDGER_URL", "THRONG_S3_ACCESS_KEY", "THRONG_S3_SECRET_KEY"] {
+            assert!(service.environment.contains_key(variable), "{name} lacks {variable}");
+        }
+        // Where the settings lead, there is a service.
+        for host in ["postgres", "kafka", "s3"] {
+            assert!(compose.services.contains_key(host));
+        }
+    }
+    assert!(Role::ALL.iter().all(|role| roles.contains(role)), "{roles:?}");
+}
