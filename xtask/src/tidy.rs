@@ -11,7 +11,14 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const FLOORS: &[&[&str]] = &[
     &["throng-model"],
     &["throng-spec", "throng-membership", "throng-gate"],
-    &["throng-lake", "throng-ledger", "throng-log", "throng-activation", "throng-budget"],
+    &[
+        "throng-lake",
+        "throng-ledger",
+        "throng-log",
+        "throng-objects",
+        "throng-activation",
+        "throng-budget",
+    ],
     &["throng-sim", "throng-destinations"],
     &["throng-server"],
     &["throng"],
@@ -23,6 +30,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("datafusion", &["throng-lake"]),
     ("sqlx", &["throng-ledger"]),
     ("rdkafka", &["throng-log"]),
+    ("object_store", &["throng-objects"]),
     ("axum", &["throng-server", "throng-sim"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
 ];

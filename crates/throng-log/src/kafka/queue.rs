@@ -88,16 +88,16 @@ impl Places {
     }
 
     /// Where a new owner would begin, where that has changed.
-    fn to_tell(&mut self) -> Vec<Place> {
-        let mut news = Vec::new();
+    fn news(&mut self) -> Vec<Place> {
+        let mut changed = Vec::new();
         for (number, place) in &mut self.0 {
             let from = place.in_hand.first().copied().unwrap_or(place.next);
             if place.told != Some(from) {
                 place.told = Some(from);
-                news.push((*number, from));
+                changed.push((*number, from));
             }
         }
-        news
+        changed
     }
 }
 
@@ -282,7 +282,7 @@ impl Taker {
     }
 
     fn tell(&self, mode: CommitMode) {
-        let news = locked(&self.places).to_tell();
+        let news = locked(&self.places).news();
         if news.is_empty() {
             return;
         }
@@ -307,16 +307,16 @@ mod tests {
         for offset in 10..14 {
             places.took((0, offset));
         }
-        assert_eq!(places.to_tell(), [(0, 10)]);
+        assert_eq!(places.news(), [(0, 10)]);
         places.done((0, 12));
         places.done((0, 10));
-        assert_eq!(places.to_tell(), [(0, 11)]);
+        assert_eq!(places.news(), [(0, 11)]);
         places.done((0, 11));
         places.done((0, 13));
-        assert_eq!(places.to_tell(), [(0, 14)]);
-        assert_eq!(places.to_tell(), []);
+        assert_eq!(places.news(), [(0, 14)]);
+        assert_eq!(places.news(), []);
         places.lost(0);
         places.done((0, 13));
-        assert_eq!(places.to_tell(), []);
+        assert_eq!(places.news(), []);
     }
 }

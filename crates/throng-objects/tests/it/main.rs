@@ -1,5 +1,7 @@
 //! The suite of object stores on every backend.
 
+#![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 

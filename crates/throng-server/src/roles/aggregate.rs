@@ -14,6 +14,7 @@ mod history;
 mod hub;
 mod partition;
 mod shared;
+mod ticker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,29 +32,19 @@ use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, TimeZoneName, Ti
 use throng_objects::Objects;
 use throng_spec::Spec;
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
-
-use crate::{Change, NodeContext};
 
 pub use board::Told;
 pub use checkpoint::CheckpointError;
 pub use hub::Subscription;
 pub use shared::{follow_feed, share};
 pub use throng_budget::AdGroupState;
+pub use ticker::run;
 
 use board::{Board, Taken};
 use history::Doors;
 use partition::Partition;
 
-/// Checkpoints are this far apart on the node's clock, so that a replay is short.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
-/// And at least this far apart on the machine's, when the node's clock runs fast.
-const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
-/// Budget days go into the ledger this often.
-const DAYS_EVERY: Duration = Duration::from_secs(60);
-/// A tick is never shorter than this on the machine's clock.
-const SHORTEST_TICK: Duration = Duration::from_millis(5);
 /// A gate that has been silent for this long is forgotten.
 const GATE_MEMORY: Duration = Duration::from_secs(3_600);
 /// In a feed that others follow every so manieth frame says everything, for those who join.
@@ -578,62 +569,6 @@ impl Budgets {
         let own = self.own.load_full();
         let states: Vec<AdGroupState> = own.iter().flat_map(|p| p.states(now)).collect();
         locked(&self.doors).look(&states, now)
-    }
-}
-
-/// Ticks until `shutdown`: closes windows, feeds gates, writes checkpoints, tells history and pages.
-pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
-    let mut checkpoint_at = ctx.clock.now().plus(CHECKPOINT_EVERY);
-    let mut days_at = ctx.clock.now();
-    let mut pause = tokio::time::interval(CHECKPOINT_PAUSE);
-    pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        let interval = Duration::from_millis(u64::from(ctx.spec.load().node.feed_interval_ms));
-        let wait = ctx.clock.wall_duration(interval).max(SHORTEST_TICK);
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(wait) => {
-                if ctx.budgets.tick(&ctx.gate).await {
-                    ctx.changed(Change::Budgets);
-                }
-                record_doors(&ctx).await;
-            }
-            _ = pause.tick() => {
-                let now = ctx.clock.now();
-                if now >= checkpoint_at {
-                    checkpoint_at = now.plus(CHECKPOINT_EVERY);
-                    if let Err(error) = ctx.budgets.checkpoint().await {
-                        tracing::error!(error = &error as &dyn std::error::Error, "no checkpoint");
-                    }
-                }
-                if now >= days_at {
-                    days_at = now.plus(DAYS_EVERY);
-                    store_days(&ctx).await;
-                }
-            }
-        }
-    }
-    store_days(&ctx).await;
-}
-
-/// Ad groups that opened or closed since the last look go into the history.
-async fn record_doors(ctx: &NodeContext) {
-    let entries = ctx.budgets.doors();
-    if entries.is_empty() {
-        return;
-    }
-    if let Err(error) = ctx.ledger.record(&entries).await {
-        tracing::error!(error = &error as &dyn std::error::Error, "history not recorded");
-    }
-}
-
-async fn store_days(ctx: &NodeContext) {
-    let rows = ctx.budgets.days();
-    if rows.is_empty() {
-        return;
-    }
-    if let Err(error) = ctx.ledger.put_budget_days(&rows).await {
-        tracing::error!(error = &error as &dyn std::error::Error, "budget days not stored");
     }
 }
 

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use throng_gate::feed::Frame;
 use throng_gate::{Catalog, Gate};
+use throng_log::{EventLog, FileLog, Record};
 use throng_model::{AdGroupName, Clock as _, Micros, SystemClock};
 use throng_server::{Node, NodeConfig, NodeError};
 use throng_spec::Role;
@@ -166,6 +167,79 @@ async fn what_one_node_builds_every_node_serves() {
     let said: Value = refused.json().await.unwrap();
     assert!(said["error"]["help"].as_str().unwrap().contains("role"), "{said}");
     for node in [lookups, builder, api] {
+        node.shutdown().await;
+    }
+}
+
+/// Every record of a log.
+async fn records(log: &dyn EventLog) -> Vec<(u32, Record)> {
+    let mut all = Vec::new();
+    for partition in 0..log.partitions() {
+        let mut from = log.start(partition).await.unwrap();
+        while from < log.end(partition).await.unwrap() {
+            for record in log.read(partition, from, 1 << 20).await.unwrap() {
+                from = record.offset + 1;
+                all.push((partition, record));
+            }
+        }
+    }
+    all
+}
+
+async fn spend(client: &Client) -> Vec<i64> {
+    let mut spend = Vec::new();
+    for ad_group in ["shoes", "hats", "gloves"] {
+        spend.push(actual(client, ad_group).await);
+    }
+    spend
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_replayed_through_the_other_form_gives_the_same_money() {
+    let deployment = Deployment::new();
+    let api = deployment.node("api", &[Role::Api]).await;
+    let client = Client::of(&api);
+    // Nobody aggregates yet: events are durable all the same.
+    for (ad_group, ids) in [("shoes", 0..40), ("gloves", 0..70), ("shoes", 20..90)] {
+        client.events(impressions(ad_group, ids)).await;
+    }
+    let clicks = impressions("hats", 0..7).replace("impression", "click");
+    client.events(clicks).await;
+    let wanted = vec![9_000_000, 14_000_000, 2_100_000];
+    let aggregate = deployment.node("aggregate", &[Role::Aggregate]).await;
+    until("the shared form counts", async || spend(&client).await == wanted).await;
+
+    // The records of the topic, as the log of a node that is alone.
+    let alone = deployment.path().join("alone");
+    let taken = records(&*api.context().log).await;
+    {
+        let log = FileLog::open(&alone.join("log"), 4).unwrap();
+        for (partition, record) in &taken {
+            log.append(*partition, record.at, vec![record.value.clone()]).await.unwrap();
+        }
+    }
+    let text = std::fs::read_to_string(deployment.path().join("throng.yaml")).unwrap();
+    let text = &text[..text.find("node:").unwrap()];
+    std::fs::write(deployment.path().join("throng.yaml"), text).unwrap();
+    let node = deployment.start("alone", &Role::ALL, false).await.unwrap();
+    assert_eq!(spend(&Client::of(&node)).await, wanted);
+
+    // And back: what the lone node logged, as the topic of another deployment.
+    let more = impressions("shoes", 500..600);
+    assert_eq!(Client::of(&node).events(more).await["accepted"], 100);
+    let logged = records(&*node.context().log).await;
+    let total = spend(&Client::of(&node)).await;
+    assert_eq!(total, [19_000_000, 14_000_000, 2_100_000]);
+    node.shutdown().await;
+    let other = Deployment::new();
+    let api = other.node("api", &[Role::Api]).await;
+    for (partition, record) in logged {
+        api.context().log.append(partition, record.at, vec![record.value]).await.unwrap();
+    }
+    let client = Client::of(&api);
+    let aggregate_other = other.node("aggregate", &[Role::Aggregate]).await;
+    until("the other form counts the same", async || spend(&client).await == total).await;
+    for node in [aggregate, aggregate_other, api] {
         node.shutdown().await;
     }
 }

@@ -4,18 +4,66 @@ use serde_json::Value;
 
 use crate::process::throng;
 
-#[test]
-fn the_demo_does_the_whole_job_and_says_so() {
+/// Runs the demo with more arguments; its summary.
+fn demo(more: &[&str]) -> Value {
     let dir = tempfile::tempdir().expect("temporary folder");
     let output = throng()
-        .args(["demo", "--once", "--json", "--listen", "127.0.0.1:0", "--data-dir"])
+        .args(["demo", "--once", "--json", "--listen", "127.0.0.1:0"])
+        .args(more)
+        .arg("--data-dir")
         .arg(dir.path())
         .output()
         .expect("throng starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stdout));
-    let summary: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
 
+#[test]
+fn the_demo_does_the_whole_job_and_says_so() {
+    check(&demo(&[]));
+}
+
+/// Thirteen processes on real engines: the same audiences, and the same members on the platform.
+#[test]
+fn the_demo_does_the_same_on_shared_engines() {
+    let summary = demo(&["--on", "kafka,postgres,s3"]);
+    check(&summary);
+    let figures = |list: &str, fields: &[&str]| -> Vec<String> {
+        let all = summary[list].as_array().expect(list);
+        let line = |one: &Value| fields.iter().map(|f| format!("{} ", one[f])).collect::<String>();
+        all.iter().map(line).collect()
+    };
+    assert_eq!(
+        figures("audiences", &["name", "members"]),
+        [
+            "\"big-baskets\" 3769 ",
+            "\"bought-last-90-days\" 3301 ",
+            "\"bought-once-never-again\" 11908 ",
+            "\"came-back-after-a-year\" 3317 ",
+            "\"every-customer\" 23570 ",
+            "\"high-average-order\" 2038 ",
+            "\"lapsed-six-months\" 18189 ",
+            "\"loyal\" 2166 ",
+            "\"three-or-more-purchases\" 7583 ",
+            "\"top-10-percent-by-spend\" 2357 ",
+            "\"valuable-and-lapsed\" 824 ",
+        ]
+    );
+    assert_eq!(
+        figures("syncs", &["sync", "sent", "skipped", "on_platform"]),
+        [
+            "\"everyone-us\" 23570 0 23570 ",
+            "\"lapsed-outlet\" 15618 2571 15618 ",
+            "\"one-time-buyers-outlet\" 11908 0 11908 ",
+            "\"recent-buyers-us\" 3301 0 3301 ",
+            "\"top-spenders-us\" 2357 0 2357 ",
+            "\"win-back-us\" 824 0 824 ",
+        ]
+    );
+}
+
+fn check(summary: &Value) {
     assert_eq!(summary["ok"], true);
     assert_eq!(summary["audiences"].as_array().map(Vec::len), Some(11));
     let customers = summary["audiences"]
