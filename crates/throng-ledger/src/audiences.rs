@@ -223,6 +223,15 @@ pub trait AudienceLedger: Send + Sync {
         lease_until: Timestamp,
     ) -> Result<Option<Refresh>>;
 
+    /// [`claim_refresh`](Self::claim_refresh) for the open refresh of one audience.
+    async fn claim_refresh_of(
+        &self,
+        audience: &AudienceName,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Refresh>>;
+
     /// Keeps the lease and records progress; `rows_expected` of `None` leaves what is known.
     /// `LeaseLost` if somebody else has it, or nobody any more.
     async fn refresh_progress(

@@ -417,6 +417,20 @@ pub trait SyncLedger: Send + Sync {
     /// The newest checks first.
     async fn checks(&self, limit: u32) -> Result<Vec<Check>>;
 
+    /// The verdicts on the newest checks of a destination's tasks, newest first.
+    async fn verdicts(&self, destination: &DestinationName, limit: u32) -> Result<Vec<Verdict>>;
+
+    /// Holds every task of a destination that is queued, with its run, for this reason; tasks in
+    /// hand go on. Returns how many.
+    async fn hold_destination(&self, destination: &DestinationName, reason: &str) -> Result<u64>;
+
+    /// Lets every held run of a destination go on. Returns how many.
+    async fn approve_destination(
+        &self,
+        destination: &DestinationName,
+        now: Timestamp,
+    ) -> Result<u64>;
+
     /// Tasks that are done and have no check yet, the longest waiting first.
     async fn unchecked_tasks(&self, limit: u32) -> Result<Vec<Task>>;
 }

@@ -101,6 +101,14 @@ pub struct Destination {
     pub base_url: Option<String>,
     /// The version of the platform's API; `v25.0` unless set.
     pub api_version: String,
+    /// When more of the newest checks than this have failed, the account's tasks that wait are
+    /// held; 0 to 100, 20 unless set. 100 switches that off.
+    #[serde(default = "max_failed_checks_percent")]
+    pub max_failed_checks_percent: u32,
+}
+
+pub(crate) fn max_failed_checks_percent() -> u32 {
+    20
 }
 
 /// One audience kept on one destination.

@@ -114,6 +114,9 @@ pub struct RawDestination {
     pub base_url: Option<String>,
     /// The version of the platform's API (v25.0).
     pub api_version: Option<String>,
+    /// When more of the newest checks than this have failed, tasks that wait are held (20).
+    #[schemars(range(min = 0, max = 100))]
+    pub max_failed_checks_percent: Option<u32>,
 }
 
 /// One audience kept on one destination.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use throng_model::AudienceName;
 
 /// First-party advertising on your own machines: audiences by SQL, lookups, activation on ad
 /// platforms, budgets that hold.
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Start a node
     Up(UpArgs),
+    /// Build audiences and end: for jobs, also a share of them for each pod
+    Build(BuildArgs),
     /// Check a spec and report every problem in it
     Check {
         /// A spec file, or a folder of them
@@ -195,6 +198,27 @@ pub(crate) struct UpArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// The audiences; all of the spec if left out
+    pub(crate) audiences: Vec<AudienceName>,
+    /// Where the node keeps what is its own
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// The spec: a file, or a folder of them
+    #[arg(long)]
+    pub(crate) spec: PathBuf,
+    /// Take only the node settings from the spec, and everything else from the ledger
+    #[arg(long)]
+    pub(crate) join: bool,
+    /// Which share of the audiences this process builds, from 0; Kubernetes sets it in indexed jobs
+    #[arg(long, env = "JOB_COMPLETION_INDEX", default_value_t = 0)]
+    pub(crate) index: usize,
+    /// How many shares there are: the job's `completions`
+    #[arg(long, env = "JOB_COMPLETIONS", default_value_t = 1)]
+    pub(crate) completions: usize,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ApplyArgs {
     /// A spec file, or a folder of them
     pub(crate) spec: PathBuf,
@@ -268,10 +292,14 @@ pub(crate) enum SyncCommand {
         #[command(flatten)]
         node: NodeAt,
     },
-    /// Let a held run go on
+    /// Let a held run go on, or all of a destination
     Approve {
         /// The run's number
-        run: i64,
+        #[arg(required_unless_present = "destination")]
+        run: Option<i64>,
+        /// Every held run of this destination
+        #[arg(long, conflicts_with = "run")]
+        destination: Option<String>,
         #[command(flatten)]
         node: NodeAt,
     },

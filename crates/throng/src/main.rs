@@ -68,6 +68,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Demo(demo) => commands::demo::run(demo, json).await,
         Command::Up(up) => commands::up::run(up, json).await,
+        Command::Build(build) => commands::build::run(build, json).await,
         Command::Check { spec, connect } => commands::spec::check(&spec, connect, json).await,
         Command::Migrate { spec, dir } => {
             commands::spec::migrate(&spec, dir.as_deref(), json).await

@@ -44,6 +44,9 @@ pub(crate) fn down() -> Result<()> {
     let path = state()?;
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
     for (pid, folder) in servers(&text) {
+        // A test may have started it again.
+        let newest = std::fs::read_to_string(folder.join("pid")).ok();
+        let pid = newest.and_then(|text| text.trim().parse().ok()).unwrap_or(pid);
         if is_alive(pid) {
             // The whole group: a server may have started others.
             let _ = Command::new("kill").args(["-9", "--", &format!("-{pid}")]).status();

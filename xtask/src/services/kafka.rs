@@ -52,6 +52,11 @@ impl Kafka {
         self.proxied
     }
 
+    /// A script that kills it and starts it again.
+    pub(crate) fn restart(&self) -> String {
+        self.server.restart()
+    }
+
     /// Process and folder, for whoever lets it run on.
     pub(super) fn into_server(self) -> Server {
         self.server

@@ -45,6 +45,7 @@ impl Server {
         let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        write_restart(command, dir.path(), child.id())?;
         let mut server = Self { child, dir };
         let begun = Instant::now();
         while !ready(&log) {
@@ -65,12 +66,43 @@ impl Server {
     }
 }
 
+impl Server {
+    /// The script of [`write_restart`].
+    fn restart(&self) -> String {
+        self.dir.path().join("restart").display().to_string()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended by itself, or been started again by a test.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Ok(pid) = std::fs::read_to_string(self.dir.path().join("pid"))
+            && pid.trim() != self.child.id().to_string()
+        {
+            let _ = Command::new("kill").args(["-9", pid.trim()]).status();
+        }
     }
+}
+
+/// Writes `restart` into a server's folder: a script that kills the server as a crash does and starts
+/// it again on the same data, for tests.
+fn write_restart(command: &Command, dir: &Path, pid: u32) -> Result<()> {
+    let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy());
+    let mut words: Vec<String> = Vec::new();
+    for (name, value) in command.get_envs() {
+        words.extend(value.map(|v| format!("{}={}", name.to_string_lossy(), quoted(v))));
+    }
+    words.push(quoted(command.get_program()));
+    words.extend(command.get_args().map(quoted));
+    let (dir, words) = (dir.display(), words.join(" "));
+    let script = format!(
+        "cd '{dir}'\nkill -9 \"$(cat pid)\"\nenv {words} >>log 2>&1 </dev/null &\necho $! >pid\n"
+    );
+    std::fs::write(format!("{dir}/pid"), pid.to_string())?;
+    std::fs::write(format!("{dir}/restart"), script)?;
+    Ok(())
 }
 
 fn answers(port: u16) -> bool {
@@ -121,6 +153,9 @@ impl Services {
             ("THRONG_S3_ACCESS_KEY", s3::ACCESS_KEY.to_owned()),
             ("THRONG_S3_SECRET_KEY", s3::SECRET_KEY.to_owned()),
             ("THRONG_TOXIPROXY", self.toxiproxy.url()),
+            ("THRONG_KAFKA_RESTART", self.kafka.restart()),
+            ("THRONG_S3_RESTART", self.s3.restart()),
+            ("THRONG_POSTGRES_RESTART", self.postgres.restart()),
         ];
         variables.extend(self.behind.iter().cloned());
         variables

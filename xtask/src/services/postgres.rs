@@ -44,6 +44,7 @@ impl Postgres {
         let log = server.dir.path().join("log");
         let log = log.to_string_lossy();
         server.run("pg_ctl", &["-w", "-l", &log, "-o", &settings, "start"])?;
+        server.write_restart(&settings)?;
         Ok(server)
     }
 
@@ -67,6 +68,24 @@ impl Postgres {
         let folder = self.dir.path().to_owned();
         std::mem::forget(self);
         Ok((pid, folder))
+    }
+
+    /// A script that stops it as a crash does and starts it again.
+    pub(crate) fn restart(&self) -> String {
+        self.dir.path().join("restart").display().to_string()
+    }
+
+    fn write_restart(&self, settings: &str) -> Result<()> {
+        let dir = self.dir.path().display();
+        let user =
+            if is_root() { "setpriv --reuid=postgres --regid=postgres --init-groups " } else { "" };
+        let pg_ctl = format!("{user}'{}' -D '{dir}/data'", self.programs.join("pg_ctl").display());
+        let script = format!(
+            "cd '{dir}'\n{pg_ctl} -m immediate stop >/dev/null\n\
+             {pg_ctl} -w -l '{dir}/log' -o '{settings}' start >/dev/null </dev/null\n"
+        );
+        std::fs::write(self.dir.path().join("restart"), script)?;
+        Ok(())
     }
 
     /// Runs one of its programs on the data folder. As root, as the user that the package made: the

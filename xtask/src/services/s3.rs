@@ -44,6 +44,11 @@ impl S3 {
         self.port
     }
 
+    /// A script that kills it and starts it again.
+    pub(crate) fn restart(&self) -> String {
+        self.server.restart()
+    }
+
     /// Process and folder, for whoever lets it run on.
     pub(super) fn into_server(self) -> Server {
         self.server

@@ -202,3 +202,22 @@ pub(super) async fn the_dictionary_is_swapped_only_from_the_expected_version(led
     let shown: Vec<_> = shards.iter().map(|s| (s.shard, s.version, s.manifest.as_str())).collect();
     assert_eq!(shown, [(0, 1, "zero"), (200, 2, "two")]);
 }
+
+pub(super) async fn the_refresh_of_one_audience_is_claimed(ledger: &dyn Ledger) {
+    let claim = async |name: &str, holder: &str, n: u64| {
+        ledger.claim_refresh_of(&audience(name), holder, at(n), at(n + 60)).await.unwrap()
+    };
+    for name in ["a", "b"] {
+        ledger.schedule_refresh(&audience(name), RefreshTrigger::Manual, at(1)).await.unwrap();
+    }
+    assert_eq!(claim("b", "w", 0).await, None, "not due yet");
+    assert_eq!(claim("c", "w", 2).await, None, "there is none");
+    let claimed = claim("b", "w", 2).await.unwrap();
+    assert_eq!((claimed.audience, claimed.holder.as_deref()), (audience("b"), Some("w")));
+    assert_eq!(claim("b", "x", 3).await, None, "it is in hand");
+    assert_eq!(
+        claim("b", "x", 62).await.unwrap().holder.as_deref(),
+        Some("x"),
+        "the lease ran out"
+    );
+}

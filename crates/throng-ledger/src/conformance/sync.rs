@@ -184,6 +184,40 @@ pub(super) async fn checks_are_announced(ledger: &dyn Ledger) {
     assert_eq!(ledger.unchecked_task(task.id).await.unwrap(), None);
 }
 
+pub(super) async fn an_accounts_queue_is_held_and_let_go(ledger: &dyn Ledger) {
+    for (name, to) in [("a", "x"), ("b", "x"), ("c", "x"), ("d", "y")] {
+        let mut run = new_run(name, 1, &[]);
+        run.destination = destination(to);
+        ledger.plan_run(&run, at(0)).await.unwrap();
+    }
+    let (x, y) = (destination("x"), destination("y"));
+    for (n, verdict) in [(2, crate::Verdict::Passed), (4, crate::Verdict::Failed)] {
+        let task = claim(ledger, "w", n).await.unwrap();
+        ledger.put_platform_audience(&task.sync, "1").await.unwrap();
+        ledger.complete_task(task.id, "w", at(n)).await.unwrap();
+        let (run, reasons) = (task.run, vec!["because".to_owned()]);
+        let check = crate::Check { run, task: task.id, verdict, reasons, at: at(n + 1) };
+        ledger.put_check(&check).await.unwrap();
+    }
+    assert_eq!(
+        ledger.verdicts(&x, 9).await.unwrap(),
+        [crate::Verdict::Failed, crate::Verdict::Passed]
+    );
+    assert_eq!(ledger.verdicts(&x, 1).await.unwrap(), [crate::Verdict::Failed]);
+    assert_eq!(ledger.verdicts(&y, 9).await.unwrap(), []);
+
+    assert_eq!(ledger.hold_destination(&x, "checks fail").await.unwrap(), 1);
+    assert_eq!(ledger.hold_destination(&x, "again").await.unwrap(), 0);
+    let task = claim(ledger, "w", 9).await.unwrap();
+    assert_eq!(task.sync, sync_name("d"), "the other account goes on");
+    assert_eq!(claim(ledger, "w", 9).await, None);
+    let held = ledger.runs(Some(&sync_name("c")), 1).await.unwrap().remove(0);
+    assert_eq!((held.state, held.reason.as_deref()), (RunState::Held, Some("checks fail")));
+    assert_eq!(ledger.approve_destination(&x, at(10)).await.unwrap(), 1);
+    assert_eq!(ledger.approve_destination(&x, at(10)).await.unwrap(), 0);
+    assert_eq!(claim(ledger, "w", 11).await.unwrap().sync, sync_name("c"));
+}
+
 pub(super) async fn an_expired_lease_can_be_taken(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("ads", 1, &[10]), "old").await;
     assert_eq!(claim(ledger, "new", 60).await, None);

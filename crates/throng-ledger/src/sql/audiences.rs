@@ -307,6 +307,32 @@ impl AudienceLedger for Backend {
         })
     }
 
+    async fn claim_refresh_of(
+        &self,
+        audience: &AudienceName,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Refresh>> {
+        write_one!(self, Relaxed, "claiming a refresh", |tx| {
+            // One audience has one open refresh at most, so there is nothing to choose from.
+            let rows = sqlx::query(concat!(
+                "UPDATE refreshes SET state = 'processing', holder = $1, lease_until = $3,
+                    started_at = coalesce(started_at, $2)
+                 WHERE audience = $4 AND due_at IS NOT NULL AND due_at <= $2
+                 RETURNING ",
+                refresh_columns!()
+            ))
+            .bind(holder)
+            .bind(now.0)
+            .bind(lease_until.0)
+            .bind(audience.as_str())
+            .fetch_all(tx)
+            .await?;
+            rows.first().map(refresh_of).transpose()?
+        })
+    }
+
     async fn refresh_progress(
         &self,
         id: RefreshId,

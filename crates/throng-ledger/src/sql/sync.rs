@@ -8,7 +8,7 @@ use super::{Backend, DbRow, read_one, read_tx, runs, tasks, write_one, write_tx}
 use crate::rows::{Cells, Word, count, json};
 use crate::{
     Batch, BatchOutcome, BatchState, Check, LedgerError, NewRun, PlatformAudience, Receipt, Result,
-    SyncLedger, SyncRun, Task, TaskState,
+    SyncLedger, SyncRun, Task, TaskState, Verdict,
 };
 
 fn batch_of(row: &DbRow) -> Result<Batch> {
@@ -416,6 +416,65 @@ impl SyncLedger for Backend {
             .bind(check.at.0)
             .execute(tx)
             .await?;
+        })
+    }
+
+    async fn verdicts(&self, destination: &DestinationName, limit: u32) -> Result<Vec<Verdict>> {
+        read_one!(self, "reading verdicts", |tx| {
+            let rows = sqlx::query(
+                "SELECT checks.verdict FROM checks JOIN tasks ON tasks.id = checks.task
+                 WHERE tasks.destination = $1 ORDER BY checks.at DESC, checks.task DESC LIMIT $2",
+            )
+            .bind(destination.as_str())
+            .bind(i64::from(limit))
+            .fetch_all(tx)
+            .await?;
+            let mut verdicts = Vec::with_capacity(rows.len());
+            for row in &rows {
+                verdicts.push(Cells::new(row, "check").word("verdict")?);
+            }
+            verdicts
+        })
+    }
+
+    async fn hold_destination(&self, destination: &DestinationName, reason: &str) -> Result<u64> {
+        write_tx!(self, Full, "holding an account's tasks", |tx| {
+            sqlx::query(
+                "UPDATE sync_runs SET state = 'held', reason = $2
+                 WHERE state = 'active' AND id IN
+                    (SELECT run FROM tasks WHERE destination = $1 AND state = 'queued')",
+            )
+            .bind(destination.as_str())
+            .bind(reason)
+            .execute(&mut *tx)
+            .await?;
+            let held = sqlx::query(
+                "UPDATE tasks SET state = 'held' WHERE destination = $1 AND state = 'queued'",
+            )
+            .bind(destination.as_str())
+            .execute(&mut *tx)
+            .await?;
+            held.rows_affected()
+        })
+    }
+
+    async fn approve_destination(
+        &self,
+        destination: &DestinationName,
+        now: Timestamp,
+    ) -> Result<u64> {
+        write_tx!(self, Full, "approving an account's runs", |tx| {
+            let rows = sqlx::query(
+                "SELECT id FROM sync_runs WHERE destination = $1 AND state = 'held' ORDER BY id",
+            )
+            .bind(destination.as_str())
+            .fetch_all(&mut *tx)
+            .await?;
+            for row in &rows {
+                let id = SyncRunId(Cells::new(row, "run").int("id")?);
+                runs::approve(tx, id, now).await?;
+            }
+            rows.len() as u64
         })
     }
 

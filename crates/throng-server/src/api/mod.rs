@@ -131,6 +131,7 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/syncs", get(syncs::list))
         .route("/v1/runs", get(syncs::runs))
         .route("/v1/runs/{id}/approve", post(syncs::approve_run))
+        .route("/v1/destinations/{name}/approve", post(syncs::approve_destination))
         .route("/v1/tasks", get(syncs::tasks))
         .route("/v1/tasks/announce", post(syncs::announce))
         .route("/v1/tasks/{id}", get(syncs::task))

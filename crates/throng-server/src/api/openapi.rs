@@ -26,7 +26,7 @@ impl Modify for Token {
         super::audiences::approve, super::audiences::reject, super::audiences::rollback,
         super::lookups::one, super::lookups::batch,
         super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
-        super::syncs::task, super::syncs::requeue, super::syncs::announce,
+        super::syncs::task, super::syncs::requeue, super::syncs::announce, super::syncs::approve_destination,
         super::syncs::alerts,
         super::events::accept, super::budgets::list, super::budgets::one,
         super::feed::stream, super::feed::catalog, super::feed::gates, super::feed::applied,

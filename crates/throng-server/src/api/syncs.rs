@@ -67,6 +67,30 @@ pub(crate) async fn approve_run(State(ctx): Ctx, Path(id): Path<i64>) -> Answer 
     Ok(Json(json!(run)))
 }
 
+/// Lets every held run of a destination go on.
+#[utoipa::path(post, path = "/v1/destinations/{name}/approve", params(("name" = String, Path)), responses((status = 200, description = "`approved`: how many runs"), (status = 404, description = "no such destination")))]
+pub(crate) async fn approve_destination(State(ctx): Ctx, Path(name): Path<String>) -> Answer {
+    let spec = ctx.spec.load_full();
+    let found = spec.destinations.iter().find(|d| d.name.as_str() == name);
+    let name = &found
+        .ok_or_else(|| ApiError::not_found(format!("no destination `{name}` in the applied spec")))?
+        .name;
+    let now = ctx.clock.now();
+    let approved = ctx.ledger.approve_destination(name, now).await?;
+    ctx.ledger.resolve_alert(AlertKind::RunHeld, name.as_str(), now).await?;
+    let entry = HistoryEntry {
+        subject_kind: "destination".to_owned(),
+        subject: name.to_string(),
+        what: "approved".to_owned(),
+        why: format!("a person let {approved} held runs go on"),
+        at: now,
+    };
+    ctx.ledger.record(&[entry]).await?;
+    ctx.wake_activate.notify_waiters();
+    ctx.changed(Change::Activation);
+    Ok(Json(json!({ "approved": approved })))
+}
+
 /// A task with its progress.
 #[derive(Serialize)]
 struct TaskView {

@@ -8,6 +8,7 @@ mod finish;
 mod guard;
 mod members;
 mod membership;
+mod once;
 mod parts;
 mod retention;
 mod sweep;
@@ -28,6 +29,7 @@ use crate::{Change, NodeContext};
 
 pub use error::BuildError;
 pub use membership::{load_membership, reload_membership};
+pub use once::{Built, build_these};
 pub use sweep::take_over;
 
 /// How long a builder may be silent.
@@ -99,18 +101,24 @@ impl Worker {
         let now = ctx.clock.now();
         let claimed = ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await?;
         let Some(refresh) = claimed else { return Ok(false) };
+        self.process(refresh).await.map(|()| true)
+    }
+
+    /// Does what can be done for a refresh that is claimed.
+    async fn process(&self, refresh: Refresh) -> Result<(), LedgerError> {
+        let ctx = &self.ctx;
+        let now = ctx.clock.now();
         ctx.changed(Change::Audiences);
         let audience = declared(&ctx.spec.load(), &refresh.audience).cloned();
         let Some(audience) = audience else {
             let gone = BuildError::Gone(refresh.audience.clone());
-            self.failed(&refresh, None, &gone).await?;
-            return Ok(true);
+            return self.failed(&refresh, None, &gone).await;
         };
         let built = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => {
                 let halted = ctx.ledger.halt_refresh(refresh.id, &self.holder, ctx.clock.now());
-                return ignore_lost(halted.await).map(|()| true);
+                return ignore_lost(halted.await);
             }
             built = AssertUnwindSafe(self.build(&audience, &refresh)).catch_unwind() => {
                 built.unwrap_or(Err(BuildError::Panicked))
@@ -134,7 +142,7 @@ impl Worker {
         };
         metrics::counter!("throng_refreshes_total", "outcome" => outcome).increment(1);
         metrics::histogram!("throng_refresh_seconds", "outcome" => outcome).record(took);
-        Ok(true)
+        Ok(())
     }
 
     async fn build(

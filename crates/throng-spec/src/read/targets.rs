@@ -5,6 +5,7 @@ use throng_model::{AudienceName, DestinationName, SyncName};
 use super::fields::{At, Fields, text_of};
 use super::tree::{Node, Value};
 use super::{Reader, suggest};
+use crate::checked::max_failed_checks_percent;
 use crate::{Destination, Identifiers, Location, ObjectKind, SecretRef, Sync, SyncMode};
 
 /// What a column of a sync may be for the platform.
@@ -56,6 +57,9 @@ impl Reader {
         let app_secret = self.optional_secret(&mut fields, "app_secret");
         let base_url = self.base_url(&mut fields);
         let api_version = self.api_version(&mut fields);
+        let usual = max_failed_checks_percent();
+        let max_failed_checks_percent =
+            self.integer(&mut fields, "max_failed_checks_percent", 0..=100, usual);
         fields.done(self);
         self.spec.destinations.push(Destination {
             name,
@@ -65,6 +69,7 @@ impl Reader {
             app_secret,
             base_url,
             api_version,
+            max_failed_checks_percent,
         });
     }
 

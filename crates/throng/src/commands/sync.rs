@@ -18,9 +18,16 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
             let path = format!("/v1/tasks/{id}/requeue");
             act(&path, format!("task {id} is queued again"), &node, json).await
         }
-        SyncCommand::Approve { run, node } => {
-            let path = format!("/v1/runs/{run}/approve");
-            act(&path, format!("run {run} goes on"), &node, json).await
+        SyncCommand::Approve { run, destination, node } => {
+            let (path, said) = match (run, destination) {
+                (Some(run), _) => (format!("/v1/runs/{run}/approve"), format!("run {run} goes on")),
+                (None, destination) => {
+                    let name = destination.unwrap_or_default();
+                    let path = format!("/v1/destinations/{name}/approve");
+                    (path, format!("the held runs of {name} go on"))
+                }
+            };
+            act(&path, said, &node, json).await
         }
         SyncCommand::Alerts { node } => alerts(&node, json).await,
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use throng_model::{Clock, Entropy, SplitMix64, SystemClock};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
-use crate::process::{NodeProcess, get, http, wait_for};
+use crate::process::{HEAVY, NodeProcess, get, http, wait_for};
 
 const ROUNDS: u64 = 200;
 const CUSTOMERS: u64 = 3_000;
@@ -183,6 +183,7 @@ pub(crate) async fn send_events_until(http: &reqwest::Client, url: &str, world: 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_kills_lose_and_double_nothing() {
+    let _turn = HEAVY.lock().await;
     let dir = tempfile::tempdir().expect("temporary folder");
     std::fs::create_dir(dir.path().join("data")).expect("made");
     let config = MetaSimConfig { tokens: vec!["rehearsal".to_owned()], ..Default::default() };

@@ -1,5 +1,5 @@
 //! Twelve processes on one PostgreSQL, one Kafka and one bucket, while processes are killed and
-//! paused and connections are cut and slowed. In the end every audience, every audience on the
+//! paused, connections are cut and slowed, and the services themselves crash and come back. In the end every audience, every audience on the
 //! platform and every micro is exactly right.
 //!
 //! Ten rounds unless `THRONG_CHAOS_ROUNDS` says otherwise. The faults follow from a fixed seed.
@@ -14,7 +14,7 @@ use throng_sim::meta::{MetaSim, MetaSimConfig};
 use crate::chaos::{
     World, check_audiences, check_platform, money, refresh_all, send_events_until, settle,
 };
-use crate::process::{NodeProcess, get, http, wait_for};
+use crate::process::{HEAVY, NodeProcess, get, http, wait_for};
 
 const ROLES: [&str; 12] = [
     "api",
@@ -115,23 +115,33 @@ enum Fault {
     Cut(&'static str),
     Slow(&'static str),
     Hang(&'static str),
+    /// The service itself is killed and starts again on its data.
+    Restart(&'static str),
+}
+
+fn restart(service: &str) {
+    let script = setting(&format!("THRONG_{}_RESTART", service.to_uppercase()));
+    let status = std::process::Command::new("sh").arg(script).status().expect("sh runs");
+    assert!(status.success(), "{service} was not started again");
 }
 
 fn fault(random: &mut impl Entropy) -> Fault {
     const SERVICES: [&str; 3] = ["postgres", "kafka", "s3"];
     let service = SERVICES[random.below(3) as usize];
     let place = random.below(ROLES.len() as u64) as usize;
-    match random.below(8) {
+    match random.below(9) {
         0..=3 => Fault::Kill(place),
         4 => Fault::Pause(place),
         5 => Fault::Cut(service),
         6 => Fault::Slow(service),
-        _ => Fault::Hang(service),
+        7 => Fault::Hang(service),
+        _ => Fault::Restart(service),
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twelve_processes_and_their_services_fail_and_nothing_is_lost_or_doubled() {
+    let _turn = HEAVY.lock().await;
     let rounds = std::env::var("THRONG_CHAOS_ROUNDS").ok().and_then(|n| n.parse().ok());
     let rounds: u64 = rounds.unwrap_or(10);
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -163,6 +173,7 @@ async fn twelve_processes_and_their_services_fail_and_nothing_is_lost_or_doubled
                 proxy.toxic(service, "latency", json!({ "latency": 1000 })).await
             }
             Fault::Hang(service) => proxy.toxic(service, "timeout", json!({ "timeout": 0 })).await,
+            Fault::Restart(service) => restart(service),
         }
         let url = deployment.nodes[world.random.below(2) as usize].url.clone();
         let work = async {
@@ -179,6 +190,8 @@ async fn twelve_processes_and_their_services_fail_and_nothing_is_lost_or_doubled
             Fault::Cut(service) | Fault::Slow(service) | Fault::Hang(service) => {
                 proxy.heal(service).await;
             }
+            // It comes back by itself.
+            Fault::Restart(_) => {}
         }
     }
 

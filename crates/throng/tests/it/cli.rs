@@ -59,3 +59,47 @@ fn completions_and_schema_are_printed() {
     let schema = output(&["schema"]);
     assert!(serde_json::from_slice::<serde_json::Value>(&schema.stdout).is_ok());
 }
+
+/// A folder with three audiences, of which the last one's source is broken while it is read.
+fn shop() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    std::fs::create_dir(dir.path().join("data")).expect("made");
+    std::fs::write(dir.path().join("data/visits.csv"), "user,n\na,1\nb,2\nc,x\n").expect("written");
+    let spec = "version: 1\nsources:\n  - { name: s, path: data }\naudiences:\n  \
+                - { name: all, sql: SELECT user FROM s.visits }\n  \
+                - { name: some, sql: \"SELECT user FROM s.visits WHERE user < 'c'\" }\n  \
+                - { name: wrong, sql: SELECT user FROM s.visits WHERE CAST(n AS INT) > 0 }\n";
+    std::fs::write(dir.path().join("throng.yaml"), spec).expect("written");
+    dir
+}
+
+/// `throng build` with these arguments and variables; its exit code and what it built.
+fn build(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, Vec<String>) {
+    let output = throng()
+        .args(["build", "--json", "--spec"])
+        .arg(dir.join("throng.yaml"))
+        .arg("--dir")
+        .arg(dir.join("node"))
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("throng starts");
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let built = said["audiences"].as_array().cloned().unwrap_or_default();
+    let line = |one: &Value| format!("{} {}", one["audience"], one["state"]).replace('"', "");
+    (output.status.code(), built.iter().map(line).collect())
+}
+
+#[test]
+fn a_job_builds_its_share_and_says_by_its_exit_code_how_it_went() {
+    let shop = shop();
+    let dir = shop.path();
+    let pod = |index| [("JOB_COMPLETION_INDEX", index), ("JOB_COMPLETIONS", "3")];
+    assert_eq!(build(dir, &[], &pod("0")), (Some(0), vec!["all completed".to_owned()]));
+    assert_eq!(build(dir, &[], &pod("1")), (Some(0), vec!["some completed".to_owned()]));
+    // A number that is none: a try more cannot help.
+    assert_eq!(build(dir, &[], &pod("2")), (Some(3), vec!["wrong failed".to_owned()]));
+    assert_eq!(build(dir, &["some", "all"], &[]).1, ["all completed", "some completed"]);
+    assert_eq!(build(dir, &["other"], &[]).0, Some(1));
+    assert_eq!(build(dir, &[], &pod("3")).0, Some(1), "there is no such share");
+}

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use crate::process::throng;
+use crate::process::{HEAVY, throng};
 
 /// Runs the demo with more arguments; its summary.
 fn demo(more: &[&str]) -> Value {
+    let _turn = HEAVY.blocking_lock();
     let dir = tempfile::tempdir().expect("temporary folder");
     let output = throng()
         .args(["demo", "--once", "--json", "--listen", "127.0.0.1:0"])
@@ -27,7 +28,7 @@ fn the_demo_does_the_whole_job_and_says_so() {
 /// Thirteen processes on real engines: the same audiences, and the same members on the platform.
 #[test]
 fn the_demo_does_the_same_on_shared_engines() {
-    let summary = demo(&["--on", "kafka,postgres,s3"]);
+    let summary = demo(&["--on", "kafka,postgres,s3", "--speed", "20"]);
     check(&summary);
     let figures = |list: &str, fields: &[&str]| -> Vec<String> {
         let all = summary[list].as_array().expect(list);

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// Held by tests that keep the whole machine busy, so that one of them runs at a time: the demos live
+/// through an hour in a minute, and a machine that is overloaded is late for it.
+pub(crate) static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// The `throng` binary.
 pub(crate) fn throng() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_throng"));

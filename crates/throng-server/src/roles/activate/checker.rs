@@ -16,6 +16,10 @@ use crate::{Change, NodeContext};
 
 /// A platform that is still filling the audience, or cannot be reached, is asked again for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Verdicts of an account that are looked at.
+const VERDICTS_LOOKED_AT: u32 = 50;
+/// Fewer failures than this may be chance.
+const FAILED_AT_LEAST: usize = 3;
 /// After the ledger or the queue failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 
@@ -166,5 +170,68 @@ async fn record(
     ctx.ledger.record(&[entry]).await?;
     // Last: with it the task counts as checked.
     let check = Check { run: run.id, task: task.id, verdict, reasons, at: now };
-    ctx.ledger.put_check(&check).await
+    ctx.ledger.put_check(&check).await?;
+    if verdict == Verdict::Failed { hold_account(ctx, task).await } else { Ok(()) }
+}
+
+/// Whether so many of these verdicts, the newest first, failed that the account's work should stop:
+/// more than the share, and not just the first few.
+fn too_many_failed(verdicts: &[Verdict], max_percent: u32) -> bool {
+    let failed = verdicts.iter().filter(|v| **v == Verdict::Failed).count();
+    failed >= FAILED_AT_LEAST && failed * 100 > verdicts.len() * max_percent as usize
+}
+
+/// Holds what an account has yet to do when too many of its checks failed: thousands of uploads that
+/// go wrong in the same way cost more than a question to a person.
+async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError> {
+    let spec = ctx.spec.load_full();
+    let destination = spec.destinations.iter().find(|d| d.name == task.destination);
+    let Some(destination) = destination else { return Ok(()) };
+    let name = &destination.name;
+    let verdicts = ctx.ledger.verdicts(name, VERDICTS_LOOKED_AT).await?;
+    if !too_many_failed(&verdicts, destination.max_failed_checks_percent) {
+        return Ok(());
+    }
+    let failed = verdicts.iter().filter(|v| **v == Verdict::Failed).count();
+    let reason = format!("{failed} of the last {} checks of {name} failed", verdicts.len());
+    let held = ctx.ledger.hold_destination(name, &reason).await?;
+    if held == 0 {
+        return Ok(());
+    }
+    let now = ctx.clock.now();
+    let message = format!(
+        "{held} tasks are held: {reason}. Look at the alerts of its syncs, mend the cause, then \
+         `throng sync approve --destination {name}`"
+    );
+    tracing::warn!(destination = %name, held, reason, "an account's tasks are held");
+    let alert = NewAlert { kind: AlertKind::RunHeld, subject: name.to_string(), message };
+    ctx.ledger.raise_alert(&alert, now).await?;
+    let entry = HistoryEntry {
+        subject_kind: "destination".to_owned(),
+        subject: name.to_string(),
+        what: "held".to_owned(),
+        why: format!("{held} tasks: {reason}"),
+        at: now,
+    };
+    ctx.ledger.record(&[entry]).await
+}
+
+#[cfg(test)]
+mod tests {
+    use Verdict::{Failed, Passed, Suspect};
+
+    use super::*;
+
+    #[test]
+    fn a_share_of_failures_counts_once_there_are_some() {
+        assert!(!too_many_failed(&[Failed; 2], 20), "two may be chance");
+        assert!(too_many_failed(&[Failed; 3], 20));
+        assert!(!too_many_failed(&[Failed; 3], 100), "switched off");
+        let mut verdicts = vec![Passed; 12];
+        verdicts.extend([Failed; 3]);
+        assert!(!too_many_failed(&verdicts, 20), "three of fifteen are a fifth");
+        verdicts.pop();
+        verdicts.extend([Failed, Failed, Suspect]);
+        assert!(too_many_failed(&verdicts, 20), "four of seventeen are more");
+    }
 }

@@ -116,6 +116,7 @@ pub(super) async fn follow(
 ) {
     let name = &audience.name;
     if made.held.is_none()
+        && ctx.serves_membership
         && let Err(error) = membership::reload_membership(ctx).await
     {
         tracing::error!(audience = %name, error = error.as_ref() as &dyn std::error::Error, "a published snapshot is not served yet");

@@ -1,0 +1,142 @@
+//! `throng build`: builds audiences and ends, with an exit code that a job understands.
+//!
+//! 0 all are built · 1 something failed, and trying again may help · 2 the command line or the spec
+//! is wrong · 3 something failed that only a person can mend, or is held · 75 told to stop
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use throng_ledger::RefreshState;
+use throng_model::{AudienceName, SystemClock};
+use throng_server::roles::build::{Built, build_these};
+use throng_server::{Node, NodeConfig};
+use throng_spec::Spec;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::BuildArgs;
+use crate::out;
+
+/// `EX_TEMPFAIL`: put it down, somebody else goes on.
+const STOPPED: u8 = 75;
+/// Trying again does not help.
+const FOR_A_PERSON: u8 = 3;
+
+pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
+    let spec = match throng_spec::load(&arguments.spec) {
+        Ok(spec) => spec,
+        Err(problems) => return super::spec::report(&problems, json),
+    };
+    let (index, completions) = (arguments.index, arguments.completions);
+    ensure!(
+        index < completions,
+        "there is no share {index} of {completions}: set JOB_COMPLETIONS to the job's completions"
+    );
+    let shared = spec.node.is_shared();
+    let node = Node::start(NodeConfig {
+        data_dir: arguments.dir.clone(),
+        spec,
+        join: arguments.join,
+        // A job among others does nothing but build; one that is alone has the ledger to itself.
+        roles: shared.then(Vec::new),
+        listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        clock: Arc::new(SystemClock),
+        env: Arc::new(|name: &str| std::env::var(name).ok()),
+    })
+    .await
+    .with_context(|| format!("cannot start on {}", arguments.dir.display()))?;
+    let names = share(&node.context().spec.load(), &arguments)?;
+    let bar = out::bar(names.len() as u64, "building audiences");
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    let signal = tokio::spawn(async move {
+        if super::up::shutdown_signal().await.is_ok() {
+            told.cancel();
+        }
+    });
+    let built = build_these(node.context(), &names, &stop, |_| bar.inc(1)).await;
+    signal.abort();
+    bar.finish_and_clear();
+    let stopped = stop.is_cancelled();
+    node.shutdown().await;
+    let mut built = built?;
+    built.sort_by(|a, b| a.audience.cmp(&b.audience));
+    report(&built, json);
+    Ok(code(&built, stopped))
+}
+
+/// The audiences of this share, by name: the same on every pod, whatever the order in the spec.
+fn share(spec: &Spec, arguments: &BuildArgs) -> Result<Vec<AudienceName>> {
+    let mut names: Vec<AudienceName> = spec.audiences.iter().map(|a| a.name.clone()).collect();
+    for wanted in &arguments.audiences {
+        ensure!(names.contains(wanted), "no audience `{wanted}` in the spec");
+    }
+    if !arguments.audiences.is_empty() {
+        names.retain(|name| arguments.audiences.contains(name));
+    }
+    names.sort();
+    let (index, completions) = (arguments.index, arguments.completions);
+    Ok(names.into_iter().skip(index).step_by(completions).collect())
+}
+
+fn report(built: &[Built], json: bool) {
+    if json {
+        let audiences: Vec<_> = built
+            .iter()
+            .map(|b| {
+                json!({
+                    "audience": b.audience,
+                    "state": b.state,
+                    "members": b.members,
+                    "reason": b.reason,
+                })
+            })
+            .collect();
+        out::json(&json!({ "audiences": audiences }));
+        return;
+    }
+    for one in built {
+        let members =
+            one.members.map_or_else(String::new, |m| format!(" {} members", out::count(m)));
+        let reason = one.reason.as_ref().map_or_else(String::new, |r| format!(": {r}"));
+        let state = format!("{:?}", one.state).to_lowercase();
+        out::line(format!("{} {state}{members}{reason}", one.audience));
+    }
+}
+
+fn code(built: &[Built], stopped: bool) -> ExitCode {
+    let any = |state| built.iter().any(|b| b.state == state);
+    if any(RefreshState::Failed) || any(RefreshState::Held) {
+        // A refresh fails for good after its tries, or at once where a try more cannot help.
+        ExitCode::from(FOR_A_PERSON)
+    } else if stopped {
+        ExitCode::from(STOPPED)
+    } else if built.iter().all(|b| b.state == RefreshState::Completed) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(state: RefreshState) -> Built {
+        Built { audience: "a".parse().unwrap(), state, reason: None, members: None }
+    }
+
+    #[test]
+    fn exit_codes_say_what_to_do() {
+        use RefreshState::{Completed, Failed, Halted, Held};
+        let code = |states: &[RefreshState], stopped| {
+            code(&states.iter().map(|s| built(*s)).collect::<Vec<_>>(), stopped)
+        };
+        assert_eq!(code(&[], false), ExitCode::SUCCESS);
+        assert_eq!(code(&[Completed, Completed], false), ExitCode::SUCCESS);
+        assert_eq!(code(&[Completed, Halted], true), ExitCode::from(75));
+        assert_eq!(code(&[Completed, Failed], false), ExitCode::from(3));
+        assert_eq!(code(&[Held], false), ExitCode::from(3));
+    }
+}
