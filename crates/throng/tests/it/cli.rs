@@ -1,6 +1,10 @@
 //! The command line: exit codes, what goes where, and words that help.
 
-use crate::process::output;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::process::{output, throng};
 
 #[test]
 fn a_wrong_spec_is_reported_whole_and_exits_with_2() {
