@@ -65,6 +65,23 @@ pub struct HistoryEntry {
     pub at: Timestamp,
 }
 
+/// What a process of the deployment says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Unique among processes, also over time.
+    pub name: String,
+    /// Its roles, with commas between them.
+    pub roles: String,
+    /// Where it answers.
+    pub url: String,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// When it said this.
+    pub seen_at: Timestamp,
+    /// What it is doing, as JSON that nodes understand.
+    pub status: serde_json::Value,
+}
+
 /// Alerts and history.
 #[async_trait]
 pub trait HistoryLedger: Send + Sync {
@@ -76,6 +93,12 @@ pub trait HistoryLedger: Send + Sync {
 
     /// Alerts, open ones first, then newest first.
     async fn alerts(&self, limit: u32) -> Result<Vec<Alert>>;
+
+    /// A node is there. Replaces what it said before, and forgets those that were not seen for a day.
+    async fn put_node(&self, node: &NodeRow) -> Result<()>;
+
+    /// The nodes that were seen at `since` or later, by name.
+    async fn nodes(&self, since: Timestamp) -> Result<Vec<NodeRow>>;
 
     /// Adds to the history.
     async fn record(&self, entries: &[HistoryEntry]) -> Result<()>;

@@ -22,7 +22,7 @@ pub use audiences::{
     RefreshState, RefreshTrigger, Snapshot, SnapshotState,
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
-pub use history::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert};
+pub use history::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, NodeRow};
 pub use postgres::{PostgresLedger, PostgresLook};
 pub use sqlite::SqliteLedger;
 pub use sync::{

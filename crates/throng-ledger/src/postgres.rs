@@ -60,6 +60,7 @@ use lock_rows;
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_ledger.sql")),
     (2, include_str!("../migrations/postgres/0002_announcements.sql")),
+    (3, include_str!("../migrations/postgres/0003_nodes.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

@@ -65,6 +65,7 @@ use lock_rows;
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/sqlite/0001_ledger.sql")),
     (2, include_str!("../migrations/sqlite/0002_announcements.sql")),
+    (3, include_str!("../migrations/sqlite/0003_nodes.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.

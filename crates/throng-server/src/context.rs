@@ -1,7 +1,7 @@
 //! What the roles of a node share.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
@@ -9,7 +9,7 @@ use throng_lake::Lake;
 use throng_ledger::Ledger;
 use throng_log::{EventLog, Queue};
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed};
+use throng_model::{Clock, HashSeed, Timestamp};
 use throng_objects::Objects;
 use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
@@ -53,6 +53,10 @@ pub struct NodeContext {
     pub clock: Arc<dyn Clock>,
     /// The applied spec; swapped when another one is applied.
     pub spec: ArcSwap<Spec>,
+    /// Where this node answers, once it does.
+    pub url: OnceLock<String>,
+    /// Since when it is up.
+    pub started_at: Timestamp,
     /// Durable state.
     pub ledger: Arc<dyn Ledger>,
     /// Snapshots, parts and checkpoints.

@@ -8,7 +8,7 @@ mod serve;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -212,6 +212,8 @@ impl Node {
             .await
             .map_err(NodeError::io("listen on", listen))?;
         let address = listener.local_addr().map_err(NodeError::io("listen on", listen))?;
+        // The first to say so.
+        let _ = ctx.url.set(format!("http://{address}"));
         let stop = CancellationToken::new();
         if !shared && let Err(error) = roles::build::take_over(&ctx).await {
             tracing::error!(
@@ -334,6 +336,8 @@ async fn assemble(
         data_dir: dir.clone(),
         roles,
         serves_membership,
+        url: OnceLock::new(),
+        started_at: clock.now(),
         clock: Arc::clone(clock),
         spec: ArcSwap::from_pointee(spec),
         ledger,

@@ -49,7 +49,7 @@ pub(crate) fn down() -> Result<()> {
         let pid = newest.and_then(|text| text.trim().parse().ok()).unwrap_or(pid);
         if is_alive(pid) {
             // The whole group: a server may have started others.
-            let _ = Command::new("kill").args(["-9", "--", &format!("-{pid}")]).status();
+            let _ = Command::new("kill").args(["-9", "--", &format!("-{pid}")]).output();
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
         }
         if let Err(error) = std::fs::remove_dir_all(&folder)

@@ -1,7 +1,7 @@
 //! Alerts and history.
 
 use super::*;
-use crate::{AlertKind, HistoryEntry, NewAlert};
+use crate::{AlertKind, HistoryEntry, NewAlert, NodeRow};
 
 fn alert(kind: AlertKind, subject: &str, message: &str) -> NewAlert {
     NewAlert { kind, subject: subject.to_owned(), message: message.to_owned() }
@@ -65,4 +65,22 @@ pub(super) async fn history_is_read_newest_first(ledger: &dyn Ledger) {
     ledger.record(&many).await.unwrap();
     let back = ledger.history(Some(("ad_group", "a")), 5_000).await.unwrap();
     assert!(back.iter().eq(many.iter().rev()));
+}
+
+pub(super) async fn nodes_are_seen_and_forgotten(ledger: &dyn Ledger) {
+    let node = |name: &str, n: u64, status: i32| NodeRow {
+        name: name.to_owned(),
+        roles: "api,relay".to_owned(),
+        url: "http://127.0.0.1:1".to_owned(),
+        started_at: at(0),
+        seen_at: at(n),
+        status: serde_json::json!({ "gates": status }),
+    };
+    for (name, n, status) in [("b", 1, 1), ("a", 2, 2), ("b", 3, 3)] {
+        ledger.put_node(&node(name, n, status)).await.unwrap();
+    }
+    assert_eq!(ledger.nodes(at(0)).await.unwrap(), [node("a", 2, 2), node("b", 3, 3)]);
+    assert_eq!(ledger.nodes(at(3)).await.unwrap(), [node("b", 3, 3)]);
+    ledger.put_node(&node("c", 90_000, 4)).await.unwrap();
+    assert_eq!(ledger.nodes(at(0)).await.unwrap(), [node("c", 90_000, 4)]);
 }

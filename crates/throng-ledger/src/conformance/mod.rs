@@ -107,6 +107,7 @@ cases! {
         an_open_alert_is_raised_once,
         open_alerts_come_first,
         history_is_read_newest_first,
+        nodes_are_seen_and_forgotten,
     }
     spec {
         the_first_seed_counts,

@@ -5,8 +5,8 @@ use sqlx::QueryBuilder;
 use throng_model::Timestamp;
 
 use super::{Backend, Db, DbRow, ROWS_PER_INSERT, read_one, write_one, write_tx};
-use crate::rows::{Cells, Word};
-use crate::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, Result};
+use crate::rows::{Cells, Word, json};
+use crate::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, NodeRow, Result};
 
 fn alert_of(row: &DbRow) -> Result<Alert> {
     let cells = Cells::new(row, "alert");
@@ -28,6 +28,21 @@ fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
         what: cells.text("what")?,
         why: cells.text("why")?,
         at: cells.time("at")?,
+    })
+}
+
+/// A node that was not seen for so long is forgotten.
+const FORGET_NODES_AFTER: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+fn node_of(row: &DbRow) -> Result<NodeRow> {
+    let cells = Cells::new(row, "node");
+    Ok(NodeRow {
+        name: cells.text("name")?,
+        roles: cells.text("roles")?,
+        url: cells.text("url")?,
+        started_at: cells.time("started_at")?,
+        seen_at: cells.time("seen_at")?,
+        status: cells.json("status")?,
     })
 }
 
@@ -74,6 +89,43 @@ impl HistoryLedger for Backend {
             .fetch_all(tx)
             .await?;
             rows.iter().map(alert_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn put_node(&self, node: &NodeRow) -> Result<()> {
+        write_tx!(self, Relaxed, "noting a node", |tx| {
+            sqlx::query(
+                "INSERT INTO nodes (name, roles, url, started_at, seen_at, status)
+                 VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT (name) DO UPDATE SET roles = excluded.roles, url = excluded.url,
+                    started_at = excluded.started_at, seen_at = excluded.seen_at,
+                    status = excluded.status",
+            )
+            .bind(&node.name)
+            .bind(&node.roles)
+            .bind(&node.url)
+            .bind(node.started_at.0)
+            .bind(node.seen_at.0)
+            .bind(json(&node.status)?)
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query("DELETE FROM nodes WHERE seen_at < $1")
+                .bind(node.seen_at.minus(FORGET_NODES_AFTER).0)
+                .execute(&mut *tx)
+                .await?;
+        })
+    }
+
+    async fn nodes(&self, since: Timestamp) -> Result<Vec<NodeRow>> {
+        read_one!(self, "reading the nodes", |tx| {
+            let rows = sqlx::query(
+                "SELECT name, roles, url, started_at, seen_at, status FROM nodes
+                 WHERE seen_at >= $1 ORDER BY name",
+            )
+            .bind(since.0)
+            .fetch_all(tx)
+            .await?;
+            rows.iter().map(node_of).collect::<Result<_>>()?
         })
     }
 

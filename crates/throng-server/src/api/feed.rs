@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::NodeContext;
+use crate::roles::follow::deployment;
 
 use super::body::Body;
 use super::error::ApiError;
@@ -118,13 +119,12 @@ pub(crate) async fn applied(
     Ok(Json(json!({ "noted": true })))
 }
 
-/// The gates that have reported within the last hour.
+/// The gates that have reported within the last hour, to this node or to another one.
 #[utoipa::path(get, path = "/v1/gates", responses((status = 200, description = "`gates`: id, versions, at, age_seconds; `partitions`: how far the feed has come")))]
-pub(crate) async fn gates(State(ctx): Ctx) -> Json<Value> {
+pub(crate) async fn gates(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
     let now = ctx.clock.now();
-    let gates: Vec<Value> = ctx
-        .budgets
-        .gates()
+    let (_, gates) = deployment(&ctx).await?;
+    let gates: Vec<Value> = gates
         .into_iter()
         .map(|gate| {
             json!({
@@ -148,5 +148,5 @@ pub(crate) async fn gates(State(ctx): Ctx) -> Json<Value> {
             })
         })
         .collect();
-    Json(json!({ "gates": gates, "partitions": partitions }))
+    Ok(Json(json!({ "gates": gates, "partitions": partitions })))
 }

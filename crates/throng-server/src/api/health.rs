@@ -14,7 +14,7 @@ use throng_model::{Clock, Entropy, SystemClock, SystemEntropy};
 
 use crate::NodeContext;
 
-use super::error::{self, REQUEST_ID};
+use super::error::{self, ApiError, REQUEST_ID};
 
 pub(super) fn open_routes() -> Router<Arc<NodeContext>> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
@@ -51,6 +51,13 @@ static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 /// Starts collecting metrics. Safe to call again.
 pub(crate) fn install_metrics() {
     PROMETHEUS.get_or_init(|| PrometheusBuilder::new().install_recorder().ok());
+}
+
+/// The processes of the deployment.
+#[utoipa::path(get, path = "/v1/nodes", responses((status = 200, description = "`nodes`: name, roles, url, started_at, seen_at, partitions, gates")))]
+pub(crate) async fn nodes(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Value>, ApiError> {
+    let (nodes, _) = crate::roles::follow::deployment(&ctx).await?;
+    Ok(Json(json!({ "nodes": nodes })))
 }
 
 /// Metrics in Prometheus' text format.

@@ -122,6 +122,7 @@ fn feed() -> Router<Arc<NodeContext>> {
 /// Everything else.
 fn objects() -> Router<Arc<NodeContext>> {
     Router::new()
+        .route("/v1/nodes", get(health::nodes))
         .route("/v1/audiences", get(audiences::list))
         .route("/v1/audiences/{name}", get(audiences::one))
         .route("/v1/audiences/{name}/refresh", post(audiences::refresh))

@@ -6,6 +6,8 @@ use throng_model::{AdGroupName, Micros};
 
 use crate::roles::aggregate::AdGroupState;
 
+use crate::roles::follow::deployment;
+
 use super::show::{self, Card, Entry, card, money};
 use super::{Context, Page, PageError, chart, render};
 
@@ -62,8 +64,7 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     let sum = |of: &dyn Fn(&AdGroupState) -> i64| {
         money(Micros(states.iter().map(of).fold(0, i64::saturating_add)))
     };
-    let mut gates = ctx.budgets.gates();
-    gates.sort_by(|a, b| a.id.cmp(&b.id));
+    let (_, gates) = deployment(&ctx).await?;
     let page = List {
         cards: vec![
             card("budget-total", sum(&|s| s.budget.0), "budgets of today"),

@@ -3,6 +3,9 @@
 use askama::Template;
 use axum::extract::State;
 use throng_ledger::TaskState;
+use throng_model::Timestamp;
+
+use crate::roles::follow::{Peer, deployment};
 
 use super::activation::AlertLine;
 use super::show::{self, Card, Entry, card, count, linked, money};
@@ -14,7 +17,32 @@ struct Overview {
     cards: Vec<Card>,
     alerts: Vec<AlertLine>,
     spend: String,
+    nodes: Vec<NodeLine>,
     history: Vec<Entry>,
+}
+
+/// A process of the deployment.
+struct NodeLine {
+    roles: String,
+    url: String,
+    up: String,
+    heard: String,
+    partitions: String,
+    gates: String,
+}
+
+impl NodeLine {
+    fn of(peer: Peer, now: Timestamp) -> Self {
+        let partitions: Vec<String> = peer.partitions.iter().map(ToString::to_string).collect();
+        Self {
+            roles: peer.roles,
+            url: peer.url,
+            up: show::duration(now.since(peer.started_at)),
+            heard: show::duration(now.since(peer.seen_at)),
+            partitions: partitions.join(", "),
+            gates: count(peer.gates as u64),
+        }
+    }
 }
 
 impl Overview {
@@ -42,6 +70,8 @@ pub(super) async fn page(State(ctx): Context) -> Page {
     let declared = ctx.spec.load().audiences.len();
     let alerts = ctx.ledger.alerts(20).await?;
     let history = ctx.ledger.history(None, 15).await?;
+    let now = ctx.clock.now();
+    let (peers, _) = deployment(&ctx).await?;
     let overview = Overview {
         cards: vec![
             linked(
@@ -73,6 +103,7 @@ pub(super) async fn page(State(ctx): Context) -> Page {
             .map(|a| AlertLine { message: a.message, when: show::when(a.raised_at), done: false })
             .collect(),
         spend: chart::meter(&[("actual", share(actual)), ("flight", share(in_flight))]),
+        nodes: peers.into_iter().map(|peer| NodeLine::of(peer, now)).collect(),
         history: show::entries(history),
     };
     render(&overview)

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use throng_budget::{AdGroupConfig, Event, EventProblem, Series};
 use throng_gate::feed::Frame;
 use throng_gate::{Applied, Catalog, Gate};
@@ -101,7 +102,7 @@ pub struct Accepted {
 }
 
 /// What a gate reported last.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateReport {
     /// The gate's name.
     pub id: String,

@@ -1,11 +1,16 @@
-//! What every node does besides its roles: notice what other nodes applied and published.
+//! What every node does besides its roles: notice what other nodes applied and published, and say
+//! what it is doing itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::LedgerError;
+use serde::{Deserialize, Serialize};
+use throng_ledger::{LedgerError, NodeRow};
+use throng_model::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::aggregate::GateReport;
 use super::build::reload_membership;
 use crate::node::{NodeError, follow_spec};
 use crate::{Change, NodeContext};
@@ -14,6 +19,10 @@ use crate::{Change, NodeContext};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// However fast the clock runs, the ledger is not kept busy by looking.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
+/// How often a node says that it is there.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+/// A node that was silent for longer is not shown any more.
+const SHOWN_FOR: Duration = Duration::from_secs(30);
 /// After the ledger or the objects failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 
@@ -21,7 +30,12 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     // Versions for which a reload was tried, so that a damaged snapshot is not tried for ever.
     let mut tried = Vec::new();
+    let mut tell_at = ctx.clock.now();
     loop {
+        if ctx.clock.now() >= tell_at {
+            tell_at = ctx.clock.now().plus(TELL_EVERY);
+            tell(&ctx).await;
+        }
         let looked = look(&ctx, &mut tried).await;
         let pause = match looked {
             Ok(()) => ctx.clock.wall_duration(LOOK_EVERY).max(LOOK_AT_MOST_EVERY),
@@ -36,6 +50,105 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// What a node says about itself.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Status {
+    /// The partitions that it aggregates.
+    partitions: Vec<u32>,
+    /// The gates that report to it.
+    gates: Vec<GateReport>,
+}
+
+async fn tell(ctx: &NodeContext) {
+    let now = ctx.clock.now();
+    let gates = ctx.budgets.gates();
+    let oldest = gates.iter().map(|gate| now.since(gate.at)).max().unwrap_or_default();
+    metrics::gauge!("throng_gates").set(gates.len() as f64);
+    metrics::gauge!("throng_gate_report_age_seconds_max").set(oldest.as_secs_f64());
+    let status = Status { partitions: ctx.budgets.owned(), gates };
+    let roles: Vec<&str> = ctx.roles.iter().map(|role| role.name()).collect();
+    let told = match serde_json::to_value(&status) {
+        Ok(status) => {
+            let node = NodeRow {
+                name: ctx.holder.clone(),
+                roles: roles.join(", "),
+                url: ctx.url.get().cloned().unwrap_or_default(),
+                started_at: ctx.started_at,
+                seen_at: now,
+                status,
+            };
+            ctx.ledger.put_node(&node).await
+        }
+        Err(_) => return,
+    };
+    if let Err(error) = told {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "other nodes do not hear of this one"
+        );
+    }
+}
+
+/// A process of the deployment, as it said itself within the last half minute.
+#[derive(Debug, Serialize)]
+pub struct Peer {
+    /// Who it is in leases.
+    pub name: String,
+    /// Its roles.
+    pub roles: String,
+    /// Where it answers.
+    pub url: String,
+    /// Since when it is up.
+    pub started_at: Timestamp,
+    /// When it was heard of.
+    pub seen_at: Timestamp,
+    /// The partitions that it aggregates.
+    pub partitions: Vec<u32>,
+    /// How many gates report to it.
+    pub gates: usize,
+}
+
+/// The processes of the deployment, and every gate that reports to one of them.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn deployment(ctx: &NodeContext) -> Result<(Vec<Peer>, Vec<GateReport>), LedgerError> {
+    let rows = ctx.ledger.nodes(ctx.clock.now().minus(SHOWN_FOR)).await?;
+    // What reports here is known better than what was last told about it.
+    let mut gates: BTreeMap<String, GateReport> = BTreeMap::new();
+    let mut peers = Vec::with_capacity(rows.len());
+    for row in rows {
+        // Of another version: it is there all the same.
+        let status: Status = serde_json::from_value(row.status).unwrap_or_default();
+        peers.push(Peer {
+            name: row.name,
+            roles: row.roles,
+            url: row.url,
+            started_at: row.started_at,
+            seen_at: row.seen_at,
+            partitions: status.partitions,
+            gates: status.gates.len(),
+        });
+        for gate in status.gates {
+            newest(&mut gates, gate);
+        }
+    }
+    for gate in ctx.budgets.gates() {
+        newest(&mut gates, gate);
+    }
+    Ok((peers, gates.into_values().collect()))
+}
+
+/// A gate that moved from one relay to another is reported by both for a while.
+fn newest(gates: &mut BTreeMap<String, GateReport>, gate: GateReport) {
+    match gates.get(&gate.id) {
+        Some(known) if known.at >= gate.at => {}
+        _ => {
+            gates.insert(gate.id.clone(), gate);
         }
     }
 }

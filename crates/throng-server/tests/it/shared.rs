@@ -292,6 +292,22 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
         }
     }
 
+    // And is seen by other nodes, as all nodes are.
+    let report = json!({ "versions": { "0": 7 } });
+    let (status, _) = relay_client.post("/v1/gates/test/applied", &report).await;
+    assert_eq!(status, 200);
+    until("the gate of the relay is known to the api node", async || {
+        let gates = client.get("/v1/gates").await;
+        gates["gates"][0]["id"] == "test" && gates["gates"][0]["versions"] == json!([[0, 7]])
+    })
+    .await;
+    let nodes = client.get("/v1/nodes").await;
+    let mut roles: Vec<&str> =
+        nodes["nodes"].as_array().unwrap().iter().map(|n| n["roles"].as_str().unwrap()).collect();
+    roles.sort_unstable();
+    roles.dedup();
+    assert_eq!(roles, ["aggregate", "api", "relay"]);
+
     // A new price counts from now on, whoever applied it.
     deployment.spec("0.20");
     let spec = throng_spec::load(&deployment.path().join("throng.yaml")).unwrap();
