@@ -79,6 +79,7 @@ pub(crate) fn install(package: &str) -> Result<()> {
         let words: Vec<&str> = sudo.iter().copied().chain(["apt-get", "-qq"]).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command.stdout(std::io::stderr());
         command
     };
     eprintln!("installing {package}");

@@ -48,7 +48,7 @@ pub(super) fn go_program(name: &str, module: &str, version: &str) -> Result<Path
     let folder = provide(&format!("{name}-{version}"), |aside| {
         let mut go = std::process::Command::new("go");
         go.arg("install").arg(format!("{module}@{version}")).env("GOBIN", aside);
-        crate::run(&mut go)
+        crate::run(go.stdout(std::io::stderr()))
     })?;
     let program = module.rsplit('/').next().unwrap_or(name);
     Ok(folder.join(program))

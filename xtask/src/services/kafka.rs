@@ -108,7 +108,8 @@ fn jars() -> Result<PathBuf> {
         let mut maven = Command::new("mvn");
         maven.current_dir(project.path()).args(["-q", "-B", "dependency:copy-dependencies"]);
         maven.arg(format!("-DoutputDirectory={}", aside.display()));
-        crate::run(&mut maven)
+        // What `services up` prints is for a shell.
+        crate::run(maven.stdout(std::io::stderr()))
     })
 }
 
