@@ -137,9 +137,42 @@ fn update(version: &str) -> UpdateVersion {
 fn refused(doing: &'static str, name: &str) -> impl FnOnce(Error) -> ObjectsError {
     let name = name.to_owned();
     move |error| match error {
+        // What is written need not be there before: its bucket must.
+        Error::NotFound { .. } if doing == TAKE || doing == REPLACE => ObjectsError::Settings {
+            why: "there is no such bucket, or not at this endpoint".to_owned(),
+        },
         Error::NotFound { .. } => ObjectsError::Missing { name },
-        error => ObjectsError::Store { doing, name, source: Box::new(error) },
+        error => {
+            let source = Box::new(Said(in_short(&error.to_string())));
+            ObjectsError::Store { doing, name, source }
+        }
     }
+}
+
+/// What is being done to an object, in words.
+const TAKE: &str = "take";
+const REPLACE: &str = "replace";
+
+/// The words of a store.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Said(String);
+
+/// The longest words of a store that are told.
+const WORDS: usize = 300;
+
+/// A client's error in one line: of a store's answer in XML its code and its message only, as the
+/// rest is long and repeats what was signed.
+fn in_short(words: &str) -> String {
+    let part = |name: &str| {
+        let (_, rest) = words.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once(&format!("</{name}>"))?.0)
+    };
+    let short = match (part("Code"), part("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => words.lines().next().unwrap_or_default().to_owned(),
+    };
+    short.chars().take(WORDS).collect()
 }
 
 impl BucketObjects {
@@ -205,11 +238,11 @@ impl BucketObjects {
             return match put {
                 // A try before this one, or one of which the answer got lost.
                 Ok(_) | Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(()),
-                Err(error) => Err(refused("take", name)(error)),
+                Err(error) => Err(refused(TAKE, name)(error)),
             };
         }
         let upload =
-            self.store.put_multipart(&self.key(name)).await.map_err(refused("take", name))?;
+            self.store.put_multipart(&self.key(name)).await.map_err(refused(TAKE, name))?;
         let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         let mut buffer = vec![0; PART_BYTES];
         loop {
@@ -224,10 +257,10 @@ impl BucketObjects {
             if read == 0 {
                 break;
             }
-            parts.wait_for_capacity(PARTS_AT_ONCE).await.map_err(refused("take", name))?;
+            parts.wait_for_capacity(PARTS_AT_ONCE).await.map_err(refused(TAKE, name))?;
             parts.write(&buffer[..read]);
         }
-        parts.finish().await.map_err(refused("take", name))?;
+        parts.finish().await.map_err(refused(TAKE, name))?;
         Ok(())
     }
 
@@ -386,7 +419,7 @@ impl Objects for BucketObjects {
                 let there = self.load(name).await?;
                 Ok(there.filter(|there| there.bytes == bytes).map(|there| there.version))
             }
-            Err(error) => Err(refused("replace", name)(error)),
+            Err(error) => Err(refused(REPLACE, name)(error)),
         }
     }
 
@@ -398,5 +431,20 @@ impl Objects for BucketObjects {
             path: self.root.clone(),
             source: io::Error::other(error),
         })?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stores_answer_is_told_in_one_line() {
+        let answer = "Error performing PUT http://x - Server returned non-2xx status code: 403 \
+                      Forbidden: <?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code>\
+                      <Message>Check your key.</Message><StringToSign>AWS4</StringToSign></Error>";
+        assert_eq!(in_short(answer), "SignatureDoesNotMatch: Check your key.");
+        assert_eq!(in_short("cannot connect\nbecause"), "cannot connect");
+        assert_eq!(in_short(&"x".repeat(1_000)).len(), WORDS);
     }
 }

@@ -77,6 +77,35 @@ async fn a_bucket_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_keys_and_buckets_are_told_in_one_line() {
+    let (server, key) = (setting("THRONG_S3"), Secret::new(setting("THRONG_S3_ACCESS_KEY")));
+    let local = tempfile::tempdir().unwrap();
+    let check = async |bucket: &str, secret: &str| {
+        let keys = Some((key.clone(), Secret::new(secret)));
+        let settings = BucketSettings {
+            service: Service::S3 {
+                endpoint: Some(server.clone()),
+                region: "us-east-1".into(),
+                keys,
+            },
+            bucket: bucket.to_owned(),
+            prefix: String::new(),
+            cache_bytes: 0,
+        };
+        let objects = BucketObjects::open(local.path().to_owned(), &settings).unwrap();
+        let error = objects.check("wrong").await.unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        (error.to_string(), cause.unwrap_or_default())
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (error, cause) = check("throng", "not the secret").await;
+    assert!(cause.starts_with("SignatureDoesNotMatch: "), "{error}: {cause}");
+    assert!(!cause.contains('<') && !cause.contains('\n'), "{cause}");
+    let (error, _) = check("no-such-bucket", &setting("THRONG_S3_SECRET_KEY")).await;
+    assert!(error.contains("there is no such bucket"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_is_checked_by_using_it() {
     s3().bucket("checked").check("one").await.unwrap();
 }

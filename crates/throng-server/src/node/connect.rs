@@ -38,8 +38,12 @@ impl Finding {
         let mut says = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            says.push_str(": ");
-            says.push_str(&error.to_string());
+            let words = error.to_string();
+            // Some libraries say the same at every level.
+            if !says.contains(&words) {
+                says.push_str(": ");
+                says.push_str(&words);
+            }
             cause = error.source();
         }
         Self { backend, ok: false, says, help: Some(help.to_owned()) }
