@@ -53,7 +53,7 @@ fn every_field_arrives() {
     assert_eq!(first.identifiers.columns, columns);
     // Behind an alias: where the text is written.
     assert_eq!(first.identifiers.sql_at, second.identifiers.sql_at);
-    assert_eq!(first.identifiers.sql_at.line, 47);
+    assert_eq!(first.identifiers.sql_at.line, 48);
     assert!(first.identifiers.sql.starts_with("\nSELECT"));
 
     let AdGroup { pricing, price, daily_budget, action_rate, .. } = spec.ad_groups[0];
