@@ -30,6 +30,9 @@ enum Chore {
     Services {
         #[command(subcommand)]
         action: Action,
+        /// Answer in JSON
+        #[arg(long, global = true)]
+        json: bool,
     },
     /// Check the layering of the crates and the sizes of the files
     Tidy,
@@ -48,8 +51,8 @@ enum Action {
 fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Test { rest } => test(&rest),
-        Chore::Services { action: Action::Up } => services::background::up(),
-        Chore::Services { action: Action::Down } => services::background::down(),
+        Chore::Services { action: Action::Up, json } => services::background::up(json),
+        Chore::Services { action: Action::Down, json } => services::background::down(json),
         Chore::Tidy => root().and_then(|root| tidy::check(&root)),
         Chore::Gen => generate::all(),
     };

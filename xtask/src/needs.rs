@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
@@ -82,6 +83,9 @@ pub(crate) fn install(package: &str) -> Result<()> {
         command.stdout(std::io::stderr());
         command
     };
+    // Services start at once, and apt-get refuses to run twice.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     eprintln!("installing {package}");
     crate::run(&mut apt(&["update"]))?;
     crate::run(&mut apt(&["install", "-y", "--no-install-recommends", package]))

@@ -1,56 +1,79 @@
 //! `cargo xtask services up` and `down`: services that outlive the command that started them.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::{Server, Services, cache};
+use super::{Services, cache};
+
+/// A killed process is gone within this time.
+const DYING: Duration = Duration::from_secs(20);
 
 /// What is running: one line each, `pid folder`, then `NAME=value`.
 fn state() -> Result<PathBuf> {
     Ok(cache::folder()?.join("services"))
 }
 
-/// Starts the services, or finds those that run, and says where they are.
-pub(crate) fn up() -> Result<()> {
+/// Starts the services, or finds those that run, and says where they are: for a shell, or in JSON.
+pub(crate) fn up(json: bool) -> Result<()> {
     let path = state()?;
+    let _turn = turn(&path)?;
     if let Ok(text) = std::fs::read_to_string(&path)
-        && servers(&text).iter().all(|(pid, _)| is_alive(*pid))
+        && servers(&text).iter().all(|(pid, folder)| is_alive(current(*pid, folder), folder))
     {
-        say(&text);
+        eprintln!("the services are up already");
+        say(&text, json);
         return Ok(());
     }
-    down()?;
+    stop(&path)?;
     let services = Services::start()?;
-    let variables = services.variables();
-    let Services { postgres, kafka, s3, toxiproxy, .. } = services;
     let mut text = String::new();
-    for server in [kafka.into_server(), s3.into_server(), toxiproxy.into_server()] {
-        text.push_str(&leave(server));
+    for (pid, folder) in services.processes()? {
+        text.push_str(&format!("{pid} {}\n", folder.display()));
     }
-    let (pid, folder) = postgres.leave()?;
-    text.push_str(&format!("{pid} {}\n", folder.display()));
-    for (name, value) in variables {
+    for (name, value) in services.variables() {
         text.push_str(&format!("{name}={value}\n"));
     }
     std::fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    say(&text);
+    // Only now that they are written down are their processes and folders to stay.
+    std::mem::forget(services);
+    say(&text, json);
     Ok(())
 }
 
 /// Stops what `up` started, and removes its data.
-pub(crate) fn down() -> Result<()> {
+pub(crate) fn down(json: bool) -> Result<()> {
     let path = state()?;
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(()) };
+    let _turn = turn(&path)?;
+    let stopped = stop(&path)?;
+    if json {
+        print(&format!("{{\"stopped\": {stopped}}}"));
+    } else {
+        eprintln!("{stopped} services were running; now none is");
+    }
+    Ok(())
+}
+
+/// Held while the services go up or down: two commands at once would lose track of some.
+fn turn(state: &Path) -> Result<File> {
+    let path = state.with_extension("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
+/// Returns how many of them ran.
+fn stop(path: &Path) -> Result<usize> {
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(0) };
+    let mut stopped = 0;
     for (pid, folder) in servers(&text) {
-        // A test may have started it again.
-        let newest = std::fs::read_to_string(folder.join("pid")).ok();
-        let pid = newest.and_then(|text| text.trim().parse().ok()).unwrap_or(pid);
-        if is_alive(pid) {
-            // The whole group: a server may have started others.
-            let _ = Command::new("kill").args(["-9", "--", &format!("-{pid}")]).output();
-            let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
+        let pid = current(pid, &folder);
+        if is_alive(pid, &folder) {
+            kill(pid, &folder)?;
+            stopped += 1;
         }
         if let Err(error) = std::fs::remove_dir_all(&folder)
             && folder.exists()
@@ -58,14 +81,22 @@ pub(crate) fn down() -> Result<()> {
             eprintln!("{} was not removed: {error}", folder.display());
         }
     }
-    std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+    std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    Ok(stopped)
 }
 
-fn leave(server: Server) -> String {
-    let line = format!("{} {}\n", server.child.id(), server.dir.path().display());
-    // Its process and its folder stay.
-    std::mem::forget(server);
-    line
+/// Ends a server at once, and returns when it is gone: its data can be removed then.
+#[expect(clippy::disallowed_methods, reason = "another process cannot be asked to call back")]
+fn kill(pid: u32, folder: &Path) -> Result<()> {
+    // PostgreSQL gives back its shared memory only if it ends by itself.
+    let signal = if postmaster(folder).is_some() { "-QUIT" } else { "-KILL" };
+    let _ = Command::new("kill").args([signal, &pid.to_string()]).output();
+    let begun = Instant::now();
+    while is_alive(pid, folder) {
+        ensure!(begun.elapsed() < DYING, "process {pid} does not end: end it, and run this again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn servers(text: &str) -> Vec<(u32, PathBuf)> {
@@ -77,13 +108,38 @@ fn servers(text: &str) -> Vec<(u32, PathBuf)> {
         .collect()
 }
 
-fn is_alive(pid: u32) -> bool {
-    PathBuf::from(format!("/proc/{pid}")).exists()
+/// The process of a server now: a test may have started it again since it was written down.
+fn current(pid: u32, folder: &Path) -> u32 {
+    let own = || std::fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok();
+    postmaster(folder).or_else(own).unwrap_or(pid)
+}
+
+/// The process of a PostgreSQL, by its own word.
+pub(super) fn postmaster(folder: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(folder.join("data/postmaster.pid")).ok()?;
+    text.lines().next()?.trim().parse().ok()
+}
+
+/// Whether it runs and is the server: after a restart of the machine its number is another's. Every
+/// server works in its folder.
+fn is_alive(pid: u32, folder: &Path) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|place| place.starts_with(folder))
+}
+
+fn say(text: &str, json: bool) {
+    let variables: Vec<&str> = text.lines().filter(|line| line.contains('=')).collect();
+    if json {
+        // Ports and paths of our own making: Rust's quotes are JSON's.
+        let pairs = variables.iter().filter_map(|line| line.split_once('='));
+        let members: Vec<String> = pairs.map(|(n, v)| format!("  {n:?}: {v:?}")).collect();
+        print(&format!("{{\n{}\n}}", members.join(",\n")));
+    } else {
+        let lines: Vec<String> = variables.iter().map(|line| format!("export {line}")).collect();
+        print(&lines.join("\n"));
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
-fn say(text: &str) {
-    for line in text.lines().filter(|line| line.contains('=')) {
-        println!("export {line}");
-    }
+fn print(text: &str) {
+    println!("{text}");
 }

@@ -13,6 +13,8 @@ pub(super) fn folder() -> Result<PathBuf> {
         .context(
             "neither THRONG_CACHE nor HOME is set: set one to a folder for fetched programs",
         )?;
+    // Programs are started from other folders.
+    let folder = std::path::absolute(folder)?;
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     Ok(folder)
@@ -42,13 +44,14 @@ pub(super) fn provide(name: &str, fetch: impl FnOnce(&Path) -> Result<()>) -> Re
 
 /// A program written in Go: `module@version` built into the cache. Returns the program's file.
 pub(super) fn go_program(name: &str, module: &str, version: &str) -> Result<PathBuf> {
-    if crate::needs::which("go").is_none() {
-        crate::needs::install("golang-go")?;
-    }
     let folder = provide(&format!("{name}-{version}"), |aside| {
+        if crate::needs::which("go").is_none() {
+            crate::needs::install("golang-go")?;
+        }
         let mut go = std::process::Command::new("go");
         go.arg("install").arg(format!("{module}@{version}")).env("GOBIN", aside);
         crate::run(go.stdout(std::io::stderr()))
+            .context("it takes Go 1.25 or newer: put that `go` on PATH and run this again")
     })?;
     let program = module.rsplit('/').next().unwrap_or(name);
     Ok(folder.join(program))

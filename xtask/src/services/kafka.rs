@@ -9,6 +9,11 @@ use super::{Server, answers, cache, free_port};
 use crate::needs::{install, which};
 
 const VERSION: &str = "4.1.0";
+/// What Kafka logs with: the version of its own Log4j, and the part that it leaves to choose.
+const LOG4J: &str = "2.24.3";
+
+/// The last line of a start.
+const STARTED: &str = "Kafka Server started";
 
 /// A broker with its data.
 pub(crate) struct Kafka {
@@ -27,7 +32,7 @@ impl Kafka {
         let settings = dir.path().join("server.properties");
         let text = properties(dir.path(), port, proxied, proxy_port, controller);
         std::fs::write(&settings, text)?;
-        let formatted = java(&jars, "128m")
+        let formatted = java(&jars, "128m", dir.path())
             .args(["kafka.tools.StorageTool", "format", "-t", "dGhyb25nLXRlc3RzLTAwMQ", "-c"])
             .arg(&settings)
             .stdout(Stdio::null())
@@ -35,10 +40,12 @@ impl Kafka {
             .status()
             .context("cannot start java")?;
         ensure!(formatted.success(), "Kafka's storage was not made: {formatted}");
-        let mut broker = java(&jars, "512m");
+        let mut broker = java(&jars, "512m", dir.path());
         broker.arg("kafka.Kafka").arg(&settings);
-        // The ports open when metadata is loaded: the last step of a start.
-        let server = Server::start("Kafka", &mut broker, dir, |_| answers(port))?;
+        let server = Server::start("Kafka", &mut broker, dir, |log| {
+            // Its ports are open a little before it serves.
+            answers(port) && std::fs::read_to_string(log).is_ok_and(|said| said.contains(STARTED))
+        })?;
         Ok(Self { server, port, proxied })
     }
 
@@ -57,9 +64,9 @@ impl Kafka {
         self.server.restart()
     }
 
-    /// Process and folder, for whoever lets it run on.
-    pub(super) fn into_server(self) -> Server {
-        self.server
+    /// Its process and its folder.
+    pub(super) fn process(&self) -> (u32, PathBuf) {
+        self.server.process()
     }
 }
 
@@ -81,28 +88,28 @@ transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
+log.retention.ms=-1
 num.partitions=4
 ",
         dir.join("data").display()
     )
 }
 
-fn java(jars: &Path, heap: &str) -> Command {
+fn java(jars: &Path, heap: &str, dir: &Path) -> Command {
     let mut java = Command::new("java");
     // Quick to start matters more here than quick to run.
-    java.arg(format!("-Xmx{heap}")).args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
-    java.arg(jars.join("*"));
+    java.arg(format!("-Xmx{heap}")).args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    // It unpacks libraries, and leaves them there when it is killed.
+    java.arg(format!("-Djava.io.tmpdir={}", dir.display())).arg("-XX:-UsePerfData");
+    java.arg("-Dlog4j2.level=INFO").arg("-cp").arg(jars.join("*"));
     java
 }
 
 /// The folder with Kafka's jars.
 fn jars() -> Result<PathBuf> {
-    for (program, package) in [("java", "default-jdk-headless"), ("mvn", "maven")] {
-        if which(program).is_none() {
-            install(package)?;
-        }
-    }
-    cache::provide(&format!("kafka-{VERSION}"), |aside| {
+    need("java", "default-jdk-headless")?;
+    cache::provide(&format!("kafka-{VERSION}-log4j-{LOG4J}"), |aside| {
+        need("mvn", "maven")?;
         let project = tempfile::tempdir()?;
         std::fs::write(project.path().join("pom.xml"), pom())?;
         let mut maven = Command::new("mvn");
@@ -113,18 +120,23 @@ fn jars() -> Result<PathBuf> {
     })
 }
 
+fn need(program: &str, package: &str) -> Result<()> {
+    if which(program).is_some() { Ok(()) } else { install(package) }
+}
+
 fn pom() -> String {
-    let dependency = |artifact: &str| {
+    let dependency = |group: &str, artifact: &str, version: &str| {
         format!(
-            "<dependency><groupId>org.apache.kafka</groupId><artifactId>{artifact}</artifactId>\
-             <version>{VERSION}</version></dependency>"
+            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
+             <version>{version}</version></dependency>"
         )
     };
     format!(
         "<project><modelVersion>4.0.0</modelVersion><groupId>throng</groupId>\
          <artifactId>services</artifactId><version>1</version><packaging>pom</packaging>\
-         <dependencies>{}{}</dependencies></project>",
-        dependency("kafka_2.13"),
-        dependency("kafka-tools")
+         <dependencies>{}{}{}</dependencies></project>",
+        dependency("org.apache.kafka", "kafka_2.13", VERSION),
+        dependency("org.apache.kafka", "kafka-tools", VERSION),
+        dependency("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J)
     )
 }

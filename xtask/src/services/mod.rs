@@ -10,7 +10,7 @@ pub(crate) mod toxiproxy;
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server that keeps what it says in `log` of its folder, and waits until `ready`.
+    /// Starts a server in its folder, keeps what it says there in `log`, and waits until `ready`.
     #[expect(clippy::disallowed_methods, reason = "another process cannot be asked to call back")]
     fn start(
         name: &str,
@@ -44,6 +44,7 @@ impl Server {
         let log = dir.path().join("log");
         let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
+        command.current_dir(dir.path());
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         write_restart(command, dir.path(), child.id())?;
         let mut server = Self { child, dir };
@@ -67,6 +68,11 @@ impl Server {
 }
 
 impl Server {
+    /// Its process and its folder.
+    fn process(&self) -> (u32, PathBuf) {
+        (self.child.id(), self.dir.path().to_owned())
+    }
+
     /// The script of [`write_restart`].
     fn restart(&self) -> String {
         self.dir.path().join("restart").display().to_string()
@@ -159,6 +165,16 @@ impl Services {
         ];
         variables.extend(self.behind.iter().cloned());
         variables
+    }
+
+    /// Process and folder of each: all that it takes to end them.
+    fn processes(&self) -> Result<Vec<(u32, PathBuf)>> {
+        Ok(vec![
+            self.postgres.process()?,
+            self.kafka.process(),
+            self.s3.process(),
+            self.toxiproxy.process(),
+        ])
     }
 }
 

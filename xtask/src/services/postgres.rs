@@ -58,16 +58,11 @@ impl Postgres {
         self.port
     }
 
-    /// Lets the server run on; returns its process and its folder.
-    pub(super) fn leave(self) -> Result<(u32, PathBuf)> {
-        let file = self.dir.path().join("data/postmaster.pid");
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
-        let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
+    /// Its process and its folder.
+    pub(super) fn process(&self) -> Result<(u32, PathBuf)> {
+        let pid = super::background::postmaster(self.dir.path());
         let pid = pid.context("PostgreSQL does not say which process it is")?;
-        let folder = self.dir.path().to_owned();
-        std::mem::forget(self);
-        Ok((pid, folder))
+        Ok((pid, self.dir.path().to_owned()))
     }
 
     /// A script that stops it as a crash does and starts it again.

@@ -1,5 +1,6 @@
 //! An S3 server over a folder: Versity S3 Gateway.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -49,8 +50,8 @@ impl S3 {
         self.server.restart()
     }
 
-    /// Process and folder, for whoever lets it run on.
-    pub(super) fn into_server(self) -> Server {
-        self.server
+    /// Its process and its folder.
+    pub(super) fn process(&self) -> (u32, PathBuf) {
+        self.server.process()
     }
 }

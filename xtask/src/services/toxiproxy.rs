@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -54,8 +55,8 @@ impl Toxiproxy {
         Ok(())
     }
 
-    /// Process and folder, for whoever lets it run on.
-    pub(super) fn into_server(self) -> Server {
-        self.server
+    /// Its process and its folder.
+    pub(super) fn process(&self) -> (u32, PathBuf) {
+        self.server.process()
     }
 }
