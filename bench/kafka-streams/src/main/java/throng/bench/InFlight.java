@@ -1,0 +1,100 @@
+package throng.bench;
+
+import java.time.Instant;
+import java.util.HashMap;
+import java.util.Map;
+import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.kstream.Windowed;
+import org.apache.kafka.streams.processor.api.ContextualProcessor;
+import org.apache.kafka.streams.processor.api.ProcessorContext;
+import org.apache.kafka.streams.processor.api.Record;
+import org.apache.kafka.streams.state.TimestampedWindowStore;
+
+/** Changed windows in, in-flight spend of their ad groups out. */
+final class InFlight {
+    private InFlight() {}
+
+    /**
+     * For tumbling windows: the sum of the last 18. They are kept here beside the store, because
+     * adding them up from RocksDB at each update would cost more than all the rest.
+     */
+    static final class OfTumbling extends ContextualProcessor<Windowed<Bytes>, Long, Bytes, Long> {
+        private final String storeName;
+        private final Map<Bytes, Ring> rings = new HashMap<>();
+        private TimestampedWindowStore<Bytes, Long> store;
+
+        OfTumbling(String storeName) {
+            this.storeName = storeName;
+        }
+
+        @Override
+        public void init(ProcessorContext<Bytes, Long> context) {
+            super.init(context);
+            store = context.getStateStore(storeName);
+        }
+
+        @Override
+        public void process(Record<Windowed<Bytes>, Long> window) {
+            long newest = Slots.of(context().currentStreamTimeMs());
+            Bytes adGroup = window.key().key();
+            Ring ring = rings.get(adGroup);
+            if (ring == null) {
+                ring = load(adGroup, newest);
+                rings.put(adGroup, ring);
+            }
+            ring.set(Slots.of(window.key().window().start()), window.value());
+            context().forward(window.withKey(adGroup).withValue(ring.sum(newest)));
+        }
+
+        /** What an earlier owner of the partition has counted. */
+        private Ring load(Bytes adGroup, long newest) {
+            Ring ring = new Ring();
+            long slot = Slots.LENGTH.toMillis();
+            Instant from = Instant.ofEpochMilli((newest - Slots.IN_FLIGHT + 1) * slot);
+            Instant to = Instant.ofEpochMilli(newest * slot);
+            try (var windows = store.fetch(adGroup, from, to)) {
+                while (windows.hasNext()) {
+                    var window = windows.next();
+                    ring.set(Slots.of(window.key), window.value.value());
+                }
+            }
+            return ring;
+        }
+    }
+
+    /** For hopping windows: the one that ends with the present slot has the sum already. */
+    static final class OfHopping extends ContextualProcessor<Windowed<Bytes>, Long, Bytes, Long> {
+        @Override
+        public void process(Record<Windowed<Bytes>, Long> window) {
+            long newest = Slots.of(context().currentStreamTimeMs());
+            if (Slots.of(window.key().window().end()) == newest + 1) {
+                context().forward(window.withKey(window.key().key()));
+            }
+        }
+    }
+
+    /** An ad group's last slots. */
+    private static final class Ring {
+        private final long[] slots = new long[Slots.IN_FLIGHT];
+        private final long[] sums = new long[Slots.IN_FLIGHT];
+
+        void set(long slot, long sum) {
+            int place = (int) (slot % Slots.IN_FLIGHT);
+            // A late event's slot may have made room already.
+            if (slot >= slots[place]) {
+                slots[place] = slot;
+                sums[place] = sum;
+            }
+        }
+
+        long sum(long newest) {
+            long total = 0;
+            for (int place = 0; place < Slots.IN_FLIGHT; place++) {
+                if (slots[place] > newest - Slots.IN_FLIGHT && slots[place] <= newest) {
+                    total += sums[place];
+                }
+            }
+            return total;
+        }
+    }
+}

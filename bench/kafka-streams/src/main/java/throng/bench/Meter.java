@@ -1,0 +1,101 @@
+package throng.bench;
+
+import com.sun.management.OperatingSystemMXBean;
+import java.io.IOException;
+import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Locale;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+
+/** Time and CPU from the first event to the last one that is waited for. Shared by all threads. */
+final class Meter {
+    private final OperatingSystemMXBean system =
+            (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
+    private final long wanted;
+    private final AtomicLong events = new AtomicLong();
+    private final AtomicLong dropped = new AtomicLong();
+    private final CountDownLatch done = new CountDownLatch(1);
+    private volatile Reading first;
+    private volatile Reading last;
+
+    private record Reading(long nanos, long cpuNanos, long events) {}
+
+    Meter(long wanted) {
+        this.wanted = wanted;
+    }
+
+    /** Called before each message is worked on. */
+    void begin() {
+        if (first == null) {
+            synchronized (this) {
+                if (first == null) {
+                    first = reading(0);
+                }
+            }
+        }
+    }
+
+    /** Called after each message was worked on. */
+    void count(int eventCount, long droppedCount) {
+        if (droppedCount > 0) {
+            dropped.addAndGet(droppedCount);
+        }
+        long now = events.addAndGet(eventCount);
+        if (now >= wanted && now - eventCount < wanted) {
+            last = reading(now);
+            done.countDown();
+        }
+    }
+
+    /** Waits for the last event. False if none came for so long, or the wait was called off. */
+    boolean await(long idleSeconds) throws InterruptedException {
+        long before = -1;
+        while (!done.await(idleSeconds, TimeUnit.SECONDS)) {
+            long now = events.get();
+            if (now == before) {
+                return false;
+            }
+            before = now;
+        }
+        return last != null;
+    }
+
+    void callOff() {
+        done.countDown();
+    }
+
+    long events() {
+        return events.get();
+    }
+
+    /** One line of JSON. */
+    String report(long lateOrDropped) {
+        double wall = (last.nanos - first.nanos) / 1e9;
+        double cpu = (last.cpuNanos - first.cpuNanos) / 1e9;
+        return String.format(
+                Locale.ROOT,
+                "{\"events\":%d,\"wall_seconds\":%.3f,\"cpu_seconds\":%.3f,"
+                        + "\"events_per_core_second\":%.0f,\"max_rss_mb\":%d,\"late_or_dropped\":%d}",
+                last.events, wall, cpu, last.events / cpu, maxRssKib() / 1024,
+                dropped.get() + lateOrDropped);
+    }
+
+    private Reading reading(long eventCount) {
+        return new Reading(System.nanoTime(), system.getProcessCpuTime(), eventCount);
+    }
+
+    /** Zero where the system does not tell. */
+    private static long maxRssKib() {
+        try (var lines = Files.lines(Path.of("/proc/self/status"))) {
+            return lines.filter(line -> line.startsWith("VmHWM:"))
+                    .mapToLong(line -> Long.parseLong(line.replaceAll("\\D", "")))
+                    .findFirst()
+                    .orElse(0);
+        } catch (IOException unknown) {
+            return 0;
+        }
+    }
+}

@@ -1,0 +1,45 @@
+package throng.bench;
+
+import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.processor.api.ContextualFixedKeyProcessor;
+import org.apache.kafka.streams.processor.api.FixedKeyRecord;
+
+/** Messages in, expected spend out: a record for each insertion, at the time that it happened. */
+final class Spend extends ContextualFixedKeyProcessor<Bytes, EventBatch, Long> {
+    private final Meter meter;
+    private final long expectedMicros;
+    private final boolean combine;
+
+    /** @param combine whether a message's insertions of one 10-second slot become one record */
+    Spend(Meter meter, long expectedMicros, boolean combine) {
+        this.meter = meter;
+        this.expectedMicros = expectedMicros;
+        this.combine = combine;
+    }
+
+    @Override
+    public void process(FixedKeyRecord<Bytes, EventBatch> message) {
+        meter.begin();
+        EventBatch batch = message.value();
+        boolean ours = message.key() != null && batch.isOf(message.key());
+        if (ours) {
+            forward(message, batch);
+        }
+        // What was forwarded has been through all of the topology by now.
+        meter.count(batch.events(), ours ? batch.dropped() : Math.max(1, batch.events()));
+    }
+
+    private void forward(FixedKeyRecord<Bytes, EventBatch> message, EventBatch batch) {
+        for (int number = 0; number < batch.insertionCount(); ) {
+            long millis = batch.insertionMillis(number++);
+            long spend = expectedMicros;
+            while (combine
+                    && number < batch.insertionCount()
+                    && Slots.of(batch.insertionMillis(number)) == Slots.of(millis)) {
+                millis = Math.max(millis, batch.insertionMillis(number++));
+                spend += expectedMicros;
+            }
+            context().forward(message.withValue(spend).withTimestamp(millis));
+        }
+    }
+}
