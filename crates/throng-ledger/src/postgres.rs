@@ -17,6 +17,7 @@ mod history;
 #[path = "sql/runs.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod runs;
+mod session;
 #[path = "sql/snapshots.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod snapshots;
@@ -39,6 +40,8 @@ use tokio::sync::Mutex;
 
 use crate::failure::{Failure, Tried, check_schema};
 use crate::{LedgerError, Result};
+
+use session::{End, Session};
 
 /// The ledger of this backend.
 type Backend = PostgresLedger;
@@ -87,6 +90,35 @@ fn collided(failure: &Failure) -> bool {
     matches!(error.code().as_deref(), Some("40001" | "40P01"))
 }
 
+/// Runs a body between a `BEGIN` and its end. A body that fails is rolled back.
+macro_rules! in_transaction {
+    ($self:ident, $begin:expr, |$tx:ident| $body:expr) => {{
+        let tried: crate::failure::Tried<_> = async {
+            let mut session = crate::postgres::Session::begin(&$self.pool, $begin).await?;
+            let done: crate::failure::Tried<_> = async {
+                let $tx: &mut crate::postgres::Conn = session.connection()?;
+                let done = $body;
+                Ok(done)
+            }
+            .await;
+            match done {
+                Ok(done) => {
+                    session.end(crate::postgres::End::Commit).await?;
+                    Ok(done)
+                }
+                Err(failure) => {
+                    // What failed is what is told; a session that cannot roll back is closed.
+                    let _ = session.end(crate::postgres::End::Rollback).await;
+                    Err(failure)
+                }
+            }
+        }
+        .await;
+        tried
+    }};
+}
+use in_transaction;
+
 /// Runs a body in a serialisable transaction: commits what it did if it returns `Ok`, else nothing;
 /// runs it again after a collision. PostgreSQL's commits are all durable, so the durability that
 /// SQLite distinguishes does not matter. A macro for the reason that is told in `sqlite`.
@@ -94,15 +126,11 @@ macro_rules! write_tx {
     ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let mut run = 0;
         loop {
-            let tried: crate::failure::Tried<_> = async {
-                let mut transaction =
-                    $self.pool.begin_with("BEGIN ISOLATION LEVEL SERIALIZABLE").await?;
-                let $tx: &mut crate::postgres::Conn = &mut transaction;
-                let done = $body;
-                transaction.commit().await?;
-                Ok(done)
-            }
-            .await;
+            let tried = crate::postgres::in_transaction!(
+                $self,
+                "BEGIN ISOLATION LEVEL SERIALIZABLE",
+                |$tx| $body
+            );
             run += 1;
             match tried {
                 Err(failure)
@@ -148,15 +176,11 @@ use write_one;
 /// Runs a body of several reading statements, on one consistent state of the ledger.
 macro_rules! read_tx {
     ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::Tried<_> = async {
-            let mut transaction =
-                $self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-            let $tx: &mut crate::postgres::Conn = &mut transaction;
-            let done = $body;
-            transaction.commit().await?;
-            Ok(done)
-        }
-        .await;
+        let tried = crate::postgres::in_transaction!(
+            $self,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            |$tx| $body
+        );
         tried.map_err(|failure| failure.while_doing($doing))
     }};
 }

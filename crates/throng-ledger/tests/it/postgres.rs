@@ -1,13 +1,15 @@
 //! The PostgreSQL backend: the suite of all backends, and what only many processes meet.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_trait::async_trait;
 use sqlx::{ConnectOptions, Connection, PgConnection};
-use throng_ledger::SpecLedger as _;
 use throng_ledger::conformance::{Backend, suite};
-use throng_ledger::{Ledger, LedgerError, PostgresLedger};
-use throng_model::Secret;
+use throng_ledger::{AudienceLedger as _, SpecLedger as _};
+use throng_ledger::{Ledger, LedgerError, PostgresLedger, RefreshTrigger};
+use throng_model::{AudienceName, Secret, Timestamp};
 
 /// A server to make data bases on; `cargo xtask test` starts it. `None` says that the test skips.
 fn server() -> Option<String> {
@@ -94,6 +96,66 @@ async fn processes_that_open_a_new_ledger_at_once_agree() {
     let url = Secret::new(databases.url("ledger"));
     let opened = futures::future::join_all((0..4).map(|_| PostgresLedger::open(&url, 2))).await;
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+}
+
+/// Polls a future so often and drops it.
+async fn cut_off<F: Future>(future: F, polls: u32) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// A connection that went back to the pool inside a transaction would show the next caller an old
+/// ledger, and keep what he writes from everybody else.
+#[tokio::test]
+async fn a_call_that_is_cut_off_anywhere_harms_no_later_call() {
+    if server().is_none() {
+        return;
+    }
+    // By way of the proxy, so that every answer takes long enough to be waited for.
+    let server = std::env::var("THRONG_POSTGRES_PROXIED").unwrap();
+    let databases = Databases::new(server, "cut");
+    databases.make("ledger").await;
+    let ledger = PostgresLedger::open(&Secret::new(databases.url("ledger")), 2).await.unwrap();
+    let mut raw = databases.raw("ledger").await;
+    let (now, until) = (Timestamp(1), Timestamp(1_000));
+    let trigger = RefreshTrigger::Manual;
+    let mut ended = false;
+    for polls in 0.. {
+        let pair = [0, 1].map(|n| AudienceName::new(format!("later-{polls}-{n}")).unwrap());
+        for audience in &pair {
+            ledger.schedule_refresh(audience, trigger, now).await.unwrap();
+        }
+        let cut = AudienceName::new(format!("cut-{polls}")).unwrap();
+        ended = cut_off(ledger.schedule_refresh(&cut, trigger, now), polls).await.is_some();
+        // Both of the pool's connections are used.
+        let [one, two] = &pair;
+        let claims = tokio::join!(
+            ledger.claim_refresh_of(one, "a", now, until),
+            ledger.claim_refresh_of(two, "b", now, until),
+        );
+        assert!(matches!(claims, (Ok(Some(_)), Ok(Some(_)))), "after {polls} polls: {claims:?}");
+        let seen: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM refreshes WHERE state = 'processing' AND audience LIKE $1",
+        )
+        .bind(format!("later-{polls}-%"))
+        .fetch_one(&mut raw)
+        .await
+        .unwrap();
+        assert_eq!(seen, 2, "others do not see what was claimed after a call cut off at {polls}");
+        if ended {
+            break;
+        }
+    }
+    assert!(ended, "the last one was not cut off");
 }
 
 #[tokio::test]
