@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use throng_model::{AdGroupName, Timestamp};
 
-use crate::wire;
+use crate::record::{EventRef, read_record};
 
 /// The longest id.
 pub const MAX_ID_BYTES: usize = 128;
@@ -26,6 +25,17 @@ pub enum EventKind {
     Impression,
     /// It was clicked.
     Click,
+}
+
+impl EventKind {
+    /// The number in `throng.events.v1.Kind`.
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::Insertion => 1,
+            Self::Impression => 2,
+            Self::Click => 3,
+        }
+    }
 }
 
 /// One event.
@@ -96,15 +106,16 @@ pub fn parse_ndjson(body: &[u8]) -> Vec<Result<Event, EventProblem>> {
 /// # Errors
 /// One problem if the bytes are no such message at all.
 pub fn parse_protobuf(body: &[u8]) -> Result<Vec<Result<Event, EventProblem>>, EventProblem> {
-    let events = wire::Events::decode(body).map_err(|error| {
+    let mut events = Vec::new();
+    read_record(body, |event| events.push(event)).map_err(|error| {
         EventProblem::new(
             "event",
             format!("the body is no throng.events.v1.Events message: {error}"),
             "use the schema of proto/throng/events/v1/events.proto",
         )
     })?;
-    let checked = events.events.into_iter().enumerate();
-    Ok(checked.map(|(at, raw)| from_wire(raw).map_err(|p| p.at_line(at + 1))).collect())
+    let checked = events.iter().enumerate();
+    Ok(checked.map(|(at, raw)| from_record(raw).map_err(|p| p.at_line(at + 1))).collect())
 }
 
 fn parse_line(line: &[u8]) -> Result<Event, EventProblem> {
@@ -200,23 +211,18 @@ fn time(field: &str, value: &Value) -> Result<Timestamp, EventProblem> {
     }
 }
 
-fn from_wire(raw: wire::Event) -> Result<Event, EventProblem> {
-    let kind = match raw.kind {
-        1 => EventKind::Insertion,
-        2 => EventKind::Impression,
-        3 => EventKind::Click,
-        other => return Err(unknown_kind(&other.to_string())),
-    };
-    if raw.at_micros == 0 {
+fn from_record(raw: &EventRef<'_>) -> Result<Event, EventProblem> {
+    let kind = raw.kind().ok_or_else(|| unknown_kind(&raw.kind_number.to_string()))?;
+    if raw.at.0 == 0 {
         return Err(missing("at_micros"));
     }
     checked(Event {
-        id: raw.id,
+        id: raw.id.to_owned(),
         kind,
-        ad_group: ad_group(&raw.ad_group)?,
-        insertion_id: (!raw.insertion_id.is_empty()).then_some(raw.insertion_id),
-        at: Timestamp(raw.at_micros),
-        inserted_at: (raw.inserted_at_micros != 0).then_some(Timestamp(raw.inserted_at_micros)),
+        ad_group: ad_group(raw.ad_group)?,
+        insertion_id: (!raw.insertion_id.is_empty()).then(|| raw.insertion_id.to_owned()),
+        at: raw.at,
+        inserted_at: raw.inserted_at,
     })
 }
 
@@ -276,11 +282,7 @@ impl Event {
         use prost::encoding::{
             WireType, encode_key, encode_varint, encoded_len_varint, int32, int64,
         };
-        let kind = match self.kind {
-            EventKind::Insertion => 1,
-            EventKind::Impression => 2,
-            EventKind::Click => 3,
-        };
+        let kind = self.kind.number();
         // Keys of the fields 1 to 15 take one byte.
         let text = |text: &str| match text.len() {
             0 => 0,

@@ -15,15 +15,17 @@
 mod config;
 mod engine;
 mod event;
+mod record;
 pub mod sim;
 mod wire;
 
 pub use config::{AdGroupConfig, Pricing};
 pub use engine::{
-    AdGroupState, Applied, CheckpointError, Engine, Interval, Series, SpendPoint, Survival,
+    AdGroupState, Applied, CheckpointError, Engine, Interval, Series, SpendPoint, Survival, Tally,
     WINDOW_SECS,
 };
 pub use event::{
     Event, EventKind, EventProblem, MAX_AGE, MAX_AHEAD, MAX_ID_BYTES, events_to_record,
     parse_ndjson, parse_protobuf,
 };
+pub use record::{EventRef, RecordError, read_record};

@@ -1,29 +1,7 @@
-//! The protobuf messages of `proto/throng/events/v1/events.proto`, and of checkpoints, written out
-//! by hand so that a build needs no protobuf compiler.
+//! The protobuf messages of checkpoints, written out by hand so that a build needs no protobuf
+//! compiler. Those of events are read by [`crate::record`].
 
 use prost::Message;
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct Event {
-    #[prost(string, tag = "1")]
-    pub(crate) id: String,
-    #[prost(int32, tag = "2")]
-    pub(crate) kind: i32,
-    #[prost(string, tag = "3")]
-    pub(crate) ad_group: String,
-    #[prost(string, tag = "4")]
-    pub(crate) insertion_id: String,
-    #[prost(int64, tag = "5")]
-    pub(crate) at_micros: i64,
-    #[prost(int64, tag = "6")]
-    pub(crate) inserted_at_micros: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct Events {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) events: Vec<Event>,
-}
 
 /// The state of an engine. Unknown fields of later versions are an error by way of `format`.
 #[derive(Clone, PartialEq, Message)]

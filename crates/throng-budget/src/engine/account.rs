@@ -9,6 +9,7 @@ use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
 use crate::AdGroupConfig;
 
 use super::survival::{BUCKET_SECS, BUCKETS, Delays, Survival, bucket_of};
+use super::timeline::Timeline;
 
 /// The width of a tumbling window.
 pub const WINDOW_SECS: i64 = 10;
@@ -24,7 +25,6 @@ const KEPT_POINTS: usize = 720;
 /// Expected spend of the ads inserted in ten seconds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Window {
-    pub(super) number: i64,
     pub(super) expected: i64,
     /// Outcomes so far as (delay bucket, count).
     pub(super) outcomes: Vec<(u32, u32)>,
@@ -69,9 +69,9 @@ pub(super) struct Account {
     /// The day of the newest event, with its bounds: finding a day costs more than all the rest.
     day: Option<(BudgetDay, Timestamp, Timestamp)>,
     pub(super) actual: BTreeMap<BudgetDay, i64>,
-    pub(super) windows: VecDeque<Window>,
+    pub(super) windows: Timeline<Window>,
     pub(super) delays: Delays,
-    pub(super) intervals: BTreeMap<i64, (i64, i64)>,
+    pub(super) intervals: Timeline<(i64, i64)>,
     pub(super) points: VecDeque<SpendPoint>,
     survival: Survival,
 }
@@ -85,9 +85,9 @@ impl Account {
             config,
             day: None,
             actual: BTreeMap::new(),
-            windows: VecDeque::new(),
+            windows: Timeline::default(),
             delays: Delays::default(),
-            intervals: BTreeMap::new(),
+            intervals: Timeline::default(),
             points: VecDeque::new(),
         }
     }
@@ -116,7 +116,7 @@ impl Account {
     /// An insertion: one window changes.
     pub(super) fn insertion(&mut self, at: Timestamp) -> Result<(), MoneyError> {
         let expected = self.expected;
-        let window = self.window(at);
+        let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
         window.expected = window.expected.checked_add(expected).ok_or(MoneyError::Overflow)?;
         let interval = self.interval(at);
         interval.0 = interval.0.saturating_add(expected);
@@ -125,24 +125,9 @@ impl Account {
 
     fn interval(&mut self, at: Timestamp) -> &mut (i64, i64) {
         while self.intervals.len() > KEPT_INTERVALS {
-            self.intervals.pop_first();
+            self.intervals.pop_oldest();
         }
-        self.intervals.entry(at.0.div_euclid(INTERVAL_MICROS)).or_default()
-    }
-
-    fn window(&mut self, at: Timestamp) -> &mut Window {
-        let number = at.0.div_euclid(WINDOW_MICROS);
-        // Events come nearly in order: the place is at the end or close to it.
-        let mut place = self.windows.len();
-        while place > 0 && self.windows[place - 1].number > number {
-            place -= 1;
-        }
-        if place == 0 || self.windows[place - 1].number != number {
-            self.windows.insert(place, Window { number, ..Window::default() });
-        } else {
-            place -= 1;
-        }
-        &mut self.windows[place]
+        self.intervals.entry(at.0.div_euclid(INTERVAL_MICROS))
     }
 
     /// Something that is paid for: actual spend grows by the price.
@@ -165,10 +150,10 @@ impl Account {
             // What counts is when the spend is known, so the delay ends with the log.
             let bucket = bucket_of(logged_at.0.saturating_sub(inserted_at.0));
             let number = inserted_at.0.div_euclid(WINDOW_MICROS);
-            match self.windows.binary_search_by_key(&number, |w| w.number) {
-                Ok(place) => count(&mut self.windows[place].outcomes, bucket as u32),
+            match self.windows.get_mut(number) {
+                Some(window) => count(&mut window.outcomes, bucket as u32),
                 // The window is gone: it was learned from without this one.
-                Err(_) => self.delays.add(bucket, 1.0),
+                None => self.delays.add(bucket, 1.0),
             }
         }
         Ok(())
@@ -188,8 +173,8 @@ impl Account {
             .windows
             .iter()
             .rev()
-            .map(|window| {
-                let middle = window.number * WINDOW_MICROS + WINDOW_MICROS / 2;
+            .map(|(number, window)| {
+                let middle = number * WINDOW_MICROS + WINDOW_MICROS / 2;
                 window.expected as f64 * self.survival.at(now.0 - middle)
             })
             .sum();
@@ -199,12 +184,12 @@ impl Account {
     /// Lets go of windows that can have nothing more to come, and learns from their outcomes.
     pub(super) fn close(&mut self, now: Timestamp) {
         let longest = self.survival.longest_micros().max(MATURE_MICROS);
-        while let Some(window) = self.windows.front() {
-            let age = now.0 - window.number * WINDOW_MICROS;
+        while let Some(number) = self.windows.oldest() {
+            let age = now.0 - number * WINDOW_MICROS;
             if age < longest {
                 break;
             }
-            if let Some(window) = self.windows.pop_front() {
+            if let Some((_, window)) = self.windows.pop_oldest() {
                 for (bucket, times) in window.outcomes {
                     self.delays.add(bucket as usize, f64::from(times));
                 }
@@ -261,7 +246,8 @@ impl Account {
 
 fn count(outcomes: &mut Vec<(u32, u32)>, bucket: u32) {
     const { assert!(BUCKETS as i64 * BUCKET_SECS >= 1_800) };
-    match outcomes.iter_mut().find(|(b, _)| *b == bucket) {
+    // Outcomes of one window come with rising delays: the bucket is among the last ones.
+    match outcomes.iter_mut().rev().find(|(b, _)| *b == bucket) {
         Some((_, times)) => *times = times.saturating_add(1),
         None => outcomes.push((bucket, 1)),
     }

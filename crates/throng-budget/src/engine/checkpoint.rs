@@ -111,9 +111,9 @@ fn save_pooled(pooled: &Pooled) -> wire::Pooled {
             .recent
             .iter()
             .map(|(number, outcomes)| wire::Window {
-                number: *number,
+                number,
                 expected: 0,
-                outcomes: outcomes.iter().flat_map(|(b, n)| [*b, *n]).collect(),
+                outcomes: outcomes.iter().flat_map(|(b, n)| [b as u32, n]).collect(),
             })
             .collect(),
         complete: pooled.complete.counts().to_vec(),
@@ -132,7 +132,8 @@ fn load_pooled(saved: wire::Pooled) -> Option<Pooled> {
         if !rest.is_empty() {
             return None;
         }
-        pooled.recent.insert(window.number, pairs.iter().map(|[b, n]| (*b, *n)).collect());
+        let counts = pooled.recent.entry(window.number);
+        pairs.iter().for_each(|[bucket, times]| counts.add(*bucket as usize, *times));
     }
     Some(pooled)
 }
@@ -145,8 +146,8 @@ fn save(account: &Account) -> wire::AdGroup {
         windows: account
             .windows
             .iter()
-            .map(|window| wire::Window {
-                number: window.number,
+            .map(|(number, window)| wire::Window {
+                number,
                 expected: window.expected,
                 outcomes: window.outcomes.iter().flat_map(|(b, n)| [*b, *n]).collect(),
             })
@@ -156,7 +157,7 @@ fn save(account: &Account) -> wire::AdGroup {
             .intervals
             .iter()
             .map(|(number, (predicted, actual))| wire::Interval {
-                number: *number,
+                number,
                 predicted: *predicted,
                 actual: *actual,
             })
@@ -174,21 +175,20 @@ fn load(account: &mut Account, saved: wire::AdGroup) -> Option<()> {
         return None;
     }
     account.actual = saved.days.into_iter().map(BudgetDay).zip(saved.actual).collect();
-    account.windows = saved
-        .windows
-        .into_iter()
-        .map(|window| {
-            let (pairs, rest) = window.outcomes.as_chunks::<2>();
-            rest.is_empty().then(|| Window {
-                number: window.number,
-                expected: window.expected,
-                outcomes: pairs.iter().map(|[b, n]| (*b, *n)).collect(),
-            })
-        })
-        .collect::<Option<_>>()?;
+    for window in saved.windows {
+        let (pairs, rest) = window.outcomes.as_chunks::<2>();
+        if !rest.is_empty() {
+            return None;
+        }
+        *account.windows.entry(window.number) = Window {
+            expected: window.expected,
+            outcomes: pairs.iter().map(|[b, n]| (*b, *n)).collect(),
+        };
+    }
     account.delays = Delays::from_counts(saved.delays)?;
-    account.intervals =
-        saved.intervals.into_iter().map(|i| (i.number, (i.predicted, i.actual))).collect();
+    for interval in saved.intervals {
+        *account.intervals.entry(interval.number) = (interval.predicted, interval.actual);
+    }
     account.points = saved
         .points
         .into_iter()

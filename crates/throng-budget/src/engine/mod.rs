@@ -8,21 +8,23 @@ mod checkpoint;
 mod dedupe;
 mod pooled;
 mod survival;
+mod timeline;
 
 use std::collections::HashMap;
 
+use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use throng_gate::feed::{FLAG_CLOSED, FeedEntry, Frame, FrameKind};
 use throng_model::{AdGroupIndex, AdGroupName, Micros, MoneyError, Timestamp};
 
-use crate::{AdGroupConfig, Event, EventKind, Pricing};
+use crate::{AdGroupConfig, EventKind, EventRef, Pricing};
 
 pub use account::{Interval, Series, SpendPoint, WINDOW_SECS};
 pub use checkpoint::CheckpointError;
 pub use survival::Survival;
 
 use account::Account;
-use dedupe::SeenIds;
+use dedupe::{IdHash, SeenIds};
 use pooled::Pooled;
 use survival::bucket_of;
 
@@ -35,6 +37,25 @@ pub enum Applied {
     Duplicate,
     /// Its ad group is not (or no longer) configured; nothing changed.
     UnknownAdGroup,
+}
+
+/// What many events did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// They count.
+    pub counted: u64,
+    /// Their ids were known.
+    pub duplicates: u64,
+    /// Their ad groups are not configured, or their money would be too much for 64 bits.
+    pub rejected: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.counted += other.counted;
+        self.duplicates += other.duplicates;
+        self.rejected += other.rejected;
+    }
 }
 
 /// An ad group's figures at a moment.
@@ -58,6 +79,10 @@ pub struct AdGroupState {
     pub reason: String,
 }
 
+/// Events whose ids are looked up at once: enough to keep the memory busy, few enough to stay in the
+/// first cache.
+const TOGETHER: usize = 64;
+
 /// Spend aggregation of one partition of the event log.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -66,7 +91,7 @@ pub struct Engine {
     version: u64,
     catalog_version: u64,
     accounts: Vec<Account>,
-    places: HashMap<AdGroupName, usize>,
+    places: hashbrown::HashMap<AdGroupName, usize, FixedState>,
     seen: SeenIds,
     pooled_impressions: Pooled,
     pooled_clicks: Pooled,
@@ -91,7 +116,7 @@ impl Engine {
             version: 0,
             catalog_version,
             accounts: Vec::new(),
-            places: HashMap::new(),
+            places: hashbrown::HashMap::with_hasher(FixedState::default()),
             seen: SeenIds::default(),
             pooled_impressions: Pooled::default(),
             pooled_clicks: Pooled::default(),
@@ -141,11 +166,50 @@ impl Engine {
     ///
     /// # Errors
     /// [`MoneyError::Overflow`]; the ad group's money is as before.
-    pub fn apply(&mut self, event: &Event, logged_at: Timestamp) -> Result<Applied, MoneyError> {
-        let Some(place) = self.places.get(&event.ad_group).copied() else {
+    pub fn apply<'a>(
+        &mut self,
+        event: impl Into<EventRef<'a>>,
+        logged_at: Timestamp,
+    ) -> Result<Applied, MoneyError> {
+        let event = event.into();
+        let place = self.places.get(event.ad_group).copied();
+        self.apply_at(place, IdHash::of(event.id), &event, logged_at)
+    }
+
+    /// Applies events in their order, each with its record's time in the log; the same as
+    /// [`Engine::apply`] one by one, and some two times faster: what is known of the ids of a few
+    /// dozen events is fetched from memory at once.
+    pub fn apply_all(&mut self, events: &[(EventRef<'_>, Timestamp)]) -> Tally {
+        let mut tally = Tally::default();
+        let mut looked_up = [(None, IdHash::default()); TOGETHER];
+        for chunk in events.chunks(TOGETHER) {
+            for ((event, _), looked_up) in chunk.iter().zip(&mut looked_up) {
+                *looked_up = (self.places.get(event.ad_group).copied(), IdHash::of(event.id));
+            }
+            let ids = looked_up.iter().take(chunk.len()).map(|(_, id)| *id);
+            self.seen.warm(ids);
+            for ((event, logged_at), (place, id)) in chunk.iter().zip(looked_up) {
+                match self.apply_at(place, id, event, *logged_at) {
+                    Ok(Applied::Counted) => tally.counted += 1,
+                    Ok(Applied::Duplicate) => tally.duplicates += 1,
+                    Ok(Applied::UnknownAdGroup) | Err(_) => tally.rejected += 1,
+                }
+            }
+        }
+        tally
+    }
+
+    fn apply_at(
+        &mut self,
+        place: Option<usize>,
+        id: IdHash,
+        event: &EventRef<'_>,
+        logged_at: Timestamp,
+    ) -> Result<Applied, MoneyError> {
+        let Some(place) = place else {
             return Ok(Applied::UnknownAdGroup);
         };
-        if !self.seen.insert(&event.id, logged_at) {
+        if !self.seen.insert(id, logged_at) {
             return Ok(Applied::Duplicate);
         }
         let account = &mut self.accounts[place];
@@ -153,13 +217,13 @@ impl Engine {
             Pricing::PerImpression => &mut self.pooled_impressions,
             Pricing::PerClick => &mut self.pooled_clicks,
         };
-        match (event.kind, account.config.pricing) {
-            (EventKind::Insertion, _) => {
+        match (event.kind(), account.config.pricing) {
+            (Some(EventKind::Insertion), _) => {
                 account.insertion(event.at)?;
                 pooled.insertion(event.at);
             }
-            (EventKind::Impression, Pricing::PerImpression)
-            | (EventKind::Click, Pricing::PerClick) => {
+            (Some(EventKind::Impression), Pricing::PerImpression)
+            | (Some(EventKind::Click), Pricing::PerClick) => {
                 account.outcome(event.at, event.inserted_at, logged_at)?;
                 if let Some(inserted_at) = event.inserted_at {
                     let bucket = bucket_of(logged_at.0.saturating_sub(inserted_at.0));
@@ -167,7 +231,7 @@ impl Engine {
                 }
             }
             // Impressions of ad groups paid by click earn nothing, and the other way round.
-            (EventKind::Impression | EventKind::Click, _) => {}
+            (Some(EventKind::Impression | EventKind::Click) | None, _) => {}
         }
         Ok(Applied::Counted)
     }

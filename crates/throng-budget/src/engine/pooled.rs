@@ -8,12 +8,11 @@
 //! both among ads old enough to show a delay of `d`, the share of delays up to `d` is
 //! `Π over j > d of (1 − n(j) / N(j))`.
 
-use std::collections::BTreeMap;
-
 use throng_model::Timestamp;
 
 use super::account::WINDOW_MICROS;
 use super::survival::{BUCKET_SECS, BUCKETS, Delays};
+use super::timeline::Timeline;
 
 /// Outcomes that must be known before the curve is used.
 const ENOUGH: f64 = 20.0;
@@ -22,10 +21,30 @@ const OLD_ENOUGH_MICROS: i64 = 15 * 60 * 1_000_000;
 /// Windows older than this have shown every delay that is told apart.
 const COMPLETE_MICROS: i64 = BUCKETS as i64 * BUCKET_SECS * 1_000_000;
 
+/// How many outcomes have each delay bucket; as long as the highest one needs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Counts(Vec<u32>);
+
+impl Counts {
+    /// Buckets beyond the last are the last.
+    pub(super) fn add(&mut self, bucket: usize, times: u32) {
+        let bucket = bucket.min(BUCKETS - 1);
+        if bucket >= self.0.len() {
+            self.0.resize(bucket + 1, 0);
+        }
+        self.0[bucket] = self.0[bucket].saturating_add(times);
+    }
+
+    /// Buckets that have outcomes, and how many.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.0.iter().copied().enumerate().filter(|(_, times)| *times > 0)
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Pooled {
-    /// Outcomes of windows that may have more to come: (delay bucket, count) by window number.
-    pub(super) recent: BTreeMap<i64, BTreeMap<u32, u32>>,
+    /// Outcomes of windows that may have more to come, by window number.
+    pub(super) recent: Timeline<Counts>,
     /// Outcomes of older windows.
     pub(super) complete: Delays,
     /// The first window that had an insertion.
@@ -43,18 +62,18 @@ impl Pooled {
         if logged_at.0 - number * WINDOW_MICROS >= COMPLETE_MICROS {
             self.complete.add(bucket, 1.0);
         } else {
-            *self.recent.entry(number).or_default().entry(bucket as u32).or_default() += 1;
+            self.recent.entry(number).add(bucket, 1);
         }
     }
 
     /// Puts complete windows together.
     pub(super) fn close(&mut self, now: Timestamp) {
-        while let Some(entry) = self.recent.first_entry() {
-            if now.0 - entry.key() * WINDOW_MICROS < COMPLETE_MICROS {
+        while let Some(number) = self.recent.oldest() {
+            if now.0 - number * WINDOW_MICROS < COMPLETE_MICROS {
                 break;
             }
-            for (bucket, times) in entry.remove() {
-                self.complete.add(bucket as usize, f64::from(times));
+            if let Some((_, counts)) = self.recent.pop_oldest() {
+                counts.iter().for_each(|(bucket, n)| self.complete.add(bucket, f64::from(n)));
             }
         }
     }
@@ -64,21 +83,21 @@ impl Pooled {
     pub(super) fn curve(&self, now: Timestamp) -> Option<Vec<f64>> {
         let oldest = self.first.map(|number| now.0 - number * WINDOW_MICROS)?;
         let recent: u64 =
-            self.recent.values().flat_map(|w| w.values()).map(|n| u64::from(*n)).sum();
+            self.recent.iter().flat_map(|(_, w)| w.iter()).map(|(_, n)| u64::from(n)).sum();
         if oldest < OLD_ENOUGH_MICROS || recent as f64 + self.complete.total() < ENOUGH {
             return None;
         }
         let mut exact = self.complete.counts().to_vec();
         let mut up_to = running_sum(&exact);
-        for (number, outcomes) in &self.recent {
+        for (number, outcomes) in self.recent.iter() {
             let age = now.0 - number * WINDOW_MICROS;
             // The last bucket whose delays this window has shown in full: its last ad is a window's
             // width younger than its first.
             let shown = age / (BUCKET_SECS * 1_000_000) - 2;
             let Ok(shown) = usize::try_from(shown) else { continue };
             let mut counts = vec![0.0; BUCKETS];
-            for (bucket, times) in outcomes {
-                counts[(*bucket as usize).min(BUCKETS - 1)] += f64::from(*times);
+            for (bucket, times) in outcomes.iter() {
+                counts[bucket] += f64::from(times);
             }
             let sums = running_sum(&counts);
             for bucket in 0..=shown.min(BUCKETS - 1) {
@@ -128,7 +147,7 @@ mod tests {
         }
         let curve = pooled.curve(now).unwrap();
         let naive: Vec<f64> =
-            pooled.recent.values().flat_map(|w| w.keys()).map(|b| f64::from(*b)).collect();
+            pooled.recent.iter().flat_map(|(_, w)| w.iter()).map(|(b, _)| b as f64).collect();
         let naive = naive.iter().filter(|b| **b >= 30.0).count() as f64 / naive.len() as f64;
         assert!((curve[29] - 0.5).abs() < 0.07, "half come later than 300 s: {}", curve[29]);
         assert!(naive < 0.43, "counting would say {naive}");

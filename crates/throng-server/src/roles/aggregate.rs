@@ -24,7 +24,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use throng_budget::{AdGroupConfig, Event, EventProblem, Series};
+use throng_budget::{AdGroupConfig, Event, EventProblem, RecordError, Series};
 use throng_gate::feed::Frame;
 use throng_gate::{Applied, Catalog, Gate};
 use throng_ledger::{BudgetDayRow, HistoryEntry};
@@ -80,7 +80,7 @@ pub enum BudgetsError {
         offset: u64,
         /// What is wrong with it.
         #[source]
-        source: EventProblem,
+        source: RecordError,
     },
     /// Events could not be appended; several callers share the reason.
     #[error("the events could not be written to the event log")]

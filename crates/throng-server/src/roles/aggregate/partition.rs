@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use throng_budget::{
-    AdGroupConfig, AdGroupState, Applied, Engine, Event, EventProblem, Series, events_to_record,
-    parse_protobuf,
+    AdGroupConfig, AdGroupState, Applied, Engine, Event, EventProblem, EventRef, Series, Tally,
+    events_to_record, read_record,
 };
 use throng_gate::feed::Frame;
 use throng_log::{EventLog, LogError, Record, Tail};
@@ -28,6 +28,8 @@ const RECORD_EVENTS: usize = 10_000;
 /// Records before the checkpoint that are kept in files, for reprocessing and for a look at what
 /// happened. Kafka keeps them by the topic's own rule.
 const RETAINED_RECORDS: u64 = 1_000_000;
+/// Events that are read before they are applied: they stay in the processor's caches.
+const TOGETHER: usize = 512;
 /// After a log failed a follower.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 
@@ -243,9 +245,7 @@ async fn replay(
     let begin = state.offset;
     let mut tail = log.tail(number, begin).await?;
     while state.offset < end {
-        for record in tail.next().await? {
-            apply_record(number, state, &record, intake)?;
-        }
+        apply_records(number, state, &tail.next().await?, intake)?;
     }
     if state.offset > begin {
         tracing::info!(partition = number, records = state.offset - begin, "events replayed");
@@ -253,42 +253,60 @@ async fn replay(
     Ok(tail)
 }
 
-/// Applies a record's events, each for itself. Where anybody may append, events are checked here,
+/// Applies records' events, each for itself. Where anybody may append, events are checked here,
 /// against the record's time, so that a replay decides the same; a record that is none is passed
 /// over and counted. Where only this program appends, such a record is damage.
-fn apply_record(
+fn apply_records(
     number: u32,
     state: &mut State,
-    record: &Record,
+    records: &[Record],
     intake: Intake,
 ) -> Result<(), BudgetsError> {
-    let events = match (parse_protobuf(&record.value), intake) {
-        (Ok(events), _) => events,
-        (Err(problem), Intake::Log) => vec![Err(problem)],
-        (Err(source), Intake::Here) => {
-            let (partition, offset) = (number, record.offset);
-            return Err(BudgetsError::Record { partition, offset, source });
-        }
-    };
-    let (mut counted, mut duplicate, mut rejected) = (0, 0, 0);
-    for event in events {
-        let checked = event.and_then(|event| match intake {
-            Intake::Log => event.check_time(record.at).map(|()| event),
-            Intake::Here => Ok(event),
+    let mut events: Vec<(EventRef<'_>, Timestamp)> = Vec::with_capacity(TOGETHER);
+    let (mut tally, mut refused) = (Tally::default(), 0);
+    for record in records {
+        let before = events.len();
+        let read = read_record(&record.value, |event| {
+            if intake == Intake::Here || event.is_sound(record.at) {
+                events.push((event, record.at));
+            } else {
+                refused += 1;
+            }
         });
-        match checked.as_ref().map(|event| state.engine.apply(event, record.at)) {
-            Ok(Ok(Applied::Counted)) => counted += 1,
-            Ok(Ok(Applied::Duplicate)) => duplicate += 1,
-            Ok(Ok(Applied::UnknownAdGroup) | Err(_)) => rejected += 1,
-            Err(problem) => {
-                rejected += 1;
-                tracing::debug!(partition = number, offset = record.offset, %problem, "an event of the log does not count");
+        match (read, intake) {
+            (Ok(()), _) => {}
+            (Err(problem), Intake::Log) => {
+                events.truncate(before);
+                refused += 1;
+                tracing::debug!(partition = number, offset = record.offset, %problem, "a record of the log does not count");
+            }
+            (Err(source), Intake::Here) => {
+                let (partition, offset) = (number, record.offset);
+                return Err(BudgetsError::Record { partition, offset, source });
             }
         }
+        if events.len() >= TOGETHER {
+            tally += state.engine.apply_all(&events);
+            events.clear();
+        }
     }
-    state.offset = record.offset + 1;
-    metrics::counter!("throng_events_applied_total").increment(counted);
-    metrics::counter!("throng_events_applied_duplicate_total").increment(duplicate);
+    tally += state.engine.apply_all(&events);
+    if let Some(last) = records.last() {
+        state.offset = last.offset + 1;
+    }
+    let rejected = tally.rejected + refused;
+    if rejected > 0 {
+        let (from, to) = (records.first().map(|r| r.offset), records.last().map(|r| r.offset));
+        tracing::debug!(
+            partition = number,
+            from,
+            to,
+            rejected,
+            "events of these records do not count: no such ad group, too old, or not as the schema has them"
+        );
+    }
+    metrics::counter!("throng_events_applied_total").increment(tally.counted);
+    metrics::counter!("throng_events_applied_duplicate_total").increment(tally.duplicates);
     metrics::counter!("throng_events_applied_rejected_total").increment(rejected);
     Ok(())
 }
@@ -306,10 +324,8 @@ impl Follower {
             match tail.next().await {
                 Ok(records) => {
                     let mut state = locked(&self.state);
-                    for record in records {
-                        // With this intake no record is an error.
-                        let _ = apply_record(self.number, &mut state, &record, Intake::Log);
-                    }
+                    // With this intake no record is an error.
+                    let _ = apply_records(self.number, &mut state, &records, Intake::Log);
                 }
                 Err(error) => {
                     tracing::error!(

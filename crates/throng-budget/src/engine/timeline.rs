@@ -1,0 +1,91 @@
+//! Values by number of window or interval. Nearly every event asks for one of the newest, and there
+//! are nearly no gaps, so the place is guessed; a guess that fails costs a binary search.
+
+use std::collections::VecDeque;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Timeline<T>(VecDeque<(i64, T)>);
+
+impl<T> Default for Timeline<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T> Timeline<T> {
+    /// Where a number is, or where it belongs.
+    fn find(&self, number: i64) -> Result<usize, usize> {
+        let Some((newest, _)) = self.0.back() else { return Err(0) };
+        let last = self.0.len() - 1;
+        if number > *newest {
+            return Err(last + 1);
+        }
+        let guess = usize::try_from(newest.wrapping_sub(number)).ok();
+        match guess.and_then(|back| last.checked_sub(back)) {
+            Some(place) if self.0[place].0 == number => Ok(place),
+            _ => self.0.binary_search_by_key(&number, |(number, _)| *number),
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, number: i64) -> Option<&mut T> {
+        let place = self.find(number).ok()?;
+        Some(&mut self.0[place].1)
+    }
+
+    pub(super) fn oldest(&self) -> Option<i64> {
+        self.0.front().map(|(number, _)| *number)
+    }
+
+    pub(super) fn pop_oldest(&mut self) -> Option<(i64, T)> {
+        self.0.pop_front()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// From the oldest to the newest.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (i64, &T)> {
+        self.0.iter().map(|(number, value)| (*number, value))
+    }
+}
+
+impl<T: Default> Timeline<T> {
+    pub(super) fn entry(&mut self, number: i64) -> &mut T {
+        let place = self.find(number).unwrap_or_else(|place| {
+            self.0.insert(place, (number, T::default()));
+            place
+        });
+        &mut self.0[place].1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(numbers in prop::collection::vec(-20i64..60, 0..200), gone in 0usize..20) {
+            let (mut ours, mut map) = (Timeline::<u32>::default(), BTreeMap::<i64, u32>::new());
+            for number in numbers {
+                *ours.entry(number) += 1;
+                *map.entry(number).or_default() += 1;
+            }
+            for _ in 0..gone {
+                prop_assert_eq!(ours.oldest(), map.first_key_value().map(|(n, _)| *n));
+                prop_assert_eq!(ours.pop_oldest(), map.pop_first());
+            }
+            for number in -25..65 {
+                prop_assert_eq!(ours.get_mut(number), map.get_mut(&number));
+            }
+            prop_assert_eq!(ours.len(), map.len());
+            let all: Vec<_> = ours.iter().map(|(number, n)| (number, *n)).collect();
+            prop_assert_eq!(all, map.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

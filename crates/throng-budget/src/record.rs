@@ -1,0 +1,341 @@
+//! A record of the event log, read where it lies: no text is copied and no event is allocated for.
+//! An aggregator spends most of its time here and in [`crate::Engine::apply_all`].
+
+use std::ops::RangeInclusive;
+
+use throng_model::Timestamp;
+
+use crate::event::{MAX_AGE, MAX_AHEAD, MAX_ID_BYTES};
+use crate::{Event, EventKind};
+
+/// One event of a record, borrowed from its bytes. What it must be to count is checked by
+/// [`EventRef::is_sound`] and by the engine, which knows the ad groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventRef<'a> {
+    /// See [`crate::Event::id`].
+    pub id: &'a str,
+    /// What happened, as a number of `throng.events.v1.Kind`.
+    pub kind_number: i32,
+    /// The ad group's name.
+    pub ad_group: &'a str,
+    /// The insertion that it belongs to; empty: not told.
+    pub insertion_id: &'a str,
+    /// Microseconds since 1970; 0: not told.
+    pub at: Timestamp,
+    /// When the insertion was made, if told.
+    pub inserted_at: Option<Timestamp>,
+}
+
+impl<'a> From<&'a Event> for EventRef<'a> {
+    fn from(event: &'a Event) -> Self {
+        Self {
+            id: &event.id,
+            kind_number: event.kind.number(),
+            ad_group: event.ad_group.as_str(),
+            insertion_id: event.insertion_id.as_deref().unwrap_or_default(),
+            at: event.at,
+            inserted_at: event.inserted_at,
+        }
+    }
+}
+
+impl EventRef<'_> {
+    /// What happened; `None` for a number that is no kind.
+    #[inline]
+    pub fn kind(&self) -> Option<EventKind> {
+        match self.kind_number {
+            1 => Some(EventKind::Insertion),
+            2 => Some(EventKind::Impression),
+            3 => Some(EventKind::Click),
+            _ => None,
+        }
+    }
+
+    /// Whether it may count if its ad group is known: what [`crate::parse_protobuf`] and
+    /// [`Event::check_time`] refuse with words is refused here by yes or no.
+    pub fn is_sound(&self, now: Timestamp) -> bool {
+        const AGES: RangeInclusive<i64> =
+            -(MAX_AHEAD.as_micros() as i64)..=MAX_AGE.as_micros() as i64;
+        let id = 1..=MAX_ID_BYTES;
+        self.kind().is_some()
+            && self.at.0 != 0
+            && id.contains(&self.id.len())
+            && self.insertion_id.len() <= MAX_ID_BYTES
+            && self.inserted_at.is_none_or(|inserted| inserted <= self.at)
+            && AGES.contains(&now.0.saturating_sub(self.at.0))
+    }
+}
+
+/// Why bytes are no `throng.events.v1.Events` message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// They end in the middle of a field.
+    #[error("it ends in the middle of a field")]
+    Cut,
+    /// A field has the type of another.
+    #[error("field {0} is of another type")]
+    OtherType(u64),
+    /// A text is no UTF-8.
+    #[error("field {0} is not UTF-8")]
+    NotUtf8(u64),
+    /// A number is longer than 64 bits, or a field's number is none.
+    #[error("it has a number that no message has")]
+    BadNumber,
+}
+
+/// Reads a record's events, one after the other. Unknown fields are passed over, as protobuf wants
+/// it.
+///
+/// # Errors
+/// [`RecordError`]. The events before the damage have been given out: who wants all or none of a
+/// record keeps them aside.
+pub fn read_record<'a>(
+    record: &'a [u8],
+    mut each: impl FnMut(EventRef<'a>),
+) -> Result<(), RecordError> {
+    let mut fields = Fields { rest: record };
+    while let Some((number, value)) = fields.next()? {
+        if number == 1 {
+            each(read_event(value.bytes(number)?)?);
+        }
+    }
+    Ok(())
+}
+
+fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
+    let (mut id, mut ad_group, mut insertion_id) = ("", "", "");
+    let (mut kind_number, mut at, mut inserted_at) = (0, 0, 0);
+    let mut fields = Fields { rest: bytes };
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => id = value.text(number)?,
+            // Protobuf keeps the low 32 bits of an enum.
+            2 => kind_number = value.number(number)? as i32,
+            3 => ad_group = value.text(number)?,
+            4 => insertion_id = value.text(number)?,
+            5 => at = value.number(number)?,
+            6 => inserted_at = value.number(number)?,
+            _ => {}
+        }
+    }
+    let inserted_at = (inserted_at != 0).then_some(Timestamp(inserted_at));
+    let at = Timestamp(at);
+    Ok(EventRef { id, kind_number, ad_group, insertion_id, at, inserted_at })
+}
+
+/// A value as the wire has it; of numbers of fixed width nothing is wanted.
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    Varint(u64),
+    Bytes(&'a [u8]),
+    Fixed,
+}
+
+impl<'a> Value<'a> {
+    fn bytes(self, field: u64) -> Result<&'a [u8], RecordError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Varint(_) | Self::Fixed => Err(RecordError::OtherType(field)),
+        }
+    }
+
+    fn text(self, field: u64) -> Result<&'a str, RecordError> {
+        std::str::from_utf8(self.bytes(field)?).map_err(|_| RecordError::NotUtf8(field))
+    }
+
+    fn number(self, field: u64) -> Result<i64, RecordError> {
+        match self {
+            Self::Varint(number) => Ok(number.cast_signed()),
+            Self::Bytes(_) | Self::Fixed => Err(RecordError::OtherType(field)),
+        }
+    }
+}
+
+/// The fields of a message, one after the other
+/// (<https://protobuf.dev/programming-guides/encoding/>).
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    #[inline(always)]
+    fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, RecordError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let key = self.varint()?;
+        let (field, wire) = (key >> 3, key & 7);
+        if field == 0 || key > u64::from(u32::MAX) {
+            return Err(RecordError::BadNumber);
+        }
+        let value = match wire {
+            0 => Value::Varint(self.varint()?),
+            2 => {
+                let length = usize::try_from(self.varint()?).map_err(|_| RecordError::Cut)?;
+                Value::Bytes(self.take(length)?)
+            }
+            1 => self.take(8).map(|_| Value::Fixed)?,
+            5 => self.take(4).map(|_| Value::Fixed)?,
+            // Groups, which proto3 does not have, and numbers that mean nothing.
+            _ => return Err(RecordError::OtherType(field)),
+        };
+        Ok(Some((field, value)))
+    }
+
+    #[inline(always)]
+    fn take(&mut self, length: usize) -> Result<&'a [u8], RecordError> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(RecordError::Cut)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    #[inline(always)]
+    fn varint(&mut self) -> Result<u64, RecordError> {
+        // Keys, kinds and most lengths.
+        if let Some((byte, rest)) = self.rest.split_first()
+            && *byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, RecordError> {
+        // Times take eight bytes: these are put together at once.
+        if let Some(bytes) = self.rest.first_chunk::<8>() {
+            let word = u64::from_le_bytes(*bytes);
+            let ends = !word & 0x8080_8080_8080_8080;
+            if ends != 0 {
+                let length = ends.trailing_zeros() as usize / 8 + 1;
+                self.rest = &self.rest[length..];
+                return Ok(join_sevens(word & (ends ^ (ends - 1))));
+            }
+        }
+        self.any_varint()
+    }
+
+    #[cold]
+    fn any_varint(&mut self) -> Result<u64, RecordError> {
+        let (mut number, mut shift) = (0u64, 0);
+        for (place, byte) in self.rest.iter().enumerate() {
+            // The tenth byte has room for one bit.
+            if place == 9 && *byte > 1 {
+                return Err(RecordError::BadNumber);
+            }
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                self.rest = &self.rest[place + 1..];
+                return Ok(number);
+            }
+            shift += 7;
+        }
+        Err(RecordError::Cut)
+    }
+}
+
+/// The low seven bits of each byte, side by side.
+fn join_sevens(word: u64) -> u64 {
+    let word = word & 0x7f7f_7f7f_7f7f_7f7f;
+    let word = (word & 0x7f00_7f00_7f00_7f00) >> 1 | (word & 0x007f_007f_007f_007f);
+    let word = (word & 0x3fff_0000_3fff_0000) >> 2 | (word & 0x0000_3fff_0000_3fff);
+    (word & 0x0fff_ffff_0000_0000) >> 4 | (word & 0x0000_0000_0fff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    /// The schema as another implementation reads and writes it.
+    #[derive(Clone, PartialEq, Message)]
+    struct WireEvent {
+        #[prost(string, tag = "1")]
+        id: String,
+        #[prost(int32, tag = "2")]
+        kind: i32,
+        #[prost(string, tag = "3")]
+        ad_group: String,
+        #[prost(string, tag = "4")]
+        insertion_id: String,
+        #[prost(int64, tag = "5")]
+        at_micros: i64,
+        #[prost(int64, tag = "6")]
+        inserted_at_micros: i64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct WireEvents {
+        #[prost(message, repeated, tag = "1")]
+        events: Vec<WireEvent>,
+    }
+
+    fn same(ours: &EventRef<'_>, theirs: &WireEvent) -> bool {
+        (ours.id, ours.ad_group, ours.insertion_id)
+            == (&*theirs.id, &*theirs.ad_group, &*theirs.insertion_id)
+            && (ours.kind_number, ours.at.0) == (theirs.kind, theirs.at_micros)
+            && ours.inserted_at.map_or(0, |at| at.0) == theirs.inserted_at_micros
+    }
+
+    fn wire_event() -> impl Strategy<Value = WireEvent> {
+        let texts = ("\\PC{0,20}", "\\PC{0,20}", "\\PC{0,20}");
+        (texts, any::<i32>(), any::<i64>(), any::<i64>()).prop_map(
+            |((id, ad_group, insertion_id), kind, at_micros, inserted_at_micros)| WireEvent {
+                id,
+                kind,
+                ad_group,
+                insertion_id,
+                at_micros,
+                inserted_at_micros,
+            },
+        )
+    }
+
+    #[test]
+    fn fields_of_later_versions_are_passed_over() {
+        // An event of: field 20, a varint; field 1, "a"; field 21, 8 bytes; field 22, 4 bytes.
+        let mut event = vec![0xa0, 1, 0xff, 1, 0x0a, 1, b'a', 0xa9, 1];
+        event.extend([7; 8]);
+        event.extend([0xb5, 1, 7, 7, 7, 7]);
+        let mut record = vec![0x12, 1, b'x', 0x0a, event.len() as u8];
+        record.extend(event);
+        let mut read = Vec::new();
+        assert_eq!(read_record(&record, |event| read.push(event)), Ok(()));
+        assert_eq!(read.iter().map(|event| event.id).collect::<Vec<_>>(), ["a"]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_another_implementation_writes_is_read(
+            events in prop::collection::vec(wire_event(), 0..5)
+        ) {
+            let bytes = WireEvents { events: events.clone() }.encode_to_vec();
+            let mut read = Vec::new();
+            prop_assert_eq!(read_record(&bytes, |event| read.push(event)), Ok(()));
+            prop_assert_eq!(read.len(), events.len());
+            prop_assert!(read.iter().zip(&events).all(|(ours, theirs)| same(ours, theirs)));
+        }
+
+        /// Damaged bytes are refused exactly where another implementation refuses them.
+        #[test]
+        fn both_agree_on_damaged_bytes(
+            event in wire_event(), place in any::<prop::sample::Index>(), byte in any::<u8>()
+        ) {
+            let mut bytes = WireEvents { events: vec![event] }.encode_to_vec();
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+            let mut read = Vec::new();
+            let ours = read_record(&bytes, |event| read.push(event));
+            match WireEvents::decode(&*bytes) {
+                Ok(theirs) if ours.is_ok() => {
+                    prop_assert!(read.iter().zip(&theirs.events).all(|(a, b)| same(a, b)));
+                }
+                // Groups and fields of a wrong type that nobody wants are the only difference.
+                Ok(_) => prop_assert!(matches!(ours, Err(RecordError::OtherType(_)))),
+                Err(_) => prop_assert!(ours.is_err()),
+            }
+        }
+    }
+}
