@@ -103,10 +103,18 @@ impl LedgerError {
     /// Whether the same call can succeed later.
     pub fn retry(&self) -> Retry {
         match self {
+            Self::Database { source, .. } if is_denied(&**source) => Retry::Never,
             Self::Database { .. } => Retry::Backoff,
             _ => Retry::Never,
         }
     }
+}
+
+/// Whether the server does not let this user in: codes of class 28 of
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn is_denied(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let error = error.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+    error.and_then(|error| error.code()).is_some_and(|code| code.starts_with("28"))
 }
 
 /// The result of a ledger call.

@@ -17,7 +17,7 @@ use throng_lake::{Lake, LakeError, LakeLimits};
 use throng_ledger::{Ledger, LedgerError};
 use throng_log::{EventLog, LogError, Share};
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, Entropy, HashSeed, Secret, SystemEntropy};
+use throng_model::{Clock, Entropy, HashSeed, Retry, Secret, SystemEntropy};
 use throng_objects::ObjectsError;
 use throng_spec::{Role, SecretError, Spec};
 use tokio::sync::{Notify, broadcast};
@@ -35,6 +35,10 @@ use lock::DataDirLock;
 /// How long a graceful end may take before what is left is dropped. Everything that is dropped is
 /// safe: it is taken up again at the next start.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a node of a deployment waits at its start for an engine that does not answer, and how
+/// long between two tries.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(60);
+const ENGINE_PAUSE: Duration = Duration::from_secs(1);
 /// Changes that pages have not looked at yet; whoever lags looks again anyway.
 const CHANGES: usize = 256;
 
@@ -153,6 +157,21 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    /// Whether it may be gone in a moment, with nothing mended by hand.
+    fn may_pass(&self) -> bool {
+        let retry = match self {
+            Self::Ledger(error) => error.retry(),
+            Self::Log(error) => error.retry(),
+            Self::Objects(error) => error.retry(),
+            Self::Budgets(BudgetsError::Log(error)) => error.retry(),
+            Self::Membership(error) => {
+                error.downcast_ref().map_or(Retry::Never, roles::build::BuildError::retry)
+            }
+            _ => Retry::Never,
+        };
+        retry != Retry::Never
+    }
+
     fn io(doing: &'static str, what: impl ToString) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.to_string();
         move |source| Self::Io { doing, what, source }
@@ -200,14 +219,8 @@ impl Node {
             return Err(NodeError::Alone);
         }
         crate::api::install_metrics();
-        let backends = backends::open(&config, &roles).await?;
-        if config.join {
-            let stored = apply::stored(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
-            let node = std::mem::take(&mut config.spec.node);
-            config.spec = Spec { node, ..stored.spec };
-        }
-        let (feed, shared) = (backends.feed.clone(), config.spec.node.is_shared());
-        let (ctx, share) = assemble(&config, backends, roles).await?;
+        let shared = config.spec.node.is_shared();
+        let Parts { ctx, feed, share } = gather_patiently(&mut config, &roles).await?;
         let listener = tokio::net::TcpListener::bind(listen)
             .await
             .map_err(NodeError::io("listen on", listen))?;
@@ -296,6 +309,47 @@ fn open_lake(data_dir: &std::path::Path, spec: &Spec) -> Result<Lake, NodeError>
 fn names(roles: &[Role]) -> String {
     let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     names.join(", ")
+}
+
+/// What a node is made of, before its roles start.
+struct Parts {
+    ctx: Arc<NodeContext>,
+    feed: Option<Arc<dyn EventLog>>,
+    share: Option<Share>,
+}
+
+/// Opens everything. A process of a deployment may start while an engine that it needs starts again:
+/// it says so and waits, and gives up only when that lasts.
+async fn gather_patiently(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
+    let patience = match config.spec.node.is_shared() {
+        true => ENGINE_PATIENCE,
+        false => Duration::ZERO,
+    };
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        match gather(config, roles).await {
+            Err(error) if error.may_pass() && tokio::time::Instant::now() < deadline => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "an engine that this node needs does not answer; it is asked again"
+                );
+                tokio::time::sleep(ENGINE_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn gather(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
+    let backends = backends::open(config, roles).await?;
+    if config.join {
+        let stored = apply::stored(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
+        let node = std::mem::take(&mut config.spec.node);
+        config.spec = Spec { node, ..stored.spec };
+    }
+    let feed = backends.feed.clone();
+    let (ctx, share) = assemble(config, backends, roles.to_vec()).await?;
+    Ok(Parts { ctx, feed, share })
 }
 
 /// Makes the context of everything that was opened.

@@ -1,5 +1,6 @@
 //! Twelve processes on one PostgreSQL, one Kafka and one bucket, while processes are killed and
-//! paused, connections are cut and slowed, and the services themselves crash and come back. In the end every audience, every audience on the
+//! paused (for moments, and for a minute), connections are cut and slowed, the bucket answers 503,
+//! and the services themselves crash and come back. In the end every audience, every audience on the
 //! platform and every micro is exactly right.
 //!
 //! Ten rounds unless `THRONG_CHAOS_ROUNDS` says otherwise. The faults follow from a fixed seed.
@@ -7,9 +8,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use serde_json::json;
 use throng_model::Entropy;
 use throng_sim::meta::{MetaSim, MetaSimConfig};
+use tokio::time::Instant;
 
 use crate::chaos::{
     World, check_audiences, check_platform, money, refresh_all, send_events_until, settle,
@@ -30,6 +33,9 @@ const ROLES: [&str; 12] = [
     "relay",
     "lookup",
 ];
+
+/// Rounds between two pauses of a minute.
+const LONG_PAUSE_EVERY: u64 = 20;
 
 fn setting(name: &str) -> String {
     std::env::var(name)
@@ -99,6 +105,13 @@ impl Proxy {
         assert!(answer.status().is_success(), "{name} {kind}");
     }
 
+    /// Where the proxy of a service leads; connections there are cut when it changes.
+    async fn lead_to(&self, name: &str, upstream: &str) {
+        let url = format!("{}/proxies/{name}", self.url);
+        let answer = self.http.post(url).json(&json!({ "upstream": upstream })).send().await;
+        assert!(answer.expect("answered").status().is_success(), "{name} to {upstream}");
+    }
+
     async fn heal(&self, name: &str) {
         let url = format!("{}/proxies/{name}/toxics/fault", self.url);
         // There may be none.
@@ -115,6 +128,8 @@ enum Fault {
     Cut(&'static str),
     Slow(&'static str),
     Hang(&'static str),
+    /// Every request to the bucket is answered with 503.
+    Refuse,
     /// The service itself is killed and starts again on its data.
     Restart(&'static str),
 }
@@ -129,13 +144,55 @@ fn fault(random: &mut impl Entropy) -> Fault {
     const SERVICES: [&str; 3] = ["postgres", "kafka", "s3"];
     let service = SERVICES[random.below(3) as usize];
     let place = random.below(ROLES.len() as u64) as usize;
-    match random.below(9) {
+    match random.below(10) {
         0..=3 => Fault::Kill(place),
         4 => Fault::Pause(place),
         5 => Fault::Cut(service),
         6 => Fault::Slow(service),
         7 => Fault::Hang(service),
+        8 => Fault::Refuse,
         _ => Fault::Restart(service),
+    }
+}
+
+/// A server that answers every request like a bucket that has too much to do. Its address.
+async fn overloaded_bucket() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let refuse = async || {
+        let body = "<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>";
+        (StatusCode::SERVICE_UNAVAILABLE, body)
+    };
+    let router = axum::Router::new().fallback(refuse);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// Processes that are paused for long, and until when.
+#[derive(Default)]
+struct Sleepers(Vec<(Instant, usize)>);
+
+impl Sleepers {
+    /// How long a process sleeps: far beyond every lease and session.
+    const SLEEP: Duration = Duration::from_secs(60);
+
+    fn put_to_sleep(&mut self, deployment: &Deployment, place: usize) {
+        deployment.nodes[place].signal("STOP");
+        self.0.push((Instant::now() + Self::SLEEP, place));
+    }
+
+    fn sleeps(&self, place: usize) -> bool {
+        self.0.iter().any(|(_, asleep)| *asleep == place)
+    }
+
+    fn wake(&mut self, deployment: &Deployment) {
+        self.0.retain(|(until, place)| {
+            let sleeps = *until > Instant::now();
+            if !sleeps {
+                deployment.nodes[*place].signal("CONT");
+            }
+            sleeps
+        });
     }
 }
 
@@ -159,9 +216,22 @@ async fn twelve_processes_and_their_services_fail_and_nothing_is_lost_or_doubled
         let node = deployment.start(place, place > 0);
         deployment.nodes.push(node);
     }
+    let bucket = setting("THRONG_S3").trim_start_matches("http://").to_owned();
+    let overloaded = overloaded_bucket().await;
+    let mut sleepers = Sleepers::default();
     for round in 0..rounds {
         world.live_a_little();
-        let fault = fault(&mut world.random);
+        sleepers.wake(&deployment);
+        if round % LONG_PAUSE_EVERY == 1 {
+            // Not the first: the test itself talks to it.
+            let place = 2 + world.random.below(ROLES.len() as u64 - 2) as usize;
+            eprintln!("round {round}: {} {place} sleeps for a minute", ROLES[place]);
+            sleepers.put_to_sleep(&deployment, place);
+        }
+        let fault = match fault(&mut world.random) {
+            Fault::Kill(place) | Fault::Pause(place) if sleepers.sleeps(place) => Fault::Refuse,
+            fault => fault,
+        };
         let lasts = Duration::from_millis(200 + world.random.below(2_800));
         eprintln!("round {round}: {fault:?} for {lasts:?}");
         match fault {
@@ -173,6 +243,7 @@ async fn twelve_processes_and_their_services_fail_and_nothing_is_lost_or_doubled
                 proxy.toxic(service, "latency", json!({ "latency": 1000 })).await
             }
             Fault::Hang(service) => proxy.toxic(service, "timeout", json!({ "timeout": 0 })).await,
+            Fault::Refuse => proxy.lead_to("s3", &overloaded).await,
             Fault::Restart(service) => restart(service),
         }
         let url = deployment.nodes[world.random.below(2) as usize].url.clone();
@@ -190,9 +261,16 @@ async fn twelve_processes_and_their_services_fail_and_nothing_is_lost_or_doubled
             Fault::Cut(service) | Fault::Slow(service) | Fault::Hang(service) => {
                 proxy.heal(service).await;
             }
+            Fault::Refuse => proxy.lead_to("s3", &bucket).await,
             // It comes back by itself.
             Fault::Restart(_) => {}
         }
+    }
+    while !sleepers.0.is_empty() {
+        // A minute is what the test is about; those that are awake go on meanwhile.
+        let _ = refresh_all(&http, deployment.api()).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleepers.wake(&deployment);
     }
 
     send_events_until(&http, deployment.api(), &mut world).await;

@@ -43,6 +43,7 @@ impl NodeProcess {
         arguments: &[&str],
         variables: &[(&str, String)],
     ) -> Self {
+        let log_path = log;
         let log = std::fs::File::options().create(true).append(true).open(log).expect("log file");
         let mut child = throng()
             .args(["up", "--json", "--log", "info", "--listen", "127.0.0.1:0", "--dir"])
@@ -61,7 +62,9 @@ impl NodeProcess {
         BufReader::new(stdout).read_line(&mut line).expect("the node's first line");
         let said: Value = serde_json::from_str(&line).unwrap_or_else(|_| {
             let status = child.wait().expect("ended");
-            panic!("the node did not start ({status}); its log is {log:?}")
+            let log = std::fs::read_to_string(log_path).unwrap_or_default();
+            let end = log.lines().rev().take(20).collect::<Vec<_>>();
+            panic!("the node did not start ({status}); its log ends, backwards: {end:#?}")
         });
         Self { child, url: said["url"].as_str().expect("url").to_owned() }
     }

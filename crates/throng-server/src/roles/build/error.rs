@@ -70,7 +70,7 @@ impl BuildError {
     }
 
     /// Whether trying again can help.
-    pub(super) fn retry(&self) -> Retry {
+    pub(crate) fn retry(&self) -> Retry {
         match self {
             Self::Gone(_) | Self::Superseded | Self::Part(_) => Retry::Never,
             Self::Lake(error) => error.retry(),
