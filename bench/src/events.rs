@@ -138,25 +138,25 @@ enum Wire {
 
 /// An event as an ad server that follows the published schema writes it.
 #[derive(Clone, PartialEq, Message)]
-struct WireEvent {
+pub(crate) struct WireEvent {
     #[prost(string, tag = "1")]
-    id: String,
+    pub(crate) id: String,
     #[prost(int32, tag = "2")]
-    kind: i32,
+    pub(crate) kind: i32,
     #[prost(string, tag = "3")]
-    ad_group: String,
+    pub(crate) ad_group: String,
     #[prost(string, tag = "4")]
-    insertion_id: String,
+    pub(crate) insertion_id: String,
     #[prost(int64, tag = "5")]
-    at_micros: i64,
+    pub(crate) at_micros: i64,
     #[prost(int64, tag = "6")]
-    inserted_at_micros: i64,
+    pub(crate) inserted_at_micros: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct WireEvents {
+pub(crate) struct WireEvents {
     #[prost(message, repeated, tag = "1")]
-    events: Vec<WireEvent>,
+    pub(crate) events: Vec<WireEvent>,
 }
 
 impl Wire {

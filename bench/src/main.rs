@@ -12,6 +12,7 @@ mod feed;
 mod lookups;
 mod node;
 mod peer;
+mod shared;
 
 use std::path::PathBuf;
 
@@ -37,6 +38,12 @@ enum Figure {
     Events(events::Options),
     /// Bytes of a feed update, beside protobuf and JSON
     Feed,
+    /// Spend aggregation from Kafka, beside the same design in Kafka Streams
+    Aggregate(shared::aggregate::Options),
+    /// From an accepted insertion to a thousand gates
+    Gates(shared::gates::Options),
+    /// Thousands of audiences by one to eight workers
+    Syncs(shared::syncs::Options),
 }
 
 /// Where the programs are.
@@ -68,5 +75,8 @@ fn main() -> Result<()> {
         Figure::Http(options) => lookups::run_http(&options),
         Figure::Events(options) => events::run(&options),
         Figure::Feed => feed::run(),
+        Figure::Aggregate(options) => shared::aggregate::run(&options),
+        Figure::Gates(options) => shared::gates::run(&options),
+        Figure::Syncs(options) => shared::syncs::run(&options),
     }
 }

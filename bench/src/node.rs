@@ -19,11 +19,24 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node and waits until it listens.
     pub(crate) fn start(throng: &Path, dir: &Path, spec: &Path) -> Result<Self> {
+        Self::start_with(throng, dir, spec, &[], &[])
+    }
+
+    /// Starts a node with more arguments and variables, and waits until it listens.
+    pub(crate) fn start_with(
+        throng: &Path,
+        dir: &Path,
+        spec: &Path,
+        arguments: &[&str],
+        variables: &[(&str, String)],
+    ) -> Result<Self> {
         let mut child = Command::new(throng)
             .args(["up", "--json", "--log", "warn", "--listen", "127.0.0.1:0", "--dir"])
             .arg(dir)
             .arg("--spec")
             .arg(spec)
+            .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -50,6 +63,15 @@ impl Node {
             Ok(rest.split_whitespace().nth(place).context("the kernel tells times")?.parse()?)
         };
         Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+    }
+}
+
+impl Node {
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 }
 

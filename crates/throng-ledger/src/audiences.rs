@@ -117,6 +117,8 @@ pub struct Part {
     pub covers: serde_json::Value,
     /// What came out of it (file name, counts), once done.
     pub output: Option<serde_json::Value>,
+    /// Who has it in hand, or had it last.
+    pub holder: Option<String>,
 }
 
 /// Whether a snapshot may be served.
@@ -257,6 +259,24 @@ pub trait AudienceLedger: Send + Sync {
     /// The parts of a refresh by number.
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>>;
 
+    /// Takes the next part that can be done: of the refresh `of`, or of any refresh that is
+    /// processing. It is pending, nobody has it or his lease ran out, and shards wait until every
+    /// scan of their refresh is done. Two builders may still do one part, when a lease ran out:
+    /// parts are safe to repeat.
+    async fn claim_part(
+        &self,
+        of: Option<RefreshId>,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<(RefreshId, Part)>>;
+
+    /// Keeps the leases of every part that `holder` has in hand.
+    async fn keep_parts(&self, holder: &str, lease_until: Timestamp) -> Result<()>;
+
+    /// Gives a part back that is not done; nothing happens if somebody else has it.
+    async fn release_part(&self, id: RefreshId, number: u32, holder: &str) -> Result<()>;
+
     /// Records that a part's output is durable. Safe to repeat: the first output stays.
     async fn finish_part(
         &self,
@@ -265,7 +285,7 @@ pub trait AudienceLedger: Send + Sync {
         output: &serde_json::Value,
     ) -> Result<()>;
 
-    /// `processing → halted`: another builder may take it at once.
+    /// `processing → halted`: another builder may take it, and the parts in hand, at once.
     async fn halt_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()>;
 
     /// A try failed. With `retry_at` it goes back to `scheduled` and keeps its parts, without it

@@ -64,6 +64,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_ledger.sql")),
     (2, include_str!("../migrations/postgres/0002_announcements.sql")),
     (3, include_str!("../migrations/postgres/0003_nodes.sql")),
+    (4, include_str!("../migrations/postgres/0004_parts.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

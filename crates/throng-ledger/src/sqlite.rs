@@ -66,6 +66,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/sqlite/0001_ledger.sql")),
     (2, include_str!("../migrations/sqlite/0002_announcements.sql")),
     (3, include_str!("../migrations/sqlite/0003_nodes.sql")),
+    (4, include_str!("../migrations/sqlite/0004_parts.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.

@@ -159,6 +159,43 @@ pub(super) async fn parts_survive_a_halt_and_a_retry(ledger: &dyn Ledger) {
     assert_eq!(found[2].covers, json!({"file": "2.parquet"}));
 }
 
+pub(super) async fn a_part_goes_to_one_builder_and_scans_go_first(ledger: &dyn Ledger) {
+    let id = building(ledger, "buyers", "b", 0).await.id;
+    ledger.add_parts(id, &parts(0..3)).await.unwrap();
+    let claim = async |of, holder: &str, now, until| {
+        let claimed = ledger.claim_part(of, holder, at(now), at(until)).await.unwrap();
+        claimed.map(|(refresh, part)| {
+            assert_eq!((refresh, part.holder.as_deref()), (id, Some(holder)));
+            part.number
+        })
+    };
+    let done = json!({});
+    assert_eq!(claim(Some(id), "b", 1, 10).await, Some(0));
+    assert_eq!(claim(None, "helper", 1, 10).await, Some(2), "a scan, before the shards");
+    assert_eq!(claim(None, "late", 9, 20).await, None, "shards wait for all scans");
+    ledger.finish_part(id, 0, &done).await.unwrap();
+    ledger.keep_parts("helper", at(30)).await.unwrap();
+    assert_eq!(claim(Some(id), "b", 29, 40).await, None, "the lease was kept");
+    assert_eq!(claim(Some(id), "b", 30, 40).await, Some(2), "it ran out");
+    // Too late to give back what somebody else has.
+    ledger.release_part(id, 2, "helper").await.unwrap();
+    assert_eq!(claim(None, "late", 31, 40).await, None);
+    // Done all the same: parts are safe to repeat.
+    ledger.finish_part(id, 2, &done).await.unwrap();
+    assert_eq!(claim(Some(RefreshId(id.0 + 1)), "x", 32, 40).await, None, "of another refresh");
+    assert_eq!(claim(None, "x", 32, 40).await, Some(1));
+    ledger.release_part(id, 1, "x").await.unwrap();
+    ledger.halt_refresh(id, "b", at(33)).await.unwrap();
+    assert_eq!(claim(None, "x", 34, 40).await, None, "nobody helps with what nobody has");
+    ledger.claim_refresh("c", at(34), at(60)).await.unwrap();
+    assert_eq!(claim(None, "x", 35, 90).await, Some(1));
+    ledger.fail_refresh(id, "c", "lake away", Some(at(36)), at(36)).await.unwrap();
+    ledger.claim_refresh("d", at(36), at(60)).await.unwrap();
+    assert_eq!(claim(None, "d", 37, 60).await, Some(1), "a new try waits for nobody");
+    ledger.finish_part(id, 1, &done).await.unwrap();
+    assert_eq!(claim(None, "x", 99, 100).await, None);
+}
+
 pub(super) async fn parts_are_recorded_once(ledger: &dyn Ledger) {
     let id = building(ledger, "buyers", "b", 0).await.id;
     ledger.add_parts(id, &[]).await.unwrap();

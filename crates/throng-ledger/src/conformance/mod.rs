@@ -55,6 +55,7 @@ cases! {
         the_refresh_of_one_audience_is_claimed,
         progress_is_kept,
         parts_survive_a_halt_and_a_retry,
+        a_part_goes_to_one_builder_and_scans_go_first,
         parts_are_recorded_once,
         a_refresh_that_gives_up_lets_the_next_one_start,
         the_dictionary_is_swapped_only_from_the_expected_version,

@@ -54,6 +54,7 @@ fn part_of(row: &DbRow) -> Result<Part> {
         state: cells.word("state")?,
         covers: cells.json("covers")?,
         output: cells.maybe_json("output")?,
+        holder: cells.maybe_text("holder")?,
     })
 }
 
@@ -208,8 +209,15 @@ async fn end_try(
     .bind(reason)
     .fetch_one(&mut *tx)
     .await?;
-    if retry_at.is_none() {
-        snapshots::delete_parts(tx, id).await?;
+    match retry_at {
+        None => snapshots::delete_parts(tx, id).await?,
+        // Whoever tries next need not wait for what this try had in hand.
+        Some(_) => {
+            sqlx::query("UPDATE refresh_parts SET lease_until = NULL WHERE refresh = $1")
+                .bind(id.0)
+                .execute(tx)
+                .await?;
+        }
     }
     Ok(refresh_of(&row)?)
 }
@@ -402,13 +410,78 @@ impl AudienceLedger for Backend {
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>> {
         read_one!(self, "reading the parts of a refresh", |tx| {
             let rows = sqlx::query(
-                "SELECT number, kind, state, covers, output FROM refresh_parts
+                "SELECT number, kind, state, covers, output, holder FROM refresh_parts
                  WHERE refresh = $1 ORDER BY number",
             )
             .bind(id.0)
             .fetch_all(tx)
             .await?;
             rows.iter().map(part_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn claim_part(
+        &self,
+        of: Option<RefreshId>,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<(RefreshId, Part)>> {
+        write_one!(self, Relaxed, "claiming a part", |tx| {
+            let rows = sqlx::query(concat!(
+                "UPDATE refresh_parts SET holder = $1, lease_until = $3
+                 WHERE (refresh, number) = (
+                    SELECT p.refresh, p.number FROM refresh_parts p
+                    WHERE p.state = 'pending' AND (p.lease_until IS NULL OR p.lease_until <= $2)
+                        AND (CAST($4 AS BIGINT) IS NULL OR p.refresh = $4)
+                        AND EXISTS (SELECT 1 FROM refreshes r
+                                    WHERE r.id = p.refresh AND r.state = 'processing')
+                        AND (p.kind = 'scan' OR NOT EXISTS (
+                            SELECT 1 FROM refresh_parts s WHERE s.refresh = p.refresh
+                                AND s.kind = 'scan' AND s.state = 'pending'))
+                    ORDER BY p.refresh, p.number LIMIT 1",
+                lock_rows!(),
+                ") RETURNING refresh, number, kind, state, covers, output, holder"
+            ))
+            .bind(holder)
+            .bind(now.0)
+            .bind(lease_until.0)
+            .bind(of.map(|id| id.0))
+            .fetch_all(tx)
+            .await?;
+            match rows.first() {
+                Some(row) => {
+                    let refresh = Cells::new(row, "part").number("refresh")?;
+                    Some((RefreshId(refresh), part_of(row)?))
+                }
+                None => None,
+            }
+        })
+    }
+
+    async fn keep_parts(&self, holder: &str, lease_until: Timestamp) -> Result<()> {
+        write_one!(self, Relaxed, "keeping parts", |tx| {
+            sqlx::query(
+                "UPDATE refresh_parts SET lease_until = $2 WHERE holder = $1 AND state = 'pending'",
+            )
+            .bind(holder)
+            .bind(lease_until.0)
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn release_part(&self, id: RefreshId, number: u32, holder: &str) -> Result<()> {
+        write_one!(self, Relaxed, "giving a part back", |tx| {
+            sqlx::query(
+                "UPDATE refresh_parts SET holder = NULL, lease_until = NULL
+                 WHERE refresh = $1 AND number = $2 AND holder = $3 AND state = 'pending'",
+            )
+            .bind(id.0)
+            .bind(i64::from(number))
+            .bind(holder)
+            .execute(tx)
+            .await?;
         })
     }
 
@@ -447,6 +520,14 @@ impl AudienceLedger for Backend {
             )
             .bind(id.0)
             .bind(now.0)
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query(
+                "UPDATE refresh_parts SET lease_until = NULL
+                 WHERE refresh = $1 AND holder = $2 AND state = 'pending'",
+            )
+            .bind(id.0)
+            .bind(holder)
             .execute(tx)
             .await?;
         })

@@ -9,7 +9,6 @@ use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -47,14 +46,6 @@ fn checked(id: &str) -> Result<&str, ApiError> {
     }
 }
 
-/// A frame with its length before it, little-endian.
-fn prefixed(frame: &Bytes) -> Bytes {
-    let mut out = BytesMut::with_capacity(4 + frame.len());
-    out.put_u32_le(u32::try_from(frame.len()).unwrap_or(u32::MAX));
-    out.put_slice(frame);
-    out.freeze()
-}
-
 /// Budget states for gates: length-prefixed frames, a keyframe of every partition first, then
 /// deltas. Never ends by itself.
 #[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the gate's name")), responses((status = 200, description = "u32 little-endian length and a frame, again and again; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
@@ -71,7 +62,7 @@ pub(crate) async fn stream(
     let subscription = Arc::clone(&ctx.budgets).subscribe();
     let frames = futures::stream::unfold((subscription, open), async |(mut from, open)| {
         let frame = from.next().await?;
-        Some((Ok::<_, Infallible>(prefixed(&frame)), (from, open)))
+        Some((Ok::<_, Infallible>(frame), (from, open)))
     });
     let body = Stream::from_stream(frames.take_until(stop.cancelled_owned()));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())

@@ -1,5 +1,6 @@
 //! Syncs, runs, tasks, alerts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +21,13 @@ type Answer = Result<Json<Value>, ApiError>;
 /// The syncs of the applied spec with what their platform audiences hold.
 #[utoipa::path(get, path = "/v1/syncs", responses((status = 200, description = "`syncs`: name, audience, destination, platform_id, delivered_version")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Answer {
-    let delivered = ctx.ledger.delivered().await?;
+    let delivered: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
     let spec = ctx.spec.load();
     let syncs: Vec<Value> = spec
         .syncs
         .iter()
         .map(|sync| {
-            let platform = delivered.iter().find(|(name, _)| *name == sync.name).map(|(_, p)| p);
+            let platform = delivered.get(&sync.name);
             json!({
                 "name": sync.name,
                 "audience": sync.audience,

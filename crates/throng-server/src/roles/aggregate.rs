@@ -367,7 +367,7 @@ impl Budgets {
 
     /// A keyframe of every partition that has been heard of, encoded.
     fn keyframes(&self) -> Vec<Bytes> {
-        self.board.keyframes().iter().map(|frame| frame.encode().into()).collect()
+        self.board.keyframes().iter().map(hub::framed).collect()
     }
 
     /// Brings a gate in this process up to date.
@@ -522,7 +522,7 @@ impl Budgets {
         {
             gate.apply(&keyframe);
         }
-        let bytes: Bytes = frame.encode().into();
+        let bytes = hub::framed(frame);
         metrics::counter!("throng_feed_frame_bytes_total").increment(bytes.len() as u64);
         metrics::counter!("throng_feed_updates_total").increment(frame.entries.len() as u64);
         // Nobody listening is no error.

@@ -95,13 +95,64 @@ impl Worker {
         }
     }
 
-    /// Claims a refresh and does what can be done for it. `false` if none is due.
+    /// Claims a refresh and does what can be done for it; if none is due, helps with one. `false`
+    /// if there is nothing to do.
     async fn work_once(&self) -> Result<bool, LedgerError> {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
-        let claimed = ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await?;
-        let Some(refresh) = claimed else { return Ok(false) };
-        self.process(refresh).await.map(|()| true)
+        match ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await? {
+            Some(refresh) => self.process(refresh).await.map(|()| true),
+            None => self.help_once().await,
+        }
+    }
+
+    /// Does a part of a refresh that another process leads. A part that fails is given back: the
+    /// leader meets the same error and tells it. `false` if there is none, or it failed.
+    async fn help_once(&self) -> Result<bool, LedgerError> {
+        let ctx = &self.ctx;
+        // A process that is alone has all of its threads at work on the refresh already.
+        if !ctx.spec.load().node.is_shared() {
+            return Ok(false);
+        }
+        let now = ctx.clock.now();
+        let claimed = ctx.ledger.claim_part(None, &self.holder, now, now.plus(LEASE)).await?;
+        let Some((refresh, part)) = claimed else { return Ok(false) };
+        let helping = AssertUnwindSafe(work::help(ctx, refresh, &part)).catch_unwind();
+        let helped = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => None,
+            helped = helping => Some(helped.unwrap_or(Err(BuildError::Panicked))),
+            () = self.keep_parts() => None,
+        };
+        if let Some(Ok(())) = helped {
+            metrics::counter!("throng_refresh_parts_helped_total").increment(1);
+            return Ok(true);
+        }
+        if let Some(Err(error)) = helped {
+            tracing::debug!(
+                %refresh,
+                part = part.number,
+                error = &error as &dyn std::error::Error,
+                "a part is given back"
+            );
+        }
+        ctx.ledger.release_part(refresh, part.number, &self.holder).await?;
+        Ok(false)
+    }
+
+    /// Keeps the leases of parts in hand, for ever.
+    async fn keep_parts(&self) {
+        loop {
+            tokio::time::sleep(self.wall(TELL_EVERY)).await;
+            self.keep_parts_once().await;
+        }
+    }
+
+    async fn keep_parts_once(&self) {
+        let until = self.ctx.clock.now().plus(LEASE);
+        if let Err(error) = self.ctx.ledger.keep_parts(&self.holder, until).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "leases of parts not kept");
+        }
     }
 
     /// Does what can be done for a refresh that is claimed.
@@ -152,7 +203,7 @@ impl Worker {
     ) -> Result<finish::Made, BuildError> {
         let progress = work::Progress::default();
         let worked = tokio::select! {
-            worked = work::work(&self.ctx, audience, refresh, &progress) => worked?,
+            worked = work::work(&self.ctx, audience, refresh, &self.holder, &progress) => worked?,
             stop = self.keep(audience, refresh, &progress) => return Err(stop),
         };
         metrics::counter!("throng_refresh_rows_total").increment(worked.rows_read);
@@ -191,7 +242,10 @@ impl Worker {
                 .refresh_progress(refresh.id, &self.holder, until, rows, null_keys, expected)
                 .await;
             match told {
-                Ok(()) => ctx.changed(Change::Audiences),
+                Ok(()) => {
+                    ctx.changed(Change::Audiences);
+                    self.keep_parts_once().await;
+                }
                 Err(lost @ LedgerError::LeaseLost { .. }) => return lost.into(),
                 Err(error) => tracing::warn!(
                     refresh = %refresh.id,

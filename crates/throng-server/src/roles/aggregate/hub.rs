@@ -5,13 +5,24 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
+use throng_gate::feed::Frame;
 use tokio::sync::broadcast;
 
 use super::Budgets;
 
 /// Frames that a subscriber may be behind before it gets keyframes instead.
 pub(super) const BACKLOG: usize = 256;
+
+/// A frame as subscribers get it: encoded, with its length before it, little-endian. Made once; all
+/// of them share the bytes.
+pub(super) fn framed(frame: &Frame) -> Bytes {
+    let frame = frame.encode();
+    let mut out = BytesMut::with_capacity(4 + frame.len());
+    out.put_u32_le(u32::try_from(frame.len()).unwrap_or(u32::MAX));
+    out.put_slice(&frame);
+    out.freeze()
+}
 
 /// A subscriber's end of the feed.
 pub struct Subscription {
@@ -33,7 +44,7 @@ impl Subscription {
         Self { budgets, frames, waiting }
     }
 
-    /// The next encoded frame: first a keyframe of every partition, then deltas as they are made;
+    /// The next frame, as [`framed`] makes it: first a keyframe of every partition, then deltas as they are made;
     /// keyframes again after a lag. `None` when the node stops.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {

@@ -1,25 +1,29 @@
-//! The parts of a refresh: scans, then groups of user shards. A part that is done is not done
-//! again; one that was in hand at a crash is.
+//! The parts of a refresh: scans, then groups of user shards. Whoever holds the refresh leads: he
+//! plans the parts, does what nobody else has in hand, and publishes when all are done. Builders
+//! with nothing else to do help. A part that is done is not done again; one that was in hand at a
+//! crash is.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use serde::de::DeserializeOwned;
 use throng_lake::{KeyBatch, Model, Rule};
-use throng_ledger::{Part, PartKind, PartState, Refresh};
+use throng_ledger::{LedgerError, Part, PartKind, PartState, Refresh};
 use throng_membership::{ShardDictionary, manifest_files};
-use throng_model::{Entropy as _, SystemEntropy, UserHash};
+use throng_model::{Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
 
 use super::bits::{self, ShardBits};
 use super::error::{BuildError, blocking};
 use super::files::{KeyFile, KeyFileWriter, make_folder};
 use super::members::members;
-use super::model_of;
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput};
+use super::{LEASE, LOOK_AT_MOST_EVERY, declared, model_of};
 use crate::{Change, NodeContext};
 
 /// How far a refresh is; the lease keeper writes it to the ledger.
@@ -60,14 +64,18 @@ fn read<T: DeserializeOwned>(value: Option<&serde_json::Value>) -> Result<T, Bui
     Ok(T::deserialize(value.unwrap_or(&serde_json::Value::Null))?)
 }
 
-/// Does every part that is not done. Safe to drop at any moment.
+/// How often to look whether others have done the parts that they have in hand.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Does every part that is not done and that nobody else has in hand, until all are done. Safe to
+/// drop at any moment.
 pub(super) async fn work(
     ctx: &Arc<NodeContext>,
     audience: &Audience,
     refresh: &Refresh,
+    holder: &str,
     progress: &Progress,
 ) -> Result<Worked, BuildError> {
-    make_folder(&ctx.objects.root().join(parts::folder(refresh.id)))?;
     let mut recorded = ctx.ledger.parts(refresh.id).await?;
     if recorded.is_empty() {
         let model = model_of(audience);
@@ -77,103 +85,154 @@ pub(super) async fn work(
         ctx.ledger.add_parts(refresh.id, &parts::plan(&model, scans, info.rule)?).await?;
         recorded = ctx.ledger.parts(refresh.id).await?;
     }
-    let (scans, shards): (Vec<&Part>, Vec<&Part>) =
-        recorded.iter().partition(|part| part.kind == PartKind::Scan);
-    let model = match scans.first() {
-        Some(first) => read::<ScanCovers>(Some(&first.covers))?.model,
-        None => None,
-    };
-    let Some(model) = model.filter(|begun| *begun == model_of(audience)) else {
-        return Err(BuildError::Superseded);
-    };
-    let outputs = scan_all(ctx, refresh, &model, &scans, progress).await?;
-    let keys: Vec<&str> = outputs.iter().map(|output| output.object.as_str()).collect();
-    let bits = shards_all(ctx, refresh, &keys, &shards).await?;
+    let mut hand = Hand::new(ctx, audience, refresh.id, &recorded)?;
+    let mut counted = HashSet::new();
+    loop {
+        for (number, output) in scanned(&recorded)? {
+            if counted.insert(number) {
+                progress.add(output.rows_read, output.null_keys);
+            }
+        }
+        let now = ctx.clock.now();
+        let until = now.plus(LEASE);
+        if let Some((_, part)) = ctx.ledger.claim_part(Some(refresh.id), holder, now, until).await?
+        {
+            hand.do_part(&part, progress).await?;
+            // The scan counted its rows as they came.
+            counted.insert(part.number);
+            continue;
+        }
+        recorded = ctx.ledger.parts(refresh.id).await?;
+        if recorded.is_empty() {
+            // Published or given up by somebody else.
+            let (what, name) = ("refresh", refresh.id.to_string());
+            return Err(LedgerError::LeaseLost { what, name }.into());
+        }
+        if recorded.iter().all(|part| part.state == PartState::Done) {
+            break;
+        }
+        tokio::time::sleep(ctx.clock.wall_duration(LOOK_EVERY).max(LOOK_AT_MOST_EVERY)).await;
+    }
+    let outputs = scanned(&recorded)?;
+    let mut bits = Vec::new();
+    for part in recorded.iter().filter(|part| part.kind == PartKind::Shards) {
+        let output: ShardsOutput = read(part.output.as_ref())?;
+        bits.push(ctx.objects.fetch(&output.object).await?);
+    }
     Ok(Worked {
-        model,
-        rows_read: outputs.iter().map(|o| o.rows_read).sum(),
-        null_keys: outputs.iter().map(|o| o.null_keys).sum(),
+        model: hand.model,
+        rows_read: outputs.iter().map(|(_, o)| o.rows_read).sum(),
+        null_keys: outputs.iter().map(|(_, o)| o.null_keys).sum(),
         bits,
     })
 }
 
-async fn scan_all(
+/// Does a part of a refresh that somebody else leads.
+pub(super) async fn help(
     ctx: &Arc<NodeContext>,
-    refresh: &Refresh,
-    model: &Model,
-    scans: &[&Part],
-    progress: &Progress,
-) -> Result<Vec<ScanOutput>, BuildError> {
-    let mut outputs = Vec::with_capacity(scans.len());
-    for part in scans.iter().filter(|part| part.state == PartState::Done) {
-        let output: ScanOutput = read(part.output.as_ref())?;
-        progress.add(output.rows_read, output.null_keys);
-        outputs.push(output);
+    refresh: RefreshId,
+    part: &Part,
+) -> Result<(), BuildError> {
+    let name = ctx.ledger.refresh(refresh).await?.audience;
+    let audience = declared(&ctx.spec.load(), &name).cloned();
+    let audience = audience.ok_or(BuildError::Gone(name))?;
+    let recorded = ctx.ledger.parts(refresh).await?;
+    let mut hand = Hand::new(ctx, &audience, refresh, &recorded)?;
+    hand.do_part(part, &Progress::default()).await
+}
+
+/// The scans that are done: their numbers and what came out.
+fn scanned(recorded: &[Part]) -> Result<Vec<(u32, ScanOutput)>, BuildError> {
+    let done =
+        recorded.iter().filter(|part| part.kind == PartKind::Scan && part.state == PartState::Done);
+    done.map(|part| Ok((part.number, read(part.output.as_ref())?))).collect()
+}
+
+/// Somebody who does parts of one refresh.
+struct Hand<'a> {
+    ctx: &'a Arc<NodeContext>,
+    refresh: RefreshId,
+    model: Model,
+    /// The outputs of all scans, once they are needed.
+    keys: Option<Arc<Vec<KeyFile>>>,
+}
+
+impl<'a> Hand<'a> {
+    /// `Superseded` if the refresh began with another model than the audience has here and now.
+    fn new(
+        ctx: &'a Arc<NodeContext>,
+        audience: &Audience,
+        refresh: RefreshId,
+        recorded: &[Part],
+    ) -> Result<Self, BuildError> {
+        let first = recorded.iter().find(|part| part.kind == PartKind::Scan);
+        let model = match first {
+            Some(first) => read::<ScanCovers>(Some(&first.covers))?.model,
+            None => None,
+        };
+        let model = model.filter(|begun| *begun == model_of(audience));
+        let model = model.ok_or(BuildError::Superseded)?;
+        make_folder(&ctx.objects.root().join(parts::folder(refresh)))?;
+        Ok(Self { ctx, refresh, model, keys: None })
     }
-    for part in scans.iter().filter(|part| part.state == PartState::Pending) {
+
+    async fn do_part(&mut self, part: &Part, progress: &Progress) -> Result<(), BuildError> {
+        let output = match part.kind {
+            PartKind::Scan => serde_json::to_value(self.scan(part, progress).await?)?,
+            PartKind::Shards => serde_json::to_value(self.shards(part).await?)?,
+        };
+        self.ctx.ledger.finish_part(self.refresh, part.number, &output).await?;
+        self.ctx.changed(Change::Audiences);
+        Ok(())
+    }
+
+    async fn scan(&self, part: &Part, progress: &Progress) -> Result<ScanOutput, BuildError> {
+        let ctx = self.ctx;
         let covers: ScanCovers = read(Some(&part.covers))?;
         let file = parts::scan_file(part.number, SystemEntropy.next_u64());
-        let object = format!("{}/{file}", parts::folder(refresh.id));
+        let object = format!("{}/{file}", parts::folder(self.refresh));
         let mut writer = KeyFileWriter::create(&ctx.objects.root().join(&object))?;
         let mut sink = |batch: KeyBatch| {
             progress.add(batch.rows, batch.null_keys);
             writer.push(&batch.hashes, batch.values.as_deref()).map_err(Into::into)
         };
         let lake = ctx.lake.load_full();
-        let stats = lake.scan(model, &covers.part, ctx.seed, &mut sink).await?;
+        let stats = lake.scan(&self.model, &covers.part, ctx.seed, &mut sink).await?;
         blocking(move || writer.finish()).await?;
         ctx.objects.keep(&object).await?;
-        let output = ScanOutput { object, rows_read: stats.rows_read, null_keys: stats.null_keys };
-        let value = serde_json::to_value(&output)?;
-        ctx.ledger.finish_part(refresh.id, part.number, &value).await?;
-        ctx.changed(Change::Audiences);
-        outputs.push(output);
+        Ok(ScanOutput { object, rows_read: stats.rows_read, null_keys: stats.null_keys })
     }
-    Ok(outputs)
-}
 
-async fn shards_all(
-    ctx: &Arc<NodeContext>,
-    refresh: &Refresh,
-    scans: &[&str],
-    shards: &[&Part],
-) -> Result<Vec<PathBuf>, BuildError> {
-    let mut bits = Vec::with_capacity(shards.len());
-    let mut open: Option<Arc<Vec<KeyFile>>> = None;
-    for part in shards {
-        if part.state == PartState::Done {
-            let output: ShardsOutput = read(part.output.as_ref())?;
-            bits.push(ctx.objects.fetch(&output.object).await?);
-            continue;
+    /// The outputs of all scans, opened once.
+    async fn keys(&mut self) -> Result<Arc<Vec<KeyFile>>, BuildError> {
+        if let Some(keys) = &self.keys {
+            return Ok(Arc::clone(keys));
         }
-        let files = match &open {
-            Some(files) => Arc::clone(files),
-            None => {
-                let mut paths = Vec::with_capacity(scans.len());
-                for object in scans {
-                    paths.push(ctx.objects.fetch(object).await?);
-                }
-                let files = blocking(move || paths.iter().map(|p| KeyFile::open(p)).collect());
-                Arc::clone(open.insert(Arc::new(files.await?)))
-            }
-        };
+        let mut paths = Vec::new();
+        for (_, output) in scanned(&self.ctx.ledger.parts(self.refresh).await?)? {
+            paths.push(self.ctx.objects.fetch(&output.object).await?);
+        }
+        let keys = blocking(move || paths.iter().map(|p| KeyFile::open(p)).collect()).await?;
+        Ok(Arc::clone(self.keys.insert(Arc::new(keys))))
+    }
+
+    async fn shards(&mut self, part: &Part) -> Result<ShardsOutput, BuildError> {
+        let ctx = self.ctx;
+        let keys = self.keys().await?;
         let covers: ShardsCovers = read(Some(&part.covers))?;
         let built: Vec<ShardBits> = futures::stream::iter(covers.first..=covers.last)
-            .map(|shard| build_shard(ctx, Arc::clone(&files), shard, covers.rule))
+            .map(|shard| build_shard(ctx, Arc::clone(&keys), shard, covers.rule))
             .buffered(std::thread::available_parallelism().map_or(2, usize::from))
             .try_collect()
             .await?;
         let file = parts::shards_file(part.number, SystemEntropy.next_u64());
-        let object = format!("{}/{file}", parts::folder(refresh.id));
+        let object = format!("{}/{file}", parts::folder(self.refresh));
         let members = built.iter().map(|b| b.members).sum();
         let path = ctx.objects.root().join(&object);
-        bits.push(path.clone());
         blocking(move || bits::write(&path, &built)).await?;
         ctx.objects.keep(&object).await?;
-        let output = serde_json::to_value(ShardsOutput { object, members })?;
-        ctx.ledger.finish_part(refresh.id, part.number, &output).await?;
+        Ok(ShardsOutput { object, members })
     }
-    Ok(bits)
 }
 
 /// Sorts one shard's hashes, gives members ordinals, and makes their bitmap.

@@ -1,7 +1,11 @@
 package throng.bench;
 
 import java.io.ByteArrayOutputStream;
+import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Locale;
@@ -24,7 +28,15 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 /** Fills a topic with insertions: messages of protobuf Events, keyed by ad group. */
 public final class Produce {
     private static final Set<String> FLAGS =
-            Set.of("bootstrap", "topic", "events", "batch", "ad-groups", "partitions", "span-seconds");
+            Set.of(
+                    "bootstrap",
+                    "topic",
+                    "events",
+                    "batch",
+                    "ad-groups",
+                    "partitions",
+                    "places",
+                    "span-seconds");
 
     private Produce() {}
 
@@ -44,6 +56,7 @@ public final class Produce {
         int adGroups = (int) Math.max(1, flags.number("ad-groups", "1000"));
         // Spreads the events evenly over the last seconds; else they happen as they are produced.
         long spanMicros = flags.number("span-seconds", "0") * 1_000_000;
+        Map<String, Integer> places = places(flags.text("places", ""));
         createTopic(flags);
 
         long started = System.nanoTime();
@@ -53,14 +66,15 @@ public final class Produce {
         try (var producer = new KafkaProducer<byte[], byte[]>(settings(flags))) {
             for (long sent = 0; sent < events; sent += batch) {
                 int count = (int) Math.min(batch, events - sent);
-                byte[] adGroup = name(random.nextInt(adGroups));
+                String name = name(random.nextInt(adGroups));
+                byte[] adGroup = name.getBytes(StandardCharsets.UTF_8);
                 long at =
                         spanMicros == 0
                                 ? nowMicros()
                                 : spanFrom + (long) ((double) sent / events * spanMicros);
                 byte[] message = message(random, adGroup, at, count);
                 producer.send(
-                        new ProducerRecord<>(flags.text("topic"), adGroup, message),
+                        new ProducerRecord<>(flags.text("topic"), places.get(name), adGroup, message),
                         (done, failed) -> {
                             if (failed != null) {
                                 failure.set(failed);
@@ -102,8 +116,20 @@ public final class Produce {
         }
     }
 
-    private static byte[] name(int adGroup) {
-        return String.format(Locale.ROOT, "ad-group-%04d", adGroup).getBytes(StandardCharsets.UTF_8);
+    /** The partition of each ad group by a file of "name partition" lines; without one, the client's choice. */
+    private static Map<String, Integer> places(String file) throws IOException {
+        Map<String, Integer> places = new HashMap<>();
+        if (!file.isEmpty()) {
+            for (String line : Files.readAllLines(Path.of(file))) {
+                String[] parts = line.split(" ");
+                places.put(parts[0], Integer.valueOf(parts[1]));
+            }
+        }
+        return places;
+    }
+
+    private static String name(int adGroup) {
+        return String.format(Locale.ROOT, "ad-group-%04d", adGroup);
     }
 
     private static long nowMicros() {

@@ -1,0 +1,172 @@
+//! Spend aggregation from a topic: an aggregator process, beside the same design in Kafka Streams
+//! (`bench/kafka-streams`) reading the same messages.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Deployment, ad_groups, metric};
+use crate::Programs;
+use crate::node::runtime;
+
+const AD_GROUPS: u64 = 1_000;
+const PARTITIONS: u64 = 4;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    programs: Programs,
+    /// The peer; `mvn -q -B package` in bench/kafka-streams makes it
+    #[arg(long, default_value = "bench/kafka-streams/target/spend-aggregator.jar")]
+    jar: PathBuf,
+    /// Events per measurement: the JVM needs some millions to get warm
+    #[arg(long, default_value_t = 8_000_000)]
+    events: u64,
+    /// Events of one message, one measurement each
+    #[arg(long, value_delimiter = ',', default_value = "1,100")]
+    batches: Vec<u64>,
+    /// How often each is run; the order alternates
+    #[arg(long, default_value_t = 2)]
+    rounds: u32,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    ensure!(options.jar.exists(), "{} is missing: build it", options.jar.display());
+    for round in 1..=options.rounds {
+        for batch in &options.batches {
+            let topic = Topic::fill(options, *batch)?;
+            let (ours, peer) = if round % 2 == 1 {
+                let ours = topic.throng(options)?;
+                (ours, topic.streams(options)?)
+            } else {
+                let peer = topic.streams(options)?;
+                (topic.throng(options)?, peer)
+            };
+            let per = |value: &Value| value["events_per_core_second"].as_f64();
+            let ratio = per(&ours).context("ours")? / per(&peer).context("the peer's")?;
+            let line = json!({
+                "figure": "aggregate", "round": round, "events": options.events, "batch": batch,
+                "throng": ours, "kafka_streams": peer, "ratio": ratio,
+            });
+            println!("{line}");
+        }
+    }
+    Ok(())
+}
+
+/// A topic full of insertions.
+struct Topic {
+    deployment: Deployment,
+    name: String,
+}
+
+impl Topic {
+    fn fill(options: &Options, batch: u64) -> Result<Self> {
+        let names = || (0..AD_GROUPS).map(|number| format!("ad-group-{number:04}"));
+        let spec = format!("version: 1\n{}", ad_groups(names()));
+        let more = format!("  log_partitions: {PARTITIONS}\n");
+        let deployment = Deployment::new(options.programs.throng()?, &spec, &more)?;
+        // Applies the spec, makes the topics, and ends.
+        drop(deployment.start(
+            "first",
+            "api,schedule,build,activate,aggregate,relay,lookup",
+            false,
+        )?);
+        // Throng's rule of partitions is not the Java client's.
+        let places: String = names()
+            .map(|name| format!("{name} {}\n", xxh3_64(name.as_bytes()) % PARTITIONS))
+            .collect();
+        let file = deployment.path().join("places");
+        std::fs::write(&file, places)?;
+        let name = format!("{}.events", deployment.name);
+        java(Command::new("java").arg("-cp").arg(&options.jar).arg("throng.bench.Produce").args(
+            [
+                "--bootstrap",
+                &deployment.kafka,
+                "--topic",
+                &name,
+                "--events",
+                &options.events.to_string(),
+                "--batch",
+                &batch.to_string(),
+                "--ad-groups",
+                &AD_GROUPS.to_string(),
+                "--partitions",
+                &PARTITIONS.to_string(),
+                "--places",
+                path(&file)?,
+            ],
+        ))?;
+        Ok(Self { deployment, name })
+    }
+
+    fn streams(&self, options: &Options) -> Result<Value> {
+        java(Command::new("java").arg("-Xmx2g").arg("-jar").arg(&options.jar).args([
+            "--bootstrap",
+            &self.deployment.kafka,
+            "--input",
+            &self.name,
+            "--output",
+            &format!("{}.streams", self.deployment.name),
+            "--application-id",
+            &format!("{}-streams", self.deployment.name),
+            "--threads",
+            "2",
+            "--window",
+            "tumbling",
+            "--events",
+            &options.events.to_string(),
+        ]))
+    }
+
+    /// From the moment before the first event is applied to the last one, all threads, with windows,
+    /// frames and checkpoints.
+    fn throng(&self, options: &Options) -> Result<Value> {
+        let node = self.deployment.start("aggregator", "aggregate", true)?;
+        let http = reqwest::Client::new();
+        let runtime = runtime()?;
+        let applied = || {
+            let applied = metric(&http, &node.url, "throng_events_applied_total");
+            runtime.block_on(applied).map(|n| n as u64)
+        };
+        let (mut before, mut began) = (node.cpu_seconds()?, Instant::now());
+        loop {
+            let cpu = node.cpu_seconds()?;
+            match applied()? {
+                0 => (before, began) = (cpu, Instant::now()),
+                count if count >= options.events => {
+                    ensure!(count == options.events, "{count} applied of {}", options.events);
+                    break;
+                }
+                _ if began.elapsed() > Duration::from_secs(600) => bail!("not within ten minutes"),
+                _ => {}
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let cpu_seconds = node.cpu_seconds()? - before;
+        Ok(json!({
+            "events": options.events,
+            "wall_seconds": began.elapsed().as_secs_f64(),
+            "cpu_seconds": cpu_seconds,
+            "events_per_core_second": options.events as f64 / cpu_seconds,
+            "max_rss_mb": node.peak_kib()? / 1024,
+        }))
+    }
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is text")
+}
+
+/// Runs a Java program that prints one JSON line.
+fn java(command: &mut Command) -> Result<Value> {
+    let output = command.output().context("java cannot be started")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    let line = text.lines().last().context("the program printed nothing")?;
+    Ok(serde_json::from_str(line)?)
+}

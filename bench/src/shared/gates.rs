@@ -1,0 +1,293 @@
+//! From an accepted insertion to its amount in the gates: a thousand connections over two relays,
+//! with load, with gates that hardly read, and with an aggregator that dies.
+//!
+//! A probe is an ad group that gets one insertion. Its time runs from the moment when the request is
+//! sent until a connection has a frame in which the ad group has spend in flight, so that the way to
+//! the log is in it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use prost::Message;
+use serde_json::{Value, json};
+use throng_gate::Catalog;
+use throng_gate::feed::Frame;
+use throng_model::{Clock, SystemClock};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::LocalSet;
+
+use super::{Deployment, ad_groups};
+use crate::Programs;
+use crate::events::{WireEvent, WireEvents};
+use crate::node::{Node, runtime};
+
+const AD_GROUPS: u64 = 1_000;
+const PARTITIONS: u32 = 4;
+/// Load goes out in so many requests a second.
+const REQUESTS: u64 = 50;
+const PROBES_A_SECOND: u64 = 10;
+/// Probes of the first seconds are not measured: connections are still coming up.
+const WARM_UP: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(5);
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    programs: Programs,
+    /// Connections
+    #[arg(long, default_value_t = 1_000)]
+    gates: usize,
+    /// Of them, in the second run, those that read one byte a second
+    #[arg(long, default_value_t = 50)]
+    slow: usize,
+    /// Events a second
+    #[arg(long, default_value_t = 50_000)]
+    rate: u64,
+    /// Seconds of each run
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Milliseconds between two frames of a partition
+    #[arg(long, default_value_t = 250)]
+    feed_interval: u32,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let load = (0..AD_GROUPS).map(|n| format!("load-{n:04}"));
+    let probes = 3 * (options.seconds * PROBES_A_SECOND + 1);
+    let all = load.chain((0..probes).map(|n| format!("probe-{n:04}")));
+    let spec = format!("version: 1\n{}", ad_groups(all));
+    let more =
+        format!("  log_partitions: {PARTITIONS}\n  feed_interval_ms: {}\n", options.feed_interval);
+    let deployment = Deployment::new(options.programs.throng()?, &spec, &more)?;
+    deployment.shorten_sessions()?;
+    let api = deployment.start("api", "api,schedule", false)?;
+    let mut aggregators = vec![
+        deployment.start("aggregate-0", "aggregate", true)?,
+        deployment.start("aggregate-1", "aggregate", true)?,
+    ];
+    let relays =
+        [deployment.start("relay-0", "relay", true)?, deployment.start("relay-1", "relay", true)?];
+    let runtime = runtime()?;
+    let mut probe = 0;
+    for (name, slow, kill) in
+        [("all read", 0, false), ("some hardly read", options.slow, false), ("one dies", 0, true)]
+    {
+        let victim = if kill { aggregators.pop() } else { None };
+        let run = Run { options, api: &api, relays: &relays, slow, first_probe: probe };
+        let mut line = LocalSet::new().block_on(&runtime, run.measure(victim))?;
+        probe += options.seconds * PROBES_A_SECOND;
+        line["figure"] = json!("gates");
+        line["run"] = json!(name);
+        println!("{line}");
+    }
+    Ok(())
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    api: &'a Node,
+    relays: &'a [Node; 2],
+    slow: usize,
+    first_probe: u64,
+}
+
+/// What the connections write down.
+struct Notes {
+    started: Instant,
+    /// Of each ad group by its number in the feed: the probe that it is.
+    probes: Vec<Option<usize>>,
+    /// When each probe was sent.
+    sent: RefCell<Vec<Option<Duration>>>,
+    /// Microseconds of each probe at each connection.
+    delays: RefCell<Vec<u64>>,
+    /// The oldest figures that any connection went by, in microseconds.
+    oldest: Cell<u64>,
+}
+
+impl Run<'_> {
+    async fn measure(self, victim: Option<Node>) -> Result<Value> {
+        let options = self.options;
+        let http = reqwest::Client::new();
+        let catalog: Catalog =
+            http.get(format!("{}/v1/catalog", self.api.url)).send().await?.json().await?;
+        let count = options.seconds * PROBES_A_SECOND;
+        let mut probes = vec![None; catalog.ad_groups.len()];
+        for entry in &catalog.ad_groups {
+            let number = entry.name.as_str().strip_prefix("probe-").map(str::parse::<u64>);
+            if let Some(number) = number.transpose()?
+                && let Some(probe) = number.checked_sub(self.first_probe).filter(|n| *n < count)
+            {
+                probes[entry.index.0 as usize] = Some(usize::try_from(probe)?);
+            }
+        }
+        let notes = Rc::new(Notes {
+            started: Instant::now(),
+            probes,
+            sent: RefCell::new(vec![None; usize::try_from(count)?]),
+            delays: RefCell::default(),
+            oldest: Cell::new(0),
+        });
+        let mut tasks = tokio::task::JoinSet::new();
+        for gate in 0..options.gates {
+            let relay = &self.relays[gate % 2];
+            let url = format!("{}/v1/feed?gate=gate-{gate}", relay.url);
+            if gate < self.slow {
+                tasks.spawn_local(drip(relay.url.clone(), gate));
+            } else {
+                tasks.spawn_local(follow(http.clone(), url, Rc::clone(&notes), gate));
+            }
+        }
+        let half = Duration::from_secs(options.seconds / 2);
+        let died = async {
+            if let Some(victim) = victim {
+                tokio::time::sleep(half).await;
+                victim.kill()?;
+            }
+            anyhow::Ok(())
+        };
+        let (accepted, probed, died) =
+            tokio::join!(self.load(&http, notes.started), self.probe(&http, &notes), died);
+        probed?;
+        died?;
+        tokio::time::sleep(DRAIN).await;
+        tasks.abort_all();
+        let mut delays = notes.delays.take();
+        delays.sort_unstable();
+        let fast = options.gates - self.slow;
+        let measured = notes.sent.borrow().iter().flatten().filter(|at| **at > WARM_UP).count();
+        ensure!(!delays.is_empty(), "no probe arrived");
+        let at = |share: f64| {
+            let place = ((delays.len() - 1) as f64 * share).round() as usize;
+            delays[place] as f64 / 1e3
+        };
+        let peaks: Vec<u64> =
+            self.relays.iter().map(|r| Ok(r.peak_kib()? / 1024)).collect::<Result<_>>()?;
+        Ok(json!({
+            "gates": options.gates, "slow": self.slow,
+            "events_per_s": accepted? as f64 / options.seconds as f64,
+            "probes": measured, "missing": measured * fast - delays.len().min(measured * fast),
+            "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0),
+            "oldest_state_ms": notes.oldest.get() as f64 / 1e3,
+            "relays_peak_mb": peaks,
+        }))
+    }
+
+    /// Insertions over all ad groups, at the rate. How many were accepted.
+    async fn load(&self, http: &reqwest::Client, started: Instant) -> Result<u64> {
+        let batch = self.options.rate / REQUESTS;
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(REQUESTS)?);
+        let (mut number, mut accepted) = (0, 0);
+        let mut answers = futures::stream::FuturesUnordered::new();
+        while started.elapsed().as_secs() < self.options.seconds {
+            ticks.tick().await;
+            let names = (number..number + batch).map(|n| format!("load-{:04}", n % AD_GROUPS));
+            let ids = (number..).map(|n| format!("{}-{n}", self.first_probe));
+            answers.push(send(http, &self.api.url, insertions(ids.zip(names))));
+            number += batch;
+            while let Some(Some(answer)) = futures::FutureExt::now_or_never(answers.next()) {
+                accepted += answer?;
+            }
+        }
+        while let Some(answer) = answers.next().await {
+            accepted += answer?;
+        }
+        Ok(accepted)
+    }
+
+    async fn probe(&self, http: &reqwest::Client, notes: &Notes) -> Result<()> {
+        let mut ticks =
+            tokio::time::interval(Duration::from_secs(1) / u32::try_from(PROBES_A_SECOND)?);
+        for probe in 0..self.options.seconds * PROBES_A_SECOND {
+            ticks.tick().await;
+            let name = format!("probe-{:04}", self.first_probe + probe);
+            notes.sent.borrow_mut()[usize::try_from(probe)?] = Some(notes.started.elapsed());
+            let event = insertions([(name.clone(), name)].into_iter());
+            ensure!(send(http, &self.api.url, event).await? == 1, "a probe was not accepted");
+        }
+        Ok(())
+    }
+}
+
+fn insertions(events: impl Iterator<Item = (String, String)>) -> Vec<u8> {
+    let at_micros = SystemClock.now().0;
+    let events = events.map(|(id, ad_group)| WireEvent {
+        id,
+        kind: 1,
+        ad_group,
+        at_micros,
+        ..WireEvent::default()
+    });
+    WireEvents { events: events.collect() }.encode_to_vec()
+}
+
+async fn send(http: &reqwest::Client, url: &str, body: Vec<u8>) -> Result<u64> {
+    let request = http.post(format!("{url}/v1/events")).body(body);
+    let answer = request.header("content-type", "application/x-protobuf").send().await?;
+    let answer: Value = answer.json().await?;
+    answer["accepted"].as_u64().with_context(|| answer.to_string())
+}
+
+/// A gate: reads frames as they come. Ends when it is aborted.
+async fn follow(http: reqwest::Client, url: String, notes: Rc<Notes>, gate: usize) -> Result<()> {
+    // Not all at the same moment.
+    tokio::time::sleep(Duration::from_millis(gate as u64)).await;
+    let mut bytes = http.get(url).send().await?.bytes_stream();
+    let mut buffer = Vec::new();
+    let mut seen = vec![false; notes.sent.borrow().len()];
+    let mut told_at = [None; PARTITIONS as usize];
+    while let Some(chunk) = bytes.next().await {
+        buffer.extend_from_slice(&chunk?);
+        let mut rest = &buffer[..];
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            let Some((frame, after)) = after.split_at_checked(length) else { break };
+            notes.frame(&Frame::decode(frame)?, &mut seen, &mut told_at);
+            rest = after;
+        }
+        let used = buffer.len() - rest.len();
+        buffer.drain(..used);
+    }
+    Ok(())
+}
+
+impl Notes {
+    fn frame(&self, frame: &Frame, seen: &mut [bool], told_at: &mut [Option<i64>]) {
+        let now = self.started.elapsed();
+        // How old the figures were that this frame replaces.
+        if let Some(before) = told_at[frame.partition as usize].replace(frame.at.0)
+            && now > WARM_UP
+        {
+            let age = u64::try_from(SystemClock.now().0 - before).unwrap_or(0);
+            self.oldest.set(self.oldest.get().max(age));
+        }
+        for entry in frame.entries.iter().filter(|entry| entry.in_flight.0 > 0) {
+            let Some(probe) = self.probes.get(entry.index.0 as usize).copied().flatten() else {
+                continue;
+            };
+            if std::mem::replace(&mut seen[probe], true) {
+                continue;
+            }
+            let sent = self.sent.borrow()[probe];
+            if let Some(sent) = sent.filter(|sent| *sent > WARM_UP) {
+                self.delays.borrow_mut().push((now - sent).as_micros() as u64);
+            }
+        }
+    }
+}
+
+/// A gate that reads one byte a second.
+async fn drip(url: String, gate: usize) -> Result<()> {
+    let address = url.strip_prefix("http://").context("an address")?.parse()?;
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4_096)?;
+    let mut stream = socket.connect(address).await?;
+    let request = format!("GET /v1/feed?gate=gate-{gate} HTTP/1.1\r\nhost: relay\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    loop {
+        stream.read_u8().await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

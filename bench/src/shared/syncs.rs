@@ -1,0 +1,181 @@
+//! Thousands of audiences to a simulated Meta whose every answer takes a while, by one to eight
+//! worker processes on one queue; and once more with half of the workers killed on the way.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
+
+use super::Deployment;
+use crate::Programs;
+use crate::node::{Node, get};
+
+const PEOPLE: u64 = 2_000;
+/// Audiences that are built; each goes to every account.
+const BUILT: u64 = 500;
+/// The variable that holds the access token, and the token.
+pub(super) const TOKEN: (&str, &str) = ("THRONG_META_TOKEN", "bench");
+/// It does not go on for ever.
+const PATIENCE: Duration = Duration::from_secs(1_200);
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    programs: Programs,
+    /// Ad accounts: each gets 500 audiences
+    #[arg(long, default_value_t = 6)]
+    accounts: u64,
+    /// Milliseconds that the platform takes for an answer
+    #[arg(long, default_value_t = 20)]
+    latency: u64,
+    /// Worker processes, one run each
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8")]
+    workers: Vec<usize>,
+    /// Of how many workers half are killed in the last run; 0 leaves it out
+    #[arg(long, default_value_t = 4)]
+    killed_of: usize,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    // The simulator runs in this process, on threads of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(measure(options))
+}
+
+async fn measure(options: &Options) -> Result<()> {
+    let slow = FaultRule {
+        fault: FaultKind::Slow { millis: options.latency },
+        probability: None,
+        nth: Vec::new(),
+        every: Some(1),
+        times: None,
+        method: None,
+        path: None,
+        call: None,
+    };
+    let faults = FaultScript { rules: vec![slow], ..FaultScript::default() };
+    let config = MetaSimConfig {
+        tokens: vec![TOKEN.1.to_owned()],
+        max_audiences_per_account: 1_000,
+        quota_calls_per_hour: Some(u64::MAX / 2),
+        faults,
+        ..MetaSimConfig::default()
+    };
+    let sim = MetaSim::start(config).await?;
+    let more = "  activation_workers: 1\n  build_workers: 4\n";
+    let deployment = Deployment::new(options.programs.throng()?, &spec(&sim, 0, options), more)?;
+    people(&deployment)?;
+    let mut runs: Vec<(usize, usize)> = options.workers.iter().map(|n| (*n, 0)).collect();
+    if options.killed_of > 0 {
+        runs.push((options.killed_of, options.killed_of / 2));
+    }
+    let http = reqwest::Client::new();
+    let main = deployment.start("main", "api,schedule,build", false)?;
+    let built = async || {
+        let audiences = get(&http, &format!("{}/v1/audiences", main.url)).await?;
+        let all = audiences["audiences"].as_array().context("a list")?;
+        let built = all.iter().filter(|a| a["current"]["members"].as_u64() > Some(0)).count();
+        anyhow::Ok(built as u64 == BUILT)
+    };
+    until(Duration::from_secs(1), built).await?;
+    for (place, (workers, killed)) in runs.into_iter().enumerate() {
+        let place = place as u64 + 1;
+        let before = sim.requests();
+        deployment.write_spec(&spec(&sim, place, options), more)?;
+        let mut running: Vec<Node> = (0..workers)
+            .map(|n| deployment.start(&format!("worker-{place}-{n}"), "activate", true))
+            .collect::<Result<_>>()?;
+        deployment.apply(&main)?;
+        let began = Instant::now();
+        let goal = BUILT * options.accounts;
+        let delivered = async || delivered(&http, &main).await;
+        if killed > 0 {
+            until(Duration::from_millis(200), async || Ok(delivered().await? >= goal / 2)).await?;
+            for worker in running.drain(..killed) {
+                worker.kill()?;
+            }
+        }
+        until(Duration::from_millis(200), async || Ok(delivered().await? == goal)).await?;
+        let seconds = began.elapsed().as_secs_f64();
+        let after = sim.requests();
+        let uploads = |counts: &throng_sim::meta::RequestCounts| {
+            counts.calls.get("add_users").map_or((0, 0), |c| (c.requests, c.rows))
+        };
+        let (uploads, rows) =
+            (uploads(&after).0 - uploads(&before).0, uploads(&after).1 - uploads(&before).1);
+        let cpu: f64 = running.iter().map(Node::cpu_seconds).sum::<Result<f64>>()?;
+        let line = json!({
+            "figure": "syncs", "audiences": goal, "workers": workers, "killed": killed,
+            "latency_ms": options.latency, "seconds": seconds,
+            "audiences_per_s": goal as f64 / seconds,
+            "uploads": uploads, "uploads_again": uploads - goal.min(uploads), "rows": rows,
+            "workers_cpu_seconds": cpu,
+        });
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// Audiences of some two hundred people each; in run `place`, synced to accounts of their own.
+fn spec(sim: &MetaSim, place: u64, options: &Options) -> String {
+    let mut text = "version: 1\nsources:\n  - { name: shop, path: data }\naudiences:\n".to_owned();
+    for audience in 0..BUILT {
+        // A String takes every write.
+        let _ = writeln!(
+            text,
+            "  - {{ name: a-{audience}, sql: \"SELECT id FROM shop.people WHERE (id * 7 + {audience}) % 97 < 10\" }}"
+        );
+    }
+    if place == 0 {
+        return text;
+    }
+    let accounts = place * 100..place * 100 + options.accounts;
+    let _ = writeln!(text, "destinations:");
+    for account in accounts.clone() {
+        let _ = writeln!(
+            text,
+            "  - {{ name: meta-{account}, platform: meta, account: act_{account}, access_token: \"env:{}\", base_url: \"{}\" }}",
+            TOKEN.0,
+            sim.url()
+        );
+    }
+    let _ = writeln!(text, "syncs:");
+    for account in accounts {
+        for audience in 0..BUILT {
+            let _ = writeln!(
+                text,
+                "  - {{ name: s-{account}-{audience}, audience: a-{audience}, destination: meta-{account}, identifiers: {{ key: id, sql: \"SELECT id, email FROM shop.people\", columns: {{ email: EMAIL }} }} }}"
+            );
+        }
+    }
+    text
+}
+
+fn people(deployment: &Deployment) -> Result<()> {
+    let mut text = "id,email\n".to_owned();
+    for id in 0..PEOPLE {
+        writeln!(text, "{id},person-{id}@example.com")?;
+    }
+    let data = deployment.path().join("data");
+    std::fs::create_dir_all(&data)?;
+    Ok(std::fs::write(data.join("people.csv"), text)?)
+}
+
+/// Syncs of the applied spec that have delivered their audience.
+async fn delivered(http: &reqwest::Client, node: &Node) -> Result<u64> {
+    let syncs = get(http, &format!("{}/v1/syncs", node.url)).await?;
+    let syncs = syncs["syncs"].as_array().context("a list")?;
+    let is_delivered = |sync: &&Value| !sync["delivered_version"].is_null();
+    Ok(syncs.iter().filter(is_delivered).count() as u64)
+}
+
+async fn until(pause: Duration, mut done: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let began = Instant::now();
+    while !done().await? {
+        ensure!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}");
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
+}
