@@ -314,11 +314,15 @@ pub trait SyncLedger: Send + Sync {
         lease_until: Timestamp,
     ) -> Result<Option<Task>>;
 
-    /// Tasks that are due and were not announced since `before`, the highest priority first.
+    /// Of the tasks that are due, each destination's `at_most` of the highest priority; of them those
+    /// that were not announced since `before`, the highest priority first. So an urgent task has
+    /// little before it on the queue, and one account's tasks do not stand in the way of another's.
+    /// Costs a look at every due task.
     async fn unannounced_tasks(
         &self,
         before: Timestamp,
         now: Timestamp,
+        at_most: u32,
         limit: u32,
     ) -> Result<Vec<Task>>;
 

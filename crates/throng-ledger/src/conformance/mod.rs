@@ -79,6 +79,7 @@ cases! {
         avoided_destinations_are_passed_over,
         one_task_is_claimed_by_its_number,
         what_is_due_is_announced_again_and_again,
+        each_destination_has_few_tasks_announced_the_urgent_ones,
         checks_are_announced,
         an_accounts_queue_is_held_and_let_go,
         an_expired_lease_can_be_taken,

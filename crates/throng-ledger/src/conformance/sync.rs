@@ -1,5 +1,7 @@
 //! Runs, tasks, receipts and checks, one caller at a time.
 
+use throng_model::TaskId;
+
 use super::*;
 use crate::{BatchOutcome, BatchState, Check, Receipt, RunState, TaskState, Verdict};
 
@@ -150,11 +152,11 @@ pub(super) async fn what_is_due_is_announced_again_and_again(ledger: &dyn Ledger
         ledger.plan_run(&run, at(0)).await.unwrap();
     }
     let due = async |before: u64, now: u64| -> Vec<String> {
-        let tasks = ledger.unannounced_tasks(at(before), at(now), 9).await.unwrap();
+        let tasks = ledger.unannounced_tasks(at(before), at(now), 9, 9).await.unwrap();
         tasks.iter().map(|task| task.sync.to_string()).collect()
     };
     assert_eq!(due(0, 1).await, ["b", "a", "c"]);
-    let tasks = ledger.unannounced_tasks(at(0), at(1), 2).await.unwrap();
+    let tasks = ledger.unannounced_tasks(at(0), at(1), 9, 2).await.unwrap();
     let ids: Vec<_> = tasks.iter().map(|task| task.id).collect();
     ledger.announced_tasks(&ids, at(10)).await.unwrap();
     assert_eq!(due(5, 11).await, ["c"]);
@@ -165,6 +167,34 @@ pub(super) async fn what_is_due_is_announced_again_and_again(ledger: &dyn Ledger
     ledger.fail_task(taken.id, "w", "later", Some(at(30)), true, at(21)).await.unwrap();
     assert_eq!(due(15, 29).await, ["c"]);
     assert_eq!(due(15, 30).await, ["b", "c"], "a retry that comes due is announced at once");
+}
+
+pub(super) async fn each_destination_has_few_tasks_announced_the_urgent_ones(ledger: &dyn Ledger) {
+    for (name, to, priority) in
+        [("a", "x", 0), ("b", "x", 0), ("c", "x", 0), ("d", "y", 0), ("e", "x", 5)]
+    {
+        let mut run = new_run(name, 1, &[1]);
+        (run.destination, run.priority) = (destination(to), priority);
+        ledger.plan_run(&run, at(0)).await.unwrap();
+    }
+    let due = async |before: u64| {
+        let tasks = ledger.unannounced_tasks(at(before), at(1), 2, 9).await.unwrap();
+        ledger
+            .announced_tasks(&tasks.iter().map(|t| t.id).collect::<Vec<_>>(), at(5))
+            .await
+            .unwrap();
+        tasks.into_iter().map(|task| (task.sync.to_string(), task.id)).collect::<Vec<_>>()
+    };
+    let names = |due: &[(String, TaskId)]| due.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+    let first = due(2).await;
+    assert_eq!(names(&first), ["e", "a", "d"], "two of x and one of y");
+    assert_eq!(due(2).await, [], "the others wait until one is taken");
+    ledger.claim_this_task(first[0].1, "w", 9, at(6), at(66)).await.unwrap().unwrap();
+    assert_eq!(names(&due(2).await), ["b"]);
+    let mut urgent = new_run("f", 1, &[1]);
+    (urgent.destination, urgent.priority) = (destination("x"), 9);
+    ledger.plan_run(&urgent, at(0)).await.unwrap();
+    assert_eq!(names(&due(2).await), ["f"], "what is urgent does not wait");
 }
 
 pub(super) async fn checks_are_announced(ledger: &dyn Ledger) {

@@ -116,10 +116,11 @@ impl SyncLedger for Backend {
         &self,
         before: Timestamp,
         now: Timestamp,
+        at_most: u32,
         limit: u32,
     ) -> Result<Vec<Task>> {
         read_one!(self, "looking for tasks to announce", |tx| {
-            tasks::unannounced(tx, before, now, limit).await?
+            tasks::unannounced(tx, before, now, at_most, limit).await?
         })
     }
 

@@ -137,18 +137,23 @@ pub(super) async fn unannounced(
     tx: &mut Conn,
     before: Timestamp,
     now: Timestamp,
+    at_most: u32,
     limit: u32,
 ) -> Tried<Vec<Task>> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         task_columns!(),
-        " FROM tasks WHERE due_at IS NOT NULL AND due_at <= $1
+        " FROM (SELECT *, row_number() OVER (PARTITION BY destination
+                                             ORDER BY priority DESC, id) AS place
+                FROM tasks WHERE due_at IS NOT NULL AND due_at <= $1) AS due
+          WHERE place <= $4
             AND (announced_at IS NULL OR announced_at < $2 OR announced_at < due_at)
           ORDER BY priority DESC, id LIMIT $3"
     ))
     .bind(now.0)
     .bind(before.0)
     .bind(i64::from(limit))
+    .bind(i64::from(at_most))
     .fetch_all(tx)
     .await?;
     Ok(tasks_of(&rows)?)

@@ -149,8 +149,9 @@ pub(crate) async fn requeue(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
     Ok(Json(json!(ctx.ledger.task(TaskId(id)).await?)))
 }
 
-/// Puts every task that is due on the queue once more, for messages that were lost. Safe at any
-/// time: whoever takes a message looks at the ledger.
+/// Puts the tasks that are due on the queue once more, for messages that were lost; of one account
+/// those that may be there at a time, the others follow. Safe at any time: whoever takes a message
+/// looks at the ledger.
 #[utoipa::path(post, path = "/v1/tasks/announce", responses((status = 200, description = "`announced`: how many tasks")))]
 pub(crate) async fn announce(State(ctx): Ctx) -> Answer {
     let announced = crate::roles::activate::tasks_since(&ctx, ctx.clock.now()).await;

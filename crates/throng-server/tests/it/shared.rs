@@ -171,6 +171,57 @@ async fn what_one_node_builds_every_node_serves() {
     }
 }
 
+/// Parts of refreshes that were done by a builder that does not lead them, in this process.
+async fn helped(client: &Client) -> bool {
+    let metrics = client.request("GET", "/metrics").send().await.unwrap().text().await.unwrap();
+    let line = metrics.lines().find(|l| l.starts_with("throng_refresh_parts_helped_total "));
+    line.is_some_and(|line| !line.ends_with(" 0"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn builders_share_the_parts_of_one_refresh() {
+    let deployment = Deployment::new();
+    let visits = deployment.path().join("data/visits");
+    std::fs::create_dir(&visits).unwrap();
+    for file in 0..40 {
+        let lines: String = (file * 100..(file + 1) * 100).map(|c| format!("v{c}\n")).collect();
+        std::fs::write(visits.join(format!("{file}.csv")), format!("customer\n{lines}")).unwrap();
+    }
+    let spec = deployment.path().join("throng.yaml");
+    let text = std::fs::read_to_string(&spec).unwrap();
+    let audiences =
+        "audiences:\n  - { name: visitors, sql: \"SELECT customer FROM shop.visits\" }\n";
+    std::fs::write(&spec, text.replace("audiences:\n", audiences)).unwrap();
+    let api = deployment.node("api", &[Role::Api, Role::Schedule]).await;
+    let builders = [
+        deployment.node("builder-1", &[Role::Build]).await,
+        deployment.node("builder-2", &[Role::Build]).await,
+    ];
+    let client = Client::of(&api);
+    until("it is served", async || lookup(&client, "v3999").await == ["visitors"]).await;
+    // Who leads may be done before another one looks; then there is a next time.
+    until("a builder does parts that another one leads", async || {
+        let (status, _) = client.post("/v1/audiences/visitors/refresh", &json!({})).await;
+        assert_eq!(status, 200);
+        helped(&client).await
+    })
+    .await;
+    let visitors = async || {
+        let all = client.get("/v1/audiences").await;
+        let all = all["audiences"].as_array().unwrap().clone();
+        all.into_iter().find(|a| a["name"] == "visitors").unwrap()
+    };
+    until("the last one has ended", async || visitors().await["refresh"]["state"] == "completed")
+        .await;
+    assert_eq!(visitors().await["current"]["members"], 4_000);
+    for user in ["v0", "v2047", "v3999"] {
+        until("it is served", async || lookup(&client, user).await == ["visitors"]).await;
+    }
+    for node in builders.into_iter().chain([api]) {
+        node.shutdown().await;
+    }
+}
+
 /// Every record of a log.
 async fn records(log: &dyn EventLog) -> Vec<(u32, Record)> {
     let mut all = Vec::new();

@@ -14,6 +14,9 @@ use crate::NodeContext;
 const AGAIN: Duration = Duration::from_secs(30);
 /// A check that came to no verdict is announced again after this: platforms fill audiences slowly.
 const CHECK_AGAIN: Duration = Duration::from_secs(2);
+/// Due tasks of one account that are on the queue at a time, the most urgent ones: a task of a high
+/// priority has little before it, whichever process takes it.
+const PER_ACCOUNT: u32 = 200;
 /// Announced in one go.
 const AT_ONCE: u32 = 1_000;
 
@@ -36,7 +39,7 @@ pub(crate) async fn tasks_since(
     let mut announced = 0;
     loop {
         let now = ctx.clock.now();
-        let due = ctx.ledger.unannounced_tasks(before, now, AT_ONCE).await?;
+        let due = ctx.ledger.unannounced_tasks(before, now, PER_ACCOUNT, AT_ONCE).await?;
         let ids: Vec<TaskId> = due.iter().map(|task| task.id).collect();
         put(&*ctx.queues.tasks, &due).await?;
         // A crash before this puts them twice.

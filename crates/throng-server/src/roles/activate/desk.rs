@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 
 use super::notice::{Notice, unreadable};
 
-/// More than this are not taken from the queue: they are for other processes.
-const ROOM: usize = 512;
+/// More than this are not taken from the queue: they are for other processes. Room for what is on the
+/// queue at a time for a dozen of accounts.
+const ROOM: usize = 4_096;
 
 /// A notice on the desk.
 #[derive(Debug)]
