@@ -15,8 +15,8 @@ mod queue;
 pub use error::{LogError, Result};
 pub use file::{FileLog, MAX_RECORD_BYTES, SEGMENT_BYTES};
 pub use kafka::{
-    GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, Sasl, Share, Tls, TopicReport, TopicSettings,
-    check_brokers,
+    GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, Sasl, Share, Tls, TopicReport,
+    TopicSettings, check_brokers,
 };
 pub use queue::{MemoryQueue, Message, Queue};
 

@@ -13,8 +13,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as Key;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
-    PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
+    BackoffConfig, Certificate, ClientOptions, Error, ObjectStore, ObjectStoreExt as _, PutMode,
+    PutOptions, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
 };
 use throng_model::{Secret, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,6 +45,9 @@ pub enum Service {
         region: String,
         /// Key and secret; `None` for the credentials of the machine (instance role, web identity).
         keys: Option<(Secret, Secret)>,
+        /// Certificates of authorities that the server's may come from, besides the system's: a PEM
+        /// file.
+        ca_file: Option<PathBuf>,
     },
     /// Google Cloud Storage.
     Gcs {
@@ -79,6 +82,23 @@ pub struct BucketObjects {
     fetched: tokio::sync::Notify,
 }
 
+/// Trusts the authorities of a PEM file too.
+fn trusting(mut client: ClientOptions, path: &Path) -> object_store::Result<ClientOptions> {
+    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| Error::Generic {
+        store: "certificates",
+        source: format!("{}: {source}", path.display()).into(),
+    };
+    let pem = std::fs::read(path).map_err(|error| unusable(error.into()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| unusable(e.into()))?;
+    if certificates.is_empty() {
+        return Err(unusable("there is no certificate in it".into()));
+    }
+    for certificate in certificates {
+        client = client.with_root_certificate(certificate);
+    }
+    Ok(client)
+}
+
 fn store_of(settings: &BucketSettings) -> object_store::Result<Arc<dyn ObjectStore>> {
     let client = ClientOptions::new()
         .with_timeout(REQUEST_TIMEOUT)
@@ -94,7 +114,11 @@ fn store_of(settings: &BucketSettings) -> object_store::Result<Arc<dyn ObjectSto
         },
     };
     Ok(match &settings.service {
-        Service::S3 { endpoint, region, keys } => {
+        Service::S3 { endpoint, region, keys, ca_file } => {
+            let client = match ca_file {
+                Some(path) => trusting(client, path)?,
+                None => client,
+            };
             let mut builder = AmazonS3Builder::new()
                 .with_bucket_name(&settings.bucket)
                 .with_region(region)

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use throng_gate::Gate;
 use throng_lake::{Lake, LakeError, LakeLimits};
 use throng_ledger::{Ledger, LedgerError};
-use throng_log::{EventLog, LogError, Share};
+use throng_log::{LogError, Share};
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, Retry, Secret, SystemEntropy};
 use throng_objects::ObjectsError;
@@ -24,7 +24,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts};
+use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts, Feed};
 use crate::{Change, NodeContext, roles};
 
 pub(crate) use apply::{apply_spec, follow_spec};
@@ -314,7 +314,7 @@ fn names(roles: &[Role]) -> String {
 /// What a node is made of, before its roles start.
 struct Parts {
     ctx: Arc<NodeContext>,
-    feed: Option<Arc<dyn EventLog>>,
+    feed: Option<Feed>,
     share: Option<Share>,
 }
 
@@ -458,7 +458,7 @@ pub(crate) fn stale_after(feed_interval: Duration) -> Duration {
 /// Starts the roles of this node. One that ends by itself is a bug: it is told and started again.
 fn start_roles(
     ctx: &Arc<NodeContext>,
-    feed: Option<Arc<dyn EventLog>>,
+    feed: Option<Feed>,
     share: Option<Share>,
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {

@@ -141,6 +141,9 @@ pub enum Service {
         region: String,
         /// Access key and secret key; `None` for the credentials of the machine.
         keys: Option<(SecretRef, SecretRef)>,
+        /// Certificates of authorities that the server's may come from, besides the system's: a PEM
+        /// file.
+        ca_file: Option<PathBuf>,
     },
     /// Google Cloud Storage.
     Gcs {

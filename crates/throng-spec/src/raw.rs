@@ -381,6 +381,8 @@ pub struct RawBucket {
     /// The S3 server, `http://host:port` (Amazon's own).
     #[schemars(regex(pattern = "^https?://"))]
     pub endpoint: Option<String>,
+    /// A PEM file of certificate authorities for the S3 server's certificate, besides the system's.
+    pub ca_file: Option<String>,
     /// The S3 region (us-east-1).
     pub region: Option<String>,
     /// `env:NAME` or `file:PATH` of the S3 access key (the credentials of the machine).

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::certificates::Certificates;
 use super::{Server, answers, cache, free_port};
 use crate::needs::{install, which};
 
@@ -18,20 +19,30 @@ const STARTED: &str = "Kafka Server started";
 /// A broker with its data.
 pub(crate) struct Kafka {
     server: Server,
-    port: u16,
-    proxied: u16,
+    ports: Ports,
 }
+
+/// Who may connect by the port with TLS, with which password.
+pub(crate) const USER: &str = "throng";
+pub(crate) const PASSWORD: &str = "throng-password";
 
 impl Kafka {
     /// Fetches Kafka if need be, and starts a new broker. Besides its own port it listens for a
     /// proxy, and tells clients that come by it to come again by `proxy_port`.
-    pub(crate) fn start(proxy_port: u16) -> Result<Self> {
+    pub(crate) fn start(proxy_port: u16, certificates: &Certificates) -> Result<Self> {
         let jars = jars()?;
         let dir = tempfile::Builder::new().prefix("throng-kafka-").tempdir()?;
-        let (port, proxied, controller) = (free_port()?, free_port()?, free_port()?);
+        let ports = Ports {
+            plain: free_port()?,
+            proxied: free_port()?,
+            proxy: proxy_port,
+            secure: free_port()?,
+            controller: free_port()?,
+        };
+        certificates.write_joined(&dir.path().join("server.pem"))?;
+        std::fs::copy(certificates.authority(), dir.path().join("ca.pem"))?;
         let settings = dir.path().join("server.properties");
-        let text = properties(dir.path(), port, proxied, proxy_port, controller);
-        std::fs::write(&settings, text)?;
+        std::fs::write(&settings, properties(dir.path(), &ports))?;
         let formatted = java(&jars, "128m", dir.path())
             .args(["kafka.tools.StorageTool", "format", "-t", "dGhyb25nLXRlc3RzLTAwMQ", "-c"])
             .arg(&settings)
@@ -44,19 +55,30 @@ impl Kafka {
         broker.arg("kafka.Kafka").arg(&settings);
         let server = Server::start("Kafka", &mut broker, dir, |log| {
             // Its ports are open a little before it serves.
-            answers(port) && std::fs::read_to_string(log).is_ok_and(|said| said.contains(STARTED))
+            answers(ports.plain)
+                && std::fs::read_to_string(log).is_ok_and(|said| said.contains(STARTED))
         })?;
-        Ok(Self { server, port, proxied })
+        Ok(Self { server, ports })
     }
 
     /// `host:port` of the broker.
     pub(crate) fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.ports.plain)
+    }
+
+    /// `host:port` for clients with TLS and the password.
+    pub(crate) fn secure_bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.secure)
+    }
+
+    /// The authority of its certificate.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.process().1.join("ca.pem")
     }
 
     /// The port that a proxy forwards to.
     pub(crate) fn behind_proxy(&self) -> u16 {
-        self.proxied
+        self.ports.proxied
     }
 
     /// A script that kills it and starts it again.
@@ -70,17 +92,34 @@ impl Kafka {
     }
 }
 
-fn properties(dir: &Path, port: u16, proxied: u16, proxy_port: u16, controller: u16) -> String {
+/// The ports of a broker.
+struct Ports {
+    plain: u16,
+    /// Where a proxy forwards to, and where clients see it.
+    proxied: u16,
+    proxy: u16,
+    /// TLS and a password.
+    secure: u16,
+    controller: u16,
+}
+
+fn properties(dir: &Path, ports: &Ports) -> String {
+    let Ports { plain, proxied, proxy, secure, controller } = ports;
+    let dir = dir.display();
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxied},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy_port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxied},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxy},SECURE://127.0.0.1:{secure}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
+listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location={dir}/server.pem
+listener.name.secure.sasl.enabled.mechanisms=PLAIN
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-log.dirs={}
+log.dirs={dir}/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
@@ -90,8 +129,7 @@ group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
 log.retention.ms=-1
 num.partitions=4
-",
-        dir.join("data").display()
+"
     )
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod background;
 mod cache;
+mod certificates;
 pub(crate) mod kafka;
 pub(crate) mod postgres;
 pub(crate) mod s3;
@@ -128,12 +129,13 @@ impl Services {
     /// Starts all of them at once, and a proxy before each.
     pub(crate) fn start() -> Result<Self> {
         let toxiproxy = toxiproxy::Toxiproxy::start()?;
+        let certificates = certificates::Certificates::make()?;
         // Kafka tells its clients where it is: the proxy's port is part of its settings.
         let proxied = free_port()?;
         let (postgres, kafka, s3) = std::thread::scope(|scope| {
-            let kafka = scope.spawn(|| kafka::Kafka::start(proxied));
-            let s3 = scope.spawn(s3::S3::start);
-            let postgres = postgres::Postgres::start();
+            let kafka = scope.spawn(|| kafka::Kafka::start(proxied, &certificates));
+            let s3 = scope.spawn(|| s3::S3::start(&certificates));
+            let postgres = postgres::Postgres::start(&certificates);
             (postgres, join(kafka), join(s3))
         });
         let (postgres, kafka, s3) = (postgres?, kafka?, s3?);
@@ -162,6 +164,11 @@ impl Services {
             ("THRONG_KAFKA_RESTART", self.kafka.restart()),
             ("THRONG_S3_RESTART", self.s3.restart()),
             ("THRONG_POSTGRES_RESTART", self.postgres.restart()),
+            ("THRONG_KAFKA_SECURE", self.kafka.secure_bootstrap()),
+            ("THRONG_KAFKA_USER", kafka::USER.to_owned()),
+            ("THRONG_KAFKA_PASSWORD", kafka::PASSWORD.to_owned()),
+            ("THRONG_S3_SECURE", self.s3.secure_url()),
+            ("THRONG_CA", self.kafka.authority().display().to_string()),
         ];
         variables.extend(self.behind.iter().cloned());
         variables
@@ -169,12 +176,10 @@ impl Services {
 
     /// Process and folder of each: all that it takes to end them.
     fn processes(&self) -> Result<Vec<(u32, PathBuf)>> {
-        Ok(vec![
-            self.postgres.process()?,
-            self.kafka.process(),
-            self.s3.process(),
-            self.toxiproxy.process(),
-        ])
+        let mut all = vec![self.postgres.process()?, self.kafka.process()];
+        all.extend(self.s3.processes());
+        all.push(self.toxiproxy.process());
+        Ok(all)
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::certificates::Certificates;
 use crate::needs::{install, is_root, which};
 
 /// A server with the user `throng`, who may do everything and needs no password.
@@ -17,7 +18,7 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     /// Installs PostgreSQL if it is missing, and starts a new server.
-    pub(crate) fn start() -> Result<Self> {
+    pub(crate) fn start(certificates: &Certificates) -> Result<Self> {
         let programs = match programs() {
             Some(found) => found,
             None => {
@@ -29,17 +30,26 @@ impl Postgres {
         let place = if is_root() { PathBuf::from("/tmp") } else { std::env::temp_dir() };
         let dir = tempfile::Builder::new().prefix("throng-postgres-").tempdir_in(place)?;
         let server = Self { programs, dir, port: super::free_port()? };
+        let (certificate, key) = certificates.server();
+        for (from, to) in [(certificate, "server.pem"), (key, "server.key")] {
+            let to = server.dir.path().join(to);
+            std::fs::copy(from, &to)?;
+            // The server refuses a key that others can read.
+            std::fs::set_permissions(&to, PermissionsExt::from_mode(0o600))?;
+        }
         if is_root() {
             std::fs::set_permissions(server.dir.path(), PermissionsExt::from_mode(0o755))?;
-            let owned = Command::new("chown").arg("postgres").arg(server.dir.path()).status()?;
+            let mut chown = Command::new("chown");
+            let owned = chown.arg("-R").arg("postgres").arg(server.dir.path()).status()?;
             ensure!(owned.success(), "the data folder could not be given to the user postgres");
         }
         server.run("initdb", &["-A", "trust", "-U", "throng", "--no-sync"])?;
+        let folder = server.dir.path().display();
         let settings = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off \
-             -c max_connections=300",
-            server.port,
-            server.dir.path().display()
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off \
+             -c max_connections=300 -c ssl=on -c ssl_cert_file={folder}/server.pem \
+             -c ssl_key_file={folder}/server.key",
+            server.port
         );
         let log = server.dir.path().join("log");
         let log = log.to_string_lossy();
@@ -48,7 +58,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// The URL without a data base; `postgres` is there and empty.
+    /// The URL without a data base; `postgres` is there and empty. It speaks TLS to who asks for it.
     pub(crate) fn url(&self) -> String {
         format!("postgres://throng@127.0.0.1:{}", self.port)
     }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use super::certificates::Certificates;
 use super::{Server, answers, cache, free_port};
 
 const VERSION: &str = "v1.8.0";
@@ -18,27 +19,49 @@ pub(crate) const SECRET_KEY: &str = "throng-secret";
 pub(crate) struct S3 {
     server: Server,
     port: u16,
+    /// The same bucket by TLS.
+    secure: Server,
+    secure_port: u16,
 }
 
 impl S3 {
     /// Builds the server if need be, and starts it.
-    pub(crate) fn start() -> Result<Self> {
+    pub(crate) fn start(certificates: &Certificates) -> Result<Self> {
         let module = "github.com/versity/versitygw/cmd/versitygw";
         let program = cache::go_program("versitygw", module, VERSION)?;
         let dir = tempfile::Builder::new().prefix("throng-s3-").tempdir()?;
         let data = dir.path().join("data");
         std::fs::create_dir_all(data.join("throng"))?;
-        let port = free_port()?;
-        let mut command = Command::new(program);
-        command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
-        command.args(["--quiet", "--port", &format!("127.0.0.1:{port}"), "posix"]).arg(data);
-        let server = Server::start("the S3 server", &mut command, dir, |_| answers(port))?;
-        Ok(Self { server, port })
+        let gateway = |port: u16, more: &[&str]| {
+            let mut command = Command::new(&program);
+            command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
+            command.args(["--quiet", "--port", &format!("127.0.0.1:{port}")]).args(more);
+            command.arg("posix").arg(&data);
+            command
+        };
+        let (port, secure_port) = (free_port()?, free_port()?);
+        let aside = tempfile::Builder::new().prefix("throng-s3-tls-").tempdir()?;
+        let files = certificates.server();
+        let (certificate, key) = (aside.path().join("server.pem"), aside.path().join("server.key"));
+        std::fs::copy(files.0, &certificate)?;
+        std::fs::copy(files.1, &key)?;
+        let (certificate, key) = (certificate.to_string_lossy(), key.to_string_lossy());
+        let mut by_tls = gateway(secure_port, &["--cert", &certificate, "--key", &key]);
+        let name = "the S3 server with TLS";
+        let secure = Server::start(name, &mut by_tls, aside, |_| answers(secure_port))?;
+        let mut plain = gateway(port, &[]);
+        let server = Server::start("the S3 server", &mut plain, dir, |_| answers(port))?;
+        Ok(Self { server, port, secure, secure_port })
     }
 
     /// Where it is.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it is by TLS.
+    pub(crate) fn secure_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.secure_port)
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -50,8 +73,8 @@ impl S3 {
         self.server.restart()
     }
 
-    /// Its process and its folder.
-    pub(super) fn process(&self) -> (u32, PathBuf) {
-        self.server.process()
+    /// Its processes and their folders.
+    pub(super) fn processes(&self) -> [(u32, PathBuf); 2] {
+        [self.server.process(), self.secure.process()]
     }
 }

@@ -4,6 +4,7 @@ mod client;
 mod group;
 mod log;
 mod queue;
+mod table;
 mod tail;
 mod topic;
 
@@ -11,4 +12,5 @@ pub use client::{KafkaSettings, Sasl, Tls};
 pub use group::{GroupTiming, Share};
 pub use log::KafkaLog;
 pub use queue::KafkaQueue;
+pub use table::KafkaTable;
 pub use topic::{TopicReport, TopicSettings, check_brokers};

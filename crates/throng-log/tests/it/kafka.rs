@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use throng_log::conformance::{Backend, Queues, queue_suite, suite};
 use throng_log::{
-    EventLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, Queue, Share, check_brokers,
+    EventLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, Queue, Share,
+    check_brokers,
 };
 
 /// Topics of this run alone.
@@ -70,6 +71,24 @@ async fn partitions_are_shared_and_taken_over() {
     while two.partitions() != [0, 1, 2, 3, 4, 5] {
         assert!(two.changed().await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_has_the_newest_value_of_every_key() {
+    let settings = settings();
+    let (one, two) = tokio::join!(
+        KafkaTable::open(&settings, "keyframes"),
+        KafkaTable::open(&settings, "keyframes"),
+    );
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert!(one.all().await.unwrap().is_empty());
+    for (key, value) in [("0", "old"), ("1", "only"), ("0", "new")] {
+        one.put(key, value.as_bytes()).await.unwrap();
+    }
+    two.put("2", b"").await.unwrap();
+    let all = two.all().await.unwrap();
+    let all: Vec<(&str, &[u8])> = all.iter().map(|(k, v)| (k.as_str(), &v[..])).collect();
+    assert_eq!(all, [("0", &b"new"[..]), ("1", b"only"), ("2", b"")]);
 }
 
 #[test]

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use throng_ledger::{Ledger, PostgresLedger, SqliteLedger, SyncLedger as _};
 use throng_log::{
-    EventLog, FileLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, MemoryQueue, Queue, Sasl,
-    Share, Tls,
+    EventLog, FileLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, MemoryQueue,
+    Queue, Sasl, Share, Tls,
 };
 use throng_model::Secret;
 use throng_objects::{BucketObjects, BucketSettings, DirectoryObjects, Objects, Service};
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings, Role, SecretRef};
 
 use crate::Queues;
-use crate::roles::aggregate::Intake;
+use crate::roles::aggregate::{Feed, Intake};
 
 use super::{Environment, NodeConfig, NodeError};
 
@@ -21,6 +21,8 @@ use super::{Environment, NodeConfig, NodeError};
 pub(super) const EVENTS: &str = "events";
 /// The topic of frames.
 pub(super) const FEED: &str = "feed";
+/// The table of the newest keyframes.
+pub(super) const KEYFRAMES: &str = "keyframes";
 const AGGREGATE: &str = "aggregate";
 /// The topic and group of tasks.
 pub(super) const TASKS: &str = "tasks";
@@ -37,7 +39,7 @@ pub(super) struct Backends {
     pub(super) objects: Arc<dyn Objects>,
     pub(super) log: Arc<dyn EventLog>,
     /// The way of frames between processes; `None` where one process does everything.
-    pub(super) feed: Option<Arc<dyn EventLog>>,
+    pub(super) feed: Option<Feed>,
     pub(super) intake: Intake,
     pub(super) queues: Queues,
     /// This process's share of the log; `None` where it has all of it, or no part in it.
@@ -64,7 +66,7 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
     Ok(Backends { ledger, objects, log, feed, intake, queues, share })
 }
 
-type Log = (Arc<dyn EventLog>, Option<Arc<dyn EventLog>>, Intake, Queues, Option<Share>);
+type Log = (Arc<dyn EventLog>, Option<Feed>, Intake, Queues, Option<Share>);
 
 async fn kafka_log(
     config: &NodeConfig,
@@ -76,7 +78,9 @@ async fn kafka_log(
     let partitions = config.spec.node.log_partitions;
     let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
     // As many as the events have: each has its frames.
-    let feed = KafkaLog::open(&kafka, FEED, log.partitions()).await?;
+    let frames = KafkaLog::open(&kafka, FEED, log.partitions()).await?;
+    let keyframes = KafkaTable::open(&kafka, KEYFRAMES).await?;
+    let feed = Feed { frames: Arc::new(frames), keyframes: Arc::new(keyframes) };
     let works = roles.contains(&Role::Activate);
     let queue = async |name: &str| {
         let queue = match works {
@@ -94,7 +98,7 @@ async fn kafka_log(
         true => Some(Share::join(&kafka, EVENTS, AGGREGATE, timing)?),
         false => None,
     };
-    Ok((Arc::new(log), Some(Arc::new(feed)), Intake::Log, queues, share))
+    Ok((Arc::new(log), Some(feed), Intake::Log, queues, share))
 }
 
 pub(super) fn secret(
@@ -132,8 +136,9 @@ pub(super) fn bucket_settings(
     bucket: &throng_spec::BucketSettings,
 ) -> Result<BucketSettings, NodeError> {
     let service = match &bucket.service {
-        throng_spec::Service::S3 { endpoint, region, keys } => Service::S3 {
+        throng_spec::Service::S3 { endpoint, region, keys, ca_file } => Service::S3 {
             endpoint: endpoint.clone(),
+            ca_file: ca_file.clone(),
             region: region.clone(),
             keys: match keys {
                 Some((access, secret_key)) => Some((

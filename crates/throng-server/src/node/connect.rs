@@ -10,7 +10,9 @@ use throng_model::{Clock, Entropy as _, SystemClock, SystemEntropy};
 use throng_objects::BucketObjects;
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 
-use super::backends::{CHECKS, DEAD, EVENTS, FEED, TASKS, bucket_settings, kafka_settings, secret};
+use super::backends::{
+    CHECKS, DEAD, EVENTS, FEED, KEYFRAMES, TASKS, bucket_settings, kafka_settings, secret,
+};
 use super::{Environment, NodeError};
 
 /// Clocks further apart than this are told: leases and budget days go by them.
@@ -125,7 +127,7 @@ async fn log(settings: &NodeSettings, env: &Environment) -> Finding {
         Ok(kafka) => kafka,
         Err(error) => return Finding::bad(NAME, &error, "set what node.kafka.password names"),
     };
-    let topics = [EVENTS, FEED, TASKS, CHECKS, DEAD];
+    let topics = [EVENTS, FEED, KEYFRAMES, TASKS, CHECKS, DEAD];
     let checked = tokio::task::spawn_blocking(move || check_brokers(&kafka, &topics)).await;
     let reports = match checked {
         Ok(Ok(reports)) => reports,

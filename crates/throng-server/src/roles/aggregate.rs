@@ -10,6 +10,7 @@
 mod board;
 mod catalog;
 mod checkpoint;
+mod feed;
 mod history;
 mod hub;
 mod partition;
@@ -37,6 +38,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use board::Told;
 pub use checkpoint::CheckpointError;
+pub use feed::Feed;
 pub use hub::Subscription;
 pub use shared::{follow_feed, share};
 pub use throng_budget::AdGroupState;
@@ -128,7 +130,7 @@ pub struct BudgetsParts {
     /// Events.
     pub log: Arc<dyn EventLog>,
     /// The way of frames to other processes; `None` where there are none.
-    pub feed: Option<Arc<dyn EventLog>>,
+    pub feed: Option<Feed>,
     /// Who appends events.
     pub intake: Intake,
     /// The time.
@@ -142,7 +144,7 @@ pub struct Budgets {
     clock: Arc<dyn Clock>,
     objects: Arc<dyn Objects>,
     log: Arc<dyn EventLog>,
-    feed: Option<Arc<dyn EventLog>>,
+    feed: Option<Feed>,
     intake: Intake,
     count: usize,
     /// The partitions that this process owns.
@@ -489,8 +491,7 @@ impl Budgets {
                 // A keyframe of the same version stands for the delta.
                 Some(feed) => {
                     let frame = if whole { partition.keyframe() } else { delta };
-                    let values = vec![Bytes::from(frame.encode())];
-                    sends.push(feed.append(partition.number(), now, values));
+                    sends.push(async move { feed.send(&frame, now).await });
                 }
             }
         }

@@ -19,6 +19,8 @@ use crate::Client;
 struct Deployment {
     dir: tempfile::TempDir,
     name: String,
+    /// Behind the ledger's URL.
+    ledger_options: String,
 }
 
 fn setting(name: &str) -> String {
@@ -33,7 +35,7 @@ impl Deployment {
         let dir = tempfile::tempdir().unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().to_lowercase();
         let name = format!("shared-{}", name.trim_matches('.').replace("tmp", ""));
-        let deployment = Self { dir, name };
+        let deployment = Self { dir, name, ledger_options: String::new() };
         std::fs::create_dir_all(deployment.path().join("data")).unwrap();
         deployment.purchases(0..100);
         deployment.spec("0.10");
@@ -81,12 +83,41 @@ node:
         std::fs::write(self.path().join("throng.yaml"), text).unwrap();
     }
 
+    /// Goes to all three engines by TLS, and to Kafka with a password.
+    fn by_tls(&mut self) {
+        let authority = setting("THRONG_CA");
+        self.ledger_options = format!("?sslmode=verify-full&sslrootcert={authority}");
+        let file = self.path().join("throng.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let kafka = format!("brokers: \"{}\"", setting("THRONG_KAFKA"));
+        let secure = format!(
+            "brokers: \"{}\", tls: true, ca_file: \"{authority}\", sasl_mechanism: PLAIN, username: {}, password: env:PASSWORD",
+            setting("THRONG_KAFKA_SECURE"),
+            setting("THRONG_KAFKA_USER"),
+        );
+        let s3 = format!("endpoint: \"{}\"", setting("THRONG_S3"));
+        let https =
+            format!("endpoint: \"{}\", ca_file: \"{authority}\"", setting("THRONG_S3_SECURE"));
+        assert!(text.contains(&kafka) && text.contains(&s3));
+        std::fs::write(file, text.replace(&kafka, &secure).replace(&s3, &https)).unwrap();
+    }
+
+    fn env(&self) -> throng_server::Environment {
+        let ledger = format!("{}/{}{}", setting("THRONG_POSTGRES"), self.name, self.ledger_options);
+        Arc::new(move |name: &str| match name {
+            "LEDGER" => Some(ledger.clone()),
+            "ACCESS" => Some(setting("THRONG_S3_ACCESS_KEY")),
+            "SECRET" => Some(setting("THRONG_S3_SECRET_KEY")),
+            "PASSWORD" => Some(setting("THRONG_KAFKA_PASSWORD")),
+            _ => None,
+        })
+    }
+
     async fn node(&self, folder: &str, roles: &[Role]) -> Node {
         self.start(folder, roles, false).await.unwrap()
     }
 
     async fn start(&self, folder: &str, roles: &[Role], join: bool) -> Result<Node, NodeError> {
-        let ledger = format!("{}/{}", setting("THRONG_POSTGRES"), self.name);
         Node::start(NodeConfig {
             data_dir: self.path().join(folder),
             spec: throng_spec::load(&self.path().join("throng.yaml")).unwrap(),
@@ -94,12 +125,7 @@ node:
             roles: Some(roles.to_vec()),
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: Arc::new(SystemClock),
-            env: Arc::new(move |name: &str| match name {
-                "LEDGER" => Some(ledger.clone()),
-                "ACCESS" => Some(setting("THRONG_S3_ACCESS_KEY")),
-                "SECRET" => Some(setting("THRONG_S3_SECRET_KEY")),
-                _ => None,
-            }),
+            env: self.env(),
         })
         .await
     }
@@ -169,6 +195,48 @@ async fn what_one_node_builds_every_node_serves() {
     for node in [lookups, builder, api] {
         node.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_engines_are_used_by_tls_and_wrong_secrets_are_told() {
+    let mut deployment = Deployment::new();
+    deployment.by_tls();
+    let node = deployment.node("node", &Role::ALL).await;
+    let client = Client::of(&node);
+    until("it is served", async || lookup(&client, "c60").await == ["big", "buyers"]).await;
+    client.events(impressions("shoes", 0..30)).await;
+    until("it is counted", async || actual(&client, "shoes").await == 3_000_000).await;
+
+    let settings = throng_spec::load(&deployment.path().join("throng.yaml")).unwrap().node;
+    let found = throng_server::check_backends(&settings, &deployment.env()).await;
+    assert!(found.iter().all(|finding| finding.ok), "{found:#?}");
+    node.shutdown().await;
+
+    // A certificate of an authority that nobody trusts, and a wrong password.
+    let right = deployment.env();
+    let wrong = move |name: &str| match name {
+        "PASSWORD" => Some("guessed".to_owned()),
+        "LEDGER" => {
+            right(name).map(|url| url[..url.find('?').unwrap()].to_owned() + "?sslmode=verify-full")
+        }
+        _ => right(name),
+    };
+    let mut settings = settings;
+    let throng_spec::ObjectsSettings::Bucket(bucket) = &mut settings.objects else { panic!() };
+    let throng_spec::Service::S3 { ca_file, .. } = &mut bucket.service else { panic!() };
+    *ca_file = None;
+    let found = throng_server::check_backends(&settings, &(Arc::new(wrong) as _)).await;
+    for finding in &found {
+        assert!(!finding.ok, "{finding:#?}");
+        assert!(!format!("{finding:?}").contains("guessed"), "{finding:#?}");
+    }
+    let says = |backend: &str| {
+        let finding = found.iter().find(|finding| finding.backend == backend).unwrap();
+        format!("{} {}", finding.says, finding.help.clone().unwrap_or_default())
+    };
+    assert!(says("ledger").to_lowercase().contains("certificate"), "{}", says("ledger"));
+    assert!(says("log").contains("password"), "{}", says("log"));
+    assert!(says("objects").to_lowercase().contains("certificate"), "{}", says("objects"));
 }
 
 /// Parts of refreshes that were done by a builder that does not lead them, in this process.

@@ -270,7 +270,9 @@ impl Reader {
                 }
             };
             let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-            Service::S3 { endpoint, region, keys }
+            let ca_file = self.optional_text(&mut block, "ca_file");
+            let ca_file = ca_file.map(|path| self.folder.join(path));
+            Service::S3 { endpoint, region, keys, ca_file }
         };
         block.done(self);
         let prefix = prefix.trim_matches('/').to_owned();

@@ -100,7 +100,8 @@ fn backends_and_roles_arrive() {
     );
     let ObjectsSettings::Bucket(bucket) = node.objects else { panic!() };
     assert_eq!((bucket.name.as_str(), bucket.prefix.as_str()), ("ads", "throng"));
-    let Service::S3 { endpoint, region, keys } = bucket.service else { panic!() };
+    let Service::S3 { endpoint, region, keys, ca_file } = bucket.service else { panic!() };
+    assert!(ca_file.is_some_and(|path| path.is_absolute()));
     assert_eq!(endpoint.as_deref(), Some("https://s3.example.com"));
     assert_eq!((region.as_str(), keys.is_some()), ("eu-west-1", true));
     let node = loaded(&here("good/gcs.yaml")).node;

@@ -8,6 +8,7 @@ use throng_gate::feed::Frame;
 use throng_log::{EventLog, LogError, Share};
 use tokio_util::sync::CancellationToken;
 
+use super::Feed;
 use crate::{Change, NodeContext};
 
 /// After a partition could not be taken over, or the feed not be followed.
@@ -50,14 +51,26 @@ async fn sleep_or_never(pause: Option<Duration>) {
 }
 
 /// Hears of every partition by the feed, until `shutdown`.
-pub async fn follow_feed(
-    ctx: Arc<NodeContext>,
-    feed: Arc<dyn EventLog>,
-    shutdown: CancellationToken,
-) {
+pub async fn follow_feed(ctx: Arc<NodeContext>, feed: Feed, shutdown: CancellationToken) {
+    let newest = tokio::select! {
+        () = shutdown.cancelled() => return,
+        newest = feed.newest() => newest,
+    };
+    match newest {
+        Ok(frames) => {
+            frames.iter().for_each(|frame| _ = ctx.budgets.take_in(frame, &ctx.gate));
+            ctx.changed(Change::Budgets);
+        }
+        // The feed has keyframes too, and they come soon where anybody tells anything.
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the newest keyframes are not known"
+        ),
+    }
+    let frames = feed.frames;
     let mut followers = tokio::task::JoinSet::new();
-    for partition in 0..feed.partitions() {
-        let (ctx, feed, shutdown) = (Arc::clone(&ctx), Arc::clone(&feed), shutdown.clone());
+    for partition in 0..frames.partitions() {
+        let (ctx, feed, shutdown) = (Arc::clone(&ctx), Arc::clone(&frames), shutdown.clone());
         followers.spawn(async move {
             while !shutdown.is_cancelled() {
                 let followed = tokio::select! {
