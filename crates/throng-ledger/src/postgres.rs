@@ -11,9 +11,15 @@
 #[path = "sql/audiences.rs"]
 #[expect(clippy::duplicate_mod, reason = "the statements are the same, the driver's types are not")]
 mod audiences;
+#[path = "sql/dictionary.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod dictionary;
 #[path = "sql/history.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod history;
+#[path = "sql/parts.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod parts;
 #[path = "sql/runs.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod runs;

@@ -18,8 +18,12 @@
 
 #[path = "sql/audiences.rs"]
 mod audiences;
+#[path = "sql/dictionary.rs"]
+mod dictionary;
 #[path = "sql/history.rs"]
 mod history;
+#[path = "sql/parts.rs"]
+mod parts;
 #[path = "sql/runs.rs"]
 mod runs;
 #[path = "sql/snapshots.rs"]

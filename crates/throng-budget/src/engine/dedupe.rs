@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use throng_model::Timestamp;
 use xxhash_rust::xxh3::xxh3_128;
+
+use super::ids::IdSet;
 
 /// An id is remembered for at least this long, unless more than [`GENERATION_IDS`] others come in
 /// between; events older than a day are refused at the door.
 const GENERATION: Duration = Duration::from_secs(24 * 3600);
-/// Ids of one generation at most: 16 bytes each, so 64 MiB in two generations per partition.
+/// Ids of one generation at most: 32 bytes of room each, so 128 MiB in two generations per partition.
 const GENERATION_IDS: usize = 2_000_000;
 
 /// 128 bits that stand for an id. Two of the 4 million ids that are remembered at a time have the
@@ -23,38 +23,22 @@ impl IdHash {
     pub(super) fn of(id: &str) -> Self {
         Self(xxh3_128(id.as_bytes()))
     }
-
-    /// The table's hash: the id's own bits are as good as any.
-    #[inline]
-    fn bits(self) -> u64 {
-        self.0 as u64
-    }
 }
-
-type Table = HashTable<IdHash>;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct SeenIds {
-    young: Table,
-    old: Table,
+    young: IdSet,
+    old: IdSet,
     began: Timestamp,
-}
-
-fn knows(table: &Table, id: IdHash) -> bool {
-    table.find(id.bits(), |other| *other == id).is_some()
 }
 
 impl SeenIds {
     /// Remembers an id; `false` if it was known. Depends on the ids and the log's times alone.
     #[inline]
     pub(super) fn insert(&mut self, id: IdHash, logged_at: Timestamp) -> bool {
-        if knows(&self.old, id) {
+        if self.old.contains(id.0) || !self.young.insert(id.0) {
             return false;
         }
-        match self.young.entry(id.bits(), |other| *other == id, |other| other.bits()) {
-            Entry::Occupied(_) => return false,
-            Entry::Vacant(place) => place.insert(id),
-        };
         if self.began == Timestamp(0) {
             self.began = logged_at;
         }
@@ -70,25 +54,23 @@ impl SeenIds {
     /// Looks ids up in vain. The tables are far larger than the caches; looking them up in a row,
     /// where no look-up waits for the one before, lets the processor wait for all of them at once.
     pub(super) fn warm(&self, ids: impl Iterator<Item = IdHash>) {
-        let known = ids.filter(|id| knows(&self.old, *id) | knows(&self.young, *id));
+        let known = ids.filter(|id| self.old.contains(id.0) | self.young.contains(id.0));
         std::hint::black_box(known.count());
     }
 
     pub(super) fn to_bytes(&self) -> (Vec<u8>, Vec<u8>, i64) {
-        let bytes =
-            |table: &Table| table.iter().flat_map(|id| id.0.to_le_bytes()).collect::<Vec<u8>>();
+        let bytes = |ids: &IdSet| ids.iter().flat_map(u128::to_le_bytes).collect::<Vec<u8>>();
         (bytes(&self.young), bytes(&self.old), self.began.0)
     }
 
     pub(super) fn from_bytes(young: &[u8], old: &[u8], began: i64) -> Option<Self> {
         let read = |bytes: &[u8]| {
             let (ids, rest) = bytes.as_chunks::<16>();
-            let mut table = Table::with_capacity(ids.len());
+            let mut set = IdSet::with_room_for(ids.len());
             for id in ids {
-                let id = IdHash(u128::from_le_bytes(*id));
-                table.entry(id.bits(), |other| *other == id, |other| other.bits()).or_insert(id);
+                set.insert(u128::from_le_bytes(*id));
             }
-            rest.is_empty().then_some(table)
+            rest.is_empty().then_some(set)
         };
         Some(Self { young: read(young)?, old: read(old)?, began: Timestamp(began) })
     }

@@ -6,6 +6,7 @@
 mod account;
 mod checkpoint;
 mod dedupe;
+mod ids;
 mod pooled;
 mod survival;
 mod timeline;

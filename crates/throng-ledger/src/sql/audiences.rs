@@ -1,15 +1,14 @@
-//! Audiences, refreshes, parts and the dictionary in SQL. What happens to snapshots is in
-//! `snapshots`.
+//! Audiences and refreshes in SQL. What happens to snapshots, parts and the dictionary is in modules
+//! of these names.
 
 use async_trait::async_trait;
-use sqlx::QueryBuilder;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::{
-    Backend, Conn, Db, DbRow, ROWS_PER_INSERT, Tried, lock_rows, read_one, read_tx, snapshots,
+    Backend, Conn, DbRow, Tried, dictionary, lock_rows, parts, read_one, read_tx, snapshots,
     write_one, write_tx,
 };
-use crate::rows::{Cells, Word, count, json};
+use crate::rows::{Cells, Word, count};
 use crate::{
     AudienceLedger, AudienceRow, DictionaryShard, LedgerError, NewPart, Part, Refresh,
     RefreshState, RefreshTrigger, Result, Snapshot,
@@ -43,27 +42,6 @@ fn refresh_of(row: &DbRow) -> Result<Refresh> {
         rows_expected: cells.maybe_number("rows_expected")?,
         reason: cells.maybe_text("reason")?,
         snapshot_version: cells.maybe_number("snapshot_version")?,
-    })
-}
-
-fn part_of(row: &DbRow) -> Result<Part> {
-    let cells = Cells::new(row, "part");
-    Ok(Part {
-        kind: cells.word("kind")?,
-        number: cells.number("number")?,
-        state: cells.word("state")?,
-        covers: cells.json("covers")?,
-        output: cells.maybe_json("output")?,
-        holder: cells.maybe_text("holder")?,
-    })
-}
-
-fn shard_of(row: &DbRow) -> Result<DictionaryShard> {
-    let cells = Cells::new(row, "dictionary shard");
-    Ok(DictionaryShard {
-        shard: cells.number("shard")?,
-        version: cells.number("version")?,
-        manifest: cells.text("manifest")?,
     })
 }
 
@@ -156,33 +134,6 @@ async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
         });
     }
     Ok(found)
-}
-
-async fn insert_parts(tx: &mut Conn, id: RefreshId, parts: &[NewPart]) -> Tried<()> {
-    let refresh = get_refresh(tx, id).await?;
-    if refresh.finished_at.is_some() {
-        return Err(LedgerError::WrongState {
-            what: "refresh",
-            name: id.to_string(),
-            state: refresh.state.word().to_owned(),
-            wanted: "cut into parts",
-        }
-        .into());
-    }
-    for chunk in parts.chunks(ROWS_PER_INSERT) {
-        let mut values = Vec::with_capacity(chunk.len());
-        for part in chunk {
-            values.push((part.number, part.kind.word(), json(&part.covers)?));
-        }
-        let mut insert =
-            QueryBuilder::<Db>::new("INSERT INTO refresh_parts (refresh, number, kind, covers) ");
-        insert.push_values(values, |mut row, (number, kind, covers)| {
-            row.push_bind(id.0).push_bind(i64::from(number)).push_bind(kind).push_bind(covers);
-        });
-        insert.push(" ON CONFLICT (refresh, number) DO NOTHING");
-        insert.build().persistent(false).execute(&mut *tx).await?;
-    }
-    Ok(())
 }
 
 async fn end_try(
@@ -403,21 +354,12 @@ impl AudienceLedger for Backend {
 
     async fn add_parts(&self, id: RefreshId, parts: &[NewPart]) -> Result<()> {
         write_tx!(self, Relaxed, "recording the parts of a refresh", |tx| {
-            insert_parts(tx, id, parts).await?
+            parts::insert(tx, id, parts).await?
         })
     }
 
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>> {
-        read_one!(self, "reading the parts of a refresh", |tx| {
-            let rows = sqlx::query(
-                "SELECT number, kind, state, covers, output, holder FROM refresh_parts
-                 WHERE refresh = $1 ORDER BY number",
-            )
-            .bind(id.0)
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(part_of).collect::<Result<_>>()?
-        })
+        read_one!(self, "reading the parts of a refresh", |tx| { parts::all(tx, id).await? })
     }
 
     async fn claim_part(
@@ -428,60 +370,19 @@ impl AudienceLedger for Backend {
         lease_until: Timestamp,
     ) -> Result<Option<(RefreshId, Part)>> {
         write_one!(self, Relaxed, "claiming a part", |tx| {
-            let rows = sqlx::query(concat!(
-                "UPDATE refresh_parts SET holder = $1, lease_until = $3
-                 WHERE (refresh, number) = (
-                    SELECT p.refresh, p.number FROM refresh_parts p
-                    WHERE p.state = 'pending' AND (p.lease_until IS NULL OR p.lease_until <= $2)
-                        AND (CAST($4 AS BIGINT) IS NULL OR p.refresh = $4)
-                        AND EXISTS (SELECT 1 FROM refreshes r
-                                    WHERE r.id = p.refresh AND r.state = 'processing')
-                        AND (p.kind = 'scan' OR NOT EXISTS (
-                            SELECT 1 FROM refresh_parts s WHERE s.refresh = p.refresh
-                                AND s.kind = 'scan' AND s.state = 'pending'))
-                    ORDER BY p.refresh, p.number LIMIT 1",
-                lock_rows!(),
-                ") RETURNING refresh, number, kind, state, covers, output, holder"
-            ))
-            .bind(holder)
-            .bind(now.0)
-            .bind(lease_until.0)
-            .bind(of.map(|id| id.0))
-            .fetch_all(tx)
-            .await?;
-            match rows.first() {
-                Some(row) => {
-                    let refresh = Cells::new(row, "part").number("refresh")?;
-                    Some((RefreshId(refresh), part_of(row)?))
-                }
-                None => None,
-            }
+            parts::claim(tx, of, holder, now, lease_until).await?
         })
     }
 
     async fn keep_parts(&self, holder: &str, lease_until: Timestamp) -> Result<()> {
         write_one!(self, Relaxed, "keeping parts", |tx| {
-            sqlx::query(
-                "UPDATE refresh_parts SET lease_until = $2 WHERE holder = $1 AND state = 'pending'",
-            )
-            .bind(holder)
-            .bind(lease_until.0)
-            .execute(tx)
-            .await?;
+            parts::keep(tx, holder, lease_until).await?
         })
     }
 
     async fn release_part(&self, id: RefreshId, number: u32, holder: &str) -> Result<()> {
         write_one!(self, Relaxed, "giving a part back", |tx| {
-            sqlx::query(
-                "UPDATE refresh_parts SET holder = NULL, lease_until = NULL
-                 WHERE refresh = $1 AND number = $2 AND holder = $3 AND state = 'pending'",
-            )
-            .bind(id.0)
-            .bind(i64::from(number))
-            .bind(holder)
-            .execute(tx)
-            .await?;
+            parts::release(tx, id, number, holder).await?
         })
     }
 
@@ -492,21 +393,7 @@ impl AudienceLedger for Backend {
         output: &serde_json::Value,
     ) -> Result<()> {
         write_one!(self, Relaxed, "finishing a part", |tx| {
-            let found = sqlx::query(
-                "UPDATE refresh_parts SET state = 'done', output = coalesce(output, $3)
-                 WHERE refresh = $1 AND number = $2",
-            )
-            .bind(id.0)
-            .bind(i64::from(number))
-            .bind(json(output)?)
-            .execute(tx)
-            .await?
-            .rows_affected();
-            if found == 0 {
-                return Err(
-                    LedgerError::NotFound { what: "part", name: format!("{id}/{number}") }.into()
-                );
-            }
+            parts::finish(tx, id, number, output).await?
         })
     }
 
@@ -629,52 +516,16 @@ impl AudienceLedger for Backend {
     }
 
     async fn dictionary(&self) -> Result<Vec<DictionaryShard>> {
-        read_one!(self, "reading the dictionary", |tx| {
-            let rows = sqlx::query(
-                "SELECT shard, version, manifest FROM dictionary_shards ORDER BY shard",
-            )
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(shard_of).collect::<Result<_>>()?
-        })
+        read_one!(self, "reading the dictionary", |tx| { dictionary::all(tx).await? })
     }
 
     async fn dictionary_shard(&self, shard: u8) -> Result<DictionaryShard> {
-        read_one!(self, "reading a dictionary shard", |tx| {
-            let row = sqlx::query(
-                "SELECT shard, version, manifest FROM dictionary_shards WHERE shard = $1",
-            )
-            .bind(i64::from(shard))
-            .fetch_optional(tx)
-            .await?;
-            match row {
-                Some(row) => shard_of(&row)?,
-                None => DictionaryShard { shard, version: 0, manifest: String::new() },
-            }
-        })
+        read_one!(self, "reading a dictionary shard", |tx| { dictionary::shard(tx, shard).await? })
     }
 
     async fn swap_dictionary(&self, shard: u8, expected: u64, manifest: &str) -> Result<bool> {
         write_one!(self, Full, "replacing a dictionary shard", |tx| {
-            let swap = if expected == 0 {
-                sqlx::query(
-                    "INSERT INTO dictionary_shards (shard, version, manifest)
-                     VALUES ($1, $2 + 1, $3) ON CONFLICT (shard) DO NOTHING",
-                )
-            } else {
-                sqlx::query(
-                    "UPDATE dictionary_shards SET version = version + 1, manifest = $3
-                     WHERE shard = $1 AND version = $2",
-                )
-            };
-            let changed = swap
-                .bind(i64::from(shard))
-                .bind(count(expected))
-                .bind(manifest)
-                .execute(tx)
-                .await?
-                .rows_affected();
-            changed == 1
+            dictionary::swap(tx, shard, expected, manifest).await?
         })
     }
 }
