@@ -82,6 +82,11 @@ const MIGRATION_LOCK: i64 = 0x7468_726f_6e67_0001;
 const NODE_LOCK: i64 = 0x7468_726f_6e67_0002;
 /// Held by the one process that leads.
 const LEADER_LOCK: i64 = 0x7468_726f_6e67_0003;
+/// A leader whose session does not answer for so long leads no more.
+const PING_PATIENCE: Duration = Duration::from_secs(5);
+/// A call that takes longer is given up: a server that went away without a word (a failover) would
+/// hold it for as long as TCP hopes. No call of the ledger takes a second.
+const CALL_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a call waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Rows of one INSERT. Below the limit of 65,535 values of the protocol with up to 11 columns.
@@ -100,7 +105,7 @@ fn collided(failure: &Failure) -> bool {
 /// Runs a body between a `BEGIN` and its end. A body that fails is rolled back.
 macro_rules! in_transaction {
     ($self:ident, $begin:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::Tried<_> = async {
+        let tried: crate::failure::Tried<_> = crate::postgres::within_patience(async {
             let mut session = crate::postgres::Session::begin(&$self.pool, $begin).await?;
             let done: crate::failure::Tried<_> = async {
                 let $tx: &mut crate::postgres::Conn = session.connection()?;
@@ -119,12 +124,20 @@ macro_rules! in_transaction {
                     Err(failure)
                 }
             }
-        }
+        })
         .await;
         tried
     }};
 }
 use in_transaction;
+
+/// A call, or a failure when it takes too long.
+async fn within_patience<T>(call: impl Future<Output = Tried<T>>) -> Tried<T> {
+    match tokio::time::timeout(CALL_PATIENCE, call).await {
+        Ok(done) => done,
+        Err(_) => Err(Failure::Driver(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
+    }
+}
 
 /// Runs a body in a serialisable transaction: commits what it did if it returns `Ok`, else nothing;
 /// runs it again after a collision. PostgreSQL's commits are all durable, so the durability that
@@ -160,12 +173,12 @@ async fn step_aside(run: u32) {
 /// Runs a body on one connection, each statement by itself.
 macro_rules! read_one {
     ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::Tried<_> = async {
+        let tried: crate::failure::Tried<_> = crate::postgres::within_patience(async {
             let mut connection = $self.pool.acquire().await?;
             let $tx: &mut crate::postgres::Conn = &mut connection;
             let done = $body;
             Ok(done)
-        }
+        })
         .await;
         tried.map_err(|failure| failure.while_doing($doing))
     }};
@@ -204,6 +217,8 @@ pub struct PostgresLook {
     pub schema: Option<u64>,
     /// The version that this program makes.
     pub newest: u64,
+    /// Whether this user may make tables there (the data base itself, if it is not there).
+    pub may_create: bool,
 }
 
 /// A ledger in a PostgreSQL data base that any number of processes share.
@@ -256,12 +271,20 @@ impl PostgresLedger {
     pub async fn look(url: &Secret) -> Result<PostgresLook> {
         let looked: Tried<PostgresLook> = async {
             let options = options(url)?;
-            let mut session = match options.connect().await {
+            let (mut session, right) = match options.connect().await {
                 Err(error) if code(&error).as_deref() == Some(NO_DATABASE) => {
-                    options.database("postgres").connect().await?
+                    let session = options.database("postgres").connect().await?;
+                    (
+                        session,
+                        "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user",
+                    )
                 }
-                other => other?,
+                other => (
+                    other?,
+                    "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)",
+                ),
             };
+            let may_create: bool = sqlx::query_scalar(right).fetch_one(&mut session).await?;
             let server: String =
                 sqlx::query_scalar("SHOW server_version").fetch_one(&mut session).await?;
             let micros: i64 = sqlx::query_scalar(
@@ -286,6 +309,7 @@ impl PostgresLedger {
                 now: Timestamp(micros),
                 schema: schema.and_then(|version| u64::try_from(version).ok()),
                 newest: MIGRATIONS.last().map_or(0, |(version, _)| version.cast_unsigned()),
+                may_create,
             })
         }
         .await;
@@ -322,16 +346,26 @@ impl PostgresLedger {
         Ok(free.then_some(session))
     }
 
+    /// The session that leads. Of a process that is paused the kernel keeps the connection alive, so
+    /// the server ends the session of a leader that says nothing (PostgreSQL 14 and later).
+    async fn leading_session(&self) -> Tried<Option<Conn>> {
+        let Some(mut session) = self.session_with(LEADER_LOCK).await? else { return Ok(None) };
+        // Older servers do not know it; there a leader that is paused goes on leading.
+        let _ = sqlx::raw_sql("SET idle_session_timeout = '10s'").execute(&mut session).await;
+        Ok(Some(session))
+    }
+
     async fn lead_here(&self) -> Result<bool> {
         let mut leads = self.leads.lock().await;
         if let Some(session) = leads.as_mut() {
-            if session.ping().await.is_ok() {
+            let asked = tokio::time::timeout(PING_PATIENCE, session.ping()).await;
+            if matches!(asked, Ok(Ok(()))) {
                 return Ok(true);
             }
             // The server has given the lock up with the session.
             *leads = None;
         }
-        let session = self.session_with(LEADER_LOCK).await;
+        let session = self.leading_session().await;
         *leads = session.map_err(|failure| failure.while_doing("asking who leads"))?;
         Ok(leads.is_some())
     }

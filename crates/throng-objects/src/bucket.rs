@@ -381,6 +381,18 @@ impl Objects for BucketObjects {
         }
     }
 
+    fn has_copies(&self) -> bool {
+        true
+    }
+
+    async fn fetch_again(&self, name: &str) -> Result<PathBuf> {
+        let path = name::file(&self.root, name)?;
+        if let Some(_turn) = self.take_turn(name).await {
+            self.download(name, &path).await?;
+        }
+        Ok(path)
+    }
+
     async fn remove(&self, name: &str) -> Result<()> {
         let path = name::file(&self.root, name)?;
         match self.store.delete(&self.key(name)).await {

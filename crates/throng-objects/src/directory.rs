@@ -114,6 +114,14 @@ impl Objects for DirectoryObjects {
         }
     }
 
+    fn has_copies(&self) -> bool {
+        false
+    }
+
+    async fn fetch_again(&self, name: &str) -> Result<PathBuf> {
+        self.fetch(name).await
+    }
+
     async fn remove(&self, name: &str) -> Result<()> {
         let path = name::file(&self.root, name)?;
         match tokio::fs::remove_file(&path).await {

@@ -58,6 +58,13 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     /// [`ObjectsError::Missing`] if there is no such object.
     async fn fetch(&self, name: &str) -> Result<PathBuf>;
 
+    /// Whether local files are copies of objects that lie elsewhere.
+    fn has_copies(&self) -> bool;
+
+    /// As [`fetch`](Self::fetch), after the local copy has turned out to be damaged: brings it here
+    /// anew in its place. Where the local file is the object, it stays as it is.
+    async fn fetch_again(&self, name: &str) -> Result<PathBuf>;
+
     /// Removes an object and its local copy. Right also when there is none.
     async fn remove(&self, name: &str) -> Result<()>;
 

@@ -498,8 +498,14 @@ fn start_roles(
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::share(ctx, share, stop)));
     }
+    if let Some(feed) = &feed
+        && has(Role::Aggregate)
+    {
+        let (ctx, feed, stop) = (Arc::clone(ctx), feed.clone(), stop.clone());
+        running.push(tokio::spawn(roles::aggregate::stand_by(ctx, feed, stop)));
+    }
     if let Some(feed) = feed
-        && (has(Role::Api) || has(Role::Relay) || has(Role::Lookup))
+        && [Role::Api, Role::Relay, Role::Lookup, Role::Aggregate].into_iter().any(has)
     {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::follow_feed(ctx, feed, stop)));

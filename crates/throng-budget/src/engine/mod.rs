@@ -163,6 +163,16 @@ impl Engine {
         self.partition
     }
 
+    /// The version of the spec that its ad groups are of.
+    pub fn catalog_version(&self) -> u64 {
+        self.catalog_version
+    }
+
+    /// Tells frames under another epoch from now on. The next one should say everything.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
     /// Applies one event. `logged_at` is the record's time in the log.
     ///
     /// # Errors

@@ -50,6 +50,24 @@ pub(super) async fn processes_share_one_queue(backend: &dyn Backend) {
     assert_eq!((claimed.len(), distinct.len()), (100, 100));
 }
 
+/// The cap counts over all processes, also when they claim different tasks at the same moment.
+pub(super) async fn no_account_has_more_tasks_in_hand_than_it_may(backend: &dyn Backend) {
+    let name = "no_account_has_more_tasks_in_hand_than_it_may";
+    let ledgers = join_all((0..8).map(|_| backend.open(name))).await;
+    for n in 0..32 {
+        ledgers[0].plan_run(&new_run(&format!("s{n}"), 1, &[1]), at(0)).await.unwrap();
+    }
+    let ids: Vec<_> = ledgers[0].tasks(99).await.unwrap().iter().map(|task| task.id).collect();
+    let claimers = ids.into_iter().enumerate().map(|(n, id)| {
+        let ledger = ledgers[n % 8].clone();
+        tokio::spawn(async move {
+            ledger.claim_this_task(id, &format!("w{n}"), 3, at(1), at(61)).await.unwrap().is_some()
+        })
+    });
+    let claimed = join_all(claimers).await.into_iter().filter(|one| *one.as_ref().unwrap());
+    assert_eq!(claimed.count(), 3);
+}
+
 /// What a dead process had in hand is due at once, and the dead process has lost it.
 pub(super) async fn ended_leases_free_the_work(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("s", 1, &[1]), "dead").await;

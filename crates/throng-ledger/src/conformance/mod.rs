@@ -41,6 +41,7 @@ macro_rules! cases {
             $($($module::$case(&*backend.open(stringify!($case)).await).await;)+)+
             reopened(backend).await;
             claims::processes_share_one_queue(backend).await;
+            claims::no_account_has_more_tasks_in_hand_than_it_may(backend).await;
         }
     };
 }

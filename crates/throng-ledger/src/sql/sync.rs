@@ -107,7 +107,8 @@ impl SyncLedger for Backend {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Option<Task>> {
-        write_one!(self, Relaxed, "claiming a task", |tx| {
+        // Serialisable: else two claims at once would both count the tasks before the other's.
+        write_tx!(self, Relaxed, "claiming a task", |tx| {
             tasks::claim_this(tx, id, holder, at_most, now, lease_until).await?
         })
     }

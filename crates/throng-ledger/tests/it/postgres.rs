@@ -196,6 +196,50 @@ async fn one_process_at_a_time_leads_and_another_follows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_says_nothing_leads_no_more() {
+    let Some(server) = server() else { return };
+    let databases = Databases::new(server, "silent");
+    let (one, two) = (databases.ledger("ledger").await, databases.ledger("ledger").await);
+    assert!(one.lead().await.unwrap());
+    let mut admin = databases.raw("ledger").await;
+    let limit: Vec<i64> = sqlx::query_scalar(
+        "SELECT l.pid::BIGINT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+         WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()",
+    )
+    .fetch_all(&mut admin)
+    .await
+    .unwrap();
+    assert_eq!(limit.len(), 1, "one session leads");
+    // Its process is not asked again: it is paused, for all that the server knows.
+    let waiting = async {
+        while !two.lead().await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.unwrap();
+    assert!(!one.lead().await.unwrap_or(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_too_few_rights_is_told() {
+    let Some(server) = server() else { return };
+    let databases = Databases::new(server, "rights");
+    databases.make("there").await;
+    let mut admin = databases.raw("there").await;
+    let role = format!("reader_{}", std::process::id());
+    let make = format!("CREATE ROLE {role} LOGIN");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(&mut admin).await.unwrap();
+    for name in ["there", "missing"] {
+        let url = databases.url(name);
+        let look = PostgresLedger::look(&Secret::new(url.clone())).await.unwrap();
+        assert!(look.may_create, "{name}");
+        let url = url.replacen("://throng@", &format!("://{role}@"), 1);
+        let look = PostgresLedger::look(&Secret::new(url)).await.unwrap();
+        assert!(!look.may_create, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_data_base_that_is_not_there_is_made() {
     let Some(server) = server() else { return };
     let databases = Databases::new(server, "made");

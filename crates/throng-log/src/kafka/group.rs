@@ -33,7 +33,8 @@ impl GroupTiming {
     }
 
     pub(super) fn heartbeat_ms(self) -> String {
-        (self.session.as_millis() / 4).max(100).to_string()
+        // Also how soon a member hears that partitions are dealt anew.
+        (self.session.as_millis() / 4).clamp(100, 3_000).to_string()
     }
 }
 

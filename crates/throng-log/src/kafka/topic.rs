@@ -2,7 +2,7 @@
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::{LogError, Result};
 
@@ -24,22 +24,48 @@ pub struct TopicReport {
     pub topic: String,
     /// How many partitions it has; `None` if there is no such topic.
     pub partitions: Option<u32>,
+    /// If there is none: why this user could not make it.
+    pub refusal: Option<String>,
 }
 
-/// Asks the brokers for topics, by names without the prefix. Blocks for up to ten seconds.
+/// Asks the brokers for topics, by names without the prefix, and whether those that are missing could
+/// be made. Changes nothing. Takes up to ten seconds a topic where nobody answers.
 ///
 /// # Errors
 /// [`LogError::Kafka`] if no broker answers, or not to this user.
-pub fn check_brokers(settings: &KafkaSettings, topics: &[&str]) -> Result<Vec<TopicReport>> {
-    let admin = admin(settings)?;
-    topics
-        .iter()
-        .map(|name| {
-            let topic = settings.named(name);
-            let partitions = count(&admin, &topic)?;
-            Ok(TopicReport { topic, partitions })
-        })
-        .collect()
+pub async fn check_brokers(settings: &KafkaSettings, topics: &[&str]) -> Result<Vec<TopicReport>> {
+    let admin = std::sync::Arc::new(admin(settings)?);
+    let mut reports = Vec::with_capacity(topics.len());
+    for name in topics {
+        let topic = settings.named(name);
+        let partitions = look(&admin, &topic).await?;
+        let refusal = match partitions {
+            Some(_) => None,
+            None => {
+                let options = AdminOptions::new().validate_only(true);
+                let options = options.operation_timeout(Some(PATIENCE));
+                let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(-1));
+                let tried = admin
+                    .create_topics([&new], &options)
+                    .await
+                    .map_err(failed("create", &topic))?;
+                tried
+                    .into_iter()
+                    .find_map(std::result::Result::err)
+                    .map(|(_, code)| code.to_string())
+            }
+        };
+        reports.push(TopicReport { topic, partitions, refusal });
+    }
+    Ok(reports)
+}
+
+/// As [`count`], without blocking.
+async fn look(admin: &std::sync::Arc<Admin>, topic: &str) -> Result<Option<u32>> {
+    let (admin, topic) = (std::sync::Arc::clone(admin), topic.to_owned());
+    tokio::task::spawn_blocking(move || count(&admin, &topic))
+        .await
+        .map_err(|_| LogError::Closed)?
 }
 
 pub(super) type Admin = AdminClient<DefaultClientContext>;
@@ -55,6 +81,11 @@ fn count(admin: &Admin, topic: &str) -> Result<Option<u32>> {
         .fetch_metadata(Some(topic), PATIENCE)
         .map_err(failed("ask the brokers about", topic))?;
     let found = metadata.topics().iter().find(|t| t.name() == topic);
+    let code = found.and_then(|t| t.error()).map(RDKafkaErrorCode::from);
+    if let Some(denied @ RDKafkaErrorCode::TopicAuthorizationFailed) = code {
+        // Not the same as one that is missing.
+        return Err(failed("look at", topic)(KafkaError::MetadataFetch(denied)));
+    }
     Ok(found
         .filter(|t| t.error().is_none())
         .map(|t| t.partitions().len() as u32)
@@ -68,15 +99,7 @@ pub(super) async fn ensure(
     wanted: &TopicSettings,
 ) -> Result<u32> {
     let admin = std::sync::Arc::new(admin(settings)?);
-    let look = || {
-        let (admin, topic) = (std::sync::Arc::clone(&admin), topic.to_owned());
-        async move {
-            tokio::task::spawn_blocking(move || count(&admin, &topic))
-                .await
-                .map_err(|_| LogError::Closed)?
-        }
-    };
-    if let Some(found) = look().await? {
+    if let Some(found) = look(&admin, topic).await? {
         return Ok(found);
     }
     let partitions = i32::try_from(wanted.partitions.max(1)).unwrap_or(i32::MAX);
@@ -91,14 +114,14 @@ pub(super) async fn ensure(
             // Another node made it at the same time.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code)) => {
-                return Err(failed("create", topic)(rdkafka::error::KafkaError::AdminOp(code)));
+                return Err(failed("create", topic)(KafkaError::AdminOp(code)));
             }
         }
     }
     tracing::info!(topic, partitions, "the topic was made");
     // The brokers tell each other; soon all of them know.
     for _ in 0..100 {
-        if let Some(found) = look().await? {
+        if let Some(found) = look(&admin, topic).await? {
             return Ok(found);
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

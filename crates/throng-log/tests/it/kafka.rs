@@ -91,9 +91,22 @@ async fn a_table_has_the_newest_value_of_every_key() {
     assert_eq!(all, [("0", &b"new"[..]), ("1", b"only"), ("2", b"")]);
 }
 
-#[test]
-fn brokers_that_are_not_there_are_told_with_a_mend() {
+#[tokio::test]
+async fn brokers_that_are_not_there_are_told_with_a_mend() {
     let nowhere = KafkaSettings { brokers: "127.0.0.1:1".into(), ..settings() };
-    let error = check_brokers(&nowhere, &["events"]).unwrap_err().to_string();
+    let error = check_brokers(&nowhere, &["events"]).await.unwrap_err().to_string();
     assert!(error.contains("node.kafka.brokers"), "{error}");
+}
+
+#[tokio::test]
+async fn topics_are_looked_at_and_none_is_made() {
+    let settings = settings();
+    KafkaLog::open(&settings, "there", 3).await.unwrap();
+    for _ in 0..2 {
+        let reports = check_brokers(&settings, &["there", "missing"]).await.unwrap();
+        let found: Vec<_> = reports.iter().map(|r| (r.partitions, r.refusal.is_none())).collect();
+        assert_eq!(found, [(Some(3), true), (None, true)], "{reports:?}");
+    }
+    let reports = check_brokers(&settings, &["no such name"]).await.unwrap();
+    assert!(reports[0].refusal.is_some(), "{reports:?}");
 }

@@ -97,6 +97,18 @@ async fn ledger(settings: &NodeSettings, env: &Environment) -> Finding {
             help: Some("let both follow a time server".to_owned()),
         };
     }
+    if !look.may_create && look.schema.is_none_or(|found| found < look.newest) {
+        return Finding {
+            backend: NAME,
+            ok: false,
+            says: format!("{server}; this user may not make the tables that are missing"),
+            help: Some(
+                "give the user CREATE on the schema (CREATEDB where the data base is missing), or \
+                 run `throng migrate` as one who has it"
+                    .to_owned(),
+            ),
+        };
+    }
     match look.schema {
         None => Finding::good(NAME, format!("{server}; no tables yet, the first node makes them")),
         Some(found) if found > look.newest => Finding {
@@ -128,11 +140,9 @@ async fn log(settings: &NodeSettings, env: &Environment) -> Finding {
         Err(error) => return Finding::bad(NAME, &error, "set what node.kafka.password names"),
     };
     let topics = [EVENTS, FEED, KEYFRAMES, TASKS, CHECKS, DEAD];
-    let checked = tokio::task::spawn_blocking(move || check_brokers(&kafka, &topics)).await;
-    let reports = match checked {
-        Ok(Ok(reports)) => reports,
-        Ok(Err(error)) => return Finding::bad(NAME, &error, "see docs/operate/kafka.md"),
-        Err(error) => return Finding::bad(NAME, &error, "report this as a bug of throng"),
+    let reports = match check_brokers(&kafka, &topics).await {
+        Ok(reports) => reports,
+        Err(error) => return Finding::bad(NAME, &error, "see docs/operate/kafka.md"),
     };
     let of = |there: bool| -> Vec<&str> {
         let found = reports.iter().filter(|r| r.partitions.is_some() == there);
@@ -144,8 +154,12 @@ async fn log(settings: &NodeSettings, env: &Environment) -> Finding {
         (true, _) => "Kafka answers; no topics yet".to_owned(),
         _ => format!("Kafka answers; topics {}, but not {}", there.join(", "), missing.join(", ")),
     };
-    let help = "the first node makes them if it may; else create them: docs/operate/kafka.md";
-    let help = (!missing.is_empty()).then(|| help.to_owned());
+    if let Some(refusal) = reports.iter().find_map(|report| report.refusal.as_ref()) {
+        let says = format!("{says}; they cannot be made from here: {refusal}");
+        let help = "create the topics, or give the user the rights of docs/operate/kafka.md";
+        return Finding { backend: NAME, ok: false, says, help: Some(help.to_owned()) };
+    }
+    let help = (!missing.is_empty()).then(|| "the first node makes them".to_owned());
     Finding { backend: NAME, ok: true, says, help }
 }
 
@@ -171,7 +185,11 @@ async fn objects(settings: &NodeSettings, env: &Environment) -> Finding {
         Err(error) => {
             let help = "check name, endpoint, region and keys in node.bucket; the keys need to get, \
                         put, list and delete objects";
-            Finding::bad(NAME, &error, help)
+            let mut finding = Finding::bad(NAME, &error, help);
+            if finding.says.contains("RequestTimeTooSkewed") {
+                finding.help = Some("let this machine follow a time server".to_owned());
+            }
+            finding
         }
     }
 }

@@ -28,18 +28,22 @@ struct NodeLine {
     up: String,
     heard: String,
     partitions: String,
+    stands_by: String,
     gates: String,
 }
 
 impl NodeLine {
     fn of(peer: Peer, now: Timestamp) -> Self {
-        let partitions: Vec<String> = peer.partitions.iter().map(ToString::to_string).collect();
+        let list = |numbers: &[u32]| {
+            numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
         Self {
             roles: peer.roles,
             url: peer.url,
             up: show::duration(now.since(peer.started_at)),
             heard: show::duration(now.since(peer.seen_at)),
-            partitions: partitions.join(", "),
+            partitions: list(&peer.partitions),
+            stands_by: list(&peer.stands_by),
             gates: count(peer.gates as u64),
         }
     }

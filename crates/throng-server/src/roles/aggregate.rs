@@ -4,32 +4,35 @@
 //! has one owner: a task that applies events in the order of the log, and one engine. Its checkpoint
 //! is the engine's state and the log's offset in one object; taking over is the checkpoint and a
 //! replay. On one node all partitions are its own and events are applied before they are answered;
-//! where many share a log, a consumer group says whose a partition is, and frames reach the others
-//! over the feed.
+//! where many share a log, a consumer group says whose a partition is, frames reach the others over
+//! the feed, and another aggregator applies the same events and stands in while the owner is silent.
 
 mod board;
 mod catalog;
 mod checkpoint;
+mod error;
 mod feed;
+mod gates;
 mod history;
 mod hub;
+mod known;
 mod partition;
 mod shared;
+mod standby;
 mod ticker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use throng_budget::{AdGroupConfig, Event, EventProblem, RecordError, Series};
+use futures::StreamExt;
+use throng_budget::{Event, EventProblem, Series};
 use throng_gate::feed::Frame;
 use throng_gate::{Applied, Catalog, Gate};
 use throng_ledger::{BudgetDayRow, HistoryEntry};
-use throng_log::{EventLog, LogError};
+use throng_log::EventLog;
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, TimeZoneName, Timestamp};
 use throng_objects::Objects;
 use throng_spec::Spec;
@@ -38,59 +41,26 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use board::Told;
 pub use checkpoint::CheckpointError;
+pub use error::BudgetsError;
 pub use feed::Feed;
+pub use gates::GateReport;
 pub use hub::Subscription;
 pub use shared::{follow_feed, share};
+pub use standby::stand_by;
 pub use throng_budget::AdGroupState;
 pub use ticker::run;
 
 use board::{Board, Taken};
+use gates::Gates;
 use history::Doors;
-use partition::Partition;
+use known::Known;
+use partition::{Partition, Standing};
+use standby::{Heard, StandIns};
 
-/// A gate that has been silent for this long is forgotten.
-const GATE_MEMORY: Duration = Duration::from_secs(3_600);
 /// In a feed that others follow every so manieth frame says everything, for those who join.
 const KEYFRAME_EVERY: u64 = 10;
-/// The most gates that are remembered.
-const MOST_GATES: usize = 20_000;
-
-/// Why budget states could not be opened, or events not be accepted.
-#[derive(Debug, thiserror::Error)]
-pub enum BudgetsError {
-    /// The event log.
-    #[error("the event log failed")]
-    Log(#[from] LogError),
-    /// A checkpoint.
-    #[error("a checkpoint failed")]
-    Checkpoint(#[from] CheckpointError),
-    /// The state in a checkpoint.
-    #[error("the state in the checkpoint of partition {partition} cannot be restored")]
-    State {
-        /// The partition.
-        partition: u32,
-        /// What the engine says.
-        #[source]
-        source: throng_budget::CheckpointError,
-    },
-    /// A record of the log is not an event of this version.
-    #[error("record {offset} of partition {partition} of the event log is not an event")]
-    Record {
-        /// The partition.
-        partition: u32,
-        /// The record.
-        offset: u64,
-        /// What is wrong with it.
-        #[source]
-        source: RecordError,
-    },
-    /// Events could not be appended; several callers share the reason.
-    #[error("the events could not be written to the event log")]
-    Append(#[source] Arc<LogError>),
-    /// The node is stopping.
-    #[error("the node is stopping")]
-    Closed,
-}
+/// Checkpoints on their way at the same time.
+const CHECKPOINTS_AT_ONCE: usize = 2;
 
 /// What became of a batch of events. The three add up to the batch.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -101,17 +71,6 @@ pub struct Accepted {
     pub duplicates: u64,
     /// Events that do not count, by their place in the batch.
     pub rejected: Vec<(usize, EventProblem)>,
-}
-
-/// What a gate reported last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GateReport {
-    /// The gate's name.
-    pub id: String,
-    /// Partition and version of the last frame applied.
-    pub versions: Vec<(u32, u64)>,
-    /// When.
-    pub at: Timestamp,
 }
 
 /// Who appends to the log.
@@ -149,35 +108,14 @@ pub struct Budgets {
     count: usize,
     /// The partitions that this process owns.
     own: ArcSwap<Vec<Arc<Partition>>>,
+    stand_ins: StandIns,
+    heard: Arc<Heard>,
     board: Board,
     known: ArcSwap<Known>,
     frames: broadcast::Sender<Bytes>,
-    gates: Mutex<HashMap<String, GateReport>>,
+    gates: Gates,
     doors: Mutex<Doors>,
     ticks: AtomicU64,
-}
-
-/// What the applied spec says about ad groups.
-struct Known {
-    catalog: Arc<Catalog>,
-    zones: HashMap<AdGroupName, TimeZoneName>,
-    /// By partition.
-    configs: Vec<Vec<AdGroupConfig>>,
-}
-
-impl Known {
-    fn of(
-        spec: &Spec,
-        indexes: &[(AdGroupName, AdGroupIndex)],
-        version: u64,
-        count: usize,
-    ) -> Self {
-        Self {
-            catalog: Arc::new(catalog::for_gates(spec, indexes, version)),
-            zones: names(spec),
-            configs: (0..count).map(|n| catalog::of_partition(spec, indexes, n, count)).collect(),
-        }
-    }
 }
 
 impl std::fmt::Debug for Budgets {
@@ -197,11 +135,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The partition of an ad group, the same on every node and in every client.
 fn partition_of(ad_group: &AdGroupName, partitions: usize) -> usize {
     (xxh3_64(ad_group.as_str().as_bytes()) % partitions.max(1) as u64) as usize
-}
-
-/// The ad groups of a spec with the zones that their days follow.
-fn names(spec: &Spec) -> HashMap<AdGroupName, TimeZoneName> {
-    spec.ad_groups.iter().map(|a| (a.name.clone(), catalog::zone(spec, a))).collect()
 }
 
 /// Whether an event can count.
@@ -235,10 +168,12 @@ impl Budgets {
             intake: parts.intake,
             count,
             own: ArcSwap::default(),
+            stand_ins: StandIns::default(),
+            heard: Arc::default(),
             board: Board::default(),
             known: ArcSwap::from_pointee(Known::of(spec, indexes, version, count)),
             frames: broadcast::channel(hub::BACKLOG).0,
-            gates: Mutex::default(),
+            gates: Gates::default(),
             doors: Mutex::default(),
             ticks: AtomicU64::new(0),
         }
@@ -269,6 +204,9 @@ impl Budgets {
         self.own.store(Arc::new(own.clone()));
         for partition in gone {
             partition.stop().await;
+            if partition.is_fenced() {
+                continue;
+            }
             // Spares the next owner the replay; it may have taken over already.
             if let Err(error) = partition.checkpoint().await {
                 tracing::debug!(
@@ -283,21 +221,25 @@ impl Budgets {
             if own.iter().any(|p| p.number() == *number) {
                 continue;
             }
-            let known = self.known.load_full();
-            let opened = Partition::open(partition::Opening {
-                number: *number,
-                ad_groups: known.configs.get(*number as usize).cloned().unwrap_or_default(),
-                objects: Arc::clone(&self.objects),
-                log: Arc::clone(&self.log),
-                clock: Arc::clone(&self.clock),
-                catalog_version: known.catalog.version,
-                intake: self.intake,
-            });
-            match opened.await {
+            let opened = match self.stand_ins.take(*number) {
+                Some(warm) => {
+                    let heard = self.heard.epoch(*number);
+                    standby::promote(warm, heard, self.clock.now()).await
+                }
+                None => self.open(*number, Standing::Owner).await,
+            };
+            match opened {
                 Ok(partition) => {
-                    own.push(partition);
+                    own.push(Arc::clone(&partition));
                     own.sort_by_key(|p| p.number());
                     self.own.store(Arc::new(own.clone()));
+                    // A spec that was applied meanwhile.
+                    let known = self.known.load_full();
+                    if partition.catalog_version() != known.catalog.version {
+                        let ad_groups = known.configs.get(*number as usize);
+                        let (version, now) = (known.catalog.version, self.clock.now());
+                        partition.set_catalog(ad_groups.cloned().unwrap_or_default(), version, now);
+                    }
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -305,6 +247,48 @@ impl Budgets {
         // Everybody hears of the new epochs at once.
         self.ticks.store(0, Ordering::Relaxed);
         failed.map_or(Ok(()), Err)
+    }
+
+    async fn open(&self, number: u32, standing: Standing) -> Result<Arc<Partition>, BudgetsError> {
+        let known = self.known.load_full();
+        Partition::open(partition::Opening {
+            number,
+            ad_groups: known.configs.get(number as usize).cloned().unwrap_or_default(),
+            objects: Arc::clone(&self.objects),
+            log: Arc::clone(&self.log),
+            clock: Arc::clone(&self.clock),
+            catalog_version: known.catalog.version,
+            intake: self.intake,
+            standing,
+            heard: self.heard.epoch(number),
+        })
+        .await
+    }
+
+    /// Whether another process has taken over a partition that this one is to own: it takes it back.
+    fn is_fenced(&self) -> bool {
+        self.own.load().iter().any(|partition| partition.is_fenced())
+    }
+
+    /// The partitions that this process stands in for, ascending.
+    pub fn standing_by(&self) -> Vec<u32> {
+        self.stand_ins.numbers()
+    }
+
+    /// Answers whoever told figures of a partition that this process owns.
+    async fn answer(&self) {
+        for partition in self.own.load_full().iter() {
+            match partition.answer(self.clock.now()).await {
+                // The next tick is a keyframe for everybody.
+                Ok(true) => self.ticks.store(0, Ordering::Relaxed),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(
+                    partition = partition.number(),
+                    error = &error as &dyn std::error::Error,
+                    "another process told figures of this partition"
+                ),
+            }
+        }
     }
 
     /// Takes events in. When it returns, those accepted are durable; where this process alone
@@ -424,8 +408,12 @@ impl Budgets {
 
     /// Goes on with the ad groups of another spec. Figures of ad groups that stay are kept.
     pub fn apply_spec(&self, spec: &Spec, indexes: &[(AdGroupName, AdGroupIndex)], version: u64) {
-        let known = Known::of(spec, indexes, version, self.count);
+        let known = Arc::new(Known::of(spec, indexes, version, self.count));
         let now = self.clock.now();
+        // First, so that a partition that is being opened does not miss it.
+        self.known.store(Arc::clone(&known));
+        // They may not be where the owner is when it hears of the spec.
+        self.stand_ins.clear();
         for partition in self.own.load().iter() {
             let own = known.configs.get(partition.number() as usize).cloned().unwrap_or_default();
             partition.set_catalog(own, version, now);
@@ -433,7 +421,6 @@ impl Budgets {
                 self.board.take(&partition.keyframe());
             }
         }
-        self.known.store(Arc::new(known));
         // The next tick is a keyframe for everybody.
         self.ticks.store(0, Ordering::Relaxed);
         for frame in self.keyframes() {
@@ -442,32 +429,19 @@ impl Budgets {
         }
     }
 
-    /// How far the feed has come with each partition, as this node heard it.
-    pub fn told(&self) -> Vec<Told> {
-        self.board.told()
-    }
-
     /// Notes what a gate has applied. `false` if there are too many gates to note another one.
     pub fn gate_report(&self, id: &str, versions: Vec<(u32, u64)>, at: Timestamp) -> bool {
-        let mut gates = locked(&self.gates);
-        if gates.len() >= MOST_GATES && !gates.contains_key(id) {
-            gates.retain(|_, gate| at.since(gate.at) < GATE_MEMORY);
-            if gates.len() >= MOST_GATES {
-                return false;
-            }
-        }
-        gates.insert(id.to_owned(), GateReport { id: id.to_owned(), versions, at });
-        true
+        self.gates.report(id, versions, at)
     }
 
     /// The gates that have reported within the last hour.
     pub fn gates(&self) -> Vec<GateReport> {
-        let now = self.clock.now();
-        let mut gates = locked(&self.gates);
-        gates.retain(|_, gate| now.since(gate.at) < GATE_MEMORY);
-        let mut all: Vec<GateReport> = gates.values().cloned().collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
-        all
+        self.gates.all(self.clock.now())
+    }
+
+    /// How far the feed has come with each partition, as this node heard it.
+    pub fn told(&self) -> Vec<Told> {
+        self.board.told()
     }
 
     /// Closes windows by the clock and tells every gate about the partitions that this process
@@ -479,6 +453,11 @@ impl Budgets {
         let own = self.own.load_full();
         let mut sends = Vec::new();
         for partition in own.iter().filter(|p| !p.is_fenced()) {
+            if partition.is_outdone() {
+                // A frame that nobody takes would only keep stand-ins quiet.
+                partition.close(now);
+                continue;
+            }
             let delta = partition.tick(now);
             changed |= !delta.entries.is_empty();
             match &self.feed {
@@ -509,7 +488,11 @@ impl Budgets {
     /// something before it is missing.
     pub fn take_in(&self, frame: &Frame, gate: &Gate) -> bool {
         let taken = self.board.take(frame);
+        if let Some(own) = self.own.load().iter().find(|p| p.number() == frame.partition) {
+            own.hear(frame.epoch);
+        }
         if taken == Taken::Fresh {
+            self.heard.note(frame);
             let age = self.clock.now().since(frame.at).as_secs_f64();
             metrics::histogram!("throng_feed_age_seconds").record(age);
             self.tell(frame, gate);
@@ -535,9 +518,13 @@ impl Budgets {
     /// # Errors
     /// [`BudgetsError`] of the first that failed; its checkpoint before stays.
     pub async fn checkpoint(&self) -> Result<(), BudgetsError> {
-        let own = self.own.load_full();
-        let written = own.iter().filter(|p| !p.is_fenced()).map(|p| p.checkpoint());
-        futures::future::join_all(written).await.into_iter().collect()
+        let own: Vec<Arc<Partition>> = self.own.load().iter().map(Arc::clone).collect();
+        // Not all at once: writing a state down takes the processor for a while.
+        let written = futures::stream::iter(own)
+            .filter(|partition| std::future::ready(!partition.is_fenced()))
+            .map(|partition| async move { partition.checkpoint().await })
+            .buffer_unordered(CHECKPOINTS_AT_ONCE);
+        written.collect::<Vec<_>>().await.into_iter().collect()
     }
 
     /// Takes no more events, and writes the last checkpoint. Safe to call again.

@@ -23,13 +23,14 @@ const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// A node that was silent for longer is not shown any more.
 const SHOWN_FOR: Duration = Duration::from_secs(30);
+/// A snapshot that could not be fetched is asked for again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// After the ledger or the objects failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 
 /// Runs until `shutdown`.
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
-    // Versions for which a reload was tried, so that a damaged snapshot is not tried for ever.
-    let mut tried = Vec::new();
+    let mut tried = Tried::default();
     let mut tell_at = ctx.clock.now();
     loop {
         if ctx.clock.now() >= tell_at {
@@ -59,6 +60,9 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
 struct Status {
     /// The partitions that it aggregates.
     partitions: Vec<u32>,
+    /// The partitions that it stands in for.
+    #[serde(default)]
+    stands_by: Vec<u32>,
     /// The gates that report to it.
     gates: Vec<GateReport>,
 }
@@ -69,7 +73,8 @@ async fn tell(ctx: &NodeContext) {
     let oldest = gates.iter().map(|gate| now.since(gate.at)).max().unwrap_or_default();
     metrics::gauge!("throng_gates").set(gates.len() as f64);
     metrics::gauge!("throng_gate_report_age_seconds_max").set(oldest.as_secs_f64());
-    let status = Status { partitions: ctx.budgets.owned(), gates };
+    let (partitions, stands_by) = (ctx.budgets.owned(), ctx.budgets.standing_by());
+    let status = Status { partitions, stands_by, gates };
     let roles: Vec<&str> = ctx.roles.iter().map(|role| role.name()).collect();
     let told = match serde_json::to_value(&status) {
         Ok(status) => {
@@ -108,6 +113,8 @@ pub struct Peer {
     pub seen_at: Timestamp,
     /// The partitions that it aggregates.
     pub partitions: Vec<u32>,
+    /// The partitions that it stands in for.
+    pub stands_by: Vec<u32>,
     /// How many gates report to it.
     pub gates: usize,
 }
@@ -131,6 +138,7 @@ pub async fn deployment(ctx: &NodeContext) -> Result<(Vec<Peer>, Vec<GateReport>
             started_at: row.started_at,
             seen_at: row.seen_at,
             partitions: status.partitions,
+            stands_by: status.stands_by,
             gates: status.gates.len(),
         });
         for gate in status.gates {
@@ -155,22 +163,32 @@ fn newest(gates: &mut BTreeMap<String, GateReport>, gate: GateReport) {
 
 type Versions = Vec<(throng_model::AudienceName, u64)>;
 
+/// Versions for which a reload was tried, so that a damaged snapshot is not tried for ever.
+#[derive(Default)]
+struct Tried {
+    versions: Versions,
+    /// When it is worth trying again: what was missing may have come.
+    again: Option<tokio::time::Instant>,
+}
+
 async fn look(
     ctx: &Arc<NodeContext>,
-    tried: &mut Versions,
+    tried: &mut Tried,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     spec(ctx).await?;
     if !ctx.serves_membership {
         return Ok(());
     }
     let missing = missing(ctx).await?;
-    if missing.iter().any(|of| !tried.contains(of)) {
-        tried.clear();
-        reload_membership(ctx).await?;
+    let again = tried.again.is_some_and(|at| at <= tokio::time::Instant::now());
+    if again || missing.iter().any(|of| !tried.versions.contains(of)) {
+        *tried = Tried::default();
+        let more = reload_membership(ctx).await?;
+        tried.again = more.then(|| tokio::time::Instant::now() + TRY_AGAIN);
         ctx.wake_activate.notify_waiters();
         ctx.changed(Change::Audiences);
     }
-    *tried = missing;
+    tried.versions = missing;
     Ok(())
 }
 

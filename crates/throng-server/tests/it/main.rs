@@ -11,6 +11,7 @@ mod build;
 mod events;
 mod node;
 mod shared;
+mod warm;
 
 use std::net::SocketAddr;
 use std::path::Path;

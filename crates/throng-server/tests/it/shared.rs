@@ -16,20 +16,20 @@ use throng_spec::Role;
 use crate::Client;
 
 /// A deployment of its own on the services that `cargo xtask test` started.
-struct Deployment {
+pub(crate) struct Deployment {
     dir: tempfile::TempDir,
     name: String,
     /// Behind the ledger's URL.
     ledger_options: String,
 }
 
-fn setting(name: &str) -> String {
+pub(crate) fn setting(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`"))
 }
 
 impl Deployment {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Only the first test of the process installs it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
@@ -42,11 +42,11 @@ impl Deployment {
         deployment
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    fn purchases(&self, customers: std::ops::Range<u32>) {
+    pub(crate) fn purchases(&self, customers: std::ops::Range<u32>) {
         let lines: String = customers.map(|c| format!("c{c},{}\n", c * 10)).collect();
         let aside = self.path().join("aside");
         std::fs::write(&aside, format!("customer,amount\n{lines}")).unwrap();
@@ -113,11 +113,16 @@ node:
         })
     }
 
-    async fn node(&self, folder: &str, roles: &[Role]) -> Node {
+    pub(crate) async fn node(&self, folder: &str, roles: &[Role]) -> Node {
         self.start(folder, roles, false).await.unwrap()
     }
 
-    async fn start(&self, folder: &str, roles: &[Role], join: bool) -> Result<Node, NodeError> {
+    pub(crate) async fn start(
+        &self,
+        folder: &str,
+        roles: &[Role],
+        join: bool,
+    ) -> Result<Node, NodeError> {
         Node::start(NodeConfig {
             data_dir: self.path().join(folder),
             spec: throng_spec::load(&self.path().join("throng.yaml")).unwrap(),
@@ -132,7 +137,7 @@ node:
 }
 
 /// Asks until it is so. A minute means that it never will be.
-async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     let asking = async {
         while !ask().await {
             tokio::task::yield_now().await;
@@ -158,7 +163,7 @@ async fn actual(client: &Client, ad_group: &str) -> i64 {
     one["actual_micros"].as_i64().unwrap()
 }
 
-async fn lookup(client: &Client, user: &str) -> Vec<String> {
+pub(crate) async fn lookup(client: &Client, user: &str) -> Vec<String> {
     let answer = client.get(&format!("/v1/users/{user}/audiences")).await;
     let names = answer["audiences"].as_array().unwrap();
     names.iter().map(|a| a.as_str().unwrap().to_owned()).collect()

@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod oracle;
 mod process;
+mod standby;
 
 /// A path from the environment that `cargo xtask test` sets. Without it a test skips and says so;
 /// CI skips nothing.

@@ -8,6 +8,7 @@ use throng_destinations::Account;
 use throng_ledger::{LedgerError, RunState, SyncRun, Task};
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
 use throng_model::{AudienceName, DestinationName, SHARD_COUNT, SyncName};
+use throng_objects::ObjectsError;
 use throng_spec::Sync;
 
 use super::identifiers::LakeIdentifiers;
@@ -83,23 +84,33 @@ pub(super) fn tried_versions(runs: &[SyncRun]) -> Vec<u64> {
     versions
 }
 
+/// Why the snapshots of a run are not at hand: it may be otherwise in a moment.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JobError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("a snapshot cannot be fetched")]
+    Objects(#[from] ObjectsError),
+}
+
 /// Opens a kept snapshot; `None` if it is not kept any more.
 pub(super) async fn snapshot(
     ctx: &NodeContext,
     audience: &AudienceName,
     version: u64,
-) -> Result<Option<Arc<SnapshotFile>>, LedgerError> {
+) -> Result<Option<Arc<SnapshotFile>>, JobError> {
     let row = match ctx.ledger.snapshot(audience, version).await {
         Ok(row) => row,
         Err(LedgerError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
     let path = match ctx.objects.fetch(&row.path).await {
         Ok(path) => path,
-        Err(error) => {
-            tracing::error!(%audience, version, error = &error as &dyn std::error::Error, "a snapshot cannot be had");
+        Err(error @ ObjectsError::Missing { .. }) => {
+            tracing::error!(%audience, version, error = &error as &dyn std::error::Error, "a snapshot is gone");
             return Ok(None);
         }
+        Err(error) => return Err(error.into()),
     };
     let opened = tokio::task::spawn_blocking(move || SnapshotFile::open(&path)).await;
     match opened {
@@ -127,7 +138,7 @@ pub(super) async fn work_out(
     target: Arc<SnapshotFile>,
     delivered: Option<u64>,
     tried: &[u64],
-) -> Result<Option<Worked>, LedgerError> {
+) -> Result<Option<Worked>, JobError> {
     let (mut files, mut missing) = (Vec::new(), Vec::new());
     let mut sure_of_some = false;
     for version in delivered.iter().chain(tried) {
@@ -197,6 +208,21 @@ pub(super) async fn job_for(
     destinations: &Destinations,
     task: &Task,
 ) -> Result<Result<Job, SendError>, LedgerError> {
+    match gather(ctx, destinations, task).await {
+        Ok(job) => Ok(job),
+        Err(JobError::Ledger(error)) => Err(error),
+        Err(JobError::Objects(error)) => Ok(Err(SendError::local(
+            SendClass::Retry,
+            format!("a snapshot cannot be fetched: {error}"),
+        ))),
+    }
+}
+
+async fn gather(
+    ctx: &NodeContext,
+    destinations: &Destinations,
+    task: &Task,
+) -> Result<Result<Job, SendError>, JobError> {
     let parts = declared(ctx, &task.sync).and_then(|(sync, destination)| {
         destinations.open(&destination, &*ctx.env).map(|open| (sync, open))
     });

@@ -10,7 +10,7 @@ use throng_ledger::{
 use throng_model::SyncName;
 use throng_spec::Sync;
 
-use super::jobs::{RUNS_LOOKED_AT, covers, snapshot, tried_versions, work_out};
+use super::jobs::{JobError, RUNS_LOOKED_AT, covers, snapshot, tried_versions, work_out};
 use crate::NodeContext;
 
 /// Plans what there is to plan. Whether a run was planned. One sync's trouble is no other's.
@@ -57,7 +57,7 @@ fn waits(newest: Option<&SyncRun>, version: u64) -> bool {
     })
 }
 
-async fn plan_sync(ctx: &NodeContext, sync: &Sync, version: u64) -> Result<bool, LedgerError> {
+async fn plan_sync(ctx: &NodeContext, sync: &Sync, version: u64) -> Result<bool, JobError> {
     let newest = ctx.ledger.runs(Some(&sync.name), 1).await?;
     if waits(newest.first(), version) {
         return Ok(false);
@@ -84,7 +84,7 @@ async fn plan_sync(ctx: &NodeContext, sync: &Sync, version: u64) -> Result<bool,
         Some(from) => match ctx.ledger.snapshot(&sync.audience, from).await {
             Ok(row) => Some((from, row.members)),
             Err(LedgerError::NotFound { .. }) => Some((from, 0)),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         },
         None => None,
     };
@@ -102,7 +102,7 @@ async fn plan_sync(ctx: &NodeContext, sync: &Sync, version: u64) -> Result<bool,
         users: &worked.users,
         hold: hold(mode, &worked.missing),
     });
-    record(ctx, &run).await
+    Ok(record(ctx, &run).await?)
 }
 
 fn mode(sync: &Sync) -> SyncMode {

@@ -1,6 +1,6 @@
 //! One partition: its task, its engine, its part of the feed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use throng_gate::feed::Frame;
 use throng_log::{EventLog, LogError, Record, Tail};
 use throng_model::{AdGroupName, Clock, Entropy as _, SystemEntropy, Timestamp};
 use throng_objects::Objects;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::checkpoint::{Checkpoint, CheckpointError, Slot};
@@ -30,6 +30,13 @@ const RECORD_EVENTS: usize = 10_000;
 const RETAINED_RECORDS: u64 = 1_000_000;
 /// Events that are read before they are applied: they stay in the processor's caches.
 const TOGETHER: usize = 512;
+/// How long a stand-in that becomes the owner may take to apply what is in the log, and an owner that
+/// answers a stand-in.
+const CATCH_UP: Duration = Duration::from_secs(10);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+/// A log in which nothing more comes for so long is at its end, whatever offset it tells: producers
+/// with transactions leave marks that nobody reads.
+const NOTHING_MORE: Duration = Duration::from_secs(5);
 /// After a log failed a follower.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 
@@ -47,6 +54,15 @@ struct State {
     epoch: u64,
 }
 
+/// What a process is to a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It tells the figures and writes checkpoints.
+    Owner,
+    /// It applies the same events and is ready to be the owner.
+    StandIn,
+}
+
 /// What a partition is opened with.
 pub(super) struct Opening {
     pub(super) number: u32,
@@ -56,9 +72,12 @@ pub(super) struct Opening {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) catalog_version: u64,
     pub(super) intake: Intake,
+    pub(super) standing: Standing,
+    /// The highest epoch under which the partition's figures were heard.
+    pub(super) heard: u64,
 }
 
-/// One partition of the event log with everything made of it. This process owns it.
+/// One partition of the event log with everything made of it.
 pub(super) struct Partition {
     number: u32,
     log: Arc<dyn EventLog>,
@@ -67,37 +86,42 @@ pub(super) struct Partition {
     owner: u64,
     slot: tokio::sync::Mutex<Slot>,
     fenced: AtomicBool,
+    /// The highest epoch of somebody else that was heard of.
+    outdone: AtomicU64,
+    /// The next record to apply, where others append.
+    applied: watch::Receiver<u64>,
     queue: Mutex<Option<mpsc::Sender<Batch>>>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Partition {
-    /// Takes the partition over: reads the checkpoint, writes it anew with a higher epoch, so that
-    /// an owner before can write no more, applies what came since, and starts the task.
+    /// Reads the checkpoint, applies what came since, and starts the task. An owner writes the
+    /// checkpoint anew with a higher epoch first, so that an owner before can write no more.
     pub(super) async fn open(opening: Opening) -> Result<Arc<Self>, BudgetsError> {
-        let Opening { number, ad_groups, objects, log, clock, catalog_version, intake } = opening;
+        let Opening { number, ad_groups, objects, log, clock, catalog_version, .. } = opening;
+        let (intake, standing, heard) = (opening.intake, opening.standing, opening.heard);
         let (mut slot, found) = Slot::open(objects, number).await?;
         let now = clock.now();
-        // Higher than any before, also when the clock went back.
-        let by_clock = u64::try_from(now.0).unwrap_or(0);
-        let epoch = found.as_ref().map_or(by_clock, |c| by_clock.max(c.epoch + 1));
+        let epoch = epoch_above(found.as_ref().map_or(0, |c| c.epoch.max(heard)).max(heard), now);
         let owner = SystemEntropy.next_u64();
         let mut state = restore(number, ad_groups, found, epoch, catalog_version)?;
-        let taken = state.engine.checkpoint(state.offset);
-        slot.put(&Checkpoint { partition: number, epoch, owner, state: taken }).await?;
-        let end = log.end(number).await?;
+        if standing == Standing::Owner {
+            let taken = state.engine.checkpoint(state.offset);
+            slot.put(&Checkpoint { partition: number, epoch, owner, state: taken }).await?;
+        }
         let mut tail = None;
-        if state.offset < end || intake == Intake::Log {
-            tail = Some(replay(number, &mut state, &*log, end, intake).await?);
+        if state.offset < log.end(number).await? || intake == Intake::Log {
+            tail = Some(replay(number, &mut state, &*log, intake).await?);
         }
         state.engine.close(now);
         // The first version of this epoch says everything.
         state.engine.delta(now);
+        let (progress, applied) = watch::channel(state.offset);
         let state = Arc::new(Mutex::new(state));
         let (queue, task) = match (intake, tail) {
             (Intake::Log, Some(tail)) => {
-                let follower =
-                    Follower { number, log: Arc::clone(&log), state: Arc::clone(&state) };
+                let (log, state) = (Arc::clone(&log), Arc::clone(&state));
+                let follower = Follower { number, log, state, progress };
                 (None, tokio::spawn(follower.run(tail)))
             }
             _ => {
@@ -114,6 +138,8 @@ impl Partition {
             owner,
             slot: tokio::sync::Mutex::new(slot),
             fenced: AtomicBool::new(false),
+            outdone: AtomicU64::new(heard),
+            applied,
             queue: Mutex::new(queue),
             task: tokio::sync::Mutex::new(Some(task)),
         }))
@@ -127,6 +153,97 @@ impl Partition {
     /// Whether another process has taken it over. What this one says does not count any more.
     pub(super) fn is_fenced(&self) -> bool {
         self.fenced.load(Ordering::Relaxed)
+    }
+
+    /// Makes a stand-in the owner, as if it had been opened as one, without the replay: what it has
+    /// applied goes on. Waits until it has applied all that is in the log.
+    /// `heard`: the epoch of the newest frame.
+    pub(super) async fn take_over(&self, heard: u64, now: Timestamp) -> Result<(), BudgetsError> {
+        self.hear(heard);
+        let mut tries = 0;
+        loop {
+            let found = self.slot.lock().await.look().await?;
+            let rises = self.rise_above(found.map_or(0, |checkpoint| checkpoint.epoch), now).await;
+            tries += 1;
+            match rises {
+                // The owner before has just written its last one.
+                Err(BudgetsError::Checkpoint(CheckpointError::Fenced { .. })) if tries < 3 => {
+                    self.fenced.store(false, Ordering::Relaxed);
+                }
+                other => break other?,
+            }
+        }
+        if self.catches_up(CATCH_UP).await? { Ok(()) } else { Err(BudgetsError::Closed) }
+    }
+
+    /// Waits until everything is applied that is in the log now. `false` if that takes too long.
+    async fn catches_up(&self, patience: Duration) -> Result<bool, BudgetsError> {
+        let end = self.log.end(self.number).await?;
+        let mut applied = self.applied.clone();
+        let caught_up = applied.wait_for(|applied| *applied >= end);
+        Ok(matches!(tokio::time::timeout(patience, caught_up).await, Ok(Ok(_))))
+    }
+
+    /// Notes a frame of this partition's that this process has not made.
+    pub(super) fn hear(&self, epoch: u64) {
+        self.outdone.fetch_max(epoch, Ordering::Relaxed);
+    }
+
+    /// Whether somebody tells figures under a higher epoch: nobody takes this process's then.
+    pub(super) fn is_outdone(&self) -> bool {
+        self.outdone.load(Ordering::Relaxed) > locked(&self.state).epoch
+    }
+
+    /// Of which version of the catalog its ad groups are.
+    pub(super) fn catalog_version(&self) -> u64 {
+        locked(&self.state).engine.catalog_version()
+    }
+
+    /// Answers whoever told figures of this partition under a higher epoch: a stand-in, while this
+    /// process was silent, is outdone again; an owner after it has changed the checkpoint, and this
+    /// process is fenced. Whether it was necessary.
+    pub(super) async fn answer(&self, now: Timestamp) -> Result<bool, BudgetsError> {
+        if !self.is_outdone() || self.is_fenced() {
+            return Ok(false);
+        }
+        // After a pause there may be much to apply; until then the other one knows better.
+        if !self.catches_up(ANSWER_PATIENCE).await? {
+            return Ok(false);
+        }
+        let heard = self.outdone.load(Ordering::Relaxed);
+        tracing::info!(partition = self.number, "another process told figures; they are told anew");
+        self.rise_above(heard, now).await.map(|()| true)
+    }
+
+    /// Goes on under a higher epoch: in the checkpoint first, then in frames.
+    async fn rise_above(&self, epoch: u64, now: Timestamp) -> Result<(), BudgetsError> {
+        let epoch = epoch_above(epoch.max(self.outdone.load(Ordering::Relaxed)), now);
+        let mut slot = self.slot.lock().await;
+        self.write(&mut slot, epoch).await?;
+        let mut state = locked(&self.state);
+        state.epoch = epoch;
+        state.engine.set_epoch(epoch);
+        // A version that says everything.
+        state.engine.delta(now);
+        Ok(())
+    }
+
+    /// All figures, as a stand-in tells them while the owner is silent.
+    pub(super) fn stand_in(&self, epoch: u64, now: Timestamp) -> Frame {
+        let mut state = locked(&self.state);
+        state.engine.close(now);
+        state.engine.delta(now);
+        Frame { epoch, ..state.engine.keyframe() }
+    }
+
+    /// Closes windows by the clock.
+    pub(super) fn close(&self, now: Timestamp) {
+        locked(&self.state).engine.close(now);
+    }
+
+    /// The next record of the log to apply.
+    pub(super) fn applied(&self) -> u64 {
+        *self.applied.borrow()
     }
 
     /// Appends and applies events, given with their places in the caller's batch.
@@ -186,9 +303,20 @@ impl Partition {
     /// [`CheckpointError::Fenced`] if another process has the partition; this one is of no more use.
     pub(super) async fn checkpoint(&self) -> Result<(), BudgetsError> {
         let mut slot = self.slot.lock().await;
+        let epoch = locked(&self.state).epoch;
+        let offset = self.write(&mut slot, epoch).await?;
+        if self.intake == Intake::Here {
+            let keep_from = offset.saturating_sub(RETAINED_RECORDS);
+            self.log.truncate_before(self.number, keep_from).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint; the offset in it.
+    async fn write(&self, slot: &mut Slot, epoch: u64) -> Result<u64, BudgetsError> {
         let (checkpoint, offset) = {
             let state = locked(&self.state);
-            let (partition, epoch, owner) = (self.number, state.epoch, self.owner);
+            let (partition, owner) = (self.number, self.owner);
             let bytes = state.engine.checkpoint(state.offset);
             (Checkpoint { partition, epoch, owner, state: bytes }, state.offset)
         };
@@ -197,12 +325,13 @@ impl Partition {
             self.fenced.store(true, Ordering::Relaxed);
         }
         put?;
-        if self.intake == Intake::Here {
-            let keep_from = offset.saturating_sub(RETAINED_RECORDS);
-            self.log.truncate_before(self.number, keep_from).await?;
-        }
-        Ok(())
+        Ok(offset)
     }
+}
+
+/// Higher than any epoch before, also when the clock went back.
+fn epoch_above(epoch: u64, now: Timestamp) -> u64 {
+    u64::try_from(now.0).unwrap_or(0).max(epoch + 1)
 }
 
 /// The series of an ad group as the last checkpoint of its partition has it.
@@ -234,18 +363,27 @@ fn restore(
     Ok(State { engine, offset, epoch })
 }
 
-/// Applies what was appended between the checkpoint and `end`, and follows on from there.
+/// Applies what was appended since the checkpoint, and follows on from there.
 async fn replay(
     number: u32,
     state: &mut State,
     log: &dyn EventLog,
-    end: u64,
     intake: Intake,
 ) -> Result<Box<dyn Tail>, BudgetsError> {
     let begin = state.offset;
     let mut tail = log.tail(number, begin).await?;
-    while state.offset < end {
-        apply_records(number, state, &tail.next().await?, intake)?;
+    // More comes while a long replay lasts.
+    'all: loop {
+        let end = log.end(number).await?;
+        if state.offset >= end {
+            break;
+        }
+        while state.offset < end {
+            match tokio::time::timeout(NOTHING_MORE, tail.next()).await {
+                Ok(records) => apply_records(number, state, &records?, intake)?,
+                Err(_) => break 'all,
+            }
+        }
     }
     if state.offset > begin {
         tracing::info!(partition = number, records = state.offset - begin, "events replayed");
@@ -316,6 +454,7 @@ struct Follower {
     number: u32,
     log: Arc<dyn EventLog>,
     state: Arc<Mutex<State>>,
+    progress: watch::Sender<u64>,
 }
 
 impl Follower {
@@ -326,6 +465,7 @@ impl Follower {
                     let mut state = locked(&self.state);
                     // With this intake no record is an error.
                     let _ = apply_records(self.number, &mut state, &records, Intake::Log);
+                    self.progress.send_replace(state.offset);
                 }
                 Err(error) => {
                     tracing::error!(

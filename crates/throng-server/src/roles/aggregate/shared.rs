@@ -13,6 +13,8 @@ use crate::{Change, NodeContext};
 
 /// After a partition could not be taken over, or the feed not be followed.
 const AFTER_TROUBLE: Duration = Duration::from_millis(500);
+/// How often to look whether a partition was taken over elsewhere.
+const FENCED_LOOK: Duration = Duration::from_secs(2);
 /// Records of the feed that are read before its end at a start: a keyframe is among them.
 const LOOK_BACK: u64 = 32;
 
@@ -36,6 +38,7 @@ pub async fn share(ctx: Arc<NodeContext>, mut share: Share, shutdown: Cancellati
             () = shutdown.cancelled() => break,
             changed = share.changed() => if !changed { break },
             () = sleep_or_never(pause) => {}
+            () = fenced(&ctx) => {}
         }
     }
     if let Err(error) = ctx.budgets.own(&[]).await {
@@ -47,6 +50,17 @@ async fn sleep_or_never(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits until another process has taken over what is this one's, as one that was paused may do for a
+/// moment when it wakes up.
+async fn fenced(ctx: &NodeContext) {
+    loop {
+        tokio::time::sleep(FENCED_LOOK).await;
+        if ctx.budgets.is_fenced() {
+            return;
+        }
     }
 }
 

@@ -15,39 +15,69 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
 const DAYS_EVERY: Duration = Duration::from_secs(60);
 /// A tick is never shorter than this on the machine's clock.
 const SHORTEST_TICK: Duration = Duration::from_millis(5);
-/// Ticks until `shutdown`: closes windows, feeds gates, writes checkpoints, tells history and pages.
+
+/// Until `shutdown`: closes windows, feeds gates, writes checkpoints, tells history and pages.
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+    // Neither a bucket that is slow to take a checkpoint nor a ledger that does not answer holds a
+    // frame up.
+    let mut loops = tokio::task::JoinSet::new();
+    let with = || (Arc::clone(&ctx), shutdown.clone());
+    let ((a, stop_a), (b, stop_b), (c, stop_c)) = (with(), with(), with());
+    loops.spawn(async move { tell(&a, &stop_a).await });
+    loops.spawn(async move { watch_doors(&b, &stop_b).await });
+    loops.spawn(async move { keep(&c, &stop_c).await });
+    while loops.join_next().await.is_some() {}
+    store_days(&ctx).await;
+}
+
+/// Waits for the time of a frame. `false` if the node stops.
+async fn tick(ctx: &NodeContext, shutdown: &CancellationToken) -> bool {
+    let interval = Duration::from_millis(u64::from(ctx.spec.load().node.feed_interval_ms));
+    let wait = ctx.clock.wall_duration(interval).max(SHORTEST_TICK);
+    tokio::select! {
+        () = shutdown.cancelled() => false,
+        () = tokio::time::sleep(wait) => true,
+    }
+}
+
+async fn tell(ctx: &NodeContext, shutdown: &CancellationToken) {
+    while tick(ctx, shutdown).await {
+        if ctx.budgets.tick(&ctx.gate).await {
+            ctx.changed(Change::Budgets);
+        }
+    }
+}
+
+async fn watch_doors(ctx: &NodeContext, shutdown: &CancellationToken) {
+    while tick(ctx, shutdown).await {
+        record_doors(ctx).await;
+    }
+}
+
+/// Checkpoints, budget days, and answers to whoever stood in for this process.
+async fn keep(ctx: &NodeContext, shutdown: &CancellationToken) {
     let mut checkpoint_at = ctx.clock.now().plus(CHECKPOINT_EVERY);
     let mut days_at = ctx.clock.now();
     let mut pause = tokio::time::interval(CHECKPOINT_PAUSE);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let interval = Duration::from_millis(u64::from(ctx.spec.load().node.feed_interval_ms));
-        let wait = ctx.clock.wall_duration(interval).max(SHORTEST_TICK);
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(wait) => {
-                if ctx.budgets.tick(&ctx.gate).await {
-                    ctx.changed(Change::Budgets);
-                }
-                record_doors(&ctx).await;
-            }
-            _ = pause.tick() => {
-                let now = ctx.clock.now();
-                if now >= checkpoint_at {
-                    checkpoint_at = now.plus(CHECKPOINT_EVERY);
-                    if let Err(error) = ctx.budgets.checkpoint().await {
-                        tracing::error!(error = &error as &dyn std::error::Error, "no checkpoint");
-                    }
-                }
-                if now >= days_at {
-                    days_at = now.plus(DAYS_EVERY);
-                    store_days(&ctx).await;
-                }
+            _ = pause.tick() => {}
+        }
+        ctx.budgets.answer().await;
+        let now = ctx.clock.now();
+        if now >= checkpoint_at {
+            checkpoint_at = now.plus(CHECKPOINT_EVERY);
+            if let Err(error) = ctx.budgets.checkpoint().await {
+                tracing::error!(error = &error as &dyn std::error::Error, "no checkpoint");
             }
         }
+        if now >= days_at {
+            days_at = now.plus(DAYS_EVERY);
+            store_days(ctx).await;
+        }
     }
-    store_days(&ctx).await;
 }
 
 /// Ad groups that opened or closed since the last look go into the history.

@@ -1,0 +1,54 @@
+//! The gates that say how far they have come.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use throng_model::Timestamp;
+
+use super::locked;
+
+/// A gate that has been silent for this long is forgotten.
+const GATE_MEMORY: Duration = Duration::from_secs(3_600);
+/// The most gates that are remembered.
+const MOST_GATES: usize = 20_000;
+
+/// What a gate reported last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateReport {
+    /// The gate's name.
+    pub id: String,
+    /// Partition and version of the last frame applied.
+    pub versions: Vec<(u32, u64)>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Gates by their names.
+#[derive(Debug, Default)]
+pub(super) struct Gates(Mutex<HashMap<String, GateReport>>);
+
+impl Gates {
+    /// Notes what a gate has applied. `false` if there are too many gates to note another one.
+    pub(super) fn report(&self, id: &str, versions: Vec<(u32, u64)>, at: Timestamp) -> bool {
+        let mut gates = locked(&self.0);
+        if gates.len() >= MOST_GATES && !gates.contains_key(id) {
+            gates.retain(|_, gate| at.since(gate.at) < GATE_MEMORY);
+            if gates.len() >= MOST_GATES {
+                return false;
+            }
+        }
+        gates.insert(id.to_owned(), GateReport { id: id.to_owned(), versions, at });
+        true
+    }
+
+    /// The gates that have reported within the last hour.
+    pub(super) fn all(&self, now: Timestamp) -> Vec<GateReport> {
+        let mut gates = locked(&self.0);
+        gates.retain(|_, gate| now.since(gate.at) < GATE_MEMORY);
+        let mut all: Vec<GateReport> = gates.values().cloned().collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+}

@@ -1,0 +1,75 @@
+//! A node of lookups whose bucket is away, or whose copies are damaged.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use throng_spec::Role;
+
+use crate::Client;
+use crate::shared::{Deployment, lookup, setting, until};
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_bucket_a_node_serves_what_it_served_last() {
+    let deployment = Deployment::new();
+    let builder = deployment.node("builder", &[Role::Api, Role::Schedule, Role::Build]).await;
+    let lookups = deployment.start("lookups", &[Role::Lookup], true).await.unwrap();
+    until("both audiences are served", async || {
+        lookup(&Client::of(&lookups), "c60").await == ["big", "buyers"]
+    })
+    .await;
+    lookups.shutdown().await;
+
+    // While it is down another version is published, with users whom it does not know.
+    deployment.purchases(0..120);
+    let client = Client::of(&builder);
+    let (status, _) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 200);
+    until("the new version is served", async || lookup(&client, "c110").await == ["buyers"]).await;
+
+    let file = deployment.path().join("throng.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let away = text.replace(&setting("THRONG_S3"), "http://127.0.0.1:1");
+    assert_ne!(text, away);
+    std::fs::write(&file, away).unwrap();
+    let lookups = deployment.start("lookups", &[Role::Lookup], true).await.unwrap();
+    let client = Client::of(&lookups);
+    assert_eq!(lookup(&client, "c60").await, ["big", "buyers"]);
+    assert_eq!(lookup(&client, "c110").await, [] as [&str; 0], "it knows the version before");
+    let ready = client.get("/readyz").await;
+    assert_eq!(ready["snapshots"], json!({ "big": 1, "buyers": 1 }));
+    lookups.shutdown().await;
+
+    // With the bucket it has what is new; a copy that was damaged meanwhile is fetched again.
+    std::fs::write(&file, text).unwrap();
+    let objects = deployment.path().join("lookups/objects");
+    let copies = [files(&objects.join("snapshots")), files(&objects.join("dictionary"))].concat();
+    assert!(copies.len() > 2, "{copies:?}");
+    for copy in &copies {
+        let mut bytes = std::fs::read(copy).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(copy, bytes).unwrap();
+    }
+    let lookups = deployment.start("lookups", &[Role::Lookup], true).await.unwrap();
+    let client = Client::of(&lookups);
+    until("the damaged copies are mended", async || {
+        lookup(&client, "c60").await == ["big", "buyers"]
+            && lookup(&client, "c110").await == ["buyers"]
+    })
+    .await;
+    lookups.shutdown().await;
+    builder.shutdown().await;
+}
