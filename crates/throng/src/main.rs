@@ -20,6 +20,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use args::{Arguments, Command};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Err(error) = set_up_logging(&arguments) {
