@@ -90,6 +90,8 @@ pub(super) struct Partition {
     outdone: AtomicU64,
     /// The next record to apply, where others append.
     applied: watch::Receiver<u64>,
+    /// Whether this process is the owner: what stand-ins apply is not counted in metrics.
+    owns: Arc<AtomicBool>,
     queue: Mutex<Option<mpsc::Sender<Batch>>>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
@@ -111,17 +113,23 @@ impl Partition {
         }
         let mut tail = None;
         if state.offset < log.end(number).await? || intake == Intake::Log {
-            tail = Some(replay(number, &mut state, &*log, intake).await?);
+            let (replayed, rest) = replay(number, &mut state, &*log, intake).await?;
+            if standing == Standing::Owner {
+                count(replayed);
+            }
+            tail = Some(rest);
         }
         state.engine.close(now);
         // The first version of this epoch says everything.
         state.engine.delta(now);
         let (progress, applied) = watch::channel(state.offset);
+        let owns = Arc::new(AtomicBool::new(standing == Standing::Owner));
         let state = Arc::new(Mutex::new(state));
         let (queue, task) = match (intake, tail) {
             (Intake::Log, Some(tail)) => {
                 let (log, state) = (Arc::clone(&log), Arc::clone(&state));
-                let follower = Follower { number, log, state, progress };
+                let owns = Arc::clone(&owns);
+                let follower = Follower { number, log, state, progress, owns };
                 (None, tokio::spawn(follower.run(tail)))
             }
             _ => {
@@ -140,6 +148,7 @@ impl Partition {
             fenced: AtomicBool::new(false),
             outdone: AtomicU64::new(heard),
             applied,
+            owns,
             queue: Mutex::new(queue),
             task: tokio::sync::Mutex::new(Some(task)),
         }))
@@ -173,6 +182,7 @@ impl Partition {
                 other => break other?,
             }
         }
+        self.owns.store(true, Ordering::Relaxed);
         if self.catches_up(CATCH_UP).await? { Ok(()) } else { Err(BudgetsError::Closed) }
     }
 
@@ -369,7 +379,8 @@ async fn replay(
     state: &mut State,
     log: &dyn EventLog,
     intake: Intake,
-) -> Result<Box<dyn Tail>, BudgetsError> {
+) -> Result<(Tally, Box<dyn Tail>), BudgetsError> {
+    let mut tally = Tally::default();
     let begin = state.offset;
     let mut tail = log.tail(number, begin).await?;
     // More comes while a long replay lasts.
@@ -380,7 +391,7 @@ async fn replay(
         }
         while state.offset < end {
             match tokio::time::timeout(NOTHING_MORE, tail.next()).await {
-                Ok(records) => apply_records(number, state, &records?, intake)?,
+                Ok(records) => tally += apply_records(number, state, &records?, intake)?,
                 Err(_) => break 'all,
             }
         }
@@ -388,7 +399,7 @@ async fn replay(
     if state.offset > begin {
         tracing::info!(partition = number, records = state.offset - begin, "events replayed");
     }
-    Ok(tail)
+    Ok((tally, tail))
 }
 
 /// Applies records' events, each for itself. Where anybody may append, events are checked here,
@@ -399,7 +410,7 @@ fn apply_records(
     state: &mut State,
     records: &[Record],
     intake: Intake,
-) -> Result<(), BudgetsError> {
+) -> Result<Tally, BudgetsError> {
     let mut events: Vec<(EventRef<'_>, Timestamp)> = Vec::with_capacity(TOGETHER);
     let (mut tally, mut refused) = (Tally::default(), 0);
     for record in records {
@@ -432,21 +443,24 @@ fn apply_records(
     if let Some(last) = records.last() {
         state.offset = last.offset + 1;
     }
-    let rejected = tally.rejected + refused;
-    if rejected > 0 {
+    tally.rejected += refused;
+    if tally.rejected > 0 {
         let (from, to) = (records.first().map(|r| r.offset), records.last().map(|r| r.offset));
         tracing::debug!(
             partition = number,
             from,
             to,
-            rejected,
+            rejected = tally.rejected,
             "events of these records do not count: no such ad group, too old, or not as the schema has them"
         );
     }
+    Ok(tally)
+}
+
+fn count(tally: Tally) {
     metrics::counter!("throng_events_applied_total").increment(tally.counted);
     metrics::counter!("throng_events_applied_duplicate_total").increment(tally.duplicates);
-    metrics::counter!("throng_events_applied_rejected_total").increment(rejected);
-    Ok(())
+    metrics::counter!("throng_events_applied_rejected_total").increment(tally.rejected);
 }
 
 /// The task of a partition that others append to: applies what comes.
@@ -455,6 +469,7 @@ struct Follower {
     log: Arc<dyn EventLog>,
     state: Arc<Mutex<State>>,
     progress: watch::Sender<u64>,
+    owns: Arc<AtomicBool>,
 }
 
 impl Follower {
@@ -464,7 +479,10 @@ impl Follower {
                 Ok(records) => {
                     let mut state = locked(&self.state);
                     // With this intake no record is an error.
-                    let _ = apply_records(self.number, &mut state, &records, Intake::Log);
+                    let applied = apply_records(self.number, &mut state, &records, Intake::Log);
+                    if self.owns.load(Ordering::Relaxed) {
+                        count(applied.unwrap_or_default());
+                    }
                     self.progress.send_replace(state.offset);
                 }
                 Err(error) => {
