@@ -5,5 +5,7 @@ use anyhow::Result;
 
 /// Writes every generated file anew.
 pub(crate) fn all() -> Result<()> {
-    crate::run(crate::cargo().args(["test", "--workspace"]).env("THRONG_BLESS", "1"))
+    let mut cargo = crate::cargo();
+    cargo.current_dir(crate::root()?).args(["test", "--workspace"]).env("THRONG_BLESS", "1");
+    crate::run(&mut cargo)
 }

@@ -68,13 +68,17 @@ fn main() -> ExitCode {
 
 /// The folder of the workspace.
 fn root() -> Result<PathBuf> {
-    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // As cargo says now: two clones that share a target folder share this program.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     Ok(manifest.parent().context("xtask lies in the workspace")?.to_owned())
 }
 
 fn test(rest: &[String]) -> Result<()> {
-    let needs = needs::provide(&root()?)?;
+    let root = root()?;
+    let needs = needs::provide(&root)?;
     let mut cargo = cargo();
+    cargo.current_dir(&root);
     cargo.args(["test", "--locked"]);
     if !rest.iter().any(|a| a == "-p" || a == "--package") {
         cargo.arg("--workspace");
@@ -85,9 +89,7 @@ fn test(rest: &[String]) -> Result<()> {
 }
 
 fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    cargo
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -7,6 +7,7 @@
 //! where many share a log, a consumer group says whose a partition is, frames reach the others over
 //! the feed, and another aggregator applies the same events and stands in while the owner is silent.
 
+mod apply;
 mod board;
 mod catalog;
 mod checkpoint;
@@ -337,7 +338,7 @@ impl Budgets {
             }
             Intake::Log => {
                 let accepted = events.len() as u64;
-                let records = partition::records(events.iter().map(|(_, event)| event));
+                let records = apply::records(events.iter().map(|(_, event)| event));
                 let appended = self.log.append(partition as u32, now, records).await;
                 appended.map_err(|error| BudgetsError::Append(Arc::new(error)))?;
                 Ok(Accepted { accepted, ..Accepted::default() })

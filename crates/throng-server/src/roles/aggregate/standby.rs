@@ -220,7 +220,11 @@ fn chosen(me: &str, owned: &[u32], partitions: u32, peers: &[Peer]) -> Vec<u32> 
             })
             .max_by_key(|peer| xxh3_64_with_seed(peer.name.as_bytes(), u64::from(partition)))
     };
-    (0..partitions).filter(|p| first(*p).is_some_and(|peer| peer.name == me)).collect()
+    // Where there is no owner yet there is nobody to stand in for.
+    let has_owner =
+        |partition: &u32| peers.iter().any(|p| p.name != me && p.partitions.contains(partition));
+    let mine = |partition: &u32| first(*partition).is_some_and(|peer| peer.name == me);
+    (0..partitions).filter(has_owner).filter(mine).collect()
 }
 
 /// Whether a stand-in tells figures.
@@ -347,6 +351,7 @@ mod tests {
         }
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(chosen("b", &[], 8, &[peer("b", "aggregate", &[])]), [] as [u32; 0]);
         // A process that is alone has nobody to stand in for it.
         assert_eq!(chosen("a", &[0, 1, 2, 3, 4, 5, 6, 7], 8, &peers[..1]), [] as [u32; 0]);
     }
