@@ -88,8 +88,19 @@ fn test(rest: &[String]) -> Result<()> {
     run(&mut cargo)
 }
 
+/// Cargo, as if it had been called by hand: what the cargo that runs this program has set for it would
+/// make build scripts run anew (`ring` looks at it), and with them half of the dependencies.
 fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let set_by_cargo = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        if set_by_cargo {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 fn run(command: &mut Command) -> Result<()> {
