@@ -317,7 +317,7 @@ pub(crate) enum TasksCommand {
         /// The task's number
         #[arg(required_unless_present = "missing")]
         id: Option<i64>,
-        /// Put every task that is due on the queue once more; safe at any time
+        /// Put due tasks (of each account the 200 most urgent) on the queue once more; safe at any time
         #[arg(long, conflicts_with = "id")]
         missing: bool,
         #[command(flatten)]

@@ -10,6 +10,7 @@ mod budgets;
 mod build;
 mod events;
 mod node;
+mod schedules;
 mod shared;
 mod warm;
 

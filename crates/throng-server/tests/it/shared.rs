@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use throng_gate::feed::Frame;
 use throng_gate::{Catalog, Gate};
 use throng_log::{EventLog, FileLog, Record};
-use throng_model::{AdGroupName, Clock as _, Micros, SystemClock};
+use throng_model::{AdGroupName, Clock, Micros, SystemClock};
 use throng_server::{Node, NodeConfig, NodeError};
 use throng_spec::Role;
 
@@ -123,13 +123,24 @@ node:
         roles: &[Role],
         join: bool,
     ) -> Result<Node, NodeError> {
+        self.start_at(folder, roles, join, Arc::new(SystemClock)).await
+    }
+
+    /// A node that goes by a clock of its own.
+    pub(crate) async fn start_at(
+        &self,
+        folder: &str,
+        roles: &[Role],
+        join: bool,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Node, NodeError> {
         Node::start(NodeConfig {
             data_dir: self.path().join(folder),
             spec: throng_spec::load(&self.path().join("throng.yaml")).unwrap(),
             join,
             roles: Some(roles.to_vec()),
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
-            clock: Arc::new(SystemClock),
+            clock,
             env: self.env(),
         })
         .await
