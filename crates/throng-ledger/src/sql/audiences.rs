@@ -411,7 +411,7 @@ impl AudienceLedger for Backend {
             .await?;
             sqlx::query(
                 "UPDATE refresh_parts SET lease_until = NULL
-                 WHERE refresh = $1 AND holder = $2 AND state = 'pending'",
+                 WHERE refresh = $1 AND (holder = $2 OR holder LIKE $2 || '#%') AND state = 'pending'",
             )
             .bind(id.0)
             .bind(holder)

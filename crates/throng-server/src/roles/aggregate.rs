@@ -507,6 +507,9 @@ impl Budgets {
         {
             gate.apply(&keyframe);
         }
+        if self.frames.receiver_count() == 0 {
+            return;
+        }
         let bytes = hub::framed(frame);
         metrics::counter!("throng_feed_frame_bytes_total").increment(bytes.len() as u64);
         metrics::counter!("throng_feed_updates_total").increment(frame.entries.len() as u64);

@@ -115,14 +115,15 @@ impl Worker {
             return Ok(false);
         }
         let now = ctx.clock.now();
-        let claimed = ctx.ledger.claim_part(None, &self.holder, now, now.plus(LEASE)).await?;
+        let claim = work::claim_of(&self.holder);
+        let claimed = ctx.ledger.claim_part(None, &claim, now, now.plus(LEASE)).await?;
         let Some((refresh, part)) = claimed else { return Ok(false) };
         let helping = AssertUnwindSafe(work::help(ctx, refresh, &part)).catch_unwind();
         let helped = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => None,
             helped = helping => Some(helped.unwrap_or(Err(BuildError::Panicked))),
-            () = self.keep_parts() => None,
+            never = work::keep_part(ctx, &claim) => match never {},
         };
         if let Some(Ok(())) = helped {
             metrics::counter!("throng_refresh_parts_helped_total").increment(1);
@@ -136,23 +137,8 @@ impl Worker {
                 "a part is given back"
             );
         }
-        ctx.ledger.release_part(refresh, part.number, &self.holder).await?;
+        ctx.ledger.release_part(refresh, part.number, &claim).await?;
         Ok(false)
-    }
-
-    /// Keeps the leases of parts in hand, for ever.
-    async fn keep_parts(&self) {
-        loop {
-            tokio::time::sleep(self.wall(TELL_EVERY)).await;
-            self.keep_parts_once().await;
-        }
-    }
-
-    async fn keep_parts_once(&self) {
-        let until = self.ctx.clock.now().plus(LEASE);
-        if let Err(error) = self.ctx.ledger.keep_parts(&self.holder, until).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "leases of parts not kept");
-        }
     }
 
     /// Does what can be done for a refresh that is claimed.
@@ -242,10 +228,7 @@ impl Worker {
                 .refresh_progress(refresh.id, &self.holder, until, rows, null_keys, expected)
                 .await;
             match told {
-                Ok(()) => {
-                    ctx.changed(Change::Audiences);
-                    self.keep_parts_once().await;
-                }
+                Ok(()) => ctx.changed(Change::Audiences),
                 Err(lost @ LedgerError::LeaseLost { .. }) => return lost.into(),
                 Err(error) => tracing::warn!(
                     refresh = %refresh.id,

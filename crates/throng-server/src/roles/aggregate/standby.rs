@@ -33,6 +33,8 @@ const SETTLE: Duration = Duration::from_secs(30);
 /// An owner that tells nothing for this long after its next frame was due is doubted. A doubt is sure
 /// after another interval.
 const SILENCE: Duration = Duration::from_secs(1);
+/// However fast the clock runs, a stand-in costs little.
+const SHORTEST_TICK: Duration = Duration::from_millis(100);
 
 /// When frames were heard last, by this machine's timer: clocks of machines differ.
 #[derive(Debug, Default)]
@@ -253,7 +255,7 @@ struct Deputy {
 
 impl Deputy {
     async fn run(mut self) {
-        let mut ticks = tokio::time::interval(self.interval.max(Duration::from_millis(5)));
+        let mut ticks = tokio::time::interval(self.interval.max(SHORTEST_TICK));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

@@ -23,7 +23,7 @@ use super::error::{BuildError, blocking};
 use super::files::{KeyFile, KeyFileWriter, make_folder};
 use super::members::members;
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput};
-use super::{LEASE, LOOK_AT_MOST_EVERY, declared, model_of};
+use super::{LEASE, LOOK_AT_MOST_EVERY, TELL_EVERY, declared, model_of};
 use crate::{Change, NodeContext};
 
 /// How far a refresh is; the lease keeper writes it to the ledger.
@@ -94,10 +94,13 @@ pub(super) async fn work(
             }
         }
         let now = ctx.clock.now();
-        let until = now.plus(LEASE);
-        if let Some((_, part)) = ctx.ledger.claim_part(Some(refresh.id), holder, now, until).await?
+        let (until, claim) = (now.plus(LEASE), claim_of(holder));
+        if let Some((_, part)) = ctx.ledger.claim_part(Some(refresh.id), &claim, now, until).await?
         {
-            hand.do_part(&part, progress).await?;
+            tokio::select! {
+                done = hand.do_part(&part, progress) => done?,
+                never = keep_part(ctx, &claim) => match never {},
+            }
             // The scan counted its rows as they came.
             counted.insert(part.number);
             continue;
@@ -125,6 +128,25 @@ pub(super) async fn work(
         null_keys: outputs.iter().map(|(_, o)| o.null_keys).sum(),
         bits,
     })
+}
+
+/// The name under which a part is claimed: another one each time, so that keeping one part does not
+/// keep another that this process let go of without a word.
+pub(super) fn claim_of(holder: &str) -> String {
+    format!("{holder}#{:08x}", SystemEntropy.next_u64() >> 32)
+}
+
+/// Keeps the lease of the part that was claimed under this name, for ever.
+pub(super) async fn keep_part(ctx: &NodeContext, claim: &str) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(ctx.clock.wall_duration(TELL_EVERY).max(LOOK_AT_MOST_EVERY)).await;
+        if let Err(error) = ctx.ledger.keep_parts(claim, ctx.clock.now().plus(LEASE)).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the lease of a part is not kept"
+            );
+        }
+    }
 }
 
 /// Does a part of a refresh that somebody else leads.
