@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
@@ -94,6 +95,15 @@ impl std::fmt::Debug for NodeContext {
 }
 
 impl NodeContext {
+    /// However fast the clock runs, a role does not look more often than this: a ledger that many
+    /// processes share is not kept busy by those that have nothing to do.
+    pub(crate) fn shortest_pause(&self) -> Duration {
+        match self.spec.load().node.is_shared() {
+            true => Duration::from_millis(500),
+            false => Duration::from_millis(50),
+        }
+    }
+
     /// Tells pages that something changed. Never waits.
     pub fn changed(&self, change: Change) {
         // No page open is no error.

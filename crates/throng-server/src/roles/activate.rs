@@ -105,7 +105,7 @@ async fn wait(ctx: &NodeContext, shutdown: &CancellationToken, at_most: Duration
     tokio::select! {
         () = shutdown.cancelled() => false,
         () = ctx.wake_activate.notified() => true,
-        () = tokio::time::sleep(wall(&*ctx.clock, at_most)) => true,
+        () = tokio::time::sleep(ctx.clock.wall_duration(at_most).max(ctx.shortest_pause())) => true,
     }
 }
 

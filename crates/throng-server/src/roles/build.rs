@@ -71,7 +71,7 @@ struct Worker {
 
 impl Worker {
     fn wall(&self, duration: Duration) -> Duration {
-        self.ctx.clock.wall_duration(duration).max(LOOK_AT_MOST_EVERY)
+        self.ctx.clock.wall_duration(duration).max(self.ctx.shortest_pause())
     }
 
     async fn run(&self) {

@@ -28,7 +28,7 @@ fn the_demo_does_the_whole_job_and_says_so() {
 /// Thirteen processes on real engines: the same audiences, and the same members on the platform.
 #[test]
 fn the_demo_does_the_same_on_shared_engines() {
-    let summary = demo(&["--on", "kafka,postgres,s3", "--speed", "20"]);
+    let summary = demo(&["--on", "kafka,postgres,s3", "--speed", "10"]);
     check(&summary);
     let figures = |list: &str, fields: &[&str]| -> Vec<String> {
         let all = summary[list].as_array().expect(list);
