@@ -44,7 +44,7 @@ impl Subscription {
         Self { budgets, frames, waiting }
     }
 
-    /// The next frame, as [`framed`] makes it: first a keyframe of every partition, then deltas as they are made;
+    /// The next frame with its length before it: first a keyframe of every partition, then deltas as they are made;
     /// keyframes again after a lag. `None` when the node stops.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {
