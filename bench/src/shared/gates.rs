@@ -94,6 +94,15 @@ struct Run<'a> {
     first_probe: u64,
 }
 
+/// A frame that a connection has read, for the others.
+#[derive(Default)]
+struct Read {
+    bytes: Vec<u8>,
+    at: i64,
+    partition: usize,
+    probes: Vec<usize>,
+}
+
 /// What the connections write down.
 struct Notes {
     started: Instant,
@@ -101,8 +110,18 @@ struct Notes {
     probes: Vec<Option<usize>>,
     /// When each probe was sent.
     sent: RefCell<Vec<Option<Duration>>>,
+    /// Microseconds until each probe was accepted.
+    accepted: RefCell<Vec<u64>>,
+    /// Which probes any connection has.
+    told: RefCell<Vec<bool>>,
+    /// Microseconds of each probe at the first connection that had it.
+    first: RefCell<Vec<u64>>,
     /// Microseconds of each probe at each connection.
     delays: RefCell<Vec<u64>>,
+    /// The newest frame of each partition at each relay, by its bytes, and the probes in it. A gate
+    /// reads its frames by itself, on a machine of its own; a thousand of them on this one would
+    /// measure how long it takes to read each frame five hundred times.
+    read: RefCell<[[Read; PARTITIONS as usize]; 2]>,
     /// The oldest figures that any connection went by, in microseconds.
     oldest: Cell<u64>,
 }
@@ -127,7 +146,11 @@ impl Run<'_> {
             started: Instant::now(),
             probes,
             sent: RefCell::new(vec![None; usize::try_from(count)?]),
+            accepted: RefCell::default(),
+            told: RefCell::new(vec![false; usize::try_from(count)?]),
+            first: RefCell::default(),
             delays: RefCell::default(),
+            read: RefCell::default(),
             oldest: Cell::new(0),
         });
         let mut tasks = tokio::task::JoinSet::new();
@@ -159,9 +182,12 @@ impl Run<'_> {
         let fast = options.gates - self.slow;
         let measured = notes.sent.borrow().iter().flatten().filter(|at| **at > WARM_UP).count();
         ensure!(!delays.is_empty(), "no probe arrived");
-        let at = |share: f64| {
-            let place = ((delays.len() - 1) as f64 * share).round() as usize;
-            delays[place] as f64 / 1e3
+        let (mut accepted_after, mut first) = (notes.accepted.take(), notes.first.take());
+        accepted_after.sort_unstable();
+        first.sort_unstable();
+        let at = |delays: &[u64], share: f64| {
+            let place = (delays.len().saturating_sub(1) as f64 * share).round() as usize;
+            delays.get(place).copied().unwrap_or(0) as f64 / 1e3
         };
         let peaks: Vec<u64> =
             self.relays.iter().map(|r| Ok(r.peak_kib()? / 1024)).collect::<Result<_>>()?;
@@ -169,7 +195,9 @@ impl Run<'_> {
             "gates": options.gates, "slow": self.slow,
             "events_per_s": accepted? as f64 / options.seconds as f64,
             "probes": measured, "missing": measured * fast - delays.len().min(measured * fast),
-            "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0),
+            "p50_ms": at(&delays, 0.5), "p99_ms": at(&delays, 0.99), "max_ms": at(&delays, 1.0),
+            "accepted_p50_ms": at(&accepted_after, 0.5), "accepted_p99_ms": at(&accepted_after, 0.99),
+            "first_gate_p50_ms": at(&first, 0.5), "first_gate_p99_ms": at(&first, 0.99),
             "oldest_state_ms": notes.oldest.get() as f64 / 1e3,
             "relays_peak_mb": peaks,
         }))
@@ -205,7 +233,9 @@ impl Run<'_> {
             let name = format!("probe-{:04}", self.first_probe + probe);
             notes.sent.borrow_mut()[usize::try_from(probe)?] = Some(notes.started.elapsed());
             let event = insertions([(name.clone(), name)].into_iter());
+            let sent = Instant::now();
             ensure!(send(http, &self.api.url, event).await? == 1, "a probe was not accepted");
+            notes.accepted.borrow_mut().push(sent.elapsed().as_micros() as u64);
         }
         Ok(())
     }
@@ -244,7 +274,7 @@ async fn follow(http: reqwest::Client, url: String, notes: Rc<Notes>, gate: usiz
         while let Some((length, after)) = rest.split_first_chunk::<4>() {
             let length = u32::from_le_bytes(*length) as usize;
             let Some((frame, after)) = after.split_at_checked(length) else { break };
-            notes.frame(&Frame::decode(frame)?, &mut seen, &mut told_at);
+            notes.frame(gate % 2, frame, &mut seen, &mut told_at)?;
             rest = after;
         }
         let used = buffer.len() - rest.len();
@@ -254,27 +284,53 @@ async fn follow(http: reqwest::Client, url: String, notes: Rc<Notes>, gate: usiz
 }
 
 impl Notes {
-    fn frame(&self, frame: &Frame, seen: &mut [bool], told_at: &mut [Option<i64>]) {
+    fn frame(
+        &self,
+        relay: usize,
+        bytes: &[u8],
+        seen: &mut [bool],
+        told_at: &mut [Option<i64>],
+    ) -> Result<()> {
         let now = self.started.elapsed();
+        let mut read = self.read.borrow_mut();
+        let read = match read[relay].iter().position(|read| read.bytes == bytes) {
+            Some(place) => &read[relay][place],
+            None => {
+                let frame = Frame::decode(bytes)?;
+                let partition = frame.partition as usize;
+                let probe = |index: u32| self.probes.get(index as usize).copied().flatten();
+                let probes = frame
+                    .entries
+                    .iter()
+                    .filter(|entry| entry.in_flight.0 > 0)
+                    .filter_map(|entry| probe(entry.index.0))
+                    .collect();
+                let read = &mut read[relay][partition];
+                *read = Read { bytes: bytes.to_vec(), at: frame.at.0, partition, probes };
+                read
+            }
+        };
         // How old the figures were that this frame replaces.
-        if let Some(before) = told_at[frame.partition as usize].replace(frame.at.0)
+        if let Some(before) = told_at[read.partition].replace(read.at)
             && now > WARM_UP
         {
             let age = u64::try_from(SystemClock.now().0 - before).unwrap_or(0);
             self.oldest.set(self.oldest.get().max(age));
         }
-        for entry in frame.entries.iter().filter(|entry| entry.in_flight.0 > 0) {
-            let Some(probe) = self.probes.get(entry.index.0 as usize).copied().flatten() else {
-                continue;
-            };
-            if std::mem::replace(&mut seen[probe], true) {
+        for probe in &read.probes {
+            if std::mem::replace(&mut seen[*probe], true) {
                 continue;
             }
-            let sent = self.sent.borrow()[probe];
+            let sent = self.sent.borrow()[*probe];
             if let Some(sent) = sent.filter(|sent| *sent > WARM_UP) {
-                self.delays.borrow_mut().push((now - sent).as_micros() as u64);
+                let delay = (now - sent).as_micros() as u64;
+                self.delays.borrow_mut().push(delay);
+                if !std::mem::replace(&mut self.told.borrow_mut()[*probe], true) {
+                    self.first.borrow_mut().push(delay);
+                }
             }
         }
+        Ok(())
     }
 }
 

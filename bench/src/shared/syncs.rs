@@ -17,6 +17,8 @@ const PEOPLE: u64 = 2_000;
 const BUILT: u64 = 500;
 /// The variable that holds the access token, and the token.
 pub(super) const TOKEN: (&str, &str) = ("THRONG_META_TOKEN", "bench");
+/// Telling the state of thousands of syncs is work itself.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// It does not go on for ever.
 const PATIENCE: Duration = Duration::from_secs(1_200);
 
@@ -92,12 +94,12 @@ async fn measure(options: &Options) -> Result<()> {
         let goal = BUILT * options.accounts;
         let delivered = async || delivered(&http, &main).await;
         if killed > 0 {
-            until(Duration::from_millis(200), async || Ok(delivered().await? >= goal / 2)).await?;
+            until(ASK_EVERY, async || Ok(delivered().await? >= goal / 2)).await?;
             for worker in running.drain(..killed) {
                 worker.kill()?;
             }
         }
-        until(Duration::from_millis(200), async || Ok(delivered().await? == goal)).await?;
+        until(ASK_EVERY, async || Ok(delivered().await? == goal)).await?;
         let seconds = began.elapsed().as_secs_f64();
         let after = sim.requests();
         let uploads = |counts: &throng_sim::meta::RequestCounts| {

@@ -95,13 +95,14 @@ impl std::fmt::Debug for NodeContext {
 }
 
 impl NodeContext {
-    /// However fast the clock runs, a role does not look more often than this: a ledger that many
-    /// processes share is not kept busy by those that have nothing to do.
-    pub(crate) fn shortest_pause(&self) -> Duration {
-        match self.spec.load().node.is_shared() {
+    /// How long a role really waits for so much of the node's clock. However fast that runs, nobody
+    /// looks without end: least of all at a ledger that many processes share.
+    pub(crate) fn pause(&self, duration: Duration) -> Duration {
+        let shortest = match self.spec.load().node.is_shared() {
             true => Duration::from_millis(500),
             false => Duration::from_millis(50),
-        }
+        };
+        self.clock.wall_duration(duration).max(shortest)
     }
 
     /// Tells pages that something changed. Never waits.

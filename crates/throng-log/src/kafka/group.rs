@@ -19,17 +19,26 @@ pub struct GroupTiming {
     /// A member that is silent for so long has lost its partitions. The brokers'
     /// `group.min.session.timeout.ms` is the least (6 s unless set).
     pub session: Duration,
+    /// A member whose process does not look for records for so long has lost its partitions, even
+    /// if its connection lives (`max.poll.interval.ms`). Not shorter than `session`. Throng's own
+    /// threads look all the time, however long work takes: this is for a process that hangs.
+    pub max_poll: Duration,
 }
 
 impl Default for GroupTiming {
     fn default() -> Self {
-        Self { session: Duration::from_secs(6) }
+        // The second is what Kafka's clients have when nobody sets it.
+        Self { session: Duration::from_secs(6), max_poll: Duration::from_secs(300) }
     }
 }
 
 impl GroupTiming {
     pub(super) fn session_ms(self) -> String {
         self.session.as_millis().to_string()
+    }
+
+    pub(super) fn max_poll_ms(self) -> String {
+        self.max_poll.max(self.session).as_millis().to_string()
     }
 
     pub(super) fn heartbeat_ms(self) -> String {
@@ -68,6 +77,7 @@ impl Share {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", timing.session_ms())
             .set("heartbeat.interval.ms", timing.heartbeat_ms())
+            .set("max.poll.interval.ms", timing.max_poll_ms())
             .create_with_context(Watcher { sender })
             .map_err(failed("join the group of", &topic))?;
         consumer.subscribe(&[&topic]).map_err(failed("join the group of", &topic))?;

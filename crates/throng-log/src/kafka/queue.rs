@@ -149,6 +149,7 @@ impl KafkaQueue {
             .set("partition.assignment.strategy", "range")
             .set("session.timeout.ms", timing.session_ms())
             .set("heartbeat.interval.ms", timing.heartbeat_ms())
+            .set("max.poll.interval.ms", timing.max_poll_ms())
             .create_with_context(Losses { places: Arc::clone(&places) })
             .map_err(failed("join the group of", &topic))?;
         consumer.subscribe(&[&topic]).map_err(failed("join the group of", &topic))?;

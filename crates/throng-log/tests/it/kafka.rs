@@ -1,11 +1,13 @@
 //! Kafka passes the suites, against the broker that `cargo xtask test` started.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use throng_log::conformance::{Backend, Queues, queue_suite, suite};
 use throng_log::{
-    EventLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, Queue, Share,
+    EventLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, Message, Queue, Share,
     check_brokers,
 };
 
@@ -45,6 +47,54 @@ impl Queues for Topic {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_passes_as_a_queue() {
     queue_suite(&Topic(settings())).await;
+}
+
+/// Work that takes longer than `max.poll.interval.ms`, in a process so full that its partition is
+/// paused: nobody else gets what is in hand or waits there, and nothing comes twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_work_keeps_its_partition() {
+    let settings = settings();
+    let interval = Duration::from_secs(2);
+    let timing = GroupTiming { session: interval, max_poll: interval };
+    let join = || KafkaQueue::join(&settings, "long", 2, timing);
+    let (long, quick) = (join().await.unwrap(), join().await.unwrap());
+    let put = async |numbers: std::ops::Range<u32>| {
+        let messages = numbers.map(|n| Message::new(n.to_string(), Vec::new())).collect();
+        quick.put(messages).await.unwrap();
+    };
+    // Each has a partition once both were given work in one round.
+    let mut given = [false; 2];
+    while given != [true; 2] {
+        given = [false; 2];
+        put(0..20).await;
+        for _ in 0..20 {
+            let (message, of, by) = tokio::select! {
+                message = long.take() => (message.unwrap(), &long, 0),
+                message = quick.take() => (message.unwrap(), &quick, 1),
+            };
+            of.done(&message).await.unwrap();
+            given[by] = true;
+        }
+    }
+    // More than a process holds, which is 256, on either partition.
+    put(1_000..2_200).await;
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    let in_hand = long.take().await.unwrap();
+    while let Ok(message) = tokio::time::timeout(3 * interval, quick.take()).await {
+        let message = message.unwrap();
+        quick.done(&message).await.unwrap();
+        *seen.entry(message.key).or_default() += 1;
+    }
+    assert!(!seen.contains_key(&in_hand.key), "what is in hand was given away");
+    assert!(seen.len() < 900, "{} of 1,200: of both partitions", seen.len());
+    long.done(&in_hand).await.unwrap();
+    *seen.entry(in_hand.key).or_default() += 1;
+    while seen.len() < 1_200 {
+        let message = long.take().await.unwrap();
+        long.done(&message).await.unwrap();
+        *seen.entry(message.key).or_default() += 1;
+    }
+    assert!(seen.values().all(|times| *times == 1), "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -74,7 +74,8 @@ async fn kafka_log(
     roles: &[Role],
 ) -> Result<Log, NodeError> {
     let kafka = kafka_settings(&config.env, settings)?;
-    let timing = GroupTiming { session: Duration::from_millis(u64::from(settings.session_ms)) };
+    let session = Duration::from_millis(u64::from(settings.session_ms));
+    let timing = GroupTiming { session, ..GroupTiming::default() };
     let partitions = config.spec.node.log_partitions;
     let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
     // As many as the events have: each has its frames.

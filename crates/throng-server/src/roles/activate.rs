@@ -28,8 +28,6 @@ use jobs::Destinations;
 
 /// How often to look without a signal.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// However fast the clock runs, the machine is not kept busy by looking.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// After the ledger has failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(5);
 
@@ -96,16 +94,12 @@ pub async fn lead(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     tokio::join!(planning, announcing);
 }
 
-fn wall(clock: &dyn Clock, duration: Duration) -> Duration {
-    clock.wall_duration(duration).max(LOOK_AT_MOST_EVERY)
-}
-
 /// Waits for a signal or the timer. `false` at shutdown.
 async fn wait(ctx: &NodeContext, shutdown: &CancellationToken, at_most: Duration) -> bool {
     tokio::select! {
         () = shutdown.cancelled() => false,
         () = ctx.wake_activate.notified() => true,
-        () = tokio::time::sleep(ctx.clock.wall_duration(at_most).max(ctx.shortest_pause())) => true,
+        () = tokio::time::sleep(ctx.pause(at_most)) => true,
     }
 }
 
@@ -169,7 +163,7 @@ impl Bench {
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
                 () = self.desk.arrival() => {}
-                () = tokio::time::sleep(wall(&*self.ctx.clock, pause)) => {}
+                () = tokio::time::sleep(self.ctx.pause(pause)) => {}
             }
         }
     }

@@ -38,8 +38,6 @@ const LEASE: Duration = Duration::from_secs(20);
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// How often to look for a refresh without a signal.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// However fast the clock runs, the machine is not kept busy by looking.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// After the ledger has failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(5);
 /// Tries of a refresh.
@@ -70,10 +68,6 @@ struct Worker {
 }
 
 impl Worker {
-    fn wall(&self, duration: Duration) -> Duration {
-        self.ctx.clock.wall_duration(duration).max(self.ctx.shortest_pause())
-    }
-
     async fn run(&self) {
         while !self.shutdown.is_cancelled() {
             let pause = match self.work_once().await {
@@ -90,7 +84,7 @@ impl Worker {
             tokio::select! {
                 () = self.shutdown.cancelled() => {}
                 () = self.ctx.wake_build.notified() => {}
-                () = tokio::time::sleep(self.wall(pause)) => {}
+                () = tokio::time::sleep(self.ctx.pause(pause)) => {}
             }
         }
     }
@@ -215,7 +209,7 @@ impl Worker {
     ) -> BuildError {
         let ctx = &self.ctx;
         loop {
-            tokio::time::sleep(self.wall(TELL_EVERY)).await;
+            tokio::time::sleep(self.ctx.pause(TELL_EVERY)).await;
             match declared(&ctx.spec.load(), &audience.name) {
                 None => return BuildError::Gone(audience.name.clone()),
                 Some(now) if model_of(now) != model_of(audience) => return BuildError::Superseded,

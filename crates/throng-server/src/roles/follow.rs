@@ -17,8 +17,6 @@ use crate::{Change, NodeContext};
 
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// However fast the clock runs, the ledger is not kept busy by looking.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 /// How often a node says that it is there.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// A node that was silent for longer is not shown any more.
@@ -39,7 +37,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
         }
         let looked = look(&ctx, &mut tried).await;
         let pause = match looked {
-            Ok(()) => ctx.clock.wall_duration(LOOK_EVERY).max(LOOK_AT_MOST_EVERY),
+            Ok(()) => ctx.pause(LOOK_EVERY),
             Err(error) => {
                 tracing::error!(
                     error = &*error as &dyn std::error::Error,

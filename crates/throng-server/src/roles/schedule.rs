@@ -18,8 +18,6 @@ use crate::{Change, NodeContext};
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The same on the machine's own timer: somebody may have moved the clock.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
-/// However fast the clock runs, the machine is not kept busy by looking.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 
 /// What this process remembers between two looks.
 #[derive(Default)]
@@ -58,7 +56,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
             }
         };
         let until = next.map_or(LOOK_EVERY, |at| at.since(ctx.clock.now()).min(LOOK_EVERY));
-        let pause = ctx.clock.wall_duration(until).clamp(LOOK_AT_MOST_EVERY, LOOK_AT_LEAST_EVERY);
+        let pause = ctx.pause(until).min(LOOK_AT_LEAST_EVERY);
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}

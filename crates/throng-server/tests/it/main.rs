@@ -12,6 +12,7 @@ mod events;
 mod node;
 mod schedules;
 mod shared;
+mod tasks;
 mod warm;
 
 use std::net::SocketAddr;

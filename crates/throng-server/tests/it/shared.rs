@@ -83,6 +83,18 @@ node:
         std::fs::write(self.path().join("throng.yaml"), text).unwrap();
     }
 
+    /// The prefix of its topics, and the name of its database.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Adds sections to the spec.
+    pub(crate) fn declare(&self, sections: &str) {
+        let file = self.path().join("throng.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, text.replace("node:\n", &format!("{sections}node:\n"))).unwrap();
+    }
+
     /// Goes to all three engines by TLS, and to Kafka with a password.
     fn by_tls(&mut self) {
         let authority = setting("THRONG_CA");
@@ -109,6 +121,7 @@ node:
             "ACCESS" => Some(setting("THRONG_S3_ACCESS_KEY")),
             "SECRET" => Some(setting("THRONG_S3_SECRET_KEY")),
             "PASSWORD" => Some(setting("THRONG_KAFKA_PASSWORD")),
+            "META" => Some("s3cret-token".to_owned()),
             _ => None,
         })
     }

@@ -77,7 +77,7 @@ impl Worker {
                     let state = RefreshState::Halted;
                     return Built { audience, state, reason, members: None };
                 }
-                () = tokio::time::sleep(self.wall(pause)) => {}
+                () = tokio::time::sleep(self.ctx.pause(pause)) => {}
             }
         }
     }

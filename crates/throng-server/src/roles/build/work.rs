@@ -23,7 +23,7 @@ use super::error::{BuildError, blocking};
 use super::files::{KeyFile, KeyFileWriter, make_folder};
 use super::members::members;
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput};
-use super::{LEASE, LOOK_AT_MOST_EVERY, TELL_EVERY, declared, model_of};
+use super::{LEASE, TELL_EVERY, declared, model_of};
 use crate::{Change, NodeContext};
 
 /// How far a refresh is; the lease keeper writes it to the ledger.
@@ -114,7 +114,7 @@ pub(super) async fn work(
         if recorded.iter().all(|part| part.state == PartState::Done) {
             break;
         }
-        tokio::time::sleep(ctx.clock.wall_duration(LOOK_EVERY).max(LOOK_AT_MOST_EVERY)).await;
+        tokio::time::sleep(ctx.pause(LOOK_EVERY)).await;
     }
     let outputs = scanned(&recorded)?;
     let mut bits = Vec::new();
@@ -139,7 +139,7 @@ pub(super) fn claim_of(holder: &str) -> String {
 /// Keeps the lease of the part that was claimed under this name, for ever.
 pub(super) async fn keep_part(ctx: &NodeContext, claim: &str) -> std::convert::Infallible {
     loop {
-        tokio::time::sleep(ctx.clock.wall_duration(TELL_EVERY).max(LOOK_AT_MOST_EVERY)).await;
+        tokio::time::sleep(ctx.pause(TELL_EVERY)).await;
         if let Err(error) = ctx.ledger.keep_parts(claim, ctx.clock.now().plus(LEASE)).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

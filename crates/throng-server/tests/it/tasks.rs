@@ -1,0 +1,192 @@
+//! Tasks over Kafka: what happens to work when workers come and go, when checks fail, and to work
+//! that nobody can do.
+
+use serde_json::{Value, json};
+use throng_ledger::{RunState, SyncRun, TaskState};
+use throng_log::{GroupTiming, KafkaQueue, KafkaSettings, Message, Queue};
+use throng_model::HashedIdentifier;
+use throng_server::Node;
+use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
+use throng_spec::Role;
+
+use crate::Client;
+use crate::shared::{Deployment, setting, until};
+
+/// A deployment with one account and `syncs` syncs of the buyers to it, four rows a batch.
+async fn activating(syncs: u32) -> (Deployment, MetaSim) {
+    let deployment = Deployment::new();
+    let sim = MetaSim::start(MetaSimConfig::default()).await.unwrap();
+    let mut text = format!(
+        "destinations:\n  - {{ name: account, platform: meta, account: act_12, access_token: \"env:META\", base_url: \"{}\" }}\nsyncs:\n",
+        sim.url()
+    );
+    for number in 0..syncs {
+        text += &format!(
+            r#"  - name: sync-{number}
+    audience: buyers
+    destination: account
+    batch_rows: 4
+    identifiers:
+      sql: "SELECT customer, email FROM shop.customers"
+      key: customer
+      columns: {{ email: EMAIL }}
+      default_country: US
+"#
+        );
+    }
+    deployment.declare(&text);
+    (deployment, sim)
+}
+
+fn customers(deployment: &Deployment, address: impl Fn(u32) -> String) {
+    let lines: String = (0..100).map(|c| format!("c{c},{}\n", address(c))).collect();
+    let aside = deployment.path().join("aside");
+    std::fs::write(&aside, format!("customer,email\n{lines}")).unwrap();
+    std::fs::rename(aside, deployment.path().join("data/customers.csv")).unwrap();
+}
+
+fn address(customer: u32) -> String {
+    format!("c{customer}@example.com")
+}
+
+/// Slows every upload, so that there is a middle to do something in.
+fn slow(sim: &MetaSim, millis: u64) {
+    let rule = FaultRule::new(FaultKind::Slow { millis }).on_call("add_users");
+    sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+}
+
+/// What the platform holds, hashed, of an audience that has all buyers.
+fn everybody() -> Vec<String> {
+    let mut wanted: Vec<String> =
+        (0..100).map(|c| HashedIdentifier::of_normalised(&address(c)).to_hex()).collect();
+    wanted.sort();
+    wanted
+}
+
+async fn runs(node: &Node) -> Vec<SyncRun> {
+    node.context().ledger.runs(None, 100).await.unwrap()
+}
+
+/// The dead letters, read as anybody would read them.
+async fn dead_letters(deployment: &Deployment) -> KafkaQueue {
+    let settings = KafkaSettings {
+        brokers: setting("THRONG_KAFKA"),
+        prefix: deployment.name().to_owned(),
+        tls: None,
+        sasl: None,
+    };
+    KafkaQueue::join(&settings, "tasks.dead", 1, GroupTiming::default()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_come_and_go_in_the_middle_of_tasks_send_nothing_twice() {
+    let (deployment, sim) = activating(4).await;
+    customers(&deployment, address);
+    slow(&sim, 40);
+    let rest = [Role::Api, Role::Schedule, Role::Build];
+    let api = deployment.node("api", &rest).await;
+    let first = deployment.node("worker-1", &[Role::Activate]).await;
+    let sent = async || runs(&api).await.iter().map(|run| run.sent).sum::<u64>();
+    // Each of these deals the partitions anew, with tasks in hand.
+    until("the first sends", async || sent().await >= 8).await;
+    let second = deployment.node("worker-2", &[Role::Activate]).await;
+    until("half is sent", async || sent().await >= 200).await;
+    assert!(sent().await < 400, "there is no middle left");
+    first.shutdown().await;
+    let completed = async || {
+        let runs = runs(&api).await;
+        runs.len() == 4 && runs.iter().all(|run| run.state == RunState::Completed)
+    };
+    until("all is delivered", completed).await;
+    for run in runs(&api).await {
+        assert_eq!((run.read, run.sent, run.pending), (100, 100, 0), "{run:?}");
+    }
+    let audiences = sim.audiences();
+    assert_eq!(audiences.len(), 4);
+    for audience in &audiences {
+        assert_eq!(sim.members(&audience.id).unwrap(), everybody());
+    }
+    // A worker that leaves lets go of the batch in hand, which goes once more: at most two of them,
+    // as an account has two tasks in hand at a time.
+    let counts = sim.requests();
+    let adds = &counts.calls["add_users"];
+    assert!((400..=408).contains(&adds.rows), "{adds:?}");
+    for node in [second, api] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_whose_checks_fail_is_held_long_before_the_run_ends() {
+    let (deployment, sim) = activating(30).await;
+    // Nothing here is an address, so that nobody reaches the platform and every check fails.
+    customers(&deployment, |_| "none".to_owned());
+    let rule = FaultRule::new(FaultKind::Slow { millis: 150 }).on_call("create_audience");
+    sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+    let node = deployment.node("node", &Role::ALL).await;
+    let client = Client::of(&node);
+    let alert = async || {
+        let alerts = client.get("/v1/alerts").await["alerts"].as_array().unwrap().clone();
+        alerts.into_iter().find(|a| a["subject"] == "account" && a["resolved_at"].is_null())
+    };
+    until("the account is held", async || alert().await.is_some()).await;
+    let said = alert().await.unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(said.contains("throng sync approve --destination account"), "{said}");
+    let in_state = async |state: RunState| {
+        let runs = runs(&node).await;
+        runs.iter().filter(|run| run.state == state).count()
+    };
+    until("what was in hand has ended", async || in_state(RunState::Active).await == 0).await;
+    let (held, completed) = (in_state(RunState::Held).await, in_state(RunState::Completed).await);
+    assert_eq!(held + completed, 30);
+    assert!(completed >= 3 && held >= 10, "{completed} went wrong before {held} were held");
+    assert_eq!(node.context().ledger.checks(100).await.unwrap().len(), completed);
+
+    // The cause is mended, and a person says so.
+    customers(&deployment, address);
+    let (status, said) = client.post("/v1/destinations/account/approve", &json!({})).await;
+    assert_eq!((status, said), (200, json!({ "approved": held })));
+    until("the rest is delivered", async || in_state(RunState::Completed).await == 30).await;
+    let delivered = runs(&node).await.iter().filter(|run| run.sent == 100).count();
+    assert_eq!(delivered, held);
+    assert!(alert().await.is_none());
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_can_do_becomes_a_dead_letter() {
+    let (deployment, sim) = activating(1).await;
+    customers(&deployment, address);
+    // The second batch meets a permission that is gone.
+    let gone = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
+    let rule = FaultRule::new(gone).on_call("add_users").nth([2]);
+    sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+    let node = deployment.node("node", &Role::ALL).await;
+    let dead = dead_letters(&deployment).await;
+    let letter = dead.take().await.unwrap();
+    dead.done(&letter).await.unwrap();
+    let text = String::from_utf8(letter.body.to_vec()).unwrap();
+    let letter: Value = serde_json::from_str(&text).unwrap();
+    let task = node.context().ledger.tasks(10).await.unwrap().pop().unwrap();
+    assert_eq!(task.state, TaskState::Failed);
+    assert_eq!(
+        (&letter["version"], &letter["task"], &letter["sync"], &letter["destination"]),
+        (&json!(1), &json!(task.id), &json!("sync-0"), &json!("account"))
+    );
+    assert!(letter["reason"].as_str().unwrap().contains("ads_management"), "{letter}");
+    assert!(!text.contains("example.com"), "{text}");
+
+    // A message of somebody else's on the topic stops nobody.
+    let stray = Message::new("x", "hello");
+    node.context().queues.tasks.put(vec![stray]).await.unwrap();
+    let letter = dead.take().await.unwrap();
+    let letter: Value = serde_json::from_slice(&letter.body).unwrap();
+    assert_eq!(letter["message"], "hello");
+    assert!(letter["reason"].as_str().unwrap().contains("no notice of a task"), "{letter}");
+    let client = Client::of(&node);
+    let (status, said) = client.post(&format!("/v1/tasks/{}/requeue", task.id), &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    until("it goes on", async || runs(&node).await[0].state == RunState::Completed).await;
+    assert_eq!(sim.members(&sim.audiences()[0].id).unwrap(), everybody());
+    node.shutdown().await;
+}
