@@ -46,6 +46,10 @@ impl SeenIds {
             std::mem::swap(&mut self.old, &mut self.young);
             // Its room is kept: making it anew would cost more than filling it.
             self.young.clear();
+            if self.young.room() == 0 {
+                // The first time: as many will come again.
+                self.young = IdSet::with_room_for(self.old.room());
+            }
             self.began = logged_at;
         }
         true

@@ -1,27 +1,52 @@
-//! A set of 128-bit ids in one flat array: slots are probed one after the other from where the id's
-//! highest bits say, so that a look-up touches one place of memory and an insertion writes where it
-//! has just read. By the highest bits ids lie in the order of their numbers: a table that grows is
-//! read and written from one end to the other. Tables of millions are far larger than the caches;
-//! what costs time is waiting for memory, and who touches many places in a row before he needs them
-//! waits once ([`IdSet::touch`]).
+//! A set of 128-bit ids in lines of memory: an id lies in the line that its highest bits say, or, if
+//! that one is full, in the next that has room. A look-up so reads one line in nearly all cases, and
+//! an insertion writes where it has just read. By the highest bits ids lie in the order of their
+//! numbers: a table that grows is read and written from one end to the other. Tables of millions are
+//! far larger than the caches; what costs time is waiting for memory, and who touches many lines in a
+//! row before he needs them waits once ([`IdSet::touch`]).
 
 /// Never an id: an empty slot.
 const EMPTY: u128 = 0;
-/// Slots of the smallest table.
-const LEAST: usize = 1_024;
+/// Ids of one line.
+const SLOTS: usize = 4;
+/// Lines of the smallest table.
+const LEAST: usize = 256;
+/// A table that is too small becomes so many times larger. Most of what growing costs is that the
+/// system has to clear the new memory.
+const GROWTH: usize = 4;
+
+/// What a processor brings from memory at once. Taken slots come first.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Line([u128; SLOTS]);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct IdSet {
-    /// A power of two of them, or none; at most half are taken.
-    slots: Vec<u128>,
+    /// A power of two of them, or none; at most half of the slots are taken.
+    lines: Vec<Line>,
     len: usize,
+}
+
+/// What a search ends with.
+enum Found {
+    /// The id is there.
+    Id,
+    /// It belongs here: line and slot.
+    Room(usize, usize),
+}
+
+fn empty(lines: usize) -> Vec<Line> {
+    vec![Line([EMPTY; SLOTS]); lines]
 }
 
 impl IdSet {
     pub(super) fn with_room_for(ids: usize) -> Self {
         match ids {
             0 => Self::default(),
-            _ => Self { slots: vec![EMPTY; (2 * ids).next_power_of_two().max(LEAST)], len: 0 },
+            _ => Self {
+                lines: empty((2 * ids).div_ceil(SLOTS).next_power_of_two().max(LEAST)),
+                len: 0,
+            },
         }
     }
 
@@ -29,72 +54,87 @@ impl IdSet {
         self.len
     }
 
-    /// Where the search for an id begins. The table is not empty.
-    #[inline]
-    fn home_of(slots: &[u128], id: u128) -> usize {
-        // Of `2^n` slots the highest n bits; there are at least `LEAST`.
-        ((id >> 64) as u64 >> (64 - slots.len().trailing_zeros())) as usize
+    /// As many ids as there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.lines.len() * SLOTS / 2
     }
 
-    /// Where the id is, or where it belongs; the table has an empty slot.
+    /// The line where the search for an id begins. The table is not empty.
     #[inline]
-    fn slot_of(slots: &[u128], id: u128) -> usize {
-        let mask = slots.len() - 1;
-        let mut slot = Self::home_of(slots, id);
-        while slots[slot] != id && slots[slot] != EMPTY {
-            slot = (slot + 1) & mask;
+    fn home_of(lines: &[Line], id: u128) -> usize {
+        // Of `2^n` lines the highest n bits; there are at least `LEAST`.
+        ((id >> 64) as u64 >> (64 - lines.len().trailing_zeros())) as usize
+    }
+
+    /// The table has an empty slot.
+    #[inline]
+    fn find(lines: &[Line], id: u128) -> Found {
+        let mut at = Self::home_of(lines, id);
+        loop {
+            let line = &lines[at].0;
+            // All four at once: which of them it is cannot be guessed, and a wrong guess costs more.
+            if line.iter().fold(false, |found, slot| found | (*slot == id)) {
+                return Found::Id;
+            }
+            let taken: usize = line.iter().map(|slot| usize::from(*slot != EMPTY)).sum();
+            if taken < SLOTS {
+                return Found::Room(at, taken);
+            }
+            at = (at + 1) & (lines.len() - 1);
         }
-        slot
     }
 
     #[inline]
     pub(super) fn contains(&self, id: u128) -> bool {
-        let id = not_empty(id);
-        !self.slots.is_empty() && self.slots[Self::slot_of(&self.slots, id)] == id
+        !self.lines.is_empty() && matches!(Self::find(&self.lines, not_empty(id)), Found::Id)
     }
 
     /// Reads what lies where the search for an id begins, and decides nothing by it: a processor
     /// goes on to the next such read without waiting for this one.
     #[inline]
     pub(super) fn touch(&self, id: u128) -> u128 {
-        match self.slots.is_empty() {
+        match self.lines.is_empty() {
             true => EMPTY,
-            false => self.slots[Self::home_of(&self.slots, id)],
+            false => self.lines[Self::home_of(&self.lines, id)].0[0],
         }
     }
 
     /// `false` if it was there.
     #[inline]
     pub(super) fn insert(&mut self, id: u128) -> bool {
-        if 2 * (self.len + 1) > self.slots.len() {
+        if self.len >= self.room() {
             self.grow();
         }
         let id = not_empty(id);
-        let slot = Self::slot_of(&self.slots, id);
-        let new = self.slots[slot] == EMPTY;
-        self.slots[slot] = id;
-        self.len += usize::from(new);
-        new
+        match Self::find(&self.lines, id) {
+            Found::Id => false,
+            Found::Room(line, slot) => {
+                self.lines[line].0[slot] = id;
+                self.len += 1;
+                true
+            }
+        }
     }
 
     #[cold]
     fn grow(&mut self) {
-        let mut slots = vec![EMPTY; (2 * self.slots.len()).max(LEAST)];
+        let mut lines = empty((GROWTH * self.lines.len()).max(LEAST));
         for id in self.iter() {
-            let slot = Self::slot_of(&slots, id);
-            slots[slot] = id;
+            if let Found::Room(line, slot) = Self::find(&lines, id) {
+                lines[line].0[slot] = id;
+            }
         }
-        self.slots = slots;
+        self.lines = lines;
     }
 
     /// Forgets all ids and keeps the room.
     pub(super) fn clear(&mut self) {
-        self.slots.fill(EMPTY);
+        self.lines.fill(Line([EMPTY; SLOTS]));
         self.len = 0;
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = u128> {
-        self.slots.iter().copied().filter(|id| *id != EMPTY)
+        self.lines.iter().flat_map(|line| line.0).filter(|id| *id != EMPTY)
     }
 }
 
