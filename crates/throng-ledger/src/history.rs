@@ -16,7 +16,7 @@ pub enum AlertKind {
     SnapshotHeld,
     /// A task failed three times, or in a way that only a person can mend.
     TaskFailed,
-    /// A run is held by its guard.
+    /// A run is held by its guard, or all of an account by its checks.
     RunHeld,
     /// A check did not pass.
     CheckFailed,
@@ -27,7 +27,7 @@ pub enum AlertKind {
 pub struct NewAlert {
     /// What it is about.
     pub kind: AlertKind,
-    /// The object: an audience's or a sync's name.
+    /// The object: an audience's or a sync's name, or `destination` and a name.
     pub subject: String,
     /// What happened and what to do, in plain words.
     pub message: String,
@@ -90,6 +90,9 @@ pub trait HistoryLedger: Send + Sync {
 
     /// Ends the open alert of this kind and subject, if there is one.
     async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()>;
+
+    /// The message of the open alert of this kind and subject, if there is one.
+    async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>>;
 
     /// Alerts, open ones first, then newest first.
     async fn alerts(&self, limit: u32) -> Result<Vec<Alert>>;

@@ -167,7 +167,7 @@ fn refused(doing: &'static str, name: &str) -> impl FnOnce(Error) -> ObjectsErro
         },
         Error::NotFound { .. } => ObjectsError::Missing { name },
         error => {
-            let source = Box::new(Said(in_short(&error.to_string())));
+            let source = Box::new(Said(in_short(&in_full(&error))));
             ObjectsError::Store { doing, name, source }
         }
     }
@@ -182,8 +182,22 @@ const REPLACE: &str = "replace";
 #[error("{0}")]
 struct Said(String);
 
+/// An error with its causes: that a certificate is not trusted is said four levels down.
+fn in_full(error: &Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = error.source();
+    }
+    words
+}
+
 /// The longest words of a store that are told.
-const WORDS: usize = 300;
+const WORDS: usize = 500;
 
 /// A client's error in one line: of a store's answer in XML its code and its message only, as the
 /// rest is long and repeats what was signed.

@@ -19,12 +19,16 @@ pub(super) async fn an_open_alert_is_raised_once(ledger: &dyn Ledger) {
     assert_eq!(open.len(), 2);
     assert_eq!(open[1].message, "token revoked");
     assert_eq!(open[1].raised_at, at(1), "open since the first time");
+    let message = async |subject| ledger.open_alert(kind, subject).await.unwrap();
+    assert_eq!(message("ads").await.as_deref(), Some("token revoked"));
+    assert_eq!(message("other").await, None);
     ledger.resolve_alert(kind, "ads", at(4)).await.unwrap();
     ledger.resolve_alert(kind, "ads", at(5)).await.unwrap();
     ledger.resolve_alert(kind, "unknown", at(5)).await.unwrap();
     let all = ledger.alerts(10).await.unwrap();
     let ended = all.iter().find(|a| a.id == first).unwrap();
     assert_eq!(ended.resolved_at, Some(at(4)));
+    assert_eq!(message("ads").await, None);
     assert_ne!(raise("again", 6).await, first);
 }
 

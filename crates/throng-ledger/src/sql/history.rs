@@ -79,6 +79,20 @@ impl HistoryLedger for Backend {
         })
     }
 
+    async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>> {
+        read_one!(self, "reading an alert", |tx| {
+            let row = sqlx::query(
+                "SELECT message FROM alerts
+                 WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL",
+            )
+            .bind(kind.word())
+            .bind(subject)
+            .fetch_optional(tx)
+            .await?;
+            row.map(|row| Cells::new(&row, "alert").text("message")).transpose()?
+        })
+    }
+
     async fn alerts(&self, limit: u32) -> Result<Vec<Alert>> {
         read_one!(self, "reading the alerts", |tx| {
             let rows = sqlx::query(

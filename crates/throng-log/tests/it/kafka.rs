@@ -79,11 +79,21 @@ async fn long_work_keeps_its_partition() {
     // More than a process holds, which is 256, on either partition.
     put(1_000..2_200).await;
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    let in_hand = long.take().await.unwrap();
+    // While partitions were dealt, work of the rounds above may have come twice.
+    let counts = |message: &Message| message.key.len() == 4;
+    let in_hand = loop {
+        let message = long.take().await.unwrap();
+        if counts(&message) {
+            break message;
+        }
+        long.done(&message).await.unwrap();
+    };
     while let Ok(message) = tokio::time::timeout(3 * interval, quick.take()).await {
         let message = message.unwrap();
         quick.done(&message).await.unwrap();
-        *seen.entry(message.key).or_default() += 1;
+        if counts(&message) {
+            *seen.entry(message.key).or_default() += 1;
+        }
     }
     assert!(!seen.contains_key(&in_hand.key), "what is in hand was given away");
     assert!(seen.len() < 900, "{} of 1,200: of both partitions", seen.len());

@@ -77,8 +77,10 @@ pub(crate) async fn approve_destination(State(ctx): Ctx, Path(name): Path<String
         .ok_or_else(|| ApiError::not_found(format!("no destination `{name}` in the applied spec")))?
         .name;
     let now = ctx.clock.now();
+    let subject = crate::roles::activate::account(name);
+    // First: what is planned from now on is not held.
+    ctx.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
     let approved = ctx.ledger.approve_destination(name, now).await?;
-    ctx.ledger.resolve_alert(AlertKind::RunHeld, name.as_str(), now).await?;
     let entry = HistoryEntry {
         subject_kind: "destination".to_owned(),
         subject: name.to_string(),

@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use throng_activation::{Quotas, TaskEnd, Worker, WorkerOptions};
 use throng_ledger::{LedgerError, Task, TaskState};
-use throng_model::{Clock, TaskId, Timestamp};
+use throng_model::{TaskId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
 
 pub(crate) use announce::{AnnounceError, tasks_since};
+pub(crate) use checker::account;
 
 use desk::Desk;
 use jobs::Destinations;

@@ -25,6 +25,7 @@ async fn activating(syncs: u32) -> (Deployment, MetaSim) {
             r#"  - name: sync-{number}
     audience: buyers
     destination: account
+    platform_name: buyers-{number}
     batch_rows: 4
     identifiers:
       sql: "SELECT customer, email FROM shop.customers"
@@ -127,7 +128,9 @@ async fn an_account_whose_checks_fail_is_held_long_before_the_run_ends() {
     let client = Client::of(&node);
     let alert = async || {
         let alerts = client.get("/v1/alerts").await["alerts"].as_array().unwrap().clone();
-        alerts.into_iter().find(|a| a["subject"] == "account" && a["resolved_at"].is_null())
+        alerts
+            .into_iter()
+            .find(|a| a["subject"] == "destination account" && a["resolved_at"].is_null())
     };
     until("the account is held", async || alert().await.is_some()).await;
     let said = alert().await.unwrap()["message"].as_str().unwrap().to_owned();
@@ -136,11 +139,16 @@ async fn an_account_whose_checks_fail_is_held_long_before_the_run_ends() {
         let runs = runs(&node).await;
         runs.iter().filter(|run| run.state == state).count()
     };
-    until("what was in hand has ended", async || in_state(RunState::Active).await == 0).await;
+    // What is planned after that is held as well.
+    until("all is planned, and what was in hand has ended", async || {
+        in_state(RunState::Active).await == 0 && runs(&node).await.len() == 30
+    })
+    .await;
     let (held, completed) = (in_state(RunState::Held).await, in_state(RunState::Completed).await);
     assert_eq!(held + completed, 30);
     assert!(completed >= 3 && held >= 10, "{completed} went wrong before {held} were held");
-    assert_eq!(node.context().ledger.checks(100).await.unwrap().len(), completed);
+    let checks = async || node.context().ledger.checks(100).await.unwrap().len();
+    until("what has ended is checked", async || checks().await == completed).await;
 
     // The cause is mended, and a person says so.
     customers(&deployment, address);
@@ -183,6 +191,10 @@ async fn what_nobody_can_do_becomes_a_dead_letter() {
     let letter: Value = serde_json::from_slice(&letter.body).unwrap();
     assert_eq!(letter["message"], "hello");
     assert!(letter["reason"].as_str().unwrap().contains("no notice of a task"), "{letter}");
+    node.shutdown().await;
+
+    // A process that has not heard of the refusal does not wait before it asks the account again.
+    let node = deployment.node("another", &Role::ALL).await;
     let client = Client::of(&node);
     let (status, said) = client.post(&format!("/v1/tasks/{}/requeue", task.id), &json!({})).await;
     assert_eq!(status, 200, "{said}");

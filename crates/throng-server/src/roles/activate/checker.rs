@@ -7,6 +7,7 @@ use throng_ledger::{
     AlertKind, Check, HistoryEntry, LedgerError, NewAlert, SyncRun, Task, Verdict,
 };
 use throng_log::Message;
+use throng_model::DestinationName;
 use tokio_util::sync::CancellationToken;
 
 use super::announce::AnnounceError;
@@ -181,6 +182,11 @@ fn too_many_failed(verdicts: &[Verdict], max_percent: u32) -> bool {
     failed >= FAILED_AT_LEAST && failed * 100 > verdicts.len() * max_percent as usize
 }
 
+/// The subject of the alert that an account's tasks are held. No sync is named so.
+pub(crate) fn account(name: &DestinationName) -> String {
+    format!("destination {name}")
+}
+
 /// Holds what an account has yet to do when too many of its checks failed: thousands of uploads that
 /// go wrong in the same way cost more than a question to a person.
 async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError> {
@@ -194,18 +200,19 @@ async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError>
     }
     let failed = verdicts.iter().filter(|v| **v == Verdict::Failed).count();
     let reason = format!("{failed} of the last {} checks of {name} failed", verdicts.len());
+    let now = ctx.clock.now();
+    let message = format!(
+        "its tasks are held: {reason}. Look at the alerts of its syncs, mend the cause, then \
+         `throng sync approve --destination {name}`"
+    );
+    // First: as long as it is open, what is planned is held too.
+    let alert = NewAlert { kind: AlertKind::RunHeld, subject: account(name), message };
+    ctx.ledger.raise_alert(&alert, now).await?;
     let held = ctx.ledger.hold_destination(name, &reason).await?;
     if held == 0 {
         return Ok(());
     }
-    let now = ctx.clock.now();
-    let message = format!(
-        "{held} tasks are held: {reason}. Look at the alerts of its syncs, mend the cause, then \
-         `throng sync approve --destination {name}`"
-    );
     tracing::warn!(destination = %name, held, reason, "an account's tasks are held");
-    let alert = NewAlert { kind: AlertKind::RunHeld, subject: name.to_string(), message };
-    ctx.ledger.raise_alert(&alert, now).await?;
     let entry = HistoryEntry {
         subject_kind: "destination".to_owned(),
         subject: name.to_string(),

@@ -10,6 +10,7 @@ use throng_ledger::{
 use throng_model::SyncName;
 use throng_spec::Sync;
 
+use super::account;
 use super::jobs::{JobError, RUNS_LOOKED_AT, covers, snapshot, tried_versions, work_out};
 use crate::NodeContext;
 
@@ -88,6 +89,8 @@ async fn plan_sync(ctx: &NodeContext, sync: &Sync, version: u64) -> Result<bool,
         },
         None => None,
     };
+    let account_held =
+        ctx.ledger.open_alert(AlertKind::RunHeld, &account(&sync.destination)).await?;
     let run = plan_run(PlanFacts {
         sync: sync.name.clone(),
         audience: sync.audience.clone(),
@@ -100,9 +103,9 @@ async fn plan_sync(ctx: &NodeContext, sync: &Sync, version: u64) -> Result<bool,
         to_version: version,
         leaving: worked.leaving,
         users: &worked.users,
-        hold: hold(mode, &worked.missing),
+        hold: hold(mode, &worked.missing).or_else(|| account_held.clone()),
     });
-    Ok(record(ctx, &run).await?)
+    Ok(record(ctx, &run, account_held.is_some()).await?)
 }
 
 fn mode(sync: &Sync) -> SyncMode {
@@ -124,7 +127,7 @@ fn hold(mode: SyncMode, missing: &[u64]) -> Option<String> {
     })
 }
 
-async fn record(ctx: &NodeContext, run: &NewRun) -> Result<bool, LedgerError> {
+async fn record(ctx: &NodeContext, run: &NewRun, account_held: bool) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
     let Some(id) = ctx.ledger.plan_run(run, now).await? else { return Ok(false) };
     let subject = run.sync.to_string();
@@ -136,7 +139,8 @@ async fn record(ctx: &NodeContext, run: &NewRun) -> Result<bool, LedgerError> {
         Some(reason) => ("held", format!("{figures}; {reason}")),
         None => ("planned", figures),
     };
-    if let Some(reason) = &run.held {
+    // For a whole account one alert is enough.
+    if let Some(reason) = run.held.as_ref().filter(|_| !account_held) {
         let message = format!("{reason}. `throng sync approve {id}`");
         let alert = NewAlert { kind: AlertKind::RunHeld, subject: subject.clone(), message };
         ctx.ledger.raise_alert(&alert, now).await?;
