@@ -71,6 +71,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (2, include_str!("../migrations/postgres/0002_announcements.sql")),
     (3, include_str!("../migrations/postgres/0003_nodes.sql")),
     (4, include_str!("../migrations/postgres/0004_parts.sql")),
+    (5, include_str!("../migrations/postgres/0005_failed_runs.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

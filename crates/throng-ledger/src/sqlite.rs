@@ -71,6 +71,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (2, include_str!("../migrations/sqlite/0002_announcements.sql")),
     (3, include_str!("../migrations/sqlite/0003_nodes.sql")),
     (4, include_str!("../migrations/sqlite/0004_parts.sql")),
+    (5, include_str!("../migrations/sqlite/0005_failed_runs.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.

@@ -289,6 +289,9 @@ pub trait SyncLedger: Send + Sync {
     /// The newest runs first, of one sync or of all.
     async fn runs(&self, sync: Option<&SyncName>, limit: u32) -> Result<Vec<SyncRun>>;
 
+    /// The syncs whose newest run is not completed, with the state of it, by name.
+    async fn unsettled(&self) -> Result<Vec<(SyncName, RunState)>>;
+
     /// `held → active`.
     async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()>;
 

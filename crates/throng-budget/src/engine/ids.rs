@@ -40,14 +40,13 @@ fn empty(lines: usize) -> Vec<Line> {
 }
 
 impl IdSet {
+    /// Always of a size that one which grows would have.
     pub(super) fn with_room_for(ids: usize) -> Self {
-        match ids {
-            0 => Self::default(),
-            _ => Self {
-                lines: empty((2 * ids).div_ceil(SLOTS).next_power_of_two().max(LEAST)),
-                len: 0,
-            },
+        let mut lines = if ids == 0 { 0 } else { LEAST };
+        while lines * SLOTS / 2 < ids {
+            lines *= GROWTH;
         }
+        Self { lines: empty(lines), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -73,6 +73,7 @@ cases! {
     }
     sync {
         a_sync_has_one_open_run,
+        a_sync_is_unsettled_until_its_newest_run_completes,
         batches_are_ranked_per_operation,
         hundreds_of_batches_are_planned,
         a_held_run_waits_for_approval,

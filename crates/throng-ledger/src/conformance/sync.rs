@@ -307,6 +307,28 @@ pub(super) async fn a_task_that_gives_up_fails_its_run_and_can_be_requeued(ledge
     assert_eq!(again.batches_done, 1, "what is done is not done again");
 }
 
+pub(super) async fn a_sync_is_unsettled_until_its_newest_run_completes(ledger: &dyn Ledger) {
+    let unsettled = async || {
+        let found = ledger.unsettled().await.unwrap();
+        found.into_iter().map(|(sync, state)| (sync.to_string(), state)).collect::<Vec<_>>()
+    };
+    let said = |sync: &str, state| (sync.to_owned(), state);
+    assert_eq!(unsettled().await, []);
+    let failing = running(ledger, &new_run("ads", 1, &[10]), "w").await;
+    let mut held = new_run("more", 1, &[10]);
+    held.held = Some("removes 90%".to_owned());
+    ledger.plan_run(&held, at(1)).await.unwrap().unwrap();
+    let both = [said("ads", RunState::Active), said("more", RunState::Held)];
+    assert_eq!(unsettled().await, both);
+    ledger.fail_task(failing.id, "w", "x", None, true, at(2)).await.unwrap();
+    assert_eq!(unsettled().await[0], said("ads", RunState::Failed));
+    let next = running(ledger, &new_run("ads", 2, &[]), "w").await;
+    assert_eq!(unsettled().await[0], said("ads", RunState::Active));
+    ledger.put_platform_audience(&next.sync, "p1").await.unwrap();
+    ledger.complete_task(next.id, "w", at(3)).await.unwrap();
+    assert_eq!(unsettled().await, [said("more", RunState::Held)], "that one failed before is past");
+}
+
 pub(super) async fn a_replaced_run_is_not_requeued(ledger: &dyn Ledger) {
     let old = running(ledger, &new_run("ads", 1, &[10]), "w").await;
     ledger.fail_task(old.id, "w", "x", None, true, at(2)).await.unwrap();

@@ -8,7 +8,7 @@ use super::{Backend, DbRow, read_one, read_tx, runs, tasks, write_one, write_tx}
 use crate::rows::{Cells, Word, count, json};
 use crate::{
     Batch, BatchOutcome, BatchState, Check, LedgerError, NewRun, PlatformAudience, Receipt, Result,
-    SyncLedger, SyncRun, Task, TaskState, Verdict,
+    RunState, SyncLedger, SyncRun, Task, TaskState, Verdict,
 };
 
 fn batch_of(row: &DbRow) -> Result<Batch> {
@@ -81,6 +81,26 @@ impl SyncLedger for Backend {
 
     async fn runs(&self, sync: Option<&SyncName>, limit: u32) -> Result<Vec<SyncRun>> {
         read_one!(self, "reading the runs", |tx| { runs::newest(tx, sync, limit).await? })
+    }
+
+    async fn unsettled(&self) -> Result<Vec<(SyncName, RunState)>> {
+        read_one!(self, "reading which syncs are not settled", |tx| {
+            let rows = sqlx::query(
+                "SELECT sync, state FROM sync_runs WHERE state IN ('active', 'held')
+                 UNION ALL
+                 SELECT sync, state FROM sync_runs failed WHERE state = 'failed' AND id =
+                    (SELECT max(id) FROM sync_runs newest WHERE newest.sync = failed.sync)
+                 ORDER BY sync",
+            )
+            .fetch_all(tx)
+            .await?;
+            let mut unsettled = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let cells = Cells::new(row, "run");
+                unsettled.push((cells.name("sync")?, cells.word("state")?));
+            }
+            unsettled
+        })
     }
 
     async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()> {

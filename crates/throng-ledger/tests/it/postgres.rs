@@ -7,8 +7,8 @@ use std::task::Poll;
 use async_trait::async_trait;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use throng_ledger::conformance::{Backend, suite};
-use throng_ledger::{AudienceLedger as _, SpecLedger as _};
-use throng_ledger::{Ledger, LedgerError, PostgresLedger, RefreshTrigger};
+use throng_ledger::{AlertKind, Ledger, LedgerError, NewAlert, PostgresLedger, RefreshTrigger};
+use throng_ledger::{AudienceLedger as _, HistoryLedger as _, SpecLedger as _};
 use throng_model::{AudienceName, Secret, Timestamp};
 
 /// A server to make data bases on; `cargo xtask test` starts it. `None` says that the test skips.
@@ -218,6 +218,47 @@ async fn a_leader_that_says_nothing_leads_no_more() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.unwrap();
     assert!(!one.lead().await.unwrap_or(false));
+}
+
+/// Forty calls, six connections, and a table that somebody keeps to himself for a while: each call
+/// waits for its turn, and all of them end well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_wait_when_all_connections_are_taken() {
+    let Some(server) = server() else { return };
+    let databases = Databases::new(server, "pool");
+    let ledger = Arc::new(databases.ledger("ledger").await);
+    let (mut owner, mut admin) = (databases.raw("ledger").await, databases.raw("ledger").await);
+    for statement in ["BEGIN", "LOCK TABLE alerts IN ACCESS EXCLUSIVE MODE"] {
+        sqlx::query(statement).execute(&mut owner).await.unwrap();
+    }
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let ledger = Arc::clone(&ledger);
+        let subject = format!("sync-{number}");
+        let alert = NewAlert { kind: AlertKind::TaskFailed, subject, message: "look".into() };
+        calls.spawn(async move { ledger.raise_alert(&alert, Timestamp(number)).await });
+    }
+    let mut waiting = async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
+        waiting
+    };
+    while waiting().await < 6 {
+        tokio::task::yield_now().await;
+    }
+    assert!(calls.try_join_next().is_none(), "nobody got past the lock");
+    sqlx::query("COMMIT").execute(&mut owner).await.unwrap();
+    let mut raised = std::collections::BTreeSet::new();
+    while let Some(call) = calls.join_next().await {
+        raised.insert(call.unwrap().unwrap());
+    }
+    assert_eq!(raised.len(), 40);
+    assert_eq!(ledger.alerts(100).await.unwrap().len(), 40);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,6 +19,9 @@ pub(super) async fn plan_all(ctx: &NodeContext) -> Result<bool, LedgerError> {
     let spec = ctx.spec.load_full();
     let delivered: HashMap<SyncName, PlatformAudience> =
         ctx.ledger.delivered().await?.into_iter().collect();
+    // One question for all: of thousands of syncs hardly any needs a plan.
+    let unsettled: HashMap<SyncName, RunState> =
+        ctx.ledger.unsettled().await?.into_iter().collect();
     let index = ctx.membership.load_full();
     let current: HashMap<_, _> =
         index.versions().map(|(name, version, _)| (name.clone(), version)).collect();
@@ -26,8 +29,12 @@ pub(super) async fn plan_all(ctx: &NodeContext) -> Result<bool, LedgerError> {
     for sync in &spec.syncs {
         let Some(version) = current.get(&sync.audience).copied() else { continue };
         let delivered = delivered.get(&sync.name).and_then(|p| p.delivered_version);
-        if delivered == Some(version) && !failed_since(ctx, sync).await? {
-            continue;
+        match unsettled.get(&sync.name) {
+            Some(RunState::Active | RunState::Held) => continue,
+            // The platform may hold something else than what was delivered.
+            Some(RunState::Failed) => {}
+            Some(RunState::Completed) | None if delivered == Some(version) => continue,
+            Some(RunState::Completed) | None => {}
         }
         match plan_sync(ctx, sync, version).await {
             Ok(done) => planned |= done,
@@ -39,13 +46,6 @@ pub(super) async fn plan_all(ctx: &NodeContext) -> Result<bool, LedgerError> {
         }
     }
     Ok(planned)
-}
-
-/// Whether the newest run failed: then the platform may hold something else than what was
-/// delivered.
-async fn failed_since(ctx: &NodeContext, sync: &Sync) -> Result<bool, LedgerError> {
-    let newest = ctx.ledger.runs(Some(&sync.name), 1).await?;
-    Ok(newest.first().is_some_and(|run| run.state == RunState::Failed))
 }
 
 /// Whether a sync with this newest run waits for something else than a new run.
