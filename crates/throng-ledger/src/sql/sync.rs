@@ -146,14 +146,10 @@ impl SyncLedger for Backend {
     }
 
     async fn announced_tasks(&self, ids: &[TaskId], now: Timestamp) -> Result<()> {
-        write_tx!(self, Relaxed, "noting announced tasks", |tx| {
-            for id in ids {
-                sqlx::query("UPDATE tasks SET announced_at = $2 WHERE id = $1")
-                    .bind(id.0)
-                    .bind(now.0)
-                    .execute(&mut *tx)
-                    .await?;
-            }
+        // No transaction: it would hold many tasks for long while workers claim and end them, and
+        // what is not noted is announced again.
+        write_one!(self, Relaxed, "noting announced tasks", |tx| {
+            tasks::mark(tx, "announced_at", ids, now).await?;
         })
     }
 
@@ -168,14 +164,10 @@ impl SyncLedger for Backend {
     }
 
     async fn announced_checks(&self, ids: &[TaskId], now: Timestamp) -> Result<()> {
-        write_tx!(self, Relaxed, "noting announced checks", |tx| {
-            for id in ids {
-                sqlx::query("UPDATE tasks SET check_announced_at = $2 WHERE id = $1")
-                    .bind(id.0)
-                    .bind(now.0)
-                    .execute(&mut *tx)
-                    .await?;
-            }
+        // No transaction: it would hold many tasks for long while workers claim and end them, and
+        // what is not noted is announced again.
+        write_one!(self, Relaxed, "noting announced checks", |tx| {
+            tasks::mark(tx, "check_announced_at", ids, now).await?;
         })
     }
 

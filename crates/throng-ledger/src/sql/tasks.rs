@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Row};
 use throng_model::{DestinationName, SyncRunId, TaskId, Timestamp};
 
-use super::{Conn, DbRow, Tried, lock_rows, runs};
+use super::{Conn, DbRow, ROWS_PER_INSERT, Tried, lock_rows, runs};
 use crate::rows::{Cells, Word, count, json};
 use crate::{BatchOutcome, BatchState, LedgerError, Result, Task, TaskState};
 
@@ -157,6 +157,26 @@ pub(super) async fn unannounced(
     .fetch_all(tx)
     .await?;
     Ok(tasks_of(&rows)?)
+}
+
+/// Notes a moment in a column of many tasks, one statement for as many as it takes.
+pub(super) async fn mark(
+    tx: &mut Conn,
+    column: &'static str,
+    ids: &[TaskId],
+    at: Timestamp,
+) -> Tried<()> {
+    for ids in ids.chunks(ROWS_PER_INSERT) {
+        let places: Vec<String> = (2..2 + ids.len()).map(|n| format!("${n}")).collect();
+        // The text holds a column of ours and place markers only.
+        let text = format!("UPDATE tasks SET {column} = $1 WHERE id IN ({})", places.join(", "));
+        let mut update = sqlx::query(AssertSqlSafe(text)).bind(at.0);
+        for id in ids {
+            update = update.bind(id.0);
+        }
+        update.execute(&mut *tx).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn unchecked_one(tx: &mut Conn, id: TaskId) -> Tried<Option<Task>> {
