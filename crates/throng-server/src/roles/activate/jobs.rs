@@ -185,7 +185,8 @@ pub(super) fn declared(
     let gone = |what: &str| {
         let message =
             format!("{what} is not in the applied spec any more; put it back or let it be");
-        SendError::local(SendClass::Stop, message)
+        // Or this process has not heard of it yet: a spec is followed within a second or two.
+        SendError::local(SendClass::Retry, message)
     };
     let declared =
         spec.syncs.iter().find(|s| s.name == *sync).ok_or_else(|| gone(&format!("sync {sync}")))?;
