@@ -20,5 +20,5 @@ pub use ids::{
 pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use money::{Currency, Micros, MoneyError};
 pub use personal::{HashedIdentifier, Personal, Secret};
-pub use retry::{Backoff, Fault, Retry};
+pub use retry::{Backoff, Fault, Retry, with_causes};
 pub use time::{BudgetDay, TimeZoneName, Timestamp, TimestampError};

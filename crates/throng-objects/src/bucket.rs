@@ -167,7 +167,8 @@ fn refused(doing: &'static str, name: &str) -> impl FnOnce(Error) -> ObjectsErro
         },
         Error::NotFound { .. } => ObjectsError::Missing { name },
         error => {
-            let source = Box::new(Said(in_short(&in_full(&error))));
+            // That a certificate is not trusted is said four levels down.
+            let source = Box::new(Said(in_short(&throng_model::with_causes(&error))));
             ObjectsError::Store { doing, name, source }
         }
     }
@@ -181,20 +182,6 @@ const REPLACE: &str = "replace";
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Said(String);
-
-/// An error with its causes: that a certificate is not trusted is said four levels down.
-fn in_full(error: &Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = error.source();
-    }
-    words
-}
 
 /// The longest words of a store that are told.
 const WORDS: usize = 500;

@@ -37,17 +37,7 @@ impl Finding {
     }
 
     fn bad(backend: &'static str, error: &dyn std::error::Error, help: &str) -> Self {
-        let mut says = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let words = error.to_string();
-            // Some libraries say the same at every level.
-            if !says.contains(&words) {
-                says.push_str(": ");
-                says.push_str(&words);
-            }
-            cause = error.source();
-        }
+        let says = throng_model::with_causes(error);
         Self { backend, ok: false, says, help: Some(help.to_owned()) }
     }
 }

@@ -84,21 +84,9 @@ fn problem(at: &Location, path: String, error: &LakeError) -> Problem {
         line: at.line + line.saturating_sub(1),
         column,
         path,
-        message: chain(error),
+        message: throng_model::with_causes(error),
         help: error.help(),
     }
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<ExitCode> {

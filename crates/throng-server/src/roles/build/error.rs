@@ -84,13 +84,7 @@ impl BuildError {
     /// All that is known, in one line: what failed, of what, where in the SQL, and the mend. Names
     /// columns and tables, never a value.
     pub(super) fn in_words(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let mut text = throng_model::with_causes(self);
         if let Self::Lake(error) = self {
             if let Some((line, column)) = error.position() {
                 text.push_str(&format!(" (line {line}, column {column} of the SQL)"));
