@@ -1,6 +1,7 @@
 //! What the roles of a node share.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub struct NodeContext {
     pub clock: Arc<dyn Clock>,
     /// The applied spec; swapped when another one is applied.
     pub spec: ArcSwap<Spec>,
+    /// Its version in the ledger, or that of the one before while it is swapped.
+    pub(crate) spec_version: AtomicU64,
     /// Where this node answers, once it does.
     pub url: OnceLock<String>,
     /// Since when it is up.
@@ -95,6 +98,18 @@ impl std::fmt::Debug for NodeContext {
 }
 
 impl NodeContext {
+    /// Goes on with another spec.
+    pub(crate) fn set_spec(&self, spec: Spec, version: u64) {
+        self.spec.store(Arc::new(spec));
+        self.spec_version.store(version, Ordering::Release);
+    }
+
+    /// The applied spec as this process knows it, which is at least as new as the version.
+    pub(crate) fn spec_and_version(&self) -> (Arc<Spec>, u64) {
+        let version = self.spec_version.load(Ordering::Acquire);
+        (self.spec.load_full(), version)
+    }
+
     /// How long a role really waits for so much of the node's clock. However fast that runs, nobody
     /// looks without end: least of all at a ledger that many processes share.
     pub(crate) fn pause(&self, duration: Duration) -> Duration {

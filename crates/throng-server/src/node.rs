@@ -8,6 +8,7 @@ mod serve;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use throng_lake::{Lake, LakeError, LakeLimits};
 use throng_ledger::{Ledger, LedgerError};
 use throng_log::{LogError, Share};
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, Entropy, HashSeed, Retry, Secret, SystemEntropy};
+use throng_model::{
+    AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, Retry, Secret, SystemEntropy,
+};
 use throng_objects::ObjectsError;
 use throng_spec::{Role, SecretError, Spec};
 use tokio::sync::{Notify, broadcast};
@@ -342,19 +345,25 @@ async fn gather_patiently(config: &mut NodeConfig, roles: &[Role]) -> Result<Par
 
 async fn gather(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
     let backends = backends::open(config, roles).await?;
+    let mut joined = None;
     if config.join {
         let stored = apply::stored(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
         let node = std::mem::take(&mut config.spec.node);
         config.spec = Spec { node, ..stored.spec };
+        joined = Some((stored.version, stored.indexes));
     }
     let feed = backends.feed.clone();
-    let (ctx, share) = assemble(config, backends, roles.to_vec()).await?;
+    let (ctx, share) = assemble(config, joined, backends, roles.to_vec()).await?;
     Ok(Parts { ctx, feed, share })
 }
+
+/// The version of the spec that a process joined, with the feed's numbers of its ad groups.
+type Joined = Option<(u64, Vec<(AdGroupName, AdGroupIndex)>)>;
 
 /// Makes the context of everything that was opened.
 async fn assemble(
     config: &NodeConfig,
+    joined: Joined,
     backends: Backends,
     roles: Vec<Role>,
 ) -> Result<(Arc<NodeContext>, Option<Share>), NodeError> {
@@ -379,7 +388,7 @@ async fn assemble(
         intake,
         clock: Arc::clone(clock),
     };
-    let (budgets, applied) = open_budgets(config, &*ledger, parts).await?;
+    let (budgets, applied) = open_budgets(config, joined, &*ledger, parts).await?;
     let feed_interval = Duration::from_millis(u64::from(spec.node.feed_interval_ms));
     let gate = Gate::new(budgets.catalog().as_ref().clone(), stale_after(feed_interval));
     gate.set_membership(Arc::clone(&membership));
@@ -394,6 +403,7 @@ async fn assemble(
         started_at: clock.now(),
         clock: Arc::clone(clock),
         spec: ArcSwap::from_pointee(spec),
+        spec_version: AtomicU64::new(budgets.catalog().version),
         ledger,
         objects,
         queues,
@@ -420,23 +430,22 @@ async fn assemble(
 /// the price that it had. Where nodes share a log, others may be at work on it already.
 async fn open_budgets(
     config: &NodeConfig,
+    joined: Joined,
     ledger: &dyn Ledger,
     parts: BudgetsParts,
 ) -> Result<(Budgets, Option<apply::Applied>), NodeError> {
     let (spec, clock) = (&config.spec, Arc::clone(&config.clock));
     let all: Vec<u32> = (0..parts.log.partitions()).collect();
-    let before = apply::stored(ledger).await?;
-    if config.join
-        && let Some(before) = before
-    {
-        return Ok((Budgets::new(parts, spec, &before.indexes, before.version), None));
+    // Not read anew: a spec that was applied meanwhile must be noticed as a newer one.
+    if let Some((version, indexes)) = joined {
+        return Ok((Budgets::new(parts, spec, &indexes, version), None));
     }
     if spec.node.is_shared() {
         let applied = apply::store(ledger, spec, clock.now()).await?;
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         return Ok((budgets, Some(applied)));
     }
-    let Some(before) = before else {
+    let Some(before) = apply::stored(ledger).await? else {
         let applied = apply::store(ledger, spec, clock.now()).await?;
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         budgets.own(&all).await?;

@@ -25,6 +25,7 @@ pub(crate) struct Kafka {
 /// Who may connect by the port with TLS, with which password.
 pub(crate) const USER: &str = "throng";
 pub(crate) const PASSWORD: &str = "throng-password";
+const SCRAM: [&str; 2] = ["SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 impl Kafka {
     /// Fetches Kafka if need be, and starts a new broker. Besides its own port it listens for a
@@ -43,9 +44,15 @@ impl Kafka {
         std::fs::copy(certificates.authority(), dir.path().join("ca.pem"))?;
         let settings = dir.path().join("server.properties");
         std::fs::write(&settings, properties(dir.path(), &ports))?;
-        let formatted = java(&jars, "128m", dir.path())
+        let mut format = java(&jars, "128m", dir.path());
+        format
             .args(["kafka.tools.StorageTool", "format", "-t", "dGhyb25nLXRlc3RzLTAwMQ", "-c"])
-            .arg(&settings)
+            .arg(&settings);
+        for mechanism in SCRAM {
+            let user = format!("{mechanism}=[name={USER},password={PASSWORD}]");
+            format.args(["--add-scram", &user]);
+        }
+        let formatted = format
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
@@ -115,7 +122,9 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxy},S
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
 listener.name.secure.ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location={dir}/server.pem
-listener.name.secure.sasl.enabled.mechanisms=PLAIN
+listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.secure.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT

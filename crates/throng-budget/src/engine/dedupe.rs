@@ -63,7 +63,11 @@ impl SeenIds {
     }
 
     pub(super) fn to_bytes(&self) -> (Vec<u8>, Vec<u8>, i64) {
-        let bytes = |ids: &IdSet| ids.iter().flat_map(u128::to_le_bytes).collect::<Vec<u8>>();
+        let bytes = |ids: &IdSet| {
+            let mut bytes = Vec::with_capacity(ids.len() * size_of::<u128>());
+            ids.iter().for_each(|id| bytes.extend_from_slice(&id.to_le_bytes()));
+            bytes
+        };
         (bytes(&self.young), bytes(&self.old), self.began.0)
     }
 

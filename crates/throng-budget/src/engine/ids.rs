@@ -5,25 +5,24 @@
 //! far larger than the caches; what costs time is waiting for memory, and who touches many lines in a
 //! row before he needs them waits once ([`IdSet::touch`]).
 
-/// Never an id: an empty slot.
+use super::memory::{LINE, Lines};
+
+/// Never an id: an empty slot. Lines are made of it.
 const EMPTY: u128 = 0;
+/// Bytes of an id.
+const WIDTH: usize = 16;
 /// Ids of one line.
-const SLOTS: usize = 4;
+const SLOTS: usize = LINE / WIDTH;
 /// Lines of the smallest table.
 const LEAST: usize = 256;
-/// A table that is too small becomes so many times larger. Most of what growing costs is that the
-/// system has to clear the new memory.
+/// A table that is too small becomes so many times larger.
 const GROWTH: usize = 4;
-
-/// What a processor brings from memory at once. Taken slots come first.
-#[derive(Debug, Clone, Copy)]
-#[repr(align(64))]
-struct Line([u128; SLOTS]);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct IdSet {
-    /// A power of two of them, or none; at most half of the slots are taken.
-    lines: Vec<Line>,
+    /// A power of two of them, or none; at most half of the slots are taken, the first ones of a
+    /// line first.
+    lines: Lines,
     len: usize,
 }
 
@@ -35,8 +34,15 @@ enum Found {
     Room(usize, usize),
 }
 
-fn empty(lines: usize) -> Vec<Line> {
-    vec![Line([EMPTY; SLOTS]); lines]
+#[inline]
+fn slots(line: &[u8; LINE]) -> [u128; SLOTS] {
+    let (slots, _) = line.as_chunks::<WIDTH>();
+    std::array::from_fn(|slot| u128::from_ne_bytes(slots[slot]))
+}
+
+#[inline]
+fn put(lines: &mut [[u8; LINE]], line: usize, slot: usize, id: u128) {
+    lines[line][slot * WIDTH..][..WIDTH].copy_from_slice(&id.to_ne_bytes());
 }
 
 impl IdSet {
@@ -46,7 +52,7 @@ impl IdSet {
         while lines * SLOTS / 2 < ids {
             lines *= GROWTH;
         }
-        Self { lines: empty(lines), len: 0 }
+        Self { lines: Lines::zeroed(lines), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -55,22 +61,22 @@ impl IdSet {
 
     /// As many ids as there is room for.
     pub(super) fn room(&self) -> usize {
-        self.lines.len() * SLOTS / 2
+        self.lines.as_slice().len() * SLOTS / 2
     }
 
     /// The line where the search for an id begins. The table is not empty.
     #[inline]
-    fn home_of(lines: &[Line], id: u128) -> usize {
+    fn home_of(lines: &[[u8; LINE]], id: u128) -> usize {
         // Of `2^n` lines the highest n bits; there are at least `LEAST`.
         ((id >> 64) as u64 >> (64 - lines.len().trailing_zeros())) as usize
     }
 
     /// The table has an empty slot.
     #[inline]
-    fn find(lines: &[Line], id: u128) -> Found {
+    fn find(lines: &[[u8; LINE]], id: u128) -> Found {
         let mut at = Self::home_of(lines, id);
         loop {
-            let line = &lines[at].0;
+            let line = slots(&lines[at]);
             // All four at once: which of them it is cannot be guessed, and a wrong guess costs more.
             if line.iter().fold(false, |found, slot| found | (*slot == id)) {
                 return Found::Id;
@@ -85,16 +91,18 @@ impl IdSet {
 
     #[inline]
     pub(super) fn contains(&self, id: u128) -> bool {
-        !self.lines.is_empty() && matches!(Self::find(&self.lines, not_empty(id)), Found::Id)
+        let lines = self.lines.as_slice();
+        !lines.is_empty() && matches!(Self::find(lines, not_empty(id)), Found::Id)
     }
 
     /// Reads what lies where the search for an id begins, and decides nothing by it: a processor
     /// goes on to the next such read without waiting for this one.
     #[inline]
-    pub(super) fn touch(&self, id: u128) -> u128 {
-        match self.lines.is_empty() {
-            true => EMPTY,
-            false => self.lines[Self::home_of(&self.lines, id)].0[0],
+    pub(super) fn touch(&self, id: u128) -> u8 {
+        let lines = self.lines.as_slice();
+        match lines.is_empty() {
+            true => 0,
+            false => lines[Self::home_of(lines, id)][0],
         }
     }
 
@@ -105,10 +113,11 @@ impl IdSet {
             self.grow();
         }
         let id = not_empty(id);
-        match Self::find(&self.lines, id) {
+        let lines = self.lines.as_mut_slice();
+        match Self::find(lines, id) {
             Found::Id => false,
             Found::Room(line, slot) => {
-                self.lines[line].0[slot] = id;
+                put(lines, line, slot, id);
                 self.len += 1;
                 true
             }
@@ -117,23 +126,24 @@ impl IdSet {
 
     #[cold]
     fn grow(&mut self) {
-        let mut lines = empty((GROWTH * self.lines.len()).max(LEAST));
+        let mut grown = Lines::zeroed((GROWTH * self.lines.as_slice().len()).max(LEAST));
+        let lines = grown.as_mut_slice();
         for id in self.iter() {
-            if let Found::Room(line, slot) = Self::find(&lines, id) {
-                lines[line].0[slot] = id;
+            if let Found::Room(line, slot) = Self::find(lines, id) {
+                put(lines, line, slot, id);
             }
         }
-        self.lines = lines;
+        self.lines = grown;
     }
 
     /// Forgets all ids and keeps the room.
     pub(super) fn clear(&mut self) {
-        self.lines.fill(Line([EMPTY; SLOTS]));
+        self.lines.as_mut_slice().as_flattened_mut().fill(0);
         self.len = 0;
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = u128> {
-        self.lines.iter().flat_map(|line| line.0).filter(|id| *id != EMPTY)
+        self.lines.as_slice().iter().flat_map(slots).filter(|id| *id != EMPTY)
     }
 }
 

@@ -7,6 +7,7 @@ mod account;
 mod checkpoint;
 mod dedupe;
 mod ids;
+mod memory;
 mod pooled;
 mod survival;
 mod timeline;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use throng_model::Secret;
 
-use crate::LogError;
+use crate::{LogError, Result};
 
 /// Metadata, watermarks, administration: nothing of it takes this long on a broker that lives.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,6 +78,32 @@ impl KafkaSettings {
         }
         config
     }
+}
+
+/// A consumer that reads partitions it is told to, and joins no group.
+pub(super) fn consumer(settings: &KafkaSettings, topic: &str) -> Result<BaseConsumer> {
+    settings
+        .config()
+        // The client wants one, although nothing is stored under it.
+        .set("group.id", settings.named("reader"))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // An offset that is gone must be told, not skipped.
+        .set("auto.offset.reset", "error")
+        .set("fetch.wait.max.ms", "500")
+        .set("fetch.queue.backoff.ms", "10")
+        .set("queued.max.messages.kbytes", "16384")
+        .set("check.crcs", "true")
+        .create()
+        .map_err(failed("make a consumer for", topic))
+}
+
+/// Reads on from an offset of one partition.
+pub(super) fn seek(consumer: &BaseConsumer, topic: &str, partition: i32, from: u64) -> Result<()> {
+    let mut list = TopicPartitionList::new();
+    let offset = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
+    list.add_partition_offset(topic, partition, offset).map_err(failed("read", topic))?;
+    consumer.assign(&list).map_err(failed("read", topic))
 }
 
 /// What went wrong at which topic. Kafka's own words come as the source.

@@ -16,8 +16,9 @@ use throng_model::Timestamp;
 use crate::file::MAX_RECORD_BYTES;
 use crate::{EventLog, LogError, Record, Result, Tail};
 
-use super::client::{KafkaSettings, PATIENCE, failed};
-use super::tail::{self, KafkaTail};
+use super::client::{self, KafkaSettings, PATIENCE, failed};
+use super::reader::Reader;
+use super::tail::KafkaTail;
 use super::topic::{self, Admin, TopicSettings};
 
 /// The header with the time of a record: microseconds since 1970, 8 bytes, little-endian. Records of
@@ -84,7 +85,7 @@ impl KafkaLog {
             .set("request.timeout.ms", "10000")
             .create()
             .map_err(failed("make a producer for", &topic))?;
-        let asker = tail::consumer(settings, &topic)?;
+        let asker = client::consumer(settings, &topic)?;
         Ok(Self {
             settings: settings.clone(),
             producer,
@@ -100,6 +101,10 @@ impl KafkaLog {
             return Ok(partition as i32);
         }
         Err(LogError::NoSuchPartition { partition, partitions: self.turns.len() as u32 })
+    }
+
+    fn reader(&self, partition: i32, from: u64) -> Result<Reader> {
+        Reader::new(&self.settings, &self.topic, partition, from)
     }
 
     /// Oldest offset and next offset.
@@ -193,28 +198,22 @@ impl EventLog for KafkaLog {
         if from >= end {
             return Ok(Vec::new());
         }
-        let (settings, topic) = (self.settings.clone(), self.topic.clone());
-        tokio::task::spawn_blocking(move || {
-            let consumer = tail::consumer(&settings, &topic)?;
-            tail::seek(&consumer, &topic, number, from)?;
-            let mut records: Vec<Record> = Vec::new();
-            let mut bytes = 0;
-            while records.last().is_none_or(|last| last.offset + 1 < end) {
-                let next = match consumer.poll(PATIENCE) {
-                    Some(message) => message.map_err(failed("read", &topic))?,
-                    None => return Err(LogError::Unanswered { topic }),
-                };
-                let record = tail::record(&next);
+        let mut reader = self.reader(number, from)?;
+        let mut records: Vec<Record> = Vec::new();
+        let mut bytes = 0;
+        // The last ones may be marks of transactions, which nobody reads.
+        while reader.position() < end {
+            let more = tokio::time::timeout(PATIENCE, reader.next()).await;
+            let more = more.unwrap_or(Err(LogError::Unanswered { topic: self.topic.clone() }))?;
+            for record in more {
                 bytes += record.value.len();
-                if bytes > max_bytes && !records.is_empty() {
-                    break;
+                if record.offset >= end || (bytes > max_bytes && !records.is_empty()) {
+                    return Ok(records);
                 }
                 records.push(record);
             }
-            Ok(records)
-        })
-        .await
-        .map_err(|_| LogError::Closed)?
+        }
+        Ok(records)
     }
 
     async fn tail(&self, partition: u32, from: u64) -> Result<Box<dyn Tail>> {
@@ -223,7 +222,7 @@ impl EventLog for KafkaLog {
         if from < first {
             return Err(LogError::Gone { partition, wanted: from, first });
         }
-        Ok(Box::new(KafkaTail::start(&self.settings, &self.topic, number, from)?))
+        Ok(Box::new(KafkaTail::start(self.reader(number, from)?)))
     }
 
     async fn start(&self, partition: u32) -> Result<u64> {

@@ -4,6 +4,7 @@ mod client;
 mod group;
 mod log;
 mod queue;
+mod reader;
 mod table;
 mod tail;
 mod topic;

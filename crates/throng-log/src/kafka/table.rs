@@ -10,8 +10,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use crate::{LogError, Result};
 
-use super::client::{KafkaSettings, PATIENCE, failed};
-use super::tail;
+use super::client::{self, KafkaSettings, PATIENCE, failed};
 use super::topic::{self, TopicSettings};
 
 /// How long a put waits for a place in the producer's queue.
@@ -78,14 +77,14 @@ impl KafkaTable {
     pub async fn all(&self) -> Result<BTreeMap<String, Bytes>> {
         let (settings, topic) = (self.settings.clone(), self.topic.clone());
         let read = tokio::task::spawn_blocking(move || {
-            let consumer = tail::consumer(&settings, &topic)?;
+            let consumer = client::consumer(&settings, &topic)?;
             let watermarks = consumer.fetch_watermarks(&topic, 0, PATIENCE);
             let (low, high) = watermarks.map_err(failed("ask for the offsets of", &topic))?;
             let mut table = BTreeMap::new();
             if low >= high {
                 return Ok(table);
             }
-            tail::seek(&consumer, &topic, 0, u64::try_from(low).unwrap_or(0))?;
+            client::seek(&consumer, &topic, 0, u64::try_from(low).unwrap_or(0))?;
             loop {
                 let message = match consumer.poll(PATIENCE) {
                     Some(message) => message.map_err(failed("read", &topic))?,

@@ -12,7 +12,7 @@ use throng_log::{
 };
 
 /// Topics of this run alone.
-fn settings() -> KafkaSettings {
+pub(crate) fn settings() -> KafkaSettings {
     let brokers = std::env::var("THRONG_KAFKA")
         .expect("THRONG_KAFKA is not set: run the tests by `cargo xtask test`");
     let dir = tempfile::tempdir().unwrap();

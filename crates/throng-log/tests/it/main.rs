@@ -5,6 +5,7 @@
 mod crash;
 mod kafka;
 mod random;
+mod reading;
 
 use std::path::PathBuf;
 use std::sync::Arc;

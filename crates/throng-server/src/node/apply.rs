@@ -131,7 +131,7 @@ pub(crate) async fn apply_spec(ctx: &Arc<NodeContext>, spec: Spec) -> Result<u64
     ctx.budgets.feed_gate(&ctx.gate);
     ctx.budgets.checkpoint().await?;
     ctx.lake.store(Arc::new(lake));
-    ctx.spec.store(Arc::new(spec));
+    ctx.set_spec(spec, applied.version);
     queue_refreshes(ctx, &applied).await?;
     spec_changed(ctx);
     Ok(applied.version)
@@ -154,7 +154,7 @@ pub(crate) async fn follow_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError>
     ctx.budgets.feed_gate(&ctx.gate);
     ctx.budgets.checkpoint().await?;
     ctx.lake.store(Arc::new(lake));
-    ctx.spec.store(Arc::new(spec));
+    ctx.set_spec(spec, version);
     spec_changed(ctx);
     tracing::info!(version, "another node applied a spec; it counts here too");
     Ok(())

@@ -1,18 +1,21 @@
 //! Tasks over Kafka: what happens to work when workers come and go, when checks fail, and to work
 //! that nobody can do.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use throng_ledger::{RunState, SyncRun, TaskState};
 use throng_log::{GroupTiming, KafkaQueue, KafkaSettings, Message, Queue};
-use throng_model::HashedIdentifier;
+use throng_model::{Clock, HashedIdentifier, SystemClock, Timestamp};
 use throng_server::Node;
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
 use throng_spec::Role;
 
 use crate::Client;
-use crate::shared::{Deployment, setting, until};
+use crate::shared::{Deployment, lookup, setting, until};
 
-/// A deployment with one account and `syncs` syncs of the buyers to it, four rows a batch.
+/// A deployment with one account and `syncs` syncs of the buyers to it.
 async fn activating(syncs: u32) -> (Deployment, MetaSim) {
     let deployment = Deployment::new();
     let sim = MetaSim::start(MetaSimConfig::default()).await.unwrap();
@@ -20,9 +23,15 @@ async fn activating(syncs: u32) -> (Deployment, MetaSim) {
         "destinations:\n  - {{ name: account, platform: meta, account: act_12, access_token: \"env:META\", base_url: \"{}\" }}\nsyncs:\n",
         sim.url()
     );
-    for number in 0..syncs {
-        text += &format!(
-            r#"  - name: sync-{number}
+    text.extend((0..syncs).map(sync));
+    deployment.declare(&text);
+    (deployment, sim)
+}
+
+/// One sync, four rows a batch.
+fn sync(number: u32) -> String {
+    format!(
+        r#"  - name: sync-{number}
     audience: buyers
     destination: account
     platform_name: buyers-{number}
@@ -33,10 +42,7 @@ async fn activating(syncs: u32) -> (Deployment, MetaSim) {
       columns: {{ email: EMAIL }}
       default_country: US
 "#
-        );
-    }
-    deployment.declare(&text);
-    (deployment, sim)
+    )
 }
 
 fn customers(deployment: &Deployment, address: impl Fn(u32) -> String) {
@@ -113,6 +119,57 @@ async fn workers_that_come_and_go_in_the_middle_of_tasks_send_nothing_twice() {
     let adds = &counts.calls["add_users"];
     assert!((400..=408).contains(&adds.rows), "{adds:?}");
     for node in [second, api] {
+        node.shutdown().await;
+    }
+}
+
+/// The clock of a process that hardly ever looks around.
+#[derive(Debug)]
+struct Absent;
+
+impl Clock for Absent {
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    fn wall_duration(&self, duration: Duration) -> Duration {
+        1_000 * duration
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_has_not_heard_of_a_sync_gives_nothing_up() {
+    let (deployment, sim) = activating(1).await;
+    customers(&deployment, address);
+    let api = deployment.node("api", &[Role::Api, Role::Schedule, Role::Build]).await;
+    let client = Client::of(&api);
+    until("it is built", async || lookup(&client, "c60").await == ["big", "buyers"]).await;
+    let roles = [Role::Activate];
+    let late = deployment.start_at("late", &roles, true, Arc::new(Absent)).await.unwrap();
+    let delivered = async |count: usize| {
+        let runs = runs(&api).await;
+        runs.len() == count && runs.iter().all(|run| run.state == RunState::Completed)
+    };
+    until("what it knows is delivered", async || delivered(1).await).await;
+    deployment.declare(&sync(1));
+    let spec = throng_spec::load(&deployment.path().join("throng.yaml")).unwrap();
+    let (status, said) = client.post("/v1/spec/apply", &json!({ "spec": spec })).await;
+    assert_eq!(status, 200, "{said}");
+    let tried = async || {
+        let tasks = api.context().ledger.tasks(10).await.unwrap();
+        tasks.into_iter().find(|task| task.sync.as_str() == "sync-1" && task.failures > 0)
+    };
+    until("it has tried what it does not know", async || tried().await.is_some()).await;
+    let task = tried().await.unwrap();
+    assert!(task.finished_at.is_none(), "{task:?}");
+    assert!(task.last_error.as_deref().unwrap().contains("a newer one is applied"), "{task:?}");
+    late.shutdown().await;
+    let next = deployment.start("next", &roles, true).await.unwrap();
+    until("another one delivers it", async || delivered(2).await).await;
+    for audience in sim.audiences() {
+        assert_eq!(sim.members(&audience.id).unwrap(), everybody());
+    }
+    for node in [next, api] {
         node.shutdown().await;
     }
 }

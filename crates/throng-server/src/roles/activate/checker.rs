@@ -126,6 +126,7 @@ async fn read_size(
     task: &Task,
 ) -> Result<Result<PlatformSize, SendError>, LedgerError> {
     let destination = declared(ctx, &task.sync)
+        .await?
         .and_then(|(_, destination)| destinations.open(&destination, &*ctx.env));
     let destination = match destination {
         Ok(destination) => destination,

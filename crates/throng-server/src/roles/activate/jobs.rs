@@ -9,7 +9,7 @@ use throng_ledger::{LedgerError, RunState, SyncRun, Task};
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
 use throng_model::{AudienceName, DestinationName, SHARD_COUNT, SyncName};
 use throng_objects::ObjectsError;
-use throng_spec::Sync;
+use throng_spec::{Spec, Sync};
 
 use super::identifiers::LakeIdentifiers;
 use crate::NodeContext;
@@ -176,25 +176,34 @@ pub(super) fn covers(index: &MembershipIndex, snapshot: &SnapshotFile) -> bool {
         .all(|(shard, needs)| index.dictionary(shard as u8).map_or(0, |d| d.len()) >= *needs)
 }
 
-/// The parts of the spec that a sync needs.
-pub(super) fn declared(
+/// The parts of the spec that a sync needs. If they are not there: for good if this process has the
+/// newest spec, for a moment if another one has applied a newer one.
+pub(super) async fn declared(
     ctx: &NodeContext,
     sync: &SyncName,
-) -> Result<(Sync, throng_spec::Destination), SendError> {
-    let spec = ctx.spec.load();
-    let gone = |what: &str| {
-        let message =
-            format!("{what} is not in the applied spec any more; put it back or let it be");
-        // Or this process has not heard of it yet: a spec is followed within a second or two.
-        SendError::local(SendClass::Retry, message)
+) -> Result<Result<(Sync, throng_spec::Destination), SendError>, LedgerError> {
+    let (spec, version) = ctx.spec_and_version();
+    let missing = match parts_of(&spec, sync) {
+        Ok(parts) => return Ok(Ok(parts)),
+        Err(missing) => missing,
     };
+    Ok(Err(if ctx.ledger.applied_version().await? == Some(version) {
+        let message =
+            format!("{missing} is not in the applied spec any more; put it back or let it be");
+        SendError::local(SendClass::Stop, message)
+    } else {
+        let message = format!("{missing} is not in the spec that this process has; a newer one is applied");
+        SendError::local(SendClass::Retry, message)
+    }))
+}
+
+/// A sync and its destination, or the name of what is missing.
+fn parts_of(spec: &Spec, sync: &SyncName) -> Result<(Sync, throng_spec::Destination), String> {
     let declared =
-        spec.syncs.iter().find(|s| s.name == *sync).ok_or_else(|| gone(&format!("sync {sync}")))?;
-    let destination = spec
-        .destinations
-        .iter()
-        .find(|d| d.name == declared.destination)
-        .ok_or_else(|| gone(&format!("destination {}", declared.destination)))?;
+        spec.syncs.iter().find(|s| s.name == *sync).ok_or_else(|| format!("sync {sync}"))?;
+    let destination = spec.destinations.iter().find(|d| d.name == declared.destination);
+    let destination =
+        destination.ok_or_else(|| format!("destination {}", declared.destination))?;
     Ok((declared.clone(), destination.clone()))
 }
 
@@ -224,7 +233,7 @@ async fn gather(
     destinations: &Destinations,
     task: &Task,
 ) -> Result<Result<Job, SendError>, JobError> {
-    let parts = declared(ctx, &task.sync).and_then(|(sync, destination)| {
+    let parts = declared(ctx, &task.sync).await?.and_then(|(sync, destination)| {
         destinations.open(&destination, &*ctx.env).map(|open| (sync, open))
     });
     let (sync, destination) = match parts {
