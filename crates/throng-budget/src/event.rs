@@ -217,10 +217,10 @@ fn from_record(raw: &EventRef<'_>) -> Result<Event, EventProblem> {
         return Err(missing("at_micros"));
     }
     checked(Event {
-        id: raw.id.to_owned(),
+        id: raw.id.as_str().to_owned(),
         kind,
-        ad_group: ad_group(raw.ad_group)?,
-        insertion_id: (!raw.insertion_id.is_empty()).then(|| raw.insertion_id.to_owned()),
+        ad_group: ad_group(raw.ad_group.as_str())?,
+        insertion_id: Some(raw.insertion_id.as_str().to_owned()).filter(|id| !id.is_empty()),
         at: raw.at,
         inserted_at: raw.inserted_at,
     })

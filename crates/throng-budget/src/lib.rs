@@ -28,4 +28,4 @@ pub use event::{
     Event, EventKind, EventProblem, MAX_AGE, MAX_AHEAD, MAX_ID_BYTES, events_to_record,
     parse_ndjson, parse_protobuf,
 };
-pub use record::{EventRef, RecordError, read_record};
+pub use record::{EventRef, RecordError, Text, read_record};

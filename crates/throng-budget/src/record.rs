@@ -8,18 +8,47 @@ use throng_model::Timestamp;
 use crate::event::{MAX_AGE, MAX_AHEAD, MAX_ID_BYTES};
 use crate::{Event, EventKind};
 
+/// Text that lies in a record: UTF-8, which was made sure of when it was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Text<'a>(&'a [u8]);
+
+impl<'a> Text<'a> {
+    #[inline]
+    fn new(bytes: &'a [u8]) -> Option<Self> {
+        // Nearly all names and ids are ASCII, which is seen eight bytes at a time.
+        (bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()).then_some(Self(bytes))
+    }
+
+    /// As text. Costs another look through it.
+    pub fn as_str(self) -> &'a str {
+        std::str::from_utf8(self.0).unwrap_or_default()
+    }
+
+    /// Its bytes.
+    #[inline]
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(text.as_bytes())
+    }
+}
+
 /// One event of a record, borrowed from its bytes. What it must be to count is checked by
 /// [`EventRef::is_sound`] and by the engine, which knows the ad groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventRef<'a> {
     /// See [`crate::Event::id`].
-    pub id: &'a str,
+    pub id: Text<'a>,
     /// What happened, as a number of `throng.events.v1.Kind`.
     pub kind_number: i32,
     /// The ad group's name.
-    pub ad_group: &'a str,
+    pub ad_group: Text<'a>,
     /// The insertion that it belongs to; empty: not told.
-    pub insertion_id: &'a str,
+    pub insertion_id: Text<'a>,
     /// Microseconds since 1970; 0: not told.
     pub at: Timestamp,
     /// When the insertion was made, if told.
@@ -29,10 +58,10 @@ pub struct EventRef<'a> {
 impl<'a> From<&'a Event> for EventRef<'a> {
     fn from(event: &'a Event) -> Self {
         Self {
-            id: &event.id,
+            id: event.id.as_str().into(),
             kind_number: event.kind.number(),
-            ad_group: event.ad_group.as_str(),
-            insertion_id: event.insertion_id.as_deref().unwrap_or_default(),
+            ad_group: event.ad_group.as_str().into(),
+            insertion_id: event.insertion_id.as_deref().unwrap_or_default().into(),
             at: event.at,
             inserted_at: event.inserted_at,
         }
@@ -59,8 +88,8 @@ impl EventRef<'_> {
         let id = 1..=MAX_ID_BYTES;
         self.kind().is_some()
             && self.at.0 != 0
-            && id.contains(&self.id.len())
-            && self.insertion_id.len() <= MAX_ID_BYTES
+            && id.contains(&self.id.0.len())
+            && self.insertion_id.0.len() <= MAX_ID_BYTES
             && self.inserted_at.is_none_or(|inserted| inserted <= self.at)
             && AGES.contains(&now.0.saturating_sub(self.at.0))
     }
@@ -103,7 +132,7 @@ pub fn read_record<'a>(
 }
 
 fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
-    let (mut id, mut ad_group, mut insertion_id) = ("", "", "");
+    let (mut id, mut ad_group, mut insertion_id) = <(Text, Text, Text)>::default();
     let (mut kind_number, mut at, mut inserted_at) = (0, 0, 0);
     let mut fields = Fields { rest: bytes };
     while let Some((number, value)) = fields.next()? {
@@ -139,8 +168,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    fn text(self, field: u64) -> Result<&'a str, RecordError> {
-        std::str::from_utf8(self.bytes(field)?).map_err(|_| RecordError::NotUtf8(field))
+    fn text(self, field: u64) -> Result<Text<'a>, RecordError> {
+        Text::new(self.bytes(field)?).ok_or(RecordError::NotUtf8(field))
     }
 
     fn number(self, field: u64) -> Result<i64, RecordError> {
@@ -273,7 +302,7 @@ mod tests {
     }
 
     fn same(ours: &EventRef<'_>, theirs: &WireEvent) -> bool {
-        (ours.id, ours.ad_group, ours.insertion_id)
+        (ours.id.as_str(), ours.ad_group.as_str(), ours.insertion_id.as_str())
             == (&*theirs.id, &*theirs.ad_group, &*theirs.insertion_id)
             && (ours.kind_number, ours.at.0) == (theirs.kind, theirs.at_micros)
             && ours.inserted_at.map_or(0, |at| at.0) == theirs.inserted_at_micros
@@ -303,7 +332,7 @@ mod tests {
         record.extend(event);
         let mut read = Vec::new();
         assert_eq!(read_record(&record, |event| read.push(event)), Ok(()));
-        assert_eq!(read.iter().map(|event| event.id).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(read.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["a"]);
     }
 
     proptest! {

@@ -14,7 +14,7 @@ pub(crate) struct Checkpoint {
     pub(crate) next_offset: u64,
     #[prost(message, repeated, tag = "4")]
     pub(crate) ad_groups: Vec<AdGroup>,
-    /// Ids of the newer and the older generation, 16 bytes each.
+    /// Ids of the newer and the older generation, 10 bytes each; 16 in format 1.
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) young_ids: Vec<u8>,
     #[prost(bytes = "vec", tag = "6")]

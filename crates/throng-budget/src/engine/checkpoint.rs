@@ -10,11 +10,14 @@ use crate::{AdGroupConfig, SpendPoint};
 use super::Engine;
 use super::account::{Account, Window};
 use super::dedupe::SeenIds;
+use super::ids::Id;
 use super::pooled::Pooled;
 use super::survival::Delays;
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// Its ids are 128 bits long.
+const LONG_IDS: u32 = 1;
 
 /// Why bytes are no checkpoint of this partition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,9 +80,11 @@ impl Engine {
         let body = body.strip_prefix(MAGIC).ok_or(damaged("it does not begin as one"))?;
         let message =
             wire::Checkpoint::decode(body).map_err(|_| damaged("its contents make no sense"))?;
-        if message.format != FORMAT {
-            return Err(CheckpointError::Newer(message.format));
-        }
+        let (young_ids, old_ids) = match message.format {
+            FORMAT => (message.young_ids, message.old_ids),
+            LONG_IDS => (shortened(&message.young_ids), shortened(&message.old_ids)),
+            newer => return Err(CheckpointError::Newer(newer)),
+        };
         if message.partition != partition {
             return Err(CheckpointError::OtherPartition {
                 found: message.partition,
@@ -93,16 +98,22 @@ impl Engine {
         engine.pooled_impressions = pooled(message.impressions)?;
         engine.pooled_clicks = pooled(message.clicks)?;
         engine.seen =
-            SeenIds::from_bytes(&message.young_ids, &message.old_ids, message.generation_began)
+            SeenIds::from_bytes(&young_ids, &old_ids, message.generation_began)
                 .ok_or(damaged("its ids make no sense"))?;
         for saved in message.ad_groups {
-            if let Some(place) = engine.places.get(saved.name.as_str()).copied() {
+            if let Some(place) = engine.places.get(saved.name.as_bytes()).copied() {
                 load(&mut engine.accounts[place], saved)
                     .ok_or(damaged("an ad group makes no sense"))?;
             }
         }
         Ok((engine, message.next_offset))
     }
+}
+
+/// Ids as the first format had them, 16 bytes each, as they are now.
+fn shortened(ids: &[u8]) -> Vec<u8> {
+    let (ids, _) = ids.as_chunks::<16>();
+    ids.iter().flat_map(|id| Id::of_hash(u128::from_le_bytes(*id)).to_bytes()).collect()
 }
 
 fn save_pooled(pooled: &Pooled) -> wire::Pooled {

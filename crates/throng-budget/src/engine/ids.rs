@@ -1,58 +1,119 @@
-//! A set of 128-bit ids in lines of memory: an id lies in the line that its highest bits say, or, if
-//! that one is full, in the next that has room. A look-up so reads one line in nearly all cases, and
-//! an insertion writes where it has just read. By the highest bits ids lie in the order of their
-//! numbers: a table that grows is read and written from one end to the other. Tables of millions are
-//! far larger than the caches; what costs time is waiting for memory, and who touches many lines in a
-//! row before he needs them waits once ([`IdSet::touch`]).
+//! A set of 80-bit ids in lines of memory: an id lies in the line that its size among all ids says, or,
+//! if that one is full, in the next that has room. A look-up so reads one line in nearly all cases, and
+//! an insertion writes where it has just read. As ids lie in the order of their numbers, a table that
+//! grows is read and written from one end to the other. Tables of millions are far larger than the
+//! caches; what costs time is waiting for memory, and who touches many lines in a row before he needs
+//! them waits once ([`IdSet::touch`]).
 
 use super::memory::{LINE, Lines};
 
-/// Never an id: an empty slot. Lines are made of it.
-const EMPTY: u128 = 0;
-/// Bytes of an id.
-const WIDTH: usize = 16;
-/// Ids of one line.
-const SLOTS: usize = LINE / WIDTH;
+/// Ids of one line: ten bytes each, and how many there are.
+const SLOTS: usize = 6;
+/// Where a line keeps the low parts of its ids, and their number.
+const LOW: usize = SLOTS * 8;
+const TAKEN: usize = LOW + SLOTS * 2;
+/// A table has room for so many ids of so many slots: three of four.
+const ROOM: (usize, usize) = (SLOTS * 3, 4);
 /// Lines of the smallest table.
 const LEAST: usize = 256;
-/// A table that is too small becomes so many times larger.
-const GROWTH: usize = 4;
+/// A table that is too small becomes so many times larger. Most of what growing costs is that the
+/// system has to clear the new memory.
+const GROWTH: usize = 8;
 
-#[derive(Debug, Clone, Default)]
+/// 80 evenly distributed bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Id {
+    high: u64,
+    low: u16,
+}
+
+impl Id {
+    /// Bytes of an id in a checkpoint.
+    pub(super) const WIDTH: usize = 10;
+
+    /// The highest 80 bits of a hash.
+    #[inline]
+    pub(super) fn of_hash(hash: u128) -> Self {
+        Self { high: (hash >> 64) as u64, low: (hash >> 48) as u16 }
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; Self::WIDTH] {
+        let mut bytes = [0; Self::WIDTH];
+        bytes[..8].copy_from_slice(&self.high.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.low.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8; Self::WIDTH]) -> Self {
+        let [a, b, c, d, e, f, g, h, low @ ..] = *bytes;
+        let high = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        Self { high, low: u16::from_le_bytes(low) }
+    }
+}
+
+/// The ids of one line: high parts, low parts, how many.
+type Line = [u8; LINE];
+
+#[inline]
+fn taken(line: &Line) -> usize {
+    // Never more; the compiler need not look where a slot lies.
+    usize::from(line[TAKEN]).min(SLOTS)
+}
+
+#[inline]
+fn slot(line: &Line, number: usize) -> Id {
+    let (highs, _) = line.as_chunks::<8>();
+    let (lows, _) = line[LOW..].as_chunks::<2>();
+    Id { high: u64::from_ne_bytes(highs[number]), low: u16::from_ne_bytes(lows[number]) }
+}
+
+#[inline]
+fn holds(line: &Line, id: Id) -> bool {
+    // All of them at once: which one it is cannot be guessed, and a wrong guess costs more.
+    let taken = taken(line);
+    (0..SLOTS).fold(false, |found, number| found | ((number < taken) & (slot(line, number) == id)))
+}
+
+#[inline]
+fn add(line: &mut Line, id: Id) {
+    let number = taken(line);
+    line[number * 8..][..8].copy_from_slice(&id.high.to_ne_bytes());
+    line[LOW + number * 2..][..2].copy_from_slice(&id.low.to_ne_bytes());
+    line[TAKEN] = number as u8 + 1;
+}
+
+#[derive(Debug, Clone)]
 pub(super) struct IdSet {
-    /// A power of two of them, or none; at most half of the slots are taken, the first ones of a
-    /// line first.
     lines: Lines,
     len: usize,
+    /// So many ids need no larger table.
+    most: usize,
 }
 
 /// What a search ends with.
 enum Found {
     /// The id is there.
     Id,
-    /// It belongs here: line and slot.
-    Room(usize, usize),
-}
-
-#[inline]
-fn slots(line: &[u8; LINE]) -> [u128; SLOTS] {
-    let (slots, _) = line.as_chunks::<WIDTH>();
-    std::array::from_fn(|slot| u128::from_ne_bytes(slots[slot]))
-}
-
-#[inline]
-fn put(lines: &mut [[u8; LINE]], line: usize, slot: usize, id: u128) {
-    lines[line][slot * WIDTH..][..WIDTH].copy_from_slice(&id.to_ne_bytes());
+    /// It belongs into this line.
+    Room(usize),
 }
 
 impl IdSet {
-    /// Always of a size that one which grows would have.
-    pub(super) fn with_room_for(ids: usize) -> Self {
-        let mut lines = if ids == 0 { 0 } else { LEAST };
-        while lines * SLOTS / 2 < ids {
-            lines *= GROWTH;
+    /// An empty set that grows up to so many ids, and beyond if it must.
+    pub(super) fn growing_to(most: usize) -> Self {
+        Self { lines: Lines::default(), len: 0, most }
+    }
+
+    /// Lines that so many ids need.
+    fn lines_for(ids: usize) -> usize {
+        (ids * ROOM.1).div_ceil(ROOM.0).max(LEAST)
+    }
+
+    /// Makes room for so many at once.
+    pub(super) fn reserve(&mut self, ids: usize) {
+        if ids > self.room() {
+            self.move_to(Self::lines_for(ids));
         }
-        Self { lines: Lines::zeroed(lines), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,44 +122,42 @@ impl IdSet {
 
     /// As many ids as there is room for.
     pub(super) fn room(&self) -> usize {
-        self.lines.as_slice().len() * SLOTS / 2
+        self.lines.as_slice().len() * ROOM.0 / ROOM.1
     }
 
-    /// The line where the search for an id begins. The table is not empty.
+    /// The line where the search for an id begins: the same part of all lines as the id is of all
+    /// numbers.
     #[inline]
-    fn home_of(lines: &[[u8; LINE]], id: u128) -> usize {
-        // Of `2^n` lines the highest n bits; there are at least `LEAST`.
-        ((id >> 64) as u64 >> (64 - lines.len().trailing_zeros())) as usize
+    fn home_of(lines: &[Line], id: Id) -> usize {
+        ((u128::from(id.high) * lines.len() as u128) >> 64) as usize
     }
 
     /// The table has an empty slot.
     #[inline]
-    fn find(lines: &[[u8; LINE]], id: u128) -> Found {
+    fn find(lines: &[Line], id: Id) -> Found {
         let mut at = Self::home_of(lines, id);
         loop {
-            let line = slots(&lines[at]);
-            // All four at once: which of them it is cannot be guessed, and a wrong guess costs more.
-            if line.iter().fold(false, |found, slot| found | (*slot == id)) {
+            let line = &lines[at];
+            if holds(line, id) {
                 return Found::Id;
             }
-            let taken: usize = line.iter().map(|slot| usize::from(*slot != EMPTY)).sum();
-            if taken < SLOTS {
-                return Found::Room(at, taken);
+            if taken(line) < SLOTS {
+                return Found::Room(at);
             }
-            at = (at + 1) & (lines.len() - 1);
+            at = if at + 1 == lines.len() { 0 } else { at + 1 };
         }
     }
 
     #[inline]
-    pub(super) fn contains(&self, id: u128) -> bool {
+    pub(super) fn contains(&self, id: Id) -> bool {
         let lines = self.lines.as_slice();
-        !lines.is_empty() && matches!(Self::find(lines, not_empty(id)), Found::Id)
+        !lines.is_empty() && matches!(Self::find(lines, id), Found::Id)
     }
 
     /// Reads what lies where the search for an id begins, and decides nothing by it: a processor
     /// goes on to the next such read without waiting for this one.
     #[inline]
-    pub(super) fn touch(&self, id: u128) -> u8 {
+    pub(super) fn touch(&self, id: Id) -> u8 {
         let lines = self.lines.as_slice();
         match lines.is_empty() {
             true => 0,
@@ -108,16 +167,15 @@ impl IdSet {
 
     /// `false` if it was there.
     #[inline]
-    pub(super) fn insert(&mut self, id: u128) -> bool {
+    pub(super) fn insert(&mut self, id: Id) -> bool {
         if self.len >= self.room() {
             self.grow();
         }
-        let id = not_empty(id);
         let lines = self.lines.as_mut_slice();
         match Self::find(lines, id) {
             Found::Id => false,
-            Found::Room(line, slot) => {
-                put(lines, line, slot, id);
+            Found::Room(line) => {
+                add(&mut lines[line], id);
                 self.len += 1;
                 true
             }
@@ -126,14 +184,21 @@ impl IdSet {
 
     #[cold]
     fn grow(&mut self) {
-        let mut grown = Lines::zeroed((GROWTH * self.lines.as_slice().len()).max(LEAST));
-        let lines = grown.as_mut_slice();
+        let lines = self.lines.as_slice().len();
+        let most = Self::lines_for(self.most);
+        let grown = (GROWTH * lines).max(LEAST);
+        self.move_to(if lines < most { grown.min(most) } else { grown });
+    }
+
+    fn move_to(&mut self, lines: usize) {
+        let mut moved = Lines::zeroed(lines);
+        let lines = moved.as_mut_slice();
         for id in self.iter() {
-            if let Found::Room(line, slot) = Self::find(lines, id) {
-                put(lines, line, slot, id);
+            if let Found::Room(line) = Self::find(lines, id) {
+                add(&mut lines[line], id);
             }
         }
-        self.lines = grown;
+        self.lines = moved;
     }
 
     /// Forgets all ids and keeps the room.
@@ -142,15 +207,10 @@ impl IdSet {
         self.len = 0;
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = u128> {
-        self.lines.as_slice().iter().flat_map(slots).filter(|id| *id != EMPTY)
+    pub(super) fn iter(&self) -> impl Iterator<Item = Id> {
+        let lines = self.lines.as_slice().iter();
+        lines.flat_map(|line| (0..taken(line)).map(|number| slot(line, number)))
     }
-}
-
-/// An id that is the mark of an empty slot is taken for its neighbour.
-#[inline]
-fn not_empty(id: u128) -> u128 {
-    if id == EMPTY { 1 } else { id }
 }
 
 #[cfg(test)]
@@ -162,34 +222,47 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Few different high bits: long runs of slots, across the end of the array.
+        /// Few different high bits: long runs of lines, across the end of the table.
         #[test]
-        fn it_is_a_set(ids in prop::collection::vec((1u128..40, 0u128..4), 0..3_000)) {
-            let ids: Vec<u128> = ids
+        fn it_is_a_set(ids in prop::collection::vec((0u64..40, 0u64..4), 0..5_000)) {
+            let ids: Vec<Id> = ids
                 .iter()
-                .map(|(low, high)| (high.wrapping_sub(2) << 118) | low)
+                .map(|(low, high)| Id { high: (high.wrapping_sub(2) << 54) | low, low: *low as u16 & 3 })
                 .collect();
-            let (mut ours, mut theirs) = (IdSet::default(), HashSet::new());
+            let (mut ours, mut theirs) = (IdSet::growing_to(2_000), HashSet::new());
             for id in &ids {
                 prop_assert_eq!(ours.insert(*id), theirs.insert(*id));
             }
             prop_assert_eq!(ours.len(), theirs.len());
             prop_assert!(ids.iter().all(|id| ours.contains(*id)));
-            prop_assert!(!ours.contains(u128::MAX - 7));
+            prop_assert!(!ours.contains(Id { high: u64::MAX - 7, low: 9 }));
             prop_assert_eq!(ours.iter().collect::<HashSet<_>>(), theirs);
             ours.clear();
             prop_assert!(ours.len() == 0 && ids.iter().all(|id| !ours.contains(*id)));
+        }
+
+        #[test]
+        fn ids_survive_as_bytes(hash in any::<u128>()) {
+            let id = Id::of_hash(hash);
+            prop_assert_eq!(Id::from_bytes(&id.to_bytes()), id);
         }
     }
 
     #[test]
     fn growing_loses_nothing_and_zero_is_an_id() {
-        let mut ids = IdSet::with_room_for(10);
-        assert!(ids.insert(0) && !ids.insert(0) && ids.contains(0));
-        for id in 0..10_000u128 {
-            ids.insert((id * 0x9e37_79b9_7f4a_7c15) << 63 | 2);
+        let mut ids = IdSet::growing_to(5_000);
+        let zero = Id::default();
+        assert!(ids.insert(zero) && !ids.insert(zero) && ids.contains(zero));
+        let hash = |number: u128| number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        for number in 1..5_000 {
+            assert!(ids.insert(Id::of_hash(hash(number))));
         }
-        assert_eq!(ids.len(), 10_001);
-        assert!(ids.contains(0));
+        // No larger than it must be, and more than was said has room as well.
+        assert!((5_000..5_050).contains(&ids.room()), "{}", ids.room());
+        for number in 5_000..20_000 {
+            assert!(ids.insert(Id::of_hash(hash(number))));
+        }
+        assert_eq!(ids.len(), 20_000);
+        assert!(ids.contains(zero) && (1..20_000).all(|n| ids.contains(Id::of_hash(hash(n)))));
     }
 }

@@ -26,7 +26,8 @@ pub use checkpoint::CheckpointError;
 pub use survival::Survival;
 
 use account::Account;
-use dedupe::{IdHash, SeenIds};
+use dedupe::{SeenIds, id_of};
+use ids::Id;
 use pooled::Pooled;
 use survival::bucket_of;
 
@@ -93,7 +94,8 @@ pub struct Engine {
     version: u64,
     catalog_version: u64,
     accounts: Vec<Account>,
-    places: hashbrown::HashMap<AdGroupName, usize, FixedState>,
+    /// By name, as its bytes are in records.
+    places: hashbrown::HashMap<Box<[u8]>, usize, FixedState>,
     seen: SeenIds,
     pooled_impressions: Pooled,
     pooled_clicks: Pooled,
@@ -152,7 +154,7 @@ impl Engine {
             .accounts
             .iter()
             .enumerate()
-            .map(|(place, account)| (account.config.name.clone(), place))
+            .map(|(place, account)| (account.config.name.as_str().as_bytes().into(), place))
             .collect();
         self.told = vec![Told::default(); self.accounts.len()];
         // The next call of `close` makes the curves.
@@ -184,8 +186,8 @@ impl Engine {
         logged_at: Timestamp,
     ) -> Result<Applied, MoneyError> {
         let event = event.into();
-        let place = self.places.get(event.ad_group).copied();
-        self.apply_at(place, IdHash::of(event.id), &event, logged_at)
+        let place = self.places.get(event.ad_group.as_bytes()).copied();
+        self.apply_at(place, id_of(event.id.as_bytes()), &event, logged_at)
     }
 
     /// Applies events in their order, each with its record's time in the log; the same as
@@ -193,10 +195,16 @@ impl Engine {
     /// dozen events is fetched from memory at once.
     pub fn apply_all(&mut self, events: &[(EventRef<'_>, Timestamp)]) -> Tally {
         let mut tally = Tally::default();
-        let mut looked_up = [(None, IdHash::default()); TOGETHER];
+        let mut looked_up = [(None, Id::default()); TOGETHER];
+        // Many events of a message are of one ad group. Nothing is called as this one.
+        let (mut name, mut place): (&[u8], _) = (&[], None);
         for chunk in events.chunks(TOGETHER) {
             for ((event, _), looked_up) in chunk.iter().zip(&mut looked_up) {
-                *looked_up = (self.places.get(event.ad_group).copied(), IdHash::of(event.id));
+                if event.ad_group.as_bytes() != name {
+                    name = event.ad_group.as_bytes();
+                    place = self.places.get(name).copied();
+                }
+                *looked_up = (place, id_of(event.id.as_bytes()));
             }
             let ids = looked_up.iter().take(chunk.len()).map(|(_, id)| *id);
             self.seen.warm(ids);
@@ -214,7 +222,7 @@ impl Engine {
     fn apply_at(
         &mut self,
         place: Option<usize>,
-        id: IdHash,
+        id: Id,
         event: &EventRef<'_>,
         logged_at: Timestamp,
     ) -> Result<Applied, MoneyError> {
@@ -278,14 +286,18 @@ impl Engine {
         self.accounts.iter().map(|account| state(account, now)).collect()
     }
 
+    fn place(&self, ad_group: &AdGroupName) -> Option<&usize> {
+        self.places.get(ad_group.as_str().as_bytes())
+    }
+
     /// The recent past of an ad group.
     pub fn series(&self, ad_group: &AdGroupName) -> Option<Series> {
-        self.places.get(ad_group).map(|place| self.accounts[*place].series())
+        self.place(ad_group).map(|place| self.accounts[*place].series())
     }
 
     /// The curve that an ad group's in-flight spend is made with.
     pub fn survival(&self, ad_group: &AdGroupName) -> Option<&Survival> {
-        self.places.get(ad_group).map(|place| self.accounts[*place].survival())
+        self.place(ad_group).map(|place| self.accounts[*place].survival())
     }
 
     /// Goes on to the next version and tells what changed since the last one.

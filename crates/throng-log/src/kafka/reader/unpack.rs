@@ -8,6 +8,8 @@ use super::batch::Damage;
 
 /// The most that a batch may unpack to: eight times the longest message that Throng's topics take.
 const MOST: usize = 128 << 20;
+/// What is unpacked is taken to be so many times longer, at first.
+const GUESS: usize = 4;
 /// What producers in Java put before Snappy's blocks, with two numbers of versions after it
 /// (<https://github.com/xerial/snappy-java#compatibility-notes>).
 const FRAMED: &[u8] = b"\x82SNAPPY\0";
@@ -17,10 +19,13 @@ const FRAMED_HEAD: usize = 16;
 pub(super) fn unpack(method: i16, packed: &Bytes) -> Result<Bytes, Damage> {
     let damaged = |error: std::io::Error| Damage::Packed(error.to_string());
     match method {
-        1 => all_of(flate2::read::MultiGzDecoder::new(&packed[..])),
+        1 => all_of(packed, flate2::read::MultiGzDecoder::new(&packed[..])),
         2 => snappy(packed),
-        3 => all_of(lz4_flex::frame::FrameDecoder::new(&packed[..])),
-        4 => all_of(zstd::stream::read::Decoder::with_buffer(&packed[..]).map_err(damaged)?),
+        3 => all_of(packed, lz4_flex::frame::FrameDecoder::new(&packed[..])),
+        4 => {
+            let reader = zstd::stream::read::Decoder::with_buffer(&packed[..]);
+            all_of(packed, reader.map_err(damaged)?)
+        }
         _ => Err(Damage::Method(method)),
     }
 }
@@ -29,8 +34,9 @@ fn too_much() -> Damage {
     Damage::Packed(format!("it is longer than {MOST} bytes"))
 }
 
-fn all_of(reader: impl Read) -> Result<Bytes, Damage> {
-    let mut bytes = Vec::new();
+fn all_of(packed: &Bytes, reader: impl Read) -> Result<Bytes, Damage> {
+    // Events become three to eight times as long; what is too short is copied when it grows.
+    let mut bytes = Vec::with_capacity(GUESS * packed.len());
     let read = reader.take(MOST as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| Damage::Packed(error.to_string()))?;
     if bytes.len() > MOST {
