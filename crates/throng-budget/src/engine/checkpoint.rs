@@ -97,9 +97,8 @@ impl Engine {
         };
         engine.pooled_impressions = pooled(message.impressions)?;
         engine.pooled_clicks = pooled(message.clicks)?;
-        engine.seen =
-            SeenIds::from_bytes(&young_ids, &old_ids, message.generation_began)
-                .ok_or(damaged("its ids make no sense"))?;
+        engine.seen = SeenIds::from_bytes(&young_ids, &old_ids, message.generation_began)
+            .ok_or(damaged("its ids make no sense"))?;
         for saved in message.ad_groups {
             if let Some(place) = engine.places.get(saved.name.as_bytes()).copied() {
                 load(&mut engine.accounts[place], saved)

@@ -56,11 +56,12 @@ impl SeenIds {
         true
     }
 
-    /// Brings the places of ids into the caches. The tables are far larger than those; where no read
-    /// waits for the one before, the processor waits for all of them at once.
-    pub(super) fn warm(&self, ids: impl Iterator<Item = Id>) {
-        let read = ids.fold(0, |all, id| all ^ self.old.touch(id) ^ self.young.touch(id));
-        std::hint::black_box(read);
+    /// Has what is known of an id brought into the caches, for a later [`SeenIds::insert`]. The tables
+    /// are far larger than those.
+    #[inline]
+    pub(super) fn prefetch(&self, id: Id) {
+        self.old.prefetch(id);
+        self.young.prefetch(id);
     }
 
     pub(super) fn to_bytes(&self) -> (Vec<u8>, Vec<u8>, i64) {

@@ -2,10 +2,10 @@
 //! if that one is full, in the next that has room. A look-up so reads one line in nearly all cases, and
 //! an insertion writes where it has just read. As ids lie in the order of their numbers, a table that
 //! grows is read and written from one end to the other. Tables of millions are far larger than the
-//! caches; what costs time is waiting for memory, and who touches many lines in a row before he needs
-//! them waits once ([`IdSet::touch`]).
+//! caches; what costs time is waiting for memory, and who knows early which ids he will ask for need
+//! not wait ([`IdSet::prefetch`]).
 
-use super::memory::{LINE, Lines};
+use super::memory::{LINE, Lines, prefetch};
 
 /// Ids of one line: ten bytes each, and how many there are.
 const SLOTS: usize = 6;
@@ -154,14 +154,12 @@ impl IdSet {
         !lines.is_empty() && matches!(Self::find(lines, id), Found::Id)
     }
 
-    /// Reads what lies where the search for an id begins, and decides nothing by it: a processor
-    /// goes on to the next such read without waiting for this one.
+    /// Has the line brought where the search for an id begins.
     #[inline]
-    pub(super) fn touch(&self, id: Id) -> u8 {
+    pub(super) fn prefetch(&self, id: Id) {
         let lines = self.lines.as_slice();
-        match lines.is_empty() {
-            true => 0,
-            false => lines[Self::home_of(lines, id)][0],
+        if !lines.is_empty() {
+            prefetch(&lines[Self::home_of(lines, id)]);
         }
     }
 

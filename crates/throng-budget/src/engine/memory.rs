@@ -35,6 +35,23 @@ impl Memory {
     }
 }
 
+/// Asks the processor to bring a line, and waits for nothing. A read would do, but no later work is
+/// finished before it is.
+#[inline]
+pub(super) fn prefetch(line: &[u8; LINE]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: the address is that of a reference, and a hint reads nothing that can be seen.
+        #[expect(unsafe_code, reason = "the standard library has no safe prefetch yet")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::hint::black_box(line[0]);
+}
+
 /// Lines of memory, zero at first.
 #[derive(Debug, Default)]
 pub(super) struct Lines(Memory);

@@ -82,9 +82,9 @@ pub struct AdGroupState {
     pub reason: String,
 }
 
-/// Events whose ids are looked up at once: enough to keep the memory busy, few enough to stay in the
-/// first cache.
-const TOGETHER: usize = 64;
+/// So many events are looked up before the first of them is applied: enough to keep the memory busy,
+/// few enough for what comes to stay in the first cache.
+const AHEAD: usize = 32;
 
 /// Spend aggregation of one partition of the event log.
 #[derive(Debug, Clone)]
@@ -191,29 +191,33 @@ impl Engine {
     }
 
     /// Applies events in their order, each with its record's time in the log; the same as
-    /// [`Engine::apply`] one by one, and some two times faster: what is known of the ids of a few
-    /// dozen events is fetched from memory at once.
+    /// [`Engine::apply`] one by one, and some times faster: while one is applied, what is known of the
+    /// ids of those some places behind it is on its way from memory.
     pub fn apply_all(&mut self, events: &[(EventRef<'_>, Timestamp)]) -> Tally {
         let mut tally = Tally::default();
-        let mut looked_up = [(None, Id::default()); TOGETHER];
+        let mut ahead = [(None, Id::default()); AHEAD];
         // Many events of a message are of one ad group. Nothing is called as this one.
         let (mut name, mut place): (&[u8], _) = (&[], None);
-        for chunk in events.chunks(TOGETHER) {
-            for ((event, _), looked_up) in chunk.iter().zip(&mut looked_up) {
+        // In step `n` event `n` is looked up, and the one `AHEAD` places before it is applied.
+        for step in 0..events.len() + AHEAD {
+            let looked_up = &mut ahead[step % AHEAD];
+            let due = *looked_up;
+            if let Some((event, _)) = events.get(step) {
                 if event.ad_group.as_bytes() != name {
                     name = event.ad_group.as_bytes();
                     place = self.places.get(name).copied();
                 }
                 *looked_up = (place, id_of(event.id.as_bytes()));
+                self.seen.prefetch(looked_up.1);
             }
-            let ids = looked_up.iter().take(chunk.len()).map(|(_, id)| *id);
-            self.seen.warm(ids);
-            for ((event, logged_at), (place, id)) in chunk.iter().zip(looked_up) {
-                match self.apply_at(place, id, event, *logged_at) {
-                    Ok(Applied::Counted) => tally.counted += 1,
-                    Ok(Applied::Duplicate) => tally.duplicates += 1,
-                    Ok(Applied::UnknownAdGroup) | Err(_) => tally.rejected += 1,
-                }
+            let Some((event, logged_at)) = step.checked_sub(AHEAD).and_then(|n| events.get(n))
+            else {
+                continue;
+            };
+            match self.apply_at(due.0, due.1, event, *logged_at) {
+                Ok(Applied::Counted) => tally.counted += 1,
+                Ok(Applied::Duplicate) => tally.duplicates += 1,
+                Ok(Applied::UnknownAdGroup) | Err(_) => tally.rejected += 1,
             }
         }
         tally

@@ -14,7 +14,8 @@ use crate::kafka::settings;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn setting(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`"))
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`"))
 }
 
 /// So many records from the beginning of partition 0.
@@ -48,7 +49,9 @@ async fn however_it_is_compressed() {
     let mut sent = Vec::new();
     for method in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let producer: BaseProducer =
-            producer(&settings, &[("compression.type", method), ("linger.ms", "50")]).create().unwrap();
+            producer(&settings, &[("compression.type", method), ("linger.ms", "50")])
+                .create()
+                .unwrap();
         for number in 0..2_000 {
             let value = format!("{method} {number} of values that are much like each other");
             producer.send(BaseRecord::<(), str>::to(&topic).payload(&value)).unwrap();
@@ -65,7 +68,11 @@ async fn however_it_is_compressed() {
     assert_eq!(log.read(0, from, usize::MAX).await.unwrap(), read[read.len() - 3..]);
     // The topic's records have the brokers' time.
     let now = SystemClock.now();
-    assert!(read.iter().all(|record| now.0.abs_diff(record.at.0) < 600_000_000), "{:?}", read[0].at);
+    assert!(
+        read.iter().all(|record| now.0.abs_diff(record.at.0) < 600_000_000),
+        "{:?}",
+        read[0].at
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -96,7 +96,8 @@ fn connector(tls: &Tls) -> Result<tokio_rustls::TlsConnector, Trouble> {
     let mut trusted = rustls::RootCertStore::empty();
     match &tls.ca_file {
         Some(path) => {
-            let read = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.into()))?;
+            let read =
+                CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.into()))?;
             for certificate in read {
                 let certificate = certificate.map_err(|error| unusable(error.into()))?;
                 trusted.add(certificate).map_err(|error| unusable(error.into()))?;

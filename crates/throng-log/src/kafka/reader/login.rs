@@ -84,7 +84,11 @@ impl First {
     }
 
     /// The client's last message, and what the server proves itself by.
-    fn answer<H: Hash>(&self, challenge: &str, password: &str) -> Result<(String, String), Trouble> {
+    fn answer<H: Hash>(
+        &self,
+        challenge: &str,
+        password: &str,
+    ) -> Result<(String, String), Trouble> {
         let field = |name: &str| challenge.split(',').find_map(|part| part.strip_prefix(name));
         let nonsense = || Trouble::Login("its challenge makes no sense".to_owned());
         let nonce = field("r=").filter(|nonce| nonce.starts_with(&self.nonce));

@@ -9,7 +9,7 @@ use super::batch::Damage;
 /// The most that a batch may unpack to: eight times the longest message that Throng's topics take.
 const MOST: usize = 128 << 20;
 /// What is unpacked is taken to be so many times longer, at first.
-const GUESS: usize = 4;
+const GUESS: usize = 3;
 /// What producers in Java put before Snappy's blocks, with two numbers of versions after it
 /// (<https://github.com/xerial/snappy-java#compatibility-notes>).
 const FRAMED: &[u8] = b"\x82SNAPPY\0";
@@ -35,7 +35,7 @@ fn too_much() -> Damage {
 }
 
 fn all_of(packed: &Bytes, reader: impl Read) -> Result<Bytes, Damage> {
-    // Events become three to eight times as long; what is too short is copied when it grows.
+    // What is too short is copied when it grows.
     let mut bytes = Vec::with_capacity(GUESS * packed.len());
     let read = reader.take(MOST as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| Damage::Packed(error.to_string()))?;

@@ -192,7 +192,8 @@ pub(super) async fn declared(
             format!("{missing} is not in the applied spec any more; put it back or let it be");
         SendError::local(SendClass::Stop, message)
     } else {
-        let message = format!("{missing} is not in the spec that this process has; a newer one is applied");
+        let message =
+            format!("{missing} is not in the spec that this process has; a newer one is applied");
         SendError::local(SendClass::Retry, message)
     }))
 }
@@ -202,8 +203,7 @@ fn parts_of(spec: &Spec, sync: &SyncName) -> Result<(Sync, throng_spec::Destinat
     let declared =
         spec.syncs.iter().find(|s| s.name == *sync).ok_or_else(|| format!("sync {sync}"))?;
     let destination = spec.destinations.iter().find(|d| d.name == declared.destination);
-    let destination =
-        destination.ok_or_else(|| format!("destination {}", declared.destination))?;
+    let destination = destination.ok_or_else(|| format!("destination {}", declared.destination))?;
     Ok((declared.clone(), destination.clone()))
 }
 
