@@ -210,3 +210,45 @@ fn load(account: &mut Account, saved: wire::AdGroup) -> Option<()> {
         .collect();
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use xxhash_rust::xxh3::xxh3_128;
+
+    use super::super::dedupe::id_of;
+    use super::*;
+
+    #[test]
+    fn ids_of_the_first_format_are_still_known() {
+        let ids = |names: &[&str]| -> Vec<u8> {
+            names.iter().flat_map(|name| xxh3_128(name.as_bytes()).to_le_bytes()).collect()
+        };
+        let none = Some(save_pooled(&Pooled::default()));
+        let message = wire::Checkpoint {
+            format: LONG_IDS,
+            partition: 3,
+            next_offset: 9,
+            young_ids: ids(&["a", "b"]),
+            old_ids: ids(&["c"]),
+            generation_began: 1,
+            impressions: none.clone(),
+            clicks: none,
+            ..wire::Checkpoint::default()
+        };
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(message.encode_to_vec());
+        bytes.extend(xxh3_64(&bytes).to_le_bytes());
+        let (mut engine, offset) = Engine::restore(&bytes, 3, 1, 1, Vec::new()).unwrap();
+        assert_eq!(offset, 9);
+        let new =
+            ["a", "b", "c", "d"].map(|id| engine.seen.insert(id_of(id.as_bytes()), Timestamp(2)));
+        assert_eq!(new, [false, false, false, true]);
+        // Written again, they are of the newest format.
+        let (mut engine, _) = Engine::restore(&engine.checkpoint(10), 3, 1, 1, Vec::new()).unwrap();
+        assert!(
+            ["a", "c", "d"]
+                .iter()
+                .all(|id| !engine.seen.insert(id_of(id.as_bytes()), Timestamp(2)))
+        );
+    }
+}

@@ -233,7 +233,8 @@ mod tests {
             }
             prop_assert_eq!(ours.len(), theirs.len());
             prop_assert!(ids.iter().all(|id| ours.contains(*id)));
-            prop_assert!(!ours.contains(Id { high: u64::MAX - 7, low: 9 }));
+            let stranger = Id { high: u64::MAX - 7, low: 9 };
+            prop_assert!(!ours.contains(stranger));
             prop_assert_eq!(ours.iter().collect::<HashSet<_>>(), theirs);
             ours.clear();
             prop_assert!(ours.len() == 0 && ids.iter().all(|id| !ours.contains(*id)));

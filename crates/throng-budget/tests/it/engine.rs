@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use throng_budget::{AdGroupConfig, Applied, Engine, Event, EventKind, Pricing};
+use throng_budget::{AdGroupConfig, Applied, Engine, Event, EventKind, Pricing, Tally};
 use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
@@ -124,6 +124,29 @@ proptest! {
         play(&mut twice, &doubled);
         let now = START.plus(Duration::from_secs(4_000));
         prop_assert_eq!(once.states(now), twice.states(now));
+    }
+
+    /// Many at once: the same tally and the same money as one by one, duplicates among them and events
+    /// of ad groups that are not there.
+    #[test]
+    fn many_at_once_are_as_one_by_one(mut events in events(), stranger in any::<proptest::sample::Index>()) {
+        if !events.is_empty() {
+            let place = stranger.index(events.len());
+            events[place].ad_group = AdGroupName::new("green").expect("a name");
+        }
+        let (mut one_by_one, mut at_once) = (engine(), engine());
+        let logged_at = |event: &Event| event.at.plus(Duration::from_secs(2));
+        let mut tally = Tally::default();
+        for event in &events {
+            match one_by_one.apply(event, logged_at(event)).expect("no overflow") {
+                Applied::Counted => tally.counted += 1,
+                Applied::Duplicate => tally.duplicates += 1,
+                Applied::UnknownAdGroup => tally.rejected += 1,
+            }
+        }
+        let pairs: Vec<_> = events.iter().map(|event| (event.into(), logged_at(event))).collect();
+        prop_assert_eq!(at_once.apply_all(&pairs), tally);
+        prop_assert_eq!(at_once.checkpoint(0), one_by_one.checkpoint(0));
     }
 
     /// A checkpoint at any offset and the rest of the log: the same state as never having stopped.
