@@ -94,6 +94,9 @@ pub trait HistoryLedger: Send + Sync {
     /// The message of the open alert of this kind and subject, if there is one.
     async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>>;
 
+    /// When an alert of this kind and subject was ended last; `None` if none ever was.
+    async fn alert_ended(&self, kind: AlertKind, subject: &str) -> Result<Option<Timestamp>>;
+
     /// Alerts, open ones first, then newest first.
     async fn alerts(&self, limit: u32) -> Result<Vec<Alert>>;
 

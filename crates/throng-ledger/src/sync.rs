@@ -424,8 +424,13 @@ pub trait SyncLedger: Send + Sync {
     /// The newest checks first.
     async fn checks(&self, limit: u32) -> Result<Vec<Check>>;
 
-    /// The verdicts on the newest checks of a destination's tasks, newest first.
-    async fn verdicts(&self, destination: &DestinationName, limit: u32) -> Result<Vec<Verdict>>;
+    /// The verdicts on the newest checks of a destination's tasks after a moment, newest first.
+    async fn verdicts(
+        &self,
+        destination: &DestinationName,
+        after: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Verdict>>;
 
     /// Holds every task of a destination that is queued, with its run, for this reason; tasks in
     /// hand go on. Returns how many.

@@ -181,6 +181,7 @@ async fn a_tail_gives_what_is_there_and_what_comes(log: Arc<dyn EventLog>) {
     while seen.len() < 99 {
         let records = tail.next().await.unwrap();
         assert!(!records.is_empty(), "a tail waits until there is something");
+        assert_eq!(tail.position(), records.last().unwrap().offset + 1);
         seen.extend(records);
     }
     appending.await.unwrap();

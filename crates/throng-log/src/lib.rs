@@ -27,7 +27,8 @@ use throng_model::Timestamp;
 /// One record as it is read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its place in the partition: 0, 1, 2, … without gaps, never used again.
+    /// Its place in the partition: 0, 1, 2, …, never used again. Without gaps, but for marks of Kafka's
+    /// transactions.
     pub offset: u64,
     /// When it was appended, as the appender said.
     pub at: Timestamp,
@@ -69,7 +70,11 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
 /// Records of a partition as they come.
 #[async_trait]
 pub trait Tail: Send {
-    /// The next durable records, in order: waits until there is at least one. Safe to drop while it
+    /// The next durable records, in order: waits until there is at least one, or until places are
+    /// passed that hold none (marks of Kafka's transactions); then it is empty. Safe to drop while it
     /// waits. After an error it is of no more use.
     async fn next(&mut self) -> Result<Vec<Record>>;
+
+    /// The offset that comes next: all records before it have been given out.
+    fn position(&self) -> u64;
 }

@@ -57,6 +57,8 @@ pub struct NodeContext {
     pub spec: ArcSwap<Spec>,
     /// Its version in the ledger, or that of the one before while it is swapped.
     pub(crate) spec_version: AtomicU64,
+    /// Held by whoever swaps it: one at a time, so that an older one never replaces a newer one.
+    pub(crate) spec_turn: tokio::sync::Mutex<()>,
     /// Where this node answers, once it does.
     pub url: OnceLock<String>,
     /// Since when it is up.
@@ -98,7 +100,7 @@ impl std::fmt::Debug for NodeContext {
 }
 
 impl NodeContext {
-    /// Goes on with another spec.
+    /// Goes on with another spec. The caller holds `spec_turn`.
     pub(crate) fn set_spec(&self, spec: Spec, version: u64) {
         self.spec.store(Arc::new(spec));
         self.spec_version.store(version, Ordering::Release);

@@ -404,6 +404,7 @@ async fn assemble(
         clock: Arc::clone(clock),
         spec: ArcSwap::from_pointee(spec),
         spec_version: AtomicU64::new(budgets.catalog().version),
+        spec_turn: tokio::sync::Mutex::default(),
         ledger,
         objects,
         queues,

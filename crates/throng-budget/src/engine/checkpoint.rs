@@ -82,7 +82,10 @@ impl Engine {
             wire::Checkpoint::decode(body).map_err(|_| damaged("its contents make no sense"))?;
         let (young_ids, old_ids) = match message.format {
             FORMAT => (message.young_ids, message.old_ids),
-            LONG_IDS => (shortened(&message.young_ids), shortened(&message.old_ids)),
+            LONG_IDS => {
+                let ids = |ids: &[u8]| shortened(ids).ok_or(damaged("its ids make no sense"));
+                (ids(&message.young_ids)?, ids(&message.old_ids)?)
+            }
             newer => return Err(CheckpointError::Newer(newer)),
         };
         if message.partition != partition {
@@ -110,9 +113,10 @@ impl Engine {
 }
 
 /// Ids as the first format had them, 16 bytes each, as they are now.
-fn shortened(ids: &[u8]) -> Vec<u8> {
-    let (ids, _) = ids.as_chunks::<16>();
-    ids.iter().flat_map(|id| Id::of_hash(u128::from_le_bytes(*id)).to_bytes()).collect()
+fn shortened(ids: &[u8]) -> Option<Vec<u8>> {
+    let (ids, rest) = ids.as_chunks::<16>();
+    let short = ids.iter().flat_map(|id| Id::of_hash(u128::from_le_bytes(*id)).to_bytes());
+    rest.is_empty().then(|| short.collect())
 }
 
 fn save_pooled(pooled: &Pooled) -> wire::Pooled {

@@ -1,4 +1,4 @@
-//! A set of 80-bit ids in lines of memory: an id lies in the line that its size among all ids says, or,
+//! A set of 80-bit ids in lines of memory: an id lies in the line that its value as a number says, or,
 //! if that one is full, in the next that has room. A look-up so reads one line in nearly all cases, and
 //! an insertion writes where it has just read. As ids lie in the order of their numbers, a table that
 //! grows is read and written from one end to the other. Tables of millions are far larger than the

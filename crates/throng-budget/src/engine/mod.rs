@@ -196,7 +196,7 @@ impl Engine {
     pub fn apply_all(&mut self, events: &[(EventRef<'_>, Timestamp)]) -> Tally {
         let mut tally = Tally::default();
         let mut ahead = [(None, Id::default()); AHEAD];
-        // Many events of a message are of one ad group. Nothing is called as this one.
+        // Events of a message are often of one ad group. None has an empty name.
         let (mut name, mut place): (&[u8], _) = (&[], None);
         // In step `n` event `n` is looked up, and the one `AHEAD` places before it is applied.
         for step in 0..events.len() + AHEAD {

@@ -22,6 +22,7 @@ pub(super) async fn an_open_alert_is_raised_once(ledger: &dyn Ledger) {
     let message = async |subject| ledger.open_alert(kind, subject).await.unwrap();
     assert_eq!(message("ads").await.as_deref(), Some("token revoked"));
     assert_eq!(message("other").await, None);
+    assert_eq!(ledger.alert_ended(kind, "ads").await.unwrap(), None);
     ledger.resolve_alert(kind, "ads", at(4)).await.unwrap();
     ledger.resolve_alert(kind, "ads", at(5)).await.unwrap();
     ledger.resolve_alert(kind, "unknown", at(5)).await.unwrap();
@@ -30,6 +31,7 @@ pub(super) async fn an_open_alert_is_raised_once(ledger: &dyn Ledger) {
     assert_eq!(ended.resolved_at, Some(at(4)));
     assert_eq!(message("ads").await, None);
     assert_ne!(raise("again", 6).await, first);
+    assert_eq!(ledger.alert_ended(kind, "ads").await.unwrap(), Some(at(4)));
 }
 
 pub(super) async fn open_alerts_come_first(ledger: &dyn Ledger) {

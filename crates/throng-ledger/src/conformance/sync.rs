@@ -230,11 +230,14 @@ pub(super) async fn an_accounts_queue_is_held_and_let_go(ledger: &dyn Ledger) {
         ledger.put_check(&check).await.unwrap();
     }
     assert_eq!(
-        ledger.verdicts(&x, 9).await.unwrap(),
+        ledger.verdicts(&x, at(0), 9).await.unwrap(),
         [crate::Verdict::Failed, crate::Verdict::Passed]
     );
-    assert_eq!(ledger.verdicts(&x, 1).await.unwrap(), [crate::Verdict::Failed]);
-    assert_eq!(ledger.verdicts(&y, 9).await.unwrap(), []);
+    assert_eq!(ledger.verdicts(&x, at(0), 1).await.unwrap(), [crate::Verdict::Failed]);
+    // Those were at 3 and 5.
+    assert_eq!(ledger.verdicts(&x, at(3), 9).await.unwrap(), [crate::Verdict::Failed]);
+    assert_eq!(ledger.verdicts(&x, at(5), 9).await.unwrap(), []);
+    assert_eq!(ledger.verdicts(&y, at(0), 9).await.unwrap(), []);
 
     assert_eq!(ledger.hold_destination(&x, "checks fail").await.unwrap(), 1);
     assert_eq!(ledger.hold_destination(&x, "again").await.unwrap(), 0);

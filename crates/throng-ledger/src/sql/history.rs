@@ -93,6 +93,19 @@ impl HistoryLedger for Backend {
         })
     }
 
+    async fn alert_ended(&self, kind: AlertKind, subject: &str) -> Result<Option<Timestamp>> {
+        read_one!(self, "reading when an alert ended", |tx| {
+            let ended: Option<i64> = sqlx::query_scalar(
+                "SELECT max(resolved_at) FROM alerts WHERE kind = $1 AND subject = $2",
+            )
+            .bind(kind.word())
+            .bind(subject)
+            .fetch_one(tx)
+            .await?;
+            ended.map(Timestamp)
+        })
+    }
+
     async fn alerts(&self, limit: u32) -> Result<Vec<Alert>> {
         read_one!(self, "reading the alerts", |tx| {
             let rows = sqlx::query(

@@ -434,13 +434,20 @@ impl SyncLedger for Backend {
         })
     }
 
-    async fn verdicts(&self, destination: &DestinationName, limit: u32) -> Result<Vec<Verdict>> {
+    async fn verdicts(
+        &self,
+        destination: &DestinationName,
+        after: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Verdict>> {
         read_one!(self, "reading verdicts", |tx| {
             let rows = sqlx::query(
                 "SELECT checks.verdict FROM checks JOIN tasks ON tasks.id = checks.task
-                 WHERE tasks.destination = $1 ORDER BY checks.at DESC, checks.task DESC LIMIT $2",
+                 WHERE tasks.destination = $1 AND checks.at > $2
+                 ORDER BY checks.at DESC, checks.task DESC LIMIT $3",
             )
             .bind(destination.as_str())
+            .bind(after.0)
             .bind(i64::from(limit))
             .fetch_all(tx)
             .await?;

@@ -263,6 +263,10 @@ impl Tail for FileTail {
             let _ = tokio::time::timeout(LOOK_AGAIN, grown).await;
         }
     }
+
+    fn position(&self) -> u64 {
+        self.next
+    }
 }
 
 impl Partition {

@@ -203,7 +203,16 @@ impl EventLog for KafkaLog {
         let mut bytes = 0;
         // The last ones may be marks of transactions, which nobody reads.
         while reader.position() < end {
-            let more = tokio::time::timeout(PATIENCE, reader.next()).await;
+            let before = reader.position();
+            let moved = async {
+                loop {
+                    let more = reader.next().await?;
+                    if reader.position() > before {
+                        return Ok(more);
+                    }
+                }
+            };
+            let more = tokio::time::timeout(PATIENCE, moved).await;
             let more = more.unwrap_or(Err(LogError::Unanswered { topic: self.topic.clone() }))?;
             for record in more {
                 bytes += record.value.len();

@@ -12,9 +12,13 @@ use super::reader::Reader;
 /// and what waits longer has left the processor's caches.
 const BATCHES: usize = 1;
 
+/// Records, and the offset after them.
+type Batch = (Vec<Record>, u64);
+
 /// Follows a partition. Dropping it ends its task.
 pub(super) struct KafkaTail {
-    batches: mpsc::Receiver<Result<Vec<Record>>>,
+    batches: mpsc::Receiver<Result<Batch>>,
+    position: u64,
     task: JoinHandle<()>,
 }
 
@@ -22,14 +26,21 @@ impl KafkaTail {
     /// Must be called in a Tokio runtime.
     pub(super) fn start(reader: Reader) -> Self {
         let (sender, batches) = mpsc::channel(BATCHES);
-        Self { batches, task: tokio::spawn(follow(reader, sender)) }
+        let position = reader.position();
+        Self { batches, position, task: tokio::spawn(follow(reader, sender)) }
     }
 }
 
 #[async_trait]
 impl Tail for KafkaTail {
     async fn next(&mut self) -> Result<Vec<Record>> {
-        self.batches.recv().await.unwrap_or(Err(LogError::Closed))
+        let (records, position) = self.batches.recv().await.unwrap_or(Err(LogError::Closed))?;
+        self.position = position;
+        Ok(records)
+    }
+
+    fn position(&self) -> u64 {
+        self.position
     }
 }
 
@@ -39,10 +50,11 @@ impl Drop for KafkaTail {
     }
 }
 
-async fn follow(mut reader: Reader, batches: mpsc::Sender<Result<Vec<Record>>>) {
+async fn follow(mut reader: Reader, batches: mpsc::Sender<Result<Batch>>) {
     loop {
-        let batch = reader.next().await;
-        if batch.as_ref().is_ok_and(Vec::is_empty) {
+        let before = reader.position();
+        let batch = reader.next().await.map(|records| (records, reader.position()));
+        if batch.as_ref().is_ok_and(|(_, position)| *position == before) {
             continue;
         }
         let over = batch.is_err();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use throng_lake::Lake;
 use throng_ledger::{HistoryEntry, Ledger, RefreshTrigger};
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Timestamp};
 use throng_spec::{Action, ObjectKind, Plan, Role, Spec};
@@ -120,42 +121,57 @@ pub(super) async fn queue_refreshes(
 /// it listens, its token, how many partitions and workers) count from the next start.
 ///
 /// # Errors
-/// [`NodeError`]; the node goes on with the spec that it had.
+/// [`NodeError`]; the node goes on with the spec that it had, or, if it is in the ledger, with the new
+/// one.
 pub(crate) async fn apply_spec(ctx: &Arc<NodeContext>, spec: Spec) -> Result<u64, NodeError> {
     let lake = open_lake(&ctx.data_dir, &spec)?;
+    let _turn = ctx.spec_turn.lock().await;
     // Events before this moment keep the prices that they came under.
     ctx.budgets.checkpoint().await?;
     let applied = store(&*ctx.ledger, &spec, ctx.clock.now()).await?;
-    ctx.budgets.apply_spec(&spec, &applied.indexes, applied.version);
-    ctx.gate.set_catalog(ctx.budgets.catalog().as_ref().clone());
-    ctx.budgets.feed_gate(&ctx.gate);
-    ctx.budgets.checkpoint().await?;
-    ctx.lake.store(Arc::new(lake));
-    ctx.set_spec(spec, applied.version);
+    let checkpointed = go_on(ctx, spec, lake, &applied.indexes, applied.version).await;
     queue_refreshes(ctx, &applied).await?;
-    spec_changed(ctx);
+    checkpointed?;
     Ok(applied.version)
 }
 
 /// Goes on with the spec that another node applied. The settings of this process stay.
 ///
 /// # Errors
-/// [`NodeError`]; the node goes on with the spec that it had.
+/// [`NodeError`]; the node goes on with the spec that it had, unless only the budgets' checkpoint
+/// failed: another one is made soon.
 pub(crate) async fn follow_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
+    let _turn = ctx.spec_turn.lock().await;
     let Some(Stored { spec, version, indexes }) = stored(&*ctx.ledger).await? else {
         return Ok(());
     };
-    let spec = Spec { node: ctx.spec.load().node.clone(), ..spec };
+    let (known, had) = ctx.spec_and_version();
+    if version <= had {
+        return Ok(());
+    }
+    let spec = Spec { node: known.node.clone(), ..spec };
     let lake = open_lake(&ctx.data_dir, &spec)?;
     // Events before this moment keep the prices that they came under.
     ctx.budgets.checkpoint().await?;
-    ctx.budgets.apply_spec(&spec, &indexes, version);
+    go_on(ctx, spec, lake, &indexes, version).await?;
+    tracing::info!(version, "another node applied a spec; it counts here too");
+    Ok(())
+}
+
+/// Everything of this process goes on with another spec, whatever comes of the checkpoint after it.
+async fn go_on(
+    ctx: &NodeContext,
+    spec: Spec,
+    lake: Lake,
+    indexes: &[(AdGroupName, AdGroupIndex)],
+    version: u64,
+) -> Result<(), NodeError> {
+    ctx.budgets.apply_spec(&spec, indexes, version);
     ctx.gate.set_catalog(ctx.budgets.catalog().as_ref().clone());
     ctx.budgets.feed_gate(&ctx.gate);
-    ctx.budgets.checkpoint().await?;
     ctx.lake.store(Arc::new(lake));
     ctx.set_spec(spec, version);
     spec_changed(ctx);
-    tracing::info!(version, "another node applied a spec; it counts here too");
+    ctx.budgets.checkpoint().await?;
     Ok(())
 }

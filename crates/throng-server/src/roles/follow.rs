@@ -192,7 +192,7 @@ async fn look(
 
 async fn spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
     let applied = ctx.ledger.applied_version().await?.unwrap_or(0);
-    if applied > ctx.budgets.catalog().version {
+    if applied > ctx.spec_and_version().1 {
         follow_spec(ctx).await?;
     }
     Ok(())

@@ -3,6 +3,8 @@
 //! 0.11). Values are slices of what came over the wire: with one event a message, what is done per
 //! record is most of an aggregator's work.
 
+use std::iter::Peekable;
+
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::fetch_response::AbortedTransaction;
 use throng_model::Timestamp;
@@ -59,38 +61,69 @@ struct Head {
 }
 
 /// Reads the committed records from the offset `from` on. A last batch that is cut off is left for
-/// the next fetch. `aborted`: the transactions among these that were given up, by rising offset.
+/// the next fetch, and so is one that is damaged and what comes after it: damage is told when it is
+/// the next thing to read. `aborted`: the transactions among these that were given up, in any order
+/// (brokers have them by where they ended).
 ///
 /// # Errors
 /// [`Damage`]; never panics, whatever the bytes.
 pub(crate) fn read(
     mut bytes: Bytes,
     from: i64,
-    aborted: &[AbortedTransaction],
+    mut aborted: Vec<AbortedTransaction>,
 ) -> Result<Fetched, Damage> {
-    let mut fetched = Fetched { records: Vec::new(), next: from };
-    let mut aborted = aborted.iter().peekable();
-    let mut given_up: Vec<i64> = Vec::new();
-    while let Some(batch) = split_batch(&mut bytes)? {
-        let head = head(&batch)?;
-        let last_offset = head.base_offset.saturating_add(i64::from(head.last_offset_delta));
-        while let Some(next) = aborted.next_if(|next| next.first_offset <= last_offset) {
-            given_up.push(next.producer_id.0);
+    aborted.sort_unstable_by_key(|transaction| transaction.first_offset);
+    let mut reading = Reading {
+        fetched: Fetched { records: Vec::new(), next: from },
+        aborted: aborted.into_iter().peekable(),
+        given_up: Vec::new(),
+    };
+    loop {
+        let before = reading.fetched.records.len();
+        let read = split_batch(&mut bytes)
+            .and_then(|batch| batch.map(|batch| reading.add(&batch, from)).transpose());
+        match read {
+            Ok(Some(())) => {}
+            Ok(None) => return Ok(reading.fetched),
+            Err(_) if reading.fetched.next > from => {
+                reading.fetched.records.truncate(before);
+                return Ok(reading.fetched);
+            }
+            Err(damage) => return Err(damage),
         }
+    }
+}
+
+/// What has been read of a fetch, and whose transactions are given up where it stands.
+struct Reading {
+    fetched: Fetched,
+    aborted: Peekable<std::vec::IntoIter<AbortedTransaction>>,
+    given_up: Vec<i64>,
+}
+
+impl Reading {
+    fn add(&mut self, batch: &Bytes, from: i64) -> Result<(), Damage> {
+        let head = head(batch)?;
+        let last_offset = head.base_offset.saturating_add(i64::from(head.last_offset_delta));
+        while let Some(next) = self.aborted.next_if(|next| next.first_offset <= last_offset) {
+            self.given_up.push(next.producer_id.0);
+        }
+        let counts =
+            head.attributes & TRANSACTIONAL == 0 || !self.given_up.contains(&head.producer_id);
         if head.attributes & CONTROL != 0 {
             // The end of a transaction, one way or the other.
-            given_up.retain(|producer| *producer != head.producer_id);
-        } else if head.attributes & TRANSACTIONAL == 0 || !given_up.contains(&head.producer_id) {
+            self.given_up.retain(|producer| *producer != head.producer_id);
+        } else if counts {
             let packed = batch.slice(HEAD..);
             let block = match head.attributes & CODEC {
                 0 => packed,
                 method => unpack(method, &packed)?,
             };
-            read_block(&block, &head, from, &mut fetched.records)?;
+            read_block(&block, &head, from, &mut self.fetched.records)?;
         }
-        fetched.next = fetched.next.max(last_offset.saturating_add(1));
+        self.fetched.next = self.fetched.next.max(last_offset.saturating_add(1));
+        Ok(())
     }
-    Ok(fetched)
 }
 
 /// Takes the first batch off; `None` if there is no whole one.
@@ -270,15 +303,20 @@ mod tests {
     #[test]
     fn records_come_from_the_offset_on_and_a_cut_batch_is_left() {
         let mut bytes = encoded(&[theirs(5, -1, Some(b"a")), theirs(6, -1, None)]).to_vec();
+        let first = bytes.len();
         bytes.extend(encoded(&[theirs(9, -1, Some(b"after a gap"))]));
         let whole = bytes.len();
         bytes.extend(&encoded(&[theirs(10, -1, Some(b"cut"))])[..40]);
-        let fetched = read(bytes.clone().into(), 6, &[]).unwrap();
+        let fetched = read(bytes.clone().into(), 6, Vec::new()).unwrap();
         assert_eq!(values(&fetched), [(6, &b""[..]), (9, b"after a gap")]);
         assert_eq!(fetched.next, 10);
         assert_eq!(fetched.records[0].at, Timestamp(1_006_000));
+        // What is right before the damage is given out first.
         bytes[whole - 1] ^= 1;
-        assert!(matches!(read(bytes.into(), 6, &[]), Err(Damage::Checksum { .. })));
+        let fetched = read(bytes.clone().into(), 6, Vec::new()).unwrap();
+        assert_eq!((values(&fetched), fetched.next), (vec![(6, &b""[..])], 7));
+        let damage = read(bytes.split_off(first).into(), 7, Vec::new());
+        assert!(matches!(damage, Err(Damage::Checksum { .. })), "{damage:?}");
     }
 
     #[test]
@@ -288,26 +326,40 @@ mod tests {
             let value = Some(Bytes::copy_from_slice(&value));
             record.headers.insert(StrBytes::from_static_str(name), value);
         }
-        let fetched = read(encoded(&[record]), 0, &[]).unwrap();
+        let fetched = read(encoded(&[record]), 0, Vec::new()).unwrap();
         assert_eq!(fetched.records[0].at, Timestamp(77));
     }
 
-    /// Two producers' transactions lie between each other; one of them gives its first one up.
+    /// The mark that a producer's transaction was given up.
+    fn given_up(offset: i64, producer_id: i64) -> Theirs {
+        let mut mark = theirs(offset, producer_id, Some(&[0, 0, 0, 0, 0, 0]));
+        // Version 0, and 0 for one that was given up.
+        (mark.control, mark.key) = (true, Some(Bytes::from_static(&[0, 0, 0, 0])));
+        mark
+    }
+
+    /// Three producers' transactions lie between each other. Two of them are given up, the one that
+    /// began later first.
     #[test]
     fn what_a_producer_gave_up_is_passed_over() {
-        let mut end = theirs(3, 7, Some(&[0, 0, 0, 0, 0, 0]));
-        // The key of a mark: version 0, type 0 for a transaction that was given up.
-        (end.control, end.key) = (true, Some(Bytes::from_static(&[0, 0, 0, 0])));
-        let mut bytes = Vec::new();
-        for (offset, producer, value) in [(0, 7, b"no"), (1, 8, b"of"), (2, 7, b"no")] {
-            bytes.extend(encoded(&[theirs(offset, producer, Some(value))]));
-        }
-        bytes.extend(encoded(&[end]));
-        bytes.extend(encoded(&[theirs(4, 7, Some(b"on"))]));
-        let gone = AbortedTransaction::default().with_producer_id(7.into()).with_first_offset(0);
-        let fetched = read(bytes.into(), 0, &[gone]).unwrap();
-        assert_eq!(values(&fetched), [(1, &b"of"[..]), (4, b"on")]);
-        assert_eq!(fetched.next, 5);
+        let records = [
+            theirs(0, 7, Some(b"no")),
+            theirs(1, 8, Some(b"of")),
+            theirs(2, 9, Some(b"no")),
+            given_up(3, 9),
+            theirs(4, 9, Some(b"on")),
+            theirs(5, 7, Some(b"no")),
+            given_up(6, 7),
+            theirs(7, 7, Some(b"by")),
+        ];
+        let bytes: Vec<u8> =
+            records.iter().flat_map(|record| encoded(std::slice::from_ref(record))).collect();
+        let gone = [(9, 2), (7, 0)].map(|(producer, first)| {
+            AbortedTransaction::default().with_producer_id(producer.into()).with_first_offset(first)
+        });
+        let fetched = read(bytes.into(), 0, gone.to_vec()).unwrap();
+        assert_eq!(values(&fetched), [(1, &b"of"[..]), (4, b"on"), (7, b"by")]);
+        assert_eq!(fetched.next, 8);
     }
 
     proptest! {
@@ -320,7 +372,7 @@ mod tests {
                 .zip(&values)
                 .map(|(offset, value)| theirs(offset, -1, value.as_deref()))
                 .collect();
-            let fetched = read(encoded(&records), from, &[]).unwrap();
+            let fetched = read(encoded(&records), from, Vec::new()).unwrap();
             let wanted = records.iter().filter(|record| record.offset >= from);
             let wanted: Vec<Record> = wanted
                 .map(|record| Record {
@@ -341,9 +393,9 @@ mod tests {
             bytes[place] = byte;
             let sum = crc32c::crc32c(&bytes[CHECKED_FROM..]);
             bytes[17..21].copy_from_slice(&sum.to_be_bytes());
-            let _ = read(Bytes::copy_from_slice(&bytes), 0, &[]);
+            let _ = read(Bytes::copy_from_slice(&bytes), 0, Vec::new());
             bytes.truncate(cut.index(bytes.len()));
-            let _ = read(bytes.into(), 0, &[]);
+            let _ = read(bytes.into(), 0, Vec::new());
         }
     }
 }

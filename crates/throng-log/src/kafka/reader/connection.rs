@@ -1,8 +1,9 @@
 //! One connection to a broker: requests and their answers, one at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiKey, FetchRequest, FetchResponse, MetadataRequest, MetadataResponse, RequestHeader,
     ResponseHeader, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
@@ -44,6 +45,9 @@ questions! {
     SaslAuthenticate: SaslAuthenticateRequest => SaslAuthenticateResponse,
 }
 
+/// A broker that is there takes a connection at once; another one may be asked instead.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -59,9 +63,11 @@ impl Dialer {
         Ok(Self { settings: settings.clone(), tls })
     }
 
-    /// `host:port` of the brokers to begin with.
-    pub(super) fn seeds(&self) -> impl Iterator<Item = &str> {
-        self.settings.brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty())
+    /// `host:port` of the brokers to begin with. As librdkafka has it: a protocol before them is
+    /// passed over, and without a port it is 9092.
+    pub(super) fn seeds(&self) -> Vec<String> {
+        let brokers = self.settings.brokers.split(',').map(str::trim);
+        brokers.filter(|broker| !broker.is_empty()).map(address).collect()
     }
 
     /// Connects and logs in.
@@ -71,7 +77,8 @@ impl Dialer {
     }
 
     async fn dial_now(&self, broker: &str) -> Result<Connection, Trouble> {
-        let tcp = TcpStream::connect(broker).await?;
+        let connected = tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect(broker)).await;
+        let tcp = connected.map_err(|_| Trouble::Late)??;
         tcp.set_nodelay(true)?;
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
@@ -89,6 +96,13 @@ impl Dialer {
         }
         Ok(connection)
     }
+}
+
+fn address(broker: &str) -> String {
+    let broker = broker.split_once("://").map_or(broker, |(_, rest)| rest);
+    // Colons within brackets belong to an address of IPv6.
+    let has_port = broker.rfind(':') > broker.rfind(']');
+    if has_port { broker.to_owned() } else { format!("{broker}:9092") }
 }
 
 fn connector(tls: &Tls) -> Result<tokio_rustls::TlsConnector, Trouble> {
@@ -124,19 +138,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Sends a request of a version and waits for the answer. Not to be dropped while it waits, or
-    /// the connection is of no more use.
+    /// Sends a request of a version and waits for the answer, as long as something of it comes. Not to
+    /// be dropped while it waits, or the connection is of no more use.
     pub(super) async fn ask<Q: Question>(
-        &mut self,
-        version: i16,
-        request: &Q,
-    ) -> Result<Q::Answer, Trouble> {
-        tokio::time::timeout(PATIENCE, self.ask_now(version, request))
-            .await
-            .unwrap_or(Err(Trouble::Late))
-    }
-
-    async fn ask_now<Q: Question>(
         &mut self,
         version: i16,
         request: &Q,
@@ -154,8 +158,11 @@ impl Connection {
         request.encode(&mut frame, version).map_err(nonsense)?;
         let length = i32::try_from(frame.len() - 4).unwrap_or(i32::MAX);
         frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.stream.write_all(&frame).await?;
-        self.stream.flush().await?;
+        patiently(async {
+            self.stream.write_all(&frame).await?;
+            self.stream.flush().await
+        })
+        .await?;
         let mut answer = self.frame().await?;
         let version_of_head = Q::Answer::header_version(version);
         let head = ResponseHeader::decode(&mut answer, version_of_head).map_err(nonsense)?;
@@ -167,18 +174,33 @@ impl Connection {
 
     /// What comes next: a length, and so many bytes.
     async fn frame(&mut self) -> Result<Bytes, Trouble> {
-        let length = self.stream.read_u32().await? as usize;
+        let length = patiently(self.stream.read_u32()).await? as usize;
         if length > LONGEST {
             return Err(Trouble::Answer(format!("it is {length} bytes long")));
         }
         let mut frame = BytesMut::with_capacity(length);
         let mut rest = (&mut self.stream).take(length as u64);
         while frame.len() < length {
-            if rest.read_buf(&mut frame).await? == 0 {
+            if patiently(rest.read_buf(&mut frame)).await? == 0 {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
         }
-        debug_assert_eq!(frame.remaining(), length);
         Ok(frame.freeze())
+    }
+}
+
+async fn patiently<T>(done: impl Future<Output = std::io::Result<T>>) -> Result<T, Trouble> {
+    Ok(tokio::time::timeout(PATIENCE, done).await.map_err(|_| Trouble::Late)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn addresses_are_as_librdkafka_has_them() {
+        let addresses = ["k1", "k1:9093", "SSL://k1:9093", "[::1]", "SASL_SSL://[::1]:9094"];
+        let wanted = ["k1:9092", "k1:9093", "k1:9093", "[::1]:9092", "[::1]:9094"];
+        assert_eq!(addresses.map(address), wanted);
     }
 }

@@ -32,10 +32,11 @@ pub(super) async fn log_in(connection: &mut Connection, sasl: &Sasl) -> Result<(
     match sasl.mechanism.as_str() {
         "SCRAM-SHA-256" => scram::<Sha256>(connection, sasl).await,
         "SCRAM-SHA-512" => scram::<Sha512>(connection, sasl).await,
-        _ => {
+        "PLAIN" => {
             let said = format!("\0{}\0{}", sasl.username, sasl.password.expose());
             say(connection, said).await.map(|_| ())
         }
+        other => Err(Trouble::Login(format!("Throng does not know {other}"))),
     }
 }
 

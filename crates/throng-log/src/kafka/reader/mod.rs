@@ -17,9 +17,11 @@ use std::time::Duration;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 use kafka_protocol::messages::{FetchRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use throng_model::with_causes;
+use tokio::time::Instant;
 
 use crate::{Record, Result};
 
@@ -28,7 +30,7 @@ use batch::Fetched;
 use connection::{Connection, Dialer};
 use trouble::Trouble;
 
-/// Versions that brokers know since 2.1, which are the oldest that Kafka 4 keeps (KIP-896).
+/// Versions that brokers of 2.1, the oldest that Kafka 4 works with (KIP-896), know as well as it does.
 const FETCH_VERSION: i16 = 10;
 const METADATA_VERSION: i16 = 7;
 
@@ -45,11 +47,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Reads the committed records of a partition, from an offset on.
 pub(super) struct Reader {
     dialer: Dialer,
+    /// Who is asked for the leader: brokers that were heard of last, then those of the settings.
+    brokers: Vec<String>,
     topic: String,
     partition: i32,
     next: i64,
     leader: Option<Connection>,
     pause: Duration,
+    /// A broker that has too much to do wants no question before this.
+    asks_again: Option<Instant>,
 }
 
 impl Reader {
@@ -63,12 +69,14 @@ impl Reader {
     ) -> Result<Self> {
         let dialer = Dialer::new(settings).map_err(|trouble| trouble.into_error(topic))?;
         Ok(Self {
+            brokers: dialer.seeds(),
             dialer,
             topic: topic.to_owned(),
             partition,
             next: i64::try_from(from).unwrap_or(i64::MAX),
             leader: None,
             pause: FIRST_PAUSE,
+            asks_again: None,
         })
     }
 
@@ -108,10 +116,13 @@ impl Reader {
     }
 
     async fn fetch(&mut self) -> std::result::Result<Fetched, Trouble> {
-        let leader = match &mut self.leader {
-            Some(leader) => leader,
-            none => none.insert(find(&self.dialer, &self.topic, self.partition).await?),
-        };
+        if let Some(at) = self.asks_again.take() {
+            tokio::time::sleep_until(at).await;
+        }
+        if self.leader.is_none() {
+            self.leader = Some(self.find().await?);
+        }
+        let Some(leader) = &mut self.leader else { return Err(Trouble::Late) };
         let partition = FetchPartition::default()
             .with_partition(self.partition)
             // Whatever the leader's: a broker that is it no more says so.
@@ -132,13 +143,35 @@ impl Reader {
             .with_session_epoch(-1)
             .with_topics(vec![topic]);
         let answer = leader.ask(FETCH_VERSION, &request).await?;
+        if let Ok(millis @ 1..) = u64::try_from(answer.throttle_time_ms) {
+            self.asks_again = Some(Instant::now() + Duration::from_millis(millis));
+        }
         refused(answer.error_code)?;
         let partition = answer.responses.into_iter().flat_map(|topic| topic.partitions).next();
         let partition = partition.ok_or_else(|| Trouble::Answer("it is empty".to_owned()))?;
         refused(partition.error_code)?;
         let aborted = partition.aborted_transactions.unwrap_or_default();
         let records = partition.records.unwrap_or_default();
-        Ok(batch::read(records, self.next, &aborted)?)
+        Ok(batch::read(records, self.next, aborted)?)
+    }
+
+    /// Connects to the leader.
+    async fn find(&mut self) -> std::result::Result<Connection, Trouble> {
+        let mut last = Trouble::Late;
+        for place in 0..self.brokers.len() {
+            match find_by(&self.dialer, &self.brokers[place], &self.topic, self.partition).await {
+                Ok((leader, known)) => {
+                    let seeds = self.dialer.seeds().into_iter();
+                    let more: Vec<_> = seeds.filter(|seed| !known.contains(seed)).collect();
+                    self.brokers = [known, more].concat();
+                    return Ok(leader);
+                }
+                // A broker that refuses tells more than one that is away.
+                Err(trouble) if last.may_pass() => last = trouble,
+                Err(_) => {}
+            }
+        }
+        Err(last)
     }
 }
 
@@ -150,51 +183,45 @@ fn refused(code: i16) -> std::result::Result<(), Trouble> {
     ResponseError::try_from_code(code).map_or(Ok(()), |error| Err(Trouble::Refused(error)))
 }
 
-/// Connects to the leader of a partition.
-async fn find(
-    dialer: &Dialer,
-    topic: &str,
-    partition: i32,
-) -> std::result::Result<Connection, Trouble> {
-    let mut last = Trouble::Late;
-    for seed in dialer.seeds() {
-        match find_by(dialer, seed, topic, partition).await {
-            Ok(leader) => return Ok(leader),
-            // A broker that refuses tells more than one that is away.
-            Err(trouble) if last.may_pass() => last = trouble,
-            Err(_) => {}
-        }
-    }
-    Err(last)
-}
-
+/// Connects to the leader of a partition, whom one of the brokers knows. Besides, all brokers: the
+/// leader first.
 async fn find_by(
     dialer: &Dialer,
-    seed: &str,
+    broker: &str,
     topic: &str,
     partition: i32,
-) -> std::result::Result<Connection, Trouble> {
-    let mut connection = dialer.dial(seed).await?;
+) -> std::result::Result<(Connection, Vec<String>), Trouble> {
+    let mut connection = dialer.dial(broker).await?;
     let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
     let request = MetadataRequest::default()
         .with_topics(Some(vec![wanted]))
         .with_allow_auto_topic_creation(false);
     let answer = connection.ask(METADATA_VERSION, &request).await?;
-    let unknown = Trouble::Refused(ResponseError::UnknownTopicOrPartition);
-    let Some(found) = answer.topics.into_iter().next() else { return Err(unknown) };
-    refused(found.error_code)?;
-    let found = found.partitions.into_iter().find(|p| p.partition_index == partition);
-    let Some(found) = found else { return Err(unknown) };
-    refused(found.error_code)?;
-    let leader = answer.brokers.iter().find(|broker| broker.node_id == found.leader_id);
-    let Some(leader) = leader else {
-        return Err(Trouble::Refused(ResponseError::LeaderNotAvailable));
+    let missing = |code| match ResponseError::try_from_code(code) {
+        None => Ok(()),
+        Some(ResponseError::UnknownTopicOrPartition) => Err(Trouble::Missing),
+        Some(error) => Err(Trouble::Refused(error)),
     };
-    let (host, port) = (leader.host.as_str(), leader.port);
-    let address =
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    // By its own name, also if it is the same one: certificates and proxies go by names.
-    if address == seed { Ok(connection) } else { dialer.dial(&address).await }
+    let found = answer.topics.into_iter().next().ok_or(Trouble::Missing)?;
+    missing(found.error_code)?;
+    let found = found.partitions.into_iter().find(|p| p.partition_index == partition);
+    let found = found.ok_or(Trouble::Missing)?;
+    missing(found.error_code)?;
+    let (leaders, others): (Vec<_>, Vec<_>) =
+        answer.brokers.iter().partition(|broker| broker.node_id == found.leader_id);
+    let known: Vec<String> =
+        leaders.iter().chain(&others).map(|broker| address_of(broker)).collect();
+    match (leaders.is_empty(), known.first()) {
+        (false, Some(leader)) if leader == broker => Ok((connection, known)),
+        // By its own name, also if it is the same one: certificates and proxies go by names.
+        (false, Some(leader)) => Ok((dialer.dial(leader).await?, known)),
+        _ => Err(Trouble::Refused(ResponseError::LeaderNotAvailable)),
+    }
+}
+
+fn address_of(broker: &MetadataResponseBroker) -> String {
+    let (host, port) = (broker.host.as_str(), broker.port);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 #[cfg(test)]

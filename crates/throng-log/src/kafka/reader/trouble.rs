@@ -1,5 +1,7 @@
 //! What can go wrong between a reader and the brokers.
 
+use std::io::ErrorKind;
+
 use kafka_protocol::ResponseError;
 
 use crate::LogError;
@@ -17,6 +19,8 @@ pub(crate) enum Trouble {
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the broker refuses the login: {0}")]
     Login(String),
+    #[error("there is no such topic or partition")]
+    Missing,
     #[error("the broker says: {0}")]
     Refused(ResponseError),
     #[error("the broker's answer makes no sense: {0}")]
@@ -29,11 +33,18 @@ impl Trouble {
     /// Whether it may be over by itself, soon.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Network(error) => !is_of_tls(error),
+            // An address that is none stays none.
+            Self::Network(error) => !is_of_tls(error) && error.kind() != ErrorKind::InvalidInput,
             Self::Late => true,
-            Self::Refused(ResponseError::UnknownTopicOrPartition) => false,
+            Self::Refused(
+                ResponseError::UnknownServerError | ResponseError::BrokerNotAvailable,
+            ) => true,
             Self::Refused(error) => error.is_retriable(),
-            Self::Certificate(_) | Self::Login(_) | Self::Answer(_) | Self::Damage(_) => false,
+            Self::Missing
+            | Self::Certificate(_)
+            | Self::Login(_)
+            | Self::Answer(_)
+            | Self::Damage(_) => false,
         }
     }
 
@@ -52,7 +63,7 @@ impl Trouble {
             Self::Refused(ResponseError::TopicAuthorizationFailed) => {
                 "give the user the rights in docs/operate/kafka.md"
             }
-            Self::Refused(ResponseError::UnknownTopicOrPartition) => {
+            Self::Missing => {
                 "create the topics of docs/operate/kafka.md, or let Throng create them"
             }
             Self::Refused(_) | Self::Answer(_) | Self::Damage(_) => "look at the brokers' logs",

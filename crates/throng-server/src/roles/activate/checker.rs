@@ -7,7 +7,7 @@ use throng_ledger::{
     AlertKind, Check, HistoryEntry, LedgerError, NewAlert, SyncRun, Task, Verdict,
 };
 use throng_log::Message;
-use throng_model::DestinationName;
+use throng_model::{DestinationName, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::announce::AnnounceError;
@@ -170,10 +170,12 @@ async fn record(
         at: now,
     };
     ctx.ledger.record(&[entry]).await?;
+    if verdict == Verdict::Failed {
+        hold_account(ctx, task).await?;
+    }
     // Last: with it the task counts as checked.
     let check = Check { run: run.id, task: task.id, verdict, reasons, at: now };
-    ctx.ledger.put_check(&check).await?;
-    if verdict == Verdict::Failed { hold_account(ctx, task).await } else { Ok(()) }
+    ctx.ledger.put_check(&check).await
 }
 
 /// Whether so many of these verdicts, the newest first, failed that the account's work should stop:
@@ -188,14 +190,18 @@ pub(crate) fn account(name: &DestinationName) -> String {
     format!("destination {name}")
 }
 
-/// Holds what an account has yet to do when too many of its checks failed: thousands of uploads that
-/// go wrong in the same way cost more than a question to a person.
+/// Holds what an account has yet to do when too many of its checks failed, this task's with them:
+/// thousands of uploads that go wrong in the same way cost more than a question to a person. What a
+/// person has approved since counts no more.
 async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError> {
     let spec = ctx.spec.load_full();
     let destination = spec.destinations.iter().find(|d| d.name == task.destination);
     let Some(destination) = destination else { return Ok(()) };
     let name = &destination.name;
-    let verdicts = ctx.ledger.verdicts(name, VERDICTS_LOOKED_AT).await?;
+    let approved = ctx.ledger.alert_ended(AlertKind::RunHeld, &account(name)).await?;
+    let after = approved.unwrap_or(Timestamp(i64::MIN));
+    let mut verdicts = vec![Verdict::Failed];
+    verdicts.extend(ctx.ledger.verdicts(name, after, VERDICTS_LOOKED_AT - 1).await?);
     if !too_many_failed(&verdicts, destination.max_failed_checks_percent) {
         return Ok(());
     }

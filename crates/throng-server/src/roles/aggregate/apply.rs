@@ -20,9 +20,6 @@ const APPEND_EVENTS: usize = 50_000;
 const RECORD_EVENTS: usize = 10_000;
 /// Events that are read before they are applied: they stay in the processor's caches.
 const TOGETHER: usize = 512;
-/// A log in which nothing more comes for so long is at its end, whatever offset it tells: producers
-/// with transactions leave marks that nobody reads.
-const NOTHING_MORE: Duration = Duration::from_secs(5);
 /// After a log failed a follower.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 
@@ -43,16 +40,15 @@ pub(super) async fn replay(
     let begin = state.offset;
     let mut tail = log.tail(number, begin).await?;
     // More comes while a long replay lasts.
-    'all: loop {
+    loop {
         let end = log.end(number).await?;
         if state.offset >= end {
             break;
         }
         while state.offset < end {
-            match tokio::time::timeout(NOTHING_MORE, tail.next()).await {
-                Ok(records) => tally += apply_records(number, state, &records?, intake)?,
-                Err(_) => break 'all,
-            }
+            let records = tail.next().await?;
+            tally += apply_records(number, state, &records, intake)?;
+            state.offset = tail.position();
         }
     }
     if state.offset > begin {
@@ -99,9 +95,6 @@ fn apply_records(
         }
     }
     tally += state.engine.apply_all(&events);
-    if let Some(last) = records.last() {
-        state.offset = last.offset + 1;
-    }
     tally.rejected += refused;
     if tally.rejected > 0 {
         let (from, to) = (records.first().map(|r| r.offset), records.last().map(|r| r.offset));
@@ -139,6 +132,8 @@ impl Follower {
                     let mut state = locked(&self.state);
                     // With this intake no record is an error.
                     let applied = apply_records(self.number, &mut state, &records, Intake::Log);
+                    // Also past what holds no records.
+                    state.offset = tail.position();
                     if self.owns.load(Ordering::Relaxed) {
                         count(applied.unwrap_or_default());
                     }
