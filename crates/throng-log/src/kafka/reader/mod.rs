@@ -2,7 +2,7 @@
 //!
 //! Everything else here is done by librdkafka, which knows groups, transactions and idempotent
 //! producers. For reading it makes an object of every message, in one thread, that is freed in
-//! another: about a microsecond, several times what the engine needs for the event in it (docs/adr).
+//! another: about a microsecond, several times what the engine needs for the event in it (ADR 8).
 //! A reader wants little of a client: find the leader, log in, fetch, look through batches. The
 //! messages themselves are those of the crate `kafka-protocol`.
 
@@ -36,8 +36,8 @@ const METADATA_VERSION: i16 = 7;
 
 /// How long a broker keeps a fetch that finds nothing.
 const WAIT_MS: i32 = 500;
-/// Bytes of one fetch, which are three to eight times as many unpacked: what is larger leaves the
-/// processor's caches before it is looked at. A longer batch comes whole all the same.
+/// Bytes of one fetch, which are some times as many unpacked: what is larger leaves the processor's
+/// caches before it is looked at. A longer batch comes whole all the same.
 const FETCH_BYTES: i32 = 512 << 10;
 const READ_COMMITTED: i8 = 1;
 /// After trouble, doubled up to the longer one.
