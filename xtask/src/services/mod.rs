@@ -166,6 +166,7 @@ impl Services {
             ("THRONG_POSTGRES_RESTART", self.postgres.restart()),
             ("THRONG_KAFKA_SECURE", self.kafka.secure_bootstrap()),
             ("THRONG_KAFKA_USER", kafka::USER.to_owned()),
+            ("THRONG_KAFKA_GUEST", kafka::GUEST.to_owned()),
             ("THRONG_KAFKA_PASSWORD", kafka::PASSWORD.to_owned()),
             ("THRONG_S3_SECURE", self.s3.secure_url()),
             ("THRONG_CA", self.kafka.authority().display().to_string()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, Producer};
-use throng_log::{EventLog, KafkaLog, KafkaSettings, LogError, Record, Sasl, Tls};
+use throng_log::{EventLog, KafkaLog, KafkaSettings, LogError, Record, Sasl, Tls, check_brokers};
 use throng_model::{Clock, Secret, SystemClock, Timestamp};
 
 use crate::kafka::settings;
@@ -115,14 +115,14 @@ async fn what_a_transaction_gave_up_is_not() {
     assert_eq!(values(&rest), wanted[3..]);
 }
 
-fn secure(mechanism: &str, password: &str) -> KafkaSettings {
+fn secure(mechanism: &str, username: String) -> KafkaSettings {
     KafkaSettings {
         brokers: setting("THRONG_KAFKA_SECURE"),
         tls: Some(Tls { ca_file: Some(PathBuf::from(setting("THRONG_CA"))) }),
         sasl: Some(Sasl {
             mechanism: mechanism.to_owned(),
-            username: setting("THRONG_KAFKA_USER"),
-            password: Secret::new(password.to_owned()),
+            username,
+            password: Secret::new(setting("THRONG_KAFKA_PASSWORD")),
         }),
         ..settings()
     }
@@ -131,9 +131,23 @@ fn secure(mechanism: &str, password: &str) -> KafkaSettings {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_this_client_is() {
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
-        let settings = secure(mechanism, &setting("THRONG_KAFKA_PASSWORD"));
+        let settings = secure(mechanism, setting("THRONG_KAFKA_USER"));
         let log = KafkaLog::open(&settings, "secure", 1).await.unwrap();
         log.append(0, Timestamp(1), vec![Bytes::from_static(b"a secret")]).await.unwrap();
         assert_eq!(values(&follow(&log, 1).await.unwrap()), [b"a secret"], "{mechanism}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_do_nothing_is_told_so() {
+    let user = secure("PLAIN", setting("THRONG_KAFKA_USER"));
+    KafkaLog::open(&user, "there", 1).await.unwrap();
+    let guest = KafkaSettings { sasl: secure("PLAIN", setting("THRONG_KAFKA_GUEST")).sasl, ..user };
+    for topic in ["there", "missing"] {
+        let told = check_brokers(&guest, &[topic]).await.unwrap_err().to_string();
+        assert!(told.contains("give the user the rights in docs/operate/kafka.md"), "{told}");
+        assert!(told.contains(&guest.named(topic)), "{told}");
+    }
+    let refused = KafkaLog::open(&guest, "there", 1).await.unwrap_err().to_string();
+    assert!(refused.contains("give the user the rights"), "{refused}");
 }

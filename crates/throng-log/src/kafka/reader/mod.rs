@@ -268,6 +268,10 @@ mod tests {
         }
         let refused = refusal(&secure("GSSAPI", &right)).await;
         assert!(refused.contains("It knows") && refused.contains("SCRAM-SHA-512"), "{refused}");
+        let mut guest = secure("PLAIN", &right);
+        guest.sasl.as_mut().unwrap().username = setting("THRONG_KAFKA_GUEST");
+        let refused = refusal(&guest).await;
+        assert!(refused.contains("give the user the rights"), "{refused}");
         // Nobody's authority but its own.
         let stranger = KafkaSettings { tls: Some(Tls::default()), ..secure("PLAIN", &right) };
         let refused = refusal(&stranger).await;
