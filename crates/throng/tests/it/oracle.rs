@@ -56,11 +56,11 @@ async fn audiences_equal_the_same_sql_in_duckdb() {
     let node =
         NodeProcess::start(&dir.path().join("data"), &crate::example(), &dir.path().join("log"));
     let http = http();
+    // What is published is served a moment later.
     wait_for("every audience", async || {
-        let answer = get(&http, format!("{}/v1/audiences", node.url)).await?;
-        let list = answer["audiences"].as_array().ok_or("no list")?;
-        let built = list.iter().filter(|a| !a["current"].is_null()).count();
-        if built == models.len() { Ok(()) } else { Err(format!("{built} built: {answer}")) }
+        let answer = get(&http, format!("{}/readyz", node.url)).await?;
+        let served = answer["snapshots"].as_object().ok_or("no snapshots")?.len();
+        if served == models.len() { Ok(()) } else { Err(format!("{served} served: {answer}")) }
     })
     .await;
 
