@@ -112,6 +112,18 @@ pub(super) fn failed(doing: &'static str, topic: &str) -> impl FnOnce(KafkaError
     move |source| LogError::Kafka { doing, topic, help: help(&source), source: Box::new(source) }
 }
 
+/// What to mend, told alike by whichever client meets it.
+pub(super) mod mend {
+    pub(in super::super) const LOGIN: &str = "check user, password and mechanism in node.kafka";
+    pub(in super::super) const TLS: &str = "check node.kafka.tls and the certificates";
+    pub(in super::super) const NETWORK: &str =
+        "check that the brokers of node.kafka.brokers can be reached from here";
+    pub(in super::super) const RIGHTS: &str = "give the user the rights in docs/operate/kafka.md";
+    pub(in super::super) const TOPICS: &str =
+        "create the topics of docs/operate/kafka.md, or let Throng create them";
+    pub(in super::super) const UNKNOWN: &str = "look at the brokers' logs";
+}
+
 /// What to mend, where Kafka's code tells.
 pub(super) fn help(error: &KafkaError) -> &'static str {
     use RDKafkaErrorCode::{
@@ -120,19 +132,13 @@ pub(super) fn help(error: &KafkaError) -> &'static str {
         TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition,
     };
     match error.rdkafka_error_code() {
-        Some(Authentication | SaslAuthenticationFailed) => {
-            "check user, password and mechanism in node.kafka"
-        }
-        Some(SSL) => "check node.kafka.tls and the certificates",
-        Some(BrokerTransportFailure | OperationTimedOut | Resolve) => {
-            "check that the brokers of node.kafka.brokers can be reached from here"
-        }
+        Some(Authentication | SaslAuthenticationFailed) => mend::LOGIN,
+        Some(SSL) => mend::TLS,
+        Some(BrokerTransportFailure | OperationTimedOut | Resolve) => mend::NETWORK,
         Some(TopicAuthorizationFailed | ClusterAuthorizationFailed | GroupAuthorizationFailed) => {
-            "give the user the rights in docs/operate/kafka.md"
+            mend::RIGHTS
         }
-        Some(UnknownTopic | UnknownTopicOrPartition) => {
-            "create the topics of docs/operate/kafka.md, or let Throng create them"
-        }
-        _ => "look at the brokers' logs",
+        Some(UnknownTopic | UnknownTopicOrPartition) => mend::TOPICS,
+        _ => mend::UNKNOWN,
     }
 }

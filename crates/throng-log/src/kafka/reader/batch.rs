@@ -12,7 +12,7 @@ use throng_model::Timestamp;
 use crate::Record;
 
 use super::super::log::AT;
-use super::unpack::unpack;
+use super::compression::decompress;
 
 /// Base offset and length, which the length does not count.
 const BEFORE_LENGTH: usize = 12;
@@ -35,10 +35,10 @@ pub(crate) enum Damage {
     Checksum { found: u32, wanted: u32 },
     #[error("a record batch is of version {0}; Throng reads version 2, of Kafka 0.11 and later")]
     Version(i8),
-    #[error("a record batch is compressed by method {0}, which Throng does not know")]
-    Method(i16),
-    #[error("a record batch cannot be unpacked: {0}")]
-    Packed(String),
+    #[error("a record batch is compressed by codec {0}, which Throng does not know")]
+    Codec(i16),
+    #[error("a record batch cannot be decompressed: {0}")]
+    Compressed(String),
 }
 
 /// What a fetch brought.
@@ -62,7 +62,7 @@ struct Head {
 
 /// Reads the committed records from the offset `from` on. A last batch that is cut off is left for
 /// the next fetch, and so is one that is damaged and what comes after it: damage is told when it is
-/// the next thing to read. `aborted`: the transactions among these that were given up, in any order
+/// the next thing to read. `aborted`: the transactions among these that were aborted, in any order
 /// (brokers have them by where they ended).
 ///
 /// # Errors
@@ -76,7 +76,7 @@ pub(crate) fn read(
     let mut reading = Reading {
         fetched: Fetched { records: Vec::new(), next: from },
         aborted: aborted.into_iter().peekable(),
-        given_up: Vec::new(),
+        aborting: Vec::new(),
     };
     loop {
         let before = reading.fetched.records.len();
@@ -94,11 +94,12 @@ pub(crate) fn read(
     }
 }
 
-/// What has been read of a fetch, and whose transactions are given up where it stands.
+/// What has been read of a fetch, and whose transactions are aborted where it stands.
 struct Reading {
     fetched: Fetched,
     aborted: Peekable<std::vec::IntoIter<AbortedTransaction>>,
-    given_up: Vec<i64>,
+    /// By producer.
+    aborting: Vec<i64>,
 }
 
 impl Reading {
@@ -106,18 +107,18 @@ impl Reading {
         let head = head(batch)?;
         let last_offset = head.base_offset.saturating_add(i64::from(head.last_offset_delta));
         while let Some(next) = self.aborted.next_if(|next| next.first_offset <= last_offset) {
-            self.given_up.push(next.producer_id.0);
+            self.aborting.push(next.producer_id.0);
         }
         let counts =
-            head.attributes & TRANSACTIONAL == 0 || !self.given_up.contains(&head.producer_id);
+            head.attributes & TRANSACTIONAL == 0 || !self.aborting.contains(&head.producer_id);
         if head.attributes & CONTROL != 0 {
             // The end of a transaction, one way or the other.
-            self.given_up.retain(|producer| *producer != head.producer_id);
+            self.aborting.retain(|producer| *producer != head.producer_id);
         } else if counts {
-            let packed = batch.slice(HEAD..);
+            let records = batch.slice(HEAD..);
             let block = match head.attributes & CODEC {
-                0 => packed,
-                method => unpack(method, &packed)?,
+                0 => records,
+                codec => decompress(codec, &records)?,
             };
             read_block(&block, &head, from, &mut self.fetched.records)?;
         }
@@ -330,26 +331,26 @@ mod tests {
         assert_eq!(fetched.records[0].at, Timestamp(77));
     }
 
-    /// The mark that a producer's transaction was given up.
-    fn given_up(offset: i64, producer_id: i64) -> Theirs {
+    /// The control record that ends an aborted transaction.
+    fn abort_mark(offset: i64, producer_id: i64) -> Theirs {
         let mut mark = theirs(offset, producer_id, Some(&[0, 0, 0, 0, 0, 0]));
-        // Version 0, and 0 for one that was given up.
+        // Version 0, and 0 for an aborted one.
         (mark.control, mark.key) = (true, Some(Bytes::from_static(&[0, 0, 0, 0])));
         mark
     }
 
-    /// Three producers' transactions lie between each other. Two of them are given up, the one that
+    /// Three producers' transactions lie between each other. Two of them are aborted, the one that
     /// began later first.
     #[test]
-    fn what_a_producer_gave_up_is_passed_over() {
+    fn aborted_transactions_are_passed_over() {
         let records = [
             theirs(0, 7, Some(b"no")),
             theirs(1, 8, Some(b"of")),
             theirs(2, 9, Some(b"no")),
-            given_up(3, 9),
+            abort_mark(3, 9),
             theirs(4, 9, Some(b"on")),
             theirs(5, 7, Some(b"no")),
-            given_up(6, 7),
+            abort_mark(6, 7),
             theirs(7, 7, Some(b"by")),
         ];
         let bytes: Vec<u8> =

@@ -1,5 +1,6 @@
-//! One connection to a broker: requests and their answers, one at a time.
+//! One connection to a broker: requests and their responses, one at a time.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,26 +20,26 @@ use super::super::client::{KafkaSettings, PATIENCE, Tls};
 use super::login;
 use super::trouble::Trouble;
 
-/// Longer answers come from no broker: a fetch is bounded, but for one message, which Throng's topics
+/// Longer responses come from no broker: a fetch is bounded, but for one message, which Throng's topics
 /// bound to 17 MB.
 const LONGEST: usize = 256 << 20;
 
-/// A question to a broker.
-pub(super) trait Question: Encodable + HeaderVersion {
+/// A request with its response.
+pub(super) trait Request: Encodable + HeaderVersion {
     const KEY: ApiKey;
-    type Answer: Decodable + HeaderVersion;
+    type Response: Decodable + HeaderVersion;
 }
 
-macro_rules! questions {
-    ($($key:ident: $question:ty => $answer:ty,)*) => {$(
-        impl Question for $question {
+macro_rules! requests {
+    ($($key:ident: $request:ty => $response:ty,)*) => {$(
+        impl Request for $request {
             const KEY: ApiKey = ApiKey::$key;
-            type Answer = $answer;
+            type Response = $response;
         }
     )*};
 }
 
-questions! {
+requests! {
     Fetch: FetchRequest => FetchResponse,
     Metadata: MetadataRequest => MetadataResponse,
     SaslHandshake: SaslHandshakeRequest => SaslHandshakeResponse,
@@ -65,7 +66,7 @@ impl Dialer {
 
     /// `host:port` of the brokers to begin with. As librdkafka has it: a protocol before them is
     /// passed over, and without a port it is 9092.
-    pub(super) fn seeds(&self) -> Vec<String> {
+    pub(super) fn bootstrap(&self) -> Vec<String> {
         let brokers = self.settings.brokers.split(',').map(str::trim);
         brokers.filter(|broker| !broker.is_empty()).map(address).collect()
     }
@@ -138,23 +139,22 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Sends a request of a version and waits for the answer, as long as something of it comes. Not to
+    /// Sends a request of a version and waits for the response, as long as something of it comes. Not to
     /// be dropped while it waits, or the connection is of no more use.
-    pub(super) async fn ask<Q: Question>(
+    pub(super) async fn send<R: Request>(
         &mut self,
         version: i16,
-        request: &Q,
-    ) -> Result<Q::Answer, Trouble> {
-        let nonsense = |error: anyhow::Error| Trouble::Answer(error.to_string());
+        request: &R,
+    ) -> Result<R::Response, Trouble> {
         self.number = self.number.wrapping_add(1);
         let head = RequestHeader::default()
-            .with_request_api_key(Q::KEY as i16)
+            .with_request_api_key(R::KEY as i16)
             .with_request_api_version(version)
             .with_correlation_id(self.number)
             .with_client_id(Some(StrBytes::from_static_str("throng")));
         let mut frame = BytesMut::new();
         frame.put_i32(0);
-        head.encode(&mut frame, Q::header_version(version)).map_err(nonsense)?;
+        head.encode(&mut frame, R::header_version(version)).map_err(nonsense)?;
         request.encode(&mut frame, version).map_err(nonsense)?;
         let length = i32::try_from(frame.len() - 4).unwrap_or(i32::MAX);
         frame[..4].copy_from_slice(&length.to_be_bytes());
@@ -163,20 +163,20 @@ impl Connection {
             self.stream.flush().await
         })
         .await?;
-        let mut answer = self.frame().await?;
-        let version_of_head = Q::Answer::header_version(version);
-        let head = ResponseHeader::decode(&mut answer, version_of_head).map_err(nonsense)?;
+        let mut response = self.frame().await?;
+        let version_of_head = R::Response::header_version(version);
+        let head = ResponseHeader::decode(&mut response, version_of_head).map_err(nonsense)?;
         if head.correlation_id != self.number {
-            return Err(Trouble::Answer("it belongs to another question".to_owned()));
+            return Err(Trouble::Response("it belongs to another request".to_owned()));
         }
-        Q::Answer::decode(&mut answer, version).map_err(nonsense)
+        R::Response::decode(&mut response, version).map_err(nonsense)
     }
 
     /// What comes next: a length, and so many bytes.
     async fn frame(&mut self) -> Result<Bytes, Trouble> {
         let length = patiently(self.stream.read_u32()).await? as usize;
         if length > LONGEST {
-            return Err(Trouble::Answer(format!("it is {length} bytes long")));
+            return Err(Trouble::Response(format!("it is {length} bytes long")));
         }
         let mut frame = BytesMut::with_capacity(length);
         let mut rest = (&mut self.stream).take(length as u64);
@@ -187,6 +187,10 @@ impl Connection {
         }
         Ok(frame.freeze())
     }
+}
+
+fn nonsense(error: impl Display) -> Trouble {
+    Trouble::Response(error.to_string())
 }
 
 async fn patiently<T>(done: impl Future<Output = std::io::Result<T>>) -> Result<T, Trouble> {

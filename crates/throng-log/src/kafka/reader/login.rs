@@ -24,7 +24,7 @@ const ROUNDS: std::ops::RangeInclusive<u32> = 4_096..=1_000_000;
 pub(super) async fn log_in(connection: &mut Connection, sasl: &Sasl) -> Result<(), Trouble> {
     let mechanism = StrBytes::from_string(sasl.mechanism.clone());
     let hello = SaslHandshakeRequest::default().with_mechanism(mechanism);
-    let answer = connection.ask(HANDSHAKE_VERSION, &hello).await?;
+    let answer = connection.send(HANDSHAKE_VERSION, &hello).await?;
     if let Some(error) = ResponseError::try_from_code(answer.error_code) {
         let known: Vec<&str> = answer.mechanisms.iter().map(|m| m.as_str()).collect();
         return Err(Trouble::Login(format!("{error} It knows {}", known.join(", "))));
@@ -42,7 +42,7 @@ pub(super) async fn log_in(connection: &mut Connection, sasl: &Sasl) -> Result<(
 
 async fn say(connection: &mut Connection, said: String) -> Result<String, Trouble> {
     let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from(said));
-    let answer = connection.ask(AUTHENTICATE_VERSION, &request).await?;
+    let answer = connection.send(AUTHENTICATE_VERSION, &request).await?;
     if let Some(error) = ResponseError::try_from_code(answer.error_code) {
         let why = answer.error_message.map(|why| why.to_string());
         return Err(Trouble::Login(why.unwrap_or_else(|| error.to_string())));

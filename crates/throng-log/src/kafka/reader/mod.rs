@@ -7,10 +7,10 @@
 //! messages themselves are those of the crate `kafka-protocol`.
 
 mod batch;
+mod compression;
 mod connection;
 mod login;
 mod trouble;
-mod unpack;
 
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 use kafka_protocol::messages::{FetchRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use throng_model::with_causes;
-use tokio::time::Instant;
 
 use crate::{Record, Result};
 
@@ -36,7 +35,7 @@ const METADATA_VERSION: i16 = 7;
 
 /// How long a broker keeps a fetch that finds nothing.
 const WAIT_MS: i32 = 500;
-/// Bytes of one fetch, which are some times as many unpacked: what is larger leaves the processor's
+/// Bytes of one fetch, which are some times as many decompressed: what is larger leaves the processor's
 /// caches before it is looked at. A longer batch comes whole all the same.
 const FETCH_BYTES: i32 = 512 << 10;
 const READ_COMMITTED: i8 = 1;
@@ -54,8 +53,8 @@ pub(super) struct Reader {
     next: i64,
     leader: Option<Connection>,
     pause: Duration,
-    /// A broker that has too much to do wants no question before this.
-    asks_again: Option<Instant>,
+    /// How long a broker that has too much to do wants no request.
+    throttle: Duration,
 }
 
 impl Reader {
@@ -69,14 +68,14 @@ impl Reader {
     ) -> Result<Self> {
         let dialer = Dialer::new(settings).map_err(|trouble| trouble.into_error(topic))?;
         Ok(Self {
-            brokers: dialer.seeds(),
+            brokers: dialer.bootstrap(),
             dialer,
             topic: topic.to_owned(),
             partition,
             next: i64::try_from(from).unwrap_or(i64::MAX),
             leader: None,
             pause: FIRST_PAUSE,
-            asks_again: None,
+            throttle: Duration::ZERO,
         })
     }
 
@@ -86,7 +85,7 @@ impl Reader {
     }
 
     /// The next records, in order; none if nothing came within half a second or only what does not
-    /// count. Tries until a broker answers. Not to be dropped while it waits.
+    /// count. Tries until a broker answers. Safe to drop while it waits.
     ///
     /// # Errors
     /// [`crate::LogError::Kafka`] for what does not pass by itself. Calling again tries again.
@@ -100,7 +99,6 @@ impl Reader {
                 }
                 Err(trouble) => trouble,
             };
-            self.leader = None;
             if !trouble.may_pass() {
                 return Err(trouble.into_error(&self.topic));
             }
@@ -116,13 +114,12 @@ impl Reader {
     }
 
     async fn fetch(&mut self) -> std::result::Result<Fetched, Trouble> {
-        if let Some(at) = self.asks_again.take() {
-            tokio::time::sleep_until(at).await;
-        }
-        if self.leader.is_none() {
-            self.leader = Some(self.find().await?);
-        }
-        let Some(leader) = &mut self.leader else { return Err(Trouble::Late) };
+        tokio::time::sleep(std::mem::take(&mut self.throttle)).await;
+        // Put back when all went well: whatever else happens, the next fetch connects anew.
+        let mut leader = match self.leader.take() {
+            Some(leader) => leader,
+            None => self.find().await?,
+        };
         let partition = FetchPartition::default()
             .with_partition(self.partition)
             // Whatever the leader's: a broker that is it no more says so.
@@ -142,17 +139,18 @@ impl Reader {
             .with_session_id(0)
             .with_session_epoch(-1)
             .with_topics(vec![topic]);
-        let answer = leader.ask(FETCH_VERSION, &request).await?;
-        if let Ok(millis @ 1..) = u64::try_from(answer.throttle_time_ms) {
-            self.asks_again = Some(Instant::now() + Duration::from_millis(millis));
-        }
-        refused(answer.error_code)?;
-        let partition = answer.responses.into_iter().flat_map(|topic| topic.partitions).next();
-        let partition = partition.ok_or_else(|| Trouble::Answer("it is empty".to_owned()))?;
+        let response = leader.send(FETCH_VERSION, &request).await?;
+        self.throttle =
+            Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));
+        refused(response.error_code)?;
+        let partition = response.responses.into_iter().flat_map(|topic| topic.partitions).next();
+        let partition = partition.ok_or_else(|| Trouble::Response("it is empty".to_owned()))?;
         refused(partition.error_code)?;
         let aborted = partition.aborted_transactions.unwrap_or_default();
         let records = partition.records.unwrap_or_default();
-        Ok(batch::read(records, self.next, aborted)?)
+        let fetched = batch::read(records, self.next, aborted)?;
+        self.leader = Some(leader);
+        Ok(fetched)
     }
 
     /// Connects to the leader.
@@ -161,7 +159,7 @@ impl Reader {
         for place in 0..self.brokers.len() {
             match find_by(&self.dialer, &self.brokers[place], &self.topic, self.partition).await {
                 Ok((leader, known)) => {
-                    let seeds = self.dialer.seeds().into_iter();
+                    let seeds = self.dialer.bootstrap().into_iter();
                     let more: Vec<_> = seeds.filter(|seed| !known.contains(seed)).collect();
                     self.brokers = [known, more].concat();
                     return Ok(leader);
@@ -196,19 +194,19 @@ async fn find_by(
     let request = MetadataRequest::default()
         .with_topics(Some(vec![wanted]))
         .with_allow_auto_topic_creation(false);
-    let answer = connection.ask(METADATA_VERSION, &request).await?;
+    let response = connection.send(METADATA_VERSION, &request).await?;
     let missing = |code| match ResponseError::try_from_code(code) {
         None => Ok(()),
         Some(ResponseError::UnknownTopicOrPartition) => Err(Trouble::Missing),
         Some(error) => Err(Trouble::Refused(error)),
     };
-    let found = answer.topics.into_iter().next().ok_or(Trouble::Missing)?;
+    let found = response.topics.into_iter().next().ok_or(Trouble::Missing)?;
     missing(found.error_code)?;
     let found = found.partitions.into_iter().find(|p| p.partition_index == partition);
     let found = found.ok_or(Trouble::Missing)?;
     missing(found.error_code)?;
     let (leaders, others): (Vec<_>, Vec<_>) =
-        answer.brokers.iter().partition(|broker| broker.node_id == found.leader_id);
+        response.brokers.iter().partition(|broker| broker.node_id == found.leader_id);
     let known: Vec<String> =
         leaders.iter().chain(&others).map(|broker| address_of(broker)).collect();
     match (leaders.is_empty(), known.first()) {

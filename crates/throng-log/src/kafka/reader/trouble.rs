@@ -6,6 +6,7 @@ use kafka_protocol::ResponseError;
 
 use crate::LogError;
 
+use super::super::client::mend;
 use super::batch::Damage;
 
 /// Why nothing was read.
@@ -23,8 +24,8 @@ pub(crate) enum Trouble {
     Missing,
     #[error("the broker says: {0}")]
     Refused(ResponseError),
-    #[error("the broker's answer makes no sense: {0}")]
-    Answer(String),
+    #[error("the broker's response makes no sense: {0}")]
+    Response(String),
     #[error(transparent)]
     Damage(#[from] Damage),
 }
@@ -43,7 +44,7 @@ impl Trouble {
             Self::Missing
             | Self::Certificate(_)
             | Self::Login(_)
-            | Self::Answer(_)
+            | Self::Response(_)
             | Self::Damage(_) => false,
         }
     }
@@ -51,28 +52,17 @@ impl Trouble {
     /// As an error of the log, with the mend.
     pub(crate) fn into_error(self, topic: &str) -> LogError {
         let help = match &self {
-            Self::Network(error) if is_of_tls(error) => TLS,
-            Self::Network(_) | Self::Late => {
-                "check that the brokers of node.kafka.brokers can be reached from here"
-            }
-            Self::Certificate(_) => TLS,
-            Self::Login(_)
-            | Self::Refused(
-                ResponseError::SaslAuthenticationFailed | ResponseError::UnsupportedSaslMechanism,
-            ) => "check user, password and mechanism in node.kafka",
-            Self::Refused(ResponseError::TopicAuthorizationFailed) => {
-                "give the user the rights in docs/operate/kafka.md"
-            }
-            Self::Missing => {
-                "create the topics of docs/operate/kafka.md, or let Throng create them"
-            }
-            Self::Refused(_) | Self::Answer(_) | Self::Damage(_) => "look at the brokers' logs",
+            Self::Certificate(_) => mend::TLS,
+            Self::Network(error) if is_of_tls(error) => mend::TLS,
+            Self::Network(_) | Self::Late => mend::NETWORK,
+            Self::Login(_) => mend::LOGIN,
+            Self::Refused(ResponseError::TopicAuthorizationFailed) => mend::RIGHTS,
+            Self::Missing => mend::TOPICS,
+            Self::Refused(_) | Self::Response(_) | Self::Damage(_) => mend::UNKNOWN,
         };
         LogError::Kafka { doing: "read", topic: topic.to_owned(), help, source: Box::new(self) }
     }
 }
-
-const TLS: &str = "check node.kafka.tls and the certificates";
 
 /// The TLS of a connection tells what is wrong with a certificate in an I/O error.
 fn is_of_tls(error: &std::io::Error) -> bool {
