@@ -21,6 +21,8 @@ pub(crate) struct Deployment {
     name: String,
     /// Behind the ledger's URL.
     ledger_options: String,
+    /// Of the advertiser; its day lasts longer than the test.
+    zone: &'static str,
 }
 
 pub(crate) fn setting(name: &str) -> String {
@@ -35,7 +37,8 @@ impl Deployment {
         let dir = tempfile::tempdir().unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().to_lowercase();
         let name = format!("shared-{}", name.trim_matches('.').replace("tmp", ""));
-        let deployment = Self { dir, name, ledger_options: String::new() };
+        let zone = throng_sim::zone_far_from_midnight(SystemClock.now());
+        let deployment = Self { dir, name, ledger_options: String::new(), zone };
         std::fs::create_dir_all(deployment.path().join("data")).unwrap();
         deployment.purchases(0..100);
         deployment.spec("0.10");
@@ -54,6 +57,7 @@ impl Deployment {
     }
 
     fn spec(&self, price: &str) {
+        let zone = self.zone;
         let (kafka, s3, name) = (setting("THRONG_KAFKA"), setting("THRONG_S3"), &self.name);
         let text = format!(
             r#"version: 1
@@ -63,7 +67,7 @@ audiences:
   - {{ name: buyers, sql: "SELECT customer FROM shop.purchases" }}
   - {{ name: big, sql: "SELECT customer FROM shop.purchases WHERE amount >= 500" }}
 advertisers:
-  - {{ name: shop, currency: USD, time_zone: UTC }}
+  - {{ name: shop, currency: USD, time_zone: {zone} }}
 campaigns:
   - {{ name: autumn, advertiser: shop }}
 ad_groups:

@@ -61,8 +61,9 @@ impl World {
                 format!("  - {{ name: {name}, campaign: c, per: impression, price: \"0.130001\", daily_budget: \"100000\", impression_rate: 0.9 }}\n")
             })
             .collect();
+        let zone = throng_sim::zone_far_from_midnight(SystemClock.now());
         let text = format!(
-            "version: 1\nsources:\n  - {{ name: shop, path: data }}\naudiences:\n{audiences}destinations:\n  - {{ name: meta, platform: meta, account: act_1, access_token: \"env:THRONG_META_TOKEN\", base_url: \"{sim}\" }}\nsyncs:\n{syncs}advertisers:\n  - {{ name: a, currency: USD, time_zone: UTC }}\ncampaigns:\n  - {{ name: c, advertiser: a }}\nad_groups:\n{ad_groups}{node}"
+            "version: 1\nsources:\n  - {{ name: shop, path: data }}\naudiences:\n{audiences}destinations:\n  - {{ name: meta, platform: meta, account: act_1, access_token: \"env:THRONG_META_TOKEN\", base_url: \"{sim}\" }}\nsyncs:\n{syncs}advertisers:\n  - {{ name: a, currency: USD, time_zone: {zone} }}\ncampaigns:\n  - {{ name: c, advertiser: a }}\nad_groups:\n{ad_groups}{node}"
         );
         std::fs::write(self.folder.join("throng.yaml"), text).expect("spec written");
     }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use throng_model::{Clock as _, SystemClock};
 
 use crate::process::{NodeProcess, get, http, wait_for};
 
@@ -25,8 +26,9 @@ fn spec(name: &str) -> String {
             )
         })
         .collect();
+    let zone = throng_sim::zone_far_from_midnight(SystemClock.now());
     format!(
-        "version: 1\nadvertisers:\n  - {{ name: a, currency: USD, time_zone: UTC }}\ncampaigns:\n  - {{ name: c, advertiser: a }}\nad_groups:\n{ad_groups}node:\n  ledger: postgres\n  ledger_url: env:LEDGER\n  log: kafka\n  kafka: {{ brokers: \"{kafka}\", prefix: \"{name}\", session_ms: 300000 }}\n  objects: s3\n  bucket: {{ name: throng, prefix: \"{name}\", endpoint: \"{s3}\", access_key: \"env:THRONG_S3_ACCESS_KEY\", secret_key: \"env:THRONG_S3_SECRET_KEY\" }}\n  feed_interval_ms: 100\n"
+        "version: 1\nadvertisers:\n  - {{ name: a, currency: USD, time_zone: {zone} }}\ncampaigns:\n  - {{ name: c, advertiser: a }}\nad_groups:\n{ad_groups}node:\n  ledger: postgres\n  ledger_url: env:LEDGER\n  log: kafka\n  kafka: {{ brokers: \"{kafka}\", prefix: \"{name}\", session_ms: 300000 }}\n  objects: s3\n  bucket: {{ name: throng, prefix: \"{name}\", endpoint: \"{s3}\", access_key: \"env:THRONG_S3_ACCESS_KEY\", secret_key: \"env:THRONG_S3_SECRET_KEY\" }}\n  feed_interval_ms: 100\n"
     )
 }
 
@@ -43,7 +45,7 @@ fn start(folder: &Path, name: &str, place: &str, roles: &str, join: bool) -> Nod
 
 /// Impressions of every ad group, ten each.
 async fn impressions(http: &reqwest::Client, url: &str, round: u64) {
-    let at = throng_model::Clock::now(&throng_model::SystemClock);
+    let at = SystemClock.now();
     let lines: String = (0..10 * AD_GROUPS)
         .map(|n| {
             let group = n % AD_GROUPS;

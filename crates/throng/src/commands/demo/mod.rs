@@ -4,6 +4,7 @@
 
 mod example;
 mod privacy;
+mod quiet;
 mod shared;
 mod steps;
 mod summary;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use throng_model::AdjustableClock;
+use throng_model::{AdjustableClock, Clock as _};
 use throng_server::{Environment, Node, NodeConfig};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 use throng_spec::{Prediction, Role, Spec};
@@ -107,6 +108,7 @@ async fn set_up(arguments: &DemoArgs) -> Result<Stage> {
         }
     };
     let clock = Arc::new(AdjustableClock::default());
+    clock.jump_to(quiet::start(&spec, clock.now()));
     let sim = MetaSim::start(MetaSimConfig {
         port: 0,
         tokens: vec![TOKEN.to_owned()],

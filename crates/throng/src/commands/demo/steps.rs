@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use serde_json::json;
 use throng_ledger::{RefreshState, RunState, TaskState};
-use throng_model::{BudgetDay, Clock, Timestamp};
+use throng_model::{Clock, Timestamp};
 use throng_server::Node;
 use throng_sim::fleet::{self, AdRequest, Delays, FleetConfig, FleetProgress, FleetReport};
 use tokio_util::sync::CancellationToken;
@@ -179,16 +179,6 @@ pub(super) async fn wait_for_syncs(stage: &Stage) -> Result<Vec<Sync>> {
     Ok(syncs)
 }
 
-/// The instant at which the traffic starts: now, or the next morning in the ad groups' time zone if
-/// the day would end before the traffic does.
-fn start_of_traffic(stage: &Stage, now: Timestamp) -> Timestamp {
-    let Some(advertiser) = stage.spec.advertisers.first() else { return now };
-    let zone = advertiser.time_zone.rules();
-    let midnight = BudgetDay::of(now, &zone).end(&zone);
-    let room = TRAFFIC_LENGTH * 3;
-    if midnight.since(now) > room { now } else { midnight.plus(Duration::from_secs(3_600)) }
-}
-
 /// Runs the logged traffic through two fleets at once: one at the node that predicts, one at the
 /// node that does not.
 pub(super) async fn run_traffic(stage: &Stage, arguments: &DemoArgs) -> Result<Traffic> {
@@ -199,7 +189,6 @@ pub(super) async fn run_traffic(stage: &Stage, arguments: &DemoArgs) -> Result<T
     let customers = example::customers();
     let traffic =
         fleet::traffic_from_log(&logs, &customers, TRAFFIC_LENGTH, Delays::default(), SEED)?;
-    stage.clock.jump_to(start_of_traffic(stage, stage.clock.now()));
     set_speed(stage, arguments.speed)?;
     let start = stage.clock.now().plus(Duration::from_secs(20));
     let bar = out::bar(traffic.len() as u64, "ad traffic");
