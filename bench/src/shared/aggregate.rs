@@ -41,18 +41,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for round in 1..=options.rounds {
         for batch in &options.batches {
             let topic = Topic::fill(options, *batch)?;
-            let (ours, peer) = if round % 2 == 1 {
+            let peers =
+                || anyhow::Ok((topic.streams(options, false)?, topic.streams(options, true)?));
+            let (ours, (peer, once)) = if round % 2 == 1 {
                 let ours = topic.throng(options)?;
-                (ours, topic.streams(options)?)
+                (ours, peers()?)
             } else {
-                let peer = topic.streams(options)?;
-                (topic.throng(options)?, peer)
+                let peers = peers()?;
+                (topic.throng(options)?, peers)
             };
             let per = |value: &Value| value["events_per_core_second"].as_f64();
-            let ratio = per(&ours).context("ours")? / per(&peer).context("the peer's")?;
+            let of = |peer: &Value| Some(per(&ours)? / per(peer)?);
             let line = json!({
                 "figure": "aggregate", "round": round, "events": options.events, "batch": batch,
-                "throng": ours, "kafka_streams": peer, "ratio": ratio,
+                "throng": ours, "kafka_streams": peer, "kafka_streams_once": once,
+                "ratio": of(&peer).context("a figure is missing")?,
+                "ratio_once": of(&once).context("a figure is missing")?,
             });
             println!("{line}");
         }
@@ -109,20 +113,24 @@ impl Topic {
         Ok(Self { deployment, name })
     }
 
-    fn streams(&self, options: &Options) -> Result<Value> {
+    /// The peer; `once` if it leaves out events that came before, as Throng does.
+    fn streams(&self, options: &Options, once: bool) -> Result<Value> {
+        let name = format!("{}-{}", self.deployment.name, if once { "once" } else { "streams" });
         java(Command::new("java").arg("-Xmx2g").arg("-jar").arg(&options.jar).args([
             "--bootstrap",
             &self.deployment.kafka,
             "--input",
             &self.name,
             "--output",
-            &format!("{}.streams", self.deployment.name),
+            &name,
             "--application-id",
-            &format!("{}-streams", self.deployment.name),
+            &name,
             "--threads",
             "2",
             "--window",
             "tumbling",
+            "--once",
+            if once { "true" } else { "false" },
             "--events",
             &options.events.to_string(),
         ]))

@@ -5,10 +5,11 @@ import org.apache.kafka.common.utils.Bytes;
 
 /**
  * What the aggregator needs of one message, a protobuf {@code throng.events.v1.Events}: when its ad
- * group's insertions happened. Ids and kinds other than insertion are read over; no text is made.
+ * group's insertions happened, and their ids. Other kinds are read over; no text is made.
  */
 final class EventBatch {
     private static final int FIELD_EVENTS = 1;
+    private static final int FIELD_ID = 1;
     private static final int FIELD_KIND = 2;
     private static final int FIELD_AD_GROUP = 3;
     private static final int FIELD_AT_MICROS = 5;
@@ -25,6 +26,8 @@ final class EventBatch {
     // The event just read.
     private long kind;
     private long atMicros;
+    private int idFrom;
+    private int idTo;
     private int groupFrom;
     private int groupTo;
 
@@ -32,6 +35,8 @@ final class EventBatch {
     private int events;
     private int dropped;
     private long[] insertions = new long[1];
+    // From and to, in turn.
+    private int[] ids = new int[2];
     private int insertionCount;
     private long latestMicros = -1;
     private int firstGroupFrom;
@@ -78,6 +83,11 @@ final class EventBatch {
         return insertions[number] / 1000;
     }
 
+    /** An insertion's id. */
+    Bytes insertionId(int number) {
+        return Bytes.wrap(Arrays.copyOfRange(data, ids[2 * number], ids[2 * number + 1]));
+    }
+
     /** When the latest event happened; negative if there is none. */
     long latestMillis() {
         return latestMicros < 0 ? -1 : latestMicros / 1000;
@@ -91,12 +101,17 @@ final class EventBatch {
     private void event(int end) {
         kind = 0;
         atMicros = 0;
-        groupFrom = groupTo = at;
+        groupFrom = groupTo = idFrom = idTo = at;
         while (at < end) {
             int tag = (int) varint();
             switch (tag) {
                 case FIELD_KIND << 3 | VARINT -> kind = varint();
                 case FIELD_AT_MICROS << 3 | VARINT -> atMicros = varint();
+                case FIELD_ID << 3 | BYTES -> {
+                    idTo = lengthDelimitedEnd();
+                    idFrom = at;
+                    at = idTo;
+                }
                 case FIELD_AD_GROUP << 3 | BYTES -> {
                     groupTo = lengthDelimitedEnd();
                     groupFrom = at;
@@ -123,7 +138,10 @@ final class EventBatch {
         if (kind == KIND_INSERTION) {
             if (insertionCount == insertions.length) {
                 insertions = Arrays.copyOf(insertions, Math.max(16, 2 * insertionCount));
+                ids = Arrays.copyOf(ids, 2 * insertions.length);
             }
+            ids[2 * insertionCount] = idFrom;
+            ids[2 * insertionCount + 1] = idTo;
             insertions[insertionCount++] = atMicros;
         }
     }

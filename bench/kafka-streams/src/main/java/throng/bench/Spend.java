@@ -2,6 +2,7 @@ package throng.bench;
 
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.processor.api.ContextualFixedKeyProcessor;
+import org.apache.kafka.streams.processor.api.FixedKeyProcessorContext;
 import org.apache.kafka.streams.processor.api.FixedKeyRecord;
 
 /** Messages in, expected spend out: a record for each insertion, at the time that it happened. */
@@ -9,12 +10,26 @@ final class Spend extends ContextualFixedKeyProcessor<Bytes, EventBatch, Long> {
     private final Meter meter;
     private final long expectedMicros;
     private final boolean combine;
+    private final boolean once;
+    private SeenIds seen;
 
-    /** @param combine whether a message's insertions of one 10-second slot become one record */
-    Spend(Meter meter, long expectedMicros, boolean combine) {
+    /**
+     * @param combine whether a message's insertions of one 10-second slot become one record
+     * @param once whether an event that came before is left out
+     */
+    Spend(Meter meter, long expectedMicros, boolean combine, boolean once) {
         this.meter = meter;
         this.expectedMicros = expectedMicros;
         this.combine = combine;
+        this.once = once;
+    }
+
+    @Override
+    public void init(FixedKeyProcessorContext<Bytes, Long> context) {
+        super.init(context);
+        if (once) {
+            seen = new SeenIds(context.getStateStore(SeenIds.STORE));
+        }
     }
 
     @Override
@@ -31,15 +46,26 @@ final class Spend extends ContextualFixedKeyProcessor<Bytes, EventBatch, Long> {
 
     private void forward(FixedKeyRecord<Bytes, EventBatch> message, EventBatch batch) {
         for (int number = 0; number < batch.insertionCount(); ) {
+            if (!isFirst(batch, number)) {
+                number++;
+                continue;
+            }
             long millis = batch.insertionMillis(number++);
             long spend = expectedMicros;
             while (combine
                     && number < batch.insertionCount()
                     && Slots.of(batch.insertionMillis(number)) == Slots.of(millis)) {
-                millis = Math.max(millis, batch.insertionMillis(number++));
-                spend += expectedMicros;
+                if (isFirst(batch, number)) {
+                    millis = Math.max(millis, batch.insertionMillis(number));
+                    spend += expectedMicros;
+                }
+                number++;
             }
             context().forward(message.withValue(spend).withTimestamp(millis));
         }
+    }
+
+    private boolean isFirst(EventBatch batch, int number) {
+        return seen == null || seen.add(batch.insertionId(number), batch.insertionMillis(number));
     }
 }

@@ -38,7 +38,7 @@ public final class SpendAggregator {
     private static final Set<String> FLAGS =
             Set.of(
                     "bootstrap", "input", "output", "application-id", "threads", "window", "events",
-                    "store", "combine", "cache-mb", "expected-micros", "state-dir", "idle-seconds");
+                    "store", "combine", "once", "cache-mb", "expected-micros", "state-dir", "idle-seconds");
 
     private final Flags flags;
     private final Meter meter;
@@ -117,6 +117,7 @@ public final class SpendAggregator {
                         (topic, data) -> EventBatch.decode(data));
         boolean tumbling = flags.choice("window", "tumbling", "hopping", "tumbling");
         boolean combine = flags.choice("combine", "true", "false", "false");
+        boolean once = flags.choice("once", "true", "false", "false");
         boolean rocksdb = flags.choice("store", "rocksdb", "memory", "rocksdb");
         // As in Throng's own benchmarks: a price of 130,001 micros, and 0.8 of insertions are seen.
         long expected = flags.number("expected-micros", "104001");
@@ -137,6 +138,10 @@ public final class SpendAggregator {
                         .withCachingEnabled();
 
         StreamsBuilder builder = new StreamsBuilder();
+        if (once) {
+            builder.addStateStore(SeenIds.builder(Slots.HORIZON.plus(GRACE)));
+        }
+        String[] stores = once ? new String[] {SeenIds.STORE} : new String[0];
         // Keys stay bytes, and as they are: no text is made, and nothing is partitioned anew.
         var changed =
                 builder.stream(
@@ -145,7 +150,7 @@ public final class SpendAggregator {
                                         .withTimestampExtractor(
                                                 (message, before) ->
                                                         time((EventBatch) message.value(), message.timestamp())))
-                        .processValues(() -> new Spend(meter, expected, combine))
+                        .processValues(() -> new Spend(meter, expected, combine, once), stores)
                         .groupByKey(Grouped.with(Serdes.Bytes(), Serdes.Long()))
                         .windowedBy(windows)
                         .reduce(Long::sum, store)

@@ -1,0 +1,42 @@
+package throng.bench;
+
+import java.time.Duration;
+import java.util.Map;
+import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.state.StoreBuilder;
+import org.apache.kafka.streams.state.Stores;
+import org.apache.kafka.streams.state.WindowStore;
+
+/**
+ * Which events have come before: Kafka's own pattern for it, a window store of ids, with a changelog
+ * topic. An event that comes again has the same id and time, so that one read by both tells it.
+ */
+final class SeenIds {
+    static final String STORE = "seen-ids";
+    private static final byte[] SEEN = {1};
+
+    private final WindowStore<Bytes, byte[]> store;
+
+    SeenIds(WindowStore<Bytes, byte[]> store) {
+        this.store = store;
+    }
+
+    /** Remembers ids for so long after their time. */
+    static StoreBuilder<WindowStore<Bytes, byte[]>> builder(Duration retention) {
+        return Stores.windowStoreBuilder(
+                        Stores.persistentWindowStore(STORE, retention, Duration.ofSeconds(1), false),
+                        Serdes.Bytes(),
+                        Serdes.ByteArray())
+                .withLoggingEnabled(Map.of());
+    }
+
+    /** True for the first event of this id and time; from then on false. */
+    boolean add(Bytes id, long millis) {
+        if (store.fetch(id, millis) != null) {
+            return false;
+        }
+        store.put(id, SEEN, millis);
+        return true;
+    }
+}
