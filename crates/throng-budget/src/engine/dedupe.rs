@@ -1,4 +1,4 @@
-//! Which event ids have been seen: two generations of sets, so that memory is bounded.
+//! Which event ids have been seen: in two generations, so that memory is bounded.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::ids::{Id, IdSet};
 /// An id is remembered for at least this long, unless more than [`GENERATION_IDS`] others come in
 /// between; events older than a day are refused at the door.
 const GENERATION: Duration = Duration::from_secs(24 * 3600);
-/// Ids of one generation at most: 14 bytes of room each, so 57 MB in two generations per partition.
+/// Ids of one generation at most: 14 bytes of room each, so 57 MB for two generations of a partition.
 const GENERATION_IDS: usize = 2_000_000;
 
 /// The 80 bits that stand for an event's id. Whether a new event has those of one of the 4 million
@@ -22,16 +22,14 @@ pub(super) fn id_of(id: &[u8]) -> Id {
 
 #[derive(Debug, Clone)]
 pub(super) struct SeenIds {
-    young: IdSet,
-    old: IdSet,
+    ids: IdSet,
     began: Timestamp,
 }
 
 impl Default for SeenIds {
     fn default() -> Self {
         // One more than a generation has: it ends with the first that is too many.
-        let none = IdSet::growing_to(GENERATION_IDS + 1);
-        Self { young: none.clone(), old: none, began: Timestamp(0) }
+        Self { ids: IdSet::of_generations(GENERATION_IDS + 1), began: Timestamp(0) }
     }
 }
 
@@ -39,18 +37,14 @@ impl SeenIds {
     /// Remembers an id; `false` if it was known. Depends on the ids and the log's times alone.
     #[inline]
     pub(super) fn insert(&mut self, id: Id, logged_at: Timestamp) -> bool {
-        if self.old.contains(id) || !self.young.insert(id) {
+        if !self.ids.insert(id) {
             return false;
         }
         if self.began == Timestamp(0) {
             self.began = logged_at;
         }
-        if self.young.len() > GENERATION_IDS || logged_at.since(self.began) > GENERATION {
-            std::mem::swap(&mut self.old, &mut self.young);
-            // Its room is kept: making it anew would cost more than filling it.
-            self.young.clear();
-            // The first time there is none: as many will come again.
-            self.young.reserve(self.old.len());
+        if self.ids.young() > GENERATION_IDS || logged_at.since(self.began) > GENERATION {
+            self.ids.next_generation();
             self.began = logged_at;
         }
         true
@@ -60,30 +54,33 @@ impl SeenIds {
     /// are far larger than those.
     #[inline]
     pub(super) fn prefetch(&self, id: Id) {
-        self.old.prefetch(id);
-        self.young.prefetch(id);
+        self.ids.prefetch(id);
     }
 
+    /// The young ids, the old ones, and when the young generation began.
     pub(super) fn to_bytes(&self) -> (Vec<u8>, Vec<u8>, i64) {
-        let bytes = |ids: &IdSet| {
-            let mut bytes = Vec::with_capacity(ids.len() * Id::WIDTH);
-            ids.iter().for_each(|id| bytes.extend_from_slice(&id.to_bytes()));
-            bytes
-        };
-        (bytes(&self.young), bytes(&self.old), self.began.0)
+        let mut young = Vec::with_capacity(self.ids.young() * Id::WIDTH);
+        let mut old = Vec::new();
+        for (id, is_young) in self.ids.iter() {
+            let bytes = if is_young { &mut young } else { &mut old };
+            bytes.extend_from_slice(&id.to_bytes());
+        }
+        (young, old, self.began.0)
     }
 
     pub(super) fn from_bytes(young: &[u8], old: &[u8], began: i64) -> Option<Self> {
+        let (young, rest_of_young) = young.as_chunks::<{ Id::WIDTH }>();
+        let (old, rest_of_old) = old.as_chunks::<{ Id::WIDTH }>();
+        if !rest_of_young.is_empty() || !rest_of_old.is_empty() {
+            return None;
+        }
         let mut seen = Self { began: Timestamp(began), ..Self::default() };
-        for (set, bytes) in [(&mut seen.young, young), (&mut seen.old, old)] {
-            let (ids, rest) = bytes.as_chunks::<{ Id::WIDTH }>();
-            if !rest.is_empty() {
-                return None;
-            }
-            set.reserve(ids.len());
-            for id in ids {
-                set.insert(Id::from_bytes(id));
-            }
+        seen.ids.reserve(young.len() + old.len());
+        for id in old {
+            seen.ids.insert_old(Id::from_bytes(id));
+        }
+        for id in young {
+            seen.ids.insert(Id::from_bytes(id));
         }
         Some(seen)
     }
