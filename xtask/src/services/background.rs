@@ -121,9 +121,16 @@ pub(super) fn postmaster(folder: &Path) -> Option<u32> {
 }
 
 /// Whether it runs and is the server: after a restart of the machine its number is another's. Every
-/// server works in its folder.
+/// server works in its folder, or, if it goes where its data is, was told of a file in it.
 fn is_alive(pid: u32, folder: &Path) -> bool {
-    std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|place| place.starts_with(folder))
+    let at_work = std::fs::read_link(format!("/proc/{pid}/cwd"));
+    let told = || {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).any(|word| {
+            std::str::from_utf8(word).is_ok_and(|word| Path::new(word).starts_with(folder))
+        })
+    };
+    at_work.is_ok_and(|place| place.starts_with(folder) || told())
 }
 
 fn say(text: &str, json: bool) {
@@ -142,4 +149,24 @@ fn say(text: &str, json: bool) {
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 fn print(text: &str) {
     println!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_known_by_where_it_works_and_by_what_it_was_told() {
+        let (told, works) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let log = told.path().join("log");
+        File::create(&log).unwrap();
+        let mut server =
+            Command::new("tail").arg("-f").arg(&log).current_dir(&works).spawn().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let alive = [&told, &works, &other].map(|dir| is_alive(server.id(), dir.path()));
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert_eq!(alive, [true, true, false]);
+        assert!(!is_alive(server.id(), told.path()));
+    }
 }
