@@ -8,7 +8,7 @@ use throng_spec::Spec;
 
 /// Time on the demo's clock that everything fits in: the steps before the traffic at the pace of
 /// the wall, the traffic of 40 minutes, and a look at the pages.
-pub(super) const ROOM: Duration = Duration::from_secs(2 * 3_600);
+const ROOM: Duration = Duration::from_secs(2 * 3_600);
 
 /// The first instant, from `now` on, after which nothing happens by itself for [`ROOM`].
 ///
