@@ -17,6 +17,7 @@ final class Meter {
     private final long wanted;
     private final AtomicLong events = new AtomicLong();
     private final AtomicLong dropped = new AtomicLong();
+    private final AtomicLong repeated = new AtomicLong();
     private final CountDownLatch done = new CountDownLatch(1);
     private volatile Reading first;
     private volatile Reading last;
@@ -50,6 +51,11 @@ final class Meter {
         }
     }
 
+    /** Called for each event that is left out because it came before. */
+    void countRepeated() {
+        repeated.incrementAndGet();
+    }
+
     /** Waits for the last event. False if none came for so long, or the wait was called off. */
     boolean await(long idleSeconds) throws InterruptedException {
         long before = -1;
@@ -78,9 +84,10 @@ final class Meter {
         return String.format(
                 Locale.ROOT,
                 "{\"events\":%d,\"wall_seconds\":%.3f,\"cpu_seconds\":%.3f,"
-                        + "\"events_per_core_second\":%.0f,\"max_rss_mb\":%d,\"late_or_dropped\":%d}",
+                        + "\"events_per_core_second\":%.0f,\"max_rss_mb\":%d,\"late_or_dropped\":%d,"
+                        + "\"repeated\":%d}",
                 last.events, wall, cpu, last.events / cpu, maxRssKib() / 1024,
-                dropped.get() + lateOrDropped);
+                dropped.get() + lateOrDropped, repeated.get());
     }
 
     private Reading reading(long eventCount) {

@@ -36,6 +36,7 @@ public final class Produce {
                     "ad-groups",
                     "partitions",
                     "places",
+                    "copies",
                     "span-seconds");
 
     private Produce() {}
@@ -57,6 +58,8 @@ public final class Produce {
         // Spreads the events evenly over the last seconds; else they happen as they are produced.
         long spanMicros = flags.number("span-seconds", "0") * 1_000_000;
         Map<String, Integer> places = places(flags.text("places", ""));
+        // Sends each message so many times, as a producer does that heard no answer.
+        long copies = Math.max(1, flags.number("copies", "1"));
         createTopic(flags);
 
         long started = System.nanoTime();
@@ -73,13 +76,17 @@ public final class Produce {
                                 ? nowMicros()
                                 : spanFrom + (long) ((double) sent / events * spanMicros);
                 byte[] message = message(random, adGroup, at, count);
-                producer.send(
-                        new ProducerRecord<>(flags.text("topic"), places.get(name), adGroup, message),
-                        (done, failed) -> {
-                            if (failed != null) {
-                                failure.set(failed);
-                            }
-                        });
+                var place = places.get(name);
+                var entry = new ProducerRecord<>(flags.text("topic"), place, adGroup, message);
+                for (long copy = 0; copy < copies; copy++) {
+                    producer.send(
+                            entry,
+                            (done, failed) -> {
+                                if (failed != null) {
+                                    failure.set(failed);
+                                }
+                            });
+                }
             }
         }
         if (failure.get() != null) {

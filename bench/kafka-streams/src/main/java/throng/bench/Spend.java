@@ -66,6 +66,10 @@ final class Spend extends ContextualFixedKeyProcessor<Bytes, EventBatch, Long> {
     }
 
     private boolean isFirst(EventBatch batch, int number) {
-        return seen == null || seen.add(batch.insertionId(number), batch.insertionMillis(number));
+        if (seen == null || seen.add(batch.insertionId(number), batch.insertionMillis(number))) {
+            return true;
+        }
+        meter.countRepeated();
+        return false;
     }
 }

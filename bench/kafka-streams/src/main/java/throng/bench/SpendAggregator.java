@@ -38,7 +38,8 @@ public final class SpendAggregator {
     private static final Set<String> FLAGS =
             Set.of(
                     "bootstrap", "input", "output", "application-id", "threads", "window", "events",
-                    "store", "combine", "once", "cache-mb", "expected-micros", "state-dir", "idle-seconds");
+                    "store", "combine", "once", "cache-mb", "expected-micros", "state-dir",
+                    "idle-seconds");
 
     private final Flags flags;
     private final Meter meter;
