@@ -16,6 +16,7 @@ use throng_objects::Objects;
 use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
 
+use crate::Health;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
 
@@ -63,6 +64,8 @@ pub struct NodeContext {
     pub url: OnceLock<String>,
     /// Since when it is up.
     pub started_at: Timestamp,
+    /// What is wrong with this node now.
+    pub health: Arc<Health>,
     /// Durable state.
     pub ledger: Arc<dyn Ledger>,
     /// Snapshots, parts and checkpoints.

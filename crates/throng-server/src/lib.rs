@@ -3,9 +3,11 @@
 
 mod api;
 mod context;
+mod health;
 mod node;
 mod page;
 pub mod roles;
 
 pub use context::{Change, NodeContext, Queues};
+pub use health::{Health, Impact, Problem, ProblemClass};
 pub use node::{Environment, Finding, Node, NodeConfig, NodeError, check_backends, migrate};

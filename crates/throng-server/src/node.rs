@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts, Feed};
-use crate::{Change, NodeContext, roles};
+use crate::{Change, Health, NodeContext, roles};
 
 pub(crate) use apply::{apply_spec, follow_spec};
 use backends::Backends;
@@ -405,6 +405,7 @@ async fn assemble(
         spec: ArcSwap::from_pointee(spec),
         spec_version: AtomicU64::new(budgets.catalog().version),
         spec_turn: tokio::sync::Mutex::default(),
+        health: Arc::new(Health::new(Arc::clone(clock))),
         ledger,
         objects,
         queues,
@@ -504,6 +505,7 @@ fn start_roles(
         start!("aggregate", roles::aggregate::run);
     }
     start!("follow", roles::follow::run);
+    start!("probe", roles::probe::run);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::share(ctx, share, stop)));

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use throng_model::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
 
 use crate::NodeContext;
+use crate::health::Impact;
 use crate::roles::aggregate::GateReport;
 
 use super::error::{self, ApiError, REQUEST_ID};
@@ -27,23 +28,34 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The node can answer: the ledger answers and the snapshots are mapped.
-#[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, description = "ready; `snapshots` served"), (status = 503, description = "not ready; `why`")))]
+/// Whether the node can answer. Anybody may ask, so it names classes of problems and nothing else,
+/// and costs no I/O.
+#[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, description = "`ready`: true; `degraded`: whether it goes on with older data or without a part; `problems`: classes of what is wrong"), (status = 503, description = "`ready`: false; `problems`: classes of what is wrong")))]
 pub(crate) async fn readyz(State(ctx): State<Arc<NodeContext>>) -> (StatusCode, Json<Value>) {
-    match ctx.ledger.applied_spec().await {
-        Ok(_) => {
-            let index = ctx.membership.load();
-            let served: serde_json::Map<String, Value> = index
-                .versions()
-                .map(|(name, version, _)| (name.to_string(), json!(version)))
-                .collect();
-            (StatusCode::OK, Json(json!({ "ready": true, "snapshots": served })))
-        }
-        Err(error) => {
-            let why = error.to_string();
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "why": why })))
-        }
-    }
+    let impact = ctx.health.impact();
+    let ready = impact != Some(Impact::NotReady);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let answer = json!({
+        "ready": ready,
+        "degraded": impact.is_some(),
+        "problems": ctx.health.classes(),
+    });
+    (status, Json(answer))
+}
+
+/// What is wrong with this node, in detail, and which snapshots it serves.
+#[utoipa::path(get, path = "/v1/node/health", responses((status = 200, description = "`ready`, `degraded`, `problems`: class, key, impact, detail, since; `snapshots`: the version served of each audience")))]
+pub(crate) async fn details(State(ctx): State<Arc<NodeContext>>) -> Json<Value> {
+    let impact = ctx.health.impact();
+    let index = ctx.membership.load();
+    let served: serde_json::Map<String, Value> =
+        index.versions().map(|(name, version, _)| (name.to_string(), json!(version))).collect();
+    Json(json!({
+        "ready": impact != Some(Impact::NotReady),
+        "degraded": impact.is_some(),
+        "problems": ctx.health.problems(),
+        "snapshots": served,
+    }))
 }
 
 /// One recorder a process; nodes of the same process share it.

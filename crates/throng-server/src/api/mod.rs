@@ -100,6 +100,7 @@ pub(crate) fn router(
 fn about() -> Router<Arc<NodeContext>> {
     Router::new()
         .route("/metrics", get(health::metrics))
+        .route("/v1/node/health", get(health::details))
         .route("/openapi.json", get(openapi::document))
 }
 

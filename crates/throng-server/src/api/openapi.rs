@@ -21,7 +21,7 @@ impl Modify for Token {
     security(("token" = [])),
     modifiers(&Token),
     paths(
-        super::health::healthz, super::health::readyz, super::health::metrics, super::health::nodes, document,
+        super::health::healthz, super::health::readyz, super::health::details, super::health::metrics, super::health::nodes, document,
         super::audiences::list, super::audiences::one, super::audiences::refresh,
         super::audiences::approve, super::audiences::reject, super::audiences::rollback,
         super::lookups::one, super::lookups::batch,

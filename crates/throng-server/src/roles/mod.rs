@@ -5,4 +5,5 @@ pub mod activate;
 pub mod aggregate;
 pub mod build;
 pub mod follow;
+pub mod probe;
 pub mod schedule;

@@ -117,7 +117,7 @@ async fn an_audience_lives_its_life() {
     let node = start(dir.path()).await;
     let client = Client::of(&node);
     assert_eq!(audiences_of(&client, "c15").await, json!(["big", "buyers"]));
-    let ready = client.get("/readyz").await;
-    assert_eq!(ready["snapshots"], json!({ "big": 1, "buyers": 1 }));
+    let health = client.get("/v1/node/health").await;
+    assert_eq!(health["snapshots"], json!({ "big": 1, "buyers": 1 }));
     node.shutdown().await;
 }

@@ -218,8 +218,8 @@ async fn what_one_node_builds_every_node_serves() {
     assert_eq!(status, 200);
     until("the new version is served", async || lookup(&lookup_client, "c100").await == ["buyers"])
         .await;
-    let ready = lookup_client.get("/readyz").await;
-    assert_eq!(ready["snapshots"], json!({ "big": 1, "buyers": 2 }));
+    let health = lookup_client.get("/v1/node/health").await;
+    assert_eq!(health["snapshots"], json!({ "big": 1, "buyers": 2 }));
     // What a node does not do it does not answer.
     let refused = lookup_client.request("POST", "/v1/events").body("").send().await.unwrap();
     assert_eq!(refused.status(), 404);

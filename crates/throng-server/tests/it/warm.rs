@@ -48,8 +48,8 @@ async fn without_the_bucket_a_node_serves_what_it_served_last() {
     let client = Client::of(&lookups);
     assert_eq!(lookup(&client, "c60").await, ["big", "buyers"]);
     assert_eq!(lookup(&client, "c110").await, [] as [&str; 0], "it knows the version before");
-    let ready = client.get("/readyz").await;
-    assert_eq!(ready["snapshots"], json!({ "big": 1, "buyers": 1 }));
+    let health = client.get("/v1/node/health").await;
+    assert_eq!(health["snapshots"], json!({ "big": 1, "buyers": 1 }));
     lookups.shutdown().await;
 
     // With the bucket it has what is new; a copy that was damaged meanwhile is fetched again.

@@ -276,12 +276,12 @@ async fn twelve_processes_and_their_services_fail_and_nothing_is_lost_or_doubled
     send_events_until(&http, deployment.api(), &mut world).await;
     settle(&http, deployment.api()).await;
     wait_for("every audience is served", async || {
-        let ready = get(&http, format!("{}/readyz", deployment.api())).await?;
+        let health = get(&http, format!("{}/v1/node/health", deployment.api())).await?;
         let audiences = get(&http, format!("{}/v1/audiences", deployment.api())).await?;
         for audience in audiences["audiences"].as_array().ok_or("no list")? {
             let name = audience["name"].as_str().ok_or("no name")?;
-            if ready["snapshots"][name] != audience["current"]["version"] {
-                return Err(format!("{ready} of {audience}"));
+            if health["snapshots"][name] != audience["current"]["version"] {
+                return Err(format!("{health} of {audience}"));
             }
         }
         Ok(())

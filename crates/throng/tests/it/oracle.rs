@@ -58,7 +58,7 @@ async fn audiences_equal_the_same_sql_in_duckdb() {
     let http = http();
     // What is published is served a moment later.
     wait_for("every audience", async || {
-        let answer = get(&http, format!("{}/readyz", node.url)).await?;
+        let answer = get(&http, format!("{}/v1/node/health", node.url)).await?;
         let served = answer["snapshots"].as_object().ok_or("no snapshots")?.len();
         if served == models.len() { Ok(()) } else { Err(format!("{served} served: {answer}")) }
     })

@@ -1,0 +1,250 @@
+//! What is wrong with this node now: the parts of the node report and clear named problems, and
+//! `/readyz`, `/v1/node/health` and the metrics show them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use throng_model::{Clock, Timestamp};
+
+/// The kind of a problem. The only thing about it that a caller without a token sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemClass {
+    /// The ledger does not answer, or refuses writes.
+    Ledger,
+    /// A disk of this node is full, or nearly so, or refuses writes.
+    Disk,
+    /// The data directory is not the one that was opened.
+    DataDirectory,
+    /// The event log or Kafka cannot be written or read.
+    Log,
+    /// A partition of the events is not aggregated here although it should be.
+    Partition,
+    /// A snapshot or a dictionary is damaged or missing; an older one is served, or none.
+    Snapshot,
+    /// The bucket cannot be reached; what is new is not fetched.
+    Objects,
+    /// SQL cannot be run.
+    Query,
+    /// A new TLS certificate cannot be used; the one before is.
+    Certificate,
+    /// A changed configuration cannot be used; the one before is.
+    Config,
+    /// An alert could not be written or sent.
+    Alert,
+}
+
+impl ProblemClass {
+    /// Every class.
+    pub const ALL: [Self; 11] = [
+        Self::Ledger,
+        Self::Disk,
+        Self::DataDirectory,
+        Self::Log,
+        Self::Partition,
+        Self::Snapshot,
+        Self::Objects,
+        Self::Query,
+        Self::Certificate,
+        Self::Config,
+        Self::Alert,
+    ];
+
+    /// Its name in answers, metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Disk => "disk",
+            Self::DataDirectory => "data_directory",
+            Self::Log => "log",
+            Self::Partition => "partition",
+            Self::Snapshot => "snapshot",
+            Self::Objects => "objects",
+            Self::Query => "query",
+            Self::Certificate => "certificate",
+            Self::Config => "config",
+            Self::Alert => "alert",
+        }
+    }
+
+    /// What a problem of this class does to the node, unless its reporter says otherwise.
+    ///
+    /// Without its ledger, log or disk a node refuses what it is asked to do, so another one has to
+    /// be asked: not ready. With everything else it goes on with what it has: degraded.
+    pub fn impact(self) -> Impact {
+        match self {
+            Self::Ledger | Self::Disk | Self::DataDirectory | Self::Log => Impact::NotReady,
+            Self::Partition
+            | Self::Snapshot
+            | Self::Objects
+            | Self::Query
+            | Self::Certificate
+            | Self::Config
+            | Self::Alert => Impact::Degraded,
+        }
+    }
+}
+
+/// What a problem does to the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Impact {
+    /// The node answers, but not as it should: with older data, or not everything. `/readyz` stays
+    /// 200.
+    Degraded,
+    /// The node should get no requests. `/readyz` is 503.
+    NotReady,
+}
+
+/// A problem that is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Its kind.
+    pub class: ProblemClass,
+    /// Which one of its kind: a partition's number, an audience's name, a file; empty where there
+    /// can be only one.
+    pub key: String,
+    /// What it does to the node.
+    pub impact: Impact,
+    /// What happened and what helps, for signed-in callers. Never a value of the data or a secret.
+    pub detail: String,
+    /// Since when it is open.
+    pub since: Timestamp,
+}
+
+/// The open problems of a node. Cheap to share and to call from anywhere: an entry of a map under a
+/// lock that is never held across I/O.
+pub struct Health {
+    clock: Arc<dyn Clock>,
+    open: Mutex<BTreeMap<(ProblemClass, String), Problem>>,
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Health").field("open", &self.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl Health {
+    /// No problems yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        for class in ProblemClass::ALL {
+            gauge(class, 0);
+        }
+        Self { clock, open: Mutex::default() }
+    }
+
+    /// A problem is there, with the impact of its class. Reported again, it keeps its time and gets
+    /// the new detail; only the first report is logged.
+    pub fn report(&self, class: ProblemClass, key: &str, detail: impl Into<String>) {
+        self.report_as(class, class.impact(), key, detail);
+    }
+
+    /// A problem is there, with an impact of its own.
+    pub fn report_as(
+        &self,
+        class: ProblemClass,
+        impact: Impact,
+        key: &str,
+        detail: impl Into<String>,
+    ) {
+        let detail = detail.into();
+        let now = self.clock.now();
+        let mut open = self.lock();
+        if let Some(problem) = open.get_mut(&(class, key.to_owned())) {
+            problem.impact = impact;
+            problem.detail = detail;
+            return;
+        }
+        let name = class.name();
+        tracing::warn!(class = name, key, ?impact, detail, "a problem is open");
+        let problem = Problem { class, key: key.to_owned(), impact, detail, since: now };
+        open.insert((class, key.to_owned()), problem);
+        gauge(class, count(&open, class));
+    }
+
+    /// A problem is gone. Does nothing if it was not open.
+    pub fn clear(&self, class: ProblemClass, key: &str) {
+        let mut open = self.lock();
+        if open.remove(&(class, key.to_owned())).is_some() {
+            tracing::info!(class = class.name(), key, "a problem is resolved");
+            gauge(class, count(&open, class));
+        }
+    }
+
+    /// Every open problem, by class and key.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The worst impact of an open problem; `None` where none is open.
+    pub fn impact(&self) -> Option<Impact> {
+        self.lock().values().map(|problem| problem.impact).max()
+    }
+
+    /// The classes of the open problems, each once.
+    pub fn classes(&self) -> Vec<ProblemClass> {
+        let mut classes: Vec<ProblemClass> = self.lock().keys().map(|(class, _)| *class).collect();
+        classes.dedup();
+        classes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ProblemClass, String), Problem>> {
+        // No code that can panic runs while it is held.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(open: &BTreeMap<(ProblemClass, String), Problem>, class: ProblemClass) -> usize {
+    open.keys().filter(|(of, _)| *of == class).count()
+}
+
+fn gauge(class: ProblemClass, open: usize) {
+    metrics::gauge!("throng_health_problems", "class" => class.name()).set(open as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use throng_model::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn problems_are_kept_by_class_and_key_until_they_are_cleared() {
+        let clock = Arc::new(ManualClock::new(Timestamp(0)));
+        let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        assert_eq!((health.impact(), health.classes()), (None, vec![]));
+
+        health.report(ProblemClass::Snapshot, "buyers", "damaged");
+        clock.advance(Duration::from_secs(5));
+        health.report(ProblemClass::Snapshot, "big", "missing");
+        health.report(ProblemClass::Snapshot, "buyers", "still damaged");
+        assert_eq!(health.impact(), Some(Impact::Degraded));
+        assert_eq!(health.classes(), [ProblemClass::Snapshot]);
+        let buyers = health.problems().into_iter().find(|p| p.key == "buyers").unwrap();
+        assert_eq!((buyers.detail.as_str(), buyers.since), ("still damaged", Timestamp(0)));
+
+        health.report(ProblemClass::Disk, "", "full");
+        assert_eq!(health.impact(), Some(Impact::NotReady));
+        assert_eq!(health.classes(), [ProblemClass::Disk, ProblemClass::Snapshot]);
+        health.clear(ProblemClass::Disk, "");
+        health.clear(ProblemClass::Snapshot, "buyers");
+        health.clear(ProblemClass::Snapshot, "nobody");
+        assert_eq!(health.problems().len(), 1);
+        health.clear(ProblemClass::Snapshot, "big");
+        assert_eq!(health.impact(), None);
+
+        health.report_as(ProblemClass::Disk, Impact::Degraded, "", "nearly full");
+        assert_eq!(health.impact(), Some(Impact::Degraded));
+    }
+
+    #[test]
+    fn every_class_is_named_as_it_is_written() {
+        for class in ProblemClass::ALL {
+            assert_eq!(serde_json::to_value(class).unwrap(), class.name());
+        }
+    }
+}
