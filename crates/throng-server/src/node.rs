@@ -27,6 +27,10 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{
+    ADDRESS_FILE, Access, AccessError, Scope, TokenRequest, write_private,
+};
+use crate::api::{Guard, HostNames};
 use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts, Feed};
 use crate::{Change, Health, NodeContext, roles};
 
@@ -44,6 +48,9 @@ const ENGINE_PATIENCE: Duration = Duration::from_secs(60);
 const ENGINE_PAUSE: Duration = Duration::from_secs(1);
 /// Changes that pages have not looked at yet; whoever lags looks again anyway.
 const CHANGES: usize = 256;
+
+/// A token that is shorter is warned about.
+const SHORT_TOKEN: usize = 16;
 
 /// Looks up a secret by the name of an environment variable.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -64,6 +71,9 @@ pub struct NodeConfig {
     pub listen: Option<SocketAddr>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The time by which tokens and sessions expire: the real world's, also where `clock` is that of
+    /// a rehearsal.
+    pub access_clock: Arc<dyn Clock>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
 }
@@ -102,14 +112,6 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
-    /// The API would be open to everybody.
-    #[error(
-        "the node would listen on {listen}, which others can reach, without a token: set node.token in the spec, or listen on 127.0.0.1"
-    )]
-    Unprotected {
-        /// The address.
-        listen: SocketAddr,
-    },
     /// A secret of the node settings is missing.
     #[error("cannot read the secret node.{field}")]
     Secret {
@@ -119,6 +121,9 @@ pub enum NodeError {
         #[source]
         source: SecretError,
     },
+    /// Tokens and sessions.
+    #[error("cannot set up access to the node")]
+    Access(#[from] AccessError),
     /// The ledger.
     #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
@@ -213,10 +218,9 @@ impl Node {
     /// [`NodeError`]; nothing is left running then.
     pub async fn start(mut config: NodeConfig) -> Result<Self, NodeError> {
         let dir = config.data_dir.clone();
-        std::fs::create_dir_all(&dir)
-            .map_err(NodeError::io("make the data directory", dir.display()))?;
+        open_data_dir(&dir)?;
         let lock = DataDirLock::take(&dir)?;
-        let (listen, token) = entrance(&config)?;
+        let listen = config.listen.unwrap_or(config.spec.node.listen);
         let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
         if !config.spec.node.is_shared() && Role::ALL.iter().any(|role| !roles.contains(role)) {
             return Err(NodeError::Alone);
@@ -228,8 +232,10 @@ impl Node {
             .await
             .map_err(NodeError::io("listen on", listen))?;
         let address = listener.local_addr().map_err(NodeError::io("listen on", listen))?;
+        let url = format!("http://{address}");
+        write_private(&dir.join(ADDRESS_FILE), &url)?;
         // The first to say so.
-        let _ = ctx.url.set(format!("http://{address}"));
+        let _ = ctx.url.set(url);
         let stop = CancellationToken::new();
         if !shared && let Err(error) = roles::build::take_over(&ctx).await {
             tracing::error!(
@@ -239,7 +245,13 @@ impl Node {
         }
         let roles = start_roles(&ctx, feed, share, &stop);
         let limits = crate::api::Limits::of(&ctx.spec.load().node);
-        let router = crate::api::router(Arc::clone(&ctx), token, limits, stop.clone());
+        let guard = {
+            let node = &ctx.spec.load().node;
+            let public_url = node.public_url.as_deref();
+            let hosts = HostNames::new(address, false, public_url, &node.allowed_hosts);
+            Arc::new(Guard::new(Arc::clone(&ctx.access), hosts))
+        };
+        let router = crate::api::router(Arc::clone(&ctx), guard, limits, stop.clone());
         let server = tokio::spawn(serve::serve(listener, router, stop.clone()));
         tracing::info!(%address, data_dir = %dir.display(), roles = %names(&ctx.roles), "the node is up");
         Ok(Self { ctx, address, stop, roles, server, _lock: lock })
@@ -253,6 +265,38 @@ impl Node {
     /// The node's parts, for callers in the same process.
     pub fn context(&self) -> &Arc<NodeContext> {
         &self.ctx
+    }
+
+    /// A link that signs one browser in as the node's administrator, once, within ten minutes.
+    ///
+    /// # Errors
+    /// [`AccessError`] if the ledger does not answer.
+    pub async fn sign_in_link(&self) -> Result<String, AccessError> {
+        let access = &self.ctx.access;
+        let (code, _) = access.sign_in_code(&access.admin()?).await?;
+        Ok(format!("{}/sign-in?code={}", self.ctx.page_url(), code.expose()))
+    }
+
+    /// Creates a token in place of the one of this name, for a part of the same process.
+    ///
+    /// # Errors
+    /// [`AccessError`] if the ledger does not answer.
+    pub async fn replace_token(
+        &self,
+        name: &str,
+        scopes: &[Scope],
+    ) -> Result<Secret, AccessError> {
+        let access = &self.ctx.access;
+        let admin = access.admin()?;
+        let at = self.ctx.clock.now();
+        match access.revoke(name, &admin, at).await {
+            Ok(()) | Err(LedgerError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let scopes = scopes.iter().copied().collect();
+        let name = name.to_owned();
+        let request = TokenRequest { name, scopes, expires_at: None, workspace: None };
+        access.create(request, &admin, at).await
     }
 
     /// Stops accepting, lets requests in hand end, makes roles put their work down, and writes a
@@ -282,21 +326,48 @@ impl Node {
     }
 }
 
-/// Where to listen, and the token that callers must bring.
-fn entrance(config: &NodeConfig) -> Result<(SocketAddr, Option<Secret>), NodeError> {
-    let listen = config.listen.unwrap_or(config.spec.node.listen);
-    let token = match &config.spec.node.token {
-        Some(reference) => Some(
-            reference
-                .resolve(&*config.env)
-                .map_err(|source| NodeError::Secret { field: "token", source })?,
-        ),
+/// Makes the data directory, and lets nobody but its owner in: it holds the admin token, and what is
+/// known about users.
+fn open_data_dir(dir: &std::path::Path) -> Result<(), NodeError> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(NodeError::io("make the data directory", dir.display()))?;
+    let mode = std::fs::metadata(dir)
+        .map_err(NodeError::io("read the mode of the data directory", dir.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0
+        && let Err(error) = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+    {
+        // A volume of Kubernetes may belong to another user; the files in it are this node's.
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            dir = %dir.display(),
+            "others can list the data directory, and its mode cannot be changed"
+        );
+    }
+    Ok(())
+}
+
+/// Tokens and sessions, with the admin token of the data directory.
+async fn open_access(config: &NodeConfig, ledger: &Arc<dyn Ledger>) -> Result<Access, NodeError> {
+    let node = &config.spec.node;
+    let token = match &node.token {
+        Some(reference) => Some(backends::secret(&config.env, "token", reference)?),
         None => None,
     };
-    if token.is_none() && !listen.ip().is_loopback() {
-        return Err(NodeError::Unprotected { listen });
+    if token.as_ref().is_some_and(|token| token.expose().len() < SHORT_TOKEN) {
+        tracing::warn!(
+            "the token of node.token is shorter than {SHORT_TOKEN} characters: it can be guessed"
+        );
     }
-    Ok((listen, token))
+    let clock = Arc::clone(&config.access_clock);
+    let access = Access::new(Arc::clone(ledger), clock, token.as_ref());
+    access.open_admin(&config.data_dir, node.is_shared()).await?;
+    Ok(access)
 }
 
 /// SQL over the sources of a spec.
@@ -368,6 +439,7 @@ async fn assemble(
     roles: Vec<Role>,
 ) -> Result<(Arc<NodeContext>, Option<Share>), NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
+    let access = open_access(config, &backends.ledger).await?;
     let Backends { ledger, objects, log, feed, intake, queues, share } = backends;
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     let lake = open_lake(dir, &spec)?;
@@ -406,6 +478,7 @@ async fn assemble(
         spec_version: AtomicU64::new(budgets.catalog().version),
         spec_turn: tokio::sync::Mutex::default(),
         health: Arc::new(Health::new(Arc::clone(clock))),
+        access: Arc::new(access),
         ledger,
         objects,
         queues,
@@ -422,7 +495,7 @@ async fn assemble(
         changes: broadcast::channel(CHANGES).0,
     });
     if let Some(applied) = applied {
-        apply::queue_refreshes(&ctx, &applied).await?;
+        apply::queue_refreshes(&ctx, &applied, None).await?;
     }
     Ok((ctx, share))
 }
@@ -506,6 +579,7 @@ fn start_roles(
     }
     start!("follow", roles::follow::run);
     start!("probe", roles::probe::run);
+    running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::share(ctx, share, stop)));

@@ -158,6 +158,7 @@ node:
             roles: Some(roles.to_vec()),
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock,
+            access_clock: Arc::new(SystemClock),
             env: self.env(),
         })
         .await
