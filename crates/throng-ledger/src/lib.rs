@@ -123,9 +123,6 @@ fn is_denied(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
 pub type Result<T> = std::result::Result<T, LedgerError>;
 
 /// Everything in one: what a node holds as `Arc<dyn Ledger>`.
-pub trait Ledger:
-    SpecLedger + AudienceLedger + SyncLedger + HistoryLedger + AccessLedger
-{
-}
+pub trait Ledger: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger + AccessLedger {}
 
 impl<T: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger + AccessLedger> Ledger for T {}

@@ -1,5 +1,6 @@
 //! A node: all parts assembled in one process. The only place that chooses backends and roles.
 
+mod access;
 mod apply;
 mod backends;
 mod connect;
@@ -27,9 +28,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{
-    ADDRESS_FILE, Access, AccessError, Scope, TokenRequest, write_private,
-};
+use crate::access::{ADDRESS_FILE, AccessError, write_private};
 use crate::api::{Guard, HostNames};
 use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts, Feed};
 use crate::{Change, Health, NodeContext, roles};
@@ -48,9 +47,6 @@ const ENGINE_PATIENCE: Duration = Duration::from_secs(60);
 const ENGINE_PAUSE: Duration = Duration::from_secs(1);
 /// Changes that pages have not looked at yet; whoever lags looks again anyway.
 const CHANGES: usize = 256;
-
-/// A token that is shorter is warned about.
-const SHORT_TOKEN: usize = 16;
 
 /// Looks up a secret by the name of an environment variable.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -218,7 +214,7 @@ impl Node {
     /// [`NodeError`]; nothing is left running then.
     pub async fn start(mut config: NodeConfig) -> Result<Self, NodeError> {
         let dir = config.data_dir.clone();
-        open_data_dir(&dir)?;
+        access::open_data_dir(&dir)?;
         let lock = DataDirLock::take(&dir)?;
         let listen = config.listen.unwrap_or(config.spec.node.listen);
         let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
@@ -267,38 +263,6 @@ impl Node {
         &self.ctx
     }
 
-    /// A link that signs one browser in as the node's administrator, once, within ten minutes.
-    ///
-    /// # Errors
-    /// [`AccessError`] if the ledger does not answer.
-    pub async fn sign_in_link(&self) -> Result<String, AccessError> {
-        let access = &self.ctx.access;
-        let (code, _) = access.sign_in_code(&access.admin()?).await?;
-        Ok(format!("{}/sign-in?code={}", self.ctx.page_url(), code.expose()))
-    }
-
-    /// Creates a token in place of the one of this name, for a part of the same process.
-    ///
-    /// # Errors
-    /// [`AccessError`] if the ledger does not answer.
-    pub async fn replace_token(
-        &self,
-        name: &str,
-        scopes: &[Scope],
-    ) -> Result<Secret, AccessError> {
-        let access = &self.ctx.access;
-        let admin = access.admin()?;
-        let at = self.ctx.clock.now();
-        match access.revoke(name, &admin, at).await {
-            Ok(()) | Err(LedgerError::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let scopes = scopes.iter().copied().collect();
-        let name = name.to_owned();
-        let request = TokenRequest { name, scopes, expires_at: None, workspace: None };
-        access.create(request, &admin, at).await
-    }
-
     /// Stops accepting, lets requests in hand end, makes roles put their work down, and writes a
     /// checkpoint. Takes at most some 20 seconds; what does not end by then is dropped and taken up
     /// again at the next start.
@@ -324,50 +288,6 @@ impl Node {
         }
         tracing::info!("the node is down");
     }
-}
-
-/// Makes the data directory, and lets nobody but its owner in: it holds the admin token, and what is
-/// known about users.
-fn open_data_dir(dir: &std::path::Path) -> Result<(), NodeError> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(NodeError::io("make the data directory", dir.display()))?;
-    let mode = std::fs::metadata(dir)
-        .map_err(NodeError::io("read the mode of the data directory", dir.display()))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0
-        && let Err(error) = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
-    {
-        // A volume of Kubernetes may belong to another user; the files in it are this node's.
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            dir = %dir.display(),
-            "others can list the data directory, and its mode cannot be changed"
-        );
-    }
-    Ok(())
-}
-
-/// Tokens and sessions, with the admin token of the data directory.
-async fn open_access(config: &NodeConfig, ledger: &Arc<dyn Ledger>) -> Result<Access, NodeError> {
-    let node = &config.spec.node;
-    let token = match &node.token {
-        Some(reference) => Some(backends::secret(&config.env, "token", reference)?),
-        None => None,
-    };
-    if token.as_ref().is_some_and(|token| token.expose().len() < SHORT_TOKEN) {
-        tracing::warn!(
-            "the token of node.token is shorter than {SHORT_TOKEN} characters: it can be guessed"
-        );
-    }
-    let clock = Arc::clone(&config.access_clock);
-    let access = Access::new(Arc::clone(ledger), clock, token.as_ref());
-    access.open_admin(&config.data_dir, node.is_shared()).await?;
-    Ok(access)
 }
 
 /// SQL over the sources of a spec.
@@ -439,7 +359,7 @@ async fn assemble(
     roles: Vec<Role>,
 ) -> Result<(Arc<NodeContext>, Option<Share>), NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
-    let access = open_access(config, &backends.ledger).await?;
+    let access = access::open(config, &backends.ledger).await?;
     let Backends { ledger, objects, log, feed, intake, queues, share } = backends;
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     let lake = open_lake(dir, &spec)?;

@@ -67,7 +67,9 @@ impl Registration {
         match write(url, data_dir) {
             Ok(path) => Self(path),
             Err(error) => {
-                tracing::warn!("the node is not registered for commands on this machine: {error:#}");
+                tracing::warn!(
+                    "the node is not registered for commands on this machine: {error:#}"
+                );
                 Self(None)
             }
         }

@@ -227,11 +227,13 @@ impl AccessLedger for Backend {
 
     async fn session_seen(&self, id: i64, now: Timestamp) -> Result<()> {
         write_one!(self, Relaxed, "noting the use of a session", |tx| {
-            sqlx::query("UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2")
-                .bind(id)
-                .bind(now.0)
-                .execute(tx)
-                .await?;
+            sqlx::query(
+                "UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2",
+            )
+            .bind(id)
+            .bind(now.0)
+            .execute(tx)
+            .await?;
         })
     }
 

@@ -64,7 +64,9 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Self, UnknownScope> {
         let found = Self::ALL.into_iter().find(|scope| scope.name() == text);
-        found.ok_or_else(|| UnknownScope(text.chars().filter(|c| !c.is_control()).take(40).collect()))
+        found.ok_or_else(|| {
+            UnknownScope(text.chars().filter(|c| !c.is_control()).take(40).collect())
+        })
     }
 }
 

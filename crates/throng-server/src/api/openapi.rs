@@ -95,7 +95,8 @@ mod tests {
             assert!(page || described.contains(&key), "no route {method} {path}");
             assert!(ruled.insert(key), "{method} {path} twice");
             let open = matches!(rule.needs, Needs::Nothing | Needs::Probe);
-            let may = path.starts_with("/assets/") || ["/sign-in", "/healthz", "/readyz"].contains(path);
+            let may =
+                path.starts_with("/assets/") || ["/sign-in", "/healthz", "/readyz"].contains(path);
             assert_eq!(open, may, "{method} {path}");
         }
         for key in &described {

@@ -12,6 +12,7 @@ mod build;
 mod events;
 mod node;
 mod schedules;
+mod sessions;
 mod shared;
 mod tasks;
 mod warm;

@@ -66,7 +66,8 @@ impl Reader {
 mod tests {
     #[test]
     fn hosts_are_names_or_addresses_with_or_without_a_port() {
-        for good in ["relay", "relay:7077", "a-b.example.com", "10.0.0.1:80", "[::1]", "[::1]:7077"] {
+        for good in ["relay", "relay:7077", "a-b.example.com", "10.0.0.1:80", "[::1]", "[::1]:7077"]
+        {
             assert!(super::is_host(good), "{good}");
         }
         for bad in ["", ":80", "a:", "a:0", "a:99999", "a/b", "a b", "*", "u@h", "::1", "[x]:1"] {

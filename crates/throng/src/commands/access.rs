@@ -12,7 +12,8 @@ use crate::out;
 
 /// `90d`, `12h`, `30m`, `45s` or `2w`, in seconds.
 pub(crate) fn seconds(text: &str) -> Result<u64, String> {
-    let help = || format!("`{text}` is not a duration: write a number with s, m, h, d or w, as 90d");
+    let help =
+        || format!("`{text}` is not a duration: write a number with s, m, h, d or w, as 90d");
     let unit = text.chars().next_back().ok_or_else(help)?;
     let number = text.strip_suffix(unit).unwrap_or_default();
     let factor = match unit {

@@ -73,8 +73,12 @@ fn commands_on_the_same_machine_find_the_token() {
     let refused = run(&list, &[("THRONG_TOKEN", &token)], "");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("needs the scope admin"));
     let listed: Value = serde_json::from_str(&ok(&run(&list, &[], ""))).expect("JSON");
-    let names: Vec<&str> =
-        listed["tokens"].as_array().expect("list").iter().filter_map(|t| t["name"].as_str()).collect();
+    let names: Vec<&str> = listed["tokens"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .filter_map(|t| t["name"].as_str())
+        .collect();
     assert_eq!(names, ["admin", "ci"]);
     ok(&run(&["token", "revoke", "ci", "--url", url], &[], ""));
     let refused = run(&["budget", "--url", url, "--token-file", &file], &nowhere, "");

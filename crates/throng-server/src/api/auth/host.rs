@@ -211,8 +211,16 @@ mod tests {
             assert!(known(&names, &[host], false), "{host}");
         }
         let foreign = [
-            "evil.example:7077", "localhost", "127.0.0.1", "127.0.0.1:80", "127.0.0.1.evil.example:7077",
-            "10.0.0.1:7077", "localhost:7077@evil.example", "", "localhost:x", "0.0.0.0:7077",
+            "evil.example:7077",
+            "localhost",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "127.0.0.1.evil.example:7077",
+            "10.0.0.1:7077",
+            "localhost:7077@evil.example",
+            "",
+            "localhost:x",
+            "0.0.0.0:7077",
         ];
         for host in foreign {
             assert!(!known(&names, &[host], false), "{host}");
@@ -238,8 +246,13 @@ mod tests {
         let public = Some("https://ads.example.com");
         let names = HostNames::new(([0, 0, 0, 0], 7077).into(), false, public, &allowed);
         let good = [
-            "10.1.2.3:7077", "ads.example.com", "ads.example.com:443", "relay", "relay:1",
-            "lookup:7077", "localhost:7077",
+            "10.1.2.3:7077",
+            "ads.example.com",
+            "ads.example.com:443",
+            "relay",
+            "relay:1",
+            "lookup:7077",
+            "localhost:7077",
         ];
         for host in good {
             assert!(known(&names, &[host], false), "{host}");
@@ -269,14 +282,24 @@ mod tests {
         };
         assert!(from(&local, "127.0.0.1:7077", "http://127.0.0.1:7077"));
         let foreign = [
-            "http://127.0.0.1:7078", "http://localhost:7077", "http://127.0.0.1", "null", "",
-            "https://evil.example", "file://127.0.0.1:7077", "http://127.0.0.1:7077.evil.example",
+            "http://127.0.0.1:7078",
+            "http://localhost:7077",
+            "http://127.0.0.1",
+            "null",
+            "",
+            "https://evil.example",
+            "file://127.0.0.1:7077",
+            "http://127.0.0.1:7077.evil.example",
         ];
         for origin in foreign {
             assert!(!from(&local, "127.0.0.1:7077", origin), "{origin}");
         }
-        let public =
-            HostNames::new(([0, 0, 0, 0], 7077).into(), false, Some("https://ads.example.com"), &[]);
+        let public = HostNames::new(
+            ([0, 0, 0, 0], 7077).into(),
+            false,
+            Some("https://ads.example.com"),
+            &[],
+        );
         assert!(from(&public, "ads.example.com", "https://ads.example.com"));
         assert!(from(&public, "ads.example.com:443", "https://ads.example.com"));
         assert!(!from(&public, "ads.example.com", "http://ads.example.com"));

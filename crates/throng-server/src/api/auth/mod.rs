@@ -25,9 +25,9 @@ pub(super) use headers::secure;
 pub(crate) use host::HostNames;
 pub(super) use sign_in::routes as sign_in_routes;
 
+pub(super) use routes::Needs;
 #[cfg(test)]
 pub(super) use routes::ROUTES;
-pub(super) use routes::Needs;
 use routes::{Takes, rule_of};
 
 /// What the checks need to know.

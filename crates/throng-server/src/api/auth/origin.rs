@@ -118,7 +118,9 @@ mod tests {
             assert!(site(headers).may_use_cookie(true), "{headers:?}");
         }
         let unsaid = site(&[]);
-        assert!(!unsaid.is_foreign() && unsaid.may_use_cookie(false) && !unsaid.may_use_cookie(true));
+        assert!(
+            !unsaid.is_foreign() && unsaid.may_use_cookie(false) && !unsaid.may_use_cookie(true)
+        );
         let led = site(&[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate")]);
         assert!(led.may_use_cookie(false) && !led.may_use_cookie(true));
     }

@@ -141,11 +141,7 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     get("/v1/gates", READ),
     post("/v1/gates/{id}/applied", FEED),
     // Events.
-    (
-        "POST",
-        "/v1/events",
-        Rule { needs: Needs::One(&[Scope::Events]), takes: Takes::Events },
-    ),
+    ("POST", "/v1/events", Rule { needs: Needs::One(&[Scope::Events]), takes: Takes::Events }),
     // Everything else.
     get("/v1/node/health", READ),
     get("/v1/nodes", READ),

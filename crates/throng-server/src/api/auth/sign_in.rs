@@ -171,8 +171,16 @@ mod tests {
             assert_eq!(super::own_path(own), own);
         }
         for elsewhere in [
-            "", "//evil.example", "https://evil.example", "/\\evil.example", "/\t/evil.example",
-            "/\r\nset-cookie: a=b", "\t//evil.example", " /", "/ü", "javascript:alert(1)",
+            "",
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "/\r\nset-cookie: a=b",
+            "\t//evil.example",
+            " /",
+            "/ü",
+            "javascript:alert(1)",
         ] {
             assert_eq!(super::own_path(elsewhere), "/", "{elsewhere:?}");
         }
