@@ -20,7 +20,7 @@ use throng_ledger::{Ledger, LedgerError};
 use throng_log::{LogError, Share};
 use throng_membership::MembershipIndex;
 use throng_model::{
-    AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, Retry, Secret, SystemEntropy,
+    AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, Retry, SystemEntropy,
 };
 use throng_objects::ObjectsError;
 use throng_spec::{Role, SecretError, Spec};

@@ -10,6 +10,7 @@ use throng_gate::feed::Frame;
 use throng_gate::{Catalog, Gate};
 use throng_log::{EventLog, FileLog, Record};
 use throng_model::{AdGroupName, Clock, Micros, SystemClock};
+use throng_server::access::Scope;
 use throng_server::{Node, NodeConfig, NodeError};
 use throng_spec::Role;
 
