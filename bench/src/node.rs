@@ -14,6 +14,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) struct Node {
     child: Child,
     pub(crate) url: String,
+    /// Its admin token; empty for a version without one.
+    pub(crate) token: String,
 }
 
 impl Node {
@@ -46,7 +48,15 @@ impl Node {
         BufReader::new(stdout).read_line(&mut line)?;
         let said: Value = serde_json::from_str(&line).context("the node did not start")?;
         let url = said["url"].as_str().context("the node's first line has its url")?.to_owned();
-        Ok(Self { child, url })
+        let token = std::fs::read_to_string(dir.join("admin.token")).unwrap_or_default();
+        Ok(Self { child, url, token: token.trim().to_owned() })
+    }
+
+    /// A client with the node's token. The nodes of a deployment know each other's.
+    pub(crate) fn http(&self) -> Result<reqwest::Client> {
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {}", self.token).parse()?);
+        Ok(reqwest::Client::builder().default_headers(headers).build()?)
     }
 
     /// The most memory that the node has had, in KiB.

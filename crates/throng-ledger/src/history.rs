@@ -63,6 +63,9 @@ pub struct HistoryEntry {
     pub why: String,
     /// When.
     pub at: Timestamp,
+    /// The name of the caller's token; `None` where the node acted by itself.
+    #[serde(default)]
+    pub actor: Option<String>,
 }
 
 /// What a process of the deployment says about itself.

@@ -6,6 +6,7 @@
 //! All times are [`throng_model::Timestamp`], passed in by the caller: a ledger reads no clock.
 //! Every method is one transaction; a method that returns an error has changed nothing.
 
+mod access;
 mod audiences;
 mod budgets;
 #[cfg(feature = "conformance")]
@@ -17,6 +18,7 @@ mod rows;
 mod sqlite;
 mod sync;
 
+pub use access::{AccessLedger, Grant, NewToken, SessionRow, TokenRow};
 pub use audiences::{
     AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
     RefreshState, RefreshTrigger, Snapshot, SnapshotState,
@@ -121,6 +123,6 @@ fn is_denied(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
 pub type Result<T> = std::result::Result<T, LedgerError>;
 
 /// Everything in one: what a node holds as `Arc<dyn Ledger>`.
-pub trait Ledger: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger {}
+pub trait Ledger: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger + AccessLedger {}
 
-impl<T: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger> Ledger for T {}
+impl<T: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger + AccessLedger> Ledger for T {}

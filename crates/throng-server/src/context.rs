@@ -17,6 +17,7 @@ use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
 
 use crate::Health;
+use crate::access::Access;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
 
@@ -66,6 +67,8 @@ pub struct NodeContext {
     pub started_at: Timestamp,
     /// What is wrong with this node now.
     pub health: Arc<Health>,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// Durable state.
     pub ledger: Arc<dyn Ledger>,
     /// Snapshots, parts and checkpoints.
@@ -123,6 +126,15 @@ impl NodeContext {
             false => Duration::from_millis(50),
         };
         self.clock.wall_duration(duration).max(shortest)
+    }
+
+    /// Where a browser on this machine, or by `node.public_url` on any, finds the page; without a
+    /// slash at its end.
+    pub(crate) fn page_url(&self) -> String {
+        let spec = self.spec.load();
+        let own = self.url.get().cloned().unwrap_or_default();
+        let local = own.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:");
+        spec.node.public_url.clone().unwrap_or(local)
     }
 
     /// Tells pages that something changed. Never waits.

@@ -1,6 +1,7 @@
 //! A Throng node: the roles (build, schedule, activate, aggregate), the HTTP API, the web page and
 //! the metrics, assembled in [`Node`].
 
+pub mod access;
 mod api;
 mod context;
 mod health;

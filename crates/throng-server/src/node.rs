@@ -1,5 +1,6 @@
 //! A node: all parts assembled in one process. The only place that chooses backends and roles.
 
+mod access;
 mod apply;
 mod backends;
 mod connect;
@@ -19,7 +20,7 @@ use throng_ledger::{Ledger, LedgerError};
 use throng_log::{LogError, Share};
 use throng_membership::MembershipIndex;
 use throng_model::{
-    AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, Retry, Secret, SystemEntropy,
+    AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, Retry, SystemEntropy,
 };
 use throng_objects::ObjectsError;
 use throng_spec::{Role, SecretError, Spec};
@@ -27,6 +28,8 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{ADDRESS_FILE, AccessError, write_private};
+use crate::api::{Guard, HostNames};
 use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts, Feed};
 use crate::{Change, Health, NodeContext, roles};
 
@@ -64,6 +67,9 @@ pub struct NodeConfig {
     pub listen: Option<SocketAddr>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The time by which tokens and sessions expire: the real world's, also where `clock` is that of
+    /// a rehearsal.
+    pub access_clock: Arc<dyn Clock>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
 }
@@ -102,14 +108,6 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
-    /// The API would be open to everybody.
-    #[error(
-        "the node would listen on {listen}, which others can reach, without a token: set node.token in the spec, or listen on 127.0.0.1"
-    )]
-    Unprotected {
-        /// The address.
-        listen: SocketAddr,
-    },
     /// A secret of the node settings is missing.
     #[error("cannot read the secret node.{field}")]
     Secret {
@@ -119,6 +117,9 @@ pub enum NodeError {
         #[source]
         source: SecretError,
     },
+    /// Tokens and sessions.
+    #[error("cannot set up access to the node")]
+    Access(#[from] AccessError),
     /// The ledger.
     #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
@@ -213,10 +214,9 @@ impl Node {
     /// [`NodeError`]; nothing is left running then.
     pub async fn start(mut config: NodeConfig) -> Result<Self, NodeError> {
         let dir = config.data_dir.clone();
-        std::fs::create_dir_all(&dir)
-            .map_err(NodeError::io("make the data directory", dir.display()))?;
+        access::open_data_dir(&dir)?;
         let lock = DataDirLock::take(&dir)?;
-        let (listen, token) = entrance(&config)?;
+        let listen = config.listen.unwrap_or(config.spec.node.listen);
         let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
         if !config.spec.node.is_shared() && Role::ALL.iter().any(|role| !roles.contains(role)) {
             return Err(NodeError::Alone);
@@ -228,8 +228,10 @@ impl Node {
             .await
             .map_err(NodeError::io("listen on", listen))?;
         let address = listener.local_addr().map_err(NodeError::io("listen on", listen))?;
+        let url = format!("http://{address}");
+        write_private(&dir.join(ADDRESS_FILE), &url)?;
         // The first to say so.
-        let _ = ctx.url.set(format!("http://{address}"));
+        let _ = ctx.url.set(url);
         let stop = CancellationToken::new();
         if !shared && let Err(error) = roles::build::take_over(&ctx).await {
             tracing::error!(
@@ -239,7 +241,13 @@ impl Node {
         }
         let roles = start_roles(&ctx, feed, share, &stop);
         let limits = crate::api::Limits::of(&ctx.spec.load().node);
-        let router = crate::api::router(Arc::clone(&ctx), token, limits, stop.clone());
+        let guard = {
+            let node = &ctx.spec.load().node;
+            let public_url = node.public_url.as_deref();
+            let hosts = HostNames::new(address, false, public_url, &node.allowed_hosts);
+            Arc::new(Guard::new(Arc::clone(&ctx.access), hosts))
+        };
+        let router = crate::api::router(Arc::clone(&ctx), guard, limits, stop.clone());
         let server = tokio::spawn(serve::serve(listener, router, stop.clone()));
         tracing::info!(%address, data_dir = %dir.display(), roles = %names(&ctx.roles), "the node is up");
         Ok(Self { ctx, address, stop, roles, server, _lock: lock })
@@ -280,23 +288,6 @@ impl Node {
         }
         tracing::info!("the node is down");
     }
-}
-
-/// Where to listen, and the token that callers must bring.
-fn entrance(config: &NodeConfig) -> Result<(SocketAddr, Option<Secret>), NodeError> {
-    let listen = config.listen.unwrap_or(config.spec.node.listen);
-    let token = match &config.spec.node.token {
-        Some(reference) => Some(
-            reference
-                .resolve(&*config.env)
-                .map_err(|source| NodeError::Secret { field: "token", source })?,
-        ),
-        None => None,
-    };
-    if token.is_none() && !listen.ip().is_loopback() {
-        return Err(NodeError::Unprotected { listen });
-    }
-    Ok((listen, token))
 }
 
 /// SQL over the sources of a spec.
@@ -368,6 +359,7 @@ async fn assemble(
     roles: Vec<Role>,
 ) -> Result<(Arc<NodeContext>, Option<Share>), NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
+    let access = access::open(config, &backends.ledger).await?;
     let Backends { ledger, objects, log, feed, intake, queues, share } = backends;
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     let lake = open_lake(dir, &spec)?;
@@ -406,6 +398,7 @@ async fn assemble(
         spec_version: AtomicU64::new(budgets.catalog().version),
         spec_turn: tokio::sync::Mutex::default(),
         health: Arc::new(Health::new(Arc::clone(clock))),
+        access: Arc::new(access),
         ledger,
         objects,
         queues,
@@ -422,7 +415,7 @@ async fn assemble(
         changes: broadcast::channel(CHANGES).0,
     });
     if let Some(applied) = applied {
-        apply::queue_refreshes(&ctx, &applied).await?;
+        apply::queue_refreshes(&ctx, &applied, None).await?;
     }
     Ok((ctx, share))
 }
@@ -506,6 +499,7 @@ fn start_roles(
     }
     start!("follow", roles::follow::run);
     start!("probe", roles::probe::run);
+    running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::share(ctx, share, stop)));

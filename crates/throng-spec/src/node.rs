@@ -181,8 +181,17 @@ pub enum ObjectsSettings {
 pub struct NodeSettings {
     /// Where the API and the page listen; 127.0.0.1:7077 unless set.
     pub listen: SocketAddr,
-    /// Callers must show it. Present whenever `listen` is not a loopback address.
+    /// A token with every right, besides those that the node and its administrators create.
     pub token: Option<SecretRef>,
+    /// The URL that people and programs use: scheme, host and port, such as
+    /// `https://ads.example.com`. Its host is answered, links lead there, and cookies are `Secure`
+    /// if it is https.
+    #[serde(default)]
+    pub public_url: Option<String>,
+    /// More names that requests may have in `Host`: `relay`, `relay:7077`. Without a port, every
+    /// port.
+    #[serde(default)]
+    pub allowed_hosts: Vec<String>,
     /// What this process does; everything unless set.
     #[serde(default = "all_roles")]
     pub roles: Vec<Role>,
@@ -232,6 +241,8 @@ impl Default for NodeSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7077)),
             token: None,
+            public_url: None,
+            allowed_hosts: Vec::new(),
             roles: all_roles(),
             ledger: LedgerSettings::Sqlite,
             log: LogSettings::Files,

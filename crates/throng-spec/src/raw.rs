@@ -405,9 +405,14 @@ pub struct RawBucket {
 pub struct RawNode {
     /// Address and port (127.0.0.1:7077).
     pub listen: Option<String>,
-    /// `env:NAME` or `file:PATH`; needed when `listen` is not a loopback address.
+    /// `env:NAME` or `file:PATH` of a token with every right, besides the node's own.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub token: Option<String>,
+    /// The URL that people and programs use, such as https://ads.example.com.
+    #[schemars(regex(pattern = "^https?://[^/]+$"))]
+    pub public_url: Option<String>,
+    /// More host names that the node answers to, such as relay or relay:7077.
+    pub allowed_hosts: Option<Vec<String>>,
     /// What this process does (everything).
     pub roles: Option<Vec<RawRole>>,
     /// Where states are kept (sqlite).

@@ -27,12 +27,16 @@ pub(crate) struct Arguments {
 /// Which node to talk to.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NodeAt {
-    /// Where the node listens
-    #[arg(long, env = "THRONG_URL", default_value = "http://127.0.0.1:7077")]
-    pub(crate) url: String,
-    /// The node's token, if it wants one
-    #[arg(long, env = "THRONG_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<String>,
+    /// Where the node answers: http://127.0.0.1:7077, or what the node of --dir says
+    #[arg(long, env = "THRONG_URL")]
+    pub(crate) url: Option<String>,
+    /// The file with the token; `-` reads it from the standard input. Or set THRONG_TOKEN. Without
+    /// either, the admin token of a node on this machine is found by its address
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The data directory of a node on this machine: its address and its admin token are there
+    #[arg(long, env = "THRONG_DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,6 +111,17 @@ pub(crate) enum Command {
         kind: WhyKind,
         /// Its name
         name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Tokens: who may call a node, and what each caller may do
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Sessions of browsers
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Print a link that signs a browser in, once, within ten minutes
+    SignIn {
         #[command(flatten)]
         node: NodeAt,
     },
@@ -326,15 +341,64 @@ pub(crate) enum TasksCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Create a token and print it: it is shown only here
+    Create {
+        /// Its name: 1 to 64 letters, digits, `-`, `_` and `.`
+        name: String,
+        /// What it allows: events, lookup, feed, metrics, read, operate, admin
+        #[arg(long = "scope", value_delimiter = ',', required = true, value_name = "SCOPE")]
+        scopes: Vec<throng_server::access::Scope>,
+        /// After how long it expires, such as 90d, 12h or 30m; never if left out
+        #[arg(long, value_parser = crate::commands::access::seconds)]
+        expires: Option<u64>,
+        /// The workspace that it is limited to
+        #[arg(long)]
+        workspace: Option<String>,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// All tokens, without their secrets
+    List {
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Revoke a token and end its sessions
+    Revoke {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// The sessions that are alive
+    List {
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// End a session
+    End {
+        /// Its number
+        id: i64,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum SimCommand {
     /// A simulator of Meta's custom audiences
     Meta {
         /// The port on 127.0.0.1; 0 chooses a free one
         #[arg(long, default_value_t = 7078)]
         port: u16,
-        /// The access token that it accepts; any if left out
-        #[arg(long)]
-        token: Option<String>,
+        /// The file with the access token that it accepts; `-` reads it from the standard input. Or
+        /// set THRONG_SIM_TOKEN. Without either, any token is accepted
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
     },
 }
 

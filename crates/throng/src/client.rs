@@ -4,24 +4,46 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use throng_model::Secret;
 
 use crate::args::NodeAt;
+use crate::{local, secret_input};
+
+/// Where a node answers unless something else is said.
+const DEFAULT_URL: &str = "http://127.0.0.1:7077";
 
 /// A node's HTTP API.
 pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
-    token: Option<String>,
+    token: Option<Secret>,
 }
 
 impl Client {
     pub(crate) fn new(node: &NodeAt) -> Result<Self> {
-        let http = reqwest::Client::builder()
+        let url = match (&node.url, &node.dir) {
+            (Some(url), _) => url.clone(),
+            (None, Some(dir)) => local::url_of(dir)?,
+            (None, None) => DEFAULT_URL.to_owned(),
+        };
+        let url = url.trim_end_matches('/').to_owned();
+        let token = match secret_input::read(node.token_file.as_deref(), "THRONG_TOKEN")? {
+            Some(token) => Some(token),
+            None => match &node.dir {
+                Some(dir) => local::token_of(dir, &url)?,
+                None => local::token_at(&url),
+            },
+        };
+        let mut builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(60))
-            .build()
-            .context("cannot make an HTTP client")?;
-        Ok(Self { http, url: node.url.trim_end_matches('/').to_owned(), token: node.token.clone() })
+            // A token goes to the node that was named, and nowhere else.
+            .redirect(reqwest::redirect::Policy::none());
+        if local::is_loopback(&url) {
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().context("cannot make an HTTP client")?;
+        Ok(Self { http, url, token })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
@@ -32,9 +54,14 @@ impl Client {
         self.send(self.http.post(format!("{}{path}", self.url)).json(body), path).await
     }
 
+    /// Where the node answers, without a slash at its end.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     async fn send(&self, mut request: reqwest::RequestBuilder, path: &str) -> Result<Value> {
         if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+            request = request.bearer_auth(token.expose());
         }
         let response = request.send().await.with_context(|| {
             format!(

@@ -7,8 +7,10 @@ mod client;
 mod commands;
 #[cfg(test)]
 mod deploy_tests;
+mod local;
 mod out;
 mod rehearsal;
+mod secret_input;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -25,6 +27,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if matches!(arguments.command, Command::Up(_) | Command::Build(_) | Command::Demo(_)) {
+        // Whatever a node writes is for its own user only.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    }
     if let Err(error) = set_up_logging(&arguments) {
         out::say(format!("error: {error:#}"));
         return ExitCode::from(2);
@@ -89,6 +95,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             commands::inspect::decide(&user, &ad_groups, record_insertion, &node, json).await
         }
         Command::Why { kind, name, node } => commands::inspect::why(kind, &name, &node, json).await,
+        Command::Token(command) => commands::access::token(command, json).await,
+        Command::Session(command) => commands::access::session(command, json).await,
+        Command::SignIn { node } => commands::access::sign_in(&node, json).await,
         Command::Sim(command) => commands::sim::run(command, json).await,
         Command::Schema => {
             out::json(&throng_spec::json_schema());

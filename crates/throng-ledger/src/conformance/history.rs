@@ -55,6 +55,7 @@ pub(super) async fn history_is_read_newest_first(ledger: &dyn Ledger) {
         what: format!("event {n}"),
         why: "because".to_owned(),
         at: at(n),
+        actor: n.is_multiple_of(2).then(|| "ann".to_owned()),
     };
     ledger.record(&[]).await.unwrap();
     let first = entry("audience", "buyers", 1);

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a case fails")]
 
+mod access;
 mod audiences;
 mod claims;
 mod conservation;
@@ -47,6 +48,14 @@ macro_rules! cases {
 }
 
 cases! {
+    access {
+        tokens_are_valid_until_they_expire_or_are_revoked,
+        a_name_is_taken_while_its_token_is_valid,
+        a_data_directory_keeps_one_token,
+        the_last_use_of_a_token_never_goes_back,
+        sessions_are_found_by_hash_and_end,
+        a_sign_in_code_is_taken_once,
+    }
     audiences {
         unknown_objects_are_not_found,
         refreshes_of_one_audience_do_not_run_side_by_side,

@@ -28,6 +28,7 @@ fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
         what: cells.text("what")?,
         why: cells.text("why")?,
         at: cells.time("at")?,
+        actor: cells.maybe_text("actor")?,
     })
 }
 
@@ -163,7 +164,7 @@ impl HistoryLedger for Backend {
         write_tx!(self, Relaxed, "adding to the history", |tx| {
             for chunk in entries.chunks(ROWS_PER_INSERT) {
                 let mut insert = QueryBuilder::<Db>::new(
-                    "INSERT INTO history (subject_kind, subject, what, why, at) ",
+                    "INSERT INTO history (subject_kind, subject, what, why, at, actor) ",
                 );
                 insert.push_values(chunk, |mut values, entry| {
                     values
@@ -171,7 +172,8 @@ impl HistoryLedger for Backend {
                         .push_bind(&entry.subject)
                         .push_bind(&entry.what)
                         .push_bind(&entry.why)
-                        .push_bind(entry.at.0);
+                        .push_bind(entry.at.0)
+                        .push_bind(&entry.actor);
                 });
                 let one = chunk.len() == 1;
                 insert.build().persistent(one).execute(&mut *tx).await?;
@@ -189,7 +191,7 @@ impl HistoryLedger for Backend {
             let rows = match subject {
                 Some((kind, name)) => {
                     sqlx::query(
-                        "SELECT subject_kind, subject, what, why, at FROM history
+                        "SELECT subject_kind, subject, what, why, at, actor FROM history
                          WHERE subject_kind = $1 AND subject = $2
                          ORDER BY at DESC, id DESC LIMIT $3",
                     )
@@ -201,7 +203,7 @@ impl HistoryLedger for Backend {
                 }
                 None => {
                     sqlx::query(
-                        "SELECT subject_kind, subject, what, why, at FROM history
+                        "SELECT subject_kind, subject, what, why, at, actor FROM history
                          ORDER BY at DESC, id DESC LIMIT $1",
                     )
                     .bind(i64::from(limit))

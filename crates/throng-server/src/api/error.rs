@@ -1,6 +1,7 @@
 //! Errors of the API: a status, a stable code, words, a mend, and a request id to quote.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -37,6 +38,8 @@ pub(crate) struct ErrorDetail {
 pub(crate) struct ApiError {
     status: StatusCode,
     detail: ErrorDetail,
+    /// After how many seconds the client may come again.
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
@@ -44,6 +47,7 @@ impl ApiError {
         Self {
             status,
             detail: ErrorDetail { code, message: message.into(), help: None, request_id: None },
+            retry_after: None,
         }
     }
 
@@ -57,10 +61,60 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    /// The token is missing or wrong.
+    /// The request has no token and no session.
     pub(crate) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this node wants a token")
-            .help("send `Authorization: Bearer <token>`, or use --token or THRONG_TOKEN")
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this node needs a token").help(
+            "send `Authorization: Bearer <token>`; on the command line use --dir of a node on this \
+             machine, --token-file or THRONG_TOKEN",
+        )
+    }
+
+    /// The token is not valid.
+    pub(crate) fn wrong_token() -> Self {
+        let words = "this token is not valid: it is wrong, expired or revoked";
+        Self::new(StatusCode::UNAUTHORIZED, "wrong_token", words)
+            .help("`throng token list` shows the valid tokens")
+    }
+
+    /// The address sent too many wrong tokens.
+    pub(crate) fn too_many_wrong_tokens(after: Duration) -> Self {
+        let words = "too many wrong tokens came from this address";
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_wrong_tokens", words)
+            .help("send a valid token: it is accepted at once");
+        error.retry_after = Some(after.as_secs().max(1));
+        error
+    }
+
+    /// Whether it is an answer to too many wrong tokens.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    /// The token is valid, but does not allow this.
+    pub(crate) fn forbidden(name: &str, needed: &str) -> Self {
+        let words = format!("the token `{name}` does not allow this: it needs the scope {needed}");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", words)
+            .help("`throng token create NAME --scope …` creates a token with other scopes")
+    }
+
+    /// Only a token may do this.
+    pub(super) fn forbidden_to_sessions() -> Self {
+        let words = "a session cannot make a sign-in link";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", words).help("ask with a token")
+    }
+
+    /// A page of another site sent the request.
+    pub(super) fn foreign_origin() -> Self {
+        let words = "a page of another site sent this request";
+        Self::new(StatusCode::FORBIDDEN, "foreign_origin", words).help(
+            "use the node's own page, or a program; behind a proxy set node.public_url to the URL \
+             that people use",
+        )
+    }
+
+    /// The request is for another host.
+    pub(super) fn misdirected(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message)
     }
 
     /// The body is too large.
@@ -115,7 +169,11 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut detail = self.detail;
         detail.request_id = REQUEST_ID.try_with(Clone::clone).ok();
-        (self.status, Json(ErrorBody { error: detail })).into_response()
+        let mut response = (self.status, Json(ErrorBody { error: detail })).into_response();
+        if let Some(after) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, after.into());
+        }
+        response
     }
 }
 

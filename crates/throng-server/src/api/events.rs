@@ -28,7 +28,7 @@ struct Parsed {
 fn parse(kind: &str, body: &[u8]) -> Result<Parsed, ApiError> {
     // The place among the good ones is told apart from the place in the body.
     let (numbers, events): (Vec<usize>, Vec<Result<Event, EventProblem>>) = match kind {
-        "application/x-ndjson" | "application/ndjson" | "application/json" | "text/plain" | "" => {
+        "application/x-ndjson" | "application/ndjson" | "application/json" => {
             let lines = body
                 .split(|byte| *byte == b'\n')
                 .enumerate()
@@ -67,7 +67,7 @@ pub(crate) async fn accept(
     State(ctx): State<Arc<NodeContext>>,
     request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let kind = content_type(&request);
+    let kind = content_type(request.headers());
     let body = whole(request, &()).await?;
     let Parsed { events, lines, mut problems } = parse(&kind, &body)?;
     let budgets = Arc::clone(&ctx.budgets);

@@ -15,6 +15,7 @@ mod openapi;
 mod spec;
 mod stream;
 pub(crate) mod syncs;
+mod tokens;
 mod why;
 
 use std::sync::Arc;
@@ -24,13 +25,13 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use throng_model::Secret;
 use throng_spec::{NodeSettings, Role};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
+pub(crate) use auth::{Guard, HostNames};
 pub(crate) use health::install_metrics;
 
 use crate::NodeContext;
@@ -57,7 +58,7 @@ impl Limits {
 /// Everything that a node serves: API, streams, pages. Streams end when `stop` is told.
 pub(crate) fn router(
     ctx: Arc<NodeContext>,
-    token: Option<Secret>,
+    guard: Arc<Guard>,
     limits: Limits,
     stop: CancellationToken,
 ) -> Router {
@@ -79,19 +80,19 @@ pub(crate) fn router(
         bounded.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.timeout));
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
-    let wanted: auth::Wanted = Arc::new(token);
-    let sign_in = auth::sign_in_routes(Arc::clone(&wanted)).merge(crate::page::assets());
     Router::new()
         .merge(bounded)
         .merge(streams)
+        .merge(health::open_routes())
+        .merge(auth::sign_in_routes(Arc::clone(&guard)))
+        .merge(crate::page::assets())
         .fallback(move || error::no_such_route(Arc::clone(&roles)))
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(wanted, auth::require_token))
-        .merge(health::open_routes())
-        .merge(sign_in)
+        .layer(axum::middleware::from_fn_with_state(guard, auth::check))
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_request_bytes))
         .layer(CatchPanicLayer::new())
+        .layer(axum::middleware::from_fn(auth::secure))
         .layer(axum::middleware::from_fn(health::measure))
         .with_state(ctx)
 }
@@ -145,4 +146,9 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/spec", get(spec::current))
         .route("/v1/spec/apply", post(spec::apply))
         .route("/v1/why/{kind}/{name}", get(why::history))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{name}/revoke", post(tokens::revoke))
+        .route("/v1/sessions", get(tokens::sessions))
+        .route("/v1/sessions/{id}/end", post(tokens::end_session))
+        .route("/v1/sign-in-links", post(tokens::sign_in_link))
 }

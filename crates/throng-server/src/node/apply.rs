@@ -89,6 +89,7 @@ fn outdated(plan: &Plan) -> impl Iterator<Item = &str> {
 pub(super) async fn queue_refreshes(
     ctx: &Arc<NodeContext>,
     applied: &Applied,
+    actor: Option<&str>,
 ) -> Result<(), NodeError> {
     let now = ctx.clock.now();
     let known = ctx.ledger.audiences().await?;
@@ -111,26 +112,31 @@ pub(super) async fn queue_refreshes(
             what: "applied".to_owned(),
             why: format!("version {} with {} changes", applied.version, applied.plan.changes.len()),
             at: now,
+            actor: actor.map(str::to_owned),
         };
         ctx.ledger.record(&[entry]).await?;
     }
     Ok(())
 }
 
-/// Applies a spec to a running node and returns its version. Settings of the process itself (where
+/// Applies a spec to a running node, for the caller of this name, and returns its version. Settings of the process itself (where
 /// it listens, its token, how many partitions and workers) count from the next start.
 ///
 /// # Errors
 /// [`NodeError`]; the node goes on with the spec that it had, or, if it is in the ledger, with the new
 /// one.
-pub(crate) async fn apply_spec(ctx: &Arc<NodeContext>, spec: Spec) -> Result<u64, NodeError> {
+pub(crate) async fn apply_spec(
+    ctx: &Arc<NodeContext>,
+    spec: Spec,
+    actor: &str,
+) -> Result<u64, NodeError> {
     let lake = open_lake(&ctx.data_dir, &spec)?;
     let _turn = ctx.spec_turn.lock().await;
     // Events before this moment keep the prices that they came under.
     ctx.budgets.checkpoint().await?;
     let applied = store(&*ctx.ledger, &spec, ctx.clock.now()).await?;
     let checkpointed = go_on(ctx, spec, lake, &applied.indexes, applied.version).await;
-    queue_refreshes(ctx, &applied).await?;
+    queue_refreshes(ctx, &applied, Some(actor)).await?;
     checkpointed?;
     Ok(applied.version)
 }

@@ -1,6 +1,7 @@
 //! The web page: rendered here, kept fresh by the node's change stream. No build step, no
 //! framework; `assets/throng.js` swaps the page's body when something changed.
 
+mod access;
 mod activation;
 mod audiences;
 mod budgets;
@@ -27,6 +28,7 @@ pub(crate) const PLACES: &[(&str, &str)] = &[
     ("/activation", "Activation"),
     ("/budgets", "Budgets"),
     ("/decide", "Try a decision"),
+    ("/access", "Access"),
 ];
 
 /// The routes of the pages.
@@ -40,6 +42,7 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/budgets", get(budgets::list))
         .route("/budgets/{name}", get(budgets::one))
         .route("/decide", get(decide::page))
+        .route("/access", get(access::page))
 }
 
 /// What every page needs; it tells nothing, so it wants no token.

@@ -71,6 +71,7 @@ impl Shop {
             roles: None,
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: Arc::new(SystemClock),
+            access_clock: Arc::new(SystemClock),
             env: Arc::new(|name: &str| (name == "META").then(|| "s3cret-token".to_owned())),
         })
         .await

@@ -39,6 +39,7 @@ async fn start(dir: &Path) -> Node {
         roles: None,
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::new(SystemClock),
+        access_clock: Arc::new(SystemClock),
         env: Arc::new(|_: &str| None),
     })
     .await

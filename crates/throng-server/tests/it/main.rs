@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
+mod access;
 mod activate_many;
 mod activation;
 mod api;
@@ -11,6 +12,7 @@ mod build;
 mod events;
 mod node;
 mod schedules;
+mod sessions;
 mod shared;
 mod tasks;
 mod warm;
@@ -64,6 +66,7 @@ pub(crate) async fn start(
         roles: None,
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
+        access_clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
         env: Arc::new(|name: &str| match name {
             "TOKEN" => Some("s3cret".to_owned()),
             "LEDGER" => std::env::var("THRONG_POSTGRES").ok().map(|server| server + "/postgres"),
@@ -73,7 +76,19 @@ pub(crate) async fn start(
     .await
 }
 
-/// A client of a node.
+/// An HTTP client that follows no redirects and sends a token, unless a request has another one.
+fn http(token: Option<&str>) -> reqwest::Client {
+    // Only the first test of the process installs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut headers = reqwest::header::HeaderMap::new();
+    if let Some(token) = token {
+        headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    let redirect = reqwest::redirect::Policy::none();
+    reqwest::Client::builder().default_headers(headers).redirect(redirect).build().unwrap()
+}
+
+/// A client of a node, with its admin token.
 pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
@@ -81,9 +96,14 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn of(node: &Node) -> Self {
-        // Only the first test of the process installs it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { http: reqwest::Client::new(), url: node.url() }
+        let dir = &node.context().data_dir;
+        let token = throng_server::access::admin_token(dir).unwrap().unwrap();
+        Self { http: http(Some(token.expose())), url: node.url() }
+    }
+
+    /// A client without a token.
+    pub(crate) fn stranger(node: &Node) -> Self {
+        Self { http: http(None), url: node.url() }
     }
 
     pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {

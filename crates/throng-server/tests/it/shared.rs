@@ -10,6 +10,7 @@ use throng_gate::feed::Frame;
 use throng_gate::{Catalog, Gate};
 use throng_log::{EventLog, FileLog, Record};
 use throng_model::{AdGroupName, Clock, Micros, SystemClock};
+use throng_server::access::Scope;
 use throng_server::{Node, NodeConfig, NodeError};
 use throng_spec::Role;
 
@@ -158,6 +159,7 @@ node:
             roles: Some(roles.to_vec()),
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock,
+            access_clock: Arc::new(SystemClock),
             env: self.env(),
         })
         .await
@@ -473,6 +475,40 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
     client.events(impressions("shoes", 300..310)).await;
     until("the new price counts", async || figures().await.0 == 32_000_000).await;
     for node in [relay, second, api] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_knows_the_tokens_of_the_others() {
+    let deployment = Deployment::new();
+    let first = deployment.node("first", &[Role::Api]).await;
+    let second = deployment.start("second", &[Role::Api], true).await.unwrap();
+    let admin = Client::of(&first);
+    // The admin token of one node is one of another, and so is what it creates.
+    let of_first = Client { url: second.url(), ..Client::of(&first) };
+    assert_eq!(of_first.request("GET", "/v1/tokens").send().await.unwrap().status(), 200);
+    let token = first.replace_token("one", &[Scope::Read]).await.unwrap();
+    let one = Client { http: crate::http(Some(token.expose())), url: second.url() };
+    assert_eq!(one.request("GET", "/v1/runs").send().await.unwrap().status(), 200);
+    let names = admin.get("/v1/tokens").await;
+    let names: Vec<&str> =
+        names["tokens"].as_array().unwrap().iter().filter_map(|t| t["name"].as_str()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.starts_with("admin-")).count(), 2, "{names:?}");
+    // A link of one node signs in at another.
+    let link = first.sign_in_link().await.unwrap();
+    let link = link.replace(&first.url(), &second.url());
+    let opened = crate::http(None).get(link);
+    let opened = opened.header("sec-fetch-site", "none").header("sec-fetch-mode", "navigate");
+    assert_eq!(opened.send().await.unwrap().status(), 303);
+    // Revoked on one, it is soon refused by the other.
+    assert_eq!(admin.post("/v1/tokens/one/revoke", &json!({})).await.0, 200);
+    until("it is refused", async || {
+        one.request("GET", "/v1/runs").send().await.unwrap().status() == 401
+    })
+    .await;
+    for node in [second, first] {
         node.shutdown().await;
     }
 }

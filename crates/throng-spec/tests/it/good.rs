@@ -66,6 +66,8 @@ fn every_field_arrives() {
     assert_eq!(spec.ad_groups[1].horizon_secs, 180);
     assert_eq!(spec.node.feed_interval_ms, 500);
     assert_eq!(spec.node.token, Some(SecretRef::Env("THRONG_TOKEN".into())));
+    assert_eq!(spec.node.public_url.as_deref(), Some("https://ads.example.com"));
+    assert_eq!(spec.node.allowed_hosts, ["relay", "lookup:7077"]);
 }
 
 #[test]

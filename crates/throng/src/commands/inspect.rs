@@ -102,7 +102,8 @@ pub(crate) async fn why(kind: WhyKind, name: &str, node: &NodeAt, json: bool) ->
     for entry in entries {
         let at = throng_model::Timestamp(entry["at"].as_i64().unwrap_or_default());
         let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
-        out::line(format!("{at}  {}: {}", text("what"), text("why")));
+        let by = entry["actor"].as_str().map_or_else(String::new, |name| format!(" (by {name})"));
+        out::line(format!("{at}  {}: {}{by}", text("what"), text("why")));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use throng_ledger::{SpecLedger, SqliteLedger};
 use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig};
-use throng_spec::Spec;
+use throng_spec::{Role, Spec};
 
 use crate::args::UpArgs;
+use crate::local::Registration;
 use crate::out;
 use crate::rehearsal::FollowedClock;
 
@@ -31,15 +32,22 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
             Some(path) => Arc::new(FollowedClock::new(path)),
             None => Arc::new(SystemClock),
         },
+        access_clock: Arc::new(SystemClock),
         env: Arc::new(|name: &str| std::env::var(name).ok()),
     })
     .await
     .with_context(|| format!("cannot start a node on {}", arguments.dir.display()))?;
+    let _registration = Registration::new(&node.url(), &arguments.dir);
+    let has_pages = node.context().roles.contains(&Role::Api);
+    let sign_in = if has_pages { Some(node.sign_in_link().await?) } else { None };
     if json {
         // One line, so that a program can wait for it.
-        out::line(serde_json::json!({ "url": node.url() }));
+        out::line(serde_json::json!({ "url": node.url(), "sign_in": sign_in }));
     } else {
         out::line(format!("throng is up: {}", node.url()));
+        if let Some(link) = sign_in {
+            out::line(format!("sign in, once, within ten minutes: {link}"));
+        }
     }
     shutdown_signal().await?;
     out::say("stopping: work in hand is put down so that it can be taken up again");

@@ -7,7 +7,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-use crate::process::{NodeProcess, get, http, wait_for};
+use crate::process::{NodeProcess, get, http, know, post, wait_for};
 
 /// Chromium behind its driver; both end when dropped.
 struct Browser {
@@ -62,6 +62,15 @@ impl Browser {
         self.client.goto(url).await.expect("the page loads");
     }
 
+    /// Opens a new sign-in link of the node in a data directory.
+    async fn sign_in(&self, dir: &std::path::Path) {
+        let dir = dir.to_string_lossy();
+        let output = crate::process::output(&["sign-in", "--json", "--dir", &dir]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        self.open(said["url"].as_str().expect("a link")).await;
+    }
+
     async fn text(&self, css: &str) -> Result<String, String> {
         let element =
             self.client.find(Locator::Css(css)).await.map_err(|e| format!("{css}: {e}"))?;
@@ -110,7 +119,8 @@ async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
 
     // While the traffic runs, the overview moves by itself.
     wait_for("the demo's page", async || get(&http, format!("{url}/readyz")).await).await;
-    browser.open(&url).await;
+    know(&url, &dir.path().join("node"));
+    browser.sign_in(&dir.path().join("node")).await;
     let first = wait_for("spend", async || {
         let spend = browser.text("#spend-today b").await?;
         if spend == "0.00" { Err(spend) } else { Ok(spend) }
@@ -189,6 +199,7 @@ async fn a_refresh_shows_on_the_page_without_reloading() {
     )
     .expect("written");
     let node = NodeProcess::start(&dir.path().join("node"), &spec, &dir.path().join("log"));
+    browser.sign_in(&dir.path().join("node")).await;
     browser.open(&format!("{}/audiences", node.url)).await;
     let members = "tr[data-name='buyers'] .members";
     let shows = async |wanted: &str| {
@@ -201,7 +212,7 @@ async fn a_refresh_shows_on_the_page_without_reloading() {
     shows("2").await;
     std::fs::write(&table, "customer\n001\n002\n003\n").expect("written");
     let refresh = format!("{}/v1/audiences/buyers/refresh", node.url);
-    let answer = http().post(refresh).json(&json!({})).send().await.expect("queued");
+    let answer = post(&http(), refresh).json(&json!({})).send().await.expect("queued");
     assert!(answer.status().is_success());
     shows("3").await;
     browser.client.clone().close().await.expect("closed");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use throng_model::{Clock, Entropy, SplitMix64, SystemClock};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
-use crate::process::{HEAVY, NodeProcess, get, http, wait_for};
+use crate::process::{HEAVY, NodeProcess, get, http, post, wait_for};
 
 const ROUNDS: u64 = 200;
 const CUSTOMERS: u64 = 3_000;
@@ -131,8 +131,7 @@ impl World {
         url: &str,
     ) -> Result<(), String> {
         let body: String = self.unsent.iter().map(|event| format!("{event}\n")).collect();
-        let response = http
-            .post(format!("{url}/v1/events"))
+        let response = post(http, format!("{url}/v1/events"))
             .header("content-type", "application/x-ndjson")
             .body(body)
             .send()
@@ -162,7 +161,7 @@ const AD_GROUPS: &[&str] = &["red", "green", "blue", "amber", "violet"];
 
 pub(crate) async fn refresh_all(http: &reqwest::Client, url: &str) -> Result<(), String> {
     for (name, _) in AUDIENCES {
-        let request = http.post(format!("{url}/v1/audiences/{name}/refresh")).json(&json!({}));
+        let request = post(http, format!("{url}/v1/audiences/{name}/refresh")).json(&json!({}));
         let response = request.send().await.map_err(|e| e.to_string())?;
         if !response.status().is_success() {
             return Err(response.text().await.unwrap_or_default());
@@ -256,8 +255,7 @@ pub(crate) async fn settle(http: &reqwest::Client, url: &str) {
 
 pub(crate) async fn check_audiences(http: &reqwest::Client, url: &str, world: &World) {
     let keys: Vec<String> = (0..CUSTOMERS).map(|c| format!("{c:06}")).collect();
-    let answer: Value = http
-        .post(format!("{url}/v1/lookups"))
+    let answer: Value = post(http, format!("{url}/v1/lookups"))
         .json(&json!({ "keys": keys }))
         .send()
         .await

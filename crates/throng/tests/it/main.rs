@@ -1,5 +1,6 @@
 //! The product as its users see it: the binary, a real browser, another SQL engine as judge.
 
+mod access;
 mod browser;
 mod chaos;
 mod chaos_shared;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use throng_model::{Clock as _, SystemClock};
 
-use crate::process::{NodeProcess, get, http, wait_for};
+use crate::process::{NodeProcess, get, http, post, wait_for};
 
 const AD_GROUPS: u64 = 16;
 /// Micros of an impression.
@@ -54,7 +54,9 @@ async fn impressions(http: &reqwest::Client, url: &str, round: u64) {
             )
         })
         .collect();
-    let answer = http.post(format!("{url}/v1/events")).body(lines).send().await.expect("answered");
+    let request = post(http, format!("{url}/v1/events")).body(lines);
+    let request = request.header("content-type", "application/x-ndjson");
+    let answer = request.send().await.expect("answered");
     let said: Value = answer.json().await.expect("JSON");
     assert_eq!(said["accepted"], 10 * AD_GROUPS, "{said}");
 }

@@ -142,6 +142,7 @@ fn entry(ctx: &NodeContext, name: &AudienceName, what: &str, why: String) -> His
         what: what.to_owned(),
         why,
         at: ctx.clock.now(),
+        actor: None,
     }
 }
 
