@@ -17,6 +17,9 @@ mod dictionary;
 #[path = "sql/history.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod history;
+#[path = "sql/maintenance.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod maintenance;
 #[path = "sql/parts.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod parts;
@@ -72,6 +75,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("../migrations/postgres/0003_nodes.sql")),
     (4, include_str!("../migrations/postgres/0004_parts.sql")),
     (5, include_str!("../migrations/postgres/0005_failed_runs.sql")),
+    (6, include_str!("../migrations/postgres/0006_stamp.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:
@@ -354,6 +358,19 @@ impl PostgresLedger {
         // Older servers do not know it; there a leader that is paused goes on leading.
         let _ = sqlx::raw_sql("SET idle_session_timeout = '10s'").execute(&mut session).await;
         Ok(Some(session))
+    }
+
+    #[expect(clippy::unused_async, reason = "the other backend reads its file")]
+    async fn check_structure_here(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn close_here(&self) -> Result<()> {
+        // The sessions with locks end first, so that others can take them.
+        *self.leads.lock().await = None;
+        *self.taken.lock().await = None;
+        self.pool.close().await;
+        Ok(())
     }
 
     async fn lead_here(&self) -> Result<bool> {

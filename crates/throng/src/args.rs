@@ -195,6 +195,24 @@ pub(crate) struct UpArgs {
     /// The file with the clock of a rehearsal that several processes share
     #[arg(long, hide = true)]
     pub(crate) clock: Option<PathBuf>,
+    /// Make a new ledger although an event log or objects are there: their audiences, runs and
+    /// receipts are lost
+    #[arg(long, requires = "spec", conflicts_with = "accept_mismatch")]
+    pub(crate) new_ledger: bool,
+    /// Start although ledger, event log and objects are copies of different moments: what one of
+    /// them lacks is lost
+    #[arg(long)]
+    pub(crate) accept_mismatch: bool,
+}
+
+impl UpArgs {
+    pub(crate) fn recovery(&self) -> throng_server::Recovery {
+        match (self.new_ledger, self.accept_mismatch) {
+            (true, _) => throng_server::Recovery::NewLedger,
+            (_, true) => throng_server::Recovery::AcceptMismatch,
+            _ => throng_server::Recovery::Refuse,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -64,6 +64,7 @@ pub(crate) async fn start(
         roles: None,
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
+        recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| match name {
             "TOKEN" => Some("s3cret".to_owned()),
             "LEDGER" => std::env::var("THRONG_POSTGRES").ok().map(|server| server + "/postgres"),
