@@ -269,6 +269,24 @@ impl PostgresLedger {
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
     }
 
+    /// Connects to a ledger that exists and changes nothing: no database and no table is made. For
+    /// comparisons; [`look`](Self::look) says whether its tables are of this version.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`] if it cannot be reached.
+    pub async fn attach(url: &Secret) -> Result<Self> {
+        let attached: Tried<Self> = async {
+            let pool = PgPoolOptions::new()
+                .max_connections(2)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .connect_with(options(url)?)
+                .await?;
+            Ok(Self { pool, taken: Mutex::new(None), leads: Mutex::new(None) })
+        }
+        .await;
+        attached.map_err(|failure| failure.while_doing("opening the ledger"))
+    }
+
     /// Looks at a data base without changing anything.
     ///
     /// # Errors

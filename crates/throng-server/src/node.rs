@@ -3,6 +3,7 @@
 mod apply;
 mod backends;
 mod connect;
+mod consistency;
 mod lock;
 mod serve;
 mod stamps;

@@ -60,6 +60,24 @@ pub(crate) enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// Copy a data directory with ledger, objects and event log, also while its node runs
+    Backup {
+        /// The data directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// Where to: a new folder, or a file if the name ends in .tar or .tar.zst
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Bring a backup into a new data directory
+    Restore {
+        /// The backup
+        #[arg(long)]
+        from: PathBuf,
+        /// The data directory: new or empty
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// Show what applying a spec would change
     Plan(ApplyArgs),
     /// Apply a spec to a running node

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{FileEntry, MANIFEST, MANIFEST_SUM, Manifest};
-use super::{BackupError, io};
+use super::{BackupError, failed};
 
 /// Zstandard's own default: the fastest level that still saves most.
 const LEVEL: i32 = 3;
@@ -64,7 +64,7 @@ pub(super) fn clean_up(to: &Path) {
 
 /// Makes a folder that only its owner reads.
 pub(super) fn make_folder(path: &Path) -> Result<(), BackupError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make the folder", path))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the folder", path))
 }
 
 /// Makes a file that only its owner reads.
@@ -73,12 +73,12 @@ pub(super) fn make_file(path: &Path) -> Result<File, BackupError> {
         make_folder(folder)?;
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.map_err(io("create", path))
+    file.map_err(failed("create", path))
 }
 
 pub(super) fn sync_folder(path: &Path) -> Result<(), BackupError> {
     let folder = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    File::open(folder).and_then(|file| file.sync_all()).map_err(io("sync", folder))
+    File::open(folder).and_then(|file| file.sync_all()).map_err(failed("sync", folder))
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -177,7 +177,7 @@ impl Sink {
                 let file = BufWriter::with_capacity(CHUNK, make_file(&partial)?);
                 let output = match form {
                     Form::TarZstd => Output::Zstd(
-                        zstd::Encoder::new(file, LEVEL).map_err(io("write", &partial))?,
+                        zstd::Encoder::new(file, LEVEL).map_err(failed("write", &partial))?,
                     ),
                     _ => Output::Plain(file),
                 };
@@ -205,7 +205,7 @@ impl Sink {
             }
             Inner::Tar(builder) => append(builder, name, bytes, &mut reader),
         };
-        written.map_err(io("write to the backup", source))?;
+        written.map_err(failed("write to the backup", source))?;
         let (missing, sha256) = reader.end();
         if missing > 0 {
             return Err(BackupError::Cut { path: source.to_owned() });
@@ -222,7 +222,7 @@ impl Sink {
         manifest.files = files;
         let partial = self.partial.clone();
         let text = serde_json::to_vec_pretty(&manifest)
-            .map_err(|error| io("write", &partial)(error.into()))?;
+            .map_err(|error| failed("write", &partial)(error.into()))?;
         let sum = format!("{}  {MANIFEST}\n", hex(&Sha256::digest(&text)));
         for (name, content) in [(MANIFEST, text.as_slice()), (MANIFEST_SUM, sum.as_bytes())] {
             let written = match &mut self.inner {
@@ -232,16 +232,16 @@ impl Sink {
                 }
                 Inner::Tar(builder) => append(builder, name, content.len() as u64, content),
             };
-            written.map_err(io("write to", &partial))?;
+            written.map_err(failed("write to", &partial))?;
         }
         match self.inner {
             Inner::Folder => sync_folders(&partial)?,
             Inner::Tar(builder) => builder
                 .into_inner()
                 .and_then(Output::finish)
-                .map_err(io("write", &partial))?,
+                .map_err(failed("write", &partial))?,
         }
-        fs::rename(&partial, &self.to).map_err(io("rename to", &self.to))?;
+        fs::rename(&partial, &self.to).map_err(failed("rename to", &self.to))?;
         sync_folder(self.to.parent().unwrap_or(Path::new(".")))?;
         Ok(manifest)
     }
@@ -262,8 +262,8 @@ fn append(
 
 /// Syncs a folder and the folders in it.
 pub(super) fn sync_folders(folder: &Path) -> Result<(), BackupError> {
-    for entry in fs::read_dir(folder).map_err(io("list", folder))? {
-        let path = entry.map_err(io("list", folder))?.path();
+    for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
+        let path = entry.map_err(failed("list", folder))?.path();
         if path.is_dir() {
             sync_folders(&path)?;
         }

@@ -47,7 +47,7 @@ const LEDGER: &str = "ledger.db";
 const OBJECTS: &str = "objects";
 const LOG: &str = "log";
 
-fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BackupError {
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BackupError {
     let path = path.to_owned();
     move |source| BackupError::Io { doing, path, source }
 }
@@ -94,7 +94,7 @@ async fn make(
     source::refuse_shared(ledger.applied_spec().await?)?;
     let (target, stage) = (to.to_owned(), archive::staging(to));
     let mut sink = blocking(move || Sink::create(&target)).await?;
-    let worked = async {
+    let worked = async move {
         let mut copied = Round::new(data_dir, progress);
         for _ in 0..ROUNDS {
             let copy = stage.join(LEDGER);

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::archive::{Form, Hashing, hex, make_file, make_folder, sync_folder, sync_folders};
 use super::manifest::{FORMAT, MANIFEST, MANIFEST_SUM, Manifest};
-use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, blocking, io};
+use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, blocking, failed};
 use crate::node::{stamped_folders, write_stamp};
 
 /// A manifest of ten million files is smaller.
@@ -33,7 +33,7 @@ pub async fn restore(
                 return Err(BackupError::NotEmpty { dir });
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io("list", &dir)(error));
+                return Err(failed("list", &dir)(error));
             }
             _ => {}
         }
@@ -68,22 +68,22 @@ fn into(
     let manifest = unpacked.verify()?;
     for name in [MANIFEST, MANIFEST_SUM] {
         let path = aside.join(name);
-        fs::remove_file(&path).map_err(io("remove", &path))?;
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
     }
     // All of one moment, so they are stamped alike.
     if let Some(stamp) = &manifest.stamp {
         for (_, folder) in stamped_folders(aside) {
-            write_stamp(&folder, stamp).map_err(io("stamp", &folder))?;
+            write_stamp(&folder, stamp).map_err(failed("stamp", &folder))?;
         }
     }
     sync_folders(aside)?;
     match fs::remove_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io("replace", dir)(error));
+            return Err(failed("replace", dir)(error));
         }
         _ => {}
     }
-    fs::rename(aside, dir).map_err(io("rename to", dir))?;
+    fs::rename(aside, dir).map_err(failed("rename to", dir))?;
     sync_folder(dir.parent().unwrap_or(Path::new(".")))?;
     Ok(manifest)
 }
@@ -132,7 +132,7 @@ impl Unpacked<'_> {
         };
         let mut reader = Hashing::new(reader, bytes, &mut on_read);
         let copied = io::copy(&mut reader, &mut file).and_then(|_| file.sync_all());
-        copied.map_err(io("write", &path))?;
+        copied.map_err(failed("write", &path))?;
         let (missing, sum) = reader.end();
         self.done = done;
         if missing > 0 {
@@ -150,14 +150,14 @@ impl Unpacked<'_> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return Err(self.not_a_backup("it has no manifest"));
                 }
-                Err(error) => return Err(io("read", &manifest)(error)),
+                Err(error) => return Err(failed("read", &manifest)(error)),
             };
             // Only for the progress; it is verified in the end.
             self.total = serde_json::from_slice::<Manifest>(&text).map_or(0, |m| m.bytes());
         }
-        for entry in fs::read_dir(folder).map_err(io("list", folder))? {
-            let path = entry.map_err(io("list", folder))?.path();
-            let facts = fs::symlink_metadata(&path).map_err(io("read", &path))?;
+        for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
+            let path = entry.map_err(failed("list", folder))?.path();
+            let facts = fs::symlink_metadata(&path).map_err(failed("read", &path))?;
             if facts.is_dir() {
                 self.folder(top, &path)?;
                 continue;
@@ -166,18 +166,18 @@ impl Unpacked<'_> {
             let Some(name) = name.filter(|_| facts.is_file()) else {
                 return Err(self.not_a_backup("it holds something that is not a file"));
             };
-            let file = File::open(&path).map_err(io("open", &path))?;
+            let file = File::open(&path).map_err(failed("open", &path))?;
             self.take(&name, file, facts.len())?;
         }
         Ok(())
     }
 
     fn archive(&mut self, form: Form) -> Result<(), BackupError> {
-        let file = File::open(self.from).map_err(io("open", self.from))?;
+        let file = File::open(self.from).map_err(failed("open", self.from))?;
         self.total = file.metadata().map_or(0, |facts| facts.len());
         let reader: Box<dyn Read> = match form {
             Form::TarZstd => {
-                Box::new(zstd::Decoder::new(file).map_err(io("read", self.from))?)
+                Box::new(zstd::Decoder::new(file).map_err(failed("read", self.from))?)
             }
             _ => Box::new(BufReader::new(file)),
         };
@@ -245,7 +245,7 @@ impl Unpacked<'_> {
 
     fn read(&self, name: &str) -> Result<Vec<u8>, BackupError> {
         let path: PathBuf = self.aside.join(name);
-        fs::read(&path).map_err(io("read", &path))
+        fs::read(&path).map_err(failed("read", &path))
     }
 }
 

@@ -11,7 +11,7 @@ use throng_spec::{LogSettings, ObjectsSettings, Spec};
 
 use super::archive::Sink;
 use super::manifest::{FileEntry, PartitionRange};
-use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, io};
+use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, failed};
 use crate::roles::aggregate::checkpoint_offset;
 
 /// The folder of checkpoints among the objects.
@@ -35,7 +35,7 @@ pub(super) fn refuse_shared(applied: Option<AppliedSpec>) -> Result<(), BackupEr
 /// Removes a file; right also when there is none.
 pub(super) fn remove(path: &Path) -> Result<(), BackupError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(io("remove", path)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
         _ => Ok(()),
     }
 }
@@ -49,7 +49,7 @@ fn open(path: &Path) -> Result<Option<(File, u64)>, BackupError> {
     match opened {
         Ok(opened) => Ok(Some(opened)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io("open", path)(error)),
+        Err(error) => Err(failed("open", path)(error)),
     }
 }
 
@@ -189,7 +189,7 @@ impl Captured {
             };
             let mut content = Vec::new();
             let read = file.read_to_end(&mut content).and_then(|_| file.rewind());
-            read.map_err(io("read", &path))?;
+            read.map_err(failed("read", &path))?;
             let offset = checkpoint_offset(&content, partition).map_err(|error| {
                 let why = throng_model::with_causes(&error);
                 BackupError::DamagedCheckpoint { partition, why }
@@ -200,7 +200,7 @@ impl Captured {
         }
         let ends = ends(&log_dir, partitions)?;
         let count = log_dir.join("partitions");
-        let opened = open(&count)?.ok_or_else(|| io("open", &count)(gone()))?;
+        let opened = open(&count)?.ok_or_else(|| failed("open", &count)(gone()))?;
         captured.files.push((format!("{LOG}/partitions"), count, opened));
         for ((partition, checkpoint), end) in (0..partitions).zip(offsets).zip(ends) {
             let Some(start) = captured.segments(&log_dir, partition)? else { return Ok(None) };
@@ -222,8 +222,8 @@ impl Captured {
     fn segments(&mut self, log_dir: &Path, partition: u32) -> Result<Option<u64>, BackupError> {
         let folder = log_dir.join(partition.to_string());
         let mut names = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(io("list", &folder))? {
-            let entry = entry.map_err(io("list", &folder))?;
+        for entry in fs::read_dir(&folder).map_err(failed("list", &folder))? {
+            let entry = entry.map_err(failed("list", &folder))?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             let first = name.strip_suffix(".log").and_then(|digits| digits.parse::<u64>().ok());
             if let Some(first) = first {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::{Ledger, PostgresLedger, SqliteLedger, SyncLedger as _};
+use throng_ledger::{Ledger, PostgresLedger, SqliteLedger};
 use throng_log::{
     EventLog, FileLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, MemoryQueue,
     Queue, Sasl, Share, Tls,

@@ -1,14 +1,12 @@
 //! Tries writes in the background, so that a full or failing disk, or a ledger that cannot be
 //! written, is known before and after a caller meets it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::{AlertKind, NewAlert};
 use throng_model::{StorageProblem, with_causes};
 use tokio_util::sync::CancellationToken;
 
@@ -34,20 +32,18 @@ pub(super) async fn watch(
     stop: CancellationToken,
 ) {
     let mut checked = false;
-    let mut alerts = Alerts::default();
     loop {
         let ledger = try_ledger(&ctx, stamps.as_mut()).await;
         let written = ledger.is_ok();
-        report(&ctx, &mut alerts, ProblemClass::Ledger, ledger.err());
+        report(&ctx, ProblemClass::Ledger, ledger.err());
         let disk = try_disk(&ctx, &mut stamps, written).await;
         let well = written && disk.is_ok();
-        report(&ctx, &mut alerts, ProblemClass::Disk, disk.err());
-        alerts.write(&ctx).await;
+        report(&ctx, ProblemClass::Disk, disk.err());
         if well && !checked {
             checked = true;
             check_structure(&ctx, &stop);
         }
-        let pause = if well && alerts.is_empty() { PROBE_INTERVAL } else { RETRY_INTERVAL };
+        let pause = if well { PROBE_INTERVAL } else { RETRY_INTERVAL };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
@@ -128,21 +124,10 @@ fn write_probe(dir: &Path) -> io::Result<()> {
     written.and(removed)
 }
 
-fn report(
-    ctx: &NodeContext,
-    alerts: &mut Alerts,
-    class: ProblemClass,
-    problem: Option<String>,
-) {
+fn report(ctx: &NodeContext, class: ProblemClass, problem: Option<String>) {
     match problem {
-        Some(detail) => {
-            ctx.health.report(class, KEY, detail.clone());
-            alerts.raise(class, detail);
-        }
-        None => {
-            ctx.health.clear(class, KEY);
-            alerts.resolve(class);
-        }
+        Some(detail) => ctx.health.report(class, KEY, detail),
+        None => ctx.health.clear(class, KEY),
     }
 }
 
@@ -161,62 +146,4 @@ fn check_structure(ctx: &Arc<NodeContext>, stop: &CancellationToken) {
             ctx.health.report(ProblemClass::Ledger, "structure", detail);
         }
     });
-}
-
-/// Alerts that the ledger does not have yet: it may be what failed.
-#[derive(Debug)]
-struct Alerts {
-    /// By class: the message of an alert to raise, `None` to resolve.
-    waiting: BTreeMap<ProblemClass, Option<String>>,
-    /// The classes with an alert that was raised by this node.
-    raised: BTreeMap<ProblemClass, String>,
-}
-
-impl Default for Alerts {
-    /// What the process before raised is resolved, unless the problem is still there.
-    fn default() -> Self {
-        let waiting = [(ProblemClass::Ledger, None), (ProblemClass::Disk, None)].into();
-        Self { waiting, raised: BTreeMap::new() }
-    }
-}
-
-impl Alerts {
-    fn raise(&mut self, class: ProblemClass, detail: String) {
-        if !self.raised.contains_key(&class) {
-            self.waiting.insert(class, Some(detail));
-        }
-    }
-
-    fn resolve(&mut self, class: ProblemClass) {
-        // One that was never written is written all the same, and then resolved: somebody should
-        // hear of it.
-        if self.raised.contains_key(&class) {
-            self.waiting.insert(class, None);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// Writes what waits, as far as the ledger takes it.
-    async fn write(&mut self, ctx: &NodeContext) {
-        for (class, message) in self.waiting.clone() {
-            let (kind, subject, now) = (AlertKind::StorageFailed, class.name(), ctx.clock.now());
-            let written = match &message {
-                Some(message) => {
-                    let (subject, message) = (subject.to_owned(), message.clone());
-                    let alert = NewAlert { kind, subject, message };
-                    ctx.ledger.raise_alert(&alert, now).await.map(|_| ())
-                }
-                None => ctx.ledger.resolve_alert(kind, subject, now).await,
-            };
-            match (written, message) {
-                (Err(_), _) => continue,
-                (Ok(()), Some(message)) => self.raised.insert(class, message),
-                (Ok(()), None) => self.raised.remove(&class),
-            };
-            self.waiting.remove(&class);
-        }
-    }
 }

@@ -6,12 +6,14 @@ mod activate_many;
 mod activation;
 mod api;
 mod audiences;
+mod backup;
 mod budgets;
 mod build;
 mod events;
 mod node;
 mod schedules;
 mod shared;
+mod storage;
 mod tasks;
 mod warm;
 
