@@ -37,6 +37,9 @@ pub(super) async fn watch(
         let written = ledger.is_ok();
         report(&ctx, ProblemClass::Ledger, ledger.err());
         let disk = try_disk(&ctx, &mut stamps, written).await;
+        if disk.is_ok() {
+            ctx.storage_recovered();
+        }
         let well = written && disk.is_ok();
         report(&ctx, ProblemClass::Disk, disk.err());
         if well && !checked {
