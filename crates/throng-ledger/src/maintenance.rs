@@ -51,7 +51,7 @@ pub trait MaintenanceLedger: Send + Sync {
     async fn named_objects(&self) -> Result<NamedObjects>;
 
     /// Checks the structure of a SQLite file that was too large to be checked when it was opened;
-    /// does nothing for others. About three seconds per gigabyte, beside other calls.
+    /// does nothing for others. Two to three seconds per gigabyte, beside other calls.
     ///
     /// # Errors
     /// [`crate::LedgerError::Damaged`], [`crate::LedgerError::Database`].

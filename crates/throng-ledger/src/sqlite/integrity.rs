@@ -21,7 +21,7 @@ use crate::failure::{Failure, Tried, storage_problem};
 use crate::{LedgerError, Result};
 
 /// The structure of a larger file is not checked while a node starts: [`check_structure`] takes
-/// about three seconds per gigabyte.
+/// two to three seconds per gigabyte.
 pub(super) const CHECKED_AT_OPEN: u64 = 1 << 30;
 /// Read at a time.
 const CHUNK: usize = 1 << 20;
