@@ -50,8 +50,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Sqlite};
 use tokio::sync::Mutex;
 
-use crate::{LedgerError, Result};
 use crate::failure::{Tried, check_schema};
+use crate::{LedgerError, Result};
 use writer::Writer;
 
 /// The ledger of this backend.
@@ -186,6 +186,8 @@ pub struct SqliteLedger {
     readers: SqlitePool,
     /// The structure of the file was not checked when it was opened.
     unchecked: bool,
+    /// A clean end records the checksum of the file.
+    records_sum: bool,
 }
 
 impl SqliteLedger {
@@ -217,7 +219,9 @@ impl SqliteLedger {
             switch_to_wal(&mut connection).await?;
             migrate(&mut connection).await?;
             let options = settings(path).create_if_missing(false);
-            Self::assemble(path, options, connection, unchecked).await
+            let mut ledger = Self::assemble(path, options, connection).await?;
+            ledger.unchecked = unchecked;
+            Ok(ledger)
         }
         .await;
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
@@ -227,7 +231,6 @@ impl SqliteLedger {
         path: &Path,
         options: SqliteConnectOptions,
         connection: Conn,
-        unchecked: bool,
     ) -> Tried<Self> {
         // Readers open a file that is in WAL mode already, and can change nothing.
         let readers = SqlitePoolOptions::new()
@@ -238,7 +241,8 @@ impl SqliteLedger {
             .connect_with(options.clone().pragma("query_only", "ON"))
             .await?;
         let writer = Mutex::new(Writer::new(options, connection));
-        Ok(Self { path: path.to_owned(), writer, readers, unchecked })
+        let path = path.to_owned();
+        Ok(Self { path, writer, readers, unchecked: false, records_sum: true })
     }
 }
 

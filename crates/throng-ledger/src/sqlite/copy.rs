@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use sqlx::ConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 
 use super::{MIGRATIONS, SqliteLedger, integrity, settings};
 use crate::failure::{Failure, Tried};
@@ -18,7 +18,7 @@ impl SqliteLedger {
     /// [`LedgerError::Damaged`] if it is not what the last node left, [`LedgerError::Database`].
     pub async fn attach(path: &Path) -> Result<Self> {
         let file = path.to_owned();
-        super::blocking(move || integrity::compare(&file).map(|_| ())).await?;
+        let compared = super::blocking(move || integrity::compare(&file)).await?;
         let attached: Tried<Self> = async {
             let options = settings(path).create_if_missing(false);
             let mut connection = options.connect().await?;
@@ -35,7 +35,10 @@ impl SqliteLedger {
                     ),
                 }));
             }
-            Self::assemble(path, options, connection, false).await
+            let mut ledger = Self::assemble(path, options, connection).await?;
+            // What nobody compared or checked is not declared whole.
+            ledger.records_sum = compared;
+            Ok(ledger)
         }
         .await;
         attached.map_err(|failure| failure.while_doing("opening the ledger"))
@@ -55,7 +58,8 @@ impl SqliteLedger {
                 "the path of the copy is not UTF-8".into(),
             ))?;
             sqlx::query("VACUUM INTO $1").bind(name).execute(&mut connection).await?;
-            Ok(())
+            // Not only dropped: its files are gone when this returns.
+            Ok(connection.close().await?)
         }
         .await;
         copied.map_err(|failure| failure.while_doing(DOING))?;
@@ -73,6 +77,9 @@ impl SqliteLedger {
         // The last connection to close brings the write-ahead log into the file.
         let closed = self.writer.lock().await.close().await;
         closed.map_err(|failure| failure.while_doing("closing the ledger"))?;
+        if !self.records_sum {
+            return Ok(());
+        }
         let path = self.path.clone();
         super::blocking(move || integrity::record(&path)).await
     }

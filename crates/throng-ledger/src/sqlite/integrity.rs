@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sqlx::ConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use sqlx::sqlite::SqliteConnectOptions;
 use throng_model::StorageProblem;
 use xxhash_rust::xxh3::Xxh3;
@@ -145,7 +145,9 @@ pub(super) async fn check_structure(ledger: &Path) -> Result<()> {
         let options = SqliteConnectOptions::new().filename(ledger).disable_statement_logging();
         let mut connection: Conn = options.connect().await?;
         // SQLite answers `ok`, or at most so many findings.
-        Ok(sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut connection).await?)
+        let found = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut connection).await?;
+        connection.close().await?;
+        Ok(found)
     }
     .await;
     match checked {

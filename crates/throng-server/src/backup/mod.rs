@@ -160,7 +160,5 @@ async fn read_copy(path: &PathBuf) -> Result<Copied, BackupError> {
     }
     .await;
     copy.close().await?;
-    // Of a copy there is no need; it would be one more file.
-    source::remove(&path.with_extension("sum"))?;
     read
 }
