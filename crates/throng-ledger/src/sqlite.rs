@@ -227,11 +227,7 @@ impl SqliteLedger {
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
     }
 
-    async fn assemble(
-        path: &Path,
-        options: SqliteConnectOptions,
-        connection: Conn,
-    ) -> Tried<Self> {
+    async fn assemble(path: &Path, options: SqliteConnectOptions, connection: Conn) -> Tried<Self> {
         // Readers open a file that is in WAL mode already, and can change nothing.
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)

@@ -86,9 +86,13 @@ impl StorageProblem {
         match self {
             Self::DiskFull => "make room; the node continues by itself",
             Self::ReadOnly => "make it writable again; the node continues by itself",
-            Self::Io => "check the disk and the kernel's log; the node continues by itself once writes succeed",
+            Self::Io => {
+                "check the disk and the kernel's log; the node continues by itself once writes succeed"
+            }
             Self::Busy => "find what holds the lock; the node tries again",
-            Self::ConnectionLost => "check the server and the network; the node connects again by itself",
+            Self::ConnectionLost => {
+                "check the server and the network; the node connects again by itself"
+            }
             Self::TooManyConnections => {
                 "raise the server's connection limit or lower node.ledger_connections; the node tries again"
             }

@@ -16,9 +16,9 @@ use throng_objects::Objects;
 use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
 
-use crate::{Health, Impact, ProblemClass};
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
+use crate::{Health, Impact, ProblemClass};
 
 /// Begins the keys of problems that a part of the node met while it worked.
 const DISK_PROBLEM: &str = "while working: ";

@@ -12,5 +12,6 @@ pub mod roles;
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, Impact, Problem, ProblemClass};
 pub use node::{
-    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, check_backends, migrate,
+    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, check_backends,
+    migrate,
 };

@@ -38,8 +38,8 @@ use backends::Backends;
 pub use connect::{Finding, check_backends, migrate};
 use lock::DataDirLock;
 pub use stamps::StampError;
-pub(crate) use stamps::{STAMP_FILE, stamped_folders, write_stamp};
 use stamps::Stamps;
+pub(crate) use stamps::{stamped_folders, write_stamp};
 
 /// How long a graceful end may take before what is left is dropped. Everything that is dropped is
 /// safe: it is taken up again at the next start.

@@ -54,9 +54,9 @@ impl SqliteLedger {
         let copied: Tried<()> = async {
             let mut connection = settings(&self.path).create_if_missing(false).connect().await?;
             // Not UTF-8: SQLite could not name it either.
-            let name = path.to_str().ok_or(sqlx::Error::Configuration(
-                "the path of the copy is not UTF-8".into(),
-            ))?;
+            let name = path
+                .to_str()
+                .ok_or(sqlx::Error::Configuration("the path of the copy is not UTF-8".into()))?;
             sqlx::query("VACUUM INTO $1").bind(name).execute(&mut connection).await?;
             // Not only dropped: its files are gone when this returns.
             Ok(connection.close().await?)

@@ -11,8 +11,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sqlx::{ConnectOptions, Connection};
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use throng_model::StorageProblem;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -153,9 +153,7 @@ pub(super) async fn check_structure(ledger: &Path) -> Result<()> {
     match checked {
         Ok(findings) if findings == ["ok"] => Ok(()),
         Ok(findings) => Err(damaged(findings.join("; "))),
-        Err(Failure::Driver(error))
-            if storage_problem(&error) == Some(StorageProblem::Damaged) =>
-        {
+        Err(Failure::Driver(error)) if storage_problem(&error) == Some(StorageProblem::Damaged) => {
             Err(damaged(error.to_string()))
         }
         Err(failure) => Err(failure.while_doing("checking the ledger's structure")),

@@ -64,7 +64,11 @@ pub(super) fn clean_up(to: &Path) {
 
 /// Makes a folder that only its owner reads.
 pub(super) fn make_folder(path: &Path) -> Result<(), BackupError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the folder", path))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed("make the folder", path))
 }
 
 /// Makes a file that only its owner reads.
@@ -236,10 +240,9 @@ impl Sink {
         }
         match self.inner {
             Inner::Folder => sync_folders(&partial)?,
-            Inner::Tar(builder) => builder
-                .into_inner()
-                .and_then(Output::finish)
-                .map_err(failed("write", &partial))?,
+            Inner::Tar(builder) => {
+                builder.into_inner().and_then(Output::finish).map_err(failed("write", &partial))?
+            }
         }
         fs::rename(&partial, &self.to).map_err(failed("rename to", &self.to))?;
         sync_folder(self.to.parent().unwrap_or(Path::new(".")))?;

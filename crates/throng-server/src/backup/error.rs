@@ -52,7 +52,9 @@ pub enum BackupError {
         dir: PathBuf,
     },
     /// Specs or snapshots changed faster than they could be copied.
-    #[error("the data directory changed during each of {rounds} rounds: try again at a quieter time")]
+    #[error(
+        "the data directory changed during each of {rounds} rounds: try again at a quieter time"
+    )]
     Changing {
         /// How many rounds were begun.
         rounds: usize,

@@ -20,11 +20,7 @@ const LARGEST_MANIFEST: u64 = 2 << 30;
 ///
 /// # Errors
 /// [`BackupError`]; the directory is as it was then.
-pub async fn restore(
-    from: &Path,
-    dir: &Path,
-    progress: Progress,
-) -> Result<Manifest, BackupError> {
+pub async fn restore(from: &Path, dir: &Path, progress: Progress) -> Result<Manifest, BackupError> {
     let (from, dir) = (from.to_owned(), dir.to_owned());
     blocking(move || {
         let existing = fs::read_dir(&dir);
@@ -60,7 +56,8 @@ fn into(
     progress: &Progress,
 ) -> Result<Manifest, BackupError> {
     make_folder(aside)?;
-    let mut unpacked = Unpacked { from, aside, files: BTreeMap::new(), done: 0, total: 0, progress };
+    let mut unpacked =
+        Unpacked { from, aside, files: BTreeMap::new(), done: 0, total: 0, progress };
     match Form::of(from) {
         Form::Folder => unpacked.folder(from, from)?,
         form => unpacked.archive(form)?,
@@ -176,9 +173,7 @@ impl Unpacked<'_> {
         let file = File::open(self.from).map_err(failed("open", self.from))?;
         self.total = file.metadata().map_or(0, |facts| facts.len());
         let reader: Box<dyn Read> = match form {
-            Form::TarZstd => {
-                Box::new(zstd::Decoder::new(file).map_err(failed("read", self.from))?)
-            }
+            Form::TarZstd => Box::new(zstd::Decoder::new(file).map_err(failed("read", self.from))?),
             _ => Box::new(BufReader::new(file)),
         };
         let mut archive = tar::Archive::new(reader);
@@ -226,8 +221,8 @@ impl Unpacked<'_> {
             let version = format["version"].as_str().unwrap_or("unknown").to_owned();
             return Err(BackupError::Newer { version });
         }
-        let manifest: Manifest = serde_json::from_value(format)
-            .map_err(|_| damaged(MANIFEST, "it lacks something"))?;
+        let manifest: Manifest =
+            serde_json::from_value(format).map_err(|_| damaged(MANIFEST, "it lacks something"))?;
         for entry in &manifest.files {
             match self.files.remove(&entry.path) {
                 None => return Err(damaged(&entry.path, "it is missing")),
@@ -258,7 +253,16 @@ mod tests {
         for name in ["ledger.db", "manifest.json", "objects/snapshots/a/1.throng", "log/0/1.log"] {
             assert!(is_allowed(name), "{name}");
         }
-        for name in ["", "/etc/passwd", "../x", "objects/../../x", "admin.token", "log", "log/", "objects//x"] {
+        for name in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "objects/../../x",
+            "admin.token",
+            "log",
+            "log/",
+            "objects//x",
+        ] {
             assert!(!is_allowed(name), "{name}");
         }
     }

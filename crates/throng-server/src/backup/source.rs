@@ -137,7 +137,8 @@ impl Round {
         ledger: &Path,
         captured: Captured,
     ) -> Result<(), BackupError> {
-        let copy = open(ledger)?.ok_or_else(|| BackupError::NoLedger { path: ledger.to_owned() })?;
+        let copy =
+            open(ledger)?.ok_or_else(|| BackupError::NoLedger { path: ledger.to_owned() })?;
         let captured_bytes: u64 = captured.files.iter().map(|(_, _, (_, bytes))| bytes).sum();
         self.total = self.done + copy.1 + captured_bytes;
         self.add(sink, LEDGER, ledger, copy)?;

@@ -63,7 +63,8 @@ async fn snapshots(
         let ledger = PostgresLedger::attach(&url).await?;
         let names = names(&ledger).await?;
         let mut present = HashSet::new();
-        let folders: BTreeSet<&str> = names.iter().filter_map(|name| name.split('/').next()).collect();
+        let folders: BTreeSet<&str> =
+            names.iter().filter_map(|name| name.split('/').next()).collect();
         for folder in folders {
             present.extend(objects.list(folder).await?.into_iter().map(|listed| listed.name));
         }
@@ -97,7 +98,9 @@ async fn snapshots(
                 ),
             }
         }
-        Err(error) => Finding::bad(NAME, &error, "the rights of docs/operate/backends.md are needed"),
+        Err(error) => {
+            Finding::bad(NAME, &error, "the rights of docs/operate/backends.md are needed")
+        }
     })
 }
 

@@ -18,7 +18,7 @@ use throng_spec::{LogSettings, NodeSettings, ObjectsSettings};
 use super::{NodeError, Recovery};
 
 /// The file of a stamp in a store's folder.
-pub(crate) const STAMP_FILE: &str = "stamp.json";
+const STAMP_FILE: &str = "stamp.json";
 
 /// Why the stores of a data directory are not used together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -187,10 +187,13 @@ impl Stamps {
         let of_ledger = ledger.stamp().await?;
         let mut found = Vec::with_capacity(stores.len());
         for store in &stores {
-            found.push((store.name, match (store.read(), recovery) {
-                (Err(_), Recovery::NewLedger | Recovery::AcceptMismatch) => None,
-                (read, _) => read?,
-            }));
+            found.push((
+                store.name,
+                match (store.read(), recovery) {
+                    (Err(_), Recovery::NewLedger | Recovery::AcceptMismatch) => None,
+                    (read, _) => read?,
+                },
+            ));
         }
         if recovery == Recovery::Refuse {
             compare(of_ledger.as_ref(), &found)?;

@@ -55,7 +55,11 @@ pub(super) async fn watch(
 }
 
 /// The class of an error for people, with the error itself and what helps.
-fn detail(what: &str, error: &(dyn std::error::Error + 'static), found: Option<StorageProblem>) -> String {
+fn detail(
+    what: &str,
+    error: &(dyn std::error::Error + 'static),
+    found: Option<StorageProblem>,
+) -> String {
     match found {
         Some(problem) => format!("{what}: {problem} ({}); {}", with_causes(error), problem.hint()),
         None => format!("{what}: {}", with_causes(error)),

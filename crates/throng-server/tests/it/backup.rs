@@ -128,8 +128,7 @@ async fn a_backup_of_a_writing_node_is_a_prefix_of_what_it_took() {
     let node = start(top, &live).await;
     let load = Load::new();
     let events = tokio::spawn(Arc::clone(&load).events(Client::of(&node)));
-    let refreshes =
-        tokio::spawn(Arc::clone(&load).refreshes(Client::of(&node), top.to_owned()));
+    let refreshes = tokio::spawn(Arc::clone(&load).refreshes(Client::of(&node), top.to_owned()));
     let mut backups: Vec<(PathBuf, usize, usize, Manifest)> = Vec::new();
     for name in ["folder", "file.tar", "file.tar.zst", "again"] {
         let target = load.acknowledged.load(Ordering::SeqCst) + 20;

@@ -14,7 +14,8 @@ use crate::{Client, SPEC, noon, spec, start};
 
 fn impression(clock: &ManualClock, id: usize) -> String {
     let at = clock.now().to_string();
-    json!({ "id": format!("i-{id}"), "kind": "impression", "ad_group": "shoes", "at": at }).to_string()
+    json!({ "id": format!("i-{id}"), "kind": "impression", "ad_group": "shoes", "at": at })
+        .to_string()
         + "\n"
 }
 
@@ -194,7 +195,10 @@ async fn no_part_of_an_older_copy_is_mixed_with_newer_parts() {
         }
         let refused = start_with(&mixed, Recovery::Refuse).await.expect_err("a mix");
         assert!(
-            matches!(refused, NodeError::Stamp(StampError::Older { .. } | StampError::LedgerOlder { .. })),
+            matches!(
+                refused,
+                NodeError::Stamp(StampError::Older { .. } | StampError::LedgerOlder { .. })
+            ),
             "choice {choice:#b}: {refused:?}"
         );
         assert!(refused.to_string().contains("throng restore"), "{refused}");
