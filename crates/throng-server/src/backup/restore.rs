@@ -23,15 +23,14 @@ const LARGEST_MANIFEST: u64 = 2 << 30;
 pub async fn restore(from: &Path, dir: &Path, progress: Progress) -> Result<Manifest, BackupError> {
     let (from, dir) = (from.to_owned(), dir.to_owned());
     blocking(move || {
-        let existing = fs::read_dir(&dir);
-        match existing {
-            Ok(mut entries) if entries.next().is_some() => {
-                return Err(BackupError::NotEmpty { dir });
+        match fs::read_dir(&dir) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Err(BackupError::NotEmpty { dir });
+                }
             }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("list", &dir)(error));
-            }
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("list", &dir)(error)),
         }
         let aside = dir.with_added_extension("restoring");
         if fs::symlink_metadata(&aside).is_ok() {

@@ -193,8 +193,11 @@ fn objects(config: &NodeConfig, settings: &NodeSettings) -> Result<Arc<dyn Objec
 fn is_used(data_dir: &Path) -> Result<bool, NodeError> {
     for folder in [data_dir.join("log"), data_dir.join("objects")] {
         match std::fs::read_dir(&folder) {
-            Ok(mut entries) if entries.next().is_some() => return Ok(true),
-            Ok(_) => {}
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Ok(true);
+                }
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(NodeError::io("list", folder.display())(error)),
         }
