@@ -10,6 +10,7 @@ mod money;
 mod personal;
 mod retry;
 mod secret;
+mod storage;
 mod time;
 
 pub use clock::{AdjustableClock, Clock, ManualClock, SystemClock};
@@ -23,4 +24,5 @@ pub use money::{Currency, Micros, MoneyError};
 pub use personal::{HashedIdentifier, Personal, Secret};
 pub use retry::{Backoff, Fault, Retry, with_causes};
 pub use secret::{NoRandomness, NotAHash, SecretHash, new_secret};
+pub use storage::StorageProblem;
 pub use time::{BudgetDay, TimeZoneName, Timestamp, TimestampError};

@@ -3,6 +3,7 @@
 
 pub mod access;
 mod api;
+pub mod backup;
 mod context;
 mod health;
 mod node;
@@ -11,4 +12,7 @@ pub mod roles;
 
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, Impact, Problem, ProblemClass};
-pub use node::{Environment, Finding, Node, NodeConfig, NodeError, check_backends, migrate};
+pub use node::{
+    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, check_backends,
+    migrate,
+};

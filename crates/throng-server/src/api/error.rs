@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use throng_ledger::LedgerError;
+use throng_model::StorageProblem;
 use throng_spec::Role;
 use utoipa::ToSchema;
+
+/// After how many seconds a client tries again what the node could not do.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// An error as a client sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -134,6 +138,16 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
+    /// A store cannot be used now. The class is for the client, the error for the log.
+    fn storage(
+        what: &str,
+        problem: StorageProblem,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
+        tracing::error!(error, %problem, "request failed");
+        Self::unavailable(format!("{what} cannot be used now: {problem}")).help(problem.hint())
+    }
+
     /// Our fault. The client gets no internals; the log has them.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "request failed");
@@ -149,7 +163,10 @@ impl ApiError {
 
 impl From<crate::roles::aggregate::BudgetsError> for ApiError {
     fn from(error: crate::roles::aggregate::BudgetsError) -> Self {
-        Self::internal(&error)
+        match StorageProblem::in_causes(&error) {
+            Some(problem) => Self::storage("the event log", problem, &error),
+            None => Self::internal(&error),
+        }
     }
 }
 
@@ -160,7 +177,10 @@ impl From<LedgerError> for ApiError {
             LedgerError::WrongState { .. } => {
                 Self::new(StatusCode::CONFLICT, "wrong_state", error.to_string())
             }
-            _ => Self::internal(&error),
+            _ => match error.problem() {
+                Some(problem) => Self::storage("the ledger", problem, &error),
+                None => Self::internal(&error),
+            },
         }
     }
 }
@@ -172,6 +192,8 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(ErrorBody { error: detail })).into_response();
         if let Some(after) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, after.into());
+        } else if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().entry(header::RETRY_AFTER).or_insert(RETRY_AFTER);
         }
         response
     }

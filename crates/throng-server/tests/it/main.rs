@@ -7,6 +7,7 @@ mod activate_many;
 mod activation;
 mod api;
 mod audiences;
+mod backup;
 mod budgets;
 mod build;
 mod events;
@@ -14,6 +15,7 @@ mod node;
 mod schedules;
 mod sessions;
 mod shared;
+mod storage;
 mod tasks;
 mod warm;
 
@@ -67,6 +69,7 @@ pub(crate) async fn start(
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
         access_clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
+        recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| match name {
             "TOKEN" => Some("s3cret".to_owned()),
             "LEDGER" => std::env::var("THRONG_POSTGRES").ok().map(|server| server + "/postgres"),

@@ -160,6 +160,7 @@ node:
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock,
             access_clock: Arc::new(SystemClock),
+            recovery: throng_server::Recovery::default(),
             env: self.env(),
         })
         .await

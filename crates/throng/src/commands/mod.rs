@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod audience;
+pub(crate) mod backup;
 pub(crate) mod build;
 pub(crate) mod demo;
 pub(crate) mod inspect;

@@ -212,6 +212,7 @@ impl Starting {
             clock: Arc::clone(&self.clock) as Arc<dyn throng_model::Clock>,
             // Sessions last as long as they do in life.
             access_clock: Arc::new(SystemClock),
+            recovery: throng_server::Recovery::default(),
             env: Arc::clone(&self.env),
         })
         .await
