@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use throng_ledger::LedgerError;
-use throng_spec::Role;
+use throng_spec::{Problem, Role};
 use utoipa::ToSchema;
 
 /// An error as a client sees it.
@@ -27,6 +27,10 @@ pub(crate) struct ErrorDetail {
     /// How to mend it, if there is a way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) help: Option<String>,
+    /// Everything that is wrong in a spec: file, line, column, field, message, help.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub(crate) problems: Vec<Problem>,
     /// Also in the node's log and in the header `x-request-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_id: Option<String>,
@@ -43,13 +47,34 @@ impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
-            detail: ErrorDetail { code, message: message.into(), help: None, request_id: None },
+            detail: ErrorDetail {
+                code,
+                message: message.into(),
+                help: None,
+                problems: Vec::new(),
+                request_id: None,
+            },
         }
     }
 
     /// The client sent something wrong.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// The spec that the client sent is wrong, or more than this node allows.
+    pub(crate) fn invalid_spec(problems: Vec<Problem>) -> Self {
+        let s = if problems.len() == 1 { "" } else { "s" };
+        let message = format!("{} problem{s} in the spec", problems.len());
+        let mut error = Self::new(StatusCode::BAD_REQUEST, "invalid_spec", message)
+            .help("`problems` says for each where it is and what to do");
+        error.detail.problems = problems;
+        error
+    }
+
+    /// What the client wants to replace is not there any more.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
     }
 
     /// There is no such object.

@@ -35,6 +35,9 @@ pub(crate) use health::install_metrics;
 
 use crate::NodeContext;
 
+/// How long the check of a sent spec may take, at least: the columns of large tables are read for it.
+const SPEC_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Limits on requests, from the spec's node settings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -63,9 +66,11 @@ pub(crate) fn router(
 ) -> Router {
     let has = |role| ctx.roles.contains(&role);
     let mut bounded = Router::new().merge(about());
+    let mut slow = Router::new();
     let mut streams = Router::new();
     if has(Role::Api) {
         bounded = bounded.merge(objects()).merge(crate::page::routes());
+        slow = slow.merge(specs());
         streams = streams.route("/v1/stream", get(stream::changes));
     }
     if has(Role::Api) || has(Role::Lookup) {
@@ -77,12 +82,15 @@ pub(crate) fn router(
     }
     let bounded =
         bounded.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.timeout));
+    let longest = limits.timeout.max(SPEC_TIMEOUT);
+    let slow = slow.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, longest));
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
     let wanted: auth::Wanted = Arc::new(token);
     let sign_in = auth::sign_in_routes(Arc::clone(&wanted)).merge(crate::page::assets());
     Router::new()
         .merge(bounded)
+        .merge(slow)
         .merge(streams)
         .fallback(move || error::no_such_route(Arc::clone(&roles)))
         .method_not_allowed_fallback(error::no_such_method)
@@ -120,6 +128,13 @@ fn feed() -> Router<Arc<NodeContext>> {
         .route("/v1/gates/{id}/applied", post(feed::applied))
 }
 
+/// Requests that look at the data of every source: they may take longer than others.
+fn specs() -> Router<Arc<NodeContext>> {
+    Router::new()
+        .route("/v1/spec/plan", post(spec::plan))
+        .route("/v1/spec/apply", post(spec::apply))
+}
+
 /// Everything else.
 fn objects() -> Router<Arc<NodeContext>> {
     Router::new()
@@ -143,6 +158,5 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/budgets", get(budgets::list))
         .route("/v1/budgets/{ad_group}", get(budgets::one))
         .route("/v1/spec", get(spec::current))
-        .route("/v1/spec/apply", post(spec::apply))
         .route("/v1/why/{kind}/{name}", get(why::history))
 }

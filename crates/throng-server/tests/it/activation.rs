@@ -72,6 +72,7 @@ impl Shop {
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: Arc::new(SystemClock),
             env: Arc::new(|name: &str| (name == "META").then(|| "s3cret-token".to_owned())),
+            limits: Default::default(),
         })
         .await
         .unwrap()

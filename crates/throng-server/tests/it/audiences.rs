@@ -40,6 +40,7 @@ async fn start(dir: &Path) -> Node {
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::new(SystemClock),
         env: Arc::new(|_: &str| None),
+        limits: Default::default(),
     })
     .await
     .unwrap()

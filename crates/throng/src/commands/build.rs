@@ -43,6 +43,7 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::new(SystemClock),
         env: Arc::new(|name: &str| std::env::var(name).ok()),
+        limits: throng_server::LimitsConfig::default(),
     })
     .await
     .with_context(|| format!("cannot start on {}", arguments.dir.display()))?;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use throng_ledger::{SpecLedger, SqliteLedger};
 use throng_model::SystemClock;
-use throng_server::{Node, NodeConfig};
+use throng_server::{LimitsChange, Node, NodeConfig};
 use throng_spec::Spec;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::UpArgs;
 use crate::out;
@@ -21,6 +22,8 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
         },
         None => applied_before(&arguments).await?,
     };
+    // Listened for before anything else: by itself SIGHUP ends a process.
+    let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let node = Node::start(NodeConfig {
         data_dir: arguments.dir.clone(),
         spec,
@@ -32,9 +35,12 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
             None => Arc::new(SystemClock),
         },
         env: Arc::new(|name: &str| std::env::var(name).ok()),
+        limits: arguments.limits.config(),
     })
     .await
     .with_context(|| format!("cannot start a node on {}", arguments.dir.display()))?;
+    let node = Arc::new(node);
+    let reloading = tokio::spawn(reload_on_hangup(hangups, Arc::clone(&node)));
     if json {
         // One line, so that a program can wait for it.
         out::line(serde_json::json!({ "url": node.url() }));
@@ -43,8 +49,27 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     }
     shutdown_signal().await?;
     out::say("stopping: work in hand is put down so that it can be taken up again");
+    reloading.abort();
+    // Only once it has ended is this the only one that has the node.
+    let _ = reloading.await;
+    let node = Arc::into_inner(node).context("the node is still in use")?;
     node.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the limits again on every SIGHUP.
+async fn reload_on_hangup(mut hangups: Signal, node: Arc<Node>) {
+    while hangups.recv().await.is_some() {
+        match node.reload_limits() {
+            Ok(LimitsChange { added, removed }) => {
+                tracing::info!(?added, ?removed, "SIGHUP: the limits were read again");
+            }
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "SIGHUP: the limits stay as they were"
+            ),
+        }
+    }
 }
 
 /// The spec that the ledger of this data directory holds.
@@ -62,12 +87,11 @@ async fn applied_before(arguments: &UpArgs) -> Result<Spec> {
     let ledger = SqliteLedger::open(&path).await?;
     let applied = ledger.applied_spec().await?.with_context(help)?;
     serde_json::from_value(applied.spec)
-        .context("the applied spec was written by another version: name the spec with --spec")
+        .context("the applied spec in the ledger cannot be used: name a spec with --spec")
 }
 
 /// Waits for SIGINT or SIGTERM.
 pub(super) async fn shutdown_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     tokio::select! {
         _ = terminate.recv() => {}

@@ -182,6 +182,7 @@ impl Starting {
             listen: Some(listen),
             clock: Arc::clone(&self.clock) as Arc<dyn throng_model::Clock>,
             env: Arc::clone(&self.env),
+            limits: throng_server::LimitsConfig::default(),
         })
         .await
         .with_context(|| {
