@@ -31,8 +31,8 @@ type Schemas = HashMap<(PathBuf, u64, Option<SystemTime>), SchemaRef>;
 
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// SQL name and folder of each source.
-    sources: Vec<(String, PathBuf)>,
+    /// SQL name and folder of each source, and what the folder must not lead out of.
+    sources: Vec<(String, PathBuf, PathBuf)>,
     runtime: Arc<RuntimeEnv>,
     config: SessionConfig,
     /// Schemas of tables, by path, size and time of change: finding one out can mean reading all of
@@ -60,7 +60,13 @@ impl Session {
             SORT_RESERVATION.min(memory / (4 * threads));
         options.sql_parser.collect_spans = true;
         Ok(Self {
-            sources: sources.iter().map(|s| (sql_name(s.name.as_str()), s.path.clone())).collect(),
+            sources: sources
+                .iter()
+                .map(|s| {
+                    let root = s.root.as_ref().unwrap_or(&s.path);
+                    (sql_name(s.name.as_str()), s.path.clone(), root.clone())
+                })
+                .collect(),
             runtime,
             config,
             schemas: Mutex::default(),
@@ -108,7 +114,7 @@ impl Session {
             position: position::of_word(sql, name),
             help: Some(help),
         };
-        let names: Vec<&str> = self.sources.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = self.sources.iter().map(|(name, ..)| name.as_str()).collect();
         let Some(schema) = reference.schema() else {
             let example = names.first().copied().unwrap_or("source");
             return Err(wrong(
@@ -116,7 +122,8 @@ impl Session {
                 format!("write <source>.{name}, for example {example}.{name}"),
             ));
         };
-        let Some((_, folder)) = self.sources.iter().find(|(source, _)| source == schema) else {
+        let found = self.sources.iter().find(|(source, ..)| source == schema);
+        let Some((_, folder, root)) = found else {
             let meant = position::nearest(schema, &names);
             return Err(LakeError::Sql {
                 message: format!("there is no source {schema}"),
@@ -127,9 +134,9 @@ impl Session {
                 }),
             });
         };
-        let mut tables = of_folder(folder)?;
+        let mut tables = of_folder(folder, root)?;
         match tables.remove(name) {
-            Some(table) => Ok((schema.to_owned(), table)),
+            Some(table) => Ok((schema.to_owned(), table?)),
             None => {
                 let there: Vec<&str> = tables.keys().map(String::as_str).collect();
                 let help = match position::nearest(name, &there) {

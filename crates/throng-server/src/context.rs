@@ -17,6 +17,7 @@ use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
 
 use crate::access::Access;
+use crate::limits::NodeLimits;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
 use crate::{Health, Impact, ProblemClass};
@@ -94,6 +95,8 @@ pub struct NodeContext {
     pub gate: Arc<Gate>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
+    /// What specs that arrive over HTTP may name.
+    pub(crate) limits: NodeLimits,
     /// Tells builders that a refresh may be due.
     pub wake_build: Notify,
     /// Tells workers that a task may be due.

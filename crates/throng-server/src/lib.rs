@@ -4,14 +4,18 @@
 pub mod access;
 mod api;
 pub mod backup;
+mod check;
 mod context;
 mod health;
+mod limits;
 mod node;
 mod page;
 pub mod roles;
 
+pub use check::{CheckedModel, check_sql};
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, Impact, Problem, ProblemClass};
+pub use limits::{LimitsChange, LimitsConfig, LimitsError};
 pub use node::{
     Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, check_backends,
     migrate,

@@ -23,7 +23,7 @@ use throng_ledger::{Ledger, LedgerError};
 use throng_log::{LogError, Share};
 use throng_membership::MembershipIndex;
 use throng_model::{
-    AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, Retry, SystemEntropy,
+    AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, Retry, SystemEntropy, with_causes,
 };
 use throng_objects::ObjectsError;
 use throng_spec::{Role, SecretError, Spec};
@@ -33,10 +33,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{ADDRESS_FILE, AccessError, write_private};
 use crate::api::{Guard, HostNames};
+use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts, Feed};
-use crate::{Change, Health, NodeContext, roles};
+use crate::{Change, Health, NodeContext, ProblemClass, roles};
 
-pub(crate) use apply::{apply_spec, follow_spec};
+pub(crate) use apply::{Refusal, apply_planned, follow_spec, plan_sent};
 use backends::Backends;
 pub use connect::{Finding, check_backends, migrate};
 use lock::DataDirLock;
@@ -80,6 +81,8 @@ pub struct NodeConfig {
     pub env: Environment,
     /// What to do where the ledger is missing, or does not belong to what lies beside it.
     pub recovery: Recovery,
+    /// What specs that arrive over HTTP may name, besides what `spec` names.
+    pub limits: LimitsConfig,
 }
 
 /// What a node does at its start where the ledger of its data directory is missing, or where ledger,
@@ -190,6 +193,12 @@ pub enum NodeError {
     /// Snapshots or dictionaries.
     #[error("cannot map the published audiences")]
     Membership(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What specs that arrive over HTTP may name.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// The spec in the ledger is not one that a check lets through.
+    #[error("the applied spec in the ledger cannot be used: name a spec with --spec, or apply one")]
+    StoredSpec(#[source] serde_json::Error),
     /// The spec cannot be written as JSON.
     #[error("cannot write the spec as JSON")]
     Spec(#[from] serde_json::Error),
@@ -299,6 +308,34 @@ impl Node {
         &self.ctx
     }
 
+    /// Reads the limits file again, as on SIGHUP. Specs that arrive from now on are checked against
+    /// what it says; the applied one stays as it is.
+    ///
+    /// # Errors
+    /// [`LimitsError`]; what was allowed stays allowed then.
+    pub fn reload_limits(&self) -> Result<LimitsChange, LimitsError> {
+        const KEY: &str = "limits";
+        let reloaded = self.ctx.limits.reload();
+        match &reloaded {
+            Ok(_) => {
+                self.ctx.health.clear(ProblemClass::Config, KEY);
+                let beyond = self.ctx.limits.now().beyond(&self.ctx.spec.load());
+                if !beyond.is_empty() {
+                    tracing::warn!(
+                        ?beyond,
+                        "the applied spec names what the limits do not allow: it goes on until \
+                         another spec is applied"
+                    );
+                }
+            }
+            Err(error) => {
+                let detail = format!("the limits stay as they were: {}", with_causes(error));
+                self.ctx.health.report(ProblemClass::Config, KEY, detail);
+            }
+        }
+        reloaded
+    }
+
     /// Stops accepting, lets requests in hand end, makes roles put their work down, and writes a
     /// checkpoint. Takes at most some 20 seconds; what does not end by then is dropped and taken up
     /// again at the next start.
@@ -390,7 +427,8 @@ async fn gather(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeEr
         joined = Some((stored.version, stored.indexes));
     }
     let feed = backends.feed.clone();
-    let (ctx, share) = assemble(config, joined, backends, roles.to_vec()).await?;
+    let limits = NodeLimits::open(config.limits.clone(), &config.data_dir, &mut config.spec)?;
+    let (ctx, share) = assemble(config, joined, backends, limits, roles.to_vec()).await?;
     if let Some(stamps) = &mut stamps {
         stamps.start_run(&*ctx.ledger).await?;
     }
@@ -405,6 +443,7 @@ async fn assemble(
     config: &NodeConfig,
     joined: Joined,
     backends: Backends,
+    limits: NodeLimits,
     roles: Vec<Role>,
 ) -> Result<(Arc<NodeContext>, Option<Share>), NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
@@ -459,6 +498,7 @@ async fn assemble(
         budgets: Arc::new(budgets),
         gate,
         env: Arc::clone(&config.env),
+        limits,
         wake_build: Notify::new(),
         wake_activate: Notify::new(),
         changes: broadcast::channel(CHANGES).0,
@@ -489,7 +529,7 @@ async fn open_budgets(
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         return Ok((budgets, Some(applied)));
     }
-    let Some(before) = apply::stored(ledger).await? else {
+    let Some(before) = apply::replaced(ledger).await? else {
         let applied = apply::store(ledger, spec, clock.now()).await?;
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         budgets.own(&all).await?;

@@ -85,7 +85,13 @@ pub(crate) enum Command {
     /// Show what applying a spec would change
     Plan(ApplyArgs),
     /// Apply a spec to a running node
-    Apply(ApplyArgs),
+    Apply {
+        #[command(flatten)]
+        apply: ApplyArgs,
+        /// Apply only if this version is still the applied one, as `throng plan` says it
+        #[arg(long, value_name = "VERSION")]
+        base_version: Option<u64>,
+    },
     /// Which audiences is a user in?
     Lookup {
         /// The user's key; several are looked up in one request
@@ -236,6 +242,8 @@ pub(crate) struct UpArgs {
     /// them lacks is lost
     #[arg(long)]
     pub(crate) accept_mismatch: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitsArgs,
 }
 
 impl UpArgs {
@@ -245,6 +253,62 @@ impl UpArgs {
             (_, true) => throng_server::Recovery::AcceptMismatch,
             _ => throng_server::Recovery::Refuse,
         }
+    }
+}
+
+/// What a spec that is applied over HTTP may name, besides what --spec names.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LimitsArgs {
+    /// Let specs that are applied over HTTP read sources in this folder; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub(crate) allow_source: Vec<PathBuf>,
+    /// Let them send this secret to this server; repeatable. REF is env:NAME or file:PATH, without
+    /// PORT it is 443
+    #[arg(long, value_name = "REF@HOST[:PORT]")]
+    pub(crate) allow_secret: Vec<SecretAt>,
+    /// Let them have destinations on this server; repeatable. --allow-secret allows its server, too
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) allow_host: Vec<throng_spec::HostPort>,
+    /// A file with more of these, read again on SIGHUP (limits.yaml in --dir, if it is there)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) limits: Option<PathBuf>,
+}
+
+/// A secret and the server that it may be sent to.
+#[derive(Debug, Clone)]
+pub(crate) struct SecretAt {
+    secret: throng_spec::SecretRef,
+    host: throng_spec::HostPort,
+}
+
+impl std::str::FromStr for SecretAt {
+    type Err = &'static str;
+
+    /// The text is not repeated in errors: it may be the secret itself.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "write env:NAME@HOST or file:PATH@HOST, with :PORT if it is not 443";
+        // A path may hold an @, a server does not.
+        let (secret, host) = text.rsplit_once('@').ok_or(wrong)?;
+        let secret = secret.parse().map_err(|_| wrong)?;
+        let host = host.parse().map_err(|_| wrong)?;
+        Ok(Self { secret, host })
+    }
+}
+
+impl LimitsArgs {
+    /// What they allow.
+    pub(crate) fn config(&self) -> throng_server::LimitsConfig {
+        let mut flags = throng_spec::Limits::default();
+        for folder in &self.allow_source {
+            flags.allow_source(folder);
+        }
+        for SecretAt { secret, host } in &self.allow_secret {
+            flags.allow_secret(secret.clone(), host.clone());
+        }
+        for host in &self.allow_host {
+            flags.allow_host(host.clone());
+        }
+        throng_server::LimitsConfig { flags, file: self.limits.clone() }
     }
 }
 

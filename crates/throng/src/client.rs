@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use throng_model::Secret;
 
@@ -21,6 +21,15 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(node: &NodeAt) -> Result<Self> {
+        Self::with_timeout(node, Duration::from_secs(60))
+    }
+
+    /// For answers that a node has to look at much data for.
+    pub(crate) fn patient(node: &NodeAt) -> Result<Self> {
+        Self::with_timeout(node, Duration::from_secs(3_700))
+    }
+
+    fn with_timeout(node: &NodeAt, timeout: Duration) -> Result<Self> {
         let url = match (&node.url, &node.dir) {
             (Some(url), _) => url.clone(),
             (None, Some(dir)) => local::url_of(dir)?,
@@ -36,7 +45,7 @@ impl Client {
         };
         let mut builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(60))
+            .timeout(timeout)
             // A token goes to the node that was named, and nowhere else.
             .redirect(reqwest::redirect::Policy::none());
         if local::is_loopback(&url) {
@@ -59,7 +68,24 @@ impl Client {
         &self.url
     }
 
-    async fn send(&self, mut request: reqwest::RequestBuilder, path: &str) -> Result<Value> {
+    /// Like `post`, with the node's refusal for callers that look into it.
+    pub(crate) async fn try_post(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<std::result::Result<Value, Refused>> {
+        self.try_send(self.http.post(format!("{}{path}", self.url)).json(body), path).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, path: &str) -> Result<Value> {
+        self.try_send(request, path).await?.map_err(Refused::into_error)
+    }
+
+    async fn try_send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        path: &str,
+    ) -> Result<std::result::Result<Value, Refused>> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
@@ -73,13 +99,28 @@ impl Client {
         let body = response.text().await.with_context(|| format!("the node cut {path} short"))?;
         let value: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(value);
+            return Ok(Ok(value));
         }
-        let error = &value["error"];
+        Ok(Err(Refused { body: value, place: format!("HTTP {status} from {path}") }))
+    }
+}
+
+/// A node's answer to a request that it refused.
+pub(crate) struct Refused {
+    /// As the node sent it.
+    pub(crate) body: Value,
+    /// Status and path.
+    place: String,
+}
+
+impl Refused {
+    /// The node's words for people.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        let error = &self.body["error"];
         let message = error["message"].as_str().unwrap_or("the node gave no reason");
         match error["help"].as_str() {
-            Some(help) => bail!("{message}\n  help: {help}"),
-            None => bail!("{message} (HTTP {status} from {path})"),
+            Some(help) => anyhow::anyhow!("{message}\n  help: {help}"),
+            None => anyhow::anyhow!("{message} ({})", self.place),
         }
     }
 }

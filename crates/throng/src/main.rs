@@ -85,7 +85,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Backup { dir, to } => commands::backup::backup(&dir, &to, json).await,
         Command::Restore { from, dir } => commands::backup::restore(&from, &dir, json).await,
         Command::Plan(apply) => commands::spec::plan(&apply, json).await,
-        Command::Apply(apply) => commands::spec::apply(&apply, json).await,
+        Command::Apply { apply, base_version } => {
+            commands::spec::apply(&apply, base_version, json).await
+        }
         Command::Lookup { users, node } => commands::inspect::lookup(&users, &node, json).await,
         Command::Audience(command) => commands::audience::run(command, json).await,
         Command::Sync(command) => commands::sync::run(command, json).await,

@@ -131,6 +131,7 @@ cases! {
     spec {
         the_first_seed_counts,
         an_equal_spec_changes_nothing,
+        a_spec_replaces_only_the_version_that_it_was_made_for,
         somebody_leads,
         ad_group_numbers_are_stable,
         later_budget_figures_replace_earlier_ones,

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use throng_ledger::LedgerError;
 use throng_model::StorageProblem;
-use throng_spec::Role;
+use throng_spec::{Problem, Role};
 use utoipa::ToSchema;
 
 /// After how many seconds a client tries again what the node could not do.
@@ -32,6 +32,10 @@ pub(crate) struct ErrorDetail {
     /// How to mend it, if there is a way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) help: Option<String>,
+    /// Everything that is wrong in a spec: file, line, column, field, message, help.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub(crate) problems: Vec<Problem>,
     /// Also in the node's log and in the header `x-request-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_id: Option<String>,
@@ -50,14 +54,35 @@ impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
-            detail: ErrorDetail { code, message: message.into(), help: None, request_id: None },
             retry_after: None,
+            detail: ErrorDetail {
+                code,
+                message: message.into(),
+                help: None,
+                problems: Vec::new(),
+                request_id: None,
+            },
         }
     }
 
     /// The client sent something wrong.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// The spec that the client sent is wrong, or more than this node allows.
+    pub(crate) fn invalid_spec(problems: Vec<Problem>) -> Self {
+        let s = if problems.len() == 1 { "" } else { "s" };
+        let message = format!("{} problem{s} in the spec", problems.len());
+        let mut error = Self::new(StatusCode::BAD_REQUEST, "invalid_spec", message)
+            .help("`problems` says for each where it is and what to do");
+        error.detail.problems = problems;
+        error
+    }
+
+    /// What the client wants to replace is not there any more.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
     }
 
     /// There is no such object.

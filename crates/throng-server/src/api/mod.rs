@@ -36,6 +36,9 @@ pub(crate) use health::install_metrics;
 
 use crate::NodeContext;
 
+/// How long the check of a sent spec may take, at least: the columns of large tables are read for it.
+const SPEC_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Limits on requests, from the spec's node settings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -64,9 +67,11 @@ pub(crate) fn router(
 ) -> Router {
     let has = |role| ctx.roles.contains(&role);
     let mut bounded = Router::new().merge(about());
+    let mut slow = Router::new();
     let mut streams = Router::new();
     if has(Role::Api) {
         bounded = bounded.merge(objects()).merge(crate::page::routes());
+        slow = slow.merge(specs());
         streams = streams.route("/v1/stream", get(stream::changes));
     }
     if has(Role::Api) || has(Role::Lookup) {
@@ -78,10 +83,13 @@ pub(crate) fn router(
     }
     let bounded =
         bounded.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.timeout));
+    let longest = limits.timeout.max(SPEC_TIMEOUT);
+    let slow = slow.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, longest));
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
     Router::new()
         .merge(bounded)
+        .merge(slow)
         .merge(streams)
         .merge(health::open_routes())
         .merge(auth::sign_in_routes(Arc::clone(&guard)))
@@ -121,6 +129,13 @@ fn feed() -> Router<Arc<NodeContext>> {
         .route("/v1/gates/{id}/applied", post(feed::applied))
 }
 
+/// Requests that look at the data of every source: they may take longer than others.
+fn specs() -> Router<Arc<NodeContext>> {
+    Router::new()
+        .route("/v1/spec/plan", post(spec::plan))
+        .route("/v1/spec/apply", post(spec::apply))
+}
+
 /// Everything else.
 fn objects() -> Router<Arc<NodeContext>> {
     Router::new()
@@ -144,7 +159,6 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/budgets", get(budgets::list))
         .route("/v1/budgets/{ad_group}", get(budgets::one))
         .route("/v1/spec", get(spec::current))
-        .route("/v1/spec/apply", post(spec::apply))
         .route("/v1/why/{kind}/{name}", get(why::history))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{name}/revoke", post(tokens::revoke))

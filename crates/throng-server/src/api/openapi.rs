@@ -30,7 +30,7 @@ impl Modify for Token {
         super::syncs::alerts,
         super::events::accept, super::budgets::list, super::budgets::one,
         super::feed::stream, super::feed::catalog, super::feed::gates, super::feed::applied,
-        super::decide::decide, super::spec::current, super::spec::apply, super::why::history,
+        super::decide::decide, super::spec::current, super::spec::plan, super::spec::apply, super::why::history,
         super::stream::changes, super::tokens::create, super::tokens::list, super::tokens::revoke,
         super::tokens::sessions, super::tokens::end_session, super::tokens::sign_in_link,
     )

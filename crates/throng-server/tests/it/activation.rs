@@ -74,6 +74,7 @@ impl Shop {
             access_clock: Arc::new(SystemClock),
             recovery: throng_server::Recovery::default(),
             env: Arc::new(|name: &str| (name == "META").then(|| "s3cret-token".to_owned())),
+            limits: Default::default(),
         })
         .await
         .unwrap()

@@ -42,6 +42,7 @@ async fn start(dir: &Path) -> Node {
         access_clock: Arc::new(SystemClock),
         recovery: throng_server::Recovery::default(),
         env: Arc::new(|_: &str| None),
+        limits: Default::default(),
     })
     .await
     .unwrap()

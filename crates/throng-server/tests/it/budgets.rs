@@ -10,7 +10,7 @@ use throng_log::FileLog;
 use throng_model::{AdGroupName, Clock, ManualClock, Micros};
 use throng_server::Node;
 
-use crate::{Client, SPEC, noon, spec, start};
+use crate::{Client, SPEC, noon, sent, spec, start};
 
 fn line(clock: &ManualClock, kind: &str, ad_group: &str, id: impl std::fmt::Display) -> String {
     let at = clock.now().to_string();
@@ -118,7 +118,7 @@ async fn events_keep_the_price_that_they_came_under() {
     client.events(line(&clock, "impression", "shoes", 2)).await;
     assert_eq!(actual(&client, "shoes").await, 300_000);
     // And back, while the node runs.
-    let body = json!({ "spec": spec(SPEC) });
+    let body = sent(SPEC);
     let (status, answer) = client.post("/v1/spec/apply", &body).await;
     assert_eq!((status, &answer["version"]), (200, &json!(3)), "{answer}");
     client.events(line(&clock, "impression", "shoes", 3)).await;

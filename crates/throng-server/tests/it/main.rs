@@ -11,6 +11,7 @@ mod backup;
 mod budgets;
 mod build;
 mod events;
+mod limits;
 mod node;
 mod schedules;
 mod sessions;
@@ -50,6 +51,16 @@ pub(crate) fn spec(text: &str) -> Spec {
     throng_spec::load(&path).unwrap()
 }
 
+/// A spec as it is sent to a node.
+pub(crate) fn sent(text: &str) -> Value {
+    serde_json::json!({ "base": "/", "files": [{ "path": "throng.yaml", "text": text }] })
+}
+
+/// A spec file as it is sent to a node.
+pub(crate) fn sent_file(path: &Path) -> Value {
+    serde_json::to_value(throng_spec::read_files(path).unwrap()).unwrap()
+}
+
 /// A clock that shows noon.
 pub(crate) fn noon() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(NOON.parse::<Timestamp>().unwrap()))
@@ -75,6 +86,7 @@ pub(crate) async fn start(
             "LEDGER" => std::env::var("THRONG_POSTGRES").ok().map(|server| server + "/postgres"),
             _ => None,
         }),
+        limits: Default::default(),
     })
     .await
 }

@@ -14,7 +14,7 @@ use throng_server::access::Scope;
 use throng_server::{Node, NodeConfig, NodeError};
 use throng_spec::Role;
 
-use crate::Client;
+use crate::{Client, sent_file};
 
 /// A deployment of its own on the services that `cargo xtask test` started.
 pub(crate) struct Deployment {
@@ -162,6 +162,7 @@ node:
             access_clock: Arc::new(SystemClock),
             recovery: throng_server::Recovery::default(),
             env: self.env(),
+            limits: Default::default(),
         })
         .await
     }
@@ -465,8 +466,8 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
 
     // A new price counts from now on, whoever applied it.
     deployment.spec("0.20");
-    let spec = throng_spec::load(&deployment.path().join("throng.yaml")).unwrap();
-    let (status, said) = client.post("/v1/spec/apply", &json!({ "spec": spec })).await;
+    let spec = sent_file(&deployment.path().join("throng.yaml"));
+    let (status, said) = client.post("/v1/spec/apply", &spec).await;
     assert_eq!(status, 200, "{said}");
     let version = said["version"].as_u64().unwrap();
     until("every node has the new spec", async || {

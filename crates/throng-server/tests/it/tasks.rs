@@ -12,8 +12,8 @@ use throng_server::Node;
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
 use throng_spec::Role;
 
-use crate::Client;
 use crate::shared::{Deployment, lookup, setting, until};
+use crate::{Client, sent_file};
 
 /// A deployment with one account and `syncs` syncs of the buyers to it.
 async fn activating(syncs: u32) -> (Deployment, MetaSim) {
@@ -152,8 +152,8 @@ async fn a_worker_that_has_not_heard_of_a_sync_gives_nothing_up() {
     };
     until("what it knows is delivered", async || delivered(1).await).await;
     deployment.declare(&sync(1));
-    let spec = throng_spec::load(&deployment.path().join("throng.yaml")).unwrap();
-    let (status, said) = client.post("/v1/spec/apply", &json!({ "spec": spec })).await;
+    let spec = sent_file(&deployment.path().join("throng.yaml"));
+    let (status, said) = client.post("/v1/spec/apply", &spec).await;
     assert_eq!(status, 200, "{said}");
     let tried = async || {
         let tasks = api.context().ledger.tasks(10).await.unwrap();

@@ -70,6 +70,7 @@ impl Reader {
             request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
         };
         self.alone(&settings, &mut fields);
+        let settings = self.admit_node(settings, &fields);
         fields.done(self);
         self.spec.node = settings;
     }

@@ -45,6 +45,7 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
         access_clock: Arc::new(SystemClock),
         recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| std::env::var(name).ok()),
+        limits: throng_server::LimitsConfig::default(),
     })
     .await
     .with_context(|| format!("cannot start on {}", arguments.dir.display()))?;

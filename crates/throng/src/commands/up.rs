@@ -6,8 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use throng_ledger::{MaintenanceLedger as _, SpecLedger as _, SqliteLedger};
 use throng_model::SystemClock;
-use throng_server::{Node, NodeConfig};
+use throng_server::{LimitsChange, Node, NodeConfig};
 use throng_spec::{Role, Spec};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::UpArgs;
 use crate::local::Registration;
@@ -23,6 +24,8 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
         None => applied_before(&arguments).await?,
     };
     let recovery = arguments.recovery();
+    // Listened for before anything else: by itself SIGHUP ends a process.
+    let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let node = Node::start(NodeConfig {
         data_dir: arguments.dir.clone(),
         spec,
@@ -36,12 +39,15 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
         access_clock: Arc::new(SystemClock),
         recovery,
         env: Arc::new(|name: &str| std::env::var(name).ok()),
+        limits: arguments.limits.config(),
     })
     .await
     .with_context(|| format!("cannot start a node on {}", arguments.dir.display()))?;
     let _registration = Registration::new(&node.url(), &arguments.dir);
     let has_pages = node.context().roles.contains(&Role::Api);
     let sign_in = if has_pages { Some(node.sign_in_link().await?) } else { None };
+    let node = Arc::new(node);
+    let reloading = tokio::spawn(reload_on_hangup(hangups, Arc::clone(&node)));
     if json {
         // One line, so that a program can wait for it.
         out::line(serde_json::json!({ "url": node.url(), "sign_in": sign_in }));
@@ -53,8 +59,27 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     }
     shutdown_signal().await?;
     out::say("stopping: work in hand is put down so that it can be taken up again");
+    reloading.abort();
+    // Only once it has ended is this the only one that has the node.
+    let _ = reloading.await;
+    let node = Arc::into_inner(node).context("the node is still in use")?;
     node.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the limits again on every SIGHUP.
+async fn reload_on_hangup(mut hangups: Signal, node: Arc<Node>) {
+    while hangups.recv().await.is_some() {
+        match node.reload_limits() {
+            Ok(LimitsChange { added, removed }) => {
+                tracing::info!(?added, ?removed, "SIGHUP: the limits were read again");
+            }
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "SIGHUP: the limits stay as they were"
+            ),
+        }
+    }
 }
 
 /// The spec that the ledger of this data directory holds.
@@ -75,12 +100,11 @@ async fn applied_before(arguments: &UpArgs) -> Result<Spec> {
     ledger.close().await?;
     let applied = applied?.with_context(help)?;
     serde_json::from_value(applied.spec)
-        .context("the applied spec was written by another version: name the spec with --spec")
+        .context("the applied spec in the ledger cannot be used: name a spec with --spec")
 }
 
 /// Waits for SIGINT or SIGTERM.
 pub(super) async fn shutdown_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     tokio::select! {
         _ = terminate.recv() => {}

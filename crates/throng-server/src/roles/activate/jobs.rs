@@ -48,7 +48,8 @@ impl Destinations {
             account: declared.account.clone(),
             access_token: secret(&declared.access_token)?,
             app_secret: declared.app_secret.as_ref().map(secret).transpose()?,
-            base_url: declared.base_url.clone(),
+            // The server that was checked to be one that the secrets may go to.
+            base_url: Some(declared.server_url().to_owned()),
             api_version: declared.api_version.clone(),
         };
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);

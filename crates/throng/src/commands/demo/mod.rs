@@ -214,6 +214,7 @@ impl Starting {
             access_clock: Arc::new(SystemClock),
             recovery: throng_server::Recovery::default(),
             env: Arc::clone(&self.env),
+            limits: throng_server::LimitsConfig::default(),
         })
         .await
         .with_context(|| {
