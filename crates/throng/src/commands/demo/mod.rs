@@ -63,9 +63,8 @@ pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
         }
     }
     let stage = set_up(&arguments).await?;
-    if !json {
-        out::say(format!("the page is at {}", stage.node.url()));
-    }
+    // To standard error, so that it is there with `--json` too.
+    out::say(format!("the page is at {}", stage.node.url()));
     let audiences = steps::build_audiences(&stage).await?;
     let lookups = steps::check_lookups(&stage).await?;
     let syncs = steps::wait_for_syncs(&stage).await?;
