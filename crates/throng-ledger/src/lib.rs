@@ -6,6 +6,7 @@
 //! All times are [`throng_model::Timestamp`], passed in by the caller: a ledger reads no clock.
 //! Every method is one transaction; a method that returns an error has changed nothing.
 
+mod alerts;
 mod audiences;
 mod budgets;
 #[cfg(feature = "conformance")]
@@ -17,12 +18,16 @@ mod rows;
 mod sqlite;
 mod sync;
 
+pub use alerts::{
+    Alert, AlertEvent, AlertEventKind, AlertKind, AlertLedger, AlertTotals, Delivery,
+    DeliveryResult, DeliveryState, NewAlert, Receiver, Severity,
+};
 pub use audiences::{
     AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
     RefreshState, RefreshTrigger, Snapshot, SnapshotState,
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
-pub use history::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, NodeRow};
+pub use history::{HistoryEntry, HistoryLedger, NodeRow};
 pub use postgres::{PostgresLedger, PostgresLook};
 pub use sqlite::SqliteLedger;
 pub use sync::{
@@ -121,6 +126,6 @@ fn is_denied(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
 pub type Result<T> = std::result::Result<T, LedgerError>;
 
 /// Everything in one: what a node holds as `Arc<dyn Ledger>`.
-pub trait Ledger: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger {}
+pub trait Ledger: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger + AlertLedger {}
 
-impl<T: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger> Ledger for T {}
+impl<T: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger + AlertLedger> Ledger for T {}

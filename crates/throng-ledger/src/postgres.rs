@@ -8,8 +8,11 @@
 //! A call whose connection is lost while it commits reports a failure although it may have been
 //! done; every call is safe to repeat.
 
-#[path = "sql/audiences.rs"]
+#[path = "sql/alerts.rs"]
 #[expect(clippy::duplicate_mod, reason = "the statements are the same, the driver's types are not")]
+mod alerts;
+#[path = "sql/audiences.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
 mod audiences;
 #[path = "sql/dictionary.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
@@ -72,6 +75,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("../migrations/postgres/0003_nodes.sql")),
     (4, include_str!("../migrations/postgres/0004_parts.sql")),
     (5, include_str!("../migrations/postgres/0005_failed_runs.sql")),
+    (6, include_str!("../migrations/postgres/0006_alert_deliveries.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

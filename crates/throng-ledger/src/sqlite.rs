@@ -16,6 +16,8 @@
 //! The statements are in `sql/`, which PostgreSQL compiles too; what differs between the two is in
 //! `migrations/` and in this file.
 
+#[path = "sql/alerts.rs"]
+mod alerts;
 #[path = "sql/audiences.rs"]
 mod audiences;
 #[path = "sql/dictionary.rs"]
@@ -72,6 +74,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("../migrations/sqlite/0003_nodes.sql")),
     (4, include_str!("../migrations/sqlite/0004_parts.sql")),
     (5, include_str!("../migrations/sqlite/0005_failed_runs.sql")),
+    (6, include_str!("../migrations/sqlite/0006_alert_deliveries.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.

@@ -17,6 +17,7 @@ use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
 
 use crate::Health;
+use crate::metrics::Collector;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
 
@@ -88,6 +89,8 @@ pub struct NodeContext {
     pub gate: Arc<Gate>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
+    /// What was read for the last scrape of metrics.
+    pub(crate) collector: Collector,
     /// Tells builders that a refresh may be due.
     pub wake_build: Notify,
     /// Tells workers that a task may be due.

@@ -27,6 +27,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::Collector;
 use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts, Feed};
 use crate::{Change, Health, NodeContext, roles};
 
@@ -417,6 +418,7 @@ async fn assemble(
         budgets: Arc::new(budgets),
         gate,
         env: Arc::clone(&config.env),
+        collector: Collector::default(),
         wake_build: Notify::new(),
         wake_activate: Notify::new(),
         changes: broadcast::channel(CHANGES).0,
@@ -497,6 +499,7 @@ fn start_roles(
     if has(Role::Schedule) {
         start!("schedule", roles::schedule::run);
         start!("plan", roles::activate::lead);
+        start!("notify", roles::notify::run);
     }
     if has(Role::Activate) {
         start!("activate", roles::activate::run);
@@ -506,6 +509,7 @@ fn start_roles(
     }
     start!("follow", roles::follow::run);
     start!("probe", roles::probe::run);
+    start!("problems", roles::notify::problems::run);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::share(ctx, share, stop)));

@@ -16,8 +16,8 @@ pub use checked::{
     Pricing, Source, Spec, Sync, SyncMode, WhenStale,
 };
 pub use node::{
-    BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings,
-    Role, SaslSettings, Service, UnknownRole,
+    AlertSeverity, BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings,
+    ObjectsSettings, Role, SaslSettings, Service, UnknownRole, WebhookSettings,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
 pub use problem::Problem;

@@ -2,6 +2,7 @@
 //! read by hand, so that one mistake does not hide the next. A field that is wrong is reported and
 //! replaced by something harmless; the spec is handed out only if there was no problem at all.
 
+mod alerts;
 mod fields;
 mod money;
 mod node;

@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a test fails")]
 
+mod migrations;
 mod postgres;
 mod sqlite;

@@ -2,6 +2,7 @@
 //! framework; `assets/throng.js` swaps the page's body when something changed.
 
 mod activation;
+mod alerts;
 mod audiences;
 mod budgets;
 mod chart;
@@ -26,6 +27,7 @@ pub(crate) const PLACES: &[(&str, &str)] = &[
     ("/audiences", "Audiences"),
     ("/activation", "Activation"),
     ("/budgets", "Budgets"),
+    ("/alerts", "Alerts"),
     ("/decide", "Try a decision"),
 ];
 
@@ -37,6 +39,7 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/audiences/{name}", get(audiences::one))
         .route("/activation", get(activation::list))
         .route("/activation/tasks/{id}", get(activation::task))
+        .route("/alerts", get(alerts::page))
         .route("/budgets", get(budgets::list))
         .route("/budgets/{name}", get(budgets::one))
         .route("/decide", get(decide::page))

@@ -243,6 +243,7 @@ impl Worker {
         let ctx = &self.ctx;
         let (name, now) = (&refresh.audience, ctx.clock.now());
         let mut reason = error.in_words();
+        metrics::counter!("throng_query_failures_total", "class" => error.class()).increment(1);
         if let (Some(audience), BuildError::Lake(_)) = (audience, error) {
             let at = &audience.sql_at;
             reason.push_str(&format!("; the SQL begins at {}:{}", at.file.display(), at.line));

@@ -4,20 +4,24 @@
 
 mod activate_many;
 mod activation;
+mod alerts;
 mod api;
 mod audiences;
 mod budgets;
 mod build;
 mod events;
+mod metrics;
 mod node;
 mod schedules;
 mod shared;
 mod tasks;
+mod upgrade;
 mod warm;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use throng_model::{ManualClock, Timestamp};
@@ -71,6 +75,21 @@ pub(crate) async fn start(
         }),
     })
     .await
+}
+
+/// How long a test waits for what must come about. Nothing is measured by it: a machine that is busy
+/// with something else may take that long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks until it is so, with a pause in between so that the nodes get the processor.
+pub(crate) async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !ask().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let asked = tokio::time::timeout(PATIENCE, asking).await;
+    assert!(asked.is_ok(), "{what}: not within {PATIENCE:?}");
 }
 
 /// A client of a node.

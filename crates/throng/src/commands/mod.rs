@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod alerts;
 pub(crate) mod audience;
 pub(crate) mod build;
 pub(crate) mod demo;
