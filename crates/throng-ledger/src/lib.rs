@@ -7,6 +7,7 @@
 //! Every method is one transaction; a method that returns an error has changed nothing.
 
 mod access;
+mod alerts;
 mod audiences;
 mod budgets;
 #[cfg(feature = "conformance")]
@@ -20,12 +21,16 @@ mod sqlite;
 mod sync;
 
 pub use access::{AccessLedger, Grant, NewToken, SessionRow, TokenRow};
+pub use alerts::{
+    Alert, AlertEvent, AlertEventKind, AlertKind, AlertLedger, AlertTotals, Delivery,
+    DeliveryResult, DeliveryState, NewAlert, Receiver, Severity,
+};
 pub use audiences::{
     AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
     RefreshState, RefreshTrigger, Snapshot, SnapshotState,
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
-pub use history::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, NodeRow};
+pub use history::{HistoryEntry, HistoryLedger, NodeRow};
 pub use maintenance::{MaintenanceLedger, NamedObject, NamedObjects, StoreStamp};
 pub use postgres::{PostgresLedger, PostgresLook};
 pub use sqlite::SqliteLedger;
@@ -154,11 +159,23 @@ pub type Result<T> = std::result::Result<T, LedgerError>;
 
 /// Everything in one: what a node holds as `Arc<dyn Ledger>`.
 pub trait Ledger:
-    SpecLedger + AudienceLedger + SyncLedger + HistoryLedger + AccessLedger + MaintenanceLedger
+    SpecLedger
+    + AudienceLedger
+    + SyncLedger
+    + HistoryLedger
+    + AlertLedger
+    + AccessLedger
+    + MaintenanceLedger
 {
 }
 
 impl<T> Ledger for T where
-    T: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger + AccessLedger + MaintenanceLedger
+    T: SpecLedger
+        + AudienceLedger
+        + SyncLedger
+        + HistoryLedger
+        + AlertLedger
+        + AccessLedger
+        + MaintenanceLedger
 {
 }

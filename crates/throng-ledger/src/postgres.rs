@@ -11,6 +11,9 @@
 #[path = "sql/access.rs"]
 #[expect(clippy::duplicate_mod, reason = "the statements are the same, the driver's types are not")]
 mod access;
+#[path = "sql/alerts.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod alerts;
 #[path = "sql/audiences.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod audiences;
@@ -80,6 +83,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("../migrations/postgres/0005_failed_runs.sql")),
     (6, include_str!("../migrations/postgres/0006_access.sql")),
     (7, include_str!("../migrations/postgres/0007_stamp.sql")),
+    (8, include_str!("../migrations/postgres/0008_alert_deliveries.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

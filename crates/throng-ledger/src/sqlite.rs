@@ -18,6 +18,8 @@
 
 #[path = "sql/access.rs"]
 mod access;
+#[path = "sql/alerts.rs"]
+mod alerts;
 #[path = "sql/audiences.rs"]
 mod audiences;
 mod copy;
@@ -82,6 +84,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("../migrations/sqlite/0005_failed_runs.sql")),
     (6, include_str!("../migrations/sqlite/0006_access.sql")),
     (7, include_str!("../migrations/sqlite/0007_stamp.sql")),
+    (8, include_str!("../migrations/sqlite/0008_alert_deliveries.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::access::Access;
 use crate::limits::NodeLimits;
+use crate::metrics::Collector;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
 use crate::{Health, Impact, ProblemClass};
@@ -97,6 +98,8 @@ pub struct NodeContext {
     pub env: Environment,
     /// What specs that arrive over HTTP may name.
     pub(crate) limits: NodeLimits,
+    /// What was read for the last scrape of metrics.
+    pub(crate) collector: Collector,
     /// Tells builders that a refresh may be due.
     pub wake_build: Notify,
     /// Tells workers that a task may be due.

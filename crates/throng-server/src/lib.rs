@@ -8,6 +8,7 @@ mod check;
 mod context;
 mod health;
 mod limits;
+mod metrics;
 mod node;
 mod page;
 pub mod roles;
@@ -16,6 +17,7 @@ pub use check::{CheckedModel, check_sql};
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, Impact, Problem, ProblemClass};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError};
+pub use metrics::metric_names;
 pub use node::{
     Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, check_backends,
     migrate,

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::{ADDRESS_FILE, AccessError, write_private};
 use crate::api::{Guard, HostNames};
 use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
+use crate::metrics::Collector;
 use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts, Feed};
 use crate::{Change, Health, NodeContext, ProblemClass, roles};
 
@@ -499,6 +500,7 @@ async fn assemble(
         gate,
         env: Arc::clone(&config.env),
         limits,
+        collector: Collector::default(),
         wake_build: Notify::new(),
         wake_activate: Notify::new(),
         changes: broadcast::channel(CHANGES).0,
@@ -579,6 +581,7 @@ fn start_roles(
     if has(Role::Schedule) {
         start!("schedule", roles::schedule::run);
         start!("plan", roles::activate::lead);
+        start!("notify", roles::notify::run);
     }
     if has(Role::Activate) {
         start!("activate", roles::activate::run);
@@ -589,6 +592,7 @@ fn start_roles(
     start!("follow", roles::follow::run);
     start!("probe", roles::probe::run);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
+    start!("problems", roles::notify::problems::run);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::share(ctx, share, stop)));

@@ -176,6 +176,33 @@ pub enum ObjectsSettings {
     Bucket(BucketSettings),
 }
 
+/// How urgent an alert must be for a receiver to be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertSeverity {
+    /// Something waits for a person's decision.
+    #[default]
+    Warning,
+    /// Something does not work.
+    Critical,
+}
+
+/// A receiver of alerts: each is sent there by HTTP POST, signed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WebhookSettings {
+    /// Its name in the ledger, in metrics and to people; the host of the URL unless set.
+    pub name: String,
+    /// Where to: `https://…`, or `http://…` on this machine. It is part of the applied spec, which
+    /// operators see: no place for a secret.
+    pub url: String,
+    /// What requests are signed with.
+    pub secret: SecretRef,
+    /// The least urgent alerts that it gets; `warning` unless set.
+    pub min_severity: AlertSeverity,
+    /// For how long an event that it does not accept is tried again, in hours; 24 unless set.
+    pub retry_hours: u32,
+}
+
 /// How the process runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeSettings {
@@ -220,6 +247,9 @@ pub struct NodeSettings {
     pub max_request_bytes: u64,
     /// The longest time for a request, in seconds; 30 unless set.
     pub request_timeout_secs: u32,
+    /// Receivers of alerts; none unless set.
+    #[serde(default)]
+    pub alerts: Vec<WebhookSettings>,
 }
 
 fn all_roles() -> Vec<Role> {
@@ -255,6 +285,7 @@ impl Default for NodeSettings {
             feed_interval_ms: 1000,
             max_request_bytes: 8 << 20,
             request_timeout_secs: 30,
+            alerts: Vec::new(),
         }
     }
 }

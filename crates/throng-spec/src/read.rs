@@ -3,6 +3,7 @@
 //! replaced by something harmless; the spec is handed out only if there was no problem at all.
 
 mod access;
+mod alerts;
 mod fields;
 mod hosts;
 mod limits;

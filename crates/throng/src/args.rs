@@ -109,6 +109,9 @@ pub(crate) enum Command {
     /// Tasks of activation: put them on the queue again
     #[command(subcommand)]
     Tasks(TasksCommand),
+    /// Alerts: list, see whether they were delivered, test the receivers
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Budgets of the ad groups
     Budget {
         /// One ad group; all if left out
@@ -483,6 +486,36 @@ pub(crate) enum SessionCommand {
     End {
         /// Its number
         id: i64,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertsCommand {
+    /// Alerts, open ones first, and whether they were delivered or why not
+    List {
+        /// How many, at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// How many to leave out at the beginning
+        #[arg(long, default_value_t = 0)]
+        offset: u32,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Deliveries that have ended, newest first
+    Deliveries {
+        /// How many, at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Send a test to the receivers and print their answers; exits with 1 if one does not accept it
+    Test {
+        /// One receiver; all if left out
+        receiver: Option<String>,
         #[command(flatten)]
         node: NodeAt,
     },

@@ -91,6 +91,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Lookup { users, node } => commands::inspect::lookup(&users, &node, json).await,
         Command::Audience(command) => commands::audience::run(command, json).await,
         Command::Sync(command) => commands::sync::run(command, json).await,
+        Command::Alerts(command) => commands::alerts::run(command, json).await,
         Command::Tasks(command) => commands::sync::tasks_command(command, json).await,
         Command::Budget { ad_group, node } => {
             commands::inspect::budget(ad_group.as_deref(), &node, json).await

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a case fails")]
 
 mod access;
+mod alerts;
 mod audiences;
 mod claims;
 mod conservation;
@@ -117,9 +118,17 @@ cases! {
         many_firings_queue_one_refresh,
         abandoned_calls_leave_the_ledger_usable,
     }
-    history {
+    alerts {
         an_open_alert_is_raised_once,
         open_alerts_come_first,
+        an_alert_counts_how_often_it_was_raised,
+        every_kind_is_a_cause_of_its_own,
+        events_are_recorded_once_in_order_of_time,
+        each_receiver_goes_its_own_way,
+        a_new_receiver_is_told_what_is_open,
+        old_events_are_forgotten,
+    }
+    history {
         history_is_read_newest_first,
         nodes_are_seen_and_forgotten,
     }

@@ -4,5 +4,6 @@
 
 mod disk;
 mod integrity;
+mod migrations;
 mod postgres;
 mod sqlite;

@@ -9,9 +9,13 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use throng_ledger::conformance::{Backend, suite};
 use throng_ledger::{AlertKind, Ledger, LedgerError, NewAlert, PostgresLedger, RefreshTrigger};
 use throng_ledger::{
-    AudienceLedger as _, HistoryLedger as _, MaintenanceLedger as _, SpecLedger as _,
+    AlertLedger as _, AudienceLedger as _, HistoryLedger as _, MaintenanceLedger as _,
+    SpecLedger as _,
 };
 use throng_model::{AudienceName, HashSeed, Secret, StorageProblem, Timestamp};
+
+/// How long a test waits for what must come about, on a machine that is busy with other work.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// A server to make data bases on; `cargo xtask test` starts it. `None` says that the test skips.
 fn server() -> Option<String> {
@@ -193,7 +197,7 @@ async fn one_process_at_a_time_leads_and_another_follows() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await.unwrap();
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
     assert!(!leads(&one).await, "who lost the session does not lead any more");
 }
 
@@ -218,7 +222,7 @@ async fn a_leader_that_says_nothing_leads_no_more() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.unwrap();
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
     assert!(!one.lead().await.unwrap_or(false));
 }
 

@@ -153,6 +153,12 @@ async fn due_work_is_found_by_an_index() {
              ORDER BY unchecked_since, id LIMIT 9",
             "tasks_unchecked",
         ),
+        (
+            "EXPLAIN QUERY PLAN SELECT id, recorded, raised_at, resolved_at FROM alerts
+             WHERE recorded = 0 OR (recorded = 1 AND resolved_at IS NOT NULL)
+             ORDER BY id LIMIT 9",
+            "alerts_unrecorded",
+        ),
     ] {
         let rows: Vec<(i64, i64, i64, String)> =
             sqlx::query_as(statement).fetch_all(&mut connection).await.unwrap();

@@ -1,6 +1,7 @@
 //! The HTTP API: one file per resource. `openapi.rs` describes every route; a test compares that
 //! description with the routes.
 
+mod alerts;
 mod audiences;
 mod auth;
 mod body;
@@ -154,7 +155,9 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/tasks/announce", post(syncs::announce))
         .route("/v1/tasks/{id}", get(syncs::task))
         .route("/v1/tasks/{id}/requeue", post(syncs::requeue))
-        .route("/v1/alerts", get(syncs::alerts))
+        .route("/v1/alerts", get(alerts::list))
+        .route("/v1/alerts/deliveries", get(alerts::deliveries))
+        .route("/v1/alerts/test", post(alerts::test))
         .route("/v1/events", post(events::accept))
         .route("/v1/budgets", get(budgets::list))
         .route("/v1/budgets/{ad_group}", get(budgets::one))

@@ -74,9 +74,10 @@ pub(crate) async fn apply(
 ) -> Result<Json<Value>, ApiError> {
     let planned = plan_sent(&ctx, SpecFiles { base, files }).await?;
     // From here to its end, also if the client goes away: half an applied spec is none.
-    let applying = tokio::spawn(async move {
-        apply_planned(&ctx, planned, base_version, caller.name()).await
-    });
+    let applying =
+        tokio::spawn(
+            async move { apply_planned(&ctx, planned, base_version, caller.name()).await },
+        );
     match applying.await {
         Ok(applied) => {
             let (version, plan) = applied?;

@@ -1,4 +1,4 @@
-//! Syncs, runs, tasks, alerts.
+//! Syncs, runs, tasks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -188,10 +188,4 @@ pub(crate) async fn announce(State(ctx): Ctx) -> Answer {
         ApiError::unavailable(error.to_string()).help("try it again when ledger and queue answer")
     })?;
     Ok(Json(json!({ "announced": announced })))
-}
-
-/// Alerts, open ones first.
-#[utoipa::path(get, path = "/v1/alerts", responses((status = 200, description = "`alerts`")))]
-pub(crate) async fn alerts(State(ctx): Ctx) -> Answer {
-    Ok(Json(json!({ "alerts": ctx.ledger.alerts(200).await? })))
 }

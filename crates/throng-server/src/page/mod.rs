@@ -3,6 +3,7 @@
 
 mod access;
 mod activation;
+mod alerts;
 mod audiences;
 mod budgets;
 mod chart;
@@ -27,6 +28,7 @@ pub(crate) const PLACES: &[(&str, &str)] = &[
     ("/audiences", "Audiences"),
     ("/activation", "Activation"),
     ("/budgets", "Budgets"),
+    ("/alerts", "Alerts"),
     ("/decide", "Try a decision"),
     ("/access", "Access"),
 ];
@@ -39,6 +41,7 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/audiences/{name}", get(audiences::one))
         .route("/activation", get(activation::list))
         .route("/activation/tasks/{id}", get(activation::task))
+        .route("/alerts", get(alerts::page))
         .route("/budgets", get(budgets::list))
         .route("/budgets/{name}", get(budgets::one))
         .route("/decide", get(decide::page))

@@ -536,7 +536,7 @@ impl Budgets {
         // Not all at once: writing a state down takes the processor for a while.
         let written = futures::stream::iter(own)
             .filter(|partition| std::future::ready(!partition.is_fenced()))
-            .map(|partition| async move { partition.checkpoint().await })
+            .map(|partition| async move { partition.checkpoint_at(self.clock.now()).await })
             .buffer_unordered(CHECKPOINTS_AT_ONCE);
         written.collect::<Vec<_>>().await.into_iter().collect()
     }

@@ -244,6 +244,7 @@ impl Worker {
         let (name, now) = (&refresh.audience, ctx.clock.now());
         ctx.note_storage(&format!("refresh of {name}"), error);
         let mut reason = error.in_words();
+        metrics::counter!("throng_query_failures_total", "class" => error.class()).increment(1);
         if let (Some(audience), BuildError::Lake(_)) = (audience, error) {
             let at = &audience.sql_at;
             reason.push_str(&format!("; the SQL begins at {}:{}", at.file.display(), at.line));

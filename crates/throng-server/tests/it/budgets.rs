@@ -10,7 +10,7 @@ use throng_log::FileLog;
 use throng_model::{AdGroupName, Clock, ManualClock, Micros};
 use throng_server::Node;
 
-use crate::{Client, SPEC, noon, sent, spec, start};
+use crate::{Client, PATIENCE, SPEC, noon, sent, spec, start, until};
 
 fn line(clock: &ManualClock, kind: &str, ad_group: &str, id: impl std::fmt::Display) -> String {
     let at = clock.now().to_string();
@@ -59,17 +59,6 @@ async fn events_count_once_and_close_the_ad_group() {
     })
     .await;
     node.shutdown().await;
-}
-
-/// Asks until it is so. Ten seconds mean that it never will be.
-async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !ask().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    let asked = tokio::time::timeout(Duration::from_secs(10), asking).await;
-    assert!(asked.is_ok(), "{what}: not within ten seconds");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +135,7 @@ async fn follow(client: &Client, gate: &Gate, mut wanted: impl FnMut(&Gate) -> b
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), reading).await.expect("the feed tells");
+    tokio::time::timeout(PATIENCE, reading).await.expect("the feed tells");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 mod access;
 mod activate_many;
 mod activation;
+mod alerts;
 mod api;
 mod audiences;
 mod backup;
@@ -12,17 +13,20 @@ mod budgets;
 mod build;
 mod events;
 mod limits;
+mod metrics;
 mod node;
 mod schedules;
 mod sessions;
 mod shared;
 mod storage;
 mod tasks;
+mod upgrade;
 mod warm;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use throng_model::{ManualClock, Timestamp};
@@ -101,6 +105,21 @@ fn http(token: Option<&str>) -> reqwest::Client {
     }
     let redirect = reqwest::redirect::Policy::none();
     reqwest::Client::builder().default_headers(headers).redirect(redirect).build().unwrap()
+}
+
+/// How long a test waits for what must come about. Nothing is measured by it: a machine that is busy
+/// with something else may take that long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks until it is so, with a pause in between so that the nodes get the processor.
+pub(crate) async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !ask().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let asked = tokio::time::timeout(PATIENCE, asking).await;
+    assert!(asked.is_ok(), "{what}: not within {PATIENCE:?}");
 }
 
 /// A client of a node, with its admin token.

@@ -14,7 +14,7 @@ use throng_server::access::Scope;
 use throng_server::{Node, NodeConfig, NodeError};
 use throng_spec::Role;
 
-use crate::{Client, sent_file};
+use crate::{Client, sent_file, until};
 
 /// A deployment of its own on the services that `cargo xtask test` started.
 pub(crate) struct Deployment {
@@ -166,17 +166,6 @@ node:
         })
         .await
     }
-}
-
-/// Asks until it is so. A minute means that it never will be.
-pub(crate) async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !ask().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    let asked = tokio::time::timeout(Duration::from_secs(60), asking).await;
-    assert!(asked.is_ok(), "{what}: not within a minute");
 }
 
 fn impressions(ad_group: &str, ids: std::ops::Range<u32>) -> String {
@@ -457,12 +446,20 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
         gates["gates"][0]["id"] == "test" && gates["gates"][0]["versions"] == json!([[0, 7]])
     })
     .await;
-    let nodes = client.get("/v1/nodes").await;
-    let mut roles: Vec<&str> =
-        nodes["nodes"].as_array().unwrap().iter().map(|n| n["roles"].as_str().unwrap()).collect();
-    roles.sort_unstable();
-    roles.dedup();
-    assert_eq!(roles, ["aggregate", "api", "relay"]);
+    // A node is listed from the time when it has said that it is there.
+    until("every node is listed", async || {
+        let nodes = client.get("/v1/nodes").await;
+        let mut roles: Vec<&str> = nodes["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n["roles"].as_str().unwrap())
+            .collect();
+        roles.sort_unstable();
+        roles.dedup();
+        roles == ["aggregate", "api", "relay"]
+    })
+    .await;
 
     // A new price counts from now on, whoever applied it.
     deployment.spec("0.20");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use throng_spec::Role;
 
-use crate::Client;
-use crate::shared::{Deployment, lookup, setting, until};
+use crate::shared::{Deployment, lookup, setting};
+use crate::{Client, until};
 
 /// All files below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {

@@ -46,6 +46,7 @@ impl Reader {
             self.integer(&mut fields, "memory_limit_bytes", 64 << 20..=1 << 50, memory);
         let spill_dir =
             self.optional_text(&mut fields, "spill_dir").map(|path| self.folder.join(path));
+        let alerts = self.alerts(&mut fields);
         let settings = NodeSettings {
             listen,
             token,
@@ -68,6 +69,7 @@ impl Reader {
                 default.max_request_bytes,
             ),
             request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
+            alerts,
         };
         self.alone(&settings, &mut fields);
         let settings = self.admit_node(settings, &fields);

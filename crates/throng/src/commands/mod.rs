@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod access;
+pub(crate) mod alerts;
 pub(crate) mod audience;
 pub(crate) mod backup;
 pub(crate) mod build;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use throng_model::{Clock, Entropy, SplitMix64, SystemClock};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
-use crate::process::{HEAVY, NodeProcess, get, http, post, wait_for};
+use crate::process::{HEAVY, NodeProcess, PATIENCE, get, http, post, wait_for};
 
 const ROUNDS: u64 = 200;
 const CUSTOMERS: u64 = 3_000;
@@ -177,8 +177,8 @@ pub(crate) async fn send_events_until(http: &reqwest::Client, url: &str, world: 
             tokio::task::yield_now().await;
         }
     };
-    let sent = tokio::time::timeout(Duration::from_secs(120), sending).await;
-    assert!(sent.is_ok(), "the events were not taken within two minutes");
+    let sent = tokio::time::timeout(PATIENCE, sending).await;
+    assert!(sent.is_ok(), "the events were not accepted within {PATIENCE:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,7 +226,8 @@ pub(crate) async fn settle(http: &reqwest::Client, url: &str) {
     // A refresh that was interrupted is taken up first; the last one must begin after the last
     // purchase was written.
     for _ in 0..2 {
-        refresh_all(http, url).await.expect("queued");
+        // A service that was killed in the last round may still be starting.
+        wait_for("the refreshes are queued", async || refresh_all(http, url).await).await;
         wait_for("builds at rest", async || {
             let answer = get(http, format!("{url}/v1/audiences")).await?;
             let list = answer["audiences"].as_array().ok_or("no list")?.clone();
@@ -246,6 +247,19 @@ pub(crate) async fn settle(http: &reqwest::Client, url: &str) {
                 .ok_or_else(|| format!("no sync of {name}"))?;
             if sync["delivered_version"] != audience["current"]["version"] {
                 return Err(format!("{sync} of {audience}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
+    // What is published is served a moment later.
+    wait_for("every audience is served", async || {
+        let health = get(http, format!("{url}/v1/node/health")).await?;
+        let audiences = get(http, format!("{url}/v1/audiences")).await?;
+        for audience in audiences["audiences"].as_array().ok_or("no list")? {
+            let name = audience["name"].as_str().ok_or("no name")?;
+            if health["snapshots"][name] != audience["current"]["version"] {
+                return Err(format!("{health} of {audience}"));
             }
         }
         Ok(())

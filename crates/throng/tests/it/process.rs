@@ -111,6 +111,10 @@ impl Drop for NodeProcess {
     }
 }
 
+/// How long a condition may take to come about. Nothing is measured by it: other work may keep the
+/// machine busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+
 /// Waits for a condition; on giving up, says what was seen last.
 pub(crate) async fn wait_for<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
 where
@@ -126,7 +130,7 @@ where
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(120), asking).await {
+    match tokio::time::timeout(PATIENCE, asking).await {
         Ok(answer) => answer,
         Err(_) => panic!("{what} did not come about; last seen: {seen}"),
     }
@@ -136,7 +140,7 @@ where
 pub(crate) fn http() -> reqwest::Client {
     // Another test of this process may have installed the same provider before.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("client")
+    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("client")
 }
 
 /// The admin tokens of nodes, by their URLs.

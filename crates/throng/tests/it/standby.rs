@@ -119,10 +119,11 @@ async fn a_stand_in_tells_the_figures_of_a_paused_aggregator() {
     impressions(&http, url, 1).await;
     spent(&http, url, 2).await;
     let during = epochs(&http, url).await;
-    // A stand-in's epochs follow the owner's; an owner's begin with the time in microseconds.
+    // By how much is not asserted: on a busy machine a standby may have published before the pause
+    // too, and the owner's answer to that is an epoch far above.
     for partition in &paused {
-        let (owner, stand_in) = (before[*partition], during[*partition]);
-        assert!((1..1_000).contains(&(stand_in - owner)), "{partition}: {stand_in} after {owner}");
+        let (owner, standby) = (before[*partition], during[*partition]);
+        assert!(standby >= owner, "{partition}: {standby} after {owner}");
     }
 
     first.signal("CONT");
