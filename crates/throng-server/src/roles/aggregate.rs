@@ -139,8 +139,8 @@ pub(crate) fn checkpoint_offset(bytes: &[u8], partition: u32) -> Result<u64, Bud
         CheckpointError::Unreadable { name: format!("checkpoints/{partition}"), why }
     })?;
     let restored = throng_budget::Engine::restore(&checkpoint.state, partition, 0, 0, Vec::new());
-    let (_, offset) = restored.map_err(|source| BudgetsError::State { partition, source })?;
-    Ok(offset)
+    let (_, position) = restored.map_err(|source| BudgetsError::State { partition, source })?;
+    Ok(position.next_offset)
 }
 
 /// The partition of an ad group, the same on every node and in every client.
