@@ -10,6 +10,7 @@ mod identifiers;
 mod keys;
 mod model;
 mod position;
+mod rewrites;
 mod rule;
 mod scan;
 mod session;

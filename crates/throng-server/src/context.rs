@@ -15,10 +15,12 @@ use throng_model::{Clock, HashSeed, Timestamp};
 use throng_objects::Objects;
 use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
 
 use crate::Health;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
+use crate::roles::build::{Dictionaries, Reported};
 
 /// Something that pages and waiting callers may want to look at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,13 @@ pub struct NodeContext {
     pub gate: Arc<Gate>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
+    /// Cancelled when the data directory is no longer the one that was opened: nothing that is
+    /// written is kept, so the node changes nothing more.
+    pub(crate) data_directory_lost: CancellationToken,
+    /// What cannot be served as it was published.
+    pub(crate) faults: Reported,
+    /// The dictionaries that builders opened last, where no lookups are served.
+    pub(crate) dictionaries: Dictionaries,
     /// Tells builders that a refresh may be due.
     pub wake_build: Notify,
     /// Tells workers that a task may be due.

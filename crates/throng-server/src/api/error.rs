@@ -57,6 +57,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// The object is in a state that does not allow it.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "wrong_state", message)
+    }
+
     /// The token is missing or wrong.
     pub(crate) fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this node wants a token")
@@ -103,9 +108,7 @@ impl From<LedgerError> for ApiError {
     fn from(error: LedgerError) -> Self {
         match &error {
             LedgerError::NotFound { .. } => Self::not_found(error.to_string()),
-            LedgerError::WrongState { .. } => {
-                Self::new(StatusCode::CONFLICT, "wrong_state", error.to_string())
-            }
+            LedgerError::WrongState { .. } => Self::conflict(error.to_string()),
             _ => Self::internal(&error),
         }
     }

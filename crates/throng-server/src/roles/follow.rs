@@ -21,8 +21,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// A node that was silent for longer is not shown any more.
 const SHOWN_FOR: Duration = Duration::from_secs(30);
-/// A snapshot that could not be fetched is asked for again after this.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// After the ledger or the objects failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 
@@ -34,6 +32,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
         if ctx.clock.now() >= tell_at {
             tell_at = ctx.clock.now().plus(TELL_EVERY);
             tell(&ctx).await;
+            crate::api::drain_samples();
         }
         let looked = look(&ctx, &mut tried).await;
         let pause = match looked {
@@ -181,8 +180,8 @@ async fn look(
     let again = tried.again.is_some_and(|at| at <= tokio::time::Instant::now());
     if again || missing.iter().any(|of| !tried.versions.contains(of)) {
         *tried = Tried::default();
-        let more = reload_membership(ctx).await?;
-        tried.again = more.then(|| tokio::time::Instant::now() + TRY_AGAIN);
+        let again = reload_membership(ctx).await?;
+        tried.again = again.map(|delay| tokio::time::Instant::now() + delay);
         ctx.wake_activate.notify_waiters();
         ctx.changed(Change::Audiences);
     }

@@ -8,6 +8,7 @@ mod api;
 mod audiences;
 mod budgets;
 mod build;
+mod damage;
 mod events;
 mod node;
 mod schedules;

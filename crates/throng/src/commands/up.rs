@@ -8,6 +8,7 @@ use throng_ledger::{SpecLedger, SqliteLedger};
 use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig};
 use throng_spec::Spec;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::UpArgs;
 use crate::out;
@@ -21,7 +22,10 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
         },
         None => applied_before(&arguments).await?,
     };
-    let node = Node::start(NodeConfig {
+    // Before the roles start: a signal between their first claim and the first look for it would end
+    // the process with the claim in hand.
+    let mut signal = ShutdownSignal::listen()?;
+    let starting = Node::start(NodeConfig {
         data_dir: arguments.dir.clone(),
         spec,
         join: arguments.join,
@@ -32,16 +36,23 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
             None => Arc::new(SystemClock),
         },
         env: Arc::new(|name: &str| std::env::var(name).ok()),
-    })
-    .await
-    .with_context(|| format!("cannot start a node on {}", arguments.dir.display()))?;
+    });
+    let node = tokio::select! {
+        started = starting => started
+            .with_context(|| format!("cannot start a node on {}", arguments.dir.display()))?,
+        // No role is at work before the node has started: there is nothing to put down.
+        () = signal.received() => {
+            out::say("stopped before the node was up");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     if json {
         // One line, so that a program can wait for it.
         out::line(serde_json::json!({ "url": node.url() }));
     } else {
         out::line(format!("throng is up: {}", node.url()));
     }
-    shutdown_signal().await?;
+    signal.received().await;
     out::say("stopping: work in hand is put down so that it can be taken up again");
     node.shutdown().await;
     Ok(ExitCode::SUCCESS)
@@ -65,13 +76,32 @@ async fn applied_before(arguments: &UpArgs) -> Result<Spec> {
         .context("the applied spec was written by another version: name the spec with --spec")
 }
 
+/// SIGINT and SIGTERM. From the moment that this is made a signal does not end the process by
+/// itself: whoever holds this decides what to put down first.
+pub(super) struct ShutdownSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl ShutdownSignal {
+    /// Starts to listen.
+    pub(super) fn listen() -> Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    /// Waits for the next signal; one that came since `listen` counts.
+    pub(super) async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Waits for SIGINT or SIGTERM.
 pub(super) async fn shutdown_signal() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for SIGINT")?,
-    }
+    ShutdownSignal::listen()?.received().await;
     Ok(())
 }

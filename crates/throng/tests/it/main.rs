@@ -7,6 +7,8 @@ mod cli;
 mod demo;
 mod oracle;
 mod process;
+mod shapes;
+mod shutdown;
 mod standby;
 
 /// A path from the environment that `cargo xtask test` sets. Without it a test skips and says so;

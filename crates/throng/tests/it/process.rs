@@ -69,6 +69,11 @@ impl NodeProcess {
         Self { child, url: said["url"].as_str().expect("url").to_owned() }
     }
 
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");
