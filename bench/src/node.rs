@@ -57,7 +57,8 @@ impl Node {
     /// What the node has in use now.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let folder = Path::new("/proc").join(self.child.id().to_string());
-        let count = |name: &str| -> Result<usize> { Ok(std::fs::read_dir(folder.join(name))?.count()) };
+        let count =
+            |name: &str| -> Result<usize> { Ok(std::fs::read_dir(folder.join(name))?.count()) };
         Ok(Usage {
             anonymous_kib: status_kib(self.child.id(), "RssAnon:")?,
             threads: count("task")?,

@@ -57,8 +57,7 @@ fn write_rows(options: &Options) -> Result<()> {
 }
 
 fn write_spec(options: &Options) -> Result<PathBuf> {
-    let mut text =
-        "version: 1\nsources:\n  - { name: shop, path: lake }\naudiences:\n".to_owned();
+    let mut text = "version: 1\nsources:\n  - { name: shop, path: lake }\naudiences:\n".to_owned();
     for number in 0..options.audiences {
         let least = 170 + number * 5;
         let _ = writeln!(

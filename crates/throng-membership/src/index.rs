@@ -138,6 +138,11 @@ impl MembershipIndex {
         self.snapshots.iter().map(|s| &s.0)
     }
 
+    /// All audiences, by name, with the snapshot that is served.
+    pub fn snapshots(&self) -> impl ExactSizeIterator<Item = (&AudienceName, &Arc<SnapshotFile>)> {
+        self.snapshots.iter().map(|(name, file)| (name, file))
+    }
+
     /// All audiences, by name, with the version that is served and its members.
     pub fn versions(&self) -> impl ExactSizeIterator<Item = (&AudienceName, u64, u64)> {
         self.snapshots.iter().map(|(name, file)| (name, file.meta().version, file.members()))

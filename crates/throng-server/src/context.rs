@@ -95,6 +95,8 @@ pub struct NodeContext {
     pub(crate) data_directory_lost: CancellationToken,
     /// What cannot be served as it was published.
     pub(crate) faults: Reported,
+    /// Files that are served and were changed on the disk meanwhile.
+    pub(crate) changed_files: Reported,
     /// The dictionaries that builders opened last, where no lookups are served.
     pub(crate) dictionaries: Dictionaries,
     /// Tells builders that a refresh may be due.

@@ -33,8 +33,8 @@ use crate::{Change, Health, NodeContext, roles};
 
 pub(crate) use apply::{apply_spec, follow_spec};
 use backends::Backends;
-use data_directory::DataDirectory;
 pub use connect::{Finding, check_backends, migrate};
+use data_directory::DataDirectory;
 use lock::DataDirLock;
 
 /// How long a graceful end may take before what is left is dropped. Everything that is dropped is
@@ -428,6 +428,7 @@ async fn assemble(
         env: Arc::clone(&config.env),
         data_directory_lost: CancellationToken::new(),
         faults: roles::build::Reported::default(),
+        changed_files: roles::build::Reported::default(),
         dictionaries: roles::build::Dictionaries::default(),
         wake_build: Notify::new(),
         wake_activate: Notify::new(),

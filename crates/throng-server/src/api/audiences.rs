@@ -6,9 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use throng_ledger::{
-    AudienceRow, HistoryEntry, LedgerError, Refresh, RefreshTrigger, Snapshot,
-};
+use throng_ledger::{AudienceRow, HistoryEntry, LedgerError, Refresh, RefreshTrigger, Snapshot};
 use throng_model::{AudienceName, Retry, Timestamp, with_causes};
 use utoipa::ToSchema;
 
@@ -122,8 +120,10 @@ async fn usable(ctx: &NodeContext, name: &AudienceName, version: u64) -> Result<
         Ok(_) => Ok(()),
         Err(error) if error.retry() == Retry::Never => {
             let why = with_causes(&error);
-            Err(ApiError::conflict(format!("version {version} of `{name}` cannot be served: {why}"))
-                .help(format!("`throng audience refresh {name}` builds another version")))
+            Err(ApiError::conflict(format!(
+                "version {version} of `{name}` cannot be served: {why}"
+            ))
+            .help(format!("`throng audience refresh {name}` builds another version")))
         }
         Err(error) => Err(ApiError::unavailable(with_causes(&error))),
     }

@@ -31,9 +31,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
 
-pub use error::BuildError;
-pub(crate) use damage::{Reported, report as report_faults};
+pub(crate) use damage::{Reported, inspect_files, report as report_faults};
 pub(crate) use dictionaries::Dictionaries;
+pub use error::BuildError;
 pub(crate) use membership::load_membership;
 pub use membership::reload_membership;
 pub use once::{Built, build_these};

@@ -54,84 +54,270 @@ const SHAPES: &[(&str, &str)] = &[
     ("filter-and", "SELECT customer FROM shop.orders WHERE amount >= 50 AND channel = 'web'"),
     ("filter-or", "SELECT customer FROM shop.orders WHERE amount >= 89.5 OR coupon = 'SUMMER15'"),
     ("filter-not", "SELECT customer FROM shop.orders WHERE NOT (channel = 'web' OR qty < 9)"),
-    ("filter-in", "SELECT customer FROM shop.orders WHERE channel IN ('app', 'phone') AND qty IN (1, 9)"),
-    ("filter-not-in", "SELECT customer FROM shop.orders WHERE channel NOT IN ('web', 'app') AND qty = 2"),
+    (
+        "filter-in",
+        "SELECT customer FROM shop.orders WHERE channel IN ('app', 'phone') AND qty IN (1, 9)",
+    ),
+    (
+        "filter-not-in",
+        "SELECT customer FROM shop.orders WHERE channel NOT IN ('web', 'app') AND qty = 2",
+    ),
     ("filter-like", "SELECT customer FROM shop.orders WHERE coupon LIKE 'SUMMER%' AND qty > 8"),
     ("filter-ilike", "SELECT customer FROM shop.orders WHERE coupon ILIKE 'WINTER1%' AND qty > 8"),
-    ("filter-between", "SELECT customer FROM shop.orders WHERE day BETWEEN DATE '2025-11-20' AND DATE '2025-12-26'"),
-    ("filter-null", "SELECT customer FROM shop.orders WHERE coupon IS NULL AND channel IS NOT NULL AND qty = 3"),
-    ("filter-distinct-from", "SELECT customer FROM shop.orders WHERE channel IS DISTINCT FROM 'web' AND price < 5"),
+    (
+        "filter-between",
+        "SELECT customer FROM shop.orders WHERE day BETWEEN DATE '2025-11-20' AND DATE '2025-12-26'",
+    ),
+    (
+        "filter-null",
+        "SELECT customer FROM shop.orders WHERE coupon IS NULL AND channel IS NOT NULL AND qty = 3",
+    ),
+    (
+        "filter-distinct-from",
+        "SELECT customer FROM shop.orders WHERE channel IS DISTINCT FROM 'web' AND price < 5",
+    ),
     ("filter-boolean", "SELECT customer FROM shop.customers WHERE newsletter"),
-    ("filter-not-boolean", "SELECT customer FROM shop.customers WHERE NOT newsletter AND country = 'DE'"),
+    (
+        "filter-not-boolean",
+        "SELECT customer FROM shop.customers WHERE NOT newsletter AND country = 'DE'",
+    ),
     ("filter-float", "SELECT customer FROM shop.customers WHERE score > 61.5"),
     ("filter-decimal-product", "SELECT customer FROM shop.orders WHERE amount * qty >= 700.00"),
     ("filter-remainder", "SELECT customer FROM shop.orders WHERE qty % 4 = 0 AND amount < 10.01"),
     // Texts.
-    ("text-functions", "SELECT customer FROM shop.orders WHERE upper(trim(coupon)) = 'WINTER6' AND length(channel) = 3"),
+    (
+        "text-functions",
+        "SELECT customer FROM shop.orders WHERE upper(trim(coupon)) = 'WINTER6' AND length(channel) = 3",
+    ),
     ("text-substr", "SELECT customer FROM shop.customers WHERE substr(customer, 5, 2) = '07'"),
-    ("text-concat", "SELECT customer FROM shop.orders WHERE channel || '/' || coupon = 'web/SUMMER5'"),
-    ("text-coalesce", "SELECT customer FROM shop.orders WHERE coalesce(coupon, channel, 'none') = 'none'"),
-    ("text-nullif", "SELECT customer FROM shop.orders WHERE nullif(channel, 'web') IS NULL AND qty = 7"),
+    (
+        "text-concat",
+        "SELECT customer FROM shop.orders WHERE channel || '/' || coupon = 'web/SUMMER5'",
+    ),
+    (
+        "text-coalesce",
+        "SELECT customer FROM shop.orders WHERE coalesce(coupon, channel, 'none') = 'none'",
+    ),
+    (
+        "text-nullif",
+        "SELECT customer FROM shop.orders WHERE nullif(channel, 'web') IS NULL AND qty = 7",
+    ),
     // Dates and times.
-    ("date-interval", "SELECT customer FROM shop.orders GROUP BY customer HAVING max(day) < DATE '2026-02-01' - INTERVAL '90 days'"),
-    ("date-month", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(DISTINCT date_trunc('month', day)) >= 9"),
-    ("date-extract", "SELECT customer FROM shop.orders WHERE extract(year FROM day) = 2025 AND extract(month FROM day) = 12"),
-    ("date-weekend", "SELECT customer FROM shop.orders WHERE extract(dow FROM day) IN (0, 6) AND amount > 80"),
-    ("date-cohort", "SELECT customer FROM shop.orders GROUP BY customer HAVING date_trunc('year', min(day)) = DATE '2025-01-01'"),
-    ("date-birthday", "SELECT customer FROM shop.customers WHERE birthday < DATE '2000-01-01' AND extract(month FROM birthday) = 5"),
-    ("time-of-day", "SELECT customer FROM shop.orders WHERE extract(hour FROM at) BETWEEN 22 AND 23 AND at >= TIMESTAMP '2025-06-01 12:00:00'"),
-    ("time-interval", "SELECT customer FROM shop.orders WHERE at + INTERVAL '36 hours' > TIMESTAMP '2026-03-08 00:00:00'"),
+    (
+        "date-interval",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING max(day) < DATE '2026-02-01' - INTERVAL '90 days'",
+    ),
+    (
+        "date-month",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING count(DISTINCT date_trunc('month', day)) >= 9",
+    ),
+    (
+        "date-extract",
+        "SELECT customer FROM shop.orders WHERE extract(year FROM day) = 2025 AND extract(month FROM day) = 12",
+    ),
+    (
+        "date-weekend",
+        "SELECT customer FROM shop.orders WHERE extract(dow FROM day) IN (0, 6) AND amount > 80",
+    ),
+    (
+        "date-cohort",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING date_trunc('year', min(day)) = DATE '2025-01-01'",
+    ),
+    (
+        "date-birthday",
+        "SELECT customer FROM shop.customers WHERE birthday < DATE '2000-01-01' AND extract(month FROM birthday) = 5",
+    ),
+    (
+        "time-of-day",
+        "SELECT customer FROM shop.orders WHERE extract(hour FROM at) BETWEEN 22 AND 23 AND at >= TIMESTAMP '2025-06-01 12:00:00'",
+    ),
+    (
+        "time-interval",
+        "SELECT customer FROM shop.orders WHERE at + INTERVAL '36 hours' > TIMESTAMP '2026-03-08 00:00:00'",
+    ),
     // Aggregates.
     ("count", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(*) >= 20"),
-    ("count-between", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(*) BETWEEN 2 AND 4"),
+    (
+        "count-between",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING count(*) BETWEEN 2 AND 4",
+    ),
     ("count-column", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(coupon) = 0"),
-    ("count-distinct", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(DISTINCT channel) >= 4"),
-    ("count-two-distincts", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(DISTINCT channel) > 3 AND count(DISTINCT day) > 9"),
-    ("count-distinct-case", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(DISTINCT CASE WHEN qty > 5 THEN channel END) >= 4"),
+    (
+        "count-distinct",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING count(DISTINCT channel) >= 4",
+    ),
+    (
+        "count-two-distincts",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING count(DISTINCT channel) > 3 AND count(DISTINCT day) > 9",
+    ),
+    (
+        "count-distinct-case",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING count(DISTINCT CASE WHEN qty > 5 THEN channel END) >= 4",
+    ),
     ("sum-decimal", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= 316"),
-    ("sum-decimal-count-distinct", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= 316 AND count(DISTINCT channel) > 2"),
-    ("sum-decimal-sum-distinct", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= 316 AND sum(DISTINCT amount) < 900"),
-    ("sum-decimal-of-two", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount * qty) >= 2000.50 AND count(DISTINCT coupon) >= 3"),
-    ("sum-integer-count-distinct", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(qty) >= 60 AND count(DISTINCT channel) >= 3"),
-    ("sum-float-count-distinct", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(price) >= 400.5 AND count(DISTINCT channel) >= 3"),
-    ("max-decimal-count-distinct", "SELECT customer FROM shop.orders GROUP BY customer HAVING max(amount) > 89 AND count(DISTINCT day) > 7"),
-    ("min-max-average", "SELECT customer FROM shop.orders GROUP BY customer HAVING min(amount) > 5 AND max(amount) < 85 AND avg(amount) > 40.00"),
-    ("average-float", "SELECT customer FROM shop.orders GROUP BY customer HAVING avg(price) >= 62.125"),
-    ("average-decimal-distinct", "SELECT customer FROM shop.orders GROUP BY customer HAVING avg(amount) > 51.5 AND count(DISTINCT channel) >= 3 AND sum(amount) > 200"),
-    ("filter-clause", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(*) FILTER (WHERE channel = 'web') >= 6"),
-    ("sum-filter-clause", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) FILTER (WHERE day >= DATE '2025-06-01') >= 250.25 AND count(DISTINCT channel) > 1"),
-    ("sum-case", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(CASE WHEN channel = 'app' THEN amount ELSE 0 END) >= 100"),
-    ("booleans", "SELECT customer FROM shop.orders GROUP BY customer HAVING bool_or(channel = 'phone') AND bool_and(amount > 1.5)"),
-    ("group-by-expression", "SELECT upper(customer) FROM shop.orders GROUP BY upper(customer) HAVING sum(amount) >= 500 AND count(DISTINCT qty) >= 5"),
-    ("group-by-more", "SELECT customer FROM shop.orders GROUP BY customer, channel HAVING sum(amount) > 300 AND count(DISTINCT qty) > 4"),
-    ("where-and-having", "SELECT customer FROM shop.orders WHERE coupon IS NOT NULL GROUP BY customer HAVING sum(amount) > 150 AND count(DISTINCT coupon) = count(*)"),
+    (
+        "sum-decimal-count-distinct",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= 316 AND count(DISTINCT channel) > 2",
+    ),
+    (
+        "sum-decimal-sum-distinct",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= 316 AND sum(DISTINCT amount) < 900",
+    ),
+    (
+        "sum-decimal-of-two",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount * qty) >= 2000.50 AND count(DISTINCT coupon) >= 3",
+    ),
+    (
+        "sum-integer-count-distinct",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(qty) >= 60 AND count(DISTINCT channel) >= 3",
+    ),
+    (
+        "sum-float-count-distinct",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(price) >= 400.5 AND count(DISTINCT channel) >= 3",
+    ),
+    (
+        "max-decimal-count-distinct",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING max(amount) > 89 AND count(DISTINCT day) > 7",
+    ),
+    (
+        "min-max-average",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING min(amount) > 5 AND max(amount) < 85 AND avg(amount) > 40.00",
+    ),
+    (
+        "average-float",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING avg(price) >= 62.125",
+    ),
+    (
+        "average-decimal-distinct",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING avg(amount) > 51.5 AND count(DISTINCT channel) >= 3 AND sum(amount) > 200",
+    ),
+    (
+        "filter-clause",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING count(*) FILTER (WHERE channel = 'web') >= 6",
+    ),
+    (
+        "sum-filter-clause",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) FILTER (WHERE day >= DATE '2025-06-01') >= 250.25 AND count(DISTINCT channel) > 1",
+    ),
+    (
+        "sum-case",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(CASE WHEN channel = 'app' THEN amount ELSE 0 END) >= 100",
+    ),
+    (
+        "booleans",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING bool_or(channel = 'phone') AND bool_and(amount > 1.5)",
+    ),
+    (
+        "group-by-expression",
+        "SELECT upper(customer) FROM shop.orders GROUP BY upper(customer) HAVING sum(amount) >= 500 AND count(DISTINCT qty) >= 5",
+    ),
+    (
+        "group-by-more",
+        "SELECT customer FROM shop.orders GROUP BY customer, channel HAVING sum(amount) > 300 AND count(DISTINCT qty) > 4",
+    ),
+    (
+        "where-and-having",
+        "SELECT customer FROM shop.orders WHERE coupon IS NOT NULL GROUP BY customer HAVING sum(amount) > 150 AND count(DISTINCT coupon) = count(*)",
+    ),
     // Joins and subqueries.
-    ("join", "SELECT o.customer FROM shop.orders o JOIN shop.customers c ON c.customer = o.customer WHERE c.country = 'DE' AND o.amount > 80"),
-    ("join-group", "SELECT o.customer FROM shop.orders o JOIN shop.customers c ON c.customer = o.customer WHERE c.newsletter GROUP BY o.customer HAVING sum(o.amount) > 300 AND count(DISTINCT o.channel) > 2"),
-    ("left-join-none", "SELECT c.customer FROM shop.customers c LEFT JOIN shop.orders o ON o.customer = c.customer WHERE o.customer IS NULL"),
-    ("left-join-few", "SELECT c.customer FROM shop.customers c LEFT JOIN shop.orders o ON o.customer = c.customer GROUP BY c.customer HAVING count(o.id) < 3"),
-    ("self-join", "SELECT a.customer FROM shop.orders a JOIN shop.orders b ON a.customer = b.customer AND b.day > a.day + INTERVAL '700 days'"),
-    ("in-subquery", "SELECT customer FROM shop.customers WHERE country = 'FR' AND customer IN (SELECT customer FROM shop.orders WHERE channel = 'store')"),
-    ("not-in-subquery", "SELECT customer FROM shop.customers WHERE customer NOT IN (SELECT customer FROM shop.orders WHERE channel = 'web')"),
-    ("not-in-subquery-with-null", "SELECT customer FROM shop.customers WHERE country = 'DE' OR customer NOT IN (SELECT referred_by FROM shop.customers)"),
-    ("exists", "SELECT c.customer FROM shop.customers c WHERE EXISTS (SELECT 1 FROM shop.orders o WHERE o.customer = c.customer AND o.amount > c.score)"),
-    ("not-exists", "SELECT c.customer FROM shop.customers c WHERE NOT EXISTS (SELECT 1 FROM shop.orders o WHERE o.customer = c.customer AND o.channel = 'app')"),
-    ("scalar-subquery", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) > (SELECT 2 * avg(amount) * 10 FROM shop.orders)"),
-    ("common-table", "WITH totals AS (SELECT customer, sum(amount) AS total, count(DISTINCT channel) AS channels FROM shop.orders GROUP BY customer), best AS (SELECT * FROM totals WHERE total > 400.01) SELECT customer FROM best WHERE channels >= 3"),
-    ("top", "SELECT customer FROM (SELECT customer, sum(amount) AS total FROM shop.orders GROUP BY customer ORDER BY total DESC, customer LIMIT 100) t"),
+    (
+        "join",
+        "SELECT o.customer FROM shop.orders o JOIN shop.customers c ON c.customer = o.customer WHERE c.country = 'DE' AND o.amount > 80",
+    ),
+    (
+        "join-group",
+        "SELECT o.customer FROM shop.orders o JOIN shop.customers c ON c.customer = o.customer WHERE c.newsletter GROUP BY o.customer HAVING sum(o.amount) > 300 AND count(DISTINCT o.channel) > 2",
+    ),
+    (
+        "left-join-none",
+        "SELECT c.customer FROM shop.customers c LEFT JOIN shop.orders o ON o.customer = c.customer WHERE o.customer IS NULL",
+    ),
+    (
+        "left-join-few",
+        "SELECT c.customer FROM shop.customers c LEFT JOIN shop.orders o ON o.customer = c.customer GROUP BY c.customer HAVING count(o.id) < 3",
+    ),
+    (
+        "self-join",
+        "SELECT a.customer FROM shop.orders a JOIN shop.orders b ON a.customer = b.customer AND b.day > a.day + INTERVAL '700 days'",
+    ),
+    (
+        "in-subquery",
+        "SELECT customer FROM shop.customers WHERE country = 'FR' AND customer IN (SELECT customer FROM shop.orders WHERE channel = 'store')",
+    ),
+    (
+        "not-in-subquery",
+        "SELECT customer FROM shop.customers WHERE customer NOT IN (SELECT customer FROM shop.orders WHERE channel = 'web')",
+    ),
+    (
+        "not-in-subquery-with-null",
+        "SELECT customer FROM shop.customers WHERE country = 'DE' OR customer NOT IN (SELECT referred_by FROM shop.customers)",
+    ),
+    (
+        "exists",
+        "SELECT c.customer FROM shop.customers c WHERE EXISTS (SELECT 1 FROM shop.orders o WHERE o.customer = c.customer AND o.amount > c.score)",
+    ),
+    (
+        "not-exists",
+        "SELECT c.customer FROM shop.customers c WHERE NOT EXISTS (SELECT 1 FROM shop.orders o WHERE o.customer = c.customer AND o.channel = 'app')",
+    ),
+    (
+        "scalar-subquery",
+        "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) > (SELECT 2 * avg(amount) * 10 FROM shop.orders)",
+    ),
+    (
+        "common-table",
+        "WITH totals AS (SELECT customer, sum(amount) AS total, count(DISTINCT channel) AS channels FROM shop.orders GROUP BY customer), best AS (SELECT * FROM totals WHERE total > 400.01) SELECT customer FROM best WHERE channels >= 3",
+    ),
+    (
+        "top",
+        "SELECT customer FROM (SELECT customer, sum(amount) AS total FROM shop.orders GROUP BY customer ORDER BY total DESC, customer LIMIT 100) t",
+    ),
     // Sets.
-    ("union", "SELECT customer FROM shop.orders WHERE amount > 89 UNION SELECT customer FROM shop.customers WHERE country = 'US'"),
-    ("union-all-group", "SELECT customer FROM (SELECT customer, amount FROM shop.orders WHERE channel = 'web' UNION ALL SELECT customer, amount FROM shop.orders WHERE channel = 'app') t GROUP BY customer HAVING sum(amount) > 250"),
-    ("except", "SELECT customer FROM shop.customers EXCEPT SELECT customer FROM shop.orders WHERE amount > 20"),
-    ("intersect", "SELECT customer FROM shop.orders WHERE channel = 'phone' INTERSECT SELECT customer FROM shop.orders WHERE channel = 'partner'"),
+    (
+        "union",
+        "SELECT customer FROM shop.orders WHERE amount > 89 UNION SELECT customer FROM shop.customers WHERE country = 'US'",
+    ),
+    (
+        "union-all-group",
+        "SELECT customer FROM (SELECT customer, amount FROM shop.orders WHERE channel = 'web' UNION ALL SELECT customer, amount FROM shop.orders WHERE channel = 'app') t GROUP BY customer HAVING sum(amount) > 250",
+    ),
+    (
+        "except",
+        "SELECT customer FROM shop.customers EXCEPT SELECT customer FROM shop.orders WHERE amount > 20",
+    ),
+    (
+        "intersect",
+        "SELECT customer FROM shop.orders WHERE channel = 'phone' INTERSECT SELECT customer FROM shop.orders WHERE channel = 'partner'",
+    ),
     // Windows.
-    ("window-last", "SELECT customer FROM (SELECT customer, channel, row_number() OVER (PARTITION BY customer ORDER BY day DESC, id) AS n FROM shop.orders) t WHERE n = 1 AND channel = 'web'"),
-    ("window-gap", "SELECT customer FROM (SELECT customer, day, lag(day) OVER (PARTITION BY customer ORDER BY day, id) AS before FROM shop.orders) t WHERE day > before + INTERVAL '150 days'"),
-    ("window-running-sum", "SELECT customer FROM (SELECT customer, day, sum(amount) OVER (PARTITION BY customer ORDER BY day, id ROWS UNBOUNDED PRECEDING) AS total FROM shop.orders) t WHERE total > 500 AND day < DATE '2025-01-01'"),
-    ("window-ntile", "SELECT customer FROM (SELECT customer, ntile(10) OVER (ORDER BY total DESC, customer) AS tenth FROM (SELECT customer, sum(amount) AS total FROM shop.orders GROUP BY customer) s) t WHERE tenth = 1"),
-    ("window-share", "SELECT customer FROM (SELECT customer, amount, max(amount) OVER (PARTITION BY customer) AS most, count(*) OVER (PARTITION BY customer) AS orders FROM shop.orders) t WHERE amount = most AND amount < 60 AND orders > 2"),
-    ("distinct-on", "SELECT customer FROM (SELECT DISTINCT ON (customer) customer, channel FROM shop.orders ORDER BY customer, day DESC, id) t WHERE channel = 'store'"),
-    ("distinct", "SELECT DISTINCT customer FROM shop.orders WHERE greatest(qty, 3) = least(qty, 9) AND channel = 'partner'"),
+    (
+        "window-last",
+        "SELECT customer FROM (SELECT customer, channel, row_number() OVER (PARTITION BY customer ORDER BY day DESC, id) AS n FROM shop.orders) t WHERE n = 1 AND channel = 'web'",
+    ),
+    (
+        "window-gap",
+        "SELECT customer FROM (SELECT customer, day, lag(day) OVER (PARTITION BY customer ORDER BY day, id) AS before FROM shop.orders) t WHERE day > before + INTERVAL '150 days'",
+    ),
+    (
+        "window-running-sum",
+        "SELECT customer FROM (SELECT customer, day, sum(amount) OVER (PARTITION BY customer ORDER BY day, id ROWS UNBOUNDED PRECEDING) AS total FROM shop.orders) t WHERE total > 500 AND day < DATE '2025-01-01'",
+    ),
+    (
+        "window-ntile",
+        "SELECT customer FROM (SELECT customer, ntile(10) OVER (ORDER BY total DESC, customer) AS tenth FROM (SELECT customer, sum(amount) AS total FROM shop.orders GROUP BY customer) s) t WHERE tenth = 1",
+    ),
+    (
+        "window-share",
+        "SELECT customer FROM (SELECT customer, amount, max(amount) OVER (PARTITION BY customer) AS most, count(*) OVER (PARTITION BY customer) AS orders FROM shop.orders) t WHERE amount = most AND amount < 60 AND orders > 2",
+    ),
+    (
+        "distinct-on",
+        "SELECT customer FROM (SELECT DISTINCT ON (customer) customer, channel FROM shop.orders ORDER BY customer, day DESC, id) t WHERE channel = 'store'",
+    ),
+    (
+        "distinct",
+        "SELECT DISTINCT customer FROM shop.orders WHERE greatest(qty, 3) = least(qty, 9) AND channel = 'partner'",
+    ),
 ];
 
 fn spec(folder: &Path) -> String {

@@ -25,8 +25,7 @@ impl Shop {
     fn new(customers: u32, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         std::fs::create_dir(dir.path().join("lake")).expect("folder");
-        let rows: String =
-            (0..customers).map(|n| format!("c{n:06},{n}\n")).collect();
+        let rows: String = (0..customers).map(|n| format!("c{n:06},{n}\n")).collect();
         std::fs::write(dir.path().join("lake/visits.csv"), format!("customer,n\n{rows}"))
             .expect("written");
         let audiences: String = (0..AUDIENCES)
@@ -156,9 +155,9 @@ async fn threads_and_handles_do_not_grow_with_refreshes() {
         wait_for("every refresh", async || {
             let answer = get(&http, format!("{}/v1/audiences", node.url)).await?;
             let list = answer["audiences"].as_array().ok_or("no list")?.clone();
-            let open = list.iter().find(|audience| {
-                audience["current"]["version"].as_u64().unwrap_or(0) < rounds
-            });
+            let open = list
+                .iter()
+                .find(|audience| audience["current"]["version"].as_u64().unwrap_or(0) < rounds);
             open.map_or(Ok(()), |open| Err(open.to_string()))
         })
         .await;

@@ -40,10 +40,7 @@ pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, BuildError
 }
 
 /// Reads `(dictionary_len, bitmap)` of each shard of a part. `expected` is what [`write`] returned.
-pub(super) fn read(
-    path: &Path,
-    expected: Option<u64>,
-) -> Result<Vec<(u32, Vec<u8>)>, BuildError> {
+pub(super) fn read(path: &Path, expected: Option<u64>) -> Result<Vec<(u32, Vec<u8>)>, BuildError> {
     let damaged =
         |problem: &str| BuildError::Damaged { path: path.to_owned(), problem: problem.into() };
     let all = std::fs::read(path).map_err(BuildError::io("read", path))?;

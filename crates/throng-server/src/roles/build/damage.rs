@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use throng_ledger::{LedgerError, RefreshState, RefreshTrigger, Snapshot};
-use throng_model::AudienceName;
+use throng_membership::{MembershipError, MembershipIndex};
+use throng_model::{AudienceName, with_causes};
 
 use super::finish;
-use super::membership::Fault;
+use super::membership::{self, Fault};
+use super::pool::blocking;
 use crate::{Change, NodeContext, ProblemClass};
 
 /// When what could not be fetched is asked for again.
@@ -61,6 +63,40 @@ pub(crate) async fn report(ctx: &Arc<NodeContext>, faults: &[Fault]) {
             );
         }
     }
+}
+
+/// Looks whether the files that are served are still there with the length that they had, and reports
+/// those that are not: what is served is right until the node starts again, or, where a mapped file
+/// was shortened, until its end is read.
+pub(crate) async fn inspect_files(ctx: &Arc<NodeContext>) {
+    // Not while another index takes the place of this one: old copies are removed then.
+    let _turn = membership::RELOAD.lock().await;
+    let index = ctx.membership.load_full();
+    let has_copies = ctx.objects.has_copies();
+    let Ok(changed) = blocking(move || Ok(changed_files(&index, has_copies))).await else { return };
+    for (key, detail) in &changed {
+        ctx.health.report(ProblemClass::Snapshot, key, detail.as_str());
+    }
+    let gone = ctx.changed_files.replace(changed.into_iter().map(|(key, _)| key).collect());
+    for key in &gone {
+        ctx.health.clear(ProblemClass::Snapshot, key);
+    }
+}
+
+fn changed_files(index: &MembershipIndex, has_copies: bool) -> Vec<(String, String)> {
+    let snapshots =
+        index.snapshots().map(|(name, file)| (format!("file of {name}"), file.changed_on_disk()));
+    let dictionaries = (0..=u8::MAX).filter_map(|shard| {
+        let dictionary = index.dictionary(shard)?;
+        Some((format!("files of dictionary {shard:02x}"), dictionary.changed_on_disk()))
+    });
+    let changed = snapshots.chain(dictionaries).filter_map(|(key, error)| {
+        // A copy that is gone is fetched when it is needed.
+        let error = error
+            .filter(|error| !has_copies || matches!(error, MembershipError::Damaged { .. }))?;
+        Some((key, with_causes(&error)))
+    });
+    changed.collect()
 }
 
 /// Queues a refresh in the place of a damaged snapshot, once: not while one is open, not after one

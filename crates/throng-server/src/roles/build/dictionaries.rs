@@ -60,9 +60,9 @@ pub(super) async fn open(
     if names.iter().map(String::as_str).eq(before.files()) {
         return Ok(before);
     }
-    let new = names.into_iter().filter(|name| !open.contains(name.as_str()));
+    let new: Vec<String> = names.into_iter().filter(|name| !open.contains(name.as_str())).collect();
     let fetches = futures::stream::iter(new).map(|name| async move { objects.fetch(&name).await });
-    fetches.buffer_unordered(FETCHES).try_for_each(async |_| Ok(())).await?;
+    let _fetched: Vec<_> = fetches.buffer_unordered(FETCHES).try_collect().await?;
     let mut fetched_again = HashSet::new();
     loop {
         let (root, before, manifest) =

@@ -23,7 +23,7 @@ use crate::NodeContext;
 const FETCHES: usize = 16;
 
 /// One reload at a time: else one that read the ledger earlier could store its index later.
-static RELOAD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(super) static RELOAD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How long a node that could start from its local copies waits for what is new.
 const WARM_PATIENCE: Duration = Duration::from_secs(10);
@@ -86,8 +86,6 @@ pub(crate) enum Fault {
     Snapshot {
         /// What is published.
         published: Box<Snapshot>,
-        /// The version that is served in its place, if there is one.
-        instead: Option<u64>,
         /// Its file is damaged, not only out of reach.
         damaged: bool,
         /// Why, and what is done about it.
@@ -174,7 +172,8 @@ async fn load(
     {
         tracing::warn!(%error, "what is served was not noted; a warm start may know less");
     }
-    let mut needed: HashSet<String> = published.manifests().unwrap_or_default().into_iter().collect();
+    let mut needed: HashSet<String> =
+        published.manifests().unwrap_or_default().into_iter().collect();
     needed.extend(published.served.into_iter().map(|snapshot| snapshot.path));
     if let Err(error) = objects.trim(&needed).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "old copies were not removed");
@@ -192,8 +191,9 @@ async fn open_all(
 ) -> Result<Loaded, BuildError> {
     let mut faults = Vec::new();
     let shards = open_dictionaries(objects, published, before, &mut faults).await?;
-    let opening = futures::stream::iter(&published.served).map(|served| async {
-        let opened = open_served(objects, &shards, served, before).await;
+    let known = &shards;
+    let opening = futures::stream::iter(published.served.clone()).map(|served| async move {
+        let opened = open_served(objects, known, &served, before).await;
         (served, opened)
     });
     let opened: Vec<_> = opening.buffered(FETCHES).collect().await;
@@ -212,14 +212,14 @@ async fn open_all(
         let kept = match before.snapshot(name) {
             // The one that is called damaged here and now may be the one that is in use.
             Some(open) if fits(open, before.seed(), &shards) => Some(Arc::clone(open)),
-            _ => last_good(objects, ledger, &shards, served, before).await,
+            _ => last_good(objects, ledger, &shards, &served, before).await,
         };
         let instead = kept.as_ref().map(|file| file.meta().version);
         match kept {
             Some(file) => files.push((name.clone(), file)),
             None => not_served.push(name.clone()),
         }
-        faults.push(fault_of(served, &error, instead));
+        faults.push(fault_of(&served, &error, instead));
     }
     let index = MembershipIndex::new(before.seed(), shards, files)?.with_missing(not_served);
     Ok(Loaded { index, faults, more })
@@ -234,7 +234,7 @@ fn fault_of(served: &Snapshot, error: &BuildError, instead: Option<u64>) -> Faul
     };
     let detail = format!("version {version} cannot be used: {why}; {consequence}");
     let (published, damaged) = (Box::new(served.clone()), is_damage(error));
-    Fault::Snapshot { published, instead, damaged, detail }
+    Fault::Snapshot { published, damaged, detail }
 }
 
 /// The dictionaries by shard. One that cannot be used stays as it was before: what it knew then is
@@ -245,7 +245,7 @@ async fn open_dictionaries(
     before: &MembershipIndex,
     faults: &mut Vec<Fault>,
 ) -> Result<Vec<Option<ShardDictionary>>, BuildError> {
-    let opening = futures::stream::iter(&published.dictionary).map(|row| async {
+    let opening = futures::stream::iter(published.dictionary.clone()).map(|row| async move {
         let open = before.dictionary(row.shard).cloned().unwrap_or_default();
         match dictionaries::open(objects, open, &row.manifest).await {
             Ok(open) => Ok((row.shard, Ok(open))),

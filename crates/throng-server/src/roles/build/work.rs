@@ -24,7 +24,7 @@ use super::files::{KeyFile, KeyFileWriter, make_folder};
 use super::members::members;
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput};
 use super::pool::blocking;
-use super::{dictionaries, LEASE, TELL_EVERY, declared, model_of};
+use super::{LEASE, TELL_EVERY, declared, dictionaries, model_of};
 use crate::{Change, NodeContext};
 
 /// How far a refresh is; the lease keeper writes it to the ledger.
@@ -128,7 +128,10 @@ pub(super) async fn work(
     let mut bits = Vec::new();
     for part in recorded.iter().filter(|part| part.kind == PartKind::Shards) {
         let output: ShardsOutput = read(part.output.as_ref())?;
-        bits.push(PartFile { path: ctx.objects.fetch(&output.object).await?, checksum: output.checksum });
+        bits.push(PartFile {
+            path: ctx.objects.fetch(&output.object).await?,
+            checksum: output.checksum,
+        });
     }
     Ok(Worked {
         model: hand.model,
