@@ -19,7 +19,7 @@ db.execute('''CREATE TABLE orders AS SELECT i AS id,
     (i * 13 % 9 + 1)::INTEGER AS qty,
     (i * 17 % 400) * 0.25::DOUBLE AS price,
     DATE '2024-01-01' + (i * 101 % 800)::INTEGER AS day,
-    TIMESTAMP '2024-01-01 00:00:00' + to_minutes((i * 7477 % 1152000)::BIGINT) AS at,
+    TIMESTAMP '2024-01-01 00:00:00' + to_minutes((i * 7477 % 1152000)::BIGINT) AS placed,
     CASE i * 11 % 7 WHEN 0 THEN NULL WHEN 1 THEN 'web' WHEN 2 THEN 'app' WHEN 3 THEN 'store'
         WHEN 4 THEN 'web' WHEN 5 THEN 'phone' ELSE 'partner' END AS channel,
     CASE WHEN i % 5 = 0 THEN 'SUMMER' || (i % 30) WHEN i % 5 = 1 THEN 'winter' || (i % 20) END
@@ -129,11 +129,11 @@ const SHAPES: &[(&str, &str)] = &[
     ),
     (
         "time-of-day",
-        "SELECT customer FROM shop.orders WHERE extract(hour FROM at) BETWEEN 22 AND 23 AND at >= TIMESTAMP '2025-06-01 12:00:00'",
+        "SELECT customer FROM shop.orders WHERE extract(hour FROM placed) BETWEEN 22 AND 23 AND placed >= TIMESTAMP '2025-06-01 12:00:00'",
     ),
     (
         "time-interval",
-        "SELECT customer FROM shop.orders WHERE at + INTERVAL '36 hours' > TIMESTAMP '2026-03-08 00:00:00'",
+        "SELECT customer FROM shop.orders WHERE placed + INTERVAL '36 hours' > TIMESTAMP '2026-03-08 00:00:00'",
     ),
     // Aggregates.
     ("count", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(*) >= 20"),
