@@ -64,6 +64,19 @@ impl Node {
         peak_kib(self.child.id())
     }
 
+    /// What the node has in use now.
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        let folder = Path::new("/proc").join(self.child.id().to_string());
+        let count =
+            |name: &str| -> Result<usize> { Ok(std::fs::read_dir(folder.join(name))?.count()) };
+        Ok(Usage {
+            anonymous_kib: status_kib(self.child.id(), "RssAnon:")?,
+            threads: count("task")?,
+            handles: count("fd")?,
+            maps: std::fs::read_to_string(folder.join("maps"))?.lines().count(),
+        })
+    }
+
     /// Processor time that the node has used, in seconds: user and system, of all its threads.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
@@ -93,12 +106,27 @@ impl Drop for Node {
     }
 }
 
+/// What a process has in use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// Memory that is no file's, in KiB.
+    pub(crate) anonymous_kib: u64,
+    pub(crate) threads: usize,
+    pub(crate) handles: usize,
+    /// Mapped ranges of its address space.
+    pub(crate) maps: usize,
+}
+
 /// The most memory that a process has had, in KiB: `VmHWM` of Linux.
 pub(crate) fn peak_kib(process: u32) -> Result<u64> {
+    status_kib(process, "VmHWM:")
+}
+
+fn status_kib(process: u32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let line = status.lines().find(|line| line.starts_with(field));
     let number = line.and_then(|line| line.split_whitespace().nth(1));
-    Ok(number.context("the kernel tells VmHWM")?.parse()?)
+    Ok(number.with_context(|| format!("the kernel tells {field}"))?.parse()?)
 }
 
 /// GET as JSON.

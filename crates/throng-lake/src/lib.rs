@@ -11,6 +11,7 @@ mod keys;
 mod mask;
 mod model;
 mod position;
+mod rewrites;
 mod rule;
 mod scan;
 mod session;

@@ -13,11 +13,13 @@ use datafusion::datasource::file_format::file_compression_type::FileCompressionT
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{
     CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionConfig, SessionContext,
 };
 use throng_spec::Source;
 
+use crate::rewrites::optimizer_rules;
 use crate::tables::{Format, Table, of_folder, sql_name};
 use crate::{LakeError, LakeLimits, position};
 
@@ -80,12 +82,21 @@ impl Session {
         sql: &str,
         only: Option<&Path>,
     ) -> Result<SessionContext, LakeError> {
-        let context =
-            SessionContext::new_with_config_rt(self.config.clone(), Arc::clone(&self.runtime));
+        let context = self.empty_context();
         for reference in self.references(&context, sql)? {
             self.register(&context, sql, &reference, only).await?;
         }
         Ok(context)
+    }
+
+    fn empty_context(&self) -> SessionContext {
+        let state = SessionStateBuilder::new()
+            .with_config(self.config.clone())
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_default_features()
+            .with_optimizer_rules(optimizer_rules())
+            .build();
+        SessionContext::new_with_state(state)
     }
 
     /// The tables that `sql` names, in parsed form.
@@ -102,8 +113,7 @@ impl Session {
 
     /// The files behind each table that `sql` names.
     pub(crate) fn files(&self, sql: &str) -> Result<Vec<Table>, LakeError> {
-        let context =
-            SessionContext::new_with_config_rt(self.config.clone(), Arc::clone(&self.runtime));
+        let context = self.empty_context();
         self.references(&context, sql)?.iter().map(|r| self.table(sql, r).map(|(_, t)| t)).collect()
     }
 

@@ -15,12 +15,14 @@ use throng_model::{Clock, HashSeed, StorageProblem, Timestamp};
 use throng_objects::Objects;
 use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::limits::NodeLimits;
 use crate::metrics::Collector;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
+use crate::roles::build::{Dictionaries, Reported};
 use crate::{Health, Impact, ProblemClass};
 
 /// Begins the keys of problems that a part of the node met while it worked.
@@ -100,6 +102,15 @@ pub struct NodeContext {
     pub(crate) limits: NodeLimits,
     /// What was read for the last scrape of metrics.
     pub(crate) collector: Collector,
+    /// Cancelled when the data directory is no longer the one that was opened: nothing that is
+    /// written is kept, so the node changes nothing more.
+    pub(crate) data_directory_lost: CancellationToken,
+    /// What cannot be served as it was published.
+    pub(crate) faults: Reported,
+    /// Files that are served and were changed on the disk meanwhile.
+    pub(crate) changed_files: Reported,
+    /// The dictionaries that builders opened last, where no lookups are served.
+    pub(crate) dictionaries: Dictionaries,
     /// Tells builders that a refresh may be due.
     pub wake_build: Notify,
     /// Tells workers that a task may be due.

@@ -5,6 +5,7 @@ mod apply;
 mod backends;
 mod connect;
 mod consistency;
+mod data_directory;
 mod lock;
 mod serve;
 mod stamps;
@@ -41,6 +42,7 @@ use crate::{Change, Health, NodeContext, ProblemClass, roles};
 pub(crate) use apply::{Refusal, apply_planned, follow_spec, plan_sent};
 use backends::Backends;
 pub use connect::{Finding, check_backends, migrate};
+use data_directory::DataDirectory;
 use lock::DataDirLock;
 pub use stamps::StampError;
 use stamps::Stamps;
@@ -69,7 +71,8 @@ pub struct NodeConfig {
     pub spec: Spec,
     /// Takes only the node settings from `spec`, and everything else from the ledger.
     pub join: bool,
-    /// What this process does instead of the spec's `node.roles`.
+    /// What this process does instead of the spec's `node.roles`. With an empty list it does nothing
+    /// by itself, and its caller has the node's parts: a job.
     pub roles: Option<Vec<Role>>,
     /// Where to listen instead of the spec's `node.listen`; port 0 chooses a free one.
     pub listen: Option<SocketAddr>,
@@ -262,8 +265,11 @@ impl Node {
         access::open_data_dir(&dir)?;
         let lock = DataDirLock::take(&dir)?;
         let listen = config.listen.unwrap_or(config.spec.node.listen);
+        let opened = DataDirectory::opened(&dir)
+            .map_err(NodeError::io("look at the data directory", dir.display()))?;
         let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
-        if !config.spec.node.is_shared() && Role::ALL.iter().any(|role| !roles.contains(role)) {
+        let partial = !roles.is_empty() && Role::ALL.iter().any(|role| !roles.contains(role));
+        if !config.spec.node.is_shared() && partial {
             return Err(NodeError::Alone);
         }
         crate::api::install_metrics();
@@ -284,7 +290,9 @@ impl Node {
                 "what the last process left could not be put in order"
             );
         }
-        let mut roles = start_roles(&ctx, feed, share, &stop);
+        let work = stop.child_token();
+        let mut roles = start_roles(&ctx, feed, share, &work);
+        roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
         roles.push(tokio::spawn(storage::watch(Arc::clone(&ctx), stamps, stop.clone())));
         let limits = crate::api::Limits::of(&ctx.spec.load().node);
         let guard = {
@@ -455,11 +463,12 @@ async fn assemble(
     let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
     let serves_membership =
         has(&[Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup]);
-    let membership = if serves_membership {
+    let (membership, faults) = if serves_membership {
         let loaded = roles::build::load_membership(&objects, &*ledger, seed).await;
-        loaded.map_err(|e| NodeError::Membership(e.into()))?
+        let loaded = loaded.map_err(|e| NodeError::Membership(e.into()))?;
+        (loaded.index, loaded.faults)
     } else {
-        MembershipIndex::empty(seed)
+        (MembershipIndex::empty(seed), Vec::new())
     };
     let membership = Arc::new(membership);
     let parts = BudgetsParts {
@@ -501,6 +510,10 @@ async fn assemble(
         env: Arc::clone(&config.env),
         limits,
         collector: Collector::default(),
+        data_directory_lost: CancellationToken::new(),
+        faults: roles::build::Reported::default(),
+        changed_files: roles::build::Reported::default(),
+        dictionaries: roles::build::Dictionaries::default(),
         wake_build: Notify::new(),
         wake_activate: Notify::new(),
         changes: broadcast::channel(CHANGES).0,
@@ -508,6 +521,7 @@ async fn assemble(
     if let Some(applied) = applied {
         apply::queue_refreshes(&ctx, &applied, None).await?;
     }
+    roles::build::report_faults(&ctx, &faults).await;
     Ok((ctx, share))
 }
 
@@ -610,6 +624,23 @@ fn start_roles(
         running.push(tokio::spawn(roles::aggregate::follow_feed(ctx, feed, stop)));
     }
     running
+}
+
+/// Ends the roles, by `work`, when the data directory is lost. The node goes on answering what it
+/// knows, and `/readyz` says that it should not be asked.
+fn watch_data_directory(
+    ctx: &Arc<NodeContext>,
+    opened: DataDirectory,
+    work: CancellationToken,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let ctx = Arc::clone(ctx);
+    tokio::spawn(async move {
+        opened.watch(&ctx.health, &ctx.data_directory_lost, &stop).await;
+        if ctx.data_directory_lost.is_cancelled() {
+            work.cancel();
+        }
+    })
 }
 
 /// Tells pages that another spec is applied.

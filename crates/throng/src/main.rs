@@ -25,6 +25,11 @@ use args::{Arguments, Command};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Threads for calls that block: on files of the log and of objects, on name resolution. Builders have
+/// threads of their own. The runtime's default of 512 lets a burst of small calls make hundreds of
+/// threads, each of which keeps memory of the allocator.
+const BLOCKING_THREADS: usize = 32;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if matches!(arguments.command, Command::Up(_) | Command::Build(_) | Command::Demo(_)) {
@@ -39,7 +44,11 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             out::say(format!("error: cannot start: {error}"));

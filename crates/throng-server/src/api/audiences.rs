@@ -6,11 +6,12 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use throng_ledger::{AudienceRow, HistoryEntry, Refresh, RefreshTrigger, Snapshot};
-use throng_model::{AudienceName, Timestamp};
+use throng_ledger::{AudienceRow, HistoryEntry, LedgerError, Refresh, RefreshTrigger, Snapshot};
+use throng_model::{AudienceName, Retry, Timestamp, with_causes};
 use utoipa::ToSchema;
 
 use crate::access::Caller;
+use crate::roles::build::open_snapshot;
 use crate::{Change, NodeContext};
 
 use super::body::Body;
@@ -117,8 +118,30 @@ pub(crate) async fn refresh(
     Ok(Json(json!({ "refresh": id })))
 }
 
+/// Whether the file of a snapshot is the one that the ledger names. A version that cannot be served
+/// must not become the current one.
+async fn usable(ctx: &NodeContext, name: &AudienceName, version: u64) -> Result<(), ApiError> {
+    let row = match ctx.ledger.snapshot(name, version).await {
+        Ok(row) => row,
+        // The ledger has the right words for it, or an answer of its own.
+        Err(LedgerError::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    match open_snapshot(&ctx.objects, &row).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.retry() == Retry::Never => {
+            let why = with_causes(&error);
+            Err(ApiError::conflict(format!(
+                "version {version} of `{name}` cannot be served: {why}"
+            ))
+            .help(format!("`throng audience refresh {name}` builds another version")))
+        }
+        Err(error) => Err(ApiError::unavailable(with_causes(&error))),
+    }
+}
+
 /// Publishes a held snapshot.
-#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held, or its file is damaged")))]
 pub(crate) async fn approve(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -126,6 +149,7 @@ pub(crate) async fn approve(
     Body(Version { version }): Body<Version>,
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
+    usable(&ctx, &name, version).await?;
     let snapshot = ctx.ledger.approve(&name, version, ctx.clock.now()).await?;
     let subject = name.as_str();
     let kind = throng_ledger::AlertKind::SnapshotHeld;
@@ -151,7 +175,7 @@ pub(crate) async fn reject(
 }
 
 /// Makes an older snapshot current again.
-#[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it was never published")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it was never published, or its file is damaged")))]
 pub(crate) async fn rollback(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -159,6 +183,7 @@ pub(crate) async fn rollback(
     Body(Version { version }): Body<Version>,
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
+    usable(&ctx, &name, version).await?;
     let snapshot = ctx.ledger.rollback(&name, version, ctx.clock.now()).await?;
     published(&ctx, &caller, &snapshot, "rolled back", "this version is current again").await
 }

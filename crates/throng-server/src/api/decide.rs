@@ -54,6 +54,9 @@ pub(crate) async fn decide(
         .collect();
     let mut answer = json!({ "allowed": decision.allowed, "refused": refused });
     if let (true, Some(chosen)) = (question.record_insertion, decision.allowed.first()) {
+        if ctx.data_directory_lost.is_cancelled() {
+            return Err(super::data_directory_lost());
+        }
         let insertion_id = format!("decide-{:016x}", SystemEntropy.next_u64());
         let event = Event {
             id: insertion_id.clone(),

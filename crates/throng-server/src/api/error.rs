@@ -90,6 +90,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// The object is in a state that does not allow it.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "wrong_state", message)
+    }
+
     /// The request has no token and no session.
     pub(crate) fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this node needs a token").help(
@@ -199,9 +204,7 @@ impl From<LedgerError> for ApiError {
     fn from(error: LedgerError) -> Self {
         match &error {
             LedgerError::NotFound { .. } => Self::not_found(error.to_string()),
-            LedgerError::WrongState { .. } => {
-                Self::new(StatusCode::CONFLICT, "wrong_state", error.to_string())
-            }
+            LedgerError::WrongState { .. } => Self::conflict(error.to_string()),
             _ => match error.problem() {
                 Some(problem) => Self::storage("the ledger", problem, &error),
                 None => Self::internal(&error),

@@ -69,6 +69,14 @@ pub(crate) fn install_metrics() {
     });
 }
 
+/// Moves the samples of histograms into their summaries. Without a scrape nobody else does, and they
+/// would pile up in memory for as long as the process lives.
+pub(crate) fn drain_samples() {
+    if let Some(handle) = PROMETHEUS.get().and_then(Option::as_ref) {
+        handle.run_upkeep();
+    }
+}
+
 /// The processes of the deployment.
 #[utoipa::path(get, path = "/v1/nodes", responses((status = 200, description = "`nodes`: name, roles, url, started_at, seen_at, partitions, stands_by, gates")))]
 pub(crate) async fn nodes(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Value>, ApiError> {

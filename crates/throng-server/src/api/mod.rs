@@ -22,8 +22,10 @@ mod why;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use throng_spec::{NodeSettings, Role};
@@ -33,7 +35,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 pub(crate) use auth::{Guard, HostNames};
-pub(crate) use health::install_metrics;
+pub(crate) use health::{drain_samples, install_metrics};
 
 use crate::NodeContext;
 
@@ -97,6 +99,7 @@ pub(crate) fn router(
         .merge(crate::page::assets())
         .fallback(move || error::no_such_route(Arc::clone(&roles)))
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&ctx), require_data_directory))
         .layer(axum::middleware::from_fn_with_state(guard, auth::check))
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_request_bytes))
@@ -104,6 +107,26 @@ pub(crate) fn router(
         .layer(axum::middleware::from_fn(auth::secure))
         .layer(axum::middleware::from_fn(health::measure))
         .with_state(ctx)
+}
+
+/// Refuses what would change something once the data directory is lost: it would be changed in files
+/// that are gone. What only reads what is in memory is still answered; `decide` sees to itself.
+async fn require_data_directory(
+    State(ctx): State<Arc<NodeContext>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    let reads = request.method().is_safe() || path == "/v1/lookups" || path == "/v1/decide";
+    if ctx.data_directory_lost.is_cancelled() && !reads {
+        return data_directory_lost().into_response();
+    }
+    next.run(request).await
+}
+
+fn data_directory_lost() -> error::ApiError {
+    error::ApiError::unavailable("the data directory of this node was removed or replaced")
+        .help("restore it and start the node again; `/v1/node/health` says more")
 }
 
 /// What every node answers.

@@ -11,6 +11,7 @@ mod audiences;
 mod backup;
 mod budgets;
 mod build;
+mod damage;
 mod events;
 mod limits;
 mod metrics;

@@ -61,6 +61,8 @@ async fn without_the_bucket_a_node_serves_what_it_served_last() {
         let mut bytes = std::fs::read(copy).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
+        // It is read-only.
+        std::fs::remove_file(copy).unwrap();
         std::fs::write(copy, bytes).unwrap();
     }
     let lookups = deployment.start("lookups", &[Role::Lookup], true).await.unwrap();

@@ -26,7 +26,10 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let recovery = arguments.recovery();
     // Listened for before anything else: by itself SIGHUP ends a process.
     let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let node = Node::start(NodeConfig {
+    // Before the roles start: a signal between their first claim and the first look for it would end
+    // the process with the claim in hand.
+    let mut signal = ShutdownSignal::listen()?;
+    let starting = Node::start(NodeConfig {
         data_dir: arguments.dir.clone(),
         spec,
         join: arguments.join,
@@ -40,9 +43,16 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
         recovery,
         env: Arc::new(|name: &str| std::env::var(name).ok()),
         limits: arguments.limits.config(),
-    })
-    .await
-    .with_context(|| format!("cannot start a node on {}", arguments.dir.display()))?;
+    });
+    let node = tokio::select! {
+        started = starting => started
+            .with_context(|| format!("cannot start a node on {}", arguments.dir.display()))?,
+        // No role is at work before the node has started: there is nothing to put down.
+        () = signal.received() => {
+            out::say("stopped before the node was up");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let _registration = Registration::new(&node.url(), &arguments.dir);
     let has_pages = node.context().roles.contains(&Role::Api);
     let sign_in = if has_pages { Some(node.sign_in_link().await?) } else { None };
@@ -57,7 +67,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
             out::line(format!("sign in, once, within ten minutes: {link}"));
         }
     }
-    shutdown_signal().await?;
+    signal.received().await;
     out::say("stopping: work in hand is put down so that it can be taken up again");
     reloading.abort();
     // Only once it has ended is this the only one that has the node.
@@ -103,12 +113,32 @@ async fn applied_before(arguments: &UpArgs) -> Result<Spec> {
         .context("the applied spec in the ledger cannot be used: name a spec with --spec")
 }
 
+/// SIGINT and SIGTERM. From the moment that this is made a signal does not end the process by
+/// itself: whoever holds this decides what to put down first.
+pub(super) struct ShutdownSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl ShutdownSignal {
+    /// Starts to listen.
+    pub(super) fn listen() -> Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    /// Waits for the next signal; one that came since `listen` counts.
+    pub(super) async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Waits for SIGINT or SIGTERM.
 pub(super) async fn shutdown_signal() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for SIGINT")?,
-    }
+    ShutdownSignal::listen()?.received().await;
     Ok(())
 }

@@ -9,6 +9,8 @@ mod demo;
 mod limits;
 mod oracle;
 mod process;
+mod shapes;
+mod shutdown;
 mod standby;
 
 /// A path from the environment that `cargo xtask test` sets. Without it a test skips and says so;

@@ -117,13 +117,6 @@ impl BuildError {
     }
 }
 
-/// Runs blocking work on its own thread.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
-) -> Result<T, BuildError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(BuildError::Panicked))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,8 @@ use throng_membership::garbage;
 use throng_model::AudienceName;
 use throng_objects::ObjectsError;
 
-use super::error::{BuildError, blocking};
+use super::error::BuildError;
+use super::pool::blocking;
 use super::{finish, parts};
 use crate::{Change, NodeContext};
 
