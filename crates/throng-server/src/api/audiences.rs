@@ -131,7 +131,7 @@ async fn usable(ctx: &NodeContext, name: &AudienceName, version: u64) -> Result<
         Ok(_) => Ok(()),
         Err(error) if error.retry() == Retry::Never => {
             let why = with_causes(&error);
-            Err(ApiError::conflict(format!(
+            Err(ApiError::wrong_state(format!(
                 "version {version} of `{name}` cannot be served: {why}"
             ))
             .help(format!("`throng audience refresh {name}` builds another version")))

@@ -91,7 +91,7 @@ impl ApiError {
     }
 
     /// The object is in a state that does not allow it.
-    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+    pub(crate) fn wrong_state(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "wrong_state", message)
     }
 
@@ -204,7 +204,7 @@ impl From<LedgerError> for ApiError {
     fn from(error: LedgerError) -> Self {
         match &error {
             LedgerError::NotFound { .. } => Self::not_found(error.to_string()),
-            LedgerError::WrongState { .. } => Self::conflict(error.to_string()),
+            LedgerError::WrongState { .. } => Self::wrong_state(error.to_string()),
             _ => match error.problem() {
                 Some(problem) => Self::storage("the ledger", problem, &error),
                 None => Self::internal(&error),
