@@ -8,6 +8,7 @@ mod audiences;
 mod claims;
 mod conservation;
 mod history;
+mod maintenance;
 mod snapshots;
 mod spec;
 mod sync;
@@ -112,6 +113,11 @@ cases! {
         open_alerts_come_first,
         history_is_read_newest_first,
         nodes_are_seen_and_forgotten,
+    }
+    maintenance {
+        the_newest_stamp_counts,
+        a_probe_changes_nothing,
+        objects_are_named_as_long_as_they_are_needed,
     }
     spec {
         the_first_seed_counts,
