@@ -11,14 +11,17 @@ use throng_lake::Lake;
 use throng_ledger::Ledger;
 use throng_log::{EventLog, Queue};
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed, Timestamp};
+use throng_model::{Clock, HashSeed, StorageProblem, Timestamp};
 use throng_objects::Objects;
 use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
 
-use crate::Health;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
+use crate::{Health, Impact, ProblemClass};
+
+/// Begins the keys of problems that a part of the node met while it worked.
+const DISK_PROBLEM: &str = "while working: ";
 
 /// Something that pages and waiting callers may want to look at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +126,32 @@ impl NodeContext {
             false => Duration::from_millis(50),
         };
         self.clock.wall_duration(duration).max(shortest)
+    }
+
+    /// Reports an error of a part of this node if a disk is the cause: `/readyz` names the class, and
+    /// the problem is cleared when a write to the data directory succeeds. The part tries again on
+    /// its own.
+    pub(crate) fn note_storage(&self, part: &str, error: &(dyn std::error::Error + 'static)) {
+        let Some(problem) = StorageProblem::in_causes(error) else { return };
+        if !matches!(
+            problem,
+            StorageProblem::DiskFull | StorageProblem::ReadOnly | StorageProblem::Io
+        ) {
+            return;
+        }
+        let words = throng_model::with_causes(error);
+        let detail = format!("{part}: {problem} ({words}); {}", problem.hint());
+        let key = format!("{DISK_PROBLEM}{part}");
+        self.health.report_as(ProblemClass::Disk, Impact::Degraded, &key, detail);
+    }
+
+    /// Clears what [`note_storage`](Self::note_storage) reported.
+    pub(crate) fn storage_recovered(&self) {
+        for problem in self.health.problems() {
+            if problem.class == ProblemClass::Disk && problem.key.starts_with(DISK_PROBLEM) {
+                self.health.clear(problem.class, &problem.key);
+            }
+        }
     }
 
     /// Tells pages that something changed. Never waits.

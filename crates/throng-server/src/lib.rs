@@ -2,6 +2,7 @@
 //! the metrics, assembled in [`Node`].
 
 mod api;
+pub mod backup;
 mod context;
 mod health;
 mod node;
@@ -10,4 +11,7 @@ pub mod roles;
 
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, Impact, Problem, ProblemClass};
-pub use node::{Environment, Finding, Node, NodeConfig, NodeError, check_backends, migrate};
+pub use node::{
+    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, check_backends,
+    migrate,
+};

@@ -3,8 +3,11 @@
 mod apply;
 mod backends;
 mod connect;
+mod consistency;
 mod lock;
 mod serve;
+mod stamps;
+mod storage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,6 +37,9 @@ pub(crate) use apply::{apply_spec, follow_spec};
 use backends::Backends;
 pub use connect::{Finding, check_backends, migrate};
 use lock::DataDirLock;
+pub use stamps::StampError;
+use stamps::Stamps;
+pub(crate) use stamps::{stamped_folders, write_stamp};
 
 /// How long a graceful end may take before what is left is dropped. Everything that is dropped is
 /// safe: it is taken up again at the next start.
@@ -66,6 +72,21 @@ pub struct NodeConfig {
     pub clock: Arc<dyn Clock>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
+    /// What to do where the ledger is missing, or does not belong to what lies beside it.
+    pub recovery: Recovery,
+}
+
+/// What a node does at its start where the ledger of its data directory is missing, or where ledger,
+/// log and objects are of different moments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Recovery {
+    /// It does not start, and says what is wrong.
+    #[default]
+    Refuse,
+    /// It makes a new ledger beside the log and the objects that are there.
+    NewLedger,
+    /// It uses what is there, and marks it as belonging together.
+    AcceptMismatch,
 }
 
 impl std::fmt::Debug for NodeConfig {
@@ -122,6 +143,20 @@ pub enum NodeError {
     /// The ledger.
     #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
+    /// The ledger's file is gone, and what it describes is there.
+    #[error(
+        "there is no ledger at {}, but an event log or objects lie beside it: restore the ledger from \
+         a backup with `throng restore`, or start once with --new-ledger to begin without its \
+         audiences, runs and receipts",
+        path.display()
+    )]
+    LedgerMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Ledger, log and objects do not belong together.
+    #[error(transparent)]
+    Stamp(#[from] StampError),
     /// Another node works with the ledger.
     #[error(
         "another node uses the ledger of node.ledger_url: stop it, or give this node another one"
@@ -223,7 +258,7 @@ impl Node {
         }
         crate::api::install_metrics();
         let shared = config.spec.node.is_shared();
-        let Parts { ctx, feed, share } = gather_patiently(&mut config, &roles).await?;
+        let Parts { ctx, feed, share, stamps } = gather_patiently(&mut config, &roles).await?;
         let listener = tokio::net::TcpListener::bind(listen)
             .await
             .map_err(NodeError::io("listen on", listen))?;
@@ -237,7 +272,8 @@ impl Node {
                 "what the last process left could not be put in order"
             );
         }
-        let roles = start_roles(&ctx, feed, share, &stop);
+        let mut roles = start_roles(&ctx, feed, share, &stop);
+        roles.push(tokio::spawn(storage::watch(Arc::clone(&ctx), stamps, stop.clone())));
         let limits = crate::api::Limits::of(&ctx.spec.load().node);
         let router = crate::api::router(Arc::clone(&ctx), token, limits, stop.clone());
         let server = tokio::spawn(serve::serve(listener, router, stop.clone()));
@@ -277,6 +313,14 @@ impl Node {
         self.server.abort();
         if let Err(error) = self.ctx.budgets.close().await {
             tracing::error!(error = &error as &dyn std::error::Error, "no last checkpoint");
+        }
+        // Last: whoever still works with the ledger fails, and is taken up at the next start.
+        let closing = tokio::time::timeout(SHUTDOWN_PATIENCE, self.ctx.ledger.close());
+        if let Ok(Err(error)) = closing.await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the ledger was not closed cleanly; it is checked at the next start"
+            );
         }
         tracing::info!("the node is down");
     }
@@ -319,6 +363,7 @@ struct Parts {
     ctx: Arc<NodeContext>,
     feed: Option<Feed>,
     share: Option<Share>,
+    stamps: Option<Stamps>,
 }
 
 /// Opens everything. A process of a deployment may start while an engine that it needs starts again:
@@ -344,7 +389,8 @@ async fn gather_patiently(config: &mut NodeConfig, roles: &[Role]) -> Result<Par
 }
 
 async fn gather(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
-    let backends = backends::open(config, roles).await?;
+    let mut backends = backends::open(config, roles).await?;
+    let mut stamps = backends.stamps.take();
     let mut joined = None;
     if config.join {
         let stored = apply::stored(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
@@ -354,7 +400,10 @@ async fn gather(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeEr
     }
     let feed = backends.feed.clone();
     let (ctx, share) = assemble(config, joined, backends, roles.to_vec()).await?;
-    Ok(Parts { ctx, feed, share })
+    if let Some(stamps) = &mut stamps {
+        stamps.start_run(&*ctx.ledger).await?;
+    }
+    Ok(Parts { ctx, feed, share, stamps })
 }
 
 /// The version of the spec that a process joined, with the feed's numbers of its ad groups.
@@ -368,7 +417,7 @@ async fn assemble(
     roles: Vec<Role>,
 ) -> Result<(Arc<NodeContext>, Option<Share>), NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
-    let Backends { ledger, objects, log, feed, intake, queues, share } = backends;
+    let Backends { ledger, objects, log, feed, intake, queues, share, .. } = backends;
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     let lake = open_lake(dir, &spec)?;
     let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));

@@ -60,6 +60,24 @@ pub(crate) enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// Copy a data directory with ledger, objects and event log, also while its node runs
+    Backup {
+        /// The data directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// Where to: a new folder, or a file if the name ends in .tar or .tar.zst
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Bring a backup into a new data directory
+    Restore {
+        /// The backup
+        #[arg(long)]
+        from: PathBuf,
+        /// The data directory: new or empty
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// Show what applying a spec would change
     Plan(ApplyArgs),
     /// Apply a spec to a running node
@@ -195,6 +213,24 @@ pub(crate) struct UpArgs {
     /// The file with the clock of a rehearsal that several processes share
     #[arg(long, hide = true)]
     pub(crate) clock: Option<PathBuf>,
+    /// Make a new ledger although an event log or objects are there: their audiences, runs and
+    /// receipts are lost
+    #[arg(long, requires = "spec", conflicts_with = "accept_mismatch")]
+    pub(crate) new_ledger: bool,
+    /// Start although ledger, event log and objects are copies of different moments: what one of
+    /// them lacks is lost
+    #[arg(long)]
+    pub(crate) accept_mismatch: bool,
+}
+
+impl UpArgs {
+    pub(crate) fn recovery(&self) -> throng_server::Recovery {
+        match (self.new_ledger, self.accept_mismatch) {
+            (true, _) => throng_server::Recovery::NewLedger,
+            (_, true) => throng_server::Recovery::AcceptMismatch,
+            _ => throng_server::Recovery::Refuse,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -76,6 +76,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Migrate { spec, dir } => {
             commands::spec::migrate(&spec, dir.as_deref(), json).await
         }
+        Command::Backup { dir, to } => commands::backup::backup(&dir, &to, json).await,
+        Command::Restore { from, dir } => commands::backup::restore(&from, &dir, json).await,
         Command::Plan(apply) => commands::spec::plan(&apply, json).await,
         Command::Apply(apply) => commands::spec::apply(&apply, json).await,
         Command::Lookup { users, node } => commands::inspect::lookup(&users, &node, json).await,

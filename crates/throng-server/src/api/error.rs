@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use throng_ledger::LedgerError;
+use throng_model::StorageProblem;
 use throng_spec::Role;
 use utoipa::ToSchema;
+
+/// After how many seconds a client tries again what the node could not do.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// An error as a client sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -80,6 +84,16 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
+    /// A store cannot be used now. The class is for the client, the error for the log.
+    fn storage(
+        what: &str,
+        problem: StorageProblem,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
+        tracing::error!(error, %problem, "request failed");
+        Self::unavailable(format!("{what} cannot be used now: {problem}")).help(problem.hint())
+    }
+
     /// Our fault. The client gets no internals; the log has them.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "request failed");
@@ -95,7 +109,10 @@ impl ApiError {
 
 impl From<crate::roles::aggregate::BudgetsError> for ApiError {
     fn from(error: crate::roles::aggregate::BudgetsError) -> Self {
-        Self::internal(&error)
+        match StorageProblem::in_causes(&error) {
+            Some(problem) => Self::storage("the event log", problem, &error),
+            None => Self::internal(&error),
+        }
     }
 }
 
@@ -106,7 +123,10 @@ impl From<LedgerError> for ApiError {
             LedgerError::WrongState { .. } => {
                 Self::new(StatusCode::CONFLICT, "wrong_state", error.to_string())
             }
-            _ => Self::internal(&error),
+            _ => match error.problem() {
+                Some(problem) => Self::storage("the ledger", problem, &error),
+                None => Self::internal(&error),
+            },
         }
     }
 }
@@ -115,7 +135,11 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut detail = self.detail;
         detail.request_id = REQUEST_ID.try_with(Clone::clone).ok();
-        (self.status, Json(ErrorBody { error: detail })).into_response()
+        let mut response = (self.status, Json(ErrorBody { error: detail })).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().entry(header::RETRY_AFTER).or_insert(RETRY_AFTER);
+        }
+        response
     }
 }
 

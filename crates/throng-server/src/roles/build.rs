@@ -242,6 +242,7 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let (name, now) = (&refresh.audience, ctx.clock.now());
+        ctx.note_storage(&format!("refresh of {name}"), error);
         let mut reason = error.in_words();
         if let (Some(audience), BuildError::Lake(_)) = (audience, error) {
             let at = &audience.sql_at;

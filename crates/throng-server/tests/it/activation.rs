@@ -71,6 +71,7 @@ impl Shop {
             roles: None,
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: Arc::new(SystemClock),
+            recovery: throng_server::Recovery::default(),
             env: Arc::new(|name: &str| (name == "META").then(|| "s3cret-token".to_owned())),
         })
         .await

@@ -39,6 +39,7 @@ async fn start(dir: &Path) -> Node {
         roles: None,
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::new(SystemClock),
+        recovery: throng_server::Recovery::default(),
         env: Arc::new(|_: &str| None),
     })
     .await

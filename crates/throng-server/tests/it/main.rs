@@ -6,12 +6,14 @@ mod activate_many;
 mod activation;
 mod api;
 mod audiences;
+mod backup;
 mod budgets;
 mod build;
 mod events;
 mod node;
 mod schedules;
 mod shared;
+mod storage;
 mod tasks;
 mod warm;
 
@@ -64,6 +66,7 @@ pub(crate) async fn start(
         roles: None,
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
+        recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| match name {
             "TOKEN" => Some("s3cret".to_owned()),
             "LEDGER" => std::env::var("THRONG_POSTGRES").ok().map(|server| server + "/postgres"),

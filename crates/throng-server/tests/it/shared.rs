@@ -158,6 +158,7 @@ node:
             roles: Some(roles.to_vec()),
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock,
+            recovery: throng_server::Recovery::default(),
             env: self.env(),
         })
         .await

@@ -42,6 +42,7 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
         roles: shared.then(Vec::new),
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::new(SystemClock),
+        recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| std::env::var(name).ok()),
     })
     .await

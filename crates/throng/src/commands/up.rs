@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use throng_ledger::{SpecLedger, SqliteLedger};
+use throng_ledger::{MaintenanceLedger as _, SpecLedger as _, SqliteLedger};
 use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig};
 use throng_spec::Spec;
@@ -21,6 +21,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
         },
         None => applied_before(&arguments).await?,
     };
+    let recovery = arguments.recovery();
     let node = Node::start(NodeConfig {
         data_dir: arguments.dir.clone(),
         spec,
@@ -31,6 +32,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
             Some(path) => Arc::new(FollowedClock::new(path)),
             None => Arc::new(SystemClock),
         },
+        recovery,
         env: Arc::new(|name: &str| std::env::var(name).ok()),
     })
     .await
@@ -60,7 +62,10 @@ async fn applied_before(arguments: &UpArgs) -> Result<Spec> {
         anyhow::bail!(help());
     }
     let ledger = SqliteLedger::open(&path).await?;
-    let applied = ledger.applied_spec().await?.with_context(help)?;
+    let applied = ledger.applied_spec().await;
+    // So that the node's start can compare the file with its checksum again.
+    ledger.close().await?;
+    let applied = applied?.with_context(help)?;
     serde_json::from_value(applied.spec)
         .context("the applied spec was written by another version: name the spec with --spec")
 }

@@ -181,6 +181,7 @@ impl Starting {
             roles: self.roles.clone(),
             listen: Some(listen),
             clock: Arc::clone(&self.clock) as Arc<dyn throng_model::Clock>,
+            recovery: throng_server::Recovery::default(),
             env: Arc::clone(&self.env),
         })
         .await
