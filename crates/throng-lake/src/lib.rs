@@ -8,6 +8,7 @@ mod columns;
 mod error;
 mod identifiers;
 mod keys;
+mod misread;
 mod model;
 mod position;
 mod rewrites;
