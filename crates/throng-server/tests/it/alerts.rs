@@ -147,7 +147,10 @@ impl Shop {
             roles: None,
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: Arc::clone(clock) as Arc<dyn Clock>,
+            access_clock: Arc::clone(clock) as Arc<dyn Clock>,
+            recovery: throng_server::Recovery::default(),
             env: Arc::new(|name: &str| (name == "ALERTS").then(|| SECRET.to_owned())),
+            limits: Default::default(),
         })
         .await
         .unwrap()

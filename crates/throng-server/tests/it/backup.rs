@@ -42,8 +42,10 @@ async fn start(dir: &Path, data_dir: &Path) -> Node {
         roles: None,
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::new(SystemClock),
+        access_clock: Arc::new(SystemClock),
         recovery: Recovery::Refuse,
         env: Arc::new(|_: &str| None),
+        limits: Default::default(),
     })
     .await
     .unwrap()

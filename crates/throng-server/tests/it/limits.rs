@@ -50,6 +50,8 @@ impl Shop {
             roles: None,
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: noon(),
+            access_clock: noon(),
+            recovery: throng_server::Recovery::default(),
             env: Arc::new(|_: &str| Some("s3cret".to_owned())),
             limits,
         })

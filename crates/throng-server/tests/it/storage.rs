@@ -139,8 +139,10 @@ async fn start_with(dir: &Path, recovery: Recovery) -> Result<Node, NodeError> {
         roles: None,
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock,
+        access_clock: noon(),
         recovery,
         env: std::sync::Arc::new(|_: &str| None),
+        limits: Default::default(),
     })
     .await
 }
