@@ -52,6 +52,8 @@ impl Shop {
             clock: noon(),
             env: Arc::new(|_: &str| Some("s3cret".to_owned())),
             limits,
+            access_clock: Arc::new(throng_model::SystemClock),
+            recovery: throng_server::Recovery::default(),
         })
         .await
     }

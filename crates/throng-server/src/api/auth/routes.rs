@@ -164,6 +164,8 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     get("/v1/budgets", READ),
     get("/v1/budgets/{ad_group}", READ),
     get("/v1/spec", READ),
+    // It reads the columns of the sources: as much as applying.
+    post("/v1/spec/plan", ADMIN),
     post("/v1/spec/apply", ADMIN),
     get("/v1/why/{kind}/{name}", READ),
     // Access.
