@@ -16,8 +16,8 @@ pub use checked::{
     Pricing, Source, Spec, Sync, SyncMode, WhenStale,
 };
 pub use node::{
-    BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings,
-    Role, SaslSettings, Service, UnknownRole,
+    BucketSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings, NodeSettings,
+    ObjectsSettings, Role, SaslSettings, Service, UnknownRole,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
 pub use problem::Problem;

@@ -115,6 +115,7 @@ cases! {
     }
     spec {
         the_first_seed_counts,
+        the_first_number_of_partitions_counts,
         an_equal_spec_changes_nothing,
         somebody_leads,
         ad_group_numbers_are_stable,

@@ -95,7 +95,16 @@ impl ApiError {
 
 impl From<crate::roles::aggregate::BudgetsError> for ApiError {
     fn from(error: crate::roles::aggregate::BudgetsError) -> Self {
-        Self::internal(&error)
+        use crate::roles::aggregate::BudgetsError as E;
+        match &error {
+            E::Append(source) => {
+                let words = format!("{error}: {}", throng_model::with_causes(&**source));
+                tracing::warn!(error = words, "the event log refuses");
+                Self::unavailable(error.to_string())
+            }
+            E::Closed | E::Unavailable { .. } => Self::unavailable(error.to_string()),
+            _ => Self::internal(&error),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
     );
     let shared = spec.node.is_shared();
     let node = Node::start(NodeConfig {
+        accept_log_loss: Vec::new(),
         data_dir: arguments.dir.clone(),
         spec,
         join: arguments.join,

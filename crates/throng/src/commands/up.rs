@@ -22,6 +22,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
         None => applied_before(&arguments).await?,
     };
     let node = Node::start(NodeConfig {
+        accept_log_loss: arguments.accept_log_loss,
         data_dir: arguments.dir.clone(),
         spec,
         join: arguments.join,
