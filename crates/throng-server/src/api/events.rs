@@ -22,7 +22,7 @@ const KINDS: &str = "send application/x-ndjson (one JSON object a line) or appli
 
 fn parse(kind: &str, body: &[u8]) -> Result<ParsedEvents, ApiError> {
     match kind {
-        "application/x-ndjson" | "application/ndjson" | "application/json" | "text/plain" | "" => {
+        "application/x-ndjson" | "application/ndjson" | "application/json" => {
             Ok(parse_ndjson(body))
         }
         "application/x-protobuf" | "application/protobuf" => parse_protobuf(body)
@@ -48,7 +48,7 @@ pub(crate) async fn accept(
     State(ctx): State<Arc<NodeContext>>,
     request: Request,
 ) -> Result<Json<Value>, Response> {
-    let kind = content_type(&request);
+    let kind = content_type(request.headers());
     let body = whole(request, &()).await.map_err(IntoResponse::into_response)?;
     let ParsedEvents { events, mut problems, mut refused, inserted_at_ignored } =
         parse(&kind, &body).map_err(IntoResponse::into_response)?;

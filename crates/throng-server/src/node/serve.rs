@@ -1,5 +1,7 @@
 //! The HTTP server.
 
+use std::net::SocketAddr;
+
 use axum::Router;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
@@ -13,6 +15,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
             tracing::debug!(error = &error as &dyn std::error::Error, "no TCP_NODELAY");
         }
     });
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(error = &error as &dyn std::error::Error, "the server ended");

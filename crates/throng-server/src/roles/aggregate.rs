@@ -150,6 +150,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The next offset by the checkpoint of a partition, given as the object's bytes.
+pub(crate) fn checkpoint_offset(bytes: &[u8], partition: u32) -> Result<u64, BudgetsError> {
+    let checkpoint = checkpoint::Checkpoint::decode(bytes, partition).map_err(|why| {
+        CheckpointError::Unreadable { name: format!("checkpoints/{partition}"), why }
+    })?;
+    let restored = throng_budget::Engine::restore(&checkpoint.state, partition, 0, 0, Vec::new());
+    let (_, position) = restored.map_err(|source| BudgetsError::State { partition, source })?;
+    Ok(position.next_offset)
+}
+
 /// The partition of an ad group, the same on every node and in every client.
 fn partition_of(ad_group: &AdGroupName, partitions: usize) -> usize {
     (xxh3_64(ad_group.as_str().as_bytes()) % partitions.max(1) as u64) as usize
@@ -500,7 +510,7 @@ impl Budgets {
         let written = futures::stream::iter(own)
             .filter(|partition| std::future::ready(!partition.is_fenced()))
             .map(|partition| async move {
-                let written = partition.checkpoint(now).await;
+                let written = partition.checkpoint_at(now).await;
                 self.note_checkpoint(partition.number(), written.as_ref().err());
                 written
             })

@@ -11,7 +11,7 @@ use throng_ledger::{
 use throng_model::{Clock, HashSeed, ManualClock, UserKey};
 use throng_server::{Node, NodeContext};
 
-use crate::{noon, start};
+use crate::{PATIENCE, noon, start};
 
 const BUYERS: &str = "SELECT customer FROM shop.visits WHERE n > 0";
 
@@ -67,7 +67,7 @@ async fn settled(ctx: &NodeContext, wanted: impl Fn(&AudienceRow) -> bool) -> Au
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), looking).await.unwrap()
+    tokio::time::timeout(PATIENCE, looking).await.unwrap()
 }
 
 /// Waits until a version is served.
@@ -79,7 +79,7 @@ async fn served(ctx: &NodeContext, version: u64) {
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), looking).await.unwrap();
+    tokio::time::timeout(PATIENCE, looking).await.unwrap();
 }
 
 /// Of the customers 0 to 99,999 exactly these are members.
@@ -330,7 +330,7 @@ async fn many_audiences_share_one_dictionary() {
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), all).await.unwrap();
+    tokio::time::timeout(PATIENCE, all).await.unwrap();
     let index = ctx.membership.load_full();
     // Nobody has two ordinals, however the builders raced. The digits 0 to 7 were asked for.
     assert_eq!(index.users(), 2_400);

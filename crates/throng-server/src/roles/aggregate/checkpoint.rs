@@ -140,7 +140,7 @@ impl Checkpoint {
         bytes
     }
 
-    fn decode(bytes: &[u8], partition: u32) -> Result<Self, &'static str> {
+    pub(super) fn decode(bytes: &[u8], partition: u32) -> Result<Self, &'static str> {
         let Some((body, sum)) = bytes.split_last_chunk::<8>().filter(|(b, _)| b.len() >= HEAD)
         else {
             return Err("it is cut short");

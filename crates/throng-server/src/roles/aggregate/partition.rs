@@ -372,6 +372,19 @@ impl Partition {
         locked(&self.state).engine.series(ad_group)
     }
 
+    /// [`Self::checkpoint`], counted for metrics.
+    pub(super) async fn checkpoint_at(&self, now: Timestamp) -> Result<(), BudgetsError> {
+        let written = self.checkpoint(now).await;
+        if written.is_err() {
+            metrics::counter!("throng_checkpoint_failures_total").increment(1);
+        } else {
+            let seconds = now.0.div_euclid(1_000_000) as f64;
+            let name = "throng_checkpoint_last_success_timestamp_seconds";
+            metrics::gauge!(name, "partition" => self.number.to_string()).set(seconds);
+        }
+        written
+    }
+
     /// Makes the state durable, and lets records go that are older than any use of them.
     ///
     /// # Errors
