@@ -264,19 +264,21 @@ impl Writer {
         let (count, last) = (records.len() as u64, records.last().cloned());
         match self.log.append(self.number, now, records).await {
             Ok(first) => {
-                let mut answers = Vec::with_capacity(batches.len());
+                let (waiting, batches): (Vec<_>, Vec<_>) =
+                    batches.into_iter().map(|batch| (batch.done, batch.events)).unzip();
                 let applied = catch_unwind(AssertUnwindSafe(|| {
                     let mut state = locked(&self.state);
-                    for batch in batches {
-                        answers.push((batch.done, apply(&mut state, batch.events, now)));
-                    }
+                    let apply = |events| apply(&mut state, events, now);
+                    let answers: Vec<Accepted> = batches.into_iter().map(apply).collect();
                     state.offset = first + count;
                     state.last_record = last.map(|value| checksum(now, &value));
+                    answers
                 }));
-                if applied.is_err() {
+                let Ok(answers) = applied else {
+                    // Before those who wait hear of it.
                     return self.failed.store(true, Ordering::Relaxed);
-                }
-                for (done, answer) in answers {
+                };
+                for (done, answer) in waiting.into_iter().zip(answers) {
                     // A caller that went away: counted all the same.
                     let _ = done.send(Ok(answer));
                 }
