@@ -24,8 +24,8 @@ pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files}
 pub use host::{HostPort, NotAHost};
 pub use limits::{Access, Limits};
 pub use node::{
-    AlertSeverity, BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings,
-    ObjectsSettings, Role, SaslSettings, Service, UnknownRole, WebhookSettings,
+    AlertSeverity, BucketSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings,
+    NodeSettings, ObjectsSettings, Role, SaslSettings, Service, UnknownRole, WebhookSettings,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
 pub use problem::Problem;

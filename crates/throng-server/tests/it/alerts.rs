@@ -141,6 +141,7 @@ impl Shop {
 
     async fn start(&self, clock: &Arc<ManualClock>) -> Node {
         Node::start(NodeConfig {
+            accept_log_loss: Vec::new(),
             data_dir: self.0.path().join("node"),
             spec: throng_spec::load(&self.0.path().join("throng.yaml")).unwrap(),
             join: false,

@@ -36,6 +36,7 @@ fn purchases(dir: &Path, customers: u64) {
 
 async fn start(dir: &Path, data_dir: &Path) -> Node {
     Node::start(NodeConfig {
+        accept_log_loss: Vec::new(),
         data_dir: data_dir.to_owned(),
         spec: throng_spec::load(&dir.join("throng.yaml")).unwrap(),
         join: false,

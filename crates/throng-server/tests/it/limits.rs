@@ -44,6 +44,7 @@ impl Shop {
     async fn start(&self, text: &str, limits: LimitsConfig) -> Result<Node, NodeError> {
         std::fs::write(self.path("throng.yaml"), text).unwrap();
         Node::start(NodeConfig {
+            accept_log_loss: Vec::new(),
             data_dir: self.path("node"),
             spec: throng_spec::load(&self.path("throng.yaml")).unwrap(),
             join: false,

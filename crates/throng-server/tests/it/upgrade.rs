@@ -56,6 +56,7 @@ fn moment(expected: &Value) -> Timestamp {
 
 async fn open(dir: &Path, clock: &Arc<ManualClock>) -> Node {
     Node::start(NodeConfig {
+        accept_log_loss: Vec::new(),
         data_dir: dir.join("node"),
         spec: throng_spec::load(&dir.join("spec")).unwrap(),
         join: false,

@@ -143,6 +143,7 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     post("/v1/gates/{id}/applied", FEED),
     // Events.
     ("POST", "/v1/events", Rule { needs: Needs::One(&[Scope::Events]), takes: Takes::Events }),
+    get("/v1/events/quarantine", READ),
     // Everything else.
     get("/v1/node/health", READ),
     get("/v1/nodes", READ),
