@@ -191,3 +191,40 @@ async fn a_server_that_is_not_there_is_worth_a_retry() {
     let error = meta.probe().await.unwrap_err();
     assert_eq!((error.class, error.http_status), (SendClass::Retry, 0));
 }
+
+#[tokio::test]
+async fn a_redirect_is_an_error_and_the_token_goes_nowhere_else() {
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = format!("http://{}", other.local_addr().unwrap());
+    let platform = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}", platform.local_addr().unwrap());
+    let location = format!("{elsewhere}/v25.0/secret-path?x=1");
+    let served = tokio::spawn(async move {
+        let (stream, _) = platform.accept().await.unwrap();
+        let mut asked = vec![0; 4096];
+        stream.readable().await.unwrap();
+        let length = stream.try_read(&mut asked).unwrap();
+        let head =
+            format!("HTTP/1.1 307 Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        stream.writable().await.unwrap();
+        stream.try_write(head.as_bytes()).unwrap();
+        String::from_utf8_lossy(&asked[..length]).into_owned()
+    });
+    let account = Account {
+        platform: "meta".into(),
+        account: "act_12".into(),
+        access_token: Secret::new("token"),
+        app_secret: None,
+        base_url: Some(base_url),
+        api_version: "v25.0".into(),
+    };
+    let error = open(&account).unwrap().probe().await.unwrap_err();
+    assert!(served.await.unwrap().contains("Bearer token"));
+    assert_eq!((error.class, error.http_status), (SendClass::Retry, 307));
+    assert!(error.message.contains(&elsewhere), "{error}");
+    assert!(!error.message.contains("secret-path"), "{error}");
+    // Nobody came: accepting would have to wait.
+    let waiting =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(other.poll_accept(cx).is_pending()));
+    assert!(waiting.await);
+}
