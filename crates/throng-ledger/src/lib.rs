@@ -23,7 +23,7 @@ pub use audiences::{
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
 pub use history::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, NodeRow};
-pub use postgres::{PostgresLedger, PostgresLook};
+pub use postgres::{PostgresLedger, PostgresLook, is_plain_remote_postgres};
 pub use sqlite::SqliteLedger;
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, NewRun, Operation, PlatformAudience, ReasonCounts,

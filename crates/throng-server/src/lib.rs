@@ -10,4 +10,6 @@ pub mod roles;
 
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, Impact, Problem, ProblemClass};
-pub use node::{Environment, Finding, Node, NodeConfig, NodeError, check_backends, migrate};
+pub use node::{
+    Environment, Finding, Node, NodeConfig, NodeError, TlsError, check_backends, migrate,
+};

@@ -34,6 +34,8 @@ pub(crate) use apply::{apply_spec, follow_spec};
 use backends::Backends;
 pub use connect::{Finding, check_backends, migrate};
 use lock::DataDirLock;
+pub(crate) use serve::SlowBody;
+pub use serve::TlsError;
 
 /// How long a graceful end may take before what is left is dropped. Everything that is dropped is
 /// safe: it is taken up again at the next start.
@@ -110,6 +112,22 @@ pub enum NodeError {
         /// The address.
         listen: SocketAddr,
     },
+    /// Tokens would go over the network unencrypted.
+    #[error(
+        "the node would listen on {listen}, which others can reach, without encryption: set node.tls in the spec, or node.insecure: true if the network is trusted or a proxy does the encryption, or listen on 127.0.0.1"
+    )]
+    Unencrypted {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The password of the ledger would go over the network unencrypted.
+    #[error(
+        "the URL of node.ledger_url would send the password to another machine unencrypted: add ?sslmode=verify-full (or require) to it, or set node.ledger_insecure: true if the network is trusted"
+    )]
+    UnencryptedLedger,
+    /// The certificate of node.tls.
+    #[error("cannot serve HTTPS")]
+    Tls(#[from] TlsError),
     /// A secret of the node settings is missing.
     #[error("cannot read the secret node.{field}")]
     Secret {
@@ -185,6 +203,7 @@ impl NodeError {
 pub struct Node {
     ctx: Arc<NodeContext>,
     address: SocketAddr,
+    url: String,
     /// Told first: no new connections, streams end, roles put their work down.
     stop: CancellationToken,
     roles: Vec<JoinHandle<()>>,
@@ -221,6 +240,8 @@ impl Node {
         if !config.spec.node.is_shared() && Role::ALL.iter().any(|role| !roles.contains(role)) {
             return Err(NodeError::Alone);
         }
+        let tls = config.spec.node.tls.as_ref();
+        let certificates = tls.map(serve::Certificates::open).transpose()?.map(Arc::new);
         crate::api::install_metrics();
         let shared = config.spec.node.is_shared();
         let Parts { ctx, feed, share } = gather_patiently(&mut config, &roles).await?;
@@ -229,7 +250,9 @@ impl Node {
             .map_err(NodeError::io("listen on", listen))?;
         let address = listener.local_addr().map_err(NodeError::io("listen on", listen))?;
         // The first to say so.
-        let _ = ctx.url.set(format!("http://{address}"));
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{address}");
+        let _ = ctx.url.set(url.clone());
         let stop = CancellationToken::new();
         if !shared && let Err(error) = roles::build::take_over(&ctx).await {
             tracing::error!(
@@ -237,17 +260,25 @@ impl Node {
                 "what the last process left could not be put in order"
             );
         }
-        let roles = start_roles(&ctx, feed, share, &stop);
+        let mut roles = start_roles(&ctx, feed, share, &stop);
+        if let Some(certificates) = &certificates {
+            let hangup = serve::Certificates::hangup();
+            let health = Arc::clone(&ctx.health);
+            let follow = Arc::clone(certificates).follow(hangup, health, stop.clone());
+            roles.push(tokio::spawn(follow));
+        }
         let limits = crate::api::Limits::of(&ctx.spec.load().node);
         let router = crate::api::router(Arc::clone(&ctx), token, limits, stop.clone());
-        let server = tokio::spawn(serve::serve(listener, router, stop.clone()));
+        let connections = ctx.spec.load().node.connections;
+        let server = serve::Server::new(router, &connections, certificates, stop.clone());
+        let server = tokio::spawn(server.serve(listener));
         tracing::info!(%address, data_dir = %dir.display(), roles = %names(&ctx.roles), "the node is up");
-        Ok(Self { ctx, address, stop, roles, server, _lock: lock })
+        Ok(Self { ctx, address, url, stop, roles, server, _lock: lock })
     }
 
-    /// Where the node listens, such as `http://127.0.0.1:7077`.
+    /// Where the node listens, such as `http://127.0.0.1:7077`; `https://` with `node.tls`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// The node's parts, for callers in the same process.
@@ -295,6 +326,10 @@ fn entrance(config: &NodeConfig) -> Result<(SocketAddr, Option<Secret>), NodeErr
     };
     if token.is_none() && !listen.ip().is_loopback() {
         return Err(NodeError::Unprotected { listen });
+    }
+    let node = &config.spec.node;
+    if !listen.ip().is_loopback() && node.tls.is_none() && !node.insecure {
+        return Err(NodeError::Unencrypted { listen });
     }
     Ok((listen, token))
 }

@@ -10,14 +10,15 @@ pub mod raw;
 mod read;
 mod schedule;
 mod secret;
+mod transport;
 
 pub use checked::{
     AdGroup, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, Location, Prediction,
     Pricing, Source, Spec, Sync, SyncMode, WhenStale,
 };
 pub use node::{
-    BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings,
-    Role, SaslSettings, Service, UnknownRole,
+    BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings,
+    ObjectsSettings, Role, SaslSettings, Service, TlsSettings, UnknownRole,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
 pub use problem::Problem;
@@ -25,3 +26,4 @@ pub use raw::json_schema;
 pub use read::{IDENTIFIER_KEYS, load};
 pub use schedule::{Schedule, ScheduleError};
 pub use secret::{SecretError, SecretRef};
+pub use transport::{host_of, is_loopback_host, is_plain_remote};

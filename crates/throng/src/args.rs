@@ -30,6 +30,9 @@ pub(crate) struct NodeAt {
     /// Where the node listens
     #[arg(long, env = "THRONG_URL", default_value = "http://127.0.0.1:7077")]
     pub(crate) url: String,
+    /// A PEM file of authorities that the node's certificate may come from, besides the system's
+    #[arg(long, env = "THRONG_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// The node's token, if it wants one
     #[arg(long, env = "THRONG_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,

@@ -8,11 +8,13 @@ mod api;
 mod audiences;
 mod budgets;
 mod build;
+mod connections;
 mod events;
 mod node;
 mod schedules;
 mod shared;
 mod tasks;
+mod tls;
 mod warm;
 
 use std::net::SocketAddr;

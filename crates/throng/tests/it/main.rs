@@ -5,6 +5,7 @@ mod chaos;
 mod chaos_shared;
 mod cli;
 mod demo;
+mod https;
 mod oracle;
 mod process;
 mod standby;
