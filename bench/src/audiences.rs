@@ -112,7 +112,7 @@ fn throng(options: &Options, name: &str, sql: &str) -> Result<Value> {
 
 /// Waits until the one audience is published: seconds, members.
 async fn built(node: &Node) -> Result<(f64, u64)> {
-    let http = reqwest::Client::new();
+    let http = node.http()?;
     loop {
         let answer = get(&http, &format!("{}/v1/audiences", node.url)).await?;
         let audience = &answer["audiences"][0];

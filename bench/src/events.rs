@@ -219,7 +219,7 @@ fn over_http(options: &Options, wire: Wire) -> Result<Value> {
     let bytes: usize = bodies.iter().map(Vec::len).sum();
     let before = node.cpu_seconds()?;
     let started = Instant::now();
-    let accepted = crate::node::runtime()?.block_on(send(&node.url, wire, bodies))?;
+    let accepted = crate::node::runtime()?.block_on(send(&node, wire, bodies))?;
     let seconds = started.elapsed().as_secs_f64();
     ensure!(accepted == events.len() as u64, "{accepted} of {}", events.len());
     let core_seconds = node.cpu_seconds()? - before;
@@ -232,9 +232,9 @@ fn over_http(options: &Options, wire: Wire) -> Result<Value> {
     }))
 }
 
-async fn send(url: &str, wire: Wire, bodies: Vec<Vec<u8>>) -> Result<u64> {
-    let http = reqwest::Client::new();
-    let url = format!("{url}/v1/events");
+async fn send(node: &Node, wire: Wire, bodies: Vec<Vec<u8>>) -> Result<u64> {
+    let http = node.http()?;
+    let url = format!("{}/v1/events", node.url);
     let answers = futures::stream::iter(bodies.into_iter().map(|body| {
         let request = http.post(&url).header("content-type", wire.content_type()).body(body).send();
         async move {

@@ -209,14 +209,14 @@ pub(crate) fn run_http(options: &HttpOptions) -> Result<()> {
         "math.randomseed(7)\nfunction request()\n  return wrk.format('GET', string.format('/v1/users/u%012d/audiences', math.random(0, {users} - 1)))\nend\n"
     );
     let many = format!(
-        "math.randomseed(7)\nlocal headers = {{ ['Content-Type'] = 'application/json' }}\nlocal bodies = {{}}\nfor b = 1, 64 do\n  local keys = {{}}\n  for k = 1, 1000 do keys[k] = string.format('\"u%012d\"', math.random(0, {users} - 1)) end\n  bodies[b] = '{{\"keys\":[' .. table.concat(keys, ',') .. ']}}'\nend\nfunction request()\n  return wrk.format('POST', '/v1/lookups', headers, bodies[math.random(64)])\nend\n"
+        "math.randomseed(7)\nwrk.headers['Content-Type'] = 'application/json'\nlocal bodies = {{}}\nfor b = 1, 64 do\n  local keys = {{}}\n  for k = 1, 1000 do keys[k] = string.format('\"u%012d\"', math.random(0, {users} - 1)) end\n  bodies[b] = '{{\"keys\":[' .. table.concat(keys, ',') .. ']}}'\nend\nfunction request()\n  return wrk.format('POST', '/v1/lookups', nil, bodies[math.random(64)])\nend\n"
     );
     let range = users.to_string();
     let member = ["SISMEMBER", "audience", "u__rand_int__"];
     for round in 1..=options.rounds {
-        let ours = wrk(&node.url, 50, &one)?;
+        let ours = wrk(&node, 50, &one)?;
         let peer = redis.benchmark(&["-r", &range, "-n", "500000"], &member)?;
-        let batched = wrk(&node.url, 8, &many)? * 1_000.0;
+        let batched = wrk(&node, 8, &many)? * 1_000.0;
         let piped = redis.benchmark(&["-r", &range, "-n", "3000000", "-P", "100"], &member)?;
         let line = json!({
             "figure": "http", "round": round,

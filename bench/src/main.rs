@@ -12,6 +12,7 @@ mod feed;
 mod lookups;
 mod node;
 mod peer;
+mod refreshes;
 mod shared;
 
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ enum Figure {
     Http(lookups::HttpOptions),
     /// Events through the log and the aggregator, beside Redis counters
     Events(events::Options),
+    /// Thousands of small refreshes: memory, threads, handles and disk of the node
+    Refreshes(refreshes::Options),
     /// Bytes of a feed update, beside protobuf and JSON
     Feed,
     /// Spend aggregation from Kafka, beside the same design in Kafka Streams
@@ -74,6 +77,7 @@ fn main() -> Result<()> {
         Figure::Lookups(options) => lookups::run(&options),
         Figure::Http(options) => lookups::run_http(&options),
         Figure::Events(options) => events::run(&options),
+        Figure::Refreshes(options) => refreshes::run(&options),
         Figure::Feed => feed::run(),
         Figure::Aggregate(options) => shared::aggregate::run(&options),
         Figure::Gates(options) => shared::gates::run(&options),

@@ -14,6 +14,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) struct Node {
     child: Child,
     pub(crate) url: String,
+    /// Its admin token; empty for a version without one.
+    pub(crate) token: String,
 }
 
 impl Node {
@@ -46,12 +48,33 @@ impl Node {
         BufReader::new(stdout).read_line(&mut line)?;
         let said: Value = serde_json::from_str(&line).context("the node did not start")?;
         let url = said["url"].as_str().context("the node's first line has its url")?.to_owned();
-        Ok(Self { child, url })
+        let token = std::fs::read_to_string(dir.join("admin.token")).unwrap_or_default();
+        Ok(Self { child, url, token: token.trim().to_owned() })
+    }
+
+    /// A client with the node's token. The nodes of a deployment know each other's.
+    pub(crate) fn http(&self) -> Result<reqwest::Client> {
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {}", self.token).parse()?);
+        Ok(reqwest::Client::builder().default_headers(headers).build()?)
     }
 
     /// The most memory that the node has had, in KiB.
     pub(crate) fn peak_kib(&self) -> Result<u64> {
         peak_kib(self.child.id())
+    }
+
+    /// What the node has in use now.
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        let folder = Path::new("/proc").join(self.child.id().to_string());
+        let count =
+            |name: &str| -> Result<usize> { Ok(std::fs::read_dir(folder.join(name))?.count()) };
+        Ok(Usage {
+            anonymous_kib: status_kib(self.child.id(), "RssAnon:")?,
+            threads: count("task")?,
+            handles: count("fd")?,
+            maps: std::fs::read_to_string(folder.join("maps"))?.lines().count(),
+        })
     }
 
     /// Processor time that the node has used, in seconds: user and system, of all its threads.
@@ -83,12 +106,27 @@ impl Drop for Node {
     }
 }
 
+/// What a process has in use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// Memory that is no file's, in KiB.
+    pub(crate) anonymous_kib: u64,
+    pub(crate) threads: usize,
+    pub(crate) handles: usize,
+    /// Mapped ranges of its address space.
+    pub(crate) maps: usize,
+}
+
 /// The most memory that a process has had, in KiB: `VmHWM` of Linux.
 pub(crate) fn peak_kib(process: u32) -> Result<u64> {
+    status_kib(process, "VmHWM:")
+}
+
+fn status_kib(process: u32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let line = status.lines().find(|line| line.starts_with(field));
     let number = line.and_then(|line| line.split_whitespace().nth(1));
-    Ok(number.context("the kernel tells VmHWM")?.parse()?)
+    Ok(number.with_context(|| format!("the kernel tells {field}"))?.parse()?)
 }
 
 /// GET as JSON.

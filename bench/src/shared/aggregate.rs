@@ -140,7 +140,7 @@ impl Topic {
     /// frames and checkpoints.
     fn throng(&self, options: &Options) -> Result<Value> {
         let node = self.deployment.start("aggregator", "aggregate", true)?;
-        let http = reqwest::Client::new();
+        let http = node.http()?;
         let runtime = runtime()?;
         let applied = || {
             let applied = metric(&http, &node.url, "throng_events_applied_total");

@@ -129,7 +129,7 @@ struct Notes {
 impl Run<'_> {
     async fn measure(self, victim: Option<Node>) -> Result<Value> {
         let options = self.options;
-        let http = reqwest::Client::new();
+        let http = self.api.http()?;
         let catalog: Catalog =
             http.get(format!("{}/v1/catalog", self.api.url)).send().await?.json().await?;
         let count = options.seconds * PROBES_A_SECOND;
@@ -158,7 +158,7 @@ impl Run<'_> {
             let relay = &self.relays[gate % 2];
             let url = format!("{}/v1/feed?gate=gate-{gate}", relay.url);
             if gate < self.slow {
-                tasks.spawn_local(drip(relay.url.clone(), gate));
+                tasks.spawn_local(drip(relay.url.clone(), relay.token.clone(), gate));
             } else {
                 tasks.spawn_local(follow(http.clone(), url, Rc::clone(&notes), gate));
             }
@@ -335,12 +335,15 @@ impl Notes {
 }
 
 /// A gate that reads one byte a second.
-async fn drip(url: String, gate: usize) -> Result<()> {
-    let address = url.strip_prefix("http://").context("an address")?.parse()?;
+async fn drip(url: String, token: String, gate: usize) -> Result<()> {
+    let host = url.strip_prefix("http://").context("an address")?;
+    let address = host.parse()?;
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4_096)?;
     let mut stream = socket.connect(address).await?;
-    let request = format!("GET /v1/feed?gate=gate-{gate} HTTP/1.1\r\nhost: relay\r\n\r\n");
+    let request = format!(
+        "GET /v1/feed?gate=gate-{gate} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await?;
     loop {
         stream.read_u8().await?;

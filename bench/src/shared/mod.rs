@@ -72,6 +72,7 @@ impl Deployment {
             .arg("apply")
             .arg(self.spec())
             .args(["--url", &node.url])
+            .env("THRONG_TOKEN", &node.token)
             .output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())

@@ -73,8 +73,8 @@ async fn measure(options: &Options) -> Result<()> {
     if options.killed_of > 0 {
         runs.push((options.killed_of, options.killed_of / 2));
     }
-    let http = reqwest::Client::new();
     let main = deployment.start("main", "api,schedule,build", false)?;
+    let http = main.http()?;
     let built = async || {
         let audiences = get(&http, &format!("{}/v1/audiences", main.url)).await?;
         let all = audiences["audiences"].as_array().context("a list")?;

@@ -302,6 +302,7 @@ impl Worker {
             what: what.to_owned(),
             why,
             at: self.clock.now(),
+            actor: None,
         };
         self.ledger.record(&[entry]).await
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use throng_model::{AdGroupName, Timestamp};
 
-use crate::record::{EventRef, read_record};
+use crate::record::{EventRef, plausible, read_record};
 
 /// The longest id.
 pub const MAX_ID_BYTES: usize = 128;
@@ -14,6 +14,14 @@ pub const MAX_ID_BYTES: usize = 128;
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Events further in the future are refused: the sender's clock is wrong.
 pub const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
+
+/// An insertion that is said to be longer before its event than this, or after it, is not believed:
+/// the event counts, and no delay is learned from it.
+pub const MAX_INSERTION_AGE: Duration = Duration::from_secs(24 * 3600);
+/// The longest line of NDJSON: what one line can make a parser allocate is bounded by it.
+pub const MAX_LINE_BYTES: usize = 64 << 10;
+/// So many problems of one request are listed; the others are only counted.
+pub const MAX_PROBLEMS: usize = 1_000;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,33 +100,79 @@ impl EventProblem {
 
 const FIELDS: [&str; 6] = ["id", "kind", "ad_group", "insertion_id", "at", "inserted_at"];
 
+/// The events of one request. Memory: at most some 20 bytes for each byte of the request, and the
+/// first [`MAX_PROBLEMS`] problems.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ParsedEvents {
+    /// Events that are in order, each with its line in NDJSON or its place among protobuf events; from 1.
+    pub events: Vec<(usize, Event)>,
+    /// Why others are refused: the first [`MAX_PROBLEMS`] of them.
+    pub problems: Vec<EventProblem>,
+    /// How many are refused.
+    pub refused: u64,
+    /// How many of `events` have an `inserted_at` that is out of bounds
+    /// ([`Event::plausible_inserted_at`]).
+    pub inserted_at_ignored: u64,
+}
+
+impl ParsedEvents {
+    fn add(&mut self, line: usize, parsed: Result<Event, EventProblem>) {
+        match parsed {
+            Ok(event) => {
+                let ignored =
+                    event.inserted_at.is_some() && event.plausible_inserted_at().is_none();
+                self.inserted_at_ignored += u64::from(ignored);
+                self.events.push((line, event));
+            }
+            Err(problem) => {
+                self.refused += 1;
+                if self.problems.len() < MAX_PROBLEMS {
+                    self.problems.push(problem.at_line(line));
+                }
+            }
+        }
+    }
+}
+
 /// Reads one event a line; empty lines are passed over. Every line stands alone.
-pub fn parse_ndjson(body: &[u8]) -> Vec<Result<Event, EventProblem>> {
-    body.split(|byte| *byte == b'\n')
-        .enumerate()
-        .filter(|(_, line)| !line.trim_ascii().is_empty())
-        .map(|(at, line)| parse_line(line).map_err(|problem| problem.at_line(at + 1)))
-        .collect()
+pub fn parse_ndjson(body: &[u8]) -> ParsedEvents {
+    let mut parsed = ParsedEvents::default();
+    for (at, line) in body.split(|byte| *byte == b'\n').enumerate() {
+        if !line.trim_ascii().is_empty() {
+            parsed.add(at + 1, parse_line(line));
+        }
+    }
+    parsed
 }
 
 /// Reads an `Events` message.
 ///
 /// # Errors
 /// One problem if the bytes are no such message at all.
-pub fn parse_protobuf(body: &[u8]) -> Result<Vec<Result<Event, EventProblem>>, EventProblem> {
-    let mut events = Vec::new();
-    read_record(body, |event| events.push(event)).map_err(|error| {
+pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents, EventProblem> {
+    let (mut parsed, mut place) = (ParsedEvents::default(), 0);
+    let read = read_record(body, |event| {
+        place += 1;
+        parsed.add(place, from_record(&event));
+    });
+    read.map_err(|error| {
         EventProblem::new(
             "event",
             format!("the body is no throng.events.v1.Events message: {error}"),
             "use the schema of proto/throng/events/v1/events.proto",
         )
     })?;
-    let checked = events.iter().enumerate();
-    Ok(checked.map(|(at, raw)| from_record(raw).map_err(|p| p.at_line(at + 1))).collect())
+    Ok(parsed)
 }
 
 fn parse_line(line: &[u8]) -> Result<Event, EventProblem> {
+    if line.len() > MAX_LINE_BYTES {
+        return Err(EventProblem::new(
+            "event",
+            format!("the line is {} bytes long", line.len()),
+            format!("send one event a line, of at most {MAX_LINE_BYTES} bytes"),
+        ));
+    }
     let value: Value = serde_json::from_slice(line).map_err(|error| {
         EventProblem::new(
             "event",
@@ -244,17 +298,16 @@ fn checked(event: Event) -> Result<Event, EventProblem> {
     if let Some(insertion) = &event.insertion_id {
         length("insertion_id", insertion)?;
     }
-    if event.inserted_at.is_some_and(|inserted| inserted > event.at) {
-        return Err(EventProblem::new(
-            "inserted_at",
-            "lies after `at`",
-            "an ad is inserted before it is seen or clicked; look at the clocks",
-        ));
-    }
     Ok(event)
 }
 
 impl Event {
+    /// When the insertion was made, if that can be true: not after the event and at most
+    /// [`MAX_INSERTION_AGE`] before it. Otherwise the event counts as one without `inserted_at`.
+    pub fn plausible_inserted_at(&self) -> Option<Timestamp> {
+        plausible(self.inserted_at, self.at)
+    }
+
     /// Checks that the event is neither too old nor from the future.
     ///
     /// # Errors
@@ -345,8 +398,10 @@ mod tests {
     fn records_are_read_back() {
         let plain = Event { insertion_id: None, inserted_at: None, at: Timestamp(-5), ..event() };
         let record = events_to_record([&event(), &plain]);
-        assert_eq!(parse_protobuf(&record), Ok(vec![Ok(event()), Ok(plain)]));
-        assert_eq!(parse_protobuf(&events_to_record([])), Ok(vec![]));
+        let parsed = parse_protobuf(&record).unwrap();
+        assert_eq!(parsed.events, [(1, event()), (2, plain)]);
+        assert_eq!((parsed.refused, parsed.inserted_at_ignored), (0, 0));
+        assert_eq!(parse_protobuf(&events_to_record([])), Ok(ParsedEvents::default()));
     }
 
     #[test]
@@ -356,9 +411,69 @@ mod tests {
 nonsense
 {"id":"b","kind":"impression","ad_group":"shoes","at":"1970-01-01T00:00:02Z"}"#;
         let parsed = parse_ndjson(body);
-        assert_eq!(parsed.len(), 3);
-        assert!(parsed[0].is_ok() && parsed[2].is_ok());
-        assert_eq!(parsed[1].as_ref().unwrap_err().line, 3);
+        assert_eq!(parsed.events.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 4]);
+        assert_eq!((parsed.problems[0].line, parsed.refused), (3, 1));
+    }
+
+    #[test]
+    fn an_insertion_time_out_of_bounds_is_ignored_and_counted() {
+        let day = MAX_INSERTION_AGE.as_micros() as i64;
+        let at = 1_767_225_600_000_000;
+        for (inserted_at, ignored) in
+            [(at, 0), (at - day, 0), (at - day - 1, 1), (at + 1, 1), (i64::MIN, 1), (i64::MAX, 1)]
+        {
+            let line = format!(
+                r#"{{"id":"a","kind":"click","ad_group":"shoes","at":{at},"inserted_at":{inserted_at}}}"#
+            );
+            let parsed = parse_ndjson(line.as_bytes());
+            assert_eq!((parsed.events.len(), parsed.refused), (1, 0), "{inserted_at}");
+            assert_eq!(parsed.inserted_at_ignored, ignored, "{inserted_at}");
+            let record = events_to_record(parsed.events.iter().map(|(_, event)| event));
+            let again = parse_protobuf(&record).unwrap();
+            assert_eq!(again, parsed, "{inserted_at}");
+            let mut read = Vec::new();
+            read_record(&record, |event| read.push(event)).unwrap();
+            assert!(read[0].is_sound(Timestamp(at)), "{inserted_at}");
+            let believed = read[0].plausible_inserted_at();
+            assert_eq!(believed.is_none(), ignored == 1, "{inserted_at}");
+        }
+    }
+
+    /// What a request makes the parser keep is bounded by its length, whatever is in it.
+    #[test]
+    fn memory_is_bounded_by_the_length_of_the_request() {
+        let weight = |parsed: &ParsedEvents| {
+            let events: usize =
+                parsed.events.iter().map(|(_, e)| e.id.len() + e.ad_group.as_str().len()).sum();
+            let problems: usize = parsed
+                .problems
+                .iter()
+                .map(|p| p.field.len() + p.message.len() + p.help.len())
+                .sum();
+            events
+                + problems
+                + parsed.events.capacity() * size_of::<(usize, Event)>()
+                + parsed.problems.capacity() * size_of::<EventProblem>()
+        };
+        let smallest = Event { insertion_id: None, inserted_at: None, at: Timestamp(1), ..event() };
+        let smallest =
+            Event { id: "a".into(), ad_group: AdGroupName::new("b").unwrap(), ..smallest };
+        let bodies = [
+            // Messages without a field: two bytes each.
+            [10u8, 0].repeat(500_000),
+            events_to_record(std::iter::repeat_n(&smallest, 100_000)),
+        ];
+        for body in bodies {
+            let parsed = parse_protobuf(&body).unwrap();
+            assert!(weight(&parsed) < 24 * body.len() + 500_000, "{} bytes", body.len());
+        }
+        for body in
+            [b"{}\n".repeat(300_000), b"[\n".repeat(300_000), [b"[".repeat(1 << 20)].concat()]
+        {
+            let parsed = parse_ndjson(&body);
+            assert!(parsed.refused > 0 && parsed.problems.len() <= MAX_PROBLEMS);
+            assert!(weight(&parsed) < body.len() + 500_000, "{} bytes", body.len());
+        }
     }
 
     #[test]

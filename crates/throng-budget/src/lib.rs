@@ -21,11 +21,11 @@ mod wire;
 
 pub use config::{AdGroupConfig, Pricing};
 pub use engine::{
-    AdGroupState, Applied, CheckpointError, Engine, Interval, Series, SpendPoint, Survival, Tally,
-    WINDOW_SECS,
+    AdGroupState, Applied, CheckpointError, Engine, Interval, LogPosition, Series, SpendPoint,
+    Survival, Tally, WINDOW_SECS,
 };
 pub use event::{
-    Event, EventKind, EventProblem, MAX_AGE, MAX_AHEAD, MAX_ID_BYTES, events_to_record,
-    parse_ndjson, parse_protobuf,
+    Event, EventKind, EventProblem, MAX_AGE, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE,
+    MAX_LINE_BYTES, MAX_PROBLEMS, ParsedEvents, events_to_record, parse_ndjson, parse_protobuf,
 };
 pub use record::{EventRef, RecordError, Text, read_record};

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use throng_model::Timestamp;
 
-use crate::event::{MAX_AGE, MAX_AHEAD, MAX_ID_BYTES};
+use crate::event::{MAX_AGE, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE};
 use crate::{Event, EventKind};
 
 /// Text that lies in a record: UTF-8, which was made sure of when it was read.
@@ -80,6 +80,12 @@ impl EventRef<'_> {
         }
     }
 
+    /// When the insertion was made, if that can be true: see [`Event::plausible_inserted_at`].
+    #[inline]
+    pub fn plausible_inserted_at(&self) -> Option<Timestamp> {
+        plausible(self.inserted_at, self.at)
+    }
+
     /// Whether it may count if its ad group is known: what [`crate::parse_protobuf`] and
     /// [`Event::check_time`] refuse with words is refused here by yes or no.
     pub fn is_sound(&self, now: Timestamp) -> bool {
@@ -90,9 +96,15 @@ impl EventRef<'_> {
             && self.at.0 != 0
             && id.contains(&self.id.0.len())
             && self.insertion_id.0.len() <= MAX_ID_BYTES
-            && self.inserted_at.is_none_or(|inserted| inserted <= self.at)
             && AGES.contains(&now.0.saturating_sub(self.at.0))
     }
+}
+
+/// `inserted_at` of an event that happened `at`, unless it is out of bounds.
+#[inline]
+pub(crate) fn plausible(inserted_at: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
+    const OLDEST: i64 = MAX_INSERTION_AGE.as_micros() as i64;
+    inserted_at.filter(|inserted| (0..=OLDEST).contains(&at.0.saturating_sub(inserted.0)))
 }
 
 /// Why bytes are no `throng.events.v1.Events` message.

@@ -26,6 +26,14 @@ pub(crate) struct Checkpoint {
     pub(crate) impressions: Option<Pooled>,
     #[prost(message, optional, tag = "9")]
     pub(crate) clicks: Option<Pooled>,
+    /// How much time has passed in the log since the generation began, and the newest record's time.
+    #[prost(int64, optional, tag = "10")]
+    pub(crate) generation_micros: Option<i64>,
+    #[prost(int64, optional, tag = "11")]
+    pub(crate) newest_record: Option<i64>,
+    /// Checksum of the record before `next_offset`.
+    #[prost(fixed64, optional, tag = "12")]
+    pub(crate) last_record: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -37,6 +37,14 @@ pub enum LakeError {
         #[source]
         source: std::io::Error,
     },
+    /// A symbolic link of a source leads to what the source may not read.
+    #[error("{} leads out of {}", path.display(), root.display())]
+    LeadsOut {
+        /// The link.
+        path: PathBuf,
+        /// What it must not lead out of.
+        root: PathBuf,
+    },
     /// The query needs more memory than it may use.
     #[error("the query needs more memory than memory_limit_bytes allows")]
     OutOfMemory {
@@ -83,6 +91,11 @@ impl LakeError {
             Self::OutOfMemory { .. } => Some(
                 "raise node.memory_limit_bytes, or let the model aggregate before it joins".into(),
             ),
+            Self::LeadsOut { .. } => Some(
+                "put the data itself there; or, if the link is meant, start the node with \
+                 `--allow-source` of a folder that holds both"
+                    .into(),
+            ),
             Self::Source { .. } => Some("look at the path and its permissions".into()),
             Self::Engine { .. } | Self::Sink(_) => None,
         }
@@ -91,7 +104,10 @@ impl LakeError {
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Sql { .. } | Self::Key { .. } | Self::OutOfMemory { .. } => Fault::User,
+            Self::Sql { .. }
+            | Self::Key { .. }
+            | Self::OutOfMemory { .. }
+            | Self::LeadsOut { .. } => Fault::User,
             Self::Source { .. } | Self::Engine { .. } | Self::Sink(_) => Fault::External,
         }
     }

@@ -13,11 +13,14 @@ use datafusion::datasource::file_format::file_compression_type::FileCompressionT
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{
     CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionConfig, SessionContext,
 };
 use throng_spec::Source;
 
+use crate::misread::refuse_misread;
+use crate::rewrites::optimizer_rules;
 use crate::tables::{Format, Table, of_folder, sql_name};
 use crate::{LakeError, LakeLimits, position};
 
@@ -31,8 +34,8 @@ type Schemas = HashMap<(PathBuf, u64, Option<SystemTime>), SchemaRef>;
 
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// SQL name and folder of each source.
-    sources: Vec<(String, PathBuf)>,
+    /// SQL name and folder of each source, and what the folder must not lead out of.
+    sources: Vec<(String, PathBuf, PathBuf)>,
     runtime: Arc<RuntimeEnv>,
     config: SessionConfig,
     /// Schemas of tables, by path, size and time of change: finding one out can mean reading all of
@@ -60,7 +63,13 @@ impl Session {
             SORT_RESERVATION.min(memory / (4 * threads));
         options.sql_parser.collect_spans = true;
         Ok(Self {
-            sources: sources.iter().map(|s| (sql_name(s.name.as_str()), s.path.clone())).collect(),
+            sources: sources
+                .iter()
+                .map(|s| {
+                    let root = s.root.as_ref().unwrap_or(&s.path);
+                    (sql_name(s.name.as_str()), s.path.clone(), root.clone())
+                })
+                .collect(),
             runtime,
             config,
             schemas: Mutex::default(),
@@ -74,12 +83,21 @@ impl Session {
         sql: &str,
         only: Option<&Path>,
     ) -> Result<SessionContext, LakeError> {
-        let context =
-            SessionContext::new_with_config_rt(self.config.clone(), Arc::clone(&self.runtime));
+        let context = self.empty_context();
         for reference in self.references(&context, sql)? {
             self.register(&context, sql, &reference, only).await?;
         }
         Ok(context)
+    }
+
+    fn empty_context(&self) -> SessionContext {
+        let state = SessionStateBuilder::new()
+            .with_config(self.config.clone())
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_default_features()
+            .with_optimizer_rules(optimizer_rules())
+            .build();
+        SessionContext::new_with_state(state)
     }
 
     /// The tables that `sql` names, in parsed form.
@@ -91,13 +109,13 @@ impl Session {
         let state = context.state();
         let dialect = state.config_options().sql_parser.dialect;
         let statement = state.sql_to_statement(sql, &dialect).map_err(|e| sql_error(sql, &e))?;
+        refuse_misread(sql, &statement)?;
         state.resolve_table_references(&statement).map_err(|e| sql_error(sql, &e))
     }
 
     /// The files behind each table that `sql` names.
     pub(crate) fn files(&self, sql: &str) -> Result<Vec<Table>, LakeError> {
-        let context =
-            SessionContext::new_with_config_rt(self.config.clone(), Arc::clone(&self.runtime));
+        let context = self.empty_context();
         self.references(&context, sql)?.iter().map(|r| self.table(sql, r).map(|(_, t)| t)).collect()
     }
 
@@ -108,7 +126,7 @@ impl Session {
             position: position::of_word(sql, name),
             help: Some(help),
         };
-        let names: Vec<&str> = self.sources.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = self.sources.iter().map(|(name, ..)| name.as_str()).collect();
         let Some(schema) = reference.schema() else {
             let example = names.first().copied().unwrap_or("source");
             return Err(wrong(
@@ -116,7 +134,8 @@ impl Session {
                 format!("write <source>.{name}, for example {example}.{name}"),
             ));
         };
-        let Some((_, folder)) = self.sources.iter().find(|(source, _)| source == schema) else {
+        let found = self.sources.iter().find(|(source, ..)| source == schema);
+        let Some((_, folder, root)) = found else {
             let meant = position::nearest(schema, &names);
             return Err(LakeError::Sql {
                 message: format!("there is no source {schema}"),
@@ -127,9 +146,9 @@ impl Session {
                 }),
             });
         };
-        let mut tables = of_folder(folder)?;
+        let mut tables = of_folder(folder, root)?;
         match tables.remove(name) {
-            Some(table) => Ok((schema.to_owned(), table)),
+            Some(table) => Ok((schema.to_owned(), table?)),
             None => {
                 let there: Vec<&str> = tables.keys().map(String::as_str).collect();
                 let help = match position::nearest(name, &there) {

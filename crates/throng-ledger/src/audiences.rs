@@ -152,6 +152,10 @@ pub struct Snapshot {
     pub null_keys: u64,
     /// Size of the file.
     pub bytes: u64,
+    /// XXH3 (128 bits) of the file in 32 hexadecimal digits. `None` if it was made before checksums
+    /// were recorded: the file is known by everything else here then.
+    #[serde(default)]
+    pub checksum: Option<String>,
     /// Fingerprint of the model's SQL and key column.
     pub model_fingerprint: String,
     /// The refresh that made it.

@@ -53,6 +53,15 @@ pub trait SpecLedger: Send + Sync {
     /// version that is there.
     async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64>;
 
+    /// Applies a spec as [`SpecLedger::apply_spec`] does, if the newest one has the version `base`; 0
+    /// if there must be none. `None` if another one was applied since.
+    async fn apply_spec_over(
+        &self,
+        base: u64,
+        spec: &serde_json::Value,
+        now: Timestamp,
+    ) -> Result<Option<u64>>;
+
     /// The dense numbers of these ad groups; new ones get the next free numbers. A number is never
     /// used again for another ad group.
     async fn ad_group_indexes(

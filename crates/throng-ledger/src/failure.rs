@@ -1,5 +1,9 @@
 //! Failures inside a backend, and what both backends refuse alike.
 
+use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
+use throng_model::StorageProblem;
+
 use crate::LedgerError;
 
 /// A failure before it is known what was being done.
@@ -28,9 +32,77 @@ impl Failure {
             Self::Driver(error) => LedgerError::Database { doing, source: Box::new(error) },
         }
     }
+
+    /// Whether the storage failed, so that the connection is not to be trusted.
+    pub(crate) fn is_of_storage(&self) -> bool {
+        match self {
+            Self::Ledger(_) => false,
+            Self::Driver(error) => storage_problem(error).is_some(),
+        }
+    }
 }
 
 pub(crate) type Tried<T> = std::result::Result<T, Failure>;
+
+/// The class of a driver's error; `None` if the storage is not the cause.
+pub(crate) fn storage_problem(error: &sqlx::Error) -> Option<StorageProblem> {
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code()?;
+            if error.try_downcast_ref::<SqliteError>().is_some() {
+                of_sqlite(code.parse().ok()?)
+            } else if error.try_downcast_ref::<PgDatabaseError>().is_some() {
+                of_postgres(&code)
+            } else {
+                None
+            }
+        }
+        sqlx::Error::Io(error) => {
+            Some(StorageProblem::of_io(error).unwrap_or(StorageProblem::ConnectionLost))
+        }
+        // A pool that cannot connect keeps trying until the time is up.
+        sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::Protocol(_) => Some(StorageProblem::ConnectionLost),
+        _ => None,
+    }
+}
+
+/// By <https://sqlite.org/rescode.html>; the low byte of an extended code is the primary one.
+fn of_sqlite(code: i32) -> Option<StorageProblem> {
+    Some(match code & 0xff {
+        // SQLITE_BUSY, SQLITE_LOCKED
+        5 | 6 => StorageProblem::Busy,
+        // SQLITE_READONLY
+        8 => StorageProblem::ReadOnly,
+        // SQLITE_IOERR, SQLITE_CANTOPEN
+        10 | 14 => StorageProblem::Io,
+        // SQLITE_CORRUPT, SQLITE_NOTADB
+        11 | 26 => StorageProblem::Damaged,
+        // SQLITE_FULL
+        13 => StorageProblem::DiskFull,
+        _ => return None,
+    })
+}
+
+/// By <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn of_postgres(code: &str) -> Option<StorageProblem> {
+    Some(match code {
+        "25006" => StorageProblem::ReadOnly,
+        "53100" => StorageProblem::DiskFull,
+        "53300" => StorageProblem::TooManyConnections,
+        // lock_not_available, serialization_failure, deadlock_detected, out_of_memory
+        "55P03" | "40001" | "40P01" | "53200" => StorageProblem::Busy,
+        // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
+        "57P01" | "57P02" | "57P03" | "57P05" => StorageProblem::ConnectionLost,
+        "58030" => StorageProblem::Io,
+        // data_corrupted, index_corrupted
+        "XX001" | "XX002" => StorageProblem::Damaged,
+        _ if code.starts_with("08") => StorageProblem::ConnectionLost,
+        _ => return None,
+    })
+}
 
 /// Refuses a ledger that a newer version wrote: what it means is not known here.
 pub(crate) fn check_schema(found: i64, migrations: &[(i64, &str)]) -> Tried<()> {
@@ -45,4 +117,39 @@ pub(crate) fn check_schema(found: i64, migrations: &[(i64, &str)]) -> Tried<()> 
              {known}); upgrade throng, or go back to a copy from before that upgrade"
         ),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_their_classes() {
+        for (code, expected) in [
+            (13, Some(StorageProblem::DiskFull)),
+            // SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC
+            (778, Some(StorageProblem::Io)),
+            (1034, Some(StorageProblem::Io)),
+            // SQLITE_BUSY_SNAPSHOT
+            (517, Some(StorageProblem::Busy)),
+            // SQLITE_READONLY_DBMOVED
+            (1032, Some(StorageProblem::ReadOnly)),
+            (267, Some(StorageProblem::Damaged)),
+            // SQLITE_CONSTRAINT_UNIQUE
+            (2067, None),
+        ] {
+            assert_eq!(of_sqlite(code), expected, "{code}");
+        }
+        for (code, expected) in [
+            ("53100", Some(StorageProblem::DiskFull)),
+            ("25006", Some(StorageProblem::ReadOnly)),
+            ("53300", Some(StorageProblem::TooManyConnections)),
+            ("57P03", Some(StorageProblem::ConnectionLost)),
+            ("08006", Some(StorageProblem::ConnectionLost)),
+            ("XX001", Some(StorageProblem::Damaged)),
+            ("23505", None),
+        ] {
+            assert_eq!(of_postgres(code), expected, "{code}");
+        }
+    }
 }

@@ -6,23 +6,32 @@
 //! All times are [`throng_model::Timestamp`], passed in by the caller: a ledger reads no clock.
 //! Every method is one transaction; a method that returns an error has changed nothing.
 
+mod access;
+mod alerts;
 mod audiences;
 mod budgets;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod failure;
 mod history;
+mod maintenance;
 mod postgres;
 mod rows;
 mod sqlite;
 mod sync;
 
+pub use access::{AccessLedger, Grant, NewToken, SessionRow, TokenRow};
+pub use alerts::{
+    Alert, AlertEvent, AlertEventKind, AlertKind, AlertLedger, AlertTotals, Delivery,
+    DeliveryResult, DeliveryState, NewAlert, Receiver, Severity,
+};
 pub use audiences::{
     AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
     RefreshState, RefreshTrigger, Snapshot, SnapshotState,
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
-pub use history::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, NodeRow};
+pub use history::{HistoryEntry, HistoryLedger, NodeRow};
+pub use maintenance::{MaintenanceLedger, NamedObject, NamedObjects, StoreStamp};
 pub use postgres::{PostgresLedger, PostgresLook, is_plain_remote_postgres};
 pub use sqlite::SqliteLedger;
 pub use sync::{
@@ -30,7 +39,7 @@ pub use sync::{
     Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task, TaskState, Verdict,
 };
 
-use throng_model::{Fault, Retry};
+use throng_model::{Fault, Retry, StorageProblem};
 
 /// Why a ledger call failed. It changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +88,18 @@ pub enum LedgerError {
         /// What is wrong with it.
         why: String,
     },
+    /// The ledger's file is not what a node left there.
+    #[error(
+        "the ledger {} is damaged: {why}. Restore a backup with `throng restore` \
+         (docs/operate/backup.md)",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The data base itself failed.
     #[error("the ledger's data base failed while {doing}")]
     Database {
@@ -95,7 +116,9 @@ impl LedgerError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::NotFound { .. } | Self::WrongState { .. } => Fault::User,
-            Self::LeaseLost { .. } | Self::Database { .. } => Fault::External,
+            Self::LeaseLost { .. } | Self::Database { .. } | Self::Damaged { .. } => {
+                Fault::External
+            }
             Self::Unreadable { .. } | Self::Refused { .. } => Fault::Internal,
         }
     }
@@ -106,6 +129,20 @@ impl LedgerError {
             Self::Database { source, .. } if is_denied(&**source) => Retry::Never,
             Self::Database { .. } => Retry::Backoff,
             _ => Retry::Never,
+        }
+    }
+}
+
+impl LedgerError {
+    /// Which class of problem of the database or its disk this is; `None` if it is none.
+    pub fn problem(&self) -> Option<StorageProblem> {
+        match self {
+            Self::Database { source, .. } => match source.downcast_ref::<sqlx::Error>() {
+                Some(error) => failure::storage_problem(error),
+                None => StorageProblem::in_causes(&**source),
+            },
+            Self::Damaged { .. } => Some(StorageProblem::Damaged),
+            _ => None,
         }
     }
 }
@@ -121,6 +158,24 @@ fn is_denied(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
 pub type Result<T> = std::result::Result<T, LedgerError>;
 
 /// Everything in one: what a node holds as `Arc<dyn Ledger>`.
-pub trait Ledger: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger {}
+pub trait Ledger:
+    SpecLedger
+    + AudienceLedger
+    + SyncLedger
+    + HistoryLedger
+    + AlertLedger
+    + AccessLedger
+    + MaintenanceLedger
+{
+}
 
-impl<T: SpecLedger + AudienceLedger + SyncLedger + HistoryLedger> Ledger for T {}
+impl<T> Ledger for T where
+    T: SpecLedger
+        + AudienceLedger
+        + SyncLedger
+        + HistoryLedger
+        + AlertLedger
+        + AccessLedger
+        + MaintenanceLedger
+{
+}

@@ -8,8 +8,14 @@
 //! A call whose connection is lost while it commits reports a failure although it may have been
 //! done; every call is safe to repeat.
 
-#[path = "sql/audiences.rs"]
+#[path = "sql/access.rs"]
 #[expect(clippy::duplicate_mod, reason = "the statements are the same, the driver's types are not")]
+mod access;
+#[path = "sql/alerts.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod alerts;
+#[path = "sql/audiences.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
 mod audiences;
 #[path = "sql/dictionary.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
@@ -17,6 +23,9 @@ mod dictionary;
 #[path = "sql/history.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod history;
+#[path = "sql/maintenance.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod maintenance;
 #[path = "sql/parts.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod parts;
@@ -72,6 +81,9 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("../migrations/postgres/0003_nodes.sql")),
     (4, include_str!("../migrations/postgres/0004_parts.sql")),
     (5, include_str!("../migrations/postgres/0005_failed_runs.sql")),
+    (6, include_str!("../migrations/postgres/0006_access.sql")),
+    (7, include_str!("../migrations/postgres/0007_stamp.sql")),
+    (8, include_str!("../migrations/postgres/0008_alert_deliveries.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:
@@ -265,6 +277,24 @@ impl PostgresLedger {
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
     }
 
+    /// Connects to a ledger that exists and changes nothing: no database and no table is made. For
+    /// comparisons; [`look`](Self::look) says whether its tables are of this version.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`] if it cannot be reached.
+    pub async fn attach(url: &Secret) -> Result<Self> {
+        let attached: Tried<Self> = async {
+            let pool = PgPoolOptions::new()
+                .max_connections(2)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .connect_with(options(url)?)
+                .await?;
+            Ok(Self { pool, taken: Mutex::new(None), leads: Mutex::new(None) })
+        }
+        .await;
+        attached.map_err(|failure| failure.while_doing("opening the ledger"))
+    }
+
     /// Looks at a data base without changing anything.
     ///
     /// # Errors
@@ -354,6 +384,19 @@ impl PostgresLedger {
         // Older servers do not know it; there a leader that is paused goes on leading.
         let _ = sqlx::raw_sql("SET idle_session_timeout = '10s'").execute(&mut session).await;
         Ok(Some(session))
+    }
+
+    #[expect(clippy::unused_async, reason = "the other backend reads its file")]
+    async fn check_structure_here(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn close_here(&self) -> Result<()> {
+        // The sessions with locks end first, so that others can take them.
+        *self.leads.lock().await = None;
+        *self.taken.lock().await = None;
+        self.pool.close().await;
+        Ok(())
     }
 
     async fn lead_here(&self) -> Result<bool> {

@@ -10,8 +10,9 @@ use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 use throng_model::Timestamp;
 
 use crate::{
-    AlertKind, BatchState, LedgerError, Operation, PartKind, PartState, RefreshState,
-    RefreshTrigger, Result, RunState, SnapshotState, SyncMode, TaskState, Verdict,
+    AlertEventKind, AlertKind, BatchState, DeliveryState, LedgerError, Operation, PartKind,
+    PartState, RefreshState, RefreshTrigger, Result, RunState, SnapshotState, SyncMode, TaskState,
+    Verdict,
 };
 
 /// An enum that is stored as a word.
@@ -55,7 +56,11 @@ words! {
     AlertKind {
         RefreshFailed = "refresh_failed", SnapshotHeld = "snapshot_held",
         TaskFailed = "task_failed", RunHeld = "run_held", CheckFailed = "check_failed",
+        DiskFull = "disk_full", StorageFailed = "storage_failed", Damaged = "damaged",
+        PartitionFailed = "partition_failed", NodeProblem = "node_problem",
     }
+    AlertEventKind { Raised = "raised", Resolved = "resolved" }
+    DeliveryState { Delivered = "delivered", Expired = "expired", Refused = "refused" }
 }
 
 /// A count as a column value. Counts beyond 2^63 do not occur; they would stop there and then

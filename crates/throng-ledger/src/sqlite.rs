@@ -16,12 +16,20 @@
 //! The statements are in `sql/`, which PostgreSQL compiles too; what differs between the two is in
 //! `migrations/` and in this file.
 
+#[path = "sql/access.rs"]
+mod access;
+#[path = "sql/alerts.rs"]
+mod alerts;
 #[path = "sql/audiences.rs"]
 mod audiences;
+mod copy;
 #[path = "sql/dictionary.rs"]
 mod dictionary;
 #[path = "sql/history.rs"]
 mod history;
+mod integrity;
+#[path = "sql/maintenance.rs"]
+mod maintenance;
 #[path = "sql/parts.rs"]
 mod parts;
 #[path = "sql/runs.rs"]
@@ -34,19 +42,21 @@ mod spec;
 mod sync;
 #[path = "sql/tasks.rs"]
 mod tasks;
+mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection, Sqlite};
 use tokio::sync::Mutex;
 
-use crate::Result;
 use crate::failure::{Tried, check_schema};
+use crate::{LedgerError, Result};
+use writer::Writer;
 
 /// The ledger of this backend.
 type Backend = SqliteLedger;
@@ -72,6 +82,9 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("../migrations/sqlite/0003_nodes.sql")),
     (4, include_str!("../migrations/sqlite/0004_parts.sql")),
     (5, include_str!("../migrations/sqlite/0005_failed_runs.sql")),
+    (6, include_str!("../migrations/sqlite/0006_access.sql")),
+    (7, include_str!("../migrations/sqlite/0007_stamp.sql")),
+    (8, include_str!("../migrations/sqlite/0008_alert_deliveries.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.
@@ -96,11 +109,14 @@ macro_rules! write_tx {
     ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let mut writer = $self.writer.lock().await;
         let tried: crate::failure::Tried<_> = async {
-            let mut transaction = writer.begin(crate::sqlite::Durability::$durability).await?;
-            let $tx: &mut crate::sqlite::Conn = &mut transaction;
-            let done = $body;
-            transaction.commit().await?;
-            Ok(done)
+            let mut call = writer.begin(crate::sqlite::Durability::$durability).await?;
+            let done: crate::failure::Tried<_> = async {
+                let $tx: &mut crate::sqlite::Conn = call.connection();
+                let done = $body;
+                Ok(done)
+            }
+            .await;
+            call.end(done).await
         }
         .await;
         tried.map_err(|failure| failure.while_doing($doing))
@@ -115,10 +131,14 @@ macro_rules! write_one {
     ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let mut writer = $self.writer.lock().await;
         let tried: crate::failure::Tried<_> = async {
-            let durability = crate::sqlite::Durability::$durability;
-            let $tx: &mut crate::sqlite::Conn = writer.ready(durability).await?;
-            let done = $body;
-            Ok(done)
+            let mut call = writer.call(crate::sqlite::Durability::$durability).await?;
+            let done: crate::failure::Tried<_> = async {
+                let $tx: &mut crate::sqlite::Conn = call.connection();
+                let done = $body;
+                Ok(done)
+            }
+            .await;
+            call.finish(done)
         }
         .await;
         tried.map_err(|failure| failure.while_doing($doing))
@@ -130,10 +150,14 @@ use write_one;
 macro_rules! read_one {
     ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let tried: crate::failure::Tried<_> = async {
-            let mut connection = $self.readers.acquire().await?;
-            let $tx: &mut crate::sqlite::Conn = &mut connection;
-            let done = $body;
-            Ok(done)
+            let mut call = crate::sqlite::writer::ReadCall::new(&$self.readers).await?;
+            let done: crate::failure::Tried<_> = async {
+                let $tx: &mut crate::sqlite::Conn = call.connection()?;
+                let done = $body;
+                Ok(done)
+            }
+            .await;
+            call.finish(done)
         }
         .await;
         tried.map_err(|failure| failure.while_doing($doing))
@@ -145,11 +169,14 @@ use read_one;
 macro_rules! read_tx {
     ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let tried: crate::failure::Tried<_> = async {
-            let mut transaction = $self.readers.begin().await?;
-            let $tx: &mut crate::sqlite::Conn = &mut transaction;
-            let done = $body;
-            transaction.commit().await?;
-            Ok(done)
+            let mut call = crate::sqlite::writer::ReadCall::begin(&$self.readers).await?;
+            let done: crate::failure::Tried<_> = async {
+                let $tx: &mut crate::sqlite::Conn = call.connection()?;
+                let done = $body;
+                Ok(done)
+            }
+            .await;
+            call.end(done).await
         }
         .await;
         tried.map_err(|failure| failure.while_doing($doing))
@@ -157,41 +184,16 @@ macro_rules! read_tx {
 }
 use read_tx;
 
-#[derive(Debug)]
-struct Writer {
-    connection: Conn,
-    /// What the connection is set to; `None` if that is not certain.
-    set_to: Option<Durability>,
-}
-
-impl Writer {
-    /// The connection, set to a durability.
-    async fn ready(&mut self, durability: Durability) -> Tried<&mut Conn> {
-        if self.set_to != Some(durability) {
-            self.set_to = None;
-            let pragma = match durability {
-                Durability::Full => "PRAGMA synchronous = FULL",
-                Durability::Relaxed => "PRAGMA synchronous = NORMAL",
-            };
-            // SQLite acts on this pragma when it prepares it, so it must not come from the cache of
-            // prepared statements.
-            sqlx::raw_sql(pragma).execute(&mut self.connection).await?;
-            self.set_to = Some(durability);
-        }
-        Ok(&mut self.connection)
-    }
-
-    async fn begin(&mut self, durability: Durability) -> Tried<Transaction<'_, Db>> {
-        let connection = self.ready(durability).await?;
-        Ok(connection.begin_with("BEGIN IMMEDIATE").await?)
-    }
-}
-
 /// A ledger in a SQLite file. Several processes may open the same file.
 #[derive(Debug)]
 pub struct SqliteLedger {
+    path: PathBuf,
     writer: Mutex<Writer>,
     readers: SqlitePool,
+    /// The structure of the file was not checked when it was opened.
+    unchecked: bool,
+    /// A clean end records the checksum of the file.
+    records_sum: bool,
 }
 
 impl SqliteLedger {
@@ -201,42 +203,72 @@ impl SqliteLedger {
         Ok(true)
     }
 
-    /// Opens the ledger, makes the file if there is none (its folder must exist), and brings its
-    /// tables up to date.
+    /// Opens the ledger, makes the file if there is none (its folder must exist), checks that an
+    /// existing file is whole, and brings its tables up to date. After a clean end the whole file is
+    /// compared with its checksum; after a crash its structure is checked, unless it is larger than
+    /// a gigabyte: then [`MaintenanceLedger::check_structure`](crate::MaintenanceLedger) does it.
     ///
     /// # Errors
-    /// [`crate::LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
-    /// [`crate::LedgerError::Database`] if the file cannot be opened or is no ledger.
+    /// [`LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
+    /// [`LedgerError::Damaged`], [`LedgerError::Database`] if the file cannot be opened or is no
+    /// ledger.
     pub async fn open(path: &Path) -> Result<Self> {
+        let bytes = std::fs::metadata(path).map_or(0, |facts| facts.len());
+        let file = path.to_owned();
+        let compared = bytes > 0 && blocking(move || integrity::verify(&file)).await?;
+        let unchecked = !compared && bytes > integrity::CHECKED_AT_OPEN;
+        if bytes > 0 && !compared && !unchecked {
+            integrity::check_structure(path).await?;
+        }
         let opened: Tried<Self> = async {
-            let options = SqliteConnectOptions::new()
-                .filename(path)
-                .create_if_missing(true)
-                .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(BUSY_TIMEOUT)
-                .foreign_keys(true)
-                .statement_cache_capacity(200)
-                .disable_statement_logging();
-            let mut connection = options.connect().await?;
+            let mut connection = settings(path).connect().await?;
             switch_to_wal(&mut connection).await?;
             migrate(&mut connection).await?;
-            // Readers open a file that is in WAL mode already, and can change nothing.
-            let reading = options.create_if_missing(false).pragma("query_only", "ON");
-            let readers = SqlitePoolOptions::new()
-                .max_connections(READERS)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .test_before_acquire(false)
-                .connect_with(reading)
-                .await?;
-            Ok(Self {
-                writer: Mutex::new(Writer { connection, set_to: Some(Durability::Full) }),
-                readers,
-            })
+            let options = settings(path).create_if_missing(false);
+            let mut ledger = Self::assemble(path, options, connection).await?;
+            ledger.unchecked = unchecked;
+            Ok(ledger)
         }
         .await;
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
     }
+
+    async fn assemble(path: &Path, options: SqliteConnectOptions, connection: Conn) -> Tried<Self> {
+        // Readers open a file that is in WAL mode already, and can change nothing.
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(options.clone().pragma("query_only", "ON"))
+            .await?;
+        let writer = Mutex::new(Writer::new(options, connection));
+        let path = path.to_owned();
+        Ok(Self { path, writer, readers, unchecked: false, records_sum: true })
+    }
+}
+
+/// How every connection is opened.
+fn settings(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .statement_cache_capacity(200)
+        .disable_statement_logging()
+}
+
+/// Runs what reads and writes files on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| LedgerError::Database {
+        doing: "reading the ledger's file",
+        source: Box::new(error),
+    })?
 }
 
 /// Puts the file into WAL mode, where it then stays.
@@ -303,13 +335,15 @@ mod tests {
         let mut writer = ledger.writer.lock().await;
         for _ in 0..3 {
             for (durability, level) in [(Durability::Full, 2), (Durability::Relaxed, 1)] {
-                let Ok(mut tx) = writer.begin(durability).await else {
+                let Ok(mut call) = writer.begin(durability).await else {
                     panic!("no transaction");
                 };
-                let found: i64 =
-                    sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *tx).await.unwrap();
+                let found: i64 = sqlx::query_scalar("PRAGMA synchronous")
+                    .fetch_one(call.connection())
+                    .await
+                    .unwrap();
                 assert_eq!(found, level);
-                tx.commit().await.unwrap();
+                assert!(call.end(Ok(())).await.is_ok());
             }
         }
     }

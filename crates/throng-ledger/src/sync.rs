@@ -359,6 +359,9 @@ pub trait SyncLedger: Send + Sync {
     /// How many tasks are in each state; every state is there, also with 0.
     async fn task_counts(&self) -> Result<Vec<(TaskState, u64)>>;
 
+    /// How many batches of open tasks are not finished.
+    async fn open_batches(&self) -> Result<u64>;
+
     /// The batches of a task by number.
     async fn batches(&self, task: TaskId) -> Result<Vec<Batch>>;
 

@@ -61,7 +61,8 @@ pub enum LogError {
     ReadOnly,
     /// An acknowledged record cannot be read back: the disk lost or changed it.
     #[error(
-        "the event log is damaged in {} at byte {position}: {why}. Restore the file from a copy, or move it away to go on without its records",
+        "the event log is damaged in {} at byte {position}: {why}. Restore the log from a backup, or set \
+         what is damaged aside and go on without it: `throng log repair --dir DATA_DIRECTORY`",
         path.display()
     )]
     Damaged {
@@ -72,12 +73,26 @@ pub enum LogError {
         /// What is wrong there.
         why: &'static str,
     },
-    /// The disk did not say whether it kept the records: after a restart they may be there or not.
-    /// The partition takes nothing more until then.
-    #[error("the disk did not confirm a write to {}: mend the disk and start again", path.display())]
+    /// The disk did not say whether it kept the records. They are not read, except after a restart
+    /// before the next append succeeds. The next append looks at what is on the disk first.
+    #[error("the disk did not confirm a write to {}: check the disk; sending again is safe", path.display())]
     Unknown {
         /// The segment file.
         path: PathBuf,
+    },
+    /// There is little room left on the disk; nothing was appended.
+    #[error(
+        "only {available} bytes are free on the disk of {}, and {floor} must be: make room, or lower \
+         node.min_free_disk_bytes",
+        path.display()
+    )]
+    DiskLow {
+        /// The partition's folder.
+        path: PathBuf,
+        /// Bytes that are free.
+        available: u64,
+        /// Bytes that must be.
+        floor: u64,
     },
     /// The operating system refused something; nothing was appended.
     #[error("cannot {doing} {}", path.display())]
@@ -127,6 +142,7 @@ impl LogError {
             Self::Partitions { .. } | Self::Locked { .. } | Self::TooLong { .. } => Fault::User,
             Self::Damaged { .. }
             | Self::Unknown { .. }
+            | Self::DiskLow { .. }
             | Self::Io { .. }
             | Self::Kafka { .. }
             | Self::Unconfirmed { .. }
@@ -141,10 +157,36 @@ impl LogError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Io { .. }
+            | Self::Unknown { .. }
+            | Self::DiskLow { .. }
             | Self::Kafka { .. }
             | Self::Unconfirmed { .. }
             | Self::Unanswered { .. } => Retry::Backoff,
             _ => Retry::Never,
+        }
+    }
+
+    /// Whether the local disk is what fails: it is full, or refuses, or does not confirm writes.
+    pub fn is_of_disk(&self) -> bool {
+        matches!(self, Self::DiskLow { .. } | Self::Unknown { .. } | Self::Io { .. })
+    }
+
+    /// The same error for another caller whose records were to be written with these.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Io { doing, path, source } => Self::Io {
+                doing,
+                path: path.clone(),
+                source: io::Error::new(source.kind(), source.to_string()),
+            },
+            Self::Damaged { path, position, why } => {
+                Self::Damaged { path: path.clone(), position: *position, why }
+            }
+            Self::DiskLow { path, available, floor } => {
+                Self::DiskLow { path: path.clone(), available: *available, floor: *floor }
+            }
+            Self::Unknown { path } => Self::Unknown { path: path.clone() },
+            _ => Self::Closed,
         }
     }
 

@@ -13,12 +13,17 @@ mod kafka;
 mod queue;
 
 pub use error::{LogError, Result};
-pub use file::{FileLog, MAX_RECORD_BYTES, SEGMENT_BYTES};
+pub use file::{
+    Disk, DiskFloor, DiskSpace, FileLog, FileLogOptions, MAX_RECORD_BYTES, SEGMENT_BYTES, SetAside,
+    SystemDisk, set_damage_aside,
+};
 pub use kafka::{
     GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, Sasl, Share, Tls, TopicReport,
     TopicSettings, check_brokers,
 };
 pub use queue::{MemoryQueue, Message, Queue};
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,6 +39,15 @@ pub struct Record {
     pub at: Timestamp,
     /// What was appended.
     pub value: Bytes,
+}
+
+/// How much of a log is kept besides what a restart needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// At most so many bytes of a partition.
+    pub bytes: u64,
+    /// At most records of this age.
+    pub age: Duration,
 }
 
 /// A durable, partitioned, append-only log. Safe to share; appends to one partition are in one
@@ -65,6 +79,25 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// Lets records before `offset` go. Works in whole segments, so that some of them may stay
     /// readable; records from `offset` on always stay. An offset past the end counts as the end.
     async fn truncate_before(&self, partition: u32, offset: u64) -> Result<()>;
+
+    /// Lets records before `before` go that are too many by a rule. Works in whole segments, so that
+    /// up to one segment more is kept. A log that has a rule of its own, as Kafka's topics have, does
+    /// nothing.
+    async fn retain(
+        &self,
+        _partition: u32,
+        _rule: Retention,
+        _before: u64,
+        _now: Timestamp,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// Leaves offsets out, so that the next record gets `offset`; does nothing if there are as many
+    /// already. `false` if this log cannot do that, as Kafka's cannot.
+    async fn skip_to(&self, _partition: u32, _offset: u64) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// Records of a partition as they come.

@@ -79,7 +79,7 @@ pub struct Assigned {
     pub manifest: Option<String>,
 }
 
-/// One user shard's dictionary at one moment. Cheap to clone; files are mapped once.
+/// One user shard's dictionary at one moment. Cheap to clone; files are opened once.
 #[derive(Debug, Clone, Default)]
 pub struct ShardDictionary {
     shard: Option<u8>,
@@ -133,6 +133,17 @@ impl ShardDictionary {
             segments.push(segment);
         }
         Ok(Self { shard: Some(manifest.shard), segments, len })
+    }
+
+    /// The files that are open, by their names below the root.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(|segment| segment.file.as_str())
+    }
+
+    /// Why a file on the disk is not the one that was opened, if so: it is gone, or has another
+    /// length. Costs one `stat` a file; the bytes are not read.
+    pub fn changed_on_disk(&self) -> Option<MembershipError> {
+        self.segments.iter().find_map(|segment| segment.changed_on_disk())
     }
 
     /// The ordinal of a user; `None` if the user is not known. Some 0.4 µs for a random one of

@@ -1,13 +1,14 @@
 //! Writing a file so that it is there whole or not at all: aside, synced, renamed, folder synced.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::MembershipError;
+use crate::{MembershipError, contents};
 
 /// Names of half-written files end with this. Nothing ever reads them.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
@@ -20,7 +21,10 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), MembershipError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_folder(folder)?;
     let (aside, mut file) = create_aside(folder, path, bytes)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.set_permissions(Permissions::from_mode(contents::MODE)))
+        .and_then(|()| file.sync_all());
     if let Err(source) = written {
         // A leftover is only garbage; the first error is the one to tell.
         let _ = fs::remove_file(&aside);

@@ -28,6 +28,7 @@ pub struct MembershipIndex {
     dictionaries: Vec<Option<ShardDictionary>>,
     snapshots: Vec<(AudienceName, Arc<SnapshotFile>)>,
     ids: HashMap<AudienceName, AudienceId>,
+    missing: Vec<AudienceName>,
 }
 
 impl fmt::Debug for MembershipIndex {
@@ -79,7 +80,7 @@ impl MembershipIndex {
                 )));
             }
         }
-        Ok(Self { seed, dictionaries, snapshots, ids })
+        Ok(Self { seed, dictionaries, snapshots, ids, missing: Vec::new() })
     }
 
     /// An index that knows no user and no audience.
@@ -89,7 +90,22 @@ impl MembershipIndex {
             dictionaries: vec![None; SHARD_COUNT],
             snapshots: Vec::new(),
             ids: HashMap::new(),
+            missing: Vec::new(),
         }
+    }
+
+    /// Takes note of audiences that should be served and cannot be: see [`missing`](Self::missing).
+    #[must_use]
+    pub fn with_missing(mut self, mut missing: Vec<AudienceName>) -> Self {
+        missing.sort_unstable();
+        self.missing = missing;
+        self
+    }
+
+    /// Audiences that have a published snapshot, but none here that can be used. Whoever asks for a
+    /// user's audiences has to be told that these are unknown: they are in no answer of this index.
+    pub fn missing(&self) -> &[AudienceName] {
+        &self.missing
     }
 
     /// The seed that user keys must be hashed with.
@@ -120,6 +136,11 @@ impl MembershipIndex {
     /// All audiences, by name; their place is their [`AudienceId`].
     pub fn names(&self) -> impl ExactSizeIterator<Item = &AudienceName> {
         self.snapshots.iter().map(|s| &s.0)
+    }
+
+    /// All audiences, by name, with the snapshot that is served.
+    pub fn snapshots(&self) -> impl ExactSizeIterator<Item = (&AudienceName, &Arc<SnapshotFile>)> {
+        self.snapshots.iter().map(|(name, file)| (name, file))
     }
 
     /// All audiences, by name, with the version that is served and its members.

@@ -9,11 +9,11 @@
 //! Synchronous, and safe against any bytes on disk: a damaged file is an error when it is opened,
 //! never a panic and never a wrong answer.
 
+mod contents;
 mod dictionary;
 mod durable;
 mod error;
 mod index;
-mod mapped;
 mod portable;
 mod segment;
 mod set;
@@ -25,5 +25,6 @@ pub use error::MembershipError;
 pub use index::{AudienceId, Located, MembershipIndex};
 pub use set::{Diff, MemberSet};
 pub use snapshot::{
-    SnapshotFile, SnapshotMeta, SnapshotSummary, SnapshotWriter, seed_check, write_snapshot,
+    SnapshotFile, SnapshotIdentity, SnapshotMeta, SnapshotSummary, SnapshotWriter, seed_check,
+    write_snapshot,
 };

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::MembershipError;
-use crate::mapped::Mapped;
+use crate::contents::Contents;
 
 const MAGIC: &[u8; 8] = b"THRGDICT";
 const FORMAT: u32 = 1;
@@ -93,10 +93,10 @@ fn checksum(bytes: &[u8]) -> u64 {
     hasher.digest()
 }
 
-/// An opened segment: checked, mapped, and never changed again.
+/// An opened segment: checked, and never changed again.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    map: Mapped,
+    contents: Contents,
     pub(crate) file: String,
     pub(crate) base: u32,
     pub(crate) shard: u8,
@@ -169,15 +169,15 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 impl Segment {
-    /// Maps and checks a file: reads all of it once (about 0.2 ms per MiB).
+    /// Opens and checks a file: reads all of it once (about 0.2 ms per MiB).
     pub(crate) fn open(root: &Path, file: &str) -> Result<Self, MembershipError> {
         let path = root.join(file);
-        let map = Mapped::open(&path)?;
+        let contents = Contents::open(&path)?;
         let bad = |problem: &str| MembershipError::Damaged {
             path: PathBuf::from(&path),
             problem: problem.to_owned(),
         };
-        let bytes = map.bytes();
+        let bytes = contents.bytes();
         if bytes.len() < HEADER || &bytes[..8] != MAGIC {
             return Err(bad("it is no dictionary segment"));
         }
@@ -202,7 +202,7 @@ impl Segment {
             ordinals,
             file: file.to_owned(),
             directory: None,
-            map,
+            contents,
         };
         segment.check_contents(flags).map_err(bad)?;
         let hashes = (0..segment.count).map(|rank| segment.hash(rank));
@@ -211,7 +211,7 @@ impl Segment {
     }
 
     fn check_contents(&self, flags: u32) -> Result<(), &'static str> {
-        if flags > HAS_ORDINALS || u32_at(self.map.bytes(), 28) != 0 || self.count == 0 {
+        if flags > HAS_ORDINALS || u32_at(self.contents.bytes(), 28) != 0 || self.count == 0 {
             return Err("its header is not valid");
         }
         let Some(end) = self.base.checked_add(self.count as u32) else {
@@ -236,20 +236,25 @@ impl Segment {
         self.count
     }
 
+    /// Why the file on the disk is not the one that was opened, if so.
+    pub(crate) fn changed_on_disk(&self) -> Option<MembershipError> {
+        self.contents.changed_on_disk()
+    }
+
     /// The checksum in the header.
     pub(crate) fn sum(&self) -> u64 {
-        u64_at(self.map.bytes(), 32)
+        u64_at(self.contents.bytes(), 32)
     }
 
     #[inline]
     pub(crate) fn hash(&self, rank: usize) -> u64 {
-        u64_at(self.map.bytes(), HEADER + rank * 8)
+        u64_at(self.contents.bytes(), HEADER + rank * 8)
     }
 
     #[inline]
     pub(crate) fn ordinal(&self, rank: usize) -> u32 {
         if self.ordinals {
-            u32_at(self.map.bytes(), HEADER + self.count * 8 + rank * 4)
+            u32_at(self.contents.bytes(), HEADER + self.count * 8 + rank * 4)
         } else {
             self.base + rank as u32
         }

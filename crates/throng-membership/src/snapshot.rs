@@ -27,9 +27,9 @@ use std::path::Path;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use throng_model::{AudienceName, HashSeed, SHARD_COUNT, Timestamp, UserHash};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::mapped::Mapped;
+use crate::contents::Contents;
 use crate::portable::Layout;
 use crate::{MembershipError, durable};
 
@@ -68,12 +68,38 @@ pub fn seed_check(seed: HashSeed) -> u64 {
 }
 
 /// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotSummary {
     /// Size of the file.
     pub bytes: u64,
     /// How many users.
     pub members: u64,
+    /// The checksum of the file: see [`SnapshotIdentity::checksum`].
+    pub checksum: String,
+}
+
+/// Which snapshot a file has to be: what was recorded of it elsewhere when it was written. A file can
+/// be whole and still be another one, put in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotIdentity {
+    /// The audience.
+    pub audience: AudienceName,
+    /// Its version.
+    pub version: u64,
+    /// Fingerprint of the model that it was made by.
+    pub model_fingerprint: String,
+    /// How many users.
+    pub members: u64,
+    /// Size of the file.
+    pub bytes: u64,
+    /// XXH3 (128 bits, seed 0) of the file in 32 hexadecimal digits, as `xxh128sum` prints it. `None`
+    /// for a snapshot whose checksum was not recorded: the other fields and the checksums inside of
+    /// the file are compared then.
+    pub checksum: Option<String>,
+}
+
+fn file_checksum(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
 }
 
 /// Collects the shards of a snapshot and writes it at once. Holds the serialised bitmaps in memory:
@@ -146,7 +172,8 @@ impl SnapshotWriter {
         let members = self.sections.iter().map(|s| s.1).sum();
         let bytes = self.encode(members);
         durable::write(&root.join(relative), &bytes)?;
-        Ok(SnapshotSummary { bytes: bytes.len() as u64, members })
+        let checksum = file_checksum(&bytes);
+        Ok(SnapshotSummary { bytes: bytes.len() as u64, members, checksum })
     }
 
     fn encode(&self, members: u64) -> Vec<u8> {
@@ -209,10 +236,10 @@ struct Section {
     layout: Layout,
 }
 
-/// An opened snapshot: mapped, every byte checked, never changed again.
+/// An opened snapshot: every byte checked, never changed again.
 #[derive(Debug)]
 pub struct SnapshotFile {
-    map: Mapped,
+    contents: Contents,
     meta: SnapshotMeta,
     members: u64,
     sections: Vec<Section>,
@@ -225,16 +252,62 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 impl SnapshotFile {
-    /// Maps and checks a snapshot: reads all of it once.
+    /// Opens and checks a snapshot: reads all of it once.
     ///
     /// # Errors
     /// [`MembershipError::Io`], or [`MembershipError::Damaged`] if a single bit is not as written.
     pub fn open(path: &Path) -> Result<Self, MembershipError> {
-        let map = Mapped::open(path)?;
-        let checked = check(map.bytes());
+        let contents = Contents::open(path)?;
+        let checked = check(contents.bytes());
         let (meta, members, sections) = checked
             .map_err(|problem| MembershipError::Damaged { path: path.to_owned(), problem })?;
-        Ok(Self { map, meta, members, sections })
+        Ok(Self { contents, meta, members, sections })
+    }
+
+    /// As [`open`](Self::open), and checks that it is the snapshot that is meant. Reads all of it
+    /// twice where the checksum is known.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); also [`MembershipError::Damaged`] if it is another snapshot.
+    pub fn open_as(path: &Path, identity: &SnapshotIdentity) -> Result<Self, MembershipError> {
+        let file = Self::open(path)?;
+        match file.difference(identity) {
+            None => Ok(file),
+            Some(difference) => {
+                let problem = format!("it is not the snapshot that the ledger names: {difference}");
+                Err(MembershipError::Damaged { path: path.to_owned(), problem })
+            }
+        }
+    }
+
+    /// In what it is not the snapshot that is meant.
+    fn difference(&self, identity: &SnapshotIdentity) -> Option<String> {
+        let SnapshotIdentity { audience, version, model_fingerprint, members, bytes, checksum } =
+            identity;
+        let meta = &self.meta;
+        if (&meta.audience, meta.version) != (audience, *version) {
+            return Some(format!(
+                "it holds version {} of audience `{}` instead of version {version} of `{audience}`",
+                meta.version, meta.audience
+            ));
+        }
+        if self.members != *members {
+            return Some(format!("it has {} members instead of {members}", self.members));
+        }
+        if self.bytes() != *bytes {
+            return Some(format!("it has {} bytes instead of {bytes}", self.bytes()));
+        }
+        if meta.model_fingerprint != *model_fingerprint {
+            return Some("it was made by another model".to_owned());
+        }
+        let differs = |sum: &String| file_checksum(self.contents.bytes()) != *sum;
+        checksum.as_ref().filter(|sum| differs(sum)).map(|_| "its checksum is another".to_owned())
+    }
+
+    /// Why the file on the disk is not the one that was opened, if so: it is gone, or has another
+    /// length. Costs one `stat`; the bytes are not read.
+    pub fn changed_on_disk(&self) -> Option<MembershipError> {
+        self.contents.changed_on_disk()
     }
 
     /// What it says about itself.
@@ -249,14 +322,14 @@ impl SnapshotFile {
 
     /// The size of the file.
     pub fn bytes(&self) -> u64 {
-        self.map.bytes().len() as u64
+        self.contents.bytes().len() as u64
     }
 
     /// The portable Roaring bytes of a shard; empty if nobody is in it.
     #[inline]
     pub fn shard_bytes(&self, shard: u8) -> &[u8] {
         let section = &self.sections[usize::from(shard)];
-        self.map.bytes().get(section.start..section.start + section.length).unwrap_or_default()
+        self.contents.bytes().get(section.start..section.start + section.length).unwrap_or_default()
     }
 
     /// Whether a user is a member. Reads the map in place: no allocation, no lock.

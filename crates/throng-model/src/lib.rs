@@ -9,6 +9,8 @@ mod key;
 mod money;
 mod personal;
 mod retry;
+mod secret;
+mod storage;
 mod time;
 
 pub use clock::{AdjustableClock, Clock, ManualClock, SystemClock};
@@ -21,4 +23,6 @@ pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use money::{Currency, Micros, MoneyError};
 pub use personal::{HashedIdentifier, Personal, Secret};
 pub use retry::{Backoff, Fault, Retry, with_causes};
+pub use secret::{NoRandomness, NotAHash, SecretHash, new_secret};
+pub use storage::StorageProblem;
 pub use time::{BudgetDay, TimeZoneName, Timestamp, TimestampError};

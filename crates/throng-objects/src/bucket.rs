@@ -1,7 +1,9 @@
 //! Objects in a bucket, with a cache on the local disk.
 
 use std::collections::HashSet;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +33,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tries of one call go on for so long; the caller decides what then.
 const RETRY_FOR: Duration = Duration::from_secs(60);
+
+/// The mode of local copies.
+const COPY_MODE: u32 = 0o400;
 
 static COPIES: AtomicU64 = AtomicU64::new(0);
 
@@ -315,6 +320,8 @@ impl BucketObjects {
                     got: length,
                 });
             }
+            // Objects are written once: a copy is only read.
+            file.set_permissions(Permissions::from_mode(COPY_MODE)).await.map_err(io)?;
             file.sync_all().await.map_err(io)?;
             tokio::fs::rename(&aside, path).await.map_err(io)
         };

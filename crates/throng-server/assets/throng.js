@@ -17,6 +17,8 @@
         const fresh = page.querySelector("main"), old = document.querySelector("main");
         if (fresh && old && fresh.innerHTML !== old.innerHTML) old.replaceWith(fresh);
         document.body.dataset.refreshed = String(Number(document.body.dataset.refreshed || 0) + 1);
+      } else if (answer.status === 401) {
+        location.reload(); // the session has ended: the node shows the page to sign in
       }
     } catch (_) { /* the node is away; the stream below comes back when it does */ }
     busy = false;
@@ -24,7 +26,10 @@
 
   const stream = new EventSource("/v1/stream");
   stream.onopen = () => { light.classList.add("on"); light.textContent = "live"; pending = true; };
-  stream.onerror = () => { light.classList.remove("on"); light.textContent = "not connected"; };
+  stream.onerror = () => {
+    light.classList.remove("on"); light.textContent = "not connected";
+    if (stream.readyState === EventSource.CLOSED) pending = true; // refused: look why
+  };
   stream.onmessage = (event) => { if (!wanted.length || wanted.includes(event.data)) pending = true; };
   setInterval(() => { if (pending && !busy && !document.hidden) refresh(); }, 500);
 })();

@@ -11,14 +11,22 @@ use throng_lake::Lake;
 use throng_ledger::Ledger;
 use throng_log::{EventLog, Queue};
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed, Timestamp};
+use throng_model::{Clock, HashSeed, StorageProblem, Timestamp};
 use throng_objects::Objects;
 use throng_spec::{Role, Spec};
 use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
 
-use crate::Health;
+use crate::access::Access;
+use crate::limits::NodeLimits;
+use crate::metrics::Collector;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
+use crate::roles::build::{Dictionaries, Reported};
+use crate::{Health, Impact, ProblemClass};
+
+/// Begins the keys of problems that a part of the node met while it worked.
+const DISK_PROBLEM: &str = "while working: ";
 
 /// Something that pages and waiting callers may want to look at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +74,8 @@ pub struct NodeContext {
     pub started_at: Timestamp,
     /// What is wrong with this node now.
     pub health: Arc<Health>,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// Durable state.
     pub ledger: Arc<dyn Ledger>,
     /// Snapshots, parts and checkpoints.
@@ -88,6 +98,19 @@ pub struct NodeContext {
     pub gate: Arc<Gate>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
+    /// What specs that arrive over HTTP may name.
+    pub(crate) limits: NodeLimits,
+    /// What was read for the last scrape of metrics.
+    pub(crate) collector: Collector,
+    /// Cancelled when the data directory is no longer the one that was opened: nothing that is
+    /// written is kept, so the node changes nothing more.
+    pub(crate) data_directory_lost: CancellationToken,
+    /// What cannot be served as it was published.
+    pub(crate) faults: Reported,
+    /// Files that are served and were changed on the disk meanwhile.
+    pub(crate) changed_files: Reported,
+    /// The dictionaries that builders opened last, where no lookups are served.
+    pub(crate) dictionaries: Dictionaries,
     /// Tells builders that a refresh may be due.
     pub wake_build: Notify,
     /// Tells workers that a task may be due.
@@ -123,6 +146,41 @@ impl NodeContext {
             false => Duration::from_millis(50),
         };
         self.clock.wall_duration(duration).max(shortest)
+    }
+
+    /// Where a browser on this machine, or by `node.public_url` on any, finds the page; without a
+    /// slash at its end.
+    pub(crate) fn page_url(&self) -> String {
+        let spec = self.spec.load();
+        let own = self.url.get().cloned().unwrap_or_default();
+        let local = own.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:");
+        spec.node.public_url.clone().unwrap_or(local)
+    }
+
+    /// Reports an error of a part of this node if a disk is the cause: `/readyz` names the class, and
+    /// the problem is cleared when a write to the data directory succeeds. The part tries again on
+    /// its own.
+    pub(crate) fn note_storage(&self, part: &str, error: &(dyn std::error::Error + 'static)) {
+        let Some(problem) = StorageProblem::in_causes(error) else { return };
+        if !matches!(
+            problem,
+            StorageProblem::DiskFull | StorageProblem::ReadOnly | StorageProblem::Io
+        ) {
+            return;
+        }
+        let words = throng_model::with_causes(error);
+        let detail = format!("{part}: {problem} ({words}); {}", problem.hint());
+        let key = format!("{DISK_PROBLEM}{part}");
+        self.health.report_as(ProblemClass::Disk, Impact::Degraded, &key, detail);
+    }
+
+    /// Clears what [`note_storage`](Self::note_storage) reported.
+    pub(crate) fn storage_recovered(&self) {
+        for problem in self.health.problems() {
+            if problem.class == ProblemClass::Disk && problem.key.starts_with(DISK_PROBLEM) {
+                self.health.clear(problem.class, &problem.key);
+            }
+        }
     }
 
     /// Tells pages that something changed. Never waits.

@@ -1,15 +1,24 @@
 //! A Throng node: the roles (build, schedule, activate, aggregate), the HTTP API, the web page and
 //! the metrics, assembled in [`Node`].
 
+pub mod access;
 mod api;
+pub mod backup;
+mod check;
 mod context;
 mod health;
+mod limits;
+mod metrics;
 mod node;
 mod page;
 pub mod roles;
 
+pub use check::{CheckedModel, check_sql};
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, Impact, Problem, ProblemClass};
+pub use limits::{LimitsChange, LimitsConfig, LimitsError};
+pub use metrics::metric_names;
 pub use node::{
-    Environment, Finding, Node, NodeConfig, NodeError, TlsError, check_backends, migrate,
+    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, TlsError,
+    check_backends, migrate,
 };

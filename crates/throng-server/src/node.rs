@@ -1,10 +1,15 @@
 //! A node: all parts assembled in one process. The only place that chooses backends and roles.
 
+mod access;
 mod apply;
 mod backends;
 mod connect;
+mod consistency;
+mod data_directory;
 mod lock;
 mod serve;
+mod stamps;
+mod storage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +24,7 @@ use throng_ledger::{Ledger, LedgerError};
 use throng_log::{LogError, Share};
 use throng_membership::MembershipIndex;
 use throng_model::{
-    AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, Retry, Secret, SystemEntropy,
+    AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, Retry, SystemEntropy, with_causes,
 };
 use throng_objects::ObjectsError;
 use throng_spec::{Role, SecretError, Spec};
@@ -27,15 +32,23 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{ADDRESS_FILE, AccessError, write_private};
+use crate::api::{Guard, HostNames};
+use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
+use crate::metrics::Collector;
 use crate::roles::aggregate::{Budgets, BudgetsError, BudgetsParts, Feed};
-use crate::{Change, Health, NodeContext, roles};
+use crate::{Change, Health, NodeContext, ProblemClass, roles};
 
-pub(crate) use apply::{apply_spec, follow_spec};
+pub(crate) use apply::{Refusal, apply_planned, follow_spec, plan_sent};
 use backends::Backends;
 pub use connect::{Finding, check_backends, migrate};
+use data_directory::DataDirectory;
 use lock::DataDirLock;
 pub(crate) use serve::SlowBody;
 pub use serve::TlsError;
+use stamps::Stamps;
+pub use stamps::{Recovery, StampError};
+pub(crate) use stamps::{stamped_folders, write_stamp};
 
 /// How long a graceful end may take before what is left is dropped. Everything that is dropped is
 /// safe: it is taken up again at the next start.
@@ -60,14 +73,22 @@ pub struct NodeConfig {
     pub spec: Spec,
     /// Takes only the node settings from `spec`, and everything else from the ledger.
     pub join: bool,
-    /// What this process does instead of the spec's `node.roles`.
+    /// What this process does instead of the spec's `node.roles`. With an empty list it does nothing
+    /// by itself, and its caller has the node's parts: a job.
     pub roles: Option<Vec<Role>>,
     /// Where to listen instead of the spec's `node.listen`; port 0 chooses a free one.
     pub listen: Option<SocketAddr>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The time by which tokens and sessions expire: the real world's, also where `clock` is that of
+    /// a rehearsal.
+    pub access_clock: Arc<dyn Clock>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
+    /// What to do where the ledger is missing, or does not belong to what lies beside it.
+    pub recovery: Recovery,
+    /// What specs that arrive over HTTP may name, besides what `spec` names.
+    pub limits: LimitsConfig,
 }
 
 impl std::fmt::Debug for NodeConfig {
@@ -104,14 +125,6 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
-    /// The API would be open to everybody.
-    #[error(
-        "the node would listen on {listen}, which others can reach, without a token: set node.token in the spec, or listen on 127.0.0.1"
-    )]
-    Unprotected {
-        /// The address.
-        listen: SocketAddr,
-    },
     /// Tokens would go over the network unencrypted.
     #[error(
         "the node would listen on {listen}, which others can reach, without encryption: set node.tls in the spec, or node.insecure: true if the network is trusted or a proxy does the encryption, or listen on 127.0.0.1"
@@ -137,9 +150,26 @@ pub enum NodeError {
         #[source]
         source: SecretError,
     },
+    /// Tokens and sessions.
+    #[error("cannot set up access to the node")]
+    Access(#[from] AccessError),
     /// The ledger.
     #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
+    /// The ledger's file is gone, and what it describes is there.
+    #[error(
+        "there is no ledger at {}, but an event log or objects lie beside it: restore the ledger from \
+         a backup with `throng restore`, or start once with --new-ledger to begin without its \
+         audiences, runs and receipts",
+        path.display()
+    )]
+    LedgerMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Ledger, log and objects do not belong together.
+    #[error(transparent)]
+    Stamp(#[from] StampError),
     /// Another node works with the ledger.
     #[error(
         "another node uses the ledger of node.ledger_url: stop it, or give this node another one"
@@ -172,6 +202,12 @@ pub enum NodeError {
     /// Snapshots or dictionaries.
     #[error("cannot map the published audiences")]
     Membership(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What specs that arrive over HTTP may name.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// The spec in the ledger is not one that a check lets through.
+    #[error("the applied spec in the ledger cannot be used: name a spec with --spec, or apply one")]
+    StoredSpec(#[source] serde_json::Error),
     /// The spec cannot be written as JSON.
     #[error("cannot write the spec as JSON")]
     Spec(#[from] serde_json::Error),
@@ -232,26 +268,32 @@ impl Node {
     /// [`NodeError`]; nothing is left running then.
     pub async fn start(mut config: NodeConfig) -> Result<Self, NodeError> {
         let dir = config.data_dir.clone();
-        std::fs::create_dir_all(&dir)
-            .map_err(NodeError::io("make the data directory", dir.display()))?;
+        access::open_data_dir(&dir)?;
         let lock = DataDirLock::take(&dir)?;
-        let (listen, token) = entrance(&config)?;
+        let listen = config.listen.unwrap_or(config.spec.node.listen);
+        let tls = config.spec.node.tls.as_ref();
+        if !listen.ip().is_loopback() && tls.is_none() && !config.spec.node.insecure {
+            return Err(NodeError::Unencrypted { listen });
+        }
+        let opened = DataDirectory::opened(&dir)
+            .map_err(NodeError::io("look at the data directory", dir.display()))?;
         let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
-        if !config.spec.node.is_shared() && Role::ALL.iter().any(|role| !roles.contains(role)) {
+        let partial = !roles.is_empty() && Role::ALL.iter().any(|role| !roles.contains(role));
+        if !config.spec.node.is_shared() && partial {
             return Err(NodeError::Alone);
         }
-        let tls = config.spec.node.tls.as_ref();
         let certificates = tls.map(serve::Certificates::open).transpose()?.map(Arc::new);
         crate::api::install_metrics();
         let shared = config.spec.node.is_shared();
-        let Parts { ctx, feed, share } = gather_patiently(&mut config, &roles).await?;
+        let Parts { ctx, feed, share, stamps } = gather_patiently(&mut config, &roles).await?;
         let listener = tokio::net::TcpListener::bind(listen)
             .await
             .map_err(NodeError::io("listen on", listen))?;
         let address = listener.local_addr().map_err(NodeError::io("listen on", listen))?;
-        // The first to say so.
         let scheme = if certificates.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{address}");
+        write_private(&dir.join(ADDRESS_FILE), &url)?;
+        // The first to say so.
         let _ = ctx.url.set(url.clone());
         let stop = CancellationToken::new();
         if !shared && let Err(error) = roles::build::take_over(&ctx).await {
@@ -260,15 +302,17 @@ impl Node {
                 "what the last process left could not be put in order"
             );
         }
-        let mut roles = start_roles(&ctx, feed, share, &stop);
+        let work = stop.child_token();
+        let mut roles = start_roles(&ctx, feed, share, &work);
+        roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
+        roles.push(tokio::spawn(storage::watch(Arc::clone(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
             let hangup = serve::Certificates::hangup();
             let health = Arc::clone(&ctx.health);
             let follow = Arc::clone(certificates).follow(hangup, health, stop.clone());
             roles.push(tokio::spawn(follow));
         }
-        let limits = crate::api::Limits::of(&ctx.spec.load().node);
-        let router = crate::api::router(Arc::clone(&ctx), token, limits, stop.clone());
+        let router = guarded_router(&ctx, address, certificates.is_some(), &stop);
         let connections = ctx.spec.load().node.connections;
         let server = serve::Server::new(router, &connections, certificates, stop.clone());
         let server = tokio::spawn(server.serve(listener));
@@ -284,6 +328,34 @@ impl Node {
     /// The node's parts, for callers in the same process.
     pub fn context(&self) -> &Arc<NodeContext> {
         &self.ctx
+    }
+
+    /// Reads the limits file again, as on SIGHUP. Specs that arrive from now on are checked against
+    /// what it says; the applied one stays as it is.
+    ///
+    /// # Errors
+    /// [`LimitsError`]; what was allowed stays allowed then.
+    pub fn reload_limits(&self) -> Result<LimitsChange, LimitsError> {
+        const KEY: &str = "limits";
+        let reloaded = self.ctx.limits.reload();
+        match &reloaded {
+            Ok(_) => {
+                self.ctx.health.clear(ProblemClass::Config, KEY);
+                let beyond = self.ctx.limits.now().beyond(&self.ctx.spec.load());
+                if !beyond.is_empty() {
+                    tracing::warn!(
+                        ?beyond,
+                        "the applied spec names what the limits do not allow: it goes on until \
+                         another spec is applied"
+                    );
+                }
+            }
+            Err(error) => {
+                let detail = format!("the limits stay as they were: {}", with_causes(error));
+                self.ctx.health.report(ProblemClass::Config, KEY, detail);
+            }
+        }
+        reloaded
     }
 
     /// Stops accepting, lets requests in hand end, makes roles put their work down, and writes a
@@ -309,29 +381,31 @@ impl Node {
         if let Err(error) = self.ctx.budgets.close().await {
             tracing::error!(error = &error as &dyn std::error::Error, "no last checkpoint");
         }
+        // Last: whoever still works with the ledger fails, and is taken up at the next start.
+        let closing = tokio::time::timeout(SHUTDOWN_PATIENCE, self.ctx.ledger.close());
+        if let Ok(Err(error)) = closing.await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the ledger was not closed cleanly; it is checked at the next start"
+            );
+        }
         tracing::info!("the node is down");
     }
 }
 
-/// Where to listen, and the token that callers must bring.
-fn entrance(config: &NodeConfig) -> Result<(SocketAddr, Option<Secret>), NodeError> {
-    let listen = config.listen.unwrap_or(config.spec.node.listen);
-    let token = match &config.spec.node.token {
-        Some(reference) => Some(
-            reference
-                .resolve(&*config.env)
-                .map_err(|source| NodeError::Secret { field: "token", source })?,
-        ),
-        None => None,
-    };
-    if token.is_none() && !listen.ip().is_loopback() {
-        return Err(NodeError::Unprotected { listen });
-    }
-    let node = &config.spec.node;
-    if !listen.ip().is_loopback() && node.tls.is_none() && !node.insecure {
-        return Err(NodeError::Unencrypted { listen });
-    }
-    Ok((listen, token))
+/// Every route, behind the checks of tokens and host names.
+fn guarded_router(
+    ctx: &Arc<NodeContext>,
+    address: SocketAddr,
+    tls: bool,
+    stop: &CancellationToken,
+) -> axum::Router {
+    let spec = ctx.spec.load();
+    let node = &spec.node;
+    let limits = crate::api::Limits::of(node);
+    let hosts = HostNames::new(address, tls, node.public_url.as_deref(), &node.allowed_hosts);
+    let guard = Arc::new(Guard::new(Arc::clone(&ctx.access), hosts));
+    crate::api::router(Arc::clone(ctx), guard, limits, stop.clone())
 }
 
 /// SQL over the sources of a spec.
@@ -354,6 +428,7 @@ struct Parts {
     ctx: Arc<NodeContext>,
     feed: Option<Feed>,
     share: Option<Share>,
+    stamps: Option<Stamps>,
 }
 
 /// Opens everything. A process of a deployment may start while an engine that it needs starts again:
@@ -379,7 +454,8 @@ async fn gather_patiently(config: &mut NodeConfig, roles: &[Role]) -> Result<Par
 }
 
 async fn gather(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
-    let backends = backends::open(config, roles).await?;
+    let mut backends = backends::open(config, roles).await?;
+    let mut stamps = backends.stamps.take();
     let mut joined = None;
     if config.join {
         let stored = apply::stored(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
@@ -388,8 +464,12 @@ async fn gather(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeEr
         joined = Some((stored.version, stored.indexes));
     }
     let feed = backends.feed.clone();
-    let (ctx, share) = assemble(config, joined, backends, roles.to_vec()).await?;
-    Ok(Parts { ctx, feed, share })
+    let limits = NodeLimits::open(config.limits.clone(), &config.data_dir, &mut config.spec)?;
+    let (ctx, share) = assemble(config, joined, backends, limits, roles.to_vec()).await?;
+    if let Some(stamps) = &mut stamps {
+        stamps.start_run(&*ctx.ledger).await?;
+    }
+    Ok(Parts { ctx, feed, share, stamps })
 }
 
 /// The version of the spec that a process joined, with the feed's numbers of its ad groups.
@@ -400,20 +480,23 @@ async fn assemble(
     config: &NodeConfig,
     joined: Joined,
     backends: Backends,
+    limits: NodeLimits,
     roles: Vec<Role>,
 ) -> Result<(Arc<NodeContext>, Option<Share>), NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
-    let Backends { ledger, objects, log, feed, intake, queues, share } = backends;
+    let access = access::open(config, &backends.ledger).await?;
+    let Backends { ledger, objects, log, feed, intake, queues, share, .. } = backends;
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     let lake = open_lake(dir, &spec)?;
     let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
     let serves_membership =
         has(&[Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup]);
-    let membership = if serves_membership {
+    let (membership, faults) = if serves_membership {
         let loaded = roles::build::load_membership(&objects, &*ledger, seed).await;
-        loaded.map_err(|e| NodeError::Membership(e.into()))?
+        let loaded = loaded.map_err(|e| NodeError::Membership(e.into()))?;
+        (loaded.index, loaded.faults)
     } else {
-        MembershipIndex::empty(seed)
+        (MembershipIndex::empty(seed), Vec::new())
     };
     let membership = Arc::new(membership);
     let parts = BudgetsParts {
@@ -441,6 +524,7 @@ async fn assemble(
         spec_version: AtomicU64::new(budgets.catalog().version),
         spec_turn: tokio::sync::Mutex::default(),
         health: Arc::new(Health::new(Arc::clone(clock))),
+        access: Arc::new(access),
         ledger,
         objects,
         queues,
@@ -452,13 +536,20 @@ async fn assemble(
         budgets: Arc::new(budgets),
         gate,
         env: Arc::clone(&config.env),
+        limits,
+        collector: Collector::default(),
+        data_directory_lost: CancellationToken::new(),
+        faults: roles::build::Reported::default(),
+        changed_files: roles::build::Reported::default(),
+        dictionaries: roles::build::Dictionaries::default(),
         wake_build: Notify::new(),
         wake_activate: Notify::new(),
         changes: broadcast::channel(CHANGES).0,
     });
     if let Some(applied) = applied {
-        apply::queue_refreshes(&ctx, &applied).await?;
+        apply::queue_refreshes(&ctx, &applied, None).await?;
     }
+    roles::build::report_faults(&ctx, &faults).await;
     Ok((ctx, share))
 }
 
@@ -482,7 +573,7 @@ async fn open_budgets(
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         return Ok((budgets, Some(applied)));
     }
-    let Some(before) = apply::stored(ledger).await? else {
+    let Some(before) = apply::replaced(ledger).await? else {
         let applied = apply::store(ledger, spec, clock.now()).await?;
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         budgets.own(&all).await?;
@@ -532,6 +623,7 @@ fn start_roles(
     if has(Role::Schedule) {
         start!("schedule", roles::schedule::run);
         start!("plan", roles::activate::lead);
+        start!("notify", roles::notify::run);
     }
     if has(Role::Activate) {
         start!("activate", roles::activate::run);
@@ -541,6 +633,8 @@ fn start_roles(
     }
     start!("follow", roles::follow::run);
     start!("probe", roles::probe::run);
+    running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
+    start!("problems", roles::notify::problems::run);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::share(ctx, share, stop)));
@@ -558,6 +652,23 @@ fn start_roles(
         running.push(tokio::spawn(roles::aggregate::follow_feed(ctx, feed, stop)));
     }
     running
+}
+
+/// Ends the roles, by `work`, when the data directory is lost. The node goes on answering what it
+/// knows, and `/readyz` says that it should not be asked.
+fn watch_data_directory(
+    ctx: &Arc<NodeContext>,
+    opened: DataDirectory,
+    work: CancellationToken,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let ctx = Arc::clone(ctx);
+    tokio::spawn(async move {
+        opened.watch(&ctx.health, &ctx.data_directory_lost, &stop).await;
+        if ctx.data_directory_lost.is_cancelled() {
+            work.cancel();
+        }
+    })
 }
 
 /// Tells pages that another spec is applied.

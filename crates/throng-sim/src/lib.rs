@@ -1,7 +1,9 @@
 //! Stand-ins for the outside world: ad platforms that keep their rules and make their faults
-//! ([`meta`]), and ad servers under traffic. They are real servers and clients over HTTP, so that
+//! ([`meta`]), ad servers under traffic ([`fleet`]), and damage to files ([`damage`]). Servers and
+//! clients are real ones over HTTP, so that
 //! what works against them has gone through the wire.
 
+pub mod damage;
 pub mod fleet;
 pub mod meta;
 

@@ -8,11 +8,13 @@ use throng_model::{
     SourceName, SyncName, TimeZoneName,
 };
 
-use crate::{NodeSettings, Schedule, SecretRef};
+use crate::{HostPort, NodeSettings, NotAHost, Schedule, SecretRef};
 
 /// Everything that is declared, in the order of the files. Its JSON form is kept in the ledger;
-/// secrets are in it as references only.
+/// secrets are in it as references only. Reading that form checks it again, so that there is no way
+/// to a spec but through a check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "crate::recheck::Unchecked")]
 pub struct Spec {
     /// The version of the spec language; 1.
     pub version: u32,
@@ -41,6 +43,10 @@ pub struct Source {
     pub name: SourceName,
     /// An absolute path. It existed and was a folder when the spec was loaded.
     pub path: PathBuf,
+    /// The folder that nothing of the source may lead out of, through symbolic links; `None` means
+    /// `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
     /// For people.
     pub description: Option<String>,
 }
@@ -108,6 +114,24 @@ pub struct Destination {
     /// held; 0 to 100, 20 unless set. 100 switches that off.
     #[serde(default = "max_failed_checks_percent")]
     pub max_failed_checks_percent: u32,
+}
+
+/// Where Meta's API is.
+const META_URL: &str = "https://graph.facebook.com";
+
+impl Destination {
+    /// The URL that its calls begin with, and its secrets are sent to.
+    pub fn server_url(&self) -> &str {
+        self.base_url.as_deref().unwrap_or(META_URL)
+    }
+
+    /// The server behind [`Destination::server_url`].
+    ///
+    /// # Errors
+    /// [`NotAHost`] if `base_url` is no URL; never for a checked spec.
+    pub fn server(&self) -> Result<HostPort, NotAHost> {
+        HostPort::of_url(self.server_url())
+    }
 }
 
 pub(crate) fn max_failed_checks_percent() -> u32 {

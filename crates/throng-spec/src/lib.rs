@@ -1,13 +1,18 @@
-//! What users declare in `throng.yaml`: [`load`] reads one file or a folder, checks everything and
-//! returns either a [`Spec`] that cannot be wrong in itself, or every [`Problem`] at once.
+//! What users declare in `throng.yaml`: [`read_files`] reads one file or a folder, [`check`] checks
+//! everything and returns either a [`Spec`] that cannot be wrong in itself, or every [`Problem`] at
+//! once; [`load`] is both. A spec that was sent is checked by the same function, under [`Limits`].
 //! [`plan`] tells what differs between two checked specs; [`json_schema`] describes the files.
 
 mod checked;
+mod files;
+mod host;
+mod limits;
 mod node;
 mod plan;
 mod problem;
 pub mod raw;
 mod read;
+mod recheck;
 mod schedule;
 mod secret;
 mod transport;
@@ -16,14 +21,19 @@ pub use checked::{
     AdGroup, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, Location, Prediction,
     Pricing, Source, Spec, Sync, SyncMode, WhenStale,
 };
+pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};
+pub use host::{HostPort, NotAHost};
+pub use limits::{Access, Limits};
 pub use node::{
-    BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings,
-    ObjectsSettings, Role, SaslSettings, Service, TlsSettings, UnknownRole,
+    AlertSeverity, BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogSettings,
+    NodeSettings, ObjectsSettings, Role, SaslSettings, Service, TlsSettings, UnknownRole,
+    WebhookSettings,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
 pub use problem::Problem;
 pub use raw::json_schema;
-pub use read::{IDENTIFIER_KEYS, load};
+pub use read::{IDENTIFIER_KEYS, MAX_SQL_BYTES, check, check_limits, default_limits_file, load};
+pub use recheck::InvalidSpec;
 pub use schedule::{Schedule, ScheduleError};
 pub use secret::{SecretError, SecretRef};
 pub use transport::{host_of, is_loopback_host, is_plain_remote};

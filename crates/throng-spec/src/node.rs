@@ -210,12 +210,39 @@ impl Default for ConnectionSettings {
     }
 }
 
+/// How urgent an alert must be for a receiver to be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertSeverity {
+    /// Something waits for a person's decision.
+    #[default]
+    Warning,
+    /// Something does not work.
+    Critical,
+}
+
+/// A receiver of alerts: each is sent there by HTTP POST, signed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WebhookSettings {
+    /// Its name in the ledger, in metrics and to people; the host of the URL unless set.
+    pub name: String,
+    /// Where to: `https://…`, or `http://…` on this machine. It is part of the applied spec, which
+    /// operators see: no place for a secret.
+    pub url: String,
+    /// What requests are signed with.
+    pub secret: SecretRef,
+    /// The least urgent alerts that it gets; `warning` unless set.
+    pub min_severity: AlertSeverity,
+    /// For how long an event that it does not accept is tried again, in hours; 24 unless set.
+    pub retry_hours: u32,
+}
+
 /// How the process runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeSettings {
     /// Where the API and the page listen; 127.0.0.1:7077 unless set.
     pub listen: SocketAddr,
-    /// Callers must show it. Present whenever `listen` is not a loopback address.
+    /// A token with every right, besides those that the node and its administrators create.
     pub token: Option<SecretRef>,
     /// The certificate for HTTPS; `None` for plain HTTP.
     #[serde(default)]
@@ -226,6 +253,15 @@ pub struct NodeSettings {
     /// How many connections callers may have open.
     #[serde(default)]
     pub connections: ConnectionSettings,
+    /// The URL that people and programs use: scheme, host and port, such as
+    /// `https://ads.example.com`. Its host is answered, links lead there, and cookies are `Secure`
+    /// if it is https.
+    #[serde(default)]
+    pub public_url: Option<String>,
+    /// More names that requests may have in `Host`: `relay`, `relay:7077`. Without a port, every
+    /// port.
+    #[serde(default)]
+    pub allowed_hosts: Vec<String>,
     /// What this process does; everything unless set.
     #[serde(default = "all_roles")]
     pub roles: Vec<Role>,
@@ -254,6 +290,9 @@ pub struct NodeSettings {
     pub max_request_bytes: u64,
     /// The longest time for a request, in seconds; 30 unless set.
     pub request_timeout_secs: u32,
+    /// Receivers of alerts; none unless set.
+    #[serde(default)]
+    pub alerts: Vec<WebhookSettings>,
 }
 
 fn all_roles() -> Vec<Role> {
@@ -278,6 +317,8 @@ impl Default for NodeSettings {
             tls: None,
             insecure: false,
             connections: ConnectionSettings::default(),
+            public_url: None,
+            allowed_hosts: Vec::new(),
             roles: all_roles(),
             ledger: LedgerSettings::Sqlite,
             log: LogSettings::Files,
@@ -290,6 +331,7 @@ impl Default for NodeSettings {
             feed_interval_ms: 1000,
             max_request_bytes: 8 << 20,
             request_timeout_secs: 30,
+            alerts: Vec::new(),
         }
     }
 }

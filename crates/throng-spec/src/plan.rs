@@ -196,7 +196,8 @@ fn flatten(path: &str, value: Value, fields: &mut Map<String, Value>) {
         return;
     };
     for (field, value) in object {
-        if field != "sql_at" {
+        // Where a text stands in a file, and what a source must not lead out of, are no difference.
+        if field != "sql_at" && !(path.is_empty() && field == "root") {
             let path = if path.is_empty() { field } else { format!("{path}.{field}") };
             flatten(&path, value, fields);
         }

@@ -428,13 +428,49 @@ pub struct RawConnections {
     pub per_address: Option<u32>,
 }
 
+/// A receiver of alerts.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAlertReceiver {
+    /// A server that takes signed HTTP POST requests.
+    pub webhook: RawWebhook,
+}
+
+/// A server that alerts are sent to.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawWebhook {
+    /// `https://…`, or `http://…` on this machine.
+    pub url: String,
+    /// `env:NAME` or `file:PATH` of the secret that requests are signed with.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub secret: String,
+    /// How it is called in the ledger, in metrics and to people (the host of the URL).
+    pub name: Option<String>,
+    /// The least urgent alerts that it gets (warning).
+    pub min_severity: Option<RawAlertSeverity>,
+    /// For how long an event that it does not accept is tried again, in hours (24).
+    #[schemars(range(min = 1, max = 168))]
+    pub retry_hours: Option<u32>,
+}
+
+/// How urgent an alert is.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawAlertSeverity {
+    /// Something waits for a person's decision.
+    Warning,
+    /// Something does not work.
+    Critical,
+}
+
 /// How the process runs.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawNode {
     /// Address and port (127.0.0.1:7077).
     pub listen: Option<String>,
-    /// `env:NAME` or `file:PATH`; needed when `listen` is not a loopback address.
+    /// `env:NAME` or `file:PATH` of a token with every right, besides the node's own.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub token: Option<String>,
     /// The certificate for HTTPS (plain HTTP).
@@ -443,6 +479,11 @@ pub struct RawNode {
     pub insecure: Option<bool>,
     /// How many connections callers may have open.
     pub connections: Option<RawConnections>,
+    /// The URL that people and programs use, such as https://ads.example.com.
+    #[schemars(regex(pattern = "^https?://[^/]+$"))]
+    pub public_url: Option<String>,
+    /// More host names that the node answers to, such as relay or relay:7077.
+    pub allowed_hosts: Option<Vec<String>>,
     /// What this process does (everything).
     pub roles: Option<Vec<RawRole>>,
     /// Where states are kept (sqlite).
@@ -487,6 +528,9 @@ pub struct RawNode {
     /// The longest time for a request, in seconds (30).
     #[schemars(range(min = 1, max = 3600))]
     pub request_timeout_secs: Option<u32>,
+    /// Receivers of alerts (none).
+    #[schemars(length(max = 20))]
+    pub alerts: Option<Vec<RawAlertReceiver>>,
 }
 
 /// The JSON schema of a spec file, for editors. It says what fields there are; [`crate::load`]

@@ -2,7 +2,11 @@
 //! read by hand, so that one mistake does not hide the next. A field that is wrong is reported and
 //! replaced by something harmless; the spec is handed out only if there was no problem at all.
 
+mod access;
+mod alerts;
 mod fields;
+mod hosts;
+mod limits;
 mod money;
 mod node;
 mod objects;
@@ -14,72 +18,53 @@ mod transport;
 mod tree;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+pub use limits::{check_limits, default_limits_file};
+pub use sql::MAX_SQL_BYTES;
+pub(crate) use sql::one_query;
 pub use targets::IDENTIFIER_KEYS;
 
-use crate::{NodeSettings, Problem, Spec};
+use crate::files::{SpecFile, SpecFiles, read_files};
+use crate::{Access, NodeSettings, Problem, Spec};
 use fields::{At, Fields};
 use references::Names;
 use tree::{Node, Value};
 
-/// Reads a spec: one file, or every `*.yaml` and `*.yml` of a folder (not of its subfolders) as
-/// one. Reads the files, looks whether the sources' folders exist, and nothing else: no secret is
-/// fetched and no SQL is compared with tables.
+/// More problems than this are not collected: whoever wrote them fixes some first.
+const MAX_PROBLEMS: usize = 500;
+
+/// Reads a spec from disk and checks it as one that may name anything: [`read_files`], then [`check`].
 ///
 /// # Errors
-/// Every problem of every file, in the order of files and lines.
+/// Every file that cannot be read; else as [`check`].
 pub fn load(path: &Path) -> Result<Spec, Vec<Problem>> {
-    let files = files_of(path).map_err(|problem| vec![problem])?;
-    let mut reader = Reader::default();
-    for file in files {
-        reader.read_file(file);
+    check(read_files(path)?, Access::Operator)
+}
+
+/// Checks the texts of a spec, as one spec. Every spec comes through here, whether it was read from
+/// disk or sent. Looks whether the sources' folders exist, and nothing else: no secret is fetched and
+/// no SQL is compared with tables. Takes memory and time in proportion to the texts.
+///
+/// # Errors
+/// The first 500 problems, in the order of files and lines.
+pub fn check(files: SpecFiles, access: Access) -> Result<Spec, Vec<Problem>> {
+    let problems = files.problems();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let node = match &access {
+        Access::Operator => NodeSettings::default(),
+        Access::Limited { running, .. } => running.as_ref().clone(),
+    };
+    let mut reader = Reader { folder: files.base, access, ..Reader::default() };
+    reader.spec.node = node;
+    for file in files.files {
+        reader.parse(file, Reader::top);
     }
     if !reader.incomplete {
         reader.check_references();
     }
-    let Reader { spec, mut problems, .. } = reader;
-    if problems.is_empty() {
-        return Ok(spec);
-    }
-    problems.sort_by(|a, b| {
-        (&a.file, a.line, a.column, &a.path).cmp(&(&b.file, b.line, b.column, &b.path))
-    });
-    // A mistake behind a YAML alias is met at each use, and is one mistake.
-    problems.dedup_by(|b, a| {
-        (&a.file, a.line, a.column, &a.message) == (&b.file, b.line, b.column, &b.message)
-    });
-    Err(problems)
-}
-
-fn files_of(path: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let unreadable = |file: &Path, error: std::io::Error, help: &str| Problem {
-        file: file.to_owned(),
-        line: 0,
-        column: 0,
-        path: String::new(),
-        message: format!("cannot read the spec: {error}"),
-        help: Some(help.to_owned()),
-    };
-    let is_there = "name a spec file, or a folder with *.yaml files, that exists and may be read";
-    let metadata = std::fs::metadata(path).map_err(|e| unreadable(path, e, is_there))?;
-    if !metadata.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(|e| unreadable(path, e, is_there))? {
-        let file = entry.map_err(|e| unreadable(path, e, is_there))?.path();
-        let ending = file.extension().and_then(|ending| ending.to_str());
-        if matches!(ending, Some("yaml" | "yml")) && !file.is_dir() {
-            files.push(file);
-        }
-    }
-    if files.is_empty() {
-        let none = std::io::Error::other("there is no *.yaml and no *.yml file in this folder");
-        return Err(unreadable(path, none, "put the spec there, or name another folder"));
-    }
-    files.sort();
-    Ok(files)
+    reader.finish()
 }
 
 /// What is known while files are read.
@@ -87,8 +72,9 @@ struct Reader {
     spec: Spec,
     problems: Vec<Problem>,
     names: Names,
-    /// The folder of the file in hand, absolute.
+    /// The folder that relative paths start from, absolute.
     folder: PathBuf,
+    access: Access,
     node_at: Option<At>,
     /// Whether a file could not be read, so that names may be missing through no fault of others.
     incomplete: bool,
@@ -112,6 +98,7 @@ impl Default for Reader {
             problems: Vec::new(),
             names: Names::default(),
             folder: PathBuf::new(),
+            access: Access::Operator,
             node_at: None,
             incomplete: false,
         }
@@ -120,6 +107,9 @@ impl Default for Reader {
 
 impl Reader {
     fn problem(&mut self, at: &At, message: impl Into<String>, help: Option<String>) {
+        if self.is_full() {
+            return;
+        }
         self.problems.push(Problem {
             file: at.file.to_path_buf(),
             line: at.line,
@@ -130,21 +120,42 @@ impl Reader {
         });
     }
 
-    fn read_file(&mut self, file: PathBuf) {
-        let file: Arc<Path> = file.into();
-        let absolute = std::path::absolute(&file).unwrap_or_else(|_| file.to_path_buf());
-        self.folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-        let start = At { file: file.clone(), line: 0, column: 0, path: String::new() };
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) => {
-                self.incomplete = true;
-                let help = "a spec is a text file in UTF-8 that this user may read".to_owned();
-                return self.problem(&start, format!("cannot read the file: {error}"), Some(help));
-            }
-        };
+    /// Whether no more problems are collected.
+    fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
+    }
+
+    /// The spec, or all problems in order.
+    fn finish(self) -> Result<Spec, Vec<Problem>> {
+        let Self { spec, mut problems, .. } = self;
+        if problems.is_empty() {
+            return Ok(spec);
+        }
+        problems.sort_by(|a, b| {
+            (&a.file, a.line, a.column, &a.path).cmp(&(&b.file, b.line, b.column, &b.path))
+        });
+        // A mistake behind a YAML alias is met at each use, and is one mistake.
+        problems.dedup_by(|b, a| {
+            (&a.file, a.line, a.column, &a.message) == (&b.file, b.line, b.column, &b.message)
+        });
+        Err(problems)
+    }
+
+    /// Parses a file and hands its fields to `read`.
+    fn parse(&mut self, file: SpecFile, read: impl FnOnce(&mut Self, Fields<'_>)) {
+        let SpecFile { path, text } = file;
+        let start = At { file: path.into(), line: 0, column: 0, path: String::new() };
         match tree::parse(&text) {
-            Ok(node) => self.read_top(&node, start.at(&node)),
+            Ok(node @ Node { value: Value::Null, .. }) => {
+                let help = "begin with `version: 1`".to_owned();
+                self.problem(&start.at(&node), "the file is empty", Some(help));
+            }
+            Ok(node) => {
+                let at = start.at(&node);
+                if let Some(top) = Fields::open(self, &node, at) {
+                    read(self, top);
+                }
+            }
             Err(error) => {
                 self.incomplete = true;
                 let at = At { line: error.line, column: error.column, ..start };
@@ -153,12 +164,8 @@ impl Reader {
         }
     }
 
-    fn read_top(&mut self, node: &Node, at: At) {
-        if matches!(node.value, Value::Null) {
-            let help = "begin with `version: 1`".to_owned();
-            return self.problem(&at, "the file is empty", Some(help));
-        }
-        let Some(mut top) = Fields::open(self, node, at) else { return };
+    /// The fields of a spec file.
+    fn top(&mut self, mut top: Fields<'_>) {
         self.version(&mut top);
         self.each(&mut top, "sources", Self::source);
         self.each(&mut top, "audiences", Self::audience);
@@ -190,7 +197,7 @@ impl Reader {
         &mut self,
         top: &mut Fields<'_>,
         section: &'static str,
-        read: fn(&mut Self, Fields<'_>),
+        mut read: impl FnMut(&mut Self, Fields<'_>),
     ) {
         let Some((node, at)) = top.get(section) else { return };
         let Value::List(items) = &node.value else {

@@ -1,21 +1,29 @@
 //! References to secrets. A spec never holds the secret itself.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use throng_model::Secret;
 
+/// No secret is longer, in bytes. The key of a service account has 2,400.
+const MAX_BYTES: u64 = 64 << 10;
+
 /// Where a secret is: `env:NAME` or `file:PATH`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum SecretRef {
     /// A variable of the environment.
     Env(String),
-    /// A file; blanks and line breaks at the end of its text do not count.
+    /// A regular file of at most 64 KiB with an absolute path; blanks and line breaks at the end of its
+    /// text do not count.
     File(PathBuf),
 }
 
@@ -40,6 +48,24 @@ pub enum SecretError {
         #[source]
         source: std::io::Error,
     },
+    /// The path starts nowhere in particular.
+    #[error("the secret's file {} is named by a relative path: write an absolute one", path.display())]
+    Relative {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder, a pipe, a device.
+    #[error("the secret's file {} is not a regular file: put the secret in one", path.display())]
+    NotAFile {
+        /// What was found there.
+        path: PathBuf,
+    },
+    /// More than any secret.
+    #[error("the secret's file {} is larger than 64 KiB: put only the secret there", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
     /// The variable or the file is empty.
     #[error("{reference} is empty: put the secret there")]
     Empty {
@@ -58,8 +84,7 @@ impl SecretRef {
             Self::Env(name) => {
                 env(name).ok_or_else(|| SecretError::NoSuchVariable { name: name.clone() })?
             }
-            Self::File(path) => std::fs::read_to_string(path)
-                .map_err(|source| SecretError::Unreadable { path: path.clone(), source })?,
+            Self::File(path) => read(path)?,
         };
         let text = text.trim_end();
         if text.is_empty() {
@@ -67,6 +92,37 @@ impl SecretRef {
         }
         Ok(Secret::new(text))
     }
+
+    /// The file that it is in, if it is in one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Env(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+/// Reads a small regular file. Waits for nobody, as the opening of a pipe would.
+fn read(path: &Path) -> Result<String, SecretError> {
+    let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
+    if !path.is_absolute() {
+        return Err(SecretError::Relative { path: path.to_owned() });
+    }
+    let not_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(not_waiting)
+        .open(path)
+        .map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(SecretError::NotAFile { path: path.to_owned() });
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(SecretError::TooLarge { path: path.to_owned() });
+    }
+    Ok(text)
 }
 
 impl fmt::Display for SecretRef {
@@ -125,6 +181,22 @@ mod tests {
         assert_eq!(from_file.resolve(&env).unwrap().expose(), "t0p");
         let missing: SecretRef = "env:B".parse().unwrap();
         assert!(matches!(missing.resolve(&env), Err(SecretError::NoSuchVariable { .. })));
+    }
+
+    #[test]
+    fn what_is_no_small_file_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("large"), "x".repeat(64 << 10 | 1)).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap();
+        assert!(made.success());
+        let resolve = |path: PathBuf| SecretRef::File(path).resolve(&|_| None).unwrap_err();
+        assert!(matches!(resolve(path("large")), SecretError::TooLarge { .. }));
+        assert!(matches!(resolve(path("pipe")), SecretError::NotAFile { .. }));
+        assert!(matches!(resolve(dir.path().into()), SecretError::NotAFile { .. }));
+        assert!(matches!(resolve("/dev/zero".into()), SecretError::NotAFile { .. }));
+        assert!(matches!(resolve("large".into()), SecretError::Relative { .. }));
+        assert!(matches!(resolve(path("none")), SecretError::Unreadable { .. }));
     }
 
     #[test]

@@ -27,15 +27,19 @@ pub(crate) struct Arguments {
 /// Which node to talk to.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NodeAt {
-    /// Where the node listens
-    #[arg(long, env = "THRONG_URL", default_value = "http://127.0.0.1:7077")]
-    pub(crate) url: String,
+    /// Where the node answers: http://127.0.0.1:7077, or what the node of --dir says
+    #[arg(long, env = "THRONG_URL")]
+    pub(crate) url: Option<String>,
     /// A PEM file of authorities that the node's certificate may come from, besides the system's
     #[arg(long, env = "THRONG_CA_FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// The node's token, if it wants one
-    #[arg(long, env = "THRONG_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<String>,
+    /// The file with the token; `-` reads it from the standard input. Or set THRONG_TOKEN. Without
+    /// either, the admin token of a node on this machine is found by its address
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The data directory of a node on this machine: its address and its admin token are there
+    #[arg(long, env = "THRONG_DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -63,10 +67,34 @@ pub(crate) enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// Copy a data directory with ledger, objects and event log, also while its node runs
+    Backup {
+        /// The data directory
+        #[arg(long)]
+        dir: PathBuf,
+        /// Where to: a new folder, or a file if the name ends in .tar or .tar.zst
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Bring a backup into a new data directory
+    Restore {
+        /// The backup
+        #[arg(long)]
+        from: PathBuf,
+        /// The data directory: new or empty
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// Show what applying a spec would change
     Plan(ApplyArgs),
     /// Apply a spec to a running node
-    Apply(ApplyArgs),
+    Apply {
+        #[command(flatten)]
+        apply: ApplyArgs,
+        /// Apply only if this version is still the applied one, as `throng plan` says it
+        #[arg(long, value_name = "VERSION")]
+        base_version: Option<u64>,
+    },
     /// Which audiences is a user in?
     Lookup {
         /// The user's key; several are looked up in one request
@@ -84,6 +112,9 @@ pub(crate) enum Command {
     /// Tasks of activation: put them on the queue again
     #[command(subcommand)]
     Tasks(TasksCommand),
+    /// Alerts: list, see whether they were delivered, test the receivers
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Budgets of the ad groups
     Budget {
         /// One ad group; all if left out
@@ -110,6 +141,17 @@ pub(crate) enum Command {
         kind: WhyKind,
         /// Its name
         name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Tokens: who may call a node, and what each caller may do
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Sessions of browsers
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Print a link that signs a browser in, once, within ten minutes
+    SignIn {
         #[command(flatten)]
         node: NodeAt,
     },
@@ -198,6 +240,82 @@ pub(crate) struct UpArgs {
     /// The file with the clock of a rehearsal that several processes share
     #[arg(long, hide = true)]
     pub(crate) clock: Option<PathBuf>,
+    /// Make a new ledger although an event log or objects are there: their audiences, runs and
+    /// receipts are lost
+    #[arg(long, requires = "spec", conflicts_with = "accept_mismatch")]
+    pub(crate) new_ledger: bool,
+    /// Start although ledger, event log and objects are copies of different moments: what one of
+    /// them lacks is lost
+    #[arg(long)]
+    pub(crate) accept_mismatch: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitsArgs,
+}
+
+impl UpArgs {
+    pub(crate) fn recovery(&self) -> throng_server::Recovery {
+        match (self.new_ledger, self.accept_mismatch) {
+            (true, _) => throng_server::Recovery::NewLedger,
+            (_, true) => throng_server::Recovery::AcceptMismatch,
+            _ => throng_server::Recovery::Refuse,
+        }
+    }
+}
+
+/// What a spec that is applied over HTTP may name, besides what --spec names.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LimitsArgs {
+    /// Let specs that are applied over HTTP read sources in this folder; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub(crate) allow_source: Vec<PathBuf>,
+    /// Let them send this secret to this server; repeatable. REF is env:NAME or file:PATH, without
+    /// PORT it is 443
+    #[arg(long, value_name = "REF@HOST[:PORT]")]
+    pub(crate) allow_secret: Vec<SecretAt>,
+    /// Let them have destinations on this server; repeatable. --allow-secret allows its server, too
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) allow_host: Vec<throng_spec::HostPort>,
+    /// A file with more of these, read again on SIGHUP (limits.yaml in --dir, if it is there)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) limits: Option<PathBuf>,
+}
+
+/// A secret and the server that it may be sent to.
+#[derive(Debug, Clone)]
+pub(crate) struct SecretAt {
+    secret: throng_spec::SecretRef,
+    host: throng_spec::HostPort,
+}
+
+impl std::str::FromStr for SecretAt {
+    type Err = &'static str;
+
+    /// The text is not repeated in errors: it may be the secret itself.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "write env:NAME@HOST or file:PATH@HOST, with :PORT if it is not 443";
+        // A path may hold an @, a server does not.
+        let (secret, host) = text.rsplit_once('@').ok_or(wrong)?;
+        let secret = secret.parse().map_err(|_| wrong)?;
+        let host = host.parse().map_err(|_| wrong)?;
+        Ok(Self { secret, host })
+    }
+}
+
+impl LimitsArgs {
+    /// What they allow.
+    pub(crate) fn config(&self) -> throng_server::LimitsConfig {
+        let mut flags = throng_spec::Limits::default();
+        for folder in &self.allow_source {
+            flags.allow_source(folder);
+        }
+        for SecretAt { secret, host } in &self.allow_secret {
+            flags.allow_secret(secret.clone(), host.clone());
+        }
+        for host in &self.allow_host {
+            flags.allow_host(host.clone());
+        }
+        throng_server::LimitsConfig { flags, file: self.limits.clone() }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -329,15 +447,94 @@ pub(crate) enum TasksCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Create a token and print it: it is shown only here
+    Create {
+        /// Its name: 1 to 64 letters, digits, `-`, `_` and `.`
+        name: String,
+        /// What it allows: events, lookup, feed, metrics, read, operate, admin
+        #[arg(long = "scope", value_delimiter = ',', required = true, value_name = "SCOPE")]
+        scopes: Vec<throng_server::access::Scope>,
+        /// After how long it expires, such as 90d, 12h or 30m; never if left out
+        #[arg(long, value_parser = crate::commands::access::seconds)]
+        expires: Option<u64>,
+        /// The workspace that it is limited to
+        #[arg(long)]
+        workspace: Option<String>,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// All tokens, without their secrets
+    List {
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Revoke a token and end its sessions
+    Revoke {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// The sessions that are alive
+    List {
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// End a session
+    End {
+        /// Its number
+        id: i64,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertsCommand {
+    /// Alerts, open ones first, and whether they were delivered or why not
+    List {
+        /// How many, at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// How many to leave out at the beginning
+        #[arg(long, default_value_t = 0)]
+        offset: u32,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Deliveries that have ended, newest first
+    Deliveries {
+        /// How many, at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Send a test to the receivers and print their answers; exits with 1 if one does not accept it
+    Test {
+        /// One receiver; all if left out
+        receiver: Option<String>,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum SimCommand {
     /// A simulator of Meta's custom audiences
     Meta {
         /// The port on 127.0.0.1; 0 chooses a free one
         #[arg(long, default_value_t = 7078)]
         port: u16,
-        /// The access token that it accepts; any if left out
-        #[arg(long)]
-        token: Option<String>,
+        /// The file with the access token that it accepts; `-` reads it from the standard input. Or
+        /// set THRONG_SIM_TOKEN. Without either, any token is accepted
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
     },
 }
 

@@ -5,28 +5,58 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use throng_model::Secret;
 
 use crate::args::NodeAt;
+use crate::{local, secret_input};
+
+/// Where a node answers unless something else is said.
+const DEFAULT_URL: &str = "http://127.0.0.1:7077";
 
 /// A node's HTTP API.
 pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
-    token: Option<String>,
+    token: Option<Secret>,
 }
 
 impl Client {
     pub(crate) fn new(node: &NodeAt) -> Result<Self> {
+        Self::with_timeout(node, Duration::from_secs(60))
+    }
+
+    /// For answers that a node has to look at much data for.
+    pub(crate) fn patient(node: &NodeAt) -> Result<Self> {
+        Self::with_timeout(node, Duration::from_secs(3_700))
+    }
+
+    fn with_timeout(node: &NodeAt, timeout: Duration) -> Result<Self> {
+        let url = match (&node.url, &node.dir) {
+            (Some(url), _) => url.clone(),
+            (None, Some(dir)) => local::url_of(dir)?,
+            (None, None) => DEFAULT_URL.to_owned(),
+        };
+        let url = url.trim_end_matches('/').to_owned();
+        let token = match secret_input::read(node.token_file.as_deref(), "THRONG_TOKEN")? {
+            Some(token) => Some(token),
+            None => match &node.dir {
+                Some(dir) => local::token_of(dir, &url)?,
+                None => local::token_at(&url),
+            },
+        };
         let mut builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(60))
-            // The token goes to the node that was named, and nowhere else.
+            .timeout(timeout)
+            // A token goes to the node that was named, and nowhere else.
             .redirect(reqwest::redirect::Policy::none());
+        if local::is_loopback(&url) {
+            builder = builder.no_proxy();
+        }
         if let Some(path) = &node.ca_file {
             builder = builder.tls_certs_merge(authorities(path)?);
         }
         let http = builder.build().context("cannot make an HTTP client")?;
-        Ok(Self { http, url: node.url.trim_end_matches('/').to_owned(), token: node.token.clone() })
+        Ok(Self { http, url, token })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
@@ -54,9 +84,31 @@ impl Client {
         anyhow::Error::new(error).context(message)
     }
 
-    async fn send(&self, mut request: reqwest::RequestBuilder, path: &str) -> Result<Value> {
+    /// Where the node answers, without a slash at its end.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Like `post`, with the node's refusal for callers that look into it.
+    pub(crate) async fn try_post(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<std::result::Result<Value, Refused>> {
+        self.try_send(self.http.post(format!("{}{path}", self.url)).json(body), path).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, path: &str) -> Result<Value> {
+        self.try_send(request, path).await?.map_err(Refused::into_error)
+    }
+
+    async fn try_send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        path: &str,
+    ) -> Result<std::result::Result<Value, Refused>> {
         if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+            request = request.bearer_auth(token.expose());
         }
         let response = request.send().await.map_err(|error| self.unanswered(error))?;
         let status = response.status();
@@ -72,13 +124,28 @@ impl Client {
         let body = response.text().await.with_context(|| format!("the node cut {path} short"))?;
         let value: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(value);
+            return Ok(Ok(value));
         }
-        let error = &value["error"];
+        Ok(Err(Refused { body: value, place: format!("HTTP {status} from {path}") }))
+    }
+}
+
+/// A node's answer to a request that it refused.
+pub(crate) struct Refused {
+    /// As the node sent it.
+    pub(crate) body: Value,
+    /// Status and path.
+    place: String,
+}
+
+impl Refused {
+    /// The node's words for people.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        let error = &self.body["error"];
         let message = error["message"].as_str().unwrap_or("the node gave no reason");
         match error["help"].as_str() {
-            Some(help) => bail!("{message}\n  help: {help}"),
-            None => bail!("{message} (HTTP {status} from {path})"),
+            Some(help) => anyhow::anyhow!("{message}\n  help: {help}"),
+            None => anyhow::anyhow!("{message} ({})", self.place),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `deploy/compose.yaml` starts this program with arguments and settings that it knows.
+//! `deploy/compose.yaml` starts this program with arguments and settings that it knows, and
+//! `deploy/prometheus-rules.yaml` asks for metrics that it has.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -92,4 +93,58 @@ fn every_role_is_there_and_every_secret_is_given() {
         }
     }
     assert!(Role::ALL.iter().all(|role| roles.contains(role)), "{roles:?}");
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rules {
+    groups: Vec<RuleGroup>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleGroup {
+    name: String,
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    alert: String,
+    expr: String,
+    #[serde(default, rename = "for")]
+    lasts: Option<String>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+/// The names of metrics in an expression.
+fn metrics_in(expression: &str) -> impl Iterator<Item = &str> {
+    let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("throng_"))
+}
+
+#[test]
+fn prometheus_rules_ask_for_metrics_that_there_are() {
+    let text = std::fs::read_to_string(deploy().join("prometheus-rules.yaml")).unwrap();
+    let rules: Rules = serde_saphyr::from_str(&text).unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    for group in &rules.groups {
+        assert!(!group.name.is_empty());
+        for rule in &group.rules {
+            assert!(names.insert(&rule.alert), "{} is there twice", rule.alert);
+            let count = |c| rule.expr.matches(c).count();
+            assert_eq!((count('('), count('{')), (count(')'), count('}')), "{}", rule.expr);
+            assert!(["warning", "critical"].contains(&rule.labels["severity"].as_str()));
+            assert!(!rule.annotations["summary"].is_empty());
+            let minutes = rule.lasts.as_deref().map(|lasts| lasts.strip_suffix('m'));
+            assert!(minutes.is_none_or(|m| m.is_some_and(|m| m.parse::<u32>().is_ok())));
+            for metric in metrics_in(&rule.expr) {
+                let known = throng_server::metric_names().any(|name| name == metric);
+                assert!(known, "{}: there is no metric {metric}", rule.alert);
+            }
+        }
+    }
+    assert!(names.len() >= 10);
 }

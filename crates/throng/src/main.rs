@@ -7,8 +7,10 @@ mod client;
 mod commands;
 #[cfg(test)]
 mod deploy_tests;
+mod local;
 mod out;
 mod rehearsal;
+mod secret_input;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -23,8 +25,17 @@ use args::{Arguments, Command};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Threads for calls that block: on files of the log and of objects, on name resolution. Builders have
+/// threads of their own. The runtime's default of 512 lets a burst of small calls make hundreds of
+/// threads, each of which keeps memory of the allocator.
+const BLOCKING_THREADS: usize = 32;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if matches!(arguments.command, Command::Up(_) | Command::Build(_) | Command::Demo(_)) {
+        // Whatever a node writes is for its own user only.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    }
     if let Err(error) = set_up_logging(&arguments) {
         out::say(format!("error: {error:#}"));
         return ExitCode::from(2);
@@ -33,7 +44,11 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             out::say(format!("error: cannot start: {error}"));
@@ -76,11 +91,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Migrate { spec, dir } => {
             commands::spec::migrate(&spec, dir.as_deref(), json).await
         }
+        Command::Backup { dir, to } => commands::backup::backup(&dir, &to, json).await,
+        Command::Restore { from, dir } => commands::backup::restore(&from, &dir, json).await,
         Command::Plan(apply) => commands::spec::plan(&apply, json).await,
-        Command::Apply(apply) => commands::spec::apply(&apply, json).await,
+        Command::Apply { apply, base_version } => {
+            commands::spec::apply(&apply, base_version, json).await
+        }
         Command::Lookup { users, node } => commands::inspect::lookup(&users, &node, json).await,
         Command::Audience(command) => commands::audience::run(command, json).await,
         Command::Sync(command) => commands::sync::run(command, json).await,
+        Command::Alerts(command) => commands::alerts::run(command, json).await,
         Command::Tasks(command) => commands::sync::tasks_command(command, json).await,
         Command::Budget { ad_group, node } => {
             commands::inspect::budget(ad_group.as_deref(), &node, json).await
@@ -89,6 +109,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             commands::inspect::decide(&user, &ad_groups, record_insertion, &node, json).await
         }
         Command::Why { kind, name, node } => commands::inspect::why(kind, &name, &node, json).await,
+        Command::Token(command) => commands::access::token(command, json).await,
+        Command::Session(command) => commands::access::session(command, json).await,
+        Command::SignIn { node } => commands::access::sign_in(&node, json).await,
         Command::Sim(command) => commands::sim::run(command, json).await,
         Command::Schema => {
             out::json(&throng_spec::json_schema());

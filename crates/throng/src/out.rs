@@ -52,6 +52,17 @@ pub(crate) fn bar(total: u64, what: &str) -> ProgressBar {
     bar
 }
 
+/// A progress bar of bytes with an ETA on standard error; nothing if that is not a terminal.
+pub(crate) fn byte_bar(what: &str) -> ProgressBar {
+    let bar = bar(0, what);
+    if let Ok(style) = ProgressStyle::with_template(
+        "{msg:<28} {wide_bar:.cyan/blue} {bytes}/{total_bytes} {elapsed} eta {eta}",
+    ) {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// `12,345`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use throng_activation::{SendClass, TaskEnd, Usage};
-use throng_ledger::{AlertKind, HistoryLedger, RunState, SyncLedger, SyncMode};
+use throng_ledger::{AlertKind, AlertLedger, RunState, SyncLedger, SyncMode};
 use throng_model::{Clock, Entropy, SplitMix64};
 
 use crate::platform::Fault;

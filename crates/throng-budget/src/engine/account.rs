@@ -18,9 +18,15 @@ pub(super) const INTERVAL_MICROS: i64 = 180_000_000;
 /// Outcomes of a window are learned from when it is this old: earlier, the quick ones would be
 /// overrepresented.
 const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
+/// Days of actual spend that are kept.
 const KEPT_DAYS: usize = 8;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
+
+/// How long ago a window began. No time and no number makes it overflow.
+pub(super) fn age_of(number: i64, now: Timestamp) -> i64 {
+    now.0.saturating_sub(number.saturating_mul(WINDOW_MICROS))
+}
 
 /// Expected spend of the ads inserted in ten seconds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -174,8 +180,8 @@ impl Account {
             .iter()
             .rev()
             .map(|(number, window)| {
-                let middle = number * WINDOW_MICROS + WINDOW_MICROS / 2;
-                window.expected as f64 * self.survival.at(now.0 - middle)
+                let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
+                window.expected as f64 * self.survival.at(age)
             })
             .sum();
         Micros(sum.round() as i64)
@@ -185,8 +191,7 @@ impl Account {
     pub(super) fn close(&mut self, now: Timestamp) {
         let longest = self.survival.longest_micros().max(MATURE_MICROS);
         while let Some(number) = self.windows.oldest() {
-            let age = now.0 - number * WINDOW_MICROS;
-            if age < longest {
+            if age_of(number, now) < longest {
                 break;
             }
             if let Some((_, window)) = self.windows.pop_oldest() {
@@ -207,7 +212,8 @@ impl Account {
     }
 
     pub(super) fn sample(&mut self, now: Timestamp) {
-        let due = self.points.back().is_none_or(|last| now.0 - last.at.0 >= WINDOW_MICROS);
+        let due =
+            self.points.back().is_none_or(|last| now.0.saturating_sub(last.at.0) >= WINDOW_MICROS);
         if !due {
             return;
         }
@@ -235,7 +241,7 @@ impl Account {
                 .intervals
                 .iter()
                 .map(|(number, (predicted, actual))| Interval {
-                    start: Timestamp(number * INTERVAL_MICROS),
+                    start: Timestamp(number.saturating_mul(INTERVAL_MICROS)),
                     predicted: Micros(*predicted),
                     actual: Micros(*actual),
                 })

@@ -7,12 +7,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::wire;
 use crate::{AdGroupConfig, SpendPoint};
 
-use super::Engine;
 use super::account::{Account, Window};
-use super::dedupe::SeenIds;
+use super::dedupe::{Elapsed, SeenIds};
 use super::ids::Id;
 use super::pooled::Pooled;
 use super::survival::Delays;
+use super::{Engine, LogPosition};
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
 const FORMAT: u32 = 2;
@@ -39,19 +39,24 @@ pub enum CheckpointError {
 }
 
 impl Engine {
-    /// The state as bytes. `next_offset` is the first offset of the log that is not in it.
-    pub fn checkpoint(&self, next_offset: u64) -> Vec<u8> {
-        let (young_ids, old_ids, generation_began) = self.seen.to_bytes();
+    /// The state as bytes, with how far in the log it is.
+    pub fn checkpoint(&self, position: impl Into<LogPosition>) -> Vec<u8> {
+        let position = position.into();
+        let (young_ids, old_ids) = self.seen.to_bytes();
+        let elapsed = self.seen.elapsed();
         let message = wire::Checkpoint {
             format: FORMAT,
             partition: self.partition,
-            next_offset,
+            next_offset: position.next_offset,
             ad_groups: self.accounts.iter().map(save).collect(),
             young_ids,
             old_ids,
-            generation_began,
+            generation_began: elapsed.began.0,
             impressions: Some(save_pooled(&self.pooled_impressions)),
             clicks: Some(save_pooled(&self.pooled_clicks)),
+            generation_micros: Some(elapsed.micros),
+            newest_record: Some(elapsed.newest.0),
+            last_record: position.last_record,
         };
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&message.encode_to_vec());
@@ -60,7 +65,7 @@ impl Engine {
     }
 
     /// Reads a checkpoint. Ad groups that are not configured any more are left out. Returns the
-    /// engine and the offset to go on from.
+    /// engine and the position to go on from.
     ///
     /// # Errors
     /// [`CheckpointError`]; never panics, whatever the bytes.
@@ -70,7 +75,7 @@ impl Engine {
         epoch: u64,
         catalog_version: u64,
         ad_groups: Vec<AdGroupConfig>,
-    ) -> Result<(Self, u64), CheckpointError> {
+    ) -> Result<(Self, LogPosition), CheckpointError> {
         let damaged = CheckpointError::Damaged;
         let (body, sum) =
             bytes.split_last_chunk::<8>().ok_or(damaged("it is shorter than its checksum"))?;
@@ -100,7 +105,15 @@ impl Engine {
         };
         engine.pooled_impressions = pooled(message.impressions)?;
         engine.pooled_clicks = pooled(message.clicks)?;
-        engine.seen = SeenIds::from_bytes(&young_ids, &old_ids, message.generation_began)
+        let began = Timestamp(message.generation_began);
+        let elapsed = Elapsed {
+            began,
+            // Versions that did not write them measured from one time to the other: counting anew
+            // remembers longer.
+            micros: message.generation_micros.unwrap_or(0),
+            newest: Timestamp(message.newest_record.unwrap_or(began.0)),
+        };
+        engine.seen = SeenIds::from_bytes(&young_ids, &old_ids, elapsed)
             .ok_or(damaged("its ids make no sense"))?;
         for saved in message.ad_groups {
             if let Some(place) = engine.places.get(saved.name.as_bytes()).copied() {
@@ -108,7 +121,9 @@ impl Engine {
                     .ok_or(damaged("an ad group makes no sense"))?;
             }
         }
-        Ok((engine, message.next_offset))
+        let position =
+            LogPosition { next_offset: message.next_offset, last_record: message.last_record };
+        Ok((engine, position))
     }
 }
 
@@ -243,7 +258,7 @@ mod tests {
         bytes.extend(message.encode_to_vec());
         bytes.extend(xxh3_64(&bytes).to_le_bytes());
         let (mut engine, offset) = Engine::restore(&bytes, 3, 1, 1, Vec::new()).unwrap();
-        assert_eq!(offset, 9);
+        assert_eq!(offset, LogPosition::from(9));
         let new =
             ["a", "b", "c", "d"].map(|id| engine.seen.insert(id_of(id.as_bytes()), Timestamp(2)));
         assert_eq!(new, [false, false, false, true]);

@@ -51,6 +51,9 @@ pub struct Tally {
     pub duplicates: u64,
     /// Their ad groups are not configured, or their money would be too much for 64 bits.
     pub rejected: u64,
+    /// Of those that count: their `inserted_at` is out of bounds
+    /// ([`EventRef::plausible_inserted_at`]), so no delay was learned from them.
+    pub inserted_at_ignored: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -58,6 +61,23 @@ impl std::ops::AddAssign for Tally {
         self.counted += other.counted;
         self.duplicates += other.duplicates;
         self.rejected += other.rejected;
+        self.inserted_at_ignored += other.inserted_at_ignored;
+    }
+}
+
+/// How far in the log a state is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogPosition {
+    /// The first offset of the log that is not in the state.
+    pub next_offset: u64,
+    /// A checksum of the record before it, by which another log is told from the one that the state
+    /// was made of. `None`: not known, as there is no such record or an older version wrote the state.
+    pub last_record: Option<u64>,
+}
+
+impl From<u64> for LogPosition {
+    fn from(next_offset: u64) -> Self {
+        Self { next_offset, last_record: None }
     }
 }
 
@@ -215,7 +235,12 @@ impl Engine {
                 continue;
             };
             match self.apply_at(due.0, due.1, event, *logged_at) {
-                Ok(Applied::Counted) => tally.counted += 1,
+                Ok(Applied::Counted) => {
+                    tally.counted += 1;
+                    let ignored =
+                        event.inserted_at.is_some() && event.plausible_inserted_at().is_none();
+                    tally.inserted_at_ignored += u64::from(ignored);
+                }
                 Ok(Applied::Duplicate) => tally.duplicates += 1,
                 Ok(Applied::UnknownAdGroup) | Err(_) => tally.rejected += 1,
             }
@@ -248,8 +273,10 @@ impl Engine {
             }
             (Some(EventKind::Impression), Pricing::PerImpression)
             | (Some(EventKind::Click), Pricing::PerClick) => {
-                account.outcome(event.at, event.inserted_at, logged_at)?;
-                if let Some(inserted_at) = event.inserted_at {
+                // Anybody can write any time there; one that cannot be true must not be learned from.
+                let inserted_at = event.plausible_inserted_at();
+                account.outcome(event.at, inserted_at, logged_at)?;
+                if let Some(inserted_at) = inserted_at {
                     let bucket = bucket_of(logged_at.0.saturating_sub(inserted_at.0));
                     pooled.outcome(inserted_at, bucket, logged_at);
                 }

@@ -10,7 +10,7 @@
 
 use throng_model::Timestamp;
 
-use super::account::WINDOW_MICROS;
+use super::account::{WINDOW_MICROS, age_of};
 use super::survival::{BUCKET_SECS, BUCKETS, Delays};
 use super::timeline::Timeline;
 
@@ -59,7 +59,7 @@ impl Pooled {
 
     pub(super) fn outcome(&mut self, inserted_at: Timestamp, bucket: usize, logged_at: Timestamp) {
         let number = inserted_at.0.div_euclid(WINDOW_MICROS);
-        if logged_at.0 - number * WINDOW_MICROS >= COMPLETE_MICROS {
+        if age_of(number, logged_at) >= COMPLETE_MICROS {
             self.complete.add(bucket, 1.0);
         } else {
             self.recent.entry(number).add(bucket, 1);
@@ -69,7 +69,7 @@ impl Pooled {
     /// Puts complete windows together.
     pub(super) fn close(&mut self, now: Timestamp) {
         while let Some(number) = self.recent.oldest() {
-            if now.0 - number * WINDOW_MICROS < COMPLETE_MICROS {
+            if age_of(number, now) < COMPLETE_MICROS {
                 break;
             }
             if let Some((_, counts)) = self.recent.pop_oldest() {
@@ -81,7 +81,7 @@ impl Pooled {
     /// The share of delays longer than each bucket; `None` while too little is known. Costs about
     /// as many steps as there are recent windows times delays in them: microseconds.
     pub(super) fn curve(&self, now: Timestamp) -> Option<Vec<f64>> {
-        let oldest = self.first.map(|number| now.0 - number * WINDOW_MICROS)?;
+        let oldest = self.first.map(|number| age_of(number, now))?;
         let recent: u64 =
             self.recent.iter().flat_map(|(_, w)| w.iter()).map(|(_, n)| u64::from(n)).sum();
         if oldest < OLD_ENOUGH_MICROS || recent as f64 + self.complete.total() < ENOUGH {
@@ -90,7 +90,7 @@ impl Pooled {
         let mut exact = self.complete.counts().to_vec();
         let mut up_to = running_sum(&exact);
         for (number, outcomes) in self.recent.iter() {
-            let age = now.0 - number * WINDOW_MICROS;
+            let age = age_of(number, now);
             // The last bucket whose delays this window has shown in full: its last ad is a window's
             // width younger than its first.
             let shown = age / (BUCKET_SECS * 1_000_000) - 2;

@@ -1,6 +1,7 @@
 //! What an account needs.
 
 use throng_model::Secret;
+use url::{Origin, Url};
 
 use crate::{Account, RegistryError};
 
@@ -13,6 +14,8 @@ pub(super) struct Config {
     pub(super) account: String,
     /// Scheme, host and version, without a slash at the end.
     pub(super) root: String,
+    /// Scheme, host and port of `root`.
+    pub(super) origin: Origin,
     pub(super) access_token: Secret,
     pub(super) app_secret: Option<Secret>,
 }
@@ -35,9 +38,14 @@ pub(super) fn check(account: &Account) -> Result<Config, RegistryError> {
     if numbers.is_empty() || !numbers.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(refuse("its api_version must look like v25.0"));
     }
+    let root = format!("{base}/{version}");
+    let Ok(parsed) = Url::parse(&root) else {
+        return Err(refuse("its base_url is not the URL of a server"));
+    };
     Ok(Config {
         account: digits.to_owned(),
-        root: format!("{base}/{version}"),
+        root,
+        origin: parsed.origin(),
         access_token: account.access_token.clone(),
         app_secret: account.app_secret.clone(),
     })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::{Client, Method, RequestBuilder, Url};
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use throng_activation::{
     Answer, Destination, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
@@ -11,6 +11,7 @@ use throng_activation::{
 };
 use throng_ledger::Operation;
 use throng_model::Personal;
+use url::Url;
 
 use super::config::{Config, check};
 use super::response::{Raw, answer_of, json_of, size_of, usage_of};
@@ -59,17 +60,29 @@ impl MetaDestination {
         Ok(Self { config, proof, client })
     }
 
-    /// The token goes into a header: addresses end up in logs.
-    fn call(&self, method: Method, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
+    /// A call with the token, to the destination's own server and no other. The token goes into a
+    /// header: addresses end up in logs.
+    fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<RequestBuilder, SendError> {
+        let elsewhere = || {
+            let message = "a call would not go to the server of the destination's base_url";
+            SendError::local(SendClass::Stop, message)
+        };
         let url = format!("{}/{path}", self.config.root);
+        let mut url = Url::parse(&url).map_err(|_| elsewhere())?;
+        if url.origin() != self.config.origin {
+            return Err(elsewhere());
+        }
         let proof = self.proof.iter().map(|proof| ("appsecret_proof", proof.as_str()));
         let pairs: Vec<(&str, &str)> = query.iter().copied().chain(proof).collect();
-        let url = match Url::parse_with_params(&url, &pairs) {
-            Ok(with_query) if !pairs.is_empty() => with_query.into(),
-            // A wrong address is told by the call itself.
-            _ => url,
-        };
-        self.client.request(method, url).bearer_auth(self.config.access_token.expose())
+        if !pairs.is_empty() {
+            url.query_pairs_mut().extend_pairs(pairs);
+        }
+        Ok(self.client.request(method, url).bearer_auth(self.config.access_token.expose()))
     }
 
     async fn answer(&self, call: RequestBuilder, doing: &str) -> Result<Raw, SendError> {
@@ -116,7 +129,7 @@ impl MetaDestination {
             if let Some(after) = &after {
                 query.push(("after", after));
             }
-            let raw = self.answer(self.call(Method::GET, &path, &query), doing).await?;
+            let raw = self.answer(self.call(Method::GET, &path, &query)?, doing).await?;
             let page = json_of(&raw, doing)?;
             let found = page["data"].as_array().into_iter().flatten().find(|audience| {
                 audience["name"] == name
@@ -125,6 +138,8 @@ impl MetaDestination {
             if let Some(id) = found.and_then(id_of) {
                 return Ok(Some(id));
             }
+            // The cursor only: `paging.next` is an address, and the token goes to no address that an
+            // answer holds.
             let next = page["paging"]["cursors"]["after"].as_str().map(str::to_owned);
             let more = page["data"].as_array().is_some_and(|data| !data.is_empty());
             if !more || next.is_none() || next == after {
@@ -168,7 +183,7 @@ impl Destination for MetaDestination {
         }
         let doing = "creating an audience";
         let path = format!("act_{}/customaudiences", self.config.account);
-        let call = self.call(Method::POST, &path, &[]).json(&request::create_audience(name));
+        let call = self.call(Method::POST, &path, &[])?.json(&request::create_audience(name));
         let raw = self.answer(call, doing).await?;
         id_of(&json_of(&raw, doing)?).ok_or_else(|| {
             SendError::local(SendClass::Retry, "Meta created an audience without telling its id")
@@ -187,7 +202,7 @@ impl Destination for MetaDestination {
             Operation::Replace => (Method::POST, "usersreplace", "replacing users"),
         };
         let path = format!("{}/{edge}", request.platform_id);
-        let call = self.call(method, &path, &[]).json(&request::users(request));
+        let call = self.call(method, &path, &[])?.json(&request::users(request));
         let raw = self.answer(call, doing).await?;
         answer_of(&raw, request, doing)
     }
@@ -196,15 +211,16 @@ impl Destination for MetaDestination {
         let doing = "reading an audience";
         let fields = "approximate_count_lower_bound,approximate_count_upper_bound,\
                       operation_status,delivery_status";
-        let raw =
-            self.answer(self.call(Method::GET, platform_id, &[("fields", fields)]), doing).await?;
+        let call = self.call(Method::GET, platform_id, &[("fields", fields)])?;
+        let raw = self.answer(call, doing).await?;
         Ok(size_of(&json_of(&raw, doing)?))
     }
 
     async fn probe(&self) -> Result<(), SendError> {
         let doing = "reading the ad account";
         let path = format!("act_{}", self.config.account);
-        let raw = self.answer(self.call(Method::GET, &path, &[("fields", "id")]), doing).await?;
+        let call = self.call(Method::GET, &path, &[("fields", "id")])?;
+        let raw = self.answer(call, doing).await?;
         json_of(&raw, doing).map(|_| ())
     }
 }

@@ -192,38 +192,65 @@ async fn a_server_that_is_not_there_is_worth_a_retry() {
     assert_eq!((error.class, error.http_status), (SendClass::Retry, 0));
 }
 
-#[tokio::test]
-async fn a_redirect_is_an_error_and_the_token_goes_nowhere_else() {
-    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let elsewhere = format!("http://{}", other.local_addr().unwrap());
-    let platform = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base_url = format!("http://{}", platform.local_addr().unwrap());
-    let location = format!("{elsewhere}/v25.0/secret-path?x=1");
-    let served = tokio::spawn(async move {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let (mut stream, _) = platform.accept().await.unwrap();
-        let mut asked = vec![0; 4096];
-        let length = stream.read(&mut asked).await.unwrap();
-        let head =
-            format!("HTTP/1.1 307 Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        String::from_utf8_lossy(&asked[..length]).to_lowercase()
+/// A server that answers each request with the next of these answers, and tells what it was asked.
+async fn answering(
+    answers: Vec<String>,
+) -> (std::net::SocketAddr, tokio::task::JoinHandle<String>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        let mut asked = String::new();
+        for answer in answers {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(connection.read_u8().await.unwrap());
+            }
+            asked += &String::from_utf8(head).unwrap();
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+        asked
     });
+    (address, serving)
+}
+
+#[tokio::test]
+async fn the_token_goes_to_no_server_that_an_answer_names() {
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/v25.0/stolen", elsewhere.local_addr().unwrap());
+    let json = |body: &str| {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+             connection: close\r\n\r\n{body}"
+        )
+    };
+    let page = json(&format!(
+        r#"{{"data":[{{"id":"1","name":"a"}}],"paging":{{"cursors":{{"after":"c"}},"next":"{url}"}}}}"#
+    ));
+    let last = json(r#"{"data":[{"id":"2","name":"wanted"}]}"#);
+    let moved = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nlocation: {url}\r\ncontent-length: 0\r\n\
+         connection: close\r\n\r\n"
+    );
+    let (address, serving) = answering(vec![page, last, moved]).await;
     let account = Account {
         platform: "meta".into(),
         account: "act_12".into(),
         access_token: Secret::new("token"),
         app_secret: None,
-        base_url: Some(base_url),
+        base_url: Some(format!("http://{address}")),
         api_version: "v25.0".into(),
     };
-    let error = open(&account).unwrap().probe().await.unwrap_err();
-    assert!(served.await.unwrap().contains("bearer token"));
-    assert_eq!((error.class, error.http_status), (SendClass::Retry, 307));
-    assert!(error.message.contains(&elsewhere), "{error}");
-    assert!(!error.message.contains("secret-path"), "{error}");
-    // Nobody came: accepting would have to wait.
-    let waiting =
-        std::future::poll_fn(|cx| std::task::Poll::Ready(other.poll_accept(cx).is_pending()));
-    assert!(waiting.await);
+    let meta = open(&account).unwrap();
+    assert_eq!(meta.ensure_audience("wanted").await.unwrap(), "2");
+    meta.probe().await.unwrap_err();
+    let asked = serving.await.unwrap();
+    assert_eq!(asked.matches("Bearer token").count(), 3);
+    assert!(asked.contains("after=c"), "{asked}");
+    // A connection would be waiting.
+    let came = elsewhere.accept().map_err(|error| error.kind());
+    assert_eq!(came.err(), Some(std::io::ErrorKind::WouldBlock), "another server was asked");
 }

@@ -179,8 +179,23 @@ impl BitWriter<'_> {
     }
 }
 
+/// The class of all numbers, if they are of one.
+fn only_class(counts: &[u64; CLASSES]) -> Option<usize> {
+    let mut used = (0..CLASSES).filter(|&class| counts[class] > 0);
+    used.next().filter(|_| used.next().is_none())
+}
+
+/// How many bits a number takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// As few as can be: none if all are of one class.
+    Shortest,
+    /// One at least.
+    OneBitAtLeast,
+}
+
 /// Appends a column; `values` is not empty.
-pub(super) fn put_column(bytes: &mut Vec<u8>, values: &[i64]) {
+pub(super) fn put_column(bytes: &mut Vec<u8>, values: &[i64], coding: Coding) {
     let unit = values.iter().fold(0, |unit, v| greatest_common_divisor(v.unsigned_abs(), unit));
     let unit = unit.max(1);
     let signed = values.iter().any(|&v| v < 0);
@@ -198,6 +213,10 @@ pub(super) fn put_column(bytes: &mut Vec<u8>, values: &[i64]) {
     let mut counts = [0; CLASSES];
     for &value in values {
         counts[class_of(number(value))] += 1;
+    }
+    if let (Coding::OneBitAtLeast, Some(only)) = (coding, only_class(&counts)) {
+        // A class that no number has makes room for a code: of two classes each has one bit.
+        counts[if only == 0 { 1 } else { 0 }] = 1;
     }
     let lengths = code_lengths(&counts);
     let used: Vec<(u8, u8)> =

@@ -17,7 +17,7 @@
 //! | 24 | 8 | base version of a delta; 0 in a keyframe |
 //! | 32 | 8 | time of the figures, microseconds since 1970, signed |
 //! | 40 | 8 | version of the catalog that the indexes belong to |
-//! | 48 | 4 | number of entries `n`, at most 2^24 |
+//! | 48 | 4 | number of entries `n`, at most 2^24; more than 2^16 only in a frame of at least `n / 8` bytes |
 //! | 52 | | if n > 0: four columns (index gaps, actual, in flight, flags) of `n` numbers each |
 //! | end - 8 | 8 | XXH3 (64 bits, seed 0) of everything before |
 //!
@@ -30,14 +30,19 @@ mod column;
 use throng_model::{AdGroupIndex, Fault, Micros, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
-use column::{Reader, put_column, take_column};
+use column::{Coding, Reader, put_column, take_column};
 
 /// The server has closed the ad group, whatever the figures say.
 pub const FLAG_CLOSED: u8 = 1;
 
-/// More entries than this are refused by [`Frame::decode`], so that a small frame cannot ask for
-/// gigabytes.
+/// More entries than this are refused by [`Frame::decode`].
 pub const MAX_ENTRIES: usize = 1 << 24;
+/// So many entries may take no bytes at all, as equal numbers do. A frame of more has at least a byte
+/// for every [`ENTRIES_PER_BYTE`], so that a small frame cannot ask for much memory: decoded it takes at
+/// most 1.5 MiB and 192 times its own length.
+pub const FREE_ENTRIES: usize = 1 << 16;
+/// See [`FREE_ENTRIES`].
+pub const ENTRIES_PER_BYTE: usize = 8;
 
 const MAGIC: [u8; 2] = *b"TF";
 const FORMAT: u8 = 1;
@@ -150,11 +155,17 @@ impl Frame {
                 next = index + 1;
                 gap
             });
-            put_column(&mut bytes, &gaps.collect::<Vec<_>>());
-            put_column(&mut bytes, &entries.iter().map(|e| e.actual.0).collect::<Vec<_>>());
-            put_column(&mut bytes, &entries.iter().map(|e| e.in_flight.0).collect::<Vec<_>>());
-            let flags = entries.iter().map(|e| i64::from(e.flags));
-            put_column(&mut bytes, &flags.collect::<Vec<_>>());
+            put_column(&mut bytes, &gaps.collect::<Vec<_>>(), Coding::Shortest);
+            let actual: Vec<i64> = entries.iter().map(|e| e.actual.0).collect();
+            put_column(&mut bytes, &actual, Coding::Shortest);
+            let in_flight: Vec<i64> = entries.iter().map(|e| e.in_flight.0).collect();
+            put_column(&mut bytes, &in_flight, Coding::Shortest);
+            let flags: Vec<i64> = entries.iter().map(|e| i64::from(e.flags)).collect();
+            let coding = match entries.len() > allowed_entries(bytes.len()) {
+                true => Coding::OneBitAtLeast,
+                false => Coding::Shortest,
+            };
+            put_column(&mut bytes, &flags, coding);
         }
         let sum = xxh3_64(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
@@ -189,8 +200,8 @@ impl Frame {
             1 => FrameKind::Delta { base_version },
             _ => return Err(FeedError::Malformed("neither keyframe nor delta")),
         };
-        if count > MAX_ENTRIES {
-            return Err(FeedError::Malformed("more entries than a frame may have"));
+        if count > MAX_ENTRIES || count > allowed_entries(bytes.len()) {
+            return Err(FeedError::Malformed("more entries than a frame of its length may have"));
         }
         let entries = if count == 0 { Vec::new() } else { decode_entries(&mut reader, count)? };
         if !reader.is_empty() {
@@ -198,6 +209,11 @@ impl Frame {
         }
         Ok(Self { partition, epoch, version, kind, at, catalog_version, entries })
     }
+}
+
+/// How many entries a frame of so many bytes may have.
+fn allowed_entries(bytes: usize) -> usize {
+    bytes.saturating_mul(ENTRIES_PER_BYTE).max(FREE_ENTRIES)
 }
 
 fn decode_entries(reader: &mut Reader<'_>, count: usize) -> Result<Vec<FeedEntry>, FeedError> {

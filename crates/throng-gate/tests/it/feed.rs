@@ -1,7 +1,7 @@
 //! Frames: what is encoded is decoded, damage is told, and frames are small.
 
 use proptest::prelude::*;
-use throng_gate::feed::{FeedEntry, FeedError, Frame, FrameKind};
+use throng_gate::feed::{ENTRIES_PER_BYTE, FREE_ENTRIES, FeedEntry, FeedError, Frame, FrameKind};
 use throng_model::{AdGroupIndex, Entropy, Micros, SplitMix64, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -90,11 +90,35 @@ proptest! {
             let at = 4 + at.index(bytes.len() - 4);
             bytes[at] = to;
         }
-        // The entry count alone may ask for much memory; keep the test small.
-        bytes[51] = 0;
-        bytes[50] = 0;
+        let length = bytes.len() + 8;
         if let Ok(decoded) = Frame::decode(&sealed(bytes)) {
+            prop_assert!(decoded.entries.len() <= FREE_ENTRIES.max(ENTRIES_PER_BYTE * length));
             prop_assert_eq!(Frame::decode(&decoded.encode()), Ok(decoded));
+        }
+    }
+
+    /// However many entries a frame says it has, memory is bounded by its length.
+    #[test]
+    fn a_small_frame_asks_for_little_memory(
+        count in 1u32.., columns in prop::collection::vec((0u8..65, 1u64..1_000), 4),
+    ) {
+        let mut bytes = b"TF\x01\x00".to_vec();
+        bytes.extend([0; 44]);
+        bytes.extend(count.to_le_bytes());
+        // Columns of one class, which need no bits but those below the leading one.
+        for (class, unit) in columns {
+            let class = if class < 2 { class } else { 0 };
+            bytes.extend([0, (unit % 127 + 1) as u8, 1, class, 0]);
+            bytes.extend([0; 4]);
+        }
+        let bytes = sealed(bytes);
+        match Frame::decode(&bytes) {
+            Ok(frame) => {
+                let memory = frame.entries.capacity() * size_of::<FeedEntry>();
+                prop_assert!(memory <= (3 << 19) + 192 * bytes.len(), "{memory} bytes");
+                prop_assert_eq!(frame.entries.len(), count as usize);
+            }
+            Err(error) => prop_assert!(matches!(error, FeedError::Malformed(_)), "{error}"),
         }
     }
 
@@ -120,6 +144,25 @@ fn entries_out_of_order_are_sorted_and_the_later_of_two_counts() {
     let mixed = frame(FrameKind::Keyframe, vec![entry(5, 1), entry(2, 2), entry(5, 3)]);
     let decoded = Frame::decode(&mixed.encode()).unwrap();
     assert_eq!(decoded.entries, [entry(2, 2), entry(5, 3)]);
+}
+
+/// Equal figures take no bits each, but no more of them than a frame of its length may have.
+#[test]
+fn equal_entries_by_the_hundred_thousand_are_decoded() {
+    for count in [FREE_ENTRIES as u32, FREE_ENTRIES as u32 + 1, 300_000] {
+        for flags in [0, 1, 255] {
+            let entry = |index| FeedEntry {
+                index: AdGroupIndex(index),
+                actual: Micros(1_000),
+                in_flight: Micros(0),
+                flags,
+            };
+            let equal = frame(FrameKind::Keyframe, (0..count).map(entry).collect());
+            let bytes = equal.encode();
+            assert!(bytes.len() < 120 + count as usize, "{} bytes", bytes.len());
+            assert_eq!(Frame::decode(&bytes), Ok(equal));
+        }
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Shop {
 
     pub(crate) fn lake_with(&self, memory_bytes: u64) -> Lake {
         let name = "shop".parse().unwrap();
-        let sources = [Source { name, path: self.folder(), description: None }];
+        let sources = [Source { name, path: self.folder(), root: None, description: None }];
         let limits = LakeLimits { memory_bytes, spill_dir: self.spill(), threads: 2 };
         Lake::new(&sources, limits).unwrap()
     }

@@ -1,52 +1,7 @@
-//! Alerts and history.
+//! History and processes.
 
 use super::*;
-use crate::{AlertKind, HistoryEntry, NewAlert, NodeRow};
-
-fn alert(kind: AlertKind, subject: &str, message: &str) -> NewAlert {
-    NewAlert { kind, subject: subject.to_owned(), message: message.to_owned() }
-}
-
-pub(super) async fn an_open_alert_is_raised_once(ledger: &dyn Ledger) {
-    let kind = AlertKind::TaskFailed;
-    let raise =
-        async |message, n| ledger.raise_alert(&alert(kind, "ads", message), at(n)).await.unwrap();
-    let first = raise("token expired", 1).await;
-    assert_eq!(raise("token revoked", 2).await, first);
-    let other = alert(AlertKind::CheckFailed, "ads", "size differs");
-    assert_ne!(ledger.raise_alert(&other, at(3)).await.unwrap(), first);
-    let open = ledger.alerts(10).await.unwrap();
-    assert_eq!(open.len(), 2);
-    assert_eq!(open[1].message, "token revoked");
-    assert_eq!(open[1].raised_at, at(1), "open since the first time");
-    let message = async |subject| ledger.open_alert(kind, subject).await.unwrap();
-    assert_eq!(message("ads").await.as_deref(), Some("token revoked"));
-    assert_eq!(message("other").await, None);
-    assert_eq!(ledger.alert_ended(kind, "ads").await.unwrap(), None);
-    ledger.resolve_alert(kind, "ads", at(4)).await.unwrap();
-    ledger.resolve_alert(kind, "ads", at(5)).await.unwrap();
-    ledger.resolve_alert(kind, "unknown", at(5)).await.unwrap();
-    let all = ledger.alerts(10).await.unwrap();
-    let ended = all.iter().find(|a| a.id == first).unwrap();
-    assert_eq!(ended.resolved_at, Some(at(4)));
-    assert_eq!(message("ads").await, None);
-    assert_ne!(raise("again", 6).await, first);
-    assert_eq!(ledger.alert_ended(kind, "ads").await.unwrap(), Some(at(4)));
-}
-
-pub(super) async fn open_alerts_come_first(ledger: &dyn Ledger) {
-    for (n, subject) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
-        let raised = alert(AlertKind::RefreshFailed, subject, "x");
-        ledger.raise_alert(&raised, at(n)).await.unwrap();
-    }
-    for subject in ["b", "d"] {
-        ledger.resolve_alert(AlertKind::RefreshFailed, subject, at(9)).await.unwrap();
-    }
-    let all = ledger.alerts(10).await.unwrap();
-    let subjects: Vec<_> = all.iter().map(|a| a.subject.as_str()).collect();
-    assert_eq!(subjects, ["c", "a", "d", "b"]);
-    assert_eq!(ledger.alerts(1).await.unwrap()[0].subject, "c");
-}
+use crate::{HistoryEntry, NodeRow};
 
 pub(super) async fn history_is_read_newest_first(ledger: &dyn Ledger) {
     let entry = |kind: &str, subject: &str, n| HistoryEntry {
@@ -55,6 +10,7 @@ pub(super) async fn history_is_read_newest_first(ledger: &dyn Ledger) {
         what: format!("event {n}"),
         why: "because".to_owned(),
         at: at(n),
+        actor: n.is_multiple_of(2).then(|| "ann".to_owned()),
     };
     ledger.record(&[]).await.unwrap();
     let first = entry("audience", "buyers", 1);

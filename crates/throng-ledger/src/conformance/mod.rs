@@ -4,10 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a case fails")]
 
+mod access;
+mod alerts;
 mod audiences;
 mod claims;
 mod conservation;
 mod history;
+mod maintenance;
 mod snapshots;
 mod spec;
 mod sync;
@@ -47,6 +50,14 @@ macro_rules! cases {
 }
 
 cases! {
+    access {
+        tokens_are_valid_until_they_expire_or_are_revoked,
+        a_name_is_taken_while_its_token_is_valid,
+        a_data_directory_keeps_one_token,
+        the_last_use_of_a_token_never_goes_back,
+        sessions_are_found_by_hash_and_end,
+        a_sign_in_code_is_taken_once,
+    }
     audiences {
         unknown_objects_are_not_found,
         refreshes_of_one_audience_do_not_run_side_by_side,
@@ -107,15 +118,29 @@ cases! {
         many_firings_queue_one_refresh,
         abandoned_calls_leave_the_ledger_usable,
     }
-    history {
+    alerts {
         an_open_alert_is_raised_once,
         open_alerts_come_first,
+        an_alert_counts_how_often_it_was_raised,
+        every_kind_is_a_cause_of_its_own,
+        events_are_recorded_once_in_order_of_time,
+        each_receiver_goes_its_own_way,
+        a_new_receiver_is_told_what_is_open,
+        old_events_are_forgotten,
+    }
+    history {
         history_is_read_newest_first,
         nodes_are_seen_and_forgotten,
+    }
+    maintenance {
+        the_newest_stamp_counts,
+        a_probe_changes_nothing,
+        objects_are_named_as_long_as_they_are_needed,
     }
     spec {
         the_first_seed_counts,
         an_equal_spec_changes_nothing,
+        a_spec_replaces_only_the_version_that_it_was_made_for,
         somebody_leads,
         ad_group_numbers_are_stable,
         later_budget_figures_replace_earlier_ones,
@@ -161,6 +186,7 @@ fn snapshot(name: &str, version: u64, refresh: RefreshId) -> Snapshot {
         rows_read: 110 * version,
         null_keys: 7,
         bytes: 4_096,
+        checksum: Some("0123456789abcdef0123456789abcdef".to_owned()),
         model_fingerprint: "f00d".to_owned(),
         refresh,
         created_at: at(1_000 + version),

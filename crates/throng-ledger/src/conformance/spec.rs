@@ -30,6 +30,23 @@ pub(super) async fn an_equal_spec_changes_nothing(ledger: &dyn Ledger) {
     assert_eq!((applied.version, applied.spec), (3, one));
 }
 
+pub(super) async fn a_spec_replaces_only_the_version_that_it_was_made_for(ledger: &dyn Ledger) {
+    let spec = |n: u32| json!({ "version": 1, "n": n });
+    assert_eq!(ledger.apply_spec_over(1, &spec(0), at(1)).await.unwrap(), None);
+    assert_eq!(ledger.applied_spec().await.unwrap(), None);
+    assert_eq!(ledger.apply_spec_over(0, &spec(1), at(1)).await.unwrap(), Some(1));
+    assert_eq!(ledger.apply_spec_over(1, &spec(2), at(2)).await.unwrap(), Some(2));
+    assert_eq!(ledger.apply_spec_over(1, &spec(3), at(3)).await.unwrap(), None);
+    // An equal one is still one that was made for another.
+    assert_eq!(ledger.apply_spec_over(1, &spec(2), at(3)).await.unwrap(), None);
+    assert_eq!(ledger.apply_spec_over(2, &spec(2), at(3)).await.unwrap(), Some(2));
+    // Of several at once, one wins.
+    let rivals = (10..16).map(async |n| ledger.apply_spec_over(2, &spec(n), at(4)).await.unwrap());
+    let versions = futures::future::join_all(rivals).await;
+    assert_eq!(versions.iter().flatten().collect::<Vec<_>>(), [&3]);
+    assert_eq!(versions.len(), 6);
+}
+
 fn names(list: &[&str]) -> Vec<AdGroupName> {
     list.iter().map(|n| AdGroupName::new(*n).unwrap()).collect()
 }

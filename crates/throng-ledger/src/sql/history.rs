@@ -1,24 +1,12 @@
-//! Alerts and history in SQL.
+//! History and processes in SQL.
 
 use async_trait::async_trait;
 use sqlx::QueryBuilder;
 use throng_model::Timestamp;
 
-use super::{Backend, Db, DbRow, ROWS_PER_INSERT, read_one, write_one, write_tx};
-use crate::rows::{Cells, Word, json};
-use crate::{Alert, AlertKind, HistoryEntry, HistoryLedger, NewAlert, NodeRow, Result};
-
-fn alert_of(row: &DbRow) -> Result<Alert> {
-    let cells = Cells::new(row, "alert");
-    Ok(Alert {
-        id: cells.int("id")?,
-        kind: cells.word("kind")?,
-        subject: cells.text("subject")?,
-        message: cells.text("message")?,
-        raised_at: cells.time("raised_at")?,
-        resolved_at: cells.maybe_time("resolved_at")?,
-    })
-}
+use super::{Backend, Db, DbRow, ROWS_PER_INSERT, read_one, write_tx};
+use crate::rows::{Cells, json};
+use crate::{HistoryEntry, HistoryLedger, NodeRow, Result};
 
 fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
     let cells = Cells::new(row, "history entry");
@@ -28,6 +16,7 @@ fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
         what: cells.text("what")?,
         why: cells.text("why")?,
         at: cells.time("at")?,
+        actor: cells.maybe_text("actor")?,
     })
 }
 
@@ -48,77 +37,6 @@ fn node_of(row: &DbRow) -> Result<NodeRow> {
 
 #[async_trait]
 impl HistoryLedger for Backend {
-    async fn raise_alert(&self, alert: &NewAlert, now: Timestamp) -> Result<i64> {
-        write_tx!(self, Relaxed, "raising an alert", |tx| {
-            sqlx::query_scalar(
-                "INSERT INTO alerts (kind, subject, message, raised_at) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (kind, subject) WHERE resolved_at IS NULL
-                 DO UPDATE SET message = excluded.message
-                 RETURNING id",
-            )
-            .bind(alert.kind.word())
-            .bind(&alert.subject)
-            .bind(&alert.message)
-            .bind(now.0)
-            .fetch_one(tx)
-            .await?
-        })
-    }
-
-    async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()> {
-        write_one!(self, Relaxed, "ending an alert", |tx| {
-            sqlx::query(
-                "UPDATE alerts SET resolved_at = $3
-                 WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL",
-            )
-            .bind(kind.word())
-            .bind(subject)
-            .bind(now.0)
-            .execute(tx)
-            .await?;
-        })
-    }
-
-    async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>> {
-        read_one!(self, "reading an alert", |tx| {
-            let row = sqlx::query(
-                "SELECT message FROM alerts
-                 WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL",
-            )
-            .bind(kind.word())
-            .bind(subject)
-            .fetch_optional(tx)
-            .await?;
-            row.map(|row| Cells::new(&row, "alert").text("message")).transpose()?
-        })
-    }
-
-    async fn alert_ended(&self, kind: AlertKind, subject: &str) -> Result<Option<Timestamp>> {
-        read_one!(self, "reading when an alert ended", |tx| {
-            let ended: Option<i64> = sqlx::query_scalar(
-                "SELECT max(resolved_at) FROM alerts WHERE kind = $1 AND subject = $2",
-            )
-            .bind(kind.word())
-            .bind(subject)
-            .fetch_one(tx)
-            .await?;
-            ended.map(Timestamp)
-        })
-    }
-
-    async fn alerts(&self, limit: u32) -> Result<Vec<Alert>> {
-        read_one!(self, "reading the alerts", |tx| {
-            let rows = sqlx::query(
-                "SELECT id, kind, subject, message, raised_at, resolved_at FROM alerts
-                 ORDER BY (resolved_at IS NULL) DESC, raised_at DESC, id DESC LIMIT $1",
-            )
-            .bind(i64::from(limit))
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(alert_of).collect::<Result<_>>()?
-        })
-    }
-
     async fn put_node(&self, node: &NodeRow) -> Result<()> {
         write_tx!(self, Relaxed, "noting a node", |tx| {
             sqlx::query(
@@ -163,7 +81,7 @@ impl HistoryLedger for Backend {
         write_tx!(self, Relaxed, "adding to the history", |tx| {
             for chunk in entries.chunks(ROWS_PER_INSERT) {
                 let mut insert = QueryBuilder::<Db>::new(
-                    "INSERT INTO history (subject_kind, subject, what, why, at) ",
+                    "INSERT INTO history (subject_kind, subject, what, why, at, actor) ",
                 );
                 insert.push_values(chunk, |mut values, entry| {
                     values
@@ -171,7 +89,8 @@ impl HistoryLedger for Backend {
                         .push_bind(&entry.subject)
                         .push_bind(&entry.what)
                         .push_bind(&entry.why)
-                        .push_bind(entry.at.0);
+                        .push_bind(entry.at.0)
+                        .push_bind(&entry.actor);
                 });
                 let one = chunk.len() == 1;
                 insert.build().persistent(one).execute(&mut *tx).await?;
@@ -189,7 +108,7 @@ impl HistoryLedger for Backend {
             let rows = match subject {
                 Some((kind, name)) => {
                     sqlx::query(
-                        "SELECT subject_kind, subject, what, why, at FROM history
+                        "SELECT subject_kind, subject, what, why, at, actor FROM history
                          WHERE subject_kind = $1 AND subject = $2
                          ORDER BY at DESC, id DESC LIMIT $3",
                     )
@@ -201,7 +120,7 @@ impl HistoryLedger for Backend {
                 }
                 None => {
                     sqlx::query(
-                        "SELECT subject_kind, subject, what, why, at FROM history
+                        "SELECT subject_kind, subject, what, why, at, actor FROM history
                          ORDER BY at DESC, id DESC LIMIT $1",
                     )
                     .bind(i64::from(limit))

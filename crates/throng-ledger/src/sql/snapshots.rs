@@ -13,7 +13,7 @@ use crate::{LedgerError, Result, Snapshot, SnapshotState};
 macro_rules! snapshot_columns {
     () => {
         "audience, version, state, path, members, rows_read, null_keys, bytes, model_fingerprint,
-         refresh, created_at"
+         refresh, created_at, checksum"
     };
 }
 
@@ -28,6 +28,7 @@ fn snapshot_of(row: &DbRow) -> Result<Snapshot> {
         rows_read: cells.number("rows_read")?,
         null_keys: cells.number("null_keys")?,
         bytes: cells.number("bytes")?,
+        checksum: cells.maybe_text("checksum")?,
         model_fingerprint: cells.text("model_fingerprint")?,
         refresh: RefreshId(cells.int("refresh")?),
         created_at: cells.time("created_at")?,
@@ -45,7 +46,7 @@ pub(super) async fn current(
 ) -> Tried<HashMap<AudienceName, Snapshot>> {
     let rows = sqlx::query(
         "SELECT s.audience, s.version, s.state, s.path, s.members, s.rows_read, s.null_keys,
-            s.bytes, s.model_fingerprint, s.refresh, s.created_at
+            s.bytes, s.model_fingerprint, s.refresh, s.created_at, s.checksum
          FROM audiences a JOIN snapshots s ON s.audience = a.name AND s.version = a.current_version
          WHERE CAST($1 AS TEXT) IS NULL OR a.name = $1",
     )
@@ -177,7 +178,7 @@ pub(super) async fn insert(
     sqlx::query(concat!(
         "INSERT INTO snapshots (",
         snapshot_columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
     ))
     .bind(snapshot.audience.as_str())
     .bind(count(snapshot.version))
@@ -190,6 +191,7 @@ pub(super) async fn insert(
     .bind(&snapshot.model_fingerprint)
     .bind(snapshot.refresh.0)
     .bind(snapshot.created_at.0)
+    .bind(&snapshot.checksum)
     .execute(&mut *tx)
     .await?;
     sqlx::query("UPDATE audiences SET last_version = $2 WHERE name = $1")

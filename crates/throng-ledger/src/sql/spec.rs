@@ -23,6 +23,28 @@ async fn newest_spec(tx: &mut Conn) -> Tried<Option<AppliedSpec>> {
     }))
 }
 
+/// Stores a spec after the newest one, unless they are equal. Returns its version.
+async fn put_spec(
+    tx: &mut Conn,
+    newest: Option<AppliedSpec>,
+    spec: &serde_json::Value,
+    now: Timestamp,
+) -> Tried<u64> {
+    if let Some(newest) = &newest
+        && newest.spec == *spec
+    {
+        return Ok(newest.version);
+    }
+    let version = newest.map_or(0, |newest| newest.version) + 1;
+    sqlx::query("INSERT INTO applied_specs (version, spec, applied_at) VALUES ($1, $2, $3)")
+        .bind(crate::rows::count(version))
+        .bind(json(spec)?)
+        .bind(now.0)
+        .execute(tx)
+        .await?;
+    Ok(version)
+}
+
 async fn index_of(tx: &mut Conn, name: &AdGroupName) -> Tried<AdGroupIndex> {
     let known = sqlx::query("SELECT number FROM ad_groups WHERE name = $1")
         .bind(name.as_str())
@@ -82,20 +104,22 @@ impl SpecLedger for Backend {
     async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64> {
         write_tx!(self, Full, "applying a spec", |tx| {
             let newest = newest_spec(tx).await?;
-            match newest {
-                Some(newest) if newest.spec == *spec => newest.version,
-                newest => {
-                    let version = newest.map_or(0, |newest| newest.version) + 1;
-                    sqlx::query(
-                        "INSERT INTO applied_specs (version, spec, applied_at) VALUES ($1, $2, $3)",
-                    )
-                    .bind(crate::rows::count(version))
-                    .bind(json(spec)?)
-                    .bind(now.0)
-                    .execute(tx)
-                    .await?;
-                    version
-                }
+            put_spec(tx, newest, spec, now).await?
+        })
+    }
+
+    async fn apply_spec_over(
+        &self,
+        base: u64,
+        spec: &serde_json::Value,
+        now: Timestamp,
+    ) -> Result<Option<u64>> {
+        write_tx!(self, Full, "applying a spec", |tx| {
+            let newest = newest_spec(tx).await?;
+            if newest.as_ref().map_or(0, |newest| newest.version) == base {
+                Some(put_spec(tx, newest, spec, now).await?)
+            } else {
+                None
             }
         })
     }

@@ -212,6 +212,18 @@ impl SyncLedger for Backend {
         read_tx!(self, "reading the tasks", |tx| { tasks::listed(tx, limit).await? })
     }
 
+    async fn open_batches(&self) -> Result<u64> {
+        read_one!(self, "counting the open batches", |tx| {
+            let row = sqlx::query(
+                "SELECT CAST(coalesce(sum(batches - batches_done), 0) AS BIGINT) AS n FROM tasks
+                 WHERE state IN ('queued', 'running', 'held')",
+            )
+            .fetch_one(tx)
+            .await?;
+            Cells::new(&row, "count of batches").number("n")?
+        })
+    }
+
     async fn task_counts(&self) -> Result<Vec<(TaskState, u64)>> {
         read_one!(self, "counting the tasks", |tx| {
             let rows = sqlx::query("SELECT state, count(*) AS tasks FROM tasks GROUP BY state")

@@ -2,5 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a test fails")]
 
+mod disk;
+mod integrity;
+mod migrations;
 mod postgres;
 mod sqlite;

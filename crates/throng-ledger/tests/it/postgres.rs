@@ -8,8 +8,14 @@ use async_trait::async_trait;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use throng_ledger::conformance::{Backend, suite};
 use throng_ledger::{AlertKind, Ledger, LedgerError, NewAlert, PostgresLedger, RefreshTrigger};
-use throng_ledger::{AudienceLedger as _, HistoryLedger as _, SpecLedger as _};
-use throng_model::{AudienceName, Secret, Timestamp};
+use throng_ledger::{
+    AlertLedger as _, AudienceLedger as _, HistoryLedger as _, MaintenanceLedger as _,
+    SpecLedger as _,
+};
+use throng_model::{AudienceName, Secret, StorageProblem, Timestamp};
+
+/// How long a test waits for what must come about, on a machine that is busy with other work.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// A server to make data bases on; `cargo xtask test` starts it. `None` says that the test skips.
 fn server() -> Option<String> {
@@ -191,7 +197,7 @@ async fn one_process_at_a_time_leads_and_another_follows() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await.unwrap();
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
     assert!(!leads(&one).await, "who lost the session does not lead any more");
 }
 
@@ -216,7 +222,7 @@ async fn a_leader_that_says_nothing_leads_no_more() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.unwrap();
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
     assert!(!one.lead().await.unwrap_or(false));
 }
 
@@ -289,4 +295,53 @@ async fn a_data_base_that_is_not_there_is_made() {
     for ledger in opened {
         assert!(ledger.unwrap().applied_spec().await.unwrap().is_none());
     }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_a_lost_connection() {
+    // Nobody listens on port 1.
+    let url = Secret::new("postgres://throng@127.0.0.1:1/throng".to_owned());
+    let error = PostgresLedger::open(&url, 2).await.unwrap_err();
+    assert_eq!(error.problem(), Some(StorageProblem::ConnectionLost), "{error:?}");
+}
+
+/// The ledger works again with the next call, once the server does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn problems_of_the_server_have_their_class_and_pass() {
+    let Some(server) = server() else { return };
+    let databases = Databases::new(server, "problems");
+    let ledger = databases.ledger("ledger").await;
+    let mut raw = databases.raw("ledger").await;
+    let mut run = async |statements: String| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut raw).await.unwrap();
+    };
+    let name = format!("{}_ledger", databases.prefix);
+    let end_sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
+    // A full disk, as the server reports it.
+    run("CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$;
+         CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON write_probe FOR EACH ROW EXECUTE FUNCTION no_room()"
+        .to_owned())
+    .await;
+    for _ in 0..3 {
+        let error = ledger.probe().await.unwrap_err();
+        assert_eq!(error.problem(), Some(StorageProblem::DiskFull), "{error:?}");
+    }
+    run("DROP TRIGGER no_room ON write_probe".to_owned()).await;
+    ledger.probe().await.unwrap();
+
+    // A replica, or a server that was made read-only.
+    run(format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
+    run(end_sessions.to_owned()).await;
+    let error = ledger.probe().await.unwrap_err();
+    assert_eq!(error.problem(), Some(StorageProblem::ReadOnly), "{error:?}");
+    ledger.applied_version().await.unwrap();
+    run(format!("ALTER DATABASE {name} RESET default_transaction_read_only")).await;
+    run(end_sessions.to_owned()).await;
+    ledger.probe().await.unwrap();
+    ledger.close().await.unwrap();
+    let error = ledger.probe().await.unwrap_err();
+    assert_eq!(error.problem(), Some(StorageProblem::ConnectionLost), "{error:?}");
 }

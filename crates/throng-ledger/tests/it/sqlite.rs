@@ -58,11 +58,13 @@ async fn a_ledger_of_a_newer_version_is_refused_and_left_alone() {
 async fn a_file_that_is_no_ledger_is_an_error_with_its_cause() {
     let folder = Folder::new();
     std::fs::write(folder.file("text"), "not a data base, but a long text ".repeat(99)).unwrap();
-    for file in [folder.file("text"), folder.0.path().join("no/such/ledger.db")] {
-        let error = SqliteLedger::open(&file).await.unwrap_err();
-        assert!(matches!(error, LedgerError::Database { .. }), "{error:?}");
-        assert!(std::error::Error::source(&error).is_some());
-    }
+    let error = SqliteLedger::open(&folder.file("text")).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().contains("not a database"), "{error}");
+    let nowhere = folder.0.path().join("no/such/ledger.db");
+    let error = SqliteLedger::open(&nowhere).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Database { .. }), "{error:?}");
+    assert!(std::error::Error::source(&error).is_some());
 }
 
 #[tokio::test]
@@ -150,6 +152,12 @@ async fn due_work_is_found_by_an_index() {
             "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE unchecked_since IS NOT NULL
              ORDER BY unchecked_since, id LIMIT 9",
             "tasks_unchecked",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT id, recorded, raised_at, resolved_at FROM alerts
+             WHERE recorded = 0 OR (recorded = 1 AND resolved_at IS NOT NULL)
+             ORDER BY id LIMIT 9",
+            "alerts_unrecorded",
         ),
     ] {
         let rows: Vec<(i64, i64, i64, String)> =

@@ -1,13 +1,16 @@
 //! The log in segment files: `<folder>/<partition>/<first offset>.log`.
 
+mod disk;
+mod partition;
 mod record;
+mod repair;
 mod segment;
 mod writer;
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -15,9 +18,12 @@ use bytes::Bytes;
 use throng_model::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{EventLog, LogError, Record, Result, Tail};
-use segment::Segment;
-use writer::{Append, Writer};
+use crate::{EventLog, LogError, Record, Result, Retention, Tail};
+use partition::Partition;
+use writer::{Append, Request, Writer};
+
+pub use disk::{Disk, DiskFloor, DiskSpace, SystemDisk};
+pub use repair::{SetAside, set_damage_aside};
 
 pub use record::MAX_RECORD_BYTES;
 
@@ -33,6 +39,31 @@ const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
 /// Appends that wait for a partition before callers are held up.
 const QUEUE: usize = 4096;
 
+/// How a log is opened for writing.
+#[derive(Debug, Clone)]
+pub struct FileLogOptions {
+    /// How many partitions it has, 1 to 256; fixed when the log is made.
+    pub partitions: u32,
+    /// A segment is closed once it has this many bytes.
+    pub segment_bytes: u64,
+    /// With less room than this on the disk, appends are refused.
+    pub floor: DiskFloor,
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl FileLogOptions {
+    /// The usual ones: segments of 64 MiB, and no floor.
+    pub fn new(partitions: u32) -> Self {
+        Self {
+            partitions,
+            segment_bytes: SEGMENT_BYTES,
+            floor: DiskFloor::Bytes(0),
+            disk: Arc::new(SystemDisk),
+        }
+    }
+}
+
 /// A log in a folder of the local disk. One process writes it; others may open it for reading.
 /// Dropping it waits until what was appended is written.
 #[derive(Debug)]
@@ -46,25 +77,8 @@ pub struct FileLog {
 #[derive(Debug)]
 struct Handle {
     partition: Arc<Partition>,
-    queue: Option<mpsc::Sender<Append>>,
+    queue: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// A partition as readers see it.
-#[derive(Debug)]
-struct Partition {
-    folder: PathBuf,
-    number: u32,
-    view: Mutex<View>,
-    /// Told after each durable append of this process.
-    grown: tokio::sync::Notify,
-}
-
-#[derive(Debug, Default)]
-struct View {
-    /// By offset; without gaps. The last one is written to. Never empty, except in a log that is
-    /// read while it is being made.
-    segments: Vec<Segment>,
 }
 
 impl FileLog {
@@ -75,16 +89,17 @@ impl FileLog {
     /// # Errors
     /// [`LogError::Locked`] if somebody else writes it, [`LogError::Partitions`] if it has another
     /// number of partitions (or none or more than 256 are asked for), [`LogError::Damaged`] if an
-    /// acknowledged record is broken, [`LogError::Io`].
+    /// acknowledged record is broken or a segment is missing, [`LogError::Io`].
     pub fn open(dir: &Path, partitions: u32) -> Result<Self> {
-        Self::open_with(dir, partitions, SEGMENT_BYTES)
+        Self::open_with(dir, FileLogOptions::new(partitions))
     }
 
-    /// [`FileLog::open`] with segments of another size.
+    /// [`FileLog::open`] with other options.
     ///
     /// # Errors
     /// As `open`.
-    pub fn open_with(dir: &Path, partitions: u32, segment_bytes: u64) -> Result<Self> {
+    pub fn open_with(dir: &Path, options: FileLogOptions) -> Result<Self> {
+        let partitions = options.partitions;
         std::fs::create_dir_all(dir).map_err(LogError::io("make the folder", dir))?;
         let lock = lock(dir)?;
         match Self::partitions_in(dir)? {
@@ -107,7 +122,7 @@ impl FileLog {
         }
         let mut handles = Vec::new();
         for number in 0..partitions {
-            handles.push(open_partition(dir, number, segment_bytes)?);
+            handles.push(open_partition(dir, number, &options)?);
         }
         Ok(Self { partitions: handles, read_only: false, _lock: Some(lock) })
     }
@@ -198,7 +213,8 @@ impl EventLog for FileLog {
         }
         let queue = handle.queue.as_ref().ok_or(LogError::ReadOnly)?;
         let (done, answer) = oneshot::channel();
-        queue.send(Append { at, values, done }).await.map_err(|_| LogError::Closed)?;
+        let append = Request::Append(Append { at, values, done });
+        queue.send(append).await.map_err(|_| LogError::Closed)?;
         answer.await.map_err(|_| LogError::Closed)?
     }
 
@@ -228,6 +244,26 @@ impl EventLog for FileLog {
             return Err(LogError::ReadOnly);
         }
         self.blocking(partition, move |p| p.truncate_before(offset)).await
+    }
+
+    async fn retain(
+        &self,
+        partition: u32,
+        rule: Retention,
+        before: u64,
+        now: Timestamp,
+    ) -> Result<()> {
+        if self.read_only {
+            return Err(LogError::ReadOnly);
+        }
+        self.blocking(partition, move |p| p.retain(rule, before, now)).await
+    }
+
+    async fn skip_to(&self, partition: u32, offset: u64) -> Result<bool> {
+        let queue = self.handle(partition)?.queue.as_ref().ok_or(LogError::ReadOnly)?;
+        let (done, answer) = oneshot::channel();
+        queue.send(Request::SkipTo { offset, done }).await.map_err(|_| LogError::Closed)?;
+        answer.await.map_err(|_| LogError::Closed)?.map(|()| true)
     }
 }
 
@@ -269,169 +305,19 @@ impl Tail for FileTail {
     }
 }
 
-impl Partition {
-    fn new(dir: &Path, number: u32) -> Self {
-        Self {
-            folder: dir.join(number.to_string()),
-            number,
-            view: Mutex::default(),
-            grown: tokio::sync::Notify::new(),
-        }
-    }
-
-    fn view(&self) -> MutexGuard<'_, View> {
-        // Every change of the view is a few plain assignments: a panic leaves nothing half done.
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The segment that is written to, without its index.
-    fn active(&self) -> Segment {
-        let view = self.view();
-        match view.segments.last() {
-            Some(last) => last.outline(),
-            None => Segment::empty(self.folder.clone(), 0),
-        }
-    }
-
-    fn read(&self, from: u64, max_bytes: usize) -> Result<Vec<Record>> {
-        let (segments, first) = {
-            let view = self.view();
-            let skip = view.segments.partition_point(|s| s.end <= from);
-            let wanted: Vec<Segment> = view.segments[skip..].to_vec();
-            (wanted, view.segments.first().map_or(0, |s| s.base))
-        };
-        if from < first {
-            return Err(LogError::Gone { partition: self.number, wanted: from, first });
-        }
-        let (mut room, mut out) = (max_bytes, Vec::new());
-        for segment in segments {
-            let start = from.max(segment.base);
-            match segment.read(start, &mut room, &mut out) {
-                Ok(found) => self.learn(segment.base, &found),
-                // Truncated between looking and opening.
-                Err(LogError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound && !segment.path.exists() =>
-                {
-                    let first = segment.end;
-                    return Err(LogError::Gone { partition: self.number, wanted: from, first });
-                }
-                Err(error) => return Err(error),
-            }
-            if room == 0 {
-                break;
-            }
-        }
-        Ok(out)
-    }
-
-    fn learn(&self, base: u64, found: &[(u64, u64)]) {
-        if let Some(segment) = self.view().segments.iter_mut().find(|s| s.base == base) {
-            for (offset, position) in found {
-                segment.note(*offset, *position);
-            }
-        }
-    }
-
-    fn truncate_before(&self, offset: u64) -> Result<()> {
-        let mut gone = false;
-        loop {
-            let path = {
-                let view = self.view();
-                match view.segments.as_slice() {
-                    [first, _, ..] if first.end <= offset => first.path.clone(),
-                    _ => break,
-                }
-            };
-            std::fs::remove_file(&path).map_err(LogError::io("delete", &path))?;
-            self.view().segments.remove(0);
-            gone = true;
-        }
-        if gone {
-            sync_folder(&self.folder)?;
-        }
-        Ok(())
-    }
-
-    /// The segments in the folder by offset, each without its records.
-    fn list(&self) -> Result<Vec<Segment>> {
-        let mut segments = Vec::new();
-        let entries = match std::fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(segments),
-            Err(error) => return Err(LogError::io("list", &self.folder)(error)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(LogError::io("list", &self.folder))?;
-            if let Some(base) = entry.file_name().to_str().and_then(record::base_of) {
-                segments.push(Segment::empty(entry.path(), base));
-            }
-        }
-        segments.sort_by_key(|s| s.base);
-        // All but the last are full, up to where the next begins.
-        for at in 1..segments.len() {
-            let next = segments[at].base;
-            let sealed = &mut segments[at - 1];
-            sealed.end = next;
-            sealed.bytes =
-                sealed.path.metadata().map_err(LogError::io("look at", &sealed.path))?.len();
-        }
-        Ok(segments)
-    }
-
-    /// For a log that somebody else writes: takes in what is new.
-    fn look_again(&self) -> Result<()> {
-        let mut listed = self.list()?;
-        let mut view = self.view();
-        for segment in &mut listed {
-            if let Some(known) = view.segments.iter().find(|k| k.base == segment.base)
-                && (known.end == segment.end || segment.end == segment.base)
-            {
-                *segment = known.clone();
-            }
-        }
-        if let Some(last) = listed.last_mut() {
-            let file = File::open(&last.path).map_err(LogError::io("open", &last.path))?;
-            last.check_head(&file, self.number)?;
-            last.scan_on(&file)?;
-        }
-        view.segments = listed;
-        Ok(())
-    }
-}
-
-fn open_partition(dir: &Path, number: u32, segment_bytes: u64) -> Result<Handle> {
-    let partition = Partition::new(dir, number);
-    let folder = &partition.folder;
-    std::fs::create_dir_all(folder).map_err(LogError::io("make the folder", folder))?;
-    sync_folder(dir)?;
-    let mut segments = partition.list()?;
-    let file = match segments.last_mut() {
-        Some(last) => {
-            let open = File::options().read(true).write(true).open(&last.path);
-            let file = open.map_err(LogError::io("open", &last.path))?;
-            last.check_head(&file, number)?;
-            if last.scan_on(&file)? {
-                tracing::warn!(
-                    path = %last.path.display(),
-                    at = last.bytes,
-                    "the end of a write that was not acknowledged is cut off"
-                );
-                file.set_len(last.bytes).map_err(LogError::io("cut", &last.path))?;
-            }
-            // What a killed process wrote may be in memory only.
-            file.sync_all().map_err(LogError::io("sync", &last.path))?;
-            file
-        }
-        None => {
-            let (file, first) = segment::create(folder, number, 0)?;
-            segments.push(first);
-            file
-        }
-    };
-    partition.view().segments = segments;
-    let partition = Arc::new(partition);
+fn open_partition(dir: &Path, number: u32, options: &FileLogOptions) -> Result<Handle> {
+    let partition = Arc::new(Partition::new(dir, number));
+    let file = partition.open(dir, &*options.disk)?;
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let writer = Writer { partition: Arc::clone(&partition), file, segment_bytes, broken: false };
+    let writer = Writer {
+        partition: Arc::clone(&partition),
+        file,
+        segment_bytes: options.segment_bytes,
+        disk: Arc::clone(&options.disk),
+        floor: options.floor,
+        suspect: false,
+        low: false,
+    };
     let thread = std::thread::Builder::new()
         .name(format!("log-{number}"))
         .spawn(move || writer.run(receiver))

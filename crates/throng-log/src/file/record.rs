@@ -4,12 +4,16 @@
 //!
 //! ```text
 //!  0  8  "THRNGLOG"
-//!  8  4  format, 1
+//!  8  4  format: 1, or 2 if records before the first were set aside
 //! 12  4  partition
 //! 16  8  offset of the first record
-//! 24  4  0
+//! 24  4  link to the segment before; 0: none
 //! 28  4  CRC32 of the 28 bytes before
 //! ```
+//!
+//! The link is the CRC32 of the first offset and the length in bytes, 8 bytes each, of the segment
+//! before, so that one that is missing or has another length is noticed without reading it. Segments of
+//! format 1 follow the one before without a gap.
 //!
 //! Then come the records, each with a head of 24 bytes. All numbers are little-endian.
 //!
@@ -22,7 +26,7 @@
 //! ```
 //!
 //! A commit is written only after the one before is durable. So a broken record with a commit
-//! behind it was acknowledged, and one without is the torn end of a write that never was.
+//! behind it was acknowledged. What lies behind the last commit is told by [`tail_of`].
 
 use throng_model::Timestamp;
 
@@ -33,17 +37,56 @@ pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
 const MAGIC: &[u8; 8] = b"THRNGLOG";
 const FORMAT: u32 = 1;
+const FORMAT_AFTER_GAP: u32 = 2;
+/// What a disk writes at once at least: of a write that was torn, a part that is missing is as long.
+const SECTOR: u64 = 512;
 const COMMIT_BEGINS: u32 = 1 << 31;
 
-pub(super) fn segment_head(partition: u32, base: u64) -> [u8; SEGMENT_HEAD] {
-    let mut head = [0; SEGMENT_HEAD];
-    head[..8].copy_from_slice(MAGIC);
-    head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-    head[12..16].copy_from_slice(&partition.to_le_bytes());
-    head[16..24].copy_from_slice(&base.to_le_bytes());
-    let crc = crc32fast::hash(&head[..28]);
-    head[28..].copy_from_slice(&crc.to_le_bytes());
-    head
+/// The head of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentHead {
+    pub(super) partition: u32,
+    /// Offset of its first record.
+    pub(super) base: u64,
+    /// See [`link_to`]; 0: none.
+    pub(super) link: u32,
+    /// Records before it were set aside.
+    pub(super) after_gap: bool,
+}
+
+impl SegmentHead {
+    pub(super) fn encode(self) -> [u8; SEGMENT_HEAD] {
+        let mut head = [0; SEGMENT_HEAD];
+        let format = if self.after_gap { FORMAT_AFTER_GAP } else { FORMAT };
+        head[..8].copy_from_slice(MAGIC);
+        head[8..12].copy_from_slice(&format.to_le_bytes());
+        head[12..16].copy_from_slice(&self.partition.to_le_bytes());
+        head[16..24].copy_from_slice(&self.base.to_le_bytes());
+        head[24..28].copy_from_slice(&self.link.to_le_bytes());
+        let crc = crc32fast::hash(&head[..28]);
+        head[28..].copy_from_slice(&crc.to_le_bytes());
+        head
+    }
+
+    /// `None` if these bytes are no head that this version knows.
+    pub(super) fn decode(bytes: &[u8; SEGMENT_HEAD]) -> Option<Self> {
+        let format = u32::from_le_bytes(four(bytes, 8)?);
+        let head = Self {
+            partition: u32::from_le_bytes(four(bytes, 12)?),
+            base: u64::from_le_bytes(eight(bytes, 16)?),
+            link: u32::from_le_bytes(four(bytes, 24)?),
+            after_gap: format == FORMAT_AFTER_GAP,
+        };
+        (head.encode() == *bytes).then_some(head)
+    }
+}
+
+/// The link to a segment that begins at `base` and is so many bytes long. Never 0.
+pub(super) fn link_to(base: u64, bytes: u64) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&base.to_le_bytes());
+    crc.update(&bytes.to_le_bytes());
+    crc.finalize().max(1)
 }
 
 pub(super) fn segment_name(base: u64) -> String {
@@ -132,16 +175,71 @@ impl Head {
     }
 }
 
-/// Whether a whole commit's beginning lies somewhere in `rest`, with an offset after `expected`.
-/// Looks at every byte, because what stands before it is not to be trusted.
-pub(super) fn commit_follows(rest: &[u8], expected: u64) -> bool {
-    (1..rest.len().saturating_sub(RECORD_HEAD - 1)).any(|at| {
+/// The first whole record with a later offset than `expected`, somewhere behind the first byte. Looks at
+/// every byte, because what stands before it is not to be trusted. Where it lies, and its head.
+pub(super) fn next_whole(rest: &[u8], expected: u64) -> Option<(usize, Head)> {
+    (1..rest.len().saturating_sub(RECORD_HEAD - 1)).find_map(|at| {
         let here = &rest[at..];
-        head(here).is_some_and(|h| {
-            // At least a head lies between two offsets.
-            let most = expected.saturating_add((at / RECORD_HEAD) as u64 + 1);
-            h.commit_begins && h.offset > expected && h.offset <= most && h.value(here).is_some()
-        })
+        let head = head(here)?;
+        // At least a head lies between two offsets.
+        let most = expected.saturating_add((at / RECORD_HEAD) as u64 + 1);
+        let later = head.offset > expected && head.offset <= most;
+        (later && head.value(here).is_some()).then_some((at, head))
+    })
+}
+
+/// What lies behind the last whole record of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TailKind {
+    /// A write that was never finished, or what the disk held before.
+    Torn,
+    /// A record that was whole once. Why that is known.
+    Damaged(&'static str),
+}
+
+/// Tells a write that was torn from damage to a record that was whole. `rest`: from the first record that
+/// is not whole on to the end of the file, not empty; `position`: where it begins in the file.
+///
+/// A write is torn by the end of its process, and is too short then, or by the end of power: then parts of
+/// it may be missing that are whole sectors, which read as zeros.
+pub(super) fn tail_of(rest: &[u8], expected: u64, position: u64) -> TailKind {
+    if let Some((at, next)) = next_whole(rest, expected)
+        && (next.commit_begins || !misses_a_sector(&rest[..at], position))
+    {
+        return TailKind::Damaged("a record is broken, and a later one is whole");
+    }
+    if misses_a_sector(rest, position) {
+        return TailKind::Torn;
+    }
+    let changed = "the last record is as long as it was, and its checksum does not match";
+    match head(rest) {
+        // What was there before the file got this place on the disk.
+        Some(old) if old.offset < expected && old.value(rest).is_some() => TailKind::Torn,
+        Some(head) if head.size() <= rest.len() => TailKind::Damaged(changed),
+        _ if is_whole_but_for_its_length(rest) => TailKind::Damaged(changed),
+        _ => TailKind::Torn,
+    }
+}
+
+/// Whether a sector of the file that lies in these bytes is all zeros.
+fn misses_a_sector(bytes: &[u8], position: u64) -> bool {
+    let skip = usize::try_from(position.next_multiple_of(SECTOR) - position).unwrap_or(usize::MAX);
+    let sectors = bytes.get(skip..).unwrap_or_default();
+    sectors.chunks_exact(SECTOR as usize).any(|sector| sector.iter().all(|byte| *byte == 0))
+}
+
+/// Whether these bytes are a record, if its length is taken to be what there is.
+fn is_whole_but_for_its_length(rest: &[u8]) -> bool {
+    let Some(length) = rest.len().checked_sub(RECORD_HEAD) else { return false };
+    let Some(length) = u32::try_from(length).ok().filter(|l| *l as usize <= MAX_RECORD_BYTES)
+    else {
+        return false;
+    };
+    let crc = four(rest, 4).map(u32::from_le_bytes);
+    [length, length | COMMIT_BEGINS].into_iter().any(|length| {
+        let length = length.to_le_bytes();
+        let sum = checksum(&length, &rest[8..16], &rest[16..24], &rest[RECORD_HEAD..]);
+        crc == Some(sum)
     })
 }
 

@@ -6,8 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use throng_model::Timestamp;
 
-use super::record::{self, Head, RECORD_HEAD, SEGMENT_HEAD};
+use super::disk::Disk;
+use super::record::{self, Head, RECORD_HEAD, SEGMENT_HEAD, SegmentHead, TailKind};
 use crate::{LogError, Record, Result};
 
 /// An entry of the index for every so many bytes: what a read scans in vain at most.
@@ -24,19 +26,28 @@ pub(super) struct Segment {
     pub(super) end: u64,
     /// Where its last record ends.
     pub(super) bytes: u64,
+    /// Records before its first one were set aside.
+    pub(super) after_gap: bool,
     /// Some (offset, position) pairs, ascending; grows as the segment is written or read.
     index: Vec<(u64, u64)>,
 }
 
 impl Segment {
     pub(super) fn empty(path: PathBuf, base: u64) -> Self {
-        Self { path, base, end: base, bytes: SEGMENT_HEAD as u64, index: Vec::new() }
+        let (bytes, index) = (SEGMENT_HEAD as u64, Vec::new());
+        Self { path, base, end: base, bytes, after_gap: false, index }
     }
 
     /// The same without its index.
     pub(super) fn outline(&self) -> Self {
-        let Self { path, base, end, bytes, .. } = self;
-        Self { path: path.clone(), base: *base, end: *end, bytes: *bytes, index: Vec::new() }
+        Self {
+            path: self.path.clone(),
+            base: self.base,
+            end: self.end,
+            bytes: self.bytes,
+            after_gap: self.after_gap,
+            index: Vec::new(),
+        }
     }
 
     /// Remembers where a record lies, if it is far enough from what is remembered.
@@ -56,13 +67,13 @@ impl Segment {
         }
     }
 
-    fn damaged(&self, position: u64, why: &'static str) -> LogError {
+    pub(super) fn damaged(&self, position: u64, why: &'static str) -> LogError {
         LogError::Damaged { path: self.path.clone(), position, why }
     }
 
-    /// Takes in what lies behind `bytes`, up to the first record that is not whole. `Damaged` if
-    /// that one was acknowledged. Returns whether anything lies behind the last whole record.
-    pub(super) fn scan_on(&mut self, file: &File) -> Result<bool> {
+    /// Takes in what lies behind `bytes`, up to the first record that is not whole. Returns whether
+    /// anything lies there.
+    pub(super) fn walk(&mut self, file: &File) -> Result<bool> {
         let length = file.metadata().map_err(LogError::io("look at", &self.path))?.len();
         let mut cursor = Cursor::new(file, self.bytes, length);
         loop {
@@ -74,19 +85,38 @@ impl Segment {
                     self.end += 1;
                     self.bytes += head.size() as u64;
                 }
-                Step::Broken => break,
+                Step::Broken => return Ok(true),
             }
         }
-        let mut rest = vec![0; usize::try_from(length - self.bytes).unwrap_or(usize::MAX)];
-        file.read_exact_at(&mut rest, self.bytes).map_err(LogError::io("read", &self.path))?;
-        if record::commit_follows(&rest, self.end) {
-            return Err(self.damaged(self.bytes, "a record is broken, and a later one is whole"));
-        }
-        Ok(true)
     }
 
-    /// Checks the head of the file.
-    pub(super) fn check_head(&self, file: &File, partition: u32) -> Result<()> {
+    /// Takes in what lies behind `bytes`, up to the first record that is not whole. `Damaged` if
+    /// that one was acknowledged. Returns whether anything lies behind the last whole record.
+    pub(super) fn scan_on(&mut self, file: &File) -> Result<bool> {
+        if !self.walk(file)? {
+            return Ok(false);
+        }
+        let length = file.metadata().map_err(LogError::io("look at", &self.path))?.len();
+        let mut rest = vec![0; usize::try_from(length - self.bytes).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut rest, self.bytes).map_err(LogError::io("read", &self.path))?;
+        match record::tail_of(&rest, self.end, self.bytes) {
+            TailKind::Torn => Ok(true),
+            TailKind::Damaged(why) => Err(self.damaged(self.bytes, why)),
+        }
+    }
+
+    /// Reads a segment that another one follows, to its end, which is known then. `Damaged` if anything
+    /// but whole records is in it.
+    pub(super) fn scan_whole(&mut self, file: &File) -> Result<()> {
+        (self.end, self.bytes) = (self.base, SEGMENT_HEAD as u64);
+        if self.scan_on(file)? {
+            return Err(self.damaged(self.bytes, "it ends with a record that is not whole"));
+        }
+        Ok(())
+    }
+
+    /// Reads the head of the file.
+    pub(super) fn head(&self, file: &File, partition: u32) -> Result<SegmentHead> {
         let mut head = [0; SEGMENT_HEAD];
         match file.read_exact_at(&mut head, 0) {
             Ok(()) => {}
@@ -95,10 +125,19 @@ impl Segment {
             }
             Err(error) => return Err(LogError::io("read", &self.path)(error)),
         }
-        if head == record::segment_head(partition, self.base) {
-            Ok(())
-        } else {
-            Err(self.damaged(0, "its head is not that of this partition and offset"))
+        SegmentHead::decode(&head)
+            .filter(|head| (head.partition, head.base) == (partition, self.base))
+            .ok_or_else(|| self.damaged(0, "its head is not that of this partition and offset"))
+    }
+
+    /// The time of its first record, if it has one.
+    pub(super) fn first_time(&self) -> Result<Option<Timestamp>> {
+        let file = File::open(&self.path).map_err(LogError::io("open", &self.path))?;
+        let mut head = [0; RECORD_HEAD];
+        match file.read_exact_at(&mut head, SEGMENT_HEAD as u64) {
+            Ok(()) => Ok(record::head(&head).map(|head| head.at)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(LogError::io("read", &self.path)(error)),
         }
     }
 
@@ -200,19 +239,31 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Makes a new segment file, visible only when whole and durable.
-pub(super) fn create(folder: &Path, partition: u32, base: u64) -> Result<(File, Segment)> {
+/// Makes a new segment file, visible only when whole and durable. `before`: the segment that it follows.
+pub(super) fn create(
+    disk: &dyn Disk,
+    folder: &Path,
+    partition: u32,
+    base: u64,
+    before: Option<&Segment>,
+) -> Result<(File, Segment)> {
     let path = folder.join(record::segment_name(base));
     let aside = path.with_extension("log.tmp");
+    let head = SegmentHead {
+        partition,
+        base,
+        link: before.map_or(0, |before| record::link_to(before.base, before.bytes)),
+        after_gap: before.is_some_and(|before| before.end != base),
+    };
     let make = || -> io::Result<File> {
         let file =
             File::options().read(true).write(true).create(true).truncate(true).open(&aside)?;
-        file.write_all_at(&record::segment_head(partition, base), 0)?;
-        file.sync_all()?;
+        disk.write_all_at(&file, &head.encode(), 0)?;
+        disk.sync_data(&file)?;
         std::fs::rename(&aside, &path)?;
         File::open(folder)?.sync_all()?;
         Ok(file)
     };
     let file = make().map_err(LogError::io("make", &path))?;
-    Ok((file, Segment::empty(path, base)))
+    Ok((file, Segment { after_gap: head.after_gap, ..Segment::empty(path, base) }))
 }

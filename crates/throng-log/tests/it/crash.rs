@@ -6,6 +6,8 @@ use bytes::Bytes;
 use throng_log::{EventLog, FileLog, LogError, Record};
 use throng_model::Timestamp;
 
+use crate::options;
+
 const NOW: Timestamp = Timestamp(1_000);
 
 async fn append(log: &FileLog, value: &'static str) -> u64 {
@@ -63,14 +65,15 @@ async fn zeros_and_rubbish_behind_the_end_are_cut_off() {
 #[tokio::test]
 async fn damage_to_an_acknowledged_record_is_told_and_nothing_is_cut() {
     let dir = tempfile::tempdir().unwrap();
-    let last = usize::try_from(three(dir.path()).await).unwrap();
+    three(dir.path()).await;
     let whole = std::fs::read(only_segment(dir.path())).unwrap();
-    for position in 0..last {
+    // Also in the last record, behind which nothing proves that it was whole.
+    for bit in 0..whole.len() * 8 {
         let mut bad = whole.clone();
-        bad[position] ^= 0x10;
+        bad[bit / 8] ^= 1 << (bit % 8);
         std::fs::write(only_segment(dir.path()), &bad).unwrap();
         let opened = FileLog::open(dir.path(), 1);
-        assert!(matches!(opened, Err(LogError::Damaged { .. })), "byte {position}: {opened:?}");
+        assert!(matches!(opened, Err(LogError::Damaged { .. })), "bit {bit}: {opened:?}");
         assert_eq!(std::fs::read(only_segment(dir.path())).unwrap(), bad);
     }
 }
@@ -78,7 +81,7 @@ async fn damage_to_an_acknowledged_record_is_told_and_nothing_is_cut() {
 #[tokio::test]
 async fn damage_to_a_full_segment_is_told_when_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
-    let log = FileLog::open_with(dir.path(), 1, 60).unwrap();
+    let log = FileLog::open_with(dir.path(), options(1, 60)).unwrap();
     append(&log, "one one one one").await;
     append(&log, "two").await;
     drop(log);
@@ -94,7 +97,7 @@ async fn damage_to_a_full_segment_is_told_when_it_is_read() {
 #[tokio::test]
 async fn one_process_writes_and_others_may_read() {
     let dir = tempfile::tempdir().unwrap();
-    let log = FileLog::open_with(dir.path(), 1, 80).unwrap();
+    let log = FileLog::open_with(dir.path(), options(1, 80)).unwrap();
     assert!(matches!(FileLog::open(dir.path(), 1), Err(LogError::Locked { .. })));
     let reader = FileLog::open_read_only(dir.path()).unwrap();
     for n in 0..5 {
@@ -128,7 +131,56 @@ async fn a_half_made_segment_is_no_segment() {
     let dir = tempfile::tempdir().unwrap();
     three(dir.path()).await;
     std::fs::write(dir.path().join("0/00000000000000000003.log.tmp"), b"THRN").unwrap();
-    let log = FileLog::open_with(dir.path(), 1, 10).unwrap();
+    let log = FileLog::open_with(dir.path(), options(1, 10)).unwrap();
     assert_eq!(append(&log, "four").await, 3);
     assert_eq!(values(&log).await, ["one", "two", "three", "four"]);
+}
+
+/// After a loss of power, parts of a commit that was not acknowledged may be missing, and later parts not.
+#[tokio::test]
+async fn a_commit_with_a_hole_is_a_torn_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = FileLog::open(dir.path(), 1).unwrap();
+    append(&log, "one").await;
+    let before = usize::try_from(only_segment(dir.path()).metadata().unwrap().len()).unwrap();
+    let values = [vec![1; 3_000], vec![2; 3_000]].map(Bytes::from).to_vec();
+    log.append(0, NOW, values).await.unwrap();
+    drop(log);
+    let whole = std::fs::read(only_segment(dir.path())).unwrap();
+    let mut holed = whole.clone();
+    holed[1_024..1_536].fill(0);
+    std::fs::write(only_segment(dir.path()), &holed).unwrap();
+    let log = FileLog::open(dir.path(), 1).unwrap();
+    assert_eq!(log.end(0).await.unwrap(), 1);
+    assert_eq!(only_segment(dir.path()).metadata().unwrap().len() as usize, before);
+    drop(log);
+    // The same place changed instead: no loss of power does that.
+    let mut changed = whole;
+    changed[1_100] ^= 1;
+    std::fs::write(only_segment(dir.path()), &changed).unwrap();
+    assert!(matches!(FileLog::open(dir.path(), 1), Err(LogError::Damaged { .. })));
+}
+
+/// Segments without a link, as earlier versions wrote them.
+#[tokio::test]
+async fn a_log_of_an_earlier_version_is_opened_and_read_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = FileLog::open_with(dir.path(), options(1, 60)).unwrap();
+    for value in ["one one one one", "two two two two", "three"] {
+        append(&log, value).await;
+    }
+    drop(log);
+    for base in 1..3 {
+        let path = dir.path().join(format!("0/{base:020}.log"));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[24..28].fill(0);
+        let crc = crc32fast::hash(&bytes[..28]);
+        bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let log = FileLog::open_with(dir.path(), options(1, 60)).unwrap();
+    assert_eq!(values(&log).await, ["one one one one", "two two two two", "three"]);
+    drop(log);
+    std::fs::remove_file(dir.path().join("0/00000000000000000001.log")).unwrap();
+    assert!(matches!(FileLog::open(dir.path(), 1), Err(LogError::Damaged { .. })));
 }

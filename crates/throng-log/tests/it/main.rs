@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
 mod crash;
+mod damage;
+mod disk;
 mod kafka;
 mod random;
 mod reading;
@@ -12,7 +14,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use throng_log::conformance::{Backend, Queues, queue_suite, suite};
-use throng_log::{EventLog, FileLog, MemoryQueue, Queue};
+use throng_log::{EventLog, FileLog, FileLogOptions, MemoryQueue, Queue};
+
+/// A log with segments of another size.
+pub(crate) fn options(partitions: u32, segment_bytes: u64) -> FileLogOptions {
+    FileLogOptions { segment_bytes, ..FileLogOptions::new(partitions) }
+}
 
 struct Files {
     root: PathBuf,
@@ -22,7 +29,7 @@ struct Files {
 #[async_trait]
 impl Backend for Files {
     async fn open(&self, name: &str) -> Arc<dyn EventLog> {
-        Arc::new(FileLog::open_with(&self.root.join(name), 3, self.segment_bytes).unwrap())
+        Arc::new(FileLog::open_with(&self.root.join(name), options(3, self.segment_bytes)).unwrap())
     }
 }
 

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use throng_log::{EventLog, FileLog, LogError};
 use throng_model::Timestamp;
 
+use crate::options;
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<Vec<u8>>),
@@ -28,7 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 async fn live(steps: Vec<Step>, segment_bytes: u64) -> Result<(), TestCaseError> {
     let dir = tempfile::tempdir().unwrap();
-    let open = || FileLog::open_with(dir.path(), 1, segment_bytes).unwrap();
+    let open = || FileLog::open_with(dir.path(), options(1, segment_bytes)).unwrap();
     let mut log = open();
     let mut model: Vec<(i64, Vec<u8>)> = Vec::new();
     for (now, step) in steps.into_iter().enumerate() {

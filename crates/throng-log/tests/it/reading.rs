@@ -11,7 +11,7 @@ use throng_model::{Clock, Secret, SystemClock, Timestamp};
 
 use crate::kafka::settings;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn setting(name: &str) -> String {
     std::env::var(name)

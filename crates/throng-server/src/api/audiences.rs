@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use throng_ledger::{AudienceRow, HistoryEntry, Refresh, RefreshTrigger, Snapshot};
-use throng_model::{AudienceName, Timestamp};
+use throng_ledger::{AudienceRow, HistoryEntry, LedgerError, Refresh, RefreshTrigger, Snapshot};
+use throng_model::{AudienceName, Retry, Timestamp, with_causes};
 use utoipa::ToSchema;
 
+use crate::access::Caller;
+use crate::roles::build::open_snapshot;
 use crate::{Change, NodeContext};
 
 use super::body::Body;
@@ -96,35 +98,70 @@ pub(crate) async fn one(
 #[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, description = "`refresh`: its number"), (status = 404, description = "no such audience")))]
 pub(crate) async fn refresh(
     State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
     let now = ctx.clock.now();
     let id = ctx.ledger.schedule_refresh(&name, RefreshTrigger::Manual, now).await?;
+    let entry = HistoryEntry {
+        subject_kind: "audience".to_owned(),
+        subject: name.to_string(),
+        what: "refresh requested".to_owned(),
+        why: format!("refresh {id}"),
+        at: now,
+        actor: Some(caller.name().to_owned()),
+    };
+    ctx.ledger.record(&[entry]).await?;
     ctx.wake_build.notify_waiters();
     ctx.changed(Change::Audiences);
     Ok(Json(json!({ "refresh": id })))
 }
 
+/// Whether the file of a snapshot is the one that the ledger names. A version that cannot be served
+/// must not become the current one.
+async fn usable(ctx: &NodeContext, name: &AudienceName, version: u64) -> Result<(), ApiError> {
+    let row = match ctx.ledger.snapshot(name, version).await {
+        Ok(row) => row,
+        // The ledger has the right words for it, or an answer of its own.
+        Err(LedgerError::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    match open_snapshot(&ctx.objects, &row).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.retry() == Retry::Never => {
+            let why = with_causes(&error);
+            Err(ApiError::wrong_state(format!(
+                "version {version} of `{name}` cannot be served: {why}"
+            ))
+            .help(format!("`throng audience refresh {name}` builds another version")))
+        }
+        Err(error) => Err(ApiError::unavailable(with_causes(&error))),
+    }
+}
+
 /// Publishes a held snapshot.
-#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held, or its file is damaged")))]
 pub(crate) async fn approve(
     State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Body(Version { version }): Body<Version>,
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
+    usable(&ctx, &name, version).await?;
     let snapshot = ctx.ledger.approve(&name, version, ctx.clock.now()).await?;
     let subject = name.as_str();
     let kind = throng_ledger::AlertKind::SnapshotHeld;
     ctx.ledger.resolve_alert(kind, subject, ctx.clock.now()).await?;
-    published(&ctx, &snapshot, "approved", "a person approved the held snapshot").await
+    published(&ctx, &caller, &snapshot, "approved", "the held snapshot was approved").await
 }
 
 /// Refuses a held snapshot.
 #[utoipa::path(post, path = "/v1/audiences/{name}/reject", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held")))]
 pub(crate) async fn reject(
     State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Body(Version { version }): Body<Version>,
 ) -> Result<Json<Value>, ApiError> {
@@ -132,25 +169,28 @@ pub(crate) async fn reject(
     let snapshot = ctx.ledger.reject(&name, version, ctx.clock.now()).await?;
     let kind = throng_ledger::AlertKind::SnapshotHeld;
     ctx.ledger.resolve_alert(kind, name.as_str(), ctx.clock.now()).await?;
-    record(&ctx, &snapshot, "rejected", "a person refused the held snapshot").await?;
+    record(&ctx, &caller, &snapshot, "rejected", "the held snapshot was rejected").await?;
     ctx.changed(Change::Audiences);
     Ok(Json(json!(snapshot)))
 }
 
 /// Makes an older snapshot current again.
-#[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it was never published")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it was never published, or its file is damaged")))]
 pub(crate) async fn rollback(
     State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Body(Version { version }): Body<Version>,
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
+    usable(&ctx, &name, version).await?;
     let snapshot = ctx.ledger.rollback(&name, version, ctx.clock.now()).await?;
-    published(&ctx, &snapshot, "rolled back", "a person went back to this version").await
+    published(&ctx, &caller, &snapshot, "rolled back", "this version is current again").await
 }
 
 async fn record(
     ctx: &NodeContext,
+    caller: &Caller,
     snapshot: &Snapshot,
     what: &str,
     why: &str,
@@ -161,6 +201,7 @@ async fn record(
         what: what.to_owned(),
         why: format!("version {} with {} members: {why}", snapshot.version, snapshot.members),
         at: ctx.clock.now(),
+        actor: Some(caller.name().to_owned()),
     };
     Ok(ctx.ledger.record(&[entry]).await?)
 }
@@ -168,11 +209,12 @@ async fn record(
 /// What follows when another snapshot became current: serve it and deliver it.
 async fn published(
     ctx: &Arc<NodeContext>,
+    caller: &Caller,
     snapshot: &Snapshot,
     what: &str,
     why: &str,
 ) -> Result<Json<Value>, ApiError> {
-    record(ctx, snapshot, what, why).await?;
+    record(ctx, caller, snapshot, what, why).await?;
     crate::roles::build::reload_membership(ctx)
         .await
         .map_err(|e| ApiError::internal(e.as_ref() as &(dyn std::error::Error + 'static)))?;

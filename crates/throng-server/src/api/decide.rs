@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use throng_budget::{Event, EventKind};
@@ -11,6 +11,7 @@ use throng_model::{AdGroupName, Entropy, SystemEntropy, UserKey};
 use utoipa::ToSchema;
 
 use crate::NodeContext;
+use crate::access::{Caller, Scope};
 
 use super::body::Body;
 use super::error::ApiError;
@@ -29,13 +30,17 @@ pub(crate) struct Question {
 }
 
 /// Which of these ad groups may be shown to this user now, and why not the others.
-#[utoipa::path(post, path = "/v1/decide", request_body = Question, responses((status = 200, description = "`allowed`: names; `refused`: ad_group, code, why; `insertion_id` if one was recorded")))]
+#[utoipa::path(post, path = "/v1/decide", request_body = Question, responses((status = 200, description = "`allowed`: names; `refused`: ad_group, code, why; `insertion_id` if one was recorded"), (status = 403, description = "recording an insertion needs the scope events too")))]
 pub(crate) async fn decide(
     State(ctx): State<Arc<NodeContext>>,
+    Extension(caller): Extension<Caller>,
     Body(question): Body<Question>,
 ) -> Result<Json<Value>, ApiError> {
     if question.ad_groups.len() > 1_000 {
         return Err(ApiError::bad_request("more than 1,000 ad groups in one question"));
+    }
+    if question.record_insertion && !caller.scopes().allow(Scope::Events) {
+        return Err(ApiError::forbidden(caller.name(), "events to record an insertion"));
     }
     let now = ctx.clock.now();
     let user = question.user.as_ref().map(|key| UserKey::text(key.as_str()).hash(ctx.seed));
@@ -49,6 +54,9 @@ pub(crate) async fn decide(
         .collect();
     let mut answer = json!({ "allowed": decision.allowed, "refused": refused });
     if let (true, Some(chosen)) = (question.record_insertion, decision.allowed.first()) {
+        if ctx.data_directory_lost.is_cancelled() {
+            return Err(super::data_directory_lost());
+        }
         let insertion_id = format!("decide-{:016x}", SystemEntropy.next_u64());
         let event = Event {
             id: insertion_id.clone(),

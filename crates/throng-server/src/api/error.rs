@@ -1,14 +1,19 @@
 //! Errors of the API: a status, a stable code, words, a mend, and a request id to quote.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use throng_ledger::LedgerError;
-use throng_spec::Role;
+use throng_model::StorageProblem;
+use throng_spec::{Problem, Role};
 use utoipa::ToSchema;
+
+/// After how many seconds a client tries again what the node could not do.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// An error as a client sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,6 +32,10 @@ pub(crate) struct ErrorDetail {
     /// How to mend it, if there is a way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) help: Option<String>,
+    /// Everything that is wrong in a spec: file, line, column, field, message, help.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub(crate) problems: Vec<Problem>,
     /// Also in the node's log and in the header `x-request-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_id: Option<String>,
@@ -37,13 +46,22 @@ pub(crate) struct ErrorDetail {
 pub(crate) struct ApiError {
     status: StatusCode,
     detail: ErrorDetail,
+    /// After how many seconds the client may come again.
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
-            detail: ErrorDetail { code, message: message.into(), help: None, request_id: None },
+            retry_after: None,
+            detail: ErrorDetail {
+                code,
+                message: message.into(),
+                help: None,
+                problems: Vec::new(),
+                request_id: None,
+            },
         }
     }
 
@@ -52,15 +70,85 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    /// The spec that the client sent is wrong, or more than this node allows.
+    pub(crate) fn invalid_spec(problems: Vec<Problem>) -> Self {
+        let s = if problems.len() == 1 { "" } else { "s" };
+        let message = format!("{} problem{s} in the spec", problems.len());
+        let mut error = Self::new(StatusCode::BAD_REQUEST, "invalid_spec", message)
+            .help("`problems` says for each where it is and what to do");
+        error.detail.problems = problems;
+        error
+    }
+
+    /// What the client wants to replace is not there any more.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
     /// There is no such object.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    /// The token is missing or wrong.
+    /// The object is in a state that does not allow it.
+    pub(crate) fn wrong_state(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "wrong_state", message)
+    }
+
+    /// The request has no token and no session.
     pub(crate) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this node wants a token")
-            .help("send `Authorization: Bearer <token>`, or use --token or THRONG_TOKEN")
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this node needs a token").help(
+            "send `Authorization: Bearer <token>`; on the command line use --dir of a node on this \
+             machine, --token-file or THRONG_TOKEN",
+        )
+    }
+
+    /// The token is not valid.
+    pub(crate) fn wrong_token() -> Self {
+        let words = "this token is not valid: it is wrong, expired or revoked";
+        Self::new(StatusCode::UNAUTHORIZED, "wrong_token", words)
+            .help("`throng token list` shows the valid tokens")
+    }
+
+    /// The address sent too many wrong tokens.
+    pub(crate) fn too_many_wrong_tokens(after: Duration) -> Self {
+        let words = "too many wrong tokens came from this address";
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_wrong_tokens", words)
+            .help("send a valid token: it is accepted at once");
+        error.retry_after = Some(after.as_secs().max(1));
+        error
+    }
+
+    /// Whether it is an answer to too many wrong tokens.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    /// The token is valid, but does not allow this.
+    pub(crate) fn forbidden(name: &str, needed: &str) -> Self {
+        let words = format!("the token `{name}` does not allow this: it needs the scope {needed}");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", words)
+            .help("`throng token create NAME --scope …` creates a token with other scopes")
+    }
+
+    /// Only a token may do this.
+    pub(super) fn forbidden_to_sessions() -> Self {
+        let words = "a session cannot make a sign-in link";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", words).help("ask with a token")
+    }
+
+    /// A page of another site sent the request.
+    pub(super) fn foreign_origin() -> Self {
+        let words = "a page of another site sent this request";
+        Self::new(StatusCode::FORBIDDEN, "foreign_origin", words).help(
+            "use the node's own page, or a program; behind a proxy set node.public_url to the URL \
+             that people use",
+        )
+    }
+
+    /// The request is for another host.
+    pub(super) fn misdirected(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message)
     }
 
     /// The body is too large.
@@ -86,6 +174,16 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
+    /// A store cannot be used now. The class is for the client, the error for the log.
+    fn storage(
+        what: &str,
+        problem: StorageProblem,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
+        tracing::error!(error, %problem, "request failed");
+        Self::unavailable(format!("{what} cannot be used now: {problem}")).help(problem.hint())
+    }
+
     /// Our fault. The client gets no internals; the log has them.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "request failed");
@@ -101,7 +199,10 @@ impl ApiError {
 
 impl From<crate::roles::aggregate::BudgetsError> for ApiError {
     fn from(error: crate::roles::aggregate::BudgetsError) -> Self {
-        Self::internal(&error)
+        match StorageProblem::in_causes(&error) {
+            Some(problem) => Self::storage("the event log", problem, &error),
+            None => Self::internal(&error),
+        }
     }
 }
 
@@ -109,10 +210,11 @@ impl From<LedgerError> for ApiError {
     fn from(error: LedgerError) -> Self {
         match &error {
             LedgerError::NotFound { .. } => Self::not_found(error.to_string()),
-            LedgerError::WrongState { .. } => {
-                Self::new(StatusCode::CONFLICT, "wrong_state", error.to_string())
-            }
-            _ => Self::internal(&error),
+            LedgerError::WrongState { .. } => Self::wrong_state(error.to_string()),
+            _ => match error.problem() {
+                Some(problem) => Self::storage("the ledger", problem, &error),
+                None => Self::internal(&error),
+            },
         }
     }
 }
@@ -121,7 +223,13 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut detail = self.detail;
         detail.request_id = REQUEST_ID.try_with(Clone::clone).ok();
-        (self.status, Json(ErrorBody { error: detail })).into_response()
+        let mut response = (self.status, Json(ErrorBody { error: detail })).into_response();
+        if let Some(after) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, after.into());
+        } else if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().entry(header::RETRY_AFTER).or_insert(RETRY_AFTER);
+        }
+        response
     }
 }
 

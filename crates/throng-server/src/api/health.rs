@@ -10,11 +10,10 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
-use throng_model::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
+use throng_model::{Clock, Entropy, SystemClock, SystemEntropy};
 
 use crate::NodeContext;
 use crate::health::Impact;
-use crate::roles::aggregate::GateReport;
 
 use super::error::{self, ApiError, REQUEST_ID};
 
@@ -63,7 +62,19 @@ static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 /// Starts collecting metrics. Safe to call again.
 pub(crate) fn install_metrics() {
-    PROMETHEUS.get_or_init(|| PrometheusBuilder::new().install_recorder().ok());
+    PROMETHEUS.get_or_init(|| {
+        let handle = PrometheusBuilder::new().install_recorder().ok();
+        crate::metrics::describe();
+        handle
+    });
+}
+
+/// Moves the samples of histograms into their summaries. Without a scrape nobody else does, and they
+/// would pile up in memory for as long as the process lives.
+pub(crate) fn drain_samples() {
+    if let Some(handle) = PROMETHEUS.get().and_then(Option::as_ref) {
+        handle.run_upkeep();
+    }
 }
 
 /// The processes of the deployment.
@@ -78,28 +89,11 @@ pub(crate) async fn nodes(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Va
 pub(crate) async fn metrics(State(ctx): State<Arc<NodeContext>>) -> Response {
     match PROMETHEUS.get().and_then(Option::as_ref) {
         Some(handle) => {
-            let text = handle.render() + &of_gates(&ctx.budgets.gates(), ctx.clock.now());
+            let text = handle.render() + &ctx.collector.text(&ctx).await;
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
         }
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
-}
-
-/// What each gate that reports to this node has applied, and how long ago it said so. Made for each
-/// answer, so that a gate that went away is not told for ever.
-fn of_gates(gates: &[GateReport], now: Timestamp) -> String {
-    let mut ages = "# TYPE throng_gate_report_age_seconds gauge\n".to_owned();
-    let mut versions = "# TYPE throng_gate_applied_version gauge\n".to_owned();
-    for GateReport { id, versions: applied, at } in gates {
-        let age = now.since(*at).as_secs_f64();
-        ages.push_str(&format!("throng_gate_report_age_seconds{{gate=\"{id}\"}} {age}\n"));
-        for (partition, version) in applied {
-            versions.push_str(&format!(
-                "throng_gate_applied_version{{gate=\"{id}\",partition=\"{partition}\"}} {version}\n"
-            ));
-        }
-    }
-    ages + &versions
 }
 
 /// Numbers, counts, times and logs requests by route; never by the path itself, which can hold a

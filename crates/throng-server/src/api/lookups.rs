@@ -32,6 +32,11 @@ pub(crate) struct User {
     /// The names of the audiences, sorted.
     #[schema(value_type = Vec<String>)]
     audiences: Vec<AudienceName>,
+    /// Audiences of which the node cannot tell whether the user is in them, because their snapshot is
+    /// damaged or cannot be fetched. Left out if there are none.
+    #[schema(value_type = Vec<String>)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<AudienceName>,
 }
 
 /// The users in the order of their keys.
@@ -44,7 +49,7 @@ fn look_up(index: &MembershipIndex, key: String) -> User {
     let hash = UserKey::text(key.as_str()).hash(index.seed());
     let mut audiences: Vec<AudienceName> = index.audiences_of(hash).into_iter().cloned().collect();
     audiences.sort_unstable();
-    User { key, audiences }
+    User { key, audiences, unknown: index.missing().to_vec() }
 }
 
 /// One user.

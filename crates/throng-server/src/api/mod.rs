@@ -1,6 +1,7 @@
 //! The HTTP API: one file per resource. `openapi.rs` describes every route; a test compares that
 //! description with the routes.
 
+mod alerts;
 mod audiences;
 mod auth;
 mod body;
@@ -15,25 +16,31 @@ mod openapi;
 mod spec;
 mod stream;
 pub(crate) mod syncs;
+mod tokens;
 mod why;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use throng_model::Secret;
 use throng_spec::{NodeSettings, Role};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
-pub(crate) use health::install_metrics;
+pub(crate) use auth::{Guard, HostNames};
+pub(crate) use health::{drain_samples, install_metrics};
 
 use crate::NodeContext;
+
+/// How long the check of a sent spec may take, at least: the columns of large tables are read for it.
+const SPEC_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Limits on requests, from the spec's node settings.
 #[derive(Debug, Clone, Copy)]
@@ -57,15 +64,17 @@ impl Limits {
 /// Everything that a node serves: API, streams, pages. Streams end when `stop` is told.
 pub(crate) fn router(
     ctx: Arc<NodeContext>,
-    token: Option<Secret>,
+    guard: Arc<Guard>,
     limits: Limits,
     stop: CancellationToken,
 ) -> Router {
     let has = |role| ctx.roles.contains(&role);
     let mut bounded = Router::new().merge(about());
+    let mut slow = Router::new();
     let mut streams = Router::new();
     if has(Role::Api) {
         bounded = bounded.merge(objects()).merge(crate::page::routes());
+        slow = slow.merge(specs());
         streams = streams.route("/v1/stream", get(stream::changes));
     }
     if has(Role::Api) || has(Role::Lookup) {
@@ -77,23 +86,47 @@ pub(crate) fn router(
     }
     let bounded =
         bounded.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.timeout));
+    let longest = limits.timeout.max(SPEC_TIMEOUT);
+    let slow = slow.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, longest));
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
-    let wanted: auth::Wanted = Arc::new(token);
-    let sign_in = auth::sign_in_routes(Arc::clone(&wanted)).merge(crate::page::assets());
     Router::new()
         .merge(bounded)
+        .merge(slow)
         .merge(streams)
+        .merge(health::open_routes())
+        .merge(auth::sign_in_routes(Arc::clone(&guard)))
+        .merge(crate::page::assets())
         .fallback(move || error::no_such_route(Arc::clone(&roles)))
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(wanted, auth::require_token))
-        .merge(health::open_routes())
-        .merge(sign_in)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&ctx), require_data_directory))
+        .layer(axum::middleware::from_fn_with_state(guard, auth::check))
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_request_bytes))
         .layer(CatchPanicLayer::new())
+        .layer(axum::middleware::from_fn(auth::secure))
         .layer(axum::middleware::from_fn(health::measure))
         .with_state(ctx)
+}
+
+/// Refuses what would change something once the data directory is lost: it would be changed in files
+/// that are gone. What only reads what is in memory is still answered; `decide` sees to itself.
+async fn require_data_directory(
+    State(ctx): State<Arc<NodeContext>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    let reads = request.method().is_safe() || path == "/v1/lookups" || path == "/v1/decide";
+    if ctx.data_directory_lost.is_cancelled() && !reads {
+        return data_directory_lost().into_response();
+    }
+    next.run(request).await
+}
+
+fn data_directory_lost() -> error::ApiError {
+    error::ApiError::unavailable("the data directory of this node was removed or replaced")
+        .help("restore it and start the node again; `/v1/node/health` says more")
 }
 
 /// What every node answers.
@@ -120,6 +153,13 @@ fn feed() -> Router<Arc<NodeContext>> {
         .route("/v1/gates/{id}/applied", post(feed::applied))
 }
 
+/// Requests that look at the data of every source: they may take longer than others.
+fn specs() -> Router<Arc<NodeContext>> {
+    Router::new()
+        .route("/v1/spec/plan", post(spec::plan))
+        .route("/v1/spec/apply", post(spec::apply))
+}
+
 /// Everything else.
 fn objects() -> Router<Arc<NodeContext>> {
     Router::new()
@@ -138,11 +178,17 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/tasks/announce", post(syncs::announce))
         .route("/v1/tasks/{id}", get(syncs::task))
         .route("/v1/tasks/{id}/requeue", post(syncs::requeue))
-        .route("/v1/alerts", get(syncs::alerts))
+        .route("/v1/alerts", get(alerts::list))
+        .route("/v1/alerts/deliveries", get(alerts::deliveries))
+        .route("/v1/alerts/test", post(alerts::test))
         .route("/v1/events", post(events::accept))
         .route("/v1/budgets", get(budgets::list))
         .route("/v1/budgets/{ad_group}", get(budgets::one))
         .route("/v1/spec", get(spec::current))
-        .route("/v1/spec/apply", post(spec::apply))
         .route("/v1/why/{kind}/{name}", get(why::history))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{name}/revoke", post(tokens::revoke))
+        .route("/v1/sessions", get(tokens::sessions))
+        .route("/v1/sessions/{id}/end", post(tokens::end_session))
+        .route("/v1/sign-in-links", post(tokens::sign_in_link))
 }

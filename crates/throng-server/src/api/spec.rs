@@ -1,25 +1,48 @@
-//! The applied spec.
+//! The applied spec, and others to take its place.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use throng_spec::Spec;
+use throng_spec::{SpecFile, SpecFiles};
 use utoipa::ToSchema;
 
 use crate::NodeContext;
+use crate::access::Caller;
+use crate::node::{Refusal, apply_planned, plan_sent};
 
 use super::body::Body;
 use super::error::ApiError;
 
-/// A spec to apply.
+/// A spec as it is written: `throng plan` and `throng apply` send it.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct Apply {
-    /// A checked spec, as `throng apply` sends it.
-    #[schema(value_type = Object)]
-    spec: Value,
+#[serde(deny_unknown_fields)]
+pub(crate) struct SentSpec {
+    /// The absolute folder, on the node, that relative paths in the spec start from.
+    #[schema(value_type = String)]
+    base: PathBuf,
+    /// The files: `path` names a file in problems, `text` is what is written in it.
+    #[schema(value_type = Vec<Object>)]
+    files: Vec<SpecFile>,
+    /// Apply only over this version, as `GET /v1/spec` gives it; 0 if none is applied. `plan` does not
+    /// look at it.
+    base_version: Option<u64>,
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Problems(problems) => Self::invalid_spec(problems),
+            Refusal::Superseded { version } => Self::conflict(format!(
+                "another spec was applied meanwhile: version {version} is the applied one now"
+            ))
+            .help("look at what would change now with `throng plan`, and apply again"),
+            Refusal::Failed(error) => Self::internal(&error),
+        }
+    }
 }
 
 /// The applied spec; secrets are references in it.
@@ -31,18 +54,35 @@ pub(crate) async fn current(State(ctx): State<Arc<NodeContext>>) -> Result<Json<
     }))
 }
 
-/// Applies a spec to the running node.
-#[utoipa::path(post, path = "/v1/spec/apply", request_body = Apply, responses((status = 200, description = "`version`"), (status = 400, description = "not a spec")))]
+/// Checks a spec and says what applying it would change. Changes nothing.
+#[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, description = "`version` (the applied one), `plan`, `models`"), (status = 400, description = "`error.problems`: what is wrong in the spec, or more than this node allows")))]
+pub(crate) async fn plan(
+    State(ctx): State<Arc<NodeContext>>,
+    Body(SentSpec { base, files, .. }): Body<SentSpec>,
+) -> Result<Json<Value>, ApiError> {
+    let planned = plan_sent(&ctx, SpecFiles { base, files }).await?;
+    let (version, plan, models) = (planned.version, planned.plan, planned.models);
+    Ok(Json(json!({ "version": version, "plan": plan, "models": models })))
+}
+
+/// Checks a spec and applies it to the running node.
+#[utoipa::path(post, path = "/v1/spec/apply", request_body = SentSpec, responses((status = 200, description = "`version` (the new one), `plan` (what changed)"), (status = 400, description = "`error.problems`: what is wrong in the spec, or more than this node allows"), (status = 409, description = "another spec was applied since `base_version`")))]
 pub(crate) async fn apply(
     State(ctx): State<Arc<NodeContext>>,
-    Body(Apply { spec }): Body<Apply>,
+    Extension(caller): Extension<Caller>,
+    Body(SentSpec { base, files, base_version }): Body<SentSpec>,
 ) -> Result<Json<Value>, ApiError> {
-    let spec: Spec = serde_json::from_value(spec).map_err(|error| {
-        ApiError::bad_request(format!("this is no checked spec: {error}"))
-            .help("check and send it with `throng apply`, of the same version as the node")
-    })?;
-    let version = crate::node::apply_spec(&ctx, spec)
-        .await
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    Ok(Json(json!({ "version": version })))
+    let planned = plan_sent(&ctx, SpecFiles { base, files }).await?;
+    // From here to its end, also if the client goes away: half an applied spec is none.
+    let applying =
+        tokio::spawn(
+            async move { apply_planned(&ctx, planned, base_version, caller.name()).await },
+        );
+    match applying.await {
+        Ok(applied) => {
+            let (version, plan) = applied?;
+            Ok(Json(json!({ "version": version, "plan": plan })))
+        }
+        Err(panicked) => Err(ApiError::internal(&panicked)),
+    }
 }

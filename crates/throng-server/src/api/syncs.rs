@@ -1,16 +1,17 @@
-//! Syncs, runs, tasks, alerts.
+//! Syncs, runs, tasks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde::Serialize;
 use serde_json::{Value, json};
 use throng_ledger::{AlertKind, HistoryEntry, Task, TaskState};
 use throng_model::{SyncRunId, TaskId, Timestamp};
 
+use crate::access::Caller;
 use crate::{Change, NodeContext};
 
 use super::error::ApiError;
@@ -50,7 +51,11 @@ pub(crate) async fn runs(State(ctx): Ctx) -> Answer {
 
 /// Lets a held run go on.
 #[utoipa::path(post, path = "/v1/runs/{id}/approve", params(("id" = i64, Path)), responses((status = 200, description = "the run"), (status = 409, description = "it is not held")))]
-pub(crate) async fn approve_run(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
+pub(crate) async fn approve_run(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<i64>,
+) -> Answer {
     let now = ctx.clock.now();
     ctx.ledger.approve_run(SyncRunId(id), now).await?;
     let run = ctx.ledger.run(SyncRunId(id)).await?;
@@ -59,8 +64,9 @@ pub(crate) async fn approve_run(State(ctx): Ctx, Path(id): Path<i64>) -> Answer 
         subject_kind: "sync".to_owned(),
         subject: run.sync.to_string(),
         what: "approved".to_owned(),
-        why: format!("a person let run {id} with {} removals go on", run.removes),
+        why: format!("run {id} with {} removals was let go on", run.removes),
         at: now,
+        actor: Some(caller.name().to_owned()),
     };
     ctx.ledger.record(&[entry]).await?;
     ctx.wake_activate.notify_waiters();
@@ -70,7 +76,11 @@ pub(crate) async fn approve_run(State(ctx): Ctx, Path(id): Path<i64>) -> Answer 
 
 /// Lets every held run of a destination go on.
 #[utoipa::path(post, path = "/v1/destinations/{name}/approve", params(("name" = String, Path)), responses((status = 200, description = "`approved`: how many runs"), (status = 404, description = "no such destination")))]
-pub(crate) async fn approve_destination(State(ctx): Ctx, Path(name): Path<String>) -> Answer {
+pub(crate) async fn approve_destination(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
     let spec = ctx.spec.load_full();
     let found = spec.destinations.iter().find(|d| d.name.as_str() == name);
     let name = &found
@@ -85,8 +95,9 @@ pub(crate) async fn approve_destination(State(ctx): Ctx, Path(name): Path<String
         subject_kind: "destination".to_owned(),
         subject: name.to_string(),
         what: "approved".to_owned(),
-        why: format!("a person let {approved} held runs go on"),
+        why: format!("{approved} held runs were let go on"),
         at: now,
+        actor: Some(caller.name().to_owned()),
     };
     ctx.ledger.record(&[entry]).await?;
     ctx.wake_activate.notify_waiters();
@@ -144,11 +155,26 @@ pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
 
 /// Puts a failed task back in the queue.
 #[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, description = "the task"), (status = 409, description = "it has not failed")))]
-pub(crate) async fn requeue(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
-    ctx.ledger.requeue_task(TaskId(id), ctx.clock.now()).await?;
+pub(crate) async fn requeue(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<i64>,
+) -> Answer {
+    let now = ctx.clock.now();
+    ctx.ledger.requeue_task(TaskId(id), now).await?;
+    let task = ctx.ledger.task(TaskId(id)).await?;
+    let entry = HistoryEntry {
+        subject_kind: "sync".to_owned(),
+        subject: ctx.ledger.run(task.run).await?.sync.to_string(),
+        what: "requeued".to_owned(),
+        why: format!("task {id} is on the queue again"),
+        at: now,
+        actor: Some(caller.name().to_owned()),
+    };
+    ctx.ledger.record(&[entry]).await?;
     ctx.wake_activate.notify_waiters();
     ctx.changed(Change::Activation);
-    Ok(Json(json!(ctx.ledger.task(TaskId(id)).await?)))
+    Ok(Json(json!(task)))
 }
 
 /// Puts the tasks that are due on the queue once more, for messages that were lost; of one account
@@ -162,10 +188,4 @@ pub(crate) async fn announce(State(ctx): Ctx) -> Answer {
         ApiError::unavailable(error.to_string()).help("try it again when ledger and queue answer")
     })?;
     Ok(Json(json!({ "announced": announced })))
-}
-
-/// Alerts, open ones first.
-#[utoipa::path(get, path = "/v1/alerts", responses((status = 200, description = "`alerts`")))]
-pub(crate) async fn alerts(State(ctx): Ctx) -> Answer {
-    Ok(Json(json!({ "alerts": ctx.ledger.alerts(200).await? })))
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use throng_lake::Lake;
 use throng_ledger::{HistoryEntry, Ledger, RefreshTrigger};
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Timestamp};
-use throng_spec::{Action, ObjectKind, Plan, Role, Spec};
+use throng_spec::{Access, Action, ObjectKind, Plan, Problem, Role, Spec, SpecFiles};
 
-use crate::NodeContext;
+use crate::{CheckedModel, NodeContext};
 
 use super::{NodeError, open_lake, spec_changed};
 
@@ -28,13 +28,29 @@ pub(super) struct Stored {
     pub(super) indexes: Vec<(AdGroupName, AdGroupIndex)>,
 }
 
-/// The applied spec and its version. One that this version cannot read any more counts as none:
-/// everything is new then.
+/// The applied spec and its version, checked again.
+///
+/// # Errors
+/// [`NodeError::StoredSpec`] if this version cannot read it, or no check would let it through.
+async fn read_stored(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeError> {
+    let Some(applied) = ledger.applied_spec().await? else { return Ok(None) };
+    let spec = serde_json::from_value(applied.spec).map_err(NodeError::StoredSpec)?;
+    Ok(Some((spec, applied.version)))
+}
+
+/// The applied spec and its version, where another one replaces it. One that cannot be used counts
+/// as none: everything is new then.
 async fn stored_spec(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeError> {
-    Ok(ledger.applied_spec().await?.and_then(|applied| {
-        let spec = serde_json::from_value(applied.spec).ok()?;
-        Some((spec, applied.version))
-    }))
+    match read_stored(ledger).await {
+        Err(NodeError::StoredSpec(error)) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the applied spec in the ledger cannot be used; it is replaced"
+            );
+            Ok(None)
+        }
+        other => other,
+    }
 }
 
 async fn indexes(
@@ -45,31 +61,61 @@ async fn indexes(
     Ok(ledger.ad_group_indexes(&names).await?)
 }
 
-/// The applied spec with the numbers of its ad groups.
+/// The applied spec with the numbers of its ad groups, to go on with.
 pub(super) async fn stored(ledger: &dyn Ledger) -> Result<Option<Stored>, NodeError> {
-    match stored_spec(ledger).await? {
-        Some((spec, version)) => {
-            let indexes = indexes(ledger, &spec).await?;
-            Ok(Some(Stored { spec, version, indexes }))
-        }
-        None => Ok(None),
-    }
+    with_indexes(ledger, read_stored(ledger).await?).await
 }
 
-/// Writes a spec to the ledger.
+/// The applied spec with the numbers of its ad groups, before another one replaces it.
+pub(super) async fn replaced(ledger: &dyn Ledger) -> Result<Option<Stored>, NodeError> {
+    with_indexes(ledger, stored_spec(ledger).await?).await
+}
+
+async fn with_indexes(
+    ledger: &dyn Ledger,
+    stored: Option<(Spec, u64)>,
+) -> Result<Option<Stored>, NodeError> {
+    let Some((spec, version)) = stored else { return Ok(None) };
+    let indexes = indexes(ledger, &spec).await?;
+    Ok(Some(Stored { spec, version, indexes }))
+}
+
+/// A spec as the ledger holds it. Processes of one deployment differ in their roles only, and must
+/// not replace each other's specs for that.
+fn as_stored(spec: &Spec) -> Spec {
+    let mut stored = spec.clone();
+    stored.node.roles = Role::ALL.to_vec();
+    stored
+}
+
+/// Writes a spec to the ledger; with a `base`, only over that version.
+async fn write(
+    ledger: &dyn Ledger,
+    spec: &Spec,
+    base: Option<u64>,
+    now: Timestamp,
+) -> Result<Option<Applied>, NodeError> {
+    let before = stored_spec(ledger).await?.map(|(spec, _)| spec);
+    let stored = as_stored(spec);
+    let plan = throng_spec::plan(before.as_ref(), &stored);
+    let value = serde_json::to_value(&stored)?;
+    let version = match base {
+        Some(base) => ledger.apply_spec_over(base, &value, now).await?,
+        None => Some(ledger.apply_spec(&value, now).await?),
+    };
+    let Some(version) = version else { return Ok(None) };
+    let indexes = indexes(ledger, spec).await?;
+    Ok(Some(Applied { version, plan, indexes }))
+}
+
+/// Writes the spec that a node was started with to the ledger.
 pub(super) async fn store(
     ledger: &dyn Ledger,
     spec: &Spec,
     now: Timestamp,
 ) -> Result<Applied, NodeError> {
-    let before = stored_spec(ledger).await?.map(|(spec, _)| spec);
-    let mut stored = spec.clone();
-    // Processes of one deployment differ in nothing else, and must not replace each other's specs.
-    stored.node.roles = Role::ALL.to_vec();
-    let plan = throng_spec::plan(before.as_ref(), &stored);
-    let version = ledger.apply_spec(&serde_json::to_value(&stored)?, now).await?;
-    let indexes = indexes(ledger, spec).await?;
-    Ok(Applied { version, plan, indexes })
+    let written = write(ledger, spec, None, now).await?;
+    written.ok_or(NodeError::NothingToJoin)
 }
 
 /// Audiences whose members may differ from what the last snapshot says: those that are new, and
@@ -89,6 +135,7 @@ fn outdated(plan: &Plan) -> impl Iterator<Item = &str> {
 pub(super) async fn queue_refreshes(
     ctx: &Arc<NodeContext>,
     applied: &Applied,
+    actor: Option<&str>,
 ) -> Result<(), NodeError> {
     let now = ctx.clock.now();
     let known = ctx.ledger.audiences().await?;
@@ -111,28 +158,102 @@ pub(super) async fn queue_refreshes(
             what: "applied".to_owned(),
             why: format!("version {} with {} changes", applied.version, applied.plan.changes.len()),
             at: now,
+            actor: actor.map(str::to_owned),
         };
         ctx.ledger.record(&[entry]).await?;
     }
     Ok(())
 }
 
-/// Applies a spec to a running node and returns its version. Settings of the process itself (where
-/// it listens, its token, how many partitions and workers) count from the next start.
+/// Why a spec that was sent is not applied.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Something in it is wrong, or more than this node allows.
+    Problems(Vec<Problem>),
+    /// Another one was applied since the version that it was made for.
+    Superseded {
+        /// The version that is applied now.
+        version: u64,
+    },
+    /// Not the spec's fault.
+    Failed(NodeError),
+}
+
+impl<E: Into<NodeError>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A spec that was sent and could be applied.
+pub(crate) struct Planned {
+    spec: Spec,
+    lake: Arc<Lake>,
+    /// The version that is applied now; 0 if there is none.
+    pub(crate) version: u64,
+    /// What would change.
+    pub(crate) plan: Plan,
+    /// What its SQL texts are.
+    pub(crate) models: Vec<CheckedModel>,
+}
+
+/// Checks a spec that was sent, as `throng check` does and against this node's limits, and compares it
+/// with the applied one.
+pub(crate) async fn plan_sent(
+    ctx: &Arc<NodeContext>,
+    files: SpecFiles,
+) -> Result<Planned, Refusal> {
+    let running = ctx.spec.load_full();
+    let access =
+        Access::Limited { limits: ctx.limits.now(), running: Box::new(running.node.clone()) };
+    // A large spec keeps a thread busy for a moment.
+    let checked = tokio::task::spawn_blocking(move || throng_spec::check(files, access));
+    let spec = match checked.await {
+        Ok(checked) => checked.map_err(Refusal::Problems)?,
+        Err(panicked) => {
+            let source = std::io::Error::other(panicked);
+            return Err(Refusal::Failed(NodeError::io("check", "the spec")(source)));
+        }
+    };
+    // What is known of the tables' columns is kept while the sources are the same.
+    let lake = match spec.sources == running.sources {
+        true => ctx.lake.load_full(),
+        false => Arc::new(open_lake(&ctx.data_dir, &spec)?),
+    };
+    let models = crate::check_sql(&lake, &spec).await.map_err(Refusal::Problems)?;
+    let before = stored_spec(&*ctx.ledger).await?;
+    let version = match &before {
+        Some((_, version)) => *version,
+        None => ctx.ledger.applied_version().await?.unwrap_or(0),
+    };
+    let plan = throng_spec::plan(before.as_ref().map(|(spec, _)| spec), &as_stored(&spec));
+    Ok(Planned { spec, lake, version, plan, models })
+}
+
+/// Applies a spec that was sent to the running node, for the caller of this name; with a `base`, only
+/// over that version. Returns the new version and what changed. To be run to its end.
 ///
 /// # Errors
-/// [`NodeError`]; the node goes on with the spec that it had, or, if it is in the ledger, with the new
-/// one.
-pub(crate) async fn apply_spec(ctx: &Arc<NodeContext>, spec: Spec) -> Result<u64, NodeError> {
-    let lake = open_lake(&ctx.data_dir, &spec)?;
+/// [`Refusal`]; the node goes on with the spec that it had, or, if the new one is in the ledger, with
+/// that.
+pub(crate) async fn apply_planned(
+    ctx: &Arc<NodeContext>,
+    planned: Planned,
+    base: Option<u64>,
+    actor: &str,
+) -> Result<(u64, Plan), Refusal> {
+    let Planned { spec, lake, .. } = planned;
     let _turn = ctx.spec_turn.lock().await;
     // Events before this moment keep the prices that they came under.
     ctx.budgets.checkpoint().await?;
-    let applied = store(&*ctx.ledger, &spec, ctx.clock.now()).await?;
+    let Some(applied) = write(&*ctx.ledger, &spec, base, ctx.clock.now()).await? else {
+        let version = ctx.ledger.applied_version().await?.unwrap_or(0);
+        return Err(Refusal::Superseded { version });
+    };
     let checkpointed = go_on(ctx, spec, lake, &applied.indexes, applied.version).await;
-    queue_refreshes(ctx, &applied).await?;
+    queue_refreshes(ctx, &applied, Some(actor)).await?;
     checkpointed?;
-    Ok(applied.version)
+    Ok((applied.version, applied.plan))
 }
 
 /// Goes on with the spec that another node applied. The settings of this process stay.
@@ -153,7 +274,7 @@ pub(crate) async fn follow_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError>
     let lake = open_lake(&ctx.data_dir, &spec)?;
     // Events before this moment keep the prices that they came under.
     ctx.budgets.checkpoint().await?;
-    go_on(ctx, spec, lake, &indexes, version).await?;
+    go_on(ctx, spec, Arc::new(lake), &indexes, version).await?;
     tracing::info!(version, "another node applied a spec; it counts here too");
     Ok(())
 }
@@ -162,14 +283,14 @@ pub(crate) async fn follow_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError>
 async fn go_on(
     ctx: &NodeContext,
     spec: Spec,
-    lake: Lake,
+    lake: Arc<Lake>,
     indexes: &[(AdGroupName, AdGroupIndex)],
     version: u64,
 ) -> Result<(), NodeError> {
     ctx.budgets.apply_spec(&spec, indexes, version);
     ctx.gate.set_catalog(ctx.budgets.catalog().as_ref().clone());
     ctx.budgets.feed_gate(&ctx.gate);
-    ctx.lake.store(Arc::new(lake));
+    ctx.lake.store(lake);
     ctx.set_spec(spec, version);
     spec_changed(ctx);
     ctx.budgets.checkpoint().await?;

@@ -1,9 +1,10 @@
 //! The backends that the node settings choose. The only place that knows which there are.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::{Ledger, PostgresLedger, SqliteLedger, SyncLedger as _};
+use throng_ledger::{Ledger, PostgresLedger, SqliteLedger};
 use throng_log::{
     EventLog, FileLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, MemoryQueue,
     Queue, Sasl, Share, Tls,
@@ -15,7 +16,8 @@ use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings, Ro
 use crate::Queues;
 use crate::roles::aggregate::{Feed, Intake};
 
-use super::{Environment, NodeConfig, NodeError};
+use super::stamps::Stamps;
+use super::{Environment, NodeConfig, NodeError, Recovery};
 
 /// The topic of events, and the group of aggregators.
 pub(super) const EVENTS: &str = "events";
@@ -44,6 +46,8 @@ pub(super) struct Backends {
     pub(super) queues: Queues,
     /// This process's share of the log; `None` where it has all of it, or no part in it.
     pub(super) share: Option<Share>,
+    /// The stamps of what lies in the data directory; `None` if nothing does.
+    pub(super) stamps: Option<Stamps>,
 }
 
 /// Opens what the settings choose.
@@ -51,6 +55,17 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
     let settings = &config.spec.node;
     let objects = objects(config, settings)?;
     let ledger = ledger(config, settings).await?;
+    // Before anything changes what lies there.
+    let stamps = Stamps::open(&config.data_dir, settings, &*ledger, config.recovery).await?;
+    if settings.ledger == LedgerSettings::Sqlite {
+        // The lock of the data directory says that nobody else is at work on this file: what is in
+        // hand was left by a dead process. On a server other nodes may have it; what is left there
+        // is due when its lease ends.
+        let left = ledger.end_leases(config.clock.now()).await?;
+        if left > 0 {
+            tracing::info!(left, "taking up work that a dead process left");
+        }
+    }
     let (log, feed, intake, queues, share): Log = match &settings.log {
         LogSettings::Files => {
             let dir = config.data_dir.join("log");
@@ -63,7 +78,7 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
         }
         LogSettings::Kafka(kafka) => kafka_log(config, kafka, roles).await?,
     };
-    Ok(Backends { ledger, objects, log, feed, intake, queues, share })
+    Ok(Backends { ledger, objects, log, feed, intake, queues, share, stamps })
 }
 
 type Log = (Arc<dyn EventLog>, Option<Feed>, Intake, Queues, Option<Share>);
@@ -188,6 +203,22 @@ fn objects(config: &NodeConfig, settings: &NodeSettings) -> Result<Arc<dyn Objec
     })
 }
 
+/// Whether a node worked in the data directory: it left an event log or an object.
+fn is_used(data_dir: &Path) -> Result<bool, NodeError> {
+    for folder in [data_dir.join("log"), data_dir.join("objects")] {
+        match std::fs::read_dir(&folder) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Ok(true);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(NodeError::io("list", folder.display())(error)),
+        }
+    }
+    Ok(false)
+}
+
 /// Opens the ledger that the node settings choose.
 async fn ledger(
     config: &NodeConfig,
@@ -195,14 +226,12 @@ async fn ledger(
 ) -> Result<Arc<dyn Ledger>, NodeError> {
     match &settings.ledger {
         LedgerSettings::Sqlite => {
-            let ledger = SqliteLedger::open(&config.data_dir.join("ledger.db")).await?;
-            // The lock of the data directory says that nobody else is at work on this file: what is
-            // in hand was left by a dead process. On a server other nodes may have it; what is left
-            // there is due when its lease ends.
-            let left = ledger.end_leases(config.clock.now()).await?;
-            if left > 0 {
-                tracing::info!(left, "taking up work that a dead process left");
+            let path = config.data_dir.join("ledger.db");
+            let is_there = std::fs::metadata(&path).is_ok_and(|facts| facts.len() > 0);
+            if !is_there && config.recovery == Recovery::Refuse && is_used(&config.data_dir)? {
+                return Err(NodeError::LedgerMissing { path });
             }
+            let ledger = SqliteLedger::open(&path).await?;
             Ok(Arc::new(ledger))
         }
         LedgerSettings::Postgres { url, connections, insecure } => {

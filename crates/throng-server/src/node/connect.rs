@@ -13,7 +13,7 @@ use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 use super::backends::{
     CHECKS, DEAD, EVENTS, FEED, KEYFRAMES, TASKS, bucket_settings, kafka_settings, ledger_url,
 };
-use super::{Environment, NodeError};
+use super::{Environment, NodeError, consistency};
 
 /// Clocks further apart than this are told: leases and budget days go by them.
 const SKEW: Duration = Duration::from_secs(1);
@@ -21,7 +21,8 @@ const SKEW: Duration = Duration::from_secs(1);
 /// What is known about one backend now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `ledger`, `log` or `objects`.
+    /// `ledger`, `log`, `objects`, `snapshots` (ledger and bucket compared), `checkpoints` (bucket
+    /// and Kafka compared) or `roles`.
     pub backend: &'static str,
     /// Whether a node could work with it.
     pub ok: bool,
@@ -32,22 +33,25 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn good(backend: &'static str, says: impl Into<String>) -> Self {
+    pub(super) fn good(backend: &'static str, says: impl Into<String>) -> Self {
         Self { backend, ok: true, says: says.into(), help: None }
     }
 
-    fn bad(backend: &'static str, error: &dyn std::error::Error, help: &str) -> Self {
+    pub(super) fn bad(backend: &'static str, error: &dyn std::error::Error, help: &str) -> Self {
         let says = throng_model::with_causes(error);
         Self { backend, ok: false, says, help: Some(help.to_owned()) }
     }
 }
 
-/// Tries every backend that the settings name. Changes nothing but a small object of its own in the
+/// Tries every backend that the settings name, and whether they belong together. Changes nothing but a small object of its own in the
 /// bucket, which it removes again. Takes up to half a minute where nobody answers.
 pub async fn check_backends(settings: &NodeSettings, env: &Environment) -> Vec<Finding> {
     let (ledger, log, objects) =
         tokio::join!(ledger(settings, env), log(settings, env), objects(settings, env));
     let mut findings = vec![ledger, log, objects];
+    if findings.iter().all(|finding| finding.ok) {
+        findings.extend(consistency::check(settings, env).await);
+    }
     if !settings.is_shared() && settings.ledger != LedgerSettings::Sqlite {
         findings.push(Finding {
             backend: "roles",

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use super::NodeError;
 
+/// The file of the data directory that is locked.
+pub(super) const LOCK_FILE: &str = "lock";
+
 /// Held while a node runs. The operating system gives it up when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct DataDirLock(File);
@@ -13,7 +16,7 @@ pub(super) struct DataDirLock(File);
 impl DataDirLock {
     /// Takes the lock, and leaves the process id in the file for others to read.
     pub(super) fn take(dir: &Path) -> Result<Self, NodeError> {
-        let path = dir.join("lock");
+        let path = dir.join(LOCK_FILE);
         let mut file = File::options()
             .read(true)
             .write(true)

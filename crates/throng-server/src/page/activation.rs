@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use throng_ledger::{Check, ReasonCounts, SyncRun, Task, TaskState};
 use throng_model::{TaskId, Timestamp};
 
+use super::alerts::{AlertLine, newest};
 use super::show::{self, Card, card, count};
 use super::{Context, Page, PageError, chart, render};
 
@@ -13,13 +14,8 @@ use super::{Context, Page, PageError, chart, render};
 struct List {
     cards: Vec<Card>,
     alerts: Vec<AlertLine>,
+    more_alerts: Option<String>,
     runs: Vec<RunRow>,
-}
-
-pub(super) struct AlertLine {
-    pub(super) message: String,
-    pub(super) when: String,
-    pub(super) done: bool,
 }
 
 struct RunRow {
@@ -97,26 +93,19 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     let runs = ctx.ledger.runs(None, 200).await?;
     let tasks = ctx.ledger.tasks(1_000).await?;
     let checks = ctx.ledger.checks(1_000).await?;
-    let alerts = ctx.ledger.alerts(20).await?;
+    let alerts = newest(&ctx, true).await?;
     let counts = ctx.ledger.task_counts().await?;
     let of = |state| counts.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
-    let open = alerts.iter().filter(|a| a.resolved_at.is_none()).count();
     let page = List {
         cards: vec![
             card("tasks-running", count(of(TaskState::Running)), "tasks running"),
             card("tasks-queued", count(of(TaskState::Queued)), "queued"),
             card("tasks-done", count(of(TaskState::Done)), "done"),
             card("tasks-failed", count(of(TaskState::Failed)), "failed"),
-            card("alerts-open", open, "open alerts"),
+            card("alerts-open", count(alerts.totals.open), "open alerts"),
         ],
-        alerts: alerts
-            .into_iter()
-            .map(|a| AlertLine {
-                message: a.message,
-                when: show::when(a.raised_at),
-                done: a.resolved_at.is_some(),
-            })
-            .collect(),
+        alerts: alerts.lines,
+        more_alerts: alerts.more,
         runs: runs
             .iter()
             .map(|run| {

@@ -106,19 +106,24 @@ pub(crate) fn bar_pairs(
     svg
 }
 
-/// A horizontal meter: shares of the whole with a class each; what is left stays grey.
+/// A horizontal meter: shares of the whole with a class each; what is left stays grey. SVG, because
+/// the pages' security policy allows no `style` attribute.
 pub(crate) fn meter(parts: &[(&str, f64)]) -> String {
-    let mut html = String::from("<div class=\"meter\">");
-    let mut left = 100.0_f64;
+    let mut svg =
+        String::from("<svg class=\"meter\" viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\">");
+    let mut used = 0.0_f64;
     for (class, share) in parts {
-        let share = if share.is_finite() { (share * 100.0).clamp(0.0, left) } else { 0.0 };
-        left -= share;
+        let share = if share.is_finite() { (share * 100.0).clamp(0.0, 100.0 - used) } else { 0.0 };
         if share > 0.0 {
-            let _ = write!(html, "<i class=\"{class}\" style=\"width:{share:.2}%\"></i>");
+            let _ = write!(
+                svg,
+                "<rect class=\"{class}\" x=\"{used:.2}\" width=\"{share:.2}\" height=\"1\"/>"
+            );
         }
+        used += share;
     }
-    html.push_str("</div>");
-    html
+    svg.push_str("</svg>");
+    svg
 }
 
 fn open() -> String {
@@ -177,7 +182,9 @@ mod tests {
     fn a_meter_never_overflows() {
         assert_eq!(
             meter(&[("a", 0.75), ("b", 0.75), ("c", f64::NAN)]),
-            "<div class=\"meter\"><i class=\"a\" style=\"width:75.00%\"></i><i class=\"b\" style=\"width:25.00%\"></i></div>"
+            "<svg class=\"meter\" viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\">\
+             <rect class=\"a\" x=\"0.00\" width=\"75.00\" height=\"1\"/>\
+             <rect class=\"b\" x=\"75.00\" width=\"25.00\" height=\"1\"/></svg>"
         );
     }
 

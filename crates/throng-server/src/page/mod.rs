@@ -1,7 +1,9 @@
 //! The web page: rendered here, kept fresh by the node's change stream. No build step, no
 //! framework; `assets/throng.js` swaps the page's body when something changed.
 
+mod access;
 mod activation;
+mod alerts;
 mod audiences;
 mod budgets;
 mod chart;
@@ -26,7 +28,9 @@ pub(crate) const PLACES: &[(&str, &str)] = &[
     ("/audiences", "Audiences"),
     ("/activation", "Activation"),
     ("/budgets", "Budgets"),
+    ("/alerts", "Alerts"),
     ("/decide", "Try a decision"),
+    ("/access", "Access"),
 ];
 
 /// The routes of the pages.
@@ -37,9 +41,11 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/audiences/{name}", get(audiences::one))
         .route("/activation", get(activation::list))
         .route("/activation/tasks/{id}", get(activation::task))
+        .route("/alerts", get(alerts::page))
         .route("/budgets", get(budgets::list))
         .route("/budgets/{name}", get(budgets::one))
         .route("/decide", get(decide::page))
+        .route("/access", get(access::page))
 }
 
 /// What every page needs; it tells nothing, so it wants no token.

@@ -7,7 +7,7 @@ use throng_model::Timestamp;
 
 use crate::roles::follow::{Peer, deployment};
 
-use super::activation::AlertLine;
+use super::alerts::{AlertLine, newest};
 use super::show::{self, Card, Entry, card, count, linked, money};
 use super::{Context, Page, chart, render};
 
@@ -16,6 +16,7 @@ use super::{Context, Page, chart, render};
 struct Overview {
     cards: Vec<Card>,
     alerts: Vec<AlertLine>,
+    more_alerts: Option<String>,
     spend: String,
     nodes: Vec<NodeLine>,
     history: Vec<Entry>,
@@ -72,7 +73,7 @@ pub(super) async fn page(State(ctx): Context) -> Page {
     let in_flight = total(&|s| s.in_flight.0);
     let share = |part: i64| part as f64 / budget.max(1) as f64;
     let declared = ctx.spec.load().audiences.len();
-    let alerts = ctx.ledger.alerts(20).await?;
+    let alerts = newest(&ctx, false).await?;
     let history = ctx.ledger.history(None, 15).await?;
     let now = ctx.clock.now();
     let (peers, _) = deployment(&ctx).await?;
@@ -101,11 +102,8 @@ pub(super) async fn page(State(ctx): Context) -> Page {
                 "/budgets",
             ),
         ],
-        alerts: alerts
-            .into_iter()
-            .filter(|a| a.resolved_at.is_none())
-            .map(|a| AlertLine { message: a.message, when: show::when(a.raised_at), done: false })
-            .collect(),
+        alerts: alerts.lines,
+        more_alerts: alerts.more,
         spend: chart::meter(&[("actual", share(actual)), ("flight", share(in_flight))]),
         nodes: peers.into_iter().map(|peer| NodeLine::of(peer, now)).collect(),
         history: show::entries(history),

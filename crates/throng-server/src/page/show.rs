@@ -26,12 +26,20 @@ pub(super) struct Entry {
     pub(super) subject: String,
     pub(super) what: String,
     pub(super) why: String,
+    /// The name of the caller's token; empty where the node acted by itself.
+    pub(super) actor: String,
 }
 
 pub(super) fn entries(history: Vec<HistoryEntry>) -> Vec<Entry> {
     history
         .into_iter()
-        .map(|h| Entry { when: when(h.at), subject: h.subject, what: h.what, why: h.why })
+        .map(|h| Entry {
+            when: when(h.at),
+            subject: h.subject,
+            what: h.what,
+            why: h.why,
+            actor: h.actor.unwrap_or_default(),
+        })
         .collect()
 }
 

@@ -226,6 +226,7 @@ impl Bench {
             }
         };
         worker.quotas.leave(&task.destination);
+        self.count(task, &ended).await;
         match ended {
             Ok(TaskEnd::Failed) => self.put_aside(task).await,
             Ok(_) | Err(LedgerError::LeaseLost { .. }) => Ok(()),
@@ -234,6 +235,22 @@ impl Bench {
                 let _ = ctx.ledger.release_task(task.id, &worker.holder, ctx.clock.now()).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Counts what was finished, for metrics.
+    async fn count(&self, task: &Task, ended: &Result<TaskEnd, LedgerError>) {
+        let outcome = match ended {
+            Ok(TaskEnd::Done) => Some("completed"),
+            Ok(TaskEnd::Failed) => Some("failed"),
+            _ => None,
+        };
+        if let Some(outcome) = outcome {
+            metrics::counter!("throng_sync_runs_total", "outcome" => outcome).increment(1);
+        }
+        if let Ok(now) = self.ctx.ledger.task(task.id).await {
+            let finished = now.batches_done.saturating_sub(task.batches_done);
+            metrics::counter!("throng_batches_total").increment(u64::from(finished));
         }
     }
 

@@ -42,6 +42,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use board::Told;
 pub use checkpoint::CheckpointError;
+pub(crate) use checkpoint::checkpoint_offset;
 pub use error::BudgetsError;
 pub use feed::Feed;
 pub use gates::GateReport;
@@ -526,7 +527,7 @@ impl Budgets {
         // Not all at once: writing a state down takes the processor for a while.
         let written = futures::stream::iter(own)
             .filter(|partition| std::future::ready(!partition.is_fenced()))
-            .map(|partition| async move { partition.checkpoint().await })
+            .map(|partition| async move { partition.checkpoint_at(self.clock.now()).await })
             .buffer_unordered(CHECKPOINTS_AT_ONCE);
         written.collect::<Vec<_>>().await.into_iter().collect()
     }

@@ -2,6 +2,8 @@
 //! step: parts are idempotent, their outputs appear whole, and one ledger update publishes.
 
 mod bits;
+mod damage;
+mod dictionaries;
 mod error;
 mod files;
 mod finish;
@@ -10,7 +12,9 @@ mod members;
 mod membership;
 mod once;
 mod parts;
+mod pool;
 mod retention;
+mod snapshots;
 mod sweep;
 mod work;
 
@@ -27,9 +31,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
 
+pub(crate) use damage::{Reported, inspect_files, report as report_faults};
+pub(crate) use dictionaries::Dictionaries;
 pub use error::BuildError;
-pub use membership::{load_membership, reload_membership};
+pub(crate) use membership::load_membership;
+pub use membership::reload_membership;
 pub use once::{Built, build_these};
+pub(crate) use snapshots::open_snapshot;
 pub use sweep::take_over;
 
 /// How long a builder may be silent.
@@ -40,6 +48,10 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After the ledger has failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(5);
+/// How often halting a refresh is tried when the process ends, and how long between two tries: well
+/// within the time that a process has to end.
+const HALT_TRIES: u32 = 5;
+const HALT_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Tries of a refresh.
 const TRIES: u32 = 3;
 const BACKOFF: Backoff =
@@ -148,8 +160,7 @@ impl Worker {
         let built = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => {
-                let halted = ctx.ledger.halt_refresh(refresh.id, &self.holder, ctx.clock.now());
-                return ignore_lost(halted.await);
+                return self.halt(&refresh).await;
             }
             built = AssertUnwindSafe(self.build(&audience, &refresh)).catch_unwind() => {
                 built.unwrap_or(Err(BuildError::Panicked))
@@ -174,6 +185,27 @@ impl Worker {
         metrics::counter!("throng_refreshes_total", "outcome" => outcome).increment(1);
         metrics::histogram!("throng_refresh_seconds", "outcome" => outcome).record(took);
         Ok(())
+    }
+
+    /// Gives a refresh back, so that whoever is next goes on with it at once. The process is about to
+    /// end, so a ledger that fails is asked again here and not later.
+    async fn halt(&self, refresh: &Refresh) -> Result<(), LedgerError> {
+        let ctx = &self.ctx;
+        let mut tries = 1;
+        loop {
+            match ctx.ledger.halt_refresh(refresh.id, &self.holder, ctx.clock.now()).await {
+                // It has ended, or somebody else has it.
+                Ok(()) | Err(LedgerError::LeaseLost { .. }) => return Ok(()),
+                Err(error) if tries == HALT_TRIES => return Err(error),
+                Err(error) => tracing::warn!(
+                    refresh = %refresh.id,
+                    error = &error as &dyn std::error::Error,
+                    "a refresh is not halted yet"
+                ),
+            }
+            tries += 1;
+            tokio::time::sleep(HALT_RETRY_DELAY).await;
+        }
     }
 
     async fn build(
@@ -242,7 +274,9 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let (name, now) = (&refresh.audience, ctx.clock.now());
+        ctx.note_storage(&format!("refresh of {name}"), error);
         let mut reason = error.in_words();
+        metrics::counter!("throng_query_failures_total", "class" => error.class()).increment(1);
         if let (Some(audience), BuildError::Lake(_)) = (audience, error) {
             let at = &audience.sql_at;
             reason.push_str(&format!("; the SQL begins at {}:{}", at.file.display(), at.line));
@@ -281,13 +315,6 @@ impl Worker {
         }
         ctx.changed(Change::Audiences);
         Ok(())
-    }
-}
-
-fn ignore_lost(result: Result<(), LedgerError>) -> Result<(), LedgerError> {
-    match result {
-        Err(LedgerError::LeaseLost { .. }) => Ok(()),
-        other => other,
     }
 }
 

@@ -11,7 +11,7 @@ use throng_model::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::aggregate::GateReport;
-use super::build::reload_membership;
+use super::build::{inspect_files, reload_membership};
 use crate::node::{NodeError, follow_spec};
 use crate::{Change, NodeContext};
 
@@ -21,8 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// A node that was silent for longer is not shown any more.
 const SHOWN_FOR: Duration = Duration::from_secs(30);
-/// A snapshot that could not be fetched is asked for again after this.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// How often the files that are served are looked at.
+const INSPECT_INTERVAL: Duration = Duration::from_secs(30);
 /// After the ledger or the objects failed.
 const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 
@@ -30,10 +30,16 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(2);
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let mut tried = Tried::default();
     let mut tell_at = ctx.clock.now();
+    let mut inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
     loop {
+        if ctx.serves_membership && tokio::time::Instant::now() >= inspect_at {
+            inspect_files(&ctx).await;
+            inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
+        }
         if ctx.clock.now() >= tell_at {
             tell_at = ctx.clock.now().plus(TELL_EVERY);
             tell(&ctx).await;
+            crate::api::drain_samples();
         }
         let looked = look(&ctx, &mut tried).await;
         let pause = match looked {
@@ -181,8 +187,8 @@ async fn look(
     let again = tried.again.is_some_and(|at| at <= tokio::time::Instant::now());
     if again || missing.iter().any(|of| !tried.versions.contains(of)) {
         *tried = Tried::default();
-        let more = reload_membership(ctx).await?;
-        tried.again = more.then(|| tokio::time::Instant::now() + TRY_AGAIN);
+        let again = reload_membership(ctx).await?;
+        tried.again = again.map(|delay| tokio::time::Instant::now() + delay);
         ctx.wake_activate.notify_waiters();
         ctx.changed(Change::Audiences);
     }

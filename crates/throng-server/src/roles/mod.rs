@@ -5,5 +5,6 @@ pub mod activate;
 pub mod aggregate;
 pub mod build;
 pub mod follow;
+pub(crate) mod notify;
 pub mod probe;
 pub mod schedule;

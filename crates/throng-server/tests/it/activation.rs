@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use throng_ledger::{Ledger, RunState, SyncRun, Verdict};
@@ -10,7 +9,7 @@ use throng_model::{HashedIdentifier, SystemClock};
 use throng_server::{Node, NodeConfig};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
 
-use crate::Client;
+use crate::{Client, PATIENCE, until};
 
 const SPEC: &str = r#"version: 1
 sources:
@@ -71,7 +70,10 @@ impl Shop {
             roles: None,
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: Arc::new(SystemClock),
+            access_clock: Arc::new(SystemClock),
+            recovery: throng_server::Recovery::default(),
             env: Arc::new(|name: &str| (name == "META").then(|| "s3cret-token".to_owned())),
+            limits: Default::default(),
         })
         .await
         .unwrap()
@@ -100,7 +102,7 @@ async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -> bool) -> 
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), looking).await.expect(what)
+    tokio::time::timeout(PATIENCE, looking).await.expect(what)
 }
 
 async fn checked(node: &Node) -> (Verdict, Vec<String>) {
@@ -113,7 +115,7 @@ async fn checked(node: &Node) -> (Verdict, Vec<String>) {
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), looking).await.expect("a check")
+    tokio::time::timeout(PATIENCE, looking).await.expect("a check")
 }
 
 async fn refresh(client: &Client) {
@@ -166,8 +168,13 @@ async fn what_a_failed_run_left_behind_is_put_right_by_the_next() {
     let node = shop.node().await;
     let failed = settled(&node, "failure", |r| r.state == RunState::Failed).await;
     assert_eq!((failed.sent, failed.pending), (4, 6));
-    let alerts = node.context().ledger.alerts(5).await.unwrap();
-    assert!(alerts[0].message.contains("ads_management"), "{}", alerts[0].message);
+    // The alert follows the run's end.
+    let ledger = &node.context().ledger;
+    until("the alert says why", async || {
+        let alerts = ledger.alerts(5).await.unwrap();
+        alerts.first().is_some_and(|alert| alert.message.contains("ads_management"))
+    })
+    .await;
     node.shutdown().await;
 
     // Nobody puts the task back; the audience goes on without those who got through.

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig};
 
-use crate::Client;
+use crate::{Client, PATIENCE, until};
 
 const SPEC: &str = r#"version: 1
 sources:
@@ -39,7 +38,10 @@ async fn start(dir: &Path) -> Node {
         roles: None,
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::new(SystemClock),
+        access_clock: Arc::new(SystemClock),
+        recovery: throng_server::Recovery::default(),
         env: Arc::new(|_: &str| None),
+        limits: Default::default(),
     })
     .await
     .unwrap()
@@ -59,7 +61,15 @@ async fn settled(node: &Node, name: &str, wanted: impl Fn(&Value) -> bool) -> Va
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), asking).await.expect(name)
+    tokio::time::timeout(PATIENCE, asking).await.expect(name)
+}
+
+/// Waits until these versions are served: what is published is served a moment later.
+async fn served(client: &Client, versions: Value) {
+    until("the versions are served", async || {
+        client.get("/v1/node/health").await["snapshots"] == versions
+    })
+    .await;
 }
 
 async fn audiences_of(client: &Client, user: &str) -> Value {
@@ -78,6 +88,7 @@ async fn an_audience_lives_its_life() {
         let built = settled(&node, name, |a| !a["current"].is_null()).await;
         assert_eq!(built["current"]["members"], json!(members), "{name}");
     }
+    served(&client, json!({ "big": 1, "buyers": 1 })).await;
     assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
     assert_eq!(audiences_of(&client, "c15").await, json!(["big", "buyers"]));
     assert_eq!(audiences_of(&client, "nobody").await, json!([]));

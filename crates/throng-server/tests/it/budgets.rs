@@ -10,7 +10,7 @@ use throng_log::FileLog;
 use throng_model::{AdGroupName, Clock, ManualClock, Micros};
 use throng_server::Node;
 
-use crate::{Client, SPEC, noon, spec, start};
+use crate::{Client, PATIENCE, SPEC, noon, sent, spec, start, until};
 
 fn line(clock: &ManualClock, kind: &str, ad_group: &str, id: impl std::fmt::Display) -> String {
     let at = clock.now().to_string();
@@ -61,17 +61,6 @@ async fn events_count_once_and_close_the_ad_group() {
     node.shutdown().await;
 }
 
-/// Asks until it is so. Ten seconds mean that it never will be.
-async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !ask().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    let asked = tokio::time::timeout(Duration::from_secs(10), asking).await;
-    assert!(asked.is_ok(), "{what}: not within ten seconds");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn no_restart_loses_or_doubles_a_micro() {
     let dir = tempfile::tempdir().unwrap();
@@ -118,7 +107,7 @@ async fn events_keep_the_price_that_they_came_under() {
     client.events(line(&clock, "impression", "shoes", 2)).await;
     assert_eq!(actual(&client, "shoes").await, 300_000);
     // And back, while the node runs.
-    let body = json!({ "spec": spec(SPEC) });
+    let body = sent(SPEC);
     let (status, answer) = client.post("/v1/spec/apply", &body).await;
     assert_eq!((status, &answer["version"]), (200, &json!(3)), "{answer}");
     client.events(line(&clock, "impression", "shoes", 3)).await;
@@ -146,7 +135,7 @@ async fn follow(client: &Client, gate: &Gate, mut wanted: impl FnMut(&Gate) -> b
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), reading).await.expect("the feed tells");
+    tokio::time::timeout(PATIENCE, reading).await.expect("the feed tells");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use throng_ledger::{
 use throng_model::{Clock, HashSeed, ManualClock, UserKey};
 use throng_server::{Node, NodeContext};
 
-use crate::{noon, start};
+use crate::{PATIENCE, noon, start};
 
 const BUYERS: &str = "SELECT customer FROM shop.visits WHERE n > 0";
 
@@ -67,7 +67,7 @@ async fn settled(ctx: &NodeContext, wanted: impl Fn(&AudienceRow) -> bool) -> Au
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), looking).await.unwrap()
+    tokio::time::timeout(PATIENCE, looking).await.unwrap()
 }
 
 /// Waits until a version is served.
@@ -79,7 +79,7 @@ async fn served(ctx: &NodeContext, version: u64) {
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), looking).await.unwrap();
+    tokio::time::timeout(PATIENCE, looking).await.unwrap();
 }
 
 /// Of the customers 0 to 99,999 exactly these are members.
@@ -252,9 +252,12 @@ async fn shutdown_halts_what_is_in_hand_and_a_new_model_replaces_it() {
     let first = row.refresh.unwrap();
     assert_eq!(first.state, RefreshState::Processing);
     node.shutdown().await;
-    let halted = ctx.ledger.refresh(first.id).await.unwrap();
-    assert_eq!((halted.state, halted.holder, halted.failures), (RefreshState::Halted, None, 0));
     drop(ctx);
+    // The node has closed its own.
+    let ledger = SqliteLedger::open(&shop.data_dir().join("ledger.db")).await.unwrap();
+    let halted = ledger.refresh(first.id).await.unwrap();
+    assert_eq!((halted.state, halted.holder, halted.failures), (RefreshState::Halted, None, 0));
+    drop(ledger);
 
     // The same model: it goes on. Another one: it is given up, without an alert.
     let node = shop.start(&clock).await;
@@ -330,7 +333,7 @@ async fn many_audiences_share_one_dictionary() {
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), all).await.unwrap();
+    tokio::time::timeout(PATIENCE, all).await.unwrap();
     let index = ctx.membership.load_full();
     // Nobody has two ordinals, however the builders raced. The digits 0 to 7 were asked for.
     assert_eq!(index.users(), 2_400);

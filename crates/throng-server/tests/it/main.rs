@@ -2,24 +2,34 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
+mod access;
 mod activate_many;
 mod activation;
+mod alerts;
 mod api;
 mod audiences;
+mod backup;
 mod budgets;
 mod build;
 mod connections;
+mod damage;
 mod events;
+mod limits;
+mod metrics;
 mod node;
 mod schedules;
+mod sessions;
 mod shared;
+mod storage;
 mod tasks;
 mod tls;
+mod upgrade;
 mod warm;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use throng_model::{ManualClock, Timestamp};
@@ -48,6 +58,16 @@ pub(crate) fn spec(text: &str) -> Spec {
     throng_spec::load(&path).unwrap()
 }
 
+/// A spec as it is sent to a node.
+pub(crate) fn sent(text: &str) -> Value {
+    serde_json::json!({ "base": "/", "files": [{ "path": "throng.yaml", "text": text }] })
+}
+
+/// A spec file as it is sent to a node.
+pub(crate) fn sent_file(path: &Path) -> Value {
+    serde_json::to_value(throng_spec::read_files(path).unwrap()).unwrap()
+}
+
 /// A clock that shows noon.
 pub(crate) fn noon() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(NOON.parse::<Timestamp>().unwrap()))
@@ -66,16 +86,46 @@ pub(crate) async fn start(
         roles: None,
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
+        access_clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
+        recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| match name {
             "TOKEN" => Some("s3cret".to_owned()),
             "LEDGER" => std::env::var("THRONG_POSTGRES").ok().map(|server| server + "/postgres"),
             _ => None,
         }),
+        limits: Default::default(),
     })
     .await
 }
 
-/// A client of a node.
+/// An HTTP client that follows no redirects and sends a token, unless a request has another one.
+fn http(token: Option<&str>) -> reqwest::Client {
+    // Only the first test of the process installs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut headers = reqwest::header::HeaderMap::new();
+    if let Some(token) = token {
+        headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    let redirect = reqwest::redirect::Policy::none();
+    reqwest::Client::builder().default_headers(headers).redirect(redirect).build().unwrap()
+}
+
+/// How long a test waits for what must come about. Nothing is measured by it: a machine that is busy
+/// with something else may take that long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks until it is so, with a pause in between so that the nodes get the processor.
+pub(crate) async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !ask().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let asked = tokio::time::timeout(PATIENCE, asking).await;
+    assert!(asked.is_ok(), "{what}: not within {PATIENCE:?}");
+}
+
+/// A client of a node, with its admin token.
 pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
@@ -83,9 +133,14 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn of(node: &Node) -> Self {
-        // Only the first test of the process installs it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { http: reqwest::Client::new(), url: node.url() }
+        let dir = &node.context().data_dir;
+        let token = throng_server::access::admin_token(dir).unwrap().unwrap();
+        Self { http: http(Some(token.expose())), url: node.url() }
+    }
+
+    /// A client without a token.
+    pub(crate) fn stranger(node: &Node) -> Self {
+        Self { http: http(None), url: node.url() }
     }
 
     pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {

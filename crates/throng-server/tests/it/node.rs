@@ -2,7 +2,7 @@
 
 use throng_server::NodeError;
 
-use crate::{Client, NOON, SPEC, noon, spec, start};
+use crate::{Client, NOON, PATIENCE, SPEC, noon, spec, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_on_the_same_directory_is_refused() {
@@ -29,8 +29,7 @@ async fn shutdown_ends_open_streams() {
     let client = Client::of(&node);
     let feed = client.request("GET", "/v1/feed").send().await.unwrap();
     let pages = client.request("GET", "/v1/stream").send().await.unwrap();
-    let begun = std::time::Duration::from_secs(10);
-    tokio::time::timeout(begun, node.shutdown()).await.expect("streams do not hold it up");
+    tokio::time::timeout(PATIENCE, node.shutdown()).await.expect("streams do not hold it up");
     // The ends of the streams, not errors that never come.
     let _ = (feed.bytes().await, pages.bytes().await);
 }

@@ -7,7 +7,8 @@ use throng_model::{AudienceName, Clock, ManualClock, Timestamp};
 use throng_server::Node;
 use throng_spec::Role;
 
-use crate::shared::{Deployment, until};
+use crate::shared::Deployment;
+use crate::until;
 
 /// `twice` is a time that the clock shows twice on 2026-11-01, `never` one that it does not show on
 /// 2027-03-14. When `mark` has fired, all of them have been looked at, in the same go.

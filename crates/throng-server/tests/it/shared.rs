@@ -10,10 +10,11 @@ use throng_gate::feed::Frame;
 use throng_gate::{Catalog, Gate};
 use throng_log::{EventLog, FileLog, Record};
 use throng_model::{AdGroupName, Clock, Micros, SystemClock};
+use throng_server::access::Scope;
 use throng_server::{Node, NodeConfig, NodeError};
 use throng_spec::Role;
 
-use crate::Client;
+use crate::{Client, sent_file, until};
 
 /// A deployment of its own on the services that `cargo xtask test` started.
 pub(crate) struct Deployment {
@@ -158,21 +159,13 @@ node:
             roles: Some(roles.to_vec()),
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock,
+            access_clock: Arc::new(SystemClock),
+            recovery: throng_server::Recovery::default(),
             env: self.env(),
+            limits: Default::default(),
         })
         .await
     }
-}
-
-/// Asks until it is so. A minute means that it never will be.
-pub(crate) async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !ask().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    let asked = tokio::time::timeout(Duration::from_secs(60), asking).await;
-    assert!(asked.is_ok(), "{what}: not within a minute");
 }
 
 fn impressions(ad_group: &str, ids: std::ops::Range<u32>) -> String {
@@ -453,17 +446,25 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
         gates["gates"][0]["id"] == "test" && gates["gates"][0]["versions"] == json!([[0, 7]])
     })
     .await;
-    let nodes = client.get("/v1/nodes").await;
-    let mut roles: Vec<&str> =
-        nodes["nodes"].as_array().unwrap().iter().map(|n| n["roles"].as_str().unwrap()).collect();
-    roles.sort_unstable();
-    roles.dedup();
-    assert_eq!(roles, ["aggregate", "api", "relay"]);
+    // A node is listed from the time when it has said that it is there.
+    until("every node is listed", async || {
+        let nodes = client.get("/v1/nodes").await;
+        let mut roles: Vec<&str> = nodes["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n["roles"].as_str().unwrap())
+            .collect();
+        roles.sort_unstable();
+        roles.dedup();
+        roles == ["aggregate", "api", "relay"]
+    })
+    .await;
 
     // A new price counts from now on, whoever applied it.
     deployment.spec("0.20");
-    let spec = throng_spec::load(&deployment.path().join("throng.yaml")).unwrap();
-    let (status, said) = client.post("/v1/spec/apply", &json!({ "spec": spec })).await;
+    let spec = sent_file(&deployment.path().join("throng.yaml"));
+    let (status, said) = client.post("/v1/spec/apply", &spec).await;
     assert_eq!(status, 200, "{said}");
     let version = said["version"].as_u64().unwrap();
     until("every node has the new spec", async || {
@@ -473,6 +474,40 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
     client.events(impressions("shoes", 300..310)).await;
     until("the new price counts", async || figures().await.0 == 32_000_000).await;
     for node in [relay, second, api] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_knows_the_tokens_of_the_others() {
+    let deployment = Deployment::new();
+    let first = deployment.node("first", &[Role::Api]).await;
+    let second = deployment.start("second", &[Role::Api], true).await.unwrap();
+    let admin = Client::of(&first);
+    // The admin token of one node is one of another, and so is what it creates.
+    let of_first = Client { url: second.url(), ..Client::of(&first) };
+    assert_eq!(of_first.request("GET", "/v1/tokens").send().await.unwrap().status(), 200);
+    let token = first.replace_token("one", &[Scope::Read]).await.unwrap();
+    let one = Client { http: crate::http(Some(token.expose())), url: second.url() };
+    assert_eq!(one.request("GET", "/v1/runs").send().await.unwrap().status(), 200);
+    let names = admin.get("/v1/tokens").await;
+    let names: Vec<&str> =
+        names["tokens"].as_array().unwrap().iter().filter_map(|t| t["name"].as_str()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.starts_with("admin-")).count(), 2, "{names:?}");
+    // A link of one node signs in at another.
+    let link = first.sign_in_link().await.unwrap();
+    let link = link.replace(&first.url(), &second.url());
+    let opened = crate::http(None).get(link);
+    let opened = opened.header("sec-fetch-site", "none").header("sec-fetch-mode", "navigate");
+    assert_eq!(opened.send().await.unwrap().status(), 303);
+    // Revoked on one, it is soon refused by the other.
+    assert_eq!(admin.post("/v1/tokens/one/revoke", &json!({})).await.0, 200);
+    until("it is refused", async || {
+        one.request("GET", "/v1/runs").send().await.unwrap().status() == 401
+    })
+    .await;
+    for node in [second, first] {
         node.shutdown().await;
     }
 }

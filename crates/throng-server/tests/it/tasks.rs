@@ -12,8 +12,8 @@ use throng_server::Node;
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
 use throng_spec::Role;
 
-use crate::Client;
-use crate::shared::{Deployment, lookup, setting, until};
+use crate::shared::{Deployment, lookup, setting};
+use crate::{Client, sent_file, until};
 
 /// A deployment with one account and `syncs` syncs of the buyers to it.
 async fn activating(syncs: u32) -> (Deployment, MetaSim) {
@@ -89,7 +89,7 @@ async fn dead_letters(deployment: &Deployment) -> KafkaQueue {
 async fn workers_that_come_and_go_in_the_middle_of_tasks_send_nothing_twice() {
     let (deployment, sim) = activating(4).await;
     customers(&deployment, address);
-    slow(&sim, 40);
+    slow(&sim, 500);
     let rest = [Role::Api, Role::Schedule, Role::Build];
     let api = deployment.node("api", &rest).await;
     let first = deployment.node("worker-1", &[Role::Activate]).await;
@@ -97,9 +97,14 @@ async fn workers_that_come_and_go_in_the_middle_of_tasks_send_nothing_twice() {
     // Each of these deals the partitions anew, with tasks in hand.
     until("the first sends", async || sent().await >= 8).await;
     let second = deployment.node("worker-2", &[Role::Activate]).await;
+    // Quick to the middle, where a machine that is busy with other work has time to act.
+    slow(&sim, 40);
+    until("a quarter is sent", async || sent().await >= 100).await;
+    slow(&sim, 500);
     until("half is sent", async || sent().await >= 200).await;
     assert!(sent().await < 400, "there is no middle left");
     first.shutdown().await;
+    slow(&sim, 40);
     let completed = async || {
         let runs = runs(&api).await;
         runs.len() == 4 && runs.iter().all(|run| run.state == RunState::Completed)
@@ -152,8 +157,8 @@ async fn a_worker_that_has_not_heard_of_a_sync_gives_nothing_up() {
     };
     until("what it knows is delivered", async || delivered(1).await).await;
     deployment.declare(&sync(1));
-    let spec = throng_spec::load(&deployment.path().join("throng.yaml")).unwrap();
-    let (status, said) = client.post("/v1/spec/apply", &json!({ "spec": spec })).await;
+    let spec = sent_file(&deployment.path().join("throng.yaml"));
+    let (status, said) = client.post("/v1/spec/apply", &spec).await;
     assert_eq!(status, 200, "{said}");
     let tried = async || {
         let tasks = api.context().ledger.tasks(10).await.unwrap();
@@ -179,7 +184,8 @@ async fn an_account_whose_checks_fail_is_held_long_before_the_run_ends() {
     let (deployment, sim) = activating(30).await;
     // Nothing here is an address, so that nobody reaches the platform and every check fails.
     customers(&deployment, |_| "none".to_owned());
-    let rule = FaultRule::new(FaultKind::Slow { millis: 150 }).on_call("create_audience");
+    // Each takes so long that the checks of the first come long before the last of the thirty.
+    let rule = FaultRule::new(FaultKind::Slow { millis: 1_500 }).on_call("create_audience");
     sim.set_faults(FaultScript::new(1, [rule])).unwrap();
     let node = deployment.node("node", &Role::ALL).await;
     let client = Client::of(&node);
@@ -190,6 +196,7 @@ async fn an_account_whose_checks_fail_is_held_long_before_the_run_ends() {
             .find(|a| a["subject"] == "destination account" && a["resolved_at"].is_null())
     };
     until("the account is held", async || alert().await.is_some()).await;
+    sim.set_faults(FaultScript::new(1, [])).unwrap();
     let said = alert().await.unwrap()["message"].as_str().unwrap().to_owned();
     assert!(said.contains("throng sync approve --destination account"), "{said}");
     let in_state = async |state: RunState| {

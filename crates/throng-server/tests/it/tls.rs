@@ -75,6 +75,9 @@ fn config(dir: &Path, text: &str, listen: [u8; 4]) -> NodeConfig {
         roles: None,
         listen: Some(SocketAddr::from((listen, 0))),
         clock: noon(),
+        access_clock: noon(),
+        recovery: throng_server::Recovery::default(),
+        limits: Default::default(),
         env: Arc::new(|name: &str| (name == "TOKEN").then(|| "s3cret".to_owned())),
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use throng_spec::Role;
 
-use crate::Client;
-use crate::shared::{Deployment, lookup, setting, until};
+use crate::shared::{Deployment, lookup, setting};
+use crate::{Client, until};
 
 /// All files below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -61,6 +61,8 @@ async fn without_the_bucket_a_node_serves_what_it_served_last() {
         let mut bytes = std::fs::read(copy).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
+        // It is read-only.
+        std::fs::remove_file(copy).unwrap();
         std::fs::write(copy, bytes).unwrap();
     }
     let lookups = deployment.start("lookups", &[Role::Lookup], true).await.unwrap();

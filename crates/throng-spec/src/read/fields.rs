@@ -31,7 +31,7 @@ impl At {
     }
 
     /// The field below, at the place of its key.
-    fn key(&self, entry: &Entry) -> Self {
+    pub(super) fn key(&self, entry: &Entry) -> Self {
         let path = if self.path.is_empty() {
             entry.key.clone()
         } else {
@@ -82,6 +82,11 @@ impl<'n> Fields<'n> {
         Some(Self { entries, at, known: Vec::new() })
     }
 
+    /// The fields as they are written.
+    pub(super) fn entries(&self) -> &'n [Entry] {
+        self.entries
+    }
+
     /// The field's value, unless it is missing or null, and its place.
     pub(super) fn get(&mut self, name: &'static str) -> Option<(&'n Node, At)> {
         if !self.known.contains(&name) {
@@ -129,6 +134,9 @@ impl<'n> Fields<'n> {
     /// Reports the fields that nobody asked for.
     pub(super) fn done(self, reader: &mut Reader) {
         for entry in self.entries {
+            if reader.is_full() {
+                return;
+            }
             if self.known.contains(&entry.key.as_str()) {
                 continue;
             }

@@ -1,5 +1,7 @@
 //! Advertisers, campaigns and ad groups.
 
+use std::collections::BTreeSet;
+
 use throng_model::{AudienceName, Micros};
 
 use super::Reader;
@@ -38,8 +40,9 @@ impl Reader {
         let action_rate = self.action_rate(&mut fields, pricing);
         let include = self.audience_list(&mut fields, "include");
         let exclude = self.audience_list(&mut fields, "exclude");
+        let included: BTreeSet<&AudienceName> = include.iter().map(|(name, _)| name).collect();
         for (audience, at) in &exclude {
-            if include.iter().any(|(other, _)| other == audience) {
+            if included.contains(audience) {
                 let message = format!("`{audience}` is both included and excluded");
                 let help = "nobody would see the ad for it: keep one of the two".to_owned();
                 self.problem(at, message, Some(help));
@@ -118,12 +121,14 @@ impl Reader {
             return Vec::new();
         };
         let mut list: Vec<(AudienceName, At)> = Vec::new();
+        let mut seen: BTreeSet<AudienceName> = BTreeSet::new();
         for (index, item) in items.iter().enumerate() {
             let at = at.index(index, item);
-            let Some(audience) = self.refer(item, at.clone(), ObjectKind::Audience) else {
+            let found = self.refer::<AudienceName>(item, at.clone(), ObjectKind::Audience);
+            let Some(audience) = found else {
                 continue;
             };
-            if list.iter().any(|(other, _)| *other == audience) {
+            if !seen.insert(audience.clone()) {
                 let message = format!("`{audience}` is listed twice");
                 self.problem(&at, message, Some("remove one of them".to_owned()));
             }

@@ -31,9 +31,10 @@ impl Reader {
         let default = NodeSettings::default();
         let Some(mut fields) = Fields::open(self, node, at) else { return };
         let token = self.optional_secret(&mut fields, "token");
-        let has_token = fields.get("token").is_some();
+        let public_url = self.public_url(&mut fields);
+        let allowed_hosts = self.allowed_hosts(&mut fields);
         let listen = match fields.get("listen") {
-            Some((node, at)) => self.listen(node, &at, has_token).unwrap_or(default.listen),
+            Some((node, at)) => self.listen(node, &at).unwrap_or(default.listen),
             None => default.listen,
         };
         let tls = self.tls(&mut fields);
@@ -49,12 +50,15 @@ impl Reader {
             self.integer(&mut fields, "memory_limit_bytes", 64 << 20..=1 << 50, memory);
         let spill_dir =
             self.optional_text(&mut fields, "spill_dir").map(|path| self.folder.join(path));
+        let alerts = self.alerts(&mut fields);
         let settings = NodeSettings {
             listen,
             token,
             tls,
             insecure,
             connections,
+            public_url,
+            allowed_hosts,
             roles,
             ledger,
             log,
@@ -72,8 +76,10 @@ impl Reader {
                 default.max_request_bytes,
             ),
             request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
+            alerts,
         };
         self.alone(&settings, &mut fields);
+        let settings = self.admit_node(settings, &fields);
         fields.done(self);
         self.spec.node = settings;
     }
@@ -108,7 +114,7 @@ impl Reader {
         }
     }
 
-    fn listen(&mut self, node: &Node, at: &At, has_token: bool) -> Option<SocketAddr> {
+    fn listen(&mut self, node: &Node, at: &At) -> Option<SocketAddr> {
         let text = self.text(node, at)?;
         let Ok(address) = text.parse::<SocketAddr>() else {
             let shown: String = text.chars().take(60).collect();
@@ -116,11 +122,6 @@ impl Reader {
             self.problem(at, format!("`{shown}` is not an address"), Some(help));
             return None;
         };
-        if !address.ip().is_loopback() && !has_token {
-            let help = "add `token: env:NAME` below `node:`, or listen on 127.0.0.1".to_owned();
-            let message = format!("{address} can be reached from outside, but there is no token");
-            self.problem(at, message, Some(help));
-        }
         Some(address)
     }
 

@@ -1,5 +1,7 @@
 //! Sources and audiences.
 
+use std::path::Path;
+
 use throng_model::TimeZoneName;
 
 use super::Reader;
@@ -11,26 +13,32 @@ use crate::{Audience, Guard, Location, ObjectKind, Schedule, ScheduleError, Sour
 impl Reader {
     pub(super) fn source(&mut self, mut fields: Fields<'_>) {
         let name = self.name(&mut fields, ObjectKind::Source);
-        let mut path = self.folder.clone();
+        let mut source = Source { name, path: self.folder.clone(), root: None, description: None };
         if let Some((node, at)) = fields.required(self, "path")
             && let Some(text) = self.text(node, &at)
         {
-            path = self.folder.join(text);
-            let (message, help) = match std::fs::metadata(&path) {
-                Ok(found) if found.is_dir() => ("", ""),
-                Ok(_) => ("the path is a file", "name the folder that the file lies in"),
-                Err(_) => {
-                    ("there is no such folder", "a path is relative to the folder of the spec file")
-                }
-            };
-            if !message.is_empty() {
-                let message = format!("{message}: {}", text.trim());
-                self.problem(&at, message, Some(help.to_owned()));
+            source.path = self.folder.join(text);
+            let before = self.problems.len();
+            // First of all: nothing is told about a folder that may not be read.
+            self.admit_source(&mut source, &at);
+            if self.problems.len() == before {
+                self.is_a_folder(&source.path, text.trim(), &at);
             }
         }
-        let description = self.optional_text(&mut fields, "description");
+        source.description = self.optional_text(&mut fields, "description");
         fields.done(self);
-        self.spec.sources.push(Source { name, path, description });
+        self.spec.sources.push(source);
+    }
+
+    fn is_a_folder(&mut self, path: &Path, shown: &str, at: &At) {
+        let (message, help) = match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => return,
+            Ok(_) => ("the path is a file", "name the folder that the file lies in"),
+            Err(_) => {
+                ("there is no such folder", "a path is relative to the folder of the spec file")
+            }
+        };
+        self.problem(at, format!("{message}: {shown}"), Some(help.to_owned()));
     }
 
     pub(super) fn audience(&mut self, mut fields: Fields<'_>) {
@@ -76,6 +84,10 @@ impl Reader {
             Err(SqlFault::Several) => (
                 "the SQL holds several statements".to_owned(),
                 "keep one SELECT; use WITH for steps in between",
+            ),
+            Err(SqlFault::TooLong) => (
+                format!("the SQL is longer than {} KiB", sql::MAX_SQL_BYTES >> 10),
+                "put long lists into a table of a source, and join it",
             ),
             Err(SqlFault::NotAQuery(word)) => (
                 format!("the SQL begins with `{word}`, not with SELECT"),

@@ -139,6 +139,10 @@ impl Reader {
             if self.names.declared.contains_key(&key) {
                 continue;
             }
+            // A suggestion costs a comparison with every name.
+            if self.is_full() {
+                return;
+            }
             let (kind, name) = key;
             let known: Vec<&str> = self
                 .names

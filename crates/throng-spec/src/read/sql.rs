@@ -1,21 +1,29 @@
 //! What can be said about an SQL text without knowing the tables.
 
+/// The longest SQL text, in bytes.
+pub const MAX_SQL_BYTES: usize = 256 << 10;
+
 /// What is wrong with an SQL text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum SqlFault {
+pub(crate) enum SqlFault {
     /// Nothing but blanks and comments.
     Empty,
     /// Something follows a semicolon.
     Several,
     /// Does not begin like a query; holds the first word.
     NotAQuery(String),
+    /// Longer than [`MAX_SQL_BYTES`].
+    TooLong,
     /// A quote or a comment does not end.
     Unclosed(&'static str),
 }
 
 /// Checks that `sql` is one query, and cuts off its semicolon with what follows. The beginning
 /// stays as it is, so that positions in the text stay positions in the file.
-pub(super) fn one_query(sql: &str) -> Result<&str, SqlFault> {
+pub(crate) fn one_query(sql: &str) -> Result<&str, SqlFault> {
+    if sql.len() > MAX_SQL_BYTES {
+        return Err(SqlFault::TooLong);
+    }
     let mut end = None;
     let mut first_word = None;
     let mut at = 0;
@@ -104,5 +112,7 @@ mod tests {
         assert_eq!(one_query("delete from a"), Err(SqlFault::NotAQuery("delete".into())));
         assert_eq!(one_query("SELECT 'a"), Err(SqlFault::Unclosed("'")));
         assert_eq!(one_query("SELECT /* a"), Err(SqlFault::Unclosed("/*")));
+        let long = format!("SELECT {}", "a".repeat(MAX_SQL_BYTES));
+        assert_eq!(one_query(&long), Err(SqlFault::TooLong));
     }
 }

@@ -2,11 +2,12 @@
 
 use throng_model::{AudienceName, DestinationName, SyncName};
 
+use super::access::DestinationAt;
 use super::fields::{At, Fields, text_of};
 use super::tree::{Node, Value};
 use super::{Reader, suggest};
 use crate::checked::max_failed_checks_percent;
-use crate::{Destination, Identifiers, Location, ObjectKind, SecretRef, Sync, SyncMode};
+use crate::{Destination, HostPort, Identifiers, Location, ObjectKind, SecretRef, Sync, SyncMode};
 
 /// What a column of a sync may be for the platform.
 pub const IDENTIFIER_KEYS: [&str; 15] = [
@@ -26,6 +27,9 @@ pub const IDENTIFIER_KEYS: [&str; 15] = [
     "MADID",
     "EXTERN_ID",
 ];
+
+/// More columns than this no platform takes.
+const MAX_COLUMNS: usize = 64;
 
 /// Names that people use for [`IDENTIFIER_KEYS`].
 const KEY_SYNONYMS: [(&str, &str); 14] = [
@@ -51,6 +55,9 @@ impl Reader {
         fields.required(self, "platform");
         self.word(&mut fields, "platform", &[("meta", ())], ());
         let account = self.account(&mut fields);
+        let mut place = |name| fields.get(name).map(|(_, at)| at);
+        let (token_at, secret_at) = (place("access_token"), place("app_secret"));
+        let host_at = place("base_url").or_else(|| place("platform"));
         let access_token = fields
             .required(self, "access_token")
             .and_then(|(node, at)| self.secret(node, &at, "access_token"));
@@ -63,8 +70,9 @@ impl Reader {
         let usual = max_failed_checks_percent();
         let max_failed_checks_percent =
             self.integer(&mut fields, "max_failed_checks_percent", 0..=100, usual);
+        let at = fields.at.clone();
         fields.done(self);
-        self.spec.destinations.push(Destination {
+        let destination = Destination {
             name,
             platform: "meta".to_owned(),
             account,
@@ -74,7 +82,14 @@ impl Reader {
             insecure,
             api_version,
             max_failed_checks_percent,
-        });
+        };
+        let at = DestinationAt {
+            host: host_at.unwrap_or_else(|| at.clone()),
+            access_token: token_at.unwrap_or_else(|| at.clone()),
+            app_secret: secret_at.unwrap_or(at),
+        };
+        self.admit_destination(&destination, &at);
+        self.spec.destinations.push(destination);
     }
 
     fn account(&mut self, fields: &mut Fields<'_>) -> String {
@@ -106,6 +121,9 @@ impl Reader {
         } else if server.contains('@') || text.contains(['?', '#']) {
             let help = "leave out user, password, `?…` and `#…`; a token goes to `access_token`";
             self.problem(&at, "a base URL is a server and a path only", Some(help.to_owned()));
+        } else if HostPort::of_url(text).is_err() {
+            let help = "write http://HOST:PORT or https://HOST".to_owned();
+            self.problem(&at, "this is not a URL of a server", Some(help));
         }
         Some(text.trim_end_matches('/').to_owned())
     }
@@ -180,6 +198,11 @@ impl Reader {
         if entries.is_empty() {
             let help = "name at least one, such as `{ email: EMAIL }`".to_owned();
             self.problem(&at, "there are no columns", Some(help));
+        }
+        if entries.len() > MAX_COLUMNS {
+            let help = "keep those that the platform takes".to_owned();
+            self.problem(&at, format!("there are more than {MAX_COLUMNS} columns"), Some(help));
+            return Vec::new();
         }
         // Reports columns that stand there twice.
         Fields::open(self, node, at.clone());

@@ -59,17 +59,42 @@ pub(super) struct SyntaxError {
     pub(super) help: Option<String>,
 }
 
-/// Parses one document. Repeated fields are kept: the reader reports them.
+/// Levels of lists and fields; a spec has five.
+const MAX_DEPTH: usize = 24;
+/// Values of one file: more than 100,000 ad groups need.
+const MAX_NODES: usize = 3_000_000;
+/// What aliases may unfold to in any file, in parser events.
+const FREE_EVENTS: usize = 4_000;
+
+/// What aliases may unfold to in a file of so many bytes, in parser events, and what may be kept for
+/// them. A sync that shares `&identifiers` takes 60 bytes and unfolds to some 30 events, so that any
+/// number of them fits; a file whose aliases multiply does not.
+fn alias_events(bytes: usize) -> usize {
+    FREE_EVENTS.saturating_add(bytes)
+}
+
+/// Parses one document. Repeated fields are kept: the reader reports them. The tree has at most
+/// [`MAX_NODES`] values, and at most as many as the text has bytes plus what aliases may unfold to.
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
-    // A thousand syncs may share one `&identifiers`, and a spec of 100,000 ad groups is fine;
-    // the limits on what aliases may unfold to stay as they are.
+    let events = alias_events(text.len());
     let limits = serde_saphyr::budget! {
-        max_events: 20_000_000,
-        max_nodes: 10_000_000,
+        max_events: 3 * MAX_NODES,
+        max_nodes: MAX_NODES,
+        max_depth: MAX_DEPTH,
+        flow_nesting_limit: MAX_DEPTH,
+        max_aliases: events,
+        max_anchors: events,
+        max_recorded_anchor_events: events,
+        max_recorded_anchor_bytes: events,
         enforce_alias_anchor_ratio: false,
+    };
+    let unfolded = serde_saphyr::alias_limits! {
+        max_total_replayed_events: events,
+        max_replay_stack_depth: MAX_DEPTH,
     };
     let options = serde_saphyr::options! {
         budget: limits,
+        alias_limits: unfolded,
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
@@ -82,20 +107,61 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
 }
 
 fn syntax_error(error: &serde_saphyr::Error) -> SyntaxError {
-    // Without the snippet: the line may hold a secret that was pasted there.
-    let message = error.without_snippet().to_string();
-    let message = message.lines().next().unwrap_or_default();
-    let message = message.split(" at line ").next().unwrap_or_default();
     let location = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
+    let (message, help) = match over_limit(error) {
+        Some((message, help)) => (message.to_owned(), help),
+        None => {
+            // Without the snippet: the line may hold a secret that was pasted there.
+            let message = error.without_snippet().to_string();
+            let message = message.lines().next().unwrap_or_default();
+            let message = message.split(" at line ").next().unwrap_or_default();
+            (
+                format!("this is not YAML: {message}"),
+                "look at the indentation and the quotes here and in the line above",
+            )
+        }
+    };
     SyntaxError {
         line: small(location.line()),
         column: small(location.column()),
-        message: format!("this is not YAML: {message}"),
-        help: Some(
-            "look at the indentation and the quotes here and in the line above; \
-             the rest of this file was not checked"
-                .to_owned(),
-        ),
+        message,
+        help: Some(format!("{help}; the rest of this file was not checked")),
+    }
+}
+
+/// What to say of a text that may be YAML and is more than a spec needs.
+fn over_limit(mut error: &serde_saphyr::Error) -> Option<(&'static str, &'static str)> {
+    use serde_saphyr::Error;
+    use serde_saphyr::budget::BudgetBreach;
+    while let Error::AliasError { error: inner, .. } | Error::WithSnippet { error: inner, .. } =
+        error
+    {
+        error = inner;
+    }
+    let aliases = (
+        "the aliases of this file unfold to too much",
+        "write values out instead of using `*name`",
+    );
+    match error {
+        Error::AliasReplayCounterOverflow { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => Some(aliases),
+        Error::MultipleDocuments { .. } => {
+            Some(("this file holds several documents", "remove the line `---` between them"))
+        }
+        Error::Budget { breach, .. } => Some(match breach {
+            BudgetBreach::Depth { .. } => {
+                ("values are nested too deeply here", "a spec needs five levels")
+            }
+            BudgetBreach::Aliases { .. }
+            | BudgetBreach::Anchors { .. }
+            | BudgetBreach::MergeKeys { .. }
+            | BudgetBreach::RecordedAnchorEvents { .. }
+            | BudgetBreach::RecordedAnchorBytes { .. } => aliases,
+            _ => ("this file holds too many values", "put them into several files"),
+        }),
+        _ => None,
     }
 }
 
@@ -146,6 +212,12 @@ fn node(parsed: Spanned<Parsed>, source: &str) -> Node {
     Node { value, line: small(place.line()), column: small(place.column()) }
 }
 
+#[cfg(not(test))]
+fn count() {}
+
+#[cfg(test)]
+use tests::count;
+
 /// The tree as the deserialiser hands it over.
 enum Parsed {
     Null,
@@ -172,6 +244,7 @@ impl<'de> Visitor<'de> for ParsedVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<Parsed, E> {
+        count();
         Ok(Parsed::Null)
     }
 
@@ -204,14 +277,17 @@ impl<'de> Visitor<'de> for ParsedVisitor {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Parsed, E> {
+        count();
         Ok(Parsed::Text(value.to_owned()))
     }
 
     fn visit_string<E>(self, value: String) -> Result<Parsed, E> {
+        count();
         Ok(Parsed::Text(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Parsed, A::Error> {
+        count();
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
@@ -220,10 +296,79 @@ impl<'de> Visitor<'de> for ParsedVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Parsed, A::Error> {
+        count();
         let mut map = Vec::new();
         while let Some(entry) = entries.next_entry()? {
             map.push(entry);
         }
         Ok(Parsed::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static NODES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts the texts, lists and maps that are made.
+    pub(super) fn count() {
+        NODES.set(NODES.get() + 1);
+    }
+
+    /// How many values were made of a text before it was refused, and why it was.
+    fn refused(text: &str) -> (usize, String) {
+        NODES.set(0);
+        match parse(text) {
+            Ok(_) => panic!("not refused: {text:.60}"),
+            Err(error) => (NODES.get(), error.message),
+        }
+    }
+
+    #[test]
+    fn aliases_that_multiply_are_refused_before_they_unfold() {
+        let mut lists = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        let mut maps = "a: &a { k0: x, k1: x, k2: x, k3: x }\n".to_owned();
+        let mut merges = maps.clone();
+        for (from, to) in "abcdefghi".chars().zip("bcdefghij".chars()) {
+            lists += &format!("{to}: &{to} [{}]\n", format!("*{from}, ").repeat(10));
+            let fields: String = (0..10).map(|n| format!("k{n}: *{from}, ")).collect();
+            maps += &format!("{to}: &{to} {{ {fields} }}\n");
+            merges += &format!(
+                "{to}: &{to} {{ <<: [{}], {to}: *{from} }}\n",
+                format!("*{from}, ").repeat(9)
+            );
+        }
+        for bomb in [lists, maps, merges] {
+            let (nodes, message) = refused(&bomb);
+            assert!(nodes <= alias_events(bomb.len()), "{nodes} values of {} bytes", bomb.len());
+            assert!(message.contains("aliases"), "{message}");
+        }
+        let one = format!("a: &a [{}]\nb: [{}]\n", "x, ".repeat(1_000), "*a, ".repeat(1_000));
+        let (nodes, message) = refused(&one);
+        assert!(nodes <= 2 * alias_events(one.len()), "{nodes} values of {} bytes", one.len());
+        assert!(message.contains("aliases"), "{message}");
+    }
+
+    #[test]
+    fn many_objects_may_share_a_part() {
+        let mut text = "shared: &s { a: 1, b: 2, c: [x, y, z], d: { e: f } }\nlist:\n".to_owned();
+        for n in 0..3_000 {
+            text += &format!("  - {{ name: number-{n}, value: *s, place: somewhere }}\n");
+        }
+        assert!(parse(&text).is_ok());
+    }
+
+    #[test]
+    fn deep_values_and_several_documents_are_refused() {
+        for deep in ["[".repeat(100_000), "a: ".repeat(100), "- ".repeat(100_000)] {
+            let (nodes, message) = refused(&deep);
+            assert!(nodes <= 2 * MAX_DEPTH, "{nodes}: {message}");
+        }
+        assert_eq!(refused("a: 1\n---\nb: 1\n").1, "this file holds several documents");
     }
 }

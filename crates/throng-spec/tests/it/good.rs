@@ -4,8 +4,8 @@ use std::path::Path;
 
 use throng_model::Micros;
 use throng_spec::{
-    AdGroup, LogSettings, NodeSettings, ObjectsSettings, Prediction, Pricing, Role, SecretRef,
-    Service, Spec, SyncMode, WhenStale, load,
+    AdGroup, AlertSeverity, LogSettings, NodeSettings, ObjectsSettings, Prediction, Pricing, Role,
+    SecretRef, Service, Spec, SyncMode, WhenStale, load,
 };
 
 use super::here;
@@ -66,6 +66,12 @@ fn every_field_arrives() {
     assert_eq!(spec.ad_groups[1].horizon_secs, 180);
     assert_eq!(spec.node.feed_interval_ms, 500);
     assert_eq!(spec.node.token, Some(SecretRef::Env("THRONG_TOKEN".into())));
+    assert_eq!(spec.node.public_url.as_deref(), Some("https://ads.example.com"));
+    assert_eq!(spec.node.allowed_hosts, ["relay", "lookup:7077"]);
+    let receivers: Vec<_> =
+        spec.node.alerts.iter().map(|a| (a.name.as_str(), a.min_severity, a.retry_hours)).collect();
+    let (warning, critical) = (AlertSeverity::Warning, AlertSeverity::Critical);
+    assert_eq!(receivers, [("hooks.example.com", warning, 24), ("on-call", critical, 72)]);
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn with(changes: &[(&str, &str)]) -> Spec {
     }
     spec.node.spill_dir = None;
     spec.node.tls = None;
+    spec.node.alerts.clear();
     spec.node.log = throng_spec::LogSettings::Files;
     spec.node.objects = throng_spec::ObjectsSettings::Directory;
     spec

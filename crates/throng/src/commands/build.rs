@@ -15,6 +15,7 @@ use throng_server::{Node, NodeConfig};
 use throng_spec::Spec;
 use tokio_util::sync::CancellationToken;
 
+use super::up::ShutdownSignal;
 use crate::args::BuildArgs;
 use crate::out;
 
@@ -33,27 +34,33 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
         index < completions,
         "there is no share {index} of {completions}: set JOB_COMPLETIONS to the job's completions"
     );
-    let shared = spec.node.is_shared();
-    let node = Node::start(NodeConfig {
+    let mut signal = ShutdownSignal::listen()?;
+    let starting = Node::start(NodeConfig {
         data_dir: arguments.dir.clone(),
         spec,
         join: arguments.join,
-        // A job among others does nothing but build; one that is alone has the ledger to itself.
-        roles: shared.then(Vec::new),
+        // A job does nothing but build its share: it schedules, uploads and counts nothing.
+        roles: Some(Vec::new()),
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::new(SystemClock),
+        access_clock: Arc::new(SystemClock),
+        recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| std::env::var(name).ok()),
-    })
-    .await
-    .with_context(|| format!("cannot start on {}", arguments.dir.display()))?;
+        limits: throng_server::LimitsConfig::default(),
+    });
+    let node = tokio::select! {
+        started = starting => {
+            started.with_context(|| format!("cannot start on {}", arguments.dir.display()))?
+        }
+        () = signal.received() => return Ok(ExitCode::from(STOPPED)),
+    };
     let names = share(&node.context().spec.load(), &arguments)?;
     let bar = out::bar(names.len() as u64, "building audiences");
     let stop = CancellationToken::new();
     let told = stop.clone();
     let signal = tokio::spawn(async move {
-        if super::up::shutdown_signal().await.is_ok() {
-            told.cancel();
-        }
+        signal.received().await;
+        told.cancel();
     });
     let built = build_these(node.context(), &names, &stop, |_| bar.inc(1)).await;
     signal.abort();

@@ -18,11 +18,19 @@ pub(crate) async fn lookup(users: &[String], node: &NodeAt, json: bool) -> Resul
     }
     let found = answer["users"].as_array().map(Vec::as_slice).unwrap_or_default();
     for user in found {
-        let names: Vec<&str> = user["audiences"]
-            .as_array()
-            .map(|list| list.iter().filter_map(Value::as_str).collect())
-            .unwrap_or_default();
-        let shown = if names.is_empty() { "in no audience".to_owned() } else { names.join(" ") };
+        let names = |field: &str| -> Vec<&str> {
+            let list = user[field].as_array().map(Vec::as_slice).unwrap_or_default();
+            list.iter().filter_map(Value::as_str).collect()
+        };
+        let (audiences, unknown) = (names("audiences"), names("unknown"));
+        let mut shown = match audiences.is_empty() {
+            true => "in no audience".to_owned(),
+            false => audiences.join(" "),
+        };
+        if !unknown.is_empty() {
+            // Their snapshots cannot be used: `throng` must not say that the user is not in them.
+            shown.push_str(&format!("\tunknown: {}", unknown.join(" ")));
+        }
         out::line(format!("{}\t{shown}", user["key"].as_str().unwrap_or_default()));
     }
     Ok(ExitCode::SUCCESS)
@@ -102,7 +110,8 @@ pub(crate) async fn why(kind: WhyKind, name: &str, node: &NodeAt, json: bool) ->
     for entry in entries {
         let at = throng_model::Timestamp(entry["at"].as_i64().unwrap_or_default());
         let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
-        out::line(format!("{at}  {}: {}", text("what"), text("why")));
+        let by = entry["actor"].as_str().map_or_else(String::new, |name| format!(" (by {name})"));
+        out::line(format!("{at}  {}: {}{by}", text("what"), text("why")));
     }
     Ok(ExitCode::SUCCESS)
 }

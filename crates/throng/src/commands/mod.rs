@@ -1,6 +1,9 @@
 //! One file per command.
 
+pub(crate) mod access;
+pub(crate) mod alerts;
 pub(crate) mod audience;
+pub(crate) mod backup;
 pub(crate) mod build;
 pub(crate) mod demo;
 pub(crate) mod inspect;

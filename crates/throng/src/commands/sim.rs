@@ -6,11 +6,13 @@ use anyhow::{Context, Result};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
 use crate::args::SimCommand;
-use crate::out;
+use crate::{out, secret_input};
 
 pub(crate) async fn run(command: SimCommand, json: bool) -> Result<ExitCode> {
-    let SimCommand::Meta { port, token } = command;
-    let config = MetaSimConfig { port, tokens: token.into_iter().collect(), ..Default::default() };
+    let SimCommand::Meta { port, token_file } = command;
+    let token = secret_input::read(token_file.as_deref(), "THRONG_SIM_TOKEN")?;
+    let tokens = token.iter().map(|token| token.expose().to_owned()).collect();
+    let config = MetaSimConfig { port, tokens, ..Default::default() };
     let sim = MetaSim::start(config)
         .await
         .with_context(|| format!("cannot listen on 127.0.0.1:{port}: choose another --port"))?;

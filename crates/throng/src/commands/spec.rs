@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use throng_lake::{Lake, LakeError, LakeLimits, ModelInfo};
-use throng_server::{Environment, check_backends};
-use throng_spec::{Location, Problem, Spec};
+use throng_lake::{Lake, LakeLimits};
+use throng_server::{CheckedModel, Environment, check_backends, check_sql};
+use throng_spec::{Plan, Problem, Spec, read_files};
 
 use crate::args::ApplyArgs;
 use crate::client::Client;
@@ -28,69 +28,21 @@ pub(super) fn report(problems: &[Problem], json: bool) -> Result<ExitCode> {
     Ok(ExitCode::from(2))
 }
 
-/// What checking the SQL of a spec brought to light.
-struct SqlCheck {
-    problems: Vec<Problem>,
-    models: Vec<(String, ModelInfo)>,
-}
-
-/// Loads a spec and checks its SQL against the sources.
-async fn load(path: &Path) -> Result<std::result::Result<(Spec, SqlCheck), Vec<Problem>>> {
+/// Loads a spec and checks its SQL against the sources, here.
+async fn load(path: &Path) -> Result<std::result::Result<(Spec, Vec<CheckedModel>), Vec<Problem>>> {
     let spec = match throng_spec::load(path) {
         Ok(spec) => spec,
         Err(problems) => return Ok(Err(problems)),
     };
-    let check = check_sql(&spec).await?;
-    if check.problems.is_empty() { Ok(Ok((spec, check))) } else { Ok(Err(check.problems)) }
-}
-
-async fn check_sql(spec: &Spec) -> Result<SqlCheck> {
     let spill = std::env::temp_dir();
     let limits =
         LakeLimits { memory_bytes: spec.node.memory_limit_bytes, spill_dir: spill, threads: 2 };
     let lake = Lake::new(&spec.sources, limits).context("cannot open the sources")?;
-    let mut check = SqlCheck { problems: Vec::new(), models: Vec::new() };
-    for (at, audience) in spec.audiences.iter().enumerate() {
-        match lake.check_model(&audience.sql, audience.key.as_deref()).await {
-            Ok(info) => check.models.push((audience.name.to_string(), info)),
-            Err(error) => check.problems.push(problem(
-                &audience.sql_at,
-                format!("audiences[{at}].sql"),
-                &error,
-            )),
-        }
-    }
-    for (at, sync) in spec.syncs.iter().enumerate() {
-        let columns: Vec<String> =
-            sync.identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
-        let identifiers = &sync.identifiers;
-        let checked = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
-        if let Err(error) = checked {
-            check.problems.push(problem(
-                &identifiers.sql_at,
-                format!("syncs[{at}].identifiers.sql"),
-                &error,
-            ));
-        }
-    }
-    Ok(check)
-}
-
-/// An SQL error at its place in the file: the text's first line plus the line within it.
-fn problem(at: &Location, path: String, error: &LakeError) -> Problem {
-    let (line, column) = error.position().unwrap_or((1, 1));
-    Problem {
-        file: at.file.clone(),
-        line: at.line + line.saturating_sub(1),
-        column,
-        path,
-        message: throng_model::with_causes(error),
-        help: error.help(),
-    }
+    Ok(check_sql(&lake, &spec).await.map(|models| (spec, models)))
 }
 
 pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<ExitCode> {
-    let (spec, check) = match load(path).await? {
+    let (spec, models) = match load(path).await? {
         Ok(loaded) => loaded,
         Err(problems) => return report(&problems, json),
     };
@@ -101,7 +53,6 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
     let ok = findings.iter().all(|finding| finding.ok);
     let code = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
-        let models = models_json(&check);
         out::json(&json!({ "ok": ok, "models": models, "backends": findings }));
         return Ok(code);
     }
@@ -140,67 +91,82 @@ fn environment() -> Environment {
     Arc::new(|name: &str| std::env::var(name).ok())
 }
 
-fn models_json(check: &SqlCheck) -> Value {
-    check
-        .models
-        .iter()
-        .map(|(name, info)| json!({ "audience": name, "model": info }))
-        .collect::<Vec<_>>()
-        .into()
+/// What a node says to the texts of a spec; `None` after it has reported problems, which are printed.
+async fn send(
+    arguments: &ApplyArgs,
+    path: &str,
+    base_version: Option<u64>,
+    json: bool,
+) -> Result<std::result::Result<Value, ExitCode>> {
+    let files = match read_files(&arguments.spec) {
+        Ok(files) => files,
+        Err(problems) => return Ok(Err(report(&problems, json)?)),
+    };
+    let mut body = serde_json::to_value(&files).context("cannot write the spec as JSON")?;
+    if let Some(version) = base_version {
+        body["base_version"] = version.into();
+    }
+    let client = Client::patient(&arguments.node)?;
+    match client.try_post(path, &body).await? {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(refused) => {
+            let problems = refused.body["error"]["problems"].clone();
+            match serde_json::from_value::<Vec<Problem>>(problems) {
+                Ok(problems) if !problems.is_empty() => Ok(Err(report(&problems, json)?)),
+                _ => Err(refused.into_error()),
+            }
+        }
+    }
 }
 
-async fn running(client: &Client) -> Result<Option<Spec>> {
-    let applied = client.get("/v1/spec").await?;
-    if applied["spec"].is_null() {
-        return Ok(None);
-    }
-    serde_json::from_value(applied["spec"].clone())
-        .map(Some)
-        .context("the node runs a spec of another version")
+/// The plan in a node's answer.
+fn plan_of(answer: &Value) -> Result<Plan> {
+    serde_json::from_value(answer["plan"].clone()).context("the node is of another version")
 }
 
 pub(crate) async fn plan(arguments: &ApplyArgs, json: bool) -> Result<ExitCode> {
-    let (spec, check) = match load(&arguments.spec).await? {
-        Ok(loaded) => loaded,
-        Err(problems) => return report(&problems, json),
+    let answer = match send(arguments, "/v1/spec/plan", None, json).await? {
+        Ok(answer) => answer,
+        Err(code) => return Ok(code),
     };
-    let client = Client::new(&arguments.node)?;
-    let plan = throng_spec::plan(running(&client).await?.as_ref(), &spec);
     if json {
-        out::json(&json!({ "plan": plan, "models": models_json(&check) }));
+        out::json(&answer);
         return Ok(ExitCode::SUCCESS);
     }
-    out::line(&plan);
-    let rows = check
-        .models
-        .iter()
-        .map(|(name, info)| {
-            vec![
-                name.clone(),
-                info.key_column.clone(),
-                info.key_kind.to_string(),
-                info.estimated_rows.map_or_else(|| "unknown".to_owned(), out::count),
-            ]
-        })
-        .collect();
-    out::table(&["AUDIENCE", "KEY", "KIND", "ABOUT ROWS"], rows);
+    out::line(plan_of(&answer)?);
+    let rows = answer["models"].as_array().into_iter().flatten().map(|checked| {
+        let (name, model) = (&checked["audience"], &checked["model"]);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let rows = model["estimated_rows"].as_u64();
+        vec![
+            text(name),
+            text(&model["key_column"]),
+            text(&model["key_kind"]),
+            rows.map_or_else(|| "unknown".to_owned(), out::count),
+        ]
+    });
+    out::table(&["AUDIENCE", "KEY", "KIND", "ABOUT ROWS"], rows.collect());
+    let version = &answer["version"];
+    out::line(format!(
+        "to apply this and nothing else: throng apply --base-version {version} {}",
+        arguments.spec.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) async fn apply(arguments: &ApplyArgs, json: bool) -> Result<ExitCode> {
-    let (spec, _) = match load(&arguments.spec).await? {
-        Ok(loaded) => loaded,
-        Err(problems) => return report(&problems, json),
+pub(crate) async fn apply(
+    arguments: &ApplyArgs,
+    base_version: Option<u64>,
+    json: bool,
+) -> Result<ExitCode> {
+    let answer = match send(arguments, "/v1/spec/apply", base_version, json).await? {
+        Ok(answer) => answer,
+        Err(code) => return Ok(code),
     };
-    let client = Client::new(&arguments.node)?;
-    let plan = throng_spec::plan(running(&client).await?.as_ref(), &spec);
-    let body =
-        json!({ "spec": serde_json::to_value(&spec).context("cannot write the spec as JSON")? });
-    let answer = client.post("/v1/spec/apply", &body).await?;
     if json {
-        out::json(&json!({ "plan": plan, "version": answer["version"] }));
+        out::json(&answer);
     } else {
-        out::line(&plan);
+        out::line(plan_of(&answer)?);
         out::line(format!("applied as version {}", answer["version"]));
     }
     Ok(ExitCode::SUCCESS)

@@ -29,7 +29,7 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
             };
             act(&path, said, &node, json).await
         }
-        SyncCommand::Alerts { node } => alerts(&node, json).await,
+        SyncCommand::Alerts { node } => super::alerts::list(&node, 200, 0, json).await,
     }
 }
 
@@ -147,23 +147,6 @@ async fn task(id: i64, node: &NodeAt, json: bool) -> Result<ExitCode> {
         })
         .collect();
     out::table(&["BATCH", "OPERATION", "ROWS", "RECEIVED", "INVALID", "HTTP", "CODE"], rows);
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn alerts(node: &NodeAt, json: bool) -> Result<ExitCode> {
-    let answer = Client::new(node)?.get("/v1/alerts").await?;
-    if json {
-        out::json(&answer);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let rows = list(&answer, "alerts")
-        .iter()
-        .map(|a| {
-            let state = if a["resolved_at"].is_null() { "open" } else { "ended" };
-            vec![state.to_owned(), text(&a["kind"]), text(&a["subject"]), text(&a["message"])]
-        })
-        .collect();
-    out::table(&["STATE", "KIND", "ABOUT", "MESSAGE"], rows);
     Ok(ExitCode::SUCCESS)
 }
 

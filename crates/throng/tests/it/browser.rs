@@ -1,5 +1,6 @@
 //! The page in a real browser: every page loads, shows true numbers, and follows what happens.
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-use crate::process::{NodeProcess, get, http, wait_for};
+use crate::process::{HEAVY, NodeProcess, get, http, know, post, wait_for};
 
 /// Chromium behind its driver; both end when dropped.
 struct Browser {
@@ -21,13 +22,17 @@ impl Browser {
         let chromium = crate::provided("THRONG_CHROMIUM", "Chromium")?;
         let driver_path = crate::provided("THRONG_CHROMEDRIVER", "Chromium's driver")?;
         let profile = tempfile::tempdir().expect("temporary folder");
-        let port = free_port();
-        let driver = Command::new(driver_path)
-            .arg(format!("--port={port}"))
-            .stdout(Stdio::null())
+        // It chooses a free port and says which: one that is chosen here could be taken by another
+        // process before the driver has it.
+        let mut driver = Command::new(driver_path)
+            .arg("--port=0")
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("the driver starts");
+        let said = driver.stdout.take().expect("piped");
+        let port = first_line_with(said, "started successfully on port ");
+        let port: u16 = port.trim_end_matches('.').parse().expect("a port");
         let arguments = [
             "--headless",
             "--no-sandbox",
@@ -62,6 +67,15 @@ impl Browser {
         self.client.goto(url).await.expect("the page loads");
     }
 
+    /// Opens a new sign-in link of the node in a data directory.
+    async fn sign_in(&self, dir: &std::path::Path) {
+        let dir = dir.to_string_lossy();
+        let output = crate::process::output(&["sign-in", "--json", "--dir", &dir]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        self.open(said["url"].as_str().expect("a link")).await;
+    }
+
     async fn text(&self, css: &str) -> Result<String, String> {
         let element =
             self.client.find(Locator::Css(css)).await.map_err(|e| format!("{css}: {e}"))?;
@@ -82,9 +96,18 @@ impl Drop for Browser {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+/// Reads lines until one has these words in it: what follows them. What comes after that line is read
+/// and dropped, so that the writer never waits for a reader.
+fn first_line_with(output: impl Read + Send + 'static, words: &'static str) -> String {
+    let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+    let mut seen = Vec::new();
+    let found = lines.by_ref().find_map(|line| {
+        let rest = line.split_once(words).map(|(_, rest)| rest.trim().to_owned());
+        seen.push(line);
+        rest
+    });
+    std::thread::spawn(move || lines.for_each(drop));
+    found.unwrap_or_else(|| panic!("no line with `{words}` in {seen:#?}"))
 }
 
 fn grouped(number: u64) -> String {
@@ -103,6 +126,7 @@ fn grouped(number: u64) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
     let Some(browser) = Browser::start().await else { return };
+    let _turn = HEAVY.lock().await;
     let dir = tempfile::tempdir().expect("temporary folder");
     let demo = Demo::start(dir.path());
     let url = demo.url.clone();
@@ -110,7 +134,8 @@ async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
 
     // While the traffic runs, the overview moves by itself.
     wait_for("the demo's page", async || get(&http, format!("{url}/readyz")).await).await;
-    browser.open(&url).await;
+    know(&url, &dir.path().join("node"));
+    browser.sign_in(&dir.path().join("node")).await;
     let first = wait_for("spend", async || {
         let spend = browser.text("#spend-today b").await?;
         if spend == "0.00" { Err(spend) } else { Ok(spend) }
@@ -189,6 +214,7 @@ async fn a_refresh_shows_on_the_page_without_reloading() {
     )
     .expect("written");
     let node = NodeProcess::start(&dir.path().join("node"), &spec, &dir.path().join("log"));
+    browser.sign_in(&dir.path().join("node")).await;
     browser.open(&format!("{}/audiences", node.url)).await;
     let members = "tr[data-name='buyers'] .members";
     let shows = async |wanted: &str| {
@@ -201,7 +227,7 @@ async fn a_refresh_shows_on_the_page_without_reloading() {
     shows("2").await;
     std::fs::write(&table, "customer\n001\n002\n003\n").expect("written");
     let refresh = format!("{}/v1/audiences/buyers/refresh", node.url);
-    let answer = http().post(refresh).json(&json!({})).send().await.expect("queued");
+    let answer = post(&http(), refresh).json(&json!({})).send().await.expect("queued");
     assert!(answer.status().is_success());
     shows("3").await;
     browser.client.clone().close().await.expect("closed");
@@ -220,15 +246,16 @@ struct FinishedDemo {
 
 impl Demo {
     fn start(dir: &std::path::Path) -> Self {
-        let port = free_port();
-        let child = crate::process::throng()
-            .args(["demo", "--json", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
+        let mut child = crate::process::throng()
+            .args(["demo", "--json", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(dir)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the demo starts");
-        Self { child, url: format!("http://127.0.0.1:{port}") }
+        let said = child.stderr.take().expect("piped");
+        let url = first_line_with(said, "the page is at ");
+        Self { child, url }
     }
 
     /// Waits for the summary; the page stays up.
@@ -238,7 +265,7 @@ impl Demo {
             let mut documents = serde_json::Deserializer::from_reader(stdout).into_iter::<Value>();
             documents.next()
         });
-        let summary = tokio::time::timeout(Duration::from_secs(300), reading)
+        let summary = tokio::time::timeout(Duration::from_secs(600), reading)
             .await
             .expect("the demo ends in time")
             .expect("read")

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use throng_model::{Clock, Entropy, SplitMix64, SystemClock};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
-use crate::process::{HEAVY, NodeProcess, get, http, wait_for};
+use crate::process::{HEAVY, NodeProcess, PATIENCE, get, http, post, wait_for};
 
 const ROUNDS: u64 = 200;
 const CUSTOMERS: u64 = 3_000;
@@ -131,8 +131,7 @@ impl World {
         url: &str,
     ) -> Result<(), String> {
         let body: String = self.unsent.iter().map(|event| format!("{event}\n")).collect();
-        let response = http
-            .post(format!("{url}/v1/events"))
+        let response = post(http, format!("{url}/v1/events"))
             .header("content-type", "application/x-ndjson")
             .body(body)
             .send()
@@ -162,7 +161,7 @@ const AD_GROUPS: &[&str] = &["red", "green", "blue", "amber", "violet"];
 
 pub(crate) async fn refresh_all(http: &reqwest::Client, url: &str) -> Result<(), String> {
     for (name, _) in AUDIENCES {
-        let request = http.post(format!("{url}/v1/audiences/{name}/refresh")).json(&json!({}));
+        let request = post(http, format!("{url}/v1/audiences/{name}/refresh")).json(&json!({}));
         let response = request.send().await.map_err(|e| e.to_string())?;
         if !response.status().is_success() {
             return Err(response.text().await.unwrap_or_default());
@@ -178,8 +177,8 @@ pub(crate) async fn send_events_until(http: &reqwest::Client, url: &str, world: 
             tokio::task::yield_now().await;
         }
     };
-    let sent = tokio::time::timeout(Duration::from_secs(120), sending).await;
-    assert!(sent.is_ok(), "the events were not taken within two minutes");
+    let sent = tokio::time::timeout(PATIENCE, sending).await;
+    assert!(sent.is_ok(), "the events were not accepted within {PATIENCE:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,7 +226,8 @@ pub(crate) async fn settle(http: &reqwest::Client, url: &str) {
     // A refresh that was interrupted is taken up first; the last one must begin after the last
     // purchase was written.
     for _ in 0..2 {
-        refresh_all(http, url).await.expect("queued");
+        // A service that was killed in the last round may still be starting.
+        wait_for("the refreshes are queued", async || refresh_all(http, url).await).await;
         wait_for("builds at rest", async || {
             let answer = get(http, format!("{url}/v1/audiences")).await?;
             let list = answer["audiences"].as_array().ok_or("no list")?.clone();
@@ -252,12 +252,24 @@ pub(crate) async fn settle(http: &reqwest::Client, url: &str) {
         Ok(())
     })
     .await;
+    // What is published is served a moment later.
+    wait_for("every audience is served", async || {
+        let health = get(http, format!("{url}/v1/node/health")).await?;
+        let audiences = get(http, format!("{url}/v1/audiences")).await?;
+        for audience in audiences["audiences"].as_array().ok_or("no list")? {
+            let name = audience["name"].as_str().ok_or("no name")?;
+            if health["snapshots"][name] != audience["current"]["version"] {
+                return Err(format!("{health} of {audience}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
 }
 
 pub(crate) async fn check_audiences(http: &reqwest::Client, url: &str, world: &World) {
     let keys: Vec<String> = (0..CUSTOMERS).map(|c| format!("{c:06}")).collect();
-    let answer: Value = http
-        .post(format!("{url}/v1/lookups"))
+    let answer: Value = post(http, format!("{url}/v1/lookups"))
         .json(&json!({ "keys": keys }))
         .send()
         .await

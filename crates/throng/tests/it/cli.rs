@@ -107,3 +107,32 @@ fn a_job_builds_its_share_and_says_by_its_exit_code_how_it_went() {
     assert_eq!(build(dir, &["other"], &[]).0, Some(1));
     assert_eq!(build(dir, &[], &pod("3")).0, Some(1), "there is no such share");
 }
+
+#[test]
+fn a_backup_is_made_and_restored_by_the_command_line() {
+    let shop = shop();
+    let dir = shop.path();
+    assert_eq!(build(dir, &["some"], &[]).0, Some(0));
+    let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    let made = output(&["backup", "--json", "--dir", &path("node"), "--to", &path("b.tar.zst")]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made: Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    assert!(made["files"].as_u64() > Some(3), "{made}");
+    let restore = ["restore", "--from", &path("b.tar.zst"), "--dir", &path("restored")];
+    let restored = output(&restore);
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let said = String::from_utf8_lossy(&restored.stdout);
+    assert!(said.contains("1 snapshots") && said.contains("throng up --dir"), "{said}");
+    // Nothing is replaced, and the words say so.
+    let again = output(&restore);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("not empty"));
+    let nothing = output(&["backup", "--dir", &path("nowhere"), "--to", &path("c")]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("no ledger"));
+    // The restored directory goes on where the backup was.
+    std::fs::rename(dir.join("restored"), dir.join("moved")).expect("renamed");
+    std::fs::remove_dir_all(dir.join("node")).expect("removed");
+    std::fs::rename(dir.join("moved"), dir.join("node")).expect("renamed");
+    assert_eq!(build(dir, &["some"], &[]), (Some(0), vec!["some completed".to_owned()]));
+}

@@ -1,13 +1,17 @@
 //! The product as its users see it: the binary, a real browser, another SQL engine as judge.
 
+mod access;
 mod browser;
 mod chaos;
 mod chaos_shared;
 mod cli;
 mod demo;
 mod https;
+mod limits;
 mod oracle;
 mod process;
+mod shapes;
+mod shutdown;
 mod standby;
 
 /// A path from the environment that `cargo xtask test` sets. Without it a test skips and says so;

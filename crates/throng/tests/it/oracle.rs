@@ -22,14 +22,17 @@ answer = {name: sorted({row[0] for row in db.execute(sql).fetchall() if row[0] i
 json.dump(answer, sys.stdout)
 ";
 
-fn judge(
+/// What a script in Python says of the models: it gets the folder as its argument.
+pub(crate) fn judge(
     python: &std::path::Path,
+    script: &str,
+    folder: &std::path::Path,
     models: &BTreeMap<String, String>,
 ) -> BTreeMap<String, BTreeSet<String>> {
     use std::io::Write;
     let mut child = Command::new(python)
-        .args(["-c", SCRIPT])
-        .arg(crate::example().join("data"))
+        .args(["-c", script])
+        .arg(folder)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
@@ -50,17 +53,25 @@ async fn audiences_equal_the_same_sql_in_duckdb() {
     let spec = throng_spec::load(&crate::example()).expect("the example is right");
     let models: BTreeMap<String, String> =
         spec.audiences.iter().map(|a| (a.name.to_string(), a.sql.clone())).collect();
-    let expected = judge(&python, &models);
+    let expected = judge(&python, SCRIPT, &crate::example().join("data"), &models);
 
     let dir = tempfile::tempdir().expect("temporary folder");
     let node =
         NodeProcess::start(&dir.path().join("data"), &crate::example(), &dir.path().join("log"));
-    let http = http();
+    expect_equal_sets(&http(), &node, &expected).await;
+}
+
+/// Every audience has exactly these members.
+pub(crate) async fn expect_equal_sets(
+    http: &reqwest::Client,
+    node: &NodeProcess,
+    expected: &BTreeMap<String, BTreeSet<String>>,
+) {
     // What is published is served a moment later.
     wait_for("every audience", async || {
-        let answer = get(&http, format!("{}/v1/node/health", node.url)).await?;
+        let answer = get(http, format!("{}/v1/node/health", node.url)).await?;
         let served = answer["snapshots"].as_object().ok_or("no snapshots")?.len();
-        if served == models.len() { Ok(()) } else { Err(format!("{served} served: {answer}")) }
+        if served == expected.len() { Ok(()) } else { Err(format!("{served} served: {answer}")) }
     })
     .await;
 
@@ -69,7 +80,7 @@ async fn audiences_equal_the_same_sql_in_duckdb() {
     keys.insert("no-such-customer".to_owned());
     let keys: Vec<String> = keys.into_iter().collect();
     let mut got: BTreeMap<String, BTreeSet<String>> =
-        models.keys().map(|name| (name.clone(), BTreeSet::new())).collect();
+        expected.keys().map(|name| (name.clone(), BTreeSet::new())).collect();
     for chunk in keys.chunks(1_000) {
         let answer: serde_json::Value = http
             .post(format!("{}/v1/lookups", node.url))
@@ -87,13 +98,13 @@ async fn audiences_equal_the_same_sql_in_duckdb() {
             }
         }
     }
-    for (name, members) in &expected {
+    for (name, members) in expected {
         assert!(!members.is_empty(), "{name} is empty, so it proves nothing");
         let difference: Vec<_> = members.symmetric_difference(&got[name]).take(5).collect();
         assert!(difference.is_empty(), "{name} differs, for example {difference:?}");
     }
     // The sets above are equal among known keys; equal sizes exclude members beyond them.
-    let answer = get(&http, format!("{}/v1/audiences", node.url)).await.expect("audiences");
+    let answer = get(http, format!("{}/v1/audiences", node.url)).await.expect("audiences");
     for audience in answer["audiences"].as_array().expect("list") {
         let name = audience["name"].as_str().expect("name");
         let members = audience["current"]["members"].as_u64().expect("members");

@@ -1,8 +1,10 @@
 //! The binary as a child process.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,7 +16,12 @@ pub(crate) static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(
 /// The `throng` binary.
 pub(crate) fn throng() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_throng"));
-    command.env_remove("THRONG_URL").env_remove("THRONG_TOKEN").stdin(Stdio::null());
+    for variable in ["THRONG_URL", "THRONG_TOKEN", "THRONG_DIR", "THRONG_SIM_TOKEN"] {
+        command.env_remove(variable);
+    }
+    // Where nodes are registered for commands: not the user's own folder.
+    command.env("XDG_STATE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
+    command.stdin(Stdio::null());
     command
 }
 
@@ -66,7 +73,19 @@ impl NodeProcess {
             let end = log.lines().rev().take(20).collect::<Vec<_>>();
             panic!("the node did not start ({status}); its log ends, backwards: {end:#?}")
         });
-        Self { child, url: said["url"].as_str().expect("url").to_owned() }
+        let url = said["url"].as_str().expect("url").to_owned();
+        know(&url, dir);
+        Self { child, url }
+    }
+
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// `kill -9`.
@@ -97,6 +116,10 @@ impl Drop for NodeProcess {
     }
 }
 
+/// How long a condition may take to come about. Nothing is measured by it: other work may keep the
+/// machine busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+
 /// Waits for a condition; on giving up, says what was seen last.
 pub(crate) async fn wait_for<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
 where
@@ -112,7 +135,7 @@ where
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(120), asking).await {
+    match tokio::time::timeout(PATIENCE, asking).await {
         Ok(answer) => answer,
         Err(_) => panic!("{what} did not come about; last seen: {seen}"),
     }
@@ -122,12 +145,38 @@ where
 pub(crate) fn http() -> reqwest::Client {
     // Another test of this process may have installed the same provider before.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("client")
+    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("client")
+}
+
+/// The admin tokens of nodes, by their URLs.
+static TOKENS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
+/// Remembers the admin token of a node, which has it in its data directory.
+pub(crate) fn know(url: &str, dir: &Path) {
+    let token = std::fs::read_to_string(dir.join("admin.token")).expect("an admin token");
+    let mut tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
+    tokens.insert(url.to_owned(), token.trim().to_owned());
+}
+
+/// Adds the token of the node that a URL leads to, if it is known.
+fn authorised(request: reqwest::RequestBuilder, url: &str) -> reqwest::RequestBuilder {
+    let origin: String = url.split('/').take(3).collect::<Vec<_>>().join("/");
+    let tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
+    match tokens.get(&origin) {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    }
+}
+
+/// A POST to a node, with its token.
+pub(crate) fn post(http: &reqwest::Client, url: String) -> reqwest::RequestBuilder {
+    authorised(http.post(&url), &url)
 }
 
 /// GET as JSON.
 pub(crate) async fn get(http: &reqwest::Client, url: String) -> Result<Value, String> {
-    let response = http.get(&url).send().await.map_err(|e| format!("{url}: {e}"))?;
+    let request = authorised(http.get(&url), &url);
+    let response = request.send().await.map_err(|e| format!("{url}: {e}"))?;
     let status = response.status();
     let body = response.text().await.map_err(|e| format!("{url}: {e}"))?;
     if !status.is_success() {

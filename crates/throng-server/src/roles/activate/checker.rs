@@ -168,6 +168,7 @@ async fn record(
         what: what.to_owned(),
         why,
         at: now,
+        actor: None,
     };
     ctx.ledger.record(&[entry]).await?;
     if verdict == Verdict::Failed {
@@ -226,6 +227,7 @@ async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError>
         what: "held".to_owned(),
         why: format!("{held} tasks: {reason}"),
         at: now,
+        actor: None,
     };
     ctx.ledger.record(&[entry]).await
 }

@@ -7,12 +7,13 @@ use throng_activation::{Destination, Job, RunUsers, Schema, SendClass, SendError
 use throng_destinations::Account;
 use throng_ledger::{LedgerError, RunState, SyncRun, Task};
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
-use throng_model::{AudienceName, DestinationName, SHARD_COUNT, SyncName};
+use throng_model::{AudienceName, DestinationName, Retry, SHARD_COUNT, SyncName};
 use throng_objects::ObjectsError;
 use throng_spec::{Spec, Sync};
 
 use super::identifiers::LakeIdentifiers;
 use crate::NodeContext;
+use crate::roles::build::{BuildError, open_snapshot};
 
 /// Runs of a sync that are looked back at for what the platform may hold.
 pub(super) const RUNS_LOOKED_AT: u32 = 1_000;
@@ -56,7 +57,8 @@ impl Destinations {
             account: declared.account.clone(),
             access_token: secret(&declared.access_token)?,
             app_secret: declared.app_secret.as_ref().map(secret).transpose()?,
-            base_url: declared.base_url.clone(),
+            // The server that was checked to be one that the secrets may go to.
+            base_url: Some(declared.server_url().to_owned()),
             api_version: declared.api_version.clone(),
         };
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,22 +114,13 @@ pub(super) async fn snapshot(
         Err(LedgerError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let path = match ctx.objects.fetch(&row.path).await {
-        Ok(path) => path,
-        Err(error @ ObjectsError::Missing { .. }) => {
-            tracing::error!(%audience, version, error = &error as &dyn std::error::Error, "a snapshot is gone");
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let opened = tokio::task::spawn_blocking(move || SnapshotFile::open(&path)).await;
-    match opened {
-        Ok(Ok(file)) => Ok(Some(Arc::new(file))),
-        Ok(Err(error)) => {
+    match open_snapshot(&ctx.objects, &row).await {
+        Ok(file) => Ok(Some(Arc::new(file))),
+        Err(BuildError::Objects(error)) if error.retry() != Retry::Never => Err(error.into()),
+        Err(error) => {
             tracing::error!(%audience, version, error = &error as &dyn std::error::Error, "a snapshot cannot be opened");
             Ok(None)
         }
-        Err(_) => Ok(None),
     }
 }
 

@@ -151,6 +151,7 @@ async fn record(ctx: &NodeContext, run: &NewRun, account_held: bool) -> Result<b
         what: what.to_owned(),
         why,
         at: now,
+        actor: None,
     };
     ctx.ledger.record(&[entry]).await?;
     Ok(true)

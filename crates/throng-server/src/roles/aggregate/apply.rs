@@ -113,6 +113,8 @@ pub(super) fn count(tally: Tally) {
     metrics::counter!("throng_events_applied_total").increment(tally.counted);
     metrics::counter!("throng_events_applied_duplicate_total").increment(tally.duplicates);
     metrics::counter!("throng_events_applied_rejected_total").increment(tally.rejected);
+    metrics::counter!("throng_events_applied_inserted_at_ignored_total")
+        .increment(tally.inserted_at_ignored);
 }
 
 /// The task of a partition that others append to: applies what comes.

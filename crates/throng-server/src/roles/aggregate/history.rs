@@ -25,6 +25,7 @@ impl Doors {
                     what: if state.open { "opened" } else { "closed" }.to_owned(),
                     why: state.reason.clone(),
                     at: now,
+                    actor: None,
                 });
             }
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use throng_budget::{AdGroupConfig, AdGroupState, Engine, Event, Series};
+use throng_budget::{AdGroupConfig, AdGroupState, Engine, Event, LogPosition, Series};
 use throng_gate::feed::Frame;
 use throng_log::EventLog;
 use throng_model::{AdGroupName, Clock, Entropy as _, SystemEntropy, Timestamp};
@@ -31,7 +31,16 @@ pub(super) struct State {
     pub(super) engine: Engine,
     /// The next record of the log to apply.
     pub(super) offset: u64,
+    /// The checksum of the one before it: see [`LogPosition`].
+    pub(super) last_record: Option<u64>,
     epoch: u64,
+}
+
+impl State {
+    /// How far in the log it is.
+    fn position(&self) -> LogPosition {
+        LogPosition { next_offset: self.offset, last_record: self.last_record }
+    }
 }
 
 /// What a process is to a partition.
@@ -88,7 +97,7 @@ impl Partition {
         let owner = SystemEntropy.next_u64();
         let mut state = restore(number, ad_groups, found, epoch, catalog_version)?;
         if standing == Standing::Owner {
-            let taken = state.engine.checkpoint(state.offset);
+            let taken = state.engine.checkpoint(state.position());
             slot.put(&Checkpoint { partition: number, epoch, owner, state: taken }).await?;
         }
         let mut tail = None;
@@ -287,6 +296,19 @@ impl Partition {
         locked(&self.state).engine.series(ad_group)
     }
 
+    /// [`Self::checkpoint`], counted for metrics.
+    pub(super) async fn checkpoint_at(&self, now: Timestamp) -> Result<(), BudgetsError> {
+        let written = self.checkpoint().await;
+        if written.is_err() {
+            metrics::counter!("throng_checkpoint_failures_total").increment(1);
+        } else {
+            let seconds = now.0.div_euclid(1_000_000) as f64;
+            let name = "throng_checkpoint_last_success_timestamp_seconds";
+            metrics::gauge!(name, "partition" => self.number.to_string()).set(seconds);
+        }
+        written
+    }
+
     /// Makes the state durable, and lets records go that are older than any use of them.
     ///
     /// # Errors
@@ -307,7 +329,7 @@ impl Partition {
         let (checkpoint, offset) = {
             let state = locked(&self.state);
             let (partition, owner) = (self.number, self.owner);
-            let bytes = state.engine.checkpoint(state.offset);
+            let bytes = state.engine.checkpoint(state.position());
             (Checkpoint { partition, epoch, owner, state: bytes }, state.offset)
         };
         let put = slot.put(&checkpoint).await;
@@ -321,7 +343,8 @@ impl Partition {
 
 /// Higher than any epoch before, also when the clock went back.
 fn epoch_above(epoch: u64, now: Timestamp) -> u64 {
-    u64::try_from(now.0).unwrap_or(0).max(epoch + 1)
+    // An epoch at the end of all numbers was made up: it cannot be outdone, and must not stop a node.
+    u64::try_from(now.0).unwrap_or(0).max(epoch.saturating_add(1))
 }
 
 /// The series of an ad group as the last checkpoint of its partition has it.
@@ -345,10 +368,11 @@ fn restore(
 ) -> Result<State, BudgetsError> {
     let Some(checkpoint) = found else {
         let engine = Engine::new(number, epoch, catalog_version, ad_groups);
-        return Ok(State { engine, offset: 0, epoch });
+        return Ok(State { engine, offset: 0, last_record: None, epoch });
     };
     let restored = Engine::restore(&checkpoint.state, number, epoch, catalog_version, ad_groups);
-    let (engine, offset) =
+    let (engine, position) =
         restored.map_err(|source| BudgetsError::State { partition: number, source })?;
-    Ok(State { engine, offset, epoch })
+    let LogPosition { next_offset: offset, last_record } = position;
+    Ok(State { engine, offset, last_record, epoch })
 }

@@ -296,7 +296,7 @@ impl Deputy {
             Voice::Doubt { feed_end, log_end, .. } => {
                 let still = self.feed.frames.end(number).await? == feed_end;
                 match still && self.partition.applied() >= log_end {
-                    true => Voice::Tells { epoch: epoch + 1 },
+                    true => Voice::Tells { epoch: epoch.saturating_add(1) },
                     false => self.doubt().await?,
                 }
             }

@@ -70,6 +70,7 @@ async fn keep(ctx: &NodeContext, shutdown: &CancellationToken) {
         if now >= checkpoint_at {
             checkpoint_at = now.plus(CHECKPOINT_EVERY);
             if let Err(error) = ctx.budgets.checkpoint().await {
+                ctx.note_storage("checkpoints", &error);
                 tracing::error!(error = &error as &dyn std::error::Error, "no checkpoint");
             }
         }

@@ -24,8 +24,8 @@ pub(super) struct ShardBits {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Writes the shards of a part, in their order.
-pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<(), BuildError> {
+/// Writes the shards of a part, in their order. The checksum by which the file is known.
+pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, BuildError> {
     let mut out = MAGIC.to_vec();
     for shard in shards {
         out.extend(shard.dictionary_len.to_le_bytes());
@@ -35,11 +35,12 @@ pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<(), BuildError>
     }
     let checksum = xxh3_64(&out);
     out.extend(checksum.to_le_bytes());
-    write_file(path, &out)
+    write_file(path, &out)?;
+    Ok(checksum)
 }
 
-/// Reads `(dictionary_len, bitmap)` of each shard of a part.
-pub(super) fn read(path: &Path) -> Result<Vec<(u32, Vec<u8>)>, BuildError> {
+/// Reads `(dictionary_len, bitmap)` of each shard of a part. `expected` is what [`write`] returned.
+pub(super) fn read(path: &Path, expected: Option<u64>) -> Result<Vec<(u32, Vec<u8>)>, BuildError> {
     let damaged =
         |problem: &str| BuildError::Damaged { path: path.to_owned(), problem: problem.into() };
     let all = std::fs::read(path).map_err(BuildError::io("read", path))?;
@@ -48,6 +49,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<(u32, Vec<u8>)>, BuildError> {
     };
     if xxh3_64(body) != u64::from_le_bytes(*checksum) {
         return Err(damaged("its checksum is wrong"));
+    }
+    if expected.is_some_and(|expected| expected != u64::from_le_bytes(*checksum)) {
+        return Err(damaged("it is not the output that the ledger names"));
     }
     let Some(mut rest) = body.strip_prefix(MAGIC) else {
         return Err(damaged("it is no file of bitmaps"));
@@ -80,14 +84,16 @@ mod tests {
             ShardBits { dictionary_len: 7, members: 1, bytes: vec![1, 2, 3] },
             ShardBits::default(),
         ];
-        write(&path, &shards).unwrap();
-        assert_eq!(read(&path).unwrap(), [(7, vec![1, 2, 3]), (0, vec![])]);
+        let checksum = write(&path, &shards).unwrap();
+        assert_eq!(read(&path, Some(checksum)).unwrap(), [(7, vec![1, 2, 3]), (0, vec![])]);
+        assert_eq!(read(&path, None).unwrap().len(), 2);
+        assert!(read(&path, Some(checksum ^ 1)).is_err(), "whole, but another file");
         let good = std::fs::read(&path).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x80;
             std::fs::write(&path, &bad).unwrap();
-            assert!(read(&path).is_err(), "byte {at}");
+            assert!(read(&path, None).is_err(), "byte {at}");
         }
     }
 }

@@ -81,11 +81,30 @@ impl BuildError {
         }
     }
 
+    /// The class of the failure, in metrics.
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            Self::Lake(LakeError::Sql { .. } | LakeError::Key { .. }) => "sql",
+            Self::Lake(LakeError::OutOfMemory { .. }) => "memory",
+            Self::Lake(LakeError::Source { .. }) => "source",
+            Self::Lake(_) => "engine",
+            Self::Ledger(_) => "ledger",
+            Self::Objects(_) => "objects",
+            Self::Membership(_) | Self::Io { .. } | Self::Damaged { .. } => "files",
+            Self::Panicked => "crash",
+            Self::Gone(_) | Self::Superseded | Self::Part(_) => "other",
+        }
+    }
+
     /// All that is known, in one line: what failed, of what, where in the SQL, and the mend. Names
     /// columns and tables, never a value.
     pub(super) fn in_words(&self) -> String {
         let mut text = throng_model::with_causes(self);
         if let Self::Lake(error) = self {
+            // What a running query fails on is often a value, and the engine names it.
+            if matches!(error, LakeError::Engine { .. }) {
+                text = throng_lake::without_values(&text);
+            }
             if let Some((line, column)) = error.position() {
                 text.push_str(&format!(" (line {line}, column {column} of the SQL)"));
             }
@@ -96,13 +115,6 @@ impl BuildError {
         }
         text
     }
-}
-
-/// Runs blocking work on its own thread.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
-) -> Result<T, BuildError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(BuildError::Panicked))
 }
 
 #[cfg(test)]

@@ -152,8 +152,9 @@ impl KeyFileWriter {
         self.out.write(&bytes)
     }
 
-    /// Makes the file durable. Blocks on the disk.
-    pub(super) fn finish(mut self) -> Result<(), BuildError> {
+    /// Makes the file durable. Blocks on the disk. The checksum by which the file is known: it is that
+    /// of the index, which has the checksums of all blocks.
+    pub(super) fn finish(mut self) -> Result<u64, BuildError> {
         for shard in 0..=u8::MAX {
             self.flush(shard)?;
         }
@@ -163,7 +164,8 @@ impl KeyFileWriter {
         tail.extend(checksum.to_le_bytes());
         tail.extend(END);
         self.out.write(&tail)?;
-        self.out.finish()
+        self.out.finish()?;
+        Ok(checksum)
     }
 }
 
@@ -189,8 +191,8 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 impl KeyFile {
-    /// Opens a file and checks its index.
-    pub(super) fn open(path: &Path) -> Result<Self, BuildError> {
+    /// Opens a file and checks its index. `expected` is what [`KeyFileWriter::finish`] returned.
+    pub(super) fn open(path: &Path, expected: Option<u64>) -> Result<Self, BuildError> {
         let damaged =
             |problem: &str| BuildError::Damaged { path: path.to_owned(), problem: problem.into() };
         let io = |e| BuildError::io("read", path)(e);
@@ -214,10 +216,15 @@ impl KeyFile {
         let begin = length - FOOTER as u64 - size;
         let mut index = vec![0; size as usize];
         file.read_exact_at(&mut index, begin).map_err(io)?;
-        if xxh3_64(&index) != u64::from_le_bytes(number(&footer, 8)) {
+        let checksum = xxh3_64(&index);
+        if checksum != u64::from_le_bytes(number(&footer, 8)) {
             return Err(damaged("the checksum of its index is wrong"));
         }
+        if expected.is_some_and(|expected| expected != checksum) {
+            return Err(damaged("it is not the output that the ledger names"));
+        }
         let mut blocks = Vec::with_capacity(entries as usize);
+        let mut at = MAGIC.len() as u64;
         for entry in index.chunks_exact(ENTRY) {
             let block = Block {
                 shard: entry[0],
@@ -225,11 +232,16 @@ impl KeyFile {
                 offset: u64::from_le_bytes(number(entry, 5)),
                 checksum: u64::from_le_bytes(number(entry, 13)),
             };
-            let end = block.offset.checked_add(u64::from(block.words) * 8);
-            if end.is_none_or(|end| end > begin) {
-                return Err(damaged("a block lies outside of it"));
+            // Blocks lie one after the other: an index that named one of them many times would make
+            // a small file take much memory.
+            if block.offset != at {
+                return Err(damaged("a block is not where it should be"));
             }
+            at = at.saturating_add(u64::from(block.words) * 8);
             blocks.push(block);
+        }
+        if at != begin {
+            return Err(damaged("its blocks do not fill it"));
         }
         Ok(Self { file, path: path.to_owned(), blocks })
     }
@@ -270,8 +282,9 @@ mod tests {
         let mut writer = KeyFileWriter::create(&path).unwrap();
         all.chunks(999).for_each(|chunk| writer.push(chunk, None).unwrap());
         assert!(!path.exists());
-        writer.finish().unwrap();
-        let file = KeyFile::open(&path).unwrap();
+        let checksum = writer.finish().unwrap();
+        assert!(KeyFile::open(&path, Some(checksum ^ 1)).is_err(), "whole, but another file");
+        let file = KeyFile::open(&path, Some(checksum)).unwrap();
         let mut read = Vec::new();
         for shard in 0..=u8::MAX {
             let begin = read.len();
@@ -306,7 +319,7 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 1;
             fs::write(&path, &bad).unwrap();
-            let read = KeyFile::open(&path).and_then(|file| {
+            let read = KeyFile::open(&path, None).and_then(|file| {
                 let mut hashes = Vec::new();
                 (0..=u8::MAX).try_for_each(|shard| file.read(shard, &mut hashes))
             });
@@ -314,7 +327,7 @@ mod tests {
         }
         for length in 0..good.len() {
             fs::write(&path, &good[..length]).unwrap();
-            assert!(KeyFile::open(&path).is_err(), "cut to {length}");
+            assert!(KeyFile::open(&path, None).is_err(), "cut to {length}");
         }
     }
 }

@@ -11,9 +11,10 @@ use throng_membership::{SnapshotMeta, SnapshotSummary, seed_check, write_snapsho
 use throng_model::{AudienceName, Entropy as _, SystemEntropy};
 use throng_spec::Audience;
 
-use super::error::{BuildError, blocking};
+use super::error::BuildError;
 use super::guard::{Verdict, judge};
-use super::work::Worked;
+use super::pool::blocking;
+use super::work::{PartFile, Worked};
 use super::{bits, membership, retention, sweep};
 use crate::{Change, NodeContext};
 
@@ -58,7 +59,7 @@ pub(super) async fn publish(
         seed_check: seed_check(ctx.seed),
         dictionary_len: Vec::new(),
     };
-    let SnapshotSummary { bytes, members } = {
+    let SnapshotSummary { bytes, members, checksum } = {
         let (root, path) = (ctx.objects.root().to_owned(), path.clone());
         blocking(move || write(&root, &path, meta, &worked.bits)).await?
     };
@@ -72,6 +73,7 @@ pub(super) async fn publish(
         rows_read: worked.rows_read,
         null_keys: worked.null_keys,
         bytes,
+        checksum: Some(checksum),
         model_fingerprint,
         refresh: refresh.id,
         created_at,
@@ -94,11 +96,11 @@ fn write(
     root: &Path,
     path: &str,
     mut meta: SnapshotMeta,
-    files: &[std::path::PathBuf],
+    files: &[PartFile],
 ) -> Result<SnapshotSummary, BuildError> {
     let mut shards = Vec::new();
     for file in files {
-        for (dictionary_len, bitmap) in bits::read(file)? {
+        for (dictionary_len, bitmap) in bits::read(&file.path, file.checksum)? {
             meta.dictionary_len.push(dictionary_len);
             shards.push(Some(bitmap));
         }
@@ -142,6 +144,7 @@ fn entry(ctx: &NodeContext, name: &AudienceName, what: &str, why: String) -> His
         what: what.to_owned(),
         why,
         at: ctx.clock.now(),
+        actor: None,
     }
 }
 

@@ -88,11 +88,14 @@ impl Worker {
         id: RefreshId,
     ) -> Result<Option<Built>, LedgerError> {
         let ctx = &self.ctx;
-        let now = ctx.clock.now();
-        let until = now.plus(LEASE);
-        let claimed = ctx.ledger.claim_refresh_of(audience, &self.holder, now, until).await?;
-        if let Some(refresh) = claimed.filter(|_| !self.shutdown.is_cancelled()) {
-            self.process(refresh).await?;
+        // After the signal nothing is claimed; a claim that it overtook is halted by `process`.
+        if !self.shutdown.is_cancelled() {
+            let now = ctx.clock.now();
+            let until = now.plus(LEASE);
+            let claimed = ctx.ledger.claim_refresh_of(audience, &self.holder, now, until).await?;
+            if let Some(refresh) = claimed {
+                self.process(refresh).await?;
+            }
         }
         let refresh = ctx.ledger.refresh(id).await?;
         let over = matches!(

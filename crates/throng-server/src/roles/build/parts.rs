@@ -37,6 +37,10 @@ pub(super) struct ScanOutput {
     pub(super) object: String,
     pub(super) rows_read: u64,
     pub(super) null_keys: u64,
+    /// What [`super::files::KeyFile::open`] compares with: a file can be whole and still be that of
+    /// another part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) checksum: Option<u64>,
 }
 
 /// What came out of a shards part.
@@ -45,6 +49,9 @@ pub(super) struct ShardsOutput {
     /// The object.
     pub(super) object: String,
     pub(super) members: u64,
+    /// What [`super::bits::read`] compares with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) checksum: Option<u64>,
 }
 
 /// The parts of a refresh: its scans, then the user shards in groups.

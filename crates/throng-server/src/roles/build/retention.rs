@@ -50,6 +50,7 @@ mod tests {
             rows_read: 1,
             null_keys: 0,
             bytes: 1,
+            checksum: None,
             model_fingerprint: String::new(),
             refresh: RefreshId(1),
             created_at: Timestamp(0),

@@ -11,7 +11,8 @@ use throng_membership::garbage;
 use throng_model::AudienceName;
 use throng_objects::ObjectsError;
 
-use super::error::{BuildError, blocking};
+use super::error::BuildError;
+use super::pool::blocking;
 use super::{finish, parts};
 use crate::{Change, NodeContext};
 
@@ -124,7 +125,11 @@ async fn mend_alerts(ctx: &NodeContext, row: &AudienceRow) -> Result<(), LedgerE
             Ok(())
         }
         Alarm::Raise(alert) if ctx.spec.load().audiences.iter().any(|a| a.name == row.name) => {
-            ctx.ledger.raise_alert(&alert, now).await.map(|_| ())
+            // One that is open is of this failure: it does not count once more at every start.
+            match ctx.ledger.open_alert(alert.kind, &alert.subject).await? {
+                Some(_) => Ok(()),
+                None => ctx.ledger.raise_alert(&alert, now).await.map(|_| ()),
+            }
         }
         _ => Ok(()),
     }

@@ -14,16 +14,17 @@ use roaring::RoaringBitmap;
 use serde::de::DeserializeOwned;
 use throng_lake::{KeyBatch, Model, Rule};
 use throng_ledger::{LedgerError, Part, PartKind, PartState, Refresh};
-use throng_membership::{ShardDictionary, manifest_files};
+use throng_membership::manifest_files;
 use throng_model::{Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
 
 use super::bits::{self, ShardBits};
-use super::error::{BuildError, blocking};
+use super::error::BuildError;
 use super::files::{KeyFile, KeyFileWriter, make_folder};
 use super::members::members;
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput};
-use super::{LEASE, TELL_EVERY, declared, model_of};
+use super::pool::blocking;
+use super::{LEASE, TELL_EVERY, declared, dictionaries, model_of};
 use crate::{Change, NodeContext};
 
 /// How far a refresh is; the lease keeper writes it to the ledger.
@@ -57,7 +58,14 @@ pub(super) struct Worked {
     pub(super) rows_read: u64,
     pub(super) null_keys: u64,
     /// The outputs of the shards parts, in the order of their shards.
-    pub(super) bits: Vec<PathBuf>,
+    pub(super) bits: Vec<PartFile>,
+}
+
+/// The output of a part on the local disk.
+pub(super) struct PartFile {
+    pub(super) path: PathBuf,
+    /// Its checksum as the ledger has it; `None` from a version that recorded none.
+    pub(super) checksum: Option<u64>,
 }
 
 fn read<T: DeserializeOwned>(value: Option<&serde_json::Value>) -> Result<T, BuildError> {
@@ -120,7 +128,10 @@ pub(super) async fn work(
     let mut bits = Vec::new();
     for part in recorded.iter().filter(|part| part.kind == PartKind::Shards) {
         let output: ShardsOutput = read(part.output.as_ref())?;
-        bits.push(ctx.objects.fetch(&output.object).await?);
+        bits.push(PartFile {
+            path: ctx.objects.fetch(&output.object).await?,
+            checksum: output.checksum,
+        });
     }
     Ok(Worked {
         model: hand.model,
@@ -220,9 +231,10 @@ impl<'a> Hand<'a> {
         };
         let lake = ctx.lake.load_full();
         let stats = lake.scan(&self.model, &covers.part, ctx.seed, &mut sink).await?;
-        blocking(move || writer.finish()).await?;
+        let checksum = Some(blocking(move || writer.finish()).await?);
         ctx.objects.keep(&object).await?;
-        Ok(ScanOutput { object, rows_read: stats.rows_read, null_keys: stats.null_keys })
+        let (rows_read, null_keys) = (stats.rows_read, stats.null_keys);
+        Ok(ScanOutput { object, rows_read, null_keys, checksum })
     }
 
     /// The outputs of all scans, opened once.
@@ -230,11 +242,13 @@ impl<'a> Hand<'a> {
         if let Some(keys) = &self.keys {
             return Ok(Arc::clone(keys));
         }
-        let mut paths = Vec::new();
+        let mut files = Vec::new();
         for (_, output) in scanned(&self.ctx.ledger.parts(self.refresh).await?)? {
-            paths.push(self.ctx.objects.fetch(&output.object).await?);
+            let path = self.ctx.objects.fetch(&output.object).await?;
+            files.push(PartFile { path, checksum: output.checksum });
         }
-        let keys = blocking(move || paths.iter().map(|p| KeyFile::open(p)).collect()).await?;
+        let open = |file: &PartFile| KeyFile::open(&file.path, file.checksum);
+        let keys = blocking(move || files.iter().map(open).collect()).await?;
         Ok(Arc::clone(self.keys.insert(Arc::new(keys))))
     }
 
@@ -251,9 +265,9 @@ impl<'a> Hand<'a> {
         let object = format!("{}/{file}", parts::folder(self.refresh));
         let members = built.iter().map(|b| b.members).sum();
         let path = ctx.objects.root().join(&object);
-        blocking(move || bits::write(&path, &built)).await?;
+        let checksum = Some(blocking(move || bits::write(&path, &built)).await?);
         ctx.objects.keep(&object).await?;
-        Ok(ShardsOutput { object, members })
+        Ok(ShardsOutput { object, members, checksum })
     }
 }
 
@@ -279,16 +293,16 @@ async fn build_shard(
     loop {
         let known = ctx.ledger.dictionary_shard(shard).await?;
         let expected = known.version;
-        for file in manifest_files(&known.manifest)? {
-            ctx.objects.fetch(&file).await?;
+        let before = match ctx.serves_membership {
+            true => ctx.membership.load().dictionary(shard).cloned().unwrap_or_default(),
+            false => ctx.dictionaries.last(shard),
+        };
+        let dictionary = dictionaries::open(&ctx.objects, before, &known.manifest).await?;
+        if !ctx.serves_membership {
+            ctx.dictionaries.remember(shard, &dictionary);
         }
-        let open = ctx.membership.load().dictionary(shard).cloned();
         let (objects, hashes) = (ctx.objects.root().to_owned(), Arc::clone(&hashes));
         let (built, manifest) = blocking(move || {
-            let dictionary = match open {
-                Some(open) => open.reopen(&objects, &known.manifest)?,
-                None => ShardDictionary::open(&objects, &known.manifest)?,
-            };
             let assigned = dictionary.assign(&objects, &hashes)?;
             let dictionary_len = dictionary.len() + assigned.added;
             Ok((bitmap(assigned.ordinals, dictionary_len), assigned.manifest))

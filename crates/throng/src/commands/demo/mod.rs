@@ -14,12 +14,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use throng_model::{AdjustableClock, Clock as _};
+use throng_model::{AdjustableClock, Clock as _, Secret, SystemClock};
+use throng_server::access::Scope;
 use throng_server::{Environment, Node, NodeConfig};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 use throng_spec::{Prediction, Role, Spec};
 
 use crate::args::{DemoArgs, Engine};
+use crate::local::Registration;
 use crate::{out, rehearsal};
 
 use example::TOKEN;
@@ -52,7 +54,17 @@ struct Stage {
     node: Node,
     /// The same, prediction off, for comparison.
     blind: Node,
+    /// What the ad servers of each node may do.
+    tokens: Tokens,
+    /// Removed when the demo ends.
+    _registration: Registration,
     data_dir: DataDir,
+}
+
+/// Tokens for the simulated ad servers.
+struct Tokens {
+    node: Secret,
+    blind: Secret,
 }
 
 pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
@@ -64,7 +76,7 @@ pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
     }
     let stage = set_up(&arguments).await?;
     if !json {
-        out::say(format!("the page is at {}", stage.node.url()));
+        out::say(format!("the page is at {}", stage.node.sign_in_link().await?));
     }
     let audiences = steps::build_audiences(&stage).await?;
     let lookups = steps::check_lookups(&stage).await?;
@@ -143,7 +155,24 @@ async fn set_up(arguments: &DemoArgs) -> Result<Stage> {
     let blind_listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     starting.roles = None;
     let blind = starting.start(root.join("without-prediction"), blind_spec, blind_listen).await?;
-    Ok(Stage { spec, clock, clock_file, sim, processes, node, blind, data_dir })
+    let scopes = [Scope::Events, Scope::Lookup, Scope::Feed];
+    let tokens = Tokens {
+        node: node.replace_token("ad-servers", &scopes).await?,
+        blind: blind.replace_token("ad-servers", &scopes).await?,
+    };
+    let _registration = Registration::new(&node.url(), &root.join("node"));
+    Ok(Stage {
+        spec,
+        clock,
+        clock_file,
+        sim,
+        processes,
+        node,
+        blind,
+        tokens,
+        _registration,
+        data_dir,
+    })
 }
 
 fn secret(name: &str) -> Option<String> {
@@ -181,7 +210,11 @@ impl Starting {
             roles: self.roles.clone(),
             listen: Some(listen),
             clock: Arc::clone(&self.clock) as Arc<dyn throng_model::Clock>,
+            // Sessions last as long as they do in life.
+            access_clock: Arc::new(SystemClock),
+            recovery: throng_server::Recovery::default(),
             env: Arc::clone(&self.env),
+            limits: throng_server::LimitsConfig::default(),
         })
         .await
         .with_context(|| {
@@ -193,14 +226,17 @@ impl Starting {
 /// Leaves the page up until Ctrl-C.
 async fn stay(stage: &Stage) -> Result<()> {
     let url = stage.node.url();
+    let link = stage.node.sign_in_link().await?;
     let ad_group = stage.spec.ad_groups.first().map_or("", |a| a.name.as_str());
     out::say(format!(
-        "\nThe page stays up at {url} until you press Ctrl-C. Try, in another terminal:\n  \
+        "\nThe page stays up until you press Ctrl-C; this link signs you in, once, within ten \
+         minutes:\n  {link}\n`throng sign-in` prints another one. Try, in another terminal:\n  \
          cargo run -p throng -- lookup 00002 --url {url}\n  \
          cargo run -p throng -- audience refresh loyal --url {url}\n  \
          cargo run -p throng -- decide 00002 {ad_group} --url {url}\n  \
          cargo run -p throng -- why ad-group {ad_group} --url {url}\n  \
-         cargo run -p throng -- sync runs --url {url}\n"
+         cargo run -p throng -- sync runs --url {url}\n  \
+         cargo run -p throng -- sign-in --url {url}\n"
     ));
     super::up::shutdown_signal().await
 }

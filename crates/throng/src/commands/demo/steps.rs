@@ -105,6 +105,7 @@ pub(super) async fn check_lookups(stage: &Stage) -> Result<Lookups> {
     for chunk in users.chunks(1_000) {
         let answer: serde_json::Value = http
             .post(format!("{}/v1/lookups", stage.node.url()))
+            .bearer_auth(stage.tokens.node.expose())
             .json(&json!({ "keys": chunk }))
             .send()
             .await?
@@ -233,12 +234,14 @@ async fn run_fleet(
     stop: &CancellationToken,
 ) -> Result<FleetReport> {
     // Ad servers of a deployment follow its relay.
-    let relay = stage.processes.as_ref().filter(|_| std::ptr::eq(node, &stage.node));
+    let predicts = std::ptr::eq(node, &stage.node);
+    let token = if predicts { &stage.tokens.node } else { &stage.tokens.blind };
+    let relay = stage.processes.as_ref().filter(|_| predicts);
     let feed_url = relay.map_or_else(|| node.url(), |processes| processes.relay.clone());
     let config = FleetConfig {
         node_url: node.url(),
         feed_url,
-        token: None,
+        token: Some(token.expose().to_owned()),
         servers: arguments.ad_servers,
         clock: Arc::clone(&stage.clock) as Arc<dyn Clock>,
         start,

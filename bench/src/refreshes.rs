@@ -1,0 +1,148 @@
+//! Thousands of small refreshes of one node: what they leave in memory, threads, handles and on disk.
+//! The peer is the node itself after the first hundred.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use throng_model::{Entropy, SplitMix64};
+
+use crate::Programs;
+use crate::node::{Node, Usage, get, runtime};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    programs: Programs,
+    /// Refreshes over all audiences
+    #[arg(long, default_value_t = 10_000)]
+    refreshes: u64,
+    /// Audiences, refreshed in turn
+    #[arg(long, default_value_t = 10)]
+    audiences: u64,
+    /// Rows that every refresh reads
+    #[arg(long, default_value_t = 60_000)]
+    rows: u64,
+    /// Where the data is; made anew
+    #[arg(long, default_value = "target/bench-refreshes")]
+    data: PathBuf,
+}
+
+/// Memory is told after so many refreshes, and compared with that after the first of these.
+const MARKS: [u64; 9] = [100, 200, 500, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000];
+/// How much more memory than after the first mark there may be at the end.
+const MOST_GROWTH: f64 = 1.2;
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.data.exists() {
+        std::fs::remove_dir_all(&options.data)?;
+    }
+    std::fs::create_dir_all(options.data.join("lake"))?;
+    write_rows(options)?;
+    let spec = write_spec(options)?;
+    let dir = options.data.join("node");
+    let node = Node::start(&options.programs.throng()?, &dir, &spec)?;
+    runtime()?.block_on(refresh(options, &node, &dir))
+}
+
+fn write_rows(options: &Options) -> Result<()> {
+    let mut random = SplitMix64::new(1);
+    let mut text = String::from("customer,amount\n");
+    for _ in 0..options.rows {
+        let _ = writeln!(text, "c{:06},{}", random.below(20_000), random.below(100));
+    }
+    Ok(std::fs::write(options.data.join("lake/orders.csv"), text)?)
+}
+
+fn write_spec(options: &Options) -> Result<PathBuf> {
+    let mut text = "version: 1\nsources:\n  - { name: shop, path: lake }\naudiences:\n".to_owned();
+    for number in 0..options.audiences {
+        let least = 170 + number * 5;
+        let _ = writeln!(
+            text,
+            "  - name: a{number}\n    keep_snapshots: 2\n    sql: SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= {least}"
+        );
+    }
+    let path = options.data.join("throng.yaml");
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+async fn refresh(options: &Options, node: &Node, dir: &Path) -> Result<()> {
+    let http = reqwest::Client::new();
+    let start = Instant::now();
+    let mut done = finished(&http, node, options, 1).await?;
+    let mut first: Option<Usage> = None;
+    for round in 2.. {
+        for number in 0..options.audiences {
+            let url = format!("{}/v1/audiences/a{number}/refresh", node.url);
+            let answer = http.post(url).json(&json!({})).send().await?;
+            if !answer.status().is_success() {
+                bail!("a refresh was not queued: {}", answer.status());
+            }
+        }
+        let before = done;
+        done = finished(&http, node, options, round).await?;
+        let last = done >= options.refreshes;
+        if !last && !MARKS.iter().any(|mark| (before + 1..=done).contains(mark)) {
+            continue;
+        }
+        let usage = node.usage()?;
+        let base = first.get_or_insert(usage);
+        let growth = usage.anonymous_kib as f64 / base.anonymous_kib as f64;
+        let line = json!({ "figure": "refreshes", "refreshes": done,
+            "seconds": start.elapsed().as_secs_f64(), "anonymous_kib": usage.anonymous_kib,
+            "growth": growth, "threads": usage.threads, "handles": usage.handles,
+            "maps": usage.maps, "disk_kib": disk_kib(dir)? });
+        println!("{line}");
+        if last {
+            if growth > MOST_GROWTH {
+                bail!("memory grew {growth:.2} times; {MOST_GROWTH} is the most");
+            }
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Waits until every audience has had this many refreshes; how many that are together.
+async fn finished(
+    http: &reqwest::Client,
+    node: &Node,
+    options: &Options,
+    round: u64,
+) -> Result<u64> {
+    loop {
+        let answer = get(http, &format!("{}/v1/audiences", node.url)).await?;
+        let audiences = answer["audiences"].as_array().context("a list of audiences")?;
+        if let Some(bad) = audiences.iter().find(|audience| {
+            matches!(audience["refresh"]["state"].as_str(), Some("failed" | "held"))
+        }) {
+            bail!("{bad}");
+        }
+        let version = |audience: &serde_json::Value| audience["current"]["version"].as_u64();
+        if audiences.iter().all(|audience| version(audience).unwrap_or(0) >= round) {
+            return Ok(options.audiences * round);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Bytes of all files below a folder, in KiB.
+fn disk_kib(folder: &Path) -> Result<u64> {
+    let (mut bytes, mut folders) = (0, vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            // Files come and go while the node works.
+            let Ok(facts) = entry.metadata() else { continue };
+            match facts.is_dir() {
+                true => folders.push(entry.path()),
+                false => bytes += facts.len(),
+            }
+        }
+    }
+    Ok(bytes >> 10)
+}

@@ -1,0 +1,303 @@
+//! Alerts, and their delivery to receivers outside of the deployment.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use throng_model::Timestamp;
+
+use crate::Result;
+
+/// What an alert is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertKind {
+    /// A refresh failed three times.
+    RefreshFailed,
+    /// A snapshot is held by its guard.
+    SnapshotHeld,
+    /// A task failed three times, or in a way that only a person can fix.
+    TaskFailed,
+    /// A run is held by its guard, or all of an account by its checks.
+    RunHeld,
+    /// A check did not pass.
+    CheckFailed,
+    /// A file system or a bucket has no room.
+    DiskFull,
+    /// The ledger, the event log or the object storage fails.
+    StorageFailed,
+    /// A file is damaged, or is not the one that the ledger names.
+    Damaged,
+    /// A partition of the event log is not aggregated, or one of its records is quarantined.
+    PartitionFailed,
+    /// Something else is wrong with a node: it cannot run queries, or use a certificate or a setting.
+    NodeProblem,
+}
+
+impl AlertKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::RefreshFailed,
+        Self::SnapshotHeld,
+        Self::TaskFailed,
+        Self::RunHeld,
+        Self::CheckFailed,
+        Self::DiskFull,
+        Self::StorageFailed,
+        Self::Damaged,
+        Self::PartitionFailed,
+        Self::NodeProblem,
+    ];
+
+    /// Its name in APIs, metrics and events, such as `refresh_failed`.
+    pub fn name(self) -> &'static str {
+        crate::rows::Word::word(self)
+    }
+
+    /// How urgent it is: what waits for a decision is a warning, what has stopped working is critical.
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::SnapshotHeld | Self::RunHeld | Self::CheckFailed | Self::NodeProblem => {
+                Severity::Warning
+            }
+            Self::RefreshFailed
+            | Self::TaskFailed
+            | Self::DiskFull
+            | Self::StorageFailed
+            | Self::Damaged
+            | Self::PartitionFailed => Severity::Critical,
+        }
+    }
+
+    /// A kind that the first version of the ledger knows: a process of that version may share it.
+    pub(crate) fn stored(self) -> Self {
+        match self {
+            Self::RefreshFailed
+            | Self::SnapshotHeld
+            | Self::TaskFailed
+            | Self::RunHeld
+            | Self::CheckFailed => self,
+            Self::DiskFull
+            | Self::StorageFailed
+            | Self::Damaged
+            | Self::PartitionFailed
+            | Self::NodeProblem => Self::CheckFailed,
+        }
+    }
+}
+
+/// How urgent an alert is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Something waits for a person's decision.
+    Warning,
+    /// Something does not work.
+    Critical,
+}
+
+/// An alert to be raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewAlert {
+    /// What it is about.
+    pub kind: AlertKind,
+    /// The object: an audience's or a sync's name, or its kind and name, such as `destination NAME`.
+    pub subject: String,
+    /// What happened and what to do, in plain words.
+    pub message: String,
+}
+
+/// An alert. While it is open, its cause (kind and subject) has no other one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Its number.
+    pub id: i64,
+    /// What it is about.
+    pub kind: AlertKind,
+    /// The object.
+    pub subject: String,
+    /// What happened, the last time.
+    pub message: String,
+    /// How many times it was raised.
+    pub count: u64,
+    /// When it was raised for the first time.
+    pub raised_at: Timestamp,
+    /// When it was raised for the last time.
+    pub last_at: Timestamp,
+    /// When it ended.
+    pub resolved_at: Option<Timestamp>,
+}
+
+/// How many alerts there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertTotals {
+    /// Not resolved.
+    pub open: u64,
+    /// All that are kept.
+    pub total: u64,
+}
+
+/// A change of an alert that receivers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertEventKind {
+    /// It was raised.
+    Raised,
+    /// It ended.
+    Resolved,
+}
+
+/// One event, with the alert as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertEvent {
+    /// Its number: events are delivered in this order.
+    pub id: i64,
+    /// What receivers know it by; the same in every try.
+    pub event_id: String,
+    /// What happened.
+    pub event: AlertEventKind,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The alert.
+    pub alert: Alert,
+}
+
+/// How the delivery of an event ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// The receiver accepted it.
+    Delivered,
+    /// It was not accepted in time.
+    Expired,
+    /// The receiver answered that it will not accept it.
+    Refused,
+}
+
+/// The end of a delivery, to be written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryResult {
+    /// How it ended.
+    pub state: DeliveryState,
+    /// The status of the last answer, if there was one.
+    pub http_status: Option<u16>,
+    /// Why it was not delivered, in plain words.
+    pub why: Option<String>,
+}
+
+/// A delivery that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The receiver.
+    pub receiver: String,
+    /// What the receiver knows the event by.
+    pub event_id: String,
+    /// The alert.
+    pub alert: i64,
+    /// What happened.
+    pub event: AlertEventKind,
+    /// How it ended.
+    pub state: DeliveryState,
+    /// Requests that were made for it.
+    pub tries: u64,
+    /// The status of the last answer.
+    pub http_status: Option<u16>,
+    /// Why it was not delivered.
+    pub why: Option<String>,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+/// A receiver of alerts, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receiver {
+    /// Its name in the spec.
+    pub name: String,
+    /// Since when it is known. Of what had ended before, it is told nothing.
+    pub since: Timestamp,
+    /// The number of the last event whose delivery has ended.
+    pub last_event: i64,
+    /// Failed tries of the next event.
+    pub failures: u32,
+    /// When the next event is tried again.
+    pub next_try_at: Option<Timestamp>,
+    /// Why the last try failed.
+    pub last_error: Option<String>,
+    /// When it accepted an event last.
+    pub last_ok_at: Option<Timestamp>,
+    /// Events that wait for it.
+    pub pending: u64,
+}
+
+/// Alerts and their delivery.
+#[async_trait]
+pub trait AlertLedger: Send + Sync {
+    /// Raises an alert; its number. If one of the same kind and subject is open, that one counts once
+    /// more and gets the new message.
+    async fn raise_alert(&self, alert: &NewAlert, now: Timestamp) -> Result<i64>;
+
+    /// Ends the open alert of this kind and subject, if there is one.
+    async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()>;
+
+    /// The message of the open alert of this kind and subject, if there is one.
+    async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>>;
+
+    /// When an alert of this kind and subject was ended last; `None` if none ever was.
+    async fn alert_ended(&self, kind: AlertKind, subject: &str) -> Result<Option<Timestamp>>;
+
+    /// Alerts, open ones first, then newest first.
+    async fn alerts(&self, limit: u32) -> Result<Vec<Alert>> {
+        self.alerts_page(limit, 0).await
+    }
+
+    /// A page of [`AlertLedger::alerts`]: without the first `offset`.
+    async fn alerts_page(&self, limit: u32, offset: u32) -> Result<Vec<Alert>>;
+
+    /// How many alerts there are.
+    async fn alert_totals(&self) -> Result<AlertTotals>;
+
+    /// Open alerts by kind; kinds without one are left out.
+    async fn open_alerts_by_kind(&self) -> Result<Vec<(AlertKind, u64)>>;
+
+    /// Makes events of the alerts that were raised or resolved since the last call, the oldest first,
+    /// at most 1,000 at a time; the number of alerts. `nonce` makes their ids unique. What had ended
+    /// before `since` without an event gets none.
+    async fn record_alert_events(&self, nonce: u64, since: Timestamp) -> Result<u64>;
+
+    /// Notes a receiver, if it is new: it is told what is open, and everything from now on.
+    async fn add_receiver(&self, name: &str, now: Timestamp) -> Result<()>;
+
+    /// The receivers, by name.
+    async fn receivers(&self) -> Result<Vec<Receiver>>;
+
+    /// The first event that is still to be delivered to a receiver.
+    async fn next_alert_event(&self, receiver: &str) -> Result<Option<AlertEvent>>;
+
+    /// The event needs no delivery to this receiver.
+    async fn pass_over_event(&self, receiver: &str, event: i64) -> Result<()>;
+
+    /// A try of the next event failed; it is tried again at `next_try_at`.
+    async fn delivery_failed(
+        &self,
+        receiver: &str,
+        why: &str,
+        next_try_at: Timestamp,
+    ) -> Result<()>;
+
+    /// The delivery of an event ended. A call for an event that ended before changes nothing.
+    async fn delivery_ended(
+        &self,
+        receiver: &str,
+        event: i64,
+        result: &DeliveryResult,
+        now: Timestamp,
+    ) -> Result<()>;
+
+    /// Deliveries that have ended, the newest first.
+    async fn deliveries(&self, limit: u32) -> Result<Vec<Delivery>>;
+
+    /// Deliveries of these alerts that have ended, in the order of their events.
+    async fn deliveries_of(&self, alerts: &[i64]) -> Result<Vec<Delivery>>;
+
+    /// Removes events that are older than `before` and that no receiver of these waits for, with
+    /// their deliveries; receivers that are not among these, too. The number of events.
+    async fn forget_alert_events(&self, before: Timestamp, receivers: &[String]) -> Result<u64>;
+}

@@ -1,0 +1,482 @@
+//! Alerts and their delivery in SQL.
+
+use async_trait::async_trait;
+use sqlx::QueryBuilder;
+use throng_model::Timestamp;
+
+use super::{Backend, Conn, Db, DbRow, Tried, read_one, write_one, write_tx};
+use crate::rows::{Cells, Word};
+use crate::{
+    Alert, AlertEvent, AlertEventKind, AlertKind, AlertLedger, AlertTotals, Delivery,
+    DeliveryResult, DeliveryState, NewAlert, Receiver, Result,
+};
+
+/// Alerts whose events are made in one transaction.
+const RECORDED_AT_ONCE: i64 = 1_000;
+
+macro_rules! alert_columns {
+    () => {
+        "a.id, a.kind, a.cause, a.subject, a.message, a.occurrences, a.raised_at,
+         coalesce(a.last_at, a.raised_at) AS last_at, a.resolved_at"
+    };
+}
+
+/// The kind and the subject as they are stored: of a kind that processes of the first version do not
+/// know, the subject begins with its name, so that no two causes are the same to them.
+fn stored(kind: AlertKind, subject: &str) -> (&'static str, Option<&'static str>, String) {
+    match kind.stored() {
+        same if same == kind => (kind.word(), None, subject.to_owned()),
+        other => (other.word(), Some(kind.word()), format!("{}: {subject}", kind.word())),
+    }
+}
+
+/// The kind of a row: its cause, if this version knows it.
+fn kind_of(cells: &Cells<'_, DbRow>) -> Result<AlertKind> {
+    let cause = cells.maybe_text("cause")?;
+    let known = AlertKind::WORDS.iter().find(|(_, word)| Some(*word) == cause.as_deref());
+    known.map_or_else(|| cells.word("kind"), |(kind, _)| Ok(*kind))
+}
+
+fn alert_of(row: &DbRow) -> Result<Alert> {
+    let cells = Cells::new(row, "alert");
+    let kind = kind_of(&cells)?;
+    let subject = cells.text("subject")?;
+    let subject = match stored(kind, "") {
+        (_, Some(_), prefix) => subject.strip_prefix(&prefix).unwrap_or(&subject).to_owned(),
+        _ => subject,
+    };
+    Ok(Alert {
+        id: cells.int("id")?,
+        kind,
+        subject,
+        message: cells.text("message")?,
+        count: cells.number("occurrences")?,
+        raised_at: cells.time("raised_at")?,
+        last_at: cells.time("last_at")?,
+        resolved_at: cells.maybe_time("resolved_at")?,
+    })
+}
+
+fn event_of(row: &DbRow) -> Result<AlertEvent> {
+    let alert = alert_of(row)?;
+    let cells = Cells::new(row, "alert event");
+    Ok(AlertEvent {
+        id: cells.int("event_number")?,
+        event_id: cells.text("event_id")?,
+        event: cells.word("event")?,
+        at: cells.time("event_at")?,
+        alert,
+    })
+}
+
+fn receiver_of(row: &DbRow) -> Result<Receiver> {
+    let cells = Cells::new(row, "receiver of alerts");
+    Ok(Receiver {
+        name: cells.text("name")?,
+        since: cells.time("since")?,
+        last_event: cells.int("last_event")?,
+        failures: cells.number("failures")?,
+        next_try_at: cells.maybe_time("next_try_at")?,
+        last_error: cells.maybe_text("last_error")?,
+        last_ok_at: cells.maybe_time("last_ok_at")?,
+        pending: cells.number("pending")?,
+    })
+}
+
+fn delivery_of(row: &DbRow) -> Result<Delivery> {
+    let cells = Cells::new(row, "delivery of an alert");
+    Ok(Delivery {
+        receiver: cells.text("receiver")?,
+        event_id: cells.text("event_id")?,
+        alert: cells.int("alert")?,
+        event: cells.word("event")?,
+        state: cells.word("state")?,
+        tries: cells.number("tries")?,
+        http_status: cells.maybe_number("http_status")?,
+        why: cells.maybe_text("why")?,
+        at: cells.time("at")?,
+    })
+}
+
+macro_rules! delivery_columns {
+    () => {
+        "SELECT d.receiver, e.event_id, e.alert, e.event, d.state, d.tries, d.http_status, d.why,
+            d.at
+         FROM alert_deliveries d JOIN alert_events e ON e.id = d.event "
+    };
+}
+
+/// An alert whose raising or end is not an event yet.
+struct Unrecorded {
+    id: i64,
+    raised: Option<Timestamp>,
+    resolved: Option<Timestamp>,
+}
+
+async fn unrecorded(tx: &mut Conn, since: Timestamp) -> Tried<Vec<Unrecorded>> {
+    let rows = sqlx::query(
+        "SELECT id, recorded, raised_at, resolved_at FROM alerts
+         WHERE recorded = 0 OR (recorded = 1 AND resolved_at IS NOT NULL)
+         ORDER BY id LIMIT $1",
+    )
+    .bind(RECORDED_AT_ONCE)
+    .fetch_all(tx)
+    .await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let cells = Cells::new(row, "alert");
+        let resolved = cells.maybe_time("resolved_at")?;
+        let is_new = cells.int("recorded")? == 0;
+        let is_old = is_new && resolved.is_some_and(|at| at < since);
+        let raised = (is_new && !is_old).then_some(cells.time("raised_at")?);
+        let resolved = resolved.filter(|_| !is_old);
+        found.push(Unrecorded { id: cells.int("id")?, raised, resolved });
+    }
+    Ok(found)
+}
+
+#[async_trait]
+impl AlertLedger for Backend {
+    async fn raise_alert(&self, alert: &NewAlert, now: Timestamp) -> Result<i64> {
+        let (kind, cause, subject) = stored(alert.kind, &alert.subject);
+        write_tx!(self, Relaxed, "raising an alert", |tx| {
+            sqlx::query_scalar(
+                "INSERT INTO alerts (kind, cause, subject, message, raised_at, last_at)
+                 VALUES ($1, $2, $3, $4, $5, $5)
+                 ON CONFLICT (kind, subject) WHERE resolved_at IS NULL
+                 DO UPDATE SET message = excluded.message, last_at = excluded.last_at,
+                    occurrences = alerts.occurrences + 1
+                 RETURNING id",
+            )
+            .bind(kind)
+            .bind(cause)
+            .bind(&subject)
+            .bind(&alert.message)
+            .bind(now.0)
+            .fetch_one(tx)
+            .await?
+        })
+    }
+
+    async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()> {
+        let (kind, _, subject) = stored(kind, subject);
+        write_one!(self, Relaxed, "ending an alert", |tx| {
+            sqlx::query(
+                "UPDATE alerts SET resolved_at = $3
+                 WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL",
+            )
+            .bind(kind)
+            .bind(&subject)
+            .bind(now.0)
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>> {
+        let (kind, _, subject) = stored(kind, subject);
+        read_one!(self, "reading an alert", |tx| {
+            let row = sqlx::query(
+                "SELECT message FROM alerts
+                 WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL",
+            )
+            .bind(kind)
+            .bind(&subject)
+            .fetch_optional(tx)
+            .await?;
+            row.map(|row| Cells::new(&row, "alert").text("message")).transpose()?
+        })
+    }
+
+    async fn alert_ended(&self, kind: AlertKind, subject: &str) -> Result<Option<Timestamp>> {
+        let (kind, _, subject) = stored(kind, subject);
+        read_one!(self, "reading when an alert ended", |tx| {
+            let ended: Option<i64> = sqlx::query_scalar(
+                "SELECT max(resolved_at) FROM alerts WHERE kind = $1 AND subject = $2",
+            )
+            .bind(kind)
+            .bind(&subject)
+            .fetch_one(tx)
+            .await?;
+            ended.map(Timestamp)
+        })
+    }
+
+    async fn alerts_page(&self, limit: u32, offset: u32) -> Result<Vec<Alert>> {
+        read_one!(self, "reading the alerts", |tx| {
+            let rows = sqlx::query(concat!(
+                "SELECT ",
+                alert_columns!(),
+                " FROM alerts a
+                 ORDER BY (a.resolved_at IS NULL) DESC, a.raised_at DESC, a.id DESC
+                 LIMIT $1 OFFSET $2"
+            ))
+            .bind(i64::from(limit))
+            .bind(i64::from(offset))
+            .fetch_all(tx)
+            .await?;
+            rows.iter().map(alert_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn alert_totals(&self) -> Result<AlertTotals> {
+        read_one!(self, "counting the alerts", |tx| {
+            let row = sqlx::query(
+                "SELECT count(*) AS total,
+                    count(CASE WHEN resolved_at IS NULL THEN 1 END) AS still_open FROM alerts",
+            )
+            .fetch_one(tx)
+            .await?;
+            let cells = Cells::new(&row, "count of alerts");
+            AlertTotals { open: cells.number("still_open")?, total: cells.number("total")? }
+        })
+    }
+
+    async fn open_alerts_by_kind(&self) -> Result<Vec<(AlertKind, u64)>> {
+        read_one!(self, "counting the open alerts", |tx| {
+            let rows = sqlx::query(
+                "SELECT kind, cause, count(*) AS n FROM alerts WHERE resolved_at IS NULL
+                 GROUP BY kind, cause",
+            )
+            .fetch_all(tx)
+            .await?;
+            let mut counts = std::collections::BTreeMap::new();
+            for row in &rows {
+                let cells = Cells::new(row, "count of alerts");
+                let sum: &mut u64 = counts.entry(kind_of(&cells)?).or_default();
+                *sum = sum.saturating_add(cells.number("n")?);
+            }
+            counts.into_iter().collect()
+        })
+    }
+
+    async fn record_alert_events(&self, nonce: u64, since: Timestamp) -> Result<u64> {
+        write_tx!(self, Relaxed, "recording the events of alerts", |tx| {
+            let found = unrecorded(&mut *tx, since).await?;
+            let mut events: Vec<(Timestamp, i64, AlertEventKind)> = Vec::new();
+            for alert in &found {
+                let raised = alert.raised.map(|at| (at, alert.id, AlertEventKind::Raised));
+                let resolved = alert.resolved.map(|at| (at, alert.id, AlertEventKind::Resolved));
+                events.extend(raised.into_iter().chain(resolved));
+            }
+            // Stable: of one alert and one moment, it was raised before it ended.
+            events.sort_by_key(|(at, alert, _)| (*at, *alert));
+            for (number, (at, alert, event)) in events.iter().enumerate() {
+                sqlx::query(
+                    "INSERT INTO alert_events (event_id, alert, event, at)
+                     VALUES ($1, $2, $3, $4)",
+                )
+                .bind(format!("{nonce:016x}-{number}"))
+                .bind(*alert)
+                .bind(event.word())
+                .bind(at.0)
+                .execute(&mut *tx)
+                .await?;
+            }
+            for alert in &found {
+                sqlx::query(
+                    "UPDATE alerts SET recorded = CASE WHEN resolved_at IS NULL THEN 1 ELSE 2 END
+                     WHERE id = $1",
+                )
+                .bind(alert.id)
+                .execute(&mut *tx)
+                .await?;
+            }
+            found.len() as u64
+        })
+    }
+
+    async fn add_receiver(&self, name: &str, now: Timestamp) -> Result<()> {
+        write_tx!(self, Relaxed, "adding a receiver of alerts", |tx| {
+            sqlx::query(
+                "INSERT INTO alert_receivers (name, since, last_event)
+                 SELECT $1, $2, coalesce(
+                    (SELECT min(e.id) - 1 FROM alert_events e JOIN alerts a ON a.id = e.alert
+                     WHERE a.resolved_at IS NULL),
+                    (SELECT max(id) FROM alert_events),
+                    0)
+                 WHERE NOT EXISTS (SELECT 1 FROM alert_receivers WHERE name = $1)",
+            )
+            .bind(name)
+            .bind(now.0)
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn receivers(&self) -> Result<Vec<Receiver>> {
+        read_one!(self, "reading the receivers of alerts", |tx| {
+            let rows = sqlx::query(
+                "SELECT r.name, r.since, r.last_event, r.failures, r.next_try_at, r.last_error,
+                    r.last_ok_at,
+                    (SELECT count(*) FROM alert_events e WHERE e.id > r.last_event) AS pending
+                 FROM alert_receivers r ORDER BY r.name",
+            )
+            .fetch_all(tx)
+            .await?;
+            rows.iter().map(receiver_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn next_alert_event(&self, receiver: &str) -> Result<Option<AlertEvent>> {
+        read_one!(self, "reading the next event of a receiver", |tx| {
+            let row = sqlx::query(concat!(
+                "SELECT e.id AS event_number, e.event_id, e.event, e.at AS event_at, ",
+                alert_columns!(),
+                " FROM alert_events e JOIN alerts a ON a.id = e.alert
+                 WHERE e.id > (SELECT last_event FROM alert_receivers WHERE name = $1)
+                 ORDER BY e.id LIMIT 1"
+            ))
+            .bind(receiver)
+            .fetch_optional(tx)
+            .await?;
+            row.as_ref().map(event_of).transpose()?
+        })
+    }
+
+    async fn pass_over_event(&self, receiver: &str, event: i64) -> Result<()> {
+        write_one!(self, Relaxed, "passing over an event", |tx| {
+            sqlx::query(
+                "UPDATE alert_receivers SET last_event = $2, failures = 0, next_try_at = NULL
+                 WHERE name = $1 AND last_event < $2",
+            )
+            .bind(receiver)
+            .bind(event)
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn delivery_failed(
+        &self,
+        receiver: &str,
+        why: &str,
+        next_try_at: Timestamp,
+    ) -> Result<()> {
+        write_one!(self, Relaxed, "noting a failed delivery", |tx| {
+            sqlx::query(
+                "UPDATE alert_receivers
+                 SET failures = failures + 1, last_error = $2, next_try_at = $3 WHERE name = $1",
+            )
+            .bind(receiver)
+            .bind(why)
+            .bind(next_try_at.0)
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn delivery_ended(
+        &self,
+        receiver: &str,
+        event: i64,
+        result: &DeliveryResult,
+        now: Timestamp,
+    ) -> Result<()> {
+        write_tx!(self, Relaxed, "noting the end of a delivery", |tx| {
+            let failures: Option<i64> = sqlx::query_scalar(
+                "SELECT failures FROM alert_receivers WHERE name = $1 AND last_event < $2",
+            )
+            .bind(receiver)
+            .bind(event)
+            .fetch_optional(&mut *tx)
+            .await?;
+            if let Some(failures) = failures {
+                // What has expired was given up without one more request.
+                let last = i64::from(result.state != DeliveryState::Expired);
+                let ok_at = (result.state == DeliveryState::Delivered).then_some(now.0);
+                sqlx::query(
+                    "UPDATE alert_receivers SET last_event = $2, failures = 0, next_try_at = NULL,
+                        last_error = $3, last_ok_at = coalesce($4, last_ok_at)
+                     WHERE name = $1",
+                )
+                .bind(receiver)
+                .bind(event)
+                .bind(result.why.as_deref())
+                .bind(ok_at)
+                .execute(&mut *tx)
+                .await?;
+                sqlx::query(
+                    "INSERT INTO alert_deliveries
+                        (receiver, event, state, tries, http_status, why, at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7)
+                     ON CONFLICT (receiver, event) DO NOTHING",
+                )
+                .bind(receiver)
+                .bind(event)
+                .bind(result.state.word())
+                .bind(failures.saturating_add(last))
+                .bind(result.http_status.map(i64::from))
+                .bind(result.why.as_deref())
+                .bind(now.0)
+                .execute(&mut *tx)
+                .await?;
+            }
+        })
+    }
+
+    async fn deliveries(&self, limit: u32) -> Result<Vec<Delivery>> {
+        read_one!(self, "reading the deliveries of alerts", |tx| {
+            let rows = sqlx::query(concat!(
+                delivery_columns!(),
+                "ORDER BY d.at DESC, d.event DESC, d.receiver LIMIT $1"
+            ))
+            .bind(i64::from(limit))
+            .fetch_all(tx)
+            .await?;
+            rows.iter().map(delivery_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn deliveries_of(&self, alerts: &[i64]) -> Result<Vec<Delivery>> {
+        if alerts.is_empty() {
+            return Ok(Vec::new());
+        }
+        read_one!(self, "reading the deliveries of alerts", |tx| {
+            let mut query =
+                QueryBuilder::<Db>::new(concat!(delivery_columns!(), "WHERE e.alert IN ("));
+            let mut places = query.separated(", ");
+            for alert in alerts {
+                places.push_bind(*alert);
+            }
+            query.push(") ORDER BY d.event, d.receiver");
+            let rows = query.build().persistent(false).fetch_all(tx).await?;
+            rows.iter().map(delivery_of).collect::<Result<_>>()?
+        })
+    }
+
+    async fn forget_alert_events(&self, before: Timestamp, receivers: &[String]) -> Result<u64> {
+        write_tx!(self, Relaxed, "forgetting old events of alerts", |tx| {
+            let known: Vec<String> =
+                sqlx::query_scalar("SELECT name FROM alert_receivers").fetch_all(&mut *tx).await?;
+            for gone in known.iter().filter(|name| !receivers.contains(name)) {
+                sqlx::query("DELETE FROM alert_receivers WHERE name = $1")
+                    .bind(gone)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            let done_up_to: i64 = sqlx::query_scalar(
+                "SELECT coalesce(
+                    (SELECT min(last_event) FROM alert_receivers),
+                    (SELECT max(id) FROM alert_events),
+                    0)",
+            )
+            .fetch_one(&mut *tx)
+            .await?;
+            sqlx::query(
+                "DELETE FROM alert_deliveries WHERE event IN
+                    (SELECT id FROM alert_events WHERE at < $1 AND id <= $2)",
+            )
+            .bind(before.0)
+            .bind(done_up_to)
+            .execute(&mut *tx)
+            .await?;
+            let forgotten = sqlx::query("DELETE FROM alert_events WHERE at < $1 AND id <= $2")
+                .bind(before.0)
+                .bind(done_up_to)
+                .execute(&mut *tx)
+                .await?;
+            forgotten.rows_affected()
+        })
+    }
+}

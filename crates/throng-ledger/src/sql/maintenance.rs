@@ -1,0 +1,93 @@
+//! Stamps, probes and named objects in SQL.
+
+use async_trait::async_trait;
+
+use super::{Backend, read_one, read_tx, write_one};
+use crate::rows::{Cells, count};
+use crate::{MaintenanceLedger, NamedObject, NamedObjects, Result, StoreStamp};
+
+#[async_trait]
+impl MaintenanceLedger for Backend {
+    async fn stamp(&self) -> Result<Option<StoreStamp>> {
+        read_one!(self, "reading the stamp", |tx| {
+            let row = sqlx::query("SELECT instance, sequence FROM store_stamp")
+                .fetch_optional(tx)
+                .await?;
+            match row {
+                Some(row) => {
+                    let cells = Cells::new(&row, "stamp");
+                    Some(StoreStamp {
+                        instance: cells.text("instance")?,
+                        sequence: cells.number("sequence")?,
+                    })
+                }
+                None => None,
+            }
+        })
+    }
+
+    async fn put_stamp(&self, stamp: &StoreStamp) -> Result<()> {
+        write_one!(self, Full, "writing the stamp", |tx| {
+            sqlx::query(
+                "INSERT INTO store_stamp (only_row, instance, sequence) VALUES (1, $1, $2)
+                 ON CONFLICT (only_row) DO UPDATE
+                 SET instance = excluded.instance, sequence = excluded.sequence,
+                     writes = store_stamp.writes + 1",
+            )
+            .bind(&stamp.instance)
+            .bind(count(stamp.sequence))
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn probe(&self) -> Result<()> {
+        write_one!(self, Full, "trying a write", |tx| {
+            sqlx::query(
+                "INSERT INTO write_probe (only_row, writes) VALUES (1, 1)
+                 ON CONFLICT (only_row) DO UPDATE SET writes = write_probe.writes + 1",
+            )
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn named_objects(&self) -> Result<NamedObjects> {
+        read_tx!(self, "reading the names of objects", |tx| {
+            let mut named = NamedObjects::default();
+            let rows = sqlx::query("SELECT path, bytes FROM snapshots ORDER BY path")
+                .fetch_all(&mut *tx)
+                .await?;
+            for row in &rows {
+                let cells = Cells::new(row, "snapshot");
+                let bytes = Some(cells.number("bytes")?);
+                named.objects.push(NamedObject { name: cells.text("path")?, bytes });
+            }
+            let rows = sqlx::query(
+                "SELECT p.output AS output FROM refresh_parts p JOIN refreshes r ON r.id = p.refresh
+                 WHERE r.state IN ('scheduled', 'processing', 'halted') AND p.output IS NOT NULL",
+            )
+            .fetch_all(&mut *tx)
+            .await?;
+            for row in &rows {
+                let output: serde_json::Value = Cells::new(row, "part").json("output")?;
+                if let Some(name) = output["object"].as_str() {
+                    named.objects.push(NamedObject { name: name.to_owned(), bytes: None });
+                }
+            }
+            named.manifests =
+                sqlx::query_scalar("SELECT manifest FROM dictionary_shards ORDER BY shard")
+                    .fetch_all(&mut *tx)
+                    .await?;
+            named
+        })
+    }
+
+    async fn check_structure(&self) -> Result<()> {
+        self.check_structure_here().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.close_here().await
+    }
+}

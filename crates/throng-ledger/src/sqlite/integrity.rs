@@ -1,0 +1,161 @@
+//! Whether the file is what a node left.
+//!
+//! SQLite keeps no checksums of its pages: `PRAGMA quick_check` finds a damaged structure, not a
+//! changed value. So a node that ends cleanly writes the checksum of the whole file beside it
+//! (`ledger.sum`), and the next open compares and removes it: any change to the file at rest is
+//! noticed. After a crash there is no checksum, and the structure is checked. Reading the file
+//! costs about half a second per gigabyte from the page cache, else what the disk takes.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use throng_model::StorageProblem;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Conn;
+use crate::failure::{Failure, Tried, storage_problem};
+use crate::{LedgerError, Result};
+
+/// The structure of a larger file is not checked while a node starts: [`check_structure`] takes
+/// two to three seconds per gigabyte.
+pub(super) const CHECKED_AT_OPEN: u64 = 1 << 30;
+/// Read at a time.
+const CHUNK: usize = 1 << 20;
+
+/// What `ledger.sum` holds.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Sum {
+    bytes: u64,
+    xxh3: String,
+}
+
+fn sum_file(ledger: &Path) -> PathBuf {
+    ledger.with_extension("sum")
+}
+
+/// The file that SQLite keeps beside a ledger that is open, or was when its process died.
+fn wal_file(ledger: &Path) -> PathBuf {
+    let mut name = ledger.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+fn sum_of(ledger: &Path) -> io::Result<Sum> {
+    let mut file = File::open(ledger)?;
+    let (mut hash, mut bytes, mut chunk) = (Xxh3::new(), 0, vec![0; CHUNK]);
+    loop {
+        let read = file.read(&mut chunk)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&chunk[..read]);
+        bytes += read as u64;
+    }
+    Ok(Sum { bytes, xxh3: format!("{:032x}", hash.digest128()) })
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn io_failure(doing: &'static str) -> impl FnOnce(io::Error) -> LedgerError {
+    move |error| LedgerError::Database { doing, source: Box::new(error) }
+}
+
+const DOING: &str = "comparing the ledger with its checksum";
+
+/// As [`compare`], and removes the checksum: the ledger is about to change.
+pub(super) fn verify(ledger: &Path) -> Result<bool> {
+    let compared = compare(ledger)?;
+    if compared {
+        remove(&sum_file(ledger)).map_err(io_failure(DOING))?;
+    }
+    Ok(compared)
+}
+
+/// Compares the file with the checksum of the last clean end. `false` if there is none.
+///
+/// # Errors
+/// [`LedgerError::Damaged`] if they differ, or if a write-ahead log lies there, which a clean end
+/// does not leave: SQLite would take it for the file's own.
+pub(super) fn compare(ledger: &Path) -> Result<bool> {
+    let path = sum_file(ledger);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(io_failure(DOING)(error)),
+    };
+    let damaged = |why: String| LedgerError::Damaged { path: ledger.to_owned(), why };
+    let Ok(expected) = serde_json::from_slice::<Sum>(&text) else {
+        return Err(damaged(format!(
+            "its checksum file {} cannot be read; remove that file only if you damaged it yourself",
+            path.display()
+        )));
+    };
+    let found = sum_of(ledger).map_err(io_failure(DOING))?;
+    if found != expected {
+        return Err(damaged(format!(
+            "it is not the file that the last node left ({} bytes, expected {}); if you changed it \
+             on purpose, remove {}",
+            found.bytes,
+            expected.bytes,
+            path.display()
+        )));
+    }
+    if wal_file(ledger).try_exists().map_err(io_failure(DOING))? {
+        return Err(damaged(format!(
+            "{} is not its write-ahead log: the last node left none; remove it",
+            wal_file(ledger).display()
+        )));
+    }
+    Ok(true)
+}
+
+/// Records the checksum of a ledger whose connections are closed. Does nothing while another
+/// process has it open or changes of it wait in the write-ahead log.
+pub(super) fn record(ledger: &Path) -> Result<()> {
+    let write = || -> io::Result<()> {
+        if wal_file(ledger).try_exists()? {
+            return Ok(());
+        }
+        let path = sum_file(ledger);
+        let aside = path.with_added_extension("tmp");
+        let mut file = File::create(&aside)?;
+        file.write_all(&serde_json::to_vec(&sum_of(ledger)?)?)?;
+        file.sync_all()?;
+        fs::rename(&aside, &path)
+    };
+    write().map_err(io_failure("recording the ledger's checksum"))
+}
+
+/// Checks the structure of an existing file: every page, every index against its table's size.
+///
+/// # Errors
+/// [`LedgerError::Damaged`].
+pub(super) async fn check_structure(ledger: &Path) -> Result<()> {
+    let damaged = |why: String| LedgerError::Damaged { path: ledger.to_owned(), why };
+    let checked: Tried<Vec<String>> = async {
+        let options = SqliteConnectOptions::new().filename(ledger).disable_statement_logging();
+        let mut connection: Conn = options.connect().await?;
+        // SQLite answers `ok`, or at most so many findings.
+        let found = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut connection).await?;
+        connection.close().await?;
+        Ok(found)
+    }
+    .await;
+    match checked {
+        Ok(findings) if findings == ["ok"] => Ok(()),
+        Ok(findings) => Err(damaged(findings.join("; "))),
+        Err(Failure::Driver(error)) if storage_problem(&error) == Some(StorageProblem::Damaged) => {
+            Err(damaged(error.to_string()))
+        }
+        Err(failure) => Err(failure.while_doing("checking the ledger's structure")),
+    }
+}

@@ -1,0 +1,176 @@
+//! The bytes of files: small ones in memory, larger ones mapped. The only unsafe code of the crate.
+//!
+//! A mapped file that shrinks kills the process with SIGBUS when a page beyond its new end is read.
+//! Nothing here shrinks a file: they are write-once, read-only by their mode, and replaced only by
+//! rename. Looking at the length before each read would not help against somebody else who does it,
+//! because the file may shrink between the look and the read. So files up to [`IN_MEMORY`] are read
+//! into memory, where nothing that happens to the file matters any longer, as long as all of them
+//! together stay below [`IN_MEMORY_TOTAL`].
+
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use memmap2::Mmap;
+
+use crate::MembershipError;
+
+/// Files up to this many bytes are read into memory.
+const IN_MEMORY: u64 = 256 << 10;
+/// The most bytes of files that this process holds in memory.
+const IN_MEMORY_TOTAL: u64 = 64 << 20;
+/// Files of this crate are read by their owner and written by nobody.
+pub(crate) const MODE: u32 = 0o400;
+
+static HELD: AtomicU64 = AtomicU64::new(0);
+
+/// A share of [`IN_MEMORY_TOTAL`], given back when dropped.
+#[derive(Debug)]
+struct Share(u64);
+
+impl Share {
+    fn take(bytes: u64) -> Option<Self> {
+        if bytes > IN_MEMORY {
+            return None;
+        }
+        let more = |held: u64| held.checked_add(bytes).filter(|held| *held <= IN_MEMORY_TOTAL);
+        HELD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(bytes))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// The contents of a file as they were when it was opened.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    bytes: Bytes,
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    // `None` for a mapped file.
+    _share: Option<Share>,
+}
+
+impl Contents {
+    /// Reads or maps a file of this crate.
+    pub(crate) fn open(path: &Path) -> Result<Self, MembershipError> {
+        let io = |doing| move |source| MembershipError::Io { doing, path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(io("open"))?;
+        let facts = file.metadata().map_err(io("look at"))?;
+        let share = Share::take(facts.len());
+        let bytes = match &share {
+            Some(_) => {
+                // One byte more than the length that the share is for: a file that grows meanwhile
+                // is told by its decoder, which knows how long it must be.
+                let mut bytes = Vec::with_capacity(facts.len() as usize);
+                let mut limited = (&mut file).take(facts.len().saturating_add(1));
+                limited.read_to_end(&mut bytes).map_err(io("read"))?;
+                Bytes::from(bytes)
+            }
+            None => {
+                make_read_only(&file, &facts);
+                map(&file).map_err(io("map into memory"))?
+            }
+        };
+        let (device, inode) = (facts.dev(), facts.ino());
+        Ok(Self { bytes, path: path.to_owned(), device, inode, _share: share })
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Why the file on the disk is not the one that was opened, if so. Looks at its name, length and
+    /// inode, not at its bytes.
+    pub(crate) fn changed_on_disk(&self) -> Option<MembershipError> {
+        let facts = match std::fs::metadata(&self.path) {
+            Ok(facts) => facts,
+            Err(source) => {
+                let path = self.path.clone();
+                return Some(MembershipError::Io { doing: "look at", path, source });
+            }
+        };
+        let same = facts.dev() == self.device && facts.ino() == self.inode;
+        // A copy that was fetched again is another file with the same contents.
+        let problem = match facts.len() == self.bytes.len() as u64 {
+            true => return None,
+            false if same => "it was changed while it was in use",
+            false => "it was replaced by another file while it was in use",
+        };
+        Some(MembershipError::Damaged { path: self.path.clone(), problem: problem.to_owned() })
+    }
+}
+
+/// Files of older versions could be written by their owner. Best effort: the mode is only a guard
+/// against mistakes.
+fn make_read_only(file: &File, facts: &Metadata) {
+    let mut permissions = facts.permissions();
+    if permissions.mode() & 0o222 != 0 {
+        permissions.set_mode(MODE);
+        let _ = file.set_permissions(permissions);
+    }
+}
+
+fn map(file: &File) -> std::io::Result<Bytes> {
+    #[expect(
+        unsafe_code,
+        reason = "a map is undefined if the file shrinks or changes: files of this crate are \
+                  write-once, read-only, and replaced only by rename, which leaves mapped bytes as \
+                  they are"
+    )]
+    // SAFETY: nothing in this program writes to a file after it has its name; see the module's text
+    // for what is done against others.
+    let map = unsafe { Mmap::map(file) }?;
+    Ok(Bytes::from_owner(map))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_file_is_safe_from_what_happens_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("small");
+        std::fs::write(&path, vec![7; 10_000]).unwrap();
+        let contents = Contents::open(&path).unwrap();
+        assert!(contents.changed_on_disk().is_none());
+        // A mapped file of this size would raise SIGBUS below.
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        assert!(contents.bytes().iter().all(|byte| *byte == 7));
+        assert!(matches!(contents.changed_on_disk(), Some(MembershipError::Damaged { .. })));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(contents.changed_on_disk(), Some(MembershipError::Io { .. })));
+    }
+
+    #[test]
+    fn a_large_file_is_mapped_and_made_read_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("large");
+        std::fs::write(&path, vec![7; IN_MEMORY as usize + 1]).unwrap();
+        let contents = Contents::open(&path).unwrap();
+        assert_eq!(contents.bytes().len() as u64, IN_MEMORY + 1);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, MODE);
+    }
+
+    #[test]
+    fn shares_are_given_back() {
+        let first = Share::take(IN_MEMORY).unwrap();
+        assert!(Share::take(IN_MEMORY + 1).is_none());
+        drop(first);
+        // However often: nothing is lost on the way.
+        for _ in 0..10_000 {
+            assert!(Share::take(IN_MEMORY).is_some());
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What is wrong with a disk or a server that keeps state, in the few classes that an operator acts on.
+
+use std::io::{self, ErrorKind};
+
+use serde::Serialize;
+
+/// Why state cannot be read or written now. An error that is of none of these classes is a mistake
+/// in the call or in the program, not a problem of the storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StorageProblem {
+    /// No room: the disk, the quota or the file size limit is used up.
+    DiskFull,
+    /// The file system or the database accepts no writes.
+    ReadOnly,
+    /// The device or the file system reports an I/O error.
+    Io,
+    /// Somebody else holds a lock for too long.
+    Busy,
+    /// The server does not answer, or ended the connection.
+    ConnectionLost,
+    /// The server accepts no more connections.
+    TooManyConnections,
+    /// What is stored is damaged. It does not pass by itself: restore it from a backup.
+    Damaged,
+}
+
+impl StorageProblem {
+    /// The class of an error of the operating system; `None` if it says nothing about storage.
+    pub fn of_io(error: &io::Error) -> Option<Self> {
+        /// `EIO` on every Unix.
+        const EIO: i32 = 5;
+        Some(match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Self::DiskFull
+            }
+            ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
+            ErrorKind::ResourceBusy => Self::Busy,
+            ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::NotConnected
+            | ErrorKind::BrokenPipe
+            | ErrorKind::TimedOut
+            | ErrorKind::UnexpectedEof
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown => Self::ConnectionLost,
+            _ if error.raw_os_error() == Some(EIO) => Self::Io,
+            _ => return None,
+        })
+    }
+
+    /// The class of the first error of the operating system among an error and its causes.
+    pub fn in_causes(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(problem) = error.downcast_ref::<io::Error>().and_then(Self::of_io) {
+                return Some(problem);
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    /// Whether the same call succeeds later without a restart, once the cause is gone.
+    pub fn can_pass(self) -> bool {
+        self != Self::Damaged
+    }
+
+    /// The class in words, for messages and alerts.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::DiskFull => "disk full",
+            Self::ReadOnly => "read-only",
+            Self::Io => "I/O error",
+            Self::Busy => "busy",
+            Self::ConnectionLost => "connection lost",
+            Self::TooManyConnections => "too many connections",
+            Self::Damaged => "damaged",
+        }
+    }
+
+    /// What an operator does about it.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::DiskFull => "make room; the node continues by itself",
+            Self::ReadOnly => "make it writable again; the node continues by itself",
+            Self::Io => {
+                "check the disk and the kernel's log; the node continues by itself once writes succeed"
+            }
+            Self::Busy => "find what holds the lock; the node tries again",
+            Self::ConnectionLost => {
+                "check the server and the network; the node connects again by itself"
+            }
+            Self::TooManyConnections => {
+                "raise the server's connection limit or lower node.ledger_connections; the node tries again"
+            }
+            Self::Damaged => "stop the node and restore a backup with `throng restore`",
+        }
+    }
+}
+
+impl std::fmt::Display for StorageProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn the_class_is_found_among_the_causes() {
+        for (code, expected) in [
+            (28, Some(StorageProblem::DiskFull)),
+            (122, Some(StorageProblem::DiskFull)),
+            (27, Some(StorageProblem::DiskFull)),
+            (30, Some(StorageProblem::ReadOnly)),
+            (5, Some(StorageProblem::Io)),
+            (111, Some(StorageProblem::ConnectionLost)),
+            (2, None),
+        ] {
+            let error = Outer(io::Error::from_raw_os_error(code));
+            assert_eq!(StorageProblem::in_causes(&error), expected, "errno {code}");
+        }
+    }
+}

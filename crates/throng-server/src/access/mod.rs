@@ -1,0 +1,265 @@
+//! Who may do what: tokens with scopes, sessions of browsers, sign-in codes. The ledger holds them
+//! (hashes only), so that every node of a deployment knows them.
+//!
+//! Times are of [`Access::clock`], the real world's: a rehearsal that runs through an hour in a
+//! minute does not sign its viewer out.
+
+mod admin;
+mod scope;
+mod session;
+mod throttle;
+mod tokens;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use throng_ledger::{Ledger, LedgerError};
+use throng_model::{Clock, NoRandomness, Secret, SecretHash, Timestamp};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use admin::write_private;
+pub use admin::{ADDRESS_FILE, ADMIN_TOKEN_FILE, admin_token};
+pub use scope::{Scope, Scopes, UnknownScope};
+pub(crate) use session::LONGEST;
+use throttle::Throttle;
+pub(crate) use throttle::Verdict;
+pub(crate) use tokens::{TokenRequest, is_name as is_token_name};
+
+use session::CachedSession;
+
+/// The name of the token that the spec's `node.token` refers to.
+pub const SPEC_TOKEN: &str = "node.token";
+
+/// How often the valid tokens are read from the ledger, and how long a session that was read is
+/// used: a token that another node revokes is accepted here for so long at most.
+const TTL: Duration = Duration::from_secs(1);
+/// An unknown token makes the tokens be read again, but not more often than this: it may just have
+/// been created on another node.
+const RELOAD_AT_MOST_EVERY: Duration = Duration::from_millis(250);
+/// How often the last use of tokens is written.
+const WRITE_USE_EVERY: Duration = Duration::from_secs(60);
+
+/// Why access could not be granted, changed or checked.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// There are no random bytes for a secret.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The node has no admin token yet.
+    #[error("the node has no admin token: start it again")]
+    NoAdmin,
+    /// The operating system refused a file.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// What was being done, as an infinitive.
+        doing: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A valid token.
+#[derive(Debug)]
+pub(crate) struct Credential {
+    /// Its number in the ledger; `None` for the spec's token.
+    id: Option<i64>,
+    name: String,
+    scopes: Scopes,
+    workspace: Option<String>,
+    expires_at: Option<Timestamp>,
+    hash: SecretHash,
+}
+
+impl Credential {
+    fn is_valid(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    credential: Arc<Credential>,
+    session: Option<i64>,
+}
+
+impl Caller {
+    /// The name of the token: what the history shows as the actor.
+    pub fn name(&self) -> &str {
+        &self.credential.name
+    }
+
+    /// What the caller may do.
+    pub fn scopes(&self) -> Scopes {
+        self.credential.scopes
+    }
+
+    /// The workspace that the caller is limited to.
+    pub fn workspace(&self) -> Option<&str> {
+        self.credential.workspace.as_deref()
+    }
+
+    /// The number of the session, if the request came with a cookie and not with a token.
+    pub fn session(&self) -> Option<i64> {
+        self.session
+    }
+}
+
+/// The valid tokens by the hash of their secret.
+#[derive(Debug, Default)]
+struct Known {
+    by_hash: HashMap<SecretHash, Arc<Credential>>,
+    by_id: HashMap<i64, Arc<Credential>>,
+}
+
+/// Tokens, sessions and sign-in codes of a deployment.
+pub struct Access {
+    ledger: Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    spec_token: Option<Arc<Credential>>,
+    admin: std::sync::OnceLock<Arc<Credential>>,
+    known: ArcSwap<Known>,
+    /// When the tokens were read last; held by who reads them.
+    reading: tokio::sync::Mutex<Option<Instant>>,
+    sessions: Mutex<HashMap<SecretHash, CachedSession>>,
+    used: Mutex<HashMap<i64, Timestamp>>,
+    pub(crate) wrong: Throttle,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// Access by the tokens of a ledger, and by the spec's token.
+    pub(crate) fn new(
+        ledger: Arc<dyn Ledger>,
+        clock: Arc<dyn Clock>,
+        spec_token: Option<&Secret>,
+    ) -> Self {
+        let spec_token = spec_token.map(|secret| {
+            Arc::new(Credential {
+                id: None,
+                name: SPEC_TOKEN.to_owned(),
+                scopes: Scope::Admin.into(),
+                workspace: None,
+                expires_at: None,
+                hash: SecretHash::of(secret.expose()),
+            })
+        });
+        Self {
+            ledger,
+            clock,
+            spec_token,
+            admin: std::sync::OnceLock::new(),
+            known: ArcSwap::default(),
+            reading: tokio::sync::Mutex::default(),
+            sessions: Mutex::default(),
+            used: Mutex::default(),
+            wrong: Throttle::default(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Reads the valid tokens from the ledger.
+    pub(crate) async fn reload(&self) -> Result<(), LedgerError> {
+        let mut read_at = self.reading.lock().await;
+        self.read_tokens(&mut read_at).await
+    }
+
+    async fn read_tokens(&self, read_at: &mut Option<Instant>) -> Result<(), LedgerError> {
+        let mut known = Known::default();
+        for row in self.ledger.valid_tokens(self.now()).await? {
+            let credential = Arc::new(Credential {
+                id: Some(row.id),
+                // A scope of a newer version grants nothing here.
+                scopes: Scopes::of_known(&row.scopes),
+                name: row.name,
+                workspace: row.workspace,
+                expires_at: row.expires_at,
+                hash: row.hash,
+            });
+            known.by_hash.insert(row.hash, Arc::clone(&credential));
+            known.by_id.insert(row.id, credential);
+        }
+        self.known.store(Arc::new(known));
+        *read_at = Some(Instant::now());
+        Ok(())
+    }
+
+    fn find(&self, hash: SecretHash) -> Option<Arc<Credential>> {
+        if let Some(token) = self.spec_token.as_ref().filter(|token| token.hash == hash) {
+            return Some(Arc::clone(token));
+        }
+        let found = self.known.load().by_hash.get(&hash).cloned();
+        found.filter(|token| token.is_valid(self.now()))
+    }
+
+    /// The caller who has this token. The comparison is one of hashes, so its time says nothing
+    /// about the token.
+    ///
+    /// # Errors
+    /// [`LedgerError`] if the token is not known and the ledger does not answer.
+    pub(crate) async fn token(&self, secret: &str) -> Result<Option<Caller>, LedgerError> {
+        let hash = SecretHash::of(secret);
+        let mut found = self.find(hash);
+        if found.is_none() {
+            let mut read_at = self.reading.lock().await;
+            if read_at.is_none_or(|at| at.elapsed() >= RELOAD_AT_MOST_EVERY) {
+                self.read_tokens(&mut read_at).await?;
+            }
+            found = self.find(hash);
+        }
+        if let Some(id) = found.as_ref().and_then(|token| token.id) {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            used.insert(id, self.now());
+        }
+        Ok(found.map(|credential| Caller { credential, session: None }))
+    }
+
+    /// Keeps the tokens fresh, and writes when they were used, until `stop`. While the ledger does
+    /// not answer, the tokens that were read last stay valid until they expire.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut written = Instant::now();
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(TTL) => {}
+            }
+            if let Err(error) = self.reload().await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "tokens not read again");
+            }
+            if stop.is_cancelled() || written.elapsed() >= WRITE_USE_EVERY {
+                written = Instant::now();
+                self.write_use().await;
+            }
+        }
+    }
+
+    async fn write_use(&self) {
+        let used: Vec<(i64, Timestamp)> = {
+            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            used.drain().collect()
+        };
+        if let Err(error) = self.ledger.tokens_used(&used).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "use of tokens not noted");
+        }
+        if let Err(error) = self.extend_admin().await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "admin token not extended");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Creating, listing and revoking tokens.
+
+use throng_ledger::{HistoryEntry, LedgerError, NewToken, TokenRow};
+use throng_model::{Secret, SecretHash, Timestamp, new_secret};
+
+use super::{Access, AccessError, Caller, SPEC_TOKEN, Scopes};
+
+/// Put before every token, so that programs that search for leaked secrets find it.
+pub(super) const PREFIX: &str = "throng_";
+
+/// A token to be created.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenRequest {
+    pub(crate) name: String,
+    pub(crate) scopes: Scopes,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) workspace: Option<String>,
+}
+
+/// Whether a text can be the name of a token that a person creates. The names of the node's own
+/// tokens cannot.
+pub(crate) fn is_name(text: &str) -> bool {
+    let characters = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    (1..=64).contains(&text.len())
+        && text.bytes().all(characters)
+        && text != SPEC_TOKEN
+        && text != "admin"
+        && !text.starts_with("admin-")
+}
+
+impl Access {
+    /// Creates a token; its secret is not stored and cannot be shown again.
+    pub(crate) async fn create(
+        &self,
+        request: TokenRequest,
+        caller: &Caller,
+        at: Timestamp,
+    ) -> Result<Secret, AccessError> {
+        let secret = new_secret(PREFIX)?;
+        let token = NewToken {
+            name: request.name,
+            hash: SecretHash::of(secret.expose()),
+            scopes: request.scopes.to_string(),
+            workspace: request.workspace,
+            owner: None,
+            created_by: caller.name().to_owned(),
+            expires_at: request.expires_at,
+        };
+        self.ledger.create_token(&token, self.now()).await?;
+        let why = format!("scopes {}", token.scopes);
+        self.record(&token.name, "created", why, caller, at).await?;
+        self.reload().await?;
+        Ok(secret)
+    }
+
+    /// Revokes a token, and with it its sessions: at once on this node, and within a second or two on
+    /// the others.
+    pub(crate) async fn revoke(
+        &self,
+        name: &str,
+        caller: &Caller,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.ledger.revoke_token(name, self.now()).await?;
+        let why = "it is not accepted any longer".to_owned();
+        self.record(name, "revoked", why, caller, at).await?;
+        self.reload().await
+    }
+
+    /// All tokens, with their last use as far as this node has noted it.
+    pub(crate) async fn list(&self) -> Result<Vec<TokenRow>, LedgerError> {
+        self.write_use().await;
+        self.ledger.tokens().await
+    }
+
+    /// Whether a token of the list is accepted now.
+    pub(crate) fn is_valid(&self, row: &TokenRow) -> bool {
+        row.is_valid(self.now())
+    }
+
+    /// The time by which tokens and sessions expire.
+    pub(crate) fn time(&self) -> Timestamp {
+        self.now()
+    }
+
+    async fn record(
+        &self,
+        name: &str,
+        what: &str,
+        why: String,
+        caller: &Caller,
+        at: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let entry = HistoryEntry {
+            subject_kind: "token".to_owned(),
+            subject: name.to_owned(),
+            what: what.to_owned(),
+            why,
+            at,
+            actor: Some(caller.name().to_owned()),
+        };
+        self.ledger.record(&[entry]).await
+    }
+}

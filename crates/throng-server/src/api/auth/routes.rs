@@ -1,0 +1,205 @@
+//! Which scope every route needs, and what bodies it takes. A route that is missing here needs
+//! `admin` and takes JSON; a test compares the table with the description of the API.
+
+use std::fmt;
+
+use axum::http::Method;
+
+use crate::access::{Scope, Scopes};
+
+/// What a caller needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) enum Needs {
+    /// Nothing: it says nothing about the deployment.
+    Nothing,
+    /// Nothing: for probes, which may name the node by any address.
+    Probe,
+    /// Any valid token or session.
+    Caller,
+    /// One of these scopes.
+    One(&'static [Scope]),
+}
+
+impl Needs {
+    pub(super) fn allow(self, scopes: Scopes) -> bool {
+        match self {
+            Self::Nothing | Self::Probe => true,
+            Self::Caller => !scopes.is_empty(),
+            Self::One(any) => any.iter().any(|scope| scopes.allow(*scope)),
+        }
+    }
+}
+
+impl fmt::Display for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing | Self::Probe => f.write_str("nothing"),
+            Self::Caller => f.write_str("any scope"),
+            Self::One(any) => {
+                let names: Vec<&str> = any.iter().map(|scope| scope.name()).collect();
+                f.write_str(&names.join(" or "))
+            }
+        }
+    }
+}
+
+/// What bodies a route takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) enum Takes {
+    /// JSON, or none.
+    Json,
+    /// Events: NDJSON, JSON or protobuf.
+    Events,
+    /// A form of this node's own pages.
+    Form,
+}
+
+impl Takes {
+    pub(super) fn accept(self, kind: &str) -> bool {
+        match self {
+            Self::Json => kind == "application/json",
+            Self::Events => matches!(
+                kind,
+                "application/x-ndjson"
+                    | "application/ndjson"
+                    | "application/json"
+                    | "application/x-protobuf"
+                    | "application/protobuf"
+            ),
+            Self::Form => kind == "application/x-www-form-urlencoded",
+        }
+    }
+
+    pub(super) fn help(self) -> &'static str {
+        match self {
+            Self::Json => "send JSON with `content-type: application/json`",
+            Self::Events => {
+                "send application/x-ndjson (one JSON object a line) or application/x-protobuf"
+            }
+            Self::Form => "send application/x-www-form-urlencoded",
+        }
+    }
+}
+
+/// What holds for one route.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::api) struct Rule {
+    pub(in crate::api) needs: Needs,
+    pub(in crate::api) takes: Takes,
+}
+
+/// A method, a path and its rule.
+pub(in crate::api) type Entry = (&'static str, &'static str, Rule);
+
+const fn rule(method: &'static str, path: &'static str, needs: Needs) -> Entry {
+    (method, path, Rule { needs, takes: Takes::Json })
+}
+
+const fn get(path: &'static str, scopes: &'static [Scope]) -> Entry {
+    rule("GET", path, Needs::One(scopes))
+}
+
+const fn post(path: &'static str, scopes: &'static [Scope]) -> Entry {
+    rule("POST", path, Needs::One(scopes))
+}
+
+const READ: &[Scope] = &[Scope::Read];
+const OPERATE: &[Scope] = &[Scope::Operate];
+const ADMIN: &[Scope] = &[Scope::Admin];
+const LOOKUP: &[Scope] = &[Scope::Lookup];
+const FEED: &[Scope] = &[Scope::Feed];
+
+/// Every route.
+pub(in crate::api) const ROUTES: &[Entry] = &[
+    rule("GET", "/healthz", Needs::Probe),
+    rule("GET", "/readyz", Needs::Probe),
+    get("/metrics", &[Scope::Metrics, Scope::Read]),
+    rule("GET", "/openapi.json", Needs::Caller),
+    // Pages and their parts.
+    rule("GET", "/assets/throng.css", Needs::Nothing),
+    rule("GET", "/assets/throng.js", Needs::Nothing),
+    rule("GET", "/sign-in", Needs::Nothing),
+    ("POST", "/sign-in", Rule { needs: Needs::Nothing, takes: Takes::Form }),
+    ("POST", "/sign-out", Rule { needs: Needs::Caller, takes: Takes::Form }),
+    get("/", READ),
+    get("/audiences", READ),
+    get("/audiences/{name}", READ),
+    get("/activation", READ),
+    get("/activation/tasks/{id}", READ),
+    get("/budgets", READ),
+    get("/budgets/{name}", READ),
+    get("/access", ADMIN),
+    // Whose audiences a user is in is for those who may look users up.
+    get("/decide", LOOKUP),
+    // Users.
+    get("/v1/users/{key}/audiences", LOOKUP),
+    post("/v1/lookups", LOOKUP),
+    post("/v1/decide", LOOKUP),
+    // Gates.
+    get("/v1/feed", FEED),
+    get("/v1/catalog", &[Scope::Feed, Scope::Read]),
+    get("/v1/gates", READ),
+    post("/v1/gates/{id}/applied", FEED),
+    // Events.
+    ("POST", "/v1/events", Rule { needs: Needs::One(&[Scope::Events]), takes: Takes::Events }),
+    // Everything else.
+    get("/v1/node/health", READ),
+    get("/v1/nodes", READ),
+    get("/v1/stream", READ),
+    get("/v1/audiences", READ),
+    get("/v1/audiences/{name}", READ),
+    post("/v1/audiences/{name}/refresh", OPERATE),
+    post("/v1/audiences/{name}/approve", OPERATE),
+    post("/v1/audiences/{name}/reject", OPERATE),
+    post("/v1/audiences/{name}/rollback", OPERATE),
+    get("/v1/syncs", READ),
+    get("/v1/runs", READ),
+    post("/v1/runs/{id}/approve", OPERATE),
+    post("/v1/destinations/{name}/approve", OPERATE),
+    get("/v1/tasks", READ),
+    post("/v1/tasks/announce", OPERATE),
+    get("/v1/tasks/{id}", READ),
+    post("/v1/tasks/{id}/requeue", OPERATE),
+    get("/v1/alerts", READ),
+    get("/v1/budgets", READ),
+    get("/v1/budgets/{ad_group}", READ),
+    get("/v1/spec", READ),
+    post("/v1/spec/apply", ADMIN),
+    get("/v1/why/{kind}/{name}", READ),
+    // Access.
+    get("/v1/tokens", ADMIN),
+    post("/v1/tokens", ADMIN),
+    post("/v1/tokens/{name}/revoke", ADMIN),
+    get("/v1/sessions", ADMIN),
+    post("/v1/sessions/{id}/end", ADMIN),
+    rule("POST", "/v1/sign-in-links", Needs::Caller),
+];
+
+/// The rule of a route. A path that is no route needs a valid caller, so that strangers learn
+/// nothing about paths.
+pub(super) fn rule_of(method: &Method, path: Option<&str>) -> Rule {
+    let Some(path) = path else { return Rule { needs: Needs::Caller, takes: Takes::Json } };
+    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+    let found = ROUTES.iter().find(|(m, p, _)| *m == method && *p == path);
+    if let Some((_, _, rule)) = found {
+        return *rule;
+    }
+    let known = ROUTES.iter().any(|(_, p, _)| *p == path);
+    // Another method of a known path is refused by the router; a path that is missing here is not.
+    let needs = if known { Needs::Caller } else { Needs::One(ADMIN) };
+    Rule { needs, takes: Takes::Json }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_without_a_rule_needs_admin() {
+        let needs = |method: Method, path| rule_of(&method, path).needs;
+        assert_eq!(needs(Method::GET, Some("/v1/new")), Needs::One(ADMIN));
+        assert_eq!(needs(Method::GET, None), Needs::Caller);
+        assert_eq!(needs(Method::DELETE, Some("/healthz")), Needs::Caller);
+        assert_eq!(needs(Method::HEAD, Some("/v1/runs")), Needs::One(READ));
+    }
+}

@@ -1,0 +1,188 @@
+//! The pages to sign in and out. A browser has a session then: a random number in a cookie, which
+//! the ledger knows by its hash; never the token.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Form, Router};
+use serde::Deserialize;
+
+use super::{ApiError, Guard, origin, wrong_token};
+use crate::NodeContext;
+use crate::access::{AccessError, Caller};
+
+const WRONG_LINK: &str = "This link was used already, or is older than ten minutes.";
+
+/// The routes, with what they need.
+pub(in crate::api) fn routes(guard: Arc<Guard>) -> Router<Arc<NodeContext>> {
+    Router::new()
+        .route("/sign-in", get(open).post(sign_in))
+        .route("/sign-out", post(sign_out))
+        .with_state(guard)
+}
+
+/// What a sign-in link holds.
+#[derive(Deserialize)]
+struct Link {
+    #[serde(default)]
+    code: String,
+}
+
+/// Opens a sign-in link. A person who opened it by hand is signed in at once. A link that another
+/// page led to, that a program fetches for a preview or a browser ahead of time, shows a button
+/// instead: fetching must not use the code up.
+async fn open(
+    State(guard): State<Arc<Guard>>,
+    Query(Link { code }): Query<Link>,
+    parts: Parts,
+) -> Response {
+    if code.is_empty() {
+        return page(StatusCode::OK, "/", "");
+    }
+    if !origin::is_opened_by_hand(&parts) {
+        return render(&SignInPage { back: "/", code: &code, wrong: "" }, StatusCode::OK);
+    }
+    by_code(&guard, &code).await
+}
+
+async fn by_code(guard: &Guard, code: &str) -> Response {
+    match guard.access.take_code(code).await {
+        Ok(Some(caller)) => begin(guard, &caller, "/").await,
+        Ok(None) => page(StatusCode::UNAUTHORIZED, "/", WRONG_LINK),
+        Err(error) => failed(&error.into()),
+    }
+}
+
+/// What the page to sign in sends.
+#[derive(Deserialize)]
+struct SignIn {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    code: String,
+    /// The page to go on to.
+    #[serde(default)]
+    back: String,
+}
+
+/// Begins a session for who has a token, or the code of a link.
+async fn sign_in(
+    State(guard): State<Arc<Guard>>,
+    address: Option<Extension<ConnectInfo<SocketAddr>>>,
+    Form(given): Form<SignIn>,
+) -> Response {
+    if !given.code.is_empty() {
+        return by_code(&guard, &given.code).await;
+    }
+    let back = own_path(&given.back);
+    match guard.access.token(given.token.trim()).await {
+        Ok(Some(caller)) => begin(&guard, &caller, back).await,
+        Ok(None) => {
+            let error = wrong_token(&guard, address.map(|Extension(info)| info.0.ip()));
+            if error.is_throttled() {
+                return error.into_response();
+            }
+            page(StatusCode::UNAUTHORIZED, back, "This is not a valid token.")
+        }
+        Err(error) => failed(&error.into()),
+    }
+}
+
+async fn begin(guard: &Guard, caller: &Caller, back: &str) -> Response {
+    match guard.access.begin_session(caller).await {
+        Ok(secret) => {
+            tracing::info!(name = caller.name(), "signed in");
+            let cookie = guard.set_cookie(secret.expose(), crate::access::LONGEST.as_secs());
+            ([(header::SET_COOKIE, cookie)], Redirect::to(back)).into_response()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// Ends the session of this browser.
+async fn sign_out(
+    State(guard): State<Arc<Guard>>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    if let Some(session) = caller.session()
+        && let Err(error) = guard.access.end_session(session).await
+    {
+        return failed(&error.into());
+    }
+    ([(header::SET_COOKIE, guard.set_cookie("", 0))], Redirect::to("/sign-in")).into_response()
+}
+
+fn failed(error: &AccessError) -> Response {
+    tracing::error!(error = error as &dyn std::error::Error, "no session was begun or ended");
+    let error = ApiError::unavailable("the ledger does not answer");
+    error.help("try again in a moment").into_response()
+}
+
+impl Guard {
+    /// `SameSite=Strict`: no page of another site sends it along.
+    fn set_cookie(&self, value: &str, max_age_secs: u64) -> String {
+        let secure = if self.hosts.is_https() { "; Secure" } else { "" };
+        format!(
+            "{}={value}; Path=/; Max-Age={max_age_secs}; HttpOnly; SameSite=Strict{secure}",
+            self.cookie
+        )
+    }
+}
+
+/// A path of this node, or its first page: never another site. Printable ASCII without `\`, because
+/// browsers take `\` for `/` and drop tabs and line breaks.
+fn own_path(back: &str) -> &str {
+    let plain = back.bytes().all(|byte| (0x21..=0x7e).contains(&byte) && byte != b'\\');
+    let own = back.starts_with('/') && !back.starts_with("//");
+    if plain && own && back.len() <= 2_000 { back } else { "/" }
+}
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignInPage<'a> {
+    back: &'a str,
+    code: &'a str,
+    wrong: &'a str,
+}
+
+/// The page to sign in.
+pub(super) fn page(status: StatusCode, back: &str, wrong: &str) -> Response {
+    render(&SignInPage { back: own_path(back), code: "", wrong }, status)
+}
+
+fn render(page: &SignInPage<'_>, status: StatusCode) -> Response {
+    match page.render() {
+        Ok(html) => (status, Html(html)).into_response(),
+        Err(_) => ApiError::unauthorized().into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn one_goes_on_to_a_page_of_this_node_only() {
+        for own in ["/", "/decide?user=1", "/audiences/a%20b"] {
+            assert_eq!(super::own_path(own), own);
+        }
+        for elsewhere in [
+            "",
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "/\r\nset-cookie: a=b",
+            "\t//evil.example",
+            " /",
+            "/ü",
+            "javascript:alert(1)",
+        ] {
+            assert_eq!(super::own_path(elsewhere), "/", "{elsewhere:?}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Where a backup is written: a folder, or one file in the tar format, compressed or not.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::manifest::{FileEntry, MANIFEST, MANIFEST_SUM, Manifest};
+use super::{BackupError, failed};
+
+/// Zstandard's own default: the fastest level that still saves most.
+const LEVEL: i32 = 3;
+/// Read at a time.
+const CHUNK: usize = 256 << 10;
+
+/// The form of a backup, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Folder,
+    Tar,
+    TarZstd,
+}
+
+impl Form {
+    pub(super) fn of(path: &Path) -> Self {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.ends_with(".tar.zst") {
+            Self::TarZstd
+        } else if name.ends_with(".tar") {
+            Self::Tar
+        } else {
+            Self::Folder
+        }
+    }
+}
+
+/// Beside the target: what is complete is renamed.
+fn partial(to: &Path) -> PathBuf {
+    to.with_added_extension("partial")
+}
+
+/// The folder for the copy of the ledger, beside the target.
+pub(super) fn staging(to: &Path) -> PathBuf {
+    to.with_added_extension("staging")
+}
+
+/// Removes what lies beside the target.
+pub(super) fn clean_up(to: &Path) {
+    for path in [partial(to), staging(to)] {
+        let removed = match path.is_dir() {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, path = %path.display(), "an incomplete backup was not removed");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Makes a folder that only its owner reads.
+pub(super) fn make_folder(path: &Path) -> Result<(), BackupError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed("make the folder", path))
+}
+
+/// Makes a file that only its owner reads.
+pub(super) fn make_file(path: &Path) -> Result<File, BackupError> {
+    if let Some(folder) = path.parent() {
+        make_folder(folder)?;
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(failed("create", path))
+}
+
+pub(super) fn sync_folder(path: &Path) -> Result<(), BackupError> {
+    let folder = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(folder).and_then(|file| file.sync_all()).map_err(failed("sync", folder))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Passes on at most so many bytes of a file, hashes and counts them, and reports progress.
+pub(super) struct Hashing<'a, R> {
+    inner: R,
+    left: u64,
+    sum: Sha256,
+    on_read: &'a mut dyn FnMut(u64),
+}
+
+impl<'a, R: Read> Hashing<'a, R> {
+    pub(super) fn new(inner: R, bytes: u64, on_read: &'a mut dyn FnMut(u64)) -> Self {
+        Self { inner, left: bytes, sum: Sha256::new(), on_read }
+    }
+
+    /// How many bytes are missing, and the SHA-256 of those that came.
+    pub(super) fn end(self) -> (u64, String) {
+        (self.left, hex(&self.sum.finalize()))
+    }
+}
+
+impl<R: Read> Read for Hashing<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX)).min(CHUNK);
+        let read = self.inner.read(&mut buffer[..most])?;
+        self.sum.update(&buffer[..read]);
+        self.left -= read as u64;
+        (self.on_read)(read as u64);
+        Ok(read)
+    }
+}
+
+enum Inner {
+    Folder,
+    Tar(Box<tar::Builder<Output>>),
+}
+
+/// The file of an archive.
+enum Output {
+    Plain(BufWriter<File>),
+    Zstd(zstd::Encoder<'static, BufWriter<File>>),
+}
+
+impl Output {
+    fn finish(self) -> io::Result<()> {
+        let buffered = match self {
+            Self::Plain(file) => file,
+            Self::Zstd(encoder) => encoder.finish()?,
+        };
+        buffered.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.write(bytes),
+            Self::Zstd(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(file) => file.flush(),
+            Self::Zstd(encoder) => encoder.flush(),
+        }
+    }
+}
+
+/// A backup that is being written.
+pub(super) struct Sink {
+    to: PathBuf,
+    partial: PathBuf,
+    inner: Inner,
+}
+
+impl Sink {
+    pub(super) fn create(to: &Path) -> Result<Self, BackupError> {
+        let partial = partial(to);
+        for path in [to.to_owned(), partial.clone(), staging(to)] {
+            if fs::symlink_metadata(&path).is_ok() {
+                return Err(BackupError::Exists { path });
+            }
+        }
+        make_folder(&staging(to))?;
+        let inner = match Form::of(to) {
+            Form::Folder => {
+                make_folder(&partial)?;
+                Inner::Folder
+            }
+            form => {
+                let file = BufWriter::with_capacity(CHUNK, make_file(&partial)?);
+                let output = match form {
+                    Form::TarZstd => Output::Zstd(
+                        zstd::Encoder::new(file, LEVEL).map_err(failed("write", &partial))?,
+                    ),
+                    _ => Output::Plain(file),
+                };
+                Inner::Tar(Box::new(tar::Builder::new(output)))
+            }
+        };
+        Ok(Self { to: to.to_owned(), partial, inner })
+    }
+
+    /// Adds so many bytes of a file under a name.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        source: &Path,
+        file: File,
+        bytes: u64,
+        on_read: &mut dyn FnMut(u64),
+    ) -> Result<FileEntry, BackupError> {
+        let mut reader = Hashing::new(file, bytes, on_read);
+        let written = match &mut self.inner {
+            Inner::Folder => {
+                let path = self.partial.join(name);
+                let mut target = make_file(&path)?;
+                io::copy(&mut reader, &mut target).and_then(|_| target.sync_all())
+            }
+            Inner::Tar(builder) => append(builder, name, bytes, &mut reader),
+        };
+        written.map_err(failed("write to the backup", source))?;
+        let (missing, sha256) = reader.end();
+        if missing > 0 {
+            return Err(BackupError::Cut { path: source.to_owned() });
+        }
+        Ok(FileEntry { path: name.to_owned(), bytes, sha256 })
+    }
+
+    /// Adds the manifest, brings everything to the disk, and puts it under its name.
+    pub(super) fn finish(
+        mut self,
+        mut manifest: Manifest,
+        files: Vec<FileEntry>,
+    ) -> Result<Manifest, BackupError> {
+        manifest.files = files;
+        let partial = self.partial.clone();
+        let text = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| failed("write", &partial)(error.into()))?;
+        let sum = format!("{}  {MANIFEST}\n", hex(&Sha256::digest(&text)));
+        for (name, content) in [(MANIFEST, text.as_slice()), (MANIFEST_SUM, sum.as_bytes())] {
+            let written = match &mut self.inner {
+                Inner::Folder => {
+                    let mut file = make_file(&partial.join(name))?;
+                    file.write_all(content).and_then(|()| file.sync_all())
+                }
+                Inner::Tar(builder) => append(builder, name, content.len() as u64, content),
+            };
+            written.map_err(failed("write to", &partial))?;
+        }
+        match self.inner {
+            Inner::Folder => sync_folders(&partial)?,
+            Inner::Tar(builder) => {
+                builder.into_inner().and_then(Output::finish).map_err(failed("write", &partial))?
+            }
+        }
+        fs::rename(&partial, &self.to).map_err(failed("rename to", &self.to))?;
+        sync_folder(self.to.parent().unwrap_or(Path::new(".")))?;
+        Ok(manifest)
+    }
+}
+
+fn append(
+    builder: &mut tar::Builder<Output>,
+    name: &str,
+    bytes: u64,
+    reader: impl Read,
+) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes);
+    header.set_mode(0o600);
+    header.set_cksum();
+    builder.append_data(&mut header, name, reader)
+}
+
+/// Syncs a folder and the folders in it.
+pub(super) fn sync_folders(folder: &Path) -> Result<(), BackupError> {
+    for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
+        let path = entry.map_err(failed("list", folder))?.path();
+        if path.is_dir() {
+            sync_folders(&path)?;
+        }
+    }
+    sync_folder(folder)
+}

@@ -1,0 +1,268 @@
+//! From a backup to a data directory.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::archive::{Form, Hashing, hex, make_file, make_folder, sync_folder, sync_folders};
+use super::manifest::{FORMAT, MANIFEST, MANIFEST_SUM, Manifest};
+use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, blocking, failed};
+use crate::node::{stamped_folders, write_stamp};
+
+/// A manifest of ten million files is smaller.
+const LARGEST_MANIFEST: u64 = 2 << 30;
+
+/// Brings a backup into a new or empty directory, after every file was compared with its checksum.
+/// The directory appears when it is complete and on disk. Returns what it holds.
+///
+/// # Errors
+/// [`BackupError`]; the directory is as it was then.
+pub async fn restore(from: &Path, dir: &Path, progress: Progress) -> Result<Manifest, BackupError> {
+    let (from, dir) = (from.to_owned(), dir.to_owned());
+    blocking(move || {
+        match fs::read_dir(&dir) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Err(BackupError::NotEmpty { dir });
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("list", &dir)(error)),
+        }
+        let aside = dir.with_added_extension("restoring");
+        if fs::symlink_metadata(&aside).is_ok() {
+            return Err(BackupError::Exists { path: aside });
+        }
+        let restored = into(&from, &aside, &dir, &progress);
+        if restored.is_err()
+            && let Err(error) = fs::remove_dir_all(&aside)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %aside.display(), "an incomplete restore was not removed");
+        }
+        restored
+    })
+    .await
+}
+
+fn into(
+    from: &Path,
+    aside: &Path,
+    dir: &Path,
+    progress: &Progress,
+) -> Result<Manifest, BackupError> {
+    make_folder(aside)?;
+    let mut unpacked =
+        Unpacked { from, aside, files: BTreeMap::new(), done: 0, total: 0, progress };
+    match Form::of(from) {
+        Form::Folder => unpacked.folder(from, from)?,
+        form => unpacked.archive(form)?,
+    }
+    let manifest = unpacked.verify()?;
+    for name in [MANIFEST, MANIFEST_SUM] {
+        let path = aside.join(name);
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+    }
+    // All of one moment, so they are stamped alike.
+    if let Some(stamp) = &manifest.stamp {
+        for (_, folder) in stamped_folders(aside) {
+            write_stamp(&folder, stamp).map_err(failed("stamp", &folder))?;
+        }
+    }
+    sync_folders(aside)?;
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("replace", dir)(error));
+        }
+        _ => {}
+    }
+    fs::rename(aside, dir).map_err(failed("rename to", dir))?;
+    sync_folder(dir.parent().unwrap_or(Path::new(".")))?;
+    Ok(manifest)
+}
+
+/// Whether a name may be a file of a backup: nothing that leads out of the directory, and nothing but
+/// what a backup holds.
+fn is_allowed(name: &str) -> bool {
+    let path = Path::new(name);
+    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+    let known = [LEDGER, MANIFEST, MANIFEST_SUM].contains(&name)
+        || name.starts_with(&format!("{OBJECTS}/"))
+        || name.starts_with(&format!("{LOG}/"));
+    plain && known && !name.contains("//") && !name.ends_with('/')
+}
+
+/// The files that lie aside.
+struct Unpacked<'a> {
+    from: &'a Path,
+    aside: &'a Path,
+    /// By name: length and SHA-256.
+    files: BTreeMap<String, (u64, String)>,
+    done: u64,
+    total: u64,
+    progress: &'a Progress,
+}
+
+impl Unpacked<'_> {
+    fn not_a_backup(&self, why: impl Into<String>) -> BackupError {
+        BackupError::NotABackup { path: self.from.to_owned(), why: why.into() }
+    }
+
+    /// Writes a file aside.
+    fn take(&mut self, name: &str, reader: impl Read, bytes: u64) -> Result<(), BackupError> {
+        if !is_allowed(name) {
+            return Err(self.not_a_backup("it holds a file that no backup has"));
+        }
+        if self.files.contains_key(name) {
+            return Err(self.not_a_backup(format!("it holds {name} twice")));
+        }
+        let path = self.aside.join(name);
+        let mut file = make_file(&path)?;
+        let (progress, total, mut done) = (self.progress, self.total, self.done);
+        let mut on_read = |read: u64| {
+            done += read;
+            progress(done, total.max(done));
+        };
+        let mut reader = Hashing::new(reader, bytes, &mut on_read);
+        let copied = io::copy(&mut reader, &mut file).and_then(|_| file.sync_all());
+        copied.map_err(failed("write", &path))?;
+        let (missing, sum) = reader.end();
+        self.done = done;
+        if missing > 0 {
+            return Err(BackupError::Damaged { file: name.to_owned(), why: "it is cut short" });
+        }
+        self.files.insert(name.to_owned(), (bytes, sum));
+        Ok(())
+    }
+
+    fn folder(&mut self, top: &Path, folder: &Path) -> Result<(), BackupError> {
+        if folder == top {
+            let manifest = top.join(MANIFEST);
+            let text = match fs::read(&manifest) {
+                Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(self.not_a_backup("it has no manifest"));
+                }
+                Err(error) => return Err(failed("read", &manifest)(error)),
+            };
+            // Only for the progress; it is verified in the end.
+            self.total = serde_json::from_slice::<Manifest>(&text).map_or(0, |m| m.bytes());
+        }
+        for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
+            let path = entry.map_err(failed("list", folder))?.path();
+            let facts = fs::symlink_metadata(&path).map_err(failed("read", &path))?;
+            if facts.is_dir() {
+                self.folder(top, &path)?;
+                continue;
+            }
+            let name = path.strip_prefix(top).ok().and_then(Path::to_str).map(str::to_owned);
+            let Some(name) = name.filter(|_| facts.is_file()) else {
+                return Err(self.not_a_backup("it holds something that is not a file"));
+            };
+            let file = File::open(&path).map_err(failed("open", &path))?;
+            self.take(&name, file, facts.len())?;
+        }
+        Ok(())
+    }
+
+    fn archive(&mut self, form: Form) -> Result<(), BackupError> {
+        let file = File::open(self.from).map_err(failed("open", self.from))?;
+        self.total = file.metadata().map_or(0, |facts| facts.len());
+        let reader: Box<dyn Read> = match form {
+            Form::TarZstd => Box::new(zstd::Decoder::new(file).map_err(failed("read", self.from))?),
+            _ => Box::new(BufReader::new(file)),
+        };
+        let mut archive = tar::Archive::new(reader);
+        let broken = |error: io::Error| BackupError::NotABackup {
+            path: self.from.to_owned(),
+            why: format!("it cannot be unpacked: {error}"),
+        };
+        let from = self.from;
+        let entries = archive.entries().map_err(broken)?;
+        for entry in entries {
+            let broken = |error: io::Error| BackupError::NotABackup {
+                path: from.to_owned(),
+                why: format!("it cannot be unpacked: {error}"),
+            };
+            let entry = entry.map_err(broken)?;
+            let name = entry.path().map_err(broken)?.to_str().map(str::to_owned);
+            let (kind, bytes) = (entry.header().entry_type(), entry.size());
+            let Some(name) = name.filter(|_| kind.is_file()) else {
+                return Err(self.not_a_backup("it holds something that is not a file"));
+            };
+            self.take(&name, entry, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Compares every file with the manifest, and the manifest with its checksum.
+    fn verify(&mut self) -> Result<Manifest, BackupError> {
+        let (Some((bytes, sum)), Some(_)) =
+            (self.files.remove(MANIFEST), self.files.remove(MANIFEST_SUM))
+        else {
+            return Err(self.not_a_backup("it has no manifest, or not its checksum"));
+        };
+        let damaged = |file: &str, why| BackupError::Damaged { file: file.to_owned(), why };
+        if bytes > LARGEST_MANIFEST {
+            return Err(damaged(MANIFEST, "it is too large"));
+        }
+        let (text, expected) = (self.read(MANIFEST)?, self.read(MANIFEST_SUM)?);
+        debug_assert_eq!(sum, hex(&Sha256::digest(&text)));
+        if expected != format!("{sum}  {MANIFEST}\n").into_bytes() {
+            return Err(damaged(MANIFEST, "its checksum does not match"));
+        }
+        let format = serde_json::from_slice::<serde_json::Value>(&text)
+            .map_err(|_| damaged(MANIFEST, "it is not JSON"))?;
+        if format["format"].as_u64().is_none_or(|format| format > u64::from(FORMAT)) {
+            let version = format["version"].as_str().unwrap_or("unknown").to_owned();
+            return Err(BackupError::Newer { version });
+        }
+        let manifest: Manifest =
+            serde_json::from_value(format).map_err(|_| damaged(MANIFEST, "it lacks something"))?;
+        for entry in &manifest.files {
+            match self.files.remove(&entry.path) {
+                None => return Err(damaged(&entry.path, "it is missing")),
+                Some((bytes, sum)) if bytes != entry.bytes || sum != entry.sha256 => {
+                    return Err(damaged(&entry.path, "its checksum does not match"));
+                }
+                Some(_) => {}
+            }
+        }
+        match self.files.first_key_value() {
+            Some((name, _)) => Err(damaged(name, "the manifest does not name it")),
+            None => Ok(manifest),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, BackupError> {
+        let path: PathBuf = self.aside.join(name);
+        fs::read(&path).map_err(failed("read", &path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_a_backup_are_allowed() {
+        for name in ["ledger.db", "manifest.json", "objects/snapshots/a/1.throng", "log/0/1.log"] {
+            assert!(is_allowed(name), "{name}");
+        }
+        for name in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "objects/../../x",
+            "admin.token",
+            "log",
+            "log/",
+            "objects//x",
+        ] {
+            assert!(!is_allowed(name), "{name}");
+        }
+    }
+}

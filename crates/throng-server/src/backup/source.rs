@@ -1,0 +1,255 @@
+//! What is copied from a data directory.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+
+use throng_ledger::AppliedSpec;
+use throng_log::{EventLog as _, FileLog};
+use throng_spec::{LogSettings, ObjectsSettings, Spec};
+
+use super::archive::Sink;
+use super::manifest::{FileEntry, PartitionRange};
+use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, failed};
+use crate::roles::aggregate::checkpoint_offset;
+
+/// The folder of checkpoints among the objects.
+const CHECKPOINTS: &str = "checkpoints";
+
+/// Refuses a node whose log or objects lie elsewhere: a copy of the rest would be no backup.
+pub(super) fn refuse_shared(applied: Option<AppliedSpec>) -> Result<(), BackupError> {
+    // A spec that this version cannot read says nothing; then the files themselves do.
+    let spec = applied.and_then(|applied| serde_json::from_value::<Spec>(applied.spec).ok());
+    match spec {
+        Some(spec) if !matches!(spec.node.objects, ObjectsSettings::Directory) => {
+            Err(BackupError::Shared { what: "objects" })
+        }
+        Some(spec) if !matches!(spec.node.log, LogSettings::Files) => {
+            Err(BackupError::Shared { what: "event log" })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file; right also when there is none.
+pub(super) fn remove(path: &Path) -> Result<(), BackupError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A file, `None` if it is not there.
+fn open(path: &Path) -> Result<Option<(File, u64)>, BackupError> {
+    let opened = File::open(path).and_then(|file| {
+        let bytes = file.metadata()?.len();
+        Ok((file, bytes))
+    });
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("open", path)(error)),
+    }
+}
+
+/// What was copied so far. Objects are written once, so one that was copied in an earlier round
+/// stays right.
+pub(super) struct Round {
+    data_dir: PathBuf,
+    progress: Progress,
+    done: u64,
+    total: u64,
+    copied: HashSet<String>,
+    missing_before: HashSet<String>,
+    pub(super) entries: Vec<FileEntry>,
+}
+
+impl Round {
+    pub(super) fn new(data_dir: &Path, progress: Progress) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            progress,
+            done: 0,
+            total: 0,
+            copied: HashSet::new(),
+            missing_before: HashSet::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    fn add(
+        &mut self,
+        sink: &mut Sink,
+        name: &str,
+        source: &Path,
+        (file, bytes): (File, u64),
+    ) -> Result<(), BackupError> {
+        let (progress, mut done, total) = (self.progress.clone(), self.done, self.total);
+        let mut on_read = |read: u64| {
+            done += read;
+            progress(done, total.max(done));
+        };
+        let entry = sink.add(name, source, file, bytes, &mut on_read)?;
+        self.done = done;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Copies the named objects that were not copied before. `false` if one is not there any more:
+    /// a newer copy of the ledger may not name it. One that is missing in two rounds in a row is
+    /// really missing.
+    pub(super) fn objects(
+        &mut self,
+        sink: &mut Sink,
+        names: &[String],
+    ) -> Result<bool, BackupError> {
+        let root = self.data_dir.join(OBJECTS);
+        let wanted: Vec<&String> =
+            names.iter().filter(|name| !self.copied.contains(*name)).collect();
+        let sizes = wanted.iter().map(|name| fs::metadata(root.join(name)).map_or(0, |m| m.len()));
+        self.total = self.done + sizes.sum::<u64>() + rest_bytes(&self.data_dir);
+        let mut missing = HashSet::new();
+        for name in wanted {
+            let path = root.join(name);
+            match open(&path)? {
+                Some(opened) => {
+                    self.add(sink, &format!("{OBJECTS}/{name}"), &path, opened)?;
+                    self.copied.insert(name.clone());
+                }
+                None if self.missing_before.contains(name) => {
+                    return Err(BackupError::Missing { name: name.clone(), dir: root });
+                }
+                None => {
+                    missing.insert(name.clone());
+                }
+            }
+        }
+        let complete = missing.is_empty();
+        self.missing_before = missing;
+        Ok(complete)
+    }
+
+    /// Copies the ledger's copy, and what was captured.
+    pub(super) fn rest(
+        &mut self,
+        sink: &mut Sink,
+        ledger: &Path,
+        captured: Captured,
+    ) -> Result<(), BackupError> {
+        let copy =
+            open(ledger)?.ok_or_else(|| BackupError::NoLedger { path: ledger.to_owned() })?;
+        let captured_bytes: u64 = captured.files.iter().map(|(_, _, (_, bytes))| bytes).sum();
+        self.total = self.done + copy.1 + captured_bytes;
+        self.add(sink, LEDGER, ledger, copy)?;
+        for (name, path, opened) in captured.files {
+            self.add(sink, &name, &path, opened)?;
+        }
+        Ok(())
+    }
+}
+
+/// The length of ledger, checkpoints and log now, for the progress.
+fn rest_bytes(data_dir: &Path) -> u64 {
+    fn below(path: &Path) -> u64 {
+        match fs::metadata(path) {
+            Ok(facts) if facts.is_dir() => {
+                let entries = fs::read_dir(path).into_iter().flatten().flatten();
+                entries.map(|entry| below(&entry.path())).sum()
+            }
+            Ok(facts) => facts.len(),
+            Err(_) => 0,
+        }
+    }
+    below(&data_dir.join(LEDGER))
+        + below(&data_dir.join(OBJECTS).join(CHECKPOINTS))
+        + below(&data_dir.join(LOG))
+}
+
+/// Checkpoints and log of one moment, held open.
+pub(super) struct Captured {
+    /// Name in the backup, path, open file with its length at that moment.
+    files: Vec<(String, PathBuf, (File, u64))>,
+    pub(super) ranges: Vec<PartitionRange>,
+}
+
+impl Captured {
+    /// Opens the checkpoints, then the log. `None` if the log was truncated past a checkpoint
+    /// meanwhile: another round finds a newer checkpoint.
+    pub(super) fn open(data_dir: &Path) -> Result<Option<Self>, BackupError> {
+        let log_dir = data_dir.join(LOG);
+        let mut captured = Self { files: Vec::new(), ranges: Vec::new() };
+        let Some(partitions) = FileLog::partitions_in(&log_dir)? else { return Ok(Some(captured)) };
+        let folder = data_dir.join(OBJECTS).join(CHECKPOINTS);
+        let mut offsets = Vec::new();
+        for partition in 0..partitions {
+            let path = folder.join(partition.to_string());
+            let Some((mut file, bytes)) = open(&path)? else {
+                offsets.push(None);
+                continue;
+            };
+            let mut content = Vec::new();
+            let read = file.read_to_end(&mut content).and_then(|_| file.rewind());
+            read.map_err(failed("read", &path))?;
+            let offset = checkpoint_offset(&content, partition).map_err(|error| {
+                let why = throng_model::with_causes(&error);
+                BackupError::DamagedCheckpoint { partition, why }
+            })?;
+            offsets.push(Some(offset));
+            let name = format!("{OBJECTS}/{CHECKPOINTS}/{partition}");
+            captured.files.push((name, path, (file, bytes)));
+        }
+        let ends = ends(&log_dir, partitions)?;
+        let count = log_dir.join("partitions");
+        let opened = open(&count)?.ok_or_else(|| failed("open", &count)(gone()))?;
+        captured.files.push((format!("{LOG}/partitions"), count, opened));
+        for ((partition, checkpoint), end) in (0..partitions).zip(offsets).zip(ends) {
+            let Some(start) = captured.segments(&log_dir, partition)? else { return Ok(None) };
+            let checkpointed = checkpoint.unwrap_or(0);
+            if checkpointed < start {
+                return Ok(None);
+            }
+            if checkpointed > end {
+                let checkpoint = checkpointed;
+                return Err(BackupError::Checkpoint { partition, checkpoint, start, end });
+            }
+            captured.ranges.push(PartitionRange { partition, start, end, checkpoint });
+        }
+        Ok(Some(captured))
+    }
+
+    /// Opens the segments of a partition; its first offset. `None` if one was deleted between the
+    /// listing and the opening.
+    fn segments(&mut self, log_dir: &Path, partition: u32) -> Result<Option<u64>, BackupError> {
+        let folder = log_dir.join(partition.to_string());
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(failed("list", &folder))? {
+            let entry = entry.map_err(failed("list", &folder))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let first = name.strip_suffix(".log").and_then(|digits| digits.parse::<u64>().ok());
+            if let Some(first) = first {
+                names.push((first, name));
+            }
+        }
+        names.sort_unstable();
+        let start = names.first().map_or(0, |(first, _)| *first);
+        for (_, name) in names {
+            let path = folder.join(&name);
+            let Some(opened) = open(&path)? else { return Ok(None) };
+            self.files.push((format!("{LOG}/{partition}/{name}"), path, opened));
+        }
+        Ok(Some(start))
+    }
+}
+
+/// The next offset of each partition, read before the segments are opened: the copy has at least
+/// what lies before it.
+fn ends(log_dir: &Path, partitions: u32) -> Result<Vec<u64>, BackupError> {
+    let log = FileLog::open_read_only(log_dir)?;
+    let handle = tokio::runtime::Handle::current();
+    (0..partitions).map(|partition| Ok(handle.block_on(log.end(partition))?)).collect()
+}
+
+fn gone() -> io::Error {
+    io::Error::from(ErrorKind::NotFound)
+}

@@ -1,0 +1,56 @@
+//! The SQL of a spec compared with the tables of its sources.
+
+use serde::Serialize;
+use throng_lake::{Lake, LakeError, ModelInfo};
+use throng_model::AudienceName;
+use throng_spec::{Location, Problem, Spec};
+
+/// What is known of an audience's SQL.
+#[derive(Debug, Clone, Serialize)]
+pub struct CheckedModel {
+    /// The audience.
+    pub audience: AudienceName,
+    /// Its key, and how its SQL will be run.
+    pub model: ModelInfo,
+}
+
+/// Plans every SQL text of a spec over its sources, and runs none. Costs reading the columns of each
+/// table once.
+///
+/// # Errors
+/// Every text that cannot be run, at its place in its file.
+pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, Vec<Problem>> {
+    let (mut models, mut problems) = (Vec::new(), Vec::new());
+    for (at, audience) in spec.audiences.iter().enumerate() {
+        match lake.check_model(&audience.sql, audience.key.as_deref()).await {
+            Ok(model) => models.push(CheckedModel { audience: audience.name.clone(), model }),
+            Err(error) => {
+                problems.push(problem(&audience.sql_at, format!("audiences[{at}].sql"), &error));
+            }
+        }
+    }
+    for (at, sync) in spec.syncs.iter().enumerate() {
+        let identifiers = &sync.identifiers;
+        let columns: Vec<String> =
+            identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
+        let checked = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
+        if let Err(error) = checked {
+            let path = format!("syncs[{at}].identifiers.sql");
+            problems.push(problem(&identifiers.sql_at, path, &error));
+        }
+    }
+    if problems.is_empty() { Ok(models) } else { Err(problems) }
+}
+
+/// An SQL error at its place in the file: the text's first line plus the line within it.
+fn problem(at: &Location, path: String, error: &LakeError) -> Problem {
+    let (line, column) = error.position().unwrap_or((1, 1));
+    Problem {
+        file: at.file.clone(),
+        line: at.line.saturating_add(line.saturating_sub(1)),
+        column,
+        path,
+        message: throng_model::with_causes(error),
+        help: error.help(),
+    }
+}

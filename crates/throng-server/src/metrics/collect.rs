@@ -1,0 +1,201 @@
+//! Metrics that are read when a node is scraped: from the ledger, the log and the disk. In a
+//! deployment every node says the same of the ledger: take `max by` of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use throng_ledger::{AlertKind, LedgerError, RefreshState, RunState, TaskState};
+use throng_spec::LogSettings;
+use tokio::time::Instant;
+
+use super::Families;
+use crate::NodeContext;
+use crate::roles::aggregate::GateReport;
+
+/// Scrapes that come sooner after each other get the same figures of the ledger.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+/// Checks that are counted.
+const MOST_CHECKS: u32 = 1_000;
+
+/// What was read last, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Collector(tokio::sync::Mutex<Option<(Instant, String)>>);
+
+impl Collector {
+    /// The text of everything that is read for a scrape.
+    pub(crate) async fn text(&self, ctx: &NodeContext) -> String {
+        let mut last = self.0.lock().await;
+        if let Some((at, text)) = &*last
+            && at.elapsed() < FRESH_FOR
+        {
+            return text.clone() + &of_gates(ctx);
+        }
+        let mut families = Families::default();
+        let read = of_ledger(ctx, &mut families).await;
+        families.one("throng_ledger_readable", f64::from(u8::from(read.is_ok())));
+        if let Err(error) = read {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the metrics of the ledger could not be read"
+            );
+        }
+        of_disk(ctx, &mut families).await;
+        let text = families.into_text();
+        *last = Some((Instant::now(), text.clone()));
+        text + &of_gates(ctx)
+    }
+}
+
+type Label = [(&'static str, String); 1];
+
+fn label(name: &'static str, value: impl Into<String>) -> Label {
+    [(name, value.into())]
+}
+
+/// Nothing is written if a part of it cannot be read.
+async fn of_ledger(ctx: &NodeContext, families: &mut Families) -> Result<(), LedgerError> {
+    let ledger = &ctx.ledger;
+    let alerts = ledger.open_alerts_by_kind().await?;
+    let receivers = ledger.receivers().await?;
+    let audiences = ledger.audiences().await?;
+    let tasks = ledger.task_counts().await?;
+    let unsettled = ledger.unsettled().await?;
+    let checks = ledger.unchecked_tasks(MOST_CHECKS).await?.len();
+    let open_batches = ledger.open_batches().await?;
+
+    let open = |kind| alerts.iter().find(|(of, _)| *of == kind).map_or(0, |(_, n)| *n);
+    families.add(
+        "throng_alerts_open",
+        AlertKind::ALL.map(|kind| (label("kind", kind.name()), open(kind) as f64)),
+    );
+    families.add(
+        "throng_alert_events_pending",
+        receivers.into_iter().map(|r| (label("receiver", r.name), r.pending as f64)),
+    );
+
+    let spec = ctx.spec.load_full();
+    let now = ctx.clock.now();
+    let states = ["none", "scheduled", "processing", "halted", "completed", "failed", "held"];
+    let mut refreshes: BTreeMap<&str, u64> = states.map(|state| (state, 0)).into();
+    let mut oldest = Duration::ZERO;
+    for audience in &spec.audiences {
+        let row = audiences.iter().find(|row| row.name == audience.name);
+        let state = row.and_then(|row| row.refresh.as_ref()).map(|refresh| refresh.state);
+        *refreshes.entry(state.map_or("none", refresh_state)).or_default() += 1;
+        if let Some(current) = row.and_then(|row| row.current.as_ref()) {
+            oldest = oldest.max(now.since(current.created_at));
+        }
+    }
+    let waiting = refreshes["scheduled"] + refreshes["halted"];
+    families.add(
+        "throng_refreshes",
+        refreshes.into_iter().map(|(state, n)| (label("state", state), n as f64)),
+    );
+    families.one("throng_audience_age_seconds_max", oldest.as_secs_f64());
+
+    let runs = [RunState::Active, RunState::Held, RunState::Failed];
+    families.add(
+        "throng_sync_runs",
+        runs.map(|state| {
+            let n = unsettled.iter().filter(|(_, of)| *of == state).count();
+            (label("state", run_state(state)), n as f64)
+        }),
+    );
+    let queued = tasks.iter().find(|(state, _)| *state == TaskState::Queued).map_or(0, |(_, n)| *n);
+    families.add(
+        "throng_tasks",
+        tasks.iter().map(|(state, n)| (label("state", task_state(*state)), *n as f64)),
+    );
+    families.one("throng_batches_open", open_batches as f64);
+    families.add(
+        "throng_queue_depth",
+        [("refreshes", waiting), ("tasks", queued), ("checks", checks as u64)]
+            .map(|(queue, n)| (label("queue", queue), n as f64)),
+    );
+    Ok(())
+}
+
+fn refresh_state(state: RefreshState) -> &'static str {
+    match state {
+        RefreshState::Scheduled => "scheduled",
+        RefreshState::Processing => "processing",
+        RefreshState::Halted => "halted",
+        RefreshState::Completed => "completed",
+        RefreshState::Failed => "failed",
+        RefreshState::Held => "held",
+    }
+}
+
+fn run_state(state: RunState) -> &'static str {
+    match state {
+        RunState::Active => "active",
+        RunState::Completed => "completed",
+        RunState::Failed => "failed",
+        RunState::Held => "held",
+    }
+}
+
+fn task_state(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Queued => "queued",
+        TaskState::Running => "running",
+        TaskState::Done => "done",
+        TaskState::Failed => "failed",
+        TaskState::Held => "held",
+    }
+}
+
+async fn of_disk(ctx: &NodeContext, families: &mut Families) {
+    let has_log = ctx.spec.load().node.log == LogSettings::Files;
+    let folder = ctx.data_dir.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let log = has_log.then(|| bytes_below(&folder.join("log")));
+        (log, rustix::fs::statvfs(&folder))
+    });
+    let Ok((log, disk)) = read.await else { return };
+    if let Some(bytes) = log {
+        families.one("throng_log_bytes", bytes as f64);
+    }
+    match disk {
+        Ok(disk) => {
+            let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize) as f64;
+            families.one("throng_disk_free_bytes", bytes(disk.f_bavail));
+            families.one("throng_disk_size_bytes", bytes(disk.f_blocks));
+        }
+        Err(error) => tracing::warn!(%error, "the free space of the disk cannot be read"),
+    }
+}
+
+/// The bytes of all files below a folder. What goes away meanwhile does not count.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(about) if about.is_dir() => bytes_below(&entry.path()),
+            Ok(about) => about.len(),
+            Err(_) => 0,
+        })
+        .fold(0, u64::saturating_add)
+}
+
+/// What each gate that reports to this node has applied, and how long ago it said so. Made for each
+/// answer, so that a gate that went away is not reported for ever.
+fn of_gates(ctx: &NodeContext) -> String {
+    let now = ctx.clock.now();
+    let gates = ctx.budgets.gates();
+    let mut families = Families::default();
+    families.add(
+        "throng_gate_report_age_seconds",
+        gates.iter().map(|gate| (label("gate", gate.id.clone()), now.since(gate.at).as_secs_f64())),
+    );
+    families.add("throng_gate_applied_version", gates.iter().flat_map(applied));
+    families.into_text()
+}
+
+fn applied(gate: &GateReport) -> impl Iterator<Item = ([(&'static str, String); 2], f64)> + '_ {
+    gate.versions.iter().map(|(partition, version)| {
+        let labels = [("gate", gate.id.clone()), ("partition", partition.to_string())];
+        (labels, *version as f64)
+    })
+}

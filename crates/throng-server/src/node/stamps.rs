@@ -1,0 +1,350 @@
+//! Whether ledger, event log, checkpoints and objects of a data directory belong together.
+//!
+//! Each carries a stamp: the directory's identity and a sequence number. The ledger is stamped
+//! first and durably, then the others, and the ledger never gets the next number before all others
+//! have the current one. So at any moment, also after a crash, a store's number is the ledger's or
+//! one less. Every start counts up by two, and a running node by one every few seconds: a store that
+//! was copied in another run, or at a moment two counts away, has a number that cannot come of a
+//! crash, and the node refuses to start with it.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use throng_ledger::{Ledger, StoreStamp};
+use throng_model::{Entropy as _, SystemEntropy};
+use throng_spec::{LogSettings, NodeSettings, ObjectsSettings};
+
+use super::NodeError;
+
+/// The file of a stamp in a store's folder.
+const STAMP_FILE: &str = "stamp.json";
+
+/// What a node does at its start where the ledger of its data directory is missing, or where ledger,
+/// log and objects are of different moments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Recovery {
+    /// It does not start, and says what is wrong.
+    #[default]
+    Refuse,
+    /// It makes a new ledger beside the log and the objects that are there.
+    NewLedger,
+    /// It uses what is there, and marks it as belonging together.
+    AcceptMismatch,
+}
+
+/// Why the stores of a data directory are not used together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StampError {
+    /// A store is of another directory.
+    #[error(
+        "the {store} belongs to another data directory than the ledger: restore both from one backup \
+         with `throng restore`, or start once with --accept-mismatch to use what is there"
+    )]
+    Foreign {
+        /// The store.
+        store: &'static str,
+    },
+    /// A store is older than the ledger.
+    #[error(
+        "the {store} is older than the ledger (stamp {found}, the ledger's is {ledger}): they are \
+         copies of different moments. Restore both from one backup with `throng restore`, or start \
+         once with --accept-mismatch to use what is there: what the {store} lacks is lost"
+    )]
+    Older {
+        /// The store.
+        store: &'static str,
+        /// Its sequence number; 0 if it has no stamp.
+        found: u64,
+        /// The ledger's.
+        ledger: u64,
+    },
+    /// The ledger is older than a store.
+    #[error(
+        "the ledger is older than the {store} (stamp {ledger}, the {store}'s is {found}): they are \
+         copies of different moments. Restore both from one backup with `throng restore`, or start \
+         once with --accept-mismatch to use what is there: what the ledger lacks is lost, and \
+         batches may be sent to platforms again"
+    )]
+    LedgerOlder {
+        /// The store.
+        store: &'static str,
+        /// The store's sequence number.
+        found: u64,
+        /// The ledger's; 0 if it has no stamp.
+        ledger: u64,
+    },
+    /// A stamp is not one.
+    #[error(
+        "{} is damaged: restore a backup with `throng restore`, or start once with \
+         --accept-mismatch to write it anew",
+        path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A store in a folder of the data directory.
+#[derive(Debug, Clone)]
+struct Store {
+    name: &'static str,
+    folder: PathBuf,
+}
+
+impl Store {
+    /// The stamp, `None` if it has none yet.
+    fn read(&self) -> Result<Option<StoreStamp>, NodeError> {
+        let path = self.folder.join(STAMP_FILE);
+        match fs::read(&path) {
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(stamp) => Ok(Some(stamp)),
+                Err(_) => Err(StampError::Unreadable { path }.into()),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(NodeError::io("read", path.display())(error)),
+        }
+    }
+}
+
+/// Puts a stamp in place at once, durably.
+pub(crate) fn write_stamp(folder: &Path, stamp: &StoreStamp) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let path = folder.join(STAMP_FILE);
+    let aside = path.with_added_extension("tmp");
+    let mut file = File::create(&aside)?;
+    file.write_all(&serde_json::to_vec(stamp)?)?;
+    file.sync_all()?;
+    fs::rename(&aside, &path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// The folders that carry stamps, below a data directory.
+pub(crate) fn stamped_folders(data_dir: &Path) -> [(&'static str, PathBuf); 3] {
+    let objects = data_dir.join("objects");
+    [
+        ("event log", data_dir.join("log")),
+        ("folder of checkpoints", objects.join("checkpoints")),
+        ("object storage", objects),
+    ]
+}
+
+/// Whether the stores can be of one moment.
+fn compare(
+    ledger: Option<&StoreStamp>,
+    stores: &[(&'static str, Option<StoreStamp>)],
+) -> Result<(), StampError> {
+    for (store, found) in stores {
+        let store = *store;
+        match (ledger, found) {
+            (None, None) => {}
+            (None, Some(found)) => {
+                let found = found.sequence;
+                return Err(StampError::LedgerOlder { store, found, ledger: 0 });
+            }
+            // The very first stamping was cut off.
+            (Some(ledger), None) if ledger.sequence == 1 => {}
+            (Some(ledger), None) => {
+                return Err(StampError::Older { store, found: 0, ledger: ledger.sequence });
+            }
+            (Some(ledger), Some(found)) if found.instance != ledger.instance => {
+                return Err(StampError::Foreign { store });
+            }
+            (Some(ledger), Some(found)) => {
+                let (found, ledger) = (found.sequence, ledger.sequence);
+                if found > ledger {
+                    return Err(StampError::LedgerOlder { store, found, ledger });
+                }
+                if found.saturating_add(1) < ledger {
+                    return Err(StampError::Older { store, found, ledger });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The stamps of a data directory that a node has open.
+#[derive(Debug)]
+pub(super) struct Stamps {
+    stores: Vec<Store>,
+    /// The ledger's.
+    current: StoreStamp,
+    /// All stores have the ledger's.
+    aligned: bool,
+}
+
+impl Stamps {
+    /// Compares the stores that lie in the data directory with the ledger, and changes nothing.
+    /// `None` if nothing lies there.
+    pub(super) async fn open(
+        data_dir: &Path,
+        settings: &NodeSettings,
+        ledger: &dyn Ledger,
+        recovery: Recovery,
+    ) -> Result<Option<Self>, NodeError> {
+        let mut stores = Vec::new();
+        for (name, folder) in stamped_folders(data_dir) {
+            let is_here = match name {
+                "event log" => matches!(settings.log, LogSettings::Files),
+                _ => matches!(settings.objects, ObjectsSettings::Directory),
+            };
+            if is_here {
+                stores.push(Store { name, folder });
+            }
+        }
+        if stores.is_empty() {
+            return Ok(None);
+        }
+        let of_ledger = ledger.stamp().await?;
+        let mut found = Vec::with_capacity(stores.len());
+        for store in &stores {
+            found.push((
+                store.name,
+                match (store.read(), recovery) {
+                    (Err(_), Recovery::NewLedger | Recovery::AcceptMismatch) => None,
+                    (read, _) => read?,
+                },
+            ));
+        }
+        if recovery == Recovery::Refuse {
+            compare(of_ledger.as_ref(), &found)?;
+        }
+        let known = of_ledger.iter().chain(found.iter().filter_map(|(_, stamp)| stamp.as_ref()));
+        let newest = known.clone().map(|stamp| stamp.sequence).max().unwrap_or(0);
+        let instance = known.map(|stamp| stamp.instance.clone()).next().unwrap_or_else(|| {
+            format!("{:016x}{:016x}", SystemEntropy.next_u64(), SystemEntropy.next_u64())
+        });
+        let sequence = match (recovery, of_ledger) {
+            (Recovery::Refuse, Some(stamp)) => stamp.sequence,
+            // Above every number that a store has.
+            (_, _) => newest.saturating_add(1),
+        };
+        let current = StoreStamp { instance, sequence };
+        Ok(Some(Self { stores, current, aligned: false }))
+    }
+
+    /// Counts up twice, so that a copy of the run before is told from this one: with one count it
+    /// would look like the trace of a crash.
+    pub(super) async fn start_run(&mut self, ledger: &dyn Ledger) -> Result<(), NodeError> {
+        // The first round completes what a crash left.
+        for _ in 0..3 {
+            let target = self.target();
+            ledger.put_stamp(&target).await?;
+            self.current = target;
+            self.write_stores()
+                .map_err(|(folder, error)| NodeError::io("stamp", folder.display())(error))?;
+        }
+        Ok(())
+    }
+
+    /// The stamp that the ledger gets next.
+    pub(super) fn target(&self) -> StoreStamp {
+        let mut target = self.current.clone();
+        if self.aligned {
+            target.sequence = target.sequence.saturating_add(1);
+        }
+        target
+    }
+
+    /// The ledger has this stamp now.
+    pub(super) fn ledger_has(&mut self, stamp: StoreStamp) {
+        self.aligned &= stamp == self.current;
+        self.current = stamp;
+    }
+
+    /// Writes the ledger's stamp to the stores. Blocks for a few syncs of the disk.
+    pub(super) fn write_stores(&mut self) -> Result<(), (PathBuf, io::Error)> {
+        self.aligned = false;
+        for store in &self.stores {
+            write_stamp(&store.folder, &self.current)
+                .map_err(|error| (store.folder.clone(), error))?;
+        }
+        self.aligned = true;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_ledger::SqliteLedger;
+
+    use super::*;
+
+    fn stamp(sequence: u64) -> Option<StoreStamp> {
+        Some(StoreStamp { instance: "a".to_owned(), sequence })
+    }
+
+    fn of(ledger: Option<StoreStamp>, log: Option<StoreStamp>) -> Result<(), StampError> {
+        compare(ledger.as_ref(), &[("event log", log), ("object storage", ledger.clone())])
+    }
+
+    #[test]
+    fn only_what_a_crash_can_leave_is_accepted() {
+        assert_eq!(of(None, None), Ok(()));
+        assert_eq!(of(stamp(7), stamp(7)), Ok(()));
+        assert_eq!(of(stamp(7), stamp(6)), Ok(()));
+        assert_eq!(of(stamp(1), None), Ok(()));
+        assert!(matches!(of(stamp(7), stamp(5)), Err(StampError::Older { found: 5, .. })));
+        assert!(matches!(of(stamp(2), None), Err(StampError::Older { found: 0, .. })));
+        assert!(matches!(of(stamp(7), stamp(8)), Err(StampError::LedgerOlder { found: 8, .. })));
+        assert!(matches!(of(None, stamp(1)), Err(StampError::LedgerOlder { ledger: 0, .. })));
+        let other = Some(StoreStamp { instance: "b".to_owned(), sequence: 7 });
+        assert!(matches!(of(stamp(7), other), Err(StampError::Foreign { .. })));
+    }
+
+    /// What lies in a data directory: the ledger's stamp and those of the stores.
+    type State = (Option<StoreStamp>, Vec<Option<StoreStamp>>);
+
+    async fn state(dir: &Path, ledger: &SqliteLedger) -> State {
+        use throng_ledger::MaintenanceLedger as _;
+        let read = |folder: PathBuf| {
+            let text = fs::read(folder.join(STAMP_FILE)).ok()?;
+            Some(serde_json::from_slice(&text).unwrap())
+        };
+        let stores = stamped_folders(dir).into_iter().map(|(_, folder)| read(folder)).collect();
+        (ledger.stamp().await.unwrap(), stores)
+    }
+
+    /// Every moment at which a run may be cut off is accepted, and no store of one run goes with
+    /// the others of another run.
+    #[tokio::test]
+    async fn stores_of_different_runs_are_never_mixed() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = SqliteLedger::open(&dir.path().join("ledger.db")).await.unwrap();
+        let settings = NodeSettings::default();
+        let names: Vec<&'static str> = stamped_folders(dir.path()).map(|(name, _)| name).to_vec();
+        let accepted = |(ledger, stores): &State| {
+            let stores: Vec<_> = names.iter().copied().zip(stores.iter().cloned()).collect();
+            compare(ledger.as_ref(), &stores).is_ok()
+        };
+        let mut runs: Vec<State> = Vec::new();
+        for ticks in [0, 0, 1, 3] {
+            let opened = Stamps::open(dir.path(), &settings, &ledger, Recovery::Refuse).await;
+            let mut stamps = opened.unwrap().unwrap();
+            stamps.start_run(&ledger).await.unwrap();
+            for _ in 0..ticks {
+                use throng_ledger::MaintenanceLedger as _;
+                let target = stamps.target();
+                ledger.put_stamp(&target).await.unwrap();
+                stamps.ledger_has(target);
+                // Cut off before the stores are written.
+                assert!(accepted(&state(dir.path(), &ledger).await));
+                stamps.write_stores().unwrap();
+            }
+            runs.push(state(dir.path(), &ledger).await);
+        }
+        for (a, first) in runs.iter().enumerate() {
+            for (b, second) in runs.iter().enumerate() {
+                for store in 0..names.len() {
+                    let mut mixed = first.clone();
+                    mixed.1[store] = second.1[store].clone();
+                    assert_eq!(accepted(&mixed), a == b, "runs {a} and {b}, {}", names[store]);
+                }
+                let ledger_of_other = (second.0.clone(), first.1.clone());
+                assert_eq!(accepted(&ledger_of_other), a == b, "runs {a} and {b}, ledger");
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Threads for the work of builders on files and shards: as many as the machine has cores, made
+//! once and kept for the life of the process.
+//!
+//! The runtime's own pool of blocking threads is not used for it: that makes a thread for every
+//! piece of work that waits, up to 512, and each of them keeps memory of the allocator that other
+//! threads cannot use.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::error::BuildError;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A fixed number of threads that share one queue. Dropping it ends them when the queue is empty.
+struct Pool {
+    queue: Sender<Job>,
+}
+
+static POOL: LazyLock<std::io::Result<Pool>> =
+    LazyLock::new(|| Pool::new(std::thread::available_parallelism().map_or(2, usize::from)));
+
+impl Pool {
+    /// Fails only if not even one thread can be made.
+    fn new(threads: usize) -> std::io::Result<Self> {
+        let (queue, jobs) = channel::<Job>();
+        let jobs = Arc::new(Mutex::new(jobs));
+        let mut failed = None;
+        let mut running = 0;
+        for number in 0..threads.max(1) {
+            let jobs = Arc::clone(&jobs);
+            let thread = std::thread::Builder::new().name(format!("throng-build-{number}"));
+            match thread.spawn(move || work_off(&jobs)) {
+                Ok(_) => running += 1,
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            Some(error) if running == 0 => Err(error),
+            _ => Ok(Self { queue }),
+        }
+    }
+
+    /// Runs `work` on a thread of the pool. If the future is dropped before the work has begun, it
+    /// is not begun.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
+    ) -> Result<T, BuildError> {
+        let (answer, answered) = oneshot::channel();
+        let job = move || {
+            if answer.is_closed() {
+                return;
+            }
+            let result = std::panic::catch_unwind(AssertUnwindSafe(work));
+            // Nobody waits if the refresh was halted meanwhile.
+            let _ = answer.send(result.unwrap_or(Err(BuildError::Panicked)));
+        };
+        if self.queue.send(Box::new(job)).is_err() {
+            return Err(BuildError::Panicked);
+        }
+        answered.await.unwrap_or(Err(BuildError::Panicked))
+    }
+}
+
+fn work_off(jobs: &Mutex<Receiver<Job>>) {
+    loop {
+        // The lock is held only while a thread waits for its next job, not while it works.
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Runs blocking work of a builder: it waits for its turn on one of as many threads as the machine
+/// has cores.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
+) -> Result<T, BuildError> {
+    match &*POOL {
+        Ok(pool) => pool.run(work).await,
+        // The system has no thread to give now; the runtime may have an idle one.
+        Err(_) => tokio::task::spawn_blocking(work).await.unwrap_or(Err(BuildError::Panicked)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Barrier;
+    use std::thread::ThreadId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_runs_on_no_more_threads_than_the_pool_has() {
+        let pool = Pool::new(3).unwrap();
+        let together = Arc::new(Barrier::new(3));
+        let jobs = (0..300).map(|_| {
+            let together = Arc::clone(&together);
+            pool.run(move || {
+                // Three at a time: with fewer threads this would never end.
+                together.wait();
+                Ok(std::thread::current().id())
+            })
+        });
+        let ran: Vec<Result<ThreadId, BuildError>> = futures::future::join_all(jobs).await;
+        let threads: HashSet<ThreadId> = ran.into_iter().map(Result::unwrap).collect();
+        assert_eq!(threads.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_its_work_and_no_other() {
+        let pool = Pool::new(1).unwrap();
+        let panicked = pool.run::<()>(|| panic!("expected by the test")).await;
+        assert!(matches!(panicked, Err(BuildError::Panicked)));
+        assert_eq!(pool.run(|| Ok(7)).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_is_not_begun() {
+        let pool = Pool::new(1).unwrap();
+        let (release, wait) = channel::<()>();
+        let first = pool.run(move || Ok(wait.recv().is_ok()));
+        let (began, begun) = channel::<()>();
+        let second = pool.run(move || Ok(began.send(()).is_ok()));
+        tokio::pin!(first);
+        assert!(futures::poll!(&mut first).is_pending());
+        {
+            tokio::pin!(second);
+            assert!(futures::poll!(&mut second).is_pending());
+        }
+        release.send(()).unwrap();
+        assert!(first.await.unwrap());
+        // The one thread has passed over the second job by the time that it does a third.
+        assert!(pool.run(|| Ok(true)).await.unwrap());
+        assert!(begun.try_recv().is_err());
+    }
+}

@@ -1,0 +1,246 @@
+//! Backups of a node that runs and writes, and what is restored of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use throng_model::{Clock as _, SystemClock, Timestamp};
+use throng_server::backup::{BackupError, Manifest, Progress, backup, restore};
+use throng_server::{Node, NodeConfig, Recovery};
+
+use crate::Client;
+
+const SPEC: &str = r#"version: 1
+sources:
+  - { name: shop, path: data }
+audiences:
+  - { name: buyers, sql: "SELECT customer FROM shop.purchases", keep_snapshots: 2 }
+advertisers:
+  - { name: shop, currency: USD, time_zone: UTC }
+campaigns:
+  - { name: autumn, advertiser: shop }
+ad_groups:
+  - { name: shoes, campaign: autumn, per: impression, price: "0.10", daily_budget: "1000000.00", impression_rate: 0.5 }
+"#;
+
+fn purchases(dir: &Path, customers: u64) {
+    let lines: String = (0..customers).map(|c| format!("c{c}\n")).collect();
+    let aside = dir.join("purchases.aside");
+    fs::write(&aside, format!("customer\n{lines}")).unwrap();
+    fs::rename(aside, dir.join("data/purchases.csv")).unwrap();
+}
+
+async fn start(dir: &Path, data_dir: &Path) -> Node {
+    Node::start(NodeConfig {
+        data_dir: data_dir.to_owned(),
+        spec: throng_spec::load(&dir.join("throng.yaml")).unwrap(),
+        join: false,
+        roles: None,
+        listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        clock: Arc::new(SystemClock),
+        recovery: Recovery::Refuse,
+        env: Arc::new(|_: &str| None),
+    })
+    .await
+    .unwrap()
+}
+
+fn silent() -> Progress {
+    Arc::new(|_, _| ())
+}
+
+/// All of the writer's events are of one moment, so that they can be sent again as they were.
+fn impression(at: Timestamp, id: usize) -> String {
+    json!({ "id": format!("i-{id}"), "kind": "impression", "ad_group": "shoes", "at": at.to_string() })
+        .to_string()
+        + "\n"
+}
+
+/// Writes to a node until it is told to stop.
+struct Load {
+    at: Timestamp,
+    stop: AtomicBool,
+    /// Events that were sent, and those that were acknowledged.
+    sent: AtomicUsize,
+    acknowledged: AtomicUsize,
+}
+
+impl Load {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            at: SystemClock.now(),
+            stop: AtomicBool::new(false),
+            sent: AtomicUsize::new(0),
+            acknowledged: AtomicUsize::new(0),
+        })
+    }
+
+    async fn events(self: Arc<Self>, client: Client) {
+        while !self.stop.load(Ordering::SeqCst) {
+            let id = self.sent.fetch_add(1, Ordering::SeqCst);
+            let said = client.events(impression(self.at, id)).await;
+            assert_eq!(said["accepted"], json!(1));
+            self.acknowledged.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Refreshes an audience that grows by one user each time.
+    async fn refreshes(self: Arc<Self>, client: Client, dir: PathBuf) {
+        for round in 0.. {
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            purchases(&dir, 100 + round);
+            let before = client.get("/v1/audiences/buyers").await["current"]["version"].clone();
+            client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+            published(&client, &before).await;
+        }
+    }
+}
+
+/// Waits until another version than `before` is served.
+async fn published(client: &Client, before: &Value) {
+    let asking = async {
+        while client.get("/v1/audiences/buyers").await["current"]["version"] == *before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), asking).await.expect("a version is published");
+}
+
+async fn actual(client: &Client) -> i64 {
+    let answer = client.get("/v1/budgets/shoes").await;
+    answer["state"]["actual_micros"].as_i64().unwrap()
+}
+
+async fn is_buyer(client: &Client, user: u64) -> bool {
+    let found: Value = client.get(&format!("/v1/users/c{user}/audiences")).await;
+    found["audiences"] == json!(["buyers"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_writing_node_is_a_prefix_of_what_it_took() {
+    let dir = tempfile::tempdir().unwrap();
+    let (top, live) = (dir.path(), dir.path().join("node"));
+    fs::create_dir(top.join("data")).unwrap();
+    fs::write(top.join("throng.yaml"), SPEC).unwrap();
+    purchases(top, 100);
+    let node = start(top, &live).await;
+    published(&Client::of(&node), &Value::Null).await;
+    let load = Load::new();
+    let events = tokio::spawn(Arc::clone(&load).events(Client::of(&node)));
+    let refreshes = tokio::spawn(Arc::clone(&load).refreshes(Client::of(&node), top.to_owned()));
+    let mut backups: Vec<(PathBuf, usize, usize, Manifest)> = Vec::new();
+    for name in ["folder", "file.tar", "file.tar.zst", "again"] {
+        let target = load.acknowledged.load(Ordering::SeqCst) + 20;
+        let growing = async {
+            while load.acknowledged.load(Ordering::SeqCst) < target {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), growing).await.expect("events are taken");
+        let least = load.acknowledged.load(Ordering::SeqCst);
+        let made = backup(&live, &top.join(name), SystemClock.now(), silent()).await.unwrap();
+        backups.push((top.join(name), least, load.sent.load(Ordering::SeqCst), made));
+    }
+    load.stop.store(true, Ordering::SeqCst);
+    events.await.unwrap();
+    refreshes.await.unwrap();
+    node.shutdown().await;
+    let all = load.sent.load(Ordering::SeqCst);
+    for (number, (from, least, most, made)) in backups.into_iter().enumerate() {
+        let target = top.join(format!("restored-{number}"));
+        let restored = restore(&from, &target, silent()).await.unwrap();
+        assert_eq!(restored, made);
+        let node = start(top, &target).await;
+        let client = Client::of(&node);
+        let money = actual(&client).await;
+        assert_eq!(money % 100_000, 0);
+        let counted = usize::try_from(money / 100_000).unwrap();
+        assert!((least..=most).contains(&counted), "{least} {counted} {most}");
+        // The audience is one that was published: its users are the first so many.
+        let audience = client.get("/v1/audiences/buyers").await;
+        let members = audience["current"]["members"].as_u64().unwrap();
+        assert!(members >= 100);
+        assert!(is_buyer(&client, members - 1).await && !is_buyer(&client, members).await);
+        // What was lost can be sent again, and counts once: the backup held the first events.
+        let lines: String = (0..all).map(|id| impression(load.at, id)).collect();
+        let said = client.events(lines).await;
+        assert_eq!(said["duplicates"], json!(counted), "a prefix, each event once");
+        assert_eq!(actual(&client).await, all as i64 * 100_000);
+        node.shutdown().await;
+    }
+}
+
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_backup_is_refused_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (top, live) = (dir.path(), dir.path().join("node"));
+    fs::create_dir(top.join("data")).unwrap();
+    fs::write(top.join("throng.yaml"), SPEC).unwrap();
+    purchases(top, 100);
+    let node = start(top, &live).await;
+    let client = Client::of(&node);
+    client.events(impression(SystemClock.now(), 0)).await;
+    node.shutdown().await;
+    fs::write(live.join("admin.token"), "secret").unwrap();
+    // A node that is stopped is left as it is.
+    let before = files(&live);
+    let made = backup(&live, &top.join("folder"), SystemClock.now(), silent()).await.unwrap();
+    assert_eq!(files(&live), before);
+    assert!(made.files.iter().all(|file| !file.path.contains("token")));
+    let tar = top.join("file.tar");
+    backup(&live, &tar, SystemClock.now(), silent()).await.unwrap();
+    let again = backup(&live, &tar, SystemClock.now(), silent()).await.unwrap_err();
+    assert!(matches!(again, BackupError::Exists { .. }), "{again:?}");
+
+    let target = top.join("restored");
+    let whole = files(&top.join("folder"));
+    for (path, bytes) in &whole {
+        let mut bad = bytes.clone();
+        match bad.get_mut(bytes.len() / 2) {
+            Some(byte) => *byte ^= 1,
+            None => bad.push(0),
+        }
+        fs::write(path, bad).unwrap();
+        let refused = restore(&top.join("folder"), &target, silent()).await;
+        assert!(refused.is_err(), "changed {}", path.display());
+        fs::remove_file(path).unwrap();
+        let refused = restore(&top.join("folder"), &target, silent()).await;
+        assert!(refused.is_err(), "without {}", path.display());
+        fs::write(path, bytes).unwrap();
+        assert!(!target.exists());
+    }
+    let archive = fs::read(&tar).unwrap();
+    // Cut everywhere but in the padding at its end.
+    let end = archive.iter().rposition(|byte| *byte != 0).unwrap();
+    for cut in (0..end).step_by(end / 40 + 1) {
+        fs::write(&tar, &archive[..cut]).unwrap();
+        assert!(restore(&tar, &target, silent()).await.is_err(), "cut at {cut}");
+        assert!(!target.exists());
+    }
+    fs::write(&tar, &archive).unwrap();
+    restore(&tar, &target, silent()).await.unwrap();
+    let refused = restore(&tar, &target, silent()).await.unwrap_err();
+    assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused:?}");
+    let restored = start(top, &target).await;
+    assert_eq!(actual(&Client::of(&restored)).await, 100_000);
+    restored.shutdown().await;
+}

@@ -1,0 +1,250 @@
+//! A node whose disk is full refuses, says so, and continues exactly when there is room; a data
+//! directory whose parts do not belong together is refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+use throng_model::{Clock as _, ManualClock};
+use throng_server::{Node, NodeConfig, NodeError, Recovery, StampError};
+
+use crate::{Client, SPEC, noon, spec, start};
+
+fn impression(clock: &ManualClock, id: usize) -> String {
+    let at = clock.now().to_string();
+    json!({ "id": format!("i-{id}"), "kind": "impression", "ad_group": "shoes", "at": at })
+        .to_string()
+        + "\n"
+}
+
+async fn actual(client: &Client) -> i64 {
+    let answer = client.get("/v1/budgets/shoes").await;
+    answer["state"]["actual_micros"].as_i64().unwrap()
+}
+
+/// POSTs one event: whether it was accepted. A refusal has to say when to come again.
+async fn send(client: &Client, line: String) -> bool {
+    let request = client.request("POST", "/v1/events");
+    let request = request.header("content-type", "application/x-ndjson").body(line);
+    let response = request.send().await.unwrap();
+    if response.status() == 200 {
+        return true;
+    }
+    assert_eq!(response.status(), 503);
+    assert!(response.headers().contains_key("retry-after"));
+    false
+}
+
+/// Waits until `/readyz` answers with this status and names these classes of problems.
+async fn ready(client: &Client, status: u16, problems: &[&str]) {
+    let asking = async {
+        loop {
+            let response = client.request("GET", "/readyz").send().await.unwrap();
+            let found = response.status();
+            let answer: serde_json::Value = response.json().await.unwrap();
+            let named = answer["problems"].as_array().cloned().unwrap_or_default();
+            if found == status && problems.iter().all(|class| named.contains(&json!(class))) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(120), asking).await;
+    answer.unwrap_or_else(|_| panic!("/readyz does not become {status}"));
+}
+
+/// A file system of a few MiB in memory, for as long as this value lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, with words, where this user may not mount.
+    fn mount(folder: &Path) -> Option<Self> {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"])
+            .arg(folder)
+            .status()
+            .is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("skipped: this user may not mount a file system");
+            return None;
+        }
+        Some(Self(folder.to_owned()))
+    }
+
+    /// Uses up all room; removing the file gives it back.
+    fn fill(&self) -> PathBuf {
+        use std::io::Write as _;
+        let path = self.0.join("filler");
+        let mut file = fs::File::options().create(true).append(true).open(&path).unwrap();
+        for chunk in [1 << 20, 4096] {
+            while file.write_all(&vec![1; chunk]).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_reported_and_the_node_continues_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(dir.path()) else { return };
+    let clock = noon();
+    let node = start(&dir.path().join("node"), spec(SPEC), &clock).await.unwrap();
+    let client = Client::of(&node);
+    let (mut sent, mut accepted) = (0, 0);
+    for _ in 0..2 {
+        for _ in 0..20 {
+            assert!(send(&client, impression(&clock, sent)).await);
+            sent += 1;
+            accepted += 1;
+        }
+        ready(&client, 200, &[]).await;
+        let filler = disk.fill();
+        // The last pages that were kept free are used up by what the node itself writes.
+        ready(&client, 503, &["disk"]).await;
+        for _ in 0..50 {
+            accepted += usize::from(send(&client, impression(&clock, sent)).await);
+            sent += 1;
+        }
+        assert_eq!(actual(&client).await, accepted as i64 * 100_000, "while the disk is full");
+        fs::remove_file(filler).unwrap();
+        // No restart.
+        ready(&client, 200, &[]).await;
+        for _ in 0..20 {
+            assert!(send(&client, impression(&clock, sent)).await);
+            sent += 1;
+            accepted += 1;
+        }
+        assert_eq!(actual(&client).await, accepted as i64 * 100_000);
+    }
+    node.shutdown().await;
+    let node = start(&dir.path().join("node"), spec(SPEC), &clock).await.unwrap();
+    assert_eq!(actual(&Client::of(&node)).await, accepted as i64 * 100_000, "after a restart");
+    node.shutdown().await;
+}
+
+async fn start_with(dir: &Path, recovery: Recovery) -> Result<Node, NodeError> {
+    let clock = noon();
+    Node::start(NodeConfig {
+        data_dir: dir.to_owned(),
+        spec: spec(SPEC),
+        join: false,
+        roles: None,
+        listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        clock,
+        recovery,
+        env: std::sync::Arc::new(|_: &str| None),
+    })
+    .await
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::copy(from, to).unwrap();
+    }
+}
+
+/// A run of a node that takes some events and ends.
+async fn run(dir: &Path, first: usize) -> i64 {
+    let node = start_with(dir, Recovery::Refuse).await.unwrap();
+    let (client, clock) = (Client::of(&node), noon());
+    for id in first..first + 5 {
+        assert!(send(&client, impression(&clock, id)).await);
+    }
+    let actual = actual(&client).await;
+    node.shutdown().await;
+    actual
+}
+
+/// The parts of a data directory that an operator may copy one by one.
+const PARTS: [&[&str]; 4] =
+    [&["ledger.db", "ledger.sum"], &["log"], &["objects/checkpoints"], &["objects"]];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_part_of_an_older_copy_is_mixed_with_newer_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, older) = (dir.path().join("node"), dir.path().join("older"));
+    run(&live, 0).await;
+    copy(&live, &older);
+    let money = run(&live, 5).await;
+    // Every choice of parts that are taken from the older copy, but none and all.
+    for choice in 1_u32..15 {
+        let mixed = dir.path().join(format!("mixed-{choice}"));
+        copy(&live, &mixed);
+        // `objects` holds `objects/checkpoints`: it is copied first, so that either may be older.
+        for part in [3, 0, 1, 2] {
+            let source = if choice & (1 << part) == 0 { &live } else { &older };
+            for name in PARTS[part] {
+                let target = mixed.join(name);
+                if target.is_dir() {
+                    fs::remove_dir_all(&target).unwrap();
+                }
+                copy(&source.join(name), &target);
+            }
+        }
+        let refused = start_with(&mixed, Recovery::Refuse).await.expect_err("a mix");
+        assert!(
+            matches!(
+                refused,
+                NodeError::Stamp(StampError::Older { .. } | StampError::LedgerOlder { .. })
+            ),
+            "choice {choice:#b}: {refused:?}"
+        );
+        assert!(refused.to_string().contains("throng restore"), "{refused}");
+        fs::remove_dir_all(&mixed).unwrap();
+    }
+    for (whole, expected) in [(&live, money), (&older, 500_000)] {
+        let node = start_with(whole, Recovery::Refuse).await.unwrap();
+        assert_eq!(actual(&Client::of(&node)).await, expected);
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_ledger_is_refused_unless_a_new_one_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = dir.path().join("node");
+    let money = run(&live, 0).await;
+    for name in ["ledger.db", "ledger.sum"] {
+        fs::remove_file(live.join(name)).unwrap();
+    }
+    let refused = start_with(&live, Recovery::Refuse).await.expect_err("no ledger");
+    assert!(matches!(refused, NodeError::LedgerMissing { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("--new-ledger"), "{refused}");
+    // A file without content is no ledger either.
+    fs::write(live.join("ledger.db"), "").unwrap();
+    let refused = start_with(&live, Recovery::Refuse).await.expect_err("no ledger");
+    assert!(matches!(refused, NodeError::LedgerMissing { .. }), "{refused:?}");
+    let node = start_with(&live, Recovery::NewLedger).await.unwrap();
+    assert_eq!(actual(&Client::of(&node)).await, money, "the log and its checkpoints are there");
+    node.shutdown().await;
+    // From then on the new one belongs to the rest.
+    start_with(&live, Recovery::Refuse).await.unwrap().shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_another_data_directory_are_refused_unless_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, other) = (dir.path().join("node"), dir.path().join("other"));
+    run(&live, 0).await;
+    run(&other, 0).await;
+    fs::remove_dir_all(live.join("log")).unwrap();
+    copy(&other.join("log"), &live.join("log"));
+    let refused = start_with(&live, Recovery::Refuse).await.expect_err("another log");
+    assert!(matches!(refused, NodeError::Stamp(StampError::Foreign { .. })), "{refused:?}");
+    start_with(&live, Recovery::AcceptMismatch).await.unwrap().shutdown().await;
+    start_with(&live, Recovery::Refuse).await.unwrap().shutdown().await;
+}

@@ -1,0 +1,229 @@
+//! Checks of a spec that is read from its JSON form. Whoever wrote that form had a checked spec, or
+//! was an older version that took one without a check: so it is checked again.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use serde::Deserialize;
+use throng_model::Micros;
+
+use crate::read::{IDENTIFIER_KEYS, one_query};
+use crate::{
+    AdGroup, Advertiser, Audience, Campaign, Destination, HostPort, NodeSettings, ObjectKind,
+    Pricing, Schedule, Source, Spec, Sync,
+};
+
+/// A spec in its JSON form is not one that a check would have let through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} `{name}`: {why}")]
+pub struct InvalidSpec {
+    /// The kind of object.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+/// The JSON form before it is checked: the fields of [`Spec`].
+#[derive(Deserialize)]
+pub(crate) struct Unchecked {
+    version: u32,
+    sources: Vec<Source>,
+    audiences: Vec<Audience>,
+    destinations: Vec<Destination>,
+    syncs: Vec<Sync>,
+    advertisers: Vec<Advertiser>,
+    campaigns: Vec<Campaign>,
+    ad_groups: Vec<AdGroup>,
+    node: NodeSettings,
+}
+
+impl TryFrom<Unchecked> for Spec {
+    type Error = InvalidSpec;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self, InvalidSpec> {
+        let Unchecked {
+            version,
+            sources,
+            audiences,
+            destinations,
+            syncs,
+            advertisers,
+            campaigns,
+            ad_groups,
+            node,
+        } = unchecked;
+        let spec = Self {
+            version,
+            sources,
+            audiences,
+            destinations,
+            syncs,
+            advertisers,
+            campaigns,
+            ad_groups,
+            node,
+        };
+        spec.recheck()?;
+        Ok(spec)
+    }
+}
+
+/// The names of one kind.
+struct Names<'a>(ObjectKind, BTreeSet<&'a str>);
+
+impl<'a> Names<'a> {
+    fn of(kind: ObjectKind, names: impl Iterator<Item = &'a str>) -> Result<Self, InvalidSpec> {
+        let mut known = BTreeSet::new();
+        for name in names {
+            if !known.insert(name) {
+                return Err(invalid(kind, name, "there are two of this name"));
+            }
+        }
+        Ok(Self(kind, known))
+    }
+
+    fn has(&self, name: &str) -> Result<(), &'static str> {
+        let missing = match self.0 {
+            ObjectKind::Audience => "it refers to an audience that is not there",
+            ObjectKind::Destination => "it refers to a destination that is not there",
+            ObjectKind::Advertiser => "it refers to an advertiser that is not there",
+            _ => "it refers to a campaign that is not there",
+        };
+        ensure(self.1.contains(name), missing)
+    }
+}
+
+fn invalid(kind: ObjectKind, name: &str, why: &'static str) -> InvalidSpec {
+    InvalidSpec { kind, name: name.to_owned(), why }
+}
+
+fn ensure(holds: bool, why: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(why) }
+}
+
+fn within<T: PartialOrd>(
+    value: T,
+    range: RangeInclusive<T>,
+    why: &'static str,
+) -> Result<(), &'static str> {
+    ensure(range.contains(&value), why)
+}
+
+impl Spec {
+    /// Checks what can be checked without the texts and the file system. Costs some comparisons per
+    /// object.
+    fn recheck(&self) -> Result<(), InvalidSpec> {
+        use ObjectKind as Kind;
+        macro_rules! names {
+            ($kind:ident, $field:ident) => {
+                Names::of(Kind::$kind, self.$field.iter().map(|object| object.name.as_str()))?
+            };
+        }
+        macro_rules! each {
+            ($kind:ident, $field:ident, $check:expr) => {
+                for object in &self.$field {
+                    $check(object)
+                        .map_err(|why| invalid(Kind::$kind, object.name.as_str(), why))?;
+                }
+            };
+        }
+        ensure(self.version == 1, "the version of the spec language is not 1")
+            .and_then(|()| node(&self.node))
+            .map_err(|why| invalid(Kind::Node, "node", why))?;
+        names!(Source, sources);
+        names!(Sync, syncs);
+        names!(AdGroup, ad_groups);
+        let audiences = names!(Audience, audiences);
+        let destinations = names!(Destination, destinations);
+        let advertisers = names!(Advertiser, advertisers);
+        let campaigns = names!(Campaign, campaigns);
+        each!(Source, sources, source);
+        each!(Audience, audiences, audience);
+        each!(Destination, destinations, destination);
+        each!(Sync, syncs, |object: &Sync| {
+            audiences.has(object.audience.as_str())?;
+            destinations.has(object.destination.as_str())?;
+            sync(object)
+        });
+        each!(Campaign, campaigns, |object: &Campaign| {
+            advertisers.has(object.advertiser.as_str())
+        });
+        each!(AdGroup, ad_groups, |object: &AdGroup| {
+            campaigns.has(object.campaign.as_str())?;
+            for name in object.include.iter().chain(&object.exclude) {
+                audiences.has(name.as_str())?;
+            }
+            ad_group(object)
+        });
+        Ok(())
+    }
+}
+
+fn source(source: &Source) -> Result<(), &'static str> {
+    ensure(source.path.is_absolute(), "its path is not absolute")?;
+    ensure(source.root.as_ref().is_none_or(|root| root.is_absolute()), "its root is not absolute")
+}
+
+fn query(sql: &str) -> Result<(), &'static str> {
+    ensure(one_query(sql).is_ok(), "its SQL is not one SELECT of at most 256 KiB")
+}
+
+fn audience(audience: &Audience) -> Result<(), &'static str> {
+    query(&audience.sql)?;
+    let guard = &audience.guard;
+    within(guard.max_shrink_percent, 0..=100, "max_shrink_percent is not from 0 to 100")?;
+    within(audience.keep_snapshots, 1..=1000, "keep_snapshots is not from 1 to 1000")?;
+    let Some(Schedule { cron, time_zone }) = &audience.schedule else { return Ok(()) };
+    ensure(Schedule::new(cron, time_zone.clone()).is_ok(), "its schedule is none")
+}
+
+fn destination(destination: &Destination) -> Result<(), &'static str> {
+    ensure(destination.platform == "meta", "there is no such platform")?;
+    let digits = destination.account.strip_prefix("act_").unwrap_or_default();
+    let is_account = (1..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    ensure(is_account, "its account is not act_ and digits")?;
+    ensure(HostPort::of_url(destination.server_url()).is_ok(), "its base_url is no URL")?;
+    let version = destination.api_version.strip_prefix('v').unwrap_or_default();
+    let is_version =
+        !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    ensure(is_version, "its api_version is none")?;
+    let percent = destination.max_failed_checks_percent;
+    within(percent, 0..=100, "max_failed_checks_percent is not from 0 to 100")
+}
+
+fn sync(sync: &Sync) -> Result<(), &'static str> {
+    query(&sync.identifiers.sql)?;
+    within(sync.max_removed_percent, 0..=100, "max_removed_percent is not from 0 to 100")?;
+    within(sync.batch_rows, 1..=10_000, "batch_rows is not from 1 to 10000")?;
+    let columns = &sync.identifiers.columns;
+    ensure(!columns.is_empty(), "it has no identifier columns")?;
+    let keys: BTreeSet<&str> = columns.iter().map(|(_, key)| key.as_str()).collect();
+    ensure(keys.len() == columns.len(), "two identifier columns are for one key")?;
+    let known = keys.iter().all(|key| IDENTIFIER_KEYS.contains(key));
+    ensure(known, "an identifier column is for no key of the platform")
+}
+
+fn ad_group(ad_group: &AdGroup) -> Result<(), &'static str> {
+    ensure(ad_group.price > Micros::ZERO, "price is not more than zero")?;
+    ensure(ad_group.daily_budget > Micros::ZERO, "daily_budget is not more than zero")?;
+    within(ad_group.impression_rate, 0.0..=1.0, "impression_rate is not from 0 to 1")?;
+    within(ad_group.action_rate, 0.0..=1.0, "action_rate is not from 0 to 1")?;
+    let fits = ad_group.pricing == Pricing::PerClick || ad_group.action_rate == 1.0;
+    ensure(fits, "action_rate is not 1 although impressions are paid")?;
+    within(ad_group.horizon_secs, 10..=86_400, "horizon_secs is not from 10 to 86400")?;
+    let included: BTreeSet<_> = ad_group.include.iter().collect();
+    let both = ad_group.exclude.iter().any(|name| included.contains(name));
+    ensure(!both, "an audience is both included and excluded")
+}
+
+fn node(node: &NodeSettings) -> Result<(), &'static str> {
+    within(node.build_workers, 1..=256, "build_workers is not from 1 to 256")?;
+    within(node.activation_workers, 1..=256, "activation_workers is not from 1 to 256")?;
+    within(node.log_partitions, 1..=256, "log_partitions is not from 1 to 256")?;
+    within(node.feed_interval_ms, 50..=60_000, "feed_interval_ms is not from 50 to 60000")?;
+    within(node.max_request_bytes, 1024..=1 << 30, "max_request_bytes is out of its range")?;
+    within(node.request_timeout_secs, 1..=3600, "request_timeout_secs is not from 1 to 3600")?;
+    ensure(node.memory_limit_bytes >= 64 << 20, "memory_limit_bytes is less than 64 MiB")
+}

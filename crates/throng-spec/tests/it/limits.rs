@@ -1,0 +1,78 @@
+//! What a spec that was sent may name, and the file that says so.
+
+use std::sync::Arc;
+
+use throng_spec::{
+    Access, Limits, NodeSettings, Problem, SpecFile, SpecFiles, check, check_limits,
+};
+
+use super::{golden, here};
+
+fn golden_problems(name: &str, folder: &str, problems: &[Problem]) {
+    let text: Vec<String> = problems
+        .iter()
+        .map(|problem| problem.to_string().replace(folder, "FOLDER") + "\n")
+        .collect();
+    let text = text.join("\n");
+    assert!(!text.contains("EAAB"), "a secret is shown: {text}");
+    golden(&here("limits").join(name).with_extension("expected.txt"), &text).unwrap();
+}
+
+#[test]
+fn a_limits_file_is_checked() {
+    let text = std::fs::read_to_string(here("limits/file.yaml")).unwrap();
+    let path = "/etc/throng/limits.yaml".as_ref();
+    golden_problems("file", "/none", &check_limits(path, &text).unwrap_err());
+    let good = "version: 1\nsources: [/data/shop, more]\nsecrets:\n  - { ref: env:META, hosts: \
+                [graph.facebook.com, \"127.0.0.1:7078\"] }\nhosts: [ads.example]\n";
+    let lines = check_limits(path, good).unwrap().lines();
+    assert_eq!(
+        lines,
+        [
+            "source /data/shop",
+            "source /etc/throng/more",
+            "secret env:META@127.0.0.1:7078",
+            "secret env:META@graph.facebook.com",
+            "host ads.example",
+        ]
+    );
+    assert_eq!(check_limits(path, "version: 1\n").unwrap(), Limits::default());
+}
+
+#[test]
+fn a_sent_spec_is_held_to_the_limits() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    std::fs::create_dir_all(base.join("allowed/below")).unwrap();
+    std::fs::create_dir(base.join("other")).unwrap();
+    std::os::unix::fs::symlink("/etc", base.join("allowed/link")).unwrap();
+    let mut limits = Limits::default();
+    limits.allow_source(&base.join("allowed"));
+    limits.allow_secret("env:META".parse().unwrap(), "graph.facebook.com".parse().unwrap());
+    let text = std::fs::read_to_string(here("limits/sent.yaml")).unwrap();
+    let files =
+        SpecFiles { base: base.clone(), files: vec![SpecFile { path: "sent.yaml".into(), text }] };
+    let running = Box::new(NodeSettings { build_workers: 2, ..NodeSettings::default() });
+    let access = Access::Limited { limits: Arc::new(limits), running };
+    let problems = check(files, access).unwrap_err();
+    golden_problems("sent", &base.to_string_lossy(), &problems);
+}
+
+#[test]
+fn problems_and_statements_are_bounded() {
+    let one = |text: String| {
+        let files =
+            SpecFiles { base: "/".into(), files: vec![SpecFile { path: "a".into(), text }] };
+        check(files, Access::Operator).unwrap_err()
+    };
+    let fields: String = (0..20_000).map(|n| format!("unknown{n}: 1\n")).collect();
+    assert_eq!(one(format!("version: 1\n{fields}")).len(), 500);
+    let repeated = "version: 1\n".repeat(20_000);
+    assert_eq!(one(repeated).len(), 500);
+    let groups: String =
+        (0..5_000).map(|n| format!("  - {{ name: a{n}, advertiser: b{n} }}\n")).collect();
+    assert_eq!(one(format!("version: 1\ncampaigns:\n{groups}")).len(), 500);
+    let huge = SpecFile { path: "a".into(), text: " ".repeat(throng_spec::MAX_SPEC_BYTES + 1) };
+    let files = SpecFiles { base: "/".into(), files: vec![huge] };
+    assert!(check(files, Access::Operator).unwrap_err()[0].message.contains("larger than 32 MiB"));
+}

@@ -1,0 +1,86 @@
+//! `throng backup` and `throng restore`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use throng_model::{Clock as _, SystemClock};
+use throng_server::backup::{self, Manifest, Progress};
+
+use crate::out;
+
+/// Shows bytes on a bar.
+fn progress(bar: &ProgressBar) -> Progress {
+    let bar = bar.clone();
+    Arc::new(move |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })
+}
+
+/// What a backup holds, for programs.
+fn facts(manifest: &Manifest, path: &Path) -> Value {
+    json!({
+        "path": path.display().to_string(),
+        "version": manifest.version,
+        "made_at": manifest.made_at.to_string(),
+        "instance": manifest.stamp.as_ref().map(|stamp| &stamp.instance),
+        "spec_version": manifest.spec_version,
+        "partitions": manifest.partitions,
+        "files": manifest.files.len(),
+        "bytes": manifest.bytes(),
+    })
+}
+
+/// What a backup holds, for people.
+fn describe(manifest: &Manifest) -> String {
+    let snapshots =
+        manifest.files.iter().filter(|file| file.path.starts_with("objects/snapshots/")).count();
+    let events: u64 = manifest.partitions.iter().map(|range| range.end).sum();
+    format!(
+        "{} files, {} bytes: the ledger with spec version {}, {snapshots} snapshots, the event log up \
+         to {} records in {} partitions",
+        manifest.files.len(),
+        out::count(manifest.bytes()),
+        manifest.spec_version.map_or_else(|| "none".to_owned(), |version| version.to_string()),
+        out::count(events),
+        manifest.partitions.len(),
+    )
+}
+
+pub(crate) async fn backup(dir: &Path, to: &Path, json: bool) -> Result<ExitCode> {
+    let bar = out::byte_bar("backup");
+    let made = backup::backup(dir, to, SystemClock.now(), progress(&bar)).await;
+    bar.finish_and_clear();
+    let manifest = made.with_context(|| format!("no backup of {} was made", dir.display()))?;
+    if json {
+        out::json(&facts(&manifest, to));
+    } else {
+        out::line(format!("{} holds {}", to.display(), describe(&manifest)));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn restore(from: &Path, dir: &Path, json: bool) -> Result<ExitCode> {
+    let bar = out::byte_bar("restore");
+    let restored = backup::restore(from, dir, progress(&bar)).await;
+    bar.finish_and_clear();
+    let manifest = restored.with_context(|| format!("{} was not restored", from.display()))?;
+    if json {
+        out::json(&facts(&manifest, dir));
+    } else {
+        out::line(format!(
+            "{} holds the backup of {} by throng {}: {}",
+            dir.display(),
+            manifest.made_at,
+            manifest.version,
+            describe(&manifest)
+        ));
+        out::line("every file matches its checksum; events after the backup are not in it");
+        out::line(format!("start it with: throng up --dir {}", dir.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}

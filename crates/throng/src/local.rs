@@ -1,0 +1,199 @@
+//! Nodes on this machine: where each has its data directory, so that commands find its admin token.
+//!
+//! `throng up` writes `nodes/<host>_<port>.json` below the user's state folder, with the path of the
+//! data directory and nothing else. A token that is found this way is sent only to the node that
+//! runs on this data directory now.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use throng_model::Secret;
+use throng_server::access::{ADDRESS_FILE, admin_token};
+
+/// Scheme, host and port of a URL.
+fn parts(url: &str) -> Option<(&str, &str, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let default = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => Some((scheme, host, port.parse().ok()?)),
+        _ => Some((scheme, authority, default)),
+    }
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Whether a URL leads to this machine by a loopback address.
+pub(crate) fn is_loopback(url: &str) -> bool {
+    parts(url).and_then(|(_, host, _)| address(host)).is_some_and(|ip| ip.is_loopback())
+}
+
+/// `$XDG_STATE_HOME/throng/nodes`, or the same below `~/.local/state`.
+fn nodes_dir() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        let path = std::env::var_os(name).map(PathBuf::from)?;
+        path.is_absolute().then_some(path)
+    };
+    let state = absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    Some(state.join("throng/nodes"))
+}
+
+fn file_of(ip: IpAddr, port: u16) -> Option<PathBuf> {
+    // Colons of IPv6 are not allowed in file names everywhere.
+    let host = ip.to_string().replace(':', "-");
+    Some(nodes_dir()?.join(format!("{host}_{port}.json")))
+}
+
+/// The file of a running node; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Registration(Option<PathBuf>);
+
+impl Registration {
+    /// Writes down where the node that answers at a URL has its data directory. A node that cannot
+    /// be registered runs on: commands find it by `--dir`.
+    pub(crate) fn new(url: &str, data_dir: &Path) -> Self {
+        match write(url, data_dir) {
+            Ok(path) => Self(path),
+            Err(error) => {
+                tracing::warn!(
+                    "the node is not registered for commands on this machine: {error:#}"
+                );
+                Self(None)
+            }
+        }
+    }
+}
+
+fn write(url: &str, data_dir: &Path) -> Result<Option<PathBuf>> {
+    let Some((_, host, port)) = parts(url) else { return Ok(None) };
+    let Some(ip) = address(host) else { return Ok(None) };
+    let ip = match ip {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    };
+    let Some(path) = file_of(ip, port).filter(|_| ip.is_loopback()) else { return Ok(None) };
+    let folder = path.parent().context("no folder")?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let data_dir = std::fs::canonicalize(data_dir)?;
+    let aside = path.with_extension("new");
+    // The process's mask lets nobody else read it.
+    std::fs::write(&aside, json!({ "data_dir": data_dir }).to_string())
+        .and_then(|()| std::fs::rename(&aside, &path))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Some(path))
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // What is left is not used: no node runs on that data directory.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Where the node of a data directory answers.
+///
+/// # Errors
+/// If no node runs on it.
+pub(crate) fn url_of(dir: &Path) -> Result<String> {
+    let path = dir.join(ADDRESS_FILE);
+    let read = std::fs::read_to_string(&path).ok().filter(|_| is_running(dir));
+    let url = read.with_context(|| {
+        format!("no node runs on {}: start one with `throng up --dir`, or use --url", dir.display())
+    })?;
+    Ok(url.trim().replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"))
+}
+
+/// Whether a node has the data directory: it holds the lock.
+fn is_running(dir: &Path) -> bool {
+    let Ok(lock) = std::fs::File::open(dir.join("lock")) else { return false };
+    matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+}
+
+/// Whether the node of a data directory answers at a URL: no other program can have its address
+/// while it runs.
+fn answers_at(dir: &Path, url: &str) -> bool {
+    let Ok(own) = url_of(dir) else { return false };
+    let (Some((_, host, port)), Some((_, own_host, own_port))) = (parts(url), parts(&own)) else {
+        return false;
+    };
+    let same = match (address(host), address(own_host)) {
+        (Some(ip), Some(own)) => ip == own,
+        _ => false,
+    };
+    same && port == own_port
+}
+
+/// The admin token of a data directory, if its node answers at the URL.
+///
+/// # Errors
+/// If the token cannot be read.
+pub(crate) fn token_of(dir: &Path, url: &str) -> Result<Option<Secret>> {
+    if !answers_at(dir, url) {
+        return Ok(None);
+    }
+    admin_token(dir).with_context(|| {
+        format!("only the user who started the node can read its token in {}", dir.display())
+    })
+}
+
+/// The admin token of the node that answers at a loopback URL, if this user started it.
+pub(crate) fn token_at(url: &str) -> Option<Secret> {
+    let (_, host, port) = parts(url)?;
+    let ip = address(host).filter(IpAddr::is_loopback)?;
+    let text = std::fs::read_to_string(file_of(ip, port)?).ok()?;
+    let registered: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let dir = PathBuf::from(registered["data_dir"].as_str()?);
+    token_of(&dir, url).ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        assert_eq!(parts("http://127.0.0.1:7077/x"), Some(("http", "127.0.0.1", 7077)));
+        assert_eq!(parts("https://[::1]"), Some(("https", "[::1]", 443)));
+        assert_eq!(parts("https://[::1]:80"), Some(("https", "[::1]", 80)));
+        assert_eq!(parts("ftp://a"), None);
+        for local in ["http://localhost:1", "http://127.0.0.9", "http://[::1]:7"] {
+            assert!(is_loopback(local), "{local}");
+        }
+        for remote in ["http://localhost.evil.example", "http://10.0.0.1", "http://127.0.0.1.x"] {
+            assert!(!is_loopback(remote), "{remote}");
+        }
+    }
+
+    #[test]
+    fn a_token_goes_only_to_the_node_that_runs_on_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write(ADDRESS_FILE, "http://0.0.0.0:7077\n");
+        write("admin.token", "throng_1\n");
+        write("lock", "1");
+        let url = "http://127.0.0.1:7077";
+        assert_eq!(token_of(dir.path(), url).unwrap(), None, "no node holds the lock");
+        let lock = std::fs::File::open(dir.path().join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        assert_eq!(token_of(dir.path(), url).unwrap(), Some(Secret::new("throng_1")));
+        for other in ["http://127.0.0.1:7078", "http://10.0.0.1:7077", "http://evil.example:7077"] {
+            assert_eq!(token_of(dir.path(), other).unwrap(), None, "{other}");
+        }
+    }
+}

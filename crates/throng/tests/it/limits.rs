@@ -1,0 +1,75 @@
+//! `throng apply` against a node that allows little, and SIGHUP.
+
+use std::path::Path;
+use std::process::Output;
+
+use crate::process::{NodeProcess, throng, wait_for};
+
+/// Sends a spec to a node.
+fn send(command: &str, spec: &Path, url: &str) -> Output {
+    throng().arg(command).arg(spec).args(["--url", url]).output().expect("throng starts")
+}
+
+#[tokio::test]
+async fn sighup_reads_the_limits_again() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("data")).expect("made");
+    std::fs::write(at("data/visits.csv"), "user\na\n").expect("written");
+    std::fs::write(at("first.yaml"), "version: 1\n").expect("written");
+    let spec = "version: 1\nsources:\n  - { name: s, path: data }\naudiences:\n  \
+                - { name: all, sql: SELECT user FROM s.visits }\n";
+    std::fs::write(at("second.yaml"), spec).expect("written");
+    let limits = at("limits.yaml");
+    std::fs::write(&limits, "version: 1\n").expect("written");
+    let arguments = ["--limits", limits.to_str().expect("UTF-8")];
+    let log = at("log");
+    let node = NodeProcess::with(&at("node"), &at("first.yaml"), &log, &arguments, &[]);
+    let logged = || std::fs::read_to_string(&log).expect("log");
+
+    for command in ["plan", "apply"] {
+        let refused = send(command, &at("second.yaml"), &node.url);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        let data = at("data");
+        assert!(said.contains("second.yaml:3:"), "{said}");
+        assert!(said.contains(&format!("--allow-source {}", data.display())), "{said}");
+    }
+    // A bad file changes nothing, and the node lives.
+    std::fs::write(&limits, "version: 1\nsource: [data]\n").expect("written");
+    node.signal("HUP");
+    wait_for("the bad file is refused", async || {
+        match logged().contains("did you mean `sources`") {
+            true => Ok(()),
+            false => Err(logged()),
+        }
+    })
+    .await;
+    assert_eq!(send("apply", &at("second.yaml"), &node.url).status.code(), Some(2));
+    std::fs::write(&limits, "version: 1\nsources: [data]\n").expect("written");
+    node.signal("HUP");
+    wait_for("the good file counts", async || match logged().contains("limits were read again") {
+        true => Ok(()),
+        false => Err(logged()),
+    })
+    .await;
+    let planned = send("plan", &at("second.yaml"), &node.url);
+    let said = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(said.contains("+ audience all") && said.contains("--base-version 1"), "{said}");
+    let apply = |version: &str| {
+        let mut command = throng();
+        command.arg("apply").arg(at("second.yaml")).args(["--url", &node.url]);
+        command.args(["--base-version", version]).output().expect("throng starts")
+    };
+    let applied = apply("1");
+    let said = String::from_utf8_lossy(&applied.stdout).into_owned();
+    assert!(applied.status.success() && said.contains("applied as version 2"), "{said}");
+    let late = apply("1");
+    let said = String::from_utf8_lossy(&late.stderr).into_owned();
+    assert_eq!(late.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("version 2 is the applied one") && said.contains("throng plan"),
+        "{said}"
+    );
+    assert!(node.terminate(), "the node ends well");
+}
