@@ -1,5 +1,6 @@
-//! Project chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask gen`.
+//! Project chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask deny`, `cargo xtask gen`.
 
+mod deny;
 mod generate;
 mod needs;
 mod services;
@@ -36,6 +37,12 @@ enum Chore {
     },
     /// Check the layering of the crates and the sizes of the files
     Tidy,
+    /// Check the dependencies: advisories, licenses, sources
+    Deny {
+        /// Write the offline copy of the advisories anew
+        #[arg(long)]
+        update: bool,
+    },
     /// Write the generated files anew (JSON schema, golden outputs, figures in docs)
     Gen,
 }
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
         Chore::Services { action: Action::Up, json } => services::background::up(json),
         Chore::Services { action: Action::Down, json } => services::background::down(json),
         Chore::Tidy => root().and_then(|root| tidy::check(&root)),
+        Chore::Deny { update } => root().and_then(|root| deny::check(&root, update)),
         Chore::Gen => generate::all(),
     };
     match done {

@@ -32,7 +32,7 @@ pub use audiences::{
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
 pub use history::{HistoryEntry, HistoryLedger, NodeRow};
 pub use maintenance::{MaintenanceLedger, NamedObject, NamedObjects, StoreStamp};
-pub use postgres::{PostgresLedger, PostgresLook};
+pub use postgres::{PostgresLedger, PostgresLook, is_plain_remote_postgres};
 pub use sqlite::SqliteLedger;
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, NewRun, Operation, PlatformAudience, ReasonCounts,

@@ -48,7 +48,7 @@ mod tasks;
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Postgres};
 use throng_model::{Secret, Timestamp};
 use tokio::sync::Mutex;
@@ -416,6 +416,34 @@ impl PostgresLedger {
     }
 }
 
+/// Whether this URL lets a password go to another machine without TLS: a host that is not this
+/// machine, and an `sslmode` (or `PGSSLMODE`) that does not insist on encryption. The default,
+/// `prefer`, does not.
+///
+/// # Errors
+/// [`LedgerError::Refused`] if it is no URL of a PostgreSQL server.
+pub fn is_plain_remote_postgres(url: &Secret) -> Result<bool> {
+    let options = options(url).map_err(|failure| failure.while_doing("reading the URL"))?;
+    Ok(is_plain_remote(&options))
+}
+
+fn is_plain_remote(options: &PgConnectOptions) -> bool {
+    let encrypted = matches!(
+        options.get_ssl_mode(),
+        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
+    );
+    let host = options.get_host();
+    // A socket's folder stands in the place of the host.
+    let here = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host.eq_ignore_ascii_case("localhost")
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback());
+    !here && !encrypted
+}
+
 fn options(url: &Secret) -> Tried<PgConnectOptions> {
     let options: PgConnectOptions = url.expose().parse().map_err(|_| {
         Failure::Ledger(LedgerError::Refused {
@@ -472,4 +500,33 @@ async fn migrate(connection: &mut Conn) -> Tried<()> {
     }
     tx.commit().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_on_another_machine_wants_tls() {
+        let plain = |url: &str| is_plain_remote_postgres(&Secret::new(url)).unwrap();
+        for url in [
+            "postgres://u:p@db.example/throng",
+            "postgres://u:p@10.0.0.1:5432/throng?sslmode=prefer",
+            "postgres://u:p@db.example/throng?sslmode=disable",
+            "postgres://u:p@localhost.example/throng",
+        ] {
+            assert!(plain(url), "{url}");
+        }
+        for url in [
+            "postgres://u:p@db.example/throng?sslmode=require",
+            "postgres://u:p@db.example/throng?sslmode=verify-full",
+            "postgres://u:p@127.0.0.1/throng",
+            "postgres://u:p@[::1]:5432/throng",
+            "postgres://u:p@localhost:5432/throng?sslmode=disable",
+            "postgres:///throng?host=/run/postgresql",
+        ] {
+            assert!(!plain(url), "{url}");
+        }
+        assert!(is_plain_remote_postgres(&Secret::new("EAABnothing")).is_err());
+    }
 }

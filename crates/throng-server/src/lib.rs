@@ -19,6 +19,6 @@ pub use health::{Health, Impact, Problem, ProblemClass};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError};
 pub use metrics::metric_names;
 pub use node::{
-    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, check_backends,
-    migrate,
+    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, TlsError,
+    check_backends, migrate,
 };

@@ -44,8 +44,10 @@ use backends::Backends;
 pub use connect::{Finding, check_backends, migrate};
 use data_directory::DataDirectory;
 use lock::DataDirLock;
-pub use stamps::{Recovery, StampError};
+pub(crate) use serve::SlowBody;
+pub use serve::TlsError;
 use stamps::Stamps;
+pub use stamps::{Recovery, StampError};
 pub(crate) use stamps::{stamped_folders, write_stamp};
 
 /// How long a graceful end may take before what is left is dropped. Everything that is dropped is
@@ -126,6 +128,22 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
+    /// Tokens would go over the network unencrypted.
+    #[error(
+        "the node would listen on {listen}, which others can reach, without encryption: set node.tls in the spec, or node.insecure: true if the network is trusted or a proxy does the encryption, or listen on 127.0.0.1"
+    )]
+    Unencrypted {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The password of the ledger would go over the network unencrypted.
+    #[error(
+        "the URL of node.ledger_url would send the password to another machine unencrypted: add ?sslmode=verify-full (or require) to it, or set node.ledger_insecure: true if the network is trusted"
+    )]
+    UnencryptedLedger,
+    /// The certificate of node.tls.
+    #[error("cannot serve HTTPS")]
+    Tls(#[from] TlsError),
     /// A secret of the node settings is missing.
     #[error("cannot read the secret node.{field}")]
     Secret {
@@ -236,6 +254,7 @@ impl NodeError {
 pub struct Node {
     ctx: Arc<NodeContext>,
     address: SocketAddr,
+    url: String,
     /// Told first: no new connections, streams end, roles put their work down.
     stop: CancellationToken,
     roles: Vec<JoinHandle<()>>,
@@ -267,6 +286,10 @@ impl Node {
         access::open_data_dir(&dir)?;
         let lock = DataDirLock::take(&dir)?;
         let listen = config.listen.unwrap_or(config.spec.node.listen);
+        let tls = config.spec.node.tls.as_ref();
+        if !listen.ip().is_loopback() && tls.is_none() && !config.spec.node.insecure {
+            return Err(NodeError::Unencrypted { listen });
+        }
         let opened = DataDirectory::opened(&dir)
             .map_err(NodeError::io("look at the data directory", dir.display()))?;
         let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
@@ -274,6 +297,7 @@ impl Node {
         if !config.spec.node.is_shared() && partial {
             return Err(NodeError::Alone);
         }
+        let certificates = tls.map(serve::Certificates::open).transpose()?.map(Arc::new);
         crate::api::install_metrics();
         let shared = config.spec.node.is_shared();
         let Parts { ctx, feed, share, stamps } = gather_patiently(&mut config, &roles).await?;
@@ -281,10 +305,11 @@ impl Node {
             .await
             .map_err(NodeError::io("listen on", listen))?;
         let address = listener.local_addr().map_err(NodeError::io("listen on", listen))?;
-        let url = format!("http://{address}");
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{address}");
         write_private(&dir.join(ADDRESS_FILE), &url)?;
         // The first to say so.
-        let _ = ctx.url.set(url);
+        let _ = ctx.url.set(url.clone());
         let stop = CancellationToken::new();
         if !shared && let Err(error) = roles::build::take_over(&ctx).await {
             tracing::error!(
@@ -296,22 +321,23 @@ impl Node {
         let mut roles = start_roles(&ctx, feed, share, &work);
         roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
         roles.push(tokio::spawn(storage::watch(Arc::clone(&ctx), stamps, stop.clone())));
-        let limits = crate::api::Limits::of(&ctx.spec.load().node);
-        let guard = {
-            let node = &ctx.spec.load().node;
-            let public_url = node.public_url.as_deref();
-            let hosts = HostNames::new(address, false, public_url, &node.allowed_hosts);
-            Arc::new(Guard::new(Arc::clone(&ctx.access), hosts))
-        };
-        let router = crate::api::router(Arc::clone(&ctx), guard, limits, stop.clone());
-        let server = tokio::spawn(serve::serve(listener, router, stop.clone()));
+        if let Some(certificates) = &certificates {
+            let hangup = serve::Certificates::hangup();
+            let health = Arc::clone(&ctx.health);
+            let follow = Arc::clone(certificates).follow(hangup, health, stop.clone());
+            roles.push(tokio::spawn(follow));
+        }
+        let router = guarded_router(&ctx, address, certificates.is_some(), &stop);
+        let connections = ctx.spec.load().node.connections;
+        let server = serve::Server::new(router, &connections, certificates, stop.clone());
+        let server = tokio::spawn(server.serve(listener));
         tracing::info!(%address, data_dir = %dir.display(), roles = %names(&ctx.roles), "the node is up");
-        Ok(Self { ctx, address, stop, roles, server, _lock: lock })
+        Ok(Self { ctx, address, url, stop, roles, server, _lock: lock })
     }
 
-    /// Where the node listens, such as `http://127.0.0.1:7077`.
+    /// Where the node listens, such as `http://127.0.0.1:7077`; `https://` with `node.tls`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// The node's parts, for callers in the same process.
@@ -380,6 +406,21 @@ impl Node {
         }
         tracing::info!("the node is down");
     }
+}
+
+/// Every route, behind the checks of tokens and host names.
+fn guarded_router(
+    ctx: &Arc<NodeContext>,
+    address: SocketAddr,
+    tls: bool,
+    stop: &CancellationToken,
+) -> axum::Router {
+    let spec = ctx.spec.load();
+    let node = &spec.node;
+    let limits = crate::api::Limits::of(node);
+    let hosts = HostNames::new(address, tls, node.public_url.as_deref(), &node.allowed_hosts);
+    let guard = Arc::new(Guard::new(Arc::clone(&ctx.access), hosts));
+    crate::api::router(Arc::clone(ctx), guard, limits, stop.clone())
 }
 
 /// SQL over the sources of a spec.

@@ -105,6 +105,9 @@ pub struct Destination {
     pub app_secret: Option<SecretRef>,
     /// Another server than the platform's own, such as the simulator; starts with `http`.
     pub base_url: Option<String>,
+    /// Whether that server may be on another machine without TLS.
+    #[serde(default)]
+    pub insecure: bool,
     /// The version of the platform's API; `v25.0` unless set.
     pub api_version: String,
     /// When more of the newest checks than this have failed, the account's tasks that wait are

@@ -15,6 +15,7 @@ mod read;
 mod recheck;
 mod schedule;
 mod secret;
+mod transport;
 
 pub use checked::{
     AdGroup, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, Location, Prediction,
@@ -24,8 +25,9 @@ pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files}
 pub use host::{HostPort, NotAHost};
 pub use limits::{Access, Limits};
 pub use node::{
-    AlertSeverity, BucketSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings,
-    NodeSettings, ObjectsSettings, Role, SaslSettings, Service, UnknownRole, WebhookSettings,
+    AlertSeverity, BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogRetention,
+    LogSettings, NodeSettings, ObjectsSettings, Role, SaslSettings, Service, TlsSettings,
+    UnknownRole, WebhookSettings,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
 pub use problem::Problem;
@@ -34,3 +36,4 @@ pub use read::{IDENTIFIER_KEYS, MAX_SQL_BYTES, check, check_limits, default_limi
 pub use recheck::InvalidSpec;
 pub use schedule::{Schedule, ScheduleError};
 pub use secret::{SecretError, SecretRef};
+pub use transport::{host_of, is_loopback_host, is_plain_remote};

@@ -20,6 +20,9 @@ pub enum LedgerSettings {
         url: SecretRef,
         /// Connections, at most; 10 unless set.
         connections: u32,
+        /// Whether a password may go to another machine unencrypted.
+        #[serde(default)]
+        insecure: bool,
     },
 }
 
@@ -116,6 +119,9 @@ pub struct KafkaSettings {
     /// After how long a silent process loses its share, in milliseconds; 6,000 unless set. The
     /// brokers' `group.min.session.timeout.ms` is the least.
     pub session_ms: u32,
+    /// Whether a password may go to brokers on other machines unencrypted.
+    #[serde(default)]
+    pub insecure: bool,
 }
 
 /// Where events and the feed go, and how work reaches workers.
@@ -144,6 +150,9 @@ pub enum Service {
         /// Certificates of authorities that the server's may come from, besides the system's: a PEM
         /// file.
         ca_file: Option<PathBuf>,
+        /// Whether the server may be on another machine without TLS.
+        #[serde(default)]
+        insecure: bool,
     },
     /// Google Cloud Storage.
     Gcs {
@@ -174,6 +183,31 @@ pub enum ObjectsSettings {
     Directory,
     /// In a bucket, with local copies in the data directory.
     Bucket(BucketSettings),
+}
+
+/// The certificate that a node shows to callers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsSettings {
+    /// A PEM file of the node's certificate and those between it and its authority, absolute.
+    pub cert_file: PathBuf,
+    /// A PEM file of its key, absolute.
+    pub key_file: PathBuf,
+}
+
+/// How many connections callers may have open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionSettings {
+    /// In total; 8,192 unless set. Less if the limit of open files leaves less.
+    pub total: u32,
+    /// From one IPv4 address or one /64 network of IPv6, except this machine's own; 2,048 unless
+    /// set.
+    pub per_address: u32,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self { total: 8192, per_address: 2048 }
+    }
 }
 
 /// How urgent an alert must be for a receiver to be told.
@@ -210,6 +244,15 @@ pub struct NodeSettings {
     pub listen: SocketAddr,
     /// A token with every right, besides those that the node and its administrators create.
     pub token: Option<SecretRef>,
+    /// The certificate for HTTPS; `None` for plain HTTP.
+    #[serde(default)]
+    pub tls: Option<TlsSettings>,
+    /// Whether plain HTTP may be spoken on an address that others can reach.
+    #[serde(default)]
+    pub insecure: bool,
+    /// How many connections callers may have open.
+    #[serde(default)]
+    pub connections: ConnectionSettings,
     /// The URL that people and programs use: scheme, host and port, such as
     /// `https://ads.example.com`. Its host is answered, links lead there, and cookies are `Secure`
     /// if it is https.
@@ -294,6 +337,9 @@ impl Default for NodeSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7077)),
             token: None,
+            tls: None,
+            insecure: false,
+            connections: ConnectionSettings::default(),
             public_url: None,
             allowed_hosts: Vec::new(),
             roles: all_roles(),

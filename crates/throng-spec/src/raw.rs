@@ -112,6 +112,8 @@ pub struct RawDestination {
     pub app_secret: Option<String>,
     /// Another server than the platform's own, such as the simulator.
     pub base_url: Option<String>,
+    /// Lets an `http://` base URL lead to another machine (false).
+    pub insecure: Option<bool>,
     /// The version of the platform's API (v25.0).
     pub api_version: Option<String>,
     /// When more of the newest checks than this have failed, tasks that wait are held (20).
@@ -356,6 +358,8 @@ pub struct RawKafka {
     /// After how long a silent process loses its share, in milliseconds (6,000).
     #[schemars(range(min = 1000, max = 300000))]
     pub session_ms: Option<u32>,
+    /// Lets SASL PLAIN send the password to other machines without TLS (false).
+    pub insecure: Option<bool>,
 }
 
 /// Where snapshots, parts and checkpoints are kept.
@@ -381,6 +385,8 @@ pub struct RawBucket {
     /// The S3 server, `http://host:port` (Amazon's own).
     #[schemars(regex(pattern = "^https?://"))]
     pub endpoint: Option<String>,
+    /// Lets an `http://` endpoint be on another machine (false).
+    pub insecure: Option<bool>,
     /// A PEM file of certificate authorities for the S3 server's certificate, besides the system's.
     pub ca_file: Option<String>,
     /// The S3 region (us-east-1).
@@ -397,6 +403,29 @@ pub struct RawBucket {
     pub service_account: Option<String>,
     /// Local copies may take so many bytes besides those in use (10 GiB).
     pub cache_bytes: Option<u64>,
+}
+
+/// The certificate for HTTPS.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTls {
+    /// A PEM file of the node's certificate and those between it and its authority, relative to the
+    /// spec file. Read again when it changes, and on SIGHUP.
+    pub cert_file: String,
+    /// A PEM file of its key, relative to the spec file.
+    pub key_file: String,
+}
+
+/// How many connections callers may have open.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawConnections {
+    /// In total; less if the limit of open files leaves less (8,192).
+    #[schemars(range(min = 16, max = 1000000))]
+    pub total: Option<u32>,
+    /// From one IPv4 address or one /64 network of IPv6, except this machine's own (2,048).
+    #[schemars(range(min = 1, max = 1000000))]
+    pub per_address: Option<u32>,
 }
 
 /// A receiver of alerts.
@@ -444,6 +473,12 @@ pub struct RawNode {
     /// `env:NAME` or `file:PATH` of a token with every right, besides the node's own.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub token: Option<String>,
+    /// The certificate for HTTPS (plain HTTP).
+    pub tls: Option<RawTls>,
+    /// Lets plain HTTP be spoken on an address that others can reach (false).
+    pub insecure: Option<bool>,
+    /// How many connections callers may have open.
+    pub connections: Option<RawConnections>,
     /// The URL that people and programs use, such as https://ads.example.com.
     #[schemars(regex(pattern = "^https?://[^/]+$"))]
     pub public_url: Option<String>,
@@ -460,6 +495,8 @@ pub struct RawNode {
     /// Connections to the ledger, at most (10).
     #[schemars(range(min = 2, max = 1000))]
     pub ledger_connections: Option<u32>,
+    /// Lets a password go to a PostgreSQL server on another machine without TLS (false).
+    pub ledger_insecure: Option<bool>,
     /// Where events go (files).
     pub log: Option<RawLog>,
     /// The cluster of `log: kafka`.

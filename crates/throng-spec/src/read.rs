@@ -14,6 +14,7 @@ mod references;
 mod sql;
 mod suggest;
 mod targets;
+mod transport;
 mod tree;
 
 use std::path::{Path, PathBuf};

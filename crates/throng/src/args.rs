@@ -30,6 +30,9 @@ pub(crate) struct NodeAt {
     /// Where the node answers: http://127.0.0.1:7077, or what the node of --dir says
     #[arg(long, env = "THRONG_URL")]
     pub(crate) url: Option<String>,
+    /// A PEM file of authorities that the node's certificate may come from, besides the system's
+    #[arg(long, env = "THRONG_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// The file with the token; `-` reads it from the standard input. Or set THRONG_TOKEN. Without
     /// either, the admin token of a node on this machine is found by its address
     #[arg(long, value_name = "FILE")]

@@ -1,8 +1,9 @@
 //! Talks to a running node.
 
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use throng_model::Secret;
 
@@ -51,6 +52,9 @@ impl Client {
         if local::is_loopback(&url) {
             builder = builder.no_proxy();
         }
+        if let Some(path) = &node.ca_file {
+            builder = builder.tls_certs_merge(authorities(path)?);
+        }
         let http = builder.build().context("cannot make an HTTP client")?;
         Ok(Self { http, url, token })
     }
@@ -61,6 +65,23 @@ impl Client {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.send(self.http.post(format!("{}{path}", self.url)).json(body), path).await
+    }
+
+    fn unanswered(&self, error: reqwest::Error) -> anyhow::Error {
+        let untrusted = throng_model::with_causes(&error).contains("certificate");
+        let message = match untrusted {
+            true => format!(
+                "the certificate of {} is not trusted: name its authority with --ca-file, or the \
+                 node by a name that its certificate has",
+                self.url
+            ),
+            false => format!(
+                "no node answers at {}: start one with `throng up`, or name it with --url (with \
+                 https:// where it has a certificate)",
+                self.url
+            ),
+        };
+        anyhow::Error::new(error).context(message)
     }
 
     /// Where the node answers, without a slash at its end.
@@ -89,13 +110,17 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
-        let response = request.send().await.with_context(|| {
-            format!(
-                "no node answers at {}: start one with `throng up`, or name it with --url",
-                self.url
-            )
-        })?;
+        let response = request.send().await.map_err(|error| self.unanswered(error))?;
         let status = response.status();
+        if status.is_redirection() {
+            let to = response.headers().get("location").and_then(|to| to.to_str().ok());
+            let to = to.unwrap_or("nowhere");
+            bail!(
+                "{} answers {status}, which leads to {to}; the token is not sent there\n  help: \
+                 name the node itself with --url",
+                self.url
+            );
+        }
         let body = response.text().await.with_context(|| format!("the node cut {path} short"))?;
         let value: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
         if status.is_success() {
@@ -123,6 +148,20 @@ impl Refused {
             None => anyhow::anyhow!("{message} ({})", self.place),
         }
     }
+}
+
+/// The certificates of a PEM file.
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>> {
+    let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    if found.is_empty() {
+        bail!(
+            "{} holds no certificate\n  help: --ca-file wants a PEM file, which begins with \
+             -----BEGIN CERTIFICATE-----",
+            path.display()
+        );
+    }
+    Ok(found)
 }
 
 /// A name as one segment of a path.

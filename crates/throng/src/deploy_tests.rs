@@ -26,6 +26,8 @@ struct Service {
     #[serde(default)]
     volumes: Vec<String>,
     #[serde(default)]
+    ports: Vec<String>,
+    #[serde(default)]
     depends_on: BTreeMap<String, serde_json::Value>,
 }
 
@@ -62,6 +64,8 @@ fn images_are_pinned_and_names_lead_somewhere() {
 fn every_role_is_there_and_every_secret_is_given() {
     let spec = throng_spec::load(&deploy().join("spec")).unwrap();
     assert!(spec.node.is_shared());
+    // Without TLS, so only this machine may reach it.
+    assert!(spec.node.insecure);
     let compose = compose();
     let mut roles = Vec::new();
     for (name, service) in compose.services.iter().filter(|(_, s)| s.image.starts_with("throng:")) {
@@ -72,6 +76,9 @@ fn every_role_is_there_and_every_secret_is_given() {
         // One of them applies the spec, all others follow.
         assert_eq!(up.join, name != "api", "{name}");
         roles.extend(up.roles.expect("roles"));
+        for port in &service.ports {
+            assert!(port.starts_with("127.0.0.1:"), "{name} is open to others: {port}");
+        }
         let given = |reference: &SecretRef| match reference {
             SecretRef::Env(variable) => service.environment.contains_key(variable),
             SecretRef::File(_) => false,

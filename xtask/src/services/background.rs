@@ -162,6 +162,11 @@ mod tests {
         File::create(&log).unwrap();
         let mut server =
             Command::new("tail").arg("-f").arg(&log).current_dir(&works).spawn().unwrap();
+        // Until the child has become `tail`, it has the command line of this process.
+        while !is_alive(server.id(), told.path()) {
+            assert!(server.try_wait().unwrap().is_none(), "tail ended");
+            std::thread::yield_now();
+        }
         let other = tempfile::tempdir().unwrap();
         let alive = [&told, &works, &other].map(|dir| is_alive(server.id(), dir.path()));
         server.kill().unwrap();

@@ -104,6 +104,9 @@ impl MetaDestination {
             header("x-app-usage"),
             &self.config.account,
         );
+        if response.status().is_redirection() {
+            return Err(redirected(&response, doing));
+        }
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(cut)? {
@@ -146,6 +149,20 @@ impl MetaDestination {
         }
         Ok(None)
     }
+}
+
+/// A redirect is not followed: the access token goes to the destination's own server only.
+fn redirected(response: &reqwest::Response, doing: &str) -> SendError {
+    let status = response.status().as_u16();
+    let location = response.headers().get(reqwest::header::LOCATION);
+    let to = location.and_then(|to| Url::parse(to.to_str().ok()?).ok());
+    // Only the server: the rest may hold what was asked for.
+    let to = to.map_or_else(|| "another path".to_owned(), |to| to.origin().ascii_serialization());
+    let message = format!(
+        "Meta answered {doing} with a redirect (status {status}) to {to}, which is not followed: \
+         check the destination's base_url, and proxies on the way"
+    );
+    SendError { http_status: status, ..SendError::local(SendClass::Retry, message) }
 }
 
 fn id_of(value: &Value) -> Option<String> {

@@ -28,10 +28,18 @@ pub(super) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result
     Bytes::from_request(request, state).await.map_err(|error| {
         if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
             ApiError::too_large()
+        } else if is_slow(&error) {
+            ApiError::slow_body()
         } else {
             ApiError::bad_request("the body was cut short")
         }
     })
+}
+
+/// Whether the client did not go on sending in time.
+fn is_slow(error: &dyn std::error::Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.any(|cause| cause.is::<crate::node::SlowBody>())
 }
 
 /// The content type without its parameters, in lower case; empty if there is none.

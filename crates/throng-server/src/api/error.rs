@@ -158,6 +158,12 @@ impl ApiError {
             .help("send less at once, or raise node.max_request_bytes")
     }
 
+    /// The body did not come in time.
+    pub(crate) fn slow_body() -> Self {
+        let words = "nothing more of the request's body came for a while";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", words).help("send it without pauses")
+    }
+
     /// The body has a content type that the path does not take.
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)

@@ -135,6 +135,20 @@ pub(super) fn secret(
     reference.resolve(&**env).map_err(|source| NodeError::Secret { field, source })
 }
 
+/// The URL of a PostgreSQL ledger. Refused if a password would go to another machine without TLS and
+/// `node.ledger_insecure` does not allow it.
+pub(super) fn ledger_url(
+    env: &Environment,
+    reference: &SecretRef,
+    insecure: bool,
+) -> Result<Secret, NodeError> {
+    let url = secret(env, "ledger_url", reference)?;
+    if !insecure && throng_ledger::is_plain_remote_postgres(&url)? {
+        return Err(NodeError::UnencryptedLedger);
+    }
+    Ok(url)
+}
+
 /// How to reach the brokers, with the secrets.
 pub(super) fn kafka_settings(
     env: &Environment,
@@ -162,7 +176,7 @@ pub(super) fn bucket_settings(
     bucket: &throng_spec::BucketSettings,
 ) -> Result<BucketSettings, NodeError> {
     let service = match &bucket.service {
-        throng_spec::Service::S3 { endpoint, region, keys, ca_file } => Service::S3 {
+        throng_spec::Service::S3 { endpoint, region, keys, ca_file, .. } => Service::S3 {
             endpoint: endpoint.clone(),
             ca_file: ca_file.clone(),
             region: region.clone(),
@@ -230,8 +244,8 @@ async fn ledger(
             let ledger = SqliteLedger::open(&path).await?;
             Ok(Arc::new(ledger))
         }
-        LedgerSettings::Postgres { url, connections } => {
-            let url = secret(&config.env, "ledger_url", url)?;
+        LedgerSettings::Postgres { url, connections, insecure } => {
+            let url = ledger_url(&config.env, url, *insecure)?;
             let ledger = PostgresLedger::open(&url, *connections).await?;
             // A node that keeps something for itself must be the only one: the others would look
             // for files and events that they do not have.

@@ -11,7 +11,7 @@ use throng_objects::BucketObjects;
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 
 use super::backends::{
-    CHECKS, DEAD, EVENTS, FEED, KEYFRAMES, TASKS, bucket_settings, kafka_settings, secret,
+    CHECKS, DEAD, EVENTS, FEED, KEYFRAMES, TASKS, bucket_settings, kafka_settings, ledger_url,
 };
 use super::{Environment, NodeError, consistency};
 
@@ -65,11 +65,14 @@ pub async fn check_backends(settings: &NodeSettings, env: &Environment) -> Vec<F
 
 async fn ledger(settings: &NodeSettings, env: &Environment) -> Finding {
     const NAME: &str = "ledger";
-    let LedgerSettings::Postgres { url, .. } = &settings.ledger else {
+    let LedgerSettings::Postgres { url, insecure, .. } = &settings.ledger else {
         return Finding::good(NAME, "SQLite, a file of the data directory");
     };
-    let url = match secret(env, "ledger_url", url) {
+    let url = match ledger_url(env, url, *insecure) {
         Ok(url) => url,
+        Err(error @ NodeError::UnencryptedLedger) => {
+            return Finding::bad(NAME, &error, "add ?sslmode=verify-full to the URL");
+        }
         Err(error) => return Finding::bad(NAME, &error, "set what node.ledger_url names"),
     };
     let look = match PostgresLedger::look(&url).await {
@@ -198,8 +201,8 @@ pub async fn migrate(
     env: &Environment,
 ) -> Result<String, NodeError> {
     match (&settings.ledger, data_dir) {
-        (LedgerSettings::Postgres { url, .. }, _) => {
-            let url = secret(env, "ledger_url", url)?;
+        (LedgerSettings::Postgres { url, insecure, .. }, _) => {
+            let url = ledger_url(env, url, *insecure)?;
             PostgresLedger::open(&url, 2).await?;
             let look = PostgresLedger::look(&url).await?;
             Ok(format!("PostgreSQL {}, tables of version {}", look.server, look.newest))

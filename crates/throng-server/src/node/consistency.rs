@@ -9,7 +9,7 @@ use throng_log::{EventLog as _, KafkaLog, check_brokers};
 use throng_objects::{BucketObjects, Objects};
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 
-use super::backends::{EVENTS, bucket_settings, kafka_settings, secret};
+use super::backends::{EVENTS, bucket_settings, kafka_settings, ledger_url};
 use super::connect::Finding;
 use super::{Environment, NodeError};
 use crate::roles::aggregate::checkpoint_offset;
@@ -53,8 +53,8 @@ async fn snapshots(
     objects: &dyn Objects,
 ) -> Option<Finding> {
     const NAME: &str = "snapshots";
-    let LedgerSettings::Postgres { url, .. } = &settings.ledger else { return None };
-    let url = secret(env, "ledger_url", url).ok()?;
+    let LedgerSettings::Postgres { url, insecure, .. } = &settings.ledger else { return None };
+    let url = ledger_url(env, url, *insecure).ok()?;
     let look = PostgresLedger::look(&url).await.ok()?;
     if look.schema != Some(look.newest) {
         return None;

@@ -11,6 +11,7 @@ mod audiences;
 mod backup;
 mod budgets;
 mod build;
+mod connections;
 mod damage;
 mod events;
 mod limits;
@@ -21,6 +22,7 @@ mod sessions;
 mod shared;
 mod storage;
 mod tasks;
+mod tls;
 mod upgrade;
 mod warm;
 

@@ -37,6 +37,10 @@ impl Reader {
             Some((node, at)) => self.listen(node, &at).unwrap_or(default.listen),
             None => default.listen,
         };
+        let tls = self.tls(&mut fields);
+        let insecure = self.switch(&mut fields, "insecure");
+        self.protected(listen, tls.as_ref(), insecure, &mut fields);
+        let connections = self.connections(&mut fields);
         let roles = self.roles(&mut fields).unwrap_or(default.roles);
         let ledger = self.ledger(&mut fields);
         let log = self.log(&mut fields);
@@ -62,6 +66,9 @@ impl Reader {
         let settings = NodeSettings {
             listen,
             token,
+            tls,
+            insecure,
+            connections,
             public_url,
             allowed_hosts,
             roles,
@@ -97,8 +104,9 @@ impl Reader {
         let place = fields.get("ledger_url").map(|(_, at)| at);
         let url = self.optional_secret(fields, "ledger_url");
         let connections = self.integer(fields, "ledger_connections", 2..=1000, 10);
+        let insecure = self.switch(fields, "ledger_insecure");
         match (postgres, url) {
-            (true, Some(url)) => LedgerSettings::Postgres { url, connections },
+            (true, Some(url)) => LedgerSettings::Postgres { url, connections, insecure },
             (true, None) => {
                 if place.is_none()
                     && let Some((_, at)) = fields.get("ledger")
@@ -225,6 +233,8 @@ impl Reader {
             (None, _) => None,
         };
         let session_ms = self.integer(&mut block, "session_ms", 1_000..=300_000, 6_000);
+        let plain = sasl.is_some() && mechanism == "PLAIN";
+        let insecure = self.insecure_kafka(&mut block, &brokers, plain, tls);
         block.done(self);
         LogSettings::Kafka(KafkaSettings {
             brokers,
@@ -233,20 +243,8 @@ impl Reader {
             ca_file,
             sasl,
             session_ms,
+            insecure,
         })
-    }
-
-    /// `true` or `false`; `false` unless set.
-    fn switch(&mut self, fields: &mut Fields<'_>, name: &'static str) -> bool {
-        match fields.get(name) {
-            None => false,
-            Some((Node { value: Value::Bool(value), .. }, _)) => *value,
-            Some((_, at)) => {
-                let help = "write true or false, without quotes".to_owned();
-                self.problem(&at, format!("`{name}` is neither true nor false"), Some(help));
-                false
-            }
-        }
     }
 
     fn objects(&mut self, fields: &mut Fields<'_>) -> ObjectsSettings {
@@ -271,6 +269,9 @@ impl Reader {
                 let help = "write `https://host` or `http://host:port`".to_owned();
                 self.problem(&at, "the endpoint is no address of a server", Some(help));
             }
+            let place = block.get("endpoint").map(|(_, at)| at);
+            let url = endpoint.as_deref().zip(place);
+            let insecure = self.insecure(&mut block, url, "keys and objects");
             let region = self.optional_text(&mut block, "region");
             let access = self.optional_secret(&mut block, "access_key");
             let secret = self.optional_secret(&mut block, "secret_key");
@@ -287,7 +288,7 @@ impl Reader {
             let region = region.unwrap_or_else(|| "us-east-1".to_owned());
             let ca_file = self.optional_text(&mut block, "ca_file");
             let ca_file = ca_file.map(|path| self.folder.join(path));
-            Service::S3 { endpoint, region, keys, ca_file }
+            Service::S3 { endpoint, region, keys, ca_file, insecure }
         };
         block.done(self);
         let prefix = prefix.trim_matches('/').to_owned();

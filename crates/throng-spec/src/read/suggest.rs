@@ -21,7 +21,7 @@ pub(super) fn help(word: &str, known: &[&str]) -> Option<String> {
     match known {
         [] => None,
         [only] => Some(format!("write `{only}`")),
-        _ if known.len() <= 20 => Some(format!("write one of {}", known.join(", "))),
+        _ if known.len() <= 40 => Some(format!("write one of {}", known.join(", "))),
         _ => None,
     }
 }

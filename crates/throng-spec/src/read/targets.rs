@@ -63,6 +63,9 @@ impl Reader {
             .and_then(|(node, at)| self.secret(node, &at, "access_token"));
         let app_secret = self.optional_secret(&mut fields, "app_secret");
         let base_url = self.base_url(&mut fields);
+        let place = fields.get("base_url").map(|(_, at)| at);
+        let url = base_url.as_deref().zip(place);
+        let insecure = self.insecure(&mut fields, url, "the access token and identifiers");
         let api_version = self.api_version(&mut fields);
         let usual = max_failed_checks_percent();
         let max_failed_checks_percent =
@@ -76,6 +79,7 @@ impl Reader {
             access_token: access_token.unwrap_or_else(|| SecretRef::Env("UNSET".to_owned())),
             app_secret,
             base_url,
+            insecure,
             api_version,
             max_failed_checks_percent,
         };

@@ -106,7 +106,7 @@ fn backends_and_roles_arrive() {
     );
     let ObjectsSettings::Bucket(bucket) = node.objects else { panic!() };
     assert_eq!((bucket.name.as_str(), bucket.prefix.as_str()), ("ads", "throng"));
-    let Service::S3 { endpoint, region, keys, ca_file } = bucket.service else { panic!() };
+    let Service::S3 { endpoint, region, keys, ca_file, .. } = bucket.service else { panic!() };
     assert!(ca_file.is_some_and(|path| path.is_absolute()));
     assert_eq!(endpoint.as_deref(), Some("https://s3.example.com"));
     assert_eq!((region.as_str(), keys.is_some()), ("eu-west-1", true));
@@ -182,4 +182,31 @@ fn a_spec_with_any_byte_changed_is_a_spec_or_problems() {
         std::fs::write(&file, changed).unwrap();
         let _ = load(&file);
     }
+}
+
+#[test]
+fn encryption_and_caps_of_connections_arrive() {
+    let node = loaded(&here("good/full.yaml")).node;
+    let tls = node.tls.unwrap();
+    assert!(tls.cert_file.ends_with("good/tls/node.pem") && tls.cert_file.is_absolute());
+    assert!(tls.key_file.ends_with("good/tls/node.key") && tls.key_file.is_absolute());
+    assert_eq!((node.connections.total, node.connections.per_address), (4000, 500));
+    assert!(loaded(&here("good/gcs.yaml")).node.insecure);
+}
+
+#[test]
+fn what_stays_on_this_machine_need_not_be_encrypted() {
+    let spec = written(
+        "version: 1\n\
+         destinations: [{ name: d, platform: meta, account: act_1, access_token: env:T, base_url: \"http://localhost:7080\" }]\n\
+         node:\n  listen: 127.0.0.1:0\n  log: kafka\n  kafka: { brokers: \"localhost:9092,[::1]:9092\", sasl_mechanism: PLAIN, username: u, password: env:P }\n\
+         \x20 objects: s3\n  bucket: { name: b, endpoint: \"http://127.0.0.1:7070\" }\n",
+    );
+    assert!(!spec.node.insecure);
+}
+
+#[test]
+fn one_address_may_have_no_more_connections_than_all_together() {
+    let spec = written("version: 1\nnode: { connections: { total: 100 } }\n");
+    assert_eq!((spec.node.connections.total, spec.node.connections.per_address), (100, 100));
 }

@@ -22,6 +22,7 @@ fn with(changes: &[(&str, &str)]) -> Spec {
         destination.app_secret = None;
     }
     spec.node.spill_dir = None;
+    spec.node.tls = None;
     spec.node.alerts.clear();
     spec.node.log = throng_spec::LogSettings::Files;
     spec.node.objects = throng_spec::ObjectsSettings::Directory;

@@ -6,6 +6,7 @@ mod chaos;
 mod chaos_shared;
 mod cli;
 mod demo;
+mod https;
 mod limits;
 mod oracle;
 mod process;

@@ -44,6 +44,14 @@ impl Destinations {
         let secret = |reference: &throng_spec::SecretRef| {
             reference.resolve(env).map_err(|error| refuse(error.to_string()))
         };
+        // A spec that an older version stored was not checked for it.
+        if !declared.insecure
+            && declared.base_url.as_deref().is_some_and(throng_spec::is_plain_remote)
+        {
+            let why = "its base_url leads to another machine without encryption: write https://, or \
+                       add insecure: true to the destination";
+            return Err(refuse(why.to_owned()));
+        }
         let account = Account {
             platform: declared.platform.clone(),
             account: declared.account.clone(),

@@ -1,0 +1,54 @@
+//! From a connection's requests to the router.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+
+use super::stream::{AnswerBody, RequestBody};
+use super::table::Entry;
+
+/// How a request came. In the extensions of every request, beside `ConnectInfo<SocketAddr>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Readable on the way.
+    Plain,
+    /// By TLS.
+    Tls,
+}
+
+/// The requests of one connection.
+#[derive(Clone)]
+pub(super) struct Requests {
+    pub(super) router: TowerToHyperService<Router>,
+    pub(super) entry: Arc<Entry>,
+    pub(super) transport: Transport,
+    pub(super) body_timeout: Duration,
+}
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let connection = &self.entry.connection;
+        if connection.is_half_open() {
+            self.entry.served();
+        }
+        let answer = connection.begin(request.version() == Version::HTTP_2);
+        let mut request = request.map(|body| Body::new(RequestBody::new(body, self.body_timeout)));
+        request.extensions_mut().insert(ConnectInfo(connection.peer));
+        request.extensions_mut().insert(self.transport);
+        let response = self.router.call(request);
+        Box::pin(async move { Ok(response.await?.map(|inner| AnswerBody { inner, answer })) })
+    }
+}

@@ -1,0 +1,209 @@
+//! The server with times so short that a test can wait for them.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+/// Nothing here takes longer, however busy the machine is.
+const ENOUGH: Duration = Duration::from_secs(60);
+
+fn short() -> Timeouts {
+    Timeouts {
+        handshake: Duration::from_millis(200),
+        head: Duration::from_millis(200),
+        body: Duration::from_millis(200),
+        write: Duration::from_millis(400),
+        idle: Duration::from_millis(300),
+        grace: Duration::from_millis(100),
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    stop: CancellationToken,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(timeouts: Timeouts, caps: Caps) -> Self {
+        let router = Router::new()
+            .route("/hello", get(async || "hello"))
+            .route("/read", post(read))
+            .route("/endless", get(endless));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let server = Server { router, certificates: None, caps, timeouts, stop: stop.clone() };
+        let server = tokio::spawn(server.serve(listener));
+        Self { address, stop, server }
+    }
+
+    async fn connect(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(ENOUGH, self.server).await.unwrap().unwrap();
+    }
+}
+
+async fn read(
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> (StatusCode, String) {
+    match body {
+        Ok(bytes) => (StatusCode::OK, format!("{} bytes", bytes.len())),
+        Err(error) => (StatusCode::REQUEST_TIMEOUT, throng_model::with_causes(&error)),
+    }
+}
+
+async fn endless() -> Body {
+    let piece = Bytes::from(vec![b'x'; 64 << 10]);
+    let pieces = futures::stream::repeat(piece).map(Ok::<_, std::convert::Infallible>);
+    Body::from_stream(pieces)
+}
+
+/// What comes until the peer closes.
+async fn rest(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset is an end too.
+    let _ = tokio::time::timeout(ENOUGH, stream.read_to_end(&mut bytes)).await.expect("it ends");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+const CAPS: Caps = Caps { total: 100, per_address: 100 };
+
+#[tokio::test]
+async fn silent_half_open_and_idle_connections_are_closed() {
+    let server = Running::start(short(), CAPS).await;
+    for (sent, expected) in [
+        ("", ""),
+        ("GET /hello HTTP/1.1\r\nhost: x\r\n", ""),
+        ("PRI * HTTP/2.0\r\n\r\n", ""),
+        ("GET /hello HTTP/1.1\r\nhost: x\r\n\r\n", "hello"),
+        ("GET /hello HTTP/1.1\r\nhost: x\r\n\r\nGET /hel", "hello"),
+    ] {
+        let got = rest(server.connect(sent).await).await;
+        assert!(got.ends_with(expected), "{sent:?}: {got}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_fails() {
+    let server = Running::start(Timeouts { idle: ENOUGH, ..short() }, CAPS).await;
+    let head = "POST /read HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\n";
+    let whole = rest(server.connect(&format!("{head}12345")).await).await;
+    assert!(whole.ends_with("5 bytes"), "{whole}");
+    let cut = rest(server.connect(&format!("{head}123")).await).await;
+    assert!(cut.starts_with("HTTP/1.1 408") && cut.contains("nothing more"), "{cut}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_ends_and_one_that_is_read_goes_on() {
+    let server = Running::start(short(), CAPS).await;
+    let request = "GET /endless HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut read = server.connect(request).await;
+    let unread = server.connect(request).await;
+    // It was ended when a read gets an end or a reset after what lay in the buffers.
+    let mut buffer = vec![0; 64 << 10];
+    let outlived = async {
+        let ended = rest(unread);
+        tokio::pin!(ended);
+        // Long enough for it to be ended before anything of it is read.
+        let begun = Instant::now();
+        while begun.elapsed() < short().write * 4 {
+            assert!(read.read(&mut buffer).await.unwrap() > 0);
+        }
+        ended.await;
+        assert!(read.read(&mut buffer).await.unwrap() > 0, "the other one is there");
+    };
+    tokio::time::timeout(ENOUGH, outlived).await.unwrap();
+    drop(read);
+    server.stop().await;
+}
+
+/// A peer that opens HTTP/2 and never opens a window: the socket stays free.
+#[tokio::test]
+async fn an_http2_stream_without_a_window_is_ended() {
+    let server = Running::start(short(), CAPS).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // The preface, SETTINGS with INITIAL_WINDOW_SIZE 0, and HEADERS: GET /endless by literals.
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]);
+    let mut block = vec![0x82, 0x86, 0x04, 8];
+    block.extend(b"/endless");
+    block.extend([0x01, 1, b'x']);
+    bytes.extend([0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]);
+    bytes.extend(block);
+    stream.write_all(&bytes).await.unwrap();
+    let mut got = Vec::new();
+    // Reads everything, so that TCP never blocks.
+    let _ = tokio::time::timeout(ENOUGH, stream.read_to_end(&mut got)).await.expect("it ends");
+    assert!(got.len() > 9, "settings at least");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_holds_connections_does_not_keep_out_who_uses_them() {
+    let caps = Caps { total: 4, per_address: 4 };
+    let slow = Timeouts { head: ENOUGH, idle: ENOUGH, ..short() };
+    let server = Running::start(slow, caps).await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(server.connect("GET /hello HTTP/1.1\r\n").await);
+    }
+    let close = "GET /hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    for _ in 0..20 {
+        let got = rest(server.connect(close).await).await;
+        assert!(got.ends_with("hello"), "{got}");
+    }
+    // Streams in use are never ended for others: these are refused.
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = server.connect("GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+        streams.push(stream);
+    }
+    assert_eq!(rest(server.connect(close).await).await, "");
+    drop(held);
+    drop(streams);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_waits_for_requests_in_hand_only() {
+    let server = Running::start(Timeouts::default(), CAPS).await;
+    let idle = server.connect("GET /hello HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut half = server.connect("GET /hel").await;
+    let busy = server
+        .connect(
+            "POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n",
+        )
+        .await;
+    let mut first = [0; 12];
+    let (mut idle, mut busy) = (idle, busy);
+    idle.read_exact(&mut first).await.unwrap();
+    // `100 Continue`: the request is in hand.
+    busy.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 100");
+    let Running { stop, server, address } = server;
+    stop.cancel();
+    assert!(tokio::time::timeout(ENOUGH, idle.read_to_end(&mut Vec::new())).await.is_ok());
+    assert!(tokio::time::timeout(ENOUGH, half.read_to_end(&mut Vec::new())).await.is_ok());
+    busy.write_all(b"12345").await.unwrap();
+    let got = rest(busy).await;
+    assert!(got.ends_with("5 bytes"), "{got}");
+    tokio::time::timeout(ENOUGH, server).await.unwrap().unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}

@@ -1,0 +1,81 @@
+//! The command line and a node with a certificate.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::process::{NodeProcess, throng};
+
+/// Writes an authority, and a certificate for 127.0.0.1 with its key.
+fn certificates(dir: &Path) {
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"));
+    let authority = authority.expect("an authority");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
+    let certificate = params.signed_by(&key, &authority).expect("signed");
+    for (file, text) in [
+        ("ca.pem", authority.pem()),
+        ("node.pem", certificate.pem()),
+        ("node.key", key.serialize_pem()),
+    ] {
+        std::fs::write(dir.join(file), text).expect("written");
+    }
+}
+
+#[test]
+fn the_command_line_speaks_https_and_trusts_who_it_is_told_to() {
+    let dir = tempfile::tempdir().expect("a folder");
+    certificates(dir.path());
+    let spec = dir.path().join("throng.yaml");
+    let text = "version: 1\nnode:\n  token: env:NODE_TOKEN\n  tls: { cert_file: node.pem, key_file: node.key }\n";
+    std::fs::write(&spec, text).expect("written");
+    let token = [("NODE_TOKEN", "s3cret".to_owned())];
+    let log = dir.path().join("log");
+    let node = NodeProcess::with(&dir.path().join("data"), &spec, &log, &[], &token);
+    assert!(node.url.starts_with("https://127.0.0.1:"), "{}", node.url);
+    let lookup = |more: &[&str]| {
+        let mut command = throng();
+        command.args(["lookup", "nobody", "--json", "--url", &node.url]).args(more);
+        command.env_remove("THRONG_CA_FILE").env("THRONG_TOKEN", "s3cret");
+        command.output().expect("throng starts")
+    };
+    let ca = dir.path().join("ca.pem");
+    let trusted = lookup(&["--ca-file", ca.to_str().expect("UTF-8")]);
+    assert!(trusted.status.success(), "{}", String::from_utf8_lossy(&trusted.stderr));
+    let untrusted = lookup(&[]);
+    let said = String::from_utf8_lossy(&untrusted.stderr).into_owned();
+    assert!(!untrusted.status.success() && said.contains("--ca-file"), "{said}");
+    let key = dir.path().join("node.key");
+    let wrong = lookup(&["--ca-file", key.to_str().expect("UTF-8")]);
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && said.contains("holds no certificate"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_does_not_follow_a_redirect() {
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let to: SocketAddr = other.local_addr().expect("its address");
+    let router = axum::Router::new().fallback(async move || {
+        let location = format!("http://{to}/elsewhere");
+        (axum::http::StatusCode::TEMPORARY_REDIRECT, [("location", location)])
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut command = throng();
+        command.args(["lookup", "nobody", "--url", &url]).env("THRONG_TOKEN", "s3cret");
+        command.output().expect("throng starts")
+    });
+    let output = asked.await.expect("ended");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains(&to.to_string()) && said.contains("not sent there"), "{said}");
+    let unasked =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(other.poll_accept(cx).is_pending()));
+    assert!(unasked.await, "nobody came");
+    server.abort();
+}
