@@ -271,7 +271,7 @@ pub(crate) async fn follow_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError>
         return Ok(());
     }
     let spec = Spec { node: known.node.clone(), ..spec };
-    let lake = open_lake(&ctx.data_dir, &spec)?;
+    let lake = open_lake(&ctx.data_dir, &spec, &ctx.query_worker)?;
     // Events before this moment keep the prices that they came under.
     ctx.budgets.checkpoint().await?;
     go_on(ctx, spec, Arc::new(lake), &indexes, version).await?;
