@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let spec = spec(dir.path())?;
         let node = Node::start(&options.programs.throng()?, &dir.path().join("node"), &spec)?;
         let (idle, busy) = runtime.block_on(async {
-            let http = reqwest::Client::new();
+            let http = node.http()?;
             post(&http, &format!("{}/v1/audiences/endless/cancel", node.url)).await?;
             let idle = measure(options, &http, &node.url).await?;
             post(&http, &format!("{}/v1/audiences/endless/refresh", node.url)).await?;

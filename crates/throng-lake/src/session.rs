@@ -19,9 +19,9 @@ use datafusion::prelude::{
 };
 use throng_spec::Source;
 
+use crate::engine::EngineLimits;
 use crate::misread::refuse_misread;
 use crate::rewrites::optimizer_rules;
-use crate::engine::EngineLimits;
 use crate::tables::{Format, Table, of_folder, sql_name};
 use crate::{LakeError, position};
 

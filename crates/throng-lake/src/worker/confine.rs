@@ -74,6 +74,8 @@ fn landlock(setup: &Setup) -> Result<bool, landlock::RulesetError> {
     let abi = ABI::V6;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::from_all(abi) & !AccessFs::Execute;
+    // Links of a source may lead as far as its root.
+    let readable = setup.sources.iter().flat_map(|s| [Some(&s.path), s.root.as_ref()]).flatten();
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
@@ -81,7 +83,7 @@ fn landlock(setup: &Setup) -> Result<bool, landlock::RulesetError> {
         .scope(Scope::from_all(abi))?
         .create()?
         // A folder that is not there is left out, and reported by the query that names it.
-        .add_rules(path_beneath_rules(setup.sources.iter().map(|s| &s.path), read))?
+        .add_rules(path_beneath_rules(readable, read))?
         .add_rules(path_beneath_rules(&setup.spill_dir, write))?
         .restrict_self()?;
     Ok(status.ruleset != RulesetStatus::NotEnforced)

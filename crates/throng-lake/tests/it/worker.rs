@@ -14,8 +14,12 @@ const WHOLE: ScanPart = ScanPart { file: None };
 
 /// A lake whose workers are told apart from those of other tests by an argument that they ignore.
 fn marked(shop: &Shop, mark: &str, memory_bytes: u64, timeout: Duration) -> Lake {
-    let sources =
-        [Source { name: "shop".parse().unwrap(), path: shop.folder(), description: None }];
+    let sources = [Source {
+        name: "shop".parse().unwrap(),
+        path: shop.folder(),
+        root: None,
+        description: None,
+    }];
     let mut worker = WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker"));
     worker.args.push(mark.to_owned());
     let spill_dir = shop.spill();
@@ -136,7 +140,7 @@ async fn twelve_bad_statements_hurt_nobody() {
         let found = failed.iter().find(|(failed, ..)| *failed == name);
         let (_, fault, words) = found.unwrap_or_else(|| panic!("{name} came to an end"));
         // The engine gives this one up by itself, as a failed allocation.
-        let engine_error = *name == "array" && *fault == Fault::External;
+        let engine_error = name == "array" && *fault == Fault::External;
         assert!(engine_error || *fault == Fault::User, "{name}: {words}");
     }
     drop(lake);
@@ -244,8 +248,12 @@ async fn a_source_whose_folder_is_replaced_is_read() {
 #[tokio::test]
 async fn a_program_that_is_no_query_worker_is_named() {
     let shop = orders();
-    let sources =
-        [Source { name: "shop".parse().unwrap(), path: shop.folder(), description: None }];
+    let sources = [Source {
+        name: "shop".parse().unwrap(),
+        path: shop.folder(),
+        root: None,
+        description: None,
+    }];
     for (program, words) in [("/bin/cat", "no answer"), ("/no/such", "No such file")] {
         let limits = LakeLimits {
             memory_bytes: 64 << 20,

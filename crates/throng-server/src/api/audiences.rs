@@ -144,10 +144,11 @@ async fn usable(ctx: &NodeContext, name: &AudienceName, version: u64) -> Result<
 #[utoipa::path(post, path = "/v1/audiences/{name}/cancel", params(("name" = String, Path)), responses((status = 200, description = "the refresh, which has failed"), (status = 404, description = "no such audience"), (status = 409, description = "no refresh is open")))]
 pub(crate) async fn cancel(
     State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
-    match crate::roles::build::cancel(&ctx, &name, "a person").await? {
+    match crate::roles::build::cancel(&ctx, &name, caller.name()).await? {
         Some(refresh) => Ok(Json(json!({ "refresh": refresh }))),
         None => Err(ApiError::wrong_state(format!("audience `{name}` has no open refresh"))
             .help("`throng audience list` shows the states")),

@@ -151,11 +151,6 @@ impl ApiError {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message)
     }
 
-    /// The object is in another state than the request needs.
-    pub(crate) fn wrong_state(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "wrong_state", message)
-    }
-
     /// The body is too large.
     pub(crate) fn too_large() -> Self {
         let words = "the request's body is larger than this node takes";

@@ -2,9 +2,9 @@
 //! step: parts are idempotent, their outputs appear whole, and one ledger update publishes.
 
 mod bits;
+mod cancel;
 mod damage;
 mod dictionaries;
-mod cancel;
 mod error;
 mod files;
 mod finish;
@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
 
+pub use cancel::cancel;
 pub(crate) use damage::{Reported, inspect_files, report as report_faults};
 pub(crate) use dictionaries::Dictionaries;
-pub use cancel::cancel;
 pub use error::BuildError;
 pub(crate) use membership::load_membership;
 pub use membership::reload_membership;

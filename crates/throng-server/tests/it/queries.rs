@@ -9,8 +9,7 @@ use throng_ledger::{AlertKind, AudienceRow, RefreshState, RefreshTrigger};
 use throng_model::{AudienceName, Clock, ManualClock};
 use throng_server::{Node, NodeContext};
 
-use crate::shared::until;
-use crate::{Client, noon, start};
+use crate::{Client, noon, start, until};
 
 /// Never comes to an end, and takes a processor all the while.
 const ENDLESS: &str =

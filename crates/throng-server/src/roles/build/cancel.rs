@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use throng_ledger::{LedgerError, Refresh};
+use throng_ledger::{HistoryEntry, LedgerError, Refresh};
 use throng_model::AudienceName;
 
-use super::{finish, sweep};
+use super::sweep;
 use crate::{Change, NodeContext};
 
 /// What the reason of a cancelled refresh begins with.
@@ -27,7 +27,15 @@ pub async fn cancel(
     let Some(refresh) = cancelled else { return Ok(None) };
     ctx.cancelled.notify_waiters();
     sweep::drop_parts(ctx, refresh.id).await;
-    finish::record(ctx, name, "cancelled", format!("refresh {}: {reason}", refresh.id)).await?;
+    let entry = HistoryEntry {
+        subject_kind: "audience".to_owned(),
+        subject: name.to_string(),
+        what: "cancelled".to_owned(),
+        why: format!("refresh {}", refresh.id),
+        at: ctx.clock.now(),
+        actor: Some(who.to_owned()),
+    };
+    ctx.ledger.record(&[entry]).await?;
     metrics::counter!("throng_refreshes_total", "outcome" => "cancelled").increment(1);
     tracing::info!(audience = %name, refresh = %refresh.id, who, "a refresh is cancelled");
     ctx.changed(Change::Audiences);

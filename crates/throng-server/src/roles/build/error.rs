@@ -103,6 +103,8 @@ impl BuildError {
             Self::Objects(_) => "objects",
             Self::Membership(_) | Self::Io { .. } | Self::Damaged { .. } => "files",
             Self::Panicked => "crash",
+            Self::Crashed(_) => "crash",
+            Self::Timeout(_) => "engine",
             Self::Gone(_) | Self::Superseded | Self::Part(_) => "other",
         }
     }
