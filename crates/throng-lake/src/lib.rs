@@ -9,6 +9,7 @@ mod error;
 mod identifiers;
 mod keys;
 mod mask;
+mod misread;
 mod model;
 mod position;
 mod rewrites;

@@ -19,6 +19,7 @@ use datafusion::prelude::{
 };
 use throng_spec::Source;
 
+use crate::misread::refuse_misread;
 use crate::rewrites::optimizer_rules;
 use crate::tables::{Format, Table, of_folder, sql_name};
 use crate::{LakeError, LakeLimits, position};
@@ -108,6 +109,7 @@ impl Session {
         let state = context.state();
         let dialect = state.config_options().sql_parser.dialect;
         let statement = state.sql_to_statement(sql, &dialect).map_err(|e| sql_error(sql, &e))?;
+        refuse_misread(sql, &statement)?;
         state.resolve_table_references(&statement).map_err(|e| sql_error(sql, &e))
     }
 

@@ -1,5 +1,5 @@
 //! What keeps a deployment's stores together: the stamp that ledger, log and objects share, the
-//! objects that the ledger names, a write that changes nothing, and a clean end.
+//! objects that the ledger names, a write that only tries, and a clean end.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub trait MaintenanceLedger: Send + Sync {
     /// Replaces the stamp, durably. Always writes, also an equal one.
     async fn put_stamp(&self, stamp: &StoreStamp) -> Result<()>;
 
-    /// Tries a durable write that changes nothing. Fails as other writes would.
+    /// Tries a durable write of no meaning. Fails as other writes would.
     async fn probe(&self) -> Result<()>;
 
     /// The objects that the ledger names now, in one consistent state.

@@ -65,6 +65,11 @@ const fn summary(name: &'static str, labels: &'static str, help: &'static str) -
 /// Every metric, by name.
 pub(crate) const METRICS: &[Metric] = &[
     counter(
+        "throng_accept_errors_total",
+        "",
+        "Connections that could not be accepted, for want of file handles or memory.",
+    ),
+    counter(
         "throng_alert_deliveries_total",
         "receiver, outcome",
         "Deliveries of alert events that ended: delivered, expired or refused.",
@@ -105,7 +110,18 @@ pub(crate) const METRICS: &[Metric] = &[
     gauge(
         "throng_clock_step_pending",
         "",
-        "1 while the system's clock is ahead of the time of budgets and not followed yet, else 0.",
+        "1 while the time of the machine has stepped ahead and this node waits whether it stays so, else 0.",
+    ),
+    gauge("throng_connections", "", "Open connections to this node."),
+    counter(
+        "throng_connections_closed_total",
+        "reason",
+        "Connections that this node ended because of a limit.",
+    ),
+    counter(
+        "throng_connections_refused_total",
+        "reason",
+        "Connections that this node refused because of a limit.",
     ),
     gauge(
         "throng_disk_free_bytes",
@@ -122,7 +138,7 @@ pub(crate) const METRICS: &[Metric] = &[
     counter(
         "throng_events_applied_inserted_at_ignored_total",
         "",
-        "Events of the log whose inserted_at is out of bounds: no delay was learned from them.",
+        "Events of the log whose `inserted_at` was out of bounds and was ignored.",
     ),
     counter(
         "throng_events_applied_rejected_total",
@@ -134,12 +150,12 @@ pub(crate) const METRICS: &[Metric] = &[
     counter(
         "throng_events_inserted_at_ignored_total",
         "",
-        "Events that this node was sent whose inserted_at is out of bounds.",
+        "Events that this node took and whose `inserted_at` was out of bounds and was ignored.",
     ),
     counter(
         "throng_events_quarantined_total",
         "",
-        "Records of the log that could not be applied and are passed over.",
+        "Records of the log that could not be applied and were put aside.",
     ),
     counter("throng_events_rejected_total", "", "Events that this node refused."),
     summary("throng_feed_age_seconds", "", "Age of feed frames when they are applied here."),
@@ -180,7 +196,7 @@ pub(crate) const METRICS: &[Metric] = &[
     counter(
         "throng_partition_restarts_total",
         "",
-        "Partitions that failed and were opened anew from their checkpoints.",
+        "Tasks of partitions that ended by themselves and were started again.",
     ),
     counter(
         "throng_query_failures_total",
@@ -210,6 +226,16 @@ pub(crate) const METRICS: &[Metric] = &[
         "Refreshes that this node ended: published, held, failed, superseded or lost.",
     ),
     counter(
+        "throng_requests_refused_total",
+        "reason",
+        "Requests that were refused for where they came from: unknown_host or foreign_origin.",
+    ),
+    gauge(
+        "throng_snapshot_faults",
+        "",
+        "Snapshots and dictionaries that are damaged or are not what the ledger names.",
+    ),
+    counter(
         "throng_standby_frames_total",
         "",
         "Feed frames that this node published in place of a silent owner.",
@@ -222,6 +248,11 @@ pub(crate) const METRICS: &[Metric] = &[
     ),
     counter("throng_sync_runs_total", "outcome", "Runs that this node ended: completed or failed."),
     gauge("throng_tasks", "state", "Tasks of activation: queued, running, done, failed or held."),
+    counter(
+        "throng_wrong_tokens_total",
+        "answer",
+        "Requests with a wrong token: refused or slowed.",
+    ),
 ];
 
 /// The metric of a name.

@@ -44,7 +44,7 @@ use backends::Backends;
 pub use connect::{Finding, check_backends, migrate};
 use data_directory::DataDirectory;
 use lock::DataDirLock;
-pub use stamps::StampError;
+pub use stamps::{Recovery, StampError};
 use stamps::Stamps;
 pub(crate) use stamps::{stamped_folders, write_stamp};
 
@@ -90,19 +90,6 @@ pub struct NodeConfig {
     pub recovery: Recovery,
     /// What specs that arrive over HTTP may name, besides what `spec` names.
     pub limits: LimitsConfig,
-}
-
-/// What a node does at its start where the ledger of its data directory is missing, or where ledger,
-/// log and objects are of different moments.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Recovery {
-    /// It does not start, and says what is wrong.
-    #[default]
-    Refuse,
-    /// It makes a new ledger beside the log and the objects that are there.
-    NewLedger,
-    /// It uses what is there, and marks it as belonging together.
-    AcceptMismatch,
 }
 
 impl std::fmt::Debug for NodeConfig {

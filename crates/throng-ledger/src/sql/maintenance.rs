@@ -31,7 +31,8 @@ impl MaintenanceLedger for Backend {
             sqlx::query(
                 "INSERT INTO store_stamp (only_row, instance, sequence) VALUES (1, $1, $2)
                  ON CONFLICT (only_row) DO UPDATE
-                 SET instance = excluded.instance, sequence = excluded.sequence",
+                 SET instance = excluded.instance, sequence = excluded.sequence,
+                     writes = store_stamp.writes + 1",
             )
             .bind(&stamp.instance)
             .bind(count(stamp.sequence))
@@ -42,8 +43,12 @@ impl MaintenanceLedger for Backend {
 
     async fn probe(&self) -> Result<()> {
         write_one!(self, Full, "trying a write", |tx| {
-            // An update writes its row also where the values are equal.
-            sqlx::query("UPDATE deployment SET hash_seed = hash_seed").execute(tx).await?;
+            sqlx::query(
+                "INSERT INTO write_probe (only_row, writes) VALUES (1, 1)
+                 ON CONFLICT (only_row) DO UPDATE SET writes = write_probe.writes + 1",
+            )
+            .execute(tx)
+            .await?;
         })
     }
 

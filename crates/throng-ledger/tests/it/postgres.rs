@@ -12,7 +12,7 @@ use throng_ledger::{
     AlertLedger as _, AudienceLedger as _, HistoryLedger as _, MaintenanceLedger as _,
     SpecLedger as _,
 };
-use throng_model::{AudienceName, HashSeed, Secret, StorageProblem, Timestamp};
+use throng_model::{AudienceName, Secret, StorageProblem, Timestamp};
 
 /// How long a test waits for what must come about, on a machine that is busy with other work.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
@@ -311,7 +311,6 @@ async fn problems_of_the_server_have_their_class_and_pass() {
     let Some(server) = server() else { return };
     let databases = Databases::new(server, "problems");
     let ledger = databases.ledger("ledger").await;
-    ledger.hash_seed(HashSeed(1)).await.unwrap();
     let mut raw = databases.raw("ledger").await;
     let mut run = async |statements: String| {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut raw).await.unwrap();
@@ -323,14 +322,14 @@ async fn problems_of_the_server_have_their_class_and_pass() {
     // A full disk, as the server reports it.
     run("CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS
          $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$;
-         CREATE TRIGGER no_room BEFORE UPDATE ON deployment FOR EACH ROW EXECUTE FUNCTION no_room()"
+         CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON write_probe FOR EACH ROW EXECUTE FUNCTION no_room()"
         .to_owned())
     .await;
     for _ in 0..3 {
         let error = ledger.probe().await.unwrap_err();
         assert_eq!(error.problem(), Some(StorageProblem::DiskFull), "{error:?}");
     }
-    run("DROP TRIGGER no_room ON deployment".to_owned()).await;
+    run("DROP TRIGGER no_room ON write_probe".to_owned()).await;
     ledger.probe().await.unwrap();
 
     // A replica, or a server that was made read-only.

@@ -15,10 +15,23 @@ use throng_ledger::{Ledger, StoreStamp};
 use throng_model::{Entropy as _, SystemEntropy};
 use throng_spec::{LogSettings, NodeSettings, ObjectsSettings};
 
-use super::{NodeError, Recovery};
+use super::NodeError;
 
 /// The file of a stamp in a store's folder.
 const STAMP_FILE: &str = "stamp.json";
+
+/// What a node does at its start where the ledger of its data directory is missing, or where ledger,
+/// log and objects are of different moments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Recovery {
+    /// It does not start, and says what is wrong.
+    #[default]
+    Refuse,
+    /// It makes a new ledger beside the log and the objects that are there.
+    NewLedger,
+    /// It uses what is there, and marks it as belonging together.
+    AcceptMismatch,
+}
 
 /// Why the stores of a data directory are not used together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

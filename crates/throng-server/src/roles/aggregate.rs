@@ -52,6 +52,7 @@ use crate::Health;
 pub use accept::Accepted;
 pub use board::Told;
 pub use checkpoint::CheckpointError;
+pub(crate) use checkpoint::checkpoint_offset;
 pub use error::BudgetsError;
 pub use feed::Feed;
 pub use gates::GateReport;
@@ -148,16 +149,6 @@ impl std::fmt::Debug for Budgets {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What the mutexes here guard is right after every statement; a panic elsewhere does no harm.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The next offset by the checkpoint of a partition, given as the object's bytes.
-pub(crate) fn checkpoint_offset(bytes: &[u8], partition: u32) -> Result<u64, BudgetsError> {
-    let checkpoint = checkpoint::Checkpoint::decode(bytes, partition).map_err(|why| {
-        CheckpointError::Unreadable { name: format!("checkpoints/{partition}"), why }
-    })?;
-    let restored = throng_budget::Engine::restore(&checkpoint.state, partition, 0, 0, Vec::new());
-    let (_, position) = restored.map_err(|source| BudgetsError::State { partition, source })?;
-    Ok(position.next_offset)
 }
 
 /// The partition of an ad group, the same on every node and in every client.

@@ -98,15 +98,19 @@ impl Load {
             purchases(&dir, 100 + round);
             let before = client.get("/v1/audiences/buyers").await["current"]["version"].clone();
             client.post("/v1/audiences/buyers/refresh", &json!({})).await;
-            loop {
-                let audience = client.get("/v1/audiences/buyers").await;
-                if audience["current"]["version"] != before {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
+            published(&client, &before).await;
         }
     }
+}
+
+/// Waits until another version than `before` is served.
+async fn published(client: &Client, before: &Value) {
+    let asking = async {
+        while client.get("/v1/audiences/buyers").await["current"]["version"] == *before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), asking).await.expect("a version is published");
 }
 
 async fn actual(client: &Client) -> i64 {
@@ -127,6 +131,7 @@ async fn a_backup_of_a_writing_node_is_a_prefix_of_what_it_took() {
     fs::write(top.join("throng.yaml"), SPEC).unwrap();
     purchases(top, 100);
     let node = start(top, &live).await;
+    published(&Client::of(&node), &Value::Null).await;
     let load = Load::new();
     let events = tokio::spawn(Arc::clone(&load).events(Client::of(&node)));
     let refreshes = tokio::spawn(Arc::clone(&load).refreshes(Client::of(&node), top.to_owned()));

@@ -252,9 +252,12 @@ async fn shutdown_halts_what_is_in_hand_and_a_new_model_replaces_it() {
     let first = row.refresh.unwrap();
     assert_eq!(first.state, RefreshState::Processing);
     node.shutdown().await;
-    let halted = ctx.ledger.refresh(first.id).await.unwrap();
-    assert_eq!((halted.state, halted.holder, halted.failures), (RefreshState::Halted, None, 0));
     drop(ctx);
+    // The node has closed its own.
+    let ledger = SqliteLedger::open(&shop.data_dir().join("ledger.db")).await.unwrap();
+    let halted = ledger.refresh(first.id).await.unwrap();
+    assert_eq!((halted.state, halted.holder, halted.failures), (RefreshState::Halted, None, 0));
+    drop(ledger);
 
     // The same model: it goes on. Another one: it is given up, without an alert.
     let node = shop.start(&clock).await;

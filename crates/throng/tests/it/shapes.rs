@@ -74,7 +74,7 @@ const SHAPES: &[(&str, &str)] = &[
     ),
     (
         "filter-distinct-from",
-        "SELECT customer FROM shop.orders WHERE channel IS DISTINCT FROM 'web' AND price < 5",
+        "SELECT customer FROM shop.orders WHERE (channel IS DISTINCT FROM 'web') AND price < 5",
     ),
     ("filter-boolean", "SELECT customer FROM shop.customers WHERE newsletter"),
     (
@@ -250,7 +250,15 @@ const SHAPES: &[(&str, &str)] = &[
     ),
     (
         "not-in-subquery-with-null",
-        "SELECT customer FROM shop.customers WHERE country = 'DE' OR customer NOT IN (SELECT referred_by FROM shop.customers)",
+        "SELECT customer FROM shop.customers WHERE score > 1 AND referred_by NOT IN (SELECT customer FROM shop.orders WHERE channel = 'web' AND qty > 7)",
+    ),
+    (
+        "not-in-subquery-or-null",
+        "SELECT customer FROM shop.customers WHERE coalesce(referred_by, 'none') NOT IN (SELECT referred_by FROM shop.customers WHERE referred_by IS NOT NULL)",
+    ),
+    (
+        "not-exists-or",
+        "SELECT c.customer FROM shop.customers c WHERE c.country = 'DE' OR NOT EXISTS (SELECT 1 FROM shop.customers r WHERE r.referred_by = c.customer)",
     ),
     (
         "exists",

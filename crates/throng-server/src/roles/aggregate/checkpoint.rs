@@ -20,6 +20,8 @@ use std::sync::Arc;
 use throng_objects::{Objects, ObjectsError};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::BudgetsError;
+
 const MAGIC: &[u8; 8] = b"THRNGCKP";
 const FORMAT: u32 = 2;
 const HEAD: usize = 40;
@@ -140,7 +142,7 @@ impl Checkpoint {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8], partition: u32) -> Result<Self, &'static str> {
+    fn decode(bytes: &[u8], partition: u32) -> Result<Self, &'static str> {
         let Some((body, sum)) = bytes.split_last_chunk::<8>().filter(|(b, _)| b.len() >= HEAD)
         else {
             return Err("it is cut short");
@@ -162,6 +164,16 @@ impl Checkpoint {
         let state = body[HEAD..].to_vec();
         Ok(Self { partition, epoch: eight(16), owner: eight(24), state })
     }
+}
+
+/// The next offset by the checkpoint of a partition, given as the object's bytes.
+pub(crate) fn checkpoint_offset(bytes: &[u8], partition: u32) -> Result<u64, BudgetsError> {
+    let checkpoint = Checkpoint::decode(bytes, partition).map_err(|why| {
+        CheckpointError::Unreadable { name: format!("checkpoints/{partition}"), why }
+    })?;
+    let restored = throng_budget::Engine::restore(&checkpoint.state, partition, 0, 0, Vec::new());
+    let (_, position) = restored.map_err(|source| BudgetsError::State { partition, source })?;
+    Ok(position.next_offset)
 }
 
 #[cfg(test)]

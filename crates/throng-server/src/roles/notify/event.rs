@@ -38,13 +38,14 @@ pub(super) fn test_payload(nonce: u64, now: Timestamp) -> Payload {
         "subject": "throng alerts test",
         "message": "A person sent this to see whether alerts arrive.",
         "count": 1,
-        "first_at": now,
-        "last_at": now,
+        "first_at": now.to_string(),
+        "last_at": now.to_string(),
         "resolved_at": null,
     });
     Payload { body: body(&event_id, "test", now, &about), event_id }
 }
 
+/// Times are RFC 3339, as other systems write them.
 fn alert(alert: &Alert) -> Value {
     let message: String = alert.message.chars().take(MESSAGE_CHARS).collect();
     json!({
@@ -54,9 +55,9 @@ fn alert(alert: &Alert) -> Value {
         "subject": alert.subject,
         "message": message,
         "count": alert.count,
-        "first_at": alert.raised_at,
-        "last_at": alert.last_at,
-        "resolved_at": alert.resolved_at,
+        "first_at": alert.raised_at.to_string(),
+        "last_at": alert.last_at.to_string(),
+        "resolved_at": alert.resolved_at.map(|at| at.to_string()),
     })
 }
 
@@ -65,7 +66,7 @@ fn body(event_id: &str, event: &str, at: Timestamp, alert: &Value) -> String {
         "version": BODY_VERSION,
         "id": event_id,
         "event": event,
-        "at": at,
+        "at": at.to_string(),
         "alert": alert,
     });
     body.to_string()

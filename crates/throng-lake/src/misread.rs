@@ -1,0 +1,191 @@
+//! Statements that the engine reads or runs differently from standard SQL without saying so. They are
+//! refused, with words that say how to write them: a wrong set of users would not be noticed.
+//!
+//! * `a IS DISTINCT FROM b AND c` is read as `a IS DISTINCT FROM (b AND c)`.
+//! * `x NOT IN (SELECT y …)` is true for rows that standard SQL leaves out where `x` or a `y` is NULL,
+//!   unless it stands alone or beside AND in WHERE or HAVING.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, Query, Select, UnaryOperator, Visit, Visitor,
+};
+
+use crate::{LakeError, position};
+
+/// Refuses a statement that would be misread.
+pub(crate) fn refuse_misread(sql: &str, statement: &Statement) -> Result<(), LakeError> {
+    let Statement::Statement(statement) = statement else { return Ok(()) };
+    let mut finder = Finder::default();
+    let problem = match statement.visit(&mut finder) {
+        ControlFlow::Break(problem) => problem,
+        ControlFlow::Continue(()) if finder.negated > finder.plain => Problem::NotIn,
+        ControlFlow::Continue(()) => return Ok(()),
+    };
+    let (message, word, help) = match problem {
+        Problem::NotIn => (
+            "NOT IN with a subquery stands beside OR, in CASE or under NOT, where the engine does \
+             not treat NULL as SQL does",
+            "NOT",
+            "write NOT EXISTS (SELECT 1 FROM … WHERE … = …)",
+        ),
+        Problem::Distinct => (
+            "IS DISTINCT FROM is followed by AND or OR, which the engine takes for a part of it",
+            "DISTINCT",
+            "put it in parentheses: (a IS DISTINCT FROM b) AND …",
+        ),
+    };
+    let position = position::of_word(sql, word);
+    Err(LakeError::Sql { message: message.to_owned(), position, help: Some(help.to_owned()) })
+}
+
+enum Problem {
+    NotIn,
+    Distinct,
+}
+
+/// Counts the negated subqueries of IN, and those of them that stand where the engine is right.
+#[derive(Default)]
+struct Finder {
+    negated: usize,
+    plain: usize,
+    /// NOTs around what is visited, other than those right before an IN; of each query that is open.
+    nots: Vec<usize>,
+}
+
+impl Visitor for Finder {
+    type Break = Problem;
+
+    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<Problem> {
+        self.nots.push(0);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Problem> {
+        self.nots.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Problem> {
+        let conditions = select.selection.iter().chain(select.having.iter());
+        self.plain += conditions.map(plain_not_in).sum::<usize>();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Problem> {
+        match expr {
+            Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)
+                if is_logical(right) =>
+            {
+                return ControlFlow::Break(Problem::Distinct);
+            }
+            _ if is_not_in(expr) => self.negated += 1,
+            Expr::UnaryOp { op: UnaryOperator::Not, .. } => {
+                if let Some(nots) = self.nots.last_mut() {
+                    *nots += 1;
+                }
+            }
+            Expr::InSubquery { negated: false, .. } if self.nots.last().is_some_and(|n| *n > 0) => {
+                return ControlFlow::Break(Problem::NotIn);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Problem> {
+        if matches!(expr, Expr::UnaryOp { op: UnaryOperator::Not, .. })
+            && !is_not_in(expr)
+            && let Some(nots) = self.nots.last_mut()
+        {
+            *nots = nots.saturating_sub(1);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `x NOT IN (SELECT …)` or `NOT (x IN (SELECT …))`.
+fn is_not_in(expr: &Expr) -> bool {
+    match expr {
+        Expr::InSubquery { negated, .. } => *negated,
+        Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
+            matches!(bare(expr), Expr::InSubquery { negated: false, .. })
+        }
+        _ => false,
+    }
+}
+
+/// How many NOT INs are the whole condition or stand beside AND.
+fn plain_not_in(condition: &Expr) -> usize {
+    match bare(condition) {
+        Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
+            plain_not_in(left) + plain_not_in(right)
+        }
+        other => usize::from(is_not_in(other)),
+    }
+}
+
+/// An expression without the parentheses around it.
+fn bare(mut expr: &Expr) -> &Expr {
+    while let Expr::Nested(inner) = expr {
+        expr = inner;
+    }
+    expr
+}
+
+fn is_logical(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor, .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::parser::DFParser;
+
+    use super::*;
+
+    fn refused(condition: &str) -> Option<String> {
+        let sql = format!("SELECT id FROM s.t WHERE {condition}");
+        let statement = DFParser::parse_sql(&sql).unwrap().pop_front().unwrap();
+        refuse_misread(&sql, &statement).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_the_engine_gets_right_passes() {
+        for condition in [
+            "id NOT IN (SELECT id FROM s.u)",
+            "(a > 1 OR b) AND (id NOT IN (SELECT id FROM s.u)) AND c",
+            "NOT (id IN (SELECT id FROM s.u))",
+            "a = 1 OR id IN (SELECT id FROM s.u)",
+            "a = 1 OR NOT EXISTS (SELECT 1 FROM s.u WHERE u.id = t.id)",
+            "a = 1 OR id IN (SELECT id FROM s.u WHERE v NOT IN (SELECT v FROM s.w))",
+            "NOT EXISTS (SELECT 1 FROM s.u WHERE u.id IN (SELECT id FROM s.w))",
+            "NOT (a = 1 OR b = 2)",
+            "a NOT IN ('x', 'y') OR b",
+            "(a IS DISTINCT FROM b) AND c",
+            "c OR (a IS NOT DISTINCT FROM b)",
+            "a IS DISTINCT FROM b",
+        ] {
+            assert_eq!(refused(condition), None, "{condition}");
+        }
+    }
+
+    #[test]
+    fn what_it_misreads_is_refused() {
+        for condition in [
+            "a = 1 OR id NOT IN (SELECT id FROM s.u)",
+            "CASE WHEN id NOT IN (SELECT id FROM s.u) THEN true ELSE false END",
+            "NOT (a = 1 AND id IN (SELECT id FROM s.u))",
+            "NOT (id NOT IN (SELECT id FROM s.u))",
+            "(id NOT IN (SELECT id FROM s.u)) = true",
+        ] {
+            assert!(refused(condition).unwrap().contains("NOT IN"), "{condition}");
+        }
+        for condition in ["a IS DISTINCT FROM b AND c", "a IS NOT DISTINCT FROM b OR c = 1"] {
+            assert!(refused(condition).unwrap().contains("IS DISTINCT FROM"), "{condition}");
+        }
+    }
+}
