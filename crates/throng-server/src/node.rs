@@ -44,8 +44,8 @@ use backends::Backends;
 pub use connect::{Finding, check_backends, migrate};
 use data_directory::DataDirectory;
 use lock::DataDirLock;
-pub use stamps::{Recovery, StampError};
 use stamps::Stamps;
+pub use stamps::{Recovery, StampError};
 pub(crate) use stamps::{stamped_folders, write_stamp};
 
 /// How long a graceful end may take before what is left is dropped. Everything that is dropped is
