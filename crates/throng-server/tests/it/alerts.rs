@@ -149,6 +149,10 @@ impl Shop {
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: Arc::clone(clock) as Arc<dyn Clock>,
             env: Arc::new(|name: &str| (name == "ALERTS").then(|| SECRET.to_owned())),
+            access_clock: Arc::new(throng_model::SystemClock),
+            recovery: throng_server::Recovery::default(),
+            limits: throng_server::LimitsConfig::default(),
+            query_worker: crate::query_worker(),
         })
         .await
         .unwrap()

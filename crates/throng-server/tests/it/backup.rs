@@ -45,6 +45,9 @@ async fn start(dir: &Path, data_dir: &Path) -> Node {
         clock: Arc::new(SystemClock),
         recovery: Recovery::Refuse,
         env: Arc::new(|_: &str| None),
+        access_clock: Arc::new(throng_model::SystemClock),
+        limits: throng_server::LimitsConfig::default(),
+        query_worker: crate::query_worker(),
     })
     .await
     .unwrap()

@@ -53,6 +53,9 @@ impl Shop {
             clock: noon(),
             env: Arc::new(|_: &str| Some("s3cret".to_owned())),
             limits,
+            access_clock: Arc::new(throng_model::SystemClock),
+            recovery: throng_server::Recovery::default(),
+            query_worker: crate::query_worker(),
         })
         .await
     }

@@ -142,6 +142,9 @@ async fn start_with(dir: &Path, recovery: Recovery) -> Result<Node, NodeError> {
         clock,
         recovery,
         env: std::sync::Arc::new(|_: &str| None),
+        access_clock: Arc::new(throng_model::SystemClock),
+        limits: throng_server::LimitsConfig::default(),
+        query_worker: crate::query_worker(),
     })
     .await
 }
