@@ -528,7 +528,6 @@ async fn assemble(
     if found != stored {
         return Err(NodeError::LogPartitions { found, stored });
     }
-
     let lake = open_lake(dir, &spec, &config.query_worker)?;
     let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
     let serves_membership =
