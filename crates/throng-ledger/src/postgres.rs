@@ -84,6 +84,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (6, include_str!("../migrations/postgres/0006_access.sql")),
     (7, include_str!("../migrations/postgres/0007_stamp.sql")),
     (8, include_str!("../migrations/postgres/0008_alert_deliveries.sql")),
+    (9, include_str!("../migrations/postgres/0009_snapshot_checksums.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

@@ -85,6 +85,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (6, include_str!("../migrations/sqlite/0006_access.sql")),
     (7, include_str!("../migrations/sqlite/0007_stamp.sql")),
     (8, include_str!("../migrations/sqlite/0008_alert_deliveries.sql")),
+    (9, include_str!("../migrations/sqlite/0009_snapshot_checksums.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.

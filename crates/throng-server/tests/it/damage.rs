@@ -279,8 +279,7 @@ async fn a_node_whose_data_directory_is_gone_takes_no_more_work() {
     let said: Value = response.json().await.unwrap();
     assert_eq!(said["problems"], json!(["data_directory"]));
     for path in ["/v1/events", "/v1/audiences/even/refresh", "/v1/spec/apply"] {
-        let response = client.request("POST", path).body("{}").send().await.unwrap();
-        assert_eq!(response.status(), 503, "{path}");
+        assert_eq!(client.post(path, &json!({})).await.0, 503, "{path}");
     }
     // What is in memory is still right.
     assert_eq!(answers(&node).await, before);

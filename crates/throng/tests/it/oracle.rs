@@ -5,7 +5,7 @@ use std::process::Command;
 
 use throng_model::{HashSeed, UserKey};
 
-use crate::process::{NodeProcess, get, http, wait_for};
+use crate::process::{NodeProcess, get, http, post, wait_for};
 
 const SCRIPT: &str = r"
 import duckdb, json, pathlib, sys
@@ -82,8 +82,7 @@ pub(crate) async fn expect_equal_sets(
     let mut got: BTreeMap<String, BTreeSet<String>> =
         expected.keys().map(|name| (name.clone(), BTreeSet::new())).collect();
     for chunk in keys.chunks(1_000) {
-        let answer: serde_json::Value = http
-            .post(format!("{}/v1/lookups", node.url))
+        let answer: serde_json::Value = post(http, format!("{}/v1/lookups", node.url))
             .json(&serde_json::json!({ "keys": chunk }))
             .send()
             .await

@@ -10,7 +10,7 @@ use throng_ledger::{AudienceLedger, RefreshState, SqliteLedger, SyncLedger};
 use throng_model::{Entropy, SplitMix64};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
-use crate::process::{NodeProcess, get, http, throng, wait_for};
+use crate::process::{NodeProcess, get, http, post, throng, wait_for};
 
 /// Rounds of each kind of process.
 const ROUNDS: u64 = 12;
@@ -170,7 +170,7 @@ async fn threads_and_handles_do_not_grow_with_refreshes() {
     for round in 2..=8 {
         for audience in 0..AUDIENCES {
             let path = format!("{}/v1/audiences/a{audience}/refresh", node.url);
-            let answer = http.post(path).json(&json!({})).send().await.expect("answered");
+            let answer = post(&http, path).json(&json!({})).send().await.expect("answered");
             assert!(answer.status().is_success(), "{}", answer.status());
         }
         all_built(round).await;
