@@ -37,6 +37,10 @@ pub trait SpecLedger: Send + Sync {
     /// counts.
     async fn hash_seed(&self, proposed: HashSeed) -> Result<HashSeed>;
 
+    /// How many partitions the deployment's event log has: stores `proposed` if nothing is stored yet,
+    /// returns what counts. `None` while nothing is stored, also if there is no hash seed yet.
+    async fn log_partitions(&self, proposed: Option<u32>) -> Result<Option<u32>>;
+
     /// The newest applied spec.
     async fn applied_spec(&self) -> Result<Option<AppliedSpec>>;
 

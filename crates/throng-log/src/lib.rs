@@ -64,7 +64,8 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     async fn append(&self, partition: u32, at: Timestamp, values: Vec<Bytes>) -> Result<u64>;
 
     /// Durable records from `from` on, in order: as many as fit into `max_bytes` of values, and at
-    /// least one if there is one. Empty at the end. [`LogError::Gone`] if `from` was truncated.
+    /// least one if there is one. Empty at the end, and where only offsets are left that were skipped.
+    /// [`LogError::Gone`] if `from` was truncated.
     async fn read(&self, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Record>>;
 
     /// Follows a partition from `from` on. [`LogError::Gone`] if `from` was truncated.

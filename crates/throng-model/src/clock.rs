@@ -1,8 +1,8 @@
 //! The only place that reads the system's clock.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::Timestamp;
 
@@ -10,6 +10,12 @@ use crate::Timestamp;
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The time now. Never goes backwards by more than the system's own clock does.
     fn now(&self) -> Timestamp;
+
+    /// How much time has passed since some moment before, of a timer that nobody sets: where
+    /// [`now`](Self::now) steps, this does not. Without a timer of its own a clock is taken not to step.
+    fn elapsed(&self) -> Duration {
+        Duration::from_micros(u64::try_from(self.now().0).unwrap_or(0))
+    }
 
     /// How long to wait on the machine's timer until `duration` has passed on this clock. A clock
     /// that runs 60 times as fast answers a sixtieth.
@@ -28,33 +34,55 @@ impl Clock for SystemClock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
+    fn elapsed(&self) -> Duration {
+        static BEGIN: OnceLock<Instant> = OnceLock::new();
+        BEGIN.get_or_init(Instant::now).elapsed()
+    }
 }
 
 /// A clock that stands still until it is told to move. For tests.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    shown: AtomicI64,
+    /// How far it has been set forward without time passing.
+    stepped: AtomicI64,
+}
 
 impl ManualClock {
     /// A clock that shows `start`.
     pub fn new(start: Timestamp) -> Self {
-        Self(AtomicI64::new(start.0))
+        Self { shown: AtomicI64::new(start.0), stepped: AtomicI64::new(0) }
     }
 
     /// Moves the clock forward.
     pub fn advance(&self, duration: Duration) {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        self.0.fetch_add(micros, Ordering::SeqCst);
+        self.shown.fetch_add(micros, Ordering::SeqCst);
     }
 
-    /// Sets the clock.
+    /// Lets time pass until the clock shows this.
     pub fn set(&self, to: Timestamp) {
-        self.0.store(to.0, Ordering::SeqCst);
+        self.shown.store(to.0, Ordering::SeqCst);
+    }
+
+    /// Sets the clock to another time without time passing, as an administrator or NTP does.
+    pub fn step(&self, to: Timestamp) {
+        let from = self.shown.swap(to.0, Ordering::SeqCst);
+        self.stepped.fetch_add(to.0.saturating_sub(from), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.shown.load(Ordering::SeqCst))
+    }
+
+    fn elapsed(&self) -> Duration {
+        let stepped = self.stepped.load(Ordering::SeqCst);
+        let micros = self.shown.load(Ordering::SeqCst).saturating_sub(stepped);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
     fn wall_duration(&self, _: Duration) -> Duration {

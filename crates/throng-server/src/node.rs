@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use throng_gate::Gate;
 use throng_lake::{Lake, LakeLimits};
 use throng_ledger::Ledger;
-use throng_log::Share;
+use throng_log::{Retention, Share};
 use throng_membership::MembershipIndex;
 use throng_model::{
     AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, SystemEntropy, with_causes,
@@ -86,6 +86,9 @@ pub struct NodeConfig {
     pub access_clock: Arc<dyn Clock>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
+    /// Partitions of the event log of which it is accepted that acknowledged records are lost: the node
+    /// goes on without them instead of refusing to start.
+    pub accept_log_loss: Vec<u32>,
     /// What to do where the ledger is missing, or does not belong to what lies beside it.
     pub recovery: Recovery,
     /// What specs that arrive over HTTP may name, besides what `spec` names.
@@ -353,6 +356,11 @@ async fn assemble(
     let access = access::open(config, &backends.ledger).await?;
     let Backends { ledger, objects, log, feed, intake, queues, share, .. } = backends;
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
+    let found = log.partitions();
+    let stored = ledger.log_partitions(Some(found)).await?.unwrap_or(found);
+    if found != stored {
+        return Err(NodeError::LogPartitions { found, stored });
+    }
     let lake = open_lake(dir, &spec)?;
     let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
     let serves_membership =
@@ -365,12 +373,19 @@ async fn assemble(
         (MembershipIndex::empty(seed), Vec::new())
     };
     let membership = Arc::new(membership);
+    let health = Arc::new(Health::new(Arc::clone(clock)));
     let parts = BudgetsParts {
         objects: Arc::clone(&objects),
         log: Arc::clone(&log),
         feed,
         intake,
         clock: Arc::clone(clock),
+        retention: Retention {
+            bytes: spec.node.log_retention.bytes,
+            age: Duration::from_secs(u64::from(spec.node.log_retention.hours) * 3_600),
+        },
+        accept_log_loss: config.accept_log_loss.clone(),
+        health: Arc::clone(&health),
     };
     let (budgets, applied) = open_budgets(config, joined, &*ledger, parts).await?;
     let feed_interval = Duration::from_millis(u64::from(spec.node.feed_interval_ms));
@@ -389,7 +404,7 @@ async fn assemble(
         spec: ArcSwap::from_pointee(spec),
         spec_version: AtomicU64::new(budgets.catalog().version),
         spec_turn: tokio::sync::Mutex::default(),
-        health: Arc::new(Health::new(Arc::clone(clock))),
+        health,
         access: Arc::new(access),
         ledger,
         objects,

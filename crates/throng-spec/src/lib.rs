@@ -25,9 +25,9 @@ pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files}
 pub use host::{HostPort, NotAHost};
 pub use limits::{Access, Limits};
 pub use node::{
-    AlertSeverity, BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogSettings,
-    NodeSettings, ObjectsSettings, Role, SaslSettings, Service, TlsSettings, UnknownRole,
-    WebhookSettings,
+    AlertSeverity, BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogRetention,
+    LogSettings, NodeSettings, ObjectsSettings, Role, SaslSettings, Service, TlsSettings,
+    UnknownRole, WebhookSettings,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
 pub use problem::Problem;

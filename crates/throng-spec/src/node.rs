@@ -284,6 +284,13 @@ pub struct NodeSettings {
     pub activation_workers: u32,
     /// Parts of the event log; 4 unless set.
     pub log_partitions: u32,
+    /// How much of the event log in files is kept besides what a restart needs.
+    #[serde(default)]
+    pub log_retention: LogRetention,
+    /// With fewer bytes free on the disk of the event log, events are refused; 1 GiB, or 5 % of the
+    /// disk if that is less, unless set.
+    #[serde(default)]
+    pub min_free_disk_bytes: Option<u64>,
     /// How often budget states go out, in milliseconds; 1,000 unless set.
     pub feed_interval_ms: u32,
     /// The largest body of a request, in bytes; 8 MiB unless set.
@@ -293,6 +300,22 @@ pub struct NodeSettings {
     /// Receivers of alerts; none unless set.
     #[serde(default)]
     pub alerts: Vec<WebhookSettings>,
+}
+
+/// How much of the event log in files is kept besides what a restart needs, for reprocessing and for a
+/// look at what happened. A topic in Kafka has settings of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRetention {
+    /// At most so many bytes of each partition; 1 GiB unless set.
+    pub bytes: u64,
+    /// At most so many hours; 72 unless set.
+    pub hours: u32,
+}
+
+impl Default for LogRetention {
+    fn default() -> Self {
+        Self { bytes: 1 << 30, hours: 72 }
+    }
 }
 
 fn all_roles() -> Vec<Role> {
@@ -328,6 +351,8 @@ impl Default for NodeSettings {
             build_workers: 2,
             activation_workers: 4,
             log_partitions: 4,
+            log_retention: LogRetention::default(),
+            min_free_disk_bytes: None,
             feed_interval_ms: 1000,
             max_request_bytes: 8 << 20,
             request_timeout_secs: 30,

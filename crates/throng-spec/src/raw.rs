@@ -519,6 +519,17 @@ pub struct RawNode {
     /// Parts of the event log (4).
     #[schemars(range(min = 1, max = 256))]
     pub log_partitions: Option<u32>,
+    /// Bytes of each partition of an event log in files that are kept besides what a restart needs
+    /// (1 GiB).
+    #[schemars(range(min = 67108864, max = 1_125_899_906_842_624_u64))]
+    pub log_retention_bytes: Option<u64>,
+    /// Hours for which they are kept at most (72).
+    #[schemars(range(min = 1, max = 8784))]
+    pub log_retention_hours: Option<u32>,
+    /// With fewer bytes free on the disk of the event log, events are refused (1 GiB, or 5 % of the
+    /// disk if that is less).
+    #[schemars(range(max = 1_125_899_906_842_624_u64))]
+    pub min_free_disk_bytes: Option<u64>,
     /// How often budget states go out, in milliseconds (1,000).
     #[schemars(range(min = 50, max = 60000))]
     pub feed_interval_ms: Option<u32>,

@@ -112,6 +112,12 @@ pub(crate) enum Command {
     /// Tasks of activation: put them on the queue again
     #[command(subcommand)]
     Tasks(TasksCommand),
+    /// Events: records of the log that could not be applied
+    #[command(subcommand)]
+    Events(EventsCommand),
+    /// The event log in files, without a node
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Alerts: list, see whether they were delivered, test the receivers
     #[command(subcommand)]
     Alerts(AlertsCommand),
@@ -164,6 +170,25 @@ pub(crate) enum Command {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsCommand {
+    /// List the records that are passed over, with the reason
+    Quarantine {
+        #[command(flatten)]
+        node: NodeAt,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Take what is damaged out of the event log of a stopped node, and say what is lost
+    Repair {
+        /// The node's data directory
+        #[arg(long)]
+        dir: PathBuf,
     },
 }
 
@@ -237,6 +262,10 @@ pub(crate) struct UpArgs {
     /// aggregate, relay, lookup
     #[arg(long, value_delimiter = ',', value_name = "ROLE", env = "THRONG_ROLES")]
     pub(crate) roles: Option<Vec<throng_spec::Role>>,
+    /// Go on although acknowledged events of this partition are lost, as its event log is older than its
+    /// checkpoint or another one. Repeat it for each partition. Without it the node refuses to start then
+    #[arg(long, value_name = "PARTITION")]
+    pub(crate) accept_log_loss: Vec<u32>,
     /// The file with the clock of a rehearsal that several processes share
     #[arg(long, hide = true)]
     pub(crate) clock: Option<PathBuf>,

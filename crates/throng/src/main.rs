@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, EventsCommand, LogCommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -102,6 +102,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sync(command) => commands::sync::run(command, json).await,
         Command::Alerts(command) => commands::alerts::run(command, json).await,
         Command::Tasks(command) => commands::sync::tasks_command(command, json).await,
+        Command::Events(EventsCommand::Quarantine { node }) => {
+            commands::events::quarantine(&node, json).await
+        }
+        Command::Log(LogCommand::Repair { dir }) => commands::events::repair(&dir, json),
         Command::Budget { ad_group, node } => {
             commands::inspect::budget(ad_group.as_deref(), &node, json).await
         }

@@ -294,7 +294,8 @@ impl Engine {
         self.pooled_clicks.close(now);
         self.accounts.iter_mut().for_each(|account| account.close(now));
         // Curves move slowly; making them anew for each call would be most of its cost.
-        if now.0.saturating_sub(self.learned_at.0) >= account::WINDOW_MICROS {
+        let since = now.0.saturating_sub(self.learned_at.0);
+        if since >= account::WINDOW_MICROS || now < self.learned_at {
             self.learned_at = now;
             self.learn(now);
         }

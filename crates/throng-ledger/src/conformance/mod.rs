@@ -139,6 +139,7 @@ cases! {
     }
     spec {
         the_first_seed_counts,
+        the_first_number_of_partitions_counts,
         an_equal_spec_changes_nothing,
         a_spec_replaces_only_the_version_that_it_was_made_for,
         somebody_leads,

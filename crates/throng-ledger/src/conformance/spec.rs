@@ -12,6 +12,16 @@ pub(super) async fn the_first_seed_counts(ledger: &dyn Ledger) {
     assert_eq!(ledger.hash_seed(HashSeed(1)).await.unwrap(), seed);
 }
 
+pub(super) async fn the_first_number_of_partitions_counts(ledger: &dyn Ledger) {
+    assert_eq!(ledger.log_partitions(None).await.unwrap(), None);
+    assert_eq!(ledger.log_partitions(Some(4)).await.unwrap(), None, "before there is a deployment");
+    ledger.hash_seed(HashSeed(1)).await.unwrap();
+    assert_eq!(ledger.log_partitions(None).await.unwrap(), None);
+    for proposed in [Some(4), Some(5), None] {
+        assert_eq!(ledger.log_partitions(proposed).await.unwrap(), Some(4));
+    }
+}
+
 pub(super) async fn an_equal_spec_changes_nothing(ledger: &dyn Ledger) {
     assert_eq!(ledger.applied_spec().await.unwrap(), None);
     let one = json!({"version": 1, "rate": 0.02, "audiences": [{"name": "buyers", "n": 1}]});

@@ -85,6 +85,24 @@ impl SpecLedger for Backend {
         })
     }
 
+    async fn log_partitions(&self, proposed: Option<u32>) -> Result<Option<u32>> {
+        write_tx!(self, Full, "reading the number of partitions", |tx| {
+            if let Some(proposed) = proposed {
+                sqlx::query(
+                    "UPDATE deployment SET log_partitions = $1 WHERE log_partitions IS NULL",
+                )
+                .bind(i64::from(proposed))
+                .execute(&mut *tx)
+                .await?;
+            }
+            let stored: Option<Option<i64>> =
+                sqlx::query_scalar("SELECT log_partitions FROM deployment")
+                    .fetch_optional(tx)
+                    .await?;
+            stored.flatten().and_then(|count| u32::try_from(count).ok())
+        })
+    }
+
     async fn applied_spec(&self) -> Result<Option<AppliedSpec>> {
         read_one!(self, "reading the applied spec", |tx| newest_spec(tx).await?)
     }

@@ -25,6 +25,8 @@ use writer::{Append, Request, Writer};
 pub use disk::{Disk, DiskFloor, DiskSpace, SystemDisk};
 pub use repair::{SetAside, set_damage_aside};
 
+use record::SEGMENT_HEAD;
+
 pub use record::MAX_RECORD_BYTES;
 
 /// A segment is closed once it has this many bytes.
@@ -117,7 +119,7 @@ impl FileLog {
                     wanted: partitions,
                 });
             }
-            Some(_) => {}
+            Some(found) => check_folders(dir, found)?,
             None => write_count(dir, partitions)?,
         }
         let mut handles = Vec::new();
@@ -295,6 +297,12 @@ impl Tail for FileTail {
                 self.next = last.offset + 1;
                 return Ok(records);
             }
+            let next = self.partition.after_gap(self.next);
+            if next > self.next {
+                // Records that were set aside, and none behind them yet.
+                self.next = next;
+                return Ok(records);
+            }
             // Another process's appends are told to nobody: look now and then.
             let _ = tokio::time::timeout(LOOK_AGAIN, grown).await;
         }
@@ -334,6 +342,28 @@ fn lock(dir: &Path) -> Result<File> {
         Err(std::fs::TryLockError::WouldBlock) => Err(LogError::Locked { dir: dir.to_owned() }),
         Err(std::fs::TryLockError::Error(error)) => Err(LogError::io("lock", &path)(error)),
     }
+}
+
+/// Makes sure that a log whose number of partitions was read has as many folders: one flipped bit of
+/// that file would send ad groups to other partitions.
+fn check_folders(dir: &Path, partitions: u32) -> Result<()> {
+    let is_there = |number: u32| dir.join(number.to_string()).is_dir();
+    let found = (0..MAX_PARTITIONS).filter(|number| is_there(*number)).last().map_or(0, |n| n + 1);
+    // Fewer are a first start that was cut off, unless there are records already.
+    let has_records = || {
+        let all = (0..found).map(|number| partition::segments_in(&dir.join(number.to_string())));
+        let lengths = all.map(|segments| {
+            let segments = segments?;
+            let long = |path: &Path| path.metadata().is_ok_and(|f| f.len() > SEGMENT_HEAD as u64);
+            Ok(segments.len() > 1 || segments.iter().any(|segment| long(&segment.path)))
+        });
+        lengths.collect::<Result<Vec<bool>>>().map(|all| all.contains(&true))
+    };
+    if found > partitions || (found < partitions && found > 0 && has_records()?) {
+        let why = "it does not fit the folders beside it, one for each partition";
+        return Err(LogError::Damaged { path: dir.join("partitions"), position: 0, why });
+    }
+    Ok(())
 }
 
 fn write_count(dir: &Path, partitions: u32) -> Result<()> {

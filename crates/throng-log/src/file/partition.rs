@@ -85,6 +85,14 @@ impl Partition {
         Ok(out)
     }
 
+    /// The first offset from `from` on that is not known to be left out.
+    pub(super) fn after_gap(&self, from: u64) -> u64 {
+        let view = self.view();
+        let place = view.segments.partition_point(|segment| segment.end <= from);
+        let next = view.segments.get(place).or(view.segments.last());
+        next.map_or(from, |next| from.max(next.base))
+    }
+
     fn learn(&self, base: u64, found: &[(u64, u64)]) {
         if let Some(segment) = self.view().segments.iter_mut().find(|s| s.base == base) {
             for (offset, position) in found {

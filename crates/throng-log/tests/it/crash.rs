@@ -122,6 +122,15 @@ async fn the_number_of_partitions_stays() {
     assert_eq!(FileLog::partitions_in(dir.path()).unwrap(), Some(2));
     let other = FileLog::open(dir.path(), 3).unwrap_err();
     assert!(other.to_string().contains("has 2 partitions, not 3"), "{other}");
+    // The same with the file changed: the folders do not fit it.
+    let log = FileLog::open(dir.path(), 2).unwrap();
+    append(&log, "one").await;
+    drop(log);
+    for changed in [1, 3] {
+        std::fs::write(dir.path().join("partitions"), format!("{changed}\n")).unwrap();
+        let opened = FileLog::open(dir.path(), changed);
+        assert!(matches!(opened, Err(LogError::Damaged { .. })), "{changed}: {opened:?}");
+    }
     let none = tempfile::tempdir().unwrap();
     assert!(matches!(FileLog::open(none.path(), 0), Err(LogError::Partitions { .. })));
 }

@@ -87,6 +87,15 @@ fn apply(dir: &Path, damage: &Damage) -> Silent {
     }
 }
 
+/// A folder in memory, where there is one: every commit is synced.
+fn fast_dir() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    }
+}
+
 type Records = BTreeMap<u64, (Timestamp, Bytes)>;
 
 async fn all(log: &FileLog) -> Result<Records, LogError> {
@@ -94,7 +103,15 @@ async fn all(log: &FileLog) -> Result<Records, LogError> {
     let mut records = Records::new();
     while from < end {
         let read = log.read(0, from, 100).await?;
-        assert!(!read.is_empty(), "nothing from {from} on, and the end is {end}");
+        if read.is_empty() {
+            // What was set aside has no record behind it yet: a follower passes over it.
+            let mut tail = log.tail(0, from).await?;
+            assert!(
+                tail.next().await?.is_empty() && tail.position() == end,
+                "from {from} to {end}"
+            );
+            break;
+        }
         for record in read {
             assert!(record.offset >= from);
             from = record.offset + 1;
@@ -109,7 +126,7 @@ async fn live(
     segment_bytes: u64,
     damages: Vec<Damage>,
 ) -> Result<(), TestCaseError> {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = fast_dir();
     let open = || FileLog::open_with(dir.path(), options(1, segment_bytes));
     let log = open().unwrap();
     let mut model = Records::new();
@@ -179,7 +196,7 @@ async fn live(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() })]
     #[test]
     fn damage_is_told_from_a_torn_write(
         commits in prop::collection::vec(

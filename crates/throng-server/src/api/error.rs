@@ -199,9 +199,18 @@ impl ApiError {
 
 impl From<crate::roles::aggregate::BudgetsError> for ApiError {
     fn from(error: crate::roles::aggregate::BudgetsError) -> Self {
-        match StorageProblem::in_causes(&error) {
-            Some(problem) => Self::storage("the event log", problem, &error),
-            None => Self::internal(&error),
+        use crate::roles::aggregate::BudgetsError as E;
+        if let Some(problem) = StorageProblem::in_causes(&error) {
+            return Self::storage("the event log", problem, &error);
+        }
+        match &error {
+            E::Append(source) => {
+                let words = format!("{error}: {}", throng_model::with_causes(&**source));
+                tracing::warn!(error = words, "the event log refuses");
+                Self::unavailable(error.to_string())
+            }
+            E::Closed | E::Unavailable { .. } => Self::unavailable(error.to_string()),
+            _ => Self::internal(&error),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
 
@@ -11,6 +13,10 @@ use crate::NodeContext;
 
 use super::body::{content_type, whole};
 use super::error::ApiError;
+
+/// When to send refused events again, in seconds: a partition is opened anew and a disk is looked at about
+/// every second.
+const RETRY_AFTER_SECS: &str = "5";
 
 const KINDS: &str = "send application/x-ndjson (one JSON object a line) or application/x-protobuf";
 
@@ -29,30 +35,35 @@ fn parse(kind: &str, body: &[u8]) -> Result<ParsedEvents, ApiError> {
     }
 }
 
+/// Nothing of a batch is acknowledged; the same events are sent again in a while.
+fn refusal(error: ApiError) -> Response {
+    let error = error.help("send the same events again: those that were counted count once");
+    ([(header::RETRY_AFTER, RETRY_AFTER_SECS)], error).into_response()
+}
+
 /// Takes events in. Each stands alone: those that are fine are durable and counted when the answer
 /// comes, the others are listed with their line. Sending a batch again counts nothing twice.
-#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson"), responses((status = 200, description = "`accepted`, `duplicates`, `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: how many have an inserted_at after `at` or more than 24 hours before it, from which nothing is learned"), (status = 415, description = "neither NDJSON nor protobuf"), (status = 503, description = "the log failed: send all of it again")))]
+#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson"), responses((status = 200, description = "`accepted`, `duplicates`, `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: how many have an inserted_at after `at` or more than 24 hours before it, from which nothing is learned"), (status = 415, description = "neither NDJSON nor protobuf"), (status = 503, description = "the log or its disk refuses, or a partition is being restarted: send all of it again after `Retry-After`")))]
 pub(crate) async fn accept(
     State(ctx): State<Arc<NodeContext>>,
     request: Request,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Value>, Response> {
     let kind = content_type(request.headers());
-    let body = whole(request, &()).await?;
+    let body = whole(request, &()).await.map_err(IntoResponse::into_response)?;
     let ParsedEvents { events, mut problems, mut refused, inserted_at_ignored } =
-        parse(&kind, &body)?;
+        parse(&kind, &body).map_err(IntoResponse::into_response)?;
     drop(body);
     let (lines, events): (Vec<usize>, Vec<_>) = events.into_iter().unzip();
     let budgets = Arc::clone(&ctx.budgets);
     // In a task of its own: a client that goes away does not leave a batch half counted.
     let accepted = tokio::spawn(async move { budgets.accept(events).await })
         .await
-        .map_err(|_| ApiError::unavailable("the events could not be taken in"))?
+        .map_err(|_| refusal(ApiError::unavailable("the events could not be accepted")))?
         .map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "events not taken in");
-            ApiError::unavailable(error.to_string())
-                .help("send the same events again: those that were counted count once")
+            tracing::error!(error = &error as &dyn std::error::Error, "events not accepted");
+            refusal(error.into())
         })?;
-    refused += accepted.rejected.len() as u64;
+    refused += accepted.rejected_count;
     let more = accepted.rejected.into_iter().map(|(place, problem)| {
         let line = lines.get(place).copied().unwrap_or(0);
         problem.at_line(line)
@@ -68,4 +79,19 @@ pub(crate) async fn accept(
         "rejected_count": refused,
         "inserted_at_ignored": inserted_at_ignored,
     })))
+}
+
+/// Records of the event log that could not be applied: they are passed over, and stay in the log.
+#[utoipa::path(get, path = "/v1/events/quarantine", responses((status = 200, description = "`partitions`: partition, total, records (the first 1,000): offset, reason, count, at")))]
+pub(crate) async fn quarantine(
+    State(ctx): State<Arc<NodeContext>>,
+) -> Result<Json<Value>, ApiError> {
+    let all = ctx.budgets.quarantine().await?;
+    let partitions: Vec<Value> = all
+        .into_iter()
+        .map(|(partition, list)| {
+            json!({ "partition": partition, "total": list.total, "records": list.records })
+        })
+        .collect();
+    Ok(Json(json!({ "partitions": partitions })))
 }

@@ -28,7 +28,7 @@ impl Modify for Token {
         super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
         super::syncs::task, super::syncs::requeue, super::syncs::announce, super::syncs::approve_destination,
         super::alerts::list, super::alerts::deliveries, super::alerts::test,
-        super::events::accept, super::budgets::list, super::budgets::one,
+        super::events::accept, super::events::quarantine, super::budgets::list, super::budgets::one,
         super::feed::stream, super::feed::catalog, super::feed::gates, super::feed::applied,
         super::decide::decide, super::spec::current, super::spec::plan, super::spec::apply, super::why::history,
         super::stream::changes, super::tokens::create, super::tokens::list, super::tokens::revoke,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use throng_ledger::{Ledger, PostgresLedger, SqliteLedger};
 use throng_log::{
-    EventLog, FileLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, MemoryQueue,
-    Queue, Sasl, Share, Tls,
+    DiskFloor, EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings,
+    KafkaTable, MemoryQueue, Queue, Sasl, Share, Tls,
 };
 use throng_model::Secret;
 use throng_objects::{BucketObjects, BucketSettings, DirectoryObjects, Objects, Service};
@@ -69,9 +69,19 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
     let (log, feed, intake, queues, share): Log = match &settings.log {
         LogSettings::Files => {
             let dir = config.data_dir.join("log");
-            // The number of partitions is fixed when the log is made; the setting counts only then.
-            let partitions = FileLog::partitions_in(&dir)?.unwrap_or(settings.log_partitions);
-            let log = Arc::new(FileLog::open(&dir, partitions)?);
+            // The number of partitions is fixed when the log is made; the setting counts only then. A
+            // file can be damaged, so the ledger knows it too.
+            let stored = ledger.log_partitions(None).await?;
+            let found = FileLog::partitions_in(&dir)?;
+            if let (Some(found), Some(stored)) = (found, stored)
+                && found != stored
+            {
+                return Err(NodeError::LogPartitions { found, stored });
+            }
+            let partitions = found.or(stored).unwrap_or(settings.log_partitions);
+            let floor = settings.min_free_disk_bytes.map_or(DiskFloor::Default, DiskFloor::Bytes);
+            let options = FileLogOptions { floor, ..FileLogOptions::new(partitions) };
+            let log = Arc::new(FileLog::open_with(&dir, options)?);
             let memory = || Arc::new(MemoryQueue::default()) as Arc<dyn Queue>;
             let queues = Queues { tasks: memory(), checks: memory(), dead: None };
             (log, None, Intake::Here, queues, None)

@@ -98,6 +98,18 @@ pub enum NodeError {
     /// The event log.
     #[error("cannot use the event log")]
     Log(#[from] LogError),
+    /// An ad group's partition is made of its name and the number of partitions.
+    #[error(
+        "the event log has {found} partitions, and the ledger knows {stored}: with another number ad \
+         groups lose their spend. Restore the event log and the ledger of one backup, or give the log \
+         (the file log/partitions, or the topic) its number back"
+    )]
+    LogPartitions {
+        /// What the log says.
+        found: u32,
+        /// What the ledger says.
+        stored: u32,
+    },
     /// Snapshots, parts, checkpoints.
     #[error("cannot use the object storage")]
     Objects(#[from] ObjectsError),

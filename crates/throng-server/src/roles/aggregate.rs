@@ -7,10 +7,12 @@
 //! where many share a log, a consumer group says whose a partition is, frames reach the others over
 //! the feed, and another aggregator applies the same events and stands in while the owner is silent.
 
+mod accept;
 mod apply;
 mod board;
 mod catalog;
 mod checkpoint;
+mod clock;
 mod error;
 mod feed;
 mod gates;
@@ -18,28 +20,36 @@ mod history;
 mod hub;
 mod known;
 mod partition;
+mod position;
+mod quarantine;
+mod restart;
 mod shared;
 mod standby;
+#[cfg(test)]
+mod tests;
 mod ticker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::StreamExt;
-use throng_budget::{Event, EventProblem, Series};
+use throng_budget::Series;
 use throng_gate::feed::Frame;
 use throng_gate::{Applied, Catalog, Gate};
 use throng_ledger::{BudgetDayRow, HistoryEntry};
-use throng_log::EventLog;
-use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, TimeZoneName, Timestamp};
+use throng_log::{EventLog, Retention};
+use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, Timestamp};
 use throng_objects::Objects;
 use throng_spec::Spec;
 use tokio::sync::broadcast;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::Health;
+
+pub use accept::Accepted;
 pub use board::Told;
 pub use checkpoint::CheckpointError;
 pub(crate) use checkpoint::checkpoint_offset;
@@ -47,33 +57,25 @@ pub use error::BudgetsError;
 pub use feed::Feed;
 pub use gates::GateReport;
 pub use hub::Subscription;
+pub use quarantine::{QuarantineList, QuarantinedRecord};
 pub use shared::{follow_feed, share};
 pub use standby::stand_by;
 pub use throng_budget::AdGroupState;
 pub use ticker::run;
 
 use board::{Board, Taken};
+use clock::SteadyClock;
 use gates::Gates;
 use history::Doors;
 use known::Known;
 use partition::{Partition, Standing};
+use restart::Restart;
 use standby::{Heard, StandIns};
 
 /// In a feed that others follow every so manieth frame says everything, for those who join.
 const KEYFRAME_EVERY: u64 = 10;
 /// Checkpoints on their way at the same time.
 const CHECKPOINTS_AT_ONCE: usize = 2;
-
-/// What became of a batch of events. The three add up to the batch.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Accepted {
-    /// Events that count.
-    pub accepted: u64,
-    /// Events that had been counted before, by their id.
-    pub duplicates: u64,
-    /// Events that do not count, by their place in the batch.
-    pub rejected: Vec<(usize, EventProblem)>,
-}
 
 /// Who appends to the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,13 +98,19 @@ pub struct BudgetsParts {
     pub intake: Intake,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What is kept of a log in files besides what a restart needs.
+    pub retention: Retention,
+    /// Partitions of which the operator has accepted that records are lost.
+    pub accept_log_loss: Vec<u32>,
+    /// Where problems are told.
+    pub health: Arc<Health>,
 }
 
 /// Budget states of all ad groups. Cheap to ask; nothing here waits for a disk or a network except
 /// [`Budgets::accept`], [`Budgets::tick`], [`Budgets::series`], [`Budgets::checkpoint`] and
 /// [`Budgets::close`].
 pub struct Budgets {
-    clock: Arc<dyn Clock>,
+    clock: Arc<SteadyClock>,
     objects: Arc<dyn Objects>,
     log: Arc<dyn EventLog>,
     feed: Option<Feed>,
@@ -118,6 +126,15 @@ pub struct Budgets {
     gates: Gates,
     doors: Mutex<Doors>,
     ticks: AtomicU64,
+    retention: Retention,
+    accept_log_loss: Mutex<BTreeSet<u32>>,
+    health: Arc<Health>,
+    /// Partitions whose log refuses events.
+    refusing: Mutex<BTreeSet<u32>>,
+    /// Partitions that were opened anew after they failed.
+    restarts: Mutex<BTreeMap<u32, Restart>>,
+    /// Held by whoever changes `own`.
+    opening: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Budgets {
@@ -139,19 +156,6 @@ fn partition_of(ad_group: &AdGroupName, partitions: usize) -> usize {
     (xxh3_64(ad_group.as_str().as_bytes()) % partitions.max(1) as u64) as usize
 }
 
-/// Whether an event can count.
-fn check(
-    event: &Event,
-    names: &HashMap<AdGroupName, TimeZoneName>,
-    now: Timestamp,
-) -> Result<(), EventProblem> {
-    if !names.contains_key(&event.ad_group) {
-        let meant = catalog::nearest(&event.ad_group, names.keys());
-        return Err(EventProblem::unknown_ad_group(&event.ad_group, meant));
-    }
-    event.check_time(now)
-}
-
 impl Budgets {
     /// Budget states that nothing is known of yet: [`own`](Self::own) takes partitions over, and
     /// [`take_in`](Self::take_in) hears of the others.
@@ -163,7 +167,7 @@ impl Budgets {
     ) -> Self {
         let count = parts.log.partitions() as usize;
         Self {
-            clock: parts.clock,
+            clock: Arc::new(SteadyClock::new(parts.clock)),
             objects: parts.objects,
             log: parts.log,
             feed: parts.feed,
@@ -178,6 +182,12 @@ impl Budgets {
             gates: Gates::default(),
             doors: Mutex::default(),
             ticks: AtomicU64::new(0),
+            retention: parts.retention,
+            accept_log_loss: Mutex::new(parts.accept_log_loss.into_iter().collect()),
+            health: parts.health,
+            refusing: Mutex::default(),
+            restarts: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
         }
     }
 
@@ -199,6 +209,7 @@ impl Budgets {
     /// # Errors
     /// [`BudgetsError`] of the first partition that could not be taken over; the others are owned.
     pub async fn own(&self, wanted: &[u32]) -> Result<(), BudgetsError> {
+        let _opening = self.opening.lock().await;
         let before = self.own.load_full();
         let keep = |p: &Arc<Partition>| wanted.contains(&p.number()) && !p.is_fenced();
         let (mut own, gone): (Vec<_>, Vec<_>) =
@@ -210,7 +221,7 @@ impl Budgets {
                 continue;
             }
             // Spares the next owner the replay; it may have taken over already.
-            if let Err(error) = partition.checkpoint().await {
+            if let Err(error) = partition.checkpoint(self.clock.now()).await {
                 tracing::debug!(
                     partition = partition.number(),
                     error = &error as &dyn std::error::Error,
@@ -232,6 +243,7 @@ impl Budgets {
             };
             match opened {
                 Ok(partition) => {
+                    self.clear_partition(*number);
                     own.push(Arc::clone(&partition));
                     own.sort_by_key(|p| p.number());
                     self.own.store(Arc::new(own.clone()));
@@ -243,7 +255,10 @@ impl Budgets {
                         partition.set_catalog(ad_groups.cloned().unwrap_or_default(), version, now);
                     }
                 }
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    self.report_partition(*number, &error);
+                    failed = failed.or(Some(error));
+                }
             }
         }
         // Everybody hears of the new epochs at once.
@@ -253,18 +268,27 @@ impl Budgets {
 
     async fn open(&self, number: u32, standing: Standing) -> Result<Arc<Partition>, BudgetsError> {
         let known = self.known.load_full();
-        Partition::open(partition::Opening {
+        let accept_loss =
+            standing == Standing::Owner && locked(&self.accept_log_loss).contains(&number);
+        let opened = Partition::open(partition::Opening {
             number,
             ad_groups: known.configs.get(number as usize).cloned().unwrap_or_default(),
             objects: Arc::clone(&self.objects),
             log: Arc::clone(&self.log),
-            clock: Arc::clone(&self.clock),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             catalog_version: known.catalog.version,
             intake: self.intake,
             standing,
             heard: self.heard.epoch(number),
+            retention: self.retention,
+            accept_loss,
         })
-        .await
+        .await;
+        if opened.is_ok() && accept_loss {
+            // What is lost later has to be accepted anew.
+            locked(&self.accept_log_loss).remove(&number);
+        }
+        opened
     }
 
     /// Whether another process has taken over a partition that this one is to own: it takes it back.
@@ -289,60 +313,6 @@ impl Budgets {
                     error = &error as &dyn std::error::Error,
                     "another process told figures of this partition"
                 ),
-            }
-        }
-    }
-
-    /// Takes events in. When it returns, those accepted are durable; where this process alone
-    /// appends, they are counted too. An event that cannot count is rejected alone. Waits for one
-    /// sync of the disk, shared with whoever else calls at the time, or for the brokers.
-    ///
-    /// # Errors
-    /// [`BudgetsError::Append`] if the log failed: some of the events may be counted, and sending
-    /// all of them again is right, as those count once. [`BudgetsError::Closed`].
-    pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
-        let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.count];
-        let mut answer = Accepted::default();
-        let (known, now) = (self.known.load(), self.clock.now());
-        for (place, event) in events.into_iter().enumerate() {
-            let partition = partition_of(&event.ad_group, self.count);
-            match check(&event, &known.zones, now) {
-                Ok(()) => by_partition[partition].push((place, event)),
-                Err(problem) => answer.rejected.push((place, problem)),
-            }
-        }
-        let appends = by_partition.into_iter().enumerate().filter(|(_, e)| !e.is_empty());
-        let appends = appends.map(|(partition, events)| self.append(partition, events, now));
-        for part in futures::future::try_join_all(appends).await? {
-            answer.accepted += part.accepted;
-            answer.duplicates += part.duplicates;
-            answer.rejected.extend(part.rejected);
-        }
-        answer.rejected.sort_by_key(|(place, _)| *place);
-        metrics::counter!("throng_events_accepted_total").increment(answer.accepted);
-        metrics::counter!("throng_events_duplicate_total").increment(answer.duplicates);
-        metrics::counter!("throng_events_rejected_total").increment(answer.rejected.len() as u64);
-        Ok(answer)
-    }
-
-    async fn append(
-        &self,
-        partition: usize,
-        events: Vec<(usize, Event)>,
-        now: Timestamp,
-    ) -> Result<Accepted, BudgetsError> {
-        match self.intake {
-            Intake::Here => {
-                let own = self.own.load_full();
-                let owner = own.iter().find(|p| p.number() as usize == partition);
-                owner.ok_or(BudgetsError::Closed)?.append(events).await
-            }
-            Intake::Log => {
-                let accepted = events.len() as u64;
-                let records = apply::records(events.iter().map(|(_, event)| event));
-                let appended = self.log.append(partition as u32, now, records).await;
-                appended.map_err(|error| BudgetsError::Append(Arc::new(error)))?;
-                Ok(Accepted { accepted, ..Accepted::default() })
             }
         }
     }
@@ -450,11 +420,13 @@ impl Budgets {
     /// owns. Returns whether any figure changed.
     pub async fn tick(&self, gate: &Gate) -> bool {
         let now = self.clock.now();
+        let ahead = if self.clock.is_ahead() { 1.0 } else { 0.0 };
+        metrics::gauge!("throng_clock_step_pending").set(ahead);
         let mut changed = false;
         let whole = self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(KEYFRAME_EVERY);
         let own = self.own.load_full();
         let mut sends = Vec::new();
-        for partition in own.iter().filter(|p| !p.is_fenced()) {
+        for partition in own.iter().filter(|p| !p.is_fenced() && !p.is_failed()) {
             if partition.is_outdone() {
                 // A frame that nobody takes would only keep stand-ins quiet.
                 partition.close(now);
@@ -525,9 +497,14 @@ impl Budgets {
     pub async fn checkpoint(&self) -> Result<(), BudgetsError> {
         let own: Vec<Arc<Partition>> = self.own.load().iter().map(Arc::clone).collect();
         // Not all at once: writing a state down takes the processor for a while.
+        let now = self.clock.now();
         let written = futures::stream::iter(own)
             .filter(|partition| std::future::ready(!partition.is_fenced()))
-            .map(|partition| async move { partition.checkpoint_at(self.clock.now()).await })
+            .map(|partition| async move {
+                let written = partition.checkpoint_at(now).await;
+                self.note_checkpoint(partition.number(), written.as_ref().err());
+                written
+            })
             .buffer_unordered(CHECKPOINTS_AT_ONCE);
         written.collect::<Vec<_>>().await.into_iter().collect()
     }
@@ -563,20 +540,5 @@ impl Budgets {
         let own = self.own.load_full();
         let states: Vec<AdGroupState> = own.iter().flat_map(|p| p.states(now)).collect();
         locked(&self.doors).look(&states, now)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_partition_of_an_ad_group_never_changes() {
-        let partition = |name: &str| partition_of(&AdGroupName::new(name).unwrap(), 4);
-        // A change here would split the history of every deployment's ad groups in two.
-        assert_eq!(
-            ["red", "green", "blue", "amber"].map(partition),
-            ["red", "green", "blue", "amber"].map(|n| (xxh3_64(n.as_bytes()) % 4) as usize)
-        );
     }
 }

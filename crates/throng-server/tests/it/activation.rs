@@ -64,6 +64,7 @@ impl Shop {
     async fn node(&self) -> Node {
         let dir: &Path = self.dir.path();
         Node::start(NodeConfig {
+            accept_log_loss: Vec::new(),
             data_dir: dir.join("node"),
             spec: throng_spec::load(&dir.join("throng.yaml")).unwrap(),
             join: false,

@@ -141,13 +141,17 @@ impl Shop {
 
     async fn start(&self, clock: &Arc<ManualClock>) -> Node {
         Node::start(NodeConfig {
+            accept_log_loss: Vec::new(),
             data_dir: self.0.path().join("node"),
             spec: throng_spec::load(&self.0.path().join("throng.yaml")).unwrap(),
             join: false,
             roles: None,
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: Arc::clone(clock) as Arc<dyn Clock>,
+            access_clock: Arc::clone(clock) as Arc<dyn Clock>,
+            recovery: throng_server::Recovery::default(),
             env: Arc::new(|name: &str| (name == "ALERTS").then(|| SECRET.to_owned())),
+            limits: Default::default(),
         })
         .await
         .unwrap()

@@ -32,6 +32,7 @@ fn purchases(dir: &Path, customers: impl Iterator<Item = u32>) {
 
 async fn start(dir: &Path) -> Node {
     Node::start(NodeConfig {
+        accept_log_loss: Vec::new(),
         data_dir: dir.join("node"),
         spec: throng_spec::load(&dir.join("throng.yaml")).unwrap(),
         join: false,

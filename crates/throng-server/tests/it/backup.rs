@@ -36,14 +36,17 @@ fn purchases(dir: &Path, customers: u64) {
 
 async fn start(dir: &Path, data_dir: &Path) -> Node {
     Node::start(NodeConfig {
+        accept_log_loss: Vec::new(),
         data_dir: data_dir.to_owned(),
         spec: throng_spec::load(&dir.join("throng.yaml")).unwrap(),
         join: false,
         roles: None,
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::new(SystemClock),
+        access_clock: Arc::new(SystemClock),
         recovery: Recovery::Refuse,
         env: Arc::new(|_: &str| None),
+        limits: Default::default(),
     })
     .await
     .unwrap()

@@ -8,7 +8,7 @@ use throng_gate::feed::Frame;
 use throng_gate::{Applied, Catalog, Gate};
 use throng_log::FileLog;
 use throng_model::{AdGroupName, Clock, ManualClock, Micros};
-use throng_server::Node;
+use throng_server::{Node, NodeError};
 
 use crate::{Client, PATIENCE, SPEC, noon, sent, spec, start, until};
 
@@ -181,4 +181,51 @@ async fn deciding_can_record_the_insertion() {
     let state = client.get("/v1/budgets/shoes").await;
     assert_eq!(state["state"]["in_flight_micros"], json!(50_000), "{state}");
     node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_little_room_on_the_disk_events_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    // More than any disk has.
+    let settings = format!("{SPEC}node:\n  min_free_disk_bytes: {}\n", 1u64 << 50);
+    let node = start(dir.path(), spec(&settings), &clock).await.unwrap();
+    let client = Client::of(&node);
+    let request = client.request("POST", "/v1/events");
+    let response = request.body(line(&clock, "impression", "shoes", 1)).send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "5");
+    let said: Value = response.json().await.unwrap();
+    assert_eq!(said["error"]["code"], "unavailable", "{said}");
+    assert_eq!(actual(&client, "shoes").await, 0);
+    let response = client.request("GET", "/readyz").send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    let said: Value = response.json().await.unwrap();
+    assert_eq!(said["problems"], json!(["disk"]), "{said}");
+    node.shutdown().await;
+    // With room for it, the same events count once.
+    let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+    let client = Client::of(&node);
+    client.events(line(&clock, "impression", "shoes", 1)).await;
+    assert_eq!(actual(&client, "shoes").await, 100_000);
+    assert_eq!(client.request("GET", "/readyz").send().await.unwrap().status(), 200);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_with_another_number_of_partitions_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    start(dir.path(), spec(SPEC), &clock).await.unwrap().shutdown().await;
+    let count = dir.path().join("log/partitions");
+    assert_eq!(std::fs::read_to_string(&count).unwrap().trim(), "4");
+    std::fs::write(&count, "5\n").unwrap();
+    let refused = start(dir.path(), spec(SPEC), &clock).await.unwrap_err();
+    let expected = matches!(refused, NodeError::LogPartitions { found: 5, stored: 4 });
+    assert!(expected, "{refused}");
+    // Without its file the log gets the number that the ledger knows, not that of the spec.
+    std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+    let other = format!("{SPEC}node:\n  log_partitions: 7\n");
+    start(dir.path(), spec(&other), &clock).await.unwrap().shutdown().await;
+    assert_eq!(std::fs::read_to_string(&count).unwrap().trim(), "4");
 }

@@ -44,14 +44,19 @@ impl Shop {
     async fn start(&self, text: &str, limits: LimitsConfig) -> Result<Node, NodeError> {
         std::fs::write(self.path("throng.yaml"), text).unwrap();
         Node::start(NodeConfig {
+            accept_log_loss: Vec::new(),
             data_dir: self.path("node"),
             spec: throng_spec::load(&self.path("throng.yaml")).unwrap(),
             join: false,
             roles: None,
             listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
             clock: noon(),
+            access_clock: noon(),
+            recovery: throng_server::Recovery::default(),
             env: Arc::new(|_: &str| Some("s3cret".to_owned())),
             limits,
+            access_clock: Arc::new(throng_model::SystemClock),
+            recovery: throng_server::Recovery::default(),
         })
         .await
     }

@@ -80,6 +80,7 @@ pub(crate) async fn start(
     clock: &Arc<ManualClock>,
 ) -> Result<Node, NodeError> {
     Node::start(NodeConfig {
+        accept_log_loss: Vec::new(),
         data_dir: dir.to_owned(),
         spec,
         join: false,

@@ -153,6 +153,7 @@ node:
         clock: Arc<dyn Clock>,
     ) -> Result<Node, NodeError> {
         Node::start(NodeConfig {
+            accept_log_loss: Vec::new(),
             data_dir: self.path().join(folder),
             spec: throng_spec::load(&self.path().join("throng.yaml")).unwrap(),
             join,

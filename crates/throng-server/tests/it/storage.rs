@@ -133,14 +133,17 @@ async fn a_full_disk_is_reported_and_the_node_continues_when_there_is_room() {
 async fn start_with(dir: &Path, recovery: Recovery) -> Result<Node, NodeError> {
     let clock = noon();
     Node::start(NodeConfig {
+        accept_log_loss: Vec::new(),
         data_dir: dir.to_owned(),
         spec: spec(SPEC),
         join: false,
         roles: None,
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock,
+        access_clock: noon(),
         recovery,
         env: std::sync::Arc::new(|_: &str| None),
+        limits: Default::default(),
     })
     .await
 }

@@ -56,13 +56,17 @@ fn moment(expected: &Value) -> Timestamp {
 
 async fn open(dir: &Path, clock: &Arc<ManualClock>) -> Node {
     Node::start(NodeConfig {
+        accept_log_loss: Vec::new(),
         data_dir: dir.join("node"),
         spec: throng_spec::load(&dir.join("spec")).unwrap(),
         join: false,
         roles: None,
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::clone(clock) as Arc<dyn Clock>,
+        access_clock: Arc::clone(clock) as Arc<dyn Clock>,
+        recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| (name == "META").then(|| "token".to_owned())),
+        limits: Default::default(),
     })
     .await
     .unwrap()

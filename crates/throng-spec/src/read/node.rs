@@ -6,8 +6,8 @@ use super::fields::{At, Fields};
 use super::tree::{Node, Value};
 use super::{Reader, suggest};
 use crate::{
-    BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings,
-    Role, SaslSettings, Service,
+    BucketSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings, NodeSettings,
+    ObjectsSettings, Role, SaslSettings, Service,
 };
 
 /// What `objects` may be.
@@ -50,6 +50,18 @@ impl Reader {
             self.integer(&mut fields, "memory_limit_bytes", 64 << 20..=1 << 50, memory);
         let spill_dir =
             self.optional_text(&mut fields, "spill_dir").map(|path| self.folder.join(path));
+        let retention = default.log_retention;
+        let log_retention = LogRetention {
+            bytes: self.integer(
+                &mut fields,
+                "log_retention_bytes",
+                64 << 20..=1 << 50,
+                retention.bytes,
+            ),
+            hours: self.integer(&mut fields, "log_retention_hours", 1..=8_784, retention.hours),
+        };
+        let has_floor = fields.get("min_free_disk_bytes").is_some();
+        let floor = self.integer(&mut fields, "min_free_disk_bytes", 0..=1 << 50, 0);
         let alerts = self.alerts(&mut fields);
         let settings = NodeSettings {
             listen,
@@ -68,6 +80,8 @@ impl Reader {
             build_workers: self.integer(&mut fields, "build_workers", 1..=256, 2),
             activation_workers: self.integer(&mut fields, "activation_workers", 1..=256, 4),
             log_partitions: self.integer(&mut fields, "log_partitions", 1..=256, 4),
+            log_retention,
+            min_free_disk_bytes: has_floor.then_some(floor),
             feed_interval_ms: self.integer(&mut fields, "feed_interval_ms", 50..=60_000, 1000),
             max_request_bytes: self.integer(
                 &mut fields,

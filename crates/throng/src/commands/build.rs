@@ -36,6 +36,7 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
     );
     let mut signal = ShutdownSignal::listen()?;
     let starting = Node::start(NodeConfig {
+        accept_log_loss: Vec::new(),
         data_dir: arguments.dir.clone(),
         spec,
         join: arguments.join,

@@ -30,6 +30,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     // the process with the claim in hand.
     let mut signal = ShutdownSignal::listen()?;
     let starting = Node::start(NodeConfig {
+        accept_log_loss: arguments.accept_log_loss,
         data_dir: arguments.dir.clone(),
         spec,
         join: arguments.join,

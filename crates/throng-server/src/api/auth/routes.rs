@@ -125,6 +125,7 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     get("/audiences", READ),
     get("/audiences/{name}", READ),
     get("/activation", READ),
+    get("/alerts", READ),
     get("/activation/tasks/{id}", READ),
     get("/budgets", READ),
     get("/budgets/{name}", READ),
@@ -142,6 +143,7 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     post("/v1/gates/{id}/applied", FEED),
     // Events.
     ("POST", "/v1/events", Rule { needs: Needs::One(&[Scope::Events]), takes: Takes::Events }),
+    get("/v1/events/quarantine", READ),
     // Everything else.
     get("/v1/node/health", READ),
     get("/v1/nodes", READ),
@@ -161,9 +163,14 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     get("/v1/tasks/{id}", READ),
     post("/v1/tasks/{id}/requeue", OPERATE),
     get("/v1/alerts", READ),
+    get("/v1/alerts/deliveries", READ),
+    // It sends to the receivers.
+    post("/v1/alerts/test", OPERATE),
     get("/v1/budgets", READ),
     get("/v1/budgets/{ad_group}", READ),
     get("/v1/spec", READ),
+    // It reads the columns of the sources that the sent spec names.
+    post("/v1/spec/plan", ADMIN),
     post("/v1/spec/apply", ADMIN),
     get("/v1/why/{kind}/{name}", READ),
     // Access.

@@ -1,17 +1,22 @@
 //! From the log's records to a partition's state: the task of a partition that this process alone
 //! appends to, and that of one that others append to.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use throng_budget::{Applied, Event, EventProblem, EventRef, Tally, events_to_record, read_record};
+use throng_budget::{
+    Applied, Engine, Event, EventProblem, EventRef, Tally, events_to_record, read_record,
+};
 use throng_log::{EventLog, LogError, Record, Tail};
 use throng_model::{Clock, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::partition::State;
+use super::position::checksum;
+use super::quarantine::Quarantine;
 use super::{Accepted, BudgetsError, Intake, locked};
 
 /// One append takes in no more waiting batches once it has this many events.
@@ -26,16 +31,28 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(1);
 /// Events that wait to be appended, with their places in the caller's batch.
 pub(super) struct Batch {
     pub(super) events: Vec<(usize, Event)>,
+    /// The time that they were checked by.
+    pub(super) now: Timestamp,
     pub(super) done: oneshot::Sender<Result<Accepted, Arc<LogError>>>,
+}
+
+/// How records are applied.
+pub(super) struct Applying<'a> {
+    pub(super) number: u32,
+    pub(super) intake: Intake,
+    pub(super) quarantine: &'a Quarantine,
+    pub(super) now: Timestamp,
+    /// Records are applied one by one, so that it is known which of them fails.
+    pub(super) one_by_one: bool,
 }
 
 /// Applies what was appended since the checkpoint, and follows on from there.
 pub(super) async fn replay(
-    number: u32,
+    applying: &Applying<'_>,
     state: &mut State,
     log: &dyn EventLog,
-    intake: Intake,
 ) -> Result<(Tally, Box<dyn Tail>), BudgetsError> {
+    let number = applying.number;
     let mut tally = Tally::default();
     let begin = state.offset;
     let mut tail = log.tail(number, begin).await?;
@@ -47,8 +64,8 @@ pub(super) async fn replay(
         }
         while state.offset < end {
             let records = tail.next().await?;
-            tally += apply_records(number, state, &records, intake)?;
-            state.offset = tail.position();
+            tally += applying.apply(state, &records)?;
+            state.advance(tail.position(), &records);
         }
     }
     if state.offset > begin {
@@ -57,56 +74,74 @@ pub(super) async fn replay(
     Ok((tally, tail))
 }
 
-/// Applies records' events, each for itself. Where anybody may append, events are checked here,
-/// against the record's time, so that a replay decides the same; a record that is none is passed
-/// over and counted. Where only this program appends, such a record is damage.
-fn apply_records(
-    number: u32,
-    state: &mut State,
-    records: &[Record],
-    intake: Intake,
-) -> Result<Tally, BudgetsError> {
-    let mut events: Vec<(EventRef<'_>, Timestamp)> = Vec::with_capacity(TOGETHER);
-    let (mut tally, mut refused) = (Tally::default(), 0);
-    for record in records {
-        let before = events.len();
-        let read = read_record(&record.value, |event| {
-            if intake == Intake::Here || event.is_sound(record.at) {
-                events.push((event, record.at));
-            } else {
+impl Applying<'_> {
+    /// Applies records' events, each for itself. Where anybody may append, events are checked here,
+    /// against the record's time, so that a replay decides the same. A record that is none goes to the
+    /// quarantine.
+    ///
+    /// # Errors
+    /// [`BudgetsError::Panicked`]: the state is of no more use.
+    fn apply(&self, state: &mut State, records: &[Record]) -> Result<Tally, BudgetsError> {
+        let mut events: Vec<(EventRef<'_>, Timestamp)> = Vec::with_capacity(TOGETHER);
+        let (mut tally, mut refused) = (Tally::default(), 0);
+        let mut first = records.first().map_or(0, |record| record.offset);
+        for record in records {
+            if self.quarantine.holds(record.offset) {
                 refused += 1;
+                continue;
             }
-        });
-        match (read, intake) {
-            (Ok(()), _) => {}
-            (Err(problem), Intake::Log) => {
+            let before = events.len();
+            let read = read_record(&record.value, |event| {
+                if self.intake == Intake::Here || event.is_sound(record.at) {
+                    events.push((event, record.at));
+                } else {
+                    refused += 1;
+                }
+            });
+            if let Err(problem) = read {
                 events.truncate(before);
                 refused += 1;
-                tracing::debug!(partition = number, offset = record.offset, %problem, "a record of the log does not count");
+                let reason = format!("it is no throng.events.v1.Events message: {problem}");
+                self.quarantine.note(record.offset, &reason, self.now);
             }
-            (Err(source), Intake::Here) => {
-                let (partition, offset) = (number, record.offset);
-                return Err(BudgetsError::Record { partition, offset, source });
+            if events.len() >= TOGETHER || self.one_by_one {
+                tally += self.apply_events(state, &events, first)?;
+                events.clear();
+                first = record.offset + 1;
             }
         }
-        if events.len() >= TOGETHER {
-            tally += state.engine.apply_all(&events);
-            events.clear();
+        tally += self.apply_events(state, &events, first)?;
+        tally.rejected += refused;
+        if tally.rejected > 0 {
+            let (from, to) = (records.first().map(|r| r.offset), records.last().map(|r| r.offset));
+            tracing::debug!(
+                partition = self.number,
+                from,
+                to,
+                rejected = tally.rejected,
+                "events of these records do not count: no such ad group, too old, or not as the schema has them"
+            );
         }
+        Ok(tally)
     }
-    tally += state.engine.apply_all(&events);
-    tally.rejected += refused;
-    if tally.rejected > 0 {
-        let (from, to) = (records.first().map(|r| r.offset), records.last().map(|r| r.offset));
-        tracing::debug!(
-            partition = number,
-            from,
-            to,
-            rejected = tally.rejected,
-            "events of these records do not count: no such ad group, too old, or not as the schema has them"
-        );
+
+    /// `offset`: that of the first record that these events may be of.
+    fn apply_events(
+        &self,
+        state: &mut State,
+        events: &[(EventRef<'_>, Timestamp)],
+        offset: u64,
+    ) -> Result<Tally, BudgetsError> {
+        // A panic leaves the engine half changed: the caller gives the state up.
+        catch_unwind(AssertUnwindSafe(|| apply_all(&mut state.engine, events)))
+            .map_err(|_| BudgetsError::Panicked { partition: self.number, offset })
     }
-    Ok(tally)
+}
+
+fn apply_all(engine: &mut Engine, events: &[(EventRef<'_>, Timestamp)]) -> Tally {
+    #[cfg(test)]
+    events.iter().for_each(|(event, _)| super::tests::panic_at(event.id.as_str()));
+    engine.apply_all(events)
 }
 
 pub(super) fn count(tally: Tally) {
@@ -124,6 +159,9 @@ pub(super) struct Follower {
     pub(super) state: Arc<Mutex<State>>,
     pub(super) progress: watch::Sender<u64>,
     pub(super) owns: Arc<AtomicBool>,
+    pub(super) quarantine: Arc<Quarantine>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) failed: Arc<AtomicBool>,
 }
 
 impl Follower {
@@ -131,13 +169,22 @@ impl Follower {
         loop {
             match tail.next().await {
                 Ok(records) => {
+                    let applying = Applying {
+                        number: self.number,
+                        intake: Intake::Log,
+                        quarantine: &self.quarantine,
+                        now: self.clock.now(),
+                        one_by_one: false,
+                    };
                     let mut state = locked(&self.state);
-                    // With this intake no record is an error.
-                    let applied = apply_records(self.number, &mut state, &records, Intake::Log);
+                    let Ok(tally) = applying.apply(&mut state, &records) else {
+                        // The partition is opened anew from its checkpoint.
+                        return self.failed.store(true, Ordering::Relaxed);
+                    };
                     // Also past what holds no records.
-                    state.offset = tail.position();
+                    state.advance(tail.position(), &records);
                     if self.owns.load(Ordering::Relaxed) {
-                        count(applied.unwrap_or_default());
+                        count(tally);
                     }
                     self.progress.send_replace(state.offset);
                 }
@@ -147,19 +194,29 @@ impl Follower {
                         error = &error as &dyn std::error::Error,
                         "the event log failed an aggregator"
                     );
-                    tail = self.again().await;
+                    match self.again().await {
+                        Some(again) => tail = again,
+                        None => return self.failed.store(true, Ordering::Relaxed),
+                    }
                 }
             }
         }
     }
 
-    /// Follows on from where it stopped, as soon as that works.
-    async fn again(&self) -> Box<dyn Tail> {
+    /// Follows on from where it stopped, as soon as that works. `None` if the log is not the one that it
+    /// was.
+    async fn again(&self) -> Option<Box<dyn Tail>> {
         loop {
             tokio::time::sleep(AFTER_TROUBLE).await;
             let from = locked(&self.state).offset;
+            let (start, end) = (self.log.start(self.number).await, self.log.end(self.number).await);
+            if let (Ok(start), Ok(end)) = (start, end)
+                && !(start..=end).contains(&from)
+            {
+                return None;
+            }
             match self.log.tail(self.number, from).await {
-                Ok(tail) => return tail,
+                Ok(tail) => return Some(tail),
                 Err(error) => tracing::error!(
                     partition = self.number,
                     error = &error as &dyn std::error::Error,
@@ -176,7 +233,7 @@ pub(super) struct Writer {
     pub(super) number: u32,
     pub(super) log: Arc<dyn EventLog>,
     pub(super) state: Arc<Mutex<State>>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) failed: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -191,6 +248,10 @@ impl Writer {
                 batches.push(next);
             }
             self.append_and_apply(batches).await;
+            if self.failed.load(Ordering::Relaxed) {
+                // The partition is opened anew from its checkpoint.
+                return;
+            }
         }
     }
 
@@ -199,18 +260,25 @@ impl Writer {
             .iter()
             .flat_map(|batch| records(batch.events.iter().map(|(_, event)| event)))
             .collect();
-        let (now, count) = (self.clock.now(), records.len() as u64);
+        let now = batches.last().map_or(Timestamp(0), |batch| batch.now);
+        let (count, last) = (records.len() as u64, records.last().cloned());
         match self.log.append(self.number, now, records).await {
-            Ok(_) => {
-                let mut answers = Vec::with_capacity(batches.len());
-                {
+            Ok(first) => {
+                let (waiting, batches): (Vec<_>, Vec<_>) =
+                    batches.into_iter().map(|batch| (batch.done, batch.events)).unzip();
+                let applied = catch_unwind(AssertUnwindSafe(|| {
                     let mut state = locked(&self.state);
-                    for batch in batches {
-                        answers.push((batch.done, apply(&mut state, batch.events, now)));
-                    }
-                    state.offset += count;
-                }
-                for (done, answer) in answers {
+                    let apply = |events| apply(&mut state, events, now);
+                    let answers: Vec<Accepted> = batches.into_iter().map(apply).collect();
+                    state.offset = first + count;
+                    state.last_record = last.map(|value| checksum(now, &value));
+                    answers
+                }));
+                let Ok(answers) = applied else {
+                    // Before those who wait hear of it.
+                    return self.failed.store(true, Ordering::Relaxed);
+                };
+                for (done, answer) in waiting.into_iter().zip(answers) {
                     // A caller that went away: counted all the same.
                     let _ = done.send(Ok(answer));
                 }
@@ -234,15 +302,17 @@ pub(super) fn records<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Bytes>
 fn apply(state: &mut State, events: Vec<(usize, Event)>, logged_at: Timestamp) -> Accepted {
     let mut answer = Accepted::default();
     for (place, event) in events {
+        #[cfg(test)]
+        super::tests::panic_at(&event.id);
         match state.engine.apply(&event, logged_at) {
             Ok(Applied::Counted) => answer.accepted += 1,
             Ok(Applied::Duplicate) => answer.duplicates += 1,
             // Its ad group went away after the check.
             Ok(Applied::UnknownAdGroup) => {
                 let problem = EventProblem::unknown_ad_group(&event.ad_group, None);
-                answer.rejected.push((place, problem));
+                answer.reject(place, problem);
             }
-            Err(error) => answer.rejected.push((place, overflow(&error.to_string()))),
+            Err(error) => answer.reject(place, overflow(&error.to_string())),
         }
     }
     answer

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use throng_budget::RecordError;
 use throng_log::LogError;
+use throng_objects::ObjectsError;
 
 use super::CheckpointError;
 
@@ -25,16 +25,70 @@ pub enum BudgetsError {
         #[source]
         source: throng_budget::CheckpointError,
     },
-    /// A record of the log is not an event of this version.
-    #[error("record {offset} of partition {partition} of the event log is not an event")]
-    Record {
+    /// The checkpoint is ahead of the log.
+    #[error(
+        "the event log of partition {partition} ends at offset {end}, and its checkpoint is of {checkpoint}: \
+         {} acknowledged records are missing. Restore the event log from a backup that is not older than \
+         the checkpoint; or go on without these records: throng up --accept-log-loss {partition}",
+        checkpoint.saturating_sub(*end)
+    )]
+    LogBehind {
+        /// The partition.
+        partition: u32,
+        /// The next record to apply, as the checkpoint has it.
+        checkpoint: u64,
+        /// The log's next record.
+        end: u64,
+    },
+    /// The log is not the one that the checkpoint was made of.
+    #[error(
+        "record {offset} of partition {partition} of the event log is not the one that the checkpoint was \
+         made of: log and checkpoint are of different copies. Restore both from one backup; or go on at \
+         the end of this log, without what is in it: throng up --accept-log-loss {partition}"
+    )]
+    OtherLog {
         /// The partition.
         partition: u32,
         /// The record.
         offset: u64,
-        /// What is wrong with it.
+    },
+    /// Records were deleted before they were counted.
+    #[error(
+        "the event log of partition {partition} begins at offset {start}, and its checkpoint is of \
+         {checkpoint}: {} records were deleted before they were counted. Restore the event log from a \
+         backup; or go on without these records: throng up --accept-log-loss {partition}",
+        start.saturating_sub(*checkpoint)
+    )]
+    LogGap {
+        /// The partition.
+        partition: u32,
+        /// The next record to apply, as the checkpoint has it.
+        checkpoint: u64,
+        /// The log's first record.
+        start: u64,
+    },
+    /// Records could not be applied: a bug, or damage that no checksum shows.
+    #[error("applying records of partition {partition} from offset {offset} on panicked")]
+    Panicked {
+        /// The partition.
+        partition: u32,
+        /// The first of them.
+        offset: u64,
+    },
+    /// The list of records that are passed over.
+    #[error("the quarantine of partition {partition} cannot be read or written")]
+    Quarantine {
+        /// The partition.
+        partition: u32,
+        /// What the store says.
         #[source]
-        source: RecordError,
+        source: ObjectsError,
+    },
+    /// The partition is being restarted.
+    #[error("partition {partition} takes no events at the moment: it is being restarted")]
+    Unavailable {
+        /// The partition.
+        partition: u32,
     },
     /// Events could not be appended; several callers share the reason.
     #[error("the events could not be written to the event log")]
@@ -42,4 +96,17 @@ pub enum BudgetsError {
     /// The node is stopping.
     #[error("the node is stopping")]
     Closed,
+}
+
+impl BudgetsError {
+    /// Whether the local disk is what fails.
+    pub(super) fn is_of_disk(&self) -> bool {
+        match self {
+            Self::Log(error) => error.is_of_disk(),
+            Self::Append(error) => error.is_of_disk(),
+            Self::Checkpoint(CheckpointError::Store { source, .. })
+            | Self::Quarantine { source, .. } => matches!(source, ObjectsError::Io { .. }),
+            _ => false,
+        }
+    }
 }

@@ -4,23 +4,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use throng_budget::{AdGroupConfig, AdGroupState, Engine, Event, LogPosition, Series};
+use throng_budget::{AdGroupConfig, AdGroupState, Engine, Event, LogPosition, Series, Tally};
 use throng_gate::feed::Frame;
-use throng_log::EventLog;
+use throng_log::{EventLog, Record, Retention, Tail};
 use throng_model::{AdGroupName, Clock, Entropy as _, SystemEntropy, Timestamp};
 use throng_objects::Objects;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::apply::{Batch, Follower, Writer, count, replay};
+use super::apply::{Applying, Batch, Follower, Writer, count, replay};
 use super::checkpoint::{Checkpoint, CheckpointError, Slot};
-use super::{Accepted, BudgetsError, Intake, locked};
+use super::quarantine::Quarantine;
+use super::{Accepted, BudgetsError, Intake, locked, position};
 
 /// Batches that wait for a partition before callers are held up.
 const QUEUE: usize = 1_024;
-/// Records before the checkpoint that are kept in files, for reprocessing and for a look at what
-/// happened. Kafka keeps them by the topic's own rule.
-const RETAINED_RECORDS: u64 = 1_000_000;
+/// So many records of a replay may fail before the partition is given up: more are a fault of the program
+/// or the log, not of a record.
+const MAX_FAILING: usize = 100;
 /// How long a stand-in that becomes the owner may take to apply what is in the log, and an owner that
 /// answers a stand-in.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -37,6 +38,18 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Goes on to `position`, past these records.
+    pub(super) fn advance(&mut self, position: u64, records: &[Record]) {
+        let last = records.last().filter(|last| last.offset + 1 == position);
+        match last {
+            Some(last) => self.last_record = Some(position::checksum(last.at, &last.value)),
+            // Marks of transactions lie between.
+            None if position != self.offset => self.last_record = None,
+            None => {}
+        }
+        self.offset = position;
+    }
+
     /// How far in the log it is.
     fn position(&self) -> LogPosition {
         LogPosition { next_offset: self.offset, last_record: self.last_record }
@@ -64,6 +77,9 @@ pub(super) struct Opening {
     pub(super) standing: Standing,
     /// The highest epoch under which the partition's figures were heard.
     pub(super) heard: u64,
+    pub(super) retention: Retention,
+    /// Whether the operator has accepted that records of the log are lost.
+    pub(super) accept_loss: bool,
 }
 
 /// One partition of the event log with everything made of it.
@@ -83,6 +99,32 @@ pub(super) struct Partition {
     owns: Arc<AtomicBool>,
     queue: Mutex<Option<mpsc::Sender<Batch>>>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    quarantine: Arc<Quarantine>,
+    retention: Retention,
+    /// Its task has ended by a fault: what it knows is of no more use.
+    failed: Arc<AtomicBool>,
+}
+
+/// Marks a partition as failed when its task panics.
+struct FailureGuard(Arc<AtomicBool>);
+
+impl Drop for FailureGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn spawn(
+    failed: &Arc<AtomicBool>,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let guard = FailureGuard(Arc::clone(failed));
+    tokio::spawn(async move {
+        let _guard = guard;
+        task.await;
+    })
 }
 
 impl Partition {
@@ -91,40 +133,61 @@ impl Partition {
     pub(super) async fn open(opening: Opening) -> Result<Arc<Self>, BudgetsError> {
         let Opening { number, ad_groups, objects, log, clock, catalog_version, .. } = opening;
         let (intake, standing, heard) = (opening.intake, opening.standing, opening.heard);
+        let quarantine = Quarantine::open(Arc::clone(&objects), number).await;
+        let quarantine =
+            quarantine.map_err(|source| BudgetsError::Quarantine { partition: number, source })?;
         let (mut slot, found) = Slot::open(objects, number).await?;
         let now = clock.now();
         let epoch = epoch_above(found.as_ref().map_or(0, |c| c.epoch.max(heard)).max(heard), now);
         let owner = SystemEntropy.next_u64();
-        let mut state = restore(number, ad_groups, found, epoch, catalog_version)?;
+        let mut state = restore(number, ad_groups.clone(), found, epoch, catalog_version)?;
+        match opening.accept_loss {
+            true => position::accept_loss(number, &mut state, &*log).await?,
+            false => position::verify(number, &state, &*log).await?,
+        }
+        let taken = state.engine.checkpoint(state.position());
+        let checkpoint = Checkpoint { partition: number, epoch, owner, state: taken };
         if standing == Standing::Owner {
-            let taken = state.engine.checkpoint(state.position());
-            slot.put(&Checkpoint { partition: number, epoch, owner, state: taken }).await?;
+            take_slot(&mut slot, &checkpoint, intake).await?;
         }
-        let mut tail = None;
-        if state.offset < log.end(number).await? || intake == Intake::Log {
-            let (replayed, rest) = replay(number, &mut state, &*log, intake).await?;
-            if standing == Standing::Owner {
-                count(replayed);
-            }
-            tail = Some(rest);
+        let again = || {
+            let checkpoint = Some(checkpoint.clone());
+            restore(number, ad_groups.clone(), checkpoint, epoch, catalog_version)
+        };
+        let (replayed, tail) =
+            replay_past_failures(intake, &quarantine, &mut state, again, &*log, now).await?;
+        if standing == Standing::Owner {
+            count(replayed);
         }
+        drop(checkpoint);
         state.engine.close(now);
         // The first version of this epoch says everything.
         state.engine.delta(now);
         let (progress, applied) = watch::channel(state.offset);
         let owns = Arc::new(AtomicBool::new(standing == Standing::Owner));
         let state = Arc::new(Mutex::new(state));
-        let (queue, task) = match (intake, tail) {
-            (Intake::Log, Some(tail)) => {
-                let (log, state) = (Arc::clone(&log), Arc::clone(&state));
-                let owns = Arc::clone(&owns);
-                let follower = Follower { number, log, state, progress, owns };
-                (None, tokio::spawn(follower.run(tail)))
+        let quarantine = Arc::new(quarantine);
+        let failed = Arc::new(AtomicBool::new(false));
+        let (log_of_task, state_of_task) = (Arc::clone(&log), Arc::clone(&state));
+        let (queue, task) = match intake {
+            Intake::Log => {
+                let follower = Follower {
+                    number,
+                    log: log_of_task,
+                    state: state_of_task,
+                    progress,
+                    owns: Arc::clone(&owns),
+                    quarantine: Arc::clone(&quarantine),
+                    clock,
+                    failed: Arc::clone(&failed),
+                };
+                (None, spawn(&failed, follower.run(tail)))
             }
-            _ => {
+            Intake::Here => {
                 let (sender, receiver) = mpsc::channel(QUEUE);
-                let (log, state) = (Arc::clone(&log), Arc::clone(&state));
-                (Some(sender), tokio::spawn(Writer { number, log, state, clock }.run(receiver)))
+                let failed = Arc::clone(&failed);
+                let writer = Writer { number, log: log_of_task, state: state_of_task, failed };
+                (Some(sender), spawn(&writer.failed.clone(), writer.run(receiver)))
             }
         };
         Ok(Arc::new(Self {
@@ -140,6 +203,9 @@ impl Partition {
             owns,
             queue: Mutex::new(queue),
             task: tokio::sync::Mutex::new(Some(task)),
+            quarantine,
+            retention: opening.retention,
+            failed,
         }))
     }
 
@@ -151,6 +217,12 @@ impl Partition {
     /// Whether another process has taken it over. What this one says does not count any more.
     pub(super) fn is_fenced(&self) -> bool {
         self.fenced.load(Ordering::Relaxed)
+    }
+
+    /// Whether its task has ended by a fault. What it says does not count any more; it has to be opened
+    /// anew.
+    pub(super) fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Makes a stand-in the owner, as if it had been opened as one, without the replay: what it has
@@ -245,15 +317,19 @@ impl Partition {
         *self.applied.borrow()
     }
 
-    /// Appends and applies events, given with their places in the caller's batch.
+    /// Appends and applies events, given with their places in the caller's batch and the time that they
+    /// were checked by.
     pub(super) async fn append(
         &self,
         events: Vec<(usize, Event)>,
+        now: Timestamp,
     ) -> Result<Accepted, BudgetsError> {
         let queue = locked(&self.queue).clone().ok_or(BudgetsError::Closed)?;
         let (done, answer) = oneshot::channel();
-        queue.send(Batch { events, done }).await.map_err(|_| BudgetsError::Closed)?;
-        let answer = answer.await.map_err(|_| BudgetsError::Closed)?;
+        // The task ends by itself only if it fails.
+        let ended = || BudgetsError::Unavailable { partition: self.number };
+        queue.send(Batch { events, now, done }).await.map_err(|_| ended())?;
+        let answer = answer.await.map_err(|_| ended())?;
         answer.map_err(BudgetsError::Append)
     }
 
@@ -298,7 +374,7 @@ impl Partition {
 
     /// [`Self::checkpoint`], counted for metrics.
     pub(super) async fn checkpoint_at(&self, now: Timestamp) -> Result<(), BudgetsError> {
-        let written = self.checkpoint().await;
+        let written = self.checkpoint(now).await;
         if written.is_err() {
             metrics::counter!("throng_checkpoint_failures_total").increment(1);
         } else {
@@ -313,13 +389,28 @@ impl Partition {
     ///
     /// # Errors
     /// [`CheckpointError::Fenced`] if another process has the partition; this one is of no more use.
-    pub(super) async fn checkpoint(&self) -> Result<(), BudgetsError> {
+    pub(super) async fn checkpoint(&self, now: Timestamp) -> Result<(), BudgetsError> {
+        let partition = self.number;
+        if self.is_failed() {
+            return Err(BudgetsError::Unavailable { partition });
+        }
+        let flushed = self.quarantine.flush().await;
+        flushed.map_err(|source| BudgetsError::Quarantine { partition, source })?;
         let mut slot = self.slot.lock().await;
-        let epoch = locked(&self.state).epoch;
+        let (epoch, offset) = {
+            let state = locked(&self.state);
+            (state.epoch, state.offset)
+        };
+        if self.intake == Intake::Log {
+            // A topic that was made anew: what is counted must not be taken for a part of it.
+            let end = self.log.end(partition).await?;
+            if end < offset {
+                return Err(BudgetsError::LogBehind { partition, checkpoint: offset, end });
+            }
+        }
         let offset = self.write(&mut slot, epoch).await?;
         if self.intake == Intake::Here {
-            let keep_from = offset.saturating_sub(RETAINED_RECORDS);
-            self.log.truncate_before(self.number, keep_from).await?;
+            self.log.retain(partition, self.retention, offset, now).await?;
         }
         Ok(())
     }
@@ -328,6 +419,9 @@ impl Partition {
     async fn write(&self, slot: &mut Slot, epoch: u64) -> Result<u64, BudgetsError> {
         let (checkpoint, offset) = {
             let state = locked(&self.state);
+            if self.is_failed() {
+                return Err(BudgetsError::Unavailable { partition: self.number });
+            }
             let (partition, owner) = (self.number, self.owner);
             let bytes = state.engine.checkpoint(state.position());
             (Checkpoint { partition, epoch, owner, state: bytes }, state.offset)
@@ -338,6 +432,57 @@ impl Partition {
         }
         put?;
         Ok(offset)
+    }
+}
+
+/// Writes the checkpoint anew, so that an owner before can write no more.
+async fn take_slot(
+    slot: &mut Slot,
+    checkpoint: &Checkpoint,
+    intake: Intake,
+) -> Result<(), BudgetsError> {
+    match slot.put(checkpoint).await {
+        // Nobody else can have the partition: a disk that is full must not keep it from being served.
+        Err(error @ CheckpointError::Store { .. }) if intake == Intake::Here => {
+            tracing::error!(
+                partition = checkpoint.partition,
+                error = &error as &dyn std::error::Error,
+                "the first checkpoint cannot be written; it is tried again"
+            );
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Applies what came since the checkpoint. Records that cannot be applied are found by applying them one by
+/// one from the checkpoint on, and go to the quarantine.
+async fn replay_past_failures(
+    intake: Intake,
+    quarantine: &Quarantine,
+    state: &mut State,
+    again: impl Fn() -> Result<State, BudgetsError>,
+    log: &dyn EventLog,
+    now: Timestamp,
+) -> Result<(Tally, Box<dyn Tail>), BudgetsError> {
+    let number = state.engine.partition();
+    let mut applying = Applying { number, intake, quarantine, now, one_by_one: false };
+    let mut failing = 0;
+    loop {
+        match replay(&applying, state, log).await {
+            Err(BudgetsError::Panicked { offset, .. }) if failing < MAX_FAILING => {
+                if applying.one_by_one {
+                    failing += 1;
+                    quarantine.note(offset, "applying it panics", now);
+                    let flushed = quarantine.flush().await;
+                    flushed
+                        .map_err(|source| BudgetsError::Quarantine { partition: number, source })?;
+                }
+                applying.one_by_one = true;
+                *state = again()?;
+            }
+            other => return other,
+        }
     }
 }
 

@@ -146,7 +146,7 @@ impl Budgets {
                 log: Arc::clone(&self.log),
                 feed: feed.clone(),
                 heard: Arc::clone(&self.heard),
-                clock: Arc::clone(&self.clock),
+                clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
                 interval,
                 began: Instant::now(),
                 voice: Voice::Quiet,

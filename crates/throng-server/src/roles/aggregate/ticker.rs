@@ -56,8 +56,9 @@ async fn watch_doors(ctx: &NodeContext, shutdown: &CancellationToken) {
 
 /// Checkpoints, budget days, and answers to whoever stood in for this process.
 async fn keep(ctx: &NodeContext, shutdown: &CancellationToken) {
-    let mut checkpoint_at = ctx.clock.now().plus(CHECKPOINT_EVERY);
-    let mut days_at = ctx.clock.now();
+    // By a timer that nobody sets: a clock that is set back must not put checkpoints off.
+    let mut checkpoint_at = ctx.clock.elapsed() + CHECKPOINT_EVERY;
+    let mut days_at = ctx.clock.elapsed();
     let mut pause = tokio::time::interval(CHECKPOINT_PAUSE);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -66,16 +67,18 @@ async fn keep(ctx: &NodeContext, shutdown: &CancellationToken) {
             _ = pause.tick() => {}
         }
         ctx.budgets.answer().await;
-        let now = ctx.clock.now();
+        ctx.budgets.restart_failed().await;
+        ctx.budgets.probe_refusing().await;
+        let now = ctx.clock.elapsed();
         if now >= checkpoint_at {
-            checkpoint_at = now.plus(CHECKPOINT_EVERY);
+            checkpoint_at = now + CHECKPOINT_EVERY;
             if let Err(error) = ctx.budgets.checkpoint().await {
                 ctx.note_storage("checkpoints", &error);
                 tracing::error!(error = &error as &dyn std::error::Error, "no checkpoint");
             }
         }
         if now >= days_at {
-            days_at = now.plus(DAYS_EVERY);
+            days_at = now + DAYS_EVERY;
             store_days(ctx).await;
         }
     }

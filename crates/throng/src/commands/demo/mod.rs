@@ -204,6 +204,7 @@ impl Starting {
         listen: std::net::SocketAddr,
     ) -> Result<Node> {
         Node::start(NodeConfig {
+            accept_log_loss: Vec::new(),
             data_dir,
             spec,
             join: false,

@@ -1,0 +1,132 @@
+//! Records of the log that cannot be applied. They stay in the log; which they are, and why, is kept in an
+//! object, so that a restart or another owner passes over them too.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use throng_model::Timestamp;
+use throng_objects::Objects;
+
+use super::locked;
+
+/// So many are listed of each partition; the others are only counted.
+const MAX_LISTED: usize = 1_000;
+
+/// A record that is passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantinedRecord {
+    /// Its offset in the partition.
+    pub offset: u64,
+    /// Why it cannot be applied. Never anything that is in it.
+    pub reason: String,
+    /// How many times it was tried.
+    pub count: u64,
+    /// When that was noticed first.
+    pub at: Timestamp,
+}
+
+/// The records of a partition that are passed over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineList {
+    /// How many there are.
+    pub total: u64,
+    /// The first 1,000 of them, by offset.
+    pub records: Vec<QuarantinedRecord>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Quarantine {
+    objects: Arc<dyn Objects>,
+    partition: u32,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    total: u64,
+    records: BTreeMap<u64, QuarantinedRecord>,
+    changed: bool,
+}
+
+fn name(partition: u32) -> String {
+    format!("quarantine/{partition}")
+}
+
+/// What is kept of a partition. A list that cannot be read is an empty one: it is made anew by what it is
+/// made of.
+pub(super) async fn load(
+    objects: &dyn Objects,
+    partition: u32,
+) -> throng_objects::Result<QuarantineList> {
+    let found = objects.load(&name(partition)).await?;
+    let list = found.and_then(|found| serde_json::from_slice(&found.bytes).ok());
+    Ok(list.unwrap_or_default())
+}
+
+impl Quarantine {
+    pub(super) async fn open(
+        objects: Arc<dyn Objects>,
+        partition: u32,
+    ) -> throng_objects::Result<Self> {
+        let list = load(&*objects, partition).await?;
+        let records = list.records.into_iter().map(|record| (record.offset, record)).collect();
+        let entries = Mutex::new(Entries { total: list.total, records, changed: false });
+        Ok(Self { objects, partition, entries })
+    }
+
+    /// Whether a record is passed over.
+    pub(super) fn holds(&self, offset: u64) -> bool {
+        let entries = locked(&self.entries);
+        !entries.records.is_empty() && entries.records.contains_key(&offset)
+    }
+
+    /// Notes a record that could not be applied.
+    pub(super) fn note(&self, offset: u64, reason: &str, now: Timestamp) {
+        let mut entries = locked(&self.entries);
+        if let Some(known) = entries.records.get_mut(&offset) {
+            known.count += 1;
+            entries.changed = true;
+            return;
+        }
+        entries.total += 1;
+        entries.changed = true;
+        metrics::counter!("throng_events_quarantined_total").increment(1);
+        tracing::error!(
+            partition = self.partition,
+            offset,
+            reason,
+            "a record of the event log cannot be applied: it is passed over"
+        );
+        if entries.records.len() < MAX_LISTED {
+            let reason = reason.to_owned();
+            entries.records.insert(offset, QuarantinedRecord { offset, reason, count: 1, at: now });
+        }
+    }
+
+    /// Writes down what was noted since the last time.
+    pub(super) async fn flush(&self) -> throng_objects::Result<()> {
+        let list = {
+            let mut entries = locked(&self.entries);
+            if !std::mem::take(&mut entries.changed) {
+                return Ok(());
+            }
+            QuarantineList {
+                total: entries.total,
+                records: entries.records.values().cloned().collect(),
+            }
+        };
+        let bytes = serde_json::to_vec(&list).unwrap_or_default();
+        let name = name(self.partition);
+        for _ in 0..2 {
+            let version = self.objects.load(&name).await?.map(|found| found.version);
+            if self.objects.swap(&name, bytes.clone(), version.as_deref()).await?.is_some() {
+                return Ok(());
+            }
+        }
+        // Another process has written its own: the next checkpoint tries again.
+        locked(&self.entries).changed = true;
+        Ok(())
+    }
+}

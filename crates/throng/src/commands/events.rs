@@ -1,0 +1,81 @@
+//! `throng events` and `throng log`: what became of records of the event log.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::args::NodeAt;
+use crate::client::Client;
+use crate::out;
+
+/// Records that a node passes over.
+pub(crate) async fn quarantine(node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.get("/v1/events/quarantine").await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let partitions = answer["partitions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if partitions.is_empty() {
+        out::line("no record is in quarantine");
+    }
+    for partition in partitions {
+        let number = &partition["partition"];
+        out::line(format!("partition {number}: {} records", partition["total"]));
+        for record in partition["records"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            let reason = record["reason"].as_str().unwrap_or_default();
+            out::line(format!(
+                "  offset {}\ttried {}\t{reason}",
+                record["offset"], record["count"]
+            ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes what is damaged out of the log of a stopped node.
+pub(crate) fn repair(dir: &Path, json: bool) -> Result<ExitCode> {
+    let log = dir.join("log");
+    anyhow::ensure!(log.is_dir(), "{} holds no event log: name a data directory", dir.display());
+    let aside = throng_log::set_damage_aside(&log)
+        .with_context(|| format!("cannot repair the event log in {}", log.display()))?;
+    if json {
+        let all: Vec<Value> = aside
+            .iter()
+            .map(|one| {
+                json!({
+                    "partition": one.partition,
+                    "file": one.path,
+                    "position": one.position,
+                    "bytes": one.bytes,
+                    "first_offset": one.first_offset,
+                    "next_offset": one.next_offset,
+                    "kept_in": one.kept_in,
+                })
+            })
+            .collect();
+        out::json(&json!({ "set_aside": all }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if aside.is_empty() {
+        out::line("the event log is not damaged");
+    }
+    for one in aside {
+        let lost = match one.next_offset.saturating_sub(one.first_offset) {
+            0 => format!("the last records from offset {} on are lost", one.first_offset),
+            lost => format!("{lost} records from offset {} on are lost", one.first_offset),
+        };
+        let kept = one.kept_in.map_or_else(
+            || "a segment before it is missing".to_owned(),
+            |kept| format!("{} bytes are kept in {}", one.bytes, kept.display()),
+        );
+        let (file, position) = (one.path.display(), one.position);
+        out::line(format!(
+            "partition {}: {file} at byte {position}: {lost}; {kept}",
+            one.partition
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
