@@ -473,17 +473,17 @@ pub struct RawNode {
     /// `env:NAME` or `file:PATH` of a token with every right, besides the node's own.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub token: Option<String>,
+    /// The URL that people and programs use, such as https://ads.example.com.
+    #[schemars(regex(pattern = "^https?://[^/]+$"))]
+    pub public_url: Option<String>,
+    /// More host names that the node answers to, such as relay or relay:7077.
+    pub allowed_hosts: Option<Vec<String>>,
     /// The certificate for HTTPS (plain HTTP).
     pub tls: Option<RawTls>,
     /// Lets plain HTTP be spoken on an address that others can reach (false).
     pub insecure: Option<bool>,
     /// How many connections callers may have open.
     pub connections: Option<RawConnections>,
-    /// The URL that people and programs use, such as https://ads.example.com.
-    #[schemars(regex(pattern = "^https?://[^/]+$"))]
-    pub public_url: Option<String>,
-    /// More host names that the node answers to, such as relay or relay:7077.
-    pub allowed_hosts: Option<Vec<String>>,
     /// What this process does (everything).
     pub roles: Option<Vec<RawRole>>,
     /// Where states are kept (sqlite).

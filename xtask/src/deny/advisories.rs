@@ -279,9 +279,10 @@ mod tests {
         assert!(quick_xml.concerns(&version("0.39.4")));
         assert!(!quick_xml.concerns(&version("0.41.0")));
         // Several fixed lines, and versions from before the fault.
-        let tokio = of("RUSTSEC-2023-0001");
-        assert!(tokio.concerns(&version("1.21.0")) && !tokio.concerns(&version("1.20.3")));
-        assert!(!tokio.concerns(&version("1.24.1")) && !tokio.concerns(&version("1.54.1")));
+        let tokio = of("RUSTSEC-2021-0124");
+        assert!(tokio.concerns(&version("1.8.3")) && !tokio.concerns(&version("1.8.4")));
+        assert!(tokio.concerns(&version("1.13.0")) && !tokio.concerns(&version("1.13.1")));
+        assert!(!tokio.concerns(&version("0.1.13")) && !tokio.concerns(&version("1.54.1")));
     }
 
     #[test]
