@@ -15,7 +15,7 @@ use throng_sim::damage::{Mutation, copy_folder};
 use crate::{Client, noon, start};
 
 /// How many mutations are tried; `cargo xtask attack` asks for more.
-const MUTATIONS: u64 = 60;
+const MUTATIONS: u64 = 24;
 
 const CUSTOMERS: u32 = 400;
 
@@ -109,9 +109,9 @@ async fn wait_served(node: &Node, versions: &[(&str, u64)]) {
 }
 
 /// What a node says of every customer.
-async fn answers(node: &Node) -> Vec<Value> {
+async fn answers(client: &Client) -> Vec<Value> {
     let keys: Vec<String> = (0..CUSTOMERS + 20).map(|n| format!("c{n:05}")).collect();
-    let (status, answer) = Client::of(node).post("/v1/lookups", &json!({ "keys": keys })).await;
+    let (status, answer) = client.post("/v1/lookups", &json!({ "keys": keys })).await;
     assert_eq!(status, 200);
     answer["users"].as_array().unwrap().clone()
 }
@@ -147,7 +147,7 @@ async fn no_mutation_of_objects_gives_a_wrong_answer_while_the_node_says_it_is_w
     let mutations = mutations.map_or(MUTATIONS, |count| count.parse().unwrap());
     let shop = Shop::built().await;
     let node = shop.start(&shop.path("node")).await;
-    let before = answers(&node).await;
+    let before = answers(&Client::of(&node)).await;
     assert_eq!(ready(&node).await["degraded"], json!(false));
     node.shutdown().await;
     shop.without_builders();
@@ -161,7 +161,7 @@ async fn no_mutation_of_objects_gives_a_wrong_answer_while_the_node_says_it_is_w
             Err(_) => "not started",
             Ok(node) => {
                 let well = ready(&node).await["degraded"] == json!(false);
-                let after = answers(&node).await;
+                let after = answers(&Client::of(&node)).await;
                 assert!(after == before || !well, "seed {seed}: {mutation}: wrong and ready");
                 node.shutdown().await;
                 match (after == before, well) {
@@ -192,7 +192,7 @@ async fn a_snapshot_under_another_name_is_not_served_and_its_audience_is_built_a
     let node = shop.start(&dir).await;
     // Either the older version is served and the node says so, or the rebuild is done already.
     wait_served(&node, &[("even", 3), ("odd", 3)]).await;
-    let users = answers(&node).await;
+    let users = answers(&Client::of(&node)).await;
     let user = |n: usize| &users[n]["audiences"];
     assert_eq!((user(30), user(31)), (&json!(["even", "some"]), &json!(["odd", "some"])));
     assert_eq!((user(410), user(411)), (&json!(["even"]), &json!(["odd"])));
@@ -227,7 +227,7 @@ async fn without_a_rebuild_the_version_before_is_served_and_the_node_says_so() {
     assert!(problem(&node, "some").is_some() && problem(&node, "odd").is_none());
     let said = ready(&node).await;
     assert_eq!(said, json!({ "ready": true, "degraded": true, "problems": ["snapshot"] }));
-    let users = answers(&node).await;
+    let users = answers(&Client::of(&node)).await;
     // Version 1 of `even`, version 2 of `odd`; of `some` nothing is known.
     assert_eq!(users[410]["audiences"], json!([]));
     assert_eq!(users[411]["audiences"], json!(["odd"]));
@@ -264,24 +264,25 @@ async fn a_node_whose_data_directory_is_gone_takes_no_more_work() {
     let shop = Shop::built().await;
     let dir = shop.path("node");
     let node = shop.start(&dir).await;
-    let before = answers(&node).await;
+    // The token of the client lies in the directory.
+    let client = Client::of(&node);
+    let before = answers(&client).await;
     std::fs::rename(&dir, shop.path("aside")).unwrap();
     let lost = node.context().clone();
     let waiting = async {
-        while lost.health.impact() != Some(Impact::NotReady) {
+        while !lost.health.classes().contains(&ProblemClass::DataDirectory) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(120), waiting).await.unwrap();
-    let client = Client::of(&node);
     let response = client.request("GET", "/readyz").send().await.unwrap();
     assert_eq!(response.status(), 503);
     let said: Value = response.json().await.unwrap();
-    assert_eq!(said["problems"], json!(["data_directory"]));
+    assert!(said["problems"].as_array().unwrap().contains(&json!("data_directory")), "{said}");
     for path in ["/v1/events", "/v1/audiences/even/refresh", "/v1/spec/apply"] {
         assert_eq!(client.post(path, &json!({})).await.0, 503, "{path}");
     }
     // What is in memory is still right.
-    assert_eq!(answers(&node).await, before);
+    assert_eq!(answers(&client).await, before);
     node.shutdown().await;
 }
