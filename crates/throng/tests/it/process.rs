@@ -83,11 +83,6 @@ impl NodeProcess {
         self.child.id()
     }
 
-    /// The process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");
