@@ -55,8 +55,6 @@ impl Shop {
             recovery: throng_server::Recovery::default(),
             env: Arc::new(|_: &str| Some("s3cret".to_owned())),
             limits,
-            access_clock: Arc::new(throng_model::SystemClock),
-            recovery: throng_server::Recovery::default(),
             query_worker: crate::query_worker(),
         })
         .await

@@ -77,6 +77,8 @@ fn config(dir: &Path, text: &str, listen: [u8; 4]) -> NodeConfig {
         clock: noon(),
         access_clock: noon(),
         recovery: throng_server::Recovery::default(),
+        accept_log_loss: Vec::new(),
+        query_worker: crate::query_worker(),
         limits: Default::default(),
         env: Arc::new(|name: &str| (name == "TOKEN").then(|| "s3cret".to_owned())),
     }
