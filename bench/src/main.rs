@@ -9,6 +9,7 @@
 mod audiences;
 mod events;
 mod feed;
+mod guard;
 mod lookups;
 mod node;
 mod peer;
@@ -41,6 +42,8 @@ enum Figure {
     Refreshes(refreshes::Options),
     /// Bytes of a feed update, beside protobuf and JSON
     Feed,
+    /// Decisions and feed frames beside a cross join, and beside nothing
+    Guard(guard::Options),
     /// Spend aggregation from Kafka, beside the same design in Kafka Streams
     Aggregate(shared::aggregate::Options),
     /// From an accepted insertion to a thousand gates
@@ -79,6 +82,7 @@ fn main() -> Result<()> {
         Figure::Events(options) => events::run(&options),
         Figure::Refreshes(options) => refreshes::run(&options),
         Figure::Feed => feed::run(),
+        Figure::Guard(options) => guard::run(&options),
         Figure::Aggregate(options) => shared::aggregate::run(&options),
         Figure::Gates(options) => shared::gates::run(&options),
         Figure::Syncs(options) => shared::syncs::run(&options),

@@ -1,12 +1,14 @@
 //! Where a worker reads a sync's identifiers from.
 
 use async_trait::async_trait;
-use throng_model::{Personal, UserKey};
+use throng_model::UserHash;
 
-use crate::SendError;
+use crate::{Prepared, SendError};
 
-/// One row of a sync's identifier query: the user, and a value for each column.
-pub type IdentifierRow = (UserKey, Vec<Option<Personal>>);
+/// One row of a sync's identifier query: the user's hash, and the identifiers as the platform wants
+/// them, normalised and hashed by [`Destination::prepare`](crate::Destination::prepare), or why they
+/// are not worth sending. Raw identifiers stay in the process that ran the query.
+pub type IdentifierRow = (UserHash, Prepared);
 
 /// A sync's identifier query. It is run once for each pass over the users of a run.
 #[async_trait]

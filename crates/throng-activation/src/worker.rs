@@ -220,14 +220,13 @@ impl Worker {
         let mut collected: BTreeMap<u32, Collected> = BTreeMap::new();
         let mut stream = job.identifiers.open().await?;
         while let Some(rows) = stream.next().await? {
-            for (key, cells) in rows {
-                let Some(user) = job.index.locate(key.hash(self.seed)) else { continue };
+            for (user, row) in rows {
+                let Some(user) = job.index.locate(user) else { continue };
                 let Some((operation, rank)) = job.users.rank(user.shard, user.ordinal) else {
                     continue;
                 };
                 let Some(batch) = batch_of(pass, operation, rank) else { continue };
                 let place = rank - batch.first_rank;
-                let row = job.destination.prepare(&job.schema, &cells);
                 collected.entry(batch.number).or_default().offer(place, row);
             }
         }

@@ -8,4 +8,4 @@
 pub mod meta;
 mod registry;
 
-pub use registry::{Account, RegistryError, open, platforms};
+pub use registry::{Account, Preparation, RegistryError, open, platforms, preparation};

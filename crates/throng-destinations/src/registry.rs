@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use throng_activation::Destination;
-use throng_model::Secret;
+use throng_activation::{Destination, Prepared, Schema};
+use throng_model::{Personal, Secret};
 
 /// An account on a platform, with its secrets at hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,11 +45,35 @@ pub enum RegistryError {
 
 type Constructor = fn(&Account) -> Result<Arc<dyn Destination>, RegistryError>;
 
-const PLATFORMS: &[(&str, Constructor)] = &[("meta", crate::meta::open)];
+/// Normalises and hashes one row for a platform: [`Destination::prepare`] without an account.
+type Prepare = fn(&Schema, &[Option<Personal>]) -> Prepared;
+
+struct Platform {
+    name: &'static str,
+    open: Constructor,
+    preparation: Preparation,
+}
+
+/// How a platform's rows are prepared. Needs no account and makes no call.
+#[derive(Clone, Copy)]
+pub struct Preparation {
+    /// Normalises and hashes one row.
+    pub prepare: Prepare,
+    /// Every reason for which it skips a row.
+    pub skip_reasons: &'static [&'static str],
+}
+
+const PLATFORMS: &[Platform] =
+    &[Platform { name: "meta", open: crate::meta::open, preparation: crate::meta::PREPARATION }];
 
 /// The platforms that there are.
 pub fn platforms() -> impl Iterator<Item = &'static str> {
-    PLATFORMS.iter().map(|(name, _)| *name)
+    PLATFORMS.iter().map(|platform| platform.name)
+}
+
+/// How the rows of a platform are prepared; `None` if there is no such platform.
+pub fn preparation(platform: &str) -> Option<Preparation> {
+    PLATFORMS.iter().find(|known| known.name == platform).map(|known| known.preparation)
 }
 
 /// Opens a destination. Makes no call; connections are pooled within what is returned.
@@ -57,8 +81,8 @@ pub fn platforms() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// [`RegistryError`] if the platform is unknown or the account's settings make no sense.
 pub fn open(account: &Account) -> Result<Arc<dyn Destination>, RegistryError> {
-    match PLATFORMS.iter().find(|(name, _)| *name == account.platform) {
-        Some((_, constructor)) => constructor(account),
+    match PLATFORMS.iter().find(|platform| platform.name == account.platform) {
+        Some(platform) => (platform.open)(account),
         None => Err(RegistryError::UnknownPlatform {
             name: account.platform.clone(),
             known: platforms().collect::<Vec<_>>().join(", "),

@@ -33,12 +33,12 @@ pub(crate) fn canonical(sql: &str) -> String {
 
 /// The length of a quoted text at the beginning. A doubled quote is two quoted texts side by side,
 /// which comes to the same.
-fn quoted(text: &str, quote: char) -> usize {
+pub(crate) fn quoted(text: &str, quote: char) -> usize {
     text[1..].find(quote).map_or(text.len(), |at| at + 2)
 }
 
 /// The length of a comment at the beginning; comments in `/*` may hold others.
-fn comment(text: &str) -> usize {
+pub(crate) fn comment(text: &str) -> usize {
     if text.starts_with("--") {
         return text.find('\n').unwrap_or(text.len());
     }

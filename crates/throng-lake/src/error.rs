@@ -1,11 +1,12 @@
-//! What can go wrong in the lake, and how to mend it.
+//! What can go wrong in the lake, and how to fix it.
 
 use std::path::PathBuf;
 
-use datafusion::error::DataFusionError;
 use throng_model::{Fault, Retry};
 
+use crate::engine_failure::EngineFailure;
 use crate::position::Position;
+use crate::worker::WorkerDeath;
 
 /// Why the lake cannot do it.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +18,7 @@ pub enum LakeError {
         message: String,
         /// Where in the SQL.
         position: Option<Position>,
-        /// How to mend it.
+        /// How to fix it.
         help: Option<String>,
     },
     /// The model's result cannot be used as user keys.
@@ -25,7 +26,7 @@ pub enum LakeError {
     Key {
         /// What is wrong.
         message: String,
-        /// How to mend it.
+        /// How to fix it.
         help: String,
     },
     /// A folder or file of a source cannot be read.
@@ -48,30 +49,44 @@ pub enum LakeError {
     /// The query needs more memory than it may use.
     #[error("the query needs more memory than memory_limit_bytes allows")]
     OutOfMemory {
-        /// The engine's error.
+        /// The engine's error, without values of the data.
         #[source]
-        source: Box<DataFusionError>,
+        source: EngineFailure,
     },
     /// The engine failed.
     #[error("the query failed while {doing}")]
     Engine {
         /// What was being done.
-        doing: &'static str,
-        /// The engine's error.
+        doing: String,
+        /// The engine's error, without values of the data.
         #[source]
-        source: Box<DataFusionError>,
+        source: EngineFailure,
     },
     /// The caller of a scan could not take its keys.
     #[error("the scanned keys could not be taken")]
     Sink(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The query worker died, or was killed because of a limit.
+    #[error("the query worker was lost")]
+    Died(#[source] WorkerDeath),
+    /// No query worker can be started, or it does not answer as one.
+    #[error("cannot start a query worker with {program}")]
+    Start {
+        /// The program that was started.
+        program: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl LakeError {
     /// Sorts an error of a running query.
-    pub(crate) fn engine(doing: &'static str, error: DataFusionError) -> Self {
+    pub(crate) fn engine(doing: &'static str, error: datafusion::error::DataFusionError) -> Self {
+        use datafusion::error::DataFusionError;
+        let failure = EngineFailure::of(&error);
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory { source: Box::new(error) },
-            _ => Self::Engine { doing, source: Box::new(error) },
+            DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory { source: failure },
+            _ => Self::Engine { doing: doing.to_owned(), source: failure },
         }
     }
 
@@ -83,12 +98,12 @@ impl LakeError {
         }
     }
 
-    /// How to mend it.
+    /// How to fix it.
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Sql { help, .. } => help.clone(),
             Self::Key { help, .. } => Some(help.clone()),
-            Self::OutOfMemory { .. } => Some(
+            Self::OutOfMemory { .. } | Self::Died(WorkerDeath::Memory { .. }) => Some(
                 "raise node.memory_limit_bytes, or let the model aggregate before it joins".into(),
             ),
             Self::LeadsOut { .. } => Some(
@@ -96,8 +111,14 @@ impl LakeError {
                  `--allow-source` of a folder that holds both"
                     .into(),
             ),
+            Self::Died(WorkerDeath::Timeout { .. }) => {
+                Some("raise node.query_timeout_secs, or let the model read less".into())
+            }
+            Self::Died(WorkerDeath::Stack) => {
+                Some("write long chains of OR as IN (…), and nest less".into())
+            }
             Self::Source { .. } => Some("look at the path and its permissions".into()),
-            Self::Engine { .. } | Self::Sink(_) => None,
+            Self::Engine { .. } | Self::Sink(_) | Self::Died(_) | Self::Start { .. } => None,
         }
     }
 
@@ -108,7 +129,14 @@ impl LakeError {
             | Self::Key { .. }
             | Self::OutOfMemory { .. }
             | Self::LeadsOut { .. } => Fault::User,
-            Self::Source { .. } | Self::Engine { .. } | Self::Sink(_) => Fault::External,
+            Self::Died(
+                WorkerDeath::Memory { .. } | WorkerDeath::Timeout { .. } | WorkerDeath::Stack,
+            ) => Fault::User,
+            Self::Source { .. }
+            | Self::Engine { .. }
+            | Self::Sink(_)
+            | Self::Died(_)
+            | Self::Start { .. } => Fault::External,
         }
     }
 

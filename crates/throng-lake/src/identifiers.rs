@@ -1,4 +1,4 @@
-//! Identifiers of users, on their way to the worker that normalises and hashes them.
+//! Identifiers of users: read, normalised and hashed in the query worker; only hashes leave it.
 
 use std::pin::Pin;
 
@@ -7,24 +7,36 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::record_batch::RecordBatch;
 use futures::{Stream, StreamExt};
-use throng_model::{Personal, UserKey};
+use serde::{Deserialize, Serialize};
+use throng_model::{HashSeed, Personal, UserHash};
 
-use crate::keys::{keys, kind_of};
-use crate::{Lake, LakeError};
+use crate::engine::Engine;
+use crate::keys::{for_each_key, kind_of};
+use crate::{LakeError, RowHasher};
 
-/// A user's key and the wanted columns; NULL cells are `None`.
-pub type IdentifierRow = (UserKey, Vec<Option<Personal>>);
+/// An identifier query.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentifierQuery {
+    /// The SQL.
+    pub sql: String,
+    /// The column with the user's key.
+    pub key: String,
+    /// The columns with identifiers, in the order of the hasher's cells.
+    pub columns: Vec<String>,
+    /// What the worker's [`Hashers`](crate::Hashers) make a hasher of: the same program reads it that
+    /// wrote it.
+    pub hasher: serde_json::Value,
+}
 
-/// Batches of rows, in no order. A batch is dropped as soon as the worker has hashed it.
-pub type IdentifierStream =
-    Pin<Box<dyn Stream<Item = Result<Vec<IdentifierRow>, LakeError>> + Send>>;
+/// A user, and what the hasher made of a row of his.
+pub type HashedRow = (UserHash, Box<[u8]>);
 
-impl Lake {
+/// Batches of rows, in no order. Dropping it kills the query.
+pub type IdentifierStream = Pin<Box<dyn Stream<Item = Result<Vec<HashedRow>, LakeError>> + Send>>;
+
+impl Engine {
     /// Plans an identifier query without running it.
-    ///
-    /// # Errors
-    /// [`LakeError::Sql`] with a position, [`LakeError::Key`] if a column is missing.
-    pub async fn check_identifiers(
+    pub(crate) async fn check_identifiers(
         &self,
         sql: &str,
         key: &str,
@@ -53,28 +65,38 @@ impl Lake {
         Ok((frame, at, cells))
     }
 
-    /// Streams `key` and `columns` of a query. Rows whose key is NULL are left out.
-    ///
-    /// # Errors
-    /// As [`Lake::check_identifiers`]; errors of the running query come in the stream.
-    pub async fn identifiers(
+    /// Runs an identifier query and hands over what the hasher makes of its rows: an empty batch
+    /// when it is planned, then the rows as they come. Rows whose key is NULL are left out.
+    pub(crate) async fn identifiers(
         &self,
-        sql: &str,
-        key: &str,
-        columns: &[String],
-    ) -> Result<IdentifierStream, LakeError> {
-        let (frame, at, cells) = self.identifier_columns(sql, key, columns).await?;
+        query: &IdentifierQuery,
+        seed: HashSeed,
+        hasher: &mut dyn RowHasher,
+        sink: &mut (dyn FnMut(Vec<HashedRow>) -> std::io::Result<()> + Send),
+    ) -> Result<(), LakeError> {
+        let (frame, at, cells) =
+            self.identifier_columns(&query.sql, &query.key, &query.columns).await?;
         let doing = "reading identifiers";
-        let stream = frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
-        Ok(Box::pin(
-            stream.map(move |batch| {
-                rows(&batch.map_err(|e| LakeError::engine(doing, e))?, at, &cells)
-            }),
-        ))
+        let mut stream = frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
+        sink(Vec::new()).map_err(|e| LakeError::Sink(e.into()))?;
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
+            let rows = rows(&batch, at, &cells, seed, hasher)?;
+            if !rows.is_empty() {
+                sink(rows).map_err(|e| LakeError::Sink(e.into()))?;
+            }
+        }
+        Ok(())
     }
 }
 
-fn rows(batch: &RecordBatch, at: usize, cells: &[usize]) -> Result<Vec<IdentifierRow>, LakeError> {
+fn rows(
+    batch: &RecordBatch,
+    at: usize,
+    cells: &[usize],
+    seed: HashSeed,
+    hasher: &mut dyn RowHasher,
+) -> Result<Vec<HashedRow>, LakeError> {
     let texts = cells
         .iter()
         .map(|cell| {
@@ -82,18 +104,22 @@ fn rows(batch: &RecordBatch, at: usize, cells: &[usize]) -> Result<Vec<Identifie
                 .map_err(|e| LakeError::engine("writing identifiers as text", e.into()))
         })
         .collect::<Result<Vec<ArrayRef>, _>>()?;
-    let keys = keys(batch.column(at))?;
-    Ok(keys
-        .into_iter()
-        .enumerate()
-        .filter_map(|(row, key)| {
-            let cells = texts
-                .iter()
-                .map(|text| {
-                    (!text.is_null(row)).then(|| Personal::new(text.as_string::<i32>().value(row)))
-                })
-                .collect();
-            Some((key?, cells))
-        })
-        .collect())
+    let mut users = Vec::with_capacity(batch.num_rows());
+    for_each_key(batch.column(at), &mut |key| {
+        users.push(key.map(|bytes| UserHash::of_canonical(bytes, seed)));
+    })?;
+    let mut rows = Vec::with_capacity(users.len());
+    for (row, user) in users.into_iter().enumerate() {
+        let Some(user) = user else { continue };
+        let cells: Vec<Option<Personal>> = texts
+            .iter()
+            .map(|text| {
+                (!text.is_null(row)).then(|| Personal::new(text.as_string::<i32>().value(row)))
+            })
+            .collect();
+        let mut hashed = Vec::new();
+        hasher.hash(&cells, &mut hashed);
+        rows.push((user, hashed.into()));
+    }
+    Ok(rows)
 }

@@ -181,15 +181,6 @@ pub(crate) fn hash_column(
     Ok((hashes, null_keys))
 }
 
-/// The keys of a column.
-pub(crate) fn keys(column: &ArrayRef) -> Result<Vec<Option<UserKey>>, LakeError> {
-    let mut keys = Vec::with_capacity(column.len());
-    for_each_key(column, &mut |key| {
-        keys.push(key.map(|bytes| UserKey::text(String::from_utf8_lossy(bytes).into_owned())));
-    })?;
-    Ok(keys)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -197,6 +188,14 @@ mod tests {
     use datafusion::arrow::array::{Int64Array, UInt64Array};
 
     use super::*;
+
+    fn keys(column: &ArrayRef) -> Result<Vec<Option<UserKey>>, LakeError> {
+        let mut keys = Vec::with_capacity(column.len());
+        for_each_key(column, &mut |key| {
+            keys.push(key.map(|bytes| UserKey::text(String::from_utf8_lossy(bytes).into_owned())));
+        })?;
+        Ok(keys)
+    }
 
     fn canonical(column: ArrayRef) -> Vec<Option<String>> {
         let keys = keys(&column).unwrap();

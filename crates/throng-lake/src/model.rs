@@ -7,12 +7,13 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::LakeError;
 use crate::amount::Kind;
 use crate::canonical::canonical;
+use crate::engine::Engine;
 use crate::keys::{KeyKind, kind_of};
 use crate::rule::{Apart, Rule, apart};
 use crate::session::sql_error;
-use crate::{Lake, LakeError};
 
 /// A `SELECT` with a key column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,18 +74,7 @@ pub(crate) struct Planned {
     pub(crate) info: ModelInfo,
 }
 
-impl Lake {
-    /// Plans a model without running it.
-    ///
-    /// # Errors
-    /// [`LakeError::Sql`] with a position, [`LakeError::Key`] if the result has no usable key.
-    pub async fn check_model(&self, sql: &str, key: Option<&str>) -> Result<ModelInfo, LakeError> {
-        let model = Model { sql: sql.to_owned(), key: key.map(str::to_owned) };
-        let mut info = self.planned(&model, None).await?.info;
-        info.files = self.inner.files(sql)?.iter().map(|t| t.files.len()).sum();
-        Ok(info)
-    }
-
+impl Engine {
     /// Plans any `SELECT`; statements that change something are refused.
     pub(crate) async fn select(
         &self,

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, UserHash};
 
 use crate::amount::{Kind, values};
+use crate::engine::Engine;
 use crate::keys::{for_each_key, hash_column};
-use crate::{Lake, LakeError, Model, Shape};
+use crate::{LakeError, Model, ModelInfo, Shape};
 
 /// A piece of a scan. The same part of an unchanged source yields the same keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,27 +46,27 @@ pub struct ScanStats {
 pub type Sink<'a> =
     dyn FnMut(KeyBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'a;
 
-impl Lake {
-    /// Cuts the scan of a model: one part per file if every row is looked at alone, else one part.
-    ///
-    /// # Errors
-    /// As [`Lake::check_model`].
-    pub async fn scan_parts(&self, model: &Model) -> Result<Vec<ScanPart>, LakeError> {
-        let planned = self.planned(model, None).await?;
+impl Engine {
+    /// Plans a model and cuts its scan: one part per file if every row is looked at alone, else one
+    /// part.
+    pub(crate) async fn plan(
+        &self,
+        model: &Model,
+    ) -> Result<(ModelInfo, Vec<ScanPart>), LakeError> {
+        let mut info = self.planned(model, None).await?.info;
         let tables = self.inner.files(&model.sql)?;
-        match (planned.info.shape, tables.as_slice()) {
+        info.files = tables.iter().map(|table| table.files.len()).sum();
+        let parts = match (info.shape, tables.as_slice()) {
             (Shape::FilterOnly, [table]) if table.files.len() > 1 => {
-                Ok(table.files.iter().map(|f| ScanPart { file: Some(f.clone()) }).collect())
+                table.files.iter().map(|f| ScanPart { file: Some(f.clone()) }).collect()
             }
-            _ => Ok(vec![ScanPart { file: None }]),
-        }
+            _ => vec![ScanPart { file: None }],
+        };
+        Ok((info, parts))
     }
 
-    /// Runs one part and hands its keys over as they come. Dropping the future stops the query.
-    ///
-    /// # Errors
-    /// [`LakeError::Sink`] if the keys could not be taken, else what the query failed of.
-    pub async fn scan(
+    /// Runs one part and hands its keys over as they come.
+    pub(crate) async fn scan(
         &self,
         model: &Model,
         part: &ScanPart,

@@ -19,10 +19,11 @@ use datafusion::prelude::{
 };
 use throng_spec::Source;
 
+use crate::engine::EngineLimits;
 use crate::misread::refuse_misread;
 use crate::rewrites::optimizer_rules;
 use crate::tables::{Format, Table, of_folder, sql_name};
-use crate::{LakeError, LakeLimits, position};
+use crate::{LakeError, position};
 
 /// Rows that a schema is inferred from.
 const INFER_ROWS: usize = 100_000;
@@ -44,11 +45,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(sources: &[Source], limits: LakeLimits) -> Result<Self, LakeError> {
+    pub(crate) fn new(sources: &[Source], limits: &EngineLimits) -> Result<Self, LakeError> {
         let memory = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
         let threads = limits.threads.max(1);
-        let disk = DiskManagerBuilder::default()
-            .with_mode(DiskManagerMode::Directories(vec![limits.spill_dir.clone()]));
+        let disk = DiskManagerBuilder::default().with_mode(match &limits.spill_dir {
+            Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
+            None => DiskManagerMode::Disabled,
+        });
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
             .with_disk_manager_builder(disk)

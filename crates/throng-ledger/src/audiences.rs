@@ -57,6 +57,10 @@ pub struct Refresh {
     pub not_before: Timestamp,
     /// How many times it has failed.
     pub failures: u32,
+    /// How many tries ended without a word since a part was last finished: the process that made the
+    /// try died with it. The try in hand does not count.
+    #[serde(default)]
+    pub crashes: u32,
     /// Who has it, while `processing`.
     pub holder: Option<String>,
     /// Until when the holder may be silent.
@@ -221,7 +225,8 @@ pub trait AudienceLedger: Send + Sync {
     ) -> Result<bool>;
 
     /// Takes the oldest refresh that is due: scheduled or halted with `not_before <= now`, or
-    /// processing with a lease that ran out. Atomic: no two callers get the same one.
+    /// processing with a lease that ran out. Atomic: no two callers get the same one. The try counts
+    /// as a crash until it is halted, failed or finishes a part.
     async fn claim_refresh(
         &self,
         holder: &str,
@@ -291,6 +296,18 @@ pub trait AudienceLedger: Send + Sync {
 
     /// `processing → halted`: another builder may take it, and the parts in hand, at once.
     async fn halt_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()>;
+
+    /// [`halt_refresh`](Self::halt_refresh) in place of a holder that died: its try counts as a crash.
+    async fn recover_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()>;
+
+    /// Ends the open refresh of an audience as `failed`, whoever has it, and deletes its parts; it
+    /// counts as no failure. `None` if there is no open refresh. The holder loses its lease.
+    async fn cancel_refresh(
+        &self,
+        audience: &AudienceName,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Option<Refresh>>;
 
     /// A try failed. With `retry_at` it goes back to `scheduled` and keeps its parts, without it
     /// becomes `failed` and its parts are deleted. Counts the failure either way.

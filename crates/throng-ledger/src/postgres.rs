@@ -85,6 +85,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (7, include_str!("../migrations/postgres/0007_stamp.sql")),
     (8, include_str!("../migrations/postgres/0008_alert_deliveries.sql")),
     (9, include_str!("../migrations/postgres/0009_snapshot_checksums.sql")),
+    (10, include_str!("../migrations/postgres/0010_refresh_claims.sql")),
+    (11, include_str!("../migrations/postgres/0011_log_partitions.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

@@ -86,6 +86,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (7, include_str!("../migrations/sqlite/0007_stamp.sql")),
     (8, include_str!("../migrations/sqlite/0008_alert_deliveries.sql")),
     (9, include_str!("../migrations/sqlite/0009_snapshot_checksums.sql")),
+    (10, include_str!("../migrations/sqlite/0010_refresh_claims.sql")),
+    (11, include_str!("../migrations/sqlite/0011_log_partitions.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.

@@ -24,6 +24,19 @@
     busy = false;
   }
 
+  // Buttons that change something; the answer comes as a change of the page.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-post]");
+    if (!button) return;
+    button.disabled = true;
+    const headers = { "content-type": "application/json", accept: "application/json" };
+    const answer = await fetch(button.dataset.post, { method: "POST", headers, body: "{}" }).catch(() => null);
+    if (answer && answer.ok) { pending = true; return; }
+    const said = answer && await answer.json().catch(() => null);
+    button.textContent = (said && said.error && said.error.message) || "It did not work: try again";
+    button.disabled = false;
+  });
+
   const stream = new EventSource("/v1/stream");
   stream.onopen = () => { light.classList.add("on"); light.textContent = "live"; pending = true; };
   stream.onerror = () => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
-use throng_lake::Lake;
+use throng_lake::{Lake, WorkerCommand};
 use throng_ledger::Ledger;
 use throng_log::{EventLog, Queue};
 use throng_membership::MembershipIndex;
@@ -88,6 +88,8 @@ pub struct NodeContext {
     pub holder: String,
     /// SQL over the sources of the applied spec.
     pub lake: ArcSwap<Lake>,
+    /// How query workers are started.
+    pub query_worker: WorkerCommand,
     /// What is published: all dictionaries and current snapshots.
     pub membership: ArcSwap<MembershipIndex>,
     /// The event log.
@@ -111,6 +113,8 @@ pub struct NodeContext {
     pub(crate) changed_files: Reported,
     /// The dictionaries that builders opened last, where no lookups are served.
     pub(crate) dictionaries: Dictionaries,
+    /// Tells builders that a refresh may be cancelled.
+    pub cancelled: Notify,
     /// Tells builders that a refresh may be due.
     pub wake_build: Notify,
     /// Tells workers that a task may be due.

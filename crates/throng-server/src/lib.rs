@@ -22,3 +22,5 @@ pub use node::{
     Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, TlsError,
     check_backends, migrate,
 };
+pub use roles::activate::query_worker;
+pub use throng_lake::WorkerCommand;

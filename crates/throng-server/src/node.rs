@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
-use throng_lake::{Lake, LakeLimits};
+use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_ledger::Ledger;
 use throng_log::{Retention, Share};
 use throng_membership::MembershipIndex;
@@ -93,6 +93,9 @@ pub struct NodeConfig {
     pub recovery: Recovery,
     /// What specs that arrive over HTTP may name, besides what `spec` names.
     pub limits: LimitsConfig,
+    /// How a query worker is started; by default the running program, which must call
+    /// [`throng_lake::worker::main`] when its first argument is [`throng_lake::worker::SUBCOMMAND`].
+    pub query_worker: WorkerCommand,
 }
 
 impl std::fmt::Debug for NodeConfig {
@@ -278,13 +281,31 @@ fn guarded_router(
 }
 
 /// SQL over the sources of a spec.
-fn open_lake(data_dir: &std::path::Path, spec: &Spec) -> Result<Lake, NodeError> {
+fn open_lake(
+    data_dir: &std::path::Path,
+    spec: &Spec,
+    worker: &WorkerCommand,
+) -> Result<Lake, NodeError> {
     let spill_dir = spec.node.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"));
     std::fs::create_dir_all(&spill_dir)
         .map_err(NodeError::io("make the folder", spill_dir.display()))?;
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let limits = LakeLimits { memory_bytes: spec.node.memory_limit_bytes, spill_dir, threads };
+    if spec.node.spill_dir.is_none() {
+        remove_old_spill(&spill_dir);
+    }
+    let limits = LakeLimits::of(&spec.node, spill_dir, worker.clone());
     Ok(Lake::new(&spec.sources, limits)?)
+}
+
+/// Removes what versions spilled that ran queries in the node itself, if they were killed: folders that
+/// the engine made. They hold user keys.
+fn remove_old_spill(spill_dir: &std::path::Path) {
+    for entry in std::fs::read_dir(spill_dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("datafusion-")
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(%error, path = %entry.path().display(), "an old spill folder stays");
+        }
+    }
 }
 
 fn names(roles: &[Role]) -> String {
@@ -361,7 +382,7 @@ async fn assemble(
     if found != stored {
         return Err(NodeError::LogPartitions { found, stored });
     }
-    let lake = open_lake(dir, &spec)?;
+    let lake = open_lake(dir, &spec, &config.query_worker)?;
     let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
     let serves_membership =
         has(&[Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup]);
@@ -412,6 +433,7 @@ async fn assemble(
         seed,
         holder: format!("{process}-{:08x}", SystemEntropy.next_u64() >> 32),
         lake: ArcSwap::from_pointee(lake),
+        query_worker: config.query_worker.clone(),
         membership: ArcSwap::new(membership),
         log,
         budgets: Arc::new(budgets),
@@ -423,6 +445,7 @@ async fn assemble(
         faults: roles::build::Reported::default(),
         changed_files: roles::build::Reported::default(),
         dictionaries: roles::build::Dictionaries::default(),
+        cancelled: Notify::new(),
         wake_build: Notify::new(),
         wake_activate: Notify::new(),
         changes: broadcast::channel(CHANGES).0,

@@ -278,6 +278,10 @@ pub struct NodeSettings {
     pub memory_limit_bytes: u64,
     /// Where queries spill, absolute; `None` means below the data directory.
     pub spill_dir: Option<PathBuf>,
+    /// The longest time of one query, and of the work on one refresh, in seconds; 14,400 (4 hours)
+    /// unless set.
+    #[serde(default = "query_timeout_secs")]
+    pub query_timeout_secs: u32,
     /// Audiences built at the same time; 2 unless set.
     pub build_workers: u32,
     /// Tasks sent at the same time; 4 unless set.
@@ -318,6 +322,10 @@ impl Default for LogRetention {
     }
 }
 
+fn query_timeout_secs() -> u32 {
+    14_400
+}
+
 fn all_roles() -> Vec<Role> {
     Role::ALL.to_vec()
 }
@@ -348,6 +356,7 @@ impl Default for NodeSettings {
             objects: ObjectsSettings::Directory,
             memory_limit_bytes: 2 << 30,
             spill_dir: None,
+            query_timeout_secs: query_timeout_secs(),
             build_workers: 2,
             activation_workers: 4,
             log_partitions: 4,

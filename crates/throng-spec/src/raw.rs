@@ -510,6 +510,9 @@ pub struct RawNode {
     pub memory_limit_bytes: Option<u64>,
     /// Where queries spill, relative to the spec file.
     pub spill_dir: Option<String>,
+    /// The longest time of one query, and of the work on one refresh, in seconds (14,400).
+    #[schemars(range(min = 1, max = 604800))]
+    pub query_timeout_secs: Option<u32>,
     /// Audiences built at the same time (2).
     #[schemars(range(min = 1, max = 256))]
     pub build_workers: Option<u32>,

@@ -103,7 +103,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         node: NodeAt,
     },
-    /// Audiences: list, refresh, approve, roll back
+    /// Audiences: list, refresh, cancel, approve, roll back
     #[command(subcommand)]
     Audience(AudienceCommand),
     /// Activation: runs, tasks, alerts
@@ -395,6 +395,12 @@ pub(crate) enum AudienceCommand {
         /// Do not wait for it
         #[arg(long)]
         no_wait: bool,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// End the refresh that waits or is at work
+    Cancel {
+        name: String,
         #[command(flatten)]
         node: NodeAt,
     },

@@ -31,6 +31,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BLOCKING_THREADS: usize = 32;
 
 fn main() -> ExitCode {
+    // A query worker takes nothing from the command line, and nothing may be open before its limits
+    // are set.
+    if std::env::args_os().nth(1).is_some_and(|first| first == throng_lake::worker::SUBCOMMAND) {
+        return throng_server::query_worker();
+    }
     let arguments = Arguments::parse();
     if matches!(arguments.command, Command::Up(_) | Command::Build(_) | Command::Demo(_)) {
         // Whatever a node writes is for its own user only.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use throng_activation::{
-    IdentifierRow, IdentifierRows, IdentifierSource, Job, PlanFacts, Quotas, RunUsers, Schema,
-    SendError, TaskEnd, Worker, WorkerOptions, plan_run,
+    Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, PlanFacts, Quotas, RunUsers,
+    Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
 };
 use throng_ledger::{Ledger, RunState, SqliteLedger, SyncLedger, SyncMode, SyncRun, Task};
 use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
@@ -29,7 +29,9 @@ pub(crate) struct Source(Vec<(String, String)>);
 impl IdentifierSource for Source {
     async fn open(&self) -> Result<Box<dyn IdentifierRows>, SendError> {
         let row = |(key, value): &(String, String)| -> IdentifierRow {
-            (UserKey::text(key.clone()), vec![Some(Personal::new(value.clone()))])
+            let cells = [Some(Personal::new(value.clone()))];
+            let schema = Schema { keys: vec!["VALUE".into()], default_country: None };
+            (UserKey::text(key.clone()).hash(SEED), Platform::default().prepare(&schema, &cells))
         };
         Ok(Box::new(Rows(self.0.chunks(7).map(|c| c.iter().map(row).collect()).collect())))
     }

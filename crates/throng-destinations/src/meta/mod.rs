@@ -11,9 +11,13 @@ use std::sync::Arc;
 
 use throng_activation::Destination;
 
-use crate::{Account, RegistryError};
+use crate::{Account, Preparation, RegistryError};
 
 pub use destination::MetaDestination;
+
+/// How rows for Meta are prepared.
+pub(crate) const PREPARATION: Preparation =
+    Preparation { prepare: normalise::prepare, skip_reasons: normalise::SKIP_REASONS };
 
 /// Opens a Meta ad account.
 ///

@@ -8,6 +8,8 @@ use super::countries::{calling_code, is_country};
 
 const NOTHING_USABLE: Skip = Skip("no_usable_identifier");
 const NO_EXTERN_ID: Skip = Skip("no_extern_id");
+/// All of them.
+pub(super) const SKIP_REASONS: &[&str] = &[NOTHING_USABLE.0, NO_EXTERN_ID.0];
 
 /// Normalises and hashes a row.
 pub(super) fn prepare(schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {

@@ -1,8 +1,9 @@
 //! Each kind of key in its canonical form.
 
-use throng_lake::{KeyKind, LakeError};
+use throng_lake::{HashedRow, IdentifierQuery, KeyKind, LakeError};
+use throng_model::{HashedIdentifier, UserKey};
 
-use crate::{Shop, hashes, users};
+use crate::{SEED, Shop, hashes, users};
 
 async fn shop() -> Shop {
     let sql = "SELECT arrow_cast(7, 'Int8') AS i8, arrow_cast(-7, 'Int16') AS i16,
@@ -70,26 +71,56 @@ async fn identifiers_come_with_their_keys() {
     let columns = ["age".to_owned(), "email".to_owned()];
     let sql = "SELECT * FROM shop.t";
     lake.check_identifiers(sql, "id", &columns).await.unwrap();
-    let stream = lake.identifiers(sql, "id", &columns).await.unwrap();
-    let batches: Vec<_> = stream.try_collect().await.unwrap();
-    let mut rows: Vec<(String, Vec<Option<String>>)> = batches
-        .into_iter()
-        .flatten()
-        .map(|(key, cells)| {
-            let cells = cells.into_iter().map(|c| c.map(|c| c.expose().to_owned())).collect();
-            (key.as_str().to_owned(), cells)
-        })
-        .collect();
+    let stream = lake.identifiers(&query(sql, &columns), SEED).await.unwrap();
+    let batches: Vec<Vec<HashedRow>> = stream.try_collect().await.unwrap();
+    let mut rows: Vec<HashedRow> = batches.into_iter().flatten().collect();
     rows.sort();
-    let cell = |text: &str| Some(text.to_owned());
+    let row = |key: &str, cells: [&str; 2]| -> HashedRow {
+        let hashed = cells.map(|cell| HashedIdentifier::of_normalised(cell).0).concat();
+        (UserKey::text(key).hash(SEED), hashed.into())
+    };
     // The row without a key is nobody's.
-    assert_eq!(
-        rows,
-        [
-            ("007".to_owned(), vec![cell("5"), cell("ann@example.com")]),
-            ("8".to_owned(), vec![cell("6"), None]),
-        ]
-    );
+    let mut wanted = [row("007", ["5", "ann@example.com"]), row("8", ["6", ""])];
+    wanted.sort();
+    assert_eq!(rows, wanted);
     let error = lake.check_identifiers(sql, "id", &["phone".to_owned()]).await.unwrap_err();
     assert_eq!(error.help().unwrap(), "the columns are: id, email, age");
+}
+
+fn query(sql: &str, columns: &[String]) -> IdentifierQuery {
+    let (sql, key, columns) = (sql.to_owned(), "id".to_owned(), columns.to_vec());
+    IdentifierQuery { sql, key, columns, hasher: serde_json::Value::Null }
+}
+
+#[tokio::test]
+async fn an_identifier_query_that_breaks_off_shows_no_value() {
+    use futures::StreamExt;
+    let shop = Shop::new().file("t.csv", "id,email\n1,zoe@example.com\n");
+    let sql = "SELECT id, CAST(email AS INT) AS age FROM shop.t";
+    let mut stream = shop.lake().identifiers(&query(sql, &["age".to_owned()]), SEED).await.unwrap();
+    let error = stream.next().await.unwrap().unwrap_err();
+    let said = throng_model::with_causes(&error);
+    assert!(said.contains("cannot be converted"), "{said}");
+    assert!(!said.contains("zoe"), "{said}");
+}
+
+#[tokio::test]
+async fn identifiers_never_lie_on_the_disk() {
+    use futures::StreamExt;
+    let shop = Shop::new();
+    let sql = "SELECT 'user-' || CAST(value AS VARCHAR) AS id, repeat('x', 100) AS email
+        FROM generate_series(1, 500000)";
+    let shop = shop.query("big.parquet", "PARQUET", sql).await;
+    // Sorting needs more than the query has, and what it has not it must not spill.
+    let sql = "SELECT id, email FROM shop.big ORDER BY email, id";
+    let lake = shop.lake_with(80 << 20);
+    let columns = ["email".to_owned()];
+    let mut stream = lake.identifiers(&query(sql, &columns), SEED).await.unwrap();
+    let error = loop {
+        if let Err(error) = stream.next().await.unwrap() {
+            break error;
+        }
+    };
+    assert!(matches!(error, throng_lake::LakeError::OutOfMemory { .. }), "{error:?}");
+    assert_eq!(std::fs::read_dir(shop.spill()).unwrap().count(), 0);
 }

@@ -7,11 +7,13 @@ mod keys;
 mod limits;
 mod scans;
 mod tables;
+mod worker;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use datafusion::prelude::SessionContext;
-use throng_lake::{Lake, LakeError, LakeLimits, Model, ScanPart, ScanStats};
+use throng_lake::{Lake, LakeError, LakeLimits, Model, ScanPart, ScanStats, WorkerCommand};
 use throng_model::{HashSeed, UserHash, UserKey};
 use throng_spec::Source;
 
@@ -62,7 +64,14 @@ impl Shop {
     pub(crate) fn lake_with(&self, memory_bytes: u64) -> Lake {
         let name = "shop".parse().unwrap();
         let sources = [Source { name, path: self.folder(), root: None, description: None }];
-        let limits = LakeLimits { memory_bytes, spill_dir: self.spill(), threads: 2 };
+        let limits = LakeLimits {
+            memory_bytes,
+            spill_dir: self.spill(),
+            threads: 2,
+            queries: 1,
+            timeout: Duration::from_secs(600),
+            worker: WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker")),
+        };
         Lake::new(&sources, limits).unwrap()
     }
 }
@@ -90,7 +99,7 @@ pub(crate) async fn scan(
 pub(crate) async fn users(lake: &Lake, sql: &str) -> (BTreeSet<UserHash>, u64, u64) {
     let model = model(sql);
     let (mut users, mut rows, mut null_keys) = (BTreeSet::new(), 0, 0);
-    for part in lake.scan_parts(&model).await.unwrap() {
+    for part in lake.plan_scan(&model).await.unwrap().1 {
         let (hashes, stats) = scan(lake, &model, &part).await.unwrap();
         assert_eq!(hashes.len() as u64, stats.rows_read - stats.null_keys);
         users.extend(hashes);

@@ -104,6 +104,48 @@ pub(super) async fn refreshes_are_claimed_when_due_and_oldest_first(ledger: &dyn
     assert_eq!(again.started_at, Some(at(5)), "the first builder started it");
 }
 
+pub(super) async fn tries_that_end_without_a_word_are_counted(ledger: &dyn Ledger) {
+    let id = building(ledger, "buyers", "b", 0).await.id;
+    // Killed twice: its lease ran out, and it was recovered at a start.
+    let second = ledger.claim_refresh("c", at(100), at(110)).await.unwrap().unwrap();
+    assert_eq!(second.crashes, 1);
+    ledger.recover_refresh(id, "c", at(111)).await.unwrap();
+    assert_eq!(ledger.refresh(id).await.unwrap().crashes, 2);
+    // Told to stop, and failed with a reason: no crashes.
+    ledger.claim_refresh("d", at(112), at(120)).await.unwrap();
+    ledger.halt_refresh(id, "d", at(113)).await.unwrap();
+    ledger.claim_refresh("e", at(114), at(120)).await.unwrap();
+    let failed = ledger.fail_refresh(id, "e", "x", Some(at(115)), at(115)).await.unwrap();
+    assert_eq!((failed.crashes, failed.failures), (2, 1));
+    // A part that is finished shows that the refresh gets on.
+    let third = ledger.claim_refresh("f", at(116), at(120)).await.unwrap().unwrap();
+    assert_eq!(third.crashes, 2);
+    let part = NewPart { kind: PartKind::Scan, number: 0, covers: serde_json::json!({}) };
+    ledger.add_parts(id, &[part]).await.unwrap();
+    ledger.finish_part(id, 0, &serde_json::json!({})).await.unwrap();
+    assert_eq!(ledger.refresh(id).await.unwrap().crashes, 0);
+    ledger.recover_refresh(id, "f", at(121)).await.unwrap();
+    assert_eq!(ledger.refresh(id).await.unwrap().crashes, 1);
+}
+
+pub(super) async fn a_cancelled_refresh_has_ended_for_whoever_has_it(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    assert_eq!(ledger.cancel_refresh(&name, "cancelled", at(0)).await.unwrap(), None);
+    let id = building(ledger, "buyers", "b", 0).await.id;
+    let part = NewPart { kind: PartKind::Scan, number: 0, covers: serde_json::json!({}) };
+    ledger.add_parts(id, &[part]).await.unwrap();
+    let cancelled = ledger.cancel_refresh(&name, "cancelled by ann", at(5)).await.unwrap().unwrap();
+    assert_eq!((cancelled.id, cancelled.state), (id, RefreshState::Failed));
+    assert_eq!((cancelled.failures, cancelled.finished_at), (0, Some(at(5))));
+    assert_eq!(cancelled.reason.as_deref(), Some("cancelled by ann"));
+    assert_eq!(ledger.parts(id).await.unwrap(), []);
+    assert_lease_lost(ledger.refresh_progress(id, "b", at(99), 1, 0, None).await);
+    assert_eq!(ledger.cancel_refresh(&name, "again", at(6)).await.unwrap(), None);
+    // The next one is another refresh.
+    let next = ledger.schedule_refresh(&name, RefreshTrigger::Manual, at(7)).await.unwrap();
+    assert_ne!(next, id);
+}
+
 pub(super) async fn a_lost_refresh_lease_is_told(ledger: &dyn Ledger) {
     let refresh = building(ledger, "buyers", "old", 0).await;
     let id = refresh.id;

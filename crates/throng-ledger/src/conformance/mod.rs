@@ -63,6 +63,8 @@ cases! {
         refreshes_of_one_audience_do_not_run_side_by_side,
         a_schedule_fires_exactly_once,
         refreshes_are_claimed_when_due_and_oldest_first,
+        tries_that_end_without_a_word_are_counted,
+        a_cancelled_refresh_has_ended_for_whoever_has_it,
         a_lost_refresh_lease_is_told,
         the_refresh_of_one_audience_is_claimed,
         progress_is_kept,

@@ -18,23 +18,29 @@ use crate::{
 macro_rules! refresh_columns {
     () => {
         "id, audience, state, started_by, scheduled_at, started_at, finished_at, not_before,
-         failures, holder, lease_until, rows_read, null_keys, rows_expected, reason,
+         failures, claims, holder, lease_until, rows_read, null_keys, rows_expected, reason,
          snapshot_version"
     };
 }
 
 fn refresh_of(row: &DbRow) -> Result<Refresh> {
     let cells = Cells::new(row, "refresh");
+    let state = cells.word("state")?;
+    // The try in hand is no crash.
+    let in_hand = u32::from(state == RefreshState::Processing);
+    let claims: u32 = cells.number("claims")?;
+    let crashes = claims.saturating_sub(in_hand);
     Ok(Refresh {
         id: RefreshId(cells.int("id")?),
         audience: cells.name("audience")?,
-        state: cells.word("state")?,
+        state,
         trigger: cells.word("started_by")?,
         scheduled_at: cells.time("scheduled_at")?,
         started_at: cells.maybe_time("started_at")?,
         finished_at: cells.maybe_time("finished_at")?,
         not_before: cells.time("not_before")?,
         failures: cells.number("failures")?,
+        crashes,
         holder: cells.maybe_text("holder")?,
         lease_until: cells.maybe_time("lease_until")?,
         rows_read: cells.number("rows_read")?,
@@ -136,6 +142,36 @@ async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
     Ok(found)
 }
 
+/// `processing → halted`, without so many of its claims.
+async fn give_back(
+    tx: &mut Conn,
+    id: RefreshId,
+    holder: &str,
+    claims: i64,
+    now: Timestamp,
+) -> Tried<()> {
+    get_held_by(tx, id, holder).await?;
+    sqlx::query(
+        "UPDATE refreshes SET state = 'halted', holder = NULL, lease_until = NULL, not_before = $2,
+            claims = CASE WHEN claims > $3 THEN claims - $3 ELSE 0 END
+         WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(now.0)
+    .bind(claims)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "UPDATE refresh_parts SET lease_until = NULL
+         WHERE refresh = $1 AND (holder = $2 OR holder LIKE $2 || '#%') AND state = 'pending'",
+    )
+    .bind(id.0)
+    .bind(holder)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 async fn end_try(
     tx: &mut Conn,
     id: RefreshId,
@@ -149,7 +185,8 @@ async fn end_try(
     };
     let row = sqlx::query(concat!(
         "UPDATE refreshes SET state = $2, finished_at = $3, not_before = $4, reason = $5,
-            failures = failures + 1, holder = NULL, lease_until = NULL
+            failures = failures + 1, holder = NULL, lease_until = NULL,
+            claims = CASE WHEN claims > 0 THEN claims - 1 ELSE 0 END
          WHERE id = $1 RETURNING ",
         refresh_columns!()
     ))
@@ -250,7 +287,7 @@ impl AudienceLedger for Backend {
             // Read to the end: only then is it certain that the statement was committed.
             let rows = sqlx::query(concat!(
                 "UPDATE refreshes SET state = 'processing', holder = $1, lease_until = $3,
-                    started_at = coalesce(started_at, $2)
+                    claims = claims + 1, started_at = coalesce(started_at, $2)
                  WHERE id = (SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= $2
                              ORDER BY scheduled_at, id LIMIT 1",
                 lock_rows!(),
@@ -277,7 +314,7 @@ impl AudienceLedger for Backend {
             // One audience has one open refresh at most, so there is nothing to choose from.
             let rows = sqlx::query(concat!(
                 "UPDATE refreshes SET state = 'processing', holder = $1, lease_until = $3,
-                    started_at = coalesce(started_at, $2)
+                    claims = claims + 1, started_at = coalesce(started_at, $2)
                  WHERE audience = $4 AND due_at IS NOT NULL AND due_at <= $2
                  RETURNING ",
                 refresh_columns!()
@@ -392,31 +429,50 @@ impl AudienceLedger for Backend {
         number: u32,
         output: &serde_json::Value,
     ) -> Result<()> {
-        write_one!(self, Relaxed, "finishing a part", |tx| {
+        write_tx!(self, Relaxed, "finishing a part", |tx| {
             parts::finish(tx, id, number, output).await?
         })
     }
 
     async fn halt_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Relaxed, "halting a refresh", |tx| {
-            get_held_by(tx, id, holder).await?;
-            sqlx::query(
-                "UPDATE refreshes SET state = 'halted', holder = NULL, lease_until = NULL,
-                    not_before = $2
-                 WHERE id = $1",
-            )
-            .bind(id.0)
+            give_back(tx, id, holder, 1, now).await?
+        })
+    }
+
+    async fn recover_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()> {
+        write_tx!(self, Relaxed, "recovering a refresh", |tx| {
+            give_back(tx, id, holder, 0, now).await?
+        })
+    }
+
+    async fn cancel_refresh(
+        &self,
+        audience: &AudienceName,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Option<Refresh>> {
+        write_tx!(self, Full, "cancelling a refresh", |tx| {
+            let row = sqlx::query(concat!(
+                "UPDATE refreshes SET state = 'failed', finished_at = $2, reason = $3,
+                    holder = NULL, lease_until = NULL
+                 WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')
+                 RETURNING ",
+                refresh_columns!()
+            ))
+            .bind(audience.as_str())
             .bind(now.0)
-            .execute(&mut *tx)
+            .bind(reason)
+            .fetch_optional(&mut *tx)
             .await?;
-            sqlx::query(
-                "UPDATE refresh_parts SET lease_until = NULL
-                 WHERE refresh = $1 AND (holder = $2 OR holder LIKE $2 || '#%') AND state = 'pending'",
-            )
-            .bind(id.0)
-            .bind(holder)
-            .execute(tx)
-            .await?;
+            match row {
+                None => None,
+                Some(row) => {
+                    let refresh = refresh_of(&row)?;
+                    snapshots::delete_parts(tx, refresh.id).await?;
+                    Some(refresh)
+                }
+            }
         })
     }
 

@@ -121,13 +121,19 @@ pub(super) async fn release(tx: &mut Conn, id: RefreshId, number: u32, holder: &
     Ok(())
 }
 
-/// Records what a part came to; the first word counts.
+/// Records what a part came to; the first word counts. Tries that died before have done something all
+/// the same: they count as crashes no longer.
 pub(super) async fn finish(
     tx: &mut Conn,
     id: RefreshId,
     number: u32,
     output: &serde_json::Value,
 ) -> Tried<()> {
+    // The refresh before its parts, as everywhere: two transactions must not wait for each other.
+    sqlx::query("UPDATE refreshes SET claims = 1 WHERE id = $1 AND claims > 1")
+        .bind(id.0)
+        .execute(&mut *tx)
+        .await?;
     let found = sqlx::query(
         "UPDATE refresh_parts SET state = 'done', output = coalesce(output, $3)
          WHERE refresh = $1 AND number = $2",

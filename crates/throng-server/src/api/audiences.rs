@@ -140,6 +140,21 @@ async fn usable(ctx: &NodeContext, name: &AudienceName, version: u64) -> Result<
     }
 }
 
+/// Ends the open refresh.
+#[utoipa::path(post, path = "/v1/audiences/{name}/cancel", params(("name" = String, Path)), responses((status = 200, description = "the refresh, which has failed"), (status = 404, description = "no such audience"), (status = 409, description = "no refresh is open")))]
+pub(crate) async fn cancel(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let name = declared(&ctx, &name)?;
+    match crate::roles::build::cancel(&ctx, &name, caller.name()).await? {
+        Some(refresh) => Ok(Json(json!({ "refresh": refresh }))),
+        None => Err(ApiError::wrong_state(format!("audience `{name}` has no open refresh"))
+            .help("`throng audience list` shows the states")),
+    }
+}
+
 /// Publishes a held snapshot.
 #[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held, or its file is damaged")))]
 pub(crate) async fn approve(

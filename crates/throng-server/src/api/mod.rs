@@ -167,6 +167,7 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/audiences", get(audiences::list))
         .route("/v1/audiences/{name}", get(audiences::one))
         .route("/v1/audiences/{name}/refresh", post(audiences::refresh))
+        .route("/v1/audiences/{name}/cancel", post(audiences::cancel))
         .route("/v1/audiences/{name}/approve", post(audiences::approve))
         .route("/v1/audiences/{name}/reject", post(audiences::reject))
         .route("/v1/audiences/{name}/rollback", post(audiences::rollback))

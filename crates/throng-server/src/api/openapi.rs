@@ -23,7 +23,7 @@ impl Modify for Token {
     paths(
         super::health::healthz, super::health::readyz, super::health::details, super::health::metrics, super::health::nodes, document,
         super::audiences::list, super::audiences::one, super::audiences::refresh,
-        super::audiences::approve, super::audiences::reject, super::audiences::rollback,
+        super::audiences::cancel, super::audiences::approve, super::audiences::reject, super::audiences::rollback,
         super::lookups::one, super::lookups::batch,
         super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
         super::syncs::task, super::syncs::requeue, super::syncs::announce, super::syncs::approve_destination,

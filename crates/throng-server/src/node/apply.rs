@@ -218,7 +218,7 @@ pub(crate) async fn plan_sent(
     // What is known of the tables' columns is kept while the sources are the same.
     let lake = match spec.sources == running.sources {
         true => ctx.lake.load_full(),
-        false => Arc::new(open_lake(&ctx.data_dir, &spec)?),
+        false => Arc::new(open_lake(&ctx.data_dir, &spec, &ctx.query_worker)?),
     };
     let models = crate::check_sql(&lake, &spec).await.map_err(Refusal::Problems)?;
     let before = stored_spec(&*ctx.ledger).await?;
@@ -271,7 +271,7 @@ pub(crate) async fn follow_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError>
         return Ok(());
     }
     let spec = Spec { node: known.node.clone(), ..spec };
-    let lake = open_lake(&ctx.data_dir, &spec)?;
+    let lake = open_lake(&ctx.data_dir, &spec, &ctx.query_worker)?;
     // Events before this moment keep the prices that they came under.
     ctx.budgets.checkpoint().await?;
     go_on(ctx, spec, Arc::new(lake), &indexes, version).await?;

@@ -96,6 +96,8 @@ struct One {
     state: &'static str,
     tone: &'static str,
     reason: Option<String>,
+    /// A refresh waits or is at work.
+    open: bool,
     cards: Vec<Card>,
     sizes: String,
     sql: String,
@@ -147,6 +149,10 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
             .and_then(|r| r.refresh.as_ref())
             .filter(|r| r.state != RefreshState::Completed)
             .and_then(|r| r.reason.clone()),
+        open: row.as_ref().and_then(|r| r.refresh.as_ref()).is_some_and(|refresh| {
+            use RefreshState::{Halted, Processing, Scheduled};
+            matches!(refresh.state, Scheduled | Processing | Halted)
+        }),
         cards: vec![
             card("members", current.map_or_else(|| "–".into(), |s| count(s.members)), "members"),
             card("version", current.map_or(0, |s| s.version), "version served"),

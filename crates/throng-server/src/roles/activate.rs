@@ -5,6 +5,7 @@
 mod announce;
 mod checker;
 mod desk;
+mod hashing;
 mod identifiers;
 mod jobs;
 mod notice;
@@ -23,6 +24,7 @@ use crate::{Change, NodeContext};
 
 pub(crate) use announce::{AnnounceError, tasks_since};
 pub(crate) use checker::account;
+pub use hashing::query_worker;
 
 use desk::Desk;
 use jobs::Destinations;

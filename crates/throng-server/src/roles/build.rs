@@ -2,6 +2,7 @@
 //! step: parts are idempotent, their outputs appear whole, and one ledger update publishes.
 
 mod bits;
+mod cancel;
 mod damage;
 mod dictionaries;
 mod error;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
 
+pub use cancel::cancel;
 pub(crate) use damage::{Reported, inspect_files, report as report_faults};
 pub(crate) use dictionaries::Dictionaries;
 pub use error::BuildError;
@@ -42,8 +44,9 @@ pub use sweep::take_over;
 
 /// How long a builder may be silent.
 const LEASE: Duration = Duration::from_secs(20);
-/// How often it says that it is at work, and how far.
-const TELL_EVERY: Duration = Duration::from_secs(2);
+/// How often it says that it is at work, and how far; a refresh that was cancelled elsewhere ends
+/// within this time.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How often to look for a refresh without a signal.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After the ledger has failed.
@@ -157,6 +160,10 @@ impl Worker {
             let gone = BuildError::Gone(refresh.audience.clone());
             return self.failed(&refresh, None, &gone).await;
         };
+        if refresh.crashes >= TRIES {
+            let crashed = BuildError::Crashed(refresh.crashes);
+            return self.failed(&refresh, Some(&audience), &crashed).await;
+        }
         let built = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => {
@@ -214,9 +221,13 @@ impl Worker {
         refresh: &Refresh,
     ) -> Result<finish::Made, BuildError> {
         let progress = work::Progress::default();
+        let limit = u64::from(self.ctx.spec.load().node.query_timeout_secs);
         let worked = tokio::select! {
             worked = work::work(&self.ctx, audience, refresh, &self.holder, &progress) => worked?,
             stop = self.keep(audience, refresh, &progress) => return Err(stop),
+            () = tokio::time::sleep(Duration::from_secs(limit)) => {
+                return Err(BuildError::Timeout(limit));
+            }
         };
         metrics::counter!("throng_refresh_rows_total").increment(worked.rows_read);
         let publish = finish::publish(&self.ctx, audience, refresh, &self.holder, worked);
@@ -241,7 +252,10 @@ impl Worker {
     ) -> BuildError {
         let ctx = &self.ctx;
         loop {
-            tokio::time::sleep(self.ctx.pause(TELL_EVERY)).await;
+            tokio::select! {
+                () = tokio::time::sleep(self.ctx.pause(TELL_EVERY)) => {}
+                () = ctx.cancelled.notified() => {}
+            }
             match declared(&ctx.spec.load(), &audience.name) {
                 None => return BuildError::Gone(audience.name.clone()),
                 Some(now) if model_of(now) != model_of(audience) => return BuildError::Superseded,

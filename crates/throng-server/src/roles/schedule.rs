@@ -244,6 +244,7 @@ mod tests {
             finished_at: None,
             not_before: Timestamp(0),
             failures: 0,
+            crashes: 0,
             holder: None,
             lease_until: None,
             rows_read: 0,

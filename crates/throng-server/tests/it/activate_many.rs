@@ -44,6 +44,10 @@ fn key(user: u32) -> String {
     format!("user-{user}")
 }
 
+fn schema() -> Schema {
+    Schema { keys: vec!["EXTERN_ID".into(), "EMAIL".into()], default_country: None }
+}
+
 /// The identifiers of all users, which every task reads through.
 struct Everybody;
 
@@ -64,9 +68,11 @@ impl IdentifierRows for Rows {
         }
         let from = self.0;
         self.0 += 100;
+        let meta = throng_destinations::preparation("meta").unwrap();
         let row = |user: u32| {
             let email = Personal::new(format!("{}@example.com", key(user)));
-            (UserKey::text(key(user)), vec![Some(Personal::new(key(user))), Some(email)])
+            let cells = [Some(Personal::new(key(user))), Some(email)];
+            (UserKey::text(key(user)).hash(SEED), (meta.prepare)(&schema(), &cells))
         };
         Ok(Some((from..self.0).map(row).collect()))
     }
@@ -161,10 +167,7 @@ impl Rig {
         let audience: u32 = task.sync.as_str()[2..].parse().unwrap();
         Job {
             destination: Arc::clone(&self.accounts[(audience % ACCOUNTS) as usize]),
-            schema: Schema {
-                keys: vec!["EXTERN_ID".into(), "EMAIL".into()],
-                default_country: None,
-            },
+            schema: schema(),
             identifiers: Arc::new(Everybody),
             users: self.users(audience, version),
             index: Arc::clone(&self.index),

@@ -75,6 +75,7 @@ impl Shop {
             recovery: throng_server::Recovery::default(),
             env: Arc::new(|name: &str| (name == "META").then(|| "s3cret-token".to_owned())),
             limits: Default::default(),
+            query_worker: crate::query_worker(),
         })
         .await
         .unwrap()

@@ -152,6 +152,7 @@ impl Shop {
             recovery: throng_server::Recovery::default(),
             env: Arc::new(|name: &str| (name == "ALERTS").then(|| SECRET.to_owned())),
             limits: Default::default(),
+            query_worker: crate::query_worker(),
         })
         .await
         .unwrap()

@@ -43,6 +43,7 @@ async fn start(dir: &Path) -> Node {
         recovery: throng_server::Recovery::default(),
         env: Arc::new(|_: &str| None),
         limits: Default::default(),
+        query_worker: crate::query_worker(),
     })
     .await
     .unwrap()

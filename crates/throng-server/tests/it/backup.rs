@@ -47,6 +47,7 @@ async fn start(dir: &Path, data_dir: &Path) -> Node {
         recovery: Recovery::Refuse,
         env: Arc::new(|_: &str| None),
         limits: Default::default(),
+        query_worker: crate::query_worker(),
     })
     .await
     .unwrap()

@@ -57,6 +57,7 @@ impl Shop {
             limits,
             access_clock: Arc::new(throng_model::SystemClock),
             recovery: throng_server::Recovery::default(),
+            query_worker: crate::query_worker(),
         })
         .await
     }

@@ -17,6 +17,7 @@ mod events;
 mod limits;
 mod metrics;
 mod node;
+mod queries;
 mod schedules;
 mod sessions;
 mod shared;
@@ -95,8 +96,14 @@ pub(crate) async fn start(
             _ => None,
         }),
         limits: Default::default(),
+        query_worker: query_worker(),
     })
     .await
+}
+
+/// The query worker of these tests: their own program has another `main`.
+pub(crate) fn query_worker() -> throng_server::WorkerCommand {
+    throng_server::WorkerCommand::of(env!("CARGO_BIN_EXE_server-query-worker"))
 }
 
 /// An HTTP client that follows no redirects and sends a token, unless a request has another one.

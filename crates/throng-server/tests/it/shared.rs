@@ -164,6 +164,7 @@ node:
             recovery: throng_server::Recovery::default(),
             env: self.env(),
             limits: Default::default(),
+            query_worker: crate::query_worker(),
         })
         .await
     }

@@ -144,6 +144,7 @@ async fn start_with(dir: &Path, recovery: Recovery) -> Result<Node, NodeError> {
         recovery,
         env: std::sync::Arc::new(|_: &str| None),
         limits: Default::default(),
+        query_worker: crate::query_worker(),
     })
     .await
 }

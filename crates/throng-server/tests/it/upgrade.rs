@@ -67,6 +67,7 @@ async fn open(dir: &Path, clock: &Arc<ManualClock>) -> Node {
         recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| (name == "META").then(|| "token".to_owned())),
         limits: Default::default(),
+        query_worker: crate::query_worker(),
     })
     .await
     .unwrap()

@@ -77,6 +77,12 @@ impl Reader {
             objects,
             memory_limit_bytes,
             spill_dir,
+            query_timeout_secs: self.integer(
+                &mut fields,
+                "query_timeout_secs",
+                1..=604_800,
+                default.query_timeout_secs,
+            ),
             build_workers: self.integer(&mut fields, "build_workers", 1..=256, 2),
             activation_workers: self.integer(&mut fields, "activation_workers", 1..=256, 4),
             log_partitions: self.integer(&mut fields, "log_partitions", 1..=256, 4),

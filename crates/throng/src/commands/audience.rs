@@ -1,4 +1,4 @@
-//! `throng audience`: list, show, refresh, approve, roll back.
+//! `throng audience`: list, show, refresh, cancel, approve, roll back.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,6 +17,7 @@ pub(crate) async fn run(command: AudienceCommand, json: bool) -> Result<ExitCode
         AudienceCommand::Refresh { name, no_wait, node } => {
             refresh(&name, no_wait, &node, json).await
         }
+        AudienceCommand::Cancel { name, node } => cancel(&name, &node, json).await,
         AudienceCommand::Approve { name, version, node } => {
             let version = match version {
                 Some(version) => version,
@@ -131,6 +132,17 @@ async fn refresh(name: &str, no_wait: bool, node: &NodeAt, json: bool) -> Result
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+async fn cancel(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let path = format!("/v1/audiences/{}/cancel", segment(name));
+    let answer = Client::new(node)?.post(&path, &json!({})).await?;
+    if json {
+        out::json(&answer);
+    } else {
+        out::line(format!("refresh {} of {name} is cancelled", text(&answer["refresh"]["id"])));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn done(name: &str, audience: &Value, json: bool) -> Result<ExitCode> {

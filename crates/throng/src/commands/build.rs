@@ -11,7 +11,7 @@ use serde_json::json;
 use throng_ledger::RefreshState;
 use throng_model::{AudienceName, SystemClock};
 use throng_server::roles::build::{Built, build_these};
-use throng_server::{Node, NodeConfig};
+use throng_server::{Node, NodeConfig, WorkerCommand};
 use throng_spec::Spec;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,7 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
         recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| std::env::var(name).ok()),
         limits: throng_server::LimitsConfig::default(),
+        query_worker: WorkerCommand::default(),
     });
     let node = tokio::select! {
         started = starting => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use throng_lake::{Lake, LakeLimits};
+use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_server::{CheckedModel, Environment, check_backends, check_sql};
 use throng_spec::{Plan, Problem, Spec, read_files};
 
@@ -35,8 +35,7 @@ async fn load(path: &Path) -> Result<std::result::Result<(Spec, Vec<CheckedModel
         Err(problems) => return Ok(Err(problems)),
     };
     let spill = std::env::temp_dir();
-    let limits =
-        LakeLimits { memory_bytes: spec.node.memory_limit_bytes, spill_dir: spill, threads: 2 };
+    let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
     let lake = Lake::new(&spec.sources, limits).context("cannot open the sources")?;
     Ok(check_sql(&lake, &spec).await.map(|models| (spec, models)))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use throng_ledger::{MaintenanceLedger as _, SpecLedger as _, SqliteLedger};
 use throng_model::SystemClock;
-use throng_server::{LimitsChange, Node, NodeConfig};
+use throng_server::{LimitsChange, Node, NodeConfig, WorkerCommand};
 use throng_spec::{Role, Spec};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -44,6 +44,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
         recovery,
         env: Arc::new(|name: &str| std::env::var(name).ok()),
         limits: arguments.limits.config(),
+        query_worker: WorkerCommand::default(),
     });
     let node = tokio::select! {
         started = starting => started

@@ -151,6 +151,7 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     get("/v1/audiences", READ),
     get("/v1/audiences/{name}", READ),
     post("/v1/audiences/{name}/refresh", OPERATE),
+    post("/v1/audiences/{name}/cancel", OPERATE),
     post("/v1/audiences/{name}/approve", OPERATE),
     post("/v1/audiences/{name}/reject", OPERATE),
     post("/v1/audiences/{name}/rollback", OPERATE),

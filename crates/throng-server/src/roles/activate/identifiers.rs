@@ -1,19 +1,25 @@
-//! Identifiers out of the lake.
+//! Identifiers out of the lake, hashed.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use throng_activation::{IdentifierRow, IdentifierRows, IdentifierSource, SendClass, SendError};
-use throng_lake::{IdentifierStream, Lake, LakeError};
-use throng_model::{Retry, SyncName};
+use throng_lake::{IdentifierQuery, IdentifierStream, Lake, LakeError};
+use throng_model::{HashSeed, Retry, SyncName};
 use throng_spec::Identifiers;
+
+use super::hashing::Settings;
 
 /// A sync's identifier query over the lake.
 pub(super) struct LakeIdentifiers {
     pub(super) lake: Arc<Lake>,
     pub(super) sync: SyncName,
     pub(super) identifiers: Identifiers,
+    /// How the platform wants them.
+    pub(super) settings: Settings,
+    /// The deployment's hash seed.
+    pub(super) seed: HashSeed,
 }
 
 fn class(error: &LakeError) -> SendClass {
@@ -26,22 +32,31 @@ fn class(error: &LakeError) -> SendClass {
 #[async_trait]
 impl IdentifierSource for LakeIdentifiers {
     async fn open(&self) -> Result<Box<dyn IdentifierRows>, SendError> {
-        let columns: Vec<String> =
-            self.identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
-        let (sql, key) = (&self.identifiers.sql, &self.identifiers.key);
-        let stream = self.lake.identifiers(sql, key, &columns).await.map_err(|error| {
+        let hasher = serde_json::to_value(&self.settings).map_err(|_| {
+            SendError::local(SendClass::Stop, "the columns cannot be written as JSON")
+        })?;
+        let query = IdentifierQuery {
+            sql: self.identifiers.sql.clone(),
+            key: self.identifiers.key.clone(),
+            columns: self.identifiers.columns.iter().map(|(column, _)| column.clone()).collect(),
+            hasher,
+        };
+        let stream = self.lake.identifiers(&query, self.seed).await.map_err(|error| {
             let at = &self.identifiers.sql_at;
             let place = format!("{}:{}", at.file.display(), at.line);
-            let message = format!("sync {}: identifiers.sql at {place}: {error}", self.sync);
+            let words = throng_model::with_causes(&error);
+            let message = format!("sync {}: identifiers.sql at {place}: {words}", self.sync);
             SendError::local(class(&error), message)
         })?;
-        Ok(Box::new(LakeRows { stream, sync: self.sync.clone() }))
+        let (sync, settings) = (self.sync.clone(), self.settings.clone());
+        Ok(Box::new(LakeRows { stream, sync, settings }))
     }
 }
 
 struct LakeRows {
     stream: IdentifierStream,
     sync: SyncName,
+    settings: Settings,
 }
 
 #[async_trait]
@@ -49,12 +64,15 @@ impl IdentifierRows for LakeRows {
     async fn next(&mut self) -> Result<Option<Vec<IdentifierRow>>, SendError> {
         match self.stream.next().await {
             None => Ok(None),
-            Some(Ok(rows)) => Ok(Some(rows)),
+            Some(Ok(rows)) => self.settings.read(rows).map(Some).map_err(|error| {
+                SendError::local(SendClass::Stop, format!("sync {}: {error}", self.sync))
+            }),
             Some(Err(error)) => {
-                // The engine's words on a row may quote the row: they stay out of ledger and log.
+                // Errors of the lake hold no value of the data.
                 let message = format!(
-                    "sync {}: identifiers.sql broke off while it ran; run it by hand to see why",
-                    self.sync
+                    "sync {}: identifiers.sql broke off while it ran: {}",
+                    self.sync,
+                    throng_model::with_causes(&error)
                 );
                 Err(SendError::local(class(&error), message))
             }

@@ -11,6 +11,7 @@ use throng_model::{AudienceName, DestinationName, Retry, SHARD_COUNT, SyncName};
 use throng_objects::ObjectsError;
 use throng_spec::{Spec, Sync};
 
+use super::hashing::Settings;
 use super::identifiers::LakeIdentifiers;
 use crate::NodeContext;
 use crate::roles::build::{BuildError, open_snapshot};
@@ -235,9 +236,10 @@ async fn gather(
     task: &Task,
 ) -> Result<Result<Job, SendError>, JobError> {
     let parts = declared(ctx, &task.sync).await?.and_then(|(sync, destination)| {
-        destinations.open(&destination, &*ctx.env).map(|open| (sync, open))
+        let platform = destination.platform.clone();
+        destinations.open(&destination, &*ctx.env).map(|open| (sync, platform, open))
     });
-    let (sync, destination) = match parts {
+    let (sync, platform, destination) = match parts {
         Ok(parts) => parts,
         Err(error) => return Ok(Err(error)),
     };
@@ -268,15 +270,18 @@ async fn gather(
         );
         return Ok(Err(SendError::local(SendClass::Stop, message)));
     };
-    let keys = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
+    let keys: Vec<String> = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
+    let default_country = sync.identifiers.default_country.clone();
     Ok(Ok(Job {
         destination,
-        schema: Schema { keys, default_country: sync.identifiers.default_country.clone() },
+        schema: Schema { keys: keys.clone(), default_country: default_country.clone() },
         platform_name: platform_name(&sync),
         identifiers: Arc::new(LakeIdentifiers {
             lake: ctx.lake.load_full(),
             sync: sync.name.clone(),
             identifiers: sync.identifiers,
+            settings: Settings { platform, keys, default_country },
+            seed: ctx.seed,
         }),
         users: worked.users,
         index,

@@ -17,6 +17,15 @@ pub enum BuildError {
     /// The audience's model was changed since the refresh began.
     #[error("the model was changed since the refresh began; another refresh runs the new one")]
     Superseded,
+    /// The process that worked on the refresh died with it, again and again.
+    #[error(
+        "{0} processes died while they worked on it, and none finished a part: see their logs before \
+         the next try"
+    )]
+    Crashed(u32),
+    /// The refresh took too long.
+    #[error("killed: the refresh ran longer than query_timeout_secs ({0} s)")]
+    Timeout(u64),
     /// The model cannot be run.
     #[error("the model cannot be run")]
     Lake(#[from] LakeError),
@@ -72,12 +81,14 @@ impl BuildError {
     /// Whether trying again can help.
     pub(crate) fn retry(&self) -> Retry {
         match self {
-            Self::Gone(_) | Self::Superseded | Self::Part(_) => Retry::Never,
+            Self::Gone(_) | Self::Superseded | Self::Part(_) | Self::Crashed(_) => Retry::Never,
             Self::Lake(error) => error.retry(),
             Self::Ledger(error) => error.retry(),
             Self::Membership(error) => error.retry(),
             Self::Objects(error) => error.retry(),
-            Self::Io { .. } | Self::Damaged { .. } | Self::Panicked => Retry::Backoff,
+            Self::Io { .. } | Self::Damaged { .. } | Self::Panicked | Self::Timeout(_) => {
+                Retry::Backoff
+            }
         }
     }
 
@@ -92,6 +103,8 @@ impl BuildError {
             Self::Objects(_) => "objects",
             Self::Membership(_) | Self::Io { .. } | Self::Damaged { .. } => "files",
             Self::Panicked => "crash",
+            Self::Crashed(_) => "crash",
+            Self::Timeout(_) => "engine",
             Self::Gone(_) | Self::Superseded | Self::Part(_) => "other",
         }
     }

@@ -28,7 +28,7 @@ pub async fn take_over(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
         let Some(refresh) = &row.refresh else { continue };
         let waits = matches!(refresh.state, RefreshState::Scheduled | RefreshState::Halted);
         if let (RefreshState::Processing, Some(holder)) = (refresh.state, &refresh.holder) {
-            ctx.ledger.halt_refresh(refresh.id, holder, ctx.clock.now()).await?;
+            ctx.ledger.recover_refresh(refresh.id, holder, ctx.clock.now()).await?;
             tracing::info!(audience = %row.name, refresh = %refresh.id, "a refresh that was cut off goes on");
             open.insert(refresh.id.to_string());
         } else if waits {
@@ -102,8 +102,10 @@ fn alarm(row: &AudienceRow) -> Alarm {
         (RefreshState::Held, Some(version)) => {
             Alarm::Raise(finish::held_alert(&row.name, version, reason))
         }
-        (RefreshState::Failed, None) => Alarm::Raise(failed_alert(&row.name, reason)),
-        // A person refused the snapshot and knows about it.
+        (RefreshState::Failed, None) if !super::cancel::is_cancelled(refresh) => {
+            Alarm::Raise(failed_alert(&row.name, reason))
+        }
+        // A person refused the snapshot, or cancelled the refresh, and knows about it.
         _ => Alarm::Leave,
     }
 }
@@ -174,6 +176,7 @@ mod tests {
             finished_at: None,
             not_before: Timestamp(0),
             failures: 0,
+            crashes: 0,
             holder: None,
             lease_until: None,
             rows_read: 0,

@@ -87,9 +87,8 @@ pub(super) async fn work(
     let mut recorded = ctx.ledger.parts(refresh.id).await?;
     if recorded.is_empty() {
         let model = model_of(audience);
-        let info = ctx.lake.load_full().check_model(&model.sql, model.key.as_deref()).await?;
+        let (info, scans) = ctx.lake.load_full().plan_scan(&model).await?;
         progress.rows_expected.store(info.estimated_rows.unwrap_or(0), Ordering::Relaxed);
-        let scans = ctx.lake.load_full().scan_parts(&model).await?;
         ctx.ledger.add_parts(refresh.id, &parts::plan(&model, scans, info.rule)?).await?;
         recorded = ctx.ledger.parts(refresh.id).await?;
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use throng_model::{AdjustableClock, Clock as _, Secret, SystemClock};
 use throng_server::access::Scope;
-use throng_server::{Environment, Node, NodeConfig};
+use throng_server::{Environment, Node, NodeConfig, WorkerCommand};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 use throng_spec::{Prediction, Role, Spec};
 
@@ -216,6 +216,7 @@ impl Starting {
             recovery: throng_server::Recovery::default(),
             env: Arc::clone(&self.env),
             limits: throng_server::LimitsConfig::default(),
+            query_worker: WorkerCommand::default(),
         })
         .await
         .with_context(|| {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use serde_json::json;
+use throng_lake::IdentifierQuery;
 use throng_ledger::{RefreshState, RunState, TaskState};
-use throng_model::{Clock, Timestamp};
+use throng_model::{Clock, Timestamp, UserHash, UserKey};
 use throng_server::Node;
 use throng_sim::fleet::{self, AdRequest, Delays, FleetConfig, FleetProgress, FleetReport};
 use tokio_util::sync::CancellationToken;
@@ -83,17 +84,20 @@ pub(super) async fn build_audiences(stage: &Stage) -> Result<Vec<Audience>> {
 
 /// Looks every customer up over HTTP and compares with what the SQL engine says.
 pub(super) async fn check_lookups(stage: &Stage) -> Result<Lookups> {
-    let lake = stage.node.context().lake.load_full();
-    let mut truth: Vec<(String, HashSet<String>)> = Vec::new();
+    let (lake, seed) = (stage.node.context().lake.load_full(), stage.node.context().seed);
+    let mut truth: Vec<(String, HashSet<UserHash>)> = Vec::new();
     for audience in &stage.spec.audiences {
         let key = match &audience.key {
             Some(key) => key.clone(),
             None => lake.check_model(&audience.sql, None).await?.key_column,
         };
         let mut keys = HashSet::new();
-        let mut stream = lake.identifiers(&audience.sql, &key, &[]).await?;
+        // The whole statement in the engine, without what a build takes apart.
+        let (sql, columns) = (audience.sql.clone(), Vec::new());
+        let query = IdentifierQuery { sql, key, columns, hasher: serde_json::Value::Null };
+        let mut stream = lake.identifiers(&query, seed).await?;
         while let Some(batch) = stream.next().await {
-            keys.extend(batch?.into_iter().map(|(key, _)| key.as_str().to_owned()));
+            keys.extend(batch?.into_iter().map(|(user, _)| user));
         }
         truth.push((audience.name.to_string(), keys));
     }
@@ -121,7 +125,7 @@ pub(super) async fn check_lookups(stage: &Stage) -> Result<Lookups> {
             got.sort_unstable();
             let mut expected: Vec<&str> = truth
                 .iter()
-                .filter(|(_, keys)| keys.contains(user))
+                .filter(|(_, keys)| keys.contains(&UserKey::text(user.clone()).hash(seed)))
                 .map(|(name, _)| name.as_str())
                 .collect();
             expected.sort_unstable();

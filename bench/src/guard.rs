@@ -1,0 +1,172 @@
+//! What a query does to the node that runs it: decisions and feed frames beside a cross join, and
+//! beside nothing. A cross join that never ends keeps a query worker busy on every processor.
+//!
+//! The node's refresh is started between the two runs; each round is a node of its own.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use serde_json::{Value, json};
+use throng_gate::feed::Frame;
+
+use crate::Programs;
+use crate::node::{Node, get, runtime};
+
+/// Rows of the table that is joined with itself.
+const ROWS: u32 = 3_000;
+const AD_GROUPS: usize = 50;
+/// Milliseconds between two frames.
+const FEED_INTERVAL: u64 = 250;
+/// Nothing is measured before.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    programs: Programs,
+    /// Seconds of each run
+    #[arg(long, default_value_t = 15)]
+    seconds: u64,
+    /// How often both are run
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Decisions a second
+    #[arg(long, default_value_t = 200)]
+    rate: u32,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let runtime = runtime()?;
+    for round in 1..=options.rounds {
+        let dir = tempfile::tempdir()?;
+        let spec = spec(dir.path())?;
+        let node = Node::start(&options.programs.throng()?, &dir.path().join("node"), &spec)?;
+        let (idle, busy) = runtime.block_on(async {
+            let http = node.http()?;
+            post(&http, &format!("{}/v1/audiences/endless/cancel", node.url)).await?;
+            let idle = measure(options, &http, &node.url).await?;
+            post(&http, &format!("{}/v1/audiences/endless/refresh", node.url)).await?;
+            processing(&http, &node.url).await?;
+            let busy = measure(options, &http, &node.url).await?;
+            processing(&http, &node.url).await?;
+            anyhow::Ok((idle, busy))
+        })?;
+        let ratio =
+            busy["p99_ms"].as_f64().context("p99")? / idle["p99_ms"].as_f64().context("p99")?;
+        let line = json!({ "figure": "guard", "round": round, "idle": idle, "cross_join": busy,
+            "p99_ratio": ratio });
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// A spec with one audience whose query never ends, and some ad groups.
+fn spec(dir: &std::path::Path) -> Result<std::path::PathBuf> {
+    std::fs::create_dir_all(dir.join("lake"))?;
+    let rows: String = (0..ROWS).map(|n| format!("u{n},{n}\n")).collect();
+    std::fs::write(dir.join("lake/t.csv"), format!("id,n\n{rows}"))?;
+    let ad_groups: String = (0..AD_GROUPS)
+        .map(|n| format!("  - {{ name: a{n}, campaign: c, per: impression, price: \"0.1\", daily_budget: \"1000\", impression_rate: 0.5 }}\n"))
+        .collect();
+    let path = dir.join("throng.yaml");
+    std::fs::write(
+        &path,
+        format!(
+            "version: 1\nsources:\n  - {{ name: shop, path: lake }}\naudiences:\n  - name: endless\n    sql: SELECT a.id FROM shop.t a, shop.t b, shop.t c, shop.t d WHERE a.n + b.n + c.n + d.n = -1\nadvertisers:\n  - {{ name: shop, currency: USD, time_zone: UTC }}\ncampaigns:\n  - {{ name: c, advertiser: shop }}\nad_groups:\n{ad_groups}node:\n  feed_interval_ms: {FEED_INTERVAL}\n  log_partitions: 1\n"
+        ),
+    )?;
+    Ok(path)
+}
+
+async fn post(http: &reqwest::Client, url: &str) -> Result<Value> {
+    let response = http.post(url).json(&json!({})).send().await?;
+    ensure!(response.status().is_success(), "{url}: {}", response.status());
+    Ok(response.json().await?)
+}
+
+/// Waits until the endless refresh is at work.
+async fn processing(http: &reqwest::Client, url: &str) -> Result<()> {
+    loop {
+        let audience = get(http, &format!("{url}/v1/audiences/endless")).await?;
+        match audience["refresh"]["state"].as_str() {
+            Some("processing") => return Ok(()),
+            Some("failed" | "completed") => anyhow::bail!("{audience}"),
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Decisions at a steady rate, and the frames that come meanwhile.
+async fn measure(options: &Options, http: &reqwest::Client, url: &str) -> Result<Value> {
+    let started = Instant::now();
+    let length = WARM_UP + Duration::from_secs(options.seconds);
+    let (decided, gaps) = tokio::try_join!(
+        decide(options, http, url, started, length),
+        frames(http, url, started, length)
+    )?;
+    let mut decided = decided;
+    decided.sort_unstable();
+    let at = |share: f64| {
+        let place = (decided.len().saturating_sub(1) as f64 * share).round() as usize;
+        decided.get(place).copied().unwrap_or(0) as f64 / 1e3
+    };
+    let longest = gaps.iter().copied().max().unwrap_or_default().as_secs_f64() * 1e3;
+    Ok(json!({
+        "decisions": decided.len(), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0),
+        "frames": gaps.len(), "latest_frame_ms": (longest - FEED_INTERVAL as f64).max(0.0),
+        "feed_interval_ms": FEED_INTERVAL,
+    }))
+}
+
+/// Microseconds of each decision.
+async fn decide(
+    options: &Options,
+    http: &reqwest::Client,
+    url: &str,
+    started: Instant,
+    length: Duration,
+) -> Result<Vec<u64>> {
+    let names: Vec<String> = (0..AD_GROUPS).map(|n| format!("a{n}")).collect();
+    let body = json!({ "user": "u1", "ad_groups": names });
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / options.rate);
+    let mut took = Vec::new();
+    while started.elapsed() < length {
+        // The time counts from when the decision is due: a node that answers late is late for the
+        // ones behind, too.
+        let due = ticks.tick().await.into_std();
+        let answer = http.post(format!("{url}/v1/decide")).json(&body).send().await?;
+        ensure!(answer.status().is_success(), "decide: {}", answer.status());
+        answer.bytes().await?;
+        if started.elapsed() > WARM_UP {
+            took.push(u64::try_from(due.elapsed().as_micros())?);
+        }
+    }
+    Ok(took)
+}
+
+/// The times between frames.
+async fn frames(
+    http: &reqwest::Client,
+    url: &str,
+    started: Instant,
+    length: Duration,
+) -> Result<Vec<Duration>> {
+    let mut bytes = http.get(format!("{url}/v1/feed?gate=guard")).send().await?.bytes_stream();
+    let (mut buffer, mut gaps, mut last) = (Vec::new(), Vec::new(), None::<Instant>);
+    while started.elapsed() < length {
+        let Some(chunk) = bytes.next().await else { break };
+        buffer.extend_from_slice(&chunk?);
+        while let Some((length, after)) = buffer.split_first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            let Some((frame, rest)) = after.split_at_checked(length) else { break };
+            Frame::decode(frame)?;
+            let now = Instant::now();
+            if let Some(last) = last.replace(now).filter(|_| started.elapsed() > WARM_UP) {
+                gaps.push(now - last);
+            }
+            buffer = rest.to_vec();
+        }
+    }
+    Ok(gaps)
+}

@@ -1,0 +1,135 @@
+//! Prepared rows as bytes: they come from the process that hashes them.
+//!
+//! ```text
+//! prepared: 0 | cells; a cell: 0 empty | 1, 32 bytes hashed | 2, length u32, text plain
+//! skipped:  1 | the place of its reason among the platform's reasons
+//! ```
+
+use throng_model::HashedIdentifier;
+
+use crate::{Cell, PreparedRow, Skip};
+
+/// A row, or why it is not worth sending.
+pub type Prepared = Result<PreparedRow, Skip>;
+
+/// Bytes that are no prepared row of this platform, or a reason that is none of its reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a row of identifiers cannot be read")]
+pub struct NotPrepared;
+
+/// Appends a row to `out`. `reasons` are all reasons that the platform has, in the same order as for
+/// [`decode_prepared`].
+///
+/// # Errors
+/// [`NotPrepared`] if the reason is none of them, or a text is longer than 4 GiB.
+pub fn encode_prepared(
+    row: &Prepared,
+    reasons: &[&'static str],
+    out: &mut Vec<u8>,
+) -> Result<(), NotPrepared> {
+    match row {
+        Ok(cells) => {
+            out.push(0);
+            for cell in cells {
+                match cell {
+                    Cell::Empty => out.push(0),
+                    Cell::Hashed(hash) => {
+                        out.push(1);
+                        out.extend_from_slice(&hash.0);
+                    }
+                    Cell::Plain(text) => {
+                        let length = u32::try_from(text.len()).map_err(|_| NotPrepared)?;
+                        out.push(2);
+                        out.extend_from_slice(&length.to_le_bytes());
+                        out.extend_from_slice(text.as_bytes());
+                    }
+                }
+            }
+        }
+        Err(Skip(reason)) => {
+            let place = reasons.iter().position(|known| known == reason).ok_or(NotPrepared)?;
+            out.push(1);
+            out.push(u8::try_from(place).map_err(|_| NotPrepared)?);
+        }
+    }
+    Ok(())
+}
+
+/// Reads a row of so many cells.
+///
+/// # Errors
+/// [`NotPrepared`] if the bytes are something else.
+pub fn decode_prepared(
+    bytes: &[u8],
+    cells: usize,
+    reasons: &[&'static str],
+) -> Result<Prepared, NotPrepared> {
+    let (kind, mut rest) = bytes.split_first().ok_or(NotPrepared)?;
+    if *kind == 1 {
+        let [place] = rest else { return Err(NotPrepared) };
+        let reason = reasons.get(usize::from(*place)).ok_or(NotPrepared)?;
+        return Ok(Err(Skip(reason)));
+    }
+    let mut row = Vec::with_capacity(cells.min(rest.len()));
+    while let Some((kind, after)) = rest.split_first() {
+        let (cell, after) = match kind {
+            0 => (Cell::Empty, after),
+            1 => {
+                let (hash, after) = after.split_first_chunk::<32>().ok_or(NotPrepared)?;
+                (Cell::Hashed(HashedIdentifier(*hash)), after)
+            }
+            2 => {
+                let (length, after) = after.split_first_chunk::<4>().ok_or(NotPrepared)?;
+                let length = u32::from_le_bytes(*length) as usize;
+                let (text, after) = after.split_at_checked(length).ok_or(NotPrepared)?;
+                let text = std::str::from_utf8(text).map_err(|_| NotPrepared)?;
+                (Cell::Plain(text.into()), after)
+            }
+            _ => return Err(NotPrepared),
+        };
+        row.push(cell);
+        rest = after;
+    }
+    if *kind != 0 || row.len() != cells {
+        return Err(NotPrepared);
+    }
+    Ok(Ok(row.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REASONS: &[&str] = &["nothing_usable", "no_id"];
+
+    #[test]
+    fn rows_are_read_as_they_were_written() {
+        let hash = HashedIdentifier::of_normalised("a");
+        let rows: [Prepared; 4] = [
+            Ok(vec![Cell::Hashed(hash), Cell::Empty, Cell::Plain("é".into())].into()),
+            Ok(vec![Cell::Empty, Cell::Plain("".into()), Cell::Empty].into()),
+            Err(Skip("no_id")),
+            Err(Skip("nothing_usable")),
+        ];
+        for row in rows {
+            let mut bytes = Vec::new();
+            encode_prepared(&row, REASONS, &mut bytes).unwrap();
+            assert_eq!(decode_prepared(&bytes, 3, REASONS), Ok(row.clone()));
+            if row.is_ok() {
+                assert_eq!(decode_prepared(&bytes, 2, REASONS), Err(NotPrepared));
+            }
+            for cut in 0..bytes.len() {
+                assert_ne!(decode_prepared(&bytes[..cut], 3, REASONS), Ok(row.clone()));
+            }
+        }
+        let unknown = Err(Skip("another"));
+        assert_eq!(encode_prepared(&unknown, REASONS, &mut Vec::new()), Err(NotPrepared));
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        for bytes in [&[][..], &[2], &[1, 9], &[0, 7], &[0, 2, 255, 255, 255, 255, 1]] {
+            assert_eq!(decode_prepared(bytes, 1, REASONS), Err(NotPrepared));
+        }
+    }
+}

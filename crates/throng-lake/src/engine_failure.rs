@@ -1,0 +1,127 @@
+//! The engine's errors in words that hold no value of the data. The engine quotes values in what it
+//! says about casts, parsing and arithmetic; ledger, log and pages must not show them.
+
+use datafusion::arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use serde::{Deserialize, Serialize};
+
+/// The longest text that is kept of an engine's error, in characters.
+const MAX_TEXT: usize = 500;
+
+/// An error of the engine, without values of the data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{0}")]
+pub struct EngineFailure(String);
+
+impl EngineFailure {
+    /// What can be said about an error of the engine.
+    pub(crate) fn of(error: &DataFusionError) -> Self {
+        Self(in_words(error.find_root()).chars().take(MAX_TEXT).collect())
+    }
+}
+
+fn in_words(root: &DataFusionError) -> String {
+    match root {
+        // About the plan, its types and its memory.
+        DataFusionError::NotImplemented(_)
+        | DataFusionError::Plan(_)
+        | DataFusionError::Configuration(_)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::ResourcesExhausted(_)
+        | DataFusionError::SQL(..)
+        | DataFusionError::ObjectStore(_)
+        | DataFusionError::IoError(_) => root.strip_backtrace(),
+        DataFusionError::Internal(text) => {
+            format!("internal error of the engine: {}", masked(text))
+        }
+        DataFusionError::ArrowError(error, _) => arrow_in_words(error),
+        DataFusionError::ParquetError(error) => masked(&error.to_string()),
+        DataFusionError::Execution(text) => masked(text),
+        DataFusionError::External(error) => match error.downcast_ref::<ArrowError>() {
+            Some(error) => arrow_in_words(error),
+            None => masked(&error.to_string()),
+        },
+        _ => "the engine gives no reason that can be shown here".to_owned(),
+    }
+}
+
+fn arrow_in_words(error: &ArrowError) -> String {
+    match error {
+        ArrowError::CastError(_) => {
+            "a value cannot be converted to the wanted type (TRY_CAST makes it NULL)".to_owned()
+        }
+        ArrowError::ParseError(_) => "a value cannot be read as the type of its column".to_owned(),
+        ArrowError::CsvError(_) => "a CSV file is malformed".to_owned(),
+        ArrowError::JsonError(_) => "a JSON file is malformed".to_owned(),
+        ArrowError::DivideByZero => "division by zero".to_owned(),
+        ArrowError::ArithmeticOverflow(_) => "a number overflows its type".to_owned(),
+        ArrowError::ComputeError(_) => "a value cannot be computed".to_owned(),
+        ArrowError::IoError(_, error) => format!("a file cannot be read: {}", error.kind()),
+        ArrowError::ExternalError(error) => masked(&error.to_string()),
+        other => masked(&other.to_string()),
+    }
+}
+
+/// The text with what stands in quotes left out, and with every other word that has a digit and is
+/// no type or position of a plan left out too: values stand in quotes, or are numbers.
+fn masked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['\'', '"', '`']) {
+        let quote = &rest[at..=at];
+        out.push_str(&without_numbers(&rest[..at]));
+        let inside = &rest[at + 1..];
+        // A quote that is not closed: what follows may be a value.
+        let Some(end) = inside.find(quote) else {
+            out.push('…');
+            return out;
+        };
+        out.push_str(quote);
+        out.push('…');
+        out.push_str(quote);
+        rest = &inside[end + 1..];
+    }
+    out.push_str(&without_numbers(rest));
+    out
+}
+
+/// Runs of more than four digits as `…`: identifiers are longer, digits of decimals and indexes of
+/// columns are not.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut digits = String::new();
+    for next in text.chars().chain(std::iter::once('\0')) {
+        if next.is_ascii_digit() {
+            digits.push(next);
+            continue;
+        }
+        if digits.len() > 4 {
+            out.push('…');
+        } else {
+            out.push_str(&digits);
+        }
+        digits.clear();
+        if next != '\0' {
+            out.push(next);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_left_out_and_types_stay() {
+        let cast = ArrowError::CastError("Cannot cast string 'zoe@example.com' to Int32".into());
+        let cast = DataFusionError::ArrowError(Box::new(cast), None);
+        assert!(!EngineFailure::of(&cast).to_string().contains("zoe"));
+        let types = "Invalid comparison operation: Decimal128(32, 2) >= Decimal128(22, 2)";
+        let kept = ArrowError::InvalidArgumentError(types.into());
+        let kept = DataFusionError::ArrowError(Box::new(kept), None);
+        assert!(EngineFailure::of(&kept).to_string().contains("Decimal128(32, 2)"));
+        let text = "parsing 'a b' at row 1234567 of \"x";
+        assert_eq!(masked(text), "parsing '…' at row … of …");
+    }
+}

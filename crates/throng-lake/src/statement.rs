@@ -1,0 +1,62 @@
+//! Bounds on a statement, before anybody parses it. Pure.
+
+use crate::LakeError;
+use crate::canonical::{comment, quoted};
+
+/// The longest statement, in bytes.
+pub(crate) const MAX_BYTES: usize = 1 << 20;
+/// How deep parentheses may be nested.
+pub(crate) const MAX_DEPTH: usize = 200;
+
+/// Refuses a statement that is too long or too deep.
+pub(crate) fn check_bounds(sql: &str) -> Result<(), LakeError> {
+    let refuse = |message: String, help: &str| {
+        Err(LakeError::Sql { message, position: None, help: Some(help.to_owned()) })
+    };
+    if sql.len() > MAX_BYTES {
+        let message = format!("the statement has {} bytes, more than {MAX_BYTES}", sql.len());
+        return refuse(message, "put long lists of values into a table of the source");
+    }
+    let depth = depth(sql);
+    if depth > MAX_DEPTH {
+        let message = format!("parentheses are nested {depth} deep, more than {MAX_DEPTH}");
+        return refuse(message, "write subqueries as common table expressions (WITH)");
+    }
+    Ok(())
+}
+
+/// How deep parentheses are nested, outside of quotes and comments.
+fn depth(sql: &str) -> usize {
+    let (mut rest, mut open, mut deepest) = (sql, 0_usize, 0);
+    while let Some(next) = rest.chars().next() {
+        let length = match next {
+            '\'' | '"' | '`' => quoted(rest, next),
+            _ if rest.starts_with("--") || rest.starts_with("/*") => comment(rest),
+            _ => next.len_utf8(),
+        };
+        match next {
+            '(' | '[' => open += 1,
+            ')' | ']' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+        rest = &rest[length..];
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_or_too_deep_is_refused_with_words() {
+        let nested = |depth: usize| format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth));
+        assert!(check_bounds(&nested(MAX_DEPTH)).is_ok());
+        assert!(check_bounds(&nested(MAX_DEPTH + 1)).unwrap_err().to_string().contains("201 deep"));
+        let quoted = format!("SELECT '{}' -- {}\n", "(".repeat(900), "(".repeat(900));
+        assert!(check_bounds(&quoted).is_ok());
+        let long = format!("SELECT '{}'", "x".repeat(MAX_BYTES));
+        assert!(check_bounds(&long).is_err());
+    }
+}

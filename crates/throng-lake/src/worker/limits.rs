@@ -1,0 +1,45 @@
+//! How much a query worker may use. Pure.
+
+/// Stack of the thread that plans: reserved, used only by deep statements.
+pub(super) const PLANNER_STACK: usize = 256 << 20;
+/// Stack of each other thread.
+pub(super) const THREAD_STACK: usize = 32 << 20;
+/// What a worker needs beside the memory of its operators: the engine itself, and the files and
+/// batches in hand.
+const BASE_BYTES: u64 = 256 << 20;
+/// Address space that the allocator may hold without using it.
+const RESERVED_BYTES: u64 = 512 << 20;
+/// A worker that keeps more than this after a query is replaced.
+pub(super) const REUSE_BYTES: u64 = 192 << 20;
+/// Queries after which a worker is replaced.
+pub(super) const REUSE_QUERIES: u32 = 500;
+
+/// Threads that read files.
+pub(super) fn blocking_threads(threads: usize) -> usize {
+    threads + 2
+}
+
+/// The most anonymous memory, in bytes, that a worker may have in use: 1.6 times the memory of its
+/// operators, which is what sorts were measured to need, and 256 MiB.
+pub(super) fn resident_bytes(memory_bytes: u64) -> u64 {
+    memory_bytes.saturating_mul(8).saturating_div(5).saturating_add(BASE_BYTES)
+}
+
+/// `RLIMIT_DATA`: as [`resident_bytes`], with all stacks and what the allocator reserves. The kernel
+/// counts writable private memory whether it is used or not.
+pub(super) fn data_bytes(memory_bytes: u64, threads: usize) -> u64 {
+    let stacks = PLANNER_STACK + THREAD_STACK * (threads + blocking_threads(threads));
+    resident_bytes(memory_bytes).saturating_add(stacks as u64).saturating_add(RESERVED_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_limit_leaves_room_for_the_stacks() {
+        let memory = 128 << 20;
+        assert_eq!(resident_bytes(memory), (128 << 20) * 8 / 5 + (256 << 20));
+        assert!(data_bytes(memory, 2) > resident_bytes(memory) + (PLANNER_STACK as u64));
+    }
+}

@@ -1,0 +1,346 @@
+//! What parent and worker say to each other: frames over two pipes. Pure but for reading and writing.
+//!
+//! ```text
+//! frame: length of the payload u32 | kind u8 | payload          (numbers are little-endian)
+//! kind 1, control: JSON ([`Setup`], [`Request`], [`Reply`])
+//! kind 2, keys:    rows u64 | NULL keys u64 | hashes u32 | with values u32 | hashes | values
+//! kind 3, rows:    one after another: user's hash u64 | length u32 | what the hasher made of it
+//! ```
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use throng_model::{HashSeed, UserHash};
+use throng_spec::Source;
+
+use crate::engine_failure::EngineFailure;
+use crate::position::Position;
+use crate::{
+    HashedRow, IdentifierQuery, KeyBatch, LakeError, Model, ModelInfo, ScanPart, ScanStats,
+};
+
+/// A longer frame is an error of the protocol.
+pub(super) const MAX_FRAME: usize = 64 << 20;
+/// Bytes before a payload.
+pub(super) const HEAD: usize = 5;
+/// Keys in one frame, at most.
+const MAX_KEYS: usize = 1 << 20;
+
+/// What a frame holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Control = 1,
+    Keys = 2,
+    Rows = 3,
+}
+
+impl Kind {
+    pub(super) fn of(byte: u8) -> io::Result<Self> {
+        match byte {
+            1 => Ok(Self::Control),
+            2 => Ok(Self::Keys),
+            3 => Ok(Self::Rows),
+            _ => Err(invalid("a frame of an unknown kind")),
+        }
+    }
+}
+
+/// The first message to a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Setup {
+    /// The process that the worker serves, and dies with.
+    pub(super) parent: u32,
+    /// The only folders that it may read.
+    pub(super) sources: Vec<Source>,
+    /// Memory of the operators of a query.
+    pub(super) memory_bytes: u64,
+    /// The only folder that it may write; `None`: queries do not spill.
+    pub(super) spill_dir: Option<PathBuf>,
+    /// Partitions of a query.
+    pub(super) threads: usize,
+}
+
+/// Work for a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Plan a model; answered by [`Reply::Plan`].
+    Plan { model: Model },
+    /// Run a part of a scan; answered by keys and [`Reply::Scanned`].
+    Scan { model: Model, part: ScanPart, seed: HashSeed },
+    /// Run an identifier query; answered by rows and [`Reply::Checked`].
+    Identifiers { query: IdentifierQuery, seed: HashSeed },
+    /// Plan an identifier query; answered by [`Reply::Checked`].
+    CheckIdentifiers { sql: String, key: String, columns: Vec<String> },
+}
+
+/// What a worker answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// It is set up; whether the kernel confines it to its folders.
+    Ready { confined: bool },
+    /// A model is planned.
+    Plan { info: ModelInfo, parts: Vec<ScanPart> },
+    /// All keys of a scan are sent.
+    Scanned(ScanStats),
+    /// A query can be run, or was run.
+    Checked,
+    /// It did not work.
+    Failed(Failure),
+}
+
+/// [`LakeError`] as it goes over a pipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    Sql { message: String, position: Option<(u32, u32)>, help: Option<String> },
+    Key { message: String, help: String },
+    Source { path: PathBuf, code: Option<i32>, text: String },
+    OutOfMemory(EngineFailure),
+    Engine { doing: String, source: EngineFailure },
+    Other(String),
+}
+
+impl From<LakeError> for Failure {
+    fn from(error: LakeError) -> Self {
+        match error {
+            LakeError::Sql { message, position, help } => {
+                Self::Sql { message, position: position.map(|p| (p.line, p.column)), help }
+            }
+            LakeError::Key { message, help } => Self::Key { message, help },
+            LakeError::Source { path, source } => {
+                let code = source.raw_os_error();
+                Self::Source { path, code, text: source.to_string() }
+            }
+            LakeError::OutOfMemory { source } => Self::OutOfMemory(source),
+            LakeError::Engine { doing, source } => Self::Engine { doing, source },
+            other => Self::Other(throng_model::with_causes(&other)),
+        }
+    }
+}
+
+impl From<Failure> for LakeError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Sql { message, position, help } => {
+                let position = position.map(|(line, column)| Position { line, column });
+                Self::Sql { message, position, help }
+            }
+            Failure::Key { message, help } => Self::Key { message, help },
+            Failure::Source { path, code, text } => {
+                let source = match code {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::other(text),
+                };
+                Self::Source { path, source }
+            }
+            Failure::OutOfMemory(source) => Self::OutOfMemory { source },
+            Failure::Engine { doing, source } => Self::Engine { doing, source },
+            Failure::Other(text) => Self::Sink(text.into()),
+        }
+    }
+}
+
+/// Bytes that are no frame.
+pub(super) fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// A frame with its head.
+fn frame(kind: Kind, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; HEAD];
+    payload(&mut bytes);
+    let length = bytes.len() - HEAD;
+    if length > MAX_FRAME {
+        return Err(invalid("a frame is too long"));
+    }
+    bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    bytes[4] = kind as u8;
+    Ok(bytes)
+}
+
+/// A message as a frame.
+pub(super) fn control(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(message)?;
+    frame(Kind::Control, |bytes| bytes.extend_from_slice(&json))
+}
+
+/// Length and kind of the frame with this head.
+pub(super) fn head(bytes: [u8; HEAD]) -> io::Result<(usize, Kind)> {
+    let [a, b, c, d, kind] = bytes;
+    let length = u32::from_le_bytes([a, b, c, d]) as usize;
+    if length > MAX_FRAME {
+        return Err(invalid("a frame is too long"));
+    }
+    Ok((length, Kind::of(kind)?))
+}
+
+/// The message of a control frame.
+pub(super) fn message<T: DeserializeOwned>(payload: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(payload).map_err(|_| invalid("a message that is not understood"))
+}
+
+/// Reads a message; `None` at the end of the input.
+pub(super) fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>> {
+    let mut bytes = [0; HEAD];
+    match input.read_exact(&mut bytes) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let (length, kind) = head(bytes)?;
+    if kind != Kind::Control {
+        return Err(invalid("a message was expected"));
+    }
+    let mut payload = vec![0; length];
+    input.read_exact(&mut payload)?;
+    message(&payload).map(Some)
+}
+
+/// Writes the keys of a batch, in as many frames as they need.
+pub(super) fn write_keys(out: &mut impl Write, batch: &KeyBatch) -> io::Result<()> {
+    let mut from = 0;
+    loop {
+        let to = batch.hashes.len().min(from + MAX_KEYS);
+        // Counts go with the first frame.
+        let counts = if from == 0 { (batch.rows, batch.null_keys) } else { (0, 0) };
+        let values = batch.values.as_ref().map(|values| &values[from..to]);
+        out.write_all(&keys(counts, &batch.hashes[from..to], values)?)?;
+        from = to;
+        if from == batch.hashes.len() {
+            return Ok(());
+        }
+    }
+}
+
+fn keys(counts: (u64, u64), hashes: &[UserHash], values: Option<&[u64]>) -> io::Result<Vec<u8>> {
+    frame(Kind::Keys, |bytes| {
+        let words = hashes.len() + values.map_or(0, <[u64]>::len);
+        bytes.reserve_exact(24 + words * 8);
+        bytes.extend_from_slice(&counts.0.to_le_bytes());
+        bytes.extend_from_slice(&counts.1.to_le_bytes());
+        bytes.extend_from_slice(&(hashes.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&u32::from(values.is_some()).to_le_bytes());
+        hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0.to_le_bytes()));
+        values.into_iter().flatten().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+    })
+}
+
+/// The keys of a frame.
+pub(super) fn read_keys(payload: &[u8]) -> io::Result<KeyBatch> {
+    let (counts, words) =
+        payload.split_at_checked(24).ok_or_else(|| invalid("a frame of keys is cut off"))?;
+    let word = |at: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&counts[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    };
+    let sizes = word(16);
+    let (count, with_values) = ((sizes & u64::from(u32::MAX)) as usize, sizes >> 32 == 1);
+    let expected = count.checked_mul(if with_values { 16 } else { 8 });
+    if expected != Some(words.len()) {
+        return Err(invalid("a frame of keys has another length than it says"));
+    }
+    let (hashes, values) = words.split_at(count * 8);
+    let values = with_values.then(|| numbers(values).collect());
+    let hashes = numbers(hashes).map(UserHash).collect();
+    Ok(KeyBatch { rows: word(0), hashes, values, null_keys: word(8) })
+}
+
+/// Rows of identifiers as a frame.
+pub(super) fn rows(rows: &[HashedRow]) -> io::Result<Vec<u8>> {
+    frame(Kind::Rows, |bytes| {
+        for (user, hashed) in rows {
+            bytes.extend_from_slice(&user.0.to_le_bytes());
+            bytes.extend_from_slice(&(hashed.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(hashed);
+        }
+    })
+}
+
+/// The rows of a frame.
+pub(super) fn read_rows(mut payload: &[u8]) -> io::Result<Vec<HashedRow>> {
+    let cut_off = || invalid("a frame of rows is cut off");
+    let mut rows = Vec::new();
+    while !payload.is_empty() {
+        let (user, rest) = payload.split_first_chunk::<8>().ok_or_else(cut_off)?;
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(cut_off)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (hashed, rest) = rest.split_at_checked(length).ok_or_else(cut_off)?;
+        rows.push((UserHash(u64::from_le_bytes(*user)), hashed.into()));
+        payload = rest;
+    }
+    Ok(rows)
+}
+
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.chunks_exact(8).map(|chunk| {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(frame: &[u8]) -> (Kind, &[u8]) {
+        let (length, kind) = head(frame[..HEAD].try_into().unwrap()).unwrap();
+        (kind, &frame[HEAD..HEAD + length])
+    }
+
+    #[test]
+    fn keys_are_read_as_they_were_written() {
+        let hashes: Vec<UserHash> = (0..5).map(|n| UserHash(n * 3)).collect();
+        for values in [None, Some(vec![9, 8, 7, 6, u64::MAX])] {
+            let batch = KeyBatch { rows: 7, hashes: hashes.clone(), values, null_keys: 2 };
+            let mut out = Vec::new();
+            write_keys(&mut out, &batch).unwrap();
+            let (kind, bytes) = payload(&out);
+            assert_eq!(kind, Kind::Keys);
+            let read = read_keys(bytes).unwrap();
+            assert_eq!((read.rows, read.null_keys), (7, 2));
+            assert_eq!((read.hashes, read.values), (batch.hashes, batch.values));
+        }
+    }
+
+    #[test]
+    fn many_keys_come_in_several_frames_and_are_counted_once() {
+        let hashes: Vec<UserHash> = (0..MAX_KEYS as u64 + 3).map(UserHash).collect();
+        let batch = KeyBatch { rows: 9, hashes: hashes.clone(), values: None, null_keys: 1 };
+        let mut out = Vec::new();
+        write_keys(&mut out, &batch).unwrap();
+        let (mut rest, mut rows, mut read) = (out.as_slice(), 0, Vec::new());
+        while !rest.is_empty() {
+            let (_, bytes) = payload(rest);
+            rest = &rest[HEAD + bytes.len()..];
+            let batch = read_keys(bytes).unwrap();
+            rows += batch.rows;
+            read.extend(batch.hashes);
+        }
+        assert_eq!((rows, read), (9, hashes));
+    }
+
+    #[test]
+    fn rows_are_read_as_they_were_written() {
+        let written: Vec<HashedRow> =
+            vec![(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())];
+        let frame = rows(&written).unwrap();
+        let (kind, bytes) = payload(&frame);
+        assert_eq!(kind, Kind::Rows);
+        assert_eq!(read_rows(bytes).unwrap(), written);
+        assert!(read_rows(&bytes[..bytes.len() - 1]).is_err());
+        assert!(read_rows(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn bytes_that_are_no_frame_are_refused_without_being_held() {
+        assert!(head([255, 255, 255, 255, 2]).is_err());
+        assert!(head([1, 0, 0, 0, 9]).is_err());
+        assert!(read_keys(&[0; 23]).is_err());
+        let mut lying = vec![0; 24];
+        lying[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(read_keys(&lying).is_err());
+        assert!(message::<Reply>(b"{}").is_err());
+    }
+}

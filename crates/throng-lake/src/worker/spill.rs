@@ -1,0 +1,139 @@
+//! Folders that workers spill to: one for each worker, removed with it. What a crash leaves is removed
+//! when the next lake opens.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use throng_model::{Entropy, SystemEntropy};
+
+/// What the names of a lake's folder and of its lock begin with.
+const PREFIX: &str = "query-workers-";
+const LOCK: &str = ".lock";
+
+/// A lake's folder below the spill directory. Its lock is held as long as it is in use, so that
+/// nobody takes it for a leftover.
+#[derive(Debug)]
+pub(super) struct SpillRoot {
+    folder: PathBuf,
+    lock_file: PathBuf,
+    next: AtomicU64,
+    // The lock goes with the file.
+    _lock: File,
+}
+
+impl SpillRoot {
+    /// Makes a folder below `spill_dir`, after removing those that nobody uses any more.
+    pub(super) fn create(spill_dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(spill_dir)?;
+        sweep(spill_dir)?;
+        loop {
+            let name = format!("{PREFIX}{:016x}", SystemEntropy.next_u64());
+            let lock_file = spill_dir.join(format!("{name}{LOCK}"));
+            let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&lock_file);
+            let lock = match lock {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                lock => lock?,
+            };
+            // Another process may have taken the new file for a leftover just now.
+            if lock.try_lock().is_err() || !lock_file.exists() {
+                continue;
+            }
+            let folder = spill_dir.join(name);
+            DirBuilder::new().mode(0o700).create(&folder)?;
+            return Ok(Self { folder, lock_file, next: AtomicU64::new(0), _lock: lock });
+        }
+    }
+
+    /// A folder for one worker.
+    pub(super) fn folder(self: &Arc<Self>) -> io::Result<SpillFolder> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let folder = self.folder.join(number.to_string());
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        Ok(SpillFolder { folder, _root: Arc::clone(self) })
+    }
+}
+
+impl Drop for SpillRoot {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed when the next lake opens.
+        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_file(&self.lock_file);
+    }
+}
+
+/// The folder of one worker.
+#[derive(Debug)]
+pub(super) struct SpillFolder {
+    folder: PathBuf,
+    _root: Arc<SpillRoot>,
+}
+
+impl SpillFolder {
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for SpillFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Removes folders whose lock nobody holds; nothing if the directory is not there.
+pub(super) fn sweep(spill_dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(spill_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(LOCK)) else { continue };
+        if !name.starts_with(PREFIX) {
+            continue;
+        }
+        let lock_file = spill_dir.join(format!("{name}{LOCK}"));
+        // Removed by another process in the meantime.
+        let Ok(lock) = File::open(&lock_file) else { continue };
+        if lock.try_lock().is_ok() {
+            match fs::remove_dir_all(spill_dir.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => fs::remove_file(&lock_file)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_go_and_folders_in_use_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let used = Arc::new(SpillRoot::create(dir.path()).unwrap());
+        let folder = used.folder().unwrap();
+        fs::write(folder.path().join("spilled"), "x").unwrap();
+        // As a process leaves it that was killed: nobody holds the lock.
+        let left = dir.path().join(format!("{PREFIX}0"));
+        fs::create_dir_all(left.join("0")).unwrap();
+        fs::write(left.join("0/spilled"), "x").unwrap();
+        fs::write(dir.path().join(format!("{PREFIX}0{LOCK}")), "").unwrap();
+        fs::write(dir.path().join("somebody-elses"), "x").unwrap();
+        let other = SpillRoot::create(dir.path()).unwrap();
+        assert!(!left.exists());
+        assert!(folder.path().join("spilled").exists());
+        let gone = folder.path().to_owned();
+        drop(folder);
+        assert!(!gone.exists());
+        drop((used, other));
+        let names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["somebody-elses"]);
+    }
+}

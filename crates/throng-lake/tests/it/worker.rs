@@ -1,0 +1,272 @@
+//! No statement hurts the process that asked for it: its worker fails, is killed or crashes, the
+//! error says why, and the next query works.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use throng_lake::{Lake, LakeError, LakeLimits, ScanPart, WorkerCommand, WorkerDeath};
+use throng_model::Fault;
+use throng_spec::Source;
+
+use crate::{Shop, hashes, model, scan, users};
+
+const WHOLE: ScanPart = ScanPart { file: None };
+
+/// A lake whose workers are told apart from those of other tests by an argument that they ignore.
+fn marked(shop: &Shop, mark: &str, memory_bytes: u64, timeout: Duration) -> Lake {
+    let sources = [Source {
+        name: "shop".parse().unwrap(),
+        path: shop.folder(),
+        root: None,
+        description: None,
+    }];
+    let mut worker = WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker"));
+    worker.args.push(mark.to_owned());
+    let spill_dir = shop.spill();
+    let limits = LakeLimits { memory_bytes, spill_dir, threads: 2, queries: 1, timeout, worker };
+    Lake::new(&sources, limits).unwrap()
+}
+
+/// The processes that have this argument.
+fn processes(mark: &str) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        line.split('\0').any(|argument| argument == mark).then_some(pid)
+    })
+    .collect()
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), waiting).await.is_ok(), "{what}");
+}
+
+fn orders() -> Shop {
+    let rows: String = (0..3_000).map(|n| format!("u{n},{n}\n")).collect();
+    Shop::new().file("orders.csv", &format!("id,n\n{rows}"))
+}
+
+/// Twelve statements that starve, fill or crash whoever runs them.
+fn bad_statements() -> Vec<(&'static str, String)> {
+    let list = |of: fn(u32) -> String, count| (0..count).map(of).collect::<Vec<_>>();
+    let nested = |depth: usize| {
+        let inner = "SELECT id FROM shop.orders";
+        (0..depth).fold(inner.to_owned(), |sql, n| format!("SELECT id FROM ({sql}) t{n}"))
+    };
+    let cross = "shop.orders a, shop.orders b, shop.orders c, shop.orders d";
+    vec![
+        ("cross join", format!("SELECT a.id FROM {cross} WHERE a.n + b.n + c.n + d.n = -1")),
+        (
+            "ORs",
+            format!(
+                "SELECT id FROM shop.orders WHERE {}",
+                list(|n| format!("n = {n} OR id = 'x{n}'"), 3_000).join(" OR ")
+            ),
+        ),
+        (
+            "repeat",
+            "SELECT repeat(repeat(repeat(id, 40000), 40000), 40000) AS id FROM shop.orders".into(),
+        ),
+        (
+            "recursion",
+            "WITH RECURSIVE r AS (SELECT 1 AS id UNION ALL SELECT id + 1 FROM r) SELECT id FROM r"
+                .into(),
+        ),
+        (
+            "IN list",
+            format!(
+                "SELECT id FROM shop.orders WHERE n IN ({})",
+                list(|n| n.to_string(), 120_000).join(",")
+            ),
+        ),
+        (
+            "parentheses",
+            format!("SELECT id FROM shop.orders WHERE {}n = 1{}", "(".repeat(5_000), ")".repeat(5_000)),
+        ),
+        ("subqueries", nested(60)),
+        (
+            "sort",
+            "SELECT a.id FROM shop.orders a, shop.orders b, shop.orders c \
+             ORDER BY repeat(a.id || b.id || c.id, 200), c.n LIMIT 1000000"
+                .into(),
+        ),
+        (
+            "regular expression",
+            "SELECT id FROM shop.orders WHERE regexp_like(id, '((((x{1,200}){1,200}){1,200}){1,200})')"
+                .into(),
+        ),
+        (
+            "array",
+            "SELECT CAST(unnest(range(0, 1000000000000)) AS VARCHAR) AS id FROM shop.orders".into(),
+        ),
+        ("long text", format!("SELECT id FROM shop.orders WHERE id = '{}'", "x".repeat(2 << 20))),
+        (
+            "aggregate",
+            format!("SELECT array_to_string(array_agg(repeat(a.id, 1000)), '') AS id FROM {cross}"),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twelve_bad_statements_hurt_nobody() {
+    let shop = orders();
+    let mark = "--twelve-bad-statements";
+    let lake = marked(&shop, mark, 80 << 20, Duration::from_secs(2));
+    let mut failed = Vec::new();
+    for (name, sql) in bad_statements() {
+        let model = model(&sql);
+        let ended = async {
+            lake.plan_scan(&model).await?;
+            scan(&lake, &model, &WHOLE).await
+        };
+        if let Err(error) = ended.await {
+            let words = throng_model::with_causes(&error);
+            assert!(!words.contains("signal 11"), "{name}: {words}");
+            failed.push((name, error.fault(), words));
+        }
+        let (found, rows, _) = users(&lake, "SELECT id FROM shop.orders WHERE n = 7").await;
+        assert_eq!((found, rows), (hashes(["u7"]), 1), "after {name}");
+        // One worker for scans, at most; none is left behind.
+        until("dead workers are gone", || processes(mark).len() <= 1).await;
+    }
+    // These can never come to an end, or are out of bounds.
+    for name in ["cross join", "recursion", "parentheses", "array", "long text", "repeat"] {
+        let found = failed.iter().find(|(failed, ..)| *failed == name);
+        let (_, fault, words) = found.unwrap_or_else(|| panic!("{name} came to an end"));
+        // The engine gives this one up by itself, as a failed allocation.
+        let engine_error = name == "array" && *fault == Fault::External;
+        assert!(engine_error || *fault == Fault::User, "{name}: {words}");
+    }
+    drop(lake);
+    until("workers go with their lake", || processes(mark).is_empty()).await;
+    until("what was spilled is gone", || std::fs::read_dir(shop.spill()).unwrap().next().is_none())
+        .await;
+}
+
+#[tokio::test]
+async fn a_query_that_runs_too_long_is_killed_with_the_reason() {
+    let shop = orders();
+    let lake = marked(&shop, "--too-long", 256 << 20, Duration::from_secs(1));
+    let sql = "SELECT a.id FROM shop.orders a, shop.orders b, shop.orders c, shop.orders d
+        WHERE a.n + b.n + c.n + d.n = -1";
+    let error = scan(&lake, &model(sql), &WHOLE).await.unwrap_err();
+    let LakeError::Died(death) = &error else { panic!("{error:?}") };
+    assert_eq!(*death, WorkerDeath::Timeout { limit_secs: 1 });
+    assert!(error.help().unwrap().contains("query_timeout_secs"));
+}
+
+#[tokio::test]
+async fn a_query_that_fills_the_memory_is_killed_with_the_reason() {
+    let shop = orders();
+    let lake = marked(&shop, "--too-much", 64 << 20, Duration::from_secs(60));
+    // One value of 1.2 GB, which the engine's own accounting does not see.
+    let sql = "SELECT repeat(repeat(id, 30000), 10000) AS id FROM shop.orders WHERE n = 1000";
+    let error = scan(&lake, &model(sql), &WHOLE).await.unwrap_err();
+    let LakeError::Died(WorkerDeath::Memory { limit_mib }) = &error else { panic!("{error:?}") };
+    assert!(*limit_mib < 400, "{limit_mib}");
+    assert!(throng_model::with_causes(&error).contains("killed: more than memory_limit_bytes"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_that_nobody_waits_for_is_killed() {
+    let shop = orders();
+    let mark = "--nobody-waits";
+    let lake = marked(&shop, mark, 256 << 20, Duration::from_secs(60));
+    let sql = "SELECT a.id FROM shop.orders a, shop.orders b, shop.orders c";
+    let (sender, mut first) = tokio::sync::mpsc::channel(1);
+    let scanning = tokio::spawn({
+        let lake = lake.clone();
+        async move {
+            let mut sink = |_| {
+                // Only the first is waited for.
+                let _ = sender.try_send(());
+                Ok(())
+            };
+            lake.scan(&model(sql), &WHOLE, crate::SEED, &mut sink).await.map(drop)
+        }
+    });
+    first.recv().await.unwrap();
+    assert_eq!(processes(mark).len(), 1);
+    scanning.abort();
+    until("its worker is gone", || processes(mark).is_empty()).await;
+}
+
+#[tokio::test]
+async fn one_worker_serves_many_queries_and_holds_nothing_of_its_parent() {
+    let shop = orders();
+    let mark = "--many-queries";
+    let lake = marked(&shop, mark, 256 << 20, Duration::from_secs(60));
+    let mut seen = Vec::new();
+    for n in 0..5 {
+        users(&lake, &format!("SELECT id FROM shop.orders WHERE n = {n}")).await;
+        seen.extend(processes(mark));
+    }
+    seen.dedup();
+    let [pid] = seen[..] else { panic!("{seen:?}") };
+    let of = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    assert_eq!(of("environ"), "MIMALLOC_ARENA_EAGER_COMMIT=0\0");
+    let status = of("status");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').trim().to_owned()
+    };
+    assert_eq!(field("NoNewPrivs"), "1");
+    let limits = of("limits");
+    let limit = |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(!limit("Max data size").contains("unlimited"), "{limits}");
+    assert!(limit("Max core file size").contains(" 0 "), "{limits}");
+    // Standard descriptors, what the runtime needs to wait, and no file or socket of the parent.
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
+        let target: PathBuf = target;
+        let text = target.to_string_lossy().into_owned();
+        let own = ["pipe:", "anon_inode:", "socket:"];
+        assert!(own.iter().any(|kind| text.starts_with(kind)), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_whose_folder_is_replaced_is_read() {
+    let shop = orders();
+    let lake = marked(&shop, "--replaced", 256 << 20, Duration::from_secs(60));
+    let sql = "SELECT id FROM shop.orders";
+    assert_eq!(users(&lake, sql).await.1, 3_000);
+    let aside = shop.folder().with_file_name("aside");
+    std::fs::create_dir(&aside).unwrap();
+    std::fs::write(aside.join("orders.csv"), "id,n\nnew,1\n").unwrap();
+    std::fs::rename(shop.folder(), shop.folder().with_file_name("old")).unwrap();
+    std::fs::rename(&aside, shop.folder()).unwrap();
+    assert_eq!(users(&lake, sql).await.0, hashes(["new"]));
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_query_worker_is_named() {
+    let shop = orders();
+    let sources = [Source {
+        name: "shop".parse().unwrap(),
+        path: shop.folder(),
+        root: None,
+        description: None,
+    }];
+    for (program, words) in [("/bin/cat", "no answer"), ("/no/such", "No such file")] {
+        let limits = LakeLimits {
+            memory_bytes: 64 << 20,
+            spill_dir: shop.spill(),
+            threads: 1,
+            queries: 1,
+            timeout: Duration::from_secs(9),
+            worker: WorkerCommand::of(program),
+        };
+        let lake = Lake::new(&sources, limits).unwrap();
+        let error = lake.check_model("SELECT id FROM shop.orders", None).await.unwrap_err();
+        let said = throng_model::with_causes(&error);
+        assert!(said.contains("cannot start a query worker"), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}

@@ -1,0 +1,7 @@
+//! A query worker and nothing else, for the tests of this crate.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    throng_server::query_worker()
+}

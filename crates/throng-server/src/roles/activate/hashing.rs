@@ -1,0 +1,102 @@
+//! Identifiers are hashed where they are read: in the query worker. This is what it needs of the
+//! platforms, and how their rows come back.
+
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+use throng_activation::{IdentifierRow, NotPrepared, Schema, decode_prepared, encode_prepared};
+use throng_destinations::{Preparation, preparation};
+use throng_lake::{HashedRow, Hashers, RowHasher};
+use throng_model::Personal;
+
+/// What a query worker is told about the hashing of a query.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Settings {
+    /// The platform's name.
+    pub(super) platform: String,
+    /// As in [`Schema`].
+    pub(super) keys: Vec<String>,
+    /// As in [`Schema`].
+    pub(super) default_country: Option<String>,
+}
+
+impl Settings {
+    /// Reads the rows that a worker hashed by these settings.
+    pub(super) fn read(&self, rows: Vec<HashedRow>) -> Result<Vec<IdentifierRow>, NotPrepared> {
+        let reasons = preparation(&self.platform).ok_or(NotPrepared)?.skip_reasons;
+        rows.into_iter()
+            .map(|(user, bytes)| Ok((user, decode_prepared(&bytes, self.keys.len(), reasons)?)))
+            .collect()
+    }
+}
+
+/// The platforms' hashing, for the query worker.
+struct Platforms;
+
+impl Hashers for Platforms {
+    fn open(&self, settings: &serde_json::Value) -> Result<Box<dyn RowHasher>, String> {
+        if settings.is_null() {
+            return Ok(Box::new(KeysOnly));
+        }
+        let settings = Settings::deserialize(settings).map_err(|_| "no settings of a platform")?;
+        let preparation = preparation(&settings.platform)
+            .ok_or_else(|| format!("there is no platform {}", settings.platform))?;
+        let schema = Schema { keys: settings.keys, default_country: settings.default_country };
+        Ok(Box::new(Hasher { preparation, schema }))
+    }
+}
+
+/// For queries without identifiers.
+struct KeysOnly;
+
+impl RowHasher for KeysOnly {
+    fn hash(&mut self, _: &[Option<Personal>], _: &mut Vec<u8>) {}
+}
+
+struct Hasher {
+    preparation: Preparation,
+    schema: Schema,
+}
+
+impl RowHasher for Hasher {
+    fn hash(&mut self, cells: &[Option<Personal>], out: &mut Vec<u8>) {
+        let row = (self.preparation.prepare)(&self.schema, cells);
+        // What cannot be written leaves bytes that cannot be read: the parent reports that.
+        if encode_prepared(&row, self.preparation.skip_reasons, out).is_err() {
+            out.clear();
+        }
+    }
+}
+
+/// Runs this process as a query worker, until its standard input ends. Programs that start nodes call
+/// it first thing in `main` when their first argument is [`throng_lake::worker::SUBCOMMAND`].
+pub fn query_worker() -> ExitCode {
+    throng_lake::worker::main(&Platforms)
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_activation::{Cell, Skip};
+    use throng_model::{HashedIdentifier, UserHash};
+
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_the_platform_prepares_them() {
+        let settings =
+            Settings { platform: "meta".into(), keys: vec!["EMAIL".into()], default_country: None };
+        let value = serde_json::to_value(&settings).unwrap();
+        let mut hasher = Platforms.open(&value).unwrap();
+        let mut row = |text: &str| {
+            let mut bytes = Vec::new();
+            hasher.hash(&[Some(Personal::new(text))], &mut bytes);
+            (UserHash(1), bytes.into())
+        };
+        let rows = settings.read(vec![row(" Ann@Example.com"), row("  ")]).unwrap();
+        let ann = HashedIdentifier::of_normalised("ann@example.com");
+        assert_eq!(rows[0].1, Ok(vec![Cell::Hashed(ann)].into()));
+        assert_eq!(rows[1].1, Err(Skip("no_usable_identifier")));
+        assert!(settings.read(vec![(UserHash(1), [9].into())]).is_err());
+        assert!(Platforms.open(&serde_json::json!({ "platform": "metta" })).is_err());
+    }
+}
