@@ -96,6 +96,7 @@ pub(crate) enum Failure {
     Sql { message: String, position: Option<(u32, u32)>, help: Option<String> },
     Key { message: String, help: String },
     Source { path: PathBuf, code: Option<i32>, text: String },
+    LeadsOut { path: PathBuf, root: PathBuf },
     OutOfMemory(EngineFailure),
     Engine { doing: String, source: EngineFailure },
     Other(String),
@@ -112,6 +113,7 @@ impl From<LakeError> for Failure {
                 let code = source.raw_os_error();
                 Self::Source { path, code, text: source.to_string() }
             }
+            LakeError::LeadsOut { path, root } => Self::LeadsOut { path, root },
             LakeError::OutOfMemory { source } => Self::OutOfMemory(source),
             LakeError::Engine { doing, source } => Self::Engine { doing, source },
             other => Self::Other(throng_model::with_causes(&other)),
@@ -127,6 +129,7 @@ impl From<Failure> for LakeError {
                 Self::Sql { message, position, help }
             }
             Failure::Key { message, help } => Self::Key { message, help },
+            Failure::LeadsOut { path, root } => Self::LeadsOut { path, root },
             Failure::Source { path, code, text } => {
                 let source = match code {
                     Some(code) => io::Error::from_raw_os_error(code),

@@ -16,6 +16,8 @@ use crate::roles::aggregate::checkpoint_offset;
 
 /// The folder of checkpoints among the objects.
 const CHECKPOINTS: &str = "checkpoints";
+/// And of the lists of records that cannot be applied.
+const QUARANTINE: &str = "quarantine";
 
 /// Refuses a node whose log or objects lie elsewhere: a copy of the rest would be no backup.
 pub(super) fn refuse_shared(applied: Option<AppliedSpec>) -> Result<(), BackupError> {
@@ -198,6 +200,14 @@ impl Captured {
             offsets.push(Some(offset));
             let name = format!("{OBJECTS}/{CHECKPOINTS}/{partition}");
             captured.files.push((name, path, (file, bytes)));
+        }
+        // Which records a partition passes over: mostly there are none.
+        for partition in 0..partitions {
+            let name = format!("{OBJECTS}/{QUARANTINE}/{partition}");
+            let path = data_dir.join(&name);
+            if let Some(opened) = open(&path)? {
+                captured.files.push((name, path, opened));
+            }
         }
         let ends = ends(&log_dir, partitions)?;
         let count = log_dir.join("partitions");
