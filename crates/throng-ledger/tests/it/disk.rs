@@ -55,6 +55,7 @@ fn entry(number: usize) -> HistoryEntry {
         subject: "disk".to_owned(),
         what: format!("{number}"),
         why: "x".repeat(3_000),
+        actor: None,
         at: Timestamp(number as i64),
     }
 }

@@ -13,6 +13,7 @@ fn entry(number: i64) -> HistoryEntry {
         subject: "integrity".to_owned(),
         what: "written".to_owned(),
         why: format!("number {number}"),
+        actor: None,
         at: Timestamp(number),
     }
 }

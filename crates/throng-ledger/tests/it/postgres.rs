@@ -9,8 +9,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use throng_ledger::conformance::{Backend, suite};
 use throng_ledger::{AlertKind, Ledger, LedgerError, NewAlert, PostgresLedger, RefreshTrigger};
 use throng_ledger::{
-    AlertLedger as _, AudienceLedger as _, HistoryLedger as _, MaintenanceLedger as _,
-    SpecLedger as _,
+    AlertLedger as _, AudienceLedger as _, MaintenanceLedger as _, SpecLedger as _,
 };
 use throng_model::{AudienceName, Secret, StorageProblem, Timestamp};
 

@@ -348,7 +348,7 @@ fn lock(dir: &Path) -> Result<File> {
 /// that file would send ad groups to other partitions.
 fn check_folders(dir: &Path, partitions: u32) -> Result<()> {
     let is_there = |number: u32| dir.join(number.to_string()).is_dir();
-    let found = (0..MAX_PARTITIONS).filter(|number| is_there(*number)).last().map_or(0, |n| n + 1);
+    let found = (0..MAX_PARTITIONS).rfind(|number| is_there(*number)).map_or(0, |n| n + 1);
     // Fewer are a first start that was cut off, unless there are records already.
     let has_records = || {
         let all = (0..found).map(|number| partition::segments_in(&dir.join(number.to_string())));

@@ -45,7 +45,8 @@ pub(crate) struct ErrorDetail {
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
-    detail: ErrorDetail,
+    /// Boxed: results that carry an error stay small.
+    detail: Box<ErrorDetail>,
     /// After how many seconds the client may come again.
     retry_after: Option<u64>,
 }
@@ -55,13 +56,13 @@ impl ApiError {
         Self {
             status,
             retry_after: None,
-            detail: ErrorDetail {
+            detail: Box::new(ErrorDetail {
                 code,
                 message: message.into(),
                 help: None,
                 problems: Vec::new(),
                 request_id: None,
-            },
+            }),
         }
     }
 
@@ -232,7 +233,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut detail = self.detail;
         detail.request_id = REQUEST_ID.try_with(Clone::clone).ok();
-        let mut response = (self.status, Json(ErrorBody { error: detail })).into_response();
+        let mut response = (self.status, Json(ErrorBody { error: *detail })).into_response();
         if let Some(after) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, after.into());
         } else if self.status == StatusCode::SERVICE_UNAVAILABLE {

@@ -141,7 +141,7 @@ struct Copied {
     stamp: Option<throng_ledger::StoreStamp>,
 }
 
-async fn read_copy(path: &PathBuf) -> Result<Copied, BackupError> {
+async fn read_copy(path: &Path) -> Result<Copied, BackupError> {
     let copy = SqliteLedger::attach(path).await?;
     let read = async {
         let named = copy.named_objects().await?;
