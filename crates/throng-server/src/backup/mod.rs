@@ -23,7 +23,7 @@ mod manifest;
 mod restore;
 mod source;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use throng_ledger::{MaintenanceLedger as _, SpecLedger as _, SqliteLedger};

@@ -337,10 +337,10 @@ mod tests {
         }
         for (a, first) in runs.iter().enumerate() {
             for (b, second) in runs.iter().enumerate() {
-                for store in 0..names.len() {
+                for (store, name) in names.iter().enumerate() {
                     let mut mixed = first.clone();
                     mixed.1[store] = second.1[store].clone();
-                    assert_eq!(accepted(&mixed), a == b, "runs {a} and {b}, {}", names[store]);
+                    assert_eq!(accepted(&mixed), a == b, "runs {a} and {b}, {name}");
                 }
                 let ledger_of_other = (second.0.clone(), first.1.clone());
                 assert_eq!(accepted(&ledger_of_other), a == b, "runs {a} and {b}, ledger");
