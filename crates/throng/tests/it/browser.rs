@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use crate::process::{HEAVY, NodeProcess, get, http, know, post, wait_for};
 
 /// Chromium behind its driver; both end when dropped.
-struct Browser {
+pub(crate) struct Browser {
     driver: Child,
-    client: Client,
+    pub(crate) client: Client,
     _profile: tempfile::TempDir,
 }
 
 impl Browser {
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let chromium = crate::provided("THRONG_CHROMIUM", "Chromium")?;
         let driver_path = crate::provided("THRONG_CHROMEDRIVER", "Chromium's driver")?;
         let profile = tempfile::tempdir().expect("temporary folder");
@@ -63,12 +63,12 @@ impl Browser {
         Some(Self { driver, client, _profile: profile })
     }
 
-    async fn open(&self, url: &str) {
+    pub(crate) async fn open(&self, url: &str) {
         self.client.goto(url).await.expect("the page loads");
     }
 
     /// Opens a new sign-in link of the node in a data directory.
-    async fn sign_in(&self, dir: &std::path::Path) {
+    pub(crate) async fn sign_in(&self, dir: &std::path::Path) {
         let dir = dir.to_string_lossy();
         let output = crate::process::output(&["sign-in", "--json", "--dir", &dir]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -76,7 +76,7 @@ impl Browser {
         self.open(said["url"].as_str().expect("a link")).await;
     }
 
-    async fn text(&self, css: &str) -> Result<String, String> {
+    pub(crate) async fn text(&self, css: &str) -> Result<String, String> {
         let element =
             self.client.find(Locator::Css(css)).await.map_err(|e| format!("{css}: {e}"))?;
         element.text().await.map_err(|e| format!("{css}: {e}"))

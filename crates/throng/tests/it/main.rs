@@ -1,6 +1,7 @@
 //! The product as its users see it: the binary, a real browser, another SQL engine as judge.
 
 mod access;
+mod attack;
 mod browser;
 mod chaos;
 mod chaos_shared;

@@ -50,6 +50,17 @@ impl NodeProcess {
         arguments: &[&str],
         variables: &[(&str, String)],
     ) -> Self {
+        Self::try_with(dir, spec, log, arguments, variables).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Starts a node, or says what a node that did not start left in its log.
+    pub(crate) fn try_with(
+        dir: &Path,
+        spec: &Path,
+        log: &Path,
+        arguments: &[&str],
+        variables: &[(&str, String)],
+    ) -> Result<Self, String> {
         let log_path = log;
         let log = std::fs::File::options().create(true).append(true).open(log).expect("log file");
         let mut child = throng()
@@ -67,15 +78,17 @@ impl NodeProcess {
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).expect("the node's first line");
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|_| {
+        let Ok(said) = serde_json::from_str::<Value>(&line) else {
             let status = child.wait().expect("ended");
             let log = std::fs::read_to_string(log_path).unwrap_or_default();
             let end = log.lines().rev().take(20).collect::<Vec<_>>();
-            panic!("the node did not start ({status}); its log ends, backwards: {end:#?}")
-        });
+            return Err(format!(
+                "the node did not start ({status}); its log ends, backwards: {end:#?}"
+            ));
+        };
         let url = said["url"].as_str().expect("url").to_owned();
         know(&url, dir);
-        Self { child, url }
+        Ok(Self { child, url })
     }
 
     /// The number of the process.

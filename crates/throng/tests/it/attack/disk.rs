@@ -1,0 +1,129 @@
+//! A file system that is full while the node works, and has room again.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{PRICE_MICROS, Running, Target, answers, built, impressions};
+use crate::process::wait_for;
+
+/// A file system in memory, of a few megabytes; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where this user may not mount; CI may.
+    fn mount(at: &Path, megabytes: u32) -> Option<Self> {
+        std::fs::create_dir_all(at).expect("made");
+        let size = format!("size={megabytes}m");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        if !mounted {
+            let message =
+                "a small file system cannot be mounted: run as root, or in a user namespace";
+            assert!(std::env::var_os("CI").is_none(), "{message}");
+            eprintln!("skipped: {message}");
+            return None;
+        }
+        Some(Self(at.to_owned()))
+    }
+
+    /// Writes until nothing fits.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("ballast");
+        let mut file = File::create(&path).expect("made");
+        let mut size = 1 << 20;
+        while size > 0 {
+            if file.write_all(&vec![7; size]).is_err() {
+                size /= 2;
+            }
+        }
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A node that is being killed may still have files open.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+async fn problems(node: &Running) -> Vec<String> {
+    let Ok(health) = node.health().await else { return Vec::new() };
+    let problems = health["problems"].as_array().cloned().unwrap_or_default();
+    problems.iter().filter_map(|problem| problem.as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_refused_reported_and_survived() {
+    let target = Target::new();
+    let Some(disk) = SmallDisk::mount(&target.folder.path().join("disk"), 48) else { return };
+    let data_dir = disk.0.join("node");
+    let node = target.start_in(&data_dir);
+    built(&node).await;
+    node.events(impressions("before", 0, 200)).await.expect("accepted");
+
+    let ballast = disk.fill();
+    // What is acknowledged counts; what is refused is sent again later.
+    let mut refused = None;
+    let mut sent = 0;
+    for batch in 0..2_000 {
+        let events = impressions(&format!("full-{batch}"), 0, 100);
+        match node.events(events).await {
+            Ok(_) => sent = batch + 1,
+            Err(why) => {
+                assert!(why.contains("503"), "{why}");
+                refused = Some(batch);
+                break;
+            }
+        }
+    }
+    let refused = refused.expect("a full disk takes no events");
+    wait_for("the report", async || {
+        let problems = problems(&node).await;
+        let named = problems.iter().any(|p| p == "disk" || p == "ledger" || p == "log");
+        if named { Ok(()) } else { Err(format!("{problems:?}")) }
+    })
+    .await;
+    // Lookups need no disk.
+    let lookup = node.get("/v1/users/c0099/audiences").await.expect("lookups go on");
+    assert_eq!(lookup["audiences"].as_array().map(Vec::len), Some(2));
+
+    std::fs::remove_file(ballast).expect("removed");
+    wait_for("the node to go on", async || {
+        let health = node.health().await?;
+        if health["ready"] == true && health["problems"] == serde_json::json!([]) {
+            Ok(())
+        } else {
+            Err(health.to_string())
+        }
+    })
+    .await;
+    for batch in refused..refused + 5 {
+        let events = impressions(&format!("full-{batch}"), 0, 100);
+        node.events(events).await.expect("accepted again");
+    }
+    let expected = PRICE_MICROS * (200 + 100 * (i64::from(sent) + 5));
+    let spends = async |node: &Running| {
+        wait_for("the spend", async || {
+            let answers = answers(node).await?;
+            let spend = answers["spend"][0][1].as_i64();
+            if spend == Some(expected) { Ok(()) } else { Err(format!("{spend:?}, not {expected}")) }
+        })
+        .await;
+    };
+    spends(&node).await;
+    node.post("/v1/audiences/everybody/refresh", &serde_json::json!({})).await.expect("queued");
+    wait_for("a refresh after it", async || {
+        let audience = node.get("/v1/audiences/everybody").await?;
+        let version = audience["current"]["version"].as_u64();
+        if version >= Some(2) { Ok(()) } else { Err(audience.to_string()) }
+    })
+    .await;
+    node.kill();
+    let node = target.start_in(&data_dir);
+    spends(&node).await;
+    drop(node);
+}
