@@ -189,7 +189,7 @@ async fn the_third_failed_try_reaches_a_person_and_so_does_the_fix() {
     assert!(alert["resolved_at"].is_null());
     let message = alert["message"].as_str().unwrap();
     assert!(
-        message.contains("Cast error") && message.contains("throng audience refresh"),
+        message.contains("cannot be converted") && message.contains("throng audience refresh"),
         "{message}"
     );
     assert!(!message.contains("ann@"), "a value of the data: {message}");
