@@ -156,19 +156,21 @@ async fn a_refresh_that_killed_three_nodes_is_given_up() {
     let (shop, clock) = (Shop::new("SELECT id FROM shop.t", ""), noon());
     let node = shop.start(&clock).await;
     settled(node.context(), "bad", is(RefreshState::Completed)).await;
-    let ctx = Arc::clone(node.context());
+    let path = node.context().data_dir.join("ledger.db");
     let name: AudienceName = "bad".parse().unwrap();
     node.shutdown().await;
-    let id = ctx.ledger.schedule_refresh(&name, RefreshTrigger::Manual, clock.now()).await.unwrap();
+    let ledger: Arc<dyn throng_ledger::Ledger> =
+        Arc::new(throng_ledger::SqliteLedger::open(&path).await.unwrap());
+    let id = ledger.schedule_refresh(&name, RefreshTrigger::Manual, clock.now()).await.unwrap();
     // Three processes that claim it and are never heard of again.
     for (n, holder) in ["a", "b", "c"].into_iter().enumerate() {
         let now = clock.now().plus(Duration::from_secs(10 * n as u64));
         let until = now.plus(Duration::from_secs(5));
-        ctx.ledger.claim_refresh_of(&name, holder, now, until).await.unwrap().unwrap();
+        ledger.claim_refresh_of(&name, holder, now, until).await.unwrap().unwrap();
     }
-    assert_eq!(ctx.ledger.refresh(id).await.unwrap().crashes, 2);
+    assert_eq!(ledger.refresh(id).await.unwrap().crashes, 2);
     clock.advance(Duration::from_secs(60));
-    drop(ctx);
+    ledger.close().await.unwrap();
     let node = shop.start(&clock).await;
     let failed = settled(node.context(), "bad", is(RefreshState::Failed)).await;
     let reason = failed.refresh.unwrap().reason.unwrap();
