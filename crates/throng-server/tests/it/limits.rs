@@ -254,7 +254,7 @@ async fn settings_of_the_node_are_not_taken_over_http() {
         let version = applied(&client, &shop.sent(&Shop::spec("data", same))).await;
         assert_eq!(version, 1, "nothing differs: {same}");
     }
-    let other = "node:\n  listen: 127.0.0.1:7999\n  build_workers: 4\n  token: env:T\n  memory_limit_bytes: 100000000\n  \
+    let other = "node:\n  listen: 127.0.0.1:7998\n  build_workers: 4\n  token: env:T\n  memory_limit_bytes: 100000000\n  \
                  ledger: postgres\n  ledger_url: env:EVIL\n  spill_dir: /etc\n";
     let problems = refused(&client, &shop.sent(&Shop::spec("data", other))).await;
     let fields: Vec<&str> = problems.iter().map(|p| p.path.as_str()).collect();
