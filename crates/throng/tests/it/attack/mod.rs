@@ -8,7 +8,6 @@ mod disk;
 mod door;
 mod page;
 mod restore;
-mod statements;
 
 use std::path::{Path, PathBuf};
 
