@@ -1,6 +1,6 @@
-//! Attacks on a running node: requests of strangers, connections that never speak, statements that
-//! want the whole machine, damaged files, a full disk. Every test run does a short form;
-//! `cargo xtask attack` does all of it (`THRONG_ATTACK=full`).
+//! Attacks on a running node: requests of strangers, connections that never finish a request, damaged
+//! files, a full disk, backups while it works. Every test run does a short form;
+//! `THRONG_ATTACK=full` does all of it.
 
 mod connections;
 mod damage;
