@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod audiences;
+mod day;
 mod events;
 mod feed;
 mod guard;
@@ -40,6 +41,8 @@ enum Figure {
     Events(events::Options),
     /// Thousands of small refreshes: memory, threads, handles and disk of the node
     Refreshes(refreshes::Options),
+    /// A day of schedules and traffic on a fast clock: the same
+    Day(day::Options),
     /// Bytes of a feed update, beside protobuf and JSON
     Feed,
     /// Decisions and feed frames beside a cross join, and beside nothing
@@ -81,6 +84,7 @@ fn main() -> Result<()> {
         Figure::Http(options) => lookups::run_http(&options),
         Figure::Events(options) => events::run(&options),
         Figure::Refreshes(options) => refreshes::run(&options),
+        Figure::Day(options) => day::run(&options),
         Figure::Feed => feed::run(),
         Figure::Guard(options) => guard::run(&options),
         Figure::Aggregate(options) => shared::aggregate::run(&options),

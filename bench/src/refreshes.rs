@@ -10,7 +10,7 @@ use serde_json::json;
 use throng_model::{Entropy, SplitMix64};
 
 use crate::Programs;
-use crate::node::{Node, Usage, get, runtime};
+use crate::node::{Node, Usage, disk_kib, get, runtime};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -71,7 +71,7 @@ fn write_spec(options: &Options) -> Result<PathBuf> {
 }
 
 async fn refresh(options: &Options, node: &Node, dir: &Path) -> Result<()> {
-    let http = reqwest::Client::new();
+    let http = node.http()?;
     let start = Instant::now();
     let mut done = finished(&http, node, options, 1).await?;
     let mut first: Option<Usage> = None;
@@ -128,21 +128,4 @@ async fn finished(
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// Bytes of all files below a folder, in KiB.
-fn disk_kib(folder: &Path) -> Result<u64> {
-    let (mut bytes, mut folders) = (0, vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            // Files come and go while the node works.
-            let Ok(facts) = entry.metadata() else { continue };
-            match facts.is_dir() {
-                true => folders.push(entry.path()),
-                false => bytes += facts.len(),
-            }
-        }
-    }
-    Ok(bytes >> 10)
 }

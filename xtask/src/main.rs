@@ -1,4 +1,5 @@
-//! Project chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask deny`, `cargo xtask gen`.
+//! Project chores: `cargo xtask test`, `cargo xtask attack`, `cargo xtask tidy`, `cargo xtask deny`,
+//! `cargo xtask gen`.
 
 mod deny;
 mod generate;
@@ -26,6 +27,12 @@ enum Chore {
         /// Passed on to `cargo test`, for example `-p throng-spec`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
+    },
+    /// Attack a node in every way that the tests know, at full size
+    Attack {
+        /// Only attacks whose name contains this: door, page, connections, statements, damage, disk, restore
+        #[arg(default_value = "")]
+        name: String,
     },
     /// Start or stop real services to develop against: PostgreSQL, Kafka, S3, a faulty proxy
     Services {
@@ -58,6 +65,7 @@ enum Action {
 fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Test { rest } => test(&rest),
+        Chore::Attack { name } => attack(&name),
         Chore::Services { action: Action::Up, json } => services::background::up(json),
         Chore::Services { action: Action::Down, json } => services::background::down(json),
         Chore::Tidy => root().and_then(|root| tidy::check(&root)),
@@ -94,6 +102,16 @@ fn test(rest: &[String]) -> Result<()> {
     let services = services::Services::start()?;
     cargo.args(rest).envs(needs).envs(services.variables());
     run(&mut cargo)
+}
+
+/// The attacks of `crates/throng/tests/it/attack`, one after another, at full size.
+fn attack(name: &str) -> Result<()> {
+    let root = root()?;
+    let needs = needs::provide(&root)?;
+    let mut cargo = cargo();
+    cargo.current_dir(&root).args(["test", "--locked", "--workspace", "--test", "it", "--"]);
+    cargo.args(["--nocapture", "--test-threads", "1"]).arg(format!("attack::{name}"));
+    run(cargo.envs(needs).env("THRONG_ATTACK", "full"))
 }
 
 /// Cargo, as if it had been called by hand: what the cargo that runs this program has set for it would

@@ -5,6 +5,8 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use serde::{Deserialize, Serialize};
 
+use crate::mask::without_values;
+
 /// The longest text that is kept of an engine's error, in characters.
 const MAX_TEXT: usize = 500;
 
@@ -32,14 +34,14 @@ fn in_words(root: &DataFusionError) -> String {
         | DataFusionError::ObjectStore(_)
         | DataFusionError::IoError(_) => root.strip_backtrace(),
         DataFusionError::Internal(text) => {
-            format!("internal error of the engine: {}", masked(text))
+            format!("internal error of the engine: {}", without_values(text))
         }
         DataFusionError::ArrowError(error, _) => arrow_in_words(error),
-        DataFusionError::ParquetError(error) => masked(&error.to_string()),
-        DataFusionError::Execution(text) => masked(text),
+        DataFusionError::ParquetError(error) => without_values(&error.to_string()),
+        DataFusionError::Execution(text) => without_values(text),
         DataFusionError::External(error) => match error.downcast_ref::<ArrowError>() {
             Some(error) => arrow_in_words(error),
-            None => masked(&error.to_string()),
+            None => without_values(&error.to_string()),
         },
         _ => "the engine gives no reason that can be shown here".to_owned(),
     }
@@ -57,55 +59,9 @@ fn arrow_in_words(error: &ArrowError) -> String {
         ArrowError::ArithmeticOverflow(_) => "a number overflows its type".to_owned(),
         ArrowError::ComputeError(_) => "a value cannot be computed".to_owned(),
         ArrowError::IoError(_, error) => format!("a file cannot be read: {}", error.kind()),
-        ArrowError::ExternalError(error) => masked(&error.to_string()),
-        other => masked(&other.to_string()),
+        ArrowError::ExternalError(error) => without_values(&error.to_string()),
+        other => without_values(&other.to_string()),
     }
-}
-
-/// The text with what stands in quotes left out, and with every other word that has a digit and is
-/// no type or position of a plan left out too: values stand in quotes, or are numbers.
-fn masked(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['\'', '"', '`']) {
-        let quote = &rest[at..=at];
-        out.push_str(&without_numbers(&rest[..at]));
-        let inside = &rest[at + 1..];
-        // A quote that is not closed: what follows may be a value.
-        let Some(end) = inside.find(quote) else {
-            out.push('…');
-            return out;
-        };
-        out.push_str(quote);
-        out.push('…');
-        out.push_str(quote);
-        rest = &inside[end + 1..];
-    }
-    out.push_str(&without_numbers(rest));
-    out
-}
-
-/// Runs of more than four digits as `…`: identifiers are longer, digits of decimals and indexes of
-/// columns are not.
-fn without_numbers(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut digits = String::new();
-    for next in text.chars().chain(std::iter::once('\0')) {
-        if next.is_ascii_digit() {
-            digits.push(next);
-            continue;
-        }
-        if digits.len() > 4 {
-            out.push('…');
-        } else {
-            out.push_str(&digits);
-        }
-        digits.clear();
-        if next != '\0' {
-            out.push(next);
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -121,7 +77,5 @@ mod tests {
         let kept = ArrowError::InvalidArgumentError(types.into());
         let kept = DataFusionError::ArrowError(Box::new(kept), None);
         assert!(EngineFailure::of(&kept).to_string().contains("Decimal128(32, 2)"));
-        let text = "parsing 'a b' at row 1234567 of \"x";
-        assert_eq!(masked(text), "parsing '…' at row … of …");
     }
 }

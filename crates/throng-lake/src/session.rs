@@ -329,6 +329,13 @@ pub(crate) fn sql_error(sql: &str, error: &datafusion::error::DataFusionError) -
         };
     }
     let text = root.strip_backtrace();
+    if text.contains("RecursionLimitExceeded") {
+        return LakeError::Sql {
+            message: "the statement is nested too deeply to be parsed".to_owned(),
+            position: None,
+            help: Some("write subqueries as common table expressions (WITH)".to_owned()),
+        };
+    }
     let text = text
         .trim_start_matches("Error during planning: ")
         .trim_start_matches("SQL error: ")

@@ -3,8 +3,8 @@
 use crate::LakeError;
 use crate::canonical::{comment, quoted};
 
-/// The longest statement, in bytes.
-pub(crate) const MAX_BYTES: usize = 1 << 20;
+/// The longest statement, in bytes; the bound of `throng_spec::MAX_SQL_BYTES`.
+pub(crate) const MAX_BYTES: usize = 256 << 10;
 /// How deep parentheses may be nested.
 pub(crate) const MAX_DEPTH: usize = 200;
 

@@ -1,11 +1,14 @@
 //! Stand-ins for the outside world: ad platforms that keep their rules and make their faults
-//! ([`meta`]), ad servers under traffic ([`fleet`]), and damage to files ([`damage`]). Servers and
-//! clients are real ones over HTTP, so that
-//! what works against them has gone through the wire.
+//! ([`meta`]), ad servers under traffic ([`fleet`]), damage to files ([`damage`]) and a disk that is
+//! soon full ([`SmallDisk`]). Servers and clients are real ones over HTTP, so that what works against
+//! them has gone through the wire.
 
 pub mod damage;
 pub mod fleet;
 pub mod meta;
+mod small_disk;
+
+pub use small_disk::SmallDisk;
 
 /// A time zone whose day neither began nor ends within the six hours around `now`: what is spent
 /// today does not start anew while a run on the machine's clock lasts.

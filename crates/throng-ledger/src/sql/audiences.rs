@@ -26,10 +26,13 @@ macro_rules! refresh_columns {
 fn refresh_of(row: &DbRow) -> Result<Refresh> {
     let cells = Cells::new(row, "refresh");
     let state = cells.word("state")?;
-    // The try in hand is no crash.
-    let in_hand = u32::from(state == RefreshState::Processing);
     let claims: u32 = cells.number("claims")?;
-    let crashes = claims.saturating_sub(in_hand);
+    let crashes = match state {
+        // The try in hand is no crash, nor is the one that came to its end.
+        RefreshState::Processing => claims.saturating_sub(1),
+        RefreshState::Completed | RefreshState::Held => 0,
+        _ => claims,
+    };
     Ok(Refresh {
         id: RefreshId(cells.int("id")?),
         audience: cells.name("audience")?,

@@ -1,7 +1,7 @@
 //! A ledger whose disk is full or fails: it refuses, and continues when the disk does.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use throng_ledger::{
@@ -9,44 +9,7 @@ use throng_ledger::{
     SqliteLedger, StoreStamp,
 };
 use throng_model::{HashSeed, StorageProblem, Timestamp};
-
-/// A file system of a few MiB in memory, for as long as this value lives.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None`, with words, where this user may not mount.
-    fn mount(folder: &Path, mebibytes: u32) -> Option<Self> {
-        let size = format!("size={mebibytes}m");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder)
-            .status()
-            .is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("skipped: this user may not mount a file system");
-            return None;
-        }
-        Some(Self(folder.to_owned()))
-    }
-
-    /// Uses up all room; removing the file gives it back.
-    fn fill(&self) -> PathBuf {
-        use std::io::Write as _;
-        let path = self.0.join("filler");
-        let mut file = std::fs::File::create(&path).unwrap();
-        // The last pages too.
-        for chunk in [1 << 20, 4096] {
-            while file.write_all(&vec![1; chunk]).is_ok() {}
-        }
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
+use throng_sim::SmallDisk;
 
 /// One history entry, large enough to need new pages.
 fn entry(number: usize) -> HistoryEntry {
@@ -85,7 +48,7 @@ async fn a_full_disk_refuses_and_room_lets_the_same_ledger_continue() {
     let ledger = SqliteLedger::open(&dir.path().join("ledger.db")).await.unwrap();
     let mut written = Vec::new();
     for round in 0..3 {
-        let filler = disk.fill();
+        let filler = disk.fill().unwrap();
         let refused = writes_until_refused(&ledger, &mut written).await;
         assert_eq!(refused.problem(), Some(StorageProblem::DiskFull), "{refused:?}");
         // Every kind of write is refused, every time, and reads go on.

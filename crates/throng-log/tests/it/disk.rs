@@ -11,6 +11,7 @@ use throng_log::{
     Disk, DiskFloor, DiskSpace, EventLog, FileLog, FileLogOptions, LogError, Retention, SystemDisk,
 };
 use throng_model::Timestamp;
+use throng_sim::SmallDisk;
 
 use crate::options;
 
@@ -192,14 +193,7 @@ async fn old_segments_go_by_bytes_and_by_age_and_never_what_a_restart_needs() {
 #[tokio::test]
 async fn a_small_file_system_fills_and_empties() {
     let dir = tempfile::tempdir().unwrap();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-        .arg(dir.path())
-        .output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
-        // The same with a disk that is made to fail: above.
-        return;
-    }
+    let Some(_disk) = SmallDisk::mount(dir.path(), 1) else { return };
     let log = FileLog::open_with(&dir.path().join("log"), options(1, 100_000)).unwrap();
     let value = |n: u64| vec![Bytes::from(n.to_le_bytes().repeat(1_000))];
     let mut taken = 0;
@@ -224,7 +218,4 @@ async fn a_small_file_system_fills_and_empties() {
     let records = log.read(0, first, usize::MAX).await.unwrap();
     assert!((first..taken + 20).eq(records.iter().map(|record| record.offset)));
     assert!(records.iter().all(|record| record.value == value(record.offset)[0]));
-    drop(log);
-    let unmounted = std::process::Command::new("umount").arg(dir.path()).status();
-    assert!(unmounted.is_ok_and(|status| status.success()));
 }

@@ -11,13 +11,13 @@ mod throttle;
 mod tokens;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_ledger::{Ledger, LedgerError};
 use throng_model::{Clock, NoRandomness, Secret, SecretHash, Timestamp};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use admin::write_private;
@@ -128,11 +128,11 @@ pub struct Access {
     spec_token: Option<Arc<Credential>>,
     admin: std::sync::OnceLock<Arc<Credential>>,
     known: ArcSwap<Known>,
-    /// When the tokens were read last; held by who reads them.
-    reading: tokio::sync::Mutex<Option<Instant>>,
+    /// When the tokens were read last, by [`Clock::elapsed`]; held by who reads them.
+    reading: tokio::sync::Mutex<Option<Duration>>,
     sessions: Mutex<HashMap<SecretHash, CachedSession>>,
     used: Mutex<HashMap<i64, Timestamp>>,
-    pub(crate) wrong: Throttle,
+    wrong: Throttle,
 }
 
 impl std::fmt::Debug for Access {
@@ -175,13 +175,23 @@ impl Access {
         self.clock.now()
     }
 
+    /// How much time has passed since the clock's timer showed `at`.
+    fn since(&self, at: Duration) -> Duration {
+        self.clock.elapsed().saturating_sub(at)
+    }
+
+    /// Counts a wrong token of an address, and says what to do with it.
+    pub(crate) fn wrong(&self, address: Option<IpAddr>) -> Verdict {
+        self.wrong.wrong(address, self.clock.elapsed())
+    }
+
     /// Reads the valid tokens from the ledger.
     pub(crate) async fn reload(&self) -> Result<(), LedgerError> {
         let mut read_at = self.reading.lock().await;
         self.read_tokens(&mut read_at).await
     }
 
-    async fn read_tokens(&self, read_at: &mut Option<Instant>) -> Result<(), LedgerError> {
+    async fn read_tokens(&self, read_at: &mut Option<Duration>) -> Result<(), LedgerError> {
         let mut known = Known::default();
         for row in self.ledger.valid_tokens(self.now()).await? {
             let credential = Arc::new(Credential {
@@ -197,7 +207,7 @@ impl Access {
             known.by_id.insert(row.id, credential);
         }
         self.known.store(Arc::new(known));
-        *read_at = Some(Instant::now());
+        *read_at = Some(self.clock.elapsed());
         Ok(())
     }
 
@@ -219,7 +229,7 @@ impl Access {
         let mut found = self.find(hash);
         if found.is_none() {
             let mut read_at = self.reading.lock().await;
-            if read_at.is_none_or(|at| at.elapsed() >= RELOAD_AT_MOST_EVERY) {
+            if read_at.is_none_or(|at| self.since(at) >= RELOAD_AT_MOST_EVERY) {
                 self.read_tokens(&mut read_at).await?;
             }
             found = self.find(hash);
@@ -234,7 +244,7 @@ impl Access {
     /// Keeps the tokens fresh, and writes when they were used, until `stop`. While the ledger does
     /// not answer, the tokens that were read last stay valid until they expire.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut written = Instant::now();
+        let mut written = self.clock.elapsed();
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -243,8 +253,8 @@ impl Access {
             if let Err(error) = self.reload().await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "tokens not read again");
             }
-            if stop.is_cancelled() || written.elapsed() >= WRITE_USE_EVERY {
-                written = Instant::now();
+            if stop.is_cancelled() || self.since(written) >= WRITE_USE_EVERY {
+                written = self.clock.elapsed();
                 self.write_use().await;
             }
         }

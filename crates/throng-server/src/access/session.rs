@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use throng_ledger::{Grant, LedgerError, SessionRow};
 use throng_model::{Secret, SecretHash, Timestamp, new_secret};
-use tokio::time::Instant;
 
 use super::{Access, AccessError, Caller, Credential, TTL};
 
@@ -24,7 +23,8 @@ const MOST_CACHED: usize = 10_000;
 #[derive(Debug, Clone)]
 pub(super) struct CachedSession {
     row: SessionRow,
-    read_at: Instant,
+    /// By [`Clock::elapsed`](throng_model::Clock::elapsed).
+    read_at: Duration,
 }
 
 fn is_alive(row: &SessionRow, now: Timestamp) -> bool {
@@ -69,7 +69,7 @@ impl Access {
         let hash = SecretHash::of(secret);
         let cached = {
             let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            sessions.get(&hash).filter(|s| s.read_at.elapsed() < TTL).map(|s| s.row.clone())
+            sessions.get(&hash).filter(|s| self.since(s.read_at) < TTL).map(|s| s.row.clone())
         };
         let row = match cached {
             Some(row) => Some(row),
@@ -91,11 +91,11 @@ impl Access {
         match &row {
             Some(row) => {
                 if sessions.len() >= MOST_CACHED {
-                    sessions.retain(|_, session| session.read_at.elapsed() < TTL);
+                    sessions.retain(|_, session| self.since(session.read_at) < TTL);
                 }
                 if sessions.len() < MOST_CACHED {
-                    let session = CachedSession { row: row.clone(), read_at: Instant::now() };
-                    sessions.insert(hash, session);
+                    let read_at = self.clock.elapsed();
+                    sessions.insert(hash, CachedSession { row: row.clone(), read_at });
                 }
             }
             None => {

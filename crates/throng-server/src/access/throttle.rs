@@ -6,8 +6,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 /// Wrong tokens that an address may send at once.
 const BURST: f64 = 10.0;
 /// Wrong tokens that an address may send a second, later.
@@ -18,12 +16,12 @@ const MOST: usize = 10_000;
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     tokens: f64,
-    at: Instant,
+    at: Duration,
 }
 
 impl Bucket {
-    fn filled(self, now: Instant) -> f64 {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+    fn filled(self, now: Duration) -> f64 {
+        let passed = now.saturating_sub(self.at).as_secs_f64();
         (self.tokens + passed * PER_SECOND).min(BURST)
     }
 }
@@ -54,12 +52,10 @@ fn network(address: Option<IpAddr>) -> IpAddr {
 }
 
 impl Throttle {
-    /// Counts a wrong token of an address.
-    pub(crate) fn wrong(&self, address: Option<IpAddr>) -> Verdict {
-        self.wrong_at(address, Instant::now())
-    }
-
-    fn wrong_at(&self, address: Option<IpAddr>, now: Instant) -> Verdict {
+    /// Counts a wrong token of an address; `now` is a time of [`Clock::elapsed`].
+    ///
+    /// [`Clock::elapsed`]: throng_model::Clock::elapsed
+    pub(super) fn wrong(&self, address: Option<IpAddr>, now: Duration) -> Verdict {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = network(address);
         if buckets.len() >= MOST && !buckets.contains_key(&key) {
@@ -90,37 +86,37 @@ mod tests {
 
     #[test]
     fn an_address_is_slowed_down_and_recovers() {
-        let (throttle, start) = (Throttle::default(), Instant::now());
+        let (throttle, start) = (Throttle::default(), Duration::ZERO);
         let (one, two) = (address("10.0.0.1"), address("10.0.0.2"));
         for _ in 0..10 {
-            assert_eq!(throttle.wrong_at(one, start), Verdict::Refuse);
+            assert_eq!(throttle.wrong(one, start), Verdict::Refuse);
         }
-        assert_eq!(throttle.wrong_at(one, start), Verdict::Slow(Duration::from_secs(5)));
-        assert_eq!(throttle.wrong_at(two, start), Verdict::Refuse, "another address is not");
+        assert_eq!(throttle.wrong(one, start), Verdict::Slow(Duration::from_secs(5)));
+        assert_eq!(throttle.wrong(two, start), Verdict::Refuse, "another address is not");
         let later = start + Duration::from_secs(5);
-        assert_eq!(throttle.wrong_at(one, later), Verdict::Refuse);
-        assert!(matches!(throttle.wrong_at(one, later), Verdict::Slow(_)));
+        assert_eq!(throttle.wrong(one, later), Verdict::Refuse);
+        assert!(matches!(throttle.wrong(one, later), Verdict::Slow(_)));
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let (throttle, start) = (Throttle::default(), Instant::now());
+        let (throttle, start) = (Throttle::default(), Duration::ZERO);
         for n in 0..10 {
-            throttle.wrong_at(address(&format!("2001:db8::{n}")), start);
+            throttle.wrong(address(&format!("2001:db8::{n}")), start);
         }
-        assert!(matches!(throttle.wrong_at(address("2001:db8::ff"), start), Verdict::Slow(_)));
-        assert_eq!(throttle.wrong_at(address("2001:db8:0:1::1"), start), Verdict::Refuse);
+        assert!(matches!(throttle.wrong(address("2001:db8::ff"), start), Verdict::Slow(_)));
+        assert_eq!(throttle.wrong(address("2001:db8:0:1::1"), start), Verdict::Refuse);
     }
 
     #[test]
     fn the_table_is_bounded() {
-        let (throttle, start) = (Throttle::default(), Instant::now());
+        let (throttle, start) = (Throttle::default(), Duration::ZERO);
         for n in 0..30_000_u32 {
-            throttle.wrong_at(Some(IpAddr::V4(n.into())), start);
+            throttle.wrong(Some(IpAddr::V4(n.into())), start);
         }
         assert!(throttle.0.lock().unwrap().len() <= MOST + 1);
         let later = start + Duration::from_secs(60);
-        assert_eq!(throttle.wrong_at(address("10.0.0.1"), later), Verdict::Refuse);
+        assert_eq!(throttle.wrong(address("10.0.0.1"), later), Verdict::Refuse);
         assert!(throttle.0.lock().unwrap().len() <= 2, "full buckets are forgotten");
     }
 }

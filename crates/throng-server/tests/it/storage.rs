@@ -2,13 +2,13 @@
 //! directory whose parts do not belong together is refused.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 use throng_model::{Clock as _, ManualClock};
 use throng_server::{Node, NodeConfig, NodeError, Recovery, StampError};
+use throng_sim::SmallDisk;
 
 use crate::{Client, SPEC, noon, spec, start};
 
@@ -55,46 +55,10 @@ async fn ready(client: &Client, status: u16, problems: &[&str]) {
     answer.unwrap_or_else(|_| panic!("/readyz does not become {status}"));
 }
 
-/// A file system of a few MiB in memory, for as long as this value lives.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None`, with words, where this user may not mount.
-    fn mount(folder: &Path) -> Option<Self> {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"])
-            .arg(folder)
-            .status()
-            .is_ok_and(|status| status.success());
-        if !mounted {
-            eprintln!("skipped: this user may not mount a file system");
-            return None;
-        }
-        Some(Self(folder.to_owned()))
-    }
-
-    /// Uses up all room; removing the file gives it back.
-    fn fill(&self) -> PathBuf {
-        use std::io::Write as _;
-        let path = self.0.join("filler");
-        let mut file = fs::File::options().create(true).append(true).open(&path).unwrap();
-        for chunk in [1 << 20, 4096] {
-            while file.write_all(&vec![1; chunk]).is_ok() {}
-        }
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_reported_and_the_node_continues_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(dir.path()) else { return };
+    let Some(disk) = SmallDisk::mount(dir.path(), 16) else { return };
     let clock = noon();
     let node = start(&dir.path().join("node"), spec(SPEC), &clock).await.unwrap();
     let client = Client::of(&node);
@@ -106,7 +70,7 @@ async fn a_full_disk_is_reported_and_the_node_continues_when_there_is_room() {
             accepted += 1;
         }
         ready(&client, 200, &[]).await;
-        let filler = disk.fill();
+        let filler = disk.fill().unwrap();
         // The last pages that were kept free are used up by what the node itself writes.
         ready(&client, 503, &["disk"]).await;
         for _ in 0..50 {

@@ -57,7 +57,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     };
     let _registration = Registration::new(&node.url(), &arguments.dir);
     let has_pages = node.context().roles.contains(&Role::Api);
-    let sign_in = if has_pages { Some(node.sign_in_link().await?) } else { None };
+    let sign_in = if has_pages { sign_in_link(&node).await } else { None };
     let node = Arc::new(node);
     let reloading = tokio::spawn(reload_on_hangup(hangups, Arc::clone(&node)));
     if json {
@@ -77,6 +77,16 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let node = Arc::into_inner(node).context("the node is still in use")?;
     node.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A link for the operator. A node that cannot make one serves all the same: `throng sign-in` makes
+/// another.
+async fn sign_in_link(node: &Node) -> Option<String> {
+    let link = node.sign_in_link().await;
+    link.inspect_err(|error| {
+        tracing::warn!(error = error as &dyn std::error::Error, "failed to create a sign-in link");
+    })
+    .ok()
 }
 
 /// Reads the limits again on every SIGHUP.

@@ -196,7 +196,7 @@ async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
     browser.open(&url).await;
     browser.picture("overview.png").await;
     browser.client.clone().close().await.expect("closed");
-    demo.stop();
+    drop(demo);
 }
 
 /// After a kill the page of a fresh node shows what the ledger holds, and a refresh shows at once.
@@ -235,12 +235,22 @@ async fn a_refresh_shows_on_the_page_without_reloading() {
 
 /// `throng demo` with its page left up.
 struct Demo {
-    child: Child,
+    child: DemoProcess,
     url: String,
 }
 
+/// Ends when dropped, so that a test that fails leaves no demo behind.
+struct DemoProcess(Child);
+
+impl Drop for DemoProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 struct FinishedDemo {
-    child: Child,
+    _child: DemoProcess,
     summary: Value,
 }
 
@@ -254,13 +264,14 @@ impl Demo {
             .spawn()
             .expect("the demo starts");
         let said = child.stderr.take().expect("piped");
-        let url = first_line_with(said, "the page is at ");
-        Self { child, url }
+        let link = first_line_with(said, "the page is at ");
+        let url = link.split("/sign-in").next().expect("an address").to_owned();
+        Self { child: DemoProcess(child), url }
     }
 
     /// Waits for the summary; the page stays up.
     async fn finish(mut self) -> FinishedDemo {
-        let stdout = self.child.stdout.take().expect("piped");
+        let stdout = self.child.0.stdout.take().expect("piped");
         let reading = tokio::task::spawn_blocking(move || {
             let mut documents = serde_json::Deserializer::from_reader(stdout).into_iter::<Value>();
             documents.next()
@@ -271,13 +282,6 @@ impl Demo {
             .expect("read")
             .expect("a summary")
             .expect("JSON");
-        FinishedDemo { child: self.child, summary }
-    }
-}
-
-impl FinishedDemo {
-    fn stop(mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        FinishedDemo { _child: self.child, summary }
     }
 }

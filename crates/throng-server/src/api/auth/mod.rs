@@ -171,7 +171,7 @@ fn address(parts: &Parts) -> Option<IpAddr> {
 /// The answer to a wrong token: it was checked before, so only wrong ones are slowed down.
 fn wrong_token(guard: &Guard, address: Option<IpAddr>) -> ApiError {
     let shown = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-    match guard.access.wrong.wrong(address) {
+    match guard.access.wrong(address) {
         Verdict::Refuse => {
             metrics::counter!("throng_wrong_tokens_total", "answer" => "refused").increment(1);
             tracing::warn!(address = shown, "a request came with a wrong token");

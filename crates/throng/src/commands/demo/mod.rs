@@ -75,9 +75,7 @@ pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
         }
     }
     let stage = set_up(&arguments).await?;
-    if !json {
-        out::say(format!("the page is at {}", stage.node.sign_in_link().await?));
-    }
+    out::say(format!("the page is at {}", stage.node.sign_in_link().await?));
     let audiences = steps::build_audiences(&stage).await?;
     let lookups = steps::check_lookups(&stage).await?;
     let syncs = steps::wait_for_syncs(&stage).await?;

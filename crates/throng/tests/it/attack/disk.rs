@@ -1,54 +1,9 @@
 //! A file system that is full while the node works, and has room again.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use throng_sim::SmallDisk;
 
 use super::{PRICE_MICROS, Running, Target, answers, built, impressions};
 use crate::process::wait_for;
-
-/// A file system in memory, of a few megabytes; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where this user may not mount; CI may.
-    fn mount(at: &Path, megabytes: u32) -> Option<Self> {
-        std::fs::create_dir_all(at).expect("made");
-        let size = format!("size={megabytes}m");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output();
-        let mounted = mounted.is_ok_and(|output| output.status.success());
-        if !mounted {
-            let message =
-                "a small file system cannot be mounted: run as root, or in a user namespace";
-            assert!(std::env::var_os("CI").is_none(), "{message}");
-            eprintln!("skipped: {message}");
-            return None;
-        }
-        Some(Self(at.to_owned()))
-    }
-
-    /// Writes until nothing fits.
-    fn fill(&self) -> PathBuf {
-        let path = self.0.join("ballast");
-        let mut file = File::create(&path).expect("made");
-        let mut size = 1 << 20;
-        while size > 0 {
-            if file.write_all(&vec![7; size]).is_err() {
-                size /= 2;
-            }
-        }
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // A node that is being killed may still have files open.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 async fn problems(node: &Running) -> Vec<String> {
     let Ok(health) = node.health().await else { return Vec::new() };
@@ -60,12 +15,12 @@ async fn problems(node: &Running) -> Vec<String> {
 async fn a_full_disk_is_refused_reported_and_survived() {
     let target = Target::new();
     let Some(disk) = SmallDisk::mount(&target.folder.path().join("disk"), 48) else { return };
-    let data_dir = disk.0.join("node");
+    let data_dir = target.folder.path().join("disk/node");
     let node = target.start_in(&data_dir);
     built(&node).await;
     node.events(impressions("before", 0, 200)).await.expect("accepted");
 
-    let ballast = disk.fill();
+    let ballast = disk.fill().expect("filled");
     // What is acknowledged counts; what is refused is sent again later.
     let mut refused = None;
     let mut sent = 0;

@@ -1,5 +1,5 @@
 //! Attacks on a running node: requests of strangers, connections that never finish a request, damaged
-//! files, a full disk, backups while it works. Every test run does a short form;
+//! files, a full disk, bad statements, backups while it works. Every test run does a short form;
 //! `THRONG_ATTACK=full` does all of it.
 
 mod connections;
@@ -8,6 +8,7 @@ mod disk;
 mod door;
 mod page;
 mod restore;
+mod statements;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,156 @@
+//! A day of a node in minutes: scheduled refreshes and steady traffic on a clock that runs fast. What
+//! the day leaves in memory, threads, handles and on disk. The peer is the node itself at the first
+//! mark.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use throng_model::Timestamp;
+
+use crate::Programs;
+use crate::node::{Node, Usage, disk_kib, get, runtime};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    programs: Programs,
+    /// Hours on the node's clock
+    #[arg(long, default_value_t = 24)]
+    hours: u64,
+    /// How many times as fast as the machine's clock it runs
+    #[arg(long, default_value_t = 96)]
+    speed: i64,
+    /// Audiences, each refreshed every half hour
+    #[arg(long, default_value_t = 20)]
+    audiences: u64,
+    /// Events of one request; twenty requests are sent a second
+    #[arg(long, default_value_t = 50)]
+    events: u64,
+    /// Where the data is; made anew
+    #[arg(long, default_value = "target/bench-day")]
+    data: PathBuf,
+}
+
+const ROWS: u32 = 20_000;
+const AD_GROUPS: u64 = 20;
+/// Between two requests with events.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Hours between two marks.
+const MARK_HOURS: u64 = 3;
+/// How much more memory than at the first mark there may be at the end.
+const MOST_GROWTH: f64 = 1.2;
+const HOUR_MICROS: i64 = 3_600_000_000;
+/// What the node's clock shows at the start: six in the morning of a day without a change of offset.
+const START: Timestamp = Timestamp(1_795_586_400_000_000);
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.data.exists() {
+        std::fs::remove_dir_all(&options.data)?;
+    }
+    std::fs::create_dir_all(options.data.join("lake"))?;
+    let rows: String = (0..ROWS).map(|n| format!("c{n:06},{}\n", n % 100)).collect();
+    std::fs::write(options.data.join("lake/orders.csv"), format!("customer,amount\n{rows}"))?;
+    let spec = write_spec(options)?;
+    let clock = options.data.join("clock");
+    let started = micros_of_machine()?;
+    // The machine's time, what the clock showed then, and its speed.
+    std::fs::write(&clock, format!("{started} {} {}\n", START.0, options.speed))?;
+    let dir = options.data.join("node");
+    let clock = clock.to_string_lossy();
+    let arguments = ["--clock", &clock];
+    let node = Node::start_with(&options.programs.throng()?, &dir, &spec, &arguments, &[])?;
+    runtime()?.block_on(live(options, &node, &dir, started))
+}
+
+fn micros_of_machine() -> Result<i64> {
+    Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?)
+}
+
+fn write_spec(options: &Options) -> Result<PathBuf> {
+    let mut text = "version: 1\nsources:\n  - { name: shop, path: lake }\naudiences:\n".to_owned();
+    for number in 0..options.audiences {
+        let _ = writeln!(
+            text,
+            "  - name: a{number}\n    keep_snapshots: 2\n    schedule: {{ cron: \"{},{} * * * *\" }}\n    sql: SELECT customer FROM shop.orders WHERE amount >= {}",
+            number % 30,
+            number % 30 + 30,
+            number % 50
+        );
+    }
+    text.push_str("advertisers:\n  - { name: shop, currency: USD, time_zone: UTC }\ncampaigns:\n  - { name: c, advertiser: shop }\nad_groups:\n");
+    for number in 0..AD_GROUPS {
+        let _ = writeln!(
+            text,
+            "  - {{ name: g{number}, campaign: c, per: impression, price: \"0.01\", daily_budget: \"100000\", impression_rate: 0.9 }}"
+        );
+    }
+    let path = options.data.join("throng.yaml");
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+async fn live(options: &Options, node: &Node, dir: &Path, started: i64) -> Result<()> {
+    let http = node.http()?;
+    let (mut sent, mut mark) = (0_u64, MARK_HOURS);
+    let mut first: Option<Usage> = None;
+    loop {
+        let passed = (micros_of_machine()? - started).saturating_mul(options.speed);
+        let now = Timestamp(START.0.saturating_add(passed));
+        let lines = events(sent, options.events, now);
+        let response = http
+            .post(format!("{}/v1/events", node.url))
+            .header("content-type", "application/x-ndjson")
+            .body(lines)
+            .send()
+            .await?;
+        ensure!(response.status().is_success(), "events: {}", response.status());
+        sent += options.events;
+        if passed >= HOUR_MICROS.saturating_mul(i64::try_from(mark)?) {
+            let usage = node.usage()?;
+            let base = first.get_or_insert(usage);
+            let growth = usage.anonymous_kib as f64 / base.anonymous_kib as f64;
+            let refreshes = refreshes(&http, node).await?;
+            println!(
+                "{}",
+                json!({ "figure": "day", "hours": mark, "refreshes": refreshes, "events": sent,
+                    "anonymous_kib": usage.anonymous_kib, "growth": growth,
+                    "threads": usage.threads, "handles": usage.handles, "maps": usage.maps,
+                    "disk_kib": disk_kib(dir)? })
+            );
+            if mark >= options.hours {
+                ensure!(growth <= MOST_GROWTH, "memory grew {growth:.2} times");
+                return Ok(());
+            }
+            mark += MARK_HOURS;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Insertions and impressions, in turn, as NDJSON.
+fn events(from: u64, count: u64, at: Timestamp) -> String {
+    let lines = (from..from + count).map(|number| {
+        let kind = if number % 2 == 0 { "insertion" } else { "impression" };
+        let ad_group = format!("g{}", number / 2 % AD_GROUPS);
+        let event =
+            json!({ "id": format!("e{number}"), "kind": kind, "ad_group": ad_group, "at": at.to_string() });
+        format!("{event}\n")
+    });
+    lines.collect()
+}
+
+/// How many snapshots were published; an audience that failed is an error.
+async fn refreshes(http: &reqwest::Client, node: &Node) -> Result<u64> {
+    let answer = get(http, &format!("{}/v1/audiences", node.url)).await?;
+    let mut published = 0;
+    for audience in answer["audiences"].as_array().context("a list of audiences")? {
+        if matches!(audience["refresh"]["state"].as_str(), Some("failed" | "held")) {
+            bail!("{audience}");
+        }
+        published += audience["current"]["version"].as_u64().unwrap_or(0);
+    }
+    Ok(published)
+}

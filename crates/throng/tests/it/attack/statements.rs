@@ -1,0 +1,211 @@
+//! Statements that want the whole machine, a stack without end, or all of its memory. What can be
+//! known of them beforehand is refused. The node answers while the others run, the processes that ran
+//! them are gone afterwards, and a restart is well.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::{Running, Target, answers, built, scale};
+use crate::process::{throng, wait_for};
+
+/// The longest that a statement may run, in seconds: enough for a good one on a busy machine.
+const QUERY_TIMEOUT_SECS: u64 = 20;
+
+/// Statements over `shop.orders` that are refused before anybody runs them, and what is said of them.
+fn refused_statements() -> Vec<(&'static str, String, &'static str)> {
+    let members = (0..50_000).map(|n| format!("'x{n}'")).collect::<Vec<_>>().join(", ");
+    let nested = format!("{}customer{}", "(".repeat(3_000), ")".repeat(3_000));
+    let mut subqueries = "SELECT customer FROM shop.orders".to_owned();
+    for level in 0..200 {
+        subqueries = format!("SELECT customer FROM ({subqueries}) AS t{level}");
+    }
+    let series = "SELECT CAST(value AS VARCHAR) AS customer FROM generate_series(1, 1000000000000)";
+    vec![
+        (
+            "long-list",
+            format!("SELECT customer FROM shop.orders WHERE customer IN ({members})"),
+            "longer than 256 KiB",
+        ),
+        ("parentheses", format!("SELECT {nested} AS customer FROM shop.orders"), "3000 deep"),
+        ("subqueries", subqueries, "nested too deeply"),
+        ("series", series.to_owned(), "generate_series is named without its source"),
+    ]
+}
+
+/// Statements over `shop.orders` that nobody can refuse beforehand, each bad in its own way.
+fn bad_statements() -> Vec<(&'static str, String)> {
+    let orders = "shop.orders";
+    let ors = (0..6_000).map(|n| format!("amount = {n}")).collect::<Vec<_>>().join(" OR ");
+    let unions = vec![format!("SELECT customer FROM {orders}"); 2_000].join(" UNION ALL ");
+    let mut statements = vec![
+        (
+            "cross-join",
+            format!(
+                "SELECT a.customer FROM {orders} a, {orders} b, {orders} c, {orders} d WHERE a.amount + b.amount + c.amount + d.amount = -1"
+            ),
+        ),
+        (
+            "repeat-repeat",
+            format!("SELECT repeat(repeat(customer, 40000), 40000) AS customer FROM {orders}"),
+        ),
+        (
+            "endless-recursion",
+            format!(
+                "WITH RECURSIVE r AS (SELECT 1 AS n, customer FROM {orders} UNION ALL SELECT n + 1, customer FROM r) SELECT customer FROM r"
+            ),
+        ),
+        ("many-ors", format!("SELECT customer FROM {orders} WHERE {ors}")),
+        (
+            "repeat",
+            format!(
+                "SELECT repeat(customer, 40000) AS customer FROM {orders} a CROSS JOIN (SELECT amount AS n FROM {orders}) b"
+            ),
+        ),
+        ("unions", unions),
+        (
+            "sort-of-a-product",
+            format!(
+                "SELECT customer FROM (SELECT a.customer, row_number() OVER (ORDER BY a.customer || b.customer || c.customer) AS n FROM {orders} a, {orders} b, {orders} c) WHERE n = 1"
+            ),
+        ),
+        (
+            "distinct-product",
+            format!(
+                "SELECT DISTINCT a.customer || b.customer || c.customer || d.customer AS customer FROM {orders} a, {orders} b, {orders} c, {orders} d"
+            ),
+        ),
+    ];
+    statements.truncate(scale(4, statements.len()));
+    statements
+}
+
+/// Processes of this node that run queries.
+fn query_workers(node: &Running) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("listed").flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Ok(command) = std::fs::read_to_string(entry.path().join("cmdline")) else { continue };
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
+        if parent == Some(&node.process.id().to_string()) && command.contains("query-worker") {
+            found.push(id);
+        }
+    }
+    found
+}
+
+fn is_running(id: u32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{id}/stat")) {
+        Ok(stat) => !stat.contains(") Z "),
+        Err(_) => false,
+    }
+}
+
+/// The most memory that a process has had, in KiB.
+fn peak_memory(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    peak.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_takes_the_node_with_it() {
+    let _turn = crate::process::HEAVY.lock().await;
+    let target = Target::new();
+    let mut audiences = String::new();
+    for (name, sql) in bad_statements() {
+        let _ = writeln!(audiences, "  - {{ name: {name}, sql: \"{sql}\" }}");
+    }
+    target.write_spec(&audiences);
+    let spec = std::fs::read_to_string(target.spec()).expect("the spec");
+    let spec = format!("{spec}node:\n  query_timeout_secs: {QUERY_TIMEOUT_SECS}\n");
+    std::fs::write(target.spec(), &spec).expect("written");
+
+    let node = target.start();
+    refuses_what_can_be_known(&target, &spec, &node);
+    healthy_while_they_run(&node).await;
+    let peak = peak_memory(node.process.id());
+    assert!(peak < 1 << 20, "the node itself took {peak} KiB");
+    let before = answers(&node).await.expect("answers");
+    let workers = query_workers(&node);
+    node.kill();
+    wait_for("the end of the query workers", async || {
+        let left: Vec<u32> = workers.iter().copied().filter(|id| is_running(*id)).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?} run on")) }
+    })
+    .await;
+
+    // The node that comes next meets the same statements.
+    let node = target.start();
+    built(&node).await;
+    assert_eq!(answers(&node).await.expect("answers"), before);
+    for (name, _) in bad_statements() {
+        answers_at_once(&node).await;
+        let path = format!("/v1/audiences/{name}");
+        let state = node.get(&path).await.expect("the audience")["refresh"]["state"].clone();
+        if state == "processing" || state == "scheduled" {
+            // It may just have ended by itself.
+            let _ = node.post(&format!("{path}/cancel"), &json!({})).await;
+        }
+        let state = node.get(&path).await.expect("the audience")["refresh"]["state"].clone();
+        assert!(state == "failed" || state == "completed", "{name}: {state}");
+    }
+    wait_for("the end of the cancelled workers", async || {
+        let busy = node.get("/v1/audiences").await?;
+        let busy = busy["audiences"].as_array().into_iter().flatten();
+        let busy = busy.filter(|a| a["refresh"]["state"] == "processing").count();
+        if busy == 0 { Ok(()) } else { Err(format!("{busy} at work")) }
+    })
+    .await;
+    assert!(node.terminate(), "a clean end");
+}
+
+/// Sends each statement that can be refused to the node.
+fn refuses_what_can_be_known(target: &Target, spec: &str, node: &Running) {
+    let path = target.folder.path().join("refused.yaml");
+    for (name, sql, words) in refused_statements() {
+        let audience = format!("audiences:\n  - {{ name: {name}, sql: \"{sql}\" }}\n");
+        std::fs::write(&path, spec.replacen("audiences:\n", &audience, 1)).expect("written");
+        let mut apply = throng();
+        let output = apply.arg("apply").arg(&path).args(["--url", &node.url]).output();
+        let output = output.expect("throng starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains(words), "{name}: {said}");
+    }
+}
+
+/// The good audiences are published and everything answers, until each bad one has been tried.
+async fn healthy_while_they_run(node: &Running) {
+    built(node).await;
+    wait_for("a try of each bad statement", async || {
+        answers_at_once(node).await;
+        for (name, _) in bad_statements() {
+            let audience = node.get(&format!("/v1/audiences/{name}")).await?;
+            let refresh = &audience["refresh"];
+            let tried = refresh["failures"].as_u64() > Some(0) || refresh["state"] == "completed";
+            if !tried {
+                return Err(format!("{name}: {refresh}"));
+            }
+            if let Some(reason) = refresh["reason"].as_str() {
+                assert!(!reason.contains("c00"), "{name}: {reason}");
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+async fn answers_at_once(node: &Running) {
+    let health = node.get("/readyz").await.expect("ready");
+    assert_eq!(health["ready"], true, "{health}");
+    let question = json!({ "user": "c0099", "ad_groups": ["shoes", "hats"] });
+    let decided = node.post("/v1/decide", &question).await.expect("a decision");
+    assert_eq!(decided["allowed"], json!(["shoes", "hats"]), "{decided}");
+    let audiences: Value = node.get("/v1/audiences").await.expect("the audiences");
+    let known = audiences["audiences"].as_array().map_or(0, Vec::len);
+    assert_eq!(known, 2 + bad_statements().len());
+}
