@@ -102,19 +102,33 @@ struct Adjustment {
     system_anchor: Timestamp,
     shown_anchor: Timestamp,
     speed: f64,
+    /// It does not go beyond this.
+    limit: Option<Timestamp>,
 }
 
 impl Adjustment {
     fn at(self, system: Timestamp) -> Timestamp {
         let passed = system.0.saturating_sub(self.system_anchor.0) as f64 * self.speed;
-        Timestamp(self.shown_anchor.0.saturating_add(passed as i64))
+        let free = Timestamp(self.shown_anchor.0.saturating_add(passed as i64));
+        match self.limit {
+            // It never goes back, whatever the limit is set to.
+            Some(limit) => free.min(limit.max(self.shown_anchor)),
+            None => free,
+        }
     }
 }
 
 impl Default for AdjustableClock {
     fn default() -> Self {
         let now = SystemClock.now();
-        Self { state: Mutex::new(Adjustment { system_anchor: now, shown_anchor: now, speed: 1.0 }) }
+        Self {
+            state: Mutex::new(Adjustment {
+                system_anchor: now,
+                shown_anchor: now,
+                speed: 1.0,
+                limit: None,
+            }),
+        }
     }
 }
 
@@ -131,20 +145,35 @@ impl AdjustableClock {
             system_anchor: system,
             shown_anchor: state.at(system),
             speed: if speed.is_finite() { speed.max(0.001) } else { 1.0 },
+            ..*state
         };
     }
 
-    /// A clock that showed `shown` when the system's showed `system`, and runs at this speed. With
-    /// [`parts`](Self::parts) of another process's clock it shows the same time as that one.
-    pub fn from_parts(system: Timestamp, shown: Timestamp, speed: f64) -> Self {
-        let state = Adjustment { system_anchor: system, shown_anchor: shown, speed };
+    /// From now on the clock stands still at `limit` until it gets another one: a simulation waits so
+    /// for whatever it simulates, and nothing is skipped when it goes on. `None`: it does not wait.
+    pub fn set_limit(&self, limit: Option<Timestamp>) {
+        let system = SystemClock.now();
+        let mut state = self.state();
+        *state =
+            Adjustment { system_anchor: system, shown_anchor: state.at(system), limit, ..*state };
+    }
+
+    /// A clock that showed `shown` when the system's showed `system`, and runs at this speed up to this
+    /// limit. With [`parts`](Self::parts) of another process's clock it shows the same time as that one.
+    pub fn from_parts(
+        system: Timestamp,
+        shown: Timestamp,
+        speed: f64,
+        limit: Option<Timestamp>,
+    ) -> Self {
+        let state = Adjustment { system_anchor: system, shown_anchor: shown, speed, limit };
         Self { state: Mutex::new(state) }
     }
 
     /// What [`from_parts`](Self::from_parts) needs.
-    pub fn parts(&self) -> (Timestamp, Timestamp, f64) {
+    pub fn parts(&self) -> (Timestamp, Timestamp, f64, Option<Timestamp>) {
         let state = self.state();
-        (state.system_anchor, state.shown_anchor, state.speed)
+        (state.system_anchor, state.shown_anchor, state.speed, state.limit)
     }
 
     /// Jumps forward to `to`; does nothing if that is in the past.
@@ -152,7 +181,7 @@ impl AdjustableClock {
         let system = SystemClock.now();
         let mut state = self.state();
         let shown = state.at(system).max(to);
-        *state = Adjustment { system_anchor: system, shown_anchor: shown, speed: state.speed };
+        *state = Adjustment { system_anchor: system, shown_anchor: shown, ..*state };
     }
 }
 

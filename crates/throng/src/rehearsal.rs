@@ -10,14 +10,15 @@ use throng_model::{AdjustableClock, Clock, SystemClock, Timestamp};
 /// A reader looks into the file this often.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Writes what a clock shows and how fast it runs.
+/// Writes what a clock shows, how fast it runs and how far.
 ///
 /// # Errors
 /// If the file cannot be written.
 pub(crate) fn publish(clock: &AdjustableClock, path: &Path) -> std::io::Result<()> {
-    let (system, shown, speed) = clock.parts();
+    let (system, shown, speed, limit) = clock.parts();
+    let limit = limit.map_or(String::new(), |limit| format!(" {}", limit.0));
     let aside = path.with_extension("aside");
-    std::fs::write(&aside, format!("{} {} {speed}\n", system.0, shown.0))?;
+    std::fs::write(&aside, format!("{} {} {speed}{limit}\n", system.0, shown.0))?;
     std::fs::rename(aside, path)
 }
 
@@ -61,8 +62,12 @@ fn read(path: &Path) -> Option<AdjustableClock> {
     let system = words.next()?.parse().ok()?;
     let shown = words.next()?.parse().ok()?;
     let speed: f64 = words.next()?.parse().ok()?;
+    let limit = match words.next() {
+        Some(limit) => Some(Timestamp(limit.parse().ok()?)),
+        None => None,
+    };
     (speed.is_finite() && speed > 0.0)
-        .then(|| AdjustableClock::from_parts(Timestamp(system), Timestamp(shown), speed))
+        .then(|| AdjustableClock::from_parts(Timestamp(system), Timestamp(shown), speed, limit))
 }
 
 impl Clock for FollowedClock {
@@ -95,6 +100,12 @@ mod tests {
         assert!(before.minus(rounding) <= shown, "{before} {shown}");
         assert!(shown <= after.plus(rounding), "{shown} {after}");
         assert_eq!(follower.wall_duration(Duration::from_secs(1)), Duration::from_millis(1));
+        let limit = leader.now();
+        leader.set_limit(Some(limit));
+        publish(&leader, &path).unwrap();
+        // Whatever time passes meanwhile: both stand still at the limit, or a moment before it.
+        let follower = FollowedClock::new(path.clone());
+        assert!(follower.now() <= limit && leader.now() <= limit.plus(rounding));
         std::fs::write(&path, "nonsense").unwrap();
         let still = FollowedClock::new(path);
         assert!(

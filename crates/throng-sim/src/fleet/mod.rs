@@ -9,9 +9,9 @@
 mod server;
 mod traffic;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -63,6 +63,12 @@ pub struct FleetConfig {
 /// What a fleet has done so far. Cheap to read while it runs.
 #[derive(Debug, Default)]
 pub struct FleetProgress {
+    /// How far the ad servers have come, by their numbers; none once one has ended.
+    pub(crate) reached: Mutex<BTreeMap<u32, Reached>>,
+    /// Impressions and clicks that the node accepted, by kind and ad group.
+    pub(crate) accepted: Mutex<HashMap<(&'static str, AdGroupName), u64>>,
+    /// Ad servers that have begun.
+    pub(crate) started: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) allowed: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -70,10 +76,47 @@ pub struct FleetProgress {
     pub(crate) frames: AtomicU64,
 }
 
+/// How far an ad server has come.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reached {
+    /// Before this instant it has nothing to do that it has not done.
+    pub(crate) done: Option<Timestamp>,
+    /// The time of the newest frame that it has applied, of each partition.
+    pub(crate) frames: BTreeMap<u32, Timestamp>,
+}
+
 impl FleetProgress {
     /// Requests decided.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn of_server<T>(&self, number: u32, change: impl FnOnce(&mut Reached) -> T) -> T {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        change(reached.entry(number).or_default())
+    }
+
+    pub(crate) fn end_of_server(&self, number: u32) {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    /// The instant up to which every ad server has decided and reported what was due, and has figures
+    /// of the feed. `None` while one of `servers` has not come so far as to say; the end of time once
+    /// all have ended.
+    pub fn reached(&self, servers: u32) -> Option<Timestamp> {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Timestamp(i64::MAX);
+        for server in reached.values() {
+            all = all.min(server.done?).min(*server.frames.values().min()?);
+        }
+        let started = self.started.load(Ordering::Relaxed) >= u64::from(servers);
+        started.then_some(all)
+    }
+
+    /// Impressions (or clicks) of an ad group that the node has accepted.
+    pub fn accepted(&self, kind: &'static str, ad_group: &AdGroupName) -> u64 {
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        accepted.get(&(kind, ad_group.clone())).copied().unwrap_or(0)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -98,6 +98,8 @@ impl AdServer {
         stop: CancellationToken,
     ) -> Result<Tally, FleetError> {
         requests.sort_by_key(|r| Reverse(r.after));
+        self.progress.of_server(self.number, |_| ());
+        self.progress.started.fetch_add(1, Ordering::Relaxed);
         let gate = Arc::new(Gate::new(self.catalog().await?, STALE_AFTER));
         gate.set_membership(Arc::clone(&self.config.membership));
         let ready = Arc::new(Notify::new());
@@ -121,6 +123,7 @@ impl AdServer {
         {
             std::panic::resume_unwind(error.into_panic());
         }
+        self.progress.end_of_server(self.number);
         result
     }
 
@@ -146,7 +149,9 @@ impl AdServer {
             }
             let next_request =
                 requests.last().map_or(next_send, |r| self.config.start.plus(r.after));
-            let wait = next_request.min(next_send).since(self.config.clock.now());
+            let next = next_request.min(next_send);
+            self.progress.of_server(self.number, |reached| reached.done = Some(next));
+            let wait = next.since(self.config.clock.now());
             tokio::time::sleep(self.config.clock.wall_duration(wait)).await;
         }
         Ok(tally)
@@ -227,7 +232,11 @@ impl AdServer {
         }
         let accepted = answer["accepted"].as_u64().unwrap_or(0);
         self.progress.events_accepted.fetch_add(accepted, Ordering::Relaxed);
+        let mut all = self.progress.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         for event in batch {
+            if event.kind != "insertion" {
+                *all.entry((event.kind, event.ad_group.clone())).or_default() += 1;
+            }
             match event.kind {
                 "impression" => *tally.impressions.entry(event.ad_group).or_default() += 1,
                 "click" => *tally.clicks.entry(event.ad_group).or_default() += 1,
@@ -303,6 +312,10 @@ async fn follow_once(
                 return Ok(());
             }
             progress.frames.fetch_add(1, Ordering::Relaxed);
+            progress.of_server(number, |reached| {
+                let newest = reached.frames.entry(frame.partition).or_insert(frame.at);
+                *newest = frame.at.max(*newest);
+            });
             ready.notify_one();
         }
     }

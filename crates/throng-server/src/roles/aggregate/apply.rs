@@ -86,6 +86,10 @@ impl Applying<'_> {
         let (mut tally, mut refused) = (Tally::default(), 0);
         let mut first = records.first().map_or(0, |record| record.offset);
         for record in records {
+            if events.is_empty() {
+                // Also past records that give none.
+                first = record.offset;
+            }
             if self.quarantine.holds(record.offset) {
                 refused += 1;
                 continue;
@@ -107,7 +111,6 @@ impl Applying<'_> {
             if events.len() >= TOGETHER || self.one_by_one {
                 tally += self.apply_events(state, &events, first)?;
                 events.clear();
-                first = record.offset + 1;
             }
         }
         tally += self.apply_events(state, &events, first)?;

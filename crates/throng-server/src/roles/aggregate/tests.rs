@@ -39,13 +39,14 @@ ad_groups:
 struct Fixture {
     clock: Arc<ManualClock>,
     health: Arc<Health>,
+    segment_bytes: u64,
 }
 
 impl Fixture {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let health = Arc::new(Health::new(Arc::clone(&clock) as Arc<dyn Clock>));
-        Self { clock, health }
+        Self { clock, health, segment_bytes: 200 }
     }
 
     /// Budgets on one partition in `dir`.
@@ -54,7 +55,8 @@ impl Fixture {
         dir: &Path,
         accept_log_loss: &[u32],
     ) -> Result<Arc<Budgets>, BudgetsError> {
-        let options = FileLogOptions { segment_bytes: 200, ..FileLogOptions::new(1) };
+        let options =
+            FileLogOptions { segment_bytes: self.segment_bytes, ..FileLogOptions::new(1) };
         let log = Arc::new(FileLog::open_with(&dir.join("log"), options)?);
         let objects = Arc::new(DirectoryObjects::open(dir.join("objects")).unwrap());
         let parts = BudgetsParts {
@@ -186,7 +188,13 @@ async fn a_log_of_another_copy_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_cannot_be_applied_goes_to_the_quarantine() {
-    let fixture = Fixture::new();
+    // Each record read by itself, and all of them at once.
+    for segment_bytes in [200, 1 << 20] {
+        quarantines(Fixture { segment_bytes, ..Fixture::new() }).await;
+    }
+}
+
+async fn quarantines(fixture: Fixture) {
     let dir = tempfile::tempdir().unwrap();
     let budgets = fixture.open(dir.path(), &[]).await.unwrap();
     fixture.impressions(&budgets, 0..2).await;

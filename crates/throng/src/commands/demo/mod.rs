@@ -3,6 +3,7 @@
 //! with the prediction of in-flight spend and, for comparison, once without.
 
 mod example;
+mod pace;
 mod privacy;
 mod quiet;
 mod shared;

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use serde_json::json;
 use throng_lake::IdentifierQuery;
 use throng_ledger::{RefreshState, RunState, TaskState};
-use throng_model::{Clock, Timestamp, UserHash, UserKey};
+use throng_model::{AdGroupName, Clock, Timestamp, UserHash, UserKey};
 use throng_server::Node;
 use throng_sim::fleet::{self, AdRequest, Delays, FleetConfig, FleetProgress, FleetReport};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::args::DemoArgs;
 use crate::{out, rehearsal};
 
 use super::summary::{Audience, Budget, Decisions, Lookups, Outcome, Sync, Traffic};
-use super::{Stage, example};
+use super::{Stage, example, pace};
 
 /// How long the week of logged traffic lasts on the demo's clock.
 const TRAFFIC_LENGTH: Duration = Duration::from_secs(40 * 60);
@@ -194,8 +194,9 @@ pub(super) async fn run_traffic(stage: &Stage, arguments: &DemoArgs) -> Result<T
     let customers = example::customers();
     let traffic =
         fleet::traffic_from_log(&logs, &customers, TRAFFIC_LENGTH, Delays::default(), SEED)?;
-    set_speed(stage, arguments.speed)?;
     let start = stage.clock.now().plus(Duration::from_secs(20));
+    stage.clock.set_limit(Some(start));
+    set_speed(stage, arguments.speed)?;
     let bar = out::bar(traffic.len() as u64, "ad traffic");
     let progress = Arc::new(FleetProgress::default());
     let stop = CancellationToken::new();
@@ -213,10 +214,16 @@ pub(super) async fn run_traffic(stage: &Stage, arguments: &DemoArgs) -> Result<T
             }
         })
     };
-    let both = tokio::try_join!(with, without);
+    let fleets = [(&stage.node, &*progress), (&stage.blind, &*blind_progress)];
+    let pace = pace::keep(stage, arguments, start, &fleets);
+    let both = tokio::select! {
+        both = async { tokio::try_join!(with, without) } => both,
+        error = pace => Err(error),
+    };
     watching.cancel();
     shown.await.context("the progress bar stopped")?;
     bar.finish_and_clear();
+    stage.clock.set_limit(None);
     set_speed(stage, 1.0)?;
     let (report, _) = both?;
     figures(stage, &report).await
@@ -225,6 +232,16 @@ pub(super) async fn run_traffic(stage: &Stage, arguments: &DemoArgs) -> Result<T
 /// Sets the demo's clock, for all of its processes.
 fn set_speed(stage: &Stage, speed: f64) -> Result<()> {
     stage.clock.set_speed(speed);
+    publish(stage)
+}
+
+/// Lets the demo's clock run up to an instant, for all of its processes.
+pub(super) fn set_limit(stage: &Stage, limit: Timestamp) -> Result<()> {
+    stage.clock.set_limit(Some(limit));
+    publish(stage)
+}
+
+fn publish(stage: &Stage) -> Result<()> {
     rehearsal::publish(&stage.clock, &stage.clock_file).context("cannot write the demo's clock")
 }
 
@@ -314,17 +331,22 @@ async fn figures(stage: &Stage, report: &FleetReport) -> Result<Traffic> {
 
 /// What the ads that were shown are worth, by the fleet's own count.
 fn delivered(stage: &Stage, report: &FleetReport) -> i64 {
-    stage
-        .spec
-        .ad_groups
-        .iter()
-        .map(|ad_group| {
-            let events = match ad_group.pricing {
-                throng_spec::Pricing::PerImpression => &report.impressions,
-                throng_spec::Pricing::PerClick => &report.clicks,
-            };
-            let count = events.get(&ad_group.name).copied().unwrap_or(0);
-            ad_group.price.0.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX))
-        })
-        .sum()
+    worth(stage, |kind, ad_group| {
+        let events = if kind == "click" { &report.clicks } else { &report.impressions };
+        events.get(ad_group).copied().unwrap_or(0)
+    })
+}
+
+/// What so many billable events (`impression` or `click`) of each ad group are worth, in micros.
+pub(super) fn worth(stage: &Stage, count: impl Fn(&'static str, &AdGroupName) -> u64) -> i64 {
+    let ad_groups = stage.spec.ad_groups.iter();
+    let amounts = ad_groups.map(|ad_group| {
+        let kind = match ad_group.pricing {
+            throng_spec::Pricing::PerImpression => "impression",
+            throng_spec::Pricing::PerClick => "click",
+        };
+        let count = i64::try_from(count(kind, &ad_group.name)).unwrap_or(i64::MAX);
+        ad_group.price.0.saturating_mul(count)
+    });
+    amounts.sum()
 }
