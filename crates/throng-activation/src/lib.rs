@@ -27,7 +27,7 @@ pub use destination::{
 pub use failure::{Decision, FailureFacts, decide_after_failure};
 pub use identifiers::{IdentifierRow, IdentifierRows, IdentifierSource};
 pub use plan::{PlanFacts, plan_run};
-pub use prepared::{NotPrepared, Prepared, decode_prepared, encode_prepared};
+pub use prepared::{NotPrepared, Note, Prepared, decode_prepared, encode_prepared};
 pub use quota::{Quota, Quotas};
 pub use users::RunUsers;
 pub use worker::{Job, TaskEnd, Worker, WorkerOptions};

@@ -9,6 +9,15 @@ use throng_model::HashedIdentifier;
 
 use crate::{Cell, PreparedRow, Skip};
 
+/// What was changed in a cell when it was normalised, or why nothing of it was left. Holds no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Note {
+    /// The place of the cell in the row.
+    pub cell: u8,
+    /// What was done, in snake case; `refused_…` if the cell is empty for it.
+    pub reason: &'static str,
+}
+
 /// A row, or why it is not worth sending.
 pub type Prepared = Result<PreparedRow, Skip>;
 

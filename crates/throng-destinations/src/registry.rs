@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use throng_activation::{Destination, Prepared, Schema};
+use throng_activation::{Destination, Note, Prepared, Schema};
 use throng_model::{Personal, Secret};
 
 /// An account on a platform, with its secrets at hand.
@@ -45,8 +45,9 @@ pub enum RegistryError {
 
 type Constructor = fn(&Account) -> Result<Arc<dyn Destination>, RegistryError>;
 
-/// Normalises and hashes one row for a platform: [`Destination::prepare`] without an account.
-type Prepare = fn(&Schema, &[Option<Personal>]) -> Prepared;
+/// Normalises and hashes one row for a platform: [`Destination::prepare`] without an account. What was
+/// changed or refused is appended to the notes.
+type Prepare = fn(&Schema, &[Option<Personal>], &mut Vec<Note>) -> Prepared;
 
 struct Platform {
     name: &'static str,
@@ -61,6 +62,10 @@ pub struct Preparation {
     pub prepare: Prepare,
     /// Every reason for which it skips a row.
     pub skip_reasons: &'static [&'static str],
+    /// Every reason of a note.
+    pub note_reasons: &'static [&'static str],
+    /// The keys of which each names one person: what a removal may name.
+    pub strong_keys: &'static [&'static str],
 }
 
 const PLATFORMS: &[Platform] =

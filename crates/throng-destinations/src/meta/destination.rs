@@ -191,7 +191,7 @@ impl Destination for MetaDestination {
     }
 
     fn prepare(&self, schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
-        normalise::prepare(schema, cells)
+        normalise::prepare(schema, cells, &mut Vec::new())
     }
 
     async fn send(&self, request: &SendRequest<'_>) -> Result<Answer, SendError> {

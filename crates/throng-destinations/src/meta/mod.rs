@@ -4,8 +4,11 @@ mod config;
 mod countries;
 mod destination;
 mod normalise;
+mod phone;
+mod places;
 mod request;
 mod response;
+mod text;
 
 use std::sync::Arc;
 
@@ -16,8 +19,12 @@ use crate::{Account, Preparation, RegistryError};
 pub use destination::MetaDestination;
 
 /// How rows for Meta are prepared.
-pub(crate) const PREPARATION: Preparation =
-    Preparation { prepare: normalise::prepare, skip_reasons: normalise::SKIP_REASONS };
+pub(crate) const PREPARATION: Preparation = Preparation {
+    prepare: normalise::prepare,
+    skip_reasons: normalise::SKIP_REASONS,
+    note_reasons: normalise::NOTE_REASONS,
+    strong_keys: normalise::STRONG_KEYS,
+};
 
 /// Opens a Meta ad account.
 ///

@@ -1,43 +1,82 @@
 //! Identifiers → cells, by the platform's official table. Pure. Where the platform's own libraries
 //! contradict the table (they hash advertising ids and empty cells), the table wins.
+//!
+//! What is changed beyond case and outer spaces, and what is refused, is noted with its field and
+//! reason, so that a run can say how often it happened. A note never holds a value.
 
-use throng_activation::{Cell, PreparedRow, Schema, Skip};
+use throng_activation::{Cell, Note, PreparedRow, Schema, Skip};
 use throng_model::{HashedIdentifier, Personal};
 
-use super::countries::{calling_code, is_country};
+use super::places::{city, country, state, zip};
+use super::text::{clean, email, letters, number, person};
+use super::{phone, text};
 
 const NOTHING_USABLE: Skip = Skip("no_usable_identifier");
 const NO_EXTERN_ID: Skip = Skip("no_extern_id");
+/// Names and places without an identifier of one person: they would reach strangers.
+const TOO_WEAK: Skip = Skip("only_names_or_places");
 /// All of them.
-pub(super) const SKIP_REASONS: &[&str] = &[NOTHING_USABLE.0, NO_EXTERN_ID.0];
+pub(super) const SKIP_REASONS: &[&str] = &[NOTHING_USABLE.0, NO_EXTERN_ID.0, TOO_WEAK.0];
 
-/// Normalises and hashes a row.
-pub(super) fn prepare(schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
+/// Keys of which each names one person.
+pub(super) const STRONG_KEYS: &[&str] =
+    &["EXTERN_ID", "EMAIL", "PHONE", "MADID", "UID", "APPUID", "PAGEUID"];
+
+/// Every reason of a note.
+pub(super) const NOTE_REASONS: &[&str] = &[
+    text::INVISIBLE,
+    text::COMPOSED,
+    text::WIDTH,
+    text::MAILTO,
+    text::DISPLAY_NAME,
+    text::PUNCTUATION,
+    text::DECIMAL,
+    text::DATE_PART,
+    text::MONTH_NAME,
+    super::places::ACCENTS,
+    super::places::COUNTRY_NAME,
+    super::places::STATE_NAME,
+    super::places::ZIP_CUT,
+    phone::NOT_IN_PLAN,
+    text::REFUSED,
+    text::SEVERAL,
+    phone::NO_COUNTRY,
+    EMAIL_IN_THE_CLEAR,
+];
+
+const EMAIL_IN_THE_CLEAR: &str = "refused_email_in_the_clear";
+
+/// Normalises and hashes a row. Notes are appended to `notes`.
+pub(super) fn prepare(
+    schema: &Schema,
+    cells: &[Option<Personal>],
+    notes: &mut Vec<Note>,
+) -> Result<PreparedRow, Skip> {
     let raw = |at: usize| cells.get(at).and_then(Option::as_ref).map_or("", Personal::expose);
     let own_country = schema
         .keys
         .iter()
         .position(|key| key == "COUNTRY")
-        .and_then(|at| country(raw(at)))
+        .and_then(|at| country(&clean(raw(at), false, &mut Vec::new()), &mut Vec::new()))
         .map(|c| c.to_ascii_uppercase());
     let home = own_country.as_deref().or(schema.default_country.as_deref());
     let mut row: Vec<Cell> = Vec::with_capacity(schema.keys.len());
-    let mut usable = false;
+    let mut reasons = Vec::new();
     for (at, key) in schema.keys.iter().enumerate() {
-        let cell = cell(key, raw(at), home);
-        // Where somebody lives says nothing about who it is.
-        usable |= cell != Cell::Empty && key != "COUNTRY";
+        let cell = cell(key, raw(at), home, &mut reasons);
+        for reason in reasons.drain(..) {
+            notes.push(Note { cell: u8::try_from(at).unwrap_or(u8::MAX), reason });
+        }
         row.push(cell);
     }
-    if !usable {
-        return Err(NOTHING_USABLE);
-    }
+    enough(&schema.keys, &row)?;
     for (key, cell) in schema.keys.iter().zip(&mut row) {
         match (key.as_str(), &*cell) {
             // The platform refuses a row with an empty EXTERN_ID, whatever else is in it.
             ("EXTERN_ID", Cell::Empty) => return Err(NO_EXTERN_ID),
             ("COUNTRY", Cell::Empty) => {
-                if let Some(home) = schema.default_country.as_deref().and_then(country) {
+                let home = schema.default_country.as_deref();
+                if let Some(home) = home.and_then(|home| country(home, &mut Vec::new())) {
                     *cell = Cell::Hashed(HashedIdentifier::of_normalised(&home));
                 }
             }
@@ -47,24 +86,54 @@ pub(super) fn prepare(schema: &Schema, cells: &[Option<Personal>]) -> Result<Pre
     Ok(row.into())
 }
 
+/// Whether a row names one person: by an identifier, or by first and last name together with a birth
+/// year or a postal code. Less than that would add, or remove, everybody of a name or a town.
+fn enough(keys: &[String], row: &[Cell]) -> Result<(), Skip> {
+    let has = |wanted: &[&str]| {
+        keys.iter().zip(row).any(|(key, cell)| *cell != Cell::Empty && wanted.contains(&&**key))
+    };
+    if has(STRONG_KEYS) || (has(&["LN"]) && has(&["FN", "FI"]) && has(&["DOBY", "ZIP"])) {
+        return Ok(());
+    }
+    let none = row.iter().all(|cell| *cell == Cell::Empty);
+    let country_only = !has(&["FN", "LN", "FI", "CT", "ST", "ZIP", "GEN", "DOBY", "DOBM", "DOBD"]);
+    Err(if none || country_only { NOTHING_USABLE } else { TOO_WEAK })
+}
+
 /// One cell. `home` is the user's country in capital letters, if known.
-fn cell(key: &str, raw: &str, home: Option<&str>) -> Cell {
-    let raw = raw.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-    if raw.is_empty() {
+fn cell(key: &str, raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) -> Cell {
+    let text = clean(raw, matches!(key, "FN" | "LN" | "FI"), notes);
+    if text.is_empty() {
         return Cell::Empty;
     }
     if key == "EXTERN_ID" {
-        return Cell::Plain(raw.into());
+        // It goes out as it is. An address in its place is a column in the wrong place.
+        if email(&text, &mut Vec::new()).is_ok() {
+            notes.push(EMAIL_IN_THE_CLEAR);
+            return Cell::Empty;
+        }
+        return Cell::Plain(text.into());
     }
     if key == "MADID" {
-        return advertising_id(raw).map_or(Cell::Empty, |id| Cell::Plain(id.into()));
+        let id = advertising_id(&text);
+        if id.is_none() {
+            notes.push(text::REFUSED);
+        }
+        return id.map_or(Cell::Empty, |id| Cell::Plain(id.into()));
     }
-    if let Some(hash) = already_hashed(raw) {
+    if let Some(hash) = already_hashed(&text) {
         return Cell::Hashed(hash);
     }
-    match normalised(key, raw, home) {
-        Some(text) if !text.is_empty() => Cell::Hashed(HashedIdentifier::of_normalised(&text)),
-        _ => Cell::Empty,
+    match normalised(key, &text, home, notes) {
+        Ok(text) if !text.is_empty() => Cell::Hashed(HashedIdentifier::of_normalised(&text)),
+        Ok(_) => {
+            notes.push(text::REFUSED);
+            Cell::Empty
+        }
+        Err(reason) => {
+            notes.push(reason);
+            Cell::Empty
+        }
     }
 }
 
@@ -81,57 +150,29 @@ fn already_hashed(raw: &str) -> Option<HashedIdentifier> {
     Some(HashedIdentifier(hash))
 }
 
-fn normalised(key: &str, raw: &str, home: Option<&str>) -> Option<String> {
-    match key {
-        "EMAIL" => email(raw),
-        "PHONE" => phone(raw, home),
+/// The text to hash, or why there is none.
+fn normalised(
+    key: &str,
+    raw: &str,
+    home: Option<&str>,
+    notes: &mut Vec<&'static str>,
+) -> Result<String, &'static str> {
+    let found = match key {
+        "EMAIL" => return email(raw, notes),
+        "PHONE" => return phone::normalised(raw, home, notes),
         "GEN" => gender(raw),
-        "DOBY" => number(raw, 1900, 2100).map(|n| n.to_string()),
-        "DOBM" => number(raw, 1, 12).map(|n| format!("{n:02}")),
-        "DOBD" => number(raw, 1, 31).map(|n| format!("{n:02}")),
-        "FN" | "LN" => Some(letters(raw)),
-        "FI" => letters(raw).chars().next().map(String::from),
-        "CT" => Some(letters(raw)),
-        "ST" => Some(letters(raw)),
-        "ZIP" => Some(zip(raw, home)),
-        "COUNTRY" => country(raw),
+        "DOBY" => number(raw, text::Part::Year, notes).map(|n| n.to_string()),
+        "DOBM" => number(raw, text::Part::Month, notes).map(|n| format!("{n:02}")),
+        "DOBD" => number(raw, text::Part::Day, notes).map(|n| format!("{n:02}")),
+        "FN" | "LN" => Some(person(raw)),
+        "FI" => person(raw).chars().next().map(String::from),
+        "CT" => Some(city(&letters(raw), notes)),
+        "ST" => state(raw, home, notes),
+        "ZIP" => zip(raw, home, notes),
+        "COUNTRY" => country(raw, notes),
         _ => None,
-    }
-}
-
-fn email(raw: &str) -> Option<String> {
-    let text = raw.to_lowercase();
-    let (name, domain) = text.split_once('@')?;
-    let odd = |c: char| c.is_whitespace() || c == '@';
-    let fine = !name.is_empty()
-        && domain.contains('.')
-        && !text.contains("..")
-        && !domain.contains(odd)
-        && !name.contains(odd);
-    fine.then(|| text.clone())
-}
-
-/// Digits with the calling code, without leading zeros. A number that begins with `+` or `00` has
-/// its code; so has one that begins with its country's code and is long enough to. Any other gets
-/// the code of the user's country.
-fn phone(raw: &str, home: Option<&str>) -> Option<String> {
-    let digits: String = raw.chars().filter(char::is_ascii_digit).collect();
-    let bare = digits.trim_start_matches('0');
-    let international = raw.starts_with('+') || digits.starts_with("00");
-    let code = home.and_then(calling_code).unwrap_or_default();
-    let has_code = international
-        || code.is_empty()
-        || (!digits.starts_with('0') && bare.starts_with(code) && bare.len() > 10);
-    let full = if has_code {
-        bare.to_owned()
-    } else if code == "39" {
-        // In Italy the leading zero is part of the number.
-        format!("{code}{digits}")
-    } else {
-        format!("{code}{bare}")
     };
-    // E.164 allows 15 digits; nothing shorter than 7 with its country code is a subscriber.
-    (7..=15).contains(&full.len()).then_some(full)
+    found.ok_or(text::REFUSED)
 }
 
 fn gender(raw: &str) -> Option<String> {
@@ -140,51 +181,6 @@ fn gender(raw: &str) -> Option<String> {
         "f" | "female" | "woman" => Some("f".to_owned()),
         _ => None,
     }
-}
-
-fn number(raw: &str, least: u32, most: u32) -> Option<u32> {
-    raw.parse().ok().filter(|n| (least..=most).contains(n))
-}
-
-/// Lower case without spaces, digits and punctuation; letters of every script stay.
-fn letters(raw: &str) -> String {
-    // Marks and joiners of scripts such as Devanagari are no letters to `char`, but no ASCII
-    // punctuation either: they stay.
-    raw.chars()
-        .filter(|c| {
-            c.is_alphabetic()
-                || !(c.is_ascii() || c.is_whitespace() || c.is_numeric() || is_punctuation(*c))
-        })
-        .flat_map(char::to_lowercase)
-        .collect()
-}
-
-fn is_punctuation(c: char) -> bool {
-    matches!(c, '\u{a1}'..='\u{bf}' | '\u{2010}'..='\u{205e}' | '\u{3001}'..='\u{3003}' | '\u{3008}'..='\u{3011}')
-}
-
-fn zip(raw: &str, home: Option<&str>) -> String {
-    let text: String =
-        raw.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();
-    // ZIP+4 is told by its hyphen, so that a US code is found without knowing the country.
-    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    match text.split_once('-') {
-        Some((five, four))
-            if five.len() == 5 && digits(five) && four.len() == 4 && digits(four) =>
-        {
-            five.to_owned()
-        }
-        _ if home == Some("US") => {
-            text.split('-').next().unwrap_or_default().chars().take(5).collect()
-        }
-        _ => text,
-    }
-}
-
-fn country(raw: &str) -> Option<String> {
-    let text = raw.trim().to_uppercase();
-    let text = if text == "UK" { "GB".to_owned() } else { text };
-    is_country(&text).then(|| text.to_lowercase())
 }
 
 fn advertising_id(raw: &str) -> Option<String> {
@@ -200,7 +196,7 @@ mod tests {
     use super::*;
 
     fn sha(key: &str, raw: &str, home: Option<&str>) -> String {
-        match cell(key, raw, home) {
+        match cell(key, raw, home, &mut Vec::new()) {
             Cell::Hashed(hash) => hash.to_hex(),
             Cell::Plain(text) => format!("plain {text}"),
             Cell::Empty => String::new(),
@@ -285,24 +281,6 @@ mod tests {
     }
 
     #[test]
-    fn national_phone_numbers_get_their_country() {
-        for (raw, home, full) in [
-            ("020 7183 8750", Some("GB"), Some("442071838750")),
-            ("(706) 767-5127", Some("US"), Some("17067675127")),
-            ("1-706-767-5127", Some("US"), Some("17067675127")),
-            ("442071838750", Some("GB"), Some("442071838750")),
-            ("0044 20 7183 8750", Some("US"), Some("442071838750")),
-            ("06 6982", Some("IT"), Some("39066982")),
-            ("030 123456", Some("DE"), Some("4930123456")),
-            ("12", Some("US"), None),
-            ("call me", Some("US"), None),
-            ("1234567890123456", None, None),
-        ] {
-            assert_eq!(phone(raw, home).as_deref(), full, "{raw}");
-        }
-    }
-
-    #[test]
     fn some_identifiers_are_not_hashed_and_nonsense_is_empty() {
         for (key, raw, wire) in [
             (
@@ -334,6 +312,10 @@ mod tests {
         }
     }
 
+    fn prep(schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
+        prepare(schema, cells, &mut Vec::new())
+    }
+
     fn row(cells: &[&str]) -> Vec<Option<Personal>> {
         cells.iter().map(|c| (!c.is_empty()).then(|| Personal::new(*c))).collect()
     }
@@ -341,17 +323,103 @@ mod tests {
     #[test]
     fn rows_without_anything_usable_are_skipped() {
         let keys = schema(&["EMAIL", "COUNTRY"]);
-        assert_eq!(prepare(&keys, &row(&["", "GB"])), Err(NOTHING_USABLE));
-        assert_eq!(prepare(&keys, &row(&["nobody", ""])), Err(NOTHING_USABLE));
-        assert_eq!(prepare(&keys, &[]), Err(NOTHING_USABLE));
-        let filled = prepare(&keys, &row(&["a@b.de", ""])).unwrap();
+        assert_eq!(prep(&keys, &row(&["", "GB"])), Err(NOTHING_USABLE));
+        assert_eq!(prep(&keys, &row(&["nobody", ""])), Err(NOTHING_USABLE));
+        assert_eq!(prep(&keys, &[]), Err(NOTHING_USABLE));
+        let filled = prep(&keys, &row(&["a@b.de", ""])).unwrap();
         assert_eq!(filled[1], Cell::Hashed(HashedIdentifier::of_normalised("gb")));
     }
 
     #[test]
     fn a_row_without_its_extern_id_is_skipped() {
         let keys = schema(&["EXTERN_ID", "EMAIL"]);
-        assert_eq!(prepare(&keys, &row(&["", "a@b.de"])), Err(NO_EXTERN_ID));
-        assert_eq!(prepare(&keys, &row(&["7", ""])).unwrap()[1], Cell::Empty);
+        assert_eq!(prep(&keys, &row(&["", "a@b.de"])), Err(NO_EXTERN_ID));
+        assert_eq!(prep(&keys, &row(&["7", ""])).unwrap()[1], Cell::Empty);
+    }
+
+    #[test]
+    fn names_and_places_alone_are_never_a_row() {
+        let keys = schema(&["FN", "LN", "CT", "ZIP", "COUNTRY"]);
+        assert_eq!(prep(&keys, &row(&["Ann", "", "", "", ""])), Err(TOO_WEAK));
+        assert_eq!(prep(&keys, &row(&["Ann", "Lee", "Paris", "", "FR"])), Err(TOO_WEAK));
+        assert!(prep(&keys, &row(&["Ann", "Lee", "", "75001", "FR"])).is_ok());
+    }
+
+    #[test]
+    fn what_people_write_becomes_the_platforms_form() {
+        let same = |key: &str, raw: &str, home: Option<&str>, text: &str| {
+            let wanted = HashedIdentifier::of_normalised(text).to_hex();
+            assert_eq!(
+                sha(key, raw, home),
+                if text.is_empty() { "" } else { &wanted },
+                "{key} {raw:?}"
+            );
+        };
+        for (raw, text) in [
+            ("a@example.com\u{200b}", "a@example.com"),
+            ("\u{feff}a@example.com", "a@example.com"),
+            ("a@example.com\u{a0}", "a@example.com"),
+            ("a@example.com.", "a@example.com"),
+            ("a@example.com,", "a@example.com"),
+            ("mailto:a@example.com?subject=x", "a@example.com"),
+            ("\"Ann\" <a@example.com>", "a@example.com"),
+            ("a\u{ad}b@example.com\u{200e}", "ab@example.com"),
+            ("\u{ff41}\u{ff42}@example.com", "ab@example.com"),
+            ("a@ex\u{e4}mple.com", "a@ex\u{e4}mple.com"),
+            ("a@exa\u{308}mple.com", "a@ex\u{e4}mple.com"),
+            ("a+tag@gmail.com", "a+tag@gmail.com"),
+            (".a@example.com", ""),
+            ("a@-example.com", ""),
+            ("a@example..com", ""),
+            ("a@example.com;b@example.com", ""),
+            ("a@localhost", ""),
+            ("a @example.com", ""),
+            ("test@@example.com", ""),
+            ("null@null", ""),
+            ("n/a", ""),
+        ] {
+            same("EMAIL", raw, None, text);
+        }
+        for (key, raw, home, text) in [
+            ("FN", "Jose\u{301}", None, "jos\u{e9}"),
+            ("FN", "Mary Ann", None, "maryann"),
+            ("LN", "O'Brien", None, "obrien"),
+            ("CT", "S\u{e3}o Paulo", None, "saopaulo"),
+            ("CT", "Stra\u{df}burg", None, "strassburg"),
+            ("CT", "\u{6771}\u{4eac}", None, "\u{6771}\u{4eac}"),
+            ("ST", "California", None, "ca"),
+            ("ST", "Calif.", None, "ca"),
+            ("ST", "US-CA", None, "ca"),
+            ("ST", "Bayern", Some("DE"), "bayern"),
+            ("ST", "Bayern", Some("US"), ""),
+            ("COUNTRY", "United States", None, "us"),
+            ("COUNTRY", "USA", None, "us"),
+            ("COUNTRY", "deu", None, "de"),
+            ("ZIP", "02134", None, "02134"),
+            ("ZIP", "94105-1234", None, "94105"),
+            ("ZIP", "941051234", None, "94105"),
+            ("ZIP", "2134", Some("US"), ""),
+            ("ZIP", "M1 1AE", Some("GB"), "m11ae"),
+            ("DOBY", "1990.0", None, "1990"),
+            ("DOBY", "1990-03-07", None, "1990"),
+            ("DOBY", "90", None, ""),
+            ("DOBM", "Jan", None, "01"),
+            ("DOBM", "1990-03-07", None, "03"),
+            ("DOBD", "1990-03-07T00:00:00", None, "07"),
+            ("GEN", "Frau", None, ""),
+        ] {
+            same(key, raw, home, text);
+        }
+        assert_eq!(sha("EXTERN_ID", "ann@example.com", None), "");
+    }
+
+    #[test]
+    fn what_was_changed_or_refused_is_noted_with_its_field() {
+        let keys = schema(&["EXTERN_ID", "EMAIL", "PHONE"]);
+        let mut notes = Vec::new();
+        prepare(&keys, &row(&["7", "mailto:a@example.com.", "12"]), &mut notes).unwrap();
+        let noted: Vec<(u8, &str)> = notes.iter().map(|n| (n.cell, n.reason)).collect();
+        assert_eq!(noted, [(1, text::MAILTO), (1, text::PUNCTUATION), (2, text::REFUSED)]);
+        assert!(notes.iter().all(|n| NOTE_REASONS.contains(&n.reason)));
     }
 }

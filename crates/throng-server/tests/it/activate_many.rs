@@ -72,7 +72,10 @@ impl IdentifierRows for Rows {
         let row = |user: u32| {
             let email = Personal::new(format!("{}@example.com", key(user)));
             let cells = [Some(Personal::new(key(user))), Some(email)];
-            (UserKey::text(key(user)).hash(SEED), (meta.prepare)(&schema(), &cells))
+            (
+                UserKey::text(key(user)).hash(SEED),
+                (meta.prepare)(&schema(), &cells, &mut Vec::new()),
+            )
         };
         Ok(Some((from..self.0).map(row).collect()))
     }

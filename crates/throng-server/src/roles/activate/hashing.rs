@@ -60,7 +60,7 @@ struct Hasher {
 
 impl RowHasher for Hasher {
     fn hash(&mut self, cells: &[Option<Personal>], out: &mut Vec<u8>) {
-        let row = (self.preparation.prepare)(&self.schema, cells);
+        let row = (self.preparation.prepare)(&self.schema, cells, &mut Vec::new());
         // What cannot be written leaves bytes that cannot be read: the parent reports that.
         if encode_prepared(&row, self.preparation.skip_reasons, out).is_err() {
             out.clear();

@@ -1,0 +1,186 @@
+//! Phone numbers by the metadata of libphonenumber. Pure; some microseconds.
+
+use phonenumber::{PhoneNumber, country};
+use unicode_normalization::UnicodeNormalization;
+
+use super::text::{REFUSED, SEVERAL, without_decimal_zero};
+
+/// Sent, though no range of the numbering plan is known to hold it.
+pub(super) const NOT_IN_PLAN: &str = "not_in_a_known_number_range";
+pub(super) const NO_COUNTRY: &str = "refused_no_calling_code";
+
+/// E.164 allows 15 digits; nothing shorter than 7 with its country code is a subscriber.
+const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
+
+/// The digits with the calling code, without `+`. `home` is the user's country in capital letters:
+/// numbers without a calling code are of it. Without one, a number is taken to begin with its code.
+pub(super) fn normalised(
+    raw: &str,
+    home: Option<&str>,
+    notes: &mut Vec<&'static str>,
+) -> Result<String, &'static str> {
+    let text: String = raw.nfkc().collect();
+    let text = without_decimal_zero(text.trim(), notes);
+    if text.len() > 100 {
+        return Err(REFUSED);
+    }
+    if is_several(text) {
+        return Err(SEVERAL);
+    }
+    let text = text.strip_prefix("tel:").unwrap_or(text);
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    if digits.trim_start_matches('0').len() < 4 || !is_number(text) {
+        return Err(REFUSED);
+    }
+    let home = home.and_then(|home| home.parse::<country::Id>().ok());
+    // "(+44) 7911 …": the parser wants the sign in front.
+    let signed = text.trim_start_matches(['(', ' ', '[']).starts_with('+');
+    let mut candidates = Vec::new();
+    if signed {
+        candidates.extend(parse(None, &format!("+{}", after_plus(text))));
+    } else {
+        if home.is_some() {
+            candidates.extend(parse(home, text));
+        }
+        if let Some(rest) = digits.strip_prefix("00") {
+            candidates.extend(parse(None, &format!("+{rest}")));
+        } else if home.is_none() && digits.starts_with('0') {
+            return Err(NO_COUNTRY);
+        }
+        candidates.extend(parse(None, &format!("+{}", tail(text))));
+    }
+    let known = candidates.iter().find(|number| number.is_valid());
+    match known.or(candidates.first()) {
+        Some(number) => {
+            let full = digits_of(number);
+            if !DIGITS.contains(&full.len()) {
+                return Err(REFUSED);
+            }
+            if known.is_none() {
+                notes.push(NOT_IN_PLAN);
+            }
+            Ok(full)
+        }
+        None => Err(REFUSED),
+    }
+}
+
+/// Two numbers in one cell: which of them is the user's is not known.
+fn is_several(text: &str) -> bool {
+    let long = |part: &&str| part.bytes().filter(u8::is_ascii_digit).count() >= 7;
+    text.split([',', ';', '|', '/', '\n']).filter(long).count() > 1 || text.matches('+').count() > 1
+}
+
+/// Digits with what people write between them, and at most an extension behind.
+fn is_number(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let end =
+        ["ext", "x", "#", ";", "anexo", "int"].iter().filter_map(|mark| lower.find(mark)).min();
+    let main = &lower[..end.unwrap_or(lower.len())];
+    main.chars().all(|c| {
+        c.is_ascii_digit()
+            || c.is_whitespace()
+            || "+-.()[]/~\u{2010}\u{2011}\u{2012}\u{2013}\u{2014}\u{2212}".contains(c)
+    })
+}
+
+/// What comes behind the sign, without a trunk prefix in brackets: `+44 (0)20` is dialled without it.
+fn after_plus(text: &str) -> String {
+    let rest = text.split_once('+').map_or(text, |(_, rest)| rest);
+    tail(&rest.replace("(0)", ""))
+}
+
+/// The number without an extension.
+fn tail(text: &str) -> String {
+    let lower = text.to_lowercase();
+    let end =
+        ["ext", "x", "#", ";", "anexo", "int"].iter().filter_map(|mark| lower.find(mark)).min();
+    lower[..end.unwrap_or(lower.len())].chars().filter(char::is_ascii_digit).collect()
+}
+
+fn parse(home: Option<country::Id>, text: &str) -> Option<PhoneNumber> {
+    phonenumber::parse(home, text).ok()
+}
+
+/// Calling code and national number, with the zeros that are part of it.
+fn digits_of(number: &PhoneNumber) -> String {
+    let national = number.national();
+    let zeros = "0".repeat(usize::from(national.zeros()));
+    format!("{}{zeros}{}", number.code().value(), national.value())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phone(raw: &str, home: Option<&str>) -> Result<String, &'static str> {
+        normalised(raw, home, &mut Vec::new())
+    }
+
+    #[test]
+    fn numbers_are_those_of_libphonenumber() {
+        for (raw, home, full) in [
+            ("020 7183 8750", "GB", "442071838750"),
+            ("(706) 767-5127", "US", "17067675127"),
+            ("1-706-767-5127", "US", "17067675127"),
+            ("442071838750", "GB", "442071838750"),
+            ("0044 20 7183 8750", "US", "442071838750"),
+            ("06 6982", "IT", "39066982"),
+            ("030 123456", "DE", "4930123456"),
+            ("+44 (0)20 7946 0018", "GB", "442079460018"),
+            ("+31 (0)30 123 4123 x999", "NL", "31301234123"),
+            ("+1 202 555 0143 ext. 89", "US", "12025550143"),
+            ("011 44 20 7946 0018", "US", "442079460018"),
+            ("8 (912) 345-67-89", "RU", "79123456789"),
+            ("+49 (0) 209 22 33 44 55", "DE", "4920922334455"),
+            ("011 91234-5678", "BR", "5511912345678"),
+            ("06 30 123 4567", "HU", "36301234567"),
+            ("07 01 02 03 04", "CI", "2250701020304"),
+            ("+39 06 698 12345", "IT", "390669812345"),
+            ("(+44) 7911 123456", "GB", "447911123456"),
+            ("0412 345 678", "AU", "61412345678"),
+            ("011 15-2345-6789", "AR", "5491123456789"),
+            ("\u{ff0b}44 7911 123456", "GB", "447911123456"),
+            ("2025550143.0", "US", "12025550143"),
+            ("8 029 123-45-67", "BY", "375291234567"),
+            ("8 612 34567", "LT", "37061234567"),
+            ("+46 (0)73-682 92 91", "SE", "46736829291"),
+            ("tel:+1-202-555-0143", "US", "12025550143"),
+            ("0091 98765 43210", "IN", "919876543210"),
+            ("098765 43210", "IN", "919876543210"),
+        ] {
+            assert_eq!(phone(raw, Some(home)).as_deref(), Ok(full), "{raw} {home}");
+        }
+        assert_eq!(phone("15551234567.0", None).as_deref(), Ok("15551234567"));
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for (raw, home, why) in [
+            ("12", Some("US"), REFUSED),
+            ("call me", Some("US"), REFUSED),
+            ("1234567890123456", None, REFUSED),
+            ("+0000000000", Some("US"), REFUSED),
+            ("0", Some("US"), REFUSED),
+            ("202-555-0143, 202-555-0199", Some("US"), SEVERAL),
+            ("+12025550143 +12025550199", Some("US"), SEVERAL),
+            ("020 7183 8750", None, NO_COUNTRY),
+            ("ann@example.com", Some("US"), REFUSED),
+        ] {
+            assert_eq!(phone(raw, home), Err(why), "{raw}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(raw in "\\PC{0,40}", digits in "[+0-9() x.#;-]{0,30}") {
+            for text in [raw, digits] {
+                for home in [None, Some("US"), Some("AR"), Some("ZZ")] {
+                    if let Ok(full) = phone(&text, home) {
+                        proptest::prop_assert!(full.bytes().all(|b| b.is_ascii_digit()));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Countries, states, cities and postal codes, as the platform wants them. Pure.
+
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
+use super::countries::{alpha2_of, is_country};
+use super::text::{letters, without_decimal_zero};
+
+pub(super) const ACCENTS: &str = "accents_removed";
+pub(super) const COUNTRY_NAME: &str = "country_name_replaced";
+pub(super) const STATE_NAME: &str = "state_name_replaced";
+pub(super) const ZIP_CUT: &str = "zip_cut_to_five_digits";
+
+/// US states, territories and Canadian provinces: code and name without spaces.
+const STATES: &[(&str, &str)] = &[
+    ("al", "alabama"),
+    ("ak", "alaska"),
+    ("az", "arizona"),
+    ("ar", "arkansas"),
+    ("ca", "california"),
+    ("co", "colorado"),
+    ("ct", "connecticut"),
+    ("de", "delaware"),
+    ("dc", "districtofcolumbia"),
+    ("fl", "florida"),
+    ("ga", "georgia"),
+    ("hi", "hawaii"),
+    ("id", "idaho"),
+    ("il", "illinois"),
+    ("in", "indiana"),
+    ("ia", "iowa"),
+    ("ks", "kansas"),
+    ("ky", "kentucky"),
+    ("la", "louisiana"),
+    ("me", "maine"),
+    ("md", "maryland"),
+    ("ma", "massachusetts"),
+    ("mi", "michigan"),
+    ("mn", "minnesota"),
+    ("ms", "mississippi"),
+    ("mo", "missouri"),
+    ("mt", "montana"),
+    ("ne", "nebraska"),
+    ("nv", "nevada"),
+    ("nh", "newhampshire"),
+    ("nj", "newjersey"),
+    ("nm", "newmexico"),
+    ("ny", "newyork"),
+    ("nc", "northcarolina"),
+    ("nd", "northdakota"),
+    ("oh", "ohio"),
+    ("ok", "oklahoma"),
+    ("or", "oregon"),
+    ("pa", "pennsylvania"),
+    ("ri", "rhodeisland"),
+    ("sc", "southcarolina"),
+    ("sd", "southdakota"),
+    ("tn", "tennessee"),
+    ("tx", "texas"),
+    ("ut", "utah"),
+    ("vt", "vermont"),
+    ("va", "virginia"),
+    ("wa", "washington"),
+    ("wv", "westvirginia"),
+    ("wi", "wisconsin"),
+    ("wy", "wyoming"),
+    ("as", "americansamoa"),
+    ("gu", "guam"),
+    ("mp", "northernmarianaislands"),
+    ("pr", "puertorico"),
+    ("vi", "virginislands"),
+    ("vi", "usvirginislands"),
+    ("ab", "alberta"),
+    ("bc", "britishcolumbia"),
+    ("mb", "manitoba"),
+    ("nb", "newbrunswick"),
+    ("nl", "newfoundlandandlabrador"),
+    ("ns", "novascotia"),
+    ("nt", "northwestterritories"),
+    ("nu", "nunavut"),
+    ("on", "ontario"),
+    ("pe", "princeedwardisland"),
+    ("qc", "quebec"),
+    ("sk", "saskatchewan"),
+    ("yt", "yukon"),
+    // As newspapers abbreviate them.
+    ("al", "ala"),
+    ("az", "ariz"),
+    ("ca", "calif"),
+    ("ca", "cal"),
+    ("co", "colo"),
+    ("ct", "conn"),
+    ("dc", "washingtondc"),
+    ("fl", "fla"),
+    ("il", "ill"),
+    ("in", "ind"),
+    ("ks", "kans"),
+    ("ks", "kan"),
+    ("ma", "mass"),
+    ("mi", "mich"),
+    ("mn", "minn"),
+    ("ms", "miss"),
+    ("mt", "mont"),
+    ("ne", "nebr"),
+    ("ne", "neb"),
+    ("nv", "nev"),
+    ("ok", "okla"),
+    ("or", "ore"),
+    ("pa", "penn"),
+    ("tn", "tenn"),
+    ("tx", "tex"),
+    ("wa", "wash"),
+    ("wv", "wva"),
+    ("wi", "wis"),
+    ("wi", "wisc"),
+    ("wy", "wyo"),
+    ("qc", "que"),
+    ("on", "ont"),
+];
+
+/// English names, without spaces and punctuation, of countries that are not their codes.
+const COUNTRIES: &[(&str, &str)] = &[
+    ("unitedstates", "us"),
+    ("unitedstatesofamerica", "us"),
+    ("america", "us"),
+    ("unitedkingdom", "gb"),
+    ("greatbritain", "gb"),
+    ("britain", "gb"),
+    ("england", "gb"),
+    ("scotland", "gb"),
+    ("wales", "gb"),
+    ("northernireland", "gb"),
+    ("germany", "de"),
+    ("deutschland", "de"),
+    ("france", "fr"),
+    ("spain", "es"),
+    ("espana", "es"),
+    ("italy", "it"),
+    ("italia", "it"),
+    ("canada", "ca"),
+    ("mexico", "mx"),
+    ("brazil", "br"),
+    ("brasil", "br"),
+    ("argentina", "ar"),
+    ("chile", "cl"),
+    ("colombia", "co"),
+    ("peru", "pe"),
+    ("venezuela", "ve"),
+    ("ecuador", "ec"),
+    ("uruguay", "uy"),
+    ("paraguay", "py"),
+    ("bolivia", "bo"),
+    ("portugal", "pt"),
+    ("netherlands", "nl"),
+    ("thenetherlands", "nl"),
+    ("holland", "nl"),
+    ("belgium", "be"),
+    ("luxembourg", "lu"),
+    ("switzerland", "ch"),
+    ("schweiz", "ch"),
+    ("austria", "at"),
+    ("osterreich", "at"),
+    ("ireland", "ie"),
+    ("denmark", "dk"),
+    ("sweden", "se"),
+    ("norway", "no"),
+    ("finland", "fi"),
+    ("iceland", "is"),
+    ("poland", "pl"),
+    ("czechrepublic", "cz"),
+    ("czechia", "cz"),
+    ("slovakia", "sk"),
+    ("hungary", "hu"),
+    ("romania", "ro"),
+    ("bulgaria", "bg"),
+    ("greece", "gr"),
+    ("turkey", "tr"),
+    ("turkiye", "tr"),
+    ("croatia", "hr"),
+    ("slovenia", "si"),
+    ("serbia", "rs"),
+    ("estonia", "ee"),
+    ("latvia", "lv"),
+    ("lithuania", "lt"),
+    ("ukraine", "ua"),
+    ("belarus", "by"),
+    ("russia", "ru"),
+    ("russianfederation", "ru"),
+    ("israel", "il"),
+    ("egypt", "eg"),
+    ("morocco", "ma"),
+    ("southafrica", "za"),
+    ("nigeria", "ng"),
+    ("kenya", "ke"),
+    ("ghana", "gh"),
+    ("ivorycoast", "ci"),
+    ("cotedivoire", "ci"),
+    ("saudiarabia", "sa"),
+    ("unitedarabemirates", "ae"),
+    ("qatar", "qa"),
+    ("kuwait", "kw"),
+    ("india", "in"),
+    ("pakistan", "pk"),
+    ("bangladesh", "bd"),
+    ("srilanka", "lk"),
+    ("china", "cn"),
+    ("hongkong", "hk"),
+    ("taiwan", "tw"),
+    ("japan", "jp"),
+    ("southkorea", "kr"),
+    ("korea", "kr"),
+    ("republicofkorea", "kr"),
+    ("singapore", "sg"),
+    ("malaysia", "my"),
+    ("indonesia", "id"),
+    ("thailand", "th"),
+    ("vietnam", "vn"),
+    ("philippines", "ph"),
+    ("australia", "au"),
+    ("newzealand", "nz"),
+    ("puertorico", "pr"),
+    ("cyprus", "cy"),
+    ("malta", "mt"),
+    ("iran", "ir"),
+    ("iraq", "iq"),
+    ("jordan", "jo"),
+    ("lebanon", "lb"),
+    ("costarica", "cr"),
+    ("panama", "pa"),
+    ("guatemala", "gt"),
+    ("dominicanrepublic", "do"),
+    ("cuba", "cu"),
+    ("jamaica", "jm"),
+    ("kazakhstan", "kz"),
+];
+
+/// Latin letters without marks; other letters stay.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.nfd() {
+        match c {
+            'ß' => out.push_str("ss"),
+            'æ' => out.push_str("ae"),
+            'œ' => out.push_str("oe"),
+            'ø' => out.push('o'),
+            'ł' => out.push('l'),
+            'đ' | 'ð' => out.push('d'),
+            'þ' => out.push_str("th"),
+            'ı' => out.push('i'),
+            c if is_combining_mark(c) && c < '\u{370}' => {}
+            c => out.push(c),
+        }
+    }
+    out.nfc().collect()
+}
+
+/// A city of [`letters`]: a to z, as far as the script has them.
+pub(super) fn city(letters: &str, notes: &mut Vec<&'static str>) -> String {
+    let plain = plain(letters);
+    if plain != letters {
+        notes.push(ACCENTS);
+    }
+    plain
+}
+
+/// Two letters in the US and Canada; elsewhere the name in lower-case letters.
+pub(super) fn state(
+    raw: &str,
+    home: Option<&str>,
+    notes: &mut Vec<&'static str>,
+) -> Option<String> {
+    let name = plain(&letters(raw));
+    // "US-CA", "CA-ON".
+    let code = name.strip_prefix("us").or(name.strip_prefix("ca")).filter(|_| raw.contains('-'));
+    let name = code.filter(|code| code.len() == 2).map_or(name.clone(), str::to_owned);
+    let north = matches!(home, None | Some("US" | "CA"));
+    if !north {
+        return Some(name);
+    }
+    if STATES.iter().any(|(code, _)| *code == name) {
+        return Some(name);
+    }
+    if let Some((code, _)) = STATES.iter().find(|(_, known)| *known == name) {
+        notes.push(STATE_NAME);
+        return Some((*code).to_owned());
+    }
+    // Without a country it may be a state of any: its own letters, as everywhere else.
+    home.is_none().then_some(name)
+}
+
+/// A postal code without spaces; five digits in the US.
+pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) -> Option<String> {
+    let raw = without_decimal_zero(raw, notes);
+    let text: String =
+        raw.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();
+    let digits = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit());
+    // ZIP+4 is told by its form, so that a US code is found without knowing the country.
+    let plus_four = match text.split_once('-') {
+        Some((five, four)) => digits(five, 5) && digits(four, 4),
+        None => digits(&text, 9) && matches!(home, None | Some("US")),
+    };
+    if plus_four {
+        notes.push(ZIP_CUT);
+        return text.get(..5).map(str::to_owned);
+    }
+    // A US code that lost its zeros is one of several.
+    if home == Some("US") && !digits(&text, 5) {
+        return None;
+    }
+    let fine = text.chars().any(char::is_alphanumeric)
+        && text.chars().all(|c| c.is_alphanumeric() || c == '-');
+    fine.then_some(text)
+}
+
+/// The two letters of a country, by code of two or three letters or by its English name.
+pub(super) fn country(raw: &str, notes: &mut Vec<&'static str>) -> Option<String> {
+    let name = plain(&letters(raw));
+    let name = if name == "uk" { "gb".to_owned() } else { name };
+    if is_country(&name.to_uppercase()) {
+        return Some(name);
+    }
+    let found = alpha2_of(&name.to_uppercase()).map(str::to_lowercase).or_else(|| {
+        COUNTRIES.iter().find(|(known, _)| *known == name).map(|(_, code)| (*code).to_owned())
+    })?;
+    notes.push(COUNTRY_NAME);
+    Some(found)
+}

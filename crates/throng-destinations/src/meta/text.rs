@@ -1,0 +1,197 @@
+//! Texts that people and exports write, as the platform wants them: e-mail addresses, names, and the
+//! parts of a birth date. Pure.
+
+use std::borrow::Cow;
+
+use unicode_normalization::UnicodeNormalization;
+
+pub(super) const INVISIBLE: &str = "invisible_characters_removed";
+pub(super) const COMPOSED: &str = "composed_to_unicode_nfc";
+pub(super) const WIDTH: &str = "full_width_letters_replaced";
+pub(super) const MAILTO: &str = "mailto_removed";
+pub(super) const DISPLAY_NAME: &str = "display_name_removed";
+pub(super) const PUNCTUATION: &str = "outer_punctuation_removed";
+pub(super) const DECIMAL: &str = "decimal_zero_removed";
+pub(super) const DATE_PART: &str = "part_of_a_date_taken";
+pub(super) const MONTH_NAME: &str = "month_name_replaced";
+pub(super) const REFUSED: &str = "refused_invalid";
+pub(super) const SEVERAL: &str = "refused_several_values";
+
+/// Characters that show nothing: format controls, soft hyphens, byte order marks, variation
+/// selectors, controls. The joiners U+200C and U+200D belong to words of some scripts.
+fn is_invisible(c: char, keep_joiners: bool) -> bool {
+    match c {
+        '\u{200c}' | '\u{200d}' => !keep_joiners,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' => {
+            true
+        }
+        '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}' | '\u{200f}' => true,
+        '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' => true,
+        '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' => true,
+        '\u{e0000}'..='\u{e0fff}' => true,
+        c => c.is_control() && !c.is_whitespace(),
+    }
+}
+
+/// The text without invisible characters and outer spaces, in Unicode NFC. `joins`: of a kind in
+/// which joiners between letters of other scripts are part of the spelling.
+pub(super) fn clean<'a>(raw: &'a str, joins: bool, notes: &mut Vec<&'static str>) -> Cow<'a, str> {
+    let trimmed = raw.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    if trimmed.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        return Cow::Borrowed(trimmed);
+    }
+    let joins = joins && trimmed.chars().any(|c| c > '\u{5ff}' && c.is_alphabetic());
+    let visible: String = trimmed.chars().filter(|c| !is_invisible(*c, joins)).collect();
+    if visible.len() != trimmed.len() {
+        notes.push(INVISIBLE);
+    }
+    let composed: String = visible.nfc().collect();
+    if composed != visible {
+        notes.push(COMPOSED);
+    }
+    Cow::Owned(composed.trim().to_owned())
+}
+
+/// An address in lower case: without `mailto:`, a name before it, quotes and punctuation around it.
+pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, &'static str> {
+    let mut text = Cow::Borrowed(raw);
+    if text.chars().any(|c| ('\u{ff01}'..='\u{ff5e}').contains(&c)) {
+        let narrow: String = text.nfkc().collect();
+        notes.push(WIDTH);
+        text = Cow::Owned(narrow);
+    }
+    let mut text = text.to_lowercase();
+    if text.matches('@').count() > 1 && text.contains([';', ',', ' ', '|', '/']) {
+        return Err(SEVERAL);
+    }
+    if let (Some(open), true) = (text.rfind('<'), text.ends_with('>')) {
+        text = text[open + 1..text.len() - 1].to_owned();
+        notes.push(DISPLAY_NAME);
+    }
+    if let Some(rest) = text.strip_prefix("mailto:") {
+        // What a link may carry besides.
+        text = rest.split('?').next().unwrap_or_default().to_owned();
+        notes.push(MAILTO);
+    }
+    let outer = |c: char| c.is_whitespace() || "\"'<>()[],;:".contains(c);
+    let bare = text.trim_matches(outer).trim_end_matches(['.', ',', ';']).trim_matches(outer);
+    if bare.len() != text.len() {
+        notes.push(PUNCTUATION);
+    }
+    let (name, domain) = bare.split_once('@').ok_or(REFUSED)?;
+    let odd = |c: char| c.is_whitespace() || "@\"(),:;<>[]\\".contains(c);
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.chars().all(|c| c.is_alphanumeric() || c == '-' || !c.is_ascii())
+    };
+    let dots = |t: &str| t.starts_with('.') || t.ends_with('.') || t.contains("..");
+    let last = domain.rsplit('.').next().unwrap_or_default();
+    let fine = (1..=64).contains(&name.len())
+        && bare.len() <= 254
+        && !name.contains(odd)
+        && !dots(name)
+        && domain.contains('.')
+        && domain.split('.').all(label)
+        && last.chars().count() >= 2
+        && !last.bytes().all(|b| b.is_ascii_digit());
+    if fine { Ok(bare.to_owned()) } else { Err(REFUSED) }
+}
+
+/// Lower case without spaces, digits and punctuation; letters of every script stay.
+pub(super) fn letters(raw: &str) -> String {
+    // Marks and joiners of scripts such as Devanagari are no letters to `char`, but no ASCII
+    // punctuation either: they stay.
+    raw.chars()
+        .filter(|c| {
+            c.is_alphabetic()
+                || !(c.is_ascii() || c.is_whitespace() || c.is_numeric() || is_punctuation(*c))
+        })
+        .flat_map(char::to_lowercase)
+        .nfc()
+        .collect()
+}
+
+/// A person's name.
+pub(super) fn person(raw: &str) -> String {
+    letters(raw)
+}
+
+fn is_punctuation(c: char) -> bool {
+    matches!(c, '\u{a1}'..='\u{bf}' | '\u{2010}'..='\u{205e}' | '\u{3001}'..='\u{3003}' | '\u{3008}'..='\u{3011}')
+}
+
+/// A part of a birth date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Year,
+    Month,
+    Day,
+}
+
+/// An export of numbers with missing values writes 1990 as 1990.0.
+pub(super) fn without_decimal_zero<'a>(raw: &'a str, notes: &mut Vec<&'static str>) -> &'a str {
+    let zeros = |t: &str| !t.is_empty() && t.bytes().all(|b| b == b'0');
+    match raw.split_once('.') {
+        Some((whole, rest)) if zeros(rest) && rest.len() <= 2 => {
+            notes.push(DECIMAL);
+            whole
+        }
+        _ => raw,
+    }
+}
+
+/// Year, month or day: a number, a number with `.0`, the part of an ISO date, or an English name of a
+/// month.
+pub(super) fn number(raw: &str, part: Part, notes: &mut Vec<&'static str>) -> Option<u32> {
+    let (least, most) = match part {
+        Part::Year => (1900, 2100),
+        Part::Month => (1, 12),
+        Part::Day => (1, 31),
+    };
+    let bytes = raw.as_bytes();
+    let is_date = bytes.len() >= 10
+        && bytes[..10].iter().enumerate().all(|(at, byte)| match at {
+            4 | 7 => *byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
+        && bytes.get(10).is_none_or(|b| b"T ".contains(b));
+    let text = if is_date {
+        notes.push(DATE_PART);
+        match part {
+            Part::Year => raw.get(..4)?,
+            Part::Month => raw.get(5..7)?,
+            Part::Day => raw.get(8..10)?,
+        }
+    } else {
+        without_decimal_zero(raw, notes)
+    };
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if let Some(number) = digits.then(|| text.parse::<u32>().ok()).flatten() {
+        return (least..=most).contains(&number).then_some(number);
+    }
+    if part != Part::Month {
+        return None;
+    }
+    const MONTHS: [&str; 12] = [
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ];
+    let name = text.trim_end_matches('.').to_lowercase();
+    let fits = |month: &&str| **month == name || (name.len() == 3 && month.starts_with(&name));
+    let at =
+        MONTHS.iter().position(|month| fits(month) || (name == "sept" && *month == "september"))?;
+    notes.push(MONTH_NAME);
+    u32::try_from(at + 1).ok()
+}
