@@ -126,6 +126,8 @@ impl Mutation {
                 bytes.iter_mut().skip(*from as usize).for_each(|byte| *byte = 0);
             }),
             Self::Delete { file } => fs::remove_file(folder.join(file)),
+            // The only file of its kind, with itself.
+            Self::Exchange { one, other } if one == other => Ok(()),
             Self::Exchange { one, other } => {
                 let (one, other) = (folder.join(one), folder.join(other));
                 let aside = one.with_added_extension("exchange");

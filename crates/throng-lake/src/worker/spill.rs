@@ -102,7 +102,12 @@ pub(super) fn sweep(spill_dir: &Path) -> io::Result<()> {
         if lock.try_lock().is_ok() {
             match fs::remove_dir_all(spill_dir.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => fs::remove_file(&lock_file)?,
+                _ => {}
+            }
+            match fs::remove_file(&lock_file) {
+                // Another process sweeps too.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
         }
     }

@@ -73,7 +73,7 @@ pub struct FileLog {
     partitions: Vec<Handle>,
     read_only: bool,
     // Given up last: nobody else may write before the threads are gone.
-    _lock: Option<File>,
+    _lock: Option<LogLock>,
 }
 
 #[derive(Debug)]
@@ -333,12 +333,23 @@ fn open_partition(dir: &Path, number: u32, options: &FileLogOptions) -> Result<H
     Ok(Handle { partition, queue: Some(sender), thread: Some(thread) })
 }
 
-fn lock(dir: &Path) -> Result<File> {
+/// The right to write a log.
+#[derive(Debug)]
+struct LogLock(File);
+
+impl Drop for LogLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that is just being started has the handle for a moment too.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(dir: &Path) -> Result<LogLock> {
     let path = dir.join("lock");
     let open = File::options().write(true).create(true).truncate(false).open(&path);
     let file = open.map_err(LogError::io("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(LogLock(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(LogError::Locked { dir: dir.to_owned() }),
         Err(std::fs::TryLockError::Error(error)) => Err(LogError::io("lock", &path)(error)),
     }

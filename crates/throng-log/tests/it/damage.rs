@@ -49,7 +49,8 @@ enum Silent {
 
 fn apply(dir: &Path, damage: &Damage) -> Silent {
     let files = segments(dir);
-    let last = files.len() - 1;
+    // Damage before may have left nothing to damage.
+    let Some(last) = files.len().checked_sub(1) else { return Silent::Nothing };
     match damage {
         Damage::Flip(file, byte, bit) => {
             let path = file.get(&files);

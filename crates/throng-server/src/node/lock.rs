@@ -50,6 +50,8 @@ impl Drop for DataDirLock {
     fn drop(&mut self) {
         // The process id of a node that is gone would mislead.
         let _ = self.0.set_len(0);
+        // Closing is not enough: a child that is just being started has the handle for a moment too.
+        let _ = self.0.unlock();
     }
 }
 

@@ -152,7 +152,17 @@ node:
         join: bool,
         clock: Arc<dyn Clock>,
     ) -> Result<Node, NodeError> {
-        Node::start(NodeConfig {
+        Node::start(self.config(folder, roles, join, clock)).await
+    }
+
+    fn config(
+        &self,
+        folder: &str,
+        roles: &[Role],
+        join: bool,
+        clock: Arc<dyn Clock>,
+    ) -> NodeConfig {
+        NodeConfig {
             accept_log_loss: Vec::new(),
             data_dir: self.path().join(folder),
             spec: throng_spec::load(&self.path().join("throng.yaml")).unwrap(),
@@ -165,8 +175,7 @@ node:
             env: self.env(),
             limits: Default::default(),
             query_worker: crate::query_worker(),
-        })
-        .await
+        }
     }
 }
 
@@ -368,7 +377,10 @@ async fn a_log_replayed_through_the_other_form_gives_the_same_money() {
     let text = std::fs::read_to_string(deployment.path().join("throng.yaml")).unwrap();
     let text = &text[..text.find("node:").unwrap()];
     std::fs::write(deployment.path().join("throng.yaml"), text).unwrap();
-    let node = deployment.start("alone", &Role::ALL, false).await.unwrap();
+    let mut config = deployment.config("alone", &Role::ALL, false, Arc::new(SystemClock));
+    // The log came without a ledger, and that is meant.
+    config.recovery = throng_server::Recovery::NewLedger;
+    let node = Node::start(config).await.unwrap();
     assert_eq!(spend(&Client::of(&node)).await, wanted);
 
     // And back: what the lone node logged, as the topic of another deployment.
