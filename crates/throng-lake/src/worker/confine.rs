@@ -16,7 +16,7 @@ use super::limits::data_bytes;
 use super::protocol::Setup;
 
 /// How much the worker yields to the processes that serve.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 
 /// Closes what the parent left open but for the three standard descriptors. Everything that Rust
 /// opens is closed on exec anyway; this is for what C libraries and the parent's parent opened.

@@ -159,6 +159,12 @@ async fn a_token_opens_the_routes_of_its_scopes_only() {
     assert_eq!(client.post("/v1/decide", &question).await.0, 403);
     let client = scoped(&node, "one", &[Scope::Lookup, Scope::Events]).await;
     assert_eq!(client.post("/v1/decide", &question).await.0, 200);
+    // A person in a browser gets a page that says what is missing.
+    let page = client.request("GET", "/budgets").header("accept", "text/html").send().await;
+    let page = page.unwrap();
+    assert_eq!(page.status(), 403);
+    let text = page.text().await.unwrap();
+    assert!(text.starts_with("<!doctype html>") && text.contains("needs the scope read"), "{text}");
     node.shutdown().await;
 }
 

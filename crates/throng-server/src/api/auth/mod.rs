@@ -119,7 +119,7 @@ async fn pass(guard: &Guard, parts: &mut Parts, empty: bool) -> Passed {
     match caller {
         Some(caller) => {
             if !rule.needs.allow(caller.scopes()) {
-                return Err(refuse(ApiError::forbidden(caller.name(), &rule.needs.to_string())));
+                return Err(forbidden(parts, caller.name(), &rule.needs.to_string()));
             }
             parts.extensions.insert(caller);
         }
@@ -187,12 +187,29 @@ fn wrong_token(guard: &Guard, address: Option<IpAddr>) -> ApiError {
 
 /// The answer to a request without credentials: for a person the page to sign in.
 fn unauthorized(parts: &Parts) -> Box<Response> {
-    let page = parts.method == Method::GET && !parts.uri.path().starts_with("/v1/");
-    if page && text(parts, header::ACCEPT).is_some_and(|kinds| kinds.contains("text/html")) {
-        let back = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-        return Box::new(sign_in::page(StatusCode::UNAUTHORIZED, back, ""));
+    match page_of_person(parts) {
+        Some(back) => Box::new(sign_in::page(StatusCode::UNAUTHORIZED, back, "")),
+        None => refuse(ApiError::unauthorized()),
     }
-    refuse(ApiError::unauthorized())
+}
+
+/// The answer to a caller who lacks a scope: for a person the page to sign in with another token.
+fn forbidden(parts: &Parts, name: &str, needed: &str) -> Box<Response> {
+    match page_of_person(parts) {
+        Some(back) => {
+            let words =
+                format!("The token {name} may not see this page: it needs the scope {needed}.");
+            Box::new(sign_in::page(StatusCode::FORBIDDEN, back, &words))
+        }
+        None => refuse(ApiError::forbidden(name, needed)),
+    }
+}
+
+/// The page that a person in a browser asks for.
+fn page_of_person(parts: &Parts) -> Option<&str> {
+    let page = parts.method == Method::GET && !parts.uri.path().starts_with("/v1/");
+    let person = text(parts, header::ACCEPT).is_some_and(|kinds| kinds.contains("text/html"));
+    (page && person).then(|| parts.uri.path_and_query().map_or("/", |p| p.as_str()))
 }
 
 /// Refuses a body that the route does not take. Forms and `text/plain` are what a page can send

@@ -14,8 +14,8 @@ use super::Stage;
 use super::steps::{set_limit, worth};
 use crate::args::DemoArgs;
 
-/// How far, on its own scale, the clock may be ahead of the slowest: half a window of in-flight spend.
-const LEAD: Duration = Duration::from_secs(5);
+/// How far, on its own scale, the clock may be ahead of the slowest: one window of in-flight spend.
+const LEAD: Duration = Duration::from_secs(10);
 /// Between two looks, on the machine's clock.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Who does not come on for so long, on the machine's clock, never will.
