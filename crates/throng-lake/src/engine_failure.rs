@@ -10,6 +10,9 @@ use crate::mask::without_values;
 /// The longest text that is kept of an engine's error, in characters.
 const MAX_TEXT: usize = 500;
 
+/// What is said of every failed cast.
+const CONVERSION: &str = "a value cannot be converted to the wanted type (TRY_CAST makes it NULL)";
+
 /// An error of the engine, without values of the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{0}")]
@@ -19,6 +22,11 @@ impl EngineFailure {
     /// What can be said about an error of the engine.
     pub(crate) fn of(error: &DataFusionError) -> Self {
         Self(in_words(error.find_root()).chars().take(MAX_TEXT).collect())
+    }
+
+    /// Whether a value could not be converted to the type that was wanted.
+    pub(crate) fn is_conversion(&self) -> bool {
+        self.0 == CONVERSION
     }
 }
 
@@ -49,9 +57,7 @@ fn in_words(root: &DataFusionError) -> String {
 
 fn arrow_in_words(error: &ArrowError) -> String {
     match error {
-        ArrowError::CastError(_) => {
-            "a value cannot be converted to the wanted type (TRY_CAST makes it NULL)".to_owned()
-        }
+        ArrowError::CastError(_) => CONVERSION.to_owned(),
         ArrowError::ParseError(_) => "a value cannot be read as the type of its column".to_owned(),
         ArrowError::CsvError(_) => "a CSV file is malformed".to_owned(),
         ArrowError::JsonError(_) => "a JSON file is malformed".to_owned(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use throng_model::{Fault, Retry};
 
 use crate::engine_failure::EngineFailure;
+use crate::files::FileFault;
 use crate::position::Position;
 use crate::worker::WorkerDeath;
 
@@ -37,6 +38,20 @@ pub enum LakeError {
         /// The system's error.
         #[source]
         source: std::io::Error,
+    },
+    /// Files of a table cannot be read as one table.
+    #[error("{message}")]
+    Table {
+        /// What is wrong, with the names of the files; no value of the data.
+        message: String,
+        /// How to fix it.
+        help: String,
+    },
+    /// A file is another one than when the scan was planned.
+    #[error("{} has changed while it was scanned", path.display())]
+    Changed {
+        /// Which one.
+        path: PathBuf,
     },
     /// A symbolic link of a source leads to what the source may not read.
     #[error("{} leads out of {}", path.display(), root.display())]
@@ -85,6 +100,12 @@ impl LakeError {
         use datafusion::error::DataFusionError;
         let failure = EngineFailure::of(&error);
         match error.find_root() {
+            DataFusionError::External(cause) if cause.is::<FileFault>() => {
+                cause.downcast_ref::<FileFault>().cloned().map_or_else(
+                    || Self::Engine { doing: doing.to_owned(), source: failure },
+                    Self::from,
+                )
+            }
             DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory { source: failure },
             _ => Self::Engine { doing: doing.to_owned(), source: failure },
         }
@@ -102,7 +123,12 @@ impl LakeError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Sql { help, .. } => help.clone(),
-            Self::Key { help, .. } => Some(help.clone()),
+            Self::Key { help, .. } | Self::Table { help, .. } => Some(help.clone()),
+            Self::Changed { .. } => Some(
+                "write new files beside the old ones under other names, or put them in place with a \
+                 rename"
+                    .into(),
+            ),
             Self::OutOfMemory { .. } | Self::Died(WorkerDeath::Memory { .. }) => Some(
                 "raise node.memory_limit_bytes, or let the model aggregate before it joins".into(),
             ),
@@ -118,6 +144,11 @@ impl LakeError {
                 Some("write long chains of OR as IN (…), and nest less".into())
             }
             Self::Source { .. } => Some("look at the path and its permissions".into()),
+            Self::Engine { source, .. } if source.is_conversion() => Some(
+                "a column of CSV or JSON files is text if one of its values is no plain number: declare \
+                 its type in the source, such as `columns: { amount: decimal(12, 2) }`"
+                    .into(),
+            ),
             Self::Engine { .. } | Self::Sink(_) | Self::Died(_) | Self::Start { .. } => None,
         }
     }
@@ -127,12 +158,14 @@ impl LakeError {
         match self {
             Self::Sql { .. }
             | Self::Key { .. }
+            | Self::Table { .. }
             | Self::OutOfMemory { .. }
             | Self::LeadsOut { .. } => Fault::User,
             Self::Died(
                 WorkerDeath::Memory { .. } | WorkerDeath::Timeout { .. } | WorkerDeath::Stack,
             ) => Fault::User,
             Self::Source { .. }
+            | Self::Changed { .. }
             | Self::Engine { .. }
             | Self::Sink(_)
             | Self::Died(_)
@@ -143,7 +176,7 @@ impl LakeError {
     /// Whether to try again.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Sql { .. } | Self::Key { .. } => Retry::Never,
+            Self::Sql { .. } | Self::Key { .. } | Self::Table { .. } => Retry::Never,
             _ => Retry::Backoff,
         }
     }

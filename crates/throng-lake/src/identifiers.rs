@@ -3,15 +3,17 @@
 use std::pin::Pin;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::dataframe::DataFrame;
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, Personal, UserHash};
 
 use crate::engine::Engine;
-use crate::keys::{for_each_key, kind_of};
+use crate::files::{as_written, is_written};
+use crate::keys::{for_each_key, key_column, kind_of};
+use crate::model::place_of;
+use crate::session::Opened;
 use crate::{LakeError, RowHasher};
 
 /// An identifier query.
@@ -50,19 +52,26 @@ impl Engine {
         sql: &str,
         key: &str,
         columns: &[String],
-    ) -> Result<(datafusion::dataframe::DataFrame, usize, Vec<usize>), LakeError> {
-        let frame = self.select(sql, None).await?;
+    ) -> Result<Columns, LakeError> {
+        let (frame, opened) = self.select(sql, None).await?;
         let there: Vec<String> = frame.schema().fields().iter().map(|f| f.name().clone()).collect();
         let place = |wanted: &str| {
-            there.iter().position(|name| name == wanted).ok_or_else(|| LakeError::Key {
+            place_of(wanted, there.iter().map(String::as_str)).ok_or_else(|| LakeError::Key {
                 message: format!("the query returns no column {wanted}"),
                 help: format!("the columns are: {}", there.join(", ")),
             })
         };
         let at = place(key)?;
-        kind_of(key, frame.schema().fields()[at].data_type())?;
-        let cells = columns.iter().map(|c| place(c)).collect::<Result<_, _>>()?;
-        Ok((frame, at, cells))
+        let column = |at: usize| {
+            let written = is_written(&frame.schema().fields()[at]).map(str::to_owned);
+            CellColumn { at, written }
+        };
+        let user = column(at);
+        if user.written.is_none() {
+            kind_of(key, frame.schema().fields()[at].data_type())?;
+        }
+        let cells = columns.iter().map(|c| place(c).map(column)).collect::<Result<_, _>>()?;
+        Ok(Columns { frame, opened, user, cells })
     }
 
     /// Runs an identifier query and hands over what the hasher makes of its rows: an empty batch
@@ -74,38 +83,50 @@ impl Engine {
         hasher: &mut dyn RowHasher,
         sink: &mut (dyn FnMut(Vec<HashedRow>) -> std::io::Result<()> + Send),
     ) -> Result<(), LakeError> {
-        let (frame, at, cells) =
+        let Columns { frame, opened, user, cells } =
             self.identifier_columns(&query.sql, &query.key, &query.columns).await?;
         let doing = "reading identifiers";
         let mut stream = frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
         sink(Vec::new()).map_err(|e| LakeError::Sink(e.into()))?;
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
-            let rows = rows(&batch, at, &cells, seed, hasher)?;
+            let rows = rows(&batch, &user, &cells, seed, hasher)?;
             if !rows.is_empty() {
                 sink(rows).map_err(|e| LakeError::Sink(e.into()))?;
             }
         }
-        Ok(())
+        opened.compare_files()
     }
+}
+
+/// The columns of an identifier query.
+struct Columns {
+    frame: DataFrame,
+    opened: Opened,
+    user: CellColumn,
+    cells: Vec<CellColumn>,
+}
+
+/// A column of the result.
+struct CellColumn {
+    at: usize,
+    /// How the files write it, where the engine would write it in another way.
+    written: Option<String>,
 }
 
 fn rows(
     batch: &RecordBatch,
-    at: usize,
-    cells: &[usize],
+    user: &CellColumn,
+    cells: &[CellColumn],
     seed: HashSeed,
     hasher: &mut dyn RowHasher,
 ) -> Result<Vec<HashedRow>, LakeError> {
     let texts = cells
         .iter()
-        .map(|cell| {
-            cast(batch.column(*cell), &DataType::Utf8)
-                .map_err(|e| LakeError::engine("writing identifiers as text", e.into()))
-        })
+        .map(|cell| as_written(batch.column(cell.at), cell.written.as_deref()))
         .collect::<Result<Vec<ArrayRef>, _>>()?;
     let mut users = Vec::with_capacity(batch.num_rows());
-    for_each_key(batch.column(at), &mut |key| {
+    for_each_key(&key_column(batch.column(user.at), user.written.as_deref())?, &mut |key| {
         users.push(key.map(|bytes| UserHash::of_canonical(bytes, seed)));
     })?;
     let mut rows = Vec::with_capacity(users.len());
@@ -114,7 +135,7 @@ fn rows(
         let cells: Vec<Option<Personal>> = texts
             .iter()
             .map(|text| {
-                (!text.is_null(row)).then(|| Personal::new(text.as_string::<i32>().value(row)))
+                (!text.is_null(row)).then(|| Personal::new(text.as_string_view().value(row)))
             })
             .collect();
         let mut hashed = Vec::new();

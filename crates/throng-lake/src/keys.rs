@@ -1,5 +1,7 @@
 //! Columns of keys → hashes, in each key's canonical form (see [`throng_model::UserKey`]).
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray,
     LargeStringArray, PrimitiveArray, StringArray, StringViewArray,
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, UserHash, UserKey};
 
 use crate::LakeError;
+use crate::files::as_written;
 
 /// The kind of a key column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,8 @@ pub(crate) fn kind_of(column: &str, data_type: &DataType) -> Result<KeyKind, Lak
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(KeyKind::Text),
         DataType::Dictionary(_, value) => kind_of(column, value),
+        // `12.00` is written with the digits of its type.
+        t if t.is_decimal() => Ok(KeyKind::Text),
         t if t.is_integer() => Ok(KeyKind::Integer),
         DataType::FixedSizeBinary(16) => Ok(KeyKind::Uuid),
         DataType::Binary
@@ -53,10 +58,20 @@ pub(crate) fn kind_of(column: &str, data_type: &DataType) -> Result<KeyKind, Lak
         other => Err(LakeError::Key {
             message: format!("the key column {column} is of type {other}, which is no user key"),
             help: format!(
-                "a key is text, an integer, a UUID or bytes: write CAST({column} AS VARCHAR) if its text is meant"
+                "a key is text, a number without exponent, a UUID or bytes: if the text in the file is \
+                 meant, declare `columns: {{ {column}: text }}` in the source; if another text is \
+                 meant, write CAST({column} AS VARCHAR)"
             ),
         }),
     }
+}
+
+/// A column of keys; decimals and what files write in another way than the engine are text.
+pub(crate) fn key_column(column: &ArrayRef, written: Option<&str>) -> Result<ArrayRef, LakeError> {
+    if written.is_none() && !column.data_type().is_decimal() {
+        return Ok(Arc::clone(column));
+    }
+    as_written(column, written)
 }
 
 /// Calls `each` with the canonical bytes of every key; `None` for NULL. Allocates nothing per row

@@ -6,10 +6,10 @@
 
 mod amount;
 mod canonical;
-mod columns;
 mod engine;
 mod engine_failure;
 mod error;
+mod files;
 mod hashers;
 mod identifiers;
 mod keys;
@@ -21,14 +21,17 @@ mod position;
 mod rewrites;
 mod rule;
 mod scan;
+mod seen;
+mod select;
 mod session;
+mod sql_error;
 mod statement;
-mod tables;
 pub mod worker;
 
 pub use amount::Sum;
 pub use engine_failure::EngineFailure;
 pub use error::LakeError;
+pub use files::PassedOver;
 pub use hashers::{Hashers, NoHashers, RowHasher};
 pub use identifiers::{HashedRow, IdentifierQuery, IdentifierStream};
 pub use keys::KeyKind;
@@ -37,5 +40,5 @@ pub use mask::without_values;
 pub use model::{Model, ModelInfo, Shape};
 pub use position::Position;
 pub use rule::{Occurs, Rule};
-pub use scan::{KeyBatch, ScanPart, ScanStats, Sink};
+pub use scan::{KeyBatch, ScanPart, ScanStats, Seen, Sink};
 pub use worker::{WorkerCommand, WorkerDeath};

@@ -1,5 +1,6 @@
 //! Models: planned, checked, recognised.
 
+use datafusion::arrow::array::ArrayRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
@@ -11,9 +12,12 @@ use crate::LakeError;
 use crate::amount::Kind;
 use crate::canonical::canonical;
 use crate::engine::Engine;
-use crate::keys::{KeyKind, kind_of};
+use crate::files::is_written;
+use crate::keys::{KeyKind, key_column, kind_of};
 use crate::rule::{Apart, Rule, apart};
-use crate::session::sql_error;
+use crate::scan::ScanPart;
+use crate::session::Opened;
+use crate::sql_error::sql_error;
 
 /// A `SELECT` with a key column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,53 +75,64 @@ pub(crate) struct Planned {
     pub(crate) frame: DataFrame,
     /// The kind of the values.
     pub(crate) values: Option<Kind>,
+    /// How the files write the key, where the engine would write it in another way.
+    written: Option<String>,
+    pub(crate) opened: Opened,
     pub(crate) info: ModelInfo,
 }
 
-impl Engine {
-    /// Plans any `SELECT`; statements that change something are refused.
-    pub(crate) async fn select(
-        &self,
-        sql: &str,
-        only: Option<&std::path::Path>,
-    ) -> Result<DataFrame, LakeError> {
-        let context = self.inner.context(sql, only).await?;
-        let options = datafusion::prelude::SQLOptions::new()
-            .with_allow_ddl(false)
-            .with_allow_dml(false)
-            .with_allow_statements(false);
-        context.sql_with_options(sql, options).await.map_err(|e| sql_error(sql, &e))
+impl Planned {
+    /// The keys of a batch as they stand in their files.
+    pub(crate) fn key_column(&self, column: &ArrayRef) -> Result<ArrayRef, LakeError> {
+        key_column(column, self.written.as_deref())
     }
+}
 
+/// The place of a column: of this name, or the only one that differs in case alone.
+pub(crate) fn place_of<'a>(
+    name: &str,
+    there: impl Iterator<Item = &'a str> + Clone,
+) -> Option<usize> {
+    let lower = name.to_lowercase();
+    let mut alike = there.clone().enumerate().filter(|(_, other)| other.to_lowercase() == lower);
+    let same = there.into_iter().position(|other| other == name);
+    same.or_else(|| alike.next().filter(|_| alike.next().is_none()).map(|(at, _)| at))
+}
+
+impl Engine {
     pub(crate) async fn planned(
         &self,
         model: &Model,
-        only: Option<&std::path::Path>,
+        part: Option<&ScanPart>,
     ) -> Result<Planned, LakeError> {
-        let frame = self.select(&model.sql, only).await?;
+        let (frame, opened) = self.select(&model.sql, part).await?;
         let fields = frame.schema().fields();
         let columns: Vec<(String, String)> =
             fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();
         let names = || columns.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", ");
-        let at = match &model.key {
-            Some(key) => {
-                columns.iter().position(|(name, _)| name == key).ok_or_else(|| LakeError::Key {
-                    message: format!("the model returns no column {key}"),
-                    help: format!("the columns are: {}", names()),
-                })?
-            }
-            None if columns.len() == 1 => 0,
-            None => {
-                return Err(LakeError::Key {
-                    message: format!("the model returns {} columns", columns.len()),
-                    help: format!(
-                        "name the users' column with `key:`; the columns are: {}",
-                        names()
-                    ),
-                });
-            }
+        let at =
+            match &model.key {
+                Some(key) => place_of(key, columns.iter().map(|(name, _)| name.as_str()))
+                    .ok_or_else(|| LakeError::Key {
+                        message: format!("the model returns no column {key}"),
+                        help: format!("the columns are: {}", names()),
+                    })?,
+                None if columns.len() == 1 => 0,
+                None => {
+                    return Err(LakeError::Key {
+                        message: format!("the model returns {} columns", columns.len()),
+                        help: format!(
+                            "name the users' column with `key:`; the columns are: {}",
+                            names()
+                        ),
+                    });
+                }
+            };
+        let written = is_written(&fields[at]).map(str::to_owned);
+        let key_kind = match written {
+            Some(_) => KeyKind::Text,
+            None => kind_of(&columns[at].0, fields[at].data_type())?,
         };
-        let key_kind = kind_of(&columns[at].0, fields[at].data_type())?;
         let (state, plan) = frame.into_parts();
         let plan = bare(plan);
         let column = Expr::Column(plan.schema().qualified_field(at).into());
@@ -129,19 +144,19 @@ impl Engine {
         let value = value.map(|value| value.alias("value of the rule"));
         let frame = DataFrame::new(state, rows)
             .select(std::iter::once(key.alias("key")).chain(value).collect::<Vec<_>>())
-            .map_err(|e| sql_error(&model.sql, &e))?;
+            .map_err(|e| sql_error(&model.sql, &e, &opened.tables))?;
         let estimated_rows = estimate(&frame).await;
         let info = ModelInfo {
             key_column: columns[at].0.clone(),
             key_kind,
             columns,
             estimated_rows,
-            files: 0,
+            files: opened.tables.iter().map(|table| table.layout.files.len()).sum(),
             fingerprint: model.fingerprint(),
             shape,
             rule,
         };
-        Ok(Planned { frame, values, info })
+        Ok(Planned { frame, values, written, opened, info })
     }
 }
 

@@ -2,21 +2,27 @@
 
 use std::path::PathBuf;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, UserHash};
 
 use crate::amount::{Kind, values};
 use crate::engine::Engine;
+use crate::files::FilePlan;
 use crate::keys::{for_each_key, hash_column};
+use crate::model::Planned;
+pub use crate::seen::Seen;
 use crate::{LakeError, Model, ModelInfo, Shape};
 
 /// A piece of a scan. The same part of an unchanged source yields the same keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanPart {
     /// The one file that it covers; the whole query if there is none.
     pub file: Option<PathBuf>,
+    /// What its files were when it was planned; `None` in parts that an older version planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
 }
 
 /// Some of the keys of a scan, hashed.
@@ -53,14 +59,16 @@ impl Engine {
         &self,
         model: &Model,
     ) -> Result<(ModelInfo, Vec<ScanPart>), LakeError> {
-        let mut info = self.planned(model, None).await?.info;
-        let tables = self.inner.files(&model.sql)?;
-        info.files = tables.iter().map(|table| table.files.len()).sum();
-        let parts = match (info.shape, tables.as_slice()) {
-            (Shape::FilterOnly, [table]) if table.files.len() > 1 => {
-                table.files.iter().map(|f| ScanPart { file: Some(f.clone()) }).collect()
+        let Planned { info, opened, .. } = self.planned(model, None).await?;
+        let parts = match (info.shape, opened.tables.as_slice()) {
+            (Shape::FilterOnly, [table]) if table.layout.files.len() > 1 => {
+                let part = |plan: &FilePlan| ScanPart {
+                    file: Some(plan.file.path().to_owned()),
+                    seen: Some(Seen::of_file(&table.layout, plan)),
+                };
+                table.layout.files.iter().map(part).collect()
             }
-            _ => vec![ScanPart { file: None }],
+            _ => vec![ScanPart { file: None, seen: Some(Seen::of_tables(&opened.tables)) }],
         };
         Ok((info, parts))
     }
@@ -73,20 +81,28 @@ impl Engine {
         seed: HashSeed,
         sink: &mut Sink<'_>,
     ) -> Result<ScanStats, LakeError> {
-        let planned = self.planned(model, part.file.as_deref()).await?;
+        let planned = self.planned(model, Some(part)).await?;
         let doing = "scanning the keys";
-        let mut stream =
-            planned.frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
+        let mut stream = planned
+            .frame
+            .clone()
+            .execute_stream()
+            .await
+            .map_err(|e| LakeError::engine(doing, e))?;
         let mut stats = ScanStats::default();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
             let rows = batch.num_rows() as u64;
             let keys = match planned.values {
                 None => {
-                    let (hashes, null_keys) = hash_column(batch.column(0), seed)?;
+                    let keys = planned.key_column(batch.column(0))?;
+                    let (hashes, null_keys) = hash_column(&keys, seed)?;
                     KeyBatch { rows, hashes, values: None, null_keys }
                 }
-                Some(kind) => with_values(&batch, kind, seed)?,
+                Some(kind) => {
+                    let keys = planned.key_column(batch.column(0))?;
+                    with_values(&batch, &keys, kind, seed)?
+                }
             };
             stats.rows_read += rows;
             stats.null_keys += keys.null_keys;
@@ -94,18 +110,25 @@ impl Engine {
             // Between batches other work of the runtime gets its turn.
             tokio::task::yield_now().await;
         }
+        // A file that changed meanwhile was read in part as it was and in part as it is.
+        planned.opened.compare_files()?;
         Ok(stats)
     }
 }
 
 /// The keys of a batch with their values.
-fn with_values(batch: &RecordBatch, kind: Kind, seed: HashSeed) -> Result<KeyBatch, LakeError> {
+fn with_values(
+    batch: &RecordBatch,
+    keys: &ArrayRef,
+    kind: Kind,
+    seed: HashSeed,
+) -> Result<KeyBatch, LakeError> {
     let rows = batch.num_rows() as u64;
     let mut found = values(batch.column(1), kind)?.into_iter();
     let mut hashes = Vec::with_capacity(batch.num_rows());
     let mut kept = Vec::with_capacity(batch.num_rows());
     let mut null_keys = 0;
-    for_each_key(batch.column(0), &mut |key| match (key, found.next().flatten()) {
+    for_each_key(keys, &mut |key| match (key, found.next().flatten()) {
         (Some(key), Some(value)) => {
             hashes.push(UserHash::of_canonical(key, seed));
             kept.push(value);

@@ -3,45 +3,78 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::{MemorySchemaProvider, TableProvider};
+use datafusion::catalog::MemorySchemaProvider;
 use datafusion::common::TableReference;
-use datafusion::dataframe::DataFrame;
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::prelude::{
-    CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionConfig, SessionContext,
-};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::{StreamExt, TryStreamExt};
 use throng_spec::Source;
 
 use crate::engine::EngineLimits;
+use crate::files::{
+    DataFile, FileStamp, LakeTable, Layout, Reading, Survey, Table, of_folder, sql_name, survey,
+    union,
+};
 use crate::misread::refuse_misread;
 use crate::rewrites::optimizer_rules;
-use crate::tables::{Format, Table, of_folder, sql_name};
+use crate::scan::ScanPart;
+use crate::sql_error::sql_error;
 use crate::{LakeError, position};
 
-/// Rows that a schema is inferred from.
-const INFER_ROWS: usize = 100_000;
 /// What a sort keeps for its merge: with the 10 MiB of the default, sorts of wide rows that spill ran
 /// out of memory while they merged.
 const SORT_RESERVATION: usize = 512 << 20;
+/// Files whose surveys are kept.
+const MAX_SURVEYS: usize = 200_000;
 
-type Schemas = HashMap<(PathBuf, u64, Option<SystemTime>), SchemaRef>;
+/// What was found in files, by the source and the file as it was.
+type Surveys = HashMap<(usize, FileStamp), Arc<Survey>>;
 
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// SQL name and folder of each source, and what the folder must not lead out of.
-    sources: Vec<(String, PathBuf, PathBuf)>,
+    sources: Vec<SessionSource>,
     runtime: Arc<RuntimeEnv>,
     config: SessionConfig,
-    /// Schemas of tables, by path, size and time of change: finding one out can mean reading all of
-    /// a table.
-    schemas: Mutex<Schemas>,
+    /// Finding out what a CSV or JSON file holds means reading it.
+    surveys: Mutex<Surveys>,
+}
+
+/// A source as the session reads it.
+#[derive(Debug)]
+pub(crate) struct SessionSource {
+    /// Its name in SQL.
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+    /// What it must not lead out of.
+    pub(crate) root: PathBuf,
+    pub(crate) reading: Reading,
+}
+
+/// A context with the tables of a query.
+pub(crate) struct Opened {
+    pub(crate) context: SessionContext,
+    pub(crate) tables: Vec<OpenTable>,
+}
+
+/// A table of a query.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenTable {
+    pub(crate) layout: Arc<Layout>,
+}
+
+impl Opened {
+    /// Refuses files that changed since they were opened.
+    ///
+    /// # Errors
+    /// [`LakeError::Changed`], or [`LakeError::Source`] if a file is gone.
+    pub(crate) fn compare_files(&self) -> Result<(), LakeError> {
+        let files = self.tables.iter().flat_map(|table| &table.layout.files);
+        files.into_iter().try_for_each(|plan| plan.file.stamp.compare())
+    }
 }
 
 impl Session {
@@ -65,32 +98,33 @@ impl Session {
         options.execution.sort_spill_reservation_bytes =
             SORT_RESERVATION.min(memory / (4 * threads));
         options.sql_parser.collect_spans = true;
-        Ok(Self {
-            sources: sources
-                .iter()
-                .map(|s| {
-                    let root = s.root.as_ref().unwrap_or(&s.path);
-                    (sql_name(s.name.as_str()), s.path.clone(), root.clone())
-                })
-                .collect(),
-            runtime,
-            config,
-            schemas: Mutex::default(),
-        })
+        let sources = sources.iter().map(|source| SessionSource {
+            name: sql_name(source.name.as_str()),
+            folder: source.path.clone(),
+            root: source.root.clone().unwrap_or_else(|| source.path.clone()),
+            reading: Reading { declared: source.columns.clone(), trim: source.trim },
+        });
+        Ok(Self { sources: sources.collect(), runtime, config, surveys: Mutex::default() })
     }
 
-    /// A context in which the tables that `sql` names are registered; `only` limits one table to one
+    /// A context in which the tables that `sql` names are registered; a part limits one table to one
     /// of its files.
-    pub(crate) async fn context(
+    pub(crate) async fn open(
         &self,
         sql: &str,
-        only: Option<&Path>,
-    ) -> Result<SessionContext, LakeError> {
+        part: Option<&ScanPart>,
+    ) -> Result<Opened, LakeError> {
         let context = self.empty_context();
+        let mut tables = Vec::new();
         for reference in self.references(&context, sql)? {
-            self.register(&context, sql, &reference, only).await?;
+            let layout = self.layout(sql, &reference, part).await?;
+            self.register(&context, &reference, Arc::clone(&layout))?;
+            tables.push(OpenTable { layout });
         }
-        Ok(context)
+        if let Some(seen) = part.and_then(|part| part.seen.as_ref()) {
+            seen.compare(&tables)?;
+        }
+        Ok(Opened { context, tables })
     }
 
     fn empty_context(&self) -> SessionContext {
@@ -111,236 +145,169 @@ impl Session {
     ) -> Result<Vec<TableReference>, LakeError> {
         let state = context.state();
         let dialect = state.config_options().sql_parser.dialect;
-        let statement = state.sql_to_statement(sql, &dialect).map_err(|e| sql_error(sql, &e))?;
+        let wrong = |e| sql_error(sql, &e, &[]);
+        let statement = state.sql_to_statement(sql, &dialect).map_err(wrong)?;
         refuse_misread(sql, &statement)?;
-        state.resolve_table_references(&statement).map_err(|e| sql_error(sql, &e))
+        state.resolve_table_references(&statement).map_err(wrong)
     }
 
-    /// The files behind each table that `sql` names.
-    pub(crate) fn files(&self, sql: &str) -> Result<Vec<Table>, LakeError> {
-        let context = self.empty_context();
-        self.references(&context, sql)?.iter().map(|r| self.table(sql, r).map(|(_, t)| t)).collect()
-    }
-
-    fn table(&self, sql: &str, reference: &TableReference) -> Result<(String, Table), LakeError> {
-        let name = reference.table();
-        let wrong = |message: String, help: String| LakeError::Sql {
-            message,
-            position: position::of_word(sql, name),
-            help: Some(help),
-        };
-        let names: Vec<&str> = self.sources.iter().map(|(name, ..)| name.as_str()).collect();
-        let Some(schema) = reference.schema() else {
-            let example = names.first().copied().unwrap_or("source");
-            return Err(wrong(
-                format!("table {name} is named without its source"),
-                format!("write <source>.{name}, for example {example}.{name}"),
-            ));
-        };
-        let found = self.sources.iter().find(|(source, ..)| source == schema);
-        let Some((_, folder, root)) = found else {
-            let meant = position::nearest(schema, &names);
-            return Err(LakeError::Sql {
-                message: format!("there is no source {schema}"),
-                position: position::of_word(sql, schema),
-                help: Some(match meant {
-                    Some(meant) => format!("did you mean {meant}?"),
-                    None => format!("the sources are: {}", names.join(", ")),
-                }),
-            });
-        };
-        let mut tables = of_folder(folder, root)?;
-        match tables.remove(name) {
-            Some(table) => Ok((schema.to_owned(), table?)),
-            None => {
-                let there: Vec<&str> = tables.keys().map(String::as_str).collect();
-                let help = match position::nearest(name, &there) {
-                    Some(meant) => format!("did you mean {schema}.{meant}?"),
-                    None if there.is_empty() => format!("{} holds no table", folder.display()),
-                    None => format!("the tables of {schema} are: {}", there.join(", ")),
-                };
-                Err(wrong(format!("there is no table {schema}.{name}"), help))
-            }
-        }
-    }
-
-    async fn register(
+    /// How a table is read: all of its files, or the one of a part, with the columns of the whole
+    /// table: what a part of a scan means must not hang on what the other files happen to hold.
+    async fn layout(
         &self,
-        context: &SessionContext,
         sql: &str,
         reference: &TableReference,
-        only: Option<&Path>,
-    ) -> Result<(), LakeError> {
-        let (schema_name, table) = self.table(sql, reference)?;
-        let files = match only {
-            None => table.files.clone(),
-            Some(only) if table.files.iter().any(|file| file == only) => vec![only.to_owned()],
-            Some(only) => {
+        part: Option<&ScanPart>,
+    ) -> Result<Arc<Layout>, LakeError> {
+        let (number, source) = self.source(sql, reference)?;
+        let only = part.and_then(|part| part.file.as_deref());
+        if let (Some(only), Some(seen)) = (only, part.and_then(|part| part.seen.as_ref()))
+            && let Some(layout) = seen.layout(only, source.reading.trim)
+        {
+            admit(only, &source.root)?;
+            return Ok(Arc::new(layout));
+        }
+        let table = self.table(sql, reference, source)?;
+        let mut layout = self.whole(number, &table).await?;
+        if let Some(only) = only {
+            layout.files.retain(|plan| plan.file.path() == only);
+            if layout.files.is_empty() {
                 // Read as an empty table it would silently lose the file's users.
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
                 return Err(LakeError::Source { path: only.to_owned(), source });
             }
+        }
+        Ok(Arc::new(layout))
+    }
+
+    /// All files of a table of a source.
+    pub(crate) async fn whole(&self, source: usize, table: &Table) -> Result<Layout, LakeError> {
+        let reading = self.sources.get(source).map(|s| s.reading.clone()).unwrap_or_default();
+        let threads = self.config.target_partitions();
+        let surveys: Vec<Arc<Survey>> = futures::stream::iter(table.files.clone())
+            .map(|file| self.survey(source, file, reading.clone()))
+            .buffered(threads)
+            .try_collect()
+            .await?;
+        union(table, &surveys, &reading)
+    }
+
+    /// What a file holds, remembered until it changes.
+    async fn survey(
+        &self,
+        source: usize,
+        file: DataFile,
+        reading: Reading,
+    ) -> Result<Arc<Survey>, LakeError> {
+        let key = (source, file.stamp.clone());
+        if let Some(known) = self.lock_surveys().get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let path = file.path().to_owned();
+        let found = tokio::task::spawn_blocking(move || {
+            let found = survey(&file, &reading)?;
+            // What was read must be what the time of change stands for.
+            file.stamp.compare()?;
+            Ok::<_, LakeError>(found)
+        });
+        let found = found.await.map_err(|_| {
+            let source = std::io::Error::other("its reader failed");
+            LakeError::Source { path, source }
+        })??;
+        let found = Arc::new(found);
+        let mut surveys = self.lock_surveys();
+        if surveys.len() >= MAX_SURVEYS {
+            surveys.clear();
+        }
+        surveys.insert(key, Arc::clone(&found));
+        Ok(found)
+    }
+
+    fn lock_surveys(&self) -> std::sync::MutexGuard<'_, Surveys> {
+        self.surveys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn source(
+        &self,
+        sql: &str,
+        reference: &TableReference,
+    ) -> Result<(usize, &SessionSource), LakeError> {
+        let name = reference.table();
+        let names: Vec<&str> = self.sources.iter().map(|source| source.name.as_str()).collect();
+        let Some(schema) = reference.schema() else {
+            let example = names.first().copied().unwrap_or("source");
+            return Err(LakeError::Sql {
+                message: format!("table {name} is named without its source"),
+                position: position::of_word(sql, name),
+                help: Some(format!("write <source>.{name}, for example {example}.{name}")),
+            });
         };
+        let found = self.sources.iter().enumerate().find(|(_, source)| source.name == schema);
+        found.ok_or_else(|| LakeError::Sql {
+            message: format!("there is no source {schema}"),
+            position: position::of_word(sql, schema),
+            help: Some(match position::nearest(schema, &names) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => format!("the sources are: {}", names.join(", ")),
+            }),
+        })
+    }
+
+    fn table(
+        &self,
+        sql: &str,
+        reference: &TableReference,
+        source: &SessionSource,
+    ) -> Result<Table, LakeError> {
+        let (name, schema) = (reference.table(), &source.name);
+        let mut found = of_folder(&source.folder, &source.root)?;
+        if let Some(table) = found.tables.remove(name) {
+            return table;
+        }
+        let there: Vec<&str> = found.tables.keys().map(String::as_str).collect();
+        let help = match position::nearest(name, &there) {
+            Some(meant) => format!("did you mean {schema}.{meant}?"),
+            None if there.is_empty() => format!("{} holds no table", source.folder.display()),
+            None => format!("the tables of {schema} are: {}", there.join(", ")),
+        };
+        Err(LakeError::Sql {
+            message: format!("there is no table {schema}.{name}"),
+            position: position::of_word(sql, name),
+            help: Some(help),
+        })
+    }
+
+    fn register(
+        &self,
+        context: &SessionContext,
+        reference: &TableReference,
+        layout: Arc<Layout>,
+    ) -> Result<(), LakeError> {
+        let schema = reference.schema().unwrap_or_default();
         let catalog_name = &self.config.options().catalog.default_catalog;
         if let Some(catalog) = context.catalog(catalog_name)
-            && catalog.schema(&schema_name).is_none()
+            && catalog.schema(schema).is_none()
         {
             catalog
-                .register_schema(&schema_name, Arc::new(MemorySchemaProvider::new()))
+                .register_schema(schema, Arc::new(MemorySchemaProvider::new()))
                 .map_err(|e| LakeError::engine("naming a source", e))?;
         }
-        let view = self.read(context, &table, &files).await?;
         context
-            .register_table(reference.clone(), view)
+            .register_table(reference.clone(), Arc::new(LakeTable::new(layout)))
             .map_err(|e| LakeError::engine("registering a table", e))?;
         Ok(())
     }
-
-    /// Some files of a table, with the schema of the whole table: what a part of a scan means must
-    /// not hang on what the other files happen to hold.
-    async fn read(
-        &self,
-        context: &SessionContext,
-        table: &Table,
-        files: &[PathBuf],
-    ) -> Result<Arc<dyn TableProvider>, LakeError> {
-        let schema = self.schema(context, table).await?;
-        let frame = open(context, table.format, files, Some(&schema)).await;
-        Ok(frame.map_err(|e| LakeError::engine("opening a table", e))?.into_view())
-    }
-
-    /// The schema of all files of a table, remembered until they change.
-    async fn schema(
-        &self,
-        context: &SessionContext,
-        table: &Table,
-    ) -> Result<SchemaRef, LakeError> {
-        let key = fingerprint(&table.files)?;
-        if let Some(known) = self.lock_schemas().get(&key) {
-            return Ok(Arc::clone(known));
-        }
-        let guessed = open(context, table.format, &table.files, None)
-            .await
-            .map_err(|e| LakeError::engine("reading a table's columns", e))?;
-        let guessed = guessed.schema().as_arrow().clone();
-        let schema = match table.format {
-            Format::Csv { .. } => {
-                let columns: Vec<Field> = guessed
-                    .fields()
-                    .iter()
-                    .map(|f| Field::new(f.name(), DataType::Utf8, true))
-                    .collect();
-                let text = open(context, table.format, &table.files, Some(&Schema::new(columns)))
-                    .await
-                    .map_err(|e| LakeError::engine("reading a table's columns", e))?;
-                crate::columns::corrected(&guessed, text).await?
-            }
-            Format::Parquet | Format::Json { .. } => guessed,
-        };
-        let schema = Arc::new(schema);
-        self.lock_schemas().insert(key, Arc::clone(&schema));
-        Ok(schema)
-    }
-
-    fn lock_schemas(&self) -> std::sync::MutexGuard<'_, Schemas> {
-        self.schemas.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Files of one format as a frame; without a schema the engine guesses one.
-async fn open(
-    context: &SessionContext,
-    format: Format,
-    files: &[PathBuf],
-    schema: Option<&Schema>,
-) -> datafusion::error::Result<DataFrame> {
-    let paths: Vec<String> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
-    let compression = |gzipped| {
-        if gzipped { FileCompressionType::GZIP } else { FileCompressionType::UNCOMPRESSED }
+/// Refuses a file of a part that does not lie beneath the source's root: links may have changed.
+fn admit(file: &Path, root: &Path) -> Result<(), LakeError> {
+    let real = |path: &Path| {
+        path.canonicalize().map_err(|source| LakeError::Source { path: path.to_owned(), source })
     };
-    match format {
-        Format::Parquet => {
-            let mut options = ParquetReadOptions::default().skip_metadata(true);
-            options.schema = schema;
-            context.read_parquet(paths, options).await
-        }
-        Format::Csv { gzipped } => {
-            let mut options = CsvReadOptions::new()
-                .has_header(true)
-                .newlines_in_values(true)
-                .file_extension(if gzipped { "csv.gz" } else { "csv" })
-                .schema_infer_max_records(INFER_ROWS)
-                .file_compression_type(compression(gzipped));
-            options.schema = schema;
-            context.read_csv(paths, options).await
-        }
-        Format::Json { gzipped } => {
-            let ending = ending_of(files);
-            let mut options = JsonReadOptions::default()
-                .file_extension(&ending)
-                .schema_infer_max_records(INFER_ROWS)
-                .file_compression_type(compression(gzipped));
-            options.schema = schema;
-            context.read_json(paths, options).await
-        }
+    let root = real(root)?;
+    if real(file)?.starts_with(&root) {
+        Ok(())
+    } else {
+        Err(LakeError::LeadsOut { path: file.to_owned(), root })
     }
-}
-
-fn ending_of(files: &[PathBuf]) -> String {
-    let name = files
-        .first()
-        .and_then(|f| f.file_name())
-        .map(|n| n.to_string_lossy().to_lowercase())
-        .unwrap_or_default();
-    let endings = ["jsonl.gz", "ndjson.gz", "json.gz", "jsonl", "ndjson"];
-    endings.into_iter().find(|e| name.ends_with(e)).unwrap_or("json").to_owned()
-}
-
-/// What changes when the files change: the first path, the sizes together, the newest change.
-fn fingerprint(files: &[PathBuf]) -> Result<(PathBuf, u64, Option<SystemTime>), LakeError> {
-    let mut total = files.len() as u64;
-    let mut newest = None;
-    for file in files {
-        let fail = |source| LakeError::Source { path: file.clone(), source };
-        let metadata = std::fs::metadata(file).map_err(fail)?;
-        total = total.wrapping_mul(31).wrapping_add(metadata.len());
-        newest = newest.max(metadata.modified().ok());
-    }
-    Ok((files.first().cloned().unwrap_or_default(), total, newest))
-}
-
-/// Turns an error of planning into one that points into the SQL.
-pub(crate) fn sql_error(sql: &str, error: &datafusion::error::DataFusionError) -> LakeError {
-    use datafusion::common::SchemaError;
-    use datafusion::error::DataFusionError;
-    let root = error.find_root();
-    if let DataFusionError::SchemaError(schema_error, _) = root
-        && let SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref()
-    {
-        let names: Vec<&str> = valid_fields.iter().map(|f| f.name.as_str()).collect();
-        let help = match position::nearest(&field.name, &names) {
-            Some(meant) => format!("did you mean {meant}?"),
-            None => format!("the columns are: {}", names.join(", ")),
-        };
-        return LakeError::Sql {
-            message: format!("there is no column {}", field.name),
-            position: position::of_word(sql, &field.name),
-            help: Some(help),
-        };
-    }
-    let text = root.strip_backtrace();
-    if text.contains("RecursionLimitExceeded") {
-        return LakeError::Sql {
-            message: "the statement is nested too deeply to be parsed".to_owned(),
-            position: None,
-            help: Some("write subqueries as common table expressions (WITH)".to_owned()),
-        };
-    }
-    let text = text
-        .trim_start_matches("Error during planning: ")
-        .trim_start_matches("SQL error: ")
-        .trim_start_matches("ParserError(\"")
-        .trim_end_matches("\")");
-    let (message, position) = position::from_parser(text);
-    LakeError::Sql { message, position, help: None }
 }

@@ -8,7 +8,7 @@ use throng_model::{
     SourceName, SyncName, TimeZoneName,
 };
 
-use crate::{HostPort, NodeSettings, NotAHost, Schedule, SecretRef};
+use crate::{ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef};
 
 /// Everything that is declared, in the order of the files. Its JSON form is kept in the ledger;
 /// secrets are in it as references only. Reading that form checks it again, so that there is no way
@@ -49,6 +49,13 @@ pub struct Source {
     pub root: Option<PathBuf>,
     /// For people.
     pub description: Option<String>,
+    /// The types of columns, by their names, in every table of the source that has them; of the other
+    /// columns the types follow from the files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<(String, ColumnType)>,
+    /// Whether text is read without the white space around it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trim: bool,
 }
 
 /// A set of users, defined by SQL.

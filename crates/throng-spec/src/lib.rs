@@ -4,6 +4,7 @@
 //! [`plan`] tells what differs between two checked specs; [`json_schema`] describes the files.
 
 mod checked;
+mod column;
 mod files;
 mod host;
 mod limits;
@@ -21,6 +22,7 @@ pub use checked::{
     AdGroup, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, Location, Prediction,
     Pricing, Source, Spec, Sync, SyncMode, WhenStale,
 };
+pub use column::{ColumnType, NotAColumnType};
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};
 pub use host::{HostPort, NotAHost};
 pub use limits::{Access, Limits};

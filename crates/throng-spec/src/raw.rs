@@ -48,6 +48,13 @@ pub struct RawSource {
     pub path: String,
     /// For people.
     pub description: Option<String>,
+    /// The types of columns: `text`, `integer`, `decimal(12, 2)`, `double`, `boolean`, `date` or
+    /// `timestamp`, by the column's name; of the others the type follows from the files.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
+    /// Whether text is read without the white space around it (false).
+    #[serde(default)]
+    pub trim: bool,
 }
 
 /// A set of users.

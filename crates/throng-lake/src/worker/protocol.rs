@@ -96,6 +96,8 @@ pub(crate) enum Failure {
     Sql { message: String, position: Option<(u32, u32)>, help: Option<String> },
     Key { message: String, help: String },
     Source { path: PathBuf, code: Option<i32>, text: String },
+    Table { message: String, help: String },
+    Changed { path: PathBuf },
     LeadsOut { path: PathBuf, root: PathBuf },
     OutOfMemory(EngineFailure),
     Engine { doing: String, source: EngineFailure },
@@ -113,6 +115,8 @@ impl From<LakeError> for Failure {
                 let code = source.raw_os_error();
                 Self::Source { path, code, text: source.to_string() }
             }
+            LakeError::Table { message, help } => Self::Table { message, help },
+            LakeError::Changed { path } => Self::Changed { path },
             LakeError::LeadsOut { path, root } => Self::LeadsOut { path, root },
             LakeError::OutOfMemory { source } => Self::OutOfMemory(source),
             LakeError::Engine { doing, source } => Self::Engine { doing, source },
@@ -129,6 +133,8 @@ impl From<Failure> for LakeError {
                 Self::Sql { message, position, help }
             }
             Failure::Key { message, help } => Self::Key { message, help },
+            Failure::Table { message, help } => Self::Table { message, help },
+            Failure::Changed { path } => Self::Changed { path },
             Failure::LeadsOut { path, root } => Self::LeadsOut { path, root },
             Failure::Source { path, code, text } => {
                 let source = match code {

@@ -16,7 +16,7 @@ const GROUPS: &str = "SELECT id FROM shop.big GROUP BY id HAVING count(*) >= 3 A
 #[tokio::test]
 async fn what_does_not_fit_is_spilled() {
     let shop = shop().await;
-    let part = throng_lake::ScanPart { file: None };
+    let part = throng_lake::ScanPart::default();
     let (roomy, _) = scan(&shop.lake(), &model(GROUPS), &part).await.unwrap();
     let (tight, _) = scan(&shop.lake_with(16 << 20), &model(GROUPS), &part).await.unwrap();
     assert_eq!(tight.len(), 300_000);
@@ -30,7 +30,7 @@ async fn what_does_not_fit_is_spilled() {
 #[tokio::test]
 async fn far_too_little_memory_is_told_with_its_mend() {
     let shop = shop().await;
-    let part = throng_lake::ScanPart { file: None };
+    let part = throng_lake::ScanPart::default();
     let error = scan(&shop.lake_with(64 << 10), &model(GROUPS), &part).await.unwrap_err();
     assert!(matches!(error, LakeError::OutOfMemory { .. }), "{error:?}");
     assert!(error.help().unwrap().contains("memory_limit_bytes"));

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
 mod errors;
+mod files;
 mod keys;
 mod limits;
 mod scans;
@@ -15,13 +16,15 @@ use std::time::Duration;
 use datafusion::prelude::SessionContext;
 use throng_lake::{Lake, LakeError, LakeLimits, Model, ScanPart, ScanStats, WorkerCommand};
 use throng_model::{HashSeed, UserHash, UserKey};
-use throng_spec::Source;
+use throng_spec::{ColumnType, Source};
 
 pub(crate) const SEED: HashSeed = HashSeed(7);
 
 /// A source folder `shop` and a place to spill.
 pub(crate) struct Shop {
     dir: tempfile::TempDir,
+    /// Declared columns, and whether text is trimmed.
+    reading: (Vec<(String, ColumnType)>, bool),
 }
 
 impl Shop {
@@ -29,7 +32,7 @@ impl Shop {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("shop")).unwrap();
         std::fs::create_dir(dir.path().join("spill")).unwrap();
-        Self { dir }
+        Self { dir, reading: (Vec::new(), false) }
     }
 
     pub(crate) fn folder(&self) -> std::path::PathBuf {
@@ -48,6 +51,42 @@ impl Shop {
         self
     }
 
+    /// Declares the type of a column of all tables.
+    pub(crate) fn declare(mut self, column: &str, of: &str) -> Self {
+        self.reading.0.push((column.to_owned(), of.parse().unwrap()));
+        self
+    }
+
+    /// Text is read without the white space around it.
+    pub(crate) fn trim(mut self) -> Self {
+        self.reading.1 = true;
+        self
+    }
+
+    /// Writes a file below the folder that gzip packs; several texts are several members.
+    pub(crate) fn packed(self, name: &str, members: &[&str]) -> Self {
+        use std::io::Write;
+        let mut bytes = Vec::new();
+        for member in members {
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packer.write_all(member.as_bytes()).unwrap();
+            bytes.extend(packer.finish().unwrap());
+        }
+        let path = self.folder().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        self
+    }
+
+    /// Writes the result of a query as Parquet under a name that the engine may not be able to write.
+    pub(crate) async fn parquet(self, name: &str, sql: &str) -> Self {
+        let shop = self.query("written.parquet", "PARQUET", sql).await;
+        let path = shop.folder().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::rename(shop.folder().join("written.parquet"), path).unwrap();
+        shop
+    }
+
     /// Writes the result of a query; `format` is what follows STORED AS.
     pub(crate) async fn query(self, name: &str, format: &str, sql: &str) -> Self {
         let path = self.folder().join(name);
@@ -63,7 +102,9 @@ impl Shop {
 
     pub(crate) fn lake_with(&self, memory_bytes: u64) -> Lake {
         let name = "shop".parse().unwrap();
-        let sources = [Source { name, path: self.folder(), root: None, description: None }];
+        let (columns, trim) = self.reading.clone();
+        let path = self.folder();
+        let sources = [Source { name, path, root: None, description: None, columns, trim }];
         let limits = LakeLimits {
             memory_bytes,
             spill_dir: self.spill(),

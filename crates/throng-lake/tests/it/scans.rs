@@ -147,7 +147,7 @@ async fn a_part_means_what_the_whole_means() {
     let filter = "SELECT id FROM shop.visits WHERE zip = '00123'";
     let (found, rows, null_keys) = users(&lake, filter).await;
     assert_eq!((found, rows, null_keys), (hashes(["1", "04"]), 3, 1));
-    let whole = ScanPart { file: None };
+    let whole = ScanPart::default();
     let (all, _) = scan(&lake, &model(filter), &whole).await.unwrap();
     assert_eq!(all.into_iter().collect::<std::collections::BTreeSet<_>>(), hashes(["1", "04"]));
 }
@@ -168,7 +168,7 @@ async fn a_part_whose_file_is_gone_fails_and_is_not_empty() {
 async fn a_refusing_sink_stops_the_scan() {
     let shop = days();
     let mut sink = |_: throng_lake::KeyBatch| Err("full".into());
-    let part = ScanPart { file: None };
+    let part = ScanPart::default();
     let model = model("SELECT id FROM shop.visits");
     let error = shop.lake().scan(&model, &part, crate::SEED, &mut sink).await.unwrap_err();
     assert!(matches!(error, LakeError::Sink(_)), "{error:?}");

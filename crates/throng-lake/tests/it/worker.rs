@@ -10,7 +10,7 @@ use throng_spec::Source;
 
 use crate::{Shop, hashes, model, scan, users};
 
-const WHOLE: ScanPart = ScanPart { file: None };
+const WHOLE: ScanPart = ScanPart { file: None, seen: None };
 
 /// A lake whose workers are told apart from those of other tests by an argument that they ignore.
 fn marked(shop: &Shop, mark: &str, memory_bytes: u64, timeout: Duration) -> Lake {
@@ -19,6 +19,8 @@ fn marked(shop: &Shop, mark: &str, memory_bytes: u64, timeout: Duration) -> Lake
         path: shop.folder(),
         root: None,
         description: None,
+        columns: Vec::new(),
+        trim: false,
     }];
     let mut worker = WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker"));
     worker.args.push(mark.to_owned());
@@ -253,6 +255,8 @@ async fn a_program_that_is_no_query_worker_is_named() {
         path: shop.folder(),
         root: None,
         description: None,
+        columns: Vec::new(),
+        trim: false,
     }];
     for (program, words) in [("/bin/cat", "no answer"), ("/no/such", "No such file")] {
         let limits = LakeLimits {

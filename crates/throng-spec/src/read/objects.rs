@@ -8,12 +8,23 @@ use super::Reader;
 use super::fields::{At, Fields};
 use super::sql::{self, SqlFault};
 use super::tree::{Node, Value};
-use crate::{Audience, Guard, Location, ObjectKind, Schedule, ScheduleError, Source};
+use crate::column;
+use crate::{Audience, ColumnType, Guard, Location, ObjectKind, Schedule, ScheduleError, Source};
+
+/// Columns of a source with declared types.
+const MAX_COLUMN_TYPES: usize = 1000;
 
 impl Reader {
     pub(super) fn source(&mut self, mut fields: Fields<'_>) {
         let name = self.name(&mut fields, ObjectKind::Source);
-        let mut source = Source { name, path: self.folder.clone(), root: None, description: None };
+        let mut source = Source {
+            name,
+            path: self.folder.clone(),
+            root: None,
+            description: None,
+            columns: Vec::new(),
+            trim: false,
+        };
         if let Some((node, at)) = fields.required(self, "path")
             && let Some(text) = self.text(node, &at)
         {
@@ -26,8 +37,45 @@ impl Reader {
             }
         }
         source.description = self.optional_text(&mut fields, "description");
+        if let Some((node, at)) = fields.get("columns") {
+            source.columns = self.column_types(node, at);
+        }
+        source.trim = self.switch(&mut fields, "trim");
         fields.done(self);
         self.spec.sources.push(source);
+    }
+
+    fn column_types(&mut self, node: &Node, at: At) -> Vec<(String, ColumnType)> {
+        let Value::Map(entries) = &node.value else {
+            let message = format!("expected columns, found {}", node.value.kind());
+            self.problem(&at, message, Some("write `columns: { column: text, … }`".to_owned()));
+            return Vec::new();
+        };
+        if entries.len() > MAX_COLUMN_TYPES {
+            let message = format!("there are more than {MAX_COLUMN_TYPES} columns");
+            self.problem(&at, message, Some("declare those that need it".to_owned()));
+            return Vec::new();
+        }
+        // Reports columns that stand there twice.
+        let Some(fields) = Fields::open(self, node, at) else { return Vec::new() };
+        let mut columns: Vec<(String, ColumnType)> = Vec::new();
+        for entry in entries {
+            let at = fields.at.key(entry).at(&entry.node);
+            let Some(text) = self.text(&entry.node, &at) else { continue };
+            let Ok(of) = text.parse() else {
+                let message = format!("{text} is not a type of a column");
+                self.problem(&at, message, Some(column::HELP.to_owned()));
+                continue;
+            };
+            let lower = entry.key.to_lowercase();
+            if columns.iter().any(|(name, _)| *name != entry.key && name.to_lowercase() == lower) {
+                let help = "columns that differ in case alone are one column: keep one of them";
+                let message = format!("the column {} is declared twice", entry.key);
+                self.problem(&at, message, Some(help.to_owned()));
+            }
+            columns.push((entry.key.clone(), of));
+        }
+        columns
     }
 
     fn is_a_folder(&mut self, path: &Path, shown: &str, at: &At) {

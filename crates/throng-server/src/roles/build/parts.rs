@@ -99,8 +99,8 @@ mod tests {
     #[test]
     fn parts_are_numbered_through_and_cover_every_shard_once() {
         let model = Model { sql: "SELECT id FROM s.t".into(), key: None };
-        let scans =
-            vec![ScanPart { file: Some("/a".into()) }, ScanPart { file: Some("/b".into()) }];
+        let scan = |path: &str| ScanPart { file: Some(path.into()), seen: None };
+        let scans = vec![scan("/a"), scan("/b")];
         let parts = plan(&model, scans, Rule::ANY).unwrap();
         assert!(parts.iter().zip(0..).all(|(part, number)| part.number == number));
         let mut shards = Vec::new();

@@ -1,0 +1,523 @@
+//! The tables of a folder: every file, and every folder of files, of a format that is read. Symbolic
+//! links are followed as far as they stay beneath the source's root: whoever may write into a source
+//! must not make the node read other files.
+//!
+//! No file vanishes: what is not read is either listed as passed over, or is why its table is refused.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use super::format::{Format, Named, named, sql_name};
+use crate::LakeError;
+
+/// Levels of folders in a table.
+const MAX_LEVELS: usize = 64;
+/// Files and folders of a table. More come of links that lead to each other.
+const MAX_ENTRIES: usize = 2_000_000;
+
+/// What a file was when it was looked at. Another size or time of change means other rows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct FileStamp {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+    /// Nanoseconds since 1970 at which it changed; 0 if the file system does not say.
+    pub(crate) modified: u64,
+}
+
+impl FileStamp {
+    /// Looks at a file.
+    pub(crate) fn of(path: &Path) -> Result<Self, LakeError> {
+        let fail = |source| LakeError::Source { path: path.to_owned(), source };
+        let metadata = std::fs::metadata(path).map_err(fail)?;
+        let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let modified = since.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(0);
+        Ok(Self { path: path.to_owned(), bytes: metadata.len(), modified })
+    }
+
+    /// Refuses a file that is another one than it was.
+    ///
+    /// # Errors
+    /// [`LakeError::Changed`]; [`LakeError::Source`] if it is gone.
+    pub(crate) fn compare(&self) -> Result<(), LakeError> {
+        if Self::of(&self.path)? == *self {
+            Ok(())
+        } else {
+            Err(LakeError::Changed { path: self.path.clone() })
+        }
+    }
+}
+
+/// A file of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DataFile {
+    pub(crate) stamp: FileStamp,
+    pub(crate) format: Format,
+    pub(crate) gzipped: bool,
+    /// The columns that its folders name (`day=2026-11-25`), with their values; `None` is NULL.
+    pub(crate) folders: Vec<(String, Option<String>)>,
+}
+
+impl DataFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.stamp.path
+    }
+}
+
+/// A file or folder that is not read, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// Which one.
+    pub path: PathBuf,
+    /// Why it is not read.
+    pub reason: String,
+}
+
+/// A table: files, in order of their paths.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Table {
+    pub(crate) files: Vec<DataFile>,
+    /// What lies in the table's folder and is not read.
+    pub(crate) passed_over: Vec<PassedOver>,
+}
+
+/// The tables of a source.
+#[derive(Debug, Default)]
+pub(crate) struct Folder {
+    /// By their SQL names, each with its files or with why it cannot be read.
+    pub(crate) tables: BTreeMap<String, Result<Table, LakeError>>,
+    /// What is no table.
+    pub(crate) passed_over: Vec<PassedOver>,
+    /// The file or folder that gave each table its name.
+    origins: BTreeMap<String, PathBuf>,
+}
+
+impl Folder {
+    fn insert(&mut self, name: String, path: PathBuf, table: Result<Table, LakeError>) {
+        match self.origins.entry(name.clone()) {
+            MapEntry::Vacant(entry) => {
+                entry.insert(path);
+                self.tables.insert(name, table);
+            }
+            MapEntry::Occupied(first) => {
+                let refusal = LakeError::Table {
+                    message: format!(
+                        "{} and {} are both the table {name}",
+                        first.get().display(),
+                        path.display()
+                    ),
+                    help: "rename one of them, or put files of one table into one folder"
+                        .to_owned(),
+                };
+                self.tables.insert(name, Err(refusal));
+            }
+        }
+    }
+}
+
+/// What lies in a folder.
+struct Entry {
+    name: String,
+    path: PathBuf,
+    kind: Result<Kind, LakeError>,
+}
+
+enum Kind {
+    Folder,
+    File,
+    PassedOver(&'static str),
+}
+
+/// The entries of a folder that lies beneath `root`, which is canonical, in the order of their names.
+fn entries(folder: &Path, root: &Path) -> Result<Vec<Entry>, LakeError> {
+    let fail = |source| LakeError::Source { path: folder.to_owned(), source };
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let path = entry.path();
+        let (name, kind) = match entry.file_name().into_string() {
+            Ok(name) => {
+                let kind = kind_of(&entry, &name, root);
+                (name, kind)
+            }
+            // Its path could not be recorded.
+            Err(name) => {
+                let source = std::io::Error::other("its name is not UTF-8");
+                let error = LakeError::Source { path: path.clone(), source };
+                (name.to_string_lossy().into_owned(), Err(error))
+            }
+        };
+        entries.push(Entry { name, path, kind });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+fn kind_of(entry: &std::fs::DirEntry, name: &str, root: &Path) -> Result<Kind, LakeError> {
+    let path = entry.path();
+    if name.starts_with('.') {
+        return Ok(Kind::PassedOver("its name begins with a dot"));
+    }
+    // Other programs' bookkeeping.
+    if name.starts_with('_') {
+        return Ok(Kind::PassedOver("its name begins with _"));
+    }
+    let is_data = !matches!(named(name), Named::Other);
+    match entry.file_type() {
+        Ok(kind) if kind.is_dir() => Ok(Kind::Folder),
+        Ok(kind) if kind.is_file() => Ok(Kind::File),
+        Ok(_) | Err(_) if !is_data && !path.is_dir() => {
+            Ok(Kind::PassedOver("it is no file of a format that is read"))
+        }
+        Ok(kind) if kind.is_symlink() => behind_link(&path, root),
+        Ok(_) => Err(irregular(&path)),
+        Err(source) => Err(LakeError::Source { path, source }),
+    }
+}
+
+/// What a link leads to.
+fn behind_link(path: &Path, root: &Path) -> Result<Kind, LakeError> {
+    let fail = |source| LakeError::Source { path: path.to_owned(), source };
+    let real = path.canonicalize().map_err(fail)?;
+    if !real.starts_with(root) {
+        return Err(LakeError::LeadsOut { path: path.to_owned(), root: root.to_owned() });
+    }
+    let found = std::fs::symlink_metadata(&real).map_err(fail)?;
+    match (found.is_dir(), found.is_file()) {
+        (true, _) => Ok(Kind::Folder),
+        (_, true) => Ok(Kind::File),
+        _ => Err(irregular(path)),
+    }
+}
+
+/// A pipe or a device: whoever opens one waits, or reads for ever.
+fn irregular(path: &Path) -> LakeError {
+    let source = std::io::Error::other("it is a pipe, a socket or a device, and no file");
+    LakeError::Source { path: path.to_owned(), source }
+}
+
+/// Refuses the folder of a table format whose files must not be read by themselves: files that are no
+/// longer part of the table lie there too.
+fn refuse_table_format(folder: &Path) -> Result<(), LakeError> {
+    let format = if folder.join("_delta_log").is_dir() {
+        "a Delta table"
+    } else if folder.join(".hoodie").is_dir() {
+        "a Hudi table"
+    } else if is_iceberg(&folder.join("metadata")) {
+        "an Iceberg table"
+    } else {
+        return Ok(());
+    };
+    Err(LakeError::Table {
+        message: format!("{} is {format}, which is not supported", folder.display()),
+        help: "write its current rows to Parquet files in a folder of their own".to_owned(),
+    })
+}
+
+fn is_iceberg(metadata: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(metadata) else { return false };
+    entries.flatten().any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.ends_with(".metadata.json") || name == "version-hint.text"
+    })
+}
+
+/// The tables of a source's folder.
+///
+/// # Errors
+/// [`LakeError::LeadsOut`] if the folder does not lie beneath `root`; [`LakeError::Source`] if it cannot
+/// be read; [`LakeError::Table`] if it is itself a table of a format that is not supported. What is
+/// wrong with one table is the error of that table.
+pub(crate) fn of_folder(folder: &Path, root: &Path) -> Result<Folder, LakeError> {
+    let real = |path: &Path| {
+        path.canonicalize().map_err(|source| LakeError::Source { path: path.to_owned(), source })
+    };
+    let root = &real(root)?;
+    if !real(folder)?.starts_with(root) {
+        return Err(LakeError::LeadsOut { path: folder.to_owned(), root: root.clone() });
+    }
+    refuse_table_format(folder)?;
+    let mut found = Folder::default();
+    for Entry { name, path, kind } in entries(folder, root)? {
+        let what = named(&name);
+        let stem = match what {
+            Named::Data { ending, .. } | Named::Unreadable { ending, .. } => name.len() - ending,
+            Named::Other => name.len(),
+        };
+        let pass = |reason: &str| PassedOver { path: path.clone(), reason: reason.to_owned() };
+        match (kind, what) {
+            (Ok(Kind::PassedOver(reason)), _) => found.passed_over.push(pass(reason)),
+            (Ok(Kind::Folder), _) => match of_table_folder(&path, root) {
+                Ok(table) if table.files.is_empty() => {
+                    found.passed_over.push(pass("it holds no file of a format that is read"));
+                    found.passed_over.extend(table.passed_over);
+                }
+                table => found.insert(sql_name(&name), path, table),
+            },
+            (Ok(Kind::File), Named::Data { format, gzipped, .. }) => {
+                let table = FileStamp::of(&path).map(|stamp| Table {
+                    files: vec![DataFile { stamp, format, gzipped, folders: Vec::new() }],
+                    passed_over: Vec::new(),
+                });
+                found.insert(sql_name(&name[..stem]), path, table);
+            }
+            (Ok(Kind::File), Named::Unreadable { what, .. }) => {
+                let refusal = Err(unreadable(&path, what));
+                found.insert(sql_name(&name[..stem]), path, refusal);
+            }
+            (Ok(Kind::File), Named::Other) => {
+                found.passed_over.push(pass("its ending is not known"))
+            }
+            (Err(error), _) => found.insert(sql_name(&name[..stem]), path, Err(error)),
+        }
+    }
+    Ok(found)
+}
+
+/// A file that holds rows, and is not read.
+fn unreadable(path: &Path, what: &str) -> LakeError {
+    LakeError::Table {
+        message: format!("{} cannot be read: it is {what}", path.display()),
+        help:
+            "write it as Parquet, as CSV or as JSON lines, plain or packed by gzip; or give it a \
+               name that begins with _"
+                .to_owned(),
+    }
+}
+
+/// The files of a folder and its subfolders.
+fn of_table_folder(folder: &Path, root: &Path) -> Result<Table, LakeError> {
+    let mut walk = Walk {
+        root,
+        table: Table::default(),
+        entries_left: MAX_ENTRIES,
+        open: Vec::new(),
+        folders: Vec::new(),
+    };
+    walk.collect(folder)?;
+    Ok(walk.table)
+}
+
+/// A walk through the folders of a table.
+struct Walk<'a> {
+    /// Canonical.
+    root: &'a Path,
+    table: Table,
+    entries_left: usize,
+    /// The folders around the one that is looked at; canonical.
+    open: Vec<PathBuf>,
+    /// Columns that the folders name.
+    folders: Vec<(String, Option<String>)>,
+}
+
+impl Walk<'_> {
+    fn collect(&mut self, folder: &Path) -> Result<(), LakeError> {
+        refuse_table_format(folder)?;
+        let fail = |source| LakeError::Source { path: folder.to_owned(), source };
+        let real = folder.canonicalize().map_err(fail)?;
+        if self.open.contains(&real) || self.open.len() >= MAX_LEVELS {
+            return Err(fail(std::io::Error::other("links of its folders lead in a circle")));
+        }
+        self.open.push(real);
+        let found = entries(folder, self.root)?;
+        self.entries_left = self
+            .entries_left
+            .checked_sub(found.len())
+            .ok_or_else(|| fail(std::io::Error::other("it holds more than 2000000 entries")))?;
+        for Entry { name, path, kind } in found {
+            let pass = |reason: &str| PassedOver { path: path.clone(), reason: reason.to_owned() };
+            match (kind?, named(&name)) {
+                (Kind::PassedOver(reason), _) => self.table.passed_over.push(pass(reason)),
+                (Kind::Folder, _) => {
+                    let column = partition(&name);
+                    let named = column.is_some();
+                    self.folders.extend(column);
+                    self.collect(&path)?;
+                    if named {
+                        self.folders.pop();
+                    }
+                }
+                (Kind::File, Named::Data { format, gzipped, .. }) => {
+                    let (stamp, folders) = (FileStamp::of(&path)?, self.folders.clone());
+                    self.table.files.push(DataFile { stamp, format, gzipped, folders });
+                }
+                (Kind::File, Named::Unreadable { what, .. }) => {
+                    return Err(unreadable(&path, what));
+                }
+                (Kind::File, Named::Other) => {
+                    self.table.passed_over.push(pass("its ending is not known"));
+                }
+            }
+        }
+        self.open.pop();
+        Ok(())
+    }
+}
+
+/// The column that a folder's name gives (`region=0001`), with its value. Percent signs are decoded as
+/// Hive and Spark write them.
+fn partition(name: &str) -> Option<(String, Option<String>)> {
+    let (column, value) = name.split_once('=')?;
+    if column.is_empty() {
+        return None;
+    }
+    let value = (value != "__HIVE_DEFAULT_PARTITION__").then(|| percent_decoded(value));
+    Some((percent_decoded(column), value))
+}
+
+/// Text without `%3A`; as it is if what is decoded is no UTF-8.
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digits = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(decoded).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_folders_are_tables() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir_all(root.join("Big-Table/day=1")).unwrap();
+        for name in [
+            "a.csv",
+            "b.x.csv.gz",
+            "c.txt",
+            ".hidden.csv",
+            "Big-Table/day=1/1.parquet",
+            "Big-Table/2.parquet",
+            "Big-Table/_SUCCESS",
+        ] {
+            std::fs::write(root.join(name), "").unwrap();
+        }
+        let found = of_folder(root, root).unwrap();
+        let names: Vec<&str> = found.tables.keys().map(String::as_str).collect();
+        assert_eq!(names, ["a", "b_x", "big_table"]);
+        let table = |name: &str| found.tables[name].as_ref().unwrap();
+        assert!(table("b_x").files[0].gzipped);
+        let days: Vec<_> = table("big_table").files.iter().map(|f| f.folders.clone()).collect();
+        assert_eq!(days, [vec![], vec![("day".to_owned(), Some("1".to_owned()))]]);
+        assert_eq!(table("big_table").passed_over.len(), 1);
+        let passed: Vec<_> =
+            found.passed_over.iter().map(|p| p.path.file_name().unwrap()).collect();
+        assert_eq!(passed, [".hidden.csv", "c.txt"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for folder in ["d/_delta_log", "i/metadata", "u"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        for name in [
+            "a-b.csv",
+            "a_b.csv",
+            "u/1.csv",
+            "u.csv",
+            "p.csv.zst",
+            "d/1.parquet",
+            "i/1.parquet",
+            "i/metadata/v1.metadata.json",
+            "good.csv",
+        ] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink("loop.csv", at("loop.csv")).unwrap();
+        let found = of_folder(dir.path(), dir.path()).unwrap();
+        let said: Vec<String> = found
+            .tables
+            .iter()
+            .map(|(name, table)| match table {
+                Ok(_) => format!("{name}: good"),
+                Err(error) => {
+                    format!("{name}: {error}").replace(&*dir.path().to_string_lossy(), "")
+                }
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "a_b: /a-b.csv and /a_b.csv are both the table a_b",
+                "d: /d is a Delta table, which is not supported",
+                "good: good",
+                "i: /i is an Iceberg table, which is not supported",
+                "loop: cannot read /loop.csv",
+                "p: /p.csv.zst cannot be read: it is packed in another way than by gzip",
+                "u: /u and /u.csv are both the table u",
+            ]
+        );
+    }
+
+    #[test]
+    fn folders_name_columns() {
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(partition("seen=2026%3A54"), Some(("seen".to_owned(), text("2026:54"))));
+        assert_eq!(partition("a=__HIVE_DEFAULT_PARTITION__"), Some(("a".to_owned(), None)));
+        assert_eq!(partition("a=b=ü%"), Some(("a".to_owned(), text("b=ü%"))));
+        assert_eq!(partition("plain"), None);
+        assert_eq!(partition("=x"), None);
+    }
+
+    #[test]
+    fn links_are_followed_beneath_the_root_only() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for folder in ["root/source/table", "root/source", "root/other", "outside"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+            std::fs::write(at(folder).join("x.csv"), "k\n1\n").unwrap();
+        }
+        // The tables of a source that can be read, and those that cannot.
+        let tables = |source: &str, root: &str| {
+            let tables = of_folder(&at(source), &at(root)).unwrap().tables;
+            let (good, bad): (Vec<_>, Vec<_>) = tables.iter().partition(|(_, table)| table.is_ok());
+            let names = |some: Vec<(&String, _)>| {
+                some.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>().join(" ")
+            };
+            (names(good), names(bad))
+        };
+        let both = |good: &str, bad: &str| (good.to_owned(), bad.to_owned());
+        assert_eq!(tables("root/source", "root"), both("table x", ""));
+        symlink(at("root/other/x.csv"), at("root/source/y.csv")).unwrap();
+        symlink("../other", at("root/source/z")).unwrap();
+        symlink(at("nowhere"), at("root/source/note")).unwrap();
+        assert_eq!(tables("root/source", "root"), both("table x y z", ""));
+        // The same links lead out of a root that is the source itself.
+        assert_eq!(tables("root/source", "root/source"), both("table x", "y z"));
+        // Planted deep in a table: a file, a folder, a circle.
+        for target in ["outside/x.csv", "outside", "root/source"] {
+            let link = at("root/source/table/p.csv");
+            symlink(at(target), &link).unwrap();
+            assert_eq!(tables("root/source", "root"), both("x y z", "table"), "{target}");
+            std::fs::remove_file(link).unwrap();
+        }
+        // In place of the source.
+        symlink(at("outside"), at("root/swapped")).unwrap();
+        let swapped = of_folder(&at("root/swapped"), &at("root")).unwrap_err();
+        assert!(matches!(swapped, LakeError::LeadsOut { .. }), "{swapped}");
+        let pipe = at("root/source/pipe.csv");
+        assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        assert_eq!(tables("root/source", "root"), both("table x y z", "pipe"));
+    }
+}

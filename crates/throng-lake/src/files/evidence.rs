@@ -1,0 +1,385 @@
+//! What the values of a column of a CSV or JSON file say about its type. Pure.
+//!
+//! A column gets a type other than text only if writing every value of it back gives the text that the
+//! file holds: `00042`, `32E01`, `1e3`, `+1` and integers of more than 64 bits are text. See
+//! [`Evidence::data_type`].
+
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
+
+/// How a column is written, kept in the metadata of its field under this key where the engine would
+/// write its values in another way.
+pub(crate) const WRITTEN: &str = "throng.written";
+/// [`WRITTEN`]: numbers in their shortest form: `5` and `6.5` in one column.
+pub(crate) const SHORTEST: &str = "shortest";
+
+/// Digits of a decimal that 64-bit arithmetic holds.
+const SMALL_DECIMAL: u8 = 18;
+/// Digits of the largest decimal.
+const LARGE_DECIMAL: u8 = 38;
+
+/// What kind of value a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// A 64-bit integer as a program writes it; whether a double holds it exactly.
+    Integer {
+        exact: bool,
+    },
+    /// A decimal fraction as a program writes it: digits, digits after the point, and whether the
+    /// double that is nearest to it is written in the same way.
+    Decimal {
+        digits: u32,
+        scale: u32,
+        exact: bool,
+    },
+    Boolean,
+    Date,
+    Timestamp(Form),
+    Other,
+}
+
+/// How a point in time is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Form {
+    /// `T` or a space.
+    separator: u8,
+    /// Digits after the second.
+    digits: usize,
+    /// Ends with `Z`.
+    zulu: bool,
+}
+
+/// What the values of a column have in common. Merges with the evidence of other files.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Evidence {
+    integers: bool,
+    decimals: bool,
+    booleans: bool,
+    dates: bool,
+    timestamps: bool,
+    /// A value that is nothing of the above, or a JSON string.
+    texts: bool,
+    /// A number that a double does not hold as it is written.
+    inexact: bool,
+    /// Digits after the point that all decimals have.
+    scale: Common<u32>,
+    /// Digits of the longest decimal.
+    digits: u32,
+    form: Common<Form>,
+    /// A value has white space around it.
+    pub(crate) padded: bool,
+}
+
+/// A value that all have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Common<T> {
+    #[default]
+    Unknown,
+    One(T),
+    Several,
+}
+
+impl<T: Copy + PartialEq> Common<T> {
+    fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unknown, other) | (other, Self::Unknown) => other,
+            (Self::One(a), Self::One(b)) if a == b => self,
+            _ => Self::Several,
+        }
+    }
+}
+
+impl Evidence {
+    /// Counts a value as it is written.
+    pub(crate) fn add(&mut self, text: &str) {
+        match classify(text.as_bytes()) {
+            Class::Integer { exact } => {
+                self.integers = true;
+                self.inexact |= !exact;
+            }
+            Class::Decimal { digits, scale, exact } => {
+                self.decimals = true;
+                self.inexact |= !exact;
+                self.digits = self.digits.max(digits);
+                self.scale = self.scale.with(Common::One(scale));
+            }
+            Class::Boolean => self.booleans = true,
+            Class::Date => self.dates = true,
+            Class::Timestamp(form) => {
+                self.timestamps = true;
+                self.form = self.form.with(Common::One(form));
+            }
+            Class::Other => self.add_text(text),
+        }
+    }
+
+    /// Counts a value that is text whatever it looks like.
+    pub(crate) fn add_text(&mut self, text: &str) {
+        self.texts = true;
+        self.padded |= text.trim() != text;
+    }
+
+    /// Adds the evidence of another file.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.integers |= other.integers;
+        self.decimals |= other.decimals;
+        self.booleans |= other.booleans;
+        self.dates |= other.dates;
+        self.timestamps |= other.timestamps;
+        self.texts |= other.texts;
+        self.inexact |= other.inexact;
+        self.scale = self.scale.with(other.scale);
+        self.digits = self.digits.max(other.digits);
+        self.form = self.form.with(other.form);
+        self.padded |= other.padded;
+    }
+
+    /// The type of the column, and how it is written if the engine writes it in another way; `None` if
+    /// it holds no value.
+    ///
+    /// | all values | type |
+    /// |---|---|
+    /// | integers of 64 bits | `Int64` |
+    /// | decimals with one count of digits after the point | `Decimal128` |
+    /// | numbers, each as short as can be | `Float64`, written in the shortest form |
+    /// | `true`, `false` | `Boolean` |
+    /// | dates as `2026-11-25` | `Date32` |
+    /// | points in time of one form | `Timestamp` |
+    /// | anything else | text |
+    pub(crate) fn data_type(&self) -> Option<(DataType, Option<&'static str>)> {
+        let text = Some((DataType::Utf8View, None));
+        let seen = [
+            self.integers || self.decimals,
+            self.booleans,
+            self.dates,
+            self.timestamps,
+            self.texts,
+        ];
+        match seen {
+            [false, false, false, false, false] => None,
+            [true, false, false, false, false] => {
+                Some(self.number().unwrap_or((DataType::Utf8View, None)))
+            }
+            [false, true, false, false, false] => Some((DataType::Boolean, None)),
+            [false, false, true, false, false] => Some((DataType::Date32, None)),
+            [false, false, false, true, false] => match self.form {
+                Common::One(form) => {
+                    Some((DataType::Timestamp(form.unit(), None), Some(form.name())))
+                }
+                _ => text,
+            },
+            _ => text,
+        }
+    }
+
+    fn number(&self) -> Option<(DataType, Option<&'static str>)> {
+        match (self.integers, self.decimals, self.scale) {
+            (true, false, _) => Some((DataType::Int64, None)),
+            (false, true, Common::One(scale)) if self.digits <= u32::from(LARGE_DECIMAL) => {
+                let small = self.digits <= u32::from(SMALL_DECIMAL);
+                let digits = if small { SMALL_DECIMAL } else { LARGE_DECIMAL };
+                Some((DataType::Decimal128(digits, i8::try_from(scale).ok()?), None))
+            }
+            _ if !self.inexact => Some((DataType::Float64, Some(SHORTEST))),
+            _ => None,
+        }
+    }
+
+    /// Whether every value can be read as a double without a change of the text.
+    pub(crate) fn fits_double(&self) -> bool {
+        !(self.booleans || self.dates || self.timestamps || self.texts || self.inexact)
+    }
+}
+
+impl Form {
+    fn unit(self) -> TimeUnit {
+        match self.digits {
+            0 => TimeUnit::Second,
+            3 => TimeUnit::Millisecond,
+            6 => TimeUnit::Microsecond,
+            _ => TimeUnit::Nanosecond,
+        }
+    }
+
+    /// [`WRITTEN`].
+    fn name(self) -> &'static str {
+        match (self.separator, self.zulu) {
+            (b'T', false) => "T",
+            (b'T', true) => "TZ",
+            (_, false) => " ",
+            (_, true) => " Z",
+        }
+    }
+}
+
+fn classify(text: &[u8]) -> Class {
+    match text {
+        b"true" | b"false" => Class::Boolean,
+        [b'0'..=b'9', ..] if text.len() >= 10 && text[4] == b'-' => temporal(text),
+        [b'0'..=b'9' | b'-', ..] => number(text),
+        _ => Class::Other,
+    }
+}
+
+/// A number without an exponent, a plus sign, leading zeros, or a sign of zero.
+fn number(text: &[u8]) -> Class {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let (whole, fraction) = match digits.iter().position(|b| *b == b'.') {
+        Some(at) => (&digits[..at], Some(&digits[at + 1..])),
+        None => (digits, None),
+    };
+    let all_digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let plain = all_digits(whole) && (whole.len() == 1 || whole[0] != b'0');
+    let zero = digits.iter().all(|b| matches!(b, b'0' | b'.'));
+    if !plain || (zero && digits.len() < text.len()) {
+        return Class::Other;
+    }
+    let Ok(written) = std::str::from_utf8(text) else { return Class::Other };
+    match fraction {
+        None => match written.parse::<i64>() {
+            // Integers up to 2^53 are doubles.
+            Ok(number) => Class::Integer { exact: number.unsigned_abs() <= 1 << 53 },
+            Err(_) => Class::Other,
+        },
+        Some(fraction) if all_digits(fraction) => {
+            let exact = written.parse::<f64>().is_ok_and(|number| number.to_string() == written);
+            let (digits, scale) = (whole.len() + fraction.len(), fraction.len());
+            let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            Class::Decimal { digits: small(digits), scale: small(scale), exact }
+        }
+        Some(_) => Class::Other,
+    }
+}
+
+/// `2026-11-25`, or that with `T` or a space and `20:54:00`, 3, 6 or 9 digits after the second, `Z`.
+fn temporal(text: &[u8]) -> Class {
+    let Some((date, time)) = text.split_at_checked(10) else { return Class::Other };
+    if !is_date(date) {
+        return Class::Other;
+    }
+    let [separator @ (b'T' | b' '), time @ ..] = time else {
+        return if time.is_empty() { Class::Date } else { Class::Other };
+    };
+    let (time, zulu) = match time.strip_suffix(b"Z") {
+        Some(time) => (time, true),
+        None => (time, false),
+    };
+    let (clock, fraction) = time.split_at_checked(8).unwrap_or((time, b""));
+    let pair = |at: usize| two(clock, at);
+    let clock_fits = clock.len() == 8
+        && clock[2] == b':'
+        && clock[5] == b':'
+        && pair(0).is_some_and(|n| n < 24)
+        && pair(3).is_some_and(|n| n < 60)
+        && pair(6).is_some_and(|n| n < 60);
+    let digits = match fraction {
+        [] => 0,
+        [b'.', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => digits.len(),
+        _ => return Class::Other,
+    };
+    // Years whose nanoseconds do not fit 64 bits stay text.
+    let year = two(date, 0).unwrap_or(0);
+    let fits = digits < 9 || (17..=21).contains(&year);
+    if clock_fits && fits && matches!(digits, 0 | 3 | 6 | 9) && (digits > 0 || fraction.is_empty())
+    {
+        Class::Timestamp(Form { separator: *separator, digits, zulu })
+    } else {
+        Class::Other
+    }
+}
+
+fn two(text: &[u8], at: usize) -> Option<u32> {
+    let [a @ b'0'..=b'9', b @ b'0'..=b'9'] = text.get(at..at + 2)? else { return None };
+    Some(u32::from(a - b'0') * 10 + u32::from(b - b'0'))
+}
+
+/// A day of the calendar as `2026-11-25`.
+fn is_date(text: &[u8]) -> bool {
+    let parts = (two(text, 0), two(text, 2), two(text, 5), two(text, 8));
+    let (Some(century), Some(year), Some(month), Some(day)) = parts else { return false };
+    let year = century * 100 + year;
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if leap => 29,
+        2 => 28,
+        _ => 0,
+    };
+    text.len() == 10 && text[4] == b'-' && text[7] == b'-' && (1..=days).contains(&day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[&str]) -> String {
+        let mut evidence = Evidence::default();
+        values.iter().for_each(|value| evidence.add(value));
+        match evidence.data_type() {
+            None => "none".to_owned(),
+            Some((DataType::Utf8View, _)) => "text".to_owned(),
+            Some((data_type, written)) => {
+                format!("{data_type}{}", written.map(|w| format!(" {w}")).unwrap_or_default())
+            }
+        }
+    }
+
+    #[test]
+    fn a_column_is_what_all_its_values_are() {
+        for (values, found) in [
+            (&[][..], "none"),
+            (&["1", "-7", "0", "9223372036854775807"], "Int64"),
+            (&["1", "00042"], "text"),
+            (&["12E3", "12000"], "text"),
+            (&["1e3"], "text"),
+            (&["+1"], "text"),
+            (&["-0"], "text"),
+            (&[" 1"], "text"),
+            (&["18446744073709551615", "42"], "text"),
+            (&["12.00", "10.10"], "Decimal128(18, 2)"),
+            (&["-0.50"], "Decimal128(18, 2)"),
+            (&["15551234567.0", "1.0"], "Decimal128(18, 1)"),
+            (&["1234567890123456789.55"], "Decimal128(38, 2)"),
+            (&["10.10", "10.1"], "text"),
+            (&["5", "6.5", "2.25"], "Float64 shortest"),
+            (&["5", "6.50"], "text"),
+            (&["9007199254740993", "0.5"], "text"),
+            (&[".5"], "text"),
+            (&["5."], "text"),
+            (&["1.2.3"], "text"),
+            (&["NaN"], "text"),
+            (&["true", "false"], "Boolean"),
+            (&["True"], "text"),
+            (&["true", "1"], "text"),
+            (&["2026-02-28", "2024-02-29"], "Date32"),
+            (&["2026-02-29"], "text"),
+            (&["2026-02-28", "7"], "text"),
+            (&["2026-02-28T20:54:00"], "Timestamp(s) T"),
+            (&["2026-02-28 20:54:00.123Z"], "Timestamp(ms)  Z"),
+            (&["2026-02-28T20:54:00", "2026-02-28 20:54:00"], "text"),
+            (&["2026-02-28T20:54:00+01:00"], "text"),
+            (&["2026-02-28T24:00:00"], "text"),
+            (&["2026-02-28T20:54:00."], "text"),
+        ] {
+            assert_eq!(of(values), found, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn files_merge_in_any_order() {
+        let columns = [&["1"][..], &["2.5"], &["2.50", "1.75"], &["x "], &["true"], &[]];
+        for a in columns {
+            for b in columns {
+                let [mut one, mut two, mut all] =
+                    [const { None }; 3].map(|_: Option<()>| Evidence::default());
+                a.iter().for_each(|value| one.add(value));
+                b.iter().for_each(|value| two.add(value));
+                a.iter().chain(b).for_each(|value| all.add(value));
+                let (mut merged, mut turned) = (one.clone(), two.clone());
+                merged.merge(&two);
+                turned.merge(&one);
+                assert_eq!((&merged, &turned), (&all, &all), "{a:?} {b:?}");
+            }
+        }
+    }
+}

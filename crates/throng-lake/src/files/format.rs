@@ -1,0 +1,119 @@
+//! What a file is, by its name. Pure.
+
+/// How a file's rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Format {
+    Parquet,
+    Csv,
+    Json,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// What a name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// A file that is read: its format, whether it is packed by gzip, and the length of the ending.
+    Data { format: Format, gzipped: bool, ending: usize },
+    /// A file that holds rows, and is not read: what it is, and the length of the ending.
+    Unreadable { what: &'static str, ending: usize },
+    /// Anything else.
+    Other,
+}
+
+/// Endings of rows that are not read.
+const UNREADABLE: [(&str, &str); 9] = [
+    (".tsv", "a file of tab-separated values"),
+    (".orc", "an ORC file"),
+    (".avro", "an Avro file"),
+    (".arrow", "an Arrow file"),
+    (".feather", "a Feather file"),
+    (".xlsx", "an Excel file"),
+    (".xls", "an Excel file"),
+    (".pq", "a file with the ending .pq: Parquet files end with .parquet"),
+    (".xml", "an XML file"),
+];
+
+/// Endings of packed files that are not read.
+const PACKED: [&str; 10] =
+    [".zst", ".bz2", ".xz", ".zip", ".lz4", ".br", ".snappy", ".7z", ".lzo", ".gz"];
+
+/// The format of a file, by its name. Upper and lower case are alike.
+pub(crate) fn named(name: &str) -> Named {
+    let lower = name.to_ascii_lowercase();
+    let (stem, gzipped) = match lower.strip_suffix(".gz") {
+        Some(stem) => (stem, true),
+        None => (lower.as_str(), false),
+    };
+    let known = [
+        (".parquet", Format::Parquet),
+        (".csv", Format::Csv),
+        (".json", Format::Json),
+        (".jsonl", Format::Json),
+        (".ndjson", Format::Json),
+    ];
+    let found =
+        known.iter().find(|(ending, _)| stem.len() > ending.len() && stem.ends_with(ending));
+    if let Some((ending, format)) = found {
+        let ending = ending.len() + lower.len() - stem.len();
+        // Parquet packs its pages itself.
+        return match (format, gzipped) {
+            (Format::Parquet, true) => Named::Unreadable { what: "a packed Parquet file", ending },
+            _ => Named::Data { format: *format, gzipped, ending },
+        };
+    }
+    let found =
+        UNREADABLE.iter().find(|(ending, _)| stem.len() > ending.len() && stem.ends_with(ending));
+    if let Some((ending, what)) = found {
+        return Named::Unreadable { what, ending: ending.len() + lower.len() - stem.len() };
+    }
+    for packed in PACKED {
+        let Some(stem) = lower.strip_suffix(packed) else { continue };
+        if let Named::Data { ending, .. } = named(&name[..stem.len()]) {
+            let what = "packed in another way than by gzip";
+            return Named::Unreadable { what, ending: ending + packed.len() };
+        }
+    }
+    Named::Other
+}
+
+/// A name as SQL has it: in lower case, `-`, `.` and space become `_`.
+pub(crate) fn sql_name(name: &str) -> String {
+    name.to_lowercase().replace(['-', '.', ' '], "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_are_known_in_upper_and_lower_case() {
+        let data = |format, gzipped, ending| Named::Data { format, gzipped, ending };
+        for (name, found) in [
+            ("a.csv", data(Format::Csv, false, 4)),
+            ("A.CSV.GZ", data(Format::Csv, true, 7)),
+            ("x.y.JSONL", data(Format::Json, false, 6)),
+            ("x.ndjson.gz", data(Format::Json, true, 10)),
+            ("part-0.snappy.parquet", data(Format::Parquet, false, 8)),
+            (".csv", Named::Other),
+            ("a.txt", Named::Other),
+            ("csv", Named::Other),
+            ("ü.csv", data(Format::Csv, false, 4)),
+            ("notes.gz", Named::Other),
+        ] {
+            assert_eq!(named(name), found, "{name}");
+        }
+        for name in ["a.csv.zst", "a.parquet.gz", "a.json.ZIP", "a.avro", "a.tsv.gz", "b.csv.gz.gz"]
+        {
+            assert!(matches!(named(name), Named::Unreadable { .. }), "{name}");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! JSON files: what their fields hold, and their rows.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, new_null_array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::json::ReaderBuilder;
+use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use serde::de::IgnoredAny;
+use throng_spec::ColumnType;
+
+use super::declared::fits;
+use super::discover::DataFile;
+use super::fault::FileFault;
+use super::objects::Objects;
+use super::survey::{FileColumn, Holds, Node, Reading, Survey};
+use super::text::open;
+
+/// Rows of a batch.
+const BATCH_ROWS: usize = 8192;
+/// Objects and arrays inside of each other.
+const MAX_DEPTH: usize = 64;
+/// Fields of all objects of a file.
+const MAX_COLUMNS: usize = 10_000;
+
+/// Looks at every value of a file.
+///
+/// # Errors
+/// If something in it is no JSON object, or a value does not fit the type that is declared for its
+/// column.
+pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileFault> {
+    let path = file.path();
+    let mut objects = Objects::new(open(file)?, path);
+    let mut columns = Columns { reading, found: Vec::new() };
+    let mut rows = 0;
+    while let Some((object, line)) = objects.next()? {
+        let valid: Result<IgnoredAny, _> = serde_json::from_slice(object);
+        let text = match (valid, std::str::from_utf8(object)) {
+            (Ok(_), Ok(text)) => text,
+            (Err(error), _) => {
+                let at = line + (error.line() as u64).saturating_sub(1);
+                return Err(FileFault::new(path, Some(at), "it is no JSON"));
+            }
+            (_, Err(_)) => return Err(FileFault::new(path, Some(line), "it is not UTF-8")),
+        };
+        columns.add(text, rows).map_err(|fault| {
+            FileFault::new(path, Some(line), fault)
+                .with_help("declare the column as text, or correct the value")
+        })?;
+        rows += 1;
+    }
+    let columns = columns.found.into_iter().map(|column| FileColumn {
+        name: column.name,
+        holds: Holds::Values(column.node),
+        twice: column.twice,
+    });
+    Ok(Survey { columns: columns.collect(), rows })
+}
+
+struct Columns<'a> {
+    reading: &'a Reading,
+    found: Vec<Found>,
+}
+
+struct Found {
+    name: String,
+    declared: Option<ColumnType>,
+    node: Node,
+    /// The row that it was in last.
+    row: Option<u64>,
+    twice: bool,
+}
+
+impl Columns<'_> {
+    /// The column of a field. `guess` is where it probably is.
+    fn of(&mut self, name: &str, guess: usize) -> usize {
+        if self.found.get(guess).is_some_and(|column| column.name == name) {
+            return guess;
+        }
+        let there = self.found.iter().position(|column| column.name == name);
+        there.unwrap_or_else(|| {
+            self.found.push(Found {
+                name: name.to_owned(),
+                declared: self.reading.declared(name),
+                node: Node::default(),
+                row: None,
+                twice: false,
+            });
+            self.found.len() - 1
+        })
+    }
+
+    /// Counts the fields of an object, which is valid JSON.
+    fn add(&mut self, object: &str, row: u64) -> Result<(), String> {
+        let mut cursor = Cursor { rest: object };
+        let mut guess = 0;
+        cursor.skip(b'{');
+        while let Some(name) = cursor.name() {
+            let at = self.of(&name, guess);
+            if at >= MAX_COLUMNS {
+                return Err("its objects have more than 10000 fields".to_owned());
+            }
+            guess = at + 1;
+            let (reading, column) = (self.reading, &mut self.found[at]);
+            column.twice |= column.row == Some(row);
+            column.row = Some(row);
+            let value = Value { reading, declared: column.declared };
+            let counted = value.add(&mut cursor, &mut column.node, 0);
+            counted.map_err(|fault| format!("column {name}: {fault}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// How the values of a column count.
+struct Value<'a> {
+    reading: &'a Reading,
+    declared: Option<ColumnType>,
+}
+
+impl Value<'_> {
+    fn add(&self, cursor: &mut Cursor<'_>, node: &mut Node, depth: usize) -> Result<(), String> {
+        if depth > MAX_DEPTH {
+            return Err(format!("more than {MAX_DEPTH} objects and arrays lie in each other"));
+        }
+        match cursor.peek() {
+            Some(b'{' | b'[') if self.declared.is_some() => {
+                Err("an object or array, where a type is declared".to_owned())
+            }
+            Some(b'{') => {
+                node.object.get_or_insert_default();
+                cursor.skip(b'{');
+                while let Some(name) = cursor.name() {
+                    self.add(cursor, node.field(&name), depth + 1)?;
+                }
+                Ok(())
+            }
+            Some(b'[') => {
+                let items = node.array.get_or_insert_default();
+                cursor.skip(b'[');
+                while cursor.more(b']') {
+                    self.add(cursor, items, depth + 1)?;
+                }
+                Ok(())
+            }
+            Some(b'"') => {
+                let text = cursor.string();
+                self.scalar(self.reading.cell(&text), true, node)
+            }
+            _ => match cursor.token() {
+                "null" => Ok(()),
+                token => self.scalar(token, false, node),
+            },
+        }
+    }
+
+    fn scalar(&self, text: &str, quoted: bool, node: &mut Node) -> Result<(), String> {
+        match self.declared {
+            Some(declared) if !fits(declared, text) => Err(format!("the value is no {declared}")),
+            Some(_) => Ok(node.scalars.add_text(text)),
+            // What is written as text is text.
+            None if quoted => Ok(node.scalars.add_text(text)),
+            None => Ok(node.scalars.add(text)),
+        }
+    }
+}
+
+/// A place in valid JSON.
+struct Cursor<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Cursor<'a> {
+    fn peek(&mut self) -> Option<u8> {
+        self.rest = self.rest.trim_start_matches([' ', '\t', '\r', '\n']);
+        self.rest.bytes().next()
+    }
+
+    /// Goes over a byte, if it is there.
+    fn skip(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        if there {
+            self.rest = &self.rest[1..];
+        }
+        there
+    }
+
+    /// Goes over a comma; false after the last item, whose bracket it goes over.
+    fn more(&mut self, end: u8) -> bool {
+        self.skip(b',');
+        self.peek().is_some() && !self.skip(end)
+    }
+
+    /// The name of the next field, and goes over its colon.
+    fn name(&mut self) -> Option<Cow<'a, str>> {
+        if !self.more(b'}') {
+            return None;
+        }
+        let name = self.string();
+        self.skip(b':');
+        Some(name)
+    }
+
+    /// A string without its quotes.
+    fn string(&mut self) -> Cow<'a, str> {
+        let bytes = self.rest.as_bytes();
+        let mut end = 1;
+        let mut escapes = false;
+        while end < bytes.len() && bytes[end] != b'"' {
+            let escape = bytes[end] == b'\\';
+            escapes |= escape;
+            end += if escape { 2 } else { 1 };
+        }
+        let (quoted, rest) = self.rest.split_at((end + 1).min(bytes.len()));
+        self.rest = rest;
+        if escapes {
+            Cow::Owned(serde_json::from_str(quoted).unwrap_or_default())
+        } else {
+            Cow::Borrowed(quoted.trim_matches('"'))
+        }
+    }
+
+    /// A number or a word.
+    fn token(&mut self) -> &'a str {
+        let end = self.rest.find([',', '}', ']', ' ', '\t', '\r', '\n']).unwrap_or(self.rest.len());
+        let (token, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        token
+    }
+}
+
+/// Reads columns of a file: `wanted` are their names in the file with the types to read them as. Hands
+/// over batches with these columns, in this order. Stops when `sink` returns false.
+///
+/// # Errors
+/// If the file cannot be read as it was surveyed.
+pub(crate) fn read(
+    file: &DataFile,
+    wanted: &[(String, DataType)],
+    sink: &mut dyn FnMut(RecordBatch, usize) -> Result<bool, FileFault>,
+) -> Result<(), FileFault> {
+    let path = file.path();
+    let fields: Vec<Field> =
+        wanted.iter().map(|(name, of)| Field::new(name, of.clone(), true)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let fail = |error| FileFault::of_reader(path, &error);
+    let mut decoder = ReaderBuilder::new(Arc::clone(&schema))
+        .with_batch_size(BATCH_ROWS)
+        .with_coerce_primitive(true)
+        .build_decoder()
+        .map_err(fail)?;
+    let mut objects = Objects::new(open(file)?, path);
+    let mut rows = 0;
+    let mut first = 0;
+    loop {
+        let object = objects.next()?;
+        let end = object.is_none();
+        if let Some((object, line)) = object {
+            if rows == 0 {
+                first = line;
+            }
+            if !wanted.is_empty() {
+                decoder
+                    .decode(object)
+                    .map_err(|_| FileFault::new(path, Some(line), "it is no JSON"))?;
+            }
+            rows += 1;
+        }
+        if rows == BATCH_ROWS || (end && rows > 0) {
+            let flushed = decoder.flush().map_err(|_| {
+                let text = "in this or a later line, a value is not of the type that its column has \
+                            in the other rows";
+                FileFault::new(path, Some(first), text)
+            })?;
+            let columns: Vec<ArrayRef> = match flushed {
+                Some(batch) if batch.num_rows() == rows => batch.columns().to_vec(),
+                Some(_) => {
+                    return Err(FileFault::new(path, Some(first), "its rows cannot be told apart"));
+                }
+                None => wanted.iter().map(|(_, of)| new_null_array(of, rows)).collect(),
+            };
+            let options = RecordBatchOptions::new().with_row_count(Some(rows));
+            let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options);
+            if !sink(batch.map_err(fail)?, rows)? {
+                break;
+            }
+            rows = 0;
+        }
+        if end {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn types(objects: &[&str]) -> Vec<String> {
+        let reading = Reading::default();
+        let mut columns = Columns { reading: &reading, found: Vec::new() };
+        for (object, row) in objects.iter().zip(0..) {
+            columns.add(object, row).unwrap();
+        }
+        columns
+            .found
+            .iter()
+            .map(|column| {
+                let twice = if column.twice { " twice" } else { "" };
+                let of = match column.node.data_type() {
+                    Ok(Some((of, _))) => of.to_string(),
+                    Ok(None) => "none".to_owned(),
+                    Err(_) => "mixed".to_owned(),
+                };
+                format!("{}: {of}{twice}", column.name)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn fields_are_what_all_their_values_are() {
+        assert_eq!(
+            types(&[
+                r#"{"a": 1, "b": "1", "c": 1e3 , "d":18446744073709551615,"e\u0041":true, "f":null}"#,
+                r#"{ "a":2, "c":7 }"#,
+            ]),
+            ["a: Int64", "b: Utf8View", "c: Utf8View", "d: Utf8View", "eA: Boolean", "f: none"]
+        );
+        assert_eq!(types(&[r#"{"u":42}"#, r#"{"u":"A7"}"#]), ["u: Utf8View"]);
+        assert_eq!(types(&[r#"{"u":1.50}"#, r#"{"u":2.25}"#]), ["u: Decimal128(18, 2)"]);
+        assert_eq!(types(&[r#"{"u":1,"u":2}"#]), ["u: Int64 twice"]);
+        assert_eq!(types(&[r#"{"u":{"x":[1,2],"y":{}}}"#, r#"{"u":5}"#]), ["u: mixed"]);
+        assert_eq!(types(&[r#"{"":"\"},"}"#, "{}"]), [": Utf8View"]);
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        let reading = Reading::default();
+        let mut columns = Columns { reading: &reading, found: Vec::new() };
+        let object = format!("{{\"a\":{}{}}}", "[".repeat(100), "]".repeat(100));
+        assert!(columns.add(&object, 0).unwrap_err().contains("64"));
+    }
+}

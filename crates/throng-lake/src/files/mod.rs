@@ -1,0 +1,27 @@
+//! Files of sources, as tables.
+
+mod csv;
+mod declared;
+mod discover;
+mod evidence;
+mod fault;
+mod format;
+mod json;
+mod objects;
+mod parquet;
+mod provider;
+mod survey;
+mod text;
+mod text_scan;
+mod union;
+mod widen;
+mod written;
+
+pub use discover::PassedOver;
+pub(crate) use discover::{DataFile, FileStamp, Table, of_folder};
+pub(crate) use fault::FileFault;
+pub(crate) use format::{Named, named, sql_name};
+pub(crate) use provider::LakeTable;
+pub(crate) use survey::{Reading, Survey, survey};
+pub(crate) use union::{Column, FilePlan, Layout, Origin, union};
+pub(crate) use written::{as_written, is_written};

@@ -1,0 +1,41 @@
+//! Parquet files: their footers.
+
+use std::fs::File;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+
+use super::discover::DataFile;
+use super::fault::FileFault;
+use super::survey::{FileColumn, Holds, Survey};
+
+/// The columns and the count of rows in a file's footer.
+///
+/// # Errors
+/// If it is no whole Parquet file.
+pub(crate) fn survey(file: &DataFile) -> Result<Survey, FileFault> {
+    let path = file.path();
+    let opened = File::open(path).map_err(|error| FileFault::io(path, &error))?;
+    let damaged = |_| {
+        FileFault::new(path, None, "it is no whole Parquet file").with_help("write the file again")
+    };
+    let footer = ArrowReaderMetadata::load(&opened, ArrowReaderOptions::new()).map_err(damaged)?;
+    let fields = footer.schema().fields();
+    let columns = fields.iter().map(|field| FileColumn {
+        name: field.name().clone(),
+        holds: Holds::Typed(plain(field.data_type())),
+        twice: fields.iter().filter(|other| other.name() == field.name()).count() > 1,
+    });
+    let rows = u64::try_from(footer.metadata().file_metadata().num_rows()).unwrap_or(0);
+    Ok(Survey { columns: columns.collect(), rows })
+}
+
+/// The type that values have in a table: one type for all texts, one for all bytes, no dictionaries.
+fn plain(of: &DataType) -> DataType {
+    match of {
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
+        DataType::Dictionary(_, values) => plain(values),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Planning a `SELECT`.
+
+use std::ops::ControlFlow;
+
+use datafusion::dataframe::DataFrame;
+use datafusion::prelude::SQLOptions;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{Expr, Ident, visit_expressions_mut};
+
+use crate::LakeError;
+use crate::engine::Engine;
+use crate::scan::ScanPart;
+use crate::session::{OpenTable, Opened};
+use crate::sql_error::{missing_column, sql_error};
+
+/// Columns of a statement whose case is put right.
+const MAX_RECASED: usize = 200;
+
+impl Engine {
+    /// Plans any `SELECT`; statements that change something are refused.
+    pub(crate) async fn select(
+        &self,
+        sql: &str,
+        part: Option<&ScanPart>,
+    ) -> Result<(DataFrame, Opened), LakeError> {
+        let opened = self.inner.open(sql, part).await?;
+        let wrong = |e| sql_error(sql, &e, &opened.tables);
+        let state = opened.context.state();
+        let dialect = state.config_options().sql_parser.dialect;
+        let mut statement = state.sql_to_statement(sql, &dialect).map_err(wrong)?;
+        let mut first = None;
+        let mut recased = 0;
+        let plan = loop {
+            let error = match state.statement_to_plan(statement.clone()).await {
+                Ok(plan) => break plan,
+                Err(error) => error,
+            };
+            // The first error is about what the user wrote.
+            let name = missing_column(&error).map(|(name, _)| name.to_owned());
+            let error = first.get_or_insert(error);
+            let name = name.filter(|_| recased < MAX_RECASED);
+            if !name.is_some_and(|name| recase(&mut statement, &name, &opened.tables)) {
+                return Err(sql_error(sql, error, &opened.tables));
+            }
+            recased += 1;
+        };
+        let options = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        options.verify_plan(&plan).map_err(wrong)?;
+        let frame = opened.context.execute_logical_plan(plan).await.map_err(wrong)?;
+        Ok((frame, opened))
+    }
+}
+
+/// Unquoted names are in lower case for the engine. Where a table has a column that differs from such a
+/// name in case alone, and no other does, it is meant. Says whether something was changed.
+fn recase(statement: &mut Statement, name: &str, tables: &[OpenTable]) -> bool {
+    let lower = name.to_lowercase();
+    let columns = tables.iter().flat_map(|table| &table.layout.columns);
+    let mut alike: Vec<&str> = columns
+        .map(|column| column.name.as_str())
+        .filter(|column| column.to_lowercase() == lower && *column != name)
+        .collect();
+    alike.sort_unstable();
+    alike.dedup();
+    let ([meant], Statement::Statement(statement)) = (alike.as_slice(), statement) else {
+        return false;
+    };
+    let mut changed = false;
+    let mut put = |ident: &mut Ident| {
+        if ident.quote_style.is_none() && ident.value.to_lowercase() == lower {
+            ident.value = (*meant).to_owned();
+            ident.quote_style = Some('"');
+            changed = true;
+        }
+    };
+    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
+        match expr {
+            Expr::Identifier(ident) => put(ident),
+            Expr::CompoundIdentifier(parts) => {
+                if let Some(last) = parts.last_mut() {
+                    put(last);
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    changed
+}

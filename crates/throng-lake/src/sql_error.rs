@@ -1,0 +1,81 @@
+//! Errors of planning that point into the SQL.
+
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+
+use crate::session::OpenTable;
+use crate::{LakeError, position};
+
+/// The column that planning looked for in vain, and those that are there.
+pub(crate) fn missing_column(error: &DataFusionError) -> Option<(&str, Vec<&str>)> {
+    let DataFusionError::SchemaError(schema_error, _) = error.find_root() else { return None };
+    let SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref() else {
+        return None;
+    };
+    Some((&field.name, valid_fields.iter().map(|f| f.name.as_str()).collect()))
+}
+
+/// Turns an error of planning into one that points into the SQL.
+pub(crate) fn sql_error(sql: &str, error: &DataFusionError, tables: &[OpenTable]) -> LakeError {
+    if let DataFusionError::External(cause) = error.find_root()
+        && let Some(fault) = cause.downcast_ref::<crate::files::FileFault>()
+    {
+        return fault.clone().into();
+    }
+    if let Some((name, there)) = missing_column(error) {
+        return no_column(sql, name, &there, tables);
+    }
+    let text = error.find_root().strip_backtrace();
+    if text.contains("RecursionLimitExceeded") {
+        return LakeError::Sql {
+            message: "the statement is nested too deeply to be parsed".to_owned(),
+            position: None,
+            help: Some("write subqueries as common table expressions (WITH)".to_owned()),
+        };
+    }
+    let text = text
+        .trim_start_matches("Error during planning: ")
+        .trim_start_matches("SQL error: ")
+        .trim_start_matches("ParserError(\"")
+        .trim_end_matches("\")");
+    let (message, position) = position::from_parser(text);
+    LakeError::Sql { message, position, help: None }
+}
+
+fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> LakeError {
+    let position = position::of_word(sql, name);
+    let lower = name.to_lowercase();
+    let mut twice = tables.iter().flat_map(|table| &table.layout.twice);
+    if let Some((column, path)) = twice.find(|(column, _)| column.to_lowercase() == lower) {
+        return LakeError::Sql {
+            message: format!("two columns of {} are named {column}", path.display()),
+            position,
+            help: Some("give the columns of the file names that differ".to_owned()),
+        };
+    }
+    let alike: Vec<&str> =
+        there.iter().copied().filter(|other| other.to_lowercase() == lower).collect();
+    let help = match (alike.as_slice(), there, position::nearest(name, there)) {
+        ([one], ..) => format!("write \"{one}\" in quotes"),
+        ([_, ..], ..) => {
+            let alike: Vec<String> = alike.iter().map(|name| format!("\"{name}\"")).collect();
+            format!("names in quotes are told apart by their case: {}", alike.join(", "))
+        }
+        (_, [one], _) if one.contains([';', '\t', '|']) => {
+            "the header is one column: separate columns by commas".to_owned()
+        }
+        (.., Some(meant)) => format!("did you mean {}?", quoted(meant)),
+        (_, [], _) => "the files of the table are empty: they have no columns".to_owned(),
+        _ => {
+            let there: Vec<String> = there.iter().map(|name| quoted(name)).collect();
+            format!("the columns are: {}", there.join(", "))
+        }
+    };
+    LakeError::Sql { message: format!("there is no column {name}"), position, help: Some(help) }
+}
+
+/// A name in quotes, where white space or case make them necessary.
+fn quoted(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.chars().all(plain) { name.to_owned() } else { format!("\"{name}\"") }
+}

@@ -1,0 +1,337 @@
+//! Files become the table that a person would expect, or are refused by name.
+
+use throng_lake::{LakeError, ScanPart};
+
+use crate::{Shop, hashes, model, scan, users};
+
+/// The members of a query are these.
+async fn holds(shop: &Shop, sql: &str, keys: &[&str]) {
+    let (found, ..) = users(&shop.lake(), sql).await;
+    assert_eq!(found, hashes(keys.iter().copied()), "{sql}");
+}
+
+/// A query is refused before it is run: message and help have these words.
+async fn refused(shop: &Shop, sql: &str, words: &[&str]) {
+    let error = shop.lake().plan_scan(&model(sql)).await.unwrap_err();
+    let said = format!("{error}; {}", error.help().unwrap_or_default());
+    for word in words {
+        assert!(said.contains(word), "{sql}: {said}");
+    }
+    assert_eq!(error.fault(), throng_model::Fault::User, "{said}");
+}
+
+#[tokio::test]
+async fn columns_are_matched_by_name_in_every_format() {
+    let shop = Shop::new()
+        .file("c/1.csv", "user_id,ref_id\n1,9001\n2,9002\n")
+        .file("c/2.csv", "ref_id,user_id\n9003,3\n9004,4\n")
+        .file("c/3.csv", "\"coupon\",\"ref_id\",\"user_id\"\r\nX,9005,5\r\n")
+        .packed("c/4.csv.gz", &["user_id,ref_id\n6,9006\n", "7,9007\n"])
+        .file("c/5.csv", "\u{feff}user_id,ref_id\n8,9008\n")
+        .file("j/1.jsonl", "{\"user_id\":1}\n")
+        .file("j/2.json", "[{\"coupon\":\"X\",\"user_id\":2},\n{\"user_id\":3}]")
+        .file("j/3.ndjson", "\u{feff}{\n\"user_id\":\n4}\n")
+        .parquet("p/1.parquet", "SELECT arrow_cast(1, 'Int32') AS user_id")
+        .await
+        .parquet("p/2.parquet", "SELECT 'X' AS coupon, 2 AS user_id")
+        .await
+        .parquet("p/3.parquet", "SELECT arrow_cast(3, 'UInt32') AS user_id, 9 AS ref_id")
+        .await
+        .file("m/1.csv", "user_id\n1\n")
+        .file("m/2.jsonl", "{\"coupon\":\"X\",\"user_id\":2}\n")
+        .parquet("m/3.parquet", "SELECT 3 AS user_id, 'X' AS coupon")
+        .await;
+    holds(&shop, "SELECT user_id FROM shop.c", &["1", "2", "3", "4", "5", "6", "7", "8"]).await;
+    holds(&shop, "SELECT ref_id FROM shop.c WHERE user_id = 3", &["9003"]).await;
+    holds(&shop, "SELECT user_id FROM shop.c WHERE coupon = 'X'", &["5"]).await;
+    holds(&shop, "SELECT user_id FROM shop.j", &["1", "2", "3", "4"]).await;
+    holds(&shop, "SELECT user_id FROM shop.j WHERE coupon IS NULL", &["1", "3", "4"]).await;
+    holds(&shop, "SELECT user_id FROM shop.p WHERE coupon IS NULL", &["1", "3"]).await;
+    holds(&shop, "SELECT user_id FROM shop.p WHERE user_id > 1", &["2", "3"]).await;
+    holds(&shop, "SELECT user_id FROM shop.m", &["1", "2", "3"]).await;
+    holds(&shop, "SELECT user_id FROM shop.m WHERE coupon = 'X'", &["2", "3"]).await;
+    for (table, rows) in [("c", 8), ("j", 4), ("p", 3), ("m", 3)] {
+        let sql = format!("SELECT count(*) FROM shop.{table}");
+        holds(&shop, &sql, &[&rows.to_string()]).await;
+    }
+}
+
+#[tokio::test]
+async fn text_stays_as_it_was_written() {
+    let shop = Shop::new()
+        .file("codes.csv", "code,n\n32E0134,1\n12E3,2\n12000,3\n10.10,4\n10.1,5\n")
+        .file(
+            "big.jsonl",
+            "{\"id\":18446744073709551615}\n{\"id\":18446744073709551614}\n{\"id\":42}\n",
+        )
+        .file("mixed.jsonl", "{\"id\":42}\n{\"id\":\"A7\"}\n{\"id\":null}\n")
+        .file("t/1.jsonl", "{\"id\":\"00003\"}\n")
+        .file("t/2.jsonl", "{\"id\":7}\n{\"id\":1e3}\n")
+        .file("amounts.csv", "a,b,c\n12.00,5,2026-11-25 10:00:00\n10.10,6.5,2026-11-26 10:00:00\n")
+        .parquet("b/1.parquet", "SELECT * FROM (VALUES ('00003'), ('x4')) AS t (user_id)")
+        .await
+        .parquet("b/2.parquet", "SELECT * FROM (VALUES (1), (2)) AS t (user_id)")
+        .await;
+    let codes = ["32E0134", "12E3", "12000", "10.10", "10.1"];
+    holds(&shop, "SELECT code FROM shop.codes", &codes).await;
+    let ids = ["18446744073709551615", "18446744073709551614", "42"];
+    holds(&shop, "SELECT id FROM shop.big", &ids).await;
+    holds(&shop, "SELECT id FROM shop.mixed", &["42", "A7"]).await;
+    holds(&shop, "SELECT id FROM shop.t", &["00003", "7", "1e3"]).await;
+    holds(&shop, "SELECT user_id FROM shop.b", &["00003", "x4", "1", "2"]).await;
+    holds(&shop, "SELECT user_id FROM shop.b WHERE user_id = '1'", &["1"]).await;
+    holds(&shop, "SELECT user_id FROM shop.b WHERE user_id = '01'", &[]).await;
+    holds(&shop, "SELECT a FROM shop.amounts", &["12.00", "10.10"]).await;
+    holds(&shop, "SELECT b FROM shop.amounts WHERE b > 5.5", &["6.5"]).await;
+    holds(&shop, "SELECT b FROM shop.amounts", &["5", "6.5"]).await;
+    holds(&shop, "SELECT c FROM shop.amounts WHERE a < 11", &["2026-11-26 10:00:00"]).await;
+    holds(&shop, "SELECT b FROM shop.amounts WHERE c < timestamp '2026-11-26 00:00:00'", &["5"])
+        .await;
+}
+
+#[tokio::test]
+async fn declared_types_and_trimming_are_rules_of_the_source() {
+    let files = |shop: Shop| {
+        shop.file("a.csv", "user_id,n, note \n     1,007, x \n    22,8,\n   333,9,  \n")
+            .file("b.jsonl", "{\"user_id\":\" 1 \",\"n\":\"5\"}\n")
+    };
+    let plain = files(Shop::new());
+    holds(&plain, "SELECT user_id FROM shop.a", &["     1", "    22", "   333"]).await;
+    holds(&plain, "SELECT user_id FROM shop.a WHERE n = '007'", &["     1"]).await;
+    let ruled = files(Shop::new()).trim().declare("n", "integer").declare("user_id", "text");
+    let ruled = ruled.parquet("p.parquet", "SELECT ' 4 ' AS user_id, 7 AS n").await;
+    holds(&ruled, "SELECT user_id FROM shop.a", &["1", "22", "333"]).await;
+    holds(&ruled, "SELECT user_id FROM shop.a WHERE n >= 7 AND n < 9", &["1", "22"]).await;
+    holds(&ruled, "SELECT user_id FROM shop.a WHERE \" note \" IS NULL", &["22", "333"]).await;
+    holds(&ruled, "SELECT user_id FROM shop.b WHERE n = 5", &["1"]).await;
+    holds(&ruled, "SELECT user_id FROM shop.p WHERE user_id = '4'", &["4"]).await;
+    let wrong = files(Shop::new()).declare("n", "date");
+    refused(&wrong, "SELECT user_id FROM shop.a", &["a.csv, line 2", "column n", "no date"]).await;
+    refused(&wrong, "SELECT user_id FROM shop.b", &["b.jsonl, line 1", "column n", "no date"])
+        .await;
+    let typed = Shop::new().declare("n", "date").parquet("p.parquet", "SELECT 1 AS n").await;
+    refused(&typed, "SELECT n FROM shop.p", &["p.parquet", "Int64", "declared date"]).await;
+}
+
+#[tokio::test]
+async fn types_that_do_not_agree_are_refused_by_both_files() {
+    let shop = Shop::new()
+        .parquet("a/1.parquet", "SELECT 1.5 AS x, 1 AS user_id")
+        .await
+        .parquet("a/2.parquet", "SELECT 'text' AS x, 2 AS user_id")
+        .await
+        .file("m/1.csv", "x\n1.5\n")
+        .parquet("m/2.parquet", "SELECT true AS x")
+        .await
+        .file("j/1.jsonl", "{\"x\":{\"y\":1}}\n")
+        .file("j/2.jsonl", "{\"x\":5}\n");
+    let sql = "SELECT user_id FROM shop.a";
+    refused(&shop, sql, &["column x", "Float64", "text", "1.parquet", "2.parquet", "columns:"])
+        .await;
+    refused(&shop, "SELECT x FROM shop.m", &["column x", "1.csv", "Boolean in", "2.parquet"]).await;
+    refused(&shop, "SELECT x FROM shop.j", &["column x", "1.jsonl", "2.jsonl", "objects"]).await;
+}
+
+#[tokio::test]
+async fn headers_that_have_nothing_in_common_are_refused_without_their_words() {
+    let shop = Shop::new()
+        .file("p/1.csv", "user_id,email\nu1,a@example.com\n")
+        .file("p/2.csv", "User ID,E-Mail\nu2,b@example.com\n")
+        .file("q/1.csv", "user_id,name\nu1,Ann\n")
+        .file("q/2.csv", "u3,Zoe\nu4,Bob\n")
+        .file("d/customers.csv", "user_id,city\n1,Rome\n")
+        .file("d/orders.csv", "order_id,user_id\n9001,1\n")
+        .file("h.csv", "u3,zoe@example.com\n")
+        .file("rows.csv", "a,b\n1,2\n3,zoe,5\n");
+    refused(&shop, "SELECT user_id FROM shop.p", &["p/2.csv", "another header", "p/1.csv"]).await;
+    refused(&shop, "SELECT user_id FROM shop.q", &["q/2.csv", "another header"]).await;
+    refused(&shop, "SELECT user_id FROM shop.d", &["d/orders.csv", "d/customers.csv"]).await;
+    refused(&shop, "SELECT a FROM shop.h", &["h.csv, line 1", "names of columns"]).await;
+    refused(&shop, "SELECT a FROM shop.rows", &["rows.csv, line 3", "3 fields", "header has 2"])
+        .await;
+    for sql in ["SELECT user_id FROM shop.q", "SELECT a FROM shop.h", "SELECT a FROM shop.rows"] {
+        let error = shop.lake().plan_scan(&model(sql)).await.unwrap_err();
+        let said = format!("{error:?} {}", error.help().unwrap_or_default());
+        assert!(!said.to_lowercase().contains("zoe"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn names_mean_themselves() {
+    let shop = Shop::new()
+        .file("orders [2026]/part[1].csv", "user_id\n1\n2\n")
+        .file("vip[1].csv", "user_id\n7\n")
+        .file("s/step[a]*?#%41 ü.csv", "user_id\n1\n")
+        .parquet("s/step[b]*?#%41 ü.parquet", "SELECT 2 AS user_id")
+        .await
+        .parquet("s/100%/{x}~.parquet", "SELECT 3 AS user_id")
+        .await
+        .file("CUSTOMERS.CSV", "user_id\n4\n")
+        .file("exports/JAN.CSV", "user_id\n5\n")
+        .file("exports/feb.csv", "user_id\n6\n")
+        .file("LOG.JSONL", "{\"user_id\":8}\n")
+        .parquet("P.PARQUET", "SELECT 9 AS user_id")
+        .await;
+    holds(&shop, "SELECT user_id FROM shop.\"orders_[2026]\"", &["1", "2"]).await;
+    holds(&shop, "SELECT user_id FROM shop.\"vip[1]\"", &["7"]).await;
+    holds(&shop, "SELECT user_id FROM shop.s", &["1", "2", "3"]).await;
+    holds(&shop, "SELECT user_id FROM shop.customers", &["4"]).await;
+    holds(&shop, "SELECT user_id FROM shop.exports", &["5", "6"]).await;
+    holds(&shop, "SELECT user_id FROM shop.log", &["8"]).await;
+    holds(&shop, "SELECT user_id FROM shop.p", &["9"]).await;
+}
+
+#[tokio::test]
+async fn folders_name_columns_and_table_formats_are_refused() {
+    let shop = Shop::new()
+        .parquet("v/region=0001/seen=2026%3A54/1.parquet", "SELECT 1 AS user_id")
+        .await
+        .parquet("v/region=0002/seen=2026%3A54/1.parquet", "SELECT 2 AS user_id")
+        .await
+        .file("v/region=__HIVE_DEFAULT_PARTITION__/seen=x/3.csv", "user_id\n3\n")
+        .file("d/_delta_log/0.json", "{}")
+        .parquet("d/1.parquet", "SELECT 1 AS user_id")
+        .await;
+    holds(&shop, "SELECT user_id FROM shop.v WHERE region = '0001'", &["1"]).await;
+    holds(&shop, "SELECT user_id FROM shop.v WHERE region IS NULL", &["3"]).await;
+    holds(&shop, "SELECT seen FROM shop.v", &["2026:54", "x"]).await;
+    let declared = shop.declare("region", "integer");
+    holds(&declared, "SELECT region FROM shop.v WHERE region > 1", &["2"]).await;
+    refused(&declared, "SELECT user_id FROM shop.d", &["Delta", "Parquet"]).await;
+}
+
+#[tokio::test]
+async fn names_that_stand_twice_are_an_error_for_who_uses_them() {
+    let both = "SELECT 1 AS user_id, 10 AS value, 100 AS other";
+    let shop = Shop::new().file("dup.csv", "user_id,value,value\n1,10,100\n2,20,200\n");
+    let shop = shop.file("dupj.jsonl", "{\"user_id\":1,\"value\":1,\"value\":2}\n");
+    let shop = shop.parquet("p.parquet", both).await;
+    for table in ["dup", "dupj"] {
+        refused(
+            &shop,
+            &format!("SELECT user_id FROM shop.{table} WHERE value > 5"),
+            &["two columns of", table, "are named value"],
+        )
+        .await;
+    }
+    holds(&shop, "SELECT user_id FROM shop.dup", &["1", "2"]).await;
+    holds(&shop, "SELECT user_id FROM shop.dupj", &["1"]).await;
+}
+
+#[tokio::test]
+async fn unquoted_names_find_the_column_that_differs_in_case_alone() {
+    let shop = Shop::new()
+        .file("crm.csv", "CustomerID,Email\n1,a@example.com\n2,b@example.com\n")
+        .file("two.csv", "ID,Id\n1,2\n")
+        .file("u/1.csv", "user_id,tier\n1,gold\n")
+        .file("u/2.csv", "USER_ID,TIER\n2,gold\n")
+        .parquet("w/1.parquet", "SELECT 1 AS user_id, 'gold' AS tier")
+        .await
+        .parquet("w/2.parquet", "SELECT 2 AS \"USER_ID\", 'gold' AS \"Tier\"")
+        .await
+        .file("x/1.jsonl", "{\"user_id\":1,\"tier\":\"gold\"}\n")
+        .file("x/2.jsonl", "{\"User_Id\":2,\"TIER\":\"gold\"}\n")
+        .file("semi.csv", "user_id;email\n1;a\n");
+    holds(&shop, "SELECT CustomerID FROM shop.crm WHERE email LIKE 'a%'", &["1"]).await;
+    holds(&shop, "SELECT \"CustomerID\" FROM shop.crm", &["1", "2"]).await;
+    holds(
+        &shop,
+        "SELECT c.customerid AS id FROM shop.crm c GROUP BY c.CUSTOMERID HAVING count(*) = 1",
+        &["1", "2"],
+    )
+    .await;
+    for table in ["u", "w", "x"] {
+        let sql = format!("SELECT user_id FROM shop.{table} WHERE tier = 'gold'");
+        holds(&shop, &sql, &["1", "2"]).await;
+    }
+    let lake = shop.lake();
+    let info = lake.check_model("SELECT CustomerID, Email FROM shop.crm", Some("customerid")).await;
+    assert_eq!(info.unwrap().key_column, "CustomerID");
+    refused(&shop, "SELECT id FROM shop.two", &["\"ID\"", "\"Id\"", "quotes"]).await;
+    refused(&shop, "SELECT \"customerid\" FROM shop.crm", &["write \"CustomerID\""]).await;
+    refused(&shop, "SELECT user_id FROM shop.semi", &["commas"]).await;
+}
+
+#[tokio::test]
+async fn empty_files_say_nothing() {
+    let shop = Shop::new()
+        .file("z.csv", "")
+        .file("a/1.csv", "")
+        .file("a/2.csv", "user_id\n1\n2\n")
+        .file("b/1.csv", "user_id\n")
+        .file("b/2.csv", "user_id\n0001\n")
+        .file("j/1.jsonl", "")
+        .file("j/2.jsonl", "{\"user_id\":1}\n")
+        .file("g/1.csv.gz", "")
+        .packed("g/2.csv.gz", &["user_id\n5\n"])
+        .parquet("p/1.parquet", "SELECT 1 AS user_id WHERE false")
+        .await
+        .parquet("p/2.parquet", "SELECT 1 AS user_id")
+        .await
+        .file("day/_SUCCESS", "")
+        .file("day/.b.csv.crc", "x")
+        .file("day/a.csv", "user_id\n9\n");
+    refused(&shop, "SELECT user_id FROM shop.z", &["no column user_id", "empty"]).await;
+    holds(&shop, "SELECT user_id FROM shop.a", &["1", "2"]).await;
+    holds(&shop, "SELECT user_id FROM shop.b", &["0001"]).await;
+    holds(&shop, "SELECT user_id FROM shop.j", &["1"]).await;
+    holds(&shop, "SELECT user_id FROM shop.g", &["5"]).await;
+    holds(&shop, "SELECT user_id FROM shop.p", &["1"]).await;
+    holds(&shop, "SELECT user_id FROM shop.day", &["9"]).await;
+}
+
+#[tokio::test]
+async fn what_is_no_utf8_or_no_json_is_refused_by_line() {
+    let shop = Shop::new()
+        .file("bad.jsonl", "{\"user_id\":1}\n{\"user_id\":zoe}\n")
+        .file("list.json", "[1, 2]");
+    std::fs::write(shop.folder().join("l1.csv"), b"user_id,city\n1,Bern\n2,Z\xFCrich\n").unwrap();
+    std::fs::write(shop.folder().join("u16.csv"), b"\xFF\xFEu\0s\0").unwrap();
+    std::fs::write(shop.folder().join("p.parquet"), b"PAR1 and nothing more").unwrap();
+    std::fs::write(shop.folder().join("g.csv.gz"), b"\x1f\x8b\x08 cut off").unwrap();
+    refused(&shop, "SELECT user_id FROM shop.l1", &["l1.csv, line 3", "UTF-8"]).await;
+    refused(&shop, "SELECT user_id FROM shop.u16", &["u16.csv", "UTF-16", "iconv"]).await;
+    refused(&shop, "SELECT user_id FROM shop.bad", &["bad.jsonl, line 2", "no JSON"]).await;
+    refused(&shop, "SELECT user_id FROM shop.list", &["list.json, line 1", "one object a line"])
+        .await;
+    refused(&shop, "SELECT user_id FROM shop.p", &["p.parquet", "no whole Parquet"]).await;
+    refused(&shop, "SELECT user_id FROM shop.g", &["g.csv.gz"]).await;
+}
+
+#[tokio::test]
+async fn a_file_that_changes_after_planning_fails_its_part() {
+    let shop = Shop::new().file("t/1.csv", "id\n1\n").file("t/2.csv", "id\n2\n");
+    let lake = shop.lake();
+    let by_file = model("SELECT id FROM shop.t");
+    let whole = model("SELECT id FROM shop.t GROUP BY id HAVING count(id) > 0");
+    let parts = lake.plan_scan(&by_file).await.unwrap().1;
+    let all = lake.plan_scan(&whole).await.unwrap().1;
+    assert_eq!((parts.len(), all.len()), (2, 1));
+    let shop = shop.file("t/2.csv", "id\n2\n3\n");
+    assert!(scan(&lake, &by_file, &parts[0]).await.is_ok());
+    for (model, part) in [(&by_file, &parts[1]), (&whole, &all[0])] {
+        let error = scan(&lake, model, part).await.unwrap_err();
+        assert!(matches!(error, LakeError::Changed { .. }), "{error:?}");
+    }
+    // A part of an older version knows of no change.
+    let old = ScanPart { seen: None, ..parts[1].clone() };
+    assert_eq!(scan(&lake, &by_file, &old).await.unwrap().1.rows_read, 2);
+    // A file that came later.
+    let all = lake.plan_scan(&whole).await.unwrap().1;
+    let shop = shop.file("t/3.csv", "id\n4\n");
+    let error = scan(&lake, &whole, &all[0]).await.unwrap_err();
+    assert!(matches!(error, LakeError::Changed { .. }), "{error:?}");
+    drop(shop);
+}
+
+#[tokio::test]
+async fn text_that_is_compared_with_a_number_is_converted_or_refused() {
+    let shop = Shop::new().file("t.csv", "id,amount,zip\na,5,00123\nb,10.50,99999\nc,9.5,1\n");
+    holds(&shop, "SELECT id FROM shop.t WHERE zip = 123", &["a"]).await;
+    let lake = shop.lake();
+    let model = model("SELECT id FROM shop.t WHERE amount >= 6");
+    let error = scan(&lake, &model, &ScanPart::default()).await.unwrap_err();
+    assert!(error.help().unwrap().contains("columns:"), "{error:?}");
+    let declared = shop.declare("amount", "decimal(10, 2)");
+    holds(&declared, "SELECT id FROM shop.t WHERE amount >= 6", &["b", "c"]).await;
+}
