@@ -37,14 +37,15 @@ pub type HashedRow = (UserHash, Box<[u8]>);
 pub type IdentifierStream = Pin<Box<dyn Stream<Item = Result<Vec<HashedRow>, LakeError>> + Send>>;
 
 impl Engine {
-    /// Plans an identifier query without running it.
+    /// Plans an identifier query and tries it with the first rows of each file.
     pub(crate) async fn check_identifiers(
         &self,
         sql: &str,
         key: &str,
         columns: &[String],
     ) -> Result<(), LakeError> {
-        self.identifier_columns(sql, key, columns).await.map(|_| ())
+        self.identifier_columns(sql, key, columns).await?;
+        self.sample(sql).await
     }
 
     async fn identifier_columns(

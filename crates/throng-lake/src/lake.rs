@@ -12,7 +12,7 @@ use crate::statement::check_bounds;
 use crate::worker::{Class, Output, Pool, Reply, Request, WorkerCommand};
 use crate::{
     IdentifierQuery, IdentifierStream, LakeError, Model, ModelInfo, ScanPart, ScanStats, Sink,
-    WorkerDeath,
+    SourceListing, TableFacts, WorkerDeath,
 };
 
 /// Batches of identifiers that wait to be read.
@@ -67,14 +67,19 @@ impl Lake {
         Ok(Self { pool: Pool::new(sources, limits)? })
     }
 
-    /// Plans a model without running it.
+    /// Plans a model and tries it with the first 1,000 rows of each file.
     ///
     /// # Errors
-    /// [`LakeError::Sql`] with a position, [`LakeError::Key`] if the result has no usable key,
-    /// [`LakeError::Died`] if planning it takes too much memory or time.
+    /// What the query fails of there within ten seconds; [`LakeError::Sql`] with a position,
+    /// [`LakeError::Key`] if the result has no usable key, [`LakeError::Died`] if it takes too much
+    /// memory.
     pub async fn check_model(&self, sql: &str, key: Option<&str>) -> Result<ModelInfo, LakeError> {
         let model = Model { sql: sql.to_owned(), key: key.map(str::to_owned) };
-        self.planned(Class::Other, &model).await.map(|(info, _)| info)
+        check_bounds(sql)?;
+        match self.pool.ask(Class::Other, &Request::Check { model }, Output::None).await? {
+            Reply::Plan { info, .. } => Ok(info),
+            _ => Err(LakeError::Died(WorkerDeath::Protocol)),
+        }
     }
 
     /// Plans a model that is to be scanned, and cuts its scan: one part per file if every row is
@@ -83,17 +88,23 @@ impl Lake {
     /// # Errors
     /// As [`Lake::check_model`].
     pub async fn plan_scan(&self, model: &Model) -> Result<(ModelInfo, Vec<ScanPart>), LakeError> {
-        self.planned(Class::Scan, model).await
+        self.plan_scan_after(model, &[]).await
     }
 
-    async fn planned(
+    /// As [`Lake::plan_scan`], and holds the tables to what they were when the served version was made
+    /// of them: no column that the model uses has another kind of type now, unless the source declares
+    /// it, and no table that had rows has none.
+    ///
+    /// # Errors
+    /// As [`Lake::check_model`]; [`LakeError::Table`] naming file, column and both types.
+    pub async fn plan_scan_after(
         &self,
-        class: Class,
         model: &Model,
+        served: &[TableFacts],
     ) -> Result<(ModelInfo, Vec<ScanPart>), LakeError> {
         check_bounds(&model.sql)?;
-        let request = Request::Plan { model: model.clone() };
-        match self.pool.ask(class, &request, Output::None).await? {
+        let request = Request::Plan { model: model.clone(), served: served.to_vec() };
+        match self.pool.ask(Class::Scan, &request, Output::None).await? {
             Reply::Plan { info, parts } => Ok((info, parts)),
             _ => Err(LakeError::Died(WorkerDeath::Protocol)),
         }
@@ -120,7 +131,21 @@ impl Lake {
         }
     }
 
-    /// Plans an identifier query without running it.
+    /// Lists the tables of all sources, with their files and columns and with what is passed over.
+    /// Costs a look at every file, and reading the CSV and JSON files of tables that have no more than
+    /// 256 MiB of them.
+    ///
+    /// # Errors
+    /// [`LakeError::Died`] if it takes too much memory or time. What is wrong with a source or a table
+    /// is part of the list.
+    pub async fn list(&self) -> Result<Vec<SourceListing>, LakeError> {
+        match self.pool.ask(Class::Other, &Request::List, Output::None).await? {
+            Reply::Listed(sources) => Ok(sources),
+            _ => Err(LakeError::Died(WorkerDeath::Protocol)),
+        }
+    }
+
+    /// Plans an identifier query and tries it with the first 1,000 rows of each file.
     ///
     /// # Errors
     /// As [`Lake::check_model`]; [`LakeError::Key`] if a column is missing.

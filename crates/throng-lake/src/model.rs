@@ -12,6 +12,7 @@ use crate::LakeError;
 use crate::amount::Kind;
 use crate::canonical::canonical;
 use crate::engine::Engine;
+use crate::facts::{TableFacts, facts};
 use crate::files::is_written;
 use crate::keys::{KeyKind, key_column, kind_of};
 use crate::rule::{Apart, Rule, apart};
@@ -66,6 +67,9 @@ pub struct ModelInfo {
     pub shape: Shape,
     /// Which users of the scanned rows are members.
     pub rule: Rule,
+    /// The tables that it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableFacts>,
 }
 
 /// A planned model: only its key column, without a final DISTINCT or an aggregation that the build
@@ -133,6 +137,7 @@ impl Engine {
             Some(_) => KeyKind::Text,
             None => kind_of(&columns[at].0, fields[at].data_type())?,
         };
+        let tables = facts(frame.logical_plan(), &opened.tables);
         let (state, plan) = frame.into_parts();
         let plan = bare(plan);
         let column = Expr::Column(plan.schema().qualified_field(at).into());
@@ -155,6 +160,7 @@ impl Engine {
             fingerprint: model.fingerprint(),
             shape,
             rule,
+            tables,
         };
         Ok(Planned { frame, values, written, opened, info })
     }

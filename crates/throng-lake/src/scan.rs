@@ -9,6 +9,7 @@ use throng_model::{HashSeed, UserHash};
 
 use crate::amount::{Kind, values};
 use crate::engine::Engine;
+use crate::facts::TableFacts;
 use crate::files::FilePlan;
 use crate::keys::{for_each_key, hash_column};
 use crate::model::Planned;
@@ -58,8 +59,10 @@ impl Engine {
     pub(crate) async fn plan(
         &self,
         model: &Model,
+        served: &[TableFacts],
     ) -> Result<(ModelInfo, Vec<ScanPart>), LakeError> {
         let Planned { info, opened, .. } = self.planned(model, None).await?;
+        self.hold_to(served, &info.tables, &opened).await?;
         let parts = match (info.shape, opened.tables.as_slice()) {
             (Shape::FilterOnly, [table]) if table.layout.files.len() > 1 => {
                 let part = |plan: &FilePlan| ScanPart {

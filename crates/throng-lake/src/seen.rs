@@ -70,6 +70,7 @@ impl Seen {
                 name: seen.name.clone(),
                 data_type: seen.of.parse().ok()?,
                 converted: seen.converted,
+                empty: false,
                 written: seen.written.clone(),
             })
         };

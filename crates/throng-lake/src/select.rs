@@ -1,11 +1,13 @@
 //! Planning a `SELECT`.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::SQLOptions;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, visit_expressions_mut};
+use futures::StreamExt;
 
 use crate::LakeError;
 use crate::engine::Engine;
@@ -13,6 +15,10 @@ use crate::scan::ScanPart;
 use crate::session::{OpenTable, Opened};
 use crate::sql_error::{missing_column, sql_error};
 
+/// Rows of each file that a query is tried with.
+const SAMPLE_ROWS: usize = 1000;
+/// How long a query is tried.
+const SAMPLE_TIME: Duration = Duration::from_secs(10);
 /// Columns of a statement whose case is put right.
 const MAX_RECASED: usize = 200;
 
@@ -23,7 +29,32 @@ impl Engine {
         sql: &str,
         part: Option<&ScanPart>,
     ) -> Result<(DataFrame, Opened), LakeError> {
-        let opened = self.inner.open(sql, part).await?;
+        let opened = self.inner.open(sql, part, None).await?;
+        let frame = self.select_from(sql, &opened).await?;
+        Ok((frame, opened))
+    }
+
+    /// Runs a `SELECT` over the first rows of each file, and drops its rows: casts and functions that fail
+    /// show before the query is relied on.
+    ///
+    /// # Errors
+    /// What the query failed of.
+    pub(crate) async fn sample(&self, sql: &str) -> Result<(), LakeError> {
+        let doing = "running the query over the first rows of each file";
+        let opened = self.inner.open(sql, None, Some(SAMPLE_ROWS)).await?;
+        let frame = self.select_from(sql, &opened).await?;
+        let mut rows = frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
+        let all = async {
+            while let Some(batch) = rows.next().await {
+                batch.map_err(|e| LakeError::engine(doing, e))?;
+            }
+            Ok(())
+        };
+        // A query that takes longer is not wrong.
+        tokio::time::timeout(SAMPLE_TIME, all).await.unwrap_or(Ok(()))
+    }
+
+    async fn select_from(&self, sql: &str, opened: &Opened) -> Result<DataFrame, LakeError> {
         let wrong = |e| sql_error(sql, &e, &opened.tables);
         let state = opened.context.state();
         let dialect = state.config_options().sql_parser.dialect;
@@ -49,8 +80,7 @@ impl Engine {
             .with_allow_dml(false)
             .with_allow_statements(false);
         options.verify_plan(&plan).map_err(wrong)?;
-        let frame = opened.context.execute_logical_plan(plan).await.map_err(wrong)?;
-        Ok((frame, opened))
+        opened.context.execute_logical_plan(plan).await.map_err(wrong)
     }
 }
 

@@ -15,6 +15,7 @@ use futures::{StreamExt, TryStreamExt};
 use throng_spec::Source;
 
 use crate::engine::EngineLimits;
+use crate::facts::is_other;
 use crate::files::{
     DataFile, FileStamp, LakeTable, Layout, Reading, Survey, Table, of_folder, sql_name, survey,
     union,
@@ -63,6 +64,8 @@ pub(crate) struct Opened {
 /// A table of a query.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenTable {
+    /// `source.table`.
+    pub(crate) name: String,
     pub(crate) layout: Arc<Layout>,
 }
 
@@ -107,19 +110,28 @@ impl Session {
         Ok(Self { sources: sources.collect(), runtime, config, surveys: Mutex::default() })
     }
 
+    /// The sources.
+    pub(crate) fn sources(&self) -> &[SessionSource] {
+        &self.sources
+    }
+
     /// A context in which the tables that `sql` names are registered; a part limits one table to one
-    /// of its files.
+    /// of its files, and a sample limits the rows of each file.
     pub(crate) async fn open(
         &self,
         sql: &str,
         part: Option<&ScanPart>,
+        sample: Option<usize>,
     ) -> Result<Opened, LakeError> {
         let context = self.empty_context();
         let mut tables = Vec::new();
         for reference in self.references(&context, sql)? {
-            let layout = self.layout(sql, &reference, part).await?;
+            let mut layout = self.layout(sql, &reference, part).await?;
+            layout.sample = sample;
+            let layout = Arc::new(layout);
+            let name = format!("{}.{}", reference.schema().unwrap_or_default(), reference.table());
             self.register(&context, &reference, Arc::clone(&layout))?;
-            tables.push(OpenTable { layout });
+            tables.push(OpenTable { name, layout });
         }
         if let Some(seen) = part.and_then(|part| part.seen.as_ref()) {
             seen.compare(&tables)?;
@@ -158,14 +170,14 @@ impl Session {
         sql: &str,
         reference: &TableReference,
         part: Option<&ScanPart>,
-    ) -> Result<Arc<Layout>, LakeError> {
+    ) -> Result<Layout, LakeError> {
         let (number, source) = self.source(sql, reference)?;
         let only = part.and_then(|part| part.file.as_deref());
         if let (Some(only), Some(seen)) = (only, part.and_then(|part| part.seen.as_ref()))
             && let Some(layout) = seen.layout(only, source.reading.trim)
         {
             admit(only, &source.root)?;
-            return Ok(Arc::new(layout));
+            return Ok(layout);
         }
         let table = self.table(sql, reference, source)?;
         let mut layout = self.whole(number, &table).await?;
@@ -177,7 +189,7 @@ impl Session {
                 return Err(LakeError::Source { path: only.to_owned(), source });
             }
         }
-        Ok(Arc::new(layout))
+        Ok(layout)
     }
 
     /// All files of a table of a source.
@@ -190,6 +202,27 @@ impl Session {
             .try_collect()
             .await?;
         union(table, &surveys, &reading)
+    }
+
+    /// The first file of a table in which a column is, by itself, of another kind.
+    pub(crate) async fn first_other(
+        &self,
+        table: &OpenTable,
+        column: &str,
+        kind_before: &str,
+    ) -> Option<PathBuf> {
+        let (source, _) = table.name.split_once('.')?;
+        let number = self.sources.iter().position(|s| s.name == source)?;
+        for plan in &table.layout.files {
+            let alone = Table { files: vec![plan.file.clone()], passed_over: Vec::new() };
+            let layout = self.whole(number, &alone).await.ok()?;
+            let lower = column.to_lowercase();
+            let found = layout.columns.iter().find(|c| c.name.to_lowercase() == lower);
+            if found.is_some_and(|c| !c.empty && is_other(&c.data_type, kind_before)) {
+                return Some(plan.file.path().to_owned());
+            }
+        }
+        None
     }
 
     /// What a file holds, remembered until it changes.

@@ -30,11 +30,13 @@ pub enum AlertKind {
     PartitionFailed,
     /// Something else is wrong with a node: it cannot run queries, or use a certificate or a setting.
     NodeProblem,
+    /// Many rows of an audience's query have no key.
+    NullKeys,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RefreshFailed,
         Self::SnapshotHeld,
         Self::TaskFailed,
@@ -45,6 +47,7 @@ impl AlertKind {
         Self::Damaged,
         Self::PartitionFailed,
         Self::NodeProblem,
+        Self::NullKeys,
     ];
 
     /// Its name in APIs, metrics and events, such as `refresh_failed`.
@@ -55,9 +58,11 @@ impl AlertKind {
     /// How urgent it is: what waits for a decision is a warning, what has stopped working is critical.
     pub fn severity(self) -> Severity {
         match self {
-            Self::SnapshotHeld | Self::RunHeld | Self::CheckFailed | Self::NodeProblem => {
-                Severity::Warning
-            }
+            Self::SnapshotHeld
+            | Self::RunHeld
+            | Self::CheckFailed
+            | Self::NodeProblem
+            | Self::NullKeys => Severity::Warning,
             Self::RefreshFailed
             | Self::TaskFailed
             | Self::DiskFull
@@ -79,7 +84,8 @@ impl AlertKind {
             | Self::StorageFailed
             | Self::Damaged
             | Self::PartitionFailed
-            | Self::NodeProblem => Self::CheckFailed,
+            | Self::NodeProblem
+            | Self::NullKeys => Self::CheckFailed,
         }
     }
 }

@@ -160,6 +160,10 @@ pub struct Snapshot {
     /// were recorded: the file is known by everything else here then.
     #[serde(default)]
     pub checksum: Option<String>,
+    /// The tables that it was made of, with the types of the columns that it used, as JSON; the next
+    /// refresh is held to them. `None` if it was made before they were recorded.
+    #[serde(default)]
+    pub tables: Option<String>,
     /// Fingerprint of the model's SQL and key column.
     pub model_fingerprint: String,
     /// The refresh that made it.

@@ -58,6 +58,7 @@ words! {
         TaskFailed = "task_failed", RunHeld = "run_held", CheckFailed = "check_failed",
         DiskFull = "disk_full", StorageFailed = "storage_failed", Damaged = "damaged",
         PartitionFailed = "partition_failed", NodeProblem = "node_problem",
+        NullKeys = "null_keys",
     }
     AlertEventKind { Raised = "raised", Resolved = "resolved" }
     DeliveryState { Delivered = "delivered", Expired = "expired", Refused = "refused" }

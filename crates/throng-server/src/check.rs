@@ -14,8 +14,8 @@ pub struct CheckedModel {
     pub model: ModelInfo,
 }
 
-/// Plans every SQL text of a spec over its sources, and runs none. Costs reading the columns of each
-/// table once.
+/// Plans every SQL text of a spec over its sources, and tries it with the first rows of each file. Costs
+/// reading the CSV and JSON files of each table once.
 ///
 /// # Errors
 /// Every text that cannot be run, at its place in its file.

@@ -103,6 +103,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         node: NodeAt,
     },
+    /// The tables of the sources: files, rows, columns, and what is passed over
+    Sources {
+        #[command(flatten)]
+        node: NodeAt,
+    },
     /// Audiences: list, refresh, cancel, approve, roll back
     #[command(subcommand)]
     Audience(AudienceCommand),

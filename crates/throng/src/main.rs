@@ -102,6 +102,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Apply { apply, base_version } => {
             commands::spec::apply(&apply, base_version, json).await
         }
+        Command::Sources { node } => commands::sources::sources(&node, json).await,
         Command::Lookup { users, node } => commands::inspect::lookup(&users, &node, json).await,
         Command::Audience(command) => commands::audience::run(command, json).await,
         Command::Sync(command) => commands::sync::run(command, json).await,

@@ -1,10 +1,11 @@
 //! CSV files: their headers, what their columns hold, and their rows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use datafusion::arrow::csv::ReaderBuilder as ArrowReaderBuilder;
+use datafusion::arrow::csv::reader::BufReader;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::record_batch::RecordBatch;
 
@@ -137,53 +138,69 @@ pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileF
     Ok(Survey { columns: columns.collect(), rows })
 }
 
-/// Reads columns of a file: `wanted` are their names in the file with the types to read them as. Hands
-/// over batches with these columns, in this order. Stops when `sink` returns false.
-///
-/// # Errors
-/// If the file cannot be read as it was surveyed.
-pub(crate) fn read(
-    file: &DataFile,
-    wanted: &[(String, DataType)],
-    sink: &mut dyn FnMut(RecordBatch, usize) -> Result<bool, FileFault>,
-) -> Result<(), FileFault> {
-    let path = file.path();
-    let Some(names) = header(file)? else { return Ok(()) };
-    let mut places = Vec::with_capacity(wanted.len());
-    for (name, _) in wanted {
-        let place = names.iter().position(|there| there == name);
-        places.push(place.ok_or_else(|| FileFault::new(path, Some(1), "its header has changed"))?);
+/// The rows of a file.
+pub(crate) struct Rows {
+    path: PathBuf,
+    /// `None` of an empty file.
+    reader: Option<BufReader<TextReader>>,
+    /// The wanted columns' places in the batches that are read.
+    order: Vec<usize>,
+}
+
+impl Rows {
+    /// Opens a file: `wanted` are the names that columns have in it, with the types to read them as.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or its header is another one.
+    pub(crate) fn open(file: &DataFile, wanted: &[(String, DataType)]) -> Result<Self, FileFault> {
+        let path = file.path();
+        let Some(names) = header(file)? else {
+            return Ok(Self { path: path.to_owned(), reader: None, order: Vec::new() });
+        };
+        let mut places = Vec::with_capacity(wanted.len());
+        for (name, _) in wanted {
+            let place = names.iter().position(|there| there == name);
+            places.push(
+                place.ok_or_else(|| FileFault::new(path, Some(1), "its header has changed"))?,
+            );
+        }
+        let mut fields: Vec<Field> = (0..names.len())
+            .map(|place| Field::new(place.to_string(), DataType::Utf8View, true))
+            .collect();
+        for (place, (_, data_type)) in places.iter().zip(wanted) {
+            fields[*place] = Field::new(place.to_string(), data_type.clone(), true);
+        }
+        // In the file's order; one column at least, which counts the rows.
+        let mut projection = places.clone();
+        projection.sort_unstable();
+        projection.dedup();
+        if projection.is_empty() {
+            projection.push(0);
+        }
+        let order =
+            places.iter().filter_map(|place| projection.iter().position(|p| p == place)).collect();
+        let reader = ArrowReaderBuilder::new(Arc::new(Schema::new(fields)))
+            .with_header(true)
+            .with_batch_size(BATCH_ROWS)
+            .with_projection(projection)
+            .build_buffered(open(file)?)
+            .map_err(|error| FileFault::of_reader(path, &error))?;
+        Ok(Self { path: path.to_owned(), reader: Some(reader), order })
     }
-    let mut fields: Vec<Field> = (0..names.len())
-        .map(|place| Field::new(place.to_string(), DataType::Utf8View, true))
-        .collect();
-    for (place, (_, data_type)) in places.iter().zip(wanted) {
-        fields[*place] = Field::new(place.to_string(), data_type.clone(), true);
-    }
-    // In the file's order; one column at least, which counts the rows.
-    let mut projection = places.clone();
-    projection.sort_unstable();
-    projection.dedup();
-    if projection.is_empty() {
-        projection.push(0);
-    }
-    let order: Vec<usize> =
-        places.iter().filter_map(|place| projection.iter().position(|p| p == place)).collect();
-    let reader = ArrowReaderBuilder::new(Arc::new(Schema::new(fields)))
-        .with_header(true)
-        .with_batch_size(BATCH_ROWS)
-        .with_projection(projection)
-        .build_buffered(open(file)?)
-        .map_err(|error| FileFault::of_reader(path, &error))?;
-    for batch in reader {
-        let batch = batch.map_err(|error| FileFault::of_reader(path, &error))?;
-        let rows = batch.num_rows();
-        let batch = batch.project(&order).map_err(|error| FileFault::of_reader(path, &error))?;
-        if !sink(batch, rows)? {
-            break;
+
+    /// The next rows, with the wanted columns in their order; `None` at the end.
+    ///
+    /// # Errors
+    /// If the file cannot be read as it was surveyed.
+    pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, FileFault> {
+        let fail = |error| FileFault::of_reader(&self.path, &error);
+        match self.reader.as_mut().and_then(Iterator::next) {
+            Some(batch) => {
+                batch.and_then(|batch| batch.project(&self.order)).map(Some).map_err(fail)
+            }
+            None => Ok(None),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

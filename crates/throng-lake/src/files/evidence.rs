@@ -370,8 +370,8 @@ mod tests {
         let columns = [&["1"][..], &["2.5"], &["2.50", "1.75"], &["x "], &["true"], &[]];
         for a in columns {
             for b in columns {
-                let [mut one, mut two, mut all] =
-                    [const { None }; 3].map(|_: Option<()>| Evidence::default());
+                let (mut one, mut two, mut all) =
+                    (Evidence::default(), Evidence::default(), Evidence::default());
                 a.iter().for_each(|value| one.add(value));
                 b.iter().for_each(|value| two.add(value));
                 a.iter().chain(b).for_each(|value| all.add(value));

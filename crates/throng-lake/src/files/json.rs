@@ -1,11 +1,11 @@
 //! JSON files: what their fields hold, and their rows.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use datafusion::arrow::array::{ArrayRef, new_null_array};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::json::ReaderBuilder;
+use datafusion::arrow::json::reader::Decoder;
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde::de::IgnoredAny;
 use throng_spec::ColumnType;
@@ -157,12 +157,14 @@ impl Value<'_> {
 
     fn scalar(&self, text: &str, quoted: bool, node: &mut Node) -> Result<(), String> {
         match self.declared {
-            Some(declared) if !fits(declared, text) => Err(format!("the value is no {declared}")),
-            Some(_) => Ok(node.scalars.add_text(text)),
+            Some(declared) if !fits(declared, text) => {
+                return Err(format!("the value is no {declared}"));
+            }
             // What is written as text is text.
-            None if quoted => Ok(node.scalars.add_text(text)),
-            None => Ok(node.scalars.add(text)),
+            None if !quoted => node.scalars.add(text),
+            _ => node.scalars.add_text(text),
         }
+        Ok(())
     }
 }
 
@@ -230,68 +232,74 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Reads columns of a file: `wanted` are their names in the file with the types to read them as. Hands
-/// over batches with these columns, in this order. Stops when `sink` returns false.
-///
-/// # Errors
-/// If the file cannot be read as it was surveyed.
-pub(crate) fn read(
-    file: &DataFile,
-    wanted: &[(String, DataType)],
-    sink: &mut dyn FnMut(RecordBatch, usize) -> Result<bool, FileFault>,
-) -> Result<(), FileFault> {
-    let path = file.path();
-    let fields: Vec<Field> =
-        wanted.iter().map(|(name, of)| Field::new(name, of.clone(), true)).collect();
-    let schema = Arc::new(Schema::new(fields));
-    let fail = |error| FileFault::of_reader(path, &error);
-    let mut decoder = ReaderBuilder::new(Arc::clone(&schema))
-        .with_batch_size(BATCH_ROWS)
-        .with_coerce_primitive(true)
-        .build_decoder()
-        .map_err(fail)?;
-    let mut objects = Objects::new(open(file)?, path);
-    let mut rows = 0;
-    let mut first = 0;
-    loop {
-        let object = objects.next()?;
-        let end = object.is_none();
-        if let Some((object, line)) = object {
+/// The rows of a file.
+pub(crate) struct Rows {
+    path: PathBuf,
+    objects: Objects,
+    decoder: Decoder,
+    schema: SchemaRef,
+}
+
+impl Rows {
+    /// Opens a file: `wanted` are the names that columns have in it, with the types to read them as.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(crate) fn open(file: &DataFile, wanted: &[(String, DataType)]) -> Result<Self, FileFault> {
+        let path = file.path();
+        let fields: Vec<Field> =
+            wanted.iter().map(|(name, of)| Field::new(name, of.clone(), true)).collect();
+        let schema: SchemaRef = Schema::new(fields).into();
+        let decoder = ReaderBuilder::new(SchemaRef::clone(&schema))
+            .with_batch_size(BATCH_ROWS)
+            .with_coerce_primitive(true)
+            .build_decoder()
+            .map_err(|error| FileFault::of_reader(path, &error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            objects: Objects::new(open(file)?, path),
+            decoder,
+            schema,
+        })
+    }
+
+    /// The next rows, with the wanted columns in their order; `None` at the end.
+    ///
+    /// # Errors
+    /// If the file cannot be read as it was surveyed.
+    pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, FileFault> {
+        let (mut rows, mut first) = (0, 0);
+        while rows < BATCH_ROWS {
+            let Some((object, line)) = self.objects.next()? else { break };
             if rows == 0 {
                 first = line;
             }
-            if !wanted.is_empty() {
-                decoder
-                    .decode(object)
-                    .map_err(|_| FileFault::new(path, Some(line), "it is no JSON"))?;
+            if !self.schema.fields().is_empty() {
+                let decoded = self.decoder.decode(object);
+                decoded.map_err(|_| FileFault::new(&self.path, Some(line), "it is no JSON"))?;
             }
             rows += 1;
         }
-        if rows == BATCH_ROWS || (end && rows > 0) {
-            let flushed = decoder.flush().map_err(|_| {
-                let text = "in this or a later line, a value is not of the type that its column has \
-                            in the other rows";
-                FileFault::new(path, Some(first), text)
-            })?;
-            let columns: Vec<ArrayRef> = match flushed {
-                Some(batch) if batch.num_rows() == rows => batch.columns().to_vec(),
-                Some(_) => {
-                    return Err(FileFault::new(path, Some(first), "its rows cannot be told apart"));
-                }
-                None => wanted.iter().map(|(_, of)| new_null_array(of, rows)).collect(),
-            };
-            let options = RecordBatchOptions::new().with_row_count(Some(rows));
-            let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options);
-            if !sink(batch.map_err(fail)?, rows)? {
-                break;
+        if rows == 0 {
+            return Ok(None);
+        }
+        let fault = |text: &str| FileFault::new(&self.path, Some(first), text);
+        let columns = match self.decoder.flush() {
+            Ok(Some(batch)) if batch.num_rows() == rows => batch.columns().to_vec(),
+            Ok(None) if self.schema.fields().is_empty() => Vec::new(),
+            Ok(_) => return Err(fault("its rows cannot be told apart")),
+            Err(_) => {
+                return Err(fault(
+                    "in this or a later line, a value is not of the type that its column has in the \
+                     other rows",
+                ));
             }
-            rows = 0;
-        }
-        if end {
-            break;
-        }
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)
+            .map(Some)
+            .map_err(|error| FileFault::of_reader(&self.path, &error))
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,22 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, AsArray, StringViewArray, new_null_array};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
-use datafusion::common::{DataFusionError, Result, ScalarValue, Statistics};
+use datafusion::common::{Result, ScalarValue, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingTableUrl, PartitionedFile};
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::TaskContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::expressions::{CastExpr, Column as PhysicalColumn, Literal};
@@ -29,19 +24,14 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
-use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::union::UnionExec;
 
-use super::fault::FileFault;
 use super::format::Format;
-use super::survey::{WHITE, trimmed};
+use super::placing::{TextFiles, constant};
+use super::survey::WHITE;
 use super::text_scan::TextScan;
-use super::union::{Column, FilePlan, Layout, Origin};
-use super::{csv, json};
-
-/// Batches that wait to be taken from a reader.
-const BATCHES_AHEAD: usize = 2;
+use super::union::{FilePlan, Layout, Origin};
 
 /// A table.
 #[derive(Debug)]
@@ -92,7 +82,7 @@ impl TableProvider for LakeTable {
         for (key, files) in groups {
             let scan =
                 ParquetScan { layout: &self.layout, wanted: &wanted, key: &key, files: &files };
-            plans.push(scan.plan(state, limit).await?);
+            plans.push(scan.plan(state, self.layout.sample.or(limit)).await?);
         }
         match plans.len() {
             0 => Ok(Arc::new(EmptyExec::new(schema))),
@@ -113,12 +103,9 @@ impl LakeTable {
         let sizes: Vec<u64> =
             files.iter().map(|at| self.layout.files[*at].file.stamp.bytes).collect();
         let streams = balanced(files, &sizes, partitions.max(1)).into_iter().map(|files| {
-            Arc::new(TextFiles {
-                layout: Arc::clone(&self.layout),
-                files,
-                wanted: Arc::clone(wanted),
-                schema: Arc::clone(schema),
-            }) as Arc<dyn PartitionStream>
+            let wanted = Arc::clone(wanted);
+            let text = TextFiles::new(Arc::clone(&self.layout), files, wanted, Arc::clone(schema));
+            Arc::new(text) as Arc<dyn PartitionStream>
         });
         let rows: Option<u64> = files.iter().map(|at| self.layout.files[*at].rows).sum();
         let small = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
@@ -145,130 +132,6 @@ fn balanced(files: &[usize], sizes: &[u64], groups: usize) -> Vec<Vec<usize>> {
             files
         })
         .collect()
-}
-
-/// CSV and JSON files that are read one after another.
-#[derive(Debug)]
-struct TextFiles {
-    layout: Arc<Layout>,
-    files: Vec<usize>,
-    /// Columns of the table.
-    wanted: Arc<[usize]>,
-    schema: SchemaRef,
-}
-
-impl PartitionStream for TextFiles {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let mut builder =
-            RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), BATCHES_AHEAD);
-        let sender = builder.tx();
-        let (layout, files) = (Arc::clone(&self.layout), self.files.clone());
-        let (wanted, schema) = (Arc::clone(&self.wanted), Arc::clone(&self.schema));
-        builder.spawn_blocking(move || {
-            for at in files {
-                let file = &layout.files[at];
-                let table = Placing { layout: &layout, file, wanted: &wanted, schema: &schema };
-                let mut open = true;
-                table.read(&mut |batch| {
-                    // Nobody reads on.
-                    open = sender.blocking_send(Ok(batch)).is_ok();
-                    open
-                })?;
-                if !open {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        builder.build()
-    }
-}
-
-/// Puts the columns of a CSV or JSON file in their places.
-struct Placing<'a> {
-    layout: &'a Layout,
-    file: &'a FilePlan,
-    wanted: &'a [usize],
-    schema: &'a SchemaRef,
-}
-
-impl Placing<'_> {
-    fn read(&self, sink: &mut dyn FnMut(RecordBatch) -> bool) -> Result<(), FileFault> {
-        let path = self.file.file.path();
-        let mut from: Vec<(String, DataType)> = Vec::new();
-        for column in self.wanted {
-            if let Origin::Column(name) = &self.file.origins[*column] {
-                let column = &self.layout.columns[*column];
-                let as_text = column.converted || self.layout.trim;
-                let read = if as_text { DataType::Utf8View } else { column.data_type.clone() };
-                from.push((name.clone(), read));
-            }
-        }
-        let mut place = |batch: RecordBatch, rows: usize| {
-            let placed = self.place(&batch, rows).map_err(|error| match error {
-                DataFusionError::ArrowError(error, _) => FileFault::of_reader(path, &error),
-                _ => FileFault::new(path, None, "a value is not of the type of its column"),
-            })?;
-            Ok(sink(placed))
-        };
-        match self.file.file.format {
-            Format::Csv => csv::read(&self.file.file, &from, &mut place),
-            Format::Json => json::read(&self.file.file, &from, &mut place),
-            Format::Parquet => Ok(()),
-        }
-    }
-
-    fn place(&self, batch: &RecordBatch, rows: usize) -> Result<RecordBatch> {
-        let mut read = batch.columns().iter();
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.wanted.len());
-        for at in self.wanted {
-            let column = &self.layout.columns[*at];
-            columns.push(match &self.file.origins[*at] {
-                Origin::Missing => new_null_array(&column.data_type, rows),
-                Origin::Folder(value) => {
-                    constant(value.as_deref(), column)?.to_array_of_size(rows)?
-                }
-                Origin::Column(_) => match read.next() {
-                    Some(values) => self.converted(values, column)?,
-                    None => new_null_array(&column.data_type, rows),
-                },
-            });
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(self.schema), columns, &options)?)
-    }
-
-    fn converted(&self, values: &ArrayRef, column: &Column) -> Result<ArrayRef> {
-        let values = match (self.layout.trim, values.data_type()) {
-            (true, DataType::Utf8View) => {
-                // A blank cell of CSV is NULL.
-                let csv = self.file.file.format == Format::Csv;
-                let cell = |text: &'_ str| !(csv && text.is_empty());
-                let texts = values.as_string_view().iter();
-                let texts = texts.map(|text| text.map(trimmed).filter(|text| cell(text)));
-                Arc::new(texts.collect::<StringViewArray>()) as ArrayRef
-            }
-            _ => Arc::clone(values),
-        };
-        if *values.data_type() == column.data_type {
-            return Ok(values);
-        }
-        Ok(cast_with_options(&values, &column.data_type, &strict())?)
-    }
-}
-
-fn strict() -> CastOptions<'static> {
-    CastOptions { safe: false, ..CastOptions::default() }
-}
-
-/// The value of a column that a folder names.
-fn constant(value: Option<&str>, column: &Column) -> Result<ScalarValue> {
-    let text = ScalarValue::Utf8View(value.map(str::to_owned));
-    text.cast_to_with_options(&column.data_type, &strict())
 }
 
 /// What tells groups of Parquet files apart: how they name a column.

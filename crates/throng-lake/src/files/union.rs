@@ -22,6 +22,8 @@ pub(crate) struct Column {
     pub(crate) data_type: DataType,
     /// CSV and JSON files have it as text that is converted: its type is declared.
     pub(crate) converted: bool,
+    /// No file has a value of it: its type says nothing.
+    pub(crate) empty: bool,
     /// How its values are written, where the engine would write them in another way.
     pub(crate) written: Option<String>,
 }
@@ -68,11 +70,18 @@ pub(crate) struct Layout {
     pub(crate) padded: Vec<String>,
     /// Text is read without the white space around it.
     pub(crate) trim: bool,
+    /// Only about so many rows of each file are read, and of Parquet files of each partition.
+    pub(crate) sample: Option<usize>,
 }
 
 impl Layout {
     pub(crate) fn schema(&self) -> SchemaRef {
         Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()).into()
+    }
+
+    /// Rows of all files, if they are known.
+    pub(crate) fn rows(&self) -> Option<u64> {
+        self.files.iter().map(|file| file.rows).sum()
     }
 }
 
@@ -201,6 +210,7 @@ impl Gathered<'_> {
             name: self.name.to_owned(),
             data_type,
             converted: false,
+            empty: false,
             written: written.map(str::to_owned),
         };
         if let Some(declared) = reading.declared(self.name) {
@@ -223,7 +233,7 @@ impl Gathered<'_> {
                 (Some((_, of, written)), _) => column(of, written),
                 (None, Some((_, of))) => column(of, None),
                 // No file has a value.
-                (None, None) => column(DataType::Utf8View, None),
+                (None, None) => Column { empty: true, ..column(DataType::Utf8View, None) },
             });
         };
         let doubles = *wanted == DataType::Float64

@@ -104,8 +104,13 @@ async fn answer(
     out: &mut File,
 ) -> Result<Reply, LakeError> {
     match request {
-        Request::Plan { model } => {
-            let (info, parts) = engine.plan(&model).await?;
+        Request::Check { model } => {
+            let (info, parts) = engine.plan(&model, &[]).await?;
+            engine.sample(&model.sql).await?;
+            Ok(Reply::Plan { info, parts })
+        }
+        Request::Plan { model, served } => {
+            let (info, parts) = engine.plan(&model, &served).await?;
             Ok(Reply::Plan { info, parts })
         }
         Request::Scan { model, part, seed } => {
@@ -119,6 +124,7 @@ async fn answer(
             engine.identifiers(&query, seed, hasher.as_mut(), &mut sink).await?;
             Ok(Reply::Checked)
         }
+        Request::List => Ok(Reply::Listed(engine.list().await)),
         Request::CheckIdentifiers { sql, key, columns } => {
             engine.check_identifiers(&sql, &key, &columns).await.map(|()| Reply::Checked)
         }

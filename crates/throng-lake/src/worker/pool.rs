@@ -90,9 +90,10 @@ impl Pool {
         let mut worker = self.take(class, &folders).await?;
         let timeout = match request {
             Request::Scan { .. } | Request::Identifiers { .. } => self.limits.timeout,
-            Request::Plan { .. } | Request::CheckIdentifiers { .. } => {
-                PLAN_TIMEOUT.min(self.limits.timeout)
-            }
+            Request::Plan { .. }
+            | Request::Check { .. }
+            | Request::List
+            | Request::CheckIdentifiers { .. } => PLAN_TIMEOUT.min(self.limits.timeout),
         };
         let reply = worker.exchange(request, timeout, output).await?;
         self.give_back(class, folders, worker);

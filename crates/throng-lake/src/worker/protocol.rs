@@ -19,6 +19,7 @@ use crate::engine_failure::EngineFailure;
 use crate::position::Position;
 use crate::{
     HashedRow, IdentifierQuery, KeyBatch, LakeError, Model, ModelInfo, ScanPart, ScanStats,
+    SourceListing, TableFacts,
 };
 
 /// A longer frame is an error of the protocol.
@@ -65,12 +66,16 @@ pub(super) struct Setup {
 /// Work for a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Request {
+    /// Plan a model and try it with the first rows of each file; answered by [`Reply::Plan`].
+    Check { model: Model },
     /// Plan a model; answered by [`Reply::Plan`].
-    Plan { model: Model },
+    Plan { model: Model, served: Vec<TableFacts> },
     /// Run a part of a scan; answered by keys and [`Reply::Scanned`].
     Scan { model: Model, part: ScanPart, seed: HashSeed },
     /// Run an identifier query; answered by rows and [`Reply::Checked`].
     Identifiers { query: IdentifierQuery, seed: HashSeed },
+    /// List the tables of all sources; answered by [`Reply::Listed`].
+    List,
     /// Plan an identifier query; answered by [`Reply::Checked`].
     CheckIdentifiers { sql: String, key: String, columns: Vec<String> },
 }
@@ -84,6 +89,8 @@ pub(crate) enum Reply {
     Plan { info: ModelInfo, parts: Vec<ScanPart> },
     /// All keys of a scan are sent.
     Scanned(ScanStats),
+    /// The tables of all sources.
+    Listed(Vec<SourceListing>),
     /// A query can be run, or was run.
     Checked,
     /// It did not work.

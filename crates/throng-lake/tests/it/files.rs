@@ -335,3 +335,60 @@ async fn text_that_is_compared_with_a_number_is_converted_or_refused() {
     let declared = shop.declare("amount", "decimal(10, 2)");
     holds(&declared, "SELECT id FROM shop.t WHERE amount >= 6", &["b", "c"]).await;
 }
+
+#[tokio::test]
+async fn a_later_file_does_not_change_a_type_in_silence() {
+    let shop =
+        Shop::new().file("t/1.csv", "user_id,n,note\n1,5,a\n2,6,b\n").file("z.csv", "id\n1\n");
+    let lake = shop.lake();
+    let by_note = model("SELECT user_id FROM shop.t WHERE n > 5");
+    let served = lake.plan_scan(&by_note).await.unwrap().0.tables;
+    assert_eq!(served[0].name, "shop.t");
+    let used: Vec<&str> = served[0].columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(used, ["user_id", "n"]);
+    // A column that the model does not use, and another size of number.
+    let shop = shop.file("t/2.csv", "user_id,n,note\n3,7.5,4\n");
+    assert!(lake.plan_scan_after(&by_note, &served).await.is_ok());
+    let shop = shop.file("t/3.csv", "user_id,n,note\n4,many,4\n");
+    let error = lake.plan_scan_after(&by_note, &served).await.unwrap_err();
+    let said = format!("{error}; {}", error.help().unwrap());
+    for word in ["column n is text", "t/3.csv", "was Int64", "columns: { n: text }"] {
+        assert!(said.contains(word), "{said}");
+    }
+    // Declaring it is accepting it.
+    let shop = shop.declare("n", "text");
+    let text = model("SELECT user_id FROM shop.t WHERE n = 'many'");
+    assert!(shop.lake().plan_scan_after(&text, &served).await.is_ok());
+    // A table that had rows has none.
+    let all = model("SELECT id FROM shop.z");
+    let served = shop.lake().plan_scan(&all).await.unwrap().0.tables;
+    let shop = shop.file("z.csv", "id\n");
+    let error = shop.lake().plan_scan_after(&all, &served).await.unwrap_err();
+    assert!(error.to_string().contains("shop.z has no rows"), "{error}");
+    assert!(shop.lake().plan_scan(&all).await.is_ok());
+}
+
+#[tokio::test]
+async fn sources_are_listed_with_what_is_not_read() {
+    let shop = Shop::new()
+        .file("t/1.csv", "id,zip\n1,00123\n2,4\n")
+        .file("t/_SUCCESS", "")
+        .parquet("p.parquet", "SELECT 1 AS id")
+        .await
+        .file("a-b.csv", "id\n1\n")
+        .file("a_b.csv", "id\n1\n")
+        .file("readme.md", "x")
+        .file("bad.csv", "id,n\n1\n");
+    let listed = shop.lake().list().await.unwrap();
+    let [source] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!((source.name.as_str(), source.passed_over_count), ("shop", 1));
+    let table = |name: &str| source.tables.iter().find(|table| table.name == name).unwrap();
+    let t = table("t");
+    assert_eq!((t.file_count, t.rows, t.passed_over_count), (1, Some(2), 1));
+    let columns: Vec<String> = t.columns.iter().map(|c| format!("{} {}", c.name, c.of)).collect();
+    assert_eq!(columns, ["id Int64", "zip text"]);
+    assert_eq!((table("p").rows, table("p").files[0].format.as_str()), (Some(1), "parquet"));
+    let refused = |name: &str| table(name).refused.as_ref().unwrap().message.clone();
+    assert!(refused("a_b").contains("a-b.csv"), "{}", refused("a_b"));
+    assert!(refused("bad").contains("line 2"), "{}", refused("bad"));
+}

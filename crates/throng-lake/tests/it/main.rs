@@ -4,6 +4,7 @@
 
 mod errors;
 mod files;
+mod folders;
 mod keys;
 mod limits;
 mod scans;

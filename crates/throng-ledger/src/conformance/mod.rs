@@ -190,6 +190,7 @@ fn snapshot(name: &str, version: u64, refresh: RefreshId) -> Snapshot {
         null_keys: 7,
         bytes: 4_096,
         checksum: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        tables: Some("[]".to_owned()),
         model_fingerprint: "f00d".to_owned(),
         refresh,
         created_at: at(1_000 + version),

@@ -13,7 +13,7 @@ use crate::{LedgerError, Result, Snapshot, SnapshotState};
 macro_rules! snapshot_columns {
     () => {
         "audience, version, state, path, members, rows_read, null_keys, bytes, model_fingerprint,
-         refresh, created_at, checksum"
+         refresh, created_at, checksum, tables"
     };
 }
 
@@ -29,6 +29,7 @@ fn snapshot_of(row: &DbRow) -> Result<Snapshot> {
         null_keys: cells.number("null_keys")?,
         bytes: cells.number("bytes")?,
         checksum: cells.maybe_text("checksum")?,
+        tables: cells.maybe_text("tables")?,
         model_fingerprint: cells.text("model_fingerprint")?,
         refresh: RefreshId(cells.int("refresh")?),
         created_at: cells.time("created_at")?,
@@ -46,7 +47,7 @@ pub(super) async fn current(
 ) -> Tried<HashMap<AudienceName, Snapshot>> {
     let rows = sqlx::query(
         "SELECT s.audience, s.version, s.state, s.path, s.members, s.rows_read, s.null_keys,
-            s.bytes, s.model_fingerprint, s.refresh, s.created_at, s.checksum
+            s.bytes, s.model_fingerprint, s.refresh, s.created_at, s.checksum, s.tables
          FROM audiences a JOIN snapshots s ON s.audience = a.name AND s.version = a.current_version
          WHERE CAST($1 AS TEXT) IS NULL OR a.name = $1",
     )
@@ -178,7 +179,7 @@ pub(super) async fn insert(
     sqlx::query(concat!(
         "INSERT INTO snapshots (",
         snapshot_columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
     ))
     .bind(snapshot.audience.as_str())
     .bind(count(snapshot.version))
@@ -192,6 +193,7 @@ pub(super) async fn insert(
     .bind(snapshot.refresh.0)
     .bind(snapshot.created_at.0)
     .bind(&snapshot.checksum)
+    .bind(&snapshot.tables)
     .execute(&mut *tx)
     .await?;
     sqlx::query("UPDATE audiences SET last_version = $2 WHERE name = $1")

@@ -13,6 +13,7 @@ mod feed;
 mod health;
 mod lookups;
 mod openapi;
+mod sources;
 mod spec;
 mod stream;
 pub(crate) mod syncs;
@@ -156,6 +157,7 @@ fn feed() -> Router<Arc<NodeContext>> {
 /// Requests that look at the data of every source: they may take longer than others.
 fn specs() -> Router<Arc<NodeContext>> {
     Router::new()
+        .route("/v1/sources", get(sources::list))
         .route("/v1/spec/plan", post(spec::plan))
         .route("/v1/spec/apply", post(spec::apply))
 }

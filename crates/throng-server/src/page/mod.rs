@@ -10,6 +10,7 @@ mod chart;
 mod decide;
 mod overview;
 mod show;
+mod sources;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use crate::NodeContext;
 /// The pages of the menu: path and name.
 pub(crate) const PLACES: &[(&str, &str)] = &[
     ("/", "Overview"),
+    ("/sources", "Sources"),
     ("/audiences", "Audiences"),
     ("/activation", "Activation"),
     ("/budgets", "Budgets"),
@@ -45,6 +47,7 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/budgets", get(budgets::list))
         .route("/budgets/{name}", get(budgets::one))
         .route("/decide", get(decide::page))
+        .route("/sources", get(sources::page))
         .route("/access", get(access::page))
 }
 

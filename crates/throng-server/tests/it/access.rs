@@ -15,8 +15,16 @@ use crate::sessions::sign_in_with;
 use crate::{Client, SPEC, http, noon, spec, start};
 
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
-const PAGES: [&str; 7] =
-    ["/", "/audiences", "/activation", "/budgets", "/budgets/shoes", "/decide", "/access"];
+const PAGES: [&str; 8] = [
+    "/",
+    "/sources",
+    "/audiences",
+    "/activation",
+    "/budgets",
+    "/budgets/shoes",
+    "/decide",
+    "/access",
+];
 
 pub(crate) async fn node(dir: &std::path::Path, clock: &Arc<ManualClock>, settings: &str) -> Node {
     start(dir, spec(&format!("{SPEC}{settings}")), clock).await.unwrap()

@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod inspect;
 pub(crate) mod sim;
+pub(crate) mod sources;
 pub(crate) mod spec;
 pub(crate) mod sync;
 pub(crate) mod up;

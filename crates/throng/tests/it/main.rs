@@ -9,6 +9,7 @@ mod cli;
 mod demo;
 mod https;
 mod limits;
+mod marks;
 mod oracle;
 mod process;
 mod shapes;

@@ -176,6 +176,11 @@ fn authorised(request: reqwest::RequestBuilder, url: &str) -> reqwest::RequestBu
     }
 }
 
+/// A GET of a node, with its token.
+pub(crate) fn get_text(http: &reqwest::Client, url: String) -> reqwest::RequestBuilder {
+    authorised(http.get(&url), &url)
+}
+
 /// A POST to a node, with its token.
 pub(crate) fn post(http: &reqwest::Client, url: String) -> reqwest::RequestBuilder {
     authorised(http.post(&url), &url)

@@ -129,6 +129,7 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     get("/activation/tasks/{id}", READ),
     get("/budgets", READ),
     get("/budgets/{name}", READ),
+    get("/sources", READ),
     get("/access", ADMIN),
     // Whose audiences a user is in is for those who may look users up.
     get("/decide", LOOKUP),
@@ -169,6 +170,8 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     post("/v1/alerts/test", OPERATE),
     get("/v1/budgets", READ),
     get("/v1/budgets/{ad_group}", READ),
+    // The columns of the sources, and no value of them.
+    get("/v1/sources", READ),
     get("/v1/spec", READ),
     // It reads the columns of the sources that the sent spec names.
     post("/v1/spec/plan", ADMIN),

@@ -74,6 +74,7 @@ pub(super) async fn publish(
         null_keys: worked.null_keys,
         bytes,
         checksum: Some(checksum),
+        tables: worked.tables.as_ref().map(serde_json::to_string).transpose()?,
         model_fingerprint,
         refresh: refresh.id,
         created_at,
@@ -181,7 +182,26 @@ async fn tell_published(
     }
     let members = made.snapshot.members as f64;
     metrics::gauge!("throng_audience_members", "audience" => name.to_string()).set(members);
+    let (rows, null_keys) = (made.snapshot.rows_read, made.snapshot.null_keys);
+    if many_null_keys(rows, null_keys) {
+        let message = format!(
+            "{null_keys} of {rows} rows of the query have no key: look at the columns of the source with \
+             `throng sources`; rows that are meant to have none belong behind WHERE … IS NOT NULL"
+        );
+        let alert = NewAlert { kind: AlertKind::NullKeys, subject: name.to_string(), message };
+        ctx.ledger.raise_alert(&alert, now).await?;
+    } else {
+        ctx.ledger.resolve_alert(AlertKind::NullKeys, name.as_str(), now).await?;
+    }
     record(ctx, name, "published", figures(made)).await
+}
+
+/// Rows without a key of which there is an alert, in percent of all.
+const MAX_NULL_KEYS_PERCENT: u64 = 10;
+
+/// Whether so many rows have no key that a column is probably not what it was.
+fn many_null_keys(rows: u64, null_keys: u64) -> bool {
+    null_keys.saturating_mul(100) > rows.saturating_mul(MAX_NULL_KEYS_PERCENT)
 }
 
 /// The alert of a held snapshot.
@@ -249,4 +269,17 @@ async fn pinned(ctx: &NodeContext, name: &AudienceName) -> Result<BTreeSet<u64>,
         }
     }
     Ok(pinned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::many_null_keys;
+
+    #[test]
+    fn a_few_rows_without_a_key_are_normal() {
+        assert!(!many_null_keys(0, 0));
+        assert!(!many_null_keys(100, 10));
+        assert!(many_null_keys(100, 11));
+        assert!(many_null_keys(1, 1));
+    }
 }

@@ -1,7 +1,7 @@
 //! How a refresh is cut, and what its parts say in the ledger. Pure.
 
 use serde::{Deserialize, Serialize};
-use throng_lake::{Model, Rule, ScanPart};
+use throng_lake::{Model, ModelInfo, Rule, ScanPart, TableFacts};
 use throng_ledger::{NewPart, PartKind};
 use throng_model::{RefreshId, SHARD_COUNT};
 
@@ -15,6 +15,9 @@ pub(super) struct ScanCovers {
     /// meantime must not make a snapshot out of two models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) model: Option<Model>,
+    /// The tables of the model, in the first part only; `None` in those that an older version planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tables: Option<Vec<TableFacts>>,
     /// The piece of the source.
     pub(super) part: ScanPart,
 }
@@ -58,19 +61,19 @@ pub(super) struct ShardsOutput {
 pub(super) fn plan(
     model: &Model,
     scans: Vec<ScanPart>,
-    rule: Rule,
+    info: &ModelInfo,
 ) -> serde_json::Result<Vec<NewPart>> {
     let mut parts = Vec::with_capacity(scans.len() + SHARD_COUNT / SHARDS_PER_PART);
     let mut add = |kind, covers| {
         parts.push(NewPart { kind, number: parts.len() as u32, covers });
     };
     for (place, part) in scans.into_iter().enumerate() {
-        let model = (place == 0).then(|| model.clone());
-        add(PartKind::Scan, serde_json::to_value(ScanCovers { model, part })?);
+        let (model, tables) = (place == 0).then(|| (model.clone(), info.tables.clone())).unzip();
+        add(PartKind::Scan, serde_json::to_value(ScanCovers { model, tables, part })?);
     }
     for first in (0..SHARD_COUNT).step_by(SHARDS_PER_PART) {
         let last = first + SHARDS_PER_PART - 1;
-        let covers = ShardsCovers { first: first as u8, last: last as u8, rule };
+        let covers = ShardsCovers { first: first as u8, last: last as u8, rule: info.rule };
         add(PartKind::Shards, serde_json::to_value(covers)?);
     }
     Ok(parts)
@@ -94,6 +97,8 @@ pub(super) fn shards_file(number: u32, unique: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use throng_lake::{KeyKind, Shape};
+
     use super::*;
 
     #[test]
@@ -101,7 +106,18 @@ mod tests {
         let model = Model { sql: "SELECT id FROM s.t".into(), key: None };
         let scan = |path: &str| ScanPart { file: Some(path.into()), seen: None };
         let scans = vec![scan("/a"), scan("/b")];
-        let parts = plan(&model, scans, Rule::ANY).unwrap();
+        let info = ModelInfo {
+            columns: Vec::new(),
+            key_column: "id".into(),
+            key_kind: KeyKind::Text,
+            estimated_rows: None,
+            files: 2,
+            fingerprint: model.fingerprint(),
+            shape: Shape::FilterOnly,
+            rule: Rule::ANY,
+            tables: Vec::new(),
+        };
+        let parts = plan(&model, scans, &info).unwrap();
         assert!(parts.iter().zip(0..).all(|(part, number)| part.number == number));
         let mut shards = Vec::new();
         let mut models = Vec::new();

@@ -51,6 +51,7 @@ mod tests {
             null_keys: 0,
             bytes: 1,
             checksum: None,
+            tables: None,
             model_fingerprint: String::new(),
             refresh: RefreshId(1),
             created_at: Timestamp(0),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use serde::de::DeserializeOwned;
-use throng_lake::{KeyBatch, Model, Rule};
+use throng_lake::{KeyBatch, Model, Rule, TableFacts};
 use throng_ledger::{LedgerError, Part, PartKind, PartState, Refresh};
 use throng_membership::manifest_files;
 use throng_model::{Entropy as _, RefreshId, SystemEntropy, UserHash};
@@ -57,6 +57,8 @@ pub(super) struct Worked {
     pub(super) model: Model,
     pub(super) rows_read: u64,
     pub(super) null_keys: u64,
+    /// The tables of the model, if they are known.
+    pub(super) tables: Option<Vec<TableFacts>>,
     /// The outputs of the shards parts, in the order of their shards.
     pub(super) bits: Vec<PartFile>,
 }
@@ -87,9 +89,10 @@ pub(super) async fn work(
     let mut recorded = ctx.ledger.parts(refresh.id).await?;
     if recorded.is_empty() {
         let model = model_of(audience);
-        let (info, scans) = ctx.lake.load_full().plan_scan(&model).await?;
+        let served = served_tables(ctx, audience).await?;
+        let (info, scans) = ctx.lake.load_full().plan_scan_after(&model, &served).await?;
         progress.rows_expected.store(info.estimated_rows.unwrap_or(0), Ordering::Relaxed);
-        ctx.ledger.add_parts(refresh.id, &parts::plan(&model, scans, info.rule)?).await?;
+        ctx.ledger.add_parts(refresh.id, &parts::plan(&model, scans, &info)?).await?;
         recorded = ctx.ledger.parts(refresh.id).await?;
     }
     let mut hand = Hand::new(ctx, audience, refresh.id, &recorded)?;
@@ -134,10 +137,26 @@ pub(super) async fn work(
     }
     Ok(Worked {
         model: hand.model,
+        tables: hand.tables,
         rows_read: outputs.iter().map(|(_, o)| o.rows_read).sum(),
         null_keys: outputs.iter().map(|(_, o)| o.null_keys).sum(),
         bits,
     })
+}
+
+/// The tables that the served version was made of, if it was made of the same model.
+async fn served_tables(
+    ctx: &NodeContext,
+    audience: &Audience,
+) -> Result<Vec<TableFacts>, BuildError> {
+    let row = ctx.ledger.audience(&audience.name).await?;
+    let fingerprint = model_of(audience).fingerprint();
+    let current = row.and_then(|row| row.current);
+    let current = current.filter(|snapshot| snapshot.model_fingerprint == fingerprint);
+    match current.and_then(|snapshot| snapshot.tables) {
+        Some(tables) => Ok(serde_json::from_str(&tables)?),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// The name under which a part is claimed: another one each time, so that keeping one part does not
@@ -185,6 +204,8 @@ struct Hand<'a> {
     ctx: &'a Arc<NodeContext>,
     refresh: RefreshId,
     model: Model,
+    /// The tables of the model, if they are known.
+    tables: Option<Vec<TableFacts>>,
     /// The outputs of all scans, once they are needed.
     keys: Option<Arc<Vec<KeyFile>>>,
 }
@@ -198,14 +219,17 @@ impl<'a> Hand<'a> {
         recorded: &[Part],
     ) -> Result<Self, BuildError> {
         let first = recorded.iter().find(|part| part.kind == PartKind::Scan);
-        let model = match first {
-            Some(first) => read::<ScanCovers>(Some(&first.covers))?.model,
-            None => None,
+        let (model, tables) = match first {
+            Some(first) => {
+                let covers = read::<ScanCovers>(Some(&first.covers))?;
+                (covers.model, covers.tables)
+            }
+            None => (None, None),
         };
         let model = model.filter(|begun| *begun == model_of(audience));
         let model = model.ok_or(BuildError::Superseded)?;
         make_folder(&ctx.objects.root().join(parts::folder(refresh)))?;
-        Ok(Self { ctx, refresh, model, keys: None })
+        Ok(Self { ctx, refresh, model, tables, keys: None })
     }
 
     async fn do_part(&mut self, part: &Part, progress: &Progress) -> Result<(), BuildError> {

@@ -1,0 +1,168 @@
+//! What a model's tables are, kept with each version that is made of them: a later file must not change
+//! in silence what the model means.
+
+use std::collections::BTreeSet;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use serde::{Deserialize, Serialize};
+
+use crate::LakeError;
+use crate::engine::Engine;
+use crate::files::{Layout, shown};
+use crate::session::{OpenTable, Opened};
+
+/// A table of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFacts {
+    /// `source.table`.
+    pub name: String,
+    /// Whether it had rows; `None` if that is not known.
+    pub has_rows: Option<bool>,
+    /// The columns that the model uses.
+    pub columns: Vec<ColumnFacts>,
+}
+
+/// A column that a model uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnFacts {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub of: String,
+    /// Whether the source declares its type.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub declared: bool,
+}
+
+/// The tables of a plan, with the columns whose names it uses anywhere.
+pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable]) -> Vec<TableFacts> {
+    let mut used = BTreeSet::new();
+    // A walk that only looks cannot fail.
+    let _ = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|inner| {
+                if let Expr::Column(column) = inner {
+                    used.insert(column.name.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    let fact = |table: &OpenTable| TableFacts {
+        name: table.name.clone(),
+        has_rows: table.layout.rows().map(|rows| rows > 0),
+        columns: columns(&table.layout, &used),
+    };
+    tables.iter().map(fact).collect()
+}
+
+fn columns(layout: &Layout, used: &BTreeSet<String>) -> Vec<ColumnFacts> {
+    let columns = layout.columns.iter();
+    let columns = columns.filter(|column| used.contains(&column.name) && !column.empty);
+    columns
+        .map(|column| ColumnFacts {
+            name: column.name.clone(),
+            of: shown(&column.data_type),
+            declared: column.converted,
+        })
+        .collect()
+}
+
+/// What can be done with a type: columns of one kind can take each other's place.
+fn kind(of: &str) -> String {
+    let Ok(parsed) = of.parse::<DataType>() else { return of.to_owned() };
+    match parsed {
+        t if t.is_numeric() => "number".to_owned(),
+        DataType::Timestamp(..) => "timestamp".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+impl Engine {
+    /// Refuses tables that are no longer what they were.
+    ///
+    /// # Errors
+    /// [`LakeError::Table`] naming the file, the column and both types, or the table that has no rows.
+    pub(crate) async fn hold_to(
+        &self,
+        served: &[TableFacts],
+        now: &[TableFacts],
+        opened: &Opened,
+    ) -> Result<(), LakeError> {
+        for before in served {
+            let Some(after) = now.iter().find(|table| table.name == before.name) else { continue };
+            if before.has_rows == Some(true) && after.has_rows == Some(false) {
+                return Err(LakeError::Table {
+                    message: format!("the table {} has no rows any longer", before.name),
+                    help:
+                        "the served version stays until the table has rows; if it is meant to be \
+                           empty, change the model so that it does not read it"
+                            .to_owned(),
+                });
+            }
+            for column in &before.columns {
+                let changed = after.columns.iter().find(|c| {
+                    c.name == column.name && !c.declared && kind(&c.of) != kind(&column.of)
+                });
+                if let Some(changed) = changed {
+                    let table = opened.tables.iter().find(|table| table.name == before.name);
+                    return Err(self.retyped(table, column, changed).await);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn retyped(
+        &self,
+        table: Option<&OpenTable>,
+        before: &ColumnFacts,
+        after: &ColumnFacts,
+    ) -> LakeError {
+        let name = &before.name;
+        let place = match table {
+            Some(table) => match self.inner.first_other(table, name, &kind(&before.of)).await {
+                Some(path) => path.display().to_string(),
+                None => table.name.clone(),
+            },
+            None => String::new(),
+        };
+        LakeError::Table {
+            message: format!(
+                "column {name} is {} in {place}, and was {} when the served version was made",
+                after.of, before.of
+            ),
+            help: format!(
+                "correct the file; or accept the change: declare the column's type in the source, such \
+                 as `columns: {{ {name}: text }}`"
+            ),
+        }
+    }
+}
+
+/// Whether a type is of another kind.
+pub(crate) fn is_other(of: &DataType, kind_before: &str) -> bool {
+    kind(&shown(of)) != kind_before
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_take_each_others_place() {
+        for (a, b, same) in [
+            ("Int64", "Decimal128(18, 2)", true),
+            ("Int32", "Float64", true),
+            ("text", "Int64", false),
+            ("Timestamp(s)", "Timestamp(ns)", true),
+            ("Date32", "text", false),
+            ("Boolean", "text", false),
+        ] {
+            assert_eq!(kind(a) == kind(b), same, "{a} {b}");
+        }
+    }
+}
