@@ -87,6 +87,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (9, include_str!("../migrations/postgres/0009_snapshot_checksums.sql")),
     (10, include_str!("../migrations/postgres/0010_refresh_claims.sql")),
     (11, include_str!("../migrations/postgres/0011_log_partitions.sql")),
+    (12, include_str!("../migrations/postgres/0012_snapshot_tables.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

@@ -88,6 +88,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (9, include_str!("../migrations/sqlite/0009_snapshot_checksums.sql")),
     (10, include_str!("../migrations/sqlite/0010_refresh_claims.sql")),
     (11, include_str!("../migrations/sqlite/0011_log_partitions.sql")),
+    (12, include_str!("../migrations/sqlite/0012_snapshot_tables.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.
