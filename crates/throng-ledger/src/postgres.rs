@@ -17,6 +17,9 @@ mod alerts;
 #[path = "sql/audiences.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod audiences;
+#[path = "sql/delivered.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod delivered;
 #[path = "sql/dictionary.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod dictionary;
@@ -87,6 +90,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (9, include_str!("../migrations/postgres/0009_snapshot_checksums.sql")),
     (10, include_str!("../migrations/postgres/0010_refresh_claims.sql")),
     (11, include_str!("../migrations/postgres/0011_log_partitions.sql")),
+    (12, include_str!("../migrations/postgres/0012_delivered_states.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:
