@@ -20,6 +20,9 @@ pub(crate) const REMOVE: u8 = 1;
 /// Rows put in after the removals, because a removal names something in them.
 pub(crate) const AFTER: u8 = 2;
 
+/// Rows of a section: a batch reads whole ones.
+const SECTION_ROWS: usize = 8_192;
+
 /// One user's part in a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -94,8 +97,9 @@ pub struct PlanFile {
     file: SealedFile,
     /// What it says about itself.
     pub meta: PlanMeta,
-    /// By section: the rank of its first row among the rows of its operation.
-    ranks: Vec<u64>,
+    /// The sections by phase and shard: number, and rank of its first row among the rows of its
+    /// operation.
+    order: Vec<(usize, u64)>,
 }
 
 impl std::fmt::Debug for PlanFile {
@@ -114,14 +118,17 @@ impl PlanFile {
         let meta: PlanMeta = serde_json::from_slice(&file.meta)
             .map_err(|_| file.damaged("what it says about itself cannot be read"))?;
         let mut next = [0, 0, meta.rows[usize::from(FIRST)]];
-        let mut ranks = Vec::with_capacity(file.sections.len());
-        for section in &file.sections {
+        let mut sorted: Vec<usize> = (0..file.sections.len()).collect();
+        sorted.sort_by_key(|at| (file.sections[*at].kind, file.sections[*at].shard));
+        let mut order = Vec::with_capacity(sorted.len());
+        for at in sorted {
+            let section = &file.sections[at];
             let place = next.get_mut(usize::from(section.kind));
             let place = place.ok_or_else(|| file.damaged("a section is of no phase"))?;
-            ranks.push(*place);
+            order.push((at, *place));
             *place += section.rows;
         }
-        Ok(Self { file, meta, ranks })
+        Ok(Self { file, meta, order })
     }
 
     fn operation(&self, phase: u8) -> Operation {
@@ -150,12 +157,13 @@ impl PlanFile {
         count: u64,
     ) -> Result<Vec<Entry>, SealedError> {
         let mut found = Vec::new();
-        for (at, (section, rank)) in self.file.sections.iter().zip(&self.ranks).enumerate() {
+        for (at, rank) in self.order.iter().copied() {
+            let section = &self.file.sections[at];
             let of_it = self.operation(section.kind) == operation;
-            if !of_it || rank + section.rows <= first || *rank >= first + count {
+            if !of_it || rank + section.rows <= first || rank >= first + count {
                 continue;
             }
-            let from = first.saturating_sub(*rank);
+            let from = first.saturating_sub(rank);
             let to = (first + count - rank).min(section.rows);
             let entries = self.section(at)?.into_iter().skip(from as usize);
             found.extend(entries.take((to - from) as usize));
@@ -169,10 +177,11 @@ impl PlanFile {
     /// The entries of a shard with their operations and ranks.
     pub(crate) fn shard(&self, shard: u8) -> Result<Vec<(Operation, u64, Entry)>, SealedError> {
         let mut found = Vec::new();
-        for (at, (section, rank)) in self.file.sections.iter().zip(&self.ranks).enumerate() {
+        for (at, rank) in self.order.iter().copied() {
+            let section = &self.file.sections[at];
             if section.shard == shard {
                 let operation = self.operation(section.kind);
-                let entries = self.section(at)?.into_iter().zip(*rank..);
+                let entries = self.section(at)?.into_iter().zip(rank..);
                 found.extend(entries.map(|(entry, rank)| (operation, rank, entry)));
             }
         }
@@ -180,17 +189,15 @@ impl PlanFile {
     }
 }
 
-/// Writes a plan: sections in the order of phases, then shards.
+/// Writes a plan, section by section.
 pub(crate) struct PlanWriter {
     writer: SealedWriter,
-    /// Sections of the later phases, by phase, kept until their turn.
-    later: [Vec<(u8, u64, Vec<u8>)>; 3],
     rows: [u64; 3],
 }
 
 impl PlanWriter {
     pub(crate) fn new(writer: SealedWriter) -> Self {
-        Self { writer, later: Default::default(), rows: [0; 3] }
+        Self { writer, rows: [0; 3] }
     }
 
     pub(crate) fn shard(
@@ -199,33 +206,23 @@ impl PlanWriter {
         shard: u8,
         entries: &[Entry],
     ) -> Result<(), SealedError> {
-        if entries.is_empty() {
-            return Ok(());
+        for entries in entries.chunks(SECTION_ROWS) {
+            let mut bytes = Vec::new();
+            entries.iter().for_each(|entry| entry.write(&mut bytes));
+            let rows = entries.len() as u64;
+            self.rows[usize::from(phase)] += rows;
+            self.writer.section(phase, shard, rows, bytes)?;
         }
-        let mut bytes = Vec::new();
-        entries.iter().for_each(|entry| entry.write(&mut bytes));
-        let rows = entries.len() as u64;
-        self.rows[usize::from(phase)] += rows;
-        if phase == FIRST {
-            self.writer.section(FIRST, shard, rows, bytes)
-        } else {
-            self.later[usize::from(phase)].push((shard, rows, bytes));
-            Ok(())
-        }
+        Ok(())
     }
 
     pub(crate) fn finish(
-        mut self,
+        self,
         put: Operation,
         keys: Vec<String>,
         remove_keys: Vec<String>,
         identifiers: String,
     ) -> Result<PlanMeta, SealedError> {
-        for phase in [REMOVE, AFTER] {
-            for (shard, rows, bytes) in std::mem::take(&mut self.later[usize::from(phase)]) {
-                self.writer.section(phase, shard, rows, bytes)?;
-            }
-        }
         let meta = PlanMeta { put, keys, remove_keys, rows: self.rows, identifiers };
         self.writer.finish(&serde_json::to_vec(&meta).unwrap_or_default())?;
         Ok(meta)
