@@ -1,6 +1,6 @@
 //! Whether the result of a finished task can be trusted.
 
-use throng_ledger::{SyncRun, Verdict};
+use throng_ledger::{Batch, Operation, SyncRun, Verdict};
 
 use crate::PlatformSize;
 
@@ -9,10 +9,37 @@ use crate::PlatformSize;
 pub struct CheckFacts<'a> {
     /// The run.
     pub run: &'a SyncRun,
+    /// What became of its removals.
+    pub removals: Removals,
     /// Users in the delivered snapshot.
     pub members: u64,
     /// What the platform says, or why it could not be asked.
     pub size: Result<&'a PlatformSize, String>,
+}
+
+/// What became of the removals of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removals {
+    /// Rows that the platform took off its list.
+    pub sent: u64,
+    /// Rows that were not sent, because members have the same identifiers.
+    pub skipped: u64,
+    /// Rows that the platform refused to take off.
+    pub rejected: u64,
+}
+
+impl Removals {
+    /// Sums up the batches of a task.
+    pub fn of(batches: &[Batch]) -> Self {
+        let mut removals = Self::default();
+        let removing = batches.iter().filter(|batch| batch.operation == Operation::Remove);
+        for outcome in removing.filter_map(|batch| batch.outcome.as_ref()) {
+            removals.sent += outcome.sent;
+            removals.skipped += outcome.skipped.values().sum::<u64>();
+            removals.rejected += outcome.rejected.values().sum::<u64>();
+        }
+        removals
+    }
 }
 
 /// Above this share of refused rows the data deserves a look.
@@ -41,21 +68,36 @@ pub fn judge(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
             ),
         ));
     }
-    let share = |part: u64, percent: u64| part * 100 > run.read * percent;
-    if run.read > 0 && run.sent == 0 {
-        findings
-            .push((Verdict::Failed, format!("none of {} users reached the platform", run.read)));
+    // Additions apart from removals: a few removals that are refused leave the wrong people on the
+    // list, however many additions went well.
+    let removals = facts.removals;
+    if removals.rejected > 0 {
+        let of = removals.sent + removals.skipped + removals.rejected;
+        findings.push((
+            Verdict::Failed,
+            format!(
+                "the platform refused {} of {of} removals: these users are still on its list; they \
+                 are tried again",
+                removals.rejected
+            ),
+        ));
+    }
+    let sent = run.sent.saturating_sub(removals.sent);
+    let skipped = skipped.saturating_sub(removals.skipped);
+    let rejected = rejected.saturating_sub(removals.rejected);
+    let adds = sent + skipped + rejected;
+    let share = |part: u64, percent: u64| part * 100 > adds * percent;
+    if adds > 0 && sent == 0 {
+        findings.push((Verdict::Failed, format!("none of {adds} users reached the platform")));
     } else if share(rejected, FAILED_REJECTED_PERCENT) {
-        findings
-            .push((Verdict::Failed, format!("the platform refused {rejected} of {}", run.read)));
+        findings.push((Verdict::Failed, format!("the platform refused {rejected} of {adds}")));
     } else if share(rejected, SUSPECT_REJECTED_PERCENT) {
-        findings
-            .push((Verdict::Suspect, format!("the platform refused {rejected} of {}", run.read)));
+        findings.push((Verdict::Suspect, format!("the platform refused {rejected} of {adds}")));
     }
     if share(skipped, SUSPECT_SKIPPED_PERCENT) {
         findings.push((
             Verdict::Suspect,
-            format!("{skipped} of {} users had no usable identifier; look at the sync's identifiers.sql", run.read),
+            format!("{skipped} of {adds} users had no usable identifier; look at the sync's identifiers.sql"),
         ));
     }
     size_findings(facts, &mut findings);
@@ -137,6 +179,8 @@ mod tests {
             created_at: Timestamp(0),
             finished_at: None,
             reason: None,
+            normalised: BTreeMap::new(),
+            plan: None,
         }
     }
 
@@ -157,6 +201,7 @@ mod tests {
         for (run, size, expected) in cases {
             let facts = CheckFacts {
                 run: &run,
+                removals: Removals::default(),
                 members: run.adds,
                 size: size.as_ref().map_err(Clone::clone),
             };
@@ -164,5 +209,19 @@ mod tests {
             assert_eq!(verdict, expected, "{run:?}: {reasons:?}");
             assert_eq!(reasons.is_empty(), verdict == Verdict::Passed);
         }
+    }
+    #[test]
+    fn removals_are_judged_apart_from_additions() {
+        let size = PlatformSize::default();
+        let judged = |run: SyncRun, removals| {
+            judge(&CheckFacts { run: &run, removals, members: 1_000, size: Ok(&size) })
+        };
+        let refused = Removals { sent: 0, skipped: 0, rejected: 1 };
+        let (verdict, reasons) = judged(run(999, 0, 1, 0), refused);
+        assert_eq!(verdict, Verdict::Failed);
+        assert!(reasons[0].contains("refused 1 of 1 removals"), "{reasons:?}");
+        // What members have too is not removed, and that is right.
+        let shared = Removals { sent: 0, skipped: 3, rejected: 0 };
+        assert_eq!(judged(run(0, 3, 0, 0), shared).0, Verdict::Passed);
     }
 }

@@ -1,9 +1,40 @@
 //! What a run has to do, and whether it may start.
 
-use throng_ledger::{NewRun, Operation, SyncMode};
+use throng_ledger::{NewRun, Operation, ReasonCounts, SyncMode};
 use throng_model::{AudienceName, DestinationName, SyncName};
 
-use crate::RunUsers;
+use crate::{PlanMeta, RunUsers};
+
+/// The rows of a run.
+#[derive(Debug, Clone, Copy)]
+pub enum RunRows<'a> {
+    /// Users by their ranks; the worker reads their identifiers.
+    Users(&'a RunUsers),
+    /// Rows of a plan that was written as an object of this name.
+    Planned {
+        /// What it says about itself.
+        meta: &'a PlanMeta,
+        /// Its name.
+        object: &'a str,
+        /// What was changed or refused in the identifiers.
+        normalised: &'a ReasonCounts,
+    },
+}
+
+impl RunRows<'_> {
+    /// Operations with their counts, in the order in which they are done.
+    fn phases(&self) -> Vec<(Operation, u64)> {
+        match self {
+            Self::Users(users) => {
+                vec![(users.put_operation(), users.puts()), (Operation::Remove, users.removes())]
+            }
+            Self::Planned { meta, .. } => {
+                let [first, remove, after] = meta.rows;
+                vec![(meta.put, first), (Operation::Remove, remove), (meta.put, after)]
+            }
+        }
+    }
+}
 
 /// What is known when a run is planned.
 #[derive(Debug, Clone)]
@@ -28,21 +59,21 @@ pub struct PlanFacts<'a> {
     pub to_version: u64,
     /// Users who would be gone afterwards, also those that a replace drops silently.
     pub leaving: u64,
-    /// The users.
-    pub users: &'a RunUsers,
+    /// The rows.
+    pub rows: RunRows<'a>,
     /// Something that the caller wants a person to look at first.
     pub hold: Option<String>,
 }
 
-/// Plans a run: batches of `batch_rows` users, first those to put in, then those to take out. A run
-/// without users has no batch; it only moves the delivered version on. Pure.
+/// Plans a run: batches of `batch_rows` rows, first those to put in, then those to take out, then those
+/// that have to come after. A run without rows has no batch; it only moves the delivered version on. Pure.
 pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
-    let users = facts.users;
+    let phases = facts.rows.phases();
     let rows = u64::from(facts.batch_rows.max(1));
     let mut batches = Vec::new();
-    for (operation, count) in
-        [(users.put_operation(), users.puts()), (Operation::Remove, users.removes())]
-    {
+    let (mut adds, mut removes) = (0, 0);
+    for (operation, count) in phases {
+        *(if operation == Operation::Remove { &mut removes } else { &mut adds }) += count;
         let mut left = count;
         while left > 0 {
             let batch = left.min(rows);
@@ -50,6 +81,12 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
             left -= batch;
         }
     }
+    let (plan, normalised) = match facts.rows {
+        RunRows::Users(_) => (None, ReasonCounts::new()),
+        RunRows::Planned { object, normalised, .. } => {
+            (Some(object.to_owned()), normalised.clone())
+        }
+    };
     NewRun {
         held: facts.hold.clone().or_else(|| too_many_leave(&facts)),
         sync: facts.sync,
@@ -58,10 +95,12 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
         mode: facts.mode,
         from_version: facts.from.map(|(version, _)| version),
         to_version: facts.to_version,
-        adds: users.puts(),
-        removes: users.removes(),
+        adds,
+        removes,
         batches,
         priority: facts.priority,
+        plan,
+        normalised,
     }
 }
 
@@ -105,7 +144,7 @@ mod tests {
             from: Some((1, u64::from(old))),
             to_version: 2,
             leaving: u64::from(old - kept),
-            users: &users,
+            rows: RunRows::Users(&users),
             hold: None,
         })
     }

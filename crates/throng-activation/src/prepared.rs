@@ -3,14 +3,15 @@
 //! ```text
 //! prepared: 0 | cells; a cell: 0 empty | 1, 32 bytes hashed | 2, length u32, text plain
 //! skipped:  1 | the place of its reason among the platform's reasons
+//! with notes: 2 | count u8, for each the cell and the place of its reason | one of the above
 //! ```
 
 use throng_model::HashedIdentifier;
 
-use crate::{Cell, PreparedRow, Skip};
+use crate::{Cell, PreparedRow, Reasons, Skip};
 
 /// What was changed in a cell when it was normalised, or why nothing of it was left. Holds no value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Note {
     /// The place of the cell in the row.
     pub cell: u8,
@@ -25,6 +26,93 @@ pub type Prepared = Result<PreparedRow, Skip>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a row of identifiers cannot be read")]
 pub struct NotPrepared;
+
+/// Appends cells, and their end.
+pub(crate) fn write_cells(row: &PreparedRow, out: &mut Vec<u8>) {
+    for cell in row {
+        match cell {
+            Cell::Empty => out.push(0),
+            Cell::Hashed(hash) => {
+                out.push(1);
+                out.extend_from_slice(&hash.0);
+            }
+            Cell::Plain(text) => {
+                out.push(2);
+                out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+    out.push(u8::MAX);
+}
+
+/// Reads what [`write_cells`] wrote, and what comes behind it.
+pub(crate) fn read_cells(mut bytes: &[u8]) -> Option<(PreparedRow, &[u8])> {
+    let mut row = Vec::new();
+    loop {
+        let (kind, after) = bytes.split_first()?;
+        let (cell, after) = match *kind {
+            0 => (Cell::Empty, after),
+            1 => {
+                let (hash, after) = after.split_first_chunk::<32>()?;
+                (Cell::Hashed(HashedIdentifier(*hash)), after)
+            }
+            2 => {
+                let (length, after) = after.split_first_chunk::<4>()?;
+                let (text, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+                (Cell::Plain(std::str::from_utf8(text).ok()?.into()), after)
+            }
+            u8::MAX => return Some((row.into(), after)),
+            _ => return None,
+        };
+        row.push(cell);
+        bytes = after;
+    }
+}
+
+/// Appends a row with its notes.
+///
+/// # Errors
+/// [`NotPrepared`] if a reason is none of the platform's.
+pub fn encode_noted(
+    row: &Prepared,
+    notes: &[Note],
+    reasons: Reasons,
+    out: &mut Vec<u8>,
+) -> Result<(), NotPrepared> {
+    if !notes.is_empty() {
+        let notes = &notes[..notes.len().min(255)];
+        out.extend_from_slice(&[2, notes.len() as u8]);
+        for note in notes {
+            let place = reasons.notes.iter().position(|known| *known == note.reason);
+            let place = place.and_then(|at| u8::try_from(at).ok()).ok_or(NotPrepared)?;
+            out.extend_from_slice(&[note.cell, place]);
+        }
+    }
+    encode_prepared(row, reasons.skips, out)
+}
+
+/// Reads a row of so many cells with its notes.
+///
+/// # Errors
+/// [`NotPrepared`] if the bytes are something else.
+pub fn decode_noted(
+    bytes: &[u8],
+    cells: usize,
+    reasons: Reasons,
+) -> Result<(Prepared, Vec<Note>), NotPrepared> {
+    let mut rest = bytes;
+    let mut notes = Vec::new();
+    if let [2, count, after @ ..] = bytes {
+        let (pairs, after) = after.split_at_checked(usize::from(*count) * 2).ok_or(NotPrepared)?;
+        for pair in pairs.chunks(2) {
+            let reason = reasons.notes.get(usize::from(pair[1])).ok_or(NotPrepared)?;
+            notes.push(Note { cell: pair[0], reason });
+        }
+        rest = after;
+    }
+    Ok((decode_prepared(rest, cells, reasons.skips)?, notes))
+}
 
 /// Appends a row to `out`. `reasons` are all reasons that the platform has, in the same order as for
 /// [`decode_prepared`].

@@ -58,6 +58,8 @@ pub(crate) struct Line<'a> {
     pub(crate) task: TaskId,
     pub(crate) platform_id: &'a str,
     pub(crate) schema: &'a Schema,
+    /// What the cells of removals mean: the columns may have changed since those rows were put in.
+    pub(crate) remove_schema: &'a Schema,
 }
 
 /// The rows of a batch that are worth sending.
@@ -75,6 +77,8 @@ pub(crate) struct Load<'a> {
 #[derive(Default)]
 struct Tally {
     outcome: BatchOutcome,
+    /// Places among the rows that were sent, of those that were refused, as far as that is known.
+    refused: Vec<usize>,
     refused_in_a_row: u32,
     accepted_any: bool,
 }
@@ -96,7 +100,7 @@ pub(crate) async fn send_batch(
     line: &Line<'_>,
     load: &Load<'_>,
     session: &mut Option<Session>,
-) -> Result<BatchOutcome, SendFailure> {
+) -> Result<(BatchOutcome, Vec<usize>), SendFailure> {
     let mut tally = Tally::default();
     let mut ranges = Vec::new();
     if !load.rows.is_empty() {
@@ -111,11 +115,20 @@ pub(crate) async fn send_batch(
                 // Which rows arrived is not known: halves tell.
                 if rows.len() == 1 {
                     tally.reject("not_received", 1);
+                    tally.refused.push(from);
                 } else {
                     halve(&mut ranges, from, to);
                 }
             }
-            Ok(answer) => count(&mut tally, &answer, rows.len() as u64),
+            // A removal that was refused stays due, so it must be known which it was.
+            Ok(answer)
+                if load.operation == Operation::Remove
+                    && rows.len() > 1
+                    && answer.invalid > named_in(&answer, rows.len()) =>
+            {
+                halve(&mut ranges, from, to);
+            }
+            Ok(answer) => count(&mut tally, &answer, from, rows.len() as u64),
             Err(SendFailure::Destination(error)) if error.class == SendClass::Fix => {
                 if rows.len() > 1 {
                     halve(&mut ranges, from, to);
@@ -126,11 +139,21 @@ pub(crate) async fn send_batch(
                     return Err(SendError { class: SendClass::Stop, ..error }.into());
                 }
                 tally.reject(&error.message, 1);
+                tally.refused.push(from);
             }
             Err(other) => return Err(other),
         }
     }
-    Ok(tally.outcome)
+    Ok((tally.outcome, tally.refused))
+}
+
+/// How many of the invalid rows the platform names.
+fn named_in(answer: &Answer, rows: usize) -> u64 {
+    let mut named: Vec<usize> =
+        answer.invalid_rows.iter().map(|(at, _)| *at).filter(|at| *at < rows).collect();
+    named.sort_unstable();
+    named.dedup();
+    named.len() as u64
 }
 
 fn halve(ranges: &mut Vec<(usize, usize)>, from: usize, to: usize) {
@@ -140,7 +163,7 @@ fn halve(ranges: &mut Vec<(usize, usize)>, from: usize, to: usize) {
     ranges.push((from, middle));
 }
 
-fn count(tally: &mut Tally, answer: &Answer, rows: u64) {
+fn count(tally: &mut Tally, answer: &Answer, from: usize, rows: u64) {
     let mut reasons: BTreeMap<usize, &str> = BTreeMap::new();
     for (index, reason) in &answer.invalid_rows {
         if (*index as u64) < rows {
@@ -149,8 +172,12 @@ fn count(tally: &mut Tally, answer: &Answer, rows: u64) {
     }
     let named = reasons.len() as u64;
     let invalid = answer.invalid.max(named).min(rows);
-    for reason in reasons.values() {
+    for (at, reason) in &reasons {
         tally.reject(reason, 1);
+        tally.refused.push(from + at);
+    }
+    if rows == 1 && invalid == 1 && named == 0 {
+        tally.refused.push(from);
     }
     let mut unnamed = invalid - named;
     for (reason, rows) in &answer.unmatched_reasons {
@@ -188,7 +215,7 @@ pub(crate) async fn send_once(
     let request = SendRequest {
         platform_id: line.platform_id,
         operation: load.operation,
-        schema: line.schema,
+        schema: if load.operation == Operation::Remove { line.remove_schema } else { line.schema },
         rows,
         session: step,
     };

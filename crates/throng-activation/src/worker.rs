@@ -12,16 +12,15 @@ use throng_ledger::{
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed, HashedIdentifier};
 
+use crate::difference::NO_IDENTIFIERS;
 use crate::sending::{Line, Load, SendFailure, Session, send_batch, send_once};
 use crate::{
-    Destination, FailureFacts, IdentifierSource, PreparedRow, Quotas, RunUsers, Schema, SendError,
-    Skip, decide_after_failure,
+    Destination, FailureFacts, IdentifierRow, IdentifierSource, PlanFile, PreparedRow, Quotas,
+    RunUsers, Schema, SendClass, SendError, Skip, decide_after_failure,
 };
 
 /// Marks the receipt of a request that found its upload session lost; the next try has another id.
 pub(crate) const LOST_SESSION: &str = "session lost";
-/// Users for whom the identifier query has no row.
-const NO_IDENTIFIERS: &str = "no_identifiers";
 
 /// However fast the clock runs, the ledger is not kept busy with leases.
 const KEEP_AT_MOST_EVERY: Duration = Duration::from_millis(100);
@@ -48,14 +47,41 @@ pub struct Job {
     pub destination: Arc<dyn Destination>,
     /// What the identifier columns mean.
     pub schema: Schema,
-    /// Where the identifiers come from.
-    pub identifiers: Arc<dyn IdentifierSource>,
-    /// The users of the run.
-    pub users: RunUsers,
-    /// Gives users their ordinals. At least as new as the snapshot to deliver.
-    pub index: Arc<MembershipIndex>,
+    /// The rows of the run.
+    pub rows: JobRows,
     /// The audience's name on the platform.
     pub platform_name: String,
+}
+
+/// Where the rows of a run come from.
+pub enum JobRows {
+    /// They were worked out when the run was planned.
+    Planned(Arc<PlanFile>),
+    /// The run has users only, as it was planned by an earlier version: identifiers are read now.
+    Users {
+        /// Where the identifiers come from.
+        identifiers: Arc<dyn IdentifierSource>,
+        /// The users of the run.
+        users: RunUsers,
+        /// Gives users their ordinals. At least as new as the snapshot to deliver.
+        index: Arc<MembershipIndex>,
+    },
+}
+
+impl JobRows {
+    fn put_operation(&self) -> Operation {
+        match self {
+            Self::Planned(plan) => plan.meta.put,
+            Self::Users { users, .. } => users.put_operation(),
+        }
+    }
+
+    fn puts(&self) -> u64 {
+        match self {
+            Self::Planned(plan) => plan.meta.rows[0] + plan.meta.rows[2],
+            Self::Users { users, .. } => users.puts(),
+        }
+    }
 }
 
 /// How a try of a task ended.
@@ -138,6 +164,12 @@ impl Worker {
                 self.ledger.put_platform_audience(&task.sync, &id).await?.platform_id
             }
         };
+        let remove_schema = match &job.rows {
+            JobRows::Planned(plan) => {
+                Schema { keys: plan.meta.remove_keys.clone(), ..job.schema.clone() }
+            }
+            JobRows::Users { .. } => job.schema.clone(),
+        };
         let line = Line {
             destination: &*job.destination,
             ledger: &*self.ledger,
@@ -147,9 +179,10 @@ impl Worker {
             task: task.id,
             platform_id: &platform_id,
             schema: &job.schema,
+            remove_schema: &remove_schema,
         };
         let batches = self.ledger.batches(task.id).await?;
-        let replaces = job.users.put_operation() == Operation::Replace;
+        let replaces = job.rows.put_operation() == Operation::Replace;
         let mut session = None;
         let mut todo: Vec<Batch> = batches;
         if replaces {
@@ -159,31 +192,89 @@ impl Worker {
             if todo.iter().all(|b| b.state == BatchState::Done) {
                 return Ok(());
             }
-            session = Some(self.new_session(task, &platform_id, job.users.puts()).await?);
+            session = Some(self.new_session(task, &platform_id, job.rows.puts()).await?);
         } else {
             todo.retain(|b| b.state == BatchState::Pending);
         }
         let last = todo.last().map(|b| b.number);
-        for pass in passes(&todo, self.options.pass_rows) {
-            let mut rows = self.read_pass(job, pass).await?;
-            for batch in pass {
-                let mut collected = rows.remove(&batch.number).unwrap_or_default();
-                let (prepared, skipped) = split(batch, &mut collected);
-                let load = Load {
-                    number: batch.number,
-                    operation: batch.operation,
-                    first_rank: batch.first_rank,
-                    rows: &prepared,
-                    last: last == Some(batch.number),
-                };
-                let mut outcome = send_batch(&line, &load, &mut session).await?;
-                if load.last {
-                    close(&line, batch, &mut session).await?;
+        match &job.rows {
+            JobRows::Planned(plan) => {
+                for batch in &todo {
+                    let rows = self.read_planned(plan, batch).await?;
+                    let last = last == Some(batch.number);
+                    self.send_rows(&line, batch, rows, last, &mut session).await?;
                 }
-                outcome.skipped = skipped;
-                self.ledger.finish_batch(task.id, &self.holder, batch.number, &outcome).await?;
+            }
+            JobRows::Users { identifiers, users, index } => {
+                for pass in passes(&todo, self.options.pass_rows) {
+                    let mut found = read_pass(&**identifiers, users, index, pass).await?;
+                    for batch in pass {
+                        let mut collected = found.remove(&batch.number).unwrap_or_default();
+                        let rows = split(batch, &mut collected);
+                        let last = last == Some(batch.number);
+                        self.send_rows(&line, batch, rows, last, &mut session).await?;
+                    }
+                }
             }
         }
+        Ok(())
+    }
+
+    /// The rows of a batch out of a plan.
+    async fn read_planned(
+        &self,
+        plan: &Arc<PlanFile>,
+        batch: &Batch,
+    ) -> Result<BatchRows, SendError> {
+        let (plan, operation) = (Arc::clone(plan), batch.operation);
+        let (first, count) = (batch.first_rank, batch.rows);
+        let read = tokio::task::spawn_blocking(move || plan.rows(operation, first, count)).await;
+        let entries = match read {
+            Ok(Ok(entries)) => entries,
+            Ok(Err(error)) => {
+                let message = format!("the rows of the run cannot be read: {error}");
+                return Err(SendError::local(SendClass::Stop, message));
+            }
+            Err(_) => {
+                let message = "the rows of the run were not read";
+                return Err(SendError::local(SendClass::Retry, message));
+            }
+        };
+        let mut rows = BatchRows::default();
+        for (place, entry) in (0u32..).zip(entries) {
+            match entry.send {
+                Ok(row) => {
+                    rows.prepared.push(row);
+                    rows.places.push(place);
+                }
+                Err(reason) => *rows.skipped.entry(reason).or_default() += 1,
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn send_rows(
+        &self,
+        line: &Line<'_>,
+        batch: &Batch,
+        rows: BatchRows,
+        last: bool,
+        session: &mut Option<Session>,
+    ) -> Result<(), SendFailure> {
+        let load = Load {
+            number: batch.number,
+            operation: batch.operation,
+            first_rank: batch.first_rank,
+            rows: &rows.prepared,
+            last,
+        };
+        let (mut outcome, refused) = send_batch(line, &load, session).await?;
+        if load.last {
+            close(line, batch, session).await?;
+        }
+        outcome.skipped = rows.skipped;
+        outcome.refused = ranges(refused.iter().filter_map(|at| rows.places.get(*at).copied()));
+        self.ledger.finish_batch(line.task, &self.holder, batch.number, &outcome).await?;
         Ok(())
     }
 
@@ -209,28 +300,6 @@ impl Worker {
             spare: Vec::new(),
             estimated_total: users,
         })
-    }
-
-    /// Reads the identifiers of the users in these batches: rank in the batch → best row.
-    async fn read_pass(
-        &self,
-        job: &Job,
-        pass: &[Batch],
-    ) -> Result<BTreeMap<u32, Collected>, SendError> {
-        let mut collected: BTreeMap<u32, Collected> = BTreeMap::new();
-        let mut stream = job.identifiers.open().await?;
-        while let Some(rows) = stream.next().await? {
-            for (user, row) in rows {
-                let Some(user) = job.index.locate(user) else { continue };
-                let Some((operation, rank)) = job.users.rank(user.shard, user.ordinal) else {
-                    continue;
-                };
-                let Some(batch) = batch_of(pass, operation, rank) else { continue };
-                let place = rank - batch.first_rank;
-                collected.entry(batch.number).or_default().offer(place, row);
-            }
-        }
-        Ok(collected)
     }
 
     async fn complete(&self, task: &Task) -> Result<TaskEnd, LedgerError> {
@@ -307,6 +376,52 @@ impl Worker {
     }
 }
 
+/// Reads the identifiers of the users in these batches: rank in the batch → best row.
+async fn read_pass(
+    identifiers: &dyn IdentifierSource,
+    users: &RunUsers,
+    index: &MembershipIndex,
+    pass: &[Batch],
+) -> Result<BTreeMap<u32, Collected>, SendError> {
+    let mut collected: BTreeMap<u32, Collected> = BTreeMap::new();
+    let mut stream = identifiers.open().await?;
+    while let Some(rows) = stream.next().await? {
+        for IdentifierRow { user, row, .. } in rows {
+            let Some(user) = index.locate(user) else { continue };
+            let Some((operation, rank)) = users.rank(user.shard, user.ordinal) else { continue };
+            let Some(batch) = batch_of(pass, operation, rank) else { continue };
+            let place = rank - batch.first_rank;
+            collected.entry(batch.number).or_default().offer(place, row);
+        }
+    }
+    Ok(collected)
+}
+
+/// The rows of a batch.
+#[derive(Debug, Default)]
+struct BatchRows {
+    /// Those to send.
+    prepared: Vec<PreparedRow>,
+    /// Their places in the batch.
+    places: Vec<u32>,
+    /// The counts of those that are not sent, by reason.
+    skipped: BTreeMap<String, u64>,
+}
+
+/// Places as ranges, in order.
+fn ranges(places: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
+    let mut places: Vec<u32> = places.collect();
+    places.sort_unstable();
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for place in places {
+        match ranges.last_mut() {
+            Some((_, end)) if *end >= place => *end = (*end).max(place + 1),
+            _ => ranges.push((place, place + 1)),
+        }
+    }
+    ranges
+}
+
 /// Whole batches, as many as fit; at least one.
 fn passes(batches: &[Batch], rows: u64) -> Vec<&[Batch]> {
     let mut passes = Vec::new();
@@ -356,20 +471,22 @@ impl Collected {
 }
 
 /// The rows to send, and the counts of those that are not.
-fn split(batch: &Batch, collected: &mut Collected) -> (Vec<PreparedRow>, BTreeMap<String, u64>) {
-    let mut rows = Vec::with_capacity(collected.0.len());
-    let mut skipped = BTreeMap::new();
+fn split(batch: &Batch, collected: &mut Collected) -> BatchRows {
+    let mut rows = BatchRows::default();
     let missing = batch.rows - collected.0.len() as u64;
     if missing > 0 {
-        skipped.insert(NO_IDENTIFIERS.to_owned(), missing);
+        rows.skipped.insert(NO_IDENTIFIERS.to_owned(), missing);
     }
-    for row in std::mem::take(&mut collected.0).into_values() {
+    for (place, row) in std::mem::take(&mut collected.0) {
         match row {
-            Ok(row) => rows.push(row),
-            Err(Skip(reason)) => *skipped.entry(reason.to_owned()).or_default() += 1,
+            Ok(row) => {
+                rows.prepared.push(row);
+                rows.places.push(place as u32);
+            }
+            Err(Skip(reason)) => *rows.skipped.entry(reason.to_owned()).or_default() += 1,
         }
     }
-    (rows, skipped)
+    rows
 }
 
 /// Closes a replace session whose last rows were not sent or were refused, by sending a row of it
@@ -429,9 +546,9 @@ mod tests {
             for at in order {
                 collected.offer(3, rows[at].clone());
             }
-            let (sent, skipped) = split(&batch(0, Operation::Add, 0, 5), &mut collected);
-            assert_eq!(sent, [plain("a")]);
-            assert_eq!(skipped, BTreeMap::from([(NO_IDENTIFIERS.to_owned(), 4)]));
+            let rows = split(&batch(0, Operation::Add, 0, 5), &mut collected);
+            assert_eq!((rows.prepared, rows.places), (vec![plain("a")], vec![3]));
+            assert_eq!(rows.skipped, BTreeMap::from([(NO_IDENTIFIERS.to_owned(), 4)]));
         }
     }
 }

@@ -35,8 +35,8 @@ pub use maintenance::{MaintenanceLedger, NamedObject, NamedObjects, StoreStamp};
 pub use postgres::{PostgresLedger, PostgresLook, is_plain_remote_postgres};
 pub use sqlite::SqliteLedger;
 pub use sync::{
-    Batch, BatchOutcome, BatchState, Check, NewRun, Operation, PlatformAudience, ReasonCounts,
-    Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task, TaskState, Verdict,
+    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, NewRun, Operation, PlatformAudience,
+    ReasonCounts, Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task, TaskState, Verdict,
 };
 
 use throng_model::{Fault, Retry, StorageProblem};

@@ -17,6 +17,9 @@ mod alerts;
 #[path = "sql/audiences.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod audiences;
+#[path = "sql/delivered.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod delivered;
 #[path = "sql/dictionary.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod dictionary;
@@ -88,6 +91,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (10, include_str!("../migrations/postgres/0010_refresh_claims.sql")),
     (11, include_str!("../migrations/postgres/0011_log_partitions.sql")),
     (12, include_str!("../migrations/postgres/0012_snapshot_tables.sql")),
+    (13, include_str!("../migrations/postgres/0013_delivered_states.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

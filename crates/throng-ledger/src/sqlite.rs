@@ -23,6 +23,8 @@ mod alerts;
 #[path = "sql/audiences.rs"]
 mod audiences;
 mod copy;
+#[path = "sql/delivered.rs"]
+mod delivered;
 #[path = "sql/dictionary.rs"]
 mod dictionary;
 #[path = "sql/history.rs"]
@@ -89,6 +91,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (10, include_str!("../migrations/sqlite/0010_refresh_claims.sql")),
     (11, include_str!("../migrations/sqlite/0011_log_partitions.sql")),
     (12, include_str!("../migrations/sqlite/0012_snapshot_tables.sql")),
+    (13, include_str!("../migrations/sqlite/0013_delivered_states.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.

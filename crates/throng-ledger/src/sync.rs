@@ -89,6 +89,13 @@ pub struct SyncRun {
     pub finished_at: Option<Timestamp>,
     /// Why it failed or is held.
     pub reason: Option<String>,
+    /// What was changed or refused in the identifiers that it puts in: `KEY.reason`.
+    #[serde(default)]
+    pub normalised: ReasonCounts,
+    /// The object with its rows, until they are in the delivered state. `None` also for runs that an
+    /// earlier version planned.
+    #[serde(default, skip_serializing)]
+    pub plan: Option<String>,
 }
 
 /// A run to be planned.
@@ -116,6 +123,10 @@ pub struct NewRun {
     pub priority: i32,
     /// Held with this reason instead of queued.
     pub held: Option<String>,
+    /// The object with its rows.
+    pub plan: Option<String>,
+    /// What was changed or refused in the identifiers that it puts in: `KEY.reason`.
+    pub normalised: ReasonCounts,
 }
 
 /// The state of a task.
@@ -208,6 +219,10 @@ pub struct BatchOutcome {
     pub skipped: ReasonCounts,
     /// Users that the platform refused, by reason.
     pub rejected: ReasonCounts,
+    /// The places in the batch of those that were refused, as far as that is known: ranges, the end
+    /// exclusive.
+    #[serde(default)]
+    pub refused: Vec<(u32, u32)>,
 }
 
 /// What the platform said about one request of a batch.
@@ -273,6 +288,33 @@ pub struct PlatformAudience {
     pub delivered_version: Option<u64>,
     /// When that run completed.
     pub delivered_at: Option<Timestamp>,
+}
+
+/// What is known of what a platform was given for a sync.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveredRecord {
+    /// The sync.
+    pub sync: SyncName,
+    /// The account that it was given to.
+    pub account: String,
+    /// The platform's keys, in the order of the cells of rows, joined by commas.
+    pub columns: String,
+    /// A fingerprint of the identifiers' SQL, key and columns.
+    pub identifiers: String,
+    /// The object with the delivered state; `None` if nothing is on the platform.
+    pub state: Option<String>,
+    /// Users in it.
+    pub users: u64,
+    /// The newest run that is in the state.
+    pub run: SyncRunId,
+    /// Removals that the platform refused: they are due.
+    pub due: u64,
+    /// When they are tried again.
+    pub retry_at: Option<Timestamp>,
+    /// How often they were tried in a row.
+    pub tries: u32,
+    /// A person wants everything to be sent anew in a replace session.
+    pub replace: bool,
 }
 
 /// Runs, tasks, batches, receipts, checks.
@@ -353,6 +395,9 @@ pub trait SyncLedger: Send + Sync {
     /// One task.
     async fn task(&self, id: TaskId) -> Result<Task>;
 
+    /// The task of a run.
+    async fn task_of_run(&self, run: SyncRunId) -> Result<Task>;
+
     /// Tasks: first running, then queued and held by due order, then ended ones, newest first.
     async fn tasks(&self, limit: u32) -> Result<Vec<Task>>;
 
@@ -420,6 +465,29 @@ pub trait SyncLedger: Send + Sync {
 
     /// The platform's audience, with the delivered version, of every sync that has one, by sync.
     async fn delivered(&self) -> Result<Vec<(SyncName, PlatformAudience)>>;
+
+    /// What is known of what platforms were given, by sync. Syncs of which nothing is known, because
+    /// nothing or only an earlier version delivered for them, are not there.
+    async fn delivered_records(&self) -> Result<Vec<DeliveredRecord>>;
+
+    /// Records what a platform was given, and that these runs are in it: their plans are not needed
+    /// from then on.
+    async fn put_delivered_record(
+        &self,
+        record: &DeliveredRecord,
+        recorded: &[SyncRunId],
+    ) -> Result<()>;
+
+    /// Ended runs whose plans are not in a delivered state yet, the oldest first.
+    async fn unrecorded_runs(&self) -> Result<Vec<SyncRun>>;
+
+    /// A version is delivered without a run, as the platform has all of it already. `NotFound` if the
+    /// sync has no audience on the platform.
+    async fn deliver_version(&self, sync: &SyncName, version: u64, now: Timestamp) -> Result<()>;
+
+    /// Forgets the platform's audience of a sync and what it was given: the next run makes a new one.
+    /// Its runs that have not ended fail for this reason. Right also if nothing is known.
+    async fn forget_delivered(&self, sync: &SyncName, reason: &str, now: Timestamp) -> Result<()>;
 
     /// Stores a verdict; a later one for the same task replaces it.
     async fn put_check(&self, check: &Check) -> Result<()>;

@@ -244,6 +244,10 @@ pub struct NodeSettings {
     pub listen: SocketAddr,
     /// A token with every right, besides those that the node and its administrators create.
     pub token: Option<SecretRef>,
+    /// The keys that identifiers which platforms were given are encrypted with: 64 hexadecimal digits
+    /// on each line, the newest first. Without it an embedded node has its own, in its data directory.
+    #[serde(default)]
+    pub identifiers_key: Option<SecretRef>,
     /// The certificate for HTTPS; `None` for plain HTTP.
     #[serde(default)]
     pub tls: Option<TlsSettings>,
@@ -345,6 +349,7 @@ impl Default for NodeSettings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7077)),
             token: None,
+            identifiers_key: None,
             tls: None,
             insecure: false,
             connections: ConnectionSettings::default(),

@@ -480,6 +480,9 @@ pub struct RawNode {
     /// `env:NAME` or `file:PATH` of a token with every right, besides the node's own.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub token: Option<String>,
+    /// `env:NAME` or `file:PATH` of the keys that identifiers are encrypted with.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub identifiers_key: Option<String>,
     /// The URL that people and programs use, such as https://ads.example.com.
     #[schemars(regex(pattern = "^https?://[^/]+$"))]
     pub public_url: Option<String>,

@@ -1,10 +1,14 @@
 //! The command line.
 
+mod sync;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
+
+pub(crate) use sync::{SyncCommand, TasksCommand};
 
 /// First-party advertising on your own machines: audiences by SQL, lookups, activation on ad
 /// platforms, budgets that hold.
@@ -424,63 +428,6 @@ pub(crate) enum AudienceCommand {
         /// The version; the one before the current one if left out
         #[arg(long)]
         version: Option<u64>,
-        #[command(flatten)]
-        node: NodeAt,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SyncCommand {
-    /// The newest runs with their counts
-    Runs {
-        #[command(flatten)]
-        node: NodeAt,
-    },
-    /// The tasks
-    Tasks {
-        #[command(flatten)]
-        node: NodeAt,
-    },
-    /// One task with its batches, receipts and check
-    Task {
-        id: i64,
-        #[command(flatten)]
-        node: NodeAt,
-    },
-    /// Put a failed task back in the queue
-    Requeue {
-        id: i64,
-        #[command(flatten)]
-        node: NodeAt,
-    },
-    /// Let a held run go on, or all of a destination
-    Approve {
-        /// The run's number
-        #[arg(required_unless_present = "destination")]
-        run: Option<i64>,
-        /// Every held run of this destination
-        #[arg(long, conflicts_with = "run")]
-        destination: Option<String>,
-        #[command(flatten)]
-        node: NodeAt,
-    },
-    /// Alerts, open ones first
-    Alerts {
-        #[command(flatten)]
-        node: NodeAt,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TasksCommand {
-    /// Queue a failed task again, or every task whose message was lost
-    Requeue {
-        /// The task's number
-        #[arg(required_unless_present = "missing")]
-        id: Option<i64>,
-        /// Put due tasks (of each account the 200 most urgent) on the queue once more; safe at any time
-        #[arg(long, conflicts_with = "id")]
-        missing: bool,
         #[command(flatten)]
         node: NodeAt,
     },

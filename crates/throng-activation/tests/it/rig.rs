@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use throng_activation::{
-    Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, PlanFacts, Quotas, RunUsers,
-    Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
+    Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, JobRows, PlanFacts, Quotas,
+    RunRows, RunUsers, Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
 };
 use throng_ledger::{Ledger, RunState, SqliteLedger, SyncLedger, SyncMode, SyncRun, Task};
 use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
@@ -31,7 +31,9 @@ impl IdentifierSource for Source {
         let row = |(key, value): &(String, String)| -> IdentifierRow {
             let cells = [Some(Personal::new(value.clone()))];
             let schema = Schema { keys: vec!["VALUE".into()], default_country: None };
-            (UserKey::text(key.clone()).hash(SEED), Platform::default().prepare(&schema, &cells))
+            let user = UserKey::text(key.clone()).hash(SEED);
+            let row = Platform::default().prepare(&schema, &cells);
+            IdentifierRow { user, row, notes: Vec::new() }
         };
         Ok(Box::new(Rows(self.0.chunks(7).map(|c| c.iter().map(row).collect()).collect())))
     }
@@ -137,7 +139,7 @@ impl Rig {
             from: self.delivered.as_ref().map(|(version, set)| (*version, set.len())),
             to_version: self.delivered.as_ref().map_or(1, |(version, _)| version + 1),
             leaving: 0,
-            users: &worked,
+            rows: RunRows::Users(&worked),
             hold: None,
         });
         self.ledger.plan_run(&run, self.clock.now()).await.unwrap().unwrap()
@@ -155,9 +157,11 @@ impl Rig {
         let job = Job {
             destination: Arc::clone(&self.platform) as _,
             schema: Schema { keys: vec!["EXTERN_ID".into()], default_country: None },
-            identifiers: Arc::new(Source(self.source.clone())),
-            users: self.users(),
-            index: Arc::clone(&self.index),
+            rows: JobRows::Users {
+                identifiers: Arc::new(Source(self.source.clone())),
+                users: self.users(),
+                index: Arc::clone(&self.index),
+            },
             platform_name: "throng: a".into(),
         };
         let end = self.worker.work(&task, Ok(&job)).await.unwrap();

@@ -25,6 +25,7 @@ pub(super) async fn finishing_a_batch_twice_counts_once(ledger: &dyn Ledger) {
         sent: 5,
         skipped: counts(&[("no identifier", 2), ("no consent", 1)]),
         rejected: counts(&[("bad hash", 2)]),
+        refused: vec![(3, 4), (7, 8)],
     };
     for _ in 0..3 {
         ledger.finish_batch(task.id, "w", 0, &outcome).await.unwrap();
@@ -36,6 +37,7 @@ pub(super) async fn finishing_a_batch_twice_counts_once(ledger: &dyn Ledger) {
         sent: 8,
         skipped: counts(&[("no identifier", 1)]),
         rejected: counts(&[("too old", 1)]),
+        ..BatchOutcome::default()
     };
     ledger.finish_batch(task.id, "w", 1, &more).await.unwrap();
     let run = ledger.run(task.run).await.unwrap();
@@ -73,6 +75,7 @@ fn any_outcome(random: &mut SplitMix64, rows: u64) -> BatchOutcome {
         sent,
         skipped: one("skipped", random.below(3), skipped),
         rejected: one("rejected", random.below(3), rejected),
+        ..BatchOutcome::default()
     }
 }
 

@@ -22,8 +22,8 @@ use async_trait::async_trait;
 use throng_model::{AudienceName, DestinationName, RefreshId, SyncName, Timestamp};
 
 use crate::{
-    Ledger, LedgerError, NewRun, Operation, Refresh, RefreshTrigger, Snapshot, SnapshotState,
-    SyncMode, Task,
+    Ledger, LedgerError, NewRun, Operation, ReasonCounts, Refresh, RefreshTrigger, Snapshot,
+    SnapshotState, SyncMode, Task,
 };
 
 /// A backend under test.
@@ -86,6 +86,8 @@ cases! {
     }
     sync {
         a_sync_has_one_open_run,
+        what_was_delivered_is_recorded_with_its_runs,
+        what_was_delivered_is_forgotten,
         a_sync_is_unsettled_until_its_newest_run_completes,
         batches_are_ranked_per_operation,
         hundreds_of_batches_are_planned,
@@ -220,6 +222,8 @@ fn new_run(name: &str, to: u64, adds: &[u64]) -> NewRun {
         batches: adds.iter().map(|rows| (Operation::Add, *rows)).collect(),
         priority: 0,
         held: None,
+        plan: None,
+        normalised: ReasonCounts::new(),
     }
 }
 

@@ -3,7 +3,9 @@
 use throng_model::TaskId;
 
 use super::*;
-use crate::{BatchOutcome, BatchState, Check, Receipt, RunState, TaskState, Verdict};
+use crate::{
+    BatchOutcome, BatchState, Check, DeliveredRecord, Receipt, RunState, TaskState, Verdict,
+};
 
 fn all_sent(rows: u64) -> BatchOutcome {
     BatchOutcome { sent: rows, ..BatchOutcome::default() }
@@ -475,4 +477,59 @@ pub(super) async fn a_platform_audience_keeps_its_first_id(ledger: &dyn Ledger) 
     assert_eq!((first.delivered_version, first.delivered_at), (None, None));
     assert_eq!(put("2").await, first);
     assert_eq!(ledger.platform_audience(&sync).await.unwrap(), Some(first));
+}
+
+pub(super) async fn what_was_delivered_is_recorded_with_its_runs(ledger: &dyn Ledger) {
+    let mut run = new_run("ads", 1, &[10]);
+    run.plan = Some("plans/a".to_owned());
+    run.normalised = ReasonCounts::from([("EMAIL.mailto_removed".to_owned(), 2)]);
+    let task = running(ledger, &run, "w").await;
+    ledger.put_platform_audience(&run.sync, "77").await.unwrap();
+    let outcome = BatchOutcome { refused: vec![(2, 4)], ..all_sent(10) };
+    ledger.finish_batch(task.id, "w", 0, &outcome).await.unwrap();
+    assert!(ledger.unrecorded_runs().await.unwrap().is_empty(), "it has not ended");
+    ledger.complete_task(task.id, "w", at(5)).await.unwrap();
+    let ended = ledger.unrecorded_runs().await.unwrap();
+    assert_eq!((ended[0].id, &ended[0].plan), (task.run, &run.plan));
+    assert_eq!(ended[0].normalised, run.normalised);
+    assert_eq!(ledger.batches(task.id).await.unwrap()[0].outcome, Some(outcome));
+    let record = DeliveredRecord {
+        sync: run.sync.clone(),
+        account: "meta 1".to_owned(),
+        columns: "EMAIL,PHONE".to_owned(),
+        identifiers: "0a".to_owned(),
+        state: Some("delivered/b".to_owned()),
+        users: 8,
+        run: task.run,
+        due: 2,
+        retry_at: Some(at(9)),
+        tries: 1,
+        replace: true,
+    };
+    for record in [record.clone(), DeliveredRecord { due: 0, retry_at: None, ..record }] {
+        ledger.put_delivered_record(&record, &[task.run]).await.unwrap();
+        assert_eq!(ledger.delivered_records().await.unwrap(), [record]);
+    }
+    assert!(ledger.unrecorded_runs().await.unwrap().is_empty());
+    let named = ledger.named_objects().await.unwrap();
+    assert_eq!(named.objects.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["delivered/b"]);
+    ledger.deliver_version(&run.sync, 4, at(20)).await.unwrap();
+    let there = ledger.platform_audience(&run.sync).await.unwrap().unwrap();
+    assert_eq!((there.delivered_version, there.delivered_at), (Some(4), Some(at(20))));
+    assert_not_found(ledger.deliver_version(&sync_name("other"), 4, at(20)).await);
+}
+
+pub(super) async fn what_was_delivered_is_forgotten(ledger: &dyn Ledger) {
+    let mut run = new_run("ads", 1, &[10]);
+    run.plan = Some("plans/a".to_owned());
+    let task = running(ledger, &run, "w").await;
+    ledger.put_platform_audience(&run.sync, "77").await.unwrap();
+    for _ in 0..2 {
+        ledger.forget_delivered(&run.sync, "recreated", at(9)).await.unwrap();
+    }
+    assert_eq!(ledger.platform_audience(&run.sync).await.unwrap(), None);
+    let ended = ledger.run(task.run).await.unwrap();
+    assert_eq!((ended.state, ended.plan), (RunState::Failed, None));
+    assert_eq!(ledger.task(task.id).await.unwrap().state, TaskState::Failed);
+    assert!(ledger.plan_run(&run, at(10)).await.unwrap().is_some());
 }

@@ -75,6 +75,13 @@ impl MaintenanceLedger for Backend {
                     named.objects.push(NamedObject { name: name.to_owned(), bytes: None });
                 }
             }
+            let names: Vec<String> = sqlx::query_scalar(
+                "SELECT state FROM delivered_states WHERE state IS NOT NULL
+                 UNION ALL SELECT plan FROM sync_runs WHERE plan IS NOT NULL ORDER BY 1",
+            )
+            .fetch_all(&mut *tx)
+            .await?;
+            named.objects.extend(names.into_iter().map(|name| NamedObject { name, bytes: None }));
             named.manifests =
                 sqlx::query_scalar("SELECT manifest FROM dictionary_shards ORDER BY shard")
                     .fetch_all(&mut *tx)

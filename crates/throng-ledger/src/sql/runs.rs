@@ -14,7 +14,8 @@ use crate::{
 macro_rules! run_columns {
     () => {
         "id, sync, audience, destination, mode, from_version, to_version, state, adds, removes,
-         read, sent, skipped_reasons, rejected_reasons, pending, created_at, finished_at, reason"
+         read, sent, skipped_reasons, rejected_reasons, pending, created_at, finished_at, reason,
+         normalised, plan"
     };
 }
 
@@ -39,6 +40,8 @@ fn run_of(row: &DbRow) -> Result<SyncRun> {
         created_at: cells.time("created_at")?,
         finished_at: cells.maybe_time("finished_at")?,
         reason: cells.maybe_text("reason")?,
+        normalised: cells.json("normalised")?,
+        plan: cells.maybe_text("plan")?,
     })
 }
 
@@ -111,8 +114,8 @@ pub(super) async fn plan(tx: &mut Conn, run: &NewRun, now: Timestamp) -> Tried<O
     };
     let planned: Option<i64> = sqlx::query_scalar(
         "INSERT INTO sync_runs (sync, audience, destination, mode, from_version, to_version, state,
-            adds, removes, read, pending, created_at, reason)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)
+            adds, removes, read, pending, created_at, reason, normalised, plan)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14)
          ON CONFLICT (sync) WHERE state IN ('active', 'held') DO NOTHING
          RETURNING id",
     )
@@ -128,6 +131,8 @@ pub(super) async fn plan(tx: &mut Conn, run: &NewRun, now: Timestamp) -> Tried<O
     .bind(count(users))
     .bind(now.0)
     .bind(run.held.as_deref())
+    .bind(json(&run.normalised)?)
+    .bind(run.plan.as_deref())
     .fetch_optional(&mut *tx)
     .await?;
     let Some(id) = planned else { return Ok(None) };
@@ -200,6 +205,18 @@ pub(super) async fn approve(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> Tri
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Ended runs whose plans are not in a delivered state.
+pub(super) async fn unrecorded(tx: &mut Conn) -> Tried<Vec<SyncRun>> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        run_columns!(),
+        " FROM sync_runs WHERE plan IS NOT NULL AND state IN ('completed', 'failed') ORDER BY id"
+    ))
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.iter().map(run_of).collect::<Result<_>>()?)
 }
 
 fn total(reasons: &ReasonCounts) -> u64 {

@@ -4,11 +4,11 @@
 use async_trait::async_trait;
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::{Backend, DbRow, read_one, read_tx, runs, tasks, write_one, write_tx};
+use super::{Backend, DbRow, delivered, read_one, read_tx, runs, tasks, write_one, write_tx};
 use crate::rows::{Cells, Word, count, json};
 use crate::{
-    Batch, BatchOutcome, BatchState, Check, LedgerError, NewRun, PlatformAudience, Receipt, Result,
-    RunState, SyncLedger, SyncRun, Task, TaskState, Verdict,
+    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, LedgerError, NewRun, PlatformAudience,
+    Receipt, Result, RunState, SyncLedger, SyncRun, Task, TaskState, Verdict,
 };
 
 fn batch_of(row: &DbRow) -> Result<Batch> {
@@ -20,6 +20,7 @@ fn batch_of(row: &DbRow) -> Result<Batch> {
             sent: cells.number("sent")?,
             skipped: cells.json("skipped_reasons")?,
             rejected: cells.json("rejected_reasons")?,
+            refused: cells.maybe_json("refused")?.unwrap_or_default(),
         }),
     };
     Ok(Batch {
@@ -208,6 +209,10 @@ impl SyncLedger for Backend {
         read_one!(self, "reading a task", |tx| tasks::get(tx, id).await?)
     }
 
+    async fn task_of_run(&self, run: SyncRunId) -> Result<Task> {
+        read_one!(self, "reading the task of a run", |tx| tasks::of_run(tx, run).await?)
+    }
+
     async fn tasks(&self, limit: u32) -> Result<Vec<Task>> {
         read_tx!(self, "reading the tasks", |tx| { tasks::listed(tx, limit).await? })
     }
@@ -247,7 +252,7 @@ impl SyncLedger for Backend {
         read_one!(self, "reading the batches of a task", |tx| {
             let rows = sqlx::query(
                 "SELECT number, operation, first_rank, row_count, state, sent, skipped_reasons,
-                    rejected_reasons
+                    rejected_reasons, refused
                  FROM batches WHERE task = $1 ORDER BY number",
             )
             .bind(task.0)
@@ -414,6 +419,30 @@ impl SyncLedger for Backend {
             }
             delivered
         })
+    }
+
+    async fn delivered_records(&self) -> Result<Vec<DeliveredRecord>> {
+        delivered::all(self).await
+    }
+
+    async fn put_delivered_record(
+        &self,
+        record: &DeliveredRecord,
+        recorded: &[SyncRunId],
+    ) -> Result<()> {
+        delivered::put(self, record, recorded).await
+    }
+
+    async fn unrecorded_runs(&self) -> Result<Vec<SyncRun>> {
+        read_one!(self, "reading runs to record", |tx| runs::unrecorded(tx).await?)
+    }
+
+    async fn deliver_version(&self, sync: &SyncName, version: u64, now: Timestamp) -> Result<()> {
+        delivered::version(self, sync, version, now).await
+    }
+
+    async fn forget_delivered(&self, sync: &SyncName, reason: &str, now: Timestamp) -> Result<()> {
+        delivered::forget(self, sync, reason, now).await
     }
 
     async fn put_check(&self, check: &Check) -> Result<()> {

@@ -57,6 +57,16 @@ pub(super) async fn get(tx: &mut Conn, id: TaskId) -> Tried<Task> {
     Ok(task_of(&row)?)
 }
 
+pub(super) async fn of_run(tx: &mut Conn, run: SyncRunId) -> Tried<Task> {
+    let row = sqlx::query(concat!("SELECT ", task_columns!(), " FROM tasks WHERE run = $1"))
+        .bind(run.0)
+        .fetch_optional(tx)
+        .await?;
+    let name = || format!("of run {run}");
+    let row = row.ok_or_else(|| LedgerError::NotFound { what: "task", name: name() })?;
+    Ok(task_of(&row)?)
+}
+
 /// One task, if `holder` has it; else `LeaseLost`.
 pub(super) async fn get_held_by(tx: &mut Conn, id: TaskId, holder: &str) -> Tried<Task> {
     let task = get(tx, id).await?;
@@ -289,7 +299,8 @@ pub(super) async fn mark_batch(
         .into());
     }
     sqlx::query(
-        "UPDATE batches SET state = 'done', sent = $3, skipped_reasons = $4, rejected_reasons = $5
+        "UPDATE batches SET state = 'done', sent = $3, skipped_reasons = $4, rejected_reasons = $5,
+            refused = $6
          WHERE task = $1 AND number = $2",
     )
     .bind(task.0)
@@ -297,6 +308,7 @@ pub(super) async fn mark_batch(
     .bind(count(outcome.sent))
     .bind(json(&outcome.skipped)?)
     .bind(json(&outcome.rejected)?)
+    .bind((!outcome.refused.is_empty()).then(|| json(&outcome.refused)).transpose()?)
     .execute(&mut *tx)
     .await?;
     sqlx::query("UPDATE tasks SET batches_done = batches_done + 1, failures = 0 WHERE id = $1")

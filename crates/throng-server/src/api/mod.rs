@@ -174,6 +174,8 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/audiences/{name}/reject", post(audiences::reject))
         .route("/v1/audiences/{name}/rollback", post(audiences::rollback))
         .route("/v1/syncs", get(syncs::list))
+        .route("/v1/syncs/{name}/run", post(syncs::run))
+        .route("/v1/syncs/{name}/recreate", post(syncs::recreate))
         .route("/v1/runs", get(syncs::runs))
         .route("/v1/runs/{id}/approve", post(syncs::approve_run))
         .route("/v1/destinations/{name}/approve", post(syncs::approve_destination))

@@ -25,6 +25,7 @@ impl Modify for Token {
         super::audiences::list, super::audiences::one, super::audiences::refresh,
         super::audiences::cancel, super::audiences::approve, super::audiences::reject, super::audiences::rollback,
         super::lookups::one, super::lookups::batch,
+        super::syncs::run, super::syncs::recreate,
         super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
         super::syncs::task, super::syncs::requeue, super::syncs::announce, super::syncs::approve_destination,
         super::alerts::list, super::alerts::deliveries, super::alerts::test,

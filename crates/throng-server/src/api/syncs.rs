@@ -6,23 +6,27 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use throng_ledger::{AlertKind, HistoryEntry, Task, TaskState};
-use throng_model::{SyncRunId, TaskId, Timestamp};
+use throng_model::{SyncName, SyncRunId, TaskId, Timestamp};
+use utoipa::ToSchema;
 
 use crate::access::Caller;
 use crate::{Change, NodeContext};
 
+use super::body::Body;
 use super::error::ApiError;
 
 type Ctx = State<Arc<NodeContext>>;
 type Answer = Result<Json<Value>, ApiError>;
 
 /// The syncs of the applied spec with what their platform audiences hold.
-#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, description = "`syncs`: name, audience, destination, platform_id, delivered_version")))]
+#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, description = "`syncs`: name, audience, destination, platform_id, delivered_version, delivered_users, removals_due")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Answer {
     let delivered: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
+    let records = ctx.ledger.delivered_records().await?;
+    let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
     let spec = ctx.spec.load();
     let syncs: Vec<Value> = spec
         .syncs
@@ -37,10 +41,99 @@ pub(crate) async fn list(State(ctx): Ctx) -> Answer {
                 "platform_id": platform.map(|p| &p.platform_id),
                 "delivered_version": platform.and_then(|p| p.delivered_version),
                 "delivered_at": platform.and_then(|p| p.delivered_at),
+                "delivered_users": records.get(&sync.name).map(|r| r.users),
+                "removals_due": records.get(&sync.name).map_or(0, |r| r.due),
             })
         })
         .collect();
     Ok(Json(json!({ "syncs": syncs })))
+}
+
+/// How a sync is to be run.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunSync {
+    /// Everything is sent anew, in a session that replaces the platform's list.
+    #[serde(default)]
+    full: bool,
+    /// The record of what was delivered, or its key, is lost: as `full`, and what was recorded is
+    /// forgotten.
+    #[serde(default)]
+    forget_delivered: bool,
+}
+
+/// Plans a run of a sync at once, if it has anything to send.
+#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it has an open run, or nothing was delivered yet")))]
+pub(super) async fn run(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Body(how): Body<RunSync>,
+) -> Answer {
+    let sync = declared(&ctx, &name)?;
+    crate::roles::activate::ask(&ctx, &sync, how.full, how.forget_delivered).await?;
+    let what = match (how.full, how.forget_delivered) {
+        (_, true) => "everything is sent anew; what was recorded as delivered is forgotten",
+        (true, _) => "everything is sent anew",
+        _ => "it is planned anew",
+    };
+    noted(&ctx, &sync, &caller, "run", what.to_owned()).await
+}
+
+/// Lets go of the platform's audience of a sync; its next run makes a new one, or finds one of the
+/// name.
+#[utoipa::path(post, path = "/v1/syncs/{name}/recreate", params(("name" = String, Path)), responses((status = 200, description = "`sync`"), (status = 404, description = "no such sync")))]
+pub(crate) async fn recreate(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    let sync = declared(&ctx, &name)?;
+    let now = ctx.clock.now();
+    let before = ctx.ledger.platform_audience(&sync).await?;
+    let reason = "the sync was recreated: another audience on the platform takes its place";
+    ctx.ledger.forget_delivered(&sync, reason, now).await?;
+    ctx.ledger.resolve_alert(AlertKind::TaskFailed, sync.as_str(), now).await?;
+    ctx.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
+    let why = match before {
+        Some(before) => {
+            format!(
+                "audience {} on the platform is no longer kept; it stays there",
+                before.platform_id
+            )
+        }
+        None => "it had no audience on the platform".to_owned(),
+    };
+    noted(&ctx, &sync, &caller, "recreated", why).await
+}
+
+fn declared(ctx: &NodeContext, name: &str) -> Result<SyncName, ApiError> {
+    let spec = ctx.spec.load();
+    let found = spec.syncs.iter().find(|sync| sync.name.as_str() == name);
+    found
+        .map(|sync| sync.name.clone())
+        .ok_or_else(|| ApiError::not_found(format!("no sync `{name}` in the applied spec")))
+}
+
+async fn noted(
+    ctx: &NodeContext,
+    sync: &SyncName,
+    caller: &Caller,
+    what: &str,
+    why: String,
+) -> Answer {
+    let entry = HistoryEntry {
+        subject_kind: "sync".to_owned(),
+        subject: sync.to_string(),
+        what: what.to_owned(),
+        why,
+        at: ctx.clock.now(),
+        actor: Some(caller.name().to_owned()),
+    };
+    ctx.ledger.record(&[entry]).await?;
+    ctx.wake_activate.notify_waiters();
+    ctx.changed(Change::Activation);
+    Ok(Json(json!({ "sync": sync })))
 }
 
 /// The newest 500 runs.

@@ -4,12 +4,14 @@
 
 mod announce;
 mod checker;
+mod delivered;
 mod desk;
 mod hashing;
 mod identifiers;
 mod jobs;
 mod notice;
 mod planner;
+mod scans;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +26,7 @@ use crate::{Change, NodeContext};
 
 pub(crate) use announce::{AnnounceError, tasks_since};
 pub(crate) use checker::account;
+pub(crate) use delivered::ask;
 pub use hashing::query_worker;
 
 use desk::Desk;
@@ -80,11 +83,19 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
 
 /// Plans runs and puts what is due on the queues, while this process leads.
 pub async fn lead(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+    let planner = planner::Planner::default();
+    let tidied = AtomicBool::new(false);
     let planning = repeat(&ctx, &shutdown, "plan runs", || async {
         if !ctx.ledger.lead().await? {
             return Ok(false);
         }
-        planner::plan_all(&ctx).await.map_err(AnnounceError::from)
+        if !tidied.swap(true, Ordering::Relaxed)
+            && let Err(error) = delivered::remove_orphans(&ctx).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "objects that nothing names were not removed");
+        }
+        planner::plan_all(&ctx, &planner).await.map_err(AnnounceError::from)
     });
     let first = AtomicBool::new(true);
     let announcing = repeat(&ctx, &shutdown, "put tasks on the queue", || async {

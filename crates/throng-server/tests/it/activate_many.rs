@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use roaring::RoaringBitmap;
 use throng_activation::{
-    Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, PlanFacts, Quotas, RunUsers,
-    Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
+    Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, JobRows, PlanFacts, Quotas,
+    RunRows, RunUsers, Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
 };
 use throng_destinations::Account;
 use throng_ledger::{Ledger, RunState, SqliteLedger, SyncLedger, SyncMode, Task, TaskState};
@@ -72,10 +72,8 @@ impl IdentifierRows for Rows {
         let row = |user: u32| {
             let email = Personal::new(format!("{}@example.com", key(user)));
             let cells = [Some(Personal::new(key(user))), Some(email)];
-            (
-                UserKey::text(key(user)).hash(SEED),
-                (meta.prepare)(&schema(), &cells, &mut Vec::new()),
-            )
+            let row = (meta.prepare)(&schema(), &cells, &mut Vec::new());
+            IdentifierRow { user: UserKey::text(key(user)).hash(SEED), row, notes: Vec::new() }
         };
         Ok(Some((from..self.0).map(row).collect()))
     }
@@ -160,7 +158,7 @@ impl Rig {
             from: (version > 1).then_some((u64::from(version) - 1, 40)),
             to_version: u64::from(version),
             leaving: 0,
-            users: &users,
+            rows: RunRows::Users(&users),
             hold: None,
         });
         self.ledger.plan_run(&run, self.clock.now()).await.unwrap().unwrap();
@@ -171,9 +169,11 @@ impl Rig {
         Job {
             destination: Arc::clone(&self.accounts[(audience % ACCOUNTS) as usize]),
             schema: schema(),
-            identifiers: Arc::new(Everybody),
-            users: self.users(audience, version),
-            index: Arc::clone(&self.index),
+            rows: JobRows::Users {
+                identifiers: Arc::new(Everybody),
+                users: self.users(audience, version),
+                index: Arc::clone(&self.index),
+            },
             platform_name: format!("throng: a-{audience}"),
         }
     }

@@ -188,3 +188,109 @@ async fn what_a_failed_run_left_behind_is_put_right_by_the_next() {
     assert!(shop.holds(12..20));
     node.shutdown().await;
 }
+
+impl Shop {
+    /// The e-mail addresses of these texts are on the platform, and no others.
+    fn has(&self, addresses: &[&str]) -> bool {
+        let mut wanted: Vec<String> =
+            addresses.iter().map(|a| HashedIdentifier::of_normalised(a).to_hex()).collect();
+        wanted.sort();
+        let audiences = self.sim.audiences();
+        audiences.len() == 1 && self.sim.members(&audiences[0].id).unwrap() == wanted
+    }
+
+    fn customers(&self, rows: &[(&str, &str)]) {
+        let lines: String = rows.iter().map(|(c, email)| format!("{c},{email}\n")).collect();
+        self.write("customers", &format!("customer,email\n{lines}"));
+    }
+
+    /// Refreshes, and waits until the version is delivered.
+    async fn delivered(&self, node: &Node, version: u64) {
+        refresh(&Client::of(node)).await;
+        let ledger = &node.context().ledger;
+        let sync = "buyers-on-meta".parse().unwrap();
+        until("the version is delivered", async || {
+            let there = ledger.platform_audience(&sync).await.unwrap();
+            there.is_some_and(|there| there.delivered_version == Some(version))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_shared_and_erased_identifiers_leave_the_platform_as_they_should() {
+    let shop = Shop::new().await;
+    let file = shop.dir.path().join("throng.yaml");
+    let spec = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        spec.replace("batch_rows: 4", "batch_rows: 4\n    max_removed_percent: 100"),
+    )
+    .unwrap();
+    shop.buyers(1..5);
+    let family = "family@example.com";
+    shop.customers(&[("c1", family), ("c2", family), ("c3", "old@example.com"), ("c4", "d@e.com")]);
+    let node = shop.node().await;
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    assert!(shop.has(&[family, "old@example.com", "d@e.com"]));
+    // An address changes, with the same members.
+    shop.customers(&[("c1", family), ("c2", family), ("c3", "new@example.com"), ("c4", "d@e.com")]);
+    shop.delivered(&node, 2).await;
+    assert!(shop.has(&[family, "new@example.com", "d@e.com"]));
+    // One of two who share an address leaves; another is erased everywhere.
+    shop.buyers(2..4);
+    shop.customers(&[("c1", family), ("c2", family), ("c3", "new@example.com")]);
+    shop.delivered(&node, 3).await;
+    assert!(shop.has(&[family, "new@example.com"]));
+    // Nothing to do is no run.
+    let runs = node.context().ledger.runs(None, 100).await.unwrap().len();
+    shop.delivered(&node, 4).await;
+    assert_eq!(node.context().ledger.runs(None, 100).await.unwrap().len(), runs);
+    // The last of them leaves.
+    shop.buyers(3..4);
+    shop.delivered(&node, 5).await;
+    assert!(shop.has(&["new@example.com"]));
+    let key = shop.dir.path().join("node/identifiers.key");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    node.shutdown().await;
+
+    // Without its key nothing is guessed; a person may start anew.
+    std::fs::remove_file(&key).unwrap();
+    shop.buyers(1..4);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    refresh(&client).await;
+    let ledger = &node.context().ledger;
+    until("the alert says that the key is gone", async || {
+        let alerts = ledger.alerts(5).await.unwrap();
+        alerts.iter().any(|a| a.resolved_at.is_none() && a.message.contains("identifiers.key"))
+    })
+    .await;
+    assert!(shop.has(&["new@example.com"]) && !key.exists());
+    let how = json!({ "forget_delivered": true });
+    let (status, said) = client.post("/v1/syncs/buyers-on-meta/run", &how).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "anew", |r| r.to_version == 6 && r.state == RunState::Completed).await;
+    assert!(shop.has(&[family, "new@example.com"]) && key.exists());
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_that_was_deleted_on_the_platform_is_made_anew() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    shop.sim.reset();
+    shop.buyers(2..8);
+    refresh(&client).await;
+    settled(&node, "failure", |r| r.to_version == 2 && r.state == RunState::Failed).await;
+    let (status, said) = client.post("/v1/syncs/buyers-on-meta/recreate", &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "anew", |r| r.to_version == 2 && r.state == RunState::Completed).await;
+    assert!(shop.holds(2..8));
+    node.shutdown().await;
+}

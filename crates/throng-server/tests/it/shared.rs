@@ -78,6 +78,7 @@ ad_groups:
 node:
   ledger: postgres
   ledger_url: env:LEDGER
+  identifiers_key: env:IDENTIFIERS
   log: kafka
   kafka: {{ brokers: "{kafka}", prefix: "{name}", session_ms: 2000 }}
   objects: s3
@@ -127,6 +128,7 @@ node:
             "SECRET" => Some(setting("THRONG_S3_SECRET_KEY")),
             "PASSWORD" => Some(setting("THRONG_KAFKA_PASSWORD")),
             "META" => Some("s3cret-token".to_owned()),
+            "IDENTIFIERS" => Some("5a".repeat(32)),
             _ => None,
         })
     }

@@ -60,6 +60,7 @@ pub(super) struct Received {
 /// Settings that audiences look at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
+    pub(super) matches_people: bool,
     pub(super) processing_delay: Duration,
     pub(super) match_rate: f64,
     pub(super) refuse_removals_below: Option<u64>,
@@ -166,12 +167,12 @@ impl Audience {
 
     fn remove(&mut self, rows: &[Row], rules: &Rules) -> Result<(), GraphError> {
         if let Some(least) = rules.refuse_removals_below {
-            let going = self.members.find(rows).len() as u64;
+            let going = self.members.find(rows, rules.matches_people).len() as u64;
             if going > 0 && self.members.len() - going < least {
                 return Err(GraphError::too_small());
             }
         }
-        self.members.remove(rows);
+        self.members.remove(rows, rules.matches_people);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use super::*;
 
 const RULES: Rules = Rules {
+    matches_people: false,
     processing_delay: Duration::ZERO,
     match_rate: 1.0,
     refuse_removals_below: None,

@@ -51,6 +51,10 @@ pub struct MetaSimConfig {
     /// Refuse removals (200/1870047) that would leave fewer members than this. When the real one
     /// does so is not known; the default is never.
     pub refuse_removals_below: Option<u64>,
+    /// A removal takes every member that shares a key of one person with it (`EMAIL`, `PHONE`,
+    /// `EXTERN_ID` …), also one that contradicts it in another key: the platform then matches people.
+    /// Otherwise it takes rows that contradict it in none.
+    pub matches_people: bool,
     /// Audiences of this many members or more cannot be replaced (2650/1870144).
     pub replace_below_members: u64,
     /// Requests with a longer address are cut off, as the real one does with removals of some 300
@@ -80,6 +84,7 @@ impl Default for MetaSimConfig {
             account_score: false,
             max_audiences_per_account: 500,
             refuse_removals_below: None,
+            matches_people: false,
             replace_below_members: 100_000_000,
             max_url_bytes: 22_000,
             oldest_version: (23, 0),

@@ -5,7 +5,8 @@
 //!
 //! Who is who: two rows with the same `EXTERN_ID` are the same member and the newer row stands. Rows
 //! without one are the same member if all their keys agree. A row removes the members that share a
-//! key with it and contradict it in none.
+//! key with it and contradict it in none; in the mode that matches people it removes all that share a
+//! key of one person with it, whatever else they say.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -171,8 +172,8 @@ impl Members {
 
     /// Removes the members that the rows mean; tells how many there were. O(rows), plus one pass
     /// over the members if a row has fewer keys than some members.
-    pub(super) fn remove(&mut self, rows: &[Row]) -> u64 {
-        let found = self.find(rows);
+    pub(super) fn remove(&mut self, rows: &[Row], people: bool) -> u64 {
+        let found = self.find(rows, people);
         for identity in &found {
             if let Some(row) = self.rows.remove(identity) {
                 self.forget_shape(row.mask());
@@ -182,8 +183,8 @@ impl Members {
     }
 
     /// The identities of the members that the rows mean.
-    pub(super) fn find(&self, rows: &[Row]) -> HashSet<u128> {
-        let mut found = HashSet::new();
+    pub(super) fn find(&self, rows: &[Row], people: bool) -> HashSet<u128> {
+        let mut found = if people { self.find_people(rows) } else { HashSet::new() };
         // (keys of the member, keys shared with the row) -> the shared parts to look for
         let mut to_scan: BTreeMap<u32, BTreeMap<u32, HashSet<u128>>> = BTreeMap::new();
         for row in rows {
@@ -219,6 +220,18 @@ impl Members {
             }
         }
         found
+    }
+
+    /// The identities of the members that share a key of one person with any of the rows.
+    fn find_people(&self, rows: &[Row]) -> HashSet<u128> {
+        let strong = |row: &Row| {
+            let keys: Vec<u32> =
+                MatchKey::of_mask(row.mask() & MatchKey::STRONG).map(MatchKey::bit).collect();
+            keys.into_iter().map(|key| row.projection(key)).collect::<Vec<u128>>()
+        };
+        let wanted: HashSet<u128> = rows.iter().flat_map(strong).collect();
+        let of_them = |row: &Row| strong(row).iter().any(|part| wanted.contains(part));
+        self.rows.iter().filter(|(_, row)| of_them(row)).map(|(identity, _)| *identity).collect()
     }
 
     fn forget_shape(&mut self, mask: u32) {
@@ -258,11 +271,15 @@ mod tests {
     }
 
     fn left_after(added: &[&str], removed: &[&str]) -> u64 {
+        left(added, removed, false)
+    }
+
+    fn left(added: &[&str], removed: &[&str], people: bool) -> u64 {
         let mut members = Members::default();
         added.iter().for_each(|text| members.add(row(text)));
         let before = members.len();
         let rows: Vec<Row> = removed.iter().map(|text| row(text)).collect();
-        let gone = members.remove(&rows);
+        let gone = members.remove(&rows, people);
         assert_eq!(members.len() + gone, before);
         assert_eq!(members.shapes.values().sum::<u64>(), members.len());
         members.len()
@@ -303,6 +320,15 @@ mod tests {
         ] {
             assert_eq!(left_after(&[added], &[removed]), left, "{added} without {removed}");
         }
+    }
+
+    #[test]
+    fn where_people_are_matched_a_row_takes_all_that_share_a_key_of_one_person() {
+        let added =
+            ["EMAIL=a PHONE=p", "EMAIL=a PHONE=q", "EMAIL=b PHONE=r FN=f", "EXTERN_ID=1 EMAIL=a"];
+        assert_eq!(left(&added, &["EMAIL=a PHONE=p"], true), 1);
+        assert_eq!(left(&added, &["EMAIL=a PHONE=p"], false), 3);
+        assert_eq!(left(&added, &["EMAIL=c FN=f"], true), 4);
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(super) struct World {
 
 fn rules(config: &MetaSimConfig) -> Rules {
     Rules {
+        matches_people: config.matches_people,
         processing_delay: config.processing_delay,
         match_rate: config.match_rate,
         refuse_removals_below: config.refuse_removals_below,

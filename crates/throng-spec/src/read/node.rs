@@ -31,6 +31,7 @@ impl Reader {
         let default = NodeSettings::default();
         let Some(mut fields) = Fields::open(self, node, at) else { return };
         let token = self.optional_secret(&mut fields, "token");
+        let identifiers_key = self.optional_secret(&mut fields, "identifiers_key");
         let public_url = self.public_url(&mut fields);
         let allowed_hosts = self.allowed_hosts(&mut fields);
         let listen = match fields.get("listen") {
@@ -66,6 +67,7 @@ impl Reader {
         let settings = NodeSettings {
             listen,
             token,
+            identifiers_key,
             tls,
             insecure,
             connections,

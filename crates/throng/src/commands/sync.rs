@@ -14,6 +14,20 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
         SyncCommand::Runs { node } => runs(&node, json).await,
         SyncCommand::Tasks { node } => tasks(&node, json).await,
         SyncCommand::Task { id, node } => task(id, &node, json).await,
+        SyncCommand::Run { name, full, forget_delivered, node } => {
+            let body = json!({ "full": full, "forget_delivered": forget_delivered });
+            let answer = Client::new(&node)?.post(&format!("/v1/syncs/{name}/run"), &body).await?;
+            if json {
+                out::json(&answer);
+            } else {
+                out::line(format!("{name} is planned anew; see `throng sync runs`"));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        SyncCommand::Recreate { name, node } => {
+            let path = format!("/v1/syncs/{name}/recreate");
+            act(&path, format!("the next run of {name} makes a new audience"), &node, json).await
+        }
         SyncCommand::Requeue { id, node } => {
             let path = format!("/v1/tasks/{id}/requeue");
             act(&path, format!("task {id} is queued again"), &node, json).await

@@ -61,7 +61,7 @@ impl Deployment {
         let (kafka, s3) = (setting("THRONG_KAFKA_PROXIED"), setting("THRONG_S3_PROXIED"));
         let name = &self.name;
         format!(
-            "node:\n  ledger: postgres\n  ledger_url: env:LEDGER\n  log: kafka\n  kafka: {{ brokers: \"{kafka}\", prefix: \"{name}\", session_ms: 3000 }}\n  objects: s3\n  bucket: {{ name: throng, prefix: \"{name}\", endpoint: \"{s3}\", access_key: \"env:THRONG_S3_ACCESS_KEY\", secret_key: \"env:THRONG_S3_SECRET_KEY\" }}\n"
+            "node:\n  ledger: postgres\n  ledger_url: env:LEDGER\n  identifiers_key: env:IDENTIFIERS\n  log: kafka\n  kafka: {{ brokers: \"{kafka}\", prefix: \"{name}\", session_ms: 3000 }}\n  objects: s3\n  bucket: {{ name: throng, prefix: \"{name}\", endpoint: \"{s3}\", access_key: \"env:THRONG_S3_ACCESS_KEY\", secret_key: \"env:THRONG_S3_SECRET_KEY\" }}\n"
         )
     }
 
@@ -73,7 +73,7 @@ impl Deployment {
         if join {
             arguments.push("--join");
         }
-        let variables = [("LEDGER", ledger)];
+        let variables = [("LEDGER", ledger), ("IDENTIFIERS", "5a".repeat(32))];
         NodeProcess::with(&dir, &self.folder.join("throng.yaml"), &log, &arguments, &variables)
     }
 

@@ -157,6 +157,8 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     post("/v1/audiences/{name}/reject", OPERATE),
     post("/v1/audiences/{name}/rollback", OPERATE),
     get("/v1/syncs", READ),
+    post("/v1/syncs/{name}/run", OPERATE),
+    post("/v1/syncs/{name}/recreate", OPERATE),
     get("/v1/runs", READ),
     post("/v1/runs/{id}/approve", OPERATE),
     post("/v1/destinations/{name}/approve", OPERATE),

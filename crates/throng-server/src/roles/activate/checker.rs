@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_activation::{CheckFacts, PlatformSize, Quotas, SendClass, SendError, judge};
+use throng_activation::{CheckFacts, PlatformSize, Quotas, Removals, SendClass, SendError, judge};
 use throng_ledger::{
     AlertKind, Check, HistoryEntry, LedgerError, NewAlert, SyncRun, Task, Verdict,
 };
@@ -112,6 +112,7 @@ async fn check(
     };
     let facts = CheckFacts {
         run: &run,
+        removals: Removals::of(&ctx.ledger.batches(task.id).await?),
         members,
         size: size.as_ref().map_err(|error| error.message.clone()),
     };

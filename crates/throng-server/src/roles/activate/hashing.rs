@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
-use throng_activation::{IdentifierRow, NotPrepared, Schema, decode_prepared, encode_prepared};
+use throng_activation::{IdentifierRow, NotPrepared, Reasons, Schema, decode_noted, encode_noted};
 use throng_destinations::{Preparation, preparation};
 use throng_lake::{HashedRow, Hashers, RowHasher};
 use throng_model::Personal;
@@ -21,11 +21,20 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// The reasons of the platform.
+    pub(super) fn reasons(&self) -> Option<Reasons> {
+        preparation(&self.platform)
+            .map(|p| Reasons { skips: p.skip_reasons, notes: p.note_reasons })
+    }
+
     /// Reads the rows that a worker hashed by these settings.
     pub(super) fn read(&self, rows: Vec<HashedRow>) -> Result<Vec<IdentifierRow>, NotPrepared> {
-        let reasons = preparation(&self.platform).ok_or(NotPrepared)?.skip_reasons;
+        let reasons = self.reasons().ok_or(NotPrepared)?;
         rows.into_iter()
-            .map(|(user, bytes)| Ok((user, decode_prepared(&bytes, self.keys.len(), reasons)?)))
+            .map(|(user, bytes)| {
+                let (row, notes) = decode_noted(&bytes, self.keys.len(), reasons)?;
+                Ok(IdentifierRow { user, row, notes })
+            })
             .collect()
     }
 }
@@ -60,9 +69,12 @@ struct Hasher {
 
 impl RowHasher for Hasher {
     fn hash(&mut self, cells: &[Option<Personal>], out: &mut Vec<u8>) {
-        let row = (self.preparation.prepare)(&self.schema, cells, &mut Vec::new());
+        let mut notes = Vec::new();
+        let row = (self.preparation.prepare)(&self.schema, cells, &mut notes);
+        let Preparation { skip_reasons, note_reasons, .. } = self.preparation;
+        let reasons = Reasons { skips: skip_reasons, notes: note_reasons };
         // What cannot be written leaves bytes that cannot be read: the parent reports that.
-        if encode_prepared(&row, self.preparation.skip_reasons, out).is_err() {
+        if encode_noted(&row, &notes, reasons, out).is_err() {
             out.clear();
         }
     }
@@ -94,8 +106,8 @@ mod tests {
         };
         let rows = settings.read(vec![row(" Ann@Example.com"), row("  ")]).unwrap();
         let ann = HashedIdentifier::of_normalised("ann@example.com");
-        assert_eq!(rows[0].1, Ok(vec![Cell::Hashed(ann)].into()));
-        assert_eq!(rows[1].1, Err(Skip("no_usable_identifier")));
+        assert_eq!(rows[0].row, Ok(vec![Cell::Hashed(ann)].into()));
+        assert_eq!(rows[1].row, Err(Skip("no_usable_identifier")));
         assert!(settings.read(vec![(UserHash(1), [9].into())]).is_err());
         assert!(Platforms.open(&serde_json::json!({ "platform": "metta" })).is_err());
     }

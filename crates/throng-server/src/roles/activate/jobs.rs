@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use throng_activation::{Destination, Job, RunUsers, Schema, SendClass, SendError};
+use throng_activation::{
+    Destination, Job, JobRows, RunUsers, Schema, SealedError, SendClass, SendError,
+};
 use throng_destinations::Account;
 use throng_ledger::{LedgerError, RunState, SyncRun, Task};
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
@@ -11,6 +13,7 @@ use throng_model::{AudienceName, DestinationName, Retry, SHARD_COUNT, SyncName};
 use throng_objects::ObjectsError;
 use throng_spec::{Spec, Sync};
 
+use super::delivered::{DeliveredError, account_of, open_plan};
 use super::hashing::Settings;
 use super::identifiers::LakeIdentifiers;
 use crate::NodeContext;
@@ -83,7 +86,7 @@ impl Destinations {
 /// that failed since, as of the runs in `runs` (newest first). A run counts also if no batch of it
 /// has an end: one may have arrived without its answer. Runs do not change once they have ended, so
 /// the answer is the same whenever it is asked for one run.
-pub(super) fn tried_versions(runs: &[SyncRun]) -> Vec<u64> {
+fn tried_versions(runs: &[SyncRun]) -> Vec<u64> {
     let mut versions: Vec<u64> = runs
         .iter()
         .take_while(|run| run.state != RunState::Completed)
@@ -95,13 +98,18 @@ pub(super) fn tried_versions(runs: &[SyncRun]) -> Vec<u64> {
     versions
 }
 
-/// Why the snapshots of a run are not at hand: it may be otherwise in a moment.
+/// Why what a run needs is not at hand: it may be otherwise in a moment.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JobError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("a snapshot cannot be fetched")]
     Objects(#[from] ObjectsError),
+    #[error(transparent)]
+    Delivered(#[from] DeliveredError),
+    /// The identifiers cannot be read, in words.
+    #[error("{0}")]
+    Identifiers(SendError),
 }
 
 /// Opens a kept snapshot; `None` if it is not kept any more.
@@ -125,31 +133,21 @@ pub(super) async fn snapshot(
     }
 }
 
-/// The users of a run, and which of the versions it starts from could not be had.
-pub(super) struct Worked {
-    pub(super) users: RunUsers,
-    pub(super) leaving: u64,
-    pub(super) missing: Vec<u64>,
-}
-
 /// Works out the users of a run from snapshots; see [`RunUsers::work_out`].
-pub(super) async fn work_out(
+async fn work_out(
     ctx: &NodeContext,
     audience: &AudienceName,
     mode: throng_ledger::SyncMode,
     target: Arc<SnapshotFile>,
     delivered: Option<u64>,
     tried: &[u64],
-) -> Result<Option<Worked>, JobError> {
-    let (mut files, mut missing) = (Vec::new(), Vec::new());
+) -> Result<Option<RunUsers>, JobError> {
+    let mut files = Vec::new();
     let mut sure_of_some = false;
     for version in delivered.iter().chain(tried) {
-        match snapshot(ctx, audience, *version).await? {
-            Some(file) => {
-                sure_of_some |= delivered == Some(*version);
-                files.push(file);
-            }
-            None => missing.push(*version),
+        if let Some(file) = snapshot(ctx, audience, *version).await? {
+            sure_of_some |= delivered == Some(*version);
+            files.push(file);
         }
     }
     let worked = tokio::task::spawn_blocking(move || {
@@ -158,15 +156,7 @@ pub(super) async fn work_out(
             // Nothing was delivered whole, so nobody is there for certain.
             sets.push(MemberSet::default());
         }
-        let target = MemberSet::of_snapshot(&target);
-        let users = RunUsers::work_out(mode, &target, &sets);
-        let leaving = match sets.split_first() {
-            Some((first, rest)) => {
-                rest.iter().fold(first.clone(), |all, s| all.union(s)).minus(&target).len()
-            }
-            None => 0,
-        };
-        Worked { users, leaving, missing }
+        RunUsers::work_out(mode, &MemberSet::of_snapshot(&target), &sets)
     });
     Ok(worked.await.ok())
 }
@@ -227,6 +217,8 @@ pub(super) async fn job_for(
             SendClass::Retry,
             format!("a snapshot cannot be fetched: {error}"),
         ))),
+        Err(JobError::Delivered(error)) => Ok(Err(not_opened(&error))),
+        Err(JobError::Identifiers(error)) => Ok(Err(error)),
     }
 }
 
@@ -235,15 +227,53 @@ async fn gather(
     destinations: &Destinations,
     task: &Task,
 ) -> Result<Result<Job, SendError>, JobError> {
-    let parts = declared(ctx, &task.sync).await?.and_then(|(sync, destination)| {
-        let platform = destination.platform.clone();
-        destinations.open(&destination, &*ctx.env).map(|open| (sync, platform, open))
+    let parts = declared(ctx, &task.sync).await?.and_then(|(sync, declared)| {
+        destinations.open(&declared, &*ctx.env).map(|open| (sync, declared, open))
     });
-    let (sync, platform, destination) = match parts {
+    let (sync, declared, destination) = match parts {
         Ok(parts) => parts,
         Err(error) => return Ok(Err(error)),
     };
     let run = ctx.ledger.run(task.run).await?;
+    let rows = match &run.plan {
+        Some(object) => match open_plan(ctx, &account_of(&declared), &sync.name, object).await {
+            Ok(plan) => Ok(JobRows::Planned(Arc::new(plan))),
+            Err(DeliveredError::Ledger(error)) => return Err(error.into()),
+            Err(error) => Err(not_opened(&error)),
+        },
+        None => users_of(ctx, task, &run, &sync, declared.platform).await?,
+    };
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(error) => return Ok(Err(error)),
+    };
+    let keys = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
+    Ok(Ok(Job {
+        destination,
+        schema: Schema { keys, default_country: sync.identifiers.default_country.clone() },
+        platform_name: platform_name(&sync),
+        rows,
+    }))
+}
+
+fn not_opened(error: &DeliveredError) -> SendError {
+    let class = match error {
+        DeliveredError::Sealed(SealedError::Io { .. }) | DeliveredError::Broken => SendClass::Retry,
+        DeliveredError::Objects(error) if error.retry() != Retry::Never => SendClass::Retry,
+        _ => SendClass::Stop,
+    };
+    let words = throng_model::with_causes(error);
+    SendError::local(class, format!("the rows of the run cannot be read: {words}"))
+}
+
+/// The users of a run that an earlier version planned: their identifiers are read when they are sent.
+async fn users_of(
+    ctx: &NodeContext,
+    task: &Task,
+    run: &SyncRun,
+    sync: &Sync,
+    platform: String,
+) -> Result<Result<JobRows, SendError>, JobError> {
     let runs = ctx.ledger.runs(Some(&task.sync), RUNS_LOOKED_AT).await?;
     let before: Vec<SyncRun> = runs.into_iter().filter(|r| r.id < run.id).collect();
     let target = snapshot(ctx, &run.audience, run.to_version).await?;
@@ -261,8 +291,8 @@ async fn gather(
     }
     let tried = tried_versions(&before);
     let worked = work_out(ctx, &run.audience, run.mode, target, run.from_version, &tried).await?;
-    let Some(worked) =
-        worked.filter(|w| (w.users.puts(), w.users.removes()) == (run.adds, run.removes))
+    let Some(users) =
+        worked.filter(|users| (users.puts(), users.removes()) == (run.adds, run.removes))
     else {
         let message = format!(
             "the snapshots that run {} was planned from are not as they were; refresh audience {}",
@@ -270,22 +300,25 @@ async fn gather(
         );
         return Ok(Err(SendError::local(SendClass::Stop, message)));
     };
-    let keys: Vec<String> = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
+    let identifiers = Arc::new(lake_identifiers(ctx, sync, platform));
+    Ok(Ok(JobRows::Users { identifiers, users, index }))
+}
+
+/// The identifier query of a sync.
+pub(super) fn lake_identifiers(
+    ctx: &NodeContext,
+    sync: &Sync,
+    platform: String,
+) -> LakeIdentifiers {
+    let keys = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
     let default_country = sync.identifiers.default_country.clone();
-    Ok(Ok(Job {
-        destination,
-        schema: Schema { keys: keys.clone(), default_country: default_country.clone() },
-        platform_name: platform_name(&sync),
-        identifiers: Arc::new(LakeIdentifiers {
-            lake: ctx.lake.load_full(),
-            sync: sync.name.clone(),
-            identifiers: sync.identifiers,
-            settings: Settings { platform, keys, default_country },
-            seed: ctx.seed,
-        }),
-        users: worked.users,
-        index,
-    }))
+    LakeIdentifiers {
+        lake: ctx.lake.load_full(),
+        sync: sync.name.clone(),
+        identifiers: sync.identifiers.clone(),
+        settings: Settings { platform, keys, default_country },
+        seed: ctx.seed,
+    }
 }
 
 #[cfg(test)]
@@ -315,6 +348,8 @@ mod tests {
             created_at: Timestamp(0),
             finished_at: None,
             reason: None,
+            normalised: Default::default(),
+            plan: None,
         }
     }
 

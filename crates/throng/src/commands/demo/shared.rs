@@ -57,6 +57,9 @@ impl Engines {
         }
         let name = format!("demo-{:08x}", SystemEntropy.next_u64() >> 32);
         values.push(("THRONG_DEMO_LEDGER", format!("{}/{name}", values[0].1)));
+        let secret = throng_model::new_secret("").context("no random bytes for a key")?;
+        let key = throng_model::HashedIdentifier::of_normalised(secret.expose()).to_hex();
+        values.push(("THRONG_DEMO_KEY", key));
         Ok(Self { name, values })
     }
 
@@ -71,7 +74,7 @@ impl Engines {
         let (kafka, s3, name) = (&self.values[1].1, &self.values[2].1, &self.name);
         let text = format!(
             "version: 1\nnode:\n  ledger: postgres\n  ledger_url: env:THRONG_DEMO_LEDGER\n  \
-             log: kafka\n  kafka: {{ brokers: \"{kafka}\", prefix: \"{name}\" }}\n  objects: s3\n  \
+             identifiers_key: env:THRONG_DEMO_KEY\n  log: kafka\n  kafka: {{ brokers: \"{kafka}\", prefix: \"{name}\" }}\n  objects: s3\n  \
              bucket: {{ name: throng, prefix: \"{name}\", endpoint: \"{s3}\", \
              access_key: env:THRONG_S3_ACCESS_KEY, secret_key: env:THRONG_S3_SECRET_KEY }}\n"
         );

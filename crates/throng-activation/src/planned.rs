@@ -1,0 +1,230 @@
+//! What a run is to do, row by row: written once when it is planned, read by the worker that sends it and
+//! by whoever works out the delivered state afterwards.
+//!
+//! A sealed file with sections by phase and shard. An entry is the ordinal (u32), what to send (0 and
+//! cells, or 1 and a reason), and in a removal the cells of the row that goes.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use throng_ledger::Operation;
+
+use crate::prepared::{read_cells, write_cells};
+use crate::sealed::{Binding, IdentifierKeys, SealedFile, SealedWriter};
+use crate::{PreparedRow, SealedError};
+
+/// Rows put in before anything is removed.
+pub(crate) const FIRST: u8 = 0;
+/// Removals.
+pub(crate) const REMOVE: u8 = 1;
+/// Rows put in after the removals, because a removal names something in them.
+pub(crate) const AFTER: u8 = 2;
+
+/// Rows of a section: a batch reads whole ones.
+const SECTION_ROWS: usize = 8_192;
+
+/// One user's part in a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) ordinal: u32,
+    /// What the platform gets, or why it gets nothing.
+    pub(crate) send: Result<PreparedRow, String>,
+    /// In a removal the row that goes, whole.
+    pub(crate) of: Option<PreparedRow>,
+}
+
+impl Entry {
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.ordinal.to_le_bytes());
+        match &self.send {
+            Ok(row) => {
+                bytes.push(0);
+                write_cells(row, bytes);
+            }
+            Err(reason) => {
+                let reason = &reason.as_bytes()[..reason.len().min(255)];
+                bytes.extend_from_slice(&[1, reason.len() as u8]);
+                bytes.extend_from_slice(reason);
+            }
+        }
+        if let Some(row) = &self.of {
+            write_cells(row, bytes);
+        }
+    }
+
+    fn read(bytes: &[u8], removes: bool) -> Option<(Self, &[u8])> {
+        let (ordinal, rest) = bytes.split_first_chunk::<4>()?;
+        let (kind, rest) = rest.split_first()?;
+        let (send, rest) = match kind {
+            0 => {
+                let (row, rest) = read_cells(rest)?;
+                (Ok(row), rest)
+            }
+            1 => {
+                let (length, rest) = rest.split_first()?;
+                let (reason, rest) = rest.split_at_checked(usize::from(*length))?;
+                (Err(std::str::from_utf8(reason).ok()?.to_owned()), rest)
+            }
+            _ => return None,
+        };
+        let (of, rest) = if removes {
+            let (row, rest) = read_cells(rest)?;
+            (Some(row), rest)
+        } else {
+            (None, rest)
+        };
+        Some((Self { ordinal: u32::from_le_bytes(*ordinal), send, of }, rest))
+    }
+}
+
+/// What a plan says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanMeta {
+    /// How rows are put in: `Add`, or `Replace` in a replace session.
+    pub put: Operation,
+    /// The platform's keys, in the order of the cells of rows that are put in.
+    pub keys: Vec<String>,
+    /// The same of rows that are removed: those that they were put in with.
+    pub remove_keys: Vec<String>,
+    /// Rows of each phase.
+    pub rows: [u64; 3],
+    /// A fingerprint of the identifiers' SQL, key and columns that it was made by.
+    pub identifiers: String,
+}
+
+/// A plan, opened.
+pub struct PlanFile {
+    file: SealedFile,
+    /// What it says about itself.
+    pub meta: PlanMeta,
+    /// The sections by phase and shard: number, and rank of its first row among the rows of its
+    /// operation.
+    order: Vec<(usize, u64)>,
+}
+
+impl std::fmt::Debug for PlanFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PlanFile").field("meta", &self.meta).finish_non_exhaustive()
+    }
+}
+
+impl PlanFile {
+    /// Opens a plan.
+    ///
+    /// # Errors
+    /// [`SealedError`].
+    pub fn open(path: &Path, keys: &IdentifierKeys, binding: Binding) -> Result<Self, SealedError> {
+        let file = SealedFile::open(path, keys, binding)?;
+        let meta: PlanMeta = serde_json::from_slice(&file.meta)
+            .map_err(|_| file.damaged("what it says about itself cannot be read"))?;
+        let mut next = [0, 0, meta.rows[usize::from(FIRST)]];
+        let mut sorted: Vec<usize> = (0..file.sections.len()).collect();
+        sorted.sort_by_key(|at| (file.sections[*at].kind, file.sections[*at].shard));
+        let mut order = Vec::with_capacity(sorted.len());
+        for at in sorted {
+            let section = &file.sections[at];
+            let place = next.get_mut(usize::from(section.kind));
+            let place = place.ok_or_else(|| file.damaged("a section is of no phase"))?;
+            order.push((at, *place));
+            *place += section.rows;
+        }
+        Ok(Self { file, meta, order })
+    }
+
+    fn operation(&self, phase: u8) -> Operation {
+        if phase == REMOVE { Operation::Remove } else { self.meta.put }
+    }
+
+    fn section(&self, at: usize) -> Result<Vec<Entry>, SealedError> {
+        let bytes = self.file.read(at)?;
+        let removes = self.file.sections[at].kind == REMOVE;
+        let (mut entries, mut rest) = (Vec::new(), bytes.as_slice());
+        while !rest.is_empty() {
+            let read = Entry::read(rest, removes);
+            let (entry, after) =
+                read.ok_or_else(|| self.file.damaged("a section cannot be read"))?;
+            entries.push(entry);
+            rest = after;
+        }
+        Ok(entries)
+    }
+
+    /// The entries of an operation with these ranks.
+    pub(crate) fn rows(
+        &self,
+        operation: Operation,
+        first: u64,
+        count: u64,
+    ) -> Result<Vec<Entry>, SealedError> {
+        let mut found = Vec::new();
+        for (at, rank) in self.order.iter().copied() {
+            let section = &self.file.sections[at];
+            let of_it = self.operation(section.kind) == operation;
+            if !of_it || rank + section.rows <= first || rank >= first + count {
+                continue;
+            }
+            let from = first.saturating_sub(rank);
+            let to = (first + count - rank).min(section.rows);
+            let entries = self.section(at)?.into_iter().skip(from as usize);
+            found.extend(entries.take((to - from) as usize));
+        }
+        if found.len() as u64 != count {
+            return Err(self.file.damaged("rows are missing"));
+        }
+        Ok(found)
+    }
+
+    /// The entries of a shard with their operations and ranks.
+    pub(crate) fn shard(&self, shard: u8) -> Result<Vec<(Operation, u64, Entry)>, SealedError> {
+        let mut found = Vec::new();
+        for (at, rank) in self.order.iter().copied() {
+            let section = &self.file.sections[at];
+            if section.shard == shard {
+                let operation = self.operation(section.kind);
+                let entries = self.section(at)?.into_iter().zip(rank..);
+                found.extend(entries.map(|(entry, rank)| (operation, rank, entry)));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Writes a plan, section by section.
+pub(crate) struct PlanWriter {
+    writer: SealedWriter,
+    rows: [u64; 3],
+}
+
+impl PlanWriter {
+    pub(crate) fn new(writer: SealedWriter) -> Self {
+        Self { writer, rows: [0; 3] }
+    }
+
+    pub(crate) fn shard(
+        &mut self,
+        phase: u8,
+        shard: u8,
+        entries: &[Entry],
+    ) -> Result<(), SealedError> {
+        for entries in entries.chunks(SECTION_ROWS) {
+            let mut bytes = Vec::new();
+            entries.iter().for_each(|entry| entry.write(&mut bytes));
+            let rows = entries.len() as u64;
+            self.rows[usize::from(phase)] += rows;
+            self.writer.section(phase, shard, rows, bytes)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(
+        self,
+        put: Operation,
+        keys: Vec<String>,
+        remove_keys: Vec<String>,
+        identifiers: String,
+    ) -> Result<PlanMeta, SealedError> {
+        let meta = PlanMeta { put, keys, remove_keys, rows: self.rows, identifiers };
+        self.writer.finish(&serde_json::to_vec(&meta).unwrap_or_default())?;
+        Ok(meta)
+    }
+}

@@ -1,0 +1,181 @@
+//! The identifier rows of one pass over a source, by user shard. Up to a limit in memory, past it in a
+//! sealed file that is removed with the scan.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use throng_model::SHARD_COUNT;
+
+use crate::prepared::{decode_noted, encode_noted};
+use crate::sealed::{Binding, IdentifierKeys, SealedFile, SealedWriter};
+use crate::{IdentifierRow, NotPrepared, Note, Prepared, Reasons, SealedError};
+
+/// A row with what was noted when it was prepared.
+pub(crate) type Noted = (Prepared, Vec<Note>);
+
+/// Collects the rows of a scan.
+pub struct ScanWriter {
+    reasons: Reasons,
+    buffers: Vec<Vec<u8>>,
+    held: usize,
+    limit: usize,
+    path: PathBuf,
+    keys: IdentifierKeys,
+    salt: [u8; 32],
+    spill: Option<SealedWriter>,
+    cells: usize,
+}
+
+fn binding() -> Binding {
+    Binding { purpose: "scan", account: String::new(), sync: String::new(), version: String::new() }
+}
+
+impl ScanWriter {
+    /// A scan of rows of so many cells that holds `limit` bytes in memory and spills to `path` what is
+    /// more.
+    pub fn new(
+        reasons: Reasons,
+        cells: usize,
+        limit: usize,
+        path: &Path,
+        keys: &IdentifierKeys,
+        salt: [u8; 32],
+    ) -> Self {
+        Self {
+            reasons,
+            buffers: vec![Vec::new(); SHARD_COUNT],
+            held: 0,
+            limit,
+            path: path.to_owned(),
+            keys: keys.clone(),
+            salt,
+            spill: None,
+            cells,
+        }
+    }
+
+    /// Takes in a row of a user.
+    ///
+    /// # Errors
+    /// [`SealedError`] if the file system fails, or if a reason is none of the platform's.
+    pub fn push(
+        &mut self,
+        shard: u8,
+        ordinal: u32,
+        row: &IdentifierRow,
+    ) -> Result<(), SealedError> {
+        let buffer = &mut self.buffers[usize::from(shard)];
+        let before = buffer.len();
+        buffer.extend_from_slice(&ordinal.to_le_bytes());
+        buffer.extend_from_slice(&[0; 4]);
+        let damaged =
+            || SealedError::Damaged { path: self.path.clone(), why: "a row has another reason" };
+        encode_noted(&row.row, &row.notes, self.reasons, buffer)
+            .map_err(|NotPrepared| damaged())?;
+        let length = (buffer.len() - before - 8) as u32;
+        buffer[before + 4..before + 8].copy_from_slice(&length.to_le_bytes());
+        self.held += buffer.len() - before;
+        if self.held > self.limit { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), SealedError> {
+        let mut spill = match self.spill.take() {
+            Some(spill) => spill,
+            None => SealedWriter::create(&self.path, &self.keys, binding(), self.salt)?,
+        };
+        for (shard, buffer) in self.buffers.iter_mut().enumerate() {
+            if !buffer.is_empty() {
+                spill.section(0, shard as u8, 0, std::mem::take(buffer))?;
+            }
+        }
+        self.held = 0;
+        self.spill = Some(spill);
+        Ok(())
+    }
+
+    /// The rows, to be read by shard.
+    ///
+    /// # Errors
+    /// [`SealedError`].
+    pub fn finish(mut self) -> Result<Scan, SealedError> {
+        let spill = match self.spill.take() {
+            Some(spill) => {
+                spill.finish(&[])?;
+                Some(SealedFile::open(&self.path, &self.keys, binding())?)
+            }
+            None => None,
+        };
+        let (reasons, cells) = (self.reasons, self.cells);
+        Ok(Scan { reasons, cells, buffers: self.buffers, path: self.path, spill })
+    }
+}
+
+/// The rows of a finished scan.
+pub struct Scan {
+    reasons: Reasons,
+    cells: usize,
+    buffers: Vec<Vec<u8>>,
+    path: PathBuf,
+    spill: Option<SealedFile>,
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scan").field("spilled", &self.spill.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Scan {
+    /// A scan of no rows, for runs that need none.
+    pub fn empty() -> Self {
+        let reasons = Reasons { skips: &[], notes: &[] };
+        Self { reasons, cells: 0, buffers: Vec::new(), path: PathBuf::new(), spill: None }
+    }
+
+    /// The best row of each user of a shard: of several the smallest usable one, the same in whatever
+    /// order they came.
+    pub(crate) fn shard(&self, shard: u8) -> Result<BTreeMap<u32, Noted>, SealedError> {
+        let mut rows = BTreeMap::new();
+        if let Some(spill) = &self.spill {
+            for at in (0..spill.sections.len()).filter(|at| spill.sections[*at].shard == shard) {
+                self.take(&spill.read(at)?, &mut rows)?;
+            }
+        }
+        if let Some(buffer) = self.buffers.get(usize::from(shard)) {
+            self.take(buffer, &mut rows)?;
+        }
+        Ok(rows)
+    }
+
+    fn take(&self, mut bytes: &[u8], rows: &mut BTreeMap<u32, Noted>) -> Result<(), SealedError> {
+        let damaged =
+            || SealedError::Damaged { path: self.path.clone(), why: "a row cannot be read" };
+        while !bytes.is_empty() {
+            let (ordinal, rest) = bytes.split_first_chunk::<4>().ok_or_else(damaged)?;
+            let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
+            let length = u32::from_le_bytes(*length) as usize;
+            let (row, rest) = rest.split_at_checked(length).ok_or_else(damaged)?;
+            let noted =
+                decode_noted(row, self.cells, self.reasons).map_err(|NotPrepared| damaged())?;
+            let ordinal = u32::from_le_bytes(*ordinal);
+            match rows.get_mut(&ordinal) {
+                // `Ok` is less than `Err`.
+                Some(known) if noted.0 >= known.0 => {}
+                Some(known) => *known = noted,
+                None => {
+                    rows.insert(ordinal, noted);
+                }
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        if self.spill.take().is_some() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
