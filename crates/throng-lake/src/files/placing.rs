@@ -66,8 +66,8 @@ struct TableRows {
 }
 
 enum FileRows {
-    Csv(csv::Rows),
-    Json(json::Rows),
+    Csv(Box<csv::Rows>),
+    Json(Box<json::Rows>),
 }
 
 impl FileRows {
@@ -110,12 +110,12 @@ impl TableRows {
     fn read(&mut self) -> Result<Option<RecordBatch>, FileFault> {
         loop {
             let sampled = self.text.layout.sample.is_some_and(|sample| self.rows >= sample);
-            if let Some((at, rows)) = self.open.as_mut().filter(|_| !sampled) {
-                if let Some(batch) = rows.next()? {
-                    self.rows += batch.num_rows();
-                    let placing = Placing::of(&self.text, *at);
-                    return placing.place(&batch).map(Some).map_err(|error| placing.fault(&error));
-                }
+            if let Some((at, rows)) = self.open.as_mut().filter(|_| !sampled)
+                && let Some(batch) = rows.next()?
+            {
+                self.rows += batch.num_rows();
+                let placing = Placing::of(&self.text, *at);
+                return placing.place(&batch).map(Some).map_err(|error| placing.fault(&error));
             }
             (self.open, self.rows) = (None, 0);
             let Some(at) = self.text.files.get(self.next).copied() else { return Ok(None) };
@@ -152,8 +152,10 @@ impl<'a> Placing<'a> {
             }
         }
         match self.file.file.format {
-            Format::Csv => csv::Rows::open(&self.file.file, &from).map(FileRows::Csv).map(Some),
-            Format::Json => json::Rows::open(&self.file.file, &from).map(FileRows::Json).map(Some),
+            Format::Csv => csv::Rows::open(&self.file.file, &from)
+                .map(|rows| Some(FileRows::Csv(Box::new(rows)))),
+            Format::Json => json::Rows::open(&self.file.file, &from)
+                .map(|rows| Some(FileRows::Json(Box::new(rows)))),
             Format::Parquet => Ok(None),
         }
     }

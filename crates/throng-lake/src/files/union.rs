@@ -195,6 +195,9 @@ impl<'a> Names<'a> {
     }
 }
 
+/// The first file of CSV or JSON that has a value, the type of all of them, and what keeps their text.
+type Written<'a> = (&'a Path, DataType, Option<&'static str>);
+
 /// What the files say about a column.
 struct Gathered<'a> {
     name: &'a str,
@@ -246,7 +249,7 @@ impl Gathered<'_> {
     }
 
     /// The type of the CSV and JSON files together, with the first file that has a value.
-    fn values(&self) -> Result<Option<(&Path, DataType, Option<&'static str>)>, LakeError> {
+    fn values(&self) -> Result<Option<Written<'_>>, LakeError> {
         let mut all = Node::default();
         let mut first = None;
         for (path, node) in &self.values {
