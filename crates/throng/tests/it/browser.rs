@@ -276,7 +276,7 @@ impl Demo {
             let mut documents = serde_json::Deserializer::from_reader(stdout).into_iter::<Value>();
             documents.next()
         });
-        let summary = tokio::time::timeout(Duration::from_secs(600), reading)
+        let summary = tokio::time::timeout(Duration::from_secs(1_800), reading)
             .await
             .expect("the demo ends in time")
             .expect("read")

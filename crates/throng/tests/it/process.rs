@@ -126,7 +126,7 @@ impl Drop for NodeProcess {
 
 /// How long a condition may take to come about. Nothing is measured by it: other work may keep the
 /// machine busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Waits for a condition; on giving up, says what was seen last.
 pub(crate) async fn wait_for<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T

@@ -25,7 +25,7 @@ const TRAFFIC_LENGTH: Duration = Duration::from_secs(40 * 60);
 /// Seed of users and delays.
 const SEED: u64 = 20_191_124;
 /// Nothing of the demo takes longer than this; past it, something hangs.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Asks again and again until there is an answer, with a limit on the wall.
 async fn until<T, F>(what: &str, mut ask: impl FnMut() -> F) -> Result<T>
