@@ -76,10 +76,14 @@ impl Browser {
         self.open(said["url"].as_str().expect("a link")).await;
     }
 
+    /// The text of an element, read in one step: a page that follows what happens exchanges its
+    /// elements at any moment.
     pub(crate) async fn text(&self, css: &str) -> Result<String, String> {
-        let element =
-            self.client.find(Locator::Css(css)).await.map_err(|e| format!("{css}: {e}"))?;
-        element.text().await.map_err(|e| format!("{css}: {e}"))
+        let script = "const found = document.querySelector(arguments[0]); \
+                      return found === null ? null : found.innerText;";
+        let text = self.client.execute(script, vec![json!(css)]).await;
+        let text = text.map_err(|e| format!("{css}: {e}"))?;
+        text.as_str().map(|t| t.trim().to_owned()).ok_or_else(|| format!("{css} is not there"))
     }
 
     async fn picture(&self, name: &str) {
