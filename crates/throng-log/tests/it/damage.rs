@@ -204,7 +204,7 @@ proptest! {
             prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..4), 1..12,
         ),
         segment_bytes in 40u64..600,
-        damages in prop::collection::vec(damage(), 1..3),
+        damages in prop::collection::vec(damage(), 1),
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         runtime.block_on(live(commits, segment_bytes, damages))?;
