@@ -473,7 +473,7 @@ pub struct RawNode {
     /// `env:NAME` or `file:PATH` of a token with every right, besides the node's own.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub token: Option<String>,
-    /// The URL that people and programs use, such as https://ads.example.com.
+    /// The URL that people and programs use, such as `https://ads.example.com`.
     #[schemars(regex(pattern = "^https?://[^/]+$"))]
     pub public_url: Option<String>,
     /// More host names that the node answers to, such as relay or relay:7077.
