@@ -34,7 +34,7 @@ impl SmallDisk {
         Some(Self(at.to_owned()))
     }
 
-    /// Writes a file until nothing fits any more, to the last page; what has become free since the last
+    /// Writes a file until nothing more fits, to the last page; what has become free since the last
     /// call is taken too. Removing the file gives the room back.
     ///
     /// # Errors

@@ -483,7 +483,7 @@ pub struct RawNode {
     /// `env:NAME` or `file:PATH` of the keys that identifiers are encrypted with.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub identifiers_key: Option<String>,
-    /// The URL that people and programs use, such as https://ads.example.com.
+    /// The URL that people and programs use, such as `https://ads.example.com`.
     #[schemars(regex(pattern = "^https?://[^/]+$"))]
     pub public_url: Option<String>,
     /// More host names that the node answers to, such as relay or relay:7077.

@@ -294,7 +294,7 @@ pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) 
     let text: String =
         raw.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();
     let digits = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit());
-    // ZIP+4 is told by its form, so that a US code is found without knowing the country.
+    // ZIP+4 is recognised by its form, so that a US code is found without knowing the country.
     let plus_four = match text.split_once('-') {
         Some((five, four)) => digits(five, 5) && digits(four, 4),
         None => digits(&text, 9) && matches!(home, None | Some("US")),

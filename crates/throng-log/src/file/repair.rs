@@ -1,6 +1,7 @@
 //! Makes a damaged log usable without what is damaged. What is taken out of it is kept in files, and the
 //! offsets of the records that are lost are not used again.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -14,6 +15,9 @@ use crate::{LogError, Result};
 
 /// The folder of what was taken out, in the log's folder.
 const QUARANTINE: &str = "quarantine";
+
+/// How the names of segments end that wait for the name in their head.
+const MOVED: &str = "moved";
 
 /// Bytes that were taken out of a log, or a segment that was missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,13 +71,16 @@ impl Repair {
         let mut waiting = segments_in(&self.folder)?;
         waiting.reverse();
         let mut sound: Vec<Segment> = Vec::new();
+        // Offsets before it are in a sound segment or were reported as lost.
+        let mut accounted: Option<u64> = None;
         while let Some(mut segment) = waiting.pop() {
-            let expected = sound.last().map_or(segment.base, |before| before.end);
+            let expected = accounted.unwrap_or(segment.base);
             let file = open(&segment.path)?;
             let head = segment.head(&file, self.partition).ok();
             let Some(head) = head.filter(|_| segment.base >= expected) else {
                 let next = waiting.last().map_or(expected, |next| next.base);
-                self.take_out_file(&segment, expected.max(segment.base), next)?;
+                self.take_out_file(&segment, expected, next)?;
+                accounted = Some(next.max(expected));
                 continue;
             };
             // One that says so follows what was taken out before, or what has just been.
@@ -97,37 +104,78 @@ impl Repair {
                     waiting.push(rest);
                 }
             }
+            accounted = Some(segment.end);
             sound.push(segment);
         }
         self.link(&sound)?;
         sync_folder(&self.folder)
     }
 
-    /// Segments that were exchanged for each other.
-    fn give_names_back(&self) -> Result<()> {
-        let mut moved = Vec::new();
+    /// Segments that were exchanged for each other get the names in their heads. What stands under such a
+    /// name and has no head of its own gets the name that becomes free: most likely it is the other one
+    /// of an exchange, and its offsets are known by that name.
+    fn give_names_back(&mut self) -> Result<()> {
+        let mut freed: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
         for segment in segments_in(&self.folder)? {
-            let mut bytes = [0; SEGMENT_HEAD];
-            let read = open(&segment.path)?.read_exact_at(&mut bytes, 0);
-            let head = read.ok().and_then(|()| SegmentHead::decode(&bytes));
-            if let Some(head) = head
-                && head.partition == self.partition
-                && head.base != segment.base
+            if let Some(base) = self.head_base(&segment.path)?
+                && base != segment.base
             {
-                let aside = self.folder.join(record::segment_name(head.base) + ".moved");
+                let name = self.folder.join(record::segment_name(base));
+                let aside = with_suffix(&name, MOVED);
+                if aside.exists() {
+                    // Two files with one head: one of them is a copy.
+                    self.keep_copy(&segment.path, segment.base)?;
+                    continue;
+                }
                 std::fs::rename(&segment.path, &aside).map_err(LogError::io("rename", &aside))?;
-                moved.push((aside, self.folder.join(record::segment_name(head.base))));
+                freed.insert(aside, segment.path);
             }
         }
-        for (aside, name) in moved {
-            if name.exists() {
-                let kept = self.kept(&aside)?;
-                std::fs::rename(&aside, &kept).map_err(LogError::io("rename", &aside))?;
-            } else {
-                std::fs::rename(&aside, &name).map_err(LogError::io("rename", &aside))?;
+        for aside in self.moved()? {
+            let name = aside.with_extension("");
+            let base = self.head_base(&aside)?;
+            if name.exists() && self.head_base(&name)? == base {
+                let stood_at = freed.get(&aside).and_then(|path| path.file_name()?.to_str());
+                let from = stood_at.and_then(record::base_of).or(base);
+                self.keep_copy(&aside, from.unwrap_or(0))?;
+                continue;
             }
+            if name.exists() {
+                match freed.get(&aside).filter(|free| !free.exists()) {
+                    Some(free) => {
+                        std::fs::rename(&name, free).map_err(LogError::io("rename", free))?;
+                    }
+                    None => self.keep_copy(&name, base.unwrap_or(0))?,
+                }
+            }
+            std::fs::rename(&aside, &name).map_err(LogError::io("rename", &name))?;
         }
         Ok(())
+    }
+
+    /// Segments that wait for their names, also those of a run that was cut off.
+    fn moved(&self) -> Result<Vec<PathBuf>> {
+        let list = || -> io::Result<Vec<PathBuf>> {
+            std::fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.path())).collect()
+        };
+        let mut found = list().map_err(LogError::io("list", &self.folder))?;
+        found.retain(|path| path.extension().is_some_and(|end| end == MOVED));
+        found.sort();
+        Ok(found)
+    }
+
+    /// The first offset by the head of a file; `None` if that is not whole, or another partition's.
+    fn head_base(&self, path: &Path) -> Result<Option<u64>> {
+        let mut bytes = [0; SEGMENT_HEAD];
+        let read = open(path)?.read_exact_at(&mut bytes, 0);
+        let head = read.ok().and_then(|()| SegmentHead::decode(&bytes));
+        Ok(head.filter(|head| head.partition == self.partition).map(|head| head.base))
+    }
+
+    /// Takes a file out whose records are there under another name, or cannot be placed. `from`: the
+    /// first offset of what should have been in its place.
+    fn keep_copy(&mut self, path: &Path, from: u64) -> Result<()> {
+        self.take_out_file(&Segment::empty(path.to_owned(), from), from, from)
     }
 
     /// A new place in the folder of what was taken out.
@@ -226,14 +274,20 @@ impl Repair {
     }
 }
 
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
 fn open(path: &Path) -> Result<File> {
     File::options().read(true).write(true).open(path).map_err(LogError::io("open", path))
 }
 
 /// Writes a file that is there only when it is whole and durable.
 fn write_whole(path: &Path, parts: &[&[u8]]) -> Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".tmp");
+    let aside = with_suffix(path, "tmp");
     let write = || -> io::Result<()> {
         let file = File::create(&aside)?;
         let mut position = 0;

@@ -106,6 +106,18 @@ pub(super) fn seek(consumer: &BaseConsumer, topic: &str, partition: i32, from: u
     consumer.assign(&list).map_err(failed("read", topic))
 }
 
+/// Whether a partition has no leader at the moment, or the client asked the one before.
+pub(super) fn has_no_leader_yet(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::ReplicaNotAvailable
+        )
+    )
+}
+
 /// What went wrong at which topic. Kafka's own words come as the source.
 pub(super) fn failed(doing: &'static str, topic: &str) -> impl FnOnce(KafkaError) -> LogError {
     let topic = topic.to_owned();

@@ -110,16 +110,32 @@ impl KafkaLog {
     /// Oldest offset and next offset.
     async fn watermarks(&self, partition: u32) -> Result<(u64, u64)> {
         let number = self.known(partition)?;
-        let (asker, topic) = (Arc::clone(&self.asker), self.topic.clone());
-        let asked = tokio::task::spawn_blocking(move || {
-            let asked = asker.fetch_watermarks(&topic, number, PATIENCE);
-            asked.map_err(failed("ask for the offsets of", &topic))
-        });
-        let (low, high) = asked.await.map_err(|_| LogError::Closed)??;
+        let asking = async {
+            loop {
+                let (asker, topic) = (Arc::clone(&self.asker), self.topic.clone());
+                let asked = tokio::task::spawn_blocking(move || {
+                    asker.fetch_watermarks(&topic, number, PATIENCE)
+                });
+                match asked.await.map_err(|_| LogError::Closed)? {
+                    Ok(found) => return Ok(found),
+                    // It has just been created, or its leader changes.
+                    Err(error) if client::has_no_leader_yet(&error) => {
+                        tokio::time::sleep(LEADER_POLL_INTERVAL).await;
+                    }
+                    Err(error) => return Err(failed("ask for the offsets of", &self.topic)(error)),
+                }
+            }
+        };
+        let unanswered = || LogError::Unanswered { topic: self.topic.clone() };
+        let (low, high) =
+            tokio::time::timeout(PATIENCE, asking).await.map_err(|_| unanswered())??;
         let low = u64::try_from(low).unwrap_or(0);
         Ok((low, u64::try_from(high).unwrap_or(0).max(low)))
     }
 }
+
+/// Between two questions to a partition without a leader.
+const LEADER_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Whether a record that was given to the producer may still be in the topic later.
 fn undelivered(topic: &str, error: KafkaError) -> LogError {

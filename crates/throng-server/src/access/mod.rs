@@ -1,7 +1,7 @@
 //! Who may do what: tokens with scopes, sessions of browsers, sign-in codes. The ledger holds them
 //! (hashes only), so that every node of a deployment knows them.
 //!
-//! Times are of [`Access::clock`], the real world's: a rehearsal that runs through an hour in a
+//! Times are of the clock of `Access`, the real world's: a rehearsal that runs through an hour in a
 //! minute does not sign its viewer out.
 
 mod admin;

@@ -143,7 +143,7 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    /// Whether it may be gone in a moment, with nothing mended by hand.
+    /// Whether it may go away by itself, without anybody fixing it.
     pub(super) fn may_pass(&self) -> bool {
         let retry = match self {
             Self::Ledger(error) => error.retry(),

@@ -102,7 +102,7 @@ pub struct BudgetsParts {
     pub retention: Retention,
     /// Partitions of which the operator has accepted that records are lost.
     pub accept_log_loss: Vec<u32>,
-    /// Where problems are told.
+    /// Where problems are reported.
     pub health: Arc<Health>,
 }
 

@@ -187,11 +187,18 @@ pub async fn run(
     }
     let mut report = FleetReport::default();
     while let Some(ended) = servers.join_next().await {
-        let tally = match ended {
+        let reasons = match ended {
             Ok(ended) => ended?,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        tally.add_to(&mut report);
+        for (reason, count) in reasons {
+            *report.reasons.entry(reason).or_default() += count;
+        }
+    }
+    let accepted = progress.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+    for ((kind, ad_group), count) in accepted.iter() {
+        let events = if *kind == "click" { &mut report.clicks } else { &mut report.impressions };
+        events.insert(ad_group.clone(), *count);
     }
     report.requests = progress.requests.load(Ordering::Relaxed);
     report.allowed = progress.allowed.load(Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! One ad server: follows the feed, decides, reports.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use throng_model::{AdGroupName, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{AdRequest, FleetConfig, FleetError, FleetProgress, FleetReport};
+use super::{AdRequest, FleetConfig, FleetError, FleetProgress};
 
 /// How long a gate may go without a frame before it counts as stale: a rehearsal's feed comes every
 /// second, and this is 30 of them.
@@ -30,27 +30,8 @@ struct Due {
     inserted_at: Timestamp,
 }
 
-/// What one ad server counts.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    reasons: BTreeMap<String, u64>,
-    impressions: HashMap<AdGroupName, u64>,
-    clicks: HashMap<AdGroupName, u64>,
-}
-
-impl Tally {
-    pub(super) fn add_to(self, report: &mut FleetReport) {
-        for (reason, count) in self.reasons {
-            *report.reasons.entry(reason).or_default() += count;
-        }
-        for (ad_group, count) in self.impressions {
-            *report.impressions.entry(ad_group).or_default() += count;
-        }
-        for (ad_group, count) in self.clicks {
-            *report.clicks.entry(ad_group).or_default() += count;
-        }
-    }
-}
+/// Refusals by reason.
+pub(super) type Reasons = BTreeMap<String, u64>;
 
 pub(super) struct AdServer {
     number: u32,
@@ -96,7 +77,7 @@ impl AdServer {
         self,
         mut requests: Vec<AdRequest>,
         stop: CancellationToken,
-    ) -> Result<Tally, FleetError> {
+    ) -> Result<Reasons, FleetError> {
         requests.sort_by_key(|r| Reverse(r.after));
         self.progress.of_server(self.number, |_| ());
         self.progress.started.fetch_add(1, Ordering::Relaxed);
@@ -132,19 +113,19 @@ impl AdServer {
         gate: &Gate,
         mut requests: Vec<AdRequest>,
         stop: &CancellationToken,
-    ) -> Result<Tally, FleetError> {
-        let mut tally = Tally::default();
+    ) -> Result<Reasons, FleetError> {
+        let mut reasons = Reasons::new();
         let mut due: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
         let mut next_send = self.config.clock.now();
         while !(stop.is_cancelled() || requests.is_empty() && due.is_empty()) {
             let now = self.config.clock.now();
             while requests.last().is_some_and(|r| self.config.start.plus(r.after) <= now) {
                 if let Some(request) = requests.pop() {
-                    self.decide(gate, &request, now, &mut due, &mut tally);
+                    self.decide(gate, &request, now, &mut due, &mut reasons);
                 }
             }
             if now >= next_send {
-                self.report(&mut due, now, &mut tally).await?;
+                self.report(&mut due, now).await?;
                 next_send = now.plus(self.config.send_every);
             }
             let next_request =
@@ -154,7 +135,7 @@ impl AdServer {
             let wait = next.since(self.config.clock.now());
             tokio::time::sleep(self.config.clock.wall_duration(wait)).await;
         }
-        Ok(tally)
+        Ok(reasons)
     }
 
     fn decide(
@@ -163,13 +144,13 @@ impl AdServer {
         request: &AdRequest,
         now: Timestamp,
         due: &mut BinaryHeap<Reverse<Due>>,
-        tally: &mut Tally,
+        reasons: &mut Reasons,
     ) {
         let user = request.user.hash(self.config.membership.seed());
         let decision = gate.decide(Some(user), &request.candidates, now);
         self.progress.requests.fetch_add(1, Ordering::Relaxed);
         for (_, reason) in &decision.refused {
-            *tally.reasons.entry(reason.code().to_owned()).or_default() += 1;
+            *reasons.entry(reason.code().to_owned()).or_default() += 1;
         }
         let Some(chosen) = decision.allowed.first() else {
             self.progress.refused.fetch_add(1, Ordering::Relaxed);
@@ -199,7 +180,6 @@ impl AdServer {
         &self,
         due: &mut BinaryHeap<Reverse<Due>>,
         now: Timestamp,
-        tally: &mut Tally,
     ) -> Result<(), FleetError> {
         let mut batch = Vec::new();
         while due.peek().is_some_and(|Reverse(event)| event.at <= now) {
@@ -233,15 +213,8 @@ impl AdServer {
         let accepted = answer["accepted"].as_u64().unwrap_or(0);
         self.progress.events_accepted.fetch_add(accepted, Ordering::Relaxed);
         let mut all = self.progress.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in batch {
-            if event.kind != "insertion" {
-                *all.entry((event.kind, event.ad_group.clone())).or_default() += 1;
-            }
-            match event.kind {
-                "impression" => *tally.impressions.entry(event.ad_group).or_default() += 1,
-                "click" => *tally.clicks.entry(event.ad_group).or_default() += 1,
-                _ => {}
-            }
+        for event in batch.into_iter().filter(|event| event.kind != "insertion") {
+            *all.entry((event.kind, event.ad_group)).or_default() += 1;
         }
         Ok(())
     }

@@ -214,12 +214,12 @@ impl Partition {
         self.number
     }
 
-    /// Whether another process has taken it over. What this one says does not count any more.
+    /// Whether another process has taken it over. What this one says no longer counts.
     pub(super) fn is_fenced(&self) -> bool {
         self.fenced.load(Ordering::Relaxed)
     }
 
-    /// Whether its task has ended by a fault. What it says does not count any more; it has to be opened
+    /// Whether its task has ended by a fault. What it says no longer counts; it has to be opened
     /// anew.
     pub(super) fn is_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)

@@ -1,5 +1,5 @@
-//! Partitions that failed are opened anew from their checkpoints, and what is wrong with a partition is told
-//! to the health of the node.
+//! Partitions that failed are opened anew from their checkpoints, and what is wrong with a partition is
+//! reported to the health of the node.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -58,7 +58,7 @@ impl Budgets {
     pub(super) fn note_checkpoint(&self, partition: u32, error: Option<&BudgetsError>) {
         let key = checkpoint_key(partition);
         match error {
-            // Told as a partition's problem, or by its next owner.
+            // Reported as a partition's problem, or by its next owner.
             Some(BudgetsError::Unavailable { .. }) => {}
             Some(error) => {
                 let class = match (error.is_of_disk(), error) {

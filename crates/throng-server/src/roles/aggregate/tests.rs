@@ -212,7 +212,7 @@ async fn quarantines(fixture: Fixture) {
     let listed = budgets.quarantine().await.unwrap();
     let [(0, list)] = listed.as_slice() else { panic!("{listed:?}") };
     assert_eq!((list.total, list.records[0].offset), (1, 1));
-    assert!(!list.records[0].reason.contains(POISON), "nothing that is in it is told");
+    assert!(!list.records[0].reason.contains(POISON), "nothing of its contents is shown");
     assert_eq!(fixture.health.classes(), []);
 
     // A start without a checkpoint after it passes over it too.

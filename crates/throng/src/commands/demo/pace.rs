@@ -18,7 +18,7 @@ use crate::args::DemoArgs;
 const LEAD: Duration = Duration::from_secs(10);
 /// Between two looks, on the machine's clock.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// Who does not come on for so long, on the machine's clock, never will.
+/// Without progress for so long, in intervals of [`POLL_INTERVAL`], there will be none.
 const STALLED_AFTER: Duration = Duration::from_secs(120);
 
 /// A fleet of ad servers and the node that counts its events.
@@ -47,7 +47,7 @@ impl Pair<'_> {
 }
 
 /// Moves the limit of the demo's clock on, from `start`, for as long as the traffic runs. Ends only if
-/// nothing comes on any longer.
+/// there is no progress.
 pub(super) async fn keep(
     stage: &Stage,
     arguments: &DemoArgs,
@@ -79,7 +79,5 @@ pub(super) async fn keep(
             return error;
         }
     }
-    anyhow::anyhow!(
-        "the demo does not come on: no ad server, node or feed has moved for {STALLED_AFTER:?}"
-    )
+    anyhow::anyhow!("the demo makes no progress: an ad server, a node or the feed stands still")
 }
