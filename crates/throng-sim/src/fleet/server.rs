@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use serde_json::json;
 use throng_gate::feed::Frame;
-use throng_gate::{Applied, Catalog, Gate};
+use throng_gate::{Applied, Catalog, Gate, OwnInsertion};
 use throng_model::{AdGroupName, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,8 @@ pub(super) struct Tally {
     reasons: BTreeMap<String, u64>,
     impressions: HashMap<AdGroupName, u64>,
     clicks: HashMap<AdGroupName, u64>,
+    /// Insertions whose events are on their way, by request.
+    counted: HashMap<u64, OwnInsertion>,
 }
 
 impl Tally {
@@ -144,7 +146,7 @@ impl AdServer {
                 }
             }
             if now >= next_send {
-                self.report(&mut due, now, &mut tally).await?;
+                self.report(gate, &mut due, now, &mut tally).await?;
                 next_send = now.plus(self.config.send_every);
             }
             let next_request =
@@ -166,7 +168,7 @@ impl AdServer {
         tally: &mut Tally,
     ) {
         let user = request.user.hash(self.config.membership.seed());
-        let decision = gate.decide(Some(user), &request.candidates, now);
+        let (decision, counted) = gate.decide_and_count(Some(user), &request.candidates, now);
         self.progress.requests.fetch_add(1, Ordering::Relaxed);
         for (_, reason) in &decision.refused {
             *tally.reasons.entry(reason.code().to_owned()).or_default() += 1;
@@ -176,6 +178,7 @@ impl AdServer {
             return;
         };
         self.progress.allowed.fetch_add(1, Ordering::Relaxed);
+        tally.counted.extend(counted.map(|counted| (request.number, counted)));
         let mut plan = |kind: &'static str, after: Duration| {
             due.push(Reverse(Due {
                 at: now.plus(after),
@@ -197,6 +200,7 @@ impl AdServer {
     /// Sends what is due. An event is put away only when the node has accepted it.
     async fn report(
         &self,
+        gate: &Gate,
         due: &mut BinaryHeap<Reverse<Due>>,
         now: Timestamp,
         tally: &mut Tally,
@@ -233,7 +237,13 @@ impl AdServer {
         let accepted = answer["accepted"].as_u64().unwrap_or(0);
         self.progress.events_accepted.fetch_add(accepted, Ordering::Relaxed);
         let mut all = self.progress.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        let positions = positions(&answer);
         for event in batch {
+            if event.kind == "insertion"
+                && let Some(counted) = tally.counted.remove(&event.request)
+            {
+                gate.insertion_logged(counted, &positions, now);
+            }
             if event.kind != "insertion" {
                 *all.entry((event.kind, event.ad_group.clone())).or_default() += 1;
             }
@@ -245,6 +255,12 @@ impl AdServer {
         }
         Ok(())
     }
+}
+
+/// By partition, how far in the log the events of an answer are.
+fn positions(answer: &serde_json::Value) -> Vec<(u32, u64)> {
+    let positions = answer["positions"].as_object().into_iter().flatten();
+    positions.filter_map(|(number, at)| Some((number.parse().ok()?, at.as_u64()?))).collect()
 }
 
 /// An event as a line of NDJSON. Its id derives from the request, so that sending it twice counts
@@ -299,7 +315,8 @@ async fn follow_once(
         Some(token) => request.bearer_auth(token),
         None => request,
     };
-    let request = http.get(format!("{}/v1/feed?gate=ad-server-{number:04}", config.feed_url));
+    let request =
+        http.get(format!("{}/v1/feed?format=2&gate=ad-server-{number:04}", config.feed_url));
     let response = authorised(request).send().await?.error_for_status()?;
     let mut stream = response.bytes_stream();
     let mut buffer = Vec::new();
@@ -307,9 +324,15 @@ async fn follow_once(
         buffer.extend_from_slice(&chunk?);
         while let Some(frame) = take_frame(&mut buffer) {
             let frame = Frame::decode(&frame)?;
-            if let Applied::NeedKeyframe = gate.apply(&frame) {
+            match gate.apply(&frame) {
                 // A new connection begins with keyframes.
-                return Ok(());
+                Applied::NeedKeyframe => return Ok(()),
+                Applied::Done { unknown, catalog_behind, .. } if catalog_behind || unknown > 0 => {
+                    let request = http.get(format!("{}/v1/catalog", config.feed_url));
+                    let response = authorised(request).send().await?.error_for_status()?;
+                    gate.set_catalog(response.json().await?);
+                }
+                Applied::Done { .. } | Applied::Ignored => {}
             }
             progress.frames.fetch_add(1, Ordering::Relaxed);
             progress.of_server(number, |reached| {
