@@ -62,12 +62,15 @@ pub(crate) fn ad_group(number: u64) -> Result<AdGroupConfig> {
         name: name(number)?,
         pricing: Pricing::PerImpression,
         price: Micros(130_001),
+        price_nanos: 0,
         impression_rate: 0.8,
         action_rate: 1.0,
         horizon: Duration::from_secs(180),
         daily_budget: Micros(1_000_000_000_000),
         prediction: true,
+        currency: "USD".parse()?,
         zone: TimeZoneName::utc(),
+        once_per_insertion: true,
     })
 }
 

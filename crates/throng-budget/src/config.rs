@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName};
+use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, TimeZoneName};
 
 /// What is paid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct AdGroupConfig {
     pub pricing: Pricing,
     /// The price of one.
     pub price: Micros,
+    /// And billionths of the currency's unit, 0 to 999: prices by the thousand have them.
+    pub price_nanos: u16,
     /// Share of insertions that are seen, 0 to 1.
     pub impression_rate: f64,
     /// Share of impressions that lead to what is paid for, 0 to 1; 1 per impression.
@@ -39,14 +41,29 @@ pub struct AdGroupConfig {
     pub daily_budget: Micros,
     /// Whether spend in flight counts against the budget.
     pub prediction: bool,
+    /// The advertiser's currency: that of the price, the budget and the spend.
+    pub currency: Currency,
     /// The advertiser's time zone: where budget days begin.
     pub zone: TimeZoneName,
+    /// Whether only the first impression and the first click of an insertion count, where they name it.
+    pub once_per_insertion: bool,
 }
 
 impl AdGroupConfig {
     /// What one insertion will earn on average, to the nearest micro.
     pub fn expected(&self) -> Micros {
-        self.price.times_share(self.impression_rate * self.action_rate)
+        self.expected_of(self.price, self.price_nanos)
+    }
+
+    /// What one insertion at another price will earn on average.
+    pub(crate) fn expected_of(&self, price: Micros, nanos: u16) -> Micros {
+        let rate = (self.impression_rate * self.action_rate).clamp(0.0, 1.0);
+        if nanos == 0 {
+            return price.times_share(rate);
+        }
+        // An insertion of less than half a micro is in flight too.
+        let micros = (price.0 as f64 + f64::from(nanos) / 1_000.0) * rate;
+        Micros((micros.round() as i64).max(i64::from(rate > 0.0)))
     }
 
     /// How far what is in flight may come out above its expectation before caution is needed: half

@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use throng_model::{AdGroupName, Timestamp};
 
 use crate::record::{EventRef, plausible, read_record};
 
 /// The longest id.
 pub const MAX_ID_BYTES: usize = 128;
-/// Older events are refused: their ids may be forgotten, so they could count twice.
-pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Events further in the future are refused: the sender's clock is wrong.
 pub const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 
@@ -49,7 +46,7 @@ impl EventKind {
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Unique for ever, 1 to [`MAX_ID_BYTES`] bytes.
+    /// Unique among the events of its kind and ad group, 1 to [`MAX_ID_BYTES`] bytes.
     pub id: String,
     /// What happened.
     pub kind: EventKind,
@@ -78,7 +75,7 @@ pub struct EventProblem {
 }
 
 impl EventProblem {
-    fn new(field: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn new(field: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { line: 0, field: field.to_owned(), message: message.into(), help: help.into() }
     }
 
@@ -98,7 +95,9 @@ impl EventProblem {
     }
 }
 
-const FIELDS: [&str; 6] = ["id", "kind", "ad_group", "insertion_id", "at", "inserted_at"];
+/// The fields of an event in JSON.
+pub(crate) const FIELDS: [&str; 6] =
+    ["id", "kind", "ad_group", "insertion_id", "at", "inserted_at"];
 
 /// The events of one request. Memory: at most some 20 bytes for each byte of the request, and the
 /// first [`MAX_PROBLEMS`] problems.
@@ -116,7 +115,7 @@ pub struct ParsedEvents {
 }
 
 impl ParsedEvents {
-    fn add(&mut self, line: usize, parsed: Result<Event, EventProblem>) {
+    pub(crate) fn add(&mut self, line: usize, parsed: Result<Event, EventProblem>) {
         match parsed {
             Ok(event) => {
                 let ignored =
@@ -132,17 +131,6 @@ impl ParsedEvents {
             }
         }
     }
-}
-
-/// Reads one event a line; empty lines are passed over. Every line stands alone.
-pub fn parse_ndjson(body: &[u8]) -> ParsedEvents {
-    let mut parsed = ParsedEvents::default();
-    for (at, line) in body.split(|byte| *byte == b'\n').enumerate() {
-        if !line.trim_ascii().is_empty() {
-            parsed.add(at + 1, parse_line(line));
-        }
-    }
-    parsed
 }
 
 /// Reads an `Events` message.
@@ -165,62 +153,11 @@ pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents, EventProblem> {
     Ok(parsed)
 }
 
-fn parse_line(line: &[u8]) -> Result<Event, EventProblem> {
-    if line.len() > MAX_LINE_BYTES {
-        return Err(EventProblem::new(
-            "event",
-            format!("the line is {} bytes long", line.len()),
-            format!("send one event a line, of at most {MAX_LINE_BYTES} bytes"),
-        ));
-    }
-    let value: Value = serde_json::from_slice(line).map_err(|error| {
-        EventProblem::new(
-            "event",
-            format!("the line is not JSON: {error}"),
-            "send one JSON object a line, without line breaks in it",
-        )
-    })?;
-    let Value::Object(fields) = value else {
-        return Err(EventProblem::new(
-            "event",
-            "the line is JSON, but no object",
-            "send {\"id\": …, \"kind\": …, \"ad_group\": …, \"at\": …}",
-        ));
-    };
-    if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        let shown: String = unknown.chars().take(40).collect();
-        return Err(EventProblem::new(
-            &shown,
-            "there is no such field",
-            format!("the fields are: {}", FIELDS.join(", ")),
-        ));
-    }
-    let kind = match required(&fields, "kind")? {
-        "insertion" => EventKind::Insertion,
-        "impression" => EventKind::Impression,
-        "click" => EventKind::Click,
-        other => return Err(unknown_kind(other)),
-    };
-    let inserted_at = match fields.get("inserted_at") {
-        None | Some(Value::Null) => None,
-        Some(value) => Some(time("inserted_at", value)?),
-    };
-    let at = fields.get("at").ok_or_else(|| missing("at"))?;
-    checked(Event {
-        id: required(&fields, "id")?.to_owned(),
-        kind,
-        ad_group: ad_group(required(&fields, "ad_group")?)?,
-        insertion_id: optional(&fields, "insertion_id")?.map(str::to_owned),
-        at: time("at", at)?,
-        inserted_at,
-    })
-}
-
-fn missing(field: &str) -> EventProblem {
+pub(crate) fn missing(field: &str) -> EventProblem {
     EventProblem::new(field, "is missing", format!("every event has `{field}`"))
 }
 
-fn unknown_kind(text: &str) -> EventProblem {
+pub(crate) fn unknown_kind(text: &str) -> EventProblem {
     let shown: String = text.chars().take(40).collect();
     EventProblem::new(
         "kind",
@@ -229,40 +166,10 @@ fn unknown_kind(text: &str) -> EventProblem {
     )
 }
 
-fn ad_group(text: &str) -> Result<AdGroupName, EventProblem> {
+pub(crate) fn ad_group(text: &str) -> Result<AdGroupName, EventProblem> {
     AdGroupName::new(text).map_err(|error| {
         EventProblem::new("ad_group", error.to_string(), "send the ad group's name in the spec")
     })
-}
-
-fn required<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, EventProblem> {
-    optional(fields, name)?.ok_or_else(|| missing(name))
-}
-
-fn optional<'a>(
-    fields: &'a Map<String, Value>,
-    name: &str,
-) -> Result<Option<&'a str>, EventProblem> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(EventProblem::new(name, "is not text", "put it in double quotes")),
-    }
-}
-
-/// RFC 3339 text, or microseconds since 1970.
-fn time(field: &str, value: &Value) -> Result<Timestamp, EventProblem> {
-    let help = "write RFC 3339, like 2026-11-23T15:04:05.123Z, or microseconds since 1970";
-    match value {
-        Value::String(text) => {
-            text.parse().map_err(|e| EventProblem::new(field, format!("{e}"), help))
-        }
-        Value::Number(number) => number
-            .as_i64()
-            .map(Timestamp)
-            .ok_or_else(|| EventProblem::new(field, "is not a whole number", help)),
-        _ => Err(EventProblem::new(field, "is neither text nor a number", help)),
-    }
 }
 
 fn from_record(raw: &EventRef<'_>) -> Result<Event, EventProblem> {
@@ -280,7 +187,7 @@ fn from_record(raw: &EventRef<'_>) -> Result<Event, EventProblem> {
     })
 }
 
-fn checked(event: Event) -> Result<Event, EventProblem> {
+pub(crate) fn checked(event: Event) -> Result<Event, EventProblem> {
     let length = |field: &str, text: &str| {
         if text.is_empty() {
             Err(EventProblem::new(field, "is empty", "send a text that no other event has"))
@@ -308,23 +215,33 @@ impl Event {
         plausible(self.inserted_at, self.at)
     }
 
-    /// Checks that the event is neither too old nor from the future.
+    /// Checks that the event is neither from the future nor older than ids are known: it could count
+    /// twice.
     ///
     /// # Errors
     /// The problem, without its line.
-    pub fn check_time(&self, now: Timestamp) -> Result<(), EventProblem> {
-        if now.since(self.at) > MAX_AGE {
+    pub fn check_time(&self, now: Timestamp, promise: Duration) -> Result<(), EventProblem> {
+        if now.since(self.at) > promise {
+            let hours = promise.as_secs() / 3_600;
             return Err(EventProblem::new(
                 "at",
-                format!("{} is more than 24 hours ago", self.at),
-                "send events within a day; later ones could count twice",
+                format!("{} is more than {hours} hours ago", self.at),
+                match crate::json::unit_of(self.at.0) {
+                    Some(0 | 1) => "send microseconds since 1970",
+                    _ => {
+                        "send events sooner, or raise node.dedupe_hours: later ones could count twice"
+                    }
+                },
             ));
         }
         if self.at.since(now) > MAX_AHEAD {
             return Err(EventProblem::new(
                 "at",
                 format!("{} lies more than 5 minutes in the future", self.at),
-                "set the ad server's clock",
+                match crate::json::unit_of(self.at.0) {
+                    Some(3) => "send microseconds since 1970",
+                    _ => "set the ad server's clock",
+                },
             ));
         }
         Ok(())
@@ -382,6 +299,7 @@ pub fn events_to_record<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse_ndjson;
 
     fn event() -> Event {
         Event {
@@ -406,10 +324,10 @@ mod tests {
 
     #[test]
     fn each_line_stands_alone() {
-        let body = br#"{"id":"a","kind":"insertion","ad_group":"shoes","at":1}
+        let body = br#"{"id":"a","kind":"insertion","ad_group":"shoes","at":1795600000}
 
 nonsense
-{"id":"b","kind":"impression","ad_group":"shoes","at":"1970-01-01T00:00:02Z"}"#;
+{"id":"b","kind":"impression","ad_group":"shoes","at":"2026-01-01T00:00:02Z"}"#;
         let parsed = parse_ndjson(body);
         assert_eq!(parsed.events.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 4]);
         assert_eq!((parsed.problems[0].line, parsed.refused), (3, 1));
@@ -433,7 +351,7 @@ nonsense
             assert_eq!(again, parsed, "{inserted_at}");
             let mut read = Vec::new();
             read_record(&record, |event| read.push(event)).unwrap();
-            assert!(read[0].is_sound(Timestamp(at)), "{inserted_at}");
+            assert!(read[0].is_sound(Timestamp(at), crate::DEFAULT_PROMISE), "{inserted_at}");
             let believed = read[0].plausible_inserted_at();
             assert_eq!(believed.is_none(), ignored == 1, "{inserted_at}");
         }
@@ -467,9 +385,7 @@ nonsense
             let parsed = parse_protobuf(&body).unwrap();
             assert!(weight(&parsed) < 24 * body.len() + 500_000, "{} bytes", body.len());
         }
-        for body in
-            [b"{}\n".repeat(300_000), b"[\n".repeat(300_000), [b"[".repeat(1 << 20)].concat()]
-        {
+        for body in [b"{}\n".repeat(300_000), b"7\n".repeat(300_000), b"[{},".repeat(1 << 18)] {
             let parsed = parse_ndjson(&body);
             assert!(parsed.refused > 0 && parsed.problems.len() <= MAX_PROBLEMS);
             assert!(weight(&parsed) < body.len() + 500_000, "{} bytes", body.len());

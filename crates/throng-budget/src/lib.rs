@@ -15,17 +15,19 @@
 mod config;
 mod engine;
 mod event;
+mod json;
 mod record;
 pub mod sim;
 mod wire;
 
 pub use config::{AdGroupConfig, Pricing};
 pub use engine::{
-    AdGroupState, Applied, CheckpointError, Engine, Interval, LogPosition, Series, SpendPoint,
-    Survival, Tally, WINDOW_SECS,
+    ABSENT_FOR, AdGroupState, Applied, CheckpointError, DEFAULT_PROMISE, Engine, IdFile, IdRun,
+    Interval, LogPosition, SLICE_SECS, Series, SpendPoint, Survival, Tally, WINDOW_SECS,
 };
 pub use event::{
-    Event, EventKind, EventProblem, MAX_AGE, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE,
-    MAX_LINE_BYTES, MAX_PROBLEMS, ParsedEvents, events_to_record, parse_ndjson, parse_protobuf,
+    Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
+    MAX_PROBLEMS, ParsedEvents, events_to_record, parse_protobuf,
 };
+pub use json::parse_ndjson;
 pub use record::{EventRef, RecordError, Text, read_record};

@@ -1,11 +1,11 @@
 //! A record of the event log, read where it lies: no text is copied and no event is allocated for.
 //! An aggregator spends most of its time here and in [`crate::Engine::apply_all`].
 
-use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use throng_model::Timestamp;
 
-use crate::event::{MAX_AGE, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE};
+use crate::event::{MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE};
 use crate::{Event, EventKind};
 
 /// Text that lies in a record: UTF-8, which was made sure of when it was read.
@@ -88,15 +88,15 @@ impl EventRef<'_> {
 
     /// Whether it may count if its ad group is known: what [`crate::parse_protobuf`] and
     /// [`Event::check_time`] refuse with words is refused here by yes or no.
-    pub fn is_sound(&self, now: Timestamp) -> bool {
-        const AGES: RangeInclusive<i64> =
-            -(MAX_AHEAD.as_micros() as i64)..=MAX_AGE.as_micros() as i64;
+    pub fn is_sound(&self, now: Timestamp, promise: Duration) -> bool {
+        let promise = i64::try_from(promise.as_micros()).unwrap_or(i64::MAX);
+        let ages = -(MAX_AHEAD.as_micros() as i64)..=promise;
         let id = 1..=MAX_ID_BYTES;
         self.kind().is_some()
             && self.at.0 != 0
             && id.contains(&self.id.0.len())
             && self.insertion_id.0.len() <= MAX_ID_BYTES
-            && AGES.contains(&now.0.saturating_sub(self.at.0))
+            && ages.contains(&now.0.saturating_sub(self.at.0))
     }
 }
 

@@ -161,11 +161,13 @@ pub fn run(scenario: &Scenario, seed: u64) -> Result<Outcome, SimError> {
 impl<'a> Day<'a> {
     fn new(scenario: &'a Scenario, seed: u64, name: AdGroupName) -> Result<Self, SimError> {
         let index = AdGroupIndex(0);
+        let currency = "USD".parse()?;
         let config = AdGroupConfig {
             index,
             name: name.clone(),
             pricing: scenario.pricing,
             price: scenario.price,
+            price_nanos: 0,
             impression_rate: scenario.impression_rate,
             action_rate: match scenario.pricing {
                 Pricing::PerImpression => 1.0,
@@ -175,6 +177,8 @@ impl<'a> Day<'a> {
             daily_budget: scenario.daily_budget,
             prediction: scenario.prediction,
             zone: TimeZoneName::utc(),
+            once_per_insertion: true,
+            currency,
         };
         let entry = CatalogEntry {
             index,
@@ -184,6 +188,8 @@ impl<'a> Day<'a> {
             include: Vec::new(),
             exclude: Vec::new(),
             when_stale: throng_gate::WhenStale::Serve,
+            expected: Micros(0),
+            currency: None,
         };
         let gate = Gate::new(Catalog { version: 1, ad_groups: vec![entry] }, DAY);
         let mut random = SplitMix64::new(seed);

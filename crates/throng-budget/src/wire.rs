@@ -14,7 +14,7 @@ pub(crate) struct Checkpoint {
     pub(crate) next_offset: u64,
     #[prost(message, repeated, tag = "4")]
     pub(crate) ad_groups: Vec<AdGroup>,
-    /// Ids of the newer and the older generation, 10 bytes each; 16 in format 1.
+    /// The youngest ids, and up to format 2 those of the generation before; 10 bytes each, 16 in format 1.
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) young_ids: Vec<u8>,
     #[prost(bytes = "vec", tag = "6")]
@@ -26,7 +26,8 @@ pub(crate) struct Checkpoint {
     pub(crate) impressions: Option<Pooled>,
     #[prost(message, optional, tag = "9")]
     pub(crate) clicks: Option<Pooled>,
-    /// How much time has passed in the log since the generation began, and the newest record's time.
+    /// How much time has passed in the log (up to format 2: since the generation began), and the newest
+    /// record's time.
     #[prost(int64, optional, tag = "10")]
     pub(crate) generation_micros: Option<i64>,
     #[prost(int64, optional, tag = "11")]
@@ -34,6 +35,31 @@ pub(crate) struct Checkpoint {
     /// Checksum of the record before `next_offset`.
     #[prost(fixed64, optional, tag = "12")]
     pub(crate) last_record: Option<u64>,
+    /// Ids may be of the second format until so much time has passed in the log.
+    #[prost(int64, tag = "13")]
+    pub(crate) plain_until: i64,
+    /// Stamps of the young ids: the oldest and the newest.
+    #[prost(sint64, optional, tag = "14")]
+    pub(crate) young_oldest: Option<i64>,
+    #[prost(sint64, optional, tag = "15")]
+    pub(crate) young_newest: Option<i64>,
+    /// Older ids.
+    #[prost(message, repeated, tag = "16")]
+    pub(crate) runs: Vec<IdRun>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct IdRun {
+    #[prost(sint64, tag = "1")]
+    pub(crate) newest: i64,
+    #[prost(sint64, tag = "2")]
+    pub(crate) sealed: i64,
+    /// Of the object that has it.
+    #[prost(string, tag = "3")]
+    pub(crate) name: String,
+    /// The whole run, if there is no such object yet.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) content: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -50,6 +76,7 @@ pub(crate) struct Pooled {
 pub(crate) struct AdGroup {
     #[prost(string, tag = "1")]
     pub(crate) name: String,
+    /// Spend by budget day, up to format 2.
     #[prost(sint32, repeated, tag = "2")]
     pub(crate) days: Vec<i32>,
     #[prost(sint64, repeated, tag = "3")]
@@ -62,6 +89,37 @@ pub(crate) struct AdGroup {
     pub(crate) intervals: Vec<Interval>,
     #[prost(message, repeated, tag = "7")]
     pub(crate) points: Vec<Point>,
+    /// Slices with spend: each one's number less that of the one before, and its spend.
+    #[prost(sint64, repeated, tag = "8")]
+    pub(crate) slice_steps: Vec<i64>,
+    #[prost(sint64, repeated, tag = "9")]
+    pub(crate) slice_spend: Vec<i64>,
+    #[prost(sint64, tag = "10")]
+    pub(crate) folded: i64,
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) prices: Vec<Price>,
+    #[prost(bool, tag = "12")]
+    pub(crate) settles: bool,
+    /// Since when the ad group is not configured.
+    #[prost(sint64, optional, tag = "13")]
+    pub(crate) absent_since: Option<i64>,
+    #[prost(uint32, tag = "14")]
+    pub(crate) index: u32,
+    /// Billionths of the slices, if any of them has some.
+    #[prost(uint32, repeated, tag = "15")]
+    pub(crate) slice_nanos: Vec<u32>,
+    #[prost(uint32, tag = "16")]
+    pub(crate) folded_nanos: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Price {
+    #[prost(sint64, tag = "1")]
+    pub(crate) since: i64,
+    #[prost(sint64, tag = "2")]
+    pub(crate) micros: i64,
+    #[prost(uint32, tag = "3")]
+    pub(crate) nanos: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -73,6 +131,10 @@ pub(crate) struct Window {
     /// Outcomes by delay bucket, not yet learned from: (bucket, count) pairs in turn.
     #[prost(uint32, repeated, tag = "3")]
     pub(crate) outcomes: Vec<u32>,
+    #[prost(sint64, tag = "4")]
+    pub(crate) linked: i64,
+    #[prost(sint64, tag = "5")]
+    pub(crate) settled: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

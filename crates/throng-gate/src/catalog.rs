@@ -1,7 +1,7 @@
 //! The ad groups that a gate decides about.
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Micros};
+use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Currency, Micros};
 
 /// What to do with an ad group whose feed has fallen silent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,15 +23,22 @@ pub struct CatalogEntry {
     pub name: AdGroupName,
     /// What it may spend a day.
     pub daily_budget: Micros,
+    /// The currency of its amounts; `None` in catalogs of earlier versions.
+    #[serde(default)]
+    pub currency: Option<Currency>,
     /// Whether spend in flight counts against the budget.
     pub prediction: bool,
     /// Users must be in one of these; empty: everybody.
     pub include: Vec<AudienceName>,
     /// Users must be in none of these.
     pub exclude: Vec<AudienceName>,
-    /// What to do when the feed is silent.
+    /// What to do when the feed is silent, and when it does not name the ad group.
     #[serde(default)]
     pub when_stale: WhenStale,
+    /// What one insertion is expected to earn: what a gate counts for its own until the feed has them.
+    /// Zero in catalogs of earlier versions.
+    #[serde(default)]
+    pub expected: Micros,
 }
 
 /// All ad groups.

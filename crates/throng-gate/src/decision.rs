@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use throng_model::{AudienceName, Micros, Timestamp};
+use throng_model::{AudienceName, Currency, Micros, Timestamp};
 
 /// Which of the candidates may be shown. `Id` is what the caller named them by.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +42,8 @@ pub enum Reason {
         in_flight: Option<Micros>,
         /// The day's budget.
         budget: Micros,
+        /// The currency of the amounts, if the catalog says it.
+        currency: Option<Currency>,
     },
     /// The server has closed it.
     Closed,
@@ -88,11 +90,17 @@ impl fmt::Display for Reason {
                 f,
                 "the ad group excludes audience `{audience}`, which has not been built yet"
             ),
-            Self::OutOfBudget { actual, in_flight: Some(in_flight), budget } => {
-                write!(f, "{actual} spent and {in_flight} in flight reach the budget of {budget}")
-            }
-            Self::OutOfBudget { actual, in_flight: None, budget } => {
-                write!(f, "{actual} spent reach the budget of {budget}")
+            Self::OutOfBudget { actual, in_flight, budget, currency } => {
+                match in_flight {
+                    Some(in_flight) => {
+                        write!(
+                            f,
+                            "{actual} spent and {in_flight} in flight reach the budget of {budget}"
+                        )
+                    }
+                    None => write!(f, "{actual} spent reach the budget of {budget}"),
+                }?;
+                currency.map_or(Ok(()), |currency| write!(f, " {currency}"))
             }
             Self::Closed => f.write_str("the server has closed the ad group"),
             Self::Stale { since: Some(since) } => {

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use throng_membership::{AudienceId, Located, MembershipIndex};
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Micros, Timestamp, UserHash};
 
-use crate::feed::{FLAG_CLOSED, Frame, FrameKind};
+use crate::feed::{FLAG_CLOSED, FLAG_REMOVED, Frame, FrameKind};
+use crate::own::{Logged, OwnInsertion, OwnInsertions};
 use crate::slot::{Partition, Slot, Spend};
 use crate::{Catalog, CatalogEntry, Decision, Reason, WhenStale};
 
@@ -25,7 +26,7 @@ pub enum Applied {
         updated: usize,
         /// Entries that the catalog does not have: fetch the catalog if there are any.
         unknown: usize,
-        /// The frame was made with a newer catalog than the gate's.
+        /// The frame was made with a newer catalog than the gate's: fetch it.
         catalog_behind: bool,
     },
     /// Older than what the gate has, or the same: nothing to do.
@@ -45,6 +46,9 @@ pub struct PartitionVersion {
     pub version: u64,
     /// When its figures were true.
     pub at: Timestamp,
+    /// The first offset of the partition's log that is not in its figures, if the frame said so.
+    #[serde(default)]
+    pub log_position: Option<u64>,
 }
 
 /// What a gate knows about an ad group's spend.
@@ -54,6 +58,8 @@ pub struct AdGroupSpend {
     pub actual: Micros,
     /// Expected to be spent by ads already inserted.
     pub in_flight: Micros,
+    /// Expected to be spent by this gate's own insertions that `in_flight` does not have yet.
+    pub own: Micros,
     /// The day's budget.
     pub budget: Micros,
 }
@@ -81,6 +87,7 @@ struct Followed {
     partition: Arc<Partition>,
     epoch: u64,
     version: u64,
+    log_position: Option<u64>,
     /// False when the catalog has grown: only a keyframe tells about the new ad groups.
     complete: bool,
 }
@@ -94,6 +101,7 @@ pub struct Gate {
     /// The oldest of all partitions' last frames; `i64::MIN` while there is none. Stands in for ad
     /// groups that no frame has named.
     oldest: AtomicI64,
+    own: OwnInsertions,
 }
 
 impl fmt::Debug for Gate {
@@ -166,13 +174,14 @@ impl View {
 
 /// Why an ad group may not be shown for its budget's sake.
 #[inline]
-fn out_of_budget(entry: &CatalogEntry, spend: Spend) -> Option<Reason> {
-    let in_flight = entry.prediction.then_some(spend.in_flight);
+fn out_of_budget(entry: &CatalogEntry, spend: Spend, own: i64) -> Option<Reason> {
+    let coming = Micros(spend.in_flight.0.saturating_add(own));
+    let in_flight = entry.prediction.then_some(coming);
     // A sum past 2^63 is past any budget: saturating is right here.
     let projected = spend.actual.0.saturating_add(in_flight.map_or(0, |m| m.0));
     if projected >= entry.daily_budget.0 {
         let (actual, budget) = (spend.actual, entry.daily_budget);
-        return Some(Reason::OutOfBudget { actual, in_flight, budget });
+        return Some(Reason::OutOfBudget { actual, in_flight, budget, currency: entry.currency });
     }
     // The server may know more than these figures say; where they say enough, they say it better.
     (spend.flags & FLAG_CLOSED != 0).then_some(Reason::Closed)
@@ -189,6 +198,7 @@ impl Gate {
             view: ArcSwap::from_pointee(View::new(catalog.version, entries, None)),
             followed: Mutex::new(HashMap::default()),
             oldest: AtomicI64::new(i64::MIN),
+            own: OwnInsertions::default(),
         }
     }
 
@@ -262,16 +272,19 @@ impl Gate {
             }),
             epoch: frame.epoch,
             version: frame.version,
+            log_position: frame.log_position,
             complete: true,
         });
         let view = self.view.load();
         let done = write_frame(&view, known, frame);
         known.epoch = frame.epoch;
         known.version = frame.version;
+        known.log_position = frame.log_position;
         known.complete |= frame.kind == FrameKind::Keyframe;
         known.partition.heard.store(frame.at.0, Ordering::Release);
         let oldest = followed.values().map(|f| f.partition.heard.load(Ordering::Relaxed)).min();
         self.oldest.store(oldest.unwrap_or(i64::MIN), Ordering::Release);
+        self.own.covered_by(frame);
         done
     }
 
@@ -284,6 +297,7 @@ impl Gate {
                 partition: f.partition.number,
                 epoch: f.epoch,
                 version: f.version,
+                log_position: f.log_position,
                 at: Timestamp(f.partition.heard.load(Ordering::Acquire)),
             })
             .collect();
@@ -299,6 +313,7 @@ impl Gate {
         Some(AdGroupSpend {
             actual: spend.actual,
             in_flight: spend.in_flight,
+            own: Micros(target.slot.own.load(Ordering::Acquire)),
             budget: target.entry.daily_budget,
         })
     }
@@ -341,7 +356,11 @@ impl Gate {
                 None => Some(Reason::UnknownAdGroup),
                 Some(target) => self
                     .stale(target, now)
-                    .or_else(|| out_of_budget(&target.entry, target.slot.read()))
+                    .or_else(|| {
+                        // Before the figures: what a frame takes over must not be missed.
+                        let own = target.slot.own.load(Ordering::Acquire);
+                        out_of_budget(&target.entry, target.slot.read(), own)
+                    })
                     .or_else(|| view.off_target(target, user.is_some(), located)),
             };
             match refusal {
@@ -352,10 +371,83 @@ impl Gate {
         decision
     }
 
+    /// As [`decide`](Self::decide), and counts an insertion of the first ad group that is allowed: what
+    /// it is expected to earn is in flight for this gate at once, until the feed has it. Of callers at the
+    /// same time none takes what another one has. Tell [`insertion_logged`](Self::insertion_logged) or
+    /// [`insertion_dropped`](Self::insertion_dropped) what became of its event; without either it counts
+    /// for ten minutes.
+    pub fn decide_and_count(
+        &self,
+        user: Option<UserHash>,
+        candidates: &[AdGroupName],
+        now: Timestamp,
+    ) -> (Decision<AdGroupName>, Option<OwnInsertion>) {
+        let mut decision = self.decide(user, candidates, now);
+        let view = self.view.load();
+        while let Some(chosen) = decision.allowed.first() {
+            let Some(target) = view.of_name(chosen) else { break };
+            let amount = target.entry.expected;
+            let before = target.slot.own.fetch_add(amount.0, Ordering::AcqRel);
+            match out_of_budget(&target.entry, target.slot.read(), before) {
+                None => {
+                    let insertion = self.own.add(&target.slot, amount, now);
+                    return (decision, Some(insertion));
+                }
+                Some(reason) => {
+                    target.slot.own.fetch_sub(amount.0, Ordering::AcqRel);
+                    decision.refused.push((decision.allowed.remove(0), reason));
+                }
+            }
+        }
+        (decision, None)
+    }
+
+    /// Counts an insertion that the caller has decided on: as
+    /// [`decide_and_count`](Self::decide_and_count), whatever the budget says. `None` if the catalog does
+    /// not have the ad group.
+    pub fn count_insertion(&self, ad_group: &AdGroupName, now: Timestamp) -> Option<OwnInsertion> {
+        let view = self.view.load();
+        let target = view.of_name(ad_group)?;
+        target.slot.own.fetch_add(target.entry.expected.0, Ordering::AcqRel);
+        Some(self.own.add(&target.slot, target.entry.expected, now))
+    }
+
+    /// The event of an insertion is in the log. `positions`: `positions` of the answer to its event, by
+    /// partition the first offset behind what was sent.
+    pub fn insertion_logged(
+        &self,
+        insertion: OwnInsertion,
+        positions: &[(u32, u64)],
+        now: Timestamp,
+    ) {
+        let followed = self.writer();
+        let Some(partition) = self.own.partition(&insertion) else { return };
+        let position = positions.iter().find(|(number, _)| *number == partition);
+        let Some((_, position)) = position else { return };
+        let logged = Logged { partition, position: *position, at: now };
+        let covered = followed.get(&partition).is_some_and(|known| {
+            let at = Timestamp(known.partition.heard.load(Ordering::Acquire));
+            logged.is_in(known.log_position, at)
+        });
+        if covered {
+            self.own.release(insertion);
+        } else {
+            self.own.logged(insertion, logged);
+        }
+    }
+
+    /// The insertion was not made after all, or its event was refused.
+    pub fn insertion_dropped(&self, insertion: OwnInsertion) {
+        self.own.release(insertion);
+    }
+
     #[inline]
     fn stale(&self, target: &Target, now: Timestamp) -> Option<Reason> {
         if target.entry.when_stale == WhenStale::Serve {
             return None;
+        }
+        if target.slot.unknown.load(Ordering::Acquire) {
+            return Some(Reason::Stale { since: None });
         }
         let partition = target.slot.partition.load();
         let heard = match &*partition {
@@ -377,12 +469,13 @@ fn write_frame(view: &View, known: &Followed, frame: &Frame) -> Applied {
     let mut told = vec![false; if keyframe { view.targets.len() } else { 0 }];
     for entry in &frame.entries {
         let Some(&place) = view.by_index.get(&entry.index.0) else {
-            unknown += 1;
+            unknown += usize::from(entry.flags & FLAG_REMOVED == 0);
             continue;
         };
         let place = place as usize;
         let slot = &view.targets[place].slot;
         slot.write(Spend { actual: entry.actual, in_flight: entry.in_flight, flags: entry.flags });
+        slot.unknown.store(false, Ordering::Release);
         let told_by = slot.partition.load();
         if told_by.as_ref().is_none_or(|p| !Arc::ptr_eq(p, &known.partition)) {
             slot.partition.store(Some(Arc::clone(&known.partition)));
@@ -392,11 +485,14 @@ fn write_frame(view: &View, known: &Followed, frame: &Frame) -> Applied {
         }
         updated += 1;
     }
-    // What a keyframe leaves out stands at zero.
+    // What a keyframe leaves out is unknown; in the format without positions it stands at zero.
     for (target, _) in view.targets.iter().zip(&told).filter(|(_, told)| !**told) {
         let partition = target.slot.partition.load();
         if partition.as_ref().is_some_and(|p| Arc::ptr_eq(p, &known.partition)) {
-            target.slot.write(Spend::default());
+            match frame.log_position {
+                Some(_) => target.slot.unknown.store(true, Ordering::Release),
+                None => target.slot.write(Spend::default()),
+            }
         }
     }
     Applied::Done { updated, unknown, catalog_behind: frame.catalog_version > view.catalog_version }

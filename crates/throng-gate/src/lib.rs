@@ -8,8 +8,10 @@ pub mod feed;
 mod catalog;
 mod decision;
 mod gate;
+mod own;
 mod slot;
 
 pub use catalog::{Catalog, CatalogEntry, WhenStale};
 pub use decision::{Decision, Reason};
 pub use gate::{AdGroupSpend, Applied, Gate, PartitionVersion};
+pub use own::OwnInsertion;

@@ -1,6 +1,6 @@
 //! One ad group's spend, read without a lock while frames are applied.
 
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwapOption;
 use throng_model::Micros;
@@ -20,6 +20,10 @@ pub(crate) struct Slot {
     actual: AtomicI64,
     in_flight: AtomicI64,
     flags: AtomicU8,
+    /// What this gate's own insertions are expected to earn that the figures do not have yet.
+    pub(crate) own: AtomicI64,
+    /// The newest keyframe of its partition does not name it.
+    pub(crate) unknown: AtomicBool,
     /// Who told about it; empty until somebody has.
     pub(crate) partition: ArcSwapOption<Partition>,
 }

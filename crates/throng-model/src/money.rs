@@ -109,6 +109,9 @@ impl FromStr for Micros {
 pub struct Currency([u8; 3]);
 
 impl Currency {
+    /// No currency: ISO 4217 has this code for it.
+    pub const NONE: Self = Self(*b"XXX");
+
     /// The three letters.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XXX")

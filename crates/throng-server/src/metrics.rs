@@ -145,6 +145,11 @@ pub(crate) const METRICS: &[Metric] = &[
         "",
         "Events of the log that do not count: their ad group or their time is wrong.",
     ),
+    counter(
+        "throng_events_applied_repeated_total",
+        "",
+        "Impressions and clicks of the log whose insertion had had one.",
+    ),
     counter("throng_events_applied_total", "", "Events of the log that were counted."),
     counter("throng_events_duplicate_total", "", "Events that this node was sent again."),
     counter(
@@ -158,6 +163,11 @@ pub(crate) const METRICS: &[Metric] = &[
         "Records of the log that could not be applied and were put aside.",
     ),
     counter("throng_events_rejected_total", "", "Events that this node refused."),
+    counter(
+        "throng_events_repeated_total",
+        "",
+        "Impressions and clicks that this node was sent, whose insertion had had one under another id.",
+    ),
     summary("throng_feed_age_seconds", "", "Age of feed frames when they are applied here."),
     gauge("throng_feed_connections", "", "Connections of gates to this node's feed."),
     counter(

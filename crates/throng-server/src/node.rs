@@ -406,6 +406,7 @@ async fn assemble(
             age: Duration::from_secs(u64::from(spec.node.log_retention.hours) * 3_600),
         },
         accept_log_loss: config.accept_log_loss.clone(),
+        promise: Duration::from_secs(u64::from(spec.node.dedupe_hours) * 3_600),
         health: Arc::clone(&health),
     };
     let (budgets, applied) = open_budgets(config, joined, &*ledger, parts).await?;

@@ -234,7 +234,7 @@ pub struct AdGroup {
     pub campaign: CampaignName,
     /// What is paid for.
     pub pricing: Pricing,
-    /// Of one impression or one click; more than zero.
+    /// Of one impression, one click or a thousand impressions; more than zero.
     pub price: Micros,
     /// The most that may be billed in a budget day; more than zero.
     pub daily_budget: Micros,
@@ -252,6 +252,18 @@ pub struct AdGroup {
     pub horizon_secs: u32,
     /// What an ad server does without fresh budget states.
     pub when_stale: WhenStale,
+    /// Whether only the first impression and the first click of an insertion count, where events name
+    /// their insertion.
+    #[serde(default = "once_per_insertion", skip_serializing_if = "is_true")]
+    pub once_per_insertion: bool,
+}
+
+fn once_per_insertion() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// What an advertiser pays for.
@@ -262,6 +274,15 @@ pub enum Pricing {
     PerImpression,
     /// Each click.
     PerClick,
+    /// Impressions, by the thousand.
+    PerThousand,
+}
+
+impl Pricing {
+    /// Whether impressions are what is paid for.
+    pub fn is_of_impressions(self) -> bool {
+        self != Self::PerClick
+    }
 }
 
 /// Whether spend in flight counts against the budget.

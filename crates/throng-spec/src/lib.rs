@@ -31,7 +31,7 @@ pub use node::{
     LogSettings, NodeSettings, ObjectsSettings, Role, SaslSettings, Service, TlsSettings,
     UnknownRole, WebhookSettings,
 };
-pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan};
+pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan, warnings};
 pub use problem::Problem;
 pub use raw::json_schema;
 pub use read::{IDENTIFIER_KEYS, MAX_SQL_BYTES, check, check_limits, default_limits_file, load};

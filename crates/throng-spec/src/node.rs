@@ -295,6 +295,9 @@ pub struct NodeSettings {
     /// How much of the event log in files is kept besides what a restart needs.
     #[serde(default)]
     pub log_retention: LogRetention,
+    /// How many hours the id of an event is known, 1 to 168; 24 unless set. Older events are refused.
+    #[serde(default = "dedupe_hours", skip_serializing_if = "is_dedupe_hours")]
+    pub dedupe_hours: u32,
     /// With fewer bytes free on the disk of the event log, events are refused; 1 GiB, or 5 % of the
     /// disk if that is less, unless set.
     #[serde(default)]
@@ -344,6 +347,14 @@ impl NodeSettings {
     }
 }
 
+fn dedupe_hours() -> u32 {
+    24
+}
+
+fn is_dedupe_hours(hours: &u32) -> bool {
+    *hours == dedupe_hours()
+}
+
 impl Default for NodeSettings {
     fn default() -> Self {
         Self {
@@ -366,6 +377,7 @@ impl Default for NodeSettings {
             activation_workers: 4,
             log_partitions: 4,
             log_retention: LogRetention::default(),
+            dedupe_hours: dedupe_hours(),
             min_free_disk_bytes: None,
             feed_interval_ms: 1000,
             max_request_bytes: 8 << 20,

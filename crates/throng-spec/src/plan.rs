@@ -1,19 +1,38 @@
 //! What differs between two checked specs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use throng_model::Micros;
 
-use crate::Spec;
+use crate::{AdGroup, Pricing, Spec};
 
 /// The differences, by kind in the order of a spec, then by name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// One entry per object that differs.
     pub changes: Vec<Change>,
+    /// What somebody who applies it should know: [`warnings`], and what becomes of what is removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What is allowed in a spec and probably not meant: prices above the budgets of their ad groups.
+pub fn warnings(spec: &Spec) -> Vec<String> {
+    let above = |ad_group: &&AdGroup| match ad_group.pricing {
+        Pricing::PerThousand => ad_group.price.0 / 1_000 > ad_group.daily_budget.0,
+        Pricing::PerImpression | Pricing::PerClick => ad_group.price > ad_group.daily_budget,
+    };
+    let warning = |ad_group: &AdGroup| {
+        format!(
+            "ad group `{}`: its price of {} is above its daily budget of {}, so that one ad spends more \
+             than all of it; a price of a thousand impressions is written with `per: thousand`",
+            ad_group.name, ad_group.price, ad_group.daily_budget
+        )
+    };
+    spec.ad_groups.iter().filter(above).map(warning).collect()
 }
 
 /// One object that differs.
@@ -137,7 +156,17 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     compare!(AdGroup, ad_groups);
     let nodes: Vec<_> = old.iter().map(|spec| spec.node.clone()).collect();
     compare(ObjectKind::Node, &nodes, std::slice::from_ref(&new.node), |_| "node", &mut changes);
-    Plan { changes }
+    let mut warnings = warnings(new);
+    let kept = new.ad_groups.iter().map(|ad_group| &ad_group.name).collect::<BTreeSet<_>>();
+    let before = old.map(|spec| spec.ad_groups.as_slice()).unwrap_or_default();
+    warnings.extend(before.iter().filter(|before| !kept.contains(&before.name)).map(|removed| {
+        format!(
+            "ad group `{}` is removed: its events are refused; its spend is kept for 8 days, and there \
+             again if it is added within them",
+            removed.name
+        )
+    }));
+    Plan { changes, warnings }
 }
 
 fn compare<T: Serialize>(
@@ -225,7 +254,8 @@ impl fmt::Display for Plan {
             }
         }
         let (added, changed, removed) = self.counts();
-        writeln!(f, "\n{added} to add, {changed} to change, {removed} to remove.")
+        writeln!(f, "\n{added} to add, {changed} to change, {removed} to remove.")?;
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
     }
 }
 

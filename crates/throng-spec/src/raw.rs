@@ -213,7 +213,7 @@ pub struct RawAdGroup {
     pub campaign: String,
     /// What is paid for.
     pub per: RawPer,
-    /// Of one impression or click, such as "0.10".
+    /// Of one impression or click, such as "0.10"; of a thousand impressions with `per: thousand`.
     pub price: Amount,
     /// The most that may be billed in a day, such as "100".
     pub daily_budget: Amount,
@@ -236,6 +236,8 @@ pub struct RawAdGroup {
     pub horizon_secs: Option<u32>,
     /// What an ad server does without fresh budget states (serve).
     pub when_stale: Option<RawWhenStale>,
+    /// Whether an impression or click counts once for each insertion that events name (true).
+    pub once_per_insertion: Option<bool>,
 }
 
 /// What is paid for.
@@ -246,6 +248,8 @@ pub enum RawPer {
     Impression,
     /// Each click.
     Click,
+    /// Impressions, by the thousand.
+    Thousand,
 }
 
 /// Whether spend in flight counts.
@@ -539,6 +543,10 @@ pub struct RawNode {
     /// Hours for which they are kept at most (72).
     #[schemars(range(min = 1, max = 8784))]
     pub log_retention_hours: Option<u32>,
+    /// How many hours the id of an event is known: so long a repetition is found, and events that are
+    /// older are refused (24).
+    #[schemars(range(min = 1, max = 168))]
+    pub dedupe_hours: Option<u32>,
     /// With fewer bytes free on the disk of the event log, events are refused (1 GiB, or 5 % of the
     /// disk if that is less).
     #[schemars(range(max = 1_125_899_906_842_624_u64))]

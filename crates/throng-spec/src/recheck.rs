@@ -10,7 +10,7 @@ use throng_model::Micros;
 use crate::read::{IDENTIFIER_KEYS, one_query};
 use crate::{
     AdGroup, Advertiser, Audience, Campaign, Destination, HostPort, NodeSettings, ObjectKind,
-    Pricing, Schedule, Source, Spec, Sync,
+    Schedule, Source, Spec, Sync,
 };
 
 /// A spec in its JSON form is not one that a check would have let through.
@@ -210,7 +210,7 @@ fn ad_group(ad_group: &AdGroup) -> Result<(), &'static str> {
     ensure(ad_group.daily_budget > Micros::ZERO, "daily_budget is not more than zero")?;
     within(ad_group.impression_rate, 0.0..=1.0, "impression_rate is not from 0 to 1")?;
     within(ad_group.action_rate, 0.0..=1.0, "action_rate is not from 0 to 1")?;
-    let fits = ad_group.pricing == Pricing::PerClick || ad_group.action_rate == 1.0;
+    let fits = !ad_group.pricing.is_of_impressions() || ad_group.action_rate == 1.0;
     ensure(fits, "action_rate is not 1 although impressions are paid")?;
     within(ad_group.horizon_secs, 10..=86_400, "horizon_secs is not from 10 to 86400")?;
     let included: BTreeSet<_> = ad_group.include.iter().collect();
@@ -222,6 +222,7 @@ fn node(node: &NodeSettings) -> Result<(), &'static str> {
     within(node.build_workers, 1..=256, "build_workers is not from 1 to 256")?;
     within(node.activation_workers, 1..=256, "activation_workers is not from 1 to 256")?;
     within(node.log_partitions, 1..=256, "log_partitions is not from 1 to 256")?;
+    within(node.dedupe_hours, 1..=168, "dedupe_hours is not from 1 to 168")?;
     within(node.feed_interval_ms, 50..=60_000, "feed_interval_ms is not from 50 to 60000")?;
     within(node.max_request_bytes, 1024..=1 << 30, "max_request_bytes is out of its range")?;
     within(node.request_timeout_secs, 1..=3600, "request_timeout_secs is not from 1 to 3600")?;

@@ -1,6 +1,6 @@
 //! One ad group's money: actual spend by day, windows of expected spend, and what is learned.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,9 @@ use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
 
 use crate::AdGroupConfig;
 
-use super::survival::{BUCKET_SECS, BUCKETS, Delays, Survival, bucket_of};
+use super::prices::Prices;
+use super::spend::{Amount, Spend, slice_of};
+use super::survival::{Delays, Survival, bucket_of};
 use super::timeline::Timeline;
 
 /// The width of a tumbling window.
@@ -18,8 +20,8 @@ pub(super) const INTERVAL_MICROS: i64 = 180_000_000;
 /// Outcomes of a window are learned from when it is this old: earlier, the quick ones would be
 /// overrepresented.
 const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
-/// Days of actual spend that are kept.
-const KEPT_DAYS: usize = 8;
+/// Days whose spend is told.
+const TOLD_DAYS: i32 = 8;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
 
@@ -32,8 +34,29 @@ pub(super) fn age_of(number: i64, now: Timestamp) -> i64 {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Window {
     pub(super) expected: i64,
+    /// The part of it whose insertions have an `insertion_id`.
+    pub(super) linked: i64,
+    /// The part of that whose outcomes have come.
+    pub(super) settled: i64,
     /// Outcomes so far as (delay bucket, count).
     pub(super) outcomes: Vec<(u32, u32)>,
+}
+
+/// Something that is paid for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outcome {
+    /// When it happened.
+    pub(super) at: Timestamp,
+    /// When its insertion was made, if that is told and can be true.
+    pub(super) inserted_at: Option<Timestamp>,
+    /// The time of its record in the log.
+    pub(super) logged_at: Timestamp,
+    /// What is paid for it.
+    pub(super) price: Amount,
+    /// It names its insertion.
+    pub(super) named: bool,
+    /// The insertion that it names is known, and this is its first outcome.
+    pub(super) settles: bool,
 }
 
 /// What the ads inserted within three minutes were expected to earn, and what they have earned.
@@ -72,9 +95,13 @@ pub(super) struct Account {
     pub(super) config: AdGroupConfig,
     expected: i64,
     zone: TimeZone,
-    /// The day of the newest event, with its bounds: finding a day costs more than all the rest.
-    day: Option<(BudgetDay, Timestamp, Timestamp)>,
-    pub(super) actual: BTreeMap<BudgetDay, i64>,
+    /// The budget day of the newest event, with its slices: finding a day costs more than all the rest.
+    day: Option<(BudgetDay, i64, i64)>,
+    pub(super) spend: Spend,
+    pub(super) prices: Prices,
+    /// Whether outcomes name the insertions that they belong to: then what is in flight is what has not
+    /// had its outcome.
+    pub(super) settles: bool,
     pub(super) windows: Timeline<Window>,
     pub(super) delays: Delays,
     pub(super) intervals: Timeline<(i64, i64)>,
@@ -88,9 +115,11 @@ impl Account {
             expected: config.expected().0,
             zone: config.zone.rules(),
             survival: Survival::step(config.horizon),
+            prices: Prices::new(price_of(&config)),
             config,
             day: None,
-            actual: BTreeMap::new(),
+            spend: Spend::default(),
+            settles: false,
             windows: Timeline::default(),
             delays: Delays::default(),
             intervals: Timeline::default(),
@@ -98,32 +127,66 @@ impl Account {
         }
     }
 
-    /// Takes a changed configuration and keeps the money.
-    pub(super) fn configure(&mut self, config: AdGroupConfig) {
+    /// Takes a changed configuration and keeps the money: what happened before `at` keeps its price.
+    pub(super) fn configure(&mut self, config: AdGroupConfig, at: Timestamp) {
         if config.zone != self.config.zone {
             self.zone = config.zone.rules();
             self.day = None;
         }
+        self.prices.change(price_of(&config), at);
         self.expected = config.expected().0;
         self.config = config;
     }
 
-    fn day_of(&mut self, at: Timestamp) -> BudgetDay {
-        if let Some((day, start, end)) = self.day
-            && (start..end).contains(&at)
+    /// The slice that a budget day begins with.
+    pub(super) fn first_slice(&self, day: BudgetDay) -> i64 {
+        slice_of(day.start(&self.zone))
+    }
+
+    /// The budget day of a moment, with its slices.
+    fn day_at(&self, at: Timestamp) -> (BudgetDay, i64, i64) {
+        let number = slice_of(at);
+        if let Some(day) = self.day
+            && (day.1..day.2).contains(&number)
         {
             return day;
         }
         let day = BudgetDay::of(at, &self.zone);
-        self.day = Some((day, day.start(&self.zone), day.end(&self.zone)));
-        day
+        (day, slice_of(day.start(&self.zone)), slice_of(day.end(&self.zone)))
     }
 
-    /// An insertion: one window changes.
-    pub(super) fn insertion(&mut self, at: Timestamp) -> Result<(), MoneyError> {
-        let expected = self.expected;
+    /// What an insertion at this price is expected to earn.
+    fn expected_at(&self, price: Amount) -> i64 {
+        match self.prices.only() {
+            Some(_) => self.expected,
+            None => self.config.expected_of(Micros(price.micros), price.nanos).0,
+        }
+    }
+
+    /// Whether an insertion of a moment can be added.
+    pub(super) fn insertion_fits(&mut self, at: Timestamp) -> bool {
+        let expected = self.expected_at(self.prices.at(at).amount);
+        let window = self.windows.get_mut(at.0.div_euclid(WINDOW_MICROS));
+        window.is_none_or(|window| window.expected.checked_add(expected).is_some())
+    }
+
+    /// An insertion: one window changes. `linked`: its outcomes may name it; `came_before`: one has.
+    pub(super) fn insertion(
+        &mut self,
+        at: Timestamp,
+        linked: bool,
+        came_before: bool,
+    ) -> Result<(), MoneyError> {
+        let expected = self.expected_at(self.prices.at(at).amount);
         let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
         window.expected = window.expected.checked_add(expected).ok_or(MoneyError::Overflow)?;
+        if linked {
+            window.linked += expected;
+        }
+        if came_before {
+            window.settled += expected;
+            self.settles = true;
+        }
         let interval = self.interval(at);
         interval.0 = interval.0.saturating_add(expected);
         Ok(())
@@ -137,27 +200,27 @@ impl Account {
     }
 
     /// Something that is paid for: actual spend grows by the price.
-    pub(super) fn outcome(
-        &mut self,
-        at: Timestamp,
-        inserted_at: Option<Timestamp>,
-        logged_at: Timestamp,
-    ) -> Result<(), MoneyError> {
-        let price = self.config.price.0;
-        let day = self.day_of(at);
-        let actual = self.actual.entry(day).or_default();
-        *actual = actual.checked_add(price).ok_or(MoneyError::Overflow)?;
-        while self.actual.len() > KEPT_DAYS {
-            self.actual.pop_first();
-        }
+    pub(super) fn outcome(&mut self, outcome: &Outcome) -> Result<(), MoneyError> {
+        let Outcome { at, inserted_at, logged_at, price, .. } = *outcome;
+        self.spend.add(at, price)?;
         let interval = self.interval(inserted_at.unwrap_or(at));
-        interval.1 = interval.1.saturating_add(price);
+        interval.1 = interval.1.saturating_add(price.rounded());
+        if !outcome.named {
+            self.settles = false;
+        }
         if let Some(inserted_at) = inserted_at {
             // What counts is when the spend is known, so the delay ends with the log.
             let bucket = bucket_of(logged_at.0.saturating_sub(inserted_at.0));
             let number = inserted_at.0.div_euclid(WINDOW_MICROS);
+            let expected = self.expected_at(price);
             match self.windows.get_mut(number) {
-                Some(window) => count(&mut window.outcomes, bucket as u32),
+                Some(window) => {
+                    count(&mut window.outcomes, bucket as u32);
+                    if outcome.settles {
+                        window.settled = window.settled.saturating_add(expected).min(window.linked);
+                        self.settles = true;
+                    }
+                }
                 // The window is gone: it was learned from without this one.
                 None => self.delays.add(bucket, 1.0),
             }
@@ -165,23 +228,44 @@ impl Account {
         Ok(())
     }
 
+    /// Actual spend of the budget day of a moment.
     pub(super) fn actual_at(&self, now: Timestamp) -> Micros {
-        let day = match self.day {
-            Some((day, start, end)) if (start..end).contains(&now) => day,
-            _ => BudgetDay::of(now, &self.zone),
-        };
-        Micros(self.actual.get(&day).copied().unwrap_or(0))
+        let (_, start, end) = self.day_at(now);
+        Micros(self.spend.known_day(start, end))
+    }
+
+    /// Actual spend of the last days that have any, by the zone of now; from the oldest to the newest.
+    pub(super) fn days(&self, now: Timestamp) -> Vec<(BudgetDay, Micros)> {
+        let (today, ..) = self.day_at(now);
+        let oldest = today.0.saturating_sub(TOLD_DAYS - 1);
+        (oldest..=today.0.saturating_add(1))
+            .map(BudgetDay)
+            .map(|day| {
+                let (start, end) = (day.start(&self.zone), day.end(&self.zone));
+                (day, Micros(self.spend.between(slice_of(start), slice_of(end))))
+            })
+            .filter(|(_, actual)| actual.0 != 0)
+            .collect()
     }
 
     /// Expected spend that is still to come. Windows in the future (clocks differ) count in full.
     pub(super) fn in_flight(&self, now: Timestamp) -> Micros {
+        let rate = (self.config.impression_rate * self.config.action_rate).clamp(0.0, 1.0);
         let sum: f64 = self
             .windows
             .iter()
             .rev()
             .map(|(number, window)| {
                 let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
-                window.expected as f64 * self.survival.at(age)
+                let later = self.survival.at(age);
+                if !self.settles || later <= 0.0 {
+                    return window.expected as f64 * later;
+                }
+                // Of insertions that have had no outcome by now a larger share has one to come than
+                // of all of that age: rate × later of those that are not among rate × (1 − later).
+                let still = later / (1.0 - rate * (1.0 - later)).max(f64::MIN_POSITIVE);
+                let open = window.linked - window.settled;
+                (window.expected - window.linked) as f64 * later + open as f64 * still.min(1.0)
             })
             .sum();
         Micros(sum.round() as i64)
@@ -189,6 +273,9 @@ impl Account {
 
     /// Lets go of windows that can have nothing more to come, and learns from their outcomes.
     pub(super) fn close(&mut self, now: Timestamp) {
+        let day = self.day_at(now);
+        self.day = Some(day);
+        self.spend.of_day(day.1, day.2);
         let longest = self.survival.longest_micros().max(MATURE_MICROS);
         while let Some(number) = self.windows.oldest() {
             if age_of(number, now) < longest {
@@ -250,8 +337,12 @@ impl Account {
     }
 }
 
+/// The price of one.
+pub(super) fn price_of(config: &AdGroupConfig) -> Amount {
+    Amount { micros: config.price.0, nanos: config.price_nanos.min(999) }
+}
+
 fn count(outcomes: &mut Vec<(u32, u32)>, bucket: u32) {
-    const { assert!(BUCKETS as i64 * BUCKET_SECS >= 1_800) };
     // Outcomes of one window come with rising delays: the bucket is among the last ones.
     match outcomes.iter_mut().rev().find(|(b, _)| *b == bucket) {
         Some((_, times)) => *times = times.saturating_add(1),

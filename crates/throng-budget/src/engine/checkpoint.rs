@@ -1,23 +1,35 @@
 //! State and log offset in one object: magic, protobuf, checksum.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use prost::Message;
-use throng_model::{BudgetDay, Micros, Timestamp};
+use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::wire;
 use crate::{AdGroupConfig, SpendPoint};
 
-use super::account::{Account, Window};
-use super::dedupe::{Elapsed, SeenIds};
+use super::account::{Account, Window, price_of};
+use super::dedupe::{Aged, DEFAULT_PROMISE, Elapsed, SeenIds, ids_of};
 use super::ids::Id;
 use super::pooled::Pooled;
+use super::prices::{Price, Prices};
+use super::runs::IdRun;
+use super::spend::{Amount, Spend};
 use super::survival::Delays;
 use super::{Engine, LogPosition};
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
-const FORMAT: u32 = 2;
-/// Its ids are 128 bits long.
+const FORMAT: u32 = 3;
+/// Its ids are those of events alone ([`plain_id_of`](super::dedupe::plain_id_of)), and spend is that of
+/// budget days.
+const PLAIN_IDS: u32 = 2;
+/// Its ids are 128 bits long; the rest is as in the next format.
 const LONG_IDS: u32 = 1;
+
+/// Ids of before are looked for as long as anybody may send them again, with room for longer promises.
+const PLAIN_FOR: Duration = Duration::from_secs(8 * DEFAULT_PROMISE.as_secs());
 
 /// Why bytes are no checkpoint of this partition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +40,9 @@ pub enum CheckpointError {
     /// Written by a newer version.
     #[error("the checkpoint has format {0}, this version reads {FORMAT}: use the newer version")]
     Newer(u32),
+    /// Ids that it needs are not there.
+    #[error("the run of ids {0}, which the checkpoint needs, is not there")]
+    MissingIds(String),
     /// Of another partition.
     #[error("the checkpoint belongs to partition {found}, not {wanted}")]
     OtherPartition {
@@ -42,21 +57,29 @@ impl Engine {
     /// The state as bytes, with how far in the log it is.
     pub fn checkpoint(&self, position: impl Into<LogPosition>) -> Vec<u8> {
         let position = position.into();
-        let (young_ids, old_ids) = self.seen.to_bytes();
-        let elapsed = self.seen.elapsed();
+        let (elapsed, span) = (self.seen.elapsed(), self.seen.span());
         let message = wire::Checkpoint {
             format: FORMAT,
             partition: self.partition,
             next_offset: position.next_offset,
-            ad_groups: self.accounts.iter().map(save).collect(),
-            young_ids,
-            old_ids,
-            generation_began: elapsed.began.0,
+            ad_groups: self
+                .accounts
+                .iter()
+                .map(save)
+                .chain(self.absent.values().map(Absent::save))
+                .collect(),
+            young_ids: self.seen.to_bytes(),
+            old_ids: Vec::new(),
+            generation_began: 0,
             impressions: Some(save_pooled(&self.pooled_impressions)),
             clicks: Some(save_pooled(&self.pooled_clicks)),
             generation_micros: Some(elapsed.micros),
             newest_record: Some(elapsed.newest.0),
             last_record: position.last_record,
+            plain_until: self.seen.plain_until(),
+            young_oldest: span.map(|span| span.0),
+            young_newest: span.map(|span| span.1),
+            runs: self.seen.runs().iter().map(save_run).collect(),
         };
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&message.encode_to_vec());
@@ -64,8 +87,9 @@ impl Engine {
         bytes
     }
 
-    /// Reads a checkpoint. Ad groups that are not configured any more are left out. Returns the
-    /// engine and the position to go on from.
+    /// Reads a checkpoint. Money of ad groups that are not configured is set aside, and a price that is
+    /// not the one of the checkpoint counts from `at` on. Returns the engine and the position to go on
+    /// from.
     ///
     /// # Errors
     /// [`CheckpointError`]; never panics, whatever the bytes.
@@ -75,24 +99,48 @@ impl Engine {
         epoch: u64,
         catalog_version: u64,
         ad_groups: Vec<AdGroupConfig>,
+        at: Timestamp,
+        runs: &HashMap<String, IdRun>,
+    ) -> Result<(Self, LogPosition), CheckpointError> {
+        let owned = (partition, epoch, catalog_version);
+        Self::restore_with(bytes, owned, ad_groups, at, Some(runs))
+    }
+
+    /// As [`restore`](Self::restore), for figures alone: it knows no id, so that nothing can be applied
+    /// to it.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn restore_figures(
+        bytes: &[u8],
+        partition: u32,
+        ad_groups: Vec<AdGroupConfig>,
+        at: Timestamp,
+    ) -> Result<(Self, LogPosition), CheckpointError> {
+        Self::restore_with(bytes, (partition, 0, 0), ad_groups, at, None)
+    }
+
+    /// The names of the runs of ids that a checkpoint needs besides itself.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn id_run_names(bytes: &[u8]) -> Result<Vec<String>, CheckpointError> {
+        let runs = decode(bytes)?.runs.into_iter();
+        Ok(runs.filter(|run| run.content.is_empty()).map(|run| run.name).collect())
+    }
+
+    fn restore_with(
+        bytes: &[u8],
+        (partition, epoch, catalog_version): (u32, u64, u64),
+        ad_groups: Vec<AdGroupConfig>,
+        at: Timestamp,
+        runs: Option<&HashMap<String, IdRun>>,
     ) -> Result<(Self, LogPosition), CheckpointError> {
         let damaged = CheckpointError::Damaged;
-        let (body, sum) =
-            bytes.split_last_chunk::<8>().ok_or(damaged("it is shorter than its checksum"))?;
-        if xxh3_64(body) != u64::from_le_bytes(*sum) {
-            return Err(damaged("its checksum does not match"));
+        let message = decode(bytes)?;
+        if ![FORMAT, PLAIN_IDS, LONG_IDS].contains(&message.format) {
+            return Err(CheckpointError::Newer(message.format));
         }
-        let body = body.strip_prefix(MAGIC).ok_or(damaged("it does not begin as one"))?;
-        let message =
-            wire::Checkpoint::decode(body).map_err(|_| damaged("its contents make no sense"))?;
-        let (young_ids, old_ids) = match message.format {
-            FORMAT => (message.young_ids, message.old_ids),
-            LONG_IDS => {
-                let ids = |ids: &[u8]| shortened(ids).ok_or(damaged("its ids make no sense"));
-                (ids(&message.young_ids)?, ids(&message.old_ids)?)
-            }
-            newer => return Err(CheckpointError::Newer(newer)),
-        };
         if message.partition != partition {
             return Err(CheckpointError::OtherPartition {
                 found: message.partition,
@@ -100,31 +148,98 @@ impl Engine {
             });
         }
         let mut engine = Self::new(partition, epoch, catalog_version, ad_groups);
+        engine.seen = match runs {
+            Some(runs) => load_ids(&message, runs)?,
+            None => SeenIds::default(),
+        };
         let pooled = |saved: Option<wire::Pooled>| {
             saved.and_then(load_pooled).ok_or(damaged("its delays make no sense"))
         };
         engine.pooled_impressions = pooled(message.impressions)?;
         engine.pooled_clicks = pooled(message.clicks)?;
-        let began = Timestamp(message.generation_began);
-        let elapsed = Elapsed {
-            began,
-            // Versions that did not write them measured from one time to the other: counting anew
-            // remembers longer.
-            micros: message.generation_micros.unwrap_or(0),
-            newest: Timestamp(message.newest_record.unwrap_or(began.0)),
-        };
-        engine.seen = SeenIds::from_bytes(&young_ids, &old_ids, elapsed)
-            .ok_or(damaged("its ids make no sense"))?;
+        let nonsense = damaged("an ad group makes no sense");
         for saved in message.ad_groups {
-            if let Some(place) = engine.places.get(saved.name.as_bytes()).copied() {
-                load(&mut engine.accounts[place], saved)
-                    .ok_or(damaged("an ad group makes no sense"))?;
+            match engine.places.get(saved.name.as_bytes()).copied() {
+                Some(place) => {
+                    let account = &mut engine.accounts[place.account];
+                    load(account, saved, at).ok_or(nonsense.clone())?;
+                }
+                // Formats without an index do not say which ad group of the feed it is.
+                None if message.format == FORMAT => {
+                    let name = saved.name.parse().map_err(|_| nonsense.clone())?;
+                    engine.absent.insert(name, Absent::load(saved, at));
+                }
+                None => {}
             }
         }
         let position =
             LogPosition { next_offset: message.next_offset, last_record: message.last_record };
         Ok((engine, position))
     }
+}
+
+fn decode(bytes: &[u8]) -> Result<wire::Checkpoint, CheckpointError> {
+    let damaged = CheckpointError::Damaged;
+    let (body, sum) =
+        bytes.split_last_chunk::<8>().ok_or(damaged("it is shorter than its checksum"))?;
+    if xxh3_64(body) != u64::from_le_bytes(*sum) {
+        return Err(damaged("its checksum does not match"));
+    }
+    let body = body.strip_prefix(MAGIC).ok_or(damaged("it does not begin as one"))?;
+    wire::Checkpoint::decode(body).map_err(|_| damaged("its contents make no sense"))
+}
+
+fn save_run(aged: &Aged) -> wire::IdRun {
+    wire::IdRun {
+        newest: aged.newest,
+        sealed: aged.sealed,
+        name: aged.run.name().to_owned(),
+        content: aged.run.unsaved().map_or(Vec::new(), |content| content.to_vec()),
+    }
+}
+
+fn load_run(saved: &wire::IdRun, runs: &HashMap<String, IdRun>) -> Result<Aged, CheckpointError> {
+    let run = if saved.content.is_empty() {
+        let run = runs.get(&saved.name).cloned();
+        run.ok_or_else(|| CheckpointError::MissingIds(saved.name.clone()))?
+    } else {
+        IdRun::of_content(saved.content.clone()).map_err(CheckpointError::Damaged)?
+    };
+    Ok(Aged { run, newest: saved.newest, sealed: saved.sealed })
+}
+
+/// The ids of a checkpoint. Formats before runs had two generations of them.
+fn load_ids(
+    message: &wire::Checkpoint,
+    runs: &HashMap<String, IdRun>,
+) -> Result<SeenIds, CheckpointError> {
+    let nonsense = CheckpointError::Damaged("its ids make no sense");
+    let newest = message.newest_record.unwrap_or(message.generation_began);
+    let elapsed =
+        Elapsed { newest: Timestamp(newest), micros: message.generation_micros.unwrap_or(0) };
+    let span = message.young_oldest.zip(message.young_newest);
+    let loaded = if message.format == FORMAT {
+        let aged = message.runs.iter().map(|saved| load_run(saved, runs));
+        let aged = aged.collect::<Result<Vec<_>, _>>()?;
+        SeenIds::load(&message.young_ids, span, aged, elapsed, message.plain_until)
+    } else {
+        let ids = |ids: &[u8]| match message.format {
+            LONG_IDS => shortened(ids),
+            _ => Some(ids.to_vec()),
+        };
+        let all = ids(&message.young_ids).zip(ids(&message.old_ids));
+        let known = all.and_then(|(young, old)| ids_of(&[young, old].concat()));
+        let known = known.ok_or(nonsense.clone())?;
+        // As young as the newest record: they are known for longer than they were.
+        let aged = (!known.is_empty()).then(|| Aged {
+            run: IdRun::new(known),
+            newest,
+            sealed: elapsed.micros,
+        });
+        let plain_until = elapsed.micros.saturating_add(PLAIN_FOR.as_micros() as i64);
+        SeenIds::load(&[], None, aged.into_iter().collect(), elapsed, plain_until)
+    };
+    loaded.ok_or(nonsense)
 }
 
 /// Ids as the first format had them, 16 bytes each, as they are now.
@@ -143,6 +258,7 @@ fn save_pooled(pooled: &Pooled) -> wire::Pooled {
                 number,
                 expected: 0,
                 outcomes: outcomes.iter().flat_map(|(b, n)| [b as u32, n]).collect(),
+                ..wire::Window::default()
             })
             .collect(),
         complete: pooled.complete.counts().to_vec(),
@@ -167,11 +283,74 @@ fn load_pooled(saved: wire::Pooled) -> Option<Pooled> {
     Some(pooled)
 }
 
+/// The money of an ad group that is not configured.
+#[derive(Debug, Clone)]
+pub(super) struct Absent {
+    /// Its number in the feed.
+    pub(super) index: AdGroupIndex,
+    /// Since when it is not configured.
+    pub(super) since: Timestamp,
+    saved: wire::AdGroup,
+}
+
+impl Absent {
+    pub(super) fn new(account: &Account, since: Timestamp) -> Self {
+        Self { index: account.config.index, since, saved: save(account) }
+    }
+
+    /// The account of an ad group that is configured again.
+    pub(super) fn returned(self, config: AdGroupConfig, at: Timestamp) -> Account {
+        let mut account = Account::new(config.clone());
+        match load(&mut account, self.saved, at) {
+            Some(()) => account,
+            None => Account::new(config),
+        }
+    }
+
+    pub(super) fn save(&self) -> wire::AdGroup {
+        wire::AdGroup { absent_since: Some(self.since.0), ..self.saved.clone() }
+    }
+
+    fn load(saved: wire::AdGroup, at: Timestamp) -> Self {
+        let since = saved.absent_since.map_or(at, Timestamp);
+        Self { index: AdGroupIndex(saved.index), since, saved }
+    }
+}
+
 fn save(account: &Account) -> wire::AdGroup {
+    let mut last = 0;
+    let (slice_steps, slice_spend) = account
+        .spend
+        .slices()
+        .map(|(number, amount)| {
+            let step = number.wrapping_sub(last);
+            last = number;
+            (step, amount.micros)
+        })
+        .unzip();
+    let nanos = account.spend.slices().map(|(_, amount)| u32::from(amount.nanos));
+    let (slice_nanos, folded) = (nanos.collect::<Vec<_>>(), account.spend.folded());
+    let prices = account.prices.all().iter();
     wire::AdGroup {
         name: account.config.name.to_string(),
-        days: account.actual.keys().map(|day| day.0).collect(),
-        actual: account.actual.values().copied().collect(),
+        days: Vec::new(),
+        actual: Vec::new(),
+        slice_steps,
+        slice_spend,
+        // Nearly always there are none.
+        slice_nanos: if slice_nanos.iter().all(|n| *n == 0) { Vec::new() } else { slice_nanos },
+        folded: folded.micros,
+        folded_nanos: folded.nanos.into(),
+        prices: prices
+            .map(|p| wire::Price {
+                since: p.since,
+                micros: p.amount.micros,
+                nanos: p.amount.nanos.into(),
+            })
+            .collect(),
+        settles: account.settles,
+        absent_since: None,
+        index: account.config.index.0,
         windows: account
             .windows
             .iter()
@@ -179,6 +358,8 @@ fn save(account: &Account) -> wire::AdGroup {
                 number,
                 expected: window.expected,
                 outcomes: window.outcomes.iter().flat_map(|(b, n)| [*b, *n]).collect(),
+                linked: window.linked,
+                settled: window.settled,
             })
             .collect(),
         delays: account.delays.counts().to_vec(),
@@ -199,11 +380,45 @@ fn save(account: &Account) -> wire::AdGroup {
     }
 }
 
-fn load(account: &mut Account, saved: wire::AdGroup) -> Option<()> {
-    if saved.days.len() != saved.actual.len() {
+fn amount(micros: i64, nanos: u32) -> Amount {
+    Amount { micros, nanos: nanos.min(999) as u16 }
+}
+
+/// Spend as the checkpoint has it. Formats that had days have each day's in its first slice.
+fn load_spend(account: &Account, saved: &wire::AdGroup) -> Option<Spend> {
+    let days_match = saved.days.len() == saved.actual.len();
+    if !days_match || saved.slice_steps.len() != saved.slice_spend.len() {
         return None;
     }
-    account.actual = saved.days.into_iter().map(BudgetDay).zip(saved.actual).collect();
+    let days = saved.days.iter().zip(&saved.actual);
+    let days = days.map(|(day, micros)| {
+        (account.first_slice(BudgetDay(*day)), Amount { micros: *micros, nanos: 0 })
+    });
+    let mut number = 0i64;
+    let nanos = saved.slice_nanos.iter().copied().chain(std::iter::repeat(0));
+    let slices = saved.slice_steps.iter().zip(&saved.slice_spend).zip(nanos);
+    let slices = slices.map(|((step, micros), nanos)| {
+        number = number.wrapping_add(*step);
+        (number, amount(*micros, nanos))
+    });
+    Spend::load(days.chain(slices), amount(saved.folded, saved.folded_nanos))
+}
+
+fn load_prices(account: &mut Account, saved: &[wire::Price], at: Timestamp) -> Option<()> {
+    if saved.is_empty() {
+        return Some(());
+    }
+    let prices = saved.iter().map(|p| Price { since: p.since, amount: amount(p.micros, p.nanos) });
+    let prices = prices.collect();
+    account.prices = Prices::load(prices)?;
+    account.prices.change(price_of(&account.config), at);
+    Some(())
+}
+
+fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()> {
+    account.spend = load_spend(account, &saved)?;
+    load_prices(account, &saved.prices, at)?;
+    account.settles = saved.settles;
     for window in saved.windows {
         let (pairs, rest) = window.outcomes.as_chunks::<2>();
         if !rest.is_empty() {
@@ -211,6 +426,8 @@ fn load(account: &mut Account, saved: wire::AdGroup) -> Option<()> {
         }
         *account.windows.entry(window.number) = Window {
             expected: window.expected,
+            linked: window.linked,
+            settled: window.settled,
             outcomes: pairs.iter().map(|[b, n]| (*b, *n)).collect(),
         };
     }
@@ -234,8 +451,12 @@ fn load(account: &mut Account, saved: wire::AdGroup) -> Option<()> {
 mod tests {
     use xxhash_rust::xxh3::xxh3_128;
 
-    use super::super::dedupe::id_of;
+    use super::super::dedupe::plain_id_of;
     use super::*;
+
+    fn insert(engine: &mut Engine, id: &str) -> bool {
+        engine.seen.insert(plain_id_of(id.as_bytes()), Timestamp(2), Timestamp(2))
+    }
 
     #[test]
     fn ids_of_the_first_format_are_still_known() {
@@ -257,17 +478,22 @@ mod tests {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(message.encode_to_vec());
         bytes.extend(xxh3_64(&bytes).to_le_bytes());
-        let (mut engine, offset) = Engine::restore(&bytes, 3, 1, 1, Vec::new()).unwrap();
+        let (mut engine, offset) =
+            Engine::restore(&bytes, 3, 1, 1, Vec::new(), Timestamp(1), &HashMap::new()).unwrap();
         assert_eq!(offset, LogPosition::from(9));
-        let new =
-            ["a", "b", "c", "d"].map(|id| engine.seen.insert(id_of(id.as_bytes()), Timestamp(2)));
+        let new = ["a", "b", "c", "d"].map(|id| insert(&mut engine, id));
         assert_eq!(new, [false, false, false, true]);
         // Written again, they are of the newest format.
-        let (mut engine, _) = Engine::restore(&engine.checkpoint(10), 3, 1, 1, Vec::new()).unwrap();
-        assert!(
-            ["a", "c", "d"]
-                .iter()
-                .all(|id| !engine.seen.insert(id_of(id.as_bytes()), Timestamp(2)))
-        );
+        let (mut engine, _) = Engine::restore(
+            &engine.checkpoint(10),
+            3,
+            1,
+            1,
+            Vec::new(),
+            Timestamp(1),
+            &HashMap::new(),
+        )
+        .unwrap();
+        assert!(["a", "c", "d"].iter().all(|id| !insert(&mut engine, id)));
     }
 }

@@ -39,6 +39,12 @@ impl Memory {
 /// finished before it is.
 #[inline]
 pub(super) fn prefetch(line: &[u8; LINE]) {
+    prefetch_bytes(line);
+}
+
+/// As [`prefetch`], the line that a part of memory begins in.
+#[inline]
+pub(super) fn prefetch_bytes<const N: usize>(line: &[u8; N]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -4,32 +4,39 @@
 //! a checkpoint and applying what came after it gives the same micros as never having stopped.
 
 mod account;
+mod apply;
 mod checkpoint;
 mod dedupe;
 mod ids;
 mod memory;
 mod pooled;
+mod prices;
+mod runs;
+mod spend;
 mod survival;
 mod timeline;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
-use throng_gate::feed::{FLAG_CLOSED, FeedEntry, Frame, FrameKind};
-use throng_model::{AdGroupIndex, AdGroupName, Micros, MoneyError, Timestamp};
+use throng_gate::feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind};
+use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, Timestamp};
 
-use crate::{AdGroupConfig, EventKind, EventRef, Pricing};
+use crate::{AdGroupConfig, Pricing};
 
 pub use account::{Interval, Series, SpendPoint, WINDOW_SECS};
 pub use checkpoint::CheckpointError;
+pub use dedupe::DEFAULT_PROMISE;
+pub use runs::{IdFile, IdRun};
+pub use spend::SLICE_SECS;
 pub use survival::Survival;
 
 use account::Account;
-use dedupe::{SeenIds, id_of};
-use ids::Id;
+use checkpoint::Absent;
+use dedupe::{SeenIds, ad_group_seed};
 use pooled::Pooled;
-use survival::bucket_of;
 
 /// What an event did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +45,8 @@ pub enum Applied {
     Counted,
     /// Its id was known; nothing changed.
     Duplicate,
+    /// Its insertion has had such an outcome, under another id; nothing changed.
+    Repeated,
     /// Its ad group is not (or no longer) configured; nothing changed.
     UnknownAdGroup,
 }
@@ -49,6 +58,8 @@ pub struct Tally {
     pub counted: u64,
     /// Their ids were known.
     pub duplicates: u64,
+    /// Their insertions had had such an outcome, under other ids.
+    pub repeated: u64,
     /// Their ad groups are not configured, or their money would be too much for 64 bits.
     pub rejected: u64,
     /// Of those that count: their `inserted_at` is out of bounds
@@ -60,6 +71,7 @@ impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.counted += other.counted;
         self.duplicates += other.duplicates;
+        self.repeated += other.repeated;
         self.rejected += other.rejected;
         self.inserted_at_ignored += other.inserted_at_ignored;
     }
@@ -88,6 +100,8 @@ pub struct AdGroupState {
     pub name: AdGroupName,
     /// The number in the feed.
     pub index: AdGroupIndex,
+    /// The currency of the amounts.
+    pub currency: Currency,
     /// What it may spend a day.
     pub budget: Micros,
     /// What it has spent today.
@@ -102,9 +116,14 @@ pub struct AdGroupState {
     pub reason: String,
 }
 
-/// So many events are looked up before the first of them is applied: enough to keep the memory busy,
-/// few enough for what comes to stay in the first cache.
-const AHEAD: usize = 32;
+/// The money of an ad group that was removed is kept for so long.
+pub const ABSENT_FOR: Duration = Duration::from_secs(8 * 24 * 3600);
+/// Where an ad group's account is, and what stands for it in ids.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    account: usize,
+    seed: u64,
+}
 
 /// Spend aggregation of one partition of the event log.
 #[derive(Debug, Clone)]
@@ -115,13 +134,17 @@ pub struct Engine {
     catalog_version: u64,
     accounts: Vec<Account>,
     /// By name, as its bytes are in records.
-    places: hashbrown::HashMap<Box<[u8]>, usize, FixedState>,
+    places: hashbrown::HashMap<Box<[u8]>, Place, FixedState>,
+    /// Ad groups that were removed lately: their money is there again when they are.
+    absent: BTreeMap<AdGroupName, Absent>,
     seen: SeenIds,
     pooled_impressions: Pooled,
     pooled_clicks: Pooled,
     /// What the feed said last, by account.
     told: Vec<Told>,
     told_at: Timestamp,
+    /// How far in the log the figures were that were told.
+    told_position: Option<u64>,
     learned_at: Timestamp,
 }
 
@@ -141,20 +164,28 @@ impl Engine {
             catalog_version,
             accounts: Vec::new(),
             places: hashbrown::HashMap::with_hasher(FixedState::default()),
+            absent: BTreeMap::new(),
             seen: SeenIds::default(),
             pooled_impressions: Pooled::default(),
             pooled_clicks: Pooled::default(),
             told: Vec::new(),
             told_at: Timestamp(0),
+            told_position: None,
             learned_at: Timestamp(i64::MIN),
         };
-        engine.configure(catalog_version, ad_groups);
+        engine.configure(catalog_version, ad_groups, Timestamp(i64::MIN));
         engine
     }
 
-    /// Takes the ad groups of another spec. Money of those that stay is kept; those that are gone
-    /// are forgotten.
-    pub fn configure(&mut self, catalog_version: u64, ad_groups: Vec<AdGroupConfig>) {
+    /// Takes the ad groups of another spec, from a moment on: what happened before it keeps its price.
+    /// Money of those that stay is kept; that of those that are gone is set aside for
+    /// [`ABSENT_FOR`], and is there again when they are.
+    pub fn configure(
+        &mut self,
+        catalog_version: u64,
+        ad_groups: Vec<AdGroupConfig>,
+        at: Timestamp,
+    ) {
         self.catalog_version = catalog_version;
         let mut before: HashMap<AdGroupName, Account> = std::mem::take(&mut self.accounts)
             .into_iter()
@@ -164,18 +195,34 @@ impl Engine {
             .into_iter()
             .map(|config| match before.remove(&config.name) {
                 Some(mut account) => {
-                    account.configure(config);
+                    account.configure(config, at);
                     account
                 }
-                None => Account::new(config),
+                None => match self.absent.remove(&config.name) {
+                    Some(absent) => absent.returned(config, at),
+                    None => Account::new(config),
+                },
             })
             .collect();
+        for (name, account) in before {
+            self.absent.insert(name, Absent::new(&account, at));
+        }
         self.places = self
             .accounts
             .iter()
             .enumerate()
-            .map(|(place, account)| (account.config.name.as_str().as_bytes().into(), place))
+            .map(|(place, account)| {
+                let name = account.config.name.as_str().as_bytes();
+                (name.into(), Place { account: place, seed: ad_group_seed(name) })
+            })
             .collect();
+        let horizons = |pricing| {
+            let of = self.accounts.iter().filter(move |a| a.config.pricing == pricing);
+            of.map(|a| a.config.horizon).max().unwrap_or_default()
+        };
+        let (impressions, clicks) = (horizons(Pricing::PerImpression), horizons(Pricing::PerClick));
+        self.pooled_impressions.reach_at_least(impressions);
+        self.pooled_clicks.reach_at_least(clicks);
         self.told = vec![Told::default(); self.accounts.len()];
         // The next call of `close` makes the curves.
         self.learned_at = Timestamp(i64::MIN);
@@ -191,100 +238,37 @@ impl Engine {
         self.catalog_version
     }
 
+    /// Ids are known for so long from now on; a day unless it is set. Events that are older than that must
+    /// not be applied: they could count twice.
+    pub fn set_promise(&mut self, promise: Duration) {
+        self.seen.set_promise(promise);
+    }
+
+    /// Whether a run of ids could not be read. What was applied since then is of no use: go on from the
+    /// checkpoint.
+    pub fn has_failed(&self) -> bool {
+        self.seen.has_failed()
+    }
+
+    /// Runs of ids that are not written yet. A checkpoint has them as a whole until
+    /// [`id_run_saved`](Self::id_run_saved), and by their names then.
+    pub fn unsaved_id_runs(&self) -> Vec<IdRun> {
+        self.seen.unsaved()
+    }
+
+    /// A run of ids is written, and read from `file` from now on.
+    pub fn id_run_saved(&mut self, name: &str, file: &std::sync::Arc<dyn IdFile>) {
+        self.seen.saved(name, file);
+    }
+
+    /// The names of written runs that no later checkpoint needs. Each is told once.
+    pub fn take_dropped_id_runs(&mut self) -> Vec<String> {
+        self.seen.take_dropped()
+    }
+
     /// Tells frames under another epoch from now on. The next one should say everything.
     pub fn set_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
-    }
-
-    /// Applies one event. `logged_at` is the record's time in the log.
-    ///
-    /// # Errors
-    /// [`MoneyError::Overflow`]; the ad group's money is as before.
-    pub fn apply<'a>(
-        &mut self,
-        event: impl Into<EventRef<'a>>,
-        logged_at: Timestamp,
-    ) -> Result<Applied, MoneyError> {
-        let event = event.into();
-        let place = self.places.get(event.ad_group.as_bytes()).copied();
-        self.apply_at(place, id_of(event.id.as_bytes()), &event, logged_at)
-    }
-
-    /// Applies events in their order, each with its record's time in the log; the same as
-    /// [`Engine::apply`] one by one, and some times faster: while one is applied, what is known of the
-    /// ids of those some places behind it is on its way from memory.
-    pub fn apply_all(&mut self, events: &[(EventRef<'_>, Timestamp)]) -> Tally {
-        let mut tally = Tally::default();
-        let mut ahead = [(None, Id::default()); AHEAD];
-        // Events of a message are often of one ad group. None has an empty name.
-        let (mut name, mut place): (&[u8], _) = (&[], None);
-        // In step `n` event `n` is looked up, and the one `AHEAD` places before it is applied.
-        for step in 0..events.len() + AHEAD {
-            let looked_up = &mut ahead[step % AHEAD];
-            let due = *looked_up;
-            if let Some((event, _)) = events.get(step) {
-                if event.ad_group.as_bytes() != name {
-                    name = event.ad_group.as_bytes();
-                    place = self.places.get(name).copied();
-                }
-                *looked_up = (place, id_of(event.id.as_bytes()));
-                self.seen.prefetch(looked_up.1);
-            }
-            let Some((event, logged_at)) = step.checked_sub(AHEAD).and_then(|n| events.get(n))
-            else {
-                continue;
-            };
-            match self.apply_at(due.0, due.1, event, *logged_at) {
-                Ok(Applied::Counted) => {
-                    tally.counted += 1;
-                    let ignored =
-                        event.inserted_at.is_some() && event.plausible_inserted_at().is_none();
-                    tally.inserted_at_ignored += u64::from(ignored);
-                }
-                Ok(Applied::Duplicate) => tally.duplicates += 1,
-                Ok(Applied::UnknownAdGroup) | Err(_) => tally.rejected += 1,
-            }
-        }
-        tally
-    }
-
-    fn apply_at(
-        &mut self,
-        place: Option<usize>,
-        id: Id,
-        event: &EventRef<'_>,
-        logged_at: Timestamp,
-    ) -> Result<Applied, MoneyError> {
-        let Some(place) = place else {
-            return Ok(Applied::UnknownAdGroup);
-        };
-        if !self.seen.insert(id, logged_at) {
-            return Ok(Applied::Duplicate);
-        }
-        let account = &mut self.accounts[place];
-        let pooled = match account.config.pricing {
-            Pricing::PerImpression => &mut self.pooled_impressions,
-            Pricing::PerClick => &mut self.pooled_clicks,
-        };
-        match (event.kind(), account.config.pricing) {
-            (Some(EventKind::Insertion), _) => {
-                account.insertion(event.at)?;
-                pooled.insertion(event.at);
-            }
-            (Some(EventKind::Impression), Pricing::PerImpression)
-            | (Some(EventKind::Click), Pricing::PerClick) => {
-                // Anybody can write any time there; one that cannot be true must not be learned from.
-                let inserted_at = event.plausible_inserted_at();
-                account.outcome(event.at, inserted_at, logged_at)?;
-                if let Some(inserted_at) = inserted_at {
-                    let bucket = bucket_of(logged_at.0.saturating_sub(inserted_at.0));
-                    pooled.outcome(inserted_at, bucket, logged_at);
-                }
-            }
-            // Impressions of ad groups paid by click earn nothing, and the other way round.
-            (Some(EventKind::Impression | EventKind::Click) | None, _) => {}
-        }
-        Ok(Applied::Counted)
     }
 
     /// Closes what the clock has closed, of silent ad groups too, and takes a sample for the charts.
@@ -293,6 +277,7 @@ impl Engine {
         self.pooled_impressions.close(now);
         self.pooled_clicks.close(now);
         self.accounts.iter_mut().for_each(|account| account.close(now));
+        self.absent.retain(|_, absent| now.since(absent.since) <= ABSENT_FOR);
         // Curves move slowly; making them anew for each call would be most of its cost.
         let since = now.0.saturating_sub(self.learned_at.0);
         if since >= account::WINDOW_MICROS || now < self.learned_at {
@@ -318,18 +303,52 @@ impl Engine {
         self.accounts.iter().map(|account| state(account, now)).collect()
     }
 
-    fn place(&self, ad_group: &AdGroupName) -> Option<&usize> {
-        self.places.get(ad_group.as_str().as_bytes())
+    fn account(&self, ad_group: &AdGroupName) -> Option<&Account> {
+        let place = self.places.get(ad_group.as_str().as_bytes())?;
+        self.accounts.get(place.account)
+    }
+
+    /// Actual spend of an ad group's last 8 budget days that have any, from the oldest to the newest, as
+    /// its time zone of now has them.
+    pub fn days(&self, ad_group: &AdGroupName, now: Timestamp) -> Option<Vec<(BudgetDay, Micros)>> {
+        self.account(ad_group).map(|account| account.days(now))
+    }
+
+    /// The same of every ad group that has any.
+    pub fn all_days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<(BudgetDay, Micros)>)> {
+        let days = |account: &Account| (account.config.name.clone(), account.days(now));
+        self.accounts.iter().map(days).filter(|(_, days)| !days.is_empty()).collect()
+    }
+
+    /// Actual spend of an ad group by slices of [`SLICE_SECS`], each with its beginning; those without
+    /// any are left out.
+    pub fn slices(&self, ad_group: &AdGroupName) -> Option<Vec<(Timestamp, Micros)>> {
+        let start = |number: i64| Timestamp(number.saturating_mul(spend::SLICE_MICROS));
+        let account = self.account(ad_group)?;
+        Some(
+            account
+                .spend
+                .slices()
+                .map(|(n, amount)| (start(n), Micros(amount.rounded())))
+                .collect(),
+        )
     }
 
     /// The recent past of an ad group.
     pub fn series(&self, ad_group: &AdGroupName) -> Option<Series> {
-        self.place(ad_group).map(|place| self.accounts[*place].series())
+        self.account(ad_group).map(Account::series)
     }
 
     /// The curve that an ad group's in-flight spend is made with.
     pub fn survival(&self, ad_group: &AdGroupName) -> Option<&Survival> {
-        self.place(ad_group).map(|place| self.accounts[*place].survival())
+        self.account(ad_group).map(Account::survival)
+    }
+
+    /// As [`delta`](Self::delta), and the frames say how far in the log the figures are: the first offset
+    /// that is not in them.
+    pub fn delta_at(&mut self, now: Timestamp, position: u64) -> Frame {
+        self.told_position = Some(position);
+        self.delta(now)
     }
 
     /// Goes on to the next version and tells what changed since the last one.
@@ -349,15 +368,18 @@ impl Engine {
         self.frame(FrameKind::Delta { base_version }, entries)
     }
 
-    /// Tells all that the newest version says, for a gate that has nothing or missed something.
+    /// Tells all that the newest version says, for a gate that has nothing or missed something. It
+    /// names every ad group, and those that were removed lately as closed.
     pub fn keyframe(&self) -> Frame {
-        let mut entries: Vec<FeedEntry> = self
-            .accounts
-            .iter()
-            .zip(&self.told)
-            .filter(|(_, told)| **told != Told::default())
-            .map(|(account, told)| entry(account, *told))
-            .collect();
+        let accounts = self.accounts.iter().zip(&self.told);
+        let mut entries: Vec<FeedEntry> =
+            accounts.map(|(account, told)| entry(account, *told)).collect();
+        entries.extend(self.absent.values().map(|absent| FeedEntry {
+            index: absent.index,
+            actual: Micros(0),
+            in_flight: Micros(0),
+            flags: FLAG_CLOSED | FLAG_REMOVED,
+        }));
         entries.sort_by_key(|entry| entry.index);
         self.frame(FrameKind::Keyframe, entries)
     }
@@ -370,6 +392,7 @@ impl Engine {
             kind,
             at: self.told_at,
             catalog_version: self.catalog_version,
+            log_position: self.told_position,
             entries,
         }
     }
@@ -407,21 +430,24 @@ impl AdGroupState {
     /// The state that an ad group of this configuration has with these figures.
     pub fn of(config: &AdGroupConfig, actual: Micros, in_flight: Micros) -> Self {
         let open = config.is_open(actual, in_flight);
-        let budget = config.daily_budget;
+        let (budget, currency) = (config.daily_budget, config.currency);
         let reason = match (open, config.prediction) {
             (true, true) => {
-                format!("{actual} spent and {in_flight} in flight leave room in {budget}")
+                format!(
+                    "{actual} spent and {in_flight} in flight leave room in {budget} {currency}"
+                )
             }
-            (true, false) => format!("{actual} spent leave room in {budget}"),
+            (true, false) => format!("{actual} spent leave room in {budget} {currency}"),
             (false, true) => format!(
-                "{actual} spent and {in_flight} in flight, give or take {}, reach {budget}",
+                "{actual} spent and {in_flight} in flight, give or take {}, reach {budget} {currency}",
                 config.caution(in_flight)
             ),
-            (false, false) => format!("{actual} spent reach {budget}"),
+            (false, false) => format!("{actual} spent reach {budget} {currency}"),
         };
         Self {
             name: config.name.clone(),
             index: config.index,
+            currency,
             budget,
             actual,
             in_flight,

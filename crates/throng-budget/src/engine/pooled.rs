@@ -11,16 +11,13 @@
 use throng_model::Timestamp;
 
 use super::account::{WINDOW_MICROS, age_of};
-use super::survival::{BUCKET_SECS, BUCKETS, Delays};
+use super::survival::{BUCKETS, Delays, REACH_MICROS, bounds_of};
 use super::timeline::Timeline;
 
 /// Outcomes that must be known before the curve is used.
 const ENOUGH: f64 = 20.0;
 /// The oldest ads must be this old before the curve is used: it knows nothing of longer delays.
 const OLD_ENOUGH_MICROS: i64 = 15 * 60 * 1_000_000;
-/// Windows older than this have shown every delay that is told apart.
-const COMPLETE_MICROS: i64 = BUCKETS as i64 * BUCKET_SECS * 1_000_000;
-
 /// How many outcomes have each delay bucket; as long as the highest one needs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Counts(Vec<u32>);
@@ -41,7 +38,7 @@ impl Counts {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pooled {
     /// Outcomes of windows that may have more to come, by window number.
     pub(super) recent: Timeline<Counts>,
@@ -49,9 +46,29 @@ pub(super) struct Pooled {
     pub(super) complete: Delays,
     /// The first window that had an insertion.
     pub(super) first: Option<i64>,
+    /// Windows older than this have shown every delay that is learned: the longest horizon of the ad
+    /// groups. In microseconds.
+    pub(super) reach: i64,
+}
+
+impl Default for Pooled {
+    fn default() -> Self {
+        Self {
+            recent: Timeline::default(),
+            complete: Delays::default(),
+            first: None,
+            reach: REACH_MICROS,
+        }
+    }
 }
 
 impl Pooled {
+    /// Learns delays up to a horizon.
+    pub(super) fn reach_at_least(&mut self, horizon: std::time::Duration) {
+        let horizon = i64::try_from(horizon.as_micros()).unwrap_or(i64::MAX);
+        self.reach = REACH_MICROS.max(horizon);
+    }
+
     pub(super) fn insertion(&mut self, at: Timestamp) {
         let number = at.0.div_euclid(WINDOW_MICROS);
         self.first = Some(self.first.map_or(number, |first| first.min(number)));
@@ -59,7 +76,7 @@ impl Pooled {
 
     pub(super) fn outcome(&mut self, inserted_at: Timestamp, bucket: usize, logged_at: Timestamp) {
         let number = inserted_at.0.div_euclid(WINDOW_MICROS);
-        if age_of(number, logged_at) >= COMPLETE_MICROS {
+        if age_of(number, logged_at) >= self.reach {
             self.complete.add(bucket, 1.0);
         } else {
             self.recent.entry(number).add(bucket, 1);
@@ -69,7 +86,7 @@ impl Pooled {
     /// Puts complete windows together.
     pub(super) fn close(&mut self, now: Timestamp) {
         while let Some(number) = self.recent.oldest() {
-            if age_of(number, now) < COMPLETE_MICROS {
+            if age_of(number, now) < self.reach {
                 break;
             }
             if let Some((_, counts)) = self.recent.pop_oldest() {
@@ -89,18 +106,19 @@ impl Pooled {
         }
         let mut exact = self.complete.counts().to_vec();
         let mut up_to = running_sum(&exact);
+        let ends: Vec<i64> =
+            (0..BUCKETS).map(bounds_of).map(|(begin, width)| begin.saturating_add(width)).collect();
         for (number, outcomes) in self.recent.iter() {
             let age = age_of(number, now);
-            // The last bucket whose delays this window has shown in full: its last ad is a window's
-            // width younger than its first.
-            let shown = age / (BUCKET_SECS * 1_000_000) - 2;
-            let Ok(shown) = usize::try_from(shown) else { continue };
+            // It has shown the delays of a bucket in full when its last ad, a window's width younger
+            // than its first, is older than the bucket's end.
+            let shown = age.saturating_sub(WINDOW_MICROS);
             let mut counts = vec![0.0; BUCKETS];
             for (bucket, times) in outcomes.iter() {
                 counts[bucket] += f64::from(times);
             }
             let sums = running_sum(&counts);
-            for bucket in 0..=shown.min(BUCKETS - 1) {
+            for bucket in (0..BUCKETS).take_while(|bucket| ends[*bucket] <= shown) {
                 exact[bucket] += counts[bucket];
                 up_to[bucket] += sums[bucket];
             }
@@ -142,7 +160,7 @@ mod tests {
             pooled.insertion(at);
             let delay = (inserted * 7_919) % 600;
             if inserted + delay < 1_200 {
-                pooled.outcome(at, (delay / BUCKET_SECS) as usize, now);
+                pooled.outcome(at, (delay / super::super::survival::BUCKET_SECS) as usize, now);
             }
         }
         let curve = pooled.curve(now).unwrap();

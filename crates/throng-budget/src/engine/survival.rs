@@ -1,9 +1,16 @@
 //! How much of what is expected is still to come: learned from the delays of outcomes.
 
-/// Delays are counted in buckets of this many seconds.
+/// Short delays are counted in buckets of so many seconds.
 pub(super) const BUCKET_SECS: i64 = 10;
+/// Buckets by their width: how many of them, and how many seconds each is wide. They reach as far as the
+/// longest horizon, a day.
+const WIDTHS: [(usize, i64); 3] = [(180, BUCKET_SECS), (90, 60), (132, 600)];
 /// Buckets; the last one holds every longer delay.
-pub(super) const BUCKETS: usize = 181;
+pub(super) const BUCKETS: usize = 180 + 90 + 132 + 1;
+/// Buckets of earlier versions: as many of the narrowest width, and one for every longer delay.
+const EARLIER_BUCKETS: usize = 181;
+/// A learned curve reaches this far at least, and as far as the horizon if that is further.
+pub(super) const REACH_MICROS: i64 = 1_810 * 1_000_000;
 /// Weight of the pooled curve against an ad group's own, in outcomes.
 const SHRINKAGE: f64 = 50.0;
 /// Counts are halved when they reach this, so that old habits fade.
@@ -23,7 +30,10 @@ impl Default for Delays {
 }
 
 impl Delays {
-    pub(super) fn from_counts(counts: Vec<f64>) -> Option<Self> {
+    pub(super) fn from_counts(mut counts: Vec<f64>) -> Option<Self> {
+        if counts.len() == EARLIER_BUCKETS {
+            counts.resize(BUCKETS, 0.0);
+        }
         let sound = counts.len() == BUCKETS && counts.iter().all(|c| c.is_finite() && *c >= 0.0);
         sound.then(|| Self { total: counts.iter().sum(), counts })
     }
@@ -48,8 +58,30 @@ impl Delays {
 
 /// The bucket of a delay.
 pub(super) fn bucket_of(delay_micros: i64) -> usize {
-    usize::try_from(delay_micros.max(0) / (BUCKET_SECS * 1_000_000))
-        .map_or(BUCKETS - 1, |b| b.min(BUCKETS - 1))
+    let mut secs = delay_micros.max(0) / 1_000_000;
+    let mut first = 0;
+    for (count, width) in WIDTHS {
+        let place = (secs / width) as usize;
+        if place < count {
+            return first + place;
+        }
+        secs -= count as i64 * width;
+        first += count;
+    }
+    BUCKETS - 1
+}
+
+/// Where a bucket begins and how wide it is, in microseconds. The last one is wide without end.
+pub(super) fn bounds_of(bucket: usize) -> (i64, i64) {
+    let (mut begin, mut first) = (0, 0);
+    for (count, width) in WIDTHS {
+        if bucket < first + count {
+            return ((begin + (bucket - first) as i64 * width) * 1_000_000, width * 1_000_000);
+        }
+        begin += count as i64 * width;
+        first += count;
+    }
+    (begin * 1_000_000, i64::MAX / 2)
 }
 
 /// The share of outcomes that come later than an age, for every age.
@@ -110,13 +142,13 @@ impl Survival {
             return if age_micros < self.horizon_micros { 1.0 } else { 0.0 };
         }
         let bucket = bucket_of(age_micros);
-        if bucket >= BUCKETS - 1 {
-            // Beyond half an hour nothing is expected any more.
+        if bucket >= BUCKETS - 1 || age_micros >= self.longest_micros() {
+            // Beyond half an hour, and beyond the horizon, nothing is expected.
             return 0.0;
         }
         let before = if bucket == 0 { 1.0 } else { self.later[bucket - 1] };
-        let width = (BUCKET_SECS * 1_000_000) as f64;
-        let part = (age_micros as f64 - bucket as f64 * width) / width;
+        let (begin, width) = bounds_of(bucket);
+        let part = (age_micros - begin) as f64 / width as f64;
         before + (self.later[bucket] - before) * part
     }
 
@@ -125,7 +157,7 @@ impl Survival {
         if self.later.is_empty() {
             self.horizon_micros
         } else {
-            BUCKETS as i64 * BUCKET_SECS * 1_000_000
+            self.horizon_micros.max(REACH_MICROS)
         }
     }
 }
@@ -152,6 +184,35 @@ mod tests {
         let curve = Survival::learned(HORIZON, &Delays::default(), Some(&pooled));
         assert_eq!(curve.at(299_000_000), 1.0);
         assert!(curve.at(311_000_000) < 1e-9);
+    }
+
+    #[test]
+    fn buckets_follow_each_other_up_to_a_day() {
+        let mut end = 0;
+        for bucket in 0..BUCKETS {
+            let (begin, width) = bounds_of(bucket);
+            assert_eq!(begin, end);
+            assert_eq!([begin, begin + width - 1].map(bucket_of), [bucket; 2]);
+            end = begin + width;
+        }
+        assert_eq!(bounds_of(BUCKETS - 1).0, 86_400_000_000);
+        assert_eq!([i64::MIN, i64::MAX].map(bucket_of), [0, BUCKETS - 1]);
+    }
+
+    #[test]
+    fn a_learned_curve_reaches_as_far_as_the_horizon() {
+        let pooled: Vec<f64> =
+            (0..BUCKETS).map(|b| if bounds_of(b).0 < 2_700_000_000 { 1.0 } else { 0.0 }).collect();
+        let at = |horizon| {
+            let horizon = Duration::from_secs(horizon);
+            let curve = Survival::learned(horizon, &Delays::default(), Some(&pooled));
+            move |secs: i64| curve.at(secs * 1_000_000)
+        };
+        let long = at(7_200);
+        assert_eq!([long(1_700), long(2_600)], [1.0, 1.0]);
+        assert!(long(2_800) < 1e-9);
+        let short = at(180);
+        assert_eq!([short(1_800), short(1_811)], [1.0, 0.0]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Replays, duplicates, silence.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -17,12 +18,15 @@ fn configs() -> Vec<AdGroupConfig> {
             name: AdGroupName::new(name).expect("a name"),
             pricing,
             price: Micros(130_001),
+            price_nanos: 0,
             impression_rate: 0.9,
             action_rate: if pricing == Pricing::PerClick { 0.1 } else { 1.0 },
             horizon: Duration::from_secs(180),
             daily_budget: Micros(10_000_000),
             prediction: true,
+            currency: "USD".parse().expect("a currency"),
             zone: TimeZoneName::utc(),
+            once_per_insertion: true,
         })
         .collect()
 }
@@ -114,7 +118,8 @@ fn no_time_makes_the_engine_overflow() {
         }
     }
     let bytes = engine.checkpoint(1);
-    let (mut again, _) = Engine::restore(&bytes, 3, 1, 1, configs()).expect("restored");
+    let (mut again, _) =
+        Engine::restore(&bytes, 3, 1, 1, configs(), START, &HashMap::new()).expect("restored");
     ends.into_iter().for_each(|now| again.close(now));
 }
 
@@ -191,6 +196,7 @@ proptest! {
             match one_by_one.apply(event, logged_at(event)).expect("no overflow") {
                 Applied::Counted => tally.counted += 1,
                 Applied::Duplicate => tally.duplicates += 1,
+                Applied::Repeated => tally.repeated += 1,
                 Applied::UnknownAdGroup => tally.rejected += 1,
             }
         }
@@ -208,7 +214,7 @@ proptest! {
         let mut first = engine();
         play(&mut first, &events[..cut]);
         let bytes = first.checkpoint(cut as u64);
-        let (mut second, offset) = Engine::restore(&bytes, 3, 2, 1, configs()).expect("restored");
+        let (mut second, offset) = Engine::restore(&bytes, 3, 2, 1, configs(), START, &HashMap::new()).expect("restored");
         prop_assert_eq!(offset.next_offset as usize, cut);
         play(&mut second, &events[cut..]);
         let now = START.plus(Duration::from_secs(4_000));
@@ -221,12 +227,12 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_restore_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), flip in any::<proptest::sample::Index>()) {
-        prop_assert!(Engine::restore(&bytes, 3, 2, 1, configs()).is_err());
+        prop_assert!(Engine::restore(&bytes, 3, 2, 1, configs(), START, &HashMap::new()).is_err());
         let mut full = engine();
         play(&mut full, &[event(1, EventKind::Impression, "red", 5)]);
         bytes = full.checkpoint(9);
         let place = flip.index(bytes.len());
         bytes[place] ^= 1;
-        prop_assert!(Engine::restore(&bytes, 3, 2, 1, configs()).is_err());
+        prop_assert!(Engine::restore(&bytes, 3, 2, 1, configs(), START, &HashMap::new()).is_err());
     }
 }

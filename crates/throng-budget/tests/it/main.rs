@@ -2,3 +2,4 @@
 
 mod advertisers;
 mod engine;
+mod model;

@@ -1,7 +1,7 @@
 //! The wire format of budget states on their way to gates. Also in `docs/specs/feed-format.md`.
 //!
-//! A frame tells about one partition: a *keyframe* about all of its ad groups (those it leaves out
-//! stand at zero), a *delta* about those that changed since a base version. Figures are absolute, so
+//! A frame tells about one partition: a *keyframe* about all of its ad groups (one that it leaves out
+//! is unknown; in format 1 it stands at zero), a *delta* about those that changed since a base version. Figures are absolute, so
 //! any frame may be applied twice, and frames of two senders may be mixed.
 //!
 //! All numbers are little-endian.
@@ -9,7 +9,7 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 2 | magic `TF` |
-//! | 2 | 1 | format version, 1 |
+//! | 2 | 1 | format version, 1 or 2 |
 //! | 3 | 1 | 0 keyframe, 1 delta |
 //! | 4 | 4 | partition |
 //! | 8 | 8 | epoch: goes up when the partition's state is rebuilt by a new owner |
@@ -19,6 +19,7 @@
 //! | 40 | 8 | version of the catalog that the indexes belong to |
 //! | 48 | 4 | number of entries `n`, at most 2^24; more than 2^16 only in a frame of at least `n / 8` bytes |
 //! | 52 | | if n > 0: four columns (index gaps, actual, in flight, flags) of `n` numbers each |
+//! | end - 16 | 8 | only in format 2: the first offset of the partition's log that is not in the figures |
 //! | end - 8 | 8 | XXH3 (64 bits, seed 0) of everything before |
 //!
 //! Entries ascend by index. A gap is `index - previous index - 1`; the first entry's is its index.
@@ -34,6 +35,8 @@ use column::{Coding, Reader, put_column, take_column};
 
 /// The server has closed the ad group, whatever the figures say.
 pub const FLAG_CLOSED: u8 = 1;
+/// The ad group was removed from the spec: a gate whose catalog still has it does not show it.
+pub const FLAG_REMOVED: u8 = 2;
 
 /// More entries than this are refused by [`Frame::decode`].
 pub const MAX_ENTRIES: usize = 1 << 24;
@@ -45,7 +48,9 @@ pub const FREE_ENTRIES: usize = 1 << 16;
 pub const ENTRIES_PER_BYTE: usize = 8;
 
 const MAGIC: [u8; 2] = *b"TF";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The format without a log position, whose keyframes leave out ad groups that stand at zero.
+const FORMAT_1: u8 = 1;
 const HEADER: usize = 52;
 const CHECKSUM: usize = 8;
 
@@ -56,7 +61,7 @@ pub enum FeedError {
     #[error("this is no feed frame: check that the address is a Throng feed")]
     NotAFrame,
     /// Made by a newer program.
-    #[error("the feed frame has format version {0}, this program knows 1: update the gate")]
+    #[error("the feed frame has format version {0}, this program knows 1 and 2: update the gate")]
     UnknownFormat(u8),
     /// Changed on the way.
     #[error("the checksum of the feed frame does not match: drop the connection and open it again")]
@@ -80,7 +85,8 @@ impl FeedError {
 /// Whether a frame stands alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
-    /// All ad groups of the partition; those not listed stand at zero.
+    /// All ad groups of the partition. One that is not listed is unknown to the sender; in format 1 it
+    /// stands at zero.
     Keyframe,
     /// The ad groups that changed after `base_version` of the same epoch.
     Delta {
@@ -117,12 +123,20 @@ pub struct Frame {
     pub at: Timestamp,
     /// The catalog that the indexes belong to.
     pub catalog_version: u64,
+    /// The first offset of the partition's log that is not in the figures; `None`: the sender does not
+    /// say (format 1).
+    pub log_position: Option<u64>,
     /// Ascending by index. A delta without entries says that nothing changed and the sender lives.
     pub entries: Vec<FeedEntry>,
 }
 
 impl Frame {
-    /// The bytes to send. Entries out of order are sorted; of two with one index the later counts.
+    /// As [`encode`](Self::encode), in the format of before log positions.
+    pub fn encode_format_1(&self) -> Vec<u8> {
+        Self { log_position: None, entries: self.entries.clone(), ..*self }.encode()
+    }
+
+    /// The bytes to send, in format 2 if there is a log position. Entries out of order are sorted; of two with one index the later counts.
     /// About 40 ns an entry.
     pub fn encode(&self) -> Vec<u8> {
         if self.entries.is_sorted_by(|a, b| a.index < b.index) {
@@ -141,7 +155,8 @@ impl Frame {
             FrameKind::Delta { base_version } => (1, base_version),
         };
         let mut bytes = Vec::with_capacity(HEADER + CHECKSUM + entries.len() * 7 + 64);
-        bytes.extend_from_slice(&[MAGIC[0], MAGIC[1], FORMAT, kind]);
+        let format = if self.log_position.is_some() { FORMAT } else { FORMAT_1 };
+        bytes.extend_from_slice(&[MAGIC[0], MAGIC[1], format, kind]);
         bytes.extend_from_slice(&self.partition.to_le_bytes());
         for number in [self.epoch, self.version, base, self.at.0 as u64, self.catalog_version] {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -167,6 +182,9 @@ impl Frame {
             };
             put_column(&mut bytes, &flags, coding);
         }
+        if let Some(position) = self.log_position {
+            bytes.extend_from_slice(&position.to_le_bytes());
+        }
         let sum = xxh3_64(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
         bytes
@@ -180,7 +198,7 @@ impl Frame {
         if bytes.len() < HEADER + CHECKSUM || bytes[..2] != MAGIC {
             return Err(FeedError::NotAFrame);
         }
-        if bytes[2] != FORMAT {
+        if ![FORMAT_1, FORMAT].contains(&bytes[2]) {
             return Err(FeedError::UnknownFormat(bytes[2]));
         }
         let (body, sum) = bytes.split_at(bytes.len() - CHECKSUM);
@@ -204,10 +222,11 @@ impl Frame {
             return Err(FeedError::Malformed("more entries than a frame of its length may have"));
         }
         let entries = if count == 0 { Vec::new() } else { decode_entries(&mut reader, count)? };
+        let log_position = (bytes[2] == FORMAT).then(|| reader.u64()).transpose()?;
         if !reader.is_empty() {
             return Err(FeedError::Malformed("bytes follow its entries"));
         }
-        Ok(Self { partition, epoch, version, kind, at, catalog_version, entries })
+        Ok(Self { partition, epoch, version, kind, at, catalog_version, log_position, entries })
     }
 }
 

@@ -13,6 +13,7 @@ fn frame(kind: FrameKind, entries: Vec<FeedEntry>) -> Frame {
         kind,
         at: Timestamp(1_790_000_000_000_000),
         catalog_version: 12,
+        log_position: None,
         entries,
     }
 }
@@ -32,8 +33,9 @@ fn frames() -> impl Strategy<Value = Frame> {
     let entry = (amounts(), amounts(), any::<u8>());
     let index = prop_oneof![0u32..2_000, any::<u32>()];
     let entries = prop::collection::btree_map(index, entry, 0..400);
-    (any::<[u64; 4]>(), any::<i64>(), any::<u32>(), any::<bool>(), entries).prop_map(
-        |(numbers, at, partition, keyframe, entries)| Frame {
+    let position = any::<Option<u64>>();
+    (any::<[u64; 4]>(), any::<i64>(), any::<u32>(), any::<bool>(), entries, position).prop_map(
+        |(numbers, at, partition, keyframe, entries, log_position)| Frame {
             partition,
             epoch: numbers[0],
             version: numbers[1],
@@ -44,6 +46,7 @@ fn frames() -> impl Strategy<Value = Frame> {
             },
             at: Timestamp(at),
             catalog_version: numbers[3],
+            log_position,
             entries: entries
                 .into_iter()
                 .map(|(index, (actual, in_flight, flags))| FeedEntry {
@@ -174,7 +177,7 @@ fn errors_tell_what_to_do() {
     let error = Frame::decode(&bytes).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the feed frame has format version 9, this program knows 1: update the gate"
+        "the feed frame has format version 9, this program knows 1 and 2: update the gate"
     );
 }
 

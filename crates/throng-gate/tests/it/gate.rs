@@ -34,6 +34,8 @@ fn ad_group(index: u32, text: &str) -> CatalogEntry {
         include: Vec::new(),
         exclude: Vec::new(),
         when_stale: WhenStale::Serve,
+        expected: Micros(10),
+        currency: Some("USD".parse().unwrap()),
     }
 }
 
@@ -48,7 +50,16 @@ fn entry(index: u32, actual: i64, in_flight: i64) -> FeedEntry {
 
 fn keyframe(version: u64, entries: Vec<FeedEntry>) -> Frame {
     let kind = FrameKind::Keyframe;
-    Frame { partition: 0, epoch: 1, version, kind, at: NOW, catalog_version: 1, entries }
+    Frame {
+        partition: 0,
+        epoch: 1,
+        version,
+        kind,
+        at: NOW,
+        catalog_version: 1,
+        log_position: None,
+        entries,
+    }
 }
 
 fn delta(base_version: u64, version: u64, entries: Vec<FeedEntry>) -> Frame {
@@ -119,7 +130,7 @@ fn an_ad_group_closes_when_spend_and_flight_reach_the_budget() {
     gate.apply(&keyframe(99, vec![entry(0, 60_000_000, 40_500_000)]));
     assert_eq!(
         refusal(&gate, None, "on").unwrap().to_string(),
-        "60.00 spent and 40.50 in flight reach the budget of 0.0001"
+        "60.00 spent and 40.50 in flight reach the budget of 0.0001 USD"
     );
     gate.apply(&keyframe(100, vec![FeedEntry { flags: FLAG_CLOSED, ..entry(0, 0, 0) }]));
     assert_eq!(refusal(&gate, None, "on"), Some(Reason::Closed));
@@ -268,4 +279,83 @@ fn readers_never_see_half_a_frame() {
             assert!(sum == 90 || sum == 0, "{spend:?}");
         }
     });
+}
+
+fn with_position(frame: Frame, position: u64) -> Frame {
+    Frame { log_position: Some(position), ..frame }
+}
+
+#[test]
+fn own_insertions_count_until_the_feed_has_them() {
+    // Ten of them reach the budget.
+    let gate = gate(vec![ad_group(0, "x")]);
+    gate.apply(&with_position(keyframe(1, vec![entry(0, 0, 0)]), 5));
+    let mut counted = Vec::new();
+    for _ in 0..10 {
+        let (decision, insertion) = gate.decide_and_count(None, &[name("x")], NOW);
+        assert_eq!(decision.allowed, [name("x")]);
+        counted.extend(insertion);
+    }
+    assert_eq!(counted.len(), 10);
+    let (decision, insertion) = gate.decide_and_count(None, &[name("x")], NOW);
+    assert!(decision.allowed.is_empty() && insertion.is_none());
+    assert_eq!(decision.refused[0].1.code(), "out_of_budget");
+    let own = || gate.spend(&name("x")).unwrap().own.0;
+    assert_eq!(own(), 100);
+    // Two are in the figures already, one will be, one was refused, the others are not heard of.
+    gate.insertion_logged(counted.pop().unwrap(), &[(0, 4)], NOW);
+    gate.insertion_logged(counted.pop().unwrap(), &[(1, 99), (0, 5)], NOW);
+    gate.insertion_logged(counted.pop().unwrap(), &[(0, 8)], NOW);
+    gate.insertion_dropped(counted.pop().unwrap());
+    assert_eq!(own(), 70);
+    gate.apply(&with_position(delta(1, 2, vec![entry(0, 0, 20)]), 7));
+    assert_eq!(own(), 70);
+    gate.apply(&with_position(delta(2, 3, vec![entry(0, 0, 30)]), 8));
+    assert_eq!((own(), refusal(&gate, None, "x")), (60, None));
+    let late = Frame { at: NOW.plus(Duration::from_secs(700)), ..delta(3, 4, Vec::new()) };
+    gate.apply(&with_position(late, 8));
+    assert_eq!(own(), 0, "what nobody says anything of does not count for ever");
+}
+
+#[test]
+fn many_threads_take_no_more_than_there_is() {
+    let gate = gate(vec![ad_group(0, "x")]);
+    gate.apply(&with_position(keyframe(1, vec![entry(0, 40, 0)]), 0));
+    let taken = std::thread::scope(|scope| {
+        let take =
+            || (0..50).filter_map(|_| gate.decide_and_count(None, &[name("x")], NOW).1).count();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+    });
+    assert_eq!(taken, 6);
+}
+
+#[test]
+fn an_ad_group_that_a_keyframe_does_not_name_is_unknown() {
+    let stop = CatalogEntry { when_stale: WhenStale::Stop, ..ad_group(1, "stop") };
+    let gate = gate(vec![ad_group(0, "serve"), stop]);
+    gate.apply(&with_position(keyframe(1, vec![entry(0, 100, 0), entry(1, 10, 0)]), 0));
+    assert_eq!(refusal(&gate, None, "serve").unwrap().code(), "out_of_budget");
+    assert_eq!(refusal(&gate, None, "stop"), None);
+    gate.apply(&with_position(keyframe(2, Vec::new()), 0));
+    // The last known figures, and nothing at all.
+    assert_eq!(refusal(&gate, None, "serve").unwrap().code(), "out_of_budget");
+    assert_eq!(refusal(&gate, None, "stop").unwrap().code(), "stale");
+    gate.apply(&with_position(keyframe(3, vec![entry(0, 0, 0), entry(1, 10, 0)]), 0));
+    assert_eq!(refusal(&gate, None, "serve"), None);
+    assert_eq!(refusal(&gate, None, "stop"), None);
+    // In the format without positions it stands at zero.
+    gate.apply(&keyframe(4, vec![entry(1, 100, 0)]));
+    gate.apply(&keyframe(5, Vec::new()));
+    assert_eq!(refusal(&gate, None, "stop"), None);
+}
+
+#[test]
+fn removed_ad_groups_are_closed_and_ask_for_no_catalog() {
+    use throng_gate::feed::FLAG_REMOVED;
+    let gate = gate(vec![ad_group(0, "x")]);
+    let removed = |index| FeedEntry { flags: FLAG_CLOSED | FLAG_REMOVED, ..entry(index, 0, 0) };
+    let done = gate.apply(&with_position(keyframe(1, vec![removed(0), removed(7)]), 0));
+    assert_eq!(done, Applied::Done { updated: 1, unknown: 0, catalog_behind: false });
+    assert_eq!(refusal(&gate, None, "x"), Some(Reason::Closed));
 }

@@ -45,6 +45,30 @@ async fn put_spec(
     Ok(version)
 }
 
+/// Writes budget days; `update`: what becomes of those that are there.
+async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> Tried<()> {
+    // One INSERT may not meet a row twice, so of equal keys only the last one goes in.
+    let mut last = std::collections::BTreeMap::new();
+    for row in rows {
+        last.insert((&row.ad_group, row.day), row);
+    }
+    let rows: Vec<&BudgetDayRow> = last.into_values().collect();
+    for chunk in rows.chunks(ROWS_PER_INSERT) {
+        let mut insert =
+            QueryBuilder::<Db>::new("INSERT INTO budget_days (ad_group, day, budget, actual) ");
+        insert.push_values(chunk, |mut values, row| {
+            values
+                .push_bind(row.ad_group.as_str())
+                .push_bind(i64::from(row.day.0))
+                .push_bind(row.budget.0)
+                .push_bind(row.actual.0);
+        });
+        insert.push(" ON CONFLICT (ad_group, day) DO UPDATE SET ").push(update);
+        insert.build().persistent(false).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
 async fn index_of(tx: &mut Conn, name: &AdGroupName) -> Tried<AdGroupIndex> {
     let known = sqlx::query("SELECT number FROM ad_groups WHERE name = $1")
         .bind(name.as_str())
@@ -156,31 +180,14 @@ impl SpecLedger for Backend {
     }
 
     async fn put_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()> {
-        write_tx!(self, Full, "storing budget days", |tx| {
-            // One INSERT may not meet a row twice, so of equal keys only the last one goes in.
-            let mut last = std::collections::BTreeMap::new();
-            for row in rows {
-                last.insert((&row.ad_group, row.day), row);
-            }
-            let rows: Vec<&BudgetDayRow> = last.into_values().collect();
-            for chunk in rows.chunks(ROWS_PER_INSERT) {
-                let mut insert = QueryBuilder::<Db>::new(
-                    "INSERT INTO budget_days (ad_group, day, budget, actual) ",
-                );
-                insert.push_values(chunk, |mut values, row| {
-                    values
-                        .push_bind(row.ad_group.as_str())
-                        .push_bind(i64::from(row.day.0))
-                        .push_bind(row.budget.0)
-                        .push_bind(row.actual.0);
-                });
-                insert.push(
-                    " ON CONFLICT (ad_group, day)
-                     DO UPDATE SET budget = excluded.budget, actual = excluded.actual",
-                );
-                insert.build().persistent(false).execute(&mut *tx).await?;
-            }
-        })
+        let update = "budget = excluded.budget, actual = excluded.actual";
+        write_tx!(self, Full, "storing budget days", |tx| put_days(&mut *tx, rows, update).await?)
+    }
+
+    async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()> {
+        let update = "actual = excluded.actual";
+        write_tx!(self, Full, "storing past budget days", |tx| put_days(&mut *tx, rows, update)
+            .await?)
     }
 
     async fn budget_days(&self, ad_group: &AdGroupName, limit: u32) -> Result<Vec<BudgetDayRow>> {

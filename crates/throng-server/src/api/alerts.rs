@@ -67,6 +67,7 @@ pub(crate) async fn deliveries(State(ctx): Ctx, Query(window): Query<Window>) ->
 
 /// Which receiver to test.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Test {
     /// Its name; all unless set.
     receiver: Option<String>,

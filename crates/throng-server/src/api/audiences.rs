@@ -21,6 +21,7 @@ type Ctx = State<Arc<NodeContext>>;
 
 /// A version of an audience.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Version {
     /// The version.
     version: u64,

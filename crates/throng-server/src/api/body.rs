@@ -15,6 +15,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        super::encoding::refuse_encoded(request.headers())?;
         let bytes = whole(request, state).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             ApiError::bad_request(format!("the body is not what this path wants: {error}"))

@@ -1,11 +1,13 @@
 //! Budgets of the ad groups.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
-use throng_model::AdGroupName;
+use throng_ledger::BudgetDayRow;
+use throng_model::{AdGroupName, BudgetDay, Micros};
 
 use crate::NodeContext;
 use crate::roles::aggregate::AdGroupState;
@@ -17,6 +19,7 @@ fn view(state: &AdGroupState) -> Value {
         "name": state.name,
         "open": state.open,
         "reason": state.reason,
+        "currency": state.currency,
         "budget_micros": state.budget,
         "actual_micros": state.actual,
         "in_flight_micros": state.in_flight,
@@ -25,14 +28,34 @@ fn view(state: &AdGroupState) -> Value {
 }
 
 /// All ad groups.
-#[utoipa::path(get, path = "/v1/budgets", responses((status = 200, description = "`budgets`: name, open, reason and amounts in micros")))]
+#[utoipa::path(get, path = "/v1/budgets", responses((status = 200, description = "`budgets`: name, open, reason, currency and amounts in micros")))]
 pub(crate) async fn list(State(ctx): State<Arc<NodeContext>>) -> Json<Value> {
     let budgets: Vec<Value> = ctx.budgets.states().iter().map(view).collect();
     Json(json!({ "budgets": budgets }))
 }
 
+/// Budget days, the newest first: the last 8 as they are counted now, the others as they were stored.
+fn days(
+    state: &AdGroupState,
+    stored: Vec<BudgetDayRow>,
+    counted: &[(BudgetDay, Micros)],
+) -> Vec<BudgetDayRow> {
+    let mut days: BTreeMap<BudgetDay, BudgetDayRow> =
+        stored.into_iter().map(|row| (row.day, row)).collect();
+    for (day, actual) in counted {
+        let row = || BudgetDayRow {
+            ad_group: state.name.clone(),
+            day: *day,
+            budget: state.budget,
+            actual: *actual,
+        };
+        days.entry(*day).or_insert_with(row).actual = *actual;
+    }
+    days.into_values().rev().collect()
+}
+
 /// One ad group over the day.
-#[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`"), (status = 404, description = "no such ad group")))]
+#[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`, the newest first; `slices`: spend of the last 8 days by quarters of an hour that have any"), (status = 404, description = "no such ad group")))]
 pub(crate) async fn one(
     State(ctx): State<Arc<NodeContext>>,
     Path(name): Path<String>,
@@ -41,11 +64,13 @@ pub(crate) async fn one(
     let checked = AdGroupName::new(name.as_str()).map_err(|_| missing())?;
     let states = ctx.budgets.states();
     let state = states.iter().find(|s| s.name == checked).ok_or_else(missing)?;
-    let series = ctx.budgets.series(&checked).await?.unwrap_or_default();
+    let past = ctx.budgets.past(&checked).await?.unwrap_or_default();
+    let stored = ctx.ledger.budget_days(&checked, 60).await?;
     Ok(Json(json!({
         "state": view(state),
-        "points": series.points,
-        "intervals": series.intervals,
-        "days": ctx.ledger.budget_days(&checked, 60).await?,
+        "points": past.series.points,
+        "intervals": past.series.intervals,
+        "days": days(state, stored, &past.days),
+        "slices": past.slices,
     })))
 }

@@ -7,7 +7,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use throng_budget::{Event, EventKind};
-use throng_model::{AdGroupName, Entropy, SystemEntropy, UserKey};
+use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
 use utoipa::ToSchema;
 
 use crate::NodeContext;
@@ -18,12 +18,12 @@ use super::error::ApiError;
 
 /// A question.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Question {
     /// The user's key; without one only ad groups for everybody are allowed.
     user: Option<String>,
     /// The candidates, at most 1,000, best first.
-    #[schema(value_type = Vec<String>)]
-    ad_groups: Vec<AdGroupName>,
+    ad_groups: Vec<String>,
     /// Record an insertion for the first one allowed, so that its spend is in flight at once.
     #[serde(default)]
     record_insertion: bool,
@@ -44,31 +44,62 @@ pub(crate) async fn decide(
     }
     let now = ctx.clock.now();
     let user = question.user.as_ref().map(|key| UserKey::text(key.as_str()).hash(ctx.seed));
-    let decision = ctx.gate.decide(user, &question.ad_groups, now);
-    let refused: Vec<Value> = decision
-        .refused
-        .iter()
-        .map(|(name, reason)| {
-            json!({ "ad_group": name, "code": reason.code(), "why": reason.to_string() })
-        })
-        .collect();
-    let mut answer = json!({ "allowed": decision.allowed, "refused": refused });
-    if let (true, Some(chosen)) = (question.record_insertion, decision.allowed.first()) {
-        if ctx.data_directory_lost.is_cancelled() {
-            return Err(super::data_directory_lost());
+    let mut refused: Vec<Value> = Vec::new();
+    let mut candidates: Vec<AdGroupName> = Vec::with_capacity(question.ad_groups.len());
+    for text in &question.ad_groups {
+        match AdGroupName::new(text.as_str()) {
+            Ok(name) => candidates.push(name),
+            Err(error) => refused
+                .push(json!({ "ad_group": text, "code": "not_a_name", "why": error.to_string() })),
         }
-        let insertion_id = format!("decide-{:016x}", SystemEntropy.next_u64());
-        let event = Event {
-            id: insertion_id.clone(),
-            kind: EventKind::Insertion,
-            ad_group: chosen.clone(),
-            insertion_id: Some(insertion_id.clone()),
-            at: now,
-            inserted_at: None,
-        };
-        let accepted = ctx.budgets.accept(vec![event]).await;
-        accepted.map_err(|error| ApiError::unavailable(error.to_string()))?;
-        answer["insertion_id"] = json!(insertion_id);
+    }
+    let (decision, counted) = match question.record_insertion {
+        true => ctx.gate.decide_and_count(user, &candidates, now),
+        false => (ctx.gate.decide(user, &candidates, now), None),
+    };
+    refused.extend(decision.refused.iter().map(|(name, reason)| {
+        json!({ "ad_group": name, "code": reason.code(), "why": reason.to_string() })
+    }));
+    let mut answer = json!({ "allowed": decision.allowed, "refused": refused });
+    if let (Some(counted), Some(chosen)) = (counted, decision.allowed.first()) {
+        match record(&ctx, chosen, now).await {
+            Ok((id, positions)) => {
+                ctx.gate.insertion_logged(counted, &positions, now);
+                answer["insertion_id"] = json!(id);
+            }
+            Err(error) => {
+                ctx.gate.insertion_dropped(counted);
+                return Err(error);
+            }
+        }
     }
     Ok(Json(answer))
+}
+
+/// Records an insertion: its id, and how far in the log it is.
+async fn record(
+    ctx: &NodeContext,
+    ad_group: &AdGroupName,
+    now: Timestamp,
+) -> Result<(String, Vec<(u32, u64)>), ApiError> {
+    if ctx.data_directory_lost.is_cancelled() {
+        return Err(super::data_directory_lost());
+    }
+    let id = format!("decide-{:016x}", SystemEntropy.next_u64());
+    let event = Event {
+        id: id.clone(),
+        kind: EventKind::Insertion,
+        ad_group: ad_group.clone(),
+        insertion_id: Some(id.clone()),
+        at: now,
+        inserted_at: None,
+    };
+    let accepted = ctx.budgets.accept(vec![event]).await;
+    let accepted = accepted.map_err(|error| ApiError::unavailable(error.to_string()))?;
+    match accepted.rejected.into_iter().next() {
+        None => Ok((id, accepted.positions)),
+        Some((_, problem)) => {
+            Err(ApiError::unavailable(format!("the insertion does not count: {}", problem.message)))
+        }
+    }
 }

@@ -170,6 +170,17 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
+    /// Nothing of what was sent can be used.
+    pub(crate) fn no_event_counts(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "no_event_counts", message)
+    }
+
+    /// The error as a part of an answer that says more.
+    pub(crate) fn in_body(mut self) -> serde_json::Value {
+        self.detail.request_id = REQUEST_ID.try_with(Clone::clone).ok();
+        serde_json::to_value(&*self.detail).unwrap_or_default()
+    }
+
     /// The node cannot do it now.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::NodeContext;
+use crate::roles::aggregate::FeedFormat;
 use crate::roles::follow::deployment;
 
 use super::body::Body;
@@ -32,6 +33,8 @@ const LONGEST_ID: usize = 128;
 pub(crate) struct Subscriber {
     /// The gate's name, for the list of gates.
     gate: Option<String>,
+    /// The format of the frames that it reads.
+    format: Option<u8>,
 }
 
 fn checked(id: &str) -> Result<&str, ApiError> {
@@ -48,7 +51,7 @@ fn checked(id: &str) -> Result<&str, ApiError> {
 
 /// Budget states for gates: length-prefixed frames, a keyframe of every partition first, then
 /// deltas. Never ends by itself.
-#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the gate's name")), responses((status = 200, description = "u32 little-endian length and a frame, again and again; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
+#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the gate's name"), ("format" = Option<u8>, Query, description = "1 unless set; 2: with log positions")), responses((status = 200, description = "u32 little-endian length and a frame, again and again; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
 pub(crate) async fn stream(
     State(ctx): Ctx,
     Query(subscriber): Query<Subscriber>,
@@ -57,9 +60,17 @@ pub(crate) async fn stream(
     if let Some(gate) = &subscriber.gate {
         checked(gate)?;
     }
+    let format = match subscriber.format {
+        None | Some(1) => FeedFormat::One,
+        Some(2) => FeedFormat::Two,
+        Some(_) => {
+            return Err(ApiError::bad_request("this node has the feed in the formats 1 and 2")
+                .help("leave `format` out, or send format=2"));
+        }
+    };
     metrics::gauge!("throng_feed_connections").increment(1.0);
     let open = Connection;
-    let subscription = Arc::clone(&ctx.budgets).subscribe();
+    let subscription = Arc::clone(&ctx.budgets).subscribe(format);
     let frames = futures::stream::unfold((subscription, open), async |(mut from, open)| {
         let frame = from.next().await?;
         Some((Ok::<_, Infallible>(frame), (from, open)))
@@ -85,6 +96,7 @@ pub(crate) async fn catalog(State(ctx): Ctx) -> Json<Arc<Catalog>> {
 
 /// What a gate has applied.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct AppliedVersions {
     /// The version of each partition's last frame, by partition number.
     versions: HashMap<u32, u64>,

@@ -19,6 +19,7 @@ const MOST_KEYS: usize = 10_000;
 
 /// Keys to look up.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Keys {
     /// At most 10,000.
     keys: Vec<String>,

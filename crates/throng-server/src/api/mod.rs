@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod budgets;
 mod decide;
+mod encoding;
 mod error;
 mod events;
 mod feed;

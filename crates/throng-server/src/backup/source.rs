@@ -12,7 +12,7 @@ use throng_spec::{LogSettings, ObjectsSettings, Spec};
 use super::archive::Sink;
 use super::manifest::{FileEntry, PartitionRange};
 use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, failed};
-use crate::roles::aggregate::checkpoint_offset;
+use crate::roles::aggregate::{checkpoint_objects, checkpoint_offset};
 
 /// The folder of checkpoints among the objects.
 const CHECKPOINTS: &str = "checkpoints";
@@ -193,10 +193,18 @@ impl Captured {
             let mut content = Vec::new();
             let read = file.read_to_end(&mut content).and_then(|_| file.rewind());
             read.map_err(failed("read", &path))?;
-            let offset = checkpoint_offset(&content, partition).map_err(|error| {
+            let damaged = |error| {
                 let why = throng_model::with_causes(&error);
                 BackupError::DamagedCheckpoint { partition, why }
-            })?;
+            };
+            let offset = checkpoint_offset(&content, partition).map_err(damaged)?;
+            for object in checkpoint_objects(&content, partition).map_err(damaged)? {
+                let name = format!("{OBJECTS}/{object}");
+                let path = data_dir.join(&name);
+                // A later checkpoint does not need it, and is there.
+                let Some(opened) = open(&path)? else { return Ok(None) };
+                captured.files.push((name, path, opened));
+            }
             offsets.push(Some(offset));
             let name = format!("{OBJECTS}/{CHECKPOINTS}/{partition}");
             captured.files.push((name, path, (file, bytes)));

@@ -1,8 +1,10 @@
 //! Budgets: every ad group's actual, in-flight and projected spend; one ad group over the day.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::extract::{Path, State};
-use throng_model::{AdGroupName, Micros};
+use throng_model::{AdGroupName, Currency, Micros};
 
 use crate::roles::aggregate::AdGroupState;
 
@@ -54,6 +56,33 @@ fn meter(state: &AdGroupState) -> String {
     ])
 }
 
+/// An amount of an ad group, with its currency.
+fn priced(state: &AdGroupState, amount: Micros) -> String {
+    format!("{} {}", money(amount), state.currency)
+}
+
+/// Sums of amounts by currency: those of different ones are never added up.
+pub(super) fn sums(states: &[AdGroupState], of: &dyn Fn(&AdGroupState) -> i64) -> String {
+    let mut sums: BTreeMap<Currency, i64> = BTreeMap::new();
+    for state in states {
+        let sum = sums.entry(state.currency).or_default();
+        *sum = sum.saturating_add(of(state));
+    }
+    let shown = |(currency, sum): (&Currency, &i64)| format!("{} {currency}", money(Micros(*sum)));
+    sums.iter().map(shown).collect::<Vec<_>>().join(" · ")
+}
+
+/// How much of the budgets a part of them is: by currency, and of those shares the mean.
+pub(super) fn share_of_budgets(states: &[AdGroupState], of: &dyn Fn(&AdGroupState) -> i64) -> f64 {
+    let mut sums: BTreeMap<Currency, (f64, f64)> = BTreeMap::new();
+    for state in states {
+        let sum = sums.entry(state.currency).or_default();
+        *sum = (sum.0 + of(state) as f64, sum.1 + state.budget.0 as f64);
+    }
+    let shares = sums.values().map(|(part, budget)| part / budget.max(1.0));
+    shares.sum::<f64>() / sums.len().max(1) as f64
+}
+
 fn word(state: &AdGroupState) -> (&'static str, &'static str) {
     if state.open { ("open", "good") } else { ("closed", "bad") }
 }
@@ -61,9 +90,7 @@ fn word(state: &AdGroupState) -> (&'static str, &'static str) {
 pub(super) async fn list(State(ctx): Context) -> Page {
     let states = ctx.budgets.states();
     let now = ctx.clock.now();
-    let sum = |of: &dyn Fn(&AdGroupState) -> i64| {
-        money(Micros(states.iter().map(of).fold(0, i64::saturating_add)))
-    };
+    let sum = |of: &dyn Fn(&AdGroupState) -> i64| sums(&states, of);
     let (_, gates) = deployment(&ctx).await?;
     let page = List {
         cards: vec![
@@ -85,10 +112,10 @@ pub(super) async fn list(State(ctx): Context) -> Page {
                     name: s.name.to_string(),
                     state,
                     tone,
-                    budget: money(s.budget),
-                    actual: money(s.actual),
-                    in_flight: money(s.in_flight),
-                    projected: money(s.projected),
+                    budget: priced(s, s.budget),
+                    actual: priced(s, s.actual),
+                    in_flight: priced(s, s.in_flight),
+                    projected: priced(s, s.projected),
                     meter: meter(s),
                 }
             })
@@ -130,7 +157,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
     let checked = AdGroupName::new(name.clone()).map_err(|_| missing())?;
     let states = ctx.budgets.states();
     let state = states.iter().find(|s| s.name == checked).ok_or_else(missing)?;
-    let series = ctx.budgets.series(&checked).await?.unwrap_or_default();
+    let series = ctx.budgets.past(&checked).await?.unwrap_or_default().series;
     let history = ctx.ledger.history(Some(("ad_group", checked.as_str())), 30).await?;
     let line = |class, of: &dyn Fn(&throng_budget::SpendPoint) -> i64| chart::Line {
         class,
@@ -142,7 +169,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
         line("b", &|p| p.in_flight.0),
         line("a", &|p| p.actual.0),
     ];
-    let amount = |micros: f64| money(Micros(micros as i64));
+    let amount = |micros: f64| priced(state, Micros(micros as i64));
     let pairs: Vec<(String, f64, f64)> = series
         .intervals
         .iter()
@@ -155,14 +182,45 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
         tone,
         reason: state.reason.clone(),
         cards: vec![
-            card("budget", money(state.budget), "budget today"),
-            card("actual", money(state.actual), "actual"),
-            card("in-flight", money(state.in_flight), "in flight"),
-            card("projected", money(state.projected), "projected"),
+            card("budget", priced(state, state.budget), "budget today"),
+            card("actual", priced(state, state.actual), "actual"),
+            card("in-flight", priced(state, state.in_flight), "in flight"),
+            card("projected", priced(state, state.projected), "projected"),
         ],
         live: chart::lines(&lines, &show::clock, &amount),
         predicted: chart::bar_pairs(&pairs, ("b", "a"), &amount),
         history: show::entries(history),
     };
     render(&page)
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_model::AdGroupIndex;
+
+    use super::*;
+
+    #[test]
+    fn currencies_are_never_added_up() {
+        let state = |name: &str, currency: &str, actual| AdGroupState {
+            name: name.parse().unwrap(),
+            index: AdGroupIndex(0),
+            currency: currency.parse().unwrap(),
+            budget: Micros(4_000_000),
+            actual: Micros(actual),
+            in_flight: Micros(0),
+            projected: Micros(actual),
+            open: true,
+            reason: String::new(),
+        };
+        let states = [
+            state("a", "USD", 1_000_000),
+            state("b", "EUR", 2_000_000),
+            state("c", "USD", 1_000_000),
+        ];
+        assert_eq!(sums(&states, &|s| s.actual.0), "2.00 EUR · 2.00 USD");
+        assert_eq!(sums(&[], &|s| s.actual.0), "");
+        assert_eq!(share_of_budgets(&states, &|s| s.actual.0), 0.375);
+        assert_eq!(share_of_budgets(&[], &|s| s.actual.0), 0.0);
+    }
 }

@@ -42,12 +42,19 @@ impl Decide {
 
 pub(super) async fn page(State(ctx): Context, Query(question): Query<Question>) -> Page {
     let answer = (!question.user.is_empty()).then(|| {
-        let named: Vec<AdGroupName> = question
-            .ad_groups
-            .split([' ', ','])
-            .filter_map(|name| AdGroupName::new(name).ok())
-            .collect();
-        let candidates = if named.is_empty() {
+        let mut not_names = Vec::new();
+        let mut named: Vec<AdGroupName> = Vec::new();
+        for text in question.ad_groups.split([' ', ',']).filter(|text| !text.is_empty()) {
+            match AdGroupName::new(text) {
+                Ok(name) => named.push(name),
+                Err(error) => not_names.push(Row {
+                    name: text.chars().take(128).collect(),
+                    allowed: false,
+                    why: error.to_string(),
+                }),
+            }
+        }
+        let candidates = if named.is_empty() && not_names.is_empty() {
             ctx.spec.load().ad_groups.iter().map(|a| a.name.clone()).collect()
         } else {
             named
@@ -67,7 +74,7 @@ pub(super) async fn page(State(ctx): Context, Query(question): Query<Question>) 
         });
         Answer {
             audiences: membership.audiences_of(user).into_iter().map(|a| a.to_string()).collect(),
-            rows: allowed.chain(refused).collect(),
+            rows: allowed.chain(refused).chain(not_names).collect(),
         }
     });
     render(&Decide { user: question.user, ad_groups: question.ad_groups, answer })

@@ -8,7 +8,8 @@ use throng_model::Timestamp;
 use crate::roles::follow::{Peer, deployment};
 
 use super::alerts::{AlertLine, newest};
-use super::show::{self, Card, Entry, card, count, linked, money};
+use super::budgets::{share_of_budgets, sums};
+use super::show::{self, Card, Entry, card, count, linked};
 use super::{Context, Page, chart, render};
 
 #[derive(Template)]
@@ -66,12 +67,6 @@ pub(super) async fn page(State(ctx): Context) -> Page {
     let sent: u64 = runs.iter().map(|r| r.sent).sum();
     let states = ctx.budgets.states();
     let open = states.iter().filter(|s| s.open).count();
-    let total = |of: &dyn Fn(&crate::roles::aggregate::AdGroupState) -> i64| -> i64 {
-        states.iter().map(of).fold(0, i64::saturating_add)
-    };
-    let (budget, actual) = (total(&|s| s.budget.0), total(&|s| s.actual.0));
-    let in_flight = total(&|s| s.in_flight.0);
-    let share = |part: i64| part as f64 / budget.max(1) as f64;
     let declared = ctx.spec.load().audiences.len();
     let alerts = newest(&ctx, false).await?;
     let history = ctx.ledger.history(None, 15).await?;
@@ -98,13 +93,16 @@ pub(super) async fn page(State(ctx): Context) -> Page {
                 "/budgets",
             ),
             linked(
-                card("spend-today", money(throng_model::Micros(actual)), "actual spend today"),
+                card("spend-today", sums(&states, &|s| s.actual.0), "actual spend today"),
                 "/budgets",
             ),
         ],
         alerts: alerts.lines,
         more_alerts: alerts.more,
-        spend: chart::meter(&[("actual", share(actual)), ("flight", share(in_flight))]),
+        spend: chart::meter(&[
+            ("actual", share_of_budgets(&states, &|s| s.actual.0)),
+            ("flight", share_of_budgets(&states, &|s| s.in_flight.0)),
+        ]),
         nodes: peers.into_iter().map(|peer| NodeLine::of(peer, now)).collect(),
         history: show::entries(history),
     };

@@ -13,35 +13,37 @@ mod board;
 mod catalog;
 mod checkpoint;
 mod clock;
+mod days;
 mod error;
 mod feed;
 mod gates;
 mod history;
 mod hub;
+mod ids;
 mod known;
 mod partition;
 mod position;
 mod quarantine;
 mod restart;
+mod restore;
 mod shared;
 mod standby;
 #[cfg(test)]
 mod tests;
 mod ticker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use futures::StreamExt;
-use throng_budget::Series;
 use throng_gate::feed::Frame;
 use throng_gate::{Applied, Catalog, Gate};
 use throng_ledger::{BudgetDayRow, HistoryEntry};
 use throng_log::{EventLog, Retention};
-use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, Timestamp};
+use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, Micros, Timestamp};
 use throng_objects::Objects;
 use throng_spec::Spec;
 use tokio::sync::broadcast;
@@ -52,11 +54,11 @@ use crate::Health;
 pub use accept::Accepted;
 pub use board::Told;
 pub use checkpoint::CheckpointError;
-pub(crate) use checkpoint::checkpoint_offset;
+pub(crate) use checkpoint::{checkpoint_objects, checkpoint_offset};
 pub use error::BudgetsError;
 pub use feed::Feed;
 pub use gates::GateReport;
-pub use hub::Subscription;
+pub use hub::{FeedFormat, Subscription};
 pub use quarantine::{QuarantineList, QuarantinedRecord};
 pub use shared::{follow_feed, share};
 pub use standby::stand_by;
@@ -65,11 +67,14 @@ pub use ticker::run;
 
 use board::{Board, Taken};
 use clock::SteadyClock;
+use days::{Days, StoredDays};
 use gates::Gates;
 use history::Doors;
+use hub::Framed;
 use known::Known;
 use partition::{Partition, Standing};
 use restart::Restart;
+pub use restore::Past;
 use standby::{Heard, StandIns};
 
 /// In a feed that others follow every so manieth frame says everything, for those who join.
@@ -102,12 +107,14 @@ pub struct BudgetsParts {
     pub retention: Retention,
     /// Partitions of which the operator has accepted that records are lost.
     pub accept_log_loss: Vec<u32>,
+    /// How long ids are known, and how old events may be.
+    pub promise: Duration,
     /// Where problems are reported.
     pub health: Arc<Health>,
 }
 
 /// Budget states of all ad groups. Cheap to ask; nothing here waits for a disk or a network except
-/// [`Budgets::accept`], [`Budgets::tick`], [`Budgets::series`], [`Budgets::checkpoint`] and
+/// [`Budgets::accept`], [`Budgets::tick`], [`Budgets::past`], [`Budgets::checkpoint`] and
 /// [`Budgets::close`].
 pub struct Budgets {
     clock: Arc<SteadyClock>,
@@ -122,11 +129,12 @@ pub struct Budgets {
     heard: Arc<Heard>,
     board: Board,
     known: ArcSwap<Known>,
-    frames: broadcast::Sender<Bytes>,
+    frames: broadcast::Sender<Framed>,
     gates: Gates,
     doors: Mutex<Doors>,
     ticks: AtomicU64,
     retention: Retention,
+    promise: Duration,
     accept_log_loss: Mutex<BTreeSet<u32>>,
     health: Arc<Health>,
     /// Partitions whose log refuses events.
@@ -183,6 +191,7 @@ impl Budgets {
             doors: Mutex::default(),
             ticks: AtomicU64::new(0),
             retention: parts.retention,
+            promise: parts.promise,
             accept_log_loss: Mutex::new(parts.accept_log_loss.into_iter().collect()),
             health: parts.health,
             refusing: Mutex::default(),
@@ -282,6 +291,7 @@ impl Budgets {
             heard: self.heard.epoch(number),
             retention: self.retention,
             accept_loss,
+            promise: self.promise,
         })
         .await;
         if opened.is_ok() && accept_loss {
@@ -318,14 +328,14 @@ impl Budgets {
     }
 
     /// The feed from now on: keyframes first.
-    pub fn subscribe(self: Arc<Self>) -> Subscription {
+    pub fn subscribe(self: Arc<Self>, format: FeedFormat) -> Subscription {
         let frames = self.frames.subscribe();
-        Subscription::new(self, frames)
+        Subscription::new(self, frames, format)
     }
 
     /// A keyframe of every partition that has been heard of, encoded.
-    fn keyframes(&self) -> Vec<Bytes> {
-        self.board.keyframes().iter().map(hub::framed).collect()
+    fn keyframes(&self) -> Vec<Framed> {
+        self.board.keyframes().iter().map(Framed::new).collect()
     }
 
     /// Brings a gate in this process up to date.
@@ -356,21 +366,22 @@ impl Budgets {
         states
     }
 
-    /// An ad group over time: recent points of its figures, and what was predicted against what
-    /// came per 3 minutes. `None` if the applied spec does not have it. Of a partition that another
+    /// An ad group over time: recent points of its figures, what was predicted against what came per 3
+    /// minutes, and what was spent in the last days. `None` if the applied spec does not have it. Of a partition that another
     /// process owns it is what the last checkpoint says, some ten seconds old.
     ///
     /// # Errors
     /// [`BudgetsError`] if that checkpoint cannot be read.
-    pub async fn series(&self, ad_group: &AdGroupName) -> Result<Option<Series>, BudgetsError> {
+    pub async fn past(&self, ad_group: &AdGroupName) -> Result<Option<Past>, BudgetsError> {
+        let now = self.clock.now();
         let number = partition_of(ad_group, self.count) as u32;
         let own = self.own.load_full();
         if let Some(partition) = own.iter().find(|p| p.number() == number) {
-            return Ok(partition.series(ad_group));
+            return Ok(partition.past(ad_group, now));
         }
         let known = self.known.load_full();
         let configs = known.configs.get(number as usize).cloned().unwrap_or_default();
-        partition::series_of(Arc::clone(&self.objects), number, configs, ad_group).await
+        restore::past_of(Arc::clone(&self.objects), number, configs, ad_group, now).await
     }
 
     /// What gates are told about the ad groups.
@@ -483,8 +494,8 @@ impl Budgets {
         if self.frames.receiver_count() == 0 {
             return;
         }
-        let bytes = hub::framed(frame);
-        metrics::counter!("throng_feed_frame_bytes_total").increment(bytes.len() as u64);
+        let bytes = Framed::new(frame);
+        metrics::counter!("throng_feed_frame_bytes_total").increment(bytes.newest.len() as u64);
         metrics::counter!("throng_feed_updates_total").increment(frame.entries.len() as u64);
         // Nobody listening is no error.
         let _ = self.frames.send(bytes);
@@ -520,18 +531,35 @@ impl Budgets {
         self.checkpoint().await
     }
 
-    /// The figures of today of the partitions that this process owns, for the ledger.
-    fn days(&self) -> Vec<BudgetDayRow> {
+    /// The spend of the last days of the partitions that this process owns, for the ledger: today's, and
+    /// those of earlier days that changed since `stored`.
+    fn days(&self, stored: &mut StoredDays) -> Days {
         let (known, now) = (self.known.load(), self.clock.now());
-        let own = self.own.load_full();
-        own.iter()
-            .flat_map(|p| p.states(now))
-            .filter_map(|state| {
-                let day = BudgetDay::of(now, &known.zones.get(&state.name)?.rules());
+        let mut days = Days::default();
+        for partition in self.own.load_full().iter() {
+            let mut past: HashMap<AdGroupName, Vec<(BudgetDay, Micros)>> =
+                partition.days(now).into_iter().collect();
+            for state in partition.states(now) {
+                let Some(zone) = known.zones.get(&state.name) else { continue };
+                let today = BudgetDay::of(now, &zone.rules());
                 let (budget, actual) = (state.budget, state.actual);
-                Some(BudgetDayRow { ad_group: state.name, day, budget, actual })
-            })
-            .collect()
+                let row = |day, actual| BudgetDayRow {
+                    ad_group: state.name.clone(),
+                    day,
+                    budget,
+                    actual,
+                };
+                days.today.push(row(today, actual));
+                let spent = past.remove(&state.name).unwrap_or_default();
+                for (day, actual) in spent.into_iter().filter(|(day, _)| *day != today) {
+                    if stored.changes(&state.name, day, actual) {
+                        days.past.push(row(day, actual));
+                    }
+                }
+            }
+        }
+        stored.forget_before(now);
+        days
     }
 
     /// Ad groups of this process's partitions that opened or closed since the last look.

@@ -227,3 +227,243 @@ async fn a_log_with_another_number_of_partitions_is_refused() {
     std::fs::write(&count, "4\n").unwrap();
     start(dir.path(), spec(SPEC), &clock).await.unwrap().shutdown().await;
 }
+
+/// An event of this moment, with an insertion if one is named.
+fn event(clock: &ManualClock, id: &str, kind: &str, insertion: Option<&str>) -> String {
+    let at = clock.now().to_string();
+    let mut event = json!({ "id": id, "kind": kind, "ad_group": "shoes", "at": at });
+    if let Some(insertion) = insertion {
+        event["insertion_id"] = json!(insertion);
+        event["inserted_at"] = json!(at);
+    }
+    event.to_string() + "\n"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_are_of_a_kind_and_an_ad_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+    let client = Client::of(&node);
+    let one_request = event(&clock, "r1", "insertion", Some("r1"))
+        + &event(&clock, "r1", "impression", Some("r1"))
+        + &event(&clock, "r1", "click", Some("r1"))
+        + &json!({ "id": "r1", "kind": "click", "ad_group": "hats", "at": clock.now().to_string() })
+            .to_string();
+    for (accepted, duplicates) in [(4, 0), (0, 4)] {
+        let said = client.events(one_request.clone()).await;
+        assert_eq!(said["accepted"], json!(accepted), "{said}");
+        assert_eq!(said["duplicates"], json!(duplicates), "{said}");
+    }
+    assert_eq!(
+        (actual(&client, "shoes").await, actual(&client, "hats").await),
+        (100_000, 2_000_000)
+    );
+    crash(node).await;
+    let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+    let client = Client::of(&node);
+    assert_eq!(
+        (actual(&client, "shoes").await, actual(&client, "hats").await),
+        (100_000, 2_000_000)
+    );
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insertion_has_one_impression() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+    let client = Client::of(&node);
+    client.events(event(&clock, "i", "insertion", Some("n1"))).await;
+    let state = client.get("/v1/budgets/shoes").await;
+    assert_eq!(state["state"]["in_flight_micros"], json!(50_000), "{state}");
+    // Seen: what was in flight is spent, and is in flight no longer.
+    client.events(event(&clock, "m", "impression", Some("n1"))).await;
+    let state = client.get("/v1/budgets/shoes").await;
+    assert_eq!(state["state"]["in_flight_micros"], json!(0), "{state}");
+    let said = client.events(event(&clock, "m again", "impression", Some("n1"))).await;
+    assert_eq!((&said["accepted"], &said["repeated"]), (&json!(0), &json!(1)), "{said}");
+    let said = client.events(event(&clock, "m", "impression", Some("n1"))).await;
+    assert_eq!((&said["duplicates"], &said["repeated"]), (&json!(1), &json!(0)), "{said}");
+    client.events(event(&clock, "other", "impression", Some("never inserted"))).await;
+    assert_eq!(actual(&client, "shoes").await, 200_000);
+    let (status, _) = client
+        .post(
+            "/v1/spec/apply",
+            &sent(&SPEC.replace("name: shoes,", "name: shoes, once_per_insertion: false,")),
+        )
+        .await;
+    assert_eq!(status, 200);
+    let said = client.events(event(&clock, "m third", "impression", Some("n1"))).await;
+    assert_eq!((&said["accepted"], &said["repeated"]), (&json!(1), &json!(0)), "{said}");
+    assert_eq!(actual(&client, "shoes").await, 300_000);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_that_does_not_fit_is_refused_and_not_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    let dear = SPEC.replace("\"0.10\"", "\"9223372036854.775807\"");
+    let node = start(dir.path(), spec(&dear), &clock).await.unwrap();
+    let client = Client::of(&node);
+    client.events(event(&clock, "a", "impression", None)).await;
+    for _ in 0..2 {
+        let said = client.events(event(&clock, "b", "impression", None)).await;
+        assert_eq!(
+            (&said["duplicates"], &said["rejected_count"]),
+            (&json!(0), &json!(1)),
+            "{said}"
+        );
+    }
+    node.shutdown().await;
+}
+
+/// The days that the API tells, each as (day, actual).
+async fn days(client: &Client) -> Vec<(i64, i64)> {
+    let answer = client.get("/v1/budgets/shoes").await;
+    let days = answer["days"].as_array().unwrap();
+    days.iter().map(|d| (d["day"].as_i64().unwrap(), d["actual"].as_i64().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_ad_group_and_another_zone_keep_the_spend() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+    let client = Client::of(&node);
+    let lines: String = (0..10).map(|n| line(&clock, "impression", "shoes", n)).collect();
+    client.events(lines.clone()).await;
+    let lists_shoes = |line: &&str| line.contains("name: shoes");
+    let removed: String =
+        SPEC.lines().filter(|line| !lists_shoes(line)).map(|line| format!("{line}\n")).collect();
+    let (status, answer) = client.post("/v1/spec/apply", &sent(&removed)).await;
+    assert_eq!(status, 200, "{answer}");
+    let said = client.events(lines.clone()).await;
+    assert_eq!(said["rejected_count"], json!(10), "{said}");
+    crash(node).await;
+    let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+    let client = Client::of(&node);
+    assert_eq!(actual(&client, "shoes").await, 1_000_000);
+    let said = client.events(lines).await;
+    assert_eq!(said["duplicates"], json!(10), "{said}");
+    for zone in ["Pacific/Kiritimati", "America/New_York", "UTC"] {
+        let moved = SPEC.replace("time_zone: UTC", &format!("time_zone: {zone}"));
+        assert!(zone == "UTC" || moved != SPEC, "the spec names the zone");
+        let (status, answer) = client.post("/v1/spec/apply", &sent(&moved)).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(actual(&client, "shoes").await, 1_000_000, "{zone}");
+        assert_eq!(days(&client).await[0].1, 1_000_000, "{zone}");
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_events_count_for_their_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+    let client = Client::of(&node);
+    client.events(line(&clock, "impression", "shoes", 1)).await;
+    let late = line(&clock, "impression", "shoes", "late");
+    let today = days(&client).await[0].0;
+    clock.advance(Duration::from_secs(13 * 3600));
+    client.events(late).await;
+    client.events(line(&clock, "impression", "shoes", 2)).await;
+    assert_eq!(days(&client).await, [(today + 1, 100_000), (today, 200_000)]);
+    node.shutdown().await;
+    let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+    let name: AdGroupName = "shoes".parse().unwrap();
+    let stored = node.context().ledger.budget_days(&name, 9).await.unwrap();
+    let stored: Vec<i64> = stored.iter().map(|row| row.actual.0).collect();
+    assert_eq!(stored, [100_000, 200_000]);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_counts_what_it_decides_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    // One ad reaches the budget; the feed tells nothing for a minute.
+    let dear = SPEC.replace("\"0.10\"", "\"2.00\"") + "node:\n  feed_interval_ms: 60000\n";
+    let node = start(dir.path(), spec(&dear), &clock).await.unwrap();
+    let client = Client::of(&node);
+    let question = json!({ "ad_groups": ["shoes"], "record_insertion": true });
+    let asked =
+        futures::future::join_all((0..8).map(|_| client.post("/v1/decide", &question))).await;
+    let allowed = asked.iter().filter(|(_, answer)| answer["allowed"] == json!(["shoes"])).count();
+    assert_eq!(allowed, 1, "{asked:?}");
+    let (_, answer) = client.post("/v1/decide", &json!({ "ad_groups": ["shoes"] })).await;
+    assert_eq!(answer["refused"][0]["code"], "out_of_budget", "{answer}");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_of_hours_ago_are_in_files_that_the_next_owner_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    let settings = format!("{SPEC}node:\n  dedupe_hours: 48\n");
+    let node = start(dir.path(), spec(&settings), &clock).await.unwrap();
+    let client = Client::of(&node);
+    let first = line(&clock, "impression", "shoes", 1);
+    client.events(first.clone()).await;
+    clock.advance(Duration::from_secs(30 * 3600));
+    client.events(line(&clock, "impression", "shoes", 2)).await;
+    node.context().budgets.checkpoint().await.unwrap();
+    let files = || -> usize {
+        let folder = node.context().data_dir.join("objects/ids");
+        let partitions = std::fs::read_dir(folder).unwrap();
+        partitions.map(|entry| std::fs::read_dir(entry.unwrap().path()).unwrap().count()).sum()
+    };
+    assert_eq!(files(), 1);
+    crash(node).await;
+    let node = start(dir.path(), spec(&settings), &clock).await.unwrap();
+    let client = Client::of(&node);
+    let said = client.events(first.clone()).await;
+    assert_eq!(said["duplicates"], json!(1), "{said}");
+    clock.advance(Duration::from_secs(19 * 3600));
+    let said = client.events(first.clone()).await;
+    assert_eq!(
+        said["rejected"][0]["message"], "2026-11-23T12:00:00Z is more than 48 hours ago",
+        "{said}"
+    );
+    // The same id again, when the promise is over.
+    client.events(line(&clock, "impression", "shoes", 1)).await;
+    assert_eq!(actual(&client, "shoes").await, 100_000);
+    node.shutdown().await;
+    // Without the file nobody can tell what is a duplicate.
+    std::fs::remove_dir_all(dir.path().join("objects/ids")).unwrap();
+    let refused = start(dir.path(), spec(&settings), &clock).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("Ids"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_price_of_a_thousand_is_exact() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    let by_the_thousand =
+        SPEC.replace("per: impression, price: \"0.10\"", "per: thousand, price: \"1.234567\"");
+    let node = start(dir.path(), spec(&by_the_thousand), &clock).await.unwrap();
+    let client = Client::of(&node);
+    let send = async |from: u32, to: u32| {
+        let lines: String = (from..to).map(|n| line(&clock, "impression", "shoes", n)).collect();
+        client.events(lines).await;
+    };
+    send(0, 1).await;
+    assert_eq!(actual(&client, "shoes").await, 1_235, "rounded for display");
+    send(1, 500).await;
+    assert_eq!(actual(&client, "shoes").await, 617_284);
+    crash(node).await;
+    let node = start(dir.path(), spec(&by_the_thousand), &clock).await.unwrap();
+    let client = Client::of(&node);
+    let lines: String = (500..1_000).map(|n| line(&clock, "impression", "shoes", n)).collect();
+    client.events(lines).await;
+    assert_eq!(actual(&client, "shoes").await, 1_234_567);
+    let state = client.get("/v1/budgets/shoes").await;
+    assert_eq!(
+        (&state["state"]["open"], &state["state"]["currency"]),
+        (&json!(false), &json!("USD"))
+    );
+    node.shutdown().await;
+}

@@ -1,7 +1,7 @@
 //! One ad server: follows the feed, decides, reports.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use serde_json::json;
 use throng_gate::feed::Frame;
-use throng_gate::{Applied, Catalog, Gate};
+use throng_gate::{Applied, Catalog, Gate, OwnInsertion};
 use throng_model::{AdGroupName, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,14 @@ struct Due {
 
 /// Refusals by reason.
 pub(super) type Reasons = BTreeMap<String, u64>;
+
+/// What is on its way to the node.
+#[derive(Debug, Default)]
+struct Outbox {
+    due: BinaryHeap<Reverse<Due>>,
+    /// Insertions that the gate counts itself until the node has their events, by request.
+    counted: HashMap<u64, OwnInsertion>,
+}
 
 pub(super) struct AdServer {
     number: u32,
@@ -115,17 +123,17 @@ impl AdServer {
         stop: &CancellationToken,
     ) -> Result<Reasons, FleetError> {
         let mut reasons = Reasons::new();
-        let mut due: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
+        let mut outbox = Outbox::default();
         let mut next_send = self.config.clock.now();
-        while !(stop.is_cancelled() || requests.is_empty() && due.is_empty()) {
+        while !(stop.is_cancelled() || requests.is_empty() && outbox.due.is_empty()) {
             let now = self.config.clock.now();
             while requests.last().is_some_and(|r| self.config.start.plus(r.after) <= now) {
                 if let Some(request) = requests.pop() {
-                    self.decide(gate, &request, now, &mut due, &mut reasons);
+                    self.decide(gate, &request, now, &mut outbox, &mut reasons);
                 }
             }
             if now >= next_send {
-                self.report(&mut due, now).await?;
+                self.report(gate, &mut outbox, now).await?;
                 next_send = now.plus(self.config.send_every);
             }
             let next_request =
@@ -143,11 +151,11 @@ impl AdServer {
         gate: &Gate,
         request: &AdRequest,
         now: Timestamp,
-        due: &mut BinaryHeap<Reverse<Due>>,
+        outbox: &mut Outbox,
         reasons: &mut Reasons,
     ) {
         let user = request.user.hash(self.config.membership.seed());
-        let decision = gate.decide(Some(user), &request.candidates, now);
+        let (decision, counted) = gate.decide_and_count(Some(user), &request.candidates, now);
         self.progress.requests.fetch_add(1, Ordering::Relaxed);
         for (_, reason) in &decision.refused {
             *reasons.entry(reason.code().to_owned()).or_default() += 1;
@@ -157,8 +165,9 @@ impl AdServer {
             return;
         };
         self.progress.allowed.fetch_add(1, Ordering::Relaxed);
+        outbox.counted.extend(counted.map(|counted| (request.number, counted)));
         let mut plan = |kind: &'static str, after: Duration| {
-            due.push(Reverse(Due {
+            outbox.due.push(Reverse(Due {
                 at: now.plus(after),
                 request: request.number,
                 kind,
@@ -178,12 +187,13 @@ impl AdServer {
     /// Sends what is due. An event is put away only when the node has accepted it.
     async fn report(
         &self,
-        due: &mut BinaryHeap<Reverse<Due>>,
+        gate: &Gate,
+        outbox: &mut Outbox,
         now: Timestamp,
     ) -> Result<(), FleetError> {
         let mut batch = Vec::new();
-        while due.peek().is_some_and(|Reverse(event)| event.at <= now) {
-            if let Some(Reverse(event)) = due.pop() {
+        while outbox.due.peek().is_some_and(|Reverse(event)| event.at <= now) {
+            if let Some(Reverse(event)) = outbox.due.pop() {
                 batch.push(event);
             }
         }
@@ -213,11 +223,22 @@ impl AdServer {
         let accepted = answer["accepted"].as_u64().unwrap_or(0);
         self.progress.events_accepted.fetch_add(accepted, Ordering::Relaxed);
         let mut all = self.progress.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in batch.into_iter().filter(|event| event.kind != "insertion") {
-            *all.entry((event.kind, event.ad_group)).or_default() += 1;
+        let positions = positions(&answer);
+        for event in batch {
+            if event.kind != "insertion" {
+                *all.entry((event.kind, event.ad_group)).or_default() += 1;
+            } else if let Some(counted) = outbox.counted.remove(&event.request) {
+                gate.insertion_logged(counted, &positions, now);
+            }
         }
         Ok(())
     }
+}
+
+/// By partition, how far in the log the events of an answer are.
+fn positions(answer: &serde_json::Value) -> Vec<(u32, u64)> {
+    let positions = answer["positions"].as_object().into_iter().flatten();
+    positions.filter_map(|(number, at)| Some((number.parse().ok()?, at.as_u64()?))).collect()
 }
 
 /// An event as a line of NDJSON. Its id derives from the request, so that sending it twice counts
@@ -272,7 +293,8 @@ async fn follow_once(
         Some(token) => request.bearer_auth(token),
         None => request,
     };
-    let request = http.get(format!("{}/v1/feed?gate=ad-server-{number:04}", config.feed_url));
+    let request =
+        http.get(format!("{}/v1/feed?format=2&gate=ad-server-{number:04}", config.feed_url));
     let response = authorised(request).send().await?.error_for_status()?;
     let mut stream = response.bytes_stream();
     let mut buffer = Vec::new();
@@ -280,9 +302,15 @@ async fn follow_once(
         buffer.extend_from_slice(&chunk?);
         while let Some(frame) = take_frame(&mut buffer) {
             let frame = Frame::decode(&frame)?;
-            if let Applied::NeedKeyframe = gate.apply(&frame) {
+            match gate.apply(&frame) {
                 // A new connection begins with keyframes.
-                return Ok(());
+                Applied::NeedKeyframe => return Ok(()),
+                Applied::Done { unknown, catalog_behind, .. } if catalog_behind || unknown > 0 => {
+                    let request = http.get(format!("{}/v1/catalog", config.feed_url));
+                    let response = authorised(request).send().await?.error_for_status()?;
+                    gate.set_catalog(response.json().await?);
+                }
+                Applied::Done { .. } | Applied::Ignored => {}
             }
             progress.frames.fetch_add(1, Ordering::Relaxed);
             progress.of_server(number, |reached| {

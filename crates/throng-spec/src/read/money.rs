@@ -32,7 +32,11 @@ impl Reader {
         let name = self.name(&mut fields, ObjectKind::AdGroup);
         let campaign = self.reference(&mut fields, "campaign", ObjectKind::Campaign);
         fields.required(self, "per");
-        let words = [("impression", Pricing::PerImpression), ("click", Pricing::PerClick)];
+        let words = [
+            ("impression", Pricing::PerImpression),
+            ("click", Pricing::PerClick),
+            ("thousand", Pricing::PerThousand),
+        ];
         let pricing = self.word(&mut fields, "per", &words, Pricing::PerImpression);
         let price = self.amount(&mut fields, "price");
         let daily_budget = self.amount(&mut fields, "daily_budget");
@@ -53,6 +57,7 @@ impl Reader {
         let horizon_secs = self.integer(&mut fields, "horizon_secs", 10..=86_400, 180);
         let words = [("serve", WhenStale::Serve), ("stop", WhenStale::Stop)];
         let when_stale = self.word(&mut fields, "when_stale", &words, WhenStale::default());
+        let once_per_insertion = self.flag(&mut fields, "once_per_insertion", true);
         fields.done(self);
         let names =
             |list: Vec<(AudienceName, At)>| list.into_iter().map(|(name, _)| name).collect();
@@ -69,6 +74,7 @@ impl Reader {
             prediction,
             horizon_secs,
             when_stale,
+            once_per_insertion,
         });
     }
 
@@ -76,7 +82,7 @@ impl Reader {
         let given = fields.get("action_rate");
         let rate = self.share(fields, "action_rate", 1.0);
         match (pricing, given) {
-            (Pricing::PerImpression, Some((_, at))) if rate != 1.0 => {
+            (Pricing::PerImpression | Pricing::PerThousand, Some((_, at))) if rate != 1.0 => {
                 let help = "leave it out, or pay per click".to_owned();
                 let message = "`action_rate` must be 1 when impressions are paid";
                 self.problem(&at, message, Some(help));
@@ -89,6 +95,19 @@ impl Reader {
             _ => {}
         }
         rate
+    }
+
+    /// An optional `true` or `false`.
+    fn flag(&mut self, fields: &mut Fields<'_>, name: &'static str, unset: bool) -> bool {
+        match fields.get(name) {
+            None => unset,
+            Some((Node { value: Value::Bool(value), .. }, _)) => *value,
+            Some((node, at)) => {
+                let message = format!("expected true or false, found {}", node.value.kind());
+                self.problem(&at, message, Some(format!("write `{name}: {unset}`")));
+                unset
+            }
+        }
     }
 
     /// A required amount of money above zero.

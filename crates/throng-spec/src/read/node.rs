@@ -89,6 +89,7 @@ impl Reader {
             activation_workers: self.integer(&mut fields, "activation_workers", 1..=256, 4),
             log_partitions: self.integer(&mut fields, "log_partitions", 1..=256, 4),
             log_retention,
+            dedupe_hours: self.integer(&mut fields, "dedupe_hours", 1..=168, 24),
             min_free_disk_bytes: has_floor.then_some(floor),
             feed_interval_ms: self.integer(&mut fields, "feed_interval_ms", 50..=60_000, 1000),
             max_request_bytes: self.integer(

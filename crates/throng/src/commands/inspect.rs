@@ -36,8 +36,11 @@ pub(crate) async fn lookup(users: &[String], node: &NodeAt, json: bool) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn amount(value: &Value) -> String {
-    value.as_i64().map_or_else(String::new, |micros| Micros(micros).to_string())
+/// An amount of an ad group's state, with its currency.
+fn amount(state: &Value, field: &str) -> String {
+    let currency = state["currency"].as_str().unwrap_or_default();
+    let amount = |micros| format!("{} {currency}", Micros(micros)).trim_end().to_owned();
+    state[field].as_i64().map_or_else(String::new, amount)
 }
 
 pub(crate) async fn budget(ad_group: Option<&str>, node: &NodeAt, json: bool) -> Result<ExitCode> {
@@ -58,10 +61,10 @@ pub(crate) async fn budget(ad_group: Option<&str>, node: &NodeAt, json: bool) ->
             vec![
                 s["name"].as_str().unwrap_or_default().to_owned(),
                 if s["open"].as_bool() == Some(true) { "open" } else { "closed" }.to_owned(),
-                amount(&s["budget_micros"]),
-                amount(&s["actual_micros"]),
-                amount(&s["in_flight_micros"]),
-                amount(&s["projected_micros"]),
+                amount(s, "budget_micros"),
+                amount(s, "actual_micros"),
+                amount(s, "in_flight_micros"),
+                amount(s, "projected_micros"),
                 s["reason"].as_str().unwrap_or_default().to_owned(),
             ]
         })

@@ -52,8 +52,14 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
     let ok = findings.iter().all(|finding| finding.ok);
     let code = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
-        out::json(&json!({ "ok": ok, "models": models, "backends": findings }));
+        let warnings = throng_spec::warnings(&spec);
+        out::json(
+            &json!({ "ok": ok, "models": models, "backends": findings, "warnings": warnings }),
+        );
         return Ok(code);
+    }
+    for warning in throng_spec::warnings(&spec) {
+        out::say(format!("warning: {warning}"));
     }
     out::line(format!(
         "all well: {} audiences, {} syncs, {} ad groups",

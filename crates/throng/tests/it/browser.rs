@@ -142,7 +142,7 @@ async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
     browser.sign_in(&dir.path().join("node")).await;
     let first = wait_for("spend", async || {
         let spend = browser.text("#spend-today b").await?;
-        if spend == "0.00" { Err(spend) } else { Ok(spend) }
+        if spend == "0.00 USD" { Err(spend) } else { Ok(spend) }
     })
     .await;
     wait_for("the overview follows", async || {
@@ -183,7 +183,7 @@ async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
         let css = format!("tr[data-name='{name}'] .actual-value");
         let micros = budget["with_prediction"]["spend_micros"].as_i64().expect("micros");
         let cents = (micros + 5_000) / 10_000;
-        let expected = format!("{}.{:02}", cents / 100, cents % 100);
+        let expected = format!("{}.{:02} USD", cents / 100, cents % 100);
         assert_eq!(browser.text(&css).await.expect("row"), expected, "{name}");
     }
     browser.picture("budgets.png").await;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use throng_budget::{Event, EventProblem, MAX_PROBLEMS};
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
@@ -16,9 +17,14 @@ pub struct Accepted {
     pub accepted: u64,
     /// Events that had been counted before, by their id.
     pub duplicates: u64,
+    /// Impressions and clicks whose insertion had had one under another id: they do not count.
+    pub repeated: u64,
     /// Events that do not count, by their place in the batch: the first 1,000 of them.
     pub rejected: Vec<(usize, EventProblem)>,
-    /// How many do not count. With `accepted` and `duplicates` it adds up to the batch.
+    /// By partition, the first offset of the log behind the events: a frame of the feed that includes it
+    /// includes them.
+    pub positions: Vec<(u32, u64)>,
+    /// How many do not count. With `accepted`, `duplicates` and `repeated` it adds up to the batch.
     pub rejected_count: u64,
 }
 
@@ -36,12 +42,13 @@ fn check(
     event: &Event,
     names: &HashMap<AdGroupName, TimeZoneName>,
     now: Timestamp,
+    promise: Duration,
 ) -> Result<(), EventProblem> {
     if !names.contains_key(&event.ad_group) {
         let meant = catalog::nearest(&event.ad_group, names.keys());
         return Err(EventProblem::unknown_ad_group(&event.ad_group, meant));
     }
-    event.check_time(now)
+    event.check_time(now, promise)
 }
 
 impl Budgets {
@@ -57,11 +64,12 @@ impl Budgets {
         let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.count];
         let mut answer = Accepted::default();
         let known = self.known.load();
-        let now =
-            self.clock.time_for(|now| events.iter().all(|event| event.check_time(now).is_ok()));
+        let now = self
+            .clock
+            .time_for(|now| events.iter().all(|e| e.check_time(now, self.promise).is_ok()));
         for (place, event) in events.into_iter().enumerate() {
             let partition = partition_of(&event.ad_group, self.count);
-            match check(&event, &known.zones, now) {
+            match check(&event, &known.zones, now, self.promise) {
                 Ok(()) => by_partition[partition].push((place, event)),
                 Err(problem) => answer.reject(place, problem),
             }
@@ -71,13 +79,16 @@ impl Budgets {
         for part in futures::future::try_join_all(appends).await? {
             answer.accepted += part.accepted;
             answer.duplicates += part.duplicates;
+            answer.repeated += part.repeated;
             answer.rejected_count += part.rejected_count;
             answer.rejected.extend(part.rejected);
+            answer.positions.extend(part.positions);
         }
         answer.rejected.sort_by_key(|(place, _)| *place);
         answer.rejected.truncate(MAX_PROBLEMS);
         metrics::counter!("throng_events_accepted_total").increment(answer.accepted);
         metrics::counter!("throng_events_duplicate_total").increment(answer.duplicates);
+        metrics::counter!("throng_events_repeated_total").increment(answer.repeated);
         metrics::counter!("throng_events_rejected_total").increment(answer.rejected_count);
         Ok(answer)
     }
@@ -99,10 +110,15 @@ impl Budgets {
             }
             Intake::Log => {
                 let accepted = events.len() as u64;
-                let records = apply::records(events.iter().map(|(_, event)| event));
+                let records: Vec<bytes::Bytes> =
+                    apply::records(events.iter().map(|(_, event)| event));
+                let count = records.len() as u64;
                 let appended = self.log.append(number, now, records).await;
                 appended
-                    .map(|_| Accepted { accepted, ..Accepted::default() })
+                    .map(|first| {
+                        let positions = vec![(number, first.saturating_add(count))];
+                        Accepted { accepted, positions, ..Accepted::default() }
+                    })
                     .map_err(|error| BudgetsError::Append(Arc::new(error)))
             }
         };

@@ -42,6 +42,8 @@ pub(super) struct Applying<'a> {
     pub(super) intake: Intake,
     pub(super) quarantine: &'a Quarantine,
     pub(super) now: Timestamp,
+    /// How old events may be.
+    pub(super) promise: Duration,
     /// Records are applied one by one, so that it is known which of them fails.
     pub(super) one_by_one: bool,
 }
@@ -96,7 +98,7 @@ impl Applying<'_> {
             }
             let before = events.len();
             let read = read_record(&record.value, |event| {
-                if self.intake == Intake::Here || event.is_sound(record.at) {
+                if self.intake == Intake::Here || event.is_sound(record.at, self.promise) {
                     events.push((event, record.at));
                 } else {
                     refused += 1;
@@ -136,8 +138,12 @@ impl Applying<'_> {
         offset: u64,
     ) -> Result<Tally, BudgetsError> {
         // A panic leaves the engine half changed: the caller gives the state up.
-        catch_unwind(AssertUnwindSafe(|| apply_all(&mut state.engine, events)))
-            .map_err(|_| BudgetsError::Panicked { partition: self.number, offset })
+        let tally = catch_unwind(AssertUnwindSafe(|| apply_all(&mut state.engine, events)))
+            .map_err(|_| BudgetsError::Panicked { partition: self.number, offset })?;
+        match state.engine.has_failed() {
+            false => Ok(tally),
+            true => Err(BudgetsError::Unavailable { partition: self.number }),
+        }
     }
 }
 
@@ -150,6 +156,7 @@ fn apply_all(engine: &mut Engine, events: &[(EventRef<'_>, Timestamp)]) -> Tally
 pub(super) fn count(tally: Tally) {
     metrics::counter!("throng_events_applied_total").increment(tally.counted);
     metrics::counter!("throng_events_applied_duplicate_total").increment(tally.duplicates);
+    metrics::counter!("throng_events_applied_repeated_total").increment(tally.repeated);
     metrics::counter!("throng_events_applied_rejected_total").increment(tally.rejected);
     metrics::counter!("throng_events_applied_inserted_at_ignored_total")
         .increment(tally.inserted_at_ignored);
@@ -164,6 +171,7 @@ pub(super) struct Follower {
     pub(super) owns: Arc<AtomicBool>,
     pub(super) quarantine: Arc<Quarantine>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) promise: Duration,
     pub(super) failed: Arc<AtomicBool>,
 }
 
@@ -177,6 +185,7 @@ impl Follower {
                         intake: Intake::Log,
                         quarantine: &self.quarantine,
                         now: self.clock.now(),
+                        promise: self.promise,
                         one_by_one: false,
                     };
                     let mut state = locked(&self.state);
@@ -272,12 +281,15 @@ impl Writer {
                 let applied = catch_unwind(AssertUnwindSafe(|| {
                     let mut state = locked(&self.state);
                     let apply = |events| apply(&mut state, events, now);
-                    let answers: Vec<Accepted> = batches.into_iter().map(apply).collect();
+                    let mut answers: Vec<Accepted> = batches.into_iter().map(apply).collect();
                     state.offset = first + count;
+                    let position = (self.number, state.offset);
+                    answers.iter_mut().for_each(|answer| answer.positions.push(position));
                     state.last_record = last.map(|value| checksum(now, &value));
                     answers
                 }));
-                let Ok(answers) = applied else {
+                let applied = applied.ok().filter(|_| !locked(&self.state).engine.has_failed());
+                let Some(answers) = applied else {
                     // Before those who wait hear of it.
                     return self.failed.store(true, Ordering::Relaxed);
                 };
@@ -310,6 +322,7 @@ fn apply(state: &mut State, events: Vec<(usize, Event)>, logged_at: Timestamp) -
         match state.engine.apply(&event, logged_at) {
             Ok(Applied::Counted) => answer.accepted += 1,
             Ok(Applied::Duplicate) => answer.duplicates += 1,
+            Ok(Applied::Repeated) => answer.repeated += 1,
             // Its ad group went away after the check.
             Ok(Applied::UnknownAdGroup) => {
                 let problem = EventProblem::unknown_ad_group(&event.ad_group, None);

@@ -25,6 +25,7 @@ struct Shelf {
     version: u64,
     at: Timestamp,
     catalog_version: u64,
+    log_position: Option<u64>,
     entries: BTreeMap<u32, FeedEntry>,
 }
 
@@ -69,6 +70,7 @@ impl Board {
                 shelf.version = frame.version;
                 shelf.at = frame.at;
                 shelf.catalog_version = frame.catalog_version;
+                shelf.log_position = frame.log_position;
                 shelf.entries.extend(entries);
                 Taken::Fresh
             }
@@ -79,6 +81,7 @@ impl Board {
                     version: frame.version,
                     at: frame.at,
                     catalog_version: frame.catalog_version,
+                    log_position: frame.log_position,
                     entries: entries.collect(),
                 };
                 shelves.insert(frame.partition, shelf);
@@ -124,6 +127,7 @@ fn keyframe(partition: u32, shelf: &Shelf) -> Frame {
         kind: FrameKind::Keyframe,
         at: shelf.at,
         catalog_version: shelf.catalog_version,
+        log_position: shelf.log_position,
         entries: shelf.entries.values().copied().collect(),
     }
 }
@@ -142,7 +146,16 @@ mod tests {
             flags: 0,
         };
         let at = Timestamp(version as i64);
-        Frame { partition: 2, epoch, version, kind, at, catalog_version: 1, entries: vec![entry] }
+        Frame {
+            partition: 2,
+            epoch,
+            version,
+            kind,
+            at,
+            catalog_version: 1,
+            log_position: None,
+            entries: vec![entry],
+        }
     }
 
     #[test]

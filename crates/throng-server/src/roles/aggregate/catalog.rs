@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use throng_budget::AdGroupConfig;
 use throng_gate::{Catalog, CatalogEntry};
-use throng_model::{AdGroupIndex, AdGroupName, TimeZoneName};
-use throng_spec::{AdGroup, Prediction, Pricing, Spec, WhenStale};
+use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, TimeZoneName};
+use throng_spec::{AdGroup, Advertiser, Prediction, Pricing, Spec, WhenStale};
 
 use super::partition_of;
 
@@ -21,13 +21,32 @@ fn numbered<'a>(
     numbered.into_iter()
 }
 
-/// The time zone of an ad group's advertiser. A checked spec has one.
+/// An ad group's advertiser. A checked spec has one.
+fn advertiser<'a>(spec: &'a Spec, ad_group: &AdGroup) -> Option<&'a Advertiser> {
+    let campaign = spec.campaigns.iter().find(|c| c.name == ad_group.campaign)?;
+    spec.advertisers.iter().find(|a| a.name == campaign.advertiser)
+}
+
+/// The time zone of an ad group's advertiser.
 pub(super) fn zone(spec: &Spec, ad_group: &AdGroup) -> TimeZoneName {
-    spec.campaigns
-        .iter()
-        .find(|c| c.name == ad_group.campaign)
-        .and_then(|c| spec.advertisers.iter().find(|a| a.name == c.advertiser))
-        .map_or_else(TimeZoneName::utc, |a| a.time_zone.clone())
+    advertiser(spec, ad_group).map_or_else(TimeZoneName::utc, |a| a.time_zone.clone())
+}
+
+/// The currency of an ad group's advertiser.
+fn currency(spec: &Spec, ad_group: &AdGroup) -> Currency {
+    advertiser(spec, ad_group).map_or(Currency::NONE, |a| a.currency)
+}
+
+/// The price of one impression or click: micros, and billionths below them.
+fn price(ad_group: &AdGroup) -> (Micros, u16) {
+    match ad_group.pricing {
+        Pricing::PerImpression | Pricing::PerClick => (ad_group.price, 0),
+        // A millionth of a thousand is a billionth of one.
+        Pricing::PerThousand => {
+            let nanos = ad_group.price.0.rem_euclid(1_000);
+            (Micros(ad_group.price.0.div_euclid(1_000)), nanos as u16)
+        }
+    }
 }
 
 /// The ad groups of one partition of `count`.
@@ -43,16 +62,21 @@ pub(super) fn of_partition(
             index,
             name: ad_group.name.clone(),
             pricing: match ad_group.pricing {
-                Pricing::PerImpression => throng_budget::Pricing::PerImpression,
+                Pricing::PerImpression | Pricing::PerThousand => {
+                    throng_budget::Pricing::PerImpression
+                }
                 Pricing::PerClick => throng_budget::Pricing::PerClick,
             },
-            price: ad_group.price,
+            price: price(ad_group).0,
+            price_nanos: price(ad_group).1,
             impression_rate: ad_group.impression_rate,
             action_rate: ad_group.action_rate,
             horizon: std::time::Duration::from_secs(u64::from(ad_group.horizon_secs)),
             daily_budget: ad_group.daily_budget,
             prediction: ad_group.prediction == Prediction::InFlight,
             zone: zone(spec, ad_group),
+            currency: currency(spec, ad_group),
+            once_per_insertion: ad_group.once_per_insertion,
         })
         .collect()
 }
@@ -71,6 +95,11 @@ pub(super) fn for_gates(
             prediction: ad_group.prediction == Prediction::InFlight,
             include: ad_group.include.clone(),
             exclude: ad_group.exclude.clone(),
+            currency: Some(currency(spec, ad_group)),
+            expected: price(ad_group)
+                .0
+                .times_share(ad_group.impression_rate * ad_group.action_rate)
+                .max(Micros(1)),
             when_stale: match ad_group.when_stale {
                 WhenStale::Serve => throng_gate::WhenStale::Serve,
                 WhenStale::Stop => throng_gate::WhenStale::Stop,

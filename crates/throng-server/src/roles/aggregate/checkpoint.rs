@@ -166,12 +166,28 @@ impl Checkpoint {
     }
 }
 
+fn decoded(bytes: &[u8], partition: u32) -> Result<Checkpoint, BudgetsError> {
+    let decoded = Checkpoint::decode(bytes, partition);
+    let unreadable = |why| CheckpointError::Unreadable { name: name(partition), why };
+    Ok(decoded.map_err(unreadable)?)
+}
+
+/// The objects that the checkpoint of a partition, given as the object's bytes, needs besides itself.
+pub(crate) fn checkpoint_objects(
+    bytes: &[u8],
+    partition: u32,
+) -> Result<Vec<String>, BudgetsError> {
+    let runs = throng_budget::Engine::id_run_names(&decoded(bytes, partition)?.state);
+    let runs = runs.map_err(|source| BudgetsError::State { partition, source })?;
+    Ok(runs.iter().map(|run| super::ids::object(partition, run)).collect())
+}
+
 /// The next offset by the checkpoint of a partition, given as the object's bytes.
 pub(crate) fn checkpoint_offset(bytes: &[u8], partition: u32) -> Result<u64, BudgetsError> {
-    let checkpoint = Checkpoint::decode(bytes, partition).map_err(|why| {
-        CheckpointError::Unreadable { name: format!("checkpoints/{partition}"), why }
-    })?;
-    let restored = throng_budget::Engine::restore(&checkpoint.state, partition, 0, 0, Vec::new());
+    let checkpoint = decoded(bytes, partition)?;
+    let at = throng_model::Timestamp(0);
+    let restored =
+        throng_budget::Engine::restore_figures(&checkpoint.state, partition, Vec::new(), at);
     let (_, position) = restored.map_err(|source| BudgetsError::State { partition, source })?;
     Ok(position.next_offset)
 }

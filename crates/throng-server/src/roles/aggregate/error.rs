@@ -84,6 +84,15 @@ pub enum BudgetsError {
         #[source]
         source: ObjectsError,
     },
+    /// Runs of ids, by which duplicates are found, could not be read or written.
+    #[error("the ids of partition {partition} cannot be read or written")]
+    Ids {
+        /// The partition.
+        partition: u32,
+        /// What the store or the disk says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The partition is being restarted.
     #[error("partition {partition} takes no events at the moment: it is being restarted")]
     Unavailable {
@@ -106,6 +115,10 @@ impl BudgetsError {
             Self::Append(error) => error.is_of_disk(),
             Self::Checkpoint(CheckpointError::Store { source, .. })
             | Self::Quarantine { source, .. } => matches!(source, ObjectsError::Io { .. }),
+            Self::Ids { source, .. } => {
+                source.is::<std::io::Error>()
+                    || matches!(source.downcast_ref(), Some(ObjectsError::Io { .. }))
+            }
             _ => false,
         }
     }

@@ -47,6 +47,7 @@ mod tests {
         let state = |open| AdGroupState {
             name: AdGroupName::new("red").unwrap(),
             index: AdGroupIndex(0),
+            currency: "USD".parse().unwrap(),
             budget: Micros(1),
             actual: Micros(1),
             in_flight: Micros(0),

@@ -1,13 +1,14 @@
 //! One partition: its task, its engine, its part of the feed.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use throng_budget::{AdGroupConfig, AdGroupState, Engine, Event, LogPosition, Series, Tally};
+use throng_budget::{AdGroupConfig, AdGroupState, Engine, Event, LogPosition, Tally};
 use throng_gate::feed::Frame;
 use throng_log::{EventLog, Record, Retention, Tail};
-use throng_model::{AdGroupName, Clock, Entropy as _, SystemEntropy, Timestamp};
+use throng_model::{AdGroupName, BudgetDay, Clock, Entropy as _, Micros, SystemEntropy, Timestamp};
 use throng_objects::Objects;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -15,7 +16,8 @@ use tokio::task::JoinHandle;
 use super::apply::{Applying, Batch, Follower, Writer, count, replay};
 use super::checkpoint::{Checkpoint, CheckpointError, Slot};
 use super::quarantine::Quarantine;
-use super::{Accepted, BudgetsError, Intake, locked, position};
+use super::restore::{Past, Restored};
+use super::{Accepted, BudgetsError, Intake, ids, locked, position};
 
 /// Batches that wait for a partition before callers are held up.
 const QUEUE: usize = 1_024;
@@ -34,7 +36,7 @@ pub(super) struct State {
     pub(super) offset: u64,
     /// The checksum of the one before it: see [`LogPosition`].
     pub(super) last_record: Option<u64>,
-    epoch: u64,
+    pub(super) epoch: u64,
 }
 
 impl State {
@@ -48,6 +50,11 @@ impl State {
             None => {}
         }
         self.offset = position;
+    }
+
+    /// The figures as frames tell them from now on, and what changed since the last time.
+    fn tell(&mut self, now: Timestamp) -> Frame {
+        self.engine.delta_at(now, self.offset)
     }
 
     /// How far in the log it is.
@@ -80,6 +87,8 @@ pub(super) struct Opening {
     pub(super) retention: Retention,
     /// Whether the operator has accepted that records of the log are lost.
     pub(super) accept_loss: bool,
+    /// How long ids are known.
+    pub(super) promise: Duration,
 }
 
 /// One partition of the event log with everything made of it.
@@ -89,6 +98,7 @@ pub(super) struct Partition {
     intake: Intake,
     state: Arc<Mutex<State>>,
     owner: u64,
+    objects: Arc<dyn Objects>,
     slot: tokio::sync::Mutex<Slot>,
     fenced: AtomicBool,
     /// The highest epoch of somebody else that was heard of.
@@ -133,14 +143,20 @@ impl Partition {
     pub(super) async fn open(opening: Opening) -> Result<Arc<Self>, BudgetsError> {
         let Opening { number, ad_groups, objects, log, clock, catalog_version, .. } = opening;
         let (intake, standing, heard) = (opening.intake, opening.standing, opening.heard);
+        let promise = opening.promise;
         let quarantine = Quarantine::open(Arc::clone(&objects), number).await;
         let quarantine =
             quarantine.map_err(|source| BudgetsError::Quarantine { partition: number, source })?;
-        let (mut slot, found) = Slot::open(objects, number).await?;
+        let (mut slot, found) = Slot::open(Arc::clone(&objects), number).await?;
         let now = clock.now();
         let epoch = epoch_above(found.as_ref().map_or(0, |c| c.epoch.max(heard)).max(heard), now);
         let owner = SystemEntropy.next_u64();
-        let mut state = restore(number, ad_groups.clone(), found, epoch, catalog_version)?;
+        let runs = match &found {
+            Some(found) => ids::load(&*objects, number, &found.state).await?,
+            None => HashMap::new(),
+        };
+        let restored = Restored { number, ad_groups, epoch, catalog_version, now, promise, runs };
+        let mut state = restored.state(found)?;
         match opening.accept_loss {
             true => position::accept_loss(number, &mut state, &*log).await?,
             false => position::verify(number, &state, &*log).await?,
@@ -149,20 +165,23 @@ impl Partition {
         let checkpoint = Checkpoint { partition: number, epoch, owner, state: taken };
         if standing == Standing::Owner {
             take_slot(&mut slot, &checkpoint, intake).await?;
+            let needed = restored.runs.keys().cloned().collect();
+            ids::remove_orphans(&*objects, number, &needed, now).await;
         }
         let again = || {
             let checkpoint = Some(checkpoint.clone());
-            restore(number, ad_groups.clone(), checkpoint, epoch, catalog_version)
+            restored.state(checkpoint)
         };
         let (replayed, tail) =
-            replay_past_failures(intake, &quarantine, &mut state, again, &*log, now).await?;
+            replay_past_failures(intake, &quarantine, &mut state, again, &*log, (now, promise))
+                .await?;
         if standing == Standing::Owner {
             count(replayed);
         }
         drop(checkpoint);
         state.engine.close(now);
         // The first version of this epoch says everything.
-        state.engine.delta(now);
+        state.tell(now);
         let (progress, applied) = watch::channel(state.offset);
         let owns = Arc::new(AtomicBool::new(standing == Standing::Owner));
         let state = Arc::new(Mutex::new(state));
@@ -179,6 +198,7 @@ impl Partition {
                     owns: Arc::clone(&owns),
                     quarantine: Arc::clone(&quarantine),
                     clock,
+                    promise,
                     failed: Arc::clone(&failed),
                 };
                 (None, spawn(&failed, follower.run(tail)))
@@ -196,6 +216,7 @@ impl Partition {
             intake,
             state,
             owner,
+            objects,
             slot: tokio::sync::Mutex::new(slot),
             fenced: AtomicBool::new(false),
             outdone: AtomicU64::new(heard),
@@ -295,7 +316,7 @@ impl Partition {
         state.epoch = epoch;
         state.engine.set_epoch(epoch);
         // A version that says everything.
-        state.engine.delta(now);
+        state.tell(now);
         Ok(())
     }
 
@@ -303,13 +324,19 @@ impl Partition {
     pub(super) fn stand_in(&self, epoch: u64, now: Timestamp) -> Frame {
         let mut state = locked(&self.state);
         state.engine.close(now);
-        state.engine.delta(now);
+        state.tell(now);
         Frame { epoch, ..state.engine.keyframe() }
     }
 
     /// Closes windows by the clock.
     pub(super) fn close(&self, now: Timestamp) {
         locked(&self.state).engine.close(now);
+    }
+
+    /// Writes runs of ids that are in memory. Every process that applies the same events makes the same
+    /// ones, under the same names.
+    pub(super) async fn save_ids(&self) -> Result<(), BudgetsError> {
+        ids::save(&*self.objects, self.number, &self.state).await
     }
 
     /// The next record of the log to apply.
@@ -348,9 +375,9 @@ impl Partition {
     /// Goes on with other ad groups.
     pub(super) fn set_catalog(&self, ad_groups: Vec<AdGroupConfig>, version: u64, now: Timestamp) {
         let mut state = locked(&self.state);
-        state.engine.configure(version, ad_groups);
+        state.engine.configure(version, ad_groups, now);
         // A version that says everything under the new catalog.
-        state.engine.delta(now);
+        state.tell(now);
     }
 
     pub(super) fn keyframe(&self) -> Frame {
@@ -361,15 +388,20 @@ impl Partition {
     pub(super) fn tick(&self, now: Timestamp) -> Frame {
         let mut state = locked(&self.state);
         state.engine.close(now);
-        state.engine.delta(now)
+        state.tell(now)
     }
 
     pub(super) fn states(&self, now: Timestamp) -> Vec<AdGroupState> {
         locked(&self.state).engine.states(now)
     }
 
-    pub(super) fn series(&self, ad_group: &AdGroupName) -> Option<Series> {
-        locked(&self.state).engine.series(ad_group)
+    pub(super) fn past(&self, ad_group: &AdGroupName, now: Timestamp) -> Option<Past> {
+        Past::of(&locked(&self.state).engine, ad_group, now)
+    }
+
+    /// The spend of every ad group's last days.
+    pub(super) fn days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<(BudgetDay, Micros)>)> {
+        locked(&self.state).engine.all_days(now)
     }
 
     /// [`Self::checkpoint`], counted for metrics.
@@ -417,20 +449,23 @@ impl Partition {
 
     /// Writes a checkpoint; the offset in it.
     async fn write(&self, slot: &mut Slot, epoch: u64) -> Result<u64, BudgetsError> {
-        let (checkpoint, offset) = {
-            let state = locked(&self.state);
-            if self.is_failed() {
+        ids::save(&*self.objects, self.number, &self.state).await?;
+        let (checkpoint, offset, dropped) = {
+            let mut state = locked(&self.state);
+            if self.is_failed() || state.engine.has_failed() {
                 return Err(BudgetsError::Unavailable { partition: self.number });
             }
+            let dropped = state.engine.take_dropped_id_runs();
             let (partition, owner) = (self.number, self.owner);
             let bytes = state.engine.checkpoint(state.position());
-            (Checkpoint { partition, epoch, owner, state: bytes }, state.offset)
+            (Checkpoint { partition, epoch, owner, state: bytes }, state.offset, dropped)
         };
         let put = slot.put(&checkpoint).await;
         if matches!(put, Err(CheckpointError::Fenced { .. })) {
             self.fenced.store(true, Ordering::Relaxed);
         }
         put?;
+        ids::remove_dropped(&*self.objects, self.number, dropped).await;
         Ok(offset)
     }
 }
@@ -463,10 +498,10 @@ async fn replay_past_failures(
     state: &mut State,
     again: impl Fn() -> Result<State, BudgetsError>,
     log: &dyn EventLog,
-    now: Timestamp,
+    (now, promise): (Timestamp, Duration),
 ) -> Result<(Tally, Box<dyn Tail>), BudgetsError> {
     let number = state.engine.partition();
-    let mut applying = Applying { number, intake, quarantine, now, one_by_one: false };
+    let mut applying = Applying { number, intake, quarantine, now, promise, one_by_one: false };
     let mut failing = 0;
     loop {
         match replay(&applying, state, log).await {
@@ -490,34 +525,4 @@ async fn replay_past_failures(
 fn epoch_above(epoch: u64, now: Timestamp) -> u64 {
     // An epoch at the end of all numbers was made up: it cannot be outdone, and must not stop a node.
     u64::try_from(now.0).unwrap_or(0).max(epoch.saturating_add(1))
-}
-
-/// The series of an ad group as the last checkpoint of its partition has it.
-pub(super) async fn series_of(
-    objects: Arc<dyn Objects>,
-    number: u32,
-    ad_groups: Vec<AdGroupConfig>,
-    ad_group: &AdGroupName,
-) -> Result<Option<Series>, BudgetsError> {
-    let (_, found) = Slot::open(objects, number).await?;
-    Ok(restore(number, ad_groups, found, 0, 0)?.engine.series(ad_group))
-}
-
-/// The state in the checkpoint; an empty one if there is none.
-fn restore(
-    number: u32,
-    ad_groups: Vec<AdGroupConfig>,
-    found: Option<Checkpoint>,
-    epoch: u64,
-    catalog_version: u64,
-) -> Result<State, BudgetsError> {
-    let Some(checkpoint) = found else {
-        let engine = Engine::new(number, epoch, catalog_version, ad_groups);
-        return Ok(State { engine, offset: 0, last_record: None, epoch });
-    };
-    let restored = Engine::restore(&checkpoint.state, number, epoch, catalog_version, ad_groups);
-    let (engine, position) =
-        restored.map_err(|source| BudgetsError::State { partition: number, source })?;
-    let LogPosition { next_offset: offset, last_record } = position;
-    Ok(State { engine, offset, last_record, epoch })
 }

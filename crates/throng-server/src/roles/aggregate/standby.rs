@@ -269,6 +269,16 @@ impl Deputy {
                 );
                 self.voice = Voice::Quiet;
             }
+            // Nobody waits for a stand-in that is quiet, and what is written need not be in memory.
+            if self.voice == Voice::Quiet
+                && let Err(error) = self.partition.save_ids().await
+            {
+                tracing::debug!(
+                    partition = self.partition.number(),
+                    error = &error as &dyn std::error::Error,
+                    "a stand-in cannot write its runs of ids"
+                );
+            }
             let tells = |voice: Voice| matches!(voice, Voice::Tells { .. });
             if tells(before) != tells(self.voice) {
                 self.tells.store(tells(self.voice), Ordering::Relaxed);

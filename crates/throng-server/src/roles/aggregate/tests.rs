@@ -67,6 +67,7 @@ impl Fixture {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             retention: Retention { bytes: 1 << 30, age: Duration::from_secs(1 << 30) },
             accept_log_loss: accept_log_loss.to_vec(),
+            promise: throng_budget::DEFAULT_PROMISE,
             health: Arc::clone(&self.health),
         };
         let spec = spec();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::days::{Days, StoredDays};
 use crate::{Change, NodeContext};
 
 /// Checkpoints are this far apart on the node's clock, so that a replay is short.
@@ -27,7 +28,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     loops.spawn(async move { watch_doors(&b, &stop_b).await });
     loops.spawn(async move { keep(&c, &stop_c).await });
     while loops.join_next().await.is_some() {}
-    store_days(&ctx).await;
+    store_days(&ctx, &mut StoredDays::default()).await;
 }
 
 /// Waits for the time of a frame. `false` if the node stops.
@@ -59,6 +60,7 @@ async fn keep(ctx: &NodeContext, shutdown: &CancellationToken) {
     // By a timer that nobody sets: a clock that is set back must not put checkpoints off.
     let mut checkpoint_at = ctx.clock.elapsed() + CHECKPOINT_EVERY;
     let mut days_at = ctx.clock.elapsed();
+    let mut stored = StoredDays::default();
     let mut pause = tokio::time::interval(CHECKPOINT_PAUSE);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -79,7 +81,7 @@ async fn keep(ctx: &NodeContext, shutdown: &CancellationToken) {
         }
         if now >= days_at {
             days_at = now + DAYS_EVERY;
-            store_days(ctx).await;
+            store_days(ctx, &mut stored).await;
         }
     }
 }
@@ -95,12 +97,17 @@ async fn record_doors(ctx: &NodeContext) {
     }
 }
 
-async fn store_days(ctx: &NodeContext) {
-    let rows = ctx.budgets.days();
-    if rows.is_empty() {
+async fn store_days(ctx: &NodeContext, stored: &mut StoredDays) {
+    let Days { today, past } = ctx.budgets.days(stored);
+    if today.is_empty() && past.is_empty() {
         return;
     }
-    if let Err(error) = ctx.ledger.put_budget_days(&rows).await {
+    let written = match ctx.ledger.put_budget_days(&today).await {
+        Ok(()) => ctx.ledger.put_past_budget_days(&past).await,
+        failed => failed,
+    };
+    if let Err(error) = written {
+        stored.clear();
         tracing::error!(error = &error as &dyn std::error::Error, "budget days not stored");
     }
 }

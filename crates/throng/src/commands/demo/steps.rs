@@ -342,11 +342,12 @@ pub(super) fn worth(stage: &Stage, count: impl Fn(&'static str, &AdGroupName) ->
     let ad_groups = stage.spec.ad_groups.iter();
     let amounts = ad_groups.map(|ad_group| {
         let kind = match ad_group.pricing {
-            throng_spec::Pricing::PerImpression => "impression",
+            throng_spec::Pricing::PerImpression | throng_spec::Pricing::PerThousand => "impression",
             throng_spec::Pricing::PerClick => "click",
         };
         let count = i64::try_from(count(kind, &ad_group.name)).unwrap_or(i64::MAX);
-        ad_group.price.0.saturating_mul(count)
+        let amount = ad_group.price.0.saturating_mul(count);
+        if ad_group.pricing == throng_spec::Pricing::PerThousand { amount / 1_000 } else { amount }
     });
     amounts.sum()
 }

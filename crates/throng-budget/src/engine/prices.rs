@@ -1,0 +1,105 @@
+//! The prices of an ad group, each with the time since when it counts.
+
+use throng_model::Timestamp;
+
+use super::spend::Amount;
+
+/// Prices that counted longer ago than this are forgotten: no event is as late.
+const KEPT_MICROS: i64 = 9 * 24 * 3600 * 1_000_000;
+/// The most prices that are kept; of more, the oldest are forgotten.
+const MOST: usize = 1_000;
+
+/// One price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Price {
+    /// The first moment at which it counts.
+    pub(super) since: i64,
+    pub(super) amount: Amount,
+}
+
+/// See the module. Never empty.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Prices(Vec<Price>);
+
+impl Prices {
+    /// One price that has always been.
+    pub(super) fn new(amount: Amount) -> Self {
+        Self(vec![Price { since: i64::MIN, amount }])
+    }
+
+    /// What [`all`](Self::all) gave. `None` if there is none, or they are out of order.
+    pub(super) fn load(prices: Vec<Price>) -> Option<Self> {
+        let ordered = prices.is_sorted_by(|a, b| a.since < b.since);
+        (ordered && !prices.is_empty()).then_some(Self(prices))
+    }
+
+    pub(super) fn all(&self) -> &[Price] {
+        &self.0
+    }
+
+    /// The price that counts now.
+    pub(super) fn newest(&self) -> Amount {
+        self.0.last().map_or(Amount::default(), |price| price.amount)
+    }
+
+    /// The only price, if it has never changed.
+    #[inline]
+    pub(super) fn only(&self) -> Option<Amount> {
+        match &self.0[..] {
+            [price] => Some(price.amount),
+            _ => None,
+        }
+    }
+
+    /// Takes another price from a moment on.
+    pub(super) fn change(&mut self, amount: Amount, at: Timestamp) {
+        if amount == self.newest() {
+            return;
+        }
+        // A clock that was set back: what was to count from then on counts no longer.
+        while self.0.len() > 1 && self.0.last().is_some_and(|last| last.since >= at.0) {
+            self.0.pop();
+        }
+        self.0.push(Price { since: at.0.max(i64::MIN + 1), amount });
+        let needed = at.0.saturating_sub(KEPT_MICROS);
+        while self.0.len() > 1 && (self.0[1].since < needed || self.0.len() > MOST) {
+            self.0.remove(0);
+        }
+    }
+
+    /// The price at a moment. Before the oldest it is that one.
+    pub(super) fn at(&self, at: Timestamp) -> Price {
+        let place = self.0.partition_point(|price| price.since <= at.0).saturating_sub(1);
+        self.0[place]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(micros: i64) -> Amount {
+        Amount { micros, nanos: 0 }
+    }
+
+    #[test]
+    fn a_price_counts_from_its_moment_on() {
+        let mut prices = Prices::new(of(10));
+        assert_eq!(prices.only(), Some(of(10)));
+        prices.change(of(10), Timestamp(5));
+        assert_eq!(prices.all().len(), 1, "nothing changed");
+        prices.change(of(20), Timestamp(100));
+        prices.change(of(30), Timestamp(50));
+        let at = |at| prices.at(Timestamp(at)).amount.micros;
+        assert_eq!([at(i64::MIN), at(99), at(100), at(101), at(i64::MAX)], [10, 30, 30, 30, 30]);
+        assert_eq!(Prices::load(prices.all().to_vec()), Some(prices.clone()));
+        assert_eq!(Prices::load(Vec::new()), None);
+        let much_later = Timestamp(101 + KEPT_MICROS + 1);
+        prices.change(of(40), much_later);
+        assert_eq!(prices.all().len(), 2);
+        for n in 0..2_000 {
+            prices.change(of(n % 7), Timestamp(much_later.0 + n));
+        }
+        assert!(prices.all().len() <= MOST);
+    }
+}

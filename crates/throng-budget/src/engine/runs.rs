@@ -1,0 +1,294 @@
+//! Ids that came longer ago: sorted, written once, each run with a filter in memory. The filter answers
+//! nearly every question about an id that is not there; one that may be there is looked up in the run's
+//! file, with one read.
+//!
+//! ```text
+//!  0  8  "THRNGIDS"
+//!  8  8  how many ids
+//! 16     the ids, ascending, 10 bytes each, big-endian
+//!        the filter: blocks of 32 bytes, one for every 16 ids or part of it
+//! end-8  XXH3 of everything before
+//! ```
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::ids::Id;
+use super::memory::prefetch_bytes;
+
+const MAGIC: &[u8; 8] = b"THRNGIDS";
+const HEAD: usize = 16;
+const SUM: usize = 8;
+/// Bytes of a block of the filter, and ids for each of them: 16 bits an id.
+const BLOCK: usize = 32;
+const IDS_PER_BLOCK: usize = 16;
+/// Ids on both sides of where an id should be that are read with it. Evenly distributed ids are off by
+/// about the root of their number.
+const WINDOW: usize = 2_048;
+
+/// Bytes that are written once and read in parts.
+pub trait IdFile: Send + Sync + fmt::Debug {
+    /// Reads the bytes at an offset, as many as fit into `buffer`.
+    ///
+    /// # Errors
+    /// If they cannot be read, or are not there.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+/// Bytes in memory.
+impl IdFile for Vec<u8> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+        let bytes = start.checked_add(buffer.len()).and_then(|end| self.get(start..end));
+        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// A run whose content is at hand.
+#[derive(Debug, Clone)]
+pub struct IdRun {
+    name: String,
+    count: usize,
+    filter: Arc<[[u8; BLOCK]]>,
+    file: Arc<dyn IdFile>,
+    /// The content, until it is written.
+    unsaved: Option<Arc<Vec<u8>>>,
+}
+
+fn big_endian(id: Id) -> [u8; Id::WIDTH] {
+    let mut bytes = [0; Id::WIDTH];
+    bytes[..8].copy_from_slice(&id.high().to_be_bytes());
+    bytes[8..].copy_from_slice(&id.low().to_be_bytes());
+    bytes
+}
+
+/// One bit of each of the eight words of a block (split block Bloom filter, as Parquet has it).
+fn mask(id: Id) -> [u32; 8] {
+    const SALTS: [u32; 8] = [
+        0x47b6_137b,
+        0x4497_4d91,
+        0x8824_ad5b,
+        0xa2b7_289d,
+        0x7054_95c7,
+        0x2df1_424b,
+        0x9efc_4947,
+        0x5c6b_fb31,
+    ];
+    // The low bits of the high part: its high ones choose the block.
+    let key = id.high() as u32;
+    SALTS.map(|salt| 1 << (key.wrapping_mul(salt) >> 27))
+}
+
+fn block_of(blocks: usize, id: Id) -> usize {
+    // Not by the top bits as they are: a block would have the ids of one part of the run, as many as
+    // there are by chance.
+    let spread = id.high().rotate_left(32) ^ u64::from(id.low());
+    let spread = spread.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((u128::from(spread) * blocks as u128) >> 64) as usize
+}
+
+fn word(block: &[u8; BLOCK], place: usize) -> u32 {
+    block.as_chunks::<4>().0.get(place).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+fn filter_of(ids: &[Id]) -> Vec<[u8; BLOCK]> {
+    let blocks = ids.len().div_ceil(IDS_PER_BLOCK).max(1);
+    let mut filter = vec![[0; BLOCK]; blocks];
+    for id in ids {
+        let block = &mut filter[block_of(blocks, *id)];
+        for (place, bit) in mask(*id).into_iter().enumerate() {
+            let set = word(block, place) | bit;
+            block[place * 4..][..4].copy_from_slice(&set.to_le_bytes());
+        }
+    }
+    filter
+}
+
+impl IdRun {
+    /// A run of ids in any order, not written yet. Costs their sorting: some 100 ms a million.
+    pub(super) fn new(mut ids: Vec<Id>) -> Self {
+        ids.sort_unstable();
+        let filter = filter_of(&ids);
+        let mut bytes =
+            Vec::with_capacity(HEAD + ids.len() * Id::WIDTH + filter.len() * BLOCK + SUM);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&(ids.len() as u64).to_le_bytes());
+        ids.iter().for_each(|id| bytes.extend_from_slice(&big_endian(*id)));
+        filter.iter().for_each(|block| bytes.extend_from_slice(block));
+        let sum = xxh3_64(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        let bytes = Arc::new(bytes);
+        let file: Arc<dyn IdFile> = Arc::<Vec<u8>>::clone(&bytes);
+        Self {
+            name: name_of(&bytes),
+            count: ids.len(),
+            filter: filter.into(),
+            file,
+            unsaved: Some(bytes),
+        }
+    }
+
+    /// Reads a run's content, and answers from `file`, which has the same bytes.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(bytes: &[u8], file: Arc<dyn IdFile>) -> Result<Self, &'static str> {
+        let (body, sum) = bytes.split_last_chunk::<SUM>().ok_or("it is cut short")?;
+        if xxh3_64(body) != u64::from_le_bytes(*sum) {
+            return Err("its checksum does not fit");
+        }
+        let rest = body.strip_prefix(MAGIC).ok_or("it has another format")?;
+        let (count, rest) = rest.split_first_chunk::<8>().ok_or("it is cut short")?;
+        let count =
+            usize::try_from(u64::from_le_bytes(*count)).map_err(|_| "its length is wrong")?;
+        let ids = count.checked_mul(Id::WIDTH).ok_or("its length is wrong")?;
+        let filter = rest.get(ids..).ok_or("it is cut short")?;
+        let (blocks, odd) = filter.as_chunks::<BLOCK>();
+        if !odd.is_empty() || blocks.len() != count.div_ceil(IDS_PER_BLOCK).max(1) {
+            return Err("its filter has another length");
+        }
+        Ok(Self { name: name_of(bytes), count, filter: blocks.into(), file, unsaved: None })
+    }
+
+    /// A run that is not written yet, of its content.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn of_content(content: Vec<u8>) -> Result<Self, &'static str> {
+        let bytes = Arc::new(content);
+        let file: Arc<dyn IdFile> = Arc::<Vec<u8>>::clone(&bytes);
+        Ok(Self { unsaved: Some(Arc::clone(&bytes)), ..Self::read(&bytes, file)? })
+    }
+
+    /// Its name: made of its content, so that every node that makes the same run calls it the same.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many ids it has.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The content that has to be written, if it is not.
+    pub fn unsaved(&self) -> Option<Arc<Vec<u8>>> {
+        self.unsaved.clone()
+    }
+
+    /// It is written: it answers from the file from now on.
+    pub(super) fn saved(&mut self, file: Arc<dyn IdFile>) {
+        self.file = file;
+        self.unsaved = None;
+    }
+
+    #[inline]
+    fn may_have(&self, id: Id) -> bool {
+        let block = &self.filter[block_of(self.filter.len(), id)];
+        mask(id).into_iter().enumerate().all(|(place, bit)| word(block, place) & bit != 0)
+    }
+
+    /// Has the part of the filter brought that an id needs.
+    #[inline]
+    pub(super) fn prefetch(&self, id: Id) {
+        prefetch_bytes(&self.filter[block_of(self.filter.len(), id)]);
+    }
+
+    /// Whether it has an id.
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    #[inline]
+    pub(super) fn contains(&self, id: Id) -> io::Result<bool> {
+        if self.may_have(id) { self.look_up(id) } else { Ok(false) }
+    }
+
+    #[cold]
+    fn look_up(&self, id: Id) -> io::Result<bool> {
+        let wanted = big_endian(id);
+        let guess = ((u128::from(id.high()) * self.count as u128) >> 64) as usize;
+        let mut reach = WINDOW;
+        loop {
+            let start = guess.saturating_sub(reach);
+            let end = guess.saturating_add(reach).min(self.count);
+            let mut bytes = vec![0; (end - start) * Id::WIDTH];
+            self.file.read_at((HEAD + start * Id::WIDTH) as u64, &mut bytes)?;
+            let ids = bytes.as_chunks::<{ Id::WIDTH }>().0;
+            let begins = start == 0 || ids.first().is_some_and(|first| *first <= wanted);
+            let ends = end == self.count || ids.last().is_some_and(|last| *last >= wanted);
+            if begins && ends {
+                return Ok(ids.binary_search(&wanted).is_ok());
+            }
+            reach *= 8;
+        }
+    }
+}
+
+fn name_of(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(number: u128) -> Id {
+        Id::of_hash(number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+    }
+
+    #[test]
+    fn a_run_has_its_ids_and_few_questions_reach_its_file() {
+        let run = IdRun::new((0..100_000).map(id).collect());
+        let bytes = run.unsaved().unwrap();
+        let again = IdRun::read(&bytes, Arc::<Vec<u8>>::clone(&bytes)).unwrap();
+        assert_eq!((again.name(), again.len()), (run.name(), 100_000));
+        for run in [&run, &again] {
+            assert!((0..100_000).step_by(7).all(|n| run.contains(id(n)).unwrap()));
+            let strangers = 100_000..200_000;
+            assert!(strangers.clone().step_by(7).all(|n| !run.contains(id(n)).unwrap()));
+            let passed = strangers.filter(|n| run.may_have(id(*n))).count();
+            assert!(passed < 500, "{passed} of 100,000");
+        }
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let run = IdRun::new((0..40).map(id).collect());
+        let whole = run.unsaved().unwrap();
+        for at in 0..whole.len() {
+            let file = || Arc::<Vec<u8>>::clone(&whole) as Arc<dyn IdFile>;
+            assert!(IdRun::read(&whole[..at], file()).is_err(), "cut at {at}");
+            let mut bad = whole.to_vec();
+            bad[at] ^= 4;
+            assert!(IdRun::read(&bad, file()).is_err(), "changed at {at}");
+        }
+        let mut gone = run.clone();
+        gone.saved(Arc::new(Vec::new()));
+        assert!(gone.contains(id(3)).is_err(), "a file that cannot be read is no answer");
+    }
+
+    proptest! {
+        /// Also where the ids lie together in one part of all numbers.
+        #[test]
+        fn it_is_a_set(numbers in prop::collection::hash_set(0u64..9_000, 0..6_000), shift in 0u32..50) {
+            let of = |n: u64| Id::of_hash(u128::from(n << shift) << 64);
+            let ids: HashSet<u64> = numbers;
+            let run = IdRun::new(ids.iter().map(|n| of(*n)).collect());
+            for n in 0..9_000 {
+                prop_assert_eq!(run.contains(of(n)).unwrap(), ids.contains(&n));
+            }
+        }
+    }
+}

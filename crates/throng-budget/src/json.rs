@@ -1,0 +1,492 @@
+//! Events as JSON: one object a line, or one array of objects. Pure.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use throng_model::Timestamp;
+
+use crate::event::{
+    EventProblem, FIELDS, MAX_LINE_BYTES, ParsedEvents, ad_group, checked, missing, unknown_kind,
+};
+use crate::{Event, EventKind};
+
+/// What stands for an `inserted_at` that cannot be read: out of bounds at any time.
+const UNREADABLE: Timestamp = Timestamp(i64::MIN);
+/// Whole numbers up to this one are exact in a 64-bit float: 2^53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+/// 2000-01-01 and 2100-01-01 in seconds since 1970.
+const FIRST: i64 = 946_684_800;
+const LAST: i64 = 4_102_444_800;
+/// Units of a number that is a time, with how many of them make a second. A time from 2000 to 2100 is
+/// in the range of exactly one.
+const UNITS: [i64; 4] = [1, 1_000, 1_000_000, 1_000_000_000];
+/// Places in `UNITS`.
+const NANOS: usize = 3;
+
+const TIME_HELP: &str = "write RFC 3339, like 2026-11-23T15:04:05.123Z, or microseconds since 1970";
+
+/// Reads one event a line, or an array of events; empty lines are ignored, and so is a byte order mark.
+/// Lines end with LF, CR LF or CR. Every event stands alone.
+pub fn parse_ndjson(body: &[u8]) -> ParsedEvents {
+    let mut parsed = ParsedEvents::default();
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = body {
+        let problem = EventProblem::new("event", "the body is UTF-16", "send the events in UTF-8");
+        parsed.add(1, Err(problem));
+        return parsed;
+    }
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        parse_array(body, &mut parsed);
+        return parsed;
+    }
+    for (at, line) in (1..).zip(lines(body)) {
+        if !line.trim_ascii().is_empty() {
+            parsed.add(at, parse_object(line, "line"));
+        }
+    }
+    parsed
+}
+
+/// Lines that end with LF, CR LF or CR. None of them can stand inside of JSON text.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let by_lf = body.split(|byte| *byte == b'\n');
+    by_lf.flat_map(|line| line.strip_suffix(b"\r").unwrap_or(line).split(|byte| *byte == b'\r'))
+}
+
+/// An array: its elements stand alone as lines do, as long as it is clear where each of them ends.
+fn parse_array(body: &[u8], parsed: &mut ParsedEvents) {
+    let mut rest = body.trim_ascii_start().get(1..).unwrap_or_default();
+    let mut place = 1;
+    loop {
+        rest = rest.trim_ascii_start();
+        if let Some(end) = rest.strip_prefix(b"]")
+            && end.trim_ascii().is_empty()
+        {
+            return;
+        }
+        let length = element(rest);
+        let (value, after) = rest.split_at(length);
+        let broken = |what: &str| {
+            let help = "send [{…}, {…}], or one JSON object a line";
+            EventProblem::new("event", format!("the array {what}"), help)
+        };
+        if value.trim_ascii().is_empty() {
+            parsed.add(place, Err(broken("is cut short or has an empty element")));
+            return;
+        }
+        parsed.add(place, parse_object(value, "element"));
+        place += 1;
+        rest = match after {
+            [b',', rest @ ..] => rest,
+            [b']', ..] => after,
+            _ => {
+                parsed.add(place, Err(broken("is cut short")));
+                return;
+            }
+        };
+    }
+}
+
+/// How many bytes there are up to the comma or the bracket after an array's element.
+fn element(rest: &[u8]) -> usize {
+    let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
+    for (place, byte) in rest.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' => depth += 1,
+            b',' | b']' if depth == 0 => return place,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
+/// `what`: how the object is called in messages.
+fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
+    if text.len() > MAX_LINE_BYTES {
+        return Err(EventProblem::new(
+            "event",
+            format!("the {what} is {} bytes long", text.len()),
+            format!("send one event a {what}, of at most {MAX_LINE_BYTES} bytes"),
+        ));
+    }
+    let mut fields = Fields::default();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let read = (&mut fields).deserialize(&mut reader).and_then(|()| reader.end());
+    if let Some(problem) = fields.problem {
+        return Err(problem);
+    }
+    if read.is_ok() && !fields.is_object {
+        return Err(EventProblem::new(
+            "event",
+            format!("the {what} is JSON, but no object"),
+            "send {\"id\": …, \"kind\": …, \"ad_group\": …, \"at\": …}",
+        ));
+    }
+    read.map_err(|error| {
+        let separated = fields.is_object && error.to_string().starts_with("trailing characters");
+        let help = if separated {
+            "send one JSON object a line without commas between them; with curl use --data-binary, \
+             as -d takes the line breaks out"
+        } else {
+            "send one JSON object a line, without line breaks in it"
+        };
+        EventProblem::new("event", format!("the {what} is not JSON: {error}"), help)
+    })?;
+    fields.event()
+}
+
+/// The values of an object, as far as an event has them.
+#[derive(Default)]
+struct Fields {
+    is_object: bool,
+    values: [Option<Scalar>; FIELDS.len()],
+    /// The first field that must not be there.
+    problem: Option<EventProblem>,
+}
+
+/// A value of a field.
+enum Scalar {
+    Null,
+    Text(String),
+    Whole(i64),
+    /// Above 2^63.
+    Huge,
+    Float(f64),
+    Other,
+}
+
+impl Fields {
+    fn text(&self, name: &str) -> Result<Option<&str>, EventProblem> {
+        match self.value(name) {
+            None | Some(Scalar::Null) => Ok(None),
+            Some(Scalar::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(EventProblem::new(name, "is not text", "put it in double quotes")),
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<&Scalar> {
+        let place = FIELDS.iter().position(|field| *field == name)?;
+        self.values[place].as_ref()
+    }
+
+    fn required(&self, name: &str) -> Result<&str, EventProblem> {
+        self.text(name)?.ok_or_else(|| missing(name))
+    }
+
+    fn event(&self) -> Result<Event, EventProblem> {
+        let kind = match self.required("kind")? {
+            "insertion" => EventKind::Insertion,
+            "impression" => EventKind::Impression,
+            "click" => EventKind::Click,
+            other => return Err(unknown_kind(other)),
+        };
+        // What it says is only learned from, so an unreadable one must not veto the event.
+        let inserted_at = match self.value("inserted_at") {
+            None | Some(Scalar::Null) => None,
+            Some(Scalar::Whole(micros)) => Some(in_micros(*micros).unwrap_or(Timestamp(*micros))),
+            Some(value) => Some(time("inserted_at", value).unwrap_or(UNREADABLE)),
+        };
+        let at = self.value("at").ok_or_else(|| missing("at"))?;
+        checked(Event {
+            id: self.required("id")?.to_owned(),
+            kind,
+            ad_group: ad_group(self.required("ad_group")?)?,
+            insertion_id: self.text("insertion_id")?.map(str::to_owned),
+            at: time("at", at)?,
+            inserted_at,
+        })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Fields {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Fields {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.is_object = true;
+        while let Some(name) = map.next_key::<String>()? {
+            let Some(place) = FIELDS.iter().position(|field| *field == name) else {
+                let shown: String = name.chars().take(40).collect();
+                let help = format!("the fields are: {}", FIELDS.join(", "));
+                let problem = EventProblem::new(&shown, "there is no such field", help);
+                self.problem.get_or_insert(problem);
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let value = map.next_value()?;
+            if self.values[place].replace(value).is_some() {
+                let problem = EventProblem::new(&name, "is there twice", "send it once");
+                self.problem.get_or_insert(problem);
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(OfScalar)
+    }
+}
+
+struct OfScalar;
+
+impl<'de> Visitor<'de> for OfScalar {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Whole(number))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Scalar, E> {
+        Ok(i64::try_from(number).map_or(Scalar::Huge, Scalar::Whole))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Float(number))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(text.to_owned()))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+}
+
+/// RFC 3339 text, or a number since 1970 whose unit its size says: seconds, milliseconds, microseconds
+/// or nanoseconds.
+fn time(field: &str, value: &Scalar) -> Result<Timestamp, EventProblem> {
+    match value {
+        Scalar::Text(text) => match text.parse::<i64>() {
+            Ok(number) => in_micros(number).ok_or_else(|| no_time(field)),
+            Err(_) => text
+                .parse()
+                .map_err(|error| EventProblem::new(field, format!("{error}"), TIME_HELP)),
+        },
+        Scalar::Whole(number) => in_micros(*number).ok_or_else(|| no_time(field)),
+        Scalar::Float(number) => float_in_micros(*number).ok_or_else(|| no_time(field)),
+        Scalar::Huge => Err(no_time(field)),
+        Scalar::Null => Err(EventProblem::new(field, "is null", TIME_HELP)),
+        Scalar::Other => Err(EventProblem::new(field, "is neither text nor a number", TIME_HELP)),
+    }
+}
+
+fn no_time(field: &str) -> EventProblem {
+    let message = "is no time from 2000 to 2100: neither in seconds since 1970 nor in milliseconds, \
+                   microseconds or nanoseconds";
+    EventProblem::new(field, message, TIME_HELP)
+}
+
+/// The unit in which a number is a time from 2000 to 2100: its place in [`UNITS`].
+pub(crate) fn unit_of(number: i64) -> Option<usize> {
+    UNITS.iter().position(|unit| (FIRST * unit..LAST * unit).contains(&number))
+}
+
+fn in_micros(number: i64) -> Option<Timestamp> {
+    let unit = unit_of(number)?;
+    Some(Timestamp(match unit {
+        NANOS => number.div_euclid(1_000),
+        unit => number * (1_000_000 / UNITS[unit]),
+    }))
+}
+
+/// Whole numbers in any unit, and fractions of seconds and milliseconds, to the nearest microsecond.
+fn float_in_micros(number: f64) -> Option<Timestamp> {
+    let whole = number.abs() < EXACT && number.fract() == 0.0;
+    let unit = unit_of(number as i64)?;
+    match (whole, unit) {
+        (true, _) => in_micros(number as i64),
+        (false, 0 | 1) => {
+            Some(Timestamp((number * (1_000_000 / UNITS[unit]) as f64).round() as i64))
+        }
+        // Nanoseconds are beyond what a float holds exactly; the microsecond is not.
+        (false, NANOS) => Some(Timestamp((number / 1_000.0).round() as i64)),
+        (false, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: i64 = 1_795_600_000_123_456;
+
+    fn one(at: &str) -> Result<Timestamp, EventProblem> {
+        let line = format!(r#"{{"id":"a","kind":"click","ad_group":"shoes","at":{at}}}"#);
+        let parsed = parse_ndjson(line.as_bytes());
+        assert_eq!(parsed.events.len() as u64 + parsed.refused, 1, "{at}");
+        match parsed.events.into_iter().next() {
+            Some((_, event)) => Ok(event.at),
+            None => Err(parsed.problems[0].clone()),
+        }
+    }
+
+    #[test]
+    fn a_number_is_a_time_in_the_unit_that_its_size_says() {
+        for (written, micros) in [
+            ("1795600000123456", AT),
+            ("\"1795600000123456\"", AT),
+            ("1795600000123456.0", AT),
+            ("1.7956e+15", 1_795_600_000_000_000),
+            ("1795600000", 1_795_600_000_000_000),
+            ("1795600000.25", 1_795_600_000_250_000),
+            ("1795600000123", 1_795_600_000_123_000),
+            ("1795600000123456789", AT),
+            ("\"2026-11-25T09:46:40.123456Z\"", AT),
+        ] {
+            assert_eq!(one(written), Ok(Timestamp(micros)), "{written}");
+        }
+        for wrong in [
+            "1",
+            "-5",
+            "0",
+            "99999999999999999999",
+            "1795600000123456.5",
+            "null",
+            "true",
+            "\"\"",
+            "1e300",
+            "\"5\"",
+            "[1795600000]",
+        ] {
+            let problem = one(wrong).unwrap_err();
+            assert_eq!(problem.field, "at", "{wrong}");
+            assert!(problem.help.contains("microseconds"), "{wrong}: {problem:?}");
+        }
+    }
+
+    fn line(id: &str) -> String {
+        format!(r#"{{"id":"{id}","kind":"click","ad_group":"shoes","at":{AT}}}"#)
+    }
+
+    fn ids(parsed: &ParsedEvents) -> Vec<(usize, &str)> {
+        parsed.events.iter().map(|(line, event)| (*line, event.id.as_str())).collect()
+    }
+
+    #[test]
+    fn lines_arrays_and_byte_order_marks() {
+        let (a, b) = (line("a"), line("b"));
+        for (body, wanted) in [
+            (format!("\u{feff}{a}\n{b}"), [(1, "a"), (2, "b")]),
+            (format!("{a}\r\n\r\n{b}\r\n  \r\n"), [(1, "a"), (3, "b")]),
+            (format!("{a}\r{b}"), [(1, "a"), (2, "b")]),
+            (format!(" [{a},{b}]\n"), [(1, "a"), (2, "b")]),
+            (format!("\u{feff}[\n  {a} ,\n  {b}\n]"), [(1, "a"), (2, "b")]),
+        ] {
+            let parsed = parse_ndjson(body.as_bytes());
+            assert_eq!((ids(&parsed), parsed.refused), (wanted.to_vec(), 0), "{body}");
+        }
+        let brackets = r#"[{"id":"]},{\"[","kind":"click","ad_group":"shoes","at":1795600000}]"#;
+        assert_eq!(ids(&parse_ndjson(brackets.as_bytes())), [(1, "]},{\"[")]);
+        assert_eq!(parse_ndjson(b"[]"), ParsedEvents::default());
+    }
+
+    #[test]
+    fn what_is_wrong_in_an_array_is_named_by_its_place() {
+        let (a, b) = (line("a"), line("b"));
+        for (body, counted, refused) in [
+            (format!("[{a},{b}"), 2, 1),
+            (format!("[{a},"), 1, 1),
+            (format!("[{a},,{b}]"), 1, 1),
+            (format!("[{a},7,{b}]"), 2, 1),
+            (format!("[{a}]]"), 1, 1),
+            (format!("[{a} {b}]"), 0, 1),
+            ("[".to_owned(), 0, 1),
+            ("[".repeat(100_000), 0, 2),
+        ] {
+            let parsed = parse_ndjson(body.as_bytes());
+            let shown: String = body.chars().take(200).collect();
+            assert_eq!((parsed.events.len(), parsed.refused), (counted, refused), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_there_once() {
+        let twice = line("a").replacen('{', r#"{"kind":"insertion","#, 1);
+        let parsed = parse_ndjson(twice.as_bytes());
+        assert_eq!((parsed.events.len(), parsed.refused), (0, 1));
+        let problem = &parsed.problems[0];
+        assert_eq!((&*problem.field, &*problem.message), ("kind", "is there twice"));
+    }
+
+    #[test]
+    fn an_insertion_time_never_vetoes_an_event() {
+        for odd in
+            ["0", "-1", "\"\"", "\"just now\"", "true", "{}", "1e300", "99999999999999999999"]
+        {
+            let odd = line("a").replacen('{', &format!(r#"{{"inserted_at":{odd},"#), 1);
+            let parsed = parse_ndjson(odd.as_bytes());
+            assert_eq!((parsed.events.len(), parsed.inserted_at_ignored), (1, 1), "{odd}");
+        }
+        let millis = line("a").replacen('{', r#"{"inserted_at":1795600000000,"#, 1);
+        let parsed = parse_ndjson(millis.as_bytes());
+        assert_eq!(parsed.inserted_at_ignored, 0);
+        assert_eq!(parsed.events[0].1.inserted_at, Some(Timestamp(1_795_600_000_000_000)));
+    }
+}

@@ -1,0 +1,300 @@
+//! Random streams against a model that keeps every event: spend by quarter of an hour, by budget day of
+//! any zone, and what was a duplicate or a repetition.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use throng_budget::{AdGroupConfig, Applied, Engine, Event, EventKind, Pricing, SLICE_SECS};
+use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName, Timestamp};
+
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+const PROMISE: Duration = Duration::from_secs(168 * 3600);
+const NAMES: [&str; 3] = ["red", "blue", "odd"];
+const ZONES: [&str; 4] = ["UTC", "Pacific/Kiritimati", "Asia/Kathmandu", "America/New_York"];
+
+/// What the spec says of one ad group.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    price: i64,
+    nanos: i64,
+    zone: usize,
+    is_there: bool,
+    once: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Event {
+        id: u8,
+        kind: EventKind,
+        ad_group: usize,
+        /// Before the moment of the step, in minutes.
+        age: u16,
+        insertion: Option<u8>,
+        /// Before the event, in minutes; negative: after it.
+        inserted: Option<i16>,
+    },
+    /// One of the last events again.
+    Again(prop::sample::Index),
+    Change(usize, Terms),
+    /// A checkpoint, and an engine made of it.
+    Restart,
+    /// Minutes.
+    Wait(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kind = prop_oneof![
+        Just(EventKind::Insertion),
+        Just(EventKind::Impression),
+        Just(EventKind::Click)
+    ];
+    let event = (0u8..40, kind, 0usize..3, 0u16..1_400, any::<Option<u8>>(), any::<Option<u8>>())
+        .prop_map(|(id, kind, ad_group, age, insertion, inserted)| Step::Event {
+            id,
+            kind,
+            ad_group,
+            age,
+            insertion: insertion.map(|id| id % 16),
+            inserted: inserted.map(|minutes| i16::from(minutes) - 10),
+        });
+    let nanos = prop_oneof![Just(0), 0i64..1_000];
+    let terms = (1i64..2_000_000, nanos, 0..ZONES.len(), prop::bool::weighted(0.8), any::<bool>())
+        .prop_map(|(price, nanos, zone, is_there, once)| Terms {
+            price,
+            nanos,
+            zone,
+            is_there,
+            once,
+        });
+    prop_oneof![
+        12 => event,
+        3 => any::<prop::sample::Index>().prop_map(Step::Again),
+        2 => (0usize..3, terms).prop_map(|(ad_group, terms)| Step::Change(ad_group, terms)),
+        1 => Just(Step::Restart),
+        // All of it is within the promise.
+        3 => (0u16..60).prop_map(Step::Wait),
+    ]
+}
+
+fn name(ad_group: usize) -> AdGroupName {
+    AdGroupName::new(NAMES[ad_group]).expect("a name")
+}
+
+fn zone(terms: &Terms) -> TimeZoneName {
+    ZONES[terms.zone].parse().expect("a zone")
+}
+
+fn pricing(ad_group: usize) -> Pricing {
+    if ad_group == 1 { Pricing::PerClick } else { Pricing::PerImpression }
+}
+
+fn configs(terms: &[Terms; 3]) -> Vec<AdGroupConfig> {
+    (0..3)
+        .filter(|place| terms[*place].is_there)
+        .map(|place| AdGroupConfig {
+            index: AdGroupIndex(place as u32),
+            name: name(place),
+            pricing: pricing(place),
+            price: Micros(terms[place].price),
+            price_nanos: terms[place].nanos as u16,
+            impression_rate: 0.9,
+            action_rate: if place == 1 { 0.3 } else { 1.0 },
+            horizon: Duration::from_secs(180),
+            daily_budget: Micros(1_000_000_000),
+            prediction: true,
+            currency: "USD".parse().expect("a currency"),
+            zone: zone(&terms[place]),
+            once_per_insertion: terms[place].once,
+        })
+        .collect()
+}
+
+/// Everything that happened, kept as it came.
+#[derive(Default)]
+struct Model {
+    seen: BTreeSet<(usize, EventKindNumber, String)>,
+    outcomes: BTreeSet<(usize, EventKindNumber, String)>,
+    /// Prices in billionths by the moment since which they count, by ad group.
+    prices: [Vec<(Timestamp, i64)>; 3],
+    /// Insertions that count, with the times at which they were made.
+    insertions: BTreeMap<(usize, String), Vec<Timestamp>>,
+    /// Ad group, time, price in billionths.
+    paid: Vec<(usize, Timestamp, i64)>,
+}
+
+type EventKindNumber = u8;
+
+fn number(kind: EventKind) -> EventKindNumber {
+    match kind {
+        EventKind::Insertion => 1,
+        EventKind::Impression => 2,
+        EventKind::Click => 3,
+    }
+}
+
+/// To the nearest micro.
+fn in_micros(nanos: i64) -> i64 {
+    (nanos + 500).div_euclid(1_000)
+}
+
+impl Model {
+    fn price_at(&self, ad_group: usize, at: Timestamp) -> i64 {
+        let prices = &self.prices[ad_group];
+        prices.iter().rev().find(|(since, _)| *since <= at).unwrap_or(&prices[0]).1
+    }
+
+    fn set_price(&mut self, ad_group: usize, terms: &Terms, at: Timestamp) {
+        let price = terms.price * 1_000 + terms.nanos;
+        match self.prices[ad_group].last() {
+            None => self.prices[ad_group].push((Timestamp(i64::MIN), price)),
+            Some((_, last)) if *last == price => {}
+            Some((since, _)) => {
+                let since = at.max(Timestamp(since.0.saturating_add(1)));
+                self.prices[ad_group].push((since, price));
+            }
+        }
+    }
+
+    fn apply(&mut self, ad_group: usize, terms: &Terms, event: &Event, now: Timestamp) -> Applied {
+        if !terms.is_there {
+            return Applied::UnknownAdGroup;
+        }
+        let kind = number(event.kind);
+        if !self.seen.insert((ad_group, kind, event.id.clone())) {
+            return Applied::Duplicate;
+        }
+        let paid = match pricing(ad_group) {
+            Pricing::PerImpression => EventKind::Impression,
+            Pricing::PerClick => EventKind::Click,
+        };
+        if event.kind == EventKind::Insertion {
+            if let Some(insertion) = &event.insertion_id {
+                self.insertions.entry((ad_group, insertion.clone())).or_default().push(event.at);
+            }
+            return Applied::Counted;
+        }
+        let insertion = event.insertion_id.clone();
+        let repeated = insertion
+            .as_ref()
+            .is_some_and(|insertion| !self.outcomes.insert((ad_group, kind, insertion.clone())));
+        if repeated && terms.once {
+            return Applied::Repeated;
+        }
+        if event.kind == paid {
+            // Of an insertion that was made under several prices the newest price counts.
+            let made = insertion.and_then(|insertion| self.insertions.get(&(ad_group, insertion)));
+            let by_insertion = made.and_then(|times| {
+                let since = |at: &Timestamp| {
+                    let prices = &self.prices[ad_group];
+                    prices.iter().rposition(|(since, _)| since <= at).unwrap_or(0)
+                };
+                times.iter().map(since).max().map(|place| self.prices[ad_group][place].1)
+            });
+            let price = by_insertion.unwrap_or_else(|| {
+                let at = event.plausible_inserted_at().unwrap_or(event.at.min(now));
+                self.price_at(ad_group, at)
+            });
+            self.paid.push((ad_group, event.at, price));
+        }
+        Applied::Counted
+    }
+
+    fn slices(&self, ad_group: usize) -> BTreeMap<i64, i64> {
+        let mut slices = BTreeMap::new();
+        for (_, at, price) in self.paid.iter().filter(|paid| paid.0 == ad_group) {
+            *slices.entry(at.0.div_euclid(SLICE_SECS * 1_000_000)).or_default() += price;
+        }
+        slices.values_mut().for_each(|nanos| *nanos = in_micros(*nanos));
+        slices
+    }
+
+    fn day(&self, ad_group: usize, terms: &Terms, day: BudgetDay) -> i64 {
+        let zone = zone(terms).rules();
+        let mine = self.paid.iter().filter(|paid| paid.0 == ad_group);
+        let nanos = mine.filter(|(_, at, _)| BudgetDay::of(*at, &zone) == day).map(|paid| paid.2);
+        in_micros(nanos.sum())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn spend_is_that_of_a_model_that_keeps_every_event(
+        steps in prop::collection::vec(step(), 1..120)
+    ) {
+        let mut terms = [Terms { price: 100_000, nanos: 0, zone: 0, is_there: true, once: true }; 3];
+        let mut model = Model::default();
+        (0..3).for_each(|place| model.set_price(place, &terms[place], START));
+        let mut engine = Engine::new(3, 1, 1, configs(&terms));
+        engine.set_promise(PROMISE);
+        let mut now = START;
+        let mut sent: Vec<(usize, Event)> = Vec::new();
+        for step in steps {
+            now = now.plus(Duration::from_secs(1));
+            let event = match step {
+                Step::Event { id, kind, ad_group, age, insertion, inserted } => {
+                    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+                    let at = now.minus(minutes(u64::from(age)));
+                    let inserted_at = inserted.map(|before| {
+                        Timestamp(at.0.saturating_sub(i64::from(before) * 60_000_000))
+                    });
+                    let event = Event {
+                        id: id.to_string(),
+                        kind,
+                        ad_group: name(ad_group),
+                        insertion_id: insertion.map(|id| id.to_string()),
+                        at,
+                        inserted_at: inserted_at.filter(|_| kind != EventKind::Insertion),
+                    };
+                    sent.push((ad_group, event.clone()));
+                    Some((ad_group, event))
+                }
+                Step::Again(_) if sent.is_empty() => None,
+                Step::Again(which) => Some(sent[which.index(sent.len())].clone()),
+                Step::Change(ad_group, changed) => {
+                    terms[ad_group] = changed;
+                    engine.configure(2, configs(&terms), now);
+                    if changed.is_there {
+                        model.set_price(ad_group, &changed, now);
+                    }
+                    None
+                }
+                Step::Restart => {
+                    let bytes = engine.checkpoint(7);
+                    let restored = Engine::restore(&bytes, 3, 2, 1, configs(&terms), now, &HashMap::new());
+                    engine = restored.expect("restored").0;
+                    engine.set_promise(PROMISE);
+                    None
+                }
+                Step::Wait(minutes) => {
+                    now = now.plus(Duration::from_secs(60 * u64::from(minutes)));
+                    engine.close(now);
+                    None
+                }
+            };
+            if let Some((ad_group, event)) = event {
+                let wanted = model.apply(ad_group, &terms[ad_group], &event, now);
+                prop_assert_eq!(engine.apply(&event, now), Ok(wanted), "{:?}", event);
+            }
+            for state in engine.states(now) {
+                let ad_group = NAMES.iter().position(|name| *name == state.name.as_str()).unwrap();
+                let today = BudgetDay::of(now, &zone(&terms[ad_group]).rules());
+                prop_assert_eq!(state.actual.0, model.day(ad_group, &terms[ad_group], today));
+            }
+        }
+        for ad_group in (0..3).filter(|ad_group| terms[*ad_group].is_there) {
+            let slices = engine.slices(&name(ad_group)).unwrap();
+            let slices: BTreeMap<i64, i64> = slices
+                .into_iter()
+                .map(|(start, amount)| (start.0.div_euclid(SLICE_SECS * 1_000_000), amount.0))
+                .collect();
+            prop_assert_eq!(slices, model.slices(ad_group));
+            for (day, actual) in engine.days(&name(ad_group), now).unwrap() {
+                prop_assert_eq!(actual.0, model.day(ad_group, &terms[ad_group], day));
+            }
+        }
+    }
+}
