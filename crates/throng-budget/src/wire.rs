@@ -46,6 +46,12 @@ pub(crate) struct Checkpoint {
     /// Older ids.
     #[prost(message, repeated, tag = "16")]
     pub(crate) runs: Vec<IdRun>,
+    /// How long ids are known, in microseconds, and the time up to which they were let go of before it was
+    /// as long.
+    #[prost(sint64, optional, tag = "17")]
+    pub(crate) promise: Option<i64>,
+    #[prost(sint64, optional, tag = "18")]
+    pub(crate) known_after: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -60,6 +66,8 @@ pub(crate) struct IdRun {
     /// The whole run, if there is no such object yet.
     #[prost(bytes = "vec", tag = "4")]
     pub(crate) content: Vec<u8>,
+    #[prost(sint64, tag = "5")]
+    pub(crate) oldest: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -98,8 +98,8 @@ pub struct Gate {
     stale_after: Duration,
     view: ArcSwap<View>,
     followed: Mutex<HashMap<u32, Followed, FixedState>>,
-    /// The oldest of all partitions' last frames; `i64::MIN` while there is none. Stands in for ad
-    /// groups that no frame has named.
+    /// The oldest of all partitions' last frames; `i64::MIN` while there is none, and where frames have
+    /// positions. Counts for ad groups that no frame has named.
     oldest: AtomicI64,
     own: OwnInsertions,
 }
@@ -282,7 +282,12 @@ impl Gate {
         known.log_position = frame.log_position;
         known.complete |= frame.kind == FrameKind::Keyframe;
         known.partition.heard.store(frame.at.0, Ordering::Release);
-        let oldest = followed.values().map(|f| f.partition.heard.load(Ordering::Relaxed)).min();
+        // Where frames have positions, an ad group that none of them has named is unknown.
+        let heard = |f: &Followed| match f.log_position {
+            Some(_) => i64::MIN,
+            None => f.partition.heard.load(Ordering::Relaxed),
+        };
+        let oldest = followed.values().map(heard).min();
         self.oldest.store(oldest.unwrap_or(i64::MIN), Ordering::Release);
         self.own.covered_by(frame);
         done

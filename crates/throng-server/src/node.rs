@@ -489,6 +489,10 @@ async fn open_budgets(
     budgets.checkpoint().await?;
     let applied = apply::store(ledger, spec, clock.now()).await?;
     budgets.apply_spec(spec, &applied.indexes, applied.version);
+    if applied.version != before.version {
+        // With the time since when its prices count: the next start restores under this spec.
+        budgets.checkpoint().await?;
+    }
     Ok((budgets, Some(applied)))
 }
 

@@ -205,7 +205,8 @@ impl Account {
         self.spend.add(at, price)?;
         let interval = self.interval(inserted_at.unwrap_or(at));
         interval.1 = interval.1.saturating_add(price.rounded());
-        if !outcome.named {
+        if !outcome.named || inserted_at.is_none() {
+            // Nobody can say which window has had its outcome.
             self.settles = false;
         }
         if let Some(inserted_at) = inserted_at {
@@ -264,8 +265,9 @@ impl Account {
                 // Of insertions that have had no outcome by now a larger share has one to come than
                 // of all of that age: rate × later of those that are not among rate × (1 − later).
                 let still = later / (1.0 - rate * (1.0 - later)).max(f64::MIN_POSITIVE);
-                let open = window.linked - window.settled;
-                (window.expected - window.linked) as f64 * later + open as f64 * still.min(1.0)
+                let open = window.linked.saturating_sub(window.settled);
+                let other = window.expected.saturating_sub(window.linked);
+                other as f64 * later + open as f64 * still.min(1.0)
             })
             .sum();
         Micros(sum.round() as i64)

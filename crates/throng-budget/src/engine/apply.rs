@@ -73,7 +73,7 @@ impl Engine {
                 }
                 Ok(Applied::Duplicate) => tally.duplicates += 1,
                 Ok(Applied::Repeated) => tally.repeated += 1,
-                Ok(Applied::UnknownAdGroup) | Err(_) => tally.rejected += 1,
+                Ok(Applied::UnknownAdGroup | Applied::TooOld) | Err(_) => tally.rejected += 1,
             }
         }
         tally
@@ -104,6 +104,9 @@ impl Engine {
         let Some(place) = place else {
             return Ok(Applied::UnknownAdGroup);
         };
+        if self.seen.forgot(event.at) {
+            return Ok(Applied::TooOld);
+        }
         let pricing = self.accounts[place.account].config.pricing;
         match (event.kind(), pricing) {
             (Some(EventKind::Insertion), _) => self.apply_insertion(place, ids, event, logged_at),

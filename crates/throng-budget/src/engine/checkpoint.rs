@@ -58,6 +58,7 @@ impl Engine {
     pub fn checkpoint(&self, position: impl Into<LogPosition>) -> Vec<u8> {
         let position = position.into();
         let (elapsed, span) = (self.seen.elapsed(), self.seen.span());
+        let (promise, known_after) = self.seen.promise();
         let message = wire::Checkpoint {
             format: FORMAT,
             partition: self.partition,
@@ -80,6 +81,8 @@ impl Engine {
             young_oldest: span.map(|span| span.0),
             young_newest: span.map(|span| span.1),
             runs: self.seen.runs().iter().map(save_run).collect(),
+            promise: Some(promise),
+            known_after: Some(known_after),
         };
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&message.encode_to_vec());
@@ -157,6 +160,7 @@ impl Engine {
         };
         engine.pooled_impressions = pooled(message.impressions)?;
         engine.pooled_clicks = pooled(message.clicks)?;
+        engine.set_reach();
         let nonsense = damaged("an ad group makes no sense");
         for saved in message.ad_groups {
             match engine.places.get(saved.name.as_bytes()).copied() {
@@ -191,6 +195,7 @@ fn decode(bytes: &[u8]) -> Result<wire::Checkpoint, CheckpointError> {
 
 fn save_run(aged: &Aged) -> wire::IdRun {
     wire::IdRun {
+        oldest: aged.oldest,
         newest: aged.newest,
         sealed: aged.sealed,
         name: aged.run.name().to_owned(),
@@ -205,7 +210,8 @@ fn load_run(saved: &wire::IdRun, runs: &HashMap<String, IdRun>) -> Result<Aged, 
     } else {
         IdRun::of_content(saved.content.clone()).map_err(CheckpointError::Damaged)?
     };
-    Ok(Aged { run, newest: saved.newest, sealed: saved.sealed })
+    let (oldest, newest) = (saved.oldest, saved.newest);
+    Ok(Aged { run, oldest, newest, sealed: saved.sealed })
 }
 
 /// The ids of a checkpoint. Formats before runs had two generations of them.
@@ -233,13 +239,17 @@ fn load_ids(
         // As young as the newest record: they are known for longer than they were.
         let aged = (!known.is_empty()).then(|| Aged {
             run: IdRun::new(known),
+            oldest: newest,
             newest,
             sealed: elapsed.micros,
         });
         let plain_until = elapsed.micros.saturating_add(PLAIN_FOR.as_micros() as i64);
         SeenIds::load(&[], None, aged.into_iter().collect(), elapsed, plain_until)
     };
-    loaded.ok_or(nonsense)
+    let (promise, known_after) = (message.promise, message.known_after);
+    let promise = promise.unwrap_or(DEFAULT_PROMISE.as_micros() as i64);
+    let promise = (promise, known_after.unwrap_or(i64::MIN));
+    loaded.map(|seen| seen.with_promise(promise)).ok_or(nonsense)
 }
 
 /// Ids as the first format had them, 16 bytes each, as they are now.

@@ -1,5 +1,6 @@
 //! Which ids have been seen: the newest in memory, those of before in sorted runs.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,8 +17,15 @@ use super::runs::{IdFile, IdRun};
 pub const DEFAULT_PROMISE: Duration = Duration::from_secs(24 * 3600);
 /// So many ids at most are in memory, 14 bytes of room each; of more, a run is made.
 const YOUNG_IDS: usize = 1_000_000;
-/// And of ids that are further apart than this: a run is forgotten as a whole.
-const YOUNG_SPAN: i64 = 3_600 * 1_000_000;
+/// And of ids that are further apart than this part of the promise: a run is forgotten as a whole, so that
+/// its ids are known for so much longer than the promise at most.
+const SPANS_OF_PROMISE: i64 = 24;
+/// A span is never shorter, in microseconds: runs of short promises would be many and small.
+const SHORTEST_SPAN: i64 = 15 * 60 * 1_000_000;
+/// Runs are merged up to so many ids.
+const MERGED_IDS: usize = 8_000_000;
+/// If there are more runs than this, those whose promise is over are merged too.
+const MOST_RUNS: usize = 32;
 /// So much time passes at most between a record and the next one that has a newer time.
 const LONGEST_STEP: Duration = Duration::from_secs(600);
 /// Steps of the clock within the promise that take nothing of it.
@@ -103,10 +111,44 @@ fn stamp(at: Timestamp, logged_at: Timestamp) -> i64 {
 #[derive(Debug, Clone)]
 pub(super) struct Aged {
     pub(super) run: IdRun,
-    /// The newest stamp of its ids.
+    /// The oldest stamp of its ids.
+    pub(super) oldest: i64,
+    /// The newest one.
     pub(super) newest: i64,
-    /// [`Elapsed::micros`] when it was made.
+    /// [`Elapsed::micros`] when it was made; of a merged one: when the later part was made.
     pub(super) sealed: i64,
+}
+
+impl Aged {
+    /// As one run. The ids of both are known for as long as the later ones.
+    fn merged(&self, other: &Self) -> io::Result<Self> {
+        Ok(Self {
+            run: self.run.merged(&other.run)?,
+            oldest: self.oldest.min(other.oldest),
+            newest: self.newest.max(other.newest),
+            sealed: self.sealed.max(other.sealed),
+        })
+    }
+}
+
+/// Which run is to be merged with the next one. Depends on the log alone, so that a replay makes the same
+/// runs.
+///
+/// Only neighbours that are no further apart than `span` are merged, or both before `over`, when every
+/// promise was over already. A large run waits for the next one to become half as large: so an id is written
+/// a few times. If nothing can join the next one any longer, it waits no more.
+fn to_merge(runs: &[Aged], span: i64, over: i64) -> Option<usize> {
+    let fits = |a: &Aged, b: &Aged| {
+        let (oldest, newest) = (a.oldest.min(b.oldest), a.newest.max(b.newest));
+        let is_over = runs.len() > MOST_RUNS && newest <= over;
+        let is_near = newest.saturating_sub(oldest) <= span;
+        (is_near || is_over) && a.run.len().saturating_add(b.run.len()) <= MERGED_IDS
+    };
+    (0..runs.len().saturating_sub(1)).rev().find(|place| {
+        let (run, next) = (&runs[*place], &runs[*place + 1]);
+        let may_grow = || runs.get(place + 2).is_none_or(|later| fits(next, later));
+        fits(run, next) && (run.run.len() <= 2 * next.run.len() || !may_grow())
+    })
 }
 
 #[derive(Debug)]
@@ -120,6 +162,8 @@ pub(super) struct SeenIds {
     promise: i64,
     /// There may be ids of [`plain_id_of`] until so much time has passed.
     plain_until: i64,
+    /// Ids of events of this time and before were let go of under a shorter promise.
+    known_after: i64,
     /// Runs that were let go of, whose files nobody needs.
     dropped: Vec<String>,
     /// A run's file could not be read, so that some answer is wrong.
@@ -147,6 +191,7 @@ impl Default for SeenIds {
             elapsed: Elapsed::default(),
             promise: micros(DEFAULT_PROMISE),
             plain_until: 0,
+            known_after: i64::MIN,
             dropped: Vec::new(),
             failed: AtomicBool::new(false),
         }
@@ -162,9 +207,16 @@ fn micros(duration: Duration) -> i64 {
 }
 
 impl SeenIds {
-    /// How long ids are known from now on.
-    pub(super) fn set_promise(&mut self, promise: Duration) {
-        self.promise = micros(promise);
+    /// How long ids are known from `now` on. Under a longer promise than before, events that are older than
+    /// the one before cannot be told from duplicates: [`forgot`](Self::forgot).
+    pub(super) fn set_promise(&mut self, promise: Duration, now: Timestamp) {
+        let promise = micros(promise);
+        if promise > self.promise && self.elapsed.newest != Timestamp(0) {
+            // A newest record of the future was made by a wrong clock.
+            let newest = self.elapsed.newest.min(now);
+            self.known_after = self.known_after.max(newest.0.saturating_sub(self.promise));
+        }
+        self.promise = promise;
     }
 
     /// Whether an id is known to an event of a moment: it was seen less than the promise before it.
@@ -200,8 +252,8 @@ impl SeenIds {
         let stamp = stamp(at, logged_at);
         let (mut oldest, mut newest) = self.span.unwrap_or((stamp, stamp));
         (oldest, newest) = (oldest.min(stamp), newest.max(stamp));
-        if self.young.len() >= YOUNG_IDS || newest.saturating_sub(oldest) > YOUNG_SPAN {
-            self.seal();
+        if self.young.len() >= YOUNG_IDS || newest.saturating_sub(oldest) > self.longest_span() {
+            self.seal(stamp);
             (oldest, newest) = (stamp, stamp);
         }
         self.span = Some((oldest, newest));
@@ -209,24 +261,60 @@ impl SeenIds {
         true
     }
 
-    /// Makes a run of the young ids, and lets go of runs whose promise is over.
+    /// How far apart the stamps of a run are at most.
+    fn longest_span(&self) -> i64 {
+        (self.promise / SPANS_OF_PROMISE).max(SHORTEST_SPAN)
+    }
+
+    /// Makes a run of the young ids, and lets go of runs whose promise is over. `stamp`: of the next id.
     #[cold]
-    fn seal(&mut self) {
-        if let Some((_, newest)) = self.span.take() {
-            let ids: Vec<Id> = self.young.iter().collect();
+    fn seal(&mut self, stamp: i64) {
+        if let Some((oldest, newest)) = self.span.take() {
+            let run = IdRun::new(self.young.iter().collect());
             self.young = empty();
-            self.runs.push(Aged { run: IdRun::new(ids), newest, sealed: self.elapsed.micros });
+            self.runs.push(Aged { run, oldest, newest, sealed: self.elapsed.micros });
         }
         let kept = self.promise.saturating_add(micros(STEPS * LONGEST_STEP));
         let now = self.elapsed.micros;
         let dropped = &mut self.dropped;
         self.runs.retain(|aged| {
             let keep = now.saturating_sub(aged.sealed) <= kept;
-            if !keep && aged.run.unsaved().is_none() {
-                dropped.push(aged.run.name().to_owned());
+            if !keep {
+                drop_run(&aged.run, dropped);
             }
             keep
         });
+        self.merge(stamp);
+    }
+
+    /// Merges runs until there are few of them. Reads their files.
+    fn merge(&mut self, stamp: i64) {
+        let (span, over) = (self.longest_span(), stamp.saturating_sub(self.promise));
+        while let Some(place) = to_merge(&self.runs, span, over) {
+            let Ok(merged) = self.runs[place].merged(&self.runs[place + 1]) else {
+                // As with a question that could not be answered.
+                return self.failed.store(true, Ordering::Relaxed);
+            };
+            let parts = self.runs.splice(place..place + 2, [merged]);
+            parts.for_each(|part| drop_run(&part.run, &mut self.dropped));
+        }
+    }
+
+    /// Whether ids of a moment were let go of under a shorter promise, so that nobody knows whether an event
+    /// of that time is a duplicate.
+    #[inline]
+    pub(super) fn forgot(&self, at: Timestamp) -> bool {
+        at.0 <= self.known_after
+    }
+
+    /// How long ids are known, in microseconds, and the time up to which they were let go of.
+    pub(super) fn promise(&self) -> (i64, i64) {
+        (self.promise, self.known_after)
+    }
+
+    /// Goes on with what [`promise`](Self::promise) gave.
+    pub(super) fn with_promise(self, (promise, known_after): (i64, i64)) -> Self {
+        Self { promise, known_after, ..self }
     }
 
     /// Has what is known of an id brought into the caches, for a later [`SeenIds::insert`]. The tables
@@ -266,11 +354,14 @@ impl SeenIds {
         runs.filter(|run| run.unsaved().is_some()).cloned().collect()
     }
 
-    /// A run is written.
-    pub(super) fn saved(&mut self, name: &str, file: &Arc<dyn IdFile>) {
+    /// A run is written. `false` if it is not needed any longer.
+    pub(super) fn saved(&mut self, name: &str, file: &Arc<dyn IdFile>) -> bool {
+        let mut needed = false;
         for aged in self.runs.iter_mut().filter(|aged| aged.run.name() == name) {
             aged.run.saved(Arc::clone(file));
+            needed = true;
         }
+        needed
     }
 
     /// The names of runs that nobody needs, once.
@@ -300,6 +391,13 @@ impl SeenIds {
             seen.young.insert(id);
         }
         Some(seen)
+    }
+}
+
+/// Notes the file of a run that is let go of, if it has one.
+fn drop_run(run: &IdRun, dropped: &mut Vec<String>) {
+    if run.unsaved().is_none() {
+        dropped.push(run.name().to_owned());
     }
 }
 
@@ -352,13 +450,13 @@ mod tests {
     #[test]
     fn a_long_promise_is_kept_whatever_the_traffic() {
         let mut seen = SeenIds::default();
-        seen.set_promise(48 * HOUR);
+        seen.set_promise(48 * HOUR, START);
         let mut now = START;
         for number in 0..2 * YOUNG_IDS as u64 + 9 {
             now = now.plus(Duration::from_micros(100));
             assert!(insert(&mut seen, number, now));
         }
-        assert!(seen.runs().len() >= 2);
+        assert_eq!(seen.runs().iter().map(|aged| aged.run.len()).sum::<usize>(), 2 * YOUNG_IDS);
         let later = now.plus(40 * HOUR);
         assert!((0..2 * YOUNG_IDS as u64 + 9).step_by(997).all(|n| !insert(&mut seen, n, later)));
     }
@@ -372,6 +470,80 @@ mod tests {
         assert!(seen.runs().len() <= 28, "{}", seen.runs().len());
         // What was never written needs no removal.
         assert_eq!(seen.take_dropped(), Vec::<String>::new());
+    }
+
+    fn aged(oldest: i64, newest: i64, ids: u64) -> Aged {
+        let run = IdRun::new((0..ids).map(|n| id(n ^ ((newest as u64) << 32))).collect());
+        Aged { run, oldest, newest, sealed: newest }
+    }
+
+    #[test]
+    fn neighbours_of_one_span_are_merged_until_few_are_left() {
+        let merge = |mut runs: Vec<Aged>, over| {
+            while let Some(place) = to_merge(&runs, 100, over) {
+                let merged = runs[place].merged(&runs[place + 1]).unwrap();
+                drop(runs.splice(place..place + 2, [merged]));
+            }
+            runs.iter().map(|run| (run.oldest, run.newest, run.run.len())).collect::<Vec<_>>()
+        };
+        // A large one waits for the others, until they cannot come any longer.
+        let three = || vec![aged(0, 30, 50), aged(31, 60, 10), aged(61, 90, 10)];
+        assert_eq!(merge(three(), 0), [(0, 30, 50), (31, 90, 20)]);
+        let four = [three(), vec![aged(135, 140, 1)]].concat();
+        assert_eq!(merge(four, 0), [(0, 90, 70), (135, 140, 1)]);
+        // Stamps are not in order where events come late.
+        assert_eq!(merge(vec![aged(10, 60, 1), aged(0, 50, 1)], 0), [(0, 60, 2)]);
+        // Far apart: only what nobody asks for, and only if there are many.
+        let sparse = |runs: i64| (0..runs).map(|n| aged(n * 500, n * 500, 1)).collect::<Vec<_>>();
+        assert_eq!(merge(sparse(MOST_RUNS as i64), 10_000).len(), MOST_RUNS);
+        let merged = merge(sparse(50), 10_000);
+        assert_eq!(merged.len(), MOST_RUNS);
+        assert_eq!(merged.iter().map(|run| run.2).sum::<usize>(), 50);
+    }
+
+    #[test]
+    fn parts_of_a_merged_run_are_dropped_and_it_is_written() {
+        let mut seen = SeenIds::default();
+        let mut now = START;
+        let mut fill = |seen: &mut SeenIds, from: u64| {
+            for number in from..from + YOUNG_IDS as u64 {
+                now = now.plus(Duration::from_micros(10));
+                assert!(insert(seen, number, now));
+            }
+        };
+        fill(&mut seen, 0);
+        fill(&mut seen, YOUNG_IDS as u64);
+        let first = seen.unsaved();
+        let [run] = &first[..] else { panic!("{} runs", first.len()) };
+        let file: Arc<dyn IdFile> = Arc::new(run.unsaved().unwrap().to_vec());
+        assert!(seen.saved(run.name(), &file));
+        fill(&mut seen, 2 * YOUNG_IDS as u64);
+        assert_eq!(seen.take_dropped(), [run.name()]);
+        let merged = seen.unsaved();
+        assert_eq!(merged.iter().map(IdRun::len).collect::<Vec<_>>(), [2 * YOUNG_IDS]);
+        assert!(!seen.saved(run.name(), &file), "it is not needed any longer");
+        assert!((0..3 * YOUNG_IDS as u64).step_by(991).all(|n| !insert(&mut seen, n, now)));
+    }
+
+    #[test]
+    fn a_longer_promise_holds_for_what_was_known_when_it_was_given() {
+        let mut seen = SeenIds::default();
+        // Nothing was forgotten yet.
+        seen.set_promise(48 * HOUR, START);
+        assert!(!seen.forgot(START.minus(100 * HOUR)));
+        insert(&mut seen, 1, START);
+        seen.set_promise(24 * HOUR, START);
+        assert!(!seen.forgot(START.minus(100 * HOUR)));
+        seen.set_promise(168 * HOUR, START.plus(HOUR));
+        let forgot =
+            |seen: &SeenIds| [25, 24, 23].map(|hours| seen.forgot(START.minus(hours * HOUR)));
+        assert_eq!(forgot(&seen), [true, true, false]);
+        let again = again(&seen).with_promise(seen.promise());
+        assert_eq!((forgot(&again), again.promise), (forgot(&seen), micros(168 * HOUR)));
+        // A record of the future.
+        insert(&mut seen, 2, START.plus(9_000 * HOUR));
+        seen.set_promise(200 * HOUR, START.plus(HOUR));
+        assert!(!seen.forgot(START.plus(HOUR)));
     }
 
     #[test]
@@ -391,7 +563,7 @@ mod tests {
         insert(&mut seen, 2, START.plus(2 * HOUR));
         let run = seen.unsaved().remove(0);
         let nothing: Arc<dyn IdFile> = Arc::new(Vec::new());
-        seen.saved(run.name(), &nothing);
+        assert!(seen.saved(run.name(), &nothing) && !seen.saved("another", &nothing));
         assert!(seen.unsaved().is_empty() && !seen.has_failed());
         assert!(!insert(&mut seen, 1, START.plus(2 * HOUR)));
         assert!(seen.has_failed());

@@ -37,6 +37,12 @@ impl Id {
         Self { high: (hash >> 64) as u64, low: (hash >> 48) as u16 }
     }
 
+    /// The id with these first 64 and other 16 bits.
+    #[inline]
+    pub(super) fn of_parts(high: u64, low: u16) -> Self {
+        Self { high, low }
+    }
+
     /// Its first 64 bits.
     #[inline]
     pub(super) fn high(self) -> u64 {

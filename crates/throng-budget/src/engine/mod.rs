@@ -49,6 +49,9 @@ pub enum Applied {
     Repeated,
     /// Its ad group is not (or no longer) configured; nothing changed.
     UnknownAdGroup,
+    /// Ids of its time were let go of before the promise was made longer: it may be a duplicate. Nothing
+    /// changed.
+    TooOld,
 }
 
 /// What many events did.
@@ -60,7 +63,7 @@ pub struct Tally {
     pub duplicates: u64,
     /// Their insertions had had such an outcome, under other ids.
     pub repeated: u64,
-    /// Their ad groups are not configured, or their money would be too much for 64 bits.
+    /// Their ad groups are not configured, they are too old, or their money would be too much for 64 bits.
     pub rejected: u64,
     /// Of those that count: their `inserted_at` is out of bounds
     /// ([`EventRef::plausible_inserted_at`]), so no delay was learned from them.
@@ -216,16 +219,21 @@ impl Engine {
                 (name.into(), Place { account: place, seed: ad_group_seed(name) })
             })
             .collect();
-        let horizons = |pricing| {
-            let of = self.accounts.iter().filter(move |a| a.config.pricing == pricing);
-            of.map(|a| a.config.horizon).max().unwrap_or_default()
-        };
-        let (impressions, clicks) = (horizons(Pricing::PerImpression), horizons(Pricing::PerClick));
-        self.pooled_impressions.reach_at_least(impressions);
-        self.pooled_clicks.reach_at_least(clicks);
+        self.set_reach();
         self.told = vec![Told::default(); self.accounts.len()];
         // The next call of `close` makes the curves.
         self.learned_at = Timestamp(i64::MIN);
+    }
+
+    /// Delays are learned up to the longest horizon.
+    fn set_reach(&mut self) {
+        let horizon = |pricing: Pricing| {
+            let of = self.accounts.iter().filter(|account| account.config.pricing == pricing);
+            of.map(|account| account.config.horizon).max().unwrap_or_default()
+        };
+        let (impressions, clicks) = (horizon(Pricing::PerImpression), horizon(Pricing::PerClick));
+        self.pooled_impressions.reach_at_least(impressions);
+        self.pooled_clicks.reach_at_least(clicks);
     }
 
     /// The partition.
@@ -238,10 +246,11 @@ impl Engine {
         self.catalog_version
     }
 
-    /// Ids are known for so long from now on; a day unless it is set. Events that are older than that must
-    /// not be applied: they could count twice.
-    pub fn set_promise(&mut self, promise: Duration) {
-        self.seen.set_promise(promise);
+    /// Ids are known for so long from `now` on; a day unless it is set. Events that are older than that must
+    /// not be applied: they could count twice. If it is longer than before, events of before what was known
+    /// so far are [`Applied::TooOld`].
+    pub fn set_promise(&mut self, promise: Duration, now: Timestamp) {
+        self.seen.set_promise(promise, now);
     }
 
     /// Whether a run of ids could not be read. What was applied since then is of no use: go on from the
@@ -256,9 +265,9 @@ impl Engine {
         self.seen.unsaved()
     }
 
-    /// A run of ids is written, and read from `file` from now on.
-    pub fn id_run_saved(&mut self, name: &str, file: &std::sync::Arc<dyn IdFile>) {
-        self.seen.saved(name, file);
+    /// A run of ids is written, and read from `file` from now on. `false` if no later checkpoint needs it.
+    pub fn id_run_saved(&mut self, name: &str, file: &std::sync::Arc<dyn IdFile>) -> bool {
+        self.seen.saved(name, file)
     }
 
     /// The names of written runs that no later checkpoint needs. Each is told once.

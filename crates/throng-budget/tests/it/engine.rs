@@ -197,7 +197,7 @@ proptest! {
                 Applied::Counted => tally.counted += 1,
                 Applied::Duplicate => tally.duplicates += 1,
                 Applied::Repeated => tally.repeated += 1,
-                Applied::UnknownAdGroup => tally.rejected += 1,
+                Applied::UnknownAdGroup | Applied::TooOld => tally.rejected += 1,
             }
         }
         let pairs: Vec<_> = events.iter().map(|event| (event.into(), logged_at(event))).collect();

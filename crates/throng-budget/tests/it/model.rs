@@ -229,7 +229,7 @@ proptest! {
         let mut model = Model::default();
         (0..3).for_each(|place| model.set_price(place, &terms[place], START));
         let mut engine = Engine::new(3, 1, 1, configs(&terms));
-        engine.set_promise(PROMISE);
+        engine.set_promise(PROMISE, START);
         let mut now = START;
         let mut sent: Vec<(usize, Event)> = Vec::new();
         for step in steps {
@@ -266,7 +266,7 @@ proptest! {
                     let bytes = engine.checkpoint(7);
                     let restored = Engine::restore(&bytes, 3, 2, 1, configs(&terms), now, &HashMap::new());
                     engine = restored.expect("restored").0;
-                    engine.set_promise(PROMISE);
+                    engine.set_promise(PROMISE, now);
                     None
                 }
                 Step::Wait(minutes) => {

@@ -334,6 +334,9 @@ fn many_threads_take_no_more_than_there_is() {
 fn an_ad_group_that_a_keyframe_does_not_name_is_unknown() {
     let stop = CatalogEntry { when_stale: WhenStale::Stop, ..ad_group(1, "stop") };
     let gate = gate(vec![ad_group(0, "serve"), stop]);
+    gate.apply(&with_position(keyframe(0, vec![entry(0, 1, 0)]), 0));
+    assert_eq!(refusal(&gate, None, "serve"), None);
+    assert_eq!(refusal(&gate, None, "stop"), Some(Reason::Stale { since: None }), "never named");
     gate.apply(&with_position(keyframe(1, vec![entry(0, 100, 0), entry(1, 10, 0)]), 0));
     assert_eq!(refusal(&gate, None, "serve").unwrap().code(), "out_of_budget");
     assert_eq!(refusal(&gate, None, "stop"), None);

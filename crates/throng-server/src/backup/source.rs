@@ -12,7 +12,7 @@ use throng_spec::{LogSettings, ObjectsSettings, Spec};
 use super::archive::Sink;
 use super::manifest::{FileEntry, PartitionRange};
 use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, failed};
-use crate::roles::aggregate::{checkpoint_objects, checkpoint_offset};
+use crate::roles::aggregate::{BudgetsError, checkpoint_objects, checkpoint_offset};
 
 /// The folder of checkpoints among the objects.
 const CHECKPOINTS: &str = "checkpoints";
@@ -193,7 +193,7 @@ impl Captured {
             let mut content = Vec::new();
             let read = file.read_to_end(&mut content).and_then(|_| file.rewind());
             read.map_err(failed("read", &path))?;
-            let damaged = |error| {
+            let damaged = |error: BudgetsError| {
                 let why = throng_model::with_causes(&error);
                 BackupError::DamagedCheckpoint { partition, why }
             };

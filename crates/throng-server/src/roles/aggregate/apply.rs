@@ -328,10 +328,22 @@ fn apply(state: &mut State, events: Vec<(usize, Event)>, logged_at: Timestamp) -
                 let problem = EventProblem::unknown_ad_group(&event.ad_group, None);
                 answer.reject(place, problem);
             }
+            Ok(Applied::TooOld) => answer.reject(place, too_old(&event)),
             Err(error) => answer.reject(place, overflow(&error.to_string())),
         }
     }
     answer
+}
+
+fn too_old(event: &Event) -> EventProblem {
+    EventProblem {
+        line: 0,
+        field: "at".to_owned(),
+        message: format!("{} was before ids were known for as long as now", event.at),
+        help:
+            "node.dedupe_hours was raised: events of before what was known then could count twice"
+                .to_owned(),
+    }
 }
 
 fn overflow(message: &str) -> EventProblem {

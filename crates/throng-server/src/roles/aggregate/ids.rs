@@ -19,6 +19,26 @@ use super::{BudgetsError, locked};
 /// checkpoint that is about to be written.
 const ORPHANED_AFTER: Duration = Duration::from_secs(2 * 24 * 3600);
 
+/// Runs that no checkpoint of this process names are removed after so long: another one that stands in for it
+/// may be so far behind it and write a checkpoint with them, and a backup may be reading them.
+const REMOVED_AFTER: Duration = Duration::from_secs(600);
+
+/// Runs that the state does not need any longer, each with the time at which that was noticed.
+#[derive(Debug, Default)]
+pub(super) struct Unneeded(Vec<(Timestamp, String)>);
+
+impl Unneeded {
+    pub(super) fn add(&mut self, runs: Vec<String>, now: Timestamp) {
+        self.0.extend(runs.into_iter().map(|run| (now, run)));
+    }
+
+    /// Those that can be removed, once.
+    pub(super) fn due(&mut self, now: Timestamp) -> Vec<String> {
+        let is_due = |(noticed, _): &mut (Timestamp, String)| now.since(*noticed) > REMOVED_AFTER;
+        self.0.extract_if(.., is_due).map(|(_, run)| run).collect()
+    }
+}
+
 /// A run's file. It stays readable while it is open, also when its name is gone.
 #[derive(Debug)]
 struct RunFile(File);
@@ -86,12 +106,14 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Writes the runs that are not written yet, so that the next checkpoint names them.
+/// Writes the runs that are not written yet, so that the next checkpoint names them. Returns those that
+/// became a part of another one meanwhile.
 pub(super) async fn save(
     objects: &dyn Objects,
     partition: u32,
     state: &Mutex<State>,
-) -> Result<(), BudgetsError> {
+) -> Result<Vec<String>, BudgetsError> {
+    let mut unneeded = Vec::new();
     let unsaved = locked(state).engine.unsaved_id_runs();
     for run in unsaved {
         let Some(content) = run.unsaved() else { continue };
@@ -101,9 +123,11 @@ pub(super) async fn save(
         let file = file.map_err(|source| BudgetsError::Ids { partition, source: source.into() })?;
         objects.keep(&name).await.map_err(failed(partition))?;
         let file: Arc<dyn IdFile> = Arc::new(RunFile(file));
-        locked(state).engine.id_run_saved(run.name(), &file);
+        if !locked(state).engine.id_run_saved(run.name(), &file) {
+            unneeded.push(run.name().to_owned());
+        }
     }
-    Ok(())
+    Ok(unneeded)
 }
 
 /// Writes a file aside, durable and whole, and opens it.
@@ -153,6 +177,18 @@ pub(super) async fn remove_orphans(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_unneeded_is_removed_later_and_once() {
+        let mut unneeded = Unneeded::default();
+        let at = |secs: i64| Timestamp(secs * 1_000_000);
+        unneeded.add(vec!["a".into(), "b".into()], at(0));
+        unneeded.add(vec!["c".into()], at(500));
+        assert_eq!(unneeded.due(at(600)), Vec::<String>::new());
+        assert_eq!(unneeded.due(at(601)), ["a", "b"]);
+        assert_eq!(unneeded.due(at(1_100)), Vec::<String>::new());
+        assert_eq!(unneeded.due(at(1_101)), ["c"]);
+    }
 
     #[tokio::test]
     async fn a_run_is_read_as_it_was_written_and_damage_is_told() {

@@ -111,6 +111,8 @@ pub(super) struct Partition {
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     quarantine: Arc<Quarantine>,
     retention: Retention,
+    /// Runs of ids that are removed in a while.
+    unneeded_ids: Mutex<ids::Unneeded>,
     /// Its task has ended by a fault: what it knows is of no more use.
     failed: Arc<AtomicBool>,
 }
@@ -226,6 +228,7 @@ impl Partition {
             task: tokio::sync::Mutex::new(Some(task)),
             quarantine,
             retention: opening.retention,
+            unneeded_ids: Mutex::default(),
             failed,
         }))
     }
@@ -311,7 +314,7 @@ impl Partition {
     async fn rise_above(&self, epoch: u64, now: Timestamp) -> Result<(), BudgetsError> {
         let epoch = epoch_above(epoch.max(self.outdone.load(Ordering::Relaxed)), now);
         let mut slot = self.slot.lock().await;
-        self.write(&mut slot, epoch).await?;
+        self.write(&mut slot, epoch, now).await?;
         let mut state = locked(&self.state);
         state.epoch = epoch;
         state.engine.set_epoch(epoch);
@@ -336,7 +339,8 @@ impl Partition {
     /// Writes runs of ids that are in memory. Every process that applies the same events makes the same
     /// ones, under the same names.
     pub(super) async fn save_ids(&self) -> Result<(), BudgetsError> {
-        ids::save(&*self.objects, self.number, &self.state).await
+        // What became unneeded meanwhile may be named by the owner's checkpoint.
+        ids::save(&*self.objects, self.number, &self.state).await.map(drop)
     }
 
     /// The next record of the log to apply.
@@ -440,7 +444,7 @@ impl Partition {
                 return Err(BudgetsError::LogBehind { partition, checkpoint: offset, end });
             }
         }
-        let offset = self.write(&mut slot, epoch).await?;
+        let offset = self.write(&mut slot, epoch, now).await?;
         if self.intake == Intake::Here {
             self.log.retain(partition, self.retention, offset, now).await?;
         }
@@ -448,24 +452,31 @@ impl Partition {
     }
 
     /// Writes a checkpoint; the offset in it.
-    async fn write(&self, slot: &mut Slot, epoch: u64) -> Result<u64, BudgetsError> {
-        ids::save(&*self.objects, self.number, &self.state).await?;
-        let (checkpoint, offset, dropped) = {
+    async fn write(
+        &self,
+        slot: &mut Slot,
+        epoch: u64,
+        now: Timestamp,
+    ) -> Result<u64, BudgetsError> {
+        let unneeded = ids::save(&*self.objects, self.number, &self.state).await?;
+        let (checkpoint, offset) = {
             let mut state = locked(&self.state);
             if self.is_failed() || state.engine.has_failed() {
                 return Err(BudgetsError::Unavailable { partition: self.number });
             }
             let dropped = state.engine.take_dropped_id_runs();
+            locked(&self.unneeded_ids).add([unneeded, dropped].concat(), now);
             let (partition, owner) = (self.number, self.owner);
             let bytes = state.engine.checkpoint(state.position());
-            (Checkpoint { partition, epoch, owner, state: bytes }, state.offset, dropped)
+            (Checkpoint { partition, epoch, owner, state: bytes }, state.offset)
         };
         let put = slot.put(&checkpoint).await;
         if matches!(put, Err(CheckpointError::Fenced { .. })) {
             self.fenced.store(true, Ordering::Relaxed);
         }
         put?;
-        ids::remove_dropped(&*self.objects, self.number, dropped).await;
+        let due = locked(&self.unneeded_ids).due(now);
+        ids::remove_dropped(&*self.objects, self.number, due).await;
         Ok(offset)
     }
 }

@@ -75,7 +75,7 @@ impl Restored {
                     .map_err(|source| BudgetsError::State { partition: number, source })?
             }
         };
-        engine.set_promise(self.promise);
+        engine.set_promise(self.promise, self.now);
         let LogPosition { next_offset: offset, last_record } = position;
         Ok(State { engine, offset, last_record, epoch })
     }
