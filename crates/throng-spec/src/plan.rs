@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use throng_model::Micros;
+use throng_model::{Currency, Micros};
 
 use crate::{AdGroup, Pricing, Spec};
 
@@ -26,13 +26,30 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
         Pricing::PerImpression | Pricing::PerClick => ad_group.price > ad_group.daily_budget,
     };
     let warning = |ad_group: &AdGroup| {
+        let currency = currency_of(spec, ad_group);
         format!(
             "ad group `{}`: its price of {} is above its daily budget of {}, so that one ad spends more \
              than all of it; a price of a thousand impressions is written with `per: thousand`",
-            ad_group.name, ad_group.price, ad_group.daily_budget
+            ad_group.name,
+            money(ad_group.price, currency),
+            money(ad_group.daily_budget, currency)
         )
     };
     spec.ad_groups.iter().filter(above).map(warning).collect()
+}
+
+/// The currency of an ad group's amounts. A checked spec has one.
+fn currency_of(spec: &Spec, ad_group: &AdGroup) -> Option<Currency> {
+    let campaign = spec.campaigns.iter().find(|c| c.name == ad_group.campaign)?;
+    let advertiser = spec.advertisers.iter().find(|a| a.name == campaign.advertiser)?;
+    Some(advertiser.currency)
+}
+
+fn money(amount: Micros, currency: Option<Currency>) -> String {
+    match currency {
+        Some(currency) => format!("{amount} {currency}"),
+        None => amount.to_string(),
+    }
 }
 
 /// One object that differs.
@@ -42,6 +59,12 @@ pub struct Change {
     pub kind: ObjectKind,
     /// Its name; `node` for the node settings.
     pub name: String,
+    /// The currency of its amounts in the new spec, if it is an ad group that stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
+    /// That of the old spec, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency_before: Option<Currency>,
     /// What happens to it.
     pub action: Action,
 }
@@ -156,7 +179,17 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     compare!(AdGroup, ad_groups);
     let nodes: Vec<_> = old.iter().map(|spec| spec.node.clone()).collect();
     compare(ObjectKind::Node, &nodes, std::slice::from_ref(&new.node), |_| "node", &mut changes);
+    name_currencies(&mut changes, old, new);
     let mut warnings = warnings(new);
+    for advertiser in &new.advertisers {
+        let before = old.and_then(|old| old.advertisers.iter().find(|a| a.name == advertiser.name));
+        if let Some(before) = before.filter(|before| before.currency != advertiser.currency) {
+            warnings.push(format!(
+                "advertiser `{}`: what its ad groups have spent in {} is not converted, and counts as {}",
+                advertiser.name, before.currency, advertiser.currency
+            ));
+        }
+    }
     let kept = new.ad_groups.iter().map(|ad_group| &ad_group.name).collect::<BTreeSet<_>>();
     let before = old.map(|spec| spec.ad_groups.as_slice()).unwrap_or_default();
     warnings.extend(before.iter().filter(|before| !kept.contains(&before.name)).map(|removed| {
@@ -167,6 +200,20 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
         )
     }));
     Plan { changes, warnings }
+}
+
+/// Says in which currencies the amounts of changed ad groups are.
+fn name_currencies(changes: &mut [Change], old: Option<&Spec>, new: &Spec) {
+    let of_spec = |spec: &Spec| -> BTreeMap<String, Option<Currency>> {
+        spec.ad_groups.iter().map(|a| (a.name.to_string(), currency_of(spec, a))).collect()
+    };
+    let (before, now) = (old.map(of_spec).unwrap_or_default(), of_spec(new));
+    for change in changes.iter_mut().filter(|change| change.kind == ObjectKind::AdGroup) {
+        change.currency = now.get(&change.name).copied().flatten();
+        let before = before.get(&change.name).copied().flatten();
+        change.currency_before =
+            before.filter(|before| change.currency.is_some_and(|currency| currency != *before));
+    }
 }
 
 fn compare<T: Serialize>(
@@ -195,7 +242,13 @@ fn compare<T: Serialize>(
             (None, _) => Action::Added,
             (Some(_), None) => Action::Removed,
         };
-        changes.push(Change { kind, name: name.to_owned(), action });
+        changes.push(Change {
+            kind,
+            name: name.to_owned(),
+            currency: None,
+            currency_before: None,
+            action,
+        });
     }
 }
 
@@ -250,7 +303,7 @@ impl fmt::Display for Plan {
                 kind => writeln!(f, "{mark} {kind} {}", change.name)?,
             }
             for field in fields {
-                write_field(f, field)?;
+                write_field(f, field, change)?;
             }
         }
         let (added, changed, removed) = self.counts();
@@ -259,15 +312,16 @@ impl fmt::Display for Plan {
     }
 }
 
-fn write_field(f: &mut fmt::Formatter<'_>, change: &FieldChange) -> fmt::Result {
-    let FieldChange { field, old, new } = change;
+fn write_field(f: &mut fmt::Formatter<'_>, changed: &FieldChange, of: &Change) -> fmt::Result {
+    let FieldChange { field, old, new } = changed;
     if let (Value::String(old), Value::String(new)) = (old, new)
         && (old.contains('\n') || new.contains('\n'))
     {
         writeln!(f, "    {field}:")?;
         return write_lines(f, old, new);
     }
-    writeln!(f, "    {field}: {} → {}", shown(field, old), shown(field, new))
+    let old = shown(field, old, of.currency_before.or(of.currency));
+    writeln!(f, "    {field}: {old} → {}", shown(field, new, of.currency))
 }
 
 /// The lines between the common beginning and the common end.
@@ -286,15 +340,15 @@ fn write_lines(f: &mut fmt::Formatter<'_>, old: &str, new: &str) -> fmt::Result 
     Ok(())
 }
 
-fn shown(field: &str, value: &Value) -> String {
+fn shown(field: &str, value: &Value, currency: Option<Currency>) -> String {
     match value {
         Value::Null => "not set".to_owned(),
         Value::String(text) => text.clone(),
         Value::Number(number) if matches!(field, "price" | "daily_budget") => {
-            number.as_i64().map_or(number.to_string(), |micros| Micros(micros).to_string())
+            number.as_i64().map_or(number.to_string(), |micros| money(Micros(micros), currency))
         }
         Value::Array(items) => {
-            let items: Vec<_> = items.iter().map(|item| shown("", item)).collect();
+            let items: Vec<_> = items.iter().map(|item| shown("", item, None)).collect();
             format!("[{}]", items.join(", "))
         }
         other => other.to_string(),

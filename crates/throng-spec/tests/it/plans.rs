@@ -68,3 +68,15 @@ fn changes_name_their_fields() {
     assert_eq!(serde_json::from_str::<throng_spec::Plan>(&json).unwrap(), plan);
     check("changes.txt", &plan);
 }
+
+#[test]
+fn what_becomes_of_money_is_a_warning_with_its_currency() {
+    let old = with(&[]);
+    let euros =
+        with(&[("currency: USD", "currency: EUR"), ("daily_budget: 100.10", "daily_budget: 0.01")]);
+    let plan = plan(Some(&old), &euros);
+    let warns = |words: &str| plan.warnings.iter().any(|warning| warning.contains(words));
+    assert!(warns("have spent in USD is not converted, and counts as EUR"), "{plan}");
+    assert!(warns("is above its daily budget of 0.01 EUR"), "{plan}");
+    assert!(plan.to_string().contains("daily_budget: 100.10 USD → 0.01 EUR"), "{plan}");
+}
