@@ -11,7 +11,8 @@ use crate::wire;
 use crate::{AdGroupConfig, SpendPoint};
 
 use super::account::{Account, Window, price_of};
-use super::dedupe::{Aged, DEFAULT_PROMISE, Elapsed, SeenIds, ids_of};
+use super::aged::Aged;
+use super::dedupe::{DEFAULT_PROMISE, Elapsed, SeenIds, ids_of};
 use super::ids::Id;
 use super::pooled::Pooled;
 use super::prices::{Price, Prices};

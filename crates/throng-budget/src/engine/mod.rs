@@ -4,6 +4,7 @@
 //! a checkpoint and applying what came after it gives the same micros as never having stopped.
 
 mod account;
+mod aged;
 mod apply;
 mod checkpoint;
 mod dedupe;

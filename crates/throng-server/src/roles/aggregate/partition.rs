@@ -139,6 +139,24 @@ fn spawn(
     })
 }
 
+/// Starts the task that applies events: as a follower of the log, or as the only one who appends to it.
+fn start(
+    intake: Intake,
+    follower: Follower,
+    tail: Box<dyn Tail>,
+) -> (Option<mpsc::Sender<Batch>>, JoinHandle<()>) {
+    let guarded = Arc::clone(&follower.failed);
+    match intake {
+        Intake::Log => (None, spawn(&guarded, follower.run(tail))),
+        Intake::Here => {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            let Follower { number, log, state, failed, .. } = follower;
+            let writer = Writer { number, log, state, failed };
+            (Some(sender), spawn(&guarded, writer.run(receiver)))
+        }
+    }
+}
+
 impl Partition {
     /// Reads the checkpoint, applies what came since, and starts the task. An owner writes the
     /// checkpoint anew with a higher epoch first, so that an owner before can write no more.
@@ -189,29 +207,18 @@ impl Partition {
         let state = Arc::new(Mutex::new(state));
         let quarantine = Arc::new(quarantine);
         let failed = Arc::new(AtomicBool::new(false));
-        let (log_of_task, state_of_task) = (Arc::clone(&log), Arc::clone(&state));
-        let (queue, task) = match intake {
-            Intake::Log => {
-                let follower = Follower {
-                    number,
-                    log: log_of_task,
-                    state: state_of_task,
-                    progress,
-                    owns: Arc::clone(&owns),
-                    quarantine: Arc::clone(&quarantine),
-                    clock,
-                    promise,
-                    failed: Arc::clone(&failed),
-                };
-                (None, spawn(&failed, follower.run(tail)))
-            }
-            Intake::Here => {
-                let (sender, receiver) = mpsc::channel(QUEUE);
-                let failed = Arc::clone(&failed);
-                let writer = Writer { number, log: log_of_task, state: state_of_task, failed };
-                (Some(sender), spawn(&writer.failed.clone(), writer.run(receiver)))
-            }
+        let follower = Follower {
+            number,
+            log: Arc::clone(&log),
+            state: Arc::clone(&state),
+            progress,
+            owns: Arc::clone(&owns),
+            quarantine: Arc::clone(&quarantine),
+            clock,
+            promise,
+            failed: Arc::clone(&failed),
         };
+        let (queue, task) = start(intake, follower, tail);
         Ok(Arc::new(Self {
             number,
             log,
