@@ -177,6 +177,8 @@ impl Engine {
                 None => {}
             }
         }
+        // So that the next call of `close` lets go of no window that has something to come.
+        engine.learn(at);
         let position =
             LogPosition { next_offset: message.next_offset, last_record: message.last_record };
         Ok((engine, position))

@@ -123,6 +123,70 @@ fn no_time_makes_the_engine_overflow() {
     ends.into_iter().for_each(|now| again.close(now));
 }
 
+/// Windows of before a restart show long delays as late as those of after it.
+#[test]
+fn a_restart_does_not_shorten_the_delays_that_are_learned() {
+    let mut configs = configs();
+    configs.iter_mut().for_each(|config| config.horizon = Duration::from_secs(7_200));
+    let mut whole = Engine::new(3, 1, 1, configs.clone());
+    let mut restarted = whole.clone();
+    for minute in 0..120 {
+        let now = START.plus(Duration::from_secs(60 * u64::from(minute)));
+        let insertion = event(minute, EventKind::Insertion, "red", 60 * minute);
+        let inserted_at = Some(now.minus(Duration::from_secs(2_700)));
+        let impression = event(1_000 + minute, EventKind::Impression, "red", 60 * minute);
+        let impression = Event { inserted_at, ..impression };
+        for engine in [&mut whole, &mut restarted] {
+            if minute < 60 {
+                engine.apply(&insertion, now).expect("applied");
+            }
+            if (45..105).contains(&minute) {
+                engine.apply(&impression, now).expect("applied");
+            }
+            engine.close(now);
+        }
+        if minute == 50 {
+            let bytes = restarted.checkpoint(1);
+            let ids = HashMap::new();
+            let restored = Engine::restore(&bytes, 3, 1, 1, configs.clone(), now, &ids);
+            restarted = restored.expect("restored").0;
+        }
+        let red = AdGroupName::new("red").expect("a name");
+        if minute > 50 {
+            assert_eq!(whole.survival(&red), restarted.survival(&red), "minute {minute}");
+            assert_eq!(whole.states(now), restarted.states(now), "minute {minute}");
+        }
+    }
+}
+
+#[test]
+fn under_a_longer_promise_events_of_before_it_are_refused() {
+    let hours = |hours: u64| Duration::from_secs(3_600 * hours);
+    let mut engine = engine();
+    engine.apply(&event(1, EventKind::Impression, "red", 0), START).expect("applied");
+    let now = START.plus(hours(1));
+    let bytes = engine.checkpoint(1);
+    let restored = Engine::restore(&bytes, 3, 1, 1, configs(), now, &HashMap::new());
+    let (mut engine, _) = restored.expect("restored");
+    engine.set_promise(hours(48), now);
+    let old = |before: u32| Event {
+        at: START.minus(hours(before.into())),
+        inserted_at: None,
+        ..event(100 + before, EventKind::Impression, "red", 0)
+    };
+    assert_eq!(engine.apply(&old(24), now), Ok(Applied::TooOld));
+    assert_eq!(engine.apply(&old(23), now), Ok(Applied::Counted));
+    assert_eq!(engine.apply_all(&[((&old(25)).into(), now)]).rejected, 1);
+    // Another start says nothing new.
+    let bytes = engine.checkpoint(2);
+    let later = now.plus(hours(2));
+    let restored = Engine::restore(&bytes, 3, 1, 1, configs(), later, &HashMap::new());
+    let (mut engine, _) = restored.expect("restored");
+    engine.set_promise(hours(48), later);
+    assert_eq!(engine.apply(&old(24), later), Ok(Applied::TooOld));
+    assert_eq!(engine.apply(&old(22), later), Ok(Applied::Counted));
+}
+
 #[test]
 fn yesterdays_late_event_counts_for_yesterday() {
     let mut engine = engine();
