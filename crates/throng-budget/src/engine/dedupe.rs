@@ -114,7 +114,7 @@ pub(super) struct SeenIds {
     promise: i64,
     /// There may be ids of [`plain_id_of`] until so much time has passed.
     plain_until: i64,
-    /// Ids of events of this time and before were let go of under a shorter promise.
+    /// Ids of events of before this time were let go of under a shorter promise.
     known_after: i64,
     /// Runs that were let go of, whose files nobody needs.
     dropped: Vec<String>,
@@ -256,7 +256,7 @@ impl SeenIds {
     /// of that time is a duplicate.
     #[inline]
     pub(super) fn forgot(&self, at: Timestamp) -> bool {
-        at.0 <= self.known_after
+        at.0 < self.known_after
     }
 
     /// How long ids are known, in microseconds, and the time up to which they were let go of.
@@ -460,7 +460,7 @@ mod tests {
         seen.set_promise(168 * HOUR, START.plus(HOUR));
         let forgot =
             |seen: &SeenIds| [25, 24, 23].map(|hours| seen.forgot(START.minus(hours * HOUR)));
-        assert_eq!(forgot(&seen), [true, true, false]);
+        assert_eq!(forgot(&seen), [true, false, false]);
         let again = again(&seen).with_promise(seen.promise());
         assert_eq!((forgot(&again), again.promise), (forgot(&seen), micros(168 * HOUR)));
         // A record of the future.

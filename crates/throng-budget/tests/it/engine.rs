@@ -174,17 +174,17 @@ fn under_a_longer_promise_events_of_before_it_are_refused() {
         inserted_at: None,
         ..event(100 + before, EventKind::Impression, "red", 0)
     };
-    assert_eq!(engine.apply(&old(24), now), Ok(Applied::TooOld));
-    assert_eq!(engine.apply(&old(23), now), Ok(Applied::Counted));
-    assert_eq!(engine.apply_all(&[((&old(25)).into(), now)]).rejected, 1);
+    assert_eq!(engine.apply(&old(25), now), Ok(Applied::TooOld));
+    assert_eq!(engine.apply(&old(24), now), Ok(Applied::Counted));
+    assert_eq!(engine.apply_all(&[((&old(26)).into(), now)]).rejected, 1);
     // Another start says nothing new.
     let bytes = engine.checkpoint(2);
     let later = now.plus(hours(2));
     let restored = Engine::restore(&bytes, 3, 1, 1, configs(), later, &HashMap::new());
     let (mut engine, _) = restored.expect("restored");
     engine.set_promise(hours(48), later);
-    assert_eq!(engine.apply(&old(24), later), Ok(Applied::TooOld));
-    assert_eq!(engine.apply(&old(22), later), Ok(Applied::Counted));
+    assert_eq!(engine.apply(&old(25), later), Ok(Applied::TooOld));
+    assert_eq!(engine.apply(&old(23), later), Ok(Applied::Counted));
 }
 
 #[test]
