@@ -159,7 +159,9 @@ impl IdRun {
             .split_last_chunk::<SUM>()
             .is_some_and(|(body, sum)| xxh3_64(body) == u64::from_le_bytes(*sum));
         match bytes.get(HEAD..end).filter(|_| sound) {
-            Some(ids) => Ok(ids.as_chunks().0.iter().map(from_big_endian).collect()),
+            Some(ids) => {
+                Ok(ids.as_chunks::<{ Id::WIDTH }>().0.iter().map(from_big_endian).collect())
+            }
             None => Err(io::ErrorKind::InvalidData.into()),
         }
     }
