@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::args::{AudienceCommand, NodeAt};
 use crate::client::{Client, segment};
+use crate::failure::Failure;
 use crate::out;
 
 pub(crate) async fn run(command: AudienceCommand, json: bool) -> Result<ExitCode> {
@@ -119,9 +120,9 @@ async fn refresh(name: &str, no_wait: bool, node: &NodeAt, json: bool) -> Result
                 Some("held") => {
                     bar.finish_and_clear();
                     let reason = text(&refresh["reason"]);
-                    bail!(
-                        "the new snapshot is held: {reason}\n  help: look at it, then `throng audience approve {name}`"
-                    );
+                    return Err(Failure::new(format!("the new snapshot is held: {reason}"))
+                        .help(format!("look at it, then `throng audience approve {name}`"))
+                        .into());
                 }
                 Some("failed") => {
                     bar.finish_and_clear();

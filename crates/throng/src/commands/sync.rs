@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::args::{NodeAt, SyncCommand, TasksCommand};
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::out;
 
 pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
@@ -16,7 +16,9 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
         SyncCommand::Task { id, node } => task(id, &node, json).await,
         SyncCommand::Run { name, full, forget_delivered, node } => {
             let body = json!({ "full": full, "forget_delivered": forget_delivered });
-            let answer = Client::new(&node)?.post(&format!("/v1/syncs/{name}/run"), &body).await?;
+            let answer = Client::new(&node)?
+                .post(&format!("/v1/syncs/{}/run", segment(&name)), &body)
+                .await?;
             if json {
                 out::json(&answer);
             } else {
@@ -25,7 +27,7 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         SyncCommand::Recreate { name, node } => {
-            let path = format!("/v1/syncs/{name}/recreate");
+            let path = format!("/v1/syncs/{}/recreate", segment(&name));
             act(&path, format!("the next run of {name} makes a new audience"), &node, json).await
         }
         SyncCommand::Requeue { id, node } => {
@@ -37,7 +39,7 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
                 (Some(run), _) => (format!("/v1/runs/{run}/approve"), format!("run {run} goes on")),
                 (None, destination) => {
                     let name = destination.unwrap_or_default();
-                    let path = format!("/v1/destinations/{name}/approve");
+                    let path = format!("/v1/destinations/{}/approve", segment(&name));
                     (path, format!("the held runs of {name} go on"))
                 }
             };
