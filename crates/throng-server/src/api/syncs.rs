@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use throng_ledger::{AlertKind, HistoryEntry, Task, TaskState};
+use throng_ledger::{AlertKind, HistoryEntry, RunState, Task, TaskState};
 use throng_model::{SyncName, SyncRunId, TaskId, Timestamp};
 use utoipa::ToSchema;
 
@@ -183,7 +183,16 @@ pub(crate) async fn approve_destination(
     let subject = crate::roles::activate::account(name);
     // First: what is planned from now on is not held.
     ctx.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
+    let held = ctx.ledger.unsettled().await?;
+    let held = held.iter().filter(|(_, state)| *state == RunState::Held).map(|(sync, _)| sync);
+    let held: Vec<SyncName> = held
+        .filter(|held| spec.syncs.iter().any(|s| s.name == **held && s.destination == *name))
+        .cloned()
+        .collect();
     let approved = ctx.ledger.approve_destination(name, now).await?;
+    for sync in &held {
+        ctx.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
+    }
     let entry = HistoryEntry {
         subject_kind: "destination".to_owned(),
         subject: name.to_string(),

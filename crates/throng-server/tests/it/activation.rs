@@ -151,7 +151,9 @@ async fn an_audience_is_delivered_checked_and_kept_equal() {
     assert!(shop.holds(6..16));
     let (status, said) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
     assert_eq!(status, 200, "{said}");
-    settled(&node, "approved", |r| r.id == held.id && r.state == RunState::Completed).await;
+    let run = |r: &SyncRun| r.id == held.id && r.state == RunState::Completed;
+    let approved = settled(&node, "approved", run).await;
+    assert_eq!(approved.reason, None, "nothing is held");
     assert!(shop.holds(15..17));
     let open: Vec<Value> = client.get("/v1/alerts").await["alerts"].as_array().unwrap().clone();
     assert!(open.iter().all(|alert| !alert["resolved_at"].is_null()), "{open:?}");

@@ -117,6 +117,8 @@ async fn an_audience_lives_its_life() {
     let (status, said) =
         client.post("/v1/audiences/buyers/approve", &json!({ "version": 2 })).await;
     assert_eq!(status, 200, "{said}");
+    let refresh = client.get("/v1/audiences/buyers").await["refresh"].clone();
+    assert_eq!((&refresh["state"], &refresh["reason"]), (&json!("completed"), &Value::Null));
     assert_eq!(audiences_of(&client, "c5").await, json!([]));
     let (status, said) =
         client.post("/v1/audiences/buyers/approve", &json!({ "version": 2 })).await;
