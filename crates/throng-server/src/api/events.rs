@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
@@ -16,7 +15,7 @@ use super::error::ApiError;
 
 /// When to send refused events again, in seconds: a partition is opened anew and a disk is looked at about
 /// every second.
-const RETRY_AFTER_SECS: &str = "5";
+const RETRY_AFTER_SECS: u64 = 5;
 
 const KINDS: &str = "send application/x-ndjson (one JSON object a line) or application/x-protobuf";
 
@@ -38,7 +37,7 @@ fn parse(kind: &str, body: &[u8]) -> Result<ParsedEvents, ApiError> {
 /// Nothing of a batch is acknowledged; the same events are sent again in a while.
 fn refusal(error: ApiError) -> Response {
     let error = error.help("send the same events again: those that were counted count once");
-    ([(header::RETRY_AFTER, RETRY_AFTER_SECS)], error).into_response()
+    error.retry_after(RETRY_AFTER_SECS).into_response()
 }
 
 /// Takes events in. Each stands alone: those that are fine are durable and counted when the answer

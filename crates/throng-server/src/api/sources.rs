@@ -16,7 +16,7 @@ pub(crate) async fn list(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Val
     let listed = ctx.lake.load_full().list().await.map_err(|error| {
         let said = ApiError::unavailable(throng_model::with_causes(&error));
         match error.help() {
-            Some(help) => said.help(help),
+            Some(help) => said.help(help).without_retry(),
             None => said,
         }
     })?;

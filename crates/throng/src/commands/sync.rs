@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use throng_model::{Clock as _, SystemClock, Timestamp};
 
+use super::alerts::next_try;
 use crate::args::{NodeAt, SyncCommand, TasksCommand};
 use crate::client::{Client, segment};
 use crate::out;
@@ -114,12 +116,22 @@ async fn runs(node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Why the last try of a task failed, and when the next one is.
+fn last_error(task: &Value, now: Timestamp) -> String {
+    let why = text(&task["last_error"]);
+    match task["state"] == "queued" && !why.is_empty() {
+        true => format!("{why}; {}", next_try(&task["not_before"], now)),
+        false => why,
+    }
+}
+
 async fn tasks(node: &NodeAt, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/tasks").await?;
     if json {
         out::json(&answer);
         return Ok(ExitCode::SUCCESS);
     }
+    let now = SystemClock.now();
     let rows = list(&answer, "tasks")
         .iter()
         .map(|t| {
@@ -129,11 +141,17 @@ async fn tasks(node: &NodeAt, json: bool) -> Result<ExitCode> {
                 text(&t["state"]),
                 format!("{}/{}", text(&t["batches_done"]), text(&t["batches"])),
                 text(&t["failures"]),
-                text(&t["last_error"]),
+                last_error(t, now),
             ]
         })
         .collect();
     out::table(&["TASK", "SYNC", "STATE", "BATCHES", "FAILURES", "LAST ERROR"], rows);
+    let shown = list(&answer, "tasks").len() as u64;
+    let counts = list(&answer, "counts");
+    let all = counts.iter().filter_map(|count| count[1].as_u64()).sum::<u64>();
+    if shown < all {
+        out::line(format!("{} of {} tasks", out::count(shown), out::count(all)));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
