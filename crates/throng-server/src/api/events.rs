@@ -42,7 +42,7 @@ fn refusal(error: ApiError) -> Response {
 
 /// Takes events in. Each stands alone: those that are fine are durable and counted when the answer
 /// comes, the others are listed with their line. Sending a batch again counts nothing twice.
-#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson"), responses((status = 200, description = "`accepted`, `duplicates`, `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: how many have an inserted_at after `at` or more than 24 hours before it, from which nothing is learned"), (status = 415, description = "neither NDJSON nor protobuf"), (status = 503, description = "the log or its disk refuses, or a partition is being restarted: send all of it again after `Retry-After`")))]
+#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson"), responses((status = 200, body = super::answers::EventsAccepted, description = "`accepted`, `duplicates`, `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: how many have an inserted_at after `at` or more than 24 hours before it, from which nothing is learned"), (status = 415, description = "neither NDJSON nor protobuf"), (status = 503, description = "the log or its disk refuses, or a partition is being restarted: send all of it again after `Retry-After`")))]
 pub(crate) async fn accept(
     State(ctx): State<Arc<NodeContext>>,
     request: Request,
@@ -81,7 +81,7 @@ pub(crate) async fn accept(
 }
 
 /// Records of the event log that could not be applied: they are passed over, and stay in the log.
-#[utoipa::path(get, path = "/v1/events/quarantine", responses((status = 200, description = "`partitions`: partition, total, records (the first 1,000): offset, reason, count, at")))]
+#[utoipa::path(get, path = "/v1/events/quarantine", responses((status = 200, body = super::answers::QuarantineByPartition, description = "`partitions`: partition, total, records (the first 1,000): offset, reason, count, at")))]
 pub(crate) async fn quarantine(
     State(ctx): State<Arc<NodeContext>>,
 ) -> Result<Json<Value>, ApiError> {

@@ -2,6 +2,7 @@
 //! description with the routes.
 
 mod alerts;
+mod answers;
 mod audiences;
 mod auth;
 mod body;

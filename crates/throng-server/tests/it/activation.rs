@@ -30,13 +30,14 @@ syncs:
       default_country: US
 "#;
 
-struct Shop {
-    dir: tempfile::TempDir,
-    sim: MetaSim,
+/// A spec with one sync, its data, and the platform that it goes to.
+pub(crate) struct Shop {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) sim: MetaSim,
 }
 
 impl Shop {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let shop = Self {
             dir: tempfile::tempdir().unwrap(),
             sim: MetaSim::start(MetaSimConfig::default()).await.unwrap(),
@@ -56,12 +57,12 @@ impl Shop {
         std::fs::rename(aside, self.dir.path().join(format!("data/{table}.csv"))).unwrap();
     }
 
-    fn buyers(&self, customers: impl Iterator<Item = u32>) {
+    pub(crate) fn buyers(&self, customers: impl Iterator<Item = u32>) {
         let lines: String = customers.map(|c| format!("c{c}\n")).collect();
         self.write("purchases", &format!("customer\n{lines}"));
     }
 
-    async fn node(&self) -> Node {
+    pub(crate) async fn node(&self) -> Node {
         let dir: &Path = self.dir.path();
         Node::start(NodeConfig {
             accept_log_loss: Vec::new(),
@@ -93,7 +94,7 @@ impl Shop {
 }
 
 /// Waits for changes until the newest run is as wanted.
-async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -> bool) -> SyncRun {
+pub(crate) async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -> bool) -> SyncRun {
     let ledger: &dyn Ledger = &*node.context().ledger;
     let mut changes = node.context().changes.subscribe();
     let looking = async {
@@ -107,7 +108,7 @@ async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -> bool) -> 
     tokio::time::timeout(PATIENCE, looking).await.expect(what)
 }
 
-async fn checked(node: &Node) -> (Verdict, Vec<String>) {
+pub(crate) async fn checked(node: &Node) -> (Verdict, Vec<String>) {
     let mut changes = node.context().changes.subscribe();
     let looking = async {
         loop {
