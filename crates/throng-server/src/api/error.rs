@@ -196,7 +196,9 @@ impl ApiError {
         error: &(dyn std::error::Error + 'static),
     ) -> Self {
         tracing::error!(error, %problem, "request failed");
-        Self::unavailable(format!("{what} cannot be used now: {problem}")).help(problem.hint())
+        let error =
+            Self::unavailable(format!("{what} cannot be used now: {problem}")).help(problem.hint());
+        if problem.can_pass() { error } else { error.without_retry() }
     }
 
     /// Our fault. The client gets no internals; the log has them.
@@ -297,7 +299,10 @@ pub(super) fn in_form(response: Response) -> Response {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(),
         StatusCode::REQUEST_TIMEOUT => {
             ApiError::new(status, "timeout", "the request took longer than this node allows")
-                .help("ask for less at once, or raise node.request_timeout_secs")
+                .help(
+                    "if /readyz names a problem, wait for its end; else ask for less at once, or \
+                     raise node.request_timeout_secs",
+                )
         }
         _ if status.is_server_error() => ApiError::new(status, "internal", "the request failed")
             .help("the node's log says why, under the request id"),
