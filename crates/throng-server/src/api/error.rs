@@ -298,11 +298,10 @@ pub(super) fn in_form(response: Response) -> Response {
     let error = match status {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(),
         StatusCode::REQUEST_TIMEOUT => {
-            ApiError::new(status, "timeout", "the request took longer than this node allows")
-                .help(
-                    "if /readyz names a problem, wait for its end; else ask for less at once, or \
+            ApiError::new(status, "timeout", "the request took longer than this node allows").help(
+                "if /readyz names a problem, wait for its end; else ask for less at once, or \
                      raise node.request_timeout_secs",
-                )
+            )
         }
         _ if status.is_server_error() => ApiError::new(status, "internal", "the request failed")
             .help("the node's log says why, under the request id"),
