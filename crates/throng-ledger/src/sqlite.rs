@@ -94,8 +94,9 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (13, include_str!("../migrations/sqlite/0013_delivered_states.sql")),
 ];
 
-/// How long a call waits for other processes that write, before it fails.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a call waits for other processes that write, before it fails. Shorter than a request may take
+/// (`request_timeout_secs`, 30 unless set), so that its answer names the lock and not the time.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 const READERS: u32 = 4;
 /// Rows of one INSERT. Below the limit of 32,766 values of SQLite with up to 10 columns.
 const ROWS_PER_INSERT: usize = 1_000;

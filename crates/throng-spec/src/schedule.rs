@@ -80,8 +80,11 @@ mod tests {
     use super::*;
 
     fn times(cron: &str, from: &str, count: usize) -> Vec<String> {
-        let zone = "America/New_York".parse().unwrap();
-        let schedule = Schedule::new(cron, zone).unwrap();
+        times_in("America/New_York", cron, from, count)
+    }
+
+    fn times_in(zone: &str, cron: &str, from: &str, count: usize) -> Vec<String> {
+        let schedule = Schedule::new(cron, zone.parse().unwrap()).unwrap();
         let mut at: Timestamp = from.parse().unwrap();
         let mut found = Vec::new();
         for _ in 0..count {
@@ -106,6 +109,44 @@ mod tests {
         assert_eq!(
             times("30 1 * * *", "2026-10-31T12:00:00Z", 2),
             ["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"]
+        );
+    }
+
+    #[test]
+    fn days_of_the_month_and_of_the_week_are_alternatives() {
+        // 2026-06-01 is a Monday: the first seven days, and every Monday.
+        let days = times_in("Europe/Berlin", "0 9 1-7 * 1", "2026-06-01T00:00:00Z", 9);
+        let days: Vec<&str> = days.iter().map(|time| &time[8..10]).collect();
+        assert_eq!(days, ["01", "02", "03", "04", "05", "06", "07", "08", "15"]);
+    }
+
+    #[test]
+    fn every_real_hour_counts_when_an_hour_is_repeated() {
+        assert_eq!(
+            times("20 * * * *", "2026-11-01T03:30:00Z", 4),
+            [
+                "2026-11-01T04:20:00Z",
+                "2026-11-01T05:20:00Z",
+                "2026-11-01T06:20:00Z",
+                "2026-11-01T07:20:00Z"
+            ]
+        );
+    }
+
+    #[test]
+    fn other_times_of_a_day_that_skips_an_hour_stay() {
+        assert_eq!(
+            times_in("America/Chicago", "0 10 * * *", "2026-03-07T09:00:00Z", 3),
+            ["2026-03-07T16:00:00Z", "2026-03-08T15:00:00Z", "2026-03-09T15:00:00Z"]
+        );
+    }
+
+    #[test]
+    fn a_gap_may_be_half_an_hour_long() {
+        // The clock of Lord Howe Island goes from 02:00 to 02:30 on 2026-10-04.
+        assert_eq!(
+            times_in("Australia/Lord_Howe", "30 2 * * *", "2026-10-02T00:00:00Z", 3),
+            ["2026-10-02T16:00:00Z", "2026-10-03T15:30:00Z", "2026-10-04T15:30:00Z"]
         );
     }
 

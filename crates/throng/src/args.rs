@@ -101,9 +101,13 @@ pub(crate) enum Command {
     },
     /// Which audiences is a user in?
     Lookup {
-        /// The user's key; several are looked up in one request
-        #[arg(required = true)]
+        /// The user's key; several are looked up in one request. One that begins with a hyphen and is
+        /// no number: as --key, or after `--` behind all options
+        #[arg(required_unless_present = "keys", allow_negative_numbers = true)]
         users: Vec<String>,
+        /// A user's key, whatever it begins with; repeatable
+        #[arg(long = "key", value_name = "KEY", allow_hyphen_values = true)]
+        keys: Vec<String>,
         #[command(flatten)]
         node: NodeAt,
     },
@@ -140,6 +144,7 @@ pub(crate) enum Command {
     /// Which of these ad groups may be shown to this user now?
     Decide {
         /// The user's key
+        #[arg(allow_negative_numbers = true)]
         user: String,
         /// The candidates
         #[arg(required = true)]
@@ -527,10 +532,33 @@ pub(crate) enum SimCommand {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser as _};
 
     #[test]
     fn every_subcommand_is_well_formed() {
         super::Arguments::command().debug_assert();
+    }
+
+    fn looked_up(line: &[&str]) -> (Vec<String>, Vec<String>) {
+        let arguments = super::Arguments::try_parse_from(line).unwrap();
+        match arguments.command {
+            super::Command::Lookup { users, keys, node } => {
+                assert_eq!(node.url.as_deref(), Some("http://x"), "{line:?}");
+                (users, keys)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn keys_may_begin_with_a_hyphen() {
+        let (users, keys) = looked_up(&["throng", "lookup", "-7", "-8.5", "--url", "http://x"]);
+        assert_eq!((users, keys.len()), (vec!["-7".to_owned(), "-8.5".to_owned()], 0));
+        let line = ["throng", "lookup", "--key", "-a", "--key=", "--key=--b", "--url", "http://x"];
+        assert_eq!(looked_up(&line), (vec![], vec!["-a".into(), String::new(), "--b".into()]));
+        let (users, _) = looked_up(&["throng", "lookup", "--url", "http://x", "--", "-a", "id="]);
+        assert_eq!(users, ["-a", "id="]);
+        let (users, _) = looked_up(&["throng", "lookup", "a b", "", "--url", "http://x"]);
+        assert_eq!(users, ["a b", ""]);
     }
 }

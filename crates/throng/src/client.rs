@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use throng_model::Secret;
 
 use crate::args::NodeAt;
+use crate::failure::Failure;
 use crate::{local, secret_input};
 
 /// Where a node answers unless something else is said.
@@ -69,19 +70,16 @@ impl Client {
 
     fn unanswered(&self, error: reqwest::Error) -> anyhow::Error {
         let untrusted = throng_model::with_causes(&error).contains("certificate");
-        let message = match untrusted {
-            true => format!(
-                "the certificate of {} is not trusted: name its authority with --ca-file, or the \
-                 node by a name that its certificate has",
-                self.url
+        let failure = match untrusted {
+            true => Failure::new(format!("the certificate of {} is not trusted", self.url)).help(
+                "name its authority with --ca-file, or the node by a name that its certificate has",
             ),
-            false => format!(
-                "no node answers at {}: start one with `throng up`, or name it with --url (with \
-                 https:// where it has a certificate)",
-                self.url
+            false => Failure::new(format!("no node answers at {}", self.url)).help(
+                "start one with `throng up`, or name it with --url (with https:// where it has a \
+                 certificate)",
             ),
         };
-        anyhow::Error::new(error).context(message)
+        anyhow::Error::new(error).context(failure)
     }
 
     /// Where the node answers, without a slash at its end.
@@ -115,11 +113,11 @@ impl Client {
         if status.is_redirection() {
             let to = response.headers().get("location").and_then(|to| to.to_str().ok());
             let to = to.unwrap_or("nowhere");
-            bail!(
-                "{} answers {status}, which leads to {to}; the token is not sent there\n  help: \
-                 name the node itself with --url",
+            let message = format!(
+                "{} answers {status}, which leads to {to}; the token is not sent there",
                 self.url
             );
+            return Err(Failure::new(message).help("name the node itself with --url").into());
         }
         let body = response.text().await.with_context(|| format!("the node cut {path} short"))?;
         let value: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
@@ -141,12 +139,7 @@ pub(crate) struct Refused {
 impl Refused {
     /// The node's words for people.
     pub(crate) fn into_error(self) -> anyhow::Error {
-        let error = &self.body["error"];
-        let message = error["message"].as_str().unwrap_or("the node gave no reason");
-        match error["help"].as_str() {
-            Some(help) => anyhow::anyhow!("{message}\n  help: {help}"),
-            None => anyhow::anyhow!("{message} ({})", self.place),
-        }
+        Failure::of_answer(&self.body["error"], &self.place).into()
     }
 }
 
@@ -155,11 +148,9 @@ fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>> {
     let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let found = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
     if found.is_empty() {
-        bail!(
-            "{} holds no certificate\n  help: --ca-file wants a PEM file, which begins with \
-             -----BEGIN CERTIFICATE-----",
-            path.display()
-        );
+        return Err(Failure::new(format!("{} holds no certificate", path.display()))
+            .help("--ca-file wants a PEM file, which begins with -----BEGIN CERTIFICATE-----")
+            .into());
     }
     Ok(found)
 }

@@ -1,12 +1,14 @@
 //! The `throng` binary: parses the command line, sets up logging, runs one command.
 //!
-//! Exit codes: 0 all well, 1 it failed, 2 the command line or the spec is wrong.
+//! Exit codes: 0 all well, 1 it failed, 2 the command line or the spec is wrong; `throng build` has 3 and
+//! 75 besides. docs/reference/cli.md lists them for users.
 
 mod args;
 mod client;
 mod commands;
 #[cfg(test)]
 mod deploy_tests;
+mod failure;
 mod local;
 mod out;
 mod rehearsal;
@@ -15,12 +17,14 @@ mod secret_input;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use args::{Arguments, Command, EventsCommand, LogCommand};
+use failure::Failure;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -36,15 +40,31 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == throng_lake::worker::SUBCOMMAND) {
         return throng_server::query_worker();
     }
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let json = failure::wants_json(std::env::args_os());
+            return failure::report_command_line(&error, json);
+        }
+    };
+    let json = arguments.json;
+    let code = run_all(arguments).unwrap_or_else(|error| failure::report(&error, json));
+    match out::failed() {
+        Some(error) => {
+            out::say(format!("error: cannot write to the standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        None => code,
+    }
+}
+
+/// Sets the process up and runs one command.
+fn run_all(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if matches!(arguments.command, Command::Up(_) | Command::Build(_) | Command::Demo(_)) {
         // Whatever a node writes is for its own user only.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     }
-    if let Err(error) = set_up_logging(&arguments) {
-        out::say(format!("error: {error:#}"));
-        return ExitCode::from(2);
-    }
+    set_up_logging(&arguments)?;
     // Two TLS providers can meet in one process; the choice is made once, here.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS provider was installed before");
@@ -52,26 +72,14 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            out::say(format!("error: cannot start: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(run(arguments)) {
-        Ok(code) => code,
-        Err(error) => {
-            out::say(format!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(run(arguments))
 }
 
 fn set_up_logging(arguments: &Arguments) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&arguments.log)
-        .map_err(|e| anyhow::anyhow!("--log {}: {e}", arguments.log))?;
+        .map_err(|e| Failure::wrong_input(format!("--log {}: {e}", arguments.log)))?;
     let registry = tracing_subscriber::registry().with(filter);
     if arguments.log_json {
         registry
@@ -103,7 +111,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             commands::spec::apply(&apply, base_version, json).await
         }
         Command::Sources { node } => commands::sources::sources(&node, json).await,
-        Command::Lookup { users, node } => commands::inspect::lookup(&users, &node, json).await,
+        Command::Lookup { users, keys, node } => {
+            commands::inspect::lookup(users, keys, &node, json).await
+        }
         Command::Audience(command) => commands::audience::run(command, json).await,
         Command::Sync(command) => commands::sync::run(command, json).await,
         Command::Alerts(command) => commands::alerts::run(command, json).await,
@@ -129,7 +139,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "throng", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "throng", &mut script);
+            out::text(&String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -1,27 +1,67 @@
 //! The only file that prints: data to standard output, everything else to standard error.
+//!
+//! A reader that goes away, such as `head`, is no error, and ends no command: what it no longer reads is
+//! dropped. Any other error of the standard output, such as a full disk, fails the command at its end.
 
-#![expect(clippy::print_stdout, reason = "this is the one place that may")]
-
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
+/// The first error of the standard output.
+static STDOUT_ERROR: Mutex<Option<std::io::Error>> = Mutex::new(None);
+
+/// Writes to the standard output; nothing after its first error.
+fn write(text: std::fmt::Arguments<'_>) {
+    let mut first = STDOUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+    if first.is_some() {
+        return;
+    }
+    let mut stdout = std::io::stdout().lock();
+    *first = stdout.write_fmt(text).and_then(|()| stdout.flush()).err();
+}
+
+/// Why the standard output does not have all that was printed; `None` if it does, or if its reader went
+/// away. Asked for once, at the end.
+pub(crate) fn failed() -> Option<std::io::Error> {
+    let mut first = STDOUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+    first.take().filter(|error| error.kind() != ErrorKind::BrokenPipe)
+}
+
 /// Prints a line of data.
 pub(crate) fn line(text: impl std::fmt::Display) {
-    println!("{text}");
+    write(format_args!("{text}\n"));
+}
+
+/// Prints text as it is.
+pub(crate) fn text(text: &str) {
+    write(format_args!("{text}"));
 }
 
 /// Prints one JSON document.
 pub(crate) fn json(value: &Value) {
-    println!("{value:#}");
+    write(format_args!("{value:#}\n"));
 }
 
 /// Says something to the person at the terminal.
 pub(crate) fn say(text: impl std::fmt::Display) {
-    eprintln!("{text}");
+    // If the standard error takes nothing, there is nobody left to say so to.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Text for one line of a terminal: control characters, also line breaks and tabs, are escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
 }
 
 /// Prints a table.
@@ -33,7 +73,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
     for row in rows {
         table.add_row(row);
     }
-    println!("{table}");
+    line(table);
 }
 
 /// A progress bar with an ETA on standard error; nothing if that is not a terminal.
@@ -78,6 +118,12 @@ pub(crate) fn count(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(super::printable("a\tb\u{1b}[2J\n"), "a\\tb\\u{1b}[2J\\n");
+        assert_eq!(super::printable("Zo\u{eb} 50%"), "Zo\u{eb} 50%");
+    }
+
     #[test]
     fn numbers_have_commas() {
         assert_eq!(super::count(0), "0");

@@ -82,7 +82,7 @@ pub(super) async fn a_held_snapshot_waits_for_approval(ledger: &dyn Ledger) {
     assert_eq!(row.current, Some(held.clone()));
     let refresh = row.refresh.unwrap();
     assert_eq!(refresh.state, RefreshState::Completed);
-    assert_eq!(refresh.finished_at, Some(at(23)));
+    assert_eq!((refresh.finished_at, refresh.reason), (Some(at(23)), None));
     assert_eq!(ledger.snapshots(&name).await.unwrap(), [held, first]);
     assert_eq!(ledger.size_history(&name, 10).await.unwrap().len(), 2);
     assert_wrong_state(ledger.approve(&name, 2, at(24)).await);

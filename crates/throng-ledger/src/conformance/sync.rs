@@ -249,6 +249,8 @@ pub(super) async fn an_accounts_queue_is_held_and_let_go(ledger: &dyn Ledger) {
     let held = ledger.runs(Some(&sync_name("c")), 1).await.unwrap().remove(0);
     assert_eq!((held.state, held.reason.as_deref()), (RunState::Held, Some("checks fail")));
     assert_eq!(ledger.approve_destination(&x, at(10)).await.unwrap(), 1);
+    let approved = ledger.run(held.id).await.unwrap();
+    assert_eq!((approved.state, approved.reason), (RunState::Active, None));
     assert_eq!(ledger.approve_destination(&x, at(10)).await.unwrap(), 0);
     assert_eq!(claim(ledger, "w", 11).await.unwrap().sync, sync_name("c"));
 }

@@ -49,7 +49,8 @@ fn refresh_of(row: &DbRow) -> Result<Refresh> {
         rows_read: cells.number("rows_read")?,
         null_keys: cells.number("null_keys")?,
         rows_expected: cells.maybe_number("rows_expected")?,
-        reason: cells.maybe_text("reason")?,
+        // Earlier versions left the reason of a hold in rows of refreshes that were approved.
+        reason: cells.maybe_text("reason")?.filter(|_| state != RefreshState::Completed),
         snapshot_version: cells.maybe_number("snapshot_version")?,
     })
 }

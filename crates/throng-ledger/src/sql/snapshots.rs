@@ -258,7 +258,7 @@ pub(super) async fn approve(
     make_current(tx, audience, version).await?;
     add_size(tx, &snapshot).await?;
     sqlx::query(
-        "UPDATE refreshes SET state = 'completed', finished_at = $2
+        "UPDATE refreshes SET state = 'completed', finished_at = $2, reason = NULL
          WHERE id = $1 AND state = 'held'",
     )
     .bind(snapshot.refresh.0)

@@ -36,7 +36,7 @@ impl Window {
 }
 
 /// Alerts, open ones first.
-#[utoipa::path(get, path = "/v1/alerts", params(("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)), responses((status = 200, description = "`alerts`: kind, severity, subject, message, count, raised_at, last_at, resolved_at, deliveries that have ended; `open` and `total`: how many there are; `receivers`: name, pending, failures, next_try_at, last_error, last_ok_at")))]
+#[utoipa::path(get, path = "/v1/alerts", params(("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)), responses((status = 200, body = super::answers::AlertList, description = "`alerts`: kind, severity, subject, message, count, raised_at, last_at, resolved_at, deliveries that have ended; `open` and `total`: how many there are; `receivers`: name, pending, failures, next_try_at, last_error, last_ok_at")))]
 pub(crate) async fn list(State(ctx): Ctx, Query(window): Query<Window>) -> Answer {
     let alerts = ctx.ledger.alerts_page(window.limit(), window.offset).await?;
     let ids: Vec<i64> = alerts.iter().map(|alert| alert.id).collect();
@@ -60,7 +60,7 @@ fn view(alert: &Alert, deliveries: &[Delivery]) -> Value {
 }
 
 /// Deliveries of alerts that have ended, newest first.
-#[utoipa::path(get, path = "/v1/alerts/deliveries", params(("limit" = Option<u32>, Query)), responses((status = 200, description = "`deliveries`: receiver, event_id, alert, event, state, tries, http_status, why, at")))]
+#[utoipa::path(get, path = "/v1/alerts/deliveries", params(("limit" = Option<u32>, Query)), responses((status = 200, body = super::answers::AlertDeliveryList, description = "`deliveries`: receiver, event_id, alert, event, state, tries, http_status, why, at")))]
 pub(crate) async fn deliveries(State(ctx): Ctx, Query(window): Query<Window>) -> Answer {
     Ok(Json(json!({ "deliveries": ctx.ledger.deliveries(window.limit()).await? })))
 }
@@ -74,7 +74,7 @@ pub(crate) struct Test {
 }
 
 /// Sends a test to the receivers of alerts in this node's settings, and waits for their answers.
-#[utoipa::path(post, path = "/v1/alerts/test", request_body = Test, responses((status = 200, description = "`answers`: receiver, accepted, status, answer, error"), (status = 404, description = "no such receiver, or none at all")))]
+#[utoipa::path(post, path = "/v1/alerts/test", request_body = Test, responses((status = 200, body = super::answers::AlertTestAnswers, description = "`answers`: receiver, accepted, status, answer, error"), (status = 404, description = "no such receiver, or none at all")))]
 pub(crate) async fn test(State(ctx): Ctx, Body(Test { receiver }): Body<Test>) -> Answer {
     let answers = crate::roles::notify::send_test(&ctx, receiver.as_deref()).await;
     let answers = answers.map_err(|error| ApiError::internal(&error))?;

@@ -57,7 +57,7 @@ fn view(name: &AudienceName, row: Option<&AudienceRow>, now: Timestamp) -> Value
 }
 
 /// All audiences of the applied spec.
-#[utoipa::path(get, path = "/v1/audiences", responses((status = 200, description = "`audiences`: name, current snapshot, newest refresh with ETA")))]
+#[utoipa::path(get, path = "/v1/audiences", responses((status = 200, body = super::answers::AudienceList, description = "`audiences`: name, current snapshot, newest refresh with ETA")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
     let known = ctx.ledger.audiences().await?;
     let now = ctx.clock.now();
@@ -82,7 +82,7 @@ fn declared(ctx: &NodeContext, name: &str) -> Result<AudienceName, ApiError> {
 }
 
 /// One audience with its snapshots.
-#[utoipa::path(get, path = "/v1/audiences/{name}", params(("name" = String, Path)), responses((status = 200, description = "the audience, its snapshots and size history"), (status = 404, description = "no such audience")))]
+#[utoipa::path(get, path = "/v1/audiences/{name}", params(("name" = String, Path)), responses((status = 200, body = super::answers::AudienceDetail, description = "the audience, its snapshots and size history"), (status = 404, description = "no such audience")))]
 pub(crate) async fn one(
     State(ctx): Ctx,
     Path(name): Path<String>,
@@ -96,7 +96,7 @@ pub(crate) async fn one(
 }
 
 /// Queues a refresh.
-#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, description = "`refresh`: its number"), (status = 404, description = "no such audience")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, body = super::answers::RefreshQueued, description = "`refresh`: its number"), (status = 404, description = "no such audience")))]
 pub(crate) async fn refresh(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -142,7 +142,7 @@ async fn usable(ctx: &NodeContext, name: &AudienceName, version: u64) -> Result<
 }
 
 /// Ends the open refresh.
-#[utoipa::path(post, path = "/v1/audiences/{name}/cancel", params(("name" = String, Path)), responses((status = 200, description = "the refresh, which has failed"), (status = 404, description = "no such audience"), (status = 409, description = "no refresh is open")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/cancel", params(("name" = String, Path)), responses((status = 200, body = super::answers::RefreshCancelled, description = "the refresh, which has failed"), (status = 404, description = "no such audience"), (status = 409, description = "no refresh is open")))]
 pub(crate) async fn cancel(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -157,7 +157,7 @@ pub(crate) async fn cancel(
 }
 
 /// Publishes a held snapshot.
-#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held, or its file is damaged")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, body = super::answers::AudienceSnapshot, description = "the snapshot"), (status = 409, description = "it is not held, or its file is damaged")))]
 pub(crate) async fn approve(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -174,7 +174,7 @@ pub(crate) async fn approve(
 }
 
 /// Refuses a held snapshot.
-#[utoipa::path(post, path = "/v1/audiences/{name}/reject", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/reject", params(("name" = String, Path)), request_body = Version, responses((status = 200, body = super::answers::AudienceSnapshot, description = "the snapshot"), (status = 409, description = "it is not held")))]
 pub(crate) async fn reject(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -191,7 +191,7 @@ pub(crate) async fn reject(
 }
 
 /// Makes an older snapshot current again.
-#[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it was never published, or its file is damaged")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = Version, responses((status = 200, body = super::answers::AudienceSnapshot, description = "the snapshot"), (status = 409, description = "it was never published, or its file is damaged")))]
 pub(crate) async fn rollback(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,

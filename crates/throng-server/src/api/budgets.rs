@@ -28,7 +28,7 @@ fn view(state: &AdGroupState) -> Value {
 }
 
 /// All ad groups.
-#[utoipa::path(get, path = "/v1/budgets", responses((status = 200, description = "`budgets`: name, open, reason, currency and amounts in micros")))]
+#[utoipa::path(get, path = "/v1/budgets", responses((status = 200, body = super::answers::BudgetList, description = "`budgets`: name, open, reason, currency and amounts in micros")))]
 pub(crate) async fn list(State(ctx): State<Arc<NodeContext>>) -> Json<Value> {
     let budgets: Vec<Value> = ctx.budgets.states().iter().map(view).collect();
     Json(json!({ "budgets": budgets }))
@@ -55,7 +55,7 @@ fn days(
 }
 
 /// One ad group over the day.
-#[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`, the newest first; `slices`: spend of the last nine days by quarters of an hour that have any"), (status = 404, description = "no such ad group")))]
+#[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, body = super::answers::BudgetDetail, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`, the newest first; `slices`: spend of the last nine days by quarters of an hour that have any"), (status = 404, description = "no such ad group")))]
 pub(crate) async fn one(
     State(ctx): State<Arc<NodeContext>>,
     Path(name): Path<String>,

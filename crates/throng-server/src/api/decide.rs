@@ -30,7 +30,7 @@ pub(crate) struct Question {
 }
 
 /// Which of these ad groups may be shown to this user now, and why not the others.
-#[utoipa::path(post, path = "/v1/decide", request_body = Question, responses((status = 200, description = "`allowed`: names; `refused`: ad_group, code, why; `insertion_id` if one was recorded"), (status = 403, description = "recording an insertion needs the scope events too")))]
+#[utoipa::path(post, path = "/v1/decide", request_body = Question, responses((status = 200, body = super::answers::DecisionMade, description = "`allowed`: names; `refused`: ad_group, code, why; `insertion_id` if one was recorded"), (status = 403, description = "recording an insertion needs the scope events too")))]
 pub(crate) async fn decide(
     State(ctx): State<Arc<NodeContext>>,
     Extension(caller): Extension<Caller>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use throng_ledger::LedgerError;
@@ -13,7 +13,7 @@ use throng_spec::{Problem, Role};
 use utoipa::ToSchema;
 
 /// After how many seconds a client tries again what the node could not do.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+const RETRY_AFTER_SECS: u64 = 1;
 
 /// An error as a client sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -114,10 +114,11 @@ impl ApiError {
     /// The address sent too many wrong tokens.
     pub(crate) fn too_many_wrong_tokens(after: Duration) -> Self {
         let words = "too many wrong tokens came from this address";
-        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_wrong_tokens", words)
-            .help("send a valid token: it is accepted at once");
-        error.retry_after = Some(after.as_secs().max(1));
-        error
+        // Not a moment too early: a part of a second is a whole one.
+        let secs = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_wrong_tokens", words)
+            .help("send a valid token: it is accepted at once")
+            .retry_after(secs.max(1))
     }
 
     /// Whether it is an answer to too many wrong tokens.
@@ -181,9 +182,22 @@ impl ApiError {
         serde_json::to_value(&*self.detail).unwrap_or_default()
     }
 
-    /// The node cannot do it now.
+    /// The node cannot do it now; it may in a second.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);
+        error.retry_after(RETRY_AFTER_SECS)
+    }
+
+    /// The client may come again after so many seconds.
+    pub(crate) fn retry_after(mut self, secs: u64) -> Self {
+        self.retry_after = Some(secs);
+        self
+    }
+
+    /// Time alone changes nothing: a person has to do something first.
+    pub(crate) fn without_retry(mut self) -> Self {
+        self.retry_after = None;
+        self
     }
 
     /// A store cannot be used now. The class is for the client, the error for the log.
@@ -193,7 +207,9 @@ impl ApiError {
         error: &(dyn std::error::Error + 'static),
     ) -> Self {
         tracing::error!(error, %problem, "request failed");
-        Self::unavailable(format!("{what} cannot be used now: {problem}")).help(problem.hint())
+        let error =
+            Self::unavailable(format!("{what} cannot be used now: {problem}")).help(problem.hint());
+        if problem.can_pass() { error } else { error.without_retry() }
     }
 
     /// Our fault. The client gets no internals; the log has them.
@@ -247,8 +263,6 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(ErrorBody { error: *detail })).into_response();
         if let Some(after) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, after.into());
-        } else if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().entry(header::RETRY_AFTER).or_insert(RETRY_AFTER);
         }
         response
     }
@@ -295,8 +309,10 @@ pub(super) fn in_form(response: Response) -> Response {
     let error = match status {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(),
         StatusCode::REQUEST_TIMEOUT => {
-            ApiError::new(status, "timeout", "the request took longer than this node allows")
-                .help("ask for less at once, or raise node.request_timeout_secs")
+            ApiError::new(status, "timeout", "the request took longer than this node allows").help(
+                "if /readyz names a problem, wait for its end; else ask for less at once, or \
+                     raise node.request_timeout_secs",
+            )
         }
         _ if status.is_server_error() => ApiError::new(status, "internal", "the request failed")
             .help("the node's log says why, under the request id"),
@@ -306,4 +322,28 @@ pub(super) fn in_form(response: Response) -> Response {
         }
     };
     error.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retry_after(error: ApiError) -> Option<String> {
+        let response = error.into_response();
+        let value = response.headers().get(header::RETRY_AFTER)?;
+        Some(value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_client_that_may_come_again_is_told_when() {
+        let seconds = |text: &str| Some(text.to_owned());
+        assert_eq!(retry_after(ApiError::unavailable("no")), seconds("1"));
+        assert_eq!(retry_after(ApiError::unavailable("no").retry_after(5)), seconds("5"));
+        assert_eq!(retry_after(ApiError::unavailable("gone").without_retry()), None);
+        for (millis, secs) in [(0, "1"), (1_000, "1"), (1_001, "2"), (4_999, "5")] {
+            let error = ApiError::too_many_wrong_tokens(Duration::from_millis(millis));
+            assert_eq!(retry_after(error), seconds(secs), "{millis} ms");
+        }
+        assert_eq!(retry_after(ApiError::bad_request("wrong")), None);
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
@@ -18,7 +18,7 @@ use super::error::ApiError;
 
 /// When to send refused events again, in seconds: a partition is opened anew and a disk is looked at about
 /// every second.
-const RETRY_AFTER_SECS: &str = "5";
+const RETRY_AFTER_SECS: u64 = 5;
 
 const KINDS: &str = "send application/x-ndjson (one JSON object a line) or application/x-protobuf";
 
@@ -40,13 +40,13 @@ fn parse(kind: &str, body: &[u8]) -> Result<ParsedEvents, ApiError> {
 /// Nothing of a batch is acknowledged; the same events are sent again in a while.
 fn refusal(error: ApiError) -> Response {
     let error = error.help("send the same events again: those that were counted count once");
-    ([(header::RETRY_AFTER, RETRY_AFTER_SECS)], error).into_response()
+    error.retry_after(RETRY_AFTER_SECS).into_response()
 }
 
 /// Takes events in. Each stands alone: those that are fine are durable and counted when the answer
 /// comes, the others are listed with their line. Sending a batch again counts nothing twice. The body may
 /// be encoded with gzip, zstd or br.
-#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson"), responses((status = 200, description = "`accepted`, `duplicates`, `repeated` (an impression or a click whose insertion had had one under another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: how many have an inserted_at after `at` or more than 24 hours before it, from which nothing is learned; `positions`: by partition, the first offset of the event log behind these events: a feed frame with this log position, or a higher one, has them"), (status = 422, description = "none of the events counts: the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "neither NDJSON nor protobuf, or another content encoding than gzip, zstd and br"), (status = 503, description = "the log or its disk refuses, or a partition is being restarted: send all of it again after `Retry-After`")))]
+#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson"), responses((status = 200, body = super::answers::EventsAccepted, description = "`accepted`, `duplicates`, `repeated` (an impression or a click whose insertion had had one under another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: how many have an inserted_at after `at` or more than 24 hours before it, from which nothing is learned; `positions`: by partition, the first offset of the event log behind these events: a feed frame with this log position, or a higher one, has them"), (status = 422, body = super::answers::EventsAccepted, description = "none of the events counts: the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "neither NDJSON nor protobuf, or another content encoding than gzip, zstd and br"), (status = 503, description = "the log or its disk refuses, or a partition is being restarted: send all of it again after `Retry-After`")))]
 pub(crate) async fn accept(
     State(ctx): State<Arc<NodeContext>>,
     request: Request,
@@ -99,7 +99,7 @@ async fn read(request: Request, limit: usize) -> Result<ParsedEvents, ApiError> 
 }
 
 /// Records of the event log that could not be applied: they are passed over, and stay in the log.
-#[utoipa::path(get, path = "/v1/events/quarantine", responses((status = 200, description = "`partitions`: partition, total, records (the first 1,000): offset, reason, count, at")))]
+#[utoipa::path(get, path = "/v1/events/quarantine", responses((status = 200, body = super::answers::QuarantineByPartition, description = "`partitions`: partition, total, records (the first 1,000): offset, reason, count, at")))]
 pub(crate) async fn quarantine(
     State(ctx): State<Arc<NodeContext>>,
 ) -> Result<Json<Value>, ApiError> {

@@ -51,7 +51,7 @@ fn checked(id: &str) -> Result<&str, ApiError> {
 
 /// Budget states for gates: length-prefixed frames, a keyframe of every partition first, then
 /// deltas. Never ends by itself.
-#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the gate's name"), ("format" = Option<u8>, Query, description = "1 unless set; 2: with log positions")), responses((status = 200, description = "u32 little-endian length and a frame, again and again; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
+#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the gate's name"), ("format" = Option<u8>, Query, description = "1 unless set; 2: with log positions")), responses((status = 200, body = Vec<u8>, description = "u32 little-endian length and a frame, again and again; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
 pub(crate) async fn stream(
     State(ctx): Ctx,
     Query(subscriber): Query<Subscriber>,
@@ -89,7 +89,7 @@ impl Drop for Connection {
 }
 
 /// The ad groups with their numbers in the feed, budgets and targeting.
-#[utoipa::path(get, path = "/v1/catalog", responses((status = 200, description = "`version`, `ad_groups`")))]
+#[utoipa::path(get, path = "/v1/catalog", responses((status = 200, body = super::answers::AdGroupCatalog, description = "`version`, `ad_groups`")))]
 pub(crate) async fn catalog(State(ctx): Ctx) -> Json<Arc<Catalog>> {
     Json(ctx.budgets.catalog())
 }
@@ -103,7 +103,7 @@ pub(crate) struct AppliedVersions {
 }
 
 /// A gate reports how far it has followed the feed.
-#[utoipa::path(post, path = "/v1/gates/{id}/applied", params(("id" = String, Path)), request_body = AppliedVersions, responses((status = 200, description = "noted"), (status = 400, description = "no name of a gate, or too many gates")))]
+#[utoipa::path(post, path = "/v1/gates/{id}/applied", params(("id" = String, Path)), request_body = AppliedVersions, responses((status = 200, body = super::answers::GateNoted, description = "noted"), (status = 400, description = "no name of a gate, or too many gates")))]
 pub(crate) async fn applied(
     State(ctx): Ctx,
     Path(id): Path<String>,
@@ -123,7 +123,7 @@ pub(crate) async fn applied(
 }
 
 /// The gates that have reported within the last hour, to this node or to another one.
-#[utoipa::path(get, path = "/v1/gates", responses((status = 200, description = "`gates`: id, versions, at, age_seconds; `partitions`: how far the feed has come")))]
+#[utoipa::path(get, path = "/v1/gates", responses((status = 200, body = super::answers::GateList, description = "`gates`: id, versions, at, age_seconds; `partitions`: how far the feed has come")))]
 pub(crate) async fn gates(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
     let now = ctx.clock.now();
     let (_, gates) = deployment(&ctx).await?;

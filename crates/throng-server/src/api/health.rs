@@ -22,14 +22,14 @@ pub(super) fn open_routes() -> Router<Arc<NodeContext>> {
 }
 
 /// The process is alive.
-#[utoipa::path(get, path = "/healthz", security(()), responses((status = 200, description = "alive")))]
+#[utoipa::path(get, path = "/healthz", security(()), responses((status = 200, body = String, content_type = "text/plain", description = "alive")))]
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Whether the node can answer. Anybody may ask, so it names classes of problems and nothing else,
 /// and costs no I/O.
-#[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, description = "`ready`: true; `degraded`: whether it goes on with older data or without a part; `problems`: classes of what is wrong"), (status = 503, description = "`ready`: false; `problems`: classes of what is wrong")))]
+#[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, body = super::answers::Readiness, description = "`ready`: true; `degraded`: whether it goes on with older data or without a part; `problems`: classes of what is wrong"), (status = 503, body = super::answers::Readiness, description = "`ready`: false; `problems`: classes of what is wrong")))]
 pub(crate) async fn readyz(State(ctx): State<Arc<NodeContext>>) -> (StatusCode, Json<Value>) {
     let impact = ctx.health.impact();
     let ready = impact != Some(Impact::NotReady);
@@ -43,7 +43,7 @@ pub(crate) async fn readyz(State(ctx): State<Arc<NodeContext>>) -> (StatusCode, 
 }
 
 /// What is wrong with this node, in detail, and which snapshots it serves.
-#[utoipa::path(get, path = "/v1/node/health", responses((status = 200, description = "`ready`, `degraded`, `problems`: class, key, impact, detail, since; `snapshots`: the version served of each audience")))]
+#[utoipa::path(get, path = "/v1/node/health", responses((status = 200, body = super::answers::NodeHealth, description = "`ready`, `degraded`, `problems`: class, key, impact, detail, since; `snapshots`: the version served of each audience")))]
 pub(crate) async fn details(State(ctx): State<Arc<NodeContext>>) -> Json<Value> {
     let impact = ctx.health.impact();
     let index = ctx.membership.load();
@@ -78,14 +78,14 @@ pub(crate) fn drain_samples() {
 }
 
 /// The processes of the deployment.
-#[utoipa::path(get, path = "/v1/nodes", responses((status = 200, description = "`nodes`: name, roles, url, started_at, seen_at, partitions, stands_by, gates")))]
+#[utoipa::path(get, path = "/v1/nodes", responses((status = 200, body = super::answers::NodeList, description = "`nodes`: name, roles, url, started_at, seen_at, partitions, stands_by, gates")))]
 pub(crate) async fn nodes(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Value>, ApiError> {
     let (nodes, _) = crate::roles::follow::deployment(&ctx).await?;
     Ok(Json(json!({ "nodes": nodes })))
 }
 
 /// Metrics in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Prometheus text", content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, description = "Prometheus text", content_type = "text/plain")))]
 pub(crate) async fn metrics(State(ctx): State<Arc<NodeContext>>) -> Response {
     match PROMETHEUS.get().and_then(Option::as_ref) {
         Some(handle) => {

@@ -54,7 +54,7 @@ fn look_up(index: &MembershipIndex, key: String) -> User {
 }
 
 /// One user.
-#[utoipa::path(get, path = "/v1/users/{key}/audiences", params(("key" = String, Path)), responses((status = 200, body = User)))]
+#[utoipa::path(get, path = "/v1/users/{key}/audiences", params(("key" = String, Path)), responses((status = 200, body = User, description = "the user's audiences; an unknown user is in none")))]
 pub(crate) async fn one(
     State(ctx): State<Arc<NodeContext>>,
     Path(key): Path<String>,
@@ -64,7 +64,7 @@ pub(crate) async fn one(
 }
 
 /// Many users.
-#[utoipa::path(post, path = "/v1/lookups", request_body = Keys, responses((status = 200, body = Users), (status = 400, description = "too many keys")))]
+#[utoipa::path(post, path = "/v1/lookups", request_body = Keys, responses((status = 200, body = Users, description = "the users in the order of their keys"), (status = 400, description = "too many keys")))]
 pub(crate) async fn batch(
     State(ctx): State<Arc<NodeContext>>,
     Body(Keys { keys }): Body<Keys>,

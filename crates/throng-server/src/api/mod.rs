@@ -2,6 +2,7 @@
 //! description with the routes.
 
 mod alerts;
+mod answers;
 mod audiences;
 mod auth;
 mod body;
@@ -129,6 +130,7 @@ async fn require_data_directory(
 fn data_directory_lost() -> error::ApiError {
     error::ApiError::unavailable("the data directory of this node was removed or replaced")
         .help("restore it and start the node again; `/v1/node/health` says more")
+        .without_retry()
 }
 
 /// What every node answers.

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, Response};
 use utoipa::{Modify, OpenApi};
 
 /// Adds the bearer token.
@@ -15,11 +16,43 @@ impl Modify for Token {
     }
 }
 
+/// What holds for every operation: an id of its own, and errors in one form.
+struct Common;
+
+/// The id of an operation: its method and its path, such as `get_v1_audiences_name`.
+fn operation_id(method: &str, path: &str) -> String {
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
+}
+
+impl Modify for Common {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        for (path, item) in &mut openapi.paths.paths {
+            for (method, operation) in [("get", &mut item.get), ("post", &mut item.post)] {
+                let Some(operation) = operation else { continue };
+                operation.operation_id = Some(operation_id(method, path));
+                let responses = &mut operation.responses.responses;
+                let any_error = RefOr::T(Response::new("any other answer is an error"));
+                responses.entry("default".to_owned()).or_insert(any_error);
+                for (status, response) in responses.iter_mut() {
+                    let RefOr::T(response) = response else { continue };
+                    let is_error = status == "default" || status.starts_with(['4', '5']);
+                    if is_error && response.content.is_empty() {
+                        let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
+                        response.content.insert("application/json".to_owned(), RefOr::T(body));
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Throng", description = "Audiences, lookups, activation, budgets, decisions"),
     security(("token" = [])),
-    modifiers(&Token),
+    modifiers(&Token, &Common),
+    components(schemas(super::error::ErrorBody, super::error::ErrorDetail)),
     paths(
         super::health::healthz, super::health::readyz, super::health::details, super::health::metrics, super::health::nodes, document,
         super::audiences::list, super::audiences::one, super::audiences::refresh,
@@ -39,7 +72,7 @@ impl Modify for Token {
 pub(crate) struct Api;
 
 /// This description.
-#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "OpenAPI 3.1")))]
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = super::answers::Description, description = "OpenAPI 3.1")))]
 pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(Api::openapi())
 }
@@ -62,6 +95,54 @@ mod tests {
             .collect();
         let described: BTreeSet<String> = Api::openapi().paths.paths.keys().cloned().collect();
         assert_eq!(routes, described);
+    }
+
+    /// Every operation has an id of its own, and declares the parameters of its path.
+    #[test]
+    fn operations_are_well_formed() {
+        let mut ids = BTreeSet::new();
+        for (path, item) in Api::openapi().paths.paths {
+            for operation in [item.get, item.post].into_iter().flatten() {
+                let id = operation.operation_id.unwrap();
+                assert!(ids.insert(id.clone()), "{id} twice");
+                let declared: BTreeSet<String> = operation
+                    .parameters
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter_map(|parameter| match parameter {
+                        RefOr::T(parameter) => Some(parameter.name),
+                        RefOr::Ref(_) => None,
+                    })
+                    .collect();
+                let in_path = path.split('/').filter_map(|part| part.strip_prefix('{'));
+                for name in in_path.filter_map(|part| part.strip_suffix('}')) {
+                    assert!(declared.contains(name), "{id}: {name} is not declared");
+                }
+            }
+        }
+    }
+
+    /// Every answer has a schema, every schema that is named is there, and answers are described.
+    #[test]
+    fn every_answer_has_a_schema() {
+        let document = serde_json::to_value(Api::openapi()).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    let place = format!("{method} {path} {status}");
+                    assert!(!response["description"].as_str().unwrap().is_empty(), "{place}");
+                    let content = response["content"].as_object();
+                    let content = content.unwrap_or_else(|| panic!("{place}: no schema"));
+                    assert!(content.values().all(|one| one["schema"].is_object()), "{place}");
+                }
+            }
+        }
+        let text = document.to_string();
+        for rest in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = rest.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer} is missing");
+        }
     }
 
     /// No route without a scope, and no scope without a route.

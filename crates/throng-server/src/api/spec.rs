@@ -46,7 +46,7 @@ impl From<Refusal> for ApiError {
 }
 
 /// The applied spec; secrets are references in it.
-#[utoipa::path(get, path = "/v1/spec", responses((status = 200, description = "`version`, `spec`, `applied_at`")))]
+#[utoipa::path(get, path = "/v1/spec", responses((status = 200, body = super::answers::SpecApplied, description = "`version`, `spec`, `applied_at`")))]
 pub(crate) async fn current(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Value>, ApiError> {
     Ok(Json(match ctx.ledger.applied_spec().await? {
         Some(applied) => json!(applied),
@@ -55,7 +55,7 @@ pub(crate) async fn current(State(ctx): State<Arc<NodeContext>>) -> Result<Json<
 }
 
 /// Checks a spec and says what applying it would change. Changes nothing.
-#[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, description = "`version` (the applied one), `plan`, `models`"), (status = 400, description = "`error.problems`: what is wrong in the spec, or more than this node allows")))]
+#[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, body = super::answers::SpecPlanned, description = "`version` (the applied one), `plan`, `models`"), (status = 400, description = "`error.problems`: what is wrong in the spec, or more than this node allows")))]
 pub(crate) async fn plan(
     State(ctx): State<Arc<NodeContext>>,
     Body(SentSpec { base, files, .. }): Body<SentSpec>,
@@ -66,7 +66,7 @@ pub(crate) async fn plan(
 }
 
 /// Checks a spec and applies it to the running node.
-#[utoipa::path(post, path = "/v1/spec/apply", request_body = SentSpec, responses((status = 200, description = "`version` (the new one), `plan` (what changed)"), (status = 400, description = "`error.problems`: what is wrong in the spec, or more than this node allows"), (status = 409, description = "another spec was applied since `base_version`")))]
+#[utoipa::path(post, path = "/v1/spec/apply", request_body = SentSpec, responses((status = 200, body = super::answers::SpecChanged, description = "`version` (the new one), `plan` (what changed)"), (status = 400, description = "`error.problems`: what is wrong in the spec, or more than this node allows"), (status = 409, description = "another spec was applied since `base_version`")))]
 pub(crate) async fn apply(
     State(ctx): State<Arc<NodeContext>>,
     Extension(caller): Extension<Caller>,

@@ -23,7 +23,7 @@ fn word(change: Change) -> &'static str {
 }
 
 /// The stream of changes.
-#[utoipa::path(get, path = "/v1/stream", responses((status = 200, description = "server-sent events", content_type = "text/event-stream")))]
+#[utoipa::path(get, path = "/v1/stream", responses((status = 200, body = String, description = "server-sent events", content_type = "text/event-stream")))]
 pub(crate) async fn changes(
     State(ctx): State<Arc<NodeContext>>,
     Extension(stop): Extension<CancellationToken>,

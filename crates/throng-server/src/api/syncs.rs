@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use throng_ledger::{AlertKind, HistoryEntry, Task, TaskState};
+use throng_ledger::{AlertKind, HistoryEntry, RunState, Task, TaskState};
 use throng_model::{SyncName, SyncRunId, TaskId, Timestamp};
 use utoipa::ToSchema;
 
@@ -22,7 +22,7 @@ type Ctx = State<Arc<NodeContext>>;
 type Answer = Result<Json<Value>, ApiError>;
 
 /// The syncs of the applied spec with what their platform audiences hold.
-#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, description = "`syncs`: name, audience, destination, platform_id, delivered_version, delivered_users, removals_due")))]
+#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, body = super::answers::SyncList, description = "`syncs`: name, audience, destination, platform_id, delivered_version, delivered_users, removals_due")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Answer {
     let delivered: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
     let records = ctx.ledger.delivered_records().await?;
@@ -63,7 +63,7 @@ pub(super) struct RunSync {
 }
 
 /// Plans a run of a sync at once, if it has anything to send.
-#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it has an open run, or nothing was delivered yet")))]
+#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it has an open run, or nothing was delivered yet")))]
 pub(super) async fn run(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -82,7 +82,7 @@ pub(super) async fn run(
 
 /// Lets go of the platform's audience of a sync; its next run makes a new one, or finds one of the
 /// name.
-#[utoipa::path(post, path = "/v1/syncs/{name}/recreate", params(("name" = String, Path)), responses((status = 200, description = "`sync`"), (status = 404, description = "no such sync")))]
+#[utoipa::path(post, path = "/v1/syncs/{name}/recreate", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync")))]
 pub(crate) async fn recreate(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -137,13 +137,13 @@ async fn noted(
 }
 
 /// The newest 500 runs.
-#[utoipa::path(get, path = "/v1/runs", responses((status = 200, description = "`runs`, newest first")))]
+#[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = super::answers::RunList, description = "`runs`, newest first")))]
 pub(crate) async fn runs(State(ctx): Ctx) -> Answer {
     Ok(Json(json!({ "runs": ctx.ledger.runs(None, 500).await? })))
 }
 
 /// Lets a held run go on.
-#[utoipa::path(post, path = "/v1/runs/{id}/approve", params(("id" = i64, Path)), responses((status = 200, description = "the run"), (status = 409, description = "it is not held")))]
+#[utoipa::path(post, path = "/v1/runs/{id}/approve", params(("id" = i64, Path)), responses((status = 200, body = super::answers::ActivationRun, description = "the run"), (status = 409, description = "it is not held")))]
 pub(crate) async fn approve_run(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -168,7 +168,7 @@ pub(crate) async fn approve_run(
 }
 
 /// Lets every held run of a destination go on.
-#[utoipa::path(post, path = "/v1/destinations/{name}/approve", params(("name" = String, Path)), responses((status = 200, description = "`approved`: how many runs"), (status = 404, description = "no such destination")))]
+#[utoipa::path(post, path = "/v1/destinations/{name}/approve", params(("name" = String, Path)), responses((status = 200, body = super::answers::RunsApproved, description = "`approved`: how many runs"), (status = 404, description = "no such destination")))]
 pub(crate) async fn approve_destination(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -183,7 +183,16 @@ pub(crate) async fn approve_destination(
     let subject = crate::roles::activate::account(name);
     // First: what is planned from now on is not held.
     ctx.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
+    let held = ctx.ledger.unsettled().await?;
+    let held = held.iter().filter(|(_, state)| *state == RunState::Held).map(|(sync, _)| sync);
+    let held: Vec<SyncName> = held
+        .filter(|held| spec.syncs.iter().any(|s| s.name == **held && s.destination == *name))
+        .cloned()
+        .collect();
     let approved = ctx.ledger.approve_destination(name, now).await?;
+    for sync in &held {
+        ctx.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
+    }
     let entry = HistoryEntry {
         subject_kind: "destination".to_owned(),
         subject: name.to_string(),
@@ -224,7 +233,7 @@ fn view(task: Task, now: Timestamp) -> TaskView {
 }
 
 /// Tasks: running, then queued, then ended.
-#[utoipa::path(get, path = "/v1/tasks", responses((status = 200, description = "`tasks` and `counts` by state")))]
+#[utoipa::path(get, path = "/v1/tasks", responses((status = 200, body = super::answers::TaskList, description = "`tasks` and `counts` by state")))]
 pub(crate) async fn tasks(State(ctx): Ctx) -> Answer {
     let now = ctx.clock.now();
     let tasks: Vec<TaskView> =
@@ -233,7 +242,7 @@ pub(crate) async fn tasks(State(ctx): Ctx) -> Answer {
 }
 
 /// One task in full.
-#[utoipa::path(get, path = "/v1/tasks/{id}", params(("id" = i64, Path)), responses((status = 200, description = "`task`, `run`, `batches`, `receipts`, `check`"), (status = 404, description = "no such task")))]
+#[utoipa::path(get, path = "/v1/tasks/{id}", params(("id" = i64, Path)), responses((status = 200, body = super::answers::TaskDetail, description = "`task`, `run`, `batches`, `receipts`, `check`"), (status = 404, description = "no such task")))]
 pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
     let task = ctx.ledger.task(TaskId(id)).await?;
     let check = ctx.ledger.checks(1_000).await?.into_iter().find(|c| c.task == task.id);
@@ -247,7 +256,7 @@ pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
 }
 
 /// Puts a failed task back in the queue.
-#[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, description = "the task"), (status = 409, description = "it has not failed")))]
+#[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, body = super::answers::ActivationTask, description = "the task"), (status = 409, description = "it has not failed")))]
 pub(crate) async fn requeue(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -273,7 +282,7 @@ pub(crate) async fn requeue(
 /// Puts the tasks that are due on the queue once more, for messages that were lost; of one account
 /// those that may be there at a time, the others follow. Safe at any time: whoever takes a message
 /// looks at the ledger.
-#[utoipa::path(post, path = "/v1/tasks/announce", responses((status = 200, description = "`announced`: how many tasks")))]
+#[utoipa::path(post, path = "/v1/tasks/announce", responses((status = 200, body = super::answers::TasksAnnounced, description = "`announced`: how many tasks")))]
 pub(crate) async fn announce(State(ctx): Ctx) -> Answer {
     let announced = crate::roles::activate::tasks_since(&ctx, ctx.clock.now()).await;
     let announced = announced.map_err(|error| {

@@ -79,7 +79,7 @@ fn request_of(create: CreateToken, now: Timestamp) -> Result<TokenRequest, ApiEr
 }
 
 /// Creates a token. The answer is the only place where it is shown.
-#[utoipa::path(post, path = "/v1/tokens", request_body = CreateToken, responses((status = 200, description = "`name`, `token`, `scopes`, `expires_at`"), (status = 409, description = "a valid token has this name")))]
+#[utoipa::path(post, path = "/v1/tokens", request_body = CreateToken, responses((status = 200, body = super::answers::TokenCreated, description = "`name`, `token`, `scopes`, `expires_at`"), (status = 409, description = "a valid token has this name")))]
 pub(crate) async fn create(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -99,7 +99,7 @@ pub(crate) async fn create(
 }
 
 /// All tokens, also those that expired or were revoked; never their secrets.
-#[utoipa::path(get, path = "/v1/tokens", responses((status = 200, description = "`tokens`: name, scopes, workspace, created_at, created_by, expires_at, last_used_at, revoked_at, valid")))]
+#[utoipa::path(get, path = "/v1/tokens", responses((status = 200, body = super::answers::TokenList, description = "`tokens`: name, scopes, workspace, created_at, created_by, expires_at, last_used_at, revoked_at, valid")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Answer {
     let tokens: Vec<Value> = ctx
         .access
@@ -124,7 +124,7 @@ pub(crate) async fn list(State(ctx): Ctx) -> Answer {
 }
 
 /// Revokes a token and ends its sessions.
-#[utoipa::path(post, path = "/v1/tokens/{name}/revoke", params(("name" = String, Path)), responses((status = 200, description = "`revoked`: its name"), (status = 404, description = "no valid token has this name")))]
+#[utoipa::path(post, path = "/v1/tokens/{name}/revoke", params(("name" = String, Path)), responses((status = 200, body = super::answers::TokenRevoked, description = "`revoked`: its name"), (status = 404, description = "no valid token has this name")))]
 pub(crate) async fn revoke(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -135,7 +135,7 @@ pub(crate) async fn revoke(
 }
 
 /// The sessions of browsers.
-#[utoipa::path(get, path = "/v1/sessions", responses((status = 200, description = "`sessions`: id, token, created_at, last_seen_at, expires_at")))]
+#[utoipa::path(get, path = "/v1/sessions", responses((status = 200, body = super::answers::SessionList, description = "`sessions`: id, token, created_at, last_seen_at, expires_at")))]
 pub(crate) async fn sessions(State(ctx): Ctx) -> Answer {
     let sessions: Vec<Value> = ctx
         .access
@@ -156,7 +156,7 @@ pub(crate) async fn sessions(State(ctx): Ctx) -> Answer {
 }
 
 /// Ends a session.
-#[utoipa::path(post, path = "/v1/sessions/{id}/end", params(("id" = i64, Path)), responses((status = 200, description = "`ended`: its number"), (status = 404, description = "no such session")))]
+#[utoipa::path(post, path = "/v1/sessions/{id}/end", params(("id" = i64, Path)), responses((status = 200, body = super::answers::SessionEnded, description = "`ended`: its number"), (status = 404, description = "no such session")))]
 pub(crate) async fn end_session(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
     match ctx.access.end_session(id).await? {
         true => Ok(Json(json!({ "ended": id }))),
@@ -167,7 +167,7 @@ pub(crate) async fn end_session(State(ctx): Ctx, Path(id): Path<i64>) -> Answer 
 
 /// Makes a link that signs a browser in once, within ten minutes, with the rights of the token that
 /// asks for it.
-#[utoipa::path(post, path = "/v1/sign-in-links", responses((status = 200, description = "`path` and `expires_at`; `url` with the node's own address"), (status = 403, description = "a session cannot make one")))]
+#[utoipa::path(post, path = "/v1/sign-in-links", responses((status = 200, body = super::answers::SignInLink, description = "`path` and `expires_at`; `url` with the node's own address"), (status = 403, description = "a session cannot make one")))]
 pub(crate) async fn sign_in_link(State(ctx): Ctx, Extension(caller): Extension<Caller>) -> Answer {
     if caller.session().is_some() {
         // Else a session could prolong itself for ever.

@@ -12,7 +12,7 @@ use crate::NodeContext;
 use super::error::ApiError;
 
 /// The history of an audience, a sync or an ad group, newest first.
-#[utoipa::path(get, path = "/v1/why/{kind}/{name}", params(("kind" = String, Path, description = "audience, sync or ad_group"), ("name" = String, Path)), responses((status = 200, description = "`history`: what, why, at, actor"), (status = 404, description = "no such object, now or ever")))]
+#[utoipa::path(get, path = "/v1/why/{kind}/{name}", params(("kind" = String, Path, description = "audience, sync or ad_group"), ("name" = String, Path)), responses((status = 200, body = super::answers::History, description = "`history`: what, why, at, actor"), (status = 404, description = "no such object, now or ever")))]
 pub(crate) async fn history(
     State(ctx): State<Arc<NodeContext>>,
     Path((kind, name)): Path<(String, String)>,

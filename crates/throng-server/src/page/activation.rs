@@ -16,7 +16,12 @@ struct List {
     alerts: Vec<AlertLine>,
     more_alerts: Option<String>,
     runs: Vec<RunRow>,
+    /// Older runs are not listed.
+    cut_off: bool,
 }
+
+/// Runs that are listed.
+const SHOWN_RUNS: u32 = 200;
 
 struct RunRow {
     sync: String,
@@ -85,12 +90,19 @@ fn run_row(run: &SyncRun, task: Option<&Task>, check: Option<&Check>, now: Times
 
 /// The time that a task will take yet, in words.
 fn to_go(task: &Task, now: Timestamp) -> Option<String> {
-    crate::api::syncs::eta(task, now).map(|left| format!("{} to go", show::duration(left)))
+    let eta = crate::api::syncs::eta(task, now);
+    eta.map(|left| format!("{} to go", show::duration(left))).or_else(|| next_try(task, now))
+}
+
+/// When a task that failed is tried again.
+fn next_try(task: &Task, now: Timestamp) -> Option<String> {
+    let waits = task.state == TaskState::Queued && task.last_error.is_some();
+    waits.then(|| show::next_try(task.not_before, now))
 }
 
 pub(super) async fn list(State(ctx): Context) -> Page {
     let now = ctx.clock.now();
-    let runs = ctx.ledger.runs(None, 200).await?;
+    let runs = ctx.ledger.runs(None, SHOWN_RUNS).await?;
     let tasks = ctx.ledger.tasks(1_000).await?;
     let checks = ctx.ledger.checks(1_000).await?;
     let alerts = newest(&ctx, true).await?;
@@ -106,6 +118,7 @@ pub(super) async fn list(State(ctx): Context) -> Page {
         ],
         alerts: alerts.lines,
         more_alerts: alerts.more,
+        cut_off: runs.len() >= SHOWN_RUNS as usize,
         runs: runs
             .iter()
             .map(|run| {

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use throng_ledger::{Alert, AlertEventKind, AlertTotals, Delivery, DeliveryState, Receiver};
+use throng_model::Timestamp;
 
 use super::show::{self, count};
 use super::{Context, Page, render};
@@ -60,7 +61,7 @@ pub(super) struct AlertLine {
 pub(super) struct Newest {
     pub(super) lines: Vec<AlertLine>,
     pub(super) totals: AlertTotals,
-    /// `20 of 1,950 open alerts`, if not all are here.
+    /// `20 of 1,950 open alerts` or `20 of 1,950 alerts, 3 open`, if not all are here.
     pub(super) more: Option<String>,
 }
 
@@ -70,10 +71,18 @@ pub(super) async fn newest(ctx: &NodeContext, with_resolved: bool) -> Result<New
     let alerts = ctx.ledger.alerts(SHOWN_ELSEWHERE).await?;
     let shown = alerts.into_iter().filter(|alert| with_resolved || alert.resolved_at.is_none());
     let lines: Vec<AlertLine> = shown.map(line).collect();
-    let open = lines.iter().filter(|line| !line.done).count() as u64;
-    let more = (open < totals.open)
-        .then(|| format!("{} of {} open alerts", count(open), count(totals.open)));
+    let more = cut_off(lines.len() as u64, totals, with_resolved);
     Ok(Newest { lines, totals, more })
+}
+
+/// What is said where not all alerts are shown.
+fn cut_off(shown: u64, totals: AlertTotals, with_resolved: bool) -> Option<String> {
+    let (shown_text, open) = (count(shown), count(totals.open));
+    match with_resolved {
+        true => (shown < totals.total)
+            .then(|| format!("{shown_text} of {} alerts, {open} open", count(totals.total))),
+        false => (shown < totals.open).then(|| format!("{shown_text} of {open} open alerts")),
+    }
 }
 
 fn line(alert: Alert) -> AlertLine {
@@ -105,10 +114,12 @@ pub(super) async fn page(State(ctx): Context, Query(From { from }): Query<From>)
         count(totals.total),
         count(totals.open)
     );
+    let receivers = ctx.ledger.receivers().await?;
+    let now = ctx.clock.now();
     let list = List {
         said,
         rows: alerts.into_iter().map(|alert| row(alert, &deliveries)).collect(),
-        receivers: ctx.ledger.receivers().await?.into_iter().map(receiver_row).collect(),
+        receivers: receivers.into_iter().map(|receiver| receiver_row(receiver, now)).collect(),
         newer: (from > 0).then(|| from.saturating_sub(ROWS)),
         older: (shown < totals.total).then(|| from.saturating_add(ROWS)),
     };
@@ -142,7 +153,8 @@ fn delivered(delivery: &Delivery) -> String {
     }
 }
 
-fn receiver_row(receiver: Receiver) -> ReceiverRow {
+fn receiver_row(receiver: Receiver, now: Timestamp) -> ReceiverRow {
+    let next = receiver.next_try_at.map(|at| format!("; {}", show::next_try(at, now)));
     ReceiverRow {
         name: receiver.name,
         pending: count(receiver.pending),
@@ -150,9 +162,28 @@ fn receiver_row(receiver: Receiver) -> ReceiverRow {
         trouble: match receiver.failures {
             0 => String::new(),
             failures => format!(
-                "{failures} failed tries, the last: {}",
-                receiver.last_error.unwrap_or_default()
+                "{failures} failed tries, the last: {}{}",
+                receiver.last_error.unwrap_or_default(),
+                next.unwrap_or_default()
             ),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_is_cut_off_says_so() {
+        let totals = |open, total| AlertTotals { open, total };
+        assert_eq!(cut_off(20, totals(20, 500), false), None);
+        assert_eq!(
+            cut_off(20, totals(1_950, 2_000), false).as_deref(),
+            Some("20 of 1,950 open alerts")
+        );
+        assert_eq!(cut_off(20, totals(3, 20), true), None);
+        let said = cut_off(20, totals(3, 1_950), true);
+        assert_eq!(said.as_deref(), Some("20 of 1,950 alerts, 3 open"));
     }
 }

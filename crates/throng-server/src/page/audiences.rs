@@ -82,7 +82,8 @@ fn progress(refresh: &Refresh, now: Timestamp) -> String {
         }
         RefreshState::Failed | RefreshState::Held => refresh.reason.clone().unwrap_or_default(),
         RefreshState::Scheduled if refresh.failures > 0 => {
-            format!("try {} at {}", refresh.failures + 1, show::when(refresh.not_before))
+            let reason = refresh.reason.as_deref().unwrap_or("no reason was recorded");
+            format!("{}; the last failed: {reason}", show::next_try(refresh.not_before, now))
         }
         _ => String::new(),
     }

@@ -1,9 +1,11 @@
 //! The overview: the figures of all four jobs, open alerts, and what happened last.
 
+use std::collections::HashSet;
+
 use askama::Template;
 use axum::extract::State;
-use throng_ledger::TaskState;
-use throng_model::Timestamp;
+use throng_ledger::{Snapshot, TaskState};
+use throng_model::{AudienceName, Timestamp};
 
 use crate::roles::follow::{Peer, deployment};
 
@@ -11,6 +13,9 @@ use super::alerts::{AlertLine, newest};
 use super::budgets::{share_of_budgets, sums};
 use super::show::{self, Card, Entry, card, count, linked};
 use super::{Context, Page, chart, render};
+
+/// Runs whose users are added up.
+const SUMMED_RUNS: u32 = 1_000;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -57,17 +62,31 @@ impl Overview {
     }
 }
 
+/// What the sum over the newest runs is called.
+fn users_sent(runs: usize) -> String {
+    match runs < SUMMED_RUNS as usize {
+        true => "users sent to platforms".to_owned(),
+        false => format!("users sent in the newest {} runs", count(u64::from(SUMMED_RUNS))),
+    }
+}
+
 pub(super) async fn page(State(ctx): Context) -> Page {
+    let spec = ctx.spec.load_full();
     let audiences = ctx.ledger.audiences().await?;
-    let published = audiences.iter().filter(|a| a.current.is_some()).count();
-    let members: u64 = audiences.iter().filter_map(|a| a.current.as_ref()).map(|s| s.members).sum();
+    // The ledger also has audiences that are no longer declared.
+    let declared: HashSet<&AudienceName> = spec.audiences.iter().map(|a| &a.name).collect();
+    let published: Vec<&Snapshot> = audiences
+        .iter()
+        .filter(|row| declared.contains(&row.name))
+        .filter_map(|row| row.current.as_ref())
+        .collect();
+    let members: u64 = published.iter().map(|snapshot| snapshot.members).sum();
     let tasks = ctx.ledger.task_counts().await?;
     let of = |state| tasks.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
-    let runs = ctx.ledger.runs(None, 1_000).await?;
+    let runs = ctx.ledger.runs(None, SUMMED_RUNS).await?;
     let sent: u64 = runs.iter().map(|r| r.sent).sum();
     let states = ctx.budgets.states();
     let open = states.iter().filter(|s| s.open).count();
-    let declared = ctx.spec.load().audiences.len();
     let alerts = newest(&ctx, false).await?;
     let history = ctx.ledger.history(None, 15).await?;
     let now = ctx.clock.now();
@@ -75,11 +94,15 @@ pub(super) async fn page(State(ctx): Context) -> Page {
     let overview = Overview {
         cards: vec![
             linked(
-                card("audiences", format!("{published} of {declared}"), "audiences published"),
+                card(
+                    "audiences",
+                    format!("{} of {}", published.len(), declared.len()),
+                    "audiences published",
+                ),
                 "/audiences",
             ),
             linked(card("memberships", count(members), "memberships served"), "/audiences"),
-            linked(card("users-sent", count(sent), "users sent to platforms"), "/activation"),
+            linked(card("users-sent", count(sent), users_sent(runs.len())), "/activation"),
             linked(
                 card(
                     "tasks-open",
@@ -107,4 +130,13 @@ pub(super) async fn page(State(ctx): Context) -> Page {
         history: show::entries(history),
     };
     render(&overview)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_sum_that_is_not_over_all_runs_says_so() {
+        assert_eq!(super::users_sent(999), "users sent to platforms");
+        assert_eq!(super::users_sent(1_000), "users sent in the newest 1,000 runs");
+    }
 }

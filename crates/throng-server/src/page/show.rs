@@ -68,6 +68,15 @@ pub(super) fn when(at: Timestamp) -> String {
     text.get(..19).unwrap_or(&text).replace('T', " ")
 }
 
+/// When something is tried again: a time that lies ahead, rounded up to a second, in UTC.
+pub(super) fn next_try(at: Timestamp, now: Timestamp) -> String {
+    if at <= now {
+        return "next try as soon as a worker is free".to_owned();
+    }
+    let rounded_up = at.plus(std::time::Duration::from_micros(999_999));
+    format!("next try at {} UTC", when(rounded_up))
+}
+
 /// `15:04`, in UTC.
 pub(super) fn clock(micros: f64) -> String {
     let text = Timestamp(micros as i64).to_string();
@@ -149,5 +158,15 @@ mod tests {
         let at: Timestamp = "2026-11-23T15:04:05.678Z".parse().unwrap();
         assert_eq!(when(at), "2026-11-23 15:04:05");
         assert_eq!(clock(at.0 as f64), "15:04");
+    }
+
+    #[test]
+    fn the_next_try_lies_ahead() {
+        let now: Timestamp = "2026-11-23T15:04:05.2Z".parse().unwrap();
+        let at = now.plus(std::time::Duration::from_millis(500));
+        assert_eq!(next_try(at, now), "next try at 2026-11-23 15:04:06 UTC");
+        for due in [now, Timestamp(0)] {
+            assert_eq!(next_try(due, now), "next try as soon as a worker is free");
+        }
     }
 }

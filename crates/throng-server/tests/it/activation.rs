@@ -30,13 +30,14 @@ syncs:
       default_country: US
 "#;
 
-struct Shop {
-    dir: tempfile::TempDir,
-    sim: MetaSim,
+/// A spec with one sync, its data, and the platform that it goes to.
+pub(crate) struct Shop {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) sim: MetaSim,
 }
 
 impl Shop {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let shop = Self {
             dir: tempfile::tempdir().unwrap(),
             sim: MetaSim::start(MetaSimConfig::default()).await.unwrap(),
@@ -56,12 +57,12 @@ impl Shop {
         std::fs::rename(aside, self.dir.path().join(format!("data/{table}.csv"))).unwrap();
     }
 
-    fn buyers(&self, customers: impl Iterator<Item = u32>) {
+    pub(crate) fn buyers(&self, customers: impl Iterator<Item = u32>) {
         let lines: String = customers.map(|c| format!("c{c}\n")).collect();
         self.write("purchases", &format!("customer\n{lines}"));
     }
 
-    async fn node(&self) -> Node {
+    pub(crate) async fn node(&self) -> Node {
         let dir: &Path = self.dir.path();
         Node::start(NodeConfig {
             accept_log_loss: Vec::new(),
@@ -93,7 +94,7 @@ impl Shop {
 }
 
 /// Waits for changes until the newest run is as wanted.
-async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -> bool) -> SyncRun {
+pub(crate) async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -> bool) -> SyncRun {
     let ledger: &dyn Ledger = &*node.context().ledger;
     let mut changes = node.context().changes.subscribe();
     let looking = async {
@@ -107,7 +108,7 @@ async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -> bool) -> 
     tokio::time::timeout(PATIENCE, looking).await.expect(what)
 }
 
-async fn checked(node: &Node) -> (Verdict, Vec<String>) {
+pub(crate) async fn checked(node: &Node) -> (Verdict, Vec<String>) {
     let mut changes = node.context().changes.subscribe();
     let looking = async {
         loop {
@@ -151,7 +152,9 @@ async fn an_audience_is_delivered_checked_and_kept_equal() {
     assert!(shop.holds(6..16));
     let (status, said) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
     assert_eq!(status, 200, "{said}");
-    settled(&node, "approved", |r| r.id == held.id && r.state == RunState::Completed).await;
+    let run = |r: &SyncRun| r.id == held.id && r.state == RunState::Completed;
+    let approved = settled(&node, "approved", run).await;
+    assert_eq!(approved.reason, None, "nothing is held");
     assert!(shop.holds(15..17));
     let open: Vec<Value> = client.get("/v1/alerts").await["alerts"].as_array().unwrap().clone();
     assert!(open.iter().all(|alert| !alert["resolved_at"].is_null()), "{open:?}");

@@ -117,6 +117,8 @@ async fn an_audience_lives_its_life() {
     let (status, said) =
         client.post("/v1/audiences/buyers/approve", &json!({ "version": 2 })).await;
     assert_eq!(status, 200, "{said}");
+    let refresh = client.get("/v1/audiences/buyers").await["refresh"].clone();
+    assert_eq!((&refresh["state"], &refresh["reason"]), (&json!("completed"), &Value::Null));
     assert_eq!(audiences_of(&client, "c5").await, json!([]));
     let (status, said) =
         client.post("/v1/audiences/buyers/approve", &json!({ "version": 2 })).await;
@@ -132,5 +134,39 @@ async fn an_audience_lives_its_life() {
     assert_eq!(audiences_of(&client, "c15").await, json!(["big", "buyers"]));
     let health = client.get("/v1/node/health").await;
     assert_eq!(health["snapshots"], json!({ "big": 1, "buyers": 1 }));
+    node.shutdown().await;
+}
+
+/// The value of a card on the overview.
+async fn card(client: &Client, id: &str) -> String {
+    let page = client.request("GET", "/").send().await.unwrap().text().await.unwrap();
+    let (_, rest) = page.split_once(&format!("id=\"{id}\"")).expect(id);
+    let (_, rest) = rest.split_once("<b>").expect(id);
+    rest.split_once("</b>").expect(id).0.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_overview_counts_what_is_declared() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    let path = dir.path().join("throng.yaml");
+    std::fs::write(&path, SPEC).unwrap();
+    purchases(dir.path(), 0..20);
+    let node = start(dir.path()).await;
+    let client = Client::of(&node);
+    for name in ["buyers", "big"] {
+        settled(&node, name, |a| !a["current"].is_null()).await;
+    }
+    assert_eq!(card(&client, "audiences").await, "2 of 2");
+    assert_eq!(card(&client, "memberships").await, "30");
+    let audience =
+        "  - { name: big, sql: \"SELECT customer FROM shop.purchases WHERE amount >= 100\" }\n";
+    let fewer = SPEC.replace(audience, "").replace(", exclude: [big]", "");
+    assert!(!fewer.contains("big"), "{fewer}");
+    std::fs::write(&path, fewer).unwrap();
+    let (status, said) = client.post("/v1/spec/apply", &crate::sent_file(&path)).await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(card(&client, "audiences").await, "1 of 1");
+    assert_eq!(card(&client, "memberships").await, "20");
     node.shutdown().await;
 }

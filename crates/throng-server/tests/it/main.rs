@@ -17,6 +17,7 @@ mod events;
 mod limits;
 mod metrics;
 mod node;
+mod openapi;
 mod queries;
 mod schedules;
 mod sessions;

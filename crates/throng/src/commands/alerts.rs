@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use throng_model::{Clock as _, SystemClock, Timestamp};
 
 use crate::args::{AlertsCommand, NodeAt};
 use crate::client::Client;
@@ -25,6 +26,19 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// A time of an answer, in UTC.
+fn time(value: &Value) -> String {
+    value.as_i64().map_or_else(String::new, |at| Timestamp(at).to_string())
+}
+
+/// When something is tried again. A time that has passed is not the next one.
+pub(super) fn next_try(at: &Value, now: Timestamp) -> String {
+    match at.as_i64().map(Timestamp).filter(|at| *at > now) {
+        Some(at) => format!("next try {at}"),
+        None => "next try at once".to_owned(),
+    }
+}
+
 fn rows<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
     answer[field].as_array().map(Vec::as_slice).unwrap_or_default()
 }
@@ -38,6 +52,7 @@ pub(crate) async fn list(node: &NodeAt, limit: u32, offset: u32, json: bool) -> 
         return Ok(ExitCode::SUCCESS);
     }
     let alerts = rows(&answer, "alerts");
+    let now = SystemClock.now();
     let table = alerts
         .iter()
         .map(|alert| {
@@ -48,8 +63,8 @@ pub(crate) async fn list(node: &NodeAt, limit: u32, offset: u32, json: bool) -> 
                 text(&alert["kind"]),
                 text(&alert["subject"]),
                 text(&alert["count"]),
-                text(&alert["last_at"]),
-                delivery(alert, rows(&answer, "receivers")),
+                time(&alert["last_at"]),
+                delivery(alert, rows(&answer, "receivers"), now),
                 text(&alert["message"]),
             ]
         })
@@ -62,7 +77,7 @@ pub(crate) async fn list(node: &NodeAt, limit: u32, offset: u32, json: bool) -> 
 }
 
 /// For each receiver what became of the newest event of an alert.
-fn delivery(alert: &Value, receivers: &[Value]) -> String {
+fn delivery(alert: &Value, receivers: &[Value], now: Timestamp) -> String {
     let ended = rows(alert, "deliveries");
     let of = |receiver: &Value| {
         let name = text(&receiver["name"]);
@@ -74,8 +89,8 @@ fn delivery(alert: &Value, receivers: &[Value]) -> String {
                 format!("{name}: {}, {}", text(&delivery["state"]), text(&delivery["why"]))
             }
             None if receiver["failures"].as_u64().unwrap_or(0) > 0 => {
-                let (why, at) = (text(&receiver["last_error"]), text(&receiver["next_try_at"]));
-                format!("{name}: waiting, {why}, next try {at}")
+                let why = text(&receiver["last_error"]);
+                format!("{name}: waiting, {why}, {}", next_try(&receiver["next_try_at"], now))
             }
             None if receiver["pending"].as_u64().unwrap_or(0) > 0 => format!("{name}: waiting"),
             None => format!("{name}: not sent"),
@@ -94,10 +109,13 @@ async fn deliveries(node: &NodeAt, limit: u32, json: bool) -> Result<ExitCode> {
         out::json(&answer);
         return Ok(ExitCode::SUCCESS);
     }
-    let fields = ["at", "receiver", "alert", "event", "state", "tries", "http_status", "why"];
+    let fields = ["receiver", "alert", "event", "state", "tries", "http_status", "why"];
     let table = rows(&answer, "deliveries")
         .iter()
-        .map(|delivery| fields.iter().map(|field| text(&delivery[*field])).collect())
+        .map(|delivery| {
+            let others = fields.iter().map(|field| text(&delivery[*field]));
+            std::iter::once(time(&delivery["at"])).chain(others).collect()
+        })
         .collect();
     out::table(&["AT", "RECEIVER", "ALERT", "EVENT", "STATE", "TRIES", "HTTP", "WHY"], table);
     Ok(ExitCode::SUCCESS)
@@ -108,8 +126,15 @@ async fn test(receiver: Option<String>, node: &NodeAt, json: bool) -> Result<Exi
     let body = json!({ "receiver": receiver });
     let answer = Client::new(node)?.post("/v1/alerts/test", &body).await?;
     let answers = rows(&answer, "answers");
+    let all_accepted = !answers.is_empty() && answers.iter().all(|one| one["accepted"] == true);
     if json {
-        out::json(&answer);
+        let mut shown = answer.clone();
+        shown["ok"] = json!(all_accepted);
+        if !all_accepted {
+            shown["error"] = json!("a receiver did not accept the test");
+            shown["help"] = json!("`answers` has the answer of each");
+        }
+        out::json(&shown);
     } else {
         for one in answers {
             let name = text(&one["receiver"]);
@@ -120,6 +145,26 @@ async fn test(receiver: Option<String>, node: &NodeAt, json: bool) -> Result<Exi
             out::line(said.trim_end());
         }
     }
-    let all_accepted = !answers.is_empty() && answers.iter().all(|one| one["accepted"] == true);
     Ok(if all_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_try_lies_in_the_future_and_has_a_zone() {
+        let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
+        let later = now.plus(std::time::Duration::from_secs(5));
+        assert_eq!(next_try(&json!(later), now), "next try 2026-11-25T18:40:05Z");
+        for due in [json!(now), json!(now.0 - 1), Value::Null] {
+            assert_eq!(next_try(&due, now), "next try at once", "{due}");
+        }
+    }
+
+    #[test]
+    fn times_are_not_numbers() {
+        assert_eq!(time(&json!(0)), "1970-01-01T00:00:00Z");
+        assert_eq!(time(&Value::Null), "");
+    }
 }

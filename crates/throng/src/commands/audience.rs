@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use throng_model::{Clock as _, SystemClock, Timestamp};
 
+use super::alerts::next_try;
 use crate::args::{AudienceCommand, NodeAt};
 use crate::client::{Client, segment};
+use crate::failure::Failure;
 use crate::out;
 
 pub(crate) async fn run(command: AudienceCommand, json: bool) -> Result<ExitCode> {
@@ -47,6 +50,16 @@ fn number(value: &Value) -> String {
     value.as_u64().map_or_else(|| "–".to_owned(), out::count)
 }
 
+/// Why a refresh is in its state, and when it is tried again.
+fn reason(refresh: &Value, now: Timestamp) -> String {
+    let why = refresh["reason"].as_str().unwrap_or_default();
+    let waits = refresh["state"] == "scheduled" && refresh["failures"].as_u64() > Some(0);
+    match waits {
+        true => format!("{}; {why}", next_try(&refresh["not_before"], now)),
+        false => why.to_owned(),
+    }
+}
+
 async fn list(node: &NodeAt, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/audiences").await?;
     if json {
@@ -54,6 +67,7 @@ async fn list(node: &NodeAt, json: bool) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows = answer["audiences"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let now = SystemClock.now();
     let rows = rows
         .iter()
         .map(|a| {
@@ -62,7 +76,7 @@ async fn list(node: &NodeAt, json: bool) -> Result<ExitCode> {
                 number(&a["current"]["members"]),
                 text(&a["refresh"]["state"]),
                 text(&a["current"]["version"]),
-                text(&a["refresh"]["reason"]).replace('–', ""),
+                reason(&a["refresh"], now),
             ]
         })
         .collect();
@@ -119,9 +133,9 @@ async fn refresh(name: &str, no_wait: bool, node: &NodeAt, json: bool) -> Result
                 Some("held") => {
                     bar.finish_and_clear();
                     let reason = text(&refresh["reason"]);
-                    bail!(
-                        "the new snapshot is held: {reason}\n  help: look at it, then `throng audience approve {name}`"
-                    );
+                    return Err(Failure::new(format!("the new snapshot is held: {reason}"))
+                        .help(format!("look at it, then `throng audience approve {name}`"))
+                        .into());
                 }
                 Some("failed") => {
                     bar.finish_and_clear();
@@ -197,4 +211,22 @@ async fn change(
         out::line(format!("{name} serves version {version} now"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_that_failed_says_when_it_is_tried_again() {
+        let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
+        let not_before = now.plus(Duration::from_secs(60));
+        let mut refresh = json!({
+            "state": "scheduled", "failures": 1, "not_before": not_before, "reason": "disk full",
+        });
+        assert_eq!(reason(&refresh, now), "next try 2026-11-25T18:41:00Z; disk full");
+        refresh["state"] = json!("failed");
+        assert_eq!(reason(&refresh, now), "disk full");
+        assert_eq!(reason(&Value::Null, now), "");
+    }
 }

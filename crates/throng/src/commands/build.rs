@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::json;
 use throng_ledger::RefreshState;
 use throng_model::{AudienceName, SystemClock};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::up::ShutdownSignal;
 use crate::args::BuildArgs;
+use crate::failure::{Failure, report_problems};
 use crate::out;
 
 /// `EX_TEMPFAIL`: put it down, somebody else goes on.
@@ -27,13 +28,14 @@ const FOR_A_PERSON: u8 = 3;
 pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
     let spec = match throng_spec::load(&arguments.spec) {
         Ok(spec) => spec,
-        Err(problems) => return super::spec::report(&problems, json),
+        Err(problems) => return Ok(report_problems(&problems, json)),
     };
     let (index, completions) = (arguments.index, arguments.completions);
-    ensure!(
-        index < completions,
-        "there is no share {index} of {completions}: set JOB_COMPLETIONS to the job's completions"
-    );
+    if index >= completions {
+        return Err(Failure::wrong_input(format!("there is no share {index} of {completions}"))
+            .help("set JOB_COMPLETIONS to the job's completions")
+            .into());
+    }
     let mut signal = ShutdownSignal::listen()?;
     let starting = Node::start(NodeConfig {
         accept_log_loss: Vec::new(),
@@ -71,15 +73,18 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
     node.shutdown().await;
     let mut built = built?;
     built.sort_by(|a, b| a.audience.cmp(&b.audience));
-    report(&built, json);
-    Ok(code(&built, stopped))
+    let code = code(&built, stopped);
+    report(&built, code == ExitCode::SUCCESS, json);
+    Ok(code)
 }
 
 /// The audiences of this share, by name: the same on every pod, whatever the order in the spec.
 fn share(spec: &Spec, arguments: &BuildArgs) -> Result<Vec<AudienceName>> {
     let mut names: Vec<AudienceName> = spec.audiences.iter().map(|a| a.name.clone()).collect();
     for wanted in &arguments.audiences {
-        ensure!(names.contains(wanted), "no audience `{wanted}` in the spec");
+        if !names.contains(wanted) {
+            return Err(Failure::wrong_input(format!("no audience `{wanted}` in the spec")).into());
+        }
     }
     if !arguments.audiences.is_empty() {
         names.retain(|name| arguments.audiences.contains(name));
@@ -89,7 +94,7 @@ fn share(spec: &Spec, arguments: &BuildArgs) -> Result<Vec<AudienceName>> {
     Ok(names.into_iter().skip(index).step_by(completions).collect())
 }
 
-fn report(built: &[Built], json: bool) {
+fn report(built: &[Built], ok: bool, json: bool) {
     if json {
         let audiences: Vec<_> = built
             .iter()
@@ -102,7 +107,12 @@ fn report(built: &[Built], json: bool) {
                 })
             })
             .collect();
-        out::json(&json!({ "audiences": audiences }));
+        let mut answer = json!({ "ok": ok, "audiences": audiences });
+        if !ok {
+            answer["error"] = json!("not all audiences are built");
+            answer["help"] = json!("`audiences` says for each its state and the reason");
+        }
+        out::json(&answer);
         return;
     }
     for one in built {

@@ -8,9 +8,31 @@ use throng_model::Micros;
 
 use crate::args::{NodeAt, WhyKind};
 use crate::client::{Client, segment};
+use crate::failure::Failure;
 use crate::out;
 
-pub(crate) async fn lookup(users: &[String], node: &NodeAt, json: bool) -> Result<ExitCode> {
+/// Options that stand behind `--` are keys to the command line, which nobody means.
+fn refuse_options(users: &[String]) -> Result<(), Failure> {
+    let options = ["--url", "--dir", "--token-file", "--ca-file", "--json", "--log", "--log-json"];
+    let is_option = |user: &&String| {
+        let name = user.split_once('=').map_or(user.as_str(), |(name, _)| name);
+        options.contains(&name)
+    };
+    match users.iter().find(is_option) {
+        None => Ok(()),
+        Some(user) => Err(Failure::wrong_input(format!("`{user}` stands behind `--`"))
+            .help(format!("put options before `--`; a key of this name is --key={user}"))),
+    }
+}
+
+pub(crate) async fn lookup(
+    mut users: Vec<String>,
+    keys: Vec<String>,
+    node: &NodeAt,
+    json: bool,
+) -> Result<ExitCode> {
+    refuse_options(&users)?;
+    users.extend(keys);
     let answer = Client::new(node)?.post("/v1/lookups", &json!({ "keys": users })).await?;
     if json {
         out::json(&answer);
@@ -31,7 +53,8 @@ pub(crate) async fn lookup(users: &[String], node: &NodeAt, json: bool) -> Resul
             // Their snapshots cannot be used: `throng` must not say that the user is not in them.
             shown.push_str(&format!("\tunknown: {}", unknown.join(" ")));
         }
-        out::line(format!("{}\t{shown}", user["key"].as_str().unwrap_or_default()));
+        let key = out::printable(user["key"].as_str().unwrap_or_default());
+        out::line(format!("{key}\t{shown}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -117,4 +140,19 @@ pub(crate) async fn why(kind: WhyKind, name: &str, node: &NodeAt, json: bool) ->
         out::line(format!("{at}  {}: {}{by}", text("what"), text("why")));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refuse_options;
+
+    #[test]
+    fn options_behind_the_hyphens_are_not_looked_up() {
+        let keys = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(refuse_options(&keys(&["-7", "", "a b", "id=", "--", "-x", "--urls"])).is_ok());
+        for option in ["--url", "--url=http://x", "--json"] {
+            let refused = refuse_options(&keys(&["-7", option])).unwrap_err();
+            assert!(refused.to_string().contains(option), "{refused}");
+        }
+    }
 }

@@ -12,21 +12,8 @@ use throng_spec::{Plan, Problem, Spec, read_files};
 
 use crate::args::ApplyArgs;
 use crate::client::Client;
+use crate::failure::report_problems;
 use crate::out;
-
-/// Prints problems; the exit code says that the spec is wrong.
-pub(super) fn report(problems: &[Problem], json: bool) -> Result<ExitCode> {
-    if json {
-        out::json(&json!({ "ok": false, "problems": problems }));
-    } else {
-        for problem in problems {
-            out::say(problem);
-        }
-        let s = if problems.len() == 1 { "" } else { "s" };
-        out::say(format!("{} problem{s} in the spec", problems.len()));
-    }
-    Ok(ExitCode::from(2))
-}
 
 /// Loads a spec and checks its SQL against the sources, here.
 async fn load(path: &Path) -> Result<std::result::Result<(Spec, Vec<CheckedModel>), Vec<Problem>>> {
@@ -43,7 +30,7 @@ async fn load(path: &Path) -> Result<std::result::Result<(Spec, Vec<CheckedModel
 pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<ExitCode> {
     let (spec, models) = match load(path).await? {
         Ok(loaded) => loaded,
-        Err(problems) => return report(&problems, json),
+        Err(problems) => return Ok(report_problems(&problems, json)),
     };
     let findings = match connect {
         true => check_backends(&spec.node, &environment()).await,
@@ -53,9 +40,13 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
     let code = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
         let warnings = throng_spec::warnings(&spec);
-        out::json(
-            &json!({ "ok": ok, "models": models, "backends": findings, "warnings": warnings }),
-        );
+        let mut answer =
+            json!({ "ok": ok, "models": models, "backends": findings, "warnings": warnings });
+        if !ok {
+            answer["error"] = json!("a backend does not work");
+            answer["help"] = json!("`backends` says for each what is wrong and what to do");
+        }
+        out::json(&answer);
         return Ok(code);
     }
     for warning in throng_spec::warnings(&spec) {
@@ -80,7 +71,7 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
 pub(crate) async fn migrate(path: &Path, dir: Option<&Path>, json: bool) -> Result<ExitCode> {
     let spec = match throng_spec::load(path) {
         Ok(spec) => spec,
-        Err(problems) => return report(&problems, json),
+        Err(problems) => return Ok(report_problems(&problems, json)),
     };
     let says = throng_server::migrate(&spec.node, dir, &environment()).await?;
     if json {
@@ -105,7 +96,7 @@ async fn send(
 ) -> Result<std::result::Result<Value, ExitCode>> {
     let files = match read_files(&arguments.spec) {
         Ok(files) => files,
-        Err(problems) => return Ok(Err(report(&problems, json)?)),
+        Err(problems) => return Ok(Err(report_problems(&problems, json))),
     };
     let mut body = serde_json::to_value(&files).context("cannot write the spec as JSON")?;
     if let Some(version) = base_version {
@@ -117,7 +108,7 @@ async fn send(
         Err(refused) => {
             let problems = refused.body["error"]["problems"].clone();
             match serde_json::from_value::<Vec<Problem>>(problems) {
-                Ok(problems) if !problems.is_empty() => Ok(Err(report(&problems, json)?)),
+                Ok(problems) if !problems.is_empty() => Ok(Err(report_problems(&problems, json))),
                 _ => Err(refused.into_error()),
             }
         }

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use throng_model::{Clock as _, SystemClock, Timestamp};
 
+use super::alerts::next_try;
 use crate::args::{NodeAt, SyncCommand, TasksCommand};
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::out;
 
 pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
@@ -16,7 +18,9 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
         SyncCommand::Task { id, node } => task(id, &node, json).await,
         SyncCommand::Run { name, full, forget_delivered, node } => {
             let body = json!({ "full": full, "forget_delivered": forget_delivered });
-            let answer = Client::new(&node)?.post(&format!("/v1/syncs/{name}/run"), &body).await?;
+            let answer = Client::new(&node)?
+                .post(&format!("/v1/syncs/{}/run", segment(&name)), &body)
+                .await?;
             if json {
                 out::json(&answer);
             } else {
@@ -25,7 +29,7 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         SyncCommand::Recreate { name, node } => {
-            let path = format!("/v1/syncs/{name}/recreate");
+            let path = format!("/v1/syncs/{}/recreate", segment(&name));
             act(&path, format!("the next run of {name} makes a new audience"), &node, json).await
         }
         SyncCommand::Requeue { id, node } => {
@@ -37,7 +41,7 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
                 (Some(run), _) => (format!("/v1/runs/{run}/approve"), format!("run {run} goes on")),
                 (None, destination) => {
                     let name = destination.unwrap_or_default();
-                    let path = format!("/v1/destinations/{name}/approve");
+                    let path = format!("/v1/destinations/{}/approve", segment(&name));
                     (path, format!("the held runs of {name} go on"))
                 }
             };
@@ -112,12 +116,22 @@ async fn runs(node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Why the last try of a task failed, and when the next one is.
+fn last_error(task: &Value, now: Timestamp) -> String {
+    let why = text(&task["last_error"]);
+    match task["state"] == "queued" && !why.is_empty() {
+        true => format!("{why}; {}", next_try(&task["not_before"], now)),
+        false => why,
+    }
+}
+
 async fn tasks(node: &NodeAt, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/tasks").await?;
     if json {
         out::json(&answer);
         return Ok(ExitCode::SUCCESS);
     }
+    let now = SystemClock.now();
     let rows = list(&answer, "tasks")
         .iter()
         .map(|t| {
@@ -127,11 +141,17 @@ async fn tasks(node: &NodeAt, json: bool) -> Result<ExitCode> {
                 text(&t["state"]),
                 format!("{}/{}", text(&t["batches_done"]), text(&t["batches"])),
                 text(&t["failures"]),
-                text(&t["last_error"]),
+                last_error(t, now),
             ]
         })
         .collect();
     out::table(&["TASK", "SYNC", "STATE", "BATCHES", "FAILURES", "LAST ERROR"], rows);
+    let shown = list(&answer, "tasks").len() as u64;
+    let counts = list(&answer, "counts");
+    let all = counts.iter().filter_map(|count| count[1].as_u64()).sum::<u64>();
+    if shown < all {
+        out::line(format!("{} of {} tasks", out::count(shown), out::count(all)));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,6 +11,7 @@ use throng_spec::{Role, Spec};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::UpArgs;
+use crate::failure::report_problems;
 use crate::local::Registration;
 use crate::out;
 use crate::rehearsal::FollowedClock;
@@ -19,7 +20,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let spec = match &arguments.spec {
         Some(path) => match throng_spec::load(path) {
             Ok(spec) => spec,
-            Err(problems) => return super::spec::report(&problems, json),
+            Err(problems) => return Ok(report_problems(&problems, json)),
         },
         None => applied_before(&arguments).await?,
     };

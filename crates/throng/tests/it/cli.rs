@@ -104,8 +104,9 @@ fn a_job_builds_its_share_and_says_by_its_exit_code_how_it_went() {
     // A number that is none: a try more cannot help.
     assert_eq!(build(dir, &[], &pod("2")), (Some(3), vec!["wrong failed".to_owned()]));
     assert_eq!(build(dir, &["some", "all"], &[]).1, ["all completed", "some completed"]);
-    assert_eq!(build(dir, &["other"], &[]).0, Some(1));
-    assert_eq!(build(dir, &[], &pod("3")).0, Some(1), "there is no such share");
+    // The command line is wrong: a job should give up.
+    assert_eq!(build(dir, &["other"], &[]).0, Some(2));
+    assert_eq!(build(dir, &[], &pod("3")).0, Some(2), "there is no such share");
 }
 
 #[test]
@@ -135,4 +136,94 @@ fn a_backup_is_made_and_restored_by_the_command_line() {
     std::fs::remove_dir_all(dir.join("node")).expect("removed");
     std::fs::rename(dir.join("moved"), dir.join("node")).expect("renamed");
     assert_eq!(build(dir, &["some"], &[]), (Some(0), vec!["some completed".to_owned()]));
+}
+
+/// The exit code of a command that failed, and what it printed with `--json`.
+fn failed(arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = throng().args(arguments).arg("--json").output().expect("throng starts");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let object: Value = serde_json::from_str(&printed)
+        .unwrap_or_else(|error| panic!("{arguments:?} printed {printed:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, "", "{arguments:?}: nothing else is said");
+    (output.status.code(), object)
+}
+
+#[test]
+fn with_json_every_failure_is_one_object() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let spec = dir.path().join("throng.yaml");
+    std::fs::write(&spec, "version: 1\naudiences:\n  - { name: a }\n").expect("written");
+    let (spec, dir) = (spec.to_string_lossy(), dir.path().to_string_lossy());
+    let nowhere = ["--url", "http://127.0.0.1:9"];
+    let cases: &[(&[&str], i32)] = &[
+        (&["audience", "list", nowhere[0], nowhere[1]], 1),
+        (&["lookup", "-7", nowhere[0], nowhere[1]], 1),
+        (&["apply", "/no/such/spec", nowhere[0], nowhere[1]], 2),
+        (&["check", &spec], 2),
+        (&["up", "--dir", &dir, "--spec", &spec], 2),
+        (&["up", "--dir", &dir], 1),
+        (&["build", "--dir", &dir, "--spec", &spec], 2),
+        (&["backup", "--dir", &dir, "--to", "/no/such/folder/b"], 1),
+        (&["log", "repair", "--dir", &dir], 1),
+        (&["audience", "list", "--log", "throng=loud"], 2),
+        (&["audience", "lisst"], 2),
+        (&["lookup"], 2),
+    ];
+    for (arguments, code) in cases {
+        let (exited, object) = failed(arguments);
+        assert_eq!(exited, Some(*code), "{arguments:?}: {object}");
+        assert_eq!(object["ok"], false, "{arguments:?}: {object}");
+        assert!(object["error"].as_str().is_some_and(|text| !text.is_empty()), "{object}");
+        assert!(object["help"].is_string() || object["help"].is_null(), "{object}");
+    }
+    let (_, object) = failed(&["check", &spec]);
+    let problem = &object["problems"][0];
+    assert!(problem["file"].as_str().is_some_and(|file| file.ends_with("throng.yaml")), "{object}");
+    assert!(problem["line"].as_u64() >= Some(1) && problem["path"].is_string(), "{object}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let example = crate::example();
+    let example = example.to_string_lossy();
+    let cases: &[&[&str]] =
+        &[&["schema"], &["completions", "bash"], &["check", &example], &["--help"]];
+    for arguments in cases {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = throng()
+            .args(*arguments)
+            .stdout(writer)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .and_then(std::process::Child::wait_with_output)
+            .expect("throng starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*said), (Some(0), ""), "{arguments:?}");
+    }
+    // The exit code of a failure stays, also if nobody reads why.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = throng()
+        .args(["audience", "list", "--url", "http://127.0.0.1:9"])
+        .stderr(writer)
+        .status()
+        .expect("throng starts");
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn output_that_is_lost_is_a_failure() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+    let output = throng()
+        .arg("schema")
+        .stdout(full)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .and_then(std::process::Child::wait_with_output)
+        .expect("throng starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard output"), "{said}");
 }

@@ -22,6 +22,7 @@ use throng_sim::meta::{MetaSim, MetaSimConfig};
 use throng_spec::{Prediction, Role, Spec};
 
 use crate::args::{DemoArgs, Engine};
+use crate::failure::Failure;
 use crate::local::Registration;
 use crate::{out, rehearsal};
 
@@ -72,7 +73,10 @@ pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
     if !arguments.on.is_empty() {
         for engine in [Engine::Kafka, Engine::Postgres, Engine::S3] {
             let all = arguments.on.contains(&engine);
-            anyhow::ensure!(all, "processes share everything or nothing: --on kafka,postgres,s3");
+            if !all {
+                let message = "processes share everything or nothing: --on kafka,postgres,s3";
+                return Err(Failure::wrong_input(message).into());
+            }
         }
     }
     let stage = set_up(&arguments).await?;
@@ -85,7 +89,12 @@ pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
         .context("cannot search the data directory for plain identifiers")?;
     let summary = summary::Summary::new(audiences, lookups, syncs, traffic, found);
     if json {
-        out::json(&serde_json::to_value(&summary).context("cannot write the summary")?);
+        let mut answer = serde_json::to_value(&summary).context("cannot write the summary")?;
+        if !summary.ok {
+            answer["error"] = "not all was as expected".into();
+            answer["help"] = "`failures` says what".into();
+        }
+        out::json(&answer);
     } else {
         summary.print();
     }

@@ -1,0 +1,267 @@
+//! The description of the API holds: every GET route is asked, and its answer compared with its schema.
+
+use serde_json::{Value, json};
+use throng_ledger::{AlertKind, NewAlert, RunState};
+use throng_model::{Clock as _, SystemClock};
+
+use crate::activation::{Shop, checked, settled};
+use crate::{Client, until};
+
+/// What the spec of a shop lacks.
+const AD_GROUPS: &str = r#"advertisers:
+  - { name: shop, currency: USD, time_zone: UTC }
+campaigns:
+  - { name: autumn, advertiser: shop }
+ad_groups:
+  - { name: shoes, campaign: autumn, per: impression, price: "0.10", daily_budget: "1.00", impression_rate: 0.5, include: [buyers] }
+"#;
+
+/// Compares values with schemas of one document. Properties that a schema does not name are wrong.
+struct Schemas<'a> {
+    document: &'a Value,
+    wrong: Vec<String>,
+}
+
+impl<'a> Schemas<'a> {
+    fn new(document: &'a Value) -> Self {
+        Self { document, wrong: Vec::new() }
+    }
+
+    fn resolved(&self, schema: &'a Value) -> &'a Value {
+        match schema["$ref"].as_str() {
+            Some(reference) => {
+                let pointer = reference.strip_prefix('#').expect("a local reference");
+                self.document.pointer(pointer).expect(reference)
+            }
+            None => schema,
+        }
+    }
+
+    fn is_right(&self, schema: &'a Value, value: &Value) -> bool {
+        let mut tried = Self::new(self.document);
+        tried.compare(schema, value, "");
+        tried.wrong.is_empty()
+    }
+
+    fn compare(&mut self, schema: &'a Value, value: &Value, at: &str) {
+        let schema = self.resolved(schema);
+        for one in schema["allOf"].as_array().into_iter().flatten() {
+            self.compare(one, value, at);
+        }
+        if let Some(any) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
+            if !any.iter().any(|one| self.is_right(one, value)) {
+                // The last one is what it should be, if it is not null.
+                if let Some(last) = any.last() {
+                    self.compare(last, value, at);
+                }
+            }
+            return;
+        }
+        if !is_of_type(&schema["type"], value) {
+            self.wrong.push(format!("{at}: {value:.40} is not {}", schema["type"]));
+            return;
+        }
+        if let Some(words) = schema["enum"].as_array()
+            && !words.contains(value)
+        {
+            self.wrong.push(format!("{at}: {value} is none of {words:?}"));
+        }
+        match value {
+            Value::Object(_) => self.compare_object(schema, value, at),
+            Value::Array(items) if schema["items"].is_object() => {
+                for (place, item) in items.iter().enumerate() {
+                    self.compare(&schema["items"], item, &format!("{at}[{place}]"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn compare_object(&mut self, schema: &'a Value, value: &Value, at: &str) {
+        for name in schema["required"].as_array().into_iter().flatten() {
+            let name = name.as_str().expect("a name");
+            if value.get(name).is_none() {
+                self.wrong.push(format!("{at}: {name} is missing"));
+            }
+        }
+        let (named, others) = (&schema["properties"], &schema["additionalProperties"]);
+        for (name, value) in value.as_object().into_iter().flatten() {
+            let at = format!("{at}.{name}");
+            match (named.get(name), others) {
+                (Some(schema), _) => self.compare(schema, value, &at),
+                (None, Value::Object(_)) => self.compare(others, value, &at),
+                (None, Value::Null) if named.is_object() => {
+                    self.wrong.push(format!("{at} is not described"));
+                }
+                (None, Value::Bool(false)) => self.wrong.push(format!("{at} is not allowed")),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a value is of the type, or of one of the types, that a schema names.
+fn is_of_type(wanted: &Value, value: &Value) -> bool {
+    let is = |wanted: &str| match wanted {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "number" => value.is_number(),
+        "integer" => value.is_i64() || value.is_u64(),
+        other => panic!("{other} is no type of JSON"),
+    };
+    match wanted {
+        Value::String(one) => is(one),
+        Value::Array(some) => some.iter().filter_map(Value::as_str).any(is),
+        _ => true,
+    }
+}
+
+#[test]
+fn the_comparison_finds_what_is_wrong() {
+    let document = json!({ "components": { "schemas": {
+        "Word": { "type": "string", "enum": ["a", "b"] },
+        "Thing": {
+            "type": "object",
+            "required": ["word", "n"],
+            "properties": {
+                "word": { "$ref": "#/components/schemas/Word" },
+                "n": { "type": ["integer", "null"] },
+                "other": { "oneOf": [{ "type": "null" }, { "$ref": "#/components/schemas/Word" }] },
+                "counts": { "type": "object", "additionalProperties": { "type": "integer" } },
+                "list": { "type": "array", "items": { "type": "number" } },
+                "any": {},
+            },
+        },
+    }}});
+    let thing = json!({ "$ref": "#/components/schemas/Thing" });
+    let check = |value: Value| Schemas::new(&document).is_right(&thing, &value);
+    assert!(check(json!({ "word": "a", "n": null })));
+    assert!(check(json!({
+        "word": "b", "n": 1, "other": "a", "counts": { "x": 1 }, "list": [1, 2.5], "any": [null],
+    })));
+    assert!(check(json!({ "word": "b", "n": 1, "other": null })));
+    for wrong in [
+        json!({ "word": "a" }),
+        json!({ "word": "c", "n": 1 }),
+        json!({ "word": "a", "n": 1.5 }),
+        json!({ "word": "a", "n": 1, "more": 1 }),
+        json!({ "word": "a", "n": 1, "other": "c" }),
+        json!({ "word": "a", "n": 1, "counts": { "x": "1" } }),
+        json!({ "word": "a", "n": 1, "list": [1, "2"] }),
+        json!([]),
+    ] {
+        assert!(!check(wrong.clone()), "{wrong}");
+    }
+}
+
+/// The schema of an answer in JSON; `None` if the answer is something else.
+fn schema<'a>(document: &'a Value, path: &str, method: &str, status: &str) -> Option<&'a Value> {
+    let responses = &document["paths"][path][method]["responses"];
+    let response = responses.get(status).unwrap_or(&responses["default"]);
+    let content = &response["content"];
+    assert!(content.is_object(), "{method} {path} {status} has no schema");
+    content.get("application/json").map(|content| &content["schema"])
+}
+
+/// A path with objects of the shop in place of its parameters.
+fn filled(path: &str) -> String {
+    let name = match path {
+        _ if path.starts_with("/v1/audiences/") => "buyers",
+        _ if path.starts_with("/v1/budgets/") => "shoes",
+        _ => "1",
+    };
+    path.replace("{kind}", "audience")
+        .replace("/v1/why/audience/{name}", "/v1/why/audience/buyers")
+        .replace("{name}", name)
+        .replace("{ad_group}", "shoes")
+        .replace("{key}", "c5")
+        .replace("{id}", "1")
+}
+
+/// Gives every list something to show.
+async fn busy(shop: &Shop, client: &Client) {
+    let at = SystemClock.now().to_string();
+    let event = |id: &str, kind: &str| {
+        let event = json!({ "id": id, "kind": kind, "ad_group": "shoes", "at": at });
+        format!("{event}\n")
+    };
+    let lines = event("1", "insertion") + &event("2", "impression") + "{}\n";
+    let counted = client.events(lines).await;
+    assert_eq!((&counted["accepted"], &counted["rejected_count"]), (&json!(2), &json!(1)));
+    let (status, said) = client.post("/v1/gates/gate-1/applied", &json!({ "versions": {} })).await;
+    assert_eq!(status, 200, "{said}");
+    shop.buyers(11..12);
+    let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_as_it_is_described() {
+    let shop = Shop::new().await;
+    shop.buyers(0..12);
+    let path = shop.dir.path().join("throng.yaml");
+    let text = std::fs::read_to_string(&path).unwrap() + AD_GROUPS;
+    std::fs::write(&path, text).unwrap();
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    settled(&node, "delivery", |run| run.state == RunState::Completed).await;
+    checked(&node).await;
+    busy(&shop, &client).await;
+    settled(&node, "held", |run| run.state == RunState::Held).await;
+    let alert = NewAlert {
+        kind: AlertKind::NodeProblem,
+        subject: "test".to_owned(),
+        message: "a test".to_owned(),
+    };
+    node.context().ledger.raise_alert(&alert, SystemClock.now()).await.unwrap();
+    until("the event is counted", async || {
+        client.get("/v1/budgets/shoes").await["state"]["actual_micros"] == json!(100_000)
+    })
+    .await;
+
+    let document = client.get("/openapi.json").await;
+    let mut schemas = Schemas::new(&document);
+    let mut asked = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        if methods.get("get").is_none() {
+            continue;
+        }
+        let Some(schema) = schema(&document, path, "get", "200") else { continue };
+        let answer = client.get(&filled(path)).await;
+        schemas.compare(schema, &answer, path);
+        asked += 1;
+    }
+    assert!(asked >= 20, "only {asked} routes were asked");
+
+    let sent = crate::sent_file(&path);
+    for (path, body) in [
+        ("/v1/lookups", json!({ "keys": ["c5", "", "-7", "a\tb"] })),
+        ("/v1/decide", json!({ "user": "c5", "ad_groups": ["shoes", "gloves"] })),
+        ("/v1/decide", json!({ "user": "c11", "ad_groups": ["shoes"], "record_insertion": true })),
+        ("/v1/spec/plan", sent.clone()),
+        ("/v1/spec/apply", sent),
+        ("/v1/spec/plan", json!({ "base": "/", "files": [] })),
+        ("/v1/alerts/test", json!({})),
+        ("/v1/tokens", json!({ "name": "t", "scopes": ["read"] })),
+        ("/v1/tokens", json!({ "name": "t", "scopes": ["read"] })),
+        ("/v1/tokens/{name}/revoke", json!({})),
+        ("/v1/sign-in-links", json!({})),
+        ("/v1/tasks/announce", json!({})),
+        ("/v1/tasks/{id}/requeue", json!({})),
+        ("/v1/runs/{id}/approve", json!({})),
+        ("/v1/destinations/{name}/approve", json!({})),
+        ("/v1/audiences/{name}/refresh", json!({})),
+        ("/v1/audiences/{name}/rollback", json!({ "version": 1 })),
+        ("/v1/audiences/{name}/approve", json!({ "version": 99 })),
+    ] {
+        let (status, answer) = client.post(&filled(path), &body).await;
+        let schema = schema(&document, path, "post", &status.to_string()).expect(path);
+        schemas.compare(schema, &answer, &format!("{path} {status}"));
+    }
+    let Schemas { wrong, .. } = schemas;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    node.shutdown().await;
+}

@@ -1,0 +1,223 @@
+//! Why a command failed: a text for people, one JSON object for programs, and the exit code.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use serde_json::{Value, json};
+use throng_lake::LakeError;
+use throng_spec::Problem;
+
+use crate::out;
+
+/// Exit code: it failed.
+const FAILED: u8 = 1;
+/// Exit code: the command line or the spec is wrong.
+const WRONG_INPUT: u8 = 2;
+
+/// An error that says what to do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    help: Option<String>,
+    /// The node's word for it, such as `not_found`.
+    code: Option<String>,
+    /// The node's log has more under it.
+    request_id: Option<String>,
+    exit_code: u8,
+}
+
+impl Failure {
+    /// What went wrong.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: None,
+            code: None,
+            request_id: None,
+            exit_code: FAILED,
+        }
+    }
+
+    /// The command line or the spec is wrong: the same again fails again.
+    pub(crate) fn wrong_input(message: impl Into<String>) -> Self {
+        Self { exit_code: WRONG_INPUT, ..Self::new(message) }
+    }
+
+    /// Adds what to do about it.
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The error in a node's answer; `place` says where it came from, if the node gives no reason.
+    pub(crate) fn of_answer(error: &Value, place: &str) -> Self {
+        let field = |name: &str| error[name].as_str().map(str::to_owned);
+        let message =
+            field("message").unwrap_or_else(|| format!("the node gave no reason ({place})"));
+        Self {
+            help: field("help"),
+            code: field("code"),
+            request_id: field("request_id"),
+            ..Self::new(message)
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What to do about an error, if it says so.
+fn help_of(error: &anyhow::Error) -> Option<String> {
+    let own = error.downcast_ref::<Failure>().and_then(|failure| failure.help.clone());
+    own.or_else(|| {
+        error.chain().find_map(|cause| cause.downcast_ref::<LakeError>().and_then(LakeError::help))
+    })
+}
+
+/// The object that a failed command prints with `--json`. `help` is null if there is none.
+fn object(error: &anyhow::Error) -> Value {
+    let mut object = json!({
+        "ok": false,
+        "error": format!("{error:#}"),
+        "help": help_of(error),
+    });
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        for (name, value) in [("code", &failure.code), ("request_id", &failure.request_id)] {
+            if let Some(value) = value {
+                object[name] = json!(value);
+            }
+        }
+    }
+    object
+}
+
+/// Prints why a command failed: with `--json` as one object to the standard output, else to the standard
+/// error.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    if json {
+        out::json(&object(error));
+    } else {
+        out::say(format!("error: {error:#}"));
+        if let Some(help) = help_of(error) {
+            out::say(format!("  help: {help}"));
+        }
+    }
+    let exit_code = error.downcast_ref::<Failure>().map_or(FAILED, |failure| failure.exit_code);
+    ExitCode::from(exit_code)
+}
+
+/// Prints what is wrong in a spec, as [`report`] does.
+pub(crate) fn report_problems(problems: &[Problem], json: bool) -> ExitCode {
+    let s = if problems.len() == 1 { "" } else { "s" };
+    let message = format!("{} problem{s} in the spec", problems.len());
+    if json {
+        out::json(&json!({
+            "ok": false,
+            "error": message,
+            "help": "`problems` says for each where it is and what to do",
+            "code": "invalid_spec",
+            "problems": problems,
+        }));
+    } else {
+        for problem in problems {
+            out::say(problem);
+        }
+        out::say(message);
+    }
+    ExitCode::from(WRONG_INPUT)
+}
+
+/// Whether a command line asks for JSON, also one that cannot be parsed.
+pub(crate) fn wants_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    arguments.skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// Prints what is wrong with the command line, or the help that it asks for.
+pub(crate) fn report_command_line(error: &clap::Error, json: bool) -> ExitCode {
+    let is_error = error.use_stderr();
+    if json && is_error {
+        out::json(&command_line_object(error));
+    } else {
+        // If nobody reads it, there is nobody to tell.
+        let _ = error.print();
+    }
+    if is_error { ExitCode::from(WRONG_INPUT) } else { ExitCode::SUCCESS }
+}
+
+fn command_line_object(error: &clap::Error) -> Value {
+    let text = error.render().to_string();
+    let (message, help) = match error.kind() {
+        // The whole text is the help.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            ("a command is missing", text.as_str())
+        }
+        _ => text.split_once("\n\n").unwrap_or((text.as_str(), "")),
+    };
+    let message = message.strip_prefix("error: ").unwrap_or(message).trim();
+    let help = help.trim();
+    json!({
+        "ok": false,
+        "error": message,
+        "help": (!help.is_empty()).then_some(help),
+        "code": "command_line",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::Arguments;
+
+    #[test]
+    fn an_error_keeps_its_help_under_more_context() {
+        let failure = Failure::new("no audience `x`").help("`throng audience list` shows them");
+        let error = Err::<(), _>(failure).context("cannot refresh").unwrap_err();
+        let object = object(&error);
+        assert_eq!(object["ok"], false);
+        assert_eq!(object["error"], "cannot refresh: no audience `x`");
+        assert_eq!(object["help"], "`throng audience list` shows them");
+        assert!(object.get("code").is_none());
+        let bare = super::object(&anyhow::anyhow!("it broke"));
+        assert_eq!(bare, json!({ "ok": false, "error": "it broke", "help": null }));
+    }
+
+    #[test]
+    fn a_nodes_error_keeps_its_code_and_request() {
+        let answer = json!({ "code": "not_found", "message": "no", "request_id": "17" });
+        let error = anyhow::Error::new(Failure::of_answer(&answer, "HTTP 404 from /x"));
+        let object = object(&error);
+        assert_eq!((&object["code"], &object["request_id"]), (&json!("not_found"), &json!("17")));
+        let silent = Failure::of_answer(&Value::Null, "HTTP 502 from /x");
+        assert_eq!(silent.to_string(), "the node gave no reason (HTTP 502 from /x)");
+    }
+
+    #[test]
+    fn json_is_wanted_only_before_the_keys() {
+        let line = |text: &str| {
+            text.split(' ').map(std::ffi::OsString::from).collect::<Vec<_>>().into_iter()
+        };
+        assert!(wants_json(line("throng audience list --json")));
+        assert!(!wants_json(line("throng lookup -- --json")));
+        assert!(!wants_json(line("--json audience list")));
+    }
+
+    #[test]
+    fn errors_of_the_command_line_are_split_into_error_and_help() {
+        let error = Arguments::try_parse_from(["throng", "lookup", "--no-such"]).unwrap_err();
+        let object = command_line_object(&error);
+        let said = object["error"].as_str().unwrap();
+        assert!(said.contains("--no-such") && !said.contains('\n'), "{said}");
+        assert!(object["help"].as_str().unwrap().contains("Usage"), "{object}");
+        let nothing = Arguments::try_parse_from(["throng"]).unwrap_err();
+        assert_eq!(command_line_object(&nothing)["error"], "a command is missing");
+    }
+}
