@@ -139,6 +139,14 @@ impl Worker {
             Err(SendFailure::Destination(error)) => self.failed(task, &error).await,
             Err(SendFailure::Ledger(LedgerError::LeaseLost { .. })) => Ok(TaskEnd::Lost),
             Err(SendFailure::Ledger(error)) => Err(error),
+            Err(SendFailure::Paused) => {
+                let now = self.clock.now();
+                match self.ledger.release_task(task.id, &self.holder, now).await {
+                    Ok(()) => Ok(TaskEnd::Later),
+                    Err(LedgerError::LeaseLost { .. }) => Ok(TaskEnd::Lost),
+                    Err(error) => Err(error),
+                }
+            }
         }
     }
 
@@ -200,6 +208,7 @@ impl Worker {
         match &job.rows {
             JobRows::Planned(plan) => {
                 for batch in &todo {
+                    self.refuse_paused(task).await?;
                     let rows = self.read_planned(plan, batch).await?;
                     let last = last == Some(batch.number);
                     self.send_rows(&line, batch, rows, last, &mut session).await?;
@@ -209,6 +218,7 @@ impl Worker {
                 for pass in passes(&todo, self.options.pass_rows) {
                     let mut found = read_pass(&**identifiers, users, index, pass).await?;
                     for batch in pass {
+                        self.refuse_paused(task).await?;
                         let mut collected = found.remove(&batch.number).unwrap_or_default();
                         let rows = split(batch, &mut collected);
                         let last = last == Some(batch.number);
@@ -218,6 +228,14 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Between two batches: whether the sync was paused since the task was claimed.
+    async fn refuse_paused(&self, task: &Task) -> Result<(), SendFailure> {
+        match self.ledger.is_sync_paused(&task.sync).await? {
+            true => Err(SendFailure::Paused),
+            false => Ok(()),
+        }
     }
 
     /// The rows of a batch out of a plan.

@@ -183,6 +183,16 @@ pub struct AudienceRow {
     pub refresh: Option<Refresh>,
     /// When the schedule fired last.
     pub last_fired: Option<Timestamp>,
+    /// Since when it is paused: no refresh of it is queued.
+    #[serde(default)]
+    pub paused_at: Option<Timestamp>,
+}
+
+impl AudienceRow {
+    /// Why no refresh of it is queued, as a participle: `paused`. `None` if refreshes may be queued.
+    pub fn stopped(&self) -> Option<String> {
+        self.paused_at.map(|_| "paused".to_owned())
+    }
 }
 
 /// The list of dictionary segments of one user shard.
@@ -210,7 +220,8 @@ pub trait AudienceLedger: Send + Sync {
     async fn audience(&self, name: &AudienceName) -> Result<Option<AudienceRow>>;
 
     /// Queues a refresh. If one of the same audience is scheduled, halted or processing already,
-    /// returns that one instead: refreshes of one audience never run side by side.
+    /// returns that one instead: refreshes of one audience never run side by side. `WrongState` if the
+    /// audience is paused.
     async fn schedule_refresh(
         &self,
         audience: &AudienceName,
@@ -219,8 +230,8 @@ pub trait AudienceLedger: Send + Sync {
     ) -> Result<RefreshId>;
 
     /// Records that the schedule fired for the time `fire_at`, and queues a refresh, in one step.
-    /// `false` (and nothing done) if `fire_at` is not after the last recorded firing: somebody else
-    /// was first.
+    /// `false` (and nothing done) if `fire_at` is not after the last recorded firing, as somebody else
+    /// was first, or if the audience is paused.
     async fn fire_schedule(
         &self,
         audience: &AudienceName,

@@ -321,7 +321,7 @@ pub struct DeliveredRecord {
 #[async_trait]
 pub trait SyncLedger: Send + Sync {
     /// Records a run with its task and batches in one transaction. `None` (and nothing done) if
-    /// the sync has an active or held run already. `Refused` if the batches' users are not
+    /// the sync has an active or held run already, or is paused. `Refused` if the batches' users are not
     /// `adds + removes`.
     async fn plan_run(&self, run: &NewRun, now: Timestamp) -> Result<Option<SyncRunId>>;
 
@@ -338,7 +338,8 @@ pub trait SyncLedger: Send + Sync {
     async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()>;
 
     /// Takes the task that is due with the highest priority, then the oldest: queued with
-    /// `not_before <= now`, or running with a lease that ran out. Not of a destination in `avoid`.
+    /// `not_before <= now`, or running with a lease that ran out. Not of a destination in `avoid`, nor
+    /// of a sync that is paused.
     async fn claim_task(
         &self,
         holder: &str,
@@ -349,7 +350,7 @@ pub trait SyncLedger: Send + Sync {
 
     /// Takes this task if it is due, and if fewer than `at_most` tasks of its destination are in
     /// hand anywhere (two claims at the same moment may take one more). `None` if it is not due any
-    /// more, or not yet, or there are too many.
+    /// more, or not yet, if there are too many, or if its sync is paused.
     async fn claim_this_task(
         &self,
         id: TaskId,
@@ -362,7 +363,7 @@ pub trait SyncLedger: Send + Sync {
     /// Of the tasks that are due, each destination's `at_most` of the highest priority; of them those
     /// that were not announced since `before`, the highest priority first. So an urgent task has
     /// little before it on the queue, and one account's tasks do not stand in the way of another's.
-    /// Costs a look at every due task.
+    /// Tasks of paused syncs are left out. Costs a look at every due task.
     async fn unannounced_tasks(
         &self,
         before: Timestamp,

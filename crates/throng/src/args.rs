@@ -112,7 +112,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         node: NodeAt,
     },
-    /// Audiences: list, refresh, cancel, approve, roll back
+    /// Audiences: list, refresh, cancel, pause, approve, roll back
     #[command(subcommand)]
     Audience(AudienceCommand),
     /// Activation: runs, tasks, alerts
@@ -409,6 +409,18 @@ pub(crate) enum AudienceCommand {
     },
     /// End the refresh that waits or is at work
     Cancel {
+        name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Start no refresh of an audience until it is resumed; one that is open goes on
+    Pause {
+        name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Let a paused audience be refreshed again
+    Resume {
         name: String,
         #[command(flatten)]
         node: NodeAt,

@@ -154,6 +154,11 @@ impl Rig {
     /// Claims and works once; `None` if nothing is due.
     pub(crate) async fn step(&mut self) -> Option<TaskEnd> {
         let task = self.claim().await?;
+        Some(self.work(&task).await)
+    }
+
+    /// Works on a claimed task once.
+    pub(crate) async fn work(&mut self, task: &Task) -> TaskEnd {
         let job = Job {
             destination: Arc::clone(&self.platform) as _,
             schema: Schema { keys: vec!["EXTERN_ID".into()], default_country: None },
@@ -164,10 +169,10 @@ impl Rig {
             },
             platform_name: "throng: a".into(),
         };
-        let end = self.worker.work(&task, Ok(&job)).await.unwrap();
+        let end = self.worker.work(task, Ok(&job)).await.unwrap();
         self.assert_conserved(task.run).await;
         self.note_delivered(task.run).await;
-        Some(end)
+        end
     }
 
     /// What the planner would learn from the ledger.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use throng_activation::{SendClass, TaskEnd, Usage};
-use throng_ledger::{AlertKind, AlertLedger, RunState, SyncLedger, SyncMode};
+use throng_ledger::{AlertKind, AlertLedger, PauseLedger, RunState, SyncLedger, SyncMode};
 use throng_model::{Clock, Entropy, SplitMix64};
 
 use crate::platform::Fault;
@@ -153,6 +153,21 @@ async fn a_bad_token_fails_one_task_and_rests_the_account() {
     assert_eq!(rig.ledger.alerts(1).await.unwrap().len(), 1);
     let destination = "d".parse().unwrap();
     assert!(!rig.worker.quotas.wait(&destination, rig.clock.now()).is_zero());
+}
+
+#[tokio::test]
+async fn a_pause_ends_the_work_before_the_next_batch() {
+    let mut rig = Rig::new(SyncMode::Mirror, 25, plain).await;
+    let id = rig.plan(0..25).await;
+    let task = rig.claim().await.unwrap();
+    let sync = "s".parse().unwrap();
+    rig.ledger.pause_sync(&sync, rig.clock.now()).await.unwrap();
+    assert_eq!(rig.work(&task).await, TaskEnd::Later);
+    assert_eq!((rig.run(id).await.pending, rig.platform.members()), (25, ids(0..0)));
+    assert_eq!(rig.step().await, None);
+    rig.ledger.resume_sync(&sync).await.unwrap();
+    assert_eq!(rig.step().await, Some(TaskEnd::Done));
+    assert_eq!(rig.platform.members(), ids(0..25));
 }
 
 #[tokio::test]

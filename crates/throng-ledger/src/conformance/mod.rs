@@ -11,6 +11,7 @@ mod claims;
 mod conservation;
 mod history;
 mod maintenance;
+mod pauses;
 mod snapshots;
 mod spec;
 mod sync;
@@ -140,6 +141,11 @@ cases! {
         the_newest_stamp_counts,
         a_probe_changes_nothing,
         objects_are_named_as_long_as_they_are_needed,
+    }
+    pauses {
+        a_paused_sync_plans_nothing_and_its_tasks_wait,
+        resumed_tasks_are_announced_again,
+        a_paused_audience_starts_no_refresh,
     }
     spec {
         the_first_seed_counts,

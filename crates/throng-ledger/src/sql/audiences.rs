@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::{
-    Backend, Conn, DbRow, Tried, dictionary, lock_rows, parts, read_one, read_tx, snapshots,
-    write_one, write_tx,
+    Backend, Conn, DbRow, Tried, dictionary, lock_rows, parts, pauses, read_one, read_tx,
+    snapshots, write_one, write_tx,
 };
 use crate::rows::{Cells, Word, count};
 use crate::{
@@ -110,7 +110,8 @@ async fn queue(
 /// The rows of all audiences, or of one.
 async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
     let audiences = sqlx::query(
-        "SELECT name, last_fired FROM audiences WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name",
+        "SELECT name, last_fired, paused_at FROM audiences
+         WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name",
     )
     .bind(only)
     .fetch_all(&mut *tx)
@@ -139,6 +140,7 @@ async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
             current: current.remove(&name),
             refresh: refreshes.remove(&name),
             last_fired: cells.maybe_time("last_fired")?,
+            paused_at: cells.maybe_time("paused_at")?,
             name,
         });
     }
@@ -251,6 +253,7 @@ impl AudienceLedger for Backend {
                 .bind(audience.as_str())
                 .execute(&mut *tx)
                 .await?;
+            pauses::refuse_stopped(tx, audience).await?;
             queue(tx, audience, trigger, now).await?
         })
     }
@@ -265,7 +268,8 @@ impl AudienceLedger for Backend {
             let first = sqlx::query(
                 "INSERT INTO audiences (name, last_fired) VALUES ($1, $2)
                  ON CONFLICT (name) DO UPDATE SET last_fired = excluded.last_fired
-                 WHERE audiences.last_fired IS NULL OR audiences.last_fired < excluded.last_fired",
+                 WHERE audiences.paused_at IS NULL AND (audiences.last_fired IS NULL
+                    OR audiences.last_fired < excluded.last_fired)",
             )
             .bind(audience.as_str())
             .bind(fire_at.0)

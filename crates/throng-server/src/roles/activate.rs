@@ -216,7 +216,10 @@ impl Bench {
 
     async fn is_due(&self, id: TaskId, now: Timestamp) -> Result<bool, LedgerError> {
         match self.ctx.ledger.task(id).await {
-            Ok(task) => Ok(task.state == TaskState::Queued && task.not_before <= now),
+            // Those of a paused sync are announced when it is resumed.
+            Ok(task) => Ok(task.state == TaskState::Queued
+                && task.not_before <= now
+                && !self.ctx.ledger.is_sync_paused(&task.sync).await?),
             // Of another ledger, or a jest.
             Err(LedgerError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),

@@ -317,7 +317,12 @@ impl Worker {
             finish::record(ctx, name, "failed", why).await?;
         } else if changed {
             sweep::drop_parts(ctx, refresh.id).await;
-            ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await?;
+            match ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await {
+                Ok(_) => {}
+                // It is stopped; whoever resumes it brings it up to date.
+                Err(error) if error.is_wrong_state() => {}
+                Err(error) => return Err(error),
+            }
             finish::record(ctx, name, "given up", reason).await?;
         } else {
             tracing::error!(audience = %name, refresh = %refresh.id, tries, reason, "a refresh gave up");

@@ -294,3 +294,51 @@ async fn an_audience_that_was_deleted_on_the_platform_is_made_anew() {
     assert!(shop.holds(2..8));
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    let post = async |what: &str| {
+        client.post(&format!("/v1/syncs/buyers-on-meta/{what}"), &json!({})).await
+    };
+    assert_eq!(post("resume").await.0, 409, "it is not paused");
+    assert_eq!(post("pause").await.0, 200);
+    assert_eq!(post("pause").await.0, 409, "it is paused already");
+    let (status, said) = post("run").await;
+    assert_eq!(status, 409, "{said}");
+    assert!(said["error"]["help"].as_str().unwrap().contains("throng sync resume"), "{said}");
+    shop.buyers(2..8);
+    refresh(&client).await;
+    until("the second version is served", async || {
+        client.get("/v1/node/health").await["snapshots"] == json!({ "buyers": 2 })
+    })
+    .await;
+    assert!(!client.get("/v1/syncs").await["syncs"][0]["paused_at"].is_null());
+    let page = client.request("GET", "/activation").send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("id=\"paused\"") && page.contains("buyers-on-meta: nothing is planned"));
+    // A pause outlives the node.
+    node.shutdown().await;
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    until("the second version is served again", async || {
+        client.get("/v1/node/health").await["snapshots"] == json!({ "buyers": 2 })
+    })
+    .await;
+    assert_eq!(node.context().ledger.runs(None, 9).await.unwrap().len(), 1);
+    assert!(shop.holds(2..6));
+    let (status, said) = client.post("/v1/syncs/buyers-on-meta/resume", &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "resumed", |r| r.to_version == 2 && r.state == RunState::Completed).await;
+    assert!(shop.holds(2..8));
+    let history = node.context().ledger.history(Some(("sync", "buyers-on-meta")), 50).await;
+    let history = history.unwrap();
+    for what in ["paused", "resumed"] {
+        let entry = history.iter().find(|entry| entry.what == what).unwrap();
+        assert!(entry.actor.is_some(), "{entry:?}");
+    }
+    node.shutdown().await;
+}

@@ -125,6 +125,21 @@ async fn an_audience_lives_its_life() {
     assert_eq!(status, 200);
     assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
 
+    // A paused one is not refreshed, not even by hand.
+    let post =
+        async |what: &str| client.post(&format!("/v1/audiences/big/{what}"), &json!({})).await;
+    let (status, said) = post("pause").await;
+    assert_eq!((status, said["paused_at"].is_null()), (200, false), "{said}");
+    assert_eq!(post("pause").await.0, 409);
+    let (status, said) = post("refresh").await;
+    assert_eq!(status, 409, "{said}");
+    assert!(said["error"]["help"].as_str().unwrap().contains("throng audience resume big"));
+    let page = client.request("GET", "/audiences/big").send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("id=\"stopped\">paused<"), "{page}");
+    let (status, said) = post("resume").await;
+    assert_eq!((status, said["paused_at"].is_null()), (200, true), "{said}");
+    assert_eq!(post("resume").await.0, 409);
+
     // All of it is there after a restart.
     node.shutdown().await;
     let node = start(dir.path()).await;

@@ -1,4 +1,4 @@
-//! `throng audience`: list, show, refresh, cancel, approve, roll back.
+//! `throng audience`: list, show, refresh, cancel, pause, approve, roll back.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,6 +18,13 @@ pub(crate) async fn run(command: AudienceCommand, json: bool) -> Result<ExitCode
             refresh(&name, no_wait, &node, json).await
         }
         AudienceCommand::Cancel { name, node } => cancel(&name, &node, json).await,
+        AudienceCommand::Pause { name, node } => {
+            let done = format!("{name} is paused; `throng audience resume {name}` lets it go on");
+            act(&name, "pause", done, &node, json).await
+        }
+        AudienceCommand::Resume { name, node } => {
+            act(&name, "resume", format!("{name} is refreshed again"), &node, json).await
+        }
         AudienceCommand::Approve { name, version, node } => {
             let version = match version {
                 Some(version) => version,
@@ -60,7 +67,7 @@ async fn list(node: &NodeAt, json: bool) -> Result<ExitCode> {
             vec![
                 text(&a["name"]),
                 number(&a["current"]["members"]),
-                text(&a["refresh"]["state"]),
+                state(a),
                 text(&a["current"]["version"]),
                 text(&a["refresh"]["reason"]).replace('–', ""),
             ]
@@ -68,6 +75,12 @@ async fn list(node: &NodeAt, json: bool) -> Result<ExitCode> {
         .collect();
     out::table(&["AUDIENCE", "MEMBERS", "STATE", "VERSION", "REASON"], rows);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The state of the newest refresh, and whether the audience is paused.
+fn state(audience: &Value) -> String {
+    let state = text(&audience["refresh"]["state"]);
+    if audience["paused_at"].is_null() { state } else { format!("{state}, paused") }
 }
 
 async fn show(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
@@ -180,6 +193,17 @@ async fn before_current(name: &str, node: &NodeAt) -> Result<u64> {
         .as_u64()
         .with_context(|| format!("audience {name} has no snapshot yet"))?;
     version_by_state(name, node, "published", current).await
+}
+
+async fn act(name: &str, verb: &str, done: String, node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let path = format!("/v1/audiences/{}/{verb}", segment(name));
+    let answer = Client::new(node)?.post(&path, &json!({})).await?;
+    if json {
+        out::json(&answer);
+    } else {
+        out::line(done);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn change(

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::args::{NodeAt, SyncCommand, TasksCommand};
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::out;
 
 pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
@@ -27,6 +27,15 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
         SyncCommand::Recreate { name, node } => {
             let path = format!("/v1/syncs/{name}/recreate");
             act(&path, format!("the next run of {name} makes a new audience"), &node, json).await
+        }
+        SyncCommand::Pause { name, node } => {
+            let path = format!("/v1/syncs/{}/pause", segment(&name));
+            let done = format!("{name} is paused; `throng sync resume {name}` lets it go on");
+            act(&path, done, &node, json).await
+        }
+        SyncCommand::Resume { name, node } => {
+            let path = format!("/v1/syncs/{}/resume", segment(&name));
+            act(&path, format!("{name} goes on"), &node, json).await
         }
         SyncCommand::Requeue { id, node } => {
             let path = format!("/v1/tasks/{id}/requeue");

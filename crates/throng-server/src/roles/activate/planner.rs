@@ -147,8 +147,10 @@ async fn to_plan<'s>(
     let index = ctx.membership.load_full();
     let current: HashMap<_, _> =
         index.versions().map(|(name, version, _)| (name.clone(), version)).collect();
+    let paused: HashMap<SyncName, Timestamp> =
+        ctx.ledger.paused_syncs().await?.into_iter().collect();
     let mut todo = Vec::new();
-    for sync in &spec.syncs {
+    for sync in spec.syncs.iter().filter(|sync| !paused.contains_key(&sync.name)) {
         let Some(version) = current.get(&sync.audience).copied() else { continue };
         let declared = spec.destinations.iter().find(|d| d.name == sync.destination);
         let Some(declared) = declared else { continue };

@@ -185,7 +185,8 @@ mod tests {
             reason: Some("because".into()),
             snapshot_version,
         };
-        AudienceRow { name, current: None, refresh: Some(refresh), last_fired: None }
+        let refresh = Some(refresh);
+        AudienceRow { name, current: None, refresh, last_fired: None, paused_at: None }
     }
 
     #[test]
