@@ -5,7 +5,7 @@ use throng_model::{AudienceName, SyncName, Timestamp};
 
 use crate::Result;
 
-/// Pauses of syncs and audiences. They last until a person ends them, over restarts and applied specs.
+/// Pauses of syncs and audiences, and pinned versions. They last until a person ends them, over restarts and applied specs.
 #[async_trait]
 pub trait PauseLedger: Send + Sync {
     /// From now on no run of this sync is planned and no task of it is claimed; a task in hand keeps
@@ -28,8 +28,11 @@ pub trait PauseLedger: Send + Sync {
     /// Ends the pause of an audience. `false` if it is not paused.
     async fn resume_audience(&self, audience: &AudienceName) -> Result<bool>;
 
-    /// Records that the schedule fired for the time `fire_at` while the audience is stopped, so that
-    /// no refresh was queued. Whether this is the first firing since it was stopped; `false` also if
-    /// the audience is not stopped, or somebody else has recorded this firing.
+    /// Ends the pin that a rollback has set. `false` if the audience is not pinned.
+    async fn release_audience(&self, audience: &AudienceName) -> Result<bool>;
+
+    /// Records that the schedule fired for the time `fire_at` while the audience is paused or pinned,
+    /// so that no refresh was queued. Whether this is the first firing since; `false` also if the
+    /// audience is neither, or somebody else has recorded this firing.
     async fn skip_schedule(&self, audience: &AudienceName, fire_at: Timestamp) -> Result<bool>;
 }

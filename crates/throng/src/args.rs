@@ -434,12 +434,18 @@ pub(crate) enum AudienceCommand {
         #[command(flatten)]
         node: NodeAt,
     },
-    /// Make an older snapshot current again
+    /// Make an older snapshot current again and pin it: nothing else is served until it is released
     Rollback {
         name: String,
         /// The version; the one before the current one if left out
         #[arg(long)]
         version: Option<u64>,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// End the pin of a rollback: what is refreshed is served again
+    Release {
+        name: String,
         #[command(flatten)]
         node: NodeAt,
     },

@@ -146,6 +146,7 @@ cases! {
         a_paused_sync_plans_nothing_and_its_tasks_wait,
         resumed_tasks_are_announced_again,
         a_paused_audience_starts_no_refresh,
+        a_pinned_version_stays_until_it_is_released,
     }
     spec {
         the_first_seed_counts,

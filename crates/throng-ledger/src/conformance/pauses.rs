@@ -85,3 +85,37 @@ pub(super) async fn a_paused_audience_starts_no_refresh(ledger: &dyn Ledger) {
     assert_wrong_state(ledger.schedule_refresh(&new, RefreshTrigger::Apply, at(2)).await);
     assert!(!ledger.resume_audience(&audience("nobody")).await.unwrap());
 }
+
+pub(super) async fn a_pinned_version_stays_until_it_is_released(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    for _ in 0..2 {
+        published(ledger, "buyers").await;
+    }
+    let refresh = building(ledger, "buyers", "b", 6).await;
+    let held = snapshot("buyers", 3, refresh.id);
+    ledger.hold(&held, "b", "small", at(7)).await.unwrap();
+    // A refresh that is at work when a person goes back.
+    let open = building(ledger, "buyers", "b", 8).await;
+    ledger.rollback(&name, 1, at(9)).await.unwrap();
+    let made = snapshot("buyers", 4, open.id);
+    assert_wrong_state(ledger.publish(&made, "b", at(10)).await);
+    assert_wrong_state(ledger.approve(&name, 3, at(10)).await);
+    ledger.cancel_refresh(&name, "cancelled", at(10)).await.unwrap().unwrap();
+    for trigger in [RefreshTrigger::Manual, RefreshTrigger::Apply] {
+        assert_wrong_state(ledger.schedule_refresh(&name, trigger, at(11)).await);
+    }
+    assert!(!ledger.fire_schedule(&name, at(100), at(101)).await.unwrap());
+    assert!(ledger.skip_schedule(&name, at(100)).await.unwrap());
+    assert_eq!(ledger.served_versions().await.unwrap(), [(name.clone(), 1)]);
+    // Another rollback pins another version.
+    ledger.rollback(&name, 2, at(102)).await.unwrap();
+    assert!(ledger.skip_schedule(&name, at(200)).await.unwrap(), "the first of this pin");
+    ledger.pause_audience(&name, at(201)).await.unwrap();
+    let row = ledger.audience(&name).await.unwrap().unwrap();
+    assert_eq!(row.stopped().unwrap(), "paused and pinned to version 2");
+    ledger.resume_audience(&name).await.unwrap();
+    assert!(ledger.release_audience(&name).await.unwrap());
+    assert!(!ledger.release_audience(&name).await.unwrap());
+    ledger.approve(&name, 3, at(202)).await.unwrap();
+    assert!(ledger.fire_schedule(&name, at(300), at(301)).await.unwrap());
+}

@@ -110,7 +110,7 @@ async fn queue(
 /// The rows of all audiences, or of one.
 async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
     let audiences = sqlx::query(
-        "SELECT name, last_fired, paused_at FROM audiences
+        "SELECT name, last_fired, paused_at, pinned_at FROM audiences
          WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name",
     )
     .bind(only)
@@ -141,6 +141,7 @@ async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
             refresh: refreshes.remove(&name),
             last_fired: cells.maybe_time("last_fired")?,
             paused_at: cells.maybe_time("paused_at")?,
+            pinned_at: cells.maybe_time("pinned_at")?,
             name,
         });
     }
@@ -268,8 +269,8 @@ impl AudienceLedger for Backend {
             let first = sqlx::query(
                 "INSERT INTO audiences (name, last_fired) VALUES ($1, $2)
                  ON CONFLICT (name) DO UPDATE SET last_fired = excluded.last_fired
-                 WHERE audiences.paused_at IS NULL AND (audiences.last_fired IS NULL
-                    OR audiences.last_fired < excluded.last_fired)",
+                 WHERE audiences.paused_at IS NULL AND audiences.pinned_at IS NULL
+                   AND (audiences.last_fired IS NULL OR audiences.last_fired < excluded.last_fired)",
             )
             .bind(audience.as_str())
             .bind(fire_at.0)
@@ -547,10 +548,10 @@ impl AudienceLedger for Backend {
         &self,
         audience: &AudienceName,
         version: u64,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Snapshot> {
         write_tx!(self, Full, "rolling an audience back", |tx| {
-            snapshots::roll_back(tx, audience, version).await?
+            snapshots::roll_back(tx, audience, version, now).await?
         })
     }
 

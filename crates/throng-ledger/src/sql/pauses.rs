@@ -1,4 +1,4 @@
-//! Pauses in SQL.
+//! Pauses and pins in SQL.
 
 use async_trait::async_trait;
 use throng_model::{AudienceName, SyncName, Timestamp};
@@ -16,20 +16,54 @@ pub(super) async fn is_paused(tx: &mut Conn, sync: &SyncName) -> Tried<bool> {
     Ok(row.is_some())
 }
 
+/// How an audience is stopped.
+struct Stopped {
+    paused: bool,
+    /// The version that it is pinned to.
+    pinned: Option<u64>,
+}
+
+async fn stopped(tx: &mut Conn, audience: &AudienceName) -> Tried<Stopped> {
+    let row = sqlx::query(
+        "SELECT paused_at, CASE WHEN pinned_at IS NOT NULL THEN current_version END AS pinned
+         FROM audiences WHERE name = $1",
+    )
+    .bind(audience.as_str())
+    .fetch_optional(tx)
+    .await?;
+    let Some(row) = row else { return Ok(Stopped { paused: false, pinned: None }) };
+    let cells = Cells::new(&row, "audience");
+    let paused = cells.maybe_time("paused_at")?.is_some();
+    Ok(Stopped { paused, pinned: cells.maybe_number("pinned")? })
+}
+
 /// `WrongState` if no refresh of an audience may be queued.
 pub(super) async fn refuse_stopped(tx: &mut Conn, audience: &AudienceName) -> Tried<()> {
-    let row = sqlx::query("SELECT paused_at FROM audiences WHERE name = $1")
-        .bind(audience.as_str())
-        .fetch_optional(tx)
-        .await?;
-    let Some(row) = row else { return Ok(()) };
-    let cells = Cells::new(&row, "audience");
-    let state = match cells.maybe_time("paused_at")? {
-        Some(_) => "paused".to_owned(),
-        None => return Ok(()),
+    let state = match stopped(tx, audience).await? {
+        Stopped { paused: true, .. } => "paused".to_owned(),
+        Stopped { pinned: Some(version), .. } => format!("pinned to version {version}"),
+        Stopped { .. } => return Ok(()),
     };
     let name = audience.to_string();
     Err(LedgerError::WrongState { what: "audience", name, state, wanted: "refreshed" }.into())
+}
+
+/// `WrongState` if another version of an audience may not become current.
+pub(super) async fn refuse_pinned(tx: &mut Conn, audience: &AudienceName) -> Tried<()> {
+    let Some(version) = stopped(tx, audience).await?.pinned else { return Ok(()) };
+    let (name, state) = (audience.to_string(), format!("pinned to version {version}"));
+    let wanted = "given another version";
+    Err(LedgerError::WrongState { what: "audience", name, state, wanted }.into())
+}
+
+/// Pins the current version of an audience.
+pub(super) async fn pin(tx: &mut Conn, audience: &AudienceName, now: Timestamp) -> Tried<()> {
+    sqlx::query("UPDATE audiences SET pinned_at = $2, skips = 0 WHERE name = $1")
+        .bind(audience.as_str())
+        .bind(now.0)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 #[async_trait]
@@ -112,12 +146,25 @@ impl PauseLedger for Backend {
         })
     }
 
+    async fn release_audience(&self, audience: &AudienceName) -> Result<bool> {
+        write_one!(self, Full, "releasing an audience's version", |tx| {
+            let done = sqlx::query(
+                "UPDATE audiences SET pinned_at = NULL, skips = 0
+                 WHERE name = $1 AND pinned_at IS NOT NULL",
+            )
+            .bind(audience.as_str())
+            .execute(tx)
+            .await?;
+            done.rows_affected() == 1
+        })
+    }
+
     async fn skip_schedule(&self, audience: &AudienceName, fire_at: Timestamp) -> Result<bool> {
         write_one!(self, Relaxed, "skipping a firing of a schedule", |tx| {
             // Read to the end: only then is it certain that the statement was committed.
             let rows = sqlx::query(
                 "UPDATE audiences SET last_fired = $2, skips = skips + 1
-                 WHERE name = $1 AND paused_at IS NOT NULL
+                 WHERE name = $1 AND (paused_at IS NOT NULL OR pinned_at IS NOT NULL)
                    AND (last_fired IS NULL OR last_fired < $2)
                  RETURNING skips",
             )

@@ -53,11 +53,12 @@ fn view(name: &AudienceName, row: Option<&AudienceRow>, now: Timestamp) -> Value
         "refresh": refresh,
         "last_fired": row.and_then(|r| r.last_fired),
         "paused_at": row.and_then(|r| r.paused_at),
+        "pinned_at": row.and_then(|r| r.pinned_at),
     })
 }
 
 /// All audiences of the applied spec.
-#[utoipa::path(get, path = "/v1/audiences", responses((status = 200, description = "`audiences`: name, current snapshot, newest refresh with ETA, paused_at")))]
+#[utoipa::path(get, path = "/v1/audiences", responses((status = 200, description = "`audiences`: name, current snapshot, newest refresh with ETA, paused_at, pinned_at")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
     let known = ctx.ledger.audiences().await?;
     let now = ctx.clock.now();
@@ -96,7 +97,7 @@ pub(crate) async fn one(
 }
 
 /// Queues a refresh.
-#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, description = "`refresh`: its number"), (status = 404, description = "no such audience"), (status = 409, description = "it is paused")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, description = "`refresh`: its number"), (status = 404, description = "no such audience"), (status = 409, description = "it is paused or pinned")))]
 pub(crate) async fn refresh(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -112,14 +113,18 @@ pub(crate) async fn refresh(
     Ok(Json(json!({ "refresh": id })))
 }
 
-/// The answer to a refresh of an audience that is stopped says how to let it go on.
+/// The answer about an audience that is stopped says how to let it go on.
 fn stopped(name: &AudienceName, error: LedgerError) -> ApiError {
-    let refused = error.is_wrong_state();
-    let error = ApiError::from(error);
-    if !refused {
-        return error;
-    }
-    error.help(format!("`throng audience resume {name}` lets it be refreshed"))
+    let help = match &error {
+        LedgerError::WrongState { what: "audience", state, .. } if state == "paused" => {
+            format!("`throng audience resume {name}` lets it be refreshed")
+        }
+        LedgerError::WrongState { what: "audience", .. } => {
+            format!("`throng audience release {name}` ends what the rollback has pinned")
+        }
+        _ => return error.into(),
+    };
+    ApiError::from(error).help(help)
 }
 
 async fn noted(
@@ -170,6 +175,22 @@ pub(crate) async fn resume(
         return Err(ApiError::wrong_state(format!("audience `{name}` is not paused")));
     }
     noted(&ctx, &name, &caller, "resumed", "it is refreshed again".to_owned()).await?;
+    go_on(&ctx, &name).await?;
+    changed(&ctx, &name).await
+}
+
+/// Ends the pin that a rollback has set: what is refreshed is served again.
+#[utoipa::path(post, path = "/v1/audiences/{name}/release", params(("name" = String, Path)), responses((status = 200, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is not pinned")))]
+pub(crate) async fn release(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let name = declared(&ctx, &name)?;
+    if !ctx.ledger.release_audience(&name).await? {
+        return Err(ApiError::wrong_state(format!("audience `{name}` is not pinned")));
+    }
+    noted(&ctx, &name, &caller, "released", "it is refreshed again".to_owned()).await?;
     go_on(&ctx, &name).await?;
     changed(&ctx, &name).await
 }
@@ -228,7 +249,7 @@ pub(crate) async fn cancel(
 }
 
 /// Publishes a held snapshot.
-#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held, or its file is damaged")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it is not held, its file is damaged, or another version is pinned")))]
 pub(crate) async fn approve(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -237,7 +258,8 @@ pub(crate) async fn approve(
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
     usable(&ctx, &name, version).await?;
-    let snapshot = ctx.ledger.approve(&name, version, ctx.clock.now()).await?;
+    let approved = ctx.ledger.approve(&name, version, ctx.clock.now()).await;
+    let snapshot = approved.map_err(|error| stopped(&name, error))?;
     let subject = name.as_str();
     let kind = throng_ledger::AlertKind::SnapshotHeld;
     ctx.ledger.resolve_alert(kind, subject, ctx.clock.now()).await?;
@@ -261,7 +283,8 @@ pub(crate) async fn reject(
     Ok(Json(json!(snapshot)))
 }
 
-/// Makes an older snapshot current again.
+/// Makes an older snapshot current again, and pins it: no other one is served until it is released. A
+/// refresh that is open is cancelled.
 #[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = Version, responses((status = 200, description = "the snapshot"), (status = 409, description = "it was never published, or its file is damaged")))]
 pub(crate) async fn rollback(
     State(ctx): Ctx,
@@ -272,7 +295,10 @@ pub(crate) async fn rollback(
     let name = declared(&ctx, &name)?;
     usable(&ctx, &name, version).await?;
     let snapshot = ctx.ledger.rollback(&name, version, ctx.clock.now()).await?;
-    published(&ctx, &caller, &snapshot, "rolled back", "this version is current again").await
+    crate::roles::build::cancel(&ctx, &name, caller.name()).await?;
+    let why =
+        "this version is current again, and pinned: nothing is refreshed until it is released";
+    published(&ctx, &caller, &snapshot, "rolled back", why).await
 }
 
 async fn record(

@@ -175,6 +175,7 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/audiences/{name}/approve", post(audiences::approve))
         .route("/v1/audiences/{name}/reject", post(audiences::reject))
         .route("/v1/audiences/{name}/rollback", post(audiences::rollback))
+        .route("/v1/audiences/{name}/release", post(audiences::release))
         .route("/v1/syncs", get(syncs::list))
         .route("/v1/syncs/{name}/run", post(syncs::run))
         .route("/v1/syncs/{name}/recreate", post(syncs::recreate))

@@ -24,7 +24,7 @@ impl Modify for Token {
         super::health::healthz, super::health::readyz, super::health::details, super::health::metrics, super::health::nodes, document,
         super::audiences::list, super::audiences::one, super::audiences::refresh,
         super::audiences::cancel, super::audiences::approve, super::audiences::reject, super::audiences::rollback,
-        super::audiences::pause, super::audiences::resume,
+        super::audiences::pause, super::audiences::resume, super::audiences::release,
         super::lookups::one, super::lookups::batch,
         super::syncs::run, super::syncs::recreate, super::syncs::pause, super::syncs::resume,
         super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,

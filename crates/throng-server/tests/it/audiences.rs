@@ -124,6 +124,12 @@ async fn an_audience_lives_its_life() {
     let (status, _) = client.post("/v1/audiences/buyers/rollback", &json!({ "version": 1 })).await;
     assert_eq!(status, 200);
     assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
+    // What a person went back to is pinned.
+    let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 409, "{said}");
+    assert!(said["error"]["help"].as_str().unwrap().contains("throng audience release buyers"));
+    let page = client.request("GET", "/audiences").send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("pinned to version 1"), "{page}");
 
     // A paused one is not refreshed, not even by hand.
     let post =
@@ -147,5 +153,13 @@ async fn an_audience_lives_its_life() {
     assert_eq!(audiences_of(&client, "c15").await, json!(["big", "buyers"]));
     let health = client.get("/v1/node/health").await;
     assert_eq!(health["snapshots"], json!({ "big": 1, "buyers": 1 }));
+    purchases(dir.path(), 0..21);
+    for (status, code) in [(200, Value::Null), (409, json!("wrong_state"))] {
+        let said = client.post("/v1/audiences/buyers/release", &json!({})).await;
+        assert_eq!((said.0, &said.1["error"]["code"]), (status, &code), "{}", said.1);
+    }
+    let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "buyers", |a| a["current"]["members"] == 21).await;
     node.shutdown().await;
 }

@@ -25,6 +25,9 @@ pub(crate) async fn run(command: AudienceCommand, json: bool) -> Result<ExitCode
         AudienceCommand::Resume { name, node } => {
             act(&name, "resume", format!("{name} is refreshed again"), &node, json).await
         }
+        AudienceCommand::Release { name, node } => {
+            act(&name, "release", format!("{name} is refreshed again"), &node, json).await
+        }
         AudienceCommand::Approve { name, version, node } => {
             let version = match version {
                 Some(version) => version,
@@ -77,10 +80,15 @@ async fn list(node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The state of the newest refresh, and whether the audience is paused.
+/// The state of the newest refresh, and whether the audience is paused or pinned.
 fn state(audience: &Value) -> String {
-    let state = text(&audience["refresh"]["state"]);
-    if audience["paused_at"].is_null() { state } else { format!("{state}, paused") }
+    let mut state = text(&audience["refresh"]["state"]);
+    for (field, word) in [("paused_at", ", paused"), ("pinned_at", ", pinned")] {
+        if !audience[field].is_null() {
+            state.push_str(word);
+        }
+    }
+    state
 }
 
 async fn show(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
@@ -218,7 +226,11 @@ async fn change(
     if json {
         out::json(&answer);
     } else {
-        out::line(format!("{name} serves version {version} now"));
+        let pinned = match verb {
+            "rollback" => format!(", pinned until `throng audience release {name}`"),
+            _ => String::new(),
+        };
+        out::line(format!("{name} serves version {version} now{pinned}"));
     }
     Ok(ExitCode::SUCCESS)
 }

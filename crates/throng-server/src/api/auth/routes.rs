@@ -158,6 +158,7 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     post("/v1/audiences/{name}/approve", OPERATE),
     post("/v1/audiences/{name}/reject", OPERATE),
     post("/v1/audiences/{name}/rollback", OPERATE),
+    post("/v1/audiences/{name}/release", OPERATE),
     get("/v1/syncs", READ),
     post("/v1/syncs/{name}/run", OPERATE),
     post("/v1/syncs/{name}/recreate", OPERATE),

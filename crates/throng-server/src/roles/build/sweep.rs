@@ -186,7 +186,8 @@ mod tests {
             snapshot_version,
         };
         let refresh = Some(refresh);
-        AudienceRow { name, current: None, refresh, last_fired: None, paused_at: None }
+        let (current, last_fired, paused_at, pinned_at) = Default::default();
+        AudienceRow { name, current, refresh, last_fired, paused_at, pinned_at }
     }
 
     #[test]
