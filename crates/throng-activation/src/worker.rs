@@ -349,7 +349,10 @@ impl Worker {
             seed: task.id.0 as u64,
         });
         if let Some(pause) = decision.pause_account {
-            self.quotas.pause(&task.destination, pause, now);
+            match error.class {
+                SendClass::Wait(_) => self.quotas.pause(&task.destination, pause, now),
+                _ => self.quotas.rest(&task.destination, pause, now),
+            }
         }
         let retry_at = decision.retry_after.map(|after| now.plus(after));
         let failed = self

@@ -1,7 +1,7 @@
 //! What a person has stopped for a while: syncs, and the schedules of audiences.
 
 use async_trait::async_trait;
-use throng_model::{AudienceName, SyncName, Timestamp};
+use throng_model::{AudienceName, DestinationName, SyncName, Timestamp};
 
 use crate::Result;
 
@@ -35,4 +35,10 @@ pub trait PauseLedger: Send + Sync {
     /// so that no refresh was queued. Whether this is the first firing since; `false` also if the
     /// audience is neither, or somebody else has recorded this firing.
     async fn skip_schedule(&self, audience: &AudienceName, fire_at: Timestamp) -> Result<bool>;
+
+    /// A person ends the rest of a destination: one that began before `now` is over, on every process.
+    async fn end_rest(&self, destination: &DestinationName, now: Timestamp) -> Result<()>;
+
+    /// When rests were ended last, by destination.
+    async fn ended_rests(&self) -> Result<Vec<(DestinationName, Timestamp)>>;
 }

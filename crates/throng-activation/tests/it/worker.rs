@@ -152,7 +152,10 @@ async fn a_bad_token_fails_one_task_and_rests_the_account() {
     assert_eq!(rig.run(id).await.pending, 5);
     assert_eq!(rig.ledger.alerts(1).await.unwrap().len(), 1);
     let destination = "d".parse().unwrap();
-    assert!(!rig.worker.quotas.wait(&destination, rig.clock.now()).is_zero());
+    let (quotas, now) = (&rig.worker.quotas, rig.clock.now());
+    assert!(quotas.any_rests(now) && !quotas.wait(&destination, now).is_zero());
+    assert!(quotas.end_rest(&destination, now) && quotas.wait(&destination, now).is_zero());
+    assert!(!quotas.any_rests(now) && !quotas.end_rest(&destination, now));
 }
 
 #[tokio::test]

@@ -8,3 +8,9 @@ CREATE TABLE paused_syncs (
 ALTER TABLE audiences ADD COLUMN paused_at INTEGER;
 ALTER TABLE audiences ADD COLUMN pinned_at INTEGER;
 ALTER TABLE audiences ADD COLUMN skips INTEGER NOT NULL DEFAULT 0;
+-- A person has put a task of this destination back in the queue: a rest of the account that began before
+-- `at` is over.
+CREATE TABLE ended_rests (
+    destination TEXT    PRIMARY KEY NOT NULL,
+    at          INTEGER NOT NULL
+) STRICT;

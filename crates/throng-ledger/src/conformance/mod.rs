@@ -147,6 +147,7 @@ cases! {
         resumed_tasks_are_announced_again,
         a_paused_audience_starts_no_refresh,
         a_pinned_version_stays_until_it_is_released,
+        the_last_end_of_a_rest_counts,
     }
     spec {
         the_first_seed_counts,

@@ -119,3 +119,13 @@ pub(super) async fn a_pinned_version_stays_until_it_is_released(ledger: &dyn Led
     ledger.approve(&name, 3, at(202)).await.unwrap();
     assert!(ledger.fire_schedule(&name, at(300), at(301)).await.unwrap());
 }
+
+pub(super) async fn the_last_end_of_a_rest_counts(ledger: &dyn Ledger) {
+    assert_eq!(ledger.ended_rests().await.unwrap(), []);
+    let (shop, other) = (destination("shop"), destination("other"));
+    for n in [5, 7, 6] {
+        ledger.end_rest(&shop, at(n)).await.unwrap();
+    }
+    ledger.end_rest(&other, at(1)).await.unwrap();
+    assert_eq!(ledger.ended_rests().await.unwrap(), [(other, at(1)), (shop, at(7))]);
+}

@@ -1,7 +1,7 @@
-//! Pauses and pins in SQL.
+//! Pauses, pins and ended rests in SQL.
 
 use async_trait::async_trait;
-use throng_model::{AudienceName, SyncName, Timestamp};
+use throng_model::{AudienceName, DestinationName, SyncName, Timestamp};
 
 use super::{Backend, Conn, Tried, read_one, write_one, write_tx};
 use crate::rows::Cells;
@@ -176,6 +176,34 @@ impl PauseLedger for Backend {
                 Some(row) => Cells::new(row, "audience").int("skips")? == 1,
                 None => false,
             }
+        })
+    }
+
+    async fn end_rest(&self, destination: &DestinationName, now: Timestamp) -> Result<()> {
+        write_one!(self, Relaxed, "ending the rest of an account", |tx| {
+            sqlx::query(
+                "INSERT INTO ended_rests (destination, at) VALUES ($1, $2)
+                 ON CONFLICT (destination) DO UPDATE SET at = excluded.at
+                 WHERE ended_rests.at < excluded.at",
+            )
+            .bind(destination.as_str())
+            .bind(now.0)
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn ended_rests(&self) -> Result<Vec<(DestinationName, Timestamp)>> {
+        read_one!(self, "reading which rests were ended", |tx| {
+            let rows = sqlx::query("SELECT destination, at FROM ended_rests ORDER BY destination")
+                .fetch_all(tx)
+                .await?;
+            let mut ended = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let cells = Cells::new(row, "ended rest");
+                ended.push((cells.name("destination")?, cells.time("at")?));
+            }
+            ended
         })
     }
 }

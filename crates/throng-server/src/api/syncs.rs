@@ -292,7 +292,7 @@ pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
     })))
 }
 
-/// Puts a failed task back in the queue.
+/// Puts a failed task back in the queue. A rest of its account after a failure is over.
 #[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, description = "the task"), (status = 409, description = "it has not failed, or its sync is paused")))]
 pub(crate) async fn requeue(
     State(ctx): Ctx,
@@ -303,11 +303,12 @@ pub(crate) async fn requeue(
     refuse_paused(&ctx, &ctx.ledger.task(TaskId(id)).await?.sync).await?;
     ctx.ledger.requeue_task(TaskId(id), now).await?;
     let task = ctx.ledger.task(TaskId(id)).await?;
+    ctx.ledger.end_rest(&task.destination, now).await?;
     let entry = HistoryEntry {
         subject_kind: "sync".to_owned(),
         subject: ctx.ledger.run(task.run).await?.sync.to_string(),
         what: "requeued".to_owned(),
-        why: format!("task {id} is on the queue again"),
+        why: format!("task {id} is on the queue again, and its account does not rest"),
         at: now,
         actor: Some(caller.name().to_owned()),
     };

@@ -11,6 +11,7 @@ mod identifiers;
 mod jobs;
 mod notice;
 mod planner;
+mod rests;
 mod scans;
 
 use std::sync::Arc;
@@ -76,6 +77,10 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
                 tokio::time::sleep(AFTER_TROUBLE).await;
             }
         });
+    }
+    {
+        let (ctx, quotas, shutdown) = (Arc::clone(&ctx), Arc::clone(&quotas), shutdown.clone());
+        parts.spawn(async move { rests::work(&ctx, &quotas, &shutdown).await });
     }
     parts.spawn(async move { checker::work(&ctx, &quotas, &destinations, &shutdown).await });
     while parts.join_next().await.is_some() {}

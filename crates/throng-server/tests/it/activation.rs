@@ -342,3 +342,22 @@ async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
     }
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requeue_by_a_person_ends_the_rest_of_the_account() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let gone = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
+    let rule = FaultRule::new(gone).on_call("add_users").nth([1]);
+    shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+    let node = shop.node().await;
+    settled(&node, "failure", |r| r.state == RunState::Failed).await;
+    // By itself the account would rest longer than this test waits.
+    let task = node.context().ledger.tasks(1).await.unwrap().remove(0);
+    let path = format!("/v1/tasks/{}/requeue", task.id);
+    let (status, said) = Client::of(&node).post(&path, &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "completed", |r| r.state == RunState::Completed).await;
+    assert!(shop.holds(2..6));
+    node.shutdown().await;
+}
