@@ -51,6 +51,8 @@ pub struct Job {
     pub rows: JobRows,
     /// The audience's name on the platform.
     pub platform_name: String,
+    /// An audience of this name that the sync did not make may be taken over, by a replace session.
+    pub adopt: bool,
 }
 
 /// Where the rows of a run come from.
@@ -167,10 +169,7 @@ impl Worker {
     async fn deliver(&self, task: &Task, job: &Job) -> Result<(), SendFailure> {
         let platform_id = match self.ledger.platform_audience(&task.sync).await? {
             Some(known) => known.platform_id,
-            None => {
-                let id = job.destination.ensure_audience(&job.platform_name).await?;
-                self.ledger.put_platform_audience(&task.sync, &id).await?.platform_id
-            }
+            None => self.first_audience(task, job).await?,
         };
         let remove_schema = match &job.rows {
             JobRows::Planned(plan) => {

@@ -37,8 +37,9 @@ pub use pauses::PauseLedger;
 pub use postgres::{PostgresLedger, PostgresLook, is_plain_remote_postgres};
 pub use sqlite::SqliteLedger;
 pub use sync::{
-    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, NewRun, Operation, PlatformAudience,
-    ReasonCounts, Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task, TaskState, Verdict,
+    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, NewRun, Operation,
+    PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task,
+    TaskState, Verdict,
 };
 
 use throng_model::{Fault, Retry, StorageProblem};

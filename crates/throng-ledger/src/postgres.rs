@@ -96,6 +96,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (12, include_str!("../migrations/postgres/0012_snapshot_tables.sql")),
     (13, include_str!("../migrations/postgres/0013_delivered_states.sql")),
     (14, include_str!("../migrations/postgres/0014_pauses.sql")),
+    (15, include_str!("../migrations/postgres/0015_foreign_audiences.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

@@ -95,6 +95,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (12, include_str!("../migrations/sqlite/0012_snapshot_tables.sql")),
     (13, include_str!("../migrations/sqlite/0013_delivered_states.sql")),
     (14, include_str!("../migrations/sqlite/0014_pauses.sql")),
+    (15, include_str!("../migrations/sqlite/0015_foreign_audiences.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails.

@@ -290,6 +290,19 @@ pub struct PlatformAudience {
     pub delivered_at: Option<Timestamp>,
 }
 
+/// An audience on the platform that has a sync's name and holds users whom its runs did not put there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignAudience {
+    /// The sync.
+    pub sync: SyncName,
+    /// The platform's id.
+    pub platform_id: String,
+    /// The newest run of the sync at that time; 0 if it had none.
+    pub run: SyncRunId,
+    /// That run found it; else the sync had it, and has let go of it.
+    pub found: bool,
+}
+
 /// What is known of what a platform was given for a sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredRecord {
@@ -457,12 +470,24 @@ pub trait SyncLedger: Send + Sync {
     /// The platform's audience of a sync.
     async fn platform_audience(&self, sync: &SyncName) -> Result<Option<PlatformAudience>>;
 
-    /// Records the platform's id for a sync if there is none yet; returns the one that counts.
+    /// Records the platform's id for a sync if there is none yet; returns the one that counts. What is
+    /// known of a foreign audience is forgotten.
     async fn put_platform_audience(
         &self,
         sync: &SyncName,
         platform_id: &str,
     ) -> Result<PlatformAudience>;
+
+    /// A run has found an audience of its sync's name that holds other users. A later one replaces it.
+    async fn put_foreign_audience(
+        &self,
+        sync: &SyncName,
+        platform_id: &str,
+        run: SyncRunId,
+    ) -> Result<()>;
+
+    /// The foreign audiences that are known, by sync.
+    async fn foreign_audiences(&self) -> Result<Vec<ForeignAudience>>;
 
     /// The platform's audience, with the delivered version, of every sync that has one, by sync.
     async fn delivered(&self) -> Result<Vec<(SyncName, PlatformAudience)>>;
@@ -487,7 +512,8 @@ pub trait SyncLedger: Send + Sync {
     async fn deliver_version(&self, sync: &SyncName, version: u64, now: Timestamp) -> Result<()>;
 
     /// Forgets the platform's audience of a sync and what it was given: the next run makes a new one.
-    /// Its runs that have not ended fail for this reason. Right also if nothing is known.
+    /// Its runs that have not ended fail for this reason. The audience is foreign from then on. Right
+    /// also if nothing is known.
     async fn forget_delivered(&self, sync: &SyncName, reason: &str, now: Timestamp) -> Result<()>;
 
     /// Stores a verdict; a later one for the same task replaces it.

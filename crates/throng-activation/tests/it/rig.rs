@@ -57,6 +57,7 @@ pub(crate) struct Rig {
     delivered: Option<(u64, MemberSet)>,
     target: MemberSet,
     mode: SyncMode,
+    pub(crate) adopt: bool,
 }
 
 fn index(root: &Path, keys: &[String]) -> MembershipIndex {
@@ -107,6 +108,7 @@ impl Rig {
             delivered: None,
             target: MemberSet::default(),
             mode,
+            adopt: false,
         }
     }
 
@@ -168,6 +170,7 @@ impl Rig {
                 index: Arc::clone(&self.index),
             },
             platform_name: "throng: a".into(),
+            adopt: self.adopt,
         };
         let end = self.worker.work(task, Ok(&job)).await.unwrap();
         self.assert_conserved(task.run).await;

@@ -226,6 +226,37 @@ async fn a_lost_replace_session_is_sent_again_whole() {
     assert_eq!(rig.run(id).await.sent, 45);
 }
 
+#[tokio::test]
+async fn a_list_of_somebody_else_is_left_alone() {
+    let mut rig = Rig::new(SyncMode::Mirror, 20, plain).await;
+    rig.platform.occupy(ids(10..15));
+    let id = rig.plan(0..5).await;
+    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert!(rig.run(id).await.reason.unwrap().contains("adopt: replace"));
+    // A run that adds is no way to take it over, nor is one from before it was found.
+    rig.adopt = true;
+    let task = rig.ledger.tasks(1).await.unwrap().remove(0);
+    rig.ledger.requeue_task(task.id, rig.clock.now()).await.unwrap();
+    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!((rig.platform.members(), rig.platform.requests()), (ids(10..15), 0));
+    let sync = "s".parse().unwrap();
+    assert_eq!(rig.ledger.platform_audience(&sync).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_list_of_somebody_else_is_replaced_by_a_run_that_knows_of_it() {
+    let mut rig = Rig::new(SyncMode::Replace, 20, plain).await;
+    rig.adopt = true;
+    rig.platform.occupy(ids(10..15));
+    rig.plan(0..5).await;
+    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!(rig.platform.members(), ids(10..15));
+    rig.plan(0..5).await;
+    rig.finish().await;
+    assert_eq!(rig.platform.members(), ids(0..5));
+    assert_eq!(rig.ledger.foreign_audiences().await.unwrap(), []);
+}
+
 /// Drops the worker at a random point, again and again: what kill -9 does.
 #[tokio::test]
 async fn work_that_is_broken_off_anywhere_ends_right() {

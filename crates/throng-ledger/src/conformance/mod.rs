@@ -110,6 +110,7 @@ cases! {
         receipts_are_kept_in_order,
         checks_replace_each_other,
         a_platform_audience_keeps_its_first_id,
+        foreign_audiences_are_known_until_the_sync_has_its_own,
     }
     conservation {
         finishing_a_batch_twice_counts_once,

@@ -361,3 +361,42 @@ async fn a_requeue_by_a_person_ends_the_rest_of_the_account() {
     assert!(shop.holds(2..6));
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_somebody_else_is_refused_or_replaced_after_an_approval() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let node = shop.node().await;
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    node.shutdown().await;
+    // Another deployment, which knows nothing of the first one.
+    std::fs::remove_dir_all(shop.dir.path().join("node")).unwrap();
+    shop.buyers(4..8);
+    let node = shop.node().await;
+    let failed = settled(&node, "refused", |r| r.state == RunState::Failed).await;
+    let reason = failed.reason.unwrap();
+    assert!(reason.contains("`throng: buyers`") && reason.contains("adopt: replace"), "{reason}");
+    assert!(shop.holds(2..6), "nothing was sent");
+    node.shutdown().await;
+
+    let file = shop.dir.path().join("throng.yaml");
+    let spec = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, spec.replace("batch_rows: 4", "batch_rows: 4\n    adopt: replace"))
+        .unwrap();
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    let held = settled(&node, "held", |r| r.state == RunState::Held).await;
+    assert!(held.reason.unwrap().contains("would be replaced"));
+    assert!(shop.holds(2..6), "nobody has approved it");
+    let (status, said) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "replaced", |r| r.id == held.id && r.state == RunState::Completed).await;
+    assert!(shop.holds(4..8));
+    // From then on it is a list like any other.
+    shop.buyers(5..9);
+    refresh(&client).await;
+    let run = settled(&node, "next", |r| r.to_version == 2 && r.state == RunState::Completed).await;
+    assert_eq!((run.adds, run.removes), (1, 1));
+    assert!(shop.holds(5..9));
+    node.shutdown().await;
+}
