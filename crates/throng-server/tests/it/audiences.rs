@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig};
 
-use crate::{Client, PATIENCE, until};
+use crate::{Client, PATIENCE, sent_file, until};
 
 const SPEC: &str = r#"version: 1
 sources:
@@ -161,5 +161,38 @@ async fn an_audience_lives_its_life() {
     let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
     assert_eq!(status, 200, "{said}");
     settled(&node, "buyers", |a| a["current"]["members"] == 21).await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_that_the_spec_does_not_declare_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    let file = dir.path().join("throng.yaml");
+    let end = SPEC.find("advertisers:").unwrap();
+    std::fs::write(&file, &SPEC[..end]).unwrap();
+    purchases(dir.path(), 0..20);
+    let node = start(dir.path()).await;
+    let client = Client::of(&node);
+    served(&client, json!({ "big": 1, "buyers": 1 })).await;
+    let whole = sent_file(&file);
+    let big = SPEC.find("  - { name: big").unwrap();
+    std::fs::write(&file, &SPEC[..big]).unwrap();
+    let (status, said) = client.post("/v1/spec/apply", &sent_file(&file)).await;
+    assert_eq!(status, 200, "{said}");
+    served(&client, json!({ "buyers": 1 })).await;
+    assert_eq!(audiences_of(&client, "c15").await, json!(["buyers"]));
+    // Nor after a restart.
+    node.shutdown().await;
+    let node = start(dir.path()).await;
+    let client = Client::of(&node);
+    assert_eq!(audiences_of(&client, "c15").await, json!(["buyers"]));
+    // It is there again once it is declared again, with the version that it had.
+    let (status, said) = client.post("/v1/spec/apply", &whole).await;
+    assert_eq!(status, 200, "{said}");
+    until("it is served again", async || {
+        audiences_of(&client, "c15").await == json!(["big", "buyers"])
+    })
+    .await;
     node.shutdown().await;
 }
