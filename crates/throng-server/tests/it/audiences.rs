@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use throng_ledger::RefreshTrigger;
 use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig};
 
@@ -194,5 +196,42 @@ async fn an_audience_that_the_spec_does_not_declare_is_not_served() {
         audiences_of(&client, "c15").await == json!(["big", "buyers"])
     })
     .await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_audience_is_not_refreshed_by_its_schedule() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    let file = dir.path().join("throng.yaml");
+    let end = SPEC.find("  - { name: big").unwrap();
+    let hourly = "purchases\", schedule: { cron: \"0 * * * *\", time_zone: UTC } }";
+    std::fs::write(&file, SPEC[..end].replace("purchases\" }", hourly)).unwrap();
+    purchases(dir.path(), 0..20);
+    let clock = crate::noon();
+    let spec = throng_spec::load(&file).unwrap();
+    let node = crate::start(&dir.path().join("node"), spec, &clock).await.unwrap();
+    let (client, ledger) = (Client::of(&node), Arc::clone(&node.context().ledger));
+    settled(&node, "buyers", |a| !a["current"].is_null()).await;
+    let name = "buyers".parse().unwrap();
+    let skipped = async || {
+        let history = ledger.history(Some(("audience", "buyers")), 50).await.unwrap();
+        history.iter().filter(|entry| entry.what == "skipped").count()
+    };
+    let refreshes = async || ledger.refreshes(Some(&name), 9).await.unwrap();
+    assert_eq!(client.post("/v1/audiences/buyers/pause", &json!({})).await.0, 200);
+    clock.advance(Duration::from_secs(3_700));
+    until("the first firing is skipped", async || skipped().await == 1).await;
+    clock.advance(Duration::from_secs(3_600));
+    until("the second firing is recorded", async || {
+        let row = ledger.audience(&name).await.unwrap().unwrap();
+        row.last_fired == Some("2026-11-23T14:00:00Z".parse().unwrap())
+    })
+    .await;
+    assert_eq!((skipped().await, refreshes().await.len()), (1, 1));
+    assert_eq!(client.post("/v1/audiences/buyers/resume", &json!({})).await.0, 200);
+    clock.advance(Duration::from_secs(3_600));
+    until("the schedule starts a refresh again", async || refreshes().await.len() == 2).await;
+    assert_eq!(refreshes().await[0].trigger, RefreshTrigger::Schedule);
     node.shutdown().await;
 }
