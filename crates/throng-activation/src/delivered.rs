@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! without: length u32, Roaring bitmap of members that had no usable identifier
-//! users:   ordinal u32, count u8, rows …; a row: flags u8, cells as in `prepared`, their end u8 = 255
+//! users:   ordinal u32, count u32, rows …; a row: flags u8, cells as in `prepared`, their end u8 = 255
 //! ```
 
 use std::collections::BTreeMap;
@@ -55,8 +55,9 @@ impl ShardState {
         bytes.append(&mut bitmap);
         for (ordinal, given) in &self.users {
             bytes.extend_from_slice(&ordinal.to_le_bytes());
-            bytes.push(given.len().min(255) as u8);
-            for given in given.iter().take(255) {
+            // A user has a row for each change of identifiers that is not through yet: never 2^32.
+            bytes.extend_from_slice(&(given.len() as u32).to_le_bytes());
+            for given in given {
                 bytes.push(u8::from(given.certain) | (u8::from(given.shared) << 1));
                 write_cells(&given.row, &mut bytes);
             }
@@ -73,9 +74,11 @@ impl ShardState {
         }
         while !rest.is_empty() {
             let (ordinal, after) = rest.split_first_chunk::<4>()?;
-            let (count, mut after) = after.split_first()?;
-            let mut given = Vec::with_capacity(usize::from(*count));
-            for _ in 0..*count {
+            let (count, mut after) = after.split_first_chunk::<4>()?;
+            // What is reserved is bounded by the bytes that are there, whatever the count says.
+            let count = u32::from_le_bytes(*count) as usize;
+            let mut given = Vec::with_capacity(count.min(after.len()));
+            for _ in 0..count {
                 let (flags, cells) = after.split_first()?;
                 let (row, left) = read_cells(cells)?;
                 let (certain, shared) = (flags & CERTAIN != 0, flags & SHARED != 0);
@@ -220,6 +223,10 @@ mod tests {
         state.added(3, row("b"), false);
         state.added(9, row("c"), true);
         state.mark(9, &row("c"), |given| given.shared = true);
+        // More rows than a byte counts.
+        for row_of_many in 0..300 {
+            state.added(11, row(&row_of_many.to_string()), true);
+        }
         state.without.insert(70_000);
         let bytes = state.encode();
         assert_eq!(ShardState::decode(&bytes), Some(state));

@@ -165,15 +165,27 @@ pub struct PlatformSize {
     pub trouble: Option<String>,
 }
 
+/// An audience that is there for certain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ensured {
+    /// The platform's id.
+    pub platform_id: String,
+    /// This call made it.
+    pub created: bool,
+    /// It was made by this owner, now or before.
+    pub own: bool,
+}
+
 /// An account on an ad platform. Every call is safe to repeat.
 #[async_trait]
 pub trait Destination: Send + Sync {
     /// What the platform allows. Constant.
     fn limits(&self) -> Limits;
 
-    /// The platform's id of the audience of this name. Looks for the name before it creates, so
-    /// that a crash between creating and recording does not leave two.
-    async fn ensure_audience(&self, name: &str) -> Result<String, SendError>;
+    /// The audience of this name. Looks for the name before it creates, so that a crash between
+    /// creating and recording does not leave two. `owner` is kept with the audience on the platform,
+    /// and tells later whether it was made by the same one: 16 hexadecimal digits.
+    async fn ensure_audience(&self, name: &str, owner: &str) -> Result<Ensured, SendError>;
 
     /// Normalises and hashes one row. `Err` if nothing in it is worth sending. Pure, no I/O;
     /// microseconds.

@@ -8,6 +8,7 @@
 //! The law of the crate: `read = sent + skipped + rejected + pending` for every run at every
 //! moment. A batch moves from `pending` in one ledger transaction, and sending one twice is harmless.
 
+mod adoption;
 mod check;
 mod delivered;
 mod destination;
@@ -27,8 +28,8 @@ mod worker;
 pub use check::{CheckFacts, Removals, judge};
 pub use delivered::{DeliveredState, StateMeta};
 pub use destination::{
-    Answer, Cell, Destination, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
-    SendRequest, SessionStep, Skip, Usage,
+    Answer, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema, SendClass,
+    SendError, SendRequest, SessionStep, Skip, Usage,
 };
 pub use difference::{Delivered, Difference, DifferenceFacts, EndedRun, difference};
 pub use failure::{Decision, FailureFacts, decide_after_failure};

@@ -18,6 +18,8 @@ const PAUSE_WHEN_FULL: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Quota {
     paused_until: Option<Timestamp>,
+    /// After a failure that holds for the whole account: since when and until when it rests.
+    rest: Option<(Timestamp, Timestamp)>,
     tasks: u32,
 }
 
@@ -39,9 +41,22 @@ impl Quota {
         self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
     }
 
+    /// The account rests for so long after a failure that holds for all of it, unless a person ends
+    /// the rest. A longer rest that is in force stays.
+    pub fn rest(&mut self, rest: Duration, now: Timestamp) {
+        let until = now.plus(rest);
+        self.rest = Some((now, self.rest.map_or(until, |(_, before)| before.max(until))));
+    }
+
+    /// Ends a rest that began at `at` or before. What the platform asked for stays.
+    pub fn end_rest(&mut self, at: Timestamp) {
+        self.rest = self.rest.filter(|(since, _)| *since > at);
+    }
+
     /// How long the next request has to wait; zero if not at all.
     pub fn wait(&self, now: Timestamp) -> Duration {
-        self.paused_until.map_or(Duration::ZERO, |until| until.since(now))
+        let rest = self.rest.map(|(_, until)| until);
+        self.paused_until.max(rest).map_or(Duration::ZERO, |until| until.since(now))
     }
 }
 
@@ -64,6 +79,26 @@ impl Quotas {
     /// See [`Quota::pause`].
     pub fn pause(&self, name: &DestinationName, pause: Duration, now: Timestamp) {
         self.with(name, |quota| quota.pause(pause, now));
+    }
+
+    /// See [`Quota::rest`].
+    pub fn rest(&self, name: &DestinationName, rest: Duration, now: Timestamp) {
+        self.with(name, |quota| quota.rest(rest, now));
+    }
+
+    /// See [`Quota::end_rest`]. Whether the account rested.
+    pub fn end_rest(&self, name: &DestinationName, at: Timestamp) -> bool {
+        self.with(name, |quota| {
+            let before = quota.rest;
+            quota.end_rest(at);
+            before.is_some() && quota.rest.is_none()
+        })
+    }
+
+    /// Whether any account rests after a failure.
+    pub fn any_rests(&self, now: Timestamp) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().any(|quota| quota.rest.is_some_and(|(_, until)| until > now))
     }
 
     /// See [`Quota::wait`].
@@ -119,6 +154,17 @@ mod tests {
         quota.pause(Duration::from_secs(5), NOW);
         assert_eq!(quota.wait(NOW).as_secs(), 120);
         assert!(quota.wait(NOW.plus(Duration::from_secs(120))).is_zero());
+    }
+
+    #[test]
+    fn a_person_ends_a_rest_and_not_what_the_platform_asks_for() {
+        let mut quota = Quota::default();
+        quota.rest(Duration::from_secs(300), NOW);
+        quota.end_rest(Timestamp(NOW.0 - 1));
+        assert_eq!(quota.wait(NOW).as_secs(), 300, "it began after that");
+        quota.pause(Duration::from_secs(60), NOW);
+        quota.end_rest(NOW);
+        assert_eq!(quota.wait(NOW).as_secs(), 60);
     }
 
     #[test]

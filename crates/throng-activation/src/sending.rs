@@ -22,6 +22,8 @@ pub(crate) enum SendFailure {
     Destination(SendError),
     /// The ledger failed.
     Ledger(throng_ledger::LedgerError),
+    /// A person has paused the sync: the batches that are left wait.
+    Paused,
 }
 
 impl From<throng_ledger::LedgerError> for SendFailure {

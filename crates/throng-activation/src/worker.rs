@@ -51,6 +51,8 @@ pub struct Job {
     pub rows: JobRows,
     /// The audience's name on the platform.
     pub platform_name: String,
+    /// An audience of this name that the sync did not make may be taken over, by a replace session.
+    pub adopt: bool,
 }
 
 /// Where the rows of a run come from.
@@ -139,6 +141,14 @@ impl Worker {
             Err(SendFailure::Destination(error)) => self.failed(task, &error).await,
             Err(SendFailure::Ledger(LedgerError::LeaseLost { .. })) => Ok(TaskEnd::Lost),
             Err(SendFailure::Ledger(error)) => Err(error),
+            Err(SendFailure::Paused) => {
+                let now = self.clock.now();
+                match self.ledger.release_task(task.id, &self.holder, now).await {
+                    Ok(()) => Ok(TaskEnd::Later),
+                    Err(LedgerError::LeaseLost { .. }) => Ok(TaskEnd::Lost),
+                    Err(error) => Err(error),
+                }
+            }
         }
     }
 
@@ -159,10 +169,7 @@ impl Worker {
     async fn deliver(&self, task: &Task, job: &Job) -> Result<(), SendFailure> {
         let platform_id = match self.ledger.platform_audience(&task.sync).await? {
             Some(known) => known.platform_id,
-            None => {
-                let id = job.destination.ensure_audience(&job.platform_name).await?;
-                self.ledger.put_platform_audience(&task.sync, &id).await?.platform_id
-            }
+            None => self.first_audience(task, job).await?,
         };
         let remove_schema = match &job.rows {
             JobRows::Planned(plan) => {
@@ -200,6 +207,7 @@ impl Worker {
         match &job.rows {
             JobRows::Planned(plan) => {
                 for batch in &todo {
+                    self.refuse_paused(task).await?;
                     let rows = self.read_planned(plan, batch).await?;
                     let last = last == Some(batch.number);
                     self.send_rows(&line, batch, rows, last, &mut session).await?;
@@ -209,6 +217,7 @@ impl Worker {
                 for pass in passes(&todo, self.options.pass_rows) {
                     let mut found = read_pass(&**identifiers, users, index, pass).await?;
                     for batch in pass {
+                        self.refuse_paused(task).await?;
                         let mut collected = found.remove(&batch.number).unwrap_or_default();
                         let rows = split(batch, &mut collected);
                         let last = last == Some(batch.number);
@@ -218,6 +227,14 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Between two batches: whether the sync was paused since the task was claimed.
+    async fn refuse_paused(&self, task: &Task) -> Result<(), SendFailure> {
+        match self.ledger.is_sync_paused(&task.sync).await? {
+            true => Err(SendFailure::Paused),
+            false => Ok(()),
+        }
     }
 
     /// The rows of a batch out of a plan.
@@ -331,7 +348,10 @@ impl Worker {
             seed: task.id.0 as u64,
         });
         if let Some(pause) = decision.pause_account {
-            self.quotas.pause(&task.destination, pause, now);
+            match error.class {
+                SendClass::Wait(_) => self.quotas.pause(&task.destination, pause, now),
+                _ => self.quotas.rest(&task.destination, pause, now),
+            }
         }
         let retry_at = decision.retry_after.map(|after| now.plus(after));
         let failed = self

@@ -183,6 +183,26 @@ pub struct AudienceRow {
     pub refresh: Option<Refresh>,
     /// When the schedule fired last.
     pub last_fired: Option<Timestamp>,
+    /// Since when it is paused: no refresh of it is queued.
+    #[serde(default)]
+    pub paused_at: Option<Timestamp>,
+    /// Since when the version that it serves is pinned, by a rollback: no refresh of it is queued.
+    #[serde(default)]
+    pub pinned_at: Option<Timestamp>,
+}
+
+impl AudienceRow {
+    /// Why no refresh of it is queued: `paused`, `pinned to version 3`, or both. `None` if refreshes may
+    /// be queued.
+    pub fn stopped(&self) -> Option<String> {
+        let paused = self.paused_at.map(|_| "paused".to_owned());
+        let version = self.current.as_ref().map_or(0, |current| current.version);
+        let pinned = self.pinned_at.map(|_| format!("pinned to version {version}"));
+        match (paused, pinned) {
+            (Some(paused), Some(pinned)) => Some(format!("{paused} and {pinned}")),
+            (paused, pinned) => paused.or(pinned),
+        }
+    }
 }
 
 /// The list of dictionary segments of one user shard.
@@ -210,7 +230,8 @@ pub trait AudienceLedger: Send + Sync {
     async fn audience(&self, name: &AudienceName) -> Result<Option<AudienceRow>>;
 
     /// Queues a refresh. If one of the same audience is scheduled, halted or processing already,
-    /// returns that one instead: refreshes of one audience never run side by side.
+    /// returns that one instead: refreshes of one audience never run side by side. `WrongState` if the
+    /// audience is paused or pinned.
     async fn schedule_refresh(
         &self,
         audience: &AudienceName,
@@ -219,8 +240,8 @@ pub trait AudienceLedger: Send + Sync {
     ) -> Result<RefreshId>;
 
     /// Records that the schedule fired for the time `fire_at`, and queues a refresh, in one step.
-    /// `false` (and nothing done) if `fire_at` is not after the last recorded firing: somebody else
-    /// was first.
+    /// `false` (and nothing done) if `fire_at` is not after the last recorded firing, as somebody else
+    /// was first, or if the audience is paused or pinned.
     async fn fire_schedule(
         &self,
         audience: &AudienceName,
@@ -332,7 +353,7 @@ pub trait AudienceLedger: Send + Sync {
     /// Publishes: inserts the snapshot, makes it current, completes the refresh, deletes its parts,
     /// all in one transaction. The only way by which an audience changes, except roll back and
     /// approval. `LeaseLost` if somebody else has the refresh, `Refused` if the version is there
-    /// already. Survives a loss of power once it returned.
+    /// already, `WrongState` if the audience is pinned. Survives a loss of power once it returned.
     async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()>;
 
     /// Like `publish`, but the snapshot waits as `held` and the audience stays as it is.
@@ -345,7 +366,7 @@ pub trait AudienceLedger: Send + Sync {
     ) -> Result<()>;
 
     /// `held → published` and current, and its refresh is `completed`. `WrongState` if it is not
-    /// held.
+    /// held, or if the audience is pinned.
     async fn approve(
         &self,
         audience: &AudienceName,
@@ -361,7 +382,8 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Snapshot>;
 
-    /// Makes an older published snapshot current again. `WrongState` if it was never published.
+    /// Makes an older published snapshot current again and pins it: until it is released no other one
+    /// becomes current but by another rollback. `WrongState` if it was never published.
     async fn rollback(
         &self,
         audience: &AudienceName,

@@ -15,6 +15,7 @@ pub mod conformance;
 mod failure;
 mod history;
 mod maintenance;
+mod pauses;
 mod postgres;
 mod rows;
 mod sqlite;
@@ -32,11 +33,13 @@ pub use audiences::{
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
 pub use history::{HistoryEntry, HistoryLedger, NodeRow};
 pub use maintenance::{MaintenanceLedger, NamedObject, NamedObjects, StoreStamp};
+pub use pauses::PauseLedger;
 pub use postgres::{PostgresLedger, PostgresLook, is_plain_remote_postgres};
 pub use sqlite::SqliteLedger;
 pub use sync::{
-    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, NewRun, Operation, PlatformAudience,
-    ReasonCounts, Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task, TaskState, Verdict,
+    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, NewRun, Operation,
+    PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task,
+    TaskState, Verdict,
 };
 
 use throng_model::{Fault, Retry, StorageProblem};
@@ -112,6 +115,11 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Whether the object was in a state that does not allow the call.
+    pub fn is_wrong_state(&self) -> bool {
+        matches!(self, Self::WrongState { .. })
+    }
+
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
@@ -162,6 +170,7 @@ pub trait Ledger:
     SpecLedger
     + AudienceLedger
     + SyncLedger
+    + PauseLedger
     + HistoryLedger
     + AlertLedger
     + AccessLedger
@@ -173,6 +182,7 @@ impl<T> Ledger for T where
     T: SpecLedger
         + AudienceLedger
         + SyncLedger
+        + PauseLedger
         + HistoryLedger
         + AlertLedger
         + AccessLedger

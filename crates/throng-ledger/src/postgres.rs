@@ -32,6 +32,9 @@ mod maintenance;
 #[path = "sql/parts.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod parts;
+#[path = "sql/pauses.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod pauses;
 #[path = "sql/runs.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod runs;
@@ -92,6 +95,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (11, include_str!("../migrations/postgres/0011_log_partitions.sql")),
     (12, include_str!("../migrations/postgres/0012_snapshot_tables.sql")),
     (13, include_str!("../migrations/postgres/0013_delivered_states.sql")),
+    (14, include_str!("../migrations/postgres/0014_pauses.sql")),
+    (15, include_str!("../migrations/postgres/0015_foreign_audiences.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

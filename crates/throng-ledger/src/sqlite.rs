@@ -34,6 +34,8 @@ mod integrity;
 mod maintenance;
 #[path = "sql/parts.rs"]
 mod parts;
+#[path = "sql/pauses.rs"]
+mod pauses;
 #[path = "sql/runs.rs"]
 mod runs;
 #[path = "sql/snapshots.rs"]
@@ -92,6 +94,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (11, include_str!("../migrations/sqlite/0011_log_partitions.sql")),
     (12, include_str!("../migrations/sqlite/0012_snapshot_tables.sql")),
     (13, include_str!("../migrations/sqlite/0013_delivered_states.sql")),
+    (14, include_str!("../migrations/sqlite/0014_pauses.sql")),
+    (15, include_str!("../migrations/sqlite/0015_foreign_audiences.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails. Shorter than a request may take

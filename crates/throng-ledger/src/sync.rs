@@ -290,6 +290,19 @@ pub struct PlatformAudience {
     pub delivered_at: Option<Timestamp>,
 }
 
+/// An audience on the platform that has a sync's name and holds users whom its runs did not put there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignAudience {
+    /// The sync.
+    pub sync: SyncName,
+    /// The platform's id.
+    pub platform_id: String,
+    /// The newest run of the sync at that time; 0 if it had none.
+    pub run: SyncRunId,
+    /// That run found it; else the sync had it, and has let go of it.
+    pub found: bool,
+}
+
 /// What is known of what a platform was given for a sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredRecord {
@@ -321,7 +334,7 @@ pub struct DeliveredRecord {
 #[async_trait]
 pub trait SyncLedger: Send + Sync {
     /// Records a run with its task and batches in one transaction. `None` (and nothing done) if
-    /// the sync has an active or held run already. `Refused` if the batches' users are not
+    /// the sync has an active or held run already, or is paused. `Refused` if the batches' users are not
     /// `adds + removes`.
     async fn plan_run(&self, run: &NewRun, now: Timestamp) -> Result<Option<SyncRunId>>;
 
@@ -338,7 +351,8 @@ pub trait SyncLedger: Send + Sync {
     async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()>;
 
     /// Takes the task that is due with the highest priority, then the oldest: queued with
-    /// `not_before <= now`, or running with a lease that ran out. Not of a destination in `avoid`.
+    /// `not_before <= now`, or running with a lease that ran out. Not of a destination in `avoid`, nor
+    /// of a sync that is paused.
     async fn claim_task(
         &self,
         holder: &str,
@@ -349,7 +363,7 @@ pub trait SyncLedger: Send + Sync {
 
     /// Takes this task if it is due, and if fewer than `at_most` tasks of its destination are in
     /// hand anywhere (two claims at the same moment may take one more). `None` if it is not due any
-    /// more, or not yet, or there are too many.
+    /// more, or not yet, if there are too many, or if its sync is paused.
     async fn claim_this_task(
         &self,
         id: TaskId,
@@ -362,7 +376,7 @@ pub trait SyncLedger: Send + Sync {
     /// Of the tasks that are due, each destination's `at_most` of the highest priority; of them those
     /// that were not announced since `before`, the highest priority first. So an urgent task has
     /// little before it on the queue, and one account's tasks do not stand in the way of another's.
-    /// Costs a look at every due task.
+    /// Tasks of paused syncs are left out. Costs a look at every due task.
     async fn unannounced_tasks(
         &self,
         before: Timestamp,
@@ -456,12 +470,24 @@ pub trait SyncLedger: Send + Sync {
     /// The platform's audience of a sync.
     async fn platform_audience(&self, sync: &SyncName) -> Result<Option<PlatformAudience>>;
 
-    /// Records the platform's id for a sync if there is none yet; returns the one that counts.
+    /// Records the platform's id for a sync if there is none yet; returns the one that counts. What is
+    /// known of a foreign audience is forgotten.
     async fn put_platform_audience(
         &self,
         sync: &SyncName,
         platform_id: &str,
     ) -> Result<PlatformAudience>;
+
+    /// A run has found an audience of its sync's name that holds other users. A later one replaces it.
+    async fn put_foreign_audience(
+        &self,
+        sync: &SyncName,
+        platform_id: &str,
+        run: SyncRunId,
+    ) -> Result<()>;
+
+    /// The foreign audiences that are known, by sync.
+    async fn foreign_audiences(&self) -> Result<Vec<ForeignAudience>>;
 
     /// The platform's audience, with the delivered version, of every sync that has one, by sync.
     async fn delivered(&self) -> Result<Vec<(SyncName, PlatformAudience)>>;
@@ -486,7 +512,8 @@ pub trait SyncLedger: Send + Sync {
     async fn deliver_version(&self, sync: &SyncName, version: u64, now: Timestamp) -> Result<()>;
 
     /// Forgets the platform's audience of a sync and what it was given: the next run makes a new one.
-    /// Its runs that have not ended fail for this reason. Right also if nothing is known.
+    /// Its runs that have not ended fail for this reason. The audience is foreign from then on. Right
+    /// also if nothing is known.
     async fn forget_delivered(&self, sync: &SyncName, reason: &str, now: Timestamp) -> Result<()>;
 
     /// Stores a verdict; a later one for the same task replaces it.

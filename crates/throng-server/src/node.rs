@@ -387,7 +387,7 @@ async fn assemble(
     let serves_membership =
         has(&[Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup]);
     let (membership, faults) = if serves_membership {
-        let loaded = roles::build::load_membership(&objects, &*ledger, seed).await;
+        let loaded = roles::build::load_membership(&objects, &*ledger, seed, &spec).await;
         let loaded = loaded.map_err(|e| NodeError::Membership(e.into()))?;
         (loaded.index, loaded.faults)
     } else {

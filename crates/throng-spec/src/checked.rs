@@ -166,6 +166,20 @@ pub struct Sync {
     pub priority: i32,
     /// The audience's name on the platform; `None` means `throng: <audience>`.
     pub platform_name: Option<String>,
+    /// What happens if the platform has an audience of this name that the sync did not make.
+    #[serde(default)]
+    pub adopt: Adopt,
+}
+
+/// What happens if the platform has an audience of the name that the sync did not make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Adopt {
+    /// Nothing is sent, and an alert says so.
+    #[default]
+    Fail,
+    /// After an approval its list is replaced by the audience.
+    Replace,
 }
 
 /// How a sync changes the audience on the platform.

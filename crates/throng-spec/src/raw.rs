@@ -152,6 +152,18 @@ pub struct RawSync {
     pub priority: Option<i32>,
     /// The audience's name on the platform (`throng: <audience>`).
     pub platform_name: Option<String>,
+    /// What happens if the platform has an audience of this name that the sync did not make (fail).
+    pub adopt: Option<RawAdopt>,
+}
+
+/// What happens if the platform has an audience of the name that the sync did not make.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawAdopt {
+    /// Nothing is sent, and an alert says so.
+    Fail,
+    /// After an approval its list is replaced by the audience.
+    Replace,
 }
 
 /// How a sync changes the audience on the platform.

@@ -116,7 +116,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         node: NodeAt,
     },
-    /// Audiences: list, refresh, cancel, approve, roll back
+    /// Audiences: list, refresh, cancel, pause, approve, roll back
     #[command(subcommand)]
     Audience(AudienceCommand),
     /// Activation: runs, tasks, alerts
@@ -418,6 +418,18 @@ pub(crate) enum AudienceCommand {
         #[command(flatten)]
         node: NodeAt,
     },
+    /// Start no refresh of an audience until it is resumed; one that is open goes on
+    Pause {
+        name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Let a paused audience be refreshed again
+    Resume {
+        name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
     /// Publish a held snapshot
     Approve {
         name: String,
@@ -427,12 +439,18 @@ pub(crate) enum AudienceCommand {
         #[command(flatten)]
         node: NodeAt,
     },
-    /// Make an older snapshot current again
+    /// Make an older snapshot current again and pin it: nothing else is served until it is released
     Rollback {
         name: String,
         /// The version; the one before the current one if left out
         #[arg(long)]
         version: Option<u64>,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// End the pin of a rollback: what is refreshed is served again
+    Release {
+        name: String,
         #[command(flatten)]
         node: NodeAt,
     },

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use throng_activation::{
-    Answer, Cell, Destination, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
-    SendRequest, Skip, Usage,
+    Answer, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema, SendClass,
+    SendError, SendRequest, Skip, Usage,
 };
 use throng_ledger::Operation;
 use throng_model::Personal;
@@ -33,7 +33,7 @@ struct State {
     faults: VecDeque<Fault>,
     requests: u64,
     created: u64,
-    exists: bool,
+    owner: Option<String>,
 }
 
 /// Values that begin with `poison` make the whole request fail, those with `invalid` are refused
@@ -48,6 +48,12 @@ impl Platform {
 
     pub(crate) fn members(&self) -> BTreeSet<String> {
         self.0.lock().unwrap().members.clone()
+    }
+
+    /// Somebody else has made an audience of the name, with these members.
+    pub(crate) fn occupy(&self, members: BTreeSet<String>) {
+        let mut state = self.0.lock().unwrap();
+        (state.owner, state.members) = (Some("somebody else".to_owned()), members);
     }
 
     pub(crate) fn requests(&self) -> u64 {
@@ -105,13 +111,12 @@ impl Destination for Platform {
         Limits { max_batch_rows: 100, max_tasks: 8 }
     }
 
-    async fn ensure_audience(&self, _: &str) -> Result<String, SendError> {
+    async fn ensure_audience(&self, _: &str, owner: &str) -> Result<Ensured, SendError> {
         let mut state = self.0.lock().unwrap();
-        if !state.exists {
-            state.exists = true;
-            state.created += 1;
-        }
-        Ok("77".into())
+        let created = state.owner.is_none();
+        state.created += u64::from(created);
+        let own = *state.owner.get_or_insert_with(|| owner.to_owned()) == *owner;
+        Ok(Ensured { platform_id: "77".into(), created, own })
     }
 
     fn prepare(&self, _: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {

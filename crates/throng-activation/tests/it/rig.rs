@@ -57,6 +57,7 @@ pub(crate) struct Rig {
     delivered: Option<(u64, MemberSet)>,
     target: MemberSet,
     mode: SyncMode,
+    pub(crate) adopt: bool,
 }
 
 fn index(root: &Path, keys: &[String]) -> MembershipIndex {
@@ -107,6 +108,7 @@ impl Rig {
             delivered: None,
             target: MemberSet::default(),
             mode,
+            adopt: false,
         }
     }
 
@@ -154,6 +156,11 @@ impl Rig {
     /// Claims and works once; `None` if nothing is due.
     pub(crate) async fn step(&mut self) -> Option<TaskEnd> {
         let task = self.claim().await?;
+        Some(self.work(&task).await)
+    }
+
+    /// Works on a claimed task once.
+    pub(crate) async fn work(&mut self, task: &Task) -> TaskEnd {
         let job = Job {
             destination: Arc::clone(&self.platform) as _,
             schema: Schema { keys: vec!["EXTERN_ID".into()], default_country: None },
@@ -163,11 +170,12 @@ impl Rig {
                 index: Arc::clone(&self.index),
             },
             platform_name: "throng: a".into(),
+            adopt: self.adopt,
         };
-        let end = self.worker.work(&task, Ok(&job)).await.unwrap();
+        let end = self.worker.work(task, Ok(&job)).await.unwrap();
         self.assert_conserved(task.run).await;
         self.note_delivered(task.run).await;
-        Some(end)
+        end
     }
 
     /// What the planner would learn from the ledger.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use throng_activation::{SendClass, TaskEnd, Usage};
-use throng_ledger::{AlertKind, AlertLedger, RunState, SyncLedger, SyncMode};
+use throng_ledger::{AlertKind, AlertLedger, PauseLedger, RunState, SyncLedger, SyncMode};
 use throng_model::{Clock, Entropy, SplitMix64};
 
 use crate::platform::Fault;
@@ -152,7 +152,25 @@ async fn a_bad_token_fails_one_task_and_rests_the_account() {
     assert_eq!(rig.run(id).await.pending, 5);
     assert_eq!(rig.ledger.alerts(1).await.unwrap().len(), 1);
     let destination = "d".parse().unwrap();
-    assert!(!rig.worker.quotas.wait(&destination, rig.clock.now()).is_zero());
+    let (quotas, now) = (&rig.worker.quotas, rig.clock.now());
+    assert!(quotas.any_rests(now) && !quotas.wait(&destination, now).is_zero());
+    assert!(quotas.end_rest(&destination, now) && quotas.wait(&destination, now).is_zero());
+    assert!(!quotas.any_rests(now) && !quotas.end_rest(&destination, now));
+}
+
+#[tokio::test]
+async fn a_pause_ends_the_work_before_the_next_batch() {
+    let mut rig = Rig::new(SyncMode::Mirror, 25, plain).await;
+    let id = rig.plan(0..25).await;
+    let task = rig.claim().await.unwrap();
+    let sync = "s".parse().unwrap();
+    rig.ledger.pause_sync(&sync, rig.clock.now()).await.unwrap();
+    assert_eq!(rig.work(&task).await, TaskEnd::Later);
+    assert_eq!((rig.run(id).await.pending, rig.platform.members()), (25, ids(0..0)));
+    assert_eq!(rig.step().await, None);
+    rig.ledger.resume_sync(&sync).await.unwrap();
+    assert_eq!(rig.step().await, Some(TaskEnd::Done));
+    assert_eq!(rig.platform.members(), ids(0..25));
 }
 
 #[tokio::test]
@@ -206,6 +224,37 @@ async fn a_lost_replace_session_is_sent_again_whole() {
     rig.finish().await;
     assert_eq!(rig.platform.members(), ids(0..45));
     assert_eq!(rig.run(id).await.sent, 45);
+}
+
+#[tokio::test]
+async fn a_list_of_somebody_else_is_left_alone() {
+    let mut rig = Rig::new(SyncMode::Mirror, 20, plain).await;
+    rig.platform.occupy(ids(10..15));
+    let id = rig.plan(0..5).await;
+    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert!(rig.run(id).await.reason.unwrap().contains("adopt: replace"));
+    // A run that adds is no way to take it over, nor is one from before it was found.
+    rig.adopt = true;
+    let task = rig.ledger.tasks(1).await.unwrap().remove(0);
+    rig.ledger.requeue_task(task.id, rig.clock.now()).await.unwrap();
+    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!((rig.platform.members(), rig.platform.requests()), (ids(10..15), 0));
+    let sync = "s".parse().unwrap();
+    assert_eq!(rig.ledger.platform_audience(&sync).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_list_of_somebody_else_is_replaced_by_a_run_that_knows_of_it() {
+    let mut rig = Rig::new(SyncMode::Replace, 20, plain).await;
+    rig.adopt = true;
+    rig.platform.occupy(ids(10..15));
+    rig.plan(0..5).await;
+    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!(rig.platform.members(), ids(10..15));
+    rig.plan(0..5).await;
+    rig.finish().await;
+    assert_eq!(rig.platform.members(), ids(0..5));
+    assert_eq!(rig.ledger.foreign_audiences().await.unwrap(), []);
 }
 
 /// Drops the worker at a random point, again and again: what kill -9 does.

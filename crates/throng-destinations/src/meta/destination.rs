@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use throng_activation::{
-    Answer, Destination, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
+    Answer, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
     SendRequest, Skip,
 };
 use throng_ledger::Operation;
@@ -119,13 +119,15 @@ impl MetaDestination {
         Ok(Raw { status, body, usage })
     }
 
-    async fn find(&self, name: &str) -> Result<Option<String>, SendError> {
+    /// The id and the description of the audience of this name.
+    async fn find(&self, name: &str) -> Result<Option<(String, String)>, SendError> {
         let doing = "listing audiences";
         let path = format!("act_{}/customaudiences", self.config.account);
         let limit = PAGE.to_string();
         let mut after: Option<String> = None;
         for _ in 0..PAGES_AT_MOST {
-            let mut query = vec![("fields", "id,name,subtype"), ("limit", limit.as_str())];
+            let mut query =
+                vec![("fields", "id,name,subtype,description"), ("limit", limit.as_str())];
             if let Some(after) = &after {
                 query.push(("after", after));
             }
@@ -135,8 +137,9 @@ impl MetaDestination {
                 audience["name"] == name
                     && audience["subtype"].as_str().is_none_or(|s| s == "CUSTOM")
             });
-            if let Some(id) = found.and_then(id_of) {
-                return Ok(Some(id));
+            if let Some((audience, id)) = found.and_then(|found| Some((found, id_of(found)?))) {
+                let description = audience["description"].as_str().unwrap_or_default();
+                return Ok(Some((id, description.to_owned())));
             }
             // The cursor only: `paging.next` is an address, and the token goes to no address that an
             // answer holds.
@@ -177,17 +180,20 @@ impl Destination for MetaDestination {
         Limits { max_batch_rows: 10_000, max_tasks: 16 }
     }
 
-    async fn ensure_audience(&self, name: &str) -> Result<String, SendError> {
-        if let Some(id) = self.find(name).await? {
-            return Ok(id);
+    async fn ensure_audience(&self, name: &str, owner: &str) -> Result<Ensured, SendError> {
+        if let Some((platform_id, description)) = self.find(name).await? {
+            let own = request::is_of(&description, owner);
+            return Ok(Ensured { platform_id, created: false, own });
         }
         let doing = "creating an audience";
         let path = format!("act_{}/customaudiences", self.config.account);
-        let call = self.call(Method::POST, &path, &[])?.json(&request::create_audience(name));
+        let call =
+            self.call(Method::POST, &path, &[])?.json(&request::create_audience(name, owner));
         let raw = self.answer(call, doing).await?;
-        id_of(&json_of(&raw, doing)?).ok_or_else(|| {
+        let platform_id = id_of(&json_of(&raw, doing)?).ok_or_else(|| {
             SendError::local(SendClass::Retry, "Meta created an audience without telling its id")
-        })
+        })?;
+        Ok(Ensured { platform_id, created: true, own: true })
     }
 
     fn prepare(&self, schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {

@@ -14,11 +14,21 @@ pub(super) fn app_secret_proof(app_secret: &Secret, token: &Secret) -> String {
     mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(super) fn create_audience(name: &str) -> Value {
+/// Says whose an audience is, in its description.
+fn mark(owner: &str) -> String {
+    format!("[throng {owner}]")
+}
+
+/// Whether an audience with this description was made by this owner.
+pub(super) fn is_of(description: &str, owner: &str) -> bool {
+    description.contains(&mark(owner))
+}
+
+pub(super) fn create_audience(name: &str, owner: &str) -> Value {
     json!({
         "name": name,
         "subtype": "CUSTOM",
-        "description": "Kept by Throng. Changes made by hand are undone.",
+        "description": format!("Kept by Throng. Changes made by hand are undone. {}", mark(owner)),
         "customer_file_source": "USER_PROVIDED_ONLY",
     })
 }
@@ -84,6 +94,14 @@ mod tests {
             body.to_string(),
             r#"{"session":{"session_id":7,"batch_seq":1,"last_batch_flag":true,"estimated_num_total":2},"payload":{"schema":["EMAIL","MADID"],"data":[["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",""],["","x-1"]]}}"#
         );
+    }
+
+    #[test]
+    fn an_audience_is_known_by_its_owner() {
+        let body = create_audience("a", "0123456789abcdef");
+        let description = body["description"].as_str().unwrap();
+        assert!(is_of(description, "0123456789abcdef"), "{description}");
+        assert!(!is_of(description, "0123456789abcdee") && !is_of("", "0123456789abcdef"));
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use throng_activation::{
     Answer, Binding, Cell, Delivered, DeliveredState, Destination, DifferenceFacts, EndedRun,
-    IdentifierKeys, IdentifierRow, Job, JobRows, Limits, PlanFacts, PlanFile, PlatformSize,
-    PreparedRow, Quotas, Reasons, RunRows, ScanWriter, Schema, SendClass, SendError, SendRequest,
-    Skip, TaskEnd, Worker, WorkerOptions, difference, plan_run,
+    Ensured, IdentifierKeys, IdentifierRow, Job, JobRows, Limits, PlanFacts, PlanFile,
+    PlatformSize, PreparedRow, Quotas, Reasons, RunRows, ScanWriter, Schema, SendClass, SendError,
+    SendRequest, Skip, TaskEnd, Worker, WorkerOptions, difference, plan_run,
 };
 use throng_destinations::{Account, open, preparation};
 use throng_ledger::{
@@ -64,8 +64,8 @@ impl Destination for Flaky {
         self.inner.limits()
     }
 
-    async fn ensure_audience(&self, name: &str) -> Result<String, SendError> {
-        self.inner.ensure_audience(name).await
+    async fn ensure_audience(&self, name: &str, owner: &str) -> Result<Ensured, SendError> {
+        self.inner.ensure_audience(name, owner).await
     }
 
     fn prepare(&self, schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
@@ -342,6 +342,7 @@ impl World {
                 schema: Schema { keys: self.columns.clone(), default_country: None },
                 rows: JobRows::Planned(Arc::new(self.plan_of(&run))),
                 platform_name: "throng: a".into(),
+                adopt: false,
             };
             let end = self.worker.work(&task, Ok(&job)).await.unwrap();
             let run = self.ledger.run(task.run).await.unwrap();

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_activation::{
-    Cell, Destination, PreparedRow, Schema, SendClass, SendRequest, SessionStep,
+    Cell, Destination, Ensured, PreparedRow, Schema, SendClass, SendRequest, SessionStep,
 };
 use throng_destinations::{Account, open};
 use throng_ledger::Operation;
 use throng_model::{HashedIdentifier, Personal, Secret};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
+
+const OWNER: &str = "0123456789abcdef";
 
 fn account(sim: &MetaSim) -> Account {
     Account {
@@ -74,11 +76,15 @@ async fn an_audience_is_found_before_it_is_created() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
     meta.probe().await.unwrap();
     // More than a page, so that the one looked for is on the last.
-    let first = meta.ensure_audience("wanted").await.unwrap();
+    let first = meta.ensure_audience("wanted", OWNER).await.unwrap();
+    assert!(first.created && first.own);
     for n in 0..130 {
-        meta.ensure_audience(&format!("other {n}")).await.unwrap();
+        meta.ensure_audience(&format!("other {n}"), OWNER).await.unwrap();
     }
-    assert_eq!(meta.ensure_audience("wanted").await.unwrap(), first);
+    for (owner, own) in [(OWNER, true), ("fedcba9876543210", false)] {
+        let again = meta.ensure_audience("wanted", owner).await.unwrap();
+        assert_eq!(again, Ensured { created: false, own, ..first.clone() });
+    }
     assert_eq!(sim.audience_count(), 131);
 }
 
@@ -87,16 +93,17 @@ async fn a_create_whose_answer_got_lost_makes_no_second_audience() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
     let cut = FaultRule::new(FaultKind::CutAfter).on_path("POST", "customaudiences").times(1);
     sim.set_faults(FaultScript::new(1, [cut])).unwrap();
-    let error = meta.ensure_audience("a").await.unwrap_err();
+    let error = meta.ensure_audience("a", OWNER).await.unwrap_err();
     assert_eq!((error.class, error.http_status), (SendClass::Retry, 0));
-    meta.ensure_audience("a").await.unwrap();
+    let ensured = meta.ensure_audience("a", OWNER).await.unwrap();
+    assert!(!ensured.created && ensured.own);
     assert_eq!(sim.audience_count(), 1);
 }
 
 #[tokio::test]
 async fn users_are_added_removed_and_replaced() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
-    let id = meta.ensure_audience("a").await.unwrap();
+    let id = meta.ensure_audience("a", OWNER).await.unwrap().platform_id;
     let ask = |operation, rows, session| Ask { id: &id, operation, rows, session };
     let all = rows(&*meta, 0..2_000);
     let answer = send(&*meta, ask(Operation::Add, &all, None)).await.unwrap();
@@ -125,7 +132,7 @@ async fn users_are_added_removed_and_replaced() {
 #[tokio::test]
 async fn invalid_rows_are_named_and_counted() {
     let (_sim, meta) = start(MetaSimConfig::default()).await;
-    let id = meta.ensure_audience("a").await.unwrap();
+    let id = meta.ensure_audience("a", OWNER).await.unwrap().platform_id;
     let mut all = rows(&*meta, 0..5);
     let email = Cell::Hashed(HashedIdentifier::of_normalised("e@example.com"));
     all[3] = vec![Cell::Empty, email].into();
@@ -139,7 +146,7 @@ async fn invalid_rows_are_named_and_counted() {
 #[tokio::test]
 async fn faults_have_their_class_and_tell_no_value() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
-    let id = meta.ensure_audience("a").await.unwrap();
+    let id = meta.ensure_audience("a", OWNER).await.unwrap().platform_id;
     let all = rows(&*meta, 0..3);
     let ask = || Ask { id: &id, operation: Operation::Add, rows: &all, session: None };
     let error = |code, subcode| FaultKind::Error {
@@ -181,7 +188,7 @@ async fn the_proof_of_the_app_secret_is_sent() {
     let without = open(&account(&sim)).unwrap();
     assert!(without.probe().await.is_err());
     let with = open(&Account { app_secret: Some(Secret::new("hush")), ..account(&sim) }).unwrap();
-    with.ensure_audience("a").await.unwrap();
+    with.ensure_audience("a", OWNER).await.unwrap();
 }
 
 #[tokio::test]
@@ -245,7 +252,7 @@ async fn the_token_goes_to_no_server_that_an_answer_names() {
         api_version: "v25.0".into(),
     };
     let meta = open(&account).unwrap();
-    assert_eq!(meta.ensure_audience("wanted").await.unwrap(), "2");
+    assert_eq!(meta.ensure_audience("wanted", OWNER).await.unwrap().platform_id, "2");
     meta.probe().await.unwrap_err();
     let asked = serving.await.unwrap();
     assert_eq!(asked.matches("Bearer token").count(), 3);

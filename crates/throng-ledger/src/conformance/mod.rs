@@ -11,6 +11,7 @@ mod claims;
 mod conservation;
 mod history;
 mod maintenance;
+mod pauses;
 mod snapshots;
 mod spec;
 mod sync;
@@ -109,6 +110,7 @@ cases! {
         receipts_are_kept_in_order,
         checks_replace_each_other,
         a_platform_audience_keeps_its_first_id,
+        foreign_audiences_are_known_until_the_sync_has_its_own,
     }
     conservation {
         finishing_a_batch_twice_counts_once,
@@ -140,6 +142,13 @@ cases! {
         the_newest_stamp_counts,
         a_probe_changes_nothing,
         objects_are_named_as_long_as_they_are_needed,
+    }
+    pauses {
+        a_paused_sync_plans_nothing_and_its_tasks_wait,
+        resumed_tasks_are_announced_again,
+        a_paused_audience_starts_no_refresh,
+        a_pinned_version_stays_until_it_is_released,
+        the_last_end_of_a_rest_counts,
     }
     spec {
         the_first_seed_counts,

@@ -111,6 +111,8 @@ pub(super) async fn rolling_back_takes_published_snapshots_only(ledger: &dyn Led
     let row = ledger.audience(&name).await.unwrap().unwrap();
     assert_eq!(row.current, Some(first.clone()));
     assert_eq!(ledger.next_version(&name).await.unwrap(), 3);
+    assert_eq!((row.pinned_at, row.stopped()), (Some(at(9)), Some("pinned to version 1".into())));
+    assert!(ledger.release_audience(&name).await.unwrap());
     let third = published(ledger, "buyers").await;
     let row = ledger.audience(&name).await.unwrap().unwrap();
     assert_eq!(row.current, Some(third.clone()));

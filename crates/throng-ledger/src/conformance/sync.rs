@@ -4,7 +4,8 @@ use throng_model::TaskId;
 
 use super::*;
 use crate::{
-    BatchOutcome, BatchState, Check, DeliveredRecord, Receipt, RunState, TaskState, Verdict,
+    BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Receipt, RunState,
+    TaskState, Verdict,
 };
 
 fn all_sent(rows: u64) -> BatchOutcome {
@@ -534,4 +535,28 @@ pub(super) async fn what_was_delivered_is_forgotten(ledger: &dyn Ledger) {
     assert_eq!((ended.state, ended.plan), (RunState::Failed, None));
     assert_eq!(ledger.task(task.id).await.unwrap().state, TaskState::Failed);
     assert!(ledger.plan_run(&run, at(10)).await.unwrap().is_some());
+}
+
+pub(super) async fn foreign_audiences_are_known_until_the_sync_has_its_own(ledger: &dyn Ledger) {
+    let run = new_run("ads", 1, &[10]);
+    assert_eq!(ledger.foreign_audiences().await.unwrap(), []);
+    let task = running(ledger, &run, "w").await;
+    for id in ["5", "6"] {
+        ledger.put_foreign_audience(&run.sync, id, task.run).await.unwrap();
+    }
+    let found = ForeignAudience {
+        sync: run.sync.clone(),
+        platform_id: "6".to_owned(),
+        run: task.run,
+        found: true,
+    };
+    assert_eq!(ledger.foreign_audiences().await.unwrap(), std::slice::from_ref(&found));
+    ledger.put_platform_audience(&run.sync, "7").await.unwrap();
+    assert_eq!(ledger.foreign_audiences().await.unwrap(), []);
+    // What a sync lets go of holds what it has sent.
+    for _ in 0..2 {
+        ledger.forget_delivered(&run.sync, "recreated", at(9)).await.unwrap();
+        let left = ForeignAudience { platform_id: "7".to_owned(), found: false, ..found.clone() };
+        assert_eq!(ledger.foreign_audiences().await.unwrap(), [left]);
+    }
 }

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::{
-    Backend, Conn, DbRow, Tried, dictionary, lock_rows, parts, read_one, read_tx, snapshots,
-    write_one, write_tx,
+    Backend, Conn, DbRow, Tried, dictionary, lock_rows, parts, pauses, read_one, read_tx,
+    snapshots, write_one, write_tx,
 };
 use crate::rows::{Cells, Word, count};
 use crate::{
@@ -111,7 +111,8 @@ async fn queue(
 /// The rows of all audiences, or of one.
 async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
     let audiences = sqlx::query(
-        "SELECT name, last_fired FROM audiences WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name",
+        "SELECT name, last_fired, paused_at, pinned_at FROM audiences
+         WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name",
     )
     .bind(only)
     .fetch_all(&mut *tx)
@@ -140,6 +141,8 @@ async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
             current: current.remove(&name),
             refresh: refreshes.remove(&name),
             last_fired: cells.maybe_time("last_fired")?,
+            paused_at: cells.maybe_time("paused_at")?,
+            pinned_at: cells.maybe_time("pinned_at")?,
             name,
         });
     }
@@ -252,6 +255,7 @@ impl AudienceLedger for Backend {
                 .bind(audience.as_str())
                 .execute(&mut *tx)
                 .await?;
+            pauses::refuse_stopped(tx, audience).await?;
             queue(tx, audience, trigger, now).await?
         })
     }
@@ -266,7 +270,8 @@ impl AudienceLedger for Backend {
             let first = sqlx::query(
                 "INSERT INTO audiences (name, last_fired) VALUES ($1, $2)
                  ON CONFLICT (name) DO UPDATE SET last_fired = excluded.last_fired
-                 WHERE audiences.last_fired IS NULL OR audiences.last_fired < excluded.last_fired",
+                 WHERE audiences.paused_at IS NULL AND audiences.pinned_at IS NULL
+                   AND (audiences.last_fired IS NULL OR audiences.last_fired < excluded.last_fired)",
             )
             .bind(audience.as_str())
             .bind(fire_at.0)
@@ -544,10 +549,10 @@ impl AudienceLedger for Backend {
         &self,
         audience: &AudienceName,
         version: u64,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Snapshot> {
         write_tx!(self, Full, "rolling an audience back", |tx| {
-            snapshots::roll_back(tx, audience, version).await?
+            snapshots::roll_back(tx, audience, version, now).await?
         })
     }
 

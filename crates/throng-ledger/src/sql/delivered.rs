@@ -2,9 +2,9 @@
 
 use throng_model::{SyncName, SyncRunId, Timestamp};
 
-use super::{Backend, DbRow, read_one, write_tx};
+use super::{Backend, Conn, DbRow, Tried, read_one, write_one, write_tx};
 use crate::rows::{Cells, count};
-use crate::{DeliveredRecord, LedgerError, Result};
+use crate::{DeliveredRecord, ForeignAudience, LedgerError, Result};
 
 fn record_of(row: &DbRow) -> Result<DeliveredRecord> {
     let cells = Cells::new(row, "delivered state");
@@ -96,6 +96,75 @@ pub(super) async fn version(
     })
 }
 
+pub(super) async fn put_foreign(
+    backend: &Backend,
+    sync: &SyncName,
+    platform_id: &str,
+    run: SyncRunId,
+) -> Result<()> {
+    write_one!(backend, Full, "recording a foreign audience", |tx| {
+        sqlx::query(
+            "INSERT INTO foreign_audiences (sync, platform_id, run, found) VALUES ($1, $2, $3, 1)
+             ON CONFLICT (sync) DO UPDATE SET platform_id = excluded.platform_id,
+                run = excluded.run, found = excluded.found",
+        )
+        .bind(sync.as_str())
+        .bind(platform_id)
+        .bind(run.0)
+        .execute(tx)
+        .await?;
+    })
+}
+
+pub(super) async fn foreign(backend: &Backend) -> Result<Vec<ForeignAudience>> {
+    read_one!(backend, "reading the foreign audiences", |tx| {
+        let rows = sqlx::query(
+            "SELECT sync, platform_id, run, found FROM foreign_audiences ORDER BY sync",
+        )
+        .fetch_all(tx)
+        .await?;
+        let mut foreign = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let cells = Cells::new(row, "foreign audience");
+            foreign.push(ForeignAudience {
+                sync: cells.name("sync")?,
+                platform_id: cells.text("platform_id")?,
+                run: SyncRunId(cells.int("run")?),
+                found: cells.int("found")? != 0,
+            });
+        }
+        foreign
+    })
+}
+
+pub(super) async fn forget_foreign(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
+    sqlx::query("DELETE FROM foreign_audiences WHERE sync = $1")
+        .bind(sync.as_str())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The sync lets go of its audience, which holds what its runs have sent.
+async fn let_go(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
+    sqlx::query(
+        "INSERT INTO foreign_audiences (sync, platform_id, run, found)
+         SELECT sync, platform_id,
+            (SELECT coalesce(max(id), 0) FROM sync_runs WHERE sync_runs.sync = $1), 0
+         FROM platform_audiences WHERE sync = $1
+         ON CONFLICT (sync) DO UPDATE SET platform_id = excluded.platform_id,
+            run = excluded.run, found = excluded.found",
+    )
+    .bind(sync.as_str())
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("DELETE FROM platform_audiences WHERE sync = $1")
+        .bind(sync.as_str())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn forget(
     backend: &Backend,
     sync: &SyncName,
@@ -103,10 +172,7 @@ pub(super) async fn forget(
     now: Timestamp,
 ) -> Result<()> {
     write_tx!(backend, Full, "forgetting what was delivered", |tx| {
-        sqlx::query("DELETE FROM platform_audiences WHERE sync = $1")
-            .bind(sync.as_str())
-            .execute(&mut *tx)
-            .await?;
+        let_go(tx, sync).await?;
         sqlx::query("DELETE FROM delivered_states WHERE sync = $1")
             .bind(sync.as_str())
             .execute(&mut *tx)

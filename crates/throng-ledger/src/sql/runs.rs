@@ -4,7 +4,7 @@
 use sqlx::QueryBuilder;
 use throng_model::{SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::{Conn, Db, DbRow, ROWS_PER_INSERT, Tried};
+use super::{Conn, Db, DbRow, ROWS_PER_INSERT, Tried, pauses};
 use crate::rows::{Cells, Word, count, json};
 use crate::{
     BatchOutcome, LedgerError, NewRun, Operation, ReasonCounts, Result, RunState, SyncRun,
@@ -108,6 +108,9 @@ fn users_of(run: &NewRun) -> Result<u64> {
 
 pub(super) async fn plan(tx: &mut Conn, run: &NewRun, now: Timestamp) -> Tried<Option<SyncRunId>> {
     let users = users_of(run)?;
+    if pauses::is_paused(tx, &run.sync).await? {
+        return Ok(None);
+    }
     let (run_state, task_state) = match run.held {
         Some(_) => (RunState::Held, TaskState::Held),
         None => (RunState::Active, TaskState::Queued),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::audiences::get_held_by;
-use super::{Conn, DbRow, Tried};
+use super::{Conn, DbRow, Tried, pauses};
 use crate::rows::{Cells, Word, count};
 use crate::{LedgerError, Result, Snapshot, SnapshotState};
 
@@ -172,6 +172,9 @@ pub(super) async fn insert(
 ) -> Tried<()> {
     let refresh = get_held_by(tx, snapshot.refresh, holder).await?;
     contradiction(tx, snapshot, &refresh.audience).await?;
+    if held.is_none() {
+        pauses::refuse_pinned(tx, &snapshot.audience).await?;
+    }
     let (snapshot_state, refresh_state) = match held {
         Some(_) => (SnapshotState::Held, crate::RefreshState::Held),
         None => (SnapshotState::Published, crate::RefreshState::Completed),
@@ -254,6 +257,7 @@ pub(super) async fn approve(
     now: Timestamp,
 ) -> Tried<Snapshot> {
     let mut snapshot = get_in(tx, audience, version, SnapshotState::Held, "approved").await?;
+    pauses::refuse_pinned(tx, audience).await?;
     set_state(tx, &mut snapshot, SnapshotState::Published).await?;
     make_current(tx, audience, version).await?;
     add_size(tx, &snapshot).await?;
@@ -291,10 +295,12 @@ pub(super) async fn roll_back(
     tx: &mut Conn,
     audience: &AudienceName,
     version: u64,
+    now: Timestamp,
 ) -> Tried<Snapshot> {
     let wanted = "made current";
     let snapshot = get_in(tx, audience, version, SnapshotState::Published, wanted).await?;
     make_current(tx, audience, version).await?;
+    pauses::pin(tx, audience, now).await?;
     Ok(snapshot)
 }
 

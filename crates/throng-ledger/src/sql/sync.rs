@@ -7,8 +7,8 @@ use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 use super::{Backend, DbRow, delivered, read_one, read_tx, runs, tasks, write_one, write_tx};
 use crate::rows::{Cells, Word, count, json};
 use crate::{
-    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, LedgerError, NewRun, PlatformAudience,
-    Receipt, Result, RunState, SyncLedger, SyncRun, Task, TaskState, Verdict,
+    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, LedgerError, NewRun,
+    PlatformAudience, Receipt, Result, RunState, SyncLedger, SyncRun, Task, TaskState, Verdict,
 };
 
 fn batch_of(row: &DbRow) -> Result<Batch> {
@@ -393,6 +393,7 @@ impl SyncLedger for Backend {
             .bind(platform_id)
             .execute(&mut *tx)
             .await?;
+            delivered::forget_foreign(tx, sync).await?;
             let row = sqlx::query(
                 "SELECT platform_id, delivered_version, delivered_at
                  FROM platform_audiences WHERE sync = $1",
@@ -402,6 +403,19 @@ impl SyncLedger for Backend {
             .await?;
             platform_audience_of(&row)?
         })
+    }
+
+    async fn put_foreign_audience(
+        &self,
+        sync: &SyncName,
+        platform_id: &str,
+        run: SyncRunId,
+    ) -> Result<()> {
+        delivered::put_foreign(self, sync, platform_id, run).await
+    }
+
+    async fn foreign_audiences(&self) -> Result<Vec<ForeignAudience>> {
+        delivered::foreign(self).await
     }
 
     async fn delivered(&self) -> Result<Vec<(SyncName, PlatformAudience)>> {

@@ -81,7 +81,8 @@ pub(super) async fn get_held_by(tx: &mut Conn, id: TaskId, holder: &str) -> Trie
 fn claim_text(avoided: usize) -> String {
     let mut text = String::from(
         "UPDATE tasks SET state = 'running', holder = $1, lease_until = $3
-         WHERE id = (SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= $2",
+         WHERE id = (SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= $2
+            AND sync NOT IN (SELECT sync FROM paused_syncs)",
     );
     if avoided > 0 {
         let places: Vec<String> = (4..4 + avoided).map(|n| format!("${n}")).collect();
@@ -126,7 +127,7 @@ pub(super) async fn claim_this(
 ) -> Tried<Option<Task>> {
     let rows = sqlx::query(concat!(
         "UPDATE tasks SET state = 'running', holder = $2, lease_until = $4
-         WHERE id = $1 AND due_at <= $3
+         WHERE id = $1 AND due_at <= $3 AND sync NOT IN (SELECT sync FROM paused_syncs)
            AND (SELECT count(*) FROM tasks AS other
                 WHERE other.state = 'running' AND other.lease_until > $3
                   AND other.destination = tasks.destination) < $5
@@ -155,7 +156,8 @@ pub(super) async fn unannounced(
         task_columns!(),
         " FROM (SELECT *, row_number() OVER (PARTITION BY destination
                                              ORDER BY priority DESC, id) AS place
-                FROM tasks WHERE due_at IS NOT NULL AND due_at <= $1) AS due
+                FROM tasks WHERE due_at IS NOT NULL AND due_at <= $1
+                    AND sync NOT IN (SELECT sync FROM paused_syncs)) AS due
           WHERE place <= $4
             AND (announced_at IS NULL OR announced_at < $2 OR announced_at < due_at)
           ORDER BY priority DESC, id LIMIT $3"

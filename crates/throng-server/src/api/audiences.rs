@@ -53,11 +53,13 @@ fn view(name: &AudienceName, row: Option<&AudienceRow>, now: Timestamp) -> Value
         "current": row.and_then(|r| r.current.as_ref()),
         "refresh": refresh,
         "last_fired": row.and_then(|r| r.last_fired),
+        "paused_at": row.and_then(|r| r.paused_at),
+        "pinned_at": row.and_then(|r| r.pinned_at),
     })
 }
 
 /// All audiences of the applied spec.
-#[utoipa::path(get, path = "/v1/audiences", responses((status = 200, body = super::answers::AudienceList, description = "`audiences`: name, current snapshot, newest refresh with ETA")))]
+#[utoipa::path(get, path = "/v1/audiences", responses((status = 200, body = super::answers::AudienceList, description = "`audiences`: name, current snapshot, newest refresh with ETA, paused_at, pinned_at")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
     let known = ctx.ledger.audiences().await?;
     let now = ctx.clock.now();
@@ -96,7 +98,7 @@ pub(crate) async fn one(
 }
 
 /// Queues a refresh.
-#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, body = super::answers::RefreshQueued, description = "`refresh`: its number"), (status = 404, description = "no such audience")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, body = super::answers::RefreshQueued, description = "`refresh`: its number"), (status = 404, description = "no such audience"), (status = 409, description = "it is paused or pinned")))]
 pub(crate) async fn refresh(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -104,19 +106,110 @@ pub(crate) async fn refresh(
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
     let now = ctx.clock.now();
-    let id = ctx.ledger.schedule_refresh(&name, RefreshTrigger::Manual, now).await?;
-    let entry = HistoryEntry {
-        subject_kind: "audience".to_owned(),
-        subject: name.to_string(),
-        what: "refresh requested".to_owned(),
-        why: format!("refresh {id}"),
-        at: now,
-        actor: Some(caller.name().to_owned()),
-    };
-    ctx.ledger.record(&[entry]).await?;
+    let queued = ctx.ledger.schedule_refresh(&name, RefreshTrigger::Manual, now).await;
+    let id = queued.map_err(|error| stopped(&name, error))?;
+    noted(&ctx, &name, &caller, "refresh requested", format!("refresh {id}")).await?;
     ctx.wake_build.notify_waiters();
     ctx.changed(Change::Audiences);
     Ok(Json(json!({ "refresh": id })))
+}
+
+/// The answer about an audience that is stopped says how to let it go on.
+fn stopped(name: &AudienceName, error: LedgerError) -> ApiError {
+    let help = match &error {
+        LedgerError::WrongState { what: "audience", state, .. } if state == "paused" => {
+            format!("`throng audience resume {name}` lets it be refreshed")
+        }
+        LedgerError::WrongState { what: "audience", .. } => {
+            format!("`throng audience release {name}` ends what the rollback has pinned")
+        }
+        _ => return error.into(),
+    };
+    ApiError::from(error).help(help)
+}
+
+async fn noted(
+    ctx: &NodeContext,
+    name: &AudienceName,
+    caller: &Caller,
+    what: &str,
+    why: String,
+) -> Result<(), ApiError> {
+    let entry = HistoryEntry {
+        subject_kind: "audience".to_owned(),
+        subject: name.to_string(),
+        what: what.to_owned(),
+        why,
+        at: ctx.clock.now(),
+        actor: Some(caller.name().to_owned()),
+    };
+    Ok(ctx.ledger.record(&[entry]).await?)
+}
+
+/// Stops the refreshes of an audience until it is resumed. One that is open goes on.
+#[utoipa::path(post, path = "/v1/audiences/{name}/pause", params(("name" = String, Path)), responses((status = 200, body = super::answers::AudienceSummary, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is paused already")))]
+pub(crate) async fn pause(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let name = declared(&ctx, &name)?;
+    if !ctx.ledger.pause_audience(&name, ctx.clock.now()).await? {
+        return Err(ApiError::wrong_state(format!("audience `{name}` is paused already"))
+            .help(format!("`throng audience resume {name}` lets it be refreshed")));
+    }
+    let why = "no refresh is started until it is resumed";
+    noted(&ctx, &name, &caller, "paused", why.to_owned()).await?;
+    changed(&ctx, &name).await
+}
+
+/// Lets a paused audience be refreshed again: by its schedule, by hand, and at once if its model has
+/// changed meanwhile.
+#[utoipa::path(post, path = "/v1/audiences/{name}/resume", params(("name" = String, Path)), responses((status = 200, body = super::answers::AudienceSummary, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is not paused")))]
+pub(crate) async fn resume(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let name = declared(&ctx, &name)?;
+    if !ctx.ledger.resume_audience(&name).await? {
+        return Err(ApiError::wrong_state(format!("audience `{name}` is not paused")));
+    }
+    noted(&ctx, &name, &caller, "resumed", "it is refreshed again".to_owned()).await?;
+    go_on(&ctx, &name).await?;
+    changed(&ctx, &name).await
+}
+
+/// Ends the pin that a rollback has set: what is refreshed is served again.
+#[utoipa::path(post, path = "/v1/audiences/{name}/release", params(("name" = String, Path)), responses((status = 200, body = super::answers::AudienceSummary, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is not pinned")))]
+pub(crate) async fn release(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let name = declared(&ctx, &name)?;
+    if !ctx.ledger.release_audience(&name).await? {
+        return Err(ApiError::wrong_state(format!("audience `{name}` is not pinned")));
+    }
+    noted(&ctx, &name, &caller, "released", "it is refreshed again".to_owned()).await?;
+    go_on(&ctx, &name).await?;
+    changed(&ctx, &name).await
+}
+
+/// Brings an audience up to date that is no longer stopped.
+async fn go_on(ctx: &NodeContext, name: &AudienceName) -> Result<(), ApiError> {
+    match crate::roles::schedule::catch_up(ctx, name).await {
+        Ok(_) => Ok(()),
+        // Somebody has stopped it again.
+        Err(error) if error.is_wrong_state() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn changed(ctx: &NodeContext, name: &AudienceName) -> Result<Json<Value>, ApiError> {
+    ctx.changed(Change::Audiences);
+    let row = ctx.ledger.audience(name).await?;
+    Ok(Json(view(name, row.as_ref(), ctx.clock.now())))
 }
 
 /// Whether the file of a snapshot is the one that the ledger names. A version that cannot be served
@@ -157,7 +250,7 @@ pub(crate) async fn cancel(
 }
 
 /// Publishes a held snapshot.
-#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, body = super::answers::AudienceSnapshot, description = "the snapshot"), (status = 409, description = "it is not held, or its file is damaged")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = Version, responses((status = 200, body = super::answers::AudienceSnapshot, description = "the snapshot"), (status = 409, description = "it is not held, its file is damaged, or another version is pinned")))]
 pub(crate) async fn approve(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -166,7 +259,8 @@ pub(crate) async fn approve(
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
     usable(&ctx, &name, version).await?;
-    let snapshot = ctx.ledger.approve(&name, version, ctx.clock.now()).await?;
+    let approved = ctx.ledger.approve(&name, version, ctx.clock.now()).await;
+    let snapshot = approved.map_err(|error| stopped(&name, error))?;
     let subject = name.as_str();
     let kind = throng_ledger::AlertKind::SnapshotHeld;
     ctx.ledger.resolve_alert(kind, subject, ctx.clock.now()).await?;
@@ -190,7 +284,8 @@ pub(crate) async fn reject(
     Ok(Json(json!(snapshot)))
 }
 
-/// Makes an older snapshot current again.
+/// Makes an older snapshot current again, and pins it: no other one is served until it is released. A
+/// refresh that is open is cancelled.
 #[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = Version, responses((status = 200, body = super::answers::AudienceSnapshot, description = "the snapshot"), (status = 409, description = "it was never published, or its file is damaged")))]
 pub(crate) async fn rollback(
     State(ctx): Ctx,
@@ -201,7 +296,10 @@ pub(crate) async fn rollback(
     let name = declared(&ctx, &name)?;
     usable(&ctx, &name, version).await?;
     let snapshot = ctx.ledger.rollback(&name, version, ctx.clock.now()).await?;
-    published(&ctx, &caller, &snapshot, "rolled back", "this version is current again").await
+    crate::roles::build::cancel(&ctx, &name, caller.name()).await?;
+    let why =
+        "this version is current again, and pinned: nothing is refreshed until it is released";
+    published(&ctx, &caller, &snapshot, "rolled back", why).await
 }
 
 async fn record(
@@ -211,15 +309,8 @@ async fn record(
     what: &str,
     why: &str,
 ) -> Result<(), ApiError> {
-    let entry = HistoryEntry {
-        subject_kind: "audience".to_owned(),
-        subject: snapshot.audience.to_string(),
-        what: what.to_owned(),
-        why: format!("version {} with {} members: {why}", snapshot.version, snapshot.members),
-        at: ctx.clock.now(),
-        actor: Some(caller.name().to_owned()),
-    };
-    Ok(ctx.ledger.record(&[entry]).await?)
+    let why = format!("version {} with {} members: {why}", snapshot.version, snapshot.members);
+    noted(ctx, &snapshot.audience, caller, what, why).await
 }
 
 /// What follows when another snapshot became current: serve it and deliver it.

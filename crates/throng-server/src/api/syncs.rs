@@ -22,11 +22,12 @@ type Ctx = State<Arc<NodeContext>>;
 type Answer = Result<Json<Value>, ApiError>;
 
 /// The syncs of the applied spec with what their platform audiences hold.
-#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, body = super::answers::SyncList, description = "`syncs`: name, audience, destination, platform_id, delivered_version, delivered_users, removals_due")))]
+#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, body = super::answers::SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Answer {
     let delivered: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
     let records = ctx.ledger.delivered_records().await?;
     let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
+    let paused: HashMap<_, _> = ctx.ledger.paused_syncs().await?.into_iter().collect();
     let spec = ctx.spec.load();
     let syncs: Vec<Value> = spec
         .syncs
@@ -38,6 +39,7 @@ pub(crate) async fn list(State(ctx): Ctx) -> Answer {
                 "audience": sync.audience,
                 "destination": sync.destination,
                 "mode": sync.mode,
+                "paused_at": paused.get(&sync.name),
                 "platform_id": platform.map(|p| &p.platform_id),
                 "delivered_version": platform.and_then(|p| p.delivered_version),
                 "delivered_at": platform.and_then(|p| p.delivered_at),
@@ -63,7 +65,7 @@ pub(super) struct RunSync {
 }
 
 /// Plans a run of a sync at once, if it has anything to send.
-#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it has an open run, or nothing was delivered yet")))]
+#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused, it has an open run, or nothing was delivered yet")))]
 pub(super) async fn run(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -71,6 +73,7 @@ pub(super) async fn run(
     Body(how): Body<RunSync>,
 ) -> Answer {
     let sync = declared(&ctx, &name)?;
+    refuse_paused(&ctx, &sync).await?;
     crate::roles::activate::ask(&ctx, &sync, how.full, how.forget_delivered).await?;
     let what = match (how.full, how.forget_delivered) {
         (_, true) => "everything is sent anew; what was recorded as delivered is forgotten",
@@ -105,6 +108,49 @@ pub(crate) async fn recreate(
         None => "it had no audience on the platform".to_owned(),
     };
     noted(&ctx, &sync, &caller, "recreated", why).await
+}
+
+/// Stops a sync: no run of it is planned and no task of it is claimed until it is resumed. The batch in
+/// hand is sent to its end.
+#[utoipa::path(post, path = "/v1/syncs/{name}/pause", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused already")))]
+pub(crate) async fn pause(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    let sync = declared(&ctx, &name)?;
+    if !ctx.ledger.pause_sync(&sync, ctx.clock.now()).await? {
+        return Err(paused(&sync));
+    }
+    let why = "no run is planned and no task is claimed until it is resumed";
+    noted(&ctx, &sync, &caller, "paused", why.to_owned()).await
+}
+
+/// Lets a paused sync go on.
+#[utoipa::path(post, path = "/v1/syncs/{name}/resume", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is not paused")))]
+pub(crate) async fn resume(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer {
+    let sync = declared(&ctx, &name)?;
+    if !ctx.ledger.resume_sync(&sync).await? {
+        return Err(ApiError::wrong_state(format!("sync `{sync}` is not paused")));
+    }
+    let why = "runs are planned and tasks are claimed again";
+    noted(&ctx, &sync, &caller, "resumed", why.to_owned()).await
+}
+
+fn paused(sync: &SyncName) -> ApiError {
+    ApiError::wrong_state(format!("sync `{sync}` is paused"))
+        .help(format!("`throng sync resume {sync}` lets it go on"))
+}
+
+async fn refuse_paused(ctx: &NodeContext, sync: &SyncName) -> Result<(), ApiError> {
+    match ctx.ledger.is_sync_paused(sync).await? {
+        true => Err(paused(sync)),
+        false => Ok(()),
+    }
 }
 
 fn declared(ctx: &NodeContext, name: &str) -> Result<SyncName, ApiError> {
@@ -255,21 +301,23 @@ pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
     })))
 }
 
-/// Puts a failed task back in the queue.
-#[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, body = super::answers::ActivationTask, description = "the task"), (status = 409, description = "it has not failed")))]
+/// Puts a failed task back in the queue. A rest of its account after a failure is over.
+#[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, body = super::answers::ActivationTask, description = "the task"), (status = 409, description = "it has not failed, or its sync is paused")))]
 pub(crate) async fn requeue(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(id): Path<i64>,
 ) -> Answer {
     let now = ctx.clock.now();
+    refuse_paused(&ctx, &ctx.ledger.task(TaskId(id)).await?.sync).await?;
     ctx.ledger.requeue_task(TaskId(id), now).await?;
     let task = ctx.ledger.task(TaskId(id)).await?;
+    ctx.ledger.end_rest(&task.destination, now).await?;
     let entry = HistoryEntry {
         subject_kind: "sync".to_owned(),
         subject: ctx.ledger.run(task.run).await?.sync.to_string(),
         what: "requeued".to_owned(),
-        why: format!("task {id} is on the queue again"),
+        why: format!("task {id} is on the queue again, and its account does not rest"),
         at: now,
         actor: Some(caller.name().to_owned()),
     };

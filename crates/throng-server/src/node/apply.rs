@@ -149,7 +149,12 @@ pub(super) async fn queue_refreshes(
         .collect();
     let changed = outdated(&applied.plan).filter_map(|name| AudienceName::new(name).ok());
     for name in never_built.into_iter().chain(changed) {
-        ctx.ledger.schedule_refresh(&name, RefreshTrigger::Apply, now).await?;
+        match ctx.ledger.schedule_refresh(&name, RefreshTrigger::Apply, now).await {
+            Ok(_) => {}
+            // It is stopped; whoever resumes it brings it up to date.
+            Err(error) if error.is_wrong_state() => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     if !applied.plan.changes.is_empty() {
         let entry = HistoryEntry {

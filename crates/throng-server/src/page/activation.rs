@@ -15,6 +15,8 @@ struct List {
     cards: Vec<Card>,
     alerts: Vec<AlertLine>,
     more_alerts: Option<String>,
+    /// The paused syncs of the applied spec, with commas between them.
+    paused: String,
     runs: Vec<RunRow>,
     /// Older runs are not listed.
     cut_off: bool,
@@ -107,6 +109,14 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     let checks = ctx.ledger.checks(1_000).await?;
     let alerts = newest(&ctx, true).await?;
     let counts = ctx.ledger.task_counts().await?;
+    let spec = ctx.spec.load_full();
+    let paused = ctx.ledger.paused_syncs().await?;
+    let paused: Vec<&str> = paused
+        .iter()
+        .map(|(sync, _)| sync)
+        .filter(|name| spec.syncs.iter().any(|sync| sync.name == **name))
+        .map(|sync| sync.as_str())
+        .collect();
     let of = |state| counts.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
     let page = List {
         cards: vec![
@@ -119,6 +129,7 @@ pub(super) async fn list(State(ctx): Context) -> Page {
         alerts: alerts.lines,
         more_alerts: alerts.more,
         cut_off: runs.len() >= SHOWN_RUNS as usize,
+        paused: paused.join(", "),
         runs: runs
             .iter()
             .map(|run| {

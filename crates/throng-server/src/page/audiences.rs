@@ -20,6 +20,8 @@ struct Row {
     members: String,
     state: &'static str,
     tone: &'static str,
+    /// Why it is not refreshed; empty if it is.
+    stopped: String,
     version: String,
     fresh: String,
     progress: String,
@@ -48,6 +50,7 @@ pub(super) async fn list(State(ctx): Context) -> Page {
                 members: current.map_or_else(|| "–".to_owned(), |s| count(s.members)),
                 state,
                 tone,
+                stopped: row.and_then(AudienceRow::stopped).unwrap_or_default(),
                 version: current.map_or_else(|| "–".to_owned(), |s| s.version.to_string()),
                 fresh: current
                     .map_or_else(|| "never built".to_owned(), |s| show::when(s.created_at)),
@@ -96,6 +99,8 @@ struct One {
     description: String,
     state: &'static str,
     tone: &'static str,
+    /// Why it is not refreshed; empty if it is.
+    stopped: String,
     reason: Option<String>,
     /// A refresh waits or is at work.
     open: bool,
@@ -145,6 +150,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
         description: declared.description.clone().unwrap_or_default(),
         state,
         tone,
+        stopped: row.as_ref().and_then(AudienceRow::stopped).unwrap_or_default(),
         reason: row
             .as_ref()
             .and_then(|r| r.refresh.as_ref())

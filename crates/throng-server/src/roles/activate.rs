@@ -11,6 +11,7 @@ mod identifiers;
 mod jobs;
 mod notice;
 mod planner;
+mod rests;
 mod scans;
 
 use std::sync::Arc;
@@ -76,6 +77,10 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
                 tokio::time::sleep(AFTER_TROUBLE).await;
             }
         });
+    }
+    {
+        let (ctx, quotas, shutdown) = (Arc::clone(&ctx), Arc::clone(&quotas), shutdown.clone());
+        parts.spawn(async move { rests::work(&ctx, &quotas, &shutdown).await });
     }
     parts.spawn(async move { checker::work(&ctx, &quotas, &destinations, &shutdown).await });
     while parts.join_next().await.is_some() {}
@@ -216,7 +221,10 @@ impl Bench {
 
     async fn is_due(&self, id: TaskId, now: Timestamp) -> Result<bool, LedgerError> {
         match self.ctx.ledger.task(id).await {
-            Ok(task) => Ok(task.state == TaskState::Queued && task.not_before <= now),
+            // Those of a paused sync are announced when it is resumed.
+            Ok(task) => Ok(task.state == TaskState::Queued
+                && task.not_before <= now
+                && !self.ctx.ledger.is_sync_paused(&task.sync).await?),
             // Of another ledger, or a jest.
             Err(LedgerError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),

@@ -36,8 +36,8 @@ pub use cancel::cancel;
 pub(crate) use damage::{Reported, inspect_files, report as report_faults};
 pub(crate) use dictionaries::Dictionaries;
 pub use error::BuildError;
-pub(crate) use membership::load_membership;
 pub use membership::reload_membership;
+pub(crate) use membership::{declared as declared_audiences, load_membership};
 pub use once::{Built, build_these};
 pub(crate) use snapshots::open_snapshot;
 pub use sweep::take_over;
@@ -317,7 +317,12 @@ impl Worker {
             finish::record(ctx, name, "failed", why).await?;
         } else if changed {
             sweep::drop_parts(ctx, refresh.id).await;
-            ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await?;
+            match ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await {
+                Ok(_) => {}
+                // It is stopped; whoever resumes it brings it up to date.
+                Err(error) if error.is_wrong_state() => {}
+                Err(error) => return Err(error),
+            }
             finish::record(ctx, name, "given up", reason).await?;
         } else {
             tracing::error!(audience = %name, refresh = %refresh.id, tries, reason, "a refresh gave up");

@@ -11,7 +11,7 @@ use throng_model::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::aggregate::GateReport;
-use super::build::{inspect_files, reload_membership};
+use super::build::{declared_audiences, inspect_files, reload_membership};
 use crate::node::{NodeError, follow_spec};
 use crate::{Change, NodeContext};
 
@@ -185,7 +185,7 @@ async fn look(
     }
     let missing = missing(ctx).await?;
     let again = tried.again.is_some_and(|at| at <= tokio::time::Instant::now());
-    if again || missing.iter().any(|of| !tried.versions.contains(of)) {
+    if again || serves_removed(ctx) || missing.iter().any(|of| !tried.versions.contains(of)) {
         *tried = Tried::default();
         let again = reload_membership(ctx).await?;
         tried.again = again.map(|delay| tokio::time::Instant::now() + delay);
@@ -204,12 +204,21 @@ async fn spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Versions that are published but not served here.
+/// Whether an audience is served here that the spec does not declare.
+fn serves_removed(ctx: &NodeContext) -> bool {
+    let (spec, index) = (ctx.spec.load_full(), ctx.membership.load_full());
+    let declared = declared_audiences(&spec);
+    index.names().any(|name| !declared.contains(name))
+}
+
+/// Versions of the spec's audiences that are published but not served here.
 async fn missing(ctx: &NodeContext) -> Result<Versions, LedgerError> {
     let served = ctx.ledger.served_versions().await?;
-    let index = ctx.membership.load_full();
+    let (spec, index) = (ctx.spec.load_full(), ctx.membership.load_full());
+    let declared = declared_audiences(&spec);
     Ok(served
         .into_iter()
+        .filter(|(name, _)| declared.contains(name))
         .filter(|(name, version)| {
             index.snapshot(name).map(|file| file.meta().version) != Some(*version)
         })

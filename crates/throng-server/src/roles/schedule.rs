@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::{AudienceRow, LedgerError, RefreshState, RefreshTrigger, SnapshotState};
+use throng_ledger::{
+    AudienceRow, HistoryEntry, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
+};
 use throng_model::{AudienceName, Timestamp};
 use throng_spec::{Audience, Schedule};
 use tokio::sync::broadcast::error::RecvError;
@@ -87,7 +89,10 @@ async fn look(
     let (mut next, mut queued) = (None, false);
     for audience in &spec.audiences {
         let row = known.get(&audience.name);
-        if wants_refresh(audience, row, newest_fingerprint(ctx, row).await?.as_deref()) {
+        let stopped = row.and_then(AudienceRow::stopped);
+        if stopped.is_none()
+            && wants_refresh(audience, row, newest_fingerprint(ctx, row).await?.as_deref())
+        {
             let apply = RefreshTrigger::Apply;
             ctx.ledger.schedule_refresh(&audience.name, apply, now).await?;
             queued = true;
@@ -98,7 +103,10 @@ async fn look(
             .and_then(|row| row.last_fired.or(row.refresh.as_ref().map(|r| r.scheduled_at)))
             .unwrap_or(first_seen);
         if let Some(fire_at) = latest_due(schedule, since, now) {
-            queued |= ctx.ledger.fire_schedule(&audience.name, fire_at, now).await?;
+            match &stopped {
+                Some(why) => skip(ctx, &audience.name, fire_at, why).await?,
+                None => queued |= ctx.ledger.fire_schedule(&audience.name, fire_at, now).await?,
+            }
         }
         let coming = schedule.next_after(now);
         next = match (next, coming) {
@@ -111,6 +119,54 @@ async fn look(
         ctx.changed(Change::Audiences);
     }
     Ok(next)
+}
+
+/// The schedule of a stopped audience fires: nothing is queued. The history has the first such firing.
+async fn skip(
+    ctx: &NodeContext,
+    name: &AudienceName,
+    fire_at: Timestamp,
+    why: &str,
+) -> Result<(), LedgerError> {
+    if !ctx.ledger.skip_schedule(name, fire_at).await? {
+        return Ok(());
+    }
+    let why = format!(
+        "the audience is {why}: the refresh of {fire_at} was not started, nor are those after it"
+    );
+    let entry = HistoryEntry {
+        subject_kind: "audience".to_owned(),
+        subject: name.to_string(),
+        what: "skipped".to_owned(),
+        why,
+        at: ctx.clock.now(),
+        actor: None,
+    };
+    ctx.ledger.record(&[entry]).await
+}
+
+/// After an audience was stopped: queues a refresh if what it serves was not made by its model, or if
+/// it serves nothing. Whether one was queued.
+///
+/// # Errors
+/// [`LedgerError`]; `WrongState` if it is stopped still.
+pub(crate) async fn catch_up(ctx: &NodeContext, name: &AudienceName) -> Result<bool, LedgerError> {
+    let spec = ctx.spec.load_full();
+    let Some(audience) = spec.audiences.iter().find(|audience| audience.name == *name) else {
+        return Ok(false);
+    };
+    let row = ctx.ledger.audience(name).await?;
+    let model = model_of(audience).fingerprint();
+    let settled = row.is_some_and(|row| {
+        row.current.is_some_and(|current| current.model_fingerprint == model)
+            || row.refresh.is_some_and(|refresh| refresh.state == RefreshState::Held)
+    });
+    if settled {
+        return Ok(false);
+    }
+    ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, ctx.clock.now()).await?;
+    ctx.wake_build.notify_waiters();
+    Ok(true)
 }
 
 /// The fingerprint of the model that the newest refresh ran, if it made a snapshot that is kept.
@@ -253,7 +309,9 @@ mod tests {
             reason: None,
             snapshot_version: None,
         };
-        AudienceRow { name, current: None, refresh: Some(refresh), last_fired: None }
+        let refresh = Some(refresh);
+        let (current, last_fired, paused_at, pinned_at) = Default::default();
+        AudienceRow { name, current, refresh, last_fired, paused_at, pinned_at }
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl Rig {
                 index: Arc::clone(&self.index),
             },
             platform_name: format!("throng: a-{audience}"),
+            adopt: false,
         }
     }
 

@@ -297,3 +297,109 @@ async fn an_audience_that_was_deleted_on_the_platform_is_made_anew() {
     assert!(shop.holds(2..8));
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    let post = async |what: &str| {
+        client.post(&format!("/v1/syncs/buyers-on-meta/{what}"), &json!({})).await
+    };
+    assert_eq!(post("resume").await.0, 409, "it is not paused");
+    assert_eq!(post("pause").await.0, 200);
+    assert_eq!(post("pause").await.0, 409, "it is paused already");
+    let (status, said) = post("run").await;
+    assert_eq!(status, 409, "{said}");
+    assert!(said["error"]["help"].as_str().unwrap().contains("throng sync resume"), "{said}");
+    shop.buyers(2..8);
+    refresh(&client).await;
+    until("the second version is served", async || {
+        client.get("/v1/node/health").await["snapshots"] == json!({ "buyers": 2 })
+    })
+    .await;
+    assert!(!client.get("/v1/syncs").await["syncs"][0]["paused_at"].is_null());
+    let page = client.request("GET", "/activation").send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("id=\"paused\"") && page.contains("buyers-on-meta: nothing is planned"));
+    // A pause outlives the node.
+    node.shutdown().await;
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    until("the second version is served again", async || {
+        client.get("/v1/node/health").await["snapshots"] == json!({ "buyers": 2 })
+    })
+    .await;
+    assert_eq!(node.context().ledger.runs(None, 9).await.unwrap().len(), 1);
+    assert!(shop.holds(2..6));
+    let (status, said) = client.post("/v1/syncs/buyers-on-meta/resume", &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "resumed", |r| r.to_version == 2 && r.state == RunState::Completed).await;
+    assert!(shop.holds(2..8));
+    let history = node.context().ledger.history(Some(("sync", "buyers-on-meta")), 50).await;
+    let history = history.unwrap();
+    for what in ["paused", "resumed"] {
+        let entry = history.iter().find(|entry| entry.what == what).unwrap();
+        assert!(entry.actor.is_some(), "{entry:?}");
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requeue_by_a_person_ends_the_rest_of_the_account() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let gone = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
+    let rule = FaultRule::new(gone).on_call("add_users").nth([1]);
+    shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+    let node = shop.node().await;
+    settled(&node, "failure", |r| r.state == RunState::Failed).await;
+    // By itself the account would rest longer than this test waits.
+    let task = node.context().ledger.tasks(1).await.unwrap().remove(0);
+    let path = format!("/v1/tasks/{}/requeue", task.id);
+    let (status, said) = Client::of(&node).post(&path, &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "completed", |r| r.state == RunState::Completed).await;
+    assert!(shop.holds(2..6));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_somebody_else_is_refused_or_replaced_after_an_approval() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let node = shop.node().await;
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    node.shutdown().await;
+    // Another deployment, which knows nothing of the first one.
+    std::fs::remove_dir_all(shop.dir.path().join("node")).unwrap();
+    shop.buyers(4..8);
+    let node = shop.node().await;
+    let failed = settled(&node, "refused", |r| r.state == RunState::Failed).await;
+    let reason = failed.reason.unwrap();
+    assert!(reason.contains("`throng: buyers`") && reason.contains("adopt: replace"), "{reason}");
+    assert!(shop.holds(2..6), "nothing was sent");
+    node.shutdown().await;
+
+    let file = shop.dir.path().join("throng.yaml");
+    let spec = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, spec.replace("batch_rows: 4", "batch_rows: 4\n    adopt: replace"))
+        .unwrap();
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    let held = settled(&node, "held", |r| r.state == RunState::Held).await;
+    assert!(held.reason.unwrap().contains("would be replaced"));
+    assert!(shop.holds(2..6), "nobody has approved it");
+    let (status, said) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "replaced", |r| r.id == held.id && r.state == RunState::Completed).await;
+    assert!(shop.holds(4..8));
+    // From then on it is a list like any other.
+    shop.buyers(5..9);
+    refresh(&client).await;
+    let run = settled(&node, "next", |r| r.to_version == 2 && r.state == RunState::Completed).await;
+    assert_eq!((run.adds, run.removes), (1, 1));
+    assert!(shop.holds(5..9));
+    node.shutdown().await;
+}

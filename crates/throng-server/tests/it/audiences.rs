@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use throng_ledger::RefreshTrigger;
 use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig};
 
-use crate::{Client, PATIENCE, until};
+use crate::{Client, PATIENCE, sent_file, until};
 
 const SPEC: &str = r#"version: 1
 sources:
@@ -126,6 +128,27 @@ async fn an_audience_lives_its_life() {
     let (status, _) = client.post("/v1/audiences/buyers/rollback", &json!({ "version": 1 })).await;
     assert_eq!(status, 200);
     assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
+    // What a person went back to is pinned.
+    let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 409, "{said}");
+    assert!(said["error"]["help"].as_str().unwrap().contains("throng audience release buyers"));
+    let page = client.request("GET", "/audiences").send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("pinned to version 1"), "{page}");
+
+    // A paused one is not refreshed, not even by hand.
+    let post =
+        async |what: &str| client.post(&format!("/v1/audiences/big/{what}"), &json!({})).await;
+    let (status, said) = post("pause").await;
+    assert_eq!((status, said["paused_at"].is_null()), (200, false), "{said}");
+    assert_eq!(post("pause").await.0, 409);
+    let (status, said) = post("refresh").await;
+    assert_eq!(status, 409, "{said}");
+    assert!(said["error"]["help"].as_str().unwrap().contains("throng audience resume big"));
+    let page = client.request("GET", "/audiences/big").send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("id=\"stopped\">paused<"), "{page}");
+    let (status, said) = post("resume").await;
+    assert_eq!((status, said["paused_at"].is_null()), (200, true), "{said}");
+    assert_eq!(post("resume").await.0, 409);
 
     // All of it is there after a restart.
     node.shutdown().await;
@@ -134,6 +157,84 @@ async fn an_audience_lives_its_life() {
     assert_eq!(audiences_of(&client, "c15").await, json!(["big", "buyers"]));
     let health = client.get("/v1/node/health").await;
     assert_eq!(health["snapshots"], json!({ "big": 1, "buyers": 1 }));
+    purchases(dir.path(), 0..21);
+    for (status, code) in [(200, Value::Null), (409, json!("wrong_state"))] {
+        let said = client.post("/v1/audiences/buyers/release", &json!({})).await;
+        assert_eq!((said.0, &said.1["error"]["code"]), (status, &code), "{}", said.1);
+    }
+    let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 200, "{said}");
+    settled(&node, "buyers", |a| a["current"]["members"] == 21).await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_that_the_spec_does_not_declare_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    let file = dir.path().join("throng.yaml");
+    let end = SPEC.find("advertisers:").unwrap();
+    std::fs::write(&file, &SPEC[..end]).unwrap();
+    purchases(dir.path(), 0..20);
+    let node = start(dir.path()).await;
+    let client = Client::of(&node);
+    served(&client, json!({ "big": 1, "buyers": 1 })).await;
+    let whole = sent_file(&file);
+    let big = SPEC.find("  - { name: big").unwrap();
+    std::fs::write(&file, &SPEC[..big]).unwrap();
+    let (status, said) = client.post("/v1/spec/apply", &sent_file(&file)).await;
+    assert_eq!(status, 200, "{said}");
+    served(&client, json!({ "buyers": 1 })).await;
+    assert_eq!(audiences_of(&client, "c15").await, json!(["buyers"]));
+    // Nor after a restart.
+    node.shutdown().await;
+    let node = start(dir.path()).await;
+    let client = Client::of(&node);
+    assert_eq!(audiences_of(&client, "c15").await, json!(["buyers"]));
+    // It is there again once it is declared again, with the version that it had.
+    let (status, said) = client.post("/v1/spec/apply", &whole).await;
+    assert_eq!(status, 200, "{said}");
+    until("it is served again", async || {
+        audiences_of(&client, "c15").await == json!(["big", "buyers"])
+    })
+    .await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_audience_is_not_refreshed_by_its_schedule() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    let file = dir.path().join("throng.yaml");
+    let end = SPEC.find("  - { name: big").unwrap();
+    let hourly = "purchases\", schedule: { cron: \"0 * * * *\", time_zone: UTC } }";
+    std::fs::write(&file, SPEC[..end].replace("purchases\" }", hourly)).unwrap();
+    purchases(dir.path(), 0..20);
+    let clock = crate::noon();
+    let spec = throng_spec::load(&file).unwrap();
+    let node = crate::start(&dir.path().join("node"), spec, &clock).await.unwrap();
+    let (client, ledger) = (Client::of(&node), Arc::clone(&node.context().ledger));
+    settled(&node, "buyers", |a| !a["current"].is_null()).await;
+    let name = "buyers".parse().unwrap();
+    let skipped = async || {
+        let history = ledger.history(Some(("audience", "buyers")), 50).await.unwrap();
+        history.iter().filter(|entry| entry.what == "skipped").count()
+    };
+    let refreshes = async || ledger.refreshes(Some(&name), 9).await.unwrap();
+    assert_eq!(client.post("/v1/audiences/buyers/pause", &json!({})).await.0, 200);
+    clock.advance(Duration::from_secs(3_700));
+    until("the first firing is skipped", async || skipped().await == 1).await;
+    clock.advance(Duration::from_secs(3_600));
+    until("the second firing is recorded", async || {
+        let row = ledger.audience(&name).await.unwrap().unwrap();
+        row.last_fired == Some("2026-11-23T14:00:00Z".parse().unwrap())
+    })
+    .await;
+    assert_eq!((skipped().await, refreshes().await.len()), (1, 1));
+    assert_eq!(client.post("/v1/audiences/buyers/resume", &json!({})).await.0, 200);
+    clock.advance(Duration::from_secs(3_600));
+    until("the schedule starts a refresh again", async || refreshes().await.len() == 2).await;
+    assert_eq!(refreshes().await[0].trigger, RefreshTrigger::Schedule);
     node.shutdown().await;
 }
 

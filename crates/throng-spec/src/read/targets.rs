@@ -7,7 +7,9 @@ use super::fields::{At, Fields, text_of};
 use super::tree::{Node, Value};
 use super::{Reader, suggest};
 use crate::checked::max_failed_checks_percent;
-use crate::{Destination, HostPort, Identifiers, Location, ObjectKind, SecretRef, Sync, SyncMode};
+use crate::{
+    Adopt, Destination, HostPort, Identifiers, Location, ObjectKind, SecretRef, Sync, SyncMode,
+};
 
 /// What a column of a sync may be for the platform.
 pub const IDENTIFIER_KEYS: [&str; 15] = [
@@ -156,6 +158,8 @@ impl Reader {
         let batch_rows = self.integer(&mut fields, "batch_rows", 1..=10_000, 10_000);
         let priority = self.integer(&mut fields, "priority", -1_000_000..=1_000_000, 0);
         let platform_name = self.optional_text(&mut fields, "platform_name");
+        let words = [("fail", Adopt::Fail), ("replace", Adopt::Replace)];
+        let adopt = self.word(&mut fields, "adopt", &words, Adopt::Fail);
         let at = fields.at.clone();
         fields.done(self);
         let there = platform_name.clone().unwrap_or_else(|| format!("throng: {audience}"));
@@ -171,6 +175,7 @@ impl Reader {
                 batch_rows,
                 priority,
                 platform_name,
+                adopt,
             });
         }
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use throng_model::Micros;
 use throng_spec::{
-    AdGroup, AlertSeverity, ColumnType, LogSettings, NodeSettings, ObjectsSettings, Prediction,
-    Pricing, Role, SecretRef, Service, Spec, SyncMode, WhenStale, load,
+    AdGroup, Adopt, AlertSeverity, ColumnType, LogSettings, NodeSettings, ObjectsSettings,
+    Prediction, Pricing, Role, SecretRef, Service, Spec, SyncMode, WhenStale, load,
 };
 
 use super::here;
@@ -52,6 +52,7 @@ fn every_field_arrives() {
     assert_eq!((first.mode, second.mode), (SyncMode::Replace, SyncMode::Mirror));
     assert_eq!((first.batch_rows, second.batch_rows), (5000, 10_000));
     assert_eq!(first.priority, -3);
+    assert_eq!((first.adopt, second.adopt), (Adopt::Replace, Adopt::Fail));
     let columns = [("email", "EMAIL"), ("customer_id", "EXTERN_ID")];
     let columns: Vec<_> = columns.iter().map(|(c, k)| (c.to_string(), k.to_string())).collect();
     assert_eq!(first.identifiers.columns, columns);

@@ -42,6 +42,20 @@ pub(crate) enum SyncCommand {
         #[command(flatten)]
         node: NodeAt,
     },
+    /// Stop planning runs and sending for a sync, until it is resumed
+    Pause {
+        /// The sync
+        name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Let a paused sync go on
+    Resume {
+        /// The sync
+        name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
     /// Put a failed task back in the queue
     Requeue {
         id: i64,

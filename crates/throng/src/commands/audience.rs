@@ -1,4 +1,4 @@
-//! `throng audience`: list, show, refresh, cancel, approve, roll back.
+//! `throng audience`: list, show, refresh, cancel, pause, approve, roll back.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,6 +21,16 @@ pub(crate) async fn run(command: AudienceCommand, json: bool) -> Result<ExitCode
             refresh(&name, no_wait, &node, json).await
         }
         AudienceCommand::Cancel { name, node } => cancel(&name, &node, json).await,
+        AudienceCommand::Pause { name, node } => {
+            let done = format!("{name} is paused; `throng audience resume {name}` lets it go on");
+            act(&name, "pause", done, &node, json).await
+        }
+        AudienceCommand::Resume { name, node } => {
+            act(&name, "resume", format!("{name} is refreshed again"), &node, json).await
+        }
+        AudienceCommand::Release { name, node } => {
+            act(&name, "release", format!("{name} is refreshed again"), &node, json).await
+        }
         AudienceCommand::Approve { name, version, node } => {
             let version = match version {
                 Some(version) => version,
@@ -74,7 +84,7 @@ async fn list(node: &NodeAt, json: bool) -> Result<ExitCode> {
             vec![
                 text(&a["name"]),
                 number(&a["current"]["members"]),
-                text(&a["refresh"]["state"]),
+                state(a),
                 text(&a["current"]["version"]),
                 reason(&a["refresh"], now),
             ]
@@ -82,6 +92,17 @@ async fn list(node: &NodeAt, json: bool) -> Result<ExitCode> {
         .collect();
     out::table(&["AUDIENCE", "MEMBERS", "STATE", "VERSION", "REASON"], rows);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The state of the newest refresh, and whether the audience is paused or pinned.
+fn state(audience: &Value) -> String {
+    let mut state = text(&audience["refresh"]["state"]);
+    for (field, word) in [("paused_at", ", paused"), ("pinned_at", ", pinned")] {
+        if !audience[field].is_null() {
+            state.push_str(word);
+        }
+    }
+    state
 }
 
 async fn show(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
@@ -196,6 +217,17 @@ async fn before_current(name: &str, node: &NodeAt) -> Result<u64> {
     version_by_state(name, node, "published", current).await
 }
 
+async fn act(name: &str, verb: &str, done: String, node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let path = format!("/v1/audiences/{}/{verb}", segment(name));
+    let answer = Client::new(node)?.post(&path, &json!({})).await?;
+    if json {
+        out::json(&answer);
+    } else {
+        out::line(done);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn change(
     name: &str,
     verb: &str,
@@ -208,7 +240,11 @@ async fn change(
     if json {
         out::json(&answer);
     } else {
-        out::line(format!("{name} serves version {version} now"));
+        let pinned = match verb {
+            "rollback" => format!(", pinned until `throng audience release {name}`"),
+            _ => String::new(),
+        };
+        out::line(format!("{name} serves version {version} now{pinned}"));
     }
     Ok(ExitCode::SUCCESS)
 }

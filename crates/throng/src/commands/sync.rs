@@ -32,6 +32,15 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
             let path = format!("/v1/syncs/{}/recreate", segment(&name));
             act(&path, format!("the next run of {name} makes a new audience"), &node, json).await
         }
+        SyncCommand::Pause { name, node } => {
+            let path = format!("/v1/syncs/{}/pause", segment(&name));
+            let done = format!("{name} is paused; `throng sync resume {name}` lets it go on");
+            act(&path, done, &node, json).await
+        }
+        SyncCommand::Resume { name, node } => {
+            let path = format!("/v1/syncs/{}/resume", segment(&name));
+            act(&path, format!("{name} goes on"), &node, json).await
+        }
         SyncCommand::Requeue { id, node } => {
             let path = format!("/v1/tasks/{id}/requeue");
             act(&path, format!("task {id} is queued again"), &node, json).await

@@ -36,6 +36,8 @@ pub(in crate::api) struct SyncSummary {
     audience: String,
     destination: String,
     mode: ActivationMode,
+    /// Since when it is paused.
+    paused_at: Option<i64>,
     /// The platform's id of the audience, once there is one.
     platform_id: Option<String>,
     /// The version that it holds, once a run completed.

@@ -21,6 +21,10 @@ pub(in crate::api) struct AudienceSummary {
     refresh: Option<AudienceRefresh>,
     /// When the schedule fired last, in microseconds since 1970.
     last_fired: Option<i64>,
+    /// Since when it is paused, in microseconds since 1970.
+    paused_at: Option<i64>,
+    /// Since when its version is pinned, in microseconds since 1970.
+    pinned_at: Option<i64>,
 }
 
 /// An audience with its snapshots.
@@ -33,6 +37,10 @@ pub(in crate::api) struct AudienceDetail {
     refresh: Option<AudienceRefresh>,
     /// When the schedule fired last, in microseconds since 1970.
     last_fired: Option<i64>,
+    /// Since when it is paused, in microseconds since 1970.
+    paused_at: Option<i64>,
+    /// Since when its version is pinned, in microseconds since 1970.
+    pinned_at: Option<i64>,
     /// The snapshots that are kept, newest first.
     snapshots: Vec<AudienceSnapshot>,
     /// Pairs of a time, in microseconds since 1970, and the members that were published then.

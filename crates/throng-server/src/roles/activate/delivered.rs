@@ -252,8 +252,8 @@ pub(super) fn is_due(record: Option<&DeliveredRecord>, now: Timestamp) -> bool {
 /// everything is sent anew, in a replace session; `forget`: and what was recorded is forgotten.
 ///
 /// # Errors
-/// `WrongState` if the sync has an open run and is not to forget it, or if nothing is recorded yet:
-/// then whatever there is to send is planned anyway.
+/// `WrongState` if the sync is paused, if it has an open run and is not to forget it, or if nothing is
+/// recorded yet: then whatever there is to send is planned anyway.
 pub(crate) async fn ask(
     ctx: &NodeContext,
     sync: &SyncName,
@@ -266,6 +266,9 @@ pub(crate) async fn ask(
         state: state.to_owned(),
         wanted: "run",
     };
+    if ctx.ledger.is_sync_paused(sync).await? {
+        return Err(wrong("paused"));
+    }
     let newest = ctx.ledger.runs(Some(sync), 1).await?;
     let open = |run: &SyncRun| matches!(run.state, RunState::Active | RunState::Held);
     if newest.first().is_some_and(open) {

@@ -252,6 +252,7 @@ async fn gather(
         destination,
         schema: Schema { keys, default_country: sync.identifiers.default_country.clone() },
         platform_name: platform_name(&sync),
+        adopt: sync.adopt == throng_spec::Adopt::Replace,
         rows,
     }))
 }

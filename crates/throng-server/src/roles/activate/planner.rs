@@ -10,15 +10,15 @@ use throng_activation::{
     plan_run,
 };
 use throng_ledger::{
-    AlertKind, DeliveredRecord, HistoryEntry, LedgerError, NewAlert, NewRun, PlatformAudience,
-    RunState, SyncMode, SyncRun,
+    AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, LedgerError, NewAlert, NewRun,
+    PlatformAudience, RunState, SyncMode, SyncRun,
 };
 use throng_membership::{MemberSet, SnapshotFile};
 use throng_model::{Backoff, HashedIdentifier, SyncName, Timestamp};
-use throng_spec::Sync;
+use throng_spec::{Adopt, Sync};
 
 use super::delivered::{self, DeliveredError, account_of, is_due, new_object, salt};
-use super::jobs::{JobError, RUNS_LOOKED_AT, covers, snapshot};
+use super::jobs::{JobError, RUNS_LOOKED_AT, covers, platform_name, snapshot};
 use super::{account, scans};
 use crate::NodeContext;
 
@@ -57,6 +57,8 @@ pub(super) struct Todo<'s> {
     pub(super) platform: String,
     account: String,
     record: Option<DeliveredRecord>,
+    /// The id of an audience on the platform whose list a run is to replace, once a person approves.
+    adopts: Option<String>,
     version: u64,
     pub(super) target: Arc<SnapshotFile>,
 }
@@ -144,11 +146,16 @@ async fn to_plan<'s>(
     let records = ctx.ledger.delivered_records().await?;
     let mut records: HashMap<SyncName, DeliveredRecord> =
         records.into_iter().map(|record| (record.sync.clone(), record)).collect();
+    let foreign = ctx.ledger.foreign_audiences().await?;
+    let mut foreign: HashMap<SyncName, ForeignAudience> =
+        foreign.into_iter().map(|found| (found.sync.clone(), found)).collect();
     let index = ctx.membership.load_full();
     let current: HashMap<_, _> =
         index.versions().map(|(name, version, _)| (name.clone(), version)).collect();
+    let paused: HashMap<SyncName, Timestamp> =
+        ctx.ledger.paused_syncs().await?.into_iter().collect();
     let mut todo = Vec::new();
-    for sync in &spec.syncs {
+    for sync in spec.syncs.iter().filter(|sync| !paused.contains_key(&sync.name)) {
         let Some(version) = current.get(&sync.audience).copied() else { continue };
         let declared = spec.destinations.iter().find(|d| d.name == sync.destination);
         let Some(declared) = declared else { continue };
@@ -176,6 +183,11 @@ async fn to_plan<'s>(
         // A person asked for a run.
         let asked =
             record.as_ref().is_some_and(|record| record.replace || record.identifiers.is_empty());
+        let foreign = foreign.remove(&sync.name).filter(|foreign| foreign.found);
+        let adopts = foreign.filter(|_| sync.adopt == Adopt::Replace);
+        // The newest run found it, and no run to replace its list was planned yet.
+        let asked = asked
+            || adopts.as_ref().is_some_and(|f| newest.first().is_some_and(|run| run.id == f.run));
         // It was recreated: what failed before says nothing about the new audience.
         let recreated = !delivered.contains_key(&sync.name)
             && newest.first().is_some_and(|run| run.plan.is_none());
@@ -193,7 +205,8 @@ async fn to_plan<'s>(
         };
         let Some(target) = target else { continue };
         let platform = declared.platform.clone();
-        todo.push(Todo { sync, platform, account, record, version, target });
+        let adopts = adopts.map(|foreign| foreign.platform_id);
+        todo.push(Todo { sync, platform, account, record, adopts, version, target });
     }
     Ok(todo)
 }
@@ -246,11 +259,11 @@ async fn base(
         && todo.record.is_none()
         && runs.iter().any(|run| ended(run) && run.plan.is_none());
     let record = todo.record.as_ref();
-    let asked = record.is_some_and(|record| record.replace);
+    let asked = todo.adopts.is_some() || record.is_some_and(|record| record.replace);
     // What was done is not looked at where everything is sent anew.
     let planned: Vec<SyncRun> =
         runs.into_iter().filter(|run| !asked && ended(run) && run.plan.is_some()).collect();
-    let record = record.filter(|record| !record.replace);
+    let record = record.filter(|_| !asked);
     let delivered = delivered::delivered(ctx, record, &todo.account, keys, &planned).await?;
     let same = |known: &[String]| known == keys;
     let columns = same(&delivered.state.meta.keys)
@@ -271,9 +284,9 @@ async fn plan_sync(
     let failed = delivered.runs.last().is_some_and(|run| !run.completed);
     let mode = mode(sync);
     let target = MemberSet::of_snapshot(&todo.target);
-    let replace = !target.is_empty()
-        && (mode == SyncMode::Replace || (mode == SyncMode::Mirror && !(known && columns)));
-    if target.is_empty() && !known && mode != SyncMode::Add && delivered.runs.is_empty() {
+    let replace = !target.is_empty() && replaces(todo, mode, known && columns);
+    let unknown = !known && mode != SyncMode::Add && delivered.runs.is_empty();
+    if target.is_empty() && (unknown || todo.adopts.is_some()) {
         let message = "the audience is empty, and what the platform holds is not known: it cannot be \
                        emptied row by row. `throng sync recreate` makes a new audience there";
         return Err(SendError::local(SendClass::Stop, message).into());
@@ -330,13 +343,29 @@ async fn plan_sync(
             object: &object,
             normalised: &found.normalised,
         },
-        hold: account_held.clone(),
+        hold: adoption(todo).or_else(|| account_held.clone()),
     });
     if record(ctx, &run, account_held.is_some()).await? {
         return Ok(true);
     }
     ctx.objects.remove(&object).await?;
     Ok(false)
+}
+
+/// Whether a run sends everything in a replace session. `certain`: what the platform holds is known, and
+/// was given by the same columns.
+fn replaces(todo: &Todo<'_>, mode: SyncMode, certain: bool) -> bool {
+    todo.adopts.is_some() || mode == SyncMode::Replace || (mode == SyncMode::Mirror && !certain)
+}
+
+/// Why a run that takes over an audience waits for a person.
+fn adoption(todo: &Todo<'_>) -> Option<String> {
+    let id = todo.adopts.as_ref()?;
+    Some(format!(
+        "the audience `{}` on the platform ({id}) has users that this sync did not put there, and \
+         adopt = replace: its list would be replaced; approve the run if that is meant",
+        platform_name(todo.sync)
+    ))
 }
 
 /// The platform has all of it already.

@@ -110,7 +110,11 @@ async fn rebuild(
     if !ctx.spec.load().audiences.iter().any(|audience| audience.name == *name) {
         return Ok(());
     }
-    let newest = ctx.ledger.audience(name).await?.and_then(|row| row.refresh);
+    let row = ctx.ledger.audience(name).await?;
+    if row.as_ref().is_some_and(|row| row.stopped().is_some()) {
+        return Ok(());
+    }
+    let newest = row.and_then(|row| row.refresh);
     let made_it = newest.is_some_and(|refresh| {
         refresh.state == RefreshState::Completed
             && refresh.snapshot_version == Some(published.version)

@@ -13,6 +13,7 @@ use throng_membership::{
 };
 use throng_model::{AudienceName, HashSeed, Retry, SHARD_COUNT};
 use throng_objects::Objects;
+use throng_spec::Spec;
 
 use super::error::BuildError;
 use super::snapshots::open_snapshot;
@@ -30,6 +31,11 @@ const WARM_PATIENCE: Duration = Duration::from_secs(10);
 /// What was mapped last, below the folder of the local copies' own.
 const LAST: &str = "membership.json";
 
+/// The audiences of the spec: others are not served.
+pub(crate) fn declared(spec: &Spec) -> HashSet<&AudienceName> {
+    spec.audiences.iter().map(|audience| &audience.name).collect()
+}
+
 /// What is published.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Published {
@@ -38,12 +44,14 @@ struct Published {
 }
 
 impl Published {
-    /// As the ledger has it now.
-    async fn read(ledger: &dyn Ledger) -> Result<Self, BuildError> {
+    /// As the ledger has it now. An audience that the spec does not declare is not served.
+    async fn read(ledger: &dyn Ledger, spec: &Spec) -> Result<Self, BuildError> {
         // In this order no snapshot is ahead of the dictionaries.
         let audiences = ledger.audiences().await?;
         let dictionary = ledger.dictionary().await?;
-        Ok(Self { dictionary, served: audiences.into_iter().filter_map(|a| a.current).collect() })
+        let declared = declared(spec);
+        let served = audiences.into_iter().filter(|row| declared.contains(&row.name));
+        Ok(Self { dictionary, served: served.filter_map(|row| row.current).collect() })
     }
 
     /// As this node mapped it last, if its objects are local copies.
@@ -104,7 +112,7 @@ pub(crate) struct Loaded {
     more: bool,
 }
 
-/// Opens all dictionaries and the served snapshot of every audience; fetches what is not here yet.
+/// Opens all dictionaries and the served snapshot of every audience of the spec; fetches what is not here yet.
 /// Reads every byte once. A file that cannot be had, is damaged or is not the one that the ledger
 /// names is left out, an older version takes its place if there is one, and [`Loaded::faults`] says
 /// so: one bad file must not stop the node. If the object storage does not answer, what this node
@@ -116,9 +124,10 @@ pub(crate) async fn load_membership(
     objects: &Arc<dyn Objects>,
     ledger: &dyn Ledger,
     seed: HashSeed,
+    spec: &Spec,
 ) -> Result<Loaded, BuildError> {
     let before = MembershipIndex::empty(seed);
-    let published = Published::read(ledger).await?;
+    let published = Published::read(ledger, spec).await?;
     let loading = load(objects, ledger, published, &before);
     let Some(last) = Published::last(&**objects) else { return loading.await };
     let why = match tokio::time::timeout(WARM_PATIENCE, loading).await {
@@ -145,7 +154,7 @@ pub async fn reload_membership(
 ) -> Result<Option<Duration>, Box<dyn std::error::Error + Send + Sync>> {
     let _turn = RELOAD.lock().await;
     let before = ctx.membership.load_full();
-    let published = Published::read(&*ctx.ledger).await?;
+    let published = Published::read(&*ctx.ledger, &ctx.spec.load_full()).await?;
     let Loaded { index, faults, more } =
         load(&ctx.objects, &*ctx.ledger, published, &before).await?;
     let index = Arc::new(index);

@@ -24,7 +24,7 @@ pub struct Built {
 }
 
 /// Queues a refresh of each audience and works on them until all have ended, `node.build_workers` at
-/// a time; `ended` hears of each. A refresh that another process has in hand is waited for. When
+/// a time; `ended` hears of each. One that is stopped counts as failed. A refresh that another process has in hand is waited for. When
 /// `shutdown` is told, what is in hand is halted, and goes on wherever it is claimed next.
 ///
 /// # Errors
@@ -35,11 +35,19 @@ pub async fn build_these(
     shutdown: &CancellationToken,
     ended: impl Fn(&Built),
 ) -> Result<Vec<Built>, LedgerError> {
-    let mut queued = Vec::new();
+    let (mut queued, mut built) = (Vec::new(), Vec::new());
     for (number, name) in audiences.iter().enumerate() {
         let now = ctx.clock.now();
-        let id = ctx.ledger.schedule_refresh(name, RefreshTrigger::Manual, now).await?;
-        queued.push((number, name.clone(), id));
+        match ctx.ledger.schedule_refresh(name, RefreshTrigger::Manual, now).await {
+            Ok(id) => queued.push((number, name.clone(), id)),
+            Err(error) if error.is_wrong_state() => {
+                let (state, reason) = (RefreshState::Failed, Some(error.to_string()));
+                let refused = Built { audience: name.clone(), state, reason, members: None };
+                ended(&refused);
+                built.push(refused);
+            }
+            Err(error) => return Err(error),
+        }
     }
     let at_once = ctx.spec.load().node.build_workers.max(1) as usize;
     let ended = &ended;
@@ -53,7 +61,9 @@ pub async fn build_these(
         ended(&built);
         built
     });
-    Ok(builds.buffer_unordered(at_once).collect().await)
+    let worked: Vec<Built> = builds.buffer_unordered(at_once).collect().await;
+    built.extend(worked);
+    Ok(built)
 }
 
 impl Worker {

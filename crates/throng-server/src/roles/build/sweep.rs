@@ -185,7 +185,9 @@ mod tests {
             reason: Some("because".into()),
             snapshot_version,
         };
-        AudienceRow { name, current: None, refresh: Some(refresh), last_fired: None }
+        let refresh = Some(refresh);
+        let (current, last_fired, paused_at, pinned_at) = Default::default();
+        AudienceRow { name, current, refresh, last_fired, paused_at, pinned_at }
     }
 
     #[test]
