@@ -128,7 +128,7 @@ pub struct Access {
     spec_token: Option<Arc<Credential>>,
     admin: std::sync::OnceLock<Arc<Credential>>,
     known: ArcSwap<Known>,
-    /// When the tokens were read last, by [`Clock::elapsed`]; held by who reads them.
+    /// When the last reading of the tokens began, by [`Clock::elapsed`]; held by who reads them.
     reading: tokio::sync::Mutex<Option<Duration>>,
     sessions: Mutex<HashMap<SecretHash, CachedSession>>,
     used: Mutex<HashMap<i64, Timestamp>>,
@@ -192,6 +192,7 @@ impl Access {
     }
 
     async fn read_tokens(&self, read_at: &mut Option<Duration>) -> Result<(), LedgerError> {
+        let began = self.clock.elapsed();
         let mut known = Known::default();
         for row in self.ledger.valid_tokens(self.now()).await? {
             let credential = Arc::new(Credential {
@@ -207,7 +208,7 @@ impl Access {
             known.by_id.insert(row.id, credential);
         }
         self.known.store(Arc::new(known));
-        *read_at = Some(self.clock.elapsed());
+        *read_at = Some(began);
         Ok(())
     }
 
@@ -228,10 +229,7 @@ impl Access {
         let hash = SecretHash::of(secret);
         let mut found = self.find(hash);
         if found.is_none() {
-            let mut read_at = self.reading.lock().await;
-            if read_at.is_none_or(|at| self.since(at) >= RELOAD_AT_MOST_EVERY) {
-                self.read_tokens(&mut read_at).await?;
-            }
+            self.read_after(self.clock.elapsed()).await?;
             found = self.find(hash);
         }
         if let Some(id) = found.as_ref().and_then(|token| token.id) {
@@ -239,6 +237,22 @@ impl Access {
             used.insert(id, self.now());
         }
         Ok(found.map(|credential| Caller { credential, session: None }))
+    }
+
+    /// Returns when the tokens were read after `asked`: one that another node has just created is valid
+    /// here at once. Unknown tokens wait rather than have the ledger read more often than
+    /// [`RELOAD_AT_MOST_EVERY`].
+    async fn read_after(&self, asked: Duration) -> Result<(), LedgerError> {
+        let mut read_at = self.reading.lock().await;
+        match *read_at {
+            Some(at) if at > asked => return Ok(()),
+            Some(at) => {
+                let pause = RELOAD_AT_MOST_EVERY.saturating_sub(self.since(at));
+                tokio::time::sleep(self.clock.wall_duration(pause)).await;
+            }
+            None => {}
+        }
+        self.read_tokens(&mut read_at).await
     }
 
     /// Keeps the tokens fresh, and writes when they were used, until `stop`. While the ledger does
@@ -270,6 +284,39 @@ impl Access {
         }
         if let Err(error) = self.extend_admin().await {
             tracing::debug!(error = &error as &dyn std::error::Error, "admin token not extended");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_ledger::{NewToken, SqliteLedger};
+    use throng_model::ManualClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_that_was_created_elsewhere_is_valid_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = SqliteLedger::open(&dir.path().join("ledger.db")).await.unwrap();
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+        let clock = Arc::new(ManualClock::new(Timestamp(1)));
+        let access = Access::new(Arc::clone(&ledger), clock, None);
+        for name in ["one", "two"] {
+            // The tokens were read a moment ago.
+            assert!(access.token(name).await.unwrap().is_none());
+            let token = NewToken {
+                name: name.to_owned(),
+                hash: SecretHash::of(name),
+                scopes: "read".to_owned(),
+                workspace: None,
+                owner: None,
+                created_by: "another node".to_owned(),
+                expires_at: None,
+            };
+            ledger.create_token(&token, Timestamp(1)).await.unwrap();
+            let caller = access.token(name).await.unwrap();
+            assert_eq!(caller.as_ref().map(Caller::name), Some(name));
         }
     }
 }
