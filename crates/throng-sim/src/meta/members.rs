@@ -327,7 +327,7 @@ mod tests {
         let added =
             ["EMAIL=a PHONE=p", "EMAIL=a PHONE=q", "EMAIL=b PHONE=r FN=f", "EXTERN_ID=1 EMAIL=a"];
         assert_eq!(left(&added, &["EMAIL=a PHONE=p"], true), 1);
-        assert_eq!(left(&added, &["EMAIL=a PHONE=p"], false), 3);
+        assert_eq!(left(&added, &["EMAIL=a PHONE=p"], false), 2);
         assert_eq!(left(&added, &["EMAIL=c FN=f"], true), 4);
     }
 

@@ -67,6 +67,8 @@ fn every_field_arrives() {
     assert_eq!(action_rate, 0.01);
     assert_eq!(spec.ad_groups[0].prediction, Prediction::Off);
     assert_eq!(spec.ad_groups[0].when_stale, WhenStale::Stop);
+    let once: Vec<bool> = spec.ad_groups.iter().map(|a| a.once_per_insertion).collect();
+    assert_eq!((once, spec.node.dedupe_hours), (vec![false, true], 36));
     assert_eq!(spec.ad_groups[1].prediction, Prediction::InFlight);
     assert_eq!(spec.ad_groups[1].horizon_secs, 180);
     assert_eq!(spec.node.feed_interval_ms, 500);
