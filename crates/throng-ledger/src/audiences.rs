@@ -287,8 +287,15 @@ pub trait AudienceLedger: Send + Sync {
     async fn refreshes(&self, audience: Option<&AudienceName>, limit: u32) -> Result<Vec<Refresh>>;
 
     /// Records the parts of a refresh; does nothing to parts that are recorded already. `WrongState`
-    /// if the refresh has ended.
-    async fn add_parts(&self, id: RefreshId, parts: &[NewPart]) -> Result<()>;
+    /// if the refresh has ended. `replacing`: its holder plans it anew, and all parts that are recorded
+    /// make room for these, whose numbers are to be higher: what somebody still does for one of the old
+    /// parts is `NotFound`. `LeaseLost` if somebody else holds it.
+    async fn add_parts(
+        &self,
+        id: RefreshId,
+        parts: &[NewPart],
+        replacing: Option<&str>,
+    ) -> Result<()>;
 
     /// The parts of a refresh by number.
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>>;

@@ -76,7 +76,8 @@ pub trait SpecLedger: Send + Sync {
     /// Stores the figures of budget days; later figures replace earlier ones.
     async fn put_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
-    /// As [`SpecLedger::put_budget_days`] of days that are over: rows that are there keep their budgets.
+    /// As [`SpecLedger::put_budget_days`] of days that are over: rows that are there keep their budgets, and
+    /// days without spend get no row if they have none.
     async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
     /// The budget days of one ad group, newest first.

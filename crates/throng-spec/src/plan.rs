@@ -190,6 +190,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
             ));
         }
     }
+    warnings.extend(moved_to_another_currency(old, new));
     let kept = new.ad_groups.iter().map(|ad_group| &ad_group.name).collect::<BTreeSet<_>>();
     let before = old.map(|spec| spec.ad_groups.as_slice()).unwrap_or_default();
     warnings.extend(before.iter().filter(|before| !kept.contains(&before.name)).map(|removed| {
@@ -200,6 +201,27 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
         )
     }));
     Plan { changes, warnings }
+}
+
+/// Ad groups that come under another currency by another campaign or advertiser.
+fn moved_to_another_currency(old: Option<&Spec>, new: &Spec) -> Vec<String> {
+    let Some(old) = old else { return Vec::new() };
+    let advertiser = |spec: &Spec, ad_group: &AdGroup| {
+        let campaign = spec.campaigns.iter().find(|c| c.name == ad_group.campaign);
+        campaign.map(|campaign| campaign.advertiser.clone())
+    };
+    let warning = |now: &AdGroup| {
+        let before = old.ad_groups.iter().find(|before| before.name == now.name)?;
+        let (from, to) = (currency_of(old, before)?, currency_of(new, now)?);
+        let moved = from != to && advertiser(old, before) != advertiser(new, now);
+        moved.then(|| {
+            format!(
+                "ad group `{}`: what it has spent in {from} is not converted, and counts as {to}",
+                now.name
+            )
+        })
+    };
+    new.ad_groups.iter().filter_map(warning).collect()
 }
 
 /// Says in which currencies the amounts of changed ad groups are.

@@ -97,16 +97,15 @@ fn object(error: &anyhow::Error) -> Value {
     object
 }
 
-/// Prints why a command failed: with `--json` as one object to the standard output, else to the standard
-/// error.
+/// Prints why a command failed to the standard error, where a service's log is kept; with `--json` also
+/// as one object to the standard output.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     if json {
         out::json(&object(error));
-    } else {
-        out::say(format!("error: {error:#}"));
-        if let Some(help) = help_of(error) {
-            out::say(format!("  help: {help}"));
-        }
+    }
+    out::say(format!("error: {error:#}"));
+    if let Some(help) = help_of(error) {
+        out::say(format!("  help: {help}"));
     }
     let exit_code = error.downcast_ref::<Failure>().map_or(FAILED, |failure| failure.exit_code);
     ExitCode::from(exit_code)
@@ -124,12 +123,11 @@ pub(crate) fn report_problems(problems: &[Problem], json: bool) -> ExitCode {
             "code": "invalid_spec",
             "problems": problems,
         }));
-    } else {
-        for problem in problems {
-            out::say(problem);
-        }
-        out::say(message);
     }
+    for problem in problems {
+        out::say(problem);
+    }
+    out::say(message);
     ExitCode::from(WRONG_INPUT)
 }
 
@@ -143,10 +141,9 @@ pub(crate) fn report_command_line(error: &clap::Error, json: bool) -> ExitCode {
     let is_error = error.use_stderr();
     if json && is_error {
         out::json(&command_line_object(error));
-    } else {
-        // If nobody reads it, there is nobody to tell.
-        let _ = error.print();
     }
+    // If nobody reads it, there is nobody to tell.
+    let _ = error.print();
     if is_error { ExitCode::from(WRONG_INPUT) } else { ExitCode::SUCCESS }
 }
 

@@ -10,7 +10,7 @@ use crate::AdGroupConfig;
 
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
-use super::survival::{Delays, Survival, bucket_of};
+use super::survival::{Delays, REACH_MICROS, Survival, bucket_of};
 use super::timeline::Timeline;
 
 /// The width of a tumbling window.
@@ -211,22 +211,33 @@ impl Account {
         }
         if let Some(inserted_at) = inserted_at {
             // What counts is when the spend is known, so the delay ends with the log.
-            let bucket = bucket_of(logged_at.0.saturating_sub(inserted_at.0));
+            let delay = logged_at.0.saturating_sub(inserted_at.0);
+            let (bucket, learns) = (bucket_of(delay), self.learns(delay));
             let number = inserted_at.0.div_euclid(WINDOW_MICROS);
             let expected = self.expected_at(price);
             match self.windows.get_mut(number) {
                 Some(window) => {
-                    count(&mut window.outcomes, bucket as u32);
+                    if learns {
+                        count(&mut window.outcomes, bucket as u32);
+                    }
                     if outcome.settles {
                         window.settled = window.settled.saturating_add(expected).min(window.linked);
                         self.settles = true;
                     }
                 }
                 // The window is gone: it was learned from without this one.
-                None => self.delays.add(bucket, 1.0),
+                None if learns => self.delays.add(bucket, 1.0),
+                None => {}
             }
         }
         Ok(())
+    }
+
+    /// Whether a delay is learned from: one beyond the horizon, and beyond half an hour, says nothing about
+    /// what is in flight. A sender with a wrong zone in its `inserted_at` has such delays.
+    pub(super) fn learns(&self, delay_micros: i64) -> bool {
+        let horizon = i64::try_from(self.config.horizon.as_micros()).unwrap_or(i64::MAX);
+        delay_micros <= horizon.max(REACH_MICROS)
     }
 
     /// Actual spend of the budget day of a moment.
@@ -235,8 +246,13 @@ impl Account {
         Micros(self.spend.known_day(start, end))
     }
 
-    /// Actual spend of the last days that have any, by the zone of now; from the oldest to the newest.
+    /// Actual spend of the last days and of the next one, by the zone of now; from the oldest to the
+    /// newest. Also of those without any: they may have had some by another zone. None if there is no
+    /// spend at all.
     pub(super) fn days(&self, now: Timestamp) -> Vec<(BudgetDay, Micros)> {
+        if self.spend.slices().next().is_none() {
+            return Vec::new();
+        }
         let (today, ..) = self.day_at(now);
         let oldest = today.0.saturating_sub(TOLD_DAYS - 1);
         (oldest..=today.0.saturating_add(1))
@@ -245,7 +261,6 @@ impl Account {
                 let (start, end) = (day.start(&self.zone), day.end(&self.zone));
                 (day, Micros(self.spend.between(slice_of(start), slice_of(end))))
             })
-            .filter(|(_, actual)| actual.0 != 0)
             .collect()
     }
 

@@ -205,8 +205,10 @@ impl Engine {
             settles: first && known.is_some(),
         })?;
         if let Some(inserted_at) = inserted_at {
-            let bucket = bucket_of(logged_at.0.saturating_sub(inserted_at.0));
-            self.pooled(pricing).outcome(inserted_at, bucket, logged_at);
+            let delay = logged_at.0.saturating_sub(inserted_at.0);
+            if self.accounts[place.account].learns(delay) {
+                self.pooled(pricing).outcome(inserted_at, bucket_of(delay), logged_at);
+            }
         }
         Ok(Applied::Counted)
     }

@@ -318,8 +318,8 @@ impl Engine {
         self.accounts.get(place.account)
     }
 
-    /// Actual spend of an ad group's last 8 budget days that have any, from the oldest to the newest, as
-    /// its time zone of now has them.
+    /// Actual spend of an ad group's last 8 budget days and of the next one, from the oldest to the newest,
+    /// as its time zone of now has them, zeros too. Empty if it has never spent anything.
     pub fn days(&self, ad_group: &AdGroupName, now: Timestamp) -> Option<Vec<(BudgetDay, Micros)>> {
         self.account(ad_group).map(|account| account.days(now))
     }

@@ -106,6 +106,8 @@ impl Pooled {
         }
         let mut exact = self.complete.counts().to_vec();
         let mut up_to = running_sum(&exact);
+        // Of ads that have not shown a bucket in full: what is known of it while no others have.
+        let (mut exact_so_far, mut up_to_so_far) = (vec![0.0; BUCKETS], vec![0.0; BUCKETS]);
         let ends: Vec<i64> =
             (0..BUCKETS).map(bounds_of).map(|(begin, width)| begin.saturating_add(width)).collect();
         for (number, outcomes) in self.recent.iter() {
@@ -118,9 +120,21 @@ impl Pooled {
                 counts[bucket] += f64::from(times);
             }
             let sums = running_sum(&counts);
-            for bucket in (0..BUCKETS).take_while(|bucket| ends[*bucket] <= shown) {
+            let in_full = ends.partition_point(|end| *end <= shown);
+            for bucket in 0..in_full {
                 exact[bucket] += counts[bucket];
                 up_to[bucket] += sums[bucket];
+            }
+            for bucket in (in_full..BUCKETS).filter(|bucket| counts[*bucket] > 0.0) {
+                exact_so_far[bucket] += counts[bucket];
+                up_to_so_far[bucket] += sums[bucket];
+            }
+        }
+        for bucket in (0..BUCKETS).filter(|bucket| exact_so_far[*bucket] > 0.0) {
+            // Without this a delay that has just been seen for the first time would count for nothing.
+            if exact[bucket] == 0.0 {
+                exact[bucket] += exact_so_far[bucket];
+                up_to[bucket] += up_to_so_far[bucket];
             }
         }
         let mut share = 1.0;
@@ -169,6 +183,24 @@ mod tests {
         let naive = naive.iter().filter(|b| **b >= 30.0).count() as f64 / naive.len() as f64;
         assert!((curve[29] - 0.5).abs() < 0.07, "half come later than 300 s: {}", curve[29]);
         assert!(naive < 0.43, "counting would say {naive}");
+    }
+
+    #[test]
+    fn a_long_delay_counts_as_soon_as_it_is_seen() {
+        let mut pooled = Pooled::default();
+        let delay = 10_810 * 1_000_000;
+        pooled.reach_at_least(std::time::Duration::from_secs(21_600));
+        pooled.insertion(Timestamp(0));
+        for _ in 0..50 {
+            pooled.outcome(
+                Timestamp(0),
+                super::super::survival::bucket_of(delay),
+                Timestamp(delay),
+            );
+        }
+        let curve = pooled.curve(Timestamp(delay)).unwrap();
+        let of = |secs: i64| curve[super::super::survival::bucket_of(secs * 1_000_000)];
+        assert_eq!([of(10), of(9_000), of(12_000)], [1.0, 1.0, 0.0]);
     }
 
     #[test]

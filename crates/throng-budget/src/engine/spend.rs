@@ -7,9 +7,10 @@ use throng_model::{MoneyError, Timestamp};
 /// The width of a slice: every time zone's offset is a multiple of it.
 pub const SLICE_SECS: i64 = 15 * 60;
 pub(super) const SLICE_MICROS: i64 = SLICE_SECS * 1_000_000;
-/// Slices that are older than the newest by more than nine days are folded into one total: events are at
-/// most seven days late, and days of different zones begin up to 26 hours apart.
-const KEPT_SLICES: i64 = 9 * 24 * 3600 / SLICE_SECS;
+/// So many slices with spend are kept, those of nine days at least; of more, the oldest are folded into one
+/// total. Events are at most seven days late, and days of different zones begin up to 26 hours apart. Not by
+/// age: one event of a clock that is set far ahead must not take the spend of today away.
+const KEPT_SLICES: usize = (9 * 24 * 3600 / SLICE_SECS) as usize;
 
 /// An amount of money to the billionth of the currency's unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -114,13 +115,10 @@ impl Spend {
         }
     }
 
-    /// Folds what is far older than the newest spend. Not by a clock: one that is set ahead and right
-    /// again must not take the spend of a day away.
     fn fold(&mut self) {
-        let Some((newest, _)) = self.slices.last_key_value() else { return };
-        let oldest = newest.saturating_sub(KEPT_SLICES);
-        while let Some(entry) = self.slices.first_entry().filter(|entry| *entry.key() < oldest) {
-            self.folded.add_part(entry.remove());
+        while self.slices.len() > KEPT_SLICES {
+            let Some((_, amount)) = self.slices.pop_first() else { return };
+            self.folded.add_part(amount);
         }
     }
 
@@ -184,10 +182,23 @@ mod tests {
             let nanos = |amount: Amount| amount.micros * 1_000 + i64::from(amount.nanos);
             let kept: i64 = spend.slices().map(|(_, amount)| nanos(amount)).sum();
             prop_assert_eq!(kept + nanos(spend.folded()), all + 1_000);
-            prop_assert!(spend.slices().all(|(number, _)| number >= slice_of(later) - KEPT_SLICES));
+            prop_assert!(spend.slices().count() <= KEPT_SLICES);
             let again = Spend::load(spend.slices(), spend.folded()).unwrap();
             prop_assert_eq!(again.slices().collect::<Vec<_>>(), spend.slices().collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn one_event_of_a_clock_that_is_far_ahead_takes_nothing_away() {
+        let mut spend = Spend::default();
+        spend.add(Timestamp(0), of(7)).unwrap();
+        spend.add(Timestamp(400 * 86_400_000_000), of(1)).unwrap();
+        assert_eq!((spend.between(0, 1), spend.folded()), (7, of(0)));
+        for slice in 1..2 * KEPT_SLICES as i64 {
+            spend.add(Timestamp(slice * SLICE_MICROS), of(1)).unwrap();
+        }
+        assert_eq!(spend.slices().count(), KEPT_SLICES);
+        assert_eq!(spend.folded().micros, 7 + KEPT_SLICES as i64);
     }
 
     #[test]

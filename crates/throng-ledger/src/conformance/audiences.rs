@@ -121,7 +121,7 @@ pub(super) async fn tries_that_end_without_a_word_are_counted(ledger: &dyn Ledge
     let third = ledger.claim_refresh("f", at(116), at(120)).await.unwrap().unwrap();
     assert_eq!(third.crashes, 2);
     let part = NewPart { kind: PartKind::Scan, number: 0, covers: serde_json::json!({}) };
-    ledger.add_parts(id, &[part]).await.unwrap();
+    ledger.add_parts(id, &[part], None).await.unwrap();
     ledger.finish_part(id, 0, &serde_json::json!({})).await.unwrap();
     assert_eq!(ledger.refresh(id).await.unwrap().crashes, 0);
     ledger.recover_refresh(id, "f", at(121)).await.unwrap();
@@ -133,7 +133,7 @@ pub(super) async fn a_cancelled_refresh_has_ended_for_whoever_has_it(ledger: &dy
     assert_eq!(ledger.cancel_refresh(&name, "cancelled", at(0)).await.unwrap(), None);
     let id = building(ledger, "buyers", "b", 0).await.id;
     let part = NewPart { kind: PartKind::Scan, number: 0, covers: serde_json::json!({}) };
-    ledger.add_parts(id, &[part]).await.unwrap();
+    ledger.add_parts(id, &[part], None).await.unwrap();
     let cancelled = ledger.cancel_refresh(&name, "cancelled by ann", at(5)).await.unwrap().unwrap();
     assert_eq!((cancelled.id, cancelled.state), (id, RefreshState::Failed));
     assert_eq!((cancelled.failures, cancelled.finished_at), (0, Some(at(5))));
@@ -186,7 +186,7 @@ fn parts(numbers: std::ops::Range<u32>) -> Vec<NewPart> {
 
 pub(super) async fn parts_survive_a_halt_and_a_retry(ledger: &dyn Ledger) {
     let id = building(ledger, "buyers", "b", 0).await.id;
-    ledger.add_parts(id, &parts(0..3)).await.unwrap();
+    ledger.add_parts(id, &parts(0..3), None).await.unwrap();
     let output = json!({"rows": 5});
     ledger.finish_part(id, 1, &output).await.unwrap();
     ledger.halt_refresh(id, "b", at(1)).await.unwrap();
@@ -203,7 +203,7 @@ pub(super) async fn parts_survive_a_halt_and_a_retry(ledger: &dyn Ledger) {
 
 pub(super) async fn a_part_goes_to_one_builder_and_scans_go_first(ledger: &dyn Ledger) {
     let id = building(ledger, "buyers", "b", 0).await.id;
-    ledger.add_parts(id, &parts(0..3)).await.unwrap();
+    ledger.add_parts(id, &parts(0..3), None).await.unwrap();
     let claim = async |of, holder: &str, now, until| {
         let claimed = ledger.claim_part(of, holder, at(now), at(until)).await.unwrap();
         claimed.map(|(refresh, part)| {
@@ -240,11 +240,11 @@ pub(super) async fn a_part_goes_to_one_builder_and_scans_go_first(ledger: &dyn L
 
 pub(super) async fn parts_are_recorded_once(ledger: &dyn Ledger) {
     let id = building(ledger, "buyers", "b", 0).await.id;
-    ledger.add_parts(id, &[]).await.unwrap();
-    ledger.add_parts(id, &parts(0..2_500)).await.unwrap();
+    ledger.add_parts(id, &[], None).await.unwrap();
+    ledger.add_parts(id, &parts(0..2_500), None).await.unwrap();
     ledger.finish_part(id, 7, &json!({"rows": 1})).await.unwrap();
     ledger.finish_part(id, 7, &json!({"rows": 1})).await.unwrap();
-    ledger.add_parts(id, &parts(0..2_501)).await.unwrap();
+    ledger.add_parts(id, &parts(0..2_501), None).await.unwrap();
     let found = ledger.parts(id).await.unwrap();
     assert_eq!(found.len(), 2_501);
     assert_eq!(found[7].state, PartState::Done, "done stays done");
@@ -253,13 +253,27 @@ pub(super) async fn parts_are_recorded_once(ledger: &dyn Ledger) {
     assert_not_found(ledger.finish_part(id, 2_501, &json!({})).await);
 }
 
+pub(super) async fn a_refresh_is_planned_anew_by_its_holder(ledger: &dyn Ledger) {
+    let id = building(ledger, "buyers", "b", 0).await.id;
+    ledger.add_parts(id, &parts(0..3), None).await.unwrap();
+    ledger.finish_part(id, 0, &json!({"rows": 1})).await.unwrap();
+    assert_lease_lost(ledger.add_parts(id, &parts(3..5), Some("a")).await);
+    assert_eq!(ledger.parts(id).await.unwrap().len(), 3);
+    ledger.add_parts(id, &parts(3..5), Some("b")).await.unwrap();
+    let found = ledger.parts(id).await.unwrap();
+    let states: Vec<_> = found.iter().map(|p| (p.number, p.state)).collect();
+    assert_eq!(states, [(3, PartState::Pending), (4, PartState::Pending)]);
+    // What somebody was still doing by the old plan is of no use.
+    assert_not_found(ledger.finish_part(id, 1, &json!({})).await);
+}
+
 pub(super) async fn a_refresh_that_gives_up_lets_the_next_one_start(ledger: &dyn Ledger) {
     let id = building(ledger, "buyers", "b", 0).await.id;
     let failed = ledger.fail_refresh(id, "b", "no such table", None, at(3)).await.unwrap();
     assert_eq!(failed.state, RefreshState::Failed);
     assert_eq!(failed.finished_at, Some(at(3)));
     assert_eq!((failed.failures, failed.holder), (1, None));
-    assert_wrong_state(ledger.add_parts(id, &parts(0..1)).await);
+    assert_wrong_state(ledger.add_parts(id, &parts(0..1), None).await);
     assert_lease_lost(ledger.halt_refresh(id, "b", at(4)).await);
     let next = building(ledger, "buyers", "b", 5).await;
     assert_ne!(next.id, id);

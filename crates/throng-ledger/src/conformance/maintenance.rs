@@ -28,7 +28,7 @@ pub(super) async fn objects_are_named_as_long_as_they_are_needed(ledger: &dyn Le
     ledger.swap_dictionary(3, 0, "a manifest").await.unwrap();
     let refresh = building(ledger, "buyers", "b", 20).await;
     let part = NewPart { kind: PartKind::Scan, number: 0, covers: json!({}) };
-    ledger.add_parts(refresh.id, &[part]).await.unwrap();
+    ledger.add_parts(refresh.id, &[part], None).await.unwrap();
     let named = ledger.named_objects().await.unwrap();
     let snapshot = NamedObject { name: first.path.clone(), bytes: Some(first.bytes) };
     assert_eq!(named.objects, std::slice::from_ref(&snapshot));

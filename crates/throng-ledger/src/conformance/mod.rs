@@ -72,6 +72,7 @@ cases! {
         parts_survive_a_halt_and_a_retry,
         a_part_goes_to_one_builder_and_scans_go_first,
         parts_are_recorded_once,
+        a_refresh_is_planned_anew_by_its_holder,
         a_refresh_that_gives_up_lets_the_next_one_start,
         the_dictionary_is_swapped_only_from_the_expected_version,
     }

@@ -8,7 +8,7 @@ use crate::{NewPart, PartKind, RefreshState};
 pub(super) async fn publishing_is_one_step(ledger: &dyn Ledger) {
     let refresh = building(ledger, "buyers", "b", 0).await;
     let part = NewPart { kind: PartKind::Scan, number: 0, covers: json!({}) };
-    ledger.add_parts(refresh.id, &[part]).await.unwrap();
+    ledger.add_parts(refresh.id, &[part], None).await.unwrap();
     let made = snapshot("buyers", 1, refresh.id);
     ledger.publish(&made, "b", at(9)).await.unwrap();
     let row = ledger.audience(&audience("buyers")).await.unwrap().unwrap();

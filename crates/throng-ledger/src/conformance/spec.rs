@@ -90,6 +90,11 @@ pub(super) async fn later_budget_figures_replace_earlier_ones(ledger: &dyn Ledge
     let days = ledger.budget_days(&name, 10).await.unwrap();
     assert_eq!(days, [row("a", 11, 6), row("a", 10, 1)]);
     assert_eq!(ledger.budget_days(&name, 1).await.unwrap().len(), 1);
+    // A day that has had its spend by another time zone, and one that never had any.
+    let other = BudgetDayRow { budget: Micros(7), ..row("a", 10, 0) };
+    ledger.put_past_budget_days(&[other, row("a", 9, 0), row("a", 8, 4)]).await.unwrap();
+    let days = ledger.budget_days(&name, 10).await.unwrap();
+    assert_eq!(days, [row("a", 11, 6), row("a", 10, 0), row("a", 8, 4)]);
     let many: Vec<_> = (0..2_500).map(|day| row("c", day, 9)).collect();
     ledger.put_budget_days(&many).await.unwrap();
     let name = AdGroupName::new("c").unwrap();

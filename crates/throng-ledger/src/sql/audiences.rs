@@ -398,10 +398,8 @@ impl AudienceLedger for Backend {
         })
     }
 
-    async fn add_parts(&self, id: RefreshId, parts: &[NewPart]) -> Result<()> {
-        write_tx!(self, Relaxed, "recording the parts of a refresh", |tx| {
-            parts::insert(tx, id, parts).await?
-        })
+    async fn add_parts(&self, id: RefreshId, new: &[NewPart], over: Option<&str>) -> Result<()> {
+        parts::record(self, id, new, over).await
     }
 
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>> {

@@ -3,8 +3,9 @@
 use sqlx::QueryBuilder;
 use throng_model::{RefreshId, Timestamp};
 
-use super::audiences::get_refresh;
-use super::{Conn, Db, DbRow, ROWS_PER_INSERT, Tried, lock_rows};
+use super::audiences::{get_held_by, get_refresh};
+use super::snapshots::delete_parts;
+use super::{Backend, Conn, Db, DbRow, ROWS_PER_INSERT, Tried, lock_rows, write_tx};
 use crate::rows::{Cells, Word, json};
 use crate::{LedgerError, NewPart, Part, Result};
 
@@ -20,8 +21,29 @@ fn part_of(row: &DbRow) -> Result<Part> {
     })
 }
 
-/// Records parts of an open refresh; those that are there already stay as they are.
-pub(super) async fn insert(tx: &mut Conn, id: RefreshId, parts: &[NewPart]) -> Tried<()> {
+/// Records parts of an open refresh; those that are there already stay as they are. `replacing`: whoever
+/// holds the refresh and puts these in the place of all parts.
+pub(super) async fn record(
+    backend: &Backend,
+    id: RefreshId,
+    parts: &[NewPart],
+    replacing: Option<&str>,
+) -> Result<()> {
+    write_tx!(backend, Relaxed, "recording the parts of a refresh", |tx| {
+        insert(tx, id, parts, replacing).await?
+    })
+}
+
+async fn insert(
+    tx: &mut Conn,
+    id: RefreshId,
+    parts: &[NewPart],
+    replacing: Option<&str>,
+) -> Tried<()> {
+    if let Some(holder) = replacing {
+        get_held_by(tx, id, holder).await?;
+        delete_parts(tx, id).await?;
+    }
     let refresh = get_refresh(tx, id).await?;
     if refresh.finished_at.is_some() {
         return Err(LedgerError::WrongState {

@@ -69,6 +69,24 @@ async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> Tried<(
     Ok(())
 }
 
+/// Days that are stored have no spend.
+async fn clear_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> Tried<()> {
+    for chunk in rows.chunks(ROWS_PER_INSERT) {
+        let mut update = QueryBuilder::<Db>::new(
+            "UPDATE budget_days SET actual = 0 WHERE actual <> 0 AND (ad_group, day) IN (VALUES ",
+        );
+        let mut first = true;
+        for row in chunk {
+            update.push(if first { "(" } else { ", (" });
+            update.push_bind(row.ad_group.as_str()).push(", ");
+            update.push_bind(i64::from(row.day.0)).push(")");
+            first = false;
+        }
+        update.push(")").build().persistent(false).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
 async fn index_of(tx: &mut Conn, name: &AdGroupName) -> Tried<AdGroupIndex> {
     let known = sqlx::query("SELECT number FROM ad_groups WHERE name = $1")
         .bind(name.as_str())
@@ -186,8 +204,12 @@ impl SpecLedger for Backend {
 
     async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()> {
         let update = "actual = excluded.actual";
-        write_tx!(self, Full, "storing past budget days", |tx| put_days(&mut *tx, rows, update)
-            .await?)
+        let (none, some): (Vec<_>, Vec<_>) =
+            rows.iter().cloned().partition(|row| row.actual.0 == 0);
+        write_tx!(self, Full, "storing past budget days", |tx| {
+            put_days(&mut *tx, &some, update).await?;
+            clear_days(tx, &none).await?;
+        })
     }
 
     async fn budget_days(&self, ad_group: &AdGroupName, limit: u32) -> Result<Vec<BudgetDayRow>> {

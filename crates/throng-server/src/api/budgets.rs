@@ -49,13 +49,16 @@ fn days(
             budget: state.budget,
             actual: *actual,
         };
-        days.entry(*day).or_insert_with(row).actual = *actual;
+        // A day without spend is there if it was stored: it may have had some by another zone.
+        if actual.0 != 0 || days.contains_key(day) {
+            days.entry(*day).or_insert_with(row).actual = *actual;
+        }
     }
     days.into_values().rev().collect()
 }
 
 /// One ad group over the day.
-#[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, body = super::answers::BudgetDetail, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`, the newest first; `slices`: spend of the last nine days by quarters of an hour that have any"), (status = 404, description = "no such ad group")))]
+#[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, body = super::answers::BudgetDetail, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`, the newest first; `slices`: spend by quarters of an hour that have any, the newest 864"), (status = 404, description = "no such ad group")))]
 pub(crate) async fn one(
     State(ctx): State<Arc<NodeContext>>,
     Path(name): Path<String>,

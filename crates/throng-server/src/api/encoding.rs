@@ -67,9 +67,7 @@ pub(super) fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             read(decoder, limit)
         }),
-        Encoding::Brotli => {
-            read(brotli_decompressor::Decompressor::new(&*body, BROTLI_BUFFER), limit)
-        }
+        Encoding::Brotli => brotli(&body, limit),
     };
     match decoded {
         Ok(bytes) if bytes.len() > limit => Err(ApiError::too_large()),
@@ -79,6 +77,20 @@ pub(super) fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<
             Err(ApiError::bad_request(words).help(HELP))
         }
     }
+}
+
+/// Brotli has no streams behind each other: what follows the first one is an error.
+fn brotli(body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+    let mut decoder = brotli_decompressor::Decompressor::new(body, BROTLI_BUFFER);
+    let bytes = read(&mut decoder, limit)?;
+    if bytes.len() <= limit {
+        // Asked after the end, the decoder says whether there is more in its buffer.
+        let more = decoder.read(&mut [0])?;
+        if more > 0 || !decoder.get_ref().is_empty() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+    Ok(bytes)
 }
 
 /// At most one byte more than `limit`.

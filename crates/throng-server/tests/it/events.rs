@@ -124,7 +124,7 @@ async fn encoded_bodies_are_decoded_or_refused() {
         ("gzip", gzip(line("gzip").as_bytes())),
         ("x-gzip", gzip(line("x-gzip").as_bytes())),
         ("zstd", zstd::encode_all(line("zstd").as_bytes(), 3).unwrap()),
-        ("br", brotli),
+        ("br", brotli.clone()),
         ("identity", line("identity").into_bytes()),
     ] {
         let (status, said) = send_encoded(&client, encoding, body).await;
@@ -139,6 +139,8 @@ async fn encoded_bodies_are_decoded_or_refused() {
         ("gzip", cut[..cut.len() - 4].to_vec(), 400),
         ("zstd", b"not zstd".to_vec(), 400),
         ("br", b"not brotli at all".to_vec(), 400),
+        ("br", [&brotli[..], &brotli[..]].concat(), 400),
+        ("br", [&brotli[..], b"\n"].concat(), 400),
         ("deflate", b"?".to_vec(), 415),
         ("gzip, br", b"?".to_vec(), 415),
     ] {

@@ -145,7 +145,7 @@ fn failed(arguments: &[&str]) -> (Option<i32>, Value) {
     let object: Value = serde_json::from_str(&printed)
         .unwrap_or_else(|error| panic!("{arguments:?} printed {printed:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(said, "", "{arguments:?}: nothing else is said");
+    assert!(said.lines().count() < 30 && !said.is_empty(), "{arguments:?}: the text for people");
     (output.status.code(), object)
 }
 

@@ -17,7 +17,7 @@ use super::partition::State;
 pub struct Past {
     /// Its recent figures.
     pub series: Series,
-    /// Actual spend of its last 8 budget days that have any, from the oldest to the newest.
+    /// Actual spend of its last 8 budget days and of the next one, from the oldest to the newest, zeros too.
     pub days: Vec<(BudgetDay, Micros)>,
     /// Actual spend by quarters of an hour that have any, each with its beginning.
     pub slices: Vec<(Timestamp, Micros)>,

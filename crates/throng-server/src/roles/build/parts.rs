@@ -57,15 +57,16 @@ pub(super) struct ShardsOutput {
     pub(super) checksum: Option<u64>,
 }
 
-/// The parts of a refresh: its scans, then the user shards in groups.
+/// The parts of a refresh: its scans, then the user shards in groups. The first one has the number `first`.
 pub(super) fn plan(
     model: &Model,
     scans: Vec<ScanPart>,
     info: &ModelInfo,
+    first: u32,
 ) -> serde_json::Result<Vec<NewPart>> {
     let mut parts = Vec::with_capacity(scans.len() + SHARD_COUNT / SHARDS_PER_PART);
     let mut add = |kind, covers| {
-        parts.push(NewPart { kind, number: parts.len() as u32, covers });
+        parts.push(NewPart { kind, number: first + parts.len() as u32, covers });
     };
     for (place, part) in scans.into_iter().enumerate() {
         let (model, tables) = (place == 0).then(|| (model.clone(), info.tables.clone())).unzip();
@@ -117,8 +118,8 @@ mod tests {
             rule: Rule::ANY,
             tables: Vec::new(),
         };
-        let parts = plan(&model, scans, &info).unwrap();
-        assert!(parts.iter().zip(0..).all(|(part, number)| part.number == number));
+        let parts = plan(&model, scans, &info, 5).unwrap();
+        assert!(parts.iter().zip(5..).all(|(part, number)| part.number == number));
         let mut shards = Vec::new();
         let mut models = Vec::new();
         for part in parts {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use serde::de::DeserializeOwned;
-use throng_lake::{KeyBatch, Model, Rule, TableFacts};
+use throng_lake::{KeyBatch, LakeError, Model, Rule, TableFacts};
 use throng_ledger::{LedgerError, Part, PartKind, PartState, Refresh};
 use throng_membership::manifest_files;
 use throng_model::{Entropy as _, RefreshId, SystemEntropy, UserHash};
@@ -40,6 +40,11 @@ impl Progress {
     fn add(&self, rows: u64, null_keys: u64) {
         self.rows_read.fetch_add(rows, Ordering::Relaxed);
         self.null_keys.fetch_add(null_keys, Ordering::Relaxed);
+    }
+
+    fn start_over(&self) {
+        self.rows_read.store(0, Ordering::Relaxed);
+        self.null_keys.store(0, Ordering::Relaxed);
     }
 
     /// Rows, NULL keys, expected rows.
@@ -86,15 +91,55 @@ pub(super) async fn work(
     holder: &str,
     progress: &Progress,
 ) -> Result<Worked, BuildError> {
-    let mut recorded = ctx.ledger.parts(refresh.id).await?;
+    let recorded = ctx.ledger.parts(refresh.id).await?;
     if recorded.is_empty() {
-        let model = model_of(audience);
-        let served = served_tables(ctx, audience).await?;
-        let (info, scans) = ctx.lake.load_full().plan_scan_after(&model, &served).await?;
-        progress.rows_expected.store(info.estimated_rows.unwrap_or(0), Ordering::Relaxed);
-        ctx.ledger.add_parts(refresh.id, &parts::plan(&model, scans, &info)?).await?;
-        recorded = ctx.ledger.parts(refresh.id).await?;
+        let planned = plan(ctx, audience, refresh, progress, None).await?;
+        return work_on(ctx, audience, refresh, holder, progress, planned).await;
     }
+    let next = recorded.iter().map(|part| part.number + 1).max().unwrap_or(0);
+    match work_on(ctx, audience, refresh, holder, progress, recorded).await {
+        // An exporter has put new files in place since an earlier try made the plan.
+        Err(BuildError::Lake(error @ (LakeError::Changed { .. } | LakeError::Source { .. }))) => {
+            tracing::info!(
+                refresh = %refresh.id,
+                error = &error as &dyn std::error::Error,
+                "source files changed since the refresh was planned: it is planned anew"
+            );
+            progress.start_over();
+            let planned = plan(ctx, audience, refresh, progress, Some((holder, next))).await?;
+            work_on(ctx, audience, refresh, holder, progress, planned).await
+        }
+        other => other,
+    }
+}
+
+/// Records the parts of a refresh. `replacing`: its holder, who plans it anew, and the number of the first
+/// part then.
+async fn plan(
+    ctx: &NodeContext,
+    audience: &Audience,
+    refresh: &Refresh,
+    progress: &Progress,
+    replacing: Option<(&str, u32)>,
+) -> Result<Vec<Part>, BuildError> {
+    let model = model_of(audience);
+    let served = served_tables(ctx, audience).await?;
+    let (info, scans) = ctx.lake.load_full().plan_scan_after(&model, &served).await?;
+    progress.rows_expected.store(info.estimated_rows.unwrap_or(0), Ordering::Relaxed);
+    let (holder, first) = replacing.map_or((None, 0), |(holder, first)| (Some(holder), first));
+    let planned = parts::plan(&model, scans, &info, first)?;
+    ctx.ledger.add_parts(refresh.id, &planned, holder).await?;
+    Ok(ctx.ledger.parts(refresh.id).await?)
+}
+
+async fn work_on(
+    ctx: &Arc<NodeContext>,
+    audience: &Audience,
+    refresh: &Refresh,
+    holder: &str,
+    progress: &Progress,
+    mut recorded: Vec<Part>,
+) -> Result<Worked, BuildError> {
     let mut hand = Hand::new(ctx, audience, refresh.id, &recorded)?;
     let mut counted = HashSet::new();
     loop {
