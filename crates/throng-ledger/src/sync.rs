@@ -534,10 +534,13 @@ pub trait SyncLedger: Send + Sync {
     /// hand go on. Returns how many.
     async fn hold_destination(&self, destination: &DestinationName, reason: &str) -> Result<u64>;
 
-    /// Lets every held run of a destination go on. Returns how many.
+    /// Lets every held run of a destination go on. Returns how many. Those that are held for the
+    /// `account_reason` (their reason is in it), have a plan and have sent nothing are removed: they are to
+    /// be planned anew, as what they were made of may be what was wrong.
     async fn approve_destination(
         &self,
         destination: &DestinationName,
+        account_reason: Option<&str>,
         now: Timestamp,
     ) -> Result<u64>;
 

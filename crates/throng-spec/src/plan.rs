@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use throng_model::{Currency, Micros};
 
-use crate::{AdGroup, Pricing, Spec};
+use crate::{AdGroup, Pricing, Spec, Sync};
 
 /// The differences, by kind in the order of a spec, then by name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -191,6 +191,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
         }
     }
     warnings.extend(moved_to_another_currency(old, new));
+    warnings.extend(renamed_on_the_platform(old, new));
     let kept = new.ad_groups.iter().map(|ad_group| &ad_group.name).collect::<BTreeSet<_>>();
     let before = old.map(|spec| spec.ad_groups.as_slice()).unwrap_or_default();
     warnings.extend(before.iter().filter(|before| !kept.contains(&before.name)).map(|removed| {
@@ -201,6 +202,22 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
         )
     }));
     Plan { changes, warnings }
+}
+
+/// Syncs with another name for their audience on the platform.
+fn renamed_on_the_platform(old: Option<&Spec>, new: &Spec) -> Vec<String> {
+    let before = |sync: &Sync| old?.syncs.iter().find(|before| before.name == sync.name);
+    let renamed = |sync: &&Sync| {
+        before(sync).is_some_and(|before| before.platform_name != sync.platform_name)
+    };
+    let warning = |sync: &Sync| {
+        format!(
+            "sync `{0}`: an audience that is on the platform keeps its name; `throng sync recreate {0}` \
+             makes one with the new name",
+            sync.name
+        )
+    };
+    new.syncs.iter().filter(renamed).map(warning).collect()
 }
 
 /// Ad groups that come under another currency by another campaign or advertiser.

@@ -288,7 +288,7 @@ pub(super) fn state(
     home.is_none().then_some(name)
 }
 
-/// A postal code without spaces; five digits in the US.
+/// A postal code without spaces and dashes, as the Conversions API documents `zp`; five digits in the US.
 pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) -> Option<String> {
     let raw = without_decimal_zero(raw, notes);
     let text: String =
@@ -307,8 +307,8 @@ pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) 
     if home == Some("US") && !digits(&text, 5) {
         return None;
     }
-    let fine = text.chars().any(char::is_alphanumeric)
-        && text.chars().all(|c| c.is_alphanumeric() || c == '-');
+    let text = text.replace('-', "");
+    let fine = !text.is_empty() && text.chars().all(char::is_alphanumeric);
     fine.then_some(text)
 }
 

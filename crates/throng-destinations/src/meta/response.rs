@@ -207,7 +207,13 @@ fn mend(code: i64, subcode: i64) -> &'static str {
         }
         (10 | 200..=299, _) => "; give the token's user ads_management on this account",
         (2635, _) => "; raise the destination's api_version",
-        (100, 33) => "; the audience is gone or not visible to this token",
+        (100, 33) => {
+            "; the audience is gone or not visible to this token; `throng sync recreate` makes a new one"
+        }
+        (2650, _) => {
+            "; the audience was filled in another way: give the sync another platform_name, and \
+             `throng sync recreate` it"
+        }
         (100, 1_713_228 | 1_713_230 | 1_713_231) => "; appeal in Meta's Account Quality",
         _ => "",
     }

@@ -1,5 +1,6 @@
 //! CSV files: their headers, what their columns hold, and their rows.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,13 +21,18 @@ const BATCH_ROWS: usize = 8192;
 /// A longer first line is no header.
 const MAX_COLUMNS: usize = 10_000;
 
-fn records(text: TextReader) -> Reader<TextReader> {
+/// Put behind a file that is surveyed. In a file that is whole it is a row of its own; where a quote is still
+/// open it becomes a part of the last value.
+const END: &str = "\u{1a}end of file\u{1a}";
+const OPEN_QUOTE: &str = "a quote begins in this row and does not end";
+
+fn records<R: Read>(text: R) -> Reader<R> {
     ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text)
 }
 
 /// The next record; false at the end.
-fn next(
-    reader: &mut Reader<TextReader>,
+fn next<R: Read>(
+    reader: &mut Reader<R>,
     record: &mut ByteRecord,
     path: &Path,
 ) -> Result<bool, FileFault> {
@@ -48,8 +54,8 @@ pub(crate) fn header(file: &DataFile) -> Result<Option<Vec<String>>, FileFault> 
     read_header(&mut records(open(file)?), file.path())
 }
 
-fn read_header(
-    reader: &mut Reader<TextReader>,
+fn read_header<R: Read>(
+    reader: &mut Reader<R>,
     path: &Path,
 ) -> Result<Option<Vec<String>>, FileFault> {
     let mut record = ByteRecord::new();
@@ -89,19 +95,31 @@ fn looks_like_data(names: &[String]) -> bool {
 /// Looks at every value of a file.
 ///
 /// # Errors
-/// If a row has another number of fields than the header, a value is not UTF-8, or does not fit the
-/// type that is declared for its column.
+/// If a row has another number of fields than the header, is the header once more, or has a quote that does
+/// not end; if a value is not UTF-8, or does not fit the type that is declared for its column.
 pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileFault> {
     let path = file.path();
-    let mut reader = records(open(file)?);
-    let Some(names) = read_header(&mut reader, path)? else {
+    let end = format!("\n{END}");
+    let mut reader = records(open(file)?.chain(end.as_bytes()));
+    let names = read_header(&mut reader, path)?.filter(|names| *names != [END]);
+    let Some(names) = names else {
         return Ok(Survey { columns: Vec::new(), rows: 0 });
     };
+    if names.last().is_some_and(|name| name.ends_with(END)) {
+        return Err(FileFault::new(path, Some(1), OPEN_QUOTE));
+    }
     let declared: Vec<_> = names.iter().map(|name| reading.declared(name)).collect();
     let mut nodes = vec![Node::default(); names.len()];
     let mut record = ByteRecord::new();
     let mut rows = 0;
-    while next(&mut reader, &mut record, path)? {
+    while next(&mut reader, &mut record, path)? && !record.iter().eq([END.as_bytes()]) {
+        if record.iter().last().is_some_and(|cell| cell.ends_with(END.as_bytes())) {
+            return Err(FileFault::new(path, line_of(&record), OPEN_QUOTE));
+        }
+        if record.iter().eq(names.iter().map(String::as_bytes)) {
+            return Err(FileFault::new(path, line_of(&record), "the header stands here once more")
+                .with_help("keep files apart that have headers of their own, in one folder"));
+        }
         if record.len() != names.len() {
             let text = format!("{} fields, where the header has {}", record.len(), names.len());
             return Err(FileFault::new(path, line_of(&record), text)

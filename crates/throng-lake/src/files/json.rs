@@ -45,8 +45,10 @@ pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileF
             (_, Err(_)) => return Err(FileFault::new(path, Some(line), "it is not UTF-8")),
         };
         columns.add(text, rows).map_err(|fault| {
-            FileFault::new(path, Some(line), fault)
-                .with_help("declare the column as text, or correct the value")
+            FileFault::new(path, Some(line), fault).with_help(
+                "correct the value, or declare the column as text; objects and arrays have no \
+                     declared type",
+            )
         })?;
         rows += 1;
     }

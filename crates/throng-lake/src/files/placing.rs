@@ -14,7 +14,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 
 use super::fault::FileFault;
 use super::format::Format;
-use super::survey::trimmed;
+
 use super::union::{Column, FilePlan, Layout, Origin};
 use super::{csv, json};
 
@@ -195,7 +195,8 @@ impl<'a> Placing<'a> {
                 // A blank cell of CSV is NULL.
                 let csv = self.file.file.format == Format::Csv;
                 let texts = values.as_string_view().iter();
-                let texts = texts.map(|text| text.map(trimmed).filter(|t| !(csv && t.is_empty())));
+                let texts =
+                    texts.map(|text| text.map(str::trim).filter(|t| !(csv && t.is_empty())));
                 Arc::new(texts.collect::<StringViewArray>()) as ArrayRef
             }
             _ => Arc::clone(values),

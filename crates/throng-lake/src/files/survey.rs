@@ -122,7 +122,7 @@ impl Reading {
 
     /// The value of a cell as it counts.
     pub(crate) fn cell<'a>(&self, text: &'a str) -> &'a str {
-        if self.trim { trimmed(text) } else { text }
+        if self.trim { text.trim() } else { text }
     }
 }
 
@@ -139,10 +139,20 @@ pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, LakeE
     }
 }
 
-/// White space that `trim` takes away.
-pub(crate) const WHITE: [char; 5] = [' ', '\t', '\r', '\n', '\u{a0}'];
+/// White space that `trim` takes away: that of Unicode, as [`str::trim`] has it.
+pub(crate) const WHITE: [char; 25] = [
+    '\t', '\n', '\u{b}', '\u{c}', '\r', ' ', '\u{85}', '\u{a0}', '\u{1680}', '\u{2000}',
+    '\u{2001}', '\u{2002}', '\u{2003}', '\u{2004}', '\u{2005}', '\u{2006}', '\u{2007}', '\u{2008}',
+    '\u{2009}', '\u{200a}', '\u{2028}', '\u{2029}', '\u{202f}', '\u{205f}', '\u{3000}',
+];
 
-/// Text without the white space around it.
-pub(crate) fn trimmed(text: &str) -> &str {
-    text.trim_matches(WHITE)
+#[cfg(test)]
+mod tests {
+    use super::WHITE;
+
+    #[test]
+    fn white_space_is_that_of_unicode() {
+        let all: Vec<char> = (char::MIN..=char::MAX).filter(|c| c.is_whitespace()).collect();
+        assert_eq!(all, WHITE);
+    }
 }

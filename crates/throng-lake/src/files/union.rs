@@ -98,6 +98,7 @@ pub(crate) fn union(
         table.files.iter().zip(surveys.iter().map(AsRef::as_ref)).collect();
     compare_headers(&files)?;
     let names = Names::of(&files);
+    compare_spellings(&files, &names)?;
     let mut layout = Layout { trim: reading.trim, ..Layout::default() };
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let mut gathered: Vec<Gathered<'_>> = Vec::new();
@@ -220,12 +221,18 @@ impl Gathered<'_> {
             let wanted = declared::data_type(declared);
             for (path, of) in &self.typed {
                 if widened(of, &wanted).as_ref() != Some(&wanted) {
-                    return Err(self.refusal(
-                        path,
-                        &shown(of),
-                        None,
-                        &format!("declared {declared}"),
-                    ));
+                    let name = self.name;
+                    return Err(LakeError::Table {
+                        message: format!(
+                            "column {name} is {} in {} and declared {declared}",
+                            shown(of),
+                            path.display()
+                        ),
+                        help: format!(
+                            "a Parquet file states the types of its columns: leave the type of {name} \
+                             undeclared, and use CAST in the SQL"
+                        ),
+                    });
                 }
             }
             return Ok(Column { converted: true, ..column(wanted, None) });
@@ -325,6 +332,46 @@ pub(crate) fn shown(of: &DataType) -> String {
         DataType::BinaryView => "bytes".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// A name without what spellings differ in.
+fn plain(name: &str) -> String {
+    let matters = |c: &char| !matches!(c, '_' | '-' | ' ' | '.');
+    name.chars().filter(matters).flat_map(char::to_lowercase).collect()
+}
+
+/// Refuses files of one table that spell a column in two ways, such as `user_id` and `userid`: each would
+/// have NULL in the other's column. Where a file has both, they are two columns.
+fn compare_spellings(files: &[(&DataFile, &Survey)], names: &Names<'_>) -> Result<(), LakeError> {
+    let of_file = |(file, survey): &(&DataFile, &Survey)| -> BTreeSet<String> {
+        let columns = survey.columns.iter().map(|column| column.name.as_str());
+        let all = columns.chain(file.folders.iter().map(|(name, _)| name.as_str()));
+        all.map(|name| names.table_name(name).to_owned()).collect()
+    };
+    let with_rows = || files.iter().filter(|(_, survey)| survey.rows > 0);
+    let mut spellings: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for name in with_rows().flat_map(of_file) {
+        spellings.entry(plain(&name)).or_default().insert(name);
+    }
+    for (plain, spelled) in spellings.iter().filter(|(_, spelled)| spelled.len() > 1) {
+        let has_both = with_rows().any(|file| of_file(file).intersection(spelled).count() > 1);
+        if plain.is_empty() || has_both {
+            continue;
+        }
+        let in_files: Vec<String> = spelled
+            .iter()
+            .filter_map(|name| {
+                let (file, _) = with_rows().find(|file| of_file(file).contains(name))?;
+                Some(format!("{name} in {}", file.path().display()))
+            })
+            .collect();
+        return Err(LakeError::Table {
+            message: format!("a column is spelled in several ways: {}", in_files.join(", ")),
+            help: "write all files with one name for the column, or put them into folders of their own"
+                .to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// Refuses CSV files of one table that have little in common: other tables, other spellings of the

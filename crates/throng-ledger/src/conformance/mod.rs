@@ -90,6 +90,7 @@ cases! {
         a_sync_has_one_open_run,
         what_was_delivered_is_recorded_with_its_runs,
         what_was_delivered_is_forgotten,
+        what_an_account_held_is_planned_anew,
         a_sync_is_unsettled_until_its_newest_run_completes,
         batches_are_ranked_per_operation,
         hundreds_of_batches_are_planned,

@@ -249,11 +249,36 @@ pub(super) async fn an_accounts_queue_is_held_and_let_go(ledger: &dyn Ledger) {
     assert_eq!(claim(ledger, "w", 9).await, None);
     let held = ledger.runs(Some(&sync_name("c")), 1).await.unwrap().remove(0);
     assert_eq!((held.state, held.reason.as_deref()), (RunState::Held, Some("checks fail")));
-    assert_eq!(ledger.approve_destination(&x, at(10)).await.unwrap(), 1);
+    assert_eq!(ledger.approve_destination(&x, None, at(10)).await.unwrap(), 1);
     let approved = ledger.run(held.id).await.unwrap();
     assert_eq!((approved.state, approved.reason), (RunState::Active, None));
-    assert_eq!(ledger.approve_destination(&x, at(10)).await.unwrap(), 0);
+    assert_eq!(ledger.approve_destination(&x, None, at(10)).await.unwrap(), 0);
     assert_eq!(claim(ledger, "w", 11).await.unwrap().sync, sync_name("c"));
+}
+
+pub(super) async fn what_an_account_held_is_planned_anew(ledger: &dyn Ledger) {
+    let account = destination("shop");
+    let run = |name: &str, held: Option<&str>, plan: Option<&str>| NewRun {
+        held: held.map(str::to_owned),
+        plan: plan.map(str::to_owned),
+        ..new_run(name, 1, &[10])
+    };
+    let alert = "its tasks are held: checks fail. Look";
+    for run in [
+        run("planned", Some("checks fail"), Some("plans/a")),
+        run("guarded", Some("too many leave"), Some("plans/b")),
+        run("earlier", Some("checks fail"), None),
+    ] {
+        ledger.plan_run(&run, at(1)).await.unwrap().unwrap();
+    }
+    assert_eq!(ledger.approve_destination(&account, Some(alert), at(2)).await.unwrap(), 3);
+    let newest = async |name| ledger.runs(Some(&sync_name(name)), 1).await.unwrap().pop();
+    assert_eq!(newest("planned").await, None);
+    for name in ["guarded", "earlier"] {
+        assert_eq!(newest(name).await.unwrap().state, RunState::Active);
+    }
+    let again = run("planned", None, Some("plans/c"));
+    assert!(ledger.plan_run(&again, at(3)).await.unwrap().is_some());
 }
 
 pub(super) async fn an_expired_lease_can_be_taken(ledger: &dyn Ledger) {

@@ -2,7 +2,7 @@
 //! table, so that no statement here can break it.
 
 use sqlx::QueryBuilder;
-use throng_model::{SyncName, SyncRunId, TaskId, Timestamp};
+use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
 use super::{Conn, Db, DbRow, ROWS_PER_INSERT, Tried, pauses};
 use crate::rows::{Cells, Word, count, json};
@@ -208,6 +208,50 @@ pub(super) async fn approve(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> Tri
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Approves all held runs of a destination, or makes room for new ones; how many there were.
+pub(super) async fn approve_all(
+    tx: &mut Conn,
+    destination: &DestinationName,
+    account_reason: Option<&str>,
+    now: Timestamp,
+) -> Tried<u64> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        run_columns!(),
+        " FROM sync_runs WHERE destination = $1 AND state = 'held' ORDER BY id"
+    ))
+    .bind(destination.as_str())
+    .fetch_all(&mut *tx)
+    .await?;
+    for row in &rows {
+        let run = run_of(row)?;
+        let reason = run.reason.as_deref().filter(|reason| !reason.is_empty());
+        let of_account = account_reason.zip(reason).is_some_and(|(all, of)| all.contains(of));
+        let untouched = run.plan.is_some() && run.pending == run.read;
+        if !(of_account && untouched && remove(tx, run.id).await?) {
+            approve(tx, run.id, now).await?;
+        }
+    }
+    Ok(rows.len() as u64)
+}
+
+/// Removes a run of which nothing was sent; `false` if a request of it was answered.
+async fn remove(tx: &mut Conn, id: SyncRunId) -> Tried<bool> {
+    let task = super::tasks::of_run(tx, id).await?.id;
+    let answered: i64 = sqlx::query_scalar("SELECT count(*) FROM receipts WHERE task = $1")
+        .bind(task.0)
+        .fetch_one(&mut *tx)
+        .await?;
+    if answered > 0 {
+        return Ok(false);
+    }
+    for statement in ["DELETE FROM batches WHERE task = $1", "DELETE FROM tasks WHERE id = $1"] {
+        sqlx::query(statement).bind(task.0).execute(&mut *tx).await?;
+    }
+    sqlx::query("DELETE FROM sync_runs WHERE id = $1").bind(id.0).execute(tx).await?;
+    Ok(true)
 }
 
 /// Ended runs whose plans are not in a delivered state.

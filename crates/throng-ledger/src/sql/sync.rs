@@ -538,20 +538,11 @@ impl SyncLedger for Backend {
     async fn approve_destination(
         &self,
         destination: &DestinationName,
+        account_reason: Option<&str>,
         now: Timestamp,
     ) -> Result<u64> {
         write_tx!(self, Full, "approving an account's runs", |tx| {
-            let rows = sqlx::query(
-                "SELECT id FROM sync_runs WHERE destination = $1 AND state = 'held' ORDER BY id",
-            )
-            .bind(destination.as_str())
-            .fetch_all(&mut *tx)
-            .await?;
-            for row in &rows {
-                let id = SyncRunId(Cells::new(row, "run").int("id")?);
-                runs::approve(tx, id, now).await?;
-            }
-            rows.len() as u64
+            runs::approve_all(tx, destination, account_reason, now).await?
         })
     }
 

@@ -213,7 +213,8 @@ pub(crate) async fn approve_run(
     Ok(Json(json!(run)))
 }
 
-/// Lets every held run of a destination go on.
+/// Lets every held run of a destination go on. Runs that are held with their account, and have sent nothing,
+/// are planned anew: the cause may have been in their identifiers.
 #[utoipa::path(post, path = "/v1/destinations/{name}/approve", params(("name" = String, Path)), responses((status = 200, body = super::answers::RunsApproved, description = "`approved`: how many runs"), (status = 404, description = "no such destination")))]
 pub(crate) async fn approve_destination(
     State(ctx): Ctx,
@@ -227,6 +228,7 @@ pub(crate) async fn approve_destination(
         .name;
     let now = ctx.clock.now();
     let subject = crate::roles::activate::account(name);
+    let reason = ctx.ledger.open_alert(AlertKind::RunHeld, &subject).await?;
     // First: what is planned from now on is not held.
     ctx.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
     let held = ctx.ledger.unsettled().await?;
@@ -235,7 +237,7 @@ pub(crate) async fn approve_destination(
         .filter(|held| spec.syncs.iter().any(|s| s.name == **held && s.destination == *name))
         .cloned()
         .collect();
-    let approved = ctx.ledger.approve_destination(name, now).await?;
+    let approved = ctx.ledger.approve_destination(name, reason.as_deref(), now).await?;
     for sync in &held {
         ctx.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
     }
