@@ -534,9 +534,9 @@ pub trait SyncLedger: Send + Sync {
     /// hand go on. Returns how many.
     async fn hold_destination(&self, destination: &DestinationName, reason: &str) -> Result<u64>;
 
-    /// Lets every held run of a destination go on. Returns how many. Those that are held for the
-    /// `account_reason` (their reason is in it), have a plan and have sent nothing are removed: they are to
-    /// be planned anew, as what they were made of may be what was wrong.
+    /// Lets every held run of a destination go on. Returns how many. Those with the
+    /// `account_reason` in their reason that have a plan and have sent nothing are removed: they are to be
+    /// planned anew, as what they were made of may be what was wrong.
     async fn approve_destination(
         &self,
         destination: &DestinationName,

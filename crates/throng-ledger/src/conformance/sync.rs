@@ -263,15 +263,14 @@ pub(super) async fn what_an_account_held_is_planned_anew(ledger: &dyn Ledger) {
         plan: plan.map(str::to_owned),
         ..new_run(name, 1, &[10])
     };
-    let alert = "its tasks are held: checks fail. Look";
     for run in [
-        run("planned", Some("checks fail"), Some("plans/a")),
+        run("planned", Some("held, as 3 checks fail"), Some("plans/a")),
         run("guarded", Some("too many leave"), Some("plans/b")),
         run("earlier", Some("checks fail"), None),
     ] {
         ledger.plan_run(&run, at(1)).await.unwrap().unwrap();
     }
-    assert_eq!(ledger.approve_destination(&account, Some(alert), at(2)).await.unwrap(), 3);
+    assert_eq!(ledger.approve_destination(&account, Some("checks fail"), at(2)).await.unwrap(), 3);
     let newest = async |name| ledger.runs(Some(&sync_name(name)), 1).await.unwrap().pop();
     assert_eq!(newest("planned").await, None);
     for name in ["guarded", "earlier"] {

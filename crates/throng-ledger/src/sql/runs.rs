@@ -227,8 +227,9 @@ pub(super) async fn approve_all(
     .await?;
     for row in &rows {
         let run = run_of(row)?;
-        let reason = run.reason.as_deref().filter(|reason| !reason.is_empty());
-        let of_account = account_reason.zip(reason).is_some_and(|(all, of)| all.contains(of));
+        let of_account = account_reason
+            .zip(run.reason.as_deref())
+            .is_some_and(|(account_reason, reason)| reason.contains(account_reason));
         let untouched = run.plan.is_some() && run.pending == run.read;
         if !(of_account && untouched && remove(tx, run.id).await?) {
             approve(tx, run.id, now).await?;

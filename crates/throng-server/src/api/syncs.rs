@@ -228,7 +228,7 @@ pub(crate) async fn approve_destination(
         .name;
     let now = ctx.clock.now();
     let subject = crate::roles::activate::account(name);
-    let reason = ctx.ledger.open_alert(AlertKind::RunHeld, &subject).await?;
+    let reason = crate::roles::activate::failed_checks(name);
     // First: what is planned from now on is not held.
     ctx.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
     let held = ctx.ledger.unsettled().await?;
@@ -237,7 +237,7 @@ pub(crate) async fn approve_destination(
         .filter(|held| spec.syncs.iter().any(|s| s.name == **held && s.destination == *name))
         .cloned()
         .collect();
-    let approved = ctx.ledger.approve_destination(name, reason.as_deref(), now).await?;
+    let approved = ctx.ledger.approve_destination(name, Some(&reason), now).await?;
     for sync in &held {
         ctx.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
     }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Change, NodeContext};
 
 pub(crate) use announce::{AnnounceError, tasks_since};
-pub(crate) use checker::account;
+pub(crate) use checker::{account, failed_checks};
 pub(crate) use delivered::ask;
 pub use hashing::query_worker;
 

@@ -192,6 +192,11 @@ pub(crate) fn account(name: &DestinationName) -> String {
     format!("destination {name}")
 }
 
+/// What is said of every run that is held with its account.
+pub(crate) fn failed_checks(name: &DestinationName) -> String {
+    format!("checks of {name} failed")
+}
+
 /// Holds what an account has yet to do when too many of its checks failed, this task's with them:
 /// thousands of uploads that go wrong in the same way cost more than a question to a person. What a
 /// person has approved since counts no more.
@@ -208,7 +213,7 @@ async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError>
         return Ok(());
     }
     let failed = verdicts.iter().filter(|v| **v == Verdict::Failed).count();
-    let reason = format!("{failed} of the last {} checks of {name} failed", verdicts.len());
+    let reason = format!("{failed} of the last {} {}", verdicts.len(), failed_checks(name));
     let now = ctx.clock.now();
     let message = format!(
         "its tasks are held: {reason}. Look at the alerts of its syncs, mend the cause, then \
