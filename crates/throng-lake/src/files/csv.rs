@@ -113,7 +113,7 @@ pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileF
     let mut record = ByteRecord::new();
     let mut rows = 0;
     while next(&mut reader, &mut record, path)? && !record.iter().eq([END.as_bytes()]) {
-        if record.iter().last().is_some_and(|cell| cell.ends_with(END.as_bytes())) {
+        if record.iter().next_back().is_some_and(|cell| cell.ends_with(END.as_bytes())) {
             return Err(FileFault::new(path, line_of(&record), OPEN_QUOTE));
         }
         if record.iter().eq(names.iter().map(String::as_bytes)) {
