@@ -67,7 +67,7 @@ pub struct Tally {
     /// Their ad groups are not configured, they are too old, or their money would be too much for 64 bits.
     pub rejected: u64,
     /// Of those that count: their `inserted_at` is out of bounds
-    /// ([`EventRef::plausible_inserted_at`]), so no delay was learned from them.
+    /// (`EventRef::plausible_inserted_at`), so no delay was learned from them.
     pub inserted_at_ignored: u64,
 }
 
