@@ -91,9 +91,10 @@ async fn protobuf_and_ndjson_are_the_same_events() {
     node.shutdown().await;
 }
 
-/// Sends one event in an encoded body.
+/// Sends one event in an encoded body, over a connection of its own: making the next body may take longer
+/// than the node keeps an idle one.
 async fn send_encoded(client: &Client, encoding: &str, body: Vec<u8>) -> (u16, Value) {
-    let request = client.request("POST", "/v1/events");
+    let request = client.request("POST", "/v1/events").header("connection", "close");
     let request = request.header("content-type", "application/x-ndjson");
     let request = request.header("content-encoding", encoding).body(body);
     let response = request.send().await.unwrap();
