@@ -157,6 +157,28 @@ async fn headers_that_have_nothing_in_common_are_refused_without_their_words() {
 }
 
 #[tokio::test]
+async fn open_quotes_repeated_headers_and_two_spellings_are_refused() {
+    let shop = Shop::new()
+        .file("open.csv", "user_id,n\n1,\"abc\n2,b\n3,c\n")
+        .file("last.csv", "user_id,n\n1,a\n2,\"b")
+        .file("head.csv", "user_id,\"n\n1,a\n")
+        .file("again.csv", "user_id,n\n1,a\nuser_id,n\n2,b\n")
+        .file("m/1.csv", "user_id,email,phone\n1,a,b\n")
+        .file("m/2.csv", "userid,email,phone\n2,a,b\n")
+        .file("both/1.csv", "user_id,userid,n\n1,7,b\n")
+        .file("both/2.csv", "user_id,n\n2,b\n")
+        .file("quoted.csv", "user_id,n\n1,\"a \"\"b\"\"\nc\"");
+    let ids = |table: &str| format!("SELECT user_id FROM shop.{table}");
+    refused(&shop, &ids("open"), &["open.csv, line 2", "quote"]).await;
+    refused(&shop, &ids("last"), &["last.csv, line 3", "quote"]).await;
+    refused(&shop, &ids("head"), &["head.csv, line 1", "quote"]).await;
+    refused(&shop, &ids("again"), &["again.csv, line 3", "header"]).await;
+    refused(&shop, &ids("m"), &["user_id in ", "m/1.csv", "userid in ", "m/2.csv"]).await;
+    holds(&shop, &ids("both"), &["1", "2"]).await;
+    holds(&shop, &ids("quoted"), &["1"]).await;
+}
+
+#[tokio::test]
 async fn names_mean_themselves() {
     let shop = Shop::new()
         .file("orders [2026]/part[1].csv", "user_id\n1\n2\n")
