@@ -35,7 +35,7 @@ impl Worker {
                 && self.ledger.run(task.run).await?.mode == SyncMode::Replace;
             if !approved {
                 self.ledger.put_foreign_audience(&task.sync, id, task.run).await?;
-                let mend = if job.adopt {
+                let help = if job.adopt {
                     "a run that replaces its list is planned, and waits for approval"
                 } else {
                     "delete it there, give the sync another platform_name, or set adopt: replace at the \
@@ -43,7 +43,7 @@ impl Worker {
                 };
                 let message = format!(
                     "the account has an audience `{name}` already ({id}), with users that this sync did \
-                     not put there: {mend}"
+                     not put there: {help}"
                 );
                 return Err(SendError::local(SendClass::Stop, message).into());
             }

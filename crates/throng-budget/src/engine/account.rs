@@ -20,8 +20,8 @@ pub(super) const INTERVAL_MICROS: i64 = 180_000_000;
 /// Outcomes of a window are learned from when it is this old: earlier, the quick ones would be
 /// overrepresented.
 const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
-/// Days whose spend is told.
-const TOLD_DAYS: i32 = 8;
+/// Days whose spend is reported.
+const REPORTED_DAYS: i32 = 8;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
 
@@ -47,7 +47,7 @@ pub(super) struct Window {
 pub(super) struct Outcome {
     /// When it happened.
     pub(super) at: Timestamp,
-    /// When its insertion was made, if that is told and can be true.
+    /// When its insertion was made, if the event says so and it can be true.
     pub(super) inserted_at: Option<Timestamp>,
     /// The time of its record in the log.
     pub(super) logged_at: Timestamp,
@@ -254,7 +254,7 @@ impl Account {
             return Vec::new();
         }
         let (today, ..) = self.day_at(now);
-        let oldest = today.0.saturating_sub(TOLD_DAYS - 1);
+        let oldest = today.0.saturating_sub(REPORTED_DAYS - 1);
         (oldest..=today.0.saturating_add(1))
             .map(BudgetDay)
             .map(|day| {

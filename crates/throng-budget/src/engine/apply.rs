@@ -157,7 +157,7 @@ impl Engine {
         }
         let pricing = account.config.pricing;
         self.seen.insert(ids.event, event.at, logged_at);
-        // An insertion that is told twice under two ids is there twice; it has one outcome.
+        // An insertion that is reported under two ids is there twice; it has one outcome.
         let linked = ids.link.is_some_and(|link| self.seen.insert(link, event.at, logged_at));
         let outcome = IdKind::Outcome(paid_kind(pricing).number());
         let came_before = linked

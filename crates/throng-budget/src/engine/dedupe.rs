@@ -160,7 +160,7 @@ fn micros(duration: Duration) -> i64 {
 
 impl SeenIds {
     /// How long ids are known from `now` on. Under a longer promise than before, events that are older than
-    /// the one before cannot be told from duplicates: [`forgot`](Self::forgot).
+    /// the one before cannot be distinguished from duplicates: [`forgot`](Self::forgot).
     pub(super) fn set_promise(&mut self, promise: Duration, now: Timestamp) {
         let promise = micros(promise);
         if promise > self.promise && self.elapsed.newest != Timestamp(0) {

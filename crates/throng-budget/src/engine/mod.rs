@@ -147,7 +147,7 @@ pub struct Engine {
     /// What the feed said last, by account.
     told: Vec<Told>,
     told_at: Timestamp,
-    /// How far in the log the figures were that were told.
+    /// The log position of the figures in the last frame.
     told_position: Option<u64>,
     learned_at: Timestamp,
 }
@@ -271,7 +271,7 @@ impl Engine {
         self.seen.saved(name, file)
     }
 
-    /// The names of written runs that no later checkpoint needs. Each is told once.
+    /// The names of written runs that no later checkpoint needs. Each is returned once.
     pub fn take_dropped_id_runs(&mut self) -> Vec<String> {
         self.seen.take_dropped()
     }

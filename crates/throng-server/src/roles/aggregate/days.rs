@@ -10,27 +10,27 @@ use throng_model::{AdGroupName, BudgetDay, Micros, Timestamp};
 pub(super) struct Days {
     /// The days of now.
     pub(super) today: Vec<BudgetDayRow>,
-    /// Earlier days whose spend is another one than the ledger was told: their budgets stay as they are.
+    /// Earlier days whose spend differs from what was last written to the ledger: their budgets stay as they are.
     pub(super) past: Vec<BudgetDayRow>,
 }
 
-/// The earlier days that the ledger was told by this process. Not the truth about the ledger: after a
-/// start every day is told once.
+/// The earlier days that this process has written. Not what the ledger holds: after a start every day is
+/// written once.
 #[derive(Debug, Default)]
 pub(super) struct StoredDays(BTreeMap<(BudgetDay, AdGroupName), Micros>);
 
 impl StoredDays {
-    /// Whether the ledger has to be told; it counts as told then.
+    /// Whether the day has to be written; it counts as written then.
     pub(super) fn changes(&mut self, name: &AdGroupName, day: BudgetDay, actual: Micros) -> bool {
         self.0.insert((day, name.clone()), actual) != Some(actual)
     }
 
-    /// Tells everything again: what was told last has not reached the ledger.
+    /// Has everything written again: the last write failed.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Forgets days that are not told any longer.
+    /// Forgets days that are no longer reported.
     pub(super) fn forget_before(&mut self, now: Timestamp) {
         let oldest = BudgetDay((now.0.div_euclid(86_400_000_000)).saturating_sub(12) as i32);
         self.0.retain(|(day, _), _| *day >= oldest);
