@@ -165,6 +165,11 @@ pub(super) fn usage_of(business: Option<&str>, app: Option<&str>, account: &str)
     usage
 }
 
+/// Whether the object that was named is gone, or may not be seen.
+pub(super) fn is_not_there(raw: &Raw) -> bool {
+    subcode_pair(raw) == Some((100, 33))
+}
+
 fn subcode_pair(raw: &Raw) -> Option<(i64, i64)> {
     let value: Value = serde_json::from_slice(&raw.body).ok()?;
     let error = &value["error"];
@@ -207,6 +212,7 @@ fn mend(code: i64, subcode: i64) -> &'static str {
         }
         (10 | 200..=299, _) => "; give the token's user ads_management on this account",
         (2635, _) => "; raise the destination's api_version",
+        (2656, _) => "; a lookalike audience is made from it: delete that first",
         (100, 33) => "; the audience is gone or not visible to this token",
         (100, 1_713_228 | 1_713_230 | 1_713_231) => "; appeal in Meta's Account Quality",
         _ => "",
