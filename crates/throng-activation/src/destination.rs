@@ -197,6 +197,10 @@ pub trait Destination: Send + Sync {
     /// Reads the audience's size back.
     async fn size(&self, platform_id: &str) -> Result<PlatformSize, SendError>;
 
+    /// Deletes an audience. `Ok` also if the account has none of this id: an earlier call whose answer
+    /// was lost has deleted it.
+    async fn delete_audience(&self, platform_id: &str) -> Result<(), SendError>;
+
     /// Whether token and account work, with the smallest call there is.
     async fn probe(&self) -> Result<(), SendError>;
 }

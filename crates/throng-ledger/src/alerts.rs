@@ -16,7 +16,7 @@ pub enum AlertKind {
     SnapshotHeld,
     /// A task failed three times, or in a way that only a person can fix.
     TaskFailed,
-    /// A run is held by its guard, or all of an account by its checks.
+    /// A run is held by its guard, or all of an account by its checks, or a removal waits for approval.
     RunHeld,
     /// A check did not pass.
     CheckFailed,

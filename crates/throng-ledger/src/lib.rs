@@ -17,6 +17,7 @@ mod history;
 mod maintenance;
 mod pauses;
 mod postgres;
+mod removals;
 mod rows;
 mod sqlite;
 mod sync;
@@ -35,6 +36,9 @@ pub use history::{HistoryEntry, HistoryLedger, NodeRow};
 pub use maintenance::{MaintenanceLedger, NamedObject, NamedObjects, StoreStamp};
 pub use pauses::PauseLedger;
 pub use postgres::{PostgresLedger, PostgresLook, is_plain_remote_postgres};
+pub use removals::{
+    NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
+};
 pub use sqlite::SqliteLedger;
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, NewRun, Operation,
@@ -171,6 +175,7 @@ pub trait Ledger:
     + AudienceLedger
     + SyncLedger
     + PauseLedger
+    + RemovalLedger
     + HistoryLedger
     + AlertLedger
     + AccessLedger
@@ -183,6 +188,7 @@ impl<T> Ledger for T where
         + AudienceLedger
         + SyncLedger
         + PauseLedger
+        + RemovalLedger
         + HistoryLedger
         + AlertLedger
         + AccessLedger

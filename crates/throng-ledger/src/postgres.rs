@@ -35,6 +35,9 @@ mod parts;
 #[path = "sql/pauses.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod pauses;
+#[path = "sql/removals.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod removals;
 #[path = "sql/runs.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod runs;
@@ -97,6 +100,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (13, include_str!("../migrations/postgres/0013_delivered_states.sql")),
     (14, include_str!("../migrations/postgres/0014_pauses.sql")),
     (15, include_str!("../migrations/postgres/0015_foreign_audiences.sql")),
+    (16, include_str!("../migrations/postgres/0016_sync_removals.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

@@ -11,8 +11,8 @@ use throng_model::Timestamp;
 
 use crate::{
     AlertEventKind, AlertKind, BatchState, DeliveryState, LedgerError, Operation, PartKind,
-    PartState, RefreshState, RefreshTrigger, Result, RunState, SnapshotState, SyncMode, TaskState,
-    Verdict,
+    PartState, RefreshState, RefreshTrigger, RemovalRule, Result, RunState, SnapshotState,
+    SyncMode, TaskState, Verdict,
 };
 
 /// An enum that is stored as a word.
@@ -60,6 +60,7 @@ words! {
         PartitionFailed = "partition_failed", NodeProblem = "node_problem",
         NullKeys = "null_keys",
     }
+    RemovalRule { Empty = "empty", Delete = "delete" }
     AlertEventKind { Raised = "raised", Resolved = "resolved" }
     DeliveryState { Delivered = "delivered", Expired = "expired", Refused = "refused" }
 }

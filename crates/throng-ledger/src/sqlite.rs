@@ -36,6 +36,8 @@ mod maintenance;
 mod parts;
 #[path = "sql/pauses.rs"]
 mod pauses;
+#[path = "sql/removals.rs"]
+mod removals;
 #[path = "sql/runs.rs"]
 mod runs;
 #[path = "sql/snapshots.rs"]
@@ -96,6 +98,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (13, include_str!("../migrations/sqlite/0013_delivered_states.sql")),
     (14, include_str!("../migrations/sqlite/0014_pauses.sql")),
     (15, include_str!("../migrations/sqlite/0015_foreign_audiences.sql")),
+    (16, include_str!("../migrations/sqlite/0016_sync_removals.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails. Shorter than a request may take

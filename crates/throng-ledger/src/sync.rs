@@ -398,7 +398,7 @@ pub trait SyncLedger: Send + Sync {
     /// Notes that the checks of these tasks were put on the queue.
     async fn announced_checks(&self, ids: &[TaskId], now: Timestamp) -> Result<()>;
 
-    /// Ends the leases of all tasks and refreshes, whoever holds them, so that their work is due at
+    /// Ends the leases of all tasks, refreshes and removals, whoever holds them, so that their work is due at
     /// once. Only for a node that knows that it is alone on this ledger: what it finds in hand at
     /// its start was left by a process that is dead. Returns how many there were.
     async fn end_leases(&self, now: Timestamp) -> Result<u64>;

@@ -11,6 +11,7 @@ mod limits;
 mod metrics;
 mod node;
 mod page;
+mod removals;
 pub mod roles;
 
 pub use check::{CheckedModel, check_sql};

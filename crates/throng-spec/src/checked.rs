@@ -169,6 +169,22 @@ pub struct Sync {
     /// What happens if the platform has an audience of this name that the sync did not make.
     #[serde(default)]
     pub adopt: Adopt,
+    /// What happens to the platform's audience when the sync is removed from the spec.
+    #[serde(default)]
+    pub on_remove: OnRemove,
+}
+
+/// What happens to the platform's audience of a sync that is removed from the spec.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRemove {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// After an approval the users that it was given are removed.
+    Empty,
+    /// After an approval it is deleted.
+    Delete,
 }
 
 /// What happens if the platform has an audience of the name that the sync did not make.

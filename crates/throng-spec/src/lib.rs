@@ -20,7 +20,7 @@ mod transport;
 
 pub use checked::{
     AdGroup, Adopt, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, Location,
-    Prediction, Pricing, Source, Spec, Sync, SyncMode, WhenStale,
+    OnRemove, Prediction, Pricing, Source, Spec, Sync, SyncMode, WhenStale,
 };
 pub use column::{ColumnType, NotAColumnType};
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};

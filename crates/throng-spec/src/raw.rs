@@ -154,6 +154,8 @@ pub struct RawSync {
     pub platform_name: Option<String>,
     /// What happens if the platform has an audience of this name that the sync did not make (fail).
     pub adopt: Option<RawAdopt>,
+    /// What happens to the platform's audience when the sync is removed from the spec (keep).
+    pub on_remove: Option<RawOnRemove>,
 }
 
 /// What happens if the platform has an audience of the name that the sync did not make.
@@ -164,6 +166,18 @@ pub enum RawAdopt {
     Fail,
     /// After an approval its list is replaced by the audience.
     Replace,
+}
+
+/// What happens to the platform's audience of a sync that is removed from the spec.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawOnRemove {
+    /// It stays as it is.
+    Keep,
+    /// After an approval the users that it was given are removed.
+    Empty,
+    /// After an approval it is deleted.
+    Delete,
 }
 
 /// How a sync changes the audience on the platform.

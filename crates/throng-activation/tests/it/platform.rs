@@ -166,6 +166,13 @@ impl Destination for Platform {
         Ok(PlatformSize::default())
     }
 
+    async fn delete_audience(&self, _: &str) -> Result<(), SendError> {
+        let mut state = self.0.lock().unwrap();
+        state.owner = None;
+        state.members.clear();
+        Ok(())
+    }
+
     async fn probe(&self) -> Result<(), SendError> {
         Ok(())
     }

@@ -14,7 +14,7 @@ use throng_model::Personal;
 use url::Url;
 
 use super::config::{Config, check};
-use super::response::{Raw, answer_of, json_of, size_of, usage_of};
+use super::response::{Raw, answer_of, is_not_there, json_of, size_of, usage_of};
 use super::{normalise, request};
 use crate::{Account, RegistryError};
 
@@ -119,8 +119,8 @@ impl MetaDestination {
         Ok(Raw { status, body, usage })
     }
 
-    /// The id and the description of the audience of this name.
-    async fn find(&self, name: &str) -> Result<Option<(String, String)>, SendError> {
+    /// The first audience of the account that is wanted.
+    async fn find(&self, wanted: impl Fn(&Value) -> bool) -> Result<Option<Value>, SendError> {
         let doing = "listing audiences";
         let path = format!("act_{}/customaudiences", self.config.account);
         let limit = PAGE.to_string();
@@ -133,13 +133,9 @@ impl MetaDestination {
             }
             let raw = self.answer(self.call(Method::GET, &path, &query)?, doing).await?;
             let page = json_of(&raw, doing)?;
-            let found = page["data"].as_array().into_iter().flatten().find(|audience| {
-                audience["name"] == name
-                    && audience["subtype"].as_str().is_none_or(|s| s == "CUSTOM")
-            });
-            if let Some((audience, id)) = found.and_then(|found| Some((found, id_of(found)?))) {
-                let description = audience["description"].as_str().unwrap_or_default();
-                return Ok(Some((id, description.to_owned())));
+            let found = page["data"].as_array().into_iter().flatten().find(|one| wanted(one));
+            if let Some(audience) = found {
+                return Ok(Some(audience.clone()));
             }
             // The cursor only: `paging.next` is an address, and the token goes to no address that an
             // answer holds.
@@ -152,6 +148,13 @@ impl MetaDestination {
         }
         Ok(None)
     }
+}
+
+/// Whether an audience is a list of customers of this name, with an id that can be used.
+fn is_named(audience: &Value, name: &str) -> bool {
+    audience["name"] == name
+        && audience["subtype"].as_str().is_none_or(|subtype| subtype == "CUSTOM")
+        && id_of(audience).is_some()
 }
 
 /// A redirect is not followed: the access token goes to the destination's own server only.
@@ -181,8 +184,11 @@ impl Destination for MetaDestination {
     }
 
     async fn ensure_audience(&self, name: &str, owner: &str) -> Result<Ensured, SendError> {
-        if let Some((platform_id, description)) = self.find(name).await? {
-            let own = request::is_of(&description, owner);
+        let found = self.find(|audience| is_named(audience, name)).await?;
+        if let Some((platform_id, audience)) = found.and_then(|found| Some((id_of(&found)?, found)))
+        {
+            let description = audience["description"].as_str().unwrap_or_default();
+            let own = request::is_of(description, owner);
             return Ok(Ensured { platform_id, created: false, own });
         }
         let doing = "creating an audience";
@@ -220,6 +226,24 @@ impl Destination for MetaDestination {
         let call = self.call(Method::GET, platform_id, &[("fields", fields)])?;
         let raw = self.answer(call, doing).await?;
         Ok(size_of(&json_of(&raw, doing)?))
+    }
+
+    async fn delete_audience(&self, platform_id: &str) -> Result<(), SendError> {
+        let doing = "deleting an audience";
+        let raw = self.answer(self.call(Method::DELETE, platform_id, &[])?, doing).await?;
+        let error = match json_of(&raw, doing) {
+            Ok(value) if value["success"] == true => return Ok(()),
+            Ok(_) => {
+                let message = "Meta answered deleting an audience without saying that it did";
+                return Err(SendError::local(SendClass::Retry, message));
+            }
+            Err(error) => error,
+        };
+        // The same code says that the audience is gone, and that this token may not see it.
+        if is_not_there(&raw) && self.find(|one| one["id"] == platform_id).await?.is_none() {
+            return Ok(());
+        }
+        Err(error)
     }
 
     async fn probe(&self) -> Result<(), SendError> {

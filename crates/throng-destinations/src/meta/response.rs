@@ -165,6 +165,11 @@ pub(super) fn usage_of(business: Option<&str>, app: Option<&str>, account: &str)
     usage
 }
 
+/// Whether the object that was named is gone, or may not be seen.
+pub(super) fn is_not_there(raw: &Raw) -> bool {
+    subcode_pair(raw) == Some((100, 33))
+}
+
 fn subcode_pair(raw: &Raw) -> Option<(i64, i64)> {
     let value: Value = serde_json::from_slice(&raw.body).ok()?;
     let error = &value["error"];
@@ -214,6 +219,7 @@ fn mend(code: i64, subcode: i64) -> &'static str {
             "; the audience was filled in another way: give the sync another platform_name, and \
              `throng sync recreate` it"
         }
+        (2656, _) => "; a lookalike audience is made from it: delete that first",
         (100, 1_713_228 | 1_713_230 | 1_713_231) => "; appeal in Meta's Account Quality",
         _ => "",
     }

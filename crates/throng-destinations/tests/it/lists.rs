@@ -103,6 +103,10 @@ impl Destination for Flaky {
         self.inner.size(id).await
     }
 
+    async fn delete_audience(&self, id: &str) -> Result<(), SendError> {
+        self.inner.delete_audience(id).await
+    }
+
     async fn probe(&self) -> Result<(), SendError> {
         self.inner.probe().await
     }

@@ -101,6 +101,29 @@ async fn a_create_whose_answer_got_lost_makes_no_second_audience() {
 }
 
 #[tokio::test]
+async fn an_audience_is_deleted_once_however_often_it_is_asked_for() {
+    let (sim, meta) = start(MetaSimConfig::default()).await;
+    let id = meta.ensure_audience("a", OWNER).await.unwrap().platform_id;
+    let other = meta.ensure_audience("b", OWNER).await.unwrap().platform_id;
+    let error =
+        |code, subcode| FaultKind::Error { code, subcode, status: 400, message: "no".to_owned() };
+    // A lookalike uses it; it is not visible although it is there; the answer gets lost.
+    for (fault, class, left) in [
+        (error(2656, None), SendClass::Stop, 2),
+        (error(100, Some(33)), SendClass::Stop, 2),
+        (FaultKind::CutAfter, SendClass::Retry, 1),
+    ] {
+        let rule = FaultRule::new(fault).on_call("delete_audience").times(1);
+        sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+        assert_eq!(meta.delete_audience(&id).await.unwrap_err().class, class);
+        assert_eq!(sim.audience_count(), left);
+    }
+    meta.delete_audience(&id).await.unwrap();
+    meta.delete_audience(&other).await.unwrap();
+    assert_eq!(sim.audience_count(), 0);
+}
+
+#[tokio::test]
 async fn users_are_added_removed_and_replaced() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
     let id = meta.ensure_audience("a", OWNER).await.unwrap().platform_id;

@@ -12,6 +12,7 @@ mod conservation;
 mod history;
 mod maintenance;
 mod pauses;
+mod removals;
 mod snapshots;
 mod spec;
 mod sync;
@@ -151,6 +152,12 @@ cases! {
         a_paused_audience_starts_no_refresh,
         a_pinned_version_stays_until_it_is_released,
         the_last_end_of_a_rest_counts,
+    }
+    removals {
+        a_removal_is_recorded_with_the_spec_and_cancelled_by_another,
+        an_approved_removal_is_carried_out_by_one_at_a_time,
+        a_discarded_removal_leaves_what_is_known,
+        a_finished_removal_leaves_nothing,
     }
     spec {
         the_first_seed_counts,

@@ -135,42 +135,55 @@ async fn unrecorded(tx: &mut Conn, since: Timestamp) -> Tried<Vec<Unrecorded>> {
     Ok(found)
 }
 
+/// Raises an alert, or counts it once more; its number.
+pub(super) async fn raise(tx: &mut Conn, alert: &NewAlert, now: Timestamp) -> Tried<i64> {
+    let (kind, cause, subject) = stored(alert.kind, &alert.subject);
+    let id = sqlx::query_scalar(
+        "INSERT INTO alerts (kind, cause, subject, message, raised_at, last_at)
+         VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (kind, subject) WHERE resolved_at IS NULL
+         DO UPDATE SET message = excluded.message, last_at = excluded.last_at,
+            occurrences = alerts.occurrences + 1
+         RETURNING id",
+    )
+    .bind(kind)
+    .bind(cause)
+    .bind(&subject)
+    .bind(&alert.message)
+    .bind(now.0)
+    .fetch_one(tx)
+    .await?;
+    Ok(id)
+}
+
+/// Ends the open alert of this kind and subject, if there is one.
+pub(super) async fn resolve(
+    tx: &mut Conn,
+    kind: AlertKind,
+    subject: &str,
+    now: Timestamp,
+) -> Tried<()> {
+    let (kind, _, subject) = stored(kind, subject);
+    sqlx::query(
+        "UPDATE alerts SET resolved_at = $3
+         WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL",
+    )
+    .bind(kind)
+    .bind(&subject)
+    .bind(now.0)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 #[async_trait]
 impl AlertLedger for Backend {
     async fn raise_alert(&self, alert: &NewAlert, now: Timestamp) -> Result<i64> {
-        let (kind, cause, subject) = stored(alert.kind, &alert.subject);
-        write_tx!(self, Relaxed, "raising an alert", |tx| {
-            sqlx::query_scalar(
-                "INSERT INTO alerts (kind, cause, subject, message, raised_at, last_at)
-                 VALUES ($1, $2, $3, $4, $5, $5)
-                 ON CONFLICT (kind, subject) WHERE resolved_at IS NULL
-                 DO UPDATE SET message = excluded.message, last_at = excluded.last_at,
-                    occurrences = alerts.occurrences + 1
-                 RETURNING id",
-            )
-            .bind(kind)
-            .bind(cause)
-            .bind(&subject)
-            .bind(&alert.message)
-            .bind(now.0)
-            .fetch_one(tx)
-            .await?
-        })
+        write_tx!(self, Relaxed, "raising an alert", |tx| raise(tx, alert, now).await?)
     }
 
     async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()> {
-        let (kind, _, subject) = stored(kind, subject);
-        write_one!(self, Relaxed, "ending an alert", |tx| {
-            sqlx::query(
-                "UPDATE alerts SET resolved_at = $3
-                 WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL",
-            )
-            .bind(kind)
-            .bind(&subject)
-            .bind(now.0)
-            .execute(tx)
-            .await?;
-        })
+        write_one!(self, Relaxed, "ending an alert", |tx| resolve(tx, kind, subject, now).await?)
     }
 
     async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>> {

@@ -165,6 +165,29 @@ async fn let_go(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
     Ok(())
 }
 
+/// What the sync has to send is looked at once more, as if a person had asked for a run.
+pub(super) async fn look_again(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
+    sqlx::query("UPDATE delivered_states SET identifiers = '' WHERE sync = $1")
+        .bind(sync.as_str())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Forgets the audience of a sync that is on the platform no longer, or has nobody in it: unlike
+/// [`forget`], it is no foreign audience afterwards.
+pub(super) async fn forget_all(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
+    forget_foreign(tx, sync).await?;
+    for statement in [
+        "DELETE FROM platform_audiences WHERE sync = $1",
+        "DELETE FROM delivered_states WHERE sync = $1",
+        "UPDATE sync_runs SET plan = NULL WHERE sync = $1 AND plan IS NOT NULL",
+    ] {
+        sqlx::query(statement).bind(sync.as_str()).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn forget(
     backend: &Backend,
     sync: &SyncName,

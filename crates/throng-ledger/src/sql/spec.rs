@@ -8,7 +8,7 @@ use super::{Backend, Conn, Db, ROWS_PER_INSERT, Tried, read_one, write_tx};
 use crate::rows::{Cells, json};
 use crate::{AppliedSpec, BudgetDayRow, Result, SpecLedger};
 
-async fn newest_spec(tx: &mut Conn) -> Tried<Option<AppliedSpec>> {
+pub(super) async fn newest_spec(tx: &mut Conn) -> Tried<Option<AppliedSpec>> {
     let row = sqlx::query(
         "SELECT version, spec, applied_at FROM applied_specs ORDER BY version DESC LIMIT 1",
     )
@@ -24,7 +24,7 @@ async fn newest_spec(tx: &mut Conn) -> Tried<Option<AppliedSpec>> {
 }
 
 /// Stores a spec after the newest one, unless they are equal. Returns its version.
-async fn put_spec(
+pub(super) async fn put_spec(
     tx: &mut Conn,
     newest: Option<AppliedSpec>,
     spec: &serde_json::Value,

@@ -183,7 +183,8 @@ impl SyncLedger for Backend {
                     .bind(now.0)
                     .execute(&mut *tx)
                     .await?;
-            sqlx::query("UPDATE refresh_parts SET lease_until = NULL").execute(tx).await?;
+            sqlx::query("UPDATE refresh_parts SET lease_until = NULL").execute(&mut *tx).await?;
+            sqlx::query("UPDATE sync_removals SET lease_until = NULL").execute(tx).await?;
             tasks.rows_affected() + refreshes.rows_affected()
         })
     }

@@ -15,6 +15,7 @@ mod feed;
 mod health;
 mod lookups;
 mod openapi;
+mod removals;
 mod sources;
 mod spec;
 mod stream;
@@ -184,6 +185,9 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/syncs/{name}/recreate", post(syncs::recreate))
         .route("/v1/syncs/{name}/pause", post(syncs::pause))
         .route("/v1/syncs/{name}/resume", post(syncs::resume))
+        .route("/v1/removals", get(removals::list))
+        .route("/v1/removals/{name}/approve", post(removals::approve))
+        .route("/v1/removals/{name}/keep", post(removals::keep))
         .route("/v1/runs", get(syncs::runs))
         .route("/v1/runs/{id}/approve", post(syncs::approve_run))
         .route("/v1/destinations/{name}/approve", post(syncs::approve_destination))

@@ -60,6 +60,7 @@ impl Modify for Common {
         super::audiences::pause, super::audiences::resume, super::audiences::release,
         super::lookups::one, super::lookups::batch,
         super::syncs::run, super::syncs::recreate, super::syncs::pause, super::syncs::resume,
+        super::removals::list, super::removals::approve, super::removals::keep,
         super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
         super::syncs::task, super::syncs::requeue, super::syncs::announce, super::syncs::approve_destination,
         super::alerts::list, super::alerts::deliveries, super::alerts::test,

@@ -65,7 +65,7 @@ pub(super) struct RunSync {
 }
 
 /// Plans a run of a sync at once, if it has anything to send.
-#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused, it has an open run, or nothing was delivered yet")))]
+#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused, it has an open run, its audience is being removed, or nothing was delivered yet")))]
 pub(super) async fn run(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
@@ -74,6 +74,7 @@ pub(super) async fn run(
 ) -> Answer {
     let sync = declared(&ctx, &name)?;
     refuse_paused(&ctx, &sync).await?;
+    refuse_removal(&ctx, &sync).await?;
     crate::roles::activate::ask(&ctx, &sync, how.full, how.forget_delivered).await?;
     let what = match (how.full, how.forget_delivered) {
         (_, true) => "everything is sent anew; what was recorded as delivered is forgotten",
@@ -85,13 +86,14 @@ pub(super) async fn run(
 
 /// Lets go of the platform's audience of a sync; its next run makes a new one, or finds one of the
 /// name.
-#[utoipa::path(post, path = "/v1/syncs/{name}/recreate", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync")))]
+#[utoipa::path(post, path = "/v1/syncs/{name}/recreate", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "its audience is being removed")))]
 pub(crate) async fn recreate(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Answer {
     let sync = declared(&ctx, &name)?;
+    refuse_removal(&ctx, &sync).await?;
     let now = ctx.clock.now();
     let before = ctx.ledger.platform_audience(&sync).await?;
     let reason = "the sync was recreated: another audience on the platform takes its place";
@@ -153,6 +155,17 @@ async fn refuse_paused(ctx: &NodeContext, sync: &SyncName) -> Result<(), ApiErro
     }
 }
 
+/// A sync that is declared again while its removal is carried out.
+async fn refuse_removal(ctx: &NodeContext, sync: &SyncName) -> Result<(), ApiError> {
+    match ctx.ledger.removal(sync).await? {
+        Some(_) => Err(ApiError::wrong_state(format!(
+            "the audience of an earlier sync `{sync}` is being removed from the platform"
+        ))
+        .help("it begins anew after that; `throng sync removals` says how far that is")),
+        None => Ok(()),
+    }
+}
+
 fn declared(ctx: &NodeContext, name: &str) -> Result<SyncName, ApiError> {
     let spec = ctx.spec.load();
     let found = spec.syncs.iter().find(|sync| sync.name.as_str() == name);
@@ -161,7 +174,8 @@ fn declared(ctx: &NodeContext, name: &str) -> Result<SyncName, ApiError> {
         .ok_or_else(|| ApiError::not_found(format!("no sync `{name}` in the applied spec")))
 }
 
-async fn noted(
+/// Writes what a person did to a sync into its history, and answers with its name.
+pub(super) async fn noted(
     ctx: &NodeContext,
     sync: &SyncName,
     caller: &Caller,

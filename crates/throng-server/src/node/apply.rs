@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use throng_lake::Lake;
-use throng_ledger::{HistoryEntry, Ledger, RefreshTrigger};
-use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Timestamp};
+use throng_ledger::{HistoryEntry, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
+use throng_model::{AdGroupIndex, AdGroupName, AudienceName, SyncName, Timestamp};
 use throng_spec::{Access, Action, ObjectKind, Plan, Problem, Role, Spec, SpecFiles};
 
+use crate::removals::{Removed, removed};
 use crate::{CheckedModel, NodeContext};
 
 use super::{NodeError, open_lake, spec_changed};
@@ -19,6 +20,10 @@ pub(super) struct Applied {
     plan: Plan,
     /// The feed's numbers of all its ad groups.
     pub(super) indexes: Vec<(AdGroupName, AdGroupIndex)>,
+    /// Syncs that it does not have any longer, and what becomes of their audiences on the platforms.
+    removed: Vec<(SyncName, String)>,
+    /// Syncs that it has again, and whose removal was cancelled for that.
+    cancelled: Vec<SyncName>,
 }
 
 /// The spec in the ledger.
@@ -41,16 +46,20 @@ async fn read_stored(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeErr
 /// The applied spec and its version, where another one replaces it. One that cannot be used counts
 /// as none: everything is new then.
 async fn stored_spec(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeError> {
-    match read_stored(ledger).await {
-        Err(NodeError::StoredSpec(error)) => {
+    let Some(applied) = ledger.applied_spec().await? else { return Ok(None) };
+    Ok(usable(applied.spec).map(|spec| (spec, applied.version)))
+}
+
+/// The spec in its JSON form; `None` if it cannot be used.
+fn usable(spec: serde_json::Value) -> Option<Spec> {
+    serde_json::from_value(spec)
+        .inspect_err(|error| {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = error as &dyn std::error::Error,
                 "the applied spec in the ledger cannot be used; it is replaced"
             );
-            Ok(None)
-        }
-        other => other,
-    }
+        })
+        .ok()
 }
 
 async fn indexes(
@@ -88,24 +97,40 @@ fn as_stored(spec: &Spec) -> Spec {
     stored
 }
 
-/// Writes a spec to the ledger; with a `base`, only over that version.
+/// Writes a spec to the ledger; with a `base`, only over that version. What becomes of the audiences of
+/// syncs that it does not have any longer is recorded with it.
 async fn write(
     ledger: &dyn Ledger,
     spec: &Spec,
     base: Option<u64>,
     now: Timestamp,
 ) -> Result<Option<Applied>, NodeError> {
-    let before = stored_spec(ledger).await?.map(|(spec, _)| spec);
     let stored = as_stored(spec);
-    let plan = throng_spec::plan(before.as_ref(), &stored);
     let value = serde_json::to_value(&stored)?;
-    let version = match base {
-        Some(base) => ledger.apply_spec_over(base, &value, now).await?,
-        None => Some(ledger.apply_spec(&value, now).await?),
-    };
-    let Some(version) = version else { return Ok(None) };
-    let indexes = indexes(ledger, spec).await?;
-    Ok(Some(Applied { version, plan, indexes }))
+    let declared: Vec<SyncName> = stored.syncs.iter().map(|sync| sync.name.clone()).collect();
+    loop {
+        let applied = ledger.applied_spec().await?;
+        let at = applied.as_ref().map_or(0, |applied| applied.version);
+        if base.is_some_and(|base| base != at) {
+            return Ok(None);
+        }
+        let before = applied.and_then(|applied| usable(applied.spec));
+        let mut plan = throng_spec::plan(before.as_ref(), &stored);
+        let gone = removed(ledger, before.as_ref(), &stored).await?;
+        plan.warnings.extend(gone.iter().map(Removed::warning));
+        let mut removals = Vec::new();
+        for gone in &gone {
+            removals.extend(gone.to_record()?);
+        }
+        let update =
+            SpecUpdate { base: at, spec: &value, removals: &removals, declared: &declared };
+        // Somebody else has applied one since it was read: what is removed may be other syncs now.
+        let Some(written) = ledger.apply_spec_update(update, now).await? else { continue };
+        let indexes = indexes(ledger, spec).await?;
+        let removed = gone.iter().map(|gone| (gone.sync().clone(), gone.what())).collect();
+        let SpecApplied { version, cancelled, .. } = written;
+        return Ok(Some(Applied { version, plan, indexes, removed, cancelled }));
+    }
 }
 
 /// Writes the spec that a node was started with to the ledger.
@@ -167,7 +192,28 @@ pub(super) async fn queue_refreshes(
         };
         ctx.ledger.record(&[entry]).await?;
     }
-    Ok(())
+    Ok(ctx.ledger.record(&removal_entries(applied, actor, now)).await?)
+}
+
+/// The history of the syncs that were removed, and of those whose removal was cancelled.
+fn removal_entries(applied: &Applied, actor: Option<&str>, now: Timestamp) -> Vec<HistoryEntry> {
+    let entry = |sync: &SyncName, what: &str, why: String| HistoryEntry {
+        subject_kind: "sync".to_owned(),
+        subject: sync.to_string(),
+        what: what.to_owned(),
+        why,
+        at: now,
+        actor: actor.map(str::to_owned),
+    };
+    let version = applied.version;
+    let removed = applied.removed.iter().map(|(sync, what)| {
+        entry(sync, "removed", format!("version {version} of the spec does not have it: {what}"))
+    });
+    let cancelled = applied.cancelled.iter().map(|sync| {
+        let why = format!("version {version} of the spec has it again; its audience stays");
+        entry(sync, "removal_cancelled", why)
+    });
+    removed.chain(cancelled).collect()
 }
 
 /// Why a spec that was sent is not applied.
@@ -231,7 +277,10 @@ pub(crate) async fn plan_sent(
         Some((_, version)) => *version,
         None => ctx.ledger.applied_version().await?.unwrap_or(0),
     };
-    let plan = throng_spec::plan(before.as_ref().map(|(spec, _)| spec), &as_stored(&spec));
+    let (before, stored) = (before.map(|(spec, _)| spec), as_stored(&spec));
+    let mut plan = throng_spec::plan(before.as_ref(), &stored);
+    let gone = removed(&*ctx.ledger, before.as_ref(), &stored).await?;
+    plan.warnings.extend(gone.iter().map(Removed::warning));
     Ok(Planned { spec, lake, version, plan, models })
 }
 

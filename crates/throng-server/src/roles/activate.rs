@@ -4,6 +4,7 @@
 
 mod announce;
 mod checker;
+mod deletions;
 mod delivered;
 mod desk;
 mod hashing;
@@ -11,6 +12,7 @@ mod identifiers;
 mod jobs;
 mod notice;
 mod planner;
+mod removals;
 mod rests;
 mod scans;
 
@@ -81,6 +83,13 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     {
         let (ctx, quotas, shutdown) = (Arc::clone(&ctx), Arc::clone(&quotas), shutdown.clone());
         parts.spawn(async move { rests::work(&ctx, &quotas, &shutdown).await });
+    }
+    {
+        let (ctx, quotas, shutdown) = (Arc::clone(&ctx), Arc::clone(&quotas), shutdown.clone());
+        let destinations = Arc::clone(&destinations);
+        parts.spawn(async move {
+            deletions::work(&ctx, &quotas, &destinations, &shutdown).await;
+        });
     }
     parts.spawn(async move { checker::work(&ctx, &quotas, &destinations, &shutdown).await });
     while parts.join_next().await.is_some() {}

@@ -145,7 +145,7 @@ async fn a_token_opens_the_routes_of_its_scopes_only() {
             let reads = method == "GET" && !others.contains(&path);
             let operates = [
                 "refresh", "approve", "reject", "rollback", "requeue", "announce", "test",
-                "cancel", "run", "recreate", "pause", "resume", "release",
+                "cancel", "run", "recreate", "pause", "resume", "release", "keep",
             ];
             let last = path.rsplit('/').next().unwrap_or_default();
             reads || (scope == Scope::Operate && operates.contains(&last))

@@ -83,7 +83,7 @@ impl Shop {
     }
 
     /// Whether the platform holds exactly these customers.
-    fn holds(&self, customers: impl Iterator<Item = u32>) -> bool {
+    pub(crate) fn holds(&self, customers: impl Iterator<Item = u32>) -> bool {
         let mut wanted: Vec<String> = customers
             .map(|c| HashedIdentifier::of_normalised(&format!("c{c}@example.com")).to_hex())
             .collect();
@@ -121,7 +121,7 @@ pub(crate) async fn checked(node: &Node) -> (Verdict, Vec<String>) {
     tokio::time::timeout(PATIENCE, looking).await.expect("a check")
 }
 
-async fn refresh(client: &Client) {
+pub(crate) async fn refresh(client: &Client) {
     let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
     assert_eq!(status, 200, "{said}");
 }

@@ -66,6 +66,7 @@ async fn a_node_without_data_answers_everything() {
     for (path, field) in [
         ("/v1/audiences", "audiences"),
         ("/v1/syncs", "syncs"),
+        ("/v1/removals", "removals"),
         ("/v1/runs", "runs"),
         ("/v1/tasks", "tasks"),
         ("/v1/alerts", "alerts"),

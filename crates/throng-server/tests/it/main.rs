@@ -19,6 +19,7 @@ mod metrics;
 mod node;
 mod openapi;
 mod queries;
+mod removals;
 mod schedules;
 mod sessions;
 mod shared;

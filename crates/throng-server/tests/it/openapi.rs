@@ -253,6 +253,8 @@ async fn every_answer_is_as_it_is_described() {
         ("/v1/tasks/{id}/requeue", json!({})),
         ("/v1/runs/{id}/approve", json!({})),
         ("/v1/destinations/{name}/approve", json!({})),
+        ("/v1/removals/{name}/approve", json!({})),
+        ("/v1/removals/{name}/keep", json!({})),
         ("/v1/audiences/{name}/refresh", json!({})),
         ("/v1/audiences/{name}/rollback", json!({ "version": 1 })),
         ("/v1/audiences/{name}/approve", json!({ "version": 99 })),

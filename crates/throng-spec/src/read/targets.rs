@@ -8,7 +8,8 @@ use super::tree::{Node, Value};
 use super::{Reader, suggest};
 use crate::checked::max_failed_checks_percent;
 use crate::{
-    Adopt, Destination, HostPort, Identifiers, Location, ObjectKind, SecretRef, Sync, SyncMode,
+    Adopt, Destination, HostPort, Identifiers, Location, ObjectKind, OnRemove, SecretRef, Sync,
+    SyncMode,
 };
 
 /// What a column of a sync may be for the platform.
@@ -160,6 +161,9 @@ impl Reader {
         let platform_name = self.optional_text(&mut fields, "platform_name");
         let words = [("fail", Adopt::Fail), ("replace", Adopt::Replace)];
         let adopt = self.word(&mut fields, "adopt", &words, Adopt::Fail);
+        let words =
+            [("keep", OnRemove::Keep), ("empty", OnRemove::Empty), ("delete", OnRemove::Delete)];
+        let on_remove = self.word(&mut fields, "on_remove", &words, OnRemove::Keep);
         let at = fields.at.clone();
         fields.done(self);
         let there = platform_name.clone().unwrap_or_else(|| format!("throng: {audience}"));
@@ -176,6 +180,7 @@ impl Reader {
                 priority,
                 platform_name,
                 adopt,
+                on_remove,
             });
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use throng_model::Micros;
 use throng_spec::{
     AdGroup, Adopt, AlertSeverity, ColumnType, LogSettings, NodeSettings, ObjectsSettings,
-    Prediction, Pricing, Role, SecretRef, Service, Spec, SyncMode, WhenStale, load,
+    OnRemove, Prediction, Pricing, Role, SecretRef, Service, Spec, SyncMode, WhenStale, load,
 };
 
 use super::here;
@@ -53,6 +53,7 @@ fn every_field_arrives() {
     assert_eq!((first.batch_rows, second.batch_rows), (5000, 10_000));
     assert_eq!(first.priority, -3);
     assert_eq!((first.adopt, second.adopt), (Adopt::Replace, Adopt::Fail));
+    assert_eq!((first.on_remove, second.on_remove), (OnRemove::Delete, OnRemove::Keep));
     let columns = [("email", "EMAIL"), ("customer_id", "EXTERN_ID")];
     let columns: Vec<_> = columns.iter().map(|(c, k)| (c.to_string(), k.to_string())).collect();
     assert_eq!(first.identifiers.columns, columns);

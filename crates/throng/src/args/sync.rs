@@ -62,14 +62,29 @@ pub(crate) enum SyncCommand {
         #[command(flatten)]
         node: NodeAt,
     },
-    /// Let a held run go on, or all of a destination
+    /// Let a held run go on, or all of a destination, or a removal
     Approve {
         /// The run's number
-        #[arg(required_unless_present = "destination")]
+        #[arg(required_unless_present_any = ["destination", "removal"])]
         run: Option<i64>,
         /// Every held run of this destination
         #[arg(long, conflicts_with = "run")]
         destination: Option<String>,
+        /// Empty or delete the platform's audience of this sync, as its on_remove says
+        #[arg(long, value_name = "SYNC", conflicts_with_all = ["run", "destination"])]
+        removal: Option<String>,
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Syncs that were removed from the spec, and whose audience is to be emptied or deleted
+    Removals {
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// Leave the platform's audience of a removed sync as it is
+    Keep {
+        /// The removed sync
+        name: String,
         #[command(flatten)]
         node: NodeAt,
     },

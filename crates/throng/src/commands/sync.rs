@@ -45,16 +45,27 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
             let path = format!("/v1/tasks/{id}/requeue");
             act(&path, format!("task {id} is queued again"), &node, json).await
         }
-        SyncCommand::Approve { run, destination, node } => {
-            let (path, said) = match (run, destination) {
-                (Some(run), _) => (format!("/v1/runs/{run}/approve"), format!("run {run} goes on")),
-                (None, destination) => {
+        SyncCommand::Approve { run, destination, removal, node } => {
+            let (path, said) = match (run, removal, destination) {
+                (Some(run), ..) => {
+                    (format!("/v1/runs/{run}/approve"), format!("run {run} goes on"))
+                }
+                (None, Some(name), _) => {
+                    let path = format!("/v1/removals/{}/approve", segment(&name));
+                    (path, format!("the removal of {name} goes on; see `throng sync removals`"))
+                }
+                (None, None, destination) => {
                     let name = destination.unwrap_or_default();
                     let path = format!("/v1/destinations/{}/approve", segment(&name));
                     (path, format!("the held runs of {name} go on"))
                 }
             };
             act(&path, said, &node, json).await
+        }
+        SyncCommand::Removals { node } => removals(&node, json).await,
+        SyncCommand::Keep { name, node } => {
+            let path = format!("/v1/removals/{}/keep", segment(&name));
+            act(&path, format!("the audience of {name} stays on the platform"), &node, json).await
         }
         SyncCommand::Alerts { node } => super::alerts::list(&node, 200, 0, json).await,
     }
@@ -122,6 +133,29 @@ async fn runs(node: &NodeAt, json: bool) -> Result<ExitCode> {
     let header =
         ["RUN", "SYNC", "STATE", "READ", "SENT", "SKIPPED", "REJECTED", "PENDING", "REASON"];
     out::table(&header, rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn removals(node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.get("/v1/removals").await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let now = SystemClock.now();
+    let rows = list(&answer, "removals").iter().map(|r| {
+        let state = match (r["approved_by"].as_str(), r["retry_at"].is_null()) {
+            (None, _) => "waits for approval".to_owned(),
+            (Some(by), true) => format!("approved by {by}"),
+            (Some(by), false) => format!("approved by {by}; {}", next_try(&r["retry_at"], now)),
+        };
+        let (sync, rule, destination) =
+            (text(&r["sync"]), text(&r["rule"]), text(&r["destination"]));
+        let (id, users) = (text(&r["platform_id"]), number(&r["users"]));
+        vec![sync, rule, destination, id, users, state, text(&r["last_error"])]
+    });
+    let header = ["SYNC", "RULE", "DESTINATION", "AUDIENCE", "USERS", "STATE", "LAST ERROR"];
+    out::table(&header, rows.collect());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -54,6 +54,42 @@ pub(in crate::api) struct SyncNamed {
     sync: String,
 }
 
+/// What is to be done with the audience of a removed sync.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(in crate::api) enum SyncRemovalRule {
+    Empty,
+    Delete,
+}
+
+/// Removals that have not been carried out.
+#[derive(ToSchema)]
+pub(in crate::api) struct RemovalList {
+    removals: Vec<SyncRemoval>,
+}
+
+/// A sync that was removed from the spec, and whose audience on the platform is to be emptied or deleted.
+#[derive(ToSchema)]
+pub(in crate::api) struct SyncRemoval {
+    sync: String,
+    rule: SyncRemovalRule,
+    /// The audience's name on the platform.
+    audience: Option<String>,
+    destination: Option<String>,
+    /// The platform's id of the audience.
+    platform_id: Option<String>,
+    /// Null if it is not known who was delivered.
+    users: Option<u64>,
+    requested_at: i64,
+    /// Null while it waits for a person.
+    approved_at: Option<i64>,
+    approved_by: Option<String>,
+    /// Failed tries to delete the audience.
+    tries: u32,
+    retry_at: Option<i64>,
+    last_error: Option<String>,
+}
+
 /// The state of a run.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]

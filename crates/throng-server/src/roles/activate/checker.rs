@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::announce::AnnounceError;
 use super::jobs::{Destinations, declared};
 use super::notice::Notice;
+use super::removals;
 use crate::{Change, NodeContext};
 
 /// A platform that is still filling the audience, or cannot be reached, is asked again for so long.
@@ -104,8 +105,11 @@ async fn check(
         return Ok(false);
     }
     let run = ctx.ledger.run(task.run).await?;
+    let removal = removals::approved(ctx, &task.sync).await?;
+    let empties = removal.is_some_and(|removal| removals::is_of(&removal, &run));
     // Without the snapshot the size has nothing to be compared with; what was added is the least.
     let members = match ctx.ledger.snapshot(&run.audience, run.to_version).await {
+        _ if empties => 0,
         Ok(row) => row.members,
         Err(LedgerError::NotFound { .. }) => run.adds,
         Err(error) => return Err(error),

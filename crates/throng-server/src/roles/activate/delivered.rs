@@ -10,6 +10,7 @@ use throng_ledger::{DeliveredRecord, LedgerError, RunState, SyncRun};
 use throng_model::{SyncName, SyncRunId, Timestamp, new_secret};
 use throng_objects::ObjectsError;
 
+use super::removals;
 use crate::NodeContext;
 use crate::access::write_private;
 
@@ -204,7 +205,13 @@ async fn record_sync(
     let account = match (&before, declared) {
         (Some(record), _) => record.account.clone(),
         (None, Some(destination)) => account_of(destination),
-        (None, None) => return Ok(()),
+        (None, None) => match removals::approved(ctx, sync).await? {
+            Some(removal) => match removals::parts(ctx, &removal) {
+                Ok((_, destination)) => account_of(&destination),
+                Err(_) => return Ok(()),
+            },
+            None => return Ok(()),
+        },
     };
     let delivered = delivered(ctx, before.as_ref(), &account, &[], runs).await?;
     let newest = delivered.runs.last();
@@ -239,7 +246,8 @@ async fn record_sync(
     Ok(())
 }
 
-fn pause(tries: u32) -> Duration {
+/// How long to wait after so many tries in a row.
+pub(super) fn pause(tries: u32) -> Duration {
     RETRY_REMOVALS.saturating_mul(1 << tries.saturating_sub(1).min(8)).min(RETRY_AT_MOST)
 }
 

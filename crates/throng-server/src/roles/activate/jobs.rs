@@ -16,6 +16,7 @@ use throng_spec::{Spec, Sync};
 use super::delivered::{DeliveredError, account_of, open_plan};
 use super::hashing::Settings;
 use super::identifiers::LakeIdentifiers;
+use super::removals;
 use crate::NodeContext;
 use crate::roles::build::{BuildError, open_snapshot};
 
@@ -168,12 +169,16 @@ pub(super) fn covers(index: &MembershipIndex, snapshot: &SnapshotFile) -> bool {
         .all(|(shard, needs)| index.dictionary(shard as u8).map_or(0, |d| d.len()) >= *needs)
 }
 
-/// The parts of the spec that a sync needs. If they are not there: for good if this process has the
-/// newest spec, for a moment if another one has applied a newer one.
+/// The parts of the spec that a sync needs; those of its removal, while an approved one is carried out. If
+/// they are not there: for good if this process has the newest spec, for a moment if another one has
+/// applied a newer one.
 pub(super) async fn declared(
     ctx: &NodeContext,
     sync: &SyncName,
 ) -> Result<Result<(Sync, throng_spec::Destination), SendError>, LedgerError> {
+    if let Some(removal) = removals::approved(ctx, sync).await? {
+        return Ok(removals::parts(ctx, &removal));
+    }
     let (spec, version) = ctx.spec_and_version();
     let missing = match parts_of(&spec, sync) {
         Ok(parts) => return Ok(Ok(parts)),

@@ -1,7 +1,7 @@
 //! Plans a run for every sync whose audience has a version that was not delivered yet, or whose
 //! identifiers have to be sent anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use throng_spec::{Adopt, Sync};
 
 use super::delivered::{self, DeliveredError, account_of, is_due, new_object, salt};
 use super::jobs::{JobError, RUNS_LOOKED_AT, covers, platform_name, snapshot};
-use super::{account, scans};
+use super::{account, removals, scans};
 use crate::NodeContext;
 
 /// Between tries to plan a sync whose identifiers cannot be read.
@@ -34,12 +34,12 @@ pub(super) struct Planner {
 }
 
 impl Planner {
-    fn rests(&self, sync: &SyncName, now: Timestamp) -> bool {
+    pub(super) fn rests(&self, sync: &SyncName, now: Timestamp) -> bool {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.get(sync).is_some_and(|(_, until)| *until > now)
     }
 
-    fn note(&self, sync: &SyncName, ok: bool, now: Timestamp) {
+    pub(super) fn note(&self, sync: &SyncName, ok: bool, now: Timestamp) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if ok {
             failed.remove(sync);
@@ -84,6 +84,7 @@ pub(super) async fn plan_all(ctx: &NodeContext, planner: &Planner) -> Result<boo
         planner.note(&sync, false, now);
         changed |= cannot_plan(ctx, &sync, &error.into(), now).await?;
     }
+    changed |= removals::advance(ctx, planner).await?;
     let spec = ctx.spec.load_full();
     let todo = to_plan(ctx, planner, &spec).await?;
     // One pass over the identifiers for all syncs that read the same.
@@ -152,10 +153,9 @@ async fn to_plan<'s>(
     let index = ctx.membership.load_full();
     let current: HashMap<_, _> =
         index.versions().map(|(name, version, _)| (name.clone(), version)).collect();
-    let paused: HashMap<SyncName, Timestamp> =
-        ctx.ledger.paused_syncs().await?.into_iter().collect();
+    let stopped = stopped(ctx).await?;
     let mut todo = Vec::new();
-    for sync in spec.syncs.iter().filter(|sync| !paused.contains_key(&sync.name)) {
+    for sync in spec.syncs.iter().filter(|sync| !stopped.contains(&sync.name)) {
         let Some(version) = current.get(&sync.audience).copied() else { continue };
         let declared = spec.destinations.iter().find(|d| d.name == sync.destination);
         let Some(declared) = declared else { continue };
@@ -209,6 +209,14 @@ async fn to_plan<'s>(
         todo.push(Todo { sync, platform, account, record, adopts, version, target });
     }
     Ok(todo)
+}
+
+/// Syncs of which no run is planned: those that are paused, and those that are declared again while their
+/// removal is carried out. They begin anew after that.
+async fn stopped(ctx: &NodeContext) -> Result<HashSet<SyncName>, LedgerError> {
+    let paused = ctx.ledger.paused_syncs().await?.into_iter().map(|(sync, _)| sync);
+    let removals = ctx.ledger.removals().await?.into_iter().map(|removal| removal.sync);
+    Ok(paused.chain(removals).collect())
 }
 
 /// The sync has another account: what the old one has stays there, and is no longer kept equal.
@@ -411,7 +419,12 @@ fn mode(sync: &Sync) -> SyncMode {
     }
 }
 
-async fn record(ctx: &NodeContext, run: &NewRun, account_held: bool) -> Result<bool, LedgerError> {
+/// Records a run in ledger and history, with an alert if it is held. `false` if it cannot be planned now.
+pub(super) async fn record(
+    ctx: &NodeContext,
+    run: &NewRun,
+    account_held: bool,
+) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
     let Some(id) = ctx.ledger.plan_run(run, now).await? else { return Ok(false) };
     let subject = run.sync.to_string();

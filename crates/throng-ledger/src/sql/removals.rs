@@ -1,0 +1,289 @@
+//! Removals in SQL.
+
+use async_trait::async_trait;
+use throng_model::{SyncName, Timestamp};
+
+use super::{Backend, Conn, DbRow, Tried, alerts, delivered, read_one, spec, write_one, write_tx};
+use crate::rows::{Cells, Word, json};
+use crate::{
+    AlertKind, LedgerError, NewAlert, NewRemoval, Removal, RemovalLedger, Result, SpecApplied,
+    SpecUpdate, removal_subject,
+};
+
+macro_rules! removal_columns {
+    () => {
+        "sync, rule, definition, requested_at, approved_at, approved_by, tries, retry_at, last_error"
+    };
+}
+
+/// Why runs end that no worker has in hand.
+const ENDED: &str = "the sync was removed from the spec";
+
+fn removal_of(row: &DbRow) -> Result<Removal> {
+    let cells = Cells::new(row, "removal");
+    Ok(Removal {
+        sync: cells.name("sync")?,
+        rule: cells.word("rule")?,
+        definition: cells.json("definition")?,
+        requested_at: cells.time("requested_at")?,
+        approved_at: cells.maybe_time("approved_at")?,
+        approved_by: cells.maybe_text("approved_by")?,
+        tries: cells.number("tries")?,
+        retry_at: cells.maybe_time("retry_at")?,
+        last_error: cells.maybe_text("last_error")?,
+    })
+}
+
+async fn all(tx: &mut Conn) -> Tried<Vec<Removal>> {
+    let rows =
+        sqlx::query(concat!("SELECT ", removal_columns!(), " FROM sync_removals ORDER BY sync"))
+            .fetch_all(tx)
+            .await?;
+    Ok(rows.iter().map(removal_of).collect::<Result<_>>()?)
+}
+
+async fn get(tx: &mut Conn, sync: &SyncName) -> Tried<Option<Removal>> {
+    let row =
+        sqlx::query(concat!("SELECT ", removal_columns!(), " FROM sync_removals WHERE sync = $1"))
+            .bind(sync.as_str())
+            .fetch_optional(tx)
+            .await?;
+    Ok(row.as_ref().map(removal_of).transpose()?)
+}
+
+fn not_found(sync: &SyncName) -> LedgerError {
+    LedgerError::NotFound { what: "removal", name: sync.to_string() }
+}
+
+fn wrong_state(sync: &SyncName, state: &str, wanted: &'static str) -> LedgerError {
+    let (name, state) = (sync.to_string(), state.to_owned());
+    LedgerError::WrongState { what: "removal", name, state, wanted }
+}
+
+/// Whether the sync has an audience on a platform, or a run that may make one.
+async fn has_audience(tx: &mut Conn, sync: &SyncName) -> Tried<bool> {
+    let row = sqlx::query(
+        "SELECT sync FROM platform_audiences WHERE sync = $1
+         UNION ALL
+         SELECT sync FROM sync_runs WHERE sync = $1 AND state IN ('active', 'held')
+         LIMIT 1",
+    )
+    .bind(sync.as_str())
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// Records a removal with its alert. `false` if there is nothing on a platform, or one is there already.
+async fn record(tx: &mut Conn, removal: &NewRemoval, now: Timestamp) -> Tried<bool> {
+    if !has_audience(tx, &removal.sync).await? {
+        return Ok(false);
+    }
+    let added = sqlx::query(
+        "INSERT INTO sync_removals (sync, rule, definition, requested_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (sync) DO NOTHING",
+    )
+    .bind(removal.sync.as_str())
+    .bind(removal.rule.word())
+    .bind(json(&removal.definition)?)
+    .bind(now.0)
+    .execute(&mut *tx)
+    .await?
+    .rows_affected();
+    if added == 0 {
+        return Ok(false);
+    }
+    let subject = removal_subject(&removal.sync);
+    let message = removal.message.clone();
+    alerts::raise(tx, &NewAlert { kind: AlertKind::RunHeld, subject, message }, now).await?;
+    Ok(true)
+}
+
+async fn delete(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
+    sqlx::query("DELETE FROM sync_removals WHERE sync = $1")
+        .bind(sync.as_str())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Ends the open alerts about a removal.
+async fn resolve(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> Tried<()> {
+    let subject = removal_subject(sync);
+    for kind in [AlertKind::RunHeld, AlertKind::TaskFailed] {
+        alerts::resolve(tx, kind, &subject, now).await?;
+    }
+    Ok(())
+}
+
+/// Ends the runs of a sync that no worker has in hand.
+async fn end_idle_runs(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> Tried<()> {
+    sqlx::query(
+        "UPDATE sync_runs SET state = 'failed', finished_at = $2, reason = $3
+         WHERE sync = $1 AND state IN ('active', 'held') AND id IN
+            (SELECT run FROM tasks WHERE sync = $1 AND state IN ('queued', 'held'))",
+    )
+    .bind(sync.as_str())
+    .bind(now.0)
+    .bind(ENDED)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "UPDATE tasks SET state = 'failed', finished_at = $2, last_error = $3
+         WHERE sync = $1 AND state IN ('queued', 'held')",
+    )
+    .bind(sync.as_str())
+    .bind(now.0)
+    .bind(ENDED)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Whether somebody is carrying out a removal now.
+async fn is_at_work(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> Tried<bool> {
+    let row = sqlx::query(
+        "SELECT sync FROM sync_removals WHERE sync = $1 AND lease_until > $2
+         UNION ALL
+         SELECT sync FROM tasks WHERE sync = $1 AND state = 'running' AND lease_until > $2
+         LIMIT 1",
+    )
+    .bind(sync.as_str())
+    .bind(now.0)
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.is_some())
+}
+
+#[async_trait]
+impl RemovalLedger for Backend {
+    async fn apply_spec_update(
+        &self,
+        update: SpecUpdate<'_>,
+        now: Timestamp,
+    ) -> Result<Option<SpecApplied>> {
+        write_tx!(self, Full, "applying a spec", |tx| {
+            let newest = spec::newest_spec(tx).await?;
+            if newest.as_ref().map_or(0, |newest| newest.version) == update.base {
+                let version = spec::put_spec(tx, newest, update.spec, now).await?;
+                let mut cancelled = Vec::new();
+                for removal in all(tx).await? {
+                    if removal.approved_at.is_none() && update.declared.contains(&removal.sync) {
+                        delete(tx, &removal.sync).await?;
+                        resolve(tx, &removal.sync, now).await?;
+                        cancelled.push(removal.sync);
+                    }
+                }
+                let mut recorded = Vec::new();
+                for removal in update.removals {
+                    if record(tx, removal, now).await? {
+                        recorded.push(removal.sync.clone());
+                    }
+                }
+                Some(SpecApplied { version, recorded, cancelled })
+            } else {
+                None
+            }
+        })
+    }
+
+    async fn removals(&self) -> Result<Vec<Removal>> {
+        read_one!(self, "reading the removals", |tx| all(tx).await?)
+    }
+
+    async fn removal(&self, sync: &SyncName) -> Result<Option<Removal>> {
+        read_one!(self, "reading a removal", |tx| get(tx, sync).await?)
+    }
+
+    async fn approve_removal(&self, sync: &SyncName, by: &str, now: Timestamp) -> Result<()> {
+        write_tx!(self, Full, "approving a removal", |tx| {
+            let removal = get(tx, sync).await?.ok_or_else(|| not_found(sync))?;
+            if removal.approved_at.is_some() {
+                return Err(wrong_state(sync, "approved already", "approved").into());
+            }
+            sqlx::query(
+                "UPDATE sync_removals SET approved_at = $2, approved_by = $3 WHERE sync = $1",
+            )
+            .bind(sync.as_str())
+            .bind(now.0)
+            .bind(by)
+            .execute(&mut *tx)
+            .await?;
+            resolve(tx, sync, now).await?;
+            sqlx::query("DELETE FROM paused_syncs WHERE sync = $1")
+                .bind(sync.as_str())
+                .execute(&mut *tx)
+                .await?;
+            end_idle_runs(tx, sync, now).await?;
+        })
+    }
+
+    async fn discard_removal(&self, sync: &SyncName, now: Timestamp) -> Result<()> {
+        write_tx!(self, Full, "discarding a removal", |tx| {
+            let removal = get(tx, sync).await?.ok_or_else(|| not_found(sync))?;
+            if removal.approved_at.is_some() {
+                if is_at_work(tx, sync, now).await? {
+                    return Err(wrong_state(sync, "being carried out", "discarded").into());
+                }
+                end_idle_runs(tx, sync, now).await?;
+                // A part of the users may be gone: the sync puts them back when it is declared again.
+                delivered::look_again(tx, sync).await?;
+            }
+            delete(tx, sync).await?;
+            resolve(tx, sync, now).await?;
+        })
+    }
+
+    async fn claim_removal(
+        &self,
+        sync: &SyncName,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<bool> {
+        write_one!(self, Full, "claiming a removal", |tx| {
+            let claimed = sqlx::query(
+                "UPDATE sync_removals SET lease_until = $3
+                 WHERE sync = $1 AND approved_at IS NOT NULL
+                   AND (retry_at IS NULL OR retry_at <= $2)
+                   AND (lease_until IS NULL OR lease_until <= $2)",
+            )
+            .bind(sync.as_str())
+            .bind(now.0)
+            .bind(lease_until.0)
+            .execute(tx)
+            .await?;
+            claimed.rows_affected() == 1
+        })
+    }
+
+    async fn fail_removal(&self, sync: &SyncName, error: &str, retry_at: Timestamp) -> Result<()> {
+        write_one!(self, Relaxed, "recording a failed removal", |tx| {
+            sqlx::query(
+                "UPDATE sync_removals SET tries = tries + 1, last_error = $2, retry_at = $3,
+                    lease_until = NULL
+                 WHERE sync = $1",
+            )
+            .bind(sync.as_str())
+            .bind(error)
+            .bind(retry_at.0)
+            .execute(tx)
+            .await?;
+        })
+    }
+
+    async fn finish_removal(&self, sync: &SyncName, now: Timestamp) -> Result<()> {
+        write_tx!(self, Full, "finishing a removal", |tx| {
+            let removal = get(tx, sync).await?.ok_or_else(|| not_found(sync))?;
+            if removal.approved_at.is_none() {
+                return Err(not_found(sync).into());
+            }
+            end_idle_runs(tx, sync, now).await?;
+            delivered::forget_all(tx, sync).await?;
+            delete(tx, sync).await?;
+            resolve(tx, sync, now).await?;
+            for kind in [AlertKind::RunHeld, AlertKind::TaskFailed, AlertKind::CheckFailed] {
+                alerts::resolve(tx, kind, sync.as_str(), now).await?;
+            }
+        })
+    }
+}

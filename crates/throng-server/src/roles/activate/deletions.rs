@@ -1,0 +1,141 @@
+//! Deletes the audiences of removed syncs on their platforms, after a person has approved it.
+
+use std::time::Duration;
+
+use throng_activation::{Quotas, SendClass, SendError};
+use throng_ledger::{
+    AlertKind, LedgerError, NewAlert, Removal, RemovalRule, RunState, removal_subject,
+};
+use throng_model::Backoff;
+use tokio_util::sync::CancellationToken;
+
+use super::delivered::account_of;
+use super::jobs::{Destinations, JobError};
+use super::{LOOK_EVERY, removals, wait};
+use crate::{Change, NodeContext};
+
+/// Between tries, unless the platform names a time.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(3_600) };
+/// Longer than the calls of one try may take: after that another process may try.
+const LEASE: Duration = Duration::from_secs(600);
+/// Failures in a row, of a kind that ends by itself, after which a person is told.
+const ALERT_AFTER: u32 = 3;
+
+/// Deletes what is due, until `shutdown`.
+pub(super) async fn work(
+    ctx: &NodeContext,
+    quotas: &Quotas,
+    destinations: &Destinations,
+    shutdown: &CancellationToken,
+) {
+    while wait(ctx, shutdown, LOOK_EVERY).await {
+        let worked = tokio::select! {
+            // Deleting twice is harmless: the next start tries again.
+            () = shutdown.cancelled() => return,
+            worked = round(ctx, quotas, destinations) => worked,
+        };
+        match worked {
+            Ok(true) => {
+                ctx.changed(Change::Activation);
+                ctx.wake_activate.notify_waiters();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the ledger failed while removals were looked at");
+            }
+        }
+    }
+}
+
+/// Tries each removal that is due once. Whether anything was done.
+async fn round(
+    ctx: &NodeContext,
+    quotas: &Quotas,
+    destinations: &Destinations,
+) -> Result<bool, LedgerError> {
+    let mut changed = false;
+    for removal in ctx.ledger.removals().await? {
+        let now = ctx.clock.now();
+        let due = removal.rule == RemovalRule::Delete
+            && removal.approved_at.is_some()
+            && removal.retry_at.is_none_or(|at| at <= now);
+        if !due || is_sending(ctx, &removal).await? {
+            continue;
+        }
+        let name = removals::parts(ctx, &removal).map(|(_, destination)| destination.name);
+        let busy = name.as_ref().is_ok_and(|name| !quotas.wait(name, now).is_zero());
+        if busy || !ctx.ledger.claim_removal(&removal.sync, now, now.plus(LEASE)).await? {
+            continue;
+        }
+        match delete(ctx, destinations, &removal).await {
+            Ok(how) => changed |= removals::finish(ctx, &removal, &how).await?,
+            Err(JobError::Ledger(error)) => return Err(error),
+            Err(JobError::Identifiers(error)) => {
+                if let (Ok(name), SendClass::Wait(pause)) = (&name, error.class) {
+                    quotas.pause(name, pause, ctx.clock.now());
+                }
+                failed(ctx, &removal, &error).await?;
+                changed = true;
+            }
+            Err(error) => {
+                let words = throng_model::with_causes(&error);
+                failed(ctx, &removal, &SendError::local(SendClass::Retry, words)).await?;
+                changed = true;
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// Whether a worker still has a task of the sync in hand.
+async fn is_sending(ctx: &NodeContext, removal: &Removal) -> Result<bool, LedgerError> {
+    let newest = ctx.ledger.runs(Some(&removal.sync), 1).await?;
+    Ok(newest.first().is_some_and(|run| run.state == RunState::Active))
+}
+
+/// Deletes the audience of a removal. What was done, in words.
+async fn delete(
+    ctx: &NodeContext,
+    destinations: &Destinations,
+    removal: &Removal,
+) -> Result<String, JobError> {
+    let (_, destination) = removals::parts(ctx, removal)?;
+    let Some(platform) = ctx.ledger.platform_audience(&removal.sync).await? else {
+        return Ok("it has no audience on the platform".to_owned());
+    };
+    removals::record_of(ctx, &removal.sync, &account_of(&destination)).await?;
+    let account = destinations.open(&destination, &*ctx.env)?;
+    let id = platform.platform_id;
+    account.delete_audience(&id).await?;
+    Ok(format!("the audience {id} on the platform is deleted"))
+}
+
+async fn failed(
+    ctx: &NodeContext,
+    removal: &Removal,
+    error: &SendError,
+) -> Result<(), LedgerError> {
+    let (sync, now) = (&removal.sync, ctx.clock.now());
+    let tries = removal.tries.saturating_add(1);
+    let pause = match error.class {
+        SendClass::Wait(pause) | SendClass::Later(pause) => pause,
+        _ => BACKOFF.delay(tries, tries.into()),
+    };
+    let retry_at = now.plus(pause);
+    tracing::warn!(%sync, tries, error = %error.message, "an audience was not deleted");
+    ctx.ledger.fail_removal(sync, &error.message, retry_at).await?;
+    let by_itself = matches!(error.class, SendClass::Retry | SendClass::Wait(_));
+    if by_itself && tries < ALERT_AFTER {
+        return Ok(());
+    }
+    let message = format!(
+        "the audience of the removed sync {sync} is still on the platform: {}. It is tried again at \
+         {retry_at}; `throng sync keep {sync}` leaves it there",
+        error.message
+    );
+    let subject = removal_subject(sync);
+    let alert = NewAlert { kind: AlertKind::TaskFailed, subject, message };
+    ctx.ledger.raise_alert(&alert, now).await.map(|_| ())
+}
