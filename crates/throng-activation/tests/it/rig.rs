@@ -10,11 +10,12 @@ use throng_activation::{
     Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, JobRows, PlanFacts, Quotas,
     RunRows, RunUsers, Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
 };
-use throng_ledger::{Ledger, RunState, SqliteLedger, SyncLedger, SyncMode, SyncRun, Task};
+use throng_ledger::SqliteLedger;
 use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
 use throng_model::{
     Clock, HashSeed, ManualClock, Personal, SyncRunId, Timestamp, UserHash, UserKey,
 };
+use throng_store::{Ledger, RunState, SyncLedger, SyncMode, SyncRun, Task};
 
 use crate::platform::Platform;
 

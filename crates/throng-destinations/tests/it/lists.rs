@@ -15,14 +15,13 @@ use throng_activation::{
     SendRequest, Skip, TaskEnd, Worker, WorkerOptions, difference, plan_run,
 };
 use throng_destinations::{Account, open, preparation};
-use throng_ledger::{
-    DeliveredRecord, Ledger, Operation, RunState, SqliteLedger, SyncLedger, SyncMode, SyncRun,
-};
+use throng_ledger::SqliteLedger;
 use throng_membership::MemberSet;
 use throng_model::{
     Clock, Entropy, HashSeed, ManualClock, Personal, Secret, SplitMix64, Timestamp, UserKey,
 };
 use throng_sim::meta::{MetaSim, MetaSimConfig};
+use throng_store::{DeliveredRecord, Ledger, Operation, RunState, SyncLedger, SyncMode, SyncRun};
 
 const USERS: u32 = 10;
 const SEED: HashSeed = HashSeed(3);

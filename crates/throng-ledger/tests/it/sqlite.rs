@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tempfile::TempDir;
-use throng_ledger::conformance::{Backend, suite};
-use throng_ledger::{Ledger, LedgerError, SqliteLedger};
+use throng_ledger::SqliteLedger;
+use throng_store::conformance::{Backend, suite};
+use throng_store::{Ledger, LedgerError};
 
 struct Folder(TempDir);
 

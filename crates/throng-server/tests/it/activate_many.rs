@@ -13,12 +13,13 @@ use throng_activation::{
     RunRows, RunUsers, Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
 };
 use throng_destinations::Account;
-use throng_ledger::{Ledger, RunState, SqliteLedger, SyncLedger, SyncMode, Task, TaskState};
+use throng_ledger::SqliteLedger;
 use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
 use throng_model::{
     AdjustableClock, Clock, HashSeed, Personal, Secret, SyncName, UserHash, UserKey,
 };
 use throng_sim::meta::{FaultScript, MetaSim, MetaSimConfig};
+use throng_store::{Ledger, RunState, SyncLedger, SyncMode, Task, TaskState};
 
 const AUDIENCES: u32 = 2_000;
 /// Audiences that get a second version.
