@@ -10,10 +10,10 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// crates that stand before it.
 const FLOORS: &[&[&str]] = &[
     &["throng-model"],
-    &["throng-spec", "throng-membership", "throng-gate"],
+    &["throng-spec", "throng-membership", "throng-store", "throng-gate"],
     &[
-        "throng-lake",
         "throng-ledger",
+        "throng-lake",
         "throng-log",
         "throng-objects",
         "throng-activation",
@@ -25,10 +25,12 @@ const FLOORS: &[&[&str]] = &[
     &["throng-bench"],
 ];
 
-/// A heavy dependency and the only crates that may name it.
+/// A dependency and the only crates that may name it, apart from their tests: what is heavy, and the
+/// implementation of a trait that everybody else knows by the trait alone.
 const OWNERS: &[(&str, &[&str])] = &[
     ("datafusion", &["throng-lake"]),
     ("sqlx", &["throng-ledger"]),
+    ("throng-ledger", &["throng-server", "throng"]),
     ("rdkafka", &["throng-log"]),
     ("object_store", &["throng-objects"]),
     ("axum", &["throng-server", "throng-sim"]),

@@ -1,7 +1,7 @@
 //! The audience of a sync that has none yet: made, or taken over with the approval of a person.
 
-use throng_ledger::{SyncMode, Task};
 use throng_model::{HashSeed, HashedIdentifier, SyncName};
+use throng_store::{SyncMode, Task};
 
 use crate::sending::SendFailure;
 use crate::{Job, SendClass, SendError, Worker};

@@ -1,6 +1,6 @@
 //! Whether the result of a finished task can be trusted.
 
-use throng_ledger::{Batch, Operation, SyncRun, Verdict};
+use throng_store::{Batch, Operation, SyncRun, Verdict};
 
 use crate::PlatformSize;
 
@@ -152,8 +152,8 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
 mod tests {
     use std::collections::BTreeMap;
 
-    use throng_ledger::{RunState, SyncMode};
     use throng_model::{SyncRunId, Timestamp};
+    use throng_store::{RunState, SyncMode};
 
     use super::*;
 

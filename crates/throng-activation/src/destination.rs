@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use throng_ledger::{Operation, ReasonCounts};
 use throng_model::{HashedIdentifier, Personal};
+use throng_store::{Operation, ReasonCounts};
 
 /// The columns of a sync, as the platform names them.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use throng_ledger::{Batch, BatchState, Operation, ReasonCounts, SyncMode};
 use throng_membership::MemberSet;
 use throng_model::SHARD_COUNT;
+use throng_store::{Batch, BatchState, Operation, ReasonCounts, SyncMode};
 
 use crate::delivered::{DeliveredState, Given, ShardState, StateMeta, StateWriter};
 use crate::planned::{AFTER, Entry, FIRST, PlanFile, PlanMeta, PlanWriter, REMOVE};

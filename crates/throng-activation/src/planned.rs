@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use throng_ledger::Operation;
+use throng_store::Operation;
 
 use crate::prepared::{read_cells, write_cells};
 use crate::sealed::{Binding, IdentifierKeys, SealedFile, SealedWriter};

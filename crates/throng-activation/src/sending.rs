@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use throng_ledger::{BatchOutcome, Operation, ReasonCounts, Receipt};
 use throng_model::{Clock, TaskId};
+use throng_store::{BatchOutcome, Operation, ReasonCounts, Receipt};
 
 use crate::{
     Answer, Destination, PreparedRow, Quotas, Schema, SendClass, SendError, SendRequest,
@@ -21,13 +21,13 @@ pub(crate) enum SendFailure {
     /// The destination failed.
     Destination(SendError),
     /// The ledger failed.
-    Ledger(throng_ledger::LedgerError),
+    Ledger(throng_store::LedgerError),
     /// A person has paused the sync: the batches that are left wait.
     Paused,
 }
 
-impl From<throng_ledger::LedgerError> for SendFailure {
-    fn from(error: throng_ledger::LedgerError) -> Self {
+impl From<throng_store::LedgerError> for SendFailure {
+    fn from(error: throng_store::LedgerError) -> Self {
         Self::Ledger(error)
     }
 }
@@ -53,7 +53,7 @@ pub(crate) struct Session {
 /// Everything that stays the same from request to request of a task.
 pub(crate) struct Line<'a> {
     pub(crate) destination: &'a dyn Destination,
-    pub(crate) ledger: &'a dyn throng_ledger::Ledger,
+    pub(crate) ledger: &'a dyn throng_store::Ledger,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) quotas: &'a Quotas,
     pub(crate) name: &'a throng_model::DestinationName,

@@ -1,7 +1,7 @@
 //! The users of a run, and their places in it.
 
-use throng_ledger::{Operation, SyncMode};
 use throng_membership::MemberSet;
+use throng_store::{Operation, SyncMode};
 
 /// The users that a run adds, removes or sends for replacement, each with a rank: its place in
 /// (shard, ordinal) order. Built from immutable snapshots, so it is the same after a crash.

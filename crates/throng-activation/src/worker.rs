@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::{
+use throng_membership::MembershipIndex;
+use throng_model::{Clock, HashSeed, HashedIdentifier};
+use throng_store::{
     AlertKind, Batch, BatchState, HistoryEntry, Ledger, LedgerError, NewAlert, Operation, Task,
     TaskState,
 };
-use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed, HashedIdentifier};
 
 use crate::difference::NO_IDENTIFIERS;
 use crate::sending::{Line, Load, SendFailure, Session, send_batch, send_once};

@@ -4,7 +4,7 @@ use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 use throng_model::StorageProblem;
 
-use crate::LedgerError;
+use crate::{DatabaseErrorClass, LedgerError};
 
 /// A failure before it is known what was being done.
 pub(crate) enum Failure {
@@ -29,7 +29,9 @@ impl Failure {
     pub(crate) fn while_doing(self, doing: &'static str) -> LedgerError {
         match self {
             Self::Ledger(error) => error,
-            Self::Driver(error) => LedgerError::Database { doing, source: Box::new(error) },
+            Self::Driver(error) => {
+                LedgerError::Database { doing, class: class_of(&error), source: Box::new(error) }
+            }
         }
     }
 
@@ -43,6 +45,22 @@ impl Failure {
 }
 
 pub(crate) type Tried<T> = std::result::Result<T, Failure>;
+
+/// What a caller of the store learns of a driver's error.
+fn class_of(error: &sqlx::Error) -> DatabaseErrorClass {
+    match storage_problem(error) {
+        Some(problem) => DatabaseErrorClass::Storage(problem),
+        None if is_denied(error) => DatabaseErrorClass::AccessDenied,
+        None => DatabaseErrorClass::Other,
+    }
+}
+
+/// Whether the server does not let this user in: codes of class 28 of
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn is_denied(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code.starts_with("28"))
+}
 
 /// The class of a driver's error; `None` if the storage is not the cause.
 pub(crate) fn storage_problem(error: &sqlx::Error) -> Option<StorageProblem> {
@@ -122,6 +140,17 @@ pub(crate) fn check_schema(found: i64, migrations: &[(i64, &str)]) -> Tried<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_learns_the_class_of_an_error() {
+        let error = Failure::from(sqlx::Error::PoolTimedOut).while_doing("reading a run");
+        assert_eq!(error.problem(), Some(StorageProblem::ConnectionLost));
+        let error = Failure::from(sqlx::Error::RowNotFound).while_doing("reading a run");
+        assert!(
+            matches!(error, LedgerError::Database { class: DatabaseErrorClass::Other, .. }),
+            "{error:?}"
+        );
+    }
 
     #[test]
     fn codes_have_their_classes() {

@@ -53,16 +53,28 @@ words! {
     }
     BatchState { Pending = "pending", Done = "done" }
     Verdict { Passed = "passed", Suspect = "suspect", Failed = "failed" }
-    AlertKind {
-        RefreshFailed = "refresh_failed", SnapshotHeld = "snapshot_held",
-        TaskFailed = "task_failed", RunHeld = "run_held", CheckFailed = "check_failed",
-        DiskFull = "disk_full", StorageFailed = "storage_failed", Damaged = "damaged",
-        PartitionFailed = "partition_failed", NodeProblem = "node_problem",
-        NullKeys = "null_keys",
-    }
     RemovalRule { Empty = "empty", Delete = "delete" }
     AlertEventKind { Raised = "raised", Resolved = "resolved" }
     DeliveryState { Delivered = "delivered", Expired = "expired", Refused = "refused" }
+}
+
+/// A kind of alert is stored by the name that APIs and metrics use.
+impl Word for AlertKind {
+    const WORDS: &'static [(Self, &'static str)] = &alert_kinds();
+
+    fn word(self) -> &'static str {
+        self.name()
+    }
+}
+
+const fn alert_kinds() -> [(AlertKind, &'static str); AlertKind::ALL.len()] {
+    let mut kinds = [(AlertKind::ALL[0], ""); AlertKind::ALL.len()];
+    let mut n = 0;
+    while n < kinds.len() {
+        kinds[n] = (AlertKind::ALL[n], AlertKind::ALL[n].name());
+        n += 1;
+    }
+    kinds
 }
 
 /// A count as a column value. Counts beyond 2^63 do not occur; they would stop there and then

@@ -221,7 +221,7 @@ impl SqliteLedger {
     /// Opens the ledger, makes the file if there is none (its folder must exist), checks that an
     /// existing file is whole, and brings its tables up to date. After a clean end the whole file is
     /// compared with its checksum; after a crash its structure is checked, unless it is larger than
-    /// a gigabyte: then [`MaintenanceLedger::check_structure`](crate::MaintenanceLedger) does it.
+    /// a gigabyte: then [`MaintenanceLedger::check_structure`](throng_store::MaintenanceLedger) does it.
     ///
     /// # Errors
     /// [`LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
@@ -280,10 +280,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| LedgerError::Database {
-        doing: "reading the ledger's file",
-        source: Box::new(error),
-    })?
+    done.map_err(|error| LedgerError::of_system("reading the ledger's file", error))?
 }
 
 /// Puts the file into WAL mode, where it then stays.

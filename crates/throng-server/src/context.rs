@@ -8,12 +8,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
 use throng_lake::{Lake, WorkerCommand};
-use throng_ledger::Ledger;
 use throng_log::{EventLog, Queue};
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed, StorageProblem, Timestamp};
 use throng_objects::Objects;
 use throng_spec::{Role, Spec};
+use throng_store::Ledger;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 

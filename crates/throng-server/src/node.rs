@@ -21,13 +21,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
-use throng_ledger::Ledger;
 use throng_log::{Retention, Share};
 use throng_membership::MembershipIndex;
 use throng_model::{
     AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, SystemEntropy, with_causes,
 };
 use throng_spec::{Role, Spec};
+use throng_store::Ledger;
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
-use throng_ledger::{DeliveredRecord, Ledger, LedgerError, NewRemoval, Removal, RemovalRule};
 use throng_model::SyncName;
 use throng_spec::{Destination, OnRemove, Spec, Sync};
+use throng_store::{DeliveredRecord, Ledger, LedgerError, NewRemoval, Removal, RemovalRule};
 
 /// A sync and its destination as they were declared last: what a removal needs. Secrets are references.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -8,8 +8,8 @@ use throng_activation::{
     Answer, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema, SendClass,
     SendError, SendRequest, Skip, Usage,
 };
-use throng_ledger::Operation;
 use throng_model::Personal;
+use throng_store::Operation;
 
 /// What happens to the next request.
 #[derive(Debug, Clone)]

@@ -10,11 +10,12 @@ use throng_activation::{
     Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, JobRows, PlanFacts, Quotas,
     RunRows, RunUsers, Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
 };
-use throng_ledger::{Ledger, RunState, SqliteLedger, SyncLedger, SyncMode, SyncRun, Task};
+use throng_ledger::SqliteLedger;
 use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
 use throng_model::{
     Clock, HashSeed, ManualClock, Personal, SyncRunId, Timestamp, UserHash, UserKey,
 };
+use throng_store::{Ledger, RunState, SyncLedger, SyncMode, SyncRun, Task};
 
 use crate::platform::Platform;
 
@@ -150,7 +151,9 @@ impl Rig {
     pub(crate) async fn claim(&self) -> Option<Task> {
         let now = self.clock.now();
         let avoid = self.worker.quotas.avoid(now, |_| 8);
-        self.ledger.claim_task("w", &avoid, now, now.plus(LEASE)).await.unwrap()
+        let due = self.ledger.unannounced_tasks(now, now, 9, 9).await.unwrap();
+        let task = due.iter().find(|task| !avoid.contains(&task.destination))?;
+        self.ledger.claim_this_task(task.id, "w", 9, now, now.plus(LEASE)).await.unwrap()
     }
 
     /// Claims and works once; `None` if nothing is due.

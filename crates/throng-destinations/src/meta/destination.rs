@@ -9,8 +9,8 @@ use throng_activation::{
     Answer, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
     SendRequest, Skip,
 };
-use throng_ledger::Operation;
 use throng_model::Personal;
+use throng_store::Operation;
 use url::Url;
 
 use super::config::{Config, check};

@@ -70,8 +70,8 @@ pub(super) fn users(request: &SendRequest<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use throng_ledger::Operation;
     use throng_model::HashedIdentifier;
+    use throng_store::Operation;
 
     use super::*;
 

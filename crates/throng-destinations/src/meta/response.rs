@@ -288,7 +288,7 @@ fn text(value: &Value) -> Option<String> {
 mod tests {
     use serde_json::json;
     use throng_activation::{Cell, PreparedRow, Schema, SessionStep};
-    use throng_ledger::Operation;
+    use throng_store::Operation;
 
     use super::*;
 

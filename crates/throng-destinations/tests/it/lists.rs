@@ -15,14 +15,13 @@ use throng_activation::{
     SendRequest, Skip, TaskEnd, Worker, WorkerOptions, difference, plan_run,
 };
 use throng_destinations::{Account, open, preparation};
-use throng_ledger::{
-    DeliveredRecord, Ledger, Operation, RunState, SqliteLedger, SyncLedger, SyncMode, SyncRun,
-};
+use throng_ledger::SqliteLedger;
 use throng_membership::MemberSet;
 use throng_model::{
     Clock, Entropy, HashSeed, ManualClock, Personal, Secret, SplitMix64, Timestamp, UserKey,
 };
 use throng_sim::meta::{MetaSim, MetaSimConfig};
+use throng_store::{DeliveredRecord, Ledger, Operation, RunState, SyncLedger, SyncMode, SyncRun};
 
 const USERS: u32 = 10;
 const SEED: HashSeed = HashSeed(3);
@@ -338,7 +337,10 @@ impl World {
         for _ in 0..200 {
             self.clock.advance(Duration::from_secs(900));
             let now = self.clock.now();
-            let task = self.ledger.claim_task("w", &[], now, now.plus(LEASE)).await.unwrap();
+            let due = self.ledger.unannounced_tasks(now, now, 1, 1).await.unwrap();
+            let Some(task) = due.first() else { continue };
+            let until = now.plus(LEASE);
+            let task = self.ledger.claim_this_task(task.id, "w", 1, now, until).await.unwrap();
             let Some(task) = task else { continue };
             let run = self.ledger.run(task.run).await.unwrap();
             let job = Job {

@@ -7,9 +7,9 @@ use throng_activation::{
     Cell, Destination, Ensured, PreparedRow, Schema, SendClass, SendRequest, SessionStep,
 };
 use throng_destinations::{Account, open};
-use throng_ledger::Operation;
 use throng_model::{HashedIdentifier, Personal, Secret};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
+use throng_store::Operation;
 
 const OWNER: &str = "0123456789abcdef";
 

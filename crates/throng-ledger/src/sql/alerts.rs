@@ -21,10 +21,27 @@ macro_rules! alert_columns {
     };
 }
 
+/// A kind that the first version of the ledger knows: a process of that version may share it.
+fn stored_kind(kind: AlertKind) -> AlertKind {
+    match kind {
+        AlertKind::RefreshFailed
+        | AlertKind::SnapshotHeld
+        | AlertKind::TaskFailed
+        | AlertKind::RunHeld
+        | AlertKind::CheckFailed => kind,
+        AlertKind::DiskFull
+        | AlertKind::StorageFailed
+        | AlertKind::Damaged
+        | AlertKind::PartitionFailed
+        | AlertKind::NodeProblem
+        | AlertKind::NullKeys => AlertKind::CheckFailed,
+    }
+}
+
 /// The kind and the subject as they are stored: of a kind that processes of the first version do not
 /// know, the subject begins with its name, so that no two causes are the same to them.
 fn stored(kind: AlertKind, subject: &str) -> (&'static str, Option<&'static str>, String) {
-    match kind.stored() {
+    match stored_kind(kind) {
         same if same == kind => (kind.word(), None, subject.to_owned()),
         other => (other.word(), Some(kind.word()), format!("{}: {subject}", kind.word())),
     }

@@ -108,18 +108,6 @@ impl SyncLedger for Backend {
         write_tx!(self, Full, "approving a run", |tx| { runs::approve(tx, id, now).await? })
     }
 
-    async fn claim_task(
-        &self,
-        holder: &str,
-        avoid: &[DestinationName],
-        now: Timestamp,
-        lease_until: Timestamp,
-    ) -> Result<Option<Task>> {
-        write_one!(self, Relaxed, "claiming a task", |tx| {
-            tasks::claim(tx, holder, avoid, now, lease_until).await?
-        })
-    }
-
     async fn claim_this_task(
         &self,
         id: TaskId,

@@ -1,9 +1,9 @@
 //! Tasks and their batches: claims, leases, failures, ends.
 
 use sqlx::{AssertSqlSafe, Row};
-use throng_model::{DestinationName, SyncRunId, TaskId, Timestamp};
+use throng_model::{SyncRunId, TaskId, Timestamp};
 
-use super::{Conn, DbRow, ROWS_PER_INSERT, Tried, lock_rows, runs};
+use super::{Conn, DbRow, ROWS_PER_INSERT, Tried, runs};
 use crate::rows::{Cells, Word, count, json};
 use crate::{BatchOutcome, BatchState, LedgerError, Result, Task, TaskState};
 
@@ -75,46 +75,6 @@ pub(super) async fn get_held_by(tx: &mut Conn, id: TaskId, holder: &str) -> Trie
     } else {
         Err(LedgerError::LeaseLost { what: "task", name: id.to_string() }.into())
     }
-}
-
-/// The claim with `avoided` destinations to pass over: `$4`, `$5`, …
-fn claim_text(avoided: usize) -> String {
-    let mut text = String::from(
-        "UPDATE tasks SET state = 'running', holder = $1, lease_until = $3
-         WHERE id = (SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= $2
-            AND sync NOT IN (SELECT sync FROM paused_syncs)",
-    );
-    if avoided > 0 {
-        let places: Vec<String> = (4..4 + avoided).map(|n| format!("${n}")).collect();
-        text.push_str(&format!(" AND destination NOT IN ({})", places.join(", ")));
-    }
-    text.push_str(concat!(
-        " ORDER BY priority DESC, id LIMIT 1",
-        lock_rows!(),
-        ") RETURNING ",
-        task_columns!()
-    ));
-    text
-}
-
-pub(super) async fn claim(
-    tx: &mut Conn,
-    holder: &str,
-    avoid: &[DestinationName],
-    now: Timestamp,
-    lease_until: Timestamp,
-) -> Tried<Option<Task>> {
-    // The text holds place markers only; the names are bound.
-    let mut claim = sqlx::query(AssertSqlSafe(claim_text(avoid.len())))
-        .bind(holder)
-        .bind(now.0)
-        .bind(lease_until.0);
-    for destination in avoid {
-        claim = claim.bind(destination.as_str());
-    }
-    // Read to the end: only then is it certain that the statement was committed.
-    let rows = claim.fetch_all(tx).await?;
-    Ok(rows.first().map(task_of).transpose()?)
 }
 
 pub(super) async fn claim_this(

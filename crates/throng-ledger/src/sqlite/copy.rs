@@ -64,14 +64,14 @@ impl SqliteLedger {
         .await;
         copied.map_err(|failure| failure.while_doing(DOING))?;
         let synced = File::open(path).and_then(|file| file.sync_all());
-        synced.map_err(|error| LedgerError::Database { doing: DOING, source: Box::new(error) })
+        synced.map_err(|error| LedgerError::of_system(DOING, error))
     }
 
     pub(super) async fn check_structure_here(&self) -> Result<()> {
         if self.unchecked { integrity::check_structure(&self.path).await } else { Ok(()) }
     }
 
-    /// Ends all connections; see [`MaintenanceLedger::close`](crate::MaintenanceLedger::close).
+    /// Ends all connections; see [`MaintenanceLedger::close`](throng_store::MaintenanceLedger::close).
     pub(super) async fn close_here(&self) -> Result<()> {
         self.readers.close().await;
         // The last connection to close brings the write-ahead log into the file.

@@ -66,7 +66,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn io_failure(doing: &'static str) -> impl FnOnce(io::Error) -> LedgerError {
-    move |error| LedgerError::Database { doing, source: Box::new(error) }
+    move |error| LedgerError::of_system(doing, error)
 }
 
 const DOING: &str = "comparing the ledger with its checksum";

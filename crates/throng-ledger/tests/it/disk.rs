@@ -4,12 +4,13 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use throng_ledger::{
-    HistoryEntry, HistoryLedger as _, LedgerError, MaintenanceLedger as _, SpecLedger as _,
-    SqliteLedger, StoreStamp,
-};
+use throng_ledger::SqliteLedger;
 use throng_model::{HashSeed, StorageProblem, Timestamp};
 use throng_sim::SmallDisk;
+use throng_store::{
+    HistoryEntry, HistoryLedger as _, LedgerError, MaintenanceLedger as _, SpecLedger as _,
+    StoreStamp,
+};
 
 /// One history entry, large enough to need new pages.
 fn entry(number: usize) -> HistoryEntry {

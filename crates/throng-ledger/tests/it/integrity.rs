@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use throng_ledger::{
-    HistoryEntry, HistoryLedger as _, LedgerError, MaintenanceLedger as _, SqliteLedger,
-};
+use throng_ledger::SqliteLedger;
 use throng_model::Timestamp;
+use throng_store::{HistoryEntry, HistoryLedger as _, LedgerError, MaintenanceLedger as _};
 
 fn entry(number: i64) -> HistoryEntry {
     HistoryEntry {

@@ -6,12 +6,13 @@ use std::task::Poll;
 
 use async_trait::async_trait;
 use sqlx::{ConnectOptions, Connection, PgConnection};
-use throng_ledger::conformance::{Backend, suite};
-use throng_ledger::{AlertKind, Ledger, LedgerError, NewAlert, PostgresLedger, RefreshTrigger};
-use throng_ledger::{
+use throng_ledger::PostgresLedger;
+use throng_model::{AudienceName, Secret, StorageProblem, Timestamp};
+use throng_store::conformance::{Backend, suite};
+use throng_store::{AlertKind, Ledger, LedgerError, NewAlert, RefreshTrigger};
+use throng_store::{
     AlertLedger as _, AudienceLedger as _, MaintenanceLedger as _, SpecLedger as _,
 };
-use throng_model::{AudienceName, Secret, StorageProblem, Timestamp};
 
 /// How long a test waits for what must come about, on a machine that is busy with other work.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);

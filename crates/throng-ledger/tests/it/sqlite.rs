@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tempfile::TempDir;
-use throng_ledger::conformance::{Backend, suite};
-use throng_ledger::{Ledger, LedgerError, SqliteLedger};
+use throng_ledger::SqliteLedger;
+use throng_store::conformance::{Backend, suite};
+use throng_store::{Ledger, LedgerError};
 
 struct Folder(TempDir);
 
@@ -140,8 +141,16 @@ async fn due_work_is_found_by_an_index() {
     for (statement, index) in [
         (
             "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= 5
-             AND destination NOT IN ('x') ORDER BY priority DESC, id LIMIT 1",
+             AND sync NOT IN (SELECT sync FROM paused_syncs) ORDER BY priority DESC, id LIMIT 9",
             "tasks_due",
+        ),
+        (
+            "EXPLAIN QUERY PLAN UPDATE tasks SET state = 'running', holder = 'w', lease_until = 9
+             WHERE id = 1 AND due_at <= 5
+               AND (SELECT count(*) FROM tasks AS other
+                    WHERE other.state = 'running' AND other.lease_until > 5
+                      AND other.destination = tasks.destination) < 2",
+            "tasks_by_state",
         ),
         (
             "EXPLAIN QUERY PLAN SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= 5

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::NewToken;
 use throng_model::{Secret, SecretHash, new_secret};
+use throng_store::NewToken;
 
 use super::{Access, AccessError, Caller, Scope, Scopes};
 

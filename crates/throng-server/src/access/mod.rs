@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use throng_ledger::{Ledger, LedgerError};
 use throng_model::{Clock, NoRandomness, Secret, SecretHash, Timestamp};
+use throng_store::{Ledger, LedgerError};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use admin::write_private;
@@ -290,8 +290,9 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
-    use throng_ledger::{NewToken, SqliteLedger};
+    use throng_ledger::SqliteLedger;
     use throng_model::ManualClock;
+    use throng_store::NewToken;
 
     use super::*;
 

@@ -3,8 +3,8 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use throng_ledger::{Grant, LedgerError, SessionRow};
 use throng_model::{Secret, SecretHash, Timestamp, new_secret};
+use throng_store::{Grant, LedgerError, SessionRow};
 
 use super::{Access, AccessError, Caller, Credential, TTL};
 

@@ -1,7 +1,7 @@
 //! Creating, listing and revoking tokens.
 
-use throng_ledger::{HistoryEntry, LedgerError, NewToken, TokenRow};
 use throng_model::{Secret, SecretHash, Timestamp, new_secret};
+use throng_store::{HistoryEntry, LedgerError, NewToken, TokenRow};
 
 use super::{Access, AccessError, Caller, SPEC_TOKEN, Scopes};
 

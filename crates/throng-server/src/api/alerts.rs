@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use throng_ledger::{Alert, Delivery};
+use throng_store::{Alert, Delivery};
 
 use crate::NodeContext;
 

@@ -6,8 +6,8 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use throng_ledger::{AudienceRow, HistoryEntry, LedgerError, Refresh, RefreshTrigger, Snapshot};
 use throng_model::{AudienceName, Retry, Timestamp, with_causes};
+use throng_store::{AudienceRow, HistoryEntry, LedgerError, Refresh, RefreshTrigger, Snapshot};
 use utoipa::ToSchema;
 
 use crate::access::Caller;
@@ -262,7 +262,7 @@ pub(crate) async fn approve(
     let approved = ctx.ledger.approve(&name, version, ctx.clock.now()).await;
     let snapshot = approved.map_err(|error| stopped(&name, error))?;
     let subject = name.as_str();
-    let kind = throng_ledger::AlertKind::SnapshotHeld;
+    let kind = throng_store::AlertKind::SnapshotHeld;
     ctx.ledger.resolve_alert(kind, subject, ctx.clock.now()).await?;
     published(&ctx, &caller, &snapshot, "approved", "the held snapshot was approved").await
 }
@@ -277,7 +277,7 @@ pub(crate) async fn reject(
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
     let snapshot = ctx.ledger.reject(&name, version, ctx.clock.now()).await?;
-    let kind = throng_ledger::AlertKind::SnapshotHeld;
+    let kind = throng_store::AlertKind::SnapshotHeld;
     ctx.ledger.resolve_alert(kind, name.as_str(), ctx.clock.now()).await?;
     record(&ctx, &caller, &snapshot, "rejected", "the held snapshot was rejected").await?;
     ctx.changed(Change::Audiences);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
-use throng_ledger::BudgetDayRow;
 use throng_model::{AdGroupName, BudgetDay, Micros};
+use throng_store::BudgetDayRow;
 
 use crate::NodeContext;
 use crate::roles::aggregate::AdGroupState;

@@ -7,9 +7,9 @@ use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use throng_ledger::LedgerError;
 use throng_model::StorageProblem;
 use throng_spec::{Problem, Role};
+use throng_store::LedgerError;
 use utoipa::ToSchema;
 
 /// After how many seconds a client tries again what the node could not do.

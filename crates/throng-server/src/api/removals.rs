@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
-use throng_ledger::{Removal, RemovalRule};
+use throng_store::{Removal, RemovalRule};
 
 use crate::NodeContext;
 use crate::access::Caller;

@@ -8,8 +8,8 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use throng_ledger::{AlertKind, HistoryEntry, RunState, Task, TaskState};
 use throng_model::{SyncName, SyncRunId, TaskId, Timestamp};
+use throng_store::{AlertKind, HistoryEntry, RunState, Task, TaskState};
 use utoipa::ToSchema;
 
 use crate::access::Caller;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use throng_ledger::LedgerError;
 use throng_log::LogError;
+use throng_store::LedgerError;
 
 /// Why a backup was not made or not restored. Nothing was left behind then.
 #[derive(Debug, thiserror::Error)]

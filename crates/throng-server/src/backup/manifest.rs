@@ -1,8 +1,8 @@
 //! What a backup says about itself: `manifest.json`, and its checksum in `manifest.sha256`.
 
 use serde::{Deserialize, Serialize};
-use throng_ledger::StoreStamp;
 use throng_model::Timestamp;
+use throng_store::StoreStamp;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const MANIFEST_SUM: &str = "manifest.sha256";

@@ -26,8 +26,9 @@ mod source;
 use std::path::Path;
 use std::sync::Arc;
 
-use throng_ledger::{MaintenanceLedger as _, SpecLedger as _, SqliteLedger};
+use throng_ledger::SqliteLedger;
 use throng_model::Timestamp;
+use throng_store::{MaintenanceLedger as _, SpecLedger as _};
 
 use archive::Sink;
 pub use error::BackupError;
@@ -138,7 +139,7 @@ async fn make(
 struct Copied {
     names: Vec<String>,
     spec_version: Option<u64>,
-    stamp: Option<throng_ledger::StoreStamp>,
+    stamp: Option<throng_store::StoreStamp>,
 }
 
 async fn read_copy(path: &Path) -> Result<Copied, BackupError> {

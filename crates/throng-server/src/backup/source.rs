@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
-use throng_ledger::AppliedSpec;
 use throng_log::{EventLog as _, FileLog};
 use throng_spec::{LogSettings, ObjectsSettings, Spec};
+use throng_store::AppliedSpec;
 
 use super::archive::Sink;
 use super::manifest::{FileEntry, PartitionRange};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use throng_ledger::{AlertKind, LedgerError, RefreshState, RunState, TaskState};
 use throng_spec::LogSettings;
+use throng_store::{AlertKind, LedgerError, RefreshState, RunState, TaskState};
 use tokio::time::Instant;
 
 use super::Families;

@@ -4,8 +4,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use throng_ledger::{Ledger, LedgerError};
 use throng_model::Secret;
+use throng_store::{Ledger, LedgerError};
 
 use crate::access::{Access, AccessError, Scope, TokenRequest};
 

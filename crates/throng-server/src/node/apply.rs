@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use throng_lake::Lake;
-use throng_ledger::{HistoryEntry, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, SyncName, Timestamp};
 use throng_spec::{Access, Action, ObjectKind, Plan, Problem, Role, Spec, SpecFiles};
+use throng_store::{HistoryEntry, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
 
 use crate::removals::{Removed, removed};
 use crate::{CheckedModel, NodeContext};

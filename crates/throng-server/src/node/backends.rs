@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::{Ledger, PostgresLedger, SqliteLedger};
+use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::{
     DiskFloor, EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings,
     KafkaTable, MemoryQueue, Queue, Sasl, Share, Tls,
@@ -12,6 +12,7 @@ use throng_log::{
 use throng_model::Secret;
 use throng_objects::{BucketObjects, BucketSettings, DirectoryObjects, Objects, Service};
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings, Role, SecretRef};
+use throng_store::Ledger;
 
 use crate::Queues;
 use crate::roles::aggregate::{Feed, Intake};

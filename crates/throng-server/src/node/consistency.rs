@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use throng_ledger::{MaintenanceLedger as _, PostgresLedger};
+use throng_ledger::PostgresLedger;
 use throng_log::{EventLog as _, KafkaLog, check_brokers};
 use throng_objects::{BucketObjects, Objects};
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
+use throng_store::MaintenanceLedger as _;
 
 use super::backends::{EVENTS, bucket_settings, kafka_settings, ledger_url};
 use super::connect::Finding;

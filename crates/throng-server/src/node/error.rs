@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use throng_lake::LakeError;
-use throng_ledger::LedgerError;
 use throng_log::LogError;
 use throng_model::Retry;
 use throng_objects::ObjectsError;
 use throng_spec::SecretError;
+use throng_store::LedgerError;
 
 use crate::access::AccessError;
 use crate::limits::LimitsError;

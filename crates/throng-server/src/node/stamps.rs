@@ -11,9 +11,9 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use throng_ledger::{Ledger, StoreStamp};
 use throng_model::{Entropy as _, SystemEntropy};
 use throng_spec::{LogSettings, NodeSettings, ObjectsSettings};
+use throng_store::{Ledger, StoreStamp};
 
 use super::NodeError;
 
@@ -298,7 +298,7 @@ mod tests {
     type State = (Option<StoreStamp>, Vec<Option<StoreStamp>>);
 
     async fn state(dir: &Path, ledger: &SqliteLedger) -> State {
-        use throng_ledger::MaintenanceLedger as _;
+        use throng_store::MaintenanceLedger as _;
         let read = |folder: PathBuf| {
             let text = fs::read(folder.join(STAMP_FILE)).ok()?;
             Some(serde_json::from_slice(&text).unwrap())
@@ -325,7 +325,7 @@ mod tests {
             let mut stamps = opened.unwrap().unwrap();
             stamps.start_run(&ledger).await.unwrap();
             for _ in 0..ticks {
-                use throng_ledger::MaintenanceLedger as _;
+                use throng_store::MaintenanceLedger as _;
                 let target = stamps.target();
                 ledger.put_stamp(&target).await.unwrap();
                 stamps.ledger_has(target);

@@ -2,8 +2,8 @@
 
 use askama::Template;
 use axum::extract::State;
-use throng_ledger::TokenRow;
 use throng_model::Timestamp;
+use throng_store::TokenRow;
 
 use super::show;
 use super::{Context, Page, render};

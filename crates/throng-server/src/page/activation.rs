@@ -2,8 +2,8 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use throng_ledger::{Check, ReasonCounts, SyncRun, Task, TaskState};
 use throng_model::{TaskId, Timestamp};
+use throng_store::{Check, ReasonCounts, SyncRun, Task, TaskState};
 
 use super::alerts::{AlertLine, newest};
 use super::show::{self, Card, card, count};

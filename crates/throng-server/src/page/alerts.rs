@@ -3,8 +3,8 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use serde::Deserialize;
-use throng_ledger::{Alert, AlertEventKind, AlertTotals, Delivery, DeliveryState, Receiver};
 use throng_model::Timestamp;
+use throng_store::{Alert, AlertEventKind, AlertTotals, Delivery, DeliveryState, Receiver};
 
 use super::show::{self, count};
 use super::{Context, Page, render};

@@ -2,8 +2,8 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use throng_ledger::{AudienceRow, Refresh, RefreshState};
 use throng_model::{AudienceName, Timestamp};
+use throng_store::{AudienceRow, Refresh, RefreshState};
 
 use super::show::{self, Card, Entry, card, count};
 use super::{Context, Page, PageError, chart, render};

@@ -74,7 +74,7 @@ pub(crate) enum PageError {
     /// There is no such object.
     Missing(String),
     /// The ledger failed.
-    Ledger(throng_ledger::LedgerError),
+    Ledger(throng_store::LedgerError),
     /// A checkpoint could not be read.
     Budgets(crate::roles::aggregate::BudgetsError),
     /// A template failed.
@@ -87,10 +87,10 @@ impl From<crate::roles::aggregate::BudgetsError> for PageError {
     }
 }
 
-impl From<throng_ledger::LedgerError> for PageError {
-    fn from(error: throng_ledger::LedgerError) -> Self {
+impl From<throng_store::LedgerError> for PageError {
+    fn from(error: throng_store::LedgerError) -> Self {
         match error {
-            throng_ledger::LedgerError::NotFound { what, name } => {
+            throng_store::LedgerError::NotFound { what, name } => {
                 Self::Missing(format!("There is no {what} {name}."))
             }
             other => Self::Ledger(other),

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use askama::Template;
 use axum::extract::State;
-use throng_ledger::{Snapshot, TaskState};
 use throng_model::{AudienceName, Timestamp};
+use throng_store::{Snapshot, TaskState};
 
 use crate::roles::follow::{Peer, deployment};
 

@@ -1,7 +1,7 @@
 //! How values look on a page. Pure.
 
-use throng_ledger::{HistoryEntry, RefreshState, RunState, SnapshotState, TaskState, Verdict};
 use throng_model::{Micros, Timestamp};
+use throng_store::{HistoryEntry, RefreshState, RunState, SnapshotState, TaskState, Verdict};
 
 /// A figure with a name, in a box.
 pub(super) struct Card {

@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use throng_activation::{Quotas, TaskEnd, Worker, WorkerOptions};
-use throng_ledger::{LedgerError, Task, TaskState};
 use throng_model::{TaskId, Timestamp};
+use throng_store::{LedgerError, Task, TaskState};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};

@@ -41,11 +41,11 @@ use arc_swap::ArcSwap;
 use futures::StreamExt;
 use throng_gate::feed::Frame;
 use throng_gate::{Applied, Catalog, Gate};
-use throng_ledger::{BudgetDayRow, HistoryEntry};
 use throng_log::{EventLog, Retention};
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, Micros, Timestamp};
 use throng_objects::Objects;
 use throng_spec::Spec;
+use throng_store::{BudgetDayRow, HistoryEntry};
 use tokio::sync::broadcast;
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -25,9 +25,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use throng_lake::Model;
-use throng_ledger::{LedgerError, Refresh, RefreshTrigger};
 use throng_model::{AudienceName, Backoff, Retry, Timestamp};
 use throng_spec::{Audience, Spec};
+use throng_store::{LedgerError, Refresh, RefreshTrigger};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};

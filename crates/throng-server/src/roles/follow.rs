@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use throng_ledger::{LedgerError, NodeRow};
 use throng_model::Timestamp;
+use throng_store::{LedgerError, NodeRow};
 use tokio_util::sync::CancellationToken;
 
 use super::aggregate::GateReport;

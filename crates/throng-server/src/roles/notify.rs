@@ -12,9 +12,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::{LedgerError, Receiver};
 use throng_model::{Entropy as _, SystemEntropy, Timestamp};
 use throng_spec::WebhookSettings;
+use throng_store::{LedgerError, Receiver};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -197,7 +197,7 @@ async fn send_next(
     match outcome::after(&answer, row.failures, event.id.unsigned_abs()) {
         After::Ended(result) => {
             let outcome = match result.state {
-                throng_ledger::DeliveryState::Delivered => "delivered",
+                throng_store::DeliveryState::Delivered => "delivered",
                 _ => "refused",
             };
             if let Some(why) = &result.why {

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::{
-    AudienceRow, HistoryEntry, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
-};
 use throng_model::{AudienceName, Timestamp};
 use throng_spec::{Audience, Schedule};
+use throng_store::{
+    AudienceRow, HistoryEntry, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
+};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
@@ -232,9 +232,9 @@ fn last_between(schedule: &Schedule, from: Timestamp, now: Timestamp) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use throng_ledger::Refresh;
     use throng_model::RefreshId;
     use throng_spec::{Guard, Location};
+    use throng_store::Refresh;
 
     use super::*;
 

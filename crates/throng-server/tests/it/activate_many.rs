@@ -1,7 +1,7 @@
 //! 2,000 audiences, 8 workers, a platform on which every twentieth call goes wrong: in the end the
 //! platform has exactly the members of the snapshots. Some of them twice, so that there are removals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,14 @@ use throng_activation::{
     RunRows, RunUsers, Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
 };
 use throng_destinations::Account;
-use throng_ledger::{Ledger, RunState, SqliteLedger, SyncLedger, SyncMode, Task, TaskState};
+use throng_ledger::SqliteLedger;
 use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
 use throng_model::{
     AdjustableClock, Clock, HashSeed, Personal, Secret, SyncName, UserHash, UserKey,
 };
 use throng_sim::meta::{FaultScript, MetaSim, MetaSimConfig};
+use throng_store::{Ledger, RunState, SyncLedger, SyncMode, Task, TaskState};
+use tokio::sync::Mutex;
 
 const AUDIENCES: u32 = 2_000;
 /// Audiences that get a second version.
@@ -81,6 +83,8 @@ impl IdentifierRows for Rows {
 
 struct Rig {
     ledger: Arc<SqliteLedger>,
+    /// Tasks that were due when it was filled, for whichever worker is free.
+    queue: Mutex<VecDeque<Task>>,
     clock: Arc<AdjustableClock>,
     index: Arc<MembershipIndex>,
     accounts: Vec<Arc<dyn Destination>>,
@@ -123,6 +127,7 @@ impl Rig {
         };
         Self {
             ledger: Arc::new(SqliteLedger::open(&root.join("ledger.db")).await.unwrap()),
+            queue: Mutex::default(),
             clock,
             index: Arc::new(index(root)),
             accounts: (0..ACCOUNTS).map(account).collect(),
@@ -179,15 +184,23 @@ impl Rig {
         }
     }
 
+    /// The next task of an account that may be called now; `None` if there is none at the moment.
+    async fn next(&self, worker: &Worker) -> Option<Task> {
+        let now = self.clock.now();
+        let avoid = worker.quotas.avoid(now, |_| 16);
+        let mut queue = self.queue.lock().await;
+        if queue.is_empty() {
+            *queue = self.ledger.unannounced_tasks(now, now, 200, 200).await.unwrap().into();
+        }
+        let place = queue.iter().position(|task| !avoid.contains(&task.destination))?;
+        queue.remove(place)
+    }
+
     /// Works until no task is open. Gives the number of tasks that had to be put back by hand.
     async fn work(&self, worker: &Worker, version: u32) -> u32 {
         let mut put_back = 0;
         loop {
-            let now = self.clock.now();
-            let avoid = worker.quotas.avoid(now, |_| 16);
-            let until = now.plus(LEASE);
-            let claimed = self.ledger.claim_task(&worker.holder, &avoid, now, until).await.unwrap();
-            let Some(task) = claimed else {
+            let Some(task) = self.next(worker).await else {
                 let counts = self.ledger.task_counts().await.unwrap();
                 if counts.iter().all(|(state, n)| *state == TaskState::Done || *n == 0) {
                     return put_back;
@@ -196,6 +209,10 @@ impl Rig {
                 tokio::time::sleep(pause).await;
                 continue;
             };
+            let now = self.clock.now();
+            let (id, until) = (task.id, now.plus(LEASE));
+            let claimed = self.ledger.claim_this_task(id, &worker.holder, 16, now, until).await;
+            let Some(task) = claimed.unwrap() else { continue };
             let job = self.job(&task, version);
             if worker.work(&task, Ok(&job)).await.unwrap() == TaskEnd::Failed {
                 // Eight failures in a row: rare, but with 2,000 tasks it happens.

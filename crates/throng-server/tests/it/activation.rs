@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use throng_ledger::{Ledger, RunState, SyncRun, Verdict};
 use throng_model::{HashedIdentifier, SystemClock};
 use throng_server::{Node, NodeConfig};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
+use throng_store::{Ledger, RunState, SyncRun, Verdict};
 
 use crate::{Client, PATIENCE, until};
 

@@ -13,9 +13,9 @@ use axum::response::{IntoResponse, Response};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use throng_ledger::{AlertKind, NewAlert, RefreshTrigger};
 use throng_model::{Clock, ManualClock};
 use throng_server::{Node, NodeConfig, ProblemClass};
+use throng_store::{AlertKind, NewAlert, RefreshTrigger};
 
 use crate::{Client, noon, until};
 

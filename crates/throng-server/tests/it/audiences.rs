@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use throng_ledger::RefreshTrigger;
 use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig};
+use throng_store::RefreshTrigger;
 
 use crate::{Client, PATIENCE, sent_file, until};
 

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::{
-    AlertKind, AudienceLedger, AudienceRow, PartState, RefreshState, RefreshTrigger, SnapshotState,
-    SpecLedger, SqliteLedger,
-};
+use throng_ledger::SqliteLedger;
 use throng_model::{Clock, HashSeed, ManualClock, UserKey};
 use throng_server::{Node, NodeContext};
+use throng_store::{
+    AlertKind, AudienceLedger, AudienceRow, PartState, RefreshState, RefreshTrigger, SnapshotState,
+    SpecLedger,
+};
 
 use crate::{PATIENCE, noon, start};
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use throng_ledger::{AudienceLedger, RefreshState, SqliteLedger};
+use throng_ledger::SqliteLedger;
 use throng_model::ManualClock;
 use throng_server::{Impact, Node, ProblemClass};
 use throng_sim::damage::{Mutation, copy_folder};
+use throng_store::{AudienceLedger, RefreshState};
 
 use crate::{Client, noon, start};
 

@@ -238,7 +238,7 @@ async fn what_the_operator_allows_is_taken_and_no_link_leads_out_of_it() {
 
     // The ledger keeps what the source must not lead out of, for a start without the flags.
     let ledger = throng_ledger::SqliteLedger::open(&shop.path("node/ledger.db")).await.unwrap();
-    let stored = throng_ledger::SpecLedger::applied_spec(&ledger).await.unwrap().unwrap().spec;
+    let stored = throng_store::SpecLedger::applied_spec(&ledger).await.unwrap().unwrap().spec;
     assert_eq!(stored["sources"][0]["root"], json!(shop.path("data")));
 }
 
@@ -347,7 +347,7 @@ async fn a_spec_in_the_ledger_that_no_check_lets_through_is_not_run() {
     let shop = Shop::new();
     shop.start(SPEC, LimitsConfig::default()).await.unwrap().shutdown().await;
     let ledger = throng_ledger::SqliteLedger::open(&shop.path("node/ledger.db")).await.unwrap();
-    let stored = throng_ledger::SpecLedger::applied_spec(&ledger).await.unwrap().unwrap().spec;
+    let stored = throng_store::SpecLedger::applied_spec(&ledger).await.unwrap().unwrap().spec;
     let good = serde_json::from_value::<throng_spec::Spec>(stored.clone()).unwrap();
     assert_eq!(serde_json::to_value(&good).unwrap(), stored);
     for (pointer, value) in [

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
-use throng_ledger::{AlertKind, NewAlert};
+use throng_store::{AlertKind, NewAlert};
 
 use crate::{Client, SPEC, noon, spec, start};
 

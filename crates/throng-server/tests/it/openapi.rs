@@ -1,8 +1,8 @@
 //! The description of the API holds: every GET route is asked, and its answer compared with its schema.
 
 use serde_json::{Value, json};
-use throng_ledger::{AlertKind, NewAlert, RunState};
 use throng_model::{Clock as _, SystemClock};
+use throng_store::{AlertKind, NewAlert, RunState};
 
 use crate::activation::{Shop, checked, settled};
 use crate::{Client, until};

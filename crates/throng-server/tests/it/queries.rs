@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use throng_ledger::{AlertKind, AudienceRow, RefreshState, RefreshTrigger};
 use throng_model::{AudienceName, Clock, ManualClock};
 use throng_server::{Node, NodeContext};
+use throng_store::{AlertKind, AudienceRow, RefreshState, RefreshTrigger};
 
 use crate::{Client, noon, start, until};
 
@@ -159,7 +159,7 @@ async fn a_refresh_that_killed_three_nodes_is_given_up() {
     let path = node.context().data_dir.join("ledger.db");
     let name: AudienceName = "bad".parse().unwrap();
     node.shutdown().await;
-    let ledger: Arc<dyn throng_ledger::Ledger> =
+    let ledger: Arc<dyn throng_store::Ledger> =
         Arc::new(throng_ledger::SqliteLedger::open(&path).await.unwrap());
     let id = ledger.schedule_refresh(&name, RefreshTrigger::Manual, clock.now()).await.unwrap();
     // Three processes that claim it and are never heard of again.

@@ -1,10 +1,10 @@
 //! What becomes of the audience on the platform when a sync is removed from the spec.
 
 use serde_json::{Value, json};
-use throng_ledger::{Operation, RunState, SyncRun};
 use throng_model::SyncName;
 use throng_server::Node;
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript};
+use throng_store::{Operation, RunState, SyncRun};
 
 use crate::activation::{Shop, refresh, settled};
 use crate::{Client, sent_file, until};

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use throng_ledger::{RefreshState, RefreshTrigger};
 use throng_model::{AudienceName, Clock, ManualClock, Timestamp};
 use throng_server::Node;
 use throng_spec::Role;
+use throng_store::{RefreshState, RefreshTrigger};
 
 use crate::shared::Deployment;
 use crate::until;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use throng_ledger::{RunState, SyncRun, TaskState};
 use throng_log::{GroupTiming, KafkaQueue, KafkaSettings, Message, Queue};
 use throng_model::{Clock, HashedIdentifier, SystemClock, Timestamp};
 use throng_server::Node;
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
 use throng_spec::Role;
+use throng_store::{RunState, SyncRun, TaskState};
 
 use crate::shared::{Deployment, lookup, setting};
 use crate::{Client, sent_file, until};

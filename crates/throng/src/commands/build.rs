@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use throng_ledger::RefreshState;
 use throng_model::{AudienceName, SystemClock};
 use throng_server::roles::build::{Built, build_these};
 use throng_server::{Node, NodeConfig, WorkerCommand};
 use throng_spec::Spec;
+use throng_store::RefreshState;
 use tokio_util::sync::CancellationToken;
 
 use super::up::ShutdownSignal;

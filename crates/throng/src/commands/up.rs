@@ -4,10 +4,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use throng_ledger::{MaintenanceLedger as _, SpecLedger as _, SqliteLedger};
+use throng_ledger::SqliteLedger;
 use throng_model::SystemClock;
 use throng_server::{LimitsChange, Node, NodeConfig, WorkerCommand};
 use throng_spec::{Role, Spec};
+use throng_store::{MaintenanceLedger as _, SpecLedger as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::UpArgs;

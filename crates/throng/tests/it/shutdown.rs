@@ -6,9 +6,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
-use throng_ledger::{AudienceLedger, RefreshState, SqliteLedger, SyncLedger};
+use throng_ledger::SqliteLedger;
 use throng_model::{Entropy, SplitMix64};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
+use throng_store::{AudienceLedger, RefreshState, SyncLedger};
 
 use crate::process::{NodeProcess, get, http, post, throng, wait_for};
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use throng_ledger::LedgerError;
 use throng_log::{LogError, Message, Queue};
 use throng_model::{TaskId, Timestamp};
+use throng_store::LedgerError;
 
 use super::notice::Notice;
 use crate::NodeContext;
@@ -51,7 +51,7 @@ pub(crate) async fn tasks_since(
     }
 }
 
-async fn put(queue: &dyn Queue, tasks: &[throng_ledger::Task]) -> Result<(), AnnounceError> {
+async fn put(queue: &dyn Queue, tasks: &[throng_store::Task]) -> Result<(), AnnounceError> {
     let messages: Vec<Message> = tasks.iter().map(Notice::message).collect::<Result<_, _>>()?;
     if !messages.is_empty() {
         queue.put(messages).await?;

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use throng_activation::{CheckFacts, PlatformSize, Quotas, Removals, SendClass, SendError, judge};
-use throng_ledger::{
-    AlertKind, Check, HistoryEntry, LedgerError, NewAlert, SyncRun, Task, Verdict,
-};
 use throng_log::Message;
 use throng_model::{DestinationName, Timestamp};
+use throng_store::{AlertKind, Check, HistoryEntry, LedgerError, NewAlert, SyncRun, Task, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use super::announce::AnnounceError;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use throng_activation::{Quotas, SendClass, SendError};
-use throng_ledger::{
+use throng_model::Backoff;
+use throng_store::{
     AlertKind, LedgerError, NewAlert, Removal, RemovalRule, RunState, removal_subject,
 };
-use throng_model::Backoff;
 use tokio_util::sync::CancellationToken;
 
 use super::delivered::account_of;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use throng_activation::{
     Binding, Delivered, DeliveredState, EndedRun, IdentifierKeys, PlanFile, Removals, SealedError,
 };
-use throng_ledger::{DeliveredRecord, LedgerError, RunState, SyncRun};
 use throng_model::{SyncName, SyncRunId, Timestamp, new_secret};
 use throng_objects::ObjectsError;
+use throng_store::{DeliveredRecord, LedgerError, RunState, SyncRun};
 
 use super::removals;
 use crate::NodeContext;
@@ -156,7 +156,7 @@ pub(super) async fn delivered(
 async fn batches_of(
     ctx: &NodeContext,
     run: SyncRunId,
-) -> Result<Vec<throng_ledger::Batch>, LedgerError> {
+) -> Result<Vec<throng_store::Batch>, LedgerError> {
     let task = ctx.ledger.task_of_run(run).await?;
     ctx.ledger.batches(task.id).await
 }

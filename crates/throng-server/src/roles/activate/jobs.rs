@@ -7,11 +7,11 @@ use throng_activation::{
     Destination, Job, JobRows, RunUsers, Schema, SealedError, SendClass, SendError,
 };
 use throng_destinations::Account;
-use throng_ledger::{LedgerError, RunState, SyncRun, Task};
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
 use throng_model::{AudienceName, DestinationName, Retry, SHARD_COUNT, SyncName};
 use throng_objects::ObjectsError;
 use throng_spec::{Spec, Sync};
+use throng_store::{LedgerError, RunState, SyncRun, Task};
 
 use super::delivered::{DeliveredError, account_of, open_plan};
 use super::hashing::Settings;
@@ -138,7 +138,7 @@ pub(super) async fn snapshot(
 async fn work_out(
     ctx: &NodeContext,
     audience: &AudienceName,
-    mode: throng_ledger::SyncMode,
+    mode: throng_store::SyncMode,
     target: Arc<SnapshotFile>,
     delivered: Option<u64>,
     tried: &[u64],
@@ -329,8 +329,8 @@ pub(super) fn lake_identifiers(
 
 #[cfg(test)]
 mod tests {
-    use throng_ledger::SyncMode;
     use throng_model::{SyncRunId, Timestamp};
+    use throng_store::SyncMode;
 
     use super::*;
 

@@ -1,9 +1,9 @@
 //! What queues carry: one JSON object that names a task. Also in `docs/specs/task-message.md`.
 
 use serde::{Deserialize, Serialize};
-use throng_ledger::Task;
 use throng_log::Message;
 use throng_model::{AudienceName, DestinationName, SyncName, TaskId};
+use throng_store::Task;
 
 /// The version of the message that this program writes, and the newest that it reads.
 const VERSION: u32 = 1;

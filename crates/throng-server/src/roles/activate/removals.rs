@@ -4,13 +4,13 @@
 use throng_activation::{
     DifferenceFacts, PlanFacts, RunRows, Scan, SendClass, SendError, difference, plan_run,
 };
-use throng_ledger::{
-    AlertKind, DeliveredRecord, HistoryEntry, LedgerError, NewAlert, PlatformAudience, Removal,
-    RemovalRule, RunState, SyncMode, SyncRun, removal_subject,
-};
 use throng_membership::MemberSet;
 use throng_model::{SyncName, Timestamp};
 use throng_spec::{Destination, Sync};
+use throng_store::{
+    AlertKind, DeliveredRecord, HistoryEntry, LedgerError, NewAlert, PlatformAudience, Removal,
+    RemovalRule, RunState, SyncMode, SyncRun, removal_subject,
+};
 
 use super::delivered::{self, DeliveredError, account_of, new_object, pause, salt};
 use super::jobs::{JobError, RUNS_LOOKED_AT};

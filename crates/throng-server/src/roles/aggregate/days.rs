@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use throng_ledger::BudgetDayRow;
 use throng_model::{AdGroupName, BudgetDay, Micros, Timestamp};
+use throng_store::BudgetDayRow;
 
 /// What is to be written.
 #[derive(Debug, Default)]

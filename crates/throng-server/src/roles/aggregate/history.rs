@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use throng_ledger::HistoryEntry;
 use throng_model::{AdGroupName, Timestamp};
+use throng_store::HistoryEntry;
 
 use super::AdGroupState;
 

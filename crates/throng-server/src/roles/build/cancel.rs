@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use throng_ledger::{HistoryEntry, LedgerError, Refresh};
 use throng_model::AudienceName;
+use throng_store::{HistoryEntry, LedgerError, Refresh};
 
 use super::sweep;
 use crate::{Change, NodeContext};

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use throng_ledger::{LedgerError, RefreshState, RefreshTrigger, Snapshot};
 use throng_membership::{MembershipError, MembershipIndex};
 use throng_model::{AudienceName, with_causes};
+use throng_store::{LedgerError, RefreshState, RefreshTrigger, Snapshot};
 
 use super::finish;
 use super::membership::{self, Fault};

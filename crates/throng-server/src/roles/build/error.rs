@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use throng_lake::LakeError;
-use throng_ledger::LedgerError;
 use throng_membership::MembershipError;
 use throng_model::{AudienceName, Retry};
 use throng_objects::ObjectsError;
+use throng_store::LedgerError;
 
 /// Why a refresh, or the loading of what is published, failed.
 #[derive(Debug, thiserror::Error)]

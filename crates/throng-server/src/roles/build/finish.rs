@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use throng_ledger::{
-    AlertKind, HistoryEntry, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState,
-};
 use throng_membership::{SnapshotMeta, SnapshotSummary, seed_check, write_snapshot};
 use throng_model::{AudienceName, Entropy as _, SystemEntropy};
 use throng_spec::Audience;
+use throng_store::{
+    AlertKind, HistoryEntry, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState,
+};
 
 use super::error::BuildError;
 use super::guard::{Verdict, judge};

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
-use throng_ledger::{DictionaryShard, Ledger, Snapshot, SnapshotState};
 use throng_membership::{
     MembershipError, MembershipIndex, ShardDictionary, SnapshotFile, manifest_files, seed_check,
 };
 use throng_model::{AudienceName, HashSeed, Retry, SHARD_COUNT};
 use throng_objects::Objects;
 use throng_spec::Spec;
+use throng_store::{DictionaryShard, Ledger, Snapshot, SnapshotState};
 
 use super::error::BuildError;
 use super::snapshots::open_snapshot;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use throng_ledger::{LedgerError, RefreshState, RefreshTrigger};
 use throng_model::{AudienceName, RefreshId};
+use throng_store::{LedgerError, RefreshState, RefreshTrigger};
 use tokio_util::sync::CancellationToken;
 
 use super::{AFTER_TROUBLE, LEASE, LOOK_EVERY, Worker};

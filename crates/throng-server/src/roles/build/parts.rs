@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use throng_lake::{Model, ModelInfo, Rule, ScanPart, TableFacts};
-use throng_ledger::{NewPart, PartKind};
 use throng_model::{RefreshId, SHARD_COUNT};
+use throng_store::{NewPart, PartKind};
 
 /// User shards in one part.
 pub(super) const SHARDS_PER_PART: usize = 16;

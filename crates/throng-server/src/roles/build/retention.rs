@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use throng_ledger::{Snapshot, SnapshotState};
+use throng_store::{Snapshot, SnapshotState};
 
 /// The versions to forget. Kept are: the served one, the newest `keep` published ones, every pinned
 /// one (a sync delivered it, or works with it), and held ones newer than the oldest of the newest

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use throng_ledger::Snapshot;
 use throng_membership::{SnapshotFile, SnapshotIdentity};
 use throng_objects::Objects;
+use throng_store::Snapshot;
 
 use super::dictionaries::damaged_object;
 use super::error::BuildError;

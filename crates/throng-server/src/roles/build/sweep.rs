@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use throng_ledger::{AlertKind, AudienceRow, LedgerError, NewAlert, RefreshState};
 use throng_membership::garbage;
 use throng_model::AudienceName;
 use throng_objects::ObjectsError;
+use throng_store::{AlertKind, AudienceRow, LedgerError, NewAlert, RefreshState};
 
 use super::error::BuildError;
 use super::pool::blocking;
@@ -159,8 +159,8 @@ pub(super) async fn drop_parts(ctx: &NodeContext, refresh: throng_model::Refresh
 
 #[cfg(test)]
 mod tests {
-    use throng_ledger::{Refresh, RefreshTrigger};
     use throng_model::{RefreshId, Timestamp};
+    use throng_store::{Refresh, RefreshTrigger};
 
     use super::*;
 

@@ -13,10 +13,10 @@ use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use serde::de::DeserializeOwned;
 use throng_lake::{KeyBatch, LakeError, Model, Rule, TableFacts};
-use throng_ledger::{LedgerError, Part, PartKind, PartState, Refresh};
 use throng_membership::manifest_files;
 use throng_model::{Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
+use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
 
 use super::bits::{self, ShardBits};
 use super::error::BuildError;

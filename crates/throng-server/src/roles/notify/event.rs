@@ -3,8 +3,8 @@
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use throng_ledger::{Alert, AlertEvent, AlertEventKind};
 use throng_model::{Secret, Timestamp};
+use throng_store::{Alert, AlertEvent, AlertEventKind};
 
 /// The version of the body. A receiver passes over fields that it does not know.
 const BODY_VERSION: u32 = 1;
@@ -93,7 +93,7 @@ pub(super) fn signature(secret: &Secret, now: Timestamp, body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use throng_ledger::AlertKind;
+    use throng_store::AlertKind;
 
     use super::*;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use throng_ledger::{AlertEvent, DeliveryResult, DeliveryState, Receiver, Severity};
 use throng_model::{Backoff, Timestamp};
 use throng_spec::{AlertSeverity, WebhookSettings};
+use throng_store::{AlertEvent, DeliveryResult, DeliveryState, Receiver, Severity};
 
 /// Between two tries of an event.
 const BACKOFF: Backoff =
@@ -117,8 +117,8 @@ pub(super) fn after(answer: &Answer, failures: u32, seed: u64) -> After {
 
 #[cfg(test)]
 mod tests {
-    use throng_ledger::{Alert, AlertEventKind, AlertKind};
     use throng_spec::SecretRef;
+    use throng_store::{Alert, AlertEventKind, AlertKind};
 
     use super::*;
 

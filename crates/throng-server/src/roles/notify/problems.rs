@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_ledger::{AlertKind, LedgerError, NewAlert};
 use throng_model::Timestamp;
+use throng_store::{AlertKind, LedgerError, NewAlert};
 use tokio_util::sync::CancellationToken;
 
 use crate::{NodeContext, Problem, ProblemClass};

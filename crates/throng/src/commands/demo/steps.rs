@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use serde_json::json;
 use throng_lake::IdentifierQuery;
-use throng_ledger::{RefreshState, RunState, TaskState};
 use throng_model::{AdGroupName, Clock, Timestamp, UserHash, UserKey};
 use throng_server::Node;
 use throng_sim::fleet::{self, AdRequest, Delays, FleetConfig, FleetProgress, FleetReport};
+use throng_store::{RefreshState, RunState, TaskState};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::DemoArgs;

@@ -50,9 +50,21 @@ impl AlertKind {
         Self::NullKeys,
     ];
 
-    /// Its name in APIs, metrics and events, such as `refresh_failed`.
-    pub fn name(self) -> &'static str {
-        crate::rows::Word::word(self)
+    /// Its name in the ledger, APIs, metrics and events, such as `refresh_failed`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RefreshFailed => "refresh_failed",
+            Self::SnapshotHeld => "snapshot_held",
+            Self::TaskFailed => "task_failed",
+            Self::RunHeld => "run_held",
+            Self::CheckFailed => "check_failed",
+            Self::DiskFull => "disk_full",
+            Self::StorageFailed => "storage_failed",
+            Self::Damaged => "damaged",
+            Self::PartitionFailed => "partition_failed",
+            Self::NodeProblem => "node_problem",
+            Self::NullKeys => "null_keys",
+        }
     }
 
     /// How urgent it is: what waits for a decision is a warning, what has stopped working is critical.
@@ -69,23 +81,6 @@ impl AlertKind {
             | Self::StorageFailed
             | Self::Damaged
             | Self::PartitionFailed => Severity::Critical,
-        }
-    }
-
-    /// A kind that the first version of the ledger knows: a process of that version may share it.
-    pub(crate) fn stored(self) -> Self {
-        match self {
-            Self::RefreshFailed
-            | Self::SnapshotHeld
-            | Self::TaskFailed
-            | Self::RunHeld
-            | Self::CheckFailed => self,
-            Self::DiskFull
-            | Self::StorageFailed
-            | Self::Damaged
-            | Self::PartitionFailed
-            | Self::NodeProblem
-            | Self::NullKeys => Self::CheckFailed,
         }
     }
 }
@@ -306,4 +301,16 @@ pub trait AlertLedger: Send + Sync {
     /// Removes events that are older than `before` and that no receiver of these waits for, with
     /// their deliveries; receivers that are not among these, too. The number of events.
     async fn forget_alert_events(&self, before: Timestamp, receivers: &[String]) -> Result<u64>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_has_one_name_everywhere() {
+        for kind in AlertKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+    }
 }

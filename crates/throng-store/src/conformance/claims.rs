@@ -3,22 +3,37 @@
 use std::collections::HashSet;
 
 use futures::future::{join_all, select};
+use throng_model::TaskId;
 
 use super::*;
 use crate::RefreshState;
+
+const CLAIMERS: usize = 8;
+
+async fn task_ids(ledger: &dyn Ledger) -> Vec<TaskId> {
+    ledger.tasks(100).await.unwrap().iter().map(|task| task.id).collect()
+}
+
+/// Claims every task that nobody has, as a claimer whose queue delivers each of them, each claimer from
+/// another place on: a queue may deliver a message to several consumers.
+async fn claim_each(ledger: &dyn Ledger, ids: &[TaskId], claimer: usize) -> Vec<TaskId> {
+    let holder = format!("w{claimer}");
+    let start = claimer * ids.len() / CLAIMERS;
+    let mut mine = Vec::new();
+    for id in ids[start..].iter().chain(&ids[..start]) {
+        let claimed = ledger.claim_this_task(*id, &holder, u32::MAX, at(1), at(61)).await.unwrap();
+        mine.extend(claimed.map(|task| task.id));
+    }
+    mine
+}
 
 pub(super) async fn each_task_goes_to_one_of_many_claimers(ledger: &dyn Ledger) {
     for n in 0..100 {
         let run = new_run(&format!("s{n}"), 1, &[1]);
         ledger.plan_run(&run, at(0)).await.unwrap();
     }
-    let claimers = (0..32).map(|n| async move {
-        let mut mine = Vec::new();
-        while let Some(task) = claim(ledger, &format!("w{n}"), 1).await {
-            mine.push(task.id);
-        }
-        mine
-    });
+    let ids = task_ids(ledger).await;
+    let claimers = (0..CLAIMERS).map(|claimer| claim_each(ledger, &ids, claimer));
     let claimed: Vec<_> = join_all(claimers).await.into_iter().flatten().collect();
     let distinct: HashSet<_> = claimed.iter().collect();
     assert_eq!((claimed.len(), distinct.len()), (100, 100));
@@ -28,21 +43,15 @@ pub(super) async fn each_task_goes_to_one_of_many_claimers(ledger: &dyn Ledger) 
 pub(super) async fn processes_share_one_queue(backend: &dyn Backend) {
     // At once, so that they also make the tables at once.
     let name = "processes_share_one_queue";
-    let ledgers = join_all((0..8).map(|_| backend.open(name))).await;
+    let ledgers = join_all((0..CLAIMERS).map(|_| backend.open(name))).await;
     for n in 0..100 {
         let run = new_run(&format!("s{n}"), 1, &[1]);
-        ledgers[n % 8].plan_run(&run, at(0)).await.unwrap();
+        ledgers[n % CLAIMERS].plan_run(&run, at(0)).await.unwrap();
     }
-    let claimers = (0..32).map(|n| {
-        let ledger = ledgers[n % 8].clone();
-        tokio::spawn(async move {
-            let mut mine = Vec::new();
-            let holder = format!("w{n}");
-            while let Some(task) = claim(&*ledger, &holder, 1).await {
-                mine.push(task.id);
-            }
-            mine
-        })
+    let ids = task_ids(&*ledgers[0]).await;
+    let claimers = ledgers.into_iter().enumerate().map(|(claimer, ledger)| {
+        let ids = ids.clone();
+        tokio::spawn(async move { claim_each(&*ledger, &ids, claimer).await })
     });
     let claimed: Vec<_> =
         join_all(claimers).await.into_iter().flat_map(|mine| mine.unwrap()).collect();
@@ -57,7 +66,7 @@ pub(super) async fn no_account_has_more_tasks_in_hand_than_it_may(backend: &dyn 
     for n in 0..32 {
         ledgers[0].plan_run(&new_run(&format!("s{n}"), 1, &[1]), at(0)).await.unwrap();
     }
-    let ids: Vec<_> = ledgers[0].tasks(99).await.unwrap().iter().map(|task| task.id).collect();
+    let ids = task_ids(&*ledgers[0]).await;
     let claimers = ids.into_iter().enumerate().map(|(n, id)| {
         let ledger = ledgers[n % 8].clone();
         tokio::spawn(async move {

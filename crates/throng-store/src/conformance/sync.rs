@@ -108,24 +108,6 @@ pub(super) async fn tasks_are_claimed_by_priority_then_age(ledger: &dyn Ledger) 
     assert_eq!(order, ["b", "c", "a", "d"]);
 }
 
-pub(super) async fn avoided_destinations_are_passed_over(ledger: &dyn Ledger) {
-    for (name, to) in [("a", "x"), ("b", "y"), ("c", "z")] {
-        let mut run = new_run(name, 1, &[1]);
-        run.destination = destination(to);
-        ledger.plan_run(&run, at(0)).await.unwrap();
-    }
-    let claimed = async |avoid: &[&str]| {
-        let avoid: Vec<_> = avoid.iter().map(|name| destination(name)).collect();
-        let task = ledger.claim_task("w", &avoid, at(1), at(60)).await.unwrap();
-        task.map(|t| t.destination.to_string())
-    };
-    assert_eq!(claimed(&["x", "y", "z"]).await, None);
-    assert_eq!(claimed(&["x", "y"]).await.as_deref(), Some("z"));
-    assert_eq!(claimed(&["x"]).await.as_deref(), Some("y"));
-    assert_eq!(claimed(&["y", "none"]).await.as_deref(), Some("x"));
-    assert_eq!(claimed(&[]).await, None);
-}
-
 pub(super) async fn one_task_is_claimed_by_its_number(ledger: &dyn Ledger) {
     for name in ["a", "b", "c"] {
         ledger.plan_run(&new_run(name, 1, &[1]), at(0)).await.unwrap();

@@ -350,17 +350,6 @@ pub trait SyncLedger: Send + Sync {
     /// `held → active`.
     async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()>;
 
-    /// Takes the task that is due with the highest priority, then the oldest: queued with
-    /// `not_before <= now`, or running with a lease that ran out. Not of a destination in `avoid`, nor
-    /// of a sync that is paused.
-    async fn claim_task(
-        &self,
-        holder: &str,
-        avoid: &[DestinationName],
-        now: Timestamp,
-        lease_until: Timestamp,
-    ) -> Result<Option<Task>>;
-
     /// Takes this task if it is due, and if fewer than `at_most` tasks of its destination are in
     /// hand anywhere (two claims at the same moment may take one more). `None` if it is not due any
     /// more, or not yet, if there are too many, or if its sync is paused.

@@ -1,0 +1,72 @@
+//! Durable state: the rows that Throng must remember across a crash, the traits that store and read
+//! them, and their errors. `throng-ledger` implements the traits on SQLite and PostgreSQL; this crate
+//! names no SQL driver. `conformance` (a feature) is the suite that every implementation passes.
+//!
+//! All times are [`throng_model::Timestamp`], passed in by the caller: a ledger reads no clock.
+//! Every method is one transaction; a method that returns an error has changed nothing.
+
+mod access;
+mod alerts;
+mod audiences;
+mod budgets;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod error;
+mod history;
+mod maintenance;
+mod pauses;
+mod removals;
+mod sync;
+
+pub use access::{AccessLedger, Grant, NewToken, SessionRow, TokenRow};
+pub use alerts::{
+    Alert, AlertEvent, AlertEventKind, AlertKind, AlertLedger, AlertTotals, Delivery,
+    DeliveryResult, DeliveryState, NewAlert, Receiver, Severity,
+};
+pub use audiences::{
+    AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
+    RefreshState, RefreshTrigger, Snapshot, SnapshotState,
+};
+pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
+pub use error::{DatabaseErrorClass, LedgerError};
+pub use history::{HistoryEntry, HistoryLedger, NodeRow};
+pub use maintenance::{MaintenanceLedger, NamedObject, NamedObjects, StoreStamp};
+pub use pauses::PauseLedger;
+pub use removals::{
+    NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
+};
+pub use sync::{
+    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, NewRun, Operation,
+    PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task,
+    TaskState, Verdict,
+};
+
+/// The result of a ledger call.
+pub type Result<T> = std::result::Result<T, LedgerError>;
+
+/// Everything in one: what a node holds as `Arc<dyn Ledger>`.
+pub trait Ledger:
+    SpecLedger
+    + AudienceLedger
+    + SyncLedger
+    + PauseLedger
+    + RemovalLedger
+    + HistoryLedger
+    + AlertLedger
+    + AccessLedger
+    + MaintenanceLedger
+{
+}
+
+impl<T> Ledger for T where
+    T: SpecLedger
+        + AudienceLedger
+        + SyncLedger
+        + PauseLedger
+        + RemovalLedger
+        + HistoryLedger
+        + AlertLedger
+        + AccessLedger
+        + MaintenanceLedger
+{
+}
