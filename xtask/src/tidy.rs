@@ -10,7 +10,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// crates that stand before it.
 const FLOORS: &[&[&str]] = &[
     &["throng-model"],
-    &["throng-spec", "throng-membership", "throng-gate"],
+    &["throng-spec", "throng-membership", "throng-feed"],
+    &["throng-gate"],
     &[
         "throng-lake",
         "throng-ledger",
