@@ -561,8 +561,8 @@ fn write_frame(view: &View, known: &Followed, frame: &Frame) -> Applied {
         let slot = &view.targets[place].slot;
         slot.write(Spend { actual: entry.actual, in_flight: entry.in_flight, flags: entry.flags });
         slot.unknown.store(false, Ordering::Release);
-        // Why compared first: a swap waits for readers and touches a count that all slots of the partition
-        // share; nearly always it is the same partition as before.
+        // Why compared first: a swap costs far more than a load, and writes to a count that all slots of the
+        // partition share; nearly always it is the same partition as before.
         let named_by = slot.partition.load();
         if named_by.as_ref().is_none_or(|p| !Arc::ptr_eq(p, &known.partition)) {
             slot.partition.store(Some(Arc::clone(&known.partition)));
