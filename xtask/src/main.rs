@@ -22,7 +22,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Run every test, with whatever they need (a browser, another SQL engine)
+    /// Run every test and doctest, with whatever they need (a browser, another SQL engine)
     Test {
         /// Passed on to `cargo test`, for example `-p throng-spec`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -95,6 +95,7 @@ fn test(rest: &[String]) -> Result<()> {
     let needs = needs::provide(&root)?;
     let mut cargo = cargo();
     cargo.current_dir(&root);
+    // Without a choice of targets (`--lib`, `--test`) cargo runs doctests too.
     cargo.args(["test", "--locked"]);
     if !rest.iter().any(|a| a == "-p" || a == "--package") {
         cargo.arg("--workspace");

@@ -10,7 +10,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// crates that stand before it.
 const FLOORS: &[&[&str]] = &[
     &["throng-model"],
-    &["throng-spec", "throng-membership", "throng-store", "throng-gate"],
+    &["throng-spec", "throng-membership", "throng-store", "throng-feed"],
+    &["throng-gate"],
     &[
         "throng-ledger",
         "throng-lake",

@@ -17,7 +17,6 @@ mod engine;
 mod event;
 mod json;
 mod record;
-pub mod sim;
 mod wire;
 
 pub use config::{AdGroupConfig, Pricing};

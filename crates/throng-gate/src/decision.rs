@@ -14,14 +14,33 @@ pub struct Decision<Id> {
     pub refused: Vec<(Id, Reason)>,
 }
 
-/// Why an ad group may not be shown. `Display` says it in plain words.
+/// Why an ad group may not be shown. `Display` says it in plain words, for logs and support.
+///
+/// ```
+/// use throng_gate::Reason;
+/// use throng_model::Micros;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let reason = Reason::OutOfBudget {
+///     actual: Micros(99_500_000),
+///     in_flight: Some(Micros(500_000)),
+///     budget: Micros(100_000_000),
+///     currency: Some("USD".parse()?),
+/// };
+/// assert_eq!(
+///     reason.to_string(),
+///     "99.50 spent and 0.50 in flight reach the budget of 100.00 USD"
+/// );
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// The catalog does not have it.
     UnknownAdGroup,
-    /// The user is in none of the audiences it wants, or there is no known user.
+    /// The user is in none of the audiences that it includes, or there is no known user.
     NotInAudience {
-        /// Those it wants.
+        /// Those audiences.
         audiences: Arc<[AudienceName]>,
     },
     /// The user is in an audience that it excludes.
@@ -47,7 +66,7 @@ pub enum Reason {
     },
     /// The server has closed it.
     Closed,
-    /// The feed is silent, and the ad group wants to stop then.
+    /// The feed is stale, and the ad group's `when_stale` is `stop`.
     Stale {
         /// When the last frame was made; `None` if there never was one.
         since: Option<Timestamp>,
@@ -56,6 +75,19 @@ pub enum Reason {
 
 impl Reason {
     /// A short fixed word for counting: `not_in_audience`, `out_of_budget`, …
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    ///
+    /// use throng_gate::Reason;
+    ///
+    /// let refused = [(1, Reason::Closed), (2, Reason::UnknownAdGroup), (3, Reason::Closed)];
+    /// let mut counts = BTreeMap::new();
+    /// for (_, reason) in &refused {
+    ///     *counts.entry(reason.code()).or_insert(0) += 1;
+    /// }
+    /// assert_eq!(counts, BTreeMap::from([("closed", 2), ("unknown_ad_group", 1)]));
+    /// ```
     pub fn code(&self) -> &'static str {
         match self {
             Self::UnknownAdGroup => "unknown_ad_group",
@@ -104,10 +136,10 @@ impl fmt::Display for Reason {
             }
             Self::Closed => f.write_str("the server has closed the ad group"),
             Self::Stale { since: Some(since) } => {
-                write!(f, "nothing has been heard about its spend since {since}, and it stops then")
+                write!(f, "no feed frame about its spend since {since}, and it stops when stale")
             }
             Self::Stale { since: None } => {
-                f.write_str("nothing has been heard about its spend yet, and it stops then")
+                f.write_str("no feed frame about its spend yet, and it stops when stale")
             }
         }
     }

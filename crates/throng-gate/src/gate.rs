@@ -9,27 +9,28 @@ use arc_swap::ArcSwap;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
-use throng_membership::{AudienceId, Located, MembershipIndex};
-use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Micros, Timestamp, UserHash};
+use throng_feed::{Catalog, FLAG_REMOVED, Frame, FrameKind, WhenStale};
+use throng_membership::MembershipIndex;
+use throng_model::{AdGroupIndex, AdGroupName, Micros, Timestamp, UserHash};
 
-use crate::feed::{FLAG_CLOSED, FLAG_REMOVED, Frame, FrameKind};
+use crate::decision::{Decision, Reason};
 use crate::own::{Logged, OwnInsertion, OwnInsertions};
-use crate::slot::{Partition, Slot, Spend};
-use crate::{Catalog, CatalogEntry, Decision, Reason, WhenStale};
+use crate::slot::{Partition, Spend};
+use crate::view::{Target, View, out_of_budget};
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
     /// Its figures are in force.
     Done {
-        /// Ad groups that were told about.
+        /// Ad groups whose figures were replaced.
         updated: usize,
         /// Entries that the catalog does not have: fetch the catalog if there are any.
         unknown: usize,
         /// The frame was made with a newer catalog than the gate's: fetch it.
         catalog_behind: bool,
     },
-    /// Older than what the gate has, or the same: nothing to do.
+    /// Older than what the gate has, or the same: nothing is done.
     Ignored,
     /// A delta on something the gate does not have: ask for a keyframe.
     NeedKeyframe,
@@ -64,42 +65,29 @@ pub struct AdGroupSpend {
     pub budget: Micros,
 }
 
-/// An ad group, ready to be decided about.
-struct Target {
-    entry: CatalogEntry,
-    slot: Arc<Slot>,
-    include_names: Arc<[AudienceName]>,
-    include: Vec<AudienceId>,
-    /// `None`: an audience that is not built.
-    exclude: Vec<Option<AudienceId>>,
-}
-
-/// All that a decision reads; swapped whole.
-struct View {
-    catalog_version: u64,
-    targets: Vec<Target>,
-    by_name: HashMap<AdGroupName, u32, FixedState>,
-    by_index: HashMap<u32, u32, FixedState>,
-    membership: Option<Arc<MembershipIndex>>,
-}
-
+/// A partition of the feed, as far as the gate has applied it.
 struct Followed {
     partition: Arc<Partition>,
     epoch: u64,
     version: u64,
     log_position: Option<u64>,
-    /// False when the catalog has grown: only a keyframe tells about the new ad groups.
+    /// False when the catalog has grown. Why: a delta only names what changed, so an ad group that is new
+    /// here would stay at zero, and be shown past its budget, until its next change.
     complete: bool,
 }
 
 /// The check in the ad server. Share it by `Arc`: deciding takes `&self`, takes no lock and waits
 /// for nobody; applying and swapping take turns among themselves.
+// Lock order: `followed`, then the list of own insertions. `decide` takes neither.
 pub struct Gate {
     stale_after: Duration,
     view: ArcSwap<View>,
     followed: Mutex<HashMap<u32, Followed, FixedState>>,
-    /// The oldest of all partitions' last frames; `i64::MIN` while there is none, and where frames have
-    /// positions. Counts for ad groups that no frame has named.
+    /// The oldest of all partitions' last frames, for ad groups that no frame has named; `i64::MIN` while
+    /// there is none, and where frames have positions.
+    // Why the oldest: nobody knows which partition such an ad group is in. In format 1 a keyframe leaves
+    // out ad groups without spend, so being named by none is normal there, and the ad group is as fresh as
+    // the partition that is furthest behind. With positions keyframes name all: not named is unknown.
     oldest: AtomicI64,
     own: OwnInsertions,
 }
@@ -110,87 +98,26 @@ impl fmt::Debug for Gate {
     }
 }
 
-impl View {
-    fn new(
-        catalog_version: u64,
-        entries: Vec<(CatalogEntry, Arc<Slot>)>,
-        membership: Option<Arc<MembershipIndex>>,
-    ) -> Self {
-        let id = |name: &AudienceName| membership.as_ref().and_then(|m| m.id(name));
-        let targets: Vec<Target> = entries
-            .into_iter()
-            .map(|(entry, slot)| Target {
-                include: entry.include.iter().filter_map(id).collect(),
-                exclude: entry.exclude.iter().map(id).collect(),
-                include_names: entry.include.as_slice().into(),
-                entry,
-                slot,
-            })
-            .collect();
-        let mut by_name = HashMap::with_capacity_and_hasher(targets.len(), FixedState::default());
-        let mut by_index = HashMap::with_capacity_and_hasher(targets.len(), FixedState::default());
-        for (place, target) in (0u32..).zip(&targets) {
-            by_name.insert(target.entry.name.clone(), place);
-            by_index.insert(target.entry.index.0, place);
-        }
-        Self { catalog_version, targets, by_name, by_index, membership }
-    }
-
-    fn of_name(&self, name: &AdGroupName) -> Option<&Target> {
-        self.by_name.get(name).and_then(|&place| self.targets.get(place as usize))
-    }
-
-    fn of_index(&self, index: AdGroupIndex) -> Option<&Target> {
-        self.by_index.get(&index.0).and_then(|&place| self.targets.get(place as usize))
-    }
-
-    /// Why this user may not see the ad group, targeting only.
-    #[inline]
-    fn off_target(&self, target: &Target, known: bool, user: Option<Located>) -> Option<Reason> {
-        let member = |id: AudienceId| match (&self.membership, user) {
-            (Some(membership), Some(user)) => membership.contains_at(user, id),
-            _ => false,
-        };
-        if !target.entry.include.is_empty() && !target.include.iter().any(|&id| member(id)) {
-            return Some(Reason::NotInAudience { audiences: Arc::clone(&target.include_names) });
-        }
-        for (place, id) in target.exclude.iter().enumerate() {
-            match id {
-                Some(id) if member(*id) => {
-                    return Some(Reason::Excluded {
-                        audience: target.entry.exclude[place].clone(),
-                    });
-                }
-                None if known => {
-                    let audience = target.entry.exclude[place].clone();
-                    return Some(Reason::ExclusionUnknown { audience });
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-}
-
-/// Why an ad group may not be shown for its budget's sake.
-#[inline]
-fn out_of_budget(entry: &CatalogEntry, spend: Spend, own: i64) -> Option<Reason> {
-    let coming = Micros(spend.in_flight.0.saturating_add(own));
-    let in_flight = entry.prediction.then_some(coming);
-    // A sum past 2^63 is past any budget: saturating is right here.
-    let projected = spend.actual.0.saturating_add(in_flight.map_or(0, |m| m.0));
-    if projected >= entry.daily_budget.0 {
-        let (actual, budget) = (spend.actual, entry.daily_budget);
-        return Some(Reason::OutOfBudget { actual, in_flight, budget, currency: entry.currency });
-    }
-    // The server may know more than these figures say; where they say enough, they say it better.
-    (spend.flags & FLAG_CLOSED != 0).then_some(Reason::Closed)
-}
-
 impl Gate {
-    /// A gate that has heard nothing yet: every ad group stands at zero spend, and is stale.
-    /// `stale_after`: how long after a frame its ad groups count as stale; some ten times the
-    /// feed's interval is usual.
+    /// A gate without a frame yet: every ad group has zero spend, and is stale. `stale_after`: how long
+    /// after a frame its ad groups count as stale; ten times the feed's interval is usual.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use throng_gate::{Catalog, Gate, Reason};
+    /// # use throng_model::{AdGroupName, Timestamp};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let catalog: Catalog = serde_json::from_str(
+    ///     r#"{"version": 1, "ad_groups": [{"index": 0, "name": "shoes", "daily_budget": 1000000,
+    ///         "prediction": true, "include": [], "exclude": [], "when_stale": "stop"}]}"#,
+    /// )?;
+    /// let gate = Gate::new(catalog, Duration::from_secs(10));
+    /// // It stops when its feed is stale, and no frame has come yet.
+    /// let decision = gate.decide(None, &[AdGroupName::new("shoes")?], Timestamp(0));
+    /// assert_eq!(decision.refused[0].1, Reason::Stale { since: None });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(catalog: Catalog, stale_after: Duration) -> Self {
         let entries = catalog.ad_groups.into_iter().map(|e| (e, Arc::default())).collect();
         Self {
@@ -202,14 +129,23 @@ impl Gate {
         }
     }
 
-    /// Writers take turns. A panic elsewhere leaves nothing half done that a later frame does not
-    /// mend, so a poisoned lock is taken all the same.
+    /// Writers take turns: slots allow one writer, and a frame must not be written to a view that is
+    /// being replaced. Why a poisoned lock is taken over: figures are absolute, so the next keyframe
+    /// replaces what a panic has left half written; refusing all frames from then on would be worse.
     fn writer(&self) -> MutexGuard<'_, HashMap<u32, Followed, FixedState>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Swaps in another catalog. Ad groups of the same index and name keep their figures; if there
     /// are new ones, the next delta is answered with [`Applied::NeedKeyframe`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use throng_gate::{Catalog, Gate};
+    /// let gate = Gate::new(Catalog { version: 1, ad_groups: Vec::new() }, Duration::from_secs(10));
+    /// gate.set_catalog(Catalog { version: 2, ad_groups: Vec::new() });
+    /// assert_eq!(gate.catalog_version(), 2);
+    /// ```
     pub fn set_catalog(&self, catalog: Catalog) {
         let mut followed = self.writer();
         let old = self.view.load();
@@ -218,6 +154,8 @@ impl Gate {
             .ad_groups
             .into_iter()
             .map(|entry| {
+                // Why the name too: an index is never given twice in a cluster, but a gate that is pointed
+                // at another one would give an ad group the spend of a stranger.
                 let known = old.of_index(entry.index).filter(|t| t.entry.name == entry.name);
                 grown |= known.is_none();
                 let slot = known.map_or_else(Arc::default, |t| Arc::clone(&t.slot));
@@ -231,6 +169,27 @@ impl Gate {
     }
 
     /// Swaps in another membership index; decisions under way finish with the old one.
+    ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use throng_gate::{Catalog, Gate};
+    /// # use throng_membership::MembershipIndex;
+    /// # use throng_model::{AdGroupName, HashSeed, Timestamp, UserKey};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let catalog: Catalog = serde_json::from_str(
+    /// #     r#"{"version": 1, "ad_groups": [{"index": 0, "name": "shoes", "daily_budget": 1000000,
+    /// #         "prediction": true, "include": ["buyers"], "exclude": []}]}"#,
+    /// # )?;
+    /// # let gate = Gate::new(catalog, Duration::from_secs(10));
+    /// // `shoes` is for the audience `buyers`, which has no snapshot in this index.
+    /// let index = MembershipIndex::empty(HashSeed(7));
+    /// let user = UserKey::text("user-1").hash(index.seed());
+    /// gate.set_membership(Arc::new(index));
+    /// let decision = gate.decide(Some(user), &[AdGroupName::new("shoes")?], Timestamp(0));
+    /// assert_eq!(decision.refused[0].1.to_string(), "the user is not in audience `buyers`");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_membership(&self, membership: Arc<MembershipIndex>) {
         let _turn = self.writer();
         let old = self.view.load();
@@ -243,7 +202,33 @@ impl Gate {
         self.view.load().catalog_version
     }
 
-    /// Takes in a frame. Frames may come twice and in any order.
+    /// Applies a frame. Frames may come twice and in any order.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use throng_gate::feed::{Frame, FrameKind};
+    /// use throng_gate::{Applied, Catalog, Gate};
+    /// use throng_model::Timestamp;
+    ///
+    /// let gate = Gate::new(Catalog::default(), Duration::from_secs(10));
+    /// let frame = |version, kind| Frame {
+    ///     partition: 0,
+    ///     epoch: 1,
+    ///     version,
+    ///     kind,
+    ///     at: Timestamp(0),
+    ///     catalog_version: 0,
+    ///     log_position: Some(0),
+    ///     entries: Vec::new(),
+    /// };
+    /// let delta = frame(6, FrameKind::Delta { base_version: 5 });
+    /// assert_eq!(gate.apply(&delta), Applied::NeedKeyframe);
+    /// assert!(matches!(gate.apply(&frame(5, FrameKind::Keyframe)), Applied::Done { .. }));
+    /// assert!(matches!(gate.apply(&delta), Applied::Done { .. }));
+    /// assert_eq!(gate.apply(&delta), Applied::Ignored);
+    /// assert_eq!(gate.versions()[0].version, 6);
+    /// ```
     pub fn apply(&self, frame: &Frame) -> Applied {
         let mut followed = self.writer();
         if let Some(known) = followed.get(&frame.partition) {
@@ -257,7 +242,8 @@ impl Gate {
             }
         }
         if let FrameKind::Delta { base_version } = frame.kind {
-            // Figures are absolute: a base before ours tells us things twice, which is harmless.
+            // Figures are absolute, so a base before ours repeats what is known, which does no harm. A base
+            // after ours leaves a gap: what changed only in between would keep its old figures.
             let fits = followed.get(&frame.partition).is_some_and(|known| {
                 known.complete && known.epoch == frame.epoch && base_version <= known.version
             });
@@ -268,7 +254,7 @@ impl Gate {
         let known = followed.entry(frame.partition).or_insert_with(|| Followed {
             partition: Arc::new(Partition {
                 number: frame.partition,
-                heard: AtomicI64::new(frame.at.0),
+                last_frame_at: AtomicI64::new(frame.at.0),
             }),
             epoch: frame.epoch,
             version: frame.version,
@@ -281,14 +267,16 @@ impl Gate {
         known.version = frame.version;
         known.log_position = frame.log_position;
         known.complete |= frame.kind == FrameKind::Keyframe;
-        known.partition.heard.store(frame.at.0, Ordering::Release);
+        // Release, after the figures: who finds the partition fresh finds the figures that make it so.
+        known.partition.last_frame_at.store(frame.at.0, Ordering::Release);
         // Where frames have positions, an ad group that none of them has named is unknown.
-        let heard = |f: &Followed| match f.log_position {
+        let last_frame_at = |f: &Followed| match f.log_position {
             Some(_) => i64::MIN,
-            None => f.partition.heard.load(Ordering::Relaxed),
+            None => f.partition.last_frame_at.load(Ordering::Relaxed),
         };
-        let oldest = followed.values().map(heard).min();
+        let oldest = followed.values().map(last_frame_at).min();
         self.oldest.store(oldest.unwrap_or(i64::MIN), Ordering::Release);
+        // Last: see there.
         self.own.covered_by(frame);
         done
     }
@@ -303,7 +291,7 @@ impl Gate {
                 epoch: f.epoch,
                 version: f.version,
                 log_position: f.log_position,
-                at: Timestamp(f.partition.heard.load(Ordering::Acquire)),
+                at: Timestamp(f.partition.last_frame_at.load(Ordering::Acquire)),
             })
             .collect();
         versions.sort_by_key(|v| v.partition);
@@ -326,6 +314,25 @@ impl Gate {
     /// Which of the candidates may be shown to this user (`None`: nobody known) now? Closed is an
     /// ad group with `actual + in flight >= budget`, or with prediction off `actual >= budget`.
     /// Takes no lock; allocates for the result alone. About 0.1 µs a candidate.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use throng_gate::{Catalog, Gate};
+    /// # use throng_model::{AdGroupName, Timestamp};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let catalog: Catalog = serde_json::from_str(
+    /// #     r#"{"version": 1, "ad_groups": [{"index": 0, "name": "shoes", "daily_budget": 1000000,
+    /// #         "prediction": true, "include": [], "exclude": []}]}"#,
+    /// # )?;
+    /// # let gate = Gate::new(catalog, Duration::from_secs(10));
+    /// let candidates = [AdGroupName::new("hats")?, AdGroupName::new("shoes")?];
+    /// let decision = gate.decide(None, &candidates, Timestamp(0));
+    /// assert_eq!(decision.allowed, [AdGroupName::new("shoes")?]);
+    /// let (refused, reason) = &decision.refused[0];
+    /// assert_eq!((refused.as_str(), reason.code()), ("hats", "unknown_ad_group"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn decide(
         &self,
         user: Option<UserHash>,
@@ -362,7 +369,10 @@ impl Gate {
                 Some(target) => self
                     .stale(target, now)
                     .or_else(|| {
-                        // Before the figures: what a frame takes over must not be missed.
+                        // Before the figures. `apply` writes figures first and then takes off what they
+                        // have; read in the opposite order, an insertion is seen in one of the two at
+                        // least. Seen in both it refuses a little early, for one decision; in neither, it
+                        // would be shown past the budget. Acquire: the figures are not read before it.
                         let own = target.slot.own.load(Ordering::Acquire);
                         out_of_budget(&target.entry, target.slot.read(), own)
                     })
@@ -377,10 +387,32 @@ impl Gate {
     }
 
     /// As [`decide`](Self::decide), and counts an insertion of the first ad group that is allowed: what
-    /// it is expected to earn is in flight for this gate at once, until the feed has it. Of callers at the
-    /// same time none takes what another one has. Tell [`insertion_logged`](Self::insertion_logged) or
-    /// [`insertion_dropped`](Self::insertion_dropped) what became of its event; without either it counts
-    /// for ten minutes.
+    /// it is expected to earn is in flight for this gate at once, until the feed has it. Callers at the
+    /// same time never get the same money. Call [`insertion_logged`](Self::insertion_logged) or
+    /// [`insertion_dropped`](Self::insertion_dropped) when it is known what became of the event; without
+    /// either it counts for ten minutes.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use throng_gate::{Catalog, Gate};
+    /// # use throng_model::{AdGroupName, Timestamp};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // A budget of 1.00; one insertion is expected to earn 0.60.
+    /// let catalog: Catalog = serde_json::from_str(
+    ///     r#"{"version": 1, "ad_groups": [{"index": 0, "name": "shoes", "daily_budget": 1000000,
+    ///         "prediction": true, "include": [], "exclude": [], "expected": 600000}]}"#,
+    /// )?;
+    /// let gate = Gate::new(catalog, Duration::from_secs(10));
+    /// let (shoes, now) = ([AdGroupName::new("shoes")?], Timestamp(0));
+    /// let (_, first) = gate.decide_and_count(None, &shoes, now);
+    /// let (_, second) = gate.decide_and_count(None, &shoes, now);
+    /// let (decision, third) = gate.decide_and_count(None, &shoes, now);
+    /// // 0.60 is below the budget and 1.20 is not.
+    /// assert_eq!([first.is_some(), second.is_some(), third.is_some()], [true, true, false]);
+    /// assert_eq!(decision.refused[0].1.code(), "out_of_budget");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn decide_and_count(
         &self,
         user: Option<UserHash>,
@@ -390,8 +422,13 @@ impl Gate {
         let mut decision = self.decide(user, candidates, now);
         let view = self.view.load();
         while let Some(chosen) = decision.allowed.first() {
+            // Another catalog was swapped in since the decision: the ad group is shown this once more.
             let Some(target) = view.of_name(chosen) else { break };
             let amount = target.entry.expected;
+            // Added first, then checked with what was there before: of two threads at the same moment the
+            // second one sees the amount of the first. Checked first and added then, both would see room
+            // for one and take it twice. An amount that is taken off again below may refuse another
+            // thread in between, which errs on the side of the budget.
             let before = target.slot.own.fetch_add(amount.0, Ordering::AcqRel);
             match out_of_budget(&target.entry, target.slot.read(), before) {
                 None => {
@@ -418,20 +455,62 @@ impl Gate {
     }
 
     /// The event of an insertion is in the log. `positions`: `positions` of the answer to its event, by
-    /// partition the first offset behind what was sent.
+    /// partition the first offset after what was sent.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use throng_gate::feed::{FeedEntry, Frame, FrameKind};
+    /// # use throng_gate::{Catalog, Gate};
+    /// # use throng_model::{AdGroupIndex, AdGroupName, Micros, Timestamp};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let catalog: Catalog = serde_json::from_str(
+    /// #     r#"{"version": 1, "ad_groups": [{"index": 0, "name": "shoes", "daily_budget": 1000000,
+    /// #         "prediction": true, "include": [], "exclude": [], "expected": 600000}]}"#,
+    /// # )?;
+    /// # let gate = Gate::new(catalog, Duration::from_secs(10));
+    /// # let (shoes, now) = (AdGroupName::new("shoes")?, Timestamp(0));
+    /// # let keyframe = |version, position, in_flight| Frame {
+    /// #     partition: 0,
+    /// #     epoch: 1,
+    /// #     version,
+    /// #     kind: FrameKind::Keyframe,
+    /// #     at: now,
+    /// #     catalog_version: 1,
+    /// #     log_position: Some(position),
+    /// #     entries: vec![FeedEntry {
+    /// #         index: AdGroupIndex(0),
+    /// #         actual: Micros(0),
+    /// #         in_flight: Micros(in_flight),
+    /// #         flags: 0,
+    /// #     }],
+    /// # };
+    /// gate.apply(&keyframe(1, 40, 0));
+    /// let counted = gate.count_insertion(&shoes, now).ok_or("not in the catalog")?;
+    /// // The answer of `POST /v1/events`: the event is before offset 42 of partition 0.
+    /// gate.insertion_logged(counted, &[(0, 42)], now);
+    /// let own_and_in_flight = || gate.spend(&shoes).map(|s| (s.own.0, s.in_flight.0));
+    /// assert_eq!(own_and_in_flight(), Some((600_000, 0)));
+    /// // A frame that has the log up to there takes over.
+    /// gate.apply(&keyframe(2, 42, 600_000));
+    /// assert_eq!(own_and_in_flight(), Some((0, 600_000)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn insertion_logged(
         &self,
         insertion: OwnInsertion,
         positions: &[(u32, u64)],
         now: Timestamp,
     ) {
+        // Held to the end: a frame that is applied between the look at the position and the entry in the
+        // list would find the insertion not logged yet, and it would count twice until the next frame.
         let followed = self.writer();
         let Some(partition) = self.own.partition(&insertion) else { return };
         let position = positions.iter().find(|(number, _)| *number == partition);
         let Some((_, position)) = position else { return };
         let logged = Logged { partition, position: *position, at: now };
         let covered = followed.get(&partition).is_some_and(|known| {
-            let at = Timestamp(known.partition.heard.load(Ordering::Acquire));
+            let at = Timestamp(known.partition.last_frame_at.load(Ordering::Acquire));
             logged.is_in(known.log_position, at)
         });
         if covered {
@@ -455,14 +534,14 @@ impl Gate {
             return Some(Reason::Stale { since: None });
         }
         let partition = target.slot.partition.load();
-        let heard = match &*partition {
-            Some(partition) => partition.heard.load(Ordering::Acquire),
+        let last_frame_at = match &*partition {
+            Some(partition) => partition.last_frame_at.load(Ordering::Acquire),
             None => self.oldest.load(Ordering::Acquire),
         };
-        if heard == i64::MIN {
+        if last_frame_at == i64::MIN {
             return Some(Reason::Stale { since: None });
         }
-        let since = Timestamp(heard);
+        let since = Timestamp(last_frame_at);
         (now.since(since) > self.stale_after).then_some(Reason::Stale { since: Some(since) })
     }
 }
@@ -471,9 +550,10 @@ impl Gate {
 fn write_frame(view: &View, known: &Followed, frame: &Frame) -> Applied {
     let (mut updated, mut unknown) = (0, 0);
     let keyframe = frame.kind == FrameKind::Keyframe;
-    let mut told = vec![false; if keyframe { view.targets.len() } else { 0 }];
+    let mut named = vec![false; if keyframe { view.targets.len() } else { 0 }];
     for entry in &frame.entries {
         let Some(&place) = view.by_index.get(&entry.index.0) else {
+            // A removed one is not missing from the catalog: fetching it again would not bring it.
             unknown += usize::from(entry.flags & FLAG_REMOVED == 0);
             continue;
         };
@@ -481,17 +561,20 @@ fn write_frame(view: &View, known: &Followed, frame: &Frame) -> Applied {
         let slot = &view.targets[place].slot;
         slot.write(Spend { actual: entry.actual, in_flight: entry.in_flight, flags: entry.flags });
         slot.unknown.store(false, Ordering::Release);
-        let told_by = slot.partition.load();
-        if told_by.as_ref().is_none_or(|p| !Arc::ptr_eq(p, &known.partition)) {
+        // Why compared first: a swap costs far more than a load, and writes to a count that all slots of the
+        // partition share; nearly always it is the same partition as before.
+        let named_by = slot.partition.load();
+        if named_by.as_ref().is_none_or(|p| !Arc::ptr_eq(p, &known.partition)) {
             slot.partition.store(Some(Arc::clone(&known.partition)));
         }
         if keyframe {
-            told[place] = true;
+            named[place] = true;
         }
         updated += 1;
     }
-    // What a keyframe leaves out is unknown; in the format without positions it stands at zero.
-    for (target, _) in view.targets.iter().zip(&told).filter(|(_, told)| !**told) {
+    // What a keyframe leaves out is unknown; in the format without positions its figures are zero. Why only
+    // slots of this partition: another one's keyframe says nothing about them.
+    for (target, _) in view.targets.iter().zip(&named).filter(|(_, named)| !**named) {
         let partition = target.slot.partition.load();
         if partition.as_ref().is_some_and(|p| Arc::ptr_eq(p, &known.partition)) {
             match frame.log_position {

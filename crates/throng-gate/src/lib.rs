@@ -1,17 +1,16 @@
-//! What an ad server links to decide locally which ad groups may be shown: a [`Gate`] that holds
-//! the [`Catalog`] of ad groups, their spend as the [`feed`] tells it, and a
-//! [`MembershipIndex`](throng_membership::MembershipIndex) for targeting. No runtime, no I/O, no
-//! waiting: frames and indexes are put in, decisions come out.
+//! What an ad server links: budget states from the feed, membership, decisions.
+//!
+#![doc = include_str!("../README.md")]
 
-pub mod feed;
-
-mod catalog;
 mod decision;
 mod gate;
 mod own;
 mod slot;
+mod view;
 
-pub use catalog::{Catalog, CatalogEntry, WhenStale};
 pub use decision::{Decision, Reason};
 pub use gate::{AdGroupSpend, Applied, Gate, PartitionVersion};
 pub use own::OwnInsertion;
+/// The wire format of the feed: what an ad server decodes before it applies.
+pub use throng_feed as feed;
+pub use throng_feed::{Catalog, CatalogEntry, WhenStale};

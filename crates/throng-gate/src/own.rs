@@ -1,4 +1,12 @@
 //! Insertions that a gate has decided on itself and that the feed does not cover yet.
+//!
+//! Why: between an insertion and the frame that has it pass a second or two. Without this an ad server
+//! with a thousand requests a second would show an ad group with money for one insertion two thousand
+//! times. So each insertion adds what it is expected to earn to its ad group's slot, and takes it off
+//! again when a frame whose log position is past the insertion's event has been applied.
+//!
+//! The sum of each ad group is in its slot, where decisions read it without a lock; this list, behind a
+//! lock, only remembers what to take off, and when.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -6,12 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
+use throng_feed::Frame;
 use throng_model::{Micros, Timestamp};
 
-use crate::feed::Frame;
 use crate::slot::Slot;
 
-/// An insertion whose event was lost on its way, or whose answer, counts for so long.
+/// For how long an insertion counts whose event, or the answer to it, was lost.
+// Why it ends at all: an ad server that crashes between insertion and answer, or drops the answer, would
+// keep the amount from its ad group until the process ends. Why so late: the event may be in the log all the
+// same, and taking the amount off before a frame has it lets the gate overspend.
 const COUNTED_FOR: Duration = Duration::from_secs(600);
 
 /// An insertion that a gate counts until the feed covers it: see
@@ -26,12 +37,15 @@ pub(crate) struct Logged {
     pub(crate) partition: u32,
     /// The first offset behind it.
     pub(crate) position: u64,
-    /// When that was known.
+    /// When that was known here.
     pub(crate) at: Timestamp,
 }
 
 impl Logged {
-    /// Whether figures up to a position, or of a time if the position is not told, have it.
+    /// Whether the figures of a frame have it: by log position, or by time where the frame has none.
+    // Why positions: they are exact. By time it is a guess: a frame made after the answer may come from an
+    // owner that reads the log with a delay, and clocks of two machines differ. Then an insertion counts
+    // for a short time in neither place. Frames of format 1 leave no other choice.
     pub(crate) fn is_in(&self, position: Option<u64>, at: Timestamp) -> bool {
         position.map_or(at > self.at, |position| position >= self.position)
     }
@@ -57,17 +71,17 @@ struct All {
     pending: HashMap<u64, Pending, FixedState>,
 }
 
-/// See the module. What each slot has of it is in the slot too, for decisions.
+/// The list of them; each slot has the sum of its own.
 #[derive(Debug, Default)]
 pub(crate) struct OwnInsertions(Mutex<All>);
 
 impl OwnInsertions {
     fn all(&self) -> MutexGuard<'_, All> {
-        // Every statement leaves it whole.
+        // A panic while the lock is held leaves no entry half written, so a poisoned lock is taken over.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what was added to a slot.
+    /// Records what the caller has added to a slot.
     pub(crate) fn add(&self, slot: &Arc<Slot>, amount: Micros, now: Timestamp) -> OwnInsertion {
         let mut all = self.all();
         let number = all.next;
@@ -77,7 +91,7 @@ impl OwnInsertions {
         OwnInsertion(number)
     }
 
-    /// The partition of an insertion's ad group, as the feed has told it.
+    /// The partition of an insertion's ad group, as far as frames have named the ad group.
     pub(crate) fn partition(&self, insertion: &OwnInsertion) -> Option<u32> {
         let all = self.all();
         let pending = all.pending.get(&insertion.0)?;
@@ -92,19 +106,25 @@ impl OwnInsertions {
         }
     }
 
-    /// It counts no longer.
+    /// Takes an insertion off its slot.
+    // Why it is safe to call late: the entry is removed under the lock, so an amount is taken off once,
+    // whoever comes first, a frame or the caller.
     pub(crate) fn release(&self, insertion: OwnInsertion) {
         if let Some(pending) = self.all().pending.remove(&insertion.0) {
             pending.release();
         }
     }
 
-    /// Lets go of what the figures of a frame have, after they were written.
+    /// Takes off what the figures of a frame have. Called after they were written to the slots.
+    // Why after: `decide` reads `own` before the figures. Written first and taken off second, an insertion
+    // is in one of the two at least, whenever `decide` reads. The other way round it is in neither for a
+    // moment, and the gate shows an ad for money that is spent.
     pub(crate) fn covered_by(&self, frame: &Frame) {
         self.all().pending.retain(|_, pending| {
             let is_in = pending.logged.as_ref().is_some_and(|logged| {
                 logged.partition == frame.partition && logged.is_in(frame.log_position, frame.at)
             });
+            // By the frame's time: it goes on even where no decision is made.
             let gone = is_in || frame.at.since(pending.counted_at) > COUNTED_FOR;
             if gone {
                 pending.release();

@@ -183,6 +183,26 @@ impl ShardDictionary {
     /// `self` does not learn the new users: swap the manifest in the ledger, then
     /// [`reopen`](Self::reopen). If the swap is lost, reopen the winner's manifest and assign again.
     ///
+    /// ```
+    /// use throng_membership::ShardDictionary;
+    /// use throng_model::UserHash;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let root = folder.path();
+    /// // Two users of shard 7, whose hashes begin with that byte.
+    /// let users = [UserHash(0x07 << 56), UserHash((0x07 << 56) + 1)];
+    /// let empty = ShardDictionary::default();
+    /// let assigned = empty.assign(root, &users)?;
+    /// assert_eq!((assigned.ordinals, assigned.added), (vec![0, 1], 2));
+    /// let dictionary = empty.reopen(root, &assigned.manifest.unwrap_or_default())?;
+    /// assert_eq!(dictionary.ordinal(users[1]), Some(1));
+    /// // A known user keeps the ordinal, and nothing is written.
+    /// assert_eq!(dictionary.assign(root, &users[1..])?.manifest, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`MembershipError::Misuse`] if the hashes are not strictly ascending or not of one shard,
     /// [`MembershipError::Full`], or the disk's refusal.

@@ -23,6 +23,49 @@ pub struct Located {
 
 /// All dictionaries and the snapshots that are served. Immutable: to publish something, make
 /// another one and swap it in whole; what is open already is shared, so that is cheap.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use throng_membership::{
+///     MembershipIndex, ShardDictionary, SnapshotFile, SnapshotMeta, SnapshotWriter, seed_check,
+/// };
+/// use throng_model::{AudienceName, HashSeed, SHARD_COUNT, Timestamp, UserKey};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let root = folder.path();
+/// // One known user, who is in the audience `buyers`.
+/// let seed = HashSeed(7);
+/// let user = UserKey::text("user-1").hash(seed);
+/// let assigned = ShardDictionary::default().assign(root, &[user])?;
+/// let dictionary = ShardDictionary::open(root, &assigned.manifest.unwrap_or_default())?;
+/// let mut dictionaries = vec![None; SHARD_COUNT];
+/// let mut dictionary_len = vec![0; SHARD_COUNT];
+/// dictionary_len[usize::from(user.shard())] = dictionary.len();
+/// dictionaries[usize::from(user.shard())] = Some(dictionary);
+///
+/// let buyers = AudienceName::new("buyers")?;
+/// let mut snapshot = SnapshotWriter::new(SnapshotMeta {
+///     audience: buyers.clone(),
+///     version: 1,
+///     model_fingerprint: String::new(),
+///     rows_read: 1,
+///     null_keys: 0,
+///     created_at: Timestamp(0),
+///     seed_check: seed_check(seed),
+///     dictionary_len,
+/// })?;
+/// snapshot.shard(user.shard(), assigned.ordinals.into_iter().collect())?;
+/// snapshot.write(root, "buyers".as_ref())?;
+///
+/// let file = Arc::new(SnapshotFile::open(&root.join("buyers"))?);
+/// let index = MembershipIndex::new(seed, dictionaries, vec![(buyers.clone(), file)])?;
+/// assert_eq!(index.audiences_of(user), [&buyers]);
+/// assert!(!index.contains(UserKey::text("user-2").hash(seed), &buyers));
+/// # Ok(())
+/// # }
+/// ```
 pub struct MembershipIndex {
     seed: HashSeed,
     dictionaries: Vec<Option<ShardDictionary>>,
@@ -84,6 +127,15 @@ impl MembershipIndex {
     }
 
     /// An index that knows no user and no audience.
+    ///
+    /// ```
+    /// use throng_membership::MembershipIndex;
+    /// use throng_model::{HashSeed, UserKey};
+    ///
+    /// let index = MembershipIndex::empty(HashSeed(7));
+    /// let user = UserKey::text("user-1").hash(index.seed());
+    /// assert_eq!((index.users(), index.locate(user)), (0, None));
+    /// ```
     pub fn empty(seed: HashSeed) -> Self {
         Self {
             seed,

@@ -9,6 +9,19 @@ use crate::SnapshotFile;
 
 /// A set of users as one bitmap of ordinals per shard. Its order, which ranks count in, is by
 /// shard, then by ordinal: the same set always has the same ranks, so a batch can be cut again.
+///
+/// ```
+/// use roaring::RoaringBitmap;
+/// use throng_membership::MemberSet;
+///
+/// // Ordinals 3 and 9 of shard 0, ordinal 1 of shard 1.
+/// let shards = vec![RoaringBitmap::from_iter([3, 9]), RoaringBitmap::from_iter([1])];
+/// let buyers = MemberSet::new(shards);
+/// let visitors = MemberSet::new(vec![RoaringBitmap::from_iter([3, 4])]);
+/// assert_eq!(buyers.union(&visitors).len(), 4);
+/// assert_eq!(buyers.intersect(&visitors).iter().collect::<Vec<_>>(), [(0, 3)]);
+/// assert_eq!(buyers.minus(&visitors).iter().collect::<Vec<_>>(), [(0, 9), (1, 1)]);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemberSet {
     shards: Vec<RoaringBitmap>,
@@ -69,6 +82,16 @@ impl MemberSet {
 
     /// The members with the given ranks, in order, as (shard, ordinal). Ranks past the end give
     /// nothing. Finding the first costs a search; each next one is a step.
+    ///
+    /// ```
+    /// use roaring::RoaringBitmap;
+    /// use throng_membership::MemberSet;
+    ///
+    /// // Batches of two: each can be made again by its ranks alone, also after a restart.
+    /// let set = MemberSet::new(vec![RoaringBitmap::from_iter([5, 6, 7])]);
+    /// assert_eq!(set.by_rank(0..2).collect::<Vec<_>>(), [(0, 5), (0, 6)]);
+    /// assert_eq!(set.by_rank(2..4).collect::<Vec<_>>(), [(0, 7)]);
+    /// ```
     pub fn by_rank(&self, ranks: Range<u64>) -> impl Iterator<Item = (u8, u32)> + '_ {
         let end = ranks.end.min(self.len());
         let count = end.saturating_sub(ranks.start);
@@ -144,6 +167,18 @@ impl Diff {
     }
 
     /// From one set to another.
+    ///
+    /// ```
+    /// use roaring::RoaringBitmap;
+    /// use throng_membership::{Diff, MemberSet};
+    ///
+    /// let delivered = MemberSet::new(vec![RoaringBitmap::from_iter([1, 2])]);
+    /// let published = MemberSet::new(vec![RoaringBitmap::from_iter([2, 3])]);
+    /// let diff = Diff::of_sets(&delivered, &published);
+    /// assert_eq!(diff.adds.iter().collect::<Vec<_>>(), [(0, 3)]);
+    /// assert_eq!(diff.removes.iter().collect::<Vec<_>>(), [(0, 1)]);
+    /// assert!(Diff::of_sets(&published, &published).is_empty());
+    /// ```
     pub fn of_sets(old: &MemberSet, new: &MemberSet) -> Self {
         Self { adds: new.minus(old), removes: old.minus(new) }
     }

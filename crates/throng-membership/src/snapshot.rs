@@ -62,7 +62,15 @@ pub struct SnapshotMeta {
     pub dictionary_len: Vec<u32>,
 }
 
-/// A number that is the same for the same hash seed, and does not tell the seed.
+/// A number that is the same for the same hash seed, and does not reveal the seed.
+///
+/// ```
+/// use throng_membership::seed_check;
+/// use throng_model::HashSeed;
+///
+/// assert_eq!(seed_check(HashSeed(7)), seed_check(HashSeed(7)));
+/// assert_ne!(seed_check(HashSeed(7)), seed_check(HashSeed(8)));
+/// ```
 pub fn seed_check(seed: HashSeed) -> u64 {
     UserHash::of_canonical(b"throng: which hash seed is this?", seed).0
 }

@@ -42,7 +42,20 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move. For tests.
+/// A clock that stands still until it is moved. For tests and simulations.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use throng_model::{Clock, ManualClock, Timestamp};
+///
+/// let clock = ManualClock::new(Timestamp(0));
+/// clock.advance(Duration::from_secs(3));
+/// assert_eq!(clock.now(), Timestamp(3_000_000));
+/// // An administrator sets the clock back: the time of day steps, a timer does not.
+/// clock.step(Timestamp(0));
+/// assert_eq!((clock.now(), clock.elapsed()), (Timestamp(0), Duration::from_secs(3)));
+/// ```
 #[derive(Debug, Default)]
 pub struct ManualClock {
     shown: AtomicI64,

@@ -21,6 +21,14 @@ pub trait Entropy: Send {
 }
 
 /// Steele, Lea and Flood's SplitMix64 (2014): small, fast, repeatable. Not for secrets.
+///
+/// ```
+/// use throng_model::{Entropy, SplitMix64};
+///
+/// let (mut one, mut other) = (SplitMix64::new(11), SplitMix64::new(11));
+/// assert_eq!(one.next_u64(), other.next_u64());
+/// assert!(one.below(6) < 6);
+/// ```
 #[derive(Debug, Clone)]
 pub struct SplitMix64(u64);
 

@@ -39,6 +39,13 @@ macro_rules! name {
         impl $type {
             /// Checks a text.
             ///
+            /// ```
+            #[doc = concat!("use throng_model::", stringify!($type), ";")]
+            ///
+            #[doc = concat!("assert!(", stringify!($type), "::new(\"autumn-2026\").is_ok());")]
+            #[doc = concat!("assert!(", stringify!($type), "::new(\"Autumn 2026\").is_err());")]
+            /// ```
+            ///
             /// # Errors
             /// [`NameError`] if it is not 1 to 128 of `a-z 0-9 - _ .` starting with a letter or digit.
             pub fn new(text: impl Into<String>) -> Result<Self, NameError> {

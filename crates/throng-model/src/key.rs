@@ -46,7 +46,17 @@ impl UserKey {
         &self.0
     }
 
-    /// The hash under a deployment's seed.
+    /// The hash under a cluster's seed.
+    ///
+    /// ```
+    /// use throng_model::{HashSeed, UserKey};
+    ///
+    /// let seed = HashSeed(7);
+    /// // A column of integers and a column of texts name the same user.
+    /// assert_eq!(UserKey::integer(42).hash(seed), UserKey::text("42").hash(seed));
+    /// // Leading zeros are part of a text.
+    /// assert_ne!(UserKey::text("042").hash(seed), UserKey::text("42").hash(seed));
+    /// ```
     pub fn hash(&self, seed: HashSeed) -> UserHash {
         UserHash::of_canonical(self.0.as_bytes(), seed)
     }

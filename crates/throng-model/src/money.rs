@@ -21,6 +21,19 @@ pub enum MoneyError {
 }
 
 /// An amount of money in millionths of a currency unit. $0.10 is `Micros(100_000)`.
+///
+/// ```
+/// use throng_model::{Micros, MoneyError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let price: Micros = "0.10".parse()?;
+/// assert_eq!(price, Micros(100_000));
+/// assert_eq!(price.plus(Micros(5))?.to_string(), "0.100005");
+/// // A sum that does not fit is an error, never another number.
+/// assert_eq!(Micros(i64::MAX).plus(price), Err(MoneyError::Overflow));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(
     Debug,
     Clone,
@@ -60,6 +73,15 @@ impl Micros {
 
     /// `self` times a share between 0 and 1, rounded to the nearest micro. Used for *expected*
     /// amounts only; amounts that are billed are never multiplied by a float.
+    ///
+    /// ```
+    /// use throng_model::Micros;
+    ///
+    /// // An impression of 0.10 that half of the insertions lead to.
+    /// assert_eq!(Micros(100_000).times_share(0.5), Micros(50_000));
+    /// // A rate above one would make more of an insertion than its price.
+    /// assert_eq!(Micros(100_000).times_share(1.5), Micros(100_000));
+    /// ```
     pub fn times_share(self, share: f64) -> Self {
         let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
         // A float holds integers up to 2^53 exactly; `as` saturates beyond i64.
@@ -103,6 +125,21 @@ impl FromStr for Micros {
 }
 
 /// An ISO 4217 currency code, such as `USD`.
+///
+/// ```
+/// use throng_model::Currency;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dollars: Currency = "USD".parse()?;
+/// assert_eq!(dollars.as_str(), "USD");
+/// let error = "usd".parse::<Currency>().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "`usd` is not a currency: write three capital letters such as USD"
+/// );
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]

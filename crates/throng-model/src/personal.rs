@@ -29,6 +29,14 @@ impl fmt::Debug for Personal {
 
 /// A secret from the environment or a file: an access token, a password. Masked in `Debug`,
 /// never serialised.
+///
+/// ```
+/// use throng_model::Secret;
+///
+/// let token = Secret::new("s3cret");
+/// assert_eq!(format!("{token:?}"), "Secret(…)");
+/// assert_eq!(token.expose(), "s3cret");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -57,6 +65,13 @@ pub struct HashedIdentifier(pub [u8; 32]);
 
 impl HashedIdentifier {
     /// Hashes a normalised value.
+    ///
+    /// ```
+    /// use throng_model::HashedIdentifier;
+    ///
+    /// let hash = HashedIdentifier::of_normalised("mary@example.com");
+    /// assert!(hash.to_hex().starts_with("f1904cf1a9d73a55"));
+    /// ```
     pub fn of_normalised(normalised: &str) -> Self {
         Self(Sha256::digest(normalised.as_bytes()).into())
     }

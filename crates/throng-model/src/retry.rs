@@ -6,7 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Entropy, SplitMix64};
 
-/// An error and its causes in one line. Some libraries say the same at every level: it is said once.
+/// An error and its causes in one line. Some libraries repeat a cause at every level: it is in the line
+/// once.
+///
+/// ```
+/// #[derive(Debug, thiserror::Error)]
+/// #[error("failed to renew lease")]
+/// struct LeaseError(#[source] std::io::Error);
+///
+/// let error = LeaseError(std::io::Error::other("connection reset"));
+/// assert_eq!(throng_model::with_causes(&error), "failed to renew lease: connection reset");
+/// ```
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
@@ -56,6 +66,18 @@ pub struct Backoff {
 impl Backoff {
     /// The pause after failure number `attempt` (1 is the first): `first * 2^(attempt-1)`, at most
     /// `longest`, times a factor from 0.8 to 1.2 that depends on `seed` and `attempt` alone.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use throng_model::Backoff;
+    ///
+    /// let backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+    /// let third = backoff.delay(3, 42);
+    /// // Four seconds, more or less; the same for the same seed.
+    /// assert!((Duration::from_millis(3_200)..=Duration::from_millis(4_800)).contains(&third));
+    /// assert_eq!(third, backoff.delay(3, 42));
+    /// ```
     pub fn delay(&self, attempt: u32, seed: u64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(30);
         let plain = self.first.saturating_mul(1u32 << doublings).min(self.longest);

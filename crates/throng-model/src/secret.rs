@@ -14,6 +14,17 @@ pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
     /// Hashes a secret.
+    ///
+    /// ```
+    /// use throng_model::SecretHash;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // What is stored of a token is enough to recognise it, and not enough to use it.
+    /// let stored = SecretHash::of("throng_0123").to_hex();
+    /// assert_eq!(stored.parse::<SecretHash>()?, SecretHash::of("throng_0123"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret.as_bytes()).into())
     }

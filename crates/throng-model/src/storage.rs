@@ -27,6 +27,16 @@ pub enum StorageProblem {
 
 impl StorageProblem {
     /// The class of an error of the operating system; `None` if it says nothing about storage.
+    ///
+    /// ```
+    /// use std::io::{Error, ErrorKind};
+    ///
+    /// use throng_model::StorageProblem;
+    ///
+    /// let full = StorageProblem::of_io(&Error::from(ErrorKind::StorageFull));
+    /// assert_eq!(full, Some(StorageProblem::DiskFull));
+    /// assert_eq!(StorageProblem::of_io(&Error::from(ErrorKind::NotFound)), None);
+    /// ```
     pub fn of_io(error: &io::Error) -> Option<Self> {
         /// `EIO` on every Unix.
         const EIO: i32 = 5;

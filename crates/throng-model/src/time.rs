@@ -14,7 +14,7 @@ pub enum TimestampError {
     /// Not RFC 3339.
     #[error("`{0}` is not a time: write it like 2026-11-23T15:04:05Z")]
     NotATime(String),
-    /// Not in the IANA data base.
+    /// Not in the IANA database.
     #[error("`{0}` is not a time zone: write an IANA name such as America/New_York")]
     NotATimeZone(String),
 }
@@ -38,6 +38,22 @@ impl Timestamp {
     }
 
     /// How long ago `earlier` was; zero if it lies ahead.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use throng_model::Timestamp;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let noon: Timestamp = "2026-11-23T12:00:00Z".parse()?;
+    /// let later = noon.plus(Duration::from_secs(90));
+    /// assert_eq!(later.to_string(), "2026-11-23T12:01:30Z");
+    /// assert_eq!(later.since(noon), Duration::from_secs(90));
+    /// // A clock that was set back does not give a huge duration.
+    /// assert_eq!(noon.since(later), Duration::ZERO);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -129,6 +145,18 @@ pub struct BudgetDay(pub i32);
 
 impl BudgetDay {
     /// The day that `at` falls on in `zone`.
+    ///
+    /// ```
+    /// use throng_model::{BudgetDay, TimeZoneName, Timestamp};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let zone: TimeZoneName = "America/New_York".parse()?;
+    /// let evening: Timestamp = "2026-11-24T02:00:00Z".parse()?;
+    /// // Nine in the evening in New York: the budget of the 23rd.
+    /// assert_eq!(BudgetDay::of(evening, &zone.rules()).to_string(), "2026-11-23");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn of(at: Timestamp, zone: &TimeZone) -> Self {
         let date = at.to_jiff().to_zoned(zone.clone()).date();
         Self(epoch_days(date))

@@ -1,9 +1,10 @@
-//! Stand-ins for the outside world: ad platforms that keep their rules and make their faults
+//! Simulators of the outside world: ad platforms that keep their rules and make their faults
 //! ([`meta`]), ad servers under traffic ([`fleet`]), damage to files ([`damage`]) and a disk that is
 //! soon full ([`SmallDisk`]). Servers and clients are real ones over HTTP, so that what works against
-//! them has gone through the wire.
+//! them has gone through the wire. One simulator needs no wire: a day of ad traffic ([`day`]).
 
 pub mod damage;
+pub mod day;
 pub mod fleet;
 pub mod meta;
 mod small_disk;

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
-use throng_gate::feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind};
+use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind};
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, Timestamp};
 
 use crate::{AdGroupConfig, Pricing};

@@ -1,5 +1,4 @@
-//! The engine against its promises: replays, duplicates, silence, and the two advertisers.
+//! The engine against its promises: replays, duplicates, silence.
 
-mod advertisers;
 mod engine;
 mod model;

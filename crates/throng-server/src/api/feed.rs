@@ -12,7 +12,7 @@ use axum::{Extension, Json};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use throng_gate::Catalog;
+use throng_feed::Catalog;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 

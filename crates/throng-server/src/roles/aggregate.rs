@@ -39,8 +39,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::StreamExt;
-use throng_gate::feed::Frame;
-use throng_gate::{Applied, Catalog, Gate};
+use throng_feed::{Catalog, Frame};
+use throng_gate::{Applied, Gate};
 use throng_log::{EventLog, Retention};
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, Micros, Timestamp};
 use throng_objects::Objects;

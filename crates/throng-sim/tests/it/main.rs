@@ -1,7 +1,8 @@
-//! Simulators through the wire, with an ordinary HTTP client.
+//! Simulators through the wire, with an ordinary HTTP client; simulated days of two advertisers.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod advertisers;
 mod meta_access;
 mod meta_audiences;
 mod meta_control;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use throng_gate::feed::{FeedEntry, Frame, FrameKind};
+use throng_feed::{FeedEntry, Frame, FrameKind};
 use throng_model::{AdGroupIndex, Micros, Timestamp};
 
 /// What a frame was good for.

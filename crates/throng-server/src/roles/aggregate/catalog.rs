@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use throng_budget::AdGroupConfig;
-use throng_gate::{Catalog, CatalogEntry};
+use throng_feed::{Catalog, CatalogEntry};
 use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, TimeZoneName};
 use throng_spec::{AdGroup, Advertiser, Prediction, Pricing, Spec, WhenStale};
 
@@ -101,8 +101,8 @@ pub(super) fn for_gates(
                 .times_share(ad_group.impression_rate * ad_group.action_rate)
                 .max(Micros(1)),
             when_stale: match ad_group.when_stale {
-                WhenStale::Serve => throng_gate::WhenStale::Serve,
-                WhenStale::Stop => throng_gate::WhenStale::Stop,
+                WhenStale::Serve => throng_feed::WhenStale::Serve,
+                WhenStale::Stop => throng_feed::WhenStale::Stop,
             },
         })
         .collect();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use throng_gate::feed::{Frame, FrameKind};
+use throng_feed::{Frame, FrameKind};
 use throng_log::{EventLog, KafkaTable, LogError};
 use throng_model::Timestamp;
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use throng_gate::feed::Frame;
+use throng_feed::Frame;
 use tokio::sync::broadcast;
 
 use super::Budgets;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use throng_budget::AdGroupConfig;
-use throng_gate::Catalog;
+use throng_feed::Catalog;
 use throng_model::{AdGroupIndex, AdGroupName, TimeZoneName};
 use throng_spec::Spec;
 

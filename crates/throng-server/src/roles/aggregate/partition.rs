@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use throng_budget::{AdGroupConfig, AdGroupState, Engine, Event, LogPosition, Tally};
-use throng_gate::feed::Frame;
+use throng_feed::Frame;
 use throng_log::{EventLog, Record, Retention, Tail};
 use throng_model::{AdGroupName, BudgetDay, Clock, Entropy as _, Micros, SystemEntropy, Timestamp};
 use throng_objects::Objects;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_gate::feed::Frame;
+use throng_feed::Frame;
 use throng_log::{EventLog, LogError, Share};
 use tokio_util::sync::CancellationToken;
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use throng_gate::feed::Frame;
+use throng_feed::Frame;
 use throng_log::{EventLog, LogError};
 use throng_model::{Clock, Timestamp};
 use tokio::task::JoinHandle;

@@ -1,7 +1,7 @@
 //! Frames: what is encoded is decoded, damage is told, and frames are small.
 
 use proptest::prelude::*;
-use throng_gate::feed::{ENTRIES_PER_BYTE, FREE_ENTRIES, FeedEntry, FeedError, Frame, FrameKind};
+use throng_feed::{ENTRIES_PER_BYTE, FREE_ENTRIES, FeedEntry, FeedError, Frame, FrameKind};
 use throng_model::{AdGroupIndex, Entropy, Micros, SplitMix64, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 

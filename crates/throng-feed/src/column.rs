@@ -19,7 +19,7 @@
 //! member and wastes three bits a value; and constant columns (gaps of a keyframe, flags) take no
 //! bits at all here.
 
-use super::FeedError;
+use crate::error::FeedError;
 
 const LONGEST: u32 = 12;
 const CLASSES: usize = 65;
@@ -29,14 +29,14 @@ fn malformed<T>(problem: &'static str) -> Result<T, FeedError> {
 }
 
 /// Takes numbers off a slice.
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -50,17 +50,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn u8(&mut self) -> Result<u8, FeedError> {
+    pub(crate) fn u8(&mut self) -> Result<u8, FeedError> {
         Ok(self.take(1)?[0])
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, FeedError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, FeedError> {
         let mut buffer = [0; 4];
         buffer.copy_from_slice(self.take(4)?);
         Ok(u32::from_le_bytes(buffer))
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, FeedError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, FeedError> {
         let mut buffer = [0; 8];
         buffer.copy_from_slice(self.take(8)?);
         Ok(u64::from_le_bytes(buffer))
@@ -114,7 +114,9 @@ fn code_lengths(counts: &[u64; CLASSES]) -> [u8; CLASSES] {
         if lengths.iter().all(|&l| u32::from(l) <= LONGEST) {
             return lengths;
         }
-        // Flatter weights give shorter codes; equal ones give seven bits at most.
+        // Flatter weights give shorter codes; equal ones give seven bits at most. Why a limit at all: the
+        // decoder looks codes up in a table of 2^12 places; without a limit the rarest of 65 classes could
+        // have a code of 64 bits, which no table holds.
         for weight in weights.iter_mut().filter(|w| **w > 0) {
             *weight = (*weight).div_ceil(2) + 1;
         }
@@ -140,6 +142,8 @@ fn huffman(weights: &[u64; CLASSES]) -> [u8; CLASSES] {
 }
 
 /// The canonical codes, first bit lowest.
+// Why reversed: the stream fills bytes from the low bit, so a code's first bit has to be its lowest one.
+// Then the next 12 bits of the stream, taken as a number, are the place in the decoder's table.
 fn codes(lengths: &[(u8, u8)]) -> Vec<u32> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&place| (lengths[place].1, lengths[place].0));
@@ -157,6 +161,7 @@ fn codes(lengths: &[(u8, u8)]) -> Vec<u32> {
 
 struct BitWriter<'a> {
     bytes: &'a mut Vec<u8>,
+    // Why 128 bits: up to 63 are left from before, and a number adds up to 63 more in one call.
     buffer: u128,
     filled: u32,
 }
@@ -187,7 +192,7 @@ fn only_class(counts: &[u64; CLASSES]) -> Option<usize> {
 
 /// How many bits a number takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(crate) enum Coding {
     /// As few as can be: none if all are of one class.
     Shortest,
     /// One at least.
@@ -195,12 +200,13 @@ pub(super) enum Coding {
 }
 
 /// Appends a column; `values` is not empty.
-pub(super) fn put_column(bytes: &mut Vec<u8>, values: &[i64], coding: Coding) {
+pub(crate) fn put_column(bytes: &mut Vec<u8>, values: &[i64], coding: Coding) {
     let unit = values.iter().fold(0, |unit, v| greatest_common_divisor(v.unsigned_abs(), unit));
     let unit = unit.max(1);
     let signed = values.iter().any(|&v| v < 0);
     let number = |value: i64| {
-        // Exact: the unit divides every value. A unit of 2^63 fits no i64, its quotient does.
+        // Exact: the unit divides every value. Why by magnitudes: the unit can be 2^63 (a column of
+        // `i64::MIN` alone), which does not fit in an i64; its quotient does.
         let magnitude = value.unsigned_abs() / unit;
         if !signed {
             magnitude
@@ -294,7 +300,9 @@ fn read_table(reader: &mut Reader<'_>) -> Result<Vec<(u8, u8)>, FeedError> {
     if used.iter().any(|u| u32::from(u.1) > LONGEST) {
         return malformed("a column's codes are too long");
     }
-    // Complete and no more: every pattern of bits is a code of exactly one class.
+    // Complete and no more: every pattern of bits is a code of exactly one class. Why it is checked: an
+    // incomplete code would leave places of the table that no class has, and a stream that reads one of
+    // them would decode to numbers that nobody has sent; too many codes would overwrite each other.
     let covered: u32 = used.iter().map(|u| 1 << (LONGEST - u32::from(u.1))).sum();
     if covered != 1 << LONGEST {
         return malformed("a column's codes are not complete");
@@ -309,7 +317,7 @@ fn read_table(reader: &mut Reader<'_>) -> Result<Vec<(u8, u8)>, FeedError> {
 }
 
 /// Reads a column of `count` values.
-pub(super) fn take_column(
+pub(crate) fn take_column(
     reader: &mut Reader<'_>,
     count: usize,
     mut sink: impl FnMut(usize, i64) -> Result<(), FeedError>,
@@ -337,11 +345,14 @@ pub(super) fn take_column(
                 1 << low | bits.take(low)
             }
         };
+        // Why in the loop: past the end the reader sees zeros, so without this check a cut stream would
+        // decode to made-up numbers.
         if bits.at > stream.len() * 8 {
             return malformed("a column is cut off");
         }
         sink(place, value_of(number, unit, signed)?)?;
     }
+    // Why: bits after the last value mean that sender and receiver disagree about the number of entries.
     let rest = if bits.at.is_multiple_of(8) { 0 } else { bits.peek() & (0xFF >> (bits.at % 8)) };
     if bits.at.div_ceil(8) != stream.len() || rest != 0 {
         return malformed("bits follow a column's end");

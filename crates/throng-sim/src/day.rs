@@ -1,20 +1,19 @@
-//! A simulated day of ad traffic for one ad group: a fleet of ad servers that decide by their gates,
-//! users who see and click with delay, and an engine that hears of it later. Uses the real
-//! [`Engine`], real feed frames and the real [`Gate`]; only time and users are made up. Pure and
-//! seeded: the same seed gives the same day.
+//! A simulated day of ad traffic for one ad group: ad servers that decide by a gate, users who see and
+//! click with delay, and an engine that gets the events later. Uses the real [`Engine`], real feed frames
+//! and the real [`Gate`]; only time and users are simulated. Pure and seeded: the same seed gives the same
+//! day. For ad servers over HTTP see [`fleet`](crate::fleet).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use throng_gate::feed::Frame;
-use throng_gate::{Catalog, CatalogEntry, Gate};
+use throng_budget::{AdGroupConfig, Engine, Event, EventKind, Interval, Pricing};
+use throng_gate::feed::{FeedError, Frame};
+use throng_gate::{Catalog, CatalogEntry, Gate, WhenStale};
 use throng_model::{
     AdGroupIndex, AdGroupName, Entropy, Micros, MoneyError, NameError, SplitMix64, TimeZoneName,
     Timestamp,
 };
-
-use crate::{AdGroupConfig, Engine, Event, EventKind, Interval, Pricing};
 
 /// A random time.
 #[derive(Debug, Clone, Copy)]
@@ -91,20 +90,20 @@ pub enum SimError {
     /// Sums overflow.
     #[error(transparent)]
     Money(#[from] MoneyError),
-    /// A name is none.
+    /// A name is not valid.
     #[error(transparent)]
     Name(#[from] NameError),
     /// A frame that the engine made cannot be read.
     #[error(transparent)]
-    Feed(#[from] throng_gate::feed::FeedError),
+    Feed(#[from] FeedError),
 }
 
-/// What happens at a moment.
-enum Happening {
+/// What occurs at a moment.
+enum Occurrence {
     Request,
     /// An event reaches the engine.
     Logged(Event),
-    /// The engine tells.
+    /// The engine makes a frame.
     Tick,
     /// A frame reaches the gates.
     Frame(Vec<u8>),
@@ -114,7 +113,7 @@ struct Day<'a> {
     scenario: &'a Scenario,
     random: SplitMix64,
     queue: BinaryHeap<Reverse<(Timestamp, u64)>>,
-    happenings: Vec<Option<Happening>>,
+    occurrences: Vec<Option<Occurrence>>,
     engine: Engine,
     gate: Gate,
     name: AdGroupName,
@@ -129,22 +128,22 @@ const START: Timestamp = Timestamp(1_767_225_600_000_000);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lives through a day.
+/// Simulates a day.
 ///
 /// # Errors
 /// [`SimError`] only if the scenario's amounts overflow.
 pub fn run(scenario: &Scenario, seed: u64) -> Result<Outcome, SimError> {
     let name = AdGroupName::new("ad-group")?;
     let mut day = Day::new(scenario, seed, name)?;
-    day.plan(START, Happening::Request);
-    day.plan(START, Happening::Tick);
+    day.plan(START, Occurrence::Request);
+    day.plan(START, Occurrence::Tick);
     while let Some(Reverse((at, number))) = day.queue.pop() {
-        // Outcomes of the day's last ads are waited for.
+        // Outcomes of the day's last ads come up to two hours later.
         if at > START.plus(DAY + Duration::from_secs(2 * 3600)) || day.is_over(at) {
             break;
         }
-        if let Some(happening) = day.happenings.get_mut(number as usize).and_then(Option::take) {
-            day.happen(at, happening)?;
+        if let Some(occurrence) = day.occurrences.get_mut(number as usize).and_then(Option::take) {
+            day.handle(at, occurrence)?;
         }
     }
     let budget = scenario.daily_budget;
@@ -187,20 +186,20 @@ impl<'a> Day<'a> {
             prediction: scenario.prediction,
             include: Vec::new(),
             exclude: Vec::new(),
-            when_stale: throng_gate::WhenStale::Serve,
+            when_stale: WhenStale::Serve,
             expected: Micros(0),
             currency: None,
         };
         let gate = Gate::new(Catalog { version: 1, ad_groups: vec![entry] }, DAY);
         let mut random = SplitMix64::new(seed);
         let mut engine = Engine::new(0, 1, 1, vec![config]);
-        live_yesterday(&mut engine, scenario, &name, &mut random)?;
+        simulate_yesterday(&mut engine, scenario, &name, &mut random)?;
         gate.apply(&Frame::decode(&engine.keyframe().encode())?);
         Ok(Self {
             scenario,
             random,
             queue: BinaryHeap::new(),
-            happenings: Vec::new(),
+            occurrences: Vec::new(),
             engine,
             gate,
             name,
@@ -211,37 +210,37 @@ impl<'a> Day<'a> {
         })
     }
 
-    /// Whether nothing can change any more: the budget is spent and every event is accounted for.
+    /// Whether nothing can change: the budget is spent and every event is accounted for.
     fn is_over(&self, now: Timestamp) -> bool {
         self.unaccounted == 0
             && self.delivered >= self.scenario.daily_budget
             && self.gate.decide(None, std::slice::from_ref(&self.name), now).allowed.is_empty()
     }
 
-    fn plan(&mut self, at: Timestamp, happening: Happening) {
-        self.queue.push(Reverse((at, self.happenings.len() as u64)));
-        self.happenings.push(Some(happening));
+    fn plan(&mut self, at: Timestamp, occurrence: Occurrence) {
+        self.queue.push(Reverse((at, self.occurrences.len() as u64)));
+        self.occurrences.push(Some(occurrence));
     }
 
-    fn happen(&mut self, now: Timestamp, happening: Happening) -> Result<(), SimError> {
-        match happening {
-            Happening::Request => self.request(now),
-            Happening::Logged(event) => {
+    fn handle(&mut self, now: Timestamp, occurrence: Occurrence) -> Result<(), SimError> {
+        match occurrence {
+            Occurrence::Request => self.request(now),
+            Occurrence::Logged(event) => {
                 self.unaccounted -= 1;
                 self.engine.apply(&event, now)?;
             }
-            Happening::Tick => {
+            Occurrence::Tick => {
                 self.engine.close(now);
                 let frame = self.engine.delta(now).encode();
                 // Frames of one connection do not overtake each other.
                 let arrives = now.plus(self.scenario.feed.draw(&mut self.random));
                 self.last_frame = self.last_frame.max(arrives);
-                self.plan(self.last_frame, Happening::Frame(frame));
+                self.plan(self.last_frame, Occurrence::Frame(frame));
                 if now < START.plus(DAY) {
-                    self.plan(now.plus(FEED_INTERVAL), Happening::Tick);
+                    self.plan(now.plus(FEED_INTERVAL), Occurrence::Tick);
                 }
             }
-            Happening::Frame(bytes) => {
+            Occurrence::Frame(bytes) => {
                 self.gate.apply(&Frame::decode(&bytes)?);
             }
         }
@@ -253,7 +252,7 @@ impl<'a> Day<'a> {
         let gap = -(1.0 - self.random.next_f64()).ln() / self.scenario.requests_per_minute * 60.0;
         let next = now.plus(Duration::from_secs_f64(gap));
         if next < START.plus(DAY) {
-            self.plan(next, Happening::Request);
+            self.plan(next, Occurrence::Request);
         }
         let decision = self.gate.decide(None, std::slice::from_ref(&self.name), now);
         if decision.allowed.is_empty() {
@@ -290,13 +289,13 @@ impl<'a> Day<'a> {
         };
         self.unaccounted += 1;
         let logged = at.plus(delay.draw(&mut self.random));
-        self.plan(logged, Happening::Logged(event));
+        self.plan(logged, Occurrence::Logged(event));
     }
 }
 
-/// The engine does not begin on the day it is watched: the day before, it saw 500 outcomes, whose
-/// delays it knows.
-fn live_yesterday(
+/// The engine does not begin on the simulated day: the day before it got 500 outcomes, and has learned
+/// their delays.
+fn simulate_yesterday(
     engine: &mut Engine,
     scenario: &Scenario,
     name: &AdGroupName,

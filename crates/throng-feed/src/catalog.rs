@@ -1,13 +1,23 @@
-//! The ad groups that a gate decides about.
+//! The ad groups that a gate decides about, as `GET /v1/catalog` answers them in JSON.
 
 use serde::{Deserialize, Serialize};
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Currency, Micros};
 
-/// What to do with an ad group whose feed has fallen silent.
+/// What to do with an ad group whose feed is stale: no frame has come for too long, or none names it.
+///
+/// ```
+/// use throng_feed::WhenStale;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// assert_eq!(serde_json::from_str::<WhenStale>("\"stop\"")?, WhenStale::Stop);
+/// assert_eq!(WhenStale::default(), WhenStale::Serve);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenStale {
-    /// Go on with the last known figures.
+    /// Continue with the last known figures.
     #[default]
     Serve,
     /// Show nothing.
@@ -17,7 +27,7 @@ pub enum WhenStale {
 /// One ad group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogEntry {
-    /// Its number in the feed. Never given to another ad group of the same deployment.
+    /// Its number in the feed. Never given to another ad group of the same cluster.
     pub index: AdGroupIndex,
     /// Its name.
     pub name: AdGroupName,
@@ -32,7 +42,7 @@ pub struct CatalogEntry {
     pub include: Vec<AudienceName>,
     /// Users must be in none of these.
     pub exclude: Vec<AudienceName>,
-    /// What to do when the feed is silent, and when it does not name the ad group.
+    /// What to do when the feed is stale, or does not name the ad group.
     #[serde(default)]
     pub when_stale: WhenStale,
     /// What one insertion is expected to earn: what a gate counts for its own until the feed has them.
@@ -42,6 +52,24 @@ pub struct CatalogEntry {
 }
 
 /// All ad groups.
+///
+/// ```
+/// use throng_feed::{Catalog, WhenStale};
+/// use throng_model::Micros;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A catalog of an earlier version: it has no currency and no expected earnings.
+/// let answer = r#"{"version": 3, "ad_groups": [{
+///     "index": 0, "name": "shoes", "daily_budget": 100000000, "prediction": true,
+///     "include": ["buyers"], "exclude": []
+/// }]}"#;
+/// let catalog: Catalog = serde_json::from_str(answer)?;
+/// let shoes = &catalog.ad_groups[0];
+/// assert_eq!(shoes.daily_budget, Micros(100_000_000));
+/// assert_eq!((shoes.expected, shoes.when_stale), (Micros::ZERO, WhenStale::Serve));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalog {
     /// Goes up with each change.

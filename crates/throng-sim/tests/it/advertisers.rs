@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use throng_budget::Interval;
-use throng_budget::sim::{Outcome, Scenario, advertiser_x, advertiser_y, run};
+use throng_sim::day::{Outcome, Scenario, advertiser_x, advertiser_y, run};
 
 const SEEDS: u64 = 100;
 const DAY_BEGINS: throng_model::Timestamp = throng_model::Timestamp(1_767_225_600_000_000);

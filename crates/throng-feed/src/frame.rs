@@ -1,8 +1,8 @@
-//! The wire format of budget states on their way to gates. Also in `docs/specs/feed-format.md`.
+//! A frame: the budget states of one partition. Also in `docs/specs/feed-format.md`.
 //!
-//! A frame tells about one partition: a *keyframe* about all of its ad groups (one that it leaves out
-//! is unknown; in format 1 it stands at zero), a *delta* about those that changed since a base version. Figures are absolute, so
-//! any frame may be applied twice, and frames of two senders may be mixed.
+//! A *keyframe* names all ad groups of its partition (one that it leaves out is unknown; in format 1 its
+//! figures are zero), a *delta* those that changed after a base version. Figures are absolute, so any
+//! frame may be applied twice, and frames of two senders may be mixed.
 //!
 //! All numbers are little-endian.
 //!
@@ -26,12 +26,11 @@
 //! `actual` and `in flight` are micros. How a column is coded is described in `column.rs` and in
 //! the document: class codes and raw bits, within a few percent of the entropy of log-normal spend.
 
-mod column;
-
-use throng_model::{AdGroupIndex, Fault, Micros, Timestamp};
+use throng_model::{AdGroupIndex, Micros, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
-use column::{Coding, Reader, put_column, take_column};
+use crate::column::{Coding, Reader, put_column, take_column};
+use crate::error::FeedError;
 
 /// The server has closed the ad group, whatever the figures say.
 pub const FLAG_CLOSED: u8 = 1;
@@ -40,53 +39,28 @@ pub const FLAG_REMOVED: u8 = 2;
 
 /// More entries than this are refused by [`Frame::decode`].
 pub const MAX_ENTRIES: usize = 1 << 24;
-/// So many entries may take no bytes at all, as equal numbers do. A frame of more has at least a byte
-/// for every [`ENTRIES_PER_BYTE`], so that a small frame cannot ask for much memory: decoded it takes at
-/// most 1.5 MiB and 192 times its own length.
+/// A frame of any length may have this many entries: columns of equal numbers take no bits. A frame of
+/// more entries has at least one byte for each [`ENTRIES_PER_BYTE`] of them.
+// Why a limit by length: a frame of constant columns is about 100 bytes long whatever its number of
+// entries, so a receiver that trusted the number alone would allocate 400 MB (2^24 entries of 24 bytes)
+// for 100 bytes from the network. With both limits a decoded frame takes at most 1.5 MiB and 192 times
+// the length of its bytes.
 pub const FREE_ENTRIES: usize = 1 << 16;
-/// See [`FREE_ENTRIES`].
+/// Entries for each byte of a frame that has more than [`FREE_ENTRIES`].
 pub const ENTRIES_PER_BYTE: usize = 8;
 
 const MAGIC: [u8; 2] = *b"TF";
 const FORMAT: u8 = 2;
-/// The format without a log position, whose keyframes leave out ad groups that stand at zero.
+/// The format without a log position, whose keyframes leave out ad groups whose figures are zero.
 const FORMAT_1: u8 = 1;
 const HEADER: usize = 52;
 const CHECKSUM: usize = 8;
 
-/// Why bytes are not a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FeedError {
-    /// Too short, or another protocol.
-    #[error("this is no feed frame: check that the address is a Throng feed")]
-    NotAFrame,
-    /// Made by a newer program.
-    #[error("the feed frame has format version {0}, this program knows 1 and 2: update the gate")]
-    UnknownFormat(u8),
-    /// Changed on the way.
-    #[error("the checksum of the feed frame does not match: drop the connection and open it again")]
-    Checksum,
-    /// The checksum is right, the contents are not.
-    #[error("the feed frame is malformed ({0}): report this as a bug of the sender")]
-    Malformed(&'static str),
-}
-
-impl FeedError {
-    /// Who has to act.
-    pub fn fault(self) -> Fault {
-        match self {
-            Self::NotAFrame | Self::UnknownFormat(_) => Fault::User,
-            Self::Checksum => Fault::External,
-            Self::Malformed(_) => Fault::Internal,
-        }
-    }
-}
-
 /// Whether a frame stands alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
-    /// All ad groups of the partition. One that is not listed is unknown to the sender; in format 1 it
-    /// stands at zero.
+    /// All ad groups of the partition. One that is not listed is unknown to the sender; in format 1 its
+    /// figures are zero.
     Keyframe,
     /// The ad groups that changed after `base_version` of the same epoch.
     Delta {
@@ -104,11 +78,11 @@ pub struct FeedEntry {
     pub actual: Micros,
     /// Expected to be spent by ads already inserted.
     pub in_flight: Micros,
-    /// [`FLAG_CLOSED`]; other bits are kept but mean nothing yet.
+    /// [`FLAG_CLOSED`] and [`FLAG_REMOVED`]; other bits are kept and have no meaning yet.
     pub flags: u8,
 }
 
-/// News about one partition.
+/// One message of the feed, about one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// The partition of the event log.
@@ -126,23 +100,73 @@ pub struct Frame {
     /// The first offset of the partition's log that is not in the figures; `None`: the sender does not
     /// say (format 1).
     pub log_position: Option<u64>,
-    /// Ascending by index. A delta without entries says that nothing changed and the sender lives.
+    /// Ascending by index. A delta without entries is a heartbeat: nothing changed.
     pub entries: Vec<FeedEntry>,
 }
 
 impl Frame {
-    /// As [`encode`](Self::encode), in the format of before log positions.
+    /// As [`encode`](Self::encode), in format 1, which has no log position.
+    ///
+    /// ```
+    /// # use throng_feed::{Frame, FrameKind};
+    /// # use throng_model::Timestamp;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let heartbeat = Frame {
+    /// #     partition: 0,
+    /// #     epoch: 1,
+    /// #     version: 6,
+    /// #     kind: FrameKind::Delta { base_version: 5 },
+    /// #     at: Timestamp(0),
+    /// #     catalog_version: 1,
+    /// #     log_position: Some(42),
+    /// #     entries: Vec::new(),
+    /// # };
+    /// // A gate of before format 2 is connected: it reads everything but the log position.
+    /// let read = Frame::decode(&heartbeat.encode_format_1())?;
+    /// assert_eq!(read, Frame { log_position: None, ..heartbeat });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn encode_format_1(&self) -> Vec<u8> {
         Self { log_position: None, entries: self.entries.clone(), ..*self }.encode()
     }
 
-    /// The bytes to send, in format 2 if there is a log position. Entries out of order are sorted; of two with one index the later counts.
-    /// About 40 ns an entry.
+    /// The bytes to send, in format 2 if there is a log position. Entries out of order are sorted; of two
+    /// with the same index the later one counts. About 40 ns an entry.
+    ///
+    /// ```
+    /// use throng_feed::{FeedEntry, Frame, FrameKind};
+    /// use throng_model::{AdGroupIndex, Micros, Timestamp};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let entry = |index, actual| FeedEntry {
+    ///     index: AdGroupIndex(index),
+    ///     actual: Micros(actual),
+    ///     in_flight: Micros(0),
+    ///     flags: 0,
+    /// };
+    /// let delta = Frame {
+    ///     partition: 0,
+    ///     epoch: 1,
+    ///     version: 6,
+    ///     kind: FrameKind::Delta { base_version: 5 },
+    ///     at: Timestamp(1_790_000_000_000_000),
+    ///     catalog_version: 1,
+    ///     log_position: Some(42),
+    ///     entries: vec![entry(9, 100), entry(2, 50), entry(9, 110)],
+    /// };
+    /// let received = Frame::decode(&delta.encode())?;
+    /// assert_eq!(received.entries, [entry(2, 50), entry(9, 110)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn encode(&self) -> Vec<u8> {
         if self.entries.is_sorted_by(|a, b| a.index < b.index) {
             return self.encode_entries(&self.entries);
         }
         let mut entries = self.entries.clone();
+        // Why reversed: the sort is stable and `dedup` keeps the first of equals, which is then the last
+        // one that the caller gave. Without it a state could be overwritten by the one before.
         entries.reverse();
         entries.sort_by_key(|entry| entry.index);
         entries.dedup_by_key(|entry| entry.index);
@@ -176,12 +200,16 @@ impl Frame {
             let in_flight: Vec<i64> = entries.iter().map(|e| e.in_flight.0).collect();
             put_column(&mut bytes, &in_flight, Coding::Shortest);
             let flags: Vec<i64> = entries.iter().map(|e| i64::from(e.flags)).collect();
+            // Why the last column decides: only then is the length of the frame known, and receivers
+            // refuse a frame that is too short for its entries. One bit an entry is a byte for eight of
+            // them, which is what they ask for.
             let coding = match entries.len() > allowed_entries(bytes.len()) {
                 true => Coding::OneBitAtLeast,
                 false => Coding::Shortest,
             };
             put_column(&mut bytes, &flags, coding);
         }
+        // Why at the end: the header of format 1 keeps its length, so that one decoder reads both.
         if let Some(position) = self.log_position {
             bytes.extend_from_slice(&position.to_le_bytes());
         }
@@ -192,12 +220,33 @@ impl Frame {
 
     /// Reads a frame. Never panics, whatever the bytes. About 30 ns an entry.
     ///
+    /// ```
+    /// # use throng_feed::{FeedError, Frame, FrameKind};
+    /// # use throng_model::Timestamp;
+    /// # let heartbeat = Frame {
+    /// #     partition: 0,
+    /// #     epoch: 1,
+    /// #     version: 6,
+    /// #     kind: FrameKind::Delta { base_version: 5 },
+    /// #     at: Timestamp(0),
+    /// #     catalog_version: 1,
+    /// #     log_position: Some(42),
+    /// #     entries: Vec::new(),
+    /// # };
+    /// let mut bytes = heartbeat.encode();
+    /// assert_eq!(Frame::decode(&bytes), Ok(heartbeat));
+    /// bytes[20] ^= 1;
+    /// assert_eq!(Frame::decode(&bytes), Err(FeedError::Checksum));
+    /// ```
+    ///
     /// # Errors
     /// [`FeedError`], which says what to do.
     pub fn decode(bytes: &[u8]) -> Result<Self, FeedError> {
         if bytes.len() < HEADER + CHECKSUM || bytes[..2] != MAGIC {
             return Err(FeedError::NotAFrame);
         }
+        // Why before the checksum: a newer format may have another one, and "update the gate" is the answer
+        // that helps then, not "the frame is damaged".
         if ![FORMAT_1, FORMAT].contains(&bytes[2]) {
             return Err(FeedError::UnknownFormat(bytes[2]));
         }
@@ -218,6 +267,7 @@ impl Frame {
             1 => FrameKind::Delta { base_version },
             _ => return Err(FeedError::Malformed("neither keyframe nor delta")),
         };
+        // Why before the first allocation: see `FREE_ENTRIES`.
         if count > MAX_ENTRIES || count > allowed_entries(bytes.len()) {
             return Err(FeedError::Malformed("more entries than a frame of its length may have"));
         }
@@ -239,6 +289,8 @@ fn decode_entries(reader: &mut Reader<'_>, count: usize) -> Result<Vec<FeedEntry
     let mut entries = Vec::with_capacity(count);
     let mut next = 0i64;
     take_column(reader, count, |_, gap| {
+        // Why gaps below zero are refused: entries ascend, and a receiver relies on each index being there
+        // once.
         let index = next.checked_add(gap).filter(|_| gap >= 0);
         let index = index.and_then(|index| u32::try_from(index).ok());
         let index = index.ok_or(FeedError::Malformed("an index is out of range"))?;
