@@ -2,4 +2,5 @@
 
 mod advertisers;
 mod engine;
+mod golden;
 mod model;
