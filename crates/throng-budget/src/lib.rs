@@ -21,8 +21,9 @@ mod wire;
 
 pub use config::{AdGroupConfig, Pricing};
 pub use engine::{
-    ABSENT_FOR, AdGroupState, Applied, CheckpointError, DEFAULT_PROMISE, Engine, IdFile, IdRun,
-    Interval, LogPosition, SLICE_SECS, Series, SpendPoint, Survival, Tally, WINDOW_SECS,
+    ABSENT_FOR, AdGroupState, Applied, CheckpointError, CheckpointFiles, DEFAULT_PROMISE, Engine,
+    IdFile, IdRun, Interval, LogPosition, NamedFiles, SLICE_SECS, Series, SliceFile, SpendPoint,
+    Survival, Tally, WINDOW_SECS,
 };
 pub use event::{
     Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,

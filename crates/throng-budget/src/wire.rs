@@ -52,6 +52,58 @@ pub(crate) struct Checkpoint {
     pub(crate) promise: Option<i64>,
     #[prost(sint64, optional, tag = "18")]
     pub(crate) known_after: Option<i64>,
+    /// Closed slices.
+    #[prost(message, repeated, tag = "19")]
+    pub(crate) slice_files: Vec<SliceFile>,
+    /// The number of the next one.
+    #[prost(uint64, tag = "20")]
+    pub(crate) next_slice_file: u64,
+}
+
+/// A file of closed slices, as a checkpoint names it.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SliceFile {
+    #[prost(sint64, tag = "1")]
+    pub(crate) first_day: i64,
+    #[prost(sint64, tag = "2")]
+    pub(crate) last_day: i64,
+    /// Rises from file to file.
+    #[prost(uint64, tag = "3")]
+    pub(crate) number: u64,
+    /// Of the object that has it.
+    #[prost(string, tag = "4")]
+    pub(crate) name: String,
+    /// The whole file, if there is no such object yet.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) content: Vec<u8>,
+}
+
+/// What is in such a file.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SliceFileContent {
+    #[prost(uint32, tag = "1")]
+    pub(crate) partition: u32,
+    /// Days of UTC since 1970.
+    #[prost(sint64, tag = "2")]
+    pub(crate) first_day: i64,
+    #[prost(sint64, tag = "3")]
+    pub(crate) last_day: i64,
+    /// By name, ascending.
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) ad_groups: Vec<AdGroupSlices>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AdGroupSlices {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    /// As in [`AdGroup`].
+    #[prost(sint64, repeated, tag = "2")]
+    pub(crate) slice_steps: Vec<i64>,
+    #[prost(sint64, repeated, tag = "3")]
+    pub(crate) slice_spend: Vec<i64>,
+    #[prost(uint32, repeated, tag = "4")]
+    pub(crate) slice_nanos: Vec<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -97,7 +149,8 @@ pub(crate) struct AdGroup {
     pub(crate) intervals: Vec<Interval>,
     #[prost(message, repeated, tag = "7")]
     pub(crate) points: Vec<Point>,
-    /// Slices with spend: each one's number less that of the one before, and its spend.
+    /// Slices with spend that no file has as they are (up to format 3: all): each one's number less that of the
+    /// one before, and its spend.
     #[prost(sint64, repeated, tag = "8")]
     pub(crate) slice_steps: Vec<i64>,
     #[prost(sint64, repeated, tag = "9")]
@@ -118,6 +171,11 @@ pub(crate) struct AdGroup {
     pub(crate) slice_nanos: Vec<u32>,
     #[prost(uint32, tag = "16")]
     pub(crate) folded_nanos: u32,
+    /// Slices of files count from this file and this slice on; from no file if there is no slice.
+    #[prost(uint64, tag = "17")]
+    pub(crate) first_slice_file: u64,
+    #[prost(sint64, optional, tag = "18")]
+    pub(crate) kept_from: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -1,4 +1,5 @@
-//! State and log offset in one object: magic, protobuf, checksum.
+//! State and log offset in one object: magic, protobuf, checksum. Older ids and closed slices of spend are in
+//! files that it names.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,12 +18,15 @@ use super::ids::Id;
 use super::pooled::Pooled;
 use super::prices::{Price, Prices};
 use super::runs::IdRun;
+use super::slices::{Packed, ReadSlices, SliceFile, SliceFiles, unpack};
 use super::spend::{Amount, Spend};
 use super::survival::Delays;
 use super::{Engine, LogPosition};
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
+/// It has all slices of spend, and names no file of them; the rest is as in the next format.
+const INLINE_SLICES: u32 = 3;
 /// Its ids are those of events alone ([`plain_id_of`](super::dedupe::plain_id_of)), and spend is that of
 /// budget days.
 const PLAIN_IDS: u32 = 2;
@@ -44,6 +48,9 @@ pub enum CheckpointError {
     /// Ids that it needs are not there.
     #[error("the run of ids {0}, which the checkpoint needs, is not there")]
     MissingIds(String),
+    /// Closed slices that it needs are not there.
+    #[error("the file of closed slices {0}, which the checkpoint needs, is not there")]
+    MissingSlices(String),
     /// Of another partition.
     #[error("the checkpoint belongs to partition {found}, not {wanted}")]
     OtherPartition {
@@ -52,6 +59,24 @@ pub enum CheckpointError {
         /// Whose it should be.
         wanted: u32,
     },
+}
+
+/// The names of the files that a checkpoint needs besides itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamedFiles {
+    /// Runs of ids.
+    pub runs: Vec<String>,
+    /// Files of closed slices.
+    pub slices: Vec<String>,
+}
+
+/// The files that a checkpoint needs besides itself, by their names.
+#[derive(Debug, Clone, Default)]
+pub struct CheckpointFiles {
+    /// Runs of ids.
+    pub runs: HashMap<String, IdRun>,
+    /// Files of closed slices.
+    pub slices: HashMap<String, SliceFile>,
 }
 
 impl Engine {
@@ -84,6 +109,8 @@ impl Engine {
             runs: self.seen.runs().iter().map(save_run).collect(),
             promise: Some(promise),
             known_after: Some(known_after),
+            slice_files: self.slice_files.save(),
+            next_slice_file: self.slice_files.next(),
         };
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&message.encode_to_vec());
@@ -104,10 +131,10 @@ impl Engine {
         catalog_version: u64,
         ad_groups: Vec<AdGroupConfig>,
         at: Timestamp,
-        runs: &HashMap<String, IdRun>,
+        files: &CheckpointFiles,
     ) -> Result<(Self, LogPosition), CheckpointError> {
         let owned = (partition, epoch, catalog_version);
-        Self::restore_with(bytes, owned, ad_groups, at, Some(runs))
+        Self::restore_with(bytes, owned, ad_groups, at, (Some(&files.runs), &files.slices))
     }
 
     /// As [`restore`](Self::restore), for figures alone: it knows no id, so that nothing can be applied
@@ -120,17 +147,34 @@ impl Engine {
         partition: u32,
         ad_groups: Vec<AdGroupConfig>,
         at: Timestamp,
+        slices: &HashMap<String, SliceFile>,
     ) -> Result<(Self, LogPosition), CheckpointError> {
-        Self::restore_with(bytes, (partition, 0, 0), ad_groups, at, None)
+        Self::restore_with(bytes, (partition, 0, 0), ad_groups, at, (None, slices))
     }
 
-    /// The names of the runs of ids that a checkpoint needs besides itself.
+    /// The files that a checkpoint needs besides itself.
     ///
     /// # Errors
     /// [`CheckpointError`].
-    pub fn id_run_names(bytes: &[u8]) -> Result<Vec<String>, CheckpointError> {
-        let runs = decode(bytes)?.runs.into_iter();
-        Ok(runs.filter(|run| run.content.is_empty()).map(|run| run.name).collect())
+    pub fn named_files(bytes: &[u8]) -> Result<NamedFiles, CheckpointError> {
+        let message = decode(bytes)?;
+        let runs = message.runs.into_iter().filter(|run| run.content.is_empty());
+        let slices = message.slice_files.into_iter().filter(|file| file.content.is_empty());
+        Ok(NamedFiles {
+            runs: runs.map(|run| run.name).collect(),
+            slices: slices.map(|file| file.name).collect(),
+        })
+    }
+
+    /// How far in the log a checkpoint of a partition is.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn checkpoint_position(
+        bytes: &[u8],
+        partition: u32,
+    ) -> Result<LogPosition, CheckpointError> {
+        Ok(position(&decode_of(bytes, partition)?))
     }
 
     fn restore_with(
@@ -138,51 +182,80 @@ impl Engine {
         (partition, epoch, catalog_version): (u32, u64, u64),
         ad_groups: Vec<AdGroupConfig>,
         at: Timestamp,
-        runs: Option<&HashMap<String, IdRun>>,
+        (runs, slices): (Option<&HashMap<String, IdRun>>, &HashMap<String, SliceFile>),
     ) -> Result<(Self, LogPosition), CheckpointError> {
         let damaged = CheckpointError::Damaged;
-        let message = decode(bytes)?;
-        if ![FORMAT, PLAIN_IDS, LONG_IDS].contains(&message.format) {
-            return Err(CheckpointError::Newer(message.format));
-        }
-        if message.partition != partition {
-            return Err(CheckpointError::OtherPartition {
-                found: message.partition,
-                wanted: partition,
-            });
-        }
+        let message = decode_of(bytes, partition)?;
+        let position = position(&message);
         let mut engine = Self::new(partition, epoch, catalog_version, ad_groups);
         engine.seen = match runs {
             Some(runs) => load_ids(&message, runs)?,
             None => SeenIds::default(),
         };
+        let (slice_files, in_files) = SliceFiles::load(&message, slices)?;
+        engine.slice_files = slice_files;
         let pooled = |saved: Option<wire::Pooled>| {
             saved.and_then(load_pooled).ok_or(damaged("its delays make no sense"))
         };
         engine.pooled_impressions = pooled(message.impressions)?;
         engine.pooled_clicks = pooled(message.clicks)?;
         engine.set_reach();
-        let nonsense = damaged("an ad group makes no sense");
-        for saved in message.ad_groups {
-            match engine.places.get(saved.name.as_bytes()).copied() {
+        engine.load_ad_groups(message.ad_groups, &in_files, message.format, at)?;
+        // So that the next call of `close` lets go of no window that has something to come.
+        engine.learn(at);
+        Ok((engine, position))
+    }
+
+    fn load_ad_groups(
+        &mut self,
+        ad_groups: Vec<wire::AdGroup>,
+        in_files: &ReadSlices,
+        format: u32,
+        at: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let nonsense = CheckpointError::Damaged("an ad group makes no sense");
+        // Those that the checkpoint does not have.
+        for account in &mut self.accounts {
+            account.spend = Spend::since_file(self.slice_files.next());
+        }
+        for saved in ad_groups {
+            match self.places.get(saved.name.as_bytes()).copied() {
                 Some(place) => {
-                    let account = &mut engine.accounts[place.account];
+                    let account = &mut self.accounts[place.account];
+                    let days = days_as_slices(account, &saved);
+                    let spend = days.and_then(|days| load_spend(&saved, days, in_files));
+                    account.spend = spend.ok_or(nonsense.clone())?;
                     load(account, saved, at).ok_or(nonsense.clone())?;
                 }
                 // Formats without an index do not say which ad group of the feed it is.
-                None if message.format == FORMAT => {
+                None if format >= INLINE_SLICES => {
                     let name = saved.name.parse().map_err(|_| nonsense.clone())?;
-                    engine.absent.insert(name, Absent::load(saved, at));
+                    let spend = load_spend(&saved, Vec::new(), in_files);
+                    let spend = spend.ok_or(nonsense.clone())?;
+                    self.absent.insert(name, Absent::load(saved, spend, at));
                 }
                 None => {}
             }
         }
-        // So that the next call of `close` lets go of no window that has something to come.
-        engine.learn(at);
-        let position =
-            LogPosition { next_offset: message.next_offset, last_record: message.last_record };
-        Ok((engine, position))
+        Ok(())
     }
+}
+
+/// The message of a checkpoint of a partition, in a format that is known.
+fn decode_of(bytes: &[u8], partition: u32) -> Result<wire::Checkpoint, CheckpointError> {
+    let message = decode(bytes)?;
+    if ![FORMAT, INLINE_SLICES, PLAIN_IDS, LONG_IDS].contains(&message.format) {
+        return Err(CheckpointError::Newer(message.format));
+    }
+    let found = message.partition;
+    if found != partition {
+        return Err(CheckpointError::OtherPartition { found, wanted: partition });
+    }
+    Ok(message)
+}
+
+fn position(message: &wire::Checkpoint) -> LogPosition {
+    LogPosition { next_offset: message.next_offset, last_record: message.last_record }
 }
 
 fn decode(bytes: &[u8]) -> Result<wire::Checkpoint, CheckpointError> {
@@ -227,7 +300,7 @@ fn load_ids(
     let elapsed =
         Elapsed { newest: Timestamp(newest), micros: message.generation_micros.unwrap_or(0) };
     let span = message.young_oldest.zip(message.young_newest);
-    let loaded = if message.format == FORMAT {
+    let loaded = if message.format >= INLINE_SLICES {
         let aged = message.runs.iter().map(|saved| load_run(saved, runs));
         let aged = aged.collect::<Result<Vec<_>, _>>()?;
         SeenIds::load(&message.young_ids, span, aged, elapsed, message.plain_until)
@@ -303,57 +376,64 @@ pub(super) struct Absent {
     pub(super) index: AdGroupIndex,
     /// Since when it is not configured.
     pub(super) since: Timestamp,
+    pub(super) spend: Spend,
+    /// The rest.
     saved: wire::AdGroup,
 }
 
 impl Absent {
     pub(super) fn new(account: &Account, since: Timestamp) -> Self {
-        Self { index: account.config.index, since, saved: save(account) }
+        let (index, spend) = (account.config.index, account.spend.clone());
+        Self { index, since, spend, saved: save_rest(account) }
     }
 
     /// The account of an ad group that is configured again.
     pub(super) fn returned(self, config: AdGroupConfig, at: Timestamp) -> Account {
         let mut account = Account::new(config.clone());
-        match load(&mut account, self.saved, at) {
-            Some(()) => account,
-            None => Account::new(config),
+        if load(&mut account, self.saved, at).is_none() {
+            account = Account::new(config);
         }
+        account.spend = self.spend;
+        account
     }
 
     pub(super) fn save(&self) -> wire::AdGroup {
-        wire::AdGroup { absent_since: Some(self.since.0), ..self.saved.clone() }
+        let saved = wire::AdGroup { absent_since: Some(self.since.0), ..self.saved.clone() };
+        with_spend(saved, &self.spend)
     }
 
-    fn load(saved: wire::AdGroup, at: Timestamp) -> Self {
+    fn load(saved: wire::AdGroup, spend: Spend, at: Timestamp) -> Self {
         let since = saved.absent_since.map_or(at, Timestamp);
-        Self { index: AdGroupIndex(saved.index), since, saved }
+        let saved = with_spend(saved, &Spend::default());
+        Self { index: AdGroupIndex(saved.index), since, spend, saved }
     }
 }
 
 fn save(account: &Account) -> wire::AdGroup {
-    let mut last = 0;
-    let (slice_steps, slice_spend) = account
-        .spend
-        .slices()
-        .map(|(number, amount)| {
-            let step = number.wrapping_sub(last);
-            last = number;
-            (step, amount.micros)
-        })
-        .unzip();
-    let nanos = account.spend.slices().map(|(_, amount)| u32::from(amount.nanos));
-    let (slice_nanos, folded) = (nanos.collect::<Vec<_>>(), account.spend.folded());
+    with_spend(save_rest(account), &account.spend)
+}
+
+/// What is saved of an ad group, with this spend, as far as it is not in files.
+fn with_spend(saved: wire::AdGroup, spend: &Spend) -> wire::AdGroup {
+    let packed = Packed::new(spend.outside_files());
+    let folded = spend.folded();
+    wire::AdGroup {
+        slice_steps: packed.steps,
+        slice_spend: packed.spend,
+        slice_nanos: packed.nanos,
+        folded: folded.micros,
+        folded_nanos: folded.nanos.into(),
+        first_slice_file: spend.first_file(),
+        kept_from: spend.kept_from(),
+        ..saved
+    }
+}
+
+/// All but the spend.
+fn save_rest(account: &Account) -> wire::AdGroup {
     let prices = account.prices.all().iter();
     wire::AdGroup {
         name: account.config.name.to_string(),
-        days: Vec::new(),
-        actual: Vec::new(),
-        slice_steps,
-        slice_spend,
-        // Nearly always there are none.
-        slice_nanos: if slice_nanos.iter().all(|n| *n == 0) { Vec::new() } else { slice_nanos },
-        folded: folded.micros,
-        folded_nanos: folded.nanos.into(),
         prices: prices
             .map(|p| wire::Price {
                 since: p.since,
@@ -362,7 +442,6 @@ fn save(account: &Account) -> wire::AdGroup {
             })
             .collect(),
         settles: account.settles,
-        absent_since: None,
         index: account.config.index.0,
         windows: account
             .windows
@@ -390,38 +469,39 @@ fn save(account: &Account) -> wire::AdGroup {
             .iter()
             .map(|p| wire::Point { at: p.at.0, actual: p.actual.0, in_flight: p.in_flight.0 })
             .collect(),
+        ..wire::AdGroup::default()
     }
 }
 
-fn amount(micros: i64, nanos: u32) -> Amount {
-    Amount { micros, nanos: nanos.min(999) as u16 }
+/// Spend by budget day, as formats before slices had it, each in the first slice of its day.
+fn days_as_slices(account: &Account, saved: &wire::AdGroup) -> Option<Vec<(i64, Amount)>> {
+    let days = saved.days.iter().zip(&saved.actual);
+    let first = |day: i32| account.first_slice(BudgetDay(day));
+    let slices = days.map(|(day, micros)| (first(*day), Amount::of_saved(*micros, 0)));
+    (saved.days.len() == saved.actual.len()).then(|| slices.collect())
 }
 
-/// Spend as the checkpoint has it. Formats that had days have each day's in its first slice.
-fn load_spend(account: &Account, saved: &wire::AdGroup) -> Option<Spend> {
-    let days_match = saved.days.len() == saved.actual.len();
-    if !days_match || saved.slice_steps.len() != saved.slice_spend.len() {
+/// Spend as the checkpoint and its files have it.
+fn load_spend(
+    saved: &wire::AdGroup,
+    days: Vec<(i64, Amount)>,
+    in_files: &ReadSlices,
+) -> Option<Spend> {
+    let (steps, spend) = (&saved.slice_steps, &saved.slice_spend);
+    if steps.len() != spend.len() {
         return None;
     }
-    let days = saved.days.iter().zip(&saved.actual);
-    let days = days.map(|(day, micros)| {
-        (account.first_slice(BudgetDay(*day)), Amount { micros: *micros, nanos: 0 })
-    });
-    let mut number = 0i64;
-    let nanos = saved.slice_nanos.iter().copied().chain(std::iter::repeat(0));
-    let slices = saved.slice_steps.iter().zip(&saved.slice_spend).zip(nanos);
-    let slices = slices.map(|((step, micros), nanos)| {
-        number = number.wrapping_add(*step);
-        (number, amount(*micros, nanos))
-    });
-    Spend::load(days.chain(slices), amount(saved.folded, saved.folded_nanos))
+    let outside = days.into_iter().chain(unpack(steps, spend, &saved.slice_nanos));
+    let folded = Amount::of_saved(saved.folded, saved.folded_nanos);
+    Spend::load(in_files.of(saved), outside, folded, saved.first_slice_file)
 }
 
 fn load_prices(account: &mut Account, saved: &[wire::Price], at: Timestamp) -> Option<()> {
     if saved.is_empty() {
         return Some(());
     }
-    let prices = saved.iter().map(|p| Price { since: p.since, amount: amount(p.micros, p.nanos) });
+    let prices =
+        saved.iter().map(|p| Price { since: p.since, amount: Amount::of_saved(p.micros, p.nanos) });
     let prices = prices.collect();
     account.prices = Prices::load(prices)?;
     account.prices.change(price_of(&account.config), at);
@@ -429,7 +509,6 @@ fn load_prices(account: &mut Account, saved: &[wire::Price], at: Timestamp) -> O
 }
 
 fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()> {
-    account.spend = load_spend(account, &saved)?;
     load_prices(account, &saved.prices, at)?;
     account.settles = saved.settles;
     for window in saved.windows {
@@ -492,7 +571,8 @@ mod tests {
         bytes.extend(message.encode_to_vec());
         bytes.extend(xxh3_64(&bytes).to_le_bytes());
         let (mut engine, offset) =
-            Engine::restore(&bytes, 3, 1, 1, Vec::new(), Timestamp(1), &HashMap::new()).unwrap();
+            Engine::restore(&bytes, 3, 1, 1, Vec::new(), Timestamp(1), &CheckpointFiles::default())
+                .unwrap();
         assert_eq!(offset, LogPosition::from(9));
         let new = ["a", "b", "c", "d"].map(|id| insert(&mut engine, id));
         assert_eq!(new, [false, false, false, true]);
@@ -504,7 +584,7 @@ mod tests {
             1,
             Vec::new(),
             Timestamp(1),
-            &HashMap::new(),
+            &CheckpointFiles::default(),
         )
         .unwrap();
         assert!(["a", "c", "d"].iter().all(|id| !insert(&mut engine, id)));

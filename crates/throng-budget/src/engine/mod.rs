@@ -13,6 +13,7 @@ mod memory;
 mod pooled;
 mod prices;
 mod runs;
+mod slices;
 mod spend;
 mod survival;
 mod timeline;
@@ -28,9 +29,10 @@ use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, Times
 use crate::{AdGroupConfig, Pricing};
 
 pub use account::{Interval, Series, SpendPoint, WINDOW_SECS};
-pub use checkpoint::CheckpointError;
+pub use checkpoint::{CheckpointError, CheckpointFiles, NamedFiles};
 pub use dedupe::DEFAULT_PROMISE;
 pub use runs::{IdFile, IdRun};
+pub use slices::SliceFile;
 pub use spend::SLICE_SECS;
 pub use survival::Survival;
 
@@ -38,6 +40,8 @@ use account::Account;
 use checkpoint::Absent;
 use dedupe::{SeenIds, ad_group_seed};
 use pooled::Pooled;
+use slices::SliceFiles;
+use spend::Spend;
 
 /// What an event did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +145,7 @@ pub struct Engine {
     places: hashbrown::HashMap<Box<[u8]>, Place, FixedState>,
     /// Ad groups that were removed lately: their money is there again when they are.
     absent: BTreeMap<AdGroupName, Absent>,
+    slice_files: SliceFiles,
     seen: SeenIds,
     pooled_impressions: Pooled,
     pooled_clicks: Pooled,
@@ -169,6 +174,7 @@ impl Engine {
             accounts: Vec::new(),
             places: hashbrown::HashMap::with_hasher(FixedState::default()),
             absent: BTreeMap::new(),
+            slice_files: SliceFiles::default(),
             seen: SeenIds::default(),
             pooled_impressions: Pooled::default(),
             pooled_clicks: Pooled::default(),
@@ -204,7 +210,11 @@ impl Engine {
                 }
                 None => match self.absent.remove(&config.name) {
                     Some(absent) => absent.returned(config, at),
-                    None => Account::new(config),
+                    None => {
+                        let mut account = Account::new(config);
+                        account.spend = Spend::since_file(self.slice_files.next());
+                        account
+                    }
                 },
             })
             .collect();

@@ -1,12 +1,14 @@
 //! Actual spend by slices of absolute time, so that the spend of a day of any time zone is a sum.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use throng_model::{MoneyError, Timestamp};
 
 /// The width of a slice: every time zone's offset is a multiple of it.
 pub const SLICE_SECS: i64 = 15 * 60;
 pub(super) const SLICE_MICROS: i64 = SLICE_SECS * 1_000_000;
+pub(super) const SLICES_PER_DAY: i64 = 24 * 3600 / SLICE_SECS;
 /// So many slices with spend are kept, those of nine days at least; of more, the oldest are folded into one
 /// total. Events are at most seven days late, and days of different zones begin up to 26 hours apart. Not by
 /// age: one event of a clock that is set far ahead must not take the spend of today away.
@@ -21,6 +23,11 @@ pub(super) struct Amount {
 }
 
 impl Amount {
+    /// An amount of a checkpoint or a slice file.
+    pub(super) fn of_saved(micros: i64, nanos: u32) -> Self {
+        Self { micros, nanos: nanos.min(999) as u16 }
+    }
+
     #[inline]
     fn plus(self, other: Self) -> Option<Self> {
         let nanos = self.nanos + other.nanos;
@@ -40,17 +47,55 @@ impl Amount {
     }
 }
 
+/// The spend of one slice.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Slice {
+    micros: i64,
+    nanos: u16,
+    /// The file of its day has this amount, so that a checkpoint need not have it.
+    in_file: bool,
+}
+
+impl Slice {
+    fn new(amount: Amount, in_file: bool) -> Self {
+        Self { micros: amount.micros, nanos: amount.nanos, in_file }
+    }
+
+    fn amount(self) -> Amount {
+        Amount { micros: self.micros, nanos: self.nanos }
+    }
+}
+
+/// How many slices of a day have spend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct SliceCount {
+    /// Those that a file has as they are.
+    pub(super) in_file: u64,
+    /// Those that no file has, or has with another amount.
+    pub(super) outside: u64,
+}
+
+impl std::ops::AddAssign for SliceCount {
+    fn add_assign(&mut self, other: Self) {
+        self.in_file += other.in_file;
+        self.outside += other.outside;
+    }
+}
+
 /// The spend of one ad group. Memory: some 24 bytes for each quarter of an hour with spend.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Spend {
     /// By number of the slice; those without spend are left out.
-    slices: BTreeMap<i64, Amount>,
+    slices: BTreeMap<i64, Slice>,
     /// The sum of what was before the kept slices.
     folded: Amount,
     /// The sum of all of it: as long as this fits, every part of it does.
     total: Amount,
     /// The sum from one moment to another, kept up to date: the budget day that is asked for.
     day: Option<Day>,
+    /// Slice files with a lower number have nothing of it: they may name another ad group that had its
+    /// name before.
+    first_file: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,6 +110,11 @@ pub(super) fn slice_of(at: Timestamp) -> i64 {
 }
 
 impl Spend {
+    /// No spend yet. Slice files with a number below `first_file` have nothing of it.
+    pub(super) fn since_file(first_file: u64) -> Self {
+        Self { first_file, ..Self::default() }
+    }
+
     /// Whether another amount fits.
     pub(super) fn fits(&self, amount: Amount) -> bool {
         self.total.plus(amount).is_some()
@@ -74,7 +124,10 @@ impl Spend {
     pub(super) fn add(&mut self, at: Timestamp, amount: Amount) -> Result<(), MoneyError> {
         self.total = self.total.plus(amount).ok_or(MoneyError::Overflow)?;
         let number = slice_of(at);
-        self.slices.entry(number).or_default().add_part(amount);
+        let slice = self.slices.entry(number).or_default();
+        let mut sum = slice.amount();
+        sum.add_part(amount);
+        *slice = Slice::new(sum, false);
         if let Some(day) = self.day.as_mut().filter(|day| (day.start..day.end).contains(&number)) {
             day.sum.add_part(amount);
         }
@@ -90,7 +143,7 @@ impl Spend {
     fn sum(&self, start: i64, end: i64) -> Amount {
         let mut sum = Amount::default();
         if start < end {
-            self.slices.range(start..end).for_each(|(_, amount)| sum.add_part(*amount));
+            self.slices.range(start..end).for_each(|(_, slice)| sum.add_part(slice.amount()));
         }
         sum
     }
@@ -117,14 +170,20 @@ impl Spend {
 
     fn fold(&mut self) {
         while self.slices.len() > KEPT_SLICES {
-            let Some((_, amount)) = self.slices.pop_first() else { return };
-            self.folded.add_part(amount);
+            let Some((_, slice)) = self.slices.pop_first() else { return };
+            self.folded.add_part(slice.amount());
         }
     }
 
     /// Slices with spend, from the oldest to the newest.
     pub(super) fn slices(&self) -> impl Iterator<Item = (i64, Amount)> {
-        self.slices.iter().map(|(number, amount)| (*number, *amount))
+        self.slices.iter().map(|(number, slice)| (*number, slice.amount()))
+    }
+
+    /// Those that no file has as they are.
+    pub(super) fn outside_files(&self) -> impl Iterator<Item = (i64, Amount)> {
+        let outside = self.slices.iter().filter(|(_, slice)| !slice.in_file);
+        outside.map(|(number, slice)| (*number, slice.amount()))
     }
 
     /// What was before the slices.
@@ -132,18 +191,70 @@ impl Spend {
         self.folded
     }
 
-    /// What [`slices`](Self::slices) and [`folded`](Self::folded) gave. `None` if no sum of it fits.
-    pub(super) fn load(
-        slices: impl Iterator<Item = (i64, Amount)>,
-        folded: Amount,
-    ) -> Option<Self> {
-        let mut spend = Self { folded, total: folded, ..Self::default() };
-        for (number, amount) in slices {
-            spend.total = spend.total.plus(amount)?;
-            let slice = spend.slices.entry(number).or_default();
-            *slice = slice.plus(amount)?;
+    /// The oldest slice. What files have before it is in [`folded`](Self::folded).
+    pub(super) fn kept_from(&self) -> Option<i64> {
+        self.slices.keys().next().copied()
+    }
+
+    /// The number of the first slice file that may have slices of it.
+    pub(super) fn first_file(&self) -> u64 {
+        self.first_file
+    }
+
+    /// Adds the number of its slices to those of each day.
+    pub(super) fn count(&self, days: &mut BTreeMap<i64, SliceCount>) {
+        let mut counts: Vec<(i64, SliceCount)> = Vec::new();
+        for (number, slice) in &self.slices {
+            let day = number.div_euclid(SLICES_PER_DAY);
+            let one = match slice.in_file {
+                true => SliceCount { in_file: 1, outside: 0 },
+                false => SliceCount { in_file: 0, outside: 1 },
+            };
+            match counts.last_mut().filter(|(last, _)| *last == day) {
+                Some((_, count)) => *count += one,
+                None => counts.push((day, one)),
+            }
         }
-        Some(spend)
+        counts.into_iter().for_each(|(day, count)| *days.entry(day).or_default() += count);
+    }
+
+    /// Marks a range of slices as those that a file has, and returns them.
+    pub(super) fn put_in_file(&mut self, slices: Range<i64>) -> Vec<(i64, Amount)> {
+        if slices.is_empty() {
+            return Vec::new();
+        }
+        let range = self.slices.range_mut(slices);
+        range
+            .map(|(number, slice)| {
+                slice.in_file = true;
+                (*number, slice.amount())
+            })
+            .collect()
+    }
+
+    /// No file has anything of it.
+    pub(super) fn leave_files(&mut self) {
+        self.slices.values_mut().for_each(|slice| slice.in_file = false);
+    }
+
+    /// What was saved: the slices of files, and those [outside of them](Self::outside_files), which count in
+    /// their place. `None` if no sum of it fits.
+    pub(super) fn load(
+        in_files: impl Iterator<Item = (i64, Amount)>,
+        outside: impl Iterator<Item = (i64, Amount)>,
+        folded: Amount,
+        first_file: u64,
+    ) -> Option<Self> {
+        let mut outside_files: BTreeMap<i64, Amount> = BTreeMap::new();
+        for (number, amount) in outside {
+            let sum = outside_files.entry(number).or_default();
+            *sum = sum.plus(amount)?;
+        }
+        let in_files = in_files.map(|(number, amount)| (number, Slice::new(amount, true)));
+        let mut slices: BTreeMap<i64, Slice> = in_files.collect();
+        slices.extend(outside_files.into_iter().map(|(number, a)| (number, Slice::new(a, false))));
+        let total = slices.values().try_fold(folded, |total, slice| total.plus(slice.amount()))?;
+        Some(Self { slices, folded, total, day: None, first_file })
     }
 }
 
@@ -183,8 +294,15 @@ mod tests {
             let kept: i64 = spend.slices().map(|(_, amount)| nanos(amount)).sum();
             prop_assert_eq!(kept + nanos(spend.folded()), all + 1_000);
             prop_assert!(spend.slices().count() <= KEPT_SLICES);
-            let again = Spend::load(spend.slices(), spend.folded()).unwrap();
-            prop_assert_eq!(again.slices().collect::<Vec<_>>(), spend.slices().collect::<Vec<_>>());
+            // Some of it in files, and changed after that.
+            let middle = spend.kept_from().unwrap_or(0) + 96;
+            let in_file = spend.put_in_file(i64::MIN..middle);
+            spend.add(at(events.first().map_or(0, |(minute, _)| *minute)), of(3)).unwrap();
+            let kept_from = spend.kept_from().unwrap();
+            let in_file = in_file.into_iter().filter(|(number, _)| *number >= kept_from);
+            let again = Spend::load(in_file, spend.outside_files(), spend.folded(), 0).unwrap();
+            prop_assert_eq!(&again.slices, &spend.slices);
+            prop_assert_eq!((again.folded, again.total), (spend.folded, spend.total));
         }
     }
 
@@ -208,6 +326,9 @@ mod tests {
         assert!(!spend.fits(of(2)) && spend.fits(of(1)));
         assert!(spend.add(Timestamp(1), of(2)).is_err());
         assert_eq!(spend.between(-1, 2), i64::MAX - 1);
-        assert!(Spend::load([(0, of(1)), (1, of(i64::MAX))].into_iter(), of(0)).is_none());
+        let none = std::iter::empty();
+        let slices = [(0, of(1)), (1, of(i64::MAX))].into_iter();
+        assert!(Spend::load(none.clone(), slices.clone(), of(0), 0).is_none());
+        assert!(Spend::load(slices, none, of(0), 0).is_none());
     }
 }

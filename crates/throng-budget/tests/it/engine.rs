@@ -1,10 +1,11 @@
 //! Replays, duplicates, silence.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use throng_budget::{AdGroupConfig, Applied, Engine, Event, EventKind, Pricing, Tally};
+use throng_budget::{
+    AdGroupConfig, Applied, CheckpointFiles, Engine, Event, EventKind, Pricing, Tally,
+};
 use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
@@ -119,7 +120,8 @@ fn no_time_makes_the_engine_overflow() {
     }
     let bytes = engine.checkpoint(1);
     let (mut again, _) =
-        Engine::restore(&bytes, 3, 1, 1, configs(), START, &HashMap::new()).expect("restored");
+        Engine::restore(&bytes, 3, 1, 1, configs(), START, &CheckpointFiles::default())
+            .expect("restored");
     ends.into_iter().for_each(|now| again.close(now));
 }
 
@@ -147,8 +149,8 @@ fn a_restart_does_not_shorten_the_delays_that_are_learned() {
         }
         if minute == 50 {
             let bytes = restarted.checkpoint(1);
-            let ids = HashMap::new();
-            let restored = Engine::restore(&bytes, 3, 1, 1, configs.clone(), now, &ids);
+            let files = CheckpointFiles::default();
+            let restored = Engine::restore(&bytes, 3, 1, 1, configs.clone(), now, &files);
             restarted = restored.expect("restored").0;
         }
         let red = AdGroupName::new("red").expect("a name");
@@ -166,7 +168,7 @@ fn under_a_longer_promise_events_of_before_it_are_refused() {
     engine.apply(&event(1, EventKind::Impression, "red", 0), START).expect("applied");
     let now = START.plus(hours(1));
     let bytes = engine.checkpoint(1);
-    let restored = Engine::restore(&bytes, 3, 1, 1, configs(), now, &HashMap::new());
+    let restored = Engine::restore(&bytes, 3, 1, 1, configs(), now, &CheckpointFiles::default());
     let (mut engine, _) = restored.expect("restored");
     engine.set_promise(hours(48), now);
     let old = |before: u32| Event {
@@ -180,7 +182,7 @@ fn under_a_longer_promise_events_of_before_it_are_refused() {
     // Another start says nothing new.
     let bytes = engine.checkpoint(2);
     let later = now.plus(hours(2));
-    let restored = Engine::restore(&bytes, 3, 1, 1, configs(), later, &HashMap::new());
+    let restored = Engine::restore(&bytes, 3, 1, 1, configs(), later, &CheckpointFiles::default());
     let (mut engine, _) = restored.expect("restored");
     engine.set_promise(hours(48), later);
     assert_eq!(engine.apply(&old(25), later), Ok(Applied::TooOld));
@@ -278,7 +280,7 @@ proptest! {
         let mut first = engine();
         play(&mut first, &events[..cut]);
         let bytes = first.checkpoint(cut as u64);
-        let (mut second, offset) = Engine::restore(&bytes, 3, 2, 1, configs(), START, &HashMap::new()).expect("restored");
+        let (mut second, offset) = Engine::restore(&bytes, 3, 2, 1, configs(), START, &CheckpointFiles::default()).expect("restored");
         prop_assert_eq!(offset.next_offset as usize, cut);
         play(&mut second, &events[cut..]);
         let now = START.plus(Duration::from_secs(4_000));
@@ -291,12 +293,12 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_restore_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), flip in any::<proptest::sample::Index>()) {
-        prop_assert!(Engine::restore(&bytes, 3, 2, 1, configs(), START, &HashMap::new()).is_err());
+        prop_assert!(Engine::restore(&bytes, 3, 2, 1, configs(), START, &CheckpointFiles::default()).is_err());
         let mut full = engine();
         play(&mut full, &[event(1, EventKind::Impression, "red", 5)]);
         bytes = full.checkpoint(9);
         let place = flip.index(bytes.len());
         bytes[place] ^= 1;
-        prop_assert!(Engine::restore(&bytes, 3, 2, 1, configs(), START, &HashMap::new()).is_err());
+        prop_assert!(Engine::restore(&bytes, 3, 2, 1, configs(), START, &CheckpointFiles::default()).is_err());
     }
 }

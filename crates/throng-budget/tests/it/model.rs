@@ -1,11 +1,15 @@
 //! Random streams against a model that keeps every event: spend by quarter of an hour, by budget day of
-//! any zone, and what was a duplicate or a repetition.
+//! any zone, and what was a duplicate or a repetition; with checkpoints, files of closed slices, kills and
+//! owners that take over in between.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use throng_budget::{AdGroupConfig, Applied, Engine, Event, EventKind, Pricing, SLICE_SECS};
+use throng_budget::{
+    AdGroupConfig, Applied, CheckpointFiles, Engine, Event, EventKind, Pricing, SLICE_SECS,
+    SliceFile,
+};
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName, Timestamp};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
@@ -38,8 +42,14 @@ enum Step {
     /// One of the last events again.
     Again(prop::sample::Index),
     Change(usize, Terms),
-    /// A checkpoint, and an engine made of it.
-    Restart,
+    /// Closed slices go to files; with `true` those are written.
+    Pack(bool),
+    /// A checkpoint.
+    Checkpoint,
+    /// An engine made of the last checkpoint and of what was applied since.
+    Kill,
+    /// The owner is another process, which has applied the same events.
+    TakeOver,
     /// Minutes.
     Wait(u16),
 }
@@ -50,7 +60,9 @@ fn step() -> impl Strategy<Value = Step> {
         Just(EventKind::Impression),
         Just(EventKind::Click)
     ];
-    let event = (0u8..40, kind, 0usize..3, 0u16..1_400, any::<Option<u8>>(), any::<Option<u8>>())
+    // Also of days that are closed, and of more of them than there are files.
+    let age = prop_oneof![3 => 0u16..1_400, 2 => 1_400u16..6_000, 2 => 6_000u16..40_000];
+    let event = (0u8..120, kind, 0usize..3, age, any::<Option<u8>>(), any::<Option<u8>>())
         .prop_map(|(id, kind, ad_group, age, insertion, inserted)| Step::Event {
             id,
             kind,
@@ -72,9 +84,12 @@ fn step() -> impl Strategy<Value = Step> {
         12 => event,
         3 => any::<prop::sample::Index>().prop_map(Step::Again),
         2 => (0usize..3, terms).prop_map(|(ad_group, terms)| Step::Change(ad_group, terms)),
-        1 => Just(Step::Restart),
+        3 => any::<bool>().prop_map(Step::Pack),
+        2 => Just(Step::Checkpoint),
+        1 => Just(Step::Kill),
+        1 => Just(Step::TakeOver),
         // All of it is within the promise.
-        3 => (0u16..60).prop_map(Step::Wait),
+        3 => (0u16..30).prop_map(Step::Wait),
     ]
 }
 
@@ -218,18 +233,68 @@ impl Model {
     }
 }
 
+/// What outlives a process.
+#[derive(Default)]
+struct Disk {
+    checkpoint: Vec<u8>,
+    slice_files: HashMap<String, Vec<u8>>,
+    /// Files that are removed with the next checkpoint.
+    dropped: Vec<String>,
+    /// Events since the checkpoint, with the times of their records.
+    log: Vec<(Event, Timestamp)>,
+}
+
+impl Disk {
+    fn checkpoint(&mut self, engine: &mut Engine) {
+        self.dropped.append(&mut engine.take_dropped_slice_files());
+        self.checkpoint = engine.checkpoint(7);
+        self.log.clear();
+        let needed = engine.slice_file_names();
+        for name in self.dropped.drain(..).filter(|name| !needed.contains(name)) {
+            self.slice_files.remove(&name);
+        }
+    }
+
+    fn write_slice_files(&mut self, engine: &mut Engine) {
+        for (name, content) in engine.unsaved_slice_files() {
+            self.slice_files.insert(name.clone(), content.to_vec());
+            assert!(engine.slice_file_saved(&name));
+        }
+    }
+
+    fn read(&self, configs: Vec<AdGroupConfig>, now: Timestamp) -> Engine {
+        let named = Engine::named_files(&self.checkpoint).expect("a checkpoint").slices;
+        let read = |name: String| {
+            let content = self.slice_files.get(&name).expect("a file that a checkpoint names");
+            let file = SliceFile::read(content).expect("a whole file");
+            (name, file)
+        };
+        let slices = named.into_iter().map(read).collect();
+        let files = CheckpointFiles { slices, ..CheckpointFiles::default() };
+        let restored = Engine::restore(&self.checkpoint, 3, 2, 1, configs, now, &files);
+        let (mut engine, _) = restored.expect("restored");
+        engine.set_promise(PROMISE, now);
+        for (event, logged_at) in &self.log {
+            engine.apply(event, *logged_at).expect("no overflow");
+        }
+        engine
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn spend_is_that_of_a_model_that_keeps_every_event(
-        steps in prop::collection::vec(step(), 1..120)
+        steps in prop::collection::vec(step(), 1..240)
     ) {
         let mut terms = [Terms { price: 100_000, nanos: 0, zone: 0, is_there: true, once: true }; 3];
         let mut model = Model::default();
         (0..3).for_each(|place| model.set_price(place, &terms[place], START));
         let mut engine = Engine::new(3, 1, 1, configs(&terms));
         engine.set_promise(PROMISE, START);
+        let mut disk = Disk::default();
+        disk.checkpoint(&mut engine);
         let mut now = START;
         let mut sent: Vec<(usize, Event)> = Vec::new();
         for step in steps {
@@ -260,13 +325,29 @@ proptest! {
                     if changed.is_there {
                         model.set_price(ad_group, &changed, now);
                     }
+                    // As its owner does: events of before keep what counted then.
+                    disk.checkpoint(&mut engine);
                     None
                 }
-                Step::Restart => {
-                    let bytes = engine.checkpoint(7);
-                    let restored = Engine::restore(&bytes, 3, 2, 1, configs(&terms), now, &HashMap::new());
-                    engine = restored.expect("restored").0;
-                    engine.set_promise(PROMISE, now);
+                Step::Pack(writes) => {
+                    engine.pack_closed_slices(now);
+                    if writes {
+                        disk.write_slice_files(&mut engine);
+                    }
+                    None
+                }
+                Step::Checkpoint => {
+                    disk.checkpoint(&mut engine);
+                    None
+                }
+                Step::Kill => {
+                    engine = disk.read(configs(&terms), now);
+                    None
+                }
+                Step::TakeOver => {
+                    disk.dropped.append(&mut engine.slice_file_names());
+                    engine.leave_slice_files();
+                    disk.checkpoint(&mut engine);
                     None
                 }
                 Step::Wait(minutes) => {
@@ -278,6 +359,7 @@ proptest! {
             if let Some((ad_group, event)) = event {
                 let wanted = model.apply(ad_group, &terms[ad_group], &event, now);
                 prop_assert_eq!(engine.apply(&event, now), Ok(wanted), "{:?}", event);
+                disk.log.push((event, now));
             }
             for state in engine.states(now) {
                 let ad_group = NAMES.iter().position(|name| *name == state.name.as_str()).unwrap();
@@ -285,6 +367,8 @@ proptest! {
                 prop_assert_eq!(state.actual.0, model.day(ad_group, &terms[ad_group], today));
             }
         }
+        disk.checkpoint(&mut engine);
+        engine = disk.read(configs(&terms), now);
         for ad_group in (0..3).filter(|ad_group| terms[*ad_group].is_there) {
             let slices = engine.slices(&name(ad_group)).unwrap();
             let slices: BTreeMap<i64, i64> = slices

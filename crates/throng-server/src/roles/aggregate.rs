@@ -16,6 +16,7 @@ mod clock;
 mod days;
 mod error;
 mod feed;
+mod files;
 mod gates;
 mod history;
 mod hub;
@@ -27,6 +28,7 @@ mod quarantine;
 mod restart;
 mod restore;
 mod shared;
+mod slices;
 mod standby;
 #[cfg(test)]
 mod tests;

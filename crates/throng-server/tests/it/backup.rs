@@ -248,3 +248,31 @@ async fn a_damaged_backup_is_refused_and_leaves_nothing() {
     assert_eq!(actual(&Client::of(&restored)).await, 100_000);
     restored.shutdown().await;
 }
+
+/// It is in files that checkpoints name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_has_the_spend_of_days_that_are_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (top, live) = (dir.path(), dir.path().join("node"));
+    fs::create_dir(top.join("data")).unwrap();
+    fs::write(top.join("throng.yaml"), format!("{SPEC}node:\n  dedupe_hours: 72\n")).unwrap();
+    purchases(top, 100);
+    let node = start(top, &live).await;
+    let client = Client::of(&node);
+    let before = SystemClock.now().minus(Duration::from_secs(48 * 3600));
+    client.events(impression(before, 0) + &impression(before, 1)).await;
+    node.context().budgets.checkpoint().await.unwrap();
+    client.events(impression(before, 2)).await;
+    let slices = client.get("/v1/budgets/shoes").await["slices"].clone();
+    assert_eq!(slices[0][1], json!(300_000), "{slices}");
+    let made = backup(&live, &top.join("folder"), SystemClock.now(), silent()).await.unwrap();
+    let of_slices = made.files.iter().filter(|file| file.path.starts_with("objects/slices/"));
+    assert_eq!(of_slices.count(), 1, "{:?}", made.files);
+    node.shutdown().await;
+    let target = top.join("restored");
+    restore(&top.join("folder"), &target, silent()).await.unwrap();
+    let node = start(top, &target).await;
+    let restored = Client::of(&node).get("/v1/budgets/shoes").await["slices"].clone();
+    assert_eq!(restored, slices);
+    node.shutdown().await;
+}

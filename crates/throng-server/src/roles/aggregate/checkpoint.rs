@@ -17,10 +17,11 @@
 
 use std::sync::Arc;
 
+use throng_budget::Engine;
 use throng_objects::{Objects, ObjectsError};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::BudgetsError;
+use super::{BudgetsError, ids, slices};
 
 const MAGIC: &[u8; 8] = b"THRNGCKP";
 const FORMAT: u32 = 2;
@@ -177,18 +178,17 @@ pub(crate) fn checkpoint_objects(
     bytes: &[u8],
     partition: u32,
 ) -> Result<Vec<String>, BudgetsError> {
-    let runs = throng_budget::Engine::id_run_names(&decoded(bytes, partition)?.state);
-    let runs = runs.map_err(|source| BudgetsError::State { partition, source })?;
-    Ok(runs.iter().map(|run| super::ids::object(partition, run)).collect())
+    let named = Engine::named_files(&decoded(bytes, partition)?.state);
+    let named = named.map_err(|source| BudgetsError::State { partition, source })?;
+    let runs = named.runs.iter().map(|run| ids::object(partition, run));
+    Ok(runs.chain(named.slices.iter().map(|file| slices::object(partition, file))).collect())
 }
 
 /// The next offset by the checkpoint of a partition, given as the object's bytes.
 pub(crate) fn checkpoint_offset(bytes: &[u8], partition: u32) -> Result<u64, BudgetsError> {
     let checkpoint = decoded(bytes, partition)?;
-    let at = throng_model::Timestamp(0);
-    let restored =
-        throng_budget::Engine::restore_figures(&checkpoint.state, partition, Vec::new(), at);
-    let (_, position) = restored.map_err(|source| BudgetsError::State { partition, source })?;
+    let position = Engine::checkpoint_position(&checkpoint.state, partition);
+    let position = position.map_err(|source| BudgetsError::State { partition, source })?;
     Ok(position.next_offset)
 }
 

@@ -93,6 +93,18 @@ pub enum BudgetsError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A file of spend of days that are over could not be read or written.
+    #[error(
+        "the file {object}, which has spend of days that are over, cannot be read or written. If it is \
+         missing or damaged, restore it from a backup: see docs/operate/durability.md"
+    )]
+    Slices {
+        /// The object.
+        object: String,
+        /// What the store or the disk says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The partition is being restarted.
     #[error("partition {partition} takes no events at the moment: it is being restarted")]
     Unavailable {
@@ -115,7 +127,7 @@ impl BudgetsError {
             Self::Append(error) => error.is_of_disk(),
             Self::Checkpoint(CheckpointError::Store { source, .. })
             | Self::Quarantine { source, .. } => matches!(source, ObjectsError::Io { .. }),
-            Self::Ids { source, .. } => {
+            Self::Ids { source, .. } | Self::Slices { source, .. } => {
                 source.is::<std::io::Error>()
                     || matches!(source.downcast_ref(), Some(ObjectsError::Io { .. }))
             }

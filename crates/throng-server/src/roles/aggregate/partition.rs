@@ -1,6 +1,6 @@
 //! One partition: its task, its engine, its part of the feed.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use super::apply::{Applying, Batch, Follower, Writer, count, replay};
 use super::checkpoint::{Checkpoint, CheckpointError, Slot};
 use super::quarantine::Quarantine;
-use super::restore::{Past, Restored};
-use super::{Accepted, BudgetsError, Intake, ids, locked, position};
+use super::restore::{Past, Restored, load_files, named_files};
+use super::{Accepted, BudgetsError, Intake, files, ids, locked, position, slices};
 
 /// Batches that wait for a partition before callers are held up.
 const QUEUE: usize = 1_024;
@@ -111,8 +111,8 @@ pub(super) struct Partition {
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     quarantine: Arc<Quarantine>,
     retention: Retention,
-    /// Runs of ids that are removed in a while.
-    unneeded_ids: Mutex<ids::Unneeded>,
+    /// Files of checkpoints before that are removed in a while.
+    unneeded: Mutex<files::Unneeded>,
     /// Its task has ended by a fault: what it knows is of no more use.
     failed: Arc<AtomicBool>,
 }
@@ -171,11 +171,8 @@ impl Partition {
         let now = clock.now();
         let epoch = epoch_above(found.as_ref().map_or(0, |c| c.epoch.max(heard)).max(heard), now);
         let owner = SystemEntropy.next_u64();
-        let runs = match &found {
-            Some(found) => ids::load(&*objects, number, &found.state).await?,
-            None => HashMap::new(),
-        };
-        let restored = Restored { number, ad_groups, epoch, catalog_version, now, promise, runs };
+        let files = load_files(&*objects, number, found.as_ref()).await?;
+        let restored = Restored { number, ad_groups, epoch, catalog_version, now, promise, files };
         let mut state = restored.state(found)?;
         match opening.accept_loss {
             true => position::accept_loss(number, &mut state, &*log).await?,
@@ -185,8 +182,10 @@ impl Partition {
         let checkpoint = Checkpoint { partition: number, epoch, owner, state: taken };
         if standing == Standing::Owner {
             take_slot(&mut slot, &checkpoint, intake).await?;
-            let needed = restored.runs.keys().cloned().collect();
-            ids::remove_orphans(&*objects, number, &needed, now).await;
+            let needed = restored.objects();
+            for folder in [ids::folder(number), slices::folder(number)] {
+                files::remove_orphans(&*objects, &folder, &needed, now).await;
+            }
         }
         let again = || {
             let checkpoint = Some(checkpoint.clone());
@@ -235,7 +234,7 @@ impl Partition {
             task: tokio::sync::Mutex::new(Some(task)),
             quarantine,
             retention: opening.retention,
-            unneeded_ids: Mutex::default(),
+            unneeded: Mutex::default(),
             failed,
         }))
     }
@@ -264,6 +263,7 @@ impl Partition {
         let mut tries = 0;
         loop {
             let found = self.slot.lock().await.look().await?;
+            self.leave_slice_files(found.as_ref(), now)?;
             let rises = self.rise_above(found.map_or(0, |checkpoint| checkpoint.epoch), now).await;
             tries += 1;
             match rises {
@@ -276,6 +276,22 @@ impl Partition {
         }
         self.owns.store(true, Ordering::Relaxed);
         if self.catches_up(CATCH_UP).await? { Ok(()) } else { Err(BudgetsError::Closed) }
+    }
+
+    /// Needs no file of closed slices until the next [`Self::checkpoint`]: the owner before may have removed
+    /// those that this process knows. Those of the owner's checkpoint are removed some time after this
+    /// process's.
+    fn leave_slice_files(
+        &self,
+        found: Option<&Checkpoint>,
+        now: Timestamp,
+    ) -> Result<(), BudgetsError> {
+        locked(&self.state).engine.leave_slice_files();
+        let Some(found) = found else { return Ok(()) };
+        let names = named_files(self.number, &found.state)?.slices;
+        let objects = names.iter().map(|name| slices::object(self.number, name));
+        locked(&self.unneeded).add(objects, now);
+        Ok(())
     }
 
     /// Waits until everything is applied that is in the log now. `false` if that takes too long.
@@ -451,6 +467,7 @@ impl Partition {
                 return Err(BudgetsError::LogBehind { partition, checkpoint: offset, end });
             }
         }
+        slices::save(&*self.objects, partition, &self.state, now).await?;
         let offset = self.write(&mut slot, epoch, now).await?;
         if self.intake == Intake::Here {
             self.log.retain(partition, self.retention, offset, now).await?;
@@ -466,24 +483,32 @@ impl Partition {
         now: Timestamp,
     ) -> Result<u64, BudgetsError> {
         let unneeded = ids::save(&*self.objects, self.number, &self.state).await?;
-        let (checkpoint, offset) = {
+        let (checkpoint, offset, named) = {
             let mut state = locked(&self.state);
             if self.is_failed() || state.engine.has_failed() {
                 return Err(BudgetsError::Unavailable { partition: self.number });
             }
-            let dropped = state.engine.take_dropped_id_runs();
-            locked(&self.unneeded_ids).add([unneeded, dropped].concat(), now);
             let (partition, owner) = (self.number, self.owner);
+            let slice_file = |name: &String| slices::object(partition, name);
+            let runs = state.engine.take_dropped_id_runs();
+            let runs = runs.iter().map(|run| ids::object(partition, run));
+            let slice_files = state.engine.take_dropped_slice_files();
+            let dropped = runs.chain(slice_files.iter().map(slice_file));
+            locked(&self.unneeded).add(unneeded.into_iter().chain(dropped), now);
+            let named: HashSet<String> =
+                state.engine.slice_file_names().iter().map(slice_file).collect();
             let bytes = state.engine.checkpoint(state.position());
-            (Checkpoint { partition, epoch, owner, state: bytes }, state.offset)
+            (Checkpoint { partition, epoch, owner, state: bytes }, state.offset, named)
         };
         let put = slot.put(&checkpoint).await;
         if matches!(put, Err(CheckpointError::Fenced { .. })) {
             self.fenced.store(true, Ordering::Relaxed);
         }
         put?;
-        let due = locked(&self.unneeded_ids).due(now);
-        ids::remove_dropped(&*self.objects, self.number, due).await;
+        let mut due = locked(&self.unneeded).due(now);
+        // It was made again, with the same contents.
+        due.retain(|object| !named.contains(object));
+        files::remove(&*self.objects, due).await;
         Ok(offset)
     }
 }

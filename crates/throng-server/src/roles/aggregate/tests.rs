@@ -235,6 +235,70 @@ async fn quarantines(fixture: Fixture) {
     assert_eq!(budgets.quarantine().await.unwrap()[0].1.total, 3);
 }
 
+/// What is spent by quarters of an hour, as the API has it.
+async fn slices(budgets: &Budgets) -> Vec<(Timestamp, Micros)> {
+    let past = budgets.past(&AdGroupName::new("shoes").unwrap()).await.unwrap();
+    past.unwrap().slices
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spend_of_days_that_are_over_is_in_files_that_a_start_needs() {
+    let fixture = Fixture::new();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("objects/slices/0");
+    let files = || -> Vec<std::path::PathBuf> {
+        let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    fixture.impressions(&budgets, 0..3).await;
+    budgets.checkpoint().await.unwrap();
+    assert_eq!(files(), Vec::<std::path::PathBuf>::new(), "the day is not over");
+    let hours = |hours: u64| Duration::from_secs(3_600 * hours);
+    fixture.clock.advance(hours(14));
+    fixture.impressions(&budgets, 3..4).await;
+    budgets.checkpoint().await.unwrap();
+    assert_eq!(files().len(), 1);
+    let spent = [(START, Micros(300_000)), (START.plus(hours(14)), Micros(100_000))];
+    assert_eq!(slices(&budgets).await, spent);
+
+    // Late: its day is written again, and the file before goes some time after the checkpoint.
+    let late = Event { at: START, ..fixture.event("late", EventKind::Impression) };
+    budgets.accept(vec![late]).await.unwrap();
+    budgets.checkpoint().await.unwrap();
+    assert_eq!(files().len(), 2);
+    fixture.clock.advance(Duration::from_secs(601));
+    budgets.checkpoint().await.unwrap();
+    assert_eq!(files().len(), 1);
+    crash(budgets).await;
+    let spent = [(START, Micros(400_000)), spent[1]];
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    assert_eq!(slices(&budgets).await, spent);
+    // What a node knows of a partition that is another one's.
+    let stranger = Arc::clone(&budgets.objects);
+    let (configs, name) = (budgets.known.load().configs[0].clone(), "shoes".parse().unwrap());
+    let past = restore::past_of(stranger, 0, configs, &name, fixture.clock.now()).await.unwrap();
+    assert_eq!(past.unwrap().slices, spent);
+    crash(budgets).await;
+
+    let file = files().remove(0);
+    let whole = std::fs::read(&file).unwrap();
+    let mut damaged = whole.clone();
+    damaged[20] ^= 1;
+    std::fs::write(&file, damaged).unwrap();
+    let refused = fixture.open(dir.path(), &[]).await.unwrap_err();
+    let words = throng_model::with_causes(&refused);
+    assert!(matches!(refused, BudgetsError::Slices { .. }), "{words}");
+    assert!(words.contains("slices/0/") && words.contains("checksum"), "{words}");
+    std::fs::remove_file(&file).unwrap();
+    let refused = fixture.open(dir.path(), &[]).await.unwrap_err();
+    assert!(matches!(refused, BudgetsError::Slices { .. }), "{refused}");
+    assert_eq!(fixture.health.classes(), [ProblemClass::Partition]);
+    std::fs::write(&file, whole).unwrap();
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    assert_eq!(slices(&budgets).await, spent);
+}
+
 /// In-flight spend and actual spend as somebody who knows the real time has them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_set_wrong_and_right_again_changes_no_figure() {
