@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::LakeError;
 use crate::engine::Engine;
-use crate::files::{Layout, shown};
+use crate::files::{Layout, shown, shown_name};
 use crate::session::{OpenTable, Opened};
 
 /// A table of a model.
@@ -130,6 +130,7 @@ impl Engine {
             },
             None => String::new(),
         };
+        let name = shown_name(name);
         LakeError::Table {
             message: format!(
                 "column {name} is {} in {place}, and was {} when the served version was made",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, Personal, UserHash};
 
 use crate::engine::Engine;
-use crate::files::{as_written, is_written};
+use crate::files::{as_written, is_written, shown_name};
 use crate::keys::{for_each_key, key_column, kind_of};
 use crate::model::place_of;
 use crate::session::Opened;
@@ -56,10 +56,11 @@ impl Engine {
     ) -> Result<Columns, LakeError> {
         let (frame, opened) = self.select(sql, None).await?;
         let there: Vec<String> = frame.schema().fields().iter().map(|f| f.name().clone()).collect();
+        let shown: Vec<_> = there.iter().map(|name| shown_name(name)).collect();
         let place = |wanted: &str| {
             place_of(wanted, there.iter().map(String::as_str)).ok_or_else(|| LakeError::Key {
                 message: format!("the query returns no column {wanted}"),
-                help: format!("the columns are: {}", there.join(", ")),
+                help: format!("the columns are: {}", shown.join(", ")),
             })
         };
         let at = place(key)?;

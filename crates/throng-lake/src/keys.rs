@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, UserHash, UserKey};
 
 use crate::LakeError;
-use crate::files::as_written;
+use crate::files::{as_written, shown_name};
 
 /// The kind of a key column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,14 +55,19 @@ pub(crate) fn kind_of(column: &str, data_type: &DataType) -> Result<KeyKind, Lak
         | DataType::LargeBinary
         | DataType::BinaryView
         | DataType::FixedSizeBinary(_) => Ok(KeyKind::Binary),
-        other => Err(LakeError::Key {
-            message: format!("the key column {column} is of type {other}, which is no user key"),
-            help: format!(
-                "a key is text, a number without exponent, a UUID or bytes: if the text in the file is \
-                 meant, declare `columns: {{ {column}: text }}` in the source; if another text is \
-                 meant, write CAST({column} AS VARCHAR)"
-            ),
-        }),
+        other => {
+            let column = shown_name(column);
+            Err(LakeError::Key {
+                message: format!(
+                    "the key column {column} is of type {other}, which is no user key"
+                ),
+                help: format!(
+                    "a key is text, a number without exponent, a UUID or bytes: if the text in the file \
+                     is meant, declare `columns: {{ {column}: text }}` in the source; if another text is \
+                     meant, write CAST({column} AS VARCHAR)"
+                ),
+            })
+        }
     }
 }
 

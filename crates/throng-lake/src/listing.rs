@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::LakeError;
 use crate::engine::Engine;
-use crate::files::{Folder, Format, PassedOver, Table, of_folder, shown};
+use crate::files::{Folder, Format, PassedOver, Table, of_folder, shown, shown_name};
 
 /// CSV and JSON files of a table that a listing reads, in bytes. Of larger tables the types and rows are
 /// not known to it.
@@ -89,7 +89,7 @@ pub struct FileListing {
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnListing {
-    /// Its name.
+    /// Its name; `…` if it looks like personal data.
     pub name: String,
     /// Its type.
     #[serde(rename = "type")]
@@ -100,6 +100,11 @@ impl From<&LakeError> for Refused {
     fn from(error: &LakeError) -> Self {
         Self { message: throng_model::with_causes(error), help: error.help() }
     }
+}
+
+/// The name of a column, without what looks like personal data.
+fn masked(name: &str) -> String {
+    shown_name(name).into_owned()
 }
 
 fn first(mut passed_over: Vec<PassedOver>) -> (Vec<PassedOver>, u64) {
@@ -168,7 +173,7 @@ impl Engine {
         let bytes = table.files.iter().map(|file| file.stamp.bytes).sum();
         let (passed_over, passed_over_count) = first(table.passed_over);
         let columns = layout.iter().flat_map(|layout| &layout.columns).map(|column| {
-            ColumnListing { name: column.name.clone(), of: shown(&column.data_type) }
+            ColumnListing { name: masked(&column.name), of: shown(&column.data_type) }
         });
         TableListing {
             name,
@@ -178,8 +183,8 @@ impl Engine {
             bytes,
             rows: layout.as_ref().and_then(crate::files::Layout::rows),
             columns: columns.collect(),
-            twice: layout.iter().flat_map(|l| &l.twice).map(|(name, _)| name.clone()).collect(),
-            padded: layout.as_ref().map(|l| l.padded.clone()).unwrap_or_default(),
+            twice: layout.iter().flat_map(|l| &l.twice).map(|(name, _)| masked(name)).collect(),
+            padded: layout.iter().flat_map(|l| &l.padded).map(|name| masked(name)).collect(),
             passed_over,
             passed_over_count,
         }

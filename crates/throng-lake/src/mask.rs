@@ -1,6 +1,8 @@
 //! Errors of a running query without the values that it met: they go to the ledger, to pages and to
 //! receivers of alerts.
 
+use crate::files::is_personal;
+
 /// Words after which quotes hold a name of the spec or of a file, not a value.
 const NAMES: [&str; 6] = ["column", "field", "type", "function", "table", "file"];
 
@@ -23,7 +25,7 @@ pub fn without_values(text: &str) -> String {
                 let end = end_of_quote(after, c);
                 let inside = &after[..end];
                 masked.push(c);
-                masked.push_str(if name { inside } else { "…" });
+                masked.push_str(if name && !is_personal(inside) { inside } else { "…" });
                 rest = &after[end..];
                 if let Some(closed) = rest.strip_prefix(c) {
                     masked.push(c);
@@ -78,6 +80,10 @@ mod tests {
                 "Invalid comparison operation: Decimal128(32, 2) >= Decimal128(22, 2)",
             ),
             ("cannot parse 'O'Brien' as a date", "cannot parse '…' as a date"),
+            (
+                "Json error: whilst decoding field 'ann@example.com': expected a number",
+                "Json error: whilst decoding field '…': expected a number",
+            ),
             ("it can't cast value 42", "it can't cast value …"),
             ("cannot parse 'ann@example.com", "cannot parse '…"),
             ("the column `amount` is no number", "the column `amount` is no number"),

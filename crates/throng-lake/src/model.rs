@@ -13,7 +13,7 @@ use crate::amount::Kind;
 use crate::canonical::canonical;
 use crate::engine::Engine;
 use crate::facts::{TableFacts, facts};
-use crate::files::is_written;
+use crate::files::{is_written, shown_name};
 use crate::keys::{KeyKind, key_column, kind_of};
 use crate::rule::{Apart, Rule, apart};
 use crate::scan::ScanPart;
@@ -113,7 +113,8 @@ impl Engine {
         let fields = frame.schema().fields();
         let columns: Vec<(String, String)> =
             fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();
-        let names = || columns.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", ");
+        let names =
+            || columns.iter().map(|(name, _)| shown_name(name)).collect::<Vec<_>>().join(", ");
         let at =
             match &model.key {
                 Some(key) => place_of(key, columns.iter().map(|(name, _)| name.as_str()))

@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 
 use crate::LakeError;
-use crate::files::{Column, DataFile, FilePlan, FileStamp, Layout, Named, Origin, named};
+use crate::files::{Column, DataFile, FilePlan, FileStamp, Layout, Named, Origin, Reading, named};
 use crate::session::OpenTable;
 
 /// What the files of a part were.
@@ -58,7 +58,7 @@ impl Seen {
     }
 
     /// The table with this file alone; `None` if it must be found out again.
-    pub(crate) fn layout(&self, file: &Path, trim: bool) -> Option<Layout> {
+    pub(crate) fn layout(&self, file: &Path, reading: &Reading) -> Option<Layout> {
         let [stamp] = self.files.as_slice() else { return None };
         let name = file.file_name()?.to_str()?;
         let Named::Data { format, gzipped, .. } = named(name) else { return None };
@@ -79,7 +79,8 @@ impl Seen {
         Some(Layout {
             columns: self.columns.iter().map(column).collect::<Option<_>>()?,
             files: vec![FilePlan { file, origins, rows: None }],
-            trim,
+            trim: reading.trim,
+            positional: reading.positional(),
             ..Layout::default()
         })
     }

@@ -105,7 +105,11 @@ impl Session {
             name: sql_name(source.name.as_str()),
             folder: source.path.clone(),
             root: source.root.clone().unwrap_or_else(|| source.path.clone()),
-            reading: Reading { declared: source.columns.clone(), trim: source.trim },
+            reading: Reading {
+                declared: source.columns.clone(),
+                trim: source.trim,
+                header: source.header,
+            },
         });
         Ok(Self { sources: sources.collect(), runtime, config, surveys: Mutex::default() })
     }
@@ -174,7 +178,7 @@ impl Session {
         let (number, source) = self.source(sql, reference)?;
         let only = part.and_then(|part| part.file.as_deref());
         if let (Some(only), Some(seen)) = (only, part.and_then(|part| part.seen.as_ref()))
-            && let Some(layout) = seen.layout(only, source.reading.trim)
+            && let Some(layout) = seen.layout(only, &source.reading)
         {
             admit(only, &source.root)?;
             return Ok(layout);

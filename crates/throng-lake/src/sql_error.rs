@@ -3,6 +3,7 @@
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
+use crate::files::shown_name;
 use crate::session::OpenTable;
 use crate::{LakeError, position};
 
@@ -48,7 +49,7 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
     let mut twice = tables.iter().flat_map(|table| &table.layout.twice);
     if let Some((column, path)) = twice.find(|(column, _)| column.to_lowercase() == lower) {
         return LakeError::Sql {
-            message: format!("two columns of {} are named {column}", path.display()),
+            message: format!("two columns of {} are named {}", path.display(), shown_name(column)),
             position,
             help: Some("give the columns of the file names that differ".to_owned()),
         };
@@ -56,9 +57,10 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
     let alike: Vec<&str> =
         there.iter().copied().filter(|other| other.to_lowercase() == lower).collect();
     let help = match (alike.as_slice(), there, position::nearest(name, there)) {
-        ([one], ..) => format!("write \"{one}\" in quotes"),
+        ([one], ..) => format!("write \"{}\" in quotes", shown_name(one)),
         ([_, ..], ..) => {
-            let alike: Vec<String> = alike.iter().map(|name| format!("\"{name}\"")).collect();
+            let alike: Vec<String> =
+                alike.iter().map(|name| format!("\"{}\"", shown_name(name))).collect();
             format!("names in quotes are told apart by their case: {}", alike.join(", "))
         }
         (_, [one], _) if one.contains([';', '\t', '|']) => {
@@ -77,5 +79,6 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
 /// A name in quotes, where white space or case make them necessary.
 fn quoted(name: &str) -> String {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if name.chars().all(plain) { name.to_owned() } else { format!("\"{name}\"") }
+    let shown = shown_name(name);
+    if name.chars().all(plain) { shown.into_owned() } else { format!("\"{shown}\"") }
 }

@@ -56,6 +56,10 @@ pub struct Source {
     /// Whether text is read without the white space around it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trim: bool,
+    /// Whether the first line of a CSV file names its columns; `None` means that it does, and that a line
+    /// which looks like values is refused. If it does not, `columns` are all columns in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<bool>,
 }
 
 /// A set of users, defined by SQL.

@@ -55,6 +55,9 @@ pub struct RawSource {
     /// Whether text is read without the white space around it (false).
     #[serde(default)]
     pub trim: bool,
+    /// Whether the first line of a CSV file names its columns. Unless it is set, it does, and a line that looks
+    /// like values is refused; with `false`, `columns` are all columns in the order of the files.
+    pub header: Option<bool>,
 }
 
 /// A set of users.

@@ -161,6 +161,9 @@ fn kind_of(entry: &std::fs::DirEntry, name: &str, root: &Path) -> Result<Kind, L
     if name.starts_with('.') {
         return Ok(Kind::PassedOver("its name begins with a dot"));
     }
+    if name.starts_with("~$") {
+        return Ok(Kind::PassedOver("it is the lock file of a program that has the file open"));
+    }
     // Other programs' bookkeeping.
     if name.starts_with('_') {
         return Ok(Kind::PassedOver("its name begins with _"));
@@ -404,6 +407,7 @@ mod tests {
             "b.x.csv.gz",
             "c.txt",
             ".hidden.csv",
+            "Big-Table/~$2.xlsx",
             "Big-Table/day=1/1.parquet",
             "Big-Table/2.parquet",
             "Big-Table/_SUCCESS",
@@ -417,7 +421,7 @@ mod tests {
         assert!(table("b_x").files[0].gzipped);
         let days: Vec<_> = table("big_table").files.iter().map(|f| f.folders.clone()).collect();
         assert_eq!(days, [vec![], vec![("day".to_owned(), Some("1".to_owned()))]]);
-        assert_eq!(table("big_table").passed_over.len(), 1);
+        assert_eq!(table("big_table").passed_over.len(), 2);
         let passed: Vec<_> =
             found.passed_over.iter().map(|p| p.path.file_name().unwrap()).collect();
         assert_eq!(passed, [".hidden.csv", "c.txt"]);

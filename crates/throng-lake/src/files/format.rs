@@ -30,7 +30,7 @@ pub(crate) enum Named {
 }
 
 /// Endings of rows that are not read.
-const UNREADABLE: [(&str, &str); 9] = [
+const UNREADABLE: [(&str, &str); 12] = [
     (".tsv", "a file of tab-separated values"),
     (".orc", "an ORC file"),
     (".avro", "an Avro file"),
@@ -38,6 +38,9 @@ const UNREADABLE: [(&str, &str); 9] = [
     (".feather", "a Feather file"),
     (".xlsx", "an Excel file"),
     (".xls", "an Excel file"),
+    (".xlsm", "an Excel file"),
+    (".xlsb", "an Excel file"),
+    (".ods", "an OpenDocument spreadsheet"),
     (".pq", "a file with the ending .pq: Parquet files end with .parquet"),
     (".xml", "an XML file"),
 ];

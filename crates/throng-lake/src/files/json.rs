@@ -1,6 +1,7 @@
 //! JSON files: what their fields hold, and their rows.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -13,6 +14,7 @@ use throng_spec::ColumnType;
 use super::declared::fits;
 use super::discover::DataFile;
 use super::fault::FileFault;
+use super::names::{shown_name, spelling};
 use super::objects::Objects;
 use super::survey::{FileColumn, Holds, Node, Reading, Survey};
 use super::text::open;
@@ -32,7 +34,7 @@ const MAX_COLUMNS: usize = 10_000;
 pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileFault> {
     let path = file.path();
     let mut objects = Objects::new(open(file)?, path);
-    let mut columns = Columns { reading, found: Vec::new() };
+    let mut columns = Columns::new(reading);
     let mut rows = 0;
     while let Some((object, line)) = objects.next()? {
         let valid: Result<IgnoredAny, _> = serde_json::from_slice(object);
@@ -52,10 +54,12 @@ pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileF
         })?;
         rows += 1;
     }
+    let names: Vec<String> = columns.found.iter().map(|column| column.name.clone()).collect();
     let columns = columns.found.into_iter().map(|column| FileColumn {
         name: column.name,
         holds: Holds::Values(column.node),
         twice: column.twice,
+        beside: column.beside.iter().map(|at| names[*at].clone()).collect(),
     });
     Ok(Survey { columns: columns.collect(), rows })
 }
@@ -63,6 +67,8 @@ pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileF
 struct Columns<'a> {
     reading: &'a Reading,
     found: Vec<Found>,
+    /// The columns of each spelling.
+    spellings: HashMap<String, Vec<usize>>,
 }
 
 struct Found {
@@ -72,25 +78,54 @@ struct Found {
     /// The row that it was in last.
     row: Option<u64>,
     twice: bool,
+    /// Columns with other spellings of its name, and those of them that stand in one object with it.
+    alike: Vec<usize>,
+    beside: Vec<usize>,
 }
 
-impl Columns<'_> {
+impl<'a> Columns<'a> {
+    fn new(reading: &'a Reading) -> Self {
+        Self { reading, found: Vec::new(), spellings: HashMap::new() }
+    }
+
     /// The column of a field. `guess` is where it probably is.
     fn of(&mut self, name: &str, guess: usize) -> usize {
         if self.found.get(guess).is_some_and(|column| column.name == name) {
             return guess;
         }
         let there = self.found.iter().position(|column| column.name == name);
-        there.unwrap_or_else(|| {
-            self.found.push(Found {
-                name: name.to_owned(),
-                declared: self.reading.declared(name),
-                node: Node::default(),
-                row: None,
-                twice: false,
-            });
-            self.found.len() - 1
-        })
+        there.unwrap_or_else(|| self.push(name))
+    }
+
+    fn push(&mut self, name: &str) -> usize {
+        let at = self.found.len();
+        let spelled = self.spellings.entry(spelling(name)).or_default();
+        let alike = spelled.clone();
+        spelled.push(at);
+        for other in &alike {
+            self.found[*other].alike.push(at);
+        }
+        self.found.push(Found {
+            name: name.to_owned(),
+            declared: self.reading.declared(name),
+            node: Node::default(),
+            row: None,
+            twice: false,
+            alike,
+            beside: Vec::new(),
+        });
+        at
+    }
+
+    /// Notes which other spellings of a column's name are in the same row.
+    fn note_beside(&mut self, at: usize, row: u64) {
+        // Hardly any column has other spellings.
+        for other in self.found[at].alike.clone() {
+            if self.found[other].row == Some(row) && !self.found[at].beside.contains(&other) {
+                self.found[at].beside.push(other);
+                self.found[other].beside.push(at);
+            }
+        }
     }
 
     /// Counts the fields of an object, which is valid JSON.
@@ -109,7 +144,8 @@ impl Columns<'_> {
             column.row = Some(row);
             let value = Value { reading, declared: column.declared };
             let counted = value.add(&mut cursor, &mut column.node, 0);
-            counted.map_err(|fault| format!("column {name}: {fault}"))?;
+            counted.map_err(|fault| format!("column {}: {fault}", shown_name(&name)))?;
+            self.note_beside(at, row);
         }
         Ok(())
     }
@@ -310,7 +346,7 @@ mod tests {
 
     fn types(objects: &[&str]) -> Vec<String> {
         let reading = Reading::default();
-        let mut columns = Columns { reading: &reading, found: Vec::new() };
+        let mut columns = Columns::new(&reading);
         for (object, row) in objects.iter().zip(0..) {
             columns.add(object, row).unwrap();
         }
@@ -346,9 +382,43 @@ mod tests {
     }
 
     #[test]
+    fn spellings_in_one_object_are_told_from_those_in_several() {
+        let reading = Reading::default();
+        let mut columns = Columns::new(&reading);
+        for (object, row) in [
+            r#"{"user_id":1,"a b":1}"#,
+            r#"{"userId":2,"A_B":2,"ab":3}"#,
+            r#"{"user_id":3,"a b":4}"#,
+        ]
+        .iter()
+        .zip(0..)
+        {
+            columns.add(object, row).unwrap();
+        }
+        let beside: Vec<(&str, Vec<&str>)> = columns
+            .found
+            .iter()
+            .map(|column| {
+                let names = column.beside.iter().map(|at| columns.found[*at].name.as_str());
+                (column.name.as_str(), names.collect())
+            })
+            .collect();
+        assert_eq!(
+            beside,
+            [
+                ("user_id", vec![]),
+                ("a b", vec![]),
+                ("userId", vec![]),
+                ("A_B", vec!["ab"]),
+                ("ab", vec!["A_B"]),
+            ]
+        );
+    }
+
+    #[test]
     fn deep_nesting_is_refused() {
         let reading = Reading::default();
-        let mut columns = Columns { reading: &reading, found: Vec::new() };
+        let mut columns = Columns::new(&reading);
         let object = format!("{{\"a\":{}{}}}", "[".repeat(100), "]".repeat(100));
         assert!(columns.add(&object, 0).unwrap_err().contains("64"));
     }

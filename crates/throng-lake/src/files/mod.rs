@@ -1,12 +1,16 @@
 //! Files of sources, as tables.
 
+mod compare;
 mod csv;
 mod declared;
 mod discover;
 mod evidence;
 mod fault;
 mod format;
+mod header;
 mod json;
+mod names;
+mod nested;
 mod objects;
 mod parquet;
 mod placing;
@@ -22,6 +26,7 @@ pub use discover::PassedOver;
 pub(crate) use discover::{DataFile, FileStamp, Folder, Table, of_folder};
 pub(crate) use fault::FileFault;
 pub(crate) use format::{Format, Named, named, sql_name};
+pub(crate) use names::{is_personal, shown_name};
 pub(crate) use provider::LakeTable;
 pub(crate) use survey::{Reading, Survey, survey};
 pub(crate) use union::{Column, FilePlan, Layout, Origin, shown, union};

@@ -15,6 +15,10 @@ use super::survey::{FileColumn, Holds, Survey};
 /// If it is no whole Parquet file.
 pub(crate) fn survey(file: &DataFile) -> Result<Survey, FileFault> {
     let path = file.path();
+    if file.stamp.bytes == 0 {
+        return Err(FileFault::new(path, None, "it is empty: its writer did not finish")
+            .with_help("remove the file, or write it again"));
+    }
     let opened = File::open(path).map_err(|error| FileFault::io(path, &error))?;
     let damaged = |_| {
         FileFault::new(path, None, "it is no whole Parquet file").with_help("write the file again")
@@ -25,6 +29,7 @@ pub(crate) fn survey(file: &DataFile) -> Result<Survey, FileFault> {
         name: field.name().clone(),
         holds: Holds::Typed(plain(field.data_type())),
         twice: fields.iter().filter(|other| other.name() == field.name()).count() > 1,
+        beside: Vec::new(),
     });
     let rows = u64::try_from(footer.metadata().file_metadata().num_rows()).unwrap_or(0);
     Ok(Survey { columns: columns.collect(), rows })

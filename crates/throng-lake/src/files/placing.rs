@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, StringViewArray, new_null_array};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::compute::kernels::zip::zip;
+use datafusion::arrow::compute::{CastOptions, cast_with_options, is_not_null};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
@@ -142,18 +143,24 @@ impl<'a> Placing<'a> {
     fn open(&self) -> Result<Option<FileRows>, FileFault> {
         let mut from: Vec<(String, DataType)> = Vec::new();
         for column in self.wanted {
-            if let Origin::Column(name) = &self.file.origins[*column] {
-                let column = &self.layout.columns[*column];
-                let as_text = column.converted || self.layout.trim;
-                let nested = column.data_type.is_nested();
-                let read =
-                    if as_text && !nested { DataType::Utf8View } else { column.data_type.clone() };
-                from.push((name.clone(), read));
-            }
+            let names = match &self.file.origins[*column] {
+                Origin::Column(name) => std::slice::from_ref(name),
+                Origin::Spelled(names) => names.as_slice(),
+                Origin::Missing | Origin::Folder(_) => &[],
+            };
+            let column = &self.layout.columns[*column];
+            let as_text = column.converted || self.layout.trim;
+            let nested = column.data_type.is_nested();
+            let read =
+                if as_text && !nested { DataType::Utf8View } else { column.data_type.clone() };
+            from.extend(names.iter().map(|name| (name.clone(), read.clone())));
         }
         match self.file.file.format {
-            Format::Csv => csv::Rows::open(&self.file.file, &from)
-                .map(|rows| Some(FileRows::Csv(Box::new(rows)))),
+            Format::Csv => {
+                let positional = self.layout.positional.as_deref();
+                csv::Rows::open(&self.file.file, &from, positional)
+                    .map(|rows| Some(FileRows::Csv(Box::new(rows))))
+            }
             Format::Json => json::Rows::open(&self.file.file, &from)
                 .map(|rows| Some(FileRows::Json(Box::new(rows)))),
             Format::Parquet => Ok(None),
@@ -183,6 +190,15 @@ impl<'a> Placing<'a> {
                     Some(values) => self.converted(values, column)?,
                     None => new_null_array(&column.data_type, rows),
                 },
+                Origin::Spelled(names) => {
+                    let mut all = new_null_array(&column.data_type, rows);
+                    for values in read.by_ref().take(names.len()) {
+                        let values = self.converted(values, column)?;
+                        // A row has one of the names.
+                        all = zip(&is_not_null(&all)?, &all, &values)?;
+                    }
+                    all
+                }
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));

@@ -147,6 +147,8 @@ impl GroupKey {
         match origin {
             Origin::Missing => Self::Missing,
             Origin::Column(name) => Self::Column(name.clone()),
+            // Of JSON files only.
+            Origin::Spelled(names) => names.first().cloned().map_or(Self::Missing, Self::Column),
             Origin::Folder(_) => Self::Folder,
         }
     }

@@ -24,6 +24,9 @@ pub(crate) struct FileColumn {
     pub(crate) holds: Holds,
     /// Two columns of the file have this name.
     pub(crate) twice: bool,
+    /// Of a JSON file: other spellings of the name that stand in one object with it. Rows of other files have
+    /// all columns.
+    pub(crate) beside: Vec<String>,
 }
 
 /// The values of a column.
@@ -63,8 +66,30 @@ impl Node {
         }
     }
 
+    /// The node at the end of a path; `None` if no value has such a field.
+    pub(crate) fn at(&self, path: &[Step]) -> Option<&Node> {
+        let Some((step, rest)) = path.split_first() else { return Some(self) };
+        match step {
+            Step::Field(name) => {
+                let fields = self.object.as_ref()?;
+                fields.iter().find(|(there, _)| there == name)?.1.at(rest)
+            }
+            Step::Items => self.array.as_ref()?.at(rest),
+        }
+    }
+
+    /// What the values are, other than NULL.
+    pub(crate) fn kinds(&self) -> Vec<&'static str> {
+        let there = [
+            (self.scalars.data_type().is_some(), "plain values"),
+            (self.object.is_some(), "objects"),
+            (self.array.is_some(), "arrays"),
+        ];
+        there.into_iter().filter(|(is_there, _)| *is_there).map(|(_, kind)| kind).collect()
+    }
+
     /// The type of the values and how they are written; `Ok(None)` if there is none but NULL; `Err` if
-    /// scalars, objects and arrays are mixed.
+    /// scalars, objects and arrays are mixed, here or in a field.
     pub(crate) fn data_type(&self) -> Result<Option<(DataType, Option<&'static str>)>, Mixed> {
         let text = || DataType::Utf8View;
         match (self.scalars.data_type(), &self.object, &self.array) {
@@ -72,23 +97,48 @@ impl Node {
             (None, Some(fields), None) => {
                 let mut of = Vec::with_capacity(fields.len());
                 for (name, node) in fields {
-                    let inner = node.data_type()?.map_or_else(text, |(t, _)| t);
+                    let inner = node
+                        .data_type()
+                        .map_err(|mixed| mixed.within(Step::Field(name.clone())))?
+                        .map_or_else(text, |(t, _)| t);
                     of.push(Field::new(name, inner, true));
                 }
                 Ok(Some((DataType::Struct(of.into()), None)))
             }
             (None, None, Some(items)) => {
-                let inner = items.data_type()?.map_or_else(text, |(t, _)| t);
+                let inner = items
+                    .data_type()
+                    .map_err(|mixed| mixed.within(Step::Items))?
+                    .map_or_else(text, |(t, _)| t);
                 Ok(Some((DataType::new_list(inner, true), None)))
             }
-            _ => Err(Mixed),
+            _ => Err(Mixed { path: Vec::new() }),
         }
     }
 }
 
-/// Objects or arrays, and other values, in one column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mixed;
+/// A step into a nested value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Of an object.
+    Field(String),
+    /// All items of an array.
+    Items,
+}
+
+/// Objects or arrays, and other values, in one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mixed {
+    /// From the column to the place.
+    pub(crate) path: Vec<Step>,
+}
+
+impl Mixed {
+    fn within(mut self, step: Step) -> Self {
+        self.path.insert(0, step);
+        self
+    }
+}
 
 /// The entry of a name, which is added if it is new.
 pub(crate) fn field<'a>(fields: &'a mut Vec<(String, Node)>, name: &str) -> &'a mut Node {
@@ -109,9 +159,18 @@ pub(crate) struct Reading {
     pub(crate) declared: Vec<(String, ColumnType)>,
     /// Text is read without the white space around it.
     pub(crate) trim: bool,
+    /// Whether CSV files begin with a header; `None`: they do, and a first line that looks like values is
+    /// refused.
+    pub(crate) header: Option<bool>,
 }
 
 impl Reading {
+    /// The columns of CSV files in their order, where the source declares that the files have no header.
+    pub(crate) fn positional(&self) -> Option<Vec<String>> {
+        let names = || self.declared.iter().map(|(name, _)| name.clone()).collect();
+        (self.header == Some(false)).then(names)
+    }
+
     /// The declared type of a column: of this name, or of one that differs in case alone.
     pub(crate) fn declared(&self, column: &str) -> Option<ColumnType> {
         let same = self.declared.iter().find(|(name, _)| name == column);

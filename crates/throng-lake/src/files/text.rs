@@ -1,7 +1,8 @@
 //! The bytes of CSV and JSON files.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Cursor, Read};
+use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -10,6 +11,10 @@ use super::fault::FileFault;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 256 << 10;
+/// Bytes at the start of a file that are looked at.
+const START: u64 = 512;
+const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
+const GZIP: &[u8] = &[0x1F, 0x8B];
 
 /// Bytes of a file, unpacked and without a byte order mark.
 pub(crate) type TextReader = BufReader<Box<dyn Read + Send>>;
@@ -17,28 +22,114 @@ pub(crate) type TextReader = BufReader<Box<dyn Read + Send>>;
 /// Opens a file.
 ///
 /// # Errors
-/// If it cannot be opened, or is UTF-16.
+/// If it cannot be opened, or its first bytes are of another kind of file than its name says.
 pub(crate) fn open(file: &DataFile) -> Result<TextReader, FileFault> {
-    let fail = |error| FileFault::io(file.path(), &error);
-    let plain = File::open(file.path()).map_err(fail)?;
-    let bytes: Box<dyn Read + Send> = if file.gzipped {
-        Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, plain)))
+    let path = file.path();
+    let fail = |error| FileFault::io(path, &error);
+    let plain = File::open(path).map_err(fail)?;
+    // An empty file that should be packed is an empty file.
+    if file.stamp.bytes == 0 {
+        return Ok(BufReader::new(Box::new(std::io::empty())));
+    }
+    let mut bytes: Box<dyn Read + Send> = if file.gzipped {
+        let mut packed = BufReader::with_capacity(BUFFER, plain);
+        if !packed.fill_buf().map_err(fail)?.starts_with(GZIP) {
+            return Err(FileFault::new(
+                path,
+                None,
+                "its name ends with .gz, and it is not packed by gzip",
+            )
+            .with_help("take .gz off its name: what copied it has unpacked it"));
+        }
+        Box::new(MultiGzDecoder::new(packed))
     } else {
         Box::new(plain)
     };
-    let mut reader = BufReader::with_capacity(BUFFER, bytes);
-    // An empty file that should be packed is an empty file.
-    if file.gzipped && file.stamp.bytes == 0 {
-        return Ok(BufReader::new(Box::new(std::io::empty())));
+    let mut start = Vec::new();
+    bytes.by_ref().take(START).read_to_end(&mut start).map_err(fail)?;
+    if let Some(fault) = other_kind(&start, path) {
+        return Err(fault);
     }
-    let start = reader.fill_buf().map_err(fail)?;
-    let mark = if start.starts_with(&[0xEF, 0xBB, 0xBF]) { 3 } else { 0 };
-    if start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]) {
-        return Err(FileFault::new(file.path(), Some(1), "it is UTF-16").with_help(NOT_UTF8));
+    let mut text = start.as_slice();
+    // Programs that add a mark add it to files that have one, too.
+    while let Some(rest) = text.strip_prefix(BYTE_ORDER_MARK) {
+        text = rest;
     }
-    reader.consume(mark);
-    Ok(reader)
+    let text = text.to_vec();
+    Ok(BufReader::with_capacity(BUFFER, Box::new(Cursor::new(text).chain(bytes))))
+}
+
+/// Why a file with this start is neither CSV nor JSON in UTF-8.
+fn other_kind(start: &[u8], path: &Path) -> Option<FileFault> {
+    let utf16 = start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]);
+    // Without a mark, one byte of each of its Latin letters is zero.
+    let unmarked = matches!(start, [0, b' '..=b'~', ..] | [b' '..=b'~', 0, ..]);
+    if utf16 || unmarked {
+        return Some(FileFault::new(path, Some(1), "it is UTF-16").with_help(UTF16));
+    }
+    let page: Vec<u8> =
+        start.trim_ascii_start().iter().take(16).map(u8::to_ascii_lowercase).collect();
+    let page = ["<!doctype", "<html", "<?xml"].iter().any(|tag| page.starts_with(tag.as_bytes()));
+    let (text, help) = match start {
+        _ if page => (
+            "it is a web page or XML",
+            "get the file once more: a proxy or a sign-in page may have answered in its place",
+        ),
+        [b'P', b'K', 3, 4, ..] | [0xD0, 0xCF, 0x11, 0xE0, ..] => (
+            "it is an Excel file or a ZIP archive",
+            "save it as `CSV UTF-8` in Excel, or unpack it",
+        ),
+        [0x1F, 0x8B, ..] => {
+            ("it is packed by gzip", "add .gz to its name, once for a file that is packed once")
+        }
+        [0x28, 0xB5, 0x2F, 0xFD, ..] | [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => (
+            "it is packed in another way than by gzip",
+            "unpack it, or pack it by gzip and add .gz to its name",
+        ),
+        [b'P', b'A', b'R', b'1', 0x15, ..] => {
+            ("it is a Parquet file", "give it a name that ends with .parquet")
+        }
+        _ => return None,
+    };
+    Some(FileFault::new(path, None, text).with_help(help))
 }
 
 /// How to fix another encoding.
-pub(crate) const NOT_UTF8: &str = "write the file in UTF-8, for example with `iconv -t UTF-8`";
+pub(crate) const NOT_UTF8: &str =
+    "write the file in UTF-8, for example with `iconv -t UTF-8`, or as `CSV UTF-8` in Excel";
+/// How to fix UTF-16.
+const UTF16: &str = "write the file in UTF-8, for example with `iconv -f UTF-16 -t UTF-8`, or as `CSV UTF-8` in Excel";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_another_kind_are_named() {
+        let kind = |start: &[u8]| other_kind(start, Path::new("f")).map(|fault| fault.to_string());
+        for (start, text) in [
+            (&b"\xFF\xFEu\0s\0"[..], "f, line 1: it is UTF-16"),
+            (b"u\0s\0e\0", "f, line 1: it is UTF-16"),
+            (b"\0u\0s\0e", "f, line 1: it is UTF-16"),
+            (b"\n <!DOCTYPE html><html>", "f: it is a web page or XML"),
+            (b"<?xml version=\"1.0\"?><Error>", "f: it is a web page or XML"),
+            (b"PK\x03\x04\x14", "f: it is an Excel file or a ZIP archive"),
+            (b"\x1F\x8B\x08\0", "f: it is packed by gzip"),
+            (b"BZh91AY&SY", "f: it is packed in another way than by gzip"),
+            (b"PAR1\x15\x04", "f: it is a Parquet file"),
+        ] {
+            assert_eq!(kind(start).as_deref(), Some(text));
+        }
+        for start in [
+            &b"user_id,total\n"[..],
+            b"\xEF\xBB\xBFuser_id",
+            b"PAR1,total\n",
+            b"BZh1,b\n",
+            b"<id>,b",
+            b"u",
+            b"",
+        ] {
+            assert_eq!(kind(start), None);
+        }
+    }
+}

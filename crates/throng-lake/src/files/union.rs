@@ -1,17 +1,19 @@
 //! Files become one table: columns are matched by name, the table has the columns of all files, and a
 //! column has the narrowest type that holds the values of all files. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
+use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
 use super::declared;
 use super::discover::{DataFile, Table};
 use super::evidence::WRITTEN;
-use super::format::Format;
-use super::survey::{Holds, Node, Reading, Survey};
+use super::names::{shown_name, shown_path};
+use super::nested::difference;
+use super::survey::{Holds, Node, Reading, Step, Survey};
 use super::widen::widened;
 use crate::LakeError;
 
@@ -46,8 +48,27 @@ pub(crate) enum Origin {
     Missing,
     /// In its column of this name.
     Column(String),
+    /// In its columns of these names, of which a row has one: objects of a JSON file that spell it in several
+    /// ways.
+    Spelled(Vec<String>),
     /// In the name of its folder; `None` is NULL.
     Folder(Option<String>),
+}
+
+impl Origin {
+    /// This one, or another one that was found later: of two columns both.
+    fn and(&self, later: Self) -> Self {
+        let mut names = match self {
+            Self::Column(name) => vec![name.clone()],
+            Self::Spelled(names) => names.clone(),
+            Self::Missing | Self::Folder(_) => return later,
+        };
+        match later {
+            Self::Column(name) => names.push(name),
+            _ => return later,
+        }
+        Self::Spelled(names)
+    }
 }
 
 /// A file, and where it has the columns of the table.
@@ -70,6 +91,8 @@ pub(crate) struct Layout {
     pub(crate) padded: Vec<String>,
     /// Text is read without the white space around it.
     pub(crate) trim: bool,
+    /// The columns of CSV files in their order, if the files have no header.
+    pub(crate) positional: Option<Vec<String>>,
     /// Only about so many rows of each file are read, and of Parquet files of each partition.
     pub(crate) sample: Option<usize>,
 }
@@ -99,7 +122,9 @@ pub(crate) fn union(
     compare_headers(&files)?;
     let names = Names::of(&files);
     compare_spellings(&files, &names)?;
-    let mut layout = Layout { trim: reading.trim, ..Layout::default() };
+    compare_columns(&files)?;
+    let positional = reading.positional();
+    let mut layout = Layout { trim: reading.trim, positional, ..Layout::default() };
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let mut gathered: Vec<Gathered<'_>> = Vec::new();
     for (file, survey) in &files {
@@ -131,7 +156,7 @@ pub(crate) fn union(
         let mut origins = vec![Origin::Missing; layout.columns.len()];
         let mut put = |name: &str, origin| {
             if let Some(at) = places.get(names.table_name(name)) {
-                origins[*at] = origin;
+                origins[*at] = origins[*at].and(origin);
             }
         };
         for column in &survey.columns {
@@ -144,56 +169,6 @@ pub(crate) fn union(
     }
     layout.twice = names.twice.into_iter().collect();
     Ok(layout)
-}
-
-/// The names of columns over all files.
-struct Names<'a> {
-    /// Lower-case name → the name in the table, where no file tells two spellings apart.
-    alike: BTreeMap<String, &'a str>,
-    /// Columns that a file has twice, by their name in the table.
-    twice: BTreeMap<String, PathBuf>,
-}
-
-impl<'a> Names<'a> {
-    fn of(files: &[(&'a DataFile, &'a Survey)]) -> Self {
-        let mut alike: BTreeMap<String, &str> = BTreeMap::new();
-        let mut apart: BTreeSet<String> = BTreeSet::new();
-        let mut twice: Vec<(&str, &Path)> = Vec::new();
-        for (file, survey) in files {
-            let mut here: BTreeMap<String, &str> = BTreeMap::new();
-            let columns = survey.columns.iter().map(|c| (c.name.as_str(), c.twice));
-            let folders = file.folders.iter().map(|(name, _)| (name.as_str(), false));
-            let mut seen = BTreeSet::new();
-            for (name, is_twice) in columns.chain(folders) {
-                if is_twice || !seen.insert(name) {
-                    twice.push((name, file.path()));
-                }
-                let lower = name.to_lowercase();
-                if here.insert(lower.clone(), name).is_some_and(|other| other != name) {
-                    apart.insert(lower.clone());
-                }
-                alike.entry(lower).or_insert(name);
-            }
-        }
-        alike.retain(|lower, _| !apart.contains(lower));
-        let mut names = Self { alike, twice: BTreeMap::new() };
-        for (name, path) in twice {
-            let name = names.table_name(name).to_owned();
-            names.twice.entry(name).or_insert_with(|| path.to_owned());
-        }
-        names
-    }
-
-    fn table_name<'n>(&self, name: &'n str) -> &'n str
-    where
-        'a: 'n,
-    {
-        self.alike.get(&name.to_lowercase()).copied().unwrap_or(name)
-    }
-
-    fn is_twice(&self, name: &str) -> bool {
-        self.twice.contains_key(name)
-    }
 }
 
 /// The first file of CSV or JSON that has a value, the type of all of them, and what keeps their text.
@@ -224,13 +199,15 @@ impl Gathered<'_> {
                     let name = self.name;
                     return Err(LakeError::Table {
                         message: format!(
-                            "column {name} is {} in {} and declared {declared}",
+                            "column {} is {} in {} and declared {declared}",
+                            shown_name(name),
                             shown(of),
                             path.display()
                         ),
                         help: format!(
-                            "a Parquet file states the types of its columns: leave the type of {name} \
-                             undeclared, and use CAST in the SQL"
+                            "a Parquet file states the types of its columns: leave the type of {} \
+                             undeclared, and use CAST in the SQL",
+                            shown_name(name)
                         ),
                     });
                 }
@@ -251,7 +228,7 @@ impl Gathered<'_> {
         match widened(of, wanted) {
             Some(both) => Ok(column(both, None)),
             None if doubles => Ok(column(DataType::Float64, None)),
-            None => Err(self.refusal(text_path, &shown(of), Some(typed_path), &shown(wanted))),
+            None => Err(self.refusal((*text_path, of), (*typed_path, wanted))),
         }
     }
 
@@ -260,21 +237,13 @@ impl Gathered<'_> {
         let mut all = Node::default();
         let mut first = None;
         for (path, node) in &self.values {
-            let alone = node.data_type();
-            if !matches!(alone, Ok(None)) {
-                first.get_or_insert((*path, node));
+            if !node.kinds().is_empty() {
+                first.get_or_insert(*path);
             }
             all.merge(node);
-            if all.data_type().is_err() {
-                let (before, node) = first.map_or((*path, "objects"), |(p, n)| (p, kind_of(n)));
-                return Err(match alone {
-                    Err(_) => self.refusal(path, "objects and other values", None, "mixed"),
-                    Ok(_) => self.refusal(before, node, Some(path), kind_of_result(&alone)),
-                });
-            }
         }
-        let settled = all.data_type().ok().flatten();
-        Ok(settled.zip(first).map(|((of, written), (path, _))| (path, of, written)))
+        let settled = all.data_type().map_err(|mixed| self.mixed(&mixed.path))?;
+        Ok(settled.zip(first).map(|((of, written), path)| (path, of, written)))
     }
 
     /// The type of the Parquet files together, with the first file that has it or a narrower one.
@@ -288,7 +257,7 @@ impl Gathered<'_> {
                     Some(both) if both == wide => Some((before, wide)),
                     Some(both) => Some((path, both)),
                     None => {
-                        return Err(self.refusal(before, &shown(&wide), Some(path), &shown(of)));
+                        return Err(self.refusal((before, &wide), (*path, *of)));
                     }
                 },
             };
@@ -296,116 +265,63 @@ impl Gathered<'_> {
         Ok(settled)
     }
 
-    fn refusal(&self, a: &Path, a_type: &str, b: Option<&Path>, b_type: &str) -> LakeError {
-        let name = self.name;
-        let other = match b {
-            Some(b) => format!("{b_type} in {}", b.display()),
-            None => b_type.to_owned(),
-        };
-        LakeError::Table {
-            message: format!("column {name} is {a_type} in {} and {other}", a.display()),
-            help: format!(
+    fn refusal(&self, a: (&Path, &DataType), b: (&Path, &DataType)) -> LakeError {
+        let (path, a_type, b_type) =
+            difference(a.1, b.1).unwrap_or_else(|| (Vec::new(), Some(a.1), Some(b.1)));
+        let name = shown_path(self.name, &path);
+        let of = |of: Option<&DataType>| of.map_or_else(|| "missing".to_owned(), shown);
+        let message = format!(
+            "column {name} is {} in {} and {} in {}",
+            of(a_type),
+            a.0.display(),
+            of(b_type),
+            b.0.display()
+        );
+        let help = if path.is_empty() && !a.1.is_nested() && !b.1.is_nested() {
+            format!(
                 "write both files with one type; or, if all values are to be text, declare \
                  `columns: {{ {name}: text }}` in the source"
-            ),
-        }
+            )
+        } else {
+            "write the objects and arrays of all files with the same fields, of the same types"
+                .to_owned()
+        };
+        LakeError::Table { message, help }
     }
-}
 
-fn kind_of(node: &Node) -> &'static str {
-    kind_of_result(&node.data_type())
-}
-
-fn kind_of_result<E>(of: &Result<Option<(DataType, Option<&'static str>)>, E>) -> &'static str {
-    match of {
-        Ok(Some((DataType::Struct(_), _))) => "objects",
-        Ok(Some((DataType::List(_), _))) => "arrays",
-        Ok(_) => "plain values",
-        Err(_) => "objects and other values",
+    /// Refuses objects or arrays beside other values in one place of CSV and JSON files.
+    fn mixed(&self, path: &[Step]) -> LakeError {
+        let name = shown_path(self.name, path);
+        let values = self.values.iter();
+        let there: Vec<(&Path, Vec<&str>)> =
+            values.filter_map(|(file, node)| Some((*file, node.at(path)?.kinds()))).collect();
+        let several = there.iter().find(|(_, kinds)| kinds.len() > 1);
+        let mut plain = there.iter().filter(|(_, kinds)| !kinds.is_empty());
+        let first = plain.next();
+        let other = plain.find(|(_, kinds)| first.is_some_and(|(_, before)| before != kinds));
+        let message = match (several, first, other) {
+            (Some((file, kinds)), ..) => {
+                format!("column {name} has {} in {}", kinds.join(" and "), file.display())
+            }
+            (None, Some((a, a_kinds)), Some((b, b_kinds))) => format!(
+                "column {name} has {} in {} and {} in {}",
+                a_kinds.join(" and "),
+                a.display(),
+                b_kinds.join(" and "),
+                b.display()
+            ),
+            (None, ..) => format!("column {name} has objects or arrays and other values"),
+        };
+        let help = "write the column, or the field, in one way in all rows".to_owned();
+        LakeError::Table { message, help }
     }
 }
 
 /// A type in words.
 pub(crate) fn shown(of: &DataType) -> String {
     match of {
-        DataType::Utf8View => "text".to_owned(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text".to_owned(),
         DataType::BinaryView => "bytes".to_owned(),
         other => other.to_string(),
     }
-}
-
-/// A name without what spellings differ in.
-fn plain(name: &str) -> String {
-    let matters = |c: &char| !matches!(c, '_' | '-' | ' ' | '.');
-    name.chars().filter(matters).flat_map(char::to_lowercase).collect()
-}
-
-/// Refuses files of one table that spell a column in two ways, such as `user_id` and `userid`: each would
-/// have NULL in the other's column. Where a file has both, they are two columns.
-fn compare_spellings(files: &[(&DataFile, &Survey)], names: &Names<'_>) -> Result<(), LakeError> {
-    let of_file = |(file, survey): &(&DataFile, &Survey)| -> BTreeSet<String> {
-        let columns = survey.columns.iter().map(|column| column.name.as_str());
-        let all = columns.chain(file.folders.iter().map(|(name, _)| name.as_str()));
-        all.map(|name| names.table_name(name).to_owned()).collect()
-    };
-    let with_rows = || files.iter().filter(|(_, survey)| survey.rows > 0);
-    let mut spellings: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for name in with_rows().flat_map(of_file) {
-        spellings.entry(plain(&name)).or_default().insert(name);
-    }
-    for (plain, spelled) in spellings.iter().filter(|(_, spelled)| spelled.len() > 1) {
-        let has_both = with_rows().any(|file| of_file(file).intersection(spelled).count() > 1);
-        if plain.is_empty() || has_both {
-            continue;
-        }
-        let in_files: Vec<String> = spelled
-            .iter()
-            .filter_map(|name| {
-                let (file, _) = with_rows().find(|file| of_file(file).contains(name))?;
-                Some(format!("{name} in {}", file.path().display()))
-            })
-            .collect();
-        return Err(LakeError::Table {
-            message: format!("a column is spelled in several ways: {}", in_files.join(", ")),
-            help: "write all files with one name for the column, or put them into folders of their own"
-                .to_owned(),
-        });
-    }
-    Ok(())
-}
-
-/// Refuses CSV files of one table that have little in common: other tables, other spellings of the
-/// names, or no header at all. What stands in an odd first line may be data, so it is not said.
-fn compare_headers(files: &[(&DataFile, &Survey)]) -> Result<(), LakeError> {
-    let mut first: Option<&Path> = None;
-    let mut known: BTreeSet<String> = BTreeSet::new();
-    for (file, survey) in files {
-        if file.format != Format::Csv || survey.columns.is_empty() {
-            continue;
-        }
-        let names: BTreeSet<String> =
-            survey.columns.iter().map(|column| column.name.to_lowercase()).collect();
-        let common = names.intersection(&known).count();
-        let smaller = names.len().min(known.len());
-        match first {
-            None => first = Some(file.path()),
-            // One column is a table of keys.
-            Some(before) if common * 2 <= smaller && common < smaller => {
-                return Err(LakeError::Table {
-                    message: format!(
-                        "{} has another header than {}: {common} of {} columns are the same",
-                        file.path().display(),
-                        before.display(),
-                        names.len()
-                    ),
-                    help: "put files of other columns into a folder of their own, and begin every \
-                           file with a line that names its columns"
-                        .to_owned(),
-                });
-            }
-            Some(_) => {}
-        }
-        known.extend(names);
-    }
-    Ok(())
 }

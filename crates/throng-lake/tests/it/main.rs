@@ -5,9 +5,11 @@
 mod errors;
 mod files;
 mod folders;
+mod headers;
 mod keys;
 mod limits;
 mod scans;
+mod spellings;
 mod tables;
 mod worker;
 
@@ -26,6 +28,8 @@ pub(crate) struct Shop {
     dir: tempfile::TempDir,
     /// Declared columns, and whether text is trimmed.
     reading: (Vec<(String, ColumnType)>, bool),
+    /// Whether the source declares that CSV files have a header, or none.
+    header: Option<bool>,
 }
 
 impl Shop {
@@ -33,7 +37,7 @@ impl Shop {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("shop")).unwrap();
         std::fs::create_dir(dir.path().join("spill")).unwrap();
-        Self { dir, reading: (Vec::new(), false) }
+        Self { dir, reading: (Vec::new(), false), header: None }
     }
 
     pub(crate) fn folder(&self) -> std::path::PathBuf {
@@ -55,6 +59,12 @@ impl Shop {
     /// Declares the type of a column of all tables.
     pub(crate) fn declare(mut self, column: &str, of: &str) -> Self {
         self.reading.0.push((column.to_owned(), of.parse().unwrap()));
+        self
+    }
+
+    /// Declares that CSV files have a header, or none.
+    pub(crate) fn header(mut self, header: bool) -> Self {
+        self.header = Some(header);
         self
     }
 
@@ -105,7 +115,8 @@ impl Shop {
         let name = "shop".parse().unwrap();
         let (columns, trim) = self.reading.clone();
         let path = self.folder();
-        let sources = [Source { name, path, root: None, description: None, columns, trim }];
+        let header = self.header;
+        let sources = [Source { name, path, root: None, description: None, columns, trim, header }];
         let limits = LakeLimits {
             memory_bytes,
             spill_dir: self.spill(),

@@ -21,6 +21,7 @@ fn marked(shop: &Shop, mark: &str, memory_bytes: u64, timeout: Duration) -> Lake
         description: None,
         columns: Vec::new(),
         trim: false,
+        header: None,
     }];
     let mut worker = WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker"));
     worker.args.push(mark.to_owned());
@@ -258,6 +259,7 @@ async fn a_program_that_is_no_query_worker_is_named() {
         description: None,
         columns: Vec::new(),
         trim: false,
+        header: None,
     }];
     for (program, words) in [("/bin/cat", "no answer"), ("/no/such", "No such file")] {
         let limits = LakeLimits {

@@ -24,6 +24,7 @@ impl Reader {
             description: None,
             columns: Vec::new(),
             trim: false,
+            header: None,
         };
         if let Some((node, at)) = fields.required(self, "path")
             && let Some(text) = self.text(node, &at)
@@ -41,8 +42,23 @@ impl Reader {
             source.columns = self.column_types(node, at);
         }
         source.trim = self.switch(&mut fields, "trim");
+        source.header = self.header(&mut fields, !source.columns.is_empty());
         fields.done(self);
         self.spec.sources.push(source);
+    }
+
+    fn header(&mut self, fields: &mut Fields<'_>, has_columns: bool) -> Option<bool> {
+        let (node, at) = fields.get("header")?;
+        let (message, help) = match node.value {
+            Value::Bool(header) if header || has_columns => return Some(header),
+            Value::Bool(_) => (
+                "without a header the columns have no names",
+                "write `columns: { column: text, … }` with all columns in the order of the files",
+            ),
+            _ => ("`header` is neither true nor false", "write true or false, without quotes"),
+        };
+        self.problem(&at, message, Some(help.to_owned()));
+        None
     }
 
     fn column_types(&mut self, node: &Node, at: At) -> Vec<(String, ColumnType)> {

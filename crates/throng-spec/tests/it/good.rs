@@ -33,14 +33,15 @@ fn every_field_arrives() {
     let columns = [("customer_id".to_owned(), ColumnType::Text), ("total".to_owned(), decimal)];
     assert_eq!(spec.sources[0].columns, columns);
     assert!(spec.sources[0].trim);
+    assert_eq!(spec.sources[0].header, Some(true));
     assert_eq!(buyers.sql, "SELECT customer_id\nFROM shop.purchases");
-    assert_eq!(buyers.sql_at.line, 16);
+    assert_eq!(buyers.sql_at.line, 17);
     assert_eq!(buyers.key.as_deref(), Some("customer_id"));
     assert_eq!(buyers.guard.max_shrink_percent, 30);
     assert_eq!(buyers.guard.max_growth_percent, None);
     assert_eq!(buyers.guard.min_members, 100);
     assert_eq!(buyers.keep_snapshots, 3);
-    assert_eq!(spec.audiences[1].sql_at.line, 25);
+    assert_eq!(spec.audiences[1].sql_at.line, 26);
     assert_eq!(spec.audiences[1].guard.max_growth_percent, Some(400));
 
     let meta = &spec.destinations[0];
@@ -59,7 +60,7 @@ fn every_field_arrives() {
     assert_eq!(first.identifiers.columns, columns);
     // Behind an alias: where the text is written.
     assert_eq!(first.identifiers.sql_at, second.identifiers.sql_at);
-    assert_eq!(first.identifiers.sql_at.line, 50);
+    assert_eq!(first.identifiers.sql_at.line, 51);
     assert!(first.identifiers.sql.starts_with("\nSELECT"));
 
     let AdGroup { pricing, price, daily_budget, action_rate, .. } = spec.ad_groups[0];
