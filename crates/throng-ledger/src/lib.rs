@@ -19,6 +19,7 @@ mod pauses;
 mod postgres;
 mod removals;
 mod rows;
+mod sizes;
 mod sqlite;
 mod sync;
 
@@ -39,11 +40,12 @@ pub use postgres::{PostgresLedger, PostgresLook, is_plain_remote_postgres};
 pub use removals::{
     NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
 };
+pub use sizes::{SizeLedger, SizeRecord, SizeRetention};
 pub use sqlite::SqliteLedger;
 pub use sync::{
-    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, NewRun, Operation,
-    PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task,
-    TaskState, Verdict,
+    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Hold, HoldCause,
+    NewRun, Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncMode,
+    SyncRun, Task, TaskState, Verdict,
 };
 
 use throng_model::{Fault, Retry, StorageProblem};
@@ -176,6 +178,7 @@ pub trait Ledger:
     + SyncLedger
     + PauseLedger
     + RemovalLedger
+    + SizeLedger
     + HistoryLedger
     + AlertLedger
     + AccessLedger
@@ -189,6 +192,7 @@ impl<T> Ledger for T where
         + SyncLedger
         + PauseLedger
         + RemovalLedger
+        + SizeLedger
         + HistoryLedger
         + AlertLedger
         + AccessLedger

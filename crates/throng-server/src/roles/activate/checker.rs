@@ -196,7 +196,8 @@ pub(crate) fn account(name: &DestinationName) -> String {
     format!("destination {name}")
 }
 
-/// What is said of every run that is held with its account.
+/// What is said of every run that is held with its account. Also how runs are known that an earlier version
+/// held so, without recording the cause.
 pub(crate) fn failed_checks(name: &DestinationName) -> String {
     format!("checks of {name} failed")
 }
