@@ -295,8 +295,11 @@ async fn plan_sync(
     let replace = !target.is_empty() && replaces(todo, mode, known && columns);
     let unknown = !known && mode != SyncMode::Add && delivered.runs.is_empty();
     if target.is_empty() && (unknown || todo.adopts.is_some()) {
-        let message = "the audience is empty, and what the platform holds is not known: it cannot be \
-                       emptied row by row. `throng sync recreate` makes a new audience there";
+        let message = format!(
+            "the audience is empty, and what the platform holds is not known: it cannot be emptied row \
+             by row. `throng sync recreate {}` makes a new audience there",
+            sync.name
+        );
         return Err(SendError::local(SendClass::Stop, message).into());
     }
     let object = new_object("plans")?;
