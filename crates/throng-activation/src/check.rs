@@ -2,6 +2,7 @@
 
 use throng_ledger::{Batch, Operation, SyncRun, Verdict};
 
+use crate::sizes::recently_delivered;
 use crate::{PlatformSize, SizePoint, evaluate_sizes};
 
 /// What is known about a finished task.
@@ -133,9 +134,10 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
         ));
         return;
     }
-    let most = facts.members.saturating_add(
-        (facts.members / 100).saturating_mul(SIZE_SLACK_PERCENT).max(SIZE_SLACK_USERS),
-    );
+    // The platform may still show those who were taken out.
+    let members = facts.members.max(recently_delivered(facts.sizes));
+    let most = members
+        .saturating_add((members / 100).saturating_mul(SIZE_SLACK_PERCENT).max(SIZE_SLACK_USERS));
     if let Some(lower) = size.lower.filter(|lower| *lower > most) {
         findings.push((
             Verdict::Suspect,

@@ -120,6 +120,11 @@ fn most_delivered(series: &[SizePoint], at: usize) -> u64 {
     in_force(series, at).0.iter().map(|point| point.delivered).max().unwrap_or(0)
 }
 
+/// The most users that the newest size may show.
+pub(crate) fn recently_delivered(series: &[SizePoint]) -> u64 {
+    series.len().checked_sub(1).map_or(0, |newest| most_delivered(series, newest))
+}
+
 /// The first of the newest points that all are so, if that lasts long enough.
 fn lasting(
     series: &[SizePoint],
