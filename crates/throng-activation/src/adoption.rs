@@ -4,7 +4,7 @@ use throng_model::{HashSeed, HashedIdentifier, SyncName};
 use throng_store::{SyncMode, Task};
 
 use crate::sending::SendFailure;
-use crate::{Job, SendClass, SendError, Worker};
+use crate::{Advice, Job, SendClass, SendError, Worker};
 
 /// Who a sync of this deployment is on a platform. Tells nothing about the seed.
 fn owner(seed: HashSeed, sync: &SyncName) -> String {
@@ -35,17 +35,21 @@ impl Worker {
                 && self.ledger.run(task.run).await?.mode == SyncMode::Replace;
             if !approved {
                 self.ledger.put_foreign_audience(&task.sync, id, task.run).await?;
-                let help = if job.adopt {
-                    "a run that replaces its list is planned, and waits for approval"
+                let (help, advice) = if job.adopt {
+                    (
+                        "a run that replaces its list is planned, and waits for approval",
+                        Advice::None,
+                    )
                 } else {
-                    "delete it there, give the sync another platform_name, or set adopt: replace at the \
-                     sync, which replaces its list after an approval"
+                    let help = "delete it there, give the sync another platform_name, or set adopt: \
+                                replace at the sync, which replaces its list after an approval";
+                    (help, Advice::Requeue)
                 };
                 let message = format!(
                     "the account has an audience `{name}` already ({id}), with users that this sync did \
                      not put there: {help}"
                 );
-                return Err(SendError::local(SendClass::Stop, message).into());
+                return Err(SendError::local(SendClass::Stop, message).advising(advice).into());
             }
         }
         Ok(self.ledger.put_platform_audience(&task.sync, id).await?.platform_id)

@@ -2,7 +2,8 @@
 
 use throng_store::{Batch, Operation, SyncRun, Verdict};
 
-use crate::PlatformSize;
+use crate::sizes::recently_delivered;
+use crate::{PlatformSize, SizePoint, evaluate_sizes};
 
 /// What is known about a finished task.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct CheckFacts<'a> {
     pub members: u64,
     /// What the platform says, or why it could not be asked.
     pub size: Result<&'a PlatformSize, String>,
+    /// The sizes of the audience over time, the oldest first and this one last.
+    pub sizes: &'a [SizePoint],
 }
 
 /// What became of the removals of a run.
@@ -121,6 +124,9 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
     if let Some(trouble) = &size.trouble {
         findings.push((Verdict::Suspect, format!("the platform says: {trouble}")));
     }
+    if let Some(finding) = evaluate_sizes(facts.sizes) {
+        findings.push((finding.verdict, finding.reason));
+    }
     if size.settling {
         findings.push((
             Verdict::Passed,
@@ -128,9 +134,10 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
         ));
         return;
     }
-    let most = facts.members.saturating_add(
-        (facts.members / 100).saturating_mul(SIZE_SLACK_PERCENT).max(SIZE_SLACK_USERS),
-    );
+    // The platform may still show those who were taken out.
+    let members = facts.members.max(recently_delivered(facts.sizes));
+    let most = members
+        .saturating_add((members / 100).saturating_mul(SIZE_SLACK_PERCENT).max(SIZE_SLACK_USERS));
     if let Some(lower) = size.lower.filter(|lower| *lower > most) {
         findings.push((
             Verdict::Suspect,
@@ -138,12 +145,6 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
                 "the platform has at least {lower} people, the snapshot {}; does something else write to this audience?",
                 facts.members
             ),
-        ));
-    }
-    if size.upper == Some(0) && facts.members > SIZE_SLACK_USERS && facts.run.sent > 0 {
-        findings.push((
-            Verdict::Failed,
-            format!("the platform has nobody, the snapshot {}", facts.members),
         ));
     }
 }
@@ -195,7 +196,8 @@ mod tests {
             (run(40, 60, 0, 0), sized(None, None), Verdict::Suspect),
             (run(99, 0, 0, 1), sized(None, None), Verdict::Failed),
             (run(100, 0, 0, 0), sized(Some(20_000), None), Verdict::Suspect),
-            (run(10_000, 0, 0, 0), sized(Some(0), Some(0)), Verdict::Failed),
+            // Soon after a delivery; how sizes go on is judged with those of other times.
+            (run(10_000, 0, 0, 0), sized(Some(0), Some(0)), Verdict::Passed),
             (run(100, 0, 0, 0), Err("timeout".into()), Verdict::Suspect),
         ];
         for (run, size, expected) in cases {
@@ -204,17 +206,39 @@ mod tests {
                 removals: Removals::default(),
                 members: run.adds,
                 size: size.as_ref().map_err(Clone::clone),
+                sizes: &[],
             };
             let (verdict, reasons) = judge(&facts);
             assert_eq!(verdict, expected, "{run:?}: {reasons:?}");
             assert_eq!(reasons.is_empty(), verdict == Verdict::Passed);
         }
     }
+
+    #[test]
+    fn sizes_over_time_are_part_of_the_verdict() {
+        let point = |hour: u64, size: u64| SizePoint {
+            at: Timestamp(0).plus(std::time::Duration::from_secs(hour * 3_600)),
+            delivered: 5_000,
+            lower: Some(size),
+            upper: Some(size),
+            settling: false,
+        };
+        let size = PlatformSize { lower: Some(0), upper: Some(0), ..PlatformSize::default() };
+        let judged = |sizes: &[SizePoint]| {
+            let (run, removals) = (run(10, 0, 0, 0), Removals::default());
+            judge(&CheckFacts { run: &run, removals, members: 5_000, size: Ok(&size), sizes })
+        };
+        let (verdict, reasons) = judged(&[point(0, 4_000), point(9, 0)]);
+        assert_eq!(verdict, Verdict::Failed);
+        assert!(reasons[0].contains("4000 people"), "{reasons:?}");
+        assert_eq!(judged(&[point(0, 0), point(9, 0)]), (Verdict::Passed, vec![]));
+    }
+
     #[test]
     fn removals_are_judged_apart_from_additions() {
         let size = PlatformSize::default();
         let judged = |run: SyncRun, removals| {
-            judge(&CheckFacts { run: &run, removals, members: 1_000, size: Ok(&size) })
+            judge(&CheckFacts { run: &run, removals, members: 1_000, size: Ok(&size), sizes: &[] })
         };
         let refused = Removals { sent: 0, skipped: 0, rejected: 1 };
         let (verdict, reasons) = judged(run(999, 0, 1, 0), refused);

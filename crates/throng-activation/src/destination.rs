@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use throng_model::{HashedIdentifier, Personal};
+use throng_model::{HashedIdentifier, Personal, SyncName};
 use throng_store::{Operation, ReasonCounts};
 
 /// The columns of a sync, as the platform names them.
@@ -129,6 +129,18 @@ pub enum SendClass {
     Fix,
 }
 
+/// Which command lets work go on after a failure that does not end by itself, once its cause is fixed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Advice {
+    /// The failed task goes back to the queue.
+    #[default]
+    Requeue,
+    /// The sync needs another audience on the platform.
+    Recreate,
+    /// None that a person has to run: the message says what is to be done.
+    None,
+}
+
 /// Why a call failed. Holds no value of a row and no secret.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
@@ -137,8 +149,10 @@ pub struct SendError {
     pub class: SendClass,
     /// The platform's error code, if it gave one.
     pub code: Option<i64>,
-    /// What was being done, what the platform said, and the mend.
+    /// What was being done, what the platform said, and how to fix it.
     pub message: String,
+    /// The command that follows.
+    pub advice: Advice,
     /// HTTP status; 0 if the connection was cut or never made.
     pub http_status: u16,
     /// Quota.
@@ -148,7 +162,24 @@ pub struct SendError {
 impl SendError {
     /// A failure on our side of the wire.
     pub fn local(class: SendClass, message: impl Into<String>) -> Self {
-        Self { class, code: None, message: message.into(), http_status: 0, usage: None }
+        let (message, advice) = (message.into(), Advice::default());
+        Self { class, code: None, message, advice, http_status: 0, usage: None }
+    }
+
+    /// The same failure with other advice.
+    #[must_use]
+    pub fn advising(self, advice: Advice) -> Self {
+        Self { advice, ..self }
+    }
+
+    /// The message, with the command that gives a sync another audience if that is the way to go on.
+    pub fn message_for(&self, sync: &SyncName) -> String {
+        match self.advice {
+            Advice::Recreate => {
+                format!("{}; `throng sync recreate {sync}` makes a new audience", self.message)
+            }
+            Advice::Requeue | Advice::None => self.message.clone(),
+        }
     }
 }
 

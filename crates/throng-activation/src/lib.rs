@@ -2,8 +2,8 @@
 //! becomes of each row, what follows from a failure, and whether the result can be trusted.
 //!
 //! This crate knows no platform and speaks no HTTP: a platform is a [`Destination`]. Decisions are
-//! pure functions ([`plan_run`], [`decide_after_failure`], [`judge`], [`Quota`], [`difference`]); [`Worker`] is the
-//! edge that carries them out.
+//! pure functions ([`plan_run`], [`decide_after_failure`], [`judge`], [`evaluate_sizes`], [`Quota`],
+//! [`difference`]); [`Worker`] is the edge that carries them out.
 //!
 //! The law of the crate: `read = sent + skipped + rejected + pending` for every run at every
 //! moment. A batch moves from `pending` in one ledger transaction, and sending one twice is harmless.
@@ -22,14 +22,15 @@ mod quota;
 mod scan;
 mod sealed;
 mod sending;
+mod sizes;
 mod users;
 mod worker;
 
 pub use check::{CheckFacts, Removals, judge};
 pub use delivered::{DeliveredState, StateMeta};
 pub use destination::{
-    Answer, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema, SendClass,
-    SendError, SendRequest, SessionStep, Skip, Usage,
+    Advice, Answer, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema,
+    SendClass, SendError, SendRequest, SessionStep, Skip, Usage,
 };
 pub use difference::{Delivered, Difference, DifferenceFacts, EndedRun, difference};
 pub use failure::{Decision, FailureFacts, decide_after_failure};
@@ -42,5 +43,6 @@ pub use prepared::{
 pub use quota::{Quota, Quotas};
 pub use scan::{Scan, ScanWriter};
 pub use sealed::{Binding, IdentifierKeys, SealedError};
+pub use sizes::{SizeFinding, SizePoint, delivered_after, evaluate_sizes, size_in_words};
 pub use users::RunUsers;
 pub use worker::{Job, JobRows, TaskEnd, Worker, WorkerOptions};

@@ -1,7 +1,7 @@
 //! What a run has to do, and whether it may start.
 
+use throng_store::{Hold, HoldCause, NewRun, Operation, ReasonCounts, SyncMode};
 use throng_model::{AudienceName, DestinationName, SyncName};
-use throng_store::{NewRun, Operation, ReasonCounts, SyncMode};
 
 use crate::{PlanMeta, RunUsers};
 
@@ -62,7 +62,7 @@ pub struct PlanFacts<'a> {
     /// The rows.
     pub rows: RunRows<'a>,
     /// Something that the caller wants a person to look at first.
-    pub hold: Option<String>,
+    pub hold: Option<Hold>,
 }
 
 /// Plans a run: batches of `batch_rows` rows, first those to put in, then those to take out, then those
@@ -104,7 +104,7 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
     }
 }
 
-fn too_many_leave(facts: &PlanFacts<'_>) -> Option<String> {
+fn too_many_leave(facts: &PlanFacts<'_>) -> Option<Hold> {
     let (version, members) = facts.from.filter(|(_, members)| *members > 0)?;
     if facts.mode == SyncMode::Add {
         return None;
@@ -112,11 +112,12 @@ fn too_many_leave(facts: &PlanFacts<'_>) -> Option<String> {
     let over = u128::from(facts.leaving) * 100
         > u128::from(members) * u128::from(facts.max_removed_percent);
     over.then(|| {
-        format!(
+        let reason = format!(
             "{} of the {members} users delivered with version {version} would leave, more than \
              max_removed_percent = {} allows; approve the run if that is meant",
             facts.leaving, facts.max_removed_percent
-        )
+        );
+        Hold::new(HoldCause::Guard, reason)
     })
 }
 
@@ -167,7 +168,8 @@ mod tests {
             (SyncMode::Replace, 4, true),
             (SyncMode::Add, 0, false),
         ] {
-            assert_eq!(plan(mode, 10, kept, 1, 50).held.is_some(), held, "{mode:?} {kept}");
+            let cause = plan(mode, 10, kept, 1, 50).held.map(|hold| hold.cause);
+            assert_eq!(cause, held.then_some(HoldCause::Guard), "{mode:?} {kept}");
         }
     }
 

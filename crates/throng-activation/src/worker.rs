@@ -15,8 +15,8 @@ use throng_store::{
 use crate::difference::NO_IDENTIFIERS;
 use crate::sending::{Line, Load, SendFailure, Session, send_batch, send_once};
 use crate::{
-    Destination, FailureFacts, IdentifierRow, IdentifierSource, PlanFile, PreparedRow, Quotas,
-    RunUsers, Schema, SendClass, SendError, Skip, decide_after_failure,
+    Advice, Destination, FailureFacts, IdentifierRow, IdentifierSource, PlanFile, PreparedRow,
+    Quotas, RunUsers, Schema, SendClass, SendError, Skip, decide_after_failure,
 };
 
 /// Marks the receipt of a request that found its upload session lost; the next try has another id.
@@ -354,31 +354,34 @@ impl Worker {
             }
         }
         let retry_at = decision.retry_after.map(|after| now.plus(after));
+        let why = error.message_for(&task.sync);
         let failed = self
             .ledger
-            .fail_task(task.id, &self.holder, &error.message, retry_at, decision.counts, now)
+            .fail_task(task.id, &self.holder, &why, retry_at, decision.counts, now)
             .await;
         let task = match failed {
             Ok(task) => task,
             Err(LedgerError::LeaseLost { .. }) => return Ok(TaskEnd::Lost),
             Err(error) => return Err(error),
         };
-        tracing::warn!(task = %task.id, sync = %task.sync, failures = task.failures, error = %error.message, "a try failed");
+        tracing::warn!(task = %task.id, sync = %task.sync, failures = task.failures, error = why, "a try failed");
         let gave_up = task.state == TaskState::Failed;
         if decision.alert {
-            let next = match retry_at {
-                Some(at) => format!("It is tried again at {at}."),
-                None => format!("Mend it, then run `throng sync requeue {}`.", task.id),
+            let next = match (retry_at, error.advice) {
+                (Some(at), _) => format!(" It is tried again at {at}."),
+                (None, Advice::Requeue) => {
+                    format!(" Fix the cause, then run `throng sync requeue {}`.", task.id)
+                }
+                (None, Advice::Recreate | Advice::None) => String::new(),
             };
-            let message =
-                format!("{} failures in a row, the last: {}. {next}", task.failures, error.message);
+            let message = format!("{} failures in a row, the last: {why}.{next}", task.failures);
             let alert =
                 NewAlert { kind: AlertKind::TaskFailed, subject: task.sync.to_string(), message };
             self.ledger.raise_alert(&alert, now).await?;
         }
         if decision.counts {
             let what = if gave_up { "failed" } else { "try_failed" };
-            self.record(&task, what, error.message.clone()).await?;
+            self.record(&task, what, why).await?;
         }
         Ok(if gave_up { TaskEnd::Failed } else { TaskEnd::Later })
     }

@@ -42,6 +42,9 @@ mod removals;
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod runs;
 mod session;
+#[path = "sql/sizes.rs"]
+#[expect(clippy::duplicate_mod, reason = "as above")]
+mod sizes;
 #[path = "sql/snapshots.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod snapshots;
@@ -101,6 +104,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (14, include_str!("../migrations/postgres/0014_pauses.sql")),
     (15, include_str!("../migrations/postgres/0015_foreign_audiences.sql")),
     (16, include_str!("../migrations/postgres/0016_sync_removals.sql")),
+    (17, include_str!("../migrations/postgres/0017_platform_sizes.sql")),
 ];
 
 /// What PostgreSQL answers to a connection to a data base that is not there:

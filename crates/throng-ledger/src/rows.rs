@@ -10,9 +10,9 @@ use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 use throng_model::Timestamp;
 
 use crate::{
-    AlertEventKind, AlertKind, BatchState, DeliveryState, LedgerError, Operation, PartKind,
-    PartState, RefreshState, RefreshTrigger, RemovalRule, Result, RunState, SnapshotState,
-    SyncMode, TaskState, Verdict,
+    AlertEventKind, AlertKind, BatchState, DeliveryState, HoldCause, LedgerError, Operation,
+    PartKind, PartState, RefreshState, RefreshTrigger, RemovalRule, Result, RunState,
+    SnapshotState, SyncMode, TaskState, Verdict,
 };
 
 /// An enum that is stored as a word.
@@ -48,6 +48,7 @@ words! {
     SyncMode { Mirror = "mirror", Add = "add", Replace = "replace" }
     Operation { Add = "add", Remove = "remove", Replace = "replace" }
     RunState { Active = "active", Completed = "completed", Failed = "failed", Held = "held" }
+    HoldCause { Guard = "guard", Adoption = "adoption", Account = "account" }
     TaskState {
         Queued = "queued", Running = "running", Done = "done", Failed = "failed", Held = "held",
     }

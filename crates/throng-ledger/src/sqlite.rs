@@ -40,6 +40,8 @@ mod pauses;
 mod removals;
 #[path = "sql/runs.rs"]
 mod runs;
+#[path = "sql/sizes.rs"]
+mod sizes;
 #[path = "sql/snapshots.rs"]
 mod snapshots;
 #[path = "sql/spec.rs"]
@@ -99,6 +101,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (14, include_str!("../migrations/sqlite/0014_pauses.sql")),
     (15, include_str!("../migrations/sqlite/0015_foreign_audiences.sql")),
     (16, include_str!("../migrations/sqlite/0016_sync_removals.sql")),
+    (17, include_str!("../migrations/sqlite/0017_platform_sizes.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails. Shorter than a request may take

@@ -16,6 +16,7 @@ mod history;
 mod maintenance;
 mod pauses;
 mod removals;
+mod sizes;
 mod sync;
 
 pub use access::{AccessLedger, Grant, NewToken, SessionRow, TokenRow};
@@ -35,10 +36,11 @@ pub use pauses::PauseLedger;
 pub use removals::{
     NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
 };
+pub use sizes::{SizeLedger, SizeRecord, SizeRetention};
 pub use sync::{
-    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, NewRun, Operation,
-    PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncMode, SyncRun, Task,
-    TaskState, Verdict,
+    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Hold, HoldCause,
+    NewRun, Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncMode,
+    SyncRun, Task, TaskState, Verdict,
 };
 
 /// The result of a ledger call.
@@ -51,6 +53,7 @@ pub trait Ledger:
     + SyncLedger
     + PauseLedger
     + RemovalLedger
+    + SizeLedger
     + HistoryLedger
     + AlertLedger
     + AccessLedger
@@ -64,6 +67,7 @@ impl<T> Ledger for T where
         + SyncLedger
         + PauseLedger
         + RemovalLedger
+        + SizeLedger
         + HistoryLedger
         + AlertLedger
         + AccessLedger

@@ -98,6 +98,34 @@ pub struct SyncRun {
     pub plan: Option<String>,
 }
 
+/// What holds a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldCause {
+    /// Too many users would leave.
+    Guard,
+    /// It would replace a list that the sync did not make.
+    Adoption,
+    /// All work of its destination waits: too many checks failed.
+    Account,
+}
+
+/// A run waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// What holds it.
+    pub cause: HoldCause,
+    /// Why, in plain words.
+    pub reason: String,
+}
+
+impl Hold {
+    /// A hold with its reason.
+    pub fn new(cause: HoldCause, reason: impl Into<String>) -> Self {
+        Self { cause, reason: reason.into() }
+    }
+}
+
 /// A run to be planned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NewRun {
@@ -121,8 +149,8 @@ pub struct NewRun {
     pub batches: Vec<(Operation, u64)>,
     /// Tasks with a higher priority go first.
     pub priority: i32,
-    /// Held with this reason instead of queued.
-    pub held: Option<String>,
+    /// Held instead of queued.
+    pub held: Option<Hold>,
     /// The object with its rows.
     pub plan: Option<String>,
     /// What was changed or refused in the identifiers that it puts in: `KEY.reason`.
@@ -508,6 +536,9 @@ pub trait SyncLedger: Send + Sync {
     /// Stores a verdict; a later one for the same task replaces it.
     async fn put_check(&self, check: &Check) -> Result<()>;
 
+    /// The verdict on a task.
+    async fn check_of(&self, task: TaskId) -> Result<Option<Check>>;
+
     /// The newest checks first.
     async fn checks(&self, limit: u32) -> Result<Vec<Check>>;
 
@@ -523,9 +554,10 @@ pub trait SyncLedger: Send + Sync {
     /// hand go on. Returns how many.
     async fn hold_destination(&self, destination: &DestinationName, reason: &str) -> Result<u64>;
 
-    /// Lets every held run of a destination go on. Returns how many. Those with the
-    /// `account_reason` in their reason that have a plan and have sent nothing are removed: they are to be
-    /// planned anew, as what they were made of may be what was wrong.
+    /// Lets every held run of a destination go on. Returns how many. Those that are held for their account,
+    /// have a plan and have sent nothing are removed: they are to be planned anew, as what they were made of
+    /// may be what was wrong. A run that an earlier version held has no cause: it is one of them if its
+    /// reason contains `account_reason`.
     async fn approve_destination(
         &self,
         destination: &DestinationName,

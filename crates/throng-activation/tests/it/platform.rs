@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use throng_activation::{
-    Answer, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema, SendClass,
-    SendError, SendRequest, Skip, Usage,
+    Advice, Answer, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema,
+    SendClass, SendError, SendRequest, Skip, Usage,
 };
 use throng_model::Personal;
 use throng_store::Operation;
@@ -16,6 +16,8 @@ use throng_store::Operation;
 pub(crate) enum Fault {
     /// It is refused with this class.
     Refuse(SendClass),
+    /// It is refused for good, with this advice.
+    Advise(Advice),
     /// It is applied, and the answer gets lost.
     CutAfter,
     /// Only this many rows are received.
@@ -66,7 +68,8 @@ impl Platform {
 }
 
 fn error(class: SendClass) -> SendError {
-    SendError { class, code: Some(100), message: "refused".into(), http_status: 400, usage: None }
+    let error = SendError::local(class, "refused");
+    SendError { code: Some(100), http_status: 400, ..error }
 }
 
 fn value(row: &PreparedRow) -> String {
@@ -133,6 +136,9 @@ impl Destination for Platform {
         let fault = state.faults.pop_front().unwrap_or(Fault::Fine);
         if let Fault::Refuse(class) = fault {
             return Err(error(class));
+        }
+        if let Fault::Advise(advice) = fault {
+            return Err(error(SendClass::Stop).advising(advice));
         }
         if values.iter().any(|v| v.starts_with("poison")) {
             return Err(error(SendClass::Fix));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use throng_activation::{SendClass, TaskEnd, Usage};
+use throng_activation::{Advice, SendClass, TaskEnd, Usage};
 use throng_model::{Clock, Entropy, SplitMix64};
 use throng_store::{AlertKind, AlertLedger, PauseLedger, RunState, SyncLedger, SyncMode};
 
@@ -156,6 +156,24 @@ async fn a_bad_token_fails_one_task_and_rests_the_account() {
     assert!(quotas.any_rests(now) && !quotas.wait(&destination, now).is_zero());
     assert!(quotas.end_rest(&destination, now) && quotas.wait(&destination, now).is_zero());
     assert!(!quotas.any_rests(now) && !quotas.end_rest(&destination, now));
+}
+
+#[tokio::test]
+async fn an_alert_names_the_command_that_lets_work_go_on() {
+    for (advice, ends) in [
+        (Advice::Requeue, "the last: refused. Fix the cause, then run `throng sync requeue 1`."),
+        (Advice::Recreate, "the last: refused; `throng sync recreate s` makes a new audience."),
+        (Advice::None, "the last: refused."),
+    ] {
+        let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
+        rig.platform.script(&[Fault::Advise(advice)]);
+        let id = rig.plan(0..5).await;
+        assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+        let alert = rig.ledger.alerts(1).await.unwrap().remove(0);
+        assert!(alert.message.ends_with(ends), "{}", alert.message);
+        let reason = rig.run(id).await.reason.unwrap();
+        assert_eq!(reason.contains("throng sync recreate s"), advice == Advice::Recreate);
+    }
 }
 
 #[tokio::test]

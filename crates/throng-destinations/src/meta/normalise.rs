@@ -42,6 +42,7 @@ pub(super) const NOTE_REASONS: &[&str] = &[
     text::SEVERAL,
     phone::NO_COUNTRY,
     EMAIL_IN_THE_CLEAR,
+    phone::LENGTH,
 ];
 
 const EMAIL_IN_THE_CLEAR: &str = "refused_email_in_the_clear";

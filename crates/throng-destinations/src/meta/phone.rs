@@ -1,12 +1,16 @@
 //! Phone numbers by the metadata of libphonenumber. Pure; some microseconds.
 
-use phonenumber::{PhoneNumber, country};
+use phonenumber::metadata::DATABASE;
+use phonenumber::{PhoneNumber, Type, country};
 use unicode_normalization::UnicodeNormalization;
 
 use super::text::{REFUSED, SEVERAL, without_decimal_zero};
 
-/// Sent, though no range of the numbering plan is known to hold it.
+/// Sent, though no range of the numbering plan is known to hold it: plans change more often than lengths.
 pub(super) const NOT_IN_PLAN: &str = "not_in_a_known_number_range";
+/// Shorter, longer or otherwise of another length than every number of its country that can be dialled from
+/// abroad.
+pub(super) const LENGTH: &str = "refused_length_impossible_in_its_country";
 pub(super) const NO_COUNTRY: &str = "refused_no_calling_code";
 
 /// E.164 allows 15 digits; nothing shorter than 7 with its country code is a subscriber.
@@ -36,6 +40,7 @@ pub(super) fn normalised(
     // "(+44) 7911 …": the parser wants the sign in front.
     let signed = text.trim_start_matches(['(', ' ', '[']).starts_with('+');
     let mut candidates = Vec::new();
+    let mut sure = usize::MAX;
     if signed {
         candidates.extend(parse(None, &format!("+{}", after_plus(text))));
     } else {
@@ -47,23 +52,55 @@ pub(super) fn normalised(
         } else if home.is_none() && digits.starts_with('0') {
             return Err(NO_COUNTRY);
         }
+        if home.is_some() {
+            // What follows is a guess: digits of the user's country may begin like another calling code.
+            sure = candidates.len();
+        }
         candidates.extend(parse(None, &format!("+{}", tail(text))));
     }
+    // Valid, else possible: see `isValidNumber` and `isPossibleNumber` of libphonenumber.
     let known = candidates.iter().find(|number| number.is_valid());
-    match known.or(candidates.first()) {
-        Some(number) => {
-            let full = digits_of(number);
-            if !DIGITS.contains(&full.len()) {
-                return Err(REFUSED);
-            }
-            if known.is_none() {
-                notes.push(NOT_IN_PLAN);
-            }
-            Ok(full)
-        }
-        None => Err(REFUSED),
+    let found = known.or_else(|| candidates.iter().take(sure).find(|number| is_possible(number)));
+    let Some(number) = found else {
+        return Err(if candidates.is_empty() { REFUSED } else { LENGTH });
+    };
+    if known.is_none() {
+        notes.push(NOT_IN_PLAN);
     }
+    Ok(digits_of(number))
 }
+
+/// Whether numbers of this length exist under the calling code, by the country that it mainly belongs to.
+/// Lengths that can be dialled within an area only do not count: nobody is reached by them with the
+/// calling code.
+fn is_possible(number: &PhoneNumber) -> bool {
+    let countries = DATABASE.by_code(&number.code().value());
+    let Some(main) = countries.and_then(|countries| countries.into_iter().next()) else {
+        return false;
+    };
+    let national = number.national();
+    // Zero itself has a digit.
+    let digits = national.value().checked_ilog10().unwrap_or(0) + 1 + u32::from(national.zeros());
+    // The general description has no lengths of its own: libphonenumber collects those of the types.
+    TYPES
+        .iter()
+        .filter_map(|kind| main.descriptors().get(*kind))
+        .any(|numbers| numbers.possible_length().iter().any(|length| u32::from(*length) == digits))
+}
+
+/// The types of numbers that may be dialled from abroad.
+const TYPES: [Type; 10] = [
+    Type::FixedLine,
+    Type::Mobile,
+    Type::TollFree,
+    Type::PremiumRate,
+    Type::SharedCost,
+    Type::PersonalNumber,
+    Type::Voip,
+    Type::Pager,
+    Type::Uan,
+    Type::Voicemail,
+];
 
 /// Two numbers in one cell: which of them is the user's is not known.
 fn is_several(text: &str) -> bool {
@@ -99,7 +136,8 @@ fn tail(text: &str) -> String {
 }
 
 fn parse(home: Option<country::Id>, text: &str) -> Option<PhoneNumber> {
-    phonenumber::parse(home, text).ok()
+    let number = phonenumber::parse(home, text).ok();
+    number.filter(|number| DIGITS.contains(&digits_of(number).len()))
 }
 
 /// Calling code and national number, with the zeros that are part of it.
@@ -152,6 +190,47 @@ mod tests {
             assert_eq!(phone(raw, Some(home)).as_deref(), Ok(full), "{raw} {home}");
         }
         assert_eq!(phone("15551234567.0", None).as_deref(), Ok("15551234567"));
+    }
+
+    #[test]
+    fn a_length_that_is_impossible_in_its_country_is_refused() {
+        for (raw, home) in [
+            // Too short, too long, and an area's own form.
+            ("+1 202 555", Some("US")),
+            ("+1 202 555 01433", Some("US")),
+            ("555-0143", Some("US")),
+            ("+33 6 12 34 56 7", Some("FR")),
+            ("06 12 34 56 789", Some("FR")),
+            ("+44 20 7946 00", Some("GB")),
+            ("+39 06 123", Some("IT")),
+            ("+370 6 123 456", None),
+            // Not one of the Netherlands either, though 31 is their calling code and 7 digits are possible.
+            ("312 555 014", Some("US")),
+            // Between two lengths that exist.
+            ("+41 79 123 45 678", Some("CH")),
+        ] {
+            assert_eq!(phone(raw, home), Err(LENGTH), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_possible_number_outside_of_known_ranges_is_sent_with_a_note() {
+        for (raw, home, full) in [
+            ("+1 555 987 6543", Some("US"), "15559876543"),
+            ("(555) 987-6543", Some("US"), "15559876543"),
+            ("+1 202 055 0143", None, "12020550143"),
+            ("0044 1 234 567 890", Some("US"), "441234567890"),
+        ] {
+            let mut notes = Vec::new();
+            assert_eq!(normalised(raw, home, &mut notes).as_deref(), Ok(full), "{raw}");
+            let number = phonenumber::parse(None, format!("+{full}")).unwrap();
+            assert_eq!(notes.contains(&NOT_IN_PLAN), !number.is_valid(), "{raw}");
+        }
+        let mut notes = Vec::new();
+        normalised("(706) 767-5127", Some("US"), &mut notes).unwrap();
+        assert!(notes.is_empty(), "{notes:?}");
+        normalised("+1 555 987 6543", None, &mut notes).unwrap();
+        assert_eq!(notes, [NOT_IN_PLAN]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use throng_activation::{Answer, PlatformSize, SendClass, SendError, SendRequest, Usage};
+use throng_activation::{Advice, Answer, PlatformSize, SendClass, SendError, SendRequest, Usage};
 
 use super::request::wire_row;
 
@@ -204,25 +204,32 @@ pub(super) fn class_of(
     }
 }
 
-fn mend(code: i64, subcode: i64) -> &'static str {
-    match (code, subcode) {
+/// How to fix the cause of an error code, after a semicolon; and the command that follows.
+fn fix_of(code: i64, subcode: i64) -> (&'static str, Advice) {
+    let how = match (code, subcode) {
         (102 | 104 | 190, _) => "; renew the destination's access_token",
         (200, 1_870_034 | 1_870_090 | 1_870_092) | (2655 | 2663 | 2664, _) => {
             "; accept the custom-audience terms for this account"
         }
         (10 | 200..=299, _) => "; give the token's user ads_management on this account",
         (2635, _) => "; raise the destination's api_version",
-        (100, 33) => {
-            "; the audience is gone or not visible to this token; `throng sync recreate` makes a new one"
-        }
+        (100, 33) => "; the audience is gone or not visible to this token",
+        // These end by themselves.
+        (2650, 1_870_145 | 1_870_147 | 1_870_148 | 1_870_158 | 1_870_159) => "",
+        (2650, 1_870_144) => "; it has too many people to be replaced",
         (2650, _) => {
-            "; the audience was filled in another way: give the sync another platform_name, and \
-             `throng sync recreate` it"
+            "; the audience was filled in another way: give the sync another platform_name"
         }
         (2656, _) => "; a lookalike audience is made from it: delete that first",
         (100, 1_713_228 | 1_713_230 | 1_713_231) => "; appeal in Meta's Account Quality",
         _ => "",
-    }
+    };
+    let advice = match (code, subcode) {
+        (100, 33) => Advice::Recreate,
+        (2650, _) if !how.is_empty() => Advice::Recreate,
+        _ => Advice::Requeue,
+    };
+    (how, advice)
 }
 
 fn error_of(raw: &Raw, error: &Value, doing: &str) -> SendError {
@@ -235,14 +242,12 @@ fn error_of(raw: &Raw, error: &Value, doing: &str) -> SendError {
         .iter()
         .find_map(|name| error[*name].as_str().filter(|text| !text.is_empty()))
         .unwrap_or("no message");
+    let (how, advice) = fix_of(code, subcode.unwrap_or(0));
     SendError {
         class: class_of(code, subcode, transient, raw.status, regain),
         code: Some(code),
-        message: format!(
-            "Meta refused {doing} with code {codes}: {}{}",
-            scrub(words),
-            mend(code, subcode.unwrap_or(0))
-        ),
+        message: format!("Meta refused {doing} with code {codes}: {}{how}", scrub(words)),
+        advice,
         http_status: raw.status,
         usage: raw.usage,
     }
@@ -259,6 +264,7 @@ fn without_envelope(raw: &Raw, doing: &str) -> SendError {
         class,
         code: None,
         message: format!("Meta answered {doing} with status {} and no usable JSON", raw.status),
+        advice: Advice::default(),
         http_status: raw.status,
         usage: raw.usage,
     }
@@ -434,6 +440,21 @@ mod tests {
         let usage = usage_of(Some(business), Some(r#"{"call_count":5}"#), "12").unwrap();
         assert_eq!(usage, Usage { percent: 95.0, regain: Some(Duration::from_secs(120)) });
         assert_eq!(usage_of(None, Some("nonsense"), "12"), None);
+    }
+
+    #[test]
+    fn an_audience_that_is_gone_or_of_another_kind_is_made_anew() {
+        for (body, advice) in [
+            (r#"{"error":{"message":"x","code":100,"error_subcode":33}}"#, Advice::Recreate),
+            (r#"{"error":{"message":"x","code":2650}}"#, Advice::Recreate),
+            (r#"{"error":{"message":"x","code":2650,"error_subcode":1870145}}"#, Advice::Requeue),
+            (r#"{"error":{"message":"x","code":190}}"#, Advice::Requeue),
+            ("<html>", Advice::Requeue),
+        ] {
+            let error = json_of(&raw(400, body), "adding users").unwrap_err();
+            assert_eq!(error.advice, advice, "{}", error.message);
+            assert!(!error.message.contains("throng sync"), "{}", error.message);
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 use super::{Conn, Db, DbRow, ROWS_PER_INSERT, Tried, pauses};
 use crate::rows::{Cells, Word, count, json};
 use crate::{
-    BatchOutcome, LedgerError, NewRun, Operation, ReasonCounts, Result, RunState, SyncRun,
-    TaskState,
+    BatchOutcome, HoldCause, LedgerError, NewRun, Operation, ReasonCounts, Result, RunState,
+    SyncRun, TaskState,
 };
 
 macro_rules! run_columns {
@@ -111,14 +111,14 @@ pub(super) async fn plan(tx: &mut Conn, run: &NewRun, now: Timestamp) -> Tried<O
     if pauses::is_paused(tx, &run.sync).await? {
         return Ok(None);
     }
-    let (run_state, task_state) = match run.held {
+    let (run_state, task_state) = match &run.held {
         Some(_) => (RunState::Held, TaskState::Held),
         None => (RunState::Active, TaskState::Queued),
     };
     let planned: Option<i64> = sqlx::query_scalar(
         "INSERT INTO sync_runs (sync, audience, destination, mode, from_version, to_version, state,
-            adds, removes, read, pending, created_at, reason, normalised, plan)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14)
+            adds, removes, read, pending, created_at, reason, normalised, plan, hold_cause)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15)
          ON CONFLICT (sync) WHERE state IN ('active', 'held') DO NOTHING
          RETURNING id",
     )
@@ -133,9 +133,10 @@ pub(super) async fn plan(tx: &mut Conn, run: &NewRun, now: Timestamp) -> Tried<O
     .bind(count(run.removes))
     .bind(count(users))
     .bind(now.0)
-    .bind(run.held.as_deref())
+    .bind(run.held.as_ref().map(|hold| hold.reason.as_str()))
     .bind(json(&run.normalised)?)
     .bind(run.plan.as_deref())
+    .bind(run.held.as_ref().map(|hold| hold.cause.word()))
     .fetch_optional(&mut *tx)
     .await?;
     let Some(id) = planned else { return Ok(None) };
@@ -196,10 +197,12 @@ pub(super) async fn approve(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> Tri
         }
         .into());
     }
-    sqlx::query("UPDATE sync_runs SET state = 'active', reason = NULL WHERE id = $1")
-        .bind(id.0)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "UPDATE sync_runs SET state = 'active', reason = NULL, hold_cause = NULL WHERE id = $1",
+    )
+    .bind(id.0)
+    .execute(&mut *tx)
+    .await?;
     sqlx::query(
         "UPDATE tasks SET state = 'queued', not_before = $2 WHERE run = $1 AND state = 'held'",
     )
@@ -208,6 +211,15 @@ pub(super) async fn approve(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> Tri
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// What holds a run, if that was recorded.
+fn hold_cause_of(row: &DbRow) -> Result<Option<HoldCause>> {
+    let cells = Cells::new(row, "run");
+    match cells.maybe_text("hold_cause")? {
+        Some(_) => cells.word("hold_cause").map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Approves all held runs of a destination, or makes room for new ones; how many there were.
@@ -220,16 +232,19 @@ pub(super) async fn approve_all(
     let rows = sqlx::query(concat!(
         "SELECT ",
         run_columns!(),
-        " FROM sync_runs WHERE destination = $1 AND state = 'held' ORDER BY id"
+        ", hold_cause FROM sync_runs WHERE destination = $1 AND state = 'held' ORDER BY id"
     ))
     .bind(destination.as_str())
     .fetch_all(&mut *tx)
     .await?;
     for row in &rows {
         let run = run_of(row)?;
-        let of_account = account_reason
-            .zip(run.reason.as_deref())
-            .is_some_and(|(account_reason, reason)| reason.contains(account_reason));
+        let of_account = match hold_cause_of(row)? {
+            Some(cause) => cause == HoldCause::Account,
+            None => account_reason
+                .zip(run.reason.as_deref())
+                .is_some_and(|(account_reason, reason)| reason.contains(account_reason)),
+        };
         let untouched = run.plan.is_some() && run.pending == run.read;
         if !(of_account && untouched && remove(tx, run.id).await?) {
             approve(tx, run.id, now).await?;

@@ -7,8 +7,9 @@ use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 use super::{Backend, DbRow, delivered, read_one, read_tx, runs, tasks, write_one, write_tx};
 use crate::rows::{Cells, Word, count, json};
 use crate::{
-    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, LedgerError, NewRun,
-    PlatformAudience, Receipt, Result, RunState, SyncLedger, SyncRun, Task, TaskState, Verdict,
+    Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, HoldCause,
+    LedgerError, NewRun, PlatformAudience, Receipt, Result, RunState, SyncLedger, SyncRun, Task,
+    TaskState, Verdict,
 };
 
 fn batch_of(row: &DbRow) -> Result<Batch> {
@@ -506,12 +507,13 @@ impl SyncLedger for Backend {
     async fn hold_destination(&self, destination: &DestinationName, reason: &str) -> Result<u64> {
         write_tx!(self, Full, "holding an account's tasks", |tx| {
             sqlx::query(
-                "UPDATE sync_runs SET state = 'held', reason = $2
+                "UPDATE sync_runs SET state = 'held', reason = $2, hold_cause = $3
                  WHERE state = 'active' AND id IN
                     (SELECT run FROM tasks WHERE destination = $1 AND state = 'queued')",
             )
             .bind(destination.as_str())
             .bind(reason)
+            .bind(HoldCause::Account.word())
             .execute(&mut *tx)
             .await?;
             let held = sqlx::query(
@@ -532,6 +534,17 @@ impl SyncLedger for Backend {
     ) -> Result<u64> {
         write_tx!(self, Full, "approving an account's runs", |tx| {
             runs::approve_all(tx, destination, account_reason, now).await?
+        })
+    }
+
+    async fn check_of(&self, task: TaskId) -> Result<Option<Check>> {
+        read_one!(self, "reading a check", |tx| {
+            let row =
+                sqlx::query("SELECT task, run, verdict, reasons, at FROM checks WHERE task = $1")
+                    .bind(task.0)
+                    .fetch_optional(tx)
+                    .await?;
+            row.as_ref().map(check_of).transpose()?
         })
     }
 

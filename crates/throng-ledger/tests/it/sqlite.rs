@@ -6,8 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tempfile::TempDir;
 use throng_ledger::SqliteLedger;
+use throng_model::Timestamp;
 use throng_store::conformance::{Backend, suite};
-use throng_store::{Ledger, LedgerError};
+use throng_store::{
+    Hold, HoldCause, Ledger, LedgerError, NewRun, Operation, ReasonCounts, RunState, SyncMode,
+};
 
 struct Folder(TempDir);
 
@@ -175,4 +178,39 @@ async fn due_work_is_found_by_an_index() {
         let plan = plan.join("; ");
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");
     }
+}
+
+#[tokio::test]
+async fn runs_that_an_earlier_version_held_are_known_by_their_reason() {
+    let folder = Folder::new();
+    let ledger = folder.open("ledger").await;
+    let now = Timestamp(0);
+    for (name, reason) in [("a", "3 of the last 5 checks of shop failed"), ("b", "too many leave")]
+    {
+        let run = NewRun {
+            sync: name.parse().unwrap(),
+            audience: "buyers".parse().unwrap(),
+            destination: "shop".parse().unwrap(),
+            mode: SyncMode::Mirror,
+            from_version: None,
+            to_version: 1,
+            adds: 1,
+            removes: 0,
+            batches: vec![(Operation::Add, 1)],
+            priority: 0,
+            held: Some(Hold::new(HoldCause::Guard, reason)),
+            plan: Some(format!("plans/{name}")),
+            normalised: ReasonCounts::new(),
+        };
+        ledger.plan_run(&run, now).await.unwrap().unwrap();
+    }
+    let mut connection = raw(&folder, "ledger").await;
+    let statement = "UPDATE sync_runs SET hold_cause = NULL";
+    sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+    let shop = "shop".parse().unwrap();
+    let reason = Some("checks of shop failed");
+    assert_eq!(ledger.approve_destination(&shop, reason, now).await.unwrap(), 2);
+    let runs = ledger.runs(None, 9).await.unwrap();
+    let left: Vec<_> = runs.iter().map(|run| (run.sync.as_str(), run.state)).collect();
+    assert_eq!(left, [("b", RunState::Active)], "the other one is planned anew");
 }

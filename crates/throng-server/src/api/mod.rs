@@ -16,6 +16,7 @@ mod health;
 mod lookups;
 mod openapi;
 mod removals;
+mod sizes;
 mod sources;
 mod spec;
 mod stream;
@@ -181,6 +182,7 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/audiences/{name}/rollback", post(audiences::rollback))
         .route("/v1/audiences/{name}/release", post(audiences::release))
         .route("/v1/syncs", get(syncs::list))
+        .route("/v1/syncs/{name}/sizes", get(sizes::of_sync))
         .route("/v1/syncs/{name}/run", post(syncs::run))
         .route("/v1/syncs/{name}/recreate", post(syncs::recreate))
         .route("/v1/syncs/{name}/pause", post(syncs::pause))

@@ -61,7 +61,7 @@ impl Modify for Common {
         super::lookups::one, super::lookups::batch,
         super::syncs::run, super::syncs::recreate, super::syncs::pause, super::syncs::resume,
         super::removals::list, super::removals::approve, super::removals::keep,
-        super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
+        super::sizes::of_sync, super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
         super::syncs::task, super::syncs::requeue, super::syncs::announce, super::syncs::approve_destination,
         super::alerts::list, super::alerts::deliveries, super::alerts::test,
         super::events::accept, super::events::quarantine, super::budgets::list, super::budgets::one,

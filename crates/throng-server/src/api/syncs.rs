@@ -22,18 +22,22 @@ type Ctx = State<Arc<NodeContext>>;
 type Answer = Result<Json<Value>, ApiError>;
 
 /// The syncs of the applied spec with what their platform audiences hold.
-#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, body = super::answers::SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due")))]
+#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, body = super::answers::SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due and when they are tried again, size")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Answer {
     let delivered: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
     let records = ctx.ledger.delivered_records().await?;
     let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
     let paused: HashMap<_, _> = ctx.ledger.paused_syncs().await?.into_iter().collect();
+    let sizes = ctx.ledger.newest_sizes().await?;
+    let sizes: HashMap<_, _> = sizes.into_iter().map(|size| (size.sync.clone(), size)).collect();
     let spec = ctx.spec.load();
     let syncs: Vec<Value> = spec
         .syncs
         .iter()
         .map(|sync| {
             let platform = delivered.get(&sync.name);
+            let record = records.get(&sync.name);
+            let size = sizes.get(&sync.name);
             json!({
                 "name": sync.name,
                 "audience": sync.audience,
@@ -43,8 +47,10 @@ pub(crate) async fn list(State(ctx): Ctx) -> Answer {
                 "platform_id": platform.map(|p| &p.platform_id),
                 "delivered_version": platform.and_then(|p| p.delivered_version),
                 "delivered_at": platform.and_then(|p| p.delivered_at),
-                "delivered_users": records.get(&sync.name).map(|r| r.users),
-                "removals_due": records.get(&sync.name).map_or(0, |r| r.due),
+                "delivered_users": record.map(|r| r.users),
+                "removals_due": record.map_or(0, |r| r.due),
+                "removals_retry_at": record.filter(|r| r.due > 0).and_then(|r| r.retry_at),
+                "size": size.filter(|s| platform.is_some_and(|p| p.platform_id == s.platform_id)),
             })
         })
         .collect();
@@ -166,7 +172,8 @@ async fn refuse_removal(ctx: &NodeContext, sync: &SyncName) -> Result<(), ApiErr
     }
 }
 
-fn declared(ctx: &NodeContext, name: &str) -> Result<SyncName, ApiError> {
+/// The name of a sync of the applied spec.
+pub(super) fn declared(ctx: &NodeContext, name: &str) -> Result<SyncName, ApiError> {
     let spec = ctx.spec.load();
     let found = spec.syncs.iter().find(|sync| sync.name.as_str() == name);
     found
@@ -307,7 +314,7 @@ pub(crate) async fn tasks(State(ctx): Ctx) -> Answer {
 #[utoipa::path(get, path = "/v1/tasks/{id}", params(("id" = i64, Path)), responses((status = 200, body = super::answers::TaskDetail, description = "`task`, `run`, `batches`, `receipts`, `check`"), (status = 404, description = "no such task")))]
 pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
     let task = ctx.ledger.task(TaskId(id)).await?;
-    let check = ctx.ledger.checks(1_000).await?.into_iter().find(|c| c.task == task.id);
+    let check = ctx.ledger.check_of(task.id).await?;
     Ok(Json(json!({
         "run": ctx.ledger.run(task.run).await?,
         "batches": ctx.ledger.batches(task.id).await?,

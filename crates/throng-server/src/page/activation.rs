@@ -7,6 +7,7 @@ use throng_store::{Check, ReasonCounts, SyncRun, Task, TaskState};
 
 use super::alerts::{AlertLine, newest};
 use super::show::{self, Card, card, count};
+use super::syncs::{self, RemovalRow, SyncRows};
 use super::{Context, Page, PageError, chart, render};
 
 #[derive(Template)]
@@ -17,6 +18,8 @@ struct List {
     more_alerts: Option<String>,
     /// The paused syncs of the applied spec, with commas between them.
     paused: String,
+    removals: Vec<RemovalRow>,
+    syncs: SyncRows,
     runs: Vec<RunRow>,
     /// Older runs are not listed.
     cut_off: bool,
@@ -130,6 +133,8 @@ pub(super) async fn list(State(ctx): Context) -> Page {
         more_alerts: alerts.more,
         cut_off: runs.len() >= SHOWN_RUNS as usize,
         paused: paused.join(", "),
+        removals: syncs::removals(&ctx).await?,
+        syncs: syncs::rows(&ctx).await?,
         runs: runs
             .iter()
             .map(|run| {
@@ -180,7 +185,7 @@ pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {
     let task = ctx.ledger.task(TaskId(number)).await?;
     let run = ctx.ledger.run(task.run).await?;
     let receipts = ctx.ledger.receipts(task.id).await?;
-    let check = ctx.ledger.checks(1_000).await?.into_iter().find(|c| c.task == task.id);
+    let check = ctx.ledger.check_of(task.id).await?;
     let (state, tone) = show::task(task.state);
     let skipped = run.skipped.iter().map(|(why, rows)| ("skipped", why.clone(), count(*rows)));
     let rejected = run.rejected.iter().map(|(why, rows)| ("rejected", why.clone(), count(*rows)));

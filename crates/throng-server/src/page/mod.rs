@@ -11,6 +11,7 @@ mod decide;
 mod overview;
 mod show;
 mod sources;
+mod syncs;
 
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/audiences/{name}", get(audiences::one))
         .route("/activation", get(activation::list))
         .route("/activation/tasks/{id}", get(activation::task))
+        .route("/activation/syncs/{name}", get(syncs::one))
         .route("/alerts", get(alerts::page))
         .route("/budgets", get(budgets::list))
         .route("/budgets/{name}", get(budgets::one))

@@ -15,6 +15,7 @@ mod planner;
 mod removals;
 mod rests;
 mod scans;
+mod sizes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,7 @@ pub(crate) use announce::{AnnounceError, tasks_since};
 pub(crate) use checker::{account, failed_checks};
 pub(crate) use delivered::ask;
 pub use hashing::query_worker;
+pub(crate) use sizes::{KEEP_ROWS, points};
 
 use desk::Desk;
 use jobs::Destinations;
@@ -90,6 +92,11 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
         parts.spawn(async move {
             deletions::work(&ctx, &quotas, &destinations, &shutdown).await;
         });
+    }
+    {
+        let (ctx, quotas, shutdown) = (Arc::clone(&ctx), Arc::clone(&quotas), shutdown.clone());
+        let destinations = Arc::clone(&destinations);
+        parts.spawn(async move { sizes::work(&ctx, &quotas, &destinations, &shutdown).await });
     }
     parts.spawn(async move { checker::work(&ctx, &quotas, &destinations, &shutdown).await });
     while parts.join_next().await.is_some() {}

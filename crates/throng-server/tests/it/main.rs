@@ -23,6 +23,7 @@ mod removals;
 mod schedules;
 mod sessions;
 mod shared;
+mod sizes;
 mod storage;
 mod tasks;
 mod tls;

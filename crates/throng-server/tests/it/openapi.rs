@@ -171,6 +171,7 @@ fn filled(path: &str) -> String {
     let name = match path {
         _ if path.starts_with("/v1/audiences/") => "buyers",
         _ if path.starts_with("/v1/budgets/") => "shoes",
+        _ if path.starts_with("/v1/syncs/") => "buyers-on-meta",
         _ => "1",
     };
     path.replace("{kind}", "audience")

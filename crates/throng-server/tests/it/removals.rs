@@ -113,6 +113,12 @@ async fn a_removed_sync_deletes_its_audience_after_an_approval() {
     let users_and_rule = (&waiting[0]["users"], &waiting[0]["rule"]);
     assert_eq!(users_and_rule, (&json!(4), &json!("delete")), "{waiting}");
     assert!(waiting[0]["approved_at"].is_null());
+    let page = client.request("GET", "/activation").send().await.unwrap().text().await.unwrap();
+    for part in
+        ["id=\"removals\"", "waits for approval", "throng sync approve --removal buyers-on-meta"]
+    {
+        assert!(page.contains(part), "{part} is not on the page");
+    }
     let alerts = open_alerts(&client).await;
     assert!(alerts.len() == 1 && alerts[0].contains("throng sync approve --removal"), "{alerts:?}");
     // Declared again: nothing is removed.

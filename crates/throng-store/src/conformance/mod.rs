@@ -13,6 +13,7 @@ mod history;
 mod maintenance;
 mod pauses;
 mod removals;
+mod sizes;
 mod snapshots;
 mod spec;
 mod sync;
@@ -157,6 +158,10 @@ cases! {
         an_approved_removal_is_carried_out_by_one_at_a_time,
         a_discarded_removal_leaves_what_is_known,
         a_finished_removal_leaves_nothing,
+    }
+    sizes {
+        sizes_are_kept_in_order_as_long_as_they_should,
+        a_size_is_due_some_time_after_it_was_read,
     }
     spec {
         the_first_seed_counts,

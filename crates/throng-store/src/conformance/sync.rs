@@ -4,8 +4,8 @@ use throng_model::TaskId;
 
 use super::*;
 use crate::{
-    BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Receipt, RunState,
-    TaskState, Verdict,
+    BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Hold, HoldCause, Receipt,
+    RunState, TaskState, Verdict,
 };
 
 fn all_sent(rows: u64) -> BatchOutcome {
@@ -77,7 +77,7 @@ pub(super) async fn hundreds_of_batches_are_planned(ledger: &dyn Ledger) {
 
 pub(super) async fn a_held_run_waits_for_approval(ledger: &dyn Ledger) {
     let mut run = new_run("ads", 1, &[10]);
-    run.held = Some("removes 90%".to_owned());
+    run.held = Some(Hold::new(HoldCause::Guard, "removes 90%"));
     let id = ledger.plan_run(&run, at(1)).await.unwrap().unwrap();
     let found = ledger.run(id).await.unwrap();
     assert_eq!(found.state, RunState::Held);
@@ -240,25 +240,31 @@ pub(super) async fn an_accounts_queue_is_held_and_let_go(ledger: &dyn Ledger) {
 
 pub(super) async fn what_an_account_held_is_planned_anew(ledger: &dyn Ledger) {
     let account = destination("shop");
-    let run = |name: &str, held: Option<&str>, plan: Option<&str>| NewRun {
-        held: held.map(str::to_owned),
+    let run = |name: &str, held: Option<HoldCause>, plan: Option<&str>| NewRun {
+        // What the reason says does not matter where the cause is recorded.
+        held: held.map(|cause| Hold::new(cause, "checks fail")),
         plan: plan.map(str::to_owned),
         ..new_run(name, 1, &[10])
     };
     for run in [
-        run("planned", Some("held, as 3 checks fail"), Some("plans/a")),
-        run("guarded", Some("too many leave"), Some("plans/b")),
-        run("earlier", Some("checks fail"), None),
+        run("planned", Some(HoldCause::Account), Some("plans/a")),
+        run("guarded", Some(HoldCause::Guard), Some("plans/b")),
+        run("adopts", Some(HoldCause::Adoption), Some("plans/c")),
+        run("earlier", Some(HoldCause::Account), None),
+        run("queued", None, Some("plans/d")),
     ] {
         ledger.plan_run(&run, at(1)).await.unwrap().unwrap();
     }
-    assert_eq!(ledger.approve_destination(&account, Some("checks fail"), at(2)).await.unwrap(), 3);
+    assert_eq!(ledger.hold_destination(&account, "many checks failed").await.unwrap(), 1);
+    assert_eq!(ledger.approve_destination(&account, Some("checks fail"), at(2)).await.unwrap(), 5);
     let newest = async |name| ledger.runs(Some(&sync_name(name)), 1).await.unwrap().pop();
-    assert_eq!(newest("planned").await, None);
-    for name in ["guarded", "earlier"] {
-        assert_eq!(newest(name).await.unwrap().state, RunState::Active);
+    for name in ["planned", "queued"] {
+        assert_eq!(newest(name).await, None, "{name}");
     }
-    let again = run("planned", None, Some("plans/c"));
+    for name in ["guarded", "adopts", "earlier"] {
+        assert_eq!(newest(name).await.unwrap().state, RunState::Active, "{name}");
+    }
+    let again = run("planned", None, Some("plans/e"));
     assert!(ledger.plan_run(&again, at(3)).await.unwrap().is_some());
 }
 
@@ -330,7 +336,7 @@ pub(super) async fn a_sync_is_unsettled_until_its_newest_run_completes(ledger: &
     assert_eq!(unsettled().await, []);
     let failing = running(ledger, &new_run("ads", 1, &[10]), "w").await;
     let mut held = new_run("more", 1, &[10]);
-    held.held = Some("removes 90%".to_owned());
+    held.held = Some(Hold::new(HoldCause::Guard, "removes 90%"));
     ledger.plan_run(&held, at(1)).await.unwrap().unwrap();
     let both = [said("ads", RunState::Active), said("more", RunState::Held)];
     assert_eq!(unsettled().await, both);
@@ -388,7 +394,7 @@ pub(super) async fn a_released_task_is_due_at_once(ledger: &dyn Ledger) {
 
 pub(super) async fn tasks_are_listed_and_counted_by_state(ledger: &dyn Ledger) {
     let mut held = new_run("held", 1, &[1]);
-    held.held = Some("guard".to_owned());
+    held.held = Some(Hold::new(HoldCause::Guard, "guard"));
     for name in ["f1", "f2", "r"] {
         let task = running(ledger, &new_run(name, 1, &[1]), "w").await;
         if name != "r" {
@@ -473,6 +479,8 @@ pub(super) async fn checks_replace_each_other(ledger: &dyn Ledger) {
     let found = ledger.checks(9).await.unwrap();
     assert_eq!(found, [newest, check(&done[1], Verdict::Failed, 6)]);
     assert_eq!(ledger.checks(1).await.unwrap().len(), 1);
+    assert_eq!(ledger.check_of(done[1].id).await.unwrap(), Some(found[1].clone()));
+    assert_eq!(ledger.check_of(TaskId(999)).await.unwrap(), None);
     let mut stray = check(&done[0], Verdict::Passed, 8);
     stray.task = throng_model::TaskId(999);
     assert_not_found(ledger.put_check(&stray).await);

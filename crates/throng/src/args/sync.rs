@@ -6,6 +6,18 @@ use super::NodeAt;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SyncCommand {
+    /// The syncs, what their platforms were given and show, and removals that are due
+    List {
+        #[command(flatten)]
+        node: NodeAt,
+    },
+    /// The size of a sync's audience on the platform over time, with what was delivered
+    Sizes {
+        /// The sync
+        name: String,
+        #[command(flatten)]
+        node: NodeAt,
+    },
     /// The newest runs with their counts
     Runs {
         #[command(flatten)]

@@ -13,6 +13,8 @@ use crate::out;
 
 pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
     match command {
+        SyncCommand::List { node } => syncs(&node, json).await,
+        SyncCommand::Sizes { name, node } => sizes(&name, &node, json).await,
         SyncCommand::Runs { node } => runs(&node, json).await,
         SyncCommand::Tasks { node } => tasks(&node, json).await,
         SyncCommand::Task { id, node } => task(id, &node, json).await,
@@ -106,6 +108,77 @@ fn total(reasons: &Value) -> String {
 
 fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer[name].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The bounds that a platform shows for an audience.
+fn size(size: &Value) -> String {
+    match (size["lower"].as_u64(), size["upper"].as_u64()) {
+        _ if size.is_null() => String::new(),
+        (Some(lower), Some(upper)) if lower == upper => out::count(lower),
+        (Some(lower), Some(upper)) => format!("{} to {}", out::count(lower), out::count(upper)),
+        (Some(lower), None) => format!("at least {}", out::count(lower)),
+        (None, Some(upper)) => format!("at most {}", out::count(upper)),
+        (None, None) => "none shown".to_owned(),
+    }
+}
+
+async fn syncs(node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let answer = Client::new(node)?.get("/v1/syncs").await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let now = SystemClock.now();
+    let rows = list(&answer, "syncs").iter().map(|s| {
+        let due = match s["removals_due"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(due) => format!("{}; {}", out::count(due), next_try(&s["removals_retry_at"], now)),
+        };
+        let state = if s["paused_at"].is_null() { "active" } else { "paused" };
+        vec![
+            text(&s["name"]),
+            text(&s["audience"]),
+            text(&s["destination"]),
+            text(&s["mode"]),
+            state.to_owned(),
+            text(&s["delivered_version"]),
+            number(&s["delivered_users"]),
+            size(&s["size"]),
+            due,
+        ]
+    });
+    let header = [
+        "SYNC",
+        "AUDIENCE",
+        "DESTINATION",
+        "MODE",
+        "STATE",
+        "VERSION",
+        "DELIVERED",
+        "ON PLATFORM",
+        "REMOVALS DUE",
+    ];
+    out::table(&header, rows.collect());
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn sizes(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
+    let path = format!("/v1/syncs/{}/sizes", segment(name));
+    let answer = Client::new(node)?.get(&path).await?;
+    if json {
+        out::json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = list(&answer, "sizes").iter().map(|s| {
+        let at = s["at"].as_i64().map_or_else(String::new, |at| Timestamp(at).to_string());
+        let state = if s["settling"] == true { "at work on an upload" } else { "" };
+        vec![at, text(&s["platform_id"]), number(&s["delivered"]), size(s), state.to_owned()]
+    });
+    out::table(&["AT", "AUDIENCE", "DELIVERED", "ON PLATFORM", "PLATFORM"], rows.collect());
+    if let Some(reason) = answer["reason"].as_str() {
+        out::line(format!("{}: {reason}", text(&answer["verdict"])));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn runs(node: &NodeAt, json: bool) -> Result<ExitCode> {

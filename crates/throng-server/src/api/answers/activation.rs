@@ -46,6 +46,41 @@ pub(in crate::api) struct SyncSummary {
     delivered_users: Option<u64>,
     /// Removals that the platform refused.
     removals_due: u64,
+    /// When they are tried again; null if there are none.
+    removals_retry_at: Option<i64>,
+    /// The newest size of the audience on the platform; null if it was never read.
+    size: Option<SyncSize>,
+}
+
+/// The sizes of a sync's audience on the platform over time.
+#[derive(ToSchema)]
+pub(in crate::api) struct SyncSizes {
+    sync: String,
+    /// The platform's id of the audience that the sync has now.
+    platform_id: Option<String>,
+    /// What the sizes of this audience say.
+    verdict: ActivationVerdict,
+    /// Null if nothing is wrong.
+    reason: Option<String>,
+    /// The oldest first.
+    sizes: Vec<SyncSize>,
+}
+
+/// The size that a platform showed at one time.
+#[derive(ToSchema)]
+pub(in crate::api) struct SyncSize {
+    sync: String,
+    account: String,
+    platform_id: String,
+    at: i64,
+    /// At least so many people; null if the platform does not show it.
+    lower: Option<u64>,
+    /// At most so many people; null if the platform does not show it.
+    upper: Option<u64>,
+    /// Users that the platform was given at that time.
+    delivered: u64,
+    /// The platform was still at work on an upload.
+    settling: bool,
 }
 
 /// The sync that something was done to.

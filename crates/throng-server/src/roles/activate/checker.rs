@@ -1,17 +1,21 @@
-//! Checks every finished task: its counts, and what the platform says about the audience.
+//! Checks every finished task: its counts, and what the platform says about the audience. The check of the
+//! newest one is repeated when the size of its audience is read again.
 
 use std::time::Duration;
 
-use throng_activation::{CheckFacts, PlatformSize, Quotas, Removals, SendClass, SendError, judge};
+use throng_activation::{CheckFacts, Quotas, Removals, SendClass, SendError, judge};
+use throng_store::{
+    AlertKind, Check, HistoryEntry, LedgerError, NewAlert, RunState, SyncRun, Task, Verdict,
+};
 use throng_log::Message;
-use throng_model::{DestinationName, Timestamp};
-use throng_store::{AlertKind, Check, HistoryEntry, LedgerError, NewAlert, SyncRun, Task, Verdict};
+use throng_model::{DestinationName, SyncName, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::announce::AnnounceError;
-use super::jobs::{Destinations, declared};
+use super::jobs::Destinations;
 use super::notice::Notice;
 use super::removals;
+use super::sizes::{self, Reading};
 use crate::{Change, NodeContext};
 
 /// A platform that is still filling the audience, or cannot be reached, is asked again for so long.
@@ -89,22 +93,67 @@ async fn check(
     if !quotas.wait(&task.destination, now).is_zero() {
         return Ok(false);
     }
-    let size = read_size(ctx, destinations, task).await?;
-    if let Err(SendError { class: SendClass::Wait(pause), .. }) = &size {
+    let reading = sizes::read(ctx, destinations, &task.sync).await?;
+    if let Err(SendError { class: SendClass::Wait(pause), .. }) = &reading {
         quotas.pause(&task.destination, *pause, now);
         return Ok(false);
     }
     let waited = now.since(task.finished_at.unwrap_or(now)) >= PATIENCE;
-    let unclear = match &size {
-        Ok(size) => size.settling,
+    let unclear = match &reading {
+        Ok(reading) => reading.size.settling,
         Err(error) => error.class == SendClass::Retry,
     };
     if unclear && !waited {
         return Ok(false);
     }
     let run = ctx.ledger.run(task.run).await?;
+    conclude(ctx, task, &run, reading, None).await?;
+    Ok(true)
+}
+
+/// Reads the size of a sync's audience again, and repeats the check of its newest run. Whether anything was
+/// recorded.
+pub(super) async fn repeat(
+    ctx: &NodeContext,
+    quotas: &Quotas,
+    destinations: &Destinations,
+    sync: &SyncName,
+    destination: &DestinationName,
+) -> Result<bool, LedgerError> {
+    let reading = sizes::read(ctx, destinations, sync).await?;
+    if let Err(error) = &reading {
+        if let SendClass::Wait(pause) = error.class {
+            quotas.pause(destination, pause, ctx.clock.now());
+        }
+        // What is wrong with the account, or ends by itself, is no fault of the audience.
+        if error.class != SendClass::Stop {
+            tracing::warn!(%sync, error = %error.message, "a size was not read");
+            return Ok(false);
+        }
+    }
+    let Some(run) = ctx.ledger.runs(Some(sync), 1).await?.pop() else { return Ok(false) };
+    let task = ctx.ledger.task_of_run(run.id).await?;
+    let before = ctx.ledger.check_of(task.id).await?;
+    if run.state == RunState::Completed && before.is_some() {
+        conclude(ctx, &task, &run, reading, before.as_ref()).await?;
+        return Ok(true);
+    }
+    // Only the size: a run that is completed will be checked, and any other has a state that says more.
+    let Ok(reading) = &reading else { return Ok(false) };
+    sizes::record(ctx, &run, &ctx.ledger.batches(task.id).await?, reading).await?;
+    Ok(true)
+}
+
+/// Judges a finished task, and records the verdict. `before`: an earlier one.
+async fn conclude(
+    ctx: &NodeContext,
+    task: &Task,
+    run: &SyncRun,
+    reading: Result<Reading, SendError>,
+    before: Option<&Check>,
+) -> Result<(), LedgerError> {
     let removal = removals::approved(ctx, &task.sync).await?;
-    let empties = removal.is_some_and(|removal| removals::is_of(&removal, &run));
+    let empties = removal.is_some_and(|removal| removals::is_of(&removal, run));
     // Without the snapshot the size has nothing to be compared with; what was added is the least.
     let members = match ctx.ledger.snapshot(&run.audience, run.to_version).await {
         _ if empties => 0,
@@ -112,34 +161,23 @@ async fn check(
         Err(LedgerError::NotFound { .. }) => run.adds,
         Err(error) => return Err(error),
     };
+    let batches = ctx.ledger.batches(task.id).await?;
+    let points = match &reading {
+        Ok(reading) => sizes::record(ctx, run, &batches, reading).await?,
+        Err(_) => Vec::new(),
+    };
     let facts = CheckFacts {
-        run: &run,
-        removals: Removals::of(&ctx.ledger.batches(task.id).await?),
+        run,
+        removals: Removals::of(&batches),
         members,
-        size: size.as_ref().map_err(|error| error.message.clone()),
+        size: match &reading {
+            Ok(reading) => Ok(&reading.size),
+            Err(error) => Err(error.message_for(&task.sync)),
+        },
+        sizes: &points,
     };
     let (verdict, reasons) = judge(&facts);
-    record(ctx, task, &run, verdict, reasons).await?;
-    Ok(true)
-}
-
-async fn read_size(
-    ctx: &NodeContext,
-    destinations: &Destinations,
-    task: &Task,
-) -> Result<Result<PlatformSize, SendError>, LedgerError> {
-    let destination = declared(ctx, &task.sync)
-        .await?
-        .and_then(|(_, destination)| destinations.open(&destination, &*ctx.env));
-    let destination = match destination {
-        Ok(destination) => destination,
-        Err(error) => return Ok(Err(error)),
-    };
-    let Some(audience) = ctx.ledger.platform_audience(&task.sync).await? else {
-        let message = "the platform's audience was never recorded";
-        return Ok(Err(SendError::local(SendClass::Stop, message)));
-    };
-    Ok(destination.size(&audience.platform_id).await)
+    record(ctx, task, run, verdict, reasons, before).await
 }
 
 async fn record(
@@ -148,6 +186,7 @@ async fn record(
     run: &SyncRun,
     verdict: Verdict,
     reasons: Vec<String>,
+    before: Option<&Check>,
 ) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
     let subject = task.sync.to_string();
@@ -157,10 +196,13 @@ async fn record(
         Verdict::Failed => "check_failed",
     };
     let why = format!("version {}: {}", run.to_version, reasons.join("; "));
+    let is_new = before.is_none_or(|b| b.verdict != verdict || b.reasons != reasons);
     if verdict == Verdict::Passed {
         ctx.ledger.resolve_alert(AlertKind::CheckFailed, &subject, now).await?;
     } else {
-        tracing::warn!(sync = %task.sync, task = %task.id, why, "{what}");
+        if is_new {
+            tracing::warn!(sync = %task.sync, task = %task.id, why, "{what}");
+        }
         let message = why.clone();
         let alert = NewAlert { kind: AlertKind::CheckFailed, subject: subject.clone(), message };
         ctx.ledger.raise_alert(&alert, now).await?;
@@ -173,8 +215,11 @@ async fn record(
         at: now,
         actor: None,
     };
-    ctx.ledger.record(&[entry]).await?;
-    if verdict == Verdict::Failed {
+    if is_new {
+        ctx.ledger.record(&[entry]).await?;
+    }
+    // One task counts once.
+    if verdict == Verdict::Failed && before.is_none_or(|b| b.verdict != Verdict::Failed) {
         hold_account(ctx, task).await?;
     }
     // Last: with it the task counts as checked.
@@ -194,7 +239,8 @@ pub(crate) fn account(name: &DestinationName) -> String {
     format!("destination {name}")
 }
 
-/// What is said of every run that is held with its account.
+/// What is said of every run that is held with its account. Also how runs are known that an earlier version
+/// held so, without recording the cause.
 pub(crate) fn failed_checks(name: &DestinationName) -> String {
     format!("checks of {name} failed")
 }
@@ -218,7 +264,7 @@ async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError>
     let reason = format!("{failed} of the last {} {}", verdicts.len(), failed_checks(name));
     let now = ctx.clock.now();
     let message = format!(
-        "its tasks are held: {reason}. Look at the alerts of its syncs, mend the cause, then \
+        "its tasks are held: {reason}. Look at the alerts of its syncs, fix the cause, then \
          `throng sync approve --destination {name}`"
     );
     // First: as long as it is open, what is planned is held too.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use throng_activation::{
-    Destination, Job, JobRows, RunUsers, Schema, SealedError, SendClass, SendError,
+    Advice, Destination, Job, JobRows, RunUsers, Schema, SealedError, SendClass, SendError,
 };
 use throng_destinations::Account;
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
@@ -285,10 +285,10 @@ async fn users_of(
     let target = snapshot(ctx, &run.audience, run.to_version).await?;
     let Some(target) = target else {
         let message = format!(
-            "version {} of audience {} is not kept any more; refresh the audience",
+            "version {} of audience {} is no longer kept; refresh the audience",
             run.to_version, run.audience
         );
-        return Ok(Err(SendError::local(SendClass::Stop, message)));
+        return Ok(Err(SendError::local(SendClass::Stop, message).advising(Advice::None)));
     };
     let index = ctx.membership.load_full();
     if !covers(&index, &target) {
@@ -304,7 +304,7 @@ async fn users_of(
             "the snapshots that run {} was planned from are not as they were; refresh audience {}",
             run.id, run.audience
         );
-        return Ok(Err(SendError::local(SendClass::Stop, message)));
+        return Ok(Err(SendError::local(SendClass::Stop, message).advising(Advice::None)));
     };
     let identifiers = Arc::new(lake_identifiers(ctx, sync, platform));
     Ok(Ok(JobRows::Users { identifiers, users, index }))

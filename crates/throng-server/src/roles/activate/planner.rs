@@ -9,13 +9,13 @@ use throng_activation::{
     Delivered, DifferenceFacts, PlanFacts, RunRows, Scan, SendClass, SendError, difference,
     plan_run,
 };
+use throng_store::{
+    AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, Hold, HoldCause, LedgerError,
+    NewAlert, NewRun, PlatformAudience, RunState, SyncMode, SyncRun,
+};
 use throng_membership::{MemberSet, SnapshotFile};
 use throng_model::{Backoff, HashedIdentifier, SyncName, Timestamp};
 use throng_spec::{Adopt, Sync};
-use throng_store::{
-    AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, LedgerError, NewAlert, NewRun,
-    PlatformAudience, RunState, SyncMode, SyncRun,
-};
 
 use super::delivered::{self, DeliveredError, account_of, is_due, new_object, salt};
 use super::jobs::{JobError, RUNS_LOOKED_AT, covers, platform_name, snapshot};
@@ -295,8 +295,11 @@ async fn plan_sync(
     let replace = !target.is_empty() && replaces(todo, mode, known && columns);
     let unknown = !known && mode != SyncMode::Add && delivered.runs.is_empty();
     if target.is_empty() && (unknown || todo.adopts.is_some()) {
-        let message = "the audience is empty, and what the platform holds is not known: it cannot be \
-                       emptied row by row. `throng sync recreate` makes a new audience there";
+        let message = format!(
+            "the audience is empty, and what the platform holds is not known: it cannot be emptied row \
+             by row. `throng sync recreate {}` makes a new audience there",
+            sync.name
+        );
         return Err(SendError::local(SendClass::Stop, message).into());
     }
     let object = new_object("plans")?;
@@ -335,6 +338,7 @@ async fn plan_sync(
     };
     let account_held =
         ctx.ledger.open_alert(AlertKind::RunHeld, &account(&sync.destination)).await?;
+    let account_held = account_held.map(|reason| Hold::new(HoldCause::Account, reason));
     let run = plan_run(PlanFacts {
         sync: sync.name.clone(),
         audience: sync.audience.clone(),
@@ -367,13 +371,14 @@ fn replaces(todo: &Todo<'_>, mode: SyncMode, certain: bool) -> bool {
 }
 
 /// Why a run that takes over an audience waits for a person.
-fn adoption(todo: &Todo<'_>) -> Option<String> {
+fn adoption(todo: &Todo<'_>) -> Option<Hold> {
     let id = todo.adopts.as_ref()?;
-    Some(format!(
+    let reason = format!(
         "the audience `{}` on the platform ({id}) has users that this sync did not put there, and \
          adopt = replace: its list would be replaced; approve the run if that is meant",
         platform_name(todo.sync)
-    ))
+    );
+    Some(Hold::new(HoldCause::Adoption, reason))
 }
 
 /// The platform has all of it already.
@@ -433,12 +438,12 @@ pub(super) async fn record(
         run.to_version, run.adds, run.removes
     );
     let (what, why) = match &run.held {
-        Some(reason) => ("held", format!("{figures}; {reason}")),
+        Some(hold) => ("held", format!("{figures}; {}", hold.reason)),
         None => ("planned", figures),
     };
     // For a whole account one alert is enough.
-    if let Some(reason) = run.held.as_ref().filter(|_| !account_held) {
-        let message = format!("{reason}. `throng sync approve {id}`");
+    if let Some(hold) = run.held.as_ref().filter(|_| !account_held) {
+        let message = format!("{}. `throng sync approve {id}`", hold.reason);
         let alert = NewAlert { kind: AlertKind::RunHeld, subject: subject.clone(), message };
         ctx.ledger.raise_alert(&alert, now).await?;
     }

@@ -1,0 +1,73 @@
+//! Sizes of audiences on platforms.
+
+use super::*;
+use crate::{RunState, SizeRecord, SizeRetention};
+
+/// A size that was read at second `n`.
+fn size(name: &str, n: u64, upper: Option<u64>) -> SizeRecord {
+    SizeRecord {
+        sync: sync_name(name),
+        account: "meta/12".to_owned(),
+        platform_id: "77".to_owned(),
+        at: at(n),
+        lower: upper.map(|upper| upper / 2),
+        upper,
+        delivered: 10 * n,
+        settling: upper.is_none(),
+    }
+}
+
+/// Sizes since second `n`, and so many of a sync.
+fn keep(n: u64, rows: u32) -> SizeRetention {
+    SizeRetention { since: at(n), rows }
+}
+
+pub(super) async fn sizes_are_kept_in_order_as_long_as_they_should(ledger: &dyn Ledger) {
+    let (ads, other) = (sync_name("ads"), sync_name("other"));
+    assert_eq!(ledger.sizes(&ads, 9).await.unwrap(), []);
+    ledger.put_size(&size("other", 1, Some(7)), keep(0, 9)).await.unwrap();
+    let read = [size("ads", 2, None), size("ads", 3, Some(u64::MAX >> 1)), size("ads", 4, Some(0))];
+    for size in &read {
+        ledger.put_size(size, keep(0, 9)).await.unwrap();
+    }
+    assert_eq!(ledger.sizes(&ads, 9).await.unwrap(), read);
+    assert_eq!(ledger.sizes(&ads, 2).await.unwrap(), read[1..]);
+    assert_eq!(ledger.newest_sizes().await.unwrap(), [], "they have no audience on the platform");
+    for sync in [&ads, &other] {
+        ledger.put_platform_audience(sync, "77").await.unwrap();
+    }
+    let newest = [read[2].clone(), size("other", 1, Some(7))];
+    assert_eq!(ledger.newest_sizes().await.unwrap(), newest);
+    // The rows of a sync are bounded, and so is the age of all.
+    let fifth = size("ads", 5, Some(9));
+    ledger.put_size(&fifth, keep(0, 2)).await.unwrap();
+    assert_eq!(ledger.sizes(&ads, 9).await.unwrap(), [read[2].clone(), fifth.clone()]);
+    assert_eq!(ledger.sizes(&other, 9).await.unwrap().len(), 1);
+    let sixth = size("ads", 6, Some(9));
+    ledger.put_size(&sixth, keep(5, 9)).await.unwrap();
+    assert_eq!(ledger.sizes(&ads, 9).await.unwrap(), [fifth, sixth]);
+    assert_eq!(ledger.sizes(&other, 9).await.unwrap(), []);
+}
+
+pub(super) async fn a_size_is_due_some_time_after_it_was_read(ledger: &dyn Ledger) {
+    let sync = sync_name("ads");
+    let due = async |n| ledger.sizes_due(at(n)).await.unwrap();
+    let task = running(ledger, &new_run("ads", 1, &[]), "w").await;
+    ledger.put_platform_audience(&sync, "77").await.unwrap();
+    assert_eq!(due(99).await, [], "nothing is delivered");
+    assert!(!ledger.claim_size(&sync, at(99), at(99)).await.unwrap());
+    ledger.complete_task(task.id, "w", at(10)).await.unwrap();
+    assert_eq!(ledger.run(task.run).await.unwrap().state, RunState::Completed);
+    assert_eq!(due(9).await, []);
+    assert_eq!(due(10).await, std::slice::from_ref(&sync));
+    assert!(ledger.claim_size(&sync, at(10), at(20)).await.unwrap());
+    assert!(!ledger.claim_size(&sync, at(10), at(20)).await.unwrap(), "somebody has begun");
+    assert_eq!((due(19).await, due(20).await), (vec![], vec![sync.clone()]));
+    // A size that was read after a delivery counts as well.
+    ledger.put_size(&size("ads", 30, None), keep(0, 9)).await.unwrap();
+    assert_eq!((due(29).await, due(30).await), (vec![], vec![sync.clone()]));
+    // Another audience on the platform begins anew.
+    ledger.forget_delivered(&sync, "recreated", at(31)).await.unwrap();
+    assert_eq!(due(99).await, []);
+    assert_eq!(ledger.sizes(&sync, 9).await.unwrap().len(), 1);
+}

@@ -1,0 +1,57 @@
+//! The sizes of audiences on platforms over time, as they were read for checks.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use throng_model::{SyncName, Timestamp};
+
+use crate::Result;
+
+/// The size of a sync's audience as the platform showed it at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeRecord {
+    /// The sync.
+    pub sync: SyncName,
+    /// The account, such as `meta/12`.
+    pub account: String,
+    /// The platform's id of the audience.
+    pub platform_id: String,
+    /// When it was read.
+    pub at: Timestamp,
+    /// At least this many people, if the platform shows it.
+    pub lower: Option<u64>,
+    /// At most this many people, if the platform shows it.
+    pub upper: Option<u64>,
+    /// Users that the platform was given for the sync at that time.
+    pub delivered: u64,
+    /// The platform was still at work on an upload.
+    pub settling: bool,
+}
+
+/// Which sizes of a sync are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeRetention {
+    /// Older ones are deleted, of every sync.
+    pub since: Timestamp,
+    /// So many of a sync at most, the newest.
+    pub rows: u32,
+}
+
+/// Sizes of audiences on platforms.
+#[async_trait]
+pub trait SizeLedger: Send + Sync {
+    /// Adds a size, and deletes what is not to be kept. It counts as the last reading of the sync.
+    async fn put_size(&self, size: &SizeRecord, keep: SizeRetention) -> Result<()>;
+
+    /// The newest sizes of a sync, the oldest of them first.
+    async fn sizes(&self, sync: &SyncName, limit: u32) -> Result<Vec<SizeRecord>>;
+
+    /// The newest size of every sync that has an audience on a platform, by sync.
+    async fn newest_sizes(&self) -> Result<Vec<SizeRecord>>;
+
+    /// The syncs that have delivered a version, and whose size was last read at `before` or earlier. Where
+    /// it never was, the time of the delivery counts. The longest waiting first.
+    async fn sizes_due(&self, before: Timestamp) -> Result<Vec<SyncName>>;
+
+    /// Begins to read the size of a sync that is due. `false` if it is not due: somebody else has begun.
+    async fn claim_size(&self, sync: &SyncName, before: Timestamp, now: Timestamp) -> Result<bool>;
+}
