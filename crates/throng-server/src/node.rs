@@ -45,7 +45,7 @@ pub use connect::{Finding, check_backends, migrate};
 use data_directory::DataDirectory;
 pub use error::NodeError;
 use lock::DataDirLock;
-pub(crate) use serve::SlowBody;
+pub(crate) use serve::{BodyWait, SlowBody};
 pub use serve::TlsError;
 use stamps::Stamps;
 pub use stamps::{Recovery, StampError};

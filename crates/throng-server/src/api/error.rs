@@ -12,6 +12,8 @@ use throng_model::StorageProblem;
 use throng_spec::{Problem, Role};
 use utoipa::ToSchema;
 
+use crate::node::SlowBody;
+
 /// After how many seconds a client tries again what the node could not do.
 const RETRY_AFTER_SECS: u64 = 1;
 
@@ -161,9 +163,12 @@ impl ApiError {
     }
 
     /// The body did not come in time.
-    pub(crate) fn slow_body() -> Self {
-        let words = "nothing more of the request's body came for a while";
-        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", words).help("send it without pauses")
+    pub(crate) fn slow_body(slow: SlowBody) -> Self {
+        let help = match slow {
+            SlowBody::Idle(_) => "send it without pauses",
+            SlowBody::Rate { .. } => "send it faster, or less at once",
+        };
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", slow.to_string()).help(help)
     }
 
     /// The body has a content type that the path does not take.
