@@ -46,8 +46,8 @@ impl Service<Request<Incoming>> for Requests {
         }
         let answer = connection.begin(request.version() == Version::HTTP_2);
         let wait = BodyWait::default();
-        let mut request = request
-            .map(|body| Body::new(RequestBody::new(body, self.body_limits, wait.clone())));
+        let mut request =
+            request.map(|body| Body::new(RequestBody::new(body, self.body_limits, wait.clone())));
         request.extensions_mut().insert(wait);
         request.extensions_mut().insert(ConnectInfo(connection.peer));
         request.extensions_mut().insert(self.transport);
