@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
-use throng_lake::{Lake, LakeLimits, WorkerCommand};
+use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
 use throng_ledger::Ledger;
 use throng_log::{Retention, Share};
 use throng_membership::MembershipIndex;
@@ -156,6 +156,9 @@ impl Node {
         }
         let open = |tls| serve::Certificates::open(tls, Arc::clone(&config.access_clock));
         let certificates = tls.map(open).transpose()?.map(Arc::new);
+        if let Some(warning) = Landlock::of_kernel().warning() {
+            tracing::warn!("{warning}");
+        }
         crate::api::install_metrics();
         let shared = config.spec.node.is_shared();
         let Parts { ctx, feed, share, stamps } = gather_patiently(&mut config, &roles).await?;
