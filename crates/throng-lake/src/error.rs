@@ -171,6 +171,11 @@ impl LakeError {
         }
     }
 
+    /// Whether no query worker can be started, whatever the query.
+    pub fn is_of_worker(&self) -> bool {
+        matches!(self, Self::Confine { .. } | Self::Start { .. })
+    }
+
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {

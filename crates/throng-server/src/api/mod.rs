@@ -11,6 +11,7 @@ mod decide;
 mod encoding;
 mod error;
 mod events;
+mod failure;
 mod feed;
 mod health;
 mod lookups;
@@ -42,7 +43,6 @@ pub(crate) use auth::{Guard, HostNames};
 pub(crate) use body::whole;
 #[cfg(test)]
 pub(crate) use encoding::decoded;
-#[cfg(test)]
 pub(crate) use error::ApiError;
 pub(crate) use health::{drain_samples, install_metrics};
 #[cfg(test)]

@@ -8,7 +8,7 @@ use throng_model::{AdGroupIndex, AdGroupName, AudienceName, SyncName, Timestamp}
 use throng_spec::{Access, Action, ObjectKind, Plan, Problem, Role, Spec, SpecFiles};
 
 use crate::removals::{Removed, removed};
-use crate::{CheckedModel, NodeContext};
+use crate::{CheckError, CheckedModel, NodeContext};
 
 use super::{NodeError, open_lake, spec_changed};
 
@@ -271,7 +271,11 @@ pub(crate) async fn plan_sent(
         true => ctx.lake.load_full(),
         false => Arc::new(open_lake(&ctx.data_dir, &spec, &ctx.query_worker)?),
     };
-    let models = crate::check_sql(&lake, &spec).await.map_err(Refusal::Problems)?;
+    let models = match crate::check_sql(&lake, &spec).await {
+        Ok(models) => models,
+        Err(CheckError::Problems(problems)) => return Err(Refusal::Problems(problems)),
+        Err(CheckError::Worker(error)) => return Err(Refusal::Failed(error.into())),
+    };
     let before = stored_spec(&*ctx.ledger).await?;
     let version = match &before {
         Some((_, version)) => *version,

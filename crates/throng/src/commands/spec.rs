@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
-use throng_server::{CheckedModel, Environment, check_backends, check_sql};
+use throng_server::{CheckError, CheckedModel, Environment, check_backends, check_sql};
 use throng_spec::{Plan, Problem, Spec, read_files};
 
 use crate::args::ApplyArgs;
@@ -24,7 +24,11 @@ async fn load(path: &Path) -> Result<std::result::Result<(Spec, Vec<CheckedModel
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
     let lake = Lake::new(&spec.sources, limits).context("cannot open the sources")?;
-    Ok(check_sql(&lake, &spec).await.map(|models| (spec, models)))
+    match check_sql(&lake, &spec).await {
+        Ok(models) => Ok(Ok((spec, models))),
+        Err(CheckError::Problems(problems)) => Ok(Err(problems)),
+        Err(CheckError::Worker(error)) => Err(error).context("cannot check the SQL"),
+    }
 }
 
 pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<ExitCode> {
