@@ -42,6 +42,17 @@ pub enum SealedError {
         /// The first digits of the SHA-256 of the key.
         id: String,
     },
+    /// Another version wrote the file. It is not damaged.
+    #[error(
+        "{path} has the format {found}, and this version reads {FORMAT}: another version of throng wrote it; \
+         upgrade the nodes with the roles schedule and activate together"
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
+    },
     /// The file is damaged, cut off, or another one in its place.
     #[error("{path} is damaged, or is not the file that the ledger names: {why}")]
     Damaged {
@@ -322,7 +333,7 @@ impl SealedFile {
             return Err(damaged("it does not begin or end as such a file"));
         }
         if header[8] != FORMAT {
-            return Err(damaged("its format is of another version"));
+            return Err(SealedError::Format { path: path.to_owned(), found: header[8] });
         }
         let known = keys.0.iter().find(|key| id_of(key) == header[9..17]);
         let key = known.ok_or_else(|| SealedError::UnknownKey { id: hex(&header[9..17]) })?;
@@ -441,6 +452,11 @@ mod tests {
             let read = open(&old, "s").and_then(|f| Ok((f.read(0)?, f.read(1)?)));
             assert!(read.is_err(), "byte {at}");
         }
+        let mut newer = bytes.clone();
+        newer[8] = FORMAT + 1;
+        fs::write(&path, &newer).unwrap();
+        let refused = open(&old, "s").err().unwrap();
+        assert!(matches!(refused, SealedError::Format { found: 2, .. }), "{refused}");
         for cut in 0..bytes.len() {
             fs::write(&path, &bytes[..cut]).unwrap();
             assert!(open(&old, "s").is_err(), "cut at {cut}");

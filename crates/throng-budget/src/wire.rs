@@ -3,6 +3,13 @@
 
 use prost::Message;
 
+/// What states of every format have.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CheckpointFormat {
+    #[prost(uint32, tag = "1")]
+    pub(crate) format: u32,
+}
+
 /// The state of an engine. Unknown fields of later versions are an error by way of `format`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Checkpoint {

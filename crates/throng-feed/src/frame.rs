@@ -242,13 +242,16 @@ impl Frame {
     /// # Errors
     /// [`FeedError`], which says what to do.
     pub fn decode(bytes: &[u8]) -> Result<Self, FeedError> {
-        if bytes.len() < HEADER + CHECKSUM || bytes[..2] != MAGIC {
+        let Some(format) = bytes.strip_prefix(&MAGIC).and_then(|rest| rest.first()).copied() else {
             return Err(FeedError::NotAFrame);
+        };
+        // Before the length and the checksum: a newer format may differ in both, and "update the gate" is
+        // the answer that helps then, not "the frame is damaged".
+        if ![FORMAT_1, FORMAT].contains(&format) {
+            return Err(FeedError::UnknownFormat(format));
         }
-        // Why before the checksum: a newer format may have another one, and "update the gate" is the answer
-        // that helps then, not "the frame is damaged".
-        if ![FORMAT_1, FORMAT].contains(&bytes[2]) {
-            return Err(FeedError::UnknownFormat(bytes[2]));
+        if bytes.len() < HEADER + CHECKSUM {
+            return Err(FeedError::NotAFrame);
         }
         let (body, sum) = bytes.split_at(bytes.len() - CHECKSUM);
         if xxh3_64(body).to_le_bytes() != sum {
@@ -272,7 +275,7 @@ impl Frame {
             return Err(FeedError::Malformed("more entries than a frame of its length may have"));
         }
         let entries = if count == 0 { Vec::new() } else { decode_entries(&mut reader, count)? };
-        let log_position = (bytes[2] == FORMAT).then(|| reader.u64()).transpose()?;
+        let log_position = (format == FORMAT).then(|| reader.u64()).transpose()?;
         if !reader.is_empty() {
             return Err(FeedError::Malformed("bytes follow its entries"));
         }

@@ -83,6 +83,16 @@ pub enum LakeError {
     /// The query worker died, or was killed because of a limit.
     #[error("the query worker was lost")]
     Died(#[source] WorkerDeath),
+    /// A query worker cannot restrict itself to what it may use, or would have fewer rights than it needs:
+    /// it is not started.
+    #[error("a query worker cannot {what}")]
+    Confine {
+        /// What it cannot do, with the folder's path.
+        what: String,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
     /// No query worker can be started, or it does not answer as one.
     #[error("cannot start a query worker with {program}")]
     Start {
@@ -144,13 +154,26 @@ impl LakeError {
                 Some("write long chains of OR as IN (…), and nest less".into())
             }
             Self::Source { .. } => Some("look at the path and its permissions".into()),
+            Self::Confine { what, .. } if what.contains("spill folder") => Some(
+                "look at node.spill_dir: it must be a folder that the node can write; an empty one will do"
+                    .into(),
+            ),
             Self::Engine { source, .. } if source.is_conversion() => Some(
                 "a column of CSV or JSON files is text if one of its values is no plain number: declare \
                  its type in the source, such as `columns: { amount: decimal(12, 2) }`"
                     .into(),
             ),
-            Self::Engine { .. } | Self::Sink(_) | Self::Died(_) | Self::Start { .. } => None,
+            Self::Engine { .. }
+            | Self::Sink(_)
+            | Self::Died(_)
+            | Self::Confine { .. }
+            | Self::Start { .. } => None,
         }
+    }
+
+    /// Whether no query worker can be started, whatever the query.
+    pub fn is_of_worker(&self) -> bool {
+        matches!(self, Self::Confine { .. } | Self::Start { .. })
     }
 
     /// Who has to act.
@@ -169,6 +192,7 @@ impl LakeError {
             | Self::Engine { .. }
             | Self::Sink(_)
             | Self::Died(_)
+            | Self::Confine { .. }
             | Self::Start { .. } => Fault::External,
         }
     }

@@ -45,4 +45,4 @@ pub use model::{Model, ModelInfo, Shape};
 pub use position::Position;
 pub use rule::{Occurs, Rule};
 pub use scan::{KeyBatch, ScanPart, ScanStats, Seen, Sink};
-pub use worker::{WorkerCommand, WorkerDeath};
+pub use worker::{Landlock, WorkerCommand, WorkerDeath};

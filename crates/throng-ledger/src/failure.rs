@@ -79,7 +79,8 @@ pub(crate) fn storage_problem(error: &sqlx::Error) -> Option<StorageProblem> {
             Some(StorageProblem::of_io(error).unwrap_or(StorageProblem::ConnectionLost))
         }
         // A pool that cannot connect keeps trying until the time is up.
-        sqlx::Error::PoolTimedOut
+        sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::Protocol(_) => Some(StorageProblem::ConnectionLost),
@@ -112,12 +113,16 @@ fn of_postgres(code: &str) -> Option<StorageProblem> {
         "53300" => StorageProblem::TooManyConnections,
         // lock_not_available, serialization_failure, deadlock_detected, out_of_memory
         "55P03" | "40001" | "40P01" | "53200" => StorageProblem::Busy,
-        // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
-        "57P01" | "57P02" | "57P03" | "57P05" => StorageProblem::ConnectionLost,
+        // admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped, idle_session_timeout,
+        // idle_in_transaction_session_timeout, invalid_catalog_name: there is no such database
+        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "3D000" => {
+            StorageProblem::ConnectionLost
+        }
         "58030" => StorageProblem::Io,
         // data_corrupted, index_corrupted
         "XX001" | "XX002" => StorageProblem::Damaged,
-        _ if code.starts_with("08") => StorageProblem::ConnectionLost,
+        // The connection fails, or the server does not let this user in.
+        _ if code.starts_with("08") || code.starts_with("28") => StorageProblem::ConnectionLost,
         _ => return None,
     })
 }
@@ -175,6 +180,8 @@ mod tests {
             ("53300", Some(StorageProblem::TooManyConnections)),
             ("57P03", Some(StorageProblem::ConnectionLost)),
             ("08006", Some(StorageProblem::ConnectionLost)),
+            ("28P01", Some(StorageProblem::ConnectionLost)),
+            ("3D000", Some(StorageProblem::ConnectionLost)),
             ("XX001", Some(StorageProblem::Damaged)),
             ("23505", None),
         ] {

@@ -73,6 +73,18 @@ pub enum LogError {
         /// What is wrong there.
         why: &'static str,
     },
+    /// A newer version of this program wrote the log.
+    #[error(
+        "{} has the format {found}, which this version does not know: a newer version of throng wrote it. \
+         Use that version, or go back to a backup from before the upgrade",
+        path.display()
+    )]
+    Newer {
+        /// The segment file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
     /// The disk did not say whether it kept the records. They are not read, except after a restart
     /// before the next append succeeds. The next append looks at what is on the disk first.
     #[error("the disk did not confirm a write to {}: check the disk; sending again is safe", path.display())]
@@ -139,7 +151,10 @@ impl LogError {
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Partitions { .. } | Self::Locked { .. } | Self::TooLong { .. } => Fault::User,
+            Self::Partitions { .. }
+            | Self::Locked { .. }
+            | Self::TooLong { .. }
+            | Self::Newer { .. } => Fault::User,
             Self::Damaged { .. }
             | Self::Unknown { .. }
             | Self::DiskLow { .. }
@@ -182,6 +197,7 @@ impl LogError {
             Self::Damaged { path, position, why } => {
                 Self::Damaged { path: path.clone(), position: *position, why }
             }
+            Self::Newer { path, found } => Self::Newer { path: path.clone(), found: *found },
             Self::DiskLow { path, available, floor } => {
                 Self::DiskLow { path: path.clone(), available: *available, floor: *floor }
             }

@@ -183,7 +183,7 @@ impl Segment {
         }
         let (format, flags, count) = (u32_at(bytes, 8), u32_at(bytes, 12), u32_at(bytes, 16));
         if format != FORMAT {
-            return Err(bad("its format version is unknown to this program"));
+            return Err(bad(&format!("its format version {format} is unknown to this program")));
         }
         let ordinals = flags == HAS_ORDINALS;
         let width: u64 = if ordinals { 12 } else { 8 };

@@ -467,5 +467,11 @@ mod tests {
             bad[at] = good[at];
             assert!(check(&good[..at]).is_err(), "cut at {at}");
         }
+        // One of a newer version is no damage.
+        bad[8..12].copy_from_slice(&(FORMAT + 1).to_le_bytes());
+        let sum = xxh3_64(&bad[..56]).to_le_bytes();
+        bad[56..64].copy_from_slice(&sum);
+        let refused = check(&bad).err().unwrap();
+        assert_eq!(refused, "its format version 2 is unknown to this program");
     }
 }

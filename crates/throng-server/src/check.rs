@@ -14,16 +14,26 @@ pub struct CheckedModel {
     pub model: ModelInfo,
 }
 
+/// Why the SQL of a spec is not checked, or is wrong.
+#[derive(Debug)]
+pub enum CheckError {
+    /// Every text that cannot be run, at its place in its file.
+    Problems(Vec<Problem>),
+    /// No query worker can be started, which says nothing about the spec.
+    Worker(LakeError),
+}
+
 /// Plans every SQL text of a spec over its sources, and tries it with the first rows of each file. Costs
 /// reading the CSV and JSON files of each table once.
 ///
 /// # Errors
-/// Every text that cannot be run, at its place in its file.
-pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, Vec<Problem>> {
+/// [`CheckError`].
+pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, CheckError> {
     let (mut models, mut problems) = (Vec::new(), Vec::new());
     for (at, audience) in spec.audiences.iter().enumerate() {
         match lake.check_model(&audience.sql, audience.key.as_deref()).await {
             Ok(model) => models.push(CheckedModel { audience: audience.name.clone(), model }),
+            Err(error) if error.is_of_worker() => return Err(CheckError::Worker(error)),
             Err(error) => {
                 problems.push(problem(&audience.sql_at, format!("audiences[{at}].sql"), &error));
             }
@@ -35,11 +45,14 @@ pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, Ve
             identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
         let checked = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
         if let Err(error) = checked {
+            if error.is_of_worker() {
+                return Err(CheckError::Worker(error));
+            }
             let path = format!("syncs[{at}].identifiers.sql");
             problems.push(problem(&identifiers.sql_at, path, &error));
         }
     }
-    if problems.is_empty() { Ok(models) } else { Err(problems) }
+    if problems.is_empty() { Ok(models) } else { Err(CheckError::Problems(problems)) }
 }
 
 /// An SQL error at its place in the file: the text's first line plus the line within it.

@@ -27,7 +27,7 @@ pub enum ProblemClass {
     Objects,
     /// SQL cannot be run.
     Query,
-    /// A new TLS certificate cannot be used; the one before is.
+    /// A new TLS certificate cannot be used, and the one before is; or the one in use expires.
     Certificate,
     /// A changed configuration cannot be used; the one before is.
     Config,

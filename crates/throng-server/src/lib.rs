@@ -14,7 +14,7 @@ mod page;
 mod removals;
 pub mod roles;
 
-pub use check::{CheckedModel, check_sql};
+pub use check::{CheckError, CheckedModel, check_sql};
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, Impact, Problem, ProblemClass};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError};

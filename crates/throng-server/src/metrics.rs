@@ -258,6 +258,11 @@ pub(crate) const METRICS: &[Metric] = &[
     ),
     counter("throng_sync_runs_total", "outcome", "Runs that this node ended: completed or failed."),
     gauge("throng_tasks", "state", "Tasks of activation: queued, running, done, failed or held."),
+    gauge(
+        "throng_tls_certificate_expires_seconds",
+        "",
+        "When the certificate of `node.tls`, or the first of its chain, expires, in seconds since 1970.",
+    ),
     counter(
         "throng_wrong_tokens_total",
         "answer",

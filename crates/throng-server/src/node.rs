@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
-use throng_lake::{Lake, LakeLimits, WorkerCommand};
+use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
 use throng_log::{Retention, Share};
 use throng_membership::MembershipIndex;
 use throng_model::{
@@ -45,8 +45,8 @@ pub use connect::{Finding, check_backends, migrate};
 use data_directory::DataDirectory;
 pub use error::NodeError;
 use lock::DataDirLock;
-pub(crate) use serve::SlowBody;
 pub use serve::TlsError;
+pub(crate) use serve::{BodyWait, SlowBody};
 use stamps::Stamps;
 pub use stamps::{Recovery, StampError};
 pub(crate) use stamps::{stamped_folders, write_stamp};
@@ -154,7 +154,11 @@ impl Node {
         if !config.spec.node.is_shared() && partial {
             return Err(NodeError::Alone);
         }
-        let certificates = tls.map(serve::Certificates::open).transpose()?.map(Arc::new);
+        let open = |tls| serve::Certificates::open(tls, Arc::clone(&config.access_clock));
+        let certificates = tls.map(open).transpose()?.map(Arc::new);
+        if let Some(warning) = Landlock::of_kernel().warning() {
+            tracing::warn!("{warning}");
+        }
         crate::api::install_metrics();
         let shared = config.spec.node.is_shared();
         let Parts { ctx, feed, share, stamps } = gather_patiently(&mut config, &roles).await?;
@@ -181,6 +185,7 @@ impl Node {
         if let Some(certificates) = &certificates {
             let hangup = serve::Certificates::hangup();
             let health = Arc::clone(&ctx.health);
+            certificates.check_validity(&health);
             let follow = Arc::clone(certificates).follow(hangup, health, stop.clone());
             roles.push(tokio::spawn(follow));
         }

@@ -306,7 +306,7 @@ pub struct NodeSettings {
     pub feed_interval_ms: u32,
     /// The largest body of a request, in bytes; 8 MiB unless set.
     pub max_request_bytes: u64,
-    /// The longest time for a request, in seconds; 30 unless set.
+    /// The longest time for a request, without waiting for its body, in seconds; 30 unless set.
     pub request_timeout_secs: u32,
     /// Receivers of alerts; none unless set.
     #[serde(default)]

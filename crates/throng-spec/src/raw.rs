@@ -586,7 +586,7 @@ pub struct RawNode {
     /// The largest body of a request, in bytes (8 MiB).
     #[schemars(range(min = 1024, max = 1073741824))]
     pub max_request_bytes: Option<u64>,
-    /// The longest time for a request, in seconds (30).
+    /// The longest time for a request, without waiting for its body, in seconds (30).
     #[schemars(range(min = 1, max = 3600))]
     pub request_timeout_secs: Option<u32>,
     /// Receivers of alerts (none).

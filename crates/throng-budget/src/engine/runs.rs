@@ -20,6 +20,8 @@ use super::ids::Id;
 use super::memory::prefetch_bytes;
 
 const MAGIC: &[u8; 8] = b"THRNGIDS";
+/// What the magic of every format begins with; the last letter is that of the format.
+const FAMILY: &[u8] = b"THRNGID";
 const HEAD: usize = 16;
 const SUM: usize = 8;
 /// Bytes of a block of the filter, and ids for each of them: 16 bits an id.
@@ -175,7 +177,10 @@ impl IdRun {
         if xxh3_64(body) != u64::from_le_bytes(*sum) {
             return Err("its checksum does not fit");
         }
-        let rest = body.strip_prefix(MAGIC).ok_or("it has another format")?;
+        let rest = body.strip_prefix(MAGIC).ok_or(match body.starts_with(FAMILY) {
+            true => "another version of throng wrote it, in a format that this one does not know",
+            false => "it is no run of ids",
+        })?;
         let (count, rest) = rest.split_first_chunk::<8>().ok_or("it is cut short")?;
         let count =
             usize::try_from(u64::from_le_bytes(*count)).map_err(|_| "its length is wrong")?;
@@ -327,6 +332,18 @@ mod tests {
         let mut gone = run.clone();
         gone.saved(Arc::new(Vec::new()));
         assert!(gone.contains(id(3)).is_err(), "a file that cannot be read is no answer");
+    }
+
+    #[test]
+    fn a_run_of_another_version_is_not_called_damaged() {
+        let run = IdRun::new((0..40).map(id).collect());
+        let mut bytes = run.unsaved().unwrap().to_vec();
+        bytes.truncate(bytes.len() - SUM);
+        bytes[7] = b'2';
+        let sum = xxh3_64(&bytes).to_le_bytes();
+        bytes.extend(sum);
+        let error = IdRun::read(&bytes, Arc::new(bytes.clone())).unwrap_err();
+        assert!(error.contains("another version of throng"), "{error}");
     }
 
     proptest! {

@@ -173,6 +173,12 @@ fn errors_tell_what_to_do() {
     assert_eq!(Frame::decode(b"HTTP/1.1 404"), Err(FeedError::NotAFrame));
     let mut bytes = frame(FrameKind::Keyframe, Vec::new()).encode();
     assert_eq!(bytes.len(), 60);
+    for cut in 0..bytes.len() {
+        let error = Frame::decode(&bytes[..cut]).unwrap_err();
+        assert_eq!(error, FeedError::NotAFrame, "cut at {cut}");
+    }
+    // The next format, whatever its length is.
+    assert_eq!(Frame::decode(b"TF\x03\x00"), Err(FeedError::UnknownFormat(3)));
     bytes[2] = 9;
     let error = Frame::decode(&bytes).unwrap_err();
     assert_eq!(

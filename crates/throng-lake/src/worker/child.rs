@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::mpsc;
 
-use super::confine::{close_inherited, confine};
+use super::confine::{Unopened, close_inherited, confine};
 use super::limits::{PLANNER_STACK, THREAD_STACK, blocking_threads};
 use super::protocol::{self, Reply, Request, Setup};
 use crate::engine::{Engine, EngineLimits};
@@ -45,15 +45,21 @@ fn run(hashers: &'static dyn Hashers) -> io::Result<()> {
         return Err(io::Error::other("this program is started by throng, not by hand"));
     };
     // Before there is another thread: a thread that is there already would not be confined.
-    let confined = confine(&setup)?;
     let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    out.write_all(&protocol::control(&Reply::Ready { confined })?)?;
+    let unopened = match confine(&setup) {
+        Ok(unopened) => unopened,
+        Err(error) => {
+            out.write_all(&protocol::control(&Reply::Failed(error.into()))?)?;
+            return Err(io::Error::other("it is not confined"));
+        }
+    };
+    out.write_all(&protocol::control(&Reply::Ready { unopened: unopened.clone() })?)?;
     let (sender, requests) = mpsc::channel();
     std::thread::Builder::new().name("requests".into()).spawn(move || receive(&sender))?;
     let planner = std::thread::Builder::new()
         .name("planner".into())
         .stack_size(PLANNER_STACK)
-        .spawn(move || serve(&setup, hashers, &requests, &mut out))?;
+        .spawn(move || serve(&setup, &unopened, hashers, &requests, &mut out))?;
     planner.join().map_err(|_| io::Error::other("the planner panicked"))?
 }
 
@@ -71,6 +77,7 @@ fn receive(sender: &mpsc::Sender<Request>) {
 
 fn serve(
     setup: &Setup,
+    unopened: &[Unopened],
     hashers: &dyn Hashers,
     requests: &mpsc::Receiver<Request>,
     out: &mut File,
@@ -91,7 +98,8 @@ fn serve(
     while let Ok(request) = requests.recv() {
         // Planned on this thread, which has the deep stack.
         let reply = runtime.block_on(answer(&engine, hashers, request, out));
-        let reply = reply.unwrap_or_else(|error| Reply::Failed(error.into()));
+        let reply =
+            reply.unwrap_or_else(|error| Reply::Failed(Unopened::explain(unopened, error).into()));
         out.write_all(&protocol::control(&reply)?)?;
     }
     Ok(())

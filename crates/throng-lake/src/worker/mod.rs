@@ -16,6 +16,7 @@ mod spill;
 use std::path::PathBuf;
 
 pub use child::main;
+pub use confine::Landlock;
 pub(crate) use pool::{Class, Pool};
 pub(crate) use process::Output;
 pub use process::WorkerDeath;

@@ -1,13 +1,15 @@
 //! Workers that are kept for the next query: starting one costs more than planning a small model.
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use throng_spec::Source;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::confine::Unopened;
 use super::limits::{REUSE_BYTES, REUSE_QUERIES};
 use super::process::{Output, Worker};
 use super::protocol::{Reply, Request, Setup};
@@ -57,6 +59,8 @@ pub(crate) struct Pool {
     scans: Arc<Semaphore>,
     others: Arc<Semaphore>,
     spill: Mutex<Option<Arc<SpillRoot>>>,
+    /// What the newest worker could not open.
+    unopened: Mutex<Vec<Unopened>>,
     idle: Mutex<Rest>,
     // After the workers.
     spawner: Spawner,
@@ -73,6 +77,7 @@ impl Pool {
             others: Arc::new(Semaphore::new(OTHER_QUERIES)),
             limits,
             spill: Mutex::default(),
+            unopened: Mutex::default(),
             idle: Mutex::default(),
             spawner: Spawner::default(),
         }))
@@ -133,7 +138,7 @@ impl Pool {
     /// An idle worker, the one that was used last, or a new one.
     async fn take(&self, class: Class, folders: &Folders) -> Result<Worker, LakeError> {
         while let Some(mut worker) = self.take_idle(class, folders) {
-            if worker.anonymous_bytes().is_some() {
+            if worker.anonymous_bytes().is_some() && worker.can_spill() {
                 return Ok(worker);
             }
         }
@@ -149,15 +154,22 @@ impl Pool {
             threads: self.limits.threads.max(1),
         };
         let worker = Worker::start(&self.spawner, &self.limits.worker, &setup, spill).await?;
-        if !worker.confined {
-            static MISSING: Once = Once::new();
-            MISSING.call_once(|| {
-                tracing::warn!(
-                    "this kernel does not have Landlock: query workers may read what the node may read"
-                );
-            });
-        }
+        self.note_unopened(&worker.unopened);
         Ok(worker)
+    }
+
+    /// Logs folders of sources that a new worker has no right to, each once until it can be opened.
+    fn note_unopened(&self, unopened: &[Unopened]) {
+        let mut noted = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        for Unopened { path, text, .. } in unopened.iter().filter(|folder| !noted.contains(folder))
+        {
+            tracing::warn!(
+                path = %path.display(),
+                error = text,
+                "a query worker cannot open a folder of a source: queries that name the source fail"
+            );
+        }
+        *noted = unopened.to_vec();
     }
 
     fn take_idle(&self, class: Class, folders: &Folders) -> Option<Worker> {
@@ -171,7 +183,9 @@ impl Pool {
 
     fn give_back(self: &Arc<Self>, class: Class, folders: Folders, mut worker: Worker) {
         let small = worker.anonymous_bytes().is_some_and(|bytes| bytes <= REUSE_BYTES);
-        if !small || worker.served >= REUSE_QUERIES {
+        // Another worker has the right to a folder that can be opened now.
+        let lacks_a_folder = worker.unopened.iter().any(|folder| folder.path.metadata().is_ok());
+        if !small || lacks_a_folder || worker.served >= REUSE_QUERIES {
             return;
         }
         let turn = {
@@ -190,12 +204,20 @@ impl Pool {
 
     fn spill_folder(&self) -> Result<SpillFolder, LakeError> {
         let dir: &PathBuf = &self.limits.spill_dir;
-        let failed = |source| LakeError::Source { path: dir.clone(), source };
-        let mut spill = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
-        let root = match &*spill {
-            Some(root) => root,
-            None => spill.insert(Arc::new(SpillRoot::create(dir).map_err(failed)?)),
+        let failed = |source| LakeError::Confine {
+            what: format!("have a spill folder in {}", dir.display()),
+            source,
         };
+        let mut spill = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = &*spill {
+            match root.folder() {
+                // Somebody emptied the directory. If it is gone itself, nobody makes it: it may be a
+                // disk that is not mounted.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_dir() => {}
+                folder => return folder.map_err(failed),
+            }
+        }
+        let root = spill.insert(Arc::new(SpillRoot::create(dir).map_err(failed)?));
         root.folder().map_err(failed)
     }
 

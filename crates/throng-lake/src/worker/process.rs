@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
 use super::child::{PANICKED, PANICKED_AT};
+use super::confine::Unopened;
 use super::limits::resident_bytes;
 use super::protocol::{self, HEAD, Kind, Reply, Request, Setup};
 use super::spawner::Spawner;
@@ -134,8 +135,8 @@ pub(super) struct Worker {
     stdout: BufReader<ChildStdout>,
     stderr: Arc<Mutex<Vec<u8>>>,
     memory_bytes: u64,
-    /// Whether the kernel confines it to its folders.
-    pub(super) confined: bool,
+    /// Folders of sources that it could not open, and has no right to.
+    pub(super) unopened: Vec<Unopened>,
     /// Queries that it has answered.
     pub(super) served: u32,
     spill: Option<SpillFolder>,
@@ -178,7 +179,7 @@ impl Worker {
             stdout: BufReader::with_capacity(READ_BYTES, stdout),
             stderr: kept,
             memory_bytes: setup.memory_bytes,
-            confined: false,
+            unopened: Vec::new(),
             served: 0,
             spill,
         };
@@ -187,10 +188,11 @@ impl Worker {
             worker.reply(Output::None).await
         };
         match tokio::time::timeout(START_TIMEOUT, ready).await {
-            Ok(Ok(Reply::Ready { confined })) => {
-                worker.confined = confined;
+            Ok(Ok(Reply::Ready { unopened })) => {
+                worker.unopened = unopened;
                 Ok(worker)
             }
+            Ok(Ok(Reply::Failed(failure))) => Err(failure.into()),
             Ok(Ok(_)) => Err(failed(protocol::invalid("it is no query worker"))),
             Ok(Err(Lost::Sink(error))) => Err(LakeError::Sink(error)),
             Ok(Err(Lost::Pipe(error))) => {
@@ -274,6 +276,11 @@ impl Worker {
         tokio::task::yield_now().await;
         let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         death(&String::from_utf8_lossy(&stderr), status, self.memory_bytes)
+    }
+
+    /// Whether it still has the folder that it spills into, if it has one.
+    pub(super) fn can_spill(&self) -> bool {
+        self.spill.as_ref().is_none_or(|spill| spill.path().is_dir())
     }
 
     /// Anonymous memory in bytes; `None` if the process is gone.

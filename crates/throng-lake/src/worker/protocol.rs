@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, UserHash};
 use throng_spec::Source;
 
+use super::confine::Unopened;
 use crate::engine_failure::EngineFailure;
 use crate::position::Position;
 use crate::{
@@ -83,8 +84,8 @@ pub(crate) enum Request {
 /// What a worker answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// It is set up; whether the kernel confines it to its folders.
-    Ready { confined: bool },
+    /// It is set up, but for these folders of sources.
+    Ready { unopened: Vec<Unopened> },
     /// A model is planned.
     Plan { info: ModelInfo, parts: Vec<ScanPart> },
     /// All keys of a scan are sent.
@@ -108,6 +109,7 @@ pub(crate) enum Failure {
     LeadsOut { path: PathBuf, root: PathBuf },
     OutOfMemory(EngineFailure),
     Engine { doing: String, source: EngineFailure },
+    Confine { what: String, code: Option<i32>, text: String },
     Other(String),
 }
 
@@ -127,6 +129,10 @@ impl From<LakeError> for Failure {
             LakeError::LeadsOut { path, root } => Self::LeadsOut { path, root },
             LakeError::OutOfMemory { source } => Self::OutOfMemory(source),
             LakeError::Engine { doing, source } => Self::Engine { doing, source },
+            LakeError::Confine { what, source } => {
+                let code = source.raw_os_error();
+                Self::Confine { what, code, text: source.to_string() }
+            }
             other => Self::Other(throng_model::with_causes(&other)),
         }
     }
@@ -144,16 +150,23 @@ impl From<Failure> for LakeError {
             Failure::Changed { path } => Self::Changed { path },
             Failure::LeadsOut { path, root } => Self::LeadsOut { path, root },
             Failure::Source { path, code, text } => {
-                let source = match code {
-                    Some(code) => io::Error::from_raw_os_error(code),
-                    None => io::Error::other(text),
-                };
-                Self::Source { path, source }
+                Self::Source { path, source: system_error(code, text) }
+            }
+            Failure::Confine { what, code, text } => {
+                Self::Confine { what, source: system_error(code, text) }
             }
             Failure::OutOfMemory(source) => Self::OutOfMemory { source },
             Failure::Engine { doing, source } => Self::Engine { doing, source },
             Failure::Other(text) => Self::Sink(text.into()),
         }
+    }
+}
+
+/// An error of the system that came over a pipe.
+pub(super) fn system_error(code: Option<i32>, text: String) -> io::Error {
+    match code {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::other(text),
     }
 }
 

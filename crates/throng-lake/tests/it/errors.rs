@@ -41,5 +41,8 @@ async fn a_missing_folder_is_no_mistake_in_the_sql() {
     std::fs::remove_dir(shop.folder()).unwrap();
     let error = lake.check_model("SELECT id FROM shop.orders", None).await.unwrap_err();
     assert!(matches!(error, throng_lake::LakeError::Source { .. }), "{error:?}");
+    let words = throng_model::with_causes(&error);
+    let folder = shop.folder().display().to_string();
+    assert!(words.contains(&folder) && words.contains("No such file"), "{words}");
     assert_eq!(error.fault(), throng_model::Fault::External);
 }

@@ -1,9 +1,12 @@
 //! No statement hurts the process that asked for it: its worker fails, is killed or crashes, the
 //! error says why, and the next query works.
 
-use std::path::PathBuf;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use throng_lake::{Lake, LakeError, LakeLimits, ScanPart, WorkerCommand, WorkerDeath};
 use throng_model::Fault;
 use throng_spec::Source;
@@ -247,6 +250,80 @@ async fn a_source_whose_folder_is_replaced_is_read() {
     std::fs::rename(shop.folder(), shop.folder().with_file_name("old")).unwrap();
     std::fs::rename(&aside, shop.folder()).unwrap();
     assert_eq!(users(&lake, sql).await.0, hashes(["new"]));
+}
+
+/// What a worker answers to its first message.
+fn set_up(sources: &[Source], spill_dir: Option<&Path>) -> Value {
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_lake-query-worker"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let message = json!({
+        "parent": std::process::id(),
+        "sources": sources,
+        "memory_bytes": 64 << 20,
+        "spill_dir": spill_dir,
+        "threads": 1,
+    });
+    let message = serde_json::to_vec(&message).unwrap();
+    let mut frame = u32::try_from(message.len()).unwrap().to_le_bytes().to_vec();
+    frame.push(1);
+    frame.extend(message);
+    let mut stdin = worker.stdin.take().unwrap();
+    stdin.write_all(&frame).unwrap();
+    let mut stdout = worker.stdout.take().unwrap();
+    let mut head = [0; 5];
+    stdout.read_exact(&mut head).unwrap();
+    let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    let mut answer = vec![0; length as usize];
+    stdout.read_exact(&mut answer).unwrap();
+    drop(stdin);
+    worker.wait().unwrap();
+    serde_json::from_slice(&answer).unwrap()
+}
+
+#[test]
+fn a_worker_says_which_folder_it_cannot_open() {
+    let shop = orders();
+    let source = |name: &str, path: PathBuf| Source {
+        name: name.parse().unwrap(),
+        path,
+        root: None,
+        description: None,
+        columns: Vec::new(),
+        trim: false,
+    };
+    let gone = shop.folder().with_file_name("gone");
+    let sources = [source("shop", shop.folder()), source("gone", gone.clone())];
+    // A source that is not there costs other sources nothing.
+    let answer = set_up(&sources, Some(&shop.spill()));
+    let unopened = answer["Ready"]["unopened"].as_array().unwrap();
+    assert_eq!(unopened.len(), 1, "{answer}");
+    assert_eq!((&unopened[0]["path"], &unopened[0]["code"]), (&json!(gone), &json!(2)));
+    // Without the folder that it spills into it would fail later, and not say why.
+    let answer = set_up(&sources, Some(&gone));
+    let refused = &answer["Failed"]["Confine"];
+    let wanted = format!("open its spill folder {}", gone.display());
+    assert_eq!((&refused["what"], &refused["code"]), (&json!(wanted), &json!(2)), "{answer}");
+}
+
+#[tokio::test]
+async fn a_spill_folder_that_is_gone_is_named_and_used_again_when_it_is_back() {
+    let shop = orders();
+    let lake = marked(&shop, "--no-spill", 256 << 20, Duration::from_secs(60));
+    let sql = "SELECT id FROM shop.orders WHERE n = 7";
+    assert_eq!(users(&lake, sql).await.1, 1);
+    std::fs::remove_dir_all(shop.spill()).unwrap();
+    let error = scan(&lake, &model(sql), &WHOLE).await.unwrap_err();
+    assert!(matches!(error, LakeError::Confine { .. }), "{error:?}");
+    let words = throng_model::with_causes(&error);
+    let folder = shop.spill().display().to_string();
+    assert!(words.contains(&folder) && words.contains("No such file"), "{words}");
+    assert!(error.help().unwrap().contains("node.spill_dir"), "{error:?}");
+    assert!(!shop.spill().exists(), "it may be a disk that is not mounted");
+    std::fs::create_dir(shop.spill()).unwrap();
+    assert_eq!(users(&lake, sql).await.1, 1);
 }
 
 #[tokio::test]

@@ -81,6 +81,15 @@ impl SegmentHead {
     }
 }
 
+/// The format of a segment that a newer version wrote: the head of every format begins with magic and
+/// format, and ends with the checksum of what is before it.
+pub(super) fn newer_format(head: &[u8; SEGMENT_HEAD]) -> Option<u32> {
+    let format = u32::from_le_bytes(four(head, 8)?);
+    let sum = u32::from_le_bytes(four(head, 28)?);
+    let whole = head[..8] == *MAGIC && crc32fast::hash(&head[..28]) == sum;
+    (whole && format > FORMAT_AFTER_GAP).then_some(format)
+}
+
 /// The link to a segment that begins at `base` and is so many bytes long. Never 0.
 pub(super) fn link_to(base: u64, bytes: u64) -> u32 {
     let mut crc = crc32fast::Hasher::new();
@@ -264,6 +273,20 @@ mod tests {
             let mut bad = out.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(head(&bad).and_then(|h| h.value(&bad).map(<[u8]>::len)), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_head_of_a_newer_format_is_known_as_such_and_damage_is_not() {
+        for after_gap in [false, true] {
+            let head = SegmentHead { partition: 3, base: 7, link: 5, after_gap };
+            let mut bytes = head.encode();
+            assert_eq!(newer_format(&bytes), None);
+            bytes[8..12].copy_from_slice(&(FORMAT_AFTER_GAP + 1).to_le_bytes());
+            assert_eq!(newer_format(&bytes), None, "its checksum is that of another head");
+            let sum = crc32fast::hash(&bytes[..28]).to_le_bytes();
+            bytes[28..].copy_from_slice(&sum);
+            assert_eq!((newer_format(&bytes), SegmentHead::decode(&bytes)), (Some(3), None));
         }
     }
 

@@ -168,6 +168,12 @@ impl Repair {
     fn head_base(&self, path: &Path) -> Result<Option<u64>> {
         let mut bytes = [0; SEGMENT_HEAD];
         let read = open(path)?.read_exact_at(&mut bytes, 0);
+        // Nothing is taken out of what this version does not know.
+        if read.is_ok()
+            && let Some(found) = record::newer_format(&bytes)
+        {
+            return Err(LogError::Newer { path: path.to_owned(), found });
+        }
         let head = read.ok().and_then(|()| SegmentHead::decode(&bytes));
         Ok(head.filter(|head| head.partition == self.partition).map(|head| head.base))
     }

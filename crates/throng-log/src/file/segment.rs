@@ -125,6 +125,9 @@ impl Segment {
             }
             Err(error) => return Err(LogError::io("read", &self.path)(error)),
         }
+        if let Some(found) = record::newer_format(&head) {
+            return Err(LogError::Newer { path: self.path.clone(), found });
+        }
         SegmentHead::decode(&head)
             .filter(|head| (head.partition, head.base) == (partition, self.base))
             .ok_or_else(|| self.damaged(0, "its head is not that of this partition and offset"))

@@ -77,7 +77,7 @@ pub(crate) struct Test {
 #[utoipa::path(post, path = "/v1/alerts/test", request_body = Test, responses((status = 200, body = super::answers::AlertTestAnswers, description = "`answers`: receiver, accepted, status, answer, error"), (status = 404, description = "no such receiver, or none at all")))]
 pub(crate) async fn test(State(ctx): Ctx, Body(Test { receiver }): Body<Test>) -> Answer {
     let answers = crate::roles::notify::send_test(&ctx, receiver.as_deref()).await;
-    let answers = answers.map_err(|error| ApiError::internal(&error))?;
+    let answers = answers.map_err(|error| ApiError::of(&error))?;
     if answers.is_empty() {
         let message = match receiver {
             Some(name) => format!("this node has no receiver of alerts named `{name}`"),

@@ -324,7 +324,7 @@ async fn published(
     record(ctx, caller, snapshot, what, why).await?;
     crate::roles::build::reload_membership(ctx)
         .await
-        .map_err(|e| ApiError::internal(e.as_ref() as &(dyn std::error::Error + 'static)))?;
+        .map_err(|e| ApiError::of(e.as_ref() as &(dyn std::error::Error + 'static)))?;
     ctx.wake_activate.notify_waiters();
     ctx.changed(Change::Audiences);
     Ok(Json(json!(snapshot)))

@@ -1,4 +1,5 @@
-//! JSON bodies of requests, with errors in the API's form.
+//! Bodies of requests, with errors in the API's form. How fast a body has to come is the server's
+//! business (`node/serve/body.rs`).
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
@@ -6,6 +7,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use crate::node::SlowBody;
 
 /// A body that is read as JSON. That its content type says so is checked before, for every route.
 #[derive(Debug)]
@@ -25,22 +27,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 }
 
 /// The whole body as bytes.
-pub(super) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+pub(crate) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, state).await.map_err(|error| {
         if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
             ApiError::too_large()
-        } else if is_slow(&error) {
-            ApiError::slow_body()
+        } else if let Some(slow) = slow(&error) {
+            ApiError::slow_body(slow)
         } else {
             ApiError::bad_request("the body was cut short")
         }
     })
 }
 
-/// Whether the client did not go on sending in time.
-fn is_slow(error: &dyn std::error::Error) -> bool {
+/// What the server says of a body that did not come in time.
+pub(super) fn slow(error: &dyn std::error::Error) -> Option<SlowBody> {
     let mut causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.any(|cause| cause.is::<crate::node::SlowBody>())
+    causes.find_map(|cause| cause.downcast_ref::<SlowBody>().copied())
 }
 
 /// The content type without its parameters, in lower case; empty if there is none.

@@ -95,7 +95,7 @@ async fn record(
         inserted_at: None,
     };
     let accepted = ctx.budgets.accept(vec![event]).await;
-    let accepted = accepted.map_err(|error| ApiError::unavailable(error.to_string()))?;
+    let accepted = accepted?;
     match accepted.rejected.into_iter().next() {
         None => Ok((id, accepted.positions)),
         Some((_, problem)) => {

@@ -59,7 +59,7 @@ pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// The body as its content encoding means it, at most `limit` bytes of it: decoding stops there, so that
 /// a small body cannot ask for much memory.
-pub(super) fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, ApiError> {
     let Some(encoding) = encoding(headers)? else { return Ok(body) };
     let decoded = match encoding {
         Encoding::Gzip => read(flate2::read::MultiGzDecoder::new(&*body), limit),

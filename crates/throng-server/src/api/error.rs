@@ -12,6 +12,8 @@ use throng_spec::{Problem, Role};
 use throng_store::LedgerError;
 use utoipa::ToSchema;
 
+use crate::node::SlowBody;
+
 /// After how many seconds a client tries again what the node could not do.
 const RETRY_AFTER_SECS: u64 = 1;
 
@@ -161,9 +163,12 @@ impl ApiError {
     }
 
     /// The body did not come in time.
-    pub(crate) fn slow_body() -> Self {
-        let words = "nothing more of the request's body came for a while";
-        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", words).help("send it without pauses")
+    pub(crate) fn slow_body(slow: SlowBody) -> Self {
+        let help = match slow {
+            SlowBody::Idle(_) => "send it without pauses",
+            SlowBody::Rate { .. } => "send it faster, or less at once",
+        };
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", slow.to_string()).help(help)
     }
 
     /// The body has a content type that the path does not take.
@@ -201,7 +206,7 @@ impl ApiError {
     }
 
     /// A store cannot be used now. The class is for the client, the error for the log.
-    fn storage(
+    pub(super) fn storage(
         what: &str,
         problem: StorageProblem,
         error: &(dyn std::error::Error + 'static),
@@ -218,41 +223,25 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
     }
 
+    /// Status, words for people, and when to come again: for an answer in another form.
+    pub(crate) fn into_parts(self) -> (StatusCode, String, Option<u64>) {
+        let words = match self.detail.help {
+            Some(help) => format!("{}: {help}", self.detail.message),
+            None => self.detail.message,
+        };
+        (self.status, words, self.retry_after)
+    }
+
+    /// Its stable word.
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &'static str {
+        self.detail.code
+    }
+
     /// Adds a mend.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.detail.help = Some(help.into());
         self
-    }
-}
-
-impl From<crate::roles::aggregate::BudgetsError> for ApiError {
-    fn from(error: crate::roles::aggregate::BudgetsError) -> Self {
-        use crate::roles::aggregate::BudgetsError as E;
-        if let Some(problem) = StorageProblem::in_causes(&error) {
-            return Self::storage("the event log", problem, &error);
-        }
-        match &error {
-            E::Append(source) => {
-                let words = format!("{error}: {}", throng_model::with_causes(&**source));
-                tracing::warn!(error = words, "the event log refuses");
-                Self::unavailable(error.to_string())
-            }
-            E::Closed | E::Unavailable { .. } => Self::unavailable(error.to_string()),
-            _ => Self::internal(&error),
-        }
-    }
-}
-
-impl From<LedgerError> for ApiError {
-    fn from(error: LedgerError) -> Self {
-        match &error {
-            LedgerError::NotFound { .. } => Self::not_found(error.to_string()),
-            LedgerError::WrongState { .. } => Self::wrong_state(error.to_string()),
-            _ => match error.problem() {
-                Some(problem) => Self::storage("the ledger", problem, &error),
-                None => Self::internal(&error),
-            },
-        }
     }
 }
 

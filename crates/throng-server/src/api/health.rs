@@ -10,6 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
+use throng_lake::Landlock;
 use throng_model::{Clock, Entropy, SystemClock, SystemEntropy};
 
 use crate::NodeContext;
@@ -43,7 +44,7 @@ pub(crate) async fn readyz(State(ctx): State<Arc<NodeContext>>) -> (StatusCode, 
 }
 
 /// What is wrong with this node, in detail, and which snapshots it serves.
-#[utoipa::path(get, path = "/v1/node/health", responses((status = 200, body = super::answers::NodeHealth, description = "`ready`, `degraded`, `problems`: class, key, impact, detail, since; `snapshots`: the version served of each audience")))]
+#[utoipa::path(get, path = "/v1/node/health", responses((status = 200, body = super::answers::NodeHealth, description = "`ready`, `degraded`, `problems`: class, key, impact, detail, since; `snapshots`: the version served of each audience; `landlock`: whether the kernel confines query workers to their folders: yes, partial or no")))]
 pub(crate) async fn details(State(ctx): State<Arc<NodeContext>>) -> Json<Value> {
     let impact = ctx.health.impact();
     let index = ctx.membership.load();
@@ -54,6 +55,7 @@ pub(crate) async fn details(State(ctx): State<Arc<NodeContext>>) -> Json<Value> 
         "degraded": impact.is_some(),
         "problems": ctx.health.problems(),
         "snapshots": served,
+        "landlock": Landlock::of_kernel().name(),
     }))
 }
 

@@ -11,6 +11,7 @@ mod decide;
 mod encoding;
 mod error;
 mod events;
+mod failure;
 mod feed;
 mod health;
 mod lookups;
@@ -21,6 +22,7 @@ mod sources;
 mod spec;
 mod stream;
 pub(crate) mod syncs;
+mod timeout;
 mod tokens;
 mod why;
 
@@ -28,8 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -37,10 +38,16 @@ use throng_spec::{NodeSettings, Role};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
-use tower_http::timeout::TimeoutLayer;
 
 pub(crate) use auth::{Guard, HostNames};
+#[cfg(test)]
+pub(crate) use body::whole;
+#[cfg(test)]
+pub(crate) use encoding::decoded;
+pub(crate) use error::ApiError;
 pub(crate) use health::{drain_samples, install_metrics};
+#[cfg(test)]
+pub(crate) use timeout::within;
 
 use crate::NodeContext;
 
@@ -52,7 +59,7 @@ const SPEC_TIMEOUT: Duration = Duration::from_secs(600);
 pub(crate) struct Limits {
     /// The longest body.
     pub(crate) max_request_bytes: usize,
-    /// The longest that a request may take; streams are not requests in this sense.
+    /// The longest that a request may take after its body; streams are not requests in this sense.
     pub(crate) timeout: Duration,
 }
 
@@ -89,10 +96,9 @@ pub(crate) fn router(
         bounded = bounded.merge(feed());
         streams = streams.route("/v1/feed", get(feed::stream));
     }
-    let bounded =
-        bounded.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, limits.timeout));
+    let bounded = bounded.layer(from_fn_with_state(limits.timeout, timeout::within));
     let longest = limits.timeout.max(SPEC_TIMEOUT);
-    let slow = slow.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, longest));
+    let slow = slow.layer(from_fn_with_state(longest, timeout::within));
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
     Router::new()
@@ -104,8 +110,8 @@ pub(crate) fn router(
         .merge(crate::page::assets())
         .fallback(move || error::no_such_route(Arc::clone(&roles)))
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&ctx), require_data_directory))
-        .layer(axum::middleware::from_fn_with_state(guard, auth::check))
+        .layer(from_fn_with_state(Arc::clone(&ctx), require_data_directory))
+        .layer(from_fn_with_state(guard, auth::check))
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_request_bytes))
         .layer(CatchPanicLayer::new())

@@ -40,7 +40,7 @@ impl From<Refusal> for ApiError {
                 "another spec was applied meanwhile: version {version} is the applied one now"
             ))
             .help("look at what would change now with `throng plan`, and apply again"),
-            Refusal::Failed(error) => Self::internal(&error),
+            Refusal::Failed(error) => Self::of(&error),
         }
     }
 }

@@ -356,9 +356,6 @@ pub(crate) async fn requeue(
 #[utoipa::path(post, path = "/v1/tasks/announce", responses((status = 200, body = super::answers::TasksAnnounced, description = "`announced`: how many tasks")))]
 pub(crate) async fn announce(State(ctx): Ctx) -> Answer {
     let announced = crate::roles::activate::tasks_since(&ctx, ctx.clock.now()).await;
-    let announced = announced.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "tasks were not announced");
-        ApiError::unavailable(error.to_string()).help("try it again when ledger and queue answer")
-    })?;
+    let announced = announced.map_err(|error| ApiError::of(&error))?;
     Ok(Json(json!({ "announced": announced })))
 }

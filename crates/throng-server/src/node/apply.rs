@@ -8,9 +8,12 @@ use throng_spec::{Access, Action, ObjectKind, Plan, Problem, Role, Spec, SpecFil
 use throng_store::{HistoryEntry, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
 
 use crate::removals::{Removed, removed};
-use crate::{CheckedModel, NodeContext};
+use crate::{CheckError, CheckedModel, NodeContext};
 
 use super::{NodeError, open_lake, spec_changed};
+
+/// The newest version of the spec language that this program knows.
+const SPEC_LANGUAGE: u64 = 1;
 
 /// What storing a spec brought.
 pub(super) struct Applied {
@@ -39,6 +42,7 @@ pub(super) struct Stored {
 /// [`NodeError::StoredSpec`] if this version cannot read it, or no check would let it through.
 async fn read_stored(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeError> {
     let Some(applied) = ledger.applied_spec().await? else { return Ok(None) };
+    check_language(&applied.spec)?;
     let spec = serde_json::from_value(applied.spec).map_err(NodeError::StoredSpec)?;
     Ok(Some((spec, applied.version)))
 }
@@ -47,19 +51,31 @@ async fn read_stored(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeErr
 /// as none: everything is new then.
 async fn stored_spec(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeError> {
     let Some(applied) = ledger.applied_spec().await? else { return Ok(None) };
-    Ok(usable(applied.spec).map(|spec| (spec, applied.version)))
+    Ok(usable(applied.spec)?.map(|spec| (spec, applied.version)))
+}
+
+/// Refuses a spec of a newer version, whatever else is in it.
+fn check_language(spec: &serde_json::Value) -> Result<(), NodeError> {
+    match spec.get("version").and_then(serde_json::Value::as_u64) {
+        Some(found) if found > SPEC_LANGUAGE => Err(NodeError::NewerSpec { found }),
+        _ => Ok(()),
+    }
 }
 
 /// The spec in its JSON form; `None` if it cannot be used.
-fn usable(spec: serde_json::Value) -> Option<Spec> {
-    serde_json::from_value(spec)
+///
+/// # Errors
+/// [`NodeError::NewerSpec`]: what this version does not understand is not replaced by what it makes of it.
+fn usable(spec: serde_json::Value) -> Result<Option<Spec>, NodeError> {
+    check_language(&spec)?;
+    Ok(serde_json::from_value(spec)
         .inspect_err(|error| {
             tracing::warn!(
                 error = error as &dyn std::error::Error,
                 "the applied spec in the ledger cannot be used; it is replaced"
             );
         })
-        .ok()
+        .ok())
 }
 
 async fn indexes(
@@ -114,7 +130,10 @@ async fn write(
         if base.is_some_and(|base| base != at) {
             return Ok(None);
         }
-        let before = applied.and_then(|applied| usable(applied.spec));
+        let before = match applied {
+            Some(applied) => usable(applied.spec)?,
+            None => None,
+        };
         let mut plan = throng_spec::plan(before.as_ref(), &stored);
         let gone = removed(ledger, before.as_ref(), &stored).await?;
         plan.warnings.extend(gone.iter().map(Removed::warning));
@@ -271,7 +290,11 @@ pub(crate) async fn plan_sent(
         true => ctx.lake.load_full(),
         false => Arc::new(open_lake(&ctx.data_dir, &spec, &ctx.query_worker)?),
     };
-    let models = crate::check_sql(&lake, &spec).await.map_err(Refusal::Problems)?;
+    let models = match crate::check_sql(&lake, &spec).await {
+        Ok(models) => models,
+        Err(CheckError::Problems(problems)) => return Err(Refusal::Problems(problems)),
+        Err(CheckError::Worker(error)) => return Err(Refusal::Failed(error.into())),
+    };
     let before = stored_spec(&*ctx.ledger).await?;
     let version = match &before {
         Some((_, version)) => *version,
@@ -349,4 +372,19 @@ async fn go_on(
     spec_changed(ctx);
     ctx.budgets.checkpoint().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_spec_of_a_newer_version_is_not_replaced() {
+        let newer = usable(json!({ "version": 2, "audiences": "of another type" }));
+        assert!(matches!(newer, Err(NodeError::NewerSpec { found: 2 })), "{newer:?}");
+        // One that an older version took without a check is.
+        assert!(usable(json!({ "version": 1, "audiences": [] })).unwrap().is_none());
+    }
 }

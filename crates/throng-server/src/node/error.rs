@@ -137,6 +137,15 @@ pub enum NodeError {
     /// The spec in the ledger is not one that a check lets through.
     #[error("the applied spec in the ledger cannot be used: name a spec with --spec, or apply one")]
     StoredSpec(#[source] serde_json::Error),
+    /// A newer version applied the spec.
+    #[error(
+        "the applied spec in the ledger has the version {found} of the spec language, which this version of \
+         throng does not know: a newer one applied it. Upgrade throng"
+    )]
+    NewerSpec {
+        /// Its version.
+        found: u64,
+    },
     /// The spec cannot be written as JSON.
     #[error("cannot write the spec as JSON")]
     Spec(#[from] serde_json::Error),

@@ -2,6 +2,7 @@
 //! requests to the router.
 
 mod activity;
+mod body;
 mod handles;
 mod requests;
 mod stream;
@@ -28,10 +29,10 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use activity::{Reason, Timeouts, Verdict};
+pub(crate) use body::{BodyWait, SlowBody};
 use requests::Requests;
 pub(crate) use requests::Transport;
 use stream::Observed;
-pub(crate) use stream::SlowBody;
 use table::{Caps, Full, Table};
 pub(super) use tls::Certificates;
 pub use tls::TlsError;
@@ -134,7 +135,7 @@ impl Server {
                             Some(_) => Transport::Tls,
                             None => Transport::Plain,
                         },
-                        body_timeout: self.timeouts.body,
+                        body_limits: self.timeouts.body,
                     };
                     let acceptor = self.certificates.as_ref().map(|c| c.acceptor());
                     let stop = self.stop.clone();

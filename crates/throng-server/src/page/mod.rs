@@ -23,6 +23,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 
 use crate::NodeContext;
+use crate::api::ApiError;
 
 /// The pages of the menu: path and name.
 pub(crate) const PLACES: &[(&str, &str)] = &[
@@ -75,17 +76,15 @@ async fn script() -> impl IntoResponse {
 pub(crate) enum PageError {
     /// There is no such object.
     Missing(String),
-    /// The ledger failed.
-    Ledger(throng_store::LedgerError),
-    /// A checkpoint could not be read.
-    Budgets(crate::roles::aggregate::BudgetsError),
+    /// What the API answers with this error.
+    Failed(ApiError),
     /// A template failed.
     Template(askama::Error),
 }
 
 impl From<crate::roles::aggregate::BudgetsError> for PageError {
     fn from(error: crate::roles::aggregate::BudgetsError) -> Self {
-        Self::Budgets(error)
+        Self::Failed(error.into())
     }
 }
 
@@ -95,7 +94,7 @@ impl From<throng_store::LedgerError> for PageError {
             throng_store::LedgerError::NotFound { what, name } => {
                 Self::Missing(format!("There is no {what} {name}."))
             }
-            other => Self::Ledger(other),
+            other => Self::Failed(other.into()),
         }
     }
 }
@@ -103,6 +102,7 @@ impl From<throng_store::LedgerError> for PageError {
 #[derive(Template)]
 #[template(path = "missing.html")]
 struct Missing {
+    title: &'static str,
     what: String,
 }
 
@@ -114,25 +114,28 @@ impl Missing {
 
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
-        let (status, what) = match self {
-            Self::Missing(what) => (StatusCode::NOT_FOUND, what),
-            Self::Ledger(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "page not shown");
-                (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-            }
-            Self::Budgets(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "page not shown");
-                (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-            }
+        let (status, what, retry_after) = match self {
+            Self::Missing(what) => (StatusCode::NOT_FOUND, what, None),
+            Self::Failed(error) => error.into_parts(),
             Self::Template(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "page not rendered");
-                (StatusCode::INTERNAL_SERVER_ERROR, "The page could not be rendered.".to_owned())
+                let words = "The page could not be rendered.".to_owned();
+                (StatusCode::INTERNAL_SERVER_ERROR, words, None)
             }
         };
-        match (Missing { what }).render() {
+        let title = match status {
+            StatusCode::NOT_FOUND => "Not found",
+            StatusCode::SERVICE_UNAVAILABLE => "Not available now",
+            _ => "Not shown",
+        };
+        let mut response = match (Missing { title, what }).render() {
             Ok(html) => (status, Html(html)).into_response(),
             Err(_) => status.into_response(),
+        };
+        if let Some(after) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, after.into());
         }
+        response
     }
 }
 

@@ -178,3 +178,29 @@ async fn a_refresh_that_killed_three_nodes_is_given_up() {
     healthy(&Client::of(&node)).await;
     node.shutdown().await;
 }
+
+/// A program that cannot be started is the node's fault, not that of the spec.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_spec_is_wrong_because_query_workers_do_not_start() {
+    let shop = Shop::new("SELECT id FROM shop.t", "build_workers: 1");
+    let file = shop.0.path().join("throng.yaml");
+    let node = Node::start(throng_server::NodeConfig {
+        data_dir: shop.0.path().join("node"),
+        spec: throng_spec::load(&file).unwrap(),
+        join: false,
+        roles: None,
+        listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
+        clock: noon(),
+        access_clock: noon(),
+        env: Arc::new(|_: &str| None),
+        accept_log_loss: Vec::new(),
+        recovery: throng_server::Recovery::default(),
+        limits: Default::default(),
+        query_worker: throng_server::WorkerCommand::of("/no/such/program"),
+    })
+    .await
+    .unwrap();
+    let (status, answer) = Client::of(&node).post("/v1/spec/plan", &crate::sent_file(&file)).await;
+    assert_eq!((status, &answer["error"]["code"]), (503, &json!("unavailable")), "{answer}");
+    node.shutdown().await;
+}

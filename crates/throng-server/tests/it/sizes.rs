@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use throng_ledger::HistoryEntry;
+use throng_store::HistoryEntry;
 use throng_model::{Clock, ManualClock};
 use throng_server::{Node, NodeConfig};
 use throng_sim::meta::{MetaSim, MetaSimConfig};

@@ -94,6 +94,52 @@ async fn a_full_disk_is_reported_and_the_node_continues_when_there_is_room() {
     node.shutdown().await;
 }
 
+/// The API and the pages say the same of a ledger that is gone: that the node cannot do it now, and when
+/// to ask again. A 500 would be a bug of Throng's.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_ledger_a_node_answers_503_on_every_route_and_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), spec(SPEC), &noon()).await.unwrap();
+    let client = Client::of(&node);
+    // As after the end of its connections: no call finds one.
+    node.context().ledger.close().await.unwrap();
+    let routes = [
+        "/v1/audiences",
+        "/v1/syncs",
+        "/v1/runs",
+        "/v1/tasks",
+        "/v1/tasks/1",
+        "/v1/removals",
+        "/v1/alerts",
+        "/v1/alerts/deliveries",
+        "/v1/nodes",
+        "/v1/gates",
+        "/v1/spec",
+        "/v1/budgets",
+        "/v1/budgets/shoes",
+        "/v1/why/spec/spec",
+        "/v1/tokens",
+        "/v1/sessions",
+    ];
+    let pages = ["/", "/audiences", "/activation", "/activation/tasks/1", "/alerts", "/access"];
+    let mut refused = Vec::new();
+    for path in routes.into_iter().chain(pages) {
+        let response = client.request("GET", path).send().await.unwrap();
+        let status = response.status().as_u16();
+        // Some answer from memory.
+        assert!([200, 503].contains(&status), "{path}: {status}");
+        if status == 503 {
+            assert_eq!(response.headers()["retry-after"], "1", "{path}");
+            assert!(response.text().await.unwrap().contains("ledger"), "{path}");
+            refused.push(path);
+        }
+    }
+    for path in ["/v1/audiences", "/v1/tasks/1", "/v1/removals", "/audiences", "/activation"] {
+        assert!(refused.contains(&path), "{path} is not among {refused:?}");
+    }
+    node.shutdown().await;
+}
+
 async fn start_with(dir: &Path, recovery: Recovery) -> Result<Node, NodeError> {
     let clock = noon();
     Node::start(NodeConfig {

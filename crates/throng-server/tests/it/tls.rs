@@ -27,8 +27,14 @@ impl Authority {
 
     /// Writes a certificate for 127.0.0.1 and its key.
     fn write(&self, dir: &Path) {
+        self.write_until(dir, (4096, 1, 1));
+    }
+
+    /// Writes one that ends on this day.
+    fn write_until(&self, dir: &Path, (year, month, day): (i32, u8, u8)) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, month, day);
         let certificate = params.signed_by(&key, &self.0).unwrap();
         std::fs::write(dir.join("node.pem"), certificate.pem()).unwrap();
         std::fs::write(dir.join("node.key"), key.serialize_pem()).unwrap();
@@ -174,6 +180,37 @@ async fn a_node_speaks_https_and_takes_up_a_new_certificate() {
         tokio::task::yield_now().await;
     }
     node.shutdown().await;
+}
+
+/// The node's time is noon of 2026-11-23, whatever that of the machine is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_expires_is_served_and_reported_until_it_is_renewed() {
+    provider();
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let problems = |node: &Node| -> Vec<String> {
+        let open = node.context().health.problems().into_iter();
+        let of_certificate = open.filter(|p| p.class == throng_server::ProblemClass::Certificate);
+        of_certificate.map(|problem| problem.detail).collect()
+    };
+    for (until, words) in
+        [((2026, 12, 1), "expires at 2026-12-01"), ((2026, 11, 1), "expired at 2026-11-01")]
+    {
+        authority.write_until(dir.path(), until);
+        let config = config(dir.path(), &with_tls(dir.path()), [127, 0, 0, 1]);
+        let node = Node::start(config).await.unwrap();
+        let open = problems(&node);
+        assert_eq!(open.len(), 1, "{open:?}");
+        assert!(open[0].contains(words) && open[0].contains("node.pem"), "{open:?}");
+        authority.write(dir.path());
+        hang_up();
+        while !problems(&node).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let (_, answer) = authority.ask(&node, &["http/1.1"]).await;
+        assert_eq!(answer, "HTTP/1.1 ");
+        node.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

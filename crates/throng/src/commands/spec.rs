@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use throng_lake::{Lake, LakeLimits, WorkerCommand};
-use throng_server::{CheckedModel, Environment, check_backends, check_sql};
+use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
+use throng_server::{CheckError, CheckedModel, Environment, check_backends, check_sql};
 use throng_spec::{Plan, Problem, Spec, read_files};
 
 use crate::args::ApplyArgs;
@@ -24,7 +24,11 @@ async fn load(path: &Path) -> Result<std::result::Result<(Spec, Vec<CheckedModel
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
     let lake = Lake::new(&spec.sources, limits).context("cannot open the sources")?;
-    Ok(check_sql(&lake, &spec).await.map(|models| (spec, models)))
+    match check_sql(&lake, &spec).await {
+        Ok(models) => Ok(Ok((spec, models))),
+        Err(CheckError::Problems(problems)) => Ok(Err(problems)),
+        Err(CheckError::Worker(error)) => Err(error).context("cannot check the SQL"),
+    }
 }
 
 pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<ExitCode> {
@@ -36,12 +40,18 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
         true => check_backends(&spec.node, &environment()).await,
         false => Vec::new(),
     };
+    let landlock = Landlock::of_kernel();
     let ok = findings.iter().all(|finding| finding.ok);
     let code = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
         let warnings = throng_spec::warnings(&spec);
-        let mut answer =
-            json!({ "ok": ok, "models": models, "backends": findings, "warnings": warnings });
+        let mut answer = json!({
+            "ok": ok,
+            "models": models,
+            "backends": findings,
+            "warnings": warnings,
+            "landlock": landlock.name(),
+        });
         if !ok {
             answer["error"] = json!("a backend does not work");
             answer["help"] = json!("`backends` says for each what is wrong and what to do");
@@ -50,6 +60,9 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
         return Ok(code);
     }
     for warning in throng_spec::warnings(&spec) {
+        out::say(format!("warning: {warning}"));
+    }
+    if let Some(warning) = landlock.warning() {
         out::say(format!("warning: {warning}"));
     }
     out::line(format!(

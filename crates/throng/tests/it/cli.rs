@@ -47,6 +47,8 @@ fn the_example_is_right() {
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(answer["ok"], true);
     assert_eq!(answer["models"].as_array().map(Vec::len), Some(11));
+    let landlock = answer["landlock"].as_str().expect("a word");
+    assert!(["yes", "partial", "no"].contains(&landlock), "{landlock}");
 }
 
 #[test]

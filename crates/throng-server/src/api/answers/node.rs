@@ -22,6 +22,8 @@ pub(in crate::api) struct NodeHealth {
     problems: Vec<NodeProblem>,
     /// The version that is served of each audience.
     snapshots: BTreeMap<String, u64>,
+    /// Whether the kernel confines query workers to their folders: `yes`, `partial` or `no`.
+    landlock: String,
 }
 
 /// What a problem does to the node.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use askama::Template;
+use axum::extract::rejection::FormRejection;
 use axum::extract::{ConnectInfo, Query, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use super::{ApiError, Guard, origin, wrong_token};
 use crate::NodeContext;
 use crate::access::{AccessError, Caller};
+use crate::api::body::slow;
 
 const WRONG_LINK: &str = "This link was used already, or is older than ten minutes.";
 
@@ -75,8 +77,17 @@ struct SignIn {
 async fn sign_in(
     State(guard): State<Arc<Guard>>,
     address: Option<Extension<ConnectInfo<SocketAddr>>>,
-    Form(given): Form<SignIn>,
+    given: Result<Form<SignIn>, FormRejection>,
 ) -> Response {
+    let given = match given {
+        Ok(Form(given)) => given,
+        Err(rejection) => {
+            return match slow(&rejection) {
+                Some(slow) => ApiError::slow_body(slow).into_response(),
+                None => rejection.into_response(),
+            };
+        }
+    };
     if !given.code.is_empty() {
         return by_code(&guard, &given.code).await;
     }

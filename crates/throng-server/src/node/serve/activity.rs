@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::body::BodyLimits;
+
 /// How long a connection may take for what.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timeouts {
@@ -15,8 +17,8 @@ pub(super) struct Timeouts {
     pub(super) handshake: Duration,
     /// The head of a request, from its first byte (of the first one: from the handshake).
     pub(super) head: Duration,
-    /// From one piece of a request's body to the next.
-    pub(super) body: Duration,
+    /// The body of a request.
+    pub(super) body: BodyLimits,
     /// A peer that takes nothing of what is written to it.
     pub(super) write: Duration,
     /// Between two requests.
@@ -30,7 +32,7 @@ impl Default for Timeouts {
         Self {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
-            body: Duration::from_secs(15),
+            body: BodyLimits::default(),
             write: Duration::from_secs(30),
             // Longer than the 60 s of usual load balancers, which close first then.
             idle: Duration::from_secs(75),

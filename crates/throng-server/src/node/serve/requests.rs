@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,7 +12,8 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::stream::{AnswerBody, RequestBody};
+use super::body::{BodyLimits, BodyWait, RequestBody};
+use super::stream::AnswerBody;
 use super::table::Entry;
 
 /// How a request came. In the extensions of every request, beside `ConnectInfo<SocketAddr>`.
@@ -31,7 +31,7 @@ pub(super) struct Requests {
     pub(super) router: TowerToHyperService<Router>,
     pub(super) entry: Arc<Entry>,
     pub(super) transport: Transport,
-    pub(super) body_timeout: Duration,
+    pub(super) body_limits: BodyLimits,
 }
 
 impl Service<Request<Incoming>> for Requests {
@@ -45,7 +45,10 @@ impl Service<Request<Incoming>> for Requests {
             self.entry.served();
         }
         let answer = connection.begin(request.version() == Version::HTTP_2);
-        let mut request = request.map(|body| Body::new(RequestBody::new(body, self.body_timeout)));
+        let wait = BodyWait::default();
+        let mut request =
+            request.map(|body| Body::new(RequestBody::new(body, self.body_limits, wait.clone())));
+        request.extensions_mut().insert(wait);
         request.extensions_mut().insert(ConnectInfo(connection.peer));
         request.extensions_mut().insert(self.transport);
         let response = self.router.call(request);

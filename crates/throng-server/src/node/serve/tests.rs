@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::body::BodyLimits;
 use super::*;
+use crate::api::{ApiError, decoded, whole, within};
 
 /// Nothing here takes longer, however busy the machine is.
 const ENOUGH: Duration = Duration::from_secs(60);
@@ -18,7 +22,7 @@ fn short() -> Timeouts {
     Timeouts {
         handshake: Duration::from_millis(200),
         head: Duration::from_millis(200),
-        body: Duration::from_millis(200),
+        body: BodyLimits { idle: Duration::from_millis(200), grace: ENOUGH, min_rate: 1 },
         write: Duration::from_millis(400),
         idle: Duration::from_millis(300),
         grace: Duration::from_millis(100),
@@ -37,6 +41,10 @@ impl Running {
             .route("/hello", get(async || "hello"))
             .route("/read", post(read))
             .route("/endless", get(endless));
+        Self::with(router, timeouts, caps).await
+    }
+
+    async fn with(router: Router, timeouts: Timeouts, caps: Caps) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -106,6 +114,68 @@ async fn a_body_that_does_not_come_fails() {
     assert!(whole.ends_with("5 bytes"), "{whole}");
     let cut = rest(server.connect(&format!("{head}123")).await).await;
     assert!(cut.starts_with("HTTP/1.1 408") && cut.contains("nothing more"), "{cut}");
+    server.stop().await;
+}
+
+/// Reads a body as the API does.
+async fn read_decoded(request: Request) -> Result<String, ApiError> {
+    let headers = request.headers().clone();
+    let body = decoded(&headers, whole(request, &()).await?, 1 << 20)?;
+    Ok(format!("{} bytes", body.len()))
+}
+
+const CHUNKED: &str =
+    "POST /read HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n";
+
+/// A client that sends a byte of its body as soon as the one before has arrived is never idle. It is
+/// slower than the least rate here, whatever the machine does: the rate is that of memory.
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_fails_in_the_apis_form_also_if_it_is_compressed() {
+    let router = Router::new().route("/read", post(read_decoded));
+    let grace = Duration::from_millis(200);
+    let body = BodyLimits { idle: ENOUGH, grace, min_rate: u32::MAX };
+    let server = Running::with(router, Timeouts { body, ..Timeouts::default() }, CAPS).await;
+    for encoding in ["", "content-encoding: gzip\r\n"] {
+        let mut stream = server.connect(&format!("{CHUNKED}{encoding}\r\n")).await;
+        let sent = async {
+            // Until the server has answered and closed: a write fails then.
+            while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
+                let mut first = [0; 1];
+                let answered = stream.peek(&mut first);
+                if tokio::time::timeout(Duration::from_millis(1), answered).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(ENOUGH, sent).await.expect("it is refused");
+        let answer = rest(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.contains("\"code\":\"timeout\""), "{answer}");
+        assert!(answer.contains("came at less than 4294967295 bytes per second"), "{answer}");
+    }
+    server.stop().await;
+}
+
+/// The time that a sender takes is bounded by the rate, and is no part of what the request may take.
+#[tokio::test]
+async fn a_body_may_take_longer_than_its_request() {
+    let limit = Duration::from_millis(200);
+    let router = Router::new()
+        .route("/read", post(read_decoded))
+        .route("/stuck", post(async || std::future::pending::<()>().await))
+        .layer(from_fn_with_state(limit, within));
+    let server = Running::with(router, Timeouts::default(), CAPS).await;
+    let mut slow = server.connect(&format!("{CHUNKED}\r\n1\r\nx\r\n")).await;
+    let mut first = [0; 1];
+    let early = tokio::time::timeout(limit * 3, slow.peek(&mut first)).await;
+    assert!(early.is_err(), "answered before the body was there: {early:?}");
+    slow.write_all(b"2\r\nyz\r\n0\r\n\r\n").await.unwrap();
+    let answer = rest(slow).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("3 bytes"), "{answer}");
+
+    let stuck = "POST /stuck HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let answer = rest(server.connect(stuck).await).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     server.stop().await;
 }
 

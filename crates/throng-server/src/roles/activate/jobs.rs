@@ -264,7 +264,9 @@ async fn gather(
 
 fn not_opened(error: &DeliveredError) -> SendError {
     let class = match error {
-        DeliveredError::Sealed(SealedError::Io { .. }) | DeliveredError::Broken => SendClass::Retry,
+        // A node of the version that wrote it may take the task next time.
+        DeliveredError::Sealed(SealedError::Io { .. } | SealedError::Format { .. })
+        | DeliveredError::Broken => SendClass::Retry,
         DeliveredError::Objects(error) if error.retry() != Retry::Never => SendClass::Retry,
         _ => SendClass::Stop,
     };

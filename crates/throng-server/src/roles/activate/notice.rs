@@ -23,6 +23,12 @@ pub(super) struct Notice {
     pub(super) priority: i32,
 }
 
+/// What messages of every version have.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 impl Notice {
     /// The message of a task.
     pub(super) fn message(task: &Task) -> serde_json::Result<Message> {
@@ -39,13 +45,17 @@ impl Notice {
 
     /// Reads a message. The error says what is wrong with it.
     pub(super) fn read(message: &Message) -> Result<Self, String> {
-        let notice: Self = serde_json::from_slice(&message.body)
-            .map_err(|error| format!("the message is no notice of a task: {error}"))?;
-        if notice.version > VERSION {
-            let version = notice.version;
-            return Err(format!("the message has version {version}, this program knows {VERSION}"));
+        let no_notice =
+            |error: serde_json::Error| format!("the message is no notice of a task: {error}");
+        // Of a newer version nothing else is known.
+        let Versioned { version } = serde_json::from_slice(&message.body).map_err(no_notice)?;
+        if version > VERSION {
+            return Err(format!(
+                "the message has version {version}, this program knows {VERSION}: a newer version of \
+                 throng wrote it"
+            ));
         }
-        Ok(notice)
+        serde_json::from_slice(&message.body).map_err(no_notice)
     }
 }
 
@@ -83,7 +93,11 @@ mod tests {
         assert_eq!(read(good).unwrap().task, TaskId(7));
         // A field more is no reason to refuse.
         assert!(read(&good.replace("\"task\"", "\"more\":1,\"task\"")).is_ok());
-        assert!(read(&good.replace("\"version\":1", "\"version\":2")).unwrap_err().contains("2"));
+        let newer = ["version\":2,\"task\":7", "version\":2,\"tasks\":[7]", "version\":2"];
+        for newer in newer.map(|fields| format!("{{\"{fields}}}")) {
+            let refused = read(&newer).unwrap_err();
+            assert!(refused.contains("version 2, this program knows 1"), "{newer}: {refused}");
+        }
         for bad in ["", "{}", "[1]", "\"text\"", "{\"version\":1,\"task\":\"x\"}"] {
             assert!(read(bad).unwrap_err().contains("no notice"), "{bad}");
         }

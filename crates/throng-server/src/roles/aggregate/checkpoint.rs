@@ -54,7 +54,7 @@ pub enum CheckpointError {
         /// The object.
         name: String,
         /// What is wrong.
-        why: &'static str,
+        why: String,
     },
     /// Another process has the partition now.
     #[error("another process has taken partition {partition} over")]
@@ -143,24 +143,32 @@ impl Checkpoint {
         bytes
     }
 
-    fn decode(bytes: &[u8], partition: u32) -> Result<Self, &'static str> {
+    fn decode(bytes: &[u8], partition: u32) -> Result<Self, String> {
         let Some((body, sum)) = bytes.split_last_chunk::<8>().filter(|(b, _)| b.len() >= HEAD)
         else {
-            return Err("it is cut short");
+            return Err("it is cut short".to_owned());
         };
         if xxh3_64(body) != u64::from_le_bytes(*sum) {
-            return Err("its checksum does not fit");
+            return Err("its checksum does not fit".to_owned());
         }
         let four = |at: usize| body[at..at + 4].try_into().map(u32::from_le_bytes).unwrap_or(0);
         let eight = |at: usize| body[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or(0);
-        if &body[..8] != MAGIC || four(8) != FORMAT {
-            return Err("it has another format");
+        if &body[..8] != MAGIC {
+            return Err("it does not begin as a checkpoint".to_owned());
+        }
+        let format = four(8);
+        if format != FORMAT {
+            let age = if format > FORMAT { "a newer" } else { "an older" };
+            return Err(format!(
+                "it has the format {format}, and this version reads {FORMAT}: {age} version of throng \
+                 wrote it"
+            ));
         }
         if four(12) != partition {
-            return Err("it belongs to another partition");
+            return Err("it belongs to another partition".to_owned());
         }
         if eight(32) != (body.len() - HEAD) as u64 {
-            return Err("its length does not fit");
+            return Err("its length does not fit".to_owned());
         }
         let state = body[HEAD..].to_vec();
         Ok(Self { partition, epoch: eight(16), owner: eight(24), state })
@@ -210,6 +218,26 @@ mod tests {
             assert!(Checkpoint::decode(&bad, 3).is_err(), "changed at {at}");
         }
         assert!(Checkpoint::decode(&whole, 4).is_err());
+    }
+
+    /// The next format keeps magic, format number and checksum where they are.
+    #[tokio::test]
+    async fn a_checkpoint_of_a_newer_version_is_refused_by_its_format() {
+        let written = Checkpoint { partition: 3, epoch: 7, owner: 9, state: b"state".to_vec() };
+        let mut bytes = written.encode();
+        bytes.truncate(bytes.len() - 8);
+        bytes[8..12].copy_from_slice(&(FORMAT + 1).to_le_bytes());
+        let sum = xxh3_64(&bytes).to_le_bytes();
+        bytes.extend(sum);
+        let dir = tempfile::tempdir().unwrap();
+        let objects: Arc<dyn Objects> =
+            Arc::new(DirectoryObjects::open(dir.path().to_owned()).unwrap());
+        objects.swap("checkpoints/3", bytes.clone(), None).await.unwrap();
+        let refused = Slot::open(Arc::clone(&objects), 3).await.unwrap_err().to_string();
+        assert!(refused.contains("format 3") && refused.contains("a newer version"), "{refused}");
+        // It lies there as it was.
+        let there = objects.load("checkpoints/3").await.unwrap().unwrap();
+        assert_eq!(there.bytes, bytes);
     }
 
     #[tokio::test]

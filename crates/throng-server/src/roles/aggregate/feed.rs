@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use throng_feed::{Frame, FrameKind};
+use throng_feed::{FeedError, Frame, FrameKind};
 use throng_log::{EventLog, KafkaTable, LogError};
 use throng_model::Timestamp;
 
@@ -36,9 +36,20 @@ impl Feed {
         Ok(())
     }
 
-    /// The newest keyframes. What is no frame is passed over: the next one replaces it.
+    /// The newest keyframes. What is no frame, or one of another format, is passed over and logged: the
+    /// next one replaces it.
     pub(super) async fn newest(&self) -> Result<Vec<Frame>, LogError> {
         let all = self.keyframes.all().await?;
-        Ok(all.values().filter_map(|bytes| Frame::decode(bytes).ok()).collect())
+        let decoded = all.iter().filter_map(|(partition, bytes)| {
+            let passed_over = |error: &FeedError| {
+                tracing::warn!(
+                    partition = partition.as_str(),
+                    error = error as &dyn std::error::Error,
+                    "a keyframe of the feed cannot be read"
+                );
+            };
+            Frame::decode(bytes).inspect_err(passed_over).ok()
+        });
+        Ok(decoded.collect())
     }
 }

@@ -54,7 +54,10 @@ pub(super) fn read(path: &Path, expected: Option<u64>) -> Result<Vec<(u32, Vec<u
         return Err(damaged("it is not the output that the ledger names"));
     }
     let Some(mut rest) = body.strip_prefix(MAGIC) else {
-        return Err(damaged("it is no file of bitmaps"));
+        return Err(damaged(match body.starts_with(&MAGIC[..7]) {
+            true => "another version of throng wrote it, in a format that this one does not know",
+            false => "it is no file of bitmaps",
+        }));
     };
     let mut shards = Vec::new();
     while !rest.is_empty() {
@@ -75,6 +78,21 @@ pub(super) fn read(path: &Path, expected: Option<u64>) -> Result<Vec<(u32, Vec<u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_another_version_is_not_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shards-1.bits");
+        write(&path, &[ShardBits::default()]).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() - 8);
+        bytes[7] = b'2';
+        let sum = xxh3_64(&bytes).to_le_bytes();
+        bytes.extend(sum);
+        std::fs::write(&path, &bytes).unwrap();
+        let error = read(&path, None).unwrap_err().to_string();
+        assert!(error.contains("another version of throng"), "{error}");
+    }
 
     #[test]
     fn bitmaps_come_back_and_damage_is_seen() {

@@ -206,6 +206,11 @@ impl KeyFile {
         let mut footer = [0; FOOTER];
         file.seek(SeekFrom::End(-(FOOTER as i64))).map_err(io)?;
         file.read_exact(&mut footer).map_err(io)?;
+        if magic != *MAGIC && magic[..7] == MAGIC[..7] {
+            return Err(damaged(
+                "another version of throng wrote it, in a format that this one does not know",
+            ));
+        }
         if magic != *MAGIC || footer[16..] != *END {
             return Err(damaged("it is no key file"));
         }
@@ -296,6 +301,20 @@ mod tests {
         read.sort_unstable();
         assert_eq!(read, all);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_not_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scan-0.keys");
+        let mut writer = KeyFileWriter::create(&path).unwrap();
+        writer.push(&[UserHash(1)], None).unwrap();
+        writer.finish().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[7] = b'2';
+        fs::write(&path, &bytes).unwrap();
+        let error = KeyFile::open(&path, None).err().unwrap().to_string();
+        assert!(error.contains("another version of throng"), "{error}");
     }
 
     #[test]

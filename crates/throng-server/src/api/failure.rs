@@ -1,0 +1,250 @@
+//! Which answer an error of the node's parts gets. What caused it counts, however it is wrapped, for the
+//! API and for the pages alike: what a database, a log, a bucket or a query worker fails of is 503, and
+//! only a bug is 500.
+
+use std::error::Error;
+use std::iter::successors;
+use std::sync::Arc;
+
+use throng_lake::LakeError;
+use throng_ledger::LedgerError;
+use throng_log::LogError;
+use throng_model::{Fault, Retry, StorageProblem};
+use throng_objects::ObjectsError;
+
+use super::error::ApiError;
+use crate::access::AccessError;
+use crate::roles::aggregate::{BudgetsError, CheckpointError};
+
+/// What the node needs and cannot use now.
+enum Cause {
+    /// A store, because of this.
+    Storage(&'static str, StorageProblem),
+    /// Something else, and what helps if that is known.
+    Unavailable(&'static str, Option<String>),
+}
+
+impl ApiError {
+    /// The answer to an error of this node's parts, by the first of its causes that says what cannot be
+    /// used.
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
+        match successors(Some(error), |cause| cause.source()).find_map(cause) {
+            Some(Cause::Storage(what, problem)) => Self::storage(what, problem, error),
+            Some(Cause::Unavailable(what, help)) => {
+                tracing::error!(error, "request failed");
+                let help = help.unwrap_or_else(|| {
+                    "try again in a moment; the node's log says why, under the request id"
+                        .to_owned()
+                });
+                Self::unavailable(format!("{what} cannot be used now")).help(help)
+            }
+            None => Self::internal(error),
+        }
+    }
+}
+
+fn cause(error: &(dyn Error + 'static)) -> Option<Cause> {
+    // It shows the ledger's error as its own, and so has no cause of that type.
+    if let Some(AccessError::Ledger(error)) = error.downcast_ref() {
+        return of_ledger(error);
+    }
+    if let Some(error) = error.downcast_ref::<LedgerError>() {
+        return of_ledger(error);
+    }
+    let shared = error.downcast_ref::<Arc<LogError>>().map(|error| &**error);
+    if let Some(error) = error.downcast_ref::<LogError>().or(shared) {
+        return of_engine("the event log", error, error.retry());
+    }
+    if let Some(error) = error.downcast_ref::<ObjectsError>() {
+        return of_engine("the object storage", error, error.retry());
+    }
+    if let Some(CheckpointError::Fenced { .. }) = error.downcast_ref() {
+        return Some(Cause::Unavailable("a partition that another process takes over", None));
+    }
+    if let Some(error) = error.downcast_ref::<LakeError>() {
+        let external = error.fault() == Fault::External;
+        return external.then(|| Cause::Unavailable("the query engine", error.help()));
+    }
+    let problem = error.downcast_ref::<std::io::Error>().and_then(StorageProblem::of_io);
+    problem.map(|problem| Cause::Storage("a file of this node", problem))
+}
+
+fn of_ledger(error: &LedgerError) -> Option<Cause> {
+    error.problem().map(|problem| Cause::Storage("the ledger", problem))
+}
+
+fn of_engine(what: &'static str, error: &(dyn Error + 'static), retry: Retry) -> Option<Cause> {
+    match StorageProblem::in_causes(error) {
+        Some(problem) => Some(Cause::Storage(what, problem)),
+        None => (retry != Retry::Never).then_some(Cause::Unavailable(what, None)),
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        match &error {
+            LedgerError::NotFound { .. } => Self::not_found(error.to_string()),
+            LedgerError::WrongState { .. } => Self::wrong_state(error.to_string()),
+            LedgerError::LeaseLost { .. } => Self::conflict(error.to_string()),
+            _ => Self::of(&error),
+        }
+    }
+}
+
+impl From<BudgetsError> for ApiError {
+    fn from(error: BudgetsError) -> Self {
+        match &error {
+            BudgetsError::Append(source) => match StorageProblem::in_causes(&error) {
+                Some(problem) => Self::storage("the event log", problem, &error),
+                None => {
+                    let words = format!("{error}: {}", throng_model::with_causes(&**source));
+                    tracing::warn!(error = words, "the event log refuses");
+                    Self::unavailable(error.to_string())
+                }
+            },
+            BudgetsError::Closed | BudgetsError::Unavailable { .. } => {
+                Self::unavailable(error.to_string())
+            }
+            _ => Self::of(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use axum::http::header;
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+    use crate::NodeError;
+    use crate::node::SlowBody;
+    use crate::page::PageError;
+
+    /// Status, code and `Retry-After`.
+    fn answer(error: ApiError) -> (u16, &'static str, Option<u64>) {
+        let code = error.code();
+        let (status, _, retry_after) = error.into_parts();
+        (status.as_u16(), code, retry_after)
+    }
+
+    fn lost(kind: ErrorKind) -> LedgerError {
+        let source = Box::new(io::Error::from(kind));
+        LedgerError::Database { doing: "reading an audience", source }
+    }
+
+    fn bug() -> LedgerError {
+        LedgerError::Database { doing: "reading an audience", source: "no such column".into() }
+    }
+
+    #[test]
+    fn every_class_of_errors_has_its_status() {
+        let name = || "buyers".to_owned();
+        let second = std::time::Duration::from_secs(1);
+        for (error, status, code, retry_after) in [
+            (ApiError::bad_request("no"), 400, "bad_request", None),
+            (ApiError::invalid_spec(Vec::new()), 400, "invalid_spec", None),
+            (ApiError::unauthorized(), 401, "unauthorized", None),
+            (ApiError::wrong_token(), 401, "wrong_token", None),
+            (ApiError::forbidden("ci", "admin"), 403, "forbidden", None),
+            (ApiError::forbidden_to_sessions(), 403, "forbidden", None),
+            (ApiError::foreign_origin(), 403, "foreign_origin", None),
+            (ApiError::not_found("no"), 404, "not_found", None),
+            (ApiError::slow_body(SlowBody::Idle(second)), 408, "timeout", None),
+            (ApiError::slow_body(SlowBody::Rate { min_rate: 1 }), 408, "timeout", None),
+            (ApiError::conflict("no"), 409, "conflict", None),
+            (ApiError::wrong_state("no"), 409, "wrong_state", None),
+            (ApiError::too_large(), 413, "too_large", None),
+            (ApiError::unsupported("no"), 415, "unsupported_media_type", None),
+            (ApiError::misdirected("no"), 421, "unknown_host", None),
+            (ApiError::no_event_counts("no"), 422, "no_event_counts", None),
+            (ApiError::too_many_wrong_tokens(second), 429, "too_many_wrong_tokens", Some(1)),
+            (ApiError::internal(&bug()), 500, "internal", None),
+            (ApiError::unavailable("no"), 503, "unavailable", Some(1)),
+            // Errors of the ledger.
+            (LedgerError::NotFound { what: "task", name: name() }.into(), 404, "not_found", None),
+            (
+                LedgerError::WrongState {
+                    what: "snapshot",
+                    name: name(),
+                    state: name(),
+                    wanted: "approved",
+                }
+                .into(),
+                409,
+                "wrong_state",
+                None,
+            ),
+            (LedgerError::LeaseLost { what: "task", name: name() }.into(), 409, "conflict", None),
+            (LedgerError::Refused { what: "task", why: name() }.into(), 500, "internal", None),
+            (LedgerError::Unreadable { what: "task", why: name() }.into(), 500, "internal", None),
+            (bug().into(), 500, "internal", None),
+            (lost(ErrorKind::ConnectionReset).into(), 503, "unavailable", Some(1)),
+            (lost(ErrorKind::StorageFull).into(), 503, "unavailable", Some(1)),
+            (
+                LedgerError::Damaged { path: "ledger.db".into(), why: name() }.into(),
+                503,
+                "unavailable",
+                None,
+            ),
+        ] {
+            let words = format!("{error:?}");
+            assert_eq!(answer(error), (status, code, retry_after), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_lost_engine_is_503_however_its_error_is_wrapped() {
+        let unavailable = (503, "unavailable", Some(1));
+        let of = |error: NodeError| answer(ApiError::of(&error));
+        let lost = || lost(ErrorKind::ConnectionReset);
+        assert_eq!(of(NodeError::Ledger(lost())), unavailable);
+        assert_eq!(of(NodeError::Access(AccessError::Ledger(lost()))), unavailable);
+        assert_eq!(of(NodeError::Membership(Box::new(lost()))), unavailable);
+        let bucket = || ObjectsError::Store {
+            doing: "read",
+            name: "checkpoints/0".to_owned(),
+            source: "dns error".into(),
+        };
+        let kafka = || LogError::Unanswered { topic: "events".to_owned() };
+        let fenced = || CheckpointError::Fenced { partition: 0 };
+        assert_eq!(of(NodeError::Objects(bucket())), unavailable);
+        assert_eq!(of(NodeError::Log(kafka())), unavailable);
+        assert_eq!(of(NodeError::Budgets(BudgetsError::Checkpoint(fenced()))), unavailable);
+        for error in [
+            BudgetsError::Log(kafka()),
+            BudgetsError::Append(Arc::new(kafka())),
+            BudgetsError::Quarantine { partition: 0, source: bucket() },
+            BudgetsError::Ids { partition: 0, source: Box::new(bucket()) },
+            BudgetsError::Checkpoint(CheckpointError::Store { partition: 0, source: bucket() }),
+            BudgetsError::Closed,
+            BudgetsError::Unavailable { partition: 0 },
+        ] {
+            let words = error.to_string();
+            assert_eq!(answer(error.into()), unavailable, "{words}");
+        }
+        let worker = || LakeError::Start {
+            program: "throng".to_owned(),
+            source: io::Error::from(ErrorKind::NotFound),
+        };
+        assert_eq!(of(NodeError::Lake(worker())), unavailable);
+        // Bugs stay bugs.
+        assert_eq!(of(NodeError::Ledger(bug())).0, 500);
+        let panicked = BudgetsError::Panicked { partition: 0, offset: 7 };
+        assert_eq!(answer(panicked.into()).0, 500);
+    }
+
+    #[test]
+    fn a_page_has_the_status_of_the_api() {
+        let page = |error: LedgerError| {
+            let response = PageError::from(error).into_response();
+            let after = response.headers().get(header::RETRY_AFTER).cloned();
+            (response.status().as_u16(), after.map(|value| value.to_str().unwrap().to_owned()))
+        };
+        let missing = LedgerError::NotFound { what: "task", name: "7".to_owned() };
+        assert_eq!(page(missing), (404, None));
+        assert_eq!(page(lost(ErrorKind::ConnectionReset)), (503, Some("1".to_owned())));
+        assert_eq!(page(bug()), (500, None));
+    }
+}
