@@ -28,7 +28,7 @@ mod worker;
 pub use check::{CheckFacts, Removals, judge};
 pub use delivered::{DeliveredState, StateMeta};
 pub use destination::{
-    Answer, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema, SendClass,
+    Answer, BatchPart, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema, SendClass,
     SendError, SendRequest, SessionStep, Skip, Usage,
 };
 pub use difference::{Delivered, Difference, DifferenceFacts, EndedRun, difference};
