@@ -182,9 +182,8 @@ fn read(path: &Path) -> Result<String, LimitsError> {
 fn outside(limits: &Limits, data_dir: &Path) -> Result<(), LimitsError> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let dir = real(data_dir);
-    match limits.secret_files().find(|path| real(path).starts_with(&dir)) {
-        Some(path) => return Err(LimitsError::InDataDir { path: path.to_owned() }),
-        None => {}
+    if let Some(path) = limits.secret_files().find(|path| real(path).starts_with(&dir)) {
+        return Err(LimitsError::InDataDir { path: path.to_owned() });
     }
     let overlaps = |path: &&Path| real(path).starts_with(&dir) || dir.starts_with(real(path));
     match limits.destination_folders().find(overlaps) {

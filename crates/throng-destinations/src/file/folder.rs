@@ -93,18 +93,12 @@ impl Folder {
 
     /// Removes a folder unless something is left in it.
     pub(super) fn remove_folder(&self, name: &str) -> io::Result<()> {
-        match rustix::fs::unlinkat(&self.file, name, AtFlags::REMOVEDIR) {
+        let removed = rustix::fs::unlinkat(&self.file, name, AtFlags::REMOVEDIR);
+        match removed.map_err(io::Error::from) {
             Ok(()) => self.file.sync_all(),
-            Err(error) => match io::Error::from(error) {
-                error
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
-                    ) =>
-                {
-                    Ok(())
-                }
-                error => Err(error),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty => Ok(()),
+                _ => Err(error),
             },
         }
     }
@@ -121,6 +115,10 @@ impl Folder {
     }
 
     fn open(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        // A manifest that somebody has changed names anything.
+        if name.contains('/') {
+            return Err(ErrorKind::InvalidInput.into());
+        }
         // A pipe would be waited for.
         let flags = flags | OFlags::NONBLOCK;
         let opened = rustix::fs::openat(&self.file, name, flags, Mode::from_raw_mode(0o600))?;
@@ -223,6 +221,7 @@ mod tests {
         folder.remove("f").unwrap();
         folder.remove("f").unwrap();
         assert_eq!(folder.append("f", b"x").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(folder.read("../a/f", 9).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
     #[test]
