@@ -37,7 +37,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What a caller is told. `folder` is the destination's.
+/// The error for the caller. `folder` is the destination's.
 pub(super) fn error_of(failure: &Failure, doing: &str, folder: &Path) -> SendError {
     let (class, why) = match failure {
         Failure::Root(error) if is_missing(error) => {

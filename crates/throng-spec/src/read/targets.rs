@@ -61,7 +61,8 @@ impl Reader {
         let name = self.name(&mut fields, ObjectKind::Destination);
         fields.required(self, "platform");
         let platforms: [(&str, PlatformReader); 2] = [("meta", Self::meta), ("file", Self::file)];
-        let read = self.word(&mut fields, "platform", &platforms, Self::meta);
+        let if_wrong: PlatformReader = Self::meta;
+        let read = self.word(&mut fields, "platform", &platforms, if_wrong);
         let platform = read(self, &mut fields);
         let usual = max_failed_checks_percent();
         let max_failed_checks_percent =
@@ -83,7 +84,7 @@ impl Reader {
         {
             file.folder = without_dots(&self.folder.join(text));
             let before = self.problems.len();
-            // First of all: nothing is told about a folder that may not be written.
+            // First of all: no error says anything about a folder that may not be written.
             self.admit_destination_folder(&mut file, &at);
             if self.problems.len() == before {
                 self.is_a_folder(&file.folder, text.trim(), &at);
