@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use throng_model::{HashedIdentifier, Personal, SyncName};
+use throng_model::{HashedIdentifier, Personal, SyncName, SyncRunId};
 use throng_store::{Operation, ReasonCounts};
 
 /// The columns of a sync, as the platform names them.
@@ -61,10 +61,25 @@ pub struct SessionStep {
     pub seq: u64,
     /// The request closes the session.
     pub last: bool,
+    /// The session has taken these rows before: the request is sent only to close it, because the last
+    /// rows that were planned had nothing worth sending.
+    pub repeated: bool,
     /// Rows that this session has sent before, for platforms that count over the session.
     pub sent_before: u64,
     /// Rows that the session may have in all.
     pub estimated_total: u64,
+}
+
+/// Which rows a request carries. A request that is sent again has the same part and the same rows, in
+/// another process too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchPart {
+    /// The run.
+    pub run: SyncRunId,
+    /// The number of the batch in the run. Batches of a run are sent in the order of their numbers.
+    pub batch: u32,
+    /// The place of the first row among the batch's rows; 0 unless the batch was halved.
+    pub first: u64,
 }
 
 /// One request.
@@ -72,6 +87,8 @@ pub struct SessionStep {
 pub struct SendRequest<'a> {
     /// The platform's id of the audience.
     pub platform_id: &'a str,
+    /// Which rows these are.
+    pub part: BatchPart,
     /// What to do.
     pub operation: Operation,
     /// What the cells mean.
@@ -94,7 +111,7 @@ pub struct Usage {
 /// What the platform said about a request that it took. Not yet success: the counts tell.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
-    /// HTTP status.
+    /// HTTP status; 0 if the destination does not use HTTP.
     pub http_status: u16,
     /// Rows of this request that the platform says it received.
     pub received: u64,
@@ -153,7 +170,7 @@ pub struct SendError {
     pub message: String,
     /// The command that follows.
     pub advice: Advice,
-    /// HTTP status; 0 if the connection was cut or never made.
+    /// HTTP status; 0 if the connection was cut or never made, or if the destination does not use HTTP.
     pub http_status: u16,
     /// Quota.
     pub usage: Option<Usage>,

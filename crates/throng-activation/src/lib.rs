@@ -29,7 +29,7 @@ mod worker;
 pub use check::{CheckFacts, Removals, judge};
 pub use delivered::{DeliveredState, StateMeta};
 pub use destination::{
-    Advice, Answer, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema,
+    Advice, Answer, BatchPart, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema,
     SendClass, SendError, SendRequest, SessionStep, Skip, Usage,
 };
 pub use difference::{Delivered, Difference, DifferenceFacts, EndedRun, difference};

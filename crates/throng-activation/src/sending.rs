@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use throng_model::{Clock, TaskId};
+use throng_model::{Clock, SyncRunId, TaskId};
 use throng_store::{BatchOutcome, Operation, ReasonCounts, Receipt};
 
 use crate::{
-    Answer, Destination, PreparedRow, Quotas, Schema, SendClass, SendError, SendRequest,
+    Answer, BatchPart, Destination, PreparedRow, Quotas, Schema, SendClass, SendError, SendRequest,
     SessionStep,
 };
 
@@ -57,6 +57,7 @@ pub(crate) struct Line<'a> {
     pub(crate) clock: &'a dyn Clock,
     pub(crate) quotas: &'a Quotas,
     pub(crate) name: &'a throng_model::DestinationName,
+    pub(crate) run: SyncRunId,
     pub(crate) task: TaskId,
     pub(crate) platform_id: &'a str,
     pub(crate) schema: &'a Schema,
@@ -73,6 +74,8 @@ pub(crate) struct Load<'a> {
     pub(crate) rows: &'a [PreparedRow],
     /// No batch of the task comes after this one.
     pub(crate) last: bool,
+    /// The session has taken the rows before.
+    pub(crate) repeated: bool,
 }
 
 /// What became of a batch's rows so far.
@@ -111,8 +114,7 @@ pub(crate) async fn send_batch(
     while let Some((from, to)) = ranges.pop() {
         let rows = &load.rows[from..to];
         let last = load.last && to == load.rows.len();
-        let seq = load.first_rank + from as u64 + 1;
-        match send_once(line, load, rows, session, seq, last).await {
+        match send_once(line, load, rows, session, from as u64, last).await {
             Ok(answer) if answer.received < rows.len() as u64 => {
                 // Which rows arrived is not known: halves tell.
                 if rows.len() == 1 {
@@ -193,15 +195,17 @@ fn count(tally: &mut Tally, answer: &Answer, from: usize, rows: u64) {
     tally.refused_in_a_row = 0;
 }
 
-/// One request: waits for the account's turn, sends, stores the receipt.
+/// One request: waits for the account's turn, sends, stores the receipt. `from` is the place of the
+/// first row among the batch's.
 pub(crate) async fn send_once(
     line: &Line<'_>,
     load: &Load<'_>,
     rows: &[PreparedRow],
     session: &mut Option<Session>,
-    seq: u64,
+    from: u64,
     last: bool,
 ) -> Result<Answer, SendFailure> {
+    let seq = load.first_rank + from + 1;
     let wait = line.quotas.wait(line.name, line.clock.now());
     if !wait.is_zero() {
         tokio::time::sleep(line.clock.wall_duration(wait)).await;
@@ -211,11 +215,13 @@ pub(crate) async fn send_once(
             id: s.id,
             seq: if s.opened { seq.max(2) } else { 1 },
             last,
+            repeated: load.repeated,
             sent_before: s.sent,
             estimated_total: s.estimated_total,
         });
     let request = SendRequest {
         platform_id: line.platform_id,
+        part: BatchPart { run: line.run, batch: load.number, first: from },
         operation: load.operation,
         schema: if load.operation == Operation::Remove { line.remove_schema } else { line.schema },
         rows,

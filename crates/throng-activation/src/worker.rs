@@ -183,6 +183,7 @@ impl Worker {
             clock: &*self.clock,
             quotas: &self.quotas,
             name: &task.destination,
+            run: task.run,
             task: task.id,
             platform_id: &platform_id,
             schema: &job.schema,
@@ -284,6 +285,7 @@ impl Worker {
             first_rank: batch.first_rank,
             rows: &rows.prepared,
             last,
+            repeated: false,
         };
         let (mut outcome, refused) = send_batch(line, &load, session).await?;
         if load.last {
@@ -526,9 +528,11 @@ async fn close(
         first_rank: 0,
         rows: &[],
         last: true,
+        repeated: true,
     };
-    let seq = open.estimated_total + 2;
-    send_once(line, &load, &open.spare, session, seq, true).await?;
+    // Larger than the number of every row.
+    let from = open.estimated_total + 1;
+    send_once(line, &load, &open.spare, session, from, true).await?;
     Ok(())
 }
 

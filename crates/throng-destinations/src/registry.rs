@@ -1,49 +1,34 @@
-//! Platform name → constructor.
+//! The platforms, each in one line.
 
 use std::sync::Arc;
 
 use throng_activation::{Destination, Note, Prepared, Schema};
-use throng_model::{Personal, Secret};
+use throng_model::Personal;
 
-/// An account on a platform, with its secrets at hand.
+use crate::file::FileAccount;
+use crate::meta::MetaAccount;
+
+/// What a destination is opened with: the settings of its platform, with their secrets at hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// The platform's name in the spec: `meta`.
-    pub platform: String,
-    /// The account's id on the platform.
-    pub account: String,
-    /// The token.
-    pub access_token: Secret,
-    /// The app's secret, for platforms that want a proof of it.
-    pub app_secret: Option<Secret>,
-    /// Another server than the platform's own: a simulator.
-    pub base_url: Option<String>,
-    /// The version of the platform's API.
-    pub api_version: String,
+pub enum Account {
+    /// A Meta ad account.
+    Meta(MetaAccount),
+    /// A folder for files.
+    File(FileAccount),
 }
 
-/// Why a destination cannot be opened. The user's to mend, in the spec.
+/// Why a destination cannot be opened. For whoever wrote the spec to put right.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// Nobody knows this platform.
-    #[error("there is no platform `{name}`; known are: {known}")]
-    UnknownPlatform {
-        /// The name in the spec.
-        name: String,
-        /// The names that exist.
-        known: String,
-    },
     /// The account's settings make no sense to the platform.
     #[error("the account `{account}` cannot be used: {why}")]
     Account {
         /// The account.
         account: String,
-        /// What is wrong, and the mend.
+        /// What is wrong, and what to do.
         why: String,
     },
 }
-
-type Constructor = fn(&Account) -> Result<Arc<dyn Destination>, RegistryError>;
 
 /// Normalises and hashes one row for a platform: [`Destination::prepare`] without an account. What was
 /// changed or refused is appended to the notes.
@@ -51,7 +36,6 @@ type Prepare = fn(&Schema, &[Option<Personal>], &mut Vec<Note>) -> Prepared;
 
 struct Platform {
     name: &'static str,
-    open: Constructor,
     preparation: Preparation,
 }
 
@@ -68,8 +52,10 @@ pub struct Preparation {
     pub strong_keys: &'static [&'static str],
 }
 
-const PLATFORMS: &[Platform] =
-    &[Platform { name: "meta", open: crate::meta::open, preparation: crate::meta::PREPARATION }];
+const PLATFORMS: &[Platform] = &[
+    Platform { name: "meta", preparation: crate::meta::PREPARATION },
+    Platform { name: "file", preparation: crate::file::PREPARATION },
+];
 
 /// The platforms that there are.
 pub fn platforms() -> impl Iterator<Item = &'static str> {
@@ -81,17 +67,14 @@ pub fn preparation(platform: &str) -> Option<Preparation> {
     PLATFORMS.iter().find(|known| known.name == platform).map(|known| known.preparation)
 }
 
-/// Opens a destination. Makes no call; connections are pooled within what is returned.
+/// Opens a destination. Makes no call; what is returned keeps its connections.
 ///
 /// # Errors
-/// [`RegistryError`] if the platform is unknown or the account's settings make no sense.
+/// [`RegistryError`] if the account's settings make no sense.
 pub fn open(account: &Account) -> Result<Arc<dyn Destination>, RegistryError> {
-    match PLATFORMS.iter().find(|platform| platform.name == account.platform) {
-        Some(platform) => (platform.open)(account),
-        None => Err(RegistryError::UnknownPlatform {
-            name: account.platform.clone(),
-            known: platforms().collect::<Vec<_>>().join(", "),
-        }),
+    match account {
+        Account::Meta(account) => crate::meta::open(account),
+        Account::File(account) => crate::file::open(account),
     }
 }
 
@@ -100,16 +83,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_platform_is_named_with_those_that_exist() {
-        let account = Account {
-            platform: "metta".into(),
-            account: "1".into(),
-            access_token: Secret::new("t"),
-            app_secret: None,
-            base_url: None,
-            api_version: "v25.0".into(),
-        };
-        let error = open(&account).err().map(|e| e.to_string());
-        assert_eq!(error.as_deref(), Some("there is no platform `metta`; known are: meta"));
+    fn every_platform_is_known_once_and_says_all_its_reasons() {
+        let names: Vec<&str> = platforms().collect();
+        assert_eq!(names, ["meta", "file"]);
+        for name in names {
+            let known = preparation(name).unwrap();
+            assert!(!known.skip_reasons.is_empty() && !known.strong_keys.is_empty(), "{name}");
+            // They are written as one byte.
+            assert!(known.skip_reasons.len() <= 256 && known.note_reasons.len() <= 256, "{name}");
+        }
+        assert!(preparation("metta").is_none());
     }
 }

@@ -57,6 +57,15 @@ pub enum LimitsError {
         /// The file.
         path: PathBuf,
     },
+    /// A destination would write into the data directory.
+    #[error(
+        "a destination may not write to {}: the data directory lies in it or around it; use another folder",
+        path.display()
+    )]
+    WritesToDataDir {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 fn shown(problems: &[Problem]) -> String {
@@ -169,12 +178,16 @@ fn read(path: &Path) -> Result<String, LimitsError> {
     Ok(text)
 }
 
-/// No secret that is sent is read from the data directory.
+/// No secret that is sent is read from the data directory, and no destination writes to it.
 fn outside(limits: &Limits, data_dir: &Path) -> Result<(), LimitsError> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let dir = real(data_dir);
-    match limits.secret_files().find(|path| real(path).starts_with(&dir)) {
-        Some(path) => Err(LimitsError::InDataDir { path: path.to_owned() }),
+    if let Some(path) = limits.secret_files().find(|path| real(path).starts_with(&dir)) {
+        return Err(LimitsError::InDataDir { path: path.to_owned() });
+    }
+    let overlaps = |path: &&Path| real(path).starts_with(&dir) || dir.starts_with(real(path));
+    match limits.destination_folders().find(overlaps) {
+        Some(path) => Err(LimitsError::WritesToDataDir { path: path.to_owned() }),
         None => Ok(()),
     }
 }

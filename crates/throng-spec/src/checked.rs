@@ -1,5 +1,6 @@
 //! The checked spec: names are names, references exist, numbers are within their limits.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -101,14 +102,86 @@ impl Default for Guard {
     }
 }
 
-/// An account on an ad platform.
+/// Where audiences are kept: an account on an ad platform, or a folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Destination {
     /// Unique in the spec.
     pub name: DestinationName,
-    /// A platform that Throng knows: `meta`.
-    pub platform: String,
-    /// The platform's name of the account; `act_` and digits on Meta.
+    /// The platform, with its settings. In the JSON form they are fields of the destination, and
+    /// `platform` is the name.
+    #[serde(flatten)]
+    pub platform: Platform,
+    /// When more of the newest checks than this have failed, the account's tasks that wait are
+    /// held; 0 to 100, 20 unless set. 100 switches that off.
+    #[serde(default = "max_failed_checks_percent")]
+    pub max_failed_checks_percent: u32,
+}
+
+impl Destination {
+    /// Which account of which platform it is, in records: the same account has the same text, however
+    /// the spec writes it.
+    pub fn account(&self) -> String {
+        let account = match &self.platform {
+            Platform::Meta(meta) => {
+                Cow::Borrowed(meta.account.strip_prefix("act_").unwrap_or(&meta.account))
+            }
+            Platform::File(file) => file.folder.to_string_lossy(),
+        };
+        format!("{}/{account}", self.platform.name())
+    }
+}
+
+/// A platform that Throng knows, with the settings of a destination there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "platform", rename_all = "snake_case")]
+pub enum Platform {
+    /// Meta custom audiences.
+    Meta(MetaAccount),
+    /// Files in a folder.
+    File(FileFolder),
+}
+
+impl Platform {
+    /// Its name, as a spec writes it and the registry of destinations knows it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Meta(_) => "meta",
+            Self::File(_) => "file",
+        }
+    }
+}
+
+/// A folder that batches are written to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFolder {
+    /// An absolute path without `.` and `..`. It existed and was a folder when the spec was loaded.
+    pub folder: PathBuf,
+    /// The folder beneath which no symbolic link is followed; `None` means `folder`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
+    /// How rows are written; CSV unless set.
+    #[serde(default)]
+    pub format: FileFormat,
+    /// Whether files are compressed with gzip.
+    #[serde(default)]
+    pub gzip: bool,
+}
+
+/// How the rows of a file are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    /// CSV with a line of column names.
+    #[default]
+    Csv,
+    /// A JSON object a line.
+    Jsonl,
+}
+
+/// A Meta ad account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetaAccount {
+    /// `act_` and digits.
     pub account: String,
     /// The right to change audiences of the account.
     pub access_token: SecretRef,
@@ -121,22 +194,18 @@ pub struct Destination {
     pub insecure: bool,
     /// The version of the platform's API; `v25.0` unless set.
     pub api_version: String,
-    /// When more of the newest checks than this have failed, the account's tasks that wait are
-    /// held; 0 to 100, 20 unless set. 100 switches that off.
-    #[serde(default = "max_failed_checks_percent")]
-    pub max_failed_checks_percent: u32,
 }
 
 /// Where Meta's API is.
 const META_URL: &str = "https://graph.facebook.com";
 
-impl Destination {
+impl MetaAccount {
     /// The URL that its calls begin with, and its secrets are sent to.
     pub fn server_url(&self) -> &str {
         self.base_url.as_deref().unwrap_or(META_URL)
     }
 
-    /// The server behind [`Destination::server_url`].
+    /// The server behind [`MetaAccount::server_url`].
     ///
     /// # Errors
     /// [`NotAHost`] if `base_url` is no URL; never for a checked spec.

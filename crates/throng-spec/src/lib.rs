@@ -19,8 +19,9 @@ mod secret;
 mod transport;
 
 pub use checked::{
-    AdGroup, Adopt, Advertiser, Audience, Campaign, Destination, Guard, Identifiers, Location,
-    OnRemove, Prediction, Pricing, Source, Spec, Sync, SyncMode, WhenStale,
+    AdGroup, Adopt, Advertiser, Audience, Campaign, Destination, FileFolder, FileFormat, Guard,
+    Identifiers, Location, MetaAccount, OnRemove, Platform, Prediction, Pricing, Source, Spec,
+    Sync, SyncMode, WhenStale,
 };
 pub use column::{ColumnType, NotAColumnType};
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};

@@ -1,10 +1,14 @@
 //! The form that people write, for the JSON schema that editors use. [`crate::load`] does not read
 //! through these types, because they would stop at the first mistake; a test keeps both in step.
 
+mod destination;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub use destination::{RawDestination, RawFileFormat};
 
 /// A Throng spec file. Several files of one folder are read as one spec.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -19,7 +23,7 @@ pub struct RawSpec {
     /// Named sets of users, each defined by SQL.
     #[serde(default)]
     pub audiences: Vec<RawAudience>,
-    /// Accounts on ad platforms.
+    /// Accounts on ad platforms, and folders for files.
     #[serde(default)]
     pub destinations: Vec<RawDestination>,
     /// Which audience is kept on which destination.
@@ -102,33 +106,6 @@ pub struct RawGuard {
     pub max_growth_percent: Option<IntegerOrText>,
     /// Fewer members than this are suspicious (1).
     pub min_members: Option<u64>,
-}
-
-/// An account on an ad platform.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawDestination {
-    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`.
-    pub name: String,
-    /// `meta`.
-    pub platform: String,
-    /// `act_` and digits on Meta.
-    pub account: String,
-    /// `env:NAME` or `file:PATH`; never the token itself.
-    #[schemars(regex(pattern = "^(env|file):"))]
-    pub access_token: String,
-    /// `env:NAME` or `file:PATH`; never the secret itself.
-    #[schemars(regex(pattern = "^(env|file):"))]
-    pub app_secret: Option<String>,
-    /// Another server than the platform's own, such as the simulator.
-    pub base_url: Option<String>,
-    /// Lets an `http://` base URL lead to another machine (false).
-    pub insecure: Option<bool>,
-    /// The version of the platform's API (v25.0).
-    pub api_version: Option<String>,
-    /// When more of the newest checks than this have failed, tasks that wait are held (20).
-    #[schemars(range(min = 0, max = 100))]
-    pub max_failed_checks_percent: Option<u32>,
 }
 
 /// One audience kept on one destination.

@@ -9,8 +9,8 @@ use throng_model::Micros;
 
 use crate::read::{IDENTIFIER_KEYS, one_query};
 use crate::{
-    AdGroup, Advertiser, Audience, Campaign, Destination, HostPort, NodeSettings, ObjectKind,
-    Schedule, Source, Spec, Sync,
+    AdGroup, Advertiser, Audience, Campaign, Destination, FileFolder, HostPort, MetaAccount,
+    NodeSettings, ObjectKind, Platform, Schedule, Source, Spec, Sync,
 };
 
 /// A spec in its JSON form is not one that a check would have let through.
@@ -180,17 +180,29 @@ fn audience(audience: &Audience) -> Result<(), &'static str> {
 }
 
 fn destination(destination: &Destination) -> Result<(), &'static str> {
-    ensure(destination.platform == "meta", "there is no such platform")?;
-    let digits = destination.account.strip_prefix("act_").unwrap_or_default();
-    let is_account = (1..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    ensure(is_account, "its account is not act_ and digits")?;
-    ensure(HostPort::of_url(destination.server_url()).is_ok(), "its base_url is no URL")?;
-    let version = destination.api_version.strip_prefix('v').unwrap_or_default();
-    let is_version =
-        !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    ensure(is_version, "its api_version is none")?;
+    match &destination.platform {
+        Platform::Meta(account) => meta(account)?,
+        Platform::File(folder) => file(folder)?,
+    }
     let percent = destination.max_failed_checks_percent;
     within(percent, 0..=100, "max_failed_checks_percent is not from 0 to 100")
+}
+
+fn file(file: &FileFolder) -> Result<(), &'static str> {
+    ensure(file.folder.is_absolute(), "its folder is not absolute")?;
+    let root = file.root.as_ref().unwrap_or(&file.folder);
+    ensure(file.folder.starts_with(root), "its folder is not beneath its root")
+}
+
+fn meta(account: &MetaAccount) -> Result<(), &'static str> {
+    let digits = account.account.strip_prefix("act_").unwrap_or_default();
+    let is_account = (1..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    ensure(is_account, "its account is not act_ and digits")?;
+    ensure(HostPort::of_url(account.server_url()).is_ok(), "its base_url is no URL")?;
+    let version = account.api_version.strip_prefix('v').unwrap_or_default();
+    let is_version =
+        !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    ensure(is_version, "its api_version is none")
 }
 
 fn sync(sync: &Sync) -> Result<(), &'static str> {

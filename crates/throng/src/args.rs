@@ -311,6 +311,9 @@ pub(crate) struct LimitsArgs {
     /// Let specs that are applied over HTTP read sources in this folder; repeatable
     #[arg(long, value_name = "DIR")]
     pub(crate) allow_source: Vec<PathBuf>,
+    /// Let them have destinations that write files in this folder; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub(crate) allow_destination_folder: Vec<PathBuf>,
     /// Let them send this secret to this server; repeatable. REF is env:NAME or file:PATH, without
     /// PORT it is 443
     #[arg(long, value_name = "REF@HOST[:PORT]")]
@@ -350,6 +353,9 @@ impl LimitsArgs {
         let mut flags = throng_spec::Limits::default();
         for folder in &self.allow_source {
             flags.allow_source(folder);
+        }
+        for folder in &self.allow_destination_folder {
+            flags.allow_destination_folder(folder);
         }
         for SecretAt { secret, host } in &self.allow_secret {
             flags.allow_secret(secret.clone(), host.clone());

@@ -3,9 +3,24 @@
 use throng_model::Secret;
 use url::{Origin, Url};
 
-use crate::{Account, RegistryError};
+use crate::RegistryError;
 
 const GRAPH: &str = "https://graph.facebook.com";
+
+/// A Meta ad account, with its secrets at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetaAccount {
+    /// The account's id: digits, with or without `act_` before them.
+    pub account: String,
+    /// The token.
+    pub access_token: Secret,
+    /// The app's secret, if calls are signed with it.
+    pub app_secret: Option<Secret>,
+    /// Another server than Meta's own: a simulator.
+    pub base_url: Option<String>,
+    /// The version of the API.
+    pub api_version: String,
+}
 
 /// A checked account.
 #[derive(Debug, Clone)]
@@ -20,7 +35,7 @@ pub(super) struct Config {
     pub(super) app_secret: Option<Secret>,
 }
 
-pub(super) fn check(account: &Account) -> Result<Config, RegistryError> {
+pub(super) fn check(account: &MetaAccount) -> Result<Config, RegistryError> {
     let refuse = |why: &str| RegistryError::Account {
         account: account.account.clone(),
         why: why.to_owned(),
@@ -55,9 +70,8 @@ pub(super) fn check(account: &Account) -> Result<Config, RegistryError> {
 mod tests {
     use super::*;
 
-    fn account(id: &str, base: Option<&str>, version: &str) -> Account {
-        Account {
-            platform: "meta".into(),
+    fn account(id: &str, base: Option<&str>, version: &str) -> MetaAccount {
+        MetaAccount {
             account: id.into(),
             access_token: Secret::new("t"),
             app_secret: None,

@@ -13,10 +13,10 @@ use throng_model::Personal;
 use throng_store::Operation;
 use url::Url;
 
-use super::config::{Config, check};
+use super::config::{Config, MetaAccount, check};
 use super::response::{Raw, answer_of, is_not_there, json_of, size_of, usage_of};
 use super::{normalise, request};
-use crate::{Account, RegistryError};
+use crate::RegistryError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A full batch is a few megabytes and is answered in seconds.
@@ -40,7 +40,7 @@ impl MetaDestination {
     ///
     /// # Errors
     /// [`RegistryError::Account`] if the settings make no sense.
-    pub fn new(account: &Account) -> Result<Self, RegistryError> {
+    pub fn new(account: &MetaAccount) -> Result<Self, RegistryError> {
         let config = check(account)?;
         // Another part of the process may have installed one already: that one is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();

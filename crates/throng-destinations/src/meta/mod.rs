@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use throng_activation::Destination;
 
-use crate::{Account, Preparation, RegistryError};
+use crate::{Preparation, RegistryError};
 
+pub use config::MetaAccount;
 pub use destination::MetaDestination;
 
 /// How rows for Meta are prepared.
@@ -30,6 +31,6 @@ pub(crate) const PREPARATION: Preparation = Preparation {
 ///
 /// # Errors
 /// [`RegistryError::Account`] if its settings make no sense.
-pub fn open(account: &Account) -> Result<Arc<dyn Destination>, RegistryError> {
+pub fn open(account: &MetaAccount) -> Result<Arc<dyn Destination>, RegistryError> {
     Ok(Arc::new(MetaDestination::new(account)?))
 }

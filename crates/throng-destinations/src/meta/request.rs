@@ -70,8 +70,9 @@ pub(super) fn users(request: &SendRequest<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use throng_model::HashedIdentifier;
+    use throng_activation::BatchPart;
     use throng_store::Operation;
+    use throng_model::{HashedIdentifier, SyncRunId};
 
     use super::*;
 
@@ -82,9 +83,17 @@ mod tests {
             vec![Cell::Empty, Cell::Plain("x-1".into())].into(),
         ];
         let schema = Schema { keys: vec!["EMAIL".into(), "MADID".into()], default_country: None };
-        let step = SessionStep { id: 7, seq: 1, last: true, sent_before: 0, estimated_total: 2 };
+        let step = SessionStep {
+            id: 7,
+            seq: 1,
+            last: true,
+            repeated: false,
+            sent_before: 0,
+            estimated_total: 2,
+        };
         let body = users(&SendRequest {
             platform_id: "1",
+            part: BatchPart { run: SyncRunId(1), batch: 0, first: 0 },
             operation: Operation::Replace,
             schema: &schema,
             rows: &rows,

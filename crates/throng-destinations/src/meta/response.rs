@@ -293,8 +293,9 @@ fn text(value: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use throng_activation::{Cell, PreparedRow, Schema, SessionStep};
+    use throng_activation::{BatchPart, Cell, PreparedRow, Schema, SessionStep};
     use throng_store::Operation;
+    use throng_model::SyncRunId;
 
     use super::*;
 
@@ -358,6 +359,7 @@ mod tests {
             Schema { keys: vec!["EXTERN_ID".into(), "EMAIL".into()], default_country: None };
         let request = SendRequest {
             platform_id: "1",
+            part: BatchPart { run: SyncRunId(1), batch: 0, first: 0 },
             operation: Operation::Add,
             schema: &schema,
             rows: &rows(),
@@ -405,6 +407,7 @@ mod tests {
         let rows = rows();
         let request = SendRequest {
             platform_id: "1",
+            part: BatchPart { run: SyncRunId(1), batch: 0, first: 0 },
             operation: Operation::Remove,
             schema: &schema,
             rows: &rows,

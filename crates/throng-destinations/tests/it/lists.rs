@@ -14,7 +14,7 @@ use throng_activation::{
     PlatformSize, PreparedRow, Quotas, Reasons, RunRows, ScanWriter, Schema, SendClass, SendError,
     SendRequest, Skip, TaskEnd, Worker, WorkerOptions, difference, plan_run,
 };
-use throng_destinations::{Account, open, preparation};
+use throng_destinations::{Account, MetaAccount, open, preparation};
 use throng_ledger::SqliteLedger;
 use throng_membership::MemberSet;
 use throng_model::{
@@ -144,15 +144,17 @@ impl World {
             ..MetaSimConfig::default()
         });
         let sim = sim.await.unwrap();
-        let account = Account {
-            platform: "meta".into(),
+        let account = MetaAccount {
             account: "12".into(),
             access_token: Secret::new("token"),
             app_secret: None,
             base_url: Some(sim.url()),
             api_version: "v25.0".into(),
         };
-        let flaky = Arc::new(Flaky { inner: open(&account).unwrap(), random: Mutex::new(None) });
+        let flaky = Arc::new(Flaky {
+            inner: open(&Account::Meta(account)).unwrap(),
+            random: Mutex::new(None),
+        });
         let ledger = Arc::new(SqliteLedger::open(&dir.path().join("ledger.db")).await.unwrap());
         let worker = Worker {
             ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,

@@ -1,6 +1,9 @@
-//! The destinations against simulators of their platforms, over HTTP.
+//! The destinations against simulators of their platforms, over HTTP, and against folders.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod consumer;
+mod contract;
+mod file;
 mod lists;
 mod meta;

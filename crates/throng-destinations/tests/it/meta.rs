@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_activation::{
-    Cell, Destination, Ensured, PreparedRow, Schema, SendClass, SendRequest, SessionStep,
+    BatchPart, Cell, Destination, Ensured, PreparedRow, Schema, SendClass, SendRequest, SessionStep,
 };
-use throng_destinations::{Account, open};
-use throng_model::{HashedIdentifier, Personal, Secret};
+use throng_destinations::{Account, MetaAccount, open};
+use throng_model::{HashedIdentifier, Personal, Secret, SyncRunId};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
 use throng_store::Operation;
 
 const OWNER: &str = "0123456789abcdef";
 
-fn account(sim: &MetaSim) -> Account {
-    Account {
-        platform: "meta".into(),
+fn account(sim: &MetaSim) -> MetaAccount {
+    MetaAccount {
         account: "act_12".into(),
         access_token: Secret::new("token"),
         app_secret: None,
@@ -26,7 +25,7 @@ fn account(sim: &MetaSim) -> Account {
 
 async fn start(config: MetaSimConfig) -> (MetaSim, Arc<dyn Destination>) {
     let sim = MetaSim::start(config).await.unwrap();
-    let destination = open(&account(&sim)).unwrap();
+    let destination = open(&Account::Meta(account(&sim))).unwrap();
     (sim, destination)
 }
 
@@ -57,6 +56,7 @@ async fn send(
 ) -> Result<throng_activation::Answer, throng_activation::SendError> {
     let request = SendRequest {
         platform_id: ask.id,
+        part: BatchPart { run: SyncRunId(1), batch: 0, first: 0 },
         operation: ask.operation,
         schema: &schema(),
         rows: ask.rows,
@@ -136,7 +136,8 @@ async fn users_are_added_removed_and_replaced() {
     assert_eq!(sim.members(&id).unwrap(), names(0..500));
 
     let step = |seq, last, sent_before| {
-        Some(SessionStep { id: 7, seq, last, sent_before, estimated_total: 20 })
+        let repeated = false;
+        Some(SessionStep { id: 7, seq, last, repeated, sent_before, estimated_total: 20 })
     };
     let answer =
         send(&*meta, ask(Operation::Replace, &all[..10], step(1, false, 0))).await.unwrap();
@@ -208,9 +209,10 @@ async fn the_proof_of_the_app_secret_is_sent() {
     let config =
         MetaSimConfig { app_secret: Some(Secret::new("hush")), ..MetaSimConfig::default() };
     let sim = MetaSim::start(config).await.unwrap();
-    let without = open(&account(&sim)).unwrap();
+    let without = open(&Account::Meta(account(&sim))).unwrap();
     assert!(without.probe().await.is_err());
-    let with = open(&Account { app_secret: Some(Secret::new("hush")), ..account(&sim) }).unwrap();
+    let signing = MetaAccount { app_secret: Some(Secret::new("hush")), ..account(&sim) };
+    let with = open(&Account::Meta(signing)).unwrap();
     with.ensure_audience("a", OWNER).await.unwrap();
 }
 
@@ -266,15 +268,14 @@ async fn the_token_goes_to_no_server_that_an_answer_names() {
          connection: close\r\n\r\n"
     );
     let (address, serving) = answering(vec![page, last, moved]).await;
-    let account = Account {
-        platform: "meta".into(),
+    let account = MetaAccount {
         account: "act_12".into(),
         access_token: Secret::new("token"),
         app_secret: None,
         base_url: Some(format!("http://{address}")),
         api_version: "v25.0".into(),
     };
-    let meta = open(&account).unwrap();
+    let meta = open(&Account::Meta(account)).unwrap();
     assert_eq!(meta.ensure_audience("wanted", OWNER).await.unwrap().platform_id, "2");
     meta.probe().await.unwrap_err();
     let asked = serving.await.unwrap();

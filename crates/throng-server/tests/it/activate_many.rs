@@ -12,7 +12,7 @@ use throng_activation::{
     Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, JobRows, PlanFacts, Quotas,
     RunRows, RunUsers, Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
 };
-use throng_destinations::Account;
+use throng_destinations::{Account, MetaAccount};
 use throng_ledger::SqliteLedger;
 use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
 use throng_model::{
@@ -115,15 +115,14 @@ impl Rig {
         let clock = Arc::new(AdjustableClock::default());
         clock.set_speed(SPEED);
         let account = |number: u32| {
-            let account = Account {
-                platform: "meta".into(),
+            let account = MetaAccount {
                 account: format!("act_{}", 100 + number),
                 access_token: Secret::new("token"),
                 app_secret: None,
                 base_url: Some(sim.url()),
                 api_version: "v25.0".into(),
             };
-            throng_destinations::open(&account).unwrap()
+            throng_destinations::open(&Account::Meta(account)).unwrap()
         };
         Self {
             ledger: Arc::new(SqliteLedger::open(&root.join("ledger.db")).await.unwrap()),

@@ -14,6 +14,7 @@ mod build;
 mod connections;
 mod damage;
 mod events;
+mod files;
 mod limits;
 mod metrics;
 mod node;

@@ -6,9 +6,9 @@ use super::Reader;
 use super::fields::{At, Fields};
 use super::tree::Entry;
 use crate::limits::{FolderRefusal, without_dots};
-use crate::{Access, Destination, HostPort, NodeSettings, SecretRef, Source};
+use crate::{Access, FileFolder, HostPort, MetaAccount, NodeSettings, SecretRef, Source};
 
-/// Where the parts of a destination are written.
+/// Where the parts of a destination on a server are written.
 pub(super) struct DestinationAt {
     pub(super) host: At,
     pub(super) access_token: At,
@@ -48,8 +48,42 @@ impl Reader {
         self.problem(at, message, Some(help));
     }
 
+    /// Whether a destination may write to its folder; sets beneath which folder it follows no link.
+    pub(super) fn admit_destination_folder(&mut self, file: &mut FileFolder, at: &At) {
+        let Access::Limited { limits, .. } = &self.access else { return };
+        let shown = shown(&file.folder);
+        let (message, help) = match limits.destination_root_of(&file.folder) {
+            Ok(root) => {
+                file.root = (root != file.folder).then_some(root);
+                return;
+            }
+            Err(FolderRefusal::Outside) => (
+                format!(
+                    "this node may not write to the folder {shown} for a spec that was sent to it"
+                ),
+                format!(
+                    "whoever runs the node allows it with `--allow-destination-folder {shown}`, or with \
+                     `destination_folders: [{shown}]` in its limits file"
+                ),
+            ),
+            Err(FolderRefusal::LeadsOut) => (
+                format!("{shown} is reached through a symbolic link"),
+                "name the real folder, and let whoever runs the node allow that one with \
+                 `--allow-destination-folder`"
+                    .to_owned(),
+            ),
+            Err(FolderRefusal::Missing) => (
+                format!("there is no such folder on the node: {shown}"),
+                "a folder is relative to the folder of the spec file, and is looked for on the \
+                 machine of the node: make it there"
+                    .to_owned(),
+            ),
+        };
+        self.problem(at, message, Some(help));
+    }
+
     /// Whether a destination may be where it is, and its secrets sent there.
-    pub(super) fn admit_destination(&mut self, destination: &Destination, at: &DestinationAt) {
+    pub(super) fn admit_destination(&mut self, destination: &MetaAccount, at: &DestinationAt) {
         let Access::Limited { limits, .. } = &self.access else { return };
         let limits = std::sync::Arc::clone(limits);
         let Ok(host) = destination.server() else { return };

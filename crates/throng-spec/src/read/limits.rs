@@ -38,11 +38,13 @@ impl Reader {
     fn limits(&mut self, top: &mut Fields<'_>, limits: &mut Limits) {
         for (text, at) in self.texts(top, "sources", "[/data/shop]") {
             let path = self.folder.join(text);
-            if path.canonicalize().is_ok_and(|found| found.parent().is_none()) {
-                let help = "name the folders that hold data".to_owned();
-                self.problem(&at, "this would allow every file of the machine", Some(help));
-            }
+            self.not_everything(&path, &at);
             limits.allow_source(&path);
+        }
+        for (text, at) in self.texts(top, "destination_folders", "[/data/audiences]") {
+            let path = self.folder.join(text);
+            self.not_everything(&path, &at);
+            limits.allow_destination_folder(&path);
         }
         for (text, at) in self.texts(top, "hosts", "[graph.facebook.com]") {
             if let Some(host) = self.host(&text, &at) {
@@ -64,6 +66,13 @@ impl Reader {
                 }
             }
         });
+    }
+
+    fn not_everything(&mut self, path: &Path, at: &At) {
+        if path.canonicalize().is_ok_and(|found| found.parent().is_none()) {
+            let help = "name the folders that hold data".to_owned();
+            self.problem(at, "this would allow every file of the machine", Some(help));
+        }
     }
 
     fn host(&mut self, text: &str, at: &At) -> Option<HostPort> {

@@ -94,7 +94,8 @@ impl Reader {
         columns
     }
 
-    fn is_a_folder(&mut self, path: &Path, shown: &str, at: &At) {
+    /// Whether there is a folder.
+    pub(super) fn is_a_folder(&mut self, path: &Path, shown: &str, at: &At) {
         let (message, help) = match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => return,
             Ok(_) => ("the path is a file", "name the folder that the file lies in"),

@@ -7,12 +7,13 @@ use super::fields::{At, Fields, text_of};
 use super::tree::{Node, Value};
 use super::{Reader, suggest};
 use crate::checked::max_failed_checks_percent;
+use crate::limits::without_dots;
 use crate::{
-    Adopt, Destination, HostPort, Identifiers, Location, ObjectKind, OnRemove, SecretRef, Sync,
-    SyncMode,
+    Adopt, Destination, FileFolder, FileFormat, HostPort, Identifiers, Location, MetaAccount,
+    ObjectKind, OnRemove, Platform, SecretRef, Sync, SyncMode,
 };
 
-/// What a column of a sync may be for the platform.
+/// What a column of a sync may be: the same for every platform.
 pub const IDENTIFIER_KEYS: [&str; 15] = [
     "EMAIL",
     "PHONE",
@@ -52,47 +53,80 @@ const KEY_SYNONYMS: [(&str, &str); 14] = [
     ("USER_ID", "EXTERN_ID"),
 ];
 
+/// Reads the fields that destinations of one platform have.
+type PlatformReader = fn(&mut Reader, &mut Fields<'_>) -> Platform;
+
 impl Reader {
     pub(super) fn destination(&mut self, mut fields: Fields<'_>) {
         let name = self.name(&mut fields, ObjectKind::Destination);
         fields.required(self, "platform");
-        self.word(&mut fields, "platform", &[("meta", ())], ());
-        let account = self.account(&mut fields);
+        let platforms: [(&str, PlatformReader); 2] = [("meta", Self::meta), ("file", Self::file)];
+        let if_wrong: PlatformReader = Self::meta;
+        let read = self.word(&mut fields, "platform", &platforms, if_wrong);
+        let platform = read(self, &mut fields);
+        let usual = max_failed_checks_percent();
+        let max_failed_checks_percent =
+            self.integer(&mut fields, "max_failed_checks_percent", 0..=100, usual);
+        fields.done(self);
+        self.spec.destinations.push(Destination { name, platform, max_failed_checks_percent });
+    }
+
+    /// The fields of a destination that writes files.
+    fn file(&mut self, fields: &mut Fields<'_>) -> Platform {
+        let mut file = FileFolder {
+            folder: self.folder.clone(),
+            root: None,
+            format: FileFormat::default(),
+            gzip: false,
+        };
+        if let Some((node, at)) = fields.required(self, "folder")
+            && let Some(text) = self.text(node, &at)
+        {
+            file.folder = without_dots(&self.folder.join(text));
+            let before = self.problems.len();
+            // First of all: no error says anything about a folder that may not be written.
+            self.admit_destination_folder(&mut file, &at);
+            if self.problems.len() == before {
+                self.is_a_folder(&file.folder, text.trim(), &at);
+            }
+        }
+        let formats = [("csv", FileFormat::Csv), ("jsonl", FileFormat::Jsonl)];
+        file.format = self.word(fields, "format", &formats, FileFormat::default());
+        file.gzip = self.switch(fields, "gzip");
+        Platform::File(file)
+    }
+
+    /// The fields of a destination that is a Meta ad account.
+    fn meta(&mut self, fields: &mut Fields<'_>) -> Platform {
+        let account = self.account(fields);
         let mut place = |name| fields.get(name).map(|(_, at)| at);
         let (token_at, secret_at) = (place("access_token"), place("app_secret"));
         let host_at = place("base_url").or_else(|| place("platform"));
         let access_token = fields
             .required(self, "access_token")
             .and_then(|(node, at)| self.secret(node, &at, "access_token"));
-        let app_secret = self.optional_secret(&mut fields, "app_secret");
-        let base_url = self.base_url(&mut fields);
+        let app_secret = self.optional_secret(fields, "app_secret");
+        let base_url = self.base_url(fields);
         let place = fields.get("base_url").map(|(_, at)| at);
         let url = base_url.as_deref().zip(place);
-        let insecure = self.insecure(&mut fields, url, "the access token and identifiers");
-        let api_version = self.api_version(&mut fields);
-        let usual = max_failed_checks_percent();
-        let max_failed_checks_percent =
-            self.integer(&mut fields, "max_failed_checks_percent", 0..=100, usual);
+        let insecure = self.insecure(fields, url, "the access token and identifiers");
+        let api_version = self.api_version(fields);
         let at = fields.at.clone();
-        fields.done(self);
-        let destination = Destination {
-            name,
-            platform: "meta".to_owned(),
+        let meta = MetaAccount {
             account,
             access_token: access_token.unwrap_or_else(|| SecretRef::Env("UNSET".to_owned())),
             app_secret,
             base_url,
             insecure,
             api_version,
-            max_failed_checks_percent,
         };
         let at = DestinationAt {
             host: host_at.unwrap_or_else(|| at.clone()),
             access_token: token_at.unwrap_or_else(|| at.clone()),
             app_secret: secret_at.unwrap_or(at),
         };
-        self.admit_destination(&destination, &at);
-        self.spec.destinations.push(destination);
+        self.admit_destination(&meta, &at);
+        Platform::Meta(meta)
     }
 
     fn account(&mut self, fields: &mut Fields<'_>) -> String {
@@ -247,7 +281,7 @@ impl Reader {
             None => format!("write one of {}", IDENTIFIER_KEYS.join(", ")),
         };
         let shown: String = key.chars().take(40).collect();
-        self.problem(at, format!("`{shown}` is not a key of meta"), Some(help));
+        self.problem(at, format!("`{shown}` is not an identifier key"), Some(help));
     }
 
     fn default_country(&mut self, fields: &mut Fields<'_>) -> Option<String> {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use throng_model::Micros;
 use throng_spec::{
-    AdGroup, Adopt, AlertSeverity, ColumnType, LogSettings, NodeSettings, ObjectsSettings,
-    OnRemove, Prediction, Pricing, Role, SecretRef, Service, Spec, SyncMode, WhenStale, load,
+    AdGroup, Adopt, AlertSeverity, ColumnType, FileFormat, LogSettings, NodeSettings,
+    ObjectsSettings, OnRemove, Platform, Prediction, Pricing, Role, SecretRef, Service, Spec,
+    SyncMode, WhenStale, load,
 };
 
 use super::here;
@@ -44,7 +45,8 @@ fn every_field_arrives() {
     assert_eq!(spec.audiences[1].sql_at.line, 26);
     assert_eq!(spec.audiences[1].guard.max_growth_percent, Some(400));
 
-    let meta = &spec.destinations[0];
+    assert_eq!(spec.destinations[0].account(), "meta/1001");
+    let Platform::Meta(meta) = &spec.destinations[0].platform else { panic!() };
     assert_eq!(meta.access_token, SecretRef::Env("META_TOKEN".into()));
     assert!(matches!(&meta.app_secret, Some(SecretRef::File(path)) if path.is_absolute()));
     assert_eq!(meta.base_url.as_deref(), Some("http://127.0.0.1:7078"));
@@ -89,6 +91,41 @@ fn the_checked_form_survives_json() {
     let json = serde_json::to_string(&spec).unwrap();
     assert!(json.contains("env:META_TOKEN"));
     assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec);
+    let files = loaded(&here("good/gcs.yaml"));
+    let json = serde_json::to_string(&files).unwrap();
+    assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), files);
+}
+
+/// As ledgers of earlier versions hold it.
+#[test]
+fn a_destination_is_read_from_the_json_of_an_earlier_version() {
+    let json = serde_json::json!({
+        "name": "d", "platform": "meta", "account": "act_7", "access_token": "env:T",
+        "app_secret": null, "base_url": null, "api_version": "v25.0",
+    });
+    let read: throng_spec::Destination = serde_json::from_value(json).unwrap();
+    assert_eq!((read.account().as_str(), read.max_failed_checks_percent), ("meta/7", 20));
+    let unknown = serde_json::json!({ "name": "d", "platform": "fax", "account": "1" });
+    assert!(serde_json::from_value::<throng_spec::Destination>(unknown).is_err());
+}
+
+#[test]
+fn a_destination_for_files_arrives() {
+    let spec = loaded(&here("good/gcs.yaml"));
+    let Platform::File(file) = &spec.destinations[0].platform else { panic!() };
+    assert_eq!((file.format, file.gzip, &file.root), (FileFormat::Jsonl, true, &None));
+    assert!(file.folder.is_absolute() && file.folder.ends_with("good"));
+    assert_eq!(spec.destinations[0].account(), format!("file/{}", file.folder.display()));
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("a/../b");
+    std::fs::create_dir(dir.path().join("b")).unwrap();
+    let spec = written(&format!(
+        "version: 1\ndestinations: [{{ name: d, platform: file, folder: \"{}\" }}]\n",
+        folder.display()
+    ));
+    let Platform::File(file) = &spec.destinations[0].platform else { panic!() };
+    assert_eq!((file.format, file.gzip), (FileFormat::Csv, false));
+    assert_eq!(file.folder, dir.path().join("b"));
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn a_limits_file_is_checked() {
     let text = std::fs::read_to_string(here("limits/file.yaml")).unwrap();
     let path = "/etc/throng/limits.yaml".as_ref();
     golden_problems("file", "/none", &check_limits(path, &text).unwrap_err());
-    let good = "version: 1\nsources: [/data/shop, more]\nsecrets:\n  - { ref: env:META, hosts: \
+    let good = "version: 1\nsources: [/data/shop, more]\ndestination_folders: [out/./x]\nsecrets:\n  - { ref: env:META, hosts: \
                 [graph.facebook.com, \"127.0.0.1:7078\"] }\nhosts: [ads.example]\n";
     let lines = check_limits(path, good).unwrap().lines();
     assert_eq!(
@@ -31,6 +31,7 @@ fn a_limits_file_is_checked() {
         [
             "source /data/shop",
             "source /etc/throng/more",
+            "destination folder /etc/throng/out/x",
             "secret env:META@127.0.0.1:7078",
             "secret env:META@graph.facebook.com",
             "host ads.example",
@@ -56,6 +57,59 @@ fn a_sent_spec_is_held_to_the_limits() {
     let access = Access::Limited { limits: Arc::new(limits), running };
     let problems = check(files, access).unwrap_err();
     golden_problems("sent", &base.to_string_lossy(), &problems);
+}
+
+/// What is said of a sent spec with a destination in this folder; the root that is set if nothing is.
+fn sent_folder(limits: &Limits, base: &std::path::Path, folder: &str) -> Result<String, String> {
+    let text = format!(
+        "version: 1\ndestinations:\n  - {{ name: d, platform: file, folder: \"{folder}\" }}\n"
+    );
+    let file = SpecFile { path: "sent.yaml".into(), text };
+    let files = SpecFiles { base: base.to_owned(), files: vec![file] };
+    let running = Box::new(NodeSettings::default());
+    let access = Access::Limited { limits: Arc::new(limits.clone()), running };
+    let spec = check(files, access).map_err(|problems| problems[0].message.clone())?;
+    let throng_spec::Platform::File(file) = &spec.destinations[0].platform else { panic!() };
+    Ok(file.root.as_ref().map_or_else(String::new, |root| root.display().to_string()))
+}
+
+#[test]
+fn a_sent_spec_writes_only_beneath_allowed_folders_and_through_no_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    std::fs::create_dir_all(base.join("allowed/below")).unwrap();
+    std::fs::create_dir(base.join("other")).unwrap();
+    for (to, link) in [("other", "allowed/out"), ("allowed/below", "allowed/in")] {
+        std::os::unix::fs::symlink(base.join(to), base.join(link)).unwrap();
+    }
+    // The allowed folder itself may be a link: it is the operator's.
+    std::os::unix::fs::symlink(base.join("allowed"), base.join("link")).unwrap();
+    let mut limits = Limits::default();
+    // Reading is not writing.
+    limits.allow_source(&base);
+    let refused = |limits: &Limits, folder: &str| sent_folder(limits, &base, folder).unwrap_err();
+    assert!(refused(&limits, "allowed").contains("may not write to the folder"));
+    limits.allow_destination_folder(&base.join("allowed"));
+    limits.allow_destination_folder(&base.join("link"));
+    let root = base.join("allowed").display().to_string();
+    assert_eq!(sent_folder(&limits, &base, "allowed"), Ok(String::new()));
+    assert_eq!(sent_folder(&limits, &base, "allowed/below"), Ok(root.clone()));
+    assert_eq!(sent_folder(&limits, &base, "other/../allowed/below"), Ok(root));
+    assert!(sent_folder(&limits, &base, "link/below").is_ok());
+    for (folder, said) in [
+        ("other", "may not write"),
+        ("allowed/../other", "may not write"),
+        ("/etc", "may not write"),
+        ("/no/such/folder", "may not write"),
+        ("allowed/out", "through a symbolic link"),
+        ("allowed/in", "through a symbolic link"),
+        ("allowed/gone", "there is no such folder"),
+    ] {
+        let message = refused(&limits, folder);
+        assert!(message.contains(said), "{folder}: {message}");
+    }
+    let lines = limits.lines();
+    assert!(lines.contains(&format!("destination folder {}", base.join("allowed").display())));
 }
 
 #[test]

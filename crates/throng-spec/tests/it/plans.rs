@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use throng_spec::{Action, ObjectKind, Spec, load, plan};
+use throng_spec::{Action, ObjectKind, Platform, Spec, load, plan};
 
 use super::{golden, here};
 
@@ -19,7 +19,9 @@ fn with(changes: &[(&str, &str)]) -> Spec {
     // The folder's name changes from run to run.
     spec.sources[0].path = "/data".into();
     for destination in &mut spec.destinations {
-        destination.app_secret = None;
+        if let Platform::Meta(meta) = &mut destination.platform {
+            meta.app_secret = None;
+        }
     }
     spec.node.spill_dir = None;
     spec.node.tls = None;

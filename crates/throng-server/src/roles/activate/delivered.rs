@@ -93,8 +93,7 @@ pub(super) fn new_object(folder: &str) -> Result<String, DeliveredError> {
 
 /// Which account a destination is, in records.
 pub(super) fn account_of(destination: &throng_spec::Destination) -> String {
-    let account = destination.account.strip_prefix("act_").unwrap_or(&destination.account);
-    format!("{}/{account}", destination.platform)
+    destination.account()
 }
 
 pub(super) fn plan_binding(account: &str, sync: &SyncName, object: &str) -> Binding {

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use throng_activation::{
     Advice, Destination, Job, JobRows, RunUsers, Schema, SealedError, SendClass, SendError,
 };
-use throng_destinations::Account;
+use throng_destinations::{Account, FileAccount, FileFormat, MetaAccount};
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
 use throng_model::{AudienceName, DestinationName, Retry, SHARD_COUNT, SyncName};
 use throng_objects::ObjectsError;
-use throng_spec::{Spec, Sync};
+use throng_spec::{Platform, Spec, Sync};
 use throng_store::{LedgerError, RunState, SyncRun, Task};
 
 use super::delivered::{DeliveredError, account_of, open_plan};
@@ -49,22 +49,33 @@ impl Destinations {
         let secret = |reference: &throng_spec::SecretRef| {
             reference.resolve(env).map_err(|error| refuse(error.to_string()))
         };
-        // A spec that an older version stored was not checked for it.
-        if !declared.insecure
-            && declared.base_url.as_deref().is_some_and(throng_spec::is_plain_remote)
-        {
-            let why = "its base_url leads to another machine without encryption: write https://, or \
-                       add insecure: true to the destination";
-            return Err(refuse(why.to_owned()));
-        }
-        let account = Account {
-            platform: declared.platform.clone(),
-            account: declared.account.clone(),
-            access_token: secret(&declared.access_token)?,
-            app_secret: declared.app_secret.as_ref().map(secret).transpose()?,
-            // The server that was checked to be one that the secrets may go to.
-            base_url: Some(declared.server_url().to_owned()),
-            api_version: declared.api_version.clone(),
+        let account = match &declared.platform {
+            Platform::Meta(meta) => {
+                // A spec that an older version stored was not checked for it.
+                let plain = meta.base_url.as_deref().is_some_and(throng_spec::is_plain_remote);
+                if plain && !meta.insecure {
+                    let why = "its base_url leads to another machine without encryption: write \
+                               https://, or add insecure: true to the destination";
+                    return Err(refuse(why.to_owned()));
+                }
+                Account::Meta(MetaAccount {
+                    account: meta.account.clone(),
+                    access_token: secret(&meta.access_token)?,
+                    app_secret: meta.app_secret.as_ref().map(secret).transpose()?,
+                    // The server that was checked to be one that the secrets may go to.
+                    base_url: Some(meta.server_url().to_owned()),
+                    api_version: meta.api_version.clone(),
+                })
+            }
+            Platform::File(file) => Account::File(FileAccount {
+                folder: file.folder.clone(),
+                root: file.root.clone().unwrap_or_else(|| file.folder.clone()),
+                format: match file.format {
+                    throng_spec::FileFormat::Csv => FileFormat::Csv,
+                    throng_spec::FileFormat::Jsonl => FileFormat::Jsonl,
+                },
+                gzip: file.gzip,
+            }),
         };
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, destination)) = open.get(&declared.name).filter(|(a, _)| *a == account) {
@@ -246,7 +257,7 @@ async fn gather(
             Err(DeliveredError::Ledger(error)) => return Err(error.into()),
             Err(error) => Err(not_opened(&error)),
         },
-        None => users_of(ctx, task, &run, &sync, declared.platform).await?,
+        None => users_of(ctx, task, &run, &sync, declared.platform.name().to_owned()).await?,
     };
     let rows = match rows {
         Ok(rows) => rows,

@@ -166,7 +166,7 @@ async fn to_plan<'s>(
         }
         let at = delivered.get(&sync.name).and_then(|p| p.delivered_version);
         let same = record.as_ref().is_none_or(|record| {
-            !record.replace && record.identifiers == fingerprint(sync, &declared.platform)
+            !record.replace && record.identifiers == fingerprint(sync, declared.platform.name())
         });
         let settled = at == Some(version) && same && !is_due(record.as_ref(), now);
         match unsettled.get(&sync.name) {
@@ -204,7 +204,7 @@ async fn to_plan<'s>(
             }
         };
         let Some(target) = target else { continue };
-        let platform = declared.platform.clone();
+        let platform = declared.platform.name().to_owned();
         let adopts = adopts.map(|foreign| foreign.platform_id);
         todo.push(Todo { sync, platform, account, record, adopts, version, target });
     }

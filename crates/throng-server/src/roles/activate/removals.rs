@@ -243,7 +243,7 @@ async fn plan(
     let path = delivered::local(ctx, &object);
     let bound = delivered::plan_binding(&account, sync, &object);
     let (secret, salt) = (delivered::keys(ctx).await?, salt()?);
-    let strong = throng_destinations::preparation(&destination.platform)
+    let strong = throng_destinations::preparation(destination.platform.name())
         .map_or(&[][..], |preparation| preparation.strong_keys);
     let worked = tokio::task::spawn_blocking(move || {
         let facts = DifferenceFacts {

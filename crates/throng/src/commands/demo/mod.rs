@@ -137,7 +137,9 @@ async fn set_up(arguments: &DemoArgs) -> Result<Stage> {
     .await
     .context("cannot start the Meta simulator")?;
     for destination in &mut spec.destinations {
-        destination.base_url = Some(sim.url());
+        if let throng_spec::Platform::Meta(meta) = &mut destination.platform {
+            meta.base_url = Some(sim.url());
+        }
     }
     let clock_file = root.join("clock");
     let blind_spec = blinded(&spec);

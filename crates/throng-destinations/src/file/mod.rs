@@ -1,0 +1,32 @@
+//! Batches as files in a local folder: a folder an audience, a file a batch, hashed as for Meta.
+//!
+//! What lies in a folder, and how a consumer reads it, is written in `docs/specs/file-destination.md`.
+
+mod audience;
+mod config;
+mod destination;
+mod folder;
+mod manifest;
+mod names;
+mod request;
+mod response;
+
+use std::sync::Arc;
+
+use throng_activation::Destination;
+
+use crate::{Preparation, RegistryError};
+
+pub use config::{FileAccount, FileFormat};
+pub use destination::FileDestination;
+
+/// Rows are prepared as for Meta, so that one file serves every consumer that takes Meta's hashes.
+pub(crate) const PREPARATION: Preparation = crate::meta::PREPARATION;
+
+/// Opens a folder as a destination. The file system is not asked yet.
+///
+/// # Errors
+/// [`RegistryError::Account`] if the settings make no sense.
+pub fn open(account: &FileAccount) -> Result<Arc<dyn Destination>, RegistryError> {
+    Ok(Arc::new(FileDestination::new(account)?))
+}

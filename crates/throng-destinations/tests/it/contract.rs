@@ -1,0 +1,242 @@
+//! What the worker needs of a destination, the same for every platform: `docs/specs/destination.md`. A
+//! new destination is one more of [`subjects`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use throng_activation::{
+    Answer, BatchPart, Destination, Ensured, PreparedRow, Schema, SendClass, SendError,
+    SendRequest, SessionStep, Skip,
+};
+use throng_destinations::{
+    Account, FileAccount, FileFormat, MetaAccount, open, platforms, preparation,
+};
+use throng_ledger::Operation;
+use throng_model::{Personal, Secret, SyncRunId};
+use throng_sim::meta::{MetaSim, MetaSimConfig};
+
+use crate::consumer;
+
+const OWNER: &str = "0123456789abcdef";
+const OTHER_OWNER: &str = "fedcba9876543210";
+
+/// A destination, and a view of what it holds that does not go through it.
+struct Subject {
+    platform: &'static str,
+    destination: Arc<dyn Destination>,
+    /// The `EXTERN_ID`s of the members of an audience; `None` if there is no such audience.
+    members: Box<dyn Fn(&str) -> Option<BTreeSet<String>>>,
+}
+
+/// Every platform, with nothing on it.
+async fn subjects() -> Vec<Subject> {
+    let sim = MetaSim::start(MetaSimConfig::default()).await.unwrap();
+    let account = MetaAccount {
+        account: "act_12".into(),
+        access_token: Secret::new("token"),
+        app_secret: None,
+        base_url: Some(sim.url()),
+        api_version: "v25.0".into(),
+    };
+    let meta = Subject {
+        platform: "meta",
+        destination: open(&Account::Meta(account)).unwrap(),
+        members: Box::new(move |id: &str| Some(sim.members(id)?.into_iter().collect())),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let account = FileAccount {
+        folder: dir.path().to_owned(),
+        root: dir.path().to_owned(),
+        format: FileFormat::Csv,
+        gzip: false,
+    };
+    let file = Subject {
+        platform: "file",
+        destination: open(&Account::File(account)).unwrap(),
+        members: Box::new(move |id: &str| consumer::members(&dir.path().join(id))),
+    };
+    let subjects = vec![meta, file];
+    let names: Vec<&str> = subjects.iter().map(|subject| subject.platform).collect();
+    assert_eq!(names, platforms().collect::<Vec<_>>(), "a platform is not tested");
+    subjects
+}
+
+fn schema() -> Schema {
+    Schema { keys: vec!["EXTERN_ID".into(), "EMAIL".into()], default_country: None }
+}
+
+fn cells(texts: [&str; 2]) -> Vec<Option<Personal>> {
+    texts.iter().map(|text| (!text.is_empty()).then(|| Personal::new(*text))).collect()
+}
+
+impl Subject {
+    fn rows(&self, users: std::ops::Range<u32>) -> Vec<PreparedRow> {
+        let row = |user: u32| {
+            let (id, email) = (format!("x{user}"), format!("user{user}@example.com"));
+            self.destination.prepare(&schema(), &cells([&id, &email])).unwrap()
+        };
+        users.map(row).collect()
+    }
+
+    async fn audience(&self, name: &str) -> String {
+        self.destination.ensure_audience(name, OWNER).await.unwrap().platform_id
+    }
+
+    /// Sends rows as batch `part` of run 1.
+    async fn send(
+        &self,
+        id: &str,
+        part: u32,
+        operation: Operation,
+        rows: &[PreparedRow],
+        session: Option<SessionStep>,
+    ) -> Result<Answer, SendError> {
+        let request = SendRequest {
+            platform_id: id,
+            part: BatchPart { run: SyncRunId(1), batch: part, first: 0 },
+            operation,
+            schema: &schema(),
+            rows,
+            session,
+        };
+        self.destination.send(&request).await
+    }
+
+    /// Sends rows twice, as after a lost answer: all of them are counted each time.
+    async fn send_twice(&self, id: &str, part: u32, operation: Operation, rows: &[PreparedRow]) {
+        for _ in 0..2 {
+            let answer = self.send(id, part, operation, rows, None).await.unwrap();
+            assert_eq!((answer.received, answer.invalid), (rows.len() as u64, 0));
+        }
+    }
+
+    fn holds(&self, id: &str, users: std::ops::Range<u32>, what: &str) {
+        let wanted: BTreeSet<String> = users.map(|user| format!("x{user}")).collect();
+        assert_eq!((self.members)(id), Some(wanted), "{}: {what}", self.platform);
+    }
+}
+
+fn step(id: i64, seq: u64, last: bool, sent_before: u64) -> Option<SessionStep> {
+    Some(SessionStep { id, seq, last, repeated: false, sent_before, estimated_total: 10 })
+}
+
+#[tokio::test]
+async fn an_audience_is_made_once_and_known_by_its_owner() {
+    for subject in subjects().await {
+        let destination = &subject.destination;
+        destination.probe().await.unwrap();
+        let first = destination.ensure_audience("throng: a", OWNER).await.unwrap();
+        assert!(first.created && first.own, "{}", subject.platform);
+        for (owner, own) in [(OWNER, true), (OTHER_OWNER, false)] {
+            let again = destination.ensure_audience("throng: a", owner).await.unwrap();
+            assert_eq!(again, Ensured { created: false, own, ..first.clone() });
+        }
+        let other = destination.ensure_audience("throng: b", OWNER).await.unwrap();
+        assert!(other.created && other.platform_id != first.platform_id);
+    }
+}
+
+#[tokio::test]
+async fn rows_are_prepared_without_an_account_and_skipped_with_a_known_reason() {
+    for subject in subjects().await {
+        let known = preparation(subject.platform).unwrap();
+        for texts in [["x1", "Ann@Example.com "], ["x1", "nobody"], ["", "a@example.com"], ["", ""]]
+        {
+            let row = subject.destination.prepare(&schema(), &cells(texts));
+            assert_eq!(row, (known.prepare)(&schema(), &cells(texts), &mut Vec::new()));
+            match row {
+                Ok(row) => assert_eq!(row.len(), 2, "a cell for each key"),
+                Err(Skip(reason)) => assert!(known.skip_reasons.contains(&reason), "{reason}"),
+            }
+        }
+        let hashed = subject.destination.prepare(&schema(), &cells(["x1", "ann@example.com"]));
+        let other = subject.destination.prepare(&schema(), &cells(["x1", " ANN@example.com"]));
+        assert_eq!(hashed, other, "{}: one identifier, one hash", subject.platform);
+    }
+}
+
+#[tokio::test]
+async fn rows_are_added_and_removed_however_often_they_are_sent() {
+    for subject in subjects().await {
+        let (id, other) = (subject.audience("a").await, subject.audience("b").await);
+        let all = subject.rows(0..30);
+        subject.send_twice(&id, 0, Operation::Add, &all[..20]).await;
+        subject.send_twice(&id, 1, Operation::Add, &all[20..]).await;
+        subject.send_twice(&other, 0, Operation::Add, &all[..3]).await;
+        subject.holds(&id, 0..30, "added");
+        subject.send_twice(&id, 2, Operation::Remove, &all[10..]).await;
+        subject.holds(&id, 0..10, "removed");
+        subject.holds(&other, 0..3, "another audience");
+        let size = subject.destination.size(&id).await.unwrap();
+        assert_eq!((size.settling, size.trouble), (false, None), "{}", subject.platform);
+    }
+}
+
+#[tokio::test]
+async fn a_session_replaces_the_list_when_it_is_closed_and_not_before() {
+    for subject in subjects().await {
+        let id = subject.audience("a").await;
+        let all = subject.rows(0..30);
+        let replace = Operation::Replace;
+        subject.send_twice(&id, 0, Operation::Add, &all[20..]).await;
+        // Broken off after its first request, and started over.
+        subject.send(&id, 1, replace, &all[..5], step(7, 1, false, 0)).await.unwrap();
+        subject.holds(&id, 20..30, "the session is open");
+        let first = subject.send(&id, 1, replace, &all[..5], step(7, 1, false, 0)).await.unwrap();
+        let last = subject.send(&id, 2, replace, &all[5..8], step(7, 6, true, 5)).await.unwrap();
+        assert_eq!((first.received, last.received), (5, 3), "{}", subject.platform);
+        subject.holds(&id, 0..8, "the session is closed");
+        // Requests of a session that is not open.
+        for seq in [9, 21] {
+            let late = subject.send(&id, 3, replace, &all[8..9], step(7, seq, false, 8)).await;
+            assert_eq!(late.unwrap_err().class, SendClass::Restart, "{}", subject.platform);
+        }
+        subject.holds(&id, 0..8, "a late request");
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_closed_by_a_row_that_it_has_taken_before() {
+    for subject in subjects().await {
+        let id = subject.audience("a").await;
+        let rows = subject.rows(0..4);
+        let replace = Operation::Replace;
+        subject.send(&id, 0, replace, &rows, step(8, 1, false, 0)).await.unwrap();
+        let closing = step(8, 12, true, 4).map(|step| SessionStep { repeated: true, ..step });
+        subject.send(&id, 1, replace, &rows[3..], closing).await.unwrap();
+        subject.holds(&id, 0..4, "closed by a repeated row");
+        let size = subject.destination.size(&id).await.unwrap();
+        assert_eq!((size.settling, size.trouble), (false, None), "{}", subject.platform);
+    }
+}
+
+#[tokio::test]
+async fn an_audience_is_deleted_and_deleted_again() {
+    for subject in subjects().await {
+        let (id, other) = (subject.audience("a").await, subject.audience("b").await);
+        for audience in [&id, &other] {
+            let rows = subject.rows(0..3);
+            subject.send_twice(audience, 0, Operation::Add, &rows).await;
+        }
+        for _ in 0..2 {
+            subject.destination.delete_audience(&id).await.unwrap();
+            assert_eq!((subject.members)(&id), None, "{}", subject.platform);
+        }
+        subject.holds(&other, 0..3, "another audience");
+        assert!(subject.destination.ensure_audience("a", OWNER).await.unwrap().created);
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_an_audience_that_is_not_there_fails_without_a_value() {
+    for subject in subjects().await {
+        let rows = subject.rows(0..3);
+        // A number, as Meta's, and the name of a folder.
+        let error = subject.send("999", 0, Operation::Add, &rows, None).await.unwrap_err();
+        assert_eq!(error.class, SendClass::Stop, "{}: {}", subject.platform, error.message);
+        for value in ["example.com", "@"] {
+            assert!(!error.message.contains(value), "{}", error.message);
+        }
+        assert!(subject.destination.size("999").await.is_err());
+    }
+}

@@ -1,0 +1,286 @@
+//! Files in a folder: what a consumer sees, and what comes of crashes and of files that others touch.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use throng_activation::{
+    Answer, BatchPart, Destination, Ensured, PreparedRow, Schema, SendClass, SendError,
+    SendRequest, SessionStep,
+};
+use throng_destinations::{Account, FileAccount, FileFormat, open};
+use throng_ledger::Operation;
+use throng_model::{HashedIdentifier, Personal, SyncRunId};
+
+use crate::consumer;
+
+const OWNER: &str = "0123456789abcdef";
+
+struct Files {
+    dir: tempfile::TempDir,
+    destination: Arc<dyn Destination>,
+    id: String,
+}
+
+fn account(folder: &Path) -> FileAccount {
+    let root = folder.to_owned();
+    FileAccount { folder: root.clone(), root, format: FileFormat::Csv, gzip: false }
+}
+
+fn opened(account: FileAccount) -> Arc<dyn Destination> {
+    open(&Account::File(account)).unwrap()
+}
+
+fn hash(user: u32) -> String {
+    HashedIdentifier::of_normalised(&format!("user{user}@example.com")).to_hex()
+}
+
+fn schema() -> Schema {
+    Schema { keys: vec!["EMAIL".into()], default_country: None }
+}
+
+fn rows(destination: &dyn Destination, users: std::ops::Range<u32>) -> Vec<PreparedRow> {
+    let row = |user| {
+        let email = Personal::new(format!("User{user}@example.com"));
+        destination.prepare(&schema(), &[Some(email)]).unwrap()
+    };
+    users.map(row).collect()
+}
+
+impl Files {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let destination = opened(account(dir.path()));
+        let id = destination.ensure_audience("throng: buyers", OWNER).await.unwrap().platform_id;
+        Self { dir, destination, id }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.dir.path().join(&self.id)
+    }
+
+    async fn send(
+        &self,
+        run: i64,
+        batch: u32,
+        operation: Operation,
+        users: std::ops::Range<u32>,
+        session: Option<(u64, bool)>,
+    ) -> Result<Answer, SendError> {
+        let request = SendRequest {
+            platform_id: &self.id,
+            part: BatchPart { run: SyncRunId(run), batch, first: 0 },
+            operation,
+            schema: &schema(),
+            rows: &rows(&*self.destination, users),
+            session: session.map(|(seq, last)| SessionStep {
+                id: run * 100,
+                seq,
+                last,
+                repeated: false,
+                sent_before: 0,
+                estimated_total: 100,
+            }),
+        };
+        self.destination.send(&request).await
+    }
+
+    /// A complete set in two files.
+    async fn set(&self, run: i64, users: u32) {
+        let half = users / 2;
+        self.send(run, 0, Operation::Replace, 0..half, Some((1, false))).await.unwrap();
+        self.send(run, 1, Operation::Replace, half..users, Some((2, true))).await.unwrap();
+    }
+
+    fn files(&self) -> Vec<String> {
+        consumer::files(&self.folder())
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_a_file_that_is_the_same_each_time() {
+    let files = Files::new().await;
+    assert!(files.id.starts_with("throng-buyers-"), "{}", files.id);
+    let name = "run-0000000003-batch-000001-add.csv";
+    let mut written = Vec::new();
+    for _ in 0..3 {
+        let answer = files.send(3, 1, Operation::Add, 0..2, None).await.unwrap();
+        assert_eq!((answer.received, answer.invalid), (2, 0));
+        assert_eq!(answer.platform_ref.as_deref(), Some(name));
+        written.push(std::fs::read_to_string(files.folder().join(name)).unwrap());
+    }
+    let expected = format!("EMAIL\n{}\n{}\n", hash(0), hash(1));
+    assert!(written.iter().all(|text| *text == expected), "{written:?}");
+    files.send(3, 2, Operation::Remove, 5..6, None).await.unwrap();
+    assert_eq!(
+        files.files(),
+        ["audience.json", name, "run-0000000003-batch-000002-remove.csv"],
+        "and no file twice"
+    );
+}
+
+#[tokio::test]
+async fn a_set_is_whole_when_its_manifest_says_so() {
+    let files = Files::new().await;
+    files.send(4, 0, Operation::Add, 50..60, None).await.unwrap();
+    files.send(5, 0, Operation::Replace, 0..3, Some((1, false))).await.unwrap();
+    assert_eq!(consumer::manifest(&files.folder()), None, "the set is not whole");
+    files.send(5, 1, Operation::Replace, 3..5, Some((2, true))).await.unwrap();
+    let manifest = consumer::manifest(&files.folder()).unwrap();
+    let listed = manifest["files"].as_array().unwrap();
+    let names = ["run-0000000005-batch-000000-set.csv", "run-0000000005-batch-000001-set.csv"];
+    for ((file, name), rows) in listed.iter().zip(names).zip([3u64, 2]) {
+        let bytes = std::fs::read(files.folder().join(name)).unwrap();
+        let sha256 = HashedIdentifier(Sha256::digest(&bytes).into()).to_hex();
+        assert_eq!(file["name"], name);
+        assert_eq!(file["rows"], rows);
+        assert_eq!(file["bytes"], bytes.len());
+        assert_eq!(file["sha256"], sha256);
+    }
+    assert_eq!(manifest["run"], 5);
+    assert_eq!(manifest["rows"], 5);
+    assert_eq!(manifest["columns"], serde_json::json!(["EMAIL"]));
+    assert_eq!(files.files(), ["audience.json", "manifest.json", names[0], names[1]]);
+    let size = files.destination.size(&files.id).await.unwrap();
+    assert_eq!((size.lower, size.upper), (Some(5), Some(5)));
+    // What comes after it is not counted into it.
+    files.send(6, 0, Operation::Remove, 0..1, None).await.unwrap();
+    let size = files.destination.size(&files.id).await.unwrap();
+    assert_eq!((size.lower, size.upper, size.trouble), (None, None, None));
+    let expected: std::collections::BTreeSet<String> = (1..5).map(hash).collect();
+    assert_eq!(consumer::members(&files.folder()), Some(expected));
+}
+
+#[tokio::test]
+async fn the_set_before_stays_until_the_next_and_no_longer() {
+    let files = Files::new().await;
+    let of = |run: i64| {
+        files.files().iter().filter(|name| name.starts_with(&format!("run-{run:010}"))).count()
+    };
+    files.set(1, 4).await;
+    files.send(2, 0, Operation::Add, 10..12, None).await.unwrap();
+    files.set(3, 6).await;
+    assert_eq!((of(1), of(2), of(3)), (2, 0, 2));
+    // Its last answer got lost: all of it is sent again.
+    files.set(3, 6).await;
+    assert_eq!(of(3), 2);
+    files.set(4, 8).await;
+    assert_eq!((of(1), of(3), of(4)), (0, 2, 2));
+    std::fs::write(files.folder().join("notes.txt"), "mine").unwrap();
+    files.set(5, 2).await;
+    assert_eq!((of(3), of(4), of(5)), (0, 2, 2));
+    assert!(files.folder().join("notes.txt").exists(), "it is not a file of the destination");
+}
+
+#[tokio::test]
+async fn a_session_whose_files_are_gone_is_not_closed() {
+    let files = Files::new().await;
+    files.set(1, 4).await;
+    files.send(2, 0, Operation::Replace, 0..2, Some((1, false))).await.unwrap();
+    std::fs::remove_file(files.folder().join("run-0000000002-batch-000000-set.csv")).unwrap();
+    let error = files.send(2, 1, Operation::Replace, 2..4, Some((2, true))).await.unwrap_err();
+    assert_eq!(error.class, SendClass::Restart);
+    assert_eq!(consumer::manifest(&files.folder()).unwrap()["run"], 1, "the set before counts");
+    files.set(2, 4).await;
+    assert_eq!(consumer::manifest(&files.folder()).unwrap()["run"], 2);
+}
+
+#[tokio::test]
+async fn files_that_others_touched_are_named_by_the_check() {
+    let files = Files::new().await;
+    files.set(1, 4).await;
+    let first = files.folder().join("run-0000000001-batch-000000-set.csv");
+    std::fs::write(&first, "EMAIL\n").unwrap();
+    let trouble = files.destination.size(&files.id).await.unwrap().trouble.unwrap();
+    assert!(trouble.contains("has 6 bytes, not 136"), "{trouble}");
+    std::fs::remove_file(&first).unwrap();
+    let size = files.destination.size(&files.id).await.unwrap();
+    assert!(size.trouble.unwrap().contains("not in the folder") && size.upper.is_none());
+    std::fs::write(files.folder().join("manifest.json"), "{").unwrap();
+    let trouble = files.destination.size(&files.id).await.unwrap().trouble.unwrap();
+    assert_eq!(trouble, "manifest.json cannot be read");
+}
+
+#[tokio::test]
+async fn a_crash_while_an_audience_is_made_leaves_nothing_that_is_foreign() {
+    let files = Files::new().await;
+    let ensure = || files.destination.ensure_audience("throng: buyers", OWNER);
+    let about = files.folder().join("audience.json");
+    std::fs::remove_file(&about).unwrap();
+    std::fs::write(files.folder().join(".audience.json.tmp"), "{").unwrap();
+    let again = ensure().await.unwrap();
+    assert_eq!(again, Ensured { platform_id: files.id.clone(), created: true, own: true });
+    // Somebody else's files are somebody else's audience.
+    std::fs::remove_file(&about).unwrap();
+    std::fs::write(files.folder().join("report.csv"), "x\n").unwrap();
+    let found = ensure().await.unwrap();
+    assert_eq!(found, Ensured { platform_id: files.id.clone(), created: false, own: false });
+    std::fs::write(&about, "{}").unwrap();
+    let error = ensure().await.unwrap_err();
+    assert!(error.class == SendClass::Stop && error.message.contains("audience.json"), "{error}");
+}
+
+#[tokio::test]
+async fn a_deleted_audience_leaves_what_is_not_of_the_destination() {
+    let files = Files::new().await;
+    files.set(1, 4).await;
+    files.send(2, 0, Operation::Add, 4..5, None).await.unwrap();
+    std::fs::write(files.folder().join("notes.txt"), "mine").unwrap();
+    files.destination.delete_audience(&files.id).await.unwrap();
+    assert_eq!(files.files(), ["notes.txt"]);
+    std::fs::remove_file(files.folder().join("notes.txt")).unwrap();
+    files.destination.delete_audience(&files.id).await.unwrap();
+    assert!(!files.folder().exists());
+}
+
+#[tokio::test]
+async fn a_folder_that_is_missing_is_not_made_and_a_link_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let below = |name: &str| FileAccount {
+        folder: dir.path().join(name),
+        root: dir.path().to_owned(),
+        ..account(dir.path())
+    };
+    let gone = opened(below("gone"));
+    for error in [
+        gone.probe().await.unwrap_err(),
+        gone.ensure_audience("a", OWNER).await.unwrap_err(),
+        gone.delete_audience("a-1").await.unwrap_err(),
+    ] {
+        assert_eq!(error.class, SendClass::StopAccount, "{error}");
+        assert!(error.message.contains("mount"), "{error}");
+    }
+    assert!(!dir.path().join("gone").exists());
+    symlink(elsewhere.path(), dir.path().join("link")).unwrap();
+    let link = opened(below("link"));
+    assert!(link.ensure_audience("a", OWNER).await.is_err());
+    // A link in the place of an audience.
+    let there = opened(account(dir.path()));
+    let id = there.ensure_audience("a", OWNER).await.unwrap().platform_id;
+    there.delete_audience(&id).await.unwrap();
+    symlink(elsewhere.path(), dir.path().join(&id)).unwrap();
+    let error = there.ensure_audience("a", OWNER).await.unwrap_err();
+    assert!(error.class == SendClass::Stop && error.message.contains("symbolic link"), "{error}");
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_changed_format_in_a_session_leaves_no_file_of_the_one_before() {
+    let files = Files::new().await;
+    files.send(2, 0, Operation::Replace, 0..3, Some((1, false))).await.unwrap();
+    let lines =
+        opened(FileAccount { format: FileFormat::Jsonl, gzip: true, ..account(files.dir.path()) });
+    let files = Files { destination: lines, ..files };
+    files.set(2, 4).await;
+    assert_eq!(
+        files.files(),
+        [
+            "audience.json",
+            "manifest.json",
+            "run-0000000002-batch-000000-set.jsonl.gz",
+            "run-0000000002-batch-000001-set.jsonl.gz",
+        ]
+    );
+}
