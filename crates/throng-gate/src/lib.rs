@@ -7,6 +7,8 @@ pub mod feed;
 
 mod catalog;
 mod decision;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gate;
 mod own;
 mod slot;

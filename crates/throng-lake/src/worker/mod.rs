@@ -6,6 +6,8 @@
 
 mod child;
 mod confine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod limits;
 mod pool;
 mod process;

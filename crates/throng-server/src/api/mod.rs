@@ -39,6 +39,8 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 pub(crate) use auth::{Guard, HostNames};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use encoding::decoded_length;
 pub(crate) use health::{drain_samples, install_metrics};
 
 use crate::NodeContext;
