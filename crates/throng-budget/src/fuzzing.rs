@@ -116,7 +116,7 @@ pub fn id_file(bytes: &[u8]) {
         let bytes = Arc::new(bytes);
         let file: Arc<dyn IdFile> = Arc::<Vec<u8>>::clone(&bytes);
         if let Ok(run) = IdRun::read(&bytes, file) {
-            assert_eq!(run.is_empty(), run.len() == 0);
+            assert!(run.len() < bytes.len());
             run.look_up_some();
         }
     }

@@ -36,7 +36,7 @@ const TEXTS: [&str; 14] = [
 ];
 const LIMITS: &str = "xtask/tidy-limits.toml";
 
-/// What to do besides checking.
+// Not a doc comment, which clap would show in place of that of the command.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Options {
     /// Lower the limits of xtask/tidy-limits.toml to what is found
