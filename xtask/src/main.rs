@@ -13,8 +13,17 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
+/// Commands of the project that are not chores of this program.
+const OTHERS: &str = "\
+Other commands:
+  cargo demo           Run everything on public data and leave its page up
+  cargo fmt --all      Format the sources
+  .ci/run              Everything that a change has to pass
+  just                 All commands, if just is installed
+  cargo +nightly fuzz  Fuzz targets: fuzz/README.md";
+
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Project chores")]
+#[command(name = "cargo xtask", about = "Project chores", after_help = OTHERS)]
 struct Arguments {
     #[command(subcommand)]
     chore: Chore,
@@ -42,15 +51,15 @@ enum Chore {
         #[arg(long, global = true)]
         json: bool,
     },
-    /// Check the layering of the crates and the sizes of the files
-    Tidy,
+    /// Check layers, circles of modules, sizes and words
+    Tidy(tidy::Options),
     /// Check the dependencies: advisories, licenses, sources
     Deny {
-        /// Write the offline copy of the advisories anew
+        /// Update the offline copy of the advisories
         #[arg(long)]
         update: bool,
     },
-    /// Write the generated files anew (JSON schema, golden outputs, figures in docs)
+    /// Write the generated files (JSON schema, golden outputs, figures in docs)
     Gen,
 }
 
@@ -68,7 +77,7 @@ fn main() -> ExitCode {
         Chore::Attack { name } => attack(&name),
         Chore::Services { action: Action::Up, json } => services::background::up(json),
         Chore::Services { action: Action::Down, json } => services::background::down(json),
-        Chore::Tidy => root().and_then(|root| tidy::check(&root)),
+        Chore::Tidy(options) => root().and_then(|root| tidy::check(&root, options)),
         Chore::Deny { update } => root().and_then(|root| deny::check(&root, update)),
         Chore::Gen => generate::all(),
     };
@@ -116,7 +125,7 @@ fn attack(name: &str) -> Result<()> {
 }
 
 /// Cargo, as if it had been called by hand: what the cargo that runs this program has set for it would
-/// make build scripts run anew (`ring` looks at it), and with them half of the dependencies.
+/// make build scripts run again (`ring` looks at it), and with them half of the dependencies.
 fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {

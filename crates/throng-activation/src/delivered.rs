@@ -45,7 +45,7 @@ impl ShardState {
         self.users.is_empty() && self.without.is_empty()
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bitmap = Vec::new();
         if !self.without.is_empty() {
             // Writing to memory does not fail.
@@ -65,7 +65,7 @@ impl ShardState {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (length, rest) = bytes.split_first_chunk::<4>()?;
         let (bitmap, mut rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
         let mut state = Self::default();

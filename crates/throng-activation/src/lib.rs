@@ -14,6 +14,8 @@ mod delivered;
 mod destination;
 mod difference;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod identifiers;
 mod plan;
 mod planned;

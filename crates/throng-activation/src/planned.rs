@@ -52,7 +52,7 @@ impl Entry {
         }
     }
 
-    fn read(bytes: &[u8], removes: bool) -> Option<(Self, &[u8])> {
+    pub(crate) fn read(bytes: &[u8], removes: bool) -> Option<(Self, &[u8])> {
         let (ordinal, rest) = bytes.split_first_chunk::<4>()?;
         let (kind, rest) = rest.split_first()?;
         let (send, rest) = match kind {

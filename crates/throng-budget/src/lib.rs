@@ -15,6 +15,8 @@
 mod config;
 mod engine;
 mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod json;
 mod record;
 mod wire;

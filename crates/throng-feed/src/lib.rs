@@ -34,6 +34,8 @@ mod catalog;
 mod column;
 mod error;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 
 pub use catalog::{Catalog, CatalogEntry, WhenStale};
 pub use error::FeedError;

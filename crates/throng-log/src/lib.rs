@@ -9,6 +9,8 @@
 pub mod conformance;
 mod error;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod kafka;
 mod queue;
 

@@ -13,6 +13,8 @@ mod contents;
 mod dictionary;
 mod durable;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod index;
 mod portable;
 mod segment;

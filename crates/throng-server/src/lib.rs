@@ -6,6 +6,8 @@ mod api;
 pub mod backup;
 mod check;
 mod context;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod health;
 mod limits;
 mod metrics;

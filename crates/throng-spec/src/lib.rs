@@ -6,6 +6,8 @@
 mod checked;
 mod column;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod host;
 mod limits;
 mod node;

@@ -271,6 +271,24 @@ impl IdRun {
     }
 }
 
+/// What the fuzz target of id files needs.
+#[cfg(any(test, feature = "fuzzing"))]
+impl IdRun {
+    /// A file of so many ids.
+    pub(crate) fn example_file(count: u64) -> Vec<u8> {
+        let id = |n: u64| Id::of_parts(n.wrapping_mul(0x9e37_79b9_7f4a_7c15), n as u16);
+        Self::new((0..count).map(id).collect()).unsaved.map_or(Vec::new(), |bytes| bytes.to_vec())
+    }
+
+    /// Asks for ids all over the range, through the filter and without it.
+    pub(crate) fn look_up_some(&self) {
+        for n in 0..16u64 {
+            let id = Id::of_parts(n.wrapping_mul(0x1234_5678_9abc_def1), n as u16);
+            let _ = (self.contains(id), self.look_up(id));
+        }
+    }
+}
+
 fn name_of(bytes: &[u8]) -> String {
     format!("{:032x}", xxh3_128(bytes))
 }

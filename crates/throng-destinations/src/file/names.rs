@@ -1,7 +1,7 @@
 //! Names of folders and files. Pure.
 
 use throng_activation::BatchPart;
-use throng_ledger::Operation;
+use throng_store::Operation;
 use throng_model::HashedIdentifier;
 
 use super::config::FileFormat;

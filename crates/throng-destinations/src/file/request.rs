@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value};
 use throng_activation::{Cell, PreparedRow, Schema, SendRequest, SessionStep};
-use throng_ledger::Operation;
+use throng_store::Operation;
 
 use super::config::{Config, FileFormat};
 use super::names;

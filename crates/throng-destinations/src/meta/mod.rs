@@ -3,6 +3,8 @@
 mod config;
 mod countries;
 mod destination;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod normalise;
 mod phone;
 mod places;

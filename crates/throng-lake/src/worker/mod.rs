@@ -1,11 +1,13 @@
 //! Query workers: SQL is planned and run in a child process, so that no statement can hurt the
-//! process that serves. See `docs/operate/queries.md` and `docs/adr/0009-sql-runs-in-a-child-process.md`.
+//! process that serves. See `docs/operate/queries.md` and `docs/adr/0009-run-sql-in-child-processes.md`.
 //!
 //! `protocol` is what goes over the pipes, `child` is the worker, `confine` its own limits, `process`
 //! is one worker as the parent sees it, `pool` keeps workers for the next query.
 
 mod child;
 mod confine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod limits;
 mod pool;
 mod process;

@@ -28,6 +28,8 @@ pub use repair::{SetAside, set_damage_aside};
 use record::SEGMENT_HEAD;
 
 pub use record::MAX_RECORD_BYTES;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use record::seal as seal_segment;
 
 /// A segment is closed once it has this many bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;

@@ -139,6 +139,21 @@ fn checksum(length: &[u8], offset: &[u8], at: &[u8], value: &[u8]) -> u32 {
     crc.finalize()
 }
 
+/// Makes the checksums of a segment right, as far as its records can be told apart; for the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn seal(bytes: &mut [u8]) {
+    let Some((segment, mut rest)) = bytes.split_first_chunk_mut::<SEGMENT_HEAD>() else { return };
+    let crc = crc32fast::hash(&segment[..28]);
+    segment[28..].copy_from_slice(&crc.to_le_bytes());
+    while let Some(size) = head(rest).map(|head| head.size()) {
+        let whole = std::mem::take(&mut rest).split_at_mut_checked(size);
+        let Some((record, after)) = whole else { return };
+        let crc = checksum(&record[..4], &record[8..16], &record[16..24], &record[RECORD_HEAD..]);
+        record[4..8].copy_from_slice(&crc.to_le_bytes());
+        rest = after;
+    }
+}
+
 /// A record's head, its checksum not yet compared.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {

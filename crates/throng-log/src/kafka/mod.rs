@@ -13,5 +13,7 @@ pub use client::{KafkaSettings, Sasl, Tls};
 pub use group::{GroupTiming, Share};
 pub use log::KafkaLog;
 pub use queue::KafkaQueue;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use reader::{fuzz as fuzz_batches, fuzz_seeds as batch_seeds};
 pub use table::KafkaTable;
 pub use topic::{TopicReport, TopicSettings, check_brokers};

@@ -79,6 +79,14 @@ pub(crate) fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<
     }
 }
 
+/// How long a body of this encoding is; for the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn decoded_length(encoding: &'static str, body: &[u8], limit: usize) -> Option<usize> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_ENCODING, axum::http::HeaderValue::from_static(encoding));
+    decoded(&headers, Bytes::copy_from_slice(body), limit).ok().map(|bytes| bytes.len())
+}
+
 /// Brotli has no streams behind each other: what follows the first one is an error.
 fn brotli(body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     let mut decoder = brotli_decompressor::Decompressor::new(body, BROTLI_BUFFER);

@@ -7,7 +7,7 @@ use std::iter::successors;
 use std::sync::Arc;
 
 use throng_lake::LakeError;
-use throng_ledger::LedgerError;
+use throng_store::LedgerError;
 use throng_log::LogError;
 use throng_model::{Fault, Retry, StorageProblem};
 use throng_objects::ObjectsError;

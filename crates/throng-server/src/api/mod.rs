@@ -44,6 +44,8 @@ pub(crate) use auth::{Guard, HostNames};
 pub(crate) use body::whole;
 #[cfg(test)]
 pub(crate) use encoding::decoded;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use encoding::decoded_length;
 pub(crate) use error::ApiError;
 pub(crate) use health::{drain_samples, install_metrics};
 #[cfg(test)]

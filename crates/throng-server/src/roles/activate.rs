@@ -32,6 +32,8 @@ pub(crate) use announce::{AnnounceError, tasks_since};
 pub(crate) use checker::{account, failed_checks};
 pub(crate) use delivered::ask;
 pub use hashing::query_worker;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use notice::is_readable as is_readable_message;
 pub(crate) use sizes::{KEEP_ROWS, points};
 
 use desk::Desk;

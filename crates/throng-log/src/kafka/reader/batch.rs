@@ -259,6 +259,59 @@ impl Fields<'_> {
     }
 }
 
+/// Reads batches, as they are and with the checksum of the first one made right; for the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let _ = read(Bytes::copy_from_slice(bytes), 0, Vec::new());
+    let mut sealed = bytes.to_vec();
+    let Some(length) = sealed.get(8..BEFORE_LENGTH).map(|mut length| length.get_i32()) else {
+        return;
+    };
+    let end = usize::try_from(length).map_or(sealed.len(), |length| BEFORE_LENGTH + length);
+    let Some(checked) = sealed.get(CHECKED_FROM..end.min(sealed.len())) else { return };
+    let sum = crc32c::crc32c(checked);
+    sealed[17..CHECKED_FROM].copy_from_slice(&sum.to_be_bytes());
+    let _ = read(sealed.into(), 0, Vec::new());
+}
+
+/// Batches without compression and with two codecs, for the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_seeds() -> Vec<Vec<u8>> {
+    use kafka_protocol::records::{
+        Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+    };
+    let record = |offset: i64, value: &[u8]| Record {
+        transactional: false,
+        control: false,
+        partition_leader_epoch: 0,
+        producer_id: -1,
+        producer_epoch: 0,
+        timestamp_type: TimestampType::Creation,
+        timestamp: 1_000 + offset,
+        sequence: offset as i32,
+        offset,
+        key: Some(Bytes::from_static(b"key")),
+        value: Some(Bytes::copy_from_slice(value)),
+        headers: kafka_protocol::indexmap::IndexMap::new(),
+        delete_horizon: false,
+    };
+    let mut plain = bytes::BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut plain, &[record(0, b"one"), record(1, b"two")], &options)
+        .expect("records that can be encoded");
+    let packed = |codec: u8, records: Vec<u8>| {
+        let mut batch = plain[..HEAD].to_vec();
+        batch[CHECKED_FROM + 1] |= codec;
+        batch.extend(records);
+        let length = (batch.len() - BEFORE_LENGTH) as u32;
+        batch[8..BEFORE_LENGTH].copy_from_slice(&length.to_be_bytes());
+        batch
+    };
+    let zstd = zstd::encode_all(&plain[HEAD..], 0).expect("bytes in memory");
+    let snappy = snap::raw::Encoder::new().compress_vec(&plain[HEAD..]).expect("bytes in memory");
+    vec![plain.to_vec(), packed(4, zstd), packed(2, snappy)]
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;

@@ -26,6 +26,8 @@ use crate::{Record, Result};
 
 use super::client::KafkaSettings;
 use batch::Fetched;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use batch::{fuzz, fuzz_seeds};
 use connection::{Connection, Dialer};
 use trouble::Trouble;
 

@@ -81,6 +81,19 @@ pub(super) fn unreadable(message: &Message, reason: &str) -> Message {
     Message::new(message.key.clone(), letter.to_string())
 }
 
+/// Reads a message as workers do, whether it can be read or not; for the fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn is_readable(body: &[u8]) -> bool {
+    let message = Message::new("key", body.to_vec());
+    match Notice::read(&message) {
+        Ok(_) => true,
+        Err(reason) => {
+            assert!(!unreadable(&message, &reason).body.is_empty());
+            false
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,191 @@
+//! Fuzz targets of this crate: each gives arbitrary bytes to a decoder and asserts what must hold for
+//! what it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    AdGroupConfig, DEFAULT_PROMISE, Engine, Event, EventKind, IdFile, IdRun, Pricing,
+    events_to_record, parse_ndjson, parse_protobuf, read_record,
+};
+
+#[cfg(test)]
+#[path = "../../../fuzz/mutate.rs"]
+mod mutate;
+
+const NOW: Timestamp = Timestamp(1_767_225_600_000_000);
+const PARTITION: u32 = 3;
+
+/// The bytes with the checksum that they need, in place of their last eight.
+fn with_checksum(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (body, _) = bytes.split_last_chunk::<8>()?;
+    let mut sealed = body.to_vec();
+    sealed.extend_from_slice(&xxh3_64(body).to_le_bytes());
+    Some(sealed)
+}
+
+/// Every event that is accepted can be written to the log and read back.
+fn check_events<'a>(events: impl IntoIterator<Item = &'a Event>) {
+    let events: Vec<&Event> = events.into_iter().collect();
+    let mut read = 0;
+    let record = events_to_record(events.iter().copied());
+    assert_eq!(read_record(&record, |_| read += 1), Ok(()));
+    assert_eq!(read, events.len());
+}
+
+/// Events as JSON lines, or as one JSON array.
+pub fn events_ndjson(bytes: &[u8]) {
+    check_events(parse_ndjson(bytes).events.iter().map(|(_, event)| event));
+}
+
+/// Each kind of event, and what stands around events.
+pub fn events_ndjson_seeds() -> Vec<Vec<u8>> {
+    let insertion =
+        r#"{"id":"i1","kind":"insertion","ad_group":"red","at":"2026-01-01T00:00:00Z"}"#;
+    let impression = r#"{"id":"v1","kind":"impression","ad_group":"red","at":1767225601000000,"insertion_id":"i1","inserted_at":"2026-01-01T00:00:00.5Z"}"#;
+    let click = r#"{"id":"c\u00e41","kind":"click","ad_group":"blue","at":1767225602000000}"#;
+    [
+        format!("{insertion}\n{impression}\n{click}\n"),
+        format!("\u{feff}\r\n{click}\r\n\r{insertion}"),
+        format!(" [{insertion}, {impression} ,\n{click}]\n"),
+        r#"[{"a":[1,{"b":"]}"}]},-1.5e300,null,"x"]"#.to_owned(),
+    ]
+    .map(String::into_bytes)
+    .to_vec()
+}
+
+/// The events of a request as protobuf.
+pub fn events_protobuf(bytes: &[u8]) {
+    if let Ok(parsed) = parse_protobuf(bytes) {
+        check_events(parsed.events.iter().map(|(_, event)| event));
+    }
+}
+
+/// A record of the event log, which is also a record of the Kafka topic of events.
+pub fn event_record(bytes: &[u8]) {
+    // Asked of events that are not sound too: who reads a record may look at any of them.
+    let _ = read_record(bytes, |event| {
+        let _ = (event.kind(), event.plausible_inserted_at());
+        let _ = event.is_sound(NOW, Duration::from_secs(24 * 3_600));
+        let _ = (event.id.as_str(), event.ad_group.as_str(), event.insertion_id.as_str());
+    });
+}
+
+/// Records of several events; also what [`events_protobuf`] starts from.
+pub fn event_record_seeds() -> Vec<Vec<u8>> {
+    let events = events();
+    vec![events_to_record(&events), events_to_record(&events[..1]), Vec::new()]
+}
+
+/// A checkpoint, as it is and with the checksum made right. One that is accepted can be
+/// written again.
+pub fn checkpoint(bytes: &[u8]) {
+    let _ = restored(bytes);
+    let Some(sealed) = with_checksum(bytes) else { return };
+    let _ = Engine::id_run_names(&sealed);
+    let _ = Engine::restore_figures(&sealed, PARTITION, configs(), NOW);
+    if let Some((engine, position)) = restored(&sealed) {
+        assert!(!engine.checkpoint(position).is_empty());
+    }
+}
+
+fn restored(bytes: &[u8]) -> Option<(Engine, crate::LogPosition)> {
+    let runs = HashMap::new();
+    Engine::restore(bytes, PARTITION, 2, 1, configs(), NOW, &runs).ok()
+}
+
+/// Checkpoints of an engine without events and of one with some of each kind.
+pub fn checkpoint_seeds() -> Vec<Vec<u8>> {
+    let mut engine = Engine::new(PARTITION, 1, 1, configs());
+    let empty = engine.checkpoint(0);
+    for event in events() {
+        let _ = engine.apply(&event, event.at.plus(Duration::from_secs(1)));
+    }
+    let young = engine.checkpoint(6);
+    engine.close(NOW.plus(DEFAULT_PROMISE));
+    vec![empty, young, engine.checkpoint(9)]
+}
+
+/// A file of ids, as it is and with the checksum made right.
+pub fn id_file(bytes: &[u8]) {
+    for bytes in std::iter::once(bytes.to_vec()).chain(with_checksum(bytes)) {
+        let bytes = Arc::new(bytes);
+        let file: Arc<dyn IdFile> = Arc::<Vec<u8>>::clone(&bytes);
+        if let Ok(run) = IdRun::read(&bytes, file) {
+            assert!(run.len() < bytes.len());
+            run.look_up_some();
+        }
+    }
+}
+
+/// Files of no id, of a few, and of more than a block of the filter.
+pub fn id_file_seeds() -> Vec<Vec<u8>> {
+    [0, 5, 300].map(IdRun::example_file).to_vec()
+}
+
+fn configs() -> Vec<AdGroupConfig> {
+    let config = |index: u32, name: &str, pricing| AdGroupConfig {
+        index: AdGroupIndex(index),
+        name: AdGroupName::new(name).expect("a name"),
+        pricing,
+        price: Micros(130_001),
+        price_nanos: 0,
+        impression_rate: 0.9,
+        action_rate: if pricing == Pricing::PerClick { 0.1 } else { 1.0 },
+        horizon: Duration::from_secs(180),
+        daily_budget: Micros(10_000_000),
+        prediction: true,
+        currency: "USD".parse().expect("a currency"),
+        zone: TimeZoneName::utc(),
+        once_per_insertion: true,
+    };
+    vec![config(0, "red", Pricing::PerImpression), config(1, "blue", Pricing::PerClick)]
+}
+
+fn events() -> Vec<Event> {
+    let event = |id: u64, kind, ad_group: &str| {
+        let at = NOW.plus(Duration::from_secs(id));
+        Event {
+            id: format!("e{id}"),
+            kind,
+            ad_group: AdGroupName::new(ad_group).expect("a name"),
+            insertion_id: (id % 2 == 0).then(|| format!("i{id}")),
+            at,
+            inserted_at: (kind != EventKind::Insertion).then(|| at.minus(Duration::from_secs(7))),
+        }
+    };
+    vec![
+        event(1, EventKind::Insertion, "red"),
+        event(2, EventKind::Insertion, "blue"),
+        event(3, EventKind::Impression, "red"),
+        event(4, EventKind::Impression, "blue"),
+        event(5, EventKind::Click, "blue"),
+        event(6, EventKind::Click, "green"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mutants_of_events() {
+        mutate::run(&events_ndjson_seeds(), 4_000, events_ndjson);
+        mutate::run(&event_record_seeds(), 4_000, events_protobuf);
+        mutate::run(&event_record_seeds(), 4_000, event_record);
+    }
+
+    #[test]
+    fn mutants_of_checkpoints() {
+        mutate::run(&checkpoint_seeds(), 2_000, checkpoint);
+    }
+
+    #[test]
+    fn mutants_of_id_files() {
+        mutate::run(&id_file_seeds(), 2_000, id_file);
+    }
+}

@@ -1,0 +1,63 @@
+//! Fuzz targets of this crate: each gives arbitrary bytes to a decoder and asserts what must hold for
+//! what it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
+
+use throng_model::{AdGroupIndex, Micros, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{FLAG_CLOSED, FeedEntry, Frame, FrameKind};
+
+#[cfg(test)]
+#[path = "../../../fuzz/mutate.rs"]
+mod mutate;
+
+/// A frame of the feed, as it is and with the checksum made right, so that what the checksum hides is
+/// reached. A frame that is accepted is encoded to one that is equal.
+pub fn feed_frame(bytes: &[u8]) {
+    let _ = Frame::decode(bytes);
+    let Some((body, _)) = bytes.split_last_chunk::<8>() else { return };
+    let mut sealed = body.to_vec();
+    sealed.extend_from_slice(&xxh3_64(body).to_le_bytes());
+    if let Ok(frame) = Frame::decode(&sealed) {
+        assert_eq!(Frame::decode(&frame.encode()).as_ref(), Ok(&frame));
+    }
+}
+
+/// Keyframes and deltas of both formats.
+pub fn feed_frame_seeds() -> Vec<Vec<u8>> {
+    let entry = |index: u32, actual: i64, in_flight: i64, flags: u8| FeedEntry {
+        index: AdGroupIndex(index),
+        actual: Micros(actual),
+        in_flight: Micros(in_flight),
+        flags,
+    };
+    let frame = |kind, log_position, entries| Frame {
+        partition: 3,
+        epoch: 7,
+        version: 1_000,
+        kind,
+        at: Timestamp(1_790_000_000_000_000),
+        catalog_version: 12,
+        log_position,
+        entries,
+    };
+    let many = (0..300u32).map(|n| entry(n * 3, i64::from(n) * 130_001, 7, 0)).collect();
+    let few = vec![entry(0, i64::MAX, -1, FLAG_CLOSED), entry(u32::MAX, 0, i64::MIN, 255)];
+    let delta = FrameKind::Delta { base_version: 999 };
+    [
+        frame(FrameKind::Keyframe, Some(77), many),
+        frame(FrameKind::Keyframe, None, few.clone()),
+        frame(delta, Some(u64::MAX), few),
+        frame(delta, Some(0), Vec::new()),
+    ]
+    .iter()
+    .map(Frame::encode)
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn mutants_of_feed_frames() {
+        super::mutate::run(&super::feed_frame_seeds(), 4_000, super::feed_frame);
+    }
+}

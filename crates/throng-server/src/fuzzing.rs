@@ -1,0 +1,75 @@
+//! Fuzz targets of this crate: each gives arbitrary bytes to a decoder and asserts what must hold for
+//! what it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
+
+#[cfg(test)]
+#[path = "../../../fuzz/mutate.rs"]
+mod mutate;
+
+const ENCODINGS: [&str; 4] = ["gzip", "zstd", "br", "identity"];
+/// Bytes that a body may decode to.
+const LIMIT: usize = 1 << 16;
+
+/// The body of a request: the first byte chooses the content encoding. What is decoded is never longer
+/// than the limit.
+pub fn content_encoding(bytes: &[u8]) {
+    let Some((first, body)) = bytes.split_first() else { return };
+    let encoding = ENCODINGS[usize::from(*first) % ENCODINGS.len()];
+    if let Some(length) = crate::api::decoded_length(encoding, body, LIMIT) {
+        assert!(length <= LIMIT || encoding == "identity");
+    }
+}
+
+/// A body of each encoding, and one that decodes to more than the limit.
+pub fn content_encoding_seeds() -> Vec<Vec<u8>> {
+    let text = b"{\"id\":\"a\"}\n".repeat(20);
+    let gzip = |text: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(vec![0u8], flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, text).expect("bytes in memory");
+        encoder.finish().expect("bytes in memory")
+    };
+    let mut zstd = vec![1];
+    zstd.extend(zstd::encode_all(&*text, 3).expect("bytes in memory"));
+    let mut brotli = vec![2];
+    brotli.extend(include_bytes!("../tests/it/cases/events/one-event.ndjson.br"));
+    let mut plain = vec![3];
+    plain.extend(&text);
+    vec![gzip(&text), gzip(&vec![0; LIMIT + 1]), zstd, brotli, plain]
+}
+
+/// A message of the queues of tasks and checks.
+pub fn task_message(bytes: &[u8]) {
+    crate::roles::activate::is_readable_message(bytes);
+}
+
+/// Messages of this version and of a later one.
+pub fn task_message_seeds() -> Vec<Vec<u8>> {
+    let text =
+        r#"{"version":1,"task":7,"sync":"s","audience":"a","destination":"d","priority":-2}"#;
+    vec![text.as_bytes().to_vec(), text.replace(":1,", ":2,").into_bytes()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_are_what_their_decoders_read() {
+        let seeds = content_encoding_seeds();
+        let lengths = seeds.iter().map(|seed| {
+            let encoding = ENCODINGS[usize::from(seed[0]) % ENCODINGS.len()];
+            crate::api::decoded_length(encoding, &seed[1..], LIMIT)
+        });
+        let decoded: Vec<bool> = lengths.map(|length| length.is_some()).collect();
+        assert_eq!(decoded, [true, false, true, true, true]);
+        let messages = task_message_seeds();
+        let readable: Vec<bool> =
+            messages.iter().map(|seed| crate::roles::activate::is_readable_message(seed)).collect();
+        assert_eq!(readable, [true, false]);
+    }
+
+    #[test]
+    fn mutants_of_bodies_and_messages() {
+        mutate::run(&content_encoding_seeds(), 4_000, content_encoding);
+        mutate::run(&task_message_seeds(), 2_000, task_message);
+    }
+}

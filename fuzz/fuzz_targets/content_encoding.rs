@@ -1,0 +1,5 @@
+//! An encoded body of a request.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_server::fuzzing::content_encoding(bytes));

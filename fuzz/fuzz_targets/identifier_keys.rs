@@ -1,0 +1,5 @@
+//! The keys of encrypted files.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_activation::fuzzing::identifier_keys(bytes));

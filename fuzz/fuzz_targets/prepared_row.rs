@@ -1,0 +1,5 @@
+//! A row of identifiers from a query worker.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_activation::fuzzing::prepared_row(bytes));

@@ -1,0 +1,5 @@
+//! A spec.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_spec::fuzzing::spec_yaml(bytes));

@@ -1,0 +1,5 @@
+//! A message of the task queue.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_server::fuzzing::task_message(bytes));
