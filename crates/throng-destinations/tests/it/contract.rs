@@ -11,7 +11,7 @@ use throng_activation::{
 use throng_destinations::{
     Account, FileAccount, FileFormat, MetaAccount, open, platforms, preparation,
 };
-use throng_ledger::Operation;
+use throng_store::Operation;
 use throng_model::{Personal, Secret, SyncRunId};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 

@@ -10,7 +10,7 @@ use throng_activation::{
     SendRequest, SessionStep,
 };
 use throng_destinations::{Account, FileAccount, FileFormat, open};
-use throng_ledger::Operation;
+use throng_store::Operation;
 use throng_model::{HashedIdentifier, Personal, SyncRunId};
 
 use crate::consumer;

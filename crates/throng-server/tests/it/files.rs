@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use throng_ledger::{RunState, SyncRun, Verdict};
+use throng_store::{RunState, SyncRun, Verdict};
 use throng_model::{HashedIdentifier, SystemClock};
 use throng_server::{LimitsConfig, LimitsError, Node, NodeConfig, NodeError};
 
