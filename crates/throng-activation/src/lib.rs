@@ -31,8 +31,8 @@ mod worker;
 pub use check::{CheckFacts, Removals, judge};
 pub use delivered::{DeliveredState, StateMeta};
 pub use destination::{
-    Advice, Answer, BatchPart, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema,
-    SendClass, SendError, SendRequest, SessionStep, Skip, Usage,
+    Advice, Answer, BatchPart, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow,
+    Schema, SendClass, SendError, SendRequest, SessionStep, Skip, Usage,
 };
 pub use difference::{Delivered, Difference, DifferenceFacts, EndedRun, difference};
 pub use failure::{Decision, FailureFacts, decide_after_failure};

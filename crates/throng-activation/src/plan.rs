@@ -1,7 +1,7 @@
 //! What a run has to do, and whether it may start.
 
-use throng_store::{Hold, HoldCause, NewRun, Operation, ReasonCounts, SyncMode};
 use throng_model::{AudienceName, DestinationName, SyncName};
+use throng_store::{Hold, HoldCause, NewRun, Operation, ReasonCounts, SyncMode};
 
 use crate::{PlanMeta, RunUsers};
 

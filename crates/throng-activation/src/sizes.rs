@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use throng_store::{Batch, Operation, Verdict};
 use throng_model::Timestamp;
+use throng_store::{Batch, Operation, Verdict};
 
 /// Platforms show no smaller sizes, or show them as at most so many: Meta shows -1, or 1,000 as the upper
 /// bound.

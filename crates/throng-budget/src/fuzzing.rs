@@ -9,8 +9,8 @@ use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    AdGroupConfig, DEFAULT_PROMISE, Engine, Event, EventKind, IdFile, IdRun, Pricing,
-    events_to_record, parse_ndjson, parse_protobuf, read_record,
+    AdGroupConfig, CheckpointFiles, DEFAULT_PROMISE, Engine, Event, EventKind, IdFile, IdRun,
+    Pricing, events_to_record, parse_ndjson, parse_protobuf, read_record,
 };
 
 #[cfg(test)]
@@ -86,16 +86,15 @@ pub fn event_record_seeds() -> Vec<Vec<u8>> {
 pub fn checkpoint(bytes: &[u8]) {
     let _ = restored(bytes);
     let Some(sealed) = with_checksum(bytes) else { return };
-    let _ = Engine::id_run_names(&sealed);
-    let _ = Engine::restore_figures(&sealed, PARTITION, configs(), NOW);
+    let _ = Engine::named_files(&sealed);
+    let _ = Engine::restore_figures(&sealed, PARTITION, configs(), NOW, &HashMap::new());
     if let Some((engine, position)) = restored(&sealed) {
         assert!(!engine.checkpoint(position).is_empty());
     }
 }
 
 fn restored(bytes: &[u8]) -> Option<(Engine, crate::LogPosition)> {
-    let runs = HashMap::new();
-    Engine::restore(bytes, PARTITION, 2, 1, configs(), NOW, &runs).ok()
+    Engine::restore(bytes, PARTITION, 2, 1, configs(), NOW, &CheckpointFiles::default()).ok()
 }
 
 /// Checkpoints of an engine without events and of one with some of each kind.
@@ -153,7 +152,7 @@ fn events() -> Vec<Event> {
             id: format!("e{id}"),
             kind,
             ad_group: AdGroupName::new(ad_group).expect("a name"),
-            insertion_id: (id % 2 == 0).then(|| format!("i{id}")),
+            insertion_id: id.is_multiple_of(2).then(|| format!("i{id}")),
             at,
             inserted_at: (kind != EventKind::Insertion).then(|| at.minus(Duration::from_secs(7))),
         }

@@ -567,9 +567,10 @@ mod tests {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(next.encode_to_vec());
         bytes.extend(xxh3_64(&bytes).to_le_bytes());
-        let newer = CheckpointError::Newer(4);
-        assert_eq!(Engine::id_run_names(&bytes), Err(newer.clone()));
-        let restored = Engine::restore_figures(&bytes, 3, Vec::new(), Timestamp(1));
+        let newer = CheckpointError::Newer(FORMAT + 1);
+        assert_eq!(Engine::named_files(&bytes).err(), Some(newer.clone()));
+        let restored =
+            Engine::restore_figures(&bytes, 3, Vec::new(), Timestamp(1), &HashMap::new());
         assert_eq!(restored.err(), Some(newer));
     }
 

@@ -1,8 +1,8 @@
 //! Names of folders and files. Pure.
 
 use throng_activation::BatchPart;
-use throng_store::Operation;
 use throng_model::HashedIdentifier;
+use throng_store::Operation;
 
 use super::config::FileFormat;
 

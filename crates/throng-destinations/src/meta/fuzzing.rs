@@ -1,9 +1,9 @@
 //! Fuzz targets of what Meta answers: each gives arbitrary bytes to a decoder and asserts what must hold for
 //! what it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
 
-use throng_activation::{Cell, PreparedRow, Schema, SendRequest};
+use throng_activation::{BatchPart, Cell, PreparedRow, Schema, SendRequest};
+use throng_model::{HashedIdentifier, SyncRunId};
 use throng_store::Operation;
-use throng_model::HashedIdentifier;
 
 use super::response::{Raw, answer_of, is_not_there, json_of, size_of, usage_of};
 
@@ -37,6 +37,7 @@ pub fn response(bytes: &[u8]) {
         schema: &schema,
         rows: &rows,
         session: None,
+        part: BatchPart { run: SyncRunId(1), batch: 0, first: 0 },
     };
     if let Ok(answer) = answer_of(&raw, &request, "adding users") {
         assert!(answer.received <= 3 && answer.invalid <= 3);

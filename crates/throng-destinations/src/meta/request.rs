@@ -71,8 +71,8 @@ pub(super) fn users(request: &SendRequest<'_>) -> Value {
 #[cfg(test)]
 mod tests {
     use throng_activation::BatchPart;
-    use throng_store::Operation;
     use throng_model::{HashedIdentifier, SyncRunId};
+    use throng_store::Operation;
 
     use super::*;
 

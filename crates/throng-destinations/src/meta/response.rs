@@ -294,8 +294,8 @@ fn text(value: &Value) -> Option<String> {
 mod tests {
     use serde_json::json;
     use throng_activation::{BatchPart, Cell, PreparedRow, Schema, SessionStep};
-    use throng_store::Operation;
     use throng_model::SyncRunId;
+    use throng_store::Operation;
 
     use super::*;
 

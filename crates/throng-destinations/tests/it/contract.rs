@@ -11,21 +11,24 @@ use throng_activation::{
 use throng_destinations::{
     Account, FileAccount, FileFormat, MetaAccount, open, platforms, preparation,
 };
-use throng_store::Operation;
 use throng_model::{Personal, Secret, SyncRunId};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
+use throng_store::Operation;
 
 use crate::consumer;
 
 const OWNER: &str = "0123456789abcdef";
 const OTHER_OWNER: &str = "fedcba9876543210";
 
+/// The members of an audience by its id.
+type Members = Box<dyn Fn(&str) -> Option<BTreeSet<String>>>;
+
 /// A destination, and a view of what it holds that does not go through it.
 struct Subject {
     platform: &'static str,
     destination: Arc<dyn Destination>,
     /// The `EXTERN_ID`s of the members of an audience; `None` if there is no such audience.
-    members: Box<dyn Fn(&str) -> Option<BTreeSet<String>>>,
+    members: Members,
 }
 
 /// Every platform, with nothing on it.

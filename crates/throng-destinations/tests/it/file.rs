@@ -10,8 +10,8 @@ use throng_activation::{
     SendRequest, SessionStep,
 };
 use throng_destinations::{Account, FileAccount, FileFormat, open};
-use throng_store::Operation;
 use throng_model::{HashedIdentifier, Personal, SyncRunId};
+use throng_store::Operation;
 
 use crate::consumer;
 

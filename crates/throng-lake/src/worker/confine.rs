@@ -223,7 +223,7 @@ mod tests {
             path: path.into(),
             source: io::Error::from_raw_os_error(13),
         };
-        let explain = |error| throng_model::with_causes(&Unopened::explain(&[gone.clone()], error));
+        let explain = |error| throng_model::with_causes(&Unopened::explain(std::slice::from_ref(&gone), error));
         let words = explain(refused("/lake/shop/orders.csv"));
         assert!(words.starts_with("cannot read /lake/shop: No such file"), "{words}");
         let words = explain(refused("/lake/shops"));

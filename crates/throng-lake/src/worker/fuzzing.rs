@@ -60,7 +60,7 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
     [
         protocol::control(&setup),
         protocol::control(&check),
-        protocol::control(&Reply::Ready { confined: true }),
+        protocol::control(&Reply::Ready { unopened: Vec::new() }),
         protocol::control(&Reply::Failed(failure)),
         keys(None),
         keys(Some(vec![9, 8, 7, 6, u64::MAX])),

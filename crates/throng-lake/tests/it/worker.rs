@@ -293,6 +293,7 @@ fn a_worker_says_which_folder_it_cannot_open() {
         description: None,
         columns: Vec::new(),
         trim: false,
+        header: None,
     };
     let gone = shop.folder().with_file_name("gone");
     let sources = [source("shop", shop.folder()), source("gone", gone.clone())];

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use throng_model::StorageProblem;
 use throng_spec::{Problem, Role};
-use throng_store::LedgerError;
 use utoipa::ToSchema;
 
 use crate::node::SlowBody;

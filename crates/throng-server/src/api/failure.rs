@@ -3,14 +3,13 @@
 //! only a bug is 500.
 
 use std::error::Error;
-use std::iter::successors;
 use std::sync::Arc;
 
 use throng_lake::LakeError;
-use throng_store::LedgerError;
 use throng_log::LogError;
 use throng_model::{Fault, Retry, StorageProblem};
 use throng_objects::ObjectsError;
+use throng_store::LedgerError;
 
 use super::error::ApiError;
 use crate::access::AccessError;
@@ -28,7 +27,7 @@ impl ApiError {
     /// The answer to an error of this node's parts, by the first of its causes that says what cannot be
     /// used.
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
-        match successors(Some(error), |cause| cause.source()).find_map(cause) {
+        match first_cause(error) {
             Some(Cause::Storage(what, problem)) => Self::storage(what, problem, error),
             Some(Cause::Unavailable(what, help)) => {
                 tracing::error!(error, "request failed");
@@ -40,6 +39,16 @@ impl ApiError {
             }
             None => Self::internal(error),
         }
+    }
+}
+
+fn first_cause(mut error: &(dyn Error + 'static)) -> Option<Cause> {
+    loop {
+        let found = cause(error);
+        if found.is_some() {
+            return found;
+        }
+        error = error.source()?;
     }
 }
 
@@ -130,12 +139,11 @@ mod tests {
     }
 
     fn lost(kind: ErrorKind) -> LedgerError {
-        let source = Box::new(io::Error::from(kind));
-        LedgerError::Database { doing: "reading an audience", source }
+        LedgerError::of_system("reading an audience", io::Error::from(kind))
     }
 
     fn bug() -> LedgerError {
-        LedgerError::Database { doing: "reading an audience", source: "no such column".into() }
+        LedgerError::of_system("reading an audience", io::Error::other("no such column"))
     }
 
     #[test]

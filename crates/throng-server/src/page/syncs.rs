@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use askama::Template;
 use axum::extract::{Path, State};
 use throng_activation::{evaluate_sizes, size_in_words};
-use throng_store::{DeliveredRecord, Removal, RemovalRule, SizeRecord};
 use throng_model::Timestamp;
+use throng_store::{DeliveredRecord, Removal, RemovalRule, SizeRecord};
 
 use super::show::{self, Card, Entry, card, count};
 use super::{Context, Page, PageError, chart, render};

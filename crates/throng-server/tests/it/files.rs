@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use throng_store::{RunState, SyncRun, Verdict};
 use throng_model::{HashedIdentifier, SystemClock};
 use throng_server::{LimitsConfig, LimitsError, Node, NodeConfig, NodeError};
+use throng_store::{RunState, SyncRun, Verdict};
 
 use crate::Client;
 use crate::activation::{checked, refresh, settled};
@@ -173,7 +173,7 @@ async fn a_destination_does_not_write_to_the_data_directory() {
         shop.buyers(0..1);
         let mut limits = LimitsConfig::default();
         limits.flags.allow_destination_folder(&shop.path(folder));
-        let error = shop.node(limits).await.err().expect("it is refused");
+        let error = shop.node(limits).await.map(drop).expect_err("it is refused");
         let refused = matches!(error, NodeError::Limits(LimitsError::WritesToDataDir { .. }));
         assert!(refused, "{folder}: {error}");
     }

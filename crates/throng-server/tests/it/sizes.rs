@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use throng_store::HistoryEntry;
 use throng_model::{Clock, ManualClock};
 use throng_server::{Node, NodeConfig};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
+use throng_store::HistoryEntry;
 
 use crate::{Client, noon, query_worker, until};
 

@@ -217,7 +217,7 @@ fn a_file_that_is_missing_or_another_one_is_an_error() {
     pack(&mut engine, &mut stored, at(1, 8));
     let bytes = engine.checkpoint(0);
     let name = engine.slice_file_names().remove(0);
-    assert_eq!(Engine::named_files(&bytes).unwrap().slices, [name.clone()]);
+    assert_eq!(Engine::named_files(&bytes).unwrap().slices, std::slice::from_ref(&name));
     let missing = restored(&bytes, &HashMap::new()).map(drop);
     assert_eq!(missing, Err(CheckpointError::MissingSlices(name.clone())));
     assert_eq!(

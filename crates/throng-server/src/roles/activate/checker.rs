@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use throng_activation::{CheckFacts, Quotas, Removals, SendClass, SendError, judge};
+use throng_log::Message;
+use throng_model::{DestinationName, SyncName, Timestamp};
 use throng_store::{
     AlertKind, Check, HistoryEntry, LedgerError, NewAlert, RunState, SyncRun, Task, Verdict,
 };
-use throng_log::Message;
-use throng_model::{DestinationName, SyncName, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::announce::AnnounceError;

@@ -9,13 +9,13 @@ use throng_activation::{
     Delivered, DifferenceFacts, PlanFacts, RunRows, Scan, SendClass, SendError, difference,
     plan_run,
 };
+use throng_membership::{MemberSet, SnapshotFile};
+use throng_model::{Backoff, HashedIdentifier, SyncName, Timestamp};
+use throng_spec::{Adopt, Sync};
 use throng_store::{
     AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, Hold, HoldCause, LedgerError,
     NewAlert, NewRun, PlatformAudience, RunState, SyncMode, SyncRun,
 };
-use throng_membership::{MemberSet, SnapshotFile};
-use throng_model::{Backoff, HashedIdentifier, SyncName, Timestamp};
-use throng_spec::{Adopt, Sync};
 
 use super::delivered::{self, DeliveredError, account_of, is_due, new_object, salt};
 use super::jobs::{JobError, RUNS_LOOKED_AT, covers, platform_name, snapshot};

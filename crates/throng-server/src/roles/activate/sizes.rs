@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use throng_activation::{PlatformSize, Quotas, SendClass, SendError, SizePoint, delivered_after};
-use throng_store::{Batch, LedgerError, SizeRecord, SizeRetention, SyncRun};
 use throng_model::{DestinationName, SyncName};
+use throng_store::{Batch, LedgerError, SizeRecord, SizeRetention, SyncRun};
 use tokio_util::sync::CancellationToken;
 
 use super::checker;
