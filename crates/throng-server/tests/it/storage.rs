@@ -117,7 +117,7 @@ async fn without_its_ledger_a_node_answers_503_on_every_route_and_page() {
         "/v1/spec",
         "/v1/budgets",
         "/v1/budgets/shoes",
-        "/v1/why/spec/spec",
+        "/v1/why/audience/buyers",
         "/v1/tokens",
         "/v1/sessions",
     ];
