@@ -1,4 +1,4 @@
-//! Failures inside a backend, and what both backends refuse alike.
+//! Failures inside a backend, and the check of the schema version that both backends make.
 
 use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
@@ -6,7 +6,7 @@ use throng_model::StorageProblem;
 
 use crate::{DatabaseErrorClass, LedgerError};
 
-/// A failure before it is known what was being done.
+/// A failure without its context: [`Failure::while_doing`] adds what was being done.
 pub(crate) enum Failure {
     Ledger(LedgerError),
     Driver(sqlx::Error),
@@ -30,13 +30,14 @@ impl Failure {
         match self {
             Self::Ledger(error) => error,
             Self::Driver(error) => {
-                LedgerError::Database { doing, class: class_of(&error), source: Box::new(error) }
+                LedgerError::Database { doing, class: error_class(&error), source: Box::new(error) }
             }
         }
     }
 
-    /// Whether the storage failed, so that the connection is not to be trusted.
-    pub(crate) fn is_of_storage(&self) -> bool {
+    /// Whether the storage failed. The state of the connection is unknown then, so it is not
+    /// reused.
+    pub(crate) fn is_storage_failure(&self) -> bool {
         match self {
             Self::Ledger(_) => false,
             Self::Driver(error) => storage_problem(error).is_some(),
@@ -44,20 +45,21 @@ impl Failure {
     }
 }
 
-pub(crate) type Tried<T> = std::result::Result<T, Failure>;
+/// The result of statements inside a call of the ledger.
+pub(crate) type DbResult<T> = std::result::Result<T, Failure>;
 
-/// What a caller of the store learns of a driver's error.
-fn class_of(error: &sqlx::Error) -> DatabaseErrorClass {
+/// The class of a driver's error, as callers of the store see it.
+fn error_class(error: &sqlx::Error) -> DatabaseErrorClass {
     match storage_problem(error) {
         Some(problem) => DatabaseErrorClass::Storage(problem),
-        None if is_denied(error) => DatabaseErrorClass::AccessDenied,
+        None if is_access_denied(error) => DatabaseErrorClass::AccessDenied,
         None => DatabaseErrorClass::Other,
     }
 }
 
-/// Whether the server does not let this user in: codes of class 28 of
+/// Whether the server refuses this user: codes of class 28 of
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-fn is_denied(error: &sqlx::Error) -> bool {
+fn is_access_denied(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| code.starts_with("28"))
 }
@@ -68,9 +70,9 @@ pub(crate) fn storage_problem(error: &sqlx::Error) -> Option<StorageProblem> {
         sqlx::Error::Database(error) => {
             let code = error.code()?;
             if error.try_downcast_ref::<SqliteError>().is_some() {
-                of_sqlite(code.parse().ok()?)
+                sqlite_problem(code.parse().ok()?)
             } else if error.try_downcast_ref::<PgDatabaseError>().is_some() {
-                of_postgres(&code)
+                postgres_problem(&code)
             } else {
                 None
             }
@@ -78,7 +80,7 @@ pub(crate) fn storage_problem(error: &sqlx::Error) -> Option<StorageProblem> {
         sqlx::Error::Io(error) => {
             Some(StorageProblem::of_io(error).unwrap_or(StorageProblem::ConnectionLost))
         }
-        // A pool that cannot connect keeps trying until the time is up.
+        // A pool that cannot connect keeps trying until its timeout.
         sqlx::Error::Tls(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
@@ -89,7 +91,7 @@ pub(crate) fn storage_problem(error: &sqlx::Error) -> Option<StorageProblem> {
 }
 
 /// By <https://sqlite.org/rescode.html>; the low byte of an extended code is the primary one.
-fn of_sqlite(code: i32) -> Option<StorageProblem> {
+fn sqlite_problem(code: i32) -> Option<StorageProblem> {
     Some(match code & 0xff {
         // SQLITE_BUSY, SQLITE_LOCKED
         5 | 6 => StorageProblem::Busy,
@@ -106,29 +108,31 @@ fn of_sqlite(code: i32) -> Option<StorageProblem> {
 }
 
 /// By <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-fn of_postgres(code: &str) -> Option<StorageProblem> {
+fn postgres_problem(code: &str) -> Option<StorageProblem> {
     Some(match code {
         "25006" => StorageProblem::ReadOnly,
         "53100" => StorageProblem::DiskFull,
         "53300" => StorageProblem::TooManyConnections,
         // lock_not_available, serialization_failure, deadlock_detected, out_of_memory
         "55P03" | "40001" | "40P01" | "53200" => StorageProblem::Busy,
-        // admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped, idle_session_timeout,
-        // idle_in_transaction_session_timeout, invalid_catalog_name: there is no such database
+        // admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped,
+        // idle_session_timeout, idle_in_transaction_session_timeout, invalid_catalog_name: there is
+        // no such database
         "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "3D000" => {
             StorageProblem::ConnectionLost
         }
         "58030" => StorageProblem::Io,
         // data_corrupted, index_corrupted
         "XX001" | "XX002" => StorageProblem::Damaged,
-        // The connection fails, or the server does not let this user in.
+        // The connection fails, or the server refuses this user.
         _ if code.starts_with("08") || code.starts_with("28") => StorageProblem::ConnectionLost,
         _ => return None,
     })
 }
 
-/// Refuses a ledger that a newer version wrote: what it means is not known here.
-pub(crate) fn check_schema(found: i64, migrations: &[(i64, &str)]) -> Tried<()> {
+/// Refuses a ledger that a newer version wrote: this version does not know the meaning of its rows,
+/// so it could misread them and destroy data.
+pub(crate) fn check_schema(found: i64, migrations: &[(i64, &str)]) -> DbResult<()> {
     let known = migrations.last().map_or(0, |(version, _)| *version);
     if found <= known {
         return Ok(());
@@ -136,8 +140,8 @@ pub(crate) fn check_schema(found: i64, migrations: &[(i64, &str)]) -> Tried<()> 
     Err(Failure::Ledger(LedgerError::Unreadable {
         what: "schema",
         why: format!(
-            "a newer version of throng wrote it (schema {found}, this version knows up to \
-             {known}); upgrade throng, or go back to a copy from before that upgrade"
+            "a newer version of throng wrote it (schema {found}, this version supports up to \
+             {known}); upgrade throng, or restore a backup from before that upgrade"
         ),
     }))
 }
@@ -147,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_learns_the_class_of_an_error() {
+    fn a_caller_gets_the_class_of_an_error() {
         let error = Failure::from(sqlx::Error::PoolTimedOut).while_doing("reading a run");
         assert_eq!(error.problem(), Some(StorageProblem::ConnectionLost));
         let error = Failure::from(sqlx::Error::RowNotFound).while_doing("reading a run");
@@ -172,7 +176,7 @@ mod tests {
             // SQLITE_CONSTRAINT_UNIQUE
             (2067, None),
         ] {
-            assert_eq!(of_sqlite(code), expected, "{code}");
+            assert_eq!(sqlite_problem(code), expected, "{code}");
         }
         for (code, expected) in [
             ("53100", Some(StorageProblem::DiskFull)),
@@ -185,7 +189,7 @@ mod tests {
             ("XX001", Some(StorageProblem::Damaged)),
             ("23505", None),
         ] {
-            assert_eq!(of_postgres(code), expected, "{code}");
+            assert_eq!(postgres_problem(code), expected, "{code}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The ledger in PostgreSQL, for many processes.
 //!
-//! A writing transaction of several statements is serialisable and is run again when PostgreSQL
-//! says that it collided with another one: it behaves as if it had run alone, as in SQLite. A single
-//! writing statement needs no such promise: claims lock the row they take (`FOR UPDATE SKIP
-//! LOCKED`), and every other one names the state that it changes.
+//! A writing transaction of several statements is serializable and is retried when PostgreSQL
+//! reports a conflict with another one: it behaves as if it had run alone, as in SQLite. A single
+//! writing statement does not need that: claims lock the row that they claim (`FOR UPDATE SKIP
+//! LOCKED`), and all others have the state that they change in their WHERE clause.
 //!
-//! A call whose connection is lost while it commits reports a failure although it may have been
-//! done; every call is safe to repeat.
+//! A call whose connection is lost during the commit returns an error although it may have been
+//! committed; every call is safe to repeat.
 
 #[path = "sql/access.rs"]
 #[expect(clippy::duplicate_mod, reason = "the statements are the same, the driver's types are not")]
@@ -41,7 +41,6 @@ mod removals;
 #[path = "sql/runs.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod runs;
-mod session;
 #[path = "sql/sizes.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod sizes;
@@ -57,6 +56,7 @@ mod sync;
 #[path = "sql/tasks.rs"]
 #[expect(clippy::duplicate_mod, reason = "as above")]
 mod tasks;
+mod transaction;
 
 use std::time::Duration;
 
@@ -65,21 +65,23 @@ use sqlx::{ConnectOptions, Connection, Postgres};
 use throng_model::{Secret, Timestamp};
 use tokio::sync::Mutex;
 
-use crate::failure::{Failure, Tried, check_schema};
+use crate::failure::{DbResult, Failure, check_schema};
 use crate::{LedgerError, Result};
 
-use session::{End, Session};
+use transaction::{End, PooledTransaction};
 
 /// The ledger of this backend.
 type Backend = PostgresLedger;
-/// Its data base.
+/// Its database.
 type Db = Postgres;
 /// Its connection.
 type Conn = PgConnection;
 /// Its row.
 type DbRow = PgRow;
 
-/// Put after the inner SELECT of a claim: two claims at once take two rows, and neither waits.
+/// Appended to the inner SELECT of a claim, so that two concurrent claims lock two different rows
+/// and neither waits. Without it both would wait for the same row, and the second would claim
+/// nothing.
 macro_rules! lock_rows {
     () => {
         " FOR UPDATE SKIP LOCKED"
@@ -107,54 +109,57 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (17, include_str!("../migrations/postgres/0017_platform_sizes.sql")),
 ];
 
-/// What PostgreSQL answers to a connection to a data base that is not there:
+/// PostgreSQL's error code for a connection to a database that does not exist:
 /// `invalid_catalog_name`.
 const NO_DATABASE: &str = "3D000";
-/// Held while the tables are brought up to date. Any number will do that nobody else uses.
+/// The advisory lock of a migration. The numbers of the locks are arbitrary and must not change:
+/// nodes of different versions share them.
 const MIGRATION_LOCK: i64 = 0x7468_726f_6e67_0001;
-/// Held by the one node of a ledger.
+/// The advisory lock of the only node of a ledger.
 const NODE_LOCK: i64 = 0x7468_726f_6e67_0002;
-/// Held by the one process that leads.
+/// The advisory lock of the leader.
 const LEADER_LOCK: i64 = 0x7468_726f_6e67_0003;
-/// A leader whose session does not answer for so long leads no more.
-const PING_PATIENCE: Duration = Duration::from_secs(5);
-/// A call that takes longer is given up: a server that went away without a word (a failover) would
-/// hold it for as long as TCP hopes. No call of the ledger takes a second.
-const CALL_PATIENCE: Duration = Duration::from_secs(60);
+/// A leader whose session does not answer within this time is no longer the leader.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit of a call. Without it, a call to a server that disappears without closing the connection
+/// (a failover) would wait for TCP's timeout. A call normally takes much less than a second.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a call waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Rows of one INSERT. Below the limit of 65,535 values of the protocol with up to 11 columns.
+/// Rows of one INSERT: with up to 11 columns, below the protocol's limit of 65,535 values.
 const ROWS_PER_INSERT: usize = 1_000;
-/// Runs of a transaction that keeps colliding. Collisions are rare: transactions are a few
-/// statements, and most touch the rows of one holder.
-const RUNS: u32 = 50;
+/// How many times a transaction is tried that conflicts with others. Conflicts are rare:
+/// transactions have a few statements, and most change the rows of one holder.
+const MAX_ATTEMPTS: u32 = 50;
 
-/// What PostgreSQL answers to a transaction that has to be run again: `serialization_failure` and
+/// Whether PostgreSQL requires that the transaction is retried: `serialization_failure` and
 /// `deadlock_detected`.
-fn collided(failure: &Failure) -> bool {
+fn is_serialization_conflict(failure: &Failure) -> bool {
     let Failure::Driver(sqlx::Error::Database(error)) = failure else { return false };
     matches!(error.code().as_deref(), Some("40001" | "40P01"))
 }
 
-/// Runs a body between a `BEGIN` and its end. A body that fails is rolled back.
+/// Runs a body in a transaction. A body that fails is rolled back.
 macro_rules! in_transaction {
     ($self:ident, $begin:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::Tried<_> = crate::postgres::within_patience(async {
-            let mut session = crate::postgres::Session::begin(&$self.pool, $begin).await?;
-            let done: crate::failure::Tried<_> = async {
-                let $tx: &mut crate::postgres::Conn = session.connection()?;
+        let tried: crate::failure::DbResult<_> = crate::postgres::with_timeout(async {
+            let mut transaction =
+                crate::postgres::PooledTransaction::begin(&$self.pool, $begin).await?;
+            let done: crate::failure::DbResult<_> = async {
+                let $tx: &mut crate::postgres::Conn = transaction.connection()?;
                 let done = $body;
                 Ok(done)
             }
             .await;
             match done {
                 Ok(done) => {
-                    session.end(crate::postgres::End::Commit).await?;
+                    transaction.end(crate::postgres::End::Commit).await?;
                     Ok(done)
                 }
                 Err(failure) => {
-                    // What failed is what is told; a session that cannot roll back is closed.
-                    let _ = session.end(crate::postgres::End::Rollback).await;
+                    // The first failure is the one to report. A connection that cannot roll back is
+                    // closed.
+                    let _ = transaction.end(crate::postgres::End::Rollback).await;
                     Err(failure)
                 }
             }
@@ -165,32 +170,34 @@ macro_rules! in_transaction {
 }
 use in_transaction;
 
-/// A call, or a failure when it takes too long.
-async fn within_patience<T>(call: impl Future<Output = Tried<T>>) -> Tried<T> {
-    match tokio::time::timeout(CALL_PATIENCE, call).await {
+/// Runs a call, and fails as a lost connection does if it takes longer than [`CALL_TIMEOUT`].
+async fn with_timeout<T>(call: impl Future<Output = DbResult<T>>) -> DbResult<T> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(done) => done,
         Err(_) => Err(Failure::Driver(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
     }
 }
 
-/// Runs a body in a serialisable transaction: commits what it did if it returns `Ok`, else nothing;
-/// runs it again after a collision. PostgreSQL's commits are all durable, so the durability that
-/// SQLite distinguishes does not matter. A macro for the reason that is told in `sqlite`.
+/// Runs a body in a serializable transaction: commits if it returns `Ok`, else rolls back; retries
+/// it after a conflict, so a body may run several times and must not have other effects. All
+/// commits of PostgreSQL are durable, so the durability that SQLite distinguishes is ignored. A
+/// macro for the reason that `sqlite` gives.
 macro_rules! write_tx {
     ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let mut run = 0;
+        let mut attempt = 0;
         loop {
             let tried = crate::postgres::in_transaction!(
                 $self,
                 "BEGIN ISOLATION LEVEL SERIALIZABLE",
                 |$tx| $body
             );
-            run += 1;
+            attempt += 1;
             match tried {
                 Err(failure)
-                    if crate::postgres::collided(&failure) && run < crate::postgres::RUNS =>
+                    if crate::postgres::is_serialization_conflict(&failure)
+                        && attempt < crate::postgres::MAX_ATTEMPTS =>
                 {
-                    crate::postgres::step_aside(run).await;
+                    crate::postgres::back_off(attempt).await;
                 }
                 other => break other.map_err(|failure| failure.while_doing($doing)),
             }
@@ -199,15 +206,15 @@ macro_rules! write_tx {
 }
 use write_tx;
 
-/// Waits a little, so that the one that was collided with can finish.
-async fn step_aside(run: u32) {
-    tokio::time::sleep(Duration::from_millis(u64::from(run.min(20)))).await;
+/// Waits up to 20 ms, so that the conflicting transaction can finish.
+async fn back_off(attempt: u32) {
+    tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(20)))).await;
 }
 
-/// Runs a body on one connection, each statement by itself.
+/// Runs a body on one connection, without a transaction around its statements.
 macro_rules! read_one {
     ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::Tried<_> = crate::postgres::within_patience(async {
+        let tried: crate::failure::DbResult<_> = crate::postgres::with_timeout(async {
             let mut connection = $self.pool.acquire().await?;
             let $tx: &mut crate::postgres::Conn = &mut connection;
             let done = $body;
@@ -240,43 +247,43 @@ macro_rules! read_tx {
 }
 use read_tx;
 
-/// What [`PostgresLedger::look`] found.
+/// The state of a PostgreSQL server, as [`PostgresLedger::inspect`] reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PostgresLook {
+pub struct PostgresStatus {
     /// The server's version.
     pub server: String,
     /// Its time.
     pub now: Timestamp,
     /// The version of the ledger's tables; `None` if there are none.
     pub schema: Option<u64>,
-    /// The version that this program makes.
+    /// The version that this program creates.
     pub newest: u64,
-    /// Whether this user may make tables there (the data base itself, if it is not there).
+    /// Whether this user may create tables there, or the database if it does not exist.
     pub may_create: bool,
 }
 
-/// A ledger in a PostgreSQL data base that any number of processes share.
+/// A ledger in a PostgreSQL database that any number of processes share.
 #[derive(Debug)]
 pub struct PostgresLedger {
     pool: PgPool,
-    /// The session that holds [`NODE_LOCK`], once it is taken.
-    taken: Mutex<Option<Conn>>,
-    /// The session that holds [`LEADER_LOCK`], while this process leads.
-    leads: Mutex<Option<Conn>>,
+    /// The session that holds [`NODE_LOCK`], once it is acquired.
+    node_session: Mutex<Option<Conn>>,
+    /// The session that holds [`LEADER_LOCK`], while this process is the leader.
+    leader_session: Mutex<Option<Conn>>,
 }
 
 impl PostgresLedger {
-    /// Connects to the data base of a URL (`postgres://user:password@host:port/data_base`, with the
-    /// parameters of libpq, such as `sslmode=verify-full&sslrootcert=…`) and brings its tables up to
-    /// date. A data base that is not there is made, if the user may. Holds up to `connections` of
-    /// them open.
+    /// Connects to the database of a URL (`postgres://user:password@host:port/database`, with the
+    /// parameters of libpq, such as `sslmode=verify-full&sslrootcert=…`) and migrates its tables. A
+    /// database that does not exist is created, if the user may. Keeps up to `connections`
+    /// connections open.
     ///
     /// # Errors
     /// [`LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
-    /// [`LedgerError::Database`] if it cannot be reached or is no ledger. The URL is never in an
-    /// error: it has a password.
+    /// [`LedgerError::Database`] if it cannot be reached or is not a ledger. The URL is never in an
+    /// error, because it contains a password.
     pub async fn open(url: &Secret, connections: u32) -> Result<Self> {
-        let opened: Tried<Self> = async {
+        let opened: DbResult<Self> = async {
             let options = options(url)?;
             let mut connection = match options.connect().await {
                 Err(error) if code(&error).as_deref() == Some(NO_DATABASE) => {
@@ -292,36 +299,40 @@ impl PostgresLedger {
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .connect_with(options)
                 .await?;
-            Ok(Self { pool, taken: Mutex::new(None), leads: Mutex::new(None) })
+            Ok(Self::with_pool(pool))
         }
         .await;
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
     }
 
-    /// Connects to a ledger that exists and changes nothing: no database and no table is made. For
-    /// comparisons; [`look`](Self::look) says whether its tables are of this version.
+    fn with_pool(pool: PgPool) -> Self {
+        Self { pool, node_session: Mutex::new(None), leader_session: Mutex::new(None) }
+    }
+
+    /// Connects to an existing ledger and changes nothing: no database and no table is created. For
+    /// comparisons; [`inspect`](Self::inspect) says whether its tables are of this version.
     ///
     /// # Errors
     /// [`LedgerError::Database`] if it cannot be reached.
     pub async fn attach(url: &Secret) -> Result<Self> {
-        let attached: Tried<Self> = async {
+        let attached: DbResult<Self> = async {
             let pool = PgPoolOptions::new()
                 .max_connections(2)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .connect_with(options(url)?)
                 .await?;
-            Ok(Self { pool, taken: Mutex::new(None), leads: Mutex::new(None) })
+            Ok(Self::with_pool(pool))
         }
         .await;
         attached.map_err(|failure| failure.while_doing("opening the ledger"))
     }
 
-    /// Looks at a data base without changing anything.
+    /// Reads the state of a server and database without changing anything.
     ///
     /// # Errors
     /// [`LedgerError::Database`] if it cannot be reached.
-    pub async fn look(url: &Secret) -> Result<PostgresLook> {
-        let looked: Tried<PostgresLook> = async {
+    pub async fn inspect(url: &Secret) -> Result<PostgresStatus> {
+        let inspected: DbResult<PostgresStatus> = async {
             let options = options(url)?;
             let (mut session, right) = match options.connect().await {
                 Err(error) if code(&error).as_deref() == Some(NO_DATABASE) => {
@@ -356,7 +367,7 @@ impl PostgresLedger {
                 }
                 None => None,
             };
-            Ok(PostgresLook {
+            Ok(PostgresStatus {
                 server,
                 now: Timestamp(micros),
                 schema: schema.and_then(|version| u64::try_from(version).ok()),
@@ -365,26 +376,27 @@ impl PostgresLedger {
             })
         }
         .await;
-        looked.map_err(|failure| failure.while_doing("looking at the ledger"))
+        inspected.map_err(|failure| failure.while_doing("inspecting the ledger"))
     }
 
-    /// Takes the ledger for one node, until this value is dropped or the connection is lost; `false`
-    /// if another node has it. A node that keeps its objects in a folder of its own must be the only
-    /// one: the others would look for files that they do not have.
+    /// Locks the ledger for this node alone, until this value is dropped or the connection is lost;
+    /// `false` if another node has locked it. A node that keeps its objects in a local folder must
+    /// be the only one: other nodes would not find the files that the ledger refers to.
     ///
     /// # Errors
     /// [`LedgerError::Database`].
-    pub async fn take(&self) -> Result<bool> {
-        let mut taken = self.taken.lock().await;
-        let session = self.session_with(NODE_LOCK).await;
-        *taken = session.map_err(|failure| failure.while_doing("taking the ledger"))?;
-        Ok(taken.is_some())
+    pub async fn acquire_node_lock(&self) -> Result<bool> {
+        let mut node_session = self.node_session.lock().await;
+        let session = self.acquire_lock_session(NODE_LOCK).await;
+        *node_session = session.map_err(|failure| failure.while_doing("locking the ledger"))?;
+        Ok(node_session.is_some())
     }
 
-    /// A session of its own that holds a lock until it ends; `None` if another one holds it.
-    async fn session_with(&self, lock: i64) -> Tried<Option<Conn>> {
+    /// A separate session that holds an advisory lock until it ends; `None` if another session
+    /// holds it.
+    async fn acquire_lock_session(&self, lock: i64) -> DbResult<Option<Conn>> {
         let mut session = self.pool.acquire().await?.detach();
-        // A holder whose machine died is noticed by the server within seconds, not hours.
+        // The server detects within seconds, not hours, that the machine of a holder died.
         sqlx::raw_sql(
             "SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1;
              SET tcp_keepalives_count = 3; SET tcp_user_timeout = 6000",
@@ -398,77 +410,81 @@ impl PostgresLedger {
         Ok(free.then_some(session))
     }
 
-    /// The session that leads. Of a process that is paused the kernel keeps the connection alive, so
-    /// the server ends the session of a leader that says nothing (PostgreSQL 14 and later).
-    async fn leading_session(&self) -> Tried<Option<Conn>> {
-        let Some(mut session) = self.session_with(LEADER_LOCK).await? else { return Ok(None) };
-        // Older servers do not know it; there a leader that is paused goes on leading.
+    /// The session of the leader; `None` if another process is the leader. The kernel keeps the
+    /// connection of a paused process alive, and a paused leader would keep the lock while nobody
+    /// does the leader's work. So the server ends the session of a leader that is idle (PostgreSQL
+    /// 14 and later).
+    async fn acquire_leader_session(&self) -> DbResult<Option<Conn>> {
+        let Some(mut session) = self.acquire_lock_session(LEADER_LOCK).await? else {
+            return Ok(None);
+        };
+        // Older servers do not have this setting: a paused process stays the leader there.
         let _ = sqlx::raw_sql("SET idle_session_timeout = '10s'").execute(&mut session).await;
         Ok(Some(session))
     }
 
-    #[expect(clippy::unused_async, reason = "the other backend reads its file")]
-    async fn check_structure_here(&self) -> Result<()> {
+    #[expect(clippy::unused_async, reason = "the SQLite backend reads its file here")]
+    async fn backend_check_structure(&self) -> Result<()> {
         Ok(())
     }
 
-    async fn close_here(&self) -> Result<()> {
-        // The sessions with locks end first, so that others can take them.
-        *self.leads.lock().await = None;
-        *self.taken.lock().await = None;
+    async fn backend_close(&self) -> Result<()> {
+        // The sessions with locks end first, so that other processes can acquire the locks.
+        *self.leader_session.lock().await = None;
+        *self.node_session.lock().await = None;
         self.pool.close().await;
         Ok(())
     }
 
-    async fn lead_here(&self) -> Result<bool> {
-        let mut leads = self.leads.lock().await;
-        if let Some(session) = leads.as_mut() {
-            let asked = tokio::time::timeout(PING_PATIENCE, session.ping()).await;
-            if matches!(asked, Ok(Ok(()))) {
+    async fn backend_acquire_leadership(&self) -> Result<bool> {
+        let mut leader_session = self.leader_session.lock().await;
+        if let Some(session) = leader_session.as_mut() {
+            let ping = tokio::time::timeout(PING_TIMEOUT, session.ping()).await;
+            if matches!(ping, Ok(Ok(()))) {
                 return Ok(true);
             }
-            // The server has given the lock up with the session.
-            *leads = None;
+            // The server releases the lock with the session, so another process may be the leader.
+            *leader_session = None;
         }
-        let session = self.leading_session().await;
-        *leads = session.map_err(|failure| failure.while_doing("asking who leads"))?;
-        Ok(leads.is_some())
+        let session = self.acquire_leader_session().await;
+        *leader_session =
+            session.map_err(|failure| failure.while_doing("acquiring the leadership"))?;
+        Ok(leader_session.is_some())
     }
 }
 
-/// Whether this URL lets a password go to another machine without TLS: a host that is not this
-/// machine, and an `sslmode` (or `PGSSLMODE`) that does not insist on encryption. The default,
-/// `prefer`, does not.
+/// Whether this URL sends a password to another machine without TLS: its host is not this machine,
+/// and its `sslmode` (or `PGSSLMODE`) does not require encryption. The default, `prefer`, does not.
 ///
 /// # Errors
-/// [`LedgerError::Refused`] if it is no URL of a PostgreSQL server.
-pub fn is_plain_remote_postgres(url: &Secret) -> Result<bool> {
+/// [`LedgerError::Refused`] if it is not a URL of a PostgreSQL server.
+pub fn is_unencrypted_remote_postgres(url: &Secret) -> Result<bool> {
     let options = options(url).map_err(|failure| failure.while_doing("reading the URL"))?;
-    Ok(is_plain_remote(&options))
+    Ok(is_unencrypted_remote(&options))
 }
 
-fn is_plain_remote(options: &PgConnectOptions) -> bool {
+fn is_unencrypted_remote(options: &PgConnectOptions) -> bool {
     let encrypted = matches!(
         options.get_ssl_mode(),
         PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
     );
     let host = options.get_host();
-    // A socket's folder stands in the place of the host.
-    let here = options.get_socket().is_some()
+    // The host can be the folder of a Unix socket.
+    let is_local = options.get_socket().is_some()
         || host.starts_with('/')
         || host.eq_ignore_ascii_case("localhost")
         || host
             .trim_matches(['[', ']'])
             .parse::<std::net::IpAddr>()
             .is_ok_and(|address| address.to_canonical().is_loopback());
-    !here && !encrypted
+    !is_local && !encrypted
 }
 
-fn options(url: &Secret) -> Tried<PgConnectOptions> {
+fn options(url: &Secret) -> DbResult<PgConnectOptions> {
     let options: PgConnectOptions = url.expose().parse().map_err(|_| {
         Failure::Ledger(LedgerError::Refused {
             what: "URL of the ledger",
-            why: "it is not of the form postgres://user:password@host:port/data_base".to_owned(),
+            why: "it is not of the form postgres://user:password@host:port/database".to_owned(),
         })
     })?;
     Ok(options.application_name("throng").statement_cache_capacity(200).disable_statement_logging())
@@ -478,14 +494,14 @@ fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-/// Makes the data base of the options, by way of the one that every server has.
-async fn create_database(options: &PgConnectOptions) -> Tried<()> {
+/// Creates the database of the options, through the database `postgres`, which every server has.
+async fn create_database(options: &PgConnectOptions) -> DbResult<()> {
     let name = options.get_database().unwrap_or("throng").replace('"', "\"\"");
     let mut session = options.clone().database("postgres").connect().await?;
-    // A name cannot be bound; as a quoted identifier it is no more than a name.
+    // A name cannot be a parameter; as a quoted identifier it cannot contain other SQL.
     let statement = format!("CREATE DATABASE \"{name}\"");
     match sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut session).await {
-        // Another process may have been first.
+        // Another process may have created it in the meantime.
         Err(error) if !matches!(code(&error).as_deref(), Some("42P04" | "23505")) => {
             Err(error.into())
         }
@@ -493,9 +509,9 @@ async fn create_database(options: &PgConnectOptions) -> Tried<()> {
     }
 }
 
-/// Brings the tables up to date, in one transaction: of two processes that open a new ledger at
-/// once, the second waits and finds it done.
-async fn migrate(connection: &mut Conn) -> Tried<()> {
+/// Runs the migrations that are missing, in one transaction: of two processes that open a new
+/// ledger at the same time, the second waits for the first and has nothing to do.
+async fn migrate(connection: &mut Conn) -> DbResult<()> {
     let mut tx = connection.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *tx).await?;
     sqlx::raw_sql(
@@ -527,8 +543,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_on_another_machine_wants_tls() {
-        let plain = |url: &str| is_plain_remote_postgres(&Secret::new(url)).unwrap();
+    fn a_server_on_another_machine_requires_tls() {
+        let plain = |url: &str| is_unencrypted_remote_postgres(&Secret::new(url)).unwrap();
         for url in [
             "postgres://u:p@db.example/throng",
             "postgres://u:p@10.0.0.1:5432/throng?sslmode=prefer",
@@ -547,6 +563,6 @@ mod tests {
         ] {
             assert!(!plain(url), "{url}");
         }
-        assert!(is_plain_remote_postgres(&Secret::new("EAABnothing")).is_err());
+        assert!(is_unencrypted_remote_postgres(&Secret::new("EAABnothing")).is_err());
     }
 }

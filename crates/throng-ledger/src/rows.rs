@@ -1,4 +1,4 @@
-//! How values are written to and read from columns, the same in every data base: integers are
+//! How values are written to and read from columns, the same in every database: integers are
 //! BIGINT, enums their names, maps and lists JSON text.
 
 use std::fmt::Display;
@@ -15,28 +15,28 @@ use crate::{
     SnapshotState, SyncMode, TaskState, Verdict,
 };
 
-/// An enum that is stored as a word.
-pub(crate) trait Word: Sized + Copy + 'static {
-    /// Every value with its word.
-    const WORDS: &'static [(Self, &'static str)];
+/// An enum that is stored as the name of its variant.
+pub(crate) trait SqlEnum: Sized + Copy + 'static {
+    /// Every variant with its name in the database.
+    const VARIANTS: &'static [(Self, &'static str)];
 
-    /// The word of a value.
-    fn word(self) -> &'static str;
+    /// The name of a variant in the database.
+    fn sql_name(self) -> &'static str;
 }
 
-macro_rules! words {
-    ($($type:ident { $($value:ident = $word:literal),+ $(,)? })+) => {$(
-        impl Word for $type {
-            const WORDS: &'static [(Self, &'static str)] = &[$(($type::$value, $word)),+];
+macro_rules! sql_enums {
+    ($($type:ident { $($value:ident = $name:literal),+ $(,)? })+) => {$(
+        impl SqlEnum for $type {
+            const VARIANTS: &'static [(Self, &'static str)] = &[$(($type::$value, $name)),+];
 
-            fn word(self) -> &'static str {
-                match self { $($type::$value => $word),+ }
+            fn sql_name(self) -> &'static str {
+                match self { $($type::$value => $name),+ }
             }
         }
     )+};
 }
 
-words! {
+sql_enums! {
     RefreshState {
         Scheduled = "scheduled", Processing = "processing", Halted = "halted",
         Completed = "completed", Failed = "failed", Held = "held",
@@ -60,10 +60,10 @@ words! {
 }
 
 /// A kind of alert is stored by the name that APIs and metrics use.
-impl Word for AlertKind {
-    const WORDS: &'static [(Self, &'static str)] = &alert_kinds();
+impl SqlEnum for AlertKind {
+    const VARIANTS: &'static [(Self, &'static str)] = &alert_kinds();
 
-    fn word(self) -> &'static str {
+    fn sql_name(self) -> &'static str {
         self.name()
     }
 }
@@ -78,8 +78,8 @@ const fn alert_kinds() -> [(AlertKind, &'static str); AlertKind::ALL.len()] {
     kinds
 }
 
-/// A count as a column value. Counts beyond 2^63 do not occur; they would stop there and then
-/// break a CHECK.
+/// A count as a column value. Counts beyond 2^63 do not occur; one would be clamped and then
+/// violate a CHECK constraint.
 pub(crate) fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -92,7 +92,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<String> {
     })
 }
 
-/// Reads the cells of one row; a cell that makes no sense is [`LedgerError::Unreadable`].
+/// Reads the cells of one row. A cell that cannot be decoded is [`LedgerError::Unreadable`].
 pub(crate) struct Cells<'r, R> {
     row: &'r R,
     what: &'static str,
@@ -163,7 +163,7 @@ where
         self.raw(column)
     }
 
-    /// A name: text with rules.
+    /// A name: text that its type validates.
     pub(crate) fn name<N: FromStr>(&self, column: &'static str) -> Result<N>
     where
         N::Err: Display,
@@ -171,11 +171,12 @@ where
         self.text(column)?.parse().map_err(|e| self.unreadable(column, e))
     }
 
-    pub(crate) fn word<W: Word>(&self, column: &'static str) -> Result<W> {
+    /// A variant of an enum.
+    pub(crate) fn variant<E: SqlEnum>(&self, column: &'static str) -> Result<E> {
         let text = self.text(column)?;
-        W::WORDS
+        E::VARIANTS
             .iter()
-            .find(|(_, word)| *word == text)
+            .find(|(_, name)| *name == text)
             .map(|(value, _)| *value)
             .ok_or_else(|| self.unreadable(column, format_args!("`{text}` is not known")))
     }

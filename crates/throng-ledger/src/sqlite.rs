@@ -2,19 +2,19 @@
 //!
 //! One connection writes, several read (WAL: readers never wait for the writer). Other processes
 //! may have the same file open: every writing transaction is `BEGIN IMMEDIATE`, so that it waits
-//! for its turn at the start. A deferred one that reads first and writes later would fail at once
-//! with SQLITE_BUSY_SNAPSHOT when another process wrote in between.
+//! for the write lock at its start. A deferred transaction that reads first and writes later would
+//! fail immediately with SQLITE_BUSY_SNAPSHOT if another process wrote in between.
 //!
-//! **Durability.** A commit survives kill -9 at any moment in both [`Durability`] modes, because
+//! **Durability.** A commit survives kill -9 at any time in both [`Durability`] modes, because
 //! the operating system has the pages. They differ when the machine loses power. `Full` waits for
-//! the disk: for what the outside acts on at once (a publish, after which old files are deleted; a
-//! platform's id; an ad group's number). `Relaxed` may lose the last commits, never older ones
-//! without the newer ones, and a later `Full` commit brings all earlier ones to the disk: for
+//! the disk: for changes that other systems depend on immediately (a publish, after which old files
+//! are deleted; a platform's id; an ad group's number). `Relaxed` may lose the last commits, never
+//! older ones without the newer ones, and a later `Full` commit makes all earlier ones durable: for
 //! claims, leases, receipts and finished batches, whose work is safe to repeat. That saves a disk
 //! flush for most calls of the hot path.
 //!
-//! The statements are in `sql/`, which PostgreSQL compiles too; what differs between the two is in
-//! `migrations/` and in this file.
+//! The statements are in `sql/`, which the PostgreSQL backend compiles too; the differences between
+//! the two are in `migrations/` and in this file.
 
 #[path = "sql/access.rs"]
 mod access;
@@ -62,20 +62,20 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Sqlite};
 use tokio::sync::Mutex;
 
-use crate::failure::{Tried, check_schema};
+use crate::failure::{DbResult, check_schema};
 use crate::{LedgerError, Result};
 use writer::Writer;
 
 /// The ledger of this backend.
 type Backend = SqliteLedger;
-/// Its data base.
+/// Its database.
 type Db = Sqlite;
 /// Its connection.
 type Conn = SqliteConnection;
 /// Its row.
 type DbRow = SqliteRow;
 
-/// Put after the inner SELECT of a claim. PostgreSQL needs `FOR UPDATE SKIP LOCKED` there; SQLite
+/// Appended to the inner SELECT of a claim. PostgreSQL needs `FOR UPDATE SKIP LOCKED` there; SQLite
 /// has one writer at a time and needs nothing.
 macro_rules! lock_rows {
     () => {
@@ -104,31 +104,32 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (17, include_str!("../migrations/sqlite/0017_platform_sizes.sql")),
 ];
 
-/// How long a call waits for other processes that write, before it fails. Shorter than a request may take
-/// (`request_timeout_secs`, 30 unless set), so that its answer names the lock and not the time.
+/// How long a call waits for other processes that write, before it fails. Shorter than the timeout
+/// of a request (`request_timeout_secs`, 30 unless set), so that its error names the lock as the
+/// cause.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections that read.
 const READERS: u32 = 4;
-/// Rows of one INSERT. Below the limit of 32,766 values of SQLite with up to 10 columns.
+/// Rows of one INSERT: with up to 10 columns, below SQLite's limit of 32,766 values.
 const ROWS_PER_INSERT: usize = 1_000;
 
-/// When a commit returns; see the module.
+/// When a commit returns; see the module's documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Durability {
-    /// After the disk has it.
+    /// After it is on the disk.
     Full,
-    /// After the operating system has it.
+    /// After the operating system has its pages.
     Relaxed,
 }
 
-/// Runs a body in a writing transaction: commits what it did if it returns `Ok`, else nothing. A
-/// macro, because a generic function over async closures could not promise that its future is
-/// `Send`.
+/// Runs a body in a writing transaction: commits if it returns `Ok`, else rolls back. A macro,
+/// because a generic function over async closures cannot declare that its future is `Send`.
 macro_rules! write_tx {
     ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let mut writer = $self.writer.lock().await;
-        let tried: crate::failure::Tried<_> = async {
+        let tried: crate::failure::DbResult<_> = async {
             let mut call = writer.begin(crate::sqlite::Durability::$durability).await?;
-            let done: crate::failure::Tried<_> = async {
+            let done: crate::failure::DbResult<_> = async {
                 let $tx: &mut crate::sqlite::Conn = call.connection();
                 let done = $body;
                 Ok(done)
@@ -142,15 +143,15 @@ macro_rules! write_tx {
 }
 use write_tx;
 
-/// Runs a body of one writing statement. A statement on its own is a transaction that takes the
-/// write lock at its start, like `BEGIN IMMEDIATE`, but costs one trip to the connection's thread
-/// and not three.
+/// Runs a body of one writing statement. A single statement is a transaction that acquires the
+/// write lock at its start, like `BEGIN IMMEDIATE`, but with one round trip to the connection's
+/// thread in place of three.
 macro_rules! write_one {
     ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let mut writer = $self.writer.lock().await;
-        let tried: crate::failure::Tried<_> = async {
+        let tried: crate::failure::DbResult<_> = async {
             let mut call = writer.call(crate::sqlite::Durability::$durability).await?;
-            let done: crate::failure::Tried<_> = async {
+            let done: crate::failure::DbResult<_> = async {
                 let $tx: &mut crate::sqlite::Conn = call.connection();
                 let done = $body;
                 Ok(done)
@@ -164,12 +165,12 @@ macro_rules! write_one {
 }
 use write_one;
 
-/// Runs a body of one reading statement, which sees one consistent state by itself.
+/// Runs a body of one reading statement, which reads one consistent state without a transaction.
 macro_rules! read_one {
     ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::Tried<_> = async {
+        let tried: crate::failure::DbResult<_> = async {
             let mut call = crate::sqlite::writer::ReadCall::new(&$self.readers).await?;
-            let done: crate::failure::Tried<_> = async {
+            let done: crate::failure::DbResult<_> = async {
                 let $tx: &mut crate::sqlite::Conn = call.connection()?;
                 let done = $body;
                 Ok(done)
@@ -186,9 +187,9 @@ use read_one;
 /// Runs a body of several reading statements, on one consistent state of the ledger.
 macro_rules! read_tx {
     ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::Tried<_> = async {
+        let tried: crate::failure::DbResult<_> = async {
             let mut call = crate::sqlite::writer::ReadCall::begin(&$self.readers).await?;
-            let done: crate::failure::Tried<_> = async {
+            let done: crate::failure::DbResult<_> = async {
                 let $tx: &mut crate::sqlite::Conn = call.connection()?;
                 let done = $body;
                 Ok(done)
@@ -209,50 +210,55 @@ pub struct SqliteLedger {
     writer: Mutex<Writer>,
     readers: SqlitePool,
     /// The structure of the file was not checked when it was opened.
-    unchecked: bool,
-    /// A clean end records the checksum of the file.
-    records_sum: bool,
+    structure_unchecked: bool,
+    /// A clean shutdown records the checksum of the file.
+    records_checksum: bool,
 }
 
 impl SqliteLedger {
-    /// One process has the file.
-    #[expect(clippy::unused_async, reason = "the other backend asks its server")]
-    async fn lead_here(&self) -> Result<bool> {
+    /// A SQLite ledger is used by one node, which is always the leader.
+    #[expect(clippy::unused_async, reason = "the PostgreSQL backend asks its server here")]
+    async fn backend_acquire_leadership(&self) -> Result<bool> {
         Ok(true)
     }
 
-    /// Opens the ledger, makes the file if there is none (its folder must exist), checks that an
-    /// existing file is whole, and brings its tables up to date. After a clean end the whole file is
-    /// compared with its checksum; after a crash its structure is checked, unless it is larger than
-    /// a gigabyte: then [`MaintenanceLedger::check_structure`](throng_store::MaintenanceLedger) does it.
+    /// Opens the ledger: creates the file if it does not exist (its folder must exist), checks that
+    /// an existing file is intact, and migrates its tables. After a clean shutdown the whole file
+    /// is compared with its checksum; after a crash its structure is checked, unless it is larger
+    /// than a gigabyte: then
+    /// [`MaintenanceLedger::check_structure`](throng_store::MaintenanceLedger) does it.
     ///
     /// # Errors
     /// [`LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
-    /// [`LedgerError::Damaged`], [`LedgerError::Database`] if the file cannot be opened or is no
+    /// [`LedgerError::Damaged`], [`LedgerError::Database`] if the file cannot be opened or is not a
     /// ledger.
     pub async fn open(path: &Path) -> Result<Self> {
         let bytes = std::fs::metadata(path).map_or(0, |facts| facts.len());
         let file = path.to_owned();
         let compared = bytes > 0 && blocking(move || integrity::verify(&file)).await?;
-        let unchecked = !compared && bytes > integrity::CHECKED_AT_OPEN;
-        if bytes > 0 && !compared && !unchecked {
+        let structure_unchecked = !compared && bytes > integrity::MAX_CHECKED_AT_OPEN_BYTES;
+        if bytes > 0 && !compared && !structure_unchecked {
             integrity::check_structure(path).await?;
         }
-        let opened: Tried<Self> = async {
+        let opened: DbResult<Self> = async {
             let mut connection = settings(path).connect().await?;
             switch_to_wal(&mut connection).await?;
             migrate(&mut connection).await?;
             let options = settings(path).create_if_missing(false);
             let mut ledger = Self::assemble(path, options, connection).await?;
-            ledger.unchecked = unchecked;
+            ledger.structure_unchecked = structure_unchecked;
             Ok(ledger)
         }
         .await;
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
     }
 
-    async fn assemble(path: &Path, options: SqliteConnectOptions, connection: Conn) -> Tried<Self> {
-        // Readers open a file that is in WAL mode already, and can change nothing.
+    async fn assemble(
+        path: &Path,
+        options: SqliteConnectOptions,
+        connection: Conn,
+    ) -> DbResult<Self> {
+        // Readers open a file that is already in WAL mode, and cannot change it.
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .idle_timeout(None)
@@ -262,7 +268,7 @@ impl SqliteLedger {
             .await?;
         let writer = Mutex::new(Writer::new(options, connection));
         let path = path.to_owned();
-        Ok(Self { path, writer, readers, unchecked: false, records_sum: true })
+        Ok(Self { path, writer, readers, structure_unchecked: false, records_checksum: true })
     }
 }
 
@@ -278,7 +284,7 @@ fn settings(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// Runs what reads and writes files on a thread that may block.
+/// Runs work that reads or writes files on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -286,24 +292,24 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|error| LedgerError::of_system("reading the ledger's file", error))?
 }
 
-/// Puts the file into WAL mode, where it then stays.
+/// Puts the file into WAL mode, which is stored in the file.
 ///
-/// Of two processes that do this to a new file at once, SQLite refuses one without waiting: both
-/// read the file and want it alone, so neither could ever go on. That one has let go of the file
-/// by then and simply tries again.
-async fn switch_to_wal(connection: &mut Conn) -> Tried<()> {
-    const TRIES: u32 = 200;
-    const PAUSE: Duration = Duration::from_millis(25);
+/// Of two processes that do this to a new file at the same time, SQLite refuses one without waiting
+/// for the busy timeout: both have a read lock and want an exclusive one, so waiting would be a
+/// deadlock. The refused process has released its lock and can try again.
+async fn switch_to_wal(connection: &mut Conn) -> DbResult<()> {
+    const MAX_ATTEMPTS: u32 = 200;
+    const RETRY_DELAY: Duration = Duration::from_millis(25);
     const SQLITE_BUSY: &str = "5";
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
         let switched = sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut *connection).await;
-        tries += 1;
+        attempts += 1;
         match switched {
             Err(sqlx::Error::Database(error))
-                if error.code().as_deref() == Some(SQLITE_BUSY) && tries < TRIES =>
+                if error.code().as_deref() == Some(SQLITE_BUSY) && attempts < MAX_ATTEMPTS =>
             {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             Err(error) => return Err(error.into()),
             Ok(_) => return Ok(()),
@@ -311,9 +317,9 @@ async fn switch_to_wal(connection: &mut Conn) -> Tried<()> {
     }
 }
 
-/// Brings the tables up to date, in one transaction: of two processes that open a new ledger at
-/// once, the second waits and finds it done.
-async fn migrate(connection: &mut Conn) -> Tried<()> {
+/// Runs the migrations that are missing, in one transaction: of two processes that open a new
+/// ledger at the same time, the second waits for the first and has nothing to do.
+async fn migrate(connection: &mut Conn) -> DbResult<()> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::query(
         "CREATE TABLE IF NOT EXISTS ledger_schema (
@@ -344,7 +350,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_transaction_has_the_durability_it_asked_for() {
+    async fn each_transaction_has_the_requested_durability() {
         let folder = tempfile::tempdir().unwrap();
         let ledger = SqliteLedger::open(&folder.path().join("l.db")).await.unwrap();
         let mut writer = ledger.writer.lock().await;

@@ -20,7 +20,7 @@ pub struct NewToken {
     pub owner: Option<String>,
     /// The name of the caller who created it.
     pub created_by: String,
-    /// Not valid from then on; `None` for a token that does not expire.
+    /// When it expires; `None` for a token that does not expire.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -43,7 +43,7 @@ pub struct TokenRow {
     pub created_at: Timestamp,
     /// The name of the caller who created it.
     pub created_by: String,
-    /// Not valid from then on.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
     /// When a node last accepted it, to about a minute.
     pub last_used_at: Option<Timestamp>,
@@ -58,7 +58,7 @@ impl TokenRow {
     }
 }
 
-/// The token that a session or a sign-in code stands for.
+/// The token that a session or a sign-in code was created with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
     /// A token of the ledger.
@@ -76,7 +76,7 @@ pub struct SessionRow {
     pub id: i64,
     /// The hash of the secret in the cookie; never shown.
     pub hash: SecretHash,
-    /// The token that it stands for.
+    /// The token that it was created with.
     pub grant: Grant,
     /// When it began.
     pub created_at: Timestamp,
@@ -108,16 +108,16 @@ pub trait AccessLedger: Send + Sync {
     /// [`crate::LedgerError::NotFound`] if no token of this name is unrevoked.
     async fn revoke_token(&self, name: &str, now: Timestamp) -> Result<()>;
 
-    /// Revokes the tokens of a data directory but the one with this hash, and returns how many.
+    /// Revokes the tokens of a data directory except the one with this hash. Returns how many.
     async fn revoke_owned(&self, owner: &str, keep: SecretHash, now: Timestamp) -> Result<u64>;
 
-    /// Makes a token valid until another time.
+    /// Moves the end of a token's validity to a later time.
     async fn extend_token(&self, id: i64, expires_at: Timestamp) -> Result<()>;
 
-    /// Notes when tokens were last used. A later time that is stored already stays.
-    async fn tokens_used(&self, used: &[(i64, Timestamp)]) -> Result<()>;
+    /// Records when tokens were last used. A later time that is already stored stays.
+    async fn record_token_use(&self, used: &[(i64, Timestamp)]) -> Result<()>;
 
-    /// Begins a session and returns its number. Sessions that have expired are deleted.
+    /// Creates a session and returns its number. Sessions that have expired are deleted.
     async fn begin_session(
         &self,
         hash: SecretHash,
@@ -129,13 +129,13 @@ pub trait AccessLedger: Send + Sync {
     /// The session with this hash, if there is one.
     async fn session(&self, hash: SecretHash) -> Result<Option<SessionRow>>;
 
-    /// Notes that a session was used.
-    async fn session_seen(&self, id: i64, now: Timestamp) -> Result<()>;
+    /// Records that a session was used.
+    async fn record_session_use(&self, id: i64, now: Timestamp) -> Result<()>;
 
-    /// Ends a session; whether there was one.
+    /// Ends a session. Returns whether there was one.
     async fn end_session(&self, id: i64) -> Result<bool>;
 
-    /// The sessions that have not reached their latest end, newest first.
+    /// The sessions that have not expired, newest first.
     async fn sessions(&self, now: Timestamp) -> Result<Vec<SessionRow>>;
 
     /// Stores a sign-in code. Codes that have expired are deleted.
@@ -147,6 +147,7 @@ pub trait AccessLedger: Send + Sync {
         expires_at: Timestamp,
     ) -> Result<()>;
 
-    /// Takes a sign-in code: of any number of callers, one gets it, once, before it expires.
-    async fn take_sign_in_code(&self, hash: SecretHash, now: Timestamp) -> Result<Option<Grant>>;
+    /// Redeems a sign-in code: of any number of callers exactly one succeeds, before the code
+    /// expires.
+    async fn redeem_sign_in_code(&self, hash: SecretHash, now: Timestamp) -> Result<Option<Grant>>;
 }

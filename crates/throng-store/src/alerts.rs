@@ -16,11 +16,12 @@ pub enum AlertKind {
     SnapshotHeld,
     /// A task failed three times, or in a way that only a person can fix.
     TaskFailed,
-    /// A run is held by its guard, or all of an account by its checks, or a removal waits for approval.
+    /// A run is held by its guard, or all of an account by its checks, or a removal waits for
+    /// approval.
     RunHeld,
     /// A check did not pass.
     CheckFailed,
-    /// A file system or a bucket has no room.
+    /// A file system or a bucket has no space.
     DiskFull,
     /// The ledger, the event log or the object storage fails.
     StorageFailed,
@@ -28,7 +29,8 @@ pub enum AlertKind {
     Damaged,
     /// A partition of the event log is not aggregated, or one of its records is quarantined.
     PartitionFailed,
-    /// Something else is wrong with a node: it cannot run queries, or use a certificate or a setting.
+    /// Something else is wrong with a node: it cannot run queries, or use a certificate or a
+    /// setting.
     NodeProblem,
     /// Many rows of an audience's query have no key.
     NullKeys,
@@ -67,7 +69,8 @@ impl AlertKind {
         }
     }
 
-    /// How urgent it is: what waits for a decision is a warning, what has stopped working is critical.
+    /// How urgent it is: what waits for a decision is a warning, what has stopped working is
+    /// critical.
     pub fn severity(self) -> Severity {
         match self {
             Self::SnapshotHeld
@@ -100,13 +103,14 @@ pub enum Severity {
 pub struct NewAlert {
     /// What it is about.
     pub kind: AlertKind,
-    /// The object: an audience's or a sync's name, or its kind and name, such as `destination NAME`.
+    /// The object: an audience's or a sync's name, or its kind and name, such as `destination
+    /// NAME`.
     pub subject: String,
     /// What happened and what to do, in plain words.
     pub message: String,
 }
 
-/// An alert. While it is open, its cause (kind and subject) has no other one.
+/// An alert. While it is open, there is no other one of the same kind and subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// Its number.
@@ -123,7 +127,7 @@ pub struct Alert {
     pub raised_at: Timestamp,
     /// When it was raised for the last time.
     pub last_at: Timestamp,
-    /// When it ended.
+    /// When it was resolved.
     pub resolved_at: Option<Timestamp>,
 }
 
@@ -136,13 +140,13 @@ pub struct AlertTotals {
     pub total: u64,
 }
 
-/// A change of an alert that receivers are told.
+/// A change of an alert that is delivered to receivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertEventKind {
     /// It was raised.
     Raised,
-    /// It ended.
+    /// It was resolved.
     Resolved,
 }
 
@@ -151,7 +155,7 @@ pub enum AlertEventKind {
 pub struct AlertEvent {
     /// Its number: events are delivered in this order.
     pub id: i64,
-    /// What receivers know it by; the same in every try.
+    /// Its id in requests to receivers; the same in every try.
     pub event_id: String,
     /// What happened.
     pub event: AlertEventKind,
@@ -173,7 +177,7 @@ pub enum DeliveryState {
     Refused,
 }
 
-/// The end of a delivery, to be written down.
+/// The end of a delivery, to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryResult {
     /// How it ended.
@@ -189,7 +193,7 @@ pub struct DeliveryResult {
 pub struct Delivery {
     /// The receiver.
     pub receiver: String,
-    /// What the receiver knows the event by.
+    /// The event's id in requests to the receiver.
     pub event_id: String,
     /// The alert.
     pub alert: i64,
@@ -207,12 +211,12 @@ pub struct Delivery {
     pub at: Timestamp,
 }
 
-/// A receiver of alerts, and how far it is.
+/// A receiver of alerts, and the last event that it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receiver {
     /// Its name in the spec.
     pub name: String,
-    /// Since when it is known. Of what had ended before, it is told nothing.
+    /// Since when it is known. It gets no event of alerts that were resolved earlier.
     pub since: Timestamp,
     /// The number of the last event whose delivery has ended.
     pub last_event: i64,
@@ -222,7 +226,7 @@ pub struct Receiver {
     pub next_try_at: Option<Timestamp>,
     /// Why the last try failed.
     pub last_error: Option<String>,
-    /// When it accepted an event last.
+    /// When it last accepted an event.
     pub last_ok_at: Option<Timestamp>,
     /// Events that wait for it.
     pub pending: u64,
@@ -231,18 +235,18 @@ pub struct Receiver {
 /// Alerts and their delivery.
 #[async_trait]
 pub trait AlertLedger: Send + Sync {
-    /// Raises an alert; its number. If one of the same kind and subject is open, that one counts once
-    /// more and gets the new message.
+    /// Raises an alert. Returns its number. If one of the same kind and subject is open, its count
+    /// goes up by one and it gets the new message.
     async fn raise_alert(&self, alert: &NewAlert, now: Timestamp) -> Result<i64>;
 
-    /// Ends the open alert of this kind and subject, if there is one.
+    /// Resolves the open alert of this kind and subject, if there is one.
     async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()>;
 
     /// The message of the open alert of this kind and subject, if there is one.
     async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>>;
 
-    /// When an alert of this kind and subject was ended last; `None` if none ever was.
-    async fn alert_ended(&self, kind: AlertKind, subject: &str) -> Result<Option<Timestamp>>;
+    /// When an alert of this kind and subject was last resolved; `None` if none ever was.
+    async fn alert_resolved_at(&self, kind: AlertKind, subject: &str) -> Result<Option<Timestamp>>;
 
     /// Alerts, open ones first, then newest first.
     async fn alerts(&self, limit: u32) -> Result<Vec<Alert>> {
@@ -258,12 +262,12 @@ pub trait AlertLedger: Send + Sync {
     /// Open alerts by kind; kinds without one are left out.
     async fn open_alerts_by_kind(&self) -> Result<Vec<(AlertKind, u64)>>;
 
-    /// Makes events of the alerts that were raised or resolved since the last call, the oldest first,
-    /// at most 1,000 at a time; the number of alerts. `nonce` makes their ids unique. What had ended
-    /// before `since` without an event gets none.
+    /// Records events of the alerts that were raised or resolved since the last call, the oldest
+    /// first, of at most 1,000 alerts. Returns the number of alerts. `nonce` makes the ids of the
+    /// events unique. Alerts that were resolved before `since` without an event get none.
     async fn record_alert_events(&self, nonce: u64, since: Timestamp) -> Result<u64>;
 
-    /// Notes a receiver, if it is new: it is told what is open, and everything from now on.
+    /// Adds a receiver, if it is new: it gets the events of open alerts, and all later ones.
     async fn add_receiver(&self, name: &str, now: Timestamp) -> Result<()>;
 
     /// The receivers, by name.
@@ -272,19 +276,19 @@ pub trait AlertLedger: Send + Sync {
     /// The first event that is still to be delivered to a receiver.
     async fn next_alert_event(&self, receiver: &str) -> Result<Option<AlertEvent>>;
 
-    /// The event needs no delivery to this receiver.
-    async fn pass_over_event(&self, receiver: &str, event: i64) -> Result<()>;
+    /// Skips an event that needs no delivery to this receiver.
+    async fn skip_alert_event(&self, receiver: &str, event: i64) -> Result<()>;
 
     /// A try of the next event failed; it is tried again at `next_try_at`.
-    async fn delivery_failed(
+    async fn record_delivery_failure(
         &self,
         receiver: &str,
         why: &str,
         next_try_at: Timestamp,
     ) -> Result<()>;
 
-    /// The delivery of an event ended. A call for an event that ended before changes nothing.
-    async fn delivery_ended(
+    /// The delivery of an event ended. A repeated call for the same event changes nothing.
+    async fn record_delivery_result(
         &self,
         receiver: &str,
         event: i64,
@@ -298,9 +302,9 @@ pub trait AlertLedger: Send + Sync {
     /// Deliveries of these alerts that have ended, in the order of their events.
     async fn deliveries_of(&self, alerts: &[i64]) -> Result<Vec<Delivery>>;
 
-    /// Removes events that are older than `before` and that no receiver of these waits for, with
-    /// their deliveries; receivers that are not among these, too. The number of events.
-    async fn forget_alert_events(&self, before: Timestamp, receivers: &[String]) -> Result<u64>;
+    /// Deletes events that are older than `before` and that none of these receivers waits for, with
+    /// their deliveries, and all receivers except these. Returns the number of events.
+    async fn delete_alert_events(&self, before: Timestamp, receivers: &[String]) -> Result<u64>;
 }
 
 #[cfg(test)]

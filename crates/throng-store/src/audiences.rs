@@ -12,15 +12,15 @@ use crate::Result;
 pub enum RefreshState {
     /// Waits for a builder.
     Scheduled,
-    /// A builder has it.
+    /// A builder has claimed it.
     Processing,
-    /// A builder was told to stop (SIGTERM) and left it; another one may go on.
+    /// A builder received SIGTERM and released it; another one may continue.
     Halted,
     /// Its snapshot is published.
     Completed,
     /// It gave up. An alert says why.
     Failed,
-    /// Its snapshot is ready but suspicious, and waits for approval.
+    /// The guard holds its snapshot until a person approves or rejects it.
     Held,
 }
 
@@ -47,27 +47,27 @@ pub struct Refresh {
     pub state: RefreshState,
     /// What started it.
     pub trigger: RefreshTrigger,
-    /// When it was put in the queue.
+    /// When it was queued.
     pub scheduled_at: Timestamp,
-    /// When the first builder took it.
+    /// When a builder first claimed it.
     pub started_at: Option<Timestamp>,
     /// When it was completed, failed or held.
     pub finished_at: Option<Timestamp>,
-    /// It is not tried before this time (back-off after a failure).
+    /// It is not tried before this time (backoff after a failure).
     pub not_before: Timestamp,
     /// How many times it has failed.
     pub failures: u32,
-    /// How many tries ended without a word since a part was last finished: the process that made the
-    /// try died with it. The try in hand does not count.
+    /// How many tries ended without a result since a part was last finished, because their process
+    /// died. The current try does not count.
     #[serde(default)]
     pub crashes: u32,
-    /// Who has it, while `processing`.
+    /// The process that has it, while `processing`.
     pub holder: Option<String>,
-    /// Until when the holder may be silent.
+    /// When the holder's lease expires, unless it is renewed.
     pub lease_until: Option<Timestamp>,
-    /// Rows that the model returned so far.
+    /// Rows that the model has returned so far.
     pub rows_read: u64,
-    /// Rows of them whose key was NULL.
+    /// Rows among them whose key was NULL.
     pub null_keys: u64,
     /// Expected rows, if known, for progress and ETA.
     pub rows_expected: Option<u64>,
@@ -91,7 +91,7 @@ pub enum PartKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PartState {
-    /// To do (or in hand: a part in hand at a crash is simply done again).
+    /// Not finished. A part that was being processed at a crash is processed again.
     Pending,
     /// Its output is durable.
     Done,
@@ -119,9 +119,9 @@ pub struct Part {
     pub state: PartState,
     /// What it covers.
     pub covers: serde_json::Value,
-    /// What came out of it (file name, counts), once done.
+    /// Its output (file name, counts), once done.
     pub output: Option<serde_json::Value>,
-    /// Who has it in hand, or had it last.
+    /// The process that has it, or had it last.
     pub holder: Option<String>,
 }
 
@@ -133,7 +133,7 @@ pub enum SnapshotState {
     Held,
     /// Was or is served.
     Published,
-    /// A person refused it.
+    /// A person rejected it.
     Rejected,
 }
 
@@ -152,16 +152,16 @@ pub struct Snapshot {
     pub members: u64,
     /// Rows that were scanned: those that the model returns or counts.
     pub rows_read: u64,
-    /// Rows of them whose key was NULL.
+    /// Rows among them whose key was NULL.
     pub null_keys: u64,
     /// Size of the file.
     pub bytes: u64,
     /// XXH3 (128 bits) of the file in 32 hexadecimal digits. `None` if it was made before checksums
-    /// were recorded: the file is known by everything else here then.
+    /// were recorded: the other fields identify the file then.
     #[serde(default)]
     pub checksum: Option<String>,
-    /// The tables that it was made of, with the types of the columns that it used, as JSON; the next
-    /// refresh is held to them. `None` if it was made before they were recorded.
+    /// The tables that it was made of, with the types of the columns that it used, as JSON. The
+    /// next refresh must find the same types. `None` if it was made before they were recorded.
     #[serde(default)]
     pub tables: Option<String>,
     /// Fingerprint of the model's SQL and key column.
@@ -172,7 +172,7 @@ pub struct Snapshot {
     pub created_at: Timestamp,
 }
 
-/// An audience as the ledger knows it.
+/// An audience in the ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AudienceRow {
     /// The audience.
@@ -181,7 +181,7 @@ pub struct AudienceRow {
     pub current: Option<Snapshot>,
     /// Its newest refresh, if any.
     pub refresh: Option<Refresh>,
-    /// When the schedule fired last.
+    /// When the schedule last fired.
     pub last_fired: Option<Timestamp>,
     /// Since when it is paused: no refresh of it is queued.
     #[serde(default)]
@@ -192,8 +192,8 @@ pub struct AudienceRow {
 }
 
 impl AudienceRow {
-    /// Why no refresh of it is queued: `paused`, `pinned to version 3`, or both. `None` if refreshes may
-    /// be queued.
+    /// Why no refresh of it is queued: `paused`, `pinned to version 3`, or both. `None` if
+    /// refreshes may be queued.
     pub fn stopped(&self) -> Option<String> {
         let paused = self.paused_at.map(|_| "paused".to_owned());
         let version = self.current.as_ref().map_or(0, |current| current.version);
@@ -210,7 +210,7 @@ impl AudienceRow {
 pub struct DictionaryShard {
     /// The shard, 0 to 255.
     pub shard: u8,
-    /// Goes up by one with each change; 0 means that there is nothing yet.
+    /// Goes up by one with each change; 0 means that the shard is empty.
     pub version: u64,
     /// The segments, as text that throng-membership understands.
     pub manifest: String,
@@ -222,16 +222,16 @@ pub trait AudienceLedger: Send + Sync {
     /// All audiences that have ever had a refresh, by name.
     async fn audiences(&self) -> Result<Vec<AudienceRow>>;
 
-    /// The version that each audience serves, by name; those without one are left out. Cheap enough
-    /// to ask every second.
+    /// The version that each audience serves, by name; audiences without one are left out. Cheap
+    /// enough to be called every second.
     async fn served_versions(&self) -> Result<Vec<(AudienceName, u64)>>;
 
-    /// One audience; `None` if it never had a refresh.
+    /// One audience. `None` if it never had a refresh.
     async fn audience(&self, name: &AudienceName) -> Result<Option<AudienceRow>>;
 
-    /// Queues a refresh. If one of the same audience is scheduled, halted or processing already,
-    /// returns that one instead: refreshes of one audience never run side by side. `WrongState` if the
-    /// audience is paused or pinned.
+    /// Queues a refresh. If one of the same audience is already scheduled, halted or processing,
+    /// returns that one instead: refreshes of one audience never run concurrently. `WrongState` if
+    /// the audience is paused or pinned.
     async fn schedule_refresh(
         &self,
         audience: &AudienceName,
@@ -240,8 +240,8 @@ pub trait AudienceLedger: Send + Sync {
     ) -> Result<RefreshId>;
 
     /// Records that the schedule fired for the time `fire_at`, and queues a refresh, in one step.
-    /// `false` (and nothing done) if `fire_at` is not after the last recorded firing, as somebody else
-    /// was first, or if the audience is paused or pinned.
+    /// `false` (and nothing is changed) if `fire_at` is not after the last recorded firing, because
+    /// another process was first, or if the audience is paused or pinned.
     async fn fire_schedule(
         &self,
         audience: &AudienceName,
@@ -249,9 +249,10 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<bool>;
 
-    /// Takes the oldest refresh that is due: scheduled or halted with `not_before <= now`, or
-    /// processing with a lease that ran out. Atomic: no two callers get the same one. The try counts
-    /// as a crash until it is halted, failed or finishes a part.
+    /// Claims the oldest refresh that is due: scheduled or halted with `not_before <= now`, or
+    /// processing with an expired lease. Atomic: no two callers get the same one. The try counts
+    /// as a crash until it is halted, failed or finishes a part, because a process that dies cannot
+    /// report it.
     async fn claim_refresh(
         &self,
         holder: &str,
@@ -268,9 +269,9 @@ pub trait AudienceLedger: Send + Sync {
         lease_until: Timestamp,
     ) -> Result<Option<Refresh>>;
 
-    /// Keeps the lease and records progress; `rows_expected` of `None` leaves what is known.
-    /// `LeaseLost` if somebody else has it, or nobody any more.
-    async fn refresh_progress(
+    /// Renews the lease and records progress; `rows_expected` of `None` leaves the stored value.
+    /// `LeaseLost` if another process has the refresh, or no process.
+    async fn record_refresh_progress(
         &self,
         id: RefreshId,
         holder: &str,
@@ -286,10 +287,11 @@ pub trait AudienceLedger: Send + Sync {
     /// The newest refreshes first, of one audience or of all.
     async fn refreshes(&self, audience: Option<&AudienceName>, limit: u32) -> Result<Vec<Refresh>>;
 
-    /// Records the parts of a refresh; does nothing to parts that are recorded already. `WrongState`
-    /// if the refresh has ended. `replacing`: its holder plans it anew, and all parts that are recorded
-    /// make room for these, whose numbers are to be higher: what somebody still does for one of the old
-    /// parts is `NotFound`. `LeaseLost` if somebody else holds it.
+    /// Records the parts of a refresh; parts that are already recorded stay. `WrongState` if the
+    /// refresh has ended. `replacing`: its holder plans the refresh again, and these parts replace
+    /// all recorded ones. Their numbers must be higher, so that the output of an old part, which
+    /// another builder may still finish, is `NotFound` and never taken for that of a new one.
+    /// `LeaseLost` if another process holds the refresh.
     async fn add_parts(
         &self,
         id: RefreshId,
@@ -300,10 +302,10 @@ pub trait AudienceLedger: Send + Sync {
     /// The parts of a refresh by number.
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>>;
 
-    /// Takes the next part that can be done: of the refresh `of`, or of any refresh that is
-    /// processing. It is pending, nobody has it or his lease ran out, and shards wait until every
-    /// scan of their refresh is done. Two builders may still do one part, when a lease ran out:
-    /// parts are safe to repeat.
+    /// Claims the next part that can be processed: of the refresh `of`, or of any refresh that is
+    /// processing. Such a part is pending and has no holder with a valid lease; parts of the kind
+    /// `shards` wait until every scan of their refresh is done. Two builders may still process one
+    /// part after a lease has expired: parts are safe to repeat.
     async fn claim_part(
         &self,
         of: Option<RefreshId>,
@@ -312,10 +314,10 @@ pub trait AudienceLedger: Send + Sync {
         lease_until: Timestamp,
     ) -> Result<Option<(RefreshId, Part)>>;
 
-    /// Keeps the leases of every part that `holder` has in hand.
-    async fn keep_parts(&self, holder: &str, lease_until: Timestamp) -> Result<()>;
+    /// Renews the leases of all parts that `holder` has claimed.
+    async fn renew_part_leases(&self, holder: &str, lease_until: Timestamp) -> Result<()>;
 
-    /// Gives a part back that is not done; nothing happens if somebody else has it.
+    /// Releases a part that is not done. Does nothing if another builder has it.
     async fn release_part(&self, id: RefreshId, number: u32, holder: &str) -> Result<()>;
 
     /// Records that a part's output is durable. Safe to repeat: the first output stays.
@@ -326,14 +328,15 @@ pub trait AudienceLedger: Send + Sync {
         output: &serde_json::Value,
     ) -> Result<()>;
 
-    /// `processing → halted`: another builder may take it, and the parts in hand, at once.
+    /// `processing → halted`: another builder can immediately claim it and its unfinished parts.
     async fn halt_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()>;
 
-    /// [`halt_refresh`](Self::halt_refresh) in place of a holder that died: its try counts as a crash.
+    /// [`halt_refresh`](Self::halt_refresh) for a holder that died: its try counts as a crash.
     async fn recover_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()>;
 
-    /// Ends the open refresh of an audience as `failed`, whoever has it, and deletes its parts; it
-    /// counts as no failure. `None` if there is no open refresh. The holder loses its lease.
+    /// Ends the open refresh of an audience as `failed`, whichever process has it, and deletes its
+    /// parts. Does not count as a failure. `None` if there is no open refresh. The holder loses its
+    /// lease.
     async fn cancel_refresh(
         &self,
         audience: &AudienceName,
@@ -341,8 +344,8 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<Refresh>>;
 
-    /// A try failed. With `retry_at` it goes back to `scheduled` and keeps its parts, without it
-    /// becomes `failed` and its parts are deleted. Counts the failure either way.
+    /// A try failed. With `retry_at` the refresh becomes `scheduled` again and keeps its parts;
+    /// without it, it becomes `failed` and its parts are deleted. Counts the failure in both cases.
     async fn fail_refresh(
         &self,
         id: RefreshId,
@@ -352,18 +355,18 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Refresh>;
 
-    /// The next snapshot version of an audience; the numbers of forgotten snapshots are not used
-    /// again. Not reserved: refreshes of one audience do not
-    /// run side by side.
+    /// The next snapshot version of an audience; the numbers of deleted snapshots are not used
+    /// again. Not reserved: refreshes of one audience do not run concurrently.
     async fn next_version(&self, audience: &AudienceName) -> Result<u64>;
 
     /// Publishes: inserts the snapshot, makes it current, completes the refresh, deletes its parts,
-    /// all in one transaction. The only way by which an audience changes, except roll back and
-    /// approval. `LeaseLost` if somebody else has the refresh, `Refused` if the version is there
-    /// already, `WrongState` if the audience is pinned. Survives a loss of power once it returned.
+    /// all in one transaction. Together with rollback and approval the only way to change the
+    /// version that an audience serves. `LeaseLost` if another process has the refresh, `Refused`
+    /// if the version exists, `WrongState` if the audience is pinned. Survives a power failure once
+    /// it has returned.
     async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()>;
 
-    /// Like `publish`, but the snapshot waits as `held` and the audience stays as it is.
+    /// Like `publish`, but the snapshot becomes `held` and the audience still serves its version.
     async fn hold(
         &self,
         snapshot: &Snapshot,
@@ -389,8 +392,8 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Snapshot>;
 
-    /// Makes an older published snapshot current again and pins it: until it is released no other one
-    /// becomes current but by another rollback. `WrongState` if it was never published.
+    /// Makes an older published snapshot current again and pins it: until it is unpinned, only
+    /// another rollback makes another snapshot current. `WrongState` if it was never published.
     async fn rollback(
         &self,
         audience: &AudienceName,
@@ -398,17 +401,18 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Snapshot>;
 
-    /// The snapshots of an audience that are still kept, newest first.
+    /// The snapshots of an audience that are not deleted, newest first.
     async fn snapshots(&self, audience: &AudienceName) -> Result<Vec<Snapshot>>;
 
     /// One snapshot.
     async fn snapshot(&self, audience: &AudienceName, version: u64) -> Result<Snapshot>;
 
-    /// Forgets a snapshot whose file is to be deleted. `WrongState` if it is current.
-    async fn forget_snapshot(&self, audience: &AudienceName, version: u64) -> Result<()>;
+    /// Deletes the row of a snapshot; the caller then deletes its file. `WrongState` if it is
+    /// current.
+    async fn delete_snapshot(&self, audience: &AudienceName, version: u64) -> Result<()>;
 
-    /// Sizes over time for charts: every snapshot ever published, also forgotten ones, oldest
-    /// first, at most the newest `limit`.
+    /// Sizes over time for charts: of all published snapshots, also deleted ones, oldest first, at
+    /// most the newest `limit`.
     async fn size_history(
         &self,
         audience: &AudienceName,
@@ -418,10 +422,16 @@ pub trait AudienceLedger: Send + Sync {
     /// The dictionary of all shards that have one.
     async fn dictionary(&self) -> Result<Vec<DictionaryShard>>;
 
-    /// One shard's dictionary; version 0 and an empty manifest if there is none.
+    /// One shard's dictionary. Version 0 and an empty manifest if there is none.
     async fn dictionary_shard(&self, shard: u8) -> Result<DictionaryShard>;
 
     /// Replaces a shard's manifest if its version is still `expected`; `false` if it is not. The
-    /// files that the manifest names must be durable before.
-    async fn swap_dictionary(&self, shard: u8, expected: u64, manifest: &str) -> Result<bool>;
+    /// files that the manifest names must already be durable, or a crash leaves a dictionary
+    /// without its files.
+    async fn compare_and_swap_dictionary(
+        &self,
+        shard: u8,
+        expected: u64,
+        manifest: &str,
+    ) -> Result<bool>;
 }

@@ -33,32 +33,34 @@ pub struct BudgetDayRow {
 /// Spec, seed, numbers of ad groups, budget days.
 #[async_trait]
 pub trait SpecLedger: Send + Sync {
-    /// The deployment's hash seed: stores `proposed` if there is none yet, returns the one that
-    /// counts.
+    /// The deployment's hash seed: stores `proposed` if there is none yet, returns the stored one.
     async fn hash_seed(&self, proposed: HashSeed) -> Result<HashSeed>;
 
-    /// How many partitions the deployment's event log has: stores `proposed` if nothing is stored yet,
-    /// returns what counts. `None` while nothing is stored, also if there is no hash seed yet.
+    /// How many partitions the deployment's event log has: stores `proposed` if nothing is stored
+    /// yet, returns the stored number. `None` while nothing is stored, also if there is no hash
+    /// seed yet.
     async fn log_partitions(&self, proposed: Option<u32>) -> Result<Option<u32>>;
 
     /// The newest applied spec.
     async fn applied_spec(&self) -> Result<Option<AppliedSpec>>;
 
-    /// The version of the newest applied spec; cheap enough to ask every second.
+    /// The version of the newest applied spec. Cheap enough to be called every second.
     async fn applied_version(&self) -> Result<Option<u64>>;
 
-    /// Whether this process leads: does the work that one process at a time does. It leads until it
-    /// ends or loses its connection, and others follow within seconds; whoever asks again and again
-    /// notices. Not a fence: what a leader does must be safe when two do it. Always true where one
-    /// process has the ledger.
-    async fn lead(&self) -> Result<bool>;
+    /// Makes this process the leader, which does the work that one process at a time does, if there
+    /// is no other leader. Returns whether it is the leader. It stays the leader until it ends or
+    /// loses its connection, and another process becomes the leader within seconds: callers call
+    /// this before each piece of work. Leadership is not a fence: a paused leader can continue
+    /// beside the new one, so the work of a leader must be safe when two processes do it. Always
+    /// true where one process has the ledger.
+    async fn acquire_leadership(&self) -> Result<bool>;
 
     /// Applies a spec. Returns its version. Applying an equal spec changes nothing and returns the
-    /// version that is there.
+    /// stored version.
     async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64>;
 
-    /// Applies a spec as [`SpecLedger::apply_spec`] does, if the newest one has the version `base`; 0
-    /// if there must be none. `None` if another one was applied since.
+    /// Applies a spec as [`SpecLedger::apply_spec`] does, if the newest one has the version `base`;
+    /// 0 if there must be none. `None` if another one was applied in the meantime.
     async fn apply_spec_over(
         &self,
         base: u64,
@@ -76,8 +78,8 @@ pub trait SpecLedger: Send + Sync {
     /// Stores the figures of budget days; later figures replace earlier ones.
     async fn put_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
-    /// As [`SpecLedger::put_budget_days`] of days that are over: rows that are there keep their budgets, and
-    /// days without spend get no row if they have none.
+    /// As [`SpecLedger::put_budget_days`], for days that are over: existing rows keep their
+    /// budgets, and days without spend get no new row.
     async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
     /// The budget days of one ad group, newest first.

@@ -9,18 +9,18 @@ use throng_model::{Fault, Retry, StorageProblem};
 /// decides it, because it knows the driver's codes; callers act on the class alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseErrorClass {
-    /// The storage or the connection fails: no room, a lock, a lost server, damage.
+    /// The storage or the connection fails: no space, a lock, a lost server, damage.
     Storage(StorageProblem),
     /// The server refuses this user or its password.
     AccessDenied,
-    /// None of these: a mistake in the statement or in the call.
+    /// None of these: an error in the statement or in the call.
     Other,
 }
 
 /// Why a ledger call failed. It changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The object is not there.
+    /// The object does not exist.
     #[error("no {what} `{name}` in the ledger")]
     NotFound {
         /// The kind of object: `audience`, `snapshot`, `task`, …
@@ -37,18 +37,19 @@ pub enum LedgerError {
         name: String,
         /// The state it is in.
         state: String,
-        /// What was wanted, as a participle: `approved`, `finished`.
+        /// The requested change, as a participle: `approved`, `finished`.
         wanted: &'static str,
     },
-    /// The caller's lease ran out and somebody else has the work now. Stop working on it.
-    #[error("the lease on {what} `{name}` belongs to somebody else now")]
+    /// The caller's lease has expired and another process has claimed the work. The caller must
+    /// stop working on it: what it writes from then on could overwrite the work of the new holder.
+    #[error("the lease on {what} `{name}` is lost: another process holds it")]
     LeaseLost {
         /// The kind of object.
         what: &'static str,
         /// Its name or number.
         name: String,
     },
-    /// What was to be stored contradicts itself or the ledger: a bug of the caller.
+    /// The value to be stored contradicts itself or the ledger: a bug of the caller.
     #[error("the ledger refuses this {what}: {why}")]
     Refused {
         /// The kind of object.
@@ -56,7 +57,7 @@ pub enum LedgerError {
         /// What is wrong with it.
         why: String,
     },
-    /// A row of the ledger cannot be understood: it was written by a newer version, or damaged.
+    /// A row of the ledger cannot be decoded: it was written by a newer version, or is damaged.
     #[error("the ledger holds a {what} that this version cannot read: {why}")]
     Unreadable {
         /// The kind of row.
@@ -64,7 +65,7 @@ pub enum LedgerError {
         /// What is wrong with it.
         why: String,
     },
-    /// The ledger's file is not what a node left there.
+    /// The ledger's file has changed since a node closed it.
     #[error(
         "the ledger {} is damaged: {why}. Restore a backup with `throng restore` \
          (docs/operate/backup.md)",
@@ -90,8 +91,8 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// A failure of the file or of the thread that a database needs, which is no error of its driver:
-    /// its class is that of the first error of the operating system among its causes.
+    /// A failure of the file or of the thread that a database needs, which is not an error of its
+    /// driver. Its class is that of the first error of the operating system among its causes.
     pub fn of_system(doing: &'static str, error: impl Error + Send + Sync + 'static) -> Self {
         let class = StorageProblem::in_causes(&error)
             .map_or(DatabaseErrorClass::Other, DatabaseErrorClass::Storage);
@@ -123,7 +124,7 @@ impl LedgerError {
         }
     }
 
-    /// Which class of problem of the database or its disk this is; `None` if it is none.
+    /// The class of the problem, if the database or its disk has one.
     pub fn problem(&self) -> Option<StorageProblem> {
         match self {
             Self::Database { class: DatabaseErrorClass::Storage(problem), .. } => Some(*problem),

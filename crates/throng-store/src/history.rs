@@ -1,4 +1,4 @@
-//! The decision records behind `throng why`, and the processes of a deployment.
+//! The decision records behind `throng why`, and the nodes of a cluster.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use throng_model::Timestamp;
 
 use crate::Result;
 
-/// One change of state and why it came about.
+/// One change of state, and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
     /// The kind of object: `audience`, `sync`, `ad_group`, `spec`.
@@ -15,45 +15,46 @@ pub struct HistoryEntry {
     pub subject: String,
     /// What happened: `published`, `held`, `closed`, …
     pub what: String,
-    /// Why, in plain words with the figures.
+    /// The reason, in plain words with the figures.
     pub why: String,
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// The name of the caller's token; `None` where the node acted by itself.
+    /// The name of the caller's token; `None` where the node acted without a caller.
     #[serde(default)]
     pub actor: Option<String>,
 }
 
-/// What a process of the deployment says about itself.
+/// The status of a node, as it reports it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeRow {
-    /// Unique among processes, also over time.
+    /// Unique among all nodes, also those of the past.
     pub name: String,
     /// Its roles, with commas between them.
     pub roles: String,
-    /// Where it answers.
+    /// The URL where it serves requests.
     pub url: String,
-    /// Since when.
+    /// When it started.
     pub started_at: Timestamp,
-    /// When it said this.
+    /// When it last reported its status.
     pub seen_at: Timestamp,
-    /// What it is doing, as JSON that nodes understand.
+    /// Its state, as JSON. The format belongs to the nodes, not to the ledger.
     pub status: serde_json::Value,
 }
 
-/// History and processes.
+/// History and nodes.
 #[async_trait]
 pub trait HistoryLedger: Send + Sync {
-    /// A node is there. Replaces what it said before, and forgets those that were not seen for a day.
+    /// Stores the status of a node in place of its earlier one, and deletes nodes that have not
+    /// reported for a day.
     async fn put_node(&self, node: &NodeRow) -> Result<()>;
 
-    /// The nodes that were seen at `since` or later, by name.
+    /// The nodes that reported at `since` or later, by name.
     async fn nodes(&self, since: Timestamp) -> Result<Vec<NodeRow>>;
 
-    /// Adds to the history.
-    async fn record(&self, entries: &[HistoryEntry]) -> Result<()>;
+    /// Appends entries to the history.
+    async fn record_history(&self, entries: &[HistoryEntry]) -> Result<()>;
 
-    /// The history of one object, newest first; `None` for all objects.
+    /// The history of one object (kind and name), newest first; `None` for all objects.
     async fn history(&self, subject: Option<(&str, &str)>, limit: u32)
     -> Result<Vec<HistoryEntry>>;
 }

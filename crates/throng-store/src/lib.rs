@@ -1,9 +1,10 @@
 //! Durable state: the rows that Throng must remember across a crash, the traits that store and read
-//! them, and their errors. `throng-ledger` implements the traits on SQLite and PostgreSQL; this crate
-//! names no SQL driver. `conformance` (a feature) is the suite that every implementation passes.
+//! them, and their errors. `throng-ledger` implements the traits on SQLite and PostgreSQL; this
+//! crate names no SQL driver. `conformance` (a feature) is the suite that every implementation
+//! passes.
 //!
-//! All times are [`throng_model::Timestamp`], passed in by the caller: a ledger reads no clock.
-//! Every method is one transaction; a method that returns an error has changed nothing.
+//! All times are [`throng_model::Timestamp`], passed in by the caller: a ledger does not read the
+//! clock. Every method is one transaction; a method that returns an error has changed nothing.
 
 mod access;
 mod alerts;
@@ -31,7 +32,7 @@ pub use audiences::{
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
 pub use error::{DatabaseErrorClass, LedgerError};
 pub use history::{HistoryEntry, HistoryLedger, NodeRow};
-pub use maintenance::{MaintenanceLedger, NamedObject, NamedObjects, StoreStamp};
+pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;
 pub use removals::{
     NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
@@ -46,7 +47,7 @@ pub use sync::{
 /// The result of a ledger call.
 pub type Result<T> = std::result::Result<T, LedgerError>;
 
-/// Everything in one: what a node holds as `Arc<dyn Ledger>`.
+/// All traits of the store: a node has one `Arc<dyn Ledger>`.
 pub trait Ledger:
     SpecLedger
     + AudienceLedger

@@ -1,4 +1,5 @@
-//! Removals: what becomes of the audience on the platform of a sync that the spec no longer has.
+//! Removals: the spec no longer has a sync, and its audience on the platform is to be emptied or
+//! deleted.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use crate::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RemovalRule {
-    /// Every row that it was given is removed; the audience stays, empty.
+    /// Every delivered row is removed; the audience stays, empty.
     Empty,
     /// The audience is deleted.
     Delete,
@@ -23,26 +24,26 @@ pub struct NewRemoval {
     pub sync: SyncName,
     /// What is to be done.
     pub rule: RemovalRule,
-    /// The sync and its destination as they were declared last. The ledger does not look into it.
+    /// The sync and its destination as they were last declared. The ledger does not parse it.
     pub definition: serde_json::Value,
-    /// The alert that a person is to approve or discard it.
+    /// The message of the alert that asks a person to approve or discard it.
     pub message: String,
 }
 
-/// A spec to be applied, with what follows for removals.
+/// A spec to be applied, and what it changes about removals.
 #[derive(Debug, Clone, Copy)]
 pub struct SpecUpdate<'a> {
-    /// The version that it is made for; 0 if there is to be none.
+    /// The version that it replaces; 0 if there must be none.
     pub base: u64,
     /// The spec.
     pub spec: &'a serde_json::Value,
-    /// Removals to be recorded. Those of syncs that have nothing on a platform are left out.
+    /// Removals to be recorded. Those of syncs without an audience on a platform are left out.
     pub removals: &'a [NewRemoval],
     /// Every sync of the spec: their removals are cancelled unless they are approved.
     pub declared: &'a [SyncName],
 }
 
-/// What applying a [`SpecUpdate`] brought.
+/// The result of applying a [`SpecUpdate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecApplied {
     /// The version of the spec.
@@ -60,13 +61,13 @@ pub struct Removal {
     pub sync: SyncName,
     /// What is to be done.
     pub rule: RemovalRule,
-    /// The sync and its destination as they were declared last.
+    /// The sync and its destination as they were last declared.
     pub definition: serde_json::Value,
     /// When the spec without the sync was applied.
     pub requested_at: Timestamp,
     /// When a person approved it.
     pub approved_at: Option<Timestamp>,
-    /// Who did.
+    /// The name of the approver's token.
     pub approved_by: Option<String>,
     /// Failed tries to delete the audience.
     pub tries: u32,
@@ -76,19 +77,21 @@ pub struct Removal {
     pub last_error: Option<String>,
 }
 
-/// The subject of alerts about a removal. No sync is named so.
+/// The subject of alerts about a removal. It is not a valid name of a sync, so they do not collide
+/// with alerts about syncs.
 pub fn removal_subject(sync: &SyncName) -> String {
     format!("removal {sync}")
 }
 
-/// Removals. One that is recorded waits until a person approves or discards it, or its sync is declared
-/// again; it ends when it is carried out.
+/// Removals. One that is recorded waits until a person approves or discards it, or its sync is
+/// declared again; it ends when it is carried out.
 #[async_trait]
 pub trait RemovalLedger: Send + Sync {
-    /// Applies a spec as [`crate::SpecLedger::apply_spec_over`] does. In the same transaction removals are
-    /// recorded, each with an open alert of the kind `run_held`, and cancelled, which ends their alerts. A
-    /// removal that is there already stays as it is. `None`, and nothing done, if another version than
-    /// `base` is applied.
+    /// Applies a spec as [`crate::SpecLedger::apply_spec_over`] does. In the same transaction
+    /// removals are recorded, each with an open alert of the kind `run_held`, and cancelled, which
+    /// resolves their alerts: in two transactions a crash between them would lose a removal for
+    /// ever. A removal that is already recorded stays as it is. `None`, and nothing is changed, if
+    /// another version than `base` is applied.
     async fn apply_spec_update(
         &self,
         update: SpecUpdate<'_>,
@@ -98,21 +101,23 @@ pub trait RemovalLedger: Send + Sync {
     /// The removals that have not been carried out, by sync.
     async fn removals(&self) -> Result<Vec<Removal>>;
 
-    /// The removal of a sync. Costs one look-up.
+    /// The removal of a sync. Costs one index lookup.
     async fn removal(&self, sync: &SyncName) -> Result<Option<Removal>>;
 
-    /// A person approves a removal. Its alert, the sync's pause, and its runs that no worker has in hand
-    /// end. `NotFound` if there is no such removal, `WrongState` if it is approved already.
+    /// A person approves a removal. Its alert is resolved, and the sync's pause and its runs that
+    /// no worker has claimed end. `NotFound` if there is no such removal, `WrongState` if it is
+    /// already approved.
     async fn approve_removal(&self, sync: &SyncName, by: &str, now: Timestamp) -> Result<()>;
 
-    /// A person discards a removal: the audience stays on the platform as it is, and so does what is known
-    /// of it. The alerts about the removal end, and so do runs of it that no worker has in hand; if it was
-    /// approved, what the sync has to send is looked at once more when it is declared again. `NotFound` if
-    /// there is no such removal, `WrongState` while one is being carried out.
+    /// A person discards a removal: the audience stays on the platform as it is, and its delivered
+    /// state stays recorded. The alerts about the removal are resolved, and runs of it that no
+    /// worker has claimed end. If the removal was approved, the sync is compared with its delivered
+    /// state again when it is declared again, because a part of its users may have been removed.
+    /// `NotFound` if there is no such removal, `WrongState` while it is being carried out.
     async fn discard_removal(&self, sync: &SyncName, now: Timestamp) -> Result<()>;
 
-    /// Takes an approved removal that is due until `lease_until`. `false` if it is not due, or somebody
-    /// else has it.
+    /// Claims an approved removal that is due, until `lease_until`. `false` if it is not due, or
+    /// another process has it.
     async fn claim_removal(
         &self,
         sync: &SyncName,
@@ -120,11 +125,12 @@ pub trait RemovalLedger: Send + Sync {
         lease_until: Timestamp,
     ) -> Result<bool>;
 
-    /// A try to carry out a removal failed; it is tried again at `retry_at`. Nothing if it is gone.
+    /// A try to carry out a removal failed; it is tried again at `retry_at`. Does nothing if the
+    /// removal no longer exists.
     async fn fail_removal(&self, sync: &SyncName, error: &str, retry_at: Timestamp) -> Result<()>;
 
-    /// A removal is carried out: forgets it, the platform's audience of its sync, what it was given, and
-    /// that it was ever let go of. The open alerts about the sync and its removal end. `NotFound` if there
-    /// is no such removal, or it is not approved.
+    /// A removal is carried out: deletes it, the platform's audience of its sync, its delivered
+    /// state, and its foreign audience. The open alerts about the sync and its removal are
+    /// resolved. `NotFound` if there is no such removal, or it is not approved.
     async fn finish_removal(&self, sync: &SyncName, now: Timestamp) -> Result<()>;
 }

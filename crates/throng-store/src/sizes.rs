@@ -1,4 +1,4 @@
-//! The sizes of audiences on platforms over time, as they were read for checks.
+//! The sizes of audiences on platforms over time, as checks read them.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use throng_model::{SyncName, Timestamp};
 
 use crate::Result;
 
-/// The size of a sync's audience as the platform showed it at one time.
+/// The size of a sync's audience that the platform returned at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SizeRecord {
     /// The sync.
@@ -17,29 +17,30 @@ pub struct SizeRecord {
     pub platform_id: String,
     /// When it was read.
     pub at: Timestamp,
-    /// At least this many people, if the platform shows it.
+    /// At least this many people, if the platform returned a bound.
     pub lower: Option<u64>,
-    /// At most this many people, if the platform shows it.
+    /// At most this many people, if the platform returned a bound.
     pub upper: Option<u64>,
-    /// Users that the platform was given for the sync at that time.
+    /// Users that were delivered for the sync at that time.
     pub delivered: u64,
-    /// The platform was still at work on an upload.
+    /// The platform was still processing an upload.
     pub settling: bool,
 }
 
-/// Which sizes of a sync are kept.
+/// Which sizes are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeRetention {
-    /// Older ones are deleted, of every sync.
+    /// Older ones are deleted, for every sync.
     pub since: Timestamp,
-    /// So many of a sync at most, the newest.
+    /// At most this many per sync: the newest.
     pub rows: u32,
 }
 
 /// Sizes of audiences on platforms.
 #[async_trait]
 pub trait SizeLedger: Send + Sync {
-    /// Adds a size, and deletes what is not to be kept. It counts as the last reading of the sync.
+    /// Adds a size, and deletes what `keep` does not keep. Its time counts as the last reading of
+    /// the sync.
     async fn put_size(&self, size: &SizeRecord, keep: SizeRetention) -> Result<()>;
 
     /// The newest sizes of a sync, the oldest of them first.
@@ -48,10 +49,12 @@ pub trait SizeLedger: Send + Sync {
     /// The newest size of every sync that has an audience on a platform, by sync.
     async fn newest_sizes(&self) -> Result<Vec<SizeRecord>>;
 
-    /// The syncs that have delivered a version, and whose size was last read at `before` or earlier. Where
-    /// it never was, the time of the delivery counts. The longest waiting first.
+    /// The syncs that have delivered a version, and whose size was last read at `before` or
+    /// earlier. Where it was never read, the time of the delivery counts. The longest waiting
+    /// first.
     async fn sizes_due(&self, before: Timestamp) -> Result<Vec<SyncName>>;
 
-    /// Begins to read the size of a sync that is due. `false` if it is not due: somebody else has begun.
+    /// Claims the reading of the size of a sync that is due. `false` if it is not due: another
+    /// process has claimed it.
     async fn claim_size(&self, sync: &SyncName, before: Timestamp, now: Timestamp) -> Result<bool>;
 }

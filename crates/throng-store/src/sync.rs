@@ -12,11 +12,11 @@ use crate::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncMode {
-    /// Adds and removes, so that the platform's audience equals the snapshot.
+    /// Adds and removes users, so that the platform's audience equals the snapshot.
     Mirror,
-    /// Adds only.
+    /// Adds users only.
     Add,
-    /// Replaces everything in one upload session.
+    /// Replaces all users in one upload session.
     Replace,
 }
 
@@ -26,7 +26,7 @@ pub enum SyncMode {
 pub enum Operation {
     /// Puts users into the audience.
     Add,
-    /// Takes users out of it.
+    /// Removes users from it.
     Remove,
     /// A batch of a replace session.
     Replace,
@@ -36,13 +36,13 @@ pub enum Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// Its task is queued or at work.
+    /// Its task is queued or running.
     Active,
-    /// All rows have an end; the delivered version is recorded.
+    /// All batches are done; the delivered version is recorded.
     Completed,
-    /// It gave up; what was not sent is `pending` for ever. An alert says why.
+    /// It gave up; users that were not sent stay `pending`. An alert says why.
     Failed,
-    /// A guard stopped it before the first row (too many removals); waits for approval.
+    /// It waits for approval, for example because it removes too many users.
     Held,
 }
 
@@ -63,7 +63,7 @@ pub struct SyncRun {
     pub destination: DestinationName,
     /// The mode.
     pub mode: SyncMode,
-    /// The snapshot version delivered before (`None`: nothing was).
+    /// The previously delivered snapshot version; `None` if none was delivered.
     pub from_version: Option<u64>,
     /// The snapshot version to deliver.
     pub to_version: u64,
@@ -75,13 +75,13 @@ pub struct SyncRun {
     pub removes: u64,
     /// `adds + removes`.
     pub read: u64,
-    /// Users that the platform took.
+    /// Users that the platform accepted.
     pub sent: u64,
-    /// Users that we did not send, by reason.
+    /// Users that were not sent, by reason.
     pub skipped: ReasonCounts,
-    /// Users that the platform refused, by reason.
+    /// Users that the platform rejected, by reason.
     pub rejected: ReasonCounts,
-    /// Users without an end yet.
+    /// Users whose batch is not done.
     pub pending: u64,
     /// When it was planned.
     pub created_at: Timestamp,
@@ -89,33 +89,33 @@ pub struct SyncRun {
     pub finished_at: Option<Timestamp>,
     /// Why it failed or is held.
     pub reason: Option<String>,
-    /// What was changed or refused in the identifiers that it puts in: `KEY.reason`.
+    /// Identifiers of added users that were changed or refused, by `KEY.reason`.
     #[serde(default)]
     pub normalised: ReasonCounts,
-    /// The object with its rows, until they are in the delivered state. `None` also for runs that an
-    /// earlier version planned.
+    /// The object with its rows, until they are in the delivered state. `None` also for runs that
+    /// were planned by an earlier version.
     #[serde(default, skip_serializing)]
     pub plan: Option<String>,
 }
 
-/// What holds a run.
+/// Why a run is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldCause {
-    /// Too many users would leave.
+    /// It would remove too many users.
     Guard,
-    /// It would replace a list that the sync did not make.
+    /// It would replace an audience that the sync did not create.
     Adoption,
-    /// All work of its destination waits: too many checks failed.
+    /// All runs of its destination are held: too many checks failed.
     Account,
 }
 
-/// A run waits for a person.
+/// A run waits for approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// What holds it.
+    /// The cause.
     pub cause: HoldCause,
-    /// Why, in plain words.
+    /// The reason, in plain words.
     pub reason: String,
 }
 
@@ -137,7 +137,7 @@ pub struct NewRun {
     pub destination: DestinationName,
     /// The mode.
     pub mode: SyncMode,
-    /// The version delivered before.
+    /// The previously delivered version.
     pub from_version: Option<u64>,
     /// The version to deliver.
     pub to_version: u64,
@@ -145,15 +145,15 @@ pub struct NewRun {
     pub adds: u64,
     /// Users to remove.
     pub removes: u64,
-    /// The batches, cut deterministically.
+    /// The batches: operation and number of users, cut deterministically.
     pub batches: Vec<(Operation, u64)>,
     /// Tasks with a higher priority go first.
     pub priority: i32,
-    /// Held instead of queued.
+    /// Why it is held instead of queued, if it is.
     pub held: Option<Hold>,
     /// The object with its rows.
     pub plan: Option<String>,
-    /// What was changed or refused in the identifiers that it puts in: `KEY.reason`.
+    /// Identifiers of added users that were changed or refused, by `KEY.reason`.
     pub normalised: ReasonCounts,
 }
 
@@ -163,9 +163,9 @@ pub struct NewRun {
 pub enum TaskState {
     /// Waits for a worker (or for `not_before`).
     Queued,
-    /// A worker has it.
+    /// A worker has claimed it.
     Running,
-    /// Every batch has an end.
+    /// Every batch is done.
     Done,
     /// It gave up.
     Failed,
@@ -178,7 +178,7 @@ pub enum TaskState {
 pub struct Task {
     /// Its number.
     pub id: TaskId,
-    /// The run it does.
+    /// The run that it carries out.
     pub run: SyncRunId,
     /// The sync.
     pub sync: SyncName,
@@ -188,19 +188,19 @@ pub struct Task {
     pub destination: DestinationName,
     /// The state.
     pub state: TaskState,
-    /// Higher goes first.
+    /// Tasks with a higher priority go first.
     pub priority: i32,
-    /// Failures in a row; a batch that gets through sets it to 0.
+    /// Consecutive failures; a batch that succeeds resets it to 0.
     pub failures: u32,
-    /// Not before this time.
+    /// It is not tried before this time.
     pub not_before: Timestamp,
-    /// Who has it.
+    /// The worker that has it, while `running`.
     pub holder: Option<String>,
-    /// Until when the holder may be silent.
+    /// When the holder's lease expires, unless it is renewed.
     pub lease_until: Option<Timestamp>,
-    /// Batches in all.
+    /// How many batches it has.
     pub batches: u32,
-    /// Batches with an end.
+    /// How many of them are done.
     pub batches_done: u32,
     /// The last error, in plain words.
     pub last_error: Option<String>,
@@ -216,7 +216,7 @@ pub struct Task {
 pub enum BatchState {
     /// Not sent, or sent without a receipt: it is sent again.
     Pending,
-    /// Has a receipt for every row.
+    /// Every user is sent, skipped or rejected.
     Done,
 }
 
@@ -226,57 +226,57 @@ pub enum BatchState {
 pub struct Batch {
     /// Its number within the task, from 0.
     pub number: u32,
-    /// What it does.
+    /// What it does on the platform.
     pub operation: Operation,
     /// Rank of the first user among the users of this operation.
     pub first_rank: u64,
-    /// Users in it.
+    /// How many users it has.
     pub rows: u64,
     /// The state.
     pub state: BatchState,
-    /// What became of its users, once done.
+    /// The result for its users, once done.
     pub outcome: Option<BatchOutcome>,
 }
 
-/// What became of the users of a batch; the three add up to its rows.
+/// The result for the users of a batch; the three counts add up to its rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchOutcome {
-    /// Users that the platform took.
+    /// Users that the platform accepted.
     pub sent: u64,
-    /// Users that we did not send, by reason.
+    /// Users that were not sent, by reason.
     pub skipped: ReasonCounts,
-    /// Users that the platform refused, by reason.
+    /// Users that the platform rejected, by reason.
     pub rejected: ReasonCounts,
-    /// The places in the batch of those that were refused, as far as that is known: ranges, the end
+    /// The positions in the batch of rejected users, as far as they are known: ranges, the end
     /// exclusive.
     #[serde(default)]
     pub refused: Vec<(u32, u32)>,
 }
 
-/// What the platform said about one request of a batch.
+/// The platform's answer to one request of a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The task.
     pub task: TaskId,
     /// The batch.
     pub batch: u32,
-    /// What was asked.
+    /// What was requested.
     pub operation: Operation,
     /// Rows in the request.
     pub rows: u64,
-    /// Rows that the platform says it received.
+    /// Rows that the platform reports as received.
     pub received: u64,
-    /// Rows that the platform says are invalid.
+    /// Rows that the platform reports as invalid.
     pub invalid: u64,
     /// Reasons with counts, from the platform's samples. Never a value of a row.
     pub invalid_reasons: ReasonCounts,
-    /// HTTP status; 0 if the connection was cut.
+    /// HTTP status; 0 if the connection broke before an answer.
     pub http_status: u16,
     /// The platform's error code, if it gave one.
     pub error_code: Option<i64>,
     /// The platform's id of the request or session.
     pub platform_ref: Option<String>,
-    /// When the answer came.
+    /// When the answer was received.
     pub at: Timestamp,
 }
 
@@ -284,11 +284,11 @@ pub struct Receipt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// All is well.
+    /// The platform's audience is as expected.
     Passed,
-    /// Something is odd; a person should look.
+    /// A difference may be an error; a person should inspect it.
     Suspect,
-    /// The platform's audience is not what it should be.
+    /// The platform's audience is not as expected.
     Failed,
 }
 
@@ -301,24 +301,25 @@ pub struct Check {
     pub task: TaskId,
     /// The verdict.
     pub verdict: Verdict,
-    /// Why, in plain words, one line each.
+    /// The reasons, in plain words, one line each.
     pub reasons: Vec<String>,
-    /// When.
+    /// When the check was made.
     pub at: Timestamp,
 }
 
-/// The platform's audience that a sync fills.
+/// The platform's audience that a sync delivers to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlatformAudience {
     /// The platform's id.
     pub platform_id: String,
-    /// The snapshot version that it holds, once a run completed.
+    /// The snapshot version that was delivered, once a run has completed.
     pub delivered_version: Option<u64>,
-    /// When that run completed.
+    /// When that run was completed.
     pub delivered_at: Option<Timestamp>,
 }
 
-/// An audience on the platform that has a sync's name and holds users whom its runs did not put there.
+/// An audience on the platform that has a sync's name and has users whom the sync's runs did not
+/// add.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignAudience {
     /// The sync.
@@ -327,18 +328,19 @@ pub struct ForeignAudience {
     pub platform_id: String,
     /// The newest run of the sync at that time; 0 if it had none.
     pub run: SyncRunId,
-    /// That run found it; else the sync had it, and has let go of it.
+    /// Whether that run found it. If not, it was the sync's own audience until the delivered state
+    /// was forgotten.
     pub found: bool,
 }
 
-/// What is known of what a platform was given for a sync.
+/// The delivered state of a sync: what was delivered to a platform for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredRecord {
     /// The sync.
     pub sync: SyncName,
-    /// The account that it was given to.
+    /// The account that it was delivered to.
     pub account: String,
-    /// The platform's keys, in the order of the cells of rows, joined by commas.
+    /// The platform's keys, in the order of the cells of rows, with commas between them.
     pub columns: String,
     /// A fingerprint of the identifiers' SQL, key and columns.
     pub identifiers: String,
@@ -346,24 +348,25 @@ pub struct DeliveredRecord {
     pub state: Option<String>,
     /// Users in it.
     pub users: u64,
-    /// The newest run that is in the state.
+    /// The newest run whose rows are in the state.
     pub run: SyncRunId,
-    /// Removals that the platform refused: they are due.
+    /// Removals that the platform rejected and that are to be tried again.
     pub due: u64,
     /// When they are tried again.
     pub retry_at: Option<Timestamp>,
-    /// How often they were tried in a row.
+    /// How many times they were tried without success.
     pub tries: u32,
-    /// A person wants everything to be sent anew in a replace session.
+    /// A person has requested that all users are sent again in a replace session.
     pub replace: bool,
 }
 
 /// Runs, tasks, batches, receipts, checks.
 #[async_trait]
 pub trait SyncLedger: Send + Sync {
-    /// Records a run with its task and batches in one transaction. `None` (and nothing done) if
-    /// the sync has an active or held run already, or is paused. `Refused` if the batches' users are not
-    /// `adds + removes`.
+    /// Records a run with its task and batches in one transaction. `None` (and nothing is changed)
+    /// if the sync already has an active or held run, or is paused: two open runs of one sync would
+    /// send differences to the same delivered state. `Refused` if the batches' users are not `adds
+    /// + removes`.
     async fn plan_run(&self, run: &NewRun, now: Timestamp) -> Result<Option<SyncRunId>>;
 
     /// One run.
@@ -372,16 +375,16 @@ pub trait SyncLedger: Send + Sync {
     /// The newest runs first, of one sync or of all.
     async fn runs(&self, sync: Option<&SyncName>, limit: u32) -> Result<Vec<SyncRun>>;
 
-    /// The syncs whose newest run is not completed, with the state of it, by name.
-    async fn unsettled(&self) -> Result<Vec<(SyncName, RunState)>>;
+    /// The syncs whose newest run is not completed, with its state, by name.
+    async fn incomplete_syncs(&self) -> Result<Vec<(SyncName, RunState)>>;
 
     /// `held → active`.
     async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()>;
 
-    /// Takes this task if it is due, and if fewer than `at_most` tasks of its destination are in
-    /// hand anywhere (two claims at the same moment may take one more). `None` if it is not due any
-    /// more, or not yet, if there are too many, or if its sync is paused.
-    async fn claim_this_task(
+    /// Claims this task if it is due and fewer than `at_most` tasks of its destination are running,
+    /// counted over all workers. `None` if it is not due, if there are too many, or if its sync is
+    /// paused.
+    async fn claim_task(
         &self,
         id: TaskId,
         holder: &str,
@@ -390,11 +393,11 @@ pub trait SyncLedger: Send + Sync {
         lease_until: Timestamp,
     ) -> Result<Option<Task>>;
 
-    /// Of the tasks that are due, each destination's `at_most` of the highest priority; of them those
-    /// that were not announced since `before`, the highest priority first. So an urgent task has
-    /// little before it on the queue, and one account's tasks do not stand in the way of another's.
-    /// Tasks of paused syncs are left out. Costs a look at every due task.
-    async fn unannounced_tasks(
+    /// Of the tasks that are due, each destination's `at_most` of the highest priority; of these
+    /// the ones that were not enqueued since `before`, the highest priority first. The limit keeps
+    /// the queue short: an urgent task has few tasks ahead of it, and one account's tasks do not
+    /// delay another's. Tasks of paused syncs are left out. Reads every due task.
+    async fn tasks_to_enqueue(
         &self,
         before: Timestamp,
         now: Timestamp,
@@ -402,26 +405,32 @@ pub trait SyncLedger: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Task>>;
 
-    /// Notes that these tasks were put on the queue.
-    async fn announced_tasks(&self, ids: &[TaskId], now: Timestamp) -> Result<()>;
+    /// Records that these tasks were enqueued.
+    async fn mark_tasks_enqueued(&self, ids: &[TaskId], now: Timestamp) -> Result<()>;
 
-    /// Tasks that wait for their check and were not announced for it since `before`, the longest
+    /// Tasks that wait for their check and whose check was not enqueued since `before`, the longest
     /// waiting first.
-    async fn unannounced_checks(&self, before: Timestamp, limit: u32) -> Result<Vec<Task>>;
+    async fn checks_to_enqueue(&self, before: Timestamp, limit: u32) -> Result<Vec<Task>>;
 
-    /// The task if it is done and has no check yet.
+    /// The task if it is done and not checked yet.
     async fn unchecked_task(&self, id: TaskId) -> Result<Option<Task>>;
 
-    /// Notes that the checks of these tasks were put on the queue.
-    async fn announced_checks(&self, ids: &[TaskId], now: Timestamp) -> Result<()>;
+    /// Records that the checks of these tasks were enqueued.
+    async fn mark_checks_enqueued(&self, ids: &[TaskId], now: Timestamp) -> Result<()>;
 
-    /// Ends the leases of all tasks, refreshes and removals, whoever holds them, so that their work is due at
-    /// once. Only for a node that knows that it is alone on this ledger: what it finds in hand at
-    /// its start was left by a process that is dead. Returns how many there were.
-    async fn end_leases(&self, now: Timestamp) -> Result<u64>;
+    /// Ends the leases of all tasks, refreshes and removals, so that their work is due immediately.
+    /// Only for a node that has this ledger alone, at its start: all leases are then those of a
+    /// dead process. Beside another node it would give the work of that node to two processes.
+    /// Returns how many tasks and refreshes had a lease.
+    async fn expire_leases(&self, now: Timestamp) -> Result<u64>;
 
-    /// Keeps the lease. `LeaseLost` if somebody else has the task.
-    async fn keep_task(&self, id: TaskId, holder: &str, lease_until: Timestamp) -> Result<()>;
+    /// Renews the lease. `LeaseLost` if another worker has the task.
+    async fn renew_task_lease(
+        &self,
+        id: TaskId,
+        holder: &str,
+        lease_until: Timestamp,
+    ) -> Result<()>;
 
     /// One task.
     async fn task(&self, id: TaskId) -> Result<Task>;
@@ -429,29 +438,30 @@ pub trait SyncLedger: Send + Sync {
     /// The task of a run.
     async fn task_of_run(&self, run: SyncRunId) -> Result<Task>;
 
-    /// Tasks: first running, then queued and held by due order, then ended ones, newest first.
+    /// Tasks: first running ones, then queued and held ones in the order in which they are due,
+    /// then ended ones, newest first.
     async fn tasks(&self, limit: u32) -> Result<Vec<Task>>;
 
-    /// How many tasks are in each state; every state is there, also with 0.
+    /// How many tasks are in each state; every state is included, also with 0.
     async fn task_counts(&self) -> Result<Vec<(TaskState, u64)>>;
 
-    /// How many batches of open tasks are not finished.
+    /// How many batches of open tasks are not done.
     async fn open_batches(&self) -> Result<u64>;
 
     /// The batches of a task by number.
     async fn batches(&self, task: TaskId) -> Result<Vec<Batch>>;
 
-    /// Stores what the platform said. Called for every answer, also for failures. `NotFound` if
+    /// Stores the platform's answer. Called for every answer, also for failures. `NotFound` if
     /// there is no such batch.
     async fn add_receipt(&self, receipt: &Receipt) -> Result<()>;
 
     /// The receipts of a task, oldest first.
     async fn receipts(&self, task: TaskId) -> Result<Vec<Receipt>>;
 
-    /// A batch has an end: marks it done, moves its rows from `pending` to where they belong in the
-    /// run, and resets the task's failures, in one transaction. Does nothing if the batch is done
-    /// already. `LeaseLost` if somebody else has the task, `Refused` if the outcome does not add up
-    /// to the batch's users.
+    /// A batch is done: marks it, moves its users from `pending` to the other counts of the run,
+    /// and resets the task's failures, in one transaction. Does nothing if the batch is already
+    /// done, so that a repeated call counts its users once. `LeaseLost` if another worker has the
+    /// task, `Refused` if the outcome does not add up to the batch's users.
     async fn finish_batch(
         &self,
         task: TaskId,
@@ -460,8 +470,9 @@ pub trait SyncLedger: Send + Sync {
         outcome: &BatchOutcome,
     ) -> Result<()>;
 
-    /// A try of a task failed: back to `queued` with `retry_at`, or `failed` (with its run) without
-    /// it. `count` says whether it counts as a failure (a throttle does not).
+    /// A try of a task failed. With `retry_at` the task becomes `queued` again; without it, it and
+    /// its run become `failed`. `count`: whether it counts as a failure (a throttled request does
+    /// not).
     async fn fail_task(
         &self,
         id: TaskId,
@@ -472,30 +483,31 @@ pub trait SyncLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Task>;
 
-    /// Gives a task back untouched (SIGTERM): `running → queued`, due at once.
+    /// Releases a task without a failure (SIGTERM): `running → queued`, due immediately.
     async fn release_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()>;
 
-    /// Every batch has an end: task `done`, run `completed`, the sync's delivered version is the
-    /// run's `to_version`, in one transaction. `WrongState` if a batch is pending, or if the sync has no platform
-    /// audience (`put_platform_audience` comes first).
+    /// Every batch is done: the task becomes `done`, the run `completed`, and the sync's delivered
+    /// version the run's `to_version`, in one transaction. `WrongState` if a batch is pending, or
+    /// if the sync has no platform audience (`put_platform_audience` must be called first).
     async fn complete_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()>;
 
-    /// Puts a failed task (and its run) back in the queue, with no failures counted. `WrongState` if
-    /// it has not failed, or if its sync has a newer run: that one replaced it.
+    /// Queues a failed task and its run again, with 0 failures. `WrongState` if it has not failed,
+    /// or if its sync has a newer run, which has replaced it.
     async fn requeue_task(&self, id: TaskId, now: Timestamp) -> Result<()>;
 
     /// The platform's audience of a sync.
     async fn platform_audience(&self, sync: &SyncName) -> Result<Option<PlatformAudience>>;
 
-    /// Records the platform's id for a sync if there is none yet; returns the one that counts. What is
-    /// known of a foreign audience is forgotten.
+    /// Records the platform's id for a sync if there is none yet; returns the stored one. Deletes
+    /// the sync's foreign audience.
     async fn put_platform_audience(
         &self,
         sync: &SyncName,
         platform_id: &str,
     ) -> Result<PlatformAudience>;
 
-    /// A run has found an audience of its sync's name that holds other users. A later one replaces it.
+    /// Records that a run has found an audience of its sync's name that has other users. Replaces
+    /// an earlier one.
     async fn put_foreign_audience(
         &self,
         sync: &SyncName,
@@ -503,46 +515,51 @@ pub trait SyncLedger: Send + Sync {
         run: SyncRunId,
     ) -> Result<()>;
 
-    /// The foreign audiences that are known, by sync.
+    /// The recorded foreign audiences, by sync.
     async fn foreign_audiences(&self) -> Result<Vec<ForeignAudience>>;
 
-    /// The platform's audience, with the delivered version, of every sync that has one, by sync.
+    /// The platform's audience, with the delivered version, of each sync that has one, by sync.
     async fn delivered(&self) -> Result<Vec<(SyncName, PlatformAudience)>>;
 
-    /// What is known of what platforms were given, by sync. Syncs of which nothing is known, because
-    /// nothing or only an earlier version delivered for them, are not there.
+    /// The delivered states, by sync. Syncs without one are left out: nothing was delivered for
+    /// them, or only by a version of Throng that did not record it.
     async fn delivered_records(&self) -> Result<Vec<DeliveredRecord>>;
 
-    /// Records what a platform was given, and that these runs are in it: their plans are not needed
-    /// from then on.
+    /// Records a delivered state, and that these runs are in it, in one transaction. Their plans
+    /// are not needed from then on.
     async fn put_delivered_record(
         &self,
         record: &DeliveredRecord,
         recorded: &[SyncRunId],
     ) -> Result<()>;
 
-    /// Ended runs whose plans are not in a delivered state yet, the oldest first.
+    /// Ended runs whose plans are not yet in a delivered state, the oldest first.
     async fn unrecorded_runs(&self) -> Result<Vec<SyncRun>>;
 
-    /// A version is delivered without a run, as the platform has all of it already. `NotFound` if the
-    /// sync has no audience on the platform.
-    async fn deliver_version(&self, sync: &SyncName, version: u64, now: Timestamp) -> Result<()>;
+    /// Records that a version is delivered without a run, because the platform already has all of
+    /// it. `NotFound` if the sync has no audience on the platform.
+    async fn record_delivered_version(
+        &self,
+        sync: &SyncName,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<()>;
 
-    /// Forgets the platform's audience of a sync and what it was given: the next run makes a new one.
-    /// Its runs that have not ended fail for this reason. The audience is foreign from then on. Right
-    /// also if nothing is known.
+    /// Deletes the platform's audience of a sync and its delivered state: the next run creates a
+    /// new audience. Runs of the sync that have not ended fail with this reason. The old audience
+    /// becomes a foreign one. Does nothing if the sync has neither.
     async fn forget_delivered(&self, sync: &SyncName, reason: &str, now: Timestamp) -> Result<()>;
 
-    /// Stores a verdict; a later one for the same task replaces it.
+    /// Stores a check; a later one of the same task replaces it.
     async fn put_check(&self, check: &Check) -> Result<()>;
 
-    /// The verdict on a task.
+    /// The check of a task.
     async fn check_of(&self, task: TaskId) -> Result<Option<Check>>;
 
     /// The newest checks first.
     async fn checks(&self, limit: u32) -> Result<Vec<Check>>;
 
-    /// The verdicts on the newest checks of a destination's tasks after a moment, newest first.
+    /// The verdicts of the newest checks of a destination's tasks after a time, newest first.
     async fn verdicts(
         &self,
         destination: &DestinationName,
@@ -550,14 +567,15 @@ pub trait SyncLedger: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Verdict>>;
 
-    /// Holds every task of a destination that is queued, with its run, for this reason; tasks in
-    /// hand go on. Returns how many.
+    /// Holds every queued task of a destination, with its run, for this reason; running tasks
+    /// continue. Returns how many.
     async fn hold_destination(&self, destination: &DestinationName, reason: &str) -> Result<u64>;
 
-    /// Lets every held run of a destination go on. Returns how many. Those that are held for their account,
-    /// have a plan and have sent nothing are removed: they are to be planned anew, as what they were made of
-    /// may be what was wrong. A run that an earlier version held has no cause: it is one of them if its
-    /// reason contains `account_reason`.
+    /// Approves every held run of a destination. Returns how many there were. Runs that are held
+    /// for their account, have a plan and have sent nothing are deleted instead, so that they are
+    /// planned again: the data that they were planned from may be the cause of the failed checks. A
+    /// run that was held by an earlier version has no cause: it counts as held for its account if
+    /// its reason contains `account_reason`.
     async fn approve_destination(
         &self,
         destination: &DestinationName,
@@ -565,6 +583,6 @@ pub trait SyncLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<u64>;
 
-    /// Tasks that are done and have no check yet, the longest waiting first.
+    /// Tasks that are done and not checked yet, the longest waiting first.
     async fn unchecked_tasks(&self, limit: u32) -> Result<Vec<Task>>;
 }

@@ -92,7 +92,7 @@ impl AccessLedger for Backend {
             created.ok_or_else(|| LedgerError::WrongState {
                 what: "token",
                 name: token.name.clone(),
-                state: "valid already".to_owned(),
+                state: "already valid".to_owned(),
                 wanted: "created",
             })?
         })
@@ -167,11 +167,11 @@ impl AccessLedger for Backend {
         })
     }
 
-    async fn tokens_used(&self, used: &[(i64, Timestamp)]) -> Result<()> {
+    async fn record_token_use(&self, used: &[(i64, Timestamp)]) -> Result<()> {
         if used.is_empty() {
             return Ok(());
         }
-        write_tx!(self, Relaxed, "noting the use of tokens", |tx| {
+        write_tx!(self, Relaxed, "recording the use of tokens", |tx| {
             for (id, at) in used {
                 sqlx::query(
                     "UPDATE tokens SET last_used_at = $2
@@ -193,7 +193,7 @@ impl AccessLedger for Backend {
         expires_at: Timestamp,
     ) -> Result<i64> {
         let (token, binding) = columns(grant);
-        write_tx!(self, Full, "beginning a session", |tx| {
+        write_tx!(self, Full, "creating a session", |tx| {
             sqlx::query("DELETE FROM sessions WHERE expires_at <= $1")
                 .bind(now.0)
                 .execute(&mut *tx)
@@ -225,8 +225,8 @@ impl AccessLedger for Backend {
         })
     }
 
-    async fn session_seen(&self, id: i64, now: Timestamp) -> Result<()> {
-        write_one!(self, Relaxed, "noting the use of a session", |tx| {
+    async fn record_session_use(&self, id: i64, now: Timestamp) -> Result<()> {
+        write_one!(self, Relaxed, "recording the use of a session", |tx| {
             sqlx::query(
                 "UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2",
             )
@@ -284,8 +284,8 @@ impl AccessLedger for Backend {
         })
     }
 
-    async fn take_sign_in_code(&self, hash: SecretHash, now: Timestamp) -> Result<Option<Grant>> {
-        write_one!(self, Full, "taking a sign-in code", |tx| {
+    async fn redeem_sign_in_code(&self, hash: SecretHash, now: Timestamp) -> Result<Option<Grant>> {
+        write_one!(self, Full, "redeeming a sign-in code", |tx| {
             let row = sqlx::query(
                 "DELETE FROM sign_in_codes WHERE hash = $1 AND expires_at > $2
                  RETURNING token, binding",

@@ -4,15 +4,15 @@ use async_trait::async_trait;
 use sqlx::QueryBuilder;
 use throng_model::Timestamp;
 
-use super::{Backend, Conn, Db, DbRow, Tried, read_one, write_one, write_tx};
-use crate::rows::{Cells, Word};
+use super::{Backend, Conn, Db, DbResult, DbRow, read_one, write_one, write_tx};
+use crate::rows::{Cells, SqlEnum};
 use crate::{
     Alert, AlertEvent, AlertEventKind, AlertKind, AlertLedger, AlertTotals, Delivery,
     DeliveryResult, DeliveryState, NewAlert, Receiver, Result,
 };
 
-/// Alerts whose events are made in one transaction.
-const RECORDED_AT_ONCE: i64 = 1_000;
+/// How many alerts have their events recorded in one transaction.
+const MAX_ALERTS_PER_CALL: i64 = 1_000;
 
 macro_rules! alert_columns {
     () => {
@@ -21,7 +21,8 @@ macro_rules! alert_columns {
     };
 }
 
-/// A kind that the first version of the ledger knows: a process of that version may share it.
+/// The kind to store: one that the first version of Throng can read, because a process of that
+/// version may share the ledger.
 fn stored_kind(kind: AlertKind) -> AlertKind {
     match kind {
         AlertKind::RefreshFailed
@@ -38,20 +39,23 @@ fn stored_kind(kind: AlertKind) -> AlertKind {
     }
 }
 
-/// The kind and the subject as they are stored: of a kind that processes of the first version do not
-/// know, the subject begins with its name, so that no two causes are the same to them.
+/// The kind, the cause and the subject to store. The subject of a kind that processes of the first
+/// version cannot read begins with the name of the kind: otherwise two alerts of different kinds
+/// would have the same stored kind and subject, and one would count as a repetition of the other.
 fn stored(kind: AlertKind, subject: &str) -> (&'static str, Option<&'static str>, String) {
     match stored_kind(kind) {
-        same if same == kind => (kind.word(), None, subject.to_owned()),
-        other => (other.word(), Some(kind.word()), format!("{}: {subject}", kind.word())),
+        same if same == kind => (kind.sql_name(), None, subject.to_owned()),
+        other => {
+            (other.sql_name(), Some(kind.sql_name()), format!("{}: {subject}", kind.sql_name()))
+        }
     }
 }
 
-/// The kind of a row: its cause, if this version knows it.
+/// The kind of a row: its cause, if it has one that this version knows.
 fn kind_of(cells: &Cells<'_, DbRow>) -> Result<AlertKind> {
     let cause = cells.maybe_text("cause")?;
-    let known = AlertKind::WORDS.iter().find(|(_, word)| Some(*word) == cause.as_deref());
-    known.map_or_else(|| cells.word("kind"), |(kind, _)| Ok(*kind))
+    let known = AlertKind::VARIANTS.iter().find(|(_, name)| Some(*name) == cause.as_deref());
+    known.map_or_else(|| cells.variant("kind"), |(kind, _)| Ok(*kind))
 }
 
 fn alert_of(row: &DbRow) -> Result<Alert> {
@@ -80,7 +84,7 @@ fn event_of(row: &DbRow) -> Result<AlertEvent> {
     Ok(AlertEvent {
         id: cells.int("event_number")?,
         event_id: cells.text("event_id")?,
-        event: cells.word("event")?,
+        event: cells.variant("event")?,
         at: cells.time("event_at")?,
         alert,
     })
@@ -106,8 +110,8 @@ fn delivery_of(row: &DbRow) -> Result<Delivery> {
         receiver: cells.text("receiver")?,
         event_id: cells.text("event_id")?,
         alert: cells.int("alert")?,
-        event: cells.word("event")?,
-        state: cells.word("state")?,
+        event: cells.variant("event")?,
+        state: cells.variant("state")?,
         tries: cells.number("tries")?,
         http_status: cells.maybe_number("http_status")?,
         why: cells.maybe_text("why")?,
@@ -123,20 +127,20 @@ macro_rules! delivery_columns {
     };
 }
 
-/// An alert whose raising or end is not an event yet.
+/// An alert that was raised or resolved without an event yet.
 struct Unrecorded {
     id: i64,
     raised: Option<Timestamp>,
     resolved: Option<Timestamp>,
 }
 
-async fn unrecorded(tx: &mut Conn, since: Timestamp) -> Tried<Vec<Unrecorded>> {
+async fn unrecorded(tx: &mut Conn, since: Timestamp) -> DbResult<Vec<Unrecorded>> {
     let rows = sqlx::query(
         "SELECT id, recorded, raised_at, resolved_at FROM alerts
          WHERE recorded = 0 OR (recorded = 1 AND resolved_at IS NOT NULL)
          ORDER BY id LIMIT $1",
     )
-    .bind(RECORDED_AT_ONCE)
+    .bind(MAX_ALERTS_PER_CALL)
     .fetch_all(tx)
     .await?;
     let mut found = Vec::with_capacity(rows.len());
@@ -152,8 +156,8 @@ async fn unrecorded(tx: &mut Conn, since: Timestamp) -> Tried<Vec<Unrecorded>> {
     Ok(found)
 }
 
-/// Raises an alert, or counts it once more; its number.
-pub(super) async fn raise(tx: &mut Conn, alert: &NewAlert, now: Timestamp) -> Tried<i64> {
+/// Raises an alert, or increments the count of an open one. Returns its number.
+pub(super) async fn raise(tx: &mut Conn, alert: &NewAlert, now: Timestamp) -> DbResult<i64> {
     let (kind, cause, subject) = stored(alert.kind, &alert.subject);
     let id = sqlx::query_scalar(
         "INSERT INTO alerts (kind, cause, subject, message, raised_at, last_at)
@@ -173,13 +177,13 @@ pub(super) async fn raise(tx: &mut Conn, alert: &NewAlert, now: Timestamp) -> Tr
     Ok(id)
 }
 
-/// Ends the open alert of this kind and subject, if there is one.
+/// Resolves the open alert of this kind and subject, if there is one.
 pub(super) async fn resolve(
     tx: &mut Conn,
     kind: AlertKind,
     subject: &str,
     now: Timestamp,
-) -> Tried<()> {
+) -> DbResult<()> {
     let (kind, _, subject) = stored(kind, subject);
     sqlx::query(
         "UPDATE alerts SET resolved_at = $3
@@ -200,7 +204,9 @@ impl AlertLedger for Backend {
     }
 
     async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()> {
-        write_one!(self, Relaxed, "ending an alert", |tx| resolve(tx, kind, subject, now).await?)
+        write_one!(self, Relaxed, "resolving an alert", |tx| {
+            resolve(tx, kind, subject, now).await?
+        })
     }
 
     async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>> {
@@ -218,17 +224,17 @@ impl AlertLedger for Backend {
         })
     }
 
-    async fn alert_ended(&self, kind: AlertKind, subject: &str) -> Result<Option<Timestamp>> {
+    async fn alert_resolved_at(&self, kind: AlertKind, subject: &str) -> Result<Option<Timestamp>> {
         let (kind, _, subject) = stored(kind, subject);
-        read_one!(self, "reading when an alert ended", |tx| {
-            let ended: Option<i64> = sqlx::query_scalar(
+        read_one!(self, "reading when an alert was resolved", |tx| {
+            let resolved: Option<i64> = sqlx::query_scalar(
                 "SELECT max(resolved_at) FROM alerts WHERE kind = $1 AND subject = $2",
             )
             .bind(kind)
             .bind(&subject)
             .fetch_one(tx)
             .await?;
-            ended.map(Timestamp)
+            resolved.map(Timestamp)
         })
     }
 
@@ -289,7 +295,8 @@ impl AlertLedger for Backend {
                 let resolved = alert.resolved.map(|at| (at, alert.id, AlertEventKind::Resolved));
                 events.extend(raised.into_iter().chain(resolved));
             }
-            // Stable: of one alert and one moment, it was raised before it ended.
+            // A stable sort: an alert that was raised and resolved at the same time is raised
+            // first.
             events.sort_by_key(|(at, alert, _)| (*at, *alert));
             for (number, (at, alert, event)) in events.iter().enumerate() {
                 sqlx::query(
@@ -298,7 +305,7 @@ impl AlertLedger for Backend {
                 )
                 .bind(format!("{nonce:016x}-{number}"))
                 .bind(*alert)
-                .bind(event.word())
+                .bind(event.sql_name())
                 .bind(at.0)
                 .execute(&mut *tx)
                 .await?;
@@ -364,8 +371,8 @@ impl AlertLedger for Backend {
         })
     }
 
-    async fn pass_over_event(&self, receiver: &str, event: i64) -> Result<()> {
-        write_one!(self, Relaxed, "passing over an event", |tx| {
+    async fn skip_alert_event(&self, receiver: &str, event: i64) -> Result<()> {
+        write_one!(self, Relaxed, "skipping an event", |tx| {
             sqlx::query(
                 "UPDATE alert_receivers SET last_event = $2, failures = 0, next_try_at = NULL
                  WHERE name = $1 AND last_event < $2",
@@ -377,13 +384,13 @@ impl AlertLedger for Backend {
         })
     }
 
-    async fn delivery_failed(
+    async fn record_delivery_failure(
         &self,
         receiver: &str,
         why: &str,
         next_try_at: Timestamp,
     ) -> Result<()> {
-        write_one!(self, Relaxed, "noting a failed delivery", |tx| {
+        write_one!(self, Relaxed, "recording a failed delivery", |tx| {
             sqlx::query(
                 "UPDATE alert_receivers
                  SET failures = failures + 1, last_error = $2, next_try_at = $3 WHERE name = $1",
@@ -396,14 +403,14 @@ impl AlertLedger for Backend {
         })
     }
 
-    async fn delivery_ended(
+    async fn record_delivery_result(
         &self,
         receiver: &str,
         event: i64,
         result: &DeliveryResult,
         now: Timestamp,
     ) -> Result<()> {
-        write_tx!(self, Relaxed, "noting the end of a delivery", |tx| {
+        write_tx!(self, Relaxed, "recording the end of a delivery", |tx| {
             let failures: Option<i64> = sqlx::query_scalar(
                 "SELECT failures FROM alert_receivers WHERE name = $1 AND last_event < $2",
             )
@@ -412,7 +419,7 @@ impl AlertLedger for Backend {
             .fetch_optional(&mut *tx)
             .await?;
             if let Some(failures) = failures {
-                // What has expired was given up without one more request.
+                // A delivery that expired made no further request.
                 let last = i64::from(result.state != DeliveryState::Expired);
                 let ok_at = (result.state == DeliveryState::Delivered).then_some(now.0);
                 sqlx::query(
@@ -434,7 +441,7 @@ impl AlertLedger for Backend {
                 )
                 .bind(receiver)
                 .bind(event)
-                .bind(result.state.word())
+                .bind(result.state.sql_name())
                 .bind(failures.saturating_add(last))
                 .bind(result.http_status.map(i64::from))
                 .bind(result.why.as_deref())
@@ -475,13 +482,13 @@ impl AlertLedger for Backend {
         })
     }
 
-    async fn forget_alert_events(&self, before: Timestamp, receivers: &[String]) -> Result<u64> {
-        write_tx!(self, Relaxed, "forgetting old events of alerts", |tx| {
+    async fn delete_alert_events(&self, before: Timestamp, receivers: &[String]) -> Result<u64> {
+        write_tx!(self, Relaxed, "deleting old events of alerts", |tx| {
             let known: Vec<String> =
                 sqlx::query_scalar("SELECT name FROM alert_receivers").fetch_all(&mut *tx).await?;
-            for gone in known.iter().filter(|name| !receivers.contains(name)) {
+            for removed in known.iter().filter(|name| !receivers.contains(name)) {
                 sqlx::query("DELETE FROM alert_receivers WHERE name = $1")
-                    .bind(gone)
+                    .bind(removed)
                     .execute(&mut *tx)
                     .await?;
             }
@@ -501,12 +508,12 @@ impl AlertLedger for Backend {
             .bind(done_up_to)
             .execute(&mut *tx)
             .await?;
-            let forgotten = sqlx::query("DELETE FROM alert_events WHERE at < $1 AND id <= $2")
+            let deleted = sqlx::query("DELETE FROM alert_events WHERE at < $1 AND id <= $2")
                 .bind(before.0)
                 .bind(done_up_to)
                 .execute(&mut *tx)
                 .await?;
-            forgotten.rows_affected()
+            deleted.rows_affected()
         })
     }
 }

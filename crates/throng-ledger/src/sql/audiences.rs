@@ -1,14 +1,13 @@
-//! Audiences and refreshes in SQL. What happens to snapshots, parts and the dictionary is in modules
-//! of these names.
+//! Audiences and refreshes in SQL. Snapshots, parts and the dictionary have their own modules.
 
 use async_trait::async_trait;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::{
-    Backend, Conn, DbRow, Tried, dictionary, lock_rows, parts, pauses, read_one, read_tx,
+    Backend, Conn, DbResult, DbRow, dictionary, lock_rows, parts, pauses, read_one, read_tx,
     snapshots, write_one, write_tx,
 };
-use crate::rows::{Cells, Word, count};
+use crate::rows::{Cells, SqlEnum, count};
 use crate::{
     AudienceLedger, AudienceRow, DictionaryShard, LedgerError, NewPart, Part, Refresh,
     RefreshState, RefreshTrigger, Result, Snapshot,
@@ -25,10 +24,10 @@ macro_rules! refresh_columns {
 
 fn refresh_of(row: &DbRow) -> Result<Refresh> {
     let cells = Cells::new(row, "refresh");
-    let state = cells.word("state")?;
+    let state = cells.variant("state")?;
     let claims: u32 = cells.number("claims")?;
     let crashes = match state {
-        // The try in hand is no crash, nor is the one that came to its end.
+        // Neither the current try is a crash, nor one that has ended.
         RefreshState::Processing => claims.saturating_sub(1),
         RefreshState::Completed | RefreshState::Held => 0,
         _ => claims,
@@ -37,7 +36,7 @@ fn refresh_of(row: &DbRow) -> Result<Refresh> {
         id: RefreshId(cells.int("id")?),
         audience: cells.name("audience")?,
         state,
-        trigger: cells.word("started_by")?,
+        trigger: cells.variant("started_by")?,
         scheduled_at: cells.time("scheduled_at")?,
         started_at: cells.maybe_time("started_at")?,
         finished_at: cells.maybe_time("finished_at")?,
@@ -49,14 +48,14 @@ fn refresh_of(row: &DbRow) -> Result<Refresh> {
         rows_read: cells.number("rows_read")?,
         null_keys: cells.number("null_keys")?,
         rows_expected: cells.maybe_number("rows_expected")?,
-        // Earlier versions left the reason of a hold in rows of refreshes that were approved.
+        // Earlier versions did not remove the reason of the hold when a refresh was approved.
         reason: cells.maybe_text("reason")?.filter(|_| state != RefreshState::Completed),
         snapshot_version: cells.maybe_number("snapshot_version")?,
     })
 }
 
 /// One refresh, or `NotFound`.
-pub(super) async fn get_refresh(tx: &mut Conn, id: RefreshId) -> Tried<Refresh> {
+pub(super) async fn get_refresh(tx: &mut Conn, id: RefreshId) -> DbResult<Refresh> {
     let row = sqlx::query(concat!("SELECT ", refresh_columns!(), " FROM refreshes WHERE id = $1"))
         .bind(id.0)
         .fetch_optional(tx)
@@ -65,8 +64,9 @@ pub(super) async fn get_refresh(tx: &mut Conn, id: RefreshId) -> Tried<Refresh> 
     Ok(refresh_of(&row)?)
 }
 
-/// One refresh, if `holder` has it; else `LeaseLost`.
-pub(super) async fn get_held_by(tx: &mut Conn, id: RefreshId, holder: &str) -> Tried<Refresh> {
+/// One refresh, if `holder` has its lease; else `LeaseLost`. A holder's writes call this in their
+/// transaction: a builder that was paused must not overwrite the work of the next one.
+pub(super) async fn get_leased_by(tx: &mut Conn, id: RefreshId, holder: &str) -> DbResult<Refresh> {
     let refresh = get_refresh(tx, id).await?;
     if refresh.holder.as_deref() == Some(holder) {
         Ok(refresh)
@@ -81,7 +81,7 @@ async fn queue(
     audience: &AudienceName,
     trigger: RefreshTrigger,
     now: Timestamp,
-) -> Tried<RefreshId> {
+) -> DbResult<RefreshId> {
     let queued: Option<i64> = sqlx::query_scalar(
         "INSERT INTO refreshes (audience, state, started_by, scheduled_at, not_before)
          VALUES ($1, 'scheduled', $2, $3, $3)
@@ -89,7 +89,7 @@ async fn queue(
          RETURNING id",
     )
     .bind(audience.as_str())
-    .bind(trigger.word())
+    .bind(trigger.sql_name())
     .bind(now.0)
     .fetch_optional(&mut *tx)
     .await?;
@@ -108,8 +108,8 @@ async fn queue(
     Ok(RefreshId(id))
 }
 
-/// The rows of all audiences, or of one.
-async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
+/// All audiences, or one.
+async fn list(tx: &mut Conn, only: Option<&str>) -> DbResult<Vec<AudienceRow>> {
     let audiences = sqlx::query(
         "SELECT name, last_fired, paused_at, pinned_at FROM audiences
          WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name",
@@ -149,15 +149,15 @@ async fn rows(tx: &mut Conn, only: Option<&str>) -> Tried<Vec<AudienceRow>> {
     Ok(found)
 }
 
-/// `processing → halted`, without so many of its claims.
-async fn give_back(
+/// `processing → halted`, with `claims` less. Parts that are claimed as `HOLDER#…` become free.
+async fn release_refresh(
     tx: &mut Conn,
     id: RefreshId,
     holder: &str,
     claims: i64,
     now: Timestamp,
-) -> Tried<()> {
-    get_held_by(tx, id, holder).await?;
+) -> DbResult<()> {
+    get_leased_by(tx, id, holder).await?;
     sqlx::query(
         "UPDATE refreshes SET state = 'halted', holder = NULL, lease_until = NULL, not_before = $2,
             claims = CASE WHEN claims > $3 THEN claims - $3 ELSE 0 END
@@ -179,13 +179,14 @@ async fn give_back(
     Ok(())
 }
 
-async fn end_try(
+/// The try of a refresh has failed: it is scheduled again at `retry_at`, or has failed for good.
+async fn record_failed_attempt(
     tx: &mut Conn,
     id: RefreshId,
     reason: &str,
     retry_at: Option<Timestamp>,
     now: Timestamp,
-) -> Tried<Refresh> {
+) -> DbResult<Refresh> {
     let (state, finished_at) = match retry_at {
         Some(_) => (RefreshState::Scheduled, None),
         None => (RefreshState::Failed, Some(now.0)),
@@ -198,7 +199,7 @@ async fn end_try(
         refresh_columns!()
     ))
     .bind(id.0)
-    .bind(state.word())
+    .bind(state.sql_name())
     .bind(finished_at)
     .bind(retry_at.unwrap_or(now).0)
     .bind(reason)
@@ -206,7 +207,7 @@ async fn end_try(
     .await?;
     match retry_at {
         None => snapshots::delete_parts(tx, id).await?,
-        // Whoever tries next need not wait for what this try had in hand.
+        // The next try need not wait for the leases of this one.
         Some(_) => {
             sqlx::query("UPDATE refresh_parts SET lease_until = NULL WHERE refresh = $1")
                 .bind(id.0)
@@ -220,7 +221,7 @@ async fn end_try(
 #[async_trait]
 impl AudienceLedger for Backend {
     async fn audiences(&self) -> Result<Vec<AudienceRow>> {
-        read_tx!(self, "reading the audiences", |tx| rows(tx, None).await?)
+        read_tx!(self, "reading the audiences", |tx| list(tx, None).await?)
     }
 
     async fn served_versions(&self) -> Result<Vec<(AudienceName, u64)>> {
@@ -241,7 +242,7 @@ impl AudienceLedger for Backend {
     }
 
     async fn audience(&self, name: &AudienceName) -> Result<Option<AudienceRow>> {
-        read_tx!(self, "reading an audience", |tx| { rows(tx, Some(name.as_str())).await?.pop() })
+        read_tx!(self, "reading an audience", |tx| { list(tx, Some(name.as_str())).await?.pop() })
     }
 
     async fn schedule_refresh(
@@ -255,7 +256,7 @@ impl AudienceLedger for Backend {
                 .bind(audience.as_str())
                 .execute(&mut *tx)
                 .await?;
-            pauses::refuse_stopped(tx, audience).await?;
+            pauses::check_not_stopped(tx, audience).await?;
             queue(tx, audience, trigger, now).await?
         })
     }
@@ -293,7 +294,7 @@ impl AudienceLedger for Backend {
         lease_until: Timestamp,
     ) -> Result<Option<Refresh>> {
         write_one!(self, Relaxed, "claiming a refresh", |tx| {
-            // Read to the end: only then is it certain that the statement was committed.
+            // All rows are fetched: only then is it certain that the statement was committed.
             let rows = sqlx::query(concat!(
                 "UPDATE refreshes SET state = 'processing', holder = $1, lease_until = $3,
                     claims = claims + 1, started_at = coalesce(started_at, $2)
@@ -320,7 +321,7 @@ impl AudienceLedger for Backend {
         lease_until: Timestamp,
     ) -> Result<Option<Refresh>> {
         write_one!(self, Relaxed, "claiming a refresh", |tx| {
-            // One audience has one open refresh at most, so there is nothing to choose from.
+            // An audience has at most one open refresh, so no inner SELECT is needed.
             let rows = sqlx::query(concat!(
                 "UPDATE refreshes SET state = 'processing', holder = $1, lease_until = $3,
                     claims = claims + 1, started_at = coalesce(started_at, $2)
@@ -338,7 +339,7 @@ impl AudienceLedger for Backend {
         })
     }
 
-    async fn refresh_progress(
+    async fn record_refresh_progress(
         &self,
         id: RefreshId,
         holder: &str,
@@ -348,7 +349,7 @@ impl AudienceLedger for Backend {
         rows_expected: Option<u64>,
     ) -> Result<()> {
         write_tx!(self, Relaxed, "recording a refresh's progress", |tx| {
-            get_held_by(tx, id, holder).await?;
+            get_leased_by(tx, id, holder).await?;
             sqlx::query(
                 "UPDATE refreshes SET lease_until = $2, rows_read = $3, null_keys = $4,
                     rows_expected = coalesce($5, rows_expected)
@@ -370,7 +371,7 @@ impl AudienceLedger for Backend {
 
     async fn refreshes(&self, audience: Option<&AudienceName>, limit: u32) -> Result<Vec<Refresh>> {
         read_one!(self, "reading the refreshes", |tx| {
-            // Two texts, so that each finds its index.
+            // Two statements, so that each uses its index.
             let rows = match audience {
                 Some(name) => {
                     sqlx::query(concat!(
@@ -398,8 +399,8 @@ impl AudienceLedger for Backend {
         })
     }
 
-    async fn add_parts(&self, id: RefreshId, new: &[NewPart], over: Option<&str>) -> Result<()> {
-        parts::record(self, id, new, over).await
+    async fn add_parts(&self, id: RefreshId, parts: &[NewPart], by: Option<&str>) -> Result<()> {
+        parts::record(self, id, parts, by).await
     }
 
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>> {
@@ -418,14 +419,14 @@ impl AudienceLedger for Backend {
         })
     }
 
-    async fn keep_parts(&self, holder: &str, lease_until: Timestamp) -> Result<()> {
-        write_one!(self, Relaxed, "keeping parts", |tx| {
-            parts::keep(tx, holder, lease_until).await?
+    async fn renew_part_leases(&self, holder: &str, lease_until: Timestamp) -> Result<()> {
+        write_one!(self, Relaxed, "renewing the leases of parts", |tx| {
+            parts::renew_leases(tx, holder, lease_until).await?
         })
     }
 
     async fn release_part(&self, id: RefreshId, number: u32, holder: &str) -> Result<()> {
-        write_one!(self, Relaxed, "giving a part back", |tx| {
+        write_one!(self, Relaxed, "releasing a part", |tx| {
             parts::release(tx, id, number, holder).await?
         })
     }
@@ -443,13 +444,13 @@ impl AudienceLedger for Backend {
 
     async fn halt_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Relaxed, "halting a refresh", |tx| {
-            give_back(tx, id, holder, 1, now).await?
+            release_refresh(tx, id, holder, 1, now).await?
         })
     }
 
     async fn recover_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Relaxed, "recovering a refresh", |tx| {
-            give_back(tx, id, holder, 0, now).await?
+            release_refresh(tx, id, holder, 0, now).await?
         })
     }
 
@@ -492,8 +493,8 @@ impl AudienceLedger for Backend {
         now: Timestamp,
     ) -> Result<Refresh> {
         write_tx!(self, Relaxed, "recording a failed refresh", |tx| {
-            get_held_by(tx, id, holder).await?;
-            end_try(tx, id, reason, retry_at, now).await?
+            get_leased_by(tx, id, holder).await?;
+            record_failed_attempt(tx, id, reason, retry_at, now).await?
         })
     }
 
@@ -555,16 +556,16 @@ impl AudienceLedger for Backend {
     }
 
     async fn snapshots(&self, audience: &AudienceName) -> Result<Vec<Snapshot>> {
-        read_one!(self, "reading the snapshots", |tx| { snapshots::kept(tx, audience).await? })
+        read_one!(self, "reading the snapshots", |tx| { snapshots::list(tx, audience).await? })
     }
 
     async fn snapshot(&self, audience: &AudienceName, version: u64) -> Result<Snapshot> {
         read_one!(self, "reading a snapshot", |tx| { snapshots::get(tx, audience, version).await? })
     }
 
-    async fn forget_snapshot(&self, audience: &AudienceName, version: u64) -> Result<()> {
-        write_tx!(self, Full, "forgetting a snapshot", |tx| {
-            snapshots::forget(tx, audience, version).await?
+    async fn delete_snapshot(&self, audience: &AudienceName, version: u64) -> Result<()> {
+        write_tx!(self, Full, "deleting a snapshot", |tx| {
+            snapshots::delete(tx, audience, version).await?
         })
     }
 
@@ -586,9 +587,14 @@ impl AudienceLedger for Backend {
         read_one!(self, "reading a dictionary shard", |tx| { dictionary::shard(tx, shard).await? })
     }
 
-    async fn swap_dictionary(&self, shard: u8, expected: u64, manifest: &str) -> Result<bool> {
+    async fn compare_and_swap_dictionary(
+        &self,
+        shard: u8,
+        expected: u64,
+        manifest: &str,
+    ) -> Result<bool> {
         write_one!(self, Full, "replacing a dictionary shard", |tx| {
-            dictionary::swap(tx, shard, expected, manifest).await?
+            dictionary::compare_and_swap(tx, shard, expected, manifest).await?
         })
     }
 }

@@ -1,8 +1,8 @@
-//! What platforms were given, in SQL. The rows themselves are in objects.
+//! Delivered states and foreign audiences in SQL. The delivered rows are in objects.
 
 use throng_model::{SyncName, SyncRunId, Timestamp};
 
-use super::{Backend, Conn, DbRow, Tried, read_one, write_one, write_tx};
+use super::{Backend, Conn, DbResult, DbRow, read_one, write_one, write_tx};
 use crate::rows::{Cells, count};
 use crate::{DeliveredRecord, ForeignAudience, LedgerError, Result};
 
@@ -24,7 +24,7 @@ fn record_of(row: &DbRow) -> Result<DeliveredRecord> {
 }
 
 pub(super) async fn all(backend: &Backend) -> Result<Vec<DeliveredRecord>> {
-    read_one!(backend, "reading what was delivered", |tx| {
+    read_one!(backend, "reading the delivered states", |tx| {
         let rows = sqlx::query(
             "SELECT sync, account, columns, identifiers, state, users, run, due, retry_at, tries,
                 replaces
@@ -41,7 +41,7 @@ pub(super) async fn put(
     record: &DeliveredRecord,
     recorded: &[SyncRunId],
 ) -> Result<()> {
-    write_tx!(backend, Full, "recording what was delivered", |tx| {
+    write_tx!(backend, Full, "recording a delivered state", |tx| {
         sqlx::query(
             "INSERT INTO delivered_states (sync, account, state, users, run, due, retry_at, tries,
                 replaces, columns, identifiers)
@@ -137,7 +137,7 @@ pub(super) async fn foreign(backend: &Backend) -> Result<Vec<ForeignAudience>> {
     })
 }
 
-pub(super) async fn forget_foreign(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
+pub(super) async fn delete_foreign(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
     sqlx::query("DELETE FROM foreign_audiences WHERE sync = $1")
         .bind(sync.as_str())
         .execute(tx)
@@ -145,8 +145,9 @@ pub(super) async fn forget_foreign(tx: &mut Conn, sync: &SyncName) -> Tried<()> 
     Ok(())
 }
 
-/// The sync lets go of its audience, which holds what its runs have sent.
-async fn let_go(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
+/// Makes the audience of a sync a foreign one, because it has the users that the sync's runs have
+/// sent.
+async fn detach_audience(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
     sqlx::query(
         "INSERT INTO foreign_audiences (sync, platform_id, run, found)
          SELECT sync, platform_id,
@@ -165,8 +166,9 @@ async fn let_go(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
     Ok(())
 }
 
-/// What the sync has to send is looked at once more, as if a person had asked for a run.
-pub(super) async fn look_again(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
+/// Clears the recorded fingerprint of the identifiers, so that the next planning compares the sync
+/// with its delivered state again.
+pub(super) async fn reset_identifiers(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
     sqlx::query("UPDATE delivered_states SET identifiers = '' WHERE sync = $1")
         .bind(sync.as_str())
         .execute(tx)
@@ -174,10 +176,10 @@ pub(super) async fn look_again(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
     Ok(())
 }
 
-/// Forgets the audience of a sync that is on the platform no longer, or has nobody in it: unlike
-/// [`forget`], it is no foreign audience afterwards.
-pub(super) async fn forget_all(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
-    forget_foreign(tx, sync).await?;
+/// Deletes the delivered state of a sync whose audience is deleted or empty. Unlike after
+/// [`forget`], the audience is not a foreign one afterwards.
+pub(super) async fn delete_all(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
+    delete_foreign(tx, sync).await?;
     for statement in [
         "DELETE FROM platform_audiences WHERE sync = $1",
         "DELETE FROM delivered_states WHERE sync = $1",
@@ -194,8 +196,8 @@ pub(super) async fn forget(
     reason: &str,
     now: Timestamp,
 ) -> Result<()> {
-    write_tx!(backend, Full, "forgetting what was delivered", |tx| {
-        let_go(tx, sync).await?;
+    write_tx!(backend, Full, "forgetting a delivered state", |tx| {
+        detach_audience(tx, sync).await?;
         sqlx::query("DELETE FROM delivered_states WHERE sync = $1")
             .bind(sync.as_str())
             .execute(&mut *tx)

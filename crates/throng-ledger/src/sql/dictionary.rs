@@ -1,6 +1,6 @@
-//! The manifests of the dictionary's shards, each swapped under a condition.
+//! The manifests of the dictionary's shards, each replaced by compare and swap.
 
-use super::{Conn, DbRow, Tried};
+use super::{Conn, DbResult, DbRow};
 use crate::rows::{Cells, count};
 use crate::{DictionaryShard, Result};
 
@@ -14,7 +14,7 @@ fn shard_of(row: &DbRow) -> Result<DictionaryShard> {
 }
 
 /// All shards that ever had a user, by number.
-pub(super) async fn all(tx: &mut Conn) -> Tried<Vec<DictionaryShard>> {
+pub(super) async fn all(tx: &mut Conn) -> DbResult<Vec<DictionaryShard>> {
     let rows = sqlx::query("SELECT shard, version, manifest FROM dictionary_shards ORDER BY shard")
         .fetch_all(tx)
         .await?;
@@ -22,7 +22,7 @@ pub(super) async fn all(tx: &mut Conn) -> Tried<Vec<DictionaryShard>> {
 }
 
 /// One shard; of version 0 if it never had a user.
-pub(super) async fn shard(tx: &mut Conn, shard: u8) -> Tried<DictionaryShard> {
+pub(super) async fn shard(tx: &mut Conn, shard: u8) -> DbResult<DictionaryShard> {
     let row =
         sqlx::query("SELECT shard, version, manifest FROM dictionary_shards WHERE shard = $1")
             .bind(i64::from(shard))
@@ -35,8 +35,13 @@ pub(super) async fn shard(tx: &mut Conn, shard: u8) -> Tried<DictionaryShard> {
 }
 
 /// Replaces a shard's manifest if it still has the expected version.
-pub(super) async fn swap(tx: &mut Conn, shard: u8, expected: u64, manifest: &str) -> Tried<bool> {
-    let swap = if expected == 0 {
+pub(super) async fn compare_and_swap(
+    tx: &mut Conn,
+    shard: u8,
+    expected: u64,
+    manifest: &str,
+) -> DbResult<bool> {
+    let statement = if expected == 0 {
         sqlx::query(
             "INSERT INTO dictionary_shards (shard, version, manifest)
              VALUES ($1, $2 + 1, $3) ON CONFLICT (shard) DO NOTHING",
@@ -47,7 +52,7 @@ pub(super) async fn swap(tx: &mut Conn, shard: u8, expected: u64, manifest: &str
              WHERE shard = $1 AND version = $2",
         )
     };
-    let changed = swap
+    let changed = statement
         .bind(i64::from(shard))
         .bind(count(expected))
         .bind(manifest)

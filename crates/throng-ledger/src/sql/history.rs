@@ -1,4 +1,4 @@
-//! History and processes in SQL.
+//! History and nodes in SQL.
 
 use async_trait::async_trait;
 use sqlx::QueryBuilder;
@@ -20,8 +20,8 @@ fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
     })
 }
 
-/// A node that was not seen for so long is forgotten.
-const FORGET_NODES_AFTER: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// A node that has not reported for this long is deleted.
+const NODE_RETENTION: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 fn node_of(row: &DbRow) -> Result<NodeRow> {
     let cells = Cells::new(row, "node");
@@ -38,7 +38,7 @@ fn node_of(row: &DbRow) -> Result<NodeRow> {
 #[async_trait]
 impl HistoryLedger for Backend {
     async fn put_node(&self, node: &NodeRow) -> Result<()> {
-        write_tx!(self, Relaxed, "noting a node", |tx| {
+        write_tx!(self, Relaxed, "recording the status of a node", |tx| {
             sqlx::query(
                 "INSERT INTO nodes (name, roles, url, started_at, seen_at, status)
                  VALUES ($1, $2, $3, $4, $5, $6)
@@ -55,7 +55,7 @@ impl HistoryLedger for Backend {
             .execute(&mut *tx)
             .await?;
             sqlx::query("DELETE FROM nodes WHERE seen_at < $1")
-                .bind(node.seen_at.minus(FORGET_NODES_AFTER).0)
+                .bind(node.seen_at.minus(NODE_RETENTION).0)
                 .execute(&mut *tx)
                 .await?;
         })
@@ -74,11 +74,11 @@ impl HistoryLedger for Backend {
         })
     }
 
-    async fn record(&self, entries: &[HistoryEntry]) -> Result<()> {
+    async fn record_history(&self, entries: &[HistoryEntry]) -> Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
-        write_tx!(self, Relaxed, "adding to the history", |tx| {
+        write_tx!(self, Relaxed, "recording history", |tx| {
             for chunk in entries.chunks(ROWS_PER_INSERT) {
                 let mut insert = QueryBuilder::<Db>::new(
                     "INSERT INTO history (subject_kind, subject, what, why, at, actor) ",
@@ -104,7 +104,7 @@ impl HistoryLedger for Backend {
         limit: u32,
     ) -> Result<Vec<HistoryEntry>> {
         read_one!(self, "reading the history", |tx| {
-            // Two texts, so that each finds its index.
+            // Two statements, so that each uses its index.
             let rows = match subject {
                 Some((kind, name)) => {
                     sqlx::query(

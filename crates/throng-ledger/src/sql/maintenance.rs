@@ -1,10 +1,10 @@
-//! Stamps, probes and named objects in SQL.
+//! Stamps, probes and referenced objects in SQL.
 
 use async_trait::async_trait;
 
 use super::{Backend, read_one, read_tx, write_one};
 use crate::rows::{Cells, count};
-use crate::{MaintenanceLedger, NamedObject, NamedObjects, Result, StoreStamp};
+use crate::{MaintenanceLedger, ReferencedObject, ReferencedObjects, Result, StoreStamp};
 
 #[async_trait]
 impl MaintenanceLedger for Backend {
@@ -42,7 +42,7 @@ impl MaintenanceLedger for Backend {
     }
 
     async fn probe(&self) -> Result<()> {
-        write_one!(self, Full, "trying a write", |tx| {
+        write_one!(self, Full, "probing a write", |tx| {
             sqlx::query(
                 "INSERT INTO write_probe (only_row, writes) VALUES (1, 1)
                  ON CONFLICT (only_row) DO UPDATE SET writes = write_probe.writes + 1",
@@ -52,16 +52,16 @@ impl MaintenanceLedger for Backend {
         })
     }
 
-    async fn named_objects(&self) -> Result<NamedObjects> {
-        read_tx!(self, "reading the names of objects", |tx| {
-            let mut named = NamedObjects::default();
+    async fn referenced_objects(&self) -> Result<ReferencedObjects> {
+        read_tx!(self, "reading the referenced objects", |tx| {
+            let mut referenced = ReferencedObjects::default();
             let rows = sqlx::query("SELECT path, bytes FROM snapshots ORDER BY path")
                 .fetch_all(&mut *tx)
                 .await?;
             for row in &rows {
                 let cells = Cells::new(row, "snapshot");
                 let bytes = Some(cells.number("bytes")?);
-                named.objects.push(NamedObject { name: cells.text("path")?, bytes });
+                referenced.objects.push(ReferencedObject { name: cells.text("path")?, bytes });
             }
             let rows = sqlx::query(
                 "SELECT p.output AS output FROM refresh_parts p JOIN refreshes r ON r.id = p.refresh
@@ -72,7 +72,9 @@ impl MaintenanceLedger for Backend {
             for row in &rows {
                 let output: serde_json::Value = Cells::new(row, "part").json("output")?;
                 if let Some(name) = output["object"].as_str() {
-                    named.objects.push(NamedObject { name: name.to_owned(), bytes: None });
+                    referenced
+                        .objects
+                        .push(ReferencedObject { name: name.to_owned(), bytes: None });
                 }
             }
             let names: Vec<String> = sqlx::query_scalar(
@@ -81,20 +83,22 @@ impl MaintenanceLedger for Backend {
             )
             .fetch_all(&mut *tx)
             .await?;
-            named.objects.extend(names.into_iter().map(|name| NamedObject { name, bytes: None }));
-            named.manifests =
+            referenced
+                .objects
+                .extend(names.into_iter().map(|name| ReferencedObject { name, bytes: None }));
+            referenced.manifests =
                 sqlx::query_scalar("SELECT manifest FROM dictionary_shards ORDER BY shard")
                     .fetch_all(&mut *tx)
                     .await?;
-            named
+            referenced
         })
     }
 
     async fn check_structure(&self) -> Result<()> {
-        self.check_structure_here().await
+        self.backend_check_structure().await
     }
 
     async fn close(&self) -> Result<()> {
-        self.close_here().await
+        self.backend_close().await
     }
 }

@@ -1,28 +1,28 @@
-//! The parts of a refresh: recorded, claimed, kept, given back, finished.
+//! The parts of a refresh: recorded, claimed, renewed, released, finished.
 
 use sqlx::QueryBuilder;
 use throng_model::{RefreshId, Timestamp};
 
-use super::audiences::{get_held_by, get_refresh};
+use super::audiences::{get_leased_by, get_refresh};
 use super::snapshots::delete_parts;
-use super::{Backend, Conn, Db, DbRow, ROWS_PER_INSERT, Tried, lock_rows, write_tx};
-use crate::rows::{Cells, Word, json};
+use super::{Backend, Conn, Db, DbResult, DbRow, ROWS_PER_INSERT, lock_rows, write_tx};
+use crate::rows::{Cells, SqlEnum, json};
 use crate::{LedgerError, NewPart, Part, Result};
 
 fn part_of(row: &DbRow) -> Result<Part> {
     let cells = Cells::new(row, "part");
     Ok(Part {
-        kind: cells.word("kind")?,
+        kind: cells.variant("kind")?,
         number: cells.number("number")?,
-        state: cells.word("state")?,
+        state: cells.variant("state")?,
         covers: cells.json("covers")?,
         output: cells.maybe_json("output")?,
         holder: cells.maybe_text("holder")?,
     })
 }
 
-/// Records parts of an open refresh; those that are there already stay as they are. `replacing`: whoever
-/// holds the refresh and puts these in the place of all parts.
+/// Records parts of an open refresh; existing ones stay as they are. `replacing`: the holder of the
+/// refresh, which replaces all parts by these.
 pub(super) async fn record(
     backend: &Backend,
     id: RefreshId,
@@ -39,9 +39,9 @@ async fn insert(
     id: RefreshId,
     parts: &[NewPart],
     replacing: Option<&str>,
-) -> Tried<()> {
+) -> DbResult<()> {
     if let Some(holder) = replacing {
-        get_held_by(tx, id, holder).await?;
+        get_leased_by(tx, id, holder).await?;
         delete_parts(tx, id).await?;
     }
     let refresh = get_refresh(tx, id).await?;
@@ -49,15 +49,15 @@ async fn insert(
         return Err(LedgerError::WrongState {
             what: "refresh",
             name: id.to_string(),
-            state: refresh.state.word().to_owned(),
-            wanted: "cut into parts",
+            state: refresh.state.sql_name().to_owned(),
+            wanted: "divided into parts",
         }
         .into());
     }
     for chunk in parts.chunks(ROWS_PER_INSERT) {
         let mut values = Vec::with_capacity(chunk.len());
         for part in chunk {
-            values.push((part.number, part.kind.word(), json(&part.covers)?));
+            values.push((part.number, part.kind.sql_name(), json(&part.covers)?));
         }
         let mut insert =
             QueryBuilder::<Db>::new("INSERT INTO refresh_parts (refresh, number, kind, covers) ");
@@ -71,7 +71,7 @@ async fn insert(
 }
 
 /// The parts of a refresh, by number.
-pub(super) async fn all(tx: &mut Conn, id: RefreshId) -> Tried<Vec<Part>> {
+pub(super) async fn all(tx: &mut Conn, id: RefreshId) -> DbResult<Vec<Part>> {
     let rows = sqlx::query(
         "SELECT number, kind, state, covers, output, holder FROM refresh_parts
          WHERE refresh = $1 ORDER BY number",
@@ -82,15 +82,16 @@ pub(super) async fn all(tx: &mut Conn, id: RefreshId) -> Tried<Vec<Part>> {
     Ok(rows.iter().map(part_of).collect::<Result<_>>()?)
 }
 
-/// Gives `holder` the first part that waits, of one refresh or of any that is processed. Parts that
-/// come after the scan wait for the whole of it.
+/// Claims the first waiting part for `holder`, of one refresh or of any that is processing. Parts
+/// of the kind `shards` wait until all scans are done, because each of them reads the output of
+/// every scan.
 pub(super) async fn claim(
     tx: &mut Conn,
     of: Option<RefreshId>,
     holder: &str,
     now: Timestamp,
     lease_until: Timestamp,
-) -> Tried<Option<(RefreshId, Part)>> {
+) -> DbResult<Option<(RefreshId, Part)>> {
     let rows = sqlx::query(concat!(
         "UPDATE refresh_parts SET holder = $1, lease_until = $3
          WHERE (refresh, number) = (
@@ -117,8 +118,12 @@ pub(super) async fn claim(
     Ok(Some((RefreshId(refresh), part_of(row)?)))
 }
 
-/// Prolongs the leases of all parts that `holder` has in hand.
-pub(super) async fn keep(tx: &mut Conn, holder: &str, lease_until: Timestamp) -> Tried<()> {
+/// Renews the leases of all unfinished parts that `holder` has claimed.
+pub(super) async fn renew_leases(
+    tx: &mut Conn,
+    holder: &str,
+    lease_until: Timestamp,
+) -> DbResult<()> {
     sqlx::query(
         "UPDATE refresh_parts SET lease_until = $2 WHERE holder = $1 AND state = 'pending'",
     )
@@ -129,8 +134,14 @@ pub(super) async fn keep(tx: &mut Conn, holder: &str, lease_until: Timestamp) ->
     Ok(())
 }
 
-/// Gives a part back that `holder` has in hand; what another holds or has done stays as it is.
-pub(super) async fn release(tx: &mut Conn, id: RefreshId, number: u32, holder: &str) -> Tried<()> {
+/// Releases a part that `holder` has claimed; a part that another has, or that is done, stays as it
+/// is.
+pub(super) async fn release(
+    tx: &mut Conn,
+    id: RefreshId,
+    number: u32,
+    holder: &str,
+) -> DbResult<()> {
     sqlx::query(
         "UPDATE refresh_parts SET holder = NULL, lease_until = NULL
          WHERE refresh = $1 AND number = $2 AND holder = $3 AND state = 'pending'",
@@ -143,15 +154,16 @@ pub(super) async fn release(tx: &mut Conn, id: RefreshId, number: u32, holder: &
     Ok(())
 }
 
-/// Records what a part came to; the first word counts. Tries that died before have done something all
-/// the same: they count as crashes no longer.
+/// Records the output of a part; a first output stays. Earlier tries that ended with a crash no
+/// longer count: the refresh makes progress, so it must not be given up as one that kills its
+/// builders.
 pub(super) async fn finish(
     tx: &mut Conn,
     id: RefreshId,
     number: u32,
     output: &serde_json::Value,
-) -> Tried<()> {
-    // The refresh before its parts, as everywhere: two transactions must not wait for each other.
+) -> DbResult<()> {
+    // The refresh is locked before its parts, as in all transactions, so that they cannot deadlock.
     sqlx::query("UPDATE refreshes SET claims = 1 WHERE id = $1 AND claims > 1")
         .bind(id.0)
         .execute(&mut *tx)

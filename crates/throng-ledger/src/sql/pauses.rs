@@ -1,14 +1,14 @@
-//! Pauses, pins and ended rests in SQL.
+//! Pauses, pins and ended backoffs in SQL.
 
 use async_trait::async_trait;
 use throng_model::{AudienceName, DestinationName, SyncName, Timestamp};
 
-use super::{Backend, Conn, Tried, read_one, write_one, write_tx};
+use super::{Backend, Conn, DbResult, read_one, write_one, write_tx};
 use crate::rows::Cells;
 use crate::{LedgerError, PauseLedger, Result};
 
 /// Whether a sync is paused.
-pub(super) async fn is_paused(tx: &mut Conn, sync: &SyncName) -> Tried<bool> {
+pub(super) async fn is_paused(tx: &mut Conn, sync: &SyncName) -> DbResult<bool> {
     let row = sqlx::query("SELECT paused_at FROM paused_syncs WHERE sync = $1")
         .bind(sync.as_str())
         .fetch_optional(tx)
@@ -16,14 +16,14 @@ pub(super) async fn is_paused(tx: &mut Conn, sync: &SyncName) -> Tried<bool> {
     Ok(row.is_some())
 }
 
-/// How an audience is stopped.
+/// Why no refresh of an audience may be queued.
 struct Stopped {
     paused: bool,
     /// The version that it is pinned to.
     pinned: Option<u64>,
 }
 
-async fn stopped(tx: &mut Conn, audience: &AudienceName) -> Tried<Stopped> {
+async fn stopped(tx: &mut Conn, audience: &AudienceName) -> DbResult<Stopped> {
     let row = sqlx::query(
         "SELECT paused_at, CASE WHEN pinned_at IS NOT NULL THEN current_version END AS pinned
          FROM audiences WHERE name = $1",
@@ -37,8 +37,8 @@ async fn stopped(tx: &mut Conn, audience: &AudienceName) -> Tried<Stopped> {
     Ok(Stopped { paused, pinned: cells.maybe_number("pinned")? })
 }
 
-/// `WrongState` if no refresh of an audience may be queued.
-pub(super) async fn refuse_stopped(tx: &mut Conn, audience: &AudienceName) -> Tried<()> {
+/// Fails with `WrongState` if no refresh of an audience may be queued.
+pub(super) async fn check_not_stopped(tx: &mut Conn, audience: &AudienceName) -> DbResult<()> {
     let state = match stopped(tx, audience).await? {
         Stopped { paused: true, .. } => "paused".to_owned(),
         Stopped { pinned: Some(version), .. } => format!("pinned to version {version}"),
@@ -48,8 +48,8 @@ pub(super) async fn refuse_stopped(tx: &mut Conn, audience: &AudienceName) -> Tr
     Err(LedgerError::WrongState { what: "audience", name, state, wanted: "refreshed" }.into())
 }
 
-/// `WrongState` if another version of an audience may not become current.
-pub(super) async fn refuse_pinned(tx: &mut Conn, audience: &AudienceName) -> Tried<()> {
+/// Fails with `WrongState` if another version of an audience may not become current.
+pub(super) async fn check_not_pinned(tx: &mut Conn, audience: &AudienceName) -> DbResult<()> {
     let Some(version) = stopped(tx, audience).await?.pinned else { return Ok(()) };
     let (name, state) = (audience.to_string(), format!("pinned to version {version}"));
     let wanted = "given another version";
@@ -57,7 +57,7 @@ pub(super) async fn refuse_pinned(tx: &mut Conn, audience: &AudienceName) -> Tri
 }
 
 /// Pins the current version of an audience.
-pub(super) async fn pin(tx: &mut Conn, audience: &AudienceName, now: Timestamp) -> Tried<()> {
+pub(super) async fn pin(tx: &mut Conn, audience: &AudienceName, now: Timestamp) -> DbResult<()> {
     sqlx::query("UPDATE audiences SET pinned_at = $2, skips = 0 WHERE name = $1")
         .bind(audience.as_str())
         .bind(now.0)
@@ -88,7 +88,7 @@ impl PauseLedger for Backend {
                 .bind(sync.as_str())
                 .execute(&mut *tx)
                 .await?;
-            // Their messages were taken off the queue when nobody could claim them.
+            // The tasks' messages were consumed while no worker could claim the tasks.
             sqlx::query(
                 "UPDATE tasks SET announced_at = NULL
                  WHERE sync = $1 AND state IN ('queued', 'running')",
@@ -146,8 +146,8 @@ impl PauseLedger for Backend {
         })
     }
 
-    async fn release_audience(&self, audience: &AudienceName) -> Result<bool> {
-        write_one!(self, Full, "releasing an audience's version", |tx| {
+    async fn unpin_audience(&self, audience: &AudienceName) -> Result<bool> {
+        write_one!(self, Full, "unpinning an audience", |tx| {
             let done = sqlx::query(
                 "UPDATE audiences SET pinned_at = NULL, skips = 0
                  WHERE name = $1 AND pinned_at IS NOT NULL",
@@ -161,7 +161,7 @@ impl PauseLedger for Backend {
 
     async fn skip_schedule(&self, audience: &AudienceName, fire_at: Timestamp) -> Result<bool> {
         write_one!(self, Relaxed, "skipping a firing of a schedule", |tx| {
-            // Read to the end: only then is it certain that the statement was committed.
+            // All rows are fetched: only then is it certain that the statement was committed.
             let rows = sqlx::query(
                 "UPDATE audiences SET last_fired = $2, skips = skips + 1
                  WHERE name = $1 AND (paused_at IS NOT NULL OR pinned_at IS NOT NULL)
@@ -179,8 +179,9 @@ impl PauseLedger for Backend {
         })
     }
 
-    async fn end_rest(&self, destination: &DestinationName, now: Timestamp) -> Result<()> {
-        write_one!(self, Relaxed, "ending the rest of an account", |tx| {
+    async fn end_backoff(&self, destination: &DestinationName, now: Timestamp) -> Result<()> {
+        // The table is named after the earlier word for a backoff: a rename would not be additive.
+        write_one!(self, Relaxed, "ending the backoff of an account", |tx| {
             sqlx::query(
                 "INSERT INTO ended_rests (destination, at) VALUES ($1, $2)
                  ON CONFLICT (destination) DO UPDATE SET at = excluded.at
@@ -193,14 +194,14 @@ impl PauseLedger for Backend {
         })
     }
 
-    async fn ended_rests(&self) -> Result<Vec<(DestinationName, Timestamp)>> {
-        read_one!(self, "reading which rests were ended", |tx| {
+    async fn ended_backoffs(&self) -> Result<Vec<(DestinationName, Timestamp)>> {
+        read_one!(self, "reading which backoffs were ended", |tx| {
             let rows = sqlx::query("SELECT destination, at FROM ended_rests ORDER BY destination")
                 .fetch_all(tx)
                 .await?;
             let mut ended = Vec::with_capacity(rows.len());
             for row in &rows {
-                let cells = Cells::new(row, "ended rest");
+                let cells = Cells::new(row, "ended backoff");
                 ended.push((cells.name("destination")?, cells.time("at")?));
             }
             ended

@@ -3,8 +3,10 @@
 use async_trait::async_trait;
 use throng_model::{SyncName, Timestamp};
 
-use super::{Backend, Conn, DbRow, Tried, alerts, delivered, read_one, spec, write_one, write_tx};
-use crate::rows::{Cells, Word, json};
+use super::{
+    Backend, Conn, DbResult, DbRow, alerts, delivered, read_one, spec, write_one, write_tx,
+};
+use crate::rows::{Cells, SqlEnum, json};
 use crate::{
     AlertKind, LedgerError, NewAlert, NewRemoval, Removal, RemovalLedger, Result, SpecApplied,
     SpecUpdate, removal_subject,
@@ -16,14 +18,14 @@ macro_rules! removal_columns {
     };
 }
 
-/// Why runs end that no worker has in hand.
-const ENDED: &str = "the sync was removed from the spec";
+/// The reason of the end of runs that no worker has claimed.
+const REMOVED_REASON: &str = "the sync was removed from the spec";
 
 fn removal_of(row: &DbRow) -> Result<Removal> {
     let cells = Cells::new(row, "removal");
     Ok(Removal {
         sync: cells.name("sync")?,
-        rule: cells.word("rule")?,
+        rule: cells.variant("rule")?,
         definition: cells.json("definition")?,
         requested_at: cells.time("requested_at")?,
         approved_at: cells.maybe_time("approved_at")?,
@@ -34,7 +36,7 @@ fn removal_of(row: &DbRow) -> Result<Removal> {
     })
 }
 
-async fn all(tx: &mut Conn) -> Tried<Vec<Removal>> {
+async fn all(tx: &mut Conn) -> DbResult<Vec<Removal>> {
     let rows =
         sqlx::query(concat!("SELECT ", removal_columns!(), " FROM sync_removals ORDER BY sync"))
             .fetch_all(tx)
@@ -42,7 +44,7 @@ async fn all(tx: &mut Conn) -> Tried<Vec<Removal>> {
     Ok(rows.iter().map(removal_of).collect::<Result<_>>()?)
 }
 
-async fn get(tx: &mut Conn, sync: &SyncName) -> Tried<Option<Removal>> {
+async fn get(tx: &mut Conn, sync: &SyncName) -> DbResult<Option<Removal>> {
     let row =
         sqlx::query(concat!("SELECT ", removal_columns!(), " FROM sync_removals WHERE sync = $1"))
             .bind(sync.as_str())
@@ -60,8 +62,8 @@ fn wrong_state(sync: &SyncName, state: &str, wanted: &'static str) -> LedgerErro
     LedgerError::WrongState { what: "removal", name, state, wanted }
 }
 
-/// Whether the sync has an audience on a platform, or a run that may make one.
-async fn has_audience(tx: &mut Conn, sync: &SyncName) -> Tried<bool> {
+/// Whether the sync has an audience on a platform, or a run that may create one.
+async fn has_audience(tx: &mut Conn, sync: &SyncName) -> DbResult<bool> {
     let row = sqlx::query(
         "SELECT sync FROM platform_audiences WHERE sync = $1
          UNION ALL
@@ -74,8 +76,9 @@ async fn has_audience(tx: &mut Conn, sync: &SyncName) -> Tried<bool> {
     Ok(row.is_some())
 }
 
-/// Records a removal with its alert. `false` if there is nothing on a platform, or one is there already.
-async fn record(tx: &mut Conn, removal: &NewRemoval, now: Timestamp) -> Tried<bool> {
+/// Records a removal with its alert. `false` if there is nothing on a platform, or one is already
+/// recorded.
+async fn record(tx: &mut Conn, removal: &NewRemoval, now: Timestamp) -> DbResult<bool> {
     if !has_audience(tx, &removal.sync).await? {
         return Ok(false);
     }
@@ -84,7 +87,7 @@ async fn record(tx: &mut Conn, removal: &NewRemoval, now: Timestamp) -> Tried<bo
          ON CONFLICT (sync) DO NOTHING",
     )
     .bind(removal.sync.as_str())
-    .bind(removal.rule.word())
+    .bind(removal.rule.sql_name())
     .bind(json(&removal.definition)?)
     .bind(now.0)
     .execute(&mut *tx)
@@ -99,7 +102,7 @@ async fn record(tx: &mut Conn, removal: &NewRemoval, now: Timestamp) -> Tried<bo
     Ok(true)
 }
 
-async fn delete(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
+async fn delete(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
     sqlx::query("DELETE FROM sync_removals WHERE sync = $1")
         .bind(sync.as_str())
         .execute(tx)
@@ -107,8 +110,8 @@ async fn delete(tx: &mut Conn, sync: &SyncName) -> Tried<()> {
     Ok(())
 }
 
-/// Ends the open alerts about a removal.
-async fn resolve(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> Tried<()> {
+/// Resolves the open alerts about a removal.
+async fn resolve(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> DbResult<()> {
     let subject = removal_subject(sync);
     for kind in [AlertKind::RunHeld, AlertKind::TaskFailed] {
         alerts::resolve(tx, kind, &subject, now).await?;
@@ -116,8 +119,8 @@ async fn resolve(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> Tried<()> {
     Ok(())
 }
 
-/// Ends the runs of a sync that no worker has in hand.
-async fn end_idle_runs(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> Tried<()> {
+/// Ends the runs of a sync that no worker has claimed.
+async fn end_idle_runs(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> DbResult<()> {
     sqlx::query(
         "UPDATE sync_runs SET state = 'failed', finished_at = $2, reason = $3
          WHERE sync = $1 AND state IN ('active', 'held') AND id IN
@@ -125,7 +128,7 @@ async fn end_idle_runs(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> Tried<
     )
     .bind(sync.as_str())
     .bind(now.0)
-    .bind(ENDED)
+    .bind(REMOVED_REASON)
     .execute(&mut *tx)
     .await?;
     sqlx::query(
@@ -134,14 +137,14 @@ async fn end_idle_runs(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> Tried<
     )
     .bind(sync.as_str())
     .bind(now.0)
-    .bind(ENDED)
+    .bind(REMOVED_REASON)
     .execute(tx)
     .await?;
     Ok(())
 }
 
-/// Whether somebody is carrying out a removal now.
-async fn is_at_work(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> Tried<bool> {
+/// Whether a process is carrying out a removal.
+async fn is_in_progress(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> DbResult<bool> {
     let row = sqlx::query(
         "SELECT sync FROM sync_removals WHERE sync = $1 AND lease_until > $2
          UNION ALL
@@ -199,7 +202,7 @@ impl RemovalLedger for Backend {
         write_tx!(self, Full, "approving a removal", |tx| {
             let removal = get(tx, sync).await?.ok_or_else(|| not_found(sync))?;
             if removal.approved_at.is_some() {
-                return Err(wrong_state(sync, "approved already", "approved").into());
+                return Err(wrong_state(sync, "already approved", "approved").into());
             }
             sqlx::query(
                 "UPDATE sync_removals SET approved_at = $2, approved_by = $3 WHERE sync = $1",
@@ -222,12 +225,12 @@ impl RemovalLedger for Backend {
         write_tx!(self, Full, "discarding a removal", |tx| {
             let removal = get(tx, sync).await?.ok_or_else(|| not_found(sync))?;
             if removal.approved_at.is_some() {
-                if is_at_work(tx, sync, now).await? {
+                if is_in_progress(tx, sync, now).await? {
                     return Err(wrong_state(sync, "being carried out", "discarded").into());
                 }
                 end_idle_runs(tx, sync, now).await?;
-                // A part of the users may be gone: the sync puts them back when it is declared again.
-                delivered::look_again(tx, sync).await?;
+                // Some users may have been removed: the sync adds them when it is declared again.
+                delivered::reset_identifiers(tx, sync).await?;
             }
             delete(tx, sync).await?;
             resolve(tx, sync, now).await?;
@@ -278,7 +281,7 @@ impl RemovalLedger for Backend {
                 return Err(not_found(sync).into());
             }
             end_idle_runs(tx, sync, now).await?;
-            delivered::forget_all(tx, sync).await?;
+            delivered::delete_all(tx, sync).await?;
             delete(tx, sync).await?;
             resolve(tx, sync, now).await?;
             for kind in [AlertKind::RunHeld, AlertKind::TaskFailed, AlertKind::CheckFailed] {

@@ -1,11 +1,11 @@
-//! Runs: planning, counts, ends. `read = sent + skipped + rejected + pending` is a CHECK of the
-//! table, so that no statement here can break it.
+//! Runs: planning, counts, ends. `read = sent + skipped + rejected + pending` is a CHECK constraint
+//! of the table, so that no statement here can break it.
 
 use sqlx::QueryBuilder;
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::{Conn, Db, DbRow, ROWS_PER_INSERT, Tried, pauses};
-use crate::rows::{Cells, Word, count, json};
+use super::{Conn, Db, DbResult, DbRow, ROWS_PER_INSERT, pauses};
+use crate::rows::{Cells, SqlEnum, count, json};
 use crate::{
     BatchOutcome, HoldCause, LedgerError, NewRun, Operation, ReasonCounts, Result, RunState,
     SyncRun, TaskState,
@@ -26,10 +26,10 @@ fn run_of(row: &DbRow) -> Result<SyncRun> {
         sync: cells.name("sync")?,
         audience: cells.name("audience")?,
         destination: cells.name("destination")?,
-        mode: cells.word("mode")?,
+        mode: cells.variant("mode")?,
         from_version: cells.maybe_number("from_version")?,
         to_version: cells.number("to_version")?,
-        state: cells.word("state")?,
+        state: cells.variant("state")?,
         adds: cells.number("adds")?,
         removes: cells.number("removes")?,
         read: cells.number("read")?,
@@ -45,7 +45,7 @@ fn run_of(row: &DbRow) -> Result<SyncRun> {
     })
 }
 
-pub(super) async fn get(tx: &mut Conn, id: SyncRunId) -> Tried<SyncRun> {
+pub(super) async fn get(tx: &mut Conn, id: SyncRunId) -> DbResult<SyncRun> {
     let row = sqlx::query(concat!("SELECT ", run_columns!(), " FROM sync_runs WHERE id = $1"))
         .bind(id.0)
         .fetch_optional(tx)
@@ -58,8 +58,8 @@ pub(super) async fn newest(
     tx: &mut Conn,
     sync: Option<&SyncName>,
     limit: u32,
-) -> Tried<Vec<SyncRun>> {
-    // Two texts, so that each finds its index.
+) -> DbResult<Vec<SyncRun>> {
+    // Two statements, so that each uses its index.
     let rows = match sync {
         Some(sync) => {
             sqlx::query(concat!(
@@ -86,7 +86,7 @@ pub(super) async fn newest(
     Ok(rows.iter().map(run_of).collect::<Result<_>>()?)
 }
 
-/// Users of the run, if its batches and its counts agree.
+/// The number of users of a run. Fails with `Refused` if its batches and its counts do not agree.
 fn users_of(run: &NewRun) -> Result<u64> {
     let refuse = |why: String| LedgerError::Refused {
         what: "run",
@@ -106,7 +106,11 @@ fn users_of(run: &NewRun) -> Result<u64> {
     }
 }
 
-pub(super) async fn plan(tx: &mut Conn, run: &NewRun, now: Timestamp) -> Tried<Option<SyncRunId>> {
+pub(super) async fn plan(
+    tx: &mut Conn,
+    run: &NewRun,
+    now: Timestamp,
+) -> DbResult<Option<SyncRunId>> {
     let users = users_of(run)?;
     if pauses::is_paused(tx, &run.sync).await? {
         return Ok(None);
@@ -125,10 +129,10 @@ pub(super) async fn plan(tx: &mut Conn, run: &NewRun, now: Timestamp) -> Tried<O
     .bind(run.sync.as_str())
     .bind(run.audience.as_str())
     .bind(run.destination.as_str())
-    .bind(run.mode.word())
+    .bind(run.mode.sql_name())
     .bind(run.from_version.map(count))
     .bind(count(run.to_version))
-    .bind(run_state.word())
+    .bind(run_state.sql_name())
     .bind(count(run.adds))
     .bind(count(run.removes))
     .bind(count(users))
@@ -136,7 +140,7 @@ pub(super) async fn plan(tx: &mut Conn, run: &NewRun, now: Timestamp) -> Tried<O
     .bind(run.held.as_ref().map(|hold| hold.reason.as_str()))
     .bind(json(&run.normalised)?)
     .bind(run.plan.as_deref())
-    .bind(run.held.as_ref().map(|hold| hold.cause.word()))
+    .bind(run.held.as_ref().map(|hold| hold.cause.sql_name()))
     .fetch_optional(&mut *tx)
     .await?;
     let Some(id) = planned else { return Ok(None) };
@@ -150,7 +154,7 @@ pub(super) async fn plan(tx: &mut Conn, run: &NewRun, now: Timestamp) -> Tried<O
     .bind(run.sync.as_str())
     .bind(run.audience.as_str())
     .bind(run.destination.as_str())
-    .bind(task_state.word())
+    .bind(task_state.sql_name())
     .bind(i64::from(run.priority))
     .bind(now.0)
     .bind(count(run.batches.len() as u64))
@@ -160,7 +164,7 @@ pub(super) async fn plan(tx: &mut Conn, run: &NewRun, now: Timestamp) -> Tried<O
     Ok(Some(SyncRunId(id)))
 }
 
-async fn insert_batches(tx: &mut Conn, task: TaskId, batches: &[(Operation, u64)]) -> Tried<()> {
+async fn insert_batches(tx: &mut Conn, task: TaskId, batches: &[(Operation, u64)]) -> DbResult<()> {
     let mut next_rank = std::collections::HashMap::<Operation, u64>::new();
     let mut numbered = Vec::with_capacity(batches.len());
     for (number, (operation, rows)) in (0i64..).zip(batches) {
@@ -175,24 +179,24 @@ async fn insert_batches(tx: &mut Conn, task: TaskId, batches: &[(Operation, u64)
         insert.push_values(chunk, |mut row, (number, operation, first_rank, rows)| {
             row.push_bind(task.0)
                 .push_bind(*number)
-                .push_bind(operation.word())
+                .push_bind(operation.sql_name())
                 .push_bind(count(*first_rank))
                 .push_bind(count(*rows));
         });
-        // Small runs are the many: their statements are worth keeping prepared.
+        // Most runs are small: their statements stay prepared.
         let common = chunk.len() <= 4;
         insert.build().persistent(common).execute(&mut *tx).await?;
     }
     Ok(())
 }
 
-pub(super) async fn approve(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> Tried<()> {
+pub(super) async fn approve(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> DbResult<()> {
     let run = get(tx, id).await?;
     if run.state != RunState::Held {
         return Err(LedgerError::WrongState {
             what: "run",
             name: id.to_string(),
-            state: run.state.word().to_owned(),
+            state: run.state.sql_name().to_owned(),
             wanted: "approved",
         }
         .into());
@@ -213,22 +217,23 @@ pub(super) async fn approve(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> Tri
     Ok(())
 }
 
-/// What holds a run, if that was recorded.
+/// Why a run is held, if the cause was recorded.
 fn hold_cause_of(row: &DbRow) -> Result<Option<HoldCause>> {
     let cells = Cells::new(row, "run");
     match cells.maybe_text("hold_cause")? {
-        Some(_) => cells.word("hold_cause").map(Some),
+        Some(_) => cells.variant("hold_cause").map(Some),
         None => Ok(None),
     }
 }
 
-/// Approves all held runs of a destination, or makes room for new ones; how many there were.
+/// Approves all held runs of a destination, or deletes those that are to be planned again. Returns
+/// how many there were.
 pub(super) async fn approve_all(
     tx: &mut Conn,
     destination: &DestinationName,
     account_reason: Option<&str>,
     now: Timestamp,
-) -> Tried<u64> {
+) -> DbResult<u64> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         run_columns!(),
@@ -245,16 +250,16 @@ pub(super) async fn approve_all(
                 .zip(run.reason.as_deref())
                 .is_some_and(|(account_reason, reason)| reason.contains(account_reason)),
         };
-        let untouched = run.plan.is_some() && run.pending == run.read;
-        if !(of_account && untouched && remove(tx, run.id).await?) {
+        let unsent = run.plan.is_some() && run.pending == run.read;
+        if !(of_account && unsent && delete(tx, run.id).await?) {
             approve(tx, run.id, now).await?;
         }
     }
     Ok(rows.len() as u64)
 }
 
-/// Removes a run of which nothing was sent; `false` if a request of it was answered.
-async fn remove(tx: &mut Conn, id: SyncRunId) -> Tried<bool> {
+/// Deletes a run of which nothing was sent; `false` if the platform has answered a request of it.
+async fn delete(tx: &mut Conn, id: SyncRunId) -> DbResult<bool> {
     let task = super::tasks::of_run(tx, id).await?.id;
     let answered: i64 = sqlx::query_scalar("SELECT count(*) FROM receipts WHERE task = $1")
         .bind(task.0)
@@ -271,7 +276,7 @@ async fn remove(tx: &mut Conn, id: SyncRunId) -> Tried<bool> {
 }
 
 /// Ended runs whose plans are not in a delivered state.
-pub(super) async fn unrecorded(tx: &mut Conn) -> Tried<Vec<SyncRun>> {
+pub(super) async fn unrecorded(tx: &mut Conn) -> DbResult<Vec<SyncRun>> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         run_columns!(),
@@ -286,24 +291,24 @@ fn total(reasons: &ReasonCounts) -> u64 {
     reasons.values().fold(0, |sum, n| sum.saturating_add(*n))
 }
 
-/// Users of an outcome.
+/// The number of users of an outcome.
 pub(super) fn users_in(outcome: &BatchOutcome) -> u64 {
     outcome.sent.saturating_add(total(&outcome.skipped)).saturating_add(total(&outcome.rejected))
 }
 
 /// The counts by reason of a run.
-pub(super) struct Reasons {
+pub(super) struct RunReasons {
     pub(super) run: SyncRunId,
     pub(super) skipped: ReasonCounts,
     pub(super) rejected: ReasonCounts,
 }
 
-/// Moves the users of a batch from `pending` to where they belong.
+/// Moves the users of a batch from `pending` to `sent`, `skipped` and `rejected`.
 pub(super) async fn count_outcome(
     tx: &mut Conn,
-    mut reasons: Reasons,
+    mut reasons: RunReasons,
     outcome: &BatchOutcome,
-) -> Tried<()> {
+) -> DbResult<()> {
     merge(&mut reasons.skipped, &outcome.skipped);
     merge(&mut reasons.rejected, &outcome.rejected);
     sqlx::query(
@@ -329,7 +334,12 @@ fn merge(into: &mut ReasonCounts, from: &ReasonCounts) {
     }
 }
 
-pub(super) async fn fail(tx: &mut Conn, id: SyncRunId, error: &str, now: Timestamp) -> Tried<()> {
+pub(super) async fn fail(
+    tx: &mut Conn,
+    id: SyncRunId,
+    error: &str,
+    now: Timestamp,
+) -> DbResult<()> {
     sqlx::query(
         "UPDATE sync_runs SET state = 'failed', reason = $2, finished_at = $3 WHERE id = $1",
     )
@@ -341,8 +351,8 @@ pub(super) async fn fail(tx: &mut Conn, id: SyncRunId, error: &str, now: Timesta
     Ok(())
 }
 
-/// The run is completed and its version delivered. Its sync must have a platform audience.
-pub(super) async fn complete(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> Tried<()> {
+/// Completes a run and records its version as delivered. Its sync must have a platform audience.
+pub(super) async fn complete(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> DbResult<()> {
     sqlx::query("UPDATE sync_runs SET state = 'completed', finished_at = $2 WHERE id = $1")
         .bind(id.0)
         .bind(now.0)

@@ -90,7 +90,7 @@ impl SizeLedger for Backend {
     }
 
     async fn sizes_due(&self, before: Timestamp) -> Result<Vec<SyncName>> {
-        read_one!(self, "looking for sizes to read", |tx| {
+        read_one!(self, "selecting sizes to read", |tx| {
             let rows = sqlx::query(
                 "SELECT sync FROM platform_audiences
                  WHERE delivered_at IS NOT NULL AND coalesce(size_read_at, delivered_at) <= $1

@@ -1,13 +1,12 @@
-//! What may happen to a snapshot: published, held, approved, rejected, made current again,
-//! forgotten.
+//! Changes of snapshots: published, held, approved, rejected, made current again, deleted.
 
 use std::collections::HashMap;
 
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
-use super::audiences::get_held_by;
-use super::{Conn, DbRow, Tried, pauses};
-use crate::rows::{Cells, Word, count};
+use super::audiences::get_leased_by;
+use super::{Conn, DbResult, DbRow, pauses};
+use crate::rows::{Cells, SqlEnum, count};
 use crate::{LedgerError, Result, Snapshot, SnapshotState};
 
 macro_rules! snapshot_columns {
@@ -22,7 +21,7 @@ fn snapshot_of(row: &DbRow) -> Result<Snapshot> {
     Ok(Snapshot {
         audience: cells.name("audience")?,
         version: cells.number("version")?,
-        state: cells.word("state")?,
+        state: cells.variant("state")?,
         path: cells.text("path")?,
         members: cells.number("members")?,
         rows_read: cells.number("rows_read")?,
@@ -44,7 +43,7 @@ fn full_name(audience: &AudienceName, version: u64) -> String {
 pub(super) async fn current(
     tx: &mut Conn,
     only: Option<&str>,
-) -> Tried<HashMap<AudienceName, Snapshot>> {
+) -> DbResult<HashMap<AudienceName, Snapshot>> {
     let rows = sqlx::query(
         "SELECT s.audience, s.version, s.state, s.path, s.members, s.rows_read, s.null_keys,
             s.bytes, s.model_fingerprint, s.refresh, s.created_at, s.checksum, s.tables
@@ -62,7 +61,11 @@ pub(super) async fn current(
     Ok(found)
 }
 
-pub(super) async fn get(tx: &mut Conn, audience: &AudienceName, version: u64) -> Tried<Snapshot> {
+pub(super) async fn get(
+    tx: &mut Conn,
+    audience: &AudienceName,
+    version: u64,
+) -> DbResult<Snapshot> {
     let row = sqlx::query(concat!(
         "SELECT ",
         snapshot_columns!(),
@@ -79,7 +82,7 @@ pub(super) async fn get(tx: &mut Conn, audience: &AudienceName, version: u64) ->
     Ok(snapshot_of(&row)?)
 }
 
-pub(super) async fn kept(tx: &mut Conn, audience: &AudienceName) -> Tried<Vec<Snapshot>> {
+pub(super) async fn list(tx: &mut Conn, audience: &AudienceName) -> DbResult<Vec<Snapshot>> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         snapshot_columns!(),
@@ -91,9 +94,9 @@ pub(super) async fn kept(tx: &mut Conn, audience: &AudienceName) -> Tried<Vec<Sn
     Ok(rows.iter().map(snapshot_of).collect::<Result<_>>()?)
 }
 
-/// The highest version that the audience ever had, 0 if none: numbers of forgotten snapshots are
-/// not used again.
-pub(super) async fn last_version(tx: &mut Conn, audience: &AudienceName) -> Tried<u64> {
+/// The highest version that the audience ever had, 0 if none. The numbers of deleted snapshots are
+/// not used again: nodes and caches identify a snapshot by its version.
+pub(super) async fn last_version(tx: &mut Conn, audience: &AudienceName) -> DbResult<u64> {
     let row = sqlx::query("SELECT last_version FROM audiences WHERE name = $1")
         .bind(audience.as_str())
         .fetch_optional(tx)
@@ -104,12 +107,12 @@ pub(super) async fn last_version(tx: &mut Conn, audience: &AudienceName) -> Trie
     })
 }
 
-pub(super) async fn delete_parts(tx: &mut Conn, id: RefreshId) -> Tried<()> {
+pub(super) async fn delete_parts(tx: &mut Conn, id: RefreshId) -> DbResult<()> {
     sqlx::query("DELETE FROM refresh_parts WHERE refresh = $1").bind(id.0).execute(tx).await?;
     Ok(())
 }
 
-async fn make_current(tx: &mut Conn, audience: &AudienceName, version: u64) -> Tried<()> {
+async fn make_current(tx: &mut Conn, audience: &AudienceName, version: u64) -> DbResult<()> {
     sqlx::query("UPDATE audiences SET current_version = $2 WHERE name = $1")
         .bind(audience.as_str())
         .bind(count(version))
@@ -118,18 +121,18 @@ async fn make_current(tx: &mut Conn, audience: &AudienceName, version: u64) -> T
     Ok(())
 }
 
-async fn set_state(tx: &mut Conn, snapshot: &mut Snapshot, state: SnapshotState) -> Tried<()> {
+async fn set_state(tx: &mut Conn, snapshot: &mut Snapshot, state: SnapshotState) -> DbResult<()> {
     sqlx::query("UPDATE snapshots SET state = $3 WHERE audience = $1 AND version = $2")
         .bind(snapshot.audience.as_str())
         .bind(count(snapshot.version))
-        .bind(state.word())
+        .bind(state.sql_name())
         .execute(tx)
         .await?;
     snapshot.state = state;
     Ok(())
 }
 
-async fn add_size(tx: &mut Conn, snapshot: &Snapshot) -> Tried<()> {
+async fn add_size(tx: &mut Conn, snapshot: &Snapshot) -> DbResult<()> {
     sqlx::query(
         "INSERT INTO audience_sizes (audience, version, at, members) VALUES ($1, $2, $3, $4)
          ON CONFLICT (audience, version) DO NOTHING",
@@ -143,13 +146,17 @@ async fn add_size(tx: &mut Conn, snapshot: &Snapshot) -> Tried<()> {
     Ok(())
 }
 
-/// Why this snapshot cannot be the next one of its audience, if so.
-async fn contradiction(tx: &mut Conn, snapshot: &Snapshot, owner: &AudienceName) -> Tried<()> {
+/// Fails with `Refused` if this snapshot cannot be the next one of its audience.
+async fn check_consistent(
+    tx: &mut Conn,
+    snapshot: &Snapshot,
+    owner: &AudienceName,
+) -> DbResult<()> {
     let last = last_version(tx, &snapshot.audience).await?;
     let why = if snapshot.audience != *owner {
         format!("its refresh belongs to audience `{owner}`")
     } else if snapshot.version <= last {
-        format!("version {last} is there already")
+        format!("version {last} already exists")
     } else if snapshot.null_keys > snapshot.rows_read {
         "it has more NULL keys than rows".to_owned()
     } else {
@@ -169,11 +176,11 @@ pub(super) async fn insert(
     holder: &str,
     held: Option<&str>,
     now: Timestamp,
-) -> Tried<()> {
-    let refresh = get_held_by(tx, snapshot.refresh, holder).await?;
-    contradiction(tx, snapshot, &refresh.audience).await?;
+) -> DbResult<()> {
+    let refresh = get_leased_by(tx, snapshot.refresh, holder).await?;
+    check_consistent(tx, snapshot, &refresh.audience).await?;
     if held.is_none() {
-        pauses::refuse_pinned(tx, &snapshot.audience).await?;
+        pauses::check_not_pinned(tx, &snapshot.audience).await?;
     }
     let (snapshot_state, refresh_state) = match held {
         Some(_) => (SnapshotState::Held, crate::RefreshState::Held),
@@ -186,7 +193,7 @@ pub(super) async fn insert(
     ))
     .bind(snapshot.audience.as_str())
     .bind(count(snapshot.version))
-    .bind(snapshot_state.word())
+    .bind(snapshot_state.sql_name())
     .bind(&snapshot.path)
     .bind(count(snapshot.members))
     .bind(count(snapshot.rows_read))
@@ -210,7 +217,7 @@ pub(super) async fn insert(
          WHERE id = $1",
     )
     .bind(snapshot.refresh.0)
-    .bind(refresh_state.word())
+    .bind(refresh_state.sql_name())
     .bind(now.0)
     .bind(held)
     .bind(count(snapshot.version))
@@ -232,12 +239,12 @@ async fn get_in(
     version: u64,
     state: SnapshotState,
     wanted: &'static str,
-) -> Tried<Snapshot> {
+) -> DbResult<Snapshot> {
     let snapshot = get(tx, audience, version).await?;
     if snapshot.state == state {
         Ok(snapshot)
     } else {
-        Err(wrong_state(&snapshot, snapshot.state.word(), wanted).into())
+        Err(wrong_state(&snapshot, snapshot.state.sql_name(), wanted).into())
     }
 }
 
@@ -255,9 +262,9 @@ pub(super) async fn approve(
     audience: &AudienceName,
     version: u64,
     now: Timestamp,
-) -> Tried<Snapshot> {
+) -> DbResult<Snapshot> {
     let mut snapshot = get_in(tx, audience, version, SnapshotState::Held, "approved").await?;
-    pauses::refuse_pinned(tx, audience).await?;
+    pauses::check_not_pinned(tx, audience).await?;
     set_state(tx, &mut snapshot, SnapshotState::Published).await?;
     make_current(tx, audience, version).await?;
     add_size(tx, &snapshot).await?;
@@ -277,7 +284,7 @@ pub(super) async fn reject(
     audience: &AudienceName,
     version: u64,
     now: Timestamp,
-) -> Tried<Snapshot> {
+) -> DbResult<Snapshot> {
     let mut snapshot = get_in(tx, audience, version, SnapshotState::Held, "rejected").await?;
     set_state(tx, &mut snapshot, SnapshotState::Rejected).await?;
     // The refresh keeps the reason why its snapshot was held.
@@ -296,7 +303,7 @@ pub(super) async fn roll_back(
     audience: &AudienceName,
     version: u64,
     now: Timestamp,
-) -> Tried<Snapshot> {
+) -> DbResult<Snapshot> {
     let wanted = "made current";
     let snapshot = get_in(tx, audience, version, SnapshotState::Published, wanted).await?;
     make_current(tx, audience, version).await?;
@@ -304,7 +311,7 @@ pub(super) async fn roll_back(
     Ok(snapshot)
 }
 
-pub(super) async fn forget(tx: &mut Conn, audience: &AudienceName, version: u64) -> Tried<()> {
+pub(super) async fn delete(tx: &mut Conn, audience: &AudienceName, version: u64) -> DbResult<()> {
     let snapshot = get(tx, audience, version).await?;
     let deleted = sqlx::query(
         "DELETE FROM snapshots WHERE audience = $1 AND version = $2 AND NOT EXISTS
@@ -316,7 +323,7 @@ pub(super) async fn forget(tx: &mut Conn, audience: &AudienceName, version: u64)
     .await?
     .rows_affected();
     if deleted == 0 {
-        return Err(wrong_state(&snapshot, "current", "forgotten").into());
+        return Err(wrong_state(&snapshot, "current", "deleted").into());
     }
     Ok(())
 }
@@ -325,7 +332,7 @@ pub(super) async fn sizes(
     tx: &mut Conn,
     audience: &AudienceName,
     limit: u32,
-) -> Tried<Vec<(Timestamp, u64)>> {
+) -> DbResult<Vec<(Timestamp, u64)>> {
     let rows = sqlx::query(
         "SELECT at, members FROM audience_sizes WHERE audience = $1
          ORDER BY version DESC LIMIT $2",

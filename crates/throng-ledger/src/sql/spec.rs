@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use sqlx::QueryBuilder;
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, Timestamp};
 
-use super::{Backend, Conn, Db, ROWS_PER_INSERT, Tried, read_one, write_tx};
+use super::{Backend, Conn, Db, DbResult, ROWS_PER_INSERT, read_one, write_tx};
 use crate::rows::{Cells, json};
 use crate::{AppliedSpec, BudgetDayRow, Result, SpecLedger};
 
-pub(super) async fn newest_spec(tx: &mut Conn) -> Tried<Option<AppliedSpec>> {
+pub(super) async fn newest_spec(tx: &mut Conn) -> DbResult<Option<AppliedSpec>> {
     let row = sqlx::query(
         "SELECT version, spec, applied_at FROM applied_specs ORDER BY version DESC LIMIT 1",
     )
@@ -29,7 +29,7 @@ pub(super) async fn put_spec(
     newest: Option<AppliedSpec>,
     spec: &serde_json::Value,
     now: Timestamp,
-) -> Tried<u64> {
+) -> DbResult<u64> {
     if let Some(newest) = &newest
         && newest.spec == *spec
     {
@@ -45,9 +45,9 @@ pub(super) async fn put_spec(
     Ok(version)
 }
 
-/// Writes budget days; `update`: what becomes of those that are there.
-async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> Tried<()> {
-    // One INSERT may not meet a row twice, so of equal keys only the last one goes in.
+/// Writes budget days. `update`: the assignments for existing rows.
+async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> DbResult<()> {
+    // One INSERT must not have a key twice, so of equal keys only the last row is inserted.
     let mut last = std::collections::BTreeMap::new();
     for row in rows {
         last.insert((&row.ad_group, row.day), row);
@@ -69,8 +69,8 @@ async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> Tried<(
     Ok(())
 }
 
-/// Days that are stored have no spend.
-async fn clear_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> Tried<()> {
+/// Sets the spend of stored days to 0.
+async fn clear_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> DbResult<()> {
     for chunk in rows.chunks(ROWS_PER_INSERT) {
         let mut update = QueryBuilder::<Db>::new(
             "UPDATE budget_days SET actual = 0 WHERE actual <> 0 AND (ad_group, day) IN (VALUES ",
@@ -87,7 +87,7 @@ async fn clear_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> Tried<()> {
     Ok(())
 }
 
-async fn index_of(tx: &mut Conn, name: &AdGroupName) -> Tried<AdGroupIndex> {
+async fn index_of(tx: &mut Conn, name: &AdGroupName) -> DbResult<AdGroupIndex> {
     let known = sqlx::query("SELECT number FROM ad_groups WHERE name = $1")
         .bind(name.as_str())
         .fetch_optional(&mut *tx)
@@ -157,8 +157,8 @@ impl SpecLedger for Backend {
         })
     }
 
-    async fn lead(&self) -> Result<bool> {
-        self.lead_here().await
+    async fn acquire_leadership(&self) -> Result<bool> {
+        self.backend_acquire_leadership().await
     }
 
     async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64> {

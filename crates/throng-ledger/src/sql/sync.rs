@@ -1,11 +1,11 @@
-//! Runs, tasks, batches, receipts and checks in SQL. What happens to a task is in `tasks`, the
-//! planning and the counts of a run are in `runs`.
+//! Runs, tasks, batches, receipts and checks in SQL. Changes of tasks are in `tasks`, the planning
+//! and the counts of runs in `runs`.
 
 use async_trait::async_trait;
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
 use super::{Backend, DbRow, delivered, read_one, read_tx, runs, tasks, write_one, write_tx};
-use crate::rows::{Cells, Word, count, json};
+use crate::rows::{Cells, SqlEnum, count, json};
 use crate::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, HoldCause,
     LedgerError, NewRun, PlatformAudience, Receipt, Result, RunState, SyncLedger, SyncRun, Task,
@@ -14,7 +14,7 @@ use crate::{
 
 fn batch_of(row: &DbRow) -> Result<Batch> {
     let cells = Cells::new(row, "batch");
-    let state = cells.word("state")?;
+    let state = cells.variant("state")?;
     let outcome = match state {
         BatchState::Pending => None,
         BatchState::Done => Some(BatchOutcome {
@@ -26,7 +26,7 @@ fn batch_of(row: &DbRow) -> Result<Batch> {
     };
     Ok(Batch {
         number: cells.number("number")?,
-        operation: cells.word("operation")?,
+        operation: cells.variant("operation")?,
         first_rank: cells.number("first_rank")?,
         rows: cells.number("row_count")?,
         state,
@@ -39,7 +39,7 @@ fn receipt_of(row: &DbRow) -> Result<Receipt> {
     Ok(Receipt {
         task: TaskId(cells.int("task")?),
         batch: cells.number("batch")?,
-        operation: cells.word("operation")?,
+        operation: cells.variant("operation")?,
         rows: cells.number("row_count")?,
         received: cells.number("received")?,
         invalid: cells.number("invalid")?,
@@ -56,7 +56,7 @@ fn check_of(row: &DbRow) -> Result<Check> {
     Ok(Check {
         run: SyncRunId(cells.int("run")?),
         task: TaskId(cells.int("task")?),
-        verdict: cells.word("verdict")?,
+        verdict: cells.variant("verdict")?,
         reasons: cells.json("reasons")?,
         at: cells.time("at")?,
     })
@@ -85,8 +85,8 @@ impl SyncLedger for Backend {
         read_one!(self, "reading the runs", |tx| { runs::newest(tx, sync, limit).await? })
     }
 
-    async fn unsettled(&self) -> Result<Vec<(SyncName, RunState)>> {
-        read_one!(self, "reading which syncs are not settled", |tx| {
+    async fn incomplete_syncs(&self) -> Result<Vec<(SyncName, RunState)>> {
+        read_one!(self, "reading the incomplete syncs", |tx| {
             let rows = sqlx::query(
                 "SELECT sync, state FROM sync_runs WHERE state IN ('active', 'held')
                  UNION ALL
@@ -96,12 +96,12 @@ impl SyncLedger for Backend {
             )
             .fetch_all(tx)
             .await?;
-            let mut unsettled = Vec::with_capacity(rows.len());
+            let mut incomplete_syncs = Vec::with_capacity(rows.len());
             for row in &rows {
                 let cells = Cells::new(row, "run");
-                unsettled.push((cells.name("sync")?, cells.word("state")?));
+                incomplete_syncs.push((cells.name("sync")?, cells.variant("state")?));
             }
-            unsettled
+            incomplete_syncs
         })
     }
 
@@ -109,7 +109,7 @@ impl SyncLedger for Backend {
         write_tx!(self, Full, "approving a run", |tx| { runs::approve(tx, id, now).await? })
     }
 
-    async fn claim_this_task(
+    async fn claim_task(
         &self,
         id: TaskId,
         holder: &str,
@@ -117,51 +117,51 @@ impl SyncLedger for Backend {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Option<Task>> {
-        // Serialisable: else two claims at once would both count the tasks before the other's.
+        // A serializable transaction: otherwise two concurrent claims would each count the running
+        // tasks without the other's, and the destination would have more than `at_most`.
         write_tx!(self, Relaxed, "claiming a task", |tx| {
-            tasks::claim_this(tx, id, holder, at_most, now, lease_until).await?
+            tasks::claim(tx, id, holder, at_most, now, lease_until).await?
         })
     }
 
-    async fn unannounced_tasks(
+    async fn tasks_to_enqueue(
         &self,
         before: Timestamp,
         now: Timestamp,
         at_most: u32,
         limit: u32,
     ) -> Result<Vec<Task>> {
-        read_one!(self, "looking for tasks to announce", |tx| {
-            tasks::unannounced(tx, before, now, at_most, limit).await?
+        read_one!(self, "selecting tasks to enqueue", |tx| {
+            tasks::to_enqueue(tx, before, now, at_most, limit).await?
         })
     }
 
-    async fn announced_tasks(&self, ids: &[TaskId], now: Timestamp) -> Result<()> {
-        // No transaction: it would hold many tasks for long while workers claim and end them, and
-        // what is not noted is announced again.
-        write_one!(self, Relaxed, "noting announced tasks", |tx| {
-            tasks::mark(tx, "announced_at", ids, now).await?;
+    async fn mark_tasks_enqueued(&self, ids: &[TaskId], now: Timestamp) -> Result<()> {
+        // Not in a transaction: it would lock many tasks for a long time while workers claim and
+        // end them. A task that is not marked is only enqueued again.
+        write_one!(self, Relaxed, "marking enqueued tasks", |tx| {
+            tasks::set_time(tx, tasks::ENQUEUED_AT, ids, now).await?;
         })
     }
 
-    async fn unannounced_checks(&self, before: Timestamp, limit: u32) -> Result<Vec<Task>> {
-        read_one!(self, "looking for checks to announce", |tx| {
-            tasks::unannounced_checks(tx, before, limit).await?
+    async fn checks_to_enqueue(&self, before: Timestamp, limit: u32) -> Result<Vec<Task>> {
+        read_one!(self, "selecting checks to enqueue", |tx| {
+            tasks::checks_to_enqueue(tx, before, limit).await?
         })
     }
 
     async fn unchecked_task(&self, id: TaskId) -> Result<Option<Task>> {
-        read_one!(self, "reading a task", |tx| tasks::unchecked_one(tx, id).await?)
+        read_one!(self, "reading a task", |tx| tasks::unchecked_task(tx, id).await?)
     }
 
-    async fn announced_checks(&self, ids: &[TaskId], now: Timestamp) -> Result<()> {
-        // No transaction: it would hold many tasks for long while workers claim and end them, and
-        // what is not noted is announced again.
-        write_one!(self, Relaxed, "noting announced checks", |tx| {
-            tasks::mark(tx, "check_announced_at", ids, now).await?;
+    async fn mark_checks_enqueued(&self, ids: &[TaskId], now: Timestamp) -> Result<()> {
+        // Not in a transaction, as above.
+        write_one!(self, Relaxed, "marking enqueued checks", |tx| {
+            tasks::set_time(tx, tasks::CHECK_ENQUEUED_AT, ids, now).await?;
         })
     }
 
-    async fn end_leases(&self, now: Timestamp) -> Result<u64> {
+    async fn expire_leases(&self, now: Timestamp) -> Result<u64> {
         write_tx!(self, Relaxed, "ending the leases of a dead process", |tx| {
             let tasks = sqlx::query("UPDATE tasks SET lease_until = $1 WHERE state = 'running'")
                 .bind(now.0)
@@ -178,9 +178,14 @@ impl SyncLedger for Backend {
         })
     }
 
-    async fn keep_task(&self, id: TaskId, holder: &str, lease_until: Timestamp) -> Result<()> {
-        write_one!(self, Relaxed, "keeping a task's lease", |tx| {
-            let kept =
+    async fn renew_task_lease(
+        &self,
+        id: TaskId,
+        holder: &str,
+        lease_until: Timestamp,
+    ) -> Result<()> {
+        write_one!(self, Relaxed, "renewing a task's lease", |tx| {
+            let renewed =
                 sqlx::query("UPDATE tasks SET lease_until = $3 WHERE id = $1 AND holder = $2")
                     .bind(id.0)
                     .bind(holder)
@@ -188,9 +193,9 @@ impl SyncLedger for Backend {
                     .execute(&mut *tx)
                     .await?
                     .rows_affected();
-            if kept == 0 {
-                // Says which of `NotFound` and `LeaseLost` it is.
-                tasks::get_held_by(tx, id, holder).await?;
+            if renewed == 0 {
+                // Returns `NotFound` or `LeaseLost`.
+                tasks::get_leased_by(tx, id, holder).await?;
             }
         })
     }
@@ -204,7 +209,7 @@ impl SyncLedger for Backend {
     }
 
     async fn tasks(&self, limit: u32) -> Result<Vec<Task>> {
-        read_tx!(self, "reading the tasks", |tx| { tasks::listed(tx, limit).await? })
+        read_tx!(self, "reading the tasks", |tx| { tasks::list(tx, limit).await? })
     }
 
     async fn open_batches(&self) -> Result<u64> {
@@ -225,10 +230,10 @@ impl SyncLedger for Backend {
                 .fetch_all(tx)
                 .await?;
             let mut counts: Vec<(TaskState, u64)> =
-                TaskState::WORDS.iter().map(|(state, _)| (*state, 0)).collect();
+                TaskState::VARIANTS.iter().map(|(state, _)| (*state, 0)).collect();
             for row in &rows {
                 let cells = Cells::new(row, "task");
-                let state: TaskState = cells.word("state")?;
+                let state: TaskState = cells.variant("state")?;
                 let tasks = cells.number("tasks")?;
                 for entry in counts.iter_mut().filter(|entry| entry.0 == state) {
                     entry.1 = tasks;
@@ -262,7 +267,7 @@ impl SyncLedger for Backend {
             )
             .bind(receipt.task.0)
             .bind(i64::from(receipt.batch))
-            .bind(receipt.operation.word())
+            .bind(receipt.operation.sql_name())
             .bind(count(receipt.rows))
             .bind(count(receipt.received))
             .bind(count(receipt.invalid))
@@ -275,7 +280,7 @@ impl SyncLedger for Backend {
             .await?
             .rows_affected();
             if stored == 0 {
-                return Err(tasks::no_batch(receipt.task, receipt.batch).into());
+                return Err(tasks::batch_not_found(receipt.task, receipt.batch).into());
             }
         })
     }
@@ -302,8 +307,8 @@ impl SyncLedger for Backend {
         outcome: &BatchOutcome,
     ) -> Result<()> {
         write_tx!(self, Relaxed, "finishing a batch", |tx| {
-            if let Some(before) = tasks::mark_batch(tx, task, holder, number, outcome).await? {
-                runs::count_outcome(tx, before, outcome).await?;
+            if let Some(reasons) = tasks::finish_batch(tx, task, holder, number, outcome).await? {
+                runs::count_outcome(tx, reasons, outcome).await?;
             }
         })
     }
@@ -318,7 +323,7 @@ impl SyncLedger for Backend {
         now: Timestamp,
     ) -> Result<Task> {
         write_tx!(self, Relaxed, "recording a failed task", |tx| {
-            let task = tasks::get_held_by(tx, id, holder).await?;
+            let task = tasks::get_leased_by(tx, id, holder).await?;
             match retry_at {
                 Some(at) => tasks::retry(tx, task.id, error, at, count).await?,
                 None => {
@@ -330,8 +335,8 @@ impl SyncLedger for Backend {
     }
 
     async fn release_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()> {
-        write_tx!(self, Relaxed, "giving a task back", |tx| {
-            tasks::get_held_by(tx, id, holder).await?;
+        write_tx!(self, Relaxed, "releasing a task", |tx| {
+            tasks::get_leased_by(tx, id, holder).await?;
             sqlx::query(
                 "UPDATE tasks SET state = 'queued', holder = NULL, lease_until = NULL,
                     not_before = $2
@@ -346,7 +351,7 @@ impl SyncLedger for Backend {
 
     async fn complete_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Full, "completing a task", |tx| {
-            let task = tasks::get_held_by(tx, id, holder).await?;
+            let task = tasks::get_leased_by(tx, id, holder).await?;
             tasks::complete(tx, &task, now).await?;
             runs::complete(tx, task.run, now).await?;
         })
@@ -383,7 +388,7 @@ impl SyncLedger for Backend {
             .bind(platform_id)
             .execute(&mut *tx)
             .await?;
-            delivered::forget_foreign(tx, sync).await?;
+            delivered::delete_foreign(tx, sync).await?;
             let row = sqlx::query(
                 "SELECT platform_id, delivered_version, delivered_at
                  FROM platform_audiences WHERE sync = $1",
@@ -441,7 +446,12 @@ impl SyncLedger for Backend {
         read_one!(self, "reading runs to record", |tx| runs::unrecorded(tx).await?)
     }
 
-    async fn deliver_version(&self, sync: &SyncName, version: u64, now: Timestamp) -> Result<()> {
+    async fn record_delivered_version(
+        &self,
+        sync: &SyncName,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<()> {
         delivered::version(self, sync, version, now).await
     }
 
@@ -471,7 +481,7 @@ impl SyncLedger for Backend {
             )
             .bind(check.task.0)
             .bind(check.run.0)
-            .bind(check.verdict.word())
+            .bind(check.verdict.sql_name())
             .bind(json(&check.reasons)?)
             .bind(check.at.0)
             .execute(tx)
@@ -498,7 +508,7 @@ impl SyncLedger for Backend {
             .await?;
             let mut verdicts = Vec::with_capacity(rows.len());
             for row in &rows {
-                verdicts.push(Cells::new(row, "check").word("verdict")?);
+                verdicts.push(Cells::new(row, "check").variant("verdict")?);
             }
             verdicts
         })
@@ -513,7 +523,7 @@ impl SyncLedger for Backend {
             )
             .bind(destination.as_str())
             .bind(reason)
-            .bind(HoldCause::Account.word())
+            .bind(HoldCause::Account.sql_name())
             .execute(&mut *tx)
             .await?;
             let held = sqlx::query(

@@ -3,9 +3,16 @@
 use sqlx::{AssertSqlSafe, Row};
 use throng_model::{SyncRunId, TaskId, Timestamp};
 
-use super::{Conn, DbRow, ROWS_PER_INSERT, Tried, runs};
-use crate::rows::{Cells, Word, count, json};
+use super::{Conn, DbResult, DbRow, ROWS_PER_INSERT, runs};
+use crate::rows::{Cells, SqlEnum, count, json};
 use crate::{BatchOutcome, BatchState, LedgerError, Result, Task, TaskState};
+
+/// The column of the time when a task was last enqueued. Its name has an earlier word for that and
+/// stays: migrations only add, so that a node of the previous version can use the ledger during an
+/// upgrade, and a renamed column would break its statements.
+pub(super) const ENQUEUED_AT: &str = "announced_at";
+/// The column of the time when a task's check was last enqueued; named as [`ENQUEUED_AT`].
+pub(super) const CHECK_ENQUEUED_AT: &str = "check_announced_at";
 
 macro_rules! task_columns {
     () => {
@@ -22,7 +29,7 @@ fn task_of(row: &DbRow) -> Result<Task> {
         sync: cells.name("sync")?,
         audience: cells.name("audience")?,
         destination: cells.name("destination")?,
-        state: cells.word("state")?,
+        state: cells.variant("state")?,
         priority: cells.number("priority")?,
         failures: cells.number("failures")?,
         not_before: cells.time("not_before")?,
@@ -44,11 +51,11 @@ fn wrong_state(id: TaskId, state: impl Into<String>, wanted: &'static str) -> Le
     LedgerError::WrongState { what: "task", name: id.to_string(), state: state.into(), wanted }
 }
 
-pub(super) fn no_batch(task: TaskId, number: u32) -> LedgerError {
+pub(super) fn batch_not_found(task: TaskId, number: u32) -> LedgerError {
     LedgerError::NotFound { what: "batch", name: format!("{task}/{number}") }
 }
 
-pub(super) async fn get(tx: &mut Conn, id: TaskId) -> Tried<Task> {
+pub(super) async fn get(tx: &mut Conn, id: TaskId) -> DbResult<Task> {
     let row = sqlx::query(concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1"))
         .bind(id.0)
         .fetch_optional(tx)
@@ -57,7 +64,7 @@ pub(super) async fn get(tx: &mut Conn, id: TaskId) -> Tried<Task> {
     Ok(task_of(&row)?)
 }
 
-pub(super) async fn of_run(tx: &mut Conn, run: SyncRunId) -> Tried<Task> {
+pub(super) async fn of_run(tx: &mut Conn, run: SyncRunId) -> DbResult<Task> {
     let row = sqlx::query(concat!("SELECT ", task_columns!(), " FROM tasks WHERE run = $1"))
         .bind(run.0)
         .fetch_optional(tx)
@@ -67,8 +74,10 @@ pub(super) async fn of_run(tx: &mut Conn, run: SyncRunId) -> Tried<Task> {
     Ok(task_of(&row)?)
 }
 
-/// One task, if `holder` has it; else `LeaseLost`.
-pub(super) async fn get_held_by(tx: &mut Conn, id: TaskId, holder: &str) -> Tried<Task> {
+/// One task, if `holder` has its lease; else `LeaseLost`. Writes of a holder call this in their
+/// transaction: a worker whose lease was lost must not change a task that another worker has
+/// claimed.
+pub(super) async fn get_leased_by(tx: &mut Conn, id: TaskId, holder: &str) -> DbResult<Task> {
     let task = get(tx, id).await?;
     if task.holder.as_deref() == Some(holder) {
         Ok(task)
@@ -77,14 +86,15 @@ pub(super) async fn get_held_by(tx: &mut Conn, id: TaskId, holder: &str) -> Trie
     }
 }
 
-pub(super) async fn claim_this(
+/// Claims a task if it is due and its destination has fewer than `at_most` running tasks.
+pub(super) async fn claim(
     tx: &mut Conn,
     id: TaskId,
     holder: &str,
     at_most: u32,
     now: Timestamp,
     lease_until: Timestamp,
-) -> Tried<Option<Task>> {
+) -> DbResult<Option<Task>> {
     let rows = sqlx::query(concat!(
         "UPDATE tasks SET state = 'running', holder = $2, lease_until = $4
          WHERE id = $1 AND due_at <= $3 AND sync NOT IN (SELECT sync FROM paused_syncs)
@@ -104,13 +114,15 @@ pub(super) async fn claim_this(
     Ok(rows.first().map(task_of).transpose()?)
 }
 
-pub(super) async fn unannounced(
+/// The due tasks to enqueue. A task is due again when its backoff ends or its lease expires: it is
+/// then enqueued even if it was enqueued after `before`, because that message was already consumed.
+pub(super) async fn to_enqueue(
     tx: &mut Conn,
     before: Timestamp,
     now: Timestamp,
     at_most: u32,
     limit: u32,
-) -> Tried<Vec<Task>> {
+) -> DbResult<Vec<Task>> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         task_columns!(),
@@ -131,16 +143,16 @@ pub(super) async fn unannounced(
     Ok(tasks_of(&rows)?)
 }
 
-/// Notes a moment in a column of many tasks, one statement for as many as it takes.
-pub(super) async fn mark(
+/// Sets a column of many tasks to a time, in statements of up to [`ROWS_PER_INSERT`] tasks.
+pub(super) async fn set_time(
     tx: &mut Conn,
     column: &'static str,
     ids: &[TaskId],
     at: Timestamp,
-) -> Tried<()> {
+) -> DbResult<()> {
     for ids in ids.chunks(ROWS_PER_INSERT) {
         let places: Vec<String> = (2..2 + ids.len()).map(|n| format!("${n}")).collect();
-        // The text holds a column of ours and place markers only.
+        // The text contains only one of the column names above and placeholders.
         let text = format!("UPDATE tasks SET {column} = $1 WHERE id IN ({})", places.join(", "));
         let mut update = sqlx::query(AssertSqlSafe(text)).bind(at.0);
         for id in ids {
@@ -151,7 +163,7 @@ pub(super) async fn mark(
     Ok(())
 }
 
-pub(super) async fn unchecked_one(tx: &mut Conn, id: TaskId) -> Tried<Option<Task>> {
+pub(super) async fn unchecked_task(tx: &mut Conn, id: TaskId) -> DbResult<Option<Task>> {
     let row = sqlx::query(concat!(
         "SELECT ",
         task_columns!(),
@@ -163,11 +175,11 @@ pub(super) async fn unchecked_one(tx: &mut Conn, id: TaskId) -> Tried<Option<Tas
     Ok(row.as_ref().map(task_of).transpose()?)
 }
 
-pub(super) async fn unannounced_checks(
+pub(super) async fn checks_to_enqueue(
     tx: &mut Conn,
     before: Timestamp,
     limit: u32,
-) -> Tried<Vec<Task>> {
+) -> DbResult<Vec<Task>> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         task_columns!(),
@@ -182,7 +194,7 @@ pub(super) async fn unannounced_checks(
     Ok(tasks_of(&rows)?)
 }
 
-pub(super) async fn listed(tx: &mut Conn, limit: u32) -> Tried<Vec<Task>> {
+pub(super) async fn list(tx: &mut Conn, limit: u32) -> DbResult<Vec<Task>> {
     let open = sqlx::query(concat!(
         "SELECT ",
         task_columns!(),
@@ -206,7 +218,7 @@ pub(super) async fn listed(tx: &mut Conn, limit: u32) -> Tried<Vec<Task>> {
     Ok(tasks)
 }
 
-pub(super) async fn unchecked(tx: &mut Conn, limit: u32) -> Tried<Vec<Task>> {
+pub(super) async fn unchecked(tx: &mut Conn, limit: u32) -> DbResult<Vec<Task>> {
     let rows = sqlx::query(concat!(
         "SELECT ",
         task_columns!(),
@@ -218,16 +230,16 @@ pub(super) async fn unchecked(tx: &mut Conn, limit: u32) -> Tried<Vec<Task>> {
     Ok(tasks_of(&rows)?)
 }
 
-/// Marks a batch done and resets the task's failures. Gives the run's counts by reason from before;
-/// `None` if the batch was done already.
-pub(super) async fn mark_batch(
+/// Marks a batch done and resets the task's failures. Returns the run's counts by reason without
+/// this batch; `None` if the batch was already done.
+pub(super) async fn finish_batch(
     tx: &mut Conn,
     task: TaskId,
     holder: &str,
     number: u32,
     outcome: &BatchOutcome,
-) -> Tried<Option<runs::Reasons>> {
-    // All that is needed in one statement: this is called once for each batch.
+) -> DbResult<Option<runs::RunReasons>> {
+    // One statement for all that is needed, because this is called for every batch.
     let row = sqlx::query(
         "SELECT t.run, b.row_count, b.state, r.skipped_reasons, r.rejected_reasons
          FROM tasks t JOIN sync_runs r ON r.id = t.run JOIN batches b ON b.task = t.id
@@ -239,14 +251,14 @@ pub(super) async fn mark_batch(
     .fetch_optional(&mut *tx)
     .await?;
     let Some(row) = row else {
-        get_held_by(tx, task, holder).await?;
-        return Err(no_batch(task, number).into());
+        get_leased_by(tx, task, holder).await?;
+        return Err(batch_not_found(task, number).into());
     };
     let cells = Cells::new(&row, "batch");
-    if cells.word::<BatchState>("state")? == BatchState::Done {
+    if cells.variant::<BatchState>("state")? == BatchState::Done {
         return Ok(None);
     }
-    let before = runs::Reasons {
+    let reasons = runs::RunReasons {
         run: SyncRunId(cells.int("run")?),
         skipped: cells.json("skipped_reasons")?,
         rejected: cells.json("rejected_reasons")?,
@@ -256,7 +268,7 @@ pub(super) async fn mark_batch(
     if users != rows {
         return Err(LedgerError::Refused {
             what: "outcome",
-            why: format!("batch {task}/{number} has {rows} users, but it tells of {users}"),
+            why: format!("batch {task}/{number} has {rows} users, but the outcome has {users}"),
         }
         .into());
     }
@@ -277,17 +289,17 @@ pub(super) async fn mark_batch(
         .bind(task.0)
         .execute(tx)
         .await?;
-    Ok(Some(before))
+    Ok(Some(reasons))
 }
 
-/// Back to the queue after a failed try.
+/// Queues a task again after a failed try.
 pub(super) async fn retry(
     tx: &mut Conn,
     id: TaskId,
     error: &str,
     retry_at: Timestamp,
     counts: bool,
-) -> Tried<Task> {
+) -> DbResult<Task> {
     let row = sqlx::query(concat!(
         "UPDATE tasks SET state = 'queued', holder = NULL, lease_until = NULL, not_before = $2,
             last_error = $3, failures = failures + $4
@@ -303,14 +315,14 @@ pub(super) async fn retry(
     Ok(task_of(&row)?)
 }
 
-/// The last try failed.
+/// Fails a task for good.
 pub(super) async fn give_up(
     tx: &mut Conn,
     id: TaskId,
     error: &str,
     counts: bool,
     now: Timestamp,
-) -> Tried<Task> {
+) -> DbResult<Task> {
     let row = sqlx::query(concat!(
         "UPDATE tasks SET state = 'failed', holder = NULL, lease_until = NULL, finished_at = $2,
             last_error = $3, failures = failures + $4
@@ -326,7 +338,7 @@ pub(super) async fn give_up(
     Ok(task_of(&row)?)
 }
 
-pub(super) async fn complete(tx: &mut Conn, task: &Task, now: Timestamp) -> Tried<()> {
+pub(super) async fn complete(tx: &mut Conn, task: &Task, now: Timestamp) -> DbResult<()> {
     if task.batches_done != task.batches {
         let state = format!("at batch {} of {}", task.batches_done, task.batches);
         return Err(wrong_state(task.id, state, "completed").into());
@@ -342,13 +354,13 @@ pub(super) async fn complete(tx: &mut Conn, task: &Task, now: Timestamp) -> Trie
     Ok(())
 }
 
-pub(super) async fn requeue(tx: &mut Conn, id: TaskId, now: Timestamp) -> Tried<()> {
+pub(super) async fn requeue(tx: &mut Conn, id: TaskId, now: Timestamp) -> DbResult<()> {
     let task = get(tx, id).await?;
     if task.state != TaskState::Failed {
-        return Err(wrong_state(id, task.state.word(), "requeued").into());
+        return Err(wrong_state(id, task.state.sql_name(), "requeued").into());
     }
-    // A newer run started from what was delivered before this one. To go on with this one now
-    // would undo it.
+    // A newer run was planned from the version that was delivered before this one. To continue this
+    // one now would undo the newer run.
     let newer = sqlx::query("SELECT id FROM sync_runs WHERE sync = $1 AND id > $2 LIMIT 1")
         .bind(task.sync.as_str())
         .bind(task.run.0)

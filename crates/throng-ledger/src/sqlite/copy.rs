@@ -6,20 +6,20 @@ use std::path::Path;
 use sqlx::{ConnectOptions, Connection};
 
 use super::{MIGRATIONS, SqliteLedger, integrity, settings};
-use crate::failure::{Failure, Tried};
+use crate::failure::{DbResult, Failure};
 use crate::{LedgerError, Result};
 
 impl SqliteLedger {
-    /// Opens an existing ledger beside the node that may have it open, and changes nothing: no
-    /// table is made, and the checksum of a clean end stays. For backups and inspection.
+    /// Opens an existing ledger, which a node may have open, and changes nothing: no table is
+    /// created, and the checksum of a clean shutdown stays. For backups and inspection.
     ///
     /// # Errors
-    /// [`LedgerError::Unreadable`] if its tables are not of this version,
-    /// [`LedgerError::Damaged`] if it is not what the last node left, [`LedgerError::Database`].
+    /// [`LedgerError::Unreadable`] if its tables are not of this version, [`LedgerError::Damaged`]
+    /// if it has changed since the last clean shutdown, [`LedgerError::Database`].
     pub async fn attach(path: &Path) -> Result<Self> {
         let file = path.to_owned();
         let compared = super::blocking(move || integrity::compare(&file)).await?;
-        let attached: Tried<Self> = async {
+        let attached: DbResult<Self> = async {
             let options = settings(path).create_if_missing(false);
             let mut connection = options.connect().await?;
             let found: i64 = sqlx::query_scalar("SELECT version FROM ledger_schema")
@@ -30,35 +30,36 @@ impl SqliteLedger {
                 return Err(Failure::Ledger(LedgerError::Unreadable {
                     what: "schema",
                     why: format!(
-                        "its tables are of version {found}, this throng's of version {known}; use \
-                         the throng that the node runs, or `throng migrate` first"
+                        "its tables have version {found}, this throng needs version {known}; use \
+                         the throng that the node runs, or run `throng migrate` first"
                     ),
                 }));
             }
             let mut ledger = Self::assemble(path, options, connection).await?;
-            // What nobody compared or checked is not declared whole.
-            ledger.records_sum = compared;
+            // A checksum is a statement that the file is intact: a file that was not compared gets
+            // none.
+            ledger.records_checksum = compared;
             Ok(ledger)
         }
         .await;
         attached.map_err(|failure| failure.while_doing("opening the ledger"))
     }
 
-    /// Writes a compact copy of one consistent state to a new file, and syncs it. Writers are not
-    /// held up. Reads the whole ledger, so that a damaged structure is found.
+    /// Writes a compact copy of one consistent state to a new file, and syncs it. Does not block
+    /// writers. Reads the whole ledger, so a damaged structure is detected.
     ///
     /// # Errors
     /// [`LedgerError::Database`], also if the file exists.
     pub async fn copy_to(&self, path: &Path) -> Result<()> {
         const DOING: &str = "copying the ledger";
-        let copied: Tried<()> = async {
+        let copied: DbResult<()> = async {
             let mut connection = settings(&self.path).create_if_missing(false).connect().await?;
-            // Not UTF-8: SQLite could not name it either.
+            // SQLite takes names in UTF-8 only.
             let name = path
                 .to_str()
                 .ok_or(sqlx::Error::Configuration("the path of the copy is not UTF-8".into()))?;
             sqlx::query("VACUUM INTO $1").bind(name).execute(&mut connection).await?;
-            // Not only dropped: its files are gone when this returns.
+            // Closed, not dropped: a drop would close it, and delete its files, after this returns.
             Ok(connection.close().await?)
         }
         .await;
@@ -67,17 +68,18 @@ impl SqliteLedger {
         synced.map_err(|error| LedgerError::of_system(DOING, error))
     }
 
-    pub(super) async fn check_structure_here(&self) -> Result<()> {
-        if self.unchecked { integrity::check_structure(&self.path).await } else { Ok(()) }
+    pub(super) async fn backend_check_structure(&self) -> Result<()> {
+        if self.structure_unchecked { integrity::check_structure(&self.path).await } else { Ok(()) }
     }
 
-    /// Ends all connections; see [`MaintenanceLedger::close`](throng_store::MaintenanceLedger::close).
-    pub(super) async fn close_here(&self) -> Result<()> {
+    /// Closes all connections; see
+    /// [`MaintenanceLedger::close`](throng_store::MaintenanceLedger::close).
+    pub(super) async fn backend_close(&self) -> Result<()> {
         self.readers.close().await;
-        // The last connection to close brings the write-ahead log into the file.
+        // Closing the last connection writes the write-ahead log into the file.
         let closed = self.writer.lock().await.close().await;
         closed.map_err(|failure| failure.while_doing("closing the ledger"))?;
-        if !self.records_sum {
+        if !self.records_checksum {
             return Ok(());
         }
         let path = self.path.clone();

@@ -1,10 +1,10 @@
-//! Whether the file is what a node left.
+//! Detects changes to the file since a node closed it.
 //!
-//! SQLite keeps no checksums of its pages: `PRAGMA quick_check` finds a damaged structure, not a
-//! changed value. So a node that ends cleanly writes the checksum of the whole file beside it
-//! (`ledger.sum`), and the next open compares and removes it: any change to the file at rest is
-//! noticed. After a crash there is no checksum, and the structure is checked. Reading the file
-//! costs about half a second per gigabyte from the page cache, else what the disk takes.
+//! SQLite has no checksums of its pages: `PRAGMA quick_check` detects a damaged structure, not a
+//! changed value. So a node that shuts down cleanly writes the checksum of the whole file to a file
+//! beside it (`ledger.sum`), and the next open compares and removes it: any change to the closed
+//! file is detected. After a crash there is no checksum, and the structure is checked. Reading the
+//! file costs about half a second per gigabyte from the page cache, otherwise the time of the disk.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,36 +17,36 @@ use throng_model::StorageProblem;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Conn;
-use crate::failure::{Failure, Tried, storage_problem};
+use crate::failure::{DbResult, Failure, storage_problem};
 use crate::{LedgerError, Result};
 
-/// The structure of a larger file is not checked while a node starts: [`check_structure`] takes
-/// two to three seconds per gigabyte.
-pub(super) const CHECKED_AT_OPEN: u64 = 1 << 30;
-/// Read at a time.
-const CHUNK: usize = 1 << 20;
+/// The structure of a larger file is not checked when a node starts, to keep the start short:
+/// [`check_structure`] takes two to three seconds per gigabyte.
+pub(super) const MAX_CHECKED_AT_OPEN_BYTES: u64 = 1 << 30;
+/// How much is read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
 
-/// What `ledger.sum` holds.
+/// The content of `ledger.sum`.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Sum {
+struct Checksum {
     bytes: u64,
     xxh3: String,
 }
 
-fn sum_file(ledger: &Path) -> PathBuf {
+fn checksum_file(ledger: &Path) -> PathBuf {
     ledger.with_extension("sum")
 }
 
-/// The file that SQLite keeps beside a ledger that is open, or was when its process died.
+/// SQLite's write-ahead log, which exists while a ledger is open, and after its process died.
 fn wal_file(ledger: &Path) -> PathBuf {
     let mut name = ledger.as_os_str().to_owned();
     name.push("-wal");
     name.into()
 }
 
-fn sum_of(ledger: &Path) -> io::Result<Sum> {
+fn checksum_of(ledger: &Path) -> io::Result<Checksum> {
     let mut file = File::open(ledger)?;
-    let (mut hash, mut bytes, mut chunk) = (Xxh3::new(), 0, vec![0; CHUNK]);
+    let (mut hash, mut bytes, mut chunk) = (Xxh3::new(), 0, vec![0; CHUNK_BYTES]);
     loop {
         let read = file.read(&mut chunk)?;
         if read == 0 {
@@ -55,7 +55,7 @@ fn sum_of(ledger: &Path) -> io::Result<Sum> {
         hash.update(&chunk[..read]);
         bytes += read as u64;
     }
-    Ok(Sum { bytes, xxh3: format!("{:032x}", hash.digest128()) })
+    Ok(Checksum { bytes, xxh3: format!("{:032x}", hash.digest128()) })
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -71,38 +71,38 @@ fn io_failure(doing: &'static str) -> impl FnOnce(io::Error) -> LedgerError {
 
 const DOING: &str = "comparing the ledger with its checksum";
 
-/// As [`compare`], and removes the checksum: the ledger is about to change.
+/// As [`compare`], and removes the checksum, because the ledger is about to change.
 pub(super) fn verify(ledger: &Path) -> Result<bool> {
     let compared = compare(ledger)?;
     if compared {
-        remove(&sum_file(ledger)).map_err(io_failure(DOING))?;
+        remove(&checksum_file(ledger)).map_err(io_failure(DOING))?;
     }
     Ok(compared)
 }
 
-/// Compares the file with the checksum of the last clean end. `false` if there is none.
+/// Compares the file with the checksum of the last clean shutdown. `false` if there is none.
 ///
 /// # Errors
-/// [`LedgerError::Damaged`] if they differ, or if a write-ahead log lies there, which a clean end
-/// does not leave: SQLite would take it for the file's own.
+/// [`LedgerError::Damaged`] if they differ, or if there is a write-ahead log, which a clean
+/// shutdown removes: SQLite would apply it to the file although it belongs to another state.
 pub(super) fn compare(ledger: &Path) -> Result<bool> {
-    let path = sum_file(ledger);
+    let path = checksum_file(ledger);
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(io_failure(DOING)(error)),
     };
     let damaged = |why: String| LedgerError::Damaged { path: ledger.to_owned(), why };
-    let Ok(expected) = serde_json::from_slice::<Sum>(&text) else {
+    let Ok(expected) = serde_json::from_slice::<Checksum>(&text) else {
         return Err(damaged(format!(
-            "its checksum file {} cannot be read; remove that file only if you damaged it yourself",
+            "its checksum file {} cannot be decoded; remove that file only if you changed it yourself",
             path.display()
         )));
     };
-    let found = sum_of(ledger).map_err(io_failure(DOING))?;
+    let found = checksum_of(ledger).map_err(io_failure(DOING))?;
     if found != expected {
         return Err(damaged(format!(
-            "it is not the file that the last node left ({} bytes, expected {}); if you changed it \
+            "it has changed since the last node closed it ({} bytes, expected {}); if you changed it \
              on purpose, remove {}",
             found.bytes,
             expected.bytes,
@@ -111,7 +111,7 @@ pub(super) fn compare(ledger: &Path) -> Result<bool> {
     }
     if wal_file(ledger).try_exists().map_err(io_failure(DOING))? {
         return Err(damaged(format!(
-            "{} is not its write-ahead log: the last node left none; remove it",
+            "{} is not its write-ahead log, which the last node removed; remove it",
             wal_file(ledger).display()
         )));
     }
@@ -119,32 +119,33 @@ pub(super) fn compare(ledger: &Path) -> Result<bool> {
 }
 
 /// Records the checksum of a ledger whose connections are closed. Does nothing while another
-/// process has it open or changes of it wait in the write-ahead log.
+/// process has it open or the write-ahead log has changes of it.
 pub(super) fn record(ledger: &Path) -> Result<()> {
     let write = || -> io::Result<()> {
         if wal_file(ledger).try_exists()? {
             return Ok(());
         }
-        let path = sum_file(ledger);
-        let aside = path.with_added_extension("tmp");
-        let mut file = File::create(&aside)?;
-        file.write_all(&serde_json::to_vec(&sum_of(ledger)?)?)?;
+        let path = checksum_file(ledger);
+        let temporary = path.with_added_extension("tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec(&checksum_of(ledger)?)?)?;
         file.sync_all()?;
-        fs::rename(&aside, &path)
+        fs::rename(&temporary, &path)
     };
     write().map_err(io_failure("recording the ledger's checksum"))
 }
 
-/// Checks the structure of an existing file: every page, every index against its table's size.
+/// Checks the structure of an existing file: every page, and the size of every index against its
+/// table's.
 ///
 /// # Errors
 /// [`LedgerError::Damaged`].
 pub(super) async fn check_structure(ledger: &Path) -> Result<()> {
     let damaged = |why: String| LedgerError::Damaged { path: ledger.to_owned(), why };
-    let checked: Tried<Vec<String>> = async {
+    let checked: DbResult<Vec<String>> = async {
         let options = SqliteConnectOptions::new().filename(ledger).disable_statement_logging();
         let mut connection: Conn = options.connect().await?;
-        // SQLite answers `ok`, or at most so many findings.
+        // SQLite returns `ok`, or at most this many errors.
         let found = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut connection).await?;
         connection.close().await?;
         Ok(found)

@@ -1,4 +1,5 @@
-//! A ledger whose disk is full or fails: it refuses, and continues when the disk does.
+//! A ledger whose disk is full or fails: it refuses writes, and works again as soon as the disk
+//! does.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -34,7 +35,7 @@ async fn recorded(ledger: &SqliteLedger) -> Vec<usize> {
 /// The failed calls changed nothing, the others are all there.
 async fn writes_until_refused(ledger: &SqliteLedger, written: &mut Vec<usize>) -> LedgerError {
     for number in written.len().. {
-        match ledger.record(&[entry(number)]).await {
+        match ledger.record_history(&[entry(number)]).await {
             Ok(()) => written.push(number),
             Err(error) => return error,
         }
@@ -43,7 +44,7 @@ async fn writes_until_refused(ledger: &SqliteLedger, written: &mut Vec<usize>) -
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_and_room_lets_the_same_ledger_continue() {
+async fn a_ledger_on_a_full_disk_refuses_writes_until_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path(), 4) else { return };
     let ledger = SqliteLedger::open(&dir.path().join("ledger.db")).await.unwrap();
@@ -52,16 +53,16 @@ async fn a_full_disk_refuses_and_room_lets_the_same_ledger_continue() {
         let filler = disk.fill().unwrap();
         let refused = writes_until_refused(&ledger, &mut written).await;
         assert_eq!(refused.problem(), Some(StorageProblem::DiskFull), "{refused:?}");
-        // Every kind of write is refused, every time, and reads go on.
+        // Repeated writes are refused too, and reads succeed.
         for _ in 0..3 {
-            let refused = ledger.record(&[entry(usize::MAX)]).await.unwrap_err();
+            let refused = ledger.record_history(&[entry(usize::MAX)]).await.unwrap_err();
             assert_eq!(refused.problem(), Some(StorageProblem::DiskFull), "{refused:?}");
         }
         assert_eq!(recorded(&ledger).await, written, "round {round}");
         std::fs::remove_file(filler).unwrap();
         for _ in 0..5 {
             let number = written.len();
-            ledger.record(&[entry(number)]).await.unwrap();
+            ledger.record_history(&[entry(number)]).await.unwrap();
             written.push(number);
         }
         assert_eq!(recorded(&ledger).await, written, "round {round}");
@@ -72,7 +73,7 @@ async fn a_full_disk_refuses_and_room_lets_the_same_ledger_continue() {
     ledger.close().await.unwrap();
 }
 
-/// What a child process of [`a_failing_disk_refuses_and_continues`] works on.
+/// The folder of a child process of [`a_ledger_on_a_failing_disk_works_again_afterwards`].
 const CHILD: &str = "THRONG_TEST_FAILING_DISK";
 
 /// Sets the largest file that this process may write.
@@ -84,9 +85,10 @@ fn limit_files(limit: &str) {
 }
 
 /// With a file size limit of zero every write to a file fails, which SQLite reports as
-/// SQLITE_IOERR: no file system is needed. The limit is of a whole process, so a child does it.
+/// SQLITE_IOERR: no file system is needed. The limit is one of the whole process, so it runs in a
+/// child.
 #[test]
-fn a_failing_disk_refuses_and_continues() {
+fn a_ledger_on_a_failing_disk_works_again_afterwards() {
     if let Some(folder) = std::env::var_os(CHILD) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         return runtime.block_on(on_a_failing_disk(Path::new(&folder)));
@@ -96,15 +98,15 @@ fn a_failing_disk_refuses_and_continues() {
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "disk::a_failing_disk_refuses_and_continues", "--nocapture"])
+        .args(["--exact", "disk::a_ledger_on_a_failing_disk_works_again_afterwards", "--nocapture"])
         .env(CHILD, dir.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout);
     let (code, signal) = (output.status.code(), output.status.signal());
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(code == Some(0), "code {code:?}, signal {signal:?}: {said}\n{errors}");
-    assert!(said.contains("1 passed"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(code == Some(0), "code {code:?}, signal {signal:?}: {stdout}\n{stderr}");
+    assert!(stdout.contains("1 passed"), "{stdout}");
 }
 
 async fn on_a_failing_disk(folder: &Path) {
@@ -114,13 +116,13 @@ async fn on_a_failing_disk(folder: &Path) {
     let mut written = Vec::new();
     for round in 1..4 {
         for _ in 0..3 {
-            ledger.record(&[entry(written.len())]).await.unwrap();
+            ledger.record_history(&[entry(written.len())]).await.unwrap();
             written.push(written.len());
         }
         ledger.put_stamp(&stamp(round)).await.unwrap();
         limit_files("0");
         for _ in 0..3 {
-            let in_a_transaction = ledger.record(&[entry(usize::MAX)]).await.unwrap_err();
+            let in_a_transaction = ledger.record_history(&[entry(usize::MAX)]).await.unwrap_err();
             let alone = ledger.put_stamp(&stamp(round + 1)).await.unwrap_err();
             let probe = ledger.probe().await.unwrap_err();
             for refused in [in_a_transaction, alone, probe] {

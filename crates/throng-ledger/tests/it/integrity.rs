@@ -1,4 +1,4 @@
-//! A damaged ledger is refused, an untouched one is not, and a copy is a whole ledger.
+//! A damaged ledger is refused, an unchanged one is not, and a copy is a complete ledger.
 
 use std::path::Path;
 
@@ -21,12 +21,12 @@ fn entry(number: i64) -> HistoryEntry {
 async fn closed_ledger(path: &Path) {
     let ledger = SqliteLedger::open(path).await.unwrap();
     let entries: Vec<HistoryEntry> = (0..300).map(entry).collect();
-    ledger.record(&entries).await.unwrap();
+    ledger.record_history(&entries).await.unwrap();
     ledger.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn every_change_of_a_closed_ledger_is_noticed() {
+async fn every_change_of_a_closed_ledger_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
     closed_ledger(&path).await;
@@ -46,23 +46,23 @@ async fn every_change_of_a_closed_ledger_is_noticed() {
         let refused = SqliteLedger::open(&path).await.unwrap_err();
         assert!(matches!(refused, LedgerError::Damaged { .. }), "change {number}: {refused:?}");
         assert!(refused.to_string().contains("throng restore"), "{refused}");
-        // A refusal leaves everything as it was, for a second look.
+        // A refused open changes nothing, so that a second one is refused too.
         assert_eq!(std::fs::read(dir.path().join("ledger.sum")).unwrap(), sum);
     }
     std::fs::write(&path, &whole).unwrap();
     let ledger = SqliteLedger::open(&path).await.unwrap();
     assert_eq!(ledger.history(None, 1_000).await.unwrap().len(), 300);
-    // While it is open there is no checksum to go by.
+    // While it is open there is no checksum.
     assert!(!dir.path().join("ledger.sum").exists());
 }
 
 #[tokio::test]
-async fn a_write_ahead_log_of_another_moment_is_refused() {
+async fn a_write_ahead_log_of_another_state_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
     let wal = dir.path().join("ledger.db-wal");
     let ledger = SqliteLedger::open(&path).await.unwrap();
-    ledger.record(&[entry(1)]).await.unwrap();
+    ledger.record_history(&[entry(1)]).await.unwrap();
     let other = std::fs::read(&wal).unwrap();
     ledger.close().await.unwrap();
     assert!(!wal.exists());
@@ -72,13 +72,13 @@ async fn a_write_ahead_log_of_another_moment_is_refused() {
 }
 
 #[tokio::test]
-async fn after_a_crash_a_damaged_structure_is_noticed() {
+async fn after_a_crash_a_damaged_structure_is_detected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
     closed_ledger(&path).await;
     std::fs::remove_file(dir.path().join("ledger.sum")).unwrap();
     let whole = std::fs::read(&path).unwrap();
-    // The head of every page but the first says what the page is.
+    // The header of every page except the first has the type of the page.
     for page in 1..whole.len() / 4096 {
         let mut bytes = whole.clone();
         bytes[page * 4096..page * 4096 + 8].fill(0xa5);
@@ -92,14 +92,14 @@ async fn after_a_crash_a_damaged_structure_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_copy_of_a_ledger_in_use_is_a_whole_ledger() {
+async fn a_copy_of_an_open_ledger_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     let (path, copy) = (dir.path().join("ledger.db"), dir.path().join("copy.db"));
     let ledger = SqliteLedger::open(&path).await.unwrap();
-    ledger.record(&[entry(1), entry(2)]).await.unwrap();
+    ledger.record_history(&[entry(1), entry(2)]).await.unwrap();
     let attached = SqliteLedger::attach(&path).await.unwrap();
     attached.copy_to(&copy).await.unwrap();
-    ledger.record(&[entry(3)]).await.unwrap();
+    ledger.record_history(&[entry(3)]).await.unwrap();
     let copied = SqliteLedger::open(&copy).await.unwrap();
     assert_eq!(copied.history(None, 10).await.unwrap().len(), 2);
     // A second copy never replaces the first.

@@ -1,10 +1,10 @@
-//! Migrations only add, so that a node of the version before goes on working on a ledger that a newer
-//! one has migrated (docs/operate/upgrades.md).
+//! Migrations only add, so that a node of the previous version can use a ledger that a newer one
+//! has migrated (docs/operate/upgrades.md).
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Migrations up to this one are of the first version, which no older node runs beside.
+/// Migrations up to this one are of the first version: there are no older nodes.
 const FIRST_VERSION: u32 = 5;
 
 /// The migrations of a dialect: number, name, text.
@@ -23,7 +23,7 @@ fn migrations(dialect: &str) -> Vec<(u32, String, String)> {
     found
 }
 
-/// The statements without comments, in upper case, with single blanks.
+/// The statements without comments, in upper case, with single spaces.
 fn statements(text: &str) -> Vec<String> {
     let plain: Vec<&str> =
         text.lines().map(|line| line.split("--").next().unwrap_or_default()).collect();
@@ -32,7 +32,8 @@ fn statements(text: &str) -> Vec<String> {
     plain.split(';').map(words).filter(|statement| !statement.is_empty()).collect()
 }
 
-/// Why a statement is not additive. `new` are the tables that migrations after the first version made.
+/// Why a statement is not additive. `new`: the tables that migrations after the first version
+/// create.
 fn objection(statement: &str, new: &mut BTreeSet<String>) -> Option<&'static str> {
     let word = |place: usize| statement.split([' ', '(']).nth(place).unwrap_or_default();
     if statement.starts_with("CREATE TABLE ") {
@@ -75,7 +76,7 @@ fn migrations_only_add() {
 }
 
 #[test]
-fn what_is_not_additive_is_noticed() {
+fn statements_that_are_not_additive_are_found() {
     let mut new = BTreeSet::from(["FRESH".to_owned()]);
     for (statement, fine) in [
         ("CREATE TABLE t (a INTEGER NOT NULL)", true),

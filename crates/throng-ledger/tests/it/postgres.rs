@@ -1,4 +1,4 @@
-//! The PostgreSQL backend: the suite of all backends, and what only many processes meet.
+//! The PostgreSQL backend: the suite of all backends, and cases of several processes.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use throng_store::{
     AlertLedger as _, AudienceLedger as _, MaintenanceLedger as _, SpecLedger as _,
 };
 
-/// How long a test waits for what must come about, on a machine that is busy with other work.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+/// How long a test waits for a condition, on a machine that is busy with other work.
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
 
-/// A server to make data bases on; `cargo xtask test` starts it. `None` says that the test skips.
+/// A server to create databases on; `cargo xtask test` starts it. `None`: the test is skipped.
 fn server() -> Option<String> {
     let url = std::env::var("THRONG_POSTGRES").ok();
     if url.is_none() {
@@ -28,7 +28,7 @@ fn server() -> Option<String> {
     url
 }
 
-/// Data bases of one test on a server.
+/// Databases of one test on a server.
 struct Databases {
     server: String,
     prefix: String,
@@ -48,18 +48,18 @@ impl Databases {
         options.connect().await.unwrap()
     }
 
-    async fn make(&self, name: &str) {
+    async fn create(&self, name: &str) {
         let options: sqlx::postgres::PgConnectOptions =
             format!("{}/postgres", self.server).parse().unwrap();
         let mut connection = options.connect().await.unwrap();
-        let make = format!("CREATE DATABASE {}_{name}", self.prefix);
-        // There already: it is opened again.
-        let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(&mut connection).await;
+        let create = format!("CREATE DATABASE {}_{name}", self.prefix);
+        // It may exist: a case opens it again.
+        let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await;
         connection.close().await.unwrap();
     }
 
     async fn ledger(&self, name: &str) -> PostgresLedger {
-        self.make(name).await;
+        self.create(name).await;
         PostgresLedger::open(&Secret::new(self.url(name)), 6).await.unwrap()
     }
 }
@@ -95,17 +95,17 @@ async fn a_ledger_of_a_newer_version_is_refused_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_that_open_a_new_ledger_at_once_agree() {
+async fn processes_can_open_a_new_ledger_concurrently() {
     let Some(server) = server() else { return };
     let databases = Databases::new(server, "together");
-    databases.make("ledger").await;
+    databases.create("ledger").await;
     let url = Secret::new(databases.url("ledger"));
     let opened = futures::future::join_all((0..4).map(|_| PostgresLedger::open(&url, 2))).await;
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
 }
 
-/// Polls a future so often and drops it.
-async fn cut_off<F: Future>(future: F, polls: u32) -> Option<F::Output> {
+/// Polls a future `polls` times and drops it.
+async fn cancel_after<F: Future>(future: F, polls: u32) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
     std::future::poll_fn(|context| match future.as_mut().poll(context) {
@@ -119,17 +119,17 @@ async fn cut_off<F: Future>(future: F, polls: u32) -> Option<F::Output> {
     .await
 }
 
-/// A connection that went back to the pool inside a transaction would show the next caller an old
-/// ledger, and keep what he writes from everybody else.
+/// A connection that returned to the pool inside a transaction would show the next caller an old
+/// state of the ledger, and its writes would not be committed.
 #[tokio::test]
-async fn a_call_that_is_cut_off_anywhere_harms_no_later_call() {
+async fn a_call_that_is_cancelled_anywhere_does_not_affect_later_calls() {
     if server().is_none() {
         return;
     }
-    // By way of the proxy, so that every answer takes long enough to be waited for.
+    // Through the proxy, so that every answer takes long enough to be waited for.
     let server = std::env::var("THRONG_POSTGRES_PROXIED").unwrap();
     let databases = Databases::new(server, "cut");
-    databases.make("ledger").await;
+    databases.create("ledger").await;
     let ledger = PostgresLedger::open(&Secret::new(databases.url("ledger")), 2).await.unwrap();
     let mut raw = databases.raw("ledger").await;
     let (now, until) = (Timestamp(1), Timestamp(1_000));
@@ -140,8 +140,9 @@ async fn a_call_that_is_cut_off_anywhere_harms_no_later_call() {
         for audience in &pair {
             ledger.schedule_refresh(audience, trigger, now).await.unwrap();
         }
-        let cut = AudienceName::new(format!("cut-{polls}")).unwrap();
-        ended = cut_off(ledger.schedule_refresh(&cut, trigger, now), polls).await.is_some();
+        let cancelled = AudienceName::new(format!("cancelled-{polls}")).unwrap();
+        let call = ledger.schedule_refresh(&cancelled, trigger, now);
+        ended = cancel_after(call, polls).await.is_some();
         // Both of the pool's connections are used.
         let [one, two] = &pair;
         let claims = tokio::join!(
@@ -156,16 +157,16 @@ async fn a_call_that_is_cut_off_anywhere_harms_no_later_call() {
         .fetch_one(&mut raw)
         .await
         .unwrap();
-        assert_eq!(seen, 2, "others do not see what was claimed after a call cut off at {polls}");
+        assert_eq!(seen, 2, "claims after a call that was cancelled at poll {polls} are committed");
         if ended {
             break;
         }
     }
-    assert!(ended, "the last one was not cut off");
+    assert!(ended, "the last one was not cancelled");
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_an_error_without_the_password() {
+async fn an_unreachable_server_is_an_error_without_the_password() {
     for url in ["postgres://u:hunter2@127.0.0.1:9/x", "hunter2"] {
         let error = PostgresLedger::open(&Secret::new(url), 2).await.unwrap_err();
         let shown = format!("{error} {error:?}");
@@ -174,13 +175,13 @@ async fn a_server_that_is_not_there_is_an_error_without_the_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_process_at_a_time_leads_and_another_follows() {
+async fn one_process_at_a_time_is_the_leader() {
     let Some(server) = server() else { return };
     let databases = Databases::new(server, "lead");
     let (one, two) = (databases.ledger("ledger").await, databases.ledger("ledger").await);
-    assert!(one.lead().await.unwrap());
-    assert!(!two.lead().await.unwrap());
-    assert!(one.lead().await.unwrap() && !two.lead().await.unwrap());
+    assert!(one.acquire_leadership().await.unwrap());
+    assert!(!two.acquire_leadership().await.unwrap());
+    assert!(one.acquire_leadership().await.unwrap() && !two.acquire_leadership().await.unwrap());
     // The leader's session ends, as when its process is killed.
     let mut admin = databases.raw("ledger").await;
     sqlx::query(
@@ -191,43 +192,44 @@ async fn one_process_at_a_time_leads_and_another_follows() {
     .execute(&mut admin)
     .await
     .unwrap();
-    let leads = async |ledger: &PostgresLedger| ledger.lead().await.unwrap_or(false);
+    let is_leader =
+        async |ledger: &PostgresLedger| ledger.acquire_leadership().await.unwrap_or(false);
     let waiting = async {
-        while !leads(&two).await {
+        while !is_leader(&two).await {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
-    assert!(!leads(&one).await, "who lost the session does not lead any more");
+    tokio::time::timeout(TIMEOUT, waiting).await.unwrap();
+    assert!(!is_leader(&one).await, "a process that lost its session is no longer the leader");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_says_nothing_leads_no_more() {
+async fn an_idle_leader_loses_the_leadership() {
     let Some(server) = server() else { return };
     let databases = Databases::new(server, "silent");
     let (one, two) = (databases.ledger("ledger").await, databases.ledger("ledger").await);
-    assert!(one.lead().await.unwrap());
+    assert!(one.acquire_leadership().await.unwrap());
     let mut admin = databases.raw("ledger").await;
-    let limit: Vec<i64> = sqlx::query_scalar(
+    let sessions: Vec<i64> = sqlx::query_scalar(
         "SELECT l.pid::BIGINT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
          WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()",
     )
     .fetch_all(&mut admin)
     .await
     .unwrap();
-    assert_eq!(limit.len(), 1, "one session leads");
-    // Its process is not asked again: it is paused, for all that the server knows.
+    assert_eq!(sessions.len(), 1, "one session has the lock");
+    // The first process makes no further call: for the server it is as if it were paused.
     let waiting = async {
-        while !two.lead().await.unwrap() {
+        while !two.acquire_leadership().await.unwrap() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
-    assert!(!one.lead().await.unwrap_or(false));
+    tokio::time::timeout(TIMEOUT, waiting).await.unwrap();
+    assert!(!one.acquire_leadership().await.unwrap_or(false));
 }
 
-/// Forty calls, six connections, and a table that somebody keeps to himself for a while: each call
-/// waits for its turn, and all of them end well.
+/// Forty calls, six connections, and a table that another session locks for a while: the calls
+/// wait, and all of them succeed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_wait_when_all_connections_are_taken() {
     let Some(server) = server() else { return };
@@ -241,7 +243,7 @@ async fn calls_wait_when_all_connections_are_taken() {
     for number in 0..40 {
         let ledger = Arc::clone(&ledger);
         let subject = format!("sync-{number}");
-        let alert = NewAlert { kind: AlertKind::TaskFailed, subject, message: "look".into() };
+        let alert = NewAlert { kind: AlertKind::TaskFailed, subject, message: "x".into() };
         calls.spawn(async move { ledger.raise_alert(&alert, Timestamp(number)).await });
     }
     let mut waiting = async || {
@@ -257,7 +259,7 @@ async fn calls_wait_when_all_connections_are_taken() {
     while waiting().await < 6 {
         tokio::task::yield_now().await;
     }
-    assert!(calls.try_join_next().is_none(), "nobody got past the lock");
+    assert!(calls.try_join_next().is_none(), "no call passed the lock");
     sqlx::query("COMMIT").execute(&mut owner).await.unwrap();
     let mut raised = std::collections::BTreeSet::new();
     while let Some(call) = calls.join_next().await {
@@ -268,28 +270,28 @@ async fn calls_wait_when_all_connections_are_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_with_too_few_rights_is_told() {
+async fn missing_privileges_of_a_user_are_reported() {
     let Some(server) = server() else { return };
     let databases = Databases::new(server, "rights");
-    databases.make("there").await;
+    databases.create("there").await;
     let mut admin = databases.raw("there").await;
     let role = format!("reader_{}", std::process::id());
-    let make = format!("CREATE ROLE {role} LOGIN");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(&mut admin).await.unwrap();
+    let create = format!("CREATE ROLE {role} LOGIN");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
     for name in ["there", "missing"] {
         let url = databases.url(name);
-        let look = PostgresLedger::look(&Secret::new(url.clone())).await.unwrap();
-        assert!(look.may_create, "{name}");
+        let status = PostgresLedger::inspect(&Secret::new(url.clone())).await.unwrap();
+        assert!(status.may_create, "{name}");
         let url = url.replacen("://throng@", &format!("://{role}@"), 1);
-        let look = PostgresLedger::look(&Secret::new(url)).await.unwrap();
-        assert!(!look.may_create, "{name}");
+        let status = PostgresLedger::inspect(&Secret::new(url)).await.unwrap();
+        assert!(!status.may_create, "{name}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_data_base_that_is_not_there_is_made() {
+async fn a_missing_database_is_created() {
     let Some(server) = server() else { return };
-    let databases = Databases::new(server, "made");
+    let databases = Databases::new(server, "created");
     let url = Secret::new(databases.url("new"));
     let opened = futures::future::join_all((0..3).map(|_| PostgresLedger::open(&url, 2))).await;
     for ledger in opened {
@@ -299,15 +301,15 @@ async fn a_data_base_that_is_not_there_is_made() {
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_a_lost_connection() {
-    // Nobody listens on port 1.
+    // There is no server on port 1.
     let url = Secret::new("postgres://throng@127.0.0.1:1/throng".to_owned());
     let error = PostgresLedger::open(&url, 2).await.unwrap_err();
     assert_eq!(error.problem(), Some(StorageProblem::ConnectionLost), "{error:?}");
 }
 
-/// The ledger works again with the next call, once the server does.
+/// The next call succeeds as soon as the server works again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn problems_of_the_server_have_their_class_and_pass() {
+async fn problems_of_the_server_have_a_class_and_are_temporary() {
     let Some(server) = server() else { return };
     let databases = Databases::new(server, "problems");
     let ledger = databases.ledger("ledger").await;

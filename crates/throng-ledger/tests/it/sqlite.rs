@@ -1,4 +1,4 @@
-//! The SQLite backend: the suite of all backends, and what only a file can do.
+//! The SQLite backend: the suite of all backends, and cases of its file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,9 +59,9 @@ async fn a_ledger_of_a_newer_version_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_ledger_is_an_error_with_its_cause() {
+async fn a_file_that_is_not_a_ledger_is_an_error_with_its_cause() {
     let folder = Folder::new();
-    std::fs::write(folder.file("text"), "not a data base, but a long text ".repeat(99)).unwrap();
+    std::fs::write(folder.file("text"), "a long text in place of a ledger ".repeat(99)).unwrap();
     let error = SqliteLedger::open(&folder.file("text")).await.unwrap_err();
     assert!(matches!(error, LedgerError::Damaged { .. }), "{error:?}");
     assert!(error.to_string().contains("not a database"), "{error}");
@@ -72,7 +72,7 @@ async fn a_file_that_is_no_ledger_is_an_error_with_its_cause() {
 }
 
 #[tokio::test]
-async fn a_damaged_row_is_told_and_not_guessed() {
+async fn a_damaged_row_is_an_error() {
     let folder = Folder::new();
     let ledger = folder.open("ledger").await;
     let mut connection = raw(&folder, "ledger").await;
@@ -84,9 +84,9 @@ async fn a_damaged_row_is_told_and_not_guessed() {
     assert!(matches!(error, LedgerError::Unreadable { .. }), "{error:?}");
 }
 
-/// The tables refuse what no statement of ours should ever write.
+/// The constraints of the tables refuse rows that no statement of the store should ever write.
 #[tokio::test]
-async fn nonsense_is_refused_by_the_tables() {
+async fn invalid_rows_are_refused_by_the_tables() {
     let folder = Folder::new();
     drop(folder.open("ledger").await);
     let mut connection = raw(&folder, "ledger").await;
@@ -106,7 +106,7 @@ async fn nonsense_is_refused_by_the_tables() {
     .execute(&mut connection)
     .await
     .unwrap();
-    for nonsense in [
+    for statement in [
         "UPDATE sync_runs SET sent = 1",
         "UPDATE sync_runs SET sent = -1, pending = 11",
         "UPDATE sync_runs SET pending = 0, sent = 5, skipped = 4",
@@ -130,12 +130,12 @@ async fn nonsense_is_refused_by_the_tables() {
          VALUES ('a', 'scheduled', 'manual', 0, 0)",
         "INSERT INTO ad_groups (name, number) VALUES ('x', -1)",
     ] {
-        let result = sqlx::raw_sql(nonsense).execute(&mut connection).await;
-        assert!(result.is_err(), "{nonsense}");
+        let result = sqlx::raw_sql(statement).execute(&mut connection).await;
+        assert!(result.is_err(), "{statement}");
     }
 }
 
-/// The statements of the hot path find their rows by an index, however long the tables grow.
+/// The statements of the hot path find their rows by an index, however large the tables grow.
 #[tokio::test]
 async fn due_work_is_found_by_an_index() {
     let folder = Folder::new();
@@ -181,7 +181,7 @@ async fn due_work_is_found_by_an_index() {
 }
 
 #[tokio::test]
-async fn runs_that_an_earlier_version_held_are_known_by_their_reason() {
+async fn runs_that_an_earlier_version_held_are_recognised_by_their_reason() {
     let folder = Folder::new();
     let ledger = folder.open("ledger").await;
     let now = Timestamp(0);
@@ -212,5 +212,5 @@ async fn runs_that_an_earlier_version_held_are_known_by_their_reason() {
     assert_eq!(ledger.approve_destination(&shop, reason, now).await.unwrap(), 2);
     let runs = ledger.runs(None, 9).await.unwrap();
     let left: Vec<_> = runs.iter().map(|run| (run.sync.as_str(), run.state)).collect();
-    assert_eq!(left, [("b", RunState::Active)], "the other one is planned anew");
+    assert_eq!(left, [("b", RunState::Active)], "the other one is planned again");
 }

@@ -51,7 +51,7 @@ pub(super) async fn tokens_are_valid_until_they_expire_or_are_revoked(ledger: &d
     assert_eq!(ledger.tokens().await.unwrap().len(), 2, "revoked tokens are listed too");
 }
 
-pub(super) async fn a_name_is_taken_while_its_token_is_valid(ledger: &dyn Ledger) {
+pub(super) async fn a_name_is_in_use_while_its_token_is_valid(ledger: &dyn Ledger) {
     ledger.create_token(&token("a", "1", Some(10)), at(1)).await.unwrap();
     assert_wrong_state(ledger.create_token(&token("a", "2", None), at(9)).await);
     assert_eq!(ledger.tokens().await.unwrap().len(), 1);
@@ -76,12 +76,12 @@ pub(super) async fn a_data_directory_keeps_one_token(ledger: &dyn Ledger) {
     assert_eq!(ledger.revoke_owned("x", hash("2"), at(2)).await.unwrap(), 0);
 }
 
-pub(super) async fn the_last_use_of_a_token_never_goes_back(ledger: &dyn Ledger) {
+pub(super) async fn the_last_use_of_a_token_never_decreases(ledger: &dyn Ledger) {
     let id = ledger.create_token(&token("a", "1", None), at(1)).await.unwrap();
     for n in [5, 9, 7] {
-        ledger.tokens_used(&[(id, at(n)), (id + 100, at(n))]).await.unwrap();
+        ledger.record_token_use(&[(id, at(n)), (id + 100, at(n))]).await.unwrap();
     }
-    ledger.tokens_used(&[]).await.unwrap();
+    ledger.record_token_use(&[]).await.unwrap();
     assert_eq!(ledger.tokens().await.unwrap()[0].last_used_at, Some(at(9)));
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn sessions_are_found_by_hash_and_end(ledger: &dyn Ledger) {
     assert_eq!(ledger.session(hash("s2")).await.unwrap().unwrap().grant, bound);
     assert_eq!(ledger.session(hash("s3")).await.unwrap(), None);
     for n in [8, 6] {
-        ledger.session_seen(first, at(n)).await.unwrap();
+        ledger.record_session_use(first, at(n)).await.unwrap();
     }
     assert_eq!(ledger.session(hash("s1")).await.unwrap().unwrap().last_seen_at, at(8));
     let ids = async |n| -> Vec<i64> {
@@ -112,15 +112,15 @@ pub(super) async fn sessions_are_found_by_hash_and_end(ledger: &dyn Ledger) {
     assert_eq!(ledger.session(hash("s2")).await.unwrap(), None, "expired ones are deleted");
 }
 
-pub(super) async fn a_sign_in_code_is_taken_once(ledger: &dyn Ledger) {
+pub(super) async fn a_sign_in_code_is_redeemed_once(ledger: &dyn Ledger) {
     let id = ledger.create_token(&token("a", "1", None), at(1)).await.unwrap();
     let grant = Grant::Token(id);
     ledger.put_sign_in_code(hash("c1"), &grant, at(1), at(10)).await.unwrap();
     ledger.put_sign_in_code(hash("c2"), &grant, at(1), at(10)).await.unwrap();
-    let take = async |code, n| ledger.take_sign_in_code(hash(code), at(n)).await.unwrap();
-    assert_eq!(take("c3", 2).await, None);
-    let tries = futures::future::join_all((0..8).map(|_| take("c1", 9))).await;
+    let redeem = async |code, n| ledger.redeem_sign_in_code(hash(code), at(n)).await.unwrap();
+    assert_eq!(redeem("c3", 2).await, None);
+    let tries = futures::future::join_all((0..8).map(|_| redeem("c1", 9))).await;
     assert_eq!(tries.iter().flatten().count(), 1, "{tries:?}");
-    assert_eq!(take("c1", 9).await, None);
-    assert_eq!(take("c2", 10).await, None, "at its end a code is not valid");
+    assert_eq!(redeem("c1", 9).await, None);
+    assert_eq!(redeem("c2", 10).await, None, "at its end a code is not valid");
 }

@@ -24,7 +24,7 @@ pub(super) async fn an_open_alert_is_raised_once(ledger: &dyn Ledger) {
     let message = async |subject| ledger.open_alert(kind, subject).await.unwrap();
     assert_eq!(message("ads").await.as_deref(), Some("token revoked"));
     assert_eq!(message("other").await, None);
-    assert_eq!(ledger.alert_ended(kind, "ads").await.unwrap(), None);
+    assert_eq!(ledger.alert_resolved_at(kind, "ads").await.unwrap(), None);
     ledger.resolve_alert(kind, "ads", at(4)).await.unwrap();
     ledger.resolve_alert(kind, "ads", at(5)).await.unwrap();
     ledger.resolve_alert(kind, "unknown", at(5)).await.unwrap();
@@ -36,7 +36,7 @@ pub(super) async fn an_open_alert_is_raised_once(ledger: &dyn Ledger) {
     assert_ne!(again, first);
     let newest = ledger.alerts(1).await.unwrap().remove(0);
     assert_eq!((newest.id, newest.count, newest.last_at), (again, 1, at(6)));
-    assert_eq!(ledger.alert_ended(kind, "ads").await.unwrap(), Some(at(4)));
+    assert_eq!(ledger.alert_resolved_at(kind, "ads").await.unwrap(), Some(at(4)));
 }
 
 pub(super) async fn open_alerts_come_first(ledger: &dyn Ledger) {
@@ -70,8 +70,8 @@ pub(super) async fn an_alert_counts_how_often_it_was_raised(ledger: &dyn Ledger)
     assert_eq!((page.len(), page[0].subject.as_str()), (1, "buyers"));
 }
 
-/// A process of the first version reads five kinds only; others are kept behind one of these.
-pub(super) async fn every_kind_is_a_cause_of_its_own(ledger: &dyn Ledger) {
+/// A process of the first version can read five kinds only; the others are stored as one of these.
+pub(super) async fn alerts_of_each_kind_are_separate(ledger: &dyn Ledger) {
     for kind in AlertKind::ALL {
         for subject in ["a", "b: c"] {
             ledger.raise_alert(&alert(kind, subject, kind.name()), at(1)).await.unwrap();
@@ -86,8 +86,8 @@ pub(super) async fn every_kind_is_a_cause_of_its_own(ledger: &dyn Ledger) {
             assert_eq!(ledger.open_alert(kind, subject).await.unwrap().unwrap(), kind.name());
         }
         ledger.resolve_alert(kind, "a", at(2)).await.unwrap();
-        assert_eq!(ledger.alert_ended(kind, "a").await.unwrap(), Some(at(2)));
-        assert_eq!(ledger.alert_ended(kind, "b: c").await.unwrap(), None);
+        assert_eq!(ledger.alert_resolved_at(kind, "a").await.unwrap(), Some(at(2)));
+        assert_eq!(ledger.alert_resolved_at(kind, "b: c").await.unwrap(), None);
     }
     let open = ledger.open_alerts_by_kind().await.unwrap();
     assert_eq!(open, AlertKind::ALL.map(|kind| (kind, 1)));
@@ -101,9 +101,9 @@ async fn delivered(
     let event = ledger.next_alert_event(receiver).await.unwrap()?;
     let result =
         DeliveryResult { state: DeliveryState::Delivered, http_status: Some(204), why: None };
-    ledger.delivery_ended(receiver, event.id, &result, at(n)).await.unwrap();
-    // Said once more, as after a crash: nothing changes.
-    ledger.delivery_ended(receiver, event.id, &result, at(n + 1)).await.unwrap();
+    ledger.record_delivery_result(receiver, event.id, &result, at(n)).await.unwrap();
+    // A repeated call, as after a crash, changes nothing.
+    ledger.record_delivery_result(receiver, event.id, &result, at(n + 1)).await.unwrap();
     Some((event.alert.subject, event.event))
 }
 
@@ -115,7 +115,7 @@ pub(super) async fn events_are_recorded_once_in_order_of_time(ledger: &dyn Ledge
         ledger.raise_alert(&alert(kind, subject, "x"), at(n)).await.unwrap();
     }
     ledger.resolve_alert(kind, "b", at(2)).await.unwrap();
-    // Ended before anybody asked for events of that time.
+    // Resolved before the time from which events are recorded.
     ledger.raise_alert(&alert(kind, "old", "x"), at(0)).await.unwrap();
     ledger.resolve_alert(kind, "old", at(0)).await.unwrap();
     assert_eq!(ledger.record_alert_events(1, at(1)).await.unwrap(), 4);
@@ -132,15 +132,15 @@ pub(super) async fn events_are_recorded_once_in_order_of_time(ledger: &dyn Ledge
     assert_eq!(seen, expected);
 }
 
-pub(super) async fn each_receiver_goes_its_own_way(ledger: &dyn Ledger) {
+pub(super) async fn receivers_are_independent(ledger: &dyn Ledger) {
     let kind = AlertKind::TaskFailed;
     for name in ["one", "two"] {
         ledger.add_receiver(name, at(0)).await.unwrap();
     }
     let id = ledger.raise_alert(&alert(kind, "ads", "x"), at(1)).await.unwrap();
     ledger.record_alert_events(9, at(0)).await.unwrap();
-    ledger.delivery_failed("two", "no route", at(4)).await.unwrap();
-    ledger.delivery_failed("two", "HTTP 503", at(9)).await.unwrap();
+    ledger.record_delivery_failure("two", "no route", at(4)).await.unwrap();
+    ledger.record_delivery_failure("two", "HTTP 503", at(9)).await.unwrap();
     let event = ledger.next_alert_event("one").await.unwrap().unwrap();
     assert_eq!(ledger.next_alert_event("two").await.unwrap().unwrap(), event);
     assert_eq!((event.alert.id, event.at), (id, at(1)));
@@ -151,11 +151,11 @@ pub(super) async fn each_receiver_goes_its_own_way(ledger: &dyn Ledger) {
     assert_eq!((state[1].pending, state[1].failures), (1, 2));
     assert_eq!(state[1].last_error.as_deref(), Some("HTTP 503"));
     assert_eq!(state[1].next_try_at, Some(at(9)));
-    // It is given up.
+    // The delivery expires.
     let why = Some("not accepted within an hour".to_owned());
     let expired =
         DeliveryResult { state: DeliveryState::Expired, http_status: Some(503), why: why.clone() };
-    ledger.delivery_ended("two", event.id, &expired, at(8)).await.unwrap();
+    ledger.record_delivery_result("two", event.id, &expired, at(8)).await.unwrap();
     assert!(ledger.next_alert_event("two").await.unwrap().is_none());
     let entry = |receiver: &str, state, tries, status, why, n| Delivery {
         receiver: receiver.to_owned(),
@@ -176,11 +176,11 @@ pub(super) async fn each_receiver_goes_its_own_way(ledger: &dyn Ledger) {
     // After a success the next failure is the first.
     ledger.resolve_alert(kind, "ads", at(9)).await.unwrap();
     ledger.record_alert_events(10, at(0)).await.unwrap();
-    ledger.delivery_failed("two", "no route", at(12)).await.unwrap();
+    ledger.record_delivery_failure("two", "no route", at(12)).await.unwrap();
     assert_eq!(ledger.receivers().await.unwrap()[1].failures, 1);
 }
 
-pub(super) async fn a_new_receiver_is_told_what_is_open(ledger: &dyn Ledger) {
+pub(super) async fn a_new_receiver_gets_the_open_alerts(ledger: &dyn Ledger) {
     let kind = AlertKind::RunHeld;
     for (subject, n) in [("ended", 1), ("open", 2), ("later", 3)] {
         ledger.raise_alert(&alert(kind, subject, "x"), at(n)).await.unwrap();
@@ -191,13 +191,13 @@ pub(super) async fn a_new_receiver_is_told_what_is_open(ledger: &dyn Ledger) {
     ledger.add_receiver("new", at(11)).await.unwrap();
     let event = ledger.next_alert_event("new").await.unwrap().unwrap();
     assert_eq!(event.alert.subject, "open");
-    ledger.pass_over_event("new", event.id).await.unwrap();
+    ledger.skip_alert_event("new", event.id).await.unwrap();
     assert_eq!(ledger.next_alert_event("new").await.unwrap().unwrap().alert.subject, "later");
     assert_eq!(ledger.receivers().await.unwrap()[0].since, at(10));
     assert!(ledger.deliveries(10).await.unwrap().is_empty());
 }
 
-pub(super) async fn old_events_are_forgotten(ledger: &dyn Ledger) {
+pub(super) async fn old_events_are_deleted(ledger: &dyn Ledger) {
     let kind = AlertKind::CheckFailed;
     for name in ["gone", "slow"] {
         ledger.add_receiver(name, at(0)).await.unwrap();
@@ -208,13 +208,13 @@ pub(super) async fn old_events_are_forgotten(ledger: &dyn Ledger) {
     ledger.record_alert_events(1, at(0)).await.unwrap();
     delivered(ledger, "slow", 40).await.unwrap();
     let slow = ["slow".to_owned()];
-    // The second one still waits for a receiver, the third one is young.
-    assert_eq!(ledger.forget_alert_events(at(20), &slow).await.unwrap(), 1);
+    // The second one still waits for a receiver, the third one is recent.
+    assert_eq!(ledger.delete_alert_events(at(20), &slow).await.unwrap(), 1);
     assert_eq!(ledger.receivers().await.unwrap().len(), 1);
     assert!(ledger.deliveries(10).await.unwrap().is_empty());
     delivered(ledger, "slow", 41).await.unwrap();
     delivered(ledger, "slow", 42).await.unwrap();
-    assert_eq!(ledger.forget_alert_events(at(20), &slow).await.unwrap(), 1);
+    assert_eq!(ledger.delete_alert_events(at(20), &slow).await.unwrap(), 1);
     assert_eq!(ledger.deliveries(10).await.unwrap().len(), 1);
     assert_eq!(ledger.alerts(10).await.unwrap().len(), 3, "alerts are kept");
 }

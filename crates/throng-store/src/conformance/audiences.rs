@@ -17,13 +17,13 @@ pub(super) async fn unknown_objects_are_not_found(ledger: &dyn Ledger) {
     assert_not_found(ledger.approve(&name, 1, at(0)).await);
     assert_not_found(ledger.reject(&name, 1, at(0)).await);
     assert_not_found(ledger.rollback(&name, 1, at(0)).await);
-    assert_not_found(ledger.forget_snapshot(&name, 1).await);
+    assert_not_found(ledger.delete_snapshot(&name, 1).await);
     assert_not_found(ledger.halt_refresh(RefreshId(99), "b", at(0)).await);
     assert_not_found(ledger.finish_part(RefreshId(99), 0, &json!({})).await);
     assert_not_found(ledger.run(SyncRunId(99)).await);
     assert_not_found(ledger.approve_run(SyncRunId(99), at(0)).await);
     assert_not_found(ledger.task(TaskId(99)).await);
-    assert_not_found(ledger.keep_task(TaskId(99), "w", at(9)).await);
+    assert_not_found(ledger.renew_task_lease(TaskId(99), "w", at(9)).await);
     assert_not_found(ledger.requeue_task(TaskId(99), at(0)).await);
     let none = ledger.platform_audience(&sync_name("none")).await.unwrap();
     assert_eq!(none, None);
@@ -31,7 +31,7 @@ pub(super) async fn unknown_objects_are_not_found(ledger: &dyn Ledger) {
     assert_eq!(claim(ledger, "w", 0).await, None);
 }
 
-pub(super) async fn refreshes_of_one_audience_do_not_run_side_by_side(ledger: &dyn Ledger) {
+pub(super) async fn refreshes_of_one_audience_do_not_run_concurrently(ledger: &dyn Ledger) {
     let name = audience("buyers");
     let queue =
         async |n| ledger.schedule_refresh(&name, RefreshTrigger::Apply, at(n)).await.unwrap();
@@ -67,7 +67,7 @@ pub(super) async fn a_schedule_fires_exactly_once(ledger: &dyn Ledger) {
     let refresh = row.refresh.unwrap();
     assert_eq!(refresh.trigger, RefreshTrigger::Schedule);
     assert_eq!(refresh.scheduled_at, at(101));
-    // The next time fires, but the refresh that is still open goes on.
+    // The schedule fires again, but the refresh that is still open continues.
     assert!(ledger.fire_schedule(&name, at(200), at(201)).await.unwrap());
     assert_eq!(ledger.refreshes(None, 10).await.unwrap(), [refresh]);
     let row = ledger.audience(&name).await.unwrap().unwrap();
@@ -104,20 +104,20 @@ pub(super) async fn refreshes_are_claimed_when_due_and_oldest_first(ledger: &dyn
     assert_eq!(again.started_at, Some(at(5)), "the first builder started it");
 }
 
-pub(super) async fn tries_that_end_without_a_word_are_counted(ledger: &dyn Ledger) {
+pub(super) async fn tries_that_end_without_a_result_are_counted(ledger: &dyn Ledger) {
     let id = building(ledger, "buyers", "b", 0).await.id;
-    // Killed twice: its lease ran out, and it was recovered at a start.
+    // Killed twice: the first time its lease expired, the second time it was recovered at a start.
     let second = ledger.claim_refresh("c", at(100), at(110)).await.unwrap().unwrap();
     assert_eq!(second.crashes, 1);
     ledger.recover_refresh(id, "c", at(111)).await.unwrap();
     assert_eq!(ledger.refresh(id).await.unwrap().crashes, 2);
-    // Told to stop, and failed with a reason: no crashes.
+    // Halted, and failed with a reason: no crashes.
     ledger.claim_refresh("d", at(112), at(120)).await.unwrap();
     ledger.halt_refresh(id, "d", at(113)).await.unwrap();
     ledger.claim_refresh("e", at(114), at(120)).await.unwrap();
     let failed = ledger.fail_refresh(id, "e", "x", Some(at(115)), at(115)).await.unwrap();
     assert_eq!((failed.crashes, failed.failures), (2, 1));
-    // A part that is finished shows that the refresh gets on.
+    // A part that is finished shows that the refresh makes progress.
     let third = ledger.claim_refresh("f", at(116), at(120)).await.unwrap().unwrap();
     assert_eq!(third.crashes, 2);
     let part = NewPart { kind: PartKind::Scan, number: 0, covers: serde_json::json!({}) };
@@ -128,7 +128,7 @@ pub(super) async fn tries_that_end_without_a_word_are_counted(ledger: &dyn Ledge
     assert_eq!(ledger.refresh(id).await.unwrap().crashes, 1);
 }
 
-pub(super) async fn a_cancelled_refresh_has_ended_for_whoever_has_it(ledger: &dyn Ledger) {
+pub(super) async fn a_cancelled_refresh_has_ended_for_its_holder(ledger: &dyn Ledger) {
     let name = audience("buyers");
     assert_eq!(ledger.cancel_refresh(&name, "cancelled", at(0)).await.unwrap(), None);
     let id = building(ledger, "buyers", "b", 0).await.id;
@@ -139,23 +139,23 @@ pub(super) async fn a_cancelled_refresh_has_ended_for_whoever_has_it(ledger: &dy
     assert_eq!((cancelled.failures, cancelled.finished_at), (0, Some(at(5))));
     assert_eq!(cancelled.reason.as_deref(), Some("cancelled by ann"));
     assert_eq!(ledger.parts(id).await.unwrap(), []);
-    assert_lease_lost(ledger.refresh_progress(id, "b", at(99), 1, 0, None).await);
+    assert_lease_lost(ledger.record_refresh_progress(id, "b", at(99), 1, 0, None).await);
     assert_eq!(ledger.cancel_refresh(&name, "again", at(6)).await.unwrap(), None);
     // The next one is another refresh.
     let next = ledger.schedule_refresh(&name, RefreshTrigger::Manual, at(7)).await.unwrap();
     assert_ne!(next, id);
 }
 
-pub(super) async fn a_lost_refresh_lease_is_told(ledger: &dyn Ledger) {
+pub(super) async fn a_lost_refresh_lease_is_reported(ledger: &dyn Ledger) {
     let refresh = building(ledger, "buyers", "old", 0).await;
     let id = refresh.id;
     let early = ledger.claim_refresh("new", at(59), at(200)).await.unwrap();
-    assert_eq!(early, None, "the lease still runs");
-    // Late, but nobody took it: the holder may go on.
-    ledger.refresh_progress(id, "old", at(70), 1, 0, None).await.unwrap();
+    assert_eq!(early, None, "the lease is still valid");
+    // Expired, but not claimed by another process: the holder may continue.
+    ledger.record_refresh_progress(id, "old", at(70), 1, 0, None).await.unwrap();
     let taken = ledger.claim_refresh("new", at(70), at(200)).await.unwrap();
     assert_eq!(taken.unwrap().holder.as_deref(), Some("new"));
-    assert_lease_lost(ledger.refresh_progress(id, "old", at(300), 5, 0, None).await);
+    assert_lease_lost(ledger.record_refresh_progress(id, "old", at(300), 5, 0, None).await);
     assert_lease_lost(ledger.halt_refresh(id, "old", at(71)).await);
     let failed = ledger.fail_refresh(id, "old", "x", None, at(71)).await;
     assert_lease_lost(failed);
@@ -164,13 +164,13 @@ pub(super) async fn a_lost_refresh_lease_is_told(ledger: &dyn Ledger) {
     assert_eq!(kept.rows_read, 1);
 }
 
-pub(super) async fn progress_is_kept(ledger: &dyn Ledger) {
+pub(super) async fn progress_is_recorded(ledger: &dyn Ledger) {
     let id = building(ledger, "buyers", "b", 0).await.id;
-    ledger.refresh_progress(id, "b", at(120), 1_000, 3, Some(9_000)).await.unwrap();
-    ledger.refresh_progress(id, "b", at(180), 2_000, 4, None).await.unwrap();
+    ledger.record_refresh_progress(id, "b", at(120), 1_000, 3, Some(9_000)).await.unwrap();
+    ledger.record_refresh_progress(id, "b", at(180), 2_000, 4, None).await.unwrap();
     let refresh = ledger.refresh(id).await.unwrap();
     assert_eq!((refresh.rows_read, refresh.null_keys), (2_000, 4));
-    assert_eq!(refresh.rows_expected, Some(9_000), "not unlearned");
+    assert_eq!(refresh.rows_expected, Some(9_000), "still known");
     assert_eq!(refresh.lease_until, Some(at(180)));
 }
 
@@ -201,7 +201,7 @@ pub(super) async fn parts_survive_a_halt_and_a_retry(ledger: &dyn Ledger) {
     assert_eq!(found[2].covers, json!({"file": "2.parquet"}));
 }
 
-pub(super) async fn a_part_goes_to_one_builder_and_scans_go_first(ledger: &dyn Ledger) {
+pub(super) async fn a_part_is_claimed_by_one_builder_and_scans_come_first(ledger: &dyn Ledger) {
     let id = building(ledger, "buyers", "b", 0).await.id;
     ledger.add_parts(id, &parts(0..3), None).await.unwrap();
     let claim = async |of, holder: &str, now, until| {
@@ -213,27 +213,27 @@ pub(super) async fn a_part_goes_to_one_builder_and_scans_go_first(ledger: &dyn L
     };
     let done = json!({});
     assert_eq!(claim(Some(id), "b", 1, 10).await, Some(0));
-    assert_eq!(claim(None, "helper", 1, 10).await, Some(2), "a scan, before the shards");
+    assert_eq!(claim(None, "helper", 1, 10).await, Some(2), "a scan before the shards");
     assert_eq!(claim(None, "late", 9, 20).await, None, "shards wait for all scans");
     ledger.finish_part(id, 0, &done).await.unwrap();
-    ledger.keep_parts("helper", at(30)).await.unwrap();
-    assert_eq!(claim(Some(id), "b", 29, 40).await, None, "the lease was kept");
-    assert_eq!(claim(Some(id), "b", 30, 40).await, Some(2), "it ran out");
-    // Too late to give back what somebody else has.
+    ledger.renew_part_leases("helper", at(30)).await.unwrap();
+    assert_eq!(claim(Some(id), "b", 29, 40).await, None, "the lease was renewed");
+    assert_eq!(claim(Some(id), "b", 30, 40).await, Some(2), "it has expired");
+    // A part that another builder has cannot be released.
     ledger.release_part(id, 2, "helper").await.unwrap();
     assert_eq!(claim(None, "late", 31, 40).await, None);
-    // Done all the same: parts are safe to repeat.
+    // The old holder can still finish it: parts are safe to repeat.
     ledger.finish_part(id, 2, &done).await.unwrap();
     assert_eq!(claim(Some(RefreshId(id.0 + 1)), "x", 32, 40).await, None, "of another refresh");
     assert_eq!(claim(None, "x", 32, 40).await, Some(1));
     ledger.release_part(id, 1, "x").await.unwrap();
     ledger.halt_refresh(id, "b", at(33)).await.unwrap();
-    assert_eq!(claim(None, "x", 34, 40).await, None, "nobody helps with what nobody has");
+    assert_eq!(claim(None, "x", 34, 40).await, None, "the refresh has no holder");
     ledger.claim_refresh("c", at(34), at(60)).await.unwrap();
     assert_eq!(claim(None, "x", 35, 90).await, Some(1));
     ledger.fail_refresh(id, "c", "lake away", Some(at(36)), at(36)).await.unwrap();
     ledger.claim_refresh("d", at(36), at(60)).await.unwrap();
-    assert_eq!(claim(None, "d", 37, 60).await, Some(1), "a new try waits for nobody");
+    assert_eq!(claim(None, "d", 37, 60).await, Some(1), "a new try does not wait for old leases");
     ledger.finish_part(id, 1, &done).await.unwrap();
     assert_eq!(claim(None, "x", 99, 100).await, None);
 }
@@ -253,7 +253,7 @@ pub(super) async fn parts_are_recorded_once(ledger: &dyn Ledger) {
     assert_not_found(ledger.finish_part(id, 2_501, &json!({})).await);
 }
 
-pub(super) async fn a_refresh_is_planned_anew_by_its_holder(ledger: &dyn Ledger) {
+pub(super) async fn a_refresh_is_planned_again_by_its_holder(ledger: &dyn Ledger) {
     let id = building(ledger, "buyers", "b", 0).await.id;
     ledger.add_parts(id, &parts(0..3), None).await.unwrap();
     ledger.finish_part(id, 0, &json!({"rows": 1})).await.unwrap();
@@ -263,11 +263,11 @@ pub(super) async fn a_refresh_is_planned_anew_by_its_holder(ledger: &dyn Ledger)
     let found = ledger.parts(id).await.unwrap();
     let states: Vec<_> = found.iter().map(|p| (p.number, p.state)).collect();
     assert_eq!(states, [(3, PartState::Pending), (4, PartState::Pending)]);
-    // What somebody was still doing by the old plan is of no use.
+    // The output of a part of the old plan is refused.
     assert_not_found(ledger.finish_part(id, 1, &json!({})).await);
 }
 
-pub(super) async fn a_refresh_that_gives_up_lets_the_next_one_start(ledger: &dyn Ledger) {
+pub(super) async fn the_next_refresh_can_start_after_a_failed_one(ledger: &dyn Ledger) {
     let id = building(ledger, "buyers", "b", 0).await.id;
     let failed = ledger.fail_refresh(id, "b", "no such table", None, at(3)).await.unwrap();
     assert_eq!(failed.state, RefreshState::Failed);
@@ -285,12 +285,12 @@ pub(super) async fn the_dictionary_is_swapped_only_from_the_expected_version(led
     assert!(ledger.dictionary().await.unwrap().is_empty());
     let empty = ledger.dictionary_shard(200).await.unwrap();
     assert_eq!((empty.version, empty.manifest.as_str()), (0, ""));
-    assert!(!ledger.swap_dictionary(200, 1, "x").await.unwrap());
-    assert!(ledger.swap_dictionary(200, 0, "one").await.unwrap());
-    assert!(!ledger.swap_dictionary(200, 0, "other").await.unwrap());
-    assert!(ledger.swap_dictionary(200, 1, "two").await.unwrap());
-    assert!(!ledger.swap_dictionary(200, 1, "late").await.unwrap());
-    assert!(ledger.swap_dictionary(0, 0, "zero").await.unwrap());
+    assert!(!ledger.compare_and_swap_dictionary(200, 1, "x").await.unwrap());
+    assert!(ledger.compare_and_swap_dictionary(200, 0, "one").await.unwrap());
+    assert!(!ledger.compare_and_swap_dictionary(200, 0, "other").await.unwrap());
+    assert!(ledger.compare_and_swap_dictionary(200, 1, "two").await.unwrap());
+    assert!(!ledger.compare_and_swap_dictionary(200, 1, "late").await.unwrap());
+    assert!(ledger.compare_and_swap_dictionary(0, 0, "zero").await.unwrap());
     let shards: Vec<_> = ledger.dictionary().await.unwrap();
     let shown: Vec<_> = shards.iter().map(|s| (s.shard, s.version, s.manifest.as_str())).collect();
     assert_eq!(shown, [(0, 1, "zero"), (200, 2, "two")]);
@@ -307,10 +307,10 @@ pub(super) async fn the_refresh_of_one_audience_is_claimed(ledger: &dyn Ledger) 
     assert_eq!(claim("c", "w", 2).await, None, "there is none");
     let claimed = claim("b", "w", 2).await.unwrap();
     assert_eq!((claimed.audience, claimed.holder.as_deref()), (audience("b"), Some("w")));
-    assert_eq!(claim("b", "x", 3).await, None, "it is in hand");
+    assert_eq!(claim("b", "x", 3).await, None, "it is already claimed");
     assert_eq!(
         claim("b", "x", 62).await.unwrap().holder.as_deref(),
         Some("x"),
-        "the lease ran out"
+        "the lease has expired"
     );
 }

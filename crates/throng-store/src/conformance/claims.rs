@@ -1,4 +1,4 @@
-//! Many callers at once.
+//! Many concurrent callers.
 
 use std::collections::HashSet;
 
@@ -14,20 +14,20 @@ async fn task_ids(ledger: &dyn Ledger) -> Vec<TaskId> {
     ledger.tasks(100).await.unwrap().iter().map(|task| task.id).collect()
 }
 
-/// Claims every task that nobody has, as a claimer whose queue delivers each of them, each claimer from
-/// another place on: a queue may deliver a message to several consumers.
+/// Claims every task that has no holder, as a claimer whose queue delivers all of them, each
+/// claimer from another position on: a queue may deliver a message to several consumers.
 async fn claim_each(ledger: &dyn Ledger, ids: &[TaskId], claimer: usize) -> Vec<TaskId> {
     let holder = format!("w{claimer}");
     let start = claimer * ids.len() / CLAIMERS;
     let mut mine = Vec::new();
     for id in ids[start..].iter().chain(&ids[..start]) {
-        let claimed = ledger.claim_this_task(*id, &holder, u32::MAX, at(1), at(61)).await.unwrap();
+        let claimed = ledger.claim_task(*id, &holder, u32::MAX, at(1), at(61)).await.unwrap();
         mine.extend(claimed.map(|task| task.id));
     }
     mine
 }
 
-pub(super) async fn each_task_goes_to_one_of_many_claimers(ledger: &dyn Ledger) {
+pub(super) async fn each_task_is_claimed_by_one_of_many(ledger: &dyn Ledger) {
     for n in 0..100 {
         let run = new_run(&format!("s{n}"), 1, &[1]);
         ledger.plan_run(&run, at(0)).await.unwrap();
@@ -39,9 +39,9 @@ pub(super) async fn each_task_goes_to_one_of_many_claimers(ledger: &dyn Ledger) 
     assert_eq!((claimed.len(), distinct.len()), (100, 100));
 }
 
-/// Like the case above, but each claimer has a handle of its own, as processes have.
+/// Like the case above, but each claimer has its own handle, as processes have.
 pub(super) async fn processes_share_one_queue(backend: &dyn Backend) {
-    // At once, so that they also make the tables at once.
+    // Concurrently, so that they also create the tables concurrently.
     let name = "processes_share_one_queue";
     let ledgers = join_all((0..CLAIMERS).map(|_| backend.open(name))).await;
     for n in 0..100 {
@@ -59,9 +59,9 @@ pub(super) async fn processes_share_one_queue(backend: &dyn Backend) {
     assert_eq!((claimed.len(), distinct.len()), (100, 100));
 }
 
-/// The cap counts over all processes, also when they claim different tasks at the same moment.
-pub(super) async fn no_account_has_more_tasks_in_hand_than_it_may(backend: &dyn Backend) {
-    let name = "no_account_has_more_tasks_in_hand_than_it_may";
+/// The limit is counted over all processes, also when they claim different tasks at the same time.
+pub(super) async fn no_account_has_more_running_tasks_than_allowed(backend: &dyn Backend) {
+    let name = "no_account_has_more_running_tasks_than_allowed";
     let ledgers = join_all((0..8).map(|_| backend.open(name))).await;
     for n in 0..32 {
         ledgers[0].plan_run(&new_run(&format!("s{n}"), 1, &[1]), at(0)).await.unwrap();
@@ -70,27 +70,27 @@ pub(super) async fn no_account_has_more_tasks_in_hand_than_it_may(backend: &dyn 
     let claimers = ids.into_iter().enumerate().map(|(n, id)| {
         let ledger = ledgers[n % 8].clone();
         tokio::spawn(async move {
-            ledger.claim_this_task(id, &format!("w{n}"), 3, at(1), at(61)).await.unwrap().is_some()
+            ledger.claim_task(id, &format!("w{n}"), 3, at(1), at(61)).await.unwrap().is_some()
         })
     });
     let claimed = join_all(claimers).await.into_iter().filter(|one| *one.as_ref().unwrap());
     assert_eq!(claimed.count(), 3);
 }
 
-/// What a dead process had in hand is due at once, and the dead process has lost it.
-pub(super) async fn ended_leases_free_the_work(ledger: &dyn Ledger) {
+/// What a dead process had claimed is due immediately, and the dead process has lost it.
+pub(super) async fn expired_leases_release_the_work(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("s", 1, &[1]), "dead").await;
     let refresh = building(ledger, "a", "dead", 1).await;
     assert!(claim(ledger, "alive", 2).await.is_none());
-    assert_eq!(ledger.end_leases(at(2)).await.unwrap(), 2);
+    assert_eq!(ledger.expire_leases(at(2)).await.unwrap(), 2);
     assert_eq!(claim(ledger, "alive", 3).await.unwrap().id, task.id);
     let taken = ledger.claim_refresh("alive", at(3), at(100)).await.unwrap().unwrap();
     assert_eq!(taken.id, refresh.id);
-    let lost = ledger.keep_task(task.id, "dead", at(200)).await;
+    let lost = ledger.renew_task_lease(task.id, "dead", at(200)).await;
     assert!(matches!(lost, Err(crate::LedgerError::LeaseLost { .. })), "{lost:?}");
 }
 
-pub(super) async fn each_refresh_goes_to_one_of_many_claimers(ledger: &dyn Ledger) {
+pub(super) async fn each_refresh_is_claimed_by_one_of_many(ledger: &dyn Ledger) {
     for n in 0..40 {
         ledger
             .schedule_refresh(&audience(&format!("a{n}")), RefreshTrigger::Manual, at(0))
@@ -120,8 +120,8 @@ pub(super) async fn many_firings_queue_one_refresh(ledger: &dyn Ledger) {
     assert_eq!(ledger.refreshes(None, 10).await.unwrap().len(), 1);
 }
 
-/// A caller that is dropped in the middle of a call (a request that was cut, a worker that was
-/// told to stop) leaves no transaction open, and what it did is there whole or not at all.
+/// A call that is dropped before its end (a request that was cancelled, a worker that is stopped)
+/// leaves no transaction open, and its changes are stored completely or not at all.
 pub(super) async fn abandoned_calls_leave_the_ledger_usable(ledger: &dyn Ledger) {
     for n in 0..60u32 {
         let run = new_run(&format!("s{n}"), 1, &[1, 1, 1]);

@@ -1,4 +1,4 @@
-//! `read = sent + skipped + rejected + pending`, at every moment.
+//! `read = sent + skipped + rejected + pending`, at any time.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(super) async fn finishing_a_batch_twice_counts_once(ledger: &dyn Ledger) {
     for _ in 0..3 {
         ledger.finish_batch(task.id, "w", 0, &outcome).await.unwrap();
     }
-    // Another outcome for a batch that has one does nothing, either.
+    // Another outcome of a batch that has one does nothing either.
     let other = BatchOutcome { sent: 10, ..BatchOutcome::default() };
     ledger.finish_batch(task.id, "w", 0, &other).await.unwrap();
     let more = BatchOutcome {
@@ -63,8 +63,8 @@ pub(super) async fn outcomes_that_do_not_add_up_are_refused(ledger: &dyn Ledger)
     assert_eq!(batches[0].state, BatchState::Pending);
 }
 
-/// What became of `rows` users, at random.
-fn any_outcome(random: &mut SplitMix64, rows: u64) -> BatchOutcome {
+/// A random outcome of a batch of `rows` users.
+fn random_outcome(random: &mut SplitMix64, rows: u64) -> BatchOutcome {
     let sent = random.below(rows + 1);
     let skipped = random.below(rows - sent + 1);
     let rejected = rows - sent - skipped;
@@ -83,13 +83,13 @@ pub(super) async fn no_sequence_of_calls_loses_a_user(ledger: &dyn Ledger) {
     for seed in 0..12 {
         let mut random = SplitMix64::new(seed);
         let rows: Vec<u64> = (0..1 + random.below(8)).map(|_| random.below(50)).collect();
-        random_life(ledger, &mut random, &new_run(&format!("s{seed}"), 1, &rows)).await;
+        random_calls(ledger, &mut random, &new_run(&format!("s{seed}"), 1, &rows)).await;
     }
 }
 
-/// Two workers, leases that run out, failures, repeats and requeues in random order, until the run
-/// is completed. After each call the counts must be those of a model.
-async fn random_life(ledger: &dyn Ledger, random: &mut SplitMix64, plan: &NewRun) {
+/// Two workers, expiring leases, failures, repeated calls and requeues in random order, until the
+/// run is completed. After each call the counts must be those of a model.
+async fn random_calls(ledger: &dyn Ledger, random: &mut SplitMix64, plan: &NewRun) {
     let id = ledger.plan_run(plan, at(0)).await.unwrap().unwrap();
     ledger.put_platform_audience(&plan.sync, "p").await.unwrap();
     let task = ledger.tasks(1).await.unwrap()[0].clone();
@@ -103,7 +103,7 @@ async fn random_life(ledger: &dyn Ledger, random: &mut SplitMix64, plan: &NewRun
         match random.below(8) {
             0..=4 if holds && !plan.batches.is_empty() => {
                 let number = random.below(plan.batches.len() as u64) as u32;
-                let outcome = any_outcome(random, plan.batches[number as usize].1);
+                let outcome = random_outcome(random, plan.batches[number as usize].1);
                 ledger.finish_batch(task.id, worker, number, &outcome).await.unwrap();
                 finished.entry(number).or_insert(outcome);
             }

@@ -1,4 +1,4 @@
-//! History and processes.
+//! History and nodes.
 
 use super::*;
 use crate::{HistoryEntry, NodeRow};
@@ -12,24 +12,24 @@ pub(super) async fn history_is_read_newest_first(ledger: &dyn Ledger) {
         at: at(n),
         actor: n.is_multiple_of(2).then(|| "ann".to_owned()),
     };
-    ledger.record(&[]).await.unwrap();
+    ledger.record_history(&[]).await.unwrap();
     let first = entry("audience", "buyers", 1);
     let second = entry("sync", "buyers", 2);
     let third = entry("audience", "buyers", 3);
-    ledger.record(&[first.clone(), second.clone()]).await.unwrap();
-    ledger.record(std::slice::from_ref(&third)).await.unwrap();
+    ledger.record_history(&[first.clone(), second.clone()]).await.unwrap();
+    ledger.record_history(std::slice::from_ref(&third)).await.unwrap();
     let of = ledger.history(Some(("audience", "buyers")), 10).await;
     assert_eq!(of.unwrap(), [third.clone(), first.clone()]);
     let all = ledger.history(None, 10).await.unwrap();
     assert_eq!(all, [third.clone(), second, first]);
     assert_eq!(ledger.history(None, 1).await.unwrap(), [third]);
     let many: Vec<_> = (0..2_500).map(|n| entry("ad_group", "a", n)).collect();
-    ledger.record(&many).await.unwrap();
+    ledger.record_history(&many).await.unwrap();
     let back = ledger.history(Some(("ad_group", "a")), 5_000).await.unwrap();
     assert!(back.iter().eq(many.iter().rev()));
 }
 
-pub(super) async fn nodes_are_seen_and_forgotten(ledger: &dyn Ledger) {
+pub(super) async fn nodes_are_listed_and_deleted(ledger: &dyn Ledger) {
     let node = |name: &str, n: u64, status: i32| NodeRow {
         name: name.to_owned(),
         roles: "api,relay".to_owned(),

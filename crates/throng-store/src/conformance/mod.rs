@@ -1,6 +1,6 @@
 //! The suite that every backend passes: each promise in the traits' documentation has a case.
 //!
-//! A case opens ledgers of its own by name, so cases can run side by side on one data base.
+//! Each case opens its own ledgers by name, so cases can run concurrently on one database server.
 
 #![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a case fails")]
 
@@ -33,7 +33,7 @@ use crate::{
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// Opens the ledger of this name: a new one at first, later the same one again, also while
-    /// earlier handles are still open (that is how a second process looks).
+    /// earlier handles are still open (as a second process would).
     async fn open(&self, name: &str) -> Arc<dyn Ledger>;
 }
 
@@ -42,12 +42,12 @@ macro_rules! cases {
         /// Runs every case on a backend.
         ///
         /// # Panics
-        /// If a promise is not kept; the message and the place say which.
+        /// If a promise is not kept; the message and the location say which.
         pub async fn suite(backend: &dyn Backend) {
             $($($module::$case(&*backend.open(stringify!($case)).await).await;)+)+
             reopened(backend).await;
             claims::processes_share_one_queue(backend).await;
-            claims::no_account_has_more_tasks_in_hand_than_it_may(backend).await;
+            claims::no_account_has_more_running_tasks_than_allowed(backend).await;
         }
     };
 }
@@ -55,27 +55,27 @@ macro_rules! cases {
 cases! {
     access {
         tokens_are_valid_until_they_expire_or_are_revoked,
-        a_name_is_taken_while_its_token_is_valid,
+        a_name_is_in_use_while_its_token_is_valid,
         a_data_directory_keeps_one_token,
-        the_last_use_of_a_token_never_goes_back,
+        the_last_use_of_a_token_never_decreases,
         sessions_are_found_by_hash_and_end,
-        a_sign_in_code_is_taken_once,
+        a_sign_in_code_is_redeemed_once,
     }
     audiences {
         unknown_objects_are_not_found,
-        refreshes_of_one_audience_do_not_run_side_by_side,
+        refreshes_of_one_audience_do_not_run_concurrently,
         a_schedule_fires_exactly_once,
         refreshes_are_claimed_when_due_and_oldest_first,
-        tries_that_end_without_a_word_are_counted,
-        a_cancelled_refresh_has_ended_for_whoever_has_it,
-        a_lost_refresh_lease_is_told,
+        tries_that_end_without_a_result_are_counted,
+        a_cancelled_refresh_has_ended_for_its_holder,
+        a_lost_refresh_lease_is_reported,
         the_refresh_of_one_audience_is_claimed,
-        progress_is_kept,
+        progress_is_recorded,
         parts_survive_a_halt_and_a_retry,
-        a_part_goes_to_one_builder_and_scans_go_first,
+        a_part_is_claimed_by_one_builder_and_scans_come_first,
         parts_are_recorded_once,
-        a_refresh_is_planned_anew_by_its_holder,
-        a_refresh_that_gives_up_lets_the_next_one_start,
+        a_refresh_is_planned_again_by_its_holder,
+        the_next_refresh_can_start_after_a_failed_one,
         the_dictionary_is_swapped_only_from_the_expected_version,
     }
     snapshots {
@@ -86,34 +86,34 @@ cases! {
         a_held_snapshot_waits_for_approval,
         a_rejected_snapshot_never_becomes_current,
         rolling_back_takes_published_snapshots_only,
-        forgetting_spares_the_current_one_and_the_sizes,
+        deleting_snapshots_keeps_the_current_one_and_the_sizes,
     }
     sync {
         a_sync_has_one_open_run,
         what_was_delivered_is_recorded_with_its_runs,
         what_was_delivered_is_forgotten,
-        what_an_account_held_is_planned_anew,
-        a_sync_is_unsettled_until_its_newest_run_completes,
+        what_an_account_held_is_planned_again,
+        a_sync_is_incomplete_until_its_newest_run_completes,
         batches_are_ranked_per_operation,
         hundreds_of_batches_are_planned,
         a_held_run_waits_for_approval,
         tasks_are_claimed_by_priority_then_age,
         one_task_is_claimed_by_its_number,
-        what_is_due_is_announced_again_and_again,
-        each_destination_has_few_tasks_announced_the_urgent_ones,
-        checks_are_announced,
-        an_accounts_queue_is_held_and_let_go,
-        an_expired_lease_can_be_taken,
+        due_tasks_are_enqueued_again_after_a_while,
+        each_destination_has_few_tasks_enqueued_the_urgent_ones,
+        checks_are_enqueued,
+        an_accounts_queue_is_held_and_approved,
+        a_task_with_an_expired_lease_can_be_claimed,
         failures_are_counted_and_reset,
-        a_task_that_gives_up_fails_its_run_and_can_be_requeued,
+        a_failed_task_fails_its_run_and_can_be_requeued,
         a_replaced_run_is_not_requeued,
-        a_task_completes_only_when_every_batch_has_an_end,
-        a_released_task_is_due_at_once,
+        a_task_completes_only_when_every_batch_is_done,
+        a_released_task_is_due_immediately,
         tasks_are_listed_and_counted_by_state,
-        receipts_are_kept_in_order,
+        receipts_are_listed_in_order,
         checks_replace_each_other,
         a_platform_audience_keeps_its_first_id,
-        foreign_audiences_are_known_until_the_sync_has_its_own,
+        foreign_audiences_are_recorded_until_the_sync_has_its_own,
     }
     conservation {
         finishing_a_batch_twice_counts_once,
@@ -121,9 +121,9 @@ cases! {
         no_sequence_of_calls_loses_a_user,
     }
     claims {
-        each_task_goes_to_one_of_many_claimers,
-        ended_leases_free_the_work,
-        each_refresh_goes_to_one_of_many_claimers,
+        each_task_is_claimed_by_one_of_many,
+        expired_leases_release_the_work,
+        each_refresh_is_claimed_by_one_of_many,
         many_firings_queue_one_refresh,
         abandoned_calls_leave_the_ledger_usable,
     }
@@ -131,44 +131,44 @@ cases! {
         an_open_alert_is_raised_once,
         open_alerts_come_first,
         an_alert_counts_how_often_it_was_raised,
-        every_kind_is_a_cause_of_its_own,
+        alerts_of_each_kind_are_separate,
         events_are_recorded_once_in_order_of_time,
-        each_receiver_goes_its_own_way,
-        a_new_receiver_is_told_what_is_open,
-        old_events_are_forgotten,
+        receivers_are_independent,
+        a_new_receiver_gets_the_open_alerts,
+        old_events_are_deleted,
     }
     history {
         history_is_read_newest_first,
-        nodes_are_seen_and_forgotten,
+        nodes_are_listed_and_deleted,
     }
     maintenance {
         the_newest_stamp_counts,
         a_probe_changes_nothing,
-        objects_are_named_as_long_as_they_are_needed,
+        objects_are_referenced_as_long_as_they_are_needed,
     }
     pauses {
         a_paused_sync_plans_nothing_and_its_tasks_wait,
-        resumed_tasks_are_announced_again,
+        resumed_tasks_are_enqueued_again,
         a_paused_audience_starts_no_refresh,
-        a_pinned_version_stays_until_it_is_released,
-        the_last_end_of_a_rest_counts,
+        a_pinned_version_stays_until_it_is_unpinned,
+        the_last_end_of_a_backoff_counts,
     }
     removals {
         a_removal_is_recorded_with_the_spec_and_cancelled_by_another,
         an_approved_removal_is_carried_out_by_one_at_a_time,
-        a_discarded_removal_leaves_what_is_known,
+        a_discarded_removal_keeps_the_delivered_state,
         a_finished_removal_leaves_nothing,
     }
     sizes {
-        sizes_are_kept_in_order_as_long_as_they_should,
+        sizes_are_kept_in_order_and_within_the_retention,
         a_size_is_due_some_time_after_it_was_read,
     }
     spec {
-        the_first_seed_counts,
-        the_first_number_of_partitions_counts,
+        the_first_seed_is_kept,
+        the_first_number_of_partitions_is_kept,
         an_equal_spec_changes_nothing,
         a_spec_replaces_only_the_version_that_it_was_made_for,
-        somebody_leads,
+        the_only_process_is_the_leader,
         ad_group_numbers_are_stable,
         later_budget_figures_replace_earlier_ones,
     }
@@ -257,14 +257,14 @@ async fn running(ledger: &dyn Ledger, run: &NewRun, holder: &str) -> Task {
     task
 }
 
-/// Claims the most urgent task that is due at second `n` for 60 seconds, in the two steps in which a
-/// deployment does it: what is due is listed, and a worker claims it by its number.
+/// Claims the most urgent task that is due at second `n` for 60 seconds, in the two steps of
+/// production: due tasks are listed, and a worker claims one by its number.
 async fn claim(ledger: &dyn Ledger, holder: &str, n: u64) -> Option<Task> {
-    // Whenever it was announced.
+    // Also tasks that were enqueued a moment ago.
     let before = at(1_000_000);
-    let due = ledger.unannounced_tasks(before, at(n), u32::MAX, u32::MAX).await.unwrap();
+    let due = ledger.tasks_to_enqueue(before, at(n), u32::MAX, u32::MAX).await.unwrap();
     let first = due.first()?;
-    ledger.claim_this_task(first.id, holder, u32::MAX, at(n), at(n + 60)).await.unwrap()
+    ledger.claim_task(first.id, holder, u32::MAX, at(n), at(n + 60)).await.unwrap()
 }
 
 #[track_caller]
@@ -296,7 +296,7 @@ fn assert_refused<T: std::fmt::Debug>(result: crate::Result<T>) {
     assert!(matches!(result, Err(LedgerError::Refused { .. })), "expected Refused, got {result:?}");
 }
 
-/// What was written is there after the ledger was closed and opened again.
+/// What was written is still there after the ledger is closed and opened again.
 async fn reopened(backend: &dyn Backend) {
     let ledger = backend.open("reopened").await;
     let snapshot = published(&*ledger, "buyers").await;
@@ -304,7 +304,7 @@ async fn reopened(backend: &dyn Backend) {
     let alert = crate::NewAlert {
         kind: crate::AlertKind::RunHeld,
         subject: "ads".to_owned(),
-        message: "look".to_owned(),
+        message: "inspect the run".to_owned(),
     };
     ledger.raise_alert(&alert, at(3)).await.unwrap();
     let version = ledger.apply_spec(&serde_json::json!({"version": 1}), at(4)).await.unwrap();

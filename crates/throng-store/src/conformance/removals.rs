@@ -17,7 +17,7 @@ fn removal(name: &str, rule: RemovalRule) -> NewRemoval {
     }
 }
 
-/// Applies spec number `n` over the one before, at second `n`.
+/// Applies spec number `n` over the previous one, at second `n`.
 async fn apply(
     ledger: &dyn Ledger,
     n: u64,
@@ -63,7 +63,7 @@ pub(super) async fn a_removal_is_recorded_with_the_spec_and_cancelled_by_another
 ) {
     let sync = delivered(ledger, "ads").await;
     let gone = [removal("ads", RemovalRule::Delete), removal("never", RemovalRule::Empty)];
-    assert_eq!(apply(ledger, 7, &gone, &[]).await, None, "another spec is applied");
+    assert_eq!(apply(ledger, 7, &gone, &[]).await, None, "the base is not applied");
     assert_eq!(ledger.removals().await.unwrap(), []);
     let applied = apply(ledger, 1, &gone, &[]).await.unwrap();
     assert_eq!((applied.version, applied.recorded), (1, vec![sync.clone()]), "one has an audience");
@@ -86,13 +86,13 @@ pub(super) async fn a_removal_is_recorded_with_the_spec_and_cancelled_by_another
     let applied = apply(ledger, 2, &other, &[sync_name("other")]).await.unwrap();
     assert_eq!((applied.recorded, applied.cancelled), (vec![], vec![]));
     assert_eq!(ledger.removal(&sync).await.unwrap(), Some(known));
-    assert!(!ledger.claim_removal(&sync, at(3), at(60)).await.unwrap(), "nobody has approved it");
+    assert!(!ledger.claim_removal(&sync, at(3), at(60)).await.unwrap(), "it is not approved");
     let applied = apply(ledger, 3, &[], std::slice::from_ref(&sync)).await.unwrap();
     assert_eq!((applied.version, applied.cancelled), (3, vec![sync.clone()]));
     assert_eq!(ledger.removal(&sync).await.unwrap(), None);
     assert_eq!(open_alerts(ledger).await, []);
     assert!(ledger.platform_audience(&sync).await.unwrap().is_some());
-    // A run that is open may make an audience.
+    // A run that is open may create an audience.
     ledger.plan_run(&new_run("new", 1, &[1]), at(4)).await.unwrap().unwrap();
     let applied = apply(ledger, 4, &[removal("new", RemovalRule::Empty)], &[]).await.unwrap();
     assert_eq!(applied.recorded, [sync_name("new")]);
@@ -113,14 +113,14 @@ pub(super) async fn an_approved_removal_is_carried_out_by_one_at_a_time(ledger: 
     assert_eq!(ledger.run(held).await.unwrap().state, RunState::Failed);
     let task = ledger.task_of_run(held).await.unwrap();
     assert_eq!(task.state, TaskState::Failed);
-    // It is not cancelled any more.
+    // It is no longer cancelled.
     let applied = apply(ledger, 2, &[], std::slice::from_ref(&sync)).await.unwrap();
     assert_eq!(applied.cancelled, []);
 
     assert!(ledger.claim_removal(&sync, at(10), at(70)).await.unwrap());
-    assert!(!ledger.claim_removal(&sync, at(11), at(71)).await.unwrap(), "somebody has it");
+    assert!(!ledger.claim_removal(&sync, at(11), at(71)).await.unwrap(), "it is claimed");
     assert_wrong_state(ledger.discard_removal(&sync, at(11)).await);
-    assert!(ledger.claim_removal(&sync, at(70), at(130)).await.unwrap(), "the lease ran out");
+    assert!(ledger.claim_removal(&sync, at(70), at(130)).await.unwrap(), "the lease has expired");
     ledger.fail_removal(&sync, "no", at(90)).await.unwrap();
     let known = ledger.removal(&sync).await.unwrap().unwrap();
     assert_eq!(
@@ -132,7 +132,7 @@ pub(super) async fn an_approved_removal_is_carried_out_by_one_at_a_time(ledger: 
     ledger.fail_removal(&sync_name("other"), "no", at(90)).await.unwrap();
 }
 
-pub(super) async fn a_discarded_removal_leaves_what_is_known(ledger: &dyn Ledger) {
+pub(super) async fn a_discarded_removal_keeps_the_delivered_state(ledger: &dyn Ledger) {
     let sync = delivered(ledger, "ads").await;
     assert_not_found(ledger.discard_removal(&sync, at(1)).await);
     ledger.put_delivered_record(&record(&sync), &[]).await.unwrap();
@@ -148,11 +148,11 @@ pub(super) async fn a_discarded_removal_leaves_what_is_known(ledger: &dyn Ledger
         assert_eq!(ledger.removals().await.unwrap(), []);
         assert_eq!(open_alerts(ledger).await, []);
         assert!(ledger.platform_audience(&sync).await.unwrap().is_some());
-        // Users may be gone after an approval, so that there may be something to send.
+        // Users may have been removed after an approval, so that there may be something to send.
         let known = ledger.delivered_records().await.unwrap().remove(0);
         assert_eq!((known.identifiers.is_empty(), known.users), (approved, 3));
     }
-    // Not while a worker has a task of it in hand.
+    // Not while a worker runs a task of it.
     apply(ledger, 3, &[removal("ads", RemovalRule::Empty)], &[]).await.unwrap();
     ledger.approve_removal(&sync, "ann", at(3)).await.unwrap();
     let id = ledger.plan_run(&new_run("ads", 1, &[5]), at(4)).await.unwrap().unwrap();
@@ -181,5 +181,5 @@ pub(super) async fn a_finished_removal_leaves_nothing(ledger: &dyn Ledger) {
     assert_eq!(ledger.delivered_records().await.unwrap(), []);
     assert_eq!(ledger.foreign_audiences().await.unwrap(), []);
     assert_eq!(open_alerts(ledger).await, []);
-    assert!(ledger.named_objects().await.unwrap().objects.is_empty());
+    assert!(ledger.referenced_objects().await.unwrap().objects.is_empty());
 }

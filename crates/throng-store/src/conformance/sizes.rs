@@ -17,12 +17,12 @@ fn size(name: &str, n: u64, upper: Option<u64>) -> SizeRecord {
     }
 }
 
-/// Sizes since second `n`, and so many of a sync.
+/// Keeps sizes since second `n`, and at most `rows` per sync.
 fn keep(n: u64, rows: u32) -> SizeRetention {
     SizeRetention { since: at(n), rows }
 }
 
-pub(super) async fn sizes_are_kept_in_order_as_long_as_they_should(ledger: &dyn Ledger) {
+pub(super) async fn sizes_are_kept_in_order_and_within_the_retention(ledger: &dyn Ledger) {
     let (ads, other) = (sync_name("ads"), sync_name("other"));
     assert_eq!(ledger.sizes(&ads, 9).await.unwrap(), []);
     ledger.put_size(&size("other", 1, Some(7)), keep(0, 9)).await.unwrap();
@@ -38,7 +38,7 @@ pub(super) async fn sizes_are_kept_in_order_as_long_as_they_should(ledger: &dyn 
     }
     let newest = [read[2].clone(), size("other", 1, Some(7))];
     assert_eq!(ledger.newest_sizes().await.unwrap(), newest);
-    // The rows of a sync are bounded, and so is the age of all.
+    // The number of rows per sync is bounded, and so is the age of all rows.
     let fifth = size("ads", 5, Some(9));
     ledger.put_size(&fifth, keep(0, 2)).await.unwrap();
     assert_eq!(ledger.sizes(&ads, 9).await.unwrap(), [read[2].clone(), fifth.clone()]);
@@ -61,12 +61,12 @@ pub(super) async fn a_size_is_due_some_time_after_it_was_read(ledger: &dyn Ledge
     assert_eq!(due(9).await, []);
     assert_eq!(due(10).await, std::slice::from_ref(&sync));
     assert!(ledger.claim_size(&sync, at(10), at(20)).await.unwrap());
-    assert!(!ledger.claim_size(&sync, at(10), at(20)).await.unwrap(), "somebody has begun");
+    assert!(!ledger.claim_size(&sync, at(10), at(20)).await.unwrap(), "it is claimed");
     assert_eq!((due(19).await, due(20).await), (vec![], vec![sync.clone()]));
-    // A size that was read after a delivery counts as well.
+    // A size that was read after a delivery counts too.
     ledger.put_size(&size("ads", 30, None), keep(0, 9)).await.unwrap();
     assert_eq!((due(29).await, due(30).await), (vec![], vec![sync.clone()]));
-    // Another audience on the platform begins anew.
+    // The reading time belongs to the old audience on the platform.
     ledger.forget_delivered(&sync, "recreated", at(31)).await.unwrap();
     assert_eq!(due(99).await, []);
     assert_eq!(ledger.sizes(&sync, 9).await.unwrap().len(), 1);

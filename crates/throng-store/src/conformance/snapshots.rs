@@ -1,4 +1,4 @@
-//! What may become current, and what is kept.
+//! Which snapshots can become current, and which can be deleted.
 
 use serde_json::json;
 
@@ -67,7 +67,7 @@ pub(super) async fn a_held_snapshot_waits_for_approval(ledger: &dyn Ledger) {
     let (first, mut held) = with_held(ledger).await;
     let name = first.audience.clone();
     let row = ledger.audience(&name).await.unwrap().unwrap();
-    assert_eq!(row.current, Some(first.clone()), "stays as it was");
+    assert_eq!(row.current, Some(first.clone()), "unchanged");
     let refresh = row.refresh.unwrap();
     assert_eq!(refresh.state, RefreshState::Held);
     assert_eq!(refresh.reason.as_deref(), Some("80% fewer"));
@@ -100,7 +100,7 @@ pub(super) async fn a_rejected_snapshot_never_becomes_current(ledger: &dyn Ledge
     assert_eq!(row.current, Some(first));
     assert_eq!(row.refresh.unwrap().state, RefreshState::Failed);
     assert_eq!(ledger.next_version(&name).await.unwrap(), 3);
-    ledger.forget_snapshot(&name, 2).await.unwrap();
+    ledger.delete_snapshot(&name, 2).await.unwrap();
 }
 
 pub(super) async fn rolling_back_takes_published_snapshots_only(ledger: &dyn Ledger) {
@@ -112,7 +112,7 @@ pub(super) async fn rolling_back_takes_published_snapshots_only(ledger: &dyn Led
     assert_eq!(row.current, Some(first.clone()));
     assert_eq!(ledger.next_version(&name).await.unwrap(), 3);
     assert_eq!((row.pinned_at, row.stopped()), (Some(at(9)), Some("pinned to version 1".into())));
-    assert!(ledger.release_audience(&name).await.unwrap());
+    assert!(ledger.unpin_audience(&name).await.unwrap());
     let third = published(ledger, "buyers").await;
     let row = ledger.audience(&name).await.unwrap().unwrap();
     assert_eq!(row.current, Some(third.clone()));
@@ -121,18 +121,18 @@ pub(super) async fn rolling_back_takes_published_snapshots_only(ledger: &dyn Led
     assert_not_found(ledger.rollback(&name, 4, at(10)).await);
 }
 
-pub(super) async fn forgetting_spares_the_current_one_and_the_sizes(ledger: &dyn Ledger) {
+pub(super) async fn deleting_snapshots_keeps_the_current_one_and_the_sizes(ledger: &dyn Ledger) {
     let mut sizes = Vec::new();
     for _ in 0..4 {
         let made = published(ledger, "buyers").await;
         sizes.push((made.created_at, made.members));
     }
     let name = audience("buyers");
-    assert_wrong_state(ledger.forget_snapshot(&name, 4).await);
+    assert_wrong_state(ledger.delete_snapshot(&name, 4).await);
     for version in 1..=3 {
-        ledger.forget_snapshot(&name, version).await.unwrap();
+        ledger.delete_snapshot(&name, version).await.unwrap();
     }
-    assert_not_found(ledger.forget_snapshot(&name, 2).await);
+    assert_not_found(ledger.delete_snapshot(&name, 2).await);
     assert_not_found(ledger.rollback(&name, 2, at(9)).await);
     assert_eq!(ledger.snapshots(&name).await.unwrap().len(), 1);
     assert_eq!(ledger.size_history(&name, 10).await.unwrap(), sizes);

@@ -6,13 +6,13 @@ use throng_model::{AdGroupName, BudgetDay, HashSeed, Micros};
 use super::*;
 use crate::BudgetDayRow;
 
-pub(super) async fn the_first_seed_counts(ledger: &dyn Ledger) {
+pub(super) async fn the_first_seed_is_kept(ledger: &dyn Ledger) {
     let seed = HashSeed(u64::MAX - 5);
     assert_eq!(ledger.hash_seed(seed).await.unwrap(), seed);
     assert_eq!(ledger.hash_seed(HashSeed(1)).await.unwrap(), seed);
 }
 
-pub(super) async fn the_first_number_of_partitions_counts(ledger: &dyn Ledger) {
+pub(super) async fn the_first_number_of_partitions_is_kept(ledger: &dyn Ledger) {
     assert_eq!(ledger.log_partitions(None).await.unwrap(), None);
     assert_eq!(ledger.log_partitions(Some(4)).await.unwrap(), None, "before there is a deployment");
     ledger.hash_seed(HashSeed(1)).await.unwrap();
@@ -34,7 +34,7 @@ pub(super) async fn an_equal_spec_changes_nothing(ledger: &dyn Ledger) {
     assert_eq!((applied.version, applied.applied_at), (1, at(1)));
     assert_eq!(applied.spec, one);
     assert_eq!(ledger.apply_spec(&two, at(4)).await.unwrap(), 2);
-    // Back to an older one is a change, too.
+    // Going back to an older one is a change too.
     assert_eq!(ledger.apply_spec(&one, at(5)).await.unwrap(), 3);
     let applied = ledger.applied_spec().await.unwrap().unwrap();
     assert_eq!((applied.version, applied.spec), (3, one));
@@ -47,12 +47,12 @@ pub(super) async fn a_spec_replaces_only_the_version_that_it_was_made_for(ledger
     assert_eq!(ledger.apply_spec_over(0, &spec(1), at(1)).await.unwrap(), Some(1));
     assert_eq!(ledger.apply_spec_over(1, &spec(2), at(2)).await.unwrap(), Some(2));
     assert_eq!(ledger.apply_spec_over(1, &spec(3), at(3)).await.unwrap(), None);
-    // An equal one is still one that was made for another.
+    // An equal spec is refused too if it was made for another version.
     assert_eq!(ledger.apply_spec_over(1, &spec(2), at(3)).await.unwrap(), None);
     assert_eq!(ledger.apply_spec_over(2, &spec(2), at(3)).await.unwrap(), Some(2));
-    // Of several at once, one wins.
-    let rivals = (10..16).map(async |n| ledger.apply_spec_over(2, &spec(n), at(4)).await.unwrap());
-    let versions = futures::future::join_all(rivals).await;
+    // Of several concurrent calls one succeeds.
+    let calls = (10..16).map(async |n| ledger.apply_spec_over(2, &spec(n), at(4)).await.unwrap());
+    let versions = futures::future::join_all(calls).await;
     assert_eq!(versions.iter().flatten().collect::<Vec<_>>(), [&3]);
     assert_eq!(versions.len(), 6);
 }
@@ -90,7 +90,7 @@ pub(super) async fn later_budget_figures_replace_earlier_ones(ledger: &dyn Ledge
     let days = ledger.budget_days(&name, 10).await.unwrap();
     assert_eq!(days, [row("a", 11, 6), row("a", 10, 1)]);
     assert_eq!(ledger.budget_days(&name, 1).await.unwrap().len(), 1);
-    // A day that has had its spend by another time zone, and one that never had any.
+    // A day that had spend under another time zone, and one that never had any.
     let other = BudgetDayRow { budget: Micros(7), ..row("a", 10, 0) };
     ledger.put_past_budget_days(&[other, row("a", 9, 0), row("a", 8, 4)]).await.unwrap();
     let days = ledger.budget_days(&name, 10).await.unwrap();
@@ -101,11 +101,11 @@ pub(super) async fn later_budget_figures_replace_earlier_ones(ledger: &dyn Ledge
     assert_eq!(ledger.budget_days(&name, 9_999).await.unwrap().len(), 2_500);
 }
 
-pub(super) async fn somebody_leads(ledger: &dyn Ledger) {
+pub(super) async fn the_only_process_is_the_leader(ledger: &dyn Ledger) {
     assert_eq!(ledger.applied_version().await.unwrap(), None);
     let version = ledger.apply_spec(&serde_json::json!({ "version": 1 }), at(1)).await.unwrap();
     assert_eq!(ledger.applied_version().await.unwrap(), Some(version));
     for _ in 0..3 {
-        assert!(ledger.lead().await.unwrap(), "nobody else is there");
+        assert!(ledger.acquire_leadership().await.unwrap(), "there is no other process");
     }
 }

@@ -114,13 +114,13 @@ pub(super) async fn one_task_is_claimed_by_its_number(ledger: &dyn Ledger) {
     }
     let ids: Vec<_> = ledger.tasks(9).await.unwrap().iter().map(|t| t.id).collect();
     let claim = async |place: usize, holder: &str, at_most: u32, n: u64| {
-        ledger.claim_this_task(ids[place], holder, at_most, at(n), at(n + 60)).await.unwrap()
+        ledger.claim_task(ids[place], holder, at_most, at(n), at(n + 60)).await.unwrap()
     };
     let first = claim(1, "w", 2, 1).await.unwrap();
     assert_eq!((first.id, first.holder.as_deref()), (ids[1], Some("w")));
-    assert_eq!(claim(1, "x", 2, 2).await, None, "it is in hand");
+    assert_eq!(claim(1, "x", 2, 2).await, None, "it is already claimed");
     assert!(claim(0, "x", 2, 2).await.is_some());
-    assert_eq!(claim(2, "y", 2, 3).await, None, "two of this destination are in hand");
+    assert_eq!(claim(2, "y", 2, 3).await, None, "two of this destination are running");
     assert!(claim(2, "y", 3, 3).await.is_some());
     // The first two leases end at 61 and 62.
     assert_eq!(claim(1, "z", 2, 60).await, None);
@@ -130,31 +130,31 @@ pub(super) async fn one_task_is_claimed_by_its_number(ledger: &dyn Ledger) {
     assert!(claim(0, "x", 9, 100).await.is_some());
 }
 
-pub(super) async fn what_is_due_is_announced_again_and_again(ledger: &dyn Ledger) {
+pub(super) async fn due_tasks_are_enqueued_again_after_a_while(ledger: &dyn Ledger) {
     for (name, priority) in [("a", 0), ("b", 7), ("c", 0)] {
         let mut run = new_run(name, 1, &[1]);
         run.priority = priority;
         ledger.plan_run(&run, at(0)).await.unwrap();
     }
     let due = async |before: u64, now: u64| -> Vec<String> {
-        let tasks = ledger.unannounced_tasks(at(before), at(now), 9, 9).await.unwrap();
+        let tasks = ledger.tasks_to_enqueue(at(before), at(now), 9, 9).await.unwrap();
         tasks.iter().map(|task| task.sync.to_string()).collect()
     };
     assert_eq!(due(0, 1).await, ["b", "a", "c"]);
-    let tasks = ledger.unannounced_tasks(at(0), at(1), 9, 2).await.unwrap();
+    let tasks = ledger.tasks_to_enqueue(at(0), at(1), 9, 2).await.unwrap();
     let ids: Vec<_> = tasks.iter().map(|task| task.id).collect();
-    ledger.announced_tasks(&ids, at(10)).await.unwrap();
+    ledger.mark_tasks_enqueued(&ids, at(10)).await.unwrap();
     assert_eq!(due(5, 11).await, ["c"]);
-    assert_eq!(due(11, 12).await, ["b", "a", "c"], "lost messages are put again");
-    let taken = ledger.claim_this_task(ids[0], "w", 9, at(12), at(72)).await.unwrap().unwrap();
-    assert_eq!(due(11, 13).await, ["a", "c"], "what is in hand is not due");
-    ledger.announced_tasks(&ids, at(20)).await.unwrap();
+    assert_eq!(due(11, 12).await, ["b", "a", "c"], "messages may be lost");
+    let taken = ledger.claim_task(ids[0], "w", 9, at(12), at(72)).await.unwrap().unwrap();
+    assert_eq!(due(11, 13).await, ["a", "c"], "a running task is not due");
+    ledger.mark_tasks_enqueued(&ids, at(20)).await.unwrap();
     ledger.fail_task(taken.id, "w", "later", Some(at(30)), true, at(21)).await.unwrap();
     assert_eq!(due(15, 29).await, ["c"]);
-    assert_eq!(due(15, 30).await, ["b", "c"], "a retry that comes due is announced at once");
+    assert_eq!(due(15, 30).await, ["b", "c"], "a retry that becomes due is enqueued immediately");
 }
 
-pub(super) async fn each_destination_has_few_tasks_announced_the_urgent_ones(ledger: &dyn Ledger) {
+pub(super) async fn each_destination_has_few_tasks_enqueued_the_urgent_ones(ledger: &dyn Ledger) {
     for (name, to, priority) in
         [("a", "x", 0), ("b", "x", 0), ("c", "x", 0), ("d", "y", 0), ("e", "x", 5)]
     {
@@ -163,9 +163,9 @@ pub(super) async fn each_destination_has_few_tasks_announced_the_urgent_ones(led
         ledger.plan_run(&run, at(0)).await.unwrap();
     }
     let due = async |before: u64| {
-        let tasks = ledger.unannounced_tasks(at(before), at(1), 2, 9).await.unwrap();
+        let tasks = ledger.tasks_to_enqueue(at(before), at(1), 2, 9).await.unwrap();
         ledger
-            .announced_tasks(&tasks.iter().map(|t| t.id).collect::<Vec<_>>(), at(5))
+            .mark_tasks_enqueued(&tasks.iter().map(|t| t.id).collect::<Vec<_>>(), at(5))
             .await
             .unwrap();
         tasks.into_iter().map(|task| (task.sync.to_string(), task.id)).collect::<Vec<_>>()
@@ -173,24 +173,24 @@ pub(super) async fn each_destination_has_few_tasks_announced_the_urgent_ones(led
     let names = |due: &[(String, TaskId)]| due.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
     let first = due(2).await;
     assert_eq!(names(&first), ["e", "a", "d"], "two of x and one of y");
-    assert_eq!(due(2).await, [], "the others wait until one is taken");
-    ledger.claim_this_task(first[0].1, "w", 9, at(6), at(66)).await.unwrap().unwrap();
+    assert_eq!(due(2).await, [], "the others wait until one is claimed");
+    ledger.claim_task(first[0].1, "w", 9, at(6), at(66)).await.unwrap().unwrap();
     assert_eq!(names(&due(2).await), ["b"]);
     let mut urgent = new_run("f", 1, &[1]);
     (urgent.destination, urgent.priority) = (destination("x"), 9);
     ledger.plan_run(&urgent, at(0)).await.unwrap();
-    assert_eq!(names(&due(2).await), ["f"], "what is urgent does not wait");
+    assert_eq!(names(&due(2).await), ["f"], "an urgent task does not wait");
 }
 
-pub(super) async fn checks_are_announced(ledger: &dyn Ledger) {
+pub(super) async fn checks_are_enqueued(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("ads", 1, &[]), "w").await;
-    assert_eq!(ledger.unannounced_checks(at(99), 9).await.unwrap(), []);
+    assert_eq!(ledger.checks_to_enqueue(at(99), 9).await.unwrap(), []);
     assert_eq!(ledger.unchecked_task(task.id).await.unwrap(), None);
     ledger.put_platform_audience(&task.sync, "1").await.unwrap();
     ledger.complete_task(task.id, "w", at(5)).await.unwrap();
-    let waiting = async |before: u64| ledger.unannounced_checks(at(before), 9).await.unwrap().len();
+    let waiting = async |before: u64| ledger.checks_to_enqueue(at(before), 9).await.unwrap().len();
     assert_eq!(waiting(0).await, 1);
-    ledger.announced_checks(&[task.id], at(6)).await.unwrap();
+    ledger.mark_checks_enqueued(&[task.id], at(6)).await.unwrap();
     assert_eq!((waiting(6).await, waiting(7).await), (0, 1));
     assert_eq!(ledger.unchecked_task(task.id).await.unwrap().unwrap().id, task.id);
     let (run, verdict) = (task.run, crate::Verdict::Passed);
@@ -199,7 +199,7 @@ pub(super) async fn checks_are_announced(ledger: &dyn Ledger) {
     assert_eq!(ledger.unchecked_task(task.id).await.unwrap(), None);
 }
 
-pub(super) async fn an_accounts_queue_is_held_and_let_go(ledger: &dyn Ledger) {
+pub(super) async fn an_accounts_queue_is_held_and_approved(ledger: &dyn Ledger) {
     for (name, to) in [("a", "x"), ("b", "x"), ("c", "x"), ("d", "y")] {
         let mut run = new_run(name, 1, &[]);
         run.destination = destination(to);
@@ -227,7 +227,7 @@ pub(super) async fn an_accounts_queue_is_held_and_let_go(ledger: &dyn Ledger) {
     assert_eq!(ledger.hold_destination(&x, "checks fail").await.unwrap(), 1);
     assert_eq!(ledger.hold_destination(&x, "again").await.unwrap(), 0);
     let task = claim(ledger, "w", 9).await.unwrap();
-    assert_eq!(task.sync, sync_name("d"), "the other account goes on");
+    assert_eq!(task.sync, sync_name("d"), "the other account continues");
     assert_eq!(claim(ledger, "w", 9).await, None);
     let held = ledger.runs(Some(&sync_name("c")), 1).await.unwrap().remove(0);
     assert_eq!((held.state, held.reason.as_deref()), (RunState::Held, Some("checks fail")));
@@ -238,10 +238,10 @@ pub(super) async fn an_accounts_queue_is_held_and_let_go(ledger: &dyn Ledger) {
     assert_eq!(claim(ledger, "w", 11).await.unwrap().sync, sync_name("c"));
 }
 
-pub(super) async fn what_an_account_held_is_planned_anew(ledger: &dyn Ledger) {
+pub(super) async fn what_an_account_held_is_planned_again(ledger: &dyn Ledger) {
     let account = destination("shop");
     let run = |name: &str, held: Option<HoldCause>, plan: Option<&str>| NewRun {
-        // What the reason says does not matter where the cause is recorded.
+        // The reason is not used where the cause is recorded.
         held: held.map(|cause| Hold::new(cause, "checks fail")),
         plan: plan.map(str::to_owned),
         ..new_run(name, 1, &[10])
@@ -268,15 +268,15 @@ pub(super) async fn what_an_account_held_is_planned_anew(ledger: &dyn Ledger) {
     assert!(ledger.plan_run(&again, at(3)).await.unwrap().is_some());
 }
 
-pub(super) async fn an_expired_lease_can_be_taken(ledger: &dyn Ledger) {
+pub(super) async fn a_task_with_an_expired_lease_can_be_claimed(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("ads", 1, &[10]), "old").await;
     assert_eq!(claim(ledger, "new", 60).await, None);
-    ledger.keep_task(task.id, "old", at(90)).await.unwrap();
+    ledger.renew_task_lease(task.id, "old", at(90)).await.unwrap();
     assert_eq!(claim(ledger, "new", 89).await, None);
     let taken = claim(ledger, "new", 90).await.unwrap();
     assert_eq!((taken.id, taken.failures), (task.id, 0));
     let id = task.id;
-    assert_lease_lost(ledger.keep_task(id, "old", at(200)).await);
+    assert_lease_lost(ledger.renew_task_lease(id, "old", at(200)).await);
     assert_lease_lost(ledger.finish_batch(id, "old", 0, &all_sent(10)).await);
     assert_lease_lost(ledger.fail_task(id, "old", "x", None, true, at(91)).await);
     assert_lease_lost(ledger.release_task(id, "old", at(91)).await);
@@ -296,7 +296,7 @@ pub(super) async fn failures_are_counted_and_reset(ledger: &dyn Ledger) {
     claim(ledger, "w", 10).await.unwrap();
     let throttled =
         ledger.fail_task(task.id, "w", "throttled", Some(at(20)), false, at(11)).await.unwrap();
-    assert_eq!(throttled.failures, 1, "a throttle is no failure");
+    assert_eq!(throttled.failures, 1, "a throttled request is not a failure");
     claim(ledger, "w", 20).await.unwrap();
     let finished = ledger.finish_batch(task.id, "w", 1, &all_sent(20)).await;
     finished.unwrap();
@@ -304,7 +304,7 @@ pub(super) async fn failures_are_counted_and_reset(ledger: &dyn Ledger) {
     assert_eq!((found.failures, found.batches_done), (0, 1));
 }
 
-pub(super) async fn a_task_that_gives_up_fails_its_run_and_can_be_requeued(ledger: &dyn Ledger) {
+pub(super) async fn a_failed_task_fails_its_run_and_can_be_requeued(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("ads", 1, &[10, 20]), "w").await;
     assert_wrong_state(ledger.requeue_task(task.id, at(2)).await);
     ledger.finish_batch(task.id, "w", 0, &all_sent(10)).await.unwrap();
@@ -324,29 +324,30 @@ pub(super) async fn a_task_that_gives_up_fails_its_run_and_can_be_requeued(ledge
     assert_eq!((run.state, run.finished_at), (RunState::Active, None));
     let again = claim(ledger, "w", 600).await.unwrap();
     assert_eq!((again.id, again.failures), (task.id, 0));
-    assert_eq!(again.batches_done, 1, "what is done is not done again");
+    assert_eq!(again.batches_done, 1, "finished batches are not repeated");
 }
 
-pub(super) async fn a_sync_is_unsettled_until_its_newest_run_completes(ledger: &dyn Ledger) {
-    let unsettled = async || {
-        let found = ledger.unsettled().await.unwrap();
+pub(super) async fn a_sync_is_incomplete_until_its_newest_run_completes(ledger: &dyn Ledger) {
+    let incomplete_syncs = async || {
+        let found = ledger.incomplete_syncs().await.unwrap();
         found.into_iter().map(|(sync, state)| (sync.to_string(), state)).collect::<Vec<_>>()
     };
-    let said = |sync: &str, state| (sync.to_owned(), state);
-    assert_eq!(unsettled().await, []);
+    let entry = |sync: &str, state| (sync.to_owned(), state);
+    assert_eq!(incomplete_syncs().await, []);
     let failing = running(ledger, &new_run("ads", 1, &[10]), "w").await;
     let mut held = new_run("more", 1, &[10]);
     held.held = Some(Hold::new(HoldCause::Guard, "removes 90%"));
     ledger.plan_run(&held, at(1)).await.unwrap().unwrap();
-    let both = [said("ads", RunState::Active), said("more", RunState::Held)];
-    assert_eq!(unsettled().await, both);
+    let both = [entry("ads", RunState::Active), entry("more", RunState::Held)];
+    assert_eq!(incomplete_syncs().await, both);
     ledger.fail_task(failing.id, "w", "x", None, true, at(2)).await.unwrap();
-    assert_eq!(unsettled().await[0], said("ads", RunState::Failed));
+    assert_eq!(incomplete_syncs().await[0], entry("ads", RunState::Failed));
     let next = running(ledger, &new_run("ads", 2, &[]), "w").await;
-    assert_eq!(unsettled().await[0], said("ads", RunState::Active));
+    assert_eq!(incomplete_syncs().await[0], entry("ads", RunState::Active));
     ledger.put_platform_audience(&next.sync, "p1").await.unwrap();
     ledger.complete_task(next.id, "w", at(3)).await.unwrap();
-    assert_eq!(unsettled().await, [said("more", RunState::Held)], "that one failed before is past");
+    let only_held = [entry("more", RunState::Held)];
+    assert_eq!(incomplete_syncs().await, only_held, "the failed run is not the newest");
 }
 
 pub(super) async fn a_replaced_run_is_not_requeued(ledger: &dyn Ledger) {
@@ -356,7 +357,7 @@ pub(super) async fn a_replaced_run_is_not_requeued(ledger: &dyn Ledger) {
     assert_wrong_state(ledger.requeue_task(old.id, at(3)).await);
 }
 
-pub(super) async fn a_task_completes_only_when_every_batch_has_an_end(ledger: &dyn Ledger) {
+pub(super) async fn a_task_completes_only_when_every_batch_is_done(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("ads", 7, &[10, 20]), "w").await;
     let id = task.id;
     let first = ledger.finish_batch(id, "w", 0, &all_sent(10)).await;
@@ -376,7 +377,7 @@ pub(super) async fn a_task_completes_only_when_every_batch_has_an_end(ledger: &d
     assert_eq!(audience.delivered_version, Some(7));
     assert_eq!(audience.delivered_at, Some(at(3)));
     assert_lease_lost(ledger.complete_task(id, "w", at(4)).await);
-    // The next run may be planned; one without batches completes at once.
+    // A next run can be planned. It has no batches, so it can be completed immediately.
     let next = running(ledger, &new_run("ads", 8, &[]), "w").await;
     ledger.complete_task(next.id, "w", at(5)).await.unwrap();
     let delivered = ledger.delivered().await.unwrap();
@@ -384,7 +385,7 @@ pub(super) async fn a_task_completes_only_when_every_batch_has_an_end(ledger: &d
     assert_eq!(delivered[0].1.delivered_version, Some(8));
 }
 
-pub(super) async fn a_released_task_is_due_at_once(ledger: &dyn Ledger) {
+pub(super) async fn a_released_task_is_due_immediately(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("ads", 1, &[10]), "w").await;
     ledger.release_task(task.id, "w", at(2)).await.unwrap();
     let found = ledger.task(task.id).await.unwrap();
@@ -423,7 +424,7 @@ pub(super) async fn tasks_are_listed_and_counted_by_state(ledger: &dyn Ledger) {
     }
 }
 
-pub(super) async fn receipts_are_kept_in_order(ledger: &dyn Ledger) {
+pub(super) async fn receipts_are_listed_in_order(ledger: &dyn Ledger) {
     let task = running(ledger, &new_run("ads", 1, &[10]), "w").await;
     let receipt = |status, n| Receipt {
         task: task.id,
@@ -438,7 +439,7 @@ pub(super) async fn receipts_are_kept_in_order(ledger: &dyn Ledger) {
         platform_ref: Some(format!("session-{n}")),
         at: at(n),
     };
-    // The clock may step back; the order is the order of the calls.
+    // The clock may go back; the order is the order of the calls.
     for (status, n) in [(0, 5), (500, 4), (200, 6)] {
         ledger.add_receipt(&receipt(status, n)).await.unwrap();
     }
@@ -528,12 +529,12 @@ pub(super) async fn what_was_delivered_is_recorded_with_its_runs(ledger: &dyn Le
         assert_eq!(ledger.delivered_records().await.unwrap(), [record]);
     }
     assert!(ledger.unrecorded_runs().await.unwrap().is_empty());
-    let named = ledger.named_objects().await.unwrap();
+    let named = ledger.referenced_objects().await.unwrap();
     assert_eq!(named.objects.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["delivered/b"]);
-    ledger.deliver_version(&run.sync, 4, at(20)).await.unwrap();
+    ledger.record_delivered_version(&run.sync, 4, at(20)).await.unwrap();
     let there = ledger.platform_audience(&run.sync).await.unwrap().unwrap();
     assert_eq!((there.delivered_version, there.delivered_at), (Some(4), Some(at(20))));
-    assert_not_found(ledger.deliver_version(&sync_name("other"), 4, at(20)).await);
+    assert_not_found(ledger.record_delivered_version(&sync_name("other"), 4, at(20)).await);
 }
 
 pub(super) async fn what_was_delivered_is_forgotten(ledger: &dyn Ledger) {
@@ -551,7 +552,7 @@ pub(super) async fn what_was_delivered_is_forgotten(ledger: &dyn Ledger) {
     assert!(ledger.plan_run(&run, at(10)).await.unwrap().is_some());
 }
 
-pub(super) async fn foreign_audiences_are_known_until_the_sync_has_its_own(ledger: &dyn Ledger) {
+pub(super) async fn foreign_audiences_are_recorded_until_the_sync_has_its_own(ledger: &dyn Ledger) {
     let run = new_run("ads", 1, &[10]);
     assert_eq!(ledger.foreign_audiences().await.unwrap(), []);
     let task = running(ledger, &run, "w").await;
@@ -567,7 +568,7 @@ pub(super) async fn foreign_audiences_are_known_until_the_sync_has_its_own(ledge
     assert_eq!(ledger.foreign_audiences().await.unwrap(), std::slice::from_ref(&found));
     ledger.put_platform_audience(&run.sync, "7").await.unwrap();
     assert_eq!(ledger.foreign_audiences().await.unwrap(), []);
-    // What a sync lets go of holds what it has sent.
+    // The forgotten audience of a sync has the users that the sync has sent.
     for _ in 0..2 {
         ledger.forget_delivered(&run.sync, "recreated", at(9)).await.unwrap();
         let left = ForeignAudience { platform_id: "7".to_owned(), found: false, ..found.clone() };
