@@ -20,7 +20,7 @@ test *args:
 format:
     cargo fmt --all
 
-# Layers, circles, sizes, words
+# Layers, cycles, sizes, words
 tidy:
     cargo xtask tidy
 

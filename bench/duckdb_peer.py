@@ -1,4 +1,4 @@
-"""The peer of the audience builds: DuckDB. Prints one JSON object."""
+"""DuckDB, for comparison with the builds of audiences. Prints one JSON object."""
 
 import json
 import os
@@ -14,8 +14,8 @@ db = duckdb.connect()
 
 
 def generate(rows):
-    """Orders: customers are text, amounts 0.00 to 99.99, days over a year; ten files."""
-    folder = data / "lake" / "orders.making"
+    """Writes orders to ten files: customers as text, amounts from 0.00 to 99.99, days of one year."""
+    folder = data / "lake" / "orders.incomplete"
     folder.mkdir(parents=True, exist_ok=True)
     customers = max(1, rows * 6 // 10)
     step = -(-rows // 10)
@@ -33,7 +33,7 @@ def generate(rows):
 
 
 def build(name, sql, memory):
-    """The distinct keys of a model, durable as Parquet."""
+    """Writes the distinct keys of a model as durable Parquet."""
     db.execute(f"SET memory_limit = '{memory}'")
     db.execute("SET preserve_insertion_order = false")
     target = data / f"duckdb-{name}.parquet"
@@ -62,11 +62,11 @@ def members(name, limit):
     return {"members": count, "file": str(target)}
 
 
-what, *rest = sys.argv[2:]
-if what == "generate":
-    answer = generate(int(rest[0]))
-elif what == "build":
-    answer = build(*rest)
+command, *arguments = sys.argv[2:]
+if command == "generate":
+    result = generate(int(arguments[0]))
+elif command == "build":
+    result = build(*arguments)
 else:
-    answer = members(rest[0], int(rest[1]))
-print(json.dumps(answer))
+    result = members(arguments[0], int(arguments[1]))
+print(json.dumps(result))

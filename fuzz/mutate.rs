@@ -1,10 +1,10 @@
-//! Mutants of byte strings, the same ones in every run, for the tests that run fuzz targets without a
-//! fuzzer. Each crate with targets includes this file in its `fuzzing` module.
+//! Deterministic mutants of byte strings, for tests that run fuzz targets without a fuzzer. Each crate with
+//! targets includes this file in its `fuzzing` module.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Numbers at which decoders change their mind.
-const EDGES: [u64; 12] = [
+/// Boundary values of lengths and numbers.
+const BOUNDARY_VALUES: [u64; 12] = [
     0,
     1,
     0x7f,
@@ -22,13 +22,13 @@ const EDGES: [u64; 12] = [
 /// Calls `target` with every seed, with every short prefix of it, and with `count` mutants.
 ///
 /// # Panics
-/// If the target panics: with the bytes, for a test of their own.
+/// If the target panics: the message has the bytes, for a test case.
 pub(crate) fn run(seeds: &[Vec<u8>], count: u64, target: impl Fn(&[u8])) {
     assert!(!seeds.is_empty(), "a target without seeds tests nothing");
     for seed in seeds {
-        checked(&target, seed);
+        run_target(&target, seed);
         for length in 0..seed.len().min(128) {
-            checked(&target, &seed[..length]);
+            run_target(&target, &seed[..length]);
         }
     }
     for number in 0..count {
@@ -37,13 +37,13 @@ pub(crate) fn run(seeds: &[Vec<u8>], count: u64, target: impl Fn(&[u8])) {
         for _ in 0..=random.below(4) {
             mutate(&mut bytes, seeds, &mut random);
         }
-        checked(&target, &bytes);
+        run_target(&target, &bytes);
     }
 }
 
-fn checked(target: &impl Fn(&[u8]), bytes: &[u8]) {
+fn run_target(target: &impl Fn(&[u8]), bytes: &[u8]) {
     if catch_unwind(AssertUnwindSafe(|| target(bytes))).is_err() {
-        panic!("the target panics at these {} bytes: {bytes:?}", bytes.len());
+        panic!("the target panics on these {} bytes: {bytes:?}", bytes.len());
     }
 }
 
@@ -69,8 +69,8 @@ fn mutate(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
         }
         5 => {
             // In both byte orders, over two, four or eight bytes.
-            let edge = EDGES[random.below(EDGES.len())];
-            let mut number = edge.to_le_bytes().to_vec();
+            let value = BOUNDARY_VALUES[random.below(BOUNDARY_VALUES.len())];
+            let mut number = value.to_le_bytes().to_vec();
             number.truncate([2, 4, 8][random.below(3)]);
             if random.below(2) == 0 {
                 number.reverse();

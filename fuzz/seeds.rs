@@ -1,8 +1,8 @@
-//! Writes the seeds of every target to `corpus/<target>/`, where cargo-fuzz looks for them.
+//! Writes the seeds of every target to `corpus/<target>/`, where cargo-fuzz reads them.
 
 use std::path::Path;
 
-/// A target, and the inputs that it starts from.
+/// The name and the seeds of a target.
 type Seeds = (&'static str, fn() -> Vec<Vec<u8>>);
 
 const ALL: &[Seeds] = &[

@@ -1,5 +1,5 @@
-//! Builds of audiences from generated Parquet, beside DuckDB on the same files with the same cap on
-//! memory. Both do the whole job: read, decide, and leave the members durable on disk.
+//! Builds of audiences from generated Parquet, compared with DuckDB on the same files with the same memory
+//! limit. Both read the files, evaluate the model and write the members durably to disk.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,26 +16,28 @@ use crate::node::{Node, get, runtime};
 pub(crate) struct Options {
     #[command(flatten)]
     programs: Programs,
-    /// Rows to generate
+    /// Number of generated rows
     #[arg(long, default_value_t = 50_000_000)]
     rows: u64,
-    /// Memory that either engine may use, in MiB
+    /// The memory limit of each engine, in MiB
     #[arg(long, default_value_t = 4096)]
     memory_mib: u64,
-    /// How often each is run; the runs alternate
+    /// Number of alternating runs of each
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Where the data is; made if missing, and kept
+    /// The folder of the data; created if missing, and kept
     #[arg(long, default_value = "target/bench-data")]
     data: PathBuf,
 }
 
-/// Name and model. `customer` takes `rows × 0.6` values.
+/// Names and models. `customer` has `rows × 0.6` distinct values.
 const MODELS: &[(&str, &str)] = &[
     ("filter", "SELECT customer FROM shop.orders WHERE amount >= 80"),
     ("count", "SELECT customer FROM shop.orders GROUP BY customer HAVING count(*) >= 3"),
     ("sum", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= 150"),
 ];
+
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     generate(options)?;
@@ -77,7 +79,7 @@ pub(crate) fn python(programs: &Programs, data: &Path, arguments: &[&str]) -> Re
 }
 
 fn duckdb(options: &Options, name: &str, sql: &str) -> Result<Value> {
-    // DuckDB reads the folder where a source's table is named.
+    // In DuckDB the files take the place of the source's table.
     let files = options.data.join("lake/orders/*.parquet");
     let sql = sql.replace("shop.orders", &format!("'{}'", files.display()));
     python(
@@ -87,7 +89,7 @@ fn duckdb(options: &Options, name: &str, sql: &str) -> Result<Value> {
     )
 }
 
-/// The folder of the node that built a model last.
+/// The folder of the last node that wait_for_build a model.
 pub(crate) fn node_dir(data: &Path, model: &str) -> PathBuf {
     data.join(format!("node-{model}"))
 }
@@ -106,16 +108,16 @@ fn throng(options: &Options, name: &str, sql: &str) -> Result<Value> {
         ),
     )?;
     let node = Node::start(&options.programs.throng()?, &dir, &spec)?;
-    let (seconds, members) = runtime()?.block_on(built(&node))?;
+    let (seconds, members) = runtime()?.block_on(wait_for_build(&node))?;
     Ok(json!({ "seconds": seconds, "peak_kib": node.peak_kib()?, "members": members }))
 }
 
-/// Waits until the one audience is published: seconds, members.
-async fn built(node: &Node) -> Result<(f64, u64)> {
+/// Waits until the only audience is published. Returns the seconds of the refresh, and the members.
+async fn wait_for_build(node: &Node) -> Result<(f64, u64)> {
     let http = node.http()?;
     loop {
-        let answer = get(&http, &format!("{}/v1/audiences", node.url)).await?;
-        let audience = &answer["audiences"][0];
+        let response = get(&http, &format!("{}/v1/audiences", node.url)).await?;
+        let audience = &response["audiences"][0];
         let refresh = &audience["refresh"];
         match refresh["state"].as_str() {
             Some("completed") => {
@@ -127,7 +129,7 @@ async fn built(node: &Node) -> Result<(f64, u64)> {
                 return Ok((seconds, members));
             }
             Some("failed" | "held") => bail!("{refresh}"),
-            _ => tokio::time::sleep(Duration::from_millis(200)).await,
+            _ => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }

@@ -1,6 +1,5 @@
-//! A day of a node in minutes: scheduled refreshes and steady traffic on a clock that runs fast. What
-//! the day leaves in memory, threads, handles and on disk. The peer is the node itself at the first
-//! mark.
+//! A simulated day of a node in minutes: scheduled refreshes and steady traffic with a fast clock. Reports
+//! memory, threads, file descriptors and disk usage over the day, compared with the first measurement.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,19 +16,19 @@ use crate::node::{Node, Usage, disk_kib, get, runtime};
 pub(crate) struct Options {
     #[command(flatten)]
     programs: Programs,
-    /// Hours on the node's clock
+    /// Hours of simulated time
     #[arg(long, default_value_t = 24)]
     hours: u64,
-    /// How many times as fast as the machine's clock it runs
+    /// Speed of the clock, as a multiple of real time
     #[arg(long, default_value_t = 96)]
     speed: i64,
-    /// Audiences, each refreshed every half hour
+    /// Number of audiences, each refreshed every half hour
     #[arg(long, default_value_t = 20)]
     audiences: u64,
-    /// Events of one request; twenty requests are sent a second
+    /// Events per request; there are twenty requests per second
     #[arg(long, default_value_t = 50)]
     events: u64,
-    /// Where the data is; made anew
+    /// The folder of the data; replaced
     #[arg(long, default_value = "target/bench-day")]
     data: PathBuf,
 }
@@ -37,13 +36,13 @@ pub(crate) struct Options {
 const ROWS: u32 = 20_000;
 const AD_GROUPS: u64 = 20;
 /// Between two requests with events.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Hours between two marks.
-const MARK_HOURS: u64 = 3;
-/// How much more memory than at the first mark there may be at the end.
-const MOST_GROWTH: f64 = 1.2;
+const REQUEST_INTERVAL: Duration = Duration::from_millis(50);
+/// Hours of simulated time between two measurements.
+const MEASUREMENT_HOURS: u64 = 3;
+/// The allowed growth of memory from the first measurement to the last one.
+const MAX_GROWTH: f64 = 1.2;
 const HOUR_MICROS: i64 = 3_600_000_000;
-/// What the node's clock shows at the start: six in the morning of a day without a change of offset.
+/// The simulated time at the start: 6:00 on a day without a change of the UTC offset.
 const START: Timestamp = Timestamp(1_795_586_400_000_000);
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -55,17 +54,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     std::fs::write(options.data.join("lake/orders.csv"), format!("customer,amount\n{rows}"))?;
     let spec = write_spec(options)?;
     let clock = options.data.join("clock");
-    let started = micros_of_machine()?;
-    // The machine's time, what the clock showed then, and its speed.
+    let started = real_time_micros()?;
+    // The real time, the simulated time at that moment, and the speed.
     std::fs::write(&clock, format!("{started} {} {}\n", START.0, options.speed))?;
     let dir = options.data.join("node");
     let clock = clock.to_string_lossy();
     let arguments = ["--clock", &clock];
     let node = Node::start_with(&options.programs.throng()?, &dir, &spec, &arguments, &[])?;
-    runtime()?.block_on(live(options, &node, &dir, started))
+    runtime()?.block_on(send_and_measure(options, &node, &dir, started))
 }
 
-fn micros_of_machine() -> Result<i64> {
+fn real_time_micros() -> Result<i64> {
     Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?)
 }
 
@@ -92,13 +91,13 @@ fn write_spec(options: &Options) -> Result<PathBuf> {
     Ok(path)
 }
 
-async fn live(options: &Options, node: &Node, dir: &Path, started: i64) -> Result<()> {
+async fn send_and_measure(options: &Options, node: &Node, dir: &Path, started: i64) -> Result<()> {
     let http = node.http()?;
-    let (mut sent, mut mark) = (0_u64, MARK_HOURS);
+    let (mut sent, mut next_measurement) = (0_u64, MEASUREMENT_HOURS);
     let mut first: Option<Usage> = None;
     loop {
-        let passed = (micros_of_machine()? - started).saturating_mul(options.speed);
-        let now = Timestamp(START.0.saturating_add(passed));
+        let elapsed = (real_time_micros()? - started).saturating_mul(options.speed);
+        let now = Timestamp(START.0.saturating_add(elapsed));
         let lines = events(sent, options.events, now);
         let response = http
             .post(format!("{}/v1/events", node.url))
@@ -108,29 +107,29 @@ async fn live(options: &Options, node: &Node, dir: &Path, started: i64) -> Resul
             .await?;
         ensure!(response.status().is_success(), "events: {}", response.status());
         sent += options.events;
-        if passed >= HOUR_MICROS.saturating_mul(i64::try_from(mark)?) {
+        if elapsed >= HOUR_MICROS.saturating_mul(i64::try_from(next_measurement)?) {
             let usage = node.usage()?;
             let base = first.get_or_insert(usage);
             let growth = usage.anonymous_kib as f64 / base.anonymous_kib as f64;
             let refreshes = refreshes(&http, node).await?;
             println!(
                 "{}",
-                json!({ "figure": "day", "hours": mark, "refreshes": refreshes, "events": sent,
+                json!({ "figure": "day", "hours": next_measurement, "refreshes": refreshes, "events": sent,
                     "anonymous_kib": usage.anonymous_kib, "growth": growth,
                     "threads": usage.threads, "handles": usage.handles, "maps": usage.maps,
                     "disk_kib": disk_kib(dir)? })
             );
-            if mark >= options.hours {
-                ensure!(growth <= MOST_GROWTH, "memory grew {growth:.2} times");
+            if next_measurement >= options.hours {
+                ensure!(growth <= MAX_GROWTH, "memory grew {growth:.2} times");
                 return Ok(());
             }
-            mark += MARK_HOURS;
+            next_measurement += MEASUREMENT_HOURS;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(REQUEST_INTERVAL).await;
     }
 }
 
-/// Insertions and impressions, in turn, as NDJSON.
+/// Alternating insertions and impressions as NDJSON.
 fn events(from: u64, count: u64, at: Timestamp) -> String {
     let lines = (from..from + count).map(|number| {
         let kind = if number % 2 == 0 { "insertion" } else { "impression" };
@@ -142,11 +141,11 @@ fn events(from: u64, count: u64, at: Timestamp) -> String {
     lines.collect()
 }
 
-/// How many snapshots were published; an audience that failed is an error.
+/// The number of published snapshots. A failed refresh is an error.
 async fn refreshes(http: &reqwest::Client, node: &Node) -> Result<u64> {
-    let answer = get(http, &format!("{}/v1/audiences", node.url)).await?;
+    let response = get(http, &format!("{}/v1/audiences", node.url)).await?;
     let mut published = 0;
-    for audience in answer["audiences"].as_array().context("a list of audiences")? {
+    for audience in response["audiences"].as_array().context("a list of audiences")? {
         if matches!(audience["refresh"]["state"].as_str(), Some("failed" | "held")) {
             bail!("{audience}");
         }

@@ -1,5 +1,5 @@
-//! Events through the aggregator in process, and through a node until they are durable, beside
-//! Redis counters (which neither see duplicates nor predict).
+//! Events through the aggregator in process, and through a node until they are durable, compared with
+//! Redis counters (which neither detect duplicates nor predict).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// Events per measurement
     #[arg(long, default_value_t = 2_000_000)]
     events: usize,
-    /// How often each is run; the runs alternate
+    /// Number of alternating runs of each
     #[arg(long, default_value_t = 3)]
     rounds: u32,
 }
@@ -38,8 +38,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     for round in 1..=options.rounds {
         let engine = in_process(options.events)?;
-        let json = over_http(options, Wire::Ndjson)?;
-        let protobuf = over_http(options, Wire::Protobuf)?;
+        let json = over_http(options, Encoding::Ndjson)?;
+        let protobuf = over_http(options, Encoding::Protobuf)?;
         let redis = Redis::start(true)?;
         let command = ["INCRBY", "spend:__rand_int__", "130001"];
         let groups = AD_GROUPS.to_string();
@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// An ad group of the engine.
+/// The configuration of an ad group for the engine.
 pub(crate) fn ad_group(number: u64) -> Result<AdGroupConfig> {
     Ok(AdGroupConfig {
         index: AdGroupIndex(u32::try_from(number)?),
@@ -78,7 +78,7 @@ fn name(number: u64) -> Result<AdGroupName> {
     Ok(AdGroupName::new(format!("ad-group-{number:04}"))?)
 }
 
-/// Insertions, and impressions of four in five of them, 50,000 events a second from `start`.
+/// Insertions, and impressions of four fifths of them, 50,000 events per second from `start`.
 pub(crate) fn traffic(count: usize, start: Timestamp) -> Result<Vec<Event>> {
     let names: Vec<AdGroupName> = (0..AD_GROUPS).map(name).collect::<Result<_>>()?;
     let mut random = SplitMix64::new(3);
@@ -88,8 +88,8 @@ pub(crate) fn traffic(count: usize, start: Timestamp) -> Result<Vec<Event>> {
         let at = start.plus(Duration::from_micros(number * 20));
         let id = format!("event-{number:012}");
         if number % 9 < 4 && inserted.len() > 1_000 {
-            let place = random.below(inserted.len() as u64) as usize;
-            let (insertion, group, inserted_at) = inserted.swap_remove(place);
+            let index = random.below(inserted.len() as u64) as usize;
+            let (insertion, group, inserted_at) = inserted.swap_remove(index);
             events.push(Event {
                 id,
                 kind: EventKind::Impression,
@@ -114,7 +114,7 @@ pub(crate) fn traffic(count: usize, start: Timestamp) -> Result<Vec<Event>> {
     Ok(events)
 }
 
-/// Events a second that one engine takes on one thread, windows and feed frames included.
+/// Events per second of one engine on one thread, with windows and feed frames.
 fn in_process(count: usize) -> Result<f64> {
     let groups: Vec<AdGroupConfig> = (0..AD_GROUPS).map(ad_group).collect::<Result<_>>()?;
     let start: Timestamp = "2026-05-01T12:00:00Z".parse()?;
@@ -124,7 +124,7 @@ fn in_process(count: usize) -> Result<f64> {
     for (number, event) in events.iter().enumerate() {
         let applied = engine.apply(event, event.at)?;
         ensure!(matches!(applied, Applied::Counted), "{applied:?}");
-        // Once a second of the traffic's time, as a node does.
+        // Once per second of the traffic, as a node does.
         if number % 50_000 == 0 {
             engine.close(event.at);
             std::hint::black_box(engine.delta(event.at).encode());
@@ -134,12 +134,12 @@ fn in_process(count: usize) -> Result<f64> {
 }
 
 #[derive(Clone, Copy)]
-enum Wire {
+enum Encoding {
     Ndjson,
     Protobuf,
 }
 
-/// An event as an ad server that follows the published schema writes it.
+/// An event in the published protobuf schema, as an ad server writes it.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct WireEvent {
     #[prost(string, tag = "1")]
@@ -162,7 +162,7 @@ pub(crate) struct WireEvents {
     pub(crate) events: Vec<WireEvent>,
 }
 
-impl Wire {
+impl Encoding {
     fn content_type(self) -> &'static str {
         match self {
             Self::Ndjson => "application/x-ndjson",
@@ -209,20 +209,20 @@ fn message(event: &Event) -> WireEvent {
     }
 }
 
-/// A fresh node takes batches over a few connections; each is answered when it is durable.
-fn over_http(options: &Options, wire: Wire) -> Result<Value> {
+/// Sends batches to a new node over a few connections; it responds to each when it is durable.
+fn over_http(options: &Options, encoding: Encoding) -> Result<Value> {
     let dir = tempfile::tempdir()?;
     let spec = dir.path().join("throng.yaml");
     std::fs::write(&spec, spec_text())?;
     let node = Node::start(&options.programs.throng()?, &dir.path().join("node"), &spec)?;
-    // A little in the past, so that no event comes from the future.
+    // In the past, so that no event has a time in the future.
     let start = SystemClock.now().minus(Duration::from_secs(60));
     let events = traffic(options.events.min(2_900_000), start)?;
-    let bodies: Vec<Vec<u8>> = events.chunks(BATCH).map(|chunk| wire.body(chunk)).collect();
+    let bodies: Vec<Vec<u8>> = events.chunks(BATCH).map(|chunk| encoding.body(chunk)).collect();
     let bytes: usize = bodies.iter().map(Vec::len).sum();
     let before = node.cpu_seconds()?;
     let started = Instant::now();
-    let accepted = crate::node::runtime()?.block_on(send(&node, wire, bodies))?;
+    let accepted = crate::node::runtime()?.block_on(send(&node, encoding, bodies))?;
     let seconds = started.elapsed().as_secs_f64();
     ensure!(accepted == events.len() as u64, "{accepted} of {}", events.len());
     let core_seconds = node.cpu_seconds()? - before;
@@ -235,20 +235,21 @@ fn over_http(options: &Options, wire: Wire) -> Result<Value> {
     }))
 }
 
-async fn send(node: &Node, wire: Wire, bodies: Vec<Vec<u8>>) -> Result<u64> {
+async fn send(node: &Node, encoding: Encoding, bodies: Vec<Vec<u8>>) -> Result<u64> {
     let http = node.http()?;
     let url = format!("{}/v1/events", node.url);
-    let answers = futures::stream::iter(bodies.into_iter().map(|body| {
-        let request = http.post(&url).header("content-type", wire.content_type()).body(body).send();
+    let responses = futures::stream::iter(bodies.into_iter().map(|body| {
+        let request =
+            http.post(&url).header("content-type", encoding.content_type()).body(body).send();
         async move {
-            let answer: Value = request.await?.json().await?;
-            answer["accepted"].as_u64().with_context(|| answer.to_string())
+            let response: Value = request.await?.json().await?;
+            response["accepted"].as_u64().with_context(|| response.to_string())
         }
     }));
     let mut accepted = 0;
-    let mut answers = answers.buffer_unordered(CONNECTIONS);
-    while let Some(answer) = answers.next().await {
-        accepted += answer?;
+    let mut responses = responses.buffer_unordered(CONNECTIONS);
+    while let Some(count) = responses.next().await {
+        accepted += count?;
     }
     Ok(accepted)
 }

@@ -1,4 +1,4 @@
-//! Bytes that a gate receives per changed ad group, beside the same figures in protobuf and JSON.
+//! Bytes that a gate receives per changed ad group, compared with the same values in protobuf and JSON.
 
 use anyhow::Result;
 use prost::Message;
@@ -9,7 +9,7 @@ use throng_model::Timestamp;
 
 use crate::events::{AD_GROUPS, ad_group, traffic};
 
-/// The plainest protobuf message of an update.
+/// The simplest protobuf message of an update.
 #[derive(Clone, PartialEq, Message)]
 struct Update {
     #[prost(uint32, tag = "1")]
@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<()> {
     let mut engine = Engine::new(0, 1, 1, groups);
     let start: Timestamp = "2026-05-01T12:00:00Z".parse()?;
     let (mut entries, mut ours, mut protobuf, mut text) = (0, 0, 0, 0);
-    // A frame every 20 ms at 50,000 events a second: most ad groups change in most frames.
+    // A frame every 20 ms at 50,000 events per second: most ad groups change in most frames.
     for (number, event) in traffic(1_000_000, start)?.iter().enumerate() {
         engine.apply(event, event.at)?;
         if number % 1_000 == 999 {
@@ -41,8 +41,8 @@ pub(crate) fn run() -> Result<()> {
             let frame = engine.delta(event.at);
             entries += frame.entries.len();
             ours += frame.encode().len();
-            protobuf += as_protobuf(&frame);
-            text += as_json(&frame);
+            protobuf += protobuf_bytes(&frame);
+            text += json_bytes(&frame);
         }
     }
     let keyframe = engine.keyframe();
@@ -57,7 +57,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-fn as_protobuf(frame: &Frame) -> usize {
+fn protobuf_bytes(frame: &Frame) -> usize {
     let updates = frame.entries.iter().map(|entry| Update {
         index: entry.index.0,
         actual_micros: entry.actual.0,
@@ -67,7 +67,7 @@ fn as_protobuf(frame: &Frame) -> usize {
     Updates { updates: updates.collect() }.encoded_len()
 }
 
-fn as_json(frame: &Frame) -> usize {
+fn json_bytes(frame: &Frame) -> usize {
     let updates = frame.entries.iter().map(|entry| {
         json!({ "index": entry.index.0, "actual_micros": entry.actual.0,
             "in_flight_micros": entry.in_flight.0, "flags": entry.flags })

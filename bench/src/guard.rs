@@ -1,7 +1,7 @@
-//! What a query does to the node that runs it: decisions and feed frames beside a cross join, and
-//! beside nothing. A cross join that never ends keeps a query worker busy on every processor.
+//! The effect of a query on the node that runs it: decisions and feed frames with an idle node, and while a
+//! cross join that never ends keeps a query worker busy on every processor.
 //!
-//! The node's refresh is started between the two runs; each round is a node of its own.
+//! The refresh starts between the two measurements; each round starts a new node.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,10 @@ use crate::node::{Node, get, runtime};
 const ROWS: u32 = 3_000;
 const AD_GROUPS: usize = 50;
 /// Milliseconds between two frames.
-const FEED_INTERVAL: u64 = 250;
-/// Nothing is measured before.
+const FEED_INTERVAL_MS: u64 = 250;
+/// The time before the first measurement.
 const WARM_UP: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -28,10 +29,10 @@ pub(crate) struct Options {
     /// Seconds of each run
     #[arg(long, default_value_t = 15)]
     seconds: u64,
-    /// How often both are run
+    /// Number of runs of both
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Decisions a second
+    /// Decisions per second
     #[arg(long, default_value_t = 200)]
     rate: u32,
 }
@@ -47,9 +48,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             post(&http, &format!("{}/v1/audiences/endless/cancel", node.url)).await?;
             let idle = measure(options, &http, &node.url).await?;
             post(&http, &format!("{}/v1/audiences/endless/refresh", node.url)).await?;
-            processing(&http, &node.url).await?;
+            wait_until_processing(&http, &node.url).await?;
             let busy = measure(options, &http, &node.url).await?;
-            processing(&http, &node.url).await?;
+            wait_until_processing(&http, &node.url).await?;
             anyhow::Ok((idle, busy))
         })?;
         let ratio =
@@ -61,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A spec with one audience whose query never ends, and some ad groups.
+/// Writes a spec with one audience whose query never ends, and some ad groups.
 fn spec(dir: &std::path::Path) -> Result<std::path::PathBuf> {
     std::fs::create_dir_all(dir.join("lake"))?;
     let rows: String = (0..ROWS).map(|n| format!("u{n},{n}\n")).collect();
@@ -73,7 +74,7 @@ fn spec(dir: &std::path::Path) -> Result<std::path::PathBuf> {
     std::fs::write(
         &path,
         format!(
-            "version: 1\nsources:\n  - {{ name: shop, path: lake }}\naudiences:\n  - name: endless\n    sql: SELECT a.id FROM shop.t a, shop.t b, shop.t c, shop.t d WHERE a.n + b.n + c.n + d.n = -1\nadvertisers:\n  - {{ name: shop, currency: USD, time_zone: UTC }}\ncampaigns:\n  - {{ name: c, advertiser: shop }}\nad_groups:\n{ad_groups}node:\n  feed_interval_ms: {FEED_INTERVAL}\n  log_partitions: 1\n"
+            "version: 1\nsources:\n  - {{ name: shop, path: lake }}\naudiences:\n  - name: endless\n    sql: SELECT a.id FROM shop.t a, shop.t b, shop.t c, shop.t d WHERE a.n + b.n + c.n + d.n = -1\nadvertisers:\n  - {{ name: shop, currency: USD, time_zone: UTC }}\ncampaigns:\n  - {{ name: c, advertiser: shop }}\nad_groups:\n{ad_groups}node:\n  feed_interval_ms: {FEED_INTERVAL_MS}\n  log_partitions: 1\n"
         ),
     )?;
     Ok(path)
@@ -85,76 +86,77 @@ async fn post(http: &reqwest::Client, url: &str) -> Result<Value> {
     Ok(response.json().await?)
 }
 
-/// Waits until the endless refresh is at work.
-async fn processing(http: &reqwest::Client, url: &str) -> Result<()> {
+/// Waits until the endless refresh is being processed.
+async fn wait_until_processing(http: &reqwest::Client, url: &str) -> Result<()> {
     loop {
         let audience = get(http, &format!("{url}/v1/audiences/endless")).await?;
         match audience["refresh"]["state"].as_str() {
             Some("processing") => return Ok(()),
             Some("failed" | "completed") => anyhow::bail!("{audience}"),
-            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }
 
-/// Decisions at a steady rate, and the frames that come meanwhile.
+/// Makes decisions at a constant rate and receives frames at the same time.
 async fn measure(options: &Options, http: &reqwest::Client, url: &str) -> Result<Value> {
     let started = Instant::now();
-    let length = WARM_UP + Duration::from_secs(options.seconds);
-    let (decided, gaps) = tokio::try_join!(
-        decide(options, http, url, started, length),
-        frames(http, url, started, length)
+    let duration = WARM_UP + Duration::from_secs(options.seconds);
+    let (latencies, intervals) = tokio::try_join!(
+        decide(options, http, url, started, duration),
+        frames(http, url, started, duration)
     )?;
-    let mut decided = decided;
-    decided.sort_unstable();
-    let at = |share: f64| {
-        let place = (decided.len().saturating_sub(1) as f64 * share).round() as usize;
-        decided.get(place).copied().unwrap_or(0) as f64 / 1e3
+    let mut latencies = latencies;
+    latencies.sort_unstable();
+    let quantile = |q: f64| {
+        let index = (latencies.len().saturating_sub(1) as f64 * q).round() as usize;
+        latencies.get(index).copied().unwrap_or(0) as f64 / 1e3
     };
-    let longest = gaps.iter().copied().max().unwrap_or_default().as_secs_f64() * 1e3;
+    let longest = intervals.iter().copied().max().unwrap_or_default().as_secs_f64() * 1e3;
     Ok(json!({
-        "decisions": decided.len(), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0),
-        "frames": gaps.len(), "latest_frame_ms": (longest - FEED_INTERVAL as f64).max(0.0),
-        "feed_interval_ms": FEED_INTERVAL,
+        "decisions": latencies.len(), "p50_ms": quantile(0.5), "p99_ms": quantile(0.99),
+        "max_ms": quantile(1.0), "frames": intervals.len(),
+        "latest_frame_ms": (longest - FEED_INTERVAL_MS as f64).max(0.0),
+        "feed_interval_ms": FEED_INTERVAL_MS,
     }))
 }
 
-/// Microseconds of each decision.
+/// The latency of each decision, in microseconds.
 async fn decide(
     options: &Options,
     http: &reqwest::Client,
     url: &str,
     started: Instant,
-    length: Duration,
+    duration: Duration,
 ) -> Result<Vec<u64>> {
     let names: Vec<String> = (0..AD_GROUPS).map(|n| format!("a{n}")).collect();
     let body = json!({ "user": "u1", "ad_groups": names });
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / options.rate);
-    let mut took = Vec::new();
-    while started.elapsed() < length {
-        // The time counts from when the decision is due: a node that answers late is late for the
-        // ones behind, too.
+    let mut latencies = Vec::new();
+    while started.elapsed() < duration {
+        // From the time when the decision is due: a slow response delays the next decisions too, and
+        // their latency would be underestimated (coordinated omission).
         let due = ticks.tick().await.into_std();
-        let answer = http.post(format!("{url}/v1/decide")).json(&body).send().await?;
-        ensure!(answer.status().is_success(), "decide: {}", answer.status());
-        answer.bytes().await?;
+        let response = http.post(format!("{url}/v1/decide")).json(&body).send().await?;
+        ensure!(response.status().is_success(), "decide: {}", response.status());
+        response.bytes().await?;
         if started.elapsed() > WARM_UP {
-            took.push(u64::try_from(due.elapsed().as_micros())?);
+            latencies.push(u64::try_from(due.elapsed().as_micros())?);
         }
     }
-    Ok(took)
+    Ok(latencies)
 }
 
-/// The times between frames.
+/// The intervals between frames.
 async fn frames(
     http: &reqwest::Client,
     url: &str,
     started: Instant,
-    length: Duration,
+    duration: Duration,
 ) -> Result<Vec<Duration>> {
     let mut bytes = http.get(format!("{url}/v1/feed?gate=guard")).send().await?.bytes_stream();
-    let (mut buffer, mut gaps, mut last) = (Vec::new(), Vec::new(), None::<Instant>);
-    while started.elapsed() < length {
+    let (mut buffer, mut intervals, mut last) = (Vec::new(), Vec::new(), None::<Instant>);
+    while started.elapsed() < duration {
         let Some(chunk) = bytes.next().await else { break };
         buffer.extend_from_slice(&chunk?);
         while let Some((length, after)) = buffer.split_first_chunk::<4>() {
@@ -163,10 +165,10 @@ async fn frames(
             Frame::decode(frame)?;
             let now = Instant::now();
             if let Some(last) = last.replace(now).filter(|_| started.elapsed() > WARM_UP) {
-                gaps.push(now - last);
+                intervals.push(now - last);
             }
             buffer = rest.to_vec();
         }
     }
-    Ok(gaps)
+    Ok(intervals)
 }

@@ -1,4 +1,5 @@
-//! Membership: in process beside one hash set per audience, and over HTTP beside Redis.
+//! Membership lookups: in process compared with one hash set per audience, and over HTTP compared with
+//! Redis.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -24,16 +25,16 @@ const SEED: HashSeed = HashSeed(11);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
-    /// Users known to the dictionary
+    /// Number of users in the dictionary
     #[arg(long, default_value_t = 10_000_000)]
     users: u64,
-    /// Audiences; each has a tenth of the users
+    /// Number of audiences; each has a tenth of the users
     #[arg(long, default_value_t = 32)]
     audiences: u32,
     /// Lookups per measurement
     #[arg(long, default_value_t = 5_000_000)]
     lookups: u64,
-    /// How often each is run; the runs alternate
+    /// Number of alternating runs of each
     #[arg(long, default_value_t = 3)]
     rounds: u32,
 }
@@ -72,7 +73,7 @@ fn user(number: u64) -> UserHash {
     UserKey::text(format!("u{number:012}")).hash(SEED)
 }
 
-/// A tenth of the users, another one for each audience; of no order that a codec could use.
+/// Whether a user is among the tenth of an audience. Pseudo-random, so that compression cannot use an order.
 fn is_member(hash: UserHash, audience: u32) -> bool {
     SplitMix64::new(hash.0 ^ u64::from(audience).wrapping_mul(0x9e37_79b9_7f4a_7c15)).below(10) == 0
 }
@@ -133,9 +134,9 @@ fn sets(options: &Options) -> Sets {
         .collect()
 }
 
-/// Users and audiences in an order that no cache foresees. The hashes are made beforehand: an ad
-/// server has them.
-fn questions(options: &Options, count: u64) -> Vec<(UserHash, usize)> {
+/// Users and audiences in random order, so that caches do not help. With hashes: an ad server has them
+/// already.
+fn queries(options: &Options, count: u64) -> Vec<(UserHash, usize)> {
     let mut random = SplitMix64::new(5);
     (0..count)
         .map(|_| {
@@ -145,18 +146,19 @@ fn questions(options: &Options, count: u64) -> Vec<(UserHash, usize)> {
         .collect()
 }
 
-fn timed(options: &Options, ask: impl Fn(UserHash, usize) -> bool) -> (f64, u64) {
-    let questions = questions(options, options.lookups);
+fn timed(options: &Options, look_up: impl Fn(UserHash, usize) -> bool) -> (f64, u64) {
+    let queries = queries(options, options.lookups);
     let started = Instant::now();
-    let hits = questions.iter().filter(|(user, audience)| black_box(ask(*user, *audience))).count();
-    (started.elapsed().as_nanos() as f64 / questions.len() as f64, hits as u64)
+    let hits =
+        queries.iter().filter(|(user, audience)| black_box(look_up(*user, *audience))).count();
+    (started.elapsed().as_nanos() as f64 / queries.len() as f64, hits as u64)
 }
 
-fn timed_all(options: &Options, ask: impl Fn(UserHash) -> usize) -> (f64, usize) {
-    let questions = questions(options, options.lookups / 10);
+fn timed_all(options: &Options, look_up: impl Fn(UserHash) -> usize) -> (f64, usize) {
+    let queries = queries(options, options.lookups / 10);
     let started = Instant::now();
-    let found = questions.iter().map(|(user, _)| black_box(ask(*user))).sum();
-    (started.elapsed().as_nanos() as f64 / questions.len() as f64, found)
+    let found = queries.iter().map(|(user, _)| black_box(look_up(*user))).sum();
+    (started.elapsed().as_nanos() as f64 / queries.len() as f64, found)
 }
 
 fn folder_bytes(dir: &Path) -> Result<u64> {
@@ -176,32 +178,32 @@ fn resident_kib() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find(|line| line.starts_with("RssAnon:"));
     let number = line.and_then(|line| line.split_whitespace().nth(1));
-    Ok(number.context("the kernel tells RssAnon")?.parse()?)
+    Ok(number.context("/proc/self/status has no RssAnon")?.parse()?)
 }
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct HttpOptions {
     #[command(flatten)]
     programs: Programs,
-    /// The folder that the figure `audiences` made: its node `filter` is asked
+    /// The folder of the benchmark `audiences`: its node `filter` is queried
     #[arg(long, default_value = "target/bench-data")]
     data: PathBuf,
-    /// Users asked for
+    /// Number of users in the queries
     #[arg(long, default_value_t = 30_000_000)]
     users: u64,
-    /// Members given to Redis, at most
+    /// The largest number of members in Redis
     #[arg(long, default_value_t = 10_000_000)]
     redis_members: u64,
-    /// How often each is run; the runs alternate
+    /// Number of alternating runs of each
     #[arg(long, default_value_t = 3)]
     rounds: u32,
 }
 
 pub(crate) fn run_http(options: &HttpOptions) -> Result<()> {
     let limit = options.redis_members.to_string();
-    let made = python(&options.programs, &options.data, &["members", "filter", &limit])?;
+    let members = python(&options.programs, &options.data, &["members", "filter", &limit])?;
     let redis = Redis::start(false)?;
-    redis.load(Path::new(made["file"].as_str().context("a file")?))?;
+    redis.load(Path::new(members["file"].as_str().context("a file")?))?;
     let spec = options.data.join("filter.yaml");
     let node = Node::start(&options.programs.throng()?, &node_dir(&options.data, "filter"), &spec)?;
     let users = options.users;
@@ -217,13 +219,13 @@ pub(crate) fn run_http(options: &HttpOptions) -> Result<()> {
         let ours = wrk(&node, 50, &one)?;
         let peer = redis.benchmark(&["-r", &range, "-n", "500000"], &member)?;
         let batched = wrk(&node, 8, &many)? * 1_000.0;
-        let piped = redis.benchmark(&["-r", &range, "-n", "3000000", "-P", "100"], &member)?;
+        let pipelined = redis.benchmark(&["-r", &range, "-n", "3000000", "-P", "100"], &member)?;
         let line = json!({
             "figure": "http", "round": round,
             "throng": { "one_per_s": ours, "batch_of_1000_keys_per_s": batched,
                 "peak_kib": node.peak_kib()? },
-            "redis": { "one_per_s": peer, "pipelined_100_per_s": piped,
-                "peak_kib": redis.peak_kib()?, "members": made["members"] },
+            "redis": { "one_per_s": peer, "pipelined_100_per_s": pipelined,
+                "peak_kib": redis.peak_kib()?, "members": members["members"] },
         });
         println!("{line}");
     }

@@ -1,9 +1,9 @@
-//! The figures of `docs/benchmarks.md`, each beside a peer that is measured in the same run.
+//! The benchmarks of `docs/benchmarks.md`, each compared with another system in the same run.
 //!
-//! Build in release: `cargo build --release --locked -p throng -p throng-bench`. Every line that is
-//! printed on standard output is one JSON object.
+//! Build in release: `cargo build --release --locked -p throng -p throng-bench`. Each line on standard
+//! output is one JSON object.
 #![allow(clippy::print_stdout)]
-// A benchmark measures the wall clock and waits for other processes; nothing else here does.
+// Benchmarks measure wall-clock time and wait for other processes.
 #![allow(clippy::disallowed_methods)]
 
 mod audiences;
@@ -23,45 +23,45 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "throng-bench", about = "Measures Throng beside its peers")]
+#[command(name = "throng-bench", about = "Compares Throng with other systems")]
 struct Arguments {
     #[command(subcommand)]
-    figure: Figure,
+    benchmark: Benchmark,
 }
 
 #[derive(Subcommand)]
-enum Figure {
-    /// Builds of audiences from generated Parquet, beside DuckDB
+enum Benchmark {
+    /// Builds of audiences from generated Parquet, compared with DuckDB
     Audiences(audiences::Options),
-    /// Membership in process, beside a hash set per audience
+    /// Membership lookups in process, compared with a hash set per audience
     Lookups(lookups::Options),
-    /// Membership over HTTP, beside Redis (needs redis-server, redis-tools and wrk)
+    /// Membership lookups over HTTP, compared with Redis (needs redis-server, redis-tools and wrk)
     Http(lookups::HttpOptions),
-    /// Events through the log and the aggregator, beside Redis counters
+    /// Events through the log and the aggregator, compared with Redis counters
     Events(events::Options),
-    /// Thousands of small refreshes: memory, threads, handles and disk of the node
+    /// Thousands of small refreshes: memory, threads, file descriptors and disk usage of the node
     Refreshes(refreshes::Options),
-    /// A day of schedules and traffic on a fast clock: the same
+    /// A day of schedules and traffic with a fast clock: memory, threads, file descriptors and disk usage
     Day(day::Options),
-    /// Bytes of a feed update, beside protobuf and JSON
+    /// Bytes of a feed update, compared with protobuf and JSON
     Feed,
-    /// Decisions and feed frames beside a cross join, and beside nothing
+    /// Decisions and feed frames while a cross join runs, compared with an idle node
     Guard(guard::Options),
-    /// Spend aggregation from Kafka, beside the same design in Kafka Streams
+    /// Spend aggregation from Kafka, compared with the same design in Kafka Streams
     Aggregate(shared::aggregate::Options),
-    /// From an accepted insertion to a thousand gates
+    /// The delay from an accepted insertion to a thousand gates
     Gates(shared::gates::Options),
-    /// Thousands of audiences by one to eight workers
+    /// Syncs of thousands of audiences by one to eight workers
     Syncs(shared::syncs::Options),
 }
 
-/// Where the programs are.
+/// The paths of programs.
 #[derive(clap::Args, Debug)]
 struct Programs {
-    /// The release binary of throng; by default beside this one
+    /// The release binary of throng; by default in the folder of this one
     #[arg(long)]
     throng: Option<PathBuf>,
-    /// A Python with DuckDB, such as the one that `cargo xtask test` makes
+    /// A Python with DuckDB, such as the one that `cargo xtask test` installs
     #[arg(long, default_value = "target/oracle/bin/python")]
     python: PathBuf,
 }
@@ -76,19 +76,19 @@ impl Programs {
 }
 
 fn main() -> Result<()> {
-    // Whoever installed a provider before has installed the same one.
+    // Fails if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match Arguments::parse().figure {
-        Figure::Audiences(options) => audiences::run(&options),
-        Figure::Lookups(options) => lookups::run(&options),
-        Figure::Http(options) => lookups::run_http(&options),
-        Figure::Events(options) => events::run(&options),
-        Figure::Refreshes(options) => refreshes::run(&options),
-        Figure::Day(options) => day::run(&options),
-        Figure::Feed => feed::run(),
-        Figure::Guard(options) => guard::run(&options),
-        Figure::Aggregate(options) => shared::aggregate::run(&options),
-        Figure::Gates(options) => shared::gates::run(&options),
-        Figure::Syncs(options) => shared::syncs::run(&options),
+    match Arguments::parse().benchmark {
+        Benchmark::Audiences(options) => audiences::run(&options),
+        Benchmark::Lookups(options) => lookups::run(&options),
+        Benchmark::Http(options) => lookups::run_http(&options),
+        Benchmark::Events(options) => events::run(&options),
+        Benchmark::Refreshes(options) => refreshes::run(&options),
+        Benchmark::Day(options) => day::run(&options),
+        Benchmark::Feed => feed::run(),
+        Benchmark::Guard(options) => guard::run(&options),
+        Benchmark::Aggregate(options) => shared::aggregate::run(&options),
+        Benchmark::Gates(options) => shared::gates::run(&options),
+        Benchmark::Syncs(options) => shared::syncs::run(&options),
     }
 }

@@ -1,4 +1,4 @@
-//! A node in a process of its own.
+//! Starts nodes and measures their resources.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::Value;
 /// `USER_HZ`, which is 100 on every Linux that Rust runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A running `throng up`; ended when dropped.
+/// A running `throng up`. Drop kills it.
 pub(crate) struct Node {
     child: Child,
     pub(crate) url: String,
@@ -46,25 +46,25 @@ impl Node {
         let stdout = child.stdout.take().context("the node's output is piped")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        let said: Value = serde_json::from_str(&line).context("the node did not start")?;
-        let url = said["url"].as_str().context("the node's first line has its url")?.to_owned();
+        let started: Value = serde_json::from_str(&line).context("the node did not start")?;
+        let url = started["url"].as_str().context("the node's first line has no url")?.to_owned();
         let token = std::fs::read_to_string(dir.join("admin.token")).unwrap_or_default();
         Ok(Self { child, url, token: token.trim().to_owned() })
     }
 
-    /// A client with the node's token. The nodes of a deployment know each other's.
+    /// A client with the node's token. It is valid for all nodes of the deployment.
     pub(crate) fn http(&self) -> Result<reqwest::Client> {
         let mut headers = reqwest::header::HeaderMap::new();
         headers.insert("authorization", format!("Bearer {}", self.token).parse()?);
         Ok(reqwest::Client::builder().default_headers(headers).build()?)
     }
 
-    /// The most memory that the node has had, in KiB.
+    /// The peak of the resident memory of the node, in KiB.
     pub(crate) fn peak_kib(&self) -> Result<u64> {
         peak_kib(self.child.id())
     }
 
-    /// What the node has in use now.
+    /// The current resources of the node.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let folder = Path::new("/proc").join(self.child.id().to_string());
         let count =
@@ -77,13 +77,15 @@ impl Node {
         })
     }
 
-    /// Processor time that the node has used, in seconds: user and system, of all its threads.
+    /// The CPU time of the node in seconds: user and system, of all threads.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Fields 14 and 15, counted after the name, which may hold spaces: `proc(5)`.
-        let rest = stat.rsplit_once(')').context("the kernel tells the name")?.1;
-        let ticks = |place: usize| -> Result<f64> {
-            Ok(rest.split_whitespace().nth(place).context("the kernel tells times")?.parse()?)
+        // Fields 14 and 15 of proc_pid_stat(5). The second field, the name, may contain spaces and ends
+        // with the last `)`.
+        let rest = stat.rsplit_once(')').context("/proc/PID/stat has no name")?.1;
+        let ticks = |index: usize| -> Result<f64> {
+            let field = rest.split_whitespace().nth(index);
+            Ok(field.context("/proc/PID/stat has no CPU times")?.parse()?)
         };
         Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
     }
@@ -100,24 +102,25 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Already gone is fine.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What a process has in use.
+/// The resources of a process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
-    /// Memory that is no file's, in KiB.
+    /// Anonymous memory, in KiB.
     pub(crate) anonymous_kib: u64,
     pub(crate) threads: usize,
+    /// Open file descriptors.
     pub(crate) handles: usize,
-    /// Mapped ranges of its address space.
+    /// Memory mappings.
     pub(crate) maps: usize,
 }
 
-/// The most memory that a process has had, in KiB: `VmHWM` of Linux.
+/// The peak of the resident memory of a process, in KiB: `VmHWM`.
 pub(crate) fn peak_kib(process: u32) -> Result<u64> {
     status_kib(process, "VmHWM:")
 }
@@ -126,27 +129,27 @@ fn status_kib(process: u32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find(|line| line.starts_with(field));
     let number = line.and_then(|line| line.split_whitespace().nth(1));
-    Ok(number.with_context(|| format!("the kernel tells {field}"))?.parse()?)
+    Ok(number.with_context(|| format!("/proc/{process}/status has no {field}"))?.parse()?)
 }
 
-/// Bytes of all files below a folder, in KiB.
+/// The size of all files below a folder, in KiB.
 pub(crate) fn disk_kib(folder: &Path) -> Result<u64> {
     let (mut bytes, mut folders) = (0, vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
-            // Files come and go while the node works.
-            let Ok(facts) = entry.metadata() else { continue };
-            match facts.is_dir() {
+            // The node may delete files at the same time.
+            let Ok(metadata) = entry.metadata() else { continue };
+            match metadata.is_dir() {
                 true => folders.push(entry.path()),
-                false => bytes += facts.len(),
+                false => bytes += metadata.len(),
             }
         }
     }
     Ok(bytes >> 10)
 }
 
-/// GET as JSON.
+/// Sends a GET request and returns the JSON body.
 pub(crate) async fn get(http: &reqwest::Client, url: &str) -> Result<Value> {
     let response = http.get(url).send().await?;
     if !response.status().is_success() {
@@ -155,7 +158,7 @@ pub(crate) async fn get(http: &reqwest::Client, url: &str) -> Result<Value> {
     Ok(response.json().await?)
 }
 
-/// A runtime for the client's side.
+/// A Tokio runtime for the client.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

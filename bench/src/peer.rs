@@ -1,4 +1,4 @@
-//! Redis, the usual store of such things, and the tools that load it and the node.
+//! Redis, for comparison, and the load generators redis-benchmark and wrk.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::node::{Node, peak_kib};
 
-/// A Redis of our own on a free port; ended when dropped.
+/// A Redis server on a free port. Drop kills it.
 pub(crate) struct Redis {
     child: Child,
     port: String,
@@ -15,7 +15,7 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts it; `durable` keeps an append-only file that is synced every second.
+    /// Starts it; `durable`: with an append-only file that is synced every second.
     pub(crate) fn start(durable: bool) -> Result<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
         let dir = tempfile::tempdir()?;
@@ -38,13 +38,13 @@ impl Redis {
         output(Command::new("redis-cli").args(["-p", &self.port]).args(arguments))
     }
 
-    /// Loads a file of commands.
+    /// Executes a file of commands.
     pub(crate) fn load(&self, commands: &Path) -> Result<()> {
         let file = std::fs::File::open(commands)?;
         output(Command::new("redis-cli").args(["-p", &self.port, "--pipe"]).stdin(file)).map(drop)
     }
 
-    /// Commands a second of `redis-benchmark`.
+    /// Commands per second, measured by redis-benchmark.
     pub(crate) fn benchmark(&self, options: &[&str], command: &[&str]) -> Result<f64> {
         let csv = output(
             Command::new("redis-benchmark")
@@ -52,8 +52,8 @@ impl Redis {
                 .args(options)
                 .args(command),
         )?;
-        let line = csv.lines().last().context("redis-benchmark says a line")?;
-        let rate = line.split("\",\"").nth(1).context("its second field is the rate")?;
+        let line = csv.lines().last().context("redis-benchmark printed nothing")?;
+        let rate = line.split("\",\"").nth(1).context("redis-benchmark printed no rate")?;
         Ok(rate.trim_matches('"').parse()?)
     }
 
@@ -69,24 +69,24 @@ impl Drop for Redis {
     }
 }
 
-/// Requests a second of `wrk`, with a script, on one thread.
+/// Requests per second, measured by wrk with a script on one thread.
 pub(crate) fn wrk(node: &Node, connections: u32, script: &str) -> Result<f64> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("requests.lua");
-    // In the script, not among the arguments, which every user of the machine can read.
+    // In the script, because every user of the machine can read the arguments of a process.
     let token = format!("wrk.headers['Authorization'] = 'Bearer {}'\n", node.token);
     std::fs::write(&path, token + script)?;
-    let said = output(
+    let printed = output(
         Command::new("wrk")
             .args(["-t1", "-d10s", &format!("-c{connections}"), "-s"])
             .arg(&path)
             .arg(&node.url),
     )?;
-    if said.contains("Non-2xx") {
-        bail!("{said}");
+    if printed.contains("Non-2xx") {
+        bail!("{printed}");
     }
-    let line = said.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
-    Ok(line.context("wrk says Requests/sec")?.trim().parse()?)
+    let line = printed.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+    Ok(line.context("wrk printed no Requests/sec")?.trim().parse()?)
 }
 
 fn output(command: &mut Command) -> Result<String> {

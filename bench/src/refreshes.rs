@@ -1,5 +1,5 @@
-//! Thousands of small refreshes of one node: what they leave in memory, threads, handles and on disk.
-//! The peer is the node itself after the first hundred.
+//! Thousands of small refreshes of one node. Reports memory, threads, file descriptors and disk usage,
+//! compared with those after the first hundred refreshes.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,24 +16,25 @@ use crate::node::{Node, Usage, disk_kib, get, runtime};
 pub(crate) struct Options {
     #[command(flatten)]
     programs: Programs,
-    /// Refreshes over all audiences
+    /// Number of refreshes of all audiences
     #[arg(long, default_value_t = 10_000)]
     refreshes: u64,
-    /// Audiences, refreshed in turn
+    /// Number of audiences, refreshed in turn
     #[arg(long, default_value_t = 10)]
     audiences: u64,
-    /// Rows that every refresh reads
+    /// Number of rows that each refresh reads
     #[arg(long, default_value_t = 60_000)]
     rows: u64,
-    /// Where the data is; made anew
+    /// The folder of the data; replaced
     #[arg(long, default_value = "target/bench-refreshes")]
     data: PathBuf,
 }
 
-/// Memory is told after so many refreshes, and compared with that after the first of these.
-const MARKS: [u64; 9] = [100, 200, 500, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000];
-/// How much more memory than after the first mark there may be at the end.
-const MOST_GROWTH: f64 = 1.2;
+/// The numbers of refreshes after which the node is measured.
+const MEASURED_AFTER: [u64; 9] = [100, 200, 500, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000];
+/// The allowed growth of memory from the first measurement to the last one.
+const MAX_GROWTH: f64 = 1.2;
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.data.exists() {
@@ -73,20 +74,20 @@ fn write_spec(options: &Options) -> Result<PathBuf> {
 async fn refresh(options: &Options, node: &Node, dir: &Path) -> Result<()> {
     let http = node.http()?;
     let start = Instant::now();
-    let mut done = finished(&http, node, options, 1).await?;
+    let mut done = wait_for_round(&http, node, options, 1).await?;
     let mut first: Option<Usage> = None;
     for round in 2.. {
         for number in 0..options.audiences {
             let url = format!("{}/v1/audiences/a{number}/refresh", node.url);
-            let answer = http.post(url).json(&json!({})).send().await?;
-            if !answer.status().is_success() {
-                bail!("a refresh was not queued: {}", answer.status());
+            let response = http.post(url).json(&json!({})).send().await?;
+            if !response.status().is_success() {
+                bail!("a refresh was not queued: {}", response.status());
             }
         }
         let before = done;
-        done = finished(&http, node, options, round).await?;
+        done = wait_for_round(&http, node, options, round).await?;
         let last = done >= options.refreshes;
-        if !last && !MARKS.iter().any(|mark| (before + 1..=done).contains(mark)) {
+        if !last && !MEASURED_AFTER.iter().any(|count| (before + 1..=done).contains(count)) {
             continue;
         }
         let usage = node.usage()?;
@@ -98,8 +99,8 @@ async fn refresh(options: &Options, node: &Node, dir: &Path) -> Result<()> {
             "maps": usage.maps, "disk_kib": disk_kib(dir)? });
         println!("{line}");
         if last {
-            if growth > MOST_GROWTH {
-                bail!("memory grew {growth:.2} times; {MOST_GROWTH} is the most");
+            if growth > MAX_GROWTH {
+                bail!("memory grew {growth:.2} times; the limit is {MAX_GROWTH}");
             }
             return Ok(());
         }
@@ -107,25 +108,25 @@ async fn refresh(options: &Options, node: &Node, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Waits until every audience has had this many refreshes; how many that are together.
-async fn finished(
+/// Waits until every audience has had `round` refreshes. Returns the number of all refreshes.
+async fn wait_for_round(
     http: &reqwest::Client,
     node: &Node,
     options: &Options,
     round: u64,
 ) -> Result<u64> {
     loop {
-        let answer = get(http, &format!("{}/v1/audiences", node.url)).await?;
-        let audiences = answer["audiences"].as_array().context("a list of audiences")?;
-        if let Some(bad) = audiences.iter().find(|audience| {
+        let response = get(http, &format!("{}/v1/audiences", node.url)).await?;
+        let audiences = response["audiences"].as_array().context("a list of audiences")?;
+        if let Some(failed) = audiences.iter().find(|audience| {
             matches!(audience["refresh"]["state"].as_str(), Some("failed" | "held"))
         }) {
-            bail!("{bad}");
+            bail!("{failed}");
         }
         let version = |audience: &serde_json::Value| audience["current"]["version"].as_u64();
         if audiences.iter().all(|audience| version(audience).unwrap_or(0) >= round) {
             return Ok(options.audiences * round);
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

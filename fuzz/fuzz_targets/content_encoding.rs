@@ -1,4 +1,4 @@
-//! An encoded body of a request.
+//! A request body with a content encoding.
 
 #![no_main]
 

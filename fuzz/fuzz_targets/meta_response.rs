@@ -1,4 +1,4 @@
-//! An answer of Meta's API.
+//! A response of Meta's API.
 
 #![no_main]
 

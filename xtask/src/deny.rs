@@ -1,6 +1,6 @@
-//! `cargo xtask deny`: no dependency with an open advisory, a license that is not allowed, or another
-//! source than crates.io. The rules are in `deny.toml`, in the form of cargo-deny, which says the same
-//! and more for those who have it; it takes longer to build than all other checks together.
+//! `cargo xtask deny`: no dependency with an open advisory, a license that is not allowed, or a source
+//! other than crates.io. The rules are in `deny.toml`, in the format of cargo-deny. cargo-deny itself checks
+//! the same and more, but takes longer to build than all other checks together.
 
 mod advisories;
 mod licenses;
@@ -13,10 +13,10 @@ use serde::Deserialize;
 
 use advisories::{Advisory, Kind};
 
-/// The only registry.
+/// The only allowed registry.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// What of `deny.toml` is read here.
+/// The parts of `deny.toml` that are used here.
 #[derive(Deserialize)]
 struct Rules {
     advisories: AdvisoryRules,
@@ -25,7 +25,7 @@ struct Rules {
 
 #[derive(Deserialize)]
 struct AdvisoryRules {
-    /// Open advisories that do no harm here, each with the reason.
+    /// Open advisories that do not affect this project, each with a reason.
     #[serde(default)]
     ignore: Vec<Ignored>,
 }
@@ -42,11 +42,11 @@ struct LicenseRules {
     allow: Vec<String>,
 }
 
-/// Checks every dependency of the lock file. With `update` the offline copy of the advisories is
-/// written anew, which needs the network.
+/// Checks every dependency of the lock file. With `update` it replaces the offline copy of the advisories,
+/// which needs the network.
 pub(crate) fn check(root: &Path, update: bool) -> Result<()> {
     let text = std::fs::read_to_string(root.join("deny.toml")).context("cannot read deny.toml")?;
-    let rules: Rules = toml::from_str(&text).context("deny.toml is wrong")?;
+    let rules: Rules = toml::from_str(&text).context("deny.toml is invalid")?;
     let database = advisories::load(root, &target(root), update)?;
     eprintln!("{database}");
     let metadata = MetadataCommand::new()
@@ -54,14 +54,14 @@ pub(crate) fn check(root: &Path, update: bool) -> Result<()> {
         .other_options(["--locked".to_owned(), "--all-features".to_owned()])
         .exec()?;
     let mut errors = vulnerable(&metadata, &database.advisories, &rules.advisories.ignore);
-    errors.extend(foreign(&metadata));
+    errors.extend(from_other_sources(&metadata));
     errors.extend(unlicensed(&metadata, &rules.licenses.allow));
     errors.extend(wildcards(&metadata));
     for error in &errors {
         eprintln!("error: {error}");
     }
-    ensure!(errors.is_empty(), "{} of the dependencies' rules are broken", errors.len());
-    eprintln!("{} packages: advisories, licenses and sources are fine", metadata.packages.len());
+    ensure!(errors.is_empty(), "{} dependencies break the rules", errors.len());
+    eprintln!("{} packages: advisories, licenses and sources are ok", metadata.packages.len());
     Ok(())
 }
 
@@ -69,26 +69,26 @@ fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from)
 }
 
-/// Advisories that concern a package and are not ignored, and ignored ones that concern none.
+/// Advisories that affect a package and are not ignored, and ignored ones that affect none.
 fn vulnerable(metadata: &Metadata, known: &[Advisory], ignored: &[Ignored]) -> Vec<String> {
     let mut errors = Vec::new();
     let mut used = Vec::new();
     for package in &metadata.packages {
         let name = package.name.as_str();
-        for advisory in known.iter().filter(|a| a.package == name && a.concerns(&package.version)) {
+        for advisory in known.iter().filter(|a| a.package == name && a.affects(&package.version)) {
             let Advisory { id, kind, .. } = advisory;
-            let what = format!(
+            let finding = format!(
                 "{name} {}: {id} ({}), see https://rustsec.org/advisories/{id}",
                 package.version,
                 kind.name()
             );
             if let Some(ignored) = ignored.iter().find(|ignored| ignored.id == *id) {
                 used.push(id.as_str());
-                eprintln!("ignored: {what}: {}", ignored.reason);
+                eprintln!("ignored: {finding}: {}", ignored.reason);
             } else if *kind == Kind::Note {
-                eprintln!("warning: {what}");
+                eprintln!("warning: {finding}");
             } else {
-                errors.push(format!("{what}: {}", advisory.help()));
+                errors.push(format!("{finding}: {}", advisory.help()));
             }
         }
     }
@@ -97,19 +97,19 @@ fn vulnerable(metadata: &Metadata, known: &[Advisory], ignored: &[Ignored]) -> V
             errors.push(format!("deny.toml ignores {id} without a reason"));
         }
         if !used.contains(&id.as_str()) {
-            errors.push(format!("deny.toml ignores {id}, which concerns nothing: remove it"));
+            errors.push(format!("deny.toml ignores {id}, which affects no package: remove it"));
         }
     }
     errors
 }
 
-fn foreign(metadata: &Metadata) -> Vec<String> {
-    let elsewhere =
+fn from_other_sources(metadata: &Metadata) -> Vec<String> {
+    let is_other =
         |package: &&Package| package.source.as_ref().is_some_and(|source| source.repr != REGISTRY);
     metadata
         .packages
         .iter()
-        .filter(elsewhere)
+        .filter(is_other)
         .map(|package| format!("{} {} is not from crates.io", package.name, package.version))
         .collect()
 }
@@ -117,11 +117,11 @@ fn foreign(metadata: &Metadata) -> Vec<String> {
 fn unlicensed(metadata: &Metadata, allowed: &[String]) -> Vec<String> {
     let mut errors = Vec::new();
     for package in metadata.packages.iter().filter(|package| package.source.is_some()) {
-        let fine = package.license.as_deref().map(|text| licenses::allows(text, allowed));
-        let why = match fine {
+        let is_allowed = package.license.as_deref().map(|text| licenses::allows(text, allowed));
+        let why = match is_allowed {
             Some(Some(true)) => continue,
             Some(Some(false)) => "is not allowed by deny.toml",
-            Some(None) => "is no SPDX expression",
+            Some(None) => "is not an SPDX expression",
             None => "is missing",
         };
         let license = package.license.as_deref().unwrap_or("its license");
@@ -130,13 +130,13 @@ fn unlicensed(metadata: &Metadata, allowed: &[String]) -> Vec<String> {
     errors
 }
 
-/// A dependency of ours in any version is none that was chosen.
+/// Dependencies of the workspace without a version requirement.
 fn wildcards(metadata: &Metadata) -> Vec<String> {
     let mut errors = Vec::new();
     for package in metadata.workspace_packages() {
         for dependency in &package.dependencies {
             if dependency.req == semver::VersionReq::STAR && dependency.path.is_none() {
-                errors.push(format!("{} wants any version of {}", package.name, dependency.name));
+                errors.push(format!("{} accepts any version of {}", package.name, dependency.name));
             }
         }
     }

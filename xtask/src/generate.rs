@@ -1,10 +1,10 @@
-//! Files that are generated and checked in. The tests that guard them write them when
-//! `THRONG_BLESS` is set; CI runs the same tests without it, so a stale file fails.
+//! Generated files that are checked in. The tests that compare them write them when `THRONG_BLESS` is set;
+//! CI runs the same tests without it, so an outdated file fails.
 
 use anyhow::Result;
 
-/// Parts of the names of the tests that guard generated files. None of them needs a service.
-const GUARDS: [&str; 9] = [
+/// Parts of the names of the tests that compare generated files. None of them needs a service.
+const TESTS: [&str; 9] = [
     "advertisers::",
     "schema::the_schema_is_current",
     "problems::wrong_specs",
@@ -16,9 +16,9 @@ const GUARDS: [&str; 9] = [
     "metrics::tests::the_documented_list",
 ];
 
-/// Writes every generated file anew.
+/// Writes all generated files.
 pub(crate) fn all() -> Result<()> {
     let mut cargo = crate::cargo();
     cargo.current_dir(crate::root()?).args(["test", "--locked", "--workspace", "--"]);
-    crate::run(cargo.args(GUARDS).env("THRONG_BLESS", "1"))
+    crate::run(cargo.args(TESTS).env("THRONG_BLESS", "1"))
 }

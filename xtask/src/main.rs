@@ -1,5 +1,5 @@
-//! Project chores: `cargo xtask test`, `cargo xtask attack`, `cargo xtask tidy`, `cargo xtask deny`,
-//! `cargo xtask gen`.
+//! Development tasks: `cargo xtask test`, `cargo xtask attack`, `cargo xtask services`, `cargo xtask tidy`,
+//! `cargo xtask deny`, `cargo xtask gen`.
 
 mod deny;
 mod generate;
@@ -13,45 +13,45 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
-/// Commands of the project that are not chores of this program.
-const OTHERS: &str = "\
+/// Commands that are not part of this program.
+const OTHER_COMMANDS: &str = "\
 Other commands:
-  cargo demo           Run everything on public data and leave its page up
+  cargo demo           Run the demo on public data and keep its page running
   cargo fmt --all      Format the sources
-  .ci/run              Everything that a change has to pass
+  .ci/run              Run all checks of a change
   just                 All commands, if just is installed
   cargo +nightly fuzz  Fuzz targets: fuzz/README.md";
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Project chores", after_help = OTHERS)]
+#[command(name = "cargo xtask", about = "Development tasks", after_help = OTHER_COMMANDS)]
 struct Arguments {
     #[command(subcommand)]
-    chore: Chore,
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum Chore {
-    /// Run every test and doctest, with whatever they need (a browser, another SQL engine)
+enum Task {
+    /// Run all tests and doctests; install what they need (a browser, another SQL engine)
     Test {
-        /// Passed on to `cargo test`, for example `-p throng-spec`
+        /// Arguments of `cargo test`, for example `-p throng-spec`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
-    /// Attack a node in every way that the tests know, at full size
+    /// Run the attack tests at full size
     Attack {
         /// Only attacks whose name contains this: door, page, connections, statements, damage, disk, restore
         #[arg(default_value = "")]
         name: String,
     },
-    /// Start or stop real services to develop against: PostgreSQL, Kafka, S3, a faulty proxy
+    /// Start or stop services for development: PostgreSQL, Kafka, S3, a fault-injecting proxy
     Services {
         #[command(subcommand)]
         action: Action,
-        /// Answer in JSON
+        /// Print JSON
         #[arg(long, global = true)]
         json: bool,
     },
-    /// Check layers, circles of modules, sizes and words
+    /// Check layers, cycles of modules, sizes and words
     Tidy(tidy::Options),
     /// Check the dependencies: advisories, licenses, sources
     Deny {
@@ -65,26 +65,26 @@ enum Chore {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Start them, or find those that run; prints where they are, for a shell
+    /// Start the services unless they run; print their addresses as shell variables
     Up,
-    /// Stop them and remove their data
+    /// Stop the services and remove their data
     Down,
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().chore {
-        Chore::Test { rest } => test(&rest),
-        Chore::Attack { name } => attack(&name),
-        Chore::Services { action: Action::Up, json } => services::background::up(json),
-        Chore::Services { action: Action::Down, json } => services::background::down(json),
-        Chore::Tidy(options) => root().and_then(|root| tidy::check(&root, options)),
-        Chore::Deny { update } => root().and_then(|root| deny::check(&root, update)),
-        Chore::Gen => generate::all(),
+    let done = match Arguments::parse().task {
+        Task::Test { rest } => test(&rest),
+        Task::Attack { name } => attack(&name),
+        Task::Services { action: Action::Up, json } => services::background::up(json),
+        Task::Services { action: Action::Down, json } => services::background::down(json),
+        Task::Tidy(options) => root().and_then(|root| tidy::check(&root, options)),
+        Task::Deny { update } => root().and_then(|root| deny::check(&root, update)),
+        Task::Gen => generate::all(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // In one line: a chore that failed has said the rest itself.
+            // One line: the failed command has printed the details.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
@@ -93,10 +93,10 @@ fn main() -> ExitCode {
 
 /// The folder of the workspace.
 fn root() -> Result<PathBuf> {
-    // As cargo says now: two clones that share a target folder share this program.
+    // From the environment first: two clones that share a target folder share this program.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    Ok(manifest.parent().context("xtask lies in the workspace")?.to_owned())
+    Ok(manifest.parent().context("xtask is in the workspace")?.to_owned())
 }
 
 fn test(rest: &[String]) -> Result<()> {
@@ -104,7 +104,7 @@ fn test(rest: &[String]) -> Result<()> {
     let needs = needs::provide(&root)?;
     let mut cargo = cargo();
     cargo.current_dir(&root);
-    // Without a choice of targets (`--lib`, `--test`) cargo runs doctests too.
+    // Without a selection of targets (`--lib`, `--test`) cargo runs doctests too.
     cargo.args(["test", "--locked"]);
     if !rest.iter().any(|a| a == "-p" || a == "--package") {
         cargo.arg("--workspace");
@@ -114,7 +114,7 @@ fn test(rest: &[String]) -> Result<()> {
     run(&mut cargo)
 }
 
-/// The attacks of `crates/throng/tests/it/attack`, one after another, at full size.
+/// Runs the tests of `crates/throng/tests/it/attack` in sequence, at full size.
 fn attack(name: &str) -> Result<()> {
     let root = root()?;
     let needs = needs::provide(&root)?;
@@ -124,8 +124,8 @@ fn attack(name: &str) -> Result<()> {
     run(cargo.envs(needs).env("THRONG_ATTACK", "full"))
 }
 
-/// Cargo, as if it had been called by hand: what the cargo that runs this program has set for it would
-/// make build scripts run again (`ring` looks at it), and with them half of the dependencies.
+/// Cargo without the variables that the cargo running this program has set: build scripts would run again
+/// because of them (`ring`'s depends on them), and half of the dependencies would be rebuilt.
 fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {

@@ -1,5 +1,6 @@
-//! What the tests need beside a Rust toolchain: a browser with its driver, and Python with DuckDB
-//! as a second SQL engine. What is missing is installed where that is allowed, or else named.
+//! Requirements of the tests besides a Rust toolchain: a browser with its driver, and Python with DuckDB
+//! as a second SQL engine. Missing packages are installed if this user may do so; otherwise the error
+//! names them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,10 +8,10 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
-/// The judge of the example's audiences; pinned, so that its answers do not move.
+/// The engine that the results of the example are compared with; pinned, so that they do not change.
 const DUCKDB: &str = "duckdb==2.0.0";
 
-/// Makes sure that everything is there. Returns environment variables for the tests.
+/// Installs what is missing. Returns environment variables for the tests.
 pub(crate) fn provide(root: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
     let chromium = browser_part(&["chromium", "chromium-browser", "google-chrome"], "chromium")?;
     let driver = browser_part(&["chromedriver"], "chromium-driver")?;
@@ -33,7 +34,7 @@ fn browser_part(programs: &[&str], package: &str) -> Result<PathBuf> {
         .with_context(|| format!("{package} was installed, but {} is not on PATH", programs[0]))
 }
 
-/// A virtual environment of the project's own, below `target`.
+/// Creates a virtual environment for this project below `target`.
 fn oracle(root: &Path) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
     let environment = target.join("oracle");
@@ -48,7 +49,7 @@ fn oracle(root: &Path) -> Result<PathBuf> {
         },
         Ok,
     )?;
-    eprintln!("making a Python environment with {DUCKDB}");
+    eprintln!("creating a Python environment with {DUCKDB}");
     if !succeeds(Command::new(&system).args(["-m", "venv", "--clear"]).arg(&environment)) {
         install("python3-venv")?;
         crate::run(Command::new(&system).args(["-m", "venv", "--clear"]).arg(&environment))?;
@@ -64,7 +65,7 @@ fn oracle(root: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Installs a Debian package as root or by sudo; else says what a person has to install.
+/// Installs a Debian package as root or with sudo; otherwise the error says what to install.
 pub(crate) fn install(package: &str) -> Result<()> {
     let sudo: &[&str] = if is_root() {
         &[]
@@ -77,15 +78,15 @@ pub(crate) fn install(package: &str) -> Result<()> {
         bail!("{package} is missing: install it with your package manager and run this again");
     }
     let apt = |arguments: &[&str]| {
-        let words: Vec<&str> = sudo.iter().copied().chain(["apt-get", "-qq"]).collect();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        let parts: Vec<&str> = sudo.iter().copied().chain(["apt-get", "-qq"]).collect();
+        let mut command = Command::new(parts[0]);
+        command.args(&parts[1..]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         command.stdout(std::io::stderr());
         command
     };
-    // Services start at once, and apt-get refuses to run twice.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Services start concurrently, and apt-get refuses to run twice at the same time.
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     eprintln!("installing {package}");
     crate::run(&mut apt(&["update"]))?;
     crate::run(&mut apt(&["install", "-y", "--no-install-recommends", package]))

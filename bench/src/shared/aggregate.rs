@@ -1,5 +1,5 @@
-//! Spend aggregation from a topic: an aggregator process, beside the same design in Kafka Streams
-//! (`bench/kafka-streams`) reading the same messages.
+//! Spend aggregation from a topic: an aggregator process, compared with the same design in Kafka Streams
+//! (`bench/kafka-streams`) on the same messages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,23 +15,26 @@ use crate::node::runtime;
 
 const AD_GROUPS: u64 = 1_000;
 const PARTITIONS: u64 = 4;
-/// A process that ended is not in the list of processes after this.
-const FORGOTTEN: Duration = Duration::from_secs(35);
+/// After this time a process that has ended is no longer in the list of nodes.
+const NODE_EXPIRY: Duration = Duration::from_secs(35);
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// A response with all metrics costs CPU time, which is measured: more polls would change the result.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
     programs: Programs,
-    /// The peer; `mvn -q -B package` in bench/kafka-streams makes it
+    /// The Kafka Streams application; build it with `mvn -q -B package` in bench/kafka-streams
     #[arg(long, default_value = "bench/kafka-streams/target/spend-aggregator.jar")]
     jar: PathBuf,
-    /// Events per measurement: the JVM needs some millions to get warm
+    /// Events per measurement: the JVM needs some millions to warm up
     #[arg(long, default_value_t = 8_000_000)]
     events: u64,
-    /// Events of one message, one measurement each
+    /// Events per message, one measurement for each
     #[arg(long, value_delimiter = ',', default_value = "1,100")]
     batches: Vec<u64>,
-    /// How often each is run; the order alternates
+    /// Number of runs of each, in alternating order
     #[arg(long, default_value_t = 2)]
     rounds: u32,
 }
@@ -41,22 +44,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for round in 1..=options.rounds {
         for batch in &options.batches {
             let topic = Topic::fill(options, *batch)?;
-            let peers =
+            let streams =
                 || anyhow::Ok((topic.streams(options, false)?, topic.streams(options, true)?));
             let (ours, (peer, once)) = if round % 2 == 1 {
                 let ours = topic.throng(options)?;
-                (ours, peers()?)
+                (ours, streams()?)
             } else {
-                let peers = peers()?;
-                (topic.throng(options)?, peers)
+                let streams = streams()?;
+                (topic.throng(options)?, streams)
             };
-            let per = |value: &Value| value["events_per_core_second"].as_f64();
-            let of = |peer: &Value| Some(per(&ours)? / per(peer)?);
+            let rate = |value: &Value| value["events_per_core_second"].as_f64();
+            let ratio = |peer: &Value| Some(rate(&ours)? / rate(peer)?);
             let line = json!({
                 "figure": "aggregate", "round": round, "events": options.events, "batch": batch,
                 "throng": ours, "kafka_streams": peer, "kafka_streams_once": once,
-                "ratio": of(&peer).context("a figure is missing")?,
-                "ratio_once": of(&once).context("a figure is missing")?,
+                "ratio": ratio(&peer).context("a rate is missing")?,
+                "ratio_once": ratio(&once).context("a rate is missing")?,
             });
             println!("{line}");
         }
@@ -76,19 +79,19 @@ impl Topic {
         let spec = format!("version: 1\n{}", ad_groups(names()));
         let more = format!("  log_partitions: {PARTITIONS}\n");
         let deployment = Deployment::new(options.programs.throng()?, &spec, &more)?;
-        // Applies the spec, makes the topics, and ends.
+        // Applies the spec, creates the topics, and ends.
         drop(deployment.start(
             "first",
             "api,schedule,build,activate,aggregate,relay,lookup",
             false,
         )?);
-        let filling = Instant::now();
-        // Throng's rule of partitions is not the Java client's.
-        let places: String = names()
+        let first_ended = Instant::now();
+        // Throng assigns keys to partitions by another hash than the Java client.
+        let partitions: String = names()
             .map(|name| format!("{name} {}\n", xxh3_64(name.as_bytes()) % PARTITIONS))
             .collect();
-        let file = deployment.path().join("places");
-        std::fs::write(&file, places)?;
+        let file = deployment.path().join("key-partitions");
+        std::fs::write(&file, partitions)?;
         let name = format!("{}.events", deployment.name);
         java(Command::new("java").arg("-cp").arg(&options.jar).arg("throng.bench.Produce").args(
             [
@@ -108,12 +111,13 @@ impl Topic {
                 path(&file)?,
             ],
         ))?;
-        // By then the process that made the topics is forgotten, and nobody stands in for it.
-        std::thread::sleep(FORGOTTEN.saturating_sub(filling.elapsed()));
+        // Until the process that created the topics has expired: no standby replica of its partitions
+        // may run during the measurement.
+        std::thread::sleep(NODE_EXPIRY.saturating_sub(first_ended.elapsed()));
         Ok(Self { deployment, name })
     }
 
-    /// The peer; `once` if it leaves out events that came before, as Throng does.
+    /// Runs the Kafka Streams application; `once`: with deduplication of events, as Throng does.
     fn streams(&self, options: &Options, once: bool) -> Result<Value> {
         let name = format!("{}-{}", self.deployment.name, if once { "once" } else { "streams" });
         java(Command::new("java").arg("-Xmx2g").arg("-jar").arg(&options.jar).args([
@@ -136,8 +140,8 @@ impl Topic {
         ]))
     }
 
-    /// From the moment before the first event is applied to the last one, all threads, with windows,
-    /// frames and checkpoints.
+    /// Runs Throng's aggregator. Measures all threads from before the first event is applied until the last
+    /// one is, with windows, frames and checkpoints.
     fn throng(&self, options: &Options) -> Result<Value> {
         let node = self.deployment.start("aggregator", "aggregate", true)?;
         let http = node.http()?;
@@ -146,25 +150,24 @@ impl Topic {
             let applied = metric(&http, &node.url, "throng_events_applied_total");
             runtime.block_on(applied).map(|n| n as u64)
         };
-        let (mut before, mut began) = (node.cpu_seconds()?, Instant::now());
+        let (mut before, mut started) = (node.cpu_seconds()?, Instant::now());
         loop {
             let cpu = node.cpu_seconds()?;
             match applied()? {
-                0 => (before, began) = (cpu, Instant::now()),
+                0 => (before, started) = (cpu, Instant::now()),
                 count if count >= options.events => {
                     ensure!(count == options.events, "{count} applied of {}", options.events);
                     break;
                 }
-                _ if began.elapsed() > Duration::from_secs(600) => bail!("not within ten minutes"),
+                _ if started.elapsed() > TIMEOUT => bail!("not finished after {TIMEOUT:?}"),
                 _ => {}
             }
-            // Metrics are costly to tell: asking all the time would be part of the figure.
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(POLL_INTERVAL);
         }
         let cpu_seconds = node.cpu_seconds()? - before;
         Ok(json!({
             "events": options.events,
-            "wall_seconds": began.elapsed().as_secs_f64(),
+            "wall_seconds": started.elapsed().as_secs_f64(),
             "cpu_seconds": cpu_seconds,
             "events_per_core_second": options.events as f64 / cpu_seconds,
             "max_rss_mb": node.peak_kib()? / 1024,
@@ -173,12 +176,12 @@ impl Topic {
 }
 
 fn path(path: &Path) -> Result<&str> {
-    path.to_str().context("a path that is text")
+    path.to_str().context("the path is not UTF-8")
 }
 
 /// Runs a Java program that prints one JSON line.
 fn java(command: &mut Command) -> Result<Value> {
-    let output = command.output().context("java cannot be started")?;
+    let output = command.output().context("cannot start java")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
     let line = text.lines().last().context("the program printed nothing")?;

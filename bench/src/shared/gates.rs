@@ -1,9 +1,9 @@
-//! From an accepted insertion to its amount in the gates: a thousand connections over two relays,
-//! with load, with gates that hardly read, and with an aggregator that dies.
+//! The delay from an accepted insertion to its spend in the gates: a thousand connections to two relays,
+//! under load, with gates that read slowly, and with an aggregator that is killed.
 //!
-//! A probe is an ad group that gets one insertion. Its time runs from the moment when the request is
-//! sent until a connection has a frame in which the ad group has spend in flight, so that the way to
-//! the log is in it.
+//! A probe is an ad group that gets one insertion. Its delay begins when the request is sent and ends when
+//! a connection has received a frame in which the ad group has in-flight spend, so it includes the append
+//! to the log.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -26,24 +26,25 @@ use crate::node::{Node, runtime};
 
 const AD_GROUPS: u64 = 1_000;
 const PARTITIONS: u32 = 4;
-/// Load goes out in so many requests a second.
-const REQUESTS: u64 = 50;
-const PROBES_A_SECOND: u64 = 10;
-/// Probes of the first seconds are not measured: connections are still coming up.
+/// Requests per second of the load.
+const REQUESTS_PER_SECOND: u64 = 50;
+const PROBES_PER_SECOND: u64 = 10;
+/// Probes of the first seconds are not measured: not all gates are connected yet.
 const WARM_UP: Duration = Duration::from_secs(5);
+/// How long the gates read after the last probe.
 const DRAIN: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
     programs: Programs,
-    /// Connections
+    /// Number of gates
     #[arg(long, default_value_t = 1_000)]
     gates: usize,
-    /// Of them, in the second run, those that read one byte a second
+    /// Number of gates that read one byte per second, in the second run
     #[arg(long, default_value_t = 50)]
     slow: usize,
-    /// Events a second
+    /// Events per second
     #[arg(long, default_value_t = 50_000)]
     rate: u64,
     /// Seconds of each run
@@ -56,7 +57,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let load = (0..AD_GROUPS).map(|n| format!("load-{n:04}"));
-    let probes = 3 * (options.seconds * PROBES_A_SECOND + 1);
+    let probes = 3 * (options.seconds * PROBES_PER_SECOND + 1);
     let all = load.chain((0..probes).map(|n| format!("probe-{n:04}")));
     let spec = format!("version: 1\n{}", ad_groups(all));
     let more =
@@ -78,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let victim = if kill { aggregators.pop() } else { None };
         let run = Run { options, api: &api, relays: &relays, slow, first_probe: probe };
         let mut line = LocalSet::new().block_on(&runtime, run.measure(victim))?;
-        probe += options.seconds * PROBES_A_SECOND;
+        probe += options.seconds * PROBES_PER_SECOND;
         line["figure"] = json!("gates");
         line["run"] = json!(name);
         println!("{line}");
@@ -94,35 +95,35 @@ struct Run<'a> {
     first_probe: u64,
 }
 
-/// A frame that a connection has read, for the others.
+/// A decoded frame, shared by the connections.
 #[derive(Default)]
-struct Read {
+struct DecodedFrame {
     bytes: Vec<u8>,
     at: i64,
     partition: usize,
     probes: Vec<usize>,
 }
 
-/// What the connections write down.
-struct Notes {
+/// The measurements of all connections.
+struct Measurements {
     started: Instant,
-    /// Of each ad group by its number in the feed: the probe that it is.
+    /// The number of the probe of each ad group, by its index in the feed.
     probes: Vec<Option<usize>>,
     /// When each probe was sent.
     sent: RefCell<Vec<Option<Duration>>>,
     /// Microseconds until each probe was accepted.
     accepted: RefCell<Vec<u64>>,
-    /// Which probes any connection has.
-    told: RefCell<Vec<bool>>,
-    /// Microseconds of each probe at the first connection that had it.
+    /// Whether any connection has received the probe.
+    received: RefCell<Vec<bool>>,
+    /// The delay of each probe at the first connection that received it, in microseconds.
     first: RefCell<Vec<u64>>,
-    /// Microseconds of each probe at each connection.
+    /// The delay of each probe at each connection, in microseconds.
     delays: RefCell<Vec<u64>>,
-    /// The newest frame of each partition at each relay, by its bytes, and the probes in it. A gate
-    /// reads its frames by itself, on a machine of its own; a thousand of them on this one would
-    /// measure how long it takes to read each frame five hundred times.
-    read: RefCell<[[Read; PARTITIONS as usize]; 2]>,
-    /// The oldest figures that any connection went by, in microseconds.
+    /// The newest frame of each partition at each relay, with its probes. Real gates decode their frames on
+    /// their own machines. A thousand of them here would measure how long it takes to decode each frame
+    /// five hundred times.
+    decoded: RefCell<[[DecodedFrame; PARTITIONS as usize]; 2]>,
+    /// The age of the oldest state of any connection, in microseconds.
     oldest: Cell<u64>,
 }
 
@@ -132,7 +133,7 @@ impl Run<'_> {
         let http = self.api.http()?;
         let catalog: Catalog =
             http.get(format!("{}/v1/catalog", self.api.url)).send().await?.json().await?;
-        let count = options.seconds * PROBES_A_SECOND;
+        let count = options.seconds * PROBES_PER_SECOND;
         let mut probes = vec![None; catalog.ad_groups.len()];
         for entry in &catalog.ad_groups {
             let number = entry.name.as_str().strip_prefix("probe-").map(str::parse::<u64>);
@@ -142,15 +143,15 @@ impl Run<'_> {
                 probes[entry.index.0 as usize] = Some(usize::try_from(probe)?);
             }
         }
-        let notes = Rc::new(Notes {
+        let measurements = Rc::new(Measurements {
             started: Instant::now(),
             probes,
             sent: RefCell::new(vec![None; usize::try_from(count)?]),
             accepted: RefCell::default(),
-            told: RefCell::new(vec![false; usize::try_from(count)?]),
+            received: RefCell::new(vec![false; usize::try_from(count)?]),
             first: RefCell::default(),
             delays: RefCell::default(),
-            read: RefCell::default(),
+            decoded: RefCell::default(),
             oldest: Cell::new(0),
         });
         let mut tasks = tokio::task::JoinSet::new();
@@ -158,36 +159,38 @@ impl Run<'_> {
             let relay = &self.relays[gate % 2];
             let url = format!("{}/v1/feed?gate=gate-{gate}", relay.url);
             if gate < self.slow {
-                tasks.spawn_local(drip(relay.url.clone(), relay.token.clone(), gate));
+                tasks.spawn_local(read_slowly(relay.url.clone(), relay.token.clone(), gate));
             } else {
-                tasks.spawn_local(follow(http.clone(), url, Rc::clone(&notes), gate));
+                tasks.spawn_local(follow(http.clone(), url, Rc::clone(&measurements), gate));
             }
         }
         let half = Duration::from_secs(options.seconds / 2);
-        let died = async {
+        let kill = async {
             if let Some(victim) = victim {
                 tokio::time::sleep(half).await;
                 victim.kill()?;
             }
             anyhow::Ok(())
         };
-        let (accepted, probed, died) =
-            tokio::join!(self.load(&http, notes.started), self.probe(&http, &notes), died);
+        let load = self.load(&http, measurements.started);
+        let (accepted, probed, killed) = tokio::join!(load, self.probe(&http, &measurements), kill);
         probed?;
-        died?;
+        killed?;
         tokio::time::sleep(DRAIN).await;
         tasks.abort_all();
-        let mut delays = notes.delays.take();
+        let mut delays = measurements.delays.take();
         delays.sort_unstable();
         let fast = options.gates - self.slow;
-        let measured = notes.sent.borrow().iter().flatten().filter(|at| **at > WARM_UP).count();
+        let measured =
+            measurements.sent.borrow().iter().flatten().filter(|at| **at > WARM_UP).count();
         ensure!(!delays.is_empty(), "no probe arrived");
-        let (mut accepted_after, mut first) = (notes.accepted.take(), notes.first.take());
+        let (mut accepted_after, mut first) =
+            (measurements.accepted.take(), measurements.first.take());
         accepted_after.sort_unstable();
         first.sort_unstable();
-        let at = |delays: &[u64], share: f64| {
-            let place = (delays.len().saturating_sub(1) as f64 * share).round() as usize;
-            delays.get(place).copied().unwrap_or(0) as f64 / 1e3
+        let quantile = |delays: &[u64], q: f64| {
+            let index = (delays.len().saturating_sub(1) as f64 * q).round() as usize;
+            delays.get(index).copied().unwrap_or(0) as f64 / 1e3
         };
         let peaks: Vec<u64> =
             self.relays.iter().map(|r| Ok(r.peak_kib()? / 1024)).collect::<Result<_>>()?;
@@ -195,47 +198,51 @@ impl Run<'_> {
             "gates": options.gates, "slow": self.slow,
             "events_per_s": accepted? as f64 / options.seconds as f64,
             "probes": measured, "missing": measured * fast - delays.len().min(measured * fast),
-            "p50_ms": at(&delays, 0.5), "p99_ms": at(&delays, 0.99), "max_ms": at(&delays, 1.0),
-            "accepted_p50_ms": at(&accepted_after, 0.5), "accepted_p99_ms": at(&accepted_after, 0.99),
-            "first_gate_p50_ms": at(&first, 0.5), "first_gate_p99_ms": at(&first, 0.99),
-            "oldest_state_ms": notes.oldest.get() as f64 / 1e3,
+            "p50_ms": quantile(&delays, 0.5), "p99_ms": quantile(&delays, 0.99),
+            "max_ms": quantile(&delays, 1.0),
+            "accepted_p50_ms": quantile(&accepted_after, 0.5),
+            "accepted_p99_ms": quantile(&accepted_after, 0.99),
+            "first_gate_p50_ms": quantile(&first, 0.5), "first_gate_p99_ms": quantile(&first, 0.99),
+            "oldest_state_ms": measurements.oldest.get() as f64 / 1e3,
             "relays_peak_mb": peaks,
         }))
     }
 
-    /// Insertions over all ad groups, at the rate. How many were accepted.
+    /// Sends insertions for all ad groups at the rate of the options. Returns how many were accepted.
     async fn load(&self, http: &reqwest::Client, started: Instant) -> Result<u64> {
-        let batch = self.options.rate / REQUESTS;
-        let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(REQUESTS)?);
+        let batch = self.options.rate / REQUESTS_PER_SECOND;
+        let mut ticks =
+            tokio::time::interval(Duration::from_secs(1) / u32::try_from(REQUESTS_PER_SECOND)?);
         let (mut number, mut accepted) = (0, 0);
-        let mut answers = futures::stream::FuturesUnordered::new();
+        let mut responses = futures::stream::FuturesUnordered::new();
         while started.elapsed().as_secs() < self.options.seconds {
             ticks.tick().await;
             let names = (number..number + batch).map(|n| format!("load-{:04}", n % AD_GROUPS));
             let ids = (number..).map(|n| format!("{}-{n}", self.first_probe));
-            answers.push(send(http, &self.api.url, insertions(ids.zip(names))));
+            responses.push(send(http, &self.api.url, insertions(ids.zip(names))));
             number += batch;
-            while let Some(Some(answer)) = futures::FutureExt::now_or_never(answers.next()) {
-                accepted += answer?;
+            while let Some(Some(count)) = futures::FutureExt::now_or_never(responses.next()) {
+                accepted += count?;
             }
         }
-        while let Some(answer) = answers.next().await {
-            accepted += answer?;
+        while let Some(count) = responses.next().await {
+            accepted += count?;
         }
         Ok(accepted)
     }
 
-    async fn probe(&self, http: &reqwest::Client, notes: &Notes) -> Result<()> {
+    async fn probe(&self, http: &reqwest::Client, measurements: &Measurements) -> Result<()> {
         let mut ticks =
-            tokio::time::interval(Duration::from_secs(1) / u32::try_from(PROBES_A_SECOND)?);
-        for probe in 0..self.options.seconds * PROBES_A_SECOND {
+            tokio::time::interval(Duration::from_secs(1) / u32::try_from(PROBES_PER_SECOND)?);
+        for probe in 0..self.options.seconds * PROBES_PER_SECOND {
             ticks.tick().await;
             let name = format!("probe-{:04}", self.first_probe + probe);
-            notes.sent.borrow_mut()[usize::try_from(probe)?] = Some(notes.started.elapsed());
+            measurements.sent.borrow_mut()[usize::try_from(probe)?] =
+                Some(measurements.started.elapsed());
             let event = insertions([(name.clone(), name)].into_iter());
             let sent = Instant::now();
             ensure!(send(http, &self.api.url, event).await? == 1, "a probe was not accepted");
-            notes.accepted.borrow_mut().push(sent.elapsed().as_micros() as u64);
+            measurements.accepted.borrow_mut().push(sent.elapsed().as_micros() as u64);
         }
         Ok(())
     }
@@ -255,26 +262,31 @@ fn insertions(events: impl Iterator<Item = (String, String)>) -> Vec<u8> {
 
 async fn send(http: &reqwest::Client, url: &str, body: Vec<u8>) -> Result<u64> {
     let request = http.post(format!("{url}/v1/events")).body(body);
-    let answer = request.header("content-type", "application/x-protobuf").send().await?;
-    let answer: Value = answer.json().await?;
-    answer["accepted"].as_u64().with_context(|| answer.to_string())
+    let response = request.header("content-type", "application/x-protobuf").send().await?;
+    let response: Value = response.json().await?;
+    response["accepted"].as_u64().with_context(|| response.to_string())
 }
 
-/// A gate: reads frames as they come. Ends when it is aborted.
-async fn follow(http: reqwest::Client, url: String, notes: Rc<Notes>, gate: usize) -> Result<()> {
-    // Not all at the same moment.
+/// A gate: reads frames until it is aborted.
+async fn follow(
+    http: reqwest::Client,
+    url: String,
+    measurements: Rc<Measurements>,
+    gate: usize,
+) -> Result<()> {
+    // Connections are opened one after the other.
     tokio::time::sleep(Duration::from_millis(gate as u64)).await;
     let mut bytes = http.get(url).send().await?.bytes_stream();
     let mut buffer = Vec::new();
-    let mut seen = vec![false; notes.sent.borrow().len()];
-    let mut told_at = [None; PARTITIONS as usize];
+    let mut seen = vec![false; measurements.sent.borrow().len()];
+    let mut state_times = [None; PARTITIONS as usize];
     while let Some(chunk) = bytes.next().await {
         buffer.extend_from_slice(&chunk?);
         let mut rest = &buffer[..];
         while let Some((length, after)) = rest.split_first_chunk::<4>() {
             let length = u32::from_le_bytes(*length) as usize;
             let Some((frame, after)) = after.split_at_checked(length) else { break };
-            notes.frame(gate % 2, frame, &mut seen, &mut told_at)?;
+            measurements.frame(gate % 2, frame, &mut seen, &mut state_times)?;
             rest = after;
         }
         let used = buffer.len() - rest.len();
@@ -283,18 +295,18 @@ async fn follow(http: reqwest::Client, url: String, notes: Rc<Notes>, gate: usiz
     Ok(())
 }
 
-impl Notes {
+impl Measurements {
     fn frame(
         &self,
         relay: usize,
         bytes: &[u8],
         seen: &mut [bool],
-        told_at: &mut [Option<i64>],
+        state_times: &mut [Option<i64>],
     ) -> Result<()> {
         let now = self.started.elapsed();
-        let mut read = self.read.borrow_mut();
-        let read = match read[relay].iter().position(|read| read.bytes == bytes) {
-            Some(place) => &read[relay][place],
+        let mut decoded = self.decoded.borrow_mut();
+        let decoded = match decoded[relay].iter().position(|frame| frame.bytes == bytes) {
+            Some(index) => &decoded[relay][index],
             None => {
                 let frame = Frame::decode(bytes)?;
                 let partition = frame.partition as usize;
@@ -305,19 +317,20 @@ impl Notes {
                     .filter(|entry| entry.in_flight.0 > 0)
                     .filter_map(|entry| probe(entry.index.0))
                     .collect();
-                let read = &mut read[relay][partition];
-                *read = Read { bytes: bytes.to_vec(), at: frame.at.0, partition, probes };
-                read
+                let at = frame.at.0;
+                let newest = &mut decoded[relay][partition];
+                *newest = DecodedFrame { bytes: bytes.to_vec(), at, partition, probes };
+                newest
             }
         };
-        // How old the figures were that this frame replaces.
-        if let Some(before) = told_at[read.partition].replace(read.at)
+        // The age of the state that this frame replaces.
+        if let Some(before) = state_times[decoded.partition].replace(decoded.at)
             && now > WARM_UP
         {
             let age = u64::try_from(SystemClock.now().0 - before).unwrap_or(0);
             self.oldest.set(self.oldest.get().max(age));
         }
-        for probe in &read.probes {
+        for probe in &decoded.probes {
             if std::mem::replace(&mut seen[*probe], true) {
                 continue;
             }
@@ -325,7 +338,7 @@ impl Notes {
             if let Some(sent) = sent.filter(|sent| *sent > WARM_UP) {
                 let delay = (now - sent).as_micros() as u64;
                 self.delays.borrow_mut().push(delay);
-                if !std::mem::replace(&mut self.told.borrow_mut()[*probe], true) {
+                if !std::mem::replace(&mut self.received.borrow_mut()[*probe], true) {
                     self.first.borrow_mut().push(delay);
                 }
             }
@@ -334,9 +347,9 @@ impl Notes {
     }
 }
 
-/// A gate that reads one byte a second.
-async fn drip(url: String, token: String, gate: usize) -> Result<()> {
-    let host = url.strip_prefix("http://").context("an address")?;
+/// A gate that reads one byte per second.
+async fn read_slowly(url: String, token: String, gate: usize) -> Result<()> {
+    let host = url.strip_prefix("http://").context("the URL is not http")?;
     let address = host.parse()?;
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4_096)?;

@@ -1,4 +1,4 @@
-//! Deployments of several processes on the engines that `cargo xtask services up` starts.
+//! Deployments of several processes with the services that `cargo xtask services up` starts.
 
 pub(crate) mod aggregate;
 pub(crate) mod gates;
@@ -17,8 +17,7 @@ fn setting(name: &str) -> Result<String> {
         .with_context(|| format!("{name} is not set: `eval \"$(cargo xtask services up)\"` first"))
 }
 
-/// One deployment: a folder, a spec, and a name that keeps its topics, tables and objects apart from
-/// those of others.
+/// A deployment: a folder, a spec, and a unique name for its topics, tables and objects.
 pub(crate) struct Deployment {
     throng: PathBuf,
     dir: tempfile::TempDir,
@@ -27,7 +26,7 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
-    /// A new one. `spec` is the spec without its node settings; `more` are lines of node settings.
+    /// A new deployment. `spec`: the spec without node settings; `more`: additional lines of node settings.
     pub(crate) fn new(throng: PathBuf, spec: &str, more: &str) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("throng-bench-").tempdir()?;
         let unique = dir.path().file_name().and_then(|n| n.to_str()).context("a folder's name")?;
@@ -38,7 +37,7 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// Writes the spec anew, for whoever applies it.
+    /// Replaces the spec file.
     pub(crate) fn write_spec(&self, spec: &str, more: &str) -> Result<()> {
         let (kafka, s3, name) = (&self.kafka, setting("THRONG_S3")?, &self.name);
         let mut text = spec.to_owned();
@@ -49,13 +48,13 @@ impl Deployment {
         Ok(std::fs::write(self.spec(), text)?)
     }
 
-    /// A process that is silent is replaced after two seconds, not six. Brokers must allow it
-    /// (`group.min.session.timeout.ms`); those of `cargo xtask services up` do.
+    /// Sets a session timeout of two seconds instead of six. The brokers must allow it
+    /// (`group.min.session.timeout.ms`), as those of `cargo xtask services up` do.
     pub(crate) fn shorten_sessions(&self) -> Result<()> {
         let text = std::fs::read_to_string(self.spec())?;
-        let prefix = format!("prefix: \"{}\" }}\n  objects", self.name);
-        let shorter = format!("prefix: \"{}\", session_ms: 2000 }}\n  objects", self.name);
-        Ok(std::fs::write(self.spec(), text.replace(&prefix, &shorter))?)
+        let old = format!("prefix: \"{}\" }}\n  objects", self.name);
+        let new = format!("prefix: \"{}\", session_ms: 2000 }}\n  objects", self.name);
+        Ok(std::fs::write(self.spec(), text.replace(&old, &new))?)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -66,7 +65,7 @@ impl Deployment {
         self.path().join("throng.yaml")
     }
 
-    /// Applies the spec as it is written now.
+    /// Applies the spec file.
     pub(crate) fn apply(&self, node: &Node) -> Result<()> {
         let output = Command::new(&self.throng)
             .arg("apply")
@@ -78,7 +77,7 @@ impl Deployment {
         Ok(())
     }
 
-    /// A process of it, in a folder of its own.
+    /// Starts a process of the deployment, in a folder of its own.
     pub(crate) fn start(&self, folder: &str, roles: &str, join: bool) -> Result<Node> {
         let mut arguments = vec!["--roles", roles];
         if join {
@@ -91,7 +90,7 @@ impl Deployment {
     }
 }
 
-/// Advertiser, campaign and ad groups of a spec.
+/// The part of a spec with advertiser, campaign and ad groups.
 pub(crate) fn ad_groups(names: impl Iterator<Item = String>) -> String {
     let groups: String = names
         .map(|name| {
@@ -105,7 +104,7 @@ pub(crate) fn ad_groups(names: impl Iterator<Item = String>) -> String {
     )
 }
 
-/// The sum of a metric over its labels; 0 if it is not there yet.
+/// The sum of a metric over its labels; 0 if there is none yet.
 pub(crate) async fn metric(http: &reqwest::Client, url: &str, name: &str) -> Result<f64> {
     let text = http.get(format!("{url}/metrics")).send().await?.text().await?;
     let lines = text.lines().filter(|line| {

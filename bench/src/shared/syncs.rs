@@ -1,5 +1,5 @@
-//! Thousands of audiences to a simulated Meta whose every answer takes a while, by one to eight
-//! worker processes on one queue; and once more with half of the workers killed on the way.
+//! Syncs of thousands of audiences to a simulated Meta with a latency, by one to eight worker processes on
+//! one queue, and a run in which half of the workers are killed.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -13,35 +13,34 @@ use crate::Programs;
 use crate::node::{Node, get};
 
 const PEOPLE: u64 = 2_000;
-/// Audiences that are built; each goes to every account.
-const BUILT: u64 = 500;
-/// The variable that holds the access token, and the token.
+/// The number of audiences; each is synced to every account.
+const AUDIENCES: u64 = 500;
+/// The environment variable of the access token, and the token.
 pub(super) const TOKEN: (&str, &str) = ("THRONG_META_TOKEN", "bench");
-/// Telling the state of thousands of syncs is work itself.
-const ASK_EVERY: Duration = Duration::from_secs(1);
-/// It does not go on for ever.
-const PATIENCE: Duration = Duration::from_secs(1_200);
+/// Not shorter, because a response with thousands of syncs costs CPU time of the node.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1_200);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
     programs: Programs,
-    /// Ad accounts: each gets 500 audiences
+    /// Number of ad accounts, each with 500 audiences
     #[arg(long, default_value_t = 6)]
     accounts: u64,
-    /// Milliseconds that the platform takes for an answer
+    /// Latency of the platform, in milliseconds
     #[arg(long, default_value_t = 20)]
     latency: u64,
-    /// Worker processes, one run each
+    /// Numbers of worker processes, one run for each
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8")]
     workers: Vec<usize>,
-    /// Of how many workers half are killed in the last run; 0 leaves it out
+    /// Number of workers in the last run, of which half are killed; 0: no such run
     #[arg(long, default_value_t = 4)]
     killed_of: usize,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    // The simulator runs in this process, on threads of its own.
+    // The simulator runs in this process.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(measure(options))
 }
@@ -79,28 +78,28 @@ async fn measure(options: &Options) -> Result<()> {
         let audiences = get(&http, &format!("{}/v1/audiences", main.url)).await?;
         let all = audiences["audiences"].as_array().context("a list")?;
         let built = all.iter().filter(|a| a["current"]["members"].as_u64() > Some(0)).count();
-        anyhow::Ok(built as u64 == BUILT)
+        anyhow::Ok(built as u64 == AUDIENCES)
     };
-    until(Duration::from_secs(1), built).await?;
-    for (place, (workers, killed)) in runs.into_iter().enumerate() {
-        let place = place as u64 + 1;
+    wait_until(POLL_INTERVAL, built).await?;
+    for (run, (workers, killed)) in runs.into_iter().enumerate() {
+        let run = run as u64 + 1;
         let before = sim.requests();
-        deployment.write_spec(&spec(&sim, place, options), more)?;
+        deployment.write_spec(&spec(&sim, run, options), more)?;
         let mut running: Vec<Node> = (0..workers)
-            .map(|n| deployment.start(&format!("worker-{place}-{n}"), "activate", true))
+            .map(|n| deployment.start(&format!("worker-{run}-{n}"), "activate", true))
             .collect::<Result<_>>()?;
         deployment.apply(&main)?;
-        let began = Instant::now();
-        let goal = BUILT * options.accounts;
+        let started = Instant::now();
+        let goal = AUDIENCES * options.accounts;
         let delivered = async || delivered(&http, &main).await;
         if killed > 0 {
-            until(ASK_EVERY, async || Ok(delivered().await? >= goal / 2)).await?;
+            wait_until(POLL_INTERVAL, async || Ok(delivered().await? >= goal / 2)).await?;
             for worker in running.drain(..killed) {
                 worker.kill()?;
             }
         }
-        until(ASK_EVERY, async || Ok(delivered().await? == goal)).await?;
-        let seconds = began.elapsed().as_secs_f64();
+        wait_until(POLL_INTERVAL, async || Ok(delivered().await? == goal)).await?;
+        let seconds = started.elapsed().as_secs_f64();
         let after = sim.requests();
         let uploads = |counts: &throng_sim::meta::RequestCounts| {
             counts.calls.get("add_users").map_or((0, 0), |c| (c.requests, c.rows))
@@ -120,20 +119,20 @@ async fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Audiences of some two hundred people each; in run `place`, synced to accounts of their own.
-fn spec(sim: &MetaSim, place: u64, options: &Options) -> String {
+/// Audiences of about two hundred people each, synced to the accounts of this run; no syncs in run 0.
+fn spec(sim: &MetaSim, run: u64, options: &Options) -> String {
     let mut text = "version: 1\nsources:\n  - { name: shop, path: data }\naudiences:\n".to_owned();
-    for audience in 0..BUILT {
-        // A String takes every write.
+    for audience in 0..AUDIENCES {
+        // Writing to a String does not fail.
         let _ = writeln!(
             text,
             "  - {{ name: a-{audience}, sql: \"SELECT id FROM shop.people WHERE (id * 7 + {audience}) % 97 < 10\" }}"
         );
     }
-    if place == 0 {
+    if run == 0 {
         return text;
     }
-    let accounts = place * 100..place * 100 + options.accounts;
+    let accounts = run * 100..run * 100 + options.accounts;
     let _ = writeln!(text, "destinations:");
     for account in accounts.clone() {
         let _ = writeln!(
@@ -145,7 +144,7 @@ fn spec(sim: &MetaSim, place: u64, options: &Options) -> String {
     }
     let _ = writeln!(text, "syncs:");
     for account in accounts {
-        for audience in 0..BUILT {
+        for audience in 0..AUDIENCES {
             let _ = writeln!(
                 text,
                 "  - {{ name: s-{account}-{audience}, audience: a-{audience}, destination: meta-{account}, identifiers: {{ key: id, sql: \"SELECT id, email FROM shop.people\", columns: {{ email: EMAIL }} }} }}"
@@ -173,11 +172,14 @@ async fn delivered(http: &reqwest::Client, node: &Node) -> Result<u64> {
     Ok(syncs.iter().filter(is_delivered).count() as u64)
 }
 
-async fn until(pause: Duration, mut done: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let began = Instant::now();
+async fn wait_until(
+    poll_interval: Duration,
+    mut done: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
+    let started = Instant::now();
     while !done().await? {
-        ensure!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}");
-        tokio::time::sleep(pause).await;
+        ensure!(started.elapsed() < TIMEOUT, "not finished after {TIMEOUT:?}");
+        tokio::time::sleep(poll_interval).await;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! The suite that every backend passes: each promise in the documentation of [`EventLog`] has a
+//! The test suite that every backend passes: each promise in the documentation of [`EventLog`] has a
 //! case.
 //!
-//! A case opens logs of its own by name, so that cases can run side by side on one backend.
+//! Each case opens logs under names of its own, so that cases can run concurrently on one backend.
 
 #![expect(clippy::unwrap_used, reason = "a test suite: a panic is how a case fails")]
 
@@ -13,28 +13,28 @@ use throng_model::Timestamp;
 
 use crate::{EventLog, LogError, Message, Queue, Record};
 
-/// A backend under test.
+/// An event log under test.
 #[async_trait]
-pub trait Backend: Send + Sync {
-    /// Opens the log of this name with three partitions: a new one at first, later the same one
-    /// again, when every earlier handle is gone.
+pub trait LogBackend: Send + Sync {
+    /// Opens the log of this name with three partitions: a new one on the first call, later the same
+    /// one again, when every earlier handle is dropped.
     async fn open(&self, name: &str) -> Arc<dyn EventLog>;
 }
 
 /// Runs every case on a backend.
 ///
 /// # Panics
-/// If a promise is not kept; the message and the place say which.
-pub async fn suite(backend: &dyn Backend) {
+/// If a promise is broken; the message and the location say which.
+pub async fn suite(backend: &dyn LogBackend) {
     offsets_are_dense(&*backend.open("dense").await).await;
-    partitions_know_nothing_of_each_other(&*backend.open("partitions").await).await;
+    partitions_are_independent(&*backend.open("partitions").await).await;
     unknown_partitions_are_refused(&*backend.open("unknown").await).await;
-    odd_values_come_back(&*backend.open("odd").await).await;
-    a_read_is_bounded_and_never_stuck(&*backend.open("bounded").await).await;
-    appends_at_the_same_time_are_all_kept(backend.open("together").await).await;
-    records_from_the_offset_on_stay(&*backend.open("truncated").await).await;
+    unusual_values_are_read_back(&*backend.open("unusual").await).await;
+    a_read_is_bounded_and_makes_progress(&*backend.open("bounded").await).await;
+    concurrent_appends_are_all_stored(backend.open("concurrent").await).await;
+    truncation_keeps_records_from_the_offset_on(&*backend.open("truncated").await).await;
     everything_is_there_after_reopening(backend).await;
-    a_tail_gives_what_is_there_and_what_comes(backend.open("tail").await).await;
+    a_tail_returns_old_and_new_records(backend.open("tail").await).await;
 }
 
 fn value(text: impl ToString) -> Bytes {
@@ -69,7 +69,7 @@ async fn offsets_are_dense(log: &dyn EventLog) {
     assert_eq!(log.end(0).await.unwrap(), 3);
 }
 
-async fn partitions_know_nothing_of_each_other(log: &dyn EventLog) {
+async fn partitions_are_independent(log: &dyn EventLog) {
     assert_eq!(log.partitions(), 3);
     for partition in 0..3 {
         let first = log.append(partition, Timestamp(1), vec![value(partition)]).await.unwrap();
@@ -87,7 +87,7 @@ async fn unknown_partitions_are_refused(log: &dyn EventLog) {
     assert!(matches!(log.truncate_before(9, 0).await, Err(LogError::NoSuchPartition { .. })));
 }
 
-async fn odd_values_come_back(log: &dyn EventLog) {
+async fn unusual_values_are_read_back(log: &dyn EventLog) {
     let values = vec![
         Bytes::new(),
         Bytes::from_static(&[0; 100]),
@@ -97,13 +97,13 @@ async fn odd_values_come_back(log: &dyn EventLog) {
     log.append(0, Timestamp(i64::MIN), values.clone()).await.unwrap();
     let back: Vec<Bytes> = all(log, 0).await.into_iter().map(|r| r.value).collect();
     assert_eq!(back, values);
-    let long = Bytes::from(vec![0; (16 << 20) + 1]);
-    let refused = log.append(0, Timestamp(0), vec![value("first"), long]).await;
-    assert!(matches!(refused, Err(LogError::TooLong { .. })));
-    assert_eq!(log.end(0).await.unwrap(), 4, "nothing of a refused append is there");
+    let large = Bytes::from(vec![0; (16 << 20) + 1]);
+    let refused = log.append(0, Timestamp(0), vec![value("first"), large]).await;
+    assert!(matches!(refused, Err(LogError::RecordTooLarge { .. })));
+    assert_eq!(log.end(0).await.unwrap(), 4, "a refused append leaves no records");
 }
 
-async fn a_read_is_bounded_and_never_stuck(log: &dyn EventLog) {
+async fn a_read_is_bounded_and_makes_progress(log: &dyn EventLog) {
     let values = (0..10).map(|_| Bytes::from_static(&[7; 100])).collect();
     log.append(0, Timestamp(0), values).await.unwrap();
     assert_eq!(log.read(0, 0, 350).await.unwrap().len(), 3);
@@ -111,7 +111,7 @@ async fn a_read_is_bounded_and_never_stuck(log: &dyn EventLog) {
     assert_eq!(log.read(0, 8, 1 << 20).await.unwrap().len(), 2);
 }
 
-async fn appends_at_the_same_time_are_all_kept(log: Arc<dyn EventLog>) {
+async fn concurrent_appends_are_all_stored(log: Arc<dyn EventLog>) {
     let tasks: Vec<_> = (0..64)
         .map(|n| {
             let log = Arc::clone(&log);
@@ -130,11 +130,11 @@ async fn appends_at_the_same_time_are_all_kept(log: Arc<dyn EventLog>) {
     for (n, first) in firsts {
         let first = usize::try_from(first).unwrap();
         assert_eq!(records[first].value, value(format!("{n}a")));
-        assert_eq!(records[first + 1].value, value(format!("{n}b")), "next to each other");
+        assert_eq!(records[first + 1].value, value(format!("{n}b")), "consecutive offsets");
     }
 }
 
-async fn records_from_the_offset_on_stay(log: &dyn EventLog) {
+async fn truncation_keeps_records_from_the_offset_on(log: &dyn EventLog) {
     for n in 0..200 {
         log.append(2, Timestamp(n), vec![Bytes::from(vec![1; 100])]).await.unwrap();
     }
@@ -144,14 +144,14 @@ async fn records_from_the_offset_on_stay(log: &dyn EventLog) {
     let kept: Vec<u64> = all(log, 2).await.iter().map(|r| r.offset).collect();
     assert_eq!(kept, (start..200).collect::<Vec<u64>>());
     if start > 0 {
-        assert!(matches!(log.read(2, start - 1, 1).await, Err(LogError::Gone { .. })));
+        assert!(matches!(log.read(2, start - 1, 1).await, Err(LogError::OffsetOutOfRange { .. })));
     }
     log.truncate_before(2, u64::MAX).await.unwrap();
     assert_eq!(log.end(2).await.unwrap(), 200);
     assert_eq!(log.append(2, Timestamp(0), vec![value("next")]).await.unwrap(), 200);
 }
 
-async fn everything_is_there_after_reopening(backend: &dyn Backend) {
+async fn everything_is_there_after_reopening(backend: &dyn LogBackend) {
     for round in 0..5 {
         let log = backend.open("reopened").await;
         assert_eq!(log.end(0).await.unwrap(), round * 3);
@@ -165,7 +165,7 @@ async fn everything_is_there_after_reopening(backend: &dyn Backend) {
     assert_eq!(log.end(0).await.unwrap(), 15);
 }
 
-async fn a_tail_gives_what_is_there_and_what_comes(log: Arc<dyn EventLog>) {
+async fn a_tail_returns_old_and_new_records(log: Arc<dyn EventLog>) {
     let old = (0..3).map(value).collect();
     log.append(1, Timestamp(7), old).await.unwrap();
     let mut tail = log.tail(1, 1).await.unwrap();
@@ -180,7 +180,7 @@ async fn a_tail_gives_what_is_there_and_what_comes(log: Arc<dyn EventLog>) {
     let mut seen = Vec::new();
     while seen.len() < 99 {
         let records = tail.next().await.unwrap();
-        assert!(!records.is_empty(), "a tail waits until there is something");
+        assert!(!records.is_empty(), "a tail waits until there is a record");
         assert_eq!(tail.position(), records.last().unwrap().offset + 1);
         seen.extend(records);
     }
@@ -194,41 +194,41 @@ async fn a_tail_gives_what_is_there_and_what_comes(log: Arc<dyn EventLog>) {
 
 /// A queue under test.
 #[async_trait]
-pub trait Queues: Send + Sync {
-    /// Another worker's end of the one queue.
-    async fn worker(&self) -> Arc<dyn Queue>;
+pub trait QueueBackend: Send + Sync {
+    /// A handle of one more consumer of the one queue.
+    async fn consumer(&self) -> Arc<dyn Queue>;
 }
 
 /// Runs every case on a queue.
 ///
 /// # Panics
-/// If a promise is not kept; the message and the place say which.
-pub async fn queue_suite(queues: &dyn Queues) {
-    let (one, two) = (queues.worker().await, queues.worker().await);
-    // A worker that joins may have what another one has just taken, so at least once is the promise.
-    let wanted: std::collections::BTreeSet<String> =
+/// If a promise is broken; the message and the location say which.
+pub async fn queue_suite(backend: &dyn QueueBackend) {
+    let (one, two) = (backend.consumer().await, backend.consumer().await);
+    // A rebalance may deliver a message to two consumers: the promise is at least once.
+    let expected: std::collections::BTreeSet<String> =
         (0..500).map(|n| format!("work {n}")).collect();
-    let messages = wanted.iter().map(|text| Message::new(text.as_str(), text.clone())).collect();
+    let messages = expected.iter().map(|text| Message::new(text.as_str(), text.clone())).collect();
     one.put(messages).await.unwrap();
     let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());
     let all_seen = tokio::sync::Notify::new();
-    let work = async |queue: Arc<dyn Queue>| {
+    let consume = async |queue: Arc<dyn Queue>| {
         loop {
             let message = queue.take().await.unwrap();
             let text = String::from_utf8(message.body.to_vec()).unwrap();
-            assert_eq!(message.key, text, "key and body come back together");
+            assert_eq!(message.key, text, "key and body belong together");
             queue.done(&message).await.unwrap();
             let mut seen = seen.lock().unwrap();
             seen.insert(text);
-            if seen.len() == wanted.len() {
+            if seen.len() == expected.len() {
                 all_seen.notify_one();
             }
         }
     };
     tokio::select! {
-        () = work(one) => {}
-        () = work(two) => {}
+        () = consume(one) => {}
+        () = consume(two) => {}
         () = all_seen.notified() => {}
     }
-    assert_eq!(*seen.lock().unwrap(), wanted);
+    assert_eq!(*seen.lock().unwrap(), expected);
 }

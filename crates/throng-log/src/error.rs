@@ -19,7 +19,7 @@ pub enum LogError {
         /// How many there are.
         partitions: u32,
     },
-    /// The log was made with another number of partitions, or with none or too many.
+    /// The log has another number of partitions, or the requested number is 0 or too large.
     #[error(
         "the event log in {} has {found} partitions, not {wanted}: set node.log_partitions to {found}, or start with another data directory",
         dir.display()
@@ -27,86 +27,88 @@ pub enum LogError {
     Partitions {
         /// The log's folder.
         dir: PathBuf,
-        /// How many the log has.
+        /// The number that the log has.
         found: u32,
-        /// How many were asked for.
+        /// The number that was requested.
         wanted: u32,
     },
-    /// Somebody else writes this log.
+    /// Another process writes this log.
     #[error("another process writes the event log in {}: stop it, or open the log read-only", dir.display())]
     Locked {
         /// The log's folder.
         dir: PathBuf,
     },
-    /// The records were let go.
-    #[error("partition {partition} of the event log begins at offset {first}; {wanted} is gone")]
-    Gone {
+    /// The records at the offset were deleted.
+    #[error(
+        "offset {wanted} of partition {partition} of the event log is out of range: the first offset is {first}"
+    )]
+    OffsetOutOfRange {
         /// The partition.
         partition: u32,
-        /// The offset asked for.
+        /// The requested offset.
         wanted: u64,
-        /// The oldest offset that is kept.
+        /// The offset of the oldest record.
         first: u64,
     },
-    /// A record is too long.
-    #[error("a record of {bytes} bytes is too long for the event log: {limit} are the limit")]
-    TooLong {
+    /// A record exceeds the limit.
+    #[error("a record of {bytes} bytes is too large for the event log: the limit is {limit} bytes")]
+    RecordTooLarge {
         /// Its length.
         bytes: usize,
-        /// The most that is taken.
+        /// The largest length.
         limit: usize,
     },
-    /// The log was opened for reading only.
+    /// The log was opened for reading only; a queue, for putting only.
     #[error("the event log was opened read-only")]
     ReadOnly,
-    /// An acknowledged record cannot be read back: the disk lost or changed it.
+    /// An acknowledged record cannot be read: the disk lost or changed it.
     #[error(
-        "the event log is damaged in {} at byte {position}: {why}. Restore the log from a backup, or set \
-         what is damaged aside and go on without it: `throng log repair --dir DATA_DIRECTORY`",
+        "the event log is damaged in {} at byte {position}: {why}. Restore the log from a backup, or \
+         remove the damaged records: `throng log repair --dir DATA_DIRECTORY`",
         path.display()
     )]
     Damaged {
         /// The segment file.
         path: PathBuf,
-        /// Where in it.
+        /// The position of the damage, in bytes.
         position: u64,
         /// What is wrong there.
         why: &'static str,
     },
     /// A newer version of this program wrote the log.
     #[error(
-        "{} has the format {found}, which this version does not know: a newer version of throng wrote it. \
-         Use that version, or go back to a backup from before the upgrade",
+        "{} has the format {found}, which this version does not support: a newer version of throng wrote \
+         it. Use that version, or restore a backup from before the upgrade",
         path.display()
     )]
-    Newer {
+    UnsupportedFormat {
         /// The segment file.
         path: PathBuf,
         /// Its format.
         found: u32,
     },
-    /// The disk did not say whether it kept the records. They are not read, except after a restart
-    /// before the next append succeeds. The next append looks at what is on the disk first.
+    /// The disk did not confirm that it stored the records. They are not read, except after a restart
+    /// before the next successful append. The next append verifies the file first.
     #[error("the disk did not confirm a write to {}: check the disk; sending again is safe", path.display())]
-    Unknown {
+    UnconfirmedWrite {
         /// The segment file.
         path: PathBuf,
     },
-    /// There is little room left on the disk; nothing was appended.
+    /// The free space of the disk is below the limit; nothing was appended.
     #[error(
-        "only {available} bytes are free on the disk of {}, and {floor} must be: make room, or lower \
-         node.min_free_disk_bytes",
+        "only {available} bytes are free on the disk of {}; at least {min_free} are required: free disk \
+         space, or lower node.min_free_disk_bytes",
         path.display()
     )]
     DiskLow {
         /// The partition's folder.
         path: PathBuf,
-        /// Bytes that are free.
+        /// Free bytes.
         available: u64,
-        /// Bytes that must be.
-        floor: u64,
+        /// Required free bytes.
+        min_free: u64,
     },
-    /// The operating system refused something; nothing was appended.
+    /// A system call failed; nothing was appended.
     #[error("cannot {doing} {}", path.display())]
     Io {
         /// What was being done, as an infinitive.
@@ -117,32 +119,32 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
-    /// Kafka refused something, or no broker answered.
-    #[error("cannot {doing} {topic} in Kafka: {help}")]
+    /// A request to Kafka failed, or no broker answered.
+    #[error("cannot {doing} {topic} in Kafka: {hint}")]
     Kafka {
         /// What was being done, as an infinitive.
         doing: &'static str,
         /// The topic, or the prefix of topics.
         topic: String,
-        /// What to mend.
-        help: &'static str,
-        /// Kafka's words.
+        /// What to check or change.
+        hint: &'static str,
+        /// The client's error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The brokers did not say whether they kept the records: they may be there or not.
+    /// The brokers did not confirm that they stored the records: they may be in the topic or not.
     #[error("the brokers did not confirm an append to {topic}: append again what must not be lost")]
     Unconfirmed {
         /// The topic.
         topic: String,
     },
-    /// Records that are there did not come.
-    #[error("the brokers give no records of {topic}: check that they can be reached")]
-    Unanswered {
+    /// The brokers did not answer in time.
+    #[error("the brokers did not answer in time for {topic}: check that they can be reached")]
+    BrokerTimeout {
         /// The topic.
         topic: String,
     },
-    /// The log is closed, or a thread of it ended.
+    /// The log is closed, or one of its threads ended.
     #[error("the event log is closed")]
     Closed,
 }
@@ -153,18 +155,19 @@ impl LogError {
         match self {
             Self::Partitions { .. }
             | Self::Locked { .. }
-            | Self::TooLong { .. }
-            | Self::Newer { .. } => Fault::User,
+            | Self::RecordTooLarge { .. }
+            | Self::UnsupportedFormat { .. } => Fault::User,
             Self::Damaged { .. }
-            | Self::Unknown { .. }
+            | Self::UnconfirmedWrite { .. }
             | Self::DiskLow { .. }
             | Self::Io { .. }
             | Self::Kafka { .. }
             | Self::Unconfirmed { .. }
-            | Self::Unanswered { .. } => Fault::External,
-            Self::NoSuchPartition { .. } | Self::Gone { .. } | Self::ReadOnly | Self::Closed => {
-                Fault::Internal
-            }
+            | Self::BrokerTimeout { .. } => Fault::External,
+            Self::NoSuchPartition { .. }
+            | Self::OffsetOutOfRange { .. }
+            | Self::ReadOnly
+            | Self::Closed => Fault::Internal,
         }
     }
 
@@ -172,22 +175,23 @@ impl LogError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Io { .. }
-            | Self::Unknown { .. }
+            | Self::UnconfirmedWrite { .. }
             | Self::DiskLow { .. }
             | Self::Kafka { .. }
             | Self::Unconfirmed { .. }
-            | Self::Unanswered { .. } => Retry::Backoff,
+            | Self::BrokerTimeout { .. } => Retry::Backoff,
             _ => Retry::Never,
         }
     }
 
-    /// Whether the local disk is what fails: it is full, or refuses, or does not confirm writes.
-    pub fn is_of_disk(&self) -> bool {
-        matches!(self, Self::DiskLow { .. } | Self::Unknown { .. } | Self::Io { .. })
+    /// Whether the local disk is the cause: it is full, fails, or does not confirm writes.
+    pub fn is_disk_error(&self) -> bool {
+        matches!(self, Self::DiskLow { .. } | Self::UnconfirmedWrite { .. } | Self::Io { .. })
     }
 
-    /// The same error for another caller whose records were to be written with these.
-    pub(crate) fn again(&self) -> Self {
+    /// A copy of the error for each caller whose records were in the same commit. The source of an I/O
+    /// error cannot be cloned; its kind and text can.
+    pub(crate) fn duplicate(&self) -> Self {
         match self {
             Self::Io { doing, path, source } => Self::Io {
                 doing,
@@ -197,11 +201,13 @@ impl LogError {
             Self::Damaged { path, position, why } => {
                 Self::Damaged { path: path.clone(), position: *position, why }
             }
-            Self::Newer { path, found } => Self::Newer { path: path.clone(), found: *found },
-            Self::DiskLow { path, available, floor } => {
-                Self::DiskLow { path: path.clone(), available: *available, floor: *floor }
+            Self::UnsupportedFormat { path, found } => {
+                Self::UnsupportedFormat { path: path.clone(), found: *found }
             }
-            Self::Unknown { path } => Self::Unknown { path: path.clone() },
+            Self::DiskLow { path, available, min_free } => {
+                Self::DiskLow { path: path.clone(), available: *available, min_free: *min_free }
+            }
+            Self::UnconfirmedWrite { path } => Self::UnconfirmedWrite { path: path.clone() },
             _ => Self::Closed,
         }
     }

@@ -9,17 +9,17 @@ use crate::{EventLog, FileLog};
 #[path = "../../../fuzz/mutate.rs"]
 mod mutate;
 
-/// The newest segment of a log, as it is and with its checksums made right. What is read of a log that
-/// opens is in the order of its offsets.
+/// The newest segment of a log, unchanged and with correct checksums. If the log opens, its records are
+/// in the order of their offsets.
 pub fn log_segment(bytes: &[u8]) {
-    open(bytes);
-    let mut sealed = bytes.to_vec();
-    crate::file::seal_segment(&mut sealed);
-    open(&sealed);
+    open_and_read(bytes);
+    let mut fixed = bytes.to_vec();
+    crate::file::fix_segment_checksums(&mut fixed);
+    open_and_read(&fixed);
 }
 
-fn open(bytes: &[u8]) {
-    let dir = folder();
+fn open_and_read(bytes: &[u8]) {
+    let dir = temporary_folder();
     std::fs::create_dir(dir.path().join("0")).expect("a temporary folder");
     std::fs::write(dir.path().join("partitions"), "1").expect("a temporary file");
     std::fs::write(dir.path().join("0/00000000000000000000.log"), bytes).expect("a temporary file");
@@ -31,17 +31,17 @@ fn open(bytes: &[u8]) {
         assert!(records.iter().all(|record| (start..end).contains(&record.offset)));
         Ok::<(), crate::LogError>(())
     });
-    // Damage may be found only when a record is read.
+    // An error is allowed: some damage is found only when a record is read.
     let _ = read;
 }
 
-/// A segment of some commits, and one without records.
+/// A segment with some commits, and one without records.
 pub fn log_segment_seeds() -> Vec<Vec<u8>> {
     [0, 3].map(segment_of).to_vec()
 }
 
 fn segment_of(commits: u64) -> Vec<u8> {
-    let dir = folder();
+    let dir = temporary_folder();
     let log = FileLog::open(dir.path(), 1).expect("a new log");
     runtime().block_on(async {
         for commit in 0..commits {
@@ -53,8 +53,8 @@ fn segment_of(commits: u64) -> Vec<u8> {
     std::fs::read(dir.path().join("0/00000000000000000000.log")).expect("the first segment")
 }
 
-/// In memory, where there is such a folder: a log syncs what it writes.
-fn folder() -> tempfile::TempDir {
+/// In memory where possible: a log syncs every commit, which is slow on a disk.
+fn temporary_folder() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
     match memory.is_dir() {
         true => tempfile::tempdir_in(memory).expect("a temporary folder"),
@@ -71,7 +71,7 @@ pub fn record_batch(bytes: &[u8]) {
     crate::kafka::fuzz_batches(bytes);
 }
 
-/// Batches without compression and with two codecs.
+/// Record batches without compression and with two codecs.
 pub fn record_batch_seeds() -> Vec<Vec<u8>> {
     crate::kafka::batch_seeds()
 }

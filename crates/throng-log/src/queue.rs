@@ -1,4 +1,4 @@
-//! Queues of work, and the one in this process.
+//! Queues of work, and the queue inside one process.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -6,41 +6,41 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::{LogError, Result};
 
-/// One piece of work.
+/// One message of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// What it is about; messages with one key go one way, in their order.
+    /// The key; messages with the same key keep their order.
     pub key: String,
     /// The work, as JSON without personal data.
     pub body: Bytes,
-    /// Where it was taken from, for [`Queue::done`].
-    pub(crate) place: Option<(i32, i64)>,
+    /// The partition and offset that it was read from, for [`Queue::done`].
+    pub(crate) source: Option<(i32, i64)>,
 }
 
 impl Message {
-    /// Work to be put on a queue.
+    /// A message to put on a queue.
     pub fn new(key: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { key: key.into(), body: body.into(), place: None }
+        Self { key: key.into(), body: body.into(), source: None }
     }
 }
 
-/// A queue of work. Each message goes to one of the workers; to another one if the first dies
-/// before it is [`done`](Self::done), and now and then to two. What is done stands in the ledger,
-/// so that a message that comes twice, late or never harms nobody.
+/// A queue of work with at-least-once delivery: each message goes to one of the consumers, and to
+/// another one if the first dies before it calls [`done`](Self::done). The ledger records what is done,
+/// so a message that arrives twice, late or never does no harm.
 #[async_trait]
 pub trait Queue: Send + Sync + std::fmt::Debug {
-    /// Puts work on the queue. After an error some of it may be there.
+    /// Puts messages on the queue. After an error some of them may be on it.
     async fn put(&self, messages: Vec<Message>) -> Result<()>;
 
-    /// The next piece of work; waits for it. [`LogError::ReadOnly`] if this node only puts. Safe to
-    /// drop while it waits.
+    /// Waits for the next message. [`LogError::ReadOnly`] if this process only puts. Cancel safe.
     async fn take(&self) -> Result<Message>;
 
-    /// The message needs not come again.
+    /// Acknowledges a message: it is not delivered again.
     async fn done(&self, message: &Message) -> Result<()>;
 }
 
-/// A queue within one process. What waits is gone with the process; the ledger knows it.
+/// A queue inside one process. Its messages are lost when the process ends; the ledger has the work that
+/// they name.
 #[derive(Debug)]
 pub struct MemoryQueue {
     sender: mpsc::UnboundedSender<Message>,

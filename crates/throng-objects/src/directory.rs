@@ -10,9 +10,9 @@ use throng_model::Timestamp;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::name;
-use crate::{Listed, Objects, ObjectsError, Result, Versioned};
+use crate::{ObjectMeta, Objects, ObjectsError, Result, VersionedObject};
 
-/// Swaps take turns by a lock on this file; its name is none of an object.
+/// The lock file of compare-and-swap. Its name is not a valid name of an object.
 const LOCK: &str = ".swap";
 
 /// Objects in a folder.
@@ -22,12 +22,12 @@ pub struct DirectoryObjects {
 }
 
 impl DirectoryObjects {
-    /// Opens the folder; makes it if there is none.
+    /// Opens the folder; creates it if there is none.
     ///
     /// # Errors
     /// [`ObjectsError::Io`].
     pub fn open(root: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&root).map_err(ObjectsError::io("make the folder", &root))?;
+        fs::create_dir_all(&root).map_err(ObjectsError::io("create the folder", &root))?;
         Ok(Self { root })
     }
 
@@ -47,7 +47,7 @@ fn version(bytes: &[u8]) -> String {
     format!("{:032x}", xxh3_128(bytes))
 }
 
-/// A whole small file; `None` if there is none.
+/// Reads a small file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -56,22 +56,22 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Puts a small file in place at once, durably.
+/// Replaces a small file atomically and durably.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let aside = path.with_added_extension("tmp");
+    let temporary = path.with_added_extension("tmp");
     let write = || -> io::Result<()> {
         fs::create_dir_all(folder)?;
-        let mut file = File::create(&aside)?;
+        let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&aside, path)?;
+        fs::rename(&temporary, path)?;
         File::open(folder)?.sync_all()
     };
     write().map_err(ObjectsError::io("write", path))
 }
 
-fn walk(root: &Path, folder: &Path, found: &mut Vec<Listed>) -> Result<()> {
+fn list_files(root: &Path, folder: &Path, found: &mut Vec<ObjectMeta>) -> Result<()> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -80,16 +80,16 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<Listed>) -> Result<()> {
     for entry in entries {
         let entry = entry.map_err(ObjectsError::io("list", folder))?;
         let path = entry.path();
-        let Ok(facts) = entry.metadata() else { continue };
-        if facts.is_dir() {
-            walk(root, &path, found)?;
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() {
+            list_files(root, &path, found)?;
             continue;
         }
-        let modified = facts.modified().map_err(ObjectsError::io("look at", &path))?;
+        let modified = metadata.modified().map_err(ObjectsError::io("inspect", &path))?;
         let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         if let Some(name) = path.strip_prefix(root).ok().and_then(Path::to_str) {
             let modified = Timestamp(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
-            found.push(Listed { name: name.to_owned(), modified });
+            found.push(ObjectMeta { name: name.to_owned(), modified });
         }
     }
     Ok(())
@@ -101,11 +101,11 @@ impl Objects for DirectoryObjects {
         &self.root
     }
 
-    async fn keep(&self, name: &str) -> Result<()> {
-        self.fetch(name).await.map(|_| ())
+    async fn upload(&self, name: &str) -> Result<()> {
+        self.download(name).await.map(|_| ())
     }
 
-    async fn fetch(&self, name: &str) -> Result<PathBuf> {
+    async fn download(&self, name: &str) -> Result<PathBuf> {
         let path = name::file(&self.root, name)?;
         match tokio::fs::try_exists(&path).await {
             Ok(true) => Ok(path),
@@ -118,8 +118,8 @@ impl Objects for DirectoryObjects {
         false
     }
 
-    async fn fetch_again(&self, name: &str) -> Result<PathBuf> {
-        self.fetch(name).await
+    async fn download_again(&self, name: &str) -> Result<PathBuf> {
+        self.download(name).await
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
@@ -132,26 +132,26 @@ impl Objects for DirectoryObjects {
         }
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
         let folder = name::file(&self.root, prefix)?;
         self.blocking(move |this| {
             let mut found = Vec::new();
-            walk(&this.root, &folder, &mut found)?;
+            list_files(&this.root, &folder, &mut found)?;
             found.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(found)
         })
         .await
     }
 
-    async fn load(&self, name: &str) -> Result<Option<Versioned>> {
+    async fn load(&self, name: &str) -> Result<Option<VersionedObject>> {
         let path = name::file(&self.root, name)?;
         self.blocking(move |_| {
-            Ok(read(&path)?.map(|bytes| Versioned { version: version(&bytes), bytes }))
+            Ok(read(&path)?.map(|bytes| VersionedObject { version: version(&bytes), bytes }))
         })
         .await
     }
 
-    async fn swap(
+    async fn compare_and_swap(
         &self,
         name: &str,
         bytes: Vec<u8>,
@@ -161,10 +161,10 @@ impl Objects for DirectoryObjects {
         let expected = expected.map(str::to_owned);
         self.blocking(move |this| {
             let lock = this.root.join(LOCK);
-            let turn = File::options().write(true).create(true).truncate(false).open(&lock);
-            let turn = turn.map_err(ObjectsError::io("open", &lock))?;
-            // Given up when the file is closed.
-            turn.lock().map_err(ObjectsError::io("lock", &lock))?;
+            let file = File::options().write(true).create(true).truncate(false).open(&lock);
+            let file = file.map_err(ObjectsError::io("open", &lock))?;
+            // Released when the file is closed.
+            file.lock().map_err(ObjectsError::io("lock", &lock))?;
             let found = read(&path)?.map(|bytes| version(&bytes));
             if found != expected {
                 return Ok(None);
@@ -175,7 +175,7 @@ impl Objects for DirectoryObjects {
         .await
     }
 
-    async fn trim(&self, _needed: &HashSet<String>) -> Result<()> {
+    async fn evict(&self, _needed: &HashSet<String>) -> Result<()> {
         Ok(())
     }
 }

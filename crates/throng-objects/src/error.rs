@@ -1,4 +1,4 @@
-//! What can go wrong with objects.
+//! Errors of object stores.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,26 @@ pub type Result<T> = std::result::Result<T, ObjectsError>;
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectsError {
     /// There is no such object.
-    #[error("there is no object `{name}`: it was removed, or never kept")]
+    #[error("there is no object `{name}`: it was removed, or never uploaded")]
     Missing {
         /// Its name.
         name: String,
     },
-    /// No name of an object.
+    /// The name is invalid.
     #[error(
-        "`{name}` is no name of an object: names are relative paths of letters, digits, - _ . ="
+        "`{name}` is not a name of an object: names are relative paths of letters, digits, - _ . ="
     )]
     Name {
-        /// What was given.
+        /// The name.
         name: String,
     },
-    /// The settings make no sense.
+    /// The settings are invalid.
     #[error("the object storage cannot be used with these settings: {why}")]
     Settings {
-        /// What is wrong with them, and the mend.
+        /// What is wrong with them, with a hint.
         why: String,
     },
-    /// The operating system refused something.
+    /// A system call failed.
     #[error("cannot {doing} {}", path.display())]
     Io {
         /// What was being done, as an infinitive.
@@ -42,25 +42,25 @@ pub enum ObjectsError {
         #[source]
         source: io::Error,
     },
-    /// The store refused something, or cannot be reached.
-    #[error("the object storage did not {doing} `{name}`")]
+    /// A request to the store failed, or the store cannot be reached.
+    #[error("cannot {doing} `{name}` in the object storage")]
     Store {
         /// What was being done, as an infinitive.
         doing: &'static str,
         /// The object.
         name: String,
-        /// What the store or the network says.
+        /// The error of the store or of the network.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A copy arrived with another length than the store tells.
-    #[error("the copy of `{name}` has {got} bytes instead of {expected}: it is fetched again")]
-    CutShort {
+    /// A download ended before the length that the store reported.
+    #[error("the download of `{name}` ended after {got} of {expected} bytes")]
+    IncompleteDownload {
         /// The object.
         name: String,
         /// Its length in the store.
         expected: u64,
-        /// The bytes that came.
+        /// The received bytes.
         got: u64,
     },
 }
@@ -70,7 +70,9 @@ impl ObjectsError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Settings { .. } => Fault::User,
-            Self::Io { .. } | Self::Store { .. } | Self::CutShort { .. } => Fault::External,
+            Self::Io { .. } | Self::Store { .. } | Self::IncompleteDownload { .. } => {
+                Fault::External
+            }
             Self::Missing { .. } | Self::Name { .. } => Fault::Internal,
         }
     }
@@ -78,7 +80,9 @@ impl ObjectsError {
     /// Whether the same call can succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Io { .. } | Self::Store { .. } | Self::CutShort { .. } => Retry::Backoff,
+            Self::Io { .. } | Self::Store { .. } | Self::IncompleteDownload { .. } => {
+                Retry::Backoff
+            }
             Self::Missing { .. } | Self::Name { .. } | Self::Settings { .. } => Retry::Never,
         }
     }

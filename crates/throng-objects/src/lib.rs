@@ -1,10 +1,10 @@
 //! Objects: files that are written once under a name and read by any node (parts of refreshes,
-//! dictionary segments, snapshots), and small ones that are replaced under a condition
-//! (checkpoints). [`DirectoryObjects`] keeps them in a folder, [`BucketObjects`] on S3 or GCS with
-//! a cache on the local disk; `conformance` (a feature) is the suite that both pass.
+//! dictionary segments, snapshots), and small ones that are replaced by compare-and-swap
+//! (checkpoints). [`DirectoryObjects`] stores them in a folder, [`BucketObjects`] on S3 or GCS with
+//! a cache on the local disk; `conformance` (a feature) is the test suite that both pass.
 //!
 //! A name is a relative path with `/` between its parts: letters, digits, `-`, `_`, `.` and `=`.
-//! Whoever writes an object makes its name unique, with a random part if the content may differ.
+//! The writer of an object makes its name unique, with a random part if the content may differ.
 
 mod bucket;
 mod cache;
@@ -26,66 +26,65 @@ use throng_model::Timestamp;
 
 /// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ObjectMeta {
     /// Its name.
     pub name: String,
-    /// When it was written, by the store's clock.
+    /// The time of the last write, by the clock of the store.
     pub modified: Timestamp,
 }
 
-/// A small object with the version that it has now.
+/// A small object with its current version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versioned {
+pub struct VersionedObject {
     /// Its content.
     pub bytes: Vec<u8>,
-    /// What the store calls this version; other bytes have another one.
+    /// The store's identifier of the version; other content has another one.
     pub version: String,
 }
 
-/// A store of objects. All nodes of a deployment see the same one.
+/// A store of objects, the same one for all nodes of a deployment.
 #[async_trait]
 pub trait Objects: Send + Sync + std::fmt::Debug {
-    /// The folder of this node in which local copies lie under their names. Writers make a file
-    /// there, durable and whole, and then [`keep`](Self::keep) it.
+    /// The folder of this node with the local copies, under the names of the objects. A writer creates a
+    /// complete, durable file there and then calls [`upload`](Self::upload).
     fn root(&self) -> &Path;
 
-    /// Makes the local file of this name an object that every node can fetch. When it returns, the
-    /// object survives the loss of this node (of its disk, where the store is elsewhere). An object
-    /// of the same name that is there already stays as it is.
-    async fn keep(&self, name: &str) -> Result<()>;
+    /// Stores the local file of this name as an object that every node can download. When it returns,
+    /// the object survives the loss of this node (of its disk, unless the local file is the object). An
+    /// existing object of the same name is not replaced.
+    async fn upload(&self, name: &str) -> Result<()>;
 
-    /// The local copy of an object, brought here first if need be: whole, or not at all.
-    /// [`ObjectsError::Missing`] if there is no such object.
-    async fn fetch(&self, name: &str) -> Result<PathBuf>;
+    /// Downloads an object unless there is a local copy, and returns the path of the copy, which is
+    /// always complete. [`ObjectsError::Missing`] if there is no such object.
+    async fn download(&self, name: &str) -> Result<PathBuf>;
 
-    /// Whether local files are copies of objects that lie elsewhere.
+    /// Whether local files are copies. If not, the local file is the object.
     fn has_copies(&self) -> bool;
 
-    /// As [`fetch`](Self::fetch), after the local copy has turned out to be damaged: brings it here
-    /// anew in its place. Where the local file is the object, it stays as it is.
-    async fn fetch_again(&self, name: &str) -> Result<PathBuf>;
+    /// Like [`download`](Self::download), but replaces a local copy, because it is damaged. Does nothing
+    /// where the local file is the object.
+    async fn download_again(&self, name: &str) -> Result<PathBuf>;
 
-    /// Removes an object and its local copy. Right also when there is none.
+    /// Removes an object and its local copy. Succeeds if there is none.
     async fn remove(&self, name: &str) -> Result<()>;
 
-    /// The objects whose names begin with `prefix` and a `/`. For tidying up, not for the hot path.
-    async fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
+    /// The objects whose names begin with `prefix` and a `/`. Slow: for cleanups.
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>>;
 
-    /// A small object that is replaced now and then; `None` if there is none.
-    async fn load(&self, name: &str) -> Result<Option<Versioned>>;
+    /// Reads a small object from the store; `None` if there is none.
+    async fn load(&self, name: &str) -> Result<Option<VersionedObject>>;
 
-    /// Replaces a small object if it still has the version `expected` (`None`: if there is none
-    /// yet), and returns its new version; `None` if somebody else was first. Durable then. After
-    /// an error the object may have been replaced or not: load it to see.
-    async fn swap(
+    /// Replaces a small object if it has the version `expected` (`None`: if there is none), and returns
+    /// the new version; `None` if the version is another one. Durable when it returns. After an error
+    /// the object may or may not be replaced: load it to find out.
+    async fn compare_and_swap(
         &self,
         name: &str,
         bytes: Vec<u8>,
         expected: Option<&str>,
     ) -> Result<Option<String>>;
 
-    /// Gives back disk: removes local copies that are neither named in `needed` nor used lately,
-    /// the longest unused first, until what is left fits the cache. Does nothing where the local
-    /// file is the object.
-    async fn trim(&self, needed: &HashSet<String>) -> Result<()>;
+    /// Evicts local copies that are not in `needed`, the least recently used first, until the others
+    /// fit the cache. Does nothing where the local file is the object.
+    async fn evict(&self, needed: &HashSet<String>) -> Result<()>;
 }

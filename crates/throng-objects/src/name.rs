@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{ObjectsError, Result};
 
-/// The file of a name below a folder. Refuses whatever could lead out of it.
+/// The file of a name below a folder. Refuses names that could lead out of it.
 pub(crate) fn file(root: &Path, name: &str) -> Result<PathBuf> {
     let part = |part: &str| {
         !part.is_empty()

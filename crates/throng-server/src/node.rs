@@ -21,7 +21,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
-use throng_log::{Retention, Share};
+use throng_log::{Retention, PartitionAssignment};
 use throng_membership::MembershipIndex;
 use throng_model::{
     AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, SystemEntropy, with_causes,
@@ -322,7 +322,7 @@ fn names(roles: &[Role]) -> String {
 struct Parts {
     ctx: Arc<NodeContext>,
     feed: Option<Feed>,
-    share: Option<Share>,
+    share: Option<PartitionAssignment>,
     stamps: Option<Stamps>,
 }
 
@@ -377,7 +377,7 @@ async fn assemble(
     backends: Backends,
     limits: NodeLimits,
     roles: Vec<Role>,
-) -> Result<(Arc<NodeContext>, Option<Share>), NodeError> {
+) -> Result<(Arc<NodeContext>, Option<PartitionAssignment>), NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
     let access = access::open(config, &backends.ledger).await?;
     let Backends { ledger, objects, log, feed, intake, queues, share, .. } = backends;
@@ -510,7 +510,7 @@ pub(crate) fn stale_after(feed_interval: Duration) -> Duration {
 fn start_roles(
     ctx: &Arc<NodeContext>,
     feed: Option<Feed>,
-    share: Option<Share>,
+    share: Option<PartitionAssignment>,
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
     let mut running = Vec::new();

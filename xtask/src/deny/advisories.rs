@@ -1,5 +1,5 @@
-//! The RustSec advisory database: as it is now where it can be fetched, or as it was when the copy in
-//! this repository was made.
+//! The RustSec advisory database: its current state, or the copy in this repository if it cannot be
+//! fetched.
 
 use std::fmt;
 use std::path::Path;
@@ -11,19 +11,19 @@ use serde::Deserialize;
 
 const DATABASE: &str = "https://github.com/RustSec/advisory-db";
 const COPY: &str = "xtask/advisories/advisories.tsv";
-/// Seconds that fetching may take; it is some megabytes.
-const FETCH_SECONDS: &str = "60";
-/// A copy that is older should be made anew.
+/// The timeout of a fetch, which is some megabytes.
+const FETCH_TIMEOUT_SECS: &str = "60";
+/// The age from which on the copy should be updated.
 const OLD_DAYS: i64 = 180;
-const HEAD: &str = "# Advisories of the RustSec database: crate, id, date, kind, patched and unaffected versions (`|` between several).";
-const TAKEN: &str = "# taken ";
+const HEADER: &str = "# Advisories of the RustSec database: crate, id, date, kind, patched and unaffected versions (`|` between several).";
+const DATE: &str = "# taken ";
 
-/// What an advisory is about.
+/// The kind of an advisory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Vulnerability,
     Unsound,
-    /// Nobody looks after the crate, or there is something to know. Told, but no error.
+    /// The crate is unmaintained, or there is a notice. A warning, not an error.
     Note,
 }
 
@@ -41,12 +41,12 @@ impl Kind {
             "vulnerability" => Ok(Self::Vulnerability),
             "unsound" => Ok(Self::Unsound),
             "unmaintained" | "notice" => Ok(Self::Note),
-            other => bail!("`{other}` is no kind of an advisory"),
+            other => bail!("`{other}` is not a kind of advisory"),
         }
     }
 }
 
-/// Which versions of a crate have what.
+/// An advisory about versions of a crate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Advisory {
     pub(super) package: String,
@@ -58,9 +58,9 @@ pub(super) struct Advisory {
 }
 
 impl Advisory {
-    /// Whether this version has it.
-    pub(super) fn concerns(&self, version: &Version) -> bool {
-        !self.patched.iter().chain(&self.unaffected).any(|fine| fine.matches(version))
+    /// Whether this version is affected.
+    pub(super) fn affects(&self, version: &Version) -> bool {
+        !self.patched.iter().chain(&self.unaffected).any(|range| range.matches(version))
     }
 
     pub(super) fn help(&self) -> String {
@@ -79,7 +79,7 @@ impl Advisory {
     fn of_line(line: &str) -> Result<Self> {
         let fields: Vec<&str> = line.split('\t').collect();
         let [package, id, date, kind, patched, unaffected] = fields[..] else {
-            bail!("`{line}` has not six fields");
+            bail!("`{line}` does not have six fields");
         };
         let versions = |text: &str| {
             let parts = text.split('|').filter(|part| !part.is_empty());
@@ -95,14 +95,14 @@ impl Advisory {
         })
     }
 
-    /// From a file of the database; `None` if it was withdrawn or is about other systems.
+    /// From a file of the database; `None` if it was withdrawn or is about other operating systems.
     fn of_file(text: &str) -> Result<Option<Self>> {
         let front = text.split("```toml\n").nth(1).and_then(|rest| rest.split("\n```").next());
         let File { advisory, versions, affected } =
             toml::from_str(front.context("there is no block of TOML")?)?;
         let ours = |os: &String| os == "linux" || os == "macos";
-        let elsewhere = !affected.os.is_empty() && !affected.os.iter().any(ours);
-        if advisory.withdrawn.is_some() || elsewhere {
+        let is_of_other_systems = !affected.os.is_empty() && !affected.os.iter().any(ours);
+        if advisory.withdrawn.is_some() || is_of_other_systems {
             return Ok(None);
         }
         Ok(Some(Self {
@@ -116,13 +116,13 @@ impl Advisory {
     }
 }
 
-fn join(versions: &[VersionReq], between: &str) -> String {
-    versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
+fn join(versions: &[VersionReq], separator: &str) -> String {
+    versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
 }
 
 #[derive(Deserialize)]
 struct File {
-    advisory: Head,
+    advisory: AdvisoryTable,
     #[serde(default)]
     versions: Versions,
     #[serde(default)]
@@ -130,7 +130,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
-struct Head {
+struct AdvisoryTable {
     package: String,
     id: String,
     date: String,
@@ -152,27 +152,27 @@ struct Affected {
     os: Vec<String>,
 }
 
-/// The advisories, and where they are from.
+/// The advisories and their origin.
 pub(super) struct Database {
     pub(super) advisories: Vec<Advisory>,
-    /// Why it is the copy; `None` if it is the database.
+    /// Why the copy is used; `None` if the database was fetched.
     offline: Option<String>,
-    /// Such as 2026-08-21.
-    taken: String,
+    /// The date of the last commit, such as 2026-08-21.
+    date: String,
 }
 
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { advisories, offline, taken } = self;
+        let Self { advisories, offline, date } = self;
         let count = advisories.len();
         match offline {
-            None => write!(f, "{count} advisories of {DATABASE}, {taken}"),
+            None => write!(f, "{count} advisories of {DATABASE}, {date}"),
             Some(why) => {
-                write!(f, "{count} advisories of the copy in {COPY}, {taken}")?;
-                if let Some(days) = days(taken).map(|then| today() - then) {
+                write!(f, "{count} advisories of the copy in {COPY}, {date}")?;
+                if let Some(days) = days(date).map(|then| today() - then) {
                     write!(f, ", {days} days old")?;
                     if days > OLD_DAYS {
-                        write!(f, " (run `cargo xtask deny --update` where there is a network)")?;
+                        write!(f, " (run `cargo xtask deny --update` with network access)")?;
                     }
                 }
                 write!(f, ": {why}")
@@ -181,57 +181,57 @@ impl fmt::Display for Database {
     }
 }
 
-/// The database, or the copy where it cannot be fetched.
+/// The database, or the copy if it cannot be fetched.
 pub(super) fn load(root: &Path, target: &Path, update: bool) -> Result<Database> {
     let copy = root.join(COPY);
     match fetch(target) {
         Ok(database) => {
             if update {
                 let lines: Vec<String> = database.advisories.iter().map(Advisory::line).collect();
-                let text = format!("{HEAD}\n{TAKEN}{}\n{}\n", database.taken, lines.join("\n"));
+                let text = format!("{HEADER}\n{DATE}{}\n{}\n", database.date, lines.join("\n"));
                 std::fs::write(&copy, text).with_context(|| format!("cannot write {COPY}"))?;
             }
             Ok(database)
         }
-        Err(error) if update => Err(error.context("the copy cannot be made anew")),
+        Err(error) if update => Err(error.context("the copy cannot be updated")),
         Err(error) => {
             let text =
                 std::fs::read_to_string(&copy).with_context(|| format!("cannot read {COPY}"))?;
-            let (advisories, taken) = parse(&text)?;
+            let (advisories, date) = parse(&text)?;
             let offline = Some(format!("{DATABASE} cannot be fetched ({error:#})"));
-            Ok(Database { advisories, offline, taken })
+            Ok(Database { advisories, offline, date })
         }
     }
 }
 
 fn parse(text: &str) -> Result<(Vec<Advisory>, String)> {
-    let taken = text.lines().find_map(|line| line.strip_prefix(TAKEN));
+    let date = text.lines().find_map(|line| line.strip_prefix(DATE));
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let advisories = lines.map(Advisory::of_line).collect::<Result<_>>();
-    Ok((advisories.context(COPY)?, taken.context("the copy has no date")?.to_owned()))
+    Ok((advisories.context(COPY)?, date.context("the copy has no date")?.to_owned()))
 }
 
-/// Clones the database below `target`, or brings the clone that is there up to date.
+/// Clones the database below `target`, or updates an existing clone.
 fn fetch(target: &Path) -> Result<Database> {
     let clone = target.join("advisory-db");
     let git = |arguments: &[&str]| {
         let mut git = Command::new("timeout");
-        git.arg(FETCH_SECONDS).arg("git").args(arguments).env("GIT_TERMINAL_PROMPT", "0");
+        git.arg(FETCH_TIMEOUT_SECS).arg("git").args(arguments).env("GIT_TERMINAL_PROMPT", "0");
         let output = git.stdin(Stdio::null()).output().context("cannot start git")?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("{}", said.lines().last().unwrap_or("git did not end in time").trim());
+            let errors = String::from_utf8_lossy(&output.stderr);
+            bail!("{}", errors.lines().last().unwrap_or("git did not end in time").trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let place = clone.to_str().context("the target folder's name is no UTF-8")?;
+    let path = clone.to_str().context("the name of the target folder is not UTF-8")?;
     if clone.join(".git").exists() {
-        git(&["-C", place, "fetch", "--quiet", "--depth", "1", "origin", "HEAD"])?;
-        git(&["-C", place, "reset", "--quiet", "--hard", "FETCH_HEAD"])?;
+        git(&["-C", path, "fetch", "--quiet", "--depth", "1", "origin", "HEAD"])?;
+        git(&["-C", path, "reset", "--quiet", "--hard", "FETCH_HEAD"])?;
     } else {
-        git(&["clone", "--quiet", "--depth", "1", DATABASE, place])?;
+        git(&["clone", "--quiet", "--depth", "1", DATABASE, path])?;
     }
-    let taken = git(&["-C", place, "log", "-1", "--format=%cs"])?;
+    let date = git(&["-C", path, "log", "-1", "--format=%cs"])?;
     let mut advisories = Vec::new();
     for folder in std::fs::read_dir(clone.join("crates"))? {
         for file in std::fs::read_dir(folder?.path())? {
@@ -242,14 +242,14 @@ fn fetch(target: &Path) -> Result<Database> {
         }
     }
     advisories.sort_by(|a, b| (&a.package, &a.id).cmp(&(&b.package, &b.id)));
-    Ok(Database { advisories, offline: None, taken })
+    Ok(Database { advisories, offline: None, date })
 }
 
 /// Days from 1970-01-01 to a date such as 2026-08-21.
 fn days(date: &str) -> Option<i64> {
     let mut parts = date.split('-').map(|part| part.parse::<i64>().ok());
     let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
-    // Years that begin in March end with the leap day.
+    // Years that begin in March, so that the leap day is the last day.
     let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
     let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     Some(365 * year + leaps + (153 * month + 2) / 5 + day - 1 - 719_468)
@@ -266,23 +266,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_copy_is_read_and_written_alike() {
+    fn the_copy_is_written_as_it_is_read() {
         let text = std::fs::read_to_string(crate::root().unwrap().join(COPY)).unwrap();
-        let (advisories, taken) = parse(&text).unwrap();
-        assert!(advisories.len() > 1_000 && days(&taken).is_some());
+        let (advisories, date) = parse(&text).unwrap();
+        assert!(advisories.len() > 1_000 && days(&date).is_some());
         for advisory in &advisories {
             assert_eq!(&Advisory::of_line(&advisory.line()).unwrap(), advisory);
         }
         let of = |id: &str| advisories.iter().find(|a| a.id == id).unwrap();
         let version = |text: &str| Version::parse(text).unwrap();
         let quick_xml = of("RUSTSEC-2026-0194");
-        assert!(quick_xml.concerns(&version("0.39.4")));
-        assert!(!quick_xml.concerns(&version("0.41.0")));
-        // Several fixed lines, and versions from before the fault.
+        assert!(quick_xml.affects(&version("0.39.4")));
+        assert!(!quick_xml.affects(&version("0.41.0")));
+        // Several patched release lines, and versions before the defect.
         let tokio = of("RUSTSEC-2021-0124");
-        assert!(tokio.concerns(&version("1.8.3")) && !tokio.concerns(&version("1.8.4")));
-        assert!(tokio.concerns(&version("1.13.0")) && !tokio.concerns(&version("1.13.1")));
-        assert!(!tokio.concerns(&version("0.1.13")) && !tokio.concerns(&version("1.54.1")));
+        assert!(tokio.affects(&version("1.8.3")) && !tokio.affects(&version("1.8.4")));
+        assert!(tokio.affects(&version("1.13.0")) && !tokio.affects(&version("1.13.1")));
+        assert!(!tokio.affects(&version("0.1.13")) && !tokio.affects(&version("1.54.1")));
     }
 
     #[test]

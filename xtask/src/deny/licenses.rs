@@ -1,13 +1,13 @@
 //! SPDX expressions of licenses.
 
-/// Whether a license expression can be met with allowed licenses only; `None` if it is none.
+/// Whether allowed licenses satisfy an expression; `None` if it is not an SPDX expression.
 pub(super) fn allows(text: &str, allowed: &[String]) -> Option<bool> {
-    // The old way to write a choice.
+    // `/` is the former notation of OR.
     let text = text.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = text.split_whitespace().collect();
     let mut parser = Parser { words: &words, allowed };
-    let met = parser.any()?;
-    parser.words.is_empty().then_some(met)
+    let is_satisfied = parser.any()?;
+    parser.words.is_empty().then_some(is_satisfied)
 }
 
 struct Parser<'t> {
@@ -23,33 +23,33 @@ impl<'t> Parser<'t> {
     }
 
     fn skip(&mut self, word: &str) -> bool {
-        let there = self.words.first() == Some(&word);
-        if there {
+        let is_next = self.words.first() == Some(&word);
+        if is_next {
             self.words = &self.words[1..];
         }
-        there
+        is_next
     }
 
     fn any(&mut self) -> Option<bool> {
-        let mut met = self.all()?;
+        let mut satisfied = self.all()?;
         while self.skip("OR") {
-            met |= self.all()?;
+            satisfied |= self.all()?;
         }
-        Some(met)
+        Some(satisfied)
     }
 
     fn all(&mut self) -> Option<bool> {
-        let mut met = self.one()?;
+        let mut satisfied = self.one()?;
         while self.skip("AND") {
-            met &= self.one()?;
+            satisfied &= self.one()?;
         }
-        Some(met)
+        Some(satisfied)
     }
 
     fn one(&mut self) -> Option<bool> {
         if self.skip("(") {
-            let met = self.any()?;
-            return self.skip(")").then_some(met);
+            let satisfied = self.any()?;
+            return self.skip(")").then_some(satisfied);
         }
         let name = self.next().filter(|word| !["OR", "AND", "WITH", ")"].contains(word))?;
         let name = match self.skip("WITH") {

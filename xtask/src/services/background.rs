@@ -1,4 +1,4 @@
-//! `cargo xtask services up` and `down`: services that outlive the command that started them.
+//! `cargo xtask services up` and `down`: services that keep running after the command that started them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,24 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Services, cache};
 
-/// A killed process is gone within this time.
-const DYING: Duration = Duration::from_secs(20);
+/// The timeout for the end of a killed process.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What is running: one line each, `pid folder`, then `NAME=value`.
-fn state() -> Result<PathBuf> {
+/// The file with the running services: a line `pid folder` for each, then lines `NAME=value`.
+fn state_file() -> Result<PathBuf> {
     Ok(cache::folder()?.join("services"))
 }
 
-/// Starts the services, or finds those that run, and says where they are: for a shell, or in JSON.
+/// Starts the services unless they run, and prints their addresses: for a shell, or in JSON.
 pub(crate) fn up(json: bool) -> Result<()> {
-    let path = state()?;
-    let _turn = turn(&path)?;
+    let path = state_file()?;
+    let _lock = lock(&path)?;
     if let Ok(text) = std::fs::read_to_string(&path)
         && servers(&text).iter().all(|(pid, folder)| is_alive(current(*pid, folder), folder))
     {
-        eprintln!("the services are up already");
-        say(&text, json);
+        eprintln!("the services already run");
+        print_variables(&text, json);
         return Ok(());
     }
     stop(&path)?;
@@ -38,34 +39,36 @@ pub(crate) fn up(json: bool) -> Result<()> {
         text.push_str(&format!("{name}={value}\n"));
     }
     std::fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    // Only now that they are written down are their processes and folders to stay.
+    // Their drop would end the processes and remove the folders. Before the file was written, that is
+    // what an error has to do.
     std::mem::forget(services);
-    say(&text, json);
+    print_variables(&text, json);
     Ok(())
 }
 
-/// Stops what `up` started, and removes its data.
+/// Stops the services that `up` started, and removes their data.
 pub(crate) fn down(json: bool) -> Result<()> {
-    let path = state()?;
-    let _turn = turn(&path)?;
+    let path = state_file()?;
+    let _lock = lock(&path)?;
     let stopped = stop(&path)?;
     if json {
         print(&format!("{{\"stopped\": {stopped}}}"));
     } else {
-        eprintln!("{stopped} services were running; now none is");
+        eprintln!("stopped {stopped} services");
     }
     Ok(())
 }
 
-/// Held while the services go up or down: two commands at once would lose track of some.
-fn turn(state: &Path) -> Result<File> {
-    let path = state.with_extension("lock");
+/// Held while services start or stop: of two concurrent commands, the second would overwrite the list of
+/// the first.
+fn lock(state_file: &Path) -> Result<File> {
+    let path = state_file.with_extension("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
 }
 
-/// Returns how many of them ran.
+/// Stops all services of the file; returns how many of them ran.
 fn stop(path: &Path) -> Result<usize> {
     let Ok(text) = std::fs::read_to_string(path) else { return Ok(0) };
     let mut stopped = 0;
@@ -78,23 +81,26 @@ fn stop(path: &Path) -> Result<usize> {
         if let Err(error) = std::fs::remove_dir_all(&folder)
             && folder.exists()
         {
-            eprintln!("{} was not removed: {error}", folder.display());
+            eprintln!("cannot remove {}: {error}", folder.display());
         }
     }
     std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     Ok(stopped)
 }
 
-/// Ends a server at once, and returns when it is gone: its data can be removed then.
-#[expect(clippy::disallowed_methods, reason = "another process cannot be asked to call back")]
+/// Kills a server and waits until it has ended, so that its data can be removed.
+#[expect(clippy::disallowed_methods, reason = "the end of another process can only be polled")]
 fn kill(pid: u32, folder: &Path) -> Result<()> {
-    // PostgreSQL gives back its shared memory only if it ends by itself.
+    // With SIGKILL, PostgreSQL would leave its shared memory.
     let signal = if postmaster(folder).is_some() { "-QUIT" } else { "-KILL" };
     let _ = Command::new("kill").args([signal, &pid.to_string()]).output();
-    let begun = Instant::now();
+    let started = Instant::now();
     while is_alive(pid, folder) {
-        ensure!(begun.elapsed() < DYING, "process {pid} does not end: end it, and run this again");
-        std::thread::sleep(Duration::from_millis(20));
+        ensure!(
+            started.elapsed() < EXIT_TIMEOUT,
+            "process {pid} does not end: end it, and run this again"
+        );
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
@@ -108,35 +114,35 @@ fn servers(text: &str) -> Vec<(u32, PathBuf)> {
         .collect()
 }
 
-/// The process of a server now: a test may have started it again since it was written down.
+/// The current process of a server: a test may have restarted it since the file was written.
 fn current(pid: u32, folder: &Path) -> u32 {
-    let own = || std::fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok();
-    postmaster(folder).or_else(own).unwrap_or(pid)
+    let restarted = || std::fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok();
+    postmaster(folder).or_else(restarted).unwrap_or(pid)
 }
 
-/// The process of a PostgreSQL, by its own word.
+/// The process id in PostgreSQL's `postmaster.pid`.
 pub(super) fn postmaster(folder: &Path) -> Option<u32> {
     let text = std::fs::read_to_string(folder.join("data/postmaster.pid")).ok()?;
     text.lines().next()?.trim().parse().ok()
 }
 
-/// Whether it runs and is the server: after a restart of the machine its number is another's. Every
-/// server works in its folder, or, if it goes where its data is, was told of a file in it.
+/// Whether the process runs and is the server: after a restart of the machine another process may have its
+/// id. The working directory of a server is in its folder, or its command line has a path in it.
 fn is_alive(pid: u32, folder: &Path) -> bool {
-    let at_work = std::fs::read_link(format!("/proc/{pid}/cwd"));
-    let told = || {
-        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.split(|byte| *byte == 0).any(|word| {
-            std::str::from_utf8(word).is_ok_and(|word| Path::new(word).starts_with(folder))
+    let directory = std::fs::read_link(format!("/proc/{pid}/cwd"));
+    let has_argument = || {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).any(|argument| {
+            std::str::from_utf8(argument).is_ok_and(|path| Path::new(path).starts_with(folder))
         })
     };
-    at_work.is_ok_and(|place| place.starts_with(folder) || told())
+    directory.is_ok_and(|directory| directory.starts_with(folder) || has_argument())
 }
 
-fn say(text: &str, json: bool) {
+fn print_variables(text: &str, json: bool) {
     let variables: Vec<&str> = text.lines().filter(|line| line.contains('=')).collect();
     if json {
-        // Ports and paths of our own making: Rust's quotes are JSON's.
+        // Only ports and paths without special characters: Rust's quoting is that of JSON.
         let pairs = variables.iter().filter_map(|line| line.split_once('='));
         let members: Vec<String> = pairs.map(|(n, v)| format!("  {n:?}: {v:?}")).collect();
         print(&format!("{{\n{}\n}}", members.join(",\n")));
@@ -146,7 +152,7 @@ fn say(text: &str, json: bool) {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+#[expect(clippy::print_stdout, reason = "the output of the command")]
 fn print(text: &str) {
     println!("{text}");
 }
@@ -156,22 +162,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_known_by_where_it_works_and_by_what_it_was_told() {
-        let (told, works) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let log = told.path().join("log");
+    fn a_server_is_recognized_by_its_directory_and_its_arguments() {
+        let (argument, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let log = argument.path().join("log");
         File::create(&log).unwrap();
         let mut server =
-            Command::new("tail").arg("-f").arg(&log).current_dir(&works).spawn().unwrap();
-        // Until the child has become `tail`, it has the command line of this process.
-        while !is_alive(server.id(), told.path()) {
+            Command::new("tail").arg("-f").arg(&log).current_dir(&directory).spawn().unwrap();
+        // Before exec, the child has the command line of this process.
+        while !is_alive(server.id(), argument.path()) {
             assert!(server.try_wait().unwrap().is_none(), "tail ended");
             std::thread::yield_now();
         }
         let other = tempfile::tempdir().unwrap();
-        let alive = [&told, &works, &other].map(|dir| is_alive(server.id(), dir.path()));
+        let alive = [&argument, &directory, &other].map(|dir| is_alive(server.id(), dir.path()));
         server.kill().unwrap();
         server.wait().unwrap();
         assert_eq!(alive, [true, true, false]);
-        assert!(!is_alive(server.id(), told.path()));
+        assert!(!is_alive(server.id(), argument.path()));
     }
 }

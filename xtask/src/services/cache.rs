@@ -1,57 +1,58 @@
-//! Programs of services, fetched once and kept outside of the repository.
+//! Programs of services, downloaded once and cached outside of the repository.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The folder of fetched programs: `$THRONG_CACHE`, or else the user's cache folder.
+/// The folder of downloaded programs: `$THRONG_CACHE`, or a folder in the user's cache folder.
 pub(super) fn folder() -> Result<PathBuf> {
     let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let folder = of("THRONG_CACHE")
         .or_else(|| Some(of("XDG_CACHE_HOME")?.join("throng")))
         .or_else(|| Some(of("HOME")?.join(".cache/throng")))
         .context(
-            "neither THRONG_CACHE nor HOME is set: set one to a folder for fetched programs",
+            "neither THRONG_CACHE nor HOME is set: set one to a folder for downloaded programs",
         )?;
-    // Programs are started from other folders.
+    // Absolute, because programs are started in other folders.
     let folder = std::path::absolute(folder)?;
     std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     Ok(folder)
 }
 
-/// The folder `name` of the cache, made by `fetch` if it is not there. It appears when it is whole.
-pub(super) fn provide(name: &str, fetch: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+/// The folder `name` of the cache, filled by `download` if there is none. It is visible only when it is
+/// complete.
+pub(super) fn provide(name: &str, download: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = folder()?;
-    let place = cache.join(name);
-    if place.is_dir() {
-        return Ok(place);
+    let path = cache.join(name);
+    if path.is_dir() {
+        return Ok(path);
     }
-    eprintln!("fetching {name}");
-    let aside = tempfile::Builder::new().prefix("fetching-").tempdir_in(&cache)?;
-    fetch(aside.path()).with_context(|| format!("cannot fetch {name}"))?;
-    match std::fs::rename(aside.path(), &place) {
+    eprintln!("downloading {name}");
+    let temporary = tempfile::Builder::new().prefix("downloading-").tempdir_in(&cache)?;
+    download(temporary.path()).with_context(|| format!("cannot download {name}"))?;
+    match std::fs::rename(temporary.path(), &path) {
         Ok(()) => {
-            // It has another name now; nothing is left to remove.
-            let _ = aside.keep();
-            Ok(place)
+            // The folder was renamed: there is nothing to remove under the temporary name.
+            let _ = temporary.keep();
+            Ok(path)
         }
-        // Somebody else was first.
-        Err(_) if place.is_dir() => Ok(place),
-        Err(error) => Err(error).with_context(|| format!("cannot make {}", place.display())),
+        // Another process was faster.
+        Err(_) if path.is_dir() => Ok(path),
+        Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
     }
 }
 
-/// A program written in Go: `module@version` built into the cache. Returns the program's file.
+/// Builds a Go program, `module@version`, into the cache. Returns the path of the program.
 pub(super) fn go_program(name: &str, module: &str, version: &str) -> Result<PathBuf> {
-    let folder = provide(&format!("{name}-{version}"), |aside| {
+    let folder = provide(&format!("{name}-{version}"), |temporary| {
         if crate::needs::which("go").is_none() {
             crate::needs::install("golang-go")?;
         }
         let mut go = std::process::Command::new("go");
-        go.arg("install").arg(format!("{module}@{version}")).env("GOBIN", aside);
+        go.arg("install").arg(format!("{module}@{version}")).env("GOBIN", temporary);
         crate::run(go.stdout(std::io::stderr()))
-            .context("it takes Go 1.25 or newer: put that `go` on PATH and run this again")
+            .context("Go 1.25 or newer is required: put its `go` on PATH and run this again")
     })?;
     let program = module.rsplit('/').next().unwrap_or(name);
     Ok(folder.join(program))

@@ -1,4 +1,4 @@
-//! A certificate authority of our own, and the certificate of the servers on 127.0.0.1.
+//! A certificate authority for tests, and a certificate for servers on 127.0.0.1.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,35 +7,35 @@ use anyhow::{Context, Result, ensure};
 
 use crate::needs::{install, which};
 
-/// Made new for each start: nothing trusts it but the tests.
+/// Created at each start; only the tests trust it.
 pub(crate) struct Certificates {
     dir: tempfile::TempDir,
 }
 
 impl Certificates {
-    pub(crate) fn make() -> Result<Self> {
+    pub(crate) fn create() -> Result<Self> {
         if which("openssl").is_none() {
             install("openssl")?;
         }
         let dir = tempfile::Builder::new().prefix("throng-certificates-").tempdir()?;
-        let made = Self { dir };
-        made.openssl(
+        let created = Self { dir };
+        created.openssl(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
              -subj /CN=throng-tests -keyout ca.key -out ca.pem",
         )?;
-        made.openssl(
+        created.openssl(
             "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=127.0.0.1 \
              -keyout server.key -out server.csr",
         )?;
         std::fs::write(
-            made.dir.path().join("names"),
+            created.dir.path().join("names"),
             "subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth\n",
         )?;
-        made.openssl(
+        created.openssl(
             "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 \
              -extfile names -out server.pem",
         )?;
-        Ok(made)
+        Ok(created)
     }
 
     fn openssl(&self, arguments: &str) -> Result<()> {
@@ -47,17 +47,17 @@ impl Certificates {
         Ok(())
     }
 
-    /// The authority, for clients.
+    /// The certificate of the authority, for clients.
     pub(crate) fn authority(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
     }
 
-    /// The servers' certificate and its key.
+    /// The certificate of the servers and its key.
     pub(crate) fn server(&self) -> (PathBuf, PathBuf) {
         (self.dir.path().join("server.pem"), self.dir.path().join("server.key"))
     }
 
-    /// Certificate and key in one file, as Kafka wants them.
+    /// Writes certificate and key to one file, which Kafka requires.
     pub(crate) fn write_joined(&self, to: &Path) -> Result<()> {
         let (certificate, key) = self.server();
         let mut text = std::fs::read_to_string(key)?;

@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::certificates::Certificates;
-use super::{Server, answers, cache, free_port};
+use super::{Server, accepts_connections, cache, free_port};
 use crate::needs::{install, which};
 
 const VERSION: &str = "4.1.0";
-/// What Kafka logs with: the version of its own Log4j, and the part that it leaves to choose.
+/// The version of Kafka's Log4j, for the SLF4J binding, which is not a dependency of Kafka.
 const LOG4J: &str = "2.24.3";
 
-/// The last line of a start.
+/// The last line in the log of a start.
 const STARTED: &str = "Kafka Server started";
 
 /// A broker with its data.
@@ -22,16 +22,16 @@ pub(crate) struct Kafka {
     ports: Ports,
 }
 
-/// Who may connect by the port with TLS, with which password.
+/// The user of the TLS listener, with all rights.
 pub(crate) const USER: &str = "throng";
 pub(crate) const PASSWORD: &str = "throng-password";
-/// Who may log in with the same password, and may do nothing.
+/// A user with the same password and without any rights.
 pub(crate) const GUEST: &str = "guest";
 const SCRAM: [&str; 2] = ["SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 impl Kafka {
-    /// Fetches Kafka if need be, and starts a new broker. Besides its own port it listens for a
-    /// proxy, and tells clients that come by it to come again by `proxy_port`.
+    /// Downloads Kafka if necessary, and starts a new broker. It has a second listener behind a proxy,
+    /// which advertises `proxy_port`.
     pub(crate) fn start(proxy_port: u16, certificates: &Certificates) -> Result<Self> {
         let jars = jars()?;
         let dir = tempfile::Builder::new().prefix("throng-kafka-").tempdir()?;
@@ -59,13 +59,13 @@ impl Kafka {
             .stderr(Stdio::null())
             .status()
             .context("cannot start java")?;
-        ensure!(formatted.success(), "Kafka's storage was not made: {formatted}");
+        ensure!(formatted.success(), "Kafka's storage was not formatted: {formatted}");
         let mut broker = java(&jars, "512m", dir.path());
         broker.arg("kafka.Kafka").arg(&settings);
         let server = Server::start("Kafka", &mut broker, dir, |log| {
-            // Its ports are open a little before it serves.
-            answers(ports.plain)
-                && std::fs::read_to_string(log).is_ok_and(|said| said.contains(STARTED))
+            // Its ports are open shortly before it serves requests.
+            accepts_connections(ports.plain)
+                && std::fs::read_to_string(log).is_ok_and(|text| text.contains(STARTED))
         })?;
         Ok(Self { server, ports })
     }
@@ -75,12 +75,12 @@ impl Kafka {
         format!("127.0.0.1:{}", self.ports.plain)
     }
 
-    /// `host:port` for clients with TLS and the password.
+    /// `host:port` for clients with TLS and SASL.
     pub(crate) fn secure_bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.ports.secure)
     }
 
-    /// The authority of its certificate.
+    /// The certificate of the authority that issued its certificate.
     pub(crate) fn authority(&self) -> PathBuf {
         self.process().1.join("ca.pem")
     }
@@ -90,7 +90,7 @@ impl Kafka {
         self.ports.proxied
     }
 
-    /// A script that kills it and starts it again.
+    /// The path of a script that kills it and starts it again.
     pub(crate) fn restart(&self) -> String {
         self.server.restart()
     }
@@ -104,10 +104,11 @@ impl Kafka {
 /// The ports of a broker.
 struct Ports {
     plain: u16,
-    /// Where a proxy forwards to, and where clients see it.
+    /// The listener that a proxy forwards to.
     proxied: u16,
+    /// The port of the proxy, which the listener advertises.
     proxy: u16,
-    /// TLS and a password.
+    /// TLS and SASL.
     secure: u16,
     controller: u16,
 }
@@ -148,9 +149,9 @@ num.partitions=4
 
 fn java(jars: &Path, heap: &str, dir: &Path) -> Command {
     let mut java = Command::new("java");
-    // Quick to start matters more here than quick to run.
+    // A fast start matters more here than throughput.
     java.arg(format!("-Xmx{heap}")).args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
-    // It unpacks libraries, and leaves them there when it is killed.
+    // It unpacks libraries there and leaves them when it is killed.
     java.arg(format!("-Djava.io.tmpdir={}", dir.display())).arg("-XX:-UsePerfData");
     java.arg("-Dlog4j2.level=INFO").arg("-cp").arg(jars.join("*"));
     java
@@ -158,20 +159,20 @@ fn java(jars: &Path, heap: &str, dir: &Path) -> Command {
 
 /// The folder with Kafka's jars.
 fn jars() -> Result<PathBuf> {
-    need("java", "default-jdk-headless")?;
-    cache::provide(&format!("kafka-{VERSION}-log4j-{LOG4J}"), |aside| {
-        need("mvn", "maven")?;
+    require("java", "default-jdk-headless")?;
+    cache::provide(&format!("kafka-{VERSION}-log4j-{LOG4J}"), |temporary| {
+        require("mvn", "maven")?;
         let project = tempfile::tempdir()?;
         std::fs::write(project.path().join("pom.xml"), pom())?;
         let mut maven = Command::new("mvn");
         maven.current_dir(project.path()).args(["-q", "-B", "dependency:copy-dependencies"]);
-        maven.arg(format!("-DoutputDirectory={}", aside.display()));
-        // What `services up` prints is for a shell.
+        maven.arg(format!("-DoutputDirectory={}", temporary.display()));
+        // The standard output of `services up` is for a shell.
         crate::run(maven.stdout(std::io::stderr()))
     })
 }
 
-fn need(program: &str, package: &str) -> Result<()> {
+fn require(program: &str, package: &str) -> Result<()> {
     if which(program).is_some() { Ok(()) } else { install(package) }
 }
 

@@ -1,5 +1,5 @@
-//! Real services on free loopback ports, each with its data in a folder of its own: PostgreSQL, an
-//! Apache Kafka broker, an S3 server, and a proxy that makes connections fail.
+//! Services on free loopback ports, each with its data in a folder of its own: PostgreSQL, an Apache Kafka
+//! broker, an S3 server, and a proxy that makes connections fail.
 
 pub(crate) mod background;
 mod cache;
@@ -17,29 +17,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// A service answers within this time, or never will.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout for the start of a service.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A port on 127.0.0.1 that nobody listens on.
+/// A free port on 127.0.0.1.
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
     Ok(listener.local_addr()?.port())
 }
 
-/// A running server, in a process group of its own. Ends, with its data, when dropped.
+/// A running server, in a process group of its own. Drop ends it and removes its data.
 pub(crate) struct Server {
     child: Child,
     dir: tempfile::TempDir,
 }
 
 impl Server {
-    /// Starts a server in its folder, keeps what it says there in `log`, and waits until `ready`.
-    #[expect(clippy::disallowed_methods, reason = "another process cannot be asked to call back")]
+    /// Starts a server in its folder, with its output in the file `log`, and waits until `is_ready`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the state of another process can only be polled"
+    )]
     fn start(
         name: &str,
         command: &mut Command,
         dir: tempfile::TempDir,
-        ready: impl Fn(&Path) -> bool,
+        is_ready: impl Fn(&Path) -> bool,
     ) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         let log = dir.path().join("log");
@@ -49,20 +53,20 @@ impl Server {
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         write_restart(command, dir.path(), child.id())?;
         let mut server = Self { child, dir };
-        let begun = Instant::now();
-        while !ready(&log) {
-            let said = || {
+        let started = Instant::now();
+        while !is_ready(&log) {
+            let last_lines = || {
                 let text = std::fs::read_to_string(&log).unwrap_or_default();
                 let lines: Vec<&str> = text.lines().collect();
                 lines[lines.len().saturating_sub(10)..].join("\n")
             };
             if let Some(status) = server.child.try_wait()? {
-                bail!("{name} ended with {status}:\n{}", said());
+                bail!("{name} ended with {status}:\n{}", last_lines());
             }
-            if begun.elapsed() > PATIENCE {
-                bail!("{name} does not answer:\n{}", said());
+            if started.elapsed() > START_TIMEOUT {
+                bail!("{name} does not start:\n{}", last_lines());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(server)
     }
@@ -74,7 +78,7 @@ impl Server {
         (self.child.id(), self.dir.path().to_owned())
     }
 
-    /// The script of [`write_restart`].
+    /// The path of the script of [`write_restart`].
     fn restart(&self) -> String {
         self.dir.path().join("restart").display().to_string()
     }
@@ -82,7 +86,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself, or been started again by a test.
+        // It may have ended already, or a test may have restarted it.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Ok(pid) = std::fs::read_to_string(self.dir.path().join("pid"))
@@ -93,66 +97,66 @@ impl Drop for Server {
     }
 }
 
-/// Writes `restart` into a server's folder: a script that kills the server as a crash does and starts
-/// it again on the same data, for tests.
+/// Writes the script `restart` into a server's folder: it kills the server, as a crash does, and starts it
+/// again on the same data. For tests.
 fn write_restart(command: &Command, dir: &Path, pid: u32) -> Result<()> {
-    let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy());
-    let mut words: Vec<String> = Vec::new();
+    let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_string_lossy());
+    let mut parts: Vec<String> = Vec::new();
     for (name, value) in command.get_envs() {
-        words.extend(value.map(|v| format!("{}={}", name.to_string_lossy(), quoted(v))));
+        parts.extend(value.map(|v| format!("{}={}", name.to_string_lossy(), quoted(v))));
     }
-    words.push(quoted(command.get_program()));
-    words.extend(command.get_args().map(quoted));
-    let (dir, words) = (dir.display(), words.join(" "));
+    parts.push(quoted(command.get_program()));
+    parts.extend(command.get_args().map(quoted));
+    let (dir, parts) = (dir.display(), parts.join(" "));
     let script = format!(
-        "cd '{dir}'\nkill -9 \"$(cat pid)\"\nenv {words} >>log 2>&1 </dev/null &\necho $! >pid\n"
+        "cd '{dir}'\nkill -9 \"$(cat pid)\"\nenv {parts} >>log 2>&1 </dev/null &\necho $! >pid\n"
     );
     std::fs::write(format!("{dir}/pid"), pid.to_string())?;
     std::fs::write(format!("{dir}/restart"), script)?;
     Ok(())
 }
 
-fn answers(port: u16) -> bool {
+fn accepts_connections(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-/// All services, and what tests need to know to use them.
+/// All services, with the environment variables that tests use.
 pub(crate) struct Services {
     postgres: postgres::Postgres,
     kafka: kafka::Kafka,
     s3: s3::S3,
     toxiproxy: toxiproxy::Toxiproxy,
-    behind: Vec<(&'static str, String)>,
+    proxied: Vec<(&'static str, String)>,
 }
 
 impl Services {
-    /// Starts all of them at once, and a proxy before each.
+    /// Starts all of them concurrently, with a proxy for each.
     pub(crate) fn start() -> Result<Self> {
         let toxiproxy = toxiproxy::Toxiproxy::start()?;
-        let certificates = certificates::Certificates::make()?;
-        // Kafka tells its clients where it is: the proxy's port is part of its settings.
-        let proxied = free_port()?;
+        let certificates = certificates::Certificates::create()?;
+        // Chosen before the start, because Kafka advertises the port of the proxy to its clients.
+        let kafka_proxy = free_port()?;
         let (postgres, kafka, s3) = std::thread::scope(|scope| {
-            let kafka = scope.spawn(|| kafka::Kafka::start(proxied, &certificates));
+            let kafka = scope.spawn(|| kafka::Kafka::start(kafka_proxy, &certificates));
             let s3 = scope.spawn(|| s3::S3::start(&certificates));
             let postgres = postgres::Postgres::start(&certificates);
             (postgres, join(kafka), join(s3))
         });
         let (postgres, kafka, s3) = (postgres?, kafka?, s3?);
-        toxiproxy.proxy("kafka", proxied, kafka.behind_proxy())?;
-        let postgres_port = free_port()?;
-        toxiproxy.proxy("postgres", postgres_port, postgres.port())?;
-        let s3_port = free_port()?;
-        toxiproxy.proxy("s3", s3_port, s3.port())?;
-        let behind = vec![
-            ("THRONG_KAFKA_PROXIED", format!("127.0.0.1:{proxied}")),
-            ("THRONG_POSTGRES_PROXIED", format!("postgres://throng@127.0.0.1:{postgres_port}")),
-            ("THRONG_S3_PROXIED", format!("http://127.0.0.1:{s3_port}")),
+        toxiproxy.proxy("kafka", kafka_proxy, kafka.behind_proxy())?;
+        let postgres_proxy = free_port()?;
+        toxiproxy.proxy("postgres", postgres_proxy, postgres.port())?;
+        let s3_proxy = free_port()?;
+        toxiproxy.proxy("s3", s3_proxy, s3.port())?;
+        let proxied = vec![
+            ("THRONG_KAFKA_PROXIED", format!("127.0.0.1:{kafka_proxy}")),
+            ("THRONG_POSTGRES_PROXIED", format!("postgres://throng@127.0.0.1:{postgres_proxy}")),
+            ("THRONG_S3_PROXIED", format!("http://127.0.0.1:{s3_proxy}")),
         ];
-        Ok(Self { postgres, kafka, s3, toxiproxy, behind })
+        Ok(Self { postgres, kafka, s3, toxiproxy, proxied })
     }
 
-    /// Environment variables that say where they are.
+    /// Environment variables with their addresses and credentials.
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![
             ("THRONG_POSTGRES", self.postgres.url()),
@@ -171,11 +175,11 @@ impl Services {
             ("THRONG_S3_SECURE", self.s3.secure_url()),
             ("THRONG_CA", self.kafka.authority().display().to_string()),
         ];
-        variables.extend(self.behind.iter().cloned());
+        variables.extend(self.proxied.iter().cloned());
         variables
     }
 
-    /// Process and folder of each: all that it takes to end them.
+    /// Process and folder of each, to stop them later.
     fn processes(&self) -> Result<Vec<(u32, PathBuf)>> {
         let mut all = vec![self.postgres.process()?, self.kafka.process()];
         all.extend(self.s3.processes());
@@ -185,5 +189,5 @@ impl Services {
 }
 
 fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|_| bail!("starting a service panicked"))
+    thread.join().unwrap_or_else(|_| bail!("the start of a service panicked"))
 }

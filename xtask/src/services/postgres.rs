@@ -1,4 +1,4 @@
-//! PostgreSQL from the system's package, with throwaway data. Ends when dropped.
+//! PostgreSQL from the system's package, with temporary data.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use super::certificates::Certificates;
 use crate::needs::{install, is_root, which};
 
-/// A server with the user `throng`, who may do everything and needs no password.
+/// A server with the superuser `throng`, without a password. Drop stops it and removes its data.
 pub(crate) struct Postgres {
     programs: PathBuf,
     dir: tempfile::TempDir,
@@ -23,12 +23,12 @@ impl Postgres {
             Some(found) => found,
             None => {
                 install("postgresql")?;
-                programs().context("postgresql was installed, but its programs are not found")?
+                programs().context("postgresql was installed, but its programs cannot be found")?
             }
         };
-        // Not in a folder of root's own: the server's user must be able to reach it.
-        let place = if is_root() { PathBuf::from("/tmp") } else { std::env::temp_dir() };
-        let dir = tempfile::Builder::new().prefix("throng-postgres-").tempdir_in(place)?;
+        // As root, not in a folder that only root can read: the server's user needs access.
+        let parent = if is_root() { PathBuf::from("/tmp") } else { std::env::temp_dir() };
+        let dir = tempfile::Builder::new().prefix("throng-postgres-").tempdir_in(parent)?;
         let server = Self { programs, dir, port: super::free_port()? };
         let (certificate, key) = certificates.server();
         for (from, to) in [(certificate, "server.pem"), (key, "server.key")] {
@@ -41,7 +41,7 @@ impl Postgres {
             std::fs::set_permissions(server.dir.path(), PermissionsExt::from_mode(0o755))?;
             let mut chown = Command::new("chown");
             let owned = chown.arg("-R").arg("postgres").arg(server.dir.path()).status()?;
-            ensure!(owned.success(), "the data folder could not be given to the user postgres");
+            ensure!(owned.success(), "cannot change the owner of the data folder to postgres");
         }
         server.run("initdb", &["-A", "trust", "-U", "throng", "--no-sync"])?;
         let folder = server.dir.path().display();
@@ -58,7 +58,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// The URL without a data base; `postgres` is there and empty. It speaks TLS to who asks for it.
+    /// The URL without a database; `postgres` exists and is empty. TLS is optional.
     pub(crate) fn url(&self) -> String {
         format!("postgres://throng@127.0.0.1:{}", self.port)
     }
@@ -71,11 +71,11 @@ impl Postgres {
     /// Its process and its folder.
     pub(super) fn process(&self) -> Result<(u32, PathBuf)> {
         let pid = super::background::postmaster(self.dir.path());
-        let pid = pid.context("PostgreSQL does not say which process it is")?;
+        let pid = pid.context("PostgreSQL has not written its process id")?;
         Ok((pid, self.dir.path().to_owned()))
     }
 
-    /// A script that stops it as a crash does and starts it again.
+    /// The path of a script that stops it as a crash does and starts it again.
     pub(crate) fn restart(&self) -> String {
         self.dir.path().join("restart").display().to_string()
     }
@@ -93,8 +93,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// Runs one of its programs on the data folder. As root, as the user that the package made: the
-    /// server refuses to be root.
+    /// Runs one of its programs on the data folder. If this process is root, as the user of the package:
+    /// the server refuses to run as root.
     fn run(&self, program: &str, arguments: &[&str]) -> Result<()> {
         let path = self.programs.join(program);
         let mut command = if is_root() {
@@ -105,7 +105,7 @@ impl Postgres {
             Command::new(path)
         };
         command.arg("-D").arg(self.dir.path().join("data")).args(arguments);
-        // The server inherits the output, so it must not be a pipe that somebody reads to the end.
+        // The server inherits the output: a pipe would stay open until the server ends.
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
         let status = command.status().with_context(|| format!("cannot start {program}"))?;
         ensure!(status.success(), "{program} ended with {status}");
@@ -116,16 +116,16 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Err(error) = self.run("pg_ctl", &["-m", "immediate", "stop"]) {
-            eprintln!("PostgreSQL was not stopped: {error:#}");
+            eprintln!("cannot stop PostgreSQL: {error:#}");
         }
     }
 }
 
-/// The folder of the newest version's programs.
+/// The folder of the programs of the newest version.
 fn programs() -> Option<PathBuf> {
-    let complete = |dir: &Path| dir.join("initdb").is_file() && dir.join("pg_ctl").is_file();
+    let is_complete = |dir: &Path| dir.join("initdb").is_file() && dir.join("pg_ctl").is_file();
     if let Some(dir) = which("initdb").and_then(|file| file.parent().map(Path::to_owned))
-        && complete(&dir)
+        && is_complete(&dir)
     {
         return Some(dir);
     }
@@ -135,7 +135,7 @@ fn programs() -> Option<PathBuf> {
             let version = entry.file_name().to_str()?.parse().ok()?;
             Some((version, entry.path().join("bin")))
         })
-        .filter(|(_, dir)| complete(dir))
+        .filter(|(_, dir)| is_complete(dir))
         .collect();
     found.sort();
     found.pop().map(|(_, dir)| dir)

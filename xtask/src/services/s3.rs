@@ -6,26 +6,26 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::certificates::Certificates;
-use super::{Server, answers, cache, free_port};
+use super::{Server, accepts_connections, cache, free_port};
 
 const VERSION: &str = "v1.8.0";
 
-/// Who may do everything.
+/// The access key of the administrator.
 pub(crate) const ACCESS_KEY: &str = "throng";
-/// Their secret; the server is on loopback and its data is thrown away.
+/// Not a secret: the server listens on loopback only and its data is temporary.
 pub(crate) const SECRET_KEY: &str = "throng-secret";
 
 /// A server with one empty bucket, `throng`.
 pub(crate) struct S3 {
     server: Server,
     port: u16,
-    /// The same bucket by TLS.
+    /// The same bucket over TLS.
     secure: Server,
     secure_port: u16,
 }
 
 impl S3 {
-    /// Builds the server if need be, and starts it.
+    /// Builds the server if necessary, and starts it.
     pub(crate) fn start(certificates: &Certificates) -> Result<Self> {
         let module = "github.com/versity/versitygw/cmd/versitygw";
         let program = cache::go_program("versitygw", module, VERSION)?;
@@ -40,26 +40,29 @@ impl S3 {
             command
         };
         let (port, secure_port) = (free_port()?, free_port()?);
-        let aside = tempfile::Builder::new().prefix("throng-s3-tls-").tempdir()?;
+        let tls_dir = tempfile::Builder::new().prefix("throng-s3-tls-").tempdir()?;
         let files = certificates.server();
-        let (certificate, key) = (aside.path().join("server.pem"), aside.path().join("server.key"));
+        let (certificate, key) =
+            (tls_dir.path().join("server.pem"), tls_dir.path().join("server.key"));
         std::fs::copy(files.0, &certificate)?;
         std::fs::copy(files.1, &key)?;
         let (certificate, key) = (certificate.to_string_lossy(), key.to_string_lossy());
-        let mut by_tls = gateway(secure_port, &["--cert", &certificate, "--key", &key]);
+        let mut over_tls = gateway(secure_port, &["--cert", &certificate, "--key", &key]);
         let name = "the S3 server with TLS";
-        let secure = Server::start(name, &mut by_tls, aside, |_| answers(secure_port))?;
+        let secure =
+            Server::start(name, &mut over_tls, tls_dir, |_| accepts_connections(secure_port))?;
         let mut plain = gateway(port, &[]);
-        let server = Server::start("the S3 server", &mut plain, dir, |_| answers(port))?;
+        let server =
+            Server::start("the S3 server", &mut plain, dir, |_| accepts_connections(port))?;
         Ok(Self { server, port, secure, secure_port })
     }
 
-    /// Where it is.
+    /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Where it is by TLS.
+    /// Its URL over TLS.
     pub(crate) fn secure_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.secure_port)
     }
@@ -68,7 +71,7 @@ impl S3 {
         self.port
     }
 
-    /// A script that kills it and starts it again.
+    /// The path of a script that kills it and starts it again.
     pub(crate) fn restart(&self) -> String {
         self.server.restart()
     }

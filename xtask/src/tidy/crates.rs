@@ -1,35 +1,36 @@
-//! The sources of a crate without what only tests compile: its modules and how long it is. Pure.
+//! The sources of a crate without test code: its modules and its length. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::circles::{ModulePath, module_of};
+use super::cycles::{ModulePath, module_of};
 use super::source::{code_of, lines_outside, test_items, tokens, without};
 
-/// A crate over this asks to be split.
-pub(super) const LARGEST_CRATE_LINES: usize = 6_000;
-/// The length of the largest crate is rounded up to whole steps, so that not every change moves the limit.
-const STEP: usize = 1_000;
+/// The limit of a crate.
+pub(super) const MAX_CRATE_LINES: usize = 6_000;
+/// The length of the largest crate is rounded up to a multiple of this, so that most changes do not change
+/// the limit.
+const ROUNDING_LINES: usize = 1_000;
 
 /// A crate without its tests.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sources {
-    /// Lines, with comments and empty ones.
+    /// The number of lines, including comments and empty lines.
     pub(super) lines: usize,
     /// The code of each module of the library, or of the program if there is no library.
     pub(super) modules: BTreeMap<ModulePath, String>,
 }
 
-/// Reads the files of `src`, each with its path below it and its text.
+/// Reads the files of `src`, given as relative paths and texts.
 pub(super) fn sources_of(files: &[(String, String)]) -> Sources {
     let has_library = files.iter().any(|(path, _)| path == "lib.rs");
     let mut parts = Vec::new();
-    let mut of_tests: BTreeSet<ModulePath> = BTreeSet::new();
+    let mut test_modules: BTreeSet<ModulePath> = BTreeSet::new();
     for (path, text) in files {
         let module = module_of(path.strip_suffix(".rs").unwrap_or(path));
         let code = code_of(text);
         let items = test_items(text, &tokens(&code));
         for name in &items.modules {
-            of_tests.insert(module.iter().chain([name]).cloned().collect());
+            test_modules.insert(module.iter().chain([name]).cloned().collect());
         }
         parts.push((
             path,
@@ -40,7 +41,7 @@ pub(super) fn sources_of(files: &[(String, String)]) -> Sources {
     }
     let mut sources = Sources { lines: 0, modules: BTreeMap::new() };
     for (path, module, lines, code) in parts {
-        if (0..=module.len()).any(|length| of_tests.contains(&module[..length])) {
+        if (0..=module.len()).any(|length| test_modules.contains(&module[..length])) {
             continue;
         }
         sources.lines += lines;
@@ -52,9 +53,9 @@ pub(super) fn sources_of(files: &[(String, String)]) -> Sources {
     sources
 }
 
-/// The lines of the largest crate, in whole steps, and not less than any crate may have.
+/// The length of the largest crate, rounded up, and at least the limit of a crate.
 pub(super) fn rounded(lines: usize) -> usize {
-    lines.next_multiple_of(STEP).max(LARGEST_CRATE_LINES)
+    lines.next_multiple_of(ROUNDING_LINES).max(MAX_CRATE_LINES)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use super::source::{after_closing, line_of, tokens};
 
-/// A function over this asks to be split.
-const LONGEST_FUNCTION_LINES: usize = 80;
+/// The limit of a function.
+const MAX_FUNCTION_LINES: usize = 80;
 
 /// A function that is too long.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub(super) struct LongFunction {
 pub(super) fn long_functions(code: &str) -> Vec<LongFunction> {
     let tokens = tokens(code);
     let mut found = Vec::new();
-    for (place, token) in tokens.iter().enumerate() {
-        let name = tokens.get(place + 1).filter(|name| name.is_word());
+    for (index, token) in tokens.iter().enumerate() {
+        let name = tokens.get(index + 1).filter(|name| name.is_word());
         let Some(name) = name.filter(|_| token.text == "fn") else { continue };
-        let mut body = place + 2;
+        let mut body = index + 2;
         while let Some(token) = tokens.get(body).filter(|token| !matches!(token.text, "{" | ";")) {
             body = match token.text {
                 "(" | "[" => after_closing(&tokens, body),
@@ -34,7 +34,7 @@ pub(super) fn long_functions(code: &str) -> Vec<LongFunction> {
         let last = tokens.get(after_closing(&tokens, body) - 1).map_or(code.len(), |last| last.at);
         let line = line_of(code, token.at);
         let lines = line_of(code, last) + 1 - line;
-        if lines > LONGEST_FUNCTION_LINES {
+        if lines > MAX_FUNCTION_LINES {
             found.push(LongFunction { line, name: name.text.to_owned(), lines });
         }
     }
@@ -57,14 +57,14 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_function_is_one_of_its_own() {
+    fn a_nested_function_is_reported_separately() {
         let text = format!("fn outer() {{\n{}}}\n", function("inner", 90));
         let names: Vec<String> = long_functions(&text).into_iter().map(|f| f.name).collect();
         assert_eq!(names, ["outer", "inner"]);
     }
 
     #[test]
-    fn pointers_to_functions_are_none() {
+    fn function_pointers_are_not_functions() {
         assert!(long_functions("type F = fn(u8) -> u8;").is_empty());
     }
 }

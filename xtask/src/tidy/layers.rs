@@ -1,4 +1,4 @@
-//! Who may depend on whom. Pure but for asking cargo.
+//! The allowed dependencies between crates. Pure, except for `cargo metadata`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,9 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// Crates from the ground up. A crate may depend on crates of lower layers, and on its own layer's
-/// crates that are listed before it. The layers are those of the design; a crate that does not exist yet
-/// has its place already.
+/// The layers, the lowest first. A crate may depend on crates of lower layers, and on crates of its own
+/// layer that are listed before it. Planned crates are listed too.
 const LAYERS: &[&[&str]] = &[
     &["throng-model"],
     &["throng-spec", "throng-membership", "throng-feed", "throng-store", "throng-api"],
@@ -28,8 +27,8 @@ const LAYERS: &[&[&str]] = &[
     &["throng-bench"],
 ];
 
-/// A heavy dependency and the only crates that may name it.
-const OWNERS: &[(&str, &[&str])] = &[
+/// Restricted dependencies, each with the only crates that may depend on it.
+const RESTRICTED: &[(&str, &[&str])] = &[
     ("datafusion", &["throng-lake"]),
     ("sqlx", &["throng-ledger"]),
     ("rdkafka", &["throng-log"]),
@@ -39,28 +38,44 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("throng-ledger", &["throng-server", "throng"]),
 ];
 
-/// Dependencies that the layers allow and the design does not: the first crate must not name the second,
-/// for the reason given. Those that exist are counted.
+/// Dependencies that the layers allow and the design does not: the first crate must not depend on the second
+/// one, for the given reason. Existing ones are counted.
 const FORBIDDEN: &[(&str, &str, &str)] = &[
-    ("throng-activation", "throng-ledger", "rows and traits are enough; SQL is for the assembly"),
-    ("throng-destinations", "throng-ledger", "rows and traits are enough; SQL is for the assembly"),
-    ("throng-refresh", "throng-ledger", "rows and traits are enough; SQL is for the assembly"),
-    ("throng-aggregator", "throng-ledger", "rows and traits are enough; SQL is for the assembly"),
-    ("throng-budget", "throng-gate", "who produces the feed does not depend on who consumes it"),
+    (
+        "throng-activation",
+        "throng-ledger",
+        "it needs rows and traits only; SQL belongs to the assembly",
+    ),
+    (
+        "throng-destinations",
+        "throng-ledger",
+        "it needs rows and traits only; SQL belongs to the assembly",
+    ),
+    (
+        "throng-refresh",
+        "throng-ledger",
+        "it needs rows and traits only; SQL belongs to the assembly",
+    ),
+    (
+        "throng-aggregator",
+        "throng-ledger",
+        "it needs rows and traits only; SQL belongs to the assembly",
+    ),
+    ("throng-budget", "throng-gate", "the producer of the feed does not depend on its consumer"),
     (
         "throng-aggregator",
         "throng-gate",
-        "who produces the feed does not depend on who consumes it",
+        "the producer of the feed does not depend on its consumer",
     ),
     ("throng-activation", "throng-lake", "identifiers come through a trait"),
     ("throng-server", "throng-sim", "simulators are for tests, the demo and the command line"),
 ];
 
-/// A crate and what it names, without dependencies of its tests.
+/// A crate and its dependencies, without dev-dependencies.
 #[derive(Debug)]
 pub(super) struct Dependencies {
     name: String,
-    names: BTreeSet<String>,
+    dependencies: BTreeSet<String>,
 }
 
 /// The crates of the workspace.
@@ -75,35 +90,36 @@ pub(super) fn read(root: &Path) -> Result<Vec<Dependencies>> {
         .context("cargo metadata")?;
     let crates = metadata.packages.iter().map(|package| {
         let dependencies = package.dependencies.iter();
-        let named = dependencies.filter(|d| d.kind != DependencyKind::Development);
-        let names = named.map(|d| d.name.as_str().to_owned()).collect();
-        Dependencies { name: package.name.as_str().to_owned(), names }
+        let dependencies = dependencies.filter(|d| d.kind != DependencyKind::Development);
+        let dependencies = dependencies.map(|d| d.name.as_str().to_owned()).collect();
+        Dependencies { name: package.name.as_str().to_owned(), dependencies }
     });
     Ok(crates.collect())
 }
 
-/// Dependencies that point upwards, that somebody else owns, and crates without a layer.
+/// Dependencies on higher layers, restricted dependencies of other crates, and crates without a layer.
 pub(super) fn findings(crates: &[Dependencies]) -> Vec<String> {
     let order: Vec<&str> = LAYERS.iter().flat_map(|layer| layer.iter().copied()).collect();
-    let place = |name: &str| order.iter().position(|other| *other == name);
+    let rank = |name: &str| order.iter().position(|other| *other == name);
     let mut findings = Vec::new();
-    for Dependencies { name, names } in crates {
-        if place(name).is_none() && name != "xtask" {
+    for Dependencies { name, dependencies } in crates {
+        if rank(name).is_none() && name != "xtask" {
             findings.push(format!(
                 "crate {name} has no layer: add it to LAYERS in xtask/src/tidy/layers.rs"
             ));
         }
-        for dependency in names {
-            if let (Some(mine), Some(theirs)) = (place(name), place(dependency))
-                && theirs >= mine
+        for dependency in dependencies {
+            if let (Some(own), Some(other)) = (rank(name), rank(dependency))
+                && other >= own
             {
                 findings
-                    .push(format!("{name} depends on {dependency}, which is of a higher layer"));
+                    .push(format!("{name} depends on {dependency}, which is in a higher layer"));
             }
-            if let Some((_, owners)) = OWNERS.iter().find(|(heavy, _)| heavy == dependency)
-                && !owners.contains(&name.as_str())
+            if let Some((_, allowed)) =
+                RESTRICTED.iter().find(|(restricted, _)| restricted == dependency)
+                && !allowed.contains(&name.as_str())
             {
-                findings.push(format!("{name} names {dependency}; only {owners:?} may"));
+                findings.push(format!("{name} depends on {dependency}; only {allowed:?} may"));
             }
         }
     }
@@ -112,8 +128,9 @@ pub(super) fn findings(crates: &[Dependencies]) -> Vec<String> {
 
 /// Dependencies that the design forbids.
 pub(super) fn forbidden(crates: &[Dependencies]) -> Vec<String> {
-    let exists =
-        |from: &str, to: &str| crates.iter().any(|one| one.name == from && one.names.contains(to));
+    let exists = |from: &str, to: &str| {
+        crates.iter().any(|one| one.name == from && one.dependencies.contains(to))
+    };
     let found = FORBIDDEN.iter().filter(|(from, to, _)| exists(from, to));
     found.map(|(from, to, why)| format!("{from} depends on {to}: {why}")).collect()
 }
@@ -124,20 +141,20 @@ mod tests {
 
     fn crates(all: &[(&str, &[&str])]) -> Vec<Dependencies> {
         all.iter()
-            .map(|(name, names)| Dependencies {
+            .map(|(name, dependencies)| Dependencies {
                 name: (*name).to_owned(),
-                names: names.iter().map(|name| (*name).to_owned()).collect(),
+                dependencies: dependencies.iter().map(|name| (*name).to_owned()).collect(),
             })
             .collect()
     }
 
     #[test]
     fn dependencies_point_downwards() {
-        let fine = crates(&[
+        let allowed = crates(&[
             ("throng-gate", &["throng-model", "throng-feed", "serde"]),
             ("throng-budget", &["throng-gate"]),
         ]);
-        assert!(findings(&fine).is_empty());
+        assert!(findings(&allowed).is_empty());
         let upwards = crates(&[
             ("throng-model", &["throng-server"]),
             ("throng-spec", &["throng-membership"]),
@@ -147,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn heavy_dependencies_have_owners_and_crates_have_layers() {
+    fn restricted_dependencies_and_crates_without_a_layer_are_found() {
         let found = findings(&crates(&[
             ("throng-log", &["rdkafka", "sqlx"]),
             ("throng-new", &[]),

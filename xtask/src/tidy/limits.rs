@@ -1,4 +1,4 @@
-//! Ratchets: for each kind of finding that the project still has, a number that may only go down
+//! Limits for each kind of finding that the project still has, which may only go down
 //! (`xtask/tidy-limits.toml`). Pure.
 
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ use anyhow::{Context, Result, ensure};
 pub(super) struct Count {
     /// Its name in the file of limits.
     pub(super) name: &'static str,
-    /// How many there are, or how large the largest is.
+    /// The number of findings, or the size of the largest one.
     pub(super) number: u64,
-    /// Each of them, for people.
+    /// A text for each finding.
     pub(super) findings: Vec<String>,
 }
 
 impl Count {
-    /// As many as there are findings.
+    /// The number of these findings.
     pub(super) fn of(name: &'static str, findings: Vec<String>) -> Self {
         Self { name, number: findings.len() as u64, findings }
     }
@@ -34,11 +34,11 @@ pub(super) fn read(text: &str) -> Result<BTreeMap<String, u64>> {
 /// A finding for each count that is above its limit, or below it.
 ///
 /// # Errors
-/// If limits and kinds of findings are not the same.
+/// If a limit has no count, or a count has no limit.
 pub(super) fn compare(counts: &[Count], limits: &BTreeMap<String, u64>) -> Result<Vec<String>> {
     for name in limits.keys() {
         let known = counts.iter().any(|count| count.name == name);
-        ensure!(known, "xtask/tidy-limits.toml has `{name}`, which nothing counts");
+        ensure!(known, "xtask/tidy-limits.toml has `{name}`, which is not a count");
     }
     let mut findings = Vec::new();
     for Count { name, number, .. } in counts {
@@ -46,18 +46,18 @@ pub(super) fn compare(counts: &[Count], limits: &BTreeMap<String, u64>) -> Resul
         let limit = *limit.with_context(|| format!("xtask/tidy-limits.toml has no `{name}`"))?;
         if *number > limit {
             findings.push(format!(
-                "{name} is {number}, and may be {limit}: `cargo xtask tidy --list` shows all of them"
+                "{name} is {number}, and the limit is {limit}: `cargo xtask tidy --list` lists all findings"
             ));
         } else if *number < limit {
             findings.push(format!(
-                "{name} is {number}, and the limit is still {limit}: lower it with `cargo xtask tidy --lower`"
+                "{name} is {number}, below the limit {limit}: lower it with `cargo xtask tidy --lower`"
             ));
         }
     }
     Ok(findings)
 }
 
-/// The text with every limit lowered to its count. None is raised.
+/// The text with each limit lowered to its count. Does not raise limits.
 pub(super) fn lowered(text: &str, counts: &[Count]) -> String {
     let mut lowered = String::new();
     for line in text.lines() {
@@ -79,11 +79,11 @@ pub(super) fn lowered(text: &str, counts: &[Count]) -> String {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "# words\nwords = 7\n\n# circles\ncircles = 2\n";
+    const TEXT: &str = "# words\nwords = 7\n\n# cycles\ncycles = 2\n";
 
-    fn counts(words: u64, circles: u64) -> [Count; 2] {
+    fn counts(words: u64, cycles: u64) -> [Count; 2] {
         let count = |name, number| Count { name, number, findings: Vec::new() };
-        [count("words", words), count("circles", circles)]
+        [count("words", words), count("cycles", cycles)]
     }
 
     fn findings(counts: &[Count]) -> Vec<String> {
@@ -91,16 +91,19 @@ mod tests {
     }
 
     #[test]
-    fn a_count_may_only_be_its_limit() {
+    fn a_count_must_equal_its_limit() {
         assert!(findings(&counts(7, 2)).is_empty());
         let above = findings(&counts(8, 2));
-        assert!(above.len() == 1 && above[0].contains("words is 8, and may be 7"), "{above:?}");
+        assert!(
+            above.len() == 1 && above[0].contains("words is 8, and the limit is 7"),
+            "{above:?}"
+        );
         let below = findings(&counts(7, 1));
         assert!(below.len() == 1 && below[0].contains("--lower"), "{below:?}");
     }
 
     #[test]
-    fn limits_and_counts_are_of_the_same_kinds() {
+    fn limits_and_counts_have_the_same_names() {
         assert!(compare(&counts(7, 2)[..1], &read(TEXT).unwrap()).is_err());
         assert!(compare(&counts(7, 2), &read("words = 7").unwrap()).is_err());
         assert!(read("words = \"7\"").is_err());
@@ -109,6 +112,6 @@ mod tests {
     #[test]
     fn limits_are_lowered_and_never_raised() {
         let text = lowered(TEXT, &counts(3, 9));
-        assert_eq!(text, "# words\nwords = 3\n\n# circles\ncircles = 2\n");
+        assert_eq!(text, "# words\nwords = 3\n\n# cycles\ncycles = 2\n");
     }
 }

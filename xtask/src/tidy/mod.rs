@@ -1,9 +1,9 @@
-//! `cargo xtask tidy`: rules that no compiler checks. Some hold everywhere: layers of the crates, sizes
-//! of files, what a file is for. Others the project still breaks: circles of modules, large crates, long
-//! functions, banned words; for these a number is checked in that may only go down (`limits`).
+//! `cargo xtask tidy`: rules that the compiler does not check. Some hold everywhere: layers of the crates,
+//! sizes of files, a description in each file. The project still breaks others: cycles of modules, large
+//! crates, long functions, banned words. For these a limit is checked in that may only go down (`limits`).
 
-mod circles;
 mod crates;
+mod cycles;
 mod functions;
 mod layers;
 mod limits;
@@ -15,39 +15,39 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use circles::ModulePath;
-use crates::{LARGEST_CRATE_LINES, Sources};
+use crates::{MAX_CRATE_LINES, Sources};
+use cycles::ModulePath;
 use limits::Count;
 use words::Words;
 
-/// A file over this asks to be split.
-const LONGEST_FILE_LINES: usize = 600;
-/// What tools take for their output, ignore or remove.
+/// The limit of a file.
+const MAX_FILE_LINES: usize = 600;
+/// Names of folders that tools use for their output, ignore or remove.
 const OUTPUT_FOLDERS: [&str; 4] = ["build", "dist", "out", "target"];
-/// What is not part of the project.
+/// Folders that are not part of the project.
 const SKIPPED: [&str; 6] =
     [".git", "target", "fuzz/target", "fuzz/corpus", "fuzz/artifacts", "fuzz/coverage"];
-/// Folders at the root that begin with a dot and are part of the project.
+/// Hidden folders that are part of the project.
 const HIDDEN: [&str; 3] = [".ci", ".config", ".github"];
-/// Files with words for people. What is generated from them is left out.
-const TEXTS: [&str; 14] = [
+/// Extensions of text files, without those of generated files.
+const TEXT_EXTENSIONS: [&str; 14] = [
     "rs", "md", "html", "sql", "yaml", "yml", "proto", "css", "js", "sh", "py", "java", "go",
     "toml",
 ];
 const LIMITS: &str = "xtask/tidy-limits.toml";
 
-// Not a doc comment, which clap would show in place of that of the command.
+// Not a doc comment: clap would show it instead of the one of the command.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Options {
     /// Lower the limits of xtask/tidy-limits.toml to what is found
     #[arg(long)]
     lower: bool,
-    /// Show every finding that a limit allows
+    /// List every finding within the limits
     #[arg(long)]
     list: bool,
 }
 
-/// Checks everything and reports all findings at once.
+/// Checks everything and reports all findings.
 pub(crate) fn check(root: &Path, options: Options) -> Result<()> {
     let project = Project::read(root)?;
     let dependencies = layers::read(root)?;
@@ -81,11 +81,11 @@ pub(crate) fn check(root: &Path, options: Options) -> Result<()> {
 fn file_findings(path: &str, text: &str) -> Vec<String> {
     let mut findings = Vec::new();
     let lines = text.lines().count();
-    if lines > LONGEST_FILE_LINES {
-        findings.push(format!("{path} has {lines} lines; split it at {LONGEST_FILE_LINES}"));
+    if lines > MAX_FILE_LINES {
+        findings.push(format!("{path} has {lines} lines; split it at {MAX_FILE_LINES}"));
     }
     if !text.starts_with("//!") && lines > 20 {
-        findings.push(format!("{path} does not say in its first line what it is for (//!)"));
+        findings.push(format!("{path} has no description in its first line (//!)"));
     }
     if text.contains("#[ignore") && !path.starts_with("xtask/") {
         findings.push(format!("{path} ignores a test"));
@@ -93,7 +93,7 @@ fn file_findings(path: &str, text: &str) -> Vec<String> {
     findings
 }
 
-/// The folders and the texts of the project, by their paths below its root.
+/// The folders and the text files of the project, with paths relative to its root.
 struct Project {
     folders: Vec<String>,
     texts: Vec<(String, String)>,
@@ -112,18 +112,19 @@ impl Project {
         let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
         paths.sort();
         for path in paths {
-            let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+            let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
             let is_hidden =
-                shown.starts_with('.') && !HIDDEN.iter().any(|kept| shown.starts_with(kept));
-            if SKIPPED.contains(&shown.as_str()) || is_hidden {
+                name.starts_with('.') && !HIDDEN.iter().any(|kept| name.starts_with(kept));
+            if SKIPPED.contains(&name.as_str()) || is_hidden {
                 continue;
             }
+            let extension = path.extension().and_then(|extension| extension.to_str());
             if path.is_dir() {
                 self.add(root, &path)?;
-                self.folders.push(shown);
-            } else if TEXTS.iter().any(|ending| path.extension().is_some_and(|e| e == *ending)) {
-                let bytes = fs::read(&path).with_context(|| format!("cannot read {shown}"))?;
-                self.texts.push((shown, String::from_utf8_lossy(&bytes).into_owned()));
+                self.folders.push(name);
+            } else if extension.is_some_and(|extension| TEXT_EXTENSIONS.contains(&extension)) {
+                let bytes = fs::read(&path).with_context(|| format!("cannot read {name}"))?;
+                self.texts.push((name, String::from_utf8_lossy(&bytes).into_owned()));
             }
         }
         Ok(())
@@ -134,7 +135,7 @@ impl Project {
         files.map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// The crates, by their folders.
+    /// The crates, with their folders.
     fn crates(&self) -> Vec<(&str, Sources)> {
         let is_crate = |folder: &&str| {
             *folder == "bench"
@@ -152,12 +153,12 @@ impl Project {
         folders.map(|folder| (folder, sources(folder))).collect()
     }
 
-    /// Everything that has a limit.
+    /// The counts of everything that has a limit.
     fn counts(&self, forbidden: Vec<String>) -> Result<Vec<Count>> {
         let crates = self.crates();
-        let (circles, largest_circle) = circle_findings(&crates);
+        let (cycles, largest_cycle) = cycle_findings(&crates);
         let largest = crates.iter().map(|(_, sources)| sources.lines).max().unwrap_or_default();
-        let large = crates.iter().filter(|(_, sources)| sources.lines > LARGEST_CRATE_LINES);
+        let large = crates.iter().filter(|(_, sources)| sources.lines > MAX_CRATE_LINES);
         let large = large.map(|(folder, sources)| {
             format!("{folder} has {} lines without tests; split it", sources.lines)
         });
@@ -167,11 +168,11 @@ impl Project {
         };
         let output = self.folders.iter().filter(is_output);
         let output =
-            output.map(|folder| format!("{folder} looks like the output of a tool: rename it"));
+            output.map(|folder| format!("{folder} has the name of build output: rename it"));
         Ok(vec![
             Count::of("banned_words", self.banned_words()?),
-            Count::of("circles", circles),
-            Count { name: "largest_circle", number: largest_circle as u64, findings: Vec::new() },
+            Count::of("cycles", cycles),
+            Count { name: "largest_cycle", number: largest_cycle as u64, findings: Vec::new() },
             Count::of("large_crates", large.collect()),
             Count {
                 name: "largest_crate",
@@ -207,19 +208,19 @@ impl Project {
     }
 }
 
-/// A line for each circle, and how many modules the largest has.
-fn circle_findings(crates: &[(&str, Sources)]) -> (Vec<String>, usize) {
+/// A finding for each cycle, and the number of modules of the largest one.
+fn cycle_findings(crates: &[(&str, Sources)]) -> (Vec<String>, usize) {
     let mut findings = Vec::new();
     let mut largest = 0;
     for (folder, sources) in crates {
-        for circle in circles::circles(&sources.modules) {
-            let shown = |module: &ModulePath| match module.is_empty() {
+        for cycle in cycles::cycles(&sources.modules) {
+            let name = |module: &ModulePath| match module.is_empty() {
                 true => "crate".to_owned(),
                 false => module.join("::"),
             };
-            let names: Vec<String> = circle.iter().map(shown).collect();
+            let names: Vec<String> = cycle.iter().map(name).collect();
             findings.push(format!(
-                "{folder}: {} modules are a circle: {}",
+                "{folder}: {} modules form a cycle: {}",
                 names.len(),
                 names.join(", ")
             ));
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_long_or_unexplained_are_found() {
+    fn files_that_are_long_or_without_a_description_are_found() {
         assert!(file_findings("a.rs", &format!("//! A.\n{}", "x\n".repeat(599))).is_empty());
         assert_eq!(file_findings("a.rs", &format!("//! A.\n{}", "x\n".repeat(600))).len(), 1);
         assert_eq!(file_findings("a.rs", &"x\n".repeat(21)).len(), 1);
@@ -269,8 +270,8 @@ mod tests {
         );
         for (name, number) in [
             ("banned_words", 0),
-            ("circles", 1),
-            ("largest_circle", 2),
+            ("cycles", 1),
+            ("largest_cycle", 2),
             ("large_crates", 1),
             ("largest_crate", 7_000),
             ("long_functions", 1),
@@ -282,8 +283,8 @@ mod tests {
     }
 
     #[test]
-    fn banned_words_are_counted_with_their_places() {
-        // The first entry of the list, so that this test quotes none.
+    fn banned_words_are_reported_with_file_and_line() {
+        // The first entry of the list, so that this test does not contain a banned word.
         let list = include_str!("words.txt");
         let mut entries = list.lines().filter(|line| !line.starts_with('#'));
         let (word, _) = entries.find_map(|line| line.split_once(" -> ")).unwrap();

@@ -1,5 +1,5 @@
-//! Rust sources as text: without comments and literals, and where the code is that only tests compile.
-//! Not a parser: it reads what rustfmt writes. Pure.
+//! Rust sources as text: without comments and literals, and the ranges of test code. Not a parser: it
+//! expects the output of rustfmt. Pure.
 
 use std::ops::Range;
 
@@ -17,11 +17,11 @@ pub(super) fn code_of(text: &str) -> String {
         }
         at += length.max(1);
     }
-    // Whole characters were replaced, so this is UTF-8 still.
+    // Only complete characters were replaced, so this is valid UTF-8.
     String::from_utf8_lossy(&code).into_owned()
 }
 
-/// How many bytes from here on are a comment or a literal; 0 if none begins here.
+/// The length of the comment or literal at this position; 0 if none begins here.
 fn blank_length(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     if rest.starts_with(b"//") {
@@ -39,7 +39,7 @@ fn blank_length(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// Comments of this kind are nested.
+/// The length of a block comment. Block comments are nested.
 fn block_comment(rest: &[u8]) -> usize {
     let (mut depth, mut at) = (1, 2);
     while at < rest.len() && depth > 0 {
@@ -63,12 +63,12 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-/// If a raw string begins at its `r`: how many `#` stand around it.
+/// If `at` is the `r` of a raw string: the number of `#` around it.
 fn raw_string_hashes(bytes: &[u8], at: usize) -> Option<usize> {
     if bytes[at] != b'r' {
         return None;
     }
-    let before = |back: usize| at.checked_sub(back).map(|place| bytes[place]);
+    let before = |back: usize| at.checked_sub(back).map(|index| bytes[index]);
     let is_prefixed = matches!(before(1), Some(b'b' | b'c')) && !before(2).is_some_and(is_word);
     if before(1).is_some_and(is_word) && !is_prefixed {
         return None;
@@ -100,7 +100,7 @@ fn character(rest: &[u8]) -> usize {
     let Some(first) = rest.get(1) else { return 0 };
     if *first == b'\\' {
         let end = rest.iter().skip(3).position(|byte| *byte == b'\'');
-        return end.map_or(rest.len(), |place| place + 4);
+        return end.map_or(rest.len(), |index| index + 4);
     }
     let width = match *first {
         0..0x80 => 1,
@@ -111,7 +111,7 @@ fn character(rest: &[u8]) -> usize {
     if rest.get(1 + width) == Some(&b'\'') { width + 2 } else { 0 }
 }
 
-/// A word, `::`, or one other character of code, with its offset.
+/// A word, `::`, or any other character of code, with its offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) text: &'a str,
@@ -143,16 +143,16 @@ pub(super) fn tokens(code: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// The place after the bracket that closes the one at `open`.
+/// The index after the bracket that closes the one at `open`.
 pub(super) fn after_closing(tokens: &[Token<'_>], open: usize) -> usize {
     let mut depth = 0;
-    for (place, token) in tokens.iter().enumerate().skip(open) {
+    for (index, token) in tokens.iter().enumerate().skip(open) {
         match token.text {
             "(" | "[" | "{" => depth += 1,
             ")" | "]" | "}" => {
                 depth -= 1;
                 if depth == 0 {
-                    return place + 1;
+                    return index + 1;
                 }
             }
             _ => {}
@@ -161,27 +161,27 @@ pub(super) fn after_closing(tokens: &[Token<'_>], open: usize) -> usize {
     tokens.len()
 }
 
-/// What of a file only tests compile.
+/// The test code of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct TestItems {
     /// Offsets in the text.
     pub(super) ranges: Vec<Range<usize>>,
-    /// Modules that lie in files of their own.
+    /// Modules in files of their own.
     pub(super) modules: Vec<String>,
 }
 
-/// Finds the items under `#[cfg(test)]`, and under the features of suites that tests run.
+/// Finds the items with `#[cfg(test)]`, or with the features `conformance` and `fuzzing`.
 pub(super) fn test_items(text: &str, tokens: &[Token<'_>]) -> TestItems {
     let mut found = TestItems::default();
-    let mut place = 0;
-    while place < tokens.len() {
-        if !is_attribute(tokens, place) {
-            place += 1;
+    let mut index = 0;
+    while index < tokens.len() {
+        if !is_attribute(tokens, index) {
+            index += 1;
             continue;
         }
-        let end = after_closing(tokens, place + 1);
-        if !is_of_tests(&text[tokens[place].at..end_before(tokens, end)]) {
-            place = end;
+        let end = after_closing(tokens, index + 1);
+        if !is_test_attribute(&text[tokens[index].at..end_before(tokens, end)]) {
+            index = end;
             continue;
         }
         let mut item = end;
@@ -196,23 +196,23 @@ pub(super) fn test_items(text: &str, tokens: &[Token<'_>]) -> TestItems {
         {
             found.modules.push(name.text.to_owned());
         }
-        found.ranges.push(tokens[place].at..end_before(tokens, after));
-        place = after.max(place + 1);
+        found.ranges.push(tokens[index].at..end_before(tokens, after));
+        index = after.max(index + 1);
     }
     found
 }
 
-/// Where the token before this place ends in the text.
-fn end_before(tokens: &[Token<'_>], place: usize) -> usize {
-    place.checked_sub(1).and_then(|last| tokens.get(last)).map_or(0, |t| t.at + t.text.len())
+/// The offset after the token before this index.
+fn end_before(tokens: &[Token<'_>], index: usize) -> usize {
+    index.checked_sub(1).and_then(|last| tokens.get(last)).map_or(0, |t| t.at + t.text.len())
 }
 
-fn is_attribute(tokens: &[Token<'_>], place: usize) -> bool {
-    let text = |place: usize| tokens.get(place).map(|token| token.text);
-    text(place) == Some("#") && text(place + 1) == Some("[")
+fn is_attribute(tokens: &[Token<'_>], index: usize) -> bool {
+    let text = |index: usize| tokens.get(index).map(|token| token.text);
+    text(index) == Some("#") && text(index + 1) == Some("[")
 }
 
-fn is_of_tests(attribute: &str) -> bool {
+fn is_test_attribute(attribute: &str) -> bool {
     let text: String = attribute.split_whitespace().collect();
     if !text.starts_with("#[cfg(") {
         return false;
@@ -225,20 +225,20 @@ fn is_of_tests(attribute: &str) -> bool {
     has("test") && !has("not")
 }
 
-/// The place after an item: its `;` or the end of its body. A field or a variant ends with its comma.
+/// The index after an item, which ends with `;` or with its body; a field or a variant ends with a comma.
 fn after_item(tokens: &[Token<'_>], item: usize) -> usize {
-    let mut place = item;
-    while let Some(token) = tokens.get(place) {
+    let mut index = item;
+    while let Some(token) = tokens.get(index) {
         match token.text {
-            "(" | "[" => place = after_closing(tokens, place),
+            "(" | "[" => index = after_closing(tokens, index),
             "{" => {
-                let after = after_closing(tokens, place);
+                let after = after_closing(tokens, index);
                 let ends_with = tokens.get(after).is_some_and(|token| token.text == ";");
                 return after + usize::from(ends_with);
             }
-            ";" | "," => return place + 1,
-            "}" => return place,
-            _ => place += 1,
+            ";" | "," => return index + 1,
+            "}" => return index,
+            _ => index += 1,
         }
     }
     tokens.len()
@@ -257,7 +257,7 @@ pub(super) fn without(code: &str, ranges: &[Range<usize>]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// How many lines of a text lie in none of these ranges.
+/// The number of lines of a text outside of these ranges.
 pub(super) fn lines_outside(text: &str, ranges: &[Range<usize>]) -> usize {
     let breaks =
         |range: Range<usize>| text.as_bytes()[range].iter().filter(|b| **b == b'\n').count();
@@ -265,7 +265,7 @@ pub(super) fn lines_outside(text: &str, ranges: &[Range<usize>]) -> usize {
     text.lines().count().saturating_sub(inside)
 }
 
-/// The line of an offset, from 1.
+/// The line number of an offset, from 1.
 pub(super) fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
 }
@@ -293,7 +293,7 @@ let c = ('"', '\'', 'é', b"\"{", r#"}"{"#, "\\"); 'd: loop {} x::<'e>('{');"##;
     }
 
     #[test]
-    fn what_only_tests_compile_is_found() {
+    fn test_code_is_found() {
         let text = "fn a() {}\n#[cfg(test)]\n#[path = \"b.rs\"]\nmod b;\n#[cfg(not(test))]\nfn c() {}\n\
                     #[cfg(any(test, feature = \"fuzzing\"))]\npub mod d;\n#[cfg(test)]\nmod e { fn f() {} }\nfn g() {}\n";
         let (ranges, modules) = found(text);

@@ -1,27 +1,27 @@
-//! Words that are not used, each with what to write instead: `words.txt`. Pure.
+//! Banned words with their replacements: `words.txt`. Pure.
 
 use anyhow::{Context, Result, ensure};
 
 /// An entry of `words.txt`.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
-    /// Without capitals: any case matches.
+    /// In lower case it matches any case.
     word: String,
     replacement: String,
-    /// Phrases with the word that are fine.
+    /// Allowed phrases with the word.
     exceptions: Vec<String>,
 }
 
 /// A line of `words-allowed.txt`.
 #[derive(Debug, PartialEq, Eq)]
 struct Allowed {
-    /// A file, or the beginning of the paths of some.
+    /// A file, or a prefix of paths.
     path: String,
-    /// `*`: everything.
+    /// An allowed phrase; `*`: everything.
     phrase: String,
 }
 
-/// What must not be written, and where it may be.
+/// Banned words and their exceptions.
 #[derive(Debug)]
 pub(super) struct Words {
     entries: Vec<Entry>,
@@ -35,7 +35,7 @@ pub(super) struct Hit<'a> {
     pub(super) replacement: &'a str,
 }
 
-/// Lines that are not empty and no comment, with their numbers.
+/// Lines that are neither empty nor comments, with their numbers.
 fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = (1..).zip(text.lines().map(str::trim_end));
     lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
@@ -45,12 +45,12 @@ impl Words {
     /// Reads both files.
     ///
     /// # Errors
-    /// A line that is not in the form of its file.
+    /// A line in an invalid format.
     pub(super) fn read(words: &str, allowed: &str) -> Result<Self> {
         let mut read = Self { entries: Vec::new(), allowed: Vec::new() };
         for (number, line) in entries(words) {
-            let wrong = || format!("words.txt, line {number}: not `word -> replacement`");
-            let (word, rest) = line.split_once(" -> ").with_context(wrong)?;
+            let invalid = || format!("words.txt, line {number}: not `word -> replacement`");
+            let (word, rest) = line.split_once(" -> ").with_context(invalid)?;
             let (replacement, exceptions) = rest.split_once(" | ").unwrap_or((rest, ""));
             let exceptions = exceptions.split(';').map(str::trim).filter(|text| !text.is_empty());
             let entry = Entry {
@@ -58,15 +58,15 @@ impl Words {
                 replacement: replacement.trim().to_owned(),
                 exceptions: exceptions.map(str::to_owned).collect(),
             };
-            ensure!(!entry.word.is_empty() && !entry.replacement.is_empty(), wrong());
+            ensure!(!entry.word.is_empty() && !entry.replacement.is_empty(), invalid());
             ensure!(entry.word.is_ascii(), "words.txt, line {number}: a word is ASCII");
             read.entries.push(entry);
         }
         for (number, line) in entries(allowed) {
-            let wrong = || format!("words-allowed.txt, line {number}: not `path | phrase`");
-            let (path, phrase) = line.split_once(" | ").with_context(wrong)?;
+            let invalid = || format!("words-allowed.txt, line {number}: not `path | phrase`");
+            let (path, phrase) = line.split_once(" | ").with_context(invalid)?;
             let (path, phrase) = (path.trim().to_owned(), phrase.trim().to_owned());
-            ensure!(!path.is_empty() && !phrase.is_empty(), wrong());
+            ensure!(!path.is_empty() && !phrase.is_empty(), invalid());
             read.allowed.push(Allowed { path, phrase });
         }
         Ok(read)
@@ -85,7 +85,7 @@ impl Words {
             for entry in &self.entries {
                 let phrases =
                     || entry.exceptions.iter().map(String::as_str).chain(allowed.iter().copied());
-                let count = places(line, &lower, &entry.word)
+                let count = positions(line, &lower, &entry.word)
                     .filter(|at| !phrases().any(|p| covers(&lower, p, *at, entry.word.len())))
                     .count();
                 let hit = || Hit { word: &entry.word, replacement: &entry.replacement };
@@ -96,8 +96,8 @@ impl Words {
     }
 }
 
-/// Where a word stands in a line, as a whole or as a part of an identifier.
-fn places<'a>(line: &'a str, lower: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+/// The positions of a word in a line, as a whole word or as a part of an identifier.
+fn positions<'a>(line: &'a str, lower: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_exact = word.bytes().any(|byte| byte.is_ascii_uppercase());
     let text = if is_exact { line } else { lower };
     text.match_indices(word)
@@ -105,7 +105,7 @@ fn places<'a>(line: &'a str, lower: &'a str, word: &'a str) -> impl Iterator<Ite
         .filter(move |at| is_boundary(line, *at) && is_boundary(line, at + word.len()))
 }
 
-/// Whether a word can end and another begin here: `a|_b`, `a| b`, `a|Bc`, not `A|BC`.
+/// Whether this is a boundary between words: `a|_b`, `a| b`, `a|Bc`, not `A|BC`.
 fn is_boundary(line: &str, at: usize) -> bool {
     let (before, after) = line.split_at(at);
     match (before.chars().next_back(), after.chars().next()) {
@@ -118,7 +118,7 @@ fn is_boundary(line: &str, at: usize) -> bool {
     }
 }
 
-/// Whether the phrase stands in the line so that it has these bytes of it.
+/// Whether the phrase occurs in the line and includes these bytes.
 fn covers(lower: &str, phrase: &str, at: usize, length: usize) -> bool {
     let phrase = phrase.to_ascii_lowercase();
     lower.match_indices(&phrase).any(|(from, _)| from <= at && at + length <= from + phrase.len())
@@ -156,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_cover_only_what_stands_in_them() {
+    fn exceptions_apply_only_to_words_inside_of_them() {
         assert!(hits("there is no zorp, and Zorp more").is_empty());
         assert_eq!(hits("no zorp, but a zorp"), ["zorp"]);
     }
 
     #[test]
-    fn formats_are_quoted_where_that_is_allowed() {
+    fn allowed_files_and_phrases_are_skipped() {
         let words = Words::read(WORDS, "quoted.rs | zorp()\nold/ | *\n").unwrap();
         assert!(words.of_file("old/a/b.md", "zorp").is_empty());
         let found = words.of_file("quoted.rs", "zorp()\nzorp(1)");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lists_are_refused() {
+    fn invalid_lists_are_refused() {
         for (words, allowed) in
             [("zorp", ""), ("zorp -> ", ""), ("z\u{f6}rp -> x", ""), ("", "a.rs")]
         {

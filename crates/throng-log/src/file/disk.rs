@@ -1,4 +1,4 @@
-//! What a log asks of the disk. Tests put one in its place that fails when they want it to.
+//! The operations of the disk that a log needs. Tests replace it by one that fails on request.
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -6,27 +6,27 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Room on a file system, in bytes.
+/// The space of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// What this process may still use.
+    /// Free for this process (without blocks reserved for root).
     pub available: u64,
-    /// All of it.
+    /// The size of the file system.
     pub total: u64,
 }
 
-/// How much room must be left for a log to take new records.
+/// The free space below which a log refuses appends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum DiskFloor {
+pub enum MinFreeDisk {
     /// 1 GiB, or 5 % of the file system if that is less.
     #[default]
     Default,
-    /// So many bytes. 0: records are taken as long as the disk takes them.
+    /// A number of bytes. 0: appends are refused only when the disk is full.
     Bytes(u64),
 }
 
-impl DiskFloor {
-    /// In bytes, on a file system of so many.
+impl MinFreeDisk {
+    /// In bytes, for a file system of `total` bytes.
     pub fn bytes(self, total: u64) -> u64 {
         match self {
             Self::Default => (total / 20).min(1 << 30),
@@ -35,15 +35,15 @@ impl DiskFloor {
     }
 }
 
-/// See the module. Each method does what the system call of its name does.
+/// The operations of the disk that a log needs; each one is a system call.
 pub trait Disk: Send + Sync + Debug {
-    /// Writes all bytes from a position on.
+    /// Writes all bytes at a position: pwrite(2).
     fn write_all_at(&self, file: &File, bytes: &[u8], position: u64) -> io::Result<()>;
-    /// Cuts or extends a file.
+    /// Truncates or extends a file: ftruncate(2).
     fn set_len(&self, file: &File, length: u64) -> io::Result<()>;
-    /// Makes what was written durable.
+    /// Makes written data durable: fdatasync(2).
     fn sync_data(&self, file: &File) -> io::Result<()>;
-    /// Room on the file system of a folder.
+    /// The space of the file system of a folder: statvfs(3).
     fn space(&self, folder: &Path) -> io::Result<DiskSpace>;
 }
 
@@ -73,9 +73,9 @@ impl Disk for SystemDisk {
     }
 }
 
-/// Makes the system forget what it keeps of a file in memory, so that the next read comes from the disk.
-/// Best effort: pages that are not written yet stay.
-pub(super) fn forget_cached(file: &File) {
+/// Drops a file from the page cache, so that the next read comes from the disk. Best effort: dirty pages
+/// stay.
+pub(super) fn drop_page_cache(file: &File) {
     #[cfg(target_os = "linux")]
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
     #[cfg(not(target_os = "linux"))]

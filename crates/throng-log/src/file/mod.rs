@@ -19,80 +19,82 @@ use throng_model::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{EventLog, LogError, Record, Result, Retention, Tail};
-use partition::Partition;
+use partition::FilePartition;
 use writer::{Append, Request, Writer};
 
-pub use disk::{Disk, DiskFloor, DiskSpace, SystemDisk};
-pub use repair::{SetAside, set_damage_aside};
+pub use disk::{Disk, DiskSpace, MinFreeDisk, SystemDisk};
+pub use repair::{RemovedRange, repair_log};
 
-use record::SEGMENT_HEAD;
+use record::SEGMENT_HEADER;
 
 pub use record::MAX_RECORD_BYTES;
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use record::seal as seal_segment;
+pub(crate) use record::fix_checksums as fix_segment_checksums;
 
-/// A segment is closed once it has this many bytes.
+/// A segment of this size is closed, and the next commit starts a new one.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// The most partitions: each has a thread.
+/// The largest number of partitions: each one has a thread.
 const MAX_PARTITIONS: u32 = 256;
-/// A tail reads so much at a time.
-const TAIL_BYTES: usize = 1 << 20;
-/// And looks so often for what other processes append.
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
-/// Appends that wait for a partition before callers are held up.
-const QUEUE: usize = 4096;
+/// The size of one read of a tail.
+const TAIL_READ_BYTES: usize = 1 << 20;
+/// Between two polls of a tail for the appends of another process.
+const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+/// Appends that wait for the thread of a partition. When there are more, `append` waits.
+const MAX_QUEUED_APPENDS: usize = 4096;
 
 /// How a log is opened for writing.
 #[derive(Debug, Clone)]
 pub struct FileLogOptions {
-    /// How many partitions it has, 1 to 256; fixed when the log is made.
+    /// The number of partitions, 1 to 256; fixed when the log is created.
     pub partitions: u32,
-    /// A segment is closed once it has this many bytes.
+    /// A segment of this size is closed, and the next commit starts a new one.
     pub segment_bytes: u64,
-    /// With less room than this on the disk, appends are refused.
-    pub floor: DiskFloor,
+    /// The free space of the disk below which appends are refused.
+    pub min_free_disk: MinFreeDisk,
     /// The disk.
     pub disk: Arc<dyn Disk>,
 }
 
 impl FileLogOptions {
-    /// The usual ones: segments of 64 MiB, and no floor.
+    /// The defaults: segments of 64 MiB, and no required free space.
     pub fn new(partitions: u32) -> Self {
         Self {
             partitions,
             segment_bytes: SEGMENT_BYTES,
-            floor: DiskFloor::Bytes(0),
+            min_free_disk: MinFreeDisk::Bytes(0),
             disk: Arc::new(SystemDisk),
         }
     }
 }
 
 /// A log in a folder of the local disk. One process writes it; others may open it for reading.
-/// Dropping it waits until what was appended is written.
+/// Drop blocks until queued appends are written.
 #[derive(Debug)]
 pub struct FileLog {
-    partitions: Vec<Handle>,
+    partitions: Vec<PartitionHandle>,
     read_only: bool,
-    // Given up last: nobody else may write before the threads are gone.
+    // Declared last, so that it is released last: `drop` joins the writer threads first, and no other
+    // process may write before they have ended.
     _lock: Option<LogLock>,
 }
 
 #[derive(Debug)]
-struct Handle {
-    partition: Arc<Partition>,
-    queue: Option<mpsc::Sender<Request>>,
+struct PartitionHandle {
+    partition: Arc<FilePartition>,
+    /// `None` in a log that is open for reading.
+    requests: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FileLog {
-    /// Opens the log in `dir` for writing; makes it if there is none. Reads the newest segment of
-    /// each partition (at most 64 MiB each), cuts off the torn end of a write that was never
+    /// Opens the log in `dir` for writing; creates it if there is none. Reads the newest segment of
+    /// each partition (at most 64 MiB each), truncates the torn end of a write that was never
     /// acknowledged, and starts a thread for each partition. Blocks.
     ///
     /// # Errors
-    /// [`LogError::Locked`] if somebody else writes it, [`LogError::Partitions`] if it has another
-    /// number of partitions (or none or more than 256 are asked for), [`LogError::Damaged`] if an
+    /// [`LogError::Locked`] if another process writes it, [`LogError::Partitions`] if it has another
+    /// number of partitions (or the requested number is not 1 to 256), [`LogError::Damaged`] if an
     /// acknowledged record is broken or a segment is missing, [`LogError::Io`].
     pub fn open(dir: &Path, partitions: u32) -> Result<Self> {
         Self::open_with(dir, FileLogOptions::new(partitions))
@@ -104,7 +106,7 @@ impl FileLog {
     /// As `open`.
     pub fn open_with(dir: &Path, options: FileLogOptions) -> Result<Self> {
         let partitions = options.partitions;
-        std::fs::create_dir_all(dir).map_err(LogError::io("make the folder", dir))?;
+        std::fs::create_dir_all(dir).map_err(LogError::io("create the folder", dir))?;
         let lock = lock(dir)?;
         match Self::partitions_in(dir)? {
             Some(found) if found != partitions => {
@@ -122,7 +124,7 @@ impl FileLog {
                 });
             }
             Some(found) => check_folders(dir, found)?,
-            None => write_count(dir, partitions)?,
+            None => write_partition_count(dir, partitions)?,
         }
         let mut handles = Vec::new();
         for number in 0..partitions {
@@ -131,8 +133,8 @@ impl FileLog {
         Ok(Self { partitions: handles, read_only: false, _lock: Some(lock) })
     }
 
-    /// Opens the log in `dir` for reading, also while another process writes it. Sees records once
-    /// they are written, which may be shortly before they are durable.
+    /// Opens the log in `dir` for reading, also while another process writes it. Records can be read
+    /// as soon as they are written, which may be shortly before they are durable.
     ///
     /// # Errors
     /// [`LogError::Io`] if there is no log; [`LogError::Damaged`].
@@ -141,16 +143,16 @@ impl FileLog {
             LogError::io("find an event log in", dir)(io::Error::from(io::ErrorKind::NotFound))
         })?;
         let handles = (0..count)
-            .map(|number| Handle {
-                partition: Arc::new(Partition::new(dir, number)),
-                queue: None,
+            .map(|number| PartitionHandle {
+                partition: Arc::new(FilePartition::new(dir, number)),
+                requests: None,
                 thread: None,
             })
             .collect();
         Ok(Self { partitions: handles, read_only: true, _lock: None })
     }
 
-    /// How many partitions the log in `dir` has; `None` if there is no log.
+    /// The number of partitions of the log in `dir`; `None` if there is no log.
     ///
     /// # Errors
     /// [`LogError::Io`], [`LogError::Damaged`].
@@ -166,7 +168,7 @@ impl FileLog {
         }
     }
 
-    fn handle(&self, partition: u32) -> Result<&Handle> {
+    fn handle(&self, partition: u32) -> Result<&PartitionHandle> {
         self.partitions.get(partition as usize).ok_or(LogError::NoSuchPartition {
             partition,
             partitions: self.partitions.len() as u32,
@@ -176,15 +178,15 @@ impl FileLog {
     async fn blocking<T: Send + 'static>(
         &self,
         partition: u32,
-        work: impl FnOnce(&Partition) -> Result<T> + Send + 'static,
+        call: impl FnOnce(&FilePartition) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let partition = Arc::clone(&self.handle(partition)?.partition);
         let read_only = self.read_only;
         tokio::task::spawn_blocking(move || {
             if read_only {
-                partition.look_again()?;
+                partition.reload()?;
             }
-            work(&partition)
+            call(&partition)
         })
         .await
         .map_err(|_| LogError::Closed)?
@@ -194,11 +196,12 @@ impl FileLog {
 impl Drop for FileLog {
     fn drop(&mut self) {
         for handle in &mut self.partitions {
-            handle.queue = None;
+            // The writer thread ends when the channel is closed and empty.
+            handle.requests = None;
         }
         for thread in self.partitions.iter_mut().filter_map(|h| h.thread.take()) {
             if thread.join().is_err() {
-                tracing::error!("a thread of the event log panicked");
+                tracing::error!("event log thread panicked");
             }
         }
     }
@@ -212,14 +215,14 @@ impl EventLog for FileLog {
 
     async fn append(&self, partition: u32, at: Timestamp, values: Vec<Bytes>) -> Result<u64> {
         let handle = self.handle(partition)?;
-        if let Some(long) = values.iter().find(|v| v.len() > MAX_RECORD_BYTES) {
-            return Err(LogError::TooLong { bytes: long.len(), limit: MAX_RECORD_BYTES });
+        if let Some(large) = values.iter().find(|v| v.len() > MAX_RECORD_BYTES) {
+            return Err(LogError::RecordTooLarge { bytes: large.len(), limit: MAX_RECORD_BYTES });
         }
-        let queue = handle.queue.as_ref().ok_or(LogError::ReadOnly)?;
-        let (done, answer) = oneshot::channel();
-        let append = Request::Append(Append { at, values, done });
-        queue.send(append).await.map_err(|_| LogError::Closed)?;
-        answer.await.map_err(|_| LogError::Closed)?
+        let requests = handle.requests.as_ref().ok_or(LogError::ReadOnly)?;
+        let (reply, result) = oneshot::channel();
+        let append = Request::Append(Append { at, values, reply });
+        requests.send(append).await.map_err(|_| LogError::Closed)?;
+        result.await.map_err(|_| LogError::Closed)?
     }
 
     async fn read(&self, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Record>> {
@@ -229,10 +232,10 @@ impl EventLog for FileLog {
     async fn tail(&self, partition: u32, from: u64) -> Result<Box<dyn Tail>> {
         let first = self.start(partition).await?;
         if from < first {
-            return Err(LogError::Gone { partition, wanted: from, first });
+            return Err(LogError::OffsetOutOfRange { partition, wanted: from, first });
         }
         let partition = Arc::clone(&self.handle(partition)?.partition);
-        Ok(Box::new(FileTail { partition, read_only: self.read_only, next: from }))
+        Ok(Box::new(FileTail { partition, read_only: self.read_only, position: from }))
     }
 
     async fn start(&self, partition: u32) -> Result<u64> {
@@ -253,29 +256,29 @@ impl EventLog for FileLog {
     async fn retain(
         &self,
         partition: u32,
-        rule: Retention,
+        retention: Retention,
         before: u64,
         now: Timestamp,
     ) -> Result<()> {
         if self.read_only {
             return Err(LogError::ReadOnly);
         }
-        self.blocking(partition, move |p| p.retain(rule, before, now)).await
+        self.blocking(partition, move |p| p.retain(retention, before, now)).await
     }
 
     async fn skip_to(&self, partition: u32, offset: u64) -> Result<bool> {
-        let queue = self.handle(partition)?.queue.as_ref().ok_or(LogError::ReadOnly)?;
-        let (done, answer) = oneshot::channel();
-        queue.send(Request::SkipTo { offset, done }).await.map_err(|_| LogError::Closed)?;
-        answer.await.map_err(|_| LogError::Closed)?.map(|()| true)
+        let requests = self.handle(partition)?.requests.as_ref().ok_or(LogError::ReadOnly)?;
+        let (reply, result) = oneshot::channel();
+        requests.send(Request::SkipTo { offset, reply }).await.map_err(|_| LogError::Closed)?;
+        result.await.map_err(|_| LogError::Closed)?.map(|()| true)
     }
 }
 
 /// Follows a partition.
 struct FileTail {
-    partition: Arc<Partition>,
+    partition: Arc<FilePartition>,
     read_only: bool,
-    next: u64,
+    position: u64,
 }
 
 #[async_trait]
@@ -283,65 +286,67 @@ impl Tail for FileTail {
     async fn next(&mut self) -> Result<Vec<Record>> {
         loop {
             let partition = Arc::clone(&self.partition);
-            let grown = self.partition.grown.notified();
-            tokio::pin!(grown);
-            // Registered before reading, so that what comes in between is not slept through.
-            grown.as_mut().enable();
-            let (read_only, from) = (self.read_only, self.next);
+            let appended = self.partition.appended.notified();
+            tokio::pin!(appended);
+            // Registered before the read: an append between the read and the wait would be missed
+            // otherwise.
+            appended.as_mut().enable();
+            let (read_only, from) = (self.read_only, self.position);
             let read = tokio::task::spawn_blocking(move || {
                 if read_only {
-                    partition.look_again()?;
+                    partition.reload()?;
                 }
-                partition.read(from, TAIL_BYTES)
+                partition.read(from, TAIL_READ_BYTES)
             });
             let records = read.await.map_err(|_| LogError::Closed)??;
             if let Some(last) = records.last() {
-                self.next = last.offset + 1;
+                self.position = last.offset + 1;
                 return Ok(records);
             }
-            let next = self.partition.after_gap(self.next);
-            if next > self.next {
-                // Records that were set aside, and none behind them yet.
-                self.next = next;
+            let next = self.partition.after_gap(self.position);
+            if next > self.position {
+                // Only offsets without a record are left: return them as passed.
+                self.position = next;
                 return Ok(records);
             }
-            // Another process's appends are told to nobody: look now and then.
-            let _ = tokio::time::timeout(LOOK_AGAIN, grown).await;
+            // Appends of another process send no notification: poll.
+            let _ = tokio::time::timeout(POLL_INTERVAL, appended).await;
         }
     }
 
     fn position(&self) -> u64 {
-        self.next
+        self.position
     }
 }
 
-fn open_partition(dir: &Path, number: u32, options: &FileLogOptions) -> Result<Handle> {
-    let partition = Arc::new(Partition::new(dir, number));
+fn open_partition(dir: &Path, number: u32, options: &FileLogOptions) -> Result<PartitionHandle> {
+    let partition = Arc::new(FilePartition::new(dir, number));
     let file = partition.open(dir, &*options.disk)?;
-    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (sender, receiver) = mpsc::channel(MAX_QUEUED_APPENDS);
     let writer = Writer {
         partition: Arc::clone(&partition),
         file,
         segment_bytes: options.segment_bytes,
         disk: Arc::clone(&options.disk),
-        floor: options.floor,
-        suspect: false,
-        low: false,
+        min_free_disk: options.min_free_disk,
+        is_unverified: false,
+        is_disk_low: false,
     };
     let thread = std::thread::Builder::new()
         .name(format!("log-{number}"))
         .spawn(move || writer.run(receiver))
         .map_err(LogError::io("start a thread for", &partition.folder))?;
-    Ok(Handle { partition, queue: Some(sender), thread: Some(thread) })
+    Ok(PartitionHandle { partition, requests: Some(sender), thread: Some(thread) })
 }
 
-/// The right to write a log.
+/// The exclusive lock of the writing process.
 #[derive(Debug)]
 struct LogLock(File);
 
 impl Drop for LogLock {
     fn drop(&mut self) {
-        // Closing is not enough: a child that is just being started has the handle for a moment too.
+        // Closing the file is not enough: a child process between fork and exec has the descriptor too,
+        // and the lock stays until the last copy is closed.
         let _ = self.0.unlock();
     }
 }
@@ -357,36 +362,37 @@ fn lock(dir: &Path) -> Result<LogLock> {
     }
 }
 
-/// Makes sure that a log whose number of partitions was read has as many folders: one flipped bit of
-/// that file would send ad groups to other partitions.
+/// Checks that the number in the file `partitions` agrees with the folders. One flipped bit in that
+/// file would assign ad groups to other partitions.
 fn check_folders(dir: &Path, partitions: u32) -> Result<()> {
-    let is_there = |number: u32| dir.join(number.to_string()).is_dir();
-    let found = (0..MAX_PARTITIONS).rfind(|number| is_there(*number)).map_or(0, |n| n + 1);
-    // Fewer are a first start that was cut off, unless there are records already.
+    let exists = |number: u32| dir.join(number.to_string()).is_dir();
+    let found = (0..MAX_PARTITIONS).rfind(|number| exists(*number)).map_or(0, |n| n + 1);
+    // Fewer folders without a record: the first start was interrupted.
     let has_records = || {
         let all = (0..found).map(|number| partition::segments_in(&dir.join(number.to_string())));
-        let lengths = all.map(|segments| {
+        let filled = all.map(|segments| {
             let segments = segments?;
-            let long = |path: &Path| path.metadata().is_ok_and(|f| f.len() > SEGMENT_HEAD as u64);
-            Ok(segments.len() > 1 || segments.iter().any(|segment| long(&segment.path)))
+            let has_record =
+                |path: &Path| path.metadata().is_ok_and(|f| f.len() > SEGMENT_HEADER as u64);
+            Ok(segments.len() > 1 || segments.iter().any(|segment| has_record(&segment.path)))
         });
-        lengths.collect::<Result<Vec<bool>>>().map(|all| all.contains(&true))
+        filled.collect::<Result<Vec<bool>>>().map(|all| all.contains(&true))
     };
     if found > partitions || (found < partitions && found > 0 && has_records()?) {
-        let why = "it does not fit the folders beside it, one for each partition";
+        let why = "it does not match the folders next to it, one for each partition";
         return Err(LogError::Damaged { path: dir.join("partitions"), position: 0, why });
     }
     Ok(())
 }
 
-fn write_count(dir: &Path, partitions: u32) -> Result<()> {
-    let (path, aside) = (dir.join("partitions"), dir.join("partitions.tmp"));
+fn write_partition_count(dir: &Path, partitions: u32) -> Result<()> {
+    let (path, temporary) = (dir.join("partitions"), dir.join("partitions.tmp"));
     let write = || -> io::Result<()> {
-        std::fs::write(&aside, format!("{partitions}\n"))?;
-        File::open(&aside)?.sync_all()?;
-        std::fs::rename(&aside, &path)
+        std::fs::write(&temporary, format!("{partitions}\n"))?;
+        File::open(&temporary)?.sync_all()?;
+        std::fs::rename(&temporary, &path)
     };
-    write().map_err(LogError::io("make", &path))?;
+    write().map_err(LogError::io("create", &path))?;
     sync_folder(dir)
 }
 

@@ -1,4 +1,4 @@
-//! One partition of the log: its segments as readers see them, and how they are opened.
+//! One partition of the log: opens its segments, and shows them to readers.
 
 use std::fs::File;
 use std::io;
@@ -13,43 +13,43 @@ use super::segment::{self, Segment};
 use super::sync_folder;
 use crate::{LogError, Record, Result, Retention};
 
-/// A partition as readers see it.
+/// A partition in segment files. Readers share it with the writer thread.
 #[derive(Debug)]
-pub(super) struct Partition {
+pub(super) struct FilePartition {
     pub(super) folder: PathBuf,
     pub(super) number: u32,
     view: Mutex<View>,
-    /// Told after each durable append of this process.
-    pub(super) grown: tokio::sync::Notify,
+    /// Notified after each durable append of this process.
+    pub(super) appended: tokio::sync::Notify,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct View {
-    /// By offset; without gaps but where records were set aside. The last one is written to. Never
-    /// empty, except in a log that is read while it is being made.
+    /// By offset; without gaps, except where records were removed or skipped. The last one is active:
+    /// appends go to it. Never empty, except in a log that is read while it is created.
     pub(super) segments: Vec<Segment>,
 }
 
-impl Partition {
+impl FilePartition {
     pub(super) fn new(dir: &Path, number: u32) -> Self {
         Self {
             folder: dir.join(number.to_string()),
             number,
             view: Mutex::default(),
-            grown: tokio::sync::Notify::new(),
+            appended: tokio::sync::Notify::new(),
         }
     }
 
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
-        // Every change of the view is a few plain assignments: a panic leaves nothing half done.
+        // Every change of the view is a few plain assignments: a panic cannot leave it inconsistent.
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The segment that is written to, without its index.
+    /// The active segment, without its index.
     pub(super) fn active(&self) -> Segment {
         let view = self.view();
         match view.segments.last() {
-            Some(last) => last.outline(),
+            Some(last) => last.without_index(),
             None => Segment::empty(self.folder.clone(), 0),
         }
     }
@@ -62,62 +62,65 @@ impl Partition {
             (wanted, view.segments.first().map_or(0, |s| s.base))
         };
         if from < first {
-            return Err(LogError::Gone { partition: self.number, wanted: from, first });
+            return Err(LogError::OffsetOutOfRange { partition: self.number, wanted: from, first });
         }
-        let (mut room, mut out) = (max_bytes, Vec::new());
+        let (mut left, mut out) = (max_bytes, Vec::new());
         for segment in segments {
             let start = from.max(segment.base);
-            match segment.read(start, &mut room, &mut out) {
-                Ok(found) => self.learn(segment.base, &found),
-                // Truncated between looking and opening.
+            match segment.read(start, &mut left, &mut out) {
+                Ok(found) => self.extend_index(segment.base, &found),
+                // Deleted between the lookup and the open.
                 Err(LogError::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && !segment.path.exists() =>
                 {
-                    let first = segment.end;
-                    return Err(LogError::Gone { partition: self.number, wanted: from, first });
+                    let (partition, first) = (self.number, segment.end);
+                    return Err(LogError::OffsetOutOfRange { partition, wanted: from, first });
                 }
                 Err(error) => return Err(error),
             }
-            if room == 0 {
+            if left == 0 {
                 break;
             }
         }
         Ok(out)
     }
 
-    /// The first offset from `from` on that is not known to be left out.
+    /// The first offset from `from` on that is not in a gap between segments.
     pub(super) fn after_gap(&self, from: u64) -> u64 {
         let view = self.view();
-        let place = view.segments.partition_point(|segment| segment.end <= from);
-        let next = view.segments.get(place).or(view.segments.last());
+        let at = view.segments.partition_point(|segment| segment.end <= from);
+        let next = view.segments.get(at).or(view.segments.last());
         next.map_or(from, |next| from.max(next.base))
     }
 
-    fn learn(&self, base: u64, found: &[(u64, u64)]) {
+    fn extend_index(&self, base: u64, found: &[(u64, u64)]) {
         if let Some(segment) = self.view().segments.iter_mut().find(|s| s.base == base) {
             for (offset, position) in found {
-                segment.note(*offset, *position);
+                segment.add_to_index(*offset, *position);
             }
         }
     }
 
-    /// Deletes the oldest segments while `is_over` says so of the oldest one and all of them; never the
-    /// last one.
-    fn delete_while(&self, is_over: impl Fn(&Segment, &[Segment]) -> Result<bool>) -> Result<()> {
-        let mut gone = false;
+    /// Deletes the oldest segment while `may_delete` returns true for it and the list of all segments;
+    /// never the active one.
+    fn delete_while(
+        &self,
+        may_delete: impl Fn(&Segment, &[Segment]) -> Result<bool>,
+    ) -> Result<()> {
+        let mut deleted = false;
         loop {
-            // Of all segments only the last one changes, and outlines are small.
+            // A copy, so that the lock is not held during I/O: only the last segment changes meanwhile.
             let segments: Vec<Segment> =
-                self.view().segments.iter().map(Segment::outline).collect();
+                self.view().segments.iter().map(Segment::without_index).collect();
             let path = match segments.as_slice() {
-                [first, _, ..] if is_over(first, &segments)? => first.path.clone(),
+                [first, _, ..] if may_delete(first, &segments)? => first.path.clone(),
                 _ => break,
             };
             std::fs::remove_file(&path).map_err(LogError::io("delete", &path))?;
             self.view().segments.remove(0);
-            gone = true;
+            deleted = true;
         }
-        if gone {
+        if deleted {
             sync_folder(&self.folder)?;
         }
         Ok(())
@@ -127,79 +130,80 @@ impl Partition {
         self.delete_while(|first, _| Ok(first.end <= offset))
     }
 
-    /// Deletes segments that are too many by a rule, of those that hold nothing from `before` on.
-    pub(super) fn retain(&self, rule: Retention, before: u64, now: Timestamp) -> Result<()> {
+    /// Deletes the segments that exceed the retention, if all of their records are before `before`.
+    pub(super) fn retain(&self, retention: Retention, before: u64, now: Timestamp) -> Result<()> {
         self.delete_while(|first, all| {
             if first.end > before {
                 return Ok(false);
             }
             let bytes: u64 = all.iter().map(|segment| segment.bytes).sum();
-            if bytes > rule.bytes {
+            if bytes > retention.bytes {
                 return Ok(true);
             }
-            // The first record of the next segment came after the last one of this.
+            // The first record of the next segment was appended after the last one of this segment.
             let next = all.get(1).map(|next| next.first_time()).transpose()?.flatten();
-            Ok(next.is_some_and(|at| now.since(at) > rule.age))
+            Ok(next.is_some_and(|at| now.since(at) > retention.age))
         })
     }
 
-    /// The segments in the folder by offset, each without its records. Those before the last one are
-    /// full; of those that `known` has, what is known is taken.
+    /// The segments in the folder by offset, without their records. All but the last one are closed;
+    /// those that `known` has are taken from there.
     fn list(&self, known: &[Segment]) -> Result<Vec<Segment>> {
         let mut segments = segments_in(&self.folder)?;
-        let heads: Vec<record::SegmentHead> = segments
+        let headers: Vec<record::SegmentHeader> = segments
             .iter()
             .map(|segment| {
                 let file = File::open(&segment.path);
-                segment.head(&file.map_err(LogError::io("open", &segment.path))?, self.number)
+                segment.header(&file.map_err(LogError::io("open", &segment.path))?, self.number)
             })
             .collect::<Result<_>>()?;
         for at in 1..segments.len() {
-            let (head, next) = (heads[at], segments[at].base);
-            segments[at].after_gap = head.after_gap;
-            let sealed = &mut segments[at - 1];
-            if let Some(known) = known.iter().find(|k| k.base == sealed.base && k.end <= next) {
-                *sealed = known.clone();
+            let (header, next) = (headers[at], segments[at].base);
+            segments[at].after_gap = header.after_gap;
+            let closed = &mut segments[at - 1];
+            if let Some(known) = known.iter().find(|k| k.base == closed.base && k.end <= next) {
+                *closed = known.clone();
             } else {
-                sealed.end = next;
-                let length = sealed.path.metadata().map_err(LogError::io("look at", &sealed.path));
-                sealed.bytes = length?.len();
+                closed.end = next;
+                let metadata = closed.path.metadata();
+                closed.bytes = metadata.map_err(LogError::io("inspect", &closed.path))?.len();
             }
-            self.check_link(sealed, head)?;
+            self.check_link(closed, header)?;
         }
         Ok(segments)
     }
 
-    /// Makes sure that a full segment is the one that the next one's head follows.
-    fn check_link(&self, sealed: &mut Segment, next: record::SegmentHead) -> Result<()> {
-        let linked = record::link_to(sealed.base, sealed.bytes) == next.link;
-        if next.link != 0 && !linked {
-            let why = "the segment that follows belongs to another one: a segment is missing, or this \
-                       one has another length than it had";
-            return Err(sealed.damaged(sealed.bytes, why));
+    /// Checks that a closed segment is the one that the header of the next segment refers to.
+    fn check_link(&self, closed: &mut Segment, next: record::SegmentHeader) -> Result<()> {
+        let is_linked = record::link_to(closed.base, closed.bytes) == next.link;
+        if next.link != 0 && !is_linked {
+            let why = "the next segment follows another one: a segment is missing, or the length of \
+                       this one has changed";
+            return Err(closed.damaged(closed.bytes, why));
         }
         if next.link == 0 || next.after_gap {
-            // Written by an earlier version, or the end is not where the next one begins.
-            let file = File::open(&sealed.path).map_err(LogError::io("open", &sealed.path))?;
-            sealed.scan_whole(&file)?;
+            // Written by an earlier version, or its end is not the base of the next one.
+            let file = File::open(&closed.path).map_err(LogError::io("open", &closed.path))?;
+            closed.scan_closed(&file)?;
         }
         let follows =
-            if next.after_gap { sealed.end <= next.base } else { sealed.end == next.base };
+            if next.after_gap { closed.end <= next.base } else { closed.end == next.base };
         if !follows {
             let why = "it does not end where the next segment begins: a segment is missing";
-            return Err(sealed.damaged(sealed.bytes, why));
+            return Err(closed.damaged(closed.bytes, why));
         }
         Ok(())
     }
 
-    /// For a log that somebody else writes: takes in what is new.
-    pub(super) fn look_again(&self) -> Result<()> {
+    /// For a log that another process writes: reads what that process has changed.
+    pub(super) fn reload(&self) -> Result<()> {
         let known: Vec<Segment> = self.view().segments.clone();
-        let full = known.len().saturating_sub(1);
-        let mut listed = match self.list(&known[..full]) {
-            // The writer has deleted a segment between listing and opening.
+        let closed = known.len().saturating_sub(1);
+        let mut listed = match self.list(&known[..closed]) {
+            // The writer deleted a segment between the listing and the open: the next listing is
+            // without it.
             Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                self.list(&known[..full])?
+                self.list(&known[..closed])?
             }
             listed => listed?,
         };
@@ -208,34 +212,35 @@ impl Partition {
                 *last = same.clone();
             }
             let file = File::open(&last.path).map_err(LogError::io("open", &last.path))?;
-            last.scan_on(&file)?;
+            last.scan(&file)?;
         }
         self.view().segments = listed;
         Ok(())
     }
 
-    /// Opens the partition for writing: its last segment's file. Cuts off a write that was torn.
+    /// Opens the partition for writing: returns the file of the active segment. Truncates a torn write.
     pub(super) fn open(&self, dir: &Path, disk: &dyn Disk) -> Result<File> {
         let (folder, number) = (&self.folder, self.number);
-        std::fs::create_dir_all(folder).map_err(LogError::io("make the folder", folder))?;
+        std::fs::create_dir_all(folder).map_err(LogError::io("create the folder", folder))?;
         sync_folder(dir)?;
         let mut segments = self.list(&[])?;
         let file = match segments.last_mut() {
             Some(last) => {
                 let open = File::options().read(true).write(true).open(&last.path);
                 let file = open.map_err(LogError::io("open", &last.path))?;
-                if last.scan_on(&file)? {
+                if last.scan(&file)? {
                     let length =
-                        file.metadata().map_err(LogError::io("look at", &last.path))?.len();
+                        file.metadata().map_err(LogError::io("inspect", &last.path))?.len();
                     tracing::warn!(
                         path = %last.path.display(),
                         position = last.bytes,
                         bytes = length - last.bytes,
-                        "the end of a write that was not acknowledged is cut off"
+                        "truncated an unacknowledged write"
                     );
-                    disk.set_len(&file, last.bytes).map_err(LogError::io("cut", &last.path))?;
+                    disk.set_len(&file, last.bytes)
+                        .map_err(LogError::io("truncate", &last.path))?;
                 }
-                // What a killed process wrote may be in memory only.
+                // The writes of a killed process may be only in the page cache.
                 disk.sync_data(&file).map_err(LogError::io("sync", &last.path))?;
                 file
             }
@@ -250,7 +255,7 @@ impl Partition {
     }
 }
 
-/// The segment files of a folder by offset. None if there is no folder.
+/// The segment files of a folder by offset. Empty if there is no folder.
 pub(super) fn segments_in(folder: &Path) -> Result<Vec<Segment>> {
     let mut segments = Vec::new();
     let entries = match std::fs::read_dir(folder) {

@@ -1,4 +1,4 @@
-//! Reads one segment file.
+//! Reads one segment file, and creates new ones.
 
 use std::fs::File;
 use std::io;
@@ -9,14 +9,14 @@ use bytes::Bytes;
 use throng_model::Timestamp;
 
 use super::disk::Disk;
-use super::record::{self, Head, RECORD_HEAD, SEGMENT_HEAD, SegmentHead, TailKind};
+use super::record::{self, EndKind, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader};
 use crate::{LogError, Record, Result};
 
-/// An entry of the index for every so many bytes: what a read scans in vain at most.
-const INDEX_EVERY: u64 = 64 << 10;
-const READ_AHEAD: usize = 256 << 10;
+/// The distance of index entries in bytes: a read scans at most this much before the record it wants.
+const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
+const READ_AHEAD_BYTES: usize = 256 << 10;
 
-/// What is known of a segment.
+/// The state of a segment.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) path: PathBuf,
@@ -24,22 +24,22 @@ pub(super) struct Segment {
     pub(super) base: u64,
     /// Offset after its last record.
     pub(super) end: u64,
-    /// Where its last record ends.
+    /// Position after its last record.
     pub(super) bytes: u64,
-    /// Records before its first one were set aside.
+    /// There is a gap in the offsets before its first record.
     pub(super) after_gap: bool,
-    /// Some (offset, position) pairs, ascending; grows as the segment is written or read.
+    /// A sparse index: (offset, position) pairs, ascending; extended by writes and reads.
     index: Vec<(u64, u64)>,
 }
 
 impl Segment {
     pub(super) fn empty(path: PathBuf, base: u64) -> Self {
-        let (bytes, index) = (SEGMENT_HEAD as u64, Vec::new());
+        let (bytes, index) = (SEGMENT_HEADER as u64, Vec::new());
         Self { path, base, end: base, bytes, after_gap: false, index }
     }
 
-    /// The same without its index.
-    pub(super) fn outline(&self) -> Self {
+    /// A copy without the index.
+    pub(super) fn without_index(&self) -> Self {
         Self {
             path: self.path.clone(),
             base: self.base,
@@ -50,20 +50,20 @@ impl Segment {
         }
     }
 
-    /// Remembers where a record lies, if it is far enough from what is remembered.
-    pub(super) fn note(&mut self, offset: u64, position: u64) {
-        let last = self.index.last().map_or(SEGMENT_HEAD as u64, |(_, position)| *position);
-        if position >= last + INDEX_EVERY {
+    /// Adds a record to the index, if it is far enough from the last entry.
+    pub(super) fn add_to_index(&mut self, offset: u64, position: u64) {
+        let last = self.index.last().map_or(SEGMENT_HEADER as u64, |(_, position)| *position);
+        if position >= last + INDEX_INTERVAL_BYTES {
             self.index.push((offset, position));
         }
     }
 
-    /// Where to begin to look for `offset`: (offset, position) of a record not after it.
-    fn near(&self, offset: u64) -> (u64, u64) {
+    /// Where a scan for `offset` begins: (offset, position) of a record at or before it.
+    fn indexed_before(&self, offset: u64) -> (u64, u64) {
         let after = self.index.partition_point(|(known, _)| *known <= offset);
         match after.checked_sub(1).and_then(|at| self.index.get(at)) {
             Some(entry) => *entry,
-            None => (self.base, SEGMENT_HEAD as u64),
+            None => (self.base, SEGMENT_HEADER as u64),
         }
     }
 
@@ -71,130 +71,130 @@ impl Segment {
         LogError::Damaged { path: self.path.clone(), position, why }
     }
 
-    /// Takes in what lies behind `bytes`, up to the first record that is not whole. Returns whether
-    /// anything lies there.
-    pub(super) fn walk(&mut self, file: &File) -> Result<bool> {
-        let length = file.metadata().map_err(LogError::io("look at", &self.path))?.len();
+    /// Reads the records after `bytes`, up to the first invalid one. Returns whether there are bytes after
+    /// the last valid record.
+    pub(super) fn scan_valid(&mut self, file: &File) -> Result<bool> {
+        let length = file.metadata().map_err(LogError::io("inspect", &self.path))?.len();
         let mut cursor = Cursor::new(file, self.bytes, length);
         loop {
             let step = cursor.next(self.end).map_err(LogError::io("read", &self.path))?;
             match step {
                 Step::End => return Ok(false),
-                Step::Whole(head) => {
-                    self.note(self.end, self.bytes);
+                Step::Valid(header) => {
+                    self.add_to_index(self.end, self.bytes);
                     self.end += 1;
-                    self.bytes += head.size() as u64;
+                    self.bytes += header.size() as u64;
                 }
-                Step::Broken => return Ok(true),
+                Step::Invalid => return Ok(true),
             }
         }
     }
 
-    /// Takes in what lies behind `bytes`, up to the first record that is not whole. `Damaged` if
-    /// that one was acknowledged. Returns whether anything lies behind the last whole record.
-    pub(super) fn scan_on(&mut self, file: &File) -> Result<bool> {
-        if !self.walk(file)? {
+    /// Reads the records after `bytes`, up to the first invalid one. `Damaged` if that one was
+    /// acknowledged. Returns whether a torn write follows the last valid record.
+    pub(super) fn scan(&mut self, file: &File) -> Result<bool> {
+        if !self.scan_valid(file)? {
             return Ok(false);
         }
-        let length = file.metadata().map_err(LogError::io("look at", &self.path))?.len();
+        let length = file.metadata().map_err(LogError::io("inspect", &self.path))?.len();
         let mut rest = vec![0; usize::try_from(length - self.bytes).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut rest, self.bytes).map_err(LogError::io("read", &self.path))?;
-        match record::tail_of(&rest, self.end, self.bytes) {
-            TailKind::Torn => Ok(true),
-            TailKind::Damaged(why) => Err(self.damaged(self.bytes, why)),
+        match record::classify_end(&rest, self.end, self.bytes) {
+            EndKind::Torn => Ok(true),
+            EndKind::Damaged(why) => Err(self.damaged(self.bytes, why)),
         }
     }
 
-    /// Reads a segment that another one follows, to its end, which is known then. `Damaged` if anything
-    /// but whole records is in it.
-    pub(super) fn scan_whole(&mut self, file: &File) -> Result<()> {
-        (self.end, self.bytes) = (self.base, SEGMENT_HEAD as u64);
-        if self.scan_on(file)? {
-            return Err(self.damaged(self.bytes, "it ends with a record that is not whole"));
+    /// Reads a closed segment from its beginning and sets its end. `Damaged` if it has anything but valid
+    /// records: a torn write can only be in the last segment.
+    pub(super) fn scan_closed(&mut self, file: &File) -> Result<()> {
+        (self.end, self.bytes) = (self.base, SEGMENT_HEADER as u64);
+        if self.scan(file)? {
+            return Err(self.damaged(self.bytes, "it ends with an incomplete record"));
         }
         Ok(())
     }
 
-    /// Reads the head of the file.
-    pub(super) fn head(&self, file: &File, partition: u32) -> Result<SegmentHead> {
-        let mut head = [0; SEGMENT_HEAD];
-        match file.read_exact_at(&mut head, 0) {
+    /// Reads the header of the file.
+    pub(super) fn header(&self, file: &File, partition: u32) -> Result<SegmentHeader> {
+        let mut header = [0; SEGMENT_HEADER];
+        match file.read_exact_at(&mut header, 0) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(self.damaged(0, "its head is cut short"));
+                return Err(self.damaged(0, "its header is incomplete"));
             }
             Err(error) => return Err(LogError::io("read", &self.path)(error)),
         }
-        if let Some(found) = record::newer_format(&head) {
-            return Err(LogError::Newer { path: self.path.clone(), found });
+        if let Some(found) = record::unsupported_format(&header) {
+            return Err(LogError::UnsupportedFormat { path: self.path.clone(), found });
         }
-        SegmentHead::decode(&head)
-            .filter(|head| (head.partition, head.base) == (partition, self.base))
-            .ok_or_else(|| self.damaged(0, "its head is not that of this partition and offset"))
+        SegmentHeader::decode(&header)
+            .filter(|header| (header.partition, header.base) == (partition, self.base))
+            .ok_or_else(|| self.damaged(0, "its header is not that of this partition and offset"))
     }
 
     /// The time of its first record, if it has one.
     pub(super) fn first_time(&self) -> Result<Option<Timestamp>> {
         let file = File::open(&self.path).map_err(LogError::io("open", &self.path))?;
-        let mut head = [0; RECORD_HEAD];
-        match file.read_exact_at(&mut head, SEGMENT_HEAD as u64) {
-            Ok(()) => Ok(record::head(&head).map(|head| head.at)),
+        let mut header = [0; RECORD_HEADER];
+        match file.read_exact_at(&mut header, SEGMENT_HEADER as u64) {
+            Ok(()) => Ok(record::header(&header).map(|header| header.at)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(LogError::io("read", &self.path)(error)),
         }
     }
 
-    /// Adds records from `from` (which this segment holds) to `out` until `room` is used up.
-    /// Returns index entries that were found on the way.
+    /// Adds records from offset `from` (which is in this segment) to `out` until their values exceed
+    /// `left` bytes. Returns index entries of the records that were read.
     pub(super) fn read(
         &self,
         from: u64,
-        room: &mut usize,
+        left: &mut usize,
         out: &mut Vec<Record>,
     ) -> Result<Vec<(u64, u64)>> {
         let file = File::open(&self.path).map_err(LogError::io("open", &self.path))?;
-        let (mut offset, mut position) = self.near(from);
+        let (mut offset, mut position) = self.indexed_before(from);
         let mut found = Vec::new();
         let mut cursor = Cursor::new(&file, position, self.bytes);
         while offset < self.end {
             let step = cursor.next(offset).map_err(LogError::io("read", &self.path))?;
-            let Step::Whole(head) = step else {
+            let Step::Valid(header) = step else {
                 return Err(self.damaged(position, "an acknowledged record is broken"));
             };
             if offset >= from {
-                if head.length > *room && !out.is_empty() {
-                    *room = 0;
+                if header.length > *left && !out.is_empty() {
+                    *left = 0;
                     break;
                 }
-                *room = room.saturating_sub(head.length);
-                let value = Bytes::copy_from_slice(cursor.value(head));
-                out.push(Record { offset, at: head.at, value });
+                *left = left.saturating_sub(header.length);
+                let value = Bytes::copy_from_slice(cursor.value(header));
+                out.push(Record { offset, at: header.at, value });
             }
             found.push((offset, position));
             offset += 1;
-            position += head.size() as u64;
+            position += header.size() as u64;
         }
         Ok(found)
     }
 }
 
 enum Step {
-    /// A whole record; the cursor stands behind it.
-    Whole(Head),
-    /// Something that is not a whole record with the offset that should come.
-    Broken,
-    /// Nothing.
+    /// A valid record; the cursor is after it.
+    Valid(RecordHeader),
+    /// Bytes that are not a valid record with the expected offset.
+    Invalid,
+    /// The end of the file.
     End,
 }
 
-/// Walks over the records of a file, reading ahead.
+/// Iterates over the records of a file, with read-ahead.
 struct Cursor<'a> {
     file: &'a File,
     limit: u64,
-    /// Where `buffer` begins in the file.
+    /// The position of `buffer` in the file.
     origin: u64,
     buffer: Vec<u8>,
-    /// How far the walk is, in `buffer`.
+    /// The position of the cursor in `buffer`.
     at: usize,
 }
 
@@ -203,15 +203,15 @@ impl<'a> Cursor<'a> {
         Self { file, limit, origin: position, buffer: Vec::new(), at: 0 }
     }
 
-    /// Bytes from here on: `wanted` of them or, at the end, fewer.
-    fn look(&mut self, wanted: usize) -> io::Result<&[u8]> {
+    /// The next `wanted` bytes, fewer at the end. Does not move the cursor.
+    fn peek(&mut self, wanted: usize) -> io::Result<&[u8]> {
         if self.buffer.len() - self.at < wanted {
             self.origin += self.at as u64;
             self.buffer.drain(..self.at);
             self.at = 0;
             let have = self.buffer.len();
             let left = self.limit.saturating_sub(self.origin + have as u64);
-            let more = wanted.max(READ_AHEAD) - have;
+            let more = wanted.max(READ_AHEAD_BYTES) - have;
             let more = usize::try_from(left).map_or(more, |left| left.min(more));
             self.buffer.resize(have + more, 0);
             self.file.read_exact_at(&mut self.buffer[have..], self.origin + have as u64)?;
@@ -221,52 +221,53 @@ impl<'a> Cursor<'a> {
     }
 
     fn next(&mut self, expected: u64) -> io::Result<Step> {
-        let bytes = self.look(RECORD_HEAD)?;
+        let bytes = self.peek(RECORD_HEADER)?;
         if bytes.is_empty() {
             return Ok(Step::End);
         }
-        let Some(head) = record::head(bytes).filter(|h| h.offset == expected) else {
-            return Ok(Step::Broken);
+        let Some(header) = record::header(bytes).filter(|h| h.offset == expected) else {
+            return Ok(Step::Invalid);
         };
-        let bytes = self.look(head.size())?;
-        if head.value(bytes).is_none() {
-            return Ok(Step::Broken);
+        let bytes = self.peek(header.size())?;
+        if header.value(bytes).is_none() {
+            return Ok(Step::Invalid);
         }
-        self.at += head.size();
-        Ok(Step::Whole(head))
+        self.at += header.size();
+        Ok(Step::Valid(header))
     }
 
-    /// The value of the record that was just walked over.
-    fn value(&self, head: Head) -> &[u8] {
-        &self.buffer[self.at - head.length..self.at]
+    /// The value of the record before the cursor.
+    fn value(&self, header: RecordHeader) -> &[u8] {
+        &self.buffer[self.at - header.length..self.at]
     }
 }
 
-/// Makes a new segment file, visible only when whole and durable. `before`: the segment that it follows.
+/// Creates a segment file, which is visible only when it is complete and durable. `previous`: the segment
+/// that it follows.
 pub(super) fn create(
     disk: &dyn Disk,
     folder: &Path,
     partition: u32,
     base: u64,
-    before: Option<&Segment>,
+    previous: Option<&Segment>,
 ) -> Result<(File, Segment)> {
     let path = folder.join(record::segment_name(base));
-    let aside = path.with_extension("log.tmp");
-    let head = SegmentHead {
+    let temporary = path.with_extension("log.tmp");
+    let header = SegmentHeader {
         partition,
         base,
-        link: before.map_or(0, |before| record::link_to(before.base, before.bytes)),
-        after_gap: before.is_some_and(|before| before.end != base),
+        link: previous.map_or(0, |previous| record::link_to(previous.base, previous.bytes)),
+        after_gap: previous.is_some_and(|previous| previous.end != base),
     };
-    let make = || -> io::Result<File> {
+    let create = || -> io::Result<File> {
         let file =
-            File::options().read(true).write(true).create(true).truncate(true).open(&aside)?;
-        disk.write_all_at(&file, &head.encode(), 0)?;
+            File::options().read(true).write(true).create(true).truncate(true).open(&temporary)?;
+        disk.write_all_at(&file, &header.encode(), 0)?;
         disk.sync_data(&file)?;
-        std::fs::rename(&aside, &path)?;
+        std::fs::rename(&temporary, &path)?;
         File::open(folder)?.sync_all()?;
         Ok(file)
     };
-    let file = make().map_err(LogError::io("make", &path))?;
-    Ok((file, Segment { after_gap: head.after_gap, ..Segment::empty(path, base) }))
+    let file = create().map_err(LogError::io("create", &path))?;
+    Ok((file, Segment { after_gap: header.after_gap, ..Segment::empty(path, base) }))
 }

@@ -1,5 +1,5 @@
-//! A consumer group's share: which partitions are this process's. Kafka decides and watches; the
-//! records themselves are read elsewhere.
+//! Partition assignment by a consumer group: which partitions belong to this process. The group
+//! coordinator assigns them and detects dead members; the records are read elsewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,21 +13,24 @@ use crate::{LogError, Result};
 
 use super::client::{KafkaSettings, failed};
 
-/// How soon a group notices that a member is gone.
+/// Between two polls of the consumer; also how soon its thread notices that it is stopped.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How soon a group detects a dead member.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupTiming {
-    /// A member that is silent for so long has lost its partitions. The brokers'
-    /// `group.min.session.timeout.ms` is the least (6 s unless set).
+    /// A member without a heartbeat for this time loses its partitions (`session.timeout.ms`). The
+    /// brokers' `group.min.session.timeout.ms` is the minimum (6 s by default).
     pub session: Duration,
-    /// A member whose process does not look for records for so long has lost its partitions, even
-    /// if its connection lives (`max.poll.interval.ms`). Not shorter than `session`. Throng's own
-    /// threads look all the time, however long work takes: this is for a process that hangs.
+    /// A member that does not poll for this time loses its partitions, even if it sends heartbeats
+    /// (`max.poll.interval.ms`). Not shorter than `session`. Throng polls in threads of their own,
+    /// however long a task takes: this detects a process that hangs.
     pub max_poll: Duration,
 }
 
 impl Default for GroupTiming {
     fn default() -> Self {
-        // The second is what Kafka's clients have when nobody sets it.
+        // Five minutes is the default of Kafka's clients.
         Self { session: Duration::from_secs(6), max_poll: Duration::from_secs(300) }
     }
 }
@@ -42,20 +45,20 @@ impl GroupTiming {
     }
 
     pub(super) fn heartbeat_ms(self) -> String {
-        // Also how soon a member hears that partitions are dealt anew.
+        // A member learns of a rebalance by the answer to its heartbeat.
         (self.session.as_millis() / 4).clamp(100, 3_000).to_string()
     }
 }
 
-/// Membership in a consumer group of a topic, for its partitions only. Dropping it leaves the
-/// group at once, so that the others take over without waiting.
+/// The partitions of a topic that a consumer group assigns to this process. Drop leaves the group at
+/// once, so that the other members get the partitions before the session timeout.
 #[derive(Debug)]
-pub struct Share {
+pub struct PartitionAssignment {
     partitions: watch::Receiver<Vec<u32>>,
     stop: Arc<AtomicBool>,
 }
 
-impl Share {
+impl PartitionAssignment {
     /// Joins the group `<prefix>.<group>` of the topic `<prefix>.<topic>`.
     ///
     /// # Errors
@@ -68,28 +71,28 @@ impl Share {
     ) -> Result<Self> {
         let topic = settings.named(topic);
         let (sender, partitions) = watch::channel(Vec::new());
-        let consumer: BaseConsumer<Watcher> = settings
+        let consumer: BaseConsumer<AssignmentListener> = settings
             .config()
             .set("group.id", settings.named(group))
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "latest")
-            // Partitions that stay are not taken away for a moment.
+            // Members keep the partitions that do not move while a rebalance runs.
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", timing.session_ms())
             .set("heartbeat.interval.ms", timing.heartbeat_ms())
             .set("max.poll.interval.ms", timing.max_poll_ms())
-            .create_with_context(Watcher { sender })
+            .create_with_context(AssignmentListener { sender })
             .map_err(failed("join the group of", &topic))?;
         consumer.subscribe(&[&topic]).map_err(failed("join the group of", &topic))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         std::thread::Builder::new()
-            .name("share".to_owned())
+            .name("kafka-assign".to_owned())
             .spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {
-                    // Rebalances are served by polling; records do not come, as all is paused.
-                    if let Some(Err(error)) = consumer.poll(Duration::from_millis(100)) {
-                        tracing::debug!(%error, "the group is reached again when a broker answers");
+                    // Polls serve rebalances. No records arrive, because all partitions are paused.
+                    if let Some(Err(error)) = consumer.poll(POLL_INTERVAL) {
+                        tracing::debug!(%error, "failed to poll the consumer group");
                     }
                 }
                 consumer.unsubscribe();
@@ -102,25 +105,25 @@ impl Share {
         Ok(Self { partitions, stop })
     }
 
-    /// The partitions that are this process's now, ascending.
+    /// The partitions that are assigned to this process now, ascending.
     pub fn partitions(&self) -> Vec<u32> {
         self.partitions.borrow().clone()
     }
 
-    /// Waits until the share changes. `false` if the group is left.
+    /// Waits until the assignment changes. `false` if the group is left.
     pub async fn changed(&mut self) -> bool {
         self.partitions.changed().await.is_ok()
     }
 }
 
-impl Drop for Share {
+impl Drop for PartitionAssignment {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// Tells what the group gives and takes.
-struct Watcher {
+/// Publishes assigned and revoked partitions.
+struct AssignmentListener {
     sender: watch::Sender<Vec<u32>>,
 }
 
@@ -131,26 +134,26 @@ fn numbers(list: &TopicPartitionList) -> Vec<u32> {
     numbers
 }
 
-impl ClientContext for Watcher {}
+impl ClientContext for AssignmentListener {}
 
-impl ConsumerContext for Watcher {
+impl ConsumerContext for AssignmentListener {
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(list) = rebalance {
-            let gone = numbers(list);
-            self.sender.send_modify(|mine| mine.retain(|p| !gone.contains(p)));
+            let revoked = numbers(list);
+            self.sender.send_modify(|assigned| assigned.retain(|p| !revoked.contains(p)));
         }
     }
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
             if let Err(error) = consumer.pause(list) {
-                tracing::warn!(%error, "partitions of a share were not paused");
+                tracing::warn!(%error, "failed to pause assigned partitions");
             }
             let new = numbers(list);
-            self.sender.send_modify(|mine| {
-                mine.extend(new);
-                mine.sort_unstable();
-                mine.dedup();
+            self.sender.send_modify(|assigned| {
+                assigned.extend(new);
+                assigned.sort_unstable();
+                assigned.dedup();
             });
         }
     }

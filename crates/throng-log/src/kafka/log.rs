@@ -16,26 +16,26 @@ use throng_model::Timestamp;
 use crate::file::MAX_RECORD_BYTES;
 use crate::{EventLog, LogError, Record, Result, Tail};
 
-use super::client::{self, KafkaSettings, PATIENCE, failed};
+use super::client::{self, KafkaSettings, TIMEOUT, failed};
 use super::reader::Reader;
 use super::tail::KafkaTail;
 use super::topic::{self, Admin, TopicSettings};
 
 /// The header with the time of a record: microseconds since 1970, 8 bytes, little-endian. Records of
-/// other producers may lack it; the brokers' time counts then.
-pub(super) const AT: &str = "at";
-/// Room for a record and its envelope.
-const MESSAGE_BYTES: &str = "17825792";
-/// A producer that is full is asked again this soon.
-const FULL: Duration = Duration::from_millis(5);
+/// other producers may not have it; then the timestamp of the brokers is used.
+pub(super) const TIME_HEADER: &str = "at";
+/// The limit of a message: 17 MiB, for the largest record with its headers.
+const MAX_MESSAGE_BYTES: &str = "17825792";
+/// Between two attempts to add a record to the full queue of the producer.
+const QUEUE_FULL_RETRY_DELAY: Duration = Duration::from_millis(5);
 
-/// What the topic of an event log is made with. The time of a record is the brokers': producers'
-/// clocks may be wrong, and a record from the past must not be deleted for its age at once.
+/// The configuration of the topic of an event log. The timestamps are the brokers': with the clock of a
+/// producer, a record with a time in the past would be deleted at once by `retention.ms`.
 pub(crate) fn event_topic(partitions: u32) -> TopicSettings {
     TopicSettings {
         partitions,
         settings: vec![
-            ("max.message.bytes", MESSAGE_BYTES),
+            ("max.message.bytes", MAX_MESSAGE_BYTES),
             ("message.timestamp.type", "LogAppendTime"),
             ("retention.ms", "604800000"),
             ("compression.type", "producer"),
@@ -43,29 +43,31 @@ pub(crate) fn event_topic(partitions: u32) -> TopicSettings {
     }
 }
 
-/// A topic as a log: partition and offset are Kafka's. Any number of processes write and read it.
+/// A topic as a log: partition and offset are Kafka's. Any number of processes can write and read it.
 pub struct KafkaLog {
     settings: KafkaSettings,
     topic: String,
     producer: FutureProducer,
-    /// Appends to a partition are put in the producer's queue next to each other.
-    turns: Vec<tokio::sync::Mutex<()>>,
+    /// Held while the records of one append are added to the queue of the producer, so that their offsets
+    /// are consecutive.
+    append_locks: Vec<tokio::sync::Mutex<()>>,
     admin: Arc<Admin>,
-    asker: Arc<BaseConsumer>,
+    /// For watermarks only.
+    consumer: Arc<BaseConsumer>,
 }
 
 impl std::fmt::Debug for KafkaLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KafkaLog")
             .field("topic", &self.topic)
-            .field("partitions", &self.turns.len())
+            .field("partitions", &self.append_locks.len())
             .finish_non_exhaustive()
     }
 }
 
 impl KafkaLog {
-    /// Opens the topic `<prefix>.<name>`; makes it with so many partitions if it is missing. A topic
-    /// that is there keeps its number.
+    /// Opens the topic `<prefix>.<name>`; creates it with this number of partitions if it is missing. An
+    /// existing topic keeps its number.
     ///
     /// # Errors
     /// [`LogError::Kafka`].
@@ -74,71 +76,70 @@ impl KafkaLog {
         let count = topic::ensure(settings, &topic, &event_topic(partitions)).await?;
         let producer = settings
             .config()
-            // Every record once and in order, although the client tries again.
+            // Each record once and in order, also when the client retries.
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("message.max.bytes", MESSAGE_BYTES)
+            .set("message.max.bytes", MAX_MESSAGE_BYTES)
             .set("compression.type", "zstd")
             .set("linger.ms", "2")
             .set("queue.buffering.max.kbytes", "262144")
             .set("delivery.timeout.ms", "30000")
             .set("request.timeout.ms", "10000")
             .create()
-            .map_err(failed("make a producer for", &topic))?;
-        let asker = client::consumer(settings, &topic)?;
+            .map_err(failed("create a producer for", &topic))?;
+        let consumer = client::consumer(settings, &topic)?;
         Ok(Self {
             settings: settings.clone(),
             producer,
-            turns: (0..count).map(|_| tokio::sync::Mutex::default()).collect(),
+            append_locks: (0..count).map(|_| tokio::sync::Mutex::default()).collect(),
             admin: Arc::new(topic::admin(settings)?),
-            asker: Arc::new(asker),
+            consumer: Arc::new(consumer),
             topic,
         })
     }
 
-    fn known(&self, partition: u32) -> Result<i32> {
-        if (partition as usize) < self.turns.len() {
+    fn partition_number(&self, partition: u32) -> Result<i32> {
+        if (partition as usize) < self.append_locks.len() {
             return Ok(partition as i32);
         }
-        Err(LogError::NoSuchPartition { partition, partitions: self.turns.len() as u32 })
+        Err(LogError::NoSuchPartition { partition, partitions: self.append_locks.len() as u32 })
     }
 
     fn reader(&self, partition: i32, from: u64) -> Result<Reader> {
         Reader::new(&self.settings, &self.topic, partition, from)
     }
 
-    /// Oldest offset and next offset.
+    /// The offsets of the oldest and of the next record.
     async fn watermarks(&self, partition: u32) -> Result<(u64, u64)> {
-        let number = self.known(partition)?;
-        let asking = async {
+        let number = self.partition_number(partition)?;
+        let fetch = async {
             loop {
-                let (asker, topic) = (Arc::clone(&self.asker), self.topic.clone());
-                let asked = tokio::task::spawn_blocking(move || {
-                    asker.fetch_watermarks(&topic, number, PATIENCE)
+                let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
+                let fetched = tokio::task::spawn_blocking(move || {
+                    consumer.fetch_watermarks(&topic, number, TIMEOUT)
                 });
-                match asked.await.map_err(|_| LogError::Closed)? {
+                match fetched.await.map_err(|_| LogError::Closed)? {
                     Ok(found) => return Ok(found),
-                    // It has just been created, or its leader changes.
+                    // The topic was just created, or its leader changes.
                     Err(error) if client::has_no_leader_yet(&error) => {
                         tokio::time::sleep(LEADER_POLL_INTERVAL).await;
                     }
-                    Err(error) => return Err(failed("ask for the offsets of", &self.topic)(error)),
+                    Err(error) => return Err(failed("get the offsets of", &self.topic)(error)),
                 }
             }
         };
-        let unanswered = || LogError::Unanswered { topic: self.topic.clone() };
-        let (low, high) =
-            tokio::time::timeout(PATIENCE, asking).await.map_err(|_| unanswered())??;
+        let timeout = || LogError::BrokerTimeout { topic: self.topic.clone() };
+        let (low, high) = tokio::time::timeout(TIMEOUT, fetch).await.map_err(|_| timeout())??;
         let low = u64::try_from(low).unwrap_or(0);
         Ok((low, u64::try_from(high).unwrap_or(0).max(low)))
     }
 }
 
-/// Between two questions to a partition without a leader.
+/// Between two requests to a partition without a leader.
 const LEADER_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Whether a record that was given to the producer may still be in the topic later.
-fn undelivered(topic: &str, error: KafkaError) -> LogError {
+/// The error of a failed delivery: `Unconfirmed` if the brokers may have stored the record.
+fn delivery_error(topic: &str, error: KafkaError) -> LogError {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::PurgeInflight) => {
             LogError::Unconfirmed { topic: topic.to_owned() }
@@ -150,13 +151,13 @@ fn undelivered(topic: &str, error: KafkaError) -> LogError {
 #[async_trait]
 impl EventLog for KafkaLog {
     fn partitions(&self) -> u32 {
-        self.turns.len() as u32
+        self.append_locks.len() as u32
     }
 
     async fn append(&self, partition: u32, at: Timestamp, values: Vec<Bytes>) -> Result<u64> {
-        let number = self.known(partition)?;
-        if let Some(long) = values.iter().find(|v| v.len() > MAX_RECORD_BYTES) {
-            return Err(LogError::TooLong { bytes: long.len(), limit: MAX_RECORD_BYTES });
+        let number = self.partition_number(partition)?;
+        if let Some(large) = values.iter().find(|v| v.len() > MAX_RECORD_BYTES) {
+            return Err(LogError::RecordTooLarge { bytes: large.len(), limit: MAX_RECORD_BYTES });
         }
         if values.is_empty() {
             return self.end(partition).await;
@@ -164,10 +165,10 @@ impl EventLog for KafkaLog {
         let time = at.0.to_le_bytes();
         let mut deliveries = Vec::with_capacity(values.len());
         {
-            let _turn = self.turns[partition as usize].lock().await;
+            let _lock = self.append_locks[partition as usize].lock().await;
             for value in &values {
                 let headers = OwnedHeaders::new_with_capacity(1)
-                    .insert(Header { key: AT, value: Some(time.as_slice()) });
+                    .insert(Header { key: TIME_HEADER, value: Some(time.as_slice()) });
                 let mut record = FutureRecord::<(), [u8]>::to(&self.topic)
                     .partition(number)
                     .payload(value)
@@ -175,11 +176,14 @@ impl EventLog for KafkaLog {
                 loop {
                     match self.producer.send_result(record) {
                         Ok(delivery) => break deliveries.push(delivery),
-                        Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                            record = back;
-                            tokio::time::sleep(FULL).await;
+                        Err((
+                            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull),
+                            returned,
+                        )) => {
+                            record = returned;
+                            tokio::time::sleep(QUEUE_FULL_RETRY_DELAY).await;
                         }
-                        // Some may be on their way already.
+                        // Earlier records of this append may be sent already.
                         Err(_) if !deliveries.is_empty() => {
                             return Err(LogError::Unconfirmed { topic: self.topic.clone() });
                         }
@@ -189,27 +193,27 @@ impl EventLog for KafkaLog {
             }
         }
         let mut first = None;
-        let mut lost = None;
+        let mut failure = None;
         for delivery in deliveries {
             match delivery.await {
                 Ok(Ok(delivered)) => first = first.or(u64::try_from(delivered.offset).ok()),
-                Ok(Err((error, _))) => lost = Some(undelivered(&self.topic, error)),
-                Err(_) => lost = Some(LogError::Closed),
+                Ok(Err((error, _))) => failure = Some(delivery_error(&self.topic, error)),
+                Err(_) => failure = Some(LogError::Closed),
             }
         }
-        match (first, lost) {
+        match (first, failure) {
             (Some(offset), None) => Ok(offset),
-            // Some are there and some are not.
+            // Some records are in the topic and some are not.
             (Some(_), Some(_)) => Err(LogError::Unconfirmed { topic: self.topic.clone() }),
-            (None, lost) => Err(lost.unwrap_or(LogError::Closed)),
+            (None, failure) => Err(failure.unwrap_or(LogError::Closed)),
         }
     }
 
     async fn read(&self, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Record>> {
-        let number = self.known(partition)?;
+        let number = self.partition_number(partition)?;
         let (first, end) = self.watermarks(partition).await?;
         if from < first {
-            return Err(LogError::Gone { partition, wanted: from, first });
+            return Err(LogError::OffsetOutOfRange { partition, wanted: from, first });
         }
         if from >= end {
             return Ok(Vec::new());
@@ -217,20 +221,21 @@ impl EventLog for KafkaLog {
         let mut reader = self.reader(number, from)?;
         let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
-        // The last ones may be marks of transactions, which nobody reads.
+        // By position, not by records: the last offsets may be control records of transactions.
         while reader.position() < end {
             let before = reader.position();
-            let moved = async {
+            let fetch = async {
                 loop {
-                    let more = reader.next().await?;
+                    let fetched = reader.next().await?;
                     if reader.position() > before {
-                        return Ok(more);
+                        return Ok(fetched);
                     }
                 }
             };
-            let more = tokio::time::timeout(PATIENCE, moved).await;
-            let more = more.unwrap_or(Err(LogError::Unanswered { topic: self.topic.clone() }))?;
-            for record in more {
+            let timeout = || LogError::BrokerTimeout { topic: self.topic.clone() };
+            let fetched =
+                tokio::time::timeout(TIMEOUT, fetch).await.unwrap_or_else(|_| Err(timeout()))?;
+            for record in fetched {
                 bytes += record.value.len();
                 if record.offset >= end || (bytes > max_bytes && !records.is_empty()) {
                     return Ok(records);
@@ -242,10 +247,10 @@ impl EventLog for KafkaLog {
     }
 
     async fn tail(&self, partition: u32, from: u64) -> Result<Box<dyn Tail>> {
-        let number = self.known(partition)?;
+        let number = self.partition_number(partition)?;
         let (first, _) = self.watermarks(partition).await?;
         if from < first {
-            return Err(LogError::Gone { partition, wanted: from, first });
+            return Err(LogError::OffsetOutOfRange { partition, wanted: from, first });
         }
         Ok(Box::new(KafkaTail::start(self.reader(number, from)?)))
     }
@@ -259,7 +264,7 @@ impl EventLog for KafkaLog {
     }
 
     async fn truncate_before(&self, partition: u32, offset: u64) -> Result<()> {
-        let number = self.known(partition)?;
+        let number = self.partition_number(partition)?;
         let (first, end) = self.watermarks(partition).await?;
         let before = offset.min(end);
         if before <= first {
@@ -269,7 +274,7 @@ impl EventLog for KafkaLog {
         let mut list = TopicPartitionList::new();
         let offset = Offset::Offset(i64::try_from(before).unwrap_or(i64::MAX));
         list.add_partition_offset(&self.topic, number, offset).map_err(failed())?;
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         let deleted = self.admin.delete_records(&list, &options).await.map_err(failed())?;
         for element in deleted.elements() {
             element.error().map_err(failed())?;
@@ -280,7 +285,7 @@ impl EventLog for KafkaLog {
 
 impl Drop for KafkaLog {
     fn drop(&mut self) {
-        // What callers wait for is delivered already; this is for whoever went away.
+        // Only for appends whose callers stopped waiting: all others are delivered.
         let _ = self.producer.flush(Duration::from_secs(2));
     }
 }

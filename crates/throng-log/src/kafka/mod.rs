@@ -1,4 +1,5 @@
-//! Kafka behind the traits of this crate: topics as logs, consumer groups for sharing work.
+//! Kafka behind the traits of this crate: topics as logs, consumer groups for assigning partitions and
+//! work.
 
 mod client;
 mod group;
@@ -10,7 +11,7 @@ mod tail;
 mod topic;
 
 pub use client::{KafkaSettings, Sasl, Tls};
-pub use group::{GroupTiming, Share};
+pub use group::{GroupTiming, PartitionAssignment};
 pub use log::KafkaLog;
 pub use queue::KafkaQueue;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,4 +1,4 @@
-//! A topic as a queue of work: any number of workers of one group, each message to one of them.
+//! A topic as a queue of work: a consumer group of any number of processes, each message to one of them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,35 +19,35 @@ use super::client::{KafkaSettings, failed};
 use super::group::GroupTiming;
 use super::topic::{self, TopicSettings};
 
-/// Messages that wait in this process before the partitions are paused.
-const WAITING: usize = 256;
-/// How often what is done is told to the brokers.
-const COMMIT_EVERY: Duration = Duration::from_secs(1);
-const POLL: Duration = Duration::from_millis(50);
+/// The largest number of prefetched messages; the partitions are paused before there are more.
+const MAX_PREFETCHED: usize = 256;
+/// Between two commits of offsets.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 fn queue_topic(partitions: u32) -> TopicSettings {
     TopicSettings {
         partitions,
         settings: vec![
             ("message.timestamp.type", "LogAppendTime"),
-            // What is older has long been put on the queue again.
+            // A message that old was put on the queue again long ago.
             ("retention.ms", "86400000"),
         ],
     }
 }
 
-/// A queue over a topic and a consumer group of the same name. Long work never loses its
-/// partition: the client's own threads keep the membership, and a full process pauses its
-/// partitions and goes on polling.
+/// A queue over a topic and a consumer group of the same name. A long task does not lose its partition:
+/// a thread polls all the time, and pauses the partitions while the process has enough messages.
 pub struct KafkaQueue {
     topic: String,
     producer: FutureProducer,
-    taken: Option<Taking>,
+    /// `None` if this process only puts.
+    consumer: Option<ConsumerHandle>,
 }
 
-struct Taking {
-    messages: tokio::sync::Mutex<mpsc::Receiver<(Place, Message)>>,
-    places: Arc<Mutex<Places>>,
+struct ConsumerHandle {
+    messages: tokio::sync::Mutex<mpsc::Receiver<Message>>,
+    offsets: Arc<Mutex<OffsetTracker>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -57,43 +57,45 @@ impl std::fmt::Debug for KafkaQueue {
     }
 }
 
-type Place = (i32, i64);
+/// A partition and an offset.
+type PartitionOffset = (i32, i64);
 
-/// Which messages of each partition are in hand, and how far all are done.
+/// The messages of each partition that are not acknowledged, and the offset to commit.
 #[derive(Debug, Default)]
-struct Places(HashMap<i32, Partition>);
+struct OffsetTracker(HashMap<i32, PartitionOffsets>);
 
 #[derive(Debug, Default)]
-struct Partition {
-    in_hand: BTreeSet<i64>,
+struct PartitionOffsets {
+    unacknowledged: BTreeSet<i64>,
     next: i64,
-    told: Option<i64>,
+    committed: Option<i64>,
 }
 
-impl Places {
-    fn took(&mut self, (partition, offset): Place) {
-        let place = self.0.entry(partition).or_default();
-        place.in_hand.insert(offset);
-        place.next = place.next.max(offset + 1);
+impl OffsetTracker {
+    fn received(&mut self, (partition, offset): PartitionOffset) {
+        let offsets = self.0.entry(partition).or_default();
+        offsets.unacknowledged.insert(offset);
+        offsets.next = offsets.next.max(offset + 1);
     }
 
-    fn done(&mut self, (partition, offset): Place) {
-        if let Some(place) = self.0.get_mut(&partition) {
-            place.in_hand.remove(&offset);
+    fn acknowledged(&mut self, (partition, offset): PartitionOffset) {
+        if let Some(offsets) = self.0.get_mut(&partition) {
+            offsets.unacknowledged.remove(&offset);
         }
     }
 
-    fn lost(&mut self, partition: i32) {
+    fn revoked(&mut self, partition: i32) {
         self.0.remove(&partition);
     }
 
-    /// Where a new owner would begin, where that has changed.
-    fn news(&mut self) -> Vec<Place> {
+    /// The offsets to commit, of the partitions where they have changed: a new consumer of the partition
+    /// begins there.
+    fn offsets_to_commit(&mut self) -> Vec<PartitionOffset> {
         let mut changed = Vec::new();
-        for (number, place) in &mut self.0 {
-            let from = place.in_hand.first().copied().unwrap_or(place.next);
-            if place.told != Some(from) {
-                place.told = Some(from);
+        for (number, offsets) in &mut self.0 {
+            let from = offsets.unacknowledged.first().copied().unwrap_or(offsets.next);
+            if offsets.committed != Some(from) {
+                offsets.committed = Some(from);
                 changed.push((*number, from));
             }
         }
@@ -101,13 +103,13 @@ impl Places {
     }
 }
 
-fn locked(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
-    // A wrong count would only bring a message twice, which is harmless.
-    places.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(offsets: &Mutex<OffsetTracker>) -> MutexGuard<'_, OffsetTracker> {
+    // An inconsistent tracker would only cause a second delivery, which is harmless.
+    offsets.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl KafkaQueue {
-    /// Opens the topic `<prefix>.<name>` for putting work in; makes it if it is missing.
+    /// Opens the topic `<prefix>.<name>` for putting messages; creates it if it is missing.
     ///
     /// # Errors
     /// [`LogError::Kafka`].
@@ -121,11 +123,11 @@ impl KafkaQueue {
             .set("linger.ms", "2")
             .set("delivery.timeout.ms", "30000")
             .create()
-            .map_err(failed("make a producer for", &topic))?;
-        Ok(Self { topic, producer, taken: None })
+            .map_err(failed("create a producer for", &topic))?;
+        Ok(Self { topic, producer, consumer: None })
     }
 
-    /// As [`open`](Self::open), and joins the group of workers.
+    /// Like [`open`](Self::open), and joins the consumer group.
     ///
     /// # Errors
     /// [`LogError::Kafka`].
@@ -137,40 +139,41 @@ impl KafkaQueue {
     ) -> Result<Self> {
         let mut queue = Self::open(settings, name, partitions).await?;
         let topic = queue.topic.clone();
-        let places = Arc::default();
-        let consumer: BaseConsumer<Losses> = settings
+        let offsets = Arc::default();
+        let consumer: BaseConsumer<RebalanceListener> = settings
             .config()
             .set("group.id", &topic)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
-            // Committing in a cooperative rebalance can lose the share; taking all away for a
-            // moment costs nothing here.
+            // A commit during a cooperative rebalance can fail and lose the assignment. An eager
+            // rebalance revokes all partitions for a moment, which costs nothing here.
             .set("partition.assignment.strategy", "range")
             .set("session.timeout.ms", timing.session_ms())
             .set("heartbeat.interval.ms", timing.heartbeat_ms())
             .set("max.poll.interval.ms", timing.max_poll_ms())
-            .create_with_context(Losses { places: Arc::clone(&places) })
+            .create_with_context(RebalanceListener { offsets: Arc::clone(&offsets) })
             .map_err(failed("join the group of", &topic))?;
         consumer.subscribe(&[&topic]).map_err(failed("join the group of", &topic))?;
-        let (sender, messages) = mpsc::channel(WAITING);
+        let (sender, messages) = mpsc::channel(MAX_PREFETCHED);
         let stop = Arc::new(AtomicBool::new(false));
-        let taker = Taker {
+        let thread = QueueConsumer {
             consumer,
             topic: topic.clone(),
-            places: Arc::clone(&places),
+            offsets: Arc::clone(&offsets),
             stop: Arc::clone(&stop),
-            paused: false,
+            is_paused: false,
         };
         std::thread::Builder::new()
-            .name("queue".to_owned())
-            .spawn(move || taker.run(&sender))
+            .name("kafka-queue".to_owned())
+            .spawn(move || thread.run(&sender))
             .map_err(|source| LogError::Io {
                 doing: "start a thread for",
                 path: topic.into(),
                 source,
             })?;
-        queue.taken = Some(Taking { messages: tokio::sync::Mutex::new(messages), places, stop });
+        let messages = tokio::sync::Mutex::new(messages);
+        queue.consumer = Some(ConsumerHandle { messages, offsets, stop });
         Ok(queue)
     }
 }
@@ -183,22 +186,19 @@ impl Queue for KafkaQueue {
             self.producer.send(record, Duration::from_secs(10))
         });
         for sent in futures::future::join_all(sends).await {
-            sent.map_err(|(error, _)| failed("put work on", &self.topic)(error))?;
+            sent.map_err(|(error, _)| failed("put a message on", &self.topic)(error))?;
         }
         Ok(())
     }
 
     async fn take(&self) -> Result<Message> {
-        let taking = self.taken.as_ref().ok_or(LogError::ReadOnly)?;
-        let next = taking.messages.lock().await.recv().await;
-        let ((partition, offset), mut message) = next.ok_or(LogError::Closed)?;
-        message.place = Some((partition, offset));
-        Ok(message)
+        let consumer = self.consumer.as_ref().ok_or(LogError::ReadOnly)?;
+        consumer.messages.lock().await.recv().await.ok_or(LogError::Closed)
     }
 
     async fn done(&self, message: &Message) -> Result<()> {
-        if let (Some(taking), Some(place)) = (&self.taken, message.place) {
-            locked(&taking.places).done(place);
+        if let (Some(consumer), Some(source)) = (&self.consumer, message.source) {
+            locked(&consumer.offsets).acknowledged(source);
         }
         Ok(())
     }
@@ -206,94 +206,97 @@ impl Queue for KafkaQueue {
 
 impl Drop for KafkaQueue {
     fn drop(&mut self) {
-        if let Some(taking) = &self.taken {
-            taking.stop.store(true, Ordering::Relaxed);
+        if let Some(consumer) = &self.consumer {
+            consumer.stop.store(true, Ordering::Relaxed);
         }
     }
 }
 
-/// Forgets what was in hand of partitions that are somebody else's now.
-struct Losses {
-    places: Arc<Mutex<Places>>,
+/// Removes revoked partitions from the offset tracker.
+struct RebalanceListener {
+    offsets: Arc<Mutex<OffsetTracker>>,
 }
 
-impl ClientContext for Losses {}
+impl ClientContext for RebalanceListener {}
 
-impl ConsumerContext for Losses {
+impl ConsumerContext for RebalanceListener {
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(list) = rebalance {
-            let mut places = locked(&self.places);
-            list.elements().iter().for_each(|e| places.lost(e.partition()));
+            let mut offsets = locked(&self.offsets);
+            list.elements().iter().for_each(|e| offsets.revoked(e.partition()));
         }
     }
 }
 
-struct Taker {
-    consumer: BaseConsumer<Losses>,
+/// The thread that polls the consumer.
+struct QueueConsumer {
+    consumer: BaseConsumer<RebalanceListener>,
     topic: String,
-    places: Arc<Mutex<Places>>,
+    offsets: Arc<Mutex<OffsetTracker>>,
     stop: Arc<AtomicBool>,
-    paused: bool,
+    is_paused: bool,
 }
 
-impl Taker {
-    fn run(mut self, sender: &mpsc::Sender<(Place, Message)>) {
+impl QueueConsumer {
+    fn run(mut self, sender: &mpsc::Sender<Message>) {
         let mut polls = 0u32;
-        let per_commit = (COMMIT_EVERY.as_millis() / POLL.as_millis()) as u32;
+        let polls_per_commit = (COMMIT_INTERVAL.as_millis() / POLL_INTERVAL.as_millis()) as u32;
         while !self.stop.load(Ordering::Relaxed) {
             self.pause_when_full(sender.capacity());
-            match self.consumer.poll(POLL) {
+            match self.consumer.poll(POLL_INTERVAL) {
                 None => {}
-                Some(Ok(message)) => {
-                    let place = (message.partition(), message.offset());
-                    let key = String::from_utf8_lossy(message.key().unwrap_or_default());
-                    let body = Bytes::copy_from_slice(message.payload().unwrap_or_default());
-                    let taken = Message { key: key.into_owned(), body, place: None };
-                    locked(&self.places).took(place);
-                    // There is room, or all is paused: this waits at most for what was fetched.
-                    if sender.blocking_send((place, taken)).is_err() {
+                Some(Ok(received)) => {
+                    let source = (received.partition(), received.offset());
+                    let key = String::from_utf8_lossy(received.key().unwrap_or_default());
+                    let body = Bytes::copy_from_slice(received.payload().unwrap_or_default());
+                    let message = Message { key: key.into_owned(), body, source: Some(source) };
+                    locked(&self.offsets).received(source);
+                    // Waits only if messages arrive that were fetched before the pause.
+                    if sender.blocking_send(message).is_err() {
                         break;
                     }
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(%error, topic = self.topic, "work comes again when a broker answers");
+                    tracing::debug!(%error, topic = self.topic, "failed to poll the queue");
                 }
             }
             polls = polls.wrapping_add(1);
-            if polls.is_multiple_of(per_commit.max(1)) {
-                self.tell(CommitMode::Async);
+            if polls.is_multiple_of(polls_per_commit.max(1)) {
+                self.commit(CommitMode::Async);
             }
         }
-        self.tell(CommitMode::Sync);
+        self.commit(CommitMode::Sync);
         self.consumer.unsubscribe();
     }
 
-    fn pause_when_full(&mut self, room: usize) {
-        let pause = if self.paused { room < WAITING / 2 } else { room <= 1 };
-        let Ok(mine) = self.consumer.assignment() else { return };
-        let changed = match (pause, self.paused) {
-            (true, _) => self.consumer.pause(&mine),
-            (false, true) => self.consumer.resume(&mine),
+    fn pause_when_full(&mut self, capacity: usize) {
+        let pause = if self.is_paused { capacity < MAX_PREFETCHED / 2 } else { capacity <= 1 };
+        let Ok(assigned) = self.consumer.assignment() else { return };
+        let changed = match (pause, self.is_paused) {
+            (true, _) => self.consumer.pause(&assigned),
+            (false, true) => self.consumer.resume(&assigned),
             (false, false) => return,
         };
         match changed {
-            Ok(()) => self.paused = pause,
-            Err(error) => tracing::debug!(%error, topic = self.topic, "not paused or resumed"),
+            Ok(()) => self.is_paused = pause,
+            Err(error) => {
+                tracing::debug!(%error, topic = self.topic, "failed to pause or resume partitions");
+            }
         }
     }
 
-    fn tell(&self, mode: CommitMode) {
-        let news = locked(&self.places).news();
-        if news.is_empty() {
+    fn commit(&self, mode: CommitMode) {
+        let offsets = locked(&self.offsets).offsets_to_commit();
+        if offsets.is_empty() {
             return;
         }
         let mut list = TopicPartitionList::new();
-        for (partition, offset) in news {
-            // The list takes every offset that came out of Kafka.
+        for (partition, offset) in offsets {
+            // Fails only for negative offsets, which Kafka does not assign.
             let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(offset));
         }
         if let Err(error) = self.consumer.commit(&list, mode) {
-            tracing::debug!(%error, topic = self.topic, "how far the work is done was not told");
+            tracing::debug!(%error, topic = self.topic, "failed to commit offsets");
         }
     }
 }
@@ -303,21 +306,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_owner_begins_at_the_first_that_is_not_done() {
-        let mut places = Places::default();
+    fn the_first_unacknowledged_offset_is_committed() {
+        let mut offsets = OffsetTracker::default();
         for offset in 10..14 {
-            places.took((0, offset));
+            offsets.received((0, offset));
         }
-        assert_eq!(places.news(), [(0, 10)]);
-        places.done((0, 12));
-        places.done((0, 10));
-        assert_eq!(places.news(), [(0, 11)]);
-        places.done((0, 11));
-        places.done((0, 13));
-        assert_eq!(places.news(), [(0, 14)]);
-        assert_eq!(places.news(), []);
-        places.lost(0);
-        places.done((0, 13));
-        assert_eq!(places.news(), []);
+        assert_eq!(offsets.offsets_to_commit(), [(0, 10)]);
+        offsets.acknowledged((0, 12));
+        offsets.acknowledged((0, 10));
+        assert_eq!(offsets.offsets_to_commit(), [(0, 11)]);
+        offsets.acknowledged((0, 11));
+        offsets.acknowledged((0, 13));
+        assert_eq!(offsets.offsets_to_commit(), [(0, 14)]);
+        assert_eq!(offsets.offsets_to_commit(), []);
+        offsets.revoked(0);
+        offsets.acknowledged((0, 13));
+        assert_eq!(offsets.offsets_to_commit(), []);
     }
 }

@@ -1,4 +1,4 @@
-//! A compacted topic as a table: the newest value of every key.
+//! A compacted topic as a table: the latest value of each key.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use crate::{LogError, Result};
 
-use super::client::{self, KafkaSettings, PATIENCE, failed};
+use super::client::{self, KafkaSettings, TIMEOUT, failed};
 use super::topic::{self, TopicSettings};
 
-/// How long a put waits for a place in the producer's queue.
-const QUEUE_FULL: Duration = Duration::from_secs(5);
+/// How long a put waits while the queue of the producer is full.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Values by key that any number of processes put and read. For small tables: reading costs the
-/// whole topic, which the brokers keep to little more than one value a key.
+/// Values by key that any number of processes put and read. For small tables: a read reads the whole
+/// topic, which the brokers compact to little more than one value per key.
 pub struct KafkaTable {
     settings: KafkaSettings,
     topic: String,
@@ -31,7 +31,7 @@ impl std::fmt::Debug for KafkaTable {
 }
 
 impl KafkaTable {
-    /// Opens the topic `<prefix>.<name>`; makes it if it is missing.
+    /// Opens the topic `<prefix>.<name>`; creates it if it is missing.
     ///
     /// # Errors
     /// [`LogError::Kafka`].
@@ -56,21 +56,21 @@ impl KafkaTable {
             .set("compression.type", "zstd")
             .set("delivery.timeout.ms", "30000")
             .create()
-            .map_err(failed("make a producer for", &topic))?;
+            .map_err(failed("create a producer for", &topic))?;
         Ok(Self { settings: settings.clone(), topic, producer })
     }
 
-    /// Makes a value the newest of its key. Durable when it returns.
+    /// Puts a value. Durable when it returns.
     ///
     /// # Errors
-    /// [`LogError::Kafka`]; the value may be there all the same.
+    /// [`LogError::Kafka`]; the value may be stored anyway.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<()> {
         let record = FutureRecord::to(&self.topic).partition(0).key(key).payload(value);
-        let sent = self.producer.send(record, QUEUE_FULL).await;
+        let sent = self.producer.send(record, QUEUE_TIMEOUT).await;
         sent.map(|_| ()).map_err(|(error, _)| failed("put a value into", &self.topic)(error))
     }
 
-    /// The newest value of every key that was put before the call.
+    /// The latest value of each key that was put before the call.
     ///
     /// # Errors
     /// [`LogError`].
@@ -78,22 +78,22 @@ impl KafkaTable {
         let (settings, topic) = (self.settings.clone(), self.topic.clone());
         let read = tokio::task::spawn_blocking(move || {
             let consumer = client::consumer(&settings, &topic)?;
-            let watermarks = consumer.fetch_watermarks(&topic, 0, PATIENCE);
-            let (low, high) = watermarks.map_err(failed("ask for the offsets of", &topic))?;
+            let watermarks = consumer.fetch_watermarks(&topic, 0, TIMEOUT);
+            let (low, high) = watermarks.map_err(failed("get the offsets of", &topic))?;
             let mut table = BTreeMap::new();
             if low >= high {
                 return Ok(table);
             }
-            client::seek(&consumer, &topic, 0, u64::try_from(low).unwrap_or(0))?;
+            client::assign(&consumer, &topic, 0, u64::try_from(low).unwrap_or(0))?;
             loop {
-                let message = match consumer.poll(PATIENCE) {
+                let message = match consumer.poll(TIMEOUT) {
                     Some(message) => message.map_err(failed("read", &topic))?,
-                    None => return Err(LogError::Unanswered { topic }),
+                    None => return Err(LogError::BrokerTimeout { topic }),
                 };
                 let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
                 let value = Bytes::copy_from_slice(message.payload().unwrap_or_default());
                 table.insert(key, value);
-                // The last record of a topic is never compacted away.
+                // Compaction keeps the last record of a topic, so this offset is reached.
                 if message.offset() + 1 >= high {
                     return Ok(table);
                 }

@@ -1,4 +1,4 @@
-//! Following a partition: one task that reads, records in batches.
+//! Follows a partition: one task reads batches of records ahead.
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -8,14 +8,14 @@ use crate::{LogError, Record, Result, Tail};
 
 use super::reader::Reader;
 
-/// Batches that wait for the follower before the reader does: one is read while another is applied,
-/// and what waits longer has left the processor's caches.
-const BATCHES: usize = 1;
+/// Batches that are read ahead: one is read while another is applied. With more, the records would have
+/// left the processor's caches before they are applied.
+const READ_AHEAD_BATCHES: usize = 1;
 
 /// Records, and the offset after them.
 type Batch = (Vec<Record>, u64);
 
-/// Follows a partition. Dropping it ends its task.
+/// Follows a partition. Drop ends its task.
 pub(super) struct KafkaTail {
     batches: mpsc::Receiver<Result<Batch>>,
     position: u64,
@@ -25,7 +25,7 @@ pub(super) struct KafkaTail {
 impl KafkaTail {
     /// Must be called in a Tokio runtime.
     pub(super) fn start(reader: Reader) -> Self {
-        let (sender, batches) = mpsc::channel(BATCHES);
+        let (sender, batches) = mpsc::channel(READ_AHEAD_BATCHES);
         let position = reader.position();
         Self { batches, position, task: tokio::spawn(follow(reader, sender)) }
     }
@@ -57,9 +57,9 @@ async fn follow(mut reader: Reader, batches: mpsc::Sender<Result<Batch>>) {
         if batch.as_ref().is_ok_and(|(_, position)| *position == before) {
             continue;
         }
-        let over = batch.is_err();
-        // Nobody listening is no error.
-        if batches.send(batch).await.is_err() || over {
+        let failed = batch.is_err();
+        // A closed channel: the tail was dropped.
+        if batches.send(batch).await.is_err() || failed {
             return;
         }
     }

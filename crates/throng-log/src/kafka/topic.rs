@@ -1,4 +1,4 @@
-//! Topics: made when they are missing, looked at before use.
+//! Topics: created when they are missing, inspected before use.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,48 +11,53 @@ use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 use crate::{LogError, Result};
 
-use super::client::{KafkaSettings, PATIENCE, failed};
+use super::client::{KafkaSettings, TIMEOUT, failed};
 
-/// A broker that refuses says so at once; another one that is away must not hide it.
-const REASON_LOOK: Duration = Duration::from_millis(50);
-const REASON_LOOKS: u32 = 40;
+/// Between two polls for connection errors.
+const ERROR_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Polls for connection errors, two seconds in total.
+const ERROR_POLLS: u32 = 40;
+/// Between two requests for a topic that was just created.
+const CREATED_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Requests for a topic that was just created, five seconds in total.
+const CREATED_POLLS: u32 = 100;
 
-/// What a topic is made with when it is missing.
+/// The configuration of a topic that is created if it is missing.
 #[derive(Debug, Clone)]
 pub struct TopicSettings {
-    /// Its partitions.
+    /// The number of partitions.
     pub partitions: u32,
     /// Settings by Kafka's names, such as `retention.ms`.
     pub settings: Vec<(&'static str, &'static str)>,
 }
 
-/// A topic as the brokers know it.
+/// The state of a topic on the brokers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicReport {
-    /// Its full name.
+    /// The full name.
     pub topic: String,
-    /// How many partitions it has; `None` if there is no such topic.
+    /// The number of partitions; `None` if there is no such topic.
     pub partitions: Option<u32>,
-    /// If there is none: why this user could not make it.
+    /// If there is none: the error with which its creation by this user would fail.
     pub refusal: Option<String>,
 }
 
-/// Asks the brokers for topics, by names without the prefix, and whether those that are missing could
-/// be made. Changes nothing. Takes up to ten seconds a topic where nobody answers.
+/// Describes topics, by names without the prefix, and validates the creation of missing ones. Changes
+/// nothing. Takes up to ten seconds per topic if no broker answers.
 ///
 /// # Errors
-/// [`LogError::Kafka`] if no broker answers, or not to this user.
+/// [`LogError::Kafka`] if no broker answers, or this user may not describe a topic.
 pub async fn check_brokers(settings: &KafkaSettings, topics: &[&str]) -> Result<Vec<TopicReport>> {
     let (admin, probe) = (admin(settings)?, Probe::new(settings)?);
     let mut reports = Vec::with_capacity(topics.len());
     for name in topics {
         let topic = settings.named(name);
-        let partitions = probe.look(&topic).await?;
+        let partitions = probe.partitions(&topic).await?;
         let refusal = match partitions {
             Some(_) => None,
             None => {
                 let options = AdminOptions::new().validate_only(true);
-                let options = options.operation_timeout(Some(PATIENCE));
+                let options = options.operation_timeout(Some(TIMEOUT));
                 let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(-1));
                 let tried = admin
                     .create_topics([&new], &options)
@@ -75,60 +80,60 @@ pub(super) fn admin(settings: &KafkaSettings) -> Result<Admin> {
     settings.config().create().map_err(failed("connect to the brokers for", &settings.prefix))
 }
 
-/// Looks at topics, and hears why no broker answers: a call only says that none did.
+/// Inspects topics, and finds out why no broker answers: a failed call reports only a timeout.
 #[derive(Clone)]
-struct Probe(Arc<BaseProducer<Heard>>);
+struct Probe(Arc<BaseProducer<ConnectionErrors>>);
 
-/// The first reason that a connection was refused with, where it is one that can be mended here.
+/// The first connection error that the user can fix: authentication, TLS or name resolution.
 #[derive(Default)]
-struct Heard(Mutex<Option<RDKafkaErrorCode>>);
+struct ConnectionErrors(Mutex<Option<RDKafkaErrorCode>>);
 
-impl ClientContext for Heard {
+impl ClientContext for ConnectionErrors {
     fn error(&self, error: KafkaError, reason: &str) {
         use RDKafkaErrorCode::{Authentication, Resolve, SSL, SaslAuthenticationFailed};
-        tracing::debug!(%error, reason, "a broker cannot be used");
+        tracing::debug!(%error, reason, "connection to a broker failed");
         let code = error.rdkafka_error_code();
         if let Some(Authentication | SaslAuthenticationFailed | SSL | Resolve) = code {
-            let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            *heard = heard.or(code);
+            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *first = first.or(code);
         }
     }
 }
 
-impl ProducerContext for Heard {
+impl ProducerContext for ConnectionErrors {
     type DeliveryOpaque = ();
     fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, _: Self::DeliveryOpaque) {}
 }
 
 impl Probe {
     fn new(settings: &KafkaSettings) -> Result<Self> {
-        let producer = settings.config().create_with_context(Heard::default());
+        let producer = settings.config().create_with_context(ConnectionErrors::default());
         producer
             .map(|producer| Self(Arc::new(producer)))
             .map_err(failed("connect to the brokers for", &settings.prefix))
     }
 
-    /// How many partitions a topic has; `None` if there is none.
-    async fn look(&self, topic: &str) -> Result<Option<u32>> {
+    /// The number of partitions of a topic; `None` if there is no such topic.
+    async fn partitions(&self, topic: &str) -> Result<Option<u32>> {
         let (probe, topic) = (self.clone(), topic.to_owned());
-        tokio::task::spawn_blocking(move || probe.count(&topic))
+        tokio::task::spawn_blocking(move || probe.fetch_partitions(&topic))
             .await
             .map_err(|_| LogError::Closed)?
     }
 
-    fn count(&self, topic: &str) -> Result<Option<u32>> {
-        let metadata = match self.0.client().fetch_metadata(Some(topic), PATIENCE) {
+    fn fetch_partitions(&self, topic: &str) -> Result<Option<u32>> {
+        let metadata = match self.0.client().fetch_metadata(Some(topic), TIMEOUT) {
             Ok(metadata) => metadata,
             Err(source) => {
-                let source = self.reason().map_or(source, KafkaError::MetadataFetch);
-                return Err(failed("ask the brokers about", topic)(source));
+                let source = self.connection_error().map_or(source, KafkaError::MetadataFetch);
+                return Err(failed("get the metadata of", topic)(source));
             }
         };
         let found = metadata.topics().iter().find(|t| t.name() == topic);
         let code = found.and_then(|t| t.error()).map(RDKafkaErrorCode::from);
         if let Some(denied @ RDKafkaErrorCode::TopicAuthorizationFailed) = code {
-            // Not the same as one that is missing.
-            return Err(failed("look at", topic)(KafkaError::MetadataFetch(denied)));
+            // The topic may exist: it must not be reported as missing.
+            return Err(failed("inspect", topic)(KafkaError::MetadataFetch(denied)));
         }
         Ok(found
             .filter(|t| t.error().is_none())
@@ -136,24 +141,25 @@ impl Probe {
             .filter(|n| *n > 0))
     }
 
-    /// Why the connections that were tried failed. Waits two seconds for one to be told.
-    fn reason(&self) -> Option<RDKafkaErrorCode> {
-        let heard = &self.0.context().0;
-        (0..REASON_LOOKS).find_map(|_| {
-            self.0.poll(REASON_LOOK);
-            *heard.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Why connections failed. Waits up to two seconds for an error: a broker that refuses a connection
+    /// reports it at once, but another one that does not answer must not hide it.
+    fn connection_error(&self) -> Option<RDKafkaErrorCode> {
+        let first = &self.0.context().0;
+        (0..ERROR_POLLS).find_map(|_| {
+            self.0.poll(ERROR_POLL_INTERVAL);
+            *first.lock().unwrap_or_else(PoisonError::into_inner)
         })
     }
 }
 
-/// The number of partitions of a topic, which is made if it is missing.
+/// The number of partitions of a topic, which is created if it is missing.
 pub(super) async fn ensure(
     settings: &KafkaSettings,
     topic: &str,
     wanted: &TopicSettings,
 ) -> Result<u32> {
     let probe = Probe::new(settings)?;
-    if let Some(found) = probe.look(topic).await? {
+    if let Some(found) = probe.partitions(topic).await? {
         return Ok(found);
     }
     let admin = admin(settings)?;
@@ -162,24 +168,24 @@ pub(super) async fn ensure(
     for (name, value) in &wanted.settings {
         new = new.set(name, value);
     }
-    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-    let made = admin.create_topics([&new], &options).await.map_err(failed("create", topic))?;
-    for result in made {
+    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+    let created = admin.create_topics([&new], &options).await.map_err(failed("create", topic))?;
+    for result in created {
         match result {
-            // Another node made it at the same time.
+            // Another node created it at the same time.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code)) => {
                 return Err(failed("create", topic)(KafkaError::AdminOp(code)));
             }
         }
     }
-    tracing::info!(topic, partitions, "the topic was made");
-    // The brokers tell each other; soon all of them know.
-    for _ in 0..100 {
-        if let Some(found) = probe.look(topic).await? {
+    tracing::info!(topic, partitions, "created topic");
+    // The metadata of a new topic reaches the other brokers asynchronously.
+    for _ in 0..CREATED_POLLS {
+        if let Some(found) = probe.partitions(topic).await? {
             return Ok(found);
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(CREATED_POLL_INTERVAL).await;
     }
     Ok(wanted.partitions.max(1))
 }

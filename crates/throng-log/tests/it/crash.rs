@@ -1,4 +1,4 @@
-//! What a crash, a bad disk or a second process does to the log.
+//! Crashes, damage, and a second process.
 
 use std::path::{Path, PathBuf};
 
@@ -23,8 +23,8 @@ fn only_segment(dir: &Path) -> PathBuf {
     dir.join("0/00000000000000000000.log")
 }
 
-/// A log with three commits; returns where the last one begins.
-async fn three(dir: &Path) -> u64 {
+/// Writes a log with three commits; returns the position of the last one.
+async fn three_commits(dir: &Path) -> u64 {
     let log = FileLog::open(dir, 1).unwrap();
     append(&log, "one").await;
     append(&log, "two").await;
@@ -34,9 +34,9 @@ async fn three(dir: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn a_record_that_is_cut_anywhere_is_cut_off_and_the_others_stay() {
+async fn a_record_that_is_cut_anywhere_is_truncated_and_the_others_stay() {
     let dir = tempfile::tempdir().unwrap();
-    let last = three(dir.path()).await;
+    let last = three_commits(dir.path()).await;
     let whole = std::fs::read(only_segment(dir.path())).unwrap();
     for cut in usize::try_from(last).unwrap()..whole.len() {
         std::fs::write(only_segment(dir.path()), &whole[..cut]).unwrap();
@@ -50,9 +50,9 @@ async fn a_record_that_is_cut_anywhere_is_cut_off_and_the_others_stay() {
 }
 
 #[tokio::test]
-async fn zeros_and_rubbish_behind_the_end_are_cut_off() {
+async fn zeros_and_other_bytes_after_the_end_are_truncated() {
     let dir = tempfile::tempdir().unwrap();
-    three(dir.path()).await;
+    three_commits(dir.path()).await;
     let whole = std::fs::read(only_segment(dir.path())).unwrap();
     for tail in [vec![0; 4096], vec![255; 100], whole[32..60].to_vec(), whole[32..].to_vec()] {
         std::fs::write(only_segment(dir.path()), [whole.clone(), tail].concat()).unwrap();
@@ -63,11 +63,11 @@ async fn zeros_and_rubbish_behind_the_end_are_cut_off() {
 }
 
 #[tokio::test]
-async fn damage_to_an_acknowledged_record_is_told_and_nothing_is_cut() {
+async fn damage_to_an_acknowledged_record_is_an_error_and_nothing_is_truncated() {
     let dir = tempfile::tempdir().unwrap();
-    three(dir.path()).await;
+    three_commits(dir.path()).await;
     let whole = std::fs::read(only_segment(dir.path())).unwrap();
-    // Also in the last record, behind which nothing proves that it was whole.
+    // Also in the last record, although no later record proves that it was complete.
     for bit in 0..whole.len() * 8 {
         let mut bad = whole.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
@@ -79,7 +79,7 @@ async fn damage_to_an_acknowledged_record_is_told_and_nothing_is_cut() {
 }
 
 #[tokio::test]
-async fn damage_to_a_full_segment_is_told_when_it_is_read() {
+async fn damage_to_a_closed_segment_is_an_error_of_the_read() {
     let dir = tempfile::tempdir().unwrap();
     let log = FileLog::open_with(dir.path(), options(1, 60)).unwrap();
     append(&log, "one one one one").await;
@@ -95,7 +95,7 @@ async fn damage_to_a_full_segment_is_told_when_it_is_read() {
 }
 
 #[tokio::test]
-async fn one_process_writes_and_others_may_read() {
+async fn one_process_writes_and_others_can_read() {
     let dir = tempfile::tempdir().unwrap();
     let log = FileLog::open_with(dir.path(), options(1, 80)).unwrap();
     assert!(matches!(FileLog::open(dir.path(), 1), Err(LogError::Locked { .. })));
@@ -122,7 +122,7 @@ async fn the_number_of_partitions_stays() {
     assert_eq!(FileLog::partitions_in(dir.path()).unwrap(), Some(2));
     let other = FileLog::open(dir.path(), 3).unwrap_err();
     assert!(other.to_string().contains("has 2 partitions, not 3"), "{other}");
-    // The same with the file changed: the folders do not fit it.
+    // With the file changed: the folders do not match it.
     let log = FileLog::open(dir.path(), 2).unwrap();
     append(&log, "one").await;
     drop(log);
@@ -136,16 +136,16 @@ async fn the_number_of_partitions_stays() {
 }
 
 #[tokio::test]
-async fn a_half_made_segment_is_no_segment() {
+async fn an_incomplete_segment_file_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
-    three(dir.path()).await;
+    three_commits(dir.path()).await;
     std::fs::write(dir.path().join("0/00000000000000000003.log.tmp"), b"THRN").unwrap();
     let log = FileLog::open_with(dir.path(), options(1, 10)).unwrap();
     assert_eq!(append(&log, "four").await, 3);
     assert_eq!(values(&log).await, ["one", "two", "three", "four"]);
 }
 
-/// After a loss of power, parts of a commit that was not acknowledged may be missing, and later parts not.
+/// After a loss of power, sectors of an unacknowledged commit may be missing while later ones are there.
 #[tokio::test]
 async fn a_commit_with_a_hole_is_a_torn_write() {
     let dir = tempfile::tempdir().unwrap();
@@ -156,23 +156,23 @@ async fn a_commit_with_a_hole_is_a_torn_write() {
     log.append(0, NOW, values).await.unwrap();
     drop(log);
     let whole = std::fs::read(only_segment(dir.path())).unwrap();
-    let mut holed = whole.clone();
-    holed[1_024..1_536].fill(0);
-    std::fs::write(only_segment(dir.path()), &holed).unwrap();
+    let mut torn = whole.clone();
+    torn[1_024..1_536].fill(0);
+    std::fs::write(only_segment(dir.path()), &torn).unwrap();
     let log = FileLog::open(dir.path(), 1).unwrap();
     assert_eq!(log.end(0).await.unwrap(), 1);
     assert_eq!(only_segment(dir.path()).metadata().unwrap().len() as usize, before);
     drop(log);
-    // The same place changed instead: no loss of power does that.
+    // The same sector changed instead: a loss of power does not do that.
     let mut changed = whole;
     changed[1_100] ^= 1;
     std::fs::write(only_segment(dir.path()), &changed).unwrap();
     assert!(matches!(FileLog::open(dir.path(), 1), Err(LogError::Damaged { .. })));
 }
 
-/// Segments without a link, as earlier versions wrote them.
+/// Earlier versions wrote segments without a link.
 #[tokio::test]
-async fn a_log_of_an_earlier_version_is_opened_and_read_through() {
+async fn a_log_of_an_earlier_version_can_be_opened_and_read() {
     let dir = tempfile::tempdir().unwrap();
     let log = FileLog::open_with(dir.path(), options(1, 60)).unwrap();
     for value in ["one one one one", "two two two two", "three"] {

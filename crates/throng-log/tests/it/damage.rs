@@ -1,5 +1,5 @@
-//! Random damage to a log against the list of what was appended: nothing wrong is ever read, nothing
-//! acknowledged is left out without a word, and a repaired log says what it lost.
+//! Random damage to a log, compared with a list of the appended records: no wrong record is read, no
+//! acknowledged record is missing without an error, and a repair reports what is lost.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use throng_log::{EventLog, FileLog, LogError, SetAside, set_damage_aside};
+use throng_log::{EventLog, FileLog, LogError, RemovedRange, repair_log};
 use throng_model::Timestamp;
 
 use crate::options;
@@ -37,21 +37,21 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What may be missing although nobody can tell, and the offset from which on it may.
+/// Records that may be missing without an error.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Silent {
+enum Undetected {
     Nothing,
-    /// The oldest segment: as if it had been deleted by the retention rule.
+    /// Those of the oldest segment: as if the retention had deleted it.
     Oldest,
-    /// What comes last: only the checkpoint knows that it was there.
+    /// The last ones: only a checkpoint has their offsets.
     Newest,
 }
 
-/// The files of a partition, by name, each with the place that its segment had when it was written:
-/// after an exchange the newest segment is no longer in the file whose name comes last.
+/// The files of a partition by name, each with the number of its segment in the order of writing: after an
+/// exchange the newest segment is not in the file with the last name.
 struct Files {
     all: Vec<(PathBuf, usize)>,
-    /// Bits that were flipped in the newest segment.
+    /// Bits flipped in the newest segment.
     flips_of_newest: u32,
 }
 
@@ -61,66 +61,66 @@ impl Files {
     }
 
     fn newest(&self) -> Option<usize> {
-        self.all.iter().map(|(_, place)| *place).max()
+        self.all.iter().map(|(_, number)| *number).max()
     }
 
     fn oldest(&self) -> Option<usize> {
-        self.all.iter().map(|(_, place)| *place).min()
+        self.all.iter().map(|(_, number)| *number).min()
     }
 
-    fn apply(&mut self, damage: &Damage) -> Silent {
+    fn apply(&mut self, damage: &Damage) -> Undetected {
         if self.all.is_empty() {
-            return Silent::Nothing;
+            return Undetected::Nothing;
         }
         let (oldest, newest) = (self.oldest(), self.newest());
         match damage {
             Damage::Flip(file, byte, bit) => {
-                let (path, place) = file.get(&self.all);
+                let (path, number) = file.get(&self.all);
                 let mut bytes = std::fs::read(path).unwrap();
                 if !bytes.is_empty() {
                     let byte = byte.index(bytes.len());
                     bytes[byte] ^= 1 << bit;
                     std::fs::write(path, bytes).unwrap();
                 }
-                self.flips_of_newest += u32::from(Some(*place) == newest);
-                // One bit is always noticed. Two, in the last record or the last two, leave what a
-                // write that was torn may leave.
-                if self.flips_of_newest > 1 { Silent::Newest } else { Silent::Nothing }
+                self.flips_of_newest += u32::from(Some(*number) == newest);
+                // One bit is always detected. Two, in the last record or the last two, may look like a
+                // torn write.
+                if self.flips_of_newest > 1 { Undetected::Newest } else { Undetected::Nothing }
             }
             Damage::Cut(file, at) => {
-                let (path, place) = file.get(&self.all);
+                let (path, number) = file.get(&self.all);
                 let bytes = std::fs::read(path).unwrap();
                 if !bytes.is_empty() {
                     std::fs::write(path, &bytes[..at.index(bytes.len())]).unwrap();
                 }
-                if Some(*place) == newest { Silent::Newest } else { Silent::Nothing }
+                if Some(*number) == newest { Undetected::Newest } else { Undetected::Nothing }
             }
             Damage::Delete(file) => {
-                let (path, place) = self.all.remove(file.index(self.all.len()));
+                let (path, number) = self.all.remove(file.index(self.all.len()));
                 std::fs::remove_file(path).unwrap();
-                match Some(place) {
-                    place if place == newest => Silent::Newest,
-                    place if place == oldest => Silent::Oldest,
-                    _ => Silent::Nothing,
+                match Some(number) {
+                    number if number == newest => Undetected::Newest,
+                    number if number == oldest => Undetected::Oldest,
+                    _ => Undetected::Nothing,
                 }
             }
             Damage::Exchange(one, other) => {
                 let (one, other) = (one.index(self.all.len()), other.index(self.all.len()));
                 if one != other {
                     let (path, with) = (self.all[one].0.clone(), self.all[other].0.clone());
-                    let aside = path.with_extension("aside");
-                    std::fs::rename(&path, &aside).unwrap();
+                    let temporary = path.with_extension("temporary");
+                    std::fs::rename(&path, &temporary).unwrap();
                     std::fs::rename(&with, &path).unwrap();
-                    std::fs::rename(&aside, &with).unwrap();
+                    std::fs::rename(&temporary, &with).unwrap();
                     (self.all[one].1, self.all[other].1) = (self.all[other].1, self.all[one].1);
                 }
-                Silent::Nothing
+                Undetected::Nothing
             }
         }
     }
 }
 
-/// A folder in memory, where there is one: every commit is synced.
+/// In memory where possible: a log syncs every commit, which is slow on a disk.
 fn fast_dir() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     match memory.is_dir() {
@@ -137,7 +137,7 @@ async fn all(log: &FileLog) -> Result<Records, LogError> {
     while from < end {
         let read = log.read(0, from, 100).await?;
         if read.is_empty() {
-            // What was set aside has no record behind it yet: a follower passes over it.
+            // No record after the removed ones yet: a tail passes over their offsets.
             let mut tail = log.tail(0, from).await?;
             assert!(
                 tail.next().await?.is_empty() && tail.position() == end,
@@ -154,7 +154,7 @@ async fn all(log: &FileLog) -> Result<Records, LogError> {
     Ok(records)
 }
 
-async fn live(
+async fn apply_and_check(
     commits: Vec<Vec<Vec<u8>>>,
     segment_bytes: u64,
     damages: Vec<Damage>,
@@ -171,8 +171,8 @@ async fn live(
     }
     drop(log);
     let mut files = Files::of(dir.path());
-    let silent: Vec<Silent> = damages.iter().map(|damage| files.apply(damage)).collect();
-    let may = |kind| silent.contains(&kind);
+    let undetected: Vec<Undetected> = damages.iter().map(|damage| files.apply(damage)).collect();
+    let may_miss = |kind| undetected.contains(&kind);
 
     let opened = open();
     let read = match &opened {
@@ -191,24 +191,26 @@ async fn live(
                 model.keys().filter(|o| !read.contains_key(o)).copied().collect();
             let (first, last) = (read.keys().next(), read.keys().last());
             for offset in missing {
-                let at_the_end = last.is_none_or(|last| offset > *last) && may(Silent::Newest);
+                let at_the_end =
+                    last.is_none_or(|last| offset > *last) && may_miss(Undetected::Newest);
                 let at_the_start =
-                    first.is_some_and(|first| offset < *first) && may(Silent::Oldest);
-                prop_assert!(at_the_end || at_the_start, "{offset} is left out without a word");
+                    first.is_some_and(|first| offset < *first) && may_miss(Undetected::Oldest);
+                prop_assert!(at_the_end || at_the_start, "{offset} is missing without an error");
             }
         }
     }
     drop(opened);
 
-    // Repaired, it opens, and says what it lost.
-    let aside = set_damage_aside(dir.path()).unwrap();
-    prop_assert_eq!(set_damage_aside(dir.path()).unwrap(), Vec::<SetAside>::new());
+    // After a repair it opens; what is lost is reported.
+    let removed = repair_log(dir.path()).unwrap();
+    prop_assert_eq!(repair_log(dir.path()).unwrap(), Vec::<RemovedRange>::new());
     let log = open().unwrap();
     let read = all(&log).await.unwrap();
-    let times_said =
-        |offset| aside.iter().filter(|a| (a.first_offset..a.next_offset).contains(&offset)).count();
-    let said = |offset| times_said(offset) > 0;
-    let said_last = aside.iter().any(|a| a.first_offset >= a.next_offset);
+    let times_reported = |offset| {
+        removed.iter().filter(|a| (a.first_offset..a.next_offset).contains(&offset)).count()
+    };
+    let reported = |offset| times_reported(offset) > 0;
+    let reported_last = removed.iter().any(|a| a.first_offset >= a.next_offset);
     let end = log.end(0).await.unwrap();
     let start = log.start(0).await.unwrap();
     for (offset, record) in &model {
@@ -216,23 +218,27 @@ async fn live(
             Some(there) => {
                 prop_assert_eq!(there, record);
                 prop_assert!(
-                    !said(*offset),
-                    "{} is there and said to be lost: {:?}",
+                    !reported(*offset),
+                    "{} is there and reported as lost: {:?}",
                     offset,
-                    aside
+                    removed
                 );
             }
             None => prop_assert!(
-                said(*offset)
-                    || (*offset >= end && (said_last || may(Silent::Newest)))
-                    || (*offset < start && (may(Silent::Oldest) || !aside.is_empty())),
-                "{} is lost without a word: {:?}",
+                reported(*offset)
+                    || (*offset >= end && (reported_last || may_miss(Undetected::Newest)))
+                    || (*offset < start && (may_miss(Undetected::Oldest) || !removed.is_empty())),
+                "{} is lost and not reported: {:?}",
                 offset,
-                aside
+                removed
             ),
         }
     }
-    prop_assert!(model.keys().all(|offset| times_said(*offset) <= 1), "said twice: {:?}", aside);
+    prop_assert!(
+        model.keys().all(|offset| times_reported(*offset) <= 1),
+        "reported twice: {:?}",
+        removed
+    );
     prop_assert!(read.keys().all(|offset| model.contains_key(offset)));
     let next = log.append(0, Timestamp(-1), vec![Bytes::from_static(b"on")]).await.unwrap();
     prop_assert_eq!(next, end);
@@ -243,7 +249,7 @@ async fn live(
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() })]
     #[test]
-    fn damage_is_told_from_a_torn_write(
+    fn damage_is_distinguished_from_a_torn_write(
         commits in prop::collection::vec(
             prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..4), 1..12,
         ),
@@ -251,19 +257,19 @@ proptest! {
         damages in prop::collection::vec(damage(), 1..3),
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        runtime.block_on(live(commits, segment_bytes, damages))?;
+        runtime.block_on(apply_and_check(commits, segment_bytes, damages))?;
     }
 }
 
 #[tokio::test]
-async fn offsets_that_were_lost_are_not_used_again() {
+async fn skipped_offsets_are_not_used() {
     let dir = tempfile::tempdir().unwrap();
     let log = FileLog::open(dir.path(), 1).unwrap();
     let value = || vec![Bytes::from_static(b"value")];
     assert_eq!(log.append(0, Timestamp(1), value()).await.unwrap(), 0);
     assert!(log.skip_to(0, 10).await.unwrap());
     assert_eq!(log.end(0).await.unwrap(), 10);
-    assert!(log.skip_to(0, 5).await.unwrap(), "it is there already");
+    assert!(log.skip_to(0, 5).await.unwrap(), "the end is after it");
     assert_eq!(log.append(0, Timestamp(2), value()).await.unwrap(), 10);
     drop(log);
     let log = FileLog::open(dir.path(), 1).unwrap();
@@ -272,10 +278,10 @@ async fn offsets_that_were_lost_are_not_used_again() {
     assert_eq!(tail.next().await.unwrap()[0].offset, 10);
 }
 
-/// Two exchanged segments, one of them with a broken head: the other one gets its name back, and what is
-/// lost is said.
+/// Two exchanged segments, one of them with a broken header: the other one is renamed, and the lost records
+/// are reported.
 #[tokio::test]
-async fn a_sound_segment_is_kept_beside_a_broken_one() {
+async fn a_valid_segment_is_kept_when_the_exchanged_one_is_broken() {
     for broken in [0, 1] {
         let dir = tempfile::tempdir().unwrap();
         let log = FileLog::open_with(dir.path(), options(1, 40)).unwrap();
@@ -286,20 +292,20 @@ async fn a_sound_segment_is_kept_beside_a_broken_one() {
         drop(log);
         let files = segments(dir.path());
         assert_eq!(files.len(), 3);
-        let aside = dir.path().join("aside");
-        std::fs::rename(&files[0], &aside).unwrap();
+        let temporary = dir.path().join("temporary");
+        std::fs::rename(&files[0], &temporary).unwrap();
         std::fs::rename(&files[1], &files[0]).unwrap();
-        std::fs::rename(&aside, &files[1]).unwrap();
+        std::fs::rename(&temporary, &files[1]).unwrap();
         let mut bytes = std::fs::read(&files[broken]).unwrap();
         bytes[0] ^= 1;
         std::fs::write(&files[broken], bytes).unwrap();
 
-        let lost: Vec<(u64, u64)> = set_damage_aside(dir.path())
+        let lost: Vec<(u64, u64)> = repair_log(dir.path())
             .unwrap()
             .iter()
-            .map(|aside| (aside.first_offset, aside.next_offset))
+            .map(|range| (range.first_offset, range.next_offset))
             .collect();
-        // The file under the first name held the second record.
+        // After the exchange the file with the first name has the second record.
         let (lost_offset, kept) = if broken == 0 { (1, [0, 2]) } else { (0, [1, 2]) };
         assert_eq!(lost, [(lost_offset, lost_offset + 1)]);
         let log = FileLog::open_with(dir.path(), options(1, 40)).unwrap();

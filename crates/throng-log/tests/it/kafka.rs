@@ -1,17 +1,17 @@
-//! Kafka passes the suites, against the broker that `cargo xtask test` started.
+//! The Kafka backends pass the suites, with the broker that `cargo xtask test` starts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use throng_log::conformance::{Backend, Queues, queue_suite, suite};
+use throng_log::conformance::{LogBackend, QueueBackend, queue_suite, suite};
 use throng_log::{
-    EventLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, Message, Queue, Share,
-    check_brokers,
+    EventLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, Message,
+    PartitionAssignment, Queue, check_brokers,
 };
 
-/// Topics of this run alone.
+/// Settings with a prefix of this run alone.
 pub(crate) fn settings() -> KafkaSettings {
     let brokers = std::env::var("THRONG_KAFKA")
         .expect("THRONG_KAFKA is not set: run the tests by `cargo xtask test`");
@@ -23,7 +23,7 @@ pub(crate) fn settings() -> KafkaSettings {
 struct Kafka(KafkaSettings);
 
 #[async_trait]
-impl Backend for Kafka {
+impl LogBackend for Kafka {
     async fn open(&self, name: &str) -> Arc<dyn EventLog> {
         Arc::new(KafkaLog::open(&self.0, name, 3).await.unwrap())
     }
@@ -37,8 +37,8 @@ async fn a_topic_passes() {
 struct Topic(KafkaSettings);
 
 #[async_trait]
-impl Queues for Topic {
-    async fn worker(&self) -> Arc<dyn Queue> {
+impl QueueBackend for Topic {
+    async fn consumer(&self) -> Arc<dyn Queue> {
         let timing = GroupTiming::default();
         Arc::new(KafkaQueue::join(&self.0, "work", 4, timing).await.unwrap())
     }
@@ -49,12 +49,12 @@ async fn a_topic_passes_as_a_queue() {
     queue_suite(&Topic(settings())).await;
 }
 
-/// Work that takes longer than `max.poll.interval.ms`, in a process so full that its partition is
-/// paused: nobody else gets what is in hand or waits there, and nothing comes twice.
+/// A task that takes longer than `max.poll.interval.ms`, in a process with so many messages that its
+/// partition is paused: no other consumer gets these messages, and no message is delivered twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_work_keeps_its_partition() {
+async fn a_long_task_keeps_its_partition() {
     let settings = settings();
-    // Long enough that a process on a busy machine is not late for its own polls.
+    // Long enough that a process on a busy machine polls in time.
     let interval = Duration::from_secs(5);
     let timing = GroupTiming { session: interval, max_poll: interval };
     let join = || KafkaQueue::join(&settings, "long", 2, timing);
@@ -63,10 +63,10 @@ async fn long_work_keeps_its_partition() {
         let messages = numbers.map(|n| Message::new(n.to_string(), Vec::new())).collect();
         quick.put(messages).await.unwrap();
     };
-    // Each has a partition once both were given work in one round.
-    let mut given = [false; 2];
-    while given != [true; 2] {
-        given = [false; 2];
+    // Each has a partition once both have received messages in one round.
+    let mut received = [false; 2];
+    while received != [true; 2] {
+        received = [false; 2];
         put(0..20).await;
         for _ in 0..20 {
             let (message, of, by) = tokio::select! {
@@ -74,15 +74,15 @@ async fn long_work_keeps_its_partition() {
                 message = quick.take() => (message.unwrap(), &quick, 1),
             };
             of.done(&message).await.unwrap();
-            given[by] = true;
+            received[by] = true;
         }
     }
-    // More than a process holds, which is 256, on either partition.
+    // On each partition more than a process prefetches, which is 256.
     put(1_000..2_200).await;
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    // While partitions were dealt, work of the rounds above may have come twice.
+    // Messages of the rounds above may be delivered twice by the rebalances.
     let counts = |message: &Message| message.key.len() == 4;
-    let in_hand = loop {
+    let unacknowledged = loop {
         let message = long.take().await.unwrap();
         if counts(&message) {
             break message;
@@ -96,14 +96,17 @@ async fn long_work_keeps_its_partition() {
             *seen.entry(message.key).or_default() += 1;
         }
     }
-    assert!(!seen.contains_key(&in_hand.key), "what is in hand was given away");
-    assert!(seen.len() < 900, "{} of 1,200: of both partitions", seen.len());
-    long.done(&in_hand).await.unwrap();
-    *seen.entry(in_hand.key).or_default() += 1;
+    assert!(
+        !seen.contains_key(&unacknowledged.key),
+        "an unacknowledged message was delivered to another consumer"
+    );
+    assert!(seen.len() < 900, "{} of 1,200: from both partitions", seen.len());
+    long.done(&unacknowledged).await.unwrap();
+    *seen.entry(unacknowledged.key).or_default() += 1;
     while seen.len() < 1_200 {
         let (message, of) = tokio::select! {
             message = long.take() => (message.unwrap(), &long),
-            // Nothing was there for two intervals; on a busy machine some may still come.
+            // None arrived for two intervals; on a busy machine some may arrive later.
             message = quick.take() => (message.unwrap(), &quick),
         };
         of.done(&message).await.unwrap();
@@ -113,11 +116,13 @@ async fn long_work_keeps_its_partition() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_are_shared_and_taken_over() {
+async fn partitions_are_assigned_to_members_and_reassigned() {
     let settings = settings();
     let log = KafkaLog::open(&settings, "events", 6).await.unwrap();
     assert_eq!(log.partitions(), 6);
-    let join = || Share::join(&settings, "events", "aggregate", GroupTiming::default()).unwrap();
+    let join = || {
+        PartitionAssignment::join(&settings, "events", "aggregate", GroupTiming::default()).unwrap()
+    };
     let mut one = join();
     while one.partitions() != [0, 1, 2, 3, 4, 5] {
         assert!(one.changed().await);
@@ -139,7 +144,7 @@ async fn partitions_are_shared_and_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_has_the_newest_value_of_every_key() {
+async fn a_table_has_the_latest_value_of_each_key() {
     let settings = settings();
     let (one, two) = tokio::join!(
         KafkaTable::open(&settings, "keyframes"),
@@ -157,14 +162,14 @@ async fn a_table_has_the_newest_value_of_every_key() {
 }
 
 #[tokio::test]
-async fn brokers_that_are_not_there_are_told_with_a_mend() {
-    let nowhere = KafkaSettings { brokers: "127.0.0.1:1".into(), ..settings() };
-    let error = check_brokers(&nowhere, &["events"]).await.unwrap_err().to_string();
+async fn unreachable_brokers_are_reported_with_a_hint() {
+    let unreachable = KafkaSettings { brokers: "127.0.0.1:1".into(), ..settings() };
+    let error = check_brokers(&unreachable, &["events"]).await.unwrap_err().to_string();
     assert!(error.contains("node.kafka.brokers"), "{error}");
 }
 
 #[tokio::test]
-async fn topics_are_looked_at_and_none_is_made() {
+async fn topics_are_inspected_and_none_is_created() {
     let settings = settings();
     KafkaLog::open(&settings, "there", 3).await.unwrap();
     for _ in 0..2 {

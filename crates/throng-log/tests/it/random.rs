@@ -1,4 +1,4 @@
-//! Random lives of a log against a plain list.
+//! Random operations on a log, compared with a list.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ enum Step {
     Append(Vec<Vec<u8>>),
     Truncate(u64),
     Reopen,
-    /// Bytes of a write that was never finished.
+    /// Bytes of a write that was never completed.
     Torn(Vec<u8>),
     Read(u64, usize),
 }
@@ -24,11 +24,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u64..60).prop_map(Step::Truncate),
         1 => Just(Step::Reopen),
         1 => bytes().prop_map(Step::Torn),
-        3 => (0u64..60, 0usize..200).prop_map(|(from, most)| Step::Read(from, most)),
+        3 => (0u64..60, 0usize..200).prop_map(|(from, max_bytes)| Step::Read(from, max_bytes)),
     ]
 }
 
-async fn live(steps: Vec<Step>, segment_bytes: u64) -> Result<(), TestCaseError> {
+async fn apply_and_check(steps: Vec<Step>, segment_bytes: u64) -> Result<(), TestCaseError> {
     let dir = tempfile::tempdir().unwrap();
     let open = || FileLog::open_with(dir.path(), options(1, segment_bytes)).unwrap();
     let mut log = open();
@@ -59,10 +59,10 @@ async fn live(steps: Vec<Step>, segment_bytes: u64) -> Result<(), TestCaseError>
                 std::fs::write(&last, bytes).unwrap();
                 log = open();
             }
-            Step::Read(from, most) => {
+            Step::Read(from, max_bytes) => {
                 let first = log.start(0).await.unwrap();
-                match log.read(0, from, most).await {
-                    Err(LogError::Gone { .. }) => prop_assert!(from < first),
+                match log.read(0, from, max_bytes).await {
+                    Err(LogError::OffsetOutOfRange { .. }) => prop_assert!(from < first),
                     Err(other) => return Err(TestCaseError::fail(other.to_string())),
                     Ok(records) => {
                         prop_assert!(from >= first);
@@ -90,6 +90,6 @@ proptest! {
         segment_bytes in 40u64..2_000,
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        runtime.block_on(live(steps, segment_bytes))?;
+        runtime.block_on(apply_and_check(steps, segment_bytes))?;
     }
 }

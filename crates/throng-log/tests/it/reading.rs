@@ -1,4 +1,4 @@
-//! What other producers write is read as they meant it, by every way to the brokers.
+//! Records of other producers, with every codec, with transactions, and over secured connections.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use throng_model::{Clock, Secret, SystemClock, Timestamp};
 
 use crate::kafka::settings;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn setting(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`"))
 }
 
-/// So many records from the beginning of partition 0.
+/// The first `count` records of partition 0.
 async fn follow(log: &KafkaLog, count: usize) -> Result<Vec<Record>, LogError> {
     let mut tail = log.tail(0, 0).await?;
     let mut records = Vec::new();
@@ -42,10 +42,10 @@ fn producer(settings: &KafkaSettings, more: &[(&str, &str)]) -> ClientConfig {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn however_it_is_compressed() {
+async fn records_of_every_codec_are_read() {
     let settings = settings();
-    let log = KafkaLog::open(&settings, "packed", 1).await.unwrap();
-    let topic = settings.named("packed");
+    let log = KafkaLog::open(&settings, "compressed", 1).await.unwrap();
+    let topic = settings.named("compressed");
     let mut sent = Vec::new();
     for method in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let producer: BaseProducer =
@@ -57,7 +57,7 @@ async fn however_it_is_compressed() {
             producer.send(BaseRecord::<(), str>::to(&topic).payload(&value)).unwrap();
             sent.push(value);
         }
-        producer.flush(PATIENCE).unwrap();
+        producer.flush(TIMEOUT).unwrap();
     }
     let read = log.read(0, 0, usize::MAX).await.unwrap();
     let sent: Vec<&[u8]> = sent.iter().map(|value| value.as_bytes()).collect();
@@ -66,7 +66,7 @@ async fn however_it_is_compressed() {
     assert_eq!(follow(&log, sent.len()).await.unwrap(), read);
     let from = read.len() as u64 - 3;
     assert_eq!(log.read(0, from, usize::MAX).await.unwrap(), read[read.len() - 3..]);
-    // The topic's records have the brokers' time.
+    // Without the header, the time is the brokers' timestamp.
     let now = SystemClock.now();
     assert!(
         read.iter().all(|record| now.0.abs_diff(record.at.0) < 600_000_000),
@@ -76,7 +76,7 @@ async fn however_it_is_compressed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_transaction_gave_up_is_not() {
+async fn records_of_aborted_transactions_are_not_read() {
     let settings = settings();
     let log = KafkaLog::open(&settings, "transactions", 1).await.unwrap();
     let topic = settings.named("transactions");
@@ -84,18 +84,18 @@ async fn what_a_transaction_gave_up_is_not() {
     let producer: FutureProducer =
         producer(&settings, &[("transactional.id", &id)]).create().unwrap();
     let written = tokio::task::spawn_blocking(move || {
-        producer.init_transactions(PATIENCE)?;
-        for (value, commits) in [("kept", true), ("gone", false), ("kept too", true)] {
+        producer.init_transactions(TIMEOUT)?;
+        for (value, commits) in [("kept", true), ("aborted", false), ("kept too", true)] {
             producer.begin_transaction()?;
             for part in 0..3 {
                 let value = format!("{value} {part}");
                 let record = rdkafka::producer::FutureRecord::<(), str>::to(&topic).payload(&value);
                 let _delivery = producer.send_result(record).map_err(|(error, _)| error)?;
             }
-            producer.flush(PATIENCE)?;
+            producer.flush(TIMEOUT)?;
             match commits {
-                true => producer.commit_transaction(PATIENCE)?,
-                false => producer.abort_transaction(PATIENCE)?,
+                true => producer.commit_transaction(TIMEOUT)?,
+                false => producer.abort_transaction(TIMEOUT)?,
             }
         }
         Ok::<_, rdkafka::error::KafkaError>(())
@@ -108,9 +108,9 @@ async fn what_a_transaction_gave_up_is_not() {
     assert_eq!(values(&read), wanted);
     assert_eq!(follow(&log, wanted.len()).await.unwrap(), read);
     assert_eq!(read.last().unwrap().at, Timestamp(7));
-    // Nine records and three marks come before it.
+    // Nine records and three control records come before it.
     assert_eq!(read.last().unwrap().offset, 12);
-    // What is left is a mark, a record that counts, and nothing of the one that was given up.
+    // From the aborted transaction on: none of its records, and all of the next one.
     let rest = log.read(0, 4, usize::MAX).await.unwrap();
     assert_eq!(values(&rest), wanted[3..]);
 }
@@ -129,7 +129,7 @@ fn secure(mechanism: &str, username: String) -> KafkaSettings {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_this_client_is() {
+async fn every_sasl_mechanism_works() {
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
         let settings = secure(mechanism, setting("THRONG_KAFKA_USER"));
         let log = KafkaLog::open(&settings, "secure", 1).await.unwrap();
@@ -139,14 +139,14 @@ async fn whoever_this_client_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_do_nothing_is_told_so() {
+async fn missing_rights_are_reported_with_a_hint() {
     let user = secure("PLAIN", setting("THRONG_KAFKA_USER"));
     KafkaLog::open(&user, "there", 1).await.unwrap();
     let guest = KafkaSettings { sasl: secure("PLAIN", setting("THRONG_KAFKA_GUEST")).sasl, ..user };
     for topic in ["there", "missing"] {
-        let told = check_brokers(&guest, &[topic]).await.unwrap_err().to_string();
-        assert!(told.contains("give the user the rights in docs/operate/kafka.md"), "{told}");
-        assert!(told.contains(&guest.named(topic)), "{told}");
+        let error = check_brokers(&guest, &[topic]).await.unwrap_err().to_string();
+        assert!(error.contains("give the user the rights in docs/operate/kafka.md"), "{error}");
+        assert!(error.contains(&guest.named(topic)), "{error}");
     }
     let refused = KafkaLog::open(&guest, "there", 1).await.unwrap_err().to_string();
     assert!(refused.contains("give the user the rights"), "{refused}");

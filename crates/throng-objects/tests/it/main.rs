@@ -1,4 +1,4 @@
-//! The suite of object stores on every backend.
+//! Every backend passes the test suite of object stores.
 
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use throng_model::Secret;
-use throng_objects::conformance::{Backend, suite};
+use throng_objects::conformance::{ObjectsBackend, suite};
 use throng_objects::{BucketObjects, BucketSettings, DirectoryObjects, Objects, Service};
 
 struct Directory(tempfile::TempDir);
 
 #[async_trait]
-impl Backend for Directory {
+impl ObjectsBackend for Directory {
     async fn node(&self, name: &str) -> Arc<dyn Objects> {
         Arc::new(DirectoryObjects::open(self.0.path().join(name)).unwrap())
     }
@@ -58,14 +58,14 @@ impl S3 {
 }
 
 #[async_trait]
-impl Backend for S3 {
+impl ObjectsBackend for S3 {
     async fn node(&self, name: &str) -> Arc<dyn Objects> {
         Arc::new(self.bucket(name))
     }
 }
 
 fn s3() -> S3 {
-    // Another provider may be there already; any will do.
+    // Fails if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let local = tempfile::tempdir().unwrap();
     let run = local.path().file_name().unwrap().to_str().unwrap().trim_matches('.').to_owned();
@@ -78,7 +78,7 @@ async fn a_bucket_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrong_keys_and_buckets_are_told_in_one_line() {
+async fn wrong_keys_and_buckets_are_reported_in_one_line() {
     let (server, key) = (setting("THRONG_S3"), Secret::new(setting("THRONG_S3_ACCESS_KEY")));
     let local = tempfile::tempdir().unwrap();
     let check = async |bucket: &str, secret: &str| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::{
     DiskFloor, EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings,
-    KafkaTable, MemoryQueue, Queue, Sasl, Share, Tls,
+    KafkaTable, MemoryQueue, Queue, Sasl, PartitionAssignment, Tls,
 };
 use throng_model::Secret;
 use throng_objects::{BucketObjects, BucketSettings, DirectoryObjects, Objects, Service};
@@ -46,7 +46,7 @@ pub(super) struct Backends {
     pub(super) intake: Intake,
     pub(super) queues: Queues,
     /// This process's share of the log; `None` where it has all of it, or no part in it.
-    pub(super) share: Option<Share>,
+    pub(super) share: Option<PartitionAssignment>,
     /// The stamps of what lies in the data directory; `None` if nothing does.
     pub(super) stamps: Option<Stamps>,
 }
@@ -81,7 +81,7 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
             }
             let partitions = found.or(stored).unwrap_or(settings.log_partitions);
             let floor = settings.min_free_disk_bytes.map_or(DiskFloor::Default, DiskFloor::Bytes);
-            let options = FileLogOptions { floor, ..FileLogOptions::new(partitions) };
+            let options = FileLogOptions { min_free_disk: floor, ..FileLogOptions::new(partitions) };
             let log = Arc::new(FileLog::open_with(&dir, options)?);
             let memory = || Arc::new(MemoryQueue::default()) as Arc<dyn Queue>;
             let queues = Queues { tasks: memory(), checks: memory(), dead: None };
@@ -92,7 +92,7 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
     Ok(Backends { ledger, objects, log, feed, intake, queues, share, stamps })
 }
 
-type Log = (Arc<dyn EventLog>, Option<Feed>, Intake, Queues, Option<Share>);
+type Log = (Arc<dyn EventLog>, Option<Feed>, Intake, Queues, Option<PartitionAssignment>);
 
 async fn kafka_log(
     config: &NodeConfig,
@@ -122,7 +122,7 @@ async fn kafka_log(
         dead: Some(Arc::new(KafkaQueue::open(&kafka, DEAD, 1).await?)),
     };
     let share = match roles.contains(&Role::Aggregate) {
-        true => Some(Share::join(&kafka, EVENTS, AGGREGATE, timing)?),
+        true => Some(PartitionAssignment::join(&kafka, EVENTS, AGGREGATE, timing)?),
         false => None,
     };
     Ok((Arc::new(log), Some(feed), Intake::Log, queues, share))

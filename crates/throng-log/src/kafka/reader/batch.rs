@@ -1,7 +1,6 @@
-//! Record batches as a broker hands them out
-//! (<https://kafka.apache.org/documentation/#recordbatch>, version 2, which brokers have written since
-//! 0.11). Values are slices of what came over the wire: with one event a message, what is done per
-//! record is most of an aggregator's work.
+//! Decodes record batches (<https://kafka.apache.org/documentation/#recordbatch>, version 2, the only one
+//! since 0.11). Values are slices of the response: with one event per message, the work per record is
+//! most of the work of an aggregator.
 
 use std::iter::Peekable;
 
@@ -11,46 +10,46 @@ use throng_model::Timestamp;
 
 use crate::Record;
 
-use super::super::log::AT;
+use super::super::log::TIME_HEADER;
 use super::compression::decompress;
 
-/// Base offset and length, which the length does not count.
-const BEFORE_LENGTH: usize = 12;
-/// All fields before the records.
-const HEAD: usize = 61;
-/// Where what the checksum is of begins.
-const CHECKED_FROM: usize = 21;
+/// The fields base offset and length, which the length does not include.
+const LENGTH_PREFIX: usize = 12;
+/// The size of all fields before the records.
+const HEADER: usize = 61;
+/// The position of the first byte that the checksum covers.
+const CHECKSUM_START: usize = 21;
 
 const CODEC: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
 
-/// Why bytes are no record batches.
+/// Why record batches cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Damage {
+pub(crate) enum BatchError {
     #[error("a record batch ends in the middle of a field")]
-    Cut,
-    #[error("a record batch has the checksum {found:08x}, not {wanted:08x}")]
-    Checksum { found: u32, wanted: u32 },
+    Truncated,
+    #[error("a record batch has the checksum {found:08x}, not {expected:08x}")]
+    Checksum { found: u32, expected: u32 },
     #[error("a record batch is of version {0}; Throng reads version 2, of Kafka 0.11 and later")]
     Version(i8),
-    #[error("a record batch is compressed by codec {0}, which Throng does not know")]
+    #[error("a record batch is compressed by codec {0}, which Throng does not support")]
     Codec(i16),
     #[error("a record batch cannot be decompressed: {0}")]
-    Compressed(String),
+    Decompression(String),
 }
 
-/// What a fetch brought.
+/// The result of a fetch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fetched {
     pub(crate) records: Vec<Record>,
-    /// The offset to ask for next.
+    /// The offset to fetch next.
     pub(crate) next: i64,
 }
 
-/// The fields of a batch that count here.
-struct Head {
+/// The fields of a batch that are used here.
+struct BatchHeader {
     base_offset: i64,
     attributes: i16,
     last_offset_delta: i32,
@@ -60,131 +59,145 @@ struct Head {
     count: i32,
 }
 
-/// Reads the committed records from the offset `from` on. A last batch that is cut off is left for
-/// the next fetch, and so is one that is damaged and what comes after it: damage is told when it is
-/// the next thing to read. `aborted`: the transactions among these that were aborted, in any order
-/// (brokers have them by where they ended).
+/// Decodes the committed records from the offset `from` on. A truncated last batch is left for the next
+/// fetch. So is an invalid one with the batches after it: it is an error only when it is the first batch.
+/// `aborted`: the aborted transactions within these batches, in any order (brokers sort them by their
+/// ends).
 ///
 /// # Errors
-/// [`Damage`]; never panics, whatever the bytes.
+/// [`BatchError`]; never panics on any bytes.
 pub(crate) fn read(
     mut bytes: Bytes,
     from: i64,
     mut aborted: Vec<AbortedTransaction>,
-) -> Result<Fetched, Damage> {
+) -> Result<Fetched, BatchError> {
     aborted.sort_unstable_by_key(|transaction| transaction.first_offset);
-    let mut reading = Reading {
+    let mut reader = BatchReader {
         fetched: Fetched { records: Vec::new(), next: from },
         aborted: aborted.into_iter().peekable(),
         aborting: Vec::new(),
     };
     loop {
-        let before = reading.fetched.records.len();
+        let before = reader.fetched.records.len();
         let read = split_batch(&mut bytes)
-            .and_then(|batch| batch.map(|batch| reading.add(&batch, from)).transpose());
+            .and_then(|batch| batch.map(|batch| reader.add(&batch, from)).transpose());
         match read {
             Ok(Some(())) => {}
-            Ok(None) => return Ok(reading.fetched),
-            Err(_) if reading.fetched.next > from => {
-                reading.fetched.records.truncate(before);
-                return Ok(reading.fetched);
+            Ok(None) => return Ok(reader.fetched),
+            Err(_) if reader.fetched.next > from => {
+                reader.fetched.records.truncate(before);
+                return Ok(reader.fetched);
             }
-            Err(damage) => return Err(damage),
+            Err(error) => return Err(error),
         }
     }
 }
 
-/// What has been read of a fetch, and whose transactions are aborted where it stands.
-struct Reading {
+/// The state of decoding a fetch.
+struct BatchReader {
     fetched: Fetched,
+    /// Aborted transactions that begin after the current batch, by their first offset.
     aborted: Peekable<std::vec::IntoIter<AbortedTransaction>>,
-    /// By producer.
+    /// Producers with an aborted transaction at the current batch.
     aborting: Vec<i64>,
 }
 
-impl Reading {
-    fn add(&mut self, batch: &Bytes, from: i64) -> Result<(), Damage> {
-        let head = head(batch)?;
-        let last_offset = head.base_offset.saturating_add(i64::from(head.last_offset_delta));
+impl BatchReader {
+    fn add(&mut self, batch: &Bytes, from: i64) -> Result<(), BatchError> {
+        let header = header(batch)?;
+        let last_offset = header.base_offset.saturating_add(i64::from(header.last_offset_delta));
         while let Some(next) = self.aborted.next_if(|next| next.first_offset <= last_offset) {
             self.aborting.push(next.producer_id.0);
         }
-        let counts =
-            head.attributes & TRANSACTIONAL == 0 || !self.aborting.contains(&head.producer_id);
-        if head.attributes & CONTROL != 0 {
-            // The end of a transaction, one way or the other.
-            self.aborting.retain(|producer| *producer != head.producer_id);
-        } else if counts {
-            let records = batch.slice(HEAD..);
-            let block = match head.attributes & CODEC {
+        let is_committed =
+            header.attributes & TRANSACTIONAL == 0 || !self.aborting.contains(&header.producer_id);
+        if header.attributes & CONTROL != 0 {
+            // A commit or abort marker: the end of the producer's transaction.
+            self.aborting.retain(|producer| *producer != header.producer_id);
+        } else if is_committed {
+            let records = batch.slice(HEADER..);
+            let records = match header.attributes & CODEC {
                 0 => records,
                 codec => decompress(codec, &records)?,
             };
-            read_block(&block, &head, from, &mut self.fetched.records)?;
+            read_records(&records, &header, from, &mut self.fetched.records)?;
         }
         self.fetched.next = self.fetched.next.max(last_offset.saturating_add(1));
         Ok(())
     }
 }
 
-/// Takes the first batch off; `None` if there is no whole one.
-fn split_batch(bytes: &mut Bytes) -> Result<Option<Bytes>, Damage> {
-    let Some(length) = bytes.get(8..BEFORE_LENGTH).and_then(|b| <[u8; 4]>::try_from(b).ok()) else {
+/// Splits off the first batch; `None` if there is no complete one.
+fn split_batch(bytes: &mut Bytes) -> Result<Option<Bytes>, BatchError> {
+    let Some(length) = bytes.get(8..LENGTH_PREFIX).and_then(|b| <[u8; 4]>::try_from(b).ok()) else {
         return Ok(None);
     };
-    let length = usize::try_from(i32::from_be_bytes(length)).map_err(|_| Damage::Cut)?;
-    if bytes.len() - BEFORE_LENGTH < length {
+    let length = usize::try_from(i32::from_be_bytes(length)).map_err(|_| BatchError::Truncated)?;
+    if bytes.len() - LENGTH_PREFIX < length {
         return Ok(None);
     }
-    Ok(Some(bytes.split_to(BEFORE_LENGTH + length)))
+    Ok(Some(bytes.split_to(LENGTH_PREFIX + length)))
 }
 
-fn head(batch: &Bytes) -> Result<Head, Damage> {
-    let version = batch.get(16).copied().ok_or(Damage::Cut)?.cast_signed();
+fn header(batch: &Bytes) -> Result<BatchHeader, BatchError> {
+    let version = batch.get(16).copied().ok_or(BatchError::Truncated)?.cast_signed();
     if version != 2 {
-        return Err(Damage::Version(version));
+        return Err(BatchError::Version(version));
     }
-    let mut fields = batch.get(..HEAD).ok_or(Damage::Cut)?;
+    let mut fields = batch.get(..HEADER).ok_or(BatchError::Truncated)?;
     let base_offset = fields.get_i64();
     // Length, leader epoch and version.
     fields.advance(9);
-    let wanted = fields.get_u32();
-    let found = crc32c::crc32c(&batch[CHECKED_FROM..]);
-    if found != wanted {
-        return Err(Damage::Checksum { found, wanted });
+    let expected = fields.get_u32();
+    let found = crc32c::crc32c(&batch[CHECKSUM_START..]);
+    if found != expected {
+        return Err(BatchError::Checksum { found, expected });
     }
     let (attributes, last_offset_delta) = (fields.get_i16(), fields.get_i32());
     let (base_time, max_time, producer_id) = (fields.get_i64(), fields.get_i64(), fields.get_i64());
     // Producer epoch and sequence.
     fields.advance(6);
     let count = fields.get_i32();
-    Ok(Head { base_offset, attributes, last_offset_delta, base_time, max_time, producer_id, count })
+    Ok(BatchHeader {
+        base_offset,
+        attributes,
+        last_offset_delta,
+        base_time,
+        max_time,
+        producer_id,
+        count,
+    })
 }
 
-fn read_block(block: &Bytes, head: &Head, from: i64, to: &mut Vec<Record>) -> Result<(), Damage> {
-    let mut fields = Fields { bytes: block, at: 0 };
-    // Nobody's word is taken for how much memory is needed: a record takes seven bytes at least.
-    to.reserve(usize::try_from(head.count).unwrap_or(0).min(block.len() / 7));
-    for _ in 0..head.count {
-        let length = fields.length()?.ok_or(Damage::Cut)?;
+fn read_records(
+    block: &Bytes,
+    header: &BatchHeader,
+    from: i64,
+    to: &mut Vec<Record>,
+) -> Result<(), BatchError> {
+    let mut fields = FieldReader { bytes: block, at: 0 };
+    // Limited by the size of the block, as the count may be wrong: a record has at least seven bytes.
+    to.reserve(usize::try_from(header.count).unwrap_or(0).min(block.len() / 7));
+    for _ in 0..header.count {
+        let length = fields.length()?.ok_or(BatchError::Truncated)?;
         let end = fields.at.checked_add(length).filter(|end| *end <= block.len());
-        let end = end.ok_or(Damage::Cut)?;
-        let mut record = Fields { bytes: &block[..end], at: fields.at };
+        let end = end.ok_or(BatchError::Truncated)?;
+        let mut record = FieldReader { bytes: &block[..end], at: fields.at };
         fields.at = end;
         record.skip(1)?;
-        let time_delta = record.number()?;
-        let offset = head.base_offset.saturating_add(record.number()?);
+        let time_delta = record.varint()?;
+        let offset = header.base_offset.saturating_add(record.varint()?);
         if offset < from {
             continue;
         }
         if let Some(key) = record.length()? {
             record.skip(key)?;
         }
-        let value = record.span()?.unwrap_or(0..0);
-        let at = match at_header(&mut record)? {
+        let value = record.bytes_field()?.unwrap_or(0..0);
+        let at = match time_header(&mut record)? {
             Some(at) => at,
-            None if head.attributes & LOG_APPEND_TIME != 0 => micros(head.max_time),
-            None => micros(head.base_time.saturating_add(time_delta)),
+            None if header.attributes & LOG_APPEND_TIME != 0 => micros(header.max_time),
+            None => micros(header.base_time.saturating_add(time_delta)),
         };
         let value = block.slice(value);
         to.push(Record { offset: u64::try_from(offset).unwrap_or(0), at, value });
@@ -196,13 +209,13 @@ fn micros(millis: i64) -> Timestamp {
     Timestamp(millis.max(0).saturating_mul(1_000))
 }
 
-/// The time that the header of a record says, if it has one.
-fn at_header(record: &mut Fields<'_>) -> Result<Option<Timestamp>, Damage> {
+/// The time in the headers of a record, if there is one.
+fn time_header(record: &mut FieldReader<'_>) -> Result<Option<Timestamp>, BatchError> {
     let mut at = None;
-    for _ in 0..record.number()? {
-        let key = record.span()?.ok_or(Damage::Cut)?;
-        let value = record.span()?;
-        if at.is_none() && &record.bytes[key] == AT.as_bytes() {
+    for _ in 0..record.varint()? {
+        let key = record.bytes_field()?.ok_or(BatchError::Truncated)?;
+        let value = record.bytes_field()?;
+        if at.is_none() && &record.bytes[key] == TIME_HEADER.as_bytes() {
             let bytes = value.and_then(|value| record.bytes[value].try_into().ok());
             at = bytes.map(|bytes| Timestamp(i64::from_le_bytes(bytes)));
         }
@@ -210,22 +223,22 @@ fn at_header(record: &mut Fields<'_>) -> Result<Option<Timestamp>, Damage> {
     Ok(at)
 }
 
-/// Fields one after the other.
-struct Fields<'a> {
+/// Decodes fields in sequence.
+struct FieldReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Fields<'_> {
-    fn skip(&mut self, count: usize) -> Result<(), Damage> {
+impl FieldReader<'_> {
+    fn skip(&mut self, count: usize) -> Result<(), BatchError> {
         let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
-        self.at = end.ok_or(Damage::Cut)?;
+        self.at = end.ok_or(BatchError::Truncated)?;
         Ok(())
     }
 
-    /// A length and so many bytes; `None` for one that is not there.
+    /// A length and this number of bytes: the range of the bytes; `None` for null.
     #[inline]
-    fn span(&mut self) -> Result<Option<std::ops::Range<usize>>, Damage> {
+    fn bytes_field(&mut self) -> Result<Option<std::ops::Range<usize>>, BatchError> {
         let Some(length) = self.length()? else { return Ok(None) };
         let start = self.at;
         self.skip(length)?;
@@ -233,45 +246,45 @@ impl Fields<'_> {
     }
 
     #[inline]
-    fn length(&mut self) -> Result<Option<usize>, Damage> {
-        match self.number()? {
+    fn length(&mut self) -> Result<Option<usize>, BatchError> {
+        match self.varint()? {
             -1 => Ok(None),
-            length => usize::try_from(length).map(Some).map_err(|_| Damage::Cut),
+            length => usize::try_from(length).map(Some).map_err(|_| BatchError::Truncated),
         }
     }
 
-    /// A number of variable length in zigzag.
+    /// A zigzag varint.
     #[inline]
-    fn number(&mut self) -> Result<i64, Damage> {
-        let (mut number, mut shift) = (0u64, 0);
+    fn varint(&mut self) -> Result<i64, BatchError> {
+        let (mut bits, mut shift) = (0u64, 0);
         loop {
-            let byte = *self.bytes.get(self.at).ok_or(Damage::Cut)?;
+            let byte = *self.bytes.get(self.at).ok_or(BatchError::Truncated)?;
             self.at += 1;
-            number |= u64::from(byte & 0x7f) << shift;
+            bits |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                return Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed());
+                return Ok((bits >> 1).cast_signed() ^ -(bits & 1).cast_signed());
             }
             shift += 7;
             if shift > 63 {
-                return Err(Damage::Cut);
+                return Err(BatchError::Truncated);
             }
         }
     }
 }
 
-/// Reads batches, as they are and with the checksum of the first one made right; for the fuzz target.
+/// Decodes batches, unchanged and with a correct checksum of the first one; for the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(bytes: &[u8]) {
     let _ = read(Bytes::copy_from_slice(bytes), 0, Vec::new());
-    let mut sealed = bytes.to_vec();
-    let Some(length) = sealed.get(8..BEFORE_LENGTH).map(|mut length| length.get_i32()) else {
+    let mut fixed = bytes.to_vec();
+    let Some(length) = fixed.get(8..LENGTH_PREFIX).map(|mut length| length.get_i32()) else {
         return;
     };
-    let end = usize::try_from(length).map_or(sealed.len(), |length| BEFORE_LENGTH + length);
-    let Some(checked) = sealed.get(CHECKED_FROM..end.min(sealed.len())) else { return };
-    let sum = crc32c::crc32c(checked);
-    sealed[17..CHECKED_FROM].copy_from_slice(&sum.to_be_bytes());
-    let _ = read(sealed.into(), 0, Vec::new());
+    let end = usize::try_from(length).map_or(fixed.len(), |length| LENGTH_PREFIX + length);
+    let Some(covered) = fixed.get(CHECKSUM_START..end.min(fixed.len())) else { return };
+    let sum = crc32c::crc32c(covered);
+    fixed[17..CHECKSUM_START].copy_from_slice(&sum.to_be_bytes());
+    let _ = read(fixed.into(), 0, Vec::new());
 }
 
 /// Batches without compression and with two codecs, for the fuzz target.
@@ -299,17 +312,17 @@ pub(crate) fn fuzz_seeds() -> Vec<Vec<u8>> {
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };
     RecordBatchEncoder::encode(&mut plain, &[record(0, b"one"), record(1, b"two")], &options)
         .expect("records that can be encoded");
-    let packed = |codec: u8, records: Vec<u8>| {
-        let mut batch = plain[..HEAD].to_vec();
-        batch[CHECKED_FROM + 1] |= codec;
+    let compressed = |codec: u8, records: Vec<u8>| {
+        let mut batch = plain[..HEADER].to_vec();
+        batch[CHECKSUM_START + 1] |= codec;
         batch.extend(records);
-        let length = (batch.len() - BEFORE_LENGTH) as u32;
-        batch[8..BEFORE_LENGTH].copy_from_slice(&length.to_be_bytes());
+        let length = (batch.len() - LENGTH_PREFIX) as u32;
+        batch[8..LENGTH_PREFIX].copy_from_slice(&length.to_be_bytes());
         batch
     };
-    let zstd = zstd::encode_all(&plain[HEAD..], 0).expect("bytes in memory");
-    let snappy = snap::raw::Encoder::new().compress_vec(&plain[HEAD..]).expect("bytes in memory");
-    vec![plain.to_vec(), packed(4, zstd), packed(2, snappy)]
+    let zstd = zstd::encode_all(&plain[HEADER..], 0).expect("bytes in memory");
+    let snappy = snap::raw::Encoder::new().compress_vec(&plain[HEADER..]).expect("bytes in memory");
+    vec![plain.to_vec(), compressed(4, zstd), compressed(2, snappy)]
 }
 
 #[cfg(test)]
@@ -318,15 +331,15 @@ mod tests {
     use kafka_protocol::indexmap::IndexMap;
     use kafka_protocol::protocol::StrBytes;
     use kafka_protocol::records::{
-        Compression, Record as Theirs, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+        Compression, Record as KafkaRecord, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
     };
     use proptest::prelude::*;
 
     use super::*;
 
-    /// A record as another implementation writes it.
-    fn theirs(offset: i64, producer_id: i64, value: Option<&[u8]>) -> Theirs {
-        Theirs {
+    /// A record for the encoder of another implementation.
+    fn kafka_record(offset: i64, producer_id: i64, value: Option<&[u8]>) -> KafkaRecord {
+        KafkaRecord {
             transactional: producer_id >= 0,
             control: false,
             partition_leader_epoch: 0,
@@ -343,7 +356,7 @@ mod tests {
         }
     }
 
-    fn encoded(records: &[Theirs]) -> Bytes {
+    fn encoded(records: &[KafkaRecord]) -> Bytes {
         let mut bytes = BytesMut::new();
         let options = RecordEncodeOptions { version: 2, compression: Compression::None };
         RecordBatchEncoder::encode(&mut bytes, records, &options).unwrap();
@@ -355,28 +368,29 @@ mod tests {
     }
 
     #[test]
-    fn records_come_from_the_offset_on_and_a_cut_batch_is_left() {
-        let mut bytes = encoded(&[theirs(5, -1, Some(b"a")), theirs(6, -1, None)]).to_vec();
+    fn records_begin_at_the_offset_and_a_truncated_batch_is_left() {
+        let mut bytes =
+            encoded(&[kafka_record(5, -1, Some(b"a")), kafka_record(6, -1, None)]).to_vec();
         let first = bytes.len();
-        bytes.extend(encoded(&[theirs(9, -1, Some(b"after a gap"))]));
-        let whole = bytes.len();
-        bytes.extend(&encoded(&[theirs(10, -1, Some(b"cut"))])[..40]);
+        bytes.extend(encoded(&[kafka_record(9, -1, Some(b"after a gap"))]));
+        let second = bytes.len();
+        bytes.extend(&encoded(&[kafka_record(10, -1, Some(b"truncated"))])[..40]);
         let fetched = read(bytes.clone().into(), 6, Vec::new()).unwrap();
         assert_eq!(values(&fetched), [(6, &b""[..]), (9, b"after a gap")]);
         assert_eq!(fetched.next, 10);
         assert_eq!(fetched.records[0].at, Timestamp(1_006_000));
-        // What is right before the damage is given out first.
-        bytes[whole - 1] ^= 1;
+        // The valid batches before the damage are returned first.
+        bytes[second - 1] ^= 1;
         let fetched = read(bytes.clone().into(), 6, Vec::new()).unwrap();
         assert_eq!((values(&fetched), fetched.next), (vec![(6, &b""[..])], 7));
-        let damage = read(bytes.split_off(first).into(), 7, Vec::new());
-        assert!(matches!(damage, Err(Damage::Checksum { .. })), "{damage:?}");
+        let error = read(bytes.split_off(first).into(), 7, Vec::new());
+        assert!(matches!(error, Err(BatchError::Checksum { .. })), "{error:?}");
     }
 
     #[test]
-    fn the_header_tells_the_time() {
-        let mut record = theirs(0, -1, Some(b"a"));
-        for (name, value) in [("other", [9; 8]), (AT, 77i64.to_le_bytes())] {
+    fn the_header_has_the_time() {
+        let mut record = kafka_record(0, -1, Some(b"a"));
+        for (name, value) in [("other", [9; 8]), (TIME_HEADER, 77i64.to_le_bytes())] {
             let value = Some(Bytes::copy_from_slice(&value));
             record.headers.insert(StrBytes::from_static_str(name), value);
         }
@@ -385,50 +399,50 @@ mod tests {
     }
 
     /// The control record that ends an aborted transaction.
-    fn abort_mark(offset: i64, producer_id: i64) -> Theirs {
-        let mut mark = theirs(offset, producer_id, Some(&[0, 0, 0, 0, 0, 0]));
-        // Version 0, and 0 for an aborted one.
-        (mark.control, mark.key) = (true, Some(Bytes::from_static(&[0, 0, 0, 0])));
-        mark
+    fn abort_marker(offset: i64, producer_id: i64) -> KafkaRecord {
+        let mut marker = kafka_record(offset, producer_id, Some(&[0, 0, 0, 0, 0, 0]));
+        // Version 0, and type 0: abort.
+        (marker.control, marker.key) = (true, Some(Bytes::from_static(&[0, 0, 0, 0])));
+        marker
     }
 
-    /// Three producers' transactions lie between each other. Two of them are aborted, the one that
-    /// began later first.
+    /// The transactions of three producers overlap. Two of them are aborted, the one that began later
+    /// first.
     #[test]
-    fn aborted_transactions_are_passed_over() {
+    fn records_of_aborted_transactions_are_skipped() {
         let records = [
-            theirs(0, 7, Some(b"no")),
-            theirs(1, 8, Some(b"of")),
-            theirs(2, 9, Some(b"no")),
-            abort_mark(3, 9),
-            theirs(4, 9, Some(b"on")),
-            theirs(5, 7, Some(b"no")),
-            abort_mark(6, 7),
-            theirs(7, 7, Some(b"by")),
+            kafka_record(0, 7, Some(b"no")),
+            kafka_record(1, 8, Some(b"of")),
+            kafka_record(2, 9, Some(b"no")),
+            abort_marker(3, 9),
+            kafka_record(4, 9, Some(b"on")),
+            kafka_record(5, 7, Some(b"no")),
+            abort_marker(6, 7),
+            kafka_record(7, 7, Some(b"by")),
         ];
         let bytes: Vec<u8> =
             records.iter().flat_map(|record| encoded(std::slice::from_ref(record))).collect();
-        let gone = [(9, 2), (7, 0)].map(|(producer, first)| {
+        let aborted = [(9, 2), (7, 0)].map(|(producer, first)| {
             AbortedTransaction::default().with_producer_id(producer.into()).with_first_offset(first)
         });
-        let fetched = read(bytes.into(), 0, gone.to_vec()).unwrap();
+        let fetched = read(bytes.into(), 0, aborted.to_vec()).unwrap();
         assert_eq!(values(&fetched), [(1, &b"of"[..]), (4, b"on"), (7, b"by")]);
         assert_eq!(fetched.next, 8);
     }
 
     proptest! {
         #[test]
-        fn what_another_implementation_writes_is_read(
+        fn batches_of_another_implementation_are_decoded(
             values in prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..300)), 1..40),
             from in 0i64..40,
         ) {
             let records: Vec<_> = (0i64..)
                 .zip(&values)
-                .map(|(offset, value)| theirs(offset, -1, value.as_deref()))
+                .map(|(offset, value)| kafka_record(offset, -1, value.as_deref()))
                 .collect();
             let fetched = read(encoded(&records), from, Vec::new()).unwrap();
-            let wanted = records.iter().filter(|record| record.offset >= from);
-            let wanted: Vec<Record> = wanted
+            let expected = records.iter().filter(|record| record.offset >= from);
+            let expected: Vec<Record> = expected
                 .map(|record| Record {
                     offset: record.offset as u64,
                     at: Timestamp(record.timestamp * 1_000),
@@ -436,16 +450,16 @@ mod tests {
                 })
                 .collect();
             prop_assert_eq!(fetched.next, from.max(values.len() as i64));
-            prop_assert_eq!(fetched.records, wanted);
+            prop_assert_eq!(fetched.records, expected);
         }
 
-        /// Damage that the checksum cannot see: it is made right again.
+        /// Damage that the checksum does not detect, because it is corrected.
         #[test]
         fn no_bytes_make_it_panic(place in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
-            let mut bytes = encoded(&[theirs(0, -1, Some(b"one")), theirs(1, 3, Some(b"two"))]).to_vec();
-            let place = CHECKED_FROM + place.index(bytes.len() - CHECKED_FROM);
+            let mut bytes = encoded(&[kafka_record(0, -1, Some(b"one")), kafka_record(1, 3, Some(b"two"))]).to_vec();
+            let place = CHECKSUM_START + place.index(bytes.len() - CHECKSUM_START);
             bytes[place] = byte;
-            let sum = crc32c::crc32c(&bytes[CHECKED_FROM..]);
+            let sum = crc32c::crc32c(&bytes[CHECKSUM_START..]);
             bytes[17..21].copy_from_slice(&sum.to_be_bytes());
             let _ = read(Bytes::copy_from_slice(&bytes), 0, Vec::new());
             bytes.truncate(cut.index(bytes.len()));

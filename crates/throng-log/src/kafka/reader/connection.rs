@@ -16,13 +16,13 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::super::client::{KafkaSettings, PATIENCE, Tls};
-use super::login;
-use super::trouble::Trouble;
+use super::super::client::{KafkaSettings, TIMEOUT, Tls};
+use super::error::ReadError;
+use super::sasl;
 
-/// Longer responses come from no broker: a fetch is bounded, but for one message, which Throng's topics
-/// bound to 17 MB.
-const LONGEST: usize = 256 << 20;
+/// The limit of a response, far above any valid one: a fetch is bounded except for one message, whose size
+/// Throng's topics limit to 17 MiB.
+const MAX_RESPONSE_BYTES: usize = 256 << 20;
 
 /// A request with its response.
 pub(super) trait Request: Encodable + HeaderVersion {
@@ -46,40 +46,40 @@ requests! {
     SaslAuthenticate: SaslAuthenticateRequest => SaslAuthenticateResponse,
 }
 
-/// A broker that is there takes a connection at once; another one may be asked instead.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+/// Short, because another broker can be asked instead.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// How connections are made: the settings, and what TLS trusts, read once.
-pub(super) struct Dialer {
+/// Opens connections. Reads the trusted certificates once.
+pub(super) struct Connector {
     settings: KafkaSettings,
     tls: Option<tokio_rustls::TlsConnector>,
 }
 
-impl Dialer {
-    pub(super) fn new(settings: &KafkaSettings) -> Result<Self, Trouble> {
-        let tls = settings.tls.as_ref().map(connector).transpose()?;
+impl Connector {
+    pub(super) fn new(settings: &KafkaSettings) -> Result<Self, ReadError> {
+        let tls = settings.tls.as_ref().map(tls_connector).transpose()?;
         Ok(Self { settings: settings.clone(), tls })
     }
 
-    /// `host:port` of the brokers to begin with. As librdkafka has it: a protocol before them is
-    /// passed over, and without a port it is 9092.
+    /// `host:port` of the bootstrap brokers. Like librdkafka, it ignores a protocol before the host, and
+    /// the default port is 9092.
     pub(super) fn bootstrap(&self) -> Vec<String> {
         let brokers = self.settings.brokers.split(',').map(str::trim);
         brokers.filter(|broker| !broker.is_empty()).map(address).collect()
     }
 
-    /// Connects and logs in.
-    pub(super) async fn dial(&self, broker: &str) -> Result<Connection, Trouble> {
-        let dialed = tokio::time::timeout(PATIENCE, self.dial_now(broker)).await;
-        dialed.unwrap_or(Err(Trouble::Late))
+    /// Connects and authenticates.
+    pub(super) async fn connect(&self, broker: &str) -> Result<Connection, ReadError> {
+        let connected = tokio::time::timeout(TIMEOUT, self.connect_and_authenticate(broker)).await;
+        connected.unwrap_or(Err(ReadError::Timeout))
     }
 
-    async fn dial_now(&self, broker: &str) -> Result<Connection, Trouble> {
-        let connected = tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect(broker)).await;
-        let tcp = connected.map_err(|_| Trouble::Late)??;
+    async fn connect_and_authenticate(&self, broker: &str) -> Result<Connection, ReadError> {
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(broker)).await;
+        let tcp = connected.map_err(|_| ReadError::Timeout)??;
         tcp.set_nodelay(true)?;
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
@@ -87,13 +87,13 @@ impl Dialer {
                 let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
                 let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
                 let name = ServerName::try_from(host);
-                let name = name.map_err(|error| Trouble::Certificate(error.into()))?;
+                let name = name.map_err(|error| ReadError::Certificate(error.into()))?;
                 Box::new(tls.connect(name, tcp).await?)
             }
         };
-        let mut connection = Connection { stream, number: 0 };
+        let mut connection = Connection { stream, correlation_id: 0 };
         if let Some(sasl) = &self.settings.sasl {
-            login::log_in(&mut connection, sasl).await?;
+            sasl::authenticate(&mut connection, sasl).await?;
         }
         Ok(connection)
     }
@@ -101,13 +101,13 @@ impl Dialer {
 
 fn address(broker: &str) -> String {
     let broker = broker.split_once("://").map_or(broker, |(_, rest)| rest);
-    // Colons within brackets belong to an address of IPv6.
+    // Colons inside of brackets belong to an IPv6 address.
     let has_port = broker.rfind(':') > broker.rfind(']');
     if has_port { broker.to_owned() } else { format!("{broker}:9092") }
 }
 
-fn connector(tls: &Tls) -> Result<tokio_rustls::TlsConnector, Trouble> {
-    let unusable = |error: Box<dyn std::error::Error + Send + Sync>| Trouble::Certificate(error);
+fn tls_connector(tls: &Tls) -> Result<tokio_rustls::TlsConnector, ReadError> {
+    let unusable = |error: Box<dyn std::error::Error + Send + Sync>| ReadError::Certificate(error);
     let mut trusted = rustls::RootCertStore::empty();
     match &tls.ca_file {
         Some(path) => {
@@ -118,7 +118,7 @@ fn connector(tls: &Tls) -> Result<tokio_rustls::TlsConnector, Trouble> {
                 trusted.add(certificate).map_err(|error| unusable(error.into()))?;
             }
         }
-        // Some of a system's certificates may be of kinds that nobody reads any more.
+        // Some certificates of the system may be in forms that rustls does not support: skip them.
         None => {
             trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
@@ -132,56 +132,57 @@ fn connector(tls: &Tls) -> Result<tokio_rustls::TlsConnector, Trouble> {
     Ok(Arc::new(config).into())
 }
 
-/// One connection to a broker. After an error it is of no more use.
+/// One connection to a broker. Not usable after an error.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
-    number: i32,
+    correlation_id: i32,
 }
 
 impl Connection {
-    /// Sends a request of a version and waits for the response, as long as something of it comes. Not to
-    /// be dropped while it waits, or the connection is of no more use.
+    /// Sends a request of a version and waits for the response; each part of it must arrive within the
+    /// timeout. Not cancel safe: the connection is not usable if the future is dropped.
     pub(super) async fn send<R: Request>(
         &mut self,
         version: i16,
         request: &R,
-    ) -> Result<R::Response, Trouble> {
-        self.number = self.number.wrapping_add(1);
-        let head = RequestHeader::default()
+    ) -> Result<R::Response, ReadError> {
+        self.correlation_id = self.correlation_id.wrapping_add(1);
+        let header = RequestHeader::default()
             .with_request_api_key(R::KEY as i16)
             .with_request_api_version(version)
-            .with_correlation_id(self.number)
+            .with_correlation_id(self.correlation_id)
             .with_client_id(Some(StrBytes::from_static_str("throng")));
         let mut frame = BytesMut::new();
         frame.put_i32(0);
-        head.encode(&mut frame, R::header_version(version)).map_err(nonsense)?;
-        request.encode(&mut frame, version).map_err(nonsense)?;
+        header.encode(&mut frame, R::header_version(version)).map_err(protocol_error)?;
+        request.encode(&mut frame, version).map_err(protocol_error)?;
         let length = i32::try_from(frame.len() - 4).unwrap_or(i32::MAX);
         frame[..4].copy_from_slice(&length.to_be_bytes());
-        patiently(async {
+        with_timeout(async {
             self.stream.write_all(&frame).await?;
             self.stream.flush().await
         })
         .await?;
         let mut response = self.frame().await?;
-        let version_of_head = R::Response::header_version(version);
-        let head = ResponseHeader::decode(&mut response, version_of_head).map_err(nonsense)?;
-        if head.correlation_id != self.number {
-            return Err(Trouble::Response("it belongs to another request".to_owned()));
+        let header_version = R::Response::header_version(version);
+        let header =
+            ResponseHeader::decode(&mut response, header_version).map_err(protocol_error)?;
+        if header.correlation_id != self.correlation_id {
+            return Err(ReadError::Protocol("it belongs to another request".to_owned()));
         }
-        R::Response::decode(&mut response, version).map_err(nonsense)
+        R::Response::decode(&mut response, version).map_err(protocol_error)
     }
 
-    /// What comes next: a length, and so many bytes.
-    async fn frame(&mut self) -> Result<Bytes, Trouble> {
-        let length = patiently(self.stream.read_u32()).await? as usize;
-        if length > LONGEST {
-            return Err(Trouble::Response(format!("it is {length} bytes long")));
+    /// Reads one frame: a length, and this number of bytes.
+    async fn frame(&mut self) -> Result<Bytes, ReadError> {
+        let length = with_timeout(self.stream.read_u32()).await? as usize;
+        if length > MAX_RESPONSE_BYTES {
+            return Err(ReadError::Protocol(format!("it is {length} bytes long")));
         }
         let mut frame = BytesMut::with_capacity(length);
         let mut rest = (&mut self.stream).take(length as u64);
         while frame.len() < length {
-            if patiently(rest.read_buf(&mut frame)).await? == 0 {
+            if with_timeout(rest.read_buf(&mut frame)).await? == 0 {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
         }
@@ -189,12 +190,12 @@ impl Connection {
     }
 }
 
-fn nonsense(error: impl Display) -> Trouble {
-    Trouble::Response(error.to_string())
+fn protocol_error(error: impl Display) -> ReadError {
+    ReadError::Protocol(error.to_string())
 }
 
-async fn patiently<T>(done: impl Future<Output = std::io::Result<T>>) -> Result<T, Trouble> {
-    Ok(tokio::time::timeout(PATIENCE, done).await.map_err(|_| Trouble::Late)??)
+async fn with_timeout<T>(io: impl Future<Output = std::io::Result<T>>) -> Result<T, ReadError> {
+    Ok(tokio::time::timeout(TIMEOUT, io).await.map_err(|_| ReadError::Timeout)??)
 }
 
 #[cfg(test)]
@@ -202,7 +203,7 @@ mod tests {
     use super::address;
 
     #[test]
-    fn addresses_are_as_librdkafka_has_them() {
+    fn addresses_are_parsed_like_librdkafka_does() {
         let addresses = ["k1", "k1:9093", "SSL://k1:9093", "[::1]", "SASL_SSL://[::1]:9094"];
         let wanted = ["k1:9092", "k1:9093", "k1:9093", "[::1]:9092", "[::1]:9094"];
         assert_eq!(addresses.map(address), wanted);

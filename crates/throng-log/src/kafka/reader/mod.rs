@@ -1,16 +1,16 @@
-//! Reading a partition by Kafka's own protocol.
+//! Reads a partition with Kafka's wire protocol.
 //!
-//! Everything else here is done by librdkafka, which knows groups, transactions and idempotent
-//! producers. For reading it makes an object of every message, in one thread, that is freed in
-//! another: about a microsecond, several times what the engine needs for the event in it (ADR 8).
-//! A reader wants little of a client: find the leader, log in, fetch, look through batches. The
-//! messages themselves are those of the crate `kafka-protocol`.
+//! Everything else uses librdkafka, which implements groups, transactions and idempotent producers. For
+//! each record that it reads it allocates an object in one thread and frees it in another: about a
+//! microsecond, several times what the engine needs for the event in it (ADR 8). A reader needs only a
+//! small part of a client: find the leader, authenticate, fetch, decode batches. The requests and
+//! responses are those of the crate `kafka-protocol`.
 
 mod batch;
 mod compression;
 mod connection;
-mod login;
-mod trouble;
+mod error;
+mod sasl;
 
 use std::time::Duration;
 
@@ -28,126 +28,129 @@ use super::client::KafkaSettings;
 use batch::Fetched;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use batch::{fuzz, fuzz_seeds};
-use connection::{Connection, Dialer};
-use trouble::Trouble;
+use connection::{Connection, Connector};
+use error::ReadError;
 
-/// Versions that brokers of 2.1, the oldest that Kafka 4 works with (KIP-896), know as well as it does.
+/// Versions that every broker since 2.1 supports, the oldest release that works with Kafka 4 (KIP-896).
 const FETCH_VERSION: i16 = 10;
 const METADATA_VERSION: i16 = 7;
 
-/// How long a broker keeps a fetch that finds nothing.
-const WAIT_MS: i32 = 500;
-/// Bytes of one fetch, which are some times as many decompressed: what is larger leaves the processor's
-/// caches before it is looked at. A longer batch comes whole all the same.
-const FETCH_BYTES: i32 = 512 << 10;
+/// How long a broker holds a fetch while there are no new records.
+const FETCH_MAX_WAIT_MS: i32 = 500;
+/// The size of one fetch, which is several times as large decompressed: more would leave the processor's
+/// caches before it is decoded. A batch that is larger arrives complete nevertheless.
+const FETCH_MAX_BYTES: i32 = 512 << 10;
 const READ_COMMITTED: i8 = 1;
-/// After trouble, doubled up to the longer one.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Before the first retry of a fetch; doubled for each further one.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Reads the committed records of a partition, from an offset on.
 pub(super) struct Reader {
-    dialer: Dialer,
-    /// Who is asked for the leader: brokers that were heard of last, then those of the settings.
+    connector: Connector,
+    /// Brokers to ask for the leader: those of the last metadata, then those of the settings.
     brokers: Vec<String>,
     topic: String,
     partition: i32,
     next: i64,
     leader: Option<Connection>,
-    pause: Duration,
-    /// How long a broker that has too much to do wants no request.
+    retry_delay: Duration,
+    /// How long the broker's quota requires to wait before the next request.
     throttle: Duration,
 }
 
 impl Reader {
+    /// Sends no request yet.
+    ///
     /// # Errors
-    /// [`crate::LogError::Kafka`] if the certificates cannot be used. Nothing is asked yet.
+    /// [`crate::LogError::Kafka`] if the certificates cannot be used.
     pub(super) fn new(
         settings: &KafkaSettings,
         topic: &str,
         partition: i32,
         from: u64,
     ) -> Result<Self> {
-        let dialer = Dialer::new(settings).map_err(|trouble| trouble.into_error(topic))?;
+        let connector = Connector::new(settings).map_err(|error| error.into_error(topic))?;
         Ok(Self {
-            brokers: dialer.bootstrap(),
-            dialer,
+            brokers: connector.bootstrap(),
+            connector,
             topic: topic.to_owned(),
             partition,
             next: i64::try_from(from).unwrap_or(i64::MAX),
             leader: None,
-            pause: FIRST_PAUSE,
+            retry_delay: RETRY_DELAY,
             throttle: Duration::ZERO,
         })
     }
 
-    /// The offset that is read next.
+    /// The offset of the next record.
     pub(super) fn position(&self) -> u64 {
         u64::try_from(self.next).unwrap_or(0)
     }
 
-    /// The next records, in order; none if nothing came within half a second or only what does not
-    /// count. Tries until a broker answers. Safe to drop while it waits.
+    /// The next records, in order; empty if there are none within half a second, or only control records
+    /// and aborted ones. Retries until a broker answers. Cancel safe.
     ///
     /// # Errors
-    /// [`crate::LogError::Kafka`] for what does not pass by itself. Calling again tries again.
+    /// [`crate::LogError::Kafka`] for errors that are not retryable. A later call fetches again.
     pub(super) async fn next(&mut self) -> Result<Vec<Record>> {
         loop {
-            let trouble = match self.fetch().await {
+            let error = match self.fetch().await {
                 Ok(fetched) => {
                     self.next = fetched.next;
-                    self.pause = FIRST_PAUSE;
+                    self.retry_delay = RETRY_DELAY;
                     return Ok(fetched.records);
                 }
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
-            if !trouble.may_pass() {
-                return Err(trouble.into_error(&self.topic));
+            if !error.is_retryable() {
+                return Err(error.into_error(&self.topic));
             }
             tracing::warn!(
-                error = with_causes(&trouble),
+                error = with_causes(&error),
                 topic = self.topic,
                 partition = self.partition,
-                "reading goes on when the brokers answer"
+                "failed to read from Kafka; retrying"
             );
-            tokio::time::sleep(self.pause).await;
-            self.pause = (2 * self.pause).min(LONGEST_PAUSE);
+            tokio::time::sleep(self.retry_delay).await;
+            self.retry_delay = (2 * self.retry_delay).min(MAX_RETRY_DELAY);
         }
     }
 
-    async fn fetch(&mut self) -> std::result::Result<Fetched, Trouble> {
+    async fn fetch(&mut self) -> std::result::Result<Fetched, ReadError> {
         tokio::time::sleep(std::mem::take(&mut self.throttle)).await;
-        // Put back when all went well: whatever else happens, the next fetch connects anew.
+        // Taken out until the fetch succeeds: after an error, or if this future is dropped with a response
+        // outstanding, the next fetch opens a new connection.
         let mut leader = match self.leader.take() {
             Some(leader) => leader,
-            None => self.find().await?,
+            None => self.connect_to_leader().await?,
         };
         let partition = FetchPartition::default()
             .with_partition(self.partition)
-            // Whatever the leader's: a broker that is it no more says so.
+            // -1 skips the check of the epoch; a broker that is no longer the leader returns an error anyway.
             .with_current_leader_epoch(-1)
             .with_fetch_offset(self.next)
             .with_log_start_offset(-1)
-            .with_partition_max_bytes(FETCH_BYTES);
+            .with_partition_max_bytes(FETCH_MAX_BYTES);
         let topic =
             FetchTopic::default().with_topic(name(&self.topic)).with_partitions(vec![partition]);
         let request = FetchRequest::default()
             .with_replica_id((-1).into())
-            .with_max_wait_ms(WAIT_MS)
+            .with_max_wait_ms(FETCH_MAX_WAIT_MS)
             .with_min_bytes(1)
-            .with_max_bytes(FETCH_BYTES)
+            .with_max_bytes(FETCH_MAX_BYTES)
             .with_isolation_level(READ_COMMITTED)
-            // No session: there is one partition, and it is in every fetch.
+            // No fetch session (KIP-227): every request has its only partition.
             .with_session_id(0)
             .with_session_epoch(-1)
             .with_topics(vec![topic]);
         let response = leader.send(FETCH_VERSION, &request).await?;
         self.throttle =
             Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));
-        refused(response.error_code)?;
+        check_code(response.error_code)?;
         let partition = response.responses.into_iter().flat_map(|topic| topic.partitions).next();
-        let partition = partition.ok_or_else(|| Trouble::Response("it is empty".to_owned()))?;
-        refused(partition.error_code)?;
+        let partition = partition.ok_or_else(|| ReadError::Protocol("it is empty".to_owned()))?;
+        check_code(partition.error_code)?;
         let aborted = partition.aborted_transactions.unwrap_or_default();
         let records = partition.records.unwrap_or_default();
         let fetched = batch::read(records, self.next, aborted)?;
@@ -155,19 +158,20 @@ impl Reader {
         Ok(fetched)
     }
 
-    /// Connects to the leader.
-    async fn find(&mut self) -> std::result::Result<Connection, Trouble> {
-        let mut last = Trouble::Late;
-        for place in 0..self.brokers.len() {
-            match find_by(&self.dialer, &self.brokers[place], &self.topic, self.partition).await {
+    /// Connects to the leader of the partition.
+    async fn connect_to_leader(&mut self) -> std::result::Result<Connection, ReadError> {
+        let mut last = ReadError::Timeout;
+        for at in 0..self.brokers.len() {
+            let broker = &self.brokers[at];
+            match connect_via(&self.connector, broker, &self.topic, self.partition).await {
                 Ok((leader, known)) => {
-                    let seeds = self.dialer.bootstrap().into_iter();
-                    let more: Vec<_> = seeds.filter(|seed| !known.contains(seed)).collect();
+                    let bootstrap = self.connector.bootstrap().into_iter();
+                    let more: Vec<_> = bootstrap.filter(|broker| !known.contains(broker)).collect();
                     self.brokers = [known, more].concat();
                     return Ok(leader);
                 }
-                // A broker that refuses tells more than one that is away.
-                Err(trouble) if last.may_pass() => last = trouble,
+                // An error that is not retryable is more useful than a timeout of another broker.
+                Err(error) if last.is_retryable() => last = error,
                 Err(_) => {}
             }
         }
@@ -179,43 +183,43 @@ fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
-fn refused(code: i16) -> std::result::Result<(), Trouble> {
-    ResponseError::try_from_code(code).map_or(Ok(()), |error| Err(Trouble::Refused(error)))
+fn check_code(code: i16) -> std::result::Result<(), ReadError> {
+    ResponseError::try_from_code(code).map_or(Ok(()), |error| Err(ReadError::Broker(error)))
 }
 
-/// Connects to the leader of a partition, whom one of the brokers knows. Besides, all brokers: the
-/// leader first.
-async fn find_by(
-    dialer: &Dialer,
+/// Connects to the leader of a partition, which it gets from the metadata of one of the brokers. Also
+/// returns the addresses of all brokers, the leader's first.
+async fn connect_via(
+    connector: &Connector,
     broker: &str,
     topic: &str,
     partition: i32,
-) -> std::result::Result<(Connection, Vec<String>), Trouble> {
-    let mut connection = dialer.dial(broker).await?;
+) -> std::result::Result<(Connection, Vec<String>), ReadError> {
+    let mut connection = connector.connect(broker).await?;
     let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
     let request = MetadataRequest::default()
         .with_topics(Some(vec![wanted]))
         .with_allow_auto_topic_creation(false);
     let response = connection.send(METADATA_VERSION, &request).await?;
-    let missing = |code| match ResponseError::try_from_code(code) {
+    let check = |code| match ResponseError::try_from_code(code) {
         None => Ok(()),
-        Some(ResponseError::UnknownTopicOrPartition) => Err(Trouble::Missing),
-        Some(error) => Err(Trouble::Refused(error)),
+        Some(ResponseError::UnknownTopicOrPartition) => Err(ReadError::UnknownTopic),
+        Some(error) => Err(ReadError::Broker(error)),
     };
-    let found = response.topics.into_iter().next().ok_or(Trouble::Missing)?;
-    missing(found.error_code)?;
+    let found = response.topics.into_iter().next().ok_or(ReadError::UnknownTopic)?;
+    check(found.error_code)?;
     let found = found.partitions.into_iter().find(|p| p.partition_index == partition);
-    let found = found.ok_or(Trouble::Missing)?;
-    missing(found.error_code)?;
+    let found = found.ok_or(ReadError::UnknownTopic)?;
+    check(found.error_code)?;
     let (leaders, others): (Vec<_>, Vec<_>) =
         response.brokers.iter().partition(|broker| broker.node_id == found.leader_id);
     let known: Vec<String> =
         leaders.iter().chain(&others).map(|broker| address_of(broker)).collect();
     match (leaders.is_empty(), known.first()) {
         (false, Some(leader)) if leader == broker => Ok((connection, known)),
-        // By its own name, also if it is the same one: certificates and proxies go by names.
-        (false, Some(leader)) => Ok((dialer.dial(leader).await?, known)),
-        _ => Err(Trouble::Refused(ResponseError::LeaderNotAvailable)),
+        // By the advertised name, even if it is the same broker: certificates and proxies use names.
+        (false, Some(leader)) => Ok((connector.connect(leader).await?, known)),
+        _ => Err(ReadError::Broker(ResponseError::LeaderNotAvailable)),
     }
 }
 
@@ -250,37 +254,34 @@ mod tests {
         }
     }
 
-    /// The mend, and the causes.
-    async fn refusal(settings: &KafkaSettings) -> String {
+    /// The text of the error with its hint and its causes.
+    async fn read_error(settings: &KafkaSettings) -> String {
         let read = async { Reader::new(settings, "no-such-topic", 0, 0)?.next().await };
         with_causes(&read.await.unwrap_err())
     }
 
     #[tokio::test]
-    async fn what_does_not_pass_is_told_with_a_mend() {
+    async fn errors_that_are_not_retryable_have_a_hint() {
         let right = setting("THRONG_KAFKA_PASSWORD");
         for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
-            let refused = refusal(&secure(mechanism, "wrong")).await;
-            assert!(refused.contains("check user, password and mechanism"), "{refused}");
-            assert!(!refused.contains("wrong"), "the password is told: {refused}");
-            let missing = refusal(&secure(mechanism, &right)).await;
+            let error = read_error(&secure(mechanism, "wrong")).await;
+            assert!(error.contains("check user, password and mechanism"), "{error}");
+            assert!(!error.contains("wrong"), "the password is in the error: {error}");
+            let missing = read_error(&secure(mechanism, &right)).await;
             assert!(missing.contains("create the topics"), "{missing}");
         }
-        let refused = refusal(&secure("GSSAPI", &right)).await;
-        assert!(refused.contains("It knows") && refused.contains("SCRAM-SHA-512"), "{refused}");
+        let error = read_error(&secure("GSSAPI", &right)).await;
+        assert!(error.contains("It supports") && error.contains("SCRAM-SHA-512"), "{error}");
         let mut guest = secure("PLAIN", &right);
         guest.sasl.as_mut().unwrap().username = setting("THRONG_KAFKA_GUEST");
-        let refused = refusal(&guest).await;
-        assert!(refused.contains("give the user the rights"), "{refused}");
-        // Nobody's authority but its own.
-        let stranger = KafkaSettings { tls: Some(Tls::default()), ..secure("PLAIN", &right) };
-        let refused = refusal(&stranger).await;
-        assert!(
-            refused.contains("node.kafka.tls") && refused.contains("UnknownIssuer"),
-            "{refused}"
-        );
+        let error = read_error(&guest).await;
+        assert!(error.contains("give the user the rights"), "{error}");
+        // The system's authorities did not issue the broker's certificate.
+        let other_ca = KafkaSettings { tls: Some(Tls::default()), ..secure("PLAIN", &right) };
+        let error = read_error(&other_ca).await;
+        assert!(error.contains("node.kafka.tls") && error.contains("UnknownIssuer"), "{error}");
         let missing = Some(Tls { ca_file: Some(PathBuf::from("no/such.pem")) });
-        let refused = refusal(&KafkaSettings { tls: missing, ..secure("PLAIN", &right) }).await;
-        assert!(refused.contains("node.kafka.tls"), "{refused}");
+        let error = read_error(&KafkaSettings { tls: missing, ..secure("PLAIN", &right) }).await;
+        assert!(error.contains("node.kafka.tls"), "{error}");
     }
 }

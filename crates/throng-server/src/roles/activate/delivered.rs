@@ -122,7 +122,7 @@ pub(super) async fn open_plan(
     object: &str,
 ) -> Result<PlanFile, DeliveredError> {
     let keys = keys(ctx).await?;
-    let path = ctx.objects.fetch(object).await?;
+    let path = ctx.objects.download(object).await?;
     Ok(PlanFile::open(&path, &keys, plan_binding(account, sync, object))?)
 }
 
@@ -137,7 +137,7 @@ pub(super) async fn delivered(
     let state = match record.and_then(|record| record.state.as_ref().map(|state| (record, state))) {
         Some((record, object)) => {
             let keys = keys(ctx).await?;
-            let path = ctx.objects.fetch(object).await?;
+            let path = ctx.objects.download(object).await?;
             DeliveredState::open(&path, &keys, binding("delivered", account, &record.sync, object))?
         }
         None => DeliveredState::nothing(columns.to_vec()),
@@ -221,7 +221,7 @@ async fn record_sync(
     let bound = binding("delivered", &account, sync, &object);
     let written = tokio::task::spawn_blocking(move || delivered.write(&path, &keys, bound, salt));
     let meta = written.await.map_err(|_| DeliveredError::Broken)??;
-    ctx.objects.keep(&object).await?;
+    ctx.objects.upload(&object).await?;
     let tries = if due == 0 { 0 } else { before.as_ref().map_or(0, |r| r.tries) + 1 };
     let record = DeliveredRecord {
         sync: sync.clone(),

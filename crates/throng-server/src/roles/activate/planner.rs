@@ -329,7 +329,7 @@ async fn plan_sync(
         ctx.objects.remove(&object).await?;
         return Ok(nothing_to_do(ctx, todo, fingerprint).await?);
     }
-    ctx.objects.keep(&object).await?;
+    ctx.objects.upload(&object).await?;
     let delivered = platform.and_then(|p| p.delivered_version);
     let (from, leaving) = match delivered {
         Some(version) if known => (Some((version, found.before)), found.leaving),

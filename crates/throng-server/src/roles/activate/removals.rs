@@ -264,7 +264,7 @@ async fn plan(
         ctx.objects.remove(&object).await?;
         return Ok(finish(ctx, removal, "no user that it was given is left").await?);
     }
-    ctx.objects.keep(&object).await?;
+    ctx.objects.upload(&object).await?;
     let run = plan_run(PlanFacts {
         sync: sync.clone(),
         audience: declared.audience,

@@ -110,7 +110,7 @@ impl Slot {
     pub(super) async fn put(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let (name, bytes) = (name(self.partition), checkpoint.encode());
         for _ in 0..2 {
-            let put = self.objects.swap(&name, bytes.clone(), self.version.as_deref()).await;
+            let put = self.objects.compare_and_swap(&name, bytes.clone(), self.version.as_deref()).await;
             if let Some(version) = put.map_err(self.failed())? {
                 self.version = Some(version);
                 return Ok(());
@@ -232,7 +232,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let objects: Arc<dyn Objects> =
             Arc::new(DirectoryObjects::open(dir.path().to_owned()).unwrap());
-        objects.swap("checkpoints/3", bytes.clone(), None).await.unwrap();
+        objects.compare_and_swap("checkpoints/3", bytes.clone(), None).await.unwrap();
         let refused = Slot::open(Arc::clone(&objects), 3).await.unwrap_err().to_string();
         assert!(refused.contains("format 3") && refused.contains("a newer version"), "{refused}");
         // It lies there as it was.

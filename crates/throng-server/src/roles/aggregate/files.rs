@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_model::Timestamp;
-use throng_objects::{Listed, Objects};
+use throng_objects::{ObjectMeta, Objects};
 
 /// Files that no checkpoint names are removed when they are this old: one that is younger may be of a
 /// checkpoint that is about to be written.
@@ -52,7 +52,7 @@ pub(super) async fn load<T: Send + 'static>(
     object: &str,
     read: fn(&Path) -> io::Result<T>,
 ) -> Result<T, Source> {
-    let path = objects.fetch(object).await?;
+    let path = objects.download(object).await?;
     match blocking(move || read(&path)).await {
         Ok(content) => Ok(content),
         // The local copy may be damaged, and the object be whole.
@@ -71,7 +71,7 @@ pub(super) async fn store(
 ) -> Result<File, Source> {
     let path = objects.root().join(object);
     let file = blocking(move || write(&path, &content)).await?;
-    objects.keep(object).await?;
+    objects.upload(object).await?;
     Ok(file)
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn remove_orphans(
     now: Timestamp,
 ) {
     let Ok(listed) = objects.list(folder).await else { return };
-    let is_old = |found: &Listed| now.since(found.modified) > ORPHANED_AFTER;
+    let is_old = |found: &ObjectMeta| now.since(found.modified) > ORPHANED_AFTER;
     let orphans = listed.into_iter().filter(|found| !needed.contains(&found.name) && is_old(found));
     remove(objects, orphans.map(|found| found.name).collect()).await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_feed::Frame;
-use throng_log::{EventLog, LogError, Share};
+use throng_log::{EventLog, LogError, PartitionAssignment};
 use tokio_util::sync::CancellationToken;
 
 use super::Feed;
@@ -19,7 +19,7 @@ const FENCED_LOOK: Duration = Duration::from_secs(2);
 const LOOK_BACK: u64 = 32;
 
 /// Owns what the group gives this process, until `shutdown`; then gives it up.
-pub async fn share(ctx: Arc<NodeContext>, mut share: Share, shutdown: CancellationToken) {
+pub async fn share(ctx: Arc<NodeContext>, mut share: PartitionAssignment, shutdown: CancellationToken) {
     loop {
         let wanted = share.partitions();
         let owned = ctx.budgets.own(&wanted).await;

@@ -61,7 +61,7 @@ pub(super) async fn open(
         return Ok(before);
     }
     let new: Vec<String> = names.into_iter().filter(|name| !open.contains(name.as_str())).collect();
-    let fetches = futures::stream::iter(new).map(|name| async move { objects.fetch(&name).await });
+    let fetches = futures::stream::iter(new).map(|name| async move { objects.download(&name).await });
     let _fetched: Vec<_> = fetches.buffer_unordered(FETCHES).try_collect().await?;
     let mut fetched_again = HashSet::new();
     loop {

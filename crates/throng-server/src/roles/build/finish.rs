@@ -63,7 +63,7 @@ pub(super) async fn publish(
         let (root, path) = (ctx.objects.root().to_owned(), path.clone());
         blocking(move || write(&root, &path, meta, &worked.bits)).await?
     };
-    ctx.objects.keep(&path).await?;
+    ctx.objects.upload(&path).await?;
     let snapshot = Snapshot {
         audience: name.clone(),
         version,

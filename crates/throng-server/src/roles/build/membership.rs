@@ -184,7 +184,7 @@ async fn load(
     let mut needed: HashSet<String> =
         published.manifests().unwrap_or_default().into_iter().collect();
     needed.extend(published.served.into_iter().map(|snapshot| snapshot.path));
-    if let Err(error) = objects.trim(&needed).await {
+    if let Err(error) = objects.evict(&needed).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "old copies were not removed");
     }
     Ok(loaded)

@@ -20,7 +20,7 @@ pub(crate) async fn open_snapshot(
     objects: &Arc<dyn Objects>,
     row: &Snapshot,
 ) -> Result<SnapshotFile, BuildError> {
-    let path = objects.fetch(&row.path).await?;
+    let path = objects.download(&row.path).await?;
     let error = match open_as(path, row).await {
         Ok(file) => return Ok(file),
         Err(error) => error,

@@ -176,7 +176,7 @@ async fn work_on(
     for part in recorded.iter().filter(|part| part.kind == PartKind::Shards) {
         let output: ShardsOutput = read(part.output.as_ref())?;
         bits.push(PartFile {
-            path: ctx.objects.fetch(&output.object).await?,
+            path: ctx.objects.download(&output.object).await?,
             checksum: output.checksum,
         });
     }
@@ -300,7 +300,7 @@ impl<'a> Hand<'a> {
         let lake = ctx.lake.load_full();
         let stats = lake.scan(&self.model, &covers.part, ctx.seed, &mut sink).await?;
         let checksum = Some(blocking(move || writer.finish()).await?);
-        ctx.objects.keep(&object).await?;
+        ctx.objects.upload(&object).await?;
         let (rows_read, null_keys) = (stats.rows_read, stats.null_keys);
         Ok(ScanOutput { object, rows_read, null_keys, checksum })
     }
@@ -312,7 +312,7 @@ impl<'a> Hand<'a> {
         }
         let mut files = Vec::new();
         for (_, output) in scanned(&self.ctx.ledger.parts(self.refresh).await?)? {
-            let path = self.ctx.objects.fetch(&output.object).await?;
+            let path = self.ctx.objects.download(&output.object).await?;
             files.push(PartFile { path, checksum: output.checksum });
         }
         let open = |file: &PartFile| KeyFile::open(&file.path, file.checksum);
@@ -334,7 +334,7 @@ impl<'a> Hand<'a> {
         let members = built.iter().map(|b| b.members).sum();
         let path = ctx.objects.root().join(&object);
         let checksum = Some(blocking(move || bits::write(&path, &built)).await?);
-        ctx.objects.keep(&object).await?;
+        ctx.objects.upload(&object).await?;
         Ok(ShardsOutput { object, members, checksum })
     }
 }
@@ -377,7 +377,7 @@ async fn build_shard(
         })
         .await?;
         if let Some(file) = manifest.as_deref().map(newest_file).transpose()?.flatten() {
-            ctx.objects.keep(&file).await?;
+            ctx.objects.upload(&file).await?;
         }
         match manifest {
             // Another refresh gave ordinals to its users in the meantime: look again.

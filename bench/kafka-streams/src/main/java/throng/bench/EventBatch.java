@@ -4,8 +4,8 @@ import java.util.Arrays;
 import org.apache.kafka.common.utils.Bytes;
 
 /**
- * What the aggregator needs of one message, a protobuf {@code throng.events.v1.Events}: when its ad
- * group's insertions happened, and their ids. Other kinds are read over; no text is made.
+ * The fields of one message, a protobuf {@code throng.events.v1.Events}, that the aggregator needs: the
+ * times and ids of the insertions of its ad group. Skips other kinds; creates no strings.
  */
 final class EventBatch {
     private static final int FIELD_EVENTS = 1;
@@ -23,7 +23,7 @@ final class EventBatch {
     private final byte[] data;
     private int at;
 
-    // The event just read.
+    // The current event.
     private long kind;
     private long atMicros;
     private int idFrom;
@@ -35,7 +35,7 @@ final class EventBatch {
     private int events;
     private int dropped;
     private long[] insertions = new long[1];
-    // From and to, in turn.
+    // Start and end of each id.
     private int[] ids = new int[2];
     private int insertionCount;
     private long latestMicros = -1;
@@ -46,7 +46,7 @@ final class EventBatch {
         this.data = data;
     }
 
-    /** Never throws: of a message that is not valid, what comes after the damage is one drop. */
+    /** Never throws: the part of an invalid message after the damage counts as one dropped event. */
     static EventBatch decode(byte[] data) {
         EventBatch batch = new EventBatch(data == null ? new byte[0] : data);
         try {
@@ -64,12 +64,12 @@ final class EventBatch {
         return batch;
     }
 
-    /** Events in the message, of whatever kind. */
+    /** Events of all kinds in the message. */
     int events() {
         return events;
     }
 
-    /** Events of another ad group than the first one's, and damage. */
+    /** Events of another ad group than that of the first event, and damage. */
     int dropped() {
         return dropped;
     }
@@ -78,17 +78,17 @@ final class EventBatch {
         return insertionCount;
     }
 
-    /** When an insertion happened, in milliseconds: what Kafka's timestamps are. */
+    /** The time of an insertion in milliseconds, as in Kafka's timestamps. */
     long insertionMillis(int number) {
         return insertions[number] / 1000;
     }
 
-    /** An insertion's id. */
+    /** The id of an insertion. */
     Bytes insertionId(int number) {
         return Bytes.wrap(Arrays.copyOfRange(data, ids[2 * number], ids[2 * number + 1]));
     }
 
-    /** When the latest event happened; negative if there is none. */
+    /** The time of the latest event; negative if there is none. */
     long latestMillis() {
         return latestMicros < 0 ? -1 : latestMicros / 1000;
     }
@@ -121,7 +121,7 @@ final class EventBatch {
             }
         }
         if (at != end) {
-            throw new IllegalArgumentException("a field goes past the end of its event");
+            throw new IllegalArgumentException("a field exceeds its event");
         }
         add();
     }
@@ -155,13 +155,13 @@ final class EventBatch {
                 return value;
             }
         }
-        throw new IllegalArgumentException("a number of more than ten bytes");
+        throw new IllegalArgumentException("a varint of more than ten bytes");
     }
 
     private int lengthDelimitedEnd() {
         long length = varint();
         if (length < 0 || length > data.length - at) {
-            throw new IllegalArgumentException("a field goes past the end of the message");
+            throw new IllegalArgumentException("a field exceeds the message");
         }
         return at + (int) length;
     }

@@ -14,10 +14,10 @@ final class Flags {
         for (int at = 0; at < arguments.length; at += 2) {
             String flag = arguments[at];
             if (!flag.startsWith("--") || !known.contains(flag.substring(2))) {
-                throw new IllegalArgumentException("unknown flag " + flag + "; there are " + new TreeSet<>(known));
+                throw new IllegalArgumentException("unknown flag " + flag + "; known flags: " + new TreeSet<>(known));
             }
             if (at + 1 == arguments.length) {
-                throw new IllegalArgumentException(flag + " wants a value");
+                throw new IllegalArgumentException(flag + " requires a value");
             }
             values.put(flag.substring(2), arguments[at + 1]);
         }
@@ -31,23 +31,23 @@ final class Flags {
         return value;
     }
 
-    String text(String name, String otherwise) {
-        return values.getOrDefault(name, otherwise);
+    String text(String name, String defaultValue) {
+        return values.getOrDefault(name, defaultValue);
     }
 
-    /** Whether the value is {@code yes}, and not {@code no}. */
-    boolean choice(String name, String yes, String no, String otherwise) {
-        String value = text(name, otherwise);
+    /** Whether the value is {@code yes}; the only other value is {@code no}. */
+    boolean choice(String name, String yes, String no, String defaultValue) {
+        String value = text(name, defaultValue);
         if (!value.equals(yes) && !value.equals(no)) {
-            throw new IllegalArgumentException("--" + name + " is " + yes + " or " + no);
+            throw new IllegalArgumentException("--" + name + " must be " + yes + " or " + no);
         }
         return value.equals(yes);
     }
 
-    long number(String name, String otherwise) {
-        long value = Long.parseLong(otherwise == null ? text(name) : text(name, otherwise));
+    long number(String name, String defaultValue) {
+        long value = Long.parseLong(defaultValue == null ? text(name) : text(name, defaultValue));
         if (value < 0) {
-            throw new IllegalArgumentException("--" + name + " is not negative");
+            throw new IllegalArgumentException("--" + name + " must not be negative");
         }
         return value;
     }

@@ -10,13 +10,13 @@ import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.TimestampedWindowStore;
 
-/** Changed windows in, in-flight spend of their ad groups out. */
+/** Computes the in-flight spend of ad groups from their changed windows. */
 final class InFlight {
     private InFlight() {}
 
     /**
-     * For tumbling windows: the sum of the last 18. They are kept here beside the store, because
-     * adding them up from RocksDB at each update would cost more than all the rest.
+     * For tumbling windows: the sum of the last 18. They are cached here in addition to the store, because
+     * reading them from RocksDB for each update would cost more than everything else.
      */
     static final class OfTumbling extends ContextualProcessor<Windowed<Bytes>, Long, Bytes, Long> {
         private final String storeName;
@@ -46,7 +46,7 @@ final class InFlight {
             context().forward(window.withKey(adGroup).withValue(ring.sum(newest)));
         }
 
-        /** What an earlier owner of the partition has counted. */
+        /** Reads the windows that an earlier consumer of the partition has written. */
         private Ring load(Bytes adGroup, long newest) {
             Ring ring = new Ring();
             long slot = Slots.LENGTH.toMillis();
@@ -62,7 +62,7 @@ final class InFlight {
         }
     }
 
-    /** For hopping windows: the one that ends with the present slot has the sum already. */
+    /** For hopping windows: the window that ends with the current slot has the sum. */
     static final class OfHopping extends ContextualProcessor<Windowed<Bytes>, Long, Bytes, Long> {
         @Override
         public void process(Record<Windowed<Bytes>, Long> window) {
@@ -73,25 +73,25 @@ final class InFlight {
         }
     }
 
-    /** An ad group's last slots. */
+    /** The last slots of an ad group. */
     private static final class Ring {
         private final long[] slots = new long[Slots.IN_FLIGHT];
         private final long[] sums = new long[Slots.IN_FLIGHT];
 
         void set(long slot, long sum) {
-            int place = (int) (slot % Slots.IN_FLIGHT);
-            // A late event's slot may have made room already.
-            if (slot >= slots[place]) {
-                slots[place] = slot;
-                sums[place] = sum;
+            int index = (int) (slot % Slots.IN_FLIGHT);
+            // The slot of a late event may have been replaced already.
+            if (slot >= slots[index]) {
+                slots[index] = slot;
+                sums[index] = sum;
             }
         }
 
         long sum(long newest) {
             long total = 0;
-            for (int place = 0; place < Slots.IN_FLIGHT; place++) {
-                if (slots[place] > newest - Slots.IN_FLIGHT && slots[place] <= newest) {
-                    total += sums[place];
+            for (int index = 0; index < Slots.IN_FLIGHT; index++) {
+                if (slots[index] > newest - Slots.IN_FLIGHT && slots[index] <= newest) {
+                    total += sums[index];
                 }
             }
             return total;

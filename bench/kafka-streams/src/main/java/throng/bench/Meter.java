@@ -10,11 +10,11 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 
-/** Time and CPU from the first event to the last one that is waited for. Shared by all threads. */
+/** Wall-clock and CPU time from the first to the last expected event. Shared by all threads. */
 final class Meter {
     private final OperatingSystemMXBean system =
             (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
-    private final long wanted;
+    private final long expected;
     private final AtomicLong events = new AtomicLong();
     private final AtomicLong dropped = new AtomicLong();
     private final AtomicLong repeated = new AtomicLong();
@@ -24,11 +24,11 @@ final class Meter {
 
     private record Reading(long nanos, long cpuNanos, long events) {}
 
-    Meter(long wanted) {
-        this.wanted = wanted;
+    Meter(long expected) {
+        this.expected = expected;
     }
 
-    /** Called before each message is worked on. */
+    /** Called before each message is processed. */
     void begin() {
         if (first == null) {
             synchronized (this) {
@@ -39,24 +39,24 @@ final class Meter {
         }
     }
 
-    /** Called after each message was worked on. */
+    /** Called after each message is processed. */
     void count(int eventCount, long droppedCount) {
         if (droppedCount > 0) {
             dropped.addAndGet(droppedCount);
         }
         long now = events.addAndGet(eventCount);
-        if (now >= wanted && now - eventCount < wanted) {
+        if (now >= expected && now - eventCount < expected) {
             last = reading(now);
             done.countDown();
         }
     }
 
-    /** Called for each event that is left out because it came before. */
+    /** Called for each duplicate. */
     void countRepeated() {
         repeated.incrementAndGet();
     }
 
-    /** Waits for the last event. False if none came for so long, or the wait was called off. */
+    /** Waits for the last event. False if no event arrives for this time, or the wait was cancelled. */
     boolean await(long idleSeconds) throws InterruptedException {
         long before = -1;
         while (!done.await(idleSeconds, TimeUnit.SECONDS)) {
@@ -69,7 +69,7 @@ final class Meter {
         return last != null;
     }
 
-    void callOff() {
+    void cancel() {
         done.countDown();
     }
 
@@ -77,7 +77,7 @@ final class Meter {
         return events.get();
     }
 
-    /** One line of JSON. */
+    /** The results as one line of JSON. */
     String report(long lateOrDropped) {
         double wall = (last.nanos - first.nanos) / 1e9;
         double cpu = (last.cpuNanos - first.cpuNanos) / 1e9;
@@ -94,7 +94,7 @@ final class Meter {
         return new Reading(System.nanoTime(), system.getProcessCpuTime(), eventCount);
     }
 
-    /** Zero where the system does not tell. */
+    /** Zero on systems without /proc. */
     private static long maxRssKib() {
         try (var lines = Files.lines(Path.of("/proc/self/status"))) {
             return lines.filter(line -> line.startsWith("VmHWM:"))

@@ -25,7 +25,7 @@ import org.apache.kafka.common.config.TopicConfig;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
-/** Fills a topic with insertions: messages of protobuf Events, keyed by ad group. */
+/** Produces insertions: messages of protobuf Events, keyed by ad group. */
 public final class Produce {
     private static final Set<String> FLAGS =
             Set.of(
@@ -45,8 +45,8 @@ public final class Produce {
         System.setProperty("org.slf4j.simpleLogger.defaultLogLevel", "warn");
         try {
             run(new Flags(arguments, FLAGS));
-        } catch (IllegalArgumentException wrong) {
-            System.err.println(wrong.getMessage());
+        } catch (IllegalArgumentException invalid) {
+            System.err.println(invalid.getMessage());
             System.exit(2);
         }
     }
@@ -55,10 +55,10 @@ public final class Produce {
         long events = flags.number("events", null);
         int batch = (int) Math.max(1, flags.number("batch", "1"));
         int adGroups = (int) Math.max(1, flags.number("ad-groups", "1000"));
-        // Spreads the events evenly over the last seconds; else they happen as they are produced.
+        // 0: the times of production. Otherwise the times are distributed over the last seconds.
         long spanMicros = flags.number("span-seconds", "0") * 1_000_000;
-        Map<String, Integer> places = places(flags.text("places", ""));
-        // Sends each message so many times, as a producer does that heard no answer.
+        Map<String, Integer> partitions = partitions(flags.text("places", ""));
+        // Sends each message several times, like a producer that retries after a lost response.
         long copies = Math.max(1, flags.number("copies", "1"));
         createTopic(flags);
 
@@ -76,8 +76,8 @@ public final class Produce {
                                 ? nowMicros()
                                 : spanFrom + (long) ((double) sent / events * spanMicros);
                 byte[] message = message(random, adGroup, at, count);
-                var place = places.get(name);
-                var entry = new ProducerRecord<>(flags.text("topic"), place, adGroup, message);
+                var partition = partitions.get(name);
+                var entry = new ProducerRecord<>(flags.text("topic"), partition, adGroup, message);
                 for (long copy = 0; copy < copies; copy++) {
                     producer.send(
                             entry,
@@ -110,7 +110,7 @@ public final class Produce {
     private static void createTopic(Flags flags) throws ExecutionException, InterruptedException {
         Properties settings = new Properties();
         settings.put(ProducerConfig.BOOTSTRAP_SERVERS_CONFIG, flags.text("bootstrap"));
-        // -1 for replicas is the broker's default. Old timestamps must not be deleted meanwhile.
+        // -1 replicas: the broker's default. No retention: the records have times in the past.
         NewTopic topic =
                 new NewTopic(flags.text("topic"), (int) flags.number("partitions", "8"), (short) -1)
                         .configs(Map.of(TopicConfig.RETENTION_MS_CONFIG, "-1"));
@@ -123,16 +123,16 @@ public final class Produce {
         }
     }
 
-    /** The partition of each ad group by a file of "name partition" lines; without one, the client's choice. */
-    private static Map<String, Integer> places(String file) throws IOException {
-        Map<String, Integer> places = new HashMap<>();
+    /** The partition of each ad group, from a file of "name partition" lines; without a file, the client's. */
+    private static Map<String, Integer> partitions(String file) throws IOException {
+        Map<String, Integer> partitions = new HashMap<>();
         if (!file.isEmpty()) {
             for (String line : Files.readAllLines(Path.of(file))) {
                 String[] parts = line.split(" ");
-                places.put(parts[0], Integer.valueOf(parts[1]));
+                partitions.put(parts[0], Integer.valueOf(parts[1]));
             }
         }
-        return places;
+        return partitions;
     }
 
     private static String name(int adGroup) {

@@ -9,8 +9,8 @@ import org.apache.kafka.streams.state.Stores;
 import org.apache.kafka.streams.state.WindowStore;
 
 /**
- * Which events have come before: Kafka's own pattern for it, a window store of ids, with a changelog
- * topic. An event that comes again has the same id and time, so that one read by both tells it.
+ * Deduplicates events with Kafka's usual pattern: a window store of ids with a changelog topic. A duplicate
+ * has the same id and time, so one lookup by both finds it.
  */
 final class SeenIds {
     static final String STORE = "seen-ids";
@@ -22,7 +22,7 @@ final class SeenIds {
         this.store = store;
     }
 
-    /** Remembers ids for so long after their time. */
+    /** The store, which keeps each id for this time after the time of its event. */
     static StoreBuilder<WindowStore<Bytes, byte[]>> builder(Duration retention) {
         return Stores.windowStoreBuilder(
                         Stores.persistentWindowStore(STORE, retention, Duration.ofSeconds(1), false),
@@ -31,7 +31,7 @@ final class SeenIds {
                 .withLoggingEnabled(Map.of());
     }
 
-    /** True for the first event of this id and time; from then on false. */
+    /** True for the first event with this id and time; false for duplicates. */
     boolean add(Bytes id, long millis) {
         if (store.fetch(id, millis) != null) {
             return false;

@@ -2,7 +2,7 @@ package throng.bench;
 
 import java.time.Duration;
 
-/** Time in slots of 10 seconds. What was inserted in the last 18 of them is in flight. */
+/** Time in slots of 10 seconds. Insertions of the last 18 slots are in flight. */
 final class Slots {
     static final Duration LENGTH = Duration.ofSeconds(10);
     static final int IN_FLIGHT = 18;
@@ -10,7 +10,7 @@ final class Slots {
 
     private Slots() {}
 
-    /** The slot's number, from 1970 on. */
+    /** The number of the slot since 1970. */
     static long of(long millis) {
         return Math.floorDiv(millis, LENGTH.toMillis());
     }

@@ -5,7 +5,7 @@ import org.apache.kafka.streams.processor.api.ContextualFixedKeyProcessor;
 import org.apache.kafka.streams.processor.api.FixedKeyProcessorContext;
 import org.apache.kafka.streams.processor.api.FixedKeyRecord;
 
-/** Messages in, expected spend out: a record for each insertion, at the time that it happened. */
+/** Forwards the expected spend of each insertion of a message, with the time of the insertion. */
 final class Spend extends ContextualFixedKeyProcessor<Bytes, EventBatch, Long> {
     private final Meter meter;
     private final long expectedMicros;
@@ -14,8 +14,8 @@ final class Spend extends ContextualFixedKeyProcessor<Bytes, EventBatch, Long> {
     private SeenIds seen;
 
     /**
-     * @param combine whether a message's insertions of one 10-second slot become one record
-     * @param once whether an event that came before is left out
+     * @param combine whether the insertions of a message in the same slot become one record
+     * @param once whether duplicates are skipped
      */
     Spend(Meter meter, long expectedMicros, boolean combine, boolean once) {
         this.meter = meter;
@@ -40,7 +40,7 @@ final class Spend extends ContextualFixedKeyProcessor<Bytes, EventBatch, Long> {
         if (ours) {
             forward(message, batch);
         }
-        // What was forwarded has been through all of the topology by now.
+        // Forwarded records have passed the whole topology now.
         meter.count(batch.events(), ours ? batch.dropped() : Math.max(1, batch.events()));
     }
 

@@ -30,10 +30,10 @@ import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.state.BuiltInDslStoreSuppliers;
 import org.apache.kafka.streams.state.WindowStore;
 
-/** In-flight spend per ad group in Kafka Streams. Ends after so many events, and prints figures. */
+/** In-flight spend per ad group in Kafka Streams. Ends after a number of events, and prints the results. */
 public final class SpendAggregator {
     private static final String STORE = "expected-spend";
-    /** How late an event may come. */
+    /** The largest lateness of an event. */
     private static final Duration GRACE = Slots.HORIZON;
     private static final Set<String> FLAGS =
             Set.of(
@@ -50,25 +50,25 @@ public final class SpendAggregator {
     }
 
     public static void main(String[] arguments) throws Exception {
-        quieten();
+        configureLogging();
         int exit = 2;
         try {
             exit = new SpendAggregator(new Flags(arguments, FLAGS)).run();
-        } catch (IllegalArgumentException wrong) {
-            System.err.println(wrong.getMessage());
+        } catch (IllegalArgumentException invalid) {
+            System.err.println(invalid.getMessage());
         }
-        // A thread of a client that hangs must not keep the process.
+        // A thread of a client that hangs must not keep the process running.
         System.exit(exit);
     }
 
-    /** Before the first logger is made. */
-    private static void quieten() {
+    /** Must be called before the first logger is created. */
+    private static void configureLogging() {
         String level = "org.slf4j.simpleLogger.defaultLogLevel";
         String logger = "org.slf4j.simpleLogger.log.org.apache.kafka.streams.";
         System.setProperty(level, "warn");
-        // A line for each late event would cost more than the event. They are counted.
+        // Late events are counted: a log line for each would cost more than the event.
         System.setProperty(logger + "kstream.internals.KStreamWindowAggregate", "error");
-        // Says that a temporary folder may be lost, which is what it is for here.
+        // It warns that a temporary folder may be lost, which is intended here.
         System.setProperty(logger + "processor.internals.StateDirectory", "error");
     }
 
@@ -92,17 +92,17 @@ public final class SpendAggregator {
         streams.setUncaughtExceptionHandler(
                 failure -> {
                     failure.printStackTrace();
-                    meter.callOff();
+                    meter.cancel();
                     return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
                 });
         streams.start();
         boolean complete = meter.await(flags.number("idle-seconds", "60"));
-        // Gone when the tasks are closed.
+        // Before the close: the metrics of the tasks are removed with them.
         long late = droppedByStreams(streams);
-        // Writes what is still in the cache, so that the output is complete when the figures come.
+        // Flushes the cache, so that the output is complete before the results are printed.
         streams.close(Duration.ofSeconds(60));
         if (!complete) {
-            System.err.println("ended after " + meter.events() + " events: there came no more");
+            System.err.println("ended after " + meter.events() + " events: no more events arrived");
             return 1;
         }
         System.out.println(meter.report(late));
@@ -113,14 +113,14 @@ public final class SpendAggregator {
         Serde<EventBatch> events =
                 Serdes.serdeFrom(
                         (topic, batch) -> {
-                            throw new UnsupportedOperationException("events are only read");
+                            throw new UnsupportedOperationException("events are not serialized");
                         },
                         (topic, data) -> EventBatch.decode(data));
         boolean tumbling = flags.choice("window", "tumbling", "hopping", "tumbling");
         boolean combine = flags.choice("combine", "true", "false", "false");
         boolean once = flags.choice("once", "true", "false", "false");
         boolean rocksdb = flags.choice("store", "rocksdb", "memory", "rocksdb");
-        // As in Throng's own benchmarks: a price of 130,001 micros, and 0.8 of insertions are seen.
+        // As in Throng's benchmarks: a price of 130,001 micros, and an impression rate of 0.8.
         long expected = flags.number("expected-micros", "104001");
 
         TimeWindows windows =
@@ -143,7 +143,7 @@ public final class SpendAggregator {
             builder.addStateStore(SeenIds.builder(Slots.HORIZON.plus(GRACE)));
         }
         String[] stores = once ? new String[] {SeenIds.STORE} : new String[0];
-        // Keys stay bytes, and as they are: no text is made, and nothing is partitioned anew.
+        // Keys stay unchanged bytes: no strings are created, and nothing is repartitioned.
         var changed =
                 builder.stream(
                                 flags.text("input"),
@@ -164,7 +164,7 @@ public final class SpendAggregator {
         return builder.build();
     }
 
-    /** Stream time follows the events, not when they were written to the topic. */
+    /** Stream time is that of the events, not that of the append to the topic. */
     private static long time(EventBatch batch, long written) {
         return batch.latestMillis() < 0 ? written : batch.latestMillis();
     }
@@ -191,7 +191,7 @@ public final class SpendAggregator {
         return settings;
     }
 
-    /** With as many partitions as the input: brokers need not make topics by themselves. */
+    /** Creates the output topic with as many partitions as the input: brokers may not create topics. */
     private void createOutput() throws ExecutionException, InterruptedException {
         Properties settings = new Properties();
         settings.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, flags.text("bootstrap"));
@@ -208,7 +208,7 @@ public final class SpendAggregator {
         }
     }
 
-    /** Records that were too late for their window, or that Streams had to leave out. */
+    /** Records that were too late for their window, or that Streams dropped. */
     private static long droppedByStreams(KafkaStreams streams) {
         return streams.metrics().entrySet().stream()
                 .filter(metric -> metric.getKey().name().equals("dropped-records-total"))

@@ -1,9 +1,10 @@
-//! Circles of modules inside a crate, from its paths that begin with `crate`, `super` or `self`. Pure.
+//! Dependency cycles of modules inside a crate, from its paths that begin with `crate`, `super` or `self`.
+//! Pure.
 //!
-//! A name is looked up where it is defined: `crate::Error` that the root re-exports from `error` is an
-//! arrow to `error`. What a module re-exports with `pub use` is not an arrow, and neither is a path from a
-//! module to its own children without `self`: a module assembles its children, and they may name what it
-//! defines only if it does not name them by full paths.
+//! A path depends on the module that defines the name: `crate::Error`, re-exported by the root, is a
+//! dependency on `error`. A re-export with `pub use` is not a dependency, and neither is a path from a module
+//! to its own children without `self`: a module may assemble its children, and they may use its definitions
+//! unless it names them by full paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,63 +24,63 @@ pub(super) fn module_of(file: &str) -> ModulePath {
     names
 }
 
-/// The sets of two or more modules that name each other, directly or through others. `modules`: the code
-/// of each module, without comments, literals and tests.
-pub(super) fn circles(modules: &BTreeMap<ModulePath, String>) -> Vec<Vec<ModulePath>> {
+/// The sets of two or more modules that depend on each other, directly or through others. `modules`: the
+/// code of each module, without comments, literals and tests.
+pub(super) fn cycles(modules: &BTreeMap<ModulePath, String>) -> Vec<Vec<ModulePath>> {
     let uses: BTreeMap<&ModulePath, Uses> =
         modules.iter().map(|(module, code)| (module, uses_of(module, code, modules))).collect();
-    let arrows = |module: &ModulePath| {
-        let owners = uses[module].named.iter().filter_map(|path| owner(path, &uses, 0));
-        owners.filter(|owner| owner != module).collect::<BTreeSet<ModulePath>>()
+    let edges = |module: &ModulePath| {
+        let targets = uses[module].named.iter().filter_map(|path| defining_module(path, &uses, 0));
+        targets.filter(|target| target != module).collect::<BTreeSet<ModulePath>>()
     };
-    let arrows: BTreeMap<&ModulePath, BTreeSet<ModulePath>> =
-        modules.keys().map(|module| (module, arrows(module))).collect();
+    let edges: BTreeMap<&ModulePath, BTreeSet<ModulePath>> =
+        modules.keys().map(|module| (module, edges(module))).collect();
     let reached: BTreeMap<&ModulePath, BTreeSet<&ModulePath>> =
-        modules.keys().map(|module| (module, reached_from(module, &arrows))).collect();
-    let mut circles: Vec<Vec<ModulePath>> = Vec::new();
+        modules.keys().map(|module| (module, reached_from(module, &edges))).collect();
+    let mut cycles: Vec<Vec<ModulePath>> = Vec::new();
     for module in modules.keys() {
-        if circles.iter().any(|circle| circle.contains(module)) {
+        if cycles.iter().any(|cycle| cycle.contains(module)) {
             continue;
         }
-        let in_circle = |other: &&ModulePath| {
+        let in_cycle = |other: &&ModulePath| {
             *other == module || reached[module].contains(*other) && reached[*other].contains(module)
         };
-        let circle: Vec<ModulePath> = modules.keys().filter(in_circle).cloned().collect();
-        if circle.len() > 1 {
-            circles.push(circle);
+        let cycle: Vec<ModulePath> = modules.keys().filter(in_cycle).cloned().collect();
+        if cycle.len() > 1 {
+            cycles.push(cycle);
         }
     }
-    circles
+    cycles
 }
 
 fn reached_from<'a>(
     module: &ModulePath,
-    arrows: &'a BTreeMap<&ModulePath, BTreeSet<ModulePath>>,
+    edges: &'a BTreeMap<&ModulePath, BTreeSet<ModulePath>>,
 ) -> BTreeSet<&'a ModulePath> {
     let mut reached = BTreeSet::new();
-    let mut next: Vec<&ModulePath> = arrows[module].iter().collect();
+    let mut next: Vec<&ModulePath> = edges[module].iter().collect();
     while let Some(module) = next.pop() {
         if reached.insert(module) {
-            next.extend(&arrows[module]);
+            next.extend(&edges[module]);
         }
     }
     reached
 }
 
-/// What a module names.
+/// The paths and imports of a module.
 #[derive(Debug, Default)]
 struct Uses {
     /// Full paths.
     named: Vec<ModulePath>,
-    /// Names that its `use` items bring in, each with the full path.
+    /// Names imported by `use` items, each with the full path.
     imported: BTreeMap<String, ModulePath>,
 }
 
-/// A path of code, and the name that it gets by `as`.
+/// A path in code, and its alias after `as`.
 #[derive(Debug)]
 struct Path {
     names: Vec<String>,
-    renamed: Option<String>,
+    alias: Option<String>,
 }
 
 fn is_anchor(name: &str) -> bool {
@@ -89,24 +90,24 @@ fn is_anchor(name: &str) -> bool {
 fn uses_of(module: &ModulePath, code: &str, modules: &BTreeMap<ModulePath, String>) -> Uses {
     let tokens = tokens(code);
     let mut uses = Uses::default();
-    let mut place = 0;
-    while place < tokens.len() {
-        let follows = |text: &str| tokens.get(place + 1).is_some_and(|next| next.text == text);
-        let follows_path = place > 0 && matches!(tokens[place - 1].text, "::" | ".");
+    let mut at = 0;
+    while at < tokens.len() {
+        let follows = |text: &str| tokens.get(at + 1).is_some_and(|next| next.text == text);
+        let follows_path = at > 0 && matches!(tokens[at - 1].text, "::" | ".");
         let mut paths = Vec::new();
-        if tokens[place].text == "use" && !follows("<") {
-            let is_public = is_public(&tokens[..place]);
-            place = read_tree(&tokens, place + 1, &[], &mut paths);
+        if tokens[at].text == "use" && !follows("<") {
+            let is_public = is_public(&tokens[..at]);
+            at = read_tree(&tokens, at + 1, &[], &mut paths);
             for path in paths {
                 uses.import(module, path, is_public, modules);
             }
             continue;
         }
-        if is_anchor(tokens[place].text) && follows("::") && !follows_path {
-            read_tree(&tokens, place, &[], &mut paths);
+        if is_anchor(tokens[at].text) && follows("::") && !follows_path {
+            read_tree(&tokens, at, &[], &mut paths);
             uses.named.extend(paths.iter().map(|path| absolute(&path.names, module)));
         }
-        place += 1;
+        at += 1;
     }
     uses
 }
@@ -132,7 +133,7 @@ impl Uses {
         if full.last().is_some_and(|last| last == "self") {
             full.pop();
         }
-        let name = path.renamed.or_else(|| full.last().cloned()).filter(|name| name != "*");
+        let name = path.alias.or_else(|| full.last().cloned()).filter(|name| name != "*");
         if let Some(name) = name {
             self.imported.entry(name).or_insert_with(|| full.clone());
         }
@@ -142,7 +143,7 @@ impl Uses {
     }
 }
 
-/// Whether `pub` or `pub(…)` stands at the end.
+/// Whether these tokens end with `pub` or `pub(…)`.
 fn is_public(before: &[Token<'_>]) -> bool {
     let texts: Vec<&str> = before.iter().rev().take(8).map(|token| token.text).collect();
     let visibility = match texts.first() {
@@ -152,20 +153,20 @@ fn is_public(before: &[Token<'_>]) -> bool {
     texts.get(visibility) == Some(&"pub")
 }
 
-/// Reads a path, or the tree of a `use` item, and returns the place after it.
+/// Reads a path, or the tree of a `use` item, and returns the position after it.
 fn read_tree(tokens: &[Token<'_>], at: usize, before: &[String], paths: &mut Vec<Path>) -> usize {
-    let text = |place: usize| tokens.get(place).map_or("", |token| token.text);
+    let text = |at: usize| tokens.get(at).map_or("", |token| token.text);
     if text(at) == "{" {
         let end = after_closing(tokens, at);
-        let mut place = at + 1;
-        while place + 1 < end {
-            let next = read_tree(tokens, place, before, paths);
-            place = next.max(place + 1);
+        let mut at = at + 1;
+        while at + 1 < end {
+            let next = read_tree(tokens, at, before, paths);
+            at = next.max(at + 1);
         }
         return end;
     }
     let is_name =
-        |place: usize| text(place) == "*" || tokens.get(place).is_some_and(|token| token.is_word());
+        |at: usize| text(at) == "*" || tokens.get(at).is_some_and(|token| token.is_word());
     if !is_name(at) {
         return at;
     }
@@ -175,18 +176,18 @@ fn read_tree(tokens: &[Token<'_>], at: usize, before: &[String], paths: &mut Vec
         if is_name(at + 2) || text(at + 2) == "{" {
             return read_tree(tokens, at + 2, &names, paths);
         }
-        paths.push(Path { names, renamed: None });
+        paths.push(Path { names, alias: None });
         return at + 2;
     }
     if text(at + 1) == "as" && is_name(at + 2) {
-        paths.push(Path { names, renamed: Some(text(at + 2).to_owned()) });
+        paths.push(Path { names, alias: Some(text(at + 2).to_owned()) });
         return at + 3;
     }
-    paths.push(Path { names, renamed: None });
+    paths.push(Path { names, alias: None });
     at + 1
 }
 
-/// A path that begins with `crate`, `self` or `super`, from the root of the crate.
+/// The absolute path of one that begins with `crate`, `self` or `super`.
 fn absolute(names: &[String], module: &ModulePath) -> ModulePath {
     let (mut full, mut rest) = (module.clone(), names);
     match names.first().map(String::as_str) {
@@ -207,11 +208,11 @@ fn absolute(names: &[String], module: &ModulePath) -> ModulePath {
     full
 }
 
-/// Re-exports that are followed, one after the other.
+/// The longest chain of re-exports that is followed.
 const MAX_REEXPORTS: usize = 16;
 
-/// The module in which what a path names is defined.
-fn owner(
+/// The module that defines the name of a path.
+fn defining_module(
     path: &[String],
     uses: &BTreeMap<&ModulePath, Uses>,
     followed: usize,
@@ -223,7 +224,7 @@ fn owner(
     match uses[&module].imported.get(name) {
         Some(target) if followed < MAX_REEXPORTS && target[..] != path[..=length] => {
             let target: Vec<String> = target.iter().chain(&path[length + 1..]).cloned().collect();
-            owner(&target, uses, followed + 1)
+            defining_module(&target, uses, followed + 1)
         }
         _ => Some(module),
     }
@@ -233,17 +234,16 @@ fn owner(
 mod tests {
     use super::*;
 
-    /// The circles of files with these texts, each as its modules separated by spaces.
-    fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
+    /// The cycles of files with these texts, each as the names of its modules.
+    fn cycles_of(files: &[(&str, &str)]) -> Vec<String> {
         let modules =
             files.iter().map(|(file, code)| (module_of(file), (*code).to_owned())).collect();
-        let shown = |module: &ModulePath| match module.is_empty() {
+        let name = |module: &ModulePath| match module.is_empty() {
             true => "crate".to_owned(),
             false => module.join("::"),
         };
-        let circle =
-            |circle: Vec<ModulePath>| circle.iter().map(shown).collect::<Vec<_>>().join(" ");
-        circles(&modules).into_iter().map(circle).collect()
+        let cycle = |cycle: Vec<ModulePath>| cycle.iter().map(name).collect::<Vec<_>>().join(" ");
+        cycles(&modules).into_iter().map(cycle).collect()
     }
 
     #[test]
@@ -255,8 +255,8 @@ mod tests {
     }
 
     #[test]
-    fn modules_that_name_each_other_are_a_circle() {
-        let found = circles_of(&[
+    fn modules_that_use_each_other_are_a_cycle() {
+        let found = cycles_of(&[
             ("lib", "mod a; mod b; mod c; mod d;"),
             ("a", "use crate::b::B; pub struct A;"),
             ("b", "use super::{c::C, d}; pub struct B;"),
@@ -264,33 +264,32 @@ mod tests {
             ("d", "pub fn alone() {}"),
         ]);
         assert_eq!(found, ["a b c"]);
-        let straight =
-            circles_of(&[("lib", ""), ("a", "use crate::b::B;"), ("b", "use std::fmt;")]);
+        let straight = cycles_of(&[("lib", ""), ("a", "use crate::b::B;"), ("b", "use std::fmt;")]);
         assert!(straight.is_empty(), "{straight:?}");
     }
 
     #[test]
-    fn a_name_is_looked_up_where_it_is_defined() {
-        // `a` names the root twice: once for what the root defines, once for what it re-exports.
+    fn a_path_depends_on_the_defining_module() {
+        // `a` uses two names of the root: one that the root defines, and one that it re-exports.
         let reexports = ("lib", "mod a; mod b; pub use a::A; pub use b::B as C; pub trait T {}");
-        let found = circles_of(&[reexports, ("a", "use crate::{C, T};"), ("b", "use crate::A;")]);
+        let found = cycles_of(&[reexports, ("a", "use crate::{C, T};"), ("b", "use crate::A;")]);
         assert_eq!(found, ["a b"]);
-        let found = circles_of(&[reexports, ("a", "use crate::T;"), ("b", "use crate::A;")]);
+        let found = cycles_of(&[reexports, ("a", "use crate::T;"), ("b", "use crate::A;")]);
         assert!(found.is_empty(), "{found:?}");
     }
 
     #[test]
-    fn a_parent_and_its_children() {
+    fn a_parent_and_its_children_can_be_a_cycle() {
         let child = ("a/b", "use super::P;");
-        let assembles = circles_of(&[("lib", ""), ("a/mod", "mod b; use b::B; struct P;"), child]);
+        let assembles = cycles_of(&[("lib", ""), ("a/mod", "mod b; use b::B; struct P;"), child]);
         assert!(assembles.is_empty(), "{assembles:?}");
         let named = ("a/mod", "mod b; use self::b::B; struct P;");
-        assert_eq!(circles_of(&[("lib", ""), named, child]), ["a a::b"]);
+        assert_eq!(cycles_of(&[("lib", ""), named, child]), ["a a::b"]);
     }
 
     #[test]
-    fn two_circles_are_two() {
-        let found = circles_of(&[
+    fn two_cycles_are_reported_separately() {
+        let found = cycles_of(&[
             ("lib", ""),
             ("a", "use crate::b;"),
             ("b", "use crate::a; use crate::c;"),
