@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::child::{PANICKED, PANICKED_AT};
 use super::confine::UnopenedFolder;
 use super::limits::resident_bytes;
-use super::protocol::{self, FrameKind, HEAD, Reply, Request, Setup};
+use super::protocol::{self, HEAD, PipeFrameKind, Reply, Request, Setup};
 use super::spawner::Spawner;
 use super::spill::SpillFolder;
 use super::{SUBCOMMAND, WorkerCommand};
@@ -253,11 +253,11 @@ impl Worker {
             payload.resize(length, 0);
             self.stdout.read_exact(&mut payload).await?;
             match (kind, &mut output) {
-                (FrameKind::Control, _) => return Ok(protocol::message(&payload)?),
-                (FrameKind::Keys, Output::Keys(sink)) => {
+                (PipeFrameKind::Control, _) => return Ok(protocol::message(&payload)?),
+                (PipeFrameKind::Keys, Output::Keys(sink)) => {
                     sink(protocol::read_keys(&payload)?).map_err(ExchangeError::Sink)?;
                 }
-                (FrameKind::Rows, Output::Rows(sender)) => {
+                (PipeFrameKind::Rows, Output::Rows(sender)) => {
                     let sent = sender.send(Ok(protocol::read_rows(&payload)?)).await;
                     sent.map_err(|_| {
                         ExchangeError::Sink("the stream of identifiers was dropped".into())

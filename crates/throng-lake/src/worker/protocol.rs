@@ -33,13 +33,13 @@ const MAX_KEYS: usize = 1 << 20;
 
 /// The content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FrameKind {
+pub(super) enum PipeFrameKind {
     Control = 1,
     Keys = 2,
     Rows = 3,
 }
 
-impl FrameKind {
+impl PipeFrameKind {
     pub(super) fn of(byte: u8) -> io::Result<Self> {
         match byte {
             1 => Ok(Self::Control),
@@ -177,7 +177,7 @@ pub(super) fn invalid(what: &'static str) -> io::Error {
 }
 
 /// A frame with its head.
-fn frame(kind: FrameKind, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<Vec<u8>> {
+fn frame(kind: PipeFrameKind, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; HEAD];
     payload(&mut bytes);
     let length = bytes.len() - HEAD;
@@ -192,17 +192,17 @@ fn frame(kind: FrameKind, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<Vec<
 /// A message as a frame.
 pub(super) fn control(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(message)?;
-    frame(FrameKind::Control, |bytes| bytes.extend_from_slice(&json))
+    frame(PipeFrameKind::Control, |bytes| bytes.extend_from_slice(&json))
 }
 
 /// Length and kind of the frame with this head.
-pub(super) fn head(bytes: [u8; HEAD]) -> io::Result<(usize, FrameKind)> {
+pub(super) fn head(bytes: [u8; HEAD]) -> io::Result<(usize, PipeFrameKind)> {
     let [a, b, c, d, kind] = bytes;
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
     if length > MAX_FRAME {
         return Err(invalid("a frame is too long"));
     }
-    Ok((length, FrameKind::of(kind)?))
+    Ok((length, PipeFrameKind::of(kind)?))
 }
 
 /// The message of a control frame.
@@ -218,7 +218,7 @@ pub(super) fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Opt
         read => read?,
     }
     let (length, kind) = head(bytes)?;
-    if kind != FrameKind::Control {
+    if kind != PipeFrameKind::Control {
         return Err(invalid("a message was expected"));
     }
     let mut payload = vec![0; length];
@@ -243,7 +243,7 @@ pub(super) fn write_keys(out: &mut impl Write, batch: &KeyBatch) -> io::Result<(
 }
 
 fn keys(counts: (u64, u64), hashes: &[UserHash], values: Option<&[u64]>) -> io::Result<Vec<u8>> {
-    frame(FrameKind::Keys, |bytes| {
+    frame(PipeFrameKind::Keys, |bytes| {
         let words = hashes.len() + values.map_or(0, <[u64]>::len);
         bytes.reserve_exact(24 + words * 8);
         bytes.extend_from_slice(&counts.0.to_le_bytes());
@@ -278,7 +278,7 @@ pub(super) fn read_keys(payload: &[u8]) -> io::Result<KeyBatch> {
 
 /// Rows of identifiers as a frame.
 pub(super) fn rows(rows: &[HashedRow]) -> io::Result<Vec<u8>> {
-    frame(FrameKind::Rows, |bytes| {
+    frame(PipeFrameKind::Rows, |bytes| {
         for (user, hashed) in rows {
             bytes.extend_from_slice(&user.0.to_le_bytes());
             bytes.extend_from_slice(&(hashed.len() as u32).to_le_bytes());
@@ -314,7 +314,7 @@ fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
 mod tests {
     use super::*;
 
-    fn payload(frame: &[u8]) -> (FrameKind, &[u8]) {
+    fn payload(frame: &[u8]) -> (PipeFrameKind, &[u8]) {
         let (length, kind) = head(frame[..HEAD].try_into().unwrap()).unwrap();
         (kind, &frame[HEAD..HEAD + length])
     }
@@ -327,7 +327,7 @@ mod tests {
             let mut out = Vec::new();
             write_keys(&mut out, &batch).unwrap();
             let (kind, bytes) = payload(&out);
-            assert_eq!(kind, FrameKind::Keys);
+            assert_eq!(kind, PipeFrameKind::Keys);
             let read = read_keys(bytes).unwrap();
             assert_eq!((read.rows, read.null_keys), (7, 2));
             assert_eq!((read.hashes, read.values), (batch.hashes, batch.values));
@@ -357,7 +357,7 @@ mod tests {
             vec![(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())];
         let frame = rows(&written).unwrap();
         let (kind, bytes) = payload(&frame);
-        assert_eq!(kind, FrameKind::Rows);
+        assert_eq!(kind, PipeFrameKind::Rows);
         assert_eq!(read_rows(bytes).unwrap(), written);
         assert!(read_rows(&bytes[..bytes.len() - 1]).is_err());
         assert!(read_rows(&[]).unwrap().is_empty());
