@@ -11,25 +11,25 @@ use crate::LakeError;
 
 /// What kind of number is added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum NumberKind {
     /// Integers, or decimals as integers of 10^-scale.
     Whole { scale: u32 },
     /// Floating point.
     Real,
 }
 
-/// The sums that make a member: a range with both ends in it.
+/// The sums of members: a range that includes both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sum {
-    /// Of integers, or of decimals as integers of their last digit.
+pub enum SumRange {
+    /// Of integers, or of decimals as integers in units of their last digit.
     Whole {
         /// The least.
         min: i64,
         /// The most.
         max: i64,
     },
-    /// Of floating-point numbers: their bits, so that they survive being written as JSON.
+    /// Of floating-point numbers: their bits, because JSON has no infinity and no NaN.
     Real {
         /// The least.
         min: u64,
@@ -38,10 +38,10 @@ pub enum Sum {
     },
 }
 
-impl Sum {
-    /// Whether values add up to a member; at least one must be given. Integers are added exactly.
-    /// Floating-point numbers are added with Neumaier's compensation, so that the order of the rows
-    /// hardly matters.
+impl SumRange {
+    /// Whether the sum of the values is in the range; there must be at least one. Integers are
+    /// added exactly. Floating-point numbers are added with Neumaier's compensation, so that the
+    /// order of the rows hardly matters.
     pub fn allows(self, values: impl Iterator<Item = u64>) -> bool {
         match self {
             Self::Whole { min, max } => {
@@ -50,7 +50,7 @@ impl Sum {
             }
             Self::Real { min, max } => {
                 let sum = compensated(values.map(f64::from_bits));
-                // The order of the query engine: NaN is above everything.
+                // The order of the query engine: NaN is greater than everything.
                 sum.total_cmp(&f64::from_bits(min)).is_ge()
                     && sum.total_cmp(&f64::from_bits(max)).is_le()
             }
@@ -58,9 +58,9 @@ impl Sum {
     }
 
     /// `sum op amount`.
-    pub(crate) fn compared(kind: Kind, op: Operator, amount: Amount) -> Option<Self> {
+    pub(crate) fn compared(kind: NumberKind, op: Operator, amount: Amount) -> Option<Self> {
         match kind {
-            Kind::Whole { scale } => {
+            NumberKind::Whole { scale } => {
                 let (below, exact) = amount.scaled(scale)?;
                 let above = if exact { below } else { below.checked_add(1)? };
                 let (min, max) = match op {
@@ -73,7 +73,7 @@ impl Sum {
                 };
                 Some(Self::Whole { min, max })
             }
-            Kind::Real => {
+            NumberKind::Real => {
                 let number = amount.real();
                 let nan = f64::NAN;
                 let (min, max) = match op {
@@ -116,11 +116,11 @@ fn compensated(values: impl Iterator<Item = f64>) -> f64 {
         lost += if sum.abs() >= value.abs() { (sum - next) + value } else { (value - next) + sum };
         sum = next;
     }
-    // Of infinities only the sum means something.
+    // If the sum is infinite, the compensation is NaN.
     if sum.is_finite() { sum + lost } else { sum }
 }
 
-/// A number in a model: `digits × 10^-scale`, as it was written.
+/// A number in a model, exactly: `digits × 10^-scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Amount {
     digits: i128,
@@ -134,19 +134,19 @@ impl From<i64> for Amount {
 }
 
 impl Amount {
-    /// Of a literal; `None` for anything else.
+    /// The number of a literal; `None` for anything else.
     pub(crate) fn of(expr: &Expr) -> Option<Self> {
         let Expr::Literal(value, _) = expr else { return None };
         match value {
             ScalarValue::Int64(Some(number)) => Some(Self::from(*number)),
             ScalarValue::UInt64(Some(number)) => i64::try_from(*number).ok().map(Self::from),
-            // The shortest text of a number is what was written.
-            ScalarValue::Float64(Some(number)) => Self::written(&number.to_string()),
+            // The shortest text of a double is the number that was written.
+            ScalarValue::Float64(Some(number)) => Self::parse(&number.to_string()),
             _ => None,
         }
     }
 
-    fn written(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = format!("{whole}{fraction}").parse().ok()?;
         Some(Self { digits, scale: u32::try_from(fraction.len()).ok()? })
@@ -156,7 +156,7 @@ impl Amount {
         self.scaled(0).and_then(|(number, exact)| exact.then_some(number))
     }
 
-    /// In units of `10^-scale`: the next one below, and whether that is exact.
+    /// In units of `10^-scale`, rounded down, and whether that is exact.
     fn scaled(self, scale: u32) -> Option<(i64, bool)> {
         let power = |exponent: u32| 10_i128.checked_pow(exponent);
         let (number, exact) = if scale >= self.scale {
@@ -174,24 +174,24 @@ impl Amount {
     }
 }
 
-/// The values of a column as [`Sum::allows`] takes them; `None` for NULL.
-pub(crate) fn values(column: &ArrayRef, kind: Kind) -> Result<Vec<Option<u64>>, LakeError> {
+/// The values of a column as [`SumRange::allows`] takes them; `None` for NULL.
+pub(crate) fn values(column: &ArrayRef, kind: NumberKind) -> Result<Vec<Option<u64>>, LakeError> {
     let to = |wanted| {
         cast(column, &wanted).map_err(|e| LakeError::engine("reading the values", e.into()))
     };
     Ok(match (kind, column.data_type()) {
-        (Kind::Whole { .. }, DataType::Decimal128(..)) => column
+        (NumberKind::Whole { .. }, DataType::Decimal128(..)) => column
             .as_primitive::<Decimal128Type>()
             .iter()
             // A decimal of 18 digits fits.
             .map(|value| value.map(|value| value as i64 as u64))
             .collect(),
-        (Kind::Whole { .. }, _) => to(DataType::Int64)?
+        (NumberKind::Whole { .. }, _) => to(DataType::Int64)?
             .as_primitive::<Int64Type>()
             .iter()
             .map(|value| value.map(|value| value as u64))
             .collect(),
-        (Kind::Real, _) => to(DataType::Float64)?
+        (NumberKind::Real, _) => to(DataType::Float64)?
             .as_primitive::<Float64Type>()
             .iter()
             .map(|value| value.map(f64::to_bits))
@@ -205,9 +205,9 @@ mod tests {
 
     #[test]
     fn thresholds_are_exact_in_decimals() {
-        let cents = Kind::Whole { scale: 2 };
-        let sum = |op, text| Sum::compared(cents, op, Amount::written(text).unwrap()).unwrap();
-        let allows = |sum: Sum, value: i64| sum.allows([value as u64].into_iter());
+        let cents = NumberKind::Whole { scale: 2 };
+        let sum = |op, text| SumRange::compared(cents, op, Amount::parse(text).unwrap()).unwrap();
+        let allows = |sum: SumRange, value: i64| sum.allows([value as u64].into_iter());
         let at_least = sum(Operator::GtEq, "1.1");
         assert!(allows(at_least, 110) && !allows(at_least, 109));
         let above = sum(Operator::Gt, "1.105");
@@ -216,12 +216,12 @@ mod tests {
         assert!(allows(below, 110) && !allows(below, 111));
         let between = at_least.and(sum(Operator::LtEq, "2")).unwrap();
         assert!(allows(between, 200) && !allows(between, 201));
-        assert_eq!(Sum::compared(cents, Operator::Eq, Amount::written("1.105").unwrap()), None);
+        assert_eq!(SumRange::compared(cents, Operator::Eq, Amount::parse("1.105").unwrap()), None);
     }
 
     #[test]
     fn floating_point_sums_do_not_depend_on_the_order() {
-        let sum = Sum::compared(Kind::Real, Operator::GtEq, Amount::from(200)).unwrap();
+        let sum = SumRange::compared(NumberKind::Real, Operator::GtEq, Amount::from(200)).unwrap();
         let mut values = [66.67_f64, 66.67, 66.66, 1e17, -1e17].map(f64::to_bits);
         assert!(sum.allows(values.into_iter()));
         values.reverse();

@@ -1,7 +1,7 @@
 //! SQL without its layout. Pure.
 
 /// The SQL without comments, and with every run of white space outside of quotes as one space. Two
-/// texts that come out the same mean the same.
+/// texts with the same result have the same meaning.
 pub(crate) fn canonical(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len());
     let mut rest = sql.trim();
@@ -31,13 +31,13 @@ pub(crate) fn canonical(sql: &str) -> String {
     out
 }
 
-/// The length of a quoted text at the beginning. A doubled quote is two quoted texts side by side,
-/// which comes to the same.
+/// The length of a quoted text at the start. A doubled quote is read as two adjacent quoted texts,
+/// which gives the same result.
 pub(crate) fn quoted(text: &str, quote: char) -> usize {
     text[1..].find(quote).map_or(text.len(), |at| at + 2)
 }
 
-/// The length of a comment at the beginning; comments in `/*` may hold others.
+/// The length of a comment at the start; comments in `/*` may contain others.
 pub(crate) fn comment(text: &str) -> usize {
     if text.starts_with("--") {
         return text.find('\n').unwrap_or(text.len());
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layout_and_comments_go_and_quotes_stay() {
+    fn layout_and_comments_are_removed_and_quotes_are_kept() {
         assert_eq!(canonical(" SELECT\n\t a -- one\n FROM b ; "), "SELECT a FROM b");
         assert_eq!(canonical("SELECT /* a /* b */ c */ 1"), "SELECT 1");
         assert_eq!(canonical("SELECT 'x  -- y' , \"a  b\""), "SELECT 'x  -- y' , \"a  b\"");
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_sql_is_no_trouble() {
+    fn broken_sql_is_accepted() {
         for sql in ["", "'", "\"ü", "/*", "/* /* */", "--", "é/*é", ";;;"] {
             canonical(sql);
         }

@@ -11,9 +11,9 @@ use crate::session::Session;
 /// What the queries of one engine may use.
 #[derive(Debug, Clone)]
 pub(crate) struct EngineLimits {
-    /// Memory that operators which can spill hold together.
+    /// Memory that operators which can spill use together.
     pub(crate) memory_bytes: u64,
-    /// Where queries spill; `None` means that a query that would have to spill fails.
+    /// Where queries spill; `None`: a query that would have to spill fails.
     pub(crate) spill_dir: Option<PathBuf>,
     /// Partitions of one query.
     pub(crate) threads: usize,

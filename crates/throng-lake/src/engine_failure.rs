@@ -1,5 +1,5 @@
-//! The engine's errors in words that hold no value of the data. The engine quotes values in what it
-//! says about casts, parsing and arithmetic; ledger, log and pages must not show them.
+//! The engine's errors without values of the data. The engine's messages about casts, parsing and
+//! arithmetic quote values; ledger, log and pages must not show them.
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::mask::without_values;
 
-/// The longest text that is kept of an engine's error, in characters.
+/// Longer texts of the engine are truncated, in characters.
 const MAX_TEXT: usize = 500;
 
-/// What is said of every failed cast.
-const CONVERSION: &str = "a value cannot be converted to the wanted type (TRY_CAST makes it NULL)";
+/// The text of every failed cast.
+const CONVERSION: &str =
+    "a value cannot be converted to the required type (TRY_CAST makes it NULL)";
 
 /// An error of the engine, without values of the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -19,18 +20,18 @@ const CONVERSION: &str = "a value cannot be converted to the wanted type (TRY_CA
 pub struct EngineFailure(String);
 
 impl EngineFailure {
-    /// What can be said about an error of the engine.
+    /// The part of an engine's error that contains no value.
     pub(crate) fn of(error: &DataFusionError) -> Self {
-        Self(in_words(error.find_root()).chars().take(MAX_TEXT).collect())
+        Self(describe(error.find_root()).chars().take(MAX_TEXT).collect())
     }
 
-    /// Whether a value could not be converted to the type that was wanted.
+    /// Whether a value could not be converted to the type that was required.
     pub(crate) fn is_conversion(&self) -> bool {
         self.0 == CONVERSION
     }
 }
 
-fn in_words(root: &DataFusionError) -> String {
+fn describe(root: &DataFusionError) -> String {
     match root {
         // About the plan, its types and its memory.
         DataFusionError::NotImplemented(_)
@@ -44,18 +45,18 @@ fn in_words(root: &DataFusionError) -> String {
         DataFusionError::Internal(text) => {
             format!("internal error of the engine: {}", without_values(text))
         }
-        DataFusionError::ArrowError(error, _) => arrow_in_words(error),
+        DataFusionError::ArrowError(error, _) => describe_arrow(error),
         DataFusionError::ParquetError(error) => without_values(&error.to_string()),
         DataFusionError::Execution(text) => without_values(text),
         DataFusionError::External(error) => match error.downcast_ref::<ArrowError>() {
-            Some(error) => arrow_in_words(error),
+            Some(error) => describe_arrow(error),
             None => without_values(&error.to_string()),
         },
         _ => "the engine gives no reason that can be shown here".to_owned(),
     }
 }
 
-fn arrow_in_words(error: &ArrowError) -> String {
+fn describe_arrow(error: &ArrowError) -> String {
     match error {
         ArrowError::CastError(_) => CONVERSION.to_owned(),
         ArrowError::ParseError(_) => "a value cannot be read as the type of its column".to_owned(),
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_left_out_and_types_stay() {
+    fn values_are_removed_and_types_are_kept() {
         let cast = ArrowError::CastError("Cannot cast string 'zoe@example.com' to Int32".into());
         let cast = DataFusionError::ArrowError(Box::new(cast), None);
         assert!(!EngineFailure::of(&cast).to_string().contains("zoe"));

@@ -1,4 +1,4 @@
-//! What can go wrong in the lake, and how to fix it.
+//! Errors of the lake, each with a hint.
 
 use std::path::PathBuf;
 
@@ -7,9 +7,9 @@ use throng_model::{Fault, Retry};
 use crate::engine_failure::EngineFailure;
 use crate::files::FileFault;
 use crate::position::Position;
-use crate::worker::WorkerDeath;
+use crate::worker::WorkerExit;
 
-/// Why the lake cannot do it.
+/// Why a query, or another call of the lake, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LakeError {
     /// The SQL is wrong.
@@ -47,7 +47,7 @@ pub enum LakeError {
         /// How to fix it.
         help: String,
     },
-    /// A file is another one than when the scan was planned.
+    /// A file has changed since the scan was planned.
     #[error("{} has changed while it was scanned", path.display())]
     Changed {
         /// Which one.
@@ -58,7 +58,7 @@ pub enum LakeError {
     LeadsOut {
         /// The link.
         path: PathBuf,
-        /// What it must not lead out of.
+        /// The folder that it must stay in.
         root: PathBuf,
     },
     /// The query needs more memory than it may use.
@@ -77,14 +77,14 @@ pub enum LakeError {
         #[source]
         source: EngineFailure,
     },
-    /// The caller of a scan could not take its keys.
-    #[error("the scanned keys could not be taken")]
+    /// The sink of a scan returned an error.
+    #[error("the scanned keys could not be stored")]
     Sink(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The query worker died, or was killed because of a limit.
-    #[error("the query worker was lost")]
-    Died(#[source] WorkerDeath),
-    /// A query worker cannot restrict itself to what it may use, or would have fewer rights than it needs:
-    /// it is not started.
+    /// The query worker exited before it had answered, or was killed because of a limit.
+    #[error("the query worker has exited")]
+    WorkerExited(#[source] WorkerExit),
+    /// A query worker cannot restrict itself to what it may use, or would lack rights that it
+    /// needs: it is not started.
     #[error("a query worker cannot {what}")]
     Confine {
         /// What it cannot do, with the folder's path.
@@ -105,7 +105,7 @@ pub enum LakeError {
 }
 
 impl LakeError {
-    /// Sorts an error of a running query.
+    /// Classifies an error of a running query.
     pub(crate) fn engine(doing: &'static str, error: datafusion::error::DataFusionError) -> Self {
         use datafusion::error::DataFusionError;
         let failure = EngineFailure::of(&error);
@@ -139,40 +139,40 @@ impl LakeError {
                  rename"
                     .into(),
             ),
-            Self::OutOfMemory { .. } | Self::Died(WorkerDeath::Memory { .. }) => Some(
+            Self::OutOfMemory { .. } | Self::WorkerExited(WorkerExit::Memory { .. }) => Some(
                 "raise node.memory_limit_bytes, or let the model aggregate before it joins".into(),
             ),
             Self::LeadsOut { .. } => Some(
-                "put the data itself there; or, if the link is meant, start the node with \
-                 `--allow-source` of a folder that holds both"
+                "put the data itself there; or, if the link is intended, start the node with \
+                 `--allow-source` of a folder that contains both"
                     .into(),
             ),
-            Self::Died(WorkerDeath::Timeout { .. }) => {
+            Self::WorkerExited(WorkerExit::Timeout { .. }) => {
                 Some("raise node.query_timeout_secs, or let the model read less".into())
             }
-            Self::Died(WorkerDeath::Stack) => {
+            Self::WorkerExited(WorkerExit::Stack) => {
                 Some("write long chains of OR as IN (…), and nest less".into())
             }
-            Self::Source { .. } => Some("look at the path and its permissions".into()),
+            Self::Source { .. } => Some("check the path and its permissions".into()),
             Self::Confine { what, .. } if what.contains("spill folder") => Some(
-                "look at node.spill_dir: it must be a folder that the node can write; an empty one will do"
+                "check node.spill_dir: it must be a folder that the node can write; it may be empty"
                     .into(),
             ),
             Self::Engine { source, .. } if source.is_conversion() => Some(
-                "a column of CSV or JSON files is text if one of its values is no plain number: declare \
+                "a column of CSV or JSON files is text if one of its values is not a plain number: declare \
                  its type in the source, such as `columns: { amount: decimal(12, 2) }`"
                     .into(),
             ),
             Self::Engine { .. }
             | Self::Sink(_)
-            | Self::Died(_)
+            | Self::WorkerExited(_)
             | Self::Confine { .. }
             | Self::Start { .. } => None,
         }
     }
 
-    /// Whether no query worker can be started, whatever the query.
-    pub fn is_of_worker(&self) -> bool {
+    /// Whether no query worker can be started, independent of the query.
+    pub fn is_worker_unavailable(&self) -> bool {
         matches!(self, Self::Confine { .. } | Self::Start { .. })
     }
 
@@ -184,14 +184,14 @@ impl LakeError {
             | Self::Table { .. }
             | Self::OutOfMemory { .. }
             | Self::LeadsOut { .. } => Fault::User,
-            Self::Died(
-                WorkerDeath::Memory { .. } | WorkerDeath::Timeout { .. } | WorkerDeath::Stack,
+            Self::WorkerExited(
+                WorkerExit::Memory { .. } | WorkerExit::Timeout { .. } | WorkerExit::Stack,
             ) => Fault::User,
             Self::Source { .. }
             | Self::Changed { .. }
             | Self::Engine { .. }
             | Self::Sink(_)
-            | Self::Died(_)
+            | Self::WorkerExited(_)
             | Self::Confine { .. }
             | Self::Start { .. } => Fault::External,
         }

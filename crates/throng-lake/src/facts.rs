@@ -1,5 +1,5 @@
-//! What a model's tables are, kept with each version that is made of them: a later file must not change
-//! in silence what the model means.
+//! The tables of a model, recorded with each version that is made from them: a later file must not
+//! change the meaning of the model without an error.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::session::{OpenTable, Opened};
 pub struct TableFacts {
     /// `source.table`.
     pub name: String,
-    /// Whether it had rows; `None` if that is not known.
+    /// Whether it had rows; `None` if that is unknown.
     pub has_rows: Option<bool>,
     /// The columns that the model uses.
     pub columns: Vec<ColumnFacts>,
@@ -40,7 +40,7 @@ pub struct ColumnFacts {
 /// The tables of a plan, with the columns whose names it uses anywhere.
 pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable]) -> Vec<TableFacts> {
     let mut used = BTreeSet::new();
-    // A walk that only looks cannot fail.
+    // A visitor without errors cannot fail.
     let _ = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|inner| {
@@ -71,7 +71,7 @@ fn columns(layout: &Layout, used: &BTreeSet<String>) -> Vec<ColumnFacts> {
         .collect()
 }
 
-/// What can be done with a type: columns of one kind can take each other's place.
+/// The kind of a type: columns of one kind can replace each other in a model.
 fn kind(of: &str) -> String {
     let Ok(parsed) = of.parse::<DataType>() else { return of.to_owned() };
     match parsed {
@@ -82,11 +82,12 @@ fn kind(of: &str) -> String {
 }
 
 impl Engine {
-    /// Refuses tables that are no longer what they were.
+    /// Refuses tables that have changed since the served version was made.
     ///
     /// # Errors
-    /// [`LakeError::Table`] naming the file, the column and both types, or the table that has no rows.
-    pub(crate) async fn hold_to(
+    /// [`LakeError::Table`] naming the file, the column and both types, or the table that has no
+    /// rows.
+    pub(crate) async fn check_unchanged(
         &self,
         served: &[TableFacts],
         now: &[TableFacts],
@@ -96,7 +97,7 @@ impl Engine {
             let Some(after) = now.iter().find(|table| table.name == before.name) else { continue };
             if before.has_rows == Some(true) && after.has_rows == Some(false) {
                 return Err(LakeError::Table {
-                    message: format!("the table {} has no rows any longer", before.name),
+                    message: format!("the table {} no longer has rows", before.name),
                     help:
                         "the served version stays until the table has rows; if it is meant to be \
                            empty, change the model so that it does not read it"
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_take_each_others_place() {
+    fn numbers_replace_each_other() {
         for (a, b, same) in [
             ("Int64", "Decimal128(18, 2)", true),
             ("Int32", "Float64", true),

@@ -1,20 +1,21 @@
-//! What normalises and hashes identifiers in a query worker. This crate knows no platform: the program
-//! that is the worker brings it along.
+//! Normalizing and hashing identifiers in a query worker. This crate knows no platform: the program
+//! that runs as the worker supplies the hashers.
 
 use throng_model::Personal;
 
 /// Makes hashers. Given to [`worker::main`](crate::worker::main).
 pub trait Hashers: Sync {
-    /// A hasher by the settings of an [`IdentifierQuery`](crate::IdentifierQuery).
+    /// Makes a hasher from the settings of an [`IdentifierQuery`](crate::IdentifierQuery).
     ///
     /// # Errors
-    /// What is wrong with the settings.
+    /// Why the settings are invalid.
     fn open(&self, settings: &serde_json::Value) -> Result<Box<dyn RowHasher>, String>;
 }
 
-/// Normalises and hashes rows of one query.
+/// Normalizes and hashes the rows of one query.
 pub trait RowHasher: Send {
-    /// Appends to `out` what may leave the worker of a row with these cells; no raw identifier may.
+    /// Appends to `out` what leaves the worker for a row with these cells. It must not contain a
+    /// raw identifier.
     fn hash(&mut self, cells: &[Option<Personal>], out: &mut Vec<u8>);
 }
 

@@ -1,4 +1,4 @@
-//! Identifiers of users: read, normalised and hashed in the query worker; only hashes leave it.
+//! Identifiers of users: read, normalized and hashed in the query worker; only hashes leave it.
 
 use std::pin::Pin;
 
@@ -12,7 +12,7 @@ use throng_model::{HashSeed, Personal, UserHash};
 use crate::engine::Engine;
 use crate::files::{as_written, is_written, shown_name};
 use crate::keys::{for_each_key, key_column, kind_of};
-use crate::model::place_of;
+use crate::model::column_index;
 use crate::session::Opened;
 use crate::{LakeError, RowHasher};
 
@@ -25,19 +25,19 @@ pub struct IdentifierQuery {
     pub key: String,
     /// The columns with identifiers, in the order of the hasher's cells.
     pub columns: Vec<String>,
-    /// What the worker's [`Hashers`](crate::Hashers) make a hasher of: the same program reads it that
-    /// wrote it.
+    /// The settings from which the worker's [`Hashers`](crate::Hashers) make a hasher. The program
+    /// that writes them reads them, so they have no stable format.
     pub hasher: serde_json::Value,
 }
 
-/// A user, and what the hasher made of a row of his.
+/// A user, and the hasher's output for a row of that user.
 pub type HashedRow = (UserHash, Box<[u8]>);
 
 /// Batches of rows, in no order. Dropping it kills the query.
 pub type IdentifierStream = Pin<Box<dyn Stream<Item = Result<Vec<HashedRow>, LakeError>> + Send>>;
 
 impl Engine {
-    /// Plans an identifier query and tries it with the first rows of each file.
+    /// Plans an identifier query and runs it over the first rows of each file.
     pub(crate) async fn check_identifiers(
         &self,
         sql: &str,
@@ -58,7 +58,7 @@ impl Engine {
         let there: Vec<String> = frame.schema().fields().iter().map(|f| f.name().clone()).collect();
         let shown: Vec<_> = there.iter().map(|name| shown_name(name)).collect();
         let place = |wanted: &str| {
-            place_of(wanted, there.iter().map(String::as_str)).ok_or_else(|| LakeError::Key {
+            column_index(wanted, there.iter().map(String::as_str)).ok_or_else(|| LakeError::Key {
                 message: format!("the query returns no column {wanted}"),
                 help: format!("the columns are: {}", shown.join(", ")),
             })
@@ -76,8 +76,8 @@ impl Engine {
         Ok(Columns { frame, opened, user, cells })
     }
 
-    /// Runs an identifier query and hands over what the hasher makes of its rows: an empty batch
-    /// when it is planned, then the rows as they come. Rows whose key is NULL are left out.
+    /// Runs an identifier query and passes the hasher's output to `sink`: an empty batch when the
+    /// query is planned, then the rows as they arrive. Rows whose key is NULL are left out.
     pub(crate) async fn identifiers(
         &self,
         query: &IdentifierQuery,
@@ -112,7 +112,7 @@ struct Columns {
 /// A column of the result.
 struct CellColumn {
     at: usize,
-    /// How the files write it, where the engine would write it in another way.
+    /// How the files write it, if the engine would write it differently.
     written: Option<String>,
 }
 

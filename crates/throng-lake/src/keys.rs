@@ -47,7 +47,7 @@ pub(crate) fn kind_of(column: &str, data_type: &DataType) -> Result<KeyKind, Lak
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(KeyKind::Text),
         DataType::Dictionary(_, value) => kind_of(column, value),
-        // `12.00` is written with the digits of its type.
+        // A decimal is written with the digits of its type: `12.00`.
         t if t.is_decimal() => Ok(KeyKind::Text),
         t if t.is_integer() => Ok(KeyKind::Integer),
         DataType::FixedSizeBinary(16) => Ok(KeyKind::Uuid),
@@ -59,19 +59,20 @@ pub(crate) fn kind_of(column: &str, data_type: &DataType) -> Result<KeyKind, Lak
             let column = shown_name(column);
             Err(LakeError::Key {
                 message: format!(
-                    "the key column {column} is of type {other}, which is no user key"
+                    "the key column {column} is of type {other}, which is not a user key"
                 ),
                 help: format!(
-                    "a key is text, a number without exponent, a UUID or bytes: if the text in the file \
-                     is meant, declare `columns: {{ {column}: text }}` in the source; if another text is \
-                     meant, write CAST({column} AS VARCHAR)"
+                    "a key is text, a number without exponent, a UUID or bytes: to use the text of the \
+                     file, declare `columns: {{ {column}: text }}` in the source; to use another text, \
+                     write CAST({column} AS VARCHAR)"
                 ),
             })
         }
     }
 }
 
-/// A column of keys; decimals and what files write in another way than the engine are text.
+/// A column of keys; decimals, and values that the engine would write differently from the file,
+/// are text.
 pub(crate) fn key_column(column: &ArrayRef, written: Option<&str>) -> Result<ArrayRef, LakeError> {
     if written.is_none() && !column.data_type().is_decimal() {
         return Ok(Arc::clone(column));
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_are_no_keys() {
+    fn floats_are_not_keys() {
         let error = kind_of("price", &DataType::Float64).unwrap_err();
         assert!(error.help().unwrap().contains("CAST(price AS VARCHAR)"));
     }

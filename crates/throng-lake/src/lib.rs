@@ -1,6 +1,7 @@
 //! SQL over the lake. A [`Lake`] knows the tables of the spec's sources; a [`Model`] is a `SELECT`
 //! that yields user keys. [`Lake::scan`] streams them as hashes, [`Lake::identifiers`] streams the
-//! identifiers of users, normalised and hashed by the program's [`Hashers`]. The only crate that names DataFusion.
+//! identifiers of users, normalized and hashed by the program's [`Hashers`]. The only crate that
+//! names DataFusion.
 //!
 //! Statements are planned and run in query workers: child processes with limits. See [`worker`].
 
@@ -19,18 +20,18 @@ mod listing;
 mod mask;
 mod misread;
 mod model;
+mod planned_files;
 mod position;
 mod rewrites;
 mod rule;
 mod scan;
-mod seen;
 mod select;
 mod session;
 mod sql_error;
 mod statement;
 pub mod worker;
 
-pub use amount::Sum;
+pub use amount::SumRange;
 pub use engine_failure::EngineFailure;
 pub use error::LakeError;
 pub use facts::{ColumnFacts, TableFacts};
@@ -43,6 +44,6 @@ pub use listing::{ColumnListing, FileListing, Refused, SourceListing, TableListi
 pub use mask::without_values;
 pub use model::{Model, ModelInfo, Shape};
 pub use position::Position;
-pub use rule::{Occurs, Rule};
-pub use scan::{KeyBatch, ScanPart, ScanStats, Seen, Sink};
-pub use worker::{Landlock, WorkerCommand, WorkerDeath};
+pub use rule::{RowCountRange, Rule};
+pub use scan::{KeyBatch, PlannedFiles, ScanPart, ScanStats, Sink};
+pub use worker::{Landlock, WorkerCommand, WorkerExit};

@@ -1,4 +1,4 @@
-//! What the sources hold: every table with its files and columns, and what is passed over.
+//! Lists the sources: every table with its files and columns, and what is passed over.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ use crate::LakeError;
 use crate::engine::Engine;
 use crate::files::{Folder, Format, PassedOver, Table, of_folder, shown, shown_name};
 
-/// CSV and JSON files of a table that a listing reads, in bytes. Of larger tables the types and rows are
-/// not known to it.
+/// CSV and JSON files of a table that a listing reads, in bytes. For larger tables it has no types
+/// and no count of rows.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
 /// Files of a table that a listing names.
 const MAX_FILES: usize = 1000;
@@ -19,7 +19,7 @@ const MAX_PASSED_OVER: usize = 100;
 /// A source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceListing {
-    /// The first half of its tables' names in SQL.
+    /// The first part of its tables' names in SQL.
     pub name: String,
     /// Its folder.
     pub path: PathBuf,
@@ -28,7 +28,7 @@ pub struct SourceListing {
     pub refused: Option<Refused>,
     /// Its tables, by name.
     pub tables: Vec<TableListing>,
-    /// Files and folders that are no table; 100 at most.
+    /// Files and folders that are not a table; 100 at most.
     pub passed_over: Vec<PassedOver>,
     /// How many there are.
     pub passed_over_count: u64,
@@ -46,7 +46,7 @@ pub struct Refused {
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableListing {
-    /// The second half of its name in SQL.
+    /// The second part of its name in SQL.
     pub name: String,
     /// Why it cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ pub struct TableListing {
     pub bytes: u64,
     /// Rows of all files; `None` if counting them means reading more than 256 MiB of CSV and JSON.
     pub rows: Option<u64>,
-    /// Its columns; none if finding them out means reading as much.
+    /// Its columns; empty if inferring them means reading as much.
     pub columns: Vec<ColumnListing>,
     /// Columns that a file has twice, which cannot be used.
     pub twice: Vec<String>,
@@ -78,7 +78,7 @@ pub struct FileListing {
     pub path: PathBuf,
     /// `parquet`, `csv` or `json`.
     pub format: String,
-    /// Whether gzip packs it.
+    /// Whether it is compressed by gzip.
     pub gzipped: bool,
     /// Its size.
     pub bytes: u64,
@@ -114,8 +114,8 @@ fn first(mut passed_over: Vec<PassedOver>) -> (Vec<PassedOver>, u64) {
 }
 
 impl Engine {
-    /// Lists all sources. Costs a look at every file, and reading the CSV and JSON files of tables that
-    /// have no more than 256 MiB of them.
+    /// Lists all sources. Costs a `stat` of every file, and reading the CSV and JSON files of
+    /// tables that have no more than 256 MiB of them.
     pub(crate) async fn list(&self) -> Vec<SourceListing> {
         let mut listed = Vec::new();
         for (number, source) in self.inner.sources().iter().enumerate() {

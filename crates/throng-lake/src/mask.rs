@@ -1,14 +1,14 @@
-//! Errors of a running query without the values that it met: they go to the ledger, to pages and to
-//! receivers of alerts.
+//! Masks values of the data in errors of a running query, which are shown in the ledger, on pages
+//! and to receivers of alerts.
 
 use crate::files::is_personal;
 
 /// Words after which quotes hold a name of the spec or of a file, not a value.
 const NAMES: [&str; 6] = ["column", "field", "type", "function", "table", "file"];
 
-/// The text with every value masked: what stands in quotes, unless it is a name, and every number
-/// outside of parentheses (`Decimal128(32, 2)` stays). Masks more than it must, never less: an engine
-/// puts the value that it cannot convert into its error.
+/// The text with every value masked: what is in quotes, unless it is a name, and every number
+/// outside of parentheses (`Decimal128(32, 2)` stays). It rather masks too much than too little: an
+/// engine puts the value that it cannot convert into its error.
 pub fn without_values(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
@@ -17,11 +17,11 @@ pub fn without_values(text: &str) -> String {
         let after = &rest[c.len_utf8()..];
         let in_word = masked.ends_with(|c: char| c.is_alphanumeric() || c == '_');
         match c {
-            // An apostrophe of a word begins no quotation.
+            // An apostrophe in a word does not start a quotation.
             '\'' | '"' | '`' if !in_word => {
                 let name = NAMES.iter().any(|word| masked.trim_end().ends_with(word));
-                // A value can hold quotes itself: it ends at the last one of the line that is
-                // followed by the end of a word.
+                // A value can contain quotes itself: it ends at the first one that no letter or
+                // digit follows.
                 let end = end_of_quote(after, c);
                 let inside = &after[..end];
                 masked.push(c);
@@ -61,7 +61,7 @@ mod tests {
     use super::without_values;
 
     #[test]
-    fn values_are_masked_and_names_stay() {
+    fn values_are_masked_and_names_are_kept() {
         for (text, masked) in [
             (
                 "Cast error: Cannot cast string 'ann@example.com' to value of Int32 type",
@@ -86,7 +86,7 @@ mod tests {
             ),
             ("it can't cast value 42", "it can't cast value …"),
             ("cannot parse 'ann@example.com", "cannot parse '…"),
-            ("the column `amount` is no number", "the column `amount` is no number"),
+            ("the column `amount` is not a number", "the column `amount` is not a number"),
             ("Row data: '[ann, 1]' in line 7", "Row data: '…' in line …"),
             ("", ""),
         ] {

@@ -1,7 +1,7 @@
-//! Statements that the engine reads or runs differently from standard SQL without saying so. They are
-//! refused, with words that say how to write them: a wrong set of users would not be noticed.
+//! Statements that the engine parses or runs differently from standard SQL without an error. They
+//! are refused with a hint how to write them: a wrong set of users would not be noticed.
 //!
-//! * `a IS DISTINCT FROM b AND c` is read as `a IS DISTINCT FROM (b AND c)`.
+//! * `a IS DISTINCT FROM b AND c` is parsed as `a IS DISTINCT FROM (b AND c)`.
 //! * `x NOT IN (SELECT y …)` is true for rows that standard SQL leaves out where `x` or a `y` is NULL,
 //!   unless it stands alone or beside AND in WHERE or HAVING.
 
@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::{LakeError, position};
 
-/// Refuses a statement that would be misread.
+/// Refuses a statement that the engine would run differently.
 pub(crate) fn refuse_misread(sql: &str, statement: &Statement) -> Result<(), LakeError> {
     let Statement::Statement(statement) = statement else { return Ok(()) };
     let mut finder = Finder::default();
@@ -31,7 +31,7 @@ pub(crate) fn refuse_misread(sql: &str, statement: &Statement) -> Result<(), Lak
             "write NOT EXISTS (SELECT 1 FROM … WHERE … = …)",
         ),
         Problem::Distinct => (
-            "IS DISTINCT FROM is followed by AND or OR, which the engine takes for a part of it",
+            "IS DISTINCT FROM is followed by AND or OR, which the engine parses as a part of it",
             "DISTINCT",
             "put it in parentheses: (a IS DISTINCT FROM b) AND …",
         ),
@@ -45,12 +45,13 @@ enum Problem {
     Distinct,
 }
 
-/// Counts the negated subqueries of IN, and those of them that stand where the engine is right.
+/// Counts the negated subqueries of IN, and those of them that the engine runs correctly.
 #[derive(Default)]
 struct Finder {
     negated: usize,
     plain: usize,
-    /// NOTs around what is visited, other than those right before an IN; of each query that is open.
+    /// For each query that is being visited: the NOTs around the current expression, other than
+    /// those right before an IN.
     nots: Vec<usize>,
 }
 
@@ -69,7 +70,7 @@ impl Visitor for Finder {
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Problem> {
         let conditions = select.selection.iter().chain(select.having.iter());
-        self.plain += conditions.map(plain_not_in).sum::<usize>();
+        self.plain += conditions.map(supported_not_in).sum::<usize>();
         ControlFlow::Continue(())
     }
 
@@ -110,24 +111,24 @@ fn is_not_in(expr: &Expr) -> bool {
     match expr {
         Expr::InSubquery { negated, .. } => *negated,
         Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
-            matches!(bare(expr), Expr::InSubquery { negated: false, .. })
+            matches!(without_parentheses(expr), Expr::InSubquery { negated: false, .. })
         }
         _ => false,
     }
 }
 
-/// How many NOT INs are the whole condition or stand beside AND.
-fn plain_not_in(condition: &Expr) -> usize {
-    match bare(condition) {
+/// How many NOT INs are the whole condition, or operands of AND.
+fn supported_not_in(condition: &Expr) -> usize {
+    match without_parentheses(condition) {
         Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-            plain_not_in(left) + plain_not_in(right)
+            supported_not_in(left) + supported_not_in(right)
         }
         other => usize::from(is_not_in(other)),
     }
 }
 
 /// An expression without the parentheses around it.
-fn bare(mut expr: &Expr) -> &Expr {
+fn without_parentheses(mut expr: &Expr) -> &Expr {
     while let Expr::Nested(inner) = expr {
         expr = inner;
     }
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_engine_gets_right_passes() {
+    fn what_the_engine_runs_correctly_is_accepted() {
         for condition in [
             "id NOT IN (SELECT id FROM s.u)",
             "(a > 1 OR b) AND (id NOT IN (SELECT id FROM s.u)) AND c",
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_misreads_is_refused() {
+    fn what_it_runs_differently_is_refused() {
         for condition in [
             "a = 1 OR id NOT IN (SELECT id FROM s.u)",
             "CASE WHEN id NOT IN (SELECT id FROM s.u) THEN true ELSE false END",

@@ -1,4 +1,4 @@
-//! Models: planned, checked, recognised.
+//! Planning models, and recognizing those that the build can count or add itself.
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::LakeError;
-use crate::amount::Kind;
+use crate::amount::NumberKind;
 use crate::canonical::canonical;
 use crate::engine::Engine;
 use crate::facts::{TableFacts, facts};
 use crate::files::{is_written, shown_name};
 use crate::keys::{KeyKind, key_column, kind_of};
-use crate::rule::{Apart, Rule, apart};
+use crate::rule::{DecomposedModel, Rule, decompose};
 use crate::scan::ScanPart;
 use crate::session::Opened;
 use crate::sql_error::sql_error;
@@ -25,30 +25,30 @@ use crate::sql_error::sql_error;
 pub struct Model {
     /// The SQL.
     pub sql: String,
-    /// The key column; the only column if left out.
+    /// The key column; `None`: the only column.
     pub key: Option<String>,
 }
 
 impl Model {
-    /// 32 hexadecimal digits that change when the SQL or the key column changes; comments, layout and
-    /// a final semicolon do not count.
+    /// 32 hexadecimal digits that change when the SQL or the key column changes; comments, layout
+    /// and a final semicolon do not count.
     pub fn fingerprint(&self) -> String {
         let text = format!("{}\0{}", canonical(&self.sql), self.key.as_deref().unwrap_or(""));
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }
 }
 
-/// What a model is made of, as far as it matters to how it is run.
+/// The shape of a model, which decides how it is scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
-    /// Rows of one table are kept or dropped one by one: files can be scanned one by one.
+    /// Each row of one table is kept or dropped by itself: files can be scanned one by one.
     FilterOnly,
     /// Anything else.
     General,
 }
 
-/// What planning a model brings to light.
+/// The result of planning a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// The columns of the result, with their types.
@@ -57,13 +57,13 @@ pub struct ModelInfo {
     pub key_column: String,
     /// The key column's kind.
     pub key_kind: KeyKind,
-    /// Rows that the model will probably return, if the engine can tell.
+    /// Rows that the model will probably return, if the engine has an estimate.
     pub estimated_rows: Option<u64>,
     /// Files that will be read.
     pub files: usize,
     /// See [`Model::fingerprint`].
     pub fingerprint: String,
-    /// How its rows are scanned.
+    /// Decides how its rows are scanned.
     pub shape: Shape,
     /// Which users of the scanned rows are members.
     pub rule: Rule,
@@ -78,22 +78,22 @@ pub(crate) struct Planned {
     /// Keys, and values if the rule is a sum.
     pub(crate) frame: DataFrame,
     /// The kind of the values.
-    pub(crate) values: Option<Kind>,
-    /// How the files write the key, where the engine would write it in another way.
+    pub(crate) values: Option<NumberKind>,
+    /// How the files write the key, if the engine would write it differently.
     written: Option<String>,
     pub(crate) opened: Opened,
     pub(crate) info: ModelInfo,
 }
 
 impl Planned {
-    /// The keys of a batch as they stand in their files.
+    /// The keys of a batch as they are written in their files.
     pub(crate) fn key_column(&self, column: &ArrayRef) -> Result<ArrayRef, LakeError> {
         key_column(column, self.written.as_deref())
     }
 }
 
-/// The place of a column: of this name, or the only one that differs in case alone.
-pub(crate) fn place_of<'a>(
+/// The index of the column with this name, or of the only one whose name differs only in case.
+pub(crate) fn column_index<'a>(
     name: &str,
     there: impl Iterator<Item = &'a str> + Clone,
 ) -> Option<usize> {
@@ -115,24 +115,23 @@ impl Engine {
             fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();
         let names =
             || columns.iter().map(|(name, _)| shown_name(name)).collect::<Vec<_>>().join(", ");
-        let at =
-            match &model.key {
-                Some(key) => place_of(key, columns.iter().map(|(name, _)| name.as_str()))
-                    .ok_or_else(|| LakeError::Key {
-                        message: format!("the model returns no column {key}"),
-                        help: format!("the columns are: {}", names()),
-                    })?,
-                None if columns.len() == 1 => 0,
-                None => {
-                    return Err(LakeError::Key {
-                        message: format!("the model returns {} columns", columns.len()),
-                        help: format!(
-                            "name the users' column with `key:`; the columns are: {}",
-                            names()
-                        ),
-                    });
-                }
-            };
+        let at = match &model.key {
+            Some(key) => column_index(key, columns.iter().map(|(name, _)| name.as_str()))
+                .ok_or_else(|| LakeError::Key {
+                    message: format!("the model returns no column {key}"),
+                    help: format!("the columns are: {}", names()),
+                })?,
+            None if columns.len() == 1 => 0,
+            None => {
+                return Err(LakeError::Key {
+                    message: format!("the model returns {} columns", columns.len()),
+                    help: format!(
+                        "name the users' column with `key:`; the columns are: {}",
+                        names()
+                    ),
+                });
+            }
+        };
         let written = is_written(&fields[at]).map(str::to_owned);
         let key_kind = match written {
             Some(_) => KeyKind::Text,
@@ -140,11 +139,15 @@ impl Engine {
         };
         let tables = facts(frame.logical_plan(), &opened.tables);
         let (state, plan) = frame.into_parts();
-        let plan = bare(plan);
+        let plan = without_distinct_and_order(plan);
         let column = Expr::Column(plan.schema().qualified_field(at).into());
-        let apart = apart(&plan, at);
-        let Apart { rows, key, value, rule } =
-            apart.unwrap_or(Apart { rows: plan, key: column, value: None, rule: Rule::ANY });
+        let decomposed = decompose(&plan, at);
+        let DecomposedModel { rows, key, value, rule } = decomposed.unwrap_or(DecomposedModel {
+            rows: plan,
+            key: column,
+            value: None,
+            rule: Rule::ANY,
+        });
         let shape = shape_of(&rows, rule);
         let (value, values) = value.unzip();
         let value = value.map(|value| value.alias("value of the rule"));
@@ -168,8 +171,8 @@ impl Engine {
 }
 
 /// The plan without a final DISTINCT or ORDER BY: a set has no duplicates and no order, and the
-/// build takes duplicates out for less.
-fn bare(mut plan: LogicalPlan) -> LogicalPlan {
+/// build removes duplicates at a lower cost.
+fn without_distinct_and_order(mut plan: LogicalPlan) -> LogicalPlan {
     loop {
         plan = match plan {
             LogicalPlan::Distinct(Distinct::All(input)) => input.as_ref().clone(),
@@ -179,12 +182,12 @@ fn bare(mut plan: LogicalPlan) -> LogicalPlan {
     }
 }
 
-/// Whether every row of one table is looked at alone. Where rows are counted or added up, DISTINCT looks at
-/// more than one.
+/// Whether each row of one table is evaluated by itself. Where rows are counted or added up,
+/// DISTINCT depends on more than one.
 fn shape_of(plan: &LogicalPlan, rule: Rule) -> Shape {
     let mut simple = true;
     let mut scans = 0;
-    let walked = plan.apply_with_subqueries(|node| {
+    let visited = plan.apply_with_subqueries(|node| {
         match node {
             LogicalPlan::TableScan(_) => scans += 1,
             LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
@@ -194,10 +197,10 @@ fn shape_of(plan: &LogicalPlan, rule: Rule) -> Shape {
         }
         Ok(TreeNodeRecursion::Continue)
     });
-    if walked.is_ok() && simple && scans == 1 { Shape::FilterOnly } else { Shape::General }
+    if visited.is_ok() && simple && scans == 1 { Shape::FilterOnly } else { Shape::General }
 }
 
-/// The engine's own estimate; none if it has no idea.
+/// The engine's own estimate, if it has one.
 async fn estimate(frame: &DataFrame) -> Option<u64> {
     let plan = frame.clone().create_physical_plan().await.ok()?;
     let statistics =

@@ -1,4 +1,4 @@
-//! Where in an SQL text an error is, and what was probably meant. Pure.
+//! The position of an error in an SQL text, and the name that was probably intended. Pure.
 
 /// A place in an SQL text; line and column from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct Position {
     pub column: u32,
 }
 
-/// Reads `… at Line: 3, Column: 7` out of a parser's message, and returns the message without it.
+/// Parses `… at Line: 3, Column: 7` in a parser's message, and returns the message without it.
 pub(crate) fn from_parser(message: &str) -> (String, Option<Position>) {
     let Some(at) = message.rfind(" at Line: ") else { return (message.to_owned(), None) };
     let mut numbers = message[at..]
@@ -20,13 +20,13 @@ pub(crate) fn from_parser(message: &str) -> (String, Option<Position>) {
     (message[..at].to_owned(), position)
 }
 
-/// The first place where `word` stands as a whole word in the SQL, outside of quotes and comments.
+/// The first position of `word` as a whole word in the SQL, outside of quotes and comments.
 pub(crate) fn of_word(sql: &str, word: &str) -> Option<Position> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     for (number, line) in sql.lines().enumerate() {
         let code = line.split("--").next().unwrap_or(line);
         for (at, _) in code.to_lowercase().match_indices(&word.to_lowercase()) {
-            // Lower-casing can move bytes of exotic letters; such a place is not reported.
+            // Lower-casing can change the length of some letters; such a position is not reported.
             let (Some(before), Some(after)) = (code.get(..at), code.get(at + word.len()..)) else {
                 continue;
             };
@@ -43,7 +43,7 @@ pub(crate) fn of_word(sql: &str, word: &str) -> Option<Position> {
     None
 }
 
-/// The candidate nearest to `word`, if it is near enough to be a slip.
+/// The candidate nearest to `word`, if it is near enough for a typing error.
 pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     candidates
         .iter()
@@ -81,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn words_are_found_whole_and_outside_of_text() {
+    fn only_whole_words_outside_of_quotes_and_comments_are_found() {
         let sql = "SELECT 'totl'\nFROM subtotl -- totl\nWHERE a.totl > 1";
         assert_eq!(of_word(sql, "totl"), Some(Position { line: 3, column: 9 }));
         assert_eq!(of_word(sql, "nothing"), None);
     }
 
     #[test]
-    fn slips_are_recognised() {
+    fn typing_errors_are_recognized() {
         assert_eq!(nearest("totl", &["customer", "total"]), Some("total"));
         assert_eq!(nearest("banana", &["customer", "total"]), None);
     }

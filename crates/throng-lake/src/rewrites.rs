@@ -1,4 +1,4 @@
-//! The engine's optimizer rules, with one of them kept away from plans that it breaks.
+//! The engine's optimizer rules, one of which is not applied to plans that it breaks.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRul
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
-/// The rule that turns a single DISTINCT aggregate into two GROUP BYs, which can spill and use every
-/// core.
+/// The rule that turns a single DISTINCT aggregate into two GROUP BYs, which can spill and use
+/// every core.
 const SINGLE_DISTINCT: &str = "single_distinct_aggregation_to_group_by";
 
 /// The rules of the engine for every query.
@@ -26,12 +26,12 @@ pub(crate) fn optimizer_rules() -> Vec<Rule> {
         .collect()
 }
 
-/// A rule that leaves aggregates alone in which decimals are added up.
+/// A rule that is not applied to aggregates that add up decimals.
 ///
-/// [`SINGLE_DISTINCT`] adds up the sums of the inner GROUP BY in the outer one. A sum of decimals is
-/// ten digits wider than what it adds up, so the column gets another type than the rest of the plan
-/// was made for, and HAVING fails: "Invalid comparison operation: Decimal128(32, 2) >=
-/// Decimal128(22, 2)" (DataFusion 55.2). Sums of all other types have the same type again.
+/// [`SINGLE_DISTINCT`] adds up the sums of the inner GROUP BY in the outer one. A sum of decimals
+/// is ten digits wider than what it adds up, so the column gets another type than the rest of the
+/// plan expects, and HAVING fails: "Invalid comparison operation: Decimal128(32, 2) >=
+/// Decimal128(22, 2)" (DataFusion 55.2). Sums of all other types keep their type.
 #[derive(Debug)]
 struct UnlessDecimalSum(Rule);
 
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rule_that_is_wrapped_is_one_of_the_engine() {
+    fn the_wrapped_rule_is_one_of_the_engine() {
         let rules = optimizer_rules();
         assert_eq!(rules.iter().filter(|rule| rule.name() == SINGLE_DISTINCT).count(), 1);
         assert_eq!(rules.len(), Optimizer::new().rules.len());

@@ -7,34 +7,34 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, UserHash};
 
-use crate::amount::{Kind, values};
+use crate::amount::{NumberKind, values};
 use crate::engine::Engine;
 use crate::facts::TableFacts;
 use crate::files::FilePlan;
 use crate::keys::{for_each_key, hash_column};
 use crate::model::Planned;
-pub use crate::seen::Seen;
+pub use crate::planned_files::PlannedFiles;
 use crate::{LakeError, Model, ModelInfo, Shape};
 
-/// A piece of a scan. The same part of an unchanged source yields the same keys.
+/// A part of a scan. The same part of an unchanged source yields the same keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanPart {
-    /// The one file that it covers; the whole query if there is none.
+    /// The file that it covers; `None`: the whole query.
     pub file: Option<PathBuf>,
-    /// What its files were when it was planned; `None` in parts that an older version planned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Seen>,
+    /// The state of its files when it was planned; `None` in parts that an older version planned.
+    #[serde(default, rename = "seen", skip_serializing_if = "Option::is_none")]
+    pub planned_files: Option<PlannedFiles>,
 }
 
 /// Some of the keys of a scan, hashed.
 #[derive(Debug, Default)]
 pub struct KeyBatch {
-    /// Rows that it comes from.
+    /// Rows that the keys come from.
     pub rows: u64,
     /// The hashes, in no order, with duplicates.
     pub hashes: Vec<UserHash>,
-    /// Where the model's rule is a sum: a value for each hash, as [`crate::Sum::allows`] takes it.
-    /// Rows whose value is NULL are left out, as SQL leaves them out of sums.
+    /// Where the model's rule is a sum: a value for each hash, as [`crate::SumRange::allows`] takes
+    /// it. Rows whose value is NULL are left out, as SQL leaves them out of sums.
     pub values: Option<Vec<u64>>,
     /// Rows whose key was NULL.
     pub null_keys: u64,
@@ -45,38 +45,41 @@ pub struct KeyBatch {
 pub struct ScanStats {
     /// Rows that were scanned: those that the model returns, or those that it counts.
     pub rows_read: u64,
-    /// Rows of them whose key was NULL.
+    /// Those of them whose key was NULL.
     pub null_keys: u64,
 }
 
-/// Where the keys of a scan go.
+/// Receives the keys of a scan.
 pub type Sink<'a> =
     dyn FnMut(KeyBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'a;
 
 impl Engine {
-    /// Plans a model and cuts its scan: one part per file if every row is looked at alone, else one
-    /// part.
+    /// Plans a model and divides its scan: one part per file if each row is evaluated by itself,
+    /// else one part.
     pub(crate) async fn plan(
         &self,
         model: &Model,
         served: &[TableFacts],
     ) -> Result<(ModelInfo, Vec<ScanPart>), LakeError> {
         let Planned { info, opened, .. } = self.planned(model, None).await?;
-        self.hold_to(served, &info.tables, &opened).await?;
+        self.check_unchanged(served, &info.tables, &opened).await?;
         let parts = match (info.shape, opened.tables.as_slice()) {
             (Shape::FilterOnly, [table]) if table.layout.files.len() > 1 => {
                 let part = |plan: &FilePlan| ScanPart {
                     file: Some(plan.file.path().to_owned()),
-                    seen: Some(Seen::of_file(&table.layout, plan)),
+                    planned_files: Some(PlannedFiles::of_file(&table.layout, plan)),
                 };
                 table.layout.files.iter().map(part).collect()
             }
-            _ => vec![ScanPart { file: None, seen: Some(Seen::of_tables(&opened.tables)) }],
+            _ => vec![ScanPart {
+                file: None,
+                planned_files: Some(PlannedFiles::of_tables(&opened.tables)),
+            }],
         };
         Ok((info, parts))
     }
 
-    /// Runs one part and hands its keys over as they come.
+    /// Runs one part and passes its keys to `sink` as they arrive.
     pub(crate) async fn scan(
         &self,
         model: &Model,
@@ -110,10 +113,11 @@ impl Engine {
             stats.rows_read += rows;
             stats.null_keys += keys.null_keys;
             sink(keys).map_err(LakeError::Sink)?;
-            // Between batches other work of the runtime gets its turn.
+            // Lets other tasks of the runtime run between batches.
             tokio::task::yield_now().await;
         }
-        // A file that changed meanwhile was read in part as it was and in part as it is.
+        // If a file has changed meanwhile, some rows are from before and some from after the
+        // change.
         planned.opened.compare_files()?;
         Ok(stats)
     }
@@ -123,7 +127,7 @@ impl Engine {
 fn with_values(
     batch: &RecordBatch,
     keys: &ArrayRef,
-    kind: Kind,
+    kind: NumberKind,
     seed: HashSeed,
 ) -> Result<KeyBatch, LakeError> {
     let rows = batch.num_rows() as u64;

@@ -15,11 +15,11 @@ use crate::scan::ScanPart;
 use crate::session::{OpenTable, Opened};
 use crate::sql_error::{missing_column, sql_error};
 
-/// Rows of each file that a query is tried with.
+/// Rows of each file in a test run.
 const SAMPLE_ROWS: usize = 1000;
-/// How long a query is tried.
-const SAMPLE_TIME: Duration = Duration::from_secs(10);
-/// Columns of a statement whose case is put right.
+/// The longest time of a test run.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Columns of a statement whose case is corrected, at most.
 const MAX_RECASED: usize = 200;
 
 impl Engine {
@@ -34,11 +34,11 @@ impl Engine {
         Ok((frame, opened))
     }
 
-    /// Runs a `SELECT` over the first rows of each file, and drops its rows: casts and functions that fail
-    /// show before the query is relied on.
+    /// Runs a `SELECT` over the first rows of each file and discards its rows: so casts and
+    /// functions that fail are found before the query is used.
     ///
     /// # Errors
-    /// What the query failed of.
+    /// The error of the query.
     pub(crate) async fn sample(&self, sql: &str) -> Result<(), LakeError> {
         let doing = "running the query over the first rows of each file";
         let opened = self.inner.open(sql, None, Some(SAMPLE_ROWS)).await?;
@@ -50,8 +50,8 @@ impl Engine {
             }
             Ok(())
         };
-        // A query that takes longer is not wrong.
-        tokio::time::timeout(SAMPLE_TIME, all).await.unwrap_or(Ok(()))
+        // A query that takes longer is accepted.
+        tokio::time::timeout(SAMPLE_TIMEOUT, all).await.unwrap_or(Ok(()))
     }
 
     async fn select_from(&self, sql: &str, opened: &Opened) -> Result<DataFrame, LakeError> {
@@ -84,8 +84,9 @@ impl Engine {
     }
 }
 
-/// Unquoted names are in lower case for the engine. Where a table has a column that differs from such a
-/// name in case alone, and no other does, it is meant. Says whether something was changed.
+/// The engine converts unquoted names to lower case. If exactly one column of the tables differs
+/// from such a name only in case, the name is replaced by it. Returns whether something was
+/// changed.
 fn recase(statement: &mut Statement, name: &str, tables: &[OpenTable]) -> bool {
     let lower = name.to_lowercase();
     let columns = tables.iter().flat_map(|table| &table.layout.columns);
@@ -95,23 +96,23 @@ fn recase(statement: &mut Statement, name: &str, tables: &[OpenTable]) -> bool {
         .collect();
     alike.sort_unstable();
     alike.dedup();
-    let ([meant], Statement::Statement(statement)) = (alike.as_slice(), statement) else {
+    let ([column], Statement::Statement(statement)) = (alike.as_slice(), statement) else {
         return false;
     };
     let mut changed = false;
-    let mut put = |ident: &mut Ident| {
+    let mut correct = |ident: &mut Ident| {
         if ident.quote_style.is_none() && ident.value.to_lowercase() == lower {
-            ident.value = (*meant).to_owned();
+            ident.value = (*column).to_owned();
             ident.quote_style = Some('"');
             changed = true;
         }
     };
     let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
         match expr {
-            Expr::Identifier(ident) => put(ident),
+            Expr::Identifier(ident) => correct(ident),
             Expr::CompoundIdentifier(parts) => {
                 if let Some(last) = parts.last_mut() {
-                    put(last);
+                    correct(last);
                 }
             }
             _ => {}

@@ -17,8 +17,8 @@ use throng_spec::Source;
 use crate::engine::EngineLimits;
 use crate::facts::is_other;
 use crate::files::{
-    DataFile, FileStamp, LakeTable, Layout, Reading, Survey, Table, of_folder, sql_name, survey,
-    union,
+    DataFile, FileSchema, FileStamp, LakeTable, Layout, ReadOptions, Table, infer_schema,
+    of_folder, sql_name, union,
 };
 use crate::misread::refuse_misread;
 use crate::rewrites::optimizer_rules;
@@ -26,22 +26,22 @@ use crate::scan::ScanPart;
 use crate::sql_error::sql_error;
 use crate::{LakeError, position};
 
-/// What a sort keeps for its merge: with the 10 MiB of the default, sorts of wide rows that spill ran
-/// out of memory while they merged.
+/// Memory that a sort reserves for its merge: with the default of 10 MiB, sorts of wide rows that
+/// spilled ran out of memory in the merge.
 const SORT_RESERVATION: usize = 512 << 20;
-/// Files whose surveys are kept.
-const MAX_SURVEYS: usize = 200_000;
+/// Files whose schemas are cached.
+const MAX_CACHED_SCHEMAS: usize = 200_000;
 
-/// What was found in files, by the source and the file as it was.
-type Surveys = HashMap<(usize, FileStamp), Arc<Survey>>;
+/// The schemas of files, by source and by path, size and time of change of the file.
+type SchemaCache = HashMap<(usize, FileStamp), Arc<FileSchema>>;
 
 #[derive(Debug)]
 pub(crate) struct Session {
     sources: Vec<SessionSource>,
     runtime: Arc<RuntimeEnv>,
     config: SessionConfig,
-    /// Finding out what a CSV or JSON file holds means reading it.
-    surveys: Mutex<Surveys>,
+    /// Inferring the schema of a CSV or JSON file means reading all of it.
+    schemas: Mutex<SchemaCache>,
 }
 
 /// A source as the session reads it.
@@ -50,9 +50,9 @@ pub(crate) struct SessionSource {
     /// Its name in SQL.
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
-    /// What it must not lead out of.
+    /// The folder that its links must stay in.
     pub(crate) root: PathBuf,
-    pub(crate) reading: Reading,
+    pub(crate) options: ReadOptions,
 }
 
 /// A context with the tables of a query.
@@ -73,7 +73,7 @@ impl Opened {
     /// Refuses files that changed since they were opened.
     ///
     /// # Errors
-    /// [`LakeError::Changed`], or [`LakeError::Source`] if a file is gone.
+    /// [`LakeError::Changed`], or [`LakeError::Source`] if a file is missing.
     pub(crate) fn compare_files(&self) -> Result<(), LakeError> {
         let files = self.tables.iter().flat_map(|table| &table.layout.files);
         files.into_iter().try_for_each(|plan| plan.file.stamp.compare())
@@ -105,13 +105,13 @@ impl Session {
             name: sql_name(source.name.as_str()),
             folder: source.path.clone(),
             root: source.root.clone().unwrap_or_else(|| source.path.clone()),
-            reading: Reading {
+            options: ReadOptions {
                 declared: source.columns.clone(),
                 trim: source.trim,
                 header: source.header,
             },
         });
-        Ok(Self { sources: sources.collect(), runtime, config, surveys: Mutex::default() })
+        Ok(Self { sources: sources.collect(), runtime, config, schemas: Mutex::default() })
     }
 
     /// The sources.
@@ -119,8 +119,8 @@ impl Session {
         &self.sources
     }
 
-    /// A context in which the tables that `sql` names are registered; a part limits one table to one
-    /// of its files, and a sample limits the rows of each file.
+    /// A context in which the tables that `sql` names are registered; a part limits one table to
+    /// one of its files, and a sample limits the rows of each file.
     pub(crate) async fn open(
         &self,
         sql: &str,
@@ -137,8 +137,8 @@ impl Session {
             self.register(&context, &reference, Arc::clone(&layout))?;
             tables.push(OpenTable { name, layout });
         }
-        if let Some(seen) = part.and_then(|part| part.seen.as_ref()) {
-            seen.compare(&tables)?;
+        if let Some(planned) = part.and_then(|part| part.planned_files.as_ref()) {
+            planned.compare(&tables)?;
         }
         Ok(Opened { context, tables })
     }
@@ -167,8 +167,9 @@ impl Session {
         state.resolve_table_references(&statement).map_err(wrong)
     }
 
-    /// How a table is read: all of its files, or the one of a part, with the columns of the whole
-    /// table: what a part of a scan means must not hang on what the other files happen to hold.
+    /// How a table is read: all of its files, or the one of a part, in both cases with the columns
+    /// of the whole table. Otherwise a column's type, and so the keys of a part, would depend on
+    /// which files are read together.
     async fn layout(
         &self,
         sql: &str,
@@ -177,10 +178,11 @@ impl Session {
     ) -> Result<Layout, LakeError> {
         let (number, source) = self.source(sql, reference)?;
         let only = part.and_then(|part| part.file.as_deref());
-        if let (Some(only), Some(seen)) = (only, part.and_then(|part| part.seen.as_ref()))
-            && let Some(layout) = seen.layout(only, &source.reading)
+        if let (Some(only), Some(planned)) =
+            (only, part.and_then(|part| part.planned_files.as_ref()))
+            && let Some(layout) = planned.layout(only, &source.options)
         {
-            admit(only, &source.root)?;
+            check_beneath(only, &source.root)?;
             return Ok(layout);
         }
         let table = self.table(sql, reference, source)?;
@@ -188,7 +190,7 @@ impl Session {
         if let Some(only) = only {
             layout.files.retain(|plan| plan.file.path() == only);
             if layout.files.is_empty() {
-                // Read as an empty table it would silently lose the file's users.
+                // Read as an empty table, it would lose the file's users without an error.
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
                 return Err(LakeError::Source { path: only.to_owned(), source });
             }
@@ -198,14 +200,14 @@ impl Session {
 
     /// All files of a table of a source.
     pub(crate) async fn whole(&self, source: usize, table: &Table) -> Result<Layout, LakeError> {
-        let reading = self.sources.get(source).map(|s| s.reading.clone()).unwrap_or_default();
+        let options = self.sources.get(source).map(|s| s.options.clone()).unwrap_or_default();
         let threads = self.config.target_partitions();
-        let surveys: Vec<Arc<Survey>> = futures::stream::iter(table.files.clone())
-            .map(|file| self.survey(source, file, reading.clone()))
+        let schemas: Vec<Arc<FileSchema>> = futures::stream::iter(table.files.clone())
+            .map(|file| self.file_schema(source, file, options.clone()))
             .buffered(threads)
             .try_collect()
             .await?;
-        union(table, &surveys, &reading)
+        union(table, &schemas, &options)
     }
 
     /// The first file of a table in which a column is, by itself, of another kind.
@@ -229,21 +231,22 @@ impl Session {
         None
     }
 
-    /// What a file holds, remembered until it changes.
-    async fn survey(
+    /// The schema of a file, cached until the file changes.
+    async fn file_schema(
         &self,
         source: usize,
         file: DataFile,
-        reading: Reading,
-    ) -> Result<Arc<Survey>, LakeError> {
+        options: ReadOptions,
+    ) -> Result<Arc<FileSchema>, LakeError> {
         let key = (source, file.stamp.clone());
-        if let Some(known) = self.lock_surveys().get(&key) {
-            return Ok(Arc::clone(known));
+        if let Some(cached) = self.lock_schemas().get(&key) {
+            return Ok(Arc::clone(cached));
         }
         let path = file.path().to_owned();
         let found = tokio::task::spawn_blocking(move || {
-            let found = survey(&file, &reading)?;
-            // What was read must be what the time of change stands for.
+            let found = infer_schema(&file, &options)?;
+            // If the file has changed while it was read, the schema must not be cached for its
+            // stamp.
             file.stamp.compare()?;
             Ok::<_, LakeError>(found)
         });
@@ -252,16 +255,16 @@ impl Session {
             LakeError::Source { path, source }
         })??;
         let found = Arc::new(found);
-        let mut surveys = self.lock_surveys();
-        if surveys.len() >= MAX_SURVEYS {
-            surveys.clear();
+        let mut schemas = self.lock_schemas();
+        if schemas.len() >= MAX_CACHED_SCHEMAS {
+            schemas.clear();
         }
-        surveys.insert(key, Arc::clone(&found));
+        schemas.insert(key, Arc::clone(&found));
         Ok(found)
     }
 
-    fn lock_surveys(&self) -> std::sync::MutexGuard<'_, Surveys> {
-        self.surveys.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_schemas(&self) -> std::sync::MutexGuard<'_, SchemaCache> {
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn source(
@@ -284,7 +287,7 @@ impl Session {
             message: format!("there is no source {schema}"),
             position: position::of_word(sql, schema),
             help: Some(match position::nearest(schema, &names) {
-                Some(meant) => format!("did you mean {meant}?"),
+                Some(near) => format!("did you mean {near}?"),
                 None => format!("the sources are: {}", names.join(", ")),
             }),
         })
@@ -303,8 +306,8 @@ impl Session {
         }
         let there: Vec<&str> = found.tables.keys().map(String::as_str).collect();
         let help = match position::nearest(name, &there) {
-            Some(meant) => format!("did you mean {schema}.{meant}?"),
-            None if there.is_empty() => format!("{} holds no table", source.folder.display()),
+            Some(near) => format!("did you mean {schema}.{near}?"),
+            None if there.is_empty() => format!("{} contains no table", source.folder.display()),
             None => format!("the tables of {schema} are: {}", there.join(", ")),
         };
         Err(LakeError::Sql {
@@ -327,7 +330,7 @@ impl Session {
         {
             catalog
                 .register_schema(schema, Arc::new(MemorySchemaProvider::new()))
-                .map_err(|e| LakeError::engine("naming a source", e))?;
+                .map_err(|e| LakeError::engine("registering a source", e))?;
         }
         context
             .register_table(reference.clone(), Arc::new(LakeTable::new(layout)))
@@ -336,8 +339,9 @@ impl Session {
     }
 }
 
-/// Refuses a file of a part that does not lie beneath the source's root: links may have changed.
-fn admit(file: &Path, root: &Path) -> Result<(), LakeError> {
+/// Refuses a file of a part that is not beneath the source's root: links may have changed since the
+/// part was planned.
+fn check_beneath(file: &Path, root: &Path) -> Result<(), LakeError> {
     let real = |path: &Path| {
         path.canonicalize().map_err(|source| LakeError::Source { path: path.to_owned(), source })
     };

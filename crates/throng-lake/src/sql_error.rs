@@ -1,4 +1,4 @@
-//! Errors of planning that point into the SQL.
+//! Errors of planning, with their position in the SQL.
 
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
@@ -7,7 +7,7 @@ use crate::files::shown_name;
 use crate::session::OpenTable;
 use crate::{LakeError, position};
 
-/// The column that planning looked for in vain, and those that are there.
+/// The column that planning did not find, and the existing ones.
 pub(crate) fn missing_column(error: &DataFusionError) -> Option<(&str, Vec<&str>)> {
     let DataFusionError::SchemaError(schema_error, _) = error.find_root() else { return None };
     let SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref() else {
@@ -16,7 +16,7 @@ pub(crate) fn missing_column(error: &DataFusionError) -> Option<(&str, Vec<&str>
     Some((&field.name, valid_fields.iter().map(|f| f.name.as_str()).collect()))
 }
 
-/// Turns an error of planning into one that points into the SQL.
+/// Converts an error of planning into one with a position in the SQL.
 pub(crate) fn sql_error(sql: &str, error: &DataFusionError, tables: &[OpenTable]) -> LakeError {
     if let DataFusionError::External(cause) = error.find_root()
         && let Some(fault) = cause.downcast_ref::<crate::files::FileFault>()
@@ -61,12 +61,12 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
         ([_, ..], ..) => {
             let alike: Vec<String> =
                 alike.iter().map(|name| format!("\"{}\"", shown_name(name))).collect();
-            format!("names in quotes are told apart by their case: {}", alike.join(", "))
+            format!("names in quotes are case-sensitive: {}", alike.join(", "))
         }
         (_, [one], _) if one.contains([';', '\t', '|']) => {
             "the header is one column: separate columns by commas".to_owned()
         }
-        (.., Some(meant)) => format!("did you mean {}?", quoted(meant)),
+        (.., Some(near)) => format!("did you mean {}?", quoted(near)),
         (_, [], _) => "the files of the table are empty: they have no columns".to_owned(),
         _ => {
             let there: Vec<String> = there.iter().map(|name| quoted(name)).collect();
@@ -76,7 +76,7 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
     LakeError::Sql { message: format!("there is no column {name}"), position, help: Some(help) }
 }
 
-/// A name in quotes, where white space or case make them necessary.
+/// A name, in quotes if white space or case make them necessary.
 fn quoted(name: &str) -> String {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let shown = shown_name(name);

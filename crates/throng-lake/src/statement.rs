@@ -1,9 +1,9 @@
-//! Bounds on a statement, before anybody parses it. Pure.
+//! Limits of a statement, checked before it is parsed. Pure.
 
 use crate::LakeError;
 use crate::canonical::{comment, quoted};
 
-/// The longest statement, in bytes; the bound of `throng_spec::MAX_SQL_BYTES`.
+/// The longest statement, in bytes; as `throng_spec::MAX_SQL_BYTES`.
 pub(crate) const MAX_BYTES: usize = 256 << 10;
 /// How deep parentheses may be nested.
 pub(crate) const MAX_DEPTH: usize = 200;
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_long_or_too_deep_is_refused_with_words() {
+    fn a_statement_that_is_too_long_or_too_deep_is_refused() {
         let nested = |depth: usize| format!("SELECT {}1{}", "(".repeat(depth), ")".repeat(depth));
         assert!(check_bounds(&nested(MAX_DEPTH)).is_ok());
         assert!(check_bounds(&nested(MAX_DEPTH + 1)).unwrap_err().to_string().contains("201 deep"));

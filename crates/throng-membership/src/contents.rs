@@ -2,9 +2,9 @@
 //!
 //! A mapped file that shrinks kills the process with SIGBUS when a page beyond its new end is read.
 //! Nothing here shrinks a file: they are write-once, read-only by their mode, and replaced only by
-//! rename. Looking at the length before each read would not help against somebody else who does it,
-//! because the file may shrink between the look and the read. So files up to [`IN_MEMORY`] are read
-//! into memory, where nothing that happens to the file matters any longer, as long as all of them
+//! rename. Checking the length before each read would not protect against another program that does
+//! it, because the file may shrink between the check and the read. So files up to [`IN_MEMORY`] are
+//! read into memory, where later changes of the file have no effect, as long as all of them
 //! together stay below [`IN_MEMORY_TOTAL`].
 
 use std::fs::{File, Metadata};
@@ -20,31 +20,34 @@ use crate::MembershipError;
 
 /// Files up to this many bytes are read into memory.
 const IN_MEMORY: u64 = 256 << 10;
-/// The most bytes of files that this process holds in memory.
+/// The most bytes of files that this process keeps in memory.
 const IN_MEMORY_TOTAL: u64 = 64 << 20;
-/// Files of this crate are read by their owner and written by nobody.
+/// The mode of files of this crate: read by their owner, written by nobody.
 pub(crate) const MODE: u32 = 0o400;
 
-static HELD: AtomicU64 = AtomicU64::new(0);
+static RESERVED: AtomicU64 = AtomicU64::new(0);
 
-/// A share of [`IN_MEMORY_TOTAL`], given back when dropped.
+/// A reservation of bytes of [`IN_MEMORY_TOTAL`], released when dropped.
 #[derive(Debug)]
-struct Share(u64);
+struct MemoryReservation(u64);
 
-impl Share {
-    fn take(bytes: u64) -> Option<Self> {
+impl MemoryReservation {
+    /// `None` if the file is too large, or the total is used up.
+    fn reserve(bytes: u64) -> Option<Self> {
         if bytes > IN_MEMORY {
             return None;
         }
-        let more = |held: u64| held.checked_add(bytes).filter(|held| *held <= IN_MEMORY_TOTAL);
-        HELD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        let add = |reserved: u64| {
+            reserved.checked_add(bytes).filter(|reserved| *reserved <= IN_MEMORY_TOTAL)
+        };
+        RESERVED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
         Some(Self(bytes))
     }
 }
 
-impl Drop for Share {
+impl Drop for MemoryReservation {
     fn drop(&mut self) {
-        HELD.fetch_sub(self.0, Ordering::Relaxed);
+        RESERVED.fetch_sub(self.0, Ordering::Relaxed);
     }
 }
 
@@ -56,7 +59,7 @@ pub(crate) struct Contents {
     device: u64,
     inode: u64,
     // `None` for a mapped file.
-    _share: Option<Share>,
+    _reservation: Option<MemoryReservation>,
 }
 
 impl Contents {
@@ -64,24 +67,24 @@ impl Contents {
     pub(crate) fn open(path: &Path) -> Result<Self, MembershipError> {
         let io = |doing| move |source| MembershipError::Io { doing, path: path.to_owned(), source };
         let mut file = File::open(path).map_err(io("open"))?;
-        let facts = file.metadata().map_err(io("look at"))?;
-        let share = Share::take(facts.len());
-        let bytes = match &share {
+        let metadata = file.metadata().map_err(io("stat"))?;
+        let reservation = MemoryReservation::reserve(metadata.len());
+        let bytes = match &reservation {
             Some(_) => {
-                // One byte more than the length that the share is for: a file that grows meanwhile
-                // is told by its decoder, which knows how long it must be.
-                let mut bytes = Vec::with_capacity(facts.len() as usize);
-                let mut limited = (&mut file).take(facts.len().saturating_add(1));
+                // One byte more than the reservation: so the decoder, which knows the right length,
+                // refuses a file that grows meanwhile.
+                let mut bytes = Vec::with_capacity(metadata.len() as usize);
+                let mut limited = (&mut file).take(metadata.len().saturating_add(1));
                 limited.read_to_end(&mut bytes).map_err(io("read"))?;
                 Bytes::from(bytes)
             }
             None => {
-                make_read_only(&file, &facts);
+                make_read_only(&file, &metadata);
                 map(&file).map_err(io("map into memory"))?
             }
         };
-        let (device, inode) = (facts.dev(), facts.ino());
-        Ok(Self { bytes, path: path.to_owned(), device, inode, _share: share })
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        Ok(Self { bytes, path: path.to_owned(), device, inode, _reservation: reservation })
     }
 
     #[inline]
@@ -89,31 +92,31 @@ impl Contents {
         &self.bytes
     }
 
-    /// Why the file on the disk is not the one that was opened, if so. Looks at its name, length and
-    /// inode, not at its bytes.
+    /// Why the file on the disk is not the one that was opened, if so. Compares its length and
+    /// inode, not its bytes.
     pub(crate) fn changed_on_disk(&self) -> Option<MembershipError> {
-        let facts = match std::fs::metadata(&self.path) {
-            Ok(facts) => facts,
+        let metadata = match std::fs::metadata(&self.path) {
+            Ok(metadata) => metadata,
             Err(source) => {
                 let path = self.path.clone();
-                return Some(MembershipError::Io { doing: "look at", path, source });
+                return Some(MembershipError::Io { doing: "stat", path, source });
             }
         };
-        let same = facts.dev() == self.device && facts.ino() == self.inode;
-        // A copy that was fetched again is another file with the same contents.
-        let problem = match facts.len() == self.bytes.len() as u64 {
+        let is_same_file = metadata.dev() == self.device && metadata.ino() == self.inode;
+        // A copy that was downloaded again is another file with the same contents.
+        let problem = match metadata.len() == self.bytes.len() as u64 {
             true => return None,
-            false if same => "it was changed while it was in use",
+            false if is_same_file => "it was changed while it was in use",
             false => "it was replaced by another file while it was in use",
         };
         Some(MembershipError::Damaged { path: self.path.clone(), problem: problem.to_owned() })
     }
 }
 
-/// Files of older versions could be written by their owner. Best effort: the mode is only a guard
-/// against mistakes.
-fn make_read_only(file: &File, facts: &Metadata) {
-    let mut permissions = facts.permissions();
+/// Older versions left files writable by their owner. Best effort: the mode only protects against
+/// mistakes.
+fn make_read_only(file: &File, metadata: &Metadata) {
+    let mut permissions = metadata.permissions();
     if permissions.mode() & 0o222 != 0 {
         permissions.set_mode(MODE);
         let _ = file.set_permissions(permissions);
@@ -127,8 +130,8 @@ fn map(file: &File) -> std::io::Result<Bytes> {
                   write-once, read-only, and replaced only by rename, which leaves mapped bytes as \
                   they are"
     )]
-    // SAFETY: nothing in this program writes to a file after it has its name; see the module's text
-    // for what is done against others.
+    // SAFETY: nothing in this program writes to a file after it has its name; the module's
+    // documentation says what protects against other programs.
     let map = unsafe { Mmap::map(file) }?;
     Ok(Bytes::from_owner(map))
 }
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_file_is_safe_from_what_happens_to_it() {
+    fn a_small_file_in_memory_is_not_affected_by_later_changes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("small");
         std::fs::write(&path, vec![7; 10_000]).unwrap();
@@ -164,13 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_given_back() {
-        let first = Share::take(IN_MEMORY).unwrap();
-        assert!(Share::take(IN_MEMORY + 1).is_none());
+    fn reservations_are_released() {
+        let first = MemoryReservation::reserve(IN_MEMORY).unwrap();
+        assert!(MemoryReservation::reserve(IN_MEMORY + 1).is_none());
         drop(first);
-        // However often: nothing is lost on the way.
+        // More in all than the total: every reservation is released.
         for _ in 0..10_000 {
-            assert!(Share::take(IN_MEMORY).is_some());
+            assert!(MemoryReservation::reserve(IN_MEMORY).is_some());
         }
     }
 }

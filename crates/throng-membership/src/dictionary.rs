@@ -2,13 +2,15 @@
 //!
 //! A dictionary is a list of segment files (their bytes are described in `segment.rs`), oldest
 //! first, whose ordinals follow each other without a gap. The list is a small JSON text, the
-//! *manifest*, which the caller keeps in the ledger and swaps by compare-and-set:
+//! *manifest*, which the caller stores in the ledger and replaces by compare-and-swap:
 //! `{"format":1,"shard":7,"segments":[{"file":"dictionary/07/…","base":0,"count":5,"xxh3":"…"}]}`;
-//! the empty text is the empty dictionary. Segment files are write-once and their names hold their
-//! checksum, so a writer that loses the swap leaves garbage and breaks nothing; see [`garbage`].
+//! the empty text is the empty dictionary. Segment files are write-once and their names contain
+//! their checksum, so a writer that loses the swap only leaves a file that nothing references; see
+//! [`unreferenced_segments`].
 //!
-//! A new segment swallows older neighbours less than twice its size, so a dictionary of `n` users
-//! has at most about log2(n) segments and every user is rewritten at most about log2(n) times.
+//! A new segment is merged with older ones that are less than twice its size, as in an LSM tree. So
+//! a dictionary of `n` users has at most about log2(n) segments, and every user is rewritten at
+//! most about log2(n) times.
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
@@ -25,7 +27,7 @@ pub const DICTIONARY_FOLDER: &str = "dictionary";
 
 const MANIFEST_FORMAT: u32 = 1;
 
-/// No ordinal: the last `u32` is never given to a user.
+/// No ordinal: the last `u32` is never assigned to a user.
 const UNKNOWN: u32 = u32::MAX;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,7 +47,7 @@ struct ManifestSegment {
     xxh3: String,
 }
 
-fn wrong(problem: impl Into<String>) -> MembershipError {
+fn invalid(problem: impl Into<String>) -> MembershipError {
     MembershipError::Manifest { problem: problem.into() }
 }
 
@@ -53,33 +55,34 @@ fn read_manifest(text: &str) -> Result<Option<Manifest>, MembershipError> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let manifest: Manifest = serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+    let manifest: Manifest = serde_json::from_str(text).map_err(|e| invalid(e.to_string()))?;
     if manifest.format != MANIFEST_FORMAT {
-        return Err(wrong(format!("its format {} is unknown to this program", manifest.format)));
+        return Err(invalid(format!("its format {} is not supported", manifest.format)));
     }
     for segment in &manifest.segments {
         let plain =
             Path::new(&segment.file).components().all(|c| matches!(c, Component::Normal(_)));
         if !plain || segment.file.is_empty() {
-            return Err(wrong(format!("`{}` does not stay below the root", segment.file)));
+            return Err(invalid(format!("`{}` does not stay below the root", segment.file)));
         }
     }
     Ok(Some(manifest))
 }
 
-/// The ordinals of some users, and what became of the dictionary.
+/// The ordinals of some users, and the manifest that has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assigned {
     /// One per hash, in the same order.
     pub ordinals: Vec<u32>,
     /// How many of the hashes were new.
     pub added: u32,
-    /// The manifest that knows the new users; `None` if there were none. Until it is swapped into
-    /// the ledger the ordinals of new users are not to be used.
+    /// The manifest that has the new users; `None` if there are none. The ordinals of new users
+    /// must not be used until this manifest is in the ledger: if another writer wins, they belong
+    /// to other users.
     pub manifest: Option<String>,
 }
 
-/// One user shard's dictionary at one moment. Cheap to clone; files are opened once.
+/// One version of a user shard's dictionary. Cheap to clone; files are opened once.
 #[derive(Debug, Clone, Default)]
 pub struct ShardDictionary {
     shard: Option<u8>,
@@ -92,13 +95,14 @@ impl ShardDictionary {
     /// dictionary. Reads every byte once to check it.
     ///
     /// # Errors
-    /// If the manifest is no manifest, or a file is missing, damaged or not the one meant.
+    /// If the manifest is invalid, or a file is missing, damaged or not the one that the manifest
+    /// names.
     pub fn open(root: &Path, manifest: &str) -> Result<Self, MembershipError> {
         Self::default().reopen(root, manifest)
     }
 
-    /// As [`open`](Self::open), but takes over segments that are open here already: the cost is
-    /// that of the new ones alone.
+    /// As [`open`](Self::open), but reuses segments that are open here already and reads only new
+    /// ones.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -121,15 +125,18 @@ impl ShardDictionary {
             if !same {
                 return Err(MembershipError::Damaged {
                     path: root.join(&entry.file),
-                    problem: "it is not the segment that the manifest means".to_owned(),
+                    problem: "it is not the segment that the manifest names".to_owned(),
                 });
             }
             if segment.base != len {
-                return Err(wrong(format!("`{}` does not follow its neighbour", entry.file)));
+                return Err(invalid(format!(
+                    "the ordinals of `{}` do not follow those of the segment before it",
+                    entry.file
+                )));
             }
             len = len
                 .checked_add(entry.count)
-                .ok_or_else(|| wrong("it holds more than 2^32 users"))?;
+                .ok_or_else(|| invalid("it has more than 2^32 users"))?;
             segments.push(segment);
         }
         Ok(Self { shard: Some(manifest.shard), segments, len })
@@ -140,14 +147,14 @@ impl ShardDictionary {
         self.segments.iter().map(|segment| segment.file.as_str())
     }
 
-    /// Why a file on the disk is not the one that was opened, if so: it is gone, or has another
+    /// Why a file on the disk is not the one that was opened, if so: it is missing, or has another
     /// length. Costs one `stat` a file; the bytes are not read.
     pub fn changed_on_disk(&self) -> Option<MembershipError> {
         self.segments.iter().find_map(|segment| segment.changed_on_disk())
     }
 
-    /// The ordinal of a user; `None` if the user is not known. Some 0.4 µs for a random one of
-    /// ten million (a few cache misses).
+    /// The ordinal of a user; `None` if the user is unknown. About 0.4 µs for a random one of ten
+    /// million (a few cache misses).
     #[inline]
     pub fn ordinal(&self, hash: UserHash) -> Option<u32> {
         if self.shard != Some(hash.shard()) {
@@ -171,17 +178,17 @@ impl ShardDictionary {
         self.shard
     }
 
-    /// How many files a lookup may have to touch.
+    /// How many files a lookup may have to search.
     pub fn segments(&self) -> usize {
         self.segments.len()
     }
 
-    /// Gives every hash its ordinal. Users not known yet get the next ones in the order of their
+    /// Returns the ordinal of every hash. Unknown users get the next ordinals in the order of their
     /// hashes, in one new segment file that is durable when this returns. Linear in hashes and
     /// known users, or with few hashes a search for each.
     ///
-    /// `self` does not learn the new users: swap the manifest in the ledger, then
-    /// [`reopen`](Self::reopen). If the swap is lost, reopen the winner's manifest and assign again.
+    /// `self` does not change: swap the manifest in the ledger, then [`reopen`](Self::reopen). If
+    /// another writer won the swap, reopen its manifest and assign again.
     ///
     /// ```
     /// use throng_membership::ShardDictionary;
@@ -205,13 +212,13 @@ impl ShardDictionary {
     ///
     /// # Errors
     /// [`MembershipError::Misuse`] if the hashes are not strictly ascending or not of one shard,
-    /// [`MembershipError::Full`], or the disk's refusal.
+    /// [`MembershipError::Full`], or [`MembershipError::Io`].
     pub fn assign(&self, root: &Path, sorted: &[UserHash]) -> Result<Assigned, MembershipError> {
         let Some(first) = sorted.first() else {
             return Ok(Assigned { ordinals: Vec::new(), added: 0, manifest: None });
         };
         let shard = self.shard.unwrap_or(first.shard());
-        // Ascending, so first and last of the shard means all of it.
+        // They are ascending, so if the first and the last are of the shard, all are.
         let last = sorted.last().unwrap_or(first);
         if !sorted.is_sorted_by(|a, b| a < b) || first.shard() != shard || last.shard() != shard {
             return Err(MembershipError::Misuse(format!(
@@ -222,7 +229,7 @@ impl ShardDictionary {
         for segment in &self.segments {
             look_up(segment, sorted, &mut ordinals);
         }
-        let mut fresh = Entries { base: self.len, ..Entries::default() };
+        let mut added_entries = Entries { base: self.len, ..Entries::default() };
         let mut next = self.len;
         for (ordinal, hash) in ordinals.iter_mut().zip(sorted) {
             if *ordinal == UNKNOWN {
@@ -230,39 +237,39 @@ impl ShardDictionary {
                     return Err(MembershipError::Full { shard });
                 }
                 *ordinal = next;
-                fresh.hashes.push(hash.0);
-                fresh.ordinals.push(next);
+                added_entries.hashes.push(hash.0);
+                added_entries.ordinals.push(next);
                 next += 1;
             }
         }
-        if fresh.hashes.is_empty() {
+        if added_entries.hashes.is_empty() {
             return Ok(Assigned { ordinals, added: 0, manifest: None });
         }
         let added = next - self.len;
-        let manifest = self.append(root, shard, fresh)?;
+        let manifest = self.append(root, shard, added_entries)?;
         Ok(Assigned { ordinals, added, manifest: Some(manifest) })
     }
 
-    /// Writes one segment with the new entries and the small neighbours they swallow.
+    /// Writes one segment with the new entries and the small segments before it.
     fn append(
         &self,
         root: &Path,
         shard: u8,
-        mut fresh: Entries,
+        mut entries: Entries,
     ) -> Result<String, MembershipError> {
         let mut kept = self.segments.as_slice();
-        while let [rest @ .., neighbour] = kept {
-            if neighbour.len() >= fresh.hashes.len() * 2 {
+        while let [rest @ .., last] = kept {
+            if last.len() >= entries.hashes.len() * 2 {
                 break;
             }
-            fresh = Entries::merge(neighbour, &fresh);
+            entries = Entries::merge(last, &entries);
             kept = rest;
         }
-        let (bytes, sum) = fresh.encode(shard);
-        let count = fresh.hashes.len() as u32;
+        let (bytes, sum) = entries.encode(shard);
+        let count = entries.hashes.len() as u32;
         let file = format!(
             "{DICTIONARY_FOLDER}/{shard:02x}/{base:08x}-{count:08x}-{sum:016x}.dict",
-            base = fresh.base
+            base = entries.base
         );
         durable::write(&root.join(&file), &bytes)?;
         let mut segments: Vec<ManifestSegment> = kept
@@ -276,7 +283,7 @@ impl ShardDictionary {
             .collect();
         segments.push(ManifestSegment {
             file,
-            base: fresh.base,
+            base: entries.base,
             count,
             xxh3: format!("{sum:016x}"),
         });
@@ -285,9 +292,9 @@ impl ShardDictionary {
     }
 }
 
-/// Fills in the ordinals that one segment knows.
+/// Fills in the ordinals of the users that are in one segment.
 fn look_up(segment: &Segment, sorted: &[UserHash], ordinals: &mut [u32]) {
-    // A search costs about as much as stepping over 32 neighbours.
+    // A search costs about as much as 32 steps of a linear scan.
     if sorted.len().saturating_mul(32) < segment.len() {
         for (ordinal, hash) in ordinals.iter_mut().zip(sorted) {
             if *ordinal == UNKNOWN
@@ -322,22 +329,22 @@ pub fn manifest_files(manifest: &str) -> Result<Vec<String>, MembershipError> {
         .unwrap_or_default())
 }
 
-/// Dictionary files below `root` that none of the manifests names: segments that were merged away,
-/// of lost swaps, and half-written ones. Pass the manifests of *all* shards, read while no builder
-/// is at work: a segment between its writing and the swap looks like garbage too. Files may be
-/// removed while they are mapped.
+/// Dictionary files below `root` that none of the manifests references: merged segments, segments
+/// of lost swaps, and temporary files. Pass the manifests of *all* shards, read while no builder is
+/// running: a segment that is written and not swapped in yet is in no manifest, and removing it
+/// would lose users. Files may be removed while they are mapped.
 ///
 /// # Errors
 /// If a manifest cannot be read or the folder cannot be listed.
-pub fn garbage<'a>(
+pub fn unreferenced_segments<'a>(
     root: &Path,
     manifests: impl IntoIterator<Item = &'a str>,
 ) -> Result<Vec<PathBuf>, MembershipError> {
-    let mut named = HashSet::new();
+    let mut referenced = HashSet::new();
     for manifest in manifests {
-        named.extend(manifest_files(manifest)?.into_iter().map(|file| root.join(file)));
+        referenced.extend(manifest_files(manifest)?.into_iter().map(|file| root.join(file)));
     }
-    let mut unnamed = Vec::new();
+    let mut unreferenced = Vec::new();
     let mut folders = vec![root.join(DICTIONARY_FOLDER)];
     while let Some(folder) = folders.pop() {
         let io = |source| MembershipError::Io { doing: "list", path: folder.clone(), source };
@@ -351,11 +358,11 @@ pub fn garbage<'a>(
             let path = entry.path();
             if entry.file_type().map_err(io)?.is_dir() {
                 folders.push(path);
-            } else if !named.contains(&path) {
-                unnamed.push(path);
+            } else if !referenced.contains(&path) {
+                unreferenced.push(path);
             }
         }
     }
-    unnamed.sort();
-    Ok(unnamed)
+    unreferenced.sort();
+    Ok(unreferenced)
 }

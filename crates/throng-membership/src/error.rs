@@ -1,4 +1,4 @@
-//! What can go wrong with dictionaries and snapshots.
+//! Errors of dictionaries and snapshots.
 
 use std::path::PathBuf;
 
@@ -7,18 +7,18 @@ use throng_model::{AudienceName, Fault, Retry};
 /// Why a dictionary, a snapshot or an index could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
-    /// The file system refused.
+    /// An error of the file system.
     #[error("could not {doing} `{path}`; check the disk, its free space and the permissions", path = path.display())]
     Io {
         /// What was being done.
         doing: &'static str,
-        /// To which file or folder.
+        /// With which file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// The bytes of a file are not what was once written.
+    /// The bytes of a file are not those that were written.
     #[error(
         "`{path}` is damaged: {problem}; restore it from a backup, or refresh the audiences that use it",
         path = path.display()
@@ -29,17 +29,17 @@ pub enum MembershipError {
         /// What is wrong.
         problem: String,
     },
-    /// A dictionary's manifest in the ledger is not one of ours.
-    #[error("a dictionary's manifest cannot be used: {problem}; restore the ledger from a backup")]
+    /// A dictionary's manifest in the ledger is invalid.
+    #[error("a dictionary's manifest is invalid: {problem}; restore the ledger from a backup")]
     Manifest {
         /// What is wrong.
         problem: String,
     },
-    /// A caller broke the contract of a function.
-    #[error("a caller's mistake: {0}")]
+    /// A caller broke the contract of a function: a bug of Throng.
+    #[error("invalid argument: {0}")]
     Misuse(String),
-    /// A shard holds 2^32 - 1 users.
-    #[error("user shard {shard} is full: it holds 4,294,967,295 users")]
+    /// A shard has 2^32 - 1 users.
+    #[error("user shard {shard} is full: it has 4,294,967,295 users")]
     Full {
         /// The shard.
         shard: u8,
@@ -54,7 +54,7 @@ pub enum MembershipError {
     },
     /// The dictionary is older than the snapshot.
     #[error(
-        "the snapshot of `{audience}` knows {needs} users in shard {shard}, the dictionary only {has}; open the dictionary again"
+        "the snapshot of `{audience}` needs {needs} users in shard {shard}, the dictionary has only {has}; open the dictionary again"
     )]
     DictionaryTooOld {
         /// The audience.

@@ -1,5 +1,6 @@
-//! Fuzz targets of this crate: each gives arbitrary bytes to a decoder and asserts what must hold for
-//! what it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
+//! Fuzz targets of this crate: each gives arbitrary bytes to a decoder and asserts what must hold
+//! for what it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the
+//! seeds.
 
 use std::path::Path;
 
@@ -12,12 +13,12 @@ use crate::{SnapshotFile, SnapshotMeta, SnapshotWriter, manifest_files};
 #[path = "../../../fuzz/mutate.rs"]
 mod mutate;
 
-/// A snapshot file, as it is and with the checksums made right that stand before its sections. Each
-/// shard of one that is accepted can be read, and they have the members that it says.
+/// A snapshot file, as it is and with valid checksums of header and directory. Each shard of a file
+/// that is accepted can be read, and together they have the members that the header says.
 pub fn snapshot_file(bytes: &[u8]) {
     open_snapshot(bytes);
-    let mut sealed = bytes.to_vec();
-    let Some((header, rest)) = sealed.split_first_chunk_mut::<64>() else { return };
+    let mut fixed = bytes.to_vec();
+    let Some((header, rest)) = fixed.split_first_chunk_mut::<64>() else { return };
     let mut meta_length = [0; 4];
     meta_length.copy_from_slice(&header[12..16]);
     let length = (u32::from_le_bytes(meta_length) as usize).saturating_add(SHARD_COUNT * 32);
@@ -26,7 +27,7 @@ pub fn snapshot_file(bytes: &[u8]) {
     }
     let sum = xxh3_64(&header[..56]);
     header[56..].copy_from_slice(&sum.to_le_bytes());
-    open_snapshot(&sealed);
+    open_snapshot(&fixed);
 }
 
 fn open_snapshot(bytes: &[u8]) {
@@ -66,13 +67,13 @@ pub fn snapshot_file_seeds() -> Vec<Vec<u8>> {
     vec![written(&many), written(&[])]
 }
 
-/// A dictionary segment, as it is and with the checksum made right. One that is accepted answers for
-/// any hash, with an ordinal that is one of its own.
+/// A dictionary segment, as it is and with a valid checksum. One that is accepted answers for any
+/// hash, with one of its own ordinals.
 pub fn dictionary_segment(bytes: &[u8]) {
     open_segment(bytes);
-    let mut sealed = bytes.to_vec();
-    if crate::segment::seal(&mut sealed) {
-        open_segment(&sealed);
+    let mut fixed = bytes.to_vec();
+    if crate::segment::fix_checksum(&mut fixed) {
+        open_segment(&fixed);
     }
 }
 

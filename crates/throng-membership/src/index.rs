@@ -12,17 +12,17 @@ use crate::{MembershipError, ShardDictionary, SnapshotFile, seed_check};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AudienceId(pub u32);
 
-/// A known user's place, found once and then good for any number of audiences of the same index.
+/// The shard and ordinal of a known user: located once, valid for all audiences of the same index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Located {
     /// The user shard.
     pub shard: u8,
-    /// The ordinal within it.
+    /// The ordinal in that shard.
     pub ordinal: u32,
 }
 
-/// All dictionaries and the snapshots that are served. Immutable: to publish something, make
-/// another one and swap it in whole; what is open already is shared, so that is cheap.
+/// All dictionaries and the snapshots that are served. Immutable: a new snapshot is published by
+/// making another index and swapping it. That is cheap, because open files are shared.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -84,7 +84,8 @@ impl fmt::Debug for MembershipIndex {
 
 impl MembershipIndex {
     /// An index over dictionaries by shard (missing ones are empty) and one snapshot per audience.
-    /// Read the ledger's snapshots before its dictionaries: then no snapshot is ahead of them.
+    /// Read the snapshots from the ledger before the dictionaries: then no snapshot needs a newer
+    /// dictionary.
     ///
     /// # Errors
     /// [`MembershipError::OtherSeed`], [`MembershipError::DictionaryTooOld`], or
@@ -95,11 +96,11 @@ impl MembershipIndex {
         mut snapshots: Vec<(AudienceName, Arc<SnapshotFile>)>,
     ) -> Result<Self, MembershipError> {
         dictionaries.resize(SHARD_COUNT, None);
-        for (place, dictionary) in dictionaries.iter().enumerate() {
+        for (index, dictionary) in dictionaries.iter().enumerate() {
             let shard = dictionary.as_ref().and_then(ShardDictionary::shard);
-            if shard.is_some_and(|shard| usize::from(shard) != place) {
+            if shard.is_some_and(|shard| usize::from(shard) != index) {
                 return Err(MembershipError::Misuse(format!(
-                    "the dictionary given for shard {place} is that of another shard"
+                    "the dictionary given for shard {index} is that of another shard"
                 )));
             }
         }
@@ -126,7 +127,7 @@ impl MembershipIndex {
         Ok(Self { seed, dictionaries, snapshots, ids, missing: Vec::new() })
     }
 
-    /// An index that knows no user and no audience.
+    /// An index without users and audiences.
     ///
     /// ```
     /// use throng_membership::MembershipIndex;
@@ -146,7 +147,7 @@ impl MembershipIndex {
         }
     }
 
-    /// Takes note of audiences that should be served and cannot be: see [`missing`](Self::missing).
+    /// Sets the audiences that should be served and cannot be: see [`missing`](Self::missing).
     #[must_use]
     pub fn with_missing(mut self, mut missing: Vec<AudienceName>) -> Self {
         missing.sort_unstable();
@@ -154,8 +155,8 @@ impl MembershipIndex {
         self
     }
 
-    /// Audiences that have a published snapshot, but none here that can be used. Whoever asks for a
-    /// user's audiences has to be told that these are unknown: they are in no answer of this index.
+    /// Audiences that have a published snapshot, but none here that can be used. The answers of
+    /// this index do not contain them, so an answer about a user must report them as unknown.
     pub fn missing(&self) -> &[AudienceName] {
         &self.missing
     }
@@ -185,7 +186,7 @@ impl MembershipIndex {
         self.snapshots.get(id.0 as usize).map(|s| &s.0)
     }
 
-    /// All audiences, by name; their place is their [`AudienceId`].
+    /// All audiences, by name; the index of each is its [`AudienceId`].
     pub fn names(&self) -> impl ExactSizeIterator<Item = &AudienceName> {
         self.snapshots.iter().map(|s| &s.0)
     }
@@ -240,22 +241,22 @@ impl MembershipIndex {
         self.ids_of(user).filter_map(|id| self.name(id)).collect()
     }
 
-    /// The audiences of many users, in the order given. Works through them by shard and hash, and
-    /// audience by audience within a shard, so that neighbours share cache lines.
+    /// The audiences of many users, in the order given. Locates users in the order of their hashes,
+    /// and tests audience by audience within a shard, so that lookups share cache lines.
     pub fn batch(&self, users: &[UserHash]) -> Vec<Vec<AudienceId>> {
         let mut located: Vec<(Located, u32)> = Vec::with_capacity(users.len());
         let mut order: Vec<u32> = (0..users.len() as u32).collect();
-        order.sort_unstable_by_key(|&place| users[place as usize]);
+        order.sort_unstable_by_key(|&index| users[index as usize]);
         located.extend(
-            order.iter().filter_map(|&place| Some((self.locate(users[place as usize])?, place))),
+            order.iter().filter_map(|&index| Some((self.locate(users[index as usize])?, index))),
         );
         let mut found = vec![Vec::new(); users.len()];
         for shard in located.chunk_by_mut(|a, b| a.0.shard == b.0.shard) {
             shard.sort_unstable_by_key(|(user, _)| user.ordinal);
             for id in (0..self.snapshots.len() as u32).map(AudienceId) {
-                for (user, place) in shard.iter() {
+                for (user, index) in shard.iter() {
                     if self.contains_at(*user, id) {
-                        found[*place as usize].push(id);
+                        found[*index as usize].push(id);
                     }
                 }
             }

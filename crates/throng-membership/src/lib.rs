@@ -1,4 +1,4 @@
-//! Who is in which audience. In reading order:
+//! Which users are in which audience. In reading order:
 //!
 //! 1. [`ShardDictionary`]: user hash → dense ordinal, per user shard, in write-once segment files;
 //! 2. [`SnapshotWriter`] and [`SnapshotFile`]: one immutable version of an audience, a Roaring
@@ -21,7 +21,9 @@ mod segment;
 mod set;
 mod snapshot;
 
-pub use dictionary::{Assigned, DICTIONARY_FOLDER, ShardDictionary, garbage, manifest_files};
+pub use dictionary::{
+    Assigned, DICTIONARY_FOLDER, ShardDictionary, manifest_files, unreferenced_segments,
+};
 pub use durable::TEMPORARY_SUFFIX;
 pub use error::MembershipError;
 pub use index::{AudienceId, Located, MembershipIndex};

@@ -1,15 +1,15 @@
 //! Reading the portable Roaring format in place
-//! (<https://github.com/RoaringBitmap/RoaringFormatSpec>): no container is ever copied.
+//! (<https://github.com/RoaringBitmap/RoaringFormatSpec>): no container is copied.
 
 const NO_RUNS: u32 = 12346;
 const WITH_RUNS: u32 = 12347;
-/// With runs, smaller bitmaps have no offset table.
+/// A bitmap with run containers has an offset table only from this count of containers.
 const OFFSETS_FROM: usize = 4;
 const BITMAP_BYTES: usize = 8192;
-/// Containers of more members are bitmaps.
-const LONGEST_ARRAY: usize = 4096;
+/// Containers with more members are bitmaps.
+const MAX_ARRAY_MEMBERS: usize = 4096;
 
-/// Where the parts of a checked bitmap begin. Small, so that one per shard can stay in memory.
+/// The offsets of the parts of a checked bitmap. Small, so that one per shard can stay in memory.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Layout {
     containers: u32,
@@ -33,7 +33,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
 }
 
-/// One container's place.
+/// The position of one container.
 struct Container {
     start: usize,
     cardinality: usize,
@@ -41,14 +41,14 @@ struct Container {
 }
 
 impl Layout {
-    /// Checks every byte of a serialised bitmap. Gives its layout, its cardinality and its greatest
-    /// member.
+    /// Checks every byte of a serialized bitmap. Returns its layout, its cardinality and its
+    /// greatest member.
     pub(crate) fn check(bytes: &[u8]) -> Result<(Self, u64, Option<u32>), &'static str> {
-        let layout = Self::of_header(bytes).ok_or("its header is cut off or not Roaring")?;
+        let layout = Self::of_header(bytes).ok_or("its header is truncated or not Roaring")?;
         let mut at = layout.first_container();
         let (mut members, mut greatest, mut previous) = (0u64, None, None);
         for number in 0..layout.containers as usize {
-            let key = layout.key(bytes, number).ok_or("its keys are cut off")?;
+            let key = layout.key(bytes, number).ok_or("its keys are truncated")?;
             if previous.is_some_and(|p| p >= key) {
                 return Err("its keys are not ascending");
             }
@@ -56,9 +56,9 @@ impl Layout {
             if layout.offsets != 0
                 && u32_at(bytes, layout.offsets as usize + number * 4) != u32::try_from(at).ok()
             {
-                return Err("a container is not where its offset says");
+                return Err("a container is not at its offset");
             }
-            let cardinality = layout.cardinality(bytes, number).ok_or("its keys are cut off")?;
+            let cardinality = layout.cardinality(bytes, number).ok_or("its keys are truncated")?;
             let container =
                 Container { start: at, cardinality, runs: layout.is_run(bytes, number) };
             let (length, last) = container.check(bytes)?;
@@ -120,7 +120,7 @@ impl Layout {
                 .is_some_and(|b| b >> (number % 8) & 1 == 1)
     }
 
-    /// Which container has this key. Ordinals are dense, so most often it is the key itself.
+    /// The number of the container with this key. Ordinals are dense, so most often both are equal.
     #[inline]
     fn number_of(&self, bytes: &[u8], key: u16) -> Option<usize> {
         let guess = usize::from(key);
@@ -144,18 +144,18 @@ impl Layout {
         if self.offsets != 0 {
             return Some(u32_at(bytes, self.offsets as usize + number * 4)? as usize);
         }
-        // No table: at most three containers, so walking is short.
+        // Without a table there are at most three containers.
         let mut at = self.first_container();
-        for before in 0..number {
-            let cardinality = self.cardinality(bytes, before)?;
-            let container = Container { start: at, cardinality, runs: self.is_run(bytes, before) };
+        for earlier in 0..number {
+            let cardinality = self.cardinality(bytes, earlier)?;
+            let container = Container { start: at, cardinality, runs: self.is_run(bytes, earlier) };
             at += container.length(bytes)?;
         }
         Some(at)
     }
 
-    /// Whether the bitmap that this layout was made from holds `value`. With other bytes the answer
-    /// is arbitrary, but there is no panic.
+    /// Whether the bitmap contains `value`. `bytes` must be those that this layout was made from:
+    /// with others the answer is arbitrary, but nothing panics.
     #[inline]
     pub(crate) fn contains(&self, bytes: &[u8], value: u32) -> bool {
         self.find(bytes, (value >> 16) as u16, value as u16).unwrap_or(false)
@@ -177,7 +177,7 @@ impl Container {
     fn length(&self, bytes: &[u8]) -> Option<usize> {
         Some(if self.runs {
             2 + usize::from(u16_at(bytes, self.start)?) * 4
-        } else if self.cardinality > LONGEST_ARRAY {
+        } else if self.cardinality > MAX_ARRAY_MEMBERS {
             BITMAP_BYTES
         } else {
             self.cardinality * 2
@@ -189,7 +189,7 @@ impl Container {
         if self.runs {
             return self.run_contains(bytes, low);
         }
-        if self.cardinality > LONGEST_ARRAY {
+        if self.cardinality > MAX_ARRAY_MEMBERS {
             let byte = bytes.get(self.start + usize::from(low >> 3))?;
             return Some(byte >> (low & 7) & 1 == 1);
         }
@@ -197,7 +197,7 @@ impl Container {
         let (mut from, mut length) = (0, self.cardinality);
         while length > 1 {
             let half = length / 2;
-            // No branch: arrays are searched for values that are anywhere.
+            // No branch: values are random, so a branch would be mispredicted half of the time.
             from = if u16_at(values, (from + half) * 2)? <= low { from + half } else { from };
             length -= half;
         }
@@ -224,23 +224,23 @@ impl Container {
 
     /// The length in bytes and the last member.
     fn check(&self, bytes: &[u8]) -> Result<(usize, u16), &'static str> {
-        let cut = "a container is cut off";
-        let length = self.length(bytes).ok_or(cut)?;
-        let body = bytes.get(self.start..self.start + length).ok_or(cut)?;
+        let truncated = "a container is truncated";
+        let length = self.length(bytes).ok_or(truncated)?;
+        let body = bytes.get(self.start..self.start + length).ok_or(truncated)?;
         if self.runs {
             return check_runs(body, self.cardinality).map(|last| (length, last));
         }
-        if self.cardinality > LONGEST_ARRAY {
+        if self.cardinality > MAX_ARRAY_MEMBERS {
             let ones: u32 = body.iter().map(|b| b.count_ones()).sum();
             if ones as usize != self.cardinality {
-                return Err("a container's count is not that of its bits");
+                return Err("a container's count does not match its bits");
             }
             let byte = body.iter().rposition(|&b| b != 0).unwrap_or(0);
             let bit = 7 - body[byte].leading_zeros().min(7);
             return Ok((length, (byte * 8) as u16 + bit as u16));
         }
         let mut values = body.chunks_exact(2).map(|v| u16::from_le_bytes([v[0], v[1]]));
-        let mut last = values.next().ok_or(cut)?;
+        let mut last = values.next().ok_or(truncated)?;
         for value in values {
             if value <= last {
                 return Err("a container is not ascending");
@@ -257,15 +257,15 @@ fn check_runs(body: &[u8], cardinality: usize) -> Result<u16, &'static str> {
     for run in body[2..].chunks_exact(4) {
         let first = u16::from_le_bytes([run[0], run[1]]);
         let more = u16::from_le_bytes([run[2], run[3]]);
-        // Touching runs are refused too: the roaring crate does not read them.
+        // Adjacent runs are refused too: the roaring crate does not read them.
         if last.is_some_and(|l| l.saturating_add(1) >= first) {
-            return Err("a container's runs are not ascending and apart");
+            return Err("a container's runs are not ascending and separate");
         }
-        last = Some(first.checked_add(more).ok_or("a run passes the end of its container")?);
+        last = Some(first.checked_add(more).ok_or("a run exceeds its container")?);
         members += usize::from(more) + 1;
     }
     if members != cardinality {
-        return Err("a container's count is not that of its runs");
+        return Err("a container's count does not match its runs");
     }
     last.ok_or("a container has no run")
 }
@@ -317,11 +317,11 @@ mod tests {
             let at = at.index(bytes.len());
             prop_assert!(Layout::check(&bytes[..at]).is_err());
             bytes[at] ^= flip;
-            // What still passes is a true bitmap: roaring agrees with every answer.
+            // Bytes that are still accepted are a valid bitmap: roaring gives the same answers.
             if let Ok((changed, members, _)) = Layout::check(&bytes) {
-                let judge = RoaringBitmap::deserialize_from(&bytes[..]).unwrap();
-                prop_assert_eq!(members, judge.len());
-                for probe in judge.iter().take(100) {
+                let expected = RoaringBitmap::deserialize_from(&bytes[..]).unwrap();
+                prop_assert_eq!(members, expected.len());
+                for probe in expected.iter().take(100) {
                     prop_assert!(changed.contains(&bytes, probe));
                 }
             }

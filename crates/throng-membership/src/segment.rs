@@ -36,7 +36,7 @@ pub(crate) struct Entries {
 }
 
 impl Entries {
-    /// Joins an older and a newer neighbour: both sorted, no hash in both.
+    /// Merges an older segment and newer entries: both are sorted, and no hash is in both.
     pub(crate) fn merge(older: &Segment, newer: &Self) -> Self {
         let total = older.len() + newer.hashes.len();
         let mut merged = Self {
@@ -93,9 +93,9 @@ fn checksum(bytes: &[u8]) -> u64 {
     hasher.digest()
 }
 
-/// Makes the checksum right, for the fuzz target; `false` if there are too few bytes for one.
+/// Writes a valid checksum, for the fuzz target; `false` if there are too few bytes for one.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn seal(bytes: &mut [u8]) -> bool {
+pub(crate) fn fix_checksum(bytes: &mut [u8]) -> bool {
     if bytes.len() < HEADER {
         return false;
     }
@@ -113,15 +113,16 @@ pub(crate) struct Segment {
     pub(crate) shard: u8,
     count: usize,
     ordinals: bool,
+    /// `None` if the hashes are too far from uniform.
     directory: Option<Directory>,
 }
 
 /// Hashes of one bucket of a [`Directory`], on average: a cache line.
 const BUCKET: usize = 8;
 
-/// Where the hashes with the same top bits begin, so that a lookup touches two or three cache lines
-/// and not ten. Two bytes per bucket: hashes are uniform, so a bucket begins near the place that its
-/// number says, and only the difference is kept.
+/// The start of each bucket of hashes with the same top bits, so that a lookup touches two or three
+/// cache lines instead of ten. Two bytes per bucket: hashes are uniform, so a bucket starts near
+/// the rank that its number predicts, and only the difference is stored.
 #[derive(Debug)]
 struct Directory {
     /// Bits of a hash below those that number its bucket.
@@ -136,26 +137,26 @@ impl Directory {
         let mut directory = Self { shift: 56 - bits, differences: Vec::new() };
         let buckets = 1_usize << bits;
         directory.differences.reserve_exact(buckets + 1);
-        let mut begin = |rank: usize| {
+        let mut push_start = |rank: usize| {
             let bucket = directory.differences.len();
             let difference = rank as i64 - (bucket * count / buckets) as i64;
             directory.differences.push(i16::try_from(difference).ok()?);
             Some(directory.differences.len())
         };
-        let mut made = 0;
+        let mut buckets_done = 0;
         for (rank, hash) in hashes.enumerate() {
-            while made <= bucket_of(hash, 56 - bits) {
-                made = begin(rank)?;
+            while buckets_done <= bucket_of(hash, 56 - bits) {
+                buckets_done = push_start(rank)?;
             }
         }
-        while made <= buckets {
-            made = begin(count)?;
+        while buckets_done <= buckets {
+            buckets_done = push_start(count)?;
         }
         Some(directory)
     }
 
     #[inline]
-    fn begin(&self, bucket: usize, count: usize) -> usize {
+    fn start(&self, bucket: usize, count: usize) -> usize {
         let difference = self.differences[bucket];
         ((bucket * count) >> (56 - self.shift)).saturating_add_signed(isize::from(difference))
     }
@@ -190,16 +191,16 @@ impl Segment {
         };
         let bytes = contents.bytes();
         if bytes.len() < HEADER || &bytes[..8] != MAGIC {
-            return Err(bad("it is no dictionary segment"));
+            return Err(bad("it is not a dictionary segment"));
         }
         let (format, flags, count) = (u32_at(bytes, 8), u32_at(bytes, 12), u32_at(bytes, 16));
         if format != FORMAT {
-            return Err(bad(&format!("its format version {format} is unknown to this program")));
+            return Err(bad(&format!("its format version {format} is not supported")));
         }
         let ordinals = flags == HAS_ORDINALS;
         let width: u64 = if ordinals { 12 } else { 8 };
         if bytes.len() as u64 != HEADER as u64 + u64::from(count) * width {
-            return Err(bad("its length does not fit its count"));
+            return Err(bad("its length does not match its count"));
         }
         if checksum(bytes) != u64_at(bytes, 32) {
             return Err(bad("its checksum does not match"));
@@ -226,7 +227,7 @@ impl Segment {
             return Err("its header is not valid");
         }
         let Some(end) = self.base.checked_add(self.count as u32) else {
-            return Err("its ordinals pass 2^32");
+            return Err("its ordinals exceed 2^32");
         };
         let mut previous = None;
         for rank in 0..self.count {
@@ -277,18 +278,19 @@ impl Segment {
         let (low, high) = match &self.directory {
             Some(directory) => {
                 let bucket = bucket_of(hash, directory.shift);
-                (directory.begin(bucket, self.count), directory.begin(bucket + 1, self.count))
+                (directory.start(bucket, self.count), directory.start(bucket + 1, self.count))
             }
-            None => self.halve(hash),
+            None => self.narrow(hash),
         };
-        // Counting has no branch to guess wrong.
+        // Counting the smaller hashes of a bucket has no branch that could be mispredicted.
         let rank = low + (low..high).filter(|&rank| self.hash(rank) < hash).count();
         (rank < high && self.hash(rank) == hash).then(|| self.ordinal(rank))
     }
 
-    /// A few neighbours among which the hash would be.
+    /// The range of a few ranks in which the hash would be: binary search down to the size of a
+    /// bucket.
     #[cold]
-    fn halve(&self, hash: u64) -> (usize, usize) {
+    fn narrow(&self, hash: u64) -> (usize, usize) {
         let (mut low, mut high) = (0, self.count);
         while high - low > BUCKET {
             let middle = low.midpoint(high);

@@ -7,8 +7,8 @@ use throng_model::SHARD_COUNT;
 
 use crate::SnapshotFile;
 
-/// A set of users as one bitmap of ordinals per shard. Its order, which ranks count in, is by
-/// shard, then by ordinal: the same set always has the same ranks, so a batch can be cut again.
+/// A set of users as one bitmap of ordinals per shard. Ranks count by shard, then by ordinal: the
+/// same set always has the same ranks, so a batch can be cut again.
 ///
 /// ```
 /// use roaring::RoaringBitmap;
@@ -25,8 +25,8 @@ use crate::SnapshotFile;
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemberSet {
     shards: Vec<RoaringBitmap>,
-    /// `before[s]` members are in shards below `s`; the last entry is the total.
-    before: Vec<u64>,
+    /// `members_before[s]` members are in shards below `s`; the last entry is the total.
+    members_before: Vec<u64>,
 }
 
 impl Default for MemberSet {
@@ -39,14 +39,14 @@ impl MemberSet {
     /// A set of bitmaps by shard; missing ones are empty, those past 256 are dropped.
     pub fn new(mut shards: Vec<RoaringBitmap>) -> Self {
         shards.resize(SHARD_COUNT, RoaringBitmap::new());
-        let mut before = Vec::with_capacity(SHARD_COUNT + 1);
+        let mut members_before = Vec::with_capacity(SHARD_COUNT + 1);
         let mut total = 0;
-        before.push(0);
+        members_before.push(0);
         for shard in &shards {
             total += shard.len();
-            before.push(total);
+            members_before.push(total);
         }
-        Self { shards, before }
+        Self { shards, members_before }
     }
 
     /// The members of a snapshot, copied out of its file.
@@ -56,7 +56,7 @@ impl MemberSet {
 
     /// How many members. Constant time.
     pub fn len(&self) -> u64 {
-        self.before[SHARD_COUNT]
+        self.members_before[SHARD_COUNT]
     }
 
     /// Whether there are none.
@@ -77,17 +77,18 @@ impl MemberSet {
     /// How many members come before this one; `None` if it is not a member.
     pub fn rank(&self, shard: u8, ordinal: u32) -> Option<u64> {
         let bitmap = self.shard(shard);
-        bitmap.contains(ordinal).then(|| self.before[usize::from(shard)] + bitmap.rank(ordinal) - 1)
+        let before = self.members_before[usize::from(shard)];
+        bitmap.contains(ordinal).then(|| before + bitmap.rank(ordinal) - 1)
     }
 
-    /// The members with the given ranks, in order, as (shard, ordinal). Ranks past the end give
-    /// nothing. Finding the first costs a search; each next one is a step.
+    /// The members with the given ranks, in order, as (shard, ordinal). Ranks past the end have no
+    /// member. Finding the first costs a search; each next one is a step.
     ///
     /// ```
     /// use roaring::RoaringBitmap;
     /// use throng_membership::MemberSet;
     ///
-    /// // Batches of two: each can be made again by its ranks alone, also after a restart.
+    /// // Batches of two: each can be cut again by its ranks alone, also after a restart.
     /// let set = MemberSet::new(vec![RoaringBitmap::from_iter([5, 6, 7])]);
     /// assert_eq!(set.by_rank(0..2).collect::<Vec<_>>(), [(0, 5), (0, 6)]);
     /// assert_eq!(set.by_rank(2..4).collect::<Vec<_>>(), [(0, 7)]);
@@ -95,8 +96,9 @@ impl MemberSet {
     pub fn by_rank(&self, ranks: Range<u64>) -> impl Iterator<Item = (u8, u32)> + '_ {
         let end = ranks.end.min(self.len());
         let count = end.saturating_sub(ranks.start);
-        let first_shard = self.before.partition_point(|&b| b <= ranks.start).saturating_sub(1);
-        let skip = ranks.start - self.before[first_shard.min(SHARD_COUNT)];
+        let first_shard =
+            self.members_before.partition_point(|&b| b <= ranks.start).saturating_sub(1);
+        let skip = ranks.start - self.members_before[first_shard.min(SHARD_COUNT)];
         (first_shard..SHARD_COUNT)
             .flat_map(move |shard| {
                 let bitmap = &self.shards[shard];
@@ -116,9 +118,9 @@ impl MemberSet {
     fn combine(
         &self,
         other: &Self,
-        join: impl Fn(&RoaringBitmap, &RoaringBitmap) -> RoaringBitmap,
+        operation: impl Fn(&RoaringBitmap, &RoaringBitmap) -> RoaringBitmap,
     ) -> Self {
-        Self::new(self.shards.iter().zip(&other.shards).map(|(a, b)| join(a, b)).collect())
+        Self::new(self.shards.iter().zip(&other.shards).map(|(a, b)| operation(a, b)).collect())
     }
 
     /// Members of either.
@@ -137,7 +139,7 @@ impl MemberSet {
     }
 }
 
-/// What has to be done to get from one set of users to another.
+/// The difference of two sets of users.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Diff {
     /// In the new set only.
@@ -147,12 +149,12 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// From an old snapshot (none: nobody) to a new one.
+    /// From an old snapshot (`None`: the empty set) to a new one.
     pub fn between(old: Option<&SnapshotFile>, new: &SnapshotFile) -> Self {
         let empty = RoaringBitmap::new();
         let (mut adds, mut removes) = (Vec::new(), Vec::new());
         for shard in 0..=u8::MAX {
-            // Shards with the same bytes are the same set: most of them when little has changed.
+            // Equal bytes are equal sets; most shards are, when little has changed.
             if old.is_some_and(|old| old.shard_bytes(shard) == new.shard_bytes(shard)) {
                 adds.push(empty.clone());
                 removes.push(empty.clone());
@@ -183,7 +185,7 @@ impl Diff {
         Self { adds: new.minus(old), removes: old.minus(new) }
     }
 
-    /// Whether there is nothing to do.
+    /// Whether both sets are equal.
     pub fn is_empty(&self) -> bool {
         self.adds.is_empty() && self.removes.is_empty()
     }

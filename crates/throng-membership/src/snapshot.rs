@@ -1,6 +1,6 @@
 //! Snapshot files: one immutable version of an audience.
 //!
-//! All numbers are little-endian; everything begins at a multiple of 8; gaps are zero. The same
+//! All numbers are little-endian; everything starts at a multiple of 8; gaps are zero. The same
 //! description, for readers in other languages, is `docs/specs/snapshot-format.md`.
 //!
 //! | offset | bytes | what |
@@ -39,7 +39,7 @@ const HEADER: usize = 64;
 const ENTRY: usize = 32;
 const DIRECTORY: usize = SHARD_COUNT * ENTRY;
 
-/// What a snapshot says about itself.
+/// The metadata of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotMeta {
@@ -51,14 +51,14 @@ pub struct SnapshotMeta {
     pub model_fingerprint: String,
     /// Rows that were scanned: those that the model returns or counts.
     pub rows_read: u64,
-    /// Rows of them whose key was NULL.
+    /// Those of them whose key was NULL.
     pub null_keys: u64,
     /// When it was made.
     pub created_at: Timestamp,
-    /// [`seed_check`] of the deployment's hash seed: tells foreign snapshots apart without telling
-    /// the seed.
+    /// [`seed_check`] of the deployment's hash seed: identifies snapshots of another deployment
+    /// without revealing the seed.
     pub seed_check: u64,
-    /// How many users each shard's dictionary knew: 256 numbers. All ordinals are below them.
+    /// How many users each shard's dictionary had: 256 numbers. All ordinals are below them.
     pub dictionary_len: Vec<u32>,
 }
 
@@ -75,7 +75,7 @@ pub fn seed_check(seed: HashSeed) -> u64 {
     UserHash::of_canonical(b"throng: which hash seed is this?", seed).0
 }
 
-/// What was written.
+/// The result of writing a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotSummary {
     /// Size of the file.
@@ -86,23 +86,23 @@ pub struct SnapshotSummary {
     pub checksum: String,
 }
 
-/// Which snapshot a file has to be: what was recorded of it elsewhere when it was written. A file can
-/// be whole and still be another one, put in its place.
+/// The identity of a snapshot, as it was recorded elsewhere when the file was written. A file can
+/// be complete and still be another one that replaced it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotIdentity {
     /// The audience.
     pub audience: AudienceName,
     /// Its version.
     pub version: u64,
-    /// Fingerprint of the model that it was made by.
+    /// Fingerprint of the model that made it.
     pub model_fingerprint: String,
     /// How many users.
     pub members: u64,
     /// Size of the file.
     pub bytes: u64,
-    /// XXH3 (128 bits, seed 0) of the file in 32 hexadecimal digits, as `xxh128sum` prints it. `None`
-    /// for a snapshot whose checksum was not recorded: the other fields and the checksums inside of
-    /// the file are compared then.
+    /// XXH3 (128 bits, seed 0) of the file in 32 hexadecimal digits, as `xxh128sum` prints it.
+    /// `None` for a snapshot whose checksum was not recorded: the other fields and the checksums
+    /// inside of the file are compared then.
     pub checksum: Option<String>,
 }
 
@@ -110,7 +110,7 @@ fn file_checksum(bytes: &[u8]) -> String {
     format!("{:032x}", xxh3_128(bytes))
 }
 
-/// Collects the shards of a snapshot and writes it at once. Holds the serialised bitmaps in memory:
+/// Collects the shards of a snapshot, then writes the file. Keeps the serialized bitmaps in memory:
 /// at most one bit per known user.
 #[derive(Debug)]
 pub struct SnapshotWriter {
@@ -122,7 +122,7 @@ impl SnapshotWriter {
     /// A snapshot without members.
     ///
     /// # Errors
-    /// [`MembershipError::Misuse`] if `dictionary_len` has not 256 entries.
+    /// [`MembershipError::Misuse`] if `dictionary_len` does not have 256 entries.
     pub fn new(meta: SnapshotMeta) -> Result<Self, MembershipError> {
         if meta.dictionary_len.len() != SHARD_COUNT {
             return Err(MembershipError::Misuse(format!(
@@ -142,21 +142,22 @@ impl SnapshotWriter {
         let mut bytes = Vec::with_capacity(members.serialized_size());
         if !members.is_empty() {
             members.serialize_into(&mut bytes).map_err(|e| {
-                MembershipError::Misuse(format!("shard {shard} could not be serialised: {e}"))
+                MembershipError::Misuse(format!("shard {shard} cannot be serialized: {e}"))
             })?;
         }
         self.shard_bytes(shard, bytes)
     }
 
-    /// Sets the members of a shard from a bitmap in the portable Roaring format; no bytes for none.
+    /// Sets the members of a shard from a bitmap in the portable Roaring format; no bytes mean no
+    /// members.
     ///
     /// # Errors
-    /// [`MembershipError::Misuse`] if it is no such bitmap, or holds an ordinal that the dictionary
-    /// does not have.
+    /// [`MembershipError::Misuse`] if the bytes are not such a bitmap, or contain an ordinal that
+    /// the dictionary does not have.
     pub fn shard_bytes(&mut self, shard: u8, bytes: Vec<u8>) -> Result<(), MembershipError> {
-        let place = usize::from(shard);
+        let index = usize::from(shard);
         if bytes.is_empty() {
-            self.sections[place] = (bytes, 0);
+            self.sections[index] = (bytes, 0);
             return Ok(());
         }
         let misuse = |problem: &str| {
@@ -165,17 +166,17 @@ impl SnapshotWriter {
             ))
         };
         let (_, members, greatest) = Layout::check(&bytes).map_err(misuse)?;
-        if greatest.is_some_and(|g| g >= self.meta.dictionary_len[place]) {
-            return Err(misuse("it holds an ordinal that the dictionary does not have"));
+        if greatest.is_some_and(|g| g >= self.meta.dictionary_len[index]) {
+            return Err(misuse("it contains an ordinal that the dictionary does not have"));
         }
-        self.sections[place] = if members == 0 { (Vec::new(), 0) } else { (bytes, members) };
+        self.sections[index] = if members == 0 { (Vec::new(), 0) } else { (bytes, members) };
         Ok(())
     }
 
-    /// Writes the file: whole and durable when this returns, or not there at all.
+    /// Writes the file: complete and durable when this returns, or absent.
     ///
     /// # Errors
-    /// The disk's refusal.
+    /// [`MembershipError::Io`].
     pub fn write(self, root: &Path, relative: &Path) -> Result<SnapshotSummary, MembershipError> {
         let members = self.sections.iter().map(|s| s.1).sum();
         let bytes = self.encode(members);
@@ -220,7 +221,7 @@ impl SnapshotWriter {
     }
 }
 
-/// Writes a snapshot from serialised bitmaps by shard (`None` or missing: nobody).
+/// Writes a snapshot from serialized bitmaps by shard (`None` or missing: no members).
 ///
 /// # Errors
 /// As the methods of [`SnapshotWriter`].
@@ -244,7 +245,7 @@ struct Section {
     layout: Layout,
 }
 
-/// An opened snapshot: every byte checked, never changed again.
+/// An open snapshot: every byte is checked, and it never changes.
 #[derive(Debug)]
 pub struct SnapshotFile {
     contents: Contents,
@@ -263,7 +264,8 @@ impl SnapshotFile {
     /// Opens and checks a snapshot: reads all of it once.
     ///
     /// # Errors
-    /// [`MembershipError::Io`], or [`MembershipError::Damaged`] if a single bit is not as written.
+    /// [`MembershipError::Io`], or [`MembershipError::Damaged`] if any bit differs from what was
+    /// written.
     pub fn open(path: &Path) -> Result<Self, MembershipError> {
         let contents = Contents::open(path)?;
         let checked = check(contents.bytes());
@@ -272,8 +274,8 @@ impl SnapshotFile {
         Ok(Self { contents, meta, members, sections })
     }
 
-    /// As [`open`](Self::open), and checks that it is the snapshot that is meant. Reads all of it
-    /// twice where the checksum is known.
+    /// As [`open`](Self::open), and checks that it is the expected snapshot. Reads all of it twice
+    /// if the checksum is known.
     ///
     /// # Errors
     /// As [`open`](Self::open); also [`MembershipError::Damaged`] if it is another snapshot.
@@ -288,14 +290,14 @@ impl SnapshotFile {
         }
     }
 
-    /// In what it is not the snapshot that is meant.
+    /// The first difference from the expected snapshot.
     fn difference(&self, identity: &SnapshotIdentity) -> Option<String> {
         let SnapshotIdentity { audience, version, model_fingerprint, members, bytes, checksum } =
             identity;
         let meta = &self.meta;
         if (&meta.audience, meta.version) != (audience, *version) {
             return Some(format!(
-                "it holds version {} of audience `{}` instead of version {version} of `{audience}`",
+                "it contains version {} of audience `{}` instead of version {version} of `{audience}`",
                 meta.version, meta.audience
             ));
         }
@@ -309,16 +311,16 @@ impl SnapshotFile {
             return Some("it was made by another model".to_owned());
         }
         let differs = |sum: &String| file_checksum(self.contents.bytes()) != *sum;
-        checksum.as_ref().filter(|sum| differs(sum)).map(|_| "its checksum is another".to_owned())
+        checksum.as_ref().filter(|sum| differs(sum)).map(|_| "its checksum differs".to_owned())
     }
 
-    /// Why the file on the disk is not the one that was opened, if so: it is gone, or has another
-    /// length. Costs one `stat`; the bytes are not read.
+    /// Why the file on the disk is not the one that was opened, if so: it is missing, or has
+    /// another length. Costs one `stat`; the bytes are not read.
     pub fn changed_on_disk(&self) -> Option<MembershipError> {
         self.contents.changed_on_disk()
     }
 
-    /// What it says about itself.
+    /// Its metadata.
     pub fn meta(&self) -> &SnapshotMeta {
         &self.meta
     }
@@ -333,14 +335,14 @@ impl SnapshotFile {
         self.contents.bytes().len() as u64
     }
 
-    /// The portable Roaring bytes of a shard; empty if nobody is in it.
+    /// The portable Roaring bytes of a shard; empty if it has no members.
     #[inline]
     pub fn shard_bytes(&self, shard: u8) -> &[u8] {
         let section = &self.sections[usize::from(shard)];
         self.contents.bytes().get(section.start..section.start + section.length).unwrap_or_default()
     }
 
-    /// Whether a user is a member. Reads the map in place: no allocation, no lock.
+    /// Whether a user is a member. Reads the bitmap in place: no allocation, no lock.
     #[inline]
     pub fn contains(&self, shard: u8, ordinal: u32) -> bool {
         self.sections[usize::from(shard)].layout.contains(self.shard_bytes(shard), ordinal)
@@ -360,7 +362,7 @@ type Checked = (SnapshotMeta, u64, Vec<Section>);
 
 fn check(bytes: &[u8]) -> Result<Checked, String> {
     if bytes.len() < HEADER || &bytes[..8] != MAGIC {
-        return Err("it is no snapshot".to_owned());
+        return Err("it is not a snapshot".to_owned());
     }
     let number = |at| u64_at(bytes, at).unwrap_or(0);
     if number(56) != xxh3_64(&bytes[..56]) {
@@ -368,7 +370,7 @@ fn check(bytes: &[u8]) -> Result<Checked, String> {
     }
     let (format, meta_length) = (number(8) as u32, (number(8) >> 32) as usize);
     if format != FORMAT {
-        return Err(format!("its format version {format} is unknown to this program"));
+        return Err(format!("its format version {format} is not supported"));
     }
     let directory_at = (HEADER + meta_length).next_multiple_of(8);
     let sections_at = directory_at + DIRECTORY;
@@ -377,7 +379,7 @@ fn check(bytes: &[u8]) -> Result<Checked, String> {
         || number(48) != 0
         || bytes.len() < sections_at
     {
-        return Err("its length is not the one it was written with".to_owned());
+        return Err("its length does not match its header".to_owned());
     }
     if number(40) != xxh3_64(&bytes[HEADER..sections_at]) {
         return Err("the checksum of its directory does not match".to_owned());
@@ -409,7 +411,7 @@ fn check(bytes: &[u8]) -> Result<Checked, String> {
         sections.push(section);
     }
     if at != bytes.len() || members != number(24) {
-        return Err("its counts do not add up".to_owned());
+        return Err("its counts do not match".to_owned());
     }
     Ok((meta, members, sections))
 }
@@ -420,11 +422,11 @@ fn check_section(
     [offset, length, cardinality, sum]: [u64; 4],
     dictionary_len: u32,
 ) -> Result<Section, &'static str> {
-    let length = usize::try_from(length).map_err(|_| "its length is absurd")?;
-    let end = at.checked_add(length).ok_or("its length is absurd")?;
-    let body = bytes.get(at..end).ok_or("it is cut off")?;
+    let length = usize::try_from(length).map_err(|_| "its length is invalid")?;
+    let end = at.checked_add(length).ok_or("its length is invalid")?;
+    let body = bytes.get(at..end).ok_or("it is truncated")?;
     if offset != at as u64 {
-        return Err("it is not where it should be");
+        return Err("it has a wrong offset");
     }
     if xxh3_64(body) != sum {
         return Err("its checksum does not match");
@@ -434,7 +436,7 @@ fn check_section(
         return Err("its count is wrong");
     }
     if greatest.is_some_and(|g| g >= dictionary_len) {
-        return Err("it holds an ordinal that the dictionary does not have");
+        return Err("it contains an ordinal that the dictionary does not have");
     }
     Ok(Section { start: at, length, layout })
 }
@@ -467,11 +469,11 @@ mod tests {
             bad[at] = good[at];
             assert!(check(&good[..at]).is_err(), "cut at {at}");
         }
-        // One of a newer version is no damage.
+        // A newer format version is not damage.
         bad[8..12].copy_from_slice(&(FORMAT + 1).to_le_bytes());
         let sum = xxh3_64(&bad[..56]).to_le_bytes();
         bad[56..64].copy_from_slice(&sum);
         let refused = check(&bad).err().unwrap();
-        assert_eq!(refused, "its format version 2 is unknown to this program");
+        assert_eq!(refused, "its format version 2 is not supported");
     }
 }

@@ -22,7 +22,7 @@ use crate::limits::NodeLimits;
 use crate::metrics::Collector;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
-use crate::roles::build::{Dictionaries, Reported};
+use crate::roles::build::{Dictionaries, OpenProblems};
 use crate::{Health, Impact, ProblemClass};
 
 /// Begins the keys of problems that a part of the node met while it worked.
@@ -108,9 +108,9 @@ pub struct NodeContext {
     /// written is kept, so the node changes nothing more.
     pub(crate) data_directory_lost: CancellationToken,
     /// What cannot be served as it was published.
-    pub(crate) faults: Reported,
+    pub(crate) faults: OpenProblems,
     /// Files that are served and were changed on the disk meanwhile.
-    pub(crate) changed_files: Reported,
+    pub(crate) changed_files: OpenProblems,
     /// The dictionaries that builders opened last, where no lookups are served.
     pub(crate) dictionaries: Dictionaries,
     /// Tells builders that a refresh may be cancelled.

@@ -172,7 +172,7 @@ impl Node {
         // The first to say so.
         let _ = ctx.url.set(url.clone());
         let stop = CancellationToken::new();
-        if !shared && let Err(error) = roles::build::take_over(&ctx).await {
+        if !shared && let Err(error) = roles::build::recover(&ctx).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "what the last process left could not be put in order"
@@ -448,8 +448,8 @@ async fn assemble(
         limits,
         collector: Collector::default(),
         data_directory_lost: CancellationToken::new(),
-        faults: roles::build::Reported::default(),
-        changed_files: roles::build::Reported::default(),
+        faults: roles::build::OpenProblems::default(),
+        changed_files: roles::build::OpenProblems::default(),
         dictionaries: roles::build::Dictionaries::default(),
         cancelled: Notify::new(),
         wake_build: Notify::new(),

@@ -1,11 +1,11 @@
-//! A query worker and nothing else, for the tests of this crate.
+//! A program that is only a query worker, for the tests of this crate.
 
 use std::process::ExitCode;
 
 use throng_lake::{Hashers, RowHasher};
 use throng_model::{HashedIdentifier, Personal};
 
-/// Hashes as platforms do, without normalising.
+/// Hashes as platforms do, without normalizing.
 struct Plain;
 
 impl Hashers for Plain {

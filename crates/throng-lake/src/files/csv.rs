@@ -1,4 +1,4 @@
-//! CSV files: their headers, what their columns hold, and their rows.
+//! CSV files: checking their headers, inferring their schema, and reading their rows.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,20 +14,20 @@ use throng_spec::ColumnType;
 use super::declared::fits;
 use super::discover::DataFile;
 use super::fault::FileFault;
-use super::header::{FirstLine, LINES_BEFORE, alone, names_separator};
+use super::file_schema::{ColumnContents, FileColumn, FileSchema, Node, ReadOptions};
+use super::header::{FirstLine, LINES_BEFORE, line_fault, names_separator};
 use super::names::shown_name;
-use super::survey::{FileColumn, Holds, Node, Reading, Survey};
 use super::text::{NOT_UTF8, TextReader, open};
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8192;
-/// Fields of the longest first line.
+/// The most fields of a first line.
 const MAX_COLUMNS: usize = 10_000;
 
-/// Put behind a file that is surveyed. In a file that is whole it is a row of its own; where a quote is still
-/// open it becomes a part of the last value.
-const END: &str = "\u{1a}end of file\u{1a}";
-const OPEN_QUOTE: &str = "a quote begins in this row and does not end";
+/// A row that is appended to a file while its schema is inferred. In a complete file it is a
+/// separate row; if a quote is still open, it becomes part of the last value.
+const END_ROW: &str = "\u{1a}end of file\u{1a}";
+const OPEN_QUOTE: &str = "a quote starts in this row and does not end";
 
 fn records<R: Read>(text: R) -> Reader<R> {
     ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text)
@@ -41,7 +41,7 @@ fn next<R: Read>(
 ) -> Result<bool, FileFault> {
     reader.read_byte_record(record).map_err(|error| match error.into_kind() {
         csv::ErrorKind::Io(error) => FileFault::io(path, &error),
-        _ => FileFault::new(path, None, "it is no CSV"),
+        _ => FileFault::new(path, None, "it is not valid CSV"),
     })
 }
 
@@ -49,7 +49,7 @@ fn line_of(record: &ByteRecord) -> Option<u64> {
     record.position().map(csv::Position::line)
 }
 
-/// The names of the columns in the first line; `None` of an empty file.
+/// The names of the columns in the first line; `None` for an empty file.
 fn header(file: &DataFile) -> Result<Option<Vec<String>>, FileFault> {
     let mut record = ByteRecord::new();
     let found = next(&mut records(open(file)?), &mut record, file.path())?;
@@ -67,27 +67,27 @@ fn cells(record: &ByteRecord, path: &Path) -> Result<Vec<String>, FileFault> {
     record.iter().map(text).collect::<Result<_, _>>().map_err(not_utf8)
 }
 
-/// Refuses a first line that is no header by itself.
+/// Refuses a first line that is not a header, by the line itself.
 fn check_header(
     names: &[String],
     line: Option<u64>,
     path: &Path,
-    reading: &Reading,
+    options: &ReadOptions,
 ) -> Result<(), FileFault> {
     if names_separator(names) {
         let text = "the first line is `sep=`, which names the separator to Excel";
         return Err(FileFault::new(path, line, text)
-            .with_help("take out the line, and separate columns by commas"));
+            .with_help("remove the line, and separate columns by commas"));
     }
-    match alone(names) {
-        Some((text, help)) if reading.header != Some(true) => {
+    match line_fault(names) {
+        Some((text, help)) if options.header != Some(true) => {
             Err(FileFault::new(path, line, text).with_help(help))
         }
         _ => Ok(()),
     }
 }
 
-/// Refuses a file whose first line has the names that the source declares because the file has none.
+/// Refuses a file with a header where the source declares that files have none.
 fn check_first_row(record: &ByteRecord, names: &[String], path: &Path) -> Result<(), FileFault> {
     let is_name = |cell: &[u8]| {
         let cell = std::str::from_utf8(without_mark(cell)).unwrap_or_default().trim();
@@ -97,39 +97,42 @@ fn check_first_row(record: &ByteRecord, names: &[String], path: &Path) -> Result
         let text =
             "the first line names the columns, and the source declares that there is no such line";
         return Err(FileFault::new(path, line_of(record), text).with_help(
-            "take `header: false` out of the source; a source has files with a header, or files without one",
+            "remove `header: false` from the source; a source has files with a header, or files without one",
         ));
     }
     Ok(())
 }
 
-/// A cell without the byte order mark of a file that was put behind another.
+/// A cell without the byte order mark of a file that was appended to another.
 fn without_mark(cell: &[u8]) -> &[u8] {
     cell.strip_prefix("\u{feff}".as_bytes()).unwrap_or(cell)
 }
 
-/// Whether a row is the one that is put behind the file.
+/// Whether a row is the one that is appended to the file.
 fn is_end(record: &ByteRecord) -> bool {
-    record.iter().eq([END.as_bytes()])
+    record.iter().eq([END_ROW.as_bytes()])
 }
 
-/// Looks at every value of a file.
+/// Infers the schema of a file from all of its values.
 ///
 /// # Errors
-/// If the first line is probably a row of values; if a row has another number of fields than the header, is
-/// the header once more, or has a quote that does not end; if a value is not UTF-8, or does not fit the type
-/// that is declared for its column.
-pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileFault> {
+/// If the first line is probably a row of values; if a row has another number of fields than the
+/// header, repeats the header, or has a quote that does not end; if a value is not UTF-8, or does
+/// not have the declared type of its column.
+pub(crate) fn infer_schema(
+    file: &DataFile,
+    options: &ReadOptions,
+) -> Result<FileSchema, FileFault> {
     let path = file.path();
-    let end = format!("\n{END}");
+    let end = format!("\n{END_ROW}");
     let mut reader = records(open(file)?.chain(end.as_bytes()));
     let mut record = ByteRecord::new();
     let mut more = next(&mut reader, &mut record, path)? && !is_end(&record);
     if !more {
-        return Ok(Survey { columns: Vec::new(), rows: 0 });
+        return Ok(FileSchema { columns: Vec::new(), rows: 0 });
     }
     let first = line_of(&record);
-    let positional = reading.positional();
+    let positional = options.positional();
     let by_position = positional.is_some();
     let names = match positional {
         Some(names) => {
@@ -138,15 +141,15 @@ pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileF
         }
         None => {
             let names = cells(&record, path)?;
-            if names.last().is_some_and(|name| name.ends_with(END)) {
+            if names.last().is_some_and(|name| name.ends_with(END_ROW)) {
                 return Err(FileFault::new(path, first, OPEN_QUOTE));
             }
-            check_header(&names, first, path, reading)?;
+            check_header(&names, first, path, options)?;
             more = next(&mut reader, &mut record, path)? && !is_end(&record);
             names
         }
     };
-    let mut columns = Columns::new(path, reading, &names, by_position);
+    let mut columns = Columns::new(path, options, &names, by_position);
     while more {
         columns.add(&record)?;
         more = next(&mut reader, &mut record, path)? && !is_end(&record);
@@ -154,31 +157,36 @@ pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileF
     if let Some((text, help)) = columns.first_line.as_ref().and_then(FirstLine::fault) {
         return Err(FileFault::new(path, first, text).with_help(help));
     }
-    Ok(columns.survey())
+    Ok(columns.into_schema())
 }
 
-/// What is found in the columns of a file.
+/// The columns of a file while its rows are read.
 struct Columns<'a> {
     path: &'a Path,
-    reading: &'a Reading,
+    options: &'a ReadOptions,
     names: &'a [String],
-    /// The source declares the names, and the file has no header.
+    /// Whether the source declares the names, and the file has no header.
     by_position: bool,
     declared: Vec<Option<ColumnType>>,
     nodes: Vec<Node>,
-    /// The first line, if it may be a row.
+    /// The first line, if it may be a row of values.
     first_line: Option<FirstLine<'a>>,
     rows: u64,
 }
 
 impl<'a> Columns<'a> {
-    fn new(path: &'a Path, reading: &'a Reading, names: &'a [String], by_position: bool) -> Self {
-        let declared: Vec<_> = names.iter().map(|name| reading.declared(name)).collect();
+    fn new(
+        path: &'a Path,
+        options: &'a ReadOptions,
+        names: &'a [String],
+        by_position: bool,
+    ) -> Self {
+        let declared: Vec<_> = names.iter().map(|name| options.declared(name)).collect();
         // A line with a name that is declared is a header.
-        let is_header = reading.header.is_some() || declared.iter().any(Option::is_some);
+        let is_header = options.header.is_some() || declared.iter().any(Option::is_some);
         Self {
             path,
-            reading,
+            options,
             names,
             by_position,
             declared,
@@ -194,14 +202,14 @@ impl<'a> Columns<'a> {
 
     /// Counts the values of a row.
     fn add(&mut self, record: &ByteRecord) -> Result<(), FileFault> {
-        if record.iter().next_back().is_some_and(|cell| cell.ends_with(END.as_bytes())) {
+        if record.iter().next_back().is_some_and(|cell| cell.ends_with(END_ROW.as_bytes())) {
             return Err(self.fault(record, OPEN_QUOTE));
         }
         let is_header = record.iter().map(without_mark).eq(self.names.iter().map(String::as_bytes));
         if is_header && !self.by_position {
-            return Err(self.fault(record, "the header stands here once more").with_help(
-                "keep files apart that have headers of their own, in one folder; a file without a header \
-                 needs `header: false` in the source",
+            return Err(self.fault(record, "the header is repeated here").with_help(
+                "put the files into one folder instead of joining them; files without a header need \
+                 `header: false` in the source",
             ));
         }
         if record.len() != self.names.len() {
@@ -212,7 +220,7 @@ impl<'a> Columns<'a> {
                 let text = format!("column {} is not UTF-8", place + 1);
                 return Err(self.fault(record, text).with_help(NOT_UTF8));
             };
-            let cell = self.reading.cell(cell);
+            let cell = self.options.cell(cell);
             if let Some(first_line) = &mut self.first_line {
                 first_line.add(place, cell);
             }
@@ -224,7 +232,7 @@ impl<'a> Columns<'a> {
                 Some(declared) if fits(declared, cell) => self.nodes[place].scalars.add_text(cell),
                 Some(declared) => {
                     let name = shown_name(&self.names[place]);
-                    let text = format!("the value of column {name} is no {declared}");
+                    let text = format!("the value of column {name} is not of type {declared}");
                     return Err(self
                         .fault(record, text)
                         .with_help("declare the column as text, or correct the value"));
@@ -240,8 +248,8 @@ impl<'a> Columns<'a> {
         if self.by_position {
             let text = format!("{found} fields, where the source declares {wanted} columns");
             return self.fault(record, text).with_help(
-                "declare all columns in the order of the files; tables of other columns need a source of \
-                 their own",
+                "declare all columns in the order of the files; tables with other columns need their own \
+                 source",
             );
         }
         let help = match self.names {
@@ -249,39 +257,39 @@ impl<'a> Columns<'a> {
                 "the header is one column: separate columns by commas"
             }
             [one, ..] if wanted == 1 || one.starts_with('#') => LINES_BEFORE,
-            _ => "put quotes around values that hold a comma, a quote or a line break",
+            _ => "put quotes around values that contain a comma, a quote or a line break",
         };
         let text = format!("{found} fields, where the header has {wanted}");
         self.fault(record, text).with_help(help)
     }
 
-    fn survey(self) -> Survey {
+    fn into_schema(self) -> FileSchema {
         let twice = |name: &String| self.names.iter().filter(|there| *there == name).count() > 1;
         let columns = self.names.iter().zip(self.nodes).map(|(name, node)| FileColumn {
             name: name.clone(),
-            holds: Holds::Values(node),
+            contents: ColumnContents::Values(node),
             twice: twice(name),
             beside: Vec::new(),
         });
-        Survey { columns: columns.collect(), rows: self.rows }
+        FileSchema { columns: columns.collect(), rows: self.rows }
     }
 }
 
 /// The rows of a file.
 pub(crate) struct Rows {
     path: PathBuf,
-    /// `None` of an empty file.
+    /// `None` for an empty file.
     reader: Option<BufReader<TextReader>>,
-    /// The wanted columns' places in the batches that are read.
+    /// The indexes of the wanted columns in the batches that are read.
     order: Vec<usize>,
 }
 
 impl Rows {
-    /// Opens a file: `wanted` are the names that columns have in it, with the types to read them as, and
+    /// Opens a file: `wanted` are names of columns in the file, with the types to read them as, and
     /// `positional` the names of all columns if the file has no header.
     ///
     /// # Errors
-    /// If it cannot be opened, or its header is another one.
+    /// If it cannot be opened, or its header has changed.
     pub(crate) fn open(
         file: &DataFile,
         wanted: &[(String, DataType)],
@@ -308,7 +316,7 @@ impl Rows {
         for (place, (_, data_type)) in places.iter().zip(wanted) {
             fields[*place] = Field::new(place.to_string(), data_type.clone(), true);
         }
-        // In the file's order; one column at least, which counts the rows.
+        // In the order of the file; at least one column, to count the rows.
         let mut projection = places.clone();
         projection.sort_unstable();
         projection.dedup();
@@ -329,7 +337,7 @@ impl Rows {
     /// The next rows, with the wanted columns in their order; `None` at the end.
     ///
     /// # Errors
-    /// If the file cannot be read as it was surveyed.
+    /// If the file does not match its inferred schema.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, FileFault> {
         let fail = |error| FileFault::of_reader(&self.path, &error);
         match self.reader.as_mut().and_then(Iterator::next) {

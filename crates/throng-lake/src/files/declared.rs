@@ -26,7 +26,7 @@ pub(crate) fn fits(declared: ColumnType, text: &str) -> bool {
         ColumnType::Text => true,
         ColumnType::Integer => Int64Type::parse(text).is_some(),
         ColumnType::Decimal { digits, scale } => {
-            // The engine would round what has more digits after the point.
+            // The engine would round a number with more digits after the point.
             let fraction = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
             fraction <= usize::from(scale)
                 && !text.contains(['e', 'E'])

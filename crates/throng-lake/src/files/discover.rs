@@ -1,8 +1,9 @@
-//! The tables of a folder: every file, and every folder of files, of a format that is read. Symbolic
-//! links are followed as far as they stay beneath the source's root: whoever may write into a source
-//! must not make the node read other files.
+//! Finds the tables of a folder: every file, and every folder of files, of a format that is read.
+//! Symbolic links are followed only beneath the source's root: otherwise anyone who may write into
+//! a source could make the node read other files.
 //!
-//! No file vanishes: what is not read is either listed as passed over, or is why its table is refused.
+//! No file is ignored: one that is not read is either listed as passed over, or its table is
+//! refused.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
@@ -11,25 +12,25 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::format::{Format, Named, named, sql_name};
+use super::format::{FileKind, Format, file_kind, sql_name};
 use crate::LakeError;
 
 /// Levels of folders in a table.
 const MAX_LEVELS: usize = 64;
-/// Files and folders of a table. More come of links that lead to each other.
+/// Files and folders of a table, at most. Only links to each other give more.
 const MAX_ENTRIES: usize = 2_000_000;
 
-/// What a file was when it was looked at. Another size or time of change means other rows.
+/// The size and time of change of a file. If either differs, the file may have other rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct FileStamp {
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
-    /// Nanoseconds since 1970 at which it changed; 0 if the file system does not say.
+    /// Time of change in nanoseconds since 1970; 0 if the file system has none.
     pub(crate) modified: u64,
 }
 
 impl FileStamp {
-    /// Looks at a file.
+    /// Reads the stamp of a file.
     pub(crate) fn of(path: &Path) -> Result<Self, LakeError> {
         let fail = |source| LakeError::Source { path: path.to_owned(), source };
         let metadata = std::fs::metadata(path).map_err(fail)?;
@@ -38,10 +39,10 @@ impl FileStamp {
         Ok(Self { path: path.to_owned(), bytes: metadata.len(), modified })
     }
 
-    /// Refuses a file that is another one than it was.
+    /// Refuses a file that has changed.
     ///
     /// # Errors
-    /// [`LakeError::Changed`]; [`LakeError::Source`] if it is gone.
+    /// [`LakeError::Changed`]; [`LakeError::Source`] if it is missing.
     pub(crate) fn compare(&self) -> Result<(), LakeError> {
         if Self::of(&self.path)? == *self {
             Ok(())
@@ -57,7 +58,8 @@ pub(crate) struct DataFile {
     pub(crate) stamp: FileStamp,
     pub(crate) format: Format,
     pub(crate) gzipped: bool,
-    /// The columns that its folders name (`day=2026-11-25`), with their values; `None` is NULL.
+    /// The columns in the names of its folders (`day=2026-11-25`), with their values; `None` is
+    /// NULL.
     pub(crate) folders: Vec<(String, Option<String>)>,
 }
 
@@ -80,7 +82,7 @@ pub struct PassedOver {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Table {
     pub(crate) files: Vec<DataFile>,
-    /// What lies in the table's folder and is not read.
+    /// Files in the table's folder that are not read.
     pub(crate) passed_over: Vec<PassedOver>,
 }
 
@@ -89,7 +91,7 @@ pub(crate) struct Table {
 pub(crate) struct Folder {
     /// By their SQL names, each with its files or with why it cannot be read.
     pub(crate) tables: BTreeMap<String, Result<Table, LakeError>>,
-    /// What is no table.
+    /// Files and folders that are not a table.
     pub(crate) passed_over: Vec<PassedOver>,
     /// The file or folder that gave each table its name.
     origins: BTreeMap<String, PathBuf>,
@@ -118,20 +120,20 @@ impl Folder {
     }
 }
 
-/// What lies in a folder.
+/// An entry of a folder.
 struct Entry {
     name: String,
     path: PathBuf,
-    kind: Result<Kind, LakeError>,
+    kind: Result<EntryKind, LakeError>,
 }
 
-enum Kind {
+enum EntryKind {
     Folder,
     File,
     PassedOver(&'static str),
 }
 
-/// The entries of a folder that lies beneath `root`, which is canonical, in the order of their names.
+/// The entries of a folder in the order of their names. `root` is canonical.
 fn entries(folder: &Path, root: &Path) -> Result<Vec<Entry>, LakeError> {
     let fail = |source| LakeError::Source { path: folder.to_owned(), source };
     let mut entries = Vec::new();
@@ -156,33 +158,35 @@ fn entries(folder: &Path, root: &Path) -> Result<Vec<Entry>, LakeError> {
     Ok(entries)
 }
 
-fn kind_of(entry: &std::fs::DirEntry, name: &str, root: &Path) -> Result<Kind, LakeError> {
+fn kind_of(entry: &std::fs::DirEntry, name: &str, root: &Path) -> Result<EntryKind, LakeError> {
     let path = entry.path();
     if name.starts_with('.') {
-        return Ok(Kind::PassedOver("its name begins with a dot"));
+        return Ok(EntryKind::PassedOver("its name begins with a dot"));
     }
     if name.starts_with("~$") {
-        return Ok(Kind::PassedOver("it is the lock file of a program that has the file open"));
+        return Ok(EntryKind::PassedOver(
+            "it is the lock file of a program that has the file open",
+        ));
     }
-    // Other programs' bookkeeping.
+    // Internal files of other programs.
     if name.starts_with('_') {
-        return Ok(Kind::PassedOver("its name begins with _"));
+        return Ok(EntryKind::PassedOver("its name begins with _"));
     }
-    let is_data = !matches!(named(name), Named::Other);
+    let is_data = !matches!(file_kind(name), FileKind::Other);
     match entry.file_type() {
-        Ok(kind) if kind.is_dir() => Ok(Kind::Folder),
-        Ok(kind) if kind.is_file() => Ok(Kind::File),
+        Ok(kind) if kind.is_dir() => Ok(EntryKind::Folder),
+        Ok(kind) if kind.is_file() => Ok(EntryKind::File),
         Ok(_) | Err(_) if !is_data && !path.is_dir() => {
-            Ok(Kind::PassedOver("it is no file of a format that is read"))
+            Ok(EntryKind::PassedOver("its format is not read"))
         }
-        Ok(kind) if kind.is_symlink() => behind_link(&path, root),
+        Ok(kind) if kind.is_symlink() => kind_of_target(&path, root),
         Ok(_) => Err(irregular(&path)),
         Err(source) => Err(LakeError::Source { path, source }),
     }
 }
 
-/// What a link leads to.
-fn behind_link(path: &Path, root: &Path) -> Result<Kind, LakeError> {
+/// The kind of a link's target.
+fn kind_of_target(path: &Path, root: &Path) -> Result<EntryKind, LakeError> {
     let fail = |source| LakeError::Source { path: path.to_owned(), source };
     let real = path.canonicalize().map_err(fail)?;
     if !real.starts_with(root) {
@@ -190,20 +194,20 @@ fn behind_link(path: &Path, root: &Path) -> Result<Kind, LakeError> {
     }
     let found = std::fs::symlink_metadata(&real).map_err(fail)?;
     match (found.is_dir(), found.is_file()) {
-        (true, _) => Ok(Kind::Folder),
-        (_, true) => Ok(Kind::File),
+        (true, _) => Ok(EntryKind::Folder),
+        (_, true) => Ok(EntryKind::File),
         _ => Err(irregular(path)),
     }
 }
 
-/// A pipe or a device: whoever opens one waits, or reads for ever.
+/// A pipe, a socket or a device: opening it blocks, or it never ends.
 fn irregular(path: &Path) -> LakeError {
-    let source = std::io::Error::other("it is a pipe, a socket or a device, and no file");
+    let source = std::io::Error::other("it is a pipe, a socket or a device, not a file");
     LakeError::Source { path: path.to_owned(), source }
 }
 
-/// Refuses the folder of a table format whose files must not be read by themselves: files that are no
-/// longer part of the table lie there too.
+/// Refuses the folder of a table format whose files must not be read by themselves: it also
+/// contains files that are no longer part of the table.
 fn refuse_table_format(folder: &Path) -> Result<(), LakeError> {
     let format = if folder.join("_delta_log").is_dir() {
         "a Delta table"
@@ -216,7 +220,7 @@ fn refuse_table_format(folder: &Path) -> Result<(), LakeError> {
     };
     Err(LakeError::Table {
         message: format!("{} is {format}, which is not supported", folder.display()),
-        help: "write its current rows to Parquet files in a folder of their own".to_owned(),
+        help: "write its current rows to Parquet files in a separate folder".to_owned(),
     })
 }
 
@@ -232,9 +236,9 @@ fn is_iceberg(metadata: &Path) -> bool {
 /// The tables of a source's folder.
 ///
 /// # Errors
-/// [`LakeError::LeadsOut`] if the folder does not lie beneath `root`; [`LakeError::Source`] if it cannot
-/// be read; [`LakeError::Table`] if it is itself a table of a format that is not supported. What is
-/// wrong with one table is the error of that table.
+/// [`LakeError::LeadsOut`] if the folder is not beneath `root`; [`LakeError::Source`] if it cannot
+/// be read; [`LakeError::Table`] if it is itself a table of a format that is not supported. The
+/// error of one table is its entry in the result.
 pub(crate) fn of_folder(folder: &Path, root: &Path) -> Result<Folder, LakeError> {
     let real = |path: &Path| {
         path.canonicalize().map_err(|source| LakeError::Source { path: path.to_owned(), source })
@@ -246,33 +250,35 @@ pub(crate) fn of_folder(folder: &Path, root: &Path) -> Result<Folder, LakeError>
     refuse_table_format(folder)?;
     let mut found = Folder::default();
     for Entry { name, path, kind } in entries(folder, root)? {
-        let what = named(&name);
+        let what = file_kind(&name);
         let stem = match what {
-            Named::Data { ending, .. } | Named::Unreadable { ending, .. } => name.len() - ending,
-            Named::Other => name.len(),
+            FileKind::Data { ending, .. } | FileKind::Unreadable { ending, .. } => {
+                name.len() - ending
+            }
+            FileKind::Other => name.len(),
         };
         let pass = |reason: &str| PassedOver { path: path.clone(), reason: reason.to_owned() };
         match (kind, what) {
-            (Ok(Kind::PassedOver(reason)), _) => found.passed_over.push(pass(reason)),
-            (Ok(Kind::Folder), _) => match of_table_folder(&path, root) {
+            (Ok(EntryKind::PassedOver(reason)), _) => found.passed_over.push(pass(reason)),
+            (Ok(EntryKind::Folder), _) => match of_table_folder(&path, root) {
                 Ok(table) if table.files.is_empty() => {
-                    found.passed_over.push(pass("it holds no file of a format that is read"));
+                    found.passed_over.push(pass("it contains no file of a format that is read"));
                     found.passed_over.extend(table.passed_over);
                 }
                 table => found.insert(sql_name(&name), path, table),
             },
-            (Ok(Kind::File), Named::Data { format, gzipped, .. }) => {
+            (Ok(EntryKind::File), FileKind::Data { format, gzipped, .. }) => {
                 let table = FileStamp::of(&path).map(|stamp| Table {
                     files: vec![DataFile { stamp, format, gzipped, folders: Vec::new() }],
                     passed_over: Vec::new(),
                 });
                 found.insert(sql_name(&name[..stem]), path, table);
             }
-            (Ok(Kind::File), Named::Unreadable { what, .. }) => {
+            (Ok(EntryKind::File), FileKind::Unreadable { what, .. }) => {
                 let refusal = Err(unreadable(&path, what));
                 found.insert(sql_name(&name[..stem]), path, refusal);
             }
-            (Ok(Kind::File), Named::Other) => {
+            (Ok(EntryKind::File), FileKind::Other) => {
                 found.passed_over.push(pass("its ending is not known"))
             }
             (Err(error), _) => found.insert(sql_name(&name[..stem]), path, Err(error)),
@@ -281,12 +287,12 @@ pub(crate) fn of_folder(folder: &Path, root: &Path) -> Result<Folder, LakeError>
     Ok(found)
 }
 
-/// A file that holds rows, and is not read.
+/// The error of a file with rows whose format is not read.
 fn unreadable(path: &Path, what: &str) -> LakeError {
     LakeError::Table {
         message: format!("{} cannot be read: it is {what}", path.display()),
         help:
-            "write it as Parquet, as CSV or as JSON lines, plain or packed by gzip; or give it a \
+            "write it as Parquet, as CSV or as JSON lines, plain or compressed by gzip; or give it a \
                name that begins with _"
                 .to_owned(),
     }
@@ -311,9 +317,9 @@ struct Walk<'a> {
     root: &'a Path,
     table: Table,
     entries_left: usize,
-    /// The folders around the one that is looked at; canonical.
+    /// The folder that is being read and those above it; canonical.
     open: Vec<PathBuf>,
-    /// Columns that the folders name.
+    /// The columns in the names of these folders.
     folders: Vec<(String, Option<String>)>,
 }
 
@@ -323,35 +329,35 @@ impl Walk<'_> {
         let fail = |source| LakeError::Source { path: folder.to_owned(), source };
         let real = folder.canonicalize().map_err(fail)?;
         if self.open.contains(&real) || self.open.len() >= MAX_LEVELS {
-            return Err(fail(std::io::Error::other("links of its folders lead in a circle")));
+            return Err(fail(std::io::Error::other("links of its folders form a cycle")));
         }
         self.open.push(real);
         let found = entries(folder, self.root)?;
         self.entries_left = self
             .entries_left
             .checked_sub(found.len())
-            .ok_or_else(|| fail(std::io::Error::other("it holds more than 2000000 entries")))?;
+            .ok_or_else(|| fail(std::io::Error::other("it contains more than 2000000 entries")))?;
         for Entry { name, path, kind } in found {
             let pass = |reason: &str| PassedOver { path: path.clone(), reason: reason.to_owned() };
-            match (kind?, named(&name)) {
-                (Kind::PassedOver(reason), _) => self.table.passed_over.push(pass(reason)),
-                (Kind::Folder, _) => {
+            match (kind?, file_kind(&name)) {
+                (EntryKind::PassedOver(reason), _) => self.table.passed_over.push(pass(reason)),
+                (EntryKind::Folder, _) => {
                     let column = partition(&name);
-                    let named = column.is_some();
+                    let has_column = column.is_some();
                     self.folders.extend(column);
                     self.collect(&path)?;
-                    if named {
+                    if has_column {
                         self.folders.pop();
                     }
                 }
-                (Kind::File, Named::Data { format, gzipped, .. }) => {
+                (EntryKind::File, FileKind::Data { format, gzipped, .. }) => {
                     let (stamp, folders) = (FileStamp::of(&path)?, self.folders.clone());
                     self.table.files.push(DataFile { stamp, format, gzipped, folders });
                 }
-                (Kind::File, Named::Unreadable { what, .. }) => {
+                (EntryKind::File, FileKind::Unreadable { what, .. }) => {
                     return Err(unreadable(&path, what));
                 }
-                (Kind::File, Named::Other) => {
+                (EntryKind::File, FileKind::Other) => {
                     self.table.passed_over.push(pass("its ending is not known"));
                 }
             }
@@ -361,8 +367,8 @@ impl Walk<'_> {
     }
 }
 
-/// The column that a folder's name gives (`region=0001`), with its value. Percent signs are decoded as
-/// Hive and Spark write them.
+/// The column that a folder's name gives (`region=0001`), with its value. Percent signs are decoded
+/// as Hive and Spark write them.
 fn partition(name: &str) -> Option<(String, Option<String>)> {
     let (column, value) = name.split_once('=')?;
     if column.is_empty() {
@@ -372,7 +378,7 @@ fn partition(name: &str) -> Option<(String, Option<String>)> {
     Some((percent_decoded(column), value))
 }
 
-/// Text without `%3A`; as it is if what is decoded is no UTF-8.
+/// Decodes `%3A` and others; returns the text unchanged if the result is not UTF-8.
 fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -428,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_by_name() {
+    fn files_that_cannot_be_read_are_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         for folder in ["d/_delta_log", "i/metadata", "u"] {
@@ -467,7 +473,7 @@ mod tests {
                 "good: good",
                 "i: /i is an Iceberg table, which is not supported",
                 "loop: cannot read /loop.csv",
-                "p: /p.csv.zst cannot be read: it is packed in another way than by gzip",
+                "p: /p.csv.zst cannot be read: it is compressed, but not by gzip",
                 "u: /u and /u.csv are both the table u",
             ]
         );
@@ -509,14 +515,14 @@ mod tests {
         assert_eq!(tables("root/source", "root"), both("table x y z", ""));
         // The same links lead out of a root that is the source itself.
         assert_eq!(tables("root/source", "root/source"), both("table x", "y z"));
-        // Planted deep in a table: a file, a folder, a circle.
+        // A link deep in a table: to a file, a folder, its own folder.
         for target in ["outside/x.csv", "outside", "root/source"] {
             let link = at("root/source/table/p.csv");
             symlink(at(target), &link).unwrap();
             assert_eq!(tables("root/source", "root"), both("x y z", "table"), "{target}");
             std::fs::remove_file(link).unwrap();
         }
-        // In place of the source.
+        // A link instead of the source.
         symlink(at("outside"), at("root/swapped")).unwrap();
         let swapped = of_folder(&at("root/swapped"), &at("root")).unwrap_err();
         assert!(matches!(swapped, LakeError::LeadsOut { .. }), "{swapped}");

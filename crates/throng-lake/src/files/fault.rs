@@ -1,4 +1,4 @@
-//! What is wrong with a file, in words that hold no value of it.
+//! Faults of files, without values of the data.
 
 use std::path::{Path, PathBuf};
 
@@ -30,17 +30,17 @@ impl std::fmt::Display for FileFault {
 impl std::error::Error for FileFault {}
 
 impl FileFault {
-    /// A fault of a file; `text` holds no value of the data.
+    /// A fault of a file; `text` must not contain a value of the data.
     pub(crate) fn new(path: &Path, line: Option<u64>, text: impl Into<String>) -> Self {
         Self { path: path.to_owned(), line, text: text.into(), help: "correct the file" }
     }
 
-    /// What to do about it.
+    /// Sets the hint.
     pub(crate) fn with_help(self, help: &'static str) -> Self {
         Self { help, ..self }
     }
 
-    /// A file that the system, or the unpacking, does not give.
+    /// An error of the system, or of the decompression.
     pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
         use std::io::ErrorKind;
         let text = match error.kind() {
@@ -51,7 +51,8 @@ impl FileFault {
         Self::new(path, None, text).with_help("write the file again")
     }
 
-    /// An error of the engine's readers: only its kind and its line are kept.
+    /// An error of the engine's readers: only its kind and its line are kept, as its text may have
+    /// values.
     pub(crate) fn of_reader(path: &Path, error: &ArrowError) -> Self {
         if let ArrowError::IoError(_, error) = error {
             return Self::io(path, error);

@@ -1,6 +1,6 @@
-//! What a file is, by its name. Pure.
+//! The format of a file, by its name. Pure.
 
-/// How a file's rows are written.
+/// The format of a file's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Format {
     Parquet,
@@ -18,18 +18,19 @@ impl std::fmt::Display for Format {
     }
 }
 
-/// What a name says.
+/// The kind of a file, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Named {
-    /// A file that is read: its format, whether it is packed by gzip, and the length of the ending.
+pub(crate) enum FileKind {
+    /// A file that is read: its format, whether it is compressed by gzip, and the length of the
+    /// ending.
     Data { format: Format, gzipped: bool, ending: usize },
-    /// A file that holds rows, and is not read: what it is, and the length of the ending.
+    /// A file with rows that is not read: what it is, and the length of the ending.
     Unreadable { what: &'static str, ending: usize },
     /// Anything else.
     Other,
 }
 
-/// Endings of rows that are not read.
+/// Endings of files with rows that are not read.
 const UNREADABLE: [(&str, &str); 12] = [
     (".tsv", "a file of tab-separated values"),
     (".orc", "an ORC file"),
@@ -45,12 +46,12 @@ const UNREADABLE: [(&str, &str); 12] = [
     (".xml", "an XML file"),
 ];
 
-/// Endings of packed files that are not read.
-const PACKED: [&str; 10] =
+/// Endings of compressed files that are not read.
+const COMPRESSED: [&str; 10] =
     [".zst", ".bz2", ".xz", ".zip", ".lz4", ".br", ".snappy", ".7z", ".lzo", ".gz"];
 
-/// The format of a file, by its name. Upper and lower case are alike.
-pub(crate) fn named(name: &str) -> Named {
+/// The kind of a file, by its name, regardless of case.
+pub(crate) fn file_kind(name: &str) -> FileKind {
     let lower = name.to_ascii_lowercase();
     let (stem, gzipped) = match lower.strip_suffix(".gz") {
         Some(stem) => (stem, true),
@@ -67,25 +68,27 @@ pub(crate) fn named(name: &str) -> Named {
         known.iter().find(|(ending, _)| stem.len() > ending.len() && stem.ends_with(ending));
     if let Some((ending, format)) = found {
         let ending = ending.len() + lower.len() - stem.len();
-        // Parquet packs its pages itself.
+        // Parquet compresses its pages itself.
         return match (format, gzipped) {
-            (Format::Parquet, true) => Named::Unreadable { what: "a packed Parquet file", ending },
-            _ => Named::Data { format: *format, gzipped, ending },
+            (Format::Parquet, true) => {
+                FileKind::Unreadable { what: "a compressed Parquet file", ending }
+            }
+            _ => FileKind::Data { format: *format, gzipped, ending },
         };
     }
     let found =
         UNREADABLE.iter().find(|(ending, _)| stem.len() > ending.len() && stem.ends_with(ending));
     if let Some((ending, what)) = found {
-        return Named::Unreadable { what, ending: ending.len() + lower.len() - stem.len() };
+        return FileKind::Unreadable { what, ending: ending.len() + lower.len() - stem.len() };
     }
-    for packed in PACKED {
-        let Some(stem) = lower.strip_suffix(packed) else { continue };
-        if let Named::Data { ending, .. } = named(&name[..stem.len()]) {
-            let what = "packed in another way than by gzip";
-            return Named::Unreadable { what, ending: ending + packed.len() };
+    for compressed in COMPRESSED {
+        let Some(stem) = lower.strip_suffix(compressed) else { continue };
+        if let FileKind::Data { ending, .. } = file_kind(&name[..stem.len()]) {
+            let what = "compressed, but not by gzip";
+            return FileKind::Unreadable { what, ending: ending + compressed.len() };
         }
     }
-    Named::Other
+    FileKind::Other
 }
 
 /// A name as SQL has it: in lower case, `-`, `.` and space become `_`.
@@ -99,24 +102,24 @@ mod tests {
 
     #[test]
     fn endings_are_known_in_upper_and_lower_case() {
-        let data = |format, gzipped, ending| Named::Data { format, gzipped, ending };
+        let data = |format, gzipped, ending| FileKind::Data { format, gzipped, ending };
         for (name, found) in [
             ("a.csv", data(Format::Csv, false, 4)),
             ("A.CSV.GZ", data(Format::Csv, true, 7)),
             ("x.y.JSONL", data(Format::Json, false, 6)),
             ("x.ndjson.gz", data(Format::Json, true, 10)),
             ("part-0.snappy.parquet", data(Format::Parquet, false, 8)),
-            (".csv", Named::Other),
-            ("a.txt", Named::Other),
-            ("csv", Named::Other),
+            (".csv", FileKind::Other),
+            ("a.txt", FileKind::Other),
+            ("csv", FileKind::Other),
             ("ü.csv", data(Format::Csv, false, 4)),
-            ("notes.gz", Named::Other),
+            ("notes.gz", FileKind::Other),
         ] {
-            assert_eq!(named(name), found, "{name}");
+            assert_eq!(file_kind(name), found, "{name}");
         }
         for name in ["a.csv.zst", "a.parquet.gz", "a.json.ZIP", "a.avro", "a.tsv.gz", "b.csv.gz.gz"]
         {
-            assert!(matches!(named(name), Named::Unreadable { .. }), "{name}");
+            assert!(matches!(file_kind(name), FileKind::Unreadable { .. }), "{name}");
         }
     }
 }

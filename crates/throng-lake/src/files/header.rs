@@ -1,27 +1,29 @@
-//! Whether the first line of a CSV file names its columns, or is a row of values. Pure.
+//! Decides whether the first line of a CSV file is a header or a row of values. Pure.
 //!
-//! Nothing marks a line as a header. A first row that is taken for one is lost, and its values become names,
-//! so a file is refused where the line is probably a row: [`alone`] sees it in the line itself, [`FirstLine`]
-//! in the values that follow. The source can declare `header: true` or `header: false`.
+//! CSV does not mark a header. A first row that is read as a header is lost, and its values become
+//! names of columns. So a file is refused if the line is probably a row: [`line_fault`] checks the
+//! line itself, [`FirstLine`] compares it with the values that follow. The source can declare
+//! `header: true` or `header: false`.
 
 use super::names::personal;
 
-/// Values of a column that are compared with how the first line is written.
+/// Values of a column that are compared with the pattern of the first line.
 const COMPARED: u64 = 1000;
-/// Characters of the longest number that is a name, such as a year.
+/// Characters of the longest number that may be a name, such as a year.
 const SHORT_NUMBER: usize = 4;
 
-/// What is wrong with the first line.
+/// The fault of a first line that is a row.
 pub(super) const VALUES: &str = "the first line holds values and not names of columns";
-/// What to do about a first line that looks like values.
-pub(super) const DECLARE: &str = "begin the file with a line that names its columns; or, if no CSV file of the source has one, \
+/// The hint for a first line that is probably a row.
+pub(super) const DECLARE: &str = "start the file with a line that names its columns; or, if no CSV file of the source has one, \
      declare `header: false` and all `columns` in their order; or, if the line does name the columns, \
      `header: true`";
-/// What to do about lines before the header.
-pub(super) const LINES_BEFORE: &str = "take out the lines before the one that names the columns";
+/// The hint for lines before the header.
+pub(super) const LINES_BEFORE: &str = "remove the lines before the one that names the columns";
 
-/// What is wrong with a first line that is no header whatever follows, and what to do about it.
-pub(super) fn alone(names: &[String]) -> Option<(String, &'static str)> {
+/// The fault and the hint of a first line that is not a header, independent of the rows that
+/// follow.
+pub(super) fn line_fault(names: &[String]) -> Option<(String, &'static str)> {
     let first = names.first()?.trim();
     if first.starts_with('{') {
         return Some(("it is JSON".to_owned(), "give the file a name that ends with .json"));
@@ -33,20 +35,20 @@ pub(super) fn alone(names: &[String]) -> Option<(String, &'static str)> {
     let found = names.iter().enumerate().find_map(|(at, name)| Some((at, value_kind(name)?)));
     let number = || {
         let all = names.iter().all(|name| is_number(name));
-        if all { Some(0) } else { odd_number(names) }
+        if all { Some(0) } else { unexpected_number(names) }
     };
     let (at, kind) = found.or_else(|| Some((number()?, "a number")))?;
     Some((format!("{VALUES}: field {} is {kind}", at + 1), DECLARE))
 }
 
-/// Whether the line is the one that Excel adds to name the separator.
+/// Whether the line is the one by which Excel declares the separator.
 pub(super) fn names_separator(names: &[String]) -> bool {
     let first = names.first().map_or("", |name| name.trim());
     let prefix = first.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("sep="));
     prefix && first.chars().count() <= 5 && names.len() <= 2
 }
 
-/// What a cell is that names no column.
+/// The kind of a cell that cannot be the name of a column.
 fn value_kind(cell: &str) -> Option<&'static str> {
     let cell = cell.trim();
     match personal(cell) {
@@ -68,9 +70,9 @@ fn is_year(cell: &str) -> bool {
     cell.len() == 4 && cell.parse().is_ok_and(|year: u32| (1900..2100).contains(&year))
 }
 
-/// The first short number in a line of names and numbers, unless they are years, or count from 0 or 1: so
-/// are the columns of a pivot table named.
-fn odd_number(names: &[String]) -> Option<usize> {
+/// The first short number in a line of names and numbers, unless the numbers are years, or count
+/// from 0 or 1: the columns of pivot tables have such names.
+fn unexpected_number(names: &[String]) -> Option<usize> {
     let numbers: Vec<(usize, &str)> = names
         .iter()
         .enumerate()
@@ -88,7 +90,7 @@ fn odd_number(names: &[String]) -> Option<usize> {
     (!years && !counts).then_some(*first)
 }
 
-/// The first line, with what the values of its columns have in common with it.
+/// The first line, with counts of the values of its columns that are similar to it.
 pub(super) struct FirstLine<'a> {
     cells: Vec<Cell<'a>>,
 }
@@ -96,28 +98,28 @@ pub(super) struct FirstLine<'a> {
 /// A field of the first line.
 struct Cell<'a> {
     text: &'a str,
-    form: Form,
+    pattern: ValuePattern,
     /// Values of the column that are not blank.
     values: u64,
     /// Rows in which it is blank.
     blanks: u64,
-    /// Values that are the field's text.
+    /// Values that equal the field's text.
     same: u64,
-    /// Values that were compared with its form, and those that have it.
+    /// Values that were compared with its pattern, and those that match it.
     compared: u64,
-    alike: u64,
+    matching: u64,
 }
 
-/// How a text is written, as far as that tells values from names.
-enum Form {
+/// The pattern of a text, as far as it distinguishes values from names.
+enum ValuePattern {
     Year,
-    /// Its characters, with `a` for letters and `0` for digits that follow each other.
-    Pattern(String),
-    /// As names and values are written alike.
+    /// The characters, with `a` for a run of letters and `0` for a run of digits.
+    Characters(String),
+    /// Names and values can both be written like this.
     Any,
 }
 
-impl Form {
+impl ValuePattern {
     fn of(text: &str) -> Self {
         let there = |is: fn(char) -> bool| text.chars().any(is);
         if is_year(text) {
@@ -126,24 +128,24 @@ impl Form {
             || is_number(text)
             || (there(char::is_whitespace) && there(char::is_alphabetic))
         {
-            // Words, and a number between them, are names as well.
+            // Words with a number between them can be names.
             Self::Any
         } else {
-            Self::Pattern(pattern(text).collect())
+            Self::Characters(characters(text).collect())
         }
     }
 
-    fn is_of(&self, value: &str) -> bool {
+    fn matches(&self, value: &str) -> bool {
         match self {
             Self::Year => is_year(value),
-            Self::Pattern(of) => pattern(value).eq(of.chars()),
+            Self::Characters(of) => characters(value).eq(of.chars()),
             Self::Any => false,
         }
     }
 }
 
-/// The characters of a text, with `a` for letters and `0` for digits that follow each other.
-fn pattern(text: &str) -> impl Iterator<Item = char> + '_ {
+/// The characters of a text, with `a` for a run of letters and `0` for a run of digits.
+fn characters(text: &str) -> impl Iterator<Item = char> + '_ {
     let mut before = None;
     text.chars().filter_map(move |c| {
         let class = match c {
@@ -161,12 +163,12 @@ impl<'a> FirstLine<'a> {
     pub(super) fn of(names: &'a [String]) -> Self {
         let cell = |name: &'a String| Cell {
             text: name,
-            form: Form::of(name.trim()),
+            pattern: ValuePattern::of(name.trim()),
             values: 0,
             blanks: 0,
             same: 0,
             compared: 0,
-            alike: 0,
+            matching: 0,
         };
         Self { cells: names.iter().map(cell).collect() }
     }
@@ -180,13 +182,13 @@ impl<'a> FirstLine<'a> {
         }
         cell.values += 1;
         cell.same += u64::from(value == cell.text);
-        if cell.compared < COMPARED && !matches!(cell.form, Form::Any) {
+        if cell.compared < COMPARED && !matches!(cell.pattern, ValuePattern::Any) {
             cell.compared += 1;
-            cell.alike += u64::from(cell.form.is_of(value.trim()));
+            cell.matching += u64::from(cell.pattern.matches(value.trim()));
         }
     }
 
-    /// What is wrong with the line, if the values say that it is no header, and what to do about it.
+    /// The fault and the hint of the line, if the values show that it is not a header.
     pub(super) fn fault(&self) -> Option<(String, &'static str)> {
         let blank = |cell: &Cell<'_>| cell.text.trim().is_empty();
         let named = self.cells.iter().filter(|cell| !blank(cell)).count();
@@ -195,22 +197,25 @@ impl<'a> FirstLine<'a> {
             let text = format!("the first line has one name for {} columns", self.cells.len());
             return Some((text, LINES_BEFORE));
         }
-        let (at, how) = self.written_alike().or_else(|| self.repeated()).or_else(|| self.gap())?;
+        let (at, how) = self.similar().or_else(|| self.repeated()).or_else(|| self.gap())?;
         Some((format!("{VALUES}: field {} {how}", at + 1), DECLARE))
     }
 
-    fn written_alike(&self) -> Option<(usize, &'static str)> {
-        let alike = |cell: &Cell<'_>| cell.compared > 0 && cell.alike * 10 >= cell.compared * 9;
-        Some((self.cells.iter().position(alike)?, "is written like the values below it"))
+    /// A field that is written like the values of its column.
+    fn similar(&self) -> Option<(usize, &'static str)> {
+        let similar =
+            |cell: &Cell<'_>| cell.compared > 0 && cell.matching * 10 >= cell.compared * 9;
+        Some((self.cells.iter().position(similar)?, "is written like the values below it"))
     }
 
-    /// A field that is a value of its column. One value in more than a hundred may be the name by chance.
+    /// A field that is also a value of its column. One value in more than a hundred may equal the
+    /// name by chance.
     fn repeated(&self) -> Option<(usize, &'static str)> {
         let repeats = |cell: &Cell<'_>| {
-            // A box in a form that is ticked or not has its name as its only value.
-            let ticked = cell.same == cell.values && cell.blanks > 0;
-            // A pivot table has counts under numbers.
-            cell.same > 0 && !ticked && !is_number(cell.text) && !cell.text.trim().is_empty()
+            // The column of a checkbox has its name as its only value.
+            let is_checkbox = cell.same == cell.values && cell.blanks > 0;
+            // A pivot table has counts below numbers.
+            cell.same > 0 && !is_checkbox && !is_number(cell.text) && !cell.text.trim().is_empty()
         };
         let several = self.cells.iter().filter(|cell| repeats(cell)).count() > 1;
         let often = |cell: &Cell<'_>| cell.same * 100 >= cell.values;
@@ -218,8 +223,9 @@ impl<'a> FirstLine<'a> {
         Some((at, "is a value of its column"))
     }
 
-    /// A blank field between others over a column with values. Tables of programs have no name for the first
-    /// column, which numbers the rows, and spreadsheets none for notes behind the last.
+    /// A blank field between others above a column with values. The first column may have no name:
+    /// programs number the rows there. Neither may columns after the last name: spreadsheets have
+    /// notes there.
     fn gap(&self) -> Option<(usize, &'static str)> {
         let blank = |cell: &Cell<'_>| cell.text.trim().is_empty();
         let last = self.cells.iter().rposition(|cell| !blank(cell))?;
@@ -237,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_values_is_no_header() {
+    fn a_line_of_values_is_not_a_header() {
         for cells in [
             &["u3", "c@example.com"][..],
             &["1", "2.5"],
@@ -252,7 +258,7 @@ mod tests {
             &["# exported by crm", " 2026-11-25"],
             &["{\"error\": \"unauthorized\"}"],
         ] {
-            assert!(alone(&line(cells)).is_some(), "{cells:?}");
+            assert!(line_fault(&line(cells)).is_some(), "{cells:?}");
         }
         for cells in [
             &["user_id", "email"][..],
@@ -265,20 +271,20 @@ mod tests {
             &["", "user_id", "total"],
             &[""],
         ] {
-            assert_eq!(alone(&line(cells)), None, "{cells:?}");
+            assert_eq!(line_fault(&line(cells)), None, "{cells:?}");
         }
     }
 
     #[test]
-    fn faults_hold_no_value() {
-        let (text, help) = alone(&line(&["zoe", "zoe@example.com"])).unwrap();
+    fn faults_have_no_value_of_the_data() {
+        let (text, help) = line_fault(&line(&["zoe", "zoe@example.com"])).unwrap();
         assert!(text.contains("field 2 is an e-mail address"), "{text}");
         assert!(help.contains("`header: false`") && help.contains("`header: true`"), "{help}");
         assert!(!text.contains("zoe"), "{text}");
     }
 
     #[test]
-    fn the_separator_of_a_spreadsheet_is_known() {
+    fn the_separator_line_of_a_spreadsheet_is_recognized() {
         for cells in [&["sep=;"][..], &["sep=", ""], &["SEP=\t"], &["\u{a0}sep=|"]] {
             assert!(names_separator(&line(cells)), "{cells:?}");
         }
@@ -287,7 +293,7 @@ mod tests {
         }
     }
 
-    /// What the rows say about the line.
+    /// The fault of the first row, given the others.
     fn fault(rows: &[&[&str]]) -> Option<String> {
         let names = line(rows[0]);
         let mut first = FirstLine::of(&names);
@@ -298,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_tell_values_from_names() {
+    fn a_first_line_is_compared_with_the_rows() {
         for (rows, at) in [
             // Written like the values.
             (&[&["u1", "ann"][..], &["u2", "bob"], &["u37", "zoe"]][..], "field 1"),
@@ -324,9 +330,9 @@ mod tests {
             &[&["user_id", "address 1"], &["u1", "street 5"]],
             &[&["user_id", "feature_0"], &["u1", "9bde591"]],
             &[&["user_id", "0", "1"], &["u1", "1", "1"]],
-            // A box that is ticked or not.
+            // A checkbox.
             &[&["user_id", "gold"], &["u1", "gold"], &["u2", ""]],
-            // Programs number the rows, and people write notes beside the table.
+            // A column that numbers the rows, and notes beside the table.
             &[&["", "user_id"], &["0", "u1"]],
             &[&["user_id", "total", ""], &["u1", "5", "called"]],
             &[&["user_id", "", "total"], &["u1", "", "5"]],
@@ -338,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn one_value_of_many_is_a_name_by_chance() {
+    fn one_value_of_many_may_equal_the_name_by_chance() {
         let names = line(&["user_id", "coupon"]);
         let mut first = FirstLine::of(&names);
         first.add(1, "coupon");

@@ -1,4 +1,4 @@
-//! JSON files: what their fields hold, and their rows.
+//! JSON files: inferring their schema, and reading their rows.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,27 +14,30 @@ use throng_spec::ColumnType;
 use super::declared::fits;
 use super::discover::DataFile;
 use super::fault::FileFault;
+use super::file_schema::{ColumnContents, FileColumn, FileSchema, Node, ReadOptions};
+use super::json_objects::JsonObjects;
 use super::names::{shown_name, spelling};
-use super::objects::Objects;
-use super::survey::{FileColumn, Holds, Node, Reading, Survey};
 use super::text::open;
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8192;
-/// Objects and arrays inside of each other.
+/// The deepest nesting of objects and arrays.
 const MAX_DEPTH: usize = 64;
 /// Fields of all objects of a file.
 const MAX_COLUMNS: usize = 10_000;
 
-/// Looks at every value of a file.
+/// Infers the schema of a file from all of its values.
 ///
 /// # Errors
-/// If something in it is no JSON object, or a value does not fit the type that is declared for its
+/// If something in it is not a JSON object, or a value does not have the declared type of its
 /// column.
-pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileFault> {
+pub(crate) fn infer_schema(
+    file: &DataFile,
+    options: &ReadOptions,
+) -> Result<FileSchema, FileFault> {
     let path = file.path();
-    let mut objects = Objects::new(open(file)?, path);
-    let mut columns = Columns::new(reading);
+    let mut objects = JsonObjects::new(open(file)?, path);
+    let mut columns = Columns::new(options);
     let mut rows = 0;
     while let Some((object, line)) = objects.next()? {
         let valid: Result<IgnoredAny, _> = serde_json::from_slice(object);
@@ -42,7 +45,7 @@ pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileF
             (Ok(_), Ok(text)) => text,
             (Err(error), _) => {
                 let at = line + (error.line() as u64).saturating_sub(1);
-                return Err(FileFault::new(path, Some(at), "it is no JSON"));
+                return Err(FileFault::new(path, Some(at), "it is not valid JSON"));
             }
             (_, Err(_)) => return Err(FileFault::new(path, Some(line), "it is not UTF-8")),
         };
@@ -57,38 +60,39 @@ pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, FileF
     let names: Vec<String> = columns.found.iter().map(|column| column.name.clone()).collect();
     let columns = columns.found.into_iter().map(|column| FileColumn {
         name: column.name,
-        holds: Holds::Values(column.node),
+        contents: ColumnContents::Values(column.node),
         twice: column.twice,
         beside: column.beside.iter().map(|at| names[*at].clone()).collect(),
     });
-    Ok(Survey { columns: columns.collect(), rows })
+    Ok(FileSchema { columns: columns.collect(), rows })
 }
 
 struct Columns<'a> {
-    reading: &'a Reading,
-    found: Vec<Found>,
-    /// The columns of each spelling.
+    options: &'a ReadOptions,
+    found: Vec<FoundColumn>,
+    /// Columns by the normalized spelling of their names.
     spellings: HashMap<String, Vec<usize>>,
 }
 
-struct Found {
+struct FoundColumn {
     name: String,
     declared: Option<ColumnType>,
     node: Node,
-    /// The row that it was in last.
+    /// The last row that has it.
     row: Option<u64>,
     twice: bool,
-    /// Columns with other spellings of its name, and those of them that stand in one object with it.
+    /// Columns with other spellings of its name, and those of them that occur in one object with
+    /// it.
     alike: Vec<usize>,
     beside: Vec<usize>,
 }
 
 impl<'a> Columns<'a> {
-    fn new(reading: &'a Reading) -> Self {
-        Self { reading, found: Vec::new(), spellings: HashMap::new() }
+    fn new(options: &'a ReadOptions) -> Self {
+        Self { options, found: Vec::new(), spellings: HashMap::new() }
     }
 
-    /// The column of a field. `guess` is where it probably is.
+    /// The column of a field. `guess` is its probable index: that of the field before, plus one.
     fn of(&mut self, name: &str, guess: usize) -> usize {
         if self.found.get(guess).is_some_and(|column| column.name == name) {
             return guess;
@@ -105,9 +109,9 @@ impl<'a> Columns<'a> {
         for other in &alike {
             self.found[*other].alike.push(at);
         }
-        self.found.push(Found {
+        self.found.push(FoundColumn {
             name: name.to_owned(),
-            declared: self.reading.declared(name),
+            declared: self.options.declared(name),
             node: Node::default(),
             row: None,
             twice: false,
@@ -117,8 +121,8 @@ impl<'a> Columns<'a> {
         at
     }
 
-    /// Notes which other spellings of a column's name are in the same row.
-    fn note_beside(&mut self, at: usize, row: u64) {
+    /// Records which other spellings of a column's name are in the same row.
+    fn record_beside(&mut self, at: usize, row: u64) {
         // Hardly any column has other spellings.
         for other in self.found[at].alike.clone() {
             if self.found[other].row == Some(row) && !self.found[at].beside.contains(&other) {
@@ -139,28 +143,28 @@ impl<'a> Columns<'a> {
                 return Err("its objects have more than 10000 fields".to_owned());
             }
             guess = at + 1;
-            let (reading, column) = (self.reading, &mut self.found[at]);
+            let (options, column) = (self.options, &mut self.found[at]);
             column.twice |= column.row == Some(row);
             column.row = Some(row);
-            let value = Value { reading, declared: column.declared };
+            let value = Value { options, declared: column.declared };
             let counted = value.add(&mut cursor, &mut column.node, 0);
             counted.map_err(|fault| format!("column {}: {fault}", shown_name(&name)))?;
-            self.note_beside(at, row);
+            self.record_beside(at, row);
         }
         Ok(())
     }
 }
 
-/// How the values of a column count.
+/// Adds the values of a column to its node.
 struct Value<'a> {
-    reading: &'a Reading,
+    options: &'a ReadOptions,
     declared: Option<ColumnType>,
 }
 
 impl Value<'_> {
     fn add(&self, cursor: &mut Cursor<'_>, node: &mut Node, depth: usize) -> Result<(), String> {
         if depth > MAX_DEPTH {
-            return Err(format!("more than {MAX_DEPTH} objects and arrays lie in each other"));
+            return Err(format!("objects and arrays are nested more than {MAX_DEPTH} deep"));
         }
         match cursor.peek() {
             Some(b'{' | b'[') if self.declared.is_some() => {
@@ -184,7 +188,7 @@ impl Value<'_> {
             }
             Some(b'"') => {
                 let text = cursor.string();
-                self.scalar(self.reading.cell(&text), true, node)
+                self.scalar(self.options.cell(&text), true, node)
             }
             _ => match cursor.token() {
                 "null" => Ok(()),
@@ -196,9 +200,9 @@ impl Value<'_> {
     fn scalar(&self, text: &str, quoted: bool, node: &mut Node) -> Result<(), String> {
         match self.declared {
             Some(declared) if !fits(declared, text) => {
-                return Err(format!("the value is no {declared}"));
+                return Err(format!("the value is not of type {declared}"));
             }
-            // What is written as text is text.
+            // A JSON string is text whatever it looks like.
             None if !quoted => node.scalars.add(text),
             _ => node.scalars.add_text(text),
         }
@@ -206,7 +210,7 @@ impl Value<'_> {
     }
 }
 
-/// A place in valid JSON.
+/// A position in valid JSON.
 struct Cursor<'a> {
     rest: &'a str,
 }
@@ -217,7 +221,7 @@ impl<'a> Cursor<'a> {
         self.rest.bytes().next()
     }
 
-    /// Goes over a byte, if it is there.
+    /// Skips a byte, if it is next.
     fn skip(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         if there {
@@ -226,13 +230,13 @@ impl<'a> Cursor<'a> {
         there
     }
 
-    /// Goes over a comma; false after the last item, whose bracket it goes over.
+    /// Skips a comma; after the last item skips the bracket and returns false.
     fn more(&mut self, end: u8) -> bool {
         self.skip(b',');
         self.peek().is_some() && !self.skip(end)
     }
 
-    /// The name of the next field, and goes over its colon.
+    /// The name of the next field; skips its colon.
     fn name(&mut self) -> Option<Cow<'a, str>> {
         if !self.more(b'}') {
             return None;
@@ -273,13 +277,13 @@ impl<'a> Cursor<'a> {
 /// The rows of a file.
 pub(crate) struct Rows {
     path: PathBuf,
-    objects: Objects,
+    objects: JsonObjects,
     decoder: Decoder,
     schema: SchemaRef,
 }
 
 impl Rows {
-    /// Opens a file: `wanted` are the names that columns have in it, with the types to read them as.
+    /// Opens a file: `wanted` are names of columns in the file, with the types to read them as.
     ///
     /// # Errors
     /// If it cannot be opened.
@@ -295,7 +299,7 @@ impl Rows {
             .map_err(|error| FileFault::of_reader(path, &error))?;
         Ok(Self {
             path: path.to_owned(),
-            objects: Objects::new(open(file)?, path),
+            objects: JsonObjects::new(open(file)?, path),
             decoder,
             schema,
         })
@@ -304,7 +308,7 @@ impl Rows {
     /// The next rows, with the wanted columns in their order; `None` at the end.
     ///
     /// # Errors
-    /// If the file cannot be read as it was surveyed.
+    /// If the file does not match its inferred schema.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, FileFault> {
         let (mut rows, mut first) = (0, 0);
         while rows < BATCH_ROWS {
@@ -314,7 +318,8 @@ impl Rows {
             }
             if !self.schema.fields().is_empty() {
                 let decoded = self.decoder.decode(object);
-                decoded.map_err(|_| FileFault::new(&self.path, Some(line), "it is no JSON"))?;
+                decoded
+                    .map_err(|_| FileFault::new(&self.path, Some(line), "it is not valid JSON"))?;
             }
             rows += 1;
         }
@@ -325,7 +330,7 @@ impl Rows {
         let columns = match self.decoder.flush() {
             Ok(Some(batch)) if batch.num_rows() == rows => batch.columns().to_vec(),
             Ok(None) if self.schema.fields().is_empty() => Vec::new(),
-            Ok(_) => return Err(fault("its rows cannot be told apart")),
+            Ok(_) => return Err(fault("its rows cannot be separated")),
             Err(_) => {
                 return Err(fault(
                     "in this or a later line, a value is not of the type that its column has in the \
@@ -345,8 +350,8 @@ mod tests {
     use super::*;
 
     fn types(objects: &[&str]) -> Vec<String> {
-        let reading = Reading::default();
-        let mut columns = Columns::new(&reading);
+        let options = ReadOptions::default();
+        let mut columns = Columns::new(&options);
         for (object, row) in objects.iter().zip(0..) {
             columns.add(object, row).unwrap();
         }
@@ -366,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_what_all_their_values_are() {
+    fn a_field_has_the_common_type_of_its_values() {
         assert_eq!(
             types(&[
                 r#"{"a": 1, "b": "1", "c": 1e3 , "d":18446744073709551615,"e\u0041":true, "f":null}"#,
@@ -382,9 +387,9 @@ mod tests {
     }
 
     #[test]
-    fn spellings_in_one_object_are_told_from_those_in_several() {
-        let reading = Reading::default();
-        let mut columns = Columns::new(&reading);
+    fn spellings_in_one_object_are_distinguished_from_those_in_several() {
+        let options = ReadOptions::default();
+        let mut columns = Columns::new(&options);
         for (object, row) in [
             r#"{"user_id":1,"a b":1}"#,
             r#"{"userId":2,"A_B":2,"ab":3}"#,
@@ -417,8 +422,8 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_refused() {
-        let reading = Reading::default();
-        let mut columns = Columns::new(&reading);
+        let options = ReadOptions::default();
+        let mut columns = Columns::new(&options);
         let object = format!("{{\"a\":{}{}}}", "[".repeat(100), "]".repeat(100));
         assert!(columns.add(&object, 0).unwrap_err().contains("64"));
     }

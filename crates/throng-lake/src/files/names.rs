@@ -1,29 +1,30 @@
-//! Names of columns: how errors, logs and listings show them, and what two spellings have in common. Pure.
+//! Names of columns: masking them in errors, logs and listings, and comparing their spellings.
+//! Pure.
 //!
-//! The first line of a CSV file that has no header, and the keys of JSON objects, can be values of the data.
-//! A name that looks like personal data is masked wherever a person may read it.
+//! The first line of a CSV file that has no header, and the keys of JSON objects, can be values of
+//! the data. A name that looks like personal data is masked wherever it is shown.
 
 use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::survey::Step;
+use super::file_schema::Step;
 
-/// Digits of a phone number, at least.
+/// The fewest digits of a phone number.
 const PHONE_DIGITS: usize = 7;
-/// Digits in a row that no name has: dates have eight.
+/// A run of digits that no name has; dates have eight.
 const LONG_DIGITS: usize = 9;
 /// Digits of the shortest hash in hexadecimal.
 const HASH_DIGITS: usize = 32;
-/// What stands in place of a masked name.
+/// Replaces a masked name.
 const MASK: &str = "…";
 
-/// A name as people may see it.
+/// A name as it is shown.
 pub(crate) fn shown_name(name: &str) -> Cow<'_, str> {
     if is_personal(name) { Cow::Borrowed(MASK) } else { Cow::Borrowed(name) }
 }
 
-/// A field inside of a column, such as `address.zip` or `orders[].total`, as people may see it.
+/// A field inside of a column as it is shown, such as `address.zip` or `orders[].total`.
 pub(crate) fn shown_path(column: &str, path: &[Step]) -> String {
     let mut shown = shown_name(column).into_owned();
     for step in path {
@@ -48,7 +49,7 @@ pub(crate) fn is_personal(name: &str) -> bool {
     long || personal(name).is_some()
 }
 
-/// What a text is, if all of it is an identifier of a person or a device.
+/// The kind of a text that is an identifier of a person or a device as a whole.
 pub(crate) fn personal(text: &str) -> Option<&'static str> {
     let text = text.trim();
     let digits = text.chars().filter(char::is_ascii_digit).count();
@@ -74,7 +75,7 @@ fn is_uuid(text: &str) -> bool {
         && parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// `2026-11-25`, `11/25/2026` and the like: tables have a column for each day.
+/// `2026-11-25`, `11/25/2026` and similar dates: some tables have a column for each day.
 fn is_date(text: &str) -> bool {
     ['-', '/', '.'].into_iter().any(|separator| {
         let parts: Vec<&str> = text.split(separator).collect();
@@ -86,8 +87,8 @@ fn is_date(text: &str) -> bool {
     })
 }
 
-/// A name without what spellings differ in: case, separators, and how accents are composed. A separator
-/// between two digits counts: `q1_1` and `q11` are two columns.
+/// Normalizes case, separators and composed accents of a name, so that spellings of one name are
+/// equal. A separator between two digits is kept: `q1_1` and `q11` are two columns.
 pub(crate) fn spelling(name: &str) -> String {
     let is_separator = |c: char| {
         c.is_whitespace()

@@ -2,13 +2,13 @@
 
 use datafusion::arrow::datatypes::DataType;
 
-use super::survey::Step;
+use super::file_schema::Step;
 
-/// A place in nested values, and its types; `None`: there is no such field.
+/// A path in nested values, and the two types there; `None`: the field is missing.
 pub(crate) type Difference<'a> = (Vec<Step>, Option<&'a DataType>, Option<&'a DataType>);
 
-/// The first place at which two types differ. `None` if it is none of a field: their fields have another order,
-/// or may be NULL in one of them.
+/// The first path at which two types differ. `None` if no field differs: only the order of the
+/// fields, or whether they may be NULL.
 pub(crate) fn difference<'a>(a: &'a DataType, b: &'a DataType) -> Option<Difference<'a>> {
     use DataType::{LargeList, List, Struct};
     Some(match (a, b) {

@@ -1,4 +1,4 @@
-//! Parquet files: their footers.
+//! Reading the schema of Parquet files from their footers.
 
 use std::fs::File;
 
@@ -7,13 +7,13 @@ use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderO
 
 use super::discover::DataFile;
 use super::fault::FileFault;
-use super::survey::{FileColumn, Holds, Survey};
+use super::file_schema::{ColumnContents, FileColumn, FileSchema};
 
-/// The columns and the count of rows in a file's footer.
+/// Reads the columns and the count of rows from a file's footer.
 ///
 /// # Errors
-/// If it is no whole Parquet file.
-pub(crate) fn survey(file: &DataFile) -> Result<Survey, FileFault> {
+/// If the file is not a complete Parquet file.
+pub(crate) fn infer_schema(file: &DataFile) -> Result<FileSchema, FileFault> {
     let path = file.path();
     if file.stamp.bytes == 0 {
         return Err(FileFault::new(path, None, "it is empty: its writer did not finish")
@@ -21,21 +21,22 @@ pub(crate) fn survey(file: &DataFile) -> Result<Survey, FileFault> {
     }
     let opened = File::open(path).map_err(|error| FileFault::io(path, &error))?;
     let damaged = |_| {
-        FileFault::new(path, None, "it is no whole Parquet file").with_help("write the file again")
+        FileFault::new(path, None, "it is not a complete Parquet file")
+            .with_help("write the file again")
     };
     let footer = ArrowReaderMetadata::load(&opened, ArrowReaderOptions::new()).map_err(damaged)?;
     let fields = footer.schema().fields();
     let columns = fields.iter().map(|field| FileColumn {
         name: field.name().clone(),
-        holds: Holds::Typed(plain(field.data_type())),
+        contents: ColumnContents::Typed(plain(field.data_type())),
         twice: fields.iter().filter(|other| other.name() == field.name()).count() > 1,
         beside: Vec::new(),
     });
     let rows = u64::try_from(footer.metadata().file_metadata().num_rows()).unwrap_or(0);
-    Ok(Survey { columns: columns.collect(), rows })
+    Ok(FileSchema { columns: columns.collect(), rows })
 }
 
-/// The type that values have in a table: one type for all texts, one for all bytes, no dictionaries.
+/// The type of the values in a table: one type for all texts, one for all bytes, no dictionaries.
 fn plain(of: &DataType) -> DataType {
     match of {
         DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,

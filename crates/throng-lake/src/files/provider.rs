@@ -1,5 +1,6 @@
-//! A table of files for the engine: CSV and JSON files by readers that put their columns in place, and
-//! Parquet files by the engine's own scan, one for each way in which files name the columns.
+//! The engine's view of a table of files: CSV and JSON files are read by readers that map their
+//! columns, and Parquet files by the engine's own scan, one for each way in which files name the
+//! columns.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,9 +28,9 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::union::UnionExec;
 
+use super::column_mapping::{TextFiles, constant};
+use super::file_schema::WHITE;
 use super::format::Format;
-use super::placing::{TextFiles, constant};
-use super::survey::WHITE;
 use super::text_scan::TextScan;
 use super::union::{FilePlan, Layout, Origin};
 
@@ -115,18 +116,20 @@ impl LakeTable {
     }
 }
 
-/// Files in at most so many groups of about one size; the files of a group stay in their order.
+/// Divides files into at most `groups` groups of similar size; the files of a group stay in their
+/// order.
 fn balanced(files: &[usize], sizes: &[u64], groups: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..files.len()).collect();
     order.sort_by_key(|at| std::cmp::Reverse(sizes[*at]));
-    let mut made: Vec<(u64, Vec<usize>)> = vec![(0, Vec::new()); groups.min(files.len())];
+    let mut filled: Vec<(u64, Vec<usize>)> = vec![(0, Vec::new()); groups.min(files.len())];
     for at in order {
-        if let Some(smallest) = made.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+        if let Some(smallest) = filled.iter_mut().min_by_key(|(bytes, _)| *bytes) {
             smallest.0 += sizes[at].max(1);
             smallest.1.push(files[at]);
         }
     }
-    made.into_iter()
+    filled
+        .into_iter()
         .map(|(_, mut files)| {
             files.sort_unstable();
             files
@@ -134,7 +137,7 @@ fn balanced(files: &[usize], sizes: &[u64], groups: usize) -> Vec<Vec<usize>> {
         .collect()
 }
 
-/// What tells groups of Parquet files apart: how they name a column.
+/// How a group of Parquet files names a column. Files with the same keys are scanned together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum GroupKey {
     Missing,
@@ -259,7 +262,7 @@ impl ParquetScan<'_> {
     }
 }
 
-/// The white space around a text column is taken away.
+/// Removes the white space around the values of a text column.
 fn trim(column: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
     let white = ScalarValue::Utf8View(Some(WHITE.iter().collect()));
     let arguments: Vec<Arc<dyn PhysicalExpr>> = vec![column, Arc::new(Literal::new(white))];
@@ -270,7 +273,7 @@ fn trim(column: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn Physic
     Ok(Arc::new(text))
 }
 
-/// A path as a URL: brackets, question marks and percent signs in it mean themselves.
+/// A path as a URL: brackets, question marks and percent signs are encoded.
 fn file_url(path: &Path) -> String {
     let mut url = "file://".to_owned();
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -289,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_of_about_one_size() {
+    fn groups_have_similar_sizes() {
         assert_eq!(balanced(&[4, 5, 6, 7], &[10, 1, 1, 9], 2), [vec![4, 6], vec![5, 7]]);
         assert_eq!(balanced(&[3], &[0], 2), [vec![3]]);
     }

@@ -1,4 +1,4 @@
-//! The bytes of CSV and JSON files.
+//! Opens CSV and JSON files: decompression, byte order marks, and files of another format.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read};
@@ -9,39 +9,41 @@ use flate2::bufread::MultiGzDecoder;
 use super::discover::DataFile;
 use super::fault::FileFault;
 
-/// Bytes that are read at once.
+/// Size of the read buffer, in bytes.
 const BUFFER: usize = 256 << 10;
-/// Bytes at the start of a file that are looked at.
+/// Bytes at the start of a file that are inspected.
 const START: u64 = 512;
 const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
 const GZIP: &[u8] = &[0x1F, 0x8B];
 
-/// Bytes of a file, unpacked and without a byte order mark.
+/// Bytes of a file, decompressed and without a byte order mark.
 pub(crate) type TextReader = BufReader<Box<dyn Read + Send>>;
 
 /// Opens a file.
 ///
 /// # Errors
-/// If it cannot be opened, or its first bytes are of another kind of file than its name says.
+/// If it cannot be opened, or its first bytes are those of another format than its name has.
 pub(crate) fn open(file: &DataFile) -> Result<TextReader, FileFault> {
     let path = file.path();
     let fail = |error| FileFault::io(path, &error);
     let plain = File::open(path).map_err(fail)?;
-    // An empty file that should be packed is an empty file.
+    // An empty file with the ending .gz is accepted as an empty file.
     if file.stamp.bytes == 0 {
         return Ok(BufReader::new(Box::new(std::io::empty())));
     }
     let mut bytes: Box<dyn Read + Send> = if file.gzipped {
-        let mut packed = BufReader::with_capacity(BUFFER, plain);
-        if !packed.fill_buf().map_err(fail)?.starts_with(GZIP) {
+        let mut compressed = BufReader::with_capacity(BUFFER, plain);
+        if !compressed.fill_buf().map_err(fail)?.starts_with(GZIP) {
             return Err(FileFault::new(
                 path,
                 None,
-                "its name ends with .gz, and it is not packed by gzip",
+                "its name ends with .gz, but it is not compressed by gzip",
             )
-            .with_help("take .gz off its name: what copied it has unpacked it"));
+            .with_help(
+                "remove .gz from its name: the program that copied it has decompressed it",
+            ));
         }
-        Box::new(MultiGzDecoder::new(packed))
+        Box::new(MultiGzDecoder::new(compressed))
     } else {
         Box::new(plain)
     };
@@ -51,7 +53,7 @@ pub(crate) fn open(file: &DataFile) -> Result<TextReader, FileFault> {
         return Err(fault);
     }
     let mut text = start.as_slice();
-    // Programs that add a mark add it to files that have one, too.
+    // Some programs add a mark to files that have one already.
     while let Some(rest) = text.strip_prefix(BYTE_ORDER_MARK) {
         text = rest;
     }
@@ -59,10 +61,10 @@ pub(crate) fn open(file: &DataFile) -> Result<TextReader, FileFault> {
     Ok(BufReader::with_capacity(BUFFER, Box::new(Cursor::new(text).chain(bytes))))
 }
 
-/// Why a file with this start is neither CSV nor JSON in UTF-8.
+/// The fault of a file whose start is that of another format, or of UTF-16.
 fn other_kind(start: &[u8], path: &Path) -> Option<FileFault> {
     let utf16 = start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]);
-    // Without a mark, one byte of each of its Latin letters is zero.
+    // Without a mark, one byte of each Latin letter is zero.
     let unmarked = matches!(start, [0, b' '..=b'~', ..] | [b' '..=b'~', 0, ..]);
     if utf16 || unmarked {
         return Some(FileFault::new(path, Some(1), "it is UTF-16").with_help(UTF16));
@@ -73,18 +75,19 @@ fn other_kind(start: &[u8], path: &Path) -> Option<FileFault> {
     let (text, help) = match start {
         _ if page => (
             "it is a web page or XML",
-            "get the file once more: a proxy or a sign-in page may have answered in its place",
+            "download the file again: a proxy or a sign-in page may have answered instead",
         ),
         [b'P', b'K', 3, 4, ..] | [0xD0, 0xCF, 0x11, 0xE0, ..] => (
             "it is an Excel file or a ZIP archive",
-            "save it as `CSV UTF-8` in Excel, or unpack it",
+            "save it as `CSV UTF-8` in Excel, or extract it",
         ),
-        [0x1F, 0x8B, ..] => {
-            ("it is packed by gzip", "add .gz to its name, once for a file that is packed once")
-        }
+        [0x1F, 0x8B, ..] => (
+            "it is compressed by gzip",
+            "add .gz to its name, once for a file that is compressed once",
+        ),
         [0x28, 0xB5, 0x2F, 0xFD, ..] | [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => (
-            "it is packed in another way than by gzip",
-            "unpack it, or pack it by gzip and add .gz to its name",
+            "it is compressed, but not by gzip",
+            "decompress it, or compress it by gzip and add .gz to its name",
         ),
         [b'P', b'A', b'R', b'1', 0x15, ..] => {
             ("it is a Parquet file", "give it a name that ends with .parquet")
@@ -94,10 +97,10 @@ fn other_kind(start: &[u8], path: &Path) -> Option<FileFault> {
     Some(FileFault::new(path, None, text).with_help(help))
 }
 
-/// How to fix another encoding.
+/// The hint for another encoding.
 pub(crate) const NOT_UTF8: &str =
     "write the file in UTF-8, for example with `iconv -t UTF-8`, or as `CSV UTF-8` in Excel";
-/// How to fix UTF-16.
+/// The hint for UTF-16.
 const UTF16: &str = "write the file in UTF-8, for example with `iconv -f UTF-16 -t UTF-8`, or as `CSV UTF-8` in Excel";
 
 #[cfg(test)]
@@ -105,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_of_another_kind_are_named() {
+    fn files_of_another_format_are_identified() {
         let kind = |start: &[u8]| other_kind(start, Path::new("f")).map(|fault| fault.to_string());
         for (start, text) in [
             (&b"\xFF\xFEu\0s\0"[..], "f, line 1: it is UTF-16"),
@@ -114,8 +117,8 @@ mod tests {
             (b"\n <!DOCTYPE html><html>", "f: it is a web page or XML"),
             (b"<?xml version=\"1.0\"?><Error>", "f: it is a web page or XML"),
             (b"PK\x03\x04\x14", "f: it is an Excel file or a ZIP archive"),
-            (b"\x1F\x8B\x08\0", "f: it is packed by gzip"),
-            (b"BZh91AY&SY", "f: it is packed in another way than by gzip"),
+            (b"\x1F\x8B\x08\0", "f: it is compressed by gzip"),
+            (b"BZh91AY&SY", "f: it is compressed, but not by gzip"),
             (b"PAR1\x15\x04", "f: it is a Parquet file"),
         ] {
             assert_eq!(kind(start).as_deref(), Some(text));

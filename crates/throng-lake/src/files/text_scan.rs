@@ -1,4 +1,5 @@
-//! A scan of CSV and JSON files, with what is known of their size: joins build on the smaller side.
+//! A scan of CSV and JSON files, with statistics of their size, which the engine uses to order
+//! joins.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,12 +18,12 @@ use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-/// Streams of rows, one a partition.
+/// Streams of rows, one for each partition.
 #[derive(Debug)]
 pub(crate) struct TextScan {
     partitions: Vec<Arc<dyn PartitionStream>>,
     rows: Option<usize>,
-    /// Of the files.
+    /// Size of the files.
     bytes: usize,
     properties: Arc<PlanProperties>,
 }

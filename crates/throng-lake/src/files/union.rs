@@ -1,5 +1,5 @@
-//! Files become one table: columns are matched by name, the table has the columns of all files, and a
-//! column has the narrowest type that holds the values of all files. Pure.
+//! Merges files into one table: columns are matched by name, the table has the columns of all
+//! files, and a column has the narrowest type that represents the values of all files. Pure.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
 use super::declared;
 use super::discover::{DataFile, Table};
-use super::evidence::WRITTEN;
+use super::file_schema::{ColumnContents, FileSchema, Node, ReadOptions, Step};
+use super::infer::WRITTEN;
 use super::names::{shown_name, shown_path};
 use super::nested::difference;
-use super::survey::{Holds, Node, Reading, Step, Survey};
 use super::widen::widened;
 use crate::LakeError;
 
@@ -22,11 +22,11 @@ use crate::LakeError;
 pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) data_type: DataType,
-    /// CSV and JSON files have it as text that is converted: its type is declared.
+    /// Its type is declared: the text of CSV and JSON files is converted to it.
     pub(crate) converted: bool,
-    /// No file has a value of it: its type says nothing.
+    /// No file has a value of it, so its type is unknown.
     pub(crate) empty: bool,
-    /// How its values are written, where the engine would write them in another way.
+    /// How its values are written, if the engine would write them differently.
     pub(crate) written: Option<String>,
 }
 
@@ -44,19 +44,19 @@ impl Column {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Origin {
-    /// Nowhere: they are NULL.
+    /// Nowhere: the values are NULL.
     Missing,
     /// In its column of this name.
     Column(String),
-    /// In its columns of these names, of which a row has one: objects of a JSON file that spell it in several
-    /// ways.
+    /// In its columns of these names, one of which each row has: objects of a JSON file that spell
+    /// the name differently.
     Spelled(Vec<String>),
     /// In the name of its folder; `None` is NULL.
     Folder(Option<String>),
 }
 
 impl Origin {
-    /// This one, or another one that was found later: of two columns both.
+    /// Combines the origin with one that was found later: of two columns both are kept.
     fn and(&self, later: Self) -> Self {
         let mut names = match self {
             Self::Column(name) => vec![name.clone()],
@@ -93,7 +93,8 @@ pub(crate) struct Layout {
     pub(crate) trim: bool,
     /// The columns of CSV files in their order, if the files have no header.
     pub(crate) positional: Option<Vec<String>>,
-    /// Only about so many rows of each file are read, and of Parquet files of each partition.
+    /// About how many rows of each file are read, and of Parquet files of each partition; `None`:
+    /// all.
     pub(crate) sample: Option<usize>,
 }
 
@@ -108,74 +109,75 @@ impl Layout {
     }
 }
 
-/// Makes one table of the files with what was found in each.
+/// Merges the files with their schemas into one table.
 ///
 /// # Errors
-/// [`LakeError::Table`] if the files do not belong together: it names two files.
+/// [`LakeError::Table`] naming two files, if the files do not belong to one table.
 pub(crate) fn union(
     table: &Table,
-    surveys: &[impl AsRef<Survey>],
-    reading: &Reading,
+    schemas: &[impl AsRef<FileSchema>],
+    options: &ReadOptions,
 ) -> Result<Layout, LakeError> {
-    let files: Vec<(&DataFile, &Survey)> =
-        table.files.iter().zip(surveys.iter().map(AsRef::as_ref)).collect();
+    let files: Vec<(&DataFile, &FileSchema)> =
+        table.files.iter().zip(schemas.iter().map(AsRef::as_ref)).collect();
     compare_headers(&files)?;
     let names = Names::of(&files);
     compare_spellings(&files, &names)?;
     compare_columns(&files)?;
-    let positional = reading.positional();
-    let mut layout = Layout { trim: reading.trim, positional, ..Layout::default() };
+    let positional = options.positional();
+    let mut layout = Layout { trim: options.trim, positional, ..Layout::default() };
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    let mut gathered: Vec<Gathered<'_>> = Vec::new();
-    for (file, survey) in &files {
-        let columns = survey.columns.iter().map(|c| (c.name.as_str(), Some(&c.holds)));
+    let mut merged: Vec<MergedColumn<'_>> = Vec::new();
+    for (file, schema) in &files {
+        let columns = schema.columns.iter().map(|c| (c.name.as_str(), Some(&c.contents)));
         let folders = file.folders.iter().map(|(name, _)| (name.as_str(), None));
-        for (name, holds) in columns.chain(folders) {
+        for (name, contents) in columns.chain(folders) {
             let name = names.table_name(name);
             if names.is_twice(name) {
                 continue;
             }
             let at = *places.entry(name.to_owned()).or_insert_with(|| {
-                gathered.push(Gathered { name, values: Vec::new(), typed: Vec::new() });
-                gathered.len() - 1
+                merged.push(MergedColumn { name, values: Vec::new(), typed: Vec::new() });
+                merged.len() - 1
             });
-            match holds {
-                Some(Holds::Values(node)) => gathered[at].values.push((file.path(), node)),
-                Some(Holds::Typed(of)) => gathered[at].typed.push((file.path(), of)),
+            match contents {
+                Some(ColumnContents::Values(node)) => merged[at].values.push((file.path(), node)),
+                Some(ColumnContents::Typed(of)) => merged[at].typed.push((file.path(), of)),
                 None => {}
             }
         }
     }
-    for column in &gathered {
-        layout.columns.push(column.settle(reading)?);
+    for column in &merged {
+        layout.columns.push(column.resolve(options)?);
         if column.values.iter().any(|(_, node)| node.scalars.padded) {
             layout.padded.push(column.name.to_owned());
         }
     }
-    for (file, survey) in &files {
+    for (file, schema) in &files {
         let mut origins = vec![Origin::Missing; layout.columns.len()];
-        let mut put = |name: &str, origin| {
+        let mut add = |name: &str, origin| {
             if let Some(at) = places.get(names.table_name(name)) {
                 origins[*at] = origins[*at].and(origin);
             }
         };
-        for column in &survey.columns {
-            put(&column.name, Origin::Column(column.name.clone()));
+        for column in &schema.columns {
+            add(&column.name, Origin::Column(column.name.clone()));
         }
         for (name, value) in &file.folders {
-            put(name, Origin::Folder(value.clone()));
+            add(name, Origin::Folder(value.clone()));
         }
-        layout.files.push(FilePlan { file: (*file).clone(), origins, rows: Some(survey.rows) });
+        layout.files.push(FilePlan { file: (*file).clone(), origins, rows: Some(schema.rows) });
     }
     layout.twice = names.twice.into_iter().collect();
     Ok(layout)
 }
 
-/// The first file of CSV or JSON that has a value, the type of all of them, and what keeps their text.
+/// The first CSV or JSON file that has a value, the type of all of them, and how the values are
+/// written.
 type Written<'a> = (&'a Path, DataType, Option<&'static str>);
 
-/// What the files say about a column.
-struct Gathered<'a> {
+/// A column with its values and types in all files.
+struct MergedColumn<'a> {
     name: &'a str,
     /// Of CSV and JSON files.
     values: Vec<(&'a Path, &'a Node)>,
@@ -183,8 +185,8 @@ struct Gathered<'a> {
     typed: Vec<(&'a Path, &'a DataType)>,
 }
 
-impl Gathered<'_> {
-    fn settle(&self, reading: &Reading) -> Result<Column, LakeError> {
+impl MergedColumn<'_> {
+    fn resolve(&self, options: &ReadOptions) -> Result<Column, LakeError> {
         let column = |data_type, written: Option<&str>| Column {
             name: self.name.to_owned(),
             data_type,
@@ -192,7 +194,7 @@ impl Gathered<'_> {
             empty: false,
             written: written.map(str::to_owned),
         };
-        if let Some(declared) = reading.declared(self.name) {
+        if let Some(declared) = options.declared(self.name) {
             let wanted = declared::data_type(declared);
             for (path, of) in &self.typed {
                 if widened(of, &wanted).as_ref() != Some(&wanted) {
@@ -242,16 +244,16 @@ impl Gathered<'_> {
             }
             all.merge(node);
         }
-        let settled = all.data_type().map_err(|mixed| self.mixed(&mixed.path))?;
-        Ok(settled.zip(first).map(|((of, written), path)| (path, of, written)))
+        let resolved = all.data_type().map_err(|mixed| self.mixed(&mixed.path))?;
+        Ok(resolved.zip(first).map(|((of, written), path)| (path, of, written)))
     }
 
     /// The type of the Parquet files together, with the first file that has it or a narrower one.
     fn typed(&self) -> Result<Option<(&Path, DataType)>, LakeError> {
-        let mut settled: Option<(&Path, DataType)> = None;
+        let mut resolved: Option<(&Path, DataType)> = None;
         for (path, of) in &self.typed {
-            settled = match settled {
-                _ if **of == DataType::Null => settled,
+            resolved = match resolved {
+                _ if **of == DataType::Null => resolved,
                 None => Some((path, (*of).clone())),
                 Some((before, wide)) => match widened(&wide, of) {
                     Some(both) if both == wide => Some((before, wide)),
@@ -262,7 +264,7 @@ impl Gathered<'_> {
                 },
             };
         }
-        Ok(settled)
+        Ok(resolved)
     }
 
     fn refusal(&self, a: (&Path, &DataType), b: (&Path, &DataType)) -> LakeError {
@@ -279,7 +281,7 @@ impl Gathered<'_> {
         );
         let help = if path.is_empty() && !a.1.is_nested() && !b.1.is_nested() {
             format!(
-                "write both files with one type; or, if all values are to be text, declare \
+                "write both files with one type; or, if all values are text, declare \
                  `columns: {{ {name}: text }}` in the source"
             )
         } else {
@@ -317,7 +319,7 @@ impl Gathered<'_> {
     }
 }
 
-/// A type in words.
+/// A type as users see it.
 pub(crate) fn shown(of: &DataType) -> String {
     match of {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text".to_owned(),

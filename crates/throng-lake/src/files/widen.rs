@@ -1,9 +1,9 @@
-//! The type of a column whose files have several types. Pure.
+//! The common type of a column that has several types in several files. Pure.
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 
-/// The type that holds every value of both types exactly, and as the same text; `None` if there is none.
-/// Whole numbers and text become text: a number has one text.
+/// The type that represents every value of both types exactly and with the same text; `None` if
+/// there is none. Integers and text become text, because an integer has exactly one text.
 pub(crate) fn widened(a: &DataType, b: &DataType) -> Option<DataType> {
     use DataType::{Decimal128, Float32, Float64, Null, Timestamp, Utf8View};
     match (a, b) {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_holds_every_value_is_wider() {
+    fn a_wider_type_represents_every_value() {
         for (a, b, wider) in [
             ("Int32", "Int64", Some("Int64")),
             ("UInt32", "Int32", Some("Int64")),

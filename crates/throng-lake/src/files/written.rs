@@ -1,5 +1,6 @@
-//! Numbers and points in time as their files have them. The engine writes a double as `5.0` and a
-//! point in time with `T`; keys and identifiers are written as they stand in the file.
+//! Numbers and timestamps as text, as their files write them. The engine writes a double as `5.0`
+//! and a timestamp with `T`; keys and identifiers must have the text of the file, or they would be
+//! other users.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -8,18 +9,18 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type};
 
-use super::evidence::{SHORTEST, WRITTEN};
+use super::infer::{SHORTEST, WRITTEN};
 use crate::LakeError;
 
-/// How a column is written, where the engine would write it in another way.
+/// How a column is written, if the engine would write it differently.
 pub(crate) fn is_written(field: &Field) -> Option<&str> {
     field.metadata().get(WRITTEN).map(String::as_str)
 }
 
-/// A column as text, as its files have it.
+/// A column as text, as its files write it.
 ///
 /// # Errors
-/// If it has no text.
+/// If its type cannot be written as text.
 pub(crate) fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<ArrayRef, LakeError> {
     let fail = |e: datafusion::arrow::error::ArrowError| {
         LakeError::engine("writing a column as text", e.into())
@@ -52,7 +53,7 @@ pub(crate) fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<Arr
     }
 }
 
-/// `2026-11-25T10:00:00.5` as a file has it: all digits of the unit, its separator, its zone.
+/// `2026-11-25T10:00:00.5` as a file writes it: all digits of the unit, its separator, its zone.
 fn in_form(text: &str, of: &DataType, form: &str) -> String {
     use datafusion::arrow::datatypes::TimeUnit;
     let digits = match of {
@@ -80,14 +81,14 @@ mod tests {
     use datafusion::arrow::array::{Float64Array, StringArray};
     use datafusion::arrow::datatypes::TimeUnit;
 
-    use super::super::evidence::Evidence;
+    use super::super::infer::InferredType;
     use super::*;
 
-    /// What a column of these texts is written as after it had the type that was found for it.
+    /// Converts texts to their inferred type and back to text.
     fn round_trip(texts: &[&str]) -> Vec<String> {
-        let mut evidence = Evidence::default();
-        texts.iter().for_each(|text| evidence.add(text));
-        let (of, written) = evidence.data_type().unwrap();
+        let mut inferred = InferredType::default();
+        texts.iter().for_each(|text| inferred.add(text));
+        let (of, written) = inferred.data_type().unwrap();
         let column: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
         let typed = cast(&column, &of).unwrap();
         let back = as_written(&typed, written).unwrap();
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_stay_and_other_columns_are_the_engines() {
+    fn nulls_stay_and_other_columns_are_written_by_the_engine() {
         let numbers: ArrayRef = Arc::new(Float64Array::from(vec![Some(5.0), None]));
         let written = as_written(&numbers, Some(SHORTEST)).unwrap();
         assert_eq!(written.as_string_view().value(0), "5");

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::mpsc;
 
-use super::confine::{Unopened, close_inherited, confine};
+use super::confine::{UnopenedFolder, close_inherited, confine};
 use super::limits::{PLANNER_STACK, THREAD_STACK, blocking_threads};
 use super::protocol::{self, Reply, Request, Setup};
 use crate::engine::{Engine, EngineLimits};
@@ -14,17 +14,17 @@ use crate::{HashedRow, Hashers, KeyBatch, LakeError};
 
 /// The exit code after a panic.
 pub(super) const PANICKED: i32 = 101;
-/// What a panic's line on standard error begins with.
+/// The start of a panic's line on standard error.
 pub(super) const PANICKED_AT: &str = "panicked at ";
 
-/// Runs a query worker until its standard input ends. Call it first thing in `main`, before anything
-/// is opened or another thread is started. `hashers` are what identifier queries name.
+/// Runs a query worker until its standard input ends. Call it first in `main`, before a file is
+/// opened or another thread is started. `hashers` are for identifier queries.
 ///
-/// Nothing but frames goes to standard output; standard error never shows a value of the data.
+/// Standard output has only frames; standard error never has a value of the data.
 pub fn main(hashers: &'static dyn Hashers) -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        // A panic's message may quote values; its place does not. A worker that panicked is of no
-        // use: the parent reads why, and starts another one.
+        // A panic's message may contain values; its location does not. The process ends: the parent
+        // reads the location and starts another worker.
         if let Some(at) = panic.location() {
             let _ = writeln!(io::stderr(), "{PANICKED_AT}{}:{}", at.file(), at.line());
         }
@@ -42,9 +42,9 @@ pub fn main(hashers: &'static dyn Hashers) -> ExitCode {
 fn run(hashers: &'static dyn Hashers) -> io::Result<()> {
     close_inherited()?;
     let Some(setup) = protocol::read::<Setup>(&mut io::stdin().lock())? else {
-        return Err(io::Error::other("this program is started by throng, not by hand"));
+        return Err(io::Error::other("this program is started by throng, not by a user"));
     };
-    // Before there is another thread: a thread that is there already would not be confined.
+    // Before there is another thread: Landlock does not confine threads that exist already.
     let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let unopened = match confine(&setup) {
         Ok(unopened) => unopened,
@@ -63,8 +63,8 @@ fn run(hashers: &'static dyn Hashers) -> io::Result<()> {
     planner.join().map_err(|_| io::Error::other("the planner panicked"))?
 }
 
-/// Reads requests, also while one is at work: the end of the input means that the parent is gone or
-/// has no use for the worker any more, and ends the process at once.
+/// Reads requests, also while one is running: the end of the input means that the parent has died
+/// or has dropped the worker, and ends the process at once.
 fn receive(sender: &mpsc::Sender<Request>) {
     let mut input = io::stdin().lock();
     while let Ok(Some(request)) = protocol::read(&mut input) {
@@ -77,7 +77,7 @@ fn receive(sender: &mpsc::Sender<Request>) {
 
 fn serve(
     setup: &Setup,
-    unopened: &[Unopened],
+    unopened: &[UnopenedFolder],
     hashers: &dyn Hashers,
     requests: &mpsc::Receiver<Request>,
     out: &mut File,
@@ -96,16 +96,16 @@ fn serve(
     let engine = Engine::new(&setup.sources, &limits);
     let engine = engine.map_err(|e| io::Error::other(throng_model::with_causes(&e)))?;
     while let Ok(request) = requests.recv() {
-        // Planned on this thread, which has the deep stack.
-        let reply = runtime.block_on(answer(&engine, hashers, request, out));
-        let reply =
-            reply.unwrap_or_else(|error| Reply::Failed(Unopened::explain(unopened, error).into()));
+        // Planned on this thread, which has a large stack.
+        let reply = runtime.block_on(handle(&engine, hashers, request, out));
+        let reply = reply
+            .unwrap_or_else(|error| Reply::Failed(UnopenedFolder::explain(unopened, error).into()));
         out.write_all(&protocol::control(&reply)?)?;
     }
     Ok(())
 }
 
-async fn answer(
+async fn handle(
     engine: &Engine,
     hashers: &dyn Hashers,
     request: Request,

@@ -1,4 +1,4 @@
-//! A worker's limits on itself: what it sets before it reads its first statement.
+//! The limits that a worker sets for itself before it reads its first statement.
 
 use std::fs;
 use std::io;
@@ -18,13 +18,13 @@ use super::limits::data_bytes;
 use super::protocol::{Setup, system_error};
 use crate::LakeError;
 
-/// How much the worker yields to the processes that serve.
+/// The worker's niceness: serving processes have priority.
 const NICENESS: i32 = 5;
-/// The version of Landlock whose rights are handled: with that of Linux 6.12.
+/// The newest version of Landlock whose rights are handled: that of Linux 6.12.
 const NEWEST: ABI = ABI::V6;
 
-/// Closes what the parent left open but for the three standard descriptors. Everything that Rust
-/// opens is closed on exec anyway; this is for what C libraries and the parent's parent opened.
+/// Closes all inherited descriptors except the three standard ones. Descriptors that Rust opens are
+/// closed on exec; this is for those that C libraries or an ancestor process have opened.
 pub(super) fn close_inherited() -> io::Result<()> {
     let mut open: Vec<RawFd> = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
@@ -35,8 +35,8 @@ pub(super) fn close_inherited() -> io::Result<()> {
     for number in open.into_iter().filter(|number| *number > 2) {
         // The descriptor of the listing itself is closed already.
         if fs::read_link(format!("/proc/self/fd/{number}")).is_ok() {
-            // SAFETY: called first thing in the process, before anything in it has opened a file: the
-            // descriptor was inherited, and nothing owns it.
+            // SAFETY: called first in the process, before it has opened a file: the descriptor was
+            // inherited, and nothing owns it.
             #[allow(unsafe_code)]
             unsafe {
                 rustix::io::close(number);
@@ -48,20 +48,20 @@ pub(super) fn close_inherited() -> io::Result<()> {
 
 /// A source's folder that could not be opened: the worker has no right to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Unopened {
+pub(crate) struct UnopenedFolder {
     pub(crate) path: PathBuf,
     /// The system's error, as a number if it has one.
     pub(crate) code: Option<i32>,
     pub(crate) text: String,
 }
 
-impl Unopened {
+impl UnopenedFolder {
     fn of(path: &Path, error: &io::Error) -> Self {
         Self { path: path.to_owned(), code: error.raw_os_error(), text: error.to_string() }
     }
 
-    /// The error of an open that comes later: one that tells why, and not only that this worker has no
-    /// right to it.
+    /// Replaces the error of a later open below such a folder by the first cause. Without it the
+    /// error would only say that this worker has no permission.
     pub(super) fn explain(unopened: &[Self], error: LakeError) -> LakeError {
         let LakeError::Source { path, .. } = &error else { return error };
         match unopened.iter().find(|folder| path.starts_with(&folder.path)) {
@@ -73,13 +73,13 @@ impl Unopened {
     }
 }
 
-/// Applies the limits. The folders of sources that could not be opened: a query that names one fails,
-/// and others go on.
+/// Applies the limits. Returns the folders of sources that could not be opened: queries that use
+/// one fail, others run.
 ///
 /// # Errors
-/// [`LakeError::Confine`] if a limit that every kernel has cannot be set, the spill folder cannot be
-/// opened, or the parent is gone: the worker must not start then.
-pub(super) fn confine(setup: &Setup) -> Result<Vec<Unopened>, LakeError> {
+/// [`LakeError::Confine`] if a limit that every kernel has cannot be set, the spill folder cannot
+/// be opened, or the parent has died: the worker must not start then.
+pub(super) fn confine(setup: &Setup) -> Result<Vec<UnopenedFolder>, LakeError> {
     set_limits(setup)
         .map_err(|source| LakeError::Confine { what: "set its limits".to_owned(), source })?;
     landlock(setup)
@@ -89,19 +89,19 @@ fn set_limits(setup: &Setup) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let parent = i32::try_from(setup.parent).ok().and_then(Pid::from_raw);
     if getppid() != parent {
-        return Err(io::Error::other("the parent is gone"));
+        return Err(io::Error::other("the parent process has died"));
     }
     limit(Resource::Core, 0)?;
     limit(Resource::Data, data_bytes(setup.memory_bytes, setup.threads))?;
     nice(NICENESS)?;
-    // The first to go where the machine runs out of memory. Not every container lets a process say
-    // so.
+    // The first process to be killed when the machine runs out of memory. Not every container
+    // allows to set this.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     rustix::thread::set_no_new_privs(true)?;
     Ok(())
 }
 
-/// Sets a limit, or leaves a lower one.
+/// Sets a limit, unless a lower one is set.
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
     let hard = rustix::process::getrlimit(resource).maximum;
     let most = Some(hard.map_or(most, |hard| hard.min(most)));
@@ -111,7 +111,7 @@ fn limit(resource: Resource, most: u64) -> io::Result<()> {
 /// Whether the kernel confines query workers to their folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Landlock {
-    /// To the folders of sources and the spill folder; no TCP, and no signals to others.
+    /// To the folders of sources and the spill folder; no TCP, and no signals to other processes.
     Yes,
     /// To their folders only: an older kernel.
     Partial,
@@ -120,7 +120,7 @@ pub enum Landlock {
 }
 
 impl Landlock {
-    /// What the kernel of this machine has. Restricts nothing.
+    /// What the kernel of this machine supports. Restricts nothing.
     pub fn of_kernel() -> Self {
         match ruleset(CompatLevel::HardRequirement, NEWEST) {
             Ok(_) => Self::Yes,
@@ -140,13 +140,14 @@ impl Landlock {
         }
     }
 
-    /// What the kernel does not keep workers from, and how to change that; `None` if there is nothing.
+    /// What the kernel does not prevent workers from doing, and how to change that; `None` if there
+    /// is nothing.
     pub fn warning(self) -> Option<&'static str> {
         match self {
             Self::Yes => None,
             Self::Partial => Some(
-                "landlock: partial: this kernel confines query workers to their folders, and not to \
-                 TCP and signals too; use Linux 6.12 or later",
+                "landlock: partial: this kernel restricts the files of query workers, but not TCP and \
+                 signals; use Linux 6.12 or later",
             ),
             Self::No => Some(
                 "landlock: no: query workers may read what the node may read; use Linux 5.13 or later \
@@ -161,16 +162,16 @@ fn ruleset(level: CompatLevel, abi: ABI) -> Result<RulesetCreated, RulesetError>
     let ruleset =
         Ruleset::default().set_compatibility(level).handle_access(AccessFs::from_all(abi))?;
     let ruleset = match abi {
-        // Older ones know files only.
+        // The first version has rights of files only.
         ABI::V1 => ruleset,
         abi => ruleset.handle_access(AccessNet::from_all(abi))?.scope(Scope::from_all(abi))?,
     };
     ruleset.create()
 }
 
-/// Reads below the sources, reads and writes below the spill folder, and nothing else: no other file,
-/// no TCP, no signals to others. Without Landlock nothing is refused.
-fn landlock(setup: &Setup) -> Result<Vec<Unopened>, LakeError> {
+/// Allows reads below the sources, reads and writes below the spill folder, and nothing else: no
+/// other file, no TCP, no signals to other processes. Without Landlock nothing is refused.
+fn landlock(setup: &Setup) -> Result<Vec<UnopenedFolder>, LakeError> {
     let failed = |error: RulesetError| LakeError::Confine {
         what: "restrict itself by Landlock".to_owned(),
         source: io::Error::other(error),
@@ -179,11 +180,11 @@ fn landlock(setup: &Setup) -> Result<Vec<Unopened>, LakeError> {
     let write = AccessFs::from_all(NEWEST) & !AccessFs::Execute;
     let mut rules = ruleset(CompatLevel::BestEffort, NEWEST).map_err(failed)?;
     let mut unopened = Vec::new();
-    // Links of a source may lead as far as its root.
+    // Links of a source may lead to any file below its root.
     for path in setup.sources.iter().flat_map(|s| [Some(&s.path), s.root.as_ref()]).flatten() {
         match open(path) {
             Ok(folder) => rules = rules.add_rule(PathBeneath::new(folder, read)).map_err(failed)?,
-            Err(error) => unopened.push(Unopened::of(path, &error)),
+            Err(error) => unopened.push(UnopenedFolder::of(path, &error)),
         }
     }
     if let Some(path) = &setup.spill_dir {
@@ -209,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asking_for_landlock_restricts_nothing() {
+    fn testing_for_landlock_restricts_nothing() {
         let found = Landlock::of_kernel();
         assert_eq!(found.warning().is_none(), found == Landlock::Yes);
         assert!(found.warning().is_none_or(|words| words.contains(found.name())));
@@ -217,13 +218,16 @@ mod tests {
     }
 
     #[test]
-    fn an_error_below_a_folder_that_was_not_opened_says_why_it_was_not() {
-        let gone = Unopened::of(Path::new("/lake/shop"), &io::Error::from_raw_os_error(2));
+    fn an_error_below_a_folder_that_was_not_opened_has_the_first_cause() {
+        let gone = UnopenedFolder::of(Path::new("/lake/shop"), &io::Error::from_raw_os_error(2));
         let refused = |path: &str| LakeError::Source {
             path: path.into(),
             source: io::Error::from_raw_os_error(13),
         };
-        let explain = |error| throng_model::with_causes(&Unopened::explain(std::slice::from_ref(&gone), error));
+        let explain = |error| {
+            let folders = std::slice::from_ref(&gone);
+            throng_model::with_causes(&UnopenedFolder::explain(folders, error))
+        };
         let words = explain(refused("/lake/shop/orders.csv"));
         assert!(words.starts_with("cannot read /lake/shop: No such file"), "{words}");
         let words = explain(refused("/lake/shops"));

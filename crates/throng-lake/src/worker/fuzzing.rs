@@ -1,9 +1,10 @@
-//! Fuzz targets of the pipe between a node and its query workers: each gives arbitrary bytes to a decoder and asserts what must hold for
-//! what it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
+//! Fuzz targets of the pipe between a node and its query workers: each gives arbitrary bytes to a
+//! decoder and asserts what must hold for what it accepts. `fuzz/` runs them under libFuzzer, the
+//! tests below over mutants of the seeds.
 
 use throng_model::UserHash;
 
-use super::protocol::{self, Failure, HEAD, Kind, Reply, Request, Setup};
+use super::protocol::{self, Failure, HEAD, PipeFrameKind, Reply, Request, Setup};
 use crate::KeyBatch;
 
 #[cfg(test)]
@@ -18,16 +19,16 @@ pub fn pipe_frame(bytes: &[u8]) {
     let Ok((length, kind)) = protocol::head(*head) else { return };
     let payload = rest.get(..length).unwrap_or(rest);
     match kind {
-        Kind::Control => {
+        PipeFrameKind::Control => {
             let _ = protocol::message::<Reply>(payload);
         }
-        Kind::Keys => {
+        PipeFrameKind::Keys => {
             if let Ok(batch) = protocol::read_keys(payload) {
                 let words = batch.hashes.len() + batch.values.map_or(0, |values| values.len());
                 assert_eq!(24 + words * 8, payload.len());
             }
         }
-        Kind::Rows => {
+        PipeFrameKind::Rows => {
             if let Ok(rows) = protocol::read_rows(payload) {
                 let bytes: usize = rows.iter().map(|(_, hashed)| 12 + hashed.len()).sum();
                 assert_eq!(bytes, payload.len());

@@ -1,15 +1,15 @@
-//! How much a query worker may use. Pure.
+//! Resource limits of a query worker. Pure.
 
-/// Stack of the thread that plans: reserved, used only by deep statements.
+/// Stack of the planner thread: reserved, used only by deeply nested statements.
 pub(super) const PLANNER_STACK: usize = 256 << 20;
 /// Stack of each other thread.
 pub(super) const THREAD_STACK: usize = 32 << 20;
-/// What a worker needs beside the memory of its operators: the engine itself, and the files and
-/// batches in hand.
+/// Memory of a worker besides that of its operators: the engine itself, open files and batches in
+/// transit.
 const BASE_BYTES: u64 = 256 << 20;
-/// Address space that the allocator may hold without using it.
+/// Address space that the allocator may reserve without using it.
 const RESERVED_BYTES: u64 = 512 << 20;
-/// A worker that keeps more than this after a query is replaced.
+/// A worker that still uses more memory than this after a query is replaced.
 pub(super) const REUSE_BYTES: u64 = 192 << 20;
 /// Queries after which a worker is replaced.
 pub(super) const REUSE_QUERIES: u32 = 500;
@@ -20,13 +20,13 @@ pub(super) fn blocking_threads(threads: usize) -> usize {
 }
 
 /// The most anonymous memory, in bytes, that a worker may have in use: 1.6 times the memory of its
-/// operators, which is what sorts were measured to need, and 256 MiB.
+/// operators, which sorts were measured to need, and 256 MiB.
 pub(super) fn resident_bytes(memory_bytes: u64) -> u64 {
     memory_bytes.saturating_mul(8).saturating_div(5).saturating_add(BASE_BYTES)
 }
 
-/// `RLIMIT_DATA`: as [`resident_bytes`], with all stacks and what the allocator reserves. The kernel
-/// counts writable private memory whether it is used or not.
+/// `RLIMIT_DATA`: [`resident_bytes`], all stacks and what the allocator reserves. The kernel counts
+/// writable private memory whether it is used or not.
 pub(super) fn data_bytes(memory_bytes: u64, threads: usize) -> u64 {
     let stacks = PLANNER_STACK + THREAD_STACK * (threads + blocking_threads(threads));
     resident_bytes(memory_bytes).saturating_add(stacks as u64).saturating_add(RESERVED_BYTES)

@@ -1,8 +1,10 @@
-//! Query workers: SQL is planned and run in a child process, so that no statement can hurt the
-//! process that serves. See `docs/operate/queries.md` and `docs/adr/0009-run-sql-in-child-processes.md`.
+//! Query workers: SQL is planned and run in a child process, so that no statement can harm the
+//! serving process. See `docs/operate/queries.md` and
+//! `docs/adr/0009-run-sql-in-child-processes.md`.
 //!
-//! `protocol` is what goes over the pipes, `child` is the worker, `confine` its own limits, `process`
-//! is one worker as the parent sees it, `pool` keeps workers for the next query.
+//! `protocol` has the messages on the pipes, `child` is the worker's side, `confine` sets its
+//! limits, `process` is the parent's side of one worker, `pool` keeps idle workers for the next
+//! query.
 
 mod child;
 mod confine;
@@ -19,12 +21,12 @@ use std::path::PathBuf;
 
 pub use child::main;
 pub use confine::Landlock;
-pub(crate) use pool::{Class, Pool};
+pub(crate) use pool::{Pool, QueryClass};
 pub(crate) use process::Output;
-pub use process::WorkerDeath;
+pub use process::WorkerExit;
 pub(crate) use protocol::{Reply, Request};
 
-/// The first argument of the `throng` binary when it runs as a query worker.
+/// The first argument of the `throng` binary that makes it a query worker.
 pub const SUBCOMMAND: &str = "query-worker";
 
 /// How a query worker is started: a program whose `main` calls [`main`].
@@ -37,15 +39,15 @@ pub struct WorkerCommand {
 }
 
 impl Default for WorkerCommand {
-    /// The program that runs now, with the argument [`SUBCOMMAND`]. It is named by
-    /// `/proc/self/exe`, which is the running program even after its file was replaced.
+    /// The running program, with the argument [`SUBCOMMAND`]. Its path is `/proc/self/exe`, which
+    /// stays the running program after its file was replaced.
     fn default() -> Self {
         Self { program: PathBuf::from("/proc/self/exe"), args: vec![SUBCOMMAND.to_owned()] }
     }
 }
 
 impl WorkerCommand {
-    /// A program that is a query worker and nothing else.
+    /// A program that is only a query worker.
     pub fn of(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into(), args: Vec::new() }
     }

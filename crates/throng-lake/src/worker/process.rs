@@ -1,4 +1,4 @@
-//! One worker, as its parent sees it.
+//! The parent's side of one worker.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -12,21 +12,21 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
 use super::child::{PANICKED, PANICKED_AT};
-use super::confine::Unopened;
+use super::confine::UnopenedFolder;
 use super::limits::resident_bytes;
-use super::protocol::{self, HEAD, Kind, Reply, Request, Setup};
+use super::protocol::{self, HEAD, PipeFrameKind, Reply, Request, Setup};
 use super::spawner::Spawner;
 use super::spill::SpillFolder;
 use super::{SUBCOMMAND, WorkerCommand};
 use crate::{HashedRow, LakeError, Sink};
 
-/// How often a worker's memory is looked at. `RLIMIT_DATA` stops what is faster.
+/// How often a worker's memory is read. `RLIMIT_DATA` stops a worker that allocates faster.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a new worker may take until it is ready.
+/// The longest time until a new worker is ready.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a worker whose pipes are closed may take to end before it is killed.
+/// The longest time until a worker whose pipes are closed exits; then it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
-/// How much of a worker's standard error is kept, in bytes.
+/// Bytes of a worker's standard error that are kept: the last ones.
 const STDERR_BYTES: usize = 4096;
 /// The size of the pipe that keys come through, in bytes.
 const PIPE_BYTES: usize = 1 << 20;
@@ -36,16 +36,16 @@ const READ_BYTES: usize = 64 << 10;
 /// The number of the signal that cannot be caught.
 const SIGKILL: i32 = 9;
 
-/// Why a query worker is gone before it answered.
+/// Why a query worker exited before it had answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WorkerDeath {
+pub enum WorkerExit {
     /// It used more memory than a query may use.
     #[error("killed: more than memory_limit_bytes (a query may use {limit_mib} MiB in all)")]
     Memory {
         /// What a query's process may use.
         limit_mib: u64,
     },
-    /// It ran for too long.
+    /// It exceeded the time limit.
     #[error("killed: ran longer than query_timeout_secs ({limit_secs} s)")]
     Timeout {
         /// The limit.
@@ -54,51 +54,52 @@ pub enum WorkerDeath {
     /// The statement is nested too deeply for the planner.
     #[error("crashed: the statement is too deep for the planner's stack")]
     Stack,
-    /// The engine has a bug.
+    /// The engine panicked: a bug.
     #[error("crashed: the engine panicked at {at}")]
     Panicked {
         /// File and line.
         at: String,
     },
     /// A signal that this process did not send.
-    #[error("{}", signal_in_words(*.0))]
+    #[error("{}", describe_signal(*.0))]
     Signal(i32),
-    /// It ended by itself.
+    /// It exited by itself.
     #[error("ended with exit code {0}")]
     Exit(i32),
-    /// It answered what is no answer.
-    #[error("killed: it answered something that is no answer")]
+    /// Its answer is not a valid message.
+    #[error("killed: it sent an invalid answer")]
     Protocol,
 }
 
-fn signal_in_words(signal: i32) -> String {
+fn describe_signal(signal: i32) -> String {
     if signal == SIGKILL {
-        return "killed: signal 9, by another program or by the kernel for want of memory".into();
+        return "killed: signal 9, by another program or by the kernel because memory ran out"
+            .into();
     }
     format!("crashed: signal {signal}")
 }
 
-/// What the last lines of standard error and the exit status say together. Pure.
-fn death(stderr: &str, status: Option<ExitStatus>, memory_bytes: u64) -> WorkerDeath {
+/// Derives the cause from the last lines of standard error and the exit status. Pure.
+fn exit_cause(stderr: &str, status: Option<ExitStatus>, memory_bytes: u64) -> WorkerExit {
     let limit_mib = resident_bytes(memory_bytes) >> 20;
-    // What Rust's allocator and mimalloc say before they abort.
+    // The messages of Rust's allocator and of mimalloc before they abort.
     let no_memory = ["memory allocation of", "unable to allocate", "out of memory"];
     if no_memory.iter().any(|words| stderr.contains(words)) {
-        return WorkerDeath::Memory { limit_mib };
+        return WorkerExit::Memory { limit_mib };
     }
     if stderr.contains("has overflowed its stack") {
-        return WorkerDeath::Stack;
+        return WorkerExit::Stack;
     }
     let signal = status.and_then(|status| status.signal());
     let code = status.and_then(|status| status.code());
     match (signal, code) {
-        (Some(signal), _) => WorkerDeath::Signal(signal),
+        (Some(signal), _) => WorkerExit::Signal(signal),
         (None, Some(PANICKED)) => {
             let place = stderr.lines().find_map(|line| line.strip_prefix(PANICKED_AT));
-            WorkerDeath::Panicked { at: short(place.unwrap_or("an unknown place")) }
+            WorkerExit::Panicked { at: short(place.unwrap_or("an unknown place")) }
         }
-        (None, Some(code)) => WorkerDeath::Exit(code),
-        (None, None) => WorkerDeath::Protocol,
+        (None, Some(code)) => WorkerExit::Exit(code),
+        (None, None) => WorkerExit::Protocol,
     }
 }
 
@@ -108,7 +109,8 @@ fn short(place: &str) -> String {
     parts.into_iter().rev().collect::<Vec<_>>().join("/")
 }
 
-/// Anonymous memory of a process in bytes: `RssAnon` of proc_pid_status(5). `None` if it is gone.
+/// Anonymous memory of a process in bytes: `RssAnon` of proc_pid_status(5). `None` if it has
+/// exited.
 pub(super) fn anonymous_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
@@ -116,9 +118,9 @@ pub(super) fn anonymous_bytes(pid: u32) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// Where the keys or rows of a request go.
+/// Receives the keys or rows of a request.
 pub(crate) enum Output<'a, 'b> {
-    /// It has none.
+    /// The request has none.
     None,
     /// Keys of a scan.
     Keys(&'a mut Sink<'b>),
@@ -135,8 +137,8 @@ pub(super) struct Worker {
     stdout: BufReader<ChildStdout>,
     stderr: Arc<Mutex<Vec<u8>>>,
     memory_bytes: u64,
-    /// Folders of sources that it could not open, and has no right to.
-    pub(super) unopened: Vec<Unopened>,
+    /// Folders of sources that it could not open, and so has no right to.
+    pub(super) unopened: Vec<UnopenedFolder>,
     /// Queries that it has answered.
     pub(super) served: u32,
     spill: Option<SpillFolder>,
@@ -156,7 +158,7 @@ impl Worker {
             .arg0(format!("throng {SUBCOMMAND}"))
             .args(&program.args)
             .env_clear()
-            // Memory that mimalloc only reserves must not count as used.
+            // Memory that mimalloc reserves in advance would count as used.
             .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -166,18 +168,18 @@ impl Worker {
         let mut child = spawner.spawn(command).await.map_err(failed)?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take(), child.id());
         let (Some(stdin), Some(stdout), Some(stderr), Some(pid)) = pipes else {
-            return Err(failed(io::Error::other("it ended at once")));
+            return Err(failed(io::Error::other("it exited at once")));
         };
-        // Only a matter of speed: a system may allow less.
+        // Only for speed: a system may allow less.
         let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
-        let kept = Arc::new(Mutex::new(Vec::new()));
-        tokio::spawn(keep_stderr(stderr, Arc::clone(&kept)));
+        let last_bytes = Arc::new(Mutex::new(Vec::new()));
+        tokio::spawn(read_stderr(stderr, Arc::clone(&last_bytes)));
         let mut worker = Self {
             child: Some(child),
             pid,
             stdin,
             stdout: BufReader::with_capacity(READ_BYTES, stdout),
-            stderr: kept,
+            stderr: last_bytes,
             memory_bytes: setup.memory_bytes,
             unopened: Vec::new(),
             served: 0,
@@ -193,18 +195,18 @@ impl Worker {
                 Ok(worker)
             }
             Ok(Ok(Reply::Failed(failure))) => Err(failure.into()),
-            Ok(Ok(_)) => Err(failed(protocol::invalid("it is no query worker"))),
-            Ok(Err(Lost::Sink(error))) => Err(LakeError::Sink(error)),
-            Ok(Err(Lost::Pipe(error))) => {
-                let death = worker.wait_death(&error).await;
-                Err(failed(io::Error::other(death)))
+            Ok(Ok(_)) => Err(failed(protocol::invalid("it is not a query worker"))),
+            Ok(Err(ExchangeError::Sink(error))) => Err(LakeError::Sink(error)),
+            Ok(Err(ExchangeError::Pipe(error))) => {
+                let exit = worker.wait_exit(&error).await;
+                Err(failed(io::Error::other(exit)))
             }
             Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
         }
     }
 
-    /// Does one request. After an error the worker must be dropped, unless the error came from the
-    /// worker itself in a [`Reply::Failed`].
+    /// Sends one request and reads its reply. After an error the worker must be dropped; an error
+    /// that the worker itself reports is a [`Reply::Failed`].
     pub(super) async fn exchange(
         &mut self,
         request: &Request,
@@ -212,7 +214,7 @@ impl Worker {
         output: Output<'_, '_>,
     ) -> Result<Reply, LakeError> {
         let (pid, memory_bytes) = (self.pid, self.memory_bytes);
-        let lost = tokio::select! {
+        let pipe_error = tokio::select! {
             biased;
             reply = async {
                 self.send(request).await?;
@@ -222,25 +224,27 @@ impl Worker {
                     self.served += 1;
                     return Ok(reply);
                 }
-                Err(Lost::Sink(error)) => return Err(LakeError::Sink(error)),
-                Err(Lost::Pipe(error)) => error,
+                Err(ExchangeError::Sink(error)) => return Err(LakeError::Sink(error)),
+                Err(ExchangeError::Pipe(error)) => error,
             },
-            death = over_memory(pid, memory_bytes) => return Err(LakeError::Died(death)),
+            exit = memory_exceeded(pid, memory_bytes) => {
+                return Err(LakeError::WorkerExited(exit));
+            }
             () = tokio::time::sleep(timeout) => {
                 let limit_secs = timeout.as_secs();
-                return Err(LakeError::Died(WorkerDeath::Timeout { limit_secs }));
+                return Err(LakeError::WorkerExited(WorkerExit::Timeout { limit_secs }));
             }
         };
-        Err(LakeError::Died(self.wait_death(&lost).await))
+        Err(LakeError::WorkerExited(self.wait_exit(&pipe_error).await))
     }
 
-    async fn send(&mut self, message: &impl serde::Serialize) -> Result<(), Lost> {
+    async fn send(&mut self, message: &impl serde::Serialize) -> Result<(), ExchangeError> {
         self.stdin.write_all(&protocol::control(message)?).await?;
         Ok(())
     }
 
-    /// Hands keys and rows on until a message comes.
-    async fn reply(&mut self, mut output: Output<'_, '_>) -> Result<Reply, Lost> {
+    /// Passes keys and rows on until a message arrives.
+    async fn reply(&mut self, mut output: Output<'_, '_>) -> Result<Reply, ExchangeError> {
         let mut payload = Vec::new();
         loop {
             let mut head = [0; HEAD];
@@ -249,41 +253,43 @@ impl Worker {
             payload.resize(length, 0);
             self.stdout.read_exact(&mut payload).await?;
             match (kind, &mut output) {
-                (Kind::Control, _) => return Ok(protocol::message(&payload)?),
-                (Kind::Keys, Output::Keys(sink)) => {
-                    sink(protocol::read_keys(&payload)?).map_err(Lost::Sink)?;
+                (PipeFrameKind::Control, _) => return Ok(protocol::message(&payload)?),
+                (PipeFrameKind::Keys, Output::Keys(sink)) => {
+                    sink(protocol::read_keys(&payload)?).map_err(ExchangeError::Sink)?;
                 }
-                (Kind::Rows, Output::Rows(sender)) => {
+                (PipeFrameKind::Rows, Output::Rows(sender)) => {
                     let sent = sender.send(Ok(protocol::read_rows(&payload)?)).await;
-                    sent.map_err(|_| Lost::Sink("nobody reads the identifiers".into()))?;
+                    sent.map_err(|_| {
+                        ExchangeError::Sink("the stream of identifiers was dropped".into())
+                    })?;
                 }
-                _ => return Err(protocol::invalid("an answer that nobody asked for").into()),
+                _ => return Err(protocol::invalid("an answer without a request").into()),
             }
-            // Between batches other work of the runtime gets its turn.
+            // Lets other tasks of the runtime run between batches.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Why a worker whose pipe failed is gone.
-    async fn wait_death(&mut self, error: &io::Error) -> WorkerDeath {
+    /// Why a worker whose pipe failed has exited.
+    async fn wait_exit(&mut self, error: &io::Error) -> WorkerExit {
         if error.kind() == io::ErrorKind::InvalidData {
-            return WorkerDeath::Protocol;
+            return WorkerExit::Protocol;
         }
-        let Some(child) = &mut self.child else { return WorkerDeath::Protocol };
+        let Some(child) = &mut self.child else { return WorkerExit::Protocol };
         let status = tokio::time::timeout(END_TIMEOUT, child.wait()).await;
         let status = status.ok().and_then(Result::ok);
-        // What was written before the end is read by now, or comes with the next turn.
+        // Lets the task that reads standard error store what the worker wrote last.
         tokio::task::yield_now().await;
         let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        death(&String::from_utf8_lossy(&stderr), status, self.memory_bytes)
+        exit_cause(&String::from_utf8_lossy(&stderr), status, self.memory_bytes)
     }
 
-    /// Whether it still has the folder that it spills into, if it has one.
+    /// Whether its spill folder still exists, if it has one.
     pub(super) fn can_spill(&self) -> bool {
         self.spill.as_ref().is_none_or(|spill| spill.path().is_dir())
     }
 
-    /// Anonymous memory in bytes; `None` if the process is gone.
+    /// Anonymous memory in bytes; `None` if the process has exited.
     pub(super) fn anonymous_bytes(&mut self) -> Option<u64> {
         let child = self.child.as_mut()?;
         match child.try_wait() {
@@ -296,10 +302,10 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        // Ended already is fine.
+        // It may have exited already.
         let _ = child.start_kill();
         let spill = self.spill.take();
-        // The folder goes when nobody writes to it any more.
+        // The folder is removed after the process has exited and no longer writes to it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let _ = child.wait().await;
@@ -309,34 +315,35 @@ impl Drop for Worker {
     }
 }
 
-/// Why an exchange broke off.
-enum Lost {
+/// Why a request has no reply.
+enum ExchangeError {
     Pipe(io::Error),
     Sink(Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl From<io::Error> for Lost {
+impl From<io::Error> for ExchangeError {
     fn from(error: io::Error) -> Self {
         Self::Pipe(error)
     }
 }
 
 /// Returns when a worker uses more memory than it may.
-async fn over_memory(pid: u32, memory_bytes: u64) -> WorkerDeath {
+async fn memory_exceeded(pid: u32, memory_bytes: u64) -> WorkerExit {
     let limit = resident_bytes(memory_bytes);
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
         if anonymous_bytes(pid).is_some_and(|used| used > limit) {
-            return WorkerDeath::Memory { limit_mib: limit >> 20 };
+            return WorkerExit::Memory { limit_mib: limit >> 20 };
         }
     }
 }
 
-/// Keeps the last bytes of standard error. They are searched for known words and shown to nobody.
-async fn keep_stderr(mut stderr: ChildStderr, kept: Arc<Mutex<Vec<u8>>>) {
+/// Keeps the last bytes of standard error. They are only searched for known messages: they may
+/// contain values, so they are never shown.
+async fn read_stderr(mut stderr: ChildStderr, last_bytes: Arc<Mutex<Vec<u8>>>) {
     let mut chunk = [0; 1024];
     while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = last_bytes.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend_from_slice(&chunk[..length]);
         let surplus = kept.len().saturating_sub(STDERR_BYTES);
         kept.drain(..surplus);
@@ -352,11 +359,11 @@ mod tests {
     use super::*;
 
     fn died(stderr: &str, status: i32) -> String {
-        death(stderr, Some(ExitStatus::from_raw(status)), 64 << 20).to_string()
+        exit_cause(stderr, Some(ExitStatus::from_raw(status)), 64 << 20).to_string()
     }
 
     #[test]
-    fn causes_are_told_in_words_and_never_by_what_the_worker_wrote() {
+    fn causes_are_described_without_the_output_of_the_worker() {
         let text = "memory allocation of 4096 bytes failed\n";
         assert!(died(text, 6).starts_with("killed: more than memory_limit_bytes"));
         assert!(died("thread 'planner' has overflowed its stack", 6).contains("too deep"));

@@ -1,10 +1,11 @@
-//! What parent and worker say to each other: frames over two pipes. Pure but for reading and writing.
+//! The messages between parent and worker: frames over two pipes. Pure except for reading and
+//! writing.
 //!
 //! ```text
 //! frame: length of the payload u32 | kind u8 | payload          (numbers are little-endian)
 //! kind 1, control: JSON ([`Setup`], [`Request`], [`Reply`])
 //! kind 2, keys:    rows u64 | NULL keys u64 | hashes u32 | with values u32 | hashes | values
-//! kind 3, rows:    one after another: user's hash u64 | length u32 | what the hasher made of it
+//! kind 3, rows:    one after another: user's hash u64 | length u32 | the hasher's output
 //! ```
 
 use std::io::{self, Read, Write};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, UserHash};
 use throng_spec::Source;
 
-use super::confine::Unopened;
+use super::confine::UnopenedFolder;
 use crate::engine_failure::EngineFailure;
 use crate::position::Position;
 use crate::{
@@ -30,15 +31,15 @@ pub(super) const HEAD: usize = 5;
 /// Keys in one frame, at most.
 const MAX_KEYS: usize = 1 << 20;
 
-/// What a frame holds.
+/// The content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PipeFrameKind {
     Control = 1,
     Keys = 2,
     Rows = 3,
 }
 
-impl Kind {
+impl PipeFrameKind {
     pub(super) fn of(byte: u8) -> io::Result<Self> {
         match byte {
             1 => Ok(Self::Control),
@@ -52,7 +53,7 @@ impl Kind {
 /// The first message to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Setup {
-    /// The process that the worker serves, and dies with.
+    /// The parent process. The worker exits with it.
     pub(super) parent: u32,
     /// The only folders that it may read.
     pub(super) sources: Vec<Source>,
@@ -64,10 +65,10 @@ pub(super) struct Setup {
     pub(super) threads: usize,
 }
 
-/// Work for a worker.
+/// A request to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Plan a model and try it with the first rows of each file; answered by [`Reply::Plan`].
+    /// Plan a model and run it over the first rows of each file; answered by [`Reply::Plan`].
     Check { model: Model },
     /// Plan a model; answered by [`Reply::Plan`].
     Plan { model: Model, served: Vec<TableFacts> },
@@ -81,11 +82,11 @@ pub(crate) enum Request {
     CheckIdentifiers { sql: String, key: String, columns: Vec<String> },
 }
 
-/// What a worker answers.
+/// The reply of a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// It is set up, but for these folders of sources.
-    Ready { unopened: Vec<Unopened> },
+    /// It is set up, except for these folders of sources.
+    Ready { unopened: Vec<UnopenedFolder> },
     /// A model is planned.
     Plan { info: ModelInfo, parts: Vec<ScanPart> },
     /// All keys of a scan are sent.
@@ -94,7 +95,7 @@ pub(crate) enum Reply {
     Listed(Vec<SourceListing>),
     /// A query can be run, or was run.
     Checked,
-    /// It did not work.
+    /// The request failed.
     Failed(Failure),
 }
 
@@ -162,7 +163,7 @@ impl From<Failure> for LakeError {
     }
 }
 
-/// An error of the system that came over a pipe.
+/// An error of the system that was received over a pipe.
 pub(super) fn system_error(code: Option<i32>, text: String) -> io::Error {
     match code {
         Some(code) => io::Error::from_raw_os_error(code),
@@ -170,13 +171,13 @@ pub(super) fn system_error(code: Option<i32>, text: String) -> io::Error {
     }
 }
 
-/// Bytes that are no frame.
+/// The error of bytes that are not a frame.
 pub(super) fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// A frame with its head.
-fn frame(kind: Kind, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<Vec<u8>> {
+fn frame(kind: PipeFrameKind, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; HEAD];
     payload(&mut bytes);
     let length = bytes.len() - HEAD;
@@ -191,22 +192,22 @@ fn frame(kind: Kind, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<Vec<u8>> 
 /// A message as a frame.
 pub(super) fn control(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(message)?;
-    frame(Kind::Control, |bytes| bytes.extend_from_slice(&json))
+    frame(PipeFrameKind::Control, |bytes| bytes.extend_from_slice(&json))
 }
 
 /// Length and kind of the frame with this head.
-pub(super) fn head(bytes: [u8; HEAD]) -> io::Result<(usize, Kind)> {
+pub(super) fn head(bytes: [u8; HEAD]) -> io::Result<(usize, PipeFrameKind)> {
     let [a, b, c, d, kind] = bytes;
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
     if length > MAX_FRAME {
         return Err(invalid("a frame is too long"));
     }
-    Ok((length, Kind::of(kind)?))
+    Ok((length, PipeFrameKind::of(kind)?))
 }
 
 /// The message of a control frame.
 pub(super) fn message<T: DeserializeOwned>(payload: &[u8]) -> io::Result<T> {
-    serde_json::from_slice(payload).map_err(|_| invalid("a message that is not understood"))
+    serde_json::from_slice(payload).map_err(|_| invalid("a message of an unknown form"))
 }
 
 /// Reads a message; `None` at the end of the input.
@@ -217,7 +218,7 @@ pub(super) fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Opt
         read => read?,
     }
     let (length, kind) = head(bytes)?;
-    if kind != Kind::Control {
+    if kind != PipeFrameKind::Control {
         return Err(invalid("a message was expected"));
     }
     let mut payload = vec![0; length];
@@ -230,7 +231,7 @@ pub(super) fn write_keys(out: &mut impl Write, batch: &KeyBatch) -> io::Result<(
     let mut from = 0;
     loop {
         let to = batch.hashes.len().min(from + MAX_KEYS);
-        // Counts go with the first frame.
+        // The counts are in the first frame.
         let counts = if from == 0 { (batch.rows, batch.null_keys) } else { (0, 0) };
         let values = batch.values.as_ref().map(|values| &values[from..to]);
         out.write_all(&keys(counts, &batch.hashes[from..to], values)?)?;
@@ -242,7 +243,7 @@ pub(super) fn write_keys(out: &mut impl Write, batch: &KeyBatch) -> io::Result<(
 }
 
 fn keys(counts: (u64, u64), hashes: &[UserHash], values: Option<&[u64]>) -> io::Result<Vec<u8>> {
-    frame(Kind::Keys, |bytes| {
+    frame(PipeFrameKind::Keys, |bytes| {
         let words = hashes.len() + values.map_or(0, <[u64]>::len);
         bytes.reserve_exact(24 + words * 8);
         bytes.extend_from_slice(&counts.0.to_le_bytes());
@@ -257,7 +258,7 @@ fn keys(counts: (u64, u64), hashes: &[UserHash], values: Option<&[u64]>) -> io::
 /// The keys of a frame.
 pub(super) fn read_keys(payload: &[u8]) -> io::Result<KeyBatch> {
     let (counts, words) =
-        payload.split_at_checked(24).ok_or_else(|| invalid("a frame of keys is cut off"))?;
+        payload.split_at_checked(24).ok_or_else(|| invalid("a frame of keys is truncated"))?;
     let word = |at: usize| {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&counts[at..at + 8]);
@@ -267,7 +268,7 @@ pub(super) fn read_keys(payload: &[u8]) -> io::Result<KeyBatch> {
     let (count, with_values) = ((sizes & u64::from(u32::MAX)) as usize, sizes >> 32 == 1);
     let expected = count.checked_mul(if with_values { 16 } else { 8 });
     if expected != Some(words.len()) {
-        return Err(invalid("a frame of keys has another length than it says"));
+        return Err(invalid("the length of a frame of keys does not match its counts"));
     }
     let (hashes, values) = words.split_at(count * 8);
     let values = with_values.then(|| numbers(values).collect());
@@ -277,7 +278,7 @@ pub(super) fn read_keys(payload: &[u8]) -> io::Result<KeyBatch> {
 
 /// Rows of identifiers as a frame.
 pub(super) fn rows(rows: &[HashedRow]) -> io::Result<Vec<u8>> {
-    frame(Kind::Rows, |bytes| {
+    frame(PipeFrameKind::Rows, |bytes| {
         for (user, hashed) in rows {
             bytes.extend_from_slice(&user.0.to_le_bytes());
             bytes.extend_from_slice(&(hashed.len() as u32).to_le_bytes());
@@ -288,13 +289,13 @@ pub(super) fn rows(rows: &[HashedRow]) -> io::Result<Vec<u8>> {
 
 /// The rows of a frame.
 pub(super) fn read_rows(mut payload: &[u8]) -> io::Result<Vec<HashedRow>> {
-    let cut_off = || invalid("a frame of rows is cut off");
+    let truncated = || invalid("a frame of rows is truncated");
     let mut rows = Vec::new();
     while !payload.is_empty() {
-        let (user, rest) = payload.split_first_chunk::<8>().ok_or_else(cut_off)?;
-        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(cut_off)?;
+        let (user, rest) = payload.split_first_chunk::<8>().ok_or_else(truncated)?;
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(truncated)?;
         let length = u32::from_le_bytes(*length) as usize;
-        let (hashed, rest) = rest.split_at_checked(length).ok_or_else(cut_off)?;
+        let (hashed, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
         rows.push((UserHash(u64::from_le_bytes(*user)), hashed.into()));
         payload = rest;
     }
@@ -313,7 +314,7 @@ fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
 mod tests {
     use super::*;
 
-    fn payload(frame: &[u8]) -> (Kind, &[u8]) {
+    fn payload(frame: &[u8]) -> (PipeFrameKind, &[u8]) {
         let (length, kind) = head(frame[..HEAD].try_into().unwrap()).unwrap();
         (kind, &frame[HEAD..HEAD + length])
     }
@@ -326,7 +327,7 @@ mod tests {
             let mut out = Vec::new();
             write_keys(&mut out, &batch).unwrap();
             let (kind, bytes) = payload(&out);
-            assert_eq!(kind, Kind::Keys);
+            assert_eq!(kind, PipeFrameKind::Keys);
             let read = read_keys(bytes).unwrap();
             assert_eq!((read.rows, read.null_keys), (7, 2));
             assert_eq!((read.hashes, read.values), (batch.hashes, batch.values));
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn many_keys_come_in_several_frames_and_are_counted_once() {
+    fn many_keys_are_sent_in_several_frames_and_counted_once() {
         let hashes: Vec<UserHash> = (0..MAX_KEYS as u64 + 3).map(UserHash).collect();
         let batch = KeyBatch { rows: 9, hashes: hashes.clone(), values: None, null_keys: 1 };
         let mut out = Vec::new();
@@ -356,20 +357,20 @@ mod tests {
             vec![(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())];
         let frame = rows(&written).unwrap();
         let (kind, bytes) = payload(&frame);
-        assert_eq!(kind, Kind::Rows);
+        assert_eq!(kind, PipeFrameKind::Rows);
         assert_eq!(read_rows(bytes).unwrap(), written);
         assert!(read_rows(&bytes[..bytes.len() - 1]).is_err());
         assert!(read_rows(&[]).unwrap().is_empty());
     }
 
     #[test]
-    fn bytes_that_are_no_frame_are_refused_without_being_held() {
+    fn bytes_that_are_not_a_frame_are_refused_without_allocating() {
         assert!(head([255, 255, 255, 255, 2]).is_err());
         assert!(head([1, 0, 0, 0, 9]).is_err());
         assert!(read_keys(&[0; 23]).is_err());
-        let mut lying = vec![0; 24];
-        lying[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(read_keys(&lying).is_err());
+        let mut wrong_count = vec![0; 24];
+        wrong_count[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(read_keys(&wrong_count).is_err());
         assert!(message::<Reply>(b"{}").is_err());
     }
 }

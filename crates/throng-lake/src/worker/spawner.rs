@@ -1,6 +1,6 @@
 //! The thread that starts workers. The kernel ends a worker when the *thread* that started it ends
-//! (`PR_SET_PDEATHSIG`), so workers are started by a thread that lives as long as they are wanted,
-//! and not by one of the runtime's.
+//! (`PR_SET_PDEATHSIG`), so workers are started by a thread that lives as long as they do, and not
+//! by one of the runtime's threads.
 
 use std::io;
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -15,8 +15,8 @@ struct Job {
     answer: oneshot::Sender<io::Result<Child>>,
 }
 
-/// Starts processes from one thread. When it is dropped, the thread ends, and the kernel kills what
-/// it started.
+/// Starts processes from one thread. When it is dropped, the thread ends, and the kernel kills the
+/// processes that it has started.
 #[derive(Debug, Default)]
 pub(super) struct Spawner {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
@@ -27,9 +27,9 @@ impl Spawner {
     pub(super) async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (answer, started) = oneshot::channel();
         let job = Job { command, runtime: Handle::current(), answer };
-        let gone = || io::Error::other("the thread that starts query workers has ended");
-        self.sender()?.send(job).map_err(|_| gone())?;
-        started.await.map_err(|_| gone())?
+        let ended = || io::Error::other("the thread that starts query workers has ended");
+        self.sender()?.send(job).map_err(|_| ended())?;
+        started.await.map_err(|_| ended())?
     }
 
     fn sender(&self) -> io::Result<mpsc::Sender<Job>> {
@@ -41,7 +41,7 @@ impl Spawner {
         std::thread::Builder::new().name("query-workers".into()).spawn(move || {
             while let Ok(Job { mut command, runtime, answer }) = received.recv() {
                 let _runtime = runtime.enter();
-                // Nobody waits any more: the child is killed as it is dropped.
+                // If the caller no longer waits, the child is killed when it is dropped.
                 let _ = answer.send(command.spawn());
             }
         })?;

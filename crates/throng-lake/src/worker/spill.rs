@@ -1,5 +1,5 @@
-//! Folders that workers spill to: one for each worker, removed with it. What a crash leaves is removed
-//! when the next lake opens.
+//! Folders that workers spill to: one for each worker, removed with it. Folders that a crash has
+//! left are removed when the next lake opens.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -10,26 +10,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use throng_model::{Entropy, SystemEntropy};
 
-/// What the names of a lake's folder and of its lock begin with.
+/// Prefix of the names of a lake's folder and of its lock file.
 const PREFIX: &str = "query-workers-";
 const LOCK: &str = ".lock";
 
-/// A lake's folder below the spill directory. Its lock is held as long as it is in use, so that
-/// nobody takes it for a leftover.
+/// A lake's folder below the spill directory. Its lock is held as long as it is used, so that no
+/// other process removes it as stale.
 #[derive(Debug)]
 pub(super) struct SpillRoot {
     folder: PathBuf,
     lock_file: PathBuf,
     next: AtomicU64,
-    // The lock goes with the file.
+    // Dropping the file releases the lock.
     _lock: File,
 }
 
 impl SpillRoot {
-    /// Makes a folder below `spill_dir`, after removing those that nobody uses any more.
+    /// Creates a folder below `spill_dir`, after removing stale ones.
     pub(super) fn create(spill_dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(spill_dir)?;
-        sweep(spill_dir)?;
+        remove_stale(spill_dir)?;
         loop {
             let name = format!("{PREFIX}{:016x}", SystemEntropy.next_u64());
             let lock_file = spill_dir.join(format!("{name}{LOCK}"));
@@ -38,7 +38,7 @@ impl SpillRoot {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 lock => lock?,
             };
-            // Another process may have taken the new file for a leftover just now.
+            // Another process may have removed the new lock file as stale before it was locked.
             if lock.try_lock().is_err() || !lock_file.exists() {
                 continue;
             }
@@ -59,7 +59,7 @@ impl SpillRoot {
 
 impl Drop for SpillRoot {
     fn drop(&mut self) {
-        // What cannot be removed now is removed when the next lake opens.
+        // A folder that cannot be removed now is removed when the next lake opens.
         let _ = fs::remove_dir_all(&self.folder);
         let _ = fs::remove_file(&self.lock_file);
     }
@@ -84,8 +84,9 @@ impl Drop for SpillFolder {
     }
 }
 
-/// Removes folders whose lock nobody holds; nothing if the directory is not there.
-pub(super) fn sweep(spill_dir: &Path) -> io::Result<()> {
+/// Removes stale folders: those whose lock is not held. Does nothing if the directory does not
+/// exist.
+pub(super) fn remove_stale(spill_dir: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(spill_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
@@ -105,7 +106,7 @@ pub(super) fn sweep(spill_dir: &Path) -> io::Result<()> {
                 _ => {}
             }
             match fs::remove_file(&lock_file) {
-                // Another process sweeps too.
+                // Another process removes it at the same time.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -119,26 +120,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leftovers_go_and_folders_in_use_stay() {
+    fn stale_folders_are_removed_and_used_ones_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let used = Arc::new(SpillRoot::create(dir.path()).unwrap());
         let folder = used.folder().unwrap();
         fs::write(folder.path().join("spilled"), "x").unwrap();
-        // As a process leaves it that was killed: nobody holds the lock.
-        let left = dir.path().join(format!("{PREFIX}0"));
-        fs::create_dir_all(left.join("0")).unwrap();
-        fs::write(left.join("0/spilled"), "x").unwrap();
+        // The folder of a process that was killed: its lock is not held.
+        let stale = dir.path().join(format!("{PREFIX}0"));
+        fs::create_dir_all(stale.join("0")).unwrap();
+        fs::write(stale.join("0/spilled"), "x").unwrap();
         fs::write(dir.path().join(format!("{PREFIX}0{LOCK}")), "").unwrap();
-        fs::write(dir.path().join("somebody-elses"), "x").unwrap();
+        fs::write(dir.path().join("another-file"), "x").unwrap();
         let other = SpillRoot::create(dir.path()).unwrap();
-        assert!(!left.exists());
+        assert!(!stale.exists());
         assert!(folder.path().join("spilled").exists());
-        let gone = folder.path().to_owned();
+        let dropped = folder.path().to_owned();
         drop(folder);
-        assert!(!gone.exists());
+        assert!(!dropped.exists());
         drop((used, other));
         let names: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, ["somebody-elses"]);
+        assert_eq!(names, ["another-file"]);
     }
 }

@@ -1,8 +1,8 @@
-//! Mistakes in SQL are shown where they are, with what was probably meant.
+//! Errors of SQL have a position and a hint with the name that was probably intended.
 
 use crate::Shop;
 
-/// The SQL, where the mistake is, and words of message and help.
+/// The SQL, the position of the error, and parts of message and help.
 type Case = (&'static str, Option<(u32, u32)>, &'static str, &'static str);
 
 const CASES: [Case; 9] = [
@@ -18,16 +18,16 @@ const CASES: [Case; 9] = [
 ];
 
 #[tokio::test]
-async fn mistakes_are_placed_and_mended() {
+async fn errors_of_sql_have_a_position_and_a_hint() {
     let shop = Shop::new().file("orders.csv", "id,total\na,5\n");
     let lake = shop.lake();
     for (sql, position, message, help) in CASES {
         let error = lake.check_model(sql, None).await.unwrap_err();
-        let told = (error.to_string(), error.help().unwrap_or_default());
-        assert!(told.0.contains(message), "{sql}: {told:?}");
-        assert!(told.1.contains(help), "{sql}: {told:?}");
+        let texts = (error.to_string(), error.help().unwrap_or_default());
+        assert!(texts.0.contains(message), "{sql}: {texts:?}");
+        assert!(texts.1.contains(help), "{sql}: {texts:?}");
         if position.is_some() {
-            assert_eq!(error.position(), position, "{sql}: {told:?}");
+            assert_eq!(error.position(), position, "{sql}: {texts:?}");
         }
         assert_eq!(error.fault(), throng_model::Fault::User, "{sql}");
         assert_eq!(error.retry(), throng_model::Retry::Never, "{sql}");
@@ -35,7 +35,7 @@ async fn mistakes_are_placed_and_mended() {
 }
 
 #[tokio::test]
-async fn a_missing_folder_is_no_mistake_in_the_sql() {
+async fn a_missing_folder_is_not_an_error_of_the_sql() {
     let shop = Shop::new();
     let lake = shop.lake();
     std::fs::remove_dir(shop.folder()).unwrap();

@@ -1,16 +1,17 @@
-//! Files become the table that a person would expect, or are refused by name.
+//! Files become the table that a person expects, or are refused by name.
 
 use throng_lake::{LakeError, ScanPart};
 
 use crate::{Shop, hashes, model, scan, users};
 
-/// The members of a query are these.
+/// Asserts the members of a query.
 pub(crate) async fn holds(shop: &Shop, sql: &str, keys: &[&str]) {
     let (found, ..) = users(&shop.lake(), sql).await;
     assert_eq!(found, hashes(keys.iter().copied()), "{sql}");
 }
 
-/// A query is refused before it is run: message and help have these words.
+/// Asserts that a query is refused when it is planned, and that message and help contain these
+/// words.
 pub(crate) async fn refused(shop: &Shop, sql: &str, words: &[&str]) {
     let error = shop.lake().plan_scan(&model(sql)).await.unwrap_err();
     let said = format!("{error}; {}", error.help().unwrap_or_default());
@@ -106,9 +107,18 @@ async fn declared_types_and_trimming_are_rules_of_the_source() {
     holds(&ruled, "SELECT user_id FROM shop.b WHERE n = 5", &["1"]).await;
     holds(&ruled, "SELECT user_id FROM shop.p WHERE user_id = '4'", &["4"]).await;
     let wrong = files(Shop::new()).declare("n", "date");
-    refused(&wrong, "SELECT user_id FROM shop.a", &["a.csv, line 2", "column n", "no date"]).await;
-    refused(&wrong, "SELECT user_id FROM shop.b", &["b.jsonl, line 1", "column n", "no date"])
-        .await;
+    refused(
+        &wrong,
+        "SELECT user_id FROM shop.a",
+        &["a.csv, line 2", "column n", "not of type date"],
+    )
+    .await;
+    refused(
+        &wrong,
+        "SELECT user_id FROM shop.b",
+        &["b.jsonl, line 1", "column n", "not of type date"],
+    )
+    .await;
     let typed = Shop::new().declare("n", "date").parquet("p.parquet", "SELECT 1 AS n").await;
     refused(&typed, "SELECT n FROM shop.p", &["p.parquet", "Int64", "declared date"]).await;
 }
@@ -133,7 +143,7 @@ async fn types_that_do_not_agree_are_refused_by_both_files() {
 }
 
 #[tokio::test]
-async fn headers_that_have_nothing_in_common_are_refused_without_their_words() {
+async fn headers_that_have_nothing_in_common_are_refused_without_showing_them() {
     let shop = Shop::new()
         .file("p/1.csv", "user_id,email\nu1,a@example.com\n")
         .file("p/2.csv", "User ID,E-Mail\nu2,b@example.com\n")
@@ -179,7 +189,7 @@ async fn open_quotes_repeated_headers_and_two_spellings_are_refused() {
 }
 
 #[tokio::test]
-async fn names_mean_themselves() {
+async fn names_may_have_any_characters() {
     let shop = Shop::new()
         .file("orders [2026]/part[1].csv", "user_id\n1\n2\n")
         .file("vip[1].csv", "user_id\n7\n")
@@ -223,7 +233,7 @@ async fn folders_name_columns_and_table_formats_are_refused() {
 }
 
 #[tokio::test]
-async fn names_that_stand_twice_are_an_error_for_who_uses_them() {
+async fn a_column_that_a_file_has_twice_is_an_error_where_it_is_used() {
     let both = "SELECT 1 AS user_id, 10 AS value, 100 AS other";
     let shop = Shop::new().file("dup.csv", "user_id,value,value\n1,10,100\n2,20,200\n");
     let shop = shop.file("dupj.jsonl", "{\"user_id\":1,\"value\":1,\"value\":2}\n");
@@ -241,7 +251,7 @@ async fn names_that_stand_twice_are_an_error_for_who_uses_them() {
 }
 
 #[tokio::test]
-async fn unquoted_names_find_the_column_that_differs_in_case_alone() {
+async fn unquoted_names_match_the_column_that_differs_only_in_case() {
     let shop = Shop::new()
         .file("crm.csv", "CustomerID,Email\n1,a@example.com\n2,b@example.com\n")
         .file("two.csv", "ID,Id\n1,2\n")
@@ -275,7 +285,7 @@ async fn unquoted_names_find_the_column_that_differs_in_case_alone() {
 }
 
 #[tokio::test]
-async fn empty_files_say_nothing() {
+async fn empty_files_are_ignored() {
     let shop = Shop::new()
         .file("z.csv", "")
         .file("a/1.csv", "")
@@ -303,7 +313,7 @@ async fn empty_files_say_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_utf8_or_no_json_is_refused_by_line() {
+async fn files_that_are_not_utf8_or_json_are_refused_with_the_line() {
     let shop = Shop::new()
         .file("bad.jsonl", "{\"user_id\":1}\n{\"user_id\":zoe}\n")
         .file("list.json", "[1, 2]");
@@ -313,10 +323,10 @@ async fn what_is_no_utf8_or_no_json_is_refused_by_line() {
     std::fs::write(shop.folder().join("g.csv.gz"), b"\x1f\x8b\x08 cut off").unwrap();
     refused(&shop, "SELECT user_id FROM shop.l1", &["l1.csv, line 3", "UTF-8"]).await;
     refused(&shop, "SELECT user_id FROM shop.u16", &["u16.csv", "UTF-16", "iconv"]).await;
-    refused(&shop, "SELECT user_id FROM shop.bad", &["bad.jsonl, line 2", "no JSON"]).await;
+    refused(&shop, "SELECT user_id FROM shop.bad", &["bad.jsonl, line 2", "not valid JSON"]).await;
     refused(&shop, "SELECT user_id FROM shop.list", &["list.json, line 1", "one object a line"])
         .await;
-    refused(&shop, "SELECT user_id FROM shop.p", &["p.parquet", "no whole Parquet"]).await;
+    refused(&shop, "SELECT user_id FROM shop.p", &["p.parquet", "not a complete Parquet"]).await;
     refused(&shop, "SELECT user_id FROM shop.g", &["g.csv.gz"]).await;
 }
 
@@ -335,10 +345,10 @@ async fn a_file_that_changes_after_planning_fails_its_part() {
         let error = scan(&lake, model, part).await.unwrap_err();
         assert!(matches!(error, LakeError::Changed { .. }), "{error:?}");
     }
-    // A part of an older version knows of no change.
-    let old = ScanPart { seen: None, ..parts[1].clone() };
+    // A part that an older version planned detects no change.
+    let old = ScanPart { planned_files: None, ..parts[1].clone() };
     assert_eq!(scan(&lake, &by_file, &old).await.unwrap().1.rows_read, 2);
-    // A file that came later.
+    // A file that was added later.
     let all = lake.plan_scan(&whole).await.unwrap().1;
     let shop = shop.file("t/3.csv", "id\n4\n");
     let error = scan(&lake, &whole, &all[0]).await.unwrap_err();
@@ -359,7 +369,7 @@ async fn text_that_is_compared_with_a_number_is_converted_or_refused() {
 }
 
 #[tokio::test]
-async fn a_later_file_does_not_change_a_type_in_silence() {
+async fn a_later_file_that_changes_a_type_is_refused() {
     let shop =
         Shop::new().file("t/1.csv", "user_id,n,note\n1,5,a\n2,6,b\n").file("z.csv", "id\n1\n");
     let lake = shop.lake();
@@ -377,16 +387,16 @@ async fn a_later_file_does_not_change_a_type_in_silence() {
     for word in ["column n is text", "t/3.csv", "was Int64", "columns: { n: text }"] {
         assert!(said.contains(word), "{said}");
     }
-    // Declaring it is accepting it.
+    // Declaring the type accepts it.
     let shop = shop.declare("n", "text");
     let text = model("SELECT user_id FROM shop.t WHERE n = 'many'");
     assert!(shop.lake().plan_scan_after(&text, &served).await.is_ok());
-    // A table that had rows has none.
+    // A table that had rows is empty.
     let all = model("SELECT id FROM shop.z");
     let served = shop.lake().plan_scan(&all).await.unwrap().0.tables;
     let shop = shop.file("z.csv", "id\n");
     let error = shop.lake().plan_scan_after(&all, &served).await.unwrap_err();
-    assert!(error.to_string().contains("shop.z has no rows"), "{error}");
+    assert!(error.to_string().contains("shop.z no longer has rows"), "{error}");
     assert!(shop.lake().plan_scan(&all).await.is_ok());
 }
 

@@ -1,5 +1,5 @@
-//! Random folders of files, against DuckDB with `union_by_name`: every row is the same, or the table is
-//! refused by name.
+//! Random folders of files, compared with DuckDB and `union_by_name`: every row is the same, or the
+//! table is refused by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -40,10 +40,10 @@ const COLUMNS: [(&str, &[&str]); 8] = [
     ("code", &["1En", "n.50"]),
 ];
 
-/// Numbers that only look random.
-struct Dice(u64);
+/// A pseudo-random generator (xorshift).
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -61,17 +61,17 @@ impl Dice {
 }
 
 /// The columns of a table's file, in some order: most of the table's.
-fn some_columns(dice: &mut Dice, all: &[usize]) -> Vec<usize> {
-    let kept: Vec<usize> = all.iter().copied().filter(|at| *at == 0 || dice.below(4) > 0).collect();
-    dice.shuffled(kept)
+fn some_columns(rng: &mut Random, all: &[usize]) -> Vec<usize> {
+    let kept: Vec<usize> = all.iter().copied().filter(|at| *at == 0 || rng.below(4) > 0).collect();
+    rng.shuffled(kept)
 }
 
 /// A value of a column; `None` is NULL.
-fn value(dice: &mut Dice, column: usize) -> Option<String> {
+fn value(rng: &mut Random, column: usize) -> Option<String> {
     let forms = COLUMNS[column].1;
-    let form = forms[dice.below(forms.len())];
-    // A line of CSV that is blank is no row.
-    (column == 0 || dice.below(8) > 0).then(|| form.replace('n', &dice.below(500).to_string()))
+    let form = forms[rng.below(forms.len())];
+    // A blank line of CSV is not a row.
+    (column == 0 || rng.below(8) > 0).then(|| form.replace('n', &rng.below(500).to_string()))
 }
 
 fn csv(columns: &[usize], rows: &[Vec<Option<String>>]) -> String {
@@ -116,20 +116,20 @@ fn select(columns: &[usize], rows: &[Vec<Option<String>>]) -> String {
 }
 
 /// A shop of random tables, with their columns.
-async fn random(dice: &mut Dice, tables: usize) -> (Shop, BTreeMap<String, Vec<&'static str>>) {
+async fn random(rng: &mut Random, tables: usize) -> (Shop, BTreeMap<String, Vec<&'static str>>) {
     let mut shop = Shop::new();
     let mut found = BTreeMap::new();
     for number in 0..tables {
         let table = format!("t{number}");
-        let kind = ["csv", "jsonl", "parquet"][dice.below(3)];
+        let kind = ["csv", "jsonl", "parquet"][rng.below(3)];
         let all: Vec<usize> =
-            (0..COLUMNS.len()).filter(|at| *at == 0 || dice.below(2) > 0).collect();
+            (0..COLUMNS.len()).filter(|at| *at == 0 || rng.below(2) > 0).collect();
         let mut there = BTreeSet::new();
-        for file in 0..1 + dice.below(4) {
-            let columns = some_columns(dice, &all);
+        for file in 0..1 + rng.below(4) {
+            let columns = some_columns(rng, &all);
             there.extend(columns.iter().copied());
-            let rows: Vec<Vec<Option<String>>> = (0..1 + dice.below(12))
-                .map(|_| columns.iter().map(|at| value(dice, *at)).collect())
+            let rows: Vec<Vec<Option<String>>> = (0..1 + rng.below(12))
+                .map(|_| columns.iter().map(|at| value(rng, *at)).collect())
                 .collect();
             let name = format!("{table}/{file}.{kind}");
             shop = match kind {
@@ -149,8 +149,8 @@ async fn random_folders_equal_duckdb() {
         assert!(std::env::var_os("CI").is_none(), "run `cargo xtask test`");
         return;
     };
-    let mut dice = Dice(0x5EED_0000_0000_0001);
-    let (shop, tables) = random(&mut dice, 60).await;
+    let mut rng = Random(0x5EED_0000_0000_0001);
+    let (shop, tables) = random(&mut rng, 60).await;
     let mut child = Command::new(python)
         .args(["-c", SCRIPT])
         .arg(shop.folder())

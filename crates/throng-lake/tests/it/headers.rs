@@ -1,4 +1,5 @@
-//! First lines of CSV files: headers, rows, and what spreadsheets, programs and proxies put there.
+//! First lines of CSV files: headers, rows, and what spreadsheets, programs and proxies write
+//! there.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,7 @@ use crate::files::{holds, refused};
 use crate::{Shop, model};
 
 #[tokio::test]
-async fn a_first_line_of_values_is_refused_without_its_words() {
+async fn a_first_line_of_values_is_refused_without_showing_it() {
     let shop = Shop::new()
         .file("phone.csv", "zoe,+49 30 1234567\nbob,+49 30 7654321\n")
         .file("uuid.csv", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6,zoe\n")
@@ -41,7 +42,7 @@ async fn a_first_line_of_values_is_refused_without_its_words() {
 }
 
 #[tokio::test]
-async fn headers_of_many_kinds_are_headers() {
+async fn headers_of_many_kinds_are_accepted() {
     let shop = Shop::new()
         .file("pivot.csv", "user_id,2024,2025,2026-11-25\n1,5,7,2\n")
         .file("counted.csv", "user_id,0,1,2\n1,5,7,2\n")
@@ -59,7 +60,7 @@ async fn headers_of_many_kinds_are_headers() {
 }
 
 #[tokio::test]
-async fn a_source_declares_that_files_have_no_header() {
+async fn a_source_can_declare_that_files_have_no_header() {
     let files = |shop: Shop| {
         shop.file("t/1.csv", "1,gold\n2,gold\n")
             .file("t/2.csv", "\u{feff}3,silver\n")
@@ -80,17 +81,18 @@ async fn a_source_declares_that_files_have_no_header() {
     refused(&shop, &ids("named"), &["named.csv, line 1", "names the columns", "header: false"])
         .await;
     refused(&shop, &ids("wide"), &["wide.csv, line 1", "3 fields", "declares 2 columns"]).await;
-    refused(&shop, &ids("typed"), &["typed.csv, line 2", "column user_id", "no integer"]).await;
+    refused(&shop, &ids("typed"), &["typed.csv, line 2", "column user_id", "not of type integer"])
+        .await;
 }
 
 #[tokio::test]
-async fn a_declared_header_is_one_whatever_it_looks_like_and_personal_names_are_masked() {
+async fn a_declared_header_is_always_accepted_and_personal_names_are_masked() {
     let text = "user_id,ann@example.com,42\n1,x,7\n2,x,8\n";
     let shop = Shop::new().file("t.csv", text).header(true);
     holds(&shop, "SELECT user_id FROM shop.t WHERE \"42\" > 7", &["2"]).await;
     holds(&shop, "SELECT \"ann@example.com\" FROM shop.t", &["x"]).await;
     refused(&shop, "SELECT nothing_like_it FROM shop.t", &["no column", "user_id, \"…\""]).await;
-    // A JSON key can be a value whatever is declared.
+    // A JSON key can be a value, whatever is declared.
     let json = "{\"user_id\":1,\"ann@example.com\":{\"n\":1},\"+49 30 1234567\":2}\n";
     let shop = shop.file("j/1.jsonl", json).file("j/2.jsonl", "{\"user_id\":2}\n");
     let shop = shop
@@ -110,7 +112,7 @@ async fn a_declared_header_is_one_whatever_it_looks_like_and_personal_names_are_
 }
 
 #[tokio::test]
-async fn lines_before_the_header_are_named() {
+async fn lines_before_the_header_are_refused_with_a_hint() {
     let shop = Shop::new()
         .file("excel.csv", "sep=;\nuser_id;total\n1;5\n")
         .file("comma.csv", "sep=,\nuser_id,total\n1,5\n")
@@ -133,12 +135,12 @@ async fn lines_before_the_header_are_named() {
     refused(&shop, &total("title"), &["title.csv, line 1", "3 columns", "lines before"]).await;
     refused(&shop, &total("alone"), &["alone.csv, line", "lines before"]).await;
     refused(&shop, &total("semi"), &["semi.csv, line 2", "commas"]).await;
-    refused(&shop, &total("joined"), &["joined.csv, line 3", "once more"]).await;
+    refused(&shop, &total("joined"), &["joined.csv, line 3", "repeated"]).await;
     holds(&shop, &total("named"), &["5"]).await;
 }
 
 #[tokio::test]
-async fn files_that_are_not_what_their_names_say_are_refused() {
+async fn files_of_another_format_than_their_name_are_refused() {
     let page = "<!DOCTYPE html><html><body>Sign in</body></html>\n";
     let shop = Shop::new()
         .file("page.csv", page)
@@ -160,10 +162,10 @@ async fn files_that_are_not_what_their_names_say_are_refused() {
         ("page2", "proxy"),
         ("page3", "proxy"),
         ("answer", "it is JSON"),
-        ("unpacked", "not packed by gzip"),
+        ("unpacked", "not compressed by gzip"),
         ("p", "p.parquet: it is empty"),
         ("book", "Excel"),
-        ("packed", "packed by gzip"),
+        ("packed", "compressed by gzip"),
         ("wide", "UTF-16"),
         ("t", "2.jsonl has no column of"),
     ] {

@@ -39,7 +39,7 @@ async fn every_kind_has_one_canonical_form() {
 }
 
 #[tokio::test]
-async fn other_types_are_refused_with_a_mend() {
+async fn other_types_are_refused_with_a_hint() {
     let shop = shop().await;
     let lake = shop.lake();
     for column in ["price", "day"] {
@@ -79,7 +79,7 @@ async fn identifiers_come_with_their_keys() {
         let hashed = cells.map(|cell| HashedIdentifier::of_normalised(cell).0).concat();
         (UserKey::text(key).hash(SEED), hashed.into())
     };
-    // The row without a key is nobody's.
+    // The row without a key is left out.
     let mut wanted = [row("007", ["5", "ann@example.com"]), row("8", ["6", ""])];
     wanted.sort();
     assert_eq!(rows, wanted);
@@ -93,7 +93,7 @@ fn query(sql: &str, columns: &[String]) -> IdentifierQuery {
 }
 
 #[tokio::test]
-async fn an_identifier_query_that_breaks_off_shows_no_value() {
+async fn an_identifier_query_that_fails_shows_no_value() {
     use futures::StreamExt;
     let shop = Shop::new().file("t.csv", "id,email\n1,zoe@example.com\n");
     let sql = "SELECT id, CAST(email AS INT) AS age FROM shop.t";
@@ -105,13 +105,13 @@ async fn an_identifier_query_that_breaks_off_shows_no_value() {
 }
 
 #[tokio::test]
-async fn identifiers_never_lie_on_the_disk() {
+async fn identifiers_are_never_on_the_disk() {
     use futures::StreamExt;
     let shop = Shop::new();
     let sql = "SELECT 'user-' || CAST(value AS VARCHAR) AS id, repeat('x', 100) AS email
         FROM generate_series(1, 500000)";
     let shop = shop.query("big.parquet", "PARQUET", sql).await;
-    // Sorting needs more than the query has, and what it has not it must not spill.
+    // Sorting needs more memory than the query has, and it must not spill.
     let sql = "SELECT id, email FROM shop.big ORDER BY email, id";
     let lake = shop.lake_with(80 << 20);
     let columns = ["email".to_owned()];

@@ -1,4 +1,4 @@
-//! Queries keep to their memory: they spill, or say what to do.
+//! Queries stay within their memory: they spill, or fail with a hint.
 
 use throng_lake::LakeError;
 
@@ -17,18 +17,18 @@ const GROUPS: &str = "SELECT id FROM shop.big GROUP BY id HAVING count(*) >= 3 A
 async fn what_does_not_fit_is_spilled() {
     let shop = shop().await;
     let part = throng_lake::ScanPart::default();
-    let (roomy, _) = scan(&shop.lake(), &model(GROUPS), &part).await.unwrap();
-    let (tight, _) = scan(&shop.lake_with(16 << 20), &model(GROUPS), &part).await.unwrap();
-    assert_eq!(tight.len(), 300_000);
+    let (enough, _) = scan(&shop.lake(), &model(GROUPS), &part).await.unwrap();
+    let (little, _) = scan(&shop.lake_with(16 << 20), &model(GROUPS), &part).await.unwrap();
+    assert_eq!(little.len(), 300_000);
     let sorted = |mut hashes: Vec<throng_model::UserHash>| {
         hashes.sort_unstable();
         hashes
     };
-    assert_eq!(sorted(roomy), sorted(tight));
+    assert_eq!(sorted(enough), sorted(little));
 }
 
 #[tokio::test]
-async fn far_too_little_memory_is_told_with_its_mend() {
+async fn too_little_memory_is_an_error_with_a_hint() {
     let shop = shop().await;
     let part = throng_lake::ScanPart::default();
     let error = scan(&shop.lake_with(64 << 10), &model(GROUPS), &part).await.unwrap_err();

@@ -27,7 +27,7 @@ pub(crate) const SEED: HashSeed = HashSeed(7);
 pub(crate) struct Shop {
     dir: tempfile::TempDir,
     /// Declared columns, and whether text is trimmed.
-    reading: (Vec<(String, ColumnType)>, bool),
+    options: (Vec<(String, ColumnType)>, bool),
     /// Whether the source declares that CSV files have a header, or none.
     header: Option<bool>,
 }
@@ -37,7 +37,7 @@ impl Shop {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("shop")).unwrap();
         std::fs::create_dir(dir.path().join("spill")).unwrap();
-        Self { dir, reading: (Vec::new(), false), header: None }
+        Self { dir, options: (Vec::new(), false), header: None }
     }
 
     pub(crate) fn folder(&self) -> std::path::PathBuf {
@@ -58,7 +58,7 @@ impl Shop {
 
     /// Declares the type of a column of all tables.
     pub(crate) fn declare(mut self, column: &str, of: &str) -> Self {
-        self.reading.0.push((column.to_owned(), of.parse().unwrap()));
+        self.options.0.push((column.to_owned(), of.parse().unwrap()));
         self
     }
 
@@ -70,11 +70,11 @@ impl Shop {
 
     /// Text is read without the white space around it.
     pub(crate) fn trim(mut self) -> Self {
-        self.reading.1 = true;
+        self.options.1 = true;
         self
     }
 
-    /// Writes a file below the folder that gzip packs; several texts are several members.
+    /// Writes a gzip file below the folder; several texts are several members.
     pub(crate) fn packed(self, name: &str, members: &[&str]) -> Self {
         use std::io::Write;
         let mut bytes = Vec::new();
@@ -89,7 +89,8 @@ impl Shop {
         self
     }
 
-    /// Writes the result of a query as Parquet under a name that the engine may not be able to write.
+    /// Writes the result of a query as Parquet under a name that the engine may not be able to
+    /// write.
     pub(crate) async fn parquet(self, name: &str, sql: &str) -> Self {
         let shop = self.query("written.parquet", "PARQUET", sql).await;
         let path = shop.folder().join(name);
@@ -113,7 +114,7 @@ impl Shop {
 
     pub(crate) fn lake_with(&self, memory_bytes: u64) -> Lake {
         let name = "shop".parse().unwrap();
-        let (columns, trim) = self.reading.clone();
+        let (columns, trim) = self.options.clone();
         let path = self.folder();
         let header = self.header;
         let sources = [Source { name, path, root: None, description: None, columns, trim, header }];

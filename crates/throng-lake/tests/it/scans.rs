@@ -1,8 +1,8 @@
-//! How models are cut and recognised.
+//! How the scans of models are divided, and which models the build counts or adds itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use throng_lake::{LakeError, Occurs, Rule, ScanPart, Shape};
+use throng_lake::{LakeError, RowCountRange, Rule, ScanPart, Shape};
 use throng_model::UserHash;
 
 use crate::{Shop, hashes, model, scan, users};
@@ -15,7 +15,7 @@ fn days() -> Shop {
 }
 
 #[tokio::test]
-async fn rows_that_are_looked_at_alone_are_scanned_file_by_file() {
+async fn rows_that_are_evaluated_by_themselves_are_scanned_file_by_file() {
     let shop = days();
     let lake = shop.lake();
     for (sql, parts) in [
@@ -40,7 +40,7 @@ async fn rows_that_are_looked_at_alone_are_scanned_file_by_file() {
     }
 }
 
-/// What the build makes of the scanned rows.
+/// The members that the build finds in the scanned rows.
 async fn members(shop: &Shop, sql: &str, rule: Rule) -> BTreeSet<UserHash> {
     let lake = shop.lake();
     let mut rows = BTreeMap::<UserHash, Vec<u64>>::new();
@@ -62,7 +62,7 @@ async fn members(shop: &Shop, sql: &str, rule: Rule) -> BTreeSet<UserHash> {
     rows.into_iter().filter(|(_, values)| is_member(values)).map(|(hash, _)| hash).collect()
 }
 
-/// What the engine makes of the whole model, behind a step that cannot be taken apart.
+/// The members that the engine finds with the whole model, behind a step that cannot be decomposed.
 async fn by_engine(shop: &Shop, sql: &str) -> BTreeSet<UserHash> {
     let opaque = format!(
         "SELECT max(id) AS id FROM ({sql}) t (id) GROUP BY t.id HAVING max(id) IS NOT NULL"
@@ -73,7 +73,7 @@ async fn by_engine(shop: &Shop, sql: &str) -> BTreeSet<UserHash> {
 #[tokio::test]
 async fn counts_of_rows_are_left_to_the_build() {
     let shop = days();
-    let rows = |min, max| Rule::Rows(Occurs { min, max });
+    let rows = |min, max| Rule::Rows(RowCountRange { min, max });
     let (two, most) = (rows(2, None), rows(2, Some(4)));
     for (sql, rule) in [
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(*) >= 2", two),
@@ -87,7 +87,8 @@ async fn counts_of_rows_are_left_to_the_build() {
             "SELECT a.id FROM shop.visits a JOIN shop.visits b ON a.zip = b.zip GROUP BY a.id HAVING count(*) > 1",
             two,
         ),
-        // These are the engine's: something else than rows is counted, or more is asked.
+        // These are left to the engine: they count something other than rows, or have more
+        // conditions.
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(DISTINCT n) >= 2", Rule::ANY),
         ("SELECT id FROM shop.visits GROUP BY id HAVING count(n) >= 2", Rule::ANY),
         (
@@ -140,7 +141,7 @@ async fn sums_are_left_to_the_build() {
 }
 
 #[tokio::test]
-async fn a_part_means_what_the_whole_means() {
+async fn a_part_has_the_same_result_as_the_whole_query() {
     let shop = days();
     let lake = shop.lake();
     // In the second file alone `zip` and `id` would be numbers, and 123 would be 00123.
@@ -153,7 +154,7 @@ async fn a_part_means_what_the_whole_means() {
 }
 
 #[tokio::test]
-async fn a_part_whose_file_is_gone_fails_and_is_not_empty() {
+async fn a_part_whose_file_is_missing_fails_and_is_not_empty() {
     let shop = days();
     let lake = shop.lake();
     let model = model("SELECT id FROM shop.visits");
@@ -165,7 +166,7 @@ async fn a_part_whose_file_is_gone_fails_and_is_not_empty() {
 }
 
 #[tokio::test]
-async fn a_refusing_sink_stops_the_scan() {
+async fn an_error_of_the_sink_stops_the_scan() {
     let shop = days();
     let mut sink = |_: throng_lake::KeyBatch| Err("full".into());
     let part = ScanPart::default();
@@ -175,7 +176,7 @@ async fn a_refusing_sink_stops_the_scan() {
 }
 
 #[tokio::test]
-async fn plans_tell_files_columns_and_rows() {
+async fn plans_have_files_columns_and_rows() {
     let shop =
         days().query("p.parquet", "PARQUET", "SELECT * FROM (VALUES (1), (2)) AS t (id)").await;
     let lake = shop.lake();
@@ -188,7 +189,7 @@ async fn plans_tell_files_columns_and_rows() {
 }
 
 #[test]
-fn the_fingerprint_is_that_of_the_meaning() {
+fn the_fingerprint_ignores_layout() {
     let one = model("SELECT id\n  FROM shop.t;").fingerprint();
     assert_eq!(one, model("SELECT id FROM shop.t").fingerprint());
     assert_ne!(one, model("SELECT id FROM shop.u").fingerprint());

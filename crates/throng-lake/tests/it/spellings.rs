@@ -4,7 +4,7 @@ use crate::Shop;
 use crate::files::{holds, refused};
 
 #[tokio::test]
-async fn spellings_within_one_json_file_are_refused_or_one_column() {
+async fn spellings_within_one_json_file_are_refused_or_become_one_column() {
     let shop = Shop::new()
         .file("two.jsonl", "{\"user_id\":1}\n{\"userId\":2}\n")
         .file("three.json", "[{\"user_id\":1},{\"UserID\":2},{\"user-id\":3}]")

@@ -1,9 +1,9 @@
-//! Every format becomes a table, and no value is bent.
+//! Every format becomes a table, and no value is changed.
 
 use crate::{Shop, hashes, users};
 
 #[tokio::test]
-async fn leading_zeros_make_a_number_a_text() {
+async fn a_number_with_leading_zeros_is_text() {
     let shop = Shop::new().file("orders.csv", "customer_id,total\n00001,5\n00042,6\n");
     let lake = shop.lake();
     let (found, rows, _) = users(&lake, "SELECT customer_id FROM shop.orders").await;
@@ -23,7 +23,7 @@ async fn a_leading_zero_late_in_a_file_counts_too() {
 }
 
 #[tokio::test]
-async fn a_column_that_is_a_number_at_first_only_is_read_whole() {
+async fn a_type_is_inferred_from_all_values() {
     let mut text = "id,total,code\n".to_owned();
     (0..105_000).for_each(|n| text.push_str(&format!("u{n},1,1\n")));
     text.push_str("last,2.5,x\n");
@@ -76,7 +76,7 @@ async fn every_format_holds_the_same_users() {
 }
 
 #[tokio::test]
-async fn ndjson_endings_are_known() {
+async fn ndjson_endings_are_recognized() {
     let shop = Shop::new()
         .file("a.ndjson", "{\"id\":\"00001\"}\n{\"id\":null}\n")
         .file("b.jsonl", "{\"id\":\"00002\"}\n");
@@ -86,7 +86,7 @@ async fn ndjson_endings_are_known() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_seen_by_the_next_query() {
+async fn the_next_query_reads_a_changed_file() {
     let shop = Shop::new().file("t.csv", "id\n1\n");
     let lake = shop.lake();
     assert_eq!(users(&lake, "SELECT id FROM shop.t").await.0, hashes(["1"]));

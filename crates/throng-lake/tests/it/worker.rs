@@ -1,5 +1,5 @@
-//! No statement hurts the process that asked for it: its worker fails, is killed or crashes, the
-//! error says why, and the next query works.
+//! No statement harms the process that runs it: its worker fails, is killed or crashes, the error
+//! has the reason, and the next query works.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,16 +7,16 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use throng_lake::{Lake, LakeError, LakeLimits, ScanPart, WorkerCommand, WorkerDeath};
+use throng_lake::{Lake, LakeError, LakeLimits, ScanPart, WorkerCommand, WorkerExit};
 use throng_model::Fault;
 use throng_spec::Source;
 
 use crate::{Shop, hashes, model, scan, users};
 
-const WHOLE: ScanPart = ScanPart { file: None, seen: None };
+const WHOLE: ScanPart = ScanPart { file: None, planned_files: None };
 
-/// A lake whose workers are told apart from those of other tests by an argument that they ignore.
-fn marked(shop: &Shop, mark: &str, memory_bytes: u64, timeout: Duration) -> Lake {
+/// A lake whose workers have an argument that they ignore, by which this test finds them.
+fn lake_with_marker(shop: &Shop, marker: &str, memory_bytes: u64, timeout: Duration) -> Lake {
     let sources = [Source {
         name: "shop".parse().unwrap(),
         path: shop.folder(),
@@ -27,19 +27,19 @@ fn marked(shop: &Shop, mark: &str, memory_bytes: u64, timeout: Duration) -> Lake
         header: None,
     }];
     let mut worker = WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker"));
-    worker.args.push(mark.to_owned());
+    worker.args.push(marker.to_owned());
     let spill_dir = shop.spill();
     let limits = LakeLimits { memory_bytes, spill_dir, threads: 2, queries: 1, timeout, worker };
     Lake::new(&sources, limits).unwrap()
 }
 
 /// The processes that have this argument.
-fn processes(mark: &str) -> Vec<u32> {
+fn processes(marker: &str) -> Vec<u32> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
-        line.split('\0').any(|argument| argument == mark).then_some(pid)
+        line.split('\0').any(|argument| argument == marker).then_some(pid)
     })
     .collect()
 }
@@ -58,7 +58,7 @@ fn orders() -> Shop {
     Shop::new().file("orders.csv", &format!("id,n\n{rows}"))
 }
 
-/// Twelve statements that starve, fill or crash whoever runs them.
+/// Twelve statements that use too much time or memory, or crash the process that runs them.
 fn bad_statements() -> Vec<(&'static str, String)> {
     let list = |of: fn(u32) -> String, count| (0..count).map(of).collect::<Vec<_>>();
     let nested = |depth: usize| {
@@ -120,10 +120,10 @@ fn bad_statements() -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twelve_bad_statements_hurt_nobody() {
+async fn twelve_bad_statements_do_no_harm() {
     let shop = orders();
-    let mark = "--twelve-bad-statements";
-    let lake = marked(&shop, mark, 80 << 20, Duration::from_secs(2));
+    let marker = "--twelve-bad-statements";
+    let lake = lake_with_marker(&shop, marker, 80 << 20, Duration::from_secs(2));
     let mut failed = Vec::new();
     for (name, sql) in bad_statements() {
         let model = model(&sql);
@@ -138,60 +138,64 @@ async fn twelve_bad_statements_hurt_nobody() {
         }
         let (found, rows, _) = users(&lake, "SELECT id FROM shop.orders WHERE n = 7").await;
         assert_eq!((found, rows), (hashes(["u7"]), 1), "after {name}");
-        // One worker for scans, at most; none is left behind.
-        until("dead workers are gone", || processes(mark).len() <= 1).await;
+        // At most one worker for scans; killed workers have exited.
+        until("killed workers have exited", || processes(marker).len() <= 1).await;
     }
-    // These can never come to an end, or are out of bounds.
+    // These never end, or exceed a limit.
     for name in ["cross join", "recursion", "parentheses", "array", "long text", "repeat"] {
         let found = failed.iter().find(|(failed, ..)| *failed == name);
-        let (_, fault, words) = found.unwrap_or_else(|| panic!("{name} came to an end"));
-        // The engine gives this one up by itself, as a failed allocation.
+        let (_, fault, words) = found.unwrap_or_else(|| panic!("{name} ended"));
+        // The engine itself refuses this one, with a failed allocation.
         let engine_error = name == "array" && *fault == Fault::External;
         assert!(engine_error || *fault == Fault::User, "{name}: {words}");
     }
     drop(lake);
-    until("workers go with their lake", || processes(mark).is_empty()).await;
-    until("what was spilled is gone", || std::fs::read_dir(shop.spill()).unwrap().next().is_none())
-        .await;
+    until("workers exit with their lake", || processes(marker).is_empty()).await;
+    until("spilled files are removed", || {
+        std::fs::read_dir(shop.spill()).unwrap().next().is_none()
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_query_that_runs_too_long_is_killed_with_the_reason() {
+async fn a_query_that_runs_too_long_is_killed_with_a_reason() {
     let shop = orders();
-    // So much memory that it is not what ends the query, however late the kill comes.
-    let lake = marked(&shop, "--too-long", 16 << 30, Duration::from_secs(1));
+    // So much memory that the query is killed by its timeout and not by its memory.
+    let lake = lake_with_marker(&shop, "--too-long", 16 << 30, Duration::from_secs(1));
     let sql = "SELECT a.id FROM shop.orders a, shop.orders b, shop.orders c, shop.orders d
         WHERE a.n + b.n + c.n + d.n = -1";
     let error = scan(&lake, &model(sql), &WHOLE).await.unwrap_err();
-    let LakeError::Died(death) = &error else { panic!("{error:?}") };
-    assert_eq!(*death, WorkerDeath::Timeout { limit_secs: 1 });
+    let LakeError::WorkerExited(exit) = &error else { panic!("{error:?}") };
+    assert_eq!(*exit, WorkerExit::Timeout { limit_secs: 1 });
     assert!(error.help().unwrap().contains("query_timeout_secs"));
 }
 
 #[tokio::test]
-async fn a_query_that_fills_the_memory_is_killed_with_the_reason() {
+async fn a_query_that_uses_too_much_memory_is_killed_with_a_reason() {
     let shop = orders();
-    let lake = marked(&shop, "--too-much", 64 << 20, Duration::from_secs(60));
-    // One value of 1.2 GB, which the engine's own accounting does not see.
+    let lake = lake_with_marker(&shop, "--too-much", 64 << 20, Duration::from_secs(60));
+    // One value of 1.2 GB, which the engine's own accounting does not count.
     let sql = "SELECT repeat(repeat(id, 30000), 10000) AS id FROM shop.orders WHERE n = 1000";
     let error = scan(&lake, &model(sql), &WHOLE).await.unwrap_err();
-    let LakeError::Died(WorkerDeath::Memory { limit_mib }) = &error else { panic!("{error:?}") };
+    let LakeError::WorkerExited(WorkerExit::Memory { limit_mib }) = &error else {
+        panic!("{error:?}")
+    };
     assert!(*limit_mib < 400, "{limit_mib}");
     assert!(throng_model::with_causes(&error).contains("killed: more than memory_limit_bytes"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scan_that_nobody_waits_for_is_killed() {
+async fn a_scan_whose_future_is_dropped_is_killed() {
     let shop = orders();
-    let mark = "--nobody-waits";
-    let lake = marked(&shop, mark, 256 << 20, Duration::from_secs(60));
+    let marker = "--nobody-waits";
+    let lake = lake_with_marker(&shop, marker, 256 << 20, Duration::from_secs(60));
     let sql = "SELECT a.id FROM shop.orders a, shop.orders b, shop.orders c";
     let (sender, mut first) = tokio::sync::mpsc::channel(1);
     let scanning = tokio::spawn({
         let lake = lake.clone();
         async move {
             let mut sink = |_| {
-                // Only the first is waited for.
+                // Only the first one is received.
                 let _ = sender.try_send(());
                 Ok(())
             };
@@ -199,20 +203,20 @@ async fn a_scan_that_nobody_waits_for_is_killed() {
         }
     });
     first.recv().await.unwrap();
-    assert_eq!(processes(mark).len(), 1);
+    assert_eq!(processes(marker).len(), 1);
     scanning.abort();
-    until("its worker is gone", || processes(mark).is_empty()).await;
+    until("its worker has exited", || processes(marker).is_empty()).await;
 }
 
 #[tokio::test]
-async fn one_worker_serves_many_queries_and_holds_nothing_of_its_parent() {
+async fn one_worker_runs_many_queries_and_inherits_nothing_from_its_parent() {
     let shop = orders();
-    let mark = "--many-queries";
-    let lake = marked(&shop, mark, 256 << 20, Duration::from_secs(60));
+    let marker = "--many-queries";
+    let lake = lake_with_marker(&shop, marker, 256 << 20, Duration::from_secs(60));
     let mut seen = Vec::new();
     for n in 0..5 {
         users(&lake, &format!("SELECT id FROM shop.orders WHERE n = {n}")).await;
-        seen.extend(processes(mark));
+        seen.extend(processes(marker));
     }
     seen.dedup();
     let [pid] = seen[..] else { panic!("{seen:?}") };
@@ -228,7 +232,7 @@ async fn one_worker_serves_many_queries_and_holds_nothing_of_its_parent() {
     let limit = |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
     assert!(!limit("Max data size").contains("unlimited"), "{limits}");
     assert!(limit("Max core file size").contains(" 0 "), "{limits}");
-    // Standard descriptors, what the runtime needs to wait, and no file or socket of the parent.
+    // Standard descriptors and those of the runtime, but no file or socket of the parent.
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
         let target: PathBuf = target;
@@ -241,18 +245,18 @@ async fn one_worker_serves_many_queries_and_holds_nothing_of_its_parent() {
 #[tokio::test]
 async fn a_source_whose_folder_is_replaced_is_read() {
     let shop = orders();
-    let lake = marked(&shop, "--replaced", 256 << 20, Duration::from_secs(60));
+    let lake = lake_with_marker(&shop, "--replaced", 256 << 20, Duration::from_secs(60));
     let sql = "SELECT id FROM shop.orders";
     assert_eq!(users(&lake, sql).await.1, 3_000);
-    let aside = shop.folder().with_file_name("aside");
-    std::fs::create_dir(&aside).unwrap();
-    std::fs::write(aside.join("orders.csv"), "id,n\nnew,1\n").unwrap();
+    let replacement = shop.folder().with_file_name("replacement");
+    std::fs::create_dir(&replacement).unwrap();
+    std::fs::write(replacement.join("orders.csv"), "id,n\nnew,1\n").unwrap();
     std::fs::rename(shop.folder(), shop.folder().with_file_name("old")).unwrap();
-    std::fs::rename(&aside, shop.folder()).unwrap();
+    std::fs::rename(&replacement, shop.folder()).unwrap();
     assert_eq!(users(&lake, sql).await.0, hashes(["new"]));
 }
 
-/// What a worker answers to its first message.
+/// The reply of a worker to its first message.
 fn set_up(sources: &[Source], spill_dir: Option<&Path>) -> Value {
     let mut worker = Command::new(env!("CARGO_BIN_EXE_lake-query-worker"))
         .stdin(Stdio::piped())
@@ -284,7 +288,7 @@ fn set_up(sources: &[Source], spill_dir: Option<&Path>) -> Value {
 }
 
 #[test]
-fn a_worker_says_which_folder_it_cannot_open() {
+fn a_worker_reports_a_folder_that_it_cannot_open() {
     let shop = orders();
     let source = |name: &str, path: PathBuf| Source {
         name: name.parse().unwrap(),
@@ -297,12 +301,12 @@ fn a_worker_says_which_folder_it_cannot_open() {
     };
     let gone = shop.folder().with_file_name("gone");
     let sources = [source("shop", shop.folder()), source("gone", gone.clone())];
-    // A source that is not there costs other sources nothing.
+    // A missing source does not affect other sources.
     let answer = set_up(&sources, Some(&shop.spill()));
     let unopened = answer["Ready"]["unopened"].as_array().unwrap();
     assert_eq!(unopened.len(), 1, "{answer}");
     assert_eq!((&unopened[0]["path"], &unopened[0]["code"]), (&json!(gone), &json!(2)));
-    // Without the folder that it spills into it would fail later, and not say why.
+    // Without its spill folder it would fail later, without the reason.
     let answer = set_up(&sources, Some(&gone));
     let refused = &answer["Failed"]["Confine"];
     let wanted = format!("open its spill folder {}", gone.display());
@@ -310,9 +314,9 @@ fn a_worker_says_which_folder_it_cannot_open() {
 }
 
 #[tokio::test]
-async fn a_spill_folder_that_is_gone_is_named_and_used_again_when_it_is_back() {
+async fn a_missing_spill_folder_is_an_error_until_it_exists_again() {
     let shop = orders();
-    let lake = marked(&shop, "--no-spill", 256 << 20, Duration::from_secs(60));
+    let lake = lake_with_marker(&shop, "--no-spill", 256 << 20, Duration::from_secs(60));
     let sql = "SELECT id FROM shop.orders WHERE n = 7";
     assert_eq!(users(&lake, sql).await.1, 1);
     std::fs::remove_dir_all(shop.spill()).unwrap();
@@ -328,7 +332,7 @@ async fn a_spill_folder_that_is_gone_is_named_and_used_again_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_no_query_worker_is_named() {
+async fn a_program_that_is_not_a_query_worker_is_an_error() {
     let shop = orders();
     let sources = [Source {
         name: "shop".parse().unwrap(),
@@ -339,7 +343,7 @@ async fn a_program_that_is_no_query_worker_is_named() {
         trim: false,
         header: None,
     }];
-    for (program, words) in [("/bin/cat", "no answer"), ("/no/such", "No such file")] {
+    for (program, words) in [("/bin/cat", "invalid answer"), ("/no/such", "No such file")] {
         let limits = LakeLimits {
             memory_bytes: 64 << 20,
             spill_dir: shop.spill(),

@@ -1,11 +1,11 @@
-//! The dictionary against a map, a crash, and damage.
+//! Dictionaries compared with a map, after a crash, and with damaged files.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use proptest::prelude::*;
 use throng_membership::{
-    DICTIONARY_FOLDER, MembershipError, ShardDictionary, garbage, manifest_files,
+    DICTIONARY_FOLDER, MembershipError, ShardDictionary, manifest_files, unreferenced_segments,
 };
 use throng_model::UserHash;
 
@@ -14,26 +14,26 @@ use crate::support::{sorted, user};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn ordinals_are_dense_and_stay(
+    fn ordinals_are_dense_and_never_change(
         batches in prop::collection::vec((0u64..3_000, 1u64..600, 1u64..4), 1..12),
         clustered in any::<bool>(),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        let mut judge: BTreeMap<UserHash, u32> = BTreeMap::new();
+        let mut expected_ordinals: BTreeMap<UserHash, u32> = BTreeMap::new();
         let mut dictionary = ShardDictionary::default();
         let mut manifest = String::new();
         let make = |n| if clustered { UserHash(9 << 56 | n) } else { user(9, n) };
         for (from, count, step) in batches {
             let hashes = sorted((0..count).map(|n| make(from + n * step)));
             let assigned = dictionary.assign(root, &hashes).unwrap();
-            let before = judge.len();
+            let before = expected_ordinals.len();
             for hash in &hashes {
-                let next = judge.len() as u32;
-                judge.entry(*hash).or_insert(next);
+                let next = expected_ordinals.len() as u32;
+                expected_ordinals.entry(*hash).or_insert(next);
             }
-            prop_assert_eq!(assigned.added as usize, judge.len() - before);
-            let expected: Vec<u32> = hashes.iter().map(|h| judge[h]).collect();
+            prop_assert_eq!(assigned.added as usize, expected_ordinals.len() - before);
+            let expected: Vec<u32> = hashes.iter().map(|h| expected_ordinals[h]).collect();
             prop_assert_eq!(&assigned.ordinals, &expected);
             prop_assert_eq!(assigned.manifest.is_some(), assigned.added > 0);
             if let Some(new) = assigned.manifest {
@@ -42,14 +42,14 @@ proptest! {
             }
         }
         let dictionary = ShardDictionary::open(root, &manifest).unwrap();
-        prop_assert_eq!(dictionary.len() as usize, judge.len());
+        prop_assert_eq!(dictionary.len() as usize, expected_ordinals.len());
         prop_assert!(dictionary.segments() <= 13, "{}", dictionary.segments());
         for n in 0..5_000 {
-            prop_assert_eq!(dictionary.ordinal(make(n)), judge.get(&make(n)).copied());
+            prop_assert_eq!(dictionary.ordinal(make(n)), expected_ordinals.get(&make(n)).copied());
         }
-        prop_assert_eq!(dictionary.ordinal(UserHash(9 << 56)), judge.get(&UserHash(9 << 56)).copied());
+        prop_assert_eq!(dictionary.ordinal(UserHash(9 << 56)), expected_ordinals.get(&UserHash(9 << 56)).copied());
         prop_assert_eq!(dictionary.ordinal(UserHash(10 << 56 | 5)), None);
-        for file in garbage(root, [manifest.as_str()]).unwrap() {
+        for file in unreferenced_segments(root, [manifest.as_str()]).unwrap() {
             fs::remove_file(file).unwrap();
         }
         prop_assert!(ShardDictionary::open(root, &manifest).is_ok());
@@ -57,14 +57,14 @@ proptest! {
 }
 
 #[test]
-fn a_lost_swap_and_a_crash_leave_only_garbage() {
+fn a_lost_swap_and_a_crash_leave_only_unreferenced_files() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let empty = ShardDictionary::default();
     let winner = empty.assign(root, &sorted((0..100).map(|n| user(1, n)))).unwrap();
     let loser = empty.assign(root, &sorted((50..150).map(|n| user(1, n)))).unwrap();
     let manifest = winner.manifest.unwrap();
-    // What a crash in the middle of a write leaves.
+    // A crash in the middle of a write leaves a temporary file.
     let half = root.join(DICTIONARY_FOLDER).join("01").join(".half.dict.0.1.2.tmp");
     fs::write(&half, b"THRGDICT").unwrap();
 
@@ -73,7 +73,7 @@ fn a_lost_swap_and_a_crash_leave_only_garbage() {
     assert_eq!((dictionary.len(), again.added), (100, 50));
 
     let lost = manifest_files(&loser.manifest.unwrap()).unwrap();
-    let unused = garbage(root, [again.manifest.as_deref().unwrap()]).unwrap();
+    let unused = unreferenced_segments(root, [again.manifest.as_deref().unwrap()]).unwrap();
     assert!(unused.contains(&half) && unused.contains(&root.join(&lost[0])), "{unused:?}");
 }
 
@@ -105,11 +105,11 @@ fn every_flipped_or_missing_byte_of_a_segment_is_an_error() {
 }
 
 #[test]
-fn wrong_manifests_and_wrong_callers_are_told() {
+fn invalid_manifests_and_arguments_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     for text in [
-        "nonsense",
+        "not JSON",
         "{}",
         r#"{"format":9,"shard":0,"segments":[]}"#,
         r#"{"format":1,"shard":0,"segments":[{"file":"../x","base":0,"count":1,"xxh3":"0"}]}"#,

@@ -1,4 +1,4 @@
-//! Lookups against sets of keys.
+//! Lookups compared with sets of keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -56,7 +56,7 @@ fn build(
 }
 
 #[test]
-fn tells_every_users_audiences() {
+fn every_user_has_the_right_audiences() {
     let folder = tempfile::tempdir().unwrap();
     let audiences = BTreeMap::from([
         ("even", (0..6_000).step_by(2).collect::<BTreeSet<u32>>()),
@@ -85,7 +85,7 @@ fn tells_every_users_audiences() {
 }
 
 #[test]
-fn foreign_and_future_snapshots_are_refused() {
+fn snapshots_of_another_deployment_or_a_newer_dictionary_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let audiences = BTreeMap::from([("some", BTreeSet::from([1, 2, 3]))]);
     let (dictionaries, snapshots) = build(folder.path(), &audiences);

@@ -1,6 +1,7 @@
-//! Dictionaries, snapshots, sets and the index, against simple judges and damaged files.
+//! Dictionaries, snapshots, sets and the index, compared with simple models, and with damaged
+//! files.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may stop the test")]
+#![allow(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
 mod dictionary;
 mod index;

@@ -1,4 +1,4 @@
-//! Set algebra and ranks against ordered sets.
+//! Set algebra and ranks compared with ordered sets.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +8,18 @@ use throng_membership::{Diff, MemberSet};
 
 use crate::support::snapshot;
 
-type Judge = BTreeSet<(u8, u32)>;
+type Model = BTreeSet<(u8, u32)>;
 
-fn set(judge: &Judge) -> MemberSet {
-    let shard = |shard| judge.iter().filter(|m| m.0 == shard).map(|m| m.1).collect();
+fn set(model: &Model) -> MemberSet {
+    let shard = |shard| model.iter().filter(|m| m.0 == shard).map(|m| m.1).collect();
     MemberSet::new((0..=u8::MAX).map(shard).collect::<Vec<RoaringBitmap>>())
 }
 
-fn back(set: &MemberSet) -> Judge {
+fn collect(set: &MemberSet) -> Model {
     set.iter().collect()
 }
 
-fn members() -> impl Strategy<Value = Judge> {
+fn members() -> impl Strategy<Value = Model> {
     let shards = prop::sample::select(vec![0u8, 1, 7, 254, 255]);
     prop::collection::btree_set((shards, prop_oneof![0u32..200, 60_000u32..70_000]), 0..300)
 }
@@ -29,9 +29,9 @@ proptest! {
     #[test]
     fn algebra_and_ranks(a in members(), b in members(), from in 0u64..320, count in 0u64..320) {
         let (left, right) = (set(&a), set(&b));
-        prop_assert_eq!(back(&left.union(&right)), a.union(&b).copied().collect::<Judge>());
-        prop_assert_eq!(back(&left.intersect(&right)), a.intersection(&b).copied().collect::<Judge>());
-        prop_assert_eq!(back(&left.minus(&right)), a.difference(&b).copied().collect::<Judge>());
+        prop_assert_eq!(collect(&left.union(&right)), a.union(&b).copied().collect::<Model>());
+        prop_assert_eq!(collect(&left.intersect(&right)), a.intersection(&b).copied().collect::<Model>());
+        prop_assert_eq!(collect(&left.minus(&right)), a.difference(&b).copied().collect::<Model>());
         prop_assert_eq!(left.len(), a.len() as u64);
         let order: Vec<(u8, u32)> = a.iter().copied().collect();
         for (rank, &(shard, ordinal)) in order.iter().enumerate() {
@@ -41,20 +41,20 @@ proptest! {
             prop_assert_eq!(left.rank(shard, ordinal), None);
         }
         let cut: Vec<(u8, u32)> = left.by_rank(from..from + count).collect();
-        let judge: Vec<(u8, u32)> =
+        let model: Vec<(u8, u32)> =
             order.into_iter().skip(from as usize).take(count as usize).collect();
-        prop_assert_eq!(cut, judge);
+        prop_assert_eq!(cut, model);
     }
 
     #[test]
-    fn a_diff_leads_from_old_to_new(old in members(), new in members()) {
+    fn a_diff_has_the_additions_and_removals(old in members(), new in members()) {
         let folder = tempfile::tempdir().unwrap();
-        let list = |judge: &Judge| judge.iter().copied().collect::<Vec<_>>();
+        let list = |model: &Model| model.iter().copied().collect::<Vec<_>>();
         let old_file = snapshot(folder.path(), &list(&old));
         let new_file = snapshot(folder.path(), &list(&new));
         let diff = Diff::between(Some(&old_file), &new_file);
-        prop_assert_eq!(back(&diff.adds), new.difference(&old).copied().collect::<Judge>());
-        prop_assert_eq!(back(&diff.removes), old.difference(&new).copied().collect::<Judge>());
+        prop_assert_eq!(collect(&diff.adds), new.difference(&old).copied().collect::<Model>());
+        prop_assert_eq!(collect(&diff.removes), old.difference(&new).copied().collect::<Model>());
         prop_assert_eq!(&diff, &Diff::of_sets(&set(&old), &MemberSet::of_snapshot(&new_file)));
         prop_assert_eq!(Diff::between(None, &new_file).adds.len(), new.len() as u64);
         prop_assert!(Diff::between(Some(&new_file), &new_file).is_empty());

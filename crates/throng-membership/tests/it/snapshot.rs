@@ -1,4 +1,4 @@
-//! Snapshot files: what goes in comes out, and damage is told.
+//! Snapshot files: members are read as written, and damage is an error.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::{meta, snapshot};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn holds_exactly_its_members(members in prop::collection::btree_set((any::<u8>(), 0u32..1 << 20), 0..400)) {
+    fn a_file_has_exactly_its_members(members in prop::collection::btree_set((any::<u8>(), 0u32..1 << 20), 0..400)) {
         let folder = tempfile::tempdir().unwrap();
         let list: Vec<(u8, u32)> = members.iter().copied().collect();
         let file = snapshot(folder.path(), &list);
@@ -31,9 +31,9 @@ proptest! {
     }
 }
 
-/// A unit test tries every byte in memory; here some, through the file system.
+/// A unit test changes every byte in memory; this one some of them, through the file system.
 #[test]
-fn damaged_files_are_told() {
+fn damaged_files_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let file = snapshot(folder.path(), &[(0, 1), (0, 70_000), (7, 3), (255, 9)]);
     assert_eq!(file.meta(), &meta("some", vec![1 << 20; 256]));
@@ -52,7 +52,7 @@ fn damaged_files_are_told() {
 }
 
 #[test]
-fn a_half_written_file_is_ignored_and_a_retry_replaces_a_whole_one() {
+fn a_temporary_file_is_ignored_and_a_retry_replaces_a_complete_file() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let relative = Path::new("snapshots/a/1.throng");
@@ -67,14 +67,14 @@ fn a_half_written_file_is_ignored_and_a_retry_replaces_a_whole_one() {
     let first = write_snapshot(root, relative, &meta, [bytes(1)]).unwrap();
     let open = SnapshotFile::open(&root.join(relative)).unwrap();
     write_snapshot(root, relative, &meta, [bytes(2)]).unwrap();
-    assert!(open.contains(0, 1), "who has the old one mapped keeps it");
+    assert!(open.contains(0, 1), "a reader that has the old file mapped keeps it");
     let again = SnapshotFile::open(&root.join(relative)).unwrap();
     assert!(again.contains(0, 2) && !again.contains(0, 1));
     assert_eq!((first.members, first.bytes), (1, again.bytes()));
 }
 
 #[test]
-fn what_is_not_in_the_dictionary_cannot_be_a_member() {
+fn an_ordinal_that_is_not_in_the_dictionary_is_refused() {
     let mut writer = SnapshotWriter::new(meta("a", vec![10; 256])).unwrap();
     assert!(matches!(
         writer.shard(3, RoaringBitmap::from_iter([10])),

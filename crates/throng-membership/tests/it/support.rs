@@ -1,11 +1,11 @@
-//! What the tests share.
+//! Helpers of these tests.
 
 use throng_membership::{SnapshotFile, SnapshotMeta, SnapshotWriter, seed_check};
 use throng_model::{AudienceName, HashSeed, Timestamp, UserHash};
 
 pub(crate) const SEED: HashSeed = HashSeed(42);
 
-/// User number `n` of a shard, scattered over it.
+/// User number `n` of a shard; the hashes are distributed over the shard.
 pub(crate) fn user(shard: u8, n: u64) -> UserHash {
     let low = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 8;
     UserHash(u64::from(shard) << 56 | low)

@@ -198,7 +198,7 @@ pub(crate) async fn release(
 
 /// Brings an audience up to date that is no longer stopped.
 async fn go_on(ctx: &NodeContext, name: &AudienceName) -> Result<(), ApiError> {
-    match crate::roles::schedule::catch_up(ctx, name).await {
+    match crate::roles::schedule::refresh_if_stale(ctx, name).await {
         Ok(_) => Ok(()),
         // Somebody has stopped it again.
         Err(error) if error.is_wrong_state() => Ok(()),

@@ -1,23 +1,24 @@
 //! The build role: workers that claim refreshes, do their parts, and publish. Crash-safe at every
-//! step: parts are idempotent, their outputs appear whole, and one ledger update publishes.
+//! step: parts are idempotent, their outputs appear whole or not at all, and one ledger update
+//! publishes.
 
 mod bits;
 mod cancel;
 mod damage;
 mod dictionaries;
 mod error;
+mod execute;
 mod files;
-mod finish;
 mod guard;
+mod job;
 mod members;
 mod membership;
-mod once;
 mod parts;
 mod pool;
+mod publish;
+mod recovery;
 mod retention;
 mod snapshots;
-mod sweep;
-mod work;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -33,41 +34,41 @@ use tokio_util::sync::CancellationToken;
 use crate::{Change, NodeContext};
 
 pub use cancel::cancel;
-pub(crate) use damage::{Reported, inspect_files, report as report_faults};
+pub(crate) use damage::{OpenProblems, inspect_files, report as report_faults};
 pub(crate) use dictionaries::Dictionaries;
 pub use error::BuildError;
+pub use job::{RefreshOutcome, refresh_audiences};
 pub use membership::reload_membership;
 pub(crate) use membership::{declared as declared_audiences, load_membership};
-pub use once::{Built, build_these};
+pub use recovery::recover;
 pub(crate) use snapshots::open_snapshot;
-pub use sweep::take_over;
 
-/// How long a builder may be silent.
+/// How long the lease of a refresh, or of a part, lasts without a heartbeat.
 const LEASE: Duration = Duration::from_secs(20);
-/// How often it says that it is at work, and how far; a refresh that was cancelled elsewhere ends
-/// within this time.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-/// How often to look for a refresh without a signal.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After the ledger has failed.
-const AFTER_TROUBLE: Duration = Duration::from_secs(5);
-/// How often halting a refresh is tried when the process ends, and how long between two tries: well
+/// How often a builder renews its lease and reports progress; a refresh that was cancelled in
+/// another process ends within this time.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the ledger is polled for a refresh, besides the signals.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a builder waits after an error of the ledger.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// How often halting a refresh is tried at shutdown, and the delay between two tries: together well
 /// within the time that a process has to end.
-const HALT_TRIES: u32 = 5;
+const MAX_HALT_TRIES: u32 = 5;
 const HALT_RETRY_DELAY: Duration = Duration::from_millis(500);
-/// Tries of a refresh.
-const TRIES: u32 = 3;
+/// Tries of a refresh before it fails for good.
+const MAX_TRIES: u32 = 3;
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
 
-/// Runs until `shutdown`. A refresh in hand is halted then, and goes on after the parts that it has
-/// done.
+/// Runs until `shutdown`. A refresh that is being processed is halted then, and resumes after the
+/// parts that are done.
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let mut workers = tokio::task::JoinSet::new();
     for number in 0..ctx.spec.load().node.build_workers.max(1) {
         let worker = Worker {
             ctx: Arc::clone(&ctx),
-            // Leases are told apart by their holder, so each worker is one.
+            // A lease belongs to its holder, and two workers must not share one: each has a name.
             holder: format!("{}/build-{number}", ctx.holder),
             shutdown: shutdown.clone(),
         };
@@ -87,13 +88,13 @@ impl Worker {
         while !self.shutdown.is_cancelled() {
             let pause = match self.work_once().await {
                 Ok(true) => continue,
-                Ok(false) => LOOK_EVERY,
+                Ok(false) => POLL_INTERVAL,
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
-                        "the ledger failed a builder"
+                        "failed to claim or process a refresh"
                     );
-                    AFTER_TROUBLE
+                    RETRY_DELAY
                 }
             };
             tokio::select! {
@@ -104,8 +105,8 @@ impl Worker {
         }
     }
 
-    /// Claims a refresh and does what can be done for it; if none is due, helps with one. `false`
-    /// if there is nothing to do.
+    /// Claims a refresh that is due and processes it; if none is due, runs a part of a refresh that
+    /// another process leads. `false` if there is nothing to do.
     async fn work_once(&self) -> Result<bool, LedgerError> {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
@@ -115,24 +116,27 @@ impl Worker {
         }
     }
 
-    /// Does a part of a refresh that another process leads. A part that fails is given back: the
-    /// leader meets the same error and tells it. `false` if there is none, or it failed.
+    /// Runs a part of a refresh that another process leads. `false` if there is none, or it failed.
+    ///
+    /// A part that fails is released and its error is only logged: the leader claims the part
+    /// itself, gets the same error, and records it with the refresh. Were it recorded here as well,
+    /// one cause would count as two failures.
     async fn help_once(&self) -> Result<bool, LedgerError> {
         let ctx = &self.ctx;
-        // A process that is alone has all of its threads at work on the refresh already.
+        // A single process uses all of its threads for the refresh already.
         if !ctx.spec.load().node.is_shared() {
             return Ok(false);
         }
         let now = ctx.clock.now();
-        let claim = work::claim_of(&self.holder);
+        let claim = execute::new_claim(&self.holder);
         let claimed = ctx.ledger.claim_part(None, &claim, now, now.plus(LEASE)).await?;
         let Some((refresh, part)) = claimed else { return Ok(false) };
-        let helping = AssertUnwindSafe(work::help(ctx, refresh, &part)).catch_unwind();
+        let helping = AssertUnwindSafe(execute::help(ctx, refresh, &part)).catch_unwind();
         let helped = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => None,
             helped = helping => Some(helped.unwrap_or(Err(BuildError::Panicked))),
-            never = work::keep_part(ctx, &claim) => match never {},
+            never = execute::renew_part_lease(ctx, &claim) => match never {},
         };
         if let Some(Ok(())) = helped {
             metrics::counter!("throng_refresh_parts_helped_total").increment(1);
@@ -143,26 +147,26 @@ impl Worker {
                 %refresh,
                 part = part.number,
                 error = &error as &dyn std::error::Error,
-                "a part is given back"
+                "failed to run a part, releasing it"
             );
         }
         ctx.ledger.release_part(refresh, part.number, &claim).await?;
         Ok(false)
     }
 
-    /// Does what can be done for a refresh that is claimed.
+    /// Processes a refresh that this worker has claimed, and records how it ended.
     async fn process(&self, refresh: Refresh) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
         ctx.changed(Change::Audiences);
         let audience = declared(&ctx.spec.load(), &refresh.audience).cloned();
         let Some(audience) = audience else {
-            let gone = BuildError::Gone(refresh.audience.clone());
-            return self.failed(&refresh, None, &gone).await;
+            let error = BuildError::NotDeclared(refresh.audience.clone());
+            return self.failed(&refresh, None, &error).await;
         };
-        if refresh.crashes >= TRIES {
-            let crashed = BuildError::Crashed(refresh.crashes);
-            return self.failed(&refresh, Some(&audience), &crashed).await;
+        if refresh.crashes >= MAX_TRIES {
+            let error = BuildError::Crashed(refresh.crashes);
+            return self.failed(&refresh, Some(&audience), &error).await;
         }
         let built = tokio::select! {
             biased;
@@ -175,9 +179,9 @@ impl Worker {
         };
         let took = ctx.clock.now().since(now).as_secs_f64();
         let outcome = match built {
-            Ok(made) => {
-                finish::follow(ctx, &audience, &refresh, &made).await;
-                if made.held.is_some() { "held" } else { "published" }
+            Ok(outcome) => {
+                publish::follow_up(ctx, &audience, &refresh, &outcome).await;
+                if outcome.held.is_some() { "held" } else { "published" }
             }
             Err(error) if error.lease_lost() => "lost",
             Err(error @ BuildError::Superseded) => {
@@ -194,20 +198,21 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives a refresh back, so that whoever is next goes on with it at once. The process is about to
-    /// end, so a ledger that fails is asked again here and not later.
+    /// Releases a refresh, so that the next builder resumes it at once. Without it the refresh
+    /// would wait until the lease expires. The process is about to end, so a call that fails is
+    /// repeated here.
     async fn halt(&self, refresh: &Refresh) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let mut tries = 1;
         loop {
             match ctx.ledger.halt_refresh(refresh.id, &self.holder, ctx.clock.now()).await {
-                // It has ended, or somebody else has it.
+                // It has ended, or another builder holds it.
                 Ok(()) | Err(LedgerError::LeaseLost { .. }) => return Ok(()),
-                Err(error) if tries == HALT_TRIES => return Err(error),
+                Err(error) if tries == MAX_HALT_TRIES => return Err(error),
                 Err(error) => tracing::warn!(
                     refresh = %refresh.id,
                     error = &error as &dyn std::error::Error,
-                    "a refresh is not halted yet"
+                    "failed to halt a refresh"
                 ),
             }
             tries += 1;
@@ -219,67 +224,71 @@ impl Worker {
         &self,
         audience: &Audience,
         refresh: &Refresh,
-    ) -> Result<finish::Made, BuildError> {
-        let progress = work::Progress::default();
+    ) -> Result<publish::PublishOutcome, BuildError> {
+        let progress = execute::Progress::default();
         let limit = u64::from(self.ctx.spec.load().node.query_timeout_secs);
-        let worked = tokio::select! {
-            worked = work::work(&self.ctx, audience, refresh, &self.holder, &progress) => worked?,
-            stop = self.keep(audience, refresh, &progress) => return Err(stop),
+        let output = tokio::select! {
+            output = execute::run(&self.ctx, audience, refresh, &self.holder, &progress) => output?,
+            stop = self.heartbeat(audience, refresh, &progress) => return Err(stop),
             () = tokio::time::sleep(Duration::from_secs(limit)) => {
                 return Err(BuildError::Timeout(limit));
             }
         };
-        metrics::counter!("throng_refresh_rows_total").increment(worked.rows_read);
-        let publish = finish::publish(&self.ctx, audience, refresh, &self.holder, worked);
+        metrics::counter!("throng_refresh_rows_total").increment(output.rows_read);
+        let publishing = publish::publish(&self.ctx, audience, refresh, &self.holder, output);
         tokio::select! {
-            made = publish => made,
-            // Publishing gives the lease up: only its own answer tells whether it was lost before. A
-            // model that changes this late gets its refresh from the schedule role.
+            outcome = publishing => outcome,
+            // The heartbeat goes on, but its result is ignored. Publishing ends the lease, so a
+            // heartbeat that comes later finds it lost although the snapshot is published; only the
+            // answer of `publish` says whether it was lost before. A model that changes this late
+            // gets its refresh from the schedule role.
             () = async {
-                self.keep(audience, refresh, &progress).await;
+                self.heartbeat(audience, refresh, &progress).await;
                 std::future::pending().await
             } => Err(BuildError::Panicked),
         }
     }
 
-    /// Keeps the lease and tells progress. Returns only when the work is for nothing: the lease is
-    /// lost, or the audience's model is not what is being run.
-    async fn keep(
+    /// Renews the lease and reports progress. Returns only when the work is of no use: the lease is
+    /// lost, or the audience's model is not the one that is being run.
+    async fn heartbeat(
         &self,
         audience: &Audience,
         refresh: &Refresh,
-        progress: &work::Progress,
+        progress: &execute::Progress,
     ) -> BuildError {
         let ctx = &self.ctx;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.ctx.pause(TELL_EVERY)) => {}
+                () = tokio::time::sleep(self.ctx.pause(HEARTBEAT_INTERVAL)) => {}
                 () = ctx.cancelled.notified() => {}
             }
             match declared(&ctx.spec.load(), &audience.name) {
-                None => return BuildError::Gone(audience.name.clone()),
-                Some(now) if model_of(now) != model_of(audience) => return BuildError::Superseded,
+                None => return BuildError::NotDeclared(audience.name.clone()),
+                Some(current) if model_of(current) != model_of(audience) => {
+                    return BuildError::Superseded;
+                }
                 Some(_) => {}
             }
-            let (rows, null_keys, expected) = progress.figures();
+            let (rows, null_keys, expected) = progress.counts();
             let until = ctx.clock.now().plus(LEASE);
-            let told = ctx
+            let renewed = ctx
                 .ledger
                 .refresh_progress(refresh.id, &self.holder, until, rows, null_keys, expected)
                 .await;
-            match told {
+            match renewed {
                 Ok(()) => ctx.changed(Change::Audiences),
                 Err(lost @ LedgerError::LeaseLost { .. }) => return lost.into(),
                 Err(error) => tracing::warn!(
                     refresh = %refresh.id,
                     error = &error as &dyn std::error::Error,
-                    "a refresh's progress was not recorded"
+                    "failed to renew the lease of a refresh"
                 ),
             }
         }
     }
 
-    /// Puts a refresh back in the queue, or gives it up with an alert.
+    /// Schedules another try of a refresh that failed, or ends it with an alert.
     async fn failed(
         &self,
         refresh: &Refresh,
@@ -289,11 +298,11 @@ impl Worker {
         let ctx = &self.ctx;
         let (name, now) = (&refresh.audience, ctx.clock.now());
         ctx.note_storage(&format!("refresh of {name}"), error);
-        let mut reason = error.in_words();
+        let mut reason = error.describe();
         metrics::counter!("throng_query_failures_total", "class" => error.class()).increment(1);
         if let (Some(audience), BuildError::Lake(_)) = (audience, error) {
             let at = &audience.sql_at;
-            reason.push_str(&format!("; the SQL begins at {}:{}", at.file.display(), at.line));
+            reason.push_str(&format!("; the SQL starts at {}:{}", at.file.display(), at.line));
         }
         let spec = ctx.spec.load_full();
         let current = declared(&spec, name);
@@ -303,7 +312,8 @@ impl Worker {
             }
             _ => false,
         };
-        // A new model gets a refresh of its own, and the old one no further try.
+        // A changed model gets a refresh of its own; another try of the old one would be superseded
+        // again.
         let retry_at = if changed { None } else { next_try(refresh, error.retry(), now) };
         let ended = ctx.ledger.fail_refresh(refresh.id, &self.holder, &reason, retry_at, now).await;
         let tries = match ended {
@@ -312,25 +322,25 @@ impl Worker {
             Err(error) => return Err(error),
         };
         if let Some(at) = retry_at {
-            tracing::warn!(audience = %name, refresh = %refresh.id, tries, reason, "a refresh failed");
-            let why = format!("try {tries} of {TRIES}, the next at {at}: {reason}");
-            finish::record(ctx, name, "failed", why).await?;
+            tracing::warn!(audience = %name, refresh = %refresh.id, tries, reason, "refresh failed, will retry");
+            let why = format!("try {tries} of {MAX_TRIES}, the next at {at}: {reason}");
+            publish::record(ctx, name, "failed", why).await?;
         } else if changed {
-            sweep::drop_parts(ctx, refresh.id).await;
+            recovery::remove_parts(ctx, refresh.id).await;
             match ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await {
                 Ok(_) => {}
-                // It is stopped; whoever resumes it brings it up to date.
+                // It is paused or pinned; resuming it queues the refresh.
                 Err(error) if error.is_wrong_state() => {}
                 Err(error) => return Err(error),
             }
-            finish::record(ctx, name, "given up", reason).await?;
+            publish::record(ctx, name, "given up", reason).await?;
         } else {
-            tracing::error!(audience = %name, refresh = %refresh.id, tries, reason, "a refresh gave up");
-            sweep::drop_parts(ctx, refresh.id).await;
+            tracing::error!(audience = %name, refresh = %refresh.id, tries, reason, "refresh failed");
+            recovery::remove_parts(ctx, refresh.id).await;
             if current.is_some() {
-                ctx.ledger.raise_alert(&sweep::failed_alert(name, &reason), now).await?;
+                ctx.ledger.raise_alert(&recovery::failed_alert(name, &reason), now).await?;
             }
-            finish::record(ctx, name, "failed", format!("given up: {reason}")).await?;
+            publish::record(ctx, name, "failed", format!("given up: {reason}")).await?;
         }
         ctx.changed(Change::Audiences);
         Ok(())
@@ -347,10 +357,10 @@ pub(super) fn model_of(audience: &Audience) -> Model {
     Model { sql: audience.sql.clone(), key: audience.key.clone() }
 }
 
-/// When to try again after a failure; `None` to give up.
+/// When to try again after a failure; `None` if the refresh has failed for good.
 fn next_try(refresh: &Refresh, retry: Retry, now: Timestamp) -> Option<Timestamp> {
     let tries = refresh.failures.saturating_add(1);
-    if tries >= TRIES {
+    if tries >= MAX_TRIES {
         return None;
     }
     match retry {

@@ -1,5 +1,5 @@
-//! The schedule role: queues refreshes that are due by the clock, and those of audiences whose
-//! snapshot does not come from their model.
+//! The schedule role: queues refreshes that are due by their schedule, and those of audiences whose
+//! snapshot was not made by their model.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,49 +16,47 @@ use tokio_util::sync::CancellationToken;
 use super::build::model_of;
 use crate::{Change, NodeContext};
 
-/// How long to sleep at most; what changes in between wakes us.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// The same on the machine's own timer: somebody may have moved the clock.
-const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
+/// The longest time between two polls, on the node's clock; a change of the spec ends it.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// The longest time between two polls, on the machine's timer: the node's clock may be set forward.
+const MAX_WALL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What this process remembers between two looks.
-#[derive(Default)]
-struct Memory {
-    /// When an audience that never had a refresh was seen first.
-    seen: HashMap<AudienceName, Timestamp>,
-}
+/// When each audience was read first by this process. The schedule of one that never had a refresh
+/// counts from then.
+type FirstSeen = HashMap<AudienceName, Timestamp>;
 
 /// Runs until `shutdown`.
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let mut changes = ctx.changes.subscribe();
-    let mut memory = Memory::default();
+    let mut first_seen = FirstSeen::default();
     loop {
-        let looked = match ctx.ledger.lead().await {
-            Ok(true) => look(&ctx, &mut memory).await.map(Some),
+        let polled = match ctx.ledger.lead().await {
+            Ok(true) => poll_schedules(&ctx, &mut first_seen).await.map(Some),
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         };
-        let next = match looked {
+        let next = match polled {
             Ok(Some(next)) => next,
-            // Another process leads. It may die at any time.
+            // Another process is the leader, and may die at any time. What this process has stored
+            // may be old by then: the leader has fired schedules meanwhile.
             Ok(None) => {
-                memory = Memory::default();
+                first_seen = FirstSeen::default();
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(LOOK_AT_LEAST_EVERY) => {}
+                    () = tokio::time::sleep(MAX_WALL_INTERVAL) => {}
                 }
                 continue;
             }
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "schedules could not be looked at"
+                    "failed to poll schedules"
                 );
                 None
             }
         };
-        let until = next.map_or(LOOK_EVERY, |at| at.since(ctx.clock.now()).min(LOOK_EVERY));
-        let pause = ctx.pause(until).min(LOOK_AT_LEAST_EVERY);
+        let until = next.map_or(POLL_INTERVAL, |at| at.since(ctx.clock.now()).min(POLL_INTERVAL));
+        let pause = ctx.pause(until).min(MAX_WALL_INTERVAL);
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -77,39 +75,39 @@ async fn spec_changed(changes: &mut tokio::sync::broadcast::Receiver<Change>) {
     }
 }
 
-/// Queues what is due. The time of the next firing, if there is one.
-async fn look(
+/// Queues what is due. Returns the time of the next firing, if there is one.
+async fn poll_schedules(
     ctx: &Arc<NodeContext>,
-    memory: &mut Memory,
+    first_seen: &mut FirstSeen,
 ) -> Result<Option<Timestamp>, LedgerError> {
-    let known: HashMap<AudienceName, AudienceRow> =
+    let rows: HashMap<AudienceName, AudienceRow> =
         ctx.ledger.audiences().await?.into_iter().map(|row| (row.name.clone(), row)).collect();
     let spec = ctx.spec.load_full();
     let now = ctx.clock.now();
     let (mut next, mut queued) = (None, false);
     for audience in &spec.audiences {
-        let row = known.get(&audience.name);
+        let row = rows.get(&audience.name);
         let stopped = row.and_then(AudienceRow::stopped);
         if stopped.is_none()
-            && wants_refresh(audience, row, newest_fingerprint(ctx, row).await?.as_deref())
+            && needs_refresh(audience, row, newest_fingerprint(ctx, row).await?.as_deref())
         {
             let apply = RefreshTrigger::Apply;
             ctx.ledger.schedule_refresh(&audience.name, apply, now).await?;
             queued = true;
         }
         let Some(schedule) = &audience.schedule else { continue };
-        let first_seen = *memory.seen.entry(audience.name.clone()).or_insert(now);
+        let seen_at = *first_seen.entry(audience.name.clone()).or_insert(now);
         let since = row
             .and_then(|row| row.last_fired.or(row.refresh.as_ref().map(|r| r.scheduled_at)))
-            .unwrap_or(first_seen);
+            .unwrap_or(seen_at);
         if let Some(fire_at) = latest_due(schedule, since, now) {
             match &stopped {
                 Some(why) => skip(ctx, &audience.name, fire_at, why).await?,
                 None => queued |= ctx.ledger.fire_schedule(&audience.name, fire_at, now).await?,
             }
         }
-        let coming = schedule.next_after(now);
-        next = match (next, coming) {
+        let following = schedule.next_after(now);
+        next = match (next, following) {
             (Some(a), Some(b)) => Some(std::cmp::min(a, b)),
             (a, b) => a.or(b),
         };
@@ -121,7 +119,8 @@ async fn look(
     Ok(next)
 }
 
-/// The schedule of a stopped audience fires: nothing is queued. The history has the first such firing.
+/// The schedule of a paused or pinned audience has fired: nothing is queued. The history has the
+/// first such firing.
 async fn skip(
     ctx: &NodeContext,
     name: &AudienceName,
@@ -132,7 +131,8 @@ async fn skip(
         return Ok(());
     }
     let why = format!(
-        "the audience is {why}: the refresh of {fire_at} was not started, nor are those after it"
+        "the audience is {why}: the refresh of {fire_at} was not started, and later ones are not \
+         started either"
     );
     let entry = HistoryEntry {
         subject_kind: "audience".to_owned(),
@@ -145,23 +145,26 @@ async fn skip(
     ctx.ledger.record(&[entry]).await
 }
 
-/// After an audience was stopped: queues a refresh if what it serves was not made by its model, or if
-/// it serves nothing. Whether one was queued.
+/// After an audience was resumed or released: queues a refresh if the version that it serves was
+/// not made by its model, or if it serves none. Returns whether one was queued.
 ///
 /// # Errors
-/// [`LedgerError`]; `WrongState` if it is stopped still.
-pub(crate) async fn catch_up(ctx: &NodeContext, name: &AudienceName) -> Result<bool, LedgerError> {
+/// [`LedgerError`]; `WrongState` if it is still paused or pinned.
+pub(crate) async fn refresh_if_stale(
+    ctx: &NodeContext,
+    name: &AudienceName,
+) -> Result<bool, LedgerError> {
     let spec = ctx.spec.load_full();
     let Some(audience) = spec.audiences.iter().find(|audience| audience.name == *name) else {
         return Ok(false);
     };
     let row = ctx.ledger.audience(name).await?;
     let model = model_of(audience).fingerprint();
-    let settled = row.is_some_and(|row| {
+    let is_current = row.is_some_and(|row| {
         row.current.is_some_and(|current| current.model_fingerprint == model)
             || row.refresh.is_some_and(|refresh| refresh.state == RefreshState::Held)
     });
-    if settled {
+    if is_current {
         return Ok(false);
     }
     ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, ctx.clock.now()).await?;
@@ -169,7 +172,7 @@ pub(crate) async fn catch_up(ctx: &NodeContext, name: &AudienceName) -> Result<b
     Ok(true)
 }
 
-/// The fingerprint of the model that the newest refresh ran, if it made a snapshot that is kept.
+/// The fingerprint of the model that the newest refresh ran, if its snapshot still exists.
 async fn newest_fingerprint(
     ctx: &NodeContext,
     row: Option<&AudienceRow>,
@@ -190,24 +193,26 @@ async fn newest_fingerprint(
     }
 }
 
-/// Whether an audience has to be built without being asked to. Compared with the newest snapshot
-/// and not with the served one: a person may have gone back to an older version on purpose.
-fn wants_refresh(
+/// Whether an audience has to be refreshed although no schedule is due. Compares with the newest
+/// snapshot and not with the served one: a person may have rolled back to an older version, and a
+/// refresh would undo that.
+fn needs_refresh(
     audience: &Audience,
     row: Option<&AudienceRow>,
     newest_fingerprint: Option<&str>,
 ) -> bool {
     let Some(refresh) = row.and_then(|row| row.refresh.as_ref()) else { return true };
-    // A failed one waits for a person, the schedule or a new spec: its alert says so.
+    // A failed one waits for a person, the schedule or a new spec: it has an alert.
     refresh.state == RefreshState::Completed
         && newest_fingerprint.is_some_and(|made_by| made_by != model_of(audience).fingerprint())
 }
 
-/// The last firing after `since` that is not in the future. However many were missed while the node
-/// was down, one refresh makes up for them.
+/// The last firing after `since` that is not in the future. Many may have been missed while the
+/// node was down; one refresh replaces all of them.
 fn latest_due(schedule: &Schedule, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
     const HOUR: Duration = Duration::from_secs(3_600);
-    // Short windows first, so that a busy schedule is not walked through from long ago.
+    // Short windows first, so that not every firing of a frequent schedule since long ago is
+    // computed.
     for window in [HOUR, HOUR * 24, HOUR * 24 * 32] {
         let from = now.minus(window);
         if from <= since {
@@ -247,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn one_firing_makes_up_for_all_that_were_missed() {
+    fn one_firing_replaces_all_that_were_missed() {
         let every_minute = schedule("* * * * *");
         let now = at("2026-11-23T12:00:30Z");
         let due = latest_due(&every_minute, at("2020-01-01T00:00:00Z"), now);
@@ -315,15 +320,15 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_model_is_run_and_a_failed_one_is_left_alone() {
+    fn a_changed_model_is_refreshed_and_a_failed_refresh_is_not_repeated() {
         let audience = audience("SELECT id FROM s.t");
         let same = model_of(&audience).fingerprint();
-        assert!(wants_refresh(&audience, None, None));
+        assert!(needs_refresh(&audience, None, None));
         let completed = row(RefreshState::Completed);
-        assert!(wants_refresh(&audience, Some(&completed), Some("other")));
-        assert!(!wants_refresh(&audience, Some(&completed), Some(&same)));
-        assert!(!wants_refresh(&audience, Some(&row(RefreshState::Failed)), None));
-        assert!(!wants_refresh(&audience, Some(&row(RefreshState::Held)), Some("other")));
-        assert!(!wants_refresh(&audience, Some(&row(RefreshState::Processing)), None));
+        assert!(needs_refresh(&audience, Some(&completed), Some("other")));
+        assert!(!needs_refresh(&audience, Some(&completed), Some(&same)));
+        assert!(!needs_refresh(&audience, Some(&row(RefreshState::Failed)), None));
+        assert!(!needs_refresh(&audience, Some(&row(RefreshState::Held)), Some("other")));
+        assert!(!needs_refresh(&audience, Some(&row(RefreshState::Processing)), None));
     }
 }

@@ -1,4 +1,4 @@
-//! Audiences over HTTP: built, looked up, refreshed, held, approved, rolled back, decided with.
+//! Audiences over HTTP: refreshes, lookups, held snapshots, approval, rollback, decisions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,9 +27,9 @@ ad_groups:
 
 fn purchases(dir: &Path, customers: impl Iterator<Item = u32>) {
     let lines: String = customers.map(|c| format!("c{c},{}\n", c * 10)).collect();
-    let aside = dir.join("purchases.aside");
-    std::fs::write(&aside, format!("customer,amount\n{lines}")).unwrap();
-    std::fs::rename(aside, dir.join("data/purchases.csv")).unwrap();
+    let temporary = dir.join("purchases.tmp");
+    std::fs::write(&temporary, format!("customer,amount\n{lines}")).unwrap();
+    std::fs::rename(temporary, dir.join("data/purchases.csv")).unwrap();
 }
 
 async fn start(dir: &Path) -> Node {
@@ -51,7 +51,7 @@ async fn start(dir: &Path) -> Node {
     .unwrap()
 }
 
-/// Waits for the changes that the node tells until an audience is as wanted.
+/// Waits, by the changes that the node publishes, until an audience is as wanted.
 async fn settled(node: &Node, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let client = Client::of(node);
     let mut changes = node.context().changes.subscribe();
@@ -61,14 +61,14 @@ async fn settled(node: &Node, name: &str, wanted: impl Fn(&Value) -> bool) -> Va
             if wanted(&audience) {
                 return audience;
             }
-            // Lagging is a reason to look again, too.
+            // A lagging receiver asks again, too.
             let _ = changes.recv().await;
         }
     };
     tokio::time::timeout(PATIENCE, asking).await.expect(name)
 }
 
-/// Waits until these versions are served: what is published is served a moment later.
+/// Waits until these versions are served, which is a moment after they are published.
 async fn served(client: &Client, versions: Value) {
     until("the versions are served", async || {
         client.get("/v1/node/health").await["snapshots"] == versions
@@ -81,7 +81,7 @@ async fn audiences_of(client: &Client, user: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_audience_lives_its_life() {
+async fn an_audience_is_refreshed_held_approved_rolled_back_pinned_and_paused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("data")).unwrap();
     std::fs::write(dir.path().join("throng.yaml"), SPEC).unwrap();
@@ -109,7 +109,7 @@ async fn an_audience_lives_its_life() {
         assert_eq!(said["refused"][0]["code"].as_str().unwrap_or_default(), code, "{user}");
     }
 
-    // The source is emptied: what is served stays, until somebody says that this is right.
+    // The source is emptied: the served version stays until a person approves the new one.
     purchases(dir.path(), 0..2);
     let (status, queued) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
     assert_eq!(status, 200, "{queued}");
@@ -128,14 +128,14 @@ async fn an_audience_lives_its_life() {
     let (status, _) = client.post("/v1/audiences/buyers/rollback", &json!({ "version": 1 })).await;
     assert_eq!(status, 200);
     assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
-    // What a person went back to is pinned.
+    // A version that a person rolled back to is pinned.
     let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
     assert_eq!(status, 409, "{said}");
     assert!(said["error"]["help"].as_str().unwrap().contains("throng audience release buyers"));
     let page = client.request("GET", "/audiences").send().await.unwrap().text().await.unwrap();
     assert!(page.contains("pinned to version 1"), "{page}");
 
-    // A paused one is not refreshed, not even by hand.
+    // A paused audience is not refreshed, not even on request.
     let post =
         async |what: &str| client.post(&format!("/v1/audiences/big/{what}"), &json!({})).await;
     let (status, said) = post("pause").await;
@@ -150,7 +150,7 @@ async fn an_audience_lives_its_life() {
     assert_eq!((status, said["paused_at"].is_null()), (200, true), "{said}");
     assert_eq!(post("resume").await.0, 409);
 
-    // All of it is there after a restart.
+    // All of it survives a restart.
     node.shutdown().await;
     let node = start(dir.path()).await;
     let client = Client::of(&node);
@@ -186,12 +186,12 @@ async fn an_audience_that_the_spec_does_not_declare_is_not_served() {
     assert_eq!(status, 200, "{said}");
     served(&client, json!({ "buyers": 1 })).await;
     assert_eq!(audiences_of(&client, "c15").await, json!(["buyers"]));
-    // Nor after a restart.
+    // It is not served after a restart either.
     node.shutdown().await;
     let node = start(dir.path()).await;
     let client = Client::of(&node);
     assert_eq!(audiences_of(&client, "c15").await, json!(["buyers"]));
-    // It is there again once it is declared again, with the version that it had.
+    // Once it is declared again, it is served with the version that it had.
     let (status, said) = client.post("/v1/spec/apply", &whole).await;
     assert_eq!(status, 200, "{said}");
     until("it is served again", async || {

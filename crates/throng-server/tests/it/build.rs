@@ -1,4 +1,5 @@
-//! Refreshes that are cut off, fail and resume; what they leave, and what is kept of their work.
+//! Refreshes that are interrupted, fail and resume: which parts are kept, and which files are
+//! removed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,35 +56,35 @@ impl Shop {
     }
 }
 
-/// Waits for the changes that a node tells until its audience is as wanted.
+/// Waits, by the changes that a node publishes, until the audience is as wanted.
 async fn settled(ctx: &NodeContext, wanted: impl Fn(&AudienceRow) -> bool) -> AudienceRow {
     let mut changes = ctx.changes.subscribe();
     let name = "buyers".parse().unwrap();
-    let looking = async {
+    let waiting = async {
         loop {
             if let Some(row) = ctx.ledger.audience(&name).await.unwrap().filter(&wanted) {
                 return row;
             }
-            // Lagging is a reason to look again, too.
+            // A lagging receiver reads the audience again, too.
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap()
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap()
 }
 
 /// Waits until a version is served.
 async fn served(ctx: &NodeContext, version: u64) {
     let mut changes = ctx.changes.subscribe();
     let name = "buyers".parse().unwrap();
-    let looking = async {
+    let waiting = async {
         while ctx.membership.load().snapshot(&name).map(|s| s.meta().version) != Some(version) {
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap();
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
 }
 
-/// Of the customers 0 to 99,999 exactly these are members.
+/// Asserts that exactly these of the customers 0 to 99,999 are members.
 fn assert_members(ctx: &NodeContext, members: impl Fn(u32) -> bool) {
     let (index, name) = (ctx.membership.load(), "buyers".parse().unwrap());
     for c in 0..100_000 {
@@ -94,7 +95,7 @@ fn assert_members(ctx: &NodeContext, members: impl Fn(u32) -> bool) {
     assert_eq!(index.snapshot(&name).unwrap().members(), total as u64);
 }
 
-/// Names in a folder, without the part that tells tries apart.
+/// Names in a folder, without the part that differs for each try.
 fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let plain = |name: String| match (name.split_once('-'), name.split_once('.')) {
@@ -107,8 +108,8 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Puts other content of the same length into a file, which keeps its time.
-fn exchange(path: &Path, content: &str) {
+/// Replaces the content of a file by other content of the same length; the file keeps its time.
+fn replace_content(path: &Path, content: &str) {
     let before = std::fs::metadata(path).unwrap();
     assert_eq!(before.len(), content.len() as u64);
     std::fs::write(path, content).unwrap();
@@ -117,12 +118,13 @@ fn exchange(path: &Path, content: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_done_is_not_done_again() {
+async fn a_part_that_is_done_is_not_run_again() {
     let shop = Shop::new();
     shop.file("1.json", 0..500);
     shop.file("2.json", 300..900);
     shop.file("4.json", 2_000..2_100);
-    // Beyond the rows that queries are tried with: planning succeeds and the third scan fails.
+    // The wrong value is beyond the sample of the check: planning succeeds and the third scan
+    // fails.
     shop.spec("SELECT customer FROM shop.visits WHERE CAST(n AS BIGINT) > 0", "");
     shop.file("3.json", 1_000..90_000);
     let third = shop.visits().join("3.json");
@@ -143,11 +145,12 @@ async fn what_is_done_is_not_done_again() {
     node.shutdown().await;
     drop(ctx);
 
-    // Nobody sees that these files are others: those of the parts that are done are not read again.
+    // Size and time of the files stay the same, so the change is not detected: files of parts that
+    // are done are not read again.
     let others: String =
         (95_000..95_500).map(|c| format!("{{\"customer\":\"c{c:05}\",\"n\":1}}\n")).collect();
-    exchange(&shop.visits().join("1.json"), &others);
-    exchange(&third, &last("1"));
+    replace_content(&shop.visits().join("1.json"), &others);
+    replace_content(&third, &last("1"));
     clock.advance(Duration::from_secs(60));
     let node = shop.start(&clock).await;
     let ctx = node.context();
@@ -162,13 +165,13 @@ async fn what_is_done_is_not_done_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_builders_refresh_goes_on_at_once_and_its_leftovers_go() {
+async fn the_refresh_of_a_dead_builder_resumes_at_once_and_unreferenced_files_are_removed() {
     let shop = Shop::new();
     shop.file("1.json", 0..500);
     let objects = shop.data_dir().join("objects");
     let clock = noon();
     {
-        // A process that claimed the refresh for an hour, and was killed.
+        // A process claimed the refresh for an hour, and was killed.
         std::fs::create_dir_all(shop.data_dir()).unwrap();
         let ledger = SqliteLedger::open(&shop.data_dir().join("ledger.db")).await.unwrap();
         ledger.hash_seed(HashSeed(5)).await.unwrap();
@@ -203,14 +206,14 @@ async fn a_dead_builders_refresh_goes_on_at_once_and_its_leftovers_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_failures_alert_and_a_mended_model_heals() {
+async fn three_failures_raise_an_alert_and_a_fixed_model_is_published() {
     let shop = Shop::new();
     shop.file("1.json", 0..10);
     shop.spec("SELECT custmer FROM shop.visits", "");
     let clock = noon();
     let node = shop.start(&clock).await;
     let ctx = node.context();
-    // Wrong SQL is not tried again.
+    // An error of the SQL is not retried.
     let row = settled(ctx, |a| a.refresh.as_ref().is_some_and(|r| r.finished_at.is_some())).await;
     let refresh = row.refresh.unwrap();
     assert_eq!((refresh.state, refresh.failures), (RefreshState::Failed, 1));
@@ -245,16 +248,16 @@ async fn three_failures_alert_and_a_mended_model_heals() {
     }
     let row = settled(ctx, |a| a.refresh.as_ref().is_some_and(|r| r.finished_at.is_some())).await;
     assert_eq!(row.refresh.unwrap().state, RefreshState::Failed);
-    // What was published is served all the while.
+    // The published version is served meanwhile.
     assert_members(ctx, |c| c < 10);
     node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_halts_what_is_in_hand_and_a_new_model_replaces_it() {
+async fn shutdown_halts_a_refresh_and_a_new_model_supersedes_it() {
     let shop = Shop::new();
     shop.file("1.json", 0..1_000);
-    // 10^9 rows: it does not end by itself before the test does.
+    // 10^9 rows: it does not end before the test does.
     let endless = "SELECT a.customer FROM shop.visits a, shop.visits b, shop.visits c";
     shop.spec(endless, "");
     let clock = noon();
@@ -265,18 +268,18 @@ async fn shutdown_halts_what_is_in_hand_and_a_new_model_replaces_it() {
     assert_eq!(first.state, RefreshState::Processing);
     node.shutdown().await;
     drop(ctx);
-    // The node has closed its own.
+    // The node has closed the ledger.
     let ledger = SqliteLedger::open(&shop.data_dir().join("ledger.db")).await.unwrap();
     let halted = ledger.refresh(first.id).await.unwrap();
     assert_eq!((halted.state, halted.holder, halted.failures), (RefreshState::Halted, None, 0));
     drop(ledger);
 
-    // The same model: it goes on. Another one: it is given up, without an alert.
+    // With the same model the refresh resumes. With another one it fails, without an alert.
     let node = shop.start(&clock).await;
     let ctx = Arc::clone(node.context());
-    let goes_on =
+    let is_processing =
         |a: &AudienceRow| a.refresh.as_ref().is_some_and(|r| r.state == RefreshState::Processing);
-    assert_eq!(settled(&ctx, goes_on).await.refresh.unwrap().id, first.id);
+    assert_eq!(settled(&ctx, is_processing).await.refresh.unwrap().id, first.id);
     shop.spec(BUYERS, "");
     let spec = throng_spec::load(&shop.0.path().join("throng.yaml")).unwrap();
     ctx.spec.store(Arc::new(spec));
@@ -290,7 +293,7 @@ async fn shutdown_halts_what_is_in_hand_and_a_new_model_replaces_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_snapshots_go_and_schedules_fire_once() {
+async fn old_snapshots_are_removed_and_missed_firings_become_one() {
     let shop = Shop::new();
     shop.file("1.json", 0..10);
     let hourly = ", keep_snapshots: 2, schedule: { cron: '0 * * * *', time_zone: UTC }";
@@ -307,7 +310,7 @@ async fn old_snapshots_go_and_schedules_fire_once() {
         let trigger = row.refresh.unwrap().trigger;
         let expected = if version == 1 { RefreshTrigger::Apply } else { RefreshTrigger::Schedule };
         assert_eq!(trigger, expected);
-        // Five firings are missed while the node is down; one refresh makes up for them.
+        // Five firings are missed while the node is down; one refresh replaces them.
         node.shutdown().await;
         clock.advance(Duration::from_secs(5 * 3_600));
         node = shop.start(&clock).await;
@@ -347,7 +350,8 @@ async fn many_audiences_share_one_dictionary() {
     };
     tokio::time::timeout(PATIENCE, all).await.unwrap();
     let index = ctx.membership.load_full();
-    // Nobody has two ordinals, however the builders raced. The digits 0 to 7 were asked for.
+    // No user has two ordinals, although builders ran at the same time. The models select the
+    // digits 0 to 7.
     assert_eq!(index.users(), 2_400);
     for c in 0..3_000u32 {
         let found = index.audiences_of(UserKey::text(format!("c{c:05}")).hash(ctx.seed)).len();

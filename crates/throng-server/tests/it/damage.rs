@@ -1,5 +1,5 @@
-//! Files of a data directory that are damaged, exchanged or gone: a node never gives a wrong answer
-//! while it says that all is well.
+//! Files of a data directory that are damaged, swapped or missing: a node never gives a wrong
+//! answer while it reports that it is not degraded.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -75,8 +75,8 @@ impl Shop {
         start(data_dir, spec, clock).await
     }
 
-    /// Nobody refreshes anything: what was published stays what it is.
-    fn without_builders(&self) {
+    /// Removes the source: refreshes fail, and the published versions stay.
+    fn remove_source(&self) {
         std::fs::remove_file(self.path("lake/visits.json")).unwrap();
     }
 
@@ -102,14 +102,14 @@ async fn wait_served(node: &Node, versions: &[(&str, u64)]) {
             if versions.iter().all(served) {
                 return;
             }
-            // Lagging is a reason to look again, too; so is the timer of the role that follows.
+            // A lagging receiver checks again, too; so does the poll interval of the node.
             let _ = tokio::time::timeout(Duration::from_millis(100), changes.recv()).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(120), waiting).await.unwrap();
 }
 
-/// What a node says of every customer.
+/// The lookup of every customer.
 async fn answers(client: &Client) -> Vec<Value> {
     let keys: Vec<String> = (0..CUSTOMERS + 20).map(|n| format!("c{n:05}")).collect();
     let (status, answer) = client.post("/v1/lookups", &json!({ "keys": keys })).await;
@@ -143,7 +143,7 @@ fn problem(node: &Node, key: &str) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_mutation_of_objects_gives_a_wrong_answer_while_the_node_says_it_is_well() {
+async fn no_mutation_of_objects_gives_a_wrong_answer_while_the_node_is_not_degraded() {
     let mutations = std::env::var("THRONG_MUTATIONS").ok();
     let mutations = mutations.map_or(MUTATIONS, |count| count.parse().unwrap());
     let shop = Shop::built().await;
@@ -151,21 +151,21 @@ async fn no_mutation_of_objects_gives_a_wrong_answer_while_the_node_says_it_is_w
     let before = answers(&Client::of(&node)).await;
     assert_eq!(ready(&node).await["degraded"], json!(false));
     node.shutdown().await;
-    shop.without_builders();
+    shop.remove_source();
     let mut seen = BTreeMap::<&str, u64>::new();
     for seed in 0..mutations {
         let dir = shop.copy("damaged");
         let mutation = Mutation::choose(&dir.join("objects"), seed).unwrap();
         mutation.apply(&dir.join("objects")).unwrap();
         let outcome = match shop.try_start(&dir, &noon()).await {
-            // A node that says why it does not start gives no answer.
+            // A node that refuses to start gives no answer.
             Err(_) => "not started",
             Ok(node) => {
-                let well = ready(&node).await["degraded"] == json!(false);
+                let is_healthy = ready(&node).await["degraded"] == json!(false);
                 let after = answers(&Client::of(&node)).await;
-                assert!(after == before || !well, "seed {seed}: {mutation}: wrong and ready");
+                assert!(after == before || !is_healthy, "seed {seed}: {mutation}: wrong and ready");
                 node.shutdown().await;
-                match (after == before, well) {
+                match (after == before, is_healthy) {
                     (true, true) => "right",
                     (true, false) => "right and degraded",
                     (false, _) => "degraded",
@@ -176,22 +176,22 @@ async fn no_mutation_of_objects_gives_a_wrong_answer_while_the_node_says_it_is_w
         std::fs::remove_dir_all(dir).unwrap();
     }
     println!("{mutations} mutations: {seen:?}");
-    // Most files are segments of the dictionary, without which nothing can be served.
+    // Most files are dictionary segments, without which nothing can be served.
     assert!(seen.get("degraded").is_some_and(|count| *count > mutations / 4), "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_under_another_name_is_not_served_and_its_audience_is_built_anew() {
+async fn a_snapshot_with_the_name_of_another_is_not_served_and_its_audience_is_refreshed() {
     let shop = Shop::built().await;
     let dir = shop.path("node");
-    // Whole files, each with its checksums, of the same size and shape.
+    // Complete files with valid checksums, of the same size.
     let (even, odd) = (object(&dir, "even", 2).await, object(&dir, "odd", 2).await);
     let (even_bytes, odd_bytes) = (std::fs::read(&even).unwrap(), std::fs::read(&odd).unwrap());
     replace(&even, &odd_bytes);
     replace(&odd, &even_bytes);
 
     let node = shop.start(&dir).await;
-    // Either the older version is served and the node says so, or the rebuild is done already.
+    // The older version is served and the node is degraded until the refresh is done.
     wait_served(&node, &[("even", 3), ("odd", 3)]).await;
     let users = answers(&Client::of(&node)).await;
     let user = |n: usize| &users[n]["audiences"];
@@ -213,15 +213,15 @@ async fn a_snapshot_under_another_name_is_not_served_and_its_audience_is_built_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_rebuild_the_version_before_is_served_and_the_node_says_so() {
+async fn the_previous_version_is_served_and_the_node_is_degraded_while_refreshes_fail() {
     let shop = Shop::built().await;
     let dir = shop.path("node");
     let (even, some) = (object(&dir, "even", 2).await, object(&dir, "some", 1).await);
     let cut = std::fs::read(&even).unwrap();
     replace(&even, &cut[..cut.len() / 2]);
     std::fs::remove_file(&some).unwrap();
-    // The rebuilds fail.
-    shop.without_builders();
+    // The refreshes fail.
+    shop.remove_source();
     let node = shop.start(&dir).await;
     let detail = problem(&node, "even").unwrap();
     assert!(detail.contains("version 1 is served in its place"), "{detail}");
@@ -229,11 +229,11 @@ async fn without_a_rebuild_the_version_before_is_served_and_the_node_says_so() {
     let said = ready(&node).await;
     assert_eq!(said, json!({ "ready": true, "degraded": true, "problems": ["snapshot"] }));
     let users = answers(&Client::of(&node)).await;
-    // Version 1 of `even`, version 2 of `odd`; of `some` nothing is known.
+    // Version 1 of `even`, version 2 of `odd`; `some` is unknown.
     assert_eq!(users[410]["audiences"], json!([]));
     assert_eq!(users[411]["audiences"], json!(["odd"]));
     assert_eq!(users[30], json!({ "key": "c00030", "audiences": ["even"], "unknown": ["some"] }));
-    // A rebuild was tried, and is not tried for ever.
+    // A refresh was tried, and is not tried for ever.
     let even = "even".parse().unwrap();
     let failed = async {
         loop {
@@ -256,19 +256,19 @@ async fn without_a_rebuild_the_version_before_is_served_and_the_node_says_so() {
     assert!(message.contains("version 2 of `even` cannot be served"), "{message}");
     let (status, _) = client.post("/v1/audiences/even/rollback", &json!({ "version": 1 })).await;
     assert_eq!(status, 200);
-    assert!(problem(&node, "even").is_none(), "version 1 is whole, and what a person chose");
+    assert!(problem(&node, "even").is_none(), "version 1 is complete, and a person chose it");
     node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_data_directory_is_gone_takes_no_more_work() {
+async fn a_node_whose_data_directory_is_missing_accepts_no_work() {
     let shop = Shop::built().await;
     let dir = shop.path("node");
     let node = shop.start(&dir).await;
     // The token of the client lies in the directory.
     let client = Client::of(&node);
     let before = answers(&client).await;
-    std::fs::rename(&dir, shop.path("aside")).unwrap();
+    std::fs::rename(&dir, shop.path("moved")).unwrap();
     let lost = node.context().clone();
     let waiting = async {
         while !lost.health.classes().contains(&ProblemClass::DataDirectory) {
@@ -283,7 +283,7 @@ async fn a_node_whose_data_directory_is_gone_takes_no_more_work() {
     for path in ["/v1/events", "/v1/audiences/even/refresh", "/v1/spec/apply"] {
         assert_eq!(client.post(path, &json!({})).await.0, 503, "{path}");
     }
-    // What is in memory is still right.
+    // Lookups from memory are still right.
     assert_eq!(answers(&client).await, before);
     node.shutdown().await;
 }

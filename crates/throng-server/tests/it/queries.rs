@@ -1,4 +1,4 @@
-//! What a query does to the node that runs it: nothing.
+//! Bad queries do no harm to the node that runs them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use throng_store::{AlertKind, AudienceRow, RefreshState, RefreshTrigger};
 
 use crate::{Client, noon, start, until};
 
-/// Never comes to an end, and takes a processor all the while.
+/// Never ends, and uses a processor all the time.
 const ENDLESS: &str =
     "SELECT a.id FROM shop.t a, shop.t b, shop.t c, shop.t d WHERE a.n + b.n + c.n + d.n = -1";
 
@@ -21,7 +21,7 @@ const HUGE: &str = "SELECT repeat(repeat(id, 30000), 10000) AS id FROM shop.t WH
 struct Shop(tempfile::TempDir);
 
 impl Shop {
-    /// A source of three thousand rows and two audiences: one by this SQL, one that is harmless.
+    /// A source of three thousand rows and two audiences: `bad` with this SQL, and `good`.
     fn new(sql: &str, node: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("data")).unwrap();
@@ -49,16 +49,16 @@ async fn settled(
 ) -> AudienceRow {
     let mut changes = ctx.changes.subscribe();
     let name: AudienceName = name.parse().unwrap();
-    let looking = async {
+    let waiting = async {
         loop {
             if let Some(row) = ctx.ledger.audience(&name).await.unwrap().filter(&wanted) {
                 return row;
             }
-            // Lagging is a reason to look again, too.
+            // A lagging receiver reads the audience again, too.
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), looking).await.unwrap()
+    tokio::time::timeout(Duration::from_secs(120), waiting).await.unwrap()
 }
 
 fn is(state: RefreshState) -> impl Fn(&AudienceRow) -> bool {
@@ -86,7 +86,7 @@ async fn a_query_that_is_killed_fails_its_audience_after_three_tries_and_nothing
         let refresh = tried.await.refresh.unwrap();
         let reason = refresh.reason.unwrap();
         assert!(reason.contains("killed: more than memory_limit_bytes"), "{reason}");
-        // Past the back-off.
+        // Past the backoff.
         clock.advance(Duration::from_secs(600));
         ctx.wake_build.notify_waiters();
     }
@@ -104,7 +104,7 @@ async fn a_query_that_is_killed_fails_its_audience_after_three_tries_and_nothing
     drop(ctx);
     node.shutdown().await;
 
-    // It is not taken up again by itself.
+    // It is not started again by itself.
     let node = shop.start(&clock).await;
     healthy(&Client::of(&node)).await;
     let name = "bad".parse().unwrap();
@@ -114,7 +114,7 @@ async fn a_query_that_is_killed_fails_its_audience_after_three_tries_and_nothing
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancelled_refresh_ends_at_once_and_is_no_failure() {
+async fn a_cancelled_refresh_ends_at_once_without_an_alert() {
     let (shop, clock) = (Shop::new(ENDLESS, "query_timeout_secs: 600"), noon());
     let node = shop.start(&clock).await;
     let (ctx, client) = (Arc::clone(node.context()), Client::of(&node));
@@ -144,7 +144,7 @@ async fn a_cancelled_refresh_ends_at_once_and_is_no_failure() {
     drop(ctx);
     node.shutdown().await;
 
-    // A start does not take it for a failure that somebody must hear of.
+    // A start raises no alert for it.
     let node = shop.start(&clock).await;
     let alerts = node.context().ledger.alerts(10).await.unwrap();
     assert!(alerts.iter().all(|alert| alert.kind != AlertKind::RefreshFailed), "{alerts:?}");
@@ -152,7 +152,7 @@ async fn a_cancelled_refresh_ends_at_once_and_is_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refresh_that_killed_three_nodes_is_given_up() {
+async fn a_refresh_that_killed_three_nodes_fails() {
     let (shop, clock) = (Shop::new("SELECT id FROM shop.t", ""), noon());
     let node = shop.start(&clock).await;
     settled(node.context(), "bad", is(RefreshState::Completed)).await;
@@ -162,7 +162,7 @@ async fn a_refresh_that_killed_three_nodes_is_given_up() {
     let ledger: Arc<dyn throng_store::Ledger> =
         Arc::new(throng_ledger::SqliteLedger::open(&path).await.unwrap());
     let id = ledger.schedule_refresh(&name, RefreshTrigger::Manual, clock.now()).await.unwrap();
-    // Three processes that claim it and are never heard of again.
+    // Three processes that claim it and never renew their lease.
     for (n, holder) in ["a", "b", "c"].into_iter().enumerate() {
         let now = clock.now().plus(Duration::from_secs(10 * n as u64));
         let until = now.plus(Duration::from_secs(5));
@@ -179,9 +179,9 @@ async fn a_refresh_that_killed_three_nodes_is_given_up() {
     node.shutdown().await;
 }
 
-/// A program that cannot be started is the node's fault, not that of the spec.
+/// A program that cannot be started is a problem of the node, not of the spec.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_spec_is_wrong_because_query_workers_do_not_start() {
+async fn a_spec_is_not_refused_because_query_workers_do_not_start() {
     let shop = Shop::new("SELECT id FROM shop.t", "build_workers: 1");
     let file = shop.0.path().join("throng.yaml");
     let node = Node::start(throng_server::NodeConfig {

@@ -1,4 +1,4 @@
-//! Schedules on two processes, while the clocks of New York are set back and forward.
+//! Schedules on two processes, over both changes between standard and daylight-saving time.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::shared::Deployment;
 use crate::until;
 
 /// `twice` is a time that the clock shows twice on 2026-11-01, `never` one that it does not show on
-/// 2027-03-14. When `mark` has fired, all of them have been looked at, in the same go.
+/// 2027-03-14. When `mark` has fired, all schedules have been polled, as they are polled together.
 const AUDIENCES: [(&str, &str); 3] = [
     ("twice", r#"{ cron: "30 1 * * *", time_zone: America/New_York }"#),
     ("never", r#"{ cron: "30 2 * * *", time_zone: America/New_York }"#),
@@ -73,15 +73,15 @@ async fn every_time_fires_once_over_processes_and_changes_of_the_clock() {
         ("2026-11-01T07:36:00Z", 1, 1), // 02:36
         ("2026-11-02T06:36:00Z", 2, 1), // 01:36
         ("2026-11-02T07:36:00Z", 2, 2), // 02:36
-        // All that was missed in a winter counts once.
+        // All firings that were missed in a winter become one.
         ("2027-03-14T06:36:00Z", 3, 3), // 01:36
-        ("2027-03-14T07:36:00Z", 3, 4), // 03:36: there was no half past two, so it came at three
+        ("2027-03-14T07:36:00Z", 3, 4), // 03:36: there was no half past two, so it fired at three
         ("2027-03-15T05:36:00Z", 4, 4), // 01:36
         ("2027-03-15T06:36:00Z", 4, 5), // 02:36
     ];
     for (step, (time, twice, never)) in steps.into_iter().enumerate() {
         if step == 3 {
-            // Whichever of the two leads, the other one goes on.
+            // Whichever of the two was the leader, the other one continues.
             schedulers.remove(0).shutdown().await;
         }
         clock.set(at(time));

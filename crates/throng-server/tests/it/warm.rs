@@ -1,4 +1,4 @@
-//! A node of lookups whose bucket is away, or whose copies are damaged.
+//! A lookup node whose bucket is unavailable, or whose local copies are damaged.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ async fn without_the_bucket_a_node_serves_what_it_served_last() {
     .await;
     lookups.shutdown().await;
 
-    // While it is down another version is published, with users whom it does not know.
+    // While it is down, another version is published, with users that it does not have.
     deployment.purchases(0..120);
     let client = Client::of(&builder);
     let (status, _) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
@@ -41,18 +41,19 @@ async fn without_the_bucket_a_node_serves_what_it_served_last() {
 
     let file = deployment.path().join("throng.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let away = text.replace(&setting("THRONG_S3"), "http://127.0.0.1:1");
-    assert_ne!(text, away);
-    std::fs::write(&file, away).unwrap();
+    let unreachable = text.replace(&setting("THRONG_S3"), "http://127.0.0.1:1");
+    assert_ne!(text, unreachable);
+    std::fs::write(&file, unreachable).unwrap();
     let lookups = deployment.start("lookups", &[Role::Lookup], true).await.unwrap();
     let client = Client::of(&lookups);
     assert_eq!(lookup(&client, "c60").await, ["big", "buyers"]);
-    assert_eq!(lookup(&client, "c110").await, [] as [&str; 0], "it knows the version before");
+    assert_eq!(lookup(&client, "c110").await, [] as [&str; 0], "it serves the previous version");
     let health = client.get("/v1/node/health").await;
     assert_eq!(health["snapshots"], json!({ "big": 1, "buyers": 1 }));
     lookups.shutdown().await;
 
-    // With the bucket it has what is new; a copy that was damaged meanwhile is fetched again.
+    // With the bucket it serves the new version; a copy that was damaged meanwhile is downloaded
+    // again.
     std::fs::write(&file, text).unwrap();
     let objects = deployment.path().join("lookups/objects");
     let copies = [files(&objects.join("snapshots")), files(&objects.join("dictionary"))].concat();
@@ -67,7 +68,7 @@ async fn without_the_bucket_a_node_serves_what_it_served_last() {
     }
     let lookups = deployment.start("lookups", &[Role::Lookup], true).await.unwrap();
     let client = Client::of(&lookups);
-    until("the damaged copies are mended", async || {
+    until("the damaged copies are replaced", async || {
         lookup(&client, "c60").await == ["big", "buyers"]
             && lookup(&client, "c110").await == ["buyers"]
     })

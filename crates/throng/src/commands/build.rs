@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde_json::json;
 use throng_model::{AudienceName, SystemClock};
-use throng_server::roles::build::{Built, build_these};
+use throng_server::roles::build::{RefreshOutcome, build_these};
 use throng_server::{Node, NodeConfig, WorkerCommand};
 use throng_spec::Spec;
 use throng_store::RefreshState;
@@ -94,7 +94,7 @@ fn share(spec: &Spec, arguments: &BuildArgs) -> Result<Vec<AudienceName>> {
     Ok(names.into_iter().skip(index).step_by(completions).collect())
 }
 
-fn report(built: &[Built], ok: bool, json: bool) {
+fn report(built: &[RefreshOutcome], ok: bool, json: bool) {
     if json {
         let audiences: Vec<_> = built
             .iter()
@@ -124,7 +124,7 @@ fn report(built: &[Built], ok: bool, json: bool) {
     }
 }
 
-fn code(built: &[Built], stopped: bool) -> ExitCode {
+fn code(built: &[RefreshOutcome], stopped: bool) -> ExitCode {
     let any = |state| built.iter().any(|b| b.state == state);
     if any(RefreshState::Failed) || any(RefreshState::Held) {
         // A refresh fails for good after its tries, or at once where a try more cannot help.
@@ -142,8 +142,8 @@ fn code(built: &[Built], stopped: bool) -> ExitCode {
 mod tests {
     use super::*;
 
-    fn built(state: RefreshState) -> Built {
-        Built { audience: "a".parse().unwrap(), state, reason: None, members: None }
+    fn built(state: RefreshState) -> RefreshOutcome {
+        RefreshOutcome { audience: "a".parse().unwrap(), state, reason: None, members: None }
     }
 
     #[test]

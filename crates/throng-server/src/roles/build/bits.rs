@@ -1,7 +1,7 @@
 //! The output of a shards part: bitmaps of some user shards.
 //!
 //! ```text
-//! "THRBITS1" | per shard: dictionary_len u32, length u32, bitmap | xxh3 of all before u64
+//! "THRBITS1" | per shard: dictionary_len u32, length u32, bitmap | xxh3 of the bytes before u64
 //! ```
 
 use std::path::Path;
@@ -16,15 +16,15 @@ const MAGIC: &[u8; 8] = b"THRBITS1";
 /// The members of one user shard.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct ShardBits {
-    /// How many users the shard's dictionary knew.
+    /// How many users the shard's dictionary had.
     pub(super) dictionary_len: u32,
-    /// Not written: the bitmap tells.
+    /// Not written: the bitmap has it.
     pub(super) members: u64,
-    /// A portable Roaring bitmap; empty for nobody.
+    /// A portable Roaring bitmap; empty if the shard has no member.
     pub(super) bytes: Vec<u8>,
 }
 
-/// Writes the shards of a part, in their order. The checksum by which the file is known.
+/// Writes the shards of a part, in their order. Returns the checksum that identifies the file.
 pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, BuildError> {
     let mut out = MAGIC.to_vec();
     for shard in shards {
@@ -56,18 +56,18 @@ pub(super) fn read(path: &Path, expected: Option<u64>) -> Result<Vec<(u32, Vec<u
     let Some(mut rest) = body.strip_prefix(MAGIC) else {
         return Err(damaged(match body.starts_with(&MAGIC[..7]) {
             true => "another version of throng wrote it, in a format that this one does not know",
-            false => "it is no file of bitmaps",
+            false => "it is not a file of bitmaps",
         }));
     };
     let mut shards = Vec::new();
     while !rest.is_empty() {
-        let cut = rest.split_first_chunk::<4>().and_then(|(dictionary_len, rest)| {
+        let split = rest.split_first_chunk::<4>().and_then(|(dictionary_len, rest)| {
             let (length, rest) = rest.split_first_chunk::<4>()?;
             let (bitmap, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
             Some((u32::from_le_bytes(*dictionary_len), bitmap, rest))
         });
-        let Some((dictionary_len, bitmap, left)) = cut else {
-            return Err(damaged("a bitmap is cut off"));
+        let Some((dictionary_len, bitmap, left)) = split else {
+            return Err(damaged("a bitmap is truncated"));
         };
         shards.push((dictionary_len, bitmap.to_vec()));
         rest = left;
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn bitmaps_come_back_and_damage_is_seen() {
+    fn bitmaps_are_read_as_written_and_damage_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shards-1.bits");
         let shards = [
@@ -105,7 +105,7 @@ mod tests {
         let checksum = write(&path, &shards).unwrap();
         assert_eq!(read(&path, Some(checksum)).unwrap(), [(7, vec![1, 2, 3]), (0, vec![])]);
         assert_eq!(read(&path, None).unwrap().len(), 2);
-        assert!(read(&path, Some(checksum ^ 1)).is_err(), "whole, but another file");
+        assert!(read(&path, Some(checksum ^ 1)).is_err(), "complete, but another file");
         let good = std::fs::read(&path).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();

@@ -1,22 +1,23 @@
-//! Cancelling a refresh: the ledger ends it, and whoever works on it notices that its lease is lost.
+//! Cancelling a refresh: the ledger ends it, and the builder that processes it detects that its
+//! lease is lost.
 
 use std::sync::Arc;
 
 use throng_model::AudienceName;
 use throng_store::{HistoryEntry, LedgerError, Refresh};
 
-use super::sweep;
+use super::recovery;
 use crate::{Change, NodeContext};
 
 /// What the reason of a cancelled refresh begins with.
 const CANCELLED: &str = "cancelled";
 
-/// Ends the open refresh of an audience; `who` is for the history. A builder of this process lets
-/// go of it at once and kills its query worker, one of another process within a second. `None` if
-/// no refresh is open.
+/// Ends the open refresh of an audience; `who` is for the history. A builder of this process stops
+/// at once and kills its query worker; one of another process does so within a second. `None` if no
+/// refresh is open.
 ///
 /// # Errors
-/// [`LedgerError`]; the refresh goes on then.
+/// [`LedgerError`]; the refresh continues then.
 pub async fn cancel(
     ctx: &Arc<NodeContext>,
     name: &AudienceName,
@@ -26,7 +27,7 @@ pub async fn cancel(
     let cancelled = ctx.ledger.cancel_refresh(name, &reason, ctx.clock.now()).await?;
     let Some(refresh) = cancelled else { return Ok(None) };
     ctx.cancelled.notify_waiters();
-    sweep::drop_parts(ctx, refresh.id).await;
+    recovery::remove_parts(ctx, refresh.id).await;
     let entry = HistoryEntry {
         subject_kind: "audience".to_owned(),
         subject: name.to_string(),
@@ -37,7 +38,7 @@ pub async fn cancel(
     };
     ctx.ledger.record(&[entry]).await?;
     metrics::counter!("throng_refreshes_total", "outcome" => "cancelled").increment(1);
-    tracing::info!(audience = %name, refresh = %refresh.id, who, "a refresh is cancelled");
+    tracing::info!(audience = %name, refresh = %refresh.id, who, "cancelled a refresh");
     ctx.changed(Change::Audiences);
     Ok(Some(refresh))
 }

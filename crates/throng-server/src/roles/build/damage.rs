@@ -1,5 +1,5 @@
-//! What is done about snapshots and dictionaries that cannot be served: the node says so, and an
-//! audience whose file is damaged is built anew.
+//! Snapshots and dictionaries that cannot be served: the node reports them, and queues a refresh of
+//! an audience whose snapshot is damaged.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,76 +9,79 @@ use throng_membership::{MembershipError, MembershipIndex};
 use throng_model::{AudienceName, with_causes};
 use throng_store::{LedgerError, RefreshState, RefreshTrigger, Snapshot};
 
-use super::finish;
-use super::membership::{self, Fault};
+use super::membership::{self, ServingFault};
 use super::pool::blocking;
+use super::publish;
 use crate::{Change, NodeContext, ProblemClass};
 
-/// When what could not be fetched is asked for again.
+/// Delay before another try to download what the object storage did not return.
 pub(super) const UNREACHABLE_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// When a damaged file is looked at again: somebody may have restored it.
+/// Delay before a damaged file is read again: it may have been restored.
 pub(super) const DAMAGED_RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// The problems that this process has reported and that are still open.
+/// The problems that this process has reported and that are still open, by key.
 #[derive(Debug, Default)]
-pub(crate) struct Reported(Mutex<BTreeSet<String>>);
+pub(crate) struct OpenProblems(Mutex<BTreeSet<String>>);
 
-impl Reported {
-    /// Takes note of the problems that are open now, and returns those that are no longer.
+impl OpenProblems {
+    /// Stores the problems that are open now, and returns those that are no longer open.
     fn replace(&self, open: BTreeSet<String>) -> Vec<String> {
         let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = reported.difference(&open).cloned().collect();
+        let resolved = reported.difference(&open).cloned().collect();
         *reported = open;
-        gone
+        resolved
     }
 }
 
-fn key(fault: &Fault) -> String {
+fn key(fault: &ServingFault) -> String {
     match fault {
-        Fault::Dictionary { shard, .. } => format!("dictionary {shard:02x}"),
-        Fault::Snapshot { published, .. } => published.audience.to_string(),
+        ServingFault::Dictionary { shard, .. } => format!("dictionary {shard:02x}"),
+        ServingFault::Snapshot { published, .. } => published.audience.to_string(),
     }
 }
 
-/// Reports the faults of the newest load, takes back those that are gone, and queues a refresh of
+/// Reports the faults of the newest load, clears those that are resolved, and queues a refresh of
 /// each audience whose snapshot is damaged.
-pub(crate) async fn report(ctx: &Arc<NodeContext>, faults: &[Fault]) {
+pub(crate) async fn report(ctx: &Arc<NodeContext>, faults: &[ServingFault]) {
     metrics::gauge!("throng_snapshot_faults").set(faults.len() as f64);
     for fault in faults {
-        let (Fault::Dictionary { detail, .. } | Fault::Snapshot { detail, .. }) = fault;
+        let (ServingFault::Dictionary { detail, .. } | ServingFault::Snapshot { detail, .. }) =
+            fault;
         ctx.health.report(ProblemClass::Snapshot, &key(fault), detail.as_str());
     }
-    let gone = ctx.faults.replace(faults.iter().map(key).collect());
-    for key in &gone {
+    let resolved = ctx.faults.replace(faults.iter().map(key).collect());
+    for key in &resolved {
         ctx.health.clear(ProblemClass::Snapshot, key);
     }
     for fault in faults {
-        if let Fault::Snapshot { published, damaged: true, detail, .. } = fault
-            && let Err(error) = rebuild(ctx, published, detail).await
+        if let ServingFault::Snapshot { published, damaged: true, detail, .. } = fault
+            && let Err(error) = queue_rebuild(ctx, published, detail).await
         {
             tracing::error!(
                 audience = %published.audience,
                 error = &error as &dyn std::error::Error,
-                "no refresh was queued for a damaged snapshot"
+                "failed to queue a refresh of a damaged snapshot"
             );
         }
     }
 }
 
-/// Looks whether the files that are served are still there with the length that they had, and reports
-/// those that are not: what is served is right until the node starts again, or, where a mapped file
-/// was shortened, until its end is read.
+/// Checks that the files that are served still exist with the length that they had, and reports
+/// those that do not. Lookups stay correct until the node restarts; where a mapped file was
+/// truncated, only until a page past its new end is read, which kills the process. So this must be
+/// reported before.
 pub(crate) async fn inspect_files(ctx: &Arc<NodeContext>) {
-    // Not while another index takes the place of this one: old copies are removed then.
-    let _turn = membership::RELOAD.lock().await;
+    // Not while a reload swaps the index: it evicts the copies of the old one, and they would be
+    // reported as missing.
+    let _guard = membership::RELOAD_LOCK.lock().await;
     let index = ctx.membership.load_full();
     let has_copies = ctx.objects.has_copies();
     let Ok(changed) = blocking(move || Ok(changed_files(&index, has_copies))).await else { return };
     for (key, detail) in &changed {
         ctx.health.report(ProblemClass::Snapshot, key, detail.as_str());
     }
-    let gone = ctx.changed_files.replace(changed.into_iter().map(|(key, _)| key).collect());
-    for key in &gone {
+    let resolved = ctx.changed_files.replace(changed.into_iter().map(|(key, _)| key).collect());
+    for key in &resolved {
         ctx.health.clear(ProblemClass::Snapshot, key);
     }
 }
@@ -91,7 +94,7 @@ fn changed_files(index: &MembershipIndex, has_copies: bool) -> Vec<(String, Stri
         Some((format!("files of dictionary {shard:02x}"), dictionary.changed_on_disk()))
     });
     let changed = snapshots.chain(dictionaries).filter_map(|(key, error)| {
-        // A copy that is gone is fetched when it is needed.
+        // A local copy that is missing is downloaded when it is needed.
         let error = error
             .filter(|error| !has_copies || matches!(error, MembershipError::Damaged { .. }))?;
         Some((key, with_causes(&error)))
@@ -99,9 +102,13 @@ fn changed_files(index: &MembershipIndex, has_copies: bool) -> Vec<(String, Stri
     changed.collect()
 }
 
-/// Queues a refresh in the place of a damaged snapshot, once: not while one is open, not after one
-/// that failed, and not where a person went back to an older version on purpose.
-async fn rebuild(
+/// Queues a refresh that replaces a damaged snapshot, if the newest refresh is the one that made
+/// it.
+///
+/// So it happens once: not while another refresh is open, not after one that failed (or a source
+/// that cannot be read would be queried for ever), and not where a person rolled back to an older
+/// version.
+async fn queue_rebuild(
     ctx: &Arc<NodeContext>,
     published: &Snapshot,
     detail: &str,
@@ -115,15 +122,15 @@ async fn rebuild(
         return Ok(());
     }
     let newest = row.and_then(|row| row.refresh);
-    let made_it = newest.is_some_and(|refresh| {
+    let is_newest = newest.is_some_and(|refresh| {
         refresh.state == RefreshState::Completed
             && refresh.snapshot_version == Some(published.version)
     });
-    if !made_it {
+    if !is_newest {
         return Ok(());
     }
     ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, ctx.clock.now()).await?;
-    finish::record(ctx, name, "damaged", format!("{detail}; another refresh is queued")).await?;
+    publish::record(ctx, name, "damaged", format!("{detail}; another refresh is queued")).await?;
     ctx.wake_build.notify_waiters();
     ctx.changed(Change::Audiences);
     Ok(())
@@ -134,8 +141,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_longer_open_is_told_once() {
-        let reported = Reported::default();
+    fn a_resolved_problem_is_returned_once() {
+        let reported = OpenProblems::default();
         let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
         assert!(reported.replace(keys(&["a", "b"])).is_empty());
         assert_eq!(reported.replace(keys(&["b"])), ["a"]);

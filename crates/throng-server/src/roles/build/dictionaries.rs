@@ -1,5 +1,5 @@
-//! Opening dictionaries from local copies of their segments, which are fetched first where they are
-//! missing, and once more where a copy is damaged.
+//! Opening dictionaries from local copies of their segments, which are downloaded first where they
+//! are missing, and again where a copy is damaged.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,11 +13,11 @@ use throng_objects::Objects;
 use super::error::BuildError;
 use super::pool::blocking;
 
-/// Segments of one dictionary fetched at the same time.
+/// Segments of one dictionary that are downloaded at the same time.
 const FETCHES: usize = 4;
 
-/// The dictionaries that a process which serves no lookups opened last, so that the next refresh
-/// reads only what is new.
+/// The dictionaries that a process without lookups opened last, so that the next refresh reads only
+/// new segments. A process with lookups takes them from its index.
 #[derive(Debug)]
 pub(crate) struct Dictionaries(Vec<Mutex<ShardDictionary>>);
 
@@ -29,51 +29,53 @@ impl Default for Dictionaries {
 
 impl Dictionaries {
     fn shard(&self, shard: u8) -> MutexGuard<'_, ShardDictionary> {
-        // A whole dictionary takes the place of another one: it is right after every statement.
+        // A dictionary is replaced as a whole, so a panic of another thread cannot leave half of
+        // one.
         self.0[usize::from(shard)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was opened last; the empty dictionary at first.
+    /// The dictionary that was opened last; the empty one at first.
     pub(super) fn last(&self, shard: u8) -> ShardDictionary {
         self.shard(shard).clone()
     }
 
-    /// Remembers what was opened.
-    pub(super) fn remember(&self, shard: u8, dictionary: &ShardDictionary) {
+    /// Stores the dictionary that was opened.
+    pub(super) fn store(&self, shard: u8, dictionary: &ShardDictionary) {
         *self.shard(shard) = dictionary.clone();
     }
 }
 
-/// Opens the dictionary of `manifest`; takes over what `before` has open already. Costs what is new.
+/// Opens the dictionary of `manifest`, reusing the segments that `previous` has open. Downloads and
+/// reads the new ones only.
 ///
 /// # Errors
-/// [`BuildError::Objects`] if a segment cannot be fetched, [`BuildError::Membership`] if one is not
-/// what the manifest says, also after it was fetched once more.
+/// [`BuildError::Objects`] if a segment cannot be downloaded, [`BuildError::Membership`] if one is
+/// not what the manifest says, also after a second download.
 pub(super) async fn open(
     objects: &Arc<dyn Objects>,
-    before: ShardDictionary,
+    previous: ShardDictionary,
     manifest: &str,
 ) -> Result<ShardDictionary, BuildError> {
-    let open: HashSet<&str> = before.files().collect();
+    let open: HashSet<&str> = previous.files().collect();
     let names = manifest_files(manifest)?;
-    // A name holds the checksum of what was written under it.
-    if names.iter().map(String::as_str).eq(before.files()) {
-        return Ok(before);
+    // A segment's name contains its checksum: the same names are the same contents.
+    if names.iter().map(String::as_str).eq(previous.files()) {
+        return Ok(previous);
     }
     let new: Vec<String> = names.into_iter().filter(|name| !open.contains(name.as_str())).collect();
     let fetches = futures::stream::iter(new).map(|name| async move { objects.download(&name).await });
     let _fetched: Vec<_> = fetches.buffer_unordered(FETCHES).try_collect().await?;
     let mut fetched_again = HashSet::new();
     loop {
-        let (root, before, manifest) =
-            (objects.root().to_owned(), before.clone(), manifest.to_owned());
-        let error = match blocking(move || Ok(before.reopen(&root, &manifest)?)).await {
+        let (root, previous, manifest) =
+            (objects.root().to_owned(), previous.clone(), manifest.to_owned());
+        let error = match blocking(move || Ok(previous.reopen(&root, &manifest)?)).await {
             Ok(open) => return Ok(open),
             Err(error) => error,
         };
         match damaged_object(objects.root(), &error) {
             Some(name) if objects.has_copies() && fetched_again.insert(name.to_owned()) => {
-                tracing::warn!(name, "a copy is damaged; it is fetched again");
+                tracing::warn!(object = name, "local copy is damaged, downloading it again");
                 objects.fetch_again(name).await?;
             }
             _ => return Err(error),
@@ -81,7 +83,7 @@ pub(super) async fn open(
     }
 }
 
-/// The name of the object whose file an error calls damaged.
+/// The name of the object whose file is damaged, if that is what the error is about.
 pub(super) fn damaged_object<'a>(root: &Path, error: &'a BuildError) -> Option<&'a str> {
     match error {
         BuildError::Membership(MembershipError::Damaged { path, .. }) => {

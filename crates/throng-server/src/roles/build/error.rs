@@ -1,4 +1,4 @@
-//! Why a refresh did not come to its end.
+//! Why a refresh failed.
 
 use std::path::{Path, PathBuf};
 
@@ -12,40 +12,40 @@ use throng_store::LedgerError;
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The spec changed while the refresh waited.
-    #[error("audience {0} is not in the applied spec any more; put it back or let it be")]
-    Gone(AudienceName),
-    /// The audience's model was changed since the refresh began.
-    #[error("the model was changed since the refresh began; another refresh runs the new one")]
+    #[error("audience {0} is no longer in the applied spec; declare it again to refresh it")]
+    NotDeclared(AudienceName),
+    /// The audience's model has changed since the refresh started.
+    #[error("the model has changed since the refresh started; another refresh runs the new one")]
     Superseded,
-    /// The process that worked on the refresh died with it, again and again.
+    /// Several processes in a row died while they processed the refresh.
     #[error(
-        "{0} processes died while they worked on it, and none finished a part: see their logs before \
+        "{0} processes died while they processed it, and none finished a part: see their logs before \
          the next try"
     )]
     Crashed(u32),
-    /// The refresh took too long.
+    /// The refresh exceeded the time limit.
     #[error("killed: the refresh ran longer than query_timeout_secs ({0} s)")]
     Timeout(u64),
     /// The model cannot be run.
     #[error("the model cannot be run")]
     Lake(#[from] LakeError),
-    /// The ledger failed, or gave the refresh to somebody else.
-    #[error("the ledger failed a refresh")]
+    /// An error of the ledger, or the lease was lost to another builder.
+    #[error("the ledger returned an error")]
     Ledger(#[from] LedgerError),
     /// A dictionary or a snapshot cannot be read or written.
-    #[error("dictionaries or snapshots cannot be used")]
+    #[error("dictionaries or snapshots cannot be read or written")]
     Membership(#[from] MembershipError),
-    /// Objects cannot be kept or fetched.
-    #[error("the object storage failed a refresh")]
+    /// Objects cannot be uploaded or downloaded.
+    #[error("the object storage returned an error")]
     Objects(#[from] ObjectsError),
-    /// The file system refused.
+    /// An error of the file system.
     #[error("could not {doing} {}; check the disk, its free space and the permissions", path.display())]
     Io {
         /// What was being done.
         doing: &'static str,
-        /// To which file or folder.
+        /// With which file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -60,8 +60,8 @@ pub enum BuildError {
     /// A part of the refresh was recorded by another version of this program.
     #[error("a recorded part of the refresh cannot be read; refresh the audience again")]
     Part(#[from] serde_json::Error),
-    /// A bug of ours.
-    #[error("the builder broke off; this is a bug of Throng, please report it")]
+    /// A bug of Throng.
+    #[error("the builder panicked; this is a bug of Throng, please report it")]
     Panicked,
 }
 
@@ -73,7 +73,7 @@ impl BuildError {
         move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 
-    /// Whether the refresh belongs to somebody else now.
+    /// Whether another builder holds the refresh now, or it has ended.
     pub(super) fn lease_lost(&self) -> bool {
         matches!(self, Self::Ledger(LedgerError::LeaseLost { .. }))
     }
@@ -81,7 +81,9 @@ impl BuildError {
     /// Whether trying again can help.
     pub(crate) fn retry(&self) -> Retry {
         match self {
-            Self::Gone(_) | Self::Superseded | Self::Part(_) | Self::Crashed(_) => Retry::Never,
+            Self::NotDeclared(_) | Self::Superseded | Self::Part(_) | Self::Crashed(_) => {
+                Retry::Never
+            }
             Self::Lake(error) => error.retry(),
             Self::Ledger(error) => error.retry(),
             Self::Membership(error) => error.retry(),
@@ -102,19 +104,19 @@ impl BuildError {
             Self::Ledger(_) => "ledger",
             Self::Objects(_) => "objects",
             Self::Membership(_) | Self::Io { .. } | Self::Damaged { .. } => "files",
-            Self::Panicked => "crash",
-            Self::Crashed(_) => "crash",
+            Self::Panicked | Self::Crashed(_) => "crash",
             Self::Timeout(_) => "engine",
-            Self::Gone(_) | Self::Superseded | Self::Part(_) => "other",
+            Self::NotDeclared(_) | Self::Superseded | Self::Part(_) => "other",
         }
     }
 
-    /// All that is known, in one line: what failed, of what, where in the SQL, and the mend. Names
-    /// columns and tables, never a value.
-    pub(super) fn in_words(&self) -> String {
+    /// One line: what failed, the causes, the place in the SQL, and the hint. Names columns and
+    /// tables, never a value.
+    pub(super) fn describe(&self) -> String {
         let mut text = throng_model::with_causes(self);
         if let Self::Lake(error) = self {
-            // What a running query fails on is often a value, and the engine names it.
+            // A running query often fails because of a value, and the engine's message has that
+            // value.
             if matches!(error, LakeError::Engine { .. }) {
                 text = throng_lake::without_values(&text);
             }
@@ -135,14 +137,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_name_the_cause_and_the_mend() {
+    fn the_description_has_the_cause_and_the_hint() {
         let error = BuildError::Lake(LakeError::Sql {
             message: "there is no column totl".into(),
             position: None,
             help: Some("did you mean total?".into()),
         });
         assert_eq!(
-            error.in_words(),
+            error.describe(),
             "the model cannot be run: there is no column totl; did you mean total?"
         );
         assert_eq!(error.retry(), Retry::Never);

@@ -1,8 +1,8 @@
-//! Outputs of parts: there whole or not at all, and checked when they are read again.
+//! Outputs of parts: they appear whole or not at all, and are checked when they are read.
 //!
-//! A key file holds the hashes of one scan by user shard, as they came, each followed by its value
-//! where the model's rule is a sum: blocks of 64-bit words of one shard each, little-endian, then an
-//! index of the blocks. Only the open blocks are in memory, 16
+//! A key file holds the hashes of one scan by user shard, in the order of the scan, each followed
+//! by its value where the model's rule is a sum: blocks of 64-bit words of one shard each,
+//! little-endian, then an index of the blocks. Only one open block of each shard is in memory, 16
 //! MiB at most.
 //!
 //! ```text
@@ -22,26 +22,27 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::BuildError;
 
 const MAGIC: &[u8; 8] = b"THRKEYS1";
-const END: &[u8; 8] = b"THRKEYSE";
-const ENTRY: usize = 1 + 4 + 8 + 8;
-const FOOTER: usize = 8 + 8 + 8;
+const END_MAGIC: &[u8; 8] = b"THRKEYSE";
+const INDEX_ENTRY_BYTES: usize = 1 + 4 + 8 + 8;
+const FOOTER_BYTES: usize = 8 + 8 + 8;
 /// Words of a block: 64 KiB. Even, so that a block ends between a value and the next hash.
-const BLOCK: usize = 8_192;
+const BLOCK_WORDS: usize = 8_192;
 
-static WRITTEN: AtomicU64 = AtomicU64::new(0);
+/// Numbers the temporary files of this process.
+static NEXT_TEMP_FILE: AtomicU64 = AtomicU64::new(0);
 
-/// Makes a folder and its parents, durably.
-pub(super) fn make_folder(folder: &Path) -> Result<(), BuildError> {
+/// Creates a folder and its parents, durably.
+pub(super) fn create_folder(folder: &Path) -> Result<(), BuildError> {
     if folder.is_dir() {
         return Ok(());
     }
     let parent = folder.parent().filter(|p| !p.as_os_str().is_empty());
     if let Some(parent) = parent {
-        make_folder(parent)?;
+        create_folder(parent)?;
     }
     match fs::create_dir(folder) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(BuildError::io("make the folder", folder)(e))
+            Err(BuildError::io("create the folder", folder)(e))
         }
         _ => sync_folder(parent.unwrap_or(Path::new("."))),
     }
@@ -51,60 +52,62 @@ fn sync_folder(folder: &Path) -> Result<(), BuildError> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(BuildError::io("sync the folder", folder))
 }
 
-/// A file that appears under its name when it is finished. Dropped before, it is removed.
-struct Aside {
+/// A file that gets its name when it is finished. Dropped before that, it is removed.
+struct TempFile {
     file: File,
-    aside: PathBuf,
+    temporary: PathBuf,
     path: PathBuf,
     finished: bool,
 }
 
-impl Aside {
+impl TempFile {
     fn create(path: &Path) -> Result<Self, BuildError> {
-        // Two builders of the same part (a lease ran out) must not write into one file.
-        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
-        let aside = path.with_added_extension(format!("{}-{number}.tmp", std::process::id()));
+        // Two builders can run the same part after a lease has expired: they must not share a file.
+        let number = NEXT_TEMP_FILE.fetch_add(1, Ordering::Relaxed);
+        let temporary = path.with_added_extension(format!("{}-{number}.tmp", std::process::id()));
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
-            .open(&aside)
-            .map_err(BuildError::io("create", &aside))?;
-        Ok(Self { file, aside, path: path.to_owned(), finished: false })
+            .open(&temporary)
+            .map_err(BuildError::io("create", &temporary))?;
+        Ok(Self { file, temporary, path: path.to_owned(), finished: false })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), BuildError> {
-        self.file.write_all(bytes).map_err(BuildError::io("write", &self.aside))
+        self.file.write_all(bytes).map_err(BuildError::io("write", &self.temporary))
     }
 
     fn finish(mut self) -> Result<(), BuildError> {
-        self.file.sync_all().map_err(BuildError::io("write", &self.aside))?;
-        fs::rename(&self.aside, &self.path).map_err(BuildError::io("rename to", &self.path))?;
+        self.file.sync_all().map_err(BuildError::io("write", &self.temporary))?;
+        fs::rename(&self.temporary, &self.path).map_err(BuildError::io("rename to", &self.path))?;
         self.finished = true;
         sync_folder(self.path.parent().unwrap_or(Path::new(".")))
     }
 }
 
-impl Drop for Aside {
+impl Drop for TempFile {
     fn drop(&mut self) {
         if !self.finished {
-            // A leftover is only garbage, and goes with the folder of the refresh.
-            let _ = fs::remove_file(&self.aside);
+            // A file that cannot be removed now is removed with the folder of the refresh.
+            let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
-/// Writes a small file whole.
+/// Writes a small file: it appears whole or not at all.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
-    let mut aside = Aside::create(path)?;
-    aside.write(bytes)?;
-    aside.finish()
+    let mut file = TempFile::create(path)?;
+    file.write(bytes)?;
+    file.finish()
 }
 
 /// Writes a key file.
 pub(super) struct KeyFileWriter {
-    out: Aside,
-    at: u64,
+    out: TempFile,
+    /// Offset of the next block.
+    offset: u64,
+    /// The block of each shard that is not written yet.
     open: Vec<Vec<u64>>,
     index: Vec<u8>,
     entries: u64,
@@ -112,10 +115,10 @@ pub(super) struct KeyFileWriter {
 
 impl KeyFileWriter {
     pub(super) fn create(path: &Path) -> Result<Self, BuildError> {
-        let mut out = Aside::create(path)?;
+        let mut out = TempFile::create(path)?;
         out.write(MAGIC)?;
         let open = vec![Vec::new(); SHARD_COUNT];
-        Ok(Self { out, at: MAGIC.len() as u64, open, index: Vec::new(), entries: 0 })
+        Ok(Self { out, offset: MAGIC.len() as u64, open, index: Vec::new(), entries: 0 })
     }
 
     /// Adds hashes, each followed by its value if there are values.
@@ -129,7 +132,7 @@ impl KeyFileWriter {
             let block = &mut self.open[usize::from(shard)];
             block.push(hash.0);
             block.extend(values.and_then(|values| values.get(place)));
-            if block.len() >= BLOCK {
+            if block.len() >= BLOCK_WORDS {
                 self.flush(shard)?;
             }
         }
@@ -144,16 +147,16 @@ impl KeyFileWriter {
         let bytes: Vec<u8> = block.iter().flat_map(|hash| hash.to_le_bytes()).collect();
         self.index.push(shard);
         self.index.extend((block.len() as u32).to_le_bytes());
-        self.index.extend(self.at.to_le_bytes());
+        self.index.extend(self.offset.to_le_bytes());
         self.index.extend(xxh3_64(&bytes).to_le_bytes());
         self.entries += 1;
-        self.at += bytes.len() as u64;
+        self.offset += bytes.len() as u64;
         block.clear();
         self.out.write(&bytes)
     }
 
-    /// Makes the file durable. Blocks on the disk. The checksum by which the file is known: it is that
-    /// of the index, which has the checksums of all blocks.
+    /// Makes the file durable. Blocks on the disk. Returns the checksum that identifies the file:
+    /// that of the index, which has the checksums of all blocks.
     pub(super) fn finish(mut self) -> Result<u64, BuildError> {
         for shard in 0..=u8::MAX {
             self.flush(shard)?;
@@ -162,7 +165,7 @@ impl KeyFileWriter {
         let checksum = xxh3_64(&tail);
         tail.extend(self.entries.to_le_bytes());
         tail.extend(checksum.to_le_bytes());
-        tail.extend(END);
+        tail.extend(END_MAGIC);
         self.out.write(&tail)?;
         self.out.finish()?;
         Ok(checksum)
@@ -198,29 +201,29 @@ impl KeyFile {
         let io = |e| BuildError::io("read", path)(e);
         let mut file = File::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
-        if length < (MAGIC.len() + FOOTER) as u64 {
+        if length < (MAGIC.len() + FOOTER_BYTES) as u64 {
             return Err(damaged("it is too short"));
         }
         let mut magic = [0; 8];
         file.read_exact(&mut magic).map_err(io)?;
-        let mut footer = [0; FOOTER];
-        file.seek(SeekFrom::End(-(FOOTER as i64))).map_err(io)?;
+        let mut footer = [0; FOOTER_BYTES];
+        file.seek(SeekFrom::End(-(FOOTER_BYTES as i64))).map_err(io)?;
         file.read_exact(&mut footer).map_err(io)?;
         if magic != *MAGIC && magic[..7] == MAGIC[..7] {
             return Err(damaged(
                 "another version of throng wrote it, in a format that this one does not know",
             ));
         }
-        if magic != *MAGIC || footer[16..] != *END {
-            return Err(damaged("it is no key file"));
+        if magic != *MAGIC || footer[16..] != *END_MAGIC {
+            return Err(damaged("it is not a key file"));
         }
         let entries = u64::from_le_bytes(number(&footer, 0));
-        let room = length - (MAGIC.len() + FOOTER) as u64;
-        let size = entries.checked_mul(ENTRY as u64).filter(|size| *size <= room);
+        let available = length - (MAGIC.len() + FOOTER_BYTES) as u64;
+        let size = entries.checked_mul(INDEX_ENTRY_BYTES as u64).filter(|size| *size <= available);
         let Some(size) = size else { return Err(damaged("its index does not fit")) };
-        let begin = length - FOOTER as u64 - size;
+        let index_start = length - FOOTER_BYTES as u64 - size;
         let mut index = vec![0; size as usize];
-        file.read_exact_at(&mut index, begin).map_err(io)?;
+        file.read_exact_at(&mut index, index_start).map_err(io)?;
         let checksum = xxh3_64(&index);
         if checksum != u64::from_le_bytes(number(&footer, 8)) {
             return Err(damaged("the checksum of its index is wrong"));
@@ -229,29 +232,29 @@ impl KeyFile {
             return Err(damaged("it is not the output that the ledger names"));
         }
         let mut blocks = Vec::with_capacity(entries as usize);
-        let mut at = MAGIC.len() as u64;
-        for entry in index.chunks_exact(ENTRY) {
+        let mut offset = MAGIC.len() as u64;
+        for entry in index.chunks_exact(INDEX_ENTRY_BYTES) {
             let block = Block {
                 shard: entry[0],
                 words: u32::from_le_bytes(number(entry, 1)),
                 offset: u64::from_le_bytes(number(entry, 5)),
                 checksum: u64::from_le_bytes(number(entry, 13)),
             };
-            // Blocks lie one after the other: an index that named one of them many times would make
-            // a small file take much memory.
-            if block.offset != at {
-                return Err(damaged("a block is not where it should be"));
+            // Blocks follow each other without a gap. An index that named one block many times
+            // would make a small file take much memory.
+            if block.offset != offset {
+                return Err(damaged("a block has a wrong offset"));
             }
-            at = at.saturating_add(u64::from(block.words) * 8);
+            offset = offset.saturating_add(u64::from(block.words) * 8);
             blocks.push(block);
         }
-        if at != begin {
+        if offset != index_start {
             return Err(damaged("its blocks do not fill it"));
         }
         Ok(Self { file, path: path.to_owned(), blocks })
     }
 
-    /// Adds what was pushed of a user shard to `into`: with duplicates, in no order.
+    /// Appends the words of a user shard to `into`: with duplicates, in no order.
     pub(super) fn read(&self, shard: u8, into: &mut Vec<u64>) -> Result<(), BuildError> {
         let mut bytes = Vec::new();
         for block in self.blocks.iter().filter(|block| block.shard == shard) {
@@ -276,19 +279,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_come_back_by_shard() {
+    fn hashes_are_read_by_shard() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("scan-0.keys");
         let mut random = SplitMix64::new(1);
         // One shard gets several blocks.
         let mut all: Vec<UserHash> =
-            (0..BLOCK * 2).map(|_| UserHash(random.next_u64() >> 8)).collect();
+            (0..BLOCK_WORDS * 2).map(|_| UserHash(random.next_u64() >> 8)).collect();
         all.extend((0..1_000).map(|_| UserHash(random.next_u64())));
         let mut writer = KeyFileWriter::create(&path).unwrap();
         all.chunks(999).for_each(|chunk| writer.push(chunk, None).unwrap());
         assert!(!path.exists());
         let checksum = writer.finish().unwrap();
-        assert!(KeyFile::open(&path, Some(checksum ^ 1)).is_err(), "whole, but another file");
+        assert!(KeyFile::open(&path, Some(checksum ^ 1)).is_err(), "complete, but another file");
         let file = KeyFile::open(&path, Some(checksum)).unwrap();
         let mut read = Vec::new();
         for shard in 0..=u8::MAX {
@@ -327,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn no_changed_byte_goes_unseen() {
+    fn every_changed_byte_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("scan-0.keys");
         let mut writer = KeyFileWriter::create(&path).unwrap();

@@ -1,22 +1,22 @@
-//! Whether a new snapshot may be published without a person looking at it. Pure.
+//! The size guard: whether a new snapshot is published without approval. Pure.
 
 use throng_spec::Guard;
 
-/// What is to become of a new snapshot.
+/// What is done with a new snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It may be served.
+pub(super) enum GuardDecision {
+    /// It is published.
     Publish,
     /// It waits for approval, for this reason.
     Hold(String),
 }
 
 /// Compares a new snapshot with the one that is served. A first snapshot, and one that follows an
-/// empty one, has nothing to be compared with.
-pub(super) fn judge(guard: &Guard, served: Option<u64>, members: u64) -> Verdict {
-    let Some(before) = served.filter(|before| *before > 0) else { return Verdict::Publish };
+/// empty one, is published: there is nothing to compare it with.
+pub(super) fn evaluate(guard: &Guard, served: Option<u64>, members: u64) -> GuardDecision {
+    let Some(before) = served.filter(|before| *before > 0) else { return GuardDecision::Publish };
     if members < guard.min_members {
-        return Verdict::Hold(format!(
+        return GuardDecision::Hold(format!(
             "{members} members after {before}, fewer than guard.min_members, {}",
             guard.min_members
         ));
@@ -25,21 +25,21 @@ pub(super) fn judge(guard: &Guard, served: Option<u64>, members: u64) -> Verdict
     let limit = |limit: u32| u128::from(before) * u128::from(limit);
     let lost = before.saturating_sub(members);
     if percent(lost) > limit(guard.max_shrink_percent) {
-        return Verdict::Hold(format!(
+        return GuardDecision::Hold(format!(
             "{members} members after {before}, a loss of {}% and more than \
              guard.max_shrink_percent, {}",
             percent(lost) / u128::from(before),
             guard.max_shrink_percent
         ));
     }
-    let won = members.saturating_sub(before);
+    let gained = members.saturating_sub(before);
     match guard.max_growth_percent {
-        Some(most) if percent(won) > limit(most) => Verdict::Hold(format!(
+        Some(most) if percent(gained) > limit(most) => GuardDecision::Hold(format!(
             "{members} members after {before}, a growth of {}% and more than \
              guard.max_growth_percent, {most}",
-            percent(won) / u128::from(before)
+            percent(gained) / u128::from(before)
         )),
-        _ => Verdict::Publish,
+        _ => GuardDecision::Publish,
     }
 }
 
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     fn held(served: Option<u64>, members: u64) -> bool {
-        judge(&Guard::default(), served, members) != Verdict::Publish
+        evaluate(&Guard::default(), served, members) != GuardDecision::Publish
     }
 
     #[test]
@@ -70,15 +70,15 @@ mod tests {
     #[test]
     fn an_emptied_audience_is_held_even_if_it_may_shrink_to_nothing() {
         let guard = Guard { max_shrink_percent: 100, max_growth_percent: None, min_members: 1 };
-        let Verdict::Hold(reason) = judge(&guard, Some(7), 0) else { panic!("published") };
+        let GuardDecision::Hold(reason) = evaluate(&guard, Some(7), 0) else { panic!("published") };
         assert_eq!(reason, "0 members after 7, fewer than guard.min_members, 1");
-        assert_eq!(judge(&guard, Some(7), 1), Verdict::Publish);
-        assert_eq!(judge(&guard, Some(1), u64::MAX), Verdict::Publish);
+        assert_eq!(evaluate(&guard, Some(7), 1), GuardDecision::Publish);
+        assert_eq!(evaluate(&guard, Some(1), u64::MAX), GuardDecision::Publish);
     }
 
     #[test]
     fn the_reason_has_the_figures() {
-        let Verdict::Hold(reason) = judge(&Guard::default(), Some(200), 10) else {
+        let GuardDecision::Hold(reason) = evaluate(&Guard::default(), Some(200), 10) else {
             panic!("published")
         };
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Who of a user shard is a member, by the model's rule. Pure.
+//! Which users of a shard are members, by the model's rule. Pure.
 
 use throng_lake::Rule;
 use throng_model::UserHash;
@@ -22,7 +22,8 @@ pub(super) fn members(mut words: Vec<u64>, rule: Rule) -> Vec<UserHash> {
             let (pairs, _) = words.as_chunks::<2>();
             let mut pairs = pairs.to_vec();
             drop(words);
-            // By value too, so that sums of floating-point numbers are the same every time.
+            // By value too: a sum of floating-point numbers depends on the order, and a repeated
+            // part must have the same members.
             pairs.sort_unstable();
             let runs = pairs.chunk_by(|a, b| a[0] == b[0]);
             let kept = runs.filter(|run| sum.allows(run.iter().map(|pair| pair[1])));
@@ -33,14 +34,14 @@ pub(super) fn members(mut words: Vec<u64>, rule: Rule) -> Vec<UserHash> {
 
 #[cfg(test)]
 mod tests {
-    use throng_lake::{Occurs, Sum};
+    use throng_lake::{RowCountRange, SumRange};
 
     use super::*;
 
     #[test]
-    fn runs_of_the_right_length_stay_once() {
+    fn users_with_the_right_number_of_rows_are_members_once() {
         let kept = |min, max| {
-            let rule = Rule::Rows(Occurs { min, max });
+            let rule = Rule::Rows(RowCountRange { min, max });
             let words = vec![3, 1, 2, 3, 9, 2, 3];
             members(words, rule).into_iter().map(|hash| hash.0).collect::<Vec<_>>()
         };
@@ -55,7 +56,7 @@ mod tests {
     fn values_are_added_up_by_user() {
         let minus_five = (-5_i64).cast_unsigned();
         let words = vec![7, 6, 8, 11, 7, 5, 8, minus_five, 9, 10];
-        let rule = Rule::Sum(Sum::Whole { min: 10, max: i64::MAX });
+        let rule = Rule::Sum(SumRange::Whole { min: 10, max: i64::MAX });
         assert_eq!(members(words, rule), [UserHash(7), UserHash(9)]);
     }
 }

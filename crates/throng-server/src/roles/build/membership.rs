@@ -1,4 +1,4 @@
-//! What is published, mapped for lookups.
+//! Loads the published snapshots and dictionaries for lookups.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -20,23 +20,24 @@ use super::snapshots::open_snapshot;
 use super::{damage, dictionaries};
 use crate::NodeContext;
 
-/// Objects fetched and opened at the same time.
+/// Objects that are downloaded and opened at the same time.
 const FETCHES: usize = 16;
 
-/// One reload at a time: else one that read the ledger earlier could store its index later.
-pub(super) static RELOAD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Serializes reloads. Without it, a reload that read the ledger earlier could store its index
+/// later and bring back an older version.
+pub(super) static RELOAD_LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// How long a node that could start from its local copies waits for what is new.
-const WARM_PATIENCE: Duration = Duration::from_secs(10);
-/// What was mapped last, below the folder of the local copies' own.
-const LAST: &str = "membership.json";
+/// How long a node that has local copies waits at its start for the object storage.
+const WARM_START_TIMEOUT: Duration = Duration::from_secs(10);
+/// The file that names what was served last, beside the folder of the local copies.
+const LAST_SERVED_FILE: &str = "membership.json";
 
-/// The audiences of the spec: others are not served.
+/// The names of the spec's audiences; others are not served.
 pub(crate) fn declared(spec: &Spec) -> HashSet<&AudienceName> {
     spec.audiences.iter().map(|audience| &audience.name).collect()
 }
 
-/// What is published.
+/// What is published, as the ledger has it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Published {
     dictionary: Vec<DictionaryShard>,
@@ -44,9 +45,10 @@ struct Published {
 }
 
 impl Published {
-    /// As the ledger has it now. An audience that the spec does not declare is not served.
+    /// Reads it from the ledger, for the audiences of the spec.
     async fn read(ledger: &dyn Ledger, spec: &Spec) -> Result<Self, BuildError> {
-        // In this order no snapshot is ahead of the dictionaries.
+        // Snapshots first: a dictionary only grows, so the one that is read later has every user of
+        // the snapshot. In the other order a snapshot could have users that the dictionary lacks.
         let audiences = ledger.audiences().await?;
         let dictionary = ledger.dictionary().await?;
         let declared = declared(spec);
@@ -54,20 +56,21 @@ impl Published {
         Ok(Self { dictionary, served: served.filter_map(|row| row.current).collect() })
     }
 
-    /// As this node mapped it last, if its objects are local copies.
-    fn last(objects: &dyn Objects) -> Option<Self> {
-        let text = std::fs::read(last_file(objects)?).ok()?;
+    /// What this node served last, if its objects are local copies.
+    fn read_last(objects: &dyn Objects) -> Option<Self> {
+        let text = std::fs::read(last_served_file(objects)?).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
-    fn note(&self, objects: &dyn Objects) -> std::io::Result<()> {
-        let Some(file) = last_file(objects) else { return Ok(()) };
-        let aside = file.with_extension("tmp");
-        std::fs::write(&aside, serde_json::to_vec(self)?)?;
-        std::fs::rename(aside, file)
+    fn write_last(&self, objects: &dyn Objects) -> std::io::Result<()> {
+        let Some(file) = last_served_file(objects) else { return Ok(()) };
+        let temporary = file.with_extension("tmp");
+        std::fs::write(&temporary, serde_json::to_vec(self)?)?;
+        std::fs::rename(temporary, file)
     }
 
-    fn manifests(&self) -> Result<Vec<String>, BuildError> {
+    /// The names of all segments of the dictionaries.
+    fn segment_files(&self) -> Result<Vec<String>, BuildError> {
         let mut names = Vec::new();
         for row in &self.dictionary {
             names.extend(manifest_files(&row.manifest)?);
@@ -76,138 +79,140 @@ impl Published {
     }
 }
 
-fn last_file(objects: &dyn Objects) -> Option<PathBuf> {
-    objects.has_copies().then(|| objects.root().with_file_name(LAST))
+fn last_served_file(objects: &dyn Objects) -> Option<PathBuf> {
+    objects.has_copies().then(|| objects.root().with_file_name(LAST_SERVED_FILE))
 }
 
-/// What is not served as it was published.
+/// A snapshot or a dictionary that is not served as it was published.
 #[derive(Debug, Clone)]
-pub(crate) enum Fault {
+pub(crate) enum ServingFault {
     /// A dictionary cannot be used as the ledger has it.
     Dictionary {
         /// Its user shard.
         shard: u8,
-        /// Why, and what is done about it.
+        /// Why, and what follows from it.
         detail: String,
     },
     /// A snapshot cannot be used.
     Snapshot {
         /// What is published.
         published: Box<Snapshot>,
-        /// Its file is damaged, not only out of reach.
+        /// Its file is damaged, not only unavailable.
         damaged: bool,
-        /// Why, and what is done about it.
+        /// Why, and what follows from it.
         detail: String,
     },
 }
 
-/// What is open, and what could not be opened.
+/// The index for lookups, and what could not be opened.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// For lookups.
+    /// The index.
     pub(crate) index: MembershipIndex,
     /// What is not served as it was published.
-    pub(crate) faults: Vec<Fault>,
-    /// Something could not be fetched that may come in a moment.
-    more: bool,
+    pub(crate) faults: Vec<ServingFault>,
+    /// Whether another try soon may succeed for some of it: the object storage did not answer.
+    retryable: bool,
 }
 
-/// Opens all dictionaries and the served snapshot of every audience of the spec; fetches what is not here yet.
-/// Reads every byte once. A file that cannot be had, is damaged or is not the one that the ledger
-/// names is left out, an older version takes its place if there is one, and [`Loaded::faults`] says
-/// so: one bad file must not stop the node. If the object storage does not answer, what this node
-/// served last is opened again, from its local copies.
+/// Opens all dictionaries and the published snapshot of every audience of the spec, and downloads
+/// what is missing. Reads every byte once. A file that cannot be read, is damaged or is not the one
+/// that the ledger names is left out, an older version replaces it if there is one, and
+/// [`Loaded::faults`] has it: one bad file must not stop the node. If the object storage does not
+/// answer, the node opens what it served last, from its local copies.
 ///
 /// # Errors
-/// [`BuildError`] if the ledger fails, or the object storage where nothing was served before.
+/// [`BuildError`] of the ledger, or of the object storage if this node has not served anything
+/// before.
 pub(crate) async fn load_membership(
     objects: &Arc<dyn Objects>,
     ledger: &dyn Ledger,
     seed: HashSeed,
     spec: &Spec,
 ) -> Result<Loaded, BuildError> {
-    let before = MembershipIndex::empty(seed);
+    let empty = MembershipIndex::empty(seed);
     let published = Published::read(ledger, spec).await?;
-    let loading = load(objects, ledger, published, &before);
-    let Some(last) = Published::last(&**objects) else { return loading.await };
-    let why = match tokio::time::timeout(WARM_PATIENCE, loading).await {
+    let loading = load(objects, ledger, published, &empty);
+    let Some(last) = Published::read_last(&**objects) else { return loading.await };
+    let why = match tokio::time::timeout(WARM_START_TIMEOUT, loading).await {
         Ok(Ok(loaded)) => return Ok(loaded),
         Ok(Err(error)) if error.retry() == Retry::Never => return Err(error),
-        Ok(Err(error)) => error.in_words(),
-        Err(_) => format!("it does not answer within {WARM_PATIENCE:?}"),
+        Ok(Err(error)) => error.describe(),
+        Err(_) => format!("it does not answer within {WARM_START_TIMEOUT:?}"),
     };
-    tracing::warn!(why, "the object storage cannot be used; serving what this node served last");
-    let mut loaded = open_all(objects, ledger, &last, &before).await?;
-    loaded.more = true;
+    tracing::warn!(reason = why, "object storage is not available, serving local copies");
+    let mut loaded = open_all(objects, ledger, &last, &empty).await?;
+    loaded.retryable = true;
     Ok(loaded)
 }
 
-/// Opens what is published now and swaps it in, for lookups and for the node's own gate; reports
-/// what cannot be served. Costs what is new since the last time. Local copies that are of no more
-/// use give their room back. After how long trying again may bring more, if it may: some of it could
-/// not be fetched or is damaged, and what was there before stays.
+/// Opens what is published now and swaps the index, for lookups and for the node's own gate;
+/// reports what cannot be served, and evicts local copies that are no longer used. Reads only what
+/// is new since the last load. Returns the delay after which another try may load more, if
+/// something could not be downloaded or is damaged; the version that was served before stays until
+/// then.
 ///
 /// # Errors
-/// [`BuildError`], boxed; what was served before stays.
+/// [`BuildError`], boxed; the index stays as it was.
 pub async fn reload_membership(
     ctx: &Arc<NodeContext>,
 ) -> Result<Option<Duration>, Box<dyn std::error::Error + Send + Sync>> {
-    let _turn = RELOAD.lock().await;
-    let before = ctx.membership.load_full();
+    let _guard = RELOAD_LOCK.lock().await;
+    let previous = ctx.membership.load_full();
     let published = Published::read(&*ctx.ledger, &ctx.spec.load_full()).await?;
-    let Loaded { index, faults, more } =
-        load(&ctx.objects, &*ctx.ledger, published, &before).await?;
+    let Loaded { index, faults, retryable } =
+        load(&ctx.objects, &*ctx.ledger, published, &previous).await?;
     let index = Arc::new(index);
     ctx.membership.store(Arc::clone(&index));
     ctx.gate.set_membership(index);
-    let again = match (more, faults.is_empty()) {
+    let retry_delay = match (retryable, faults.is_empty()) {
         (true, _) => Some(damage::UNREACHABLE_RETRY_DELAY),
         (false, false) => Some(damage::DAMAGED_RETRY_DELAY),
         (false, true) => None,
     };
     damage::report(ctx, &faults).await;
-    Ok(again)
+    Ok(retry_delay)
 }
 
 async fn load(
     objects: &Arc<dyn Objects>,
     ledger: &dyn Ledger,
     published: Published,
-    before: &MembershipIndex,
+    previous: &MembershipIndex,
 ) -> Result<Loaded, BuildError> {
-    let loaded = open_all(objects, ledger, &published, before).await?;
+    let loaded = open_all(objects, ledger, &published, previous).await?;
     if loaded.faults.is_empty()
-        && let Err(error) = published.note(&**objects)
+        && let Err(error) = published.write_last(&**objects)
     {
-        tracing::warn!(%error, "what is served was not noted; a warm start may know less");
+        tracing::warn!(%error, "failed to record what is served");
     }
     let mut needed: HashSet<String> =
-        published.manifests().unwrap_or_default().into_iter().collect();
+        published.segment_files().unwrap_or_default().into_iter().collect();
     needed.extend(published.served.into_iter().map(|snapshot| snapshot.path));
     if let Err(error) = objects.evict(&needed).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "old copies were not removed");
+        tracing::warn!(error = &error as &dyn std::error::Error, "failed to evict local copies");
     }
     Ok(loaded)
 }
 
-/// An audience whose newest snapshot cannot be had keeps the one that was open before, or gets the
-/// newest older one that can be.
+/// Opens everything that is published. An audience whose newest snapshot cannot be opened keeps the
+/// one that is open in `previous`, or gets the newest older one that can be opened.
 async fn open_all(
     objects: &Arc<dyn Objects>,
     ledger: &dyn Ledger,
     published: &Published,
-    before: &MembershipIndex,
+    previous: &MembershipIndex,
 ) -> Result<Loaded, BuildError> {
     let mut faults = Vec::new();
-    let shards = open_dictionaries(objects, published, before, &mut faults).await?;
-    let known = &shards;
+    let shards = open_dictionaries(objects, published, previous, &mut faults).await?;
+    let dictionaries = &shards;
     let opening = futures::stream::iter(published.served.clone()).map(|served| async move {
-        let opened = open_served(objects, known, &served, before).await;
+        let opened = open_published(objects, dictionaries, &served, previous).await;
         (served, opened)
     });
     let opened: Vec<_> = opening.buffered(FETCHES).collect().await;
     let mut files = Vec::with_capacity(opened.len());
-    let (mut not_served, mut more) = (Vec::new(), false);
+    let (mut not_served, mut retryable) = (Vec::new(), false);
     for (served, opened) in opened {
         let name = &served.audience;
         let error = match opened {
@@ -217,45 +222,47 @@ async fn open_all(
             }
             Err(error) => error,
         };
-        more |= error.retry() != Retry::Never;
-        let kept = match before.snapshot(name) {
-            // The one that is called damaged here and now may be the one that is in use.
-            Some(open) if fits(open, before.seed(), &shards) => Some(Arc::clone(open)),
-            _ => last_good(objects, ledger, &shards, &served, before).await,
+        retryable |= error.retry() != Retry::Never;
+        let fallback = match previous.snapshot(name) {
+            // It may be the version that is damaged on the disk now: its mapped bytes are still
+            // whole.
+            Some(open) if matches(open, previous.seed(), &shards) => Some(Arc::clone(open)),
+            _ => newest_usable(objects, ledger, &shards, &served, previous).await,
         };
-        let instead = kept.as_ref().map(|file| file.meta().version);
-        match kept {
+        let served_version = fallback.as_ref().map(|file| file.meta().version);
+        match fallback {
             Some(file) => files.push((name.clone(), file)),
             None => not_served.push(name.clone()),
         }
-        faults.push(fault_of(&served, &error, instead));
+        faults.push(fault_of(&served, &error, served_version));
     }
-    let index = MembershipIndex::new(before.seed(), shards, files)?.with_missing(not_served);
-    Ok(Loaded { index, faults, more })
+    let index = MembershipIndex::new(previous.seed(), shards, files)?.with_missing(not_served);
+    Ok(Loaded { index, faults, retryable })
 }
 
-fn fault_of(served: &Snapshot, error: &BuildError, instead: Option<u64>) -> Fault {
-    let (version, why) = (served.version, error.in_words());
-    let consequence = match instead {
-        Some(instead) if instead == version => "it is still served from memory".to_owned(),
-        Some(instead) => format!("version {instead} is served in its place"),
-        None => "nobody is told to be in the audience until another version is built".to_owned(),
+fn fault_of(served: &Snapshot, error: &BuildError, served_version: Option<u64>) -> ServingFault {
+    let (version, why) = (served.version, error.describe());
+    let consequence = match served_version {
+        Some(served) if served == version => "it is still served from memory".to_owned(),
+        Some(served) => format!("version {served} is served in its place"),
+        None => "lookups report the audience as unknown until another version is built".to_owned(),
     };
     let detail = format!("version {version} cannot be used: {why}; {consequence}");
     let (published, damaged) = (Box::new(served.clone()), is_damage(error));
-    Fault::Snapshot { published, damaged, detail }
+    ServingFault::Snapshot { published, damaged, detail }
 }
 
-/// The dictionaries by shard. One that cannot be used stays as it was before: what it knew then is
-/// still right, and snapshots that need more of it are told apart by its length.
+/// The dictionaries by shard. One that cannot be opened stays as it was before. That is safe: its
+/// ordinals never change, and a snapshot that needs later ones is refused because the dictionary is
+/// too short.
 async fn open_dictionaries(
     objects: &Arc<dyn Objects>,
     published: &Published,
-    before: &MembershipIndex,
-    faults: &mut Vec<Fault>,
+    previous: &MembershipIndex,
+    faults: &mut Vec<ServingFault>,
 ) -> Result<Vec<Option<ShardDictionary>>, BuildError> {
     let opening = futures::stream::iter(published.dictionary.clone()).map(|row| async move {
-        let open = before.dictionary(row.shard).cloned().unwrap_or_default();
+        let open = previous.dictionary(row.shard).cloned().unwrap_or_default();
         match dictionaries::open(objects, open, &row.manifest).await {
             Ok(open) => Ok((row.shard, Ok(open))),
             Err(error) if is_damage(&error) => Ok((row.shard, Err(error))),
@@ -271,40 +278,40 @@ async fn open_dictionaries(
                 let detail = format!(
                     "the dictionary of user shard {shard} cannot be used: {}; snapshots that need \
                      it are not served",
-                    error.in_words()
+                    error.describe()
                 );
-                faults.push(Fault::Dictionary { shard, detail });
-                before.dictionary(shard).cloned()
+                faults.push(ServingFault::Dictionary { shard, detail });
+                previous.dictionary(shard).cloned()
             }
         };
     }
     Ok(shards)
 }
 
-/// The snapshot that the ledger names, and no other.
-async fn open_served(
+/// Opens the snapshot that the ledger names, or takes it from `previous`.
+async fn open_published(
     objects: &Arc<dyn Objects>,
     shards: &[Option<ShardDictionary>],
     served: &Snapshot,
-    before: &MembershipIndex,
+    previous: &MembershipIndex,
 ) -> Result<Arc<SnapshotFile>, BuildError> {
-    // Versions are never used twice, so the same version is the same file.
-    let open = before.snapshot(&served.audience);
+    // A version number is never used twice, so the same version is the same file.
+    let open = previous.snapshot(&served.audience);
     let file = match open.filter(|open| open.meta().version == served.version) {
         Some(open) => Arc::clone(open),
         None => Arc::new(open_snapshot(objects, served).await?),
     };
-    check_fits(&file, before.seed(), shards)?;
+    check_matches(&file, previous.seed(), shards)?;
     Ok(file)
 }
 
-/// The newest published version below `served` that can be used.
-async fn last_good(
+/// The newest published version before `served` that can be opened.
+async fn newest_usable(
     objects: &Arc<dyn Objects>,
     ledger: &dyn Ledger,
     shards: &[Option<ShardDictionary>],
     served: &Snapshot,
-    before: &MembershipIndex,
+    previous: &MembershipIndex,
 ) -> Option<Arc<SnapshotFile>> {
     let mut kept = ledger.snapshots(&served.audience).await.ok()?;
     kept.retain(|s| s.state == SnapshotState::Published && s.version < served.version);
@@ -312,7 +319,7 @@ async fn last_good(
     for snapshot in kept {
         let opened = open_snapshot(objects, &snapshot).await;
         if let Ok(file) = opened.map(Arc::new)
-            && fits(&file, before.seed(), shards)
+            && matches(&file, previous.seed(), shards)
         {
             return Some(file);
         }
@@ -320,12 +327,13 @@ async fn last_good(
     None
 }
 
-fn fits(file: &SnapshotFile, seed: HashSeed, shards: &[Option<ShardDictionary>]) -> bool {
-    check_fits(file, seed, shards).is_ok()
+fn matches(file: &SnapshotFile, seed: HashSeed, shards: &[Option<ShardDictionary>]) -> bool {
+    check_matches(file, seed, shards).is_ok()
 }
 
-/// Whether a snapshot is of this deployment and the dictionaries know every user in it.
-fn check_fits(
+/// Refuses a snapshot of another deployment, and one with users that the dictionaries lack: their
+/// ordinals would be given to other users later.
+fn check_matches(
     file: &SnapshotFile,
     seed: HashSeed,
     shards: &[Option<ShardDictionary>],
@@ -344,7 +352,7 @@ fn check_fits(
     Ok(())
 }
 
-/// Whether a file is not what was written, or is gone: trying again alone does not help.
+/// Whether a file is not what was written, or is missing: another try alone does not help.
 fn is_damage(error: &BuildError) -> bool {
     match error {
         BuildError::Membership(error) => matches!(

@@ -1,4 +1,4 @@
-//! How a refresh is cut, and what its parts say in the ledger. Pure.
+//! How a refresh is divided into parts, and how the ledger stores them. Pure.
 
 use serde::{Deserialize, Serialize};
 use throng_lake::{Model, ModelInfo, Rule, ScanPart, TableFacts};
@@ -11,14 +11,15 @@ pub(super) const SHARDS_PER_PART: usize = 16;
 /// What a scan part covers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ScanCovers {
-    /// The model that the refresh began with, in the first part only: a spec that is applied in the
-    /// meantime must not make a snapshot out of two models.
+    /// The model that the refresh started with, in the first part only. A spec that is applied
+    /// while the refresh runs must not make a snapshot of two models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) model: Option<Model>,
-    /// The tables of the model, in the first part only; `None` in those that an older version planned.
+    /// The tables of the model, in the first part only; `None` in parts that an older version
+    /// planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tables: Option<Vec<TableFacts>>,
-    /// The piece of the source.
+    /// The part of the source.
     pub(super) part: ScanPart,
 }
 
@@ -29,24 +30,24 @@ pub(super) struct ShardsCovers {
     pub(super) first: u8,
     /// The last user shard.
     pub(super) last: u8,
-    /// Who is a member, as the model said when the refresh began.
+    /// Which users are members, by the model that the refresh started with.
     pub(super) rule: Rule,
 }
 
-/// What came out of a scan part.
+/// The output of a scan part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ScanOutput {
     /// The object.
     pub(super) object: String,
     pub(super) rows_read: u64,
     pub(super) null_keys: u64,
-    /// What [`super::files::KeyFile::open`] compares with: a file can be whole and still be that of
+    /// What [`super::files::KeyFile::open`] compares with: a complete file can still be that of
     /// another part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) checksum: Option<u64>,
 }
 
-/// What came out of a shards part.
+/// The output of a shards part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ShardsOutput {
     /// The object.
@@ -57,7 +58,7 @@ pub(super) struct ShardsOutput {
     pub(super) checksum: Option<u64>,
 }
 
-/// The parts of a refresh: its scans, then the user shards in groups. The first one has the number `first`.
+/// The parts of a refresh: its scans, then the user shards in groups, numbered from `first`.
 pub(super) fn plan(
     model: &Model,
     scans: Vec<ScanPart>,
@@ -68,8 +69,8 @@ pub(super) fn plan(
     let mut add = |kind, covers| {
         parts.push(NewPart { kind, number: first + parts.len() as u32, covers });
     };
-    for (place, part) in scans.into_iter().enumerate() {
-        let (model, tables) = (place == 0).then(|| (model.clone(), info.tables.clone())).unzip();
+    for (index, part) in scans.into_iter().enumerate() {
+        let (model, tables) = (index == 0).then(|| (model.clone(), info.tables.clone())).unzip();
         add(PartKind::Scan, serde_json::to_value(ScanCovers { model, tables, part })?);
     }
     for first in (0..SHARD_COUNT).step_by(SHARDS_PER_PART) {
@@ -80,13 +81,13 @@ pub(super) fn plan(
     Ok(parts)
 }
 
-/// The objects of a refresh have this before their names.
+/// The prefix of the names of a refresh's objects.
 pub(super) fn folder(id: RefreshId) -> String {
     format!("refreshes/{id}")
 }
 
-/// The file of a scan part. `unique` tells tries apart: two builders may do one part at the same
-/// time when a lease ran out, and their files need not be the same.
+/// The file of a scan part. `unique` differs for each try: after a lease has expired two builders
+/// may run one part at the same time, and their files need not be the same.
 pub(super) fn scan_file(number: u32, unique: u64) -> String {
     format!("scan-{number}-{unique:016x}.keys")
 }
@@ -103,9 +104,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_numbered_through_and_cover_every_shard_once() {
+    fn parts_have_consecutive_numbers_and_cover_every_shard_once() {
         let model = Model { sql: "SELECT id FROM s.t".into(), key: None };
-        let scan = |path: &str| ScanPart { file: Some(path.into()), seen: None };
+        let scan = |path: &str| ScanPart { file: Some(path.into()), planned_files: None };
         let scans = vec![scan("/a"), scan("/b")];
         let info = ModelInfo {
             columns: Vec::new(),

@@ -1,9 +1,8 @@
-//! Threads for the work of builders on files and shards: as many as the machine has cores, made
-//! once and kept for the life of the process.
+//! A thread pool for the blocking work of builders on files and shards: one thread for each core,
+//! started once and kept as long as the process runs.
 //!
-//! The runtime's own pool of blocking threads is not used for it: that makes a thread for every
-//! piece of work that waits, up to 512, and each of them keeps memory of the allocator that other
-//! threads cannot use.
+//! The runtime's own pool of blocking threads is not used: it starts a thread for every job that
+//! waits, up to 512, and each of them holds memory of the allocator that other threads cannot use.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,7 +14,7 @@ use super::error::BuildError;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed number of threads that share one queue. Dropping it ends them when the queue is empty.
+/// A fixed number of threads that share one queue. Dropping it stops them when the queue is empty.
 struct Pool {
     queue: Sender<Job>,
 }
@@ -24,7 +23,7 @@ static POOL: LazyLock<std::io::Result<Pool>> =
     LazyLock::new(|| Pool::new(std::thread::available_parallelism().map_or(2, usize::from)));
 
 impl Pool {
-    /// Fails only if not even one thread can be made.
+    /// Fails only if no thread can be started.
     fn new(threads: usize) -> std::io::Result<Self> {
         let (queue, jobs) = channel::<Job>();
         let jobs = Arc::new(Mutex::new(jobs));
@@ -33,7 +32,7 @@ impl Pool {
         for number in 0..threads.max(1) {
             let jobs = Arc::clone(&jobs);
             let thread = std::thread::Builder::new().name(format!("throng-build-{number}"));
-            match thread.spawn(move || work_off(&jobs)) {
+            match thread.spawn(move || run_jobs(&jobs)) {
                 Ok(_) => running += 1,
                 Err(error) => failed = Some(error),
             }
@@ -44,8 +43,8 @@ impl Pool {
         }
     }
 
-    /// Runs `work` on a thread of the pool. If the future is dropped before the work has begun, it
-    /// is not begun.
+    /// Runs `work` on a thread of the pool. If the future is dropped before the work has started,
+    /// it is not started.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
@@ -56,7 +55,7 @@ impl Pool {
                 return;
             }
             let result = std::panic::catch_unwind(AssertUnwindSafe(work));
-            // Nobody waits if the refresh was halted meanwhile.
+            // The refresh may have been halted meanwhile: then nothing waits for the answer.
             let _ = answer.send(result.unwrap_or(Err(BuildError::Panicked)));
         };
         if self.queue.send(Box::new(job)).is_err() {
@@ -66,7 +65,7 @@ impl Pool {
     }
 }
 
-fn work_off(jobs: &Mutex<Receiver<Job>>) {
+fn run_jobs(jobs: &Mutex<Receiver<Job>>) {
     loop {
         // The lock is held only while a thread waits for its next job, not while it works.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -77,14 +76,13 @@ fn work_off(jobs: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Runs blocking work of a builder: it waits for its turn on one of as many threads as the machine
-/// has cores.
+/// Runs blocking work of a builder on a thread of the pool, when one is free.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
 ) -> Result<T, BuildError> {
     match &*POOL {
         Ok(pool) => pool.run(work).await,
-        // The system has no thread to give now; the runtime may have an idle one.
+        // The pool could not start a thread; the runtime may have an idle one.
         Err(_) => tokio::task::spawn_blocking(work).await.unwrap_or(Err(BuildError::Panicked)),
     }
 }
@@ -104,7 +102,7 @@ mod tests {
         let jobs = (0..300).map(|_| {
             let together = Arc::clone(&together);
             pool.run(move || {
-                // Three at a time: with fewer threads this would never end.
+                // Waits for three jobs at a time: with fewer threads this would never end.
                 together.wait();
                 Ok(std::thread::current().id())
             })
@@ -123,12 +121,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_nobody_waits_for_is_not_begun() {
+    async fn work_whose_future_is_dropped_is_not_started() {
         let pool = Pool::new(1).unwrap();
         let (release, wait) = channel::<()>();
         let first = pool.run(move || Ok(wait.recv().is_ok()));
-        let (began, begun) = channel::<()>();
-        let second = pool.run(move || Ok(began.send(()).is_ok()));
+        let (start, started) = channel::<()>();
+        let second = pool.run(move || Ok(start.send(()).is_ok()));
         tokio::pin!(first);
         assert!(futures::poll!(&mut first).is_pending());
         {
@@ -137,8 +135,8 @@ mod tests {
         }
         release.send(()).unwrap();
         assert!(first.await.unwrap());
-        // The one thread has passed over the second job by the time that it does a third.
+        // The one thread has skipped the second job by the time that it runs a third one.
         assert!(pool.run(|| Ok(true)).await.unwrap());
-        assert!(begun.try_recv().is_err());
+        assert!(started.try_recv().is_err());
     }
 }

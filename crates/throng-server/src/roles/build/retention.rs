@@ -1,13 +1,13 @@
-//! Which snapshots may be forgotten. Pure.
+//! The retention rule of snapshots. Pure.
 
 use std::collections::BTreeSet;
 
 use throng_store::{Snapshot, SnapshotState};
 
-/// The versions to forget. Kept are: the served one, the newest `keep` published ones, every pinned
-/// one (a sync delivered it, or works with it), and held ones newer than the oldest of the newest
-/// `keep`. Rejected ones are good for nothing.
-pub(super) fn to_forget(
+/// The versions to delete. Kept are: the served one, the newest `keep` published ones, every pinned
+/// one (a sync has delivered it, or a run uses it), and held ones that are newer than the oldest of
+/// the newest `keep`. Rejected ones are not kept.
+pub(super) fn expired_versions(
     snapshots: &[Snapshot],
     served: Option<u64>,
     keep: u32,
@@ -21,7 +21,7 @@ pub(super) fn to_forget(
     published.sort_unstable_by(|a, b| b.cmp(a));
     published.truncate(keep.max(1) as usize);
     let oldest = published.last().copied().unwrap_or(0);
-    let mut forgotten: Vec<u64> = snapshots
+    let mut expired: Vec<u64> = snapshots
         .iter()
         .filter(|s| Some(s.version) != served && !pinned.contains(&s.version))
         .filter(|s| match s.state {
@@ -30,8 +30,8 @@ pub(super) fn to_forget(
         })
         .map(|s| s.version)
         .collect();
-    forgotten.sort_unstable();
-    forgotten
+    expired.sort_unstable();
+    expired
 }
 
 #[cfg(test)]
@@ -62,24 +62,24 @@ mod tests {
     use SnapshotState::{Held, Published, Rejected};
 
     #[test]
-    fn the_newest_stay_and_so_do_the_served_and_the_pinned_ones() {
+    fn the_newest_the_served_and_the_pinned_versions_are_kept() {
         let all: Vec<_> = (1..=9).map(|v| (v, Published)).collect();
         let pinned = BTreeSet::from([3]);
-        assert_eq!(to_forget(&kept(&all), Some(1), 2, &pinned), [2, 4, 5, 6, 7]);
+        assert_eq!(expired_versions(&kept(&all), Some(1), 2, &pinned), [2, 4, 5, 6, 7]);
     }
 
     #[test]
-    fn held_ones_stay_as_long_as_they_are_worth_approving() {
+    fn held_versions_are_kept_while_they_are_newer_than_a_kept_one() {
         let all = [(1, Held), (2, Published), (3, Published), (4, Rejected), (5, Held)];
-        assert_eq!(to_forget(&kept(&all), Some(3), 2, &BTreeSet::new()), [1, 4]);
-        assert_eq!(to_forget(&kept(&all), Some(3), 1, &BTreeSet::new()), [1, 2, 4]);
+        assert_eq!(expired_versions(&kept(&all), Some(3), 2, &BTreeSet::new()), [1, 4]);
+        assert_eq!(expired_versions(&kept(&all), Some(3), 1, &BTreeSet::new()), [1, 2, 4]);
     }
 
     #[test]
-    fn nothing_goes_while_there_is_room() {
+    fn nothing_is_deleted_up_to_the_limit() {
         let all = [(1, Published), (2, Published)];
-        assert!(to_forget(&kept(&all), Some(2), 10, &BTreeSet::new()).is_empty());
-        // A setting of zero keeps one.
-        assert_eq!(to_forget(&kept(&all), Some(2), 0, &BTreeSet::new()), [1]);
+        assert!(expired_versions(&kept(&all), Some(2), 10, &BTreeSet::new()).is_empty());
+        // Zero keeps one.
+        assert_eq!(expired_versions(&kept(&all), Some(2), 0, &BTreeSet::new()), [1]);
     }
 }

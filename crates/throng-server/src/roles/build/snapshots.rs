@@ -1,4 +1,4 @@
-//! Opening a snapshot as the ledger names it.
+//! Opening the snapshot of a ledger row.
 
 use std::sync::Arc;
 
@@ -10,29 +10,32 @@ use super::dictionaries::damaged_object;
 use super::error::BuildError;
 use super::pool::blocking;
 
-/// Opens the snapshot of a ledger row: fetched first where it is missing, once more where a copy is
-/// damaged or another file, and compared with the row. Reads all of it.
+/// Opens the snapshot of a ledger row and compares it with the row. Downloads it where the local
+/// copy is missing, and again where it is damaged or another file. Reads all of it.
 ///
 /// # Errors
-/// [`BuildError::Objects`] if it cannot be fetched, [`BuildError::Membership`] if it is damaged or
-/// another snapshot.
+/// [`BuildError::Objects`] if it cannot be downloaded, [`BuildError::Membership`] if it is damaged
+/// or another snapshot.
 pub(crate) async fn open_snapshot(
     objects: &Arc<dyn Objects>,
     row: &Snapshot,
 ) -> Result<SnapshotFile, BuildError> {
     let path = objects.download(&row.path).await?;
-    let error = match open_as(path, row).await {
+    let error = match open_checked(path, row).await {
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
     if !objects.has_copies() || damaged_object(objects.root(), &error).is_none() {
         return Err(error);
     }
-    tracing::warn!(name = row.path, "a copy is damaged; it is fetched again");
-    open_as(objects.fetch_again(&row.path).await?, row).await
+    tracing::warn!(object = row.path, "local copy is damaged, downloading it again");
+    open_checked(objects.fetch_again(&row.path).await?, row).await
 }
 
-async fn open_as(path: std::path::PathBuf, row: &Snapshot) -> Result<SnapshotFile, BuildError> {
+async fn open_checked(
+    path: std::path::PathBuf,
+    row: &Snapshot,
+) -> Result<SnapshotFile, BuildError> {
     let identity = SnapshotIdentity {
         audience: row.audience.clone(),
         version: row.version,

@@ -1,31 +1,31 @@
-//! What the values of a column of a CSV or JSON file say about its type. Pure.
+//! Infers the type of a column of CSV or JSON files from its values. Pure.
 //!
-//! A column gets a type other than text only if writing every value of it back gives the text that the
-//! file holds: `00042`, `32E01`, `1e3`, `+1` and integers of more than 64 bits are text. See
-//! [`Evidence::data_type`].
+//! A column gets a type other than text only if writing each of its values gives the text of the
+//! file: `00042`, `32E01`, `1e3`, `+1` and integers of more than 64 bits are text. See
+//! [`InferredType::data_type`].
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 
-/// How a column is written, kept in the metadata of its field under this key where the engine would
-/// write its values in another way.
+/// Key in the metadata of a column's field: how its values are written, if the engine would write
+/// them differently.
 pub(crate) const WRITTEN: &str = "throng.written";
-/// [`WRITTEN`]: numbers in their shortest form: `5` and `6.5` in one column.
+/// Value of [`WRITTEN`]: numbers in their shortest form, such as `5` and `6.5` in one column.
 pub(crate) const SHORTEST: &str = "shortest";
 
-/// Digits of a decimal that 64-bit arithmetic holds.
+/// Digits of a decimal that fits 64 bits.
 const SMALL_DECIMAL: u8 = 18;
 /// Digits of the largest decimal.
 const LARGE_DECIMAL: u8 = 38;
 
-/// What kind of value a text is.
+/// The kind of value that a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
-    /// A 64-bit integer as a program writes it; whether a double holds it exactly.
+    /// A 64-bit integer in canonical form; whether a double represents it exactly.
     Integer {
         exact: bool,
     },
-    /// A decimal fraction as a program writes it: digits, digits after the point, and whether the
-    /// double that is nearest to it is written in the same way.
+    /// A decimal fraction in canonical form: digits, digits after the point, and whether the
+    /// nearest double is written in the same way.
     Decimal {
         digits: u32,
         scale: u32,
@@ -33,13 +33,13 @@ enum Class {
     },
     Boolean,
     Date,
-    Timestamp(Form),
+    Timestamp(TimestampFormat),
     Other,
 }
 
-/// How a point in time is written.
+/// The format of a timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Form {
+struct TimestampFormat {
     /// `T` or a space.
     separator: u8,
     /// Digits after the second.
@@ -48,28 +48,28 @@ struct Form {
     zulu: bool,
 }
 
-/// What the values of a column have in common. Merges with the evidence of other files.
+/// The kinds of values that a column has. Can be merged with those of other files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Evidence {
+pub(crate) struct InferredType {
     integers: bool,
     decimals: bool,
     booleans: bool,
     dates: bool,
     timestamps: bool,
-    /// A value that is nothing of the above, or a JSON string.
+    /// A value of no other kind, or a JSON string.
     texts: bool,
-    /// A number that a double does not hold as it is written.
+    /// A number that a double does not represent as it is written.
     inexact: bool,
-    /// Digits after the point that all decimals have.
+    /// The number of digits after the point, if all decimals have the same.
     scale: Common<u32>,
     /// Digits of the longest decimal.
     digits: u32,
-    form: Common<Form>,
+    format: Common<TimestampFormat>,
     /// A value has white space around it.
     pub(crate) padded: bool,
 }
 
-/// A value that all have in common.
+/// The value that all have in common, if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Common<T> {
     #[default]
@@ -88,8 +88,8 @@ impl<T: Copy + PartialEq> Common<T> {
     }
 }
 
-impl Evidence {
-    /// Counts a value as it is written.
+impl InferredType {
+    /// Adds a value as it is written.
     pub(crate) fn add(&mut self, text: &str) {
         match classify(text.as_bytes()) {
             Class::Integer { exact } => {
@@ -104,21 +104,21 @@ impl Evidence {
             }
             Class::Boolean => self.booleans = true,
             Class::Date => self.dates = true,
-            Class::Timestamp(form) => {
+            Class::Timestamp(format) => {
                 self.timestamps = true;
-                self.form = self.form.with(Common::One(form));
+                self.format = self.format.with(Common::One(format));
             }
             Class::Other => self.add_text(text),
         }
     }
 
-    /// Counts a value that is text whatever it looks like.
+    /// Adds a value that is text whatever it looks like.
     pub(crate) fn add_text(&mut self, text: &str) {
         self.texts = true;
         self.padded |= text.trim() != text;
     }
 
-    /// Adds the evidence of another file.
+    /// Merges the values of another file.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.integers |= other.integers;
         self.decimals |= other.decimals;
@@ -129,41 +129,41 @@ impl Evidence {
         self.inexact |= other.inexact;
         self.scale = self.scale.with(other.scale);
         self.digits = self.digits.max(other.digits);
-        self.form = self.form.with(other.form);
+        self.format = self.format.with(other.format);
         self.padded |= other.padded;
     }
 
-    /// The type of the column, and how it is written if the engine writes it in another way; `None` if
-    /// it holds no value.
+    /// The type of the column, and how it is written if the engine would write it differently;
+    /// `None` if it has no value.
     ///
     /// | all values | type |
     /// |---|---|
     /// | integers of 64 bits | `Int64` |
-    /// | decimals with one count of digits after the point | `Decimal128` |
-    /// | numbers, each as short as can be | `Float64`, written in the shortest form |
+    /// | decimals with the same number of digits after the point | `Decimal128` |
+    /// | numbers, each in its shortest form | `Float64`, written in the shortest form |
     /// | `true`, `false` | `Boolean` |
     /// | dates as `2026-11-25` | `Date32` |
-    /// | points in time of one form | `Timestamp` |
+    /// | timestamps of one format | `Timestamp` |
     /// | anything else | text |
     pub(crate) fn data_type(&self) -> Option<(DataType, Option<&'static str>)> {
         let text = Some((DataType::Utf8View, None));
-        let seen = [
+        let kinds = [
             self.integers || self.decimals,
             self.booleans,
             self.dates,
             self.timestamps,
             self.texts,
         ];
-        match seen {
+        match kinds {
             [false, false, false, false, false] => None,
             [true, false, false, false, false] => {
                 Some(self.number().unwrap_or((DataType::Utf8View, None)))
             }
             [false, true, false, false, false] => Some((DataType::Boolean, None)),
             [false, false, true, false, false] => Some((DataType::Date32, None)),
-            [false, false, false, true, false] => match self.form {
-                Common::One(form) => {
-                    Some((DataType::Timestamp(form.unit(), None), Some(form.name())))
+            [false, false, false, true, false] => match self.format {
+                Common::One(format) => {
+                    Some((DataType::Timestamp(format.unit(), None), Some(format.name())))
                 }
                 _ => text,
             },
@@ -190,7 +190,7 @@ impl Evidence {
     }
 }
 
-impl Form {
+impl TimestampFormat {
     fn unit(self) -> TimeUnit {
         match self.digits {
             0 => TimeUnit::Second,
@@ -236,7 +236,7 @@ fn number(text: &[u8]) -> Class {
     let Ok(written) = std::str::from_utf8(text) else { return Class::Other };
     match fraction {
         None => match written.parse::<i64>() {
-            // Integers up to 2^53 are doubles.
+            // A double represents integers up to 2^53 exactly.
             Ok(number) => Class::Integer { exact: number.unsigned_abs() <= 1 << 53 },
             Err(_) => Class::Other,
         },
@@ -250,7 +250,8 @@ fn number(text: &[u8]) -> Class {
     }
 }
 
-/// `2026-11-25`, or that with `T` or a space and `20:54:00`, 3, 6 or 9 digits after the second, `Z`.
+/// `2026-11-25`, or that with `T` or a space and `20:54:00`, 3, 6 or 9 digits after the second,
+/// `Z`.
 fn temporal(text: &[u8]) -> Class {
     let Some((date, time)) = text.split_at_checked(10) else { return Class::Other };
     if !is_date(date) {
@@ -276,12 +277,12 @@ fn temporal(text: &[u8]) -> Class {
         [b'.', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => digits.len(),
         _ => return Class::Other,
     };
-    // Years whose nanoseconds do not fit 64 bits stay text.
+    // With nanoseconds, only these years fit 64 bits; others are text.
     let year = two(date, 0).unwrap_or(0);
     let fits = digits < 9 || (17..=21).contains(&year);
     if clock_fits && fits && matches!(digits, 0 | 3 | 6 | 9) && (digits > 0 || fraction.is_empty())
     {
-        Class::Timestamp(Form { separator: *separator, digits, zulu })
+        Class::Timestamp(TimestampFormat { separator: *separator, digits, zulu })
     } else {
         Class::Other
     }
@@ -313,9 +314,9 @@ mod tests {
     use super::*;
 
     fn of(values: &[&str]) -> String {
-        let mut evidence = Evidence::default();
-        values.iter().for_each(|value| evidence.add(value));
-        match evidence.data_type() {
+        let mut inferred = InferredType::default();
+        values.iter().for_each(|value| inferred.add(value));
+        match inferred.data_type() {
             None => "none".to_owned(),
             Some((DataType::Utf8View, _)) => "text".to_owned(),
             Some((data_type, written)) => {
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_is_what_all_its_values_are() {
+    fn a_column_has_the_common_type_of_its_values() {
         for (values, found) in [
             (&[][..], "none"),
             (&["1", "-7", "0", "9223372036854775807"], "Int64"),
@@ -371,7 +372,7 @@ mod tests {
         for a in columns {
             for b in columns {
                 let (mut one, mut two, mut all) =
-                    (Evidence::default(), Evidence::default(), Evidence::default());
+                    (InferredType::default(), InferredType::default(), InferredType::default());
                 a.iter().for_each(|value| one.add(value));
                 b.iter().for_each(|value| two.add(value));
                 a.iter().chain(b).for_each(|value| all.add(value));

@@ -1,4 +1,5 @@
-//! What the files of a part were when it was planned: a part means the same whenever it is run.
+//! The state of a part's files when it was planned, so that the part has the same result whenever
+//! it runs.
 
 use std::path::Path;
 
@@ -6,23 +7,25 @@ use datafusion::arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 
 use crate::LakeError;
-use crate::files::{Column, DataFile, FilePlan, FileStamp, Layout, Named, Origin, Reading, named};
+use crate::files::{
+    Column, DataFile, FileKind, FilePlan, FileStamp, Layout, Origin, ReadOptions, file_kind,
+};
 use crate::session::OpenTable;
 
-/// What the files of a part were.
+/// The state of a part's files when it was planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct PlannedFiles {
     files: Vec<FileStamp>,
-    /// Of a part of one file: the columns of the table, and where the file has them.
+    /// For a part of one file: the columns of the table, and where the file has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    columns: Vec<SeenColumn>,
+    columns: Vec<PlannedColumn>,
 }
 
 /// A column of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct SeenColumn {
+struct PlannedColumn {
     name: String,
-    /// The engine's type in its own words.
+    /// The engine's type, as the engine writes it.
     of: String,
     origin: Origin,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -31,14 +34,14 @@ struct SeenColumn {
     written: Option<String>,
 }
 
-impl Seen {
-    /// One file of a table. Types that have no words leave the columns out: then they are found out
-    /// again.
+impl PlannedFiles {
+    /// One file of a table. If a type cannot be written as text, the columns are left out, and are
+    /// inferred again when the part runs.
     pub(crate) fn of_file(layout: &Layout, plan: &FilePlan) -> Self {
-        let seen = |(column, origin): (&Column, &Origin)| {
+        let planned = |(column, origin): (&Column, &Origin)| {
             let of = column.data_type.to_string();
             let readable = of.parse::<DataType>().is_ok_and(|parsed| parsed == column.data_type);
-            readable.then(|| SeenColumn {
+            readable.then(|| PlannedColumn {
                 name: column.name.clone(),
                 of,
                 origin: origin.clone(),
@@ -46,7 +49,7 @@ impl Seen {
                 written: column.written.clone(),
             })
         };
-        let columns = layout.columns.iter().zip(&plan.origins).map(seen).collect::<Option<_>>();
+        let columns = layout.columns.iter().zip(&plan.origins).map(planned).collect::<Option<_>>();
         Self { files: vec![plan.file.stamp.clone()], columns: columns.unwrap_or_default() }
     }
 
@@ -57,38 +60,38 @@ impl Seen {
         Self { files, columns: Vec::new() }
     }
 
-    /// The table with this file alone; `None` if it must be found out again.
-    pub(crate) fn layout(&self, file: &Path, reading: &Reading) -> Option<Layout> {
+    /// The table with this file alone; `None` if its columns must be inferred again.
+    pub(crate) fn layout(&self, file: &Path, options: &ReadOptions) -> Option<Layout> {
         let [stamp] = self.files.as_slice() else { return None };
         let name = file.file_name()?.to_str()?;
-        let Named::Data { format, gzipped, .. } = named(name) else { return None };
+        let FileKind::Data { format, gzipped, .. } = file_kind(name) else { return None };
         if self.columns.is_empty() || stamp.path != file {
             return None;
         }
-        let column = |seen: &SeenColumn| {
+        let column = |planned: &PlannedColumn| {
             Some(Column {
-                name: seen.name.clone(),
-                data_type: seen.of.parse().ok()?,
-                converted: seen.converted,
+                name: planned.name.clone(),
+                data_type: planned.of.parse().ok()?,
+                converted: planned.converted,
                 empty: false,
-                written: seen.written.clone(),
+                written: planned.written.clone(),
             })
         };
-        let origins = self.columns.iter().map(|seen| seen.origin.clone()).collect();
+        let origins = self.columns.iter().map(|planned| planned.origin.clone()).collect();
         let file = DataFile { stamp: stamp.clone(), format, gzipped, folders: Vec::new() };
         Some(Layout {
             columns: self.columns.iter().map(column).collect::<Option<_>>()?,
             files: vec![FilePlan { file, origins, rows: None }],
-            trim: reading.trim,
-            positional: reading.positional(),
+            trim: options.trim,
+            positional: options.positional(),
             ..Layout::default()
         })
     }
 
-    /// Refuses files that are others than they were.
+    /// Refuses files that have changed.
     ///
     /// # Errors
-    /// [`LakeError::Changed`] naming a file; [`LakeError::Source`] if one is gone.
+    /// [`LakeError::Changed`] naming a file; [`LakeError::Source`] if one is missing.
     pub(crate) fn compare(&self, tables: &[OpenTable]) -> Result<(), LakeError> {
         self.files.iter().try_for_each(FileStamp::compare)?;
         let files = tables.iter().flat_map(|table| &table.layout.files);
@@ -96,7 +99,8 @@ impl Seen {
             .map(|plan| plan.file.path())
             .find(|path| self.files.iter().all(|stamp| stamp.path != *path));
         match unseen {
-            // A whole query reads what is there; a file that came later would be read by half.
+            // A query over all files would read a file that was added later, which may not be
+            // complete.
             Some(path) => Err(LakeError::Changed { path: path.to_owned() }),
             None => Ok(()),
         }

@@ -1,4 +1,5 @@
-//! Building certain audiences to their end, for jobs: a share of them for each pod.
+//! Refreshing a list of audiences until all have ended, for batch jobs: each pod has its share of
+//! them.
 
 use std::sync::Arc;
 
@@ -7,15 +8,15 @@ use throng_model::{AudienceName, RefreshId};
 use throng_store::{LedgerError, RefreshState, RefreshTrigger};
 use tokio_util::sync::CancellationToken;
 
-use super::{AFTER_TROUBLE, LEASE, LOOK_EVERY, Worker};
+use super::{LEASE, POLL_INTERVAL, RETRY_DELAY, Worker};
 use crate::NodeContext;
 
 /// How the refresh of an audience ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Built {
+pub struct RefreshOutcome {
     /// The audience.
     pub audience: AudienceName,
-    /// `Completed`, `Held` or `Failed`; `Halted` or earlier if this process was told to stop.
+    /// `Completed`, `Held` or `Failed`; `Halted` or earlier if this process was stopped.
     pub state: RefreshState,
     /// Why it failed or is held.
     pub reason: Option<String>,
@@ -23,82 +24,86 @@ pub struct Built {
     pub members: Option<u64>,
 }
 
-/// Queues a refresh of each audience and works on them until all have ended, `node.build_workers` at
-/// a time; `ended` hears of each. One that is stopped counts as failed. A refresh that another process has in hand is waited for. When
-/// `shutdown` is told, what is in hand is halted, and goes on wherever it is claimed next.
+/// Queues a refresh of each audience and processes them until all have ended, `node.build_workers`
+/// at a time; `ended` is called for each. An audience that is paused or pinned counts as failed. A
+/// refresh that another process has claimed is waited for. At `shutdown` the open refreshes are
+/// halted; whoever claims them next resumes them.
 ///
 /// # Errors
 /// [`LedgerError`] if the refreshes cannot be queued.
-pub async fn build_these(
+pub async fn refresh_audiences(
     ctx: &Arc<NodeContext>,
     audiences: &[AudienceName],
     shutdown: &CancellationToken,
-    ended: impl Fn(&Built),
-) -> Result<Vec<Built>, LedgerError> {
-    let (mut queued, mut built) = (Vec::new(), Vec::new());
+    ended: impl Fn(&RefreshOutcome),
+) -> Result<Vec<RefreshOutcome>, LedgerError> {
+    let (mut queued, mut outcomes) = (Vec::new(), Vec::new());
     for (number, name) in audiences.iter().enumerate() {
         let now = ctx.clock.now();
         match ctx.ledger.schedule_refresh(name, RefreshTrigger::Manual, now).await {
             Ok(id) => queued.push((number, name.clone(), id)),
             Err(error) if error.is_wrong_state() => {
                 let (state, reason) = (RefreshState::Failed, Some(error.to_string()));
-                let refused = Built { audience: name.clone(), state, reason, members: None };
+                let refused =
+                    RefreshOutcome { audience: name.clone(), state, reason, members: None };
                 ended(&refused);
-                built.push(refused);
+                outcomes.push(refused);
             }
             Err(error) => return Err(error),
         }
     }
-    let at_once = ctx.spec.load().node.build_workers.max(1) as usize;
+    let workers = ctx.spec.load().node.build_workers.max(1) as usize;
     let ended = &ended;
-    let builds = futures::stream::iter(queued).map(|(number, name, id)| async move {
+    let refreshes = futures::stream::iter(queued).map(|(number, name, id)| async move {
         let worker = Worker {
             ctx: Arc::clone(ctx),
             holder: format!("{}/job-{number}", ctx.holder),
             shutdown: shutdown.clone(),
         };
-        let built = worker.build_this(name, id).await;
-        ended(&built);
-        built
+        let outcome = worker.run_refresh(name, id).await;
+        ended(&outcome);
+        outcome
     });
-    let worked: Vec<Built> = builds.buffer_unordered(at_once).collect().await;
-    built.extend(worked);
-    Ok(built)
+    let processed: Vec<RefreshOutcome> = refreshes.buffer_unordered(workers).collect().await;
+    outcomes.extend(processed);
+    Ok(outcomes)
 }
 
 impl Worker {
-    /// Claims and works until this refresh has ended, or the process is to stop.
-    async fn build_this(&self, audience: AudienceName, id: RefreshId) -> Built {
+    /// Claims and processes this refresh until it has ended, or until shutdown.
+    async fn run_refresh(&self, audience: AudienceName, id: RefreshId) -> RefreshOutcome {
         loop {
-            let pause = match self.try_this(&audience, id).await {
-                Ok(Some(built)) => return built,
-                Ok(None) => LOOK_EVERY,
+            let pause = match self.try_refresh(&audience, id).await {
+                Ok(Some(outcome)) => return outcome,
+                Ok(None) => POLL_INTERVAL,
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
-                        "the ledger failed a builder"
+                        "failed to claim or process a refresh"
                     );
-                    AFTER_TROUBLE
+                    RETRY_DELAY
                 }
             };
             tokio::select! {
                 () = self.shutdown.cancelled() => {
-                    let reason = Some("the process was told to stop".to_owned());
+                    let reason = Some("the process was stopped".to_owned());
                     let state = RefreshState::Halted;
-                    return Built { audience, state, reason, members: None };
+                    return RefreshOutcome { audience, state, reason, members: None };
                 }
                 () = tokio::time::sleep(self.ctx.pause(pause)) => {}
             }
         }
     }
 
-    async fn try_this(
+    /// Processes the refresh if it can be claimed; `None` if it has not ended.
+    async fn try_refresh(
         &self,
         audience: &AudienceName,
         id: RefreshId,
-    ) -> Result<Option<Built>, LedgerError> {
+    ) -> Result<Option<RefreshOutcome>, LedgerError> {
         let ctx = &self.ctx;
-        // After the signal nothing is claimed; a claim that it overtook is halted by `process`.
+        // Nothing is claimed after the signal; a claim that came just before it is halted by
+        // `process`.
         if !self.shutdown.is_cancelled() {
             let now = ctx.clock.now();
             let until = now.plus(LEASE);
@@ -108,11 +113,11 @@ impl Worker {
             }
         }
         let refresh = ctx.ledger.refresh(id).await?;
-        let over = matches!(
+        let has_ended = matches!(
             refresh.state,
             RefreshState::Completed | RefreshState::Failed | RefreshState::Held
         );
-        if !over {
+        if !has_ended {
             return Ok(None);
         }
         let members = match refresh.snapshot_version {
@@ -122,6 +127,6 @@ impl Worker {
             None => None,
         };
         let (state, reason) = (refresh.state, refresh.reason);
-        Ok(Some(Built { audience: audience.clone(), state, reason, members }))
+        Ok(Some(RefreshOutcome { audience: audience.clone(), state, reason, members }))
     }
 }

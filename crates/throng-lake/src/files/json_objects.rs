@@ -1,4 +1,4 @@
-//! The objects of a JSON file: one a line, one after another, or the items of one array.
+//! Splits a JSON file into objects: one a line, one after another, or the items of one array.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -8,25 +8,25 @@ use super::text::{NOT_UTF8, TextReader};
 
 /// The longest object, in bytes.
 const MAX_OBJECT: usize = 64 << 20;
-/// How to write what is no object.
+/// The hint for content that is not an object.
 const ONE_A_LINE: &str = "write one object a line, or one array of objects";
 
 /// Reads object by object.
-pub(crate) struct Objects {
+pub(crate) struct JsonObjects {
     reader: TextReader,
     path: PathBuf,
-    /// Where the next byte stands, from 1.
+    /// The line of the next byte, from 1.
     line: u64,
-    /// Inside of the array that holds all objects.
+    /// Inside of the array of all objects.
     in_array: bool,
-    /// An array was closed: nothing may follow.
+    /// The array was closed: nothing may follow.
     closed: bool,
     /// An object was read since the last comma.
     after_object: bool,
     object: Vec<u8>,
 }
 
-/// Where the scan stands inside of an object.
+/// The state of the scan inside of an object.
 #[derive(Default)]
 struct Scan {
     depth: usize,
@@ -56,7 +56,7 @@ impl Scan {
     }
 }
 
-impl Objects {
+impl JsonObjects {
     pub(crate) fn new(reader: TextReader, path: &Path) -> Self {
         Self {
             reader,
@@ -73,10 +73,10 @@ impl Objects {
         FileFault::new(&self.path, Some(self.line), text).with_help(ONE_A_LINE)
     }
 
-    /// The bytes of the next object, and the line that it begins in; `None` at the end.
+    /// The bytes of the next object, and the line in which it starts; `None` at the end.
     ///
     /// # Errors
-    /// If something else than an object is there, or it is not UTF-8.
+    /// If something other than an object follows, or it is not UTF-8.
     pub(crate) fn next(&mut self) -> Result<Option<(&[u8], u64)>, FileFault> {
         if !self.skip_to_object()? {
             return Ok(None);
@@ -117,7 +117,7 @@ impl Objects {
         Ok(Some((&self.object, start)))
     }
 
-    /// Goes to the `{` of the next object. False at the end of the file.
+    /// Skips to the `{` of the next object. False at the end of the file.
     fn skip_to_object(&mut self) -> Result<bool, FileFault> {
         loop {
             let bytes = match self.reader.fill_buf() {
@@ -146,7 +146,7 @@ impl Objects {
                     self.in_array = false;
                     self.closed = true;
                 }
-                _ => return Err(self.fault("something stands there that is no object")),
+                _ => return Err(self.fault("expected an object")),
             }
             self.reader.consume(1);
         }
@@ -162,8 +162,8 @@ mod tests {
     /// The objects with their lines, or what is wrong.
     fn of(text: &'static [u8]) -> Vec<String> {
         let bytes: Box<dyn Read + Send> = Box::new(Cursor::new(text));
-        // A small buffer: objects lie across its border.
-        let mut objects = Objects::new(BufReader::with_capacity(3, bytes), Path::new("f"));
+        // A small buffer, so that objects cross its end.
+        let mut objects = JsonObjects::new(BufReader::with_capacity(3, bytes), Path::new("f"));
         let mut found = Vec::new();
         loop {
             match objects.next() {
@@ -189,16 +189,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused_by_line() {
+    fn anything_else_is_refused_with_its_line() {
         for (text, fault) in [
-            (&b"{}\n7\n"[..], "f, line 2: something stands there that is no object"),
+            (&b"{}\n7\n"[..], "f, line 2: expected an object"),
             (b"[{}", "f, line 1: the array does not end"),
             (b"[{}\n{}]", "f, line 2: a comma is missing between two objects"),
             (b"[{}] {}", "f, line 1: an object follows the array"),
             (b"{}\n{\"a\":", "f, line 2: the object does not end"),
             (b"{}\n{\"a\":\"\xFC\"}", "f, line 2: it is not UTF-8"),
-            (b"{},{}", "f, line 1: something stands there that is no object"),
-            (b"[[{}]]", "f, line 1: something stands there that is no object"),
+            (b"{},{}", "f, line 1: expected an object"),
+            (b"[[{}]]", "f, line 1: expected an object"),
         ] {
             assert_eq!(of(text).last().map(String::as_str), Some(fault));
         }

@@ -1,4 +1,4 @@
-//! Rows of CSV and JSON files with the columns of their table.
+//! Reads CSV and JSON files and maps their columns to those of the table.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,8 +46,8 @@ impl PartitionStream for TextFiles {
         &self.schema
     }
 
-    /// Reads where it is polled: readers that had a thread each would wait for each other where a query
-    /// reads more tables than there are threads.
+    /// Reads in the thread that polls. With one thread for each reader, a query over more tables
+    /// than there are threads would deadlock: readers would wait for each other.
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let rows = TableRows { text: self.clone(), next: 0, open: None, rows: 0, ended: false };
         let stream = futures::stream::iter(rows);
@@ -115,33 +115,33 @@ impl TableRows {
                 && let Some(batch) = rows.next()?
             {
                 self.rows += batch.num_rows();
-                let placing = Placing::of(&self.text, *at);
-                return placing.place(&batch).map(Some).map_err(|error| placing.fault(&error));
+                let mapper = ColumnMapper::of(&self.text, *at);
+                return mapper.apply(&batch).map(Some).map_err(|error| mapper.fault(&error));
             }
             (self.open, self.rows) = (None, 0);
             let Some(at) = self.text.files.get(self.next).copied() else { return Ok(None) };
             self.next += 1;
-            self.open = Placing::of(&self.text, at).open()?.map(|rows| (at, rows));
+            self.open = ColumnMapper::of(&self.text, at).open()?.map(|rows| (at, rows));
         }
     }
 }
 
-/// Puts the columns of a file in their places.
-struct Placing<'a> {
+/// Maps the columns of one file to those of the table.
+struct ColumnMapper<'a> {
     layout: &'a Layout,
     file: &'a FilePlan,
     wanted: &'a [usize],
     schema: &'a SchemaRef,
 }
 
-impl<'a> Placing<'a> {
+impl<'a> ColumnMapper<'a> {
     fn of(text: &'a TextFiles, at: usize) -> Self {
         let TextFiles { layout, wanted, schema, .. } = text;
         Self { layout, file: &layout.files[at], wanted, schema }
     }
 
     fn open(&self) -> Result<Option<FileRows>, FileFault> {
-        let mut from: Vec<(String, DataType)> = Vec::new();
+        let mut columns: Vec<(String, DataType)> = Vec::new();
         for column in self.wanted {
             let names = match &self.file.origins[*column] {
                 Origin::Column(name) => std::slice::from_ref(name),
@@ -153,15 +153,15 @@ impl<'a> Placing<'a> {
             let nested = column.data_type.is_nested();
             let read =
                 if as_text && !nested { DataType::Utf8View } else { column.data_type.clone() };
-            from.extend(names.iter().map(|name| (name.clone(), read.clone())));
+            columns.extend(names.iter().map(|name| (name.clone(), read.clone())));
         }
         match self.file.file.format {
             Format::Csv => {
                 let positional = self.layout.positional.as_deref();
-                csv::Rows::open(&self.file.file, &from, positional)
+                csv::Rows::open(&self.file.file, &columns, positional)
                     .map(|rows| Some(FileRows::Csv(Box::new(rows))))
             }
-            Format::Json => json::Rows::open(&self.file.file, &from)
+            Format::Json => json::Rows::open(&self.file.file, &columns)
                 .map(|rows| Some(FileRows::Json(Box::new(rows)))),
             Format::Parquet => Ok(None),
         }
@@ -175,7 +175,7 @@ impl<'a> Placing<'a> {
         }
     }
 
-    fn place(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+    fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let rows = batch.num_rows();
         let mut read = batch.columns().iter();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.wanted.len());
@@ -231,7 +231,7 @@ fn strict() -> CastOptions<'static> {
 /// The value of a column that a folder names.
 ///
 /// # Errors
-/// If it is no value of the type that is declared for the column.
+/// If it is not a value of the declared type of the column.
 pub(crate) fn constant(value: Option<&str>, column: &Column) -> Result<ScalarValue> {
     let text = ScalarValue::Utf8View(value.map(str::to_owned));
     text.cast_to_with_options(&column.data_type, &strict())

@@ -1,27 +1,27 @@
-//! What a crash left behind, put in order before the builders start. For a node that is alone: the
-//! data directory has one process at a time, so nobody else is at work on it. Where nodes share a
-//! ledger, leases that run out do the same.
+//! Recovery after a crash, before the builders start. Only for a node with its own data directory:
+//! one process at a time uses it, so no other builder can be running. Where nodes share a ledger,
+//! expired leases do the same; recovery there would take refreshes from builders that are alive.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use throng_membership::garbage;
+use throng_membership::unreferenced_segments;
 use throng_model::AudienceName;
 use throng_objects::ObjectsError;
 use throng_store::{AlertKind, AudienceRow, LedgerError, NewAlert, RefreshState};
 
 use super::error::BuildError;
 use super::pool::blocking;
-use super::{finish, parts};
+use super::{parts, publish};
 use crate::{Change, NodeContext};
 
-/// Gives back refreshes of a dead process, so that they go on at once and not when their lease runs
-/// out; mends alerts; removes files that nothing names.
+/// Releases the refreshes of the process that died, so that they resume at once and not when their
+/// lease expires; reconciles alerts; removes files that nothing references.
 ///
 /// # Errors
-/// [`BuildError`]; the node can work all the same.
-pub async fn take_over(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
+/// [`BuildError`]; the node can run without it.
+pub async fn recover(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
     let audiences = ctx.ledger.audiences().await?;
     let mut open = HashSet::new();
     for row in &audiences {
@@ -29,19 +29,19 @@ pub async fn take_over(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
         let waits = matches!(refresh.state, RefreshState::Scheduled | RefreshState::Halted);
         if let (RefreshState::Processing, Some(holder)) = (refresh.state, &refresh.holder) {
             ctx.ledger.recover_refresh(refresh.id, holder, ctx.clock.now()).await?;
-            tracing::info!(audience = %row.name, refresh = %refresh.id, "a refresh that was cut off goes on");
+            tracing::info!(audience = %row.name, refresh = %refresh.id, "resuming an interrupted refresh");
             open.insert(refresh.id.to_string());
         } else if waits {
             open.insert(refresh.id.to_string());
         }
-        mend_alerts(ctx, row).await?;
+        reconcile_alerts(ctx, row).await?;
     }
-    let mut named = HashSet::new();
+    let mut referenced = HashSet::new();
     let snapshots = ctx.objects.root().join("snapshots");
     for audience in names(&snapshots) {
         let Ok(name) = AudienceName::new(audience) else { continue };
         let kept = ctx.ledger.snapshots(&name).await?;
-        named.extend(kept.into_iter().map(|s| ctx.objects.root().join(s.path)));
+        referenced.extend(kept.into_iter().map(|s| ctx.objects.root().join(s.path)));
     }
     let manifests: Vec<String> =
         ctx.ledger.dictionary().await?.into_iter().map(|row| row.manifest).collect();
@@ -49,15 +49,15 @@ pub async fn take_over(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
     blocking(move || {
         let refreshes = root.join("refreshes");
         for id in names(&refreshes).into_iter().filter(|id| !open.contains(id)) {
-            gone(&refreshes.join(&id), std::fs::remove_dir_all(refreshes.join(id)));
+            log_failure(&refreshes.join(&id), std::fs::remove_dir_all(refreshes.join(id)));
         }
         for audience in names(&snapshots) {
             let folder = snapshots.join(audience);
             let files = names(&folder).into_iter().map(|file| folder.join(file));
-            remove_files(files.filter(|path| !named.contains(path)));
+            remove_files(files.filter(|path| !referenced.contains(path)));
         }
-        let unnamed = garbage(&root, manifests.iter().map(String::as_str))?;
-        remove_files(unnamed.into_iter());
+        let segments = unreferenced_segments(&root, manifests.iter().map(String::as_str))?;
+        remove_files(segments.into_iter());
         Ok(())
     })
     .await?;
@@ -67,13 +67,13 @@ pub async fn take_over(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
 
 fn remove_files(paths: impl Iterator<Item = PathBuf>) {
     for path in paths {
-        gone(&path, std::fs::remove_file(&path));
+        log_failure(&path, std::fs::remove_file(&path));
     }
 }
 
-fn gone(path: &Path, removed: std::io::Result<()>) {
+fn log_failure(path: &Path, removed: std::io::Result<()>) {
     if let Err(error) = removed {
-        tracing::warn!(%error, path = %path.display(), "a leftover was not removed");
+        tracing::warn!(%error, path = %path.display(), "failed to remove an unreferenced file");
     }
 }
 
@@ -83,51 +83,56 @@ fn names(folder: &Path) -> Vec<String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// What alerts an audience must have, judged by its newest refresh.
+/// What has to happen to the alerts of an audience.
 #[derive(Debug, PartialEq, Eq)]
-enum Alarm {
-    /// None: the newest refresh was published.
-    Silence,
-    /// This one.
+enum AlertAction {
+    /// The newest refresh was published: none stays open.
+    Resolve,
+    /// This one must be open.
     Raise(NewAlert),
-    /// As they are.
-    Leave,
+    /// They stay as they are.
+    Keep,
 }
 
-fn alarm(row: &AudienceRow) -> Alarm {
-    let Some(refresh) = &row.refresh else { return Alarm::Leave };
+/// Decides by the newest refresh of the audience.
+fn alert_action(row: &AudienceRow) -> AlertAction {
+    let Some(refresh) = &row.refresh else { return AlertAction::Keep };
     let reason = refresh.reason.as_deref().unwrap_or("no reason was recorded");
     match (refresh.state, refresh.snapshot_version) {
-        (RefreshState::Completed, _) => Alarm::Silence,
+        (RefreshState::Completed, _) => AlertAction::Resolve,
         (RefreshState::Held, Some(version)) => {
-            Alarm::Raise(finish::held_alert(&row.name, version, reason))
+            AlertAction::Raise(publish::held_alert(&row.name, version, reason))
         }
         (RefreshState::Failed, None) if !super::cancel::is_cancelled(refresh) => {
-            Alarm::Raise(failed_alert(&row.name, reason))
+            AlertAction::Raise(failed_alert(&row.name, reason))
         }
-        // A person refused the snapshot, or cancelled the refresh, and knows about it.
-        _ => Alarm::Leave,
+        // A person rejected the snapshot, or cancelled the refresh, and knows about it.
+        _ => AlertAction::Keep,
     }
 }
 
-/// The alert of a refresh that gave up.
+/// The alert of a refresh that has failed for good.
 pub(super) fn failed_alert(name: &AudienceName, reason: &str) -> NewAlert {
     let message = format!("the refresh failed: {reason}. Then `throng audience refresh {name}`");
     NewAlert { kind: AlertKind::RefreshFailed, subject: name.to_string(), message }
 }
 
-/// A crash between an end and its alert leaves too few alerts, or too many.
-async fn mend_alerts(ctx: &NodeContext, row: &AudienceRow) -> Result<(), LedgerError> {
+/// Makes the open alerts those that the newest refresh asks for: a crash between the end of a
+/// refresh and its alert leaves one too few, or one too many.
+async fn reconcile_alerts(ctx: &NodeContext, row: &AudienceRow) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
-    match alarm(row) {
-        Alarm::Silence => {
+    match alert_action(row) {
+        AlertAction::Resolve => {
             for kind in [AlertKind::RefreshFailed, AlertKind::SnapshotHeld] {
                 ctx.ledger.resolve_alert(kind, row.name.as_str(), now).await?;
             }
             Ok(())
         }
-        Alarm::Raise(alert) if ctx.spec.load().audiences.iter().any(|a| a.name == row.name) => {
-            // One that is open is of this failure: it does not count once more at every start.
+        AlertAction::Raise(alert)
+            if ctx.spec.load().audiences.iter().any(|a| a.name == row.name) =>
+        {
+            // One that is open is about this failure already; raising it again would count it at
+            // every start.
             match ctx.ledger.open_alert(alert.kind, &alert.subject).await? {
                 Some(_) => Ok(()),
                 None => ctx.ledger.raise_alert(&alert, now).await.map(|_| ()),
@@ -137,8 +142,8 @@ async fn mend_alerts(ctx: &NodeContext, row: &AudienceRow) -> Result<(), LedgerE
     }
 }
 
-/// Removes the parts of a refresh that gave up.
-pub(super) async fn drop_parts(ctx: &NodeContext, refresh: throng_model::RefreshId) {
+/// Removes the parts of a refresh that has ended.
+pub(super) async fn remove_parts(ctx: &NodeContext, refresh: throng_model::RefreshId) {
     let name = parts::folder(refresh);
     let removed = async {
         for object in ctx.objects.list(&name).await? {
@@ -147,12 +152,14 @@ pub(super) async fn drop_parts(ctx: &NodeContext, refresh: throng_model::Refresh
         Ok::<(), ObjectsError>(())
     };
     if let Err(error) = removed.await {
-        tracing::warn!(error = &error as &dyn std::error::Error, %refresh, "the parts of a refresh were not removed");
+        tracing::warn!(error = &error as &dyn std::error::Error, %refresh, "failed to remove the parts of a refresh");
     }
-    // Copies, and what was not finished.
+    // Local copies, and temporary files.
     let folder = ctx.objects.root().join(name);
     match tokio::fs::remove_dir_all(&folder).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => gone(&folder, Err(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            log_failure(&folder, Err(error));
+        }
         _ => {}
     }
 }
@@ -192,15 +199,15 @@ mod tests {
 
     #[test]
     fn alerts_follow_the_newest_refresh() {
-        let raised = |row| match alarm(&row) {
-            Alarm::Raise(alert) => Some(alert.kind),
+        let raised = |row| match alert_action(&row) {
+            AlertAction::Raise(alert) => Some(alert.kind),
             _ => None,
         };
-        assert_eq!(alarm(&row(RefreshState::Completed, Some(1))), Alarm::Silence);
+        assert_eq!(alert_action(&row(RefreshState::Completed, Some(1))), AlertAction::Resolve);
         assert_eq!(raised(row(RefreshState::Held, Some(1))), Some(AlertKind::SnapshotHeld));
         assert_eq!(raised(row(RefreshState::Failed, None)), Some(AlertKind::RefreshFailed));
-        // A refused snapshot makes its refresh a failed one, but nobody has to be told.
-        assert_eq!(alarm(&row(RefreshState::Failed, Some(1))), Alarm::Leave);
-        assert_eq!(alarm(&row(RefreshState::Halted, None)), Alarm::Leave);
+        // Rejecting a snapshot makes its refresh a failed one, but needs no alert.
+        assert_eq!(alert_action(&row(RefreshState::Failed, Some(1))), AlertAction::Keep);
+        assert_eq!(alert_action(&row(RefreshState::Halted, None)), AlertAction::Keep);
     }
 }

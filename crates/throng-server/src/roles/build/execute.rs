@@ -1,7 +1,7 @@
-//! The parts of a refresh: scans, then groups of user shards. Whoever holds the refresh leads: he
-//! plans the parts, does what nobody else has in hand, and publishes when all are done. Builders
-//! with nothing else to do help. A part that is done is not done again; one that was in hand at a
-//! crash is.
+//! Runs the parts of a refresh: scans, then groups of user shards. The builder that holds the
+//! refresh leads: it plans the parts, runs those that no other builder has claimed, and publishes
+//! when all are done. Idle builders of other processes run parts as well. A part that is done is
+//! not run again; one that was running at a crash is.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -20,19 +20,19 @@ use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
 
 use super::bits::{self, ShardBits};
 use super::error::BuildError;
-use super::files::{KeyFile, KeyFileWriter, make_folder};
+use super::files::{KeyFile, KeyFileWriter, create_folder};
 use super::members::members;
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput};
 use super::pool::blocking;
-use super::{LEASE, TELL_EVERY, declared, dictionaries, model_of};
+use super::{HEARTBEAT_INTERVAL, LEASE, declared, dictionaries, model_of};
 use crate::{Change, NodeContext};
 
-/// How far a refresh is; the lease keeper writes it to the ledger.
+/// The progress of a refresh; the heartbeat writes it to the ledger.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     rows_read: AtomicU64,
     null_keys: AtomicU64,
-    /// 0 if it is not known.
+    /// 0 if it is unknown.
     rows_expected: AtomicU64,
 }
 
@@ -42,13 +42,13 @@ impl Progress {
         self.null_keys.fetch_add(null_keys, Ordering::Relaxed);
     }
 
-    fn start_over(&self) {
+    fn reset(&self) {
         self.rows_read.store(0, Ordering::Relaxed);
         self.null_keys.store(0, Ordering::Relaxed);
     }
 
     /// Rows, NULL keys, expected rows.
-    pub(super) fn figures(&self) -> (u64, u64, Option<u64>) {
+    pub(super) fn counts(&self) -> (u64, u64, Option<u64>) {
         let expected = self.rows_expected.load(Ordering::Relaxed);
         let (rows, null_keys) =
             (self.rows_read.load(Ordering::Relaxed), self.null_keys.load(Ordering::Relaxed));
@@ -56,8 +56,8 @@ impl Progress {
     }
 }
 
-/// What all parts of a refresh came to.
-pub(super) struct Worked {
+/// The outputs of all parts of a refresh.
+pub(super) struct BuildOutput {
     /// The model that was run.
     pub(super) model: Model,
     pub(super) rows_read: u64,
@@ -71,7 +71,7 @@ pub(super) struct Worked {
 /// The output of a part on the local disk.
 pub(super) struct PartFile {
     pub(super) path: PathBuf,
-    /// Its checksum as the ledger has it; `None` from a version that recorded none.
+    /// Its checksum as the ledger has it; `None` if an older version recorded none.
     pub(super) checksum: Option<u64>,
 }
 
@@ -79,42 +79,43 @@ fn read<T: DeserializeOwned>(value: Option<&serde_json::Value>) -> Result<T, Bui
     Ok(T::deserialize(value.unwrap_or(&serde_json::Value::Null))?)
 }
 
-/// How often to look whether others have done the parts that they have in hand.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the leader checks whether other builders have finished the parts that they claimed.
+const PARTS_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Does every part that is not done and that nobody else has in hand, until all are done. Safe to
-/// drop at any moment.
-pub(super) async fn work(
+/// Runs every part that is not done and not claimed by another builder, until all are done. Safe to
+/// drop at any moment: a part that is not done is claimed again later.
+pub(super) async fn run(
     ctx: &Arc<NodeContext>,
     audience: &Audience,
     refresh: &Refresh,
     holder: &str,
     progress: &Progress,
-) -> Result<Worked, BuildError> {
+) -> Result<BuildOutput, BuildError> {
     let recorded = ctx.ledger.parts(refresh.id).await?;
     if recorded.is_empty() {
         let planned = plan(ctx, audience, refresh, progress, None).await?;
-        return work_on(ctx, audience, refresh, holder, progress, planned).await;
+        return run_parts(ctx, audience, refresh, holder, progress, planned).await;
     }
     let next = recorded.iter().map(|part| part.number + 1).max().unwrap_or(0);
-    match work_on(ctx, audience, refresh, holder, progress, recorded).await {
-        // An exporter has put new files in place since an earlier try made the plan.
+    match run_parts(ctx, audience, refresh, holder, progress, recorded).await {
+        // The source files were replaced after an earlier try had planned the parts. Without a new
+        // plan every try would fail in the same way.
         Err(BuildError::Lake(error @ (LakeError::Changed { .. } | LakeError::Source { .. }))) => {
             tracing::info!(
                 refresh = %refresh.id,
                 error = &error as &dyn std::error::Error,
-                "source files changed since the refresh was planned: it is planned anew"
+                "source files have changed since the refresh was planned, planning it again"
             );
-            progress.start_over();
+            progress.reset();
             let planned = plan(ctx, audience, refresh, progress, Some((holder, next))).await?;
-            work_on(ctx, audience, refresh, holder, progress, planned).await
+            run_parts(ctx, audience, refresh, holder, progress, planned).await
         }
         other => other,
     }
 }
 
-/// Records the parts of a refresh. `replacing`: its holder, who plans it anew, and the number of the first
-/// part then.
+/// Plans the parts of a refresh and records them. `replacing` is for a second plan: the holder,
+/// whose lease is checked, and the number of the first part.
 async fn plan(
     ctx: &NodeContext,
     audience: &Audience,
@@ -132,46 +133,46 @@ async fn plan(
     Ok(ctx.ledger.parts(refresh.id).await?)
 }
 
-async fn work_on(
+async fn run_parts(
     ctx: &Arc<NodeContext>,
     audience: &Audience,
     refresh: &Refresh,
     holder: &str,
     progress: &Progress,
     mut recorded: Vec<Part>,
-) -> Result<Worked, BuildError> {
-    let mut hand = Hand::new(ctx, audience, refresh.id, &recorded)?;
+) -> Result<BuildOutput, BuildError> {
+    let mut worker = PartWorker::new(ctx, audience, refresh.id, &recorded)?;
     let mut counted = HashSet::new();
     loop {
-        for (number, output) in scanned(&recorded)? {
+        for (number, output) in scan_outputs(&recorded)? {
             if counted.insert(number) {
                 progress.add(output.rows_read, output.null_keys);
             }
         }
         let now = ctx.clock.now();
-        let (until, claim) = (now.plus(LEASE), claim_of(holder));
+        let (until, claim) = (now.plus(LEASE), new_claim(holder));
         if let Some((_, part)) = ctx.ledger.claim_part(Some(refresh.id), &claim, now, until).await?
         {
             tokio::select! {
-                done = hand.do_part(&part, progress) => done?,
-                never = keep_part(ctx, &claim) => match never {},
+                done = worker.run(&part, progress) => done?,
+                never = renew_part_lease(ctx, &claim) => match never {},
             }
-            // The scan counted its rows as they came.
+            // The scan has counted its rows already.
             counted.insert(part.number);
             continue;
         }
         recorded = ctx.ledger.parts(refresh.id).await?;
         if recorded.is_empty() {
-            // Published or given up by somebody else.
+            // Another builder has published the refresh, or it has failed: both delete its parts.
             let (what, name) = ("refresh", refresh.id.to_string());
             return Err(LedgerError::LeaseLost { what, name }.into());
         }
         if recorded.iter().all(|part| part.state == PartState::Done) {
             break;
         }
-        tokio::time::sleep(ctx.pause(LOOK_EVERY)).await;
+        tokio::time::sleep(ctx.pause(PARTS_POLL_INTERVAL)).await;
     }
-    let outputs = scanned(&recorded)?;
+    let outputs = scan_outputs(&recorded)?;
     let mut bits = Vec::new();
     for part in recorded.iter().filter(|part| part.kind == PartKind::Shards) {
         let output: ShardsOutput = read(part.output.as_ref())?;
@@ -180,16 +181,16 @@ async fn work_on(
             checksum: output.checksum,
         });
     }
-    Ok(Worked {
-        model: hand.model,
-        tables: hand.tables,
+    Ok(BuildOutput {
+        model: worker.model,
+        tables: worker.tables,
         rows_read: outputs.iter().map(|(_, o)| o.rows_read).sum(),
         null_keys: outputs.iter().map(|(_, o)| o.null_keys).sum(),
         bits,
     })
 }
 
-/// The tables that the served version was made of, if it was made of the same model.
+/// The tables that the served version was made from, if it was made by the same model.
 async fn served_tables(
     ctx: &NodeContext,
     audience: &Audience,
@@ -204,26 +205,27 @@ async fn served_tables(
     }
 }
 
-/// The name under which a part is claimed: another one each time, so that keeping one part does not
-/// keep another that this process let go of without a word.
-pub(super) fn claim_of(holder: &str) -> String {
+/// A new name to claim a part with. It differs each time: leases are renewed by name, so with one
+/// name for all parts a heartbeat would also renew a part that this process dropped without
+/// releasing it, and no other builder could ever claim that part.
+pub(super) fn new_claim(holder: &str) -> String {
     format!("{holder}#{:08x}", SystemEntropy.next_u64() >> 32)
 }
 
-/// Keeps the lease of the part that was claimed under this name, for ever.
-pub(super) async fn keep_part(ctx: &NodeContext, claim: &str) -> std::convert::Infallible {
+/// Renews the lease of the part that was claimed with this name. Never returns.
+pub(super) async fn renew_part_lease(ctx: &NodeContext, claim: &str) -> std::convert::Infallible {
     loop {
-        tokio::time::sleep(ctx.pause(TELL_EVERY)).await;
+        tokio::time::sleep(ctx.pause(HEARTBEAT_INTERVAL)).await;
         if let Err(error) = ctx.ledger.keep_parts(claim, ctx.clock.now().plus(LEASE)).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the lease of a part is not kept"
+                "failed to renew the lease of a part"
             );
         }
     }
 }
 
-/// Does a part of a refresh that somebody else leads.
+/// Runs a part of a refresh that another process leads.
 pub(super) async fn help(
     ctx: &Arc<NodeContext>,
     refresh: RefreshId,
@@ -231,21 +233,21 @@ pub(super) async fn help(
 ) -> Result<(), BuildError> {
     let name = ctx.ledger.refresh(refresh).await?.audience;
     let audience = declared(&ctx.spec.load(), &name).cloned();
-    let audience = audience.ok_or(BuildError::Gone(name))?;
+    let audience = audience.ok_or(BuildError::NotDeclared(name))?;
     let recorded = ctx.ledger.parts(refresh).await?;
-    let mut hand = Hand::new(ctx, &audience, refresh, &recorded)?;
-    hand.do_part(part, &Progress::default()).await
+    let mut worker = PartWorker::new(ctx, &audience, refresh, &recorded)?;
+    worker.run(part, &Progress::default()).await
 }
 
-/// The scans that are done: their numbers and what came out.
-fn scanned(recorded: &[Part]) -> Result<Vec<(u32, ScanOutput)>, BuildError> {
+/// The scans that are done: their numbers and outputs.
+fn scan_outputs(recorded: &[Part]) -> Result<Vec<(u32, ScanOutput)>, BuildError> {
     let done =
         recorded.iter().filter(|part| part.kind == PartKind::Scan && part.state == PartState::Done);
     done.map(|part| Ok((part.number, read(part.output.as_ref())?))).collect()
 }
 
-/// Somebody who does parts of one refresh.
-struct Hand<'a> {
+/// Runs parts of one refresh.
+struct PartWorker<'a> {
     ctx: &'a Arc<NodeContext>,
     refresh: RefreshId,
     model: Model,
@@ -255,8 +257,9 @@ struct Hand<'a> {
     keys: Option<Arc<Vec<KeyFile>>>,
 }
 
-impl<'a> Hand<'a> {
-    /// `Superseded` if the refresh began with another model than the audience has here and now.
+impl<'a> PartWorker<'a> {
+    /// [`BuildError::Superseded`] if the refresh started with another model than the audience has
+    /// now: its parts would make a snapshot of two models.
     fn new(
         ctx: &'a Arc<NodeContext>,
         audience: &Audience,
@@ -271,13 +274,14 @@ impl<'a> Hand<'a> {
             }
             None => (None, None),
         };
-        let model = model.filter(|begun| *begun == model_of(audience));
+        let model = model.filter(|started| *started == model_of(audience));
         let model = model.ok_or(BuildError::Superseded)?;
-        make_folder(&ctx.objects.root().join(parts::folder(refresh)))?;
+        create_folder(&ctx.objects.root().join(parts::folder(refresh)))?;
         Ok(Self { ctx, refresh, model, tables, keys: None })
     }
 
-    async fn do_part(&mut self, part: &Part, progress: &Progress) -> Result<(), BuildError> {
+    /// Runs a part and records its output.
+    async fn run(&mut self, part: &Part, progress: &Progress) -> Result<(), BuildError> {
         let output = match part.kind {
             PartKind::Scan => serde_json::to_value(self.scan(part, progress).await?)?,
             PartKind::Shards => serde_json::to_value(self.shards(part).await?)?,
@@ -311,7 +315,7 @@ impl<'a> Hand<'a> {
             return Ok(Arc::clone(keys));
         }
         let mut files = Vec::new();
-        for (_, output) in scanned(&self.ctx.ledger.parts(self.refresh).await?)? {
+        for (_, output) in scan_outputs(&self.ctx.ledger.parts(self.refresh).await?)? {
             let path = self.ctx.objects.download(&output.object).await?;
             files.push(PartFile { path, checksum: output.checksum });
         }
@@ -339,7 +343,12 @@ impl<'a> Hand<'a> {
     }
 }
 
-/// Sorts one shard's hashes, gives members ordinals, and makes their bitmap.
+/// Sorts one shard's hashes, assigns ordinals to its members, and makes their bitmap.
+///
+/// The dictionary grows by compare-and-swap of its manifest: the segment is uploaded first, then
+/// the manifest that names it replaces the one that was read. If another builder was faster the
+/// swap fails, and the ordinals are assigned again from the new dictionary. Without that check two
+/// users could get one ordinal, and lookups would take one for the other.
 async fn build_shard(
     ctx: &Arc<NodeContext>,
     files: Arc<Vec<KeyFile>>,
@@ -359,15 +368,15 @@ async fn build_shard(
     }
     let hashes = Arc::new(hashes);
     loop {
-        let known = ctx.ledger.dictionary_shard(shard).await?;
-        let expected = known.version;
-        let before = match ctx.serves_membership {
+        let current = ctx.ledger.dictionary_shard(shard).await?;
+        let expected = current.version;
+        let previous = match ctx.serves_membership {
             true => ctx.membership.load().dictionary(shard).cloned().unwrap_or_default(),
             false => ctx.dictionaries.last(shard),
         };
-        let dictionary = dictionaries::open(&ctx.objects, before, &known.manifest).await?;
+        let dictionary = dictionaries::open(&ctx.objects, previous, &current.manifest).await?;
         if !ctx.serves_membership {
-            ctx.dictionaries.remember(shard, &dictionary);
+            ctx.dictionaries.store(shard, &dictionary);
         }
         let (objects, hashes) = (ctx.objects.root().to_owned(), Arc::clone(&hashes));
         let (built, manifest) = blocking(move || {
@@ -380,14 +389,14 @@ async fn build_shard(
             ctx.objects.upload(&file).await?;
         }
         match manifest {
-            // Another refresh gave ordinals to its users in the meantime: look again.
+            // Another builder has assigned ordinals in the meantime: read the dictionary again.
             Some(manifest) if !ctx.ledger.swap_dictionary(shard, expected, &manifest).await? => {}
             _ => return Ok(built),
         }
     }
 }
 
-/// The segment that was just written: the last of a manifest.
+/// The segment that was just written: the last one of the manifest.
 fn newest_file(manifest: &str) -> Result<Option<String>, BuildError> {
     Ok(manifest_files(manifest)?.pop())
 }

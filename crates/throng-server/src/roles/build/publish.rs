@@ -1,4 +1,5 @@
-//! The end of a refresh: the snapshot's file, the guard, one ledger update; and what follows.
+//! The end of a refresh: writes the snapshot, evaluates the guard, publishes or holds the snapshot
+//! with one ledger update, and does what follows.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,56 +13,60 @@ use throng_store::{
 };
 
 use super::error::BuildError;
-use super::guard::{Verdict, judge};
+use super::execute::{BuildOutput, PartFile};
+use super::guard::{self, GuardDecision};
 use super::pool::blocking;
-use super::work::{PartFile, Worked};
-use super::{bits, membership, retention, sweep};
+use super::{bits, membership, recovery, retention};
 use crate::{Change, NodeContext};
 
-/// Runs of a sync that may still need a snapshot besides the delivered one.
-const RUNS_LOOKED_AT: u32 = 100;
+/// Newest runs of a sync that are read for the snapshots that they still need.
+const MAX_RUNS_READ: u32 = 100;
 
-/// A snapshot that is in the ledger now.
-pub(super) struct Made {
+/// A snapshot that is recorded in the ledger, published or held.
+pub(super) struct PublishOutcome {
     pub(super) snapshot: Snapshot,
     /// Why it is held, if it is.
     pub(super) held: Option<String>,
-    before: Option<Snapshot>,
+    /// The version that was current before.
+    previous: Option<Snapshot>,
 }
 
-/// The object of a snapshot. `unique` tells tries apart: a builder that lost its lease must not
-/// put its file in the place of another one's.
+/// The object of a snapshot. `unique` differs for each try: a builder that lost its lease must not
+/// overwrite the file of the builder that holds it now.
 fn snapshot_object(audience: &AudienceName, version: u64, unique: u64) -> String {
     format!("snapshots/{audience}/{version}-{unique:016x}.throng")
 }
 
-/// Writes the snapshot and publishes or holds it. Until the ledger's update nobody can see it; a
-/// crash before that leaves a file that the next try replaces.
+/// Writes the snapshot, then publishes or holds it with one ledger update that checks the lease.
+///
+/// The order matters. The file is durable before the ledger names it, so no node can serve a file
+/// that a crash has truncated; a crash before the update leaves only a file that nothing names, and
+/// the next try writes another one.
 pub(super) async fn publish(
     ctx: &NodeContext,
     audience: &Audience,
     refresh: &Refresh,
     holder: &str,
-    worked: Worked,
-) -> Result<Made, BuildError> {
+    output: BuildOutput,
+) -> Result<PublishOutcome, BuildError> {
     let name = &audience.name;
     let version = ctx.ledger.next_version(name).await?;
-    let model_fingerprint = worked.model.fingerprint();
+    let model_fingerprint = output.model.fingerprint();
     let created_at = ctx.clock.now();
     let path = snapshot_object(name, version, SystemEntropy.next_u64());
     let meta = SnapshotMeta {
         audience: name.clone(),
         version,
         model_fingerprint: model_fingerprint.clone(),
-        rows_read: worked.rows_read,
-        null_keys: worked.null_keys,
+        rows_read: output.rows_read,
+        null_keys: output.null_keys,
         created_at,
         seed_check: seed_check(ctx.seed),
         dictionary_len: Vec::new(),
     };
     let SnapshotSummary { bytes, members, checksum } = {
         let (root, path) = (ctx.objects.root().to_owned(), path.clone());
-        blocking(move || write(&root, &path, meta, &worked.bits)).await?
+        blocking(move || write(&root, &path, meta, &output.bits)).await?
     };
     ctx.objects.upload(&path).await?;
     let snapshot = Snapshot {
@@ -70,25 +75,25 @@ pub(super) async fn publish(
         state: SnapshotState::Published,
         path,
         members,
-        rows_read: worked.rows_read,
-        null_keys: worked.null_keys,
+        rows_read: output.rows_read,
+        null_keys: output.null_keys,
         bytes,
         checksum: Some(checksum),
-        tables: worked.tables.as_ref().map(serde_json::to_string).transpose()?,
+        tables: output.tables.as_ref().map(serde_json::to_string).transpose()?,
         model_fingerprint,
         refresh: refresh.id,
         created_at,
     };
-    let before = ctx.ledger.audience(name).await?.and_then(|row| row.current);
+    let previous = ctx.ledger.audience(name).await?.and_then(|row| row.current);
     let now = ctx.clock.now();
-    match judge(&audience.guard, before.as_ref().map(|b| b.members), members) {
-        Verdict::Publish => {
+    match guard::evaluate(&audience.guard, previous.as_ref().map(|p| p.members), members) {
+        GuardDecision::Publish => {
             ctx.ledger.publish(&snapshot, holder, now).await?;
-            Ok(Made { snapshot, held: None, before })
+            Ok(PublishOutcome { snapshot, held: None, previous })
         }
-        Verdict::Hold(reason) => {
+        GuardDecision::Hold(reason) => {
             ctx.ledger.hold(&snapshot, holder, &reason, now).await?;
-            Ok(Made { snapshot, held: Some(reason), before })
+            Ok(PublishOutcome { snapshot, held: Some(reason), previous })
         }
     }
 }
@@ -109,32 +114,32 @@ fn write(
     Ok(write_snapshot(root, Path::new(path), &meta, shards)?)
 }
 
-/// What follows once a snapshot is in the ledger. Nothing of this is needed for it to count: what a
-/// crash leaves undone is done by the next refresh or at the next start.
-pub(super) async fn follow(
+/// What follows once a snapshot is in the ledger: reload, alerts, history, retention. The snapshot
+/// is valid without any of it; what a crash leaves undone, the next refresh or the next start does.
+pub(super) async fn follow_up(
     ctx: &Arc<NodeContext>,
     audience: &Audience,
     refresh: &Refresh,
-    made: &Made,
+    outcome: &PublishOutcome,
 ) {
     let name = &audience.name;
-    if made.held.is_none()
+    if outcome.held.is_none()
         && ctx.serves_membership
         && let Err(error) = membership::reload_membership(ctx).await
     {
-        tracing::error!(audience = %name, error = error.as_ref() as &dyn std::error::Error, "a published snapshot is not served yet");
+        tracing::error!(audience = %name, error = error.as_ref() as &dyn std::error::Error, "failed to load a published snapshot");
     }
     ctx.wake_activate.notify_waiters();
     ctx.changed(Change::Audiences);
-    let told = match &made.held {
-        None => tell_published(ctx, name, made).await,
-        Some(reason) => tell_held(ctx, name, made, reason).await,
+    let reported = match &outcome.held {
+        None => report_published(ctx, name, outcome).await,
+        Some(reason) => report_held(ctx, name, outcome, reason).await,
     };
-    let forgotten = forget(ctx, name, audience.keep_snapshots).await;
-    if let Err(error) = told.and(forgotten) {
-        tracing::error!(audience = %name, error = &error as &dyn std::error::Error, "tidying up after a refresh failed");
+    let retained = apply_retention(ctx, name, audience.keep_snapshots).await;
+    if let Err(error) = reported.and(retained) {
+        tracing::error!(audience = %name, error = &error as &dyn std::error::Error, "failed to finish the follow-up of a refresh");
     }
-    sweep::drop_parts(ctx, refresh.id).await;
+    recovery::remove_parts(ctx, refresh.id).await;
     ctx.changed(Change::Audiences);
 }
 
@@ -149,7 +154,7 @@ fn entry(ctx: &NodeContext, name: &AudienceName, what: &str, why: String) -> His
     }
 }
 
-/// Records that something happened to an audience.
+/// Adds an entry to the history of an audience.
 pub(super) async fn record(
     ctx: &NodeContext,
     name: &AudienceName,
@@ -159,10 +164,10 @@ pub(super) async fn record(
     ctx.ledger.record(&[entry(ctx, name, what, why)]).await
 }
 
-fn figures(made: &Made) -> String {
-    let new = &made.snapshot;
-    let change = match &made.before {
-        Some(before) => format!("after {} in version {}", before.members, before.version),
+fn counts(outcome: &PublishOutcome) -> String {
+    let new = &outcome.snapshot;
+    let change = match &outcome.previous {
+        Some(previous) => format!("after {} in version {}", previous.members, previous.version),
         None => "the first".to_owned(),
     };
     format!(
@@ -171,35 +176,35 @@ fn figures(made: &Made) -> String {
     )
 }
 
-async fn tell_published(
+async fn report_published(
     ctx: &NodeContext,
     name: &AudienceName,
-    made: &Made,
+    outcome: &PublishOutcome,
 ) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
     for kind in [AlertKind::RefreshFailed, AlertKind::SnapshotHeld] {
         ctx.ledger.resolve_alert(kind, name.as_str(), now).await?;
     }
-    let members = made.snapshot.members as f64;
+    let members = outcome.snapshot.members as f64;
     metrics::gauge!("throng_audience_members", "audience" => name.to_string()).set(members);
-    let (rows, null_keys) = (made.snapshot.rows_read, made.snapshot.null_keys);
+    let (rows, null_keys) = (outcome.snapshot.rows_read, outcome.snapshot.null_keys);
     if many_null_keys(rows, null_keys) {
         let message = format!(
-            "{null_keys} of {rows} rows of the query have no key: look at the columns of the source with \
-             `throng sources`; rows that are meant to have none belong behind WHERE … IS NOT NULL"
+            "{null_keys} of {rows} rows of the query have no key: check the columns of the source with \
+             `throng sources`; exclude rows that are meant to have none with WHERE … IS NOT NULL"
         );
         let alert = NewAlert { kind: AlertKind::NullKeys, subject: name.to_string(), message };
         ctx.ledger.raise_alert(&alert, now).await?;
     } else {
         ctx.ledger.resolve_alert(AlertKind::NullKeys, name.as_str(), now).await?;
     }
-    record(ctx, name, "published", figures(made)).await
+    record(ctx, name, "published", counts(outcome)).await
 }
 
-/// Rows without a key of which there is an alert, in percent of all.
+/// More rows without a key than this, in percent of all, raise an alert.
 const MAX_NULL_KEYS_PERCENT: u64 = 10;
 
-/// Whether so many rows have no key that a column is probably not what it was.
+/// Whether so many rows have no key that a column of the source has probably changed.
 fn many_null_keys(rows: u64, null_keys: u64) -> bool {
     null_keys.saturating_mul(100) > rows.saturating_mul(MAX_NULL_KEYS_PERCENT)
 }
@@ -207,36 +212,41 @@ fn many_null_keys(rows: u64, null_keys: u64) -> bool {
 /// The alert of a held snapshot.
 pub(super) fn held_alert(name: &AudienceName, version: u64, reason: &str) -> NewAlert {
     let message = format!(
-        "version {version} is held: {reason}. Look at the source, then \
+        "version {version} is held: {reason}. Check the source, then \
          `throng audience approve {name}`, or refresh it again"
     );
     NewAlert { kind: AlertKind::SnapshotHeld, subject: name.to_string(), message }
 }
 
-async fn tell_held(
+async fn report_held(
     ctx: &NodeContext,
     name: &AudienceName,
-    made: &Made,
+    outcome: &PublishOutcome,
     reason: &str,
 ) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
-    ctx.ledger.raise_alert(&held_alert(name, made.snapshot.version, reason), now).await?;
-    // The refresh itself came to its end.
+    ctx.ledger.raise_alert(&held_alert(name, outcome.snapshot.version, reason), now).await?;
+    // The refresh itself succeeded.
     ctx.ledger.resolve_alert(AlertKind::RefreshFailed, name.as_str(), now).await?;
-    tracing::warn!(audience = %name, version = made.snapshot.version, reason, "a snapshot is held");
-    record(ctx, name, "held", format!("{}; {reason}", figures(made))).await
+    tracing::warn!(audience = %name, version = outcome.snapshot.version, reason, "holding a snapshot");
+    record(ctx, name, "held", format!("{}; {reason}", counts(outcome))).await
 }
 
-/// Forgets snapshots by the retention rule, then removes their files: a crash in between leaves
-/// files that the next start removes.
-async fn forget(ctx: &NodeContext, name: &AudienceName, keep: u32) -> Result<(), LedgerError> {
+/// Deletes snapshots by the retention rule: first from the ledger, then their files. A crash in
+/// between leaves files that the next start removes; the other order would leave rows whose file is
+/// missing.
+async fn apply_retention(
+    ctx: &NodeContext,
+    name: &AudienceName,
+    keep: u32,
+) -> Result<(), LedgerError> {
     let kept = ctx.ledger.snapshots(name).await?;
     let pinned = pinned(ctx, name).await?;
     let served = ctx.ledger.audience(name).await?.and_then(|row| row.current).map(|s| s.version);
-    for version in retention::to_forget(&kept, served, keep, &pinned) {
+    for version in retention::expired_versions(&kept, served, keep, &pinned) {
         match ctx.ledger.forget_snapshot(name, version).await {
             Ok(()) => {}
-            // A person rolled back to it just now, or it is forgotten already.
+            // A person has just rolled back to it, or it is deleted already.
             Err(LedgerError::WrongState { .. } | LedgerError::NotFound { .. }) => continue,
             Err(error) => return Err(error),
         }
@@ -245,15 +255,15 @@ async fn forget(ctx: &NodeContext, name: &AudienceName, keep: u32) -> Result<(),
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 object = old.path,
-                "an old snapshot was not removed"
+                "failed to remove an old snapshot"
             );
         }
     }
     Ok(())
 }
 
-/// Versions that syncs of this audience delivered or work with: what a mirror has to remove is
-/// found by comparing with them.
+/// Versions that syncs of this audience have delivered, or that their runs use. They must stay: a
+/// mirror finds what it has to remove by comparing with them.
 async fn pinned(ctx: &NodeContext, name: &AudienceName) -> Result<BTreeSet<u64>, LedgerError> {
     let mut pinned = BTreeSet::new();
     let spec = ctx.spec.load_full();
@@ -261,8 +271,8 @@ async fn pinned(ctx: &NodeContext, name: &AudienceName) -> Result<BTreeSet<u64>,
     for sync in spec.syncs.iter().filter(|sync| sync.audience == *name) {
         let platform = delivered.iter().find(|(of, _)| *of == sync.name);
         pinned.extend(platform.and_then(|(_, p)| p.delivered_version));
-        // Runs since the last completed one left the platform somewhere in between.
-        let runs = ctx.ledger.runs(Some(&sync.name), RUNS_LOOKED_AT).await?;
+        // Runs since the last completed one have left the platform between two versions.
+        let runs = ctx.ledger.runs(Some(&sync.name), MAX_RUNS_READ).await?;
         for run in runs.iter().take_while(|run| run.state != RunState::Completed) {
             pinned.insert(run.to_version);
             pinned.extend(run.from_version);

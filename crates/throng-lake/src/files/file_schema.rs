@@ -1,47 +1,47 @@
-//! What a file holds: its columns, with what their values say about their types.
+//! The schema of a file: its columns, with the types that their values have in common.
 
 use datafusion::arrow::datatypes::{DataType, Field};
 use throng_spec::ColumnType;
 
 use super::discover::DataFile;
-use super::evidence::Evidence;
+use super::infer::InferredType;
 use super::{csv, json, parquet};
 use crate::LakeError;
 
-/// What is known of a file.
+/// The schema of a file, with its count of rows.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Survey {
+pub(crate) struct FileSchema {
     pub(crate) columns: Vec<FileColumn>,
-    /// Rows.
+    /// Count of rows.
     pub(crate) rows: u64,
 }
 
 /// A column of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FileColumn {
-    /// As the file has it.
+    /// As the file writes it.
     pub(crate) name: String,
-    pub(crate) holds: Holds,
-    /// Two columns of the file have this name.
+    pub(crate) contents: ColumnContents,
+    /// Whether two columns of the file have this name.
     pub(crate) twice: bool,
-    /// Of a JSON file: other spellings of the name that stand in one object with it. Rows of other files have
-    /// all columns.
+    /// For a JSON file: other spellings of the name that occur in one object with it. Rows of other
+    /// files have all columns.
     pub(crate) beside: Vec<String>,
 }
 
 /// The values of a column.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Holds {
+pub(crate) enum ColumnContents {
     /// Text of a CSV or JSON file.
     Values(Node),
-    /// A type that the file states.
+    /// A type that the file declares.
     Typed(DataType),
 }
 
 /// Values of a JSON file, which can be nested; those of CSV never are.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Node {
-    pub(crate) scalars: Evidence,
+    pub(crate) scalars: InferredType,
     pub(crate) object: Option<Vec<(String, Node)>>,
     pub(crate) array: Option<Box<Node>>,
 }
@@ -52,7 +52,7 @@ impl Node {
         field(self.object.get_or_insert_default(), name)
     }
 
-    /// Adds what another file says.
+    /// Merges the values of another file.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.scalars.merge(&other.scalars);
         for (name, node) in other.object.iter().flatten() {
@@ -78,7 +78,7 @@ impl Node {
         }
     }
 
-    /// What the values are, other than NULL.
+    /// The kinds of the values that are not NULL.
     pub(crate) fn kinds(&self) -> Vec<&'static str> {
         let there = [
             (self.scalars.data_type().is_some(), "plain values"),
@@ -88,7 +88,7 @@ impl Node {
         there.into_iter().filter(|(is_there, _)| *is_there).map(|(_, kind)| kind).collect()
     }
 
-    /// The type of the values and how they are written; `Ok(None)` if there is none but NULL; `Err` if
+    /// The type of the values and how they are written; `Ok(None)` if all are NULL; `Err` if
     /// scalars, objects and arrays are mixed, here or in a field.
     pub(crate) fn data_type(&self) -> Result<Option<(DataType, Option<&'static str>)>, Mixed> {
         let text = || DataType::Utf8View;
@@ -120,16 +120,16 @@ impl Node {
 /// A step into a nested value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Of an object.
+    /// A field of an object.
     Field(String),
     /// All items of an array.
     Items,
 }
 
-/// Objects or arrays, and other values, in one place.
+/// Objects or arrays are mixed with other values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mixed {
-    /// From the column to the place.
+    /// The path from the column to the mixed values.
     pub(crate) path: Vec<Step>,
 }
 
@@ -140,7 +140,7 @@ impl Mixed {
     }
 }
 
-/// The entry of a name, which is added if it is new.
+/// The node of a field; it is added if it is new.
 pub(crate) fn field<'a>(fields: &'a mut Vec<(String, Node)>, name: &str) -> &'a mut Node {
     let at = match fields.iter().position(|(there, _)| there == name) {
         Some(at) => at,
@@ -152,26 +152,27 @@ pub(crate) fn field<'a>(fields: &'a mut Vec<(String, Node)>, name: &str) -> &'a 
     &mut fields[at].1
 }
 
-/// How a source's columns are read.
+/// The settings of a source for reading its files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Reading {
-    /// The types that are declared, by the name of the column.
+pub(crate) struct ReadOptions {
+    /// The declared types, by column.
     pub(crate) declared: Vec<(String, ColumnType)>,
     /// Text is read without the white space around it.
     pub(crate) trim: bool,
-    /// Whether CSV files begin with a header; `None`: they do, and a first line that looks like values is
-    /// refused.
+    /// Whether CSV files start with a header; `None`: they do, and a first line that looks like
+    /// values is refused.
     pub(crate) header: Option<bool>,
 }
 
-impl Reading {
-    /// The columns of CSV files in their order, where the source declares that the files have no header.
+impl ReadOptions {
+    /// The columns of CSV files in their order, where the source declares that the files have no
+    /// header.
     pub(crate) fn positional(&self) -> Option<Vec<String>> {
         let names = || self.declared.iter().map(|(name, _)| name.clone()).collect();
         (self.header == Some(false)).then(names)
     }
 
-    /// The declared type of a column: of this name, or of one that differs in case alone.
+    /// The declared type of the column with this name, or with one that differs only in case.
     pub(crate) fn declared(&self, column: &str) -> Option<ColumnType> {
         let same = self.declared.iter().find(|(name, _)| name == column);
         let lower = column.to_lowercase();
@@ -179,26 +180,29 @@ impl Reading {
         same.or_else(alike).map(|(_, declared)| *declared)
     }
 
-    /// The value of a cell as it counts.
+    /// The value of a cell after trimming, if that is set.
     pub(crate) fn cell<'a>(&self, text: &'a str) -> &'a str {
         if self.trim { text.trim() } else { text }
     }
 }
 
-/// Looks through a file: all of it if it is CSV or JSON, which costs about as much as scanning it; the
-/// footer of a Parquet file.
+/// Infers the schema of a file. Reads all of a CSV or JSON file, which costs about as much as
+/// scanning it, and the footer of a Parquet file.
 ///
 /// # Errors
 /// [`LakeError::Table`] naming the file, and the line where there is one.
-pub(crate) fn survey(file: &DataFile, reading: &Reading) -> Result<Survey, LakeError> {
+pub(crate) fn infer_schema(
+    file: &DataFile,
+    options: &ReadOptions,
+) -> Result<FileSchema, LakeError> {
     match file.format {
-        super::format::Format::Csv => Ok(csv::survey(file, reading)?),
-        super::format::Format::Json => Ok(json::survey(file, reading)?),
-        super::format::Format::Parquet => Ok(parquet::survey(file)?),
+        super::format::Format::Csv => Ok(csv::infer_schema(file, options)?),
+        super::format::Format::Json => Ok(json::infer_schema(file, options)?),
+        super::format::Format::Parquet => Ok(parquet::infer_schema(file)?),
     }
 }
 
-/// White space that `trim` takes away: that of Unicode, as [`str::trim`] has it.
+/// The white space that `trim` removes: that of Unicode, as [`str::trim`].
 pub(crate) const WHITE: [char; 25] = [
     '\t', '\n', '\u{b}', '\u{c}', '\r', ' ', '\u{85}', '\u{a0}', '\u{1680}', '\u{2000}',
     '\u{2001}', '\u{2002}', '\u{2003}', '\u{2004}', '\u{2005}', '\u{2006}', '\u{2007}', '\u{2008}',
