@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use prost::Message;
 use serde_json::{Value, json};
-use throng_budget::{AdGroupConfig, Applied, Engine, Event, EventKind, Pricing};
+use throng_budget::{AdGroupConfig, Engine, Event, EventEffect, EventKind, Pricing};
 use throng_model::{
     AdGroupIndex, AdGroupName, Clock, Entropy, Micros, SplitMix64, SystemClock, TimeZoneName,
     Timestamp,
@@ -123,8 +123,8 @@ fn in_process(count: usize) -> Result<f64> {
     let started = Instant::now();
     for (number, event) in events.iter().enumerate() {
         let applied = engine.apply(event, event.at)?;
-        ensure!(matches!(applied, Applied::Counted), "{applied:?}");
-        // Once per second of the traffic, as a node does.
+        ensure!(matches!(applied, EventEffect::Counted), "{applied:?}");
+        // Once a second of the traffic's time, as a node does.
         if number % 50_000 == 0 {
             engine.close(event.at);
             std::hint::black_box(engine.delta(event.at).encode());

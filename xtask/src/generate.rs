@@ -12,7 +12,7 @@ const TESTS: [&str; 9] = [
     "limits::a_limits_file_is_checked",
     "limits::a_sent_spec_is_held",
     "limits::problems_and_statements",
-    "events::wrong_events_are_explained",
+    "events::invalid_events_are_explained",
     "metrics::tests::the_documented_list",
 ];
 

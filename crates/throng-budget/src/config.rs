@@ -1,4 +1,4 @@
-//! What the engine must know of an ad group.
+//! The configuration of an ad group.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ pub enum Pricing {
     PerClick,
 }
 
-/// Standard deviations of what is in flight that are kept back.
-const CAUTION: f64 = 0.5;
+/// Standard deviations of in-flight spend that are added to it before it is compared with the budget.
+const SAFETY_MARGIN_DEVIATIONS: f64 = 0.5;
 
-/// An ad group as the engine sees it.
+/// What the engine needs to know of an ad group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdGroupConfig {
     /// Its number in the feed.
@@ -29,13 +29,13 @@ pub struct AdGroupConfig {
     pub pricing: Pricing,
     /// The price of one.
     pub price: Micros,
-    /// And billionths of the currency's unit, 0 to 999: prices by the thousand have them.
+    /// Billionths of the currency's unit to add to it, 0 to 999: prices per thousand have them.
     pub price_nanos: u16,
     /// Share of insertions that are seen, 0 to 1.
     pub impression_rate: f64,
     /// Share of impressions that lead to what is paid for, 0 to 1; 1 per impression.
     pub action_rate: f64,
-    /// Until delays are learned, an outcome is expected within this time.
+    /// Until delays are learned, outcomes are expected within this time.
     pub horizon: Duration,
     /// What it may spend a day.
     pub daily_budget: Micros,
@@ -61,25 +61,28 @@ impl AdGroupConfig {
         if nanos == 0 {
             return price.times_share(rate);
         }
-        // An insertion of less than half a micro is in flight too.
+        // An insertion that earns less than half a micro is in flight too.
         let micros = (price.0 as f64 + f64::from(nanos) / 1_000.0) * rate;
         Micros((micros.round() as i64).max(i64::from(rate > 0.0)))
     }
 
-    /// How far what is in flight may come out above its expectation before caution is needed: half
-    /// a standard deviation. Each insertion earns the price or nothing, so the variance of their sum
-    /// is `price × in flight × (1 − rate)`. Small for cheap impressions, large for dear clicks.
-    pub fn caution(&self, in_flight: Micros) -> Micros {
+    /// What is added to in-flight spend, because it may come out above its expectation: half a standard
+    /// deviation. Each insertion earns the price or nothing, so the variance of their sum is
+    /// `price × in flight × (1 − rate)`. Small for cheap impressions, large for expensive clicks.
+    pub fn safety_margin(&self, in_flight: Micros) -> Micros {
         let rate = (self.impression_rate * self.action_rate).clamp(0.0, 1.0);
         let variance = self.price.0 as f64 * in_flight.0.max(0) as f64 * (1.0 - rate);
-        Micros((CAUTION * variance.max(0.0).sqrt()) as i64)
+        Micros((SAFETY_MARGIN_DEVIATIONS * variance.max(0.0).sqrt()) as i64)
     }
 
     /// Whether actual and in-flight spend leave room for another ad. In-flight spend is taken with
-    /// [`caution`](Self::caution), because a mean is exceeded every other time.
+    /// [`safety_margin`](Self::safety_margin), because the actual value exceeds the mean half of the time.
     pub fn is_open(&self, actual: Micros, in_flight: Micros) -> bool {
-        let coming =
-            if self.prediction { in_flight.0.saturating_add(self.caution(in_flight).0) } else { 0 };
+        let coming = if self.prediction {
+            in_flight.0.saturating_add(self.safety_margin(in_flight).0)
+        } else {
+            0
+        };
         actual.0.saturating_add(coming) < self.daily_budget.0
     }
 }

@@ -1,4 +1,4 @@
-//! Events of ad servers: parsed, checked one by one, written to the log and read back.
+//! Events of ad servers: they are parsed, checked one by one, and encoded as records of the log.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::record::{EventRef, plausible, read_record};
 
 /// The longest id.
 pub const MAX_ID_BYTES: usize = 128;
-/// Events further in the future are refused: the sender's clock is wrong.
+/// Events further in the future are rejected: the sender's clock is wrong.
 pub const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 
-/// An insertion that is said to be longer before its event than this, or after it, is not believed:
-/// the event counts, and no delay is learned from it.
+/// An `inserted_at` longer before its event than this, or after it, is ignored: the event counts, and no
+/// delay is learned from it.
 pub const MAX_INSERTION_AGE: Duration = Duration::from_secs(24 * 3600);
-/// The longest line of NDJSON: what one line can make a parser allocate is bounded by it.
+/// The longest line of NDJSON. It bounds what the parser allocates for one line.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
-/// So many problems of one request are listed; the others are only counted.
+/// The most problems of one request that are listed; more are only counted.
 pub const MAX_PROBLEMS: usize = 1_000;
 
 /// What happened.
@@ -60,17 +60,17 @@ pub struct Event {
     pub inserted_at: Option<Timestamp>,
 }
 
-/// Why one event is refused. The others of the same request are not affected.
+/// Why one event is rejected. The others of the same request are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("event {line}: {field}: {message}")]
 pub struct EventProblem {
-    /// Which event of the request: the line of NDJSON, or the place among protobuf events; from 1.
+    /// Which event of the request: the line of NDJSON, or the index among protobuf events; from 1.
     pub line: usize,
     /// The field, or `event`.
     pub field: String,
     /// What is wrong.
     pub message: String,
-    /// How to mend it.
+    /// How to fix it.
     pub help: String,
 }
 
@@ -79,16 +79,16 @@ impl EventProblem {
         Self { line: 0, field: field.to_owned(), message: message.into(), help: help.into() }
     }
 
-    /// The same problem at a place of the request.
+    /// The same problem, of another event of the request.
     pub fn at_line(mut self, line: usize) -> Self {
         self.line = line;
         self
     }
 
-    /// The ad group is not in the applied spec. `meant` is the nearest name, if one is near.
-    pub fn unknown_ad_group(name: &AdGroupName, meant: Option<&AdGroupName>) -> Self {
-        let help = match meant {
-            Some(meant) => format!("did you mean `{meant}`?"),
+    /// The ad group is not in the applied spec. `nearest`: a similar name in it, if there is one.
+    pub fn unknown_ad_group(name: &AdGroupName, nearest: Option<&AdGroupName>) -> Self {
+        let help = match nearest {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
             None => "declare it in the spec and apply that first".to_owned(),
         };
         Self::new("ad_group", format!("there is no ad group `{name}` in the applied spec"), help)
@@ -103,11 +103,11 @@ pub(crate) const FIELDS: [&str; 6] =
 /// first [`MAX_PROBLEMS`] problems.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ParsedEvents {
-    /// Events that are in order, each with its line in NDJSON or its place among protobuf events; from 1.
+    /// Valid events, each with its line in NDJSON or its index among protobuf events; from 1.
     pub events: Vec<(usize, Event)>,
-    /// Why others are refused: the first [`MAX_PROBLEMS`] of them.
+    /// Why others are rejected: the first [`MAX_PROBLEMS`] of them.
     pub problems: Vec<EventProblem>,
-    /// How many are refused.
+    /// How many are rejected.
     pub refused: u64,
     /// How many of `events` have an `inserted_at` that is out of bounds
     /// ([`Event::plausible_inserted_at`]).
@@ -136,17 +136,17 @@ impl ParsedEvents {
 /// Reads an `Events` message.
 ///
 /// # Errors
-/// One problem if the bytes are no such message at all.
+/// One problem if the bytes are not such a message at all.
 pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents, EventProblem> {
-    let (mut parsed, mut place) = (ParsedEvents::default(), 0);
+    let (mut parsed, mut index) = (ParsedEvents::default(), 0);
     let read = read_record(body, |event| {
-        place += 1;
-        parsed.add(place, from_record(&event));
+        index += 1;
+        parsed.add(index, from_record(&event));
     });
     read.map_err(|error| {
         EventProblem::new(
             "event",
-            format!("the body is no throng.events.v1.Events message: {error}"),
+            format!("the body is not a throng.events.v1.Events message: {error}"),
             "use the schema of proto/throng/events/v1/events.proto",
         )
     })?;
@@ -161,7 +161,7 @@ pub(crate) fn unknown_kind(text: &str) -> EventProblem {
     let shown: String = text.chars().take(40).collect();
     EventProblem::new(
         "kind",
-        format!("`{shown}` is no kind of event"),
+        format!("`{shown}` is not a kind of event"),
         "use insertion, impression or click",
     )
 }
@@ -209,20 +209,19 @@ pub(crate) fn checked(event: Event) -> Result<Event, EventProblem> {
 }
 
 impl Event {
-    /// When the insertion was made, if that can be true: not after the event and at most
+    /// When the insertion was made, if that is plausible: not after the event and at most
     /// [`MAX_INSERTION_AGE`] before it. Otherwise the event counts as one without `inserted_at`.
     pub fn plausible_inserted_at(&self) -> Option<Timestamp> {
         plausible(self.inserted_at, self.at)
     }
 
-    /// Checks that the event is neither from the future nor older than ids are known: it could count
-    /// twice.
+    /// Checks that the event is neither in the future nor older than ids are remembered: it could count twice.
     ///
     /// # Errors
     /// The problem, without its line.
-    pub fn check_time(&self, now: Timestamp, promise: Duration) -> Result<(), EventProblem> {
-        if now.since(self.at) > promise {
-            let hours = promise.as_secs() / 3_600;
+    pub fn check_time(&self, now: Timestamp, dedupe_window: Duration) -> Result<(), EventProblem> {
+        if now.since(self.at) > dedupe_window {
+            let hours = dedupe_window.as_secs() / 3_600;
             return Err(EventProblem::new(
                 "at",
                 format!("{} is more than {hours} hours ago", self.at),
@@ -237,7 +236,7 @@ impl Event {
         if self.at.since(now) > MAX_AHEAD {
             return Err(EventProblem::new(
                 "at",
-                format!("{} lies more than 5 minutes in the future", self.at),
+                format!("{} is more than 5 minutes in the future", self.at),
                 match crate::json::unit_of(self.at.0) {
                     Some(3) => "send microseconds since 1970",
                     _ => "set the ad server's clock",
@@ -323,10 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn each_line_stands_alone() {
+    fn one_invalid_line_does_not_affect_the_others() {
         let body = br#"{"id":"a","kind":"insertion","ad_group":"shoes","at":1795600000}
 
-nonsense
+invalid
 {"id":"b","kind":"impression","ad_group":"shoes","at":"2026-01-01T00:00:02Z"}"#;
         let parsed = parse_ndjson(body);
         assert_eq!(parsed.events.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 4]);
@@ -351,13 +350,13 @@ nonsense
             assert_eq!(again, parsed, "{inserted_at}");
             let mut read = Vec::new();
             read_record(&record, |event| read.push(event)).unwrap();
-            assert!(read[0].is_sound(Timestamp(at), crate::DEFAULT_PROMISE), "{inserted_at}");
-            let believed = read[0].plausible_inserted_at();
-            assert_eq!(believed.is_none(), ignored == 1, "{inserted_at}");
+            assert!(read[0].is_sound(Timestamp(at), crate::DEFAULT_DEDUPE_WINDOW), "{inserted_at}");
+            let plausible = read[0].plausible_inserted_at();
+            assert_eq!(plausible.is_none(), ignored == 1, "{inserted_at}");
         }
     }
 
-    /// What a request makes the parser keep is bounded by its length, whatever is in it.
+    /// What the parser keeps of a request is bounded by the request's length, whatever is in it.
     #[test]
     fn memory_is_bounded_by_the_length_of_the_request() {
         let weight = |parsed: &ParsedEvents| {
@@ -393,7 +392,7 @@ nonsense
     }
 
     #[test]
-    fn no_bytes_make_it_panic() {
+    fn truncated_bytes_never_panic() {
         let good = events_to_record([&event()]);
         for cut in 0..good.len() {
             let _ = parse_protobuf(&good[..cut]);

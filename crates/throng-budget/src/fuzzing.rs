@@ -9,7 +9,7 @@ use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    AdGroupConfig, CheckpointFiles, DEFAULT_PROMISE, Engine, Event, EventKind, IdFile, IdRun,
+    AdGroupConfig, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, Event, EventKind, IdFile, IdRun,
     Pricing, events_to_record, parse_ndjson, parse_protobuf, read_record,
 };
 
@@ -20,7 +20,7 @@ mod mutate;
 const NOW: Timestamp = Timestamp(1_767_225_600_000_000);
 const PARTITION: u32 = 3;
 
-/// The bytes with the checksum that they need, in place of their last eight.
+/// The bytes with a valid checksum in place of their last eight.
 fn with_checksum(bytes: &[u8]) -> Option<Vec<u8>> {
     let (body, _) = bytes.split_last_chunk::<8>()?;
     let mut sealed = body.to_vec();
@@ -42,7 +42,7 @@ pub fn events_ndjson(bytes: &[u8]) {
     check_events(parse_ndjson(bytes).events.iter().map(|(_, event)| event));
 }
 
-/// Each kind of event, and what stands around events.
+/// Events of each kind, and what may be around events.
 pub fn events_ndjson_seeds() -> Vec<Vec<u8>> {
     let insertion =
         r#"{"id":"i1","kind":"insertion","ad_group":"red","at":"2026-01-01T00:00:00Z"}"#;
@@ -67,7 +67,7 @@ pub fn events_protobuf(bytes: &[u8]) {
 
 /// A record of the event log, which is also a record of the Kafka topic of events.
 pub fn event_record(bytes: &[u8]) {
-    // Asked of events that are not sound too: who reads a record may look at any of them.
+    // Called for events that are not sound too: a reader of a record may call them for any event.
     let _ = read_record(bytes, |event| {
         let _ = (event.kind(), event.plausible_inserted_at());
         let _ = event.is_sound(NOW, Duration::from_secs(24 * 3_600));
@@ -75,14 +75,13 @@ pub fn event_record(bytes: &[u8]) {
     });
 }
 
-/// Records of several events; also what [`events_protobuf`] starts from.
+/// Records of several events; also the seeds of [`events_protobuf`].
 pub fn event_record_seeds() -> Vec<Vec<u8>> {
     let events = events();
     vec![events_to_record(&events), events_to_record(&events[..1]), Vec::new()]
 }
 
-/// A checkpoint, as it is and with the checksum made right. One that is accepted can be
-/// written again.
+/// A checkpoint, as it is and with a valid checksum. One that is accepted can be written again.
 pub fn checkpoint(bytes: &[u8]) {
     let _ = restored(bytes);
     let Some(sealed) = with_checksum(bytes) else { return };
@@ -104,12 +103,12 @@ pub fn checkpoint_seeds() -> Vec<Vec<u8>> {
     for event in events() {
         let _ = engine.apply(&event, event.at.plus(Duration::from_secs(1)));
     }
-    let young = engine.checkpoint(6);
-    engine.close(NOW.plus(DEFAULT_PROMISE));
-    vec![empty, young, engine.checkpoint(9)]
+    let recent = engine.checkpoint(6);
+    engine.close(NOW.plus(DEFAULT_DEDUPE_WINDOW));
+    vec![empty, recent, engine.checkpoint(9)]
 }
 
-/// A file of ids, as it is and with the checksum made right.
+/// A file of ids, as it is and with a valid checksum.
 pub fn id_file(bytes: &[u8]) {
     for bytes in std::iter::once(bytes.to_vec()).chain(with_checksum(bytes)) {
         let bytes = Arc::new(bytes);

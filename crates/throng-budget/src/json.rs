@@ -11,23 +11,23 @@ use crate::event::{
 };
 use crate::{Event, EventKind};
 
-/// What stands for an `inserted_at` that cannot be read: out of bounds at any time.
+/// The value of an `inserted_at` that cannot be read: out of bounds at any time.
 const UNREADABLE: Timestamp = Timestamp(i64::MIN);
 /// Whole numbers up to this one are exact in a 64-bit float: 2^53.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 /// 2000-01-01 and 2100-01-01 in seconds since 1970.
 const FIRST: i64 = 946_684_800;
 const LAST: i64 = 4_102_444_800;
-/// Units of a number that is a time, with how many of them make a second. A time from 2000 to 2100 is
-/// in the range of exactly one.
+/// Units of a numeric time: how many of each make a second. A time from 2000 to 2100 is in the range of
+/// exactly one unit.
 const UNITS: [i64; 4] = [1, 1_000, 1_000_000, 1_000_000_000];
-/// Places in `UNITS`.
+/// Index in `UNITS`.
 const NANOS: usize = 3;
 
 const TIME_HELP: &str = "write RFC 3339, like 2026-11-23T15:04:05.123Z, or microseconds since 1970";
 
 /// Reads one event a line, or an array of events; empty lines are ignored, and so is a byte order mark.
-/// Lines end with LF, CR LF or CR. Every event stands alone.
+/// Lines end with LF, CR LF or CR. An invalid event does not affect the others.
 pub fn parse_ndjson(body: &[u8]) -> ParsedEvents {
     let mut parsed = ParsedEvents::default();
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
@@ -48,16 +48,16 @@ pub fn parse_ndjson(body: &[u8]) -> ParsedEvents {
     parsed
 }
 
-/// Lines that end with LF, CR LF or CR. None of them can stand inside of JSON text.
+/// Lines that end with LF, CR LF or CR. JSON text escapes both inside of strings.
 fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let by_lf = body.split(|byte| *byte == b'\n');
     by_lf.flat_map(|line| line.strip_suffix(b"\r").unwrap_or(line).split(|byte| *byte == b'\r'))
 }
 
-/// An array: its elements stand alone as lines do, as long as it is clear where each of them ends.
+/// An array: an invalid element does not affect the others, as long as it is clear where each of them ends.
 fn parse_array(body: &[u8], parsed: &mut ParsedEvents) {
     let mut rest = body.trim_ascii_start().get(1..).unwrap_or_default();
-    let mut place = 1;
+    let mut number = 1;
     loop {
         rest = rest.trim_ascii_start();
         if let Some(end) = rest.strip_prefix(b"]")
@@ -72,16 +72,16 @@ fn parse_array(body: &[u8], parsed: &mut ParsedEvents) {
             EventProblem::new("event", format!("the array {what}"), help)
         };
         if value.trim_ascii().is_empty() {
-            parsed.add(place, Err(broken("is cut short or has an empty element")));
+            parsed.add(number, Err(broken("is truncated or has an empty element")));
             return;
         }
-        parsed.add(place, parse_object(value, "element"));
-        place += 1;
+        parsed.add(number, parse_object(value, "element"));
+        number += 1;
         rest = match after {
             [b',', rest @ ..] => rest,
             [b']', ..] => after,
             _ => {
-                parsed.add(place, Err(broken("is cut short")));
+                parsed.add(number, Err(broken("is truncated")));
                 return;
             }
         };
@@ -91,14 +91,14 @@ fn parse_array(body: &[u8], parsed: &mut ParsedEvents) {
 /// How many bytes there are up to the comma or the bracket after an array's element.
 fn element(rest: &[u8]) -> usize {
     let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
-    for (place, byte) in rest.iter().enumerate() {
+    for (at, byte) in rest.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_text => escaped = true,
             b'"' => in_text = !in_text,
             _ if in_text => {}
             b'{' | b'[' => depth += 1,
-            b',' | b']' if depth == 0 => return place,
+            b',' | b']' if depth == 0 => return at,
             b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
@@ -106,7 +106,7 @@ fn element(rest: &[u8]) -> usize {
     rest.len()
 }
 
-/// `what`: how the object is called in messages.
+/// `what`: the name of the object in messages.
 fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
     if text.len() > MAX_LINE_BYTES {
         return Err(EventProblem::new(
@@ -124,7 +124,7 @@ fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
     if read.is_ok() && !fields.is_object {
         return Err(EventProblem::new(
             "event",
-            format!("the {what} is JSON, but no object"),
+            format!("the {what} is JSON, but not an object"),
             "send {\"id\": …, \"kind\": …, \"ad_group\": …, \"at\": …}",
         ));
     }
@@ -132,7 +132,7 @@ fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
         let separated = fields.is_object && error.to_string().starts_with("trailing characters");
         let help = if separated {
             "send one JSON object a line without commas between them; with curl use --data-binary, \
-             as -d takes the line breaks out"
+             as -d removes the line breaks"
         } else {
             "send one JSON object a line, without line breaks in it"
         };
@@ -141,12 +141,12 @@ fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
     fields.event()
 }
 
-/// The values of an object, as far as an event has them.
+/// The fields of an event in an object.
 #[derive(Default)]
 struct Fields {
     is_object: bool,
     values: [Option<Scalar>; FIELDS.len()],
-    /// The first field that must not be there.
+    /// The problem of the first field that must not be there.
     problem: Option<EventProblem>,
 }
 
@@ -171,8 +171,8 @@ impl Fields {
     }
 
     fn value(&self, name: &str) -> Option<&Scalar> {
-        let place = FIELDS.iter().position(|field| *field == name)?;
-        self.values[place].as_ref()
+        let index = FIELDS.iter().position(|field| *field == name)?;
+        self.values[index].as_ref()
     }
 
     fn required(&self, name: &str) -> Result<&str, EventProblem> {
@@ -186,7 +186,7 @@ impl Fields {
             "click" => EventKind::Click,
             other => return Err(unknown_kind(other)),
         };
-        // What it says is only learned from, so an unreadable one must not veto the event.
+        // It is only used to learn delays, so that an invalid one must not reject the event.
         let inserted_at = match self.value("inserted_at") {
             None | Some(Scalar::Null) => None,
             Some(Scalar::Whole(micros)) => Some(in_micros(*micros).unwrap_or(Timestamp(*micros))),
@@ -222,7 +222,7 @@ impl<'de> Visitor<'de> for &mut Fields {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         self.is_object = true;
         while let Some(name) = map.next_key::<String>()? {
-            let Some(place) = FIELDS.iter().position(|field| *field == name) else {
+            let Some(index) = FIELDS.iter().position(|field| *field == name) else {
                 let shown: String = name.chars().take(40).collect();
                 let help = format!("the fields are: {}", FIELDS.join(", "));
                 let problem = EventProblem::new(&shown, "there is no such field", help);
@@ -231,8 +231,8 @@ impl<'de> Visitor<'de> for &mut Fields {
                 continue;
             };
             let value = map.next_value()?;
-            if self.values[place].replace(value).is_some() {
-                let problem = EventProblem::new(&name, "is there twice", "send it once");
+            if self.values[index].replace(value).is_some() {
+                let problem = EventProblem::new(&name, "occurs twice", "send it once");
                 self.problem.get_or_insert(problem);
             }
         }
@@ -319,31 +319,31 @@ impl<'de> Visitor<'de> for OfScalar {
     }
 }
 
-/// RFC 3339 text, or a number since 1970 whose unit its size says: seconds, milliseconds, microseconds
-/// or nanoseconds.
+/// RFC 3339 text, or a number since 1970 in a unit that follows from its size: seconds, milliseconds,
+/// microseconds or nanoseconds.
 fn time(field: &str, value: &Scalar) -> Result<Timestamp, EventProblem> {
     match value {
         Scalar::Text(text) => match text.parse::<i64>() {
-            Ok(number) => in_micros(number).ok_or_else(|| no_time(field)),
+            Ok(number) => in_micros(number).ok_or_else(|| invalid_time(field)),
             Err(_) => text
                 .parse()
                 .map_err(|error| EventProblem::new(field, format!("{error}"), TIME_HELP)),
         },
-        Scalar::Whole(number) => in_micros(*number).ok_or_else(|| no_time(field)),
-        Scalar::Float(number) => float_in_micros(*number).ok_or_else(|| no_time(field)),
-        Scalar::Huge => Err(no_time(field)),
+        Scalar::Whole(number) => in_micros(*number).ok_or_else(|| invalid_time(field)),
+        Scalar::Float(number) => float_in_micros(*number).ok_or_else(|| invalid_time(field)),
+        Scalar::Huge => Err(invalid_time(field)),
         Scalar::Null => Err(EventProblem::new(field, "is null", TIME_HELP)),
         Scalar::Other => Err(EventProblem::new(field, "is neither text nor a number", TIME_HELP)),
     }
 }
 
-fn no_time(field: &str) -> EventProblem {
-    let message = "is no time from 2000 to 2100: neither in seconds since 1970 nor in milliseconds, \
-                   microseconds or nanoseconds";
+fn invalid_time(field: &str) -> EventProblem {
+    let message = "is not a time from 2000 to 2100, in seconds, milliseconds, microseconds or nanoseconds \
+                   since 1970";
     EventProblem::new(field, message, TIME_HELP)
 }
 
-/// The unit in which a number is a time from 2000 to 2100: its place in [`UNITS`].
+/// The unit in which a number is a time from 2000 to 2100: its index in [`UNITS`].
 pub(crate) fn unit_of(number: i64) -> Option<usize> {
     UNITS.iter().position(|unit| (FIRST * unit..LAST * unit).contains(&number))
 }
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_a_time_in_the_unit_that_its_size_says() {
+    fn the_unit_of_a_time_follows_from_its_size() {
         for (written, micros) in [
             ("1795600000123456", AT),
             ("\"1795600000123456\"", AT),
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_an_array_is_named_by_its_place() {
+    fn a_problem_in_an_array_has_its_index() {
         let (a, b) = (line("a"), line("b"));
         for (body, counted, refused) in [
             (format!("[{a},{b}"), 2, 1),
@@ -467,16 +467,16 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_there_once() {
+    fn a_field_that_occurs_twice_is_rejected() {
         let twice = line("a").replacen('{', r#"{"kind":"insertion","#, 1);
         let parsed = parse_ndjson(twice.as_bytes());
         assert_eq!((parsed.events.len(), parsed.refused), (0, 1));
         let problem = &parsed.problems[0];
-        assert_eq!((&*problem.field, &*problem.message), ("kind", "is there twice"));
+        assert_eq!((&*problem.field, &*problem.message), ("kind", "occurs twice"));
     }
 
     #[test]
-    fn an_insertion_time_never_vetoes_an_event() {
+    fn an_invalid_insertion_time_never_rejects_an_event() {
         for odd in
             ["0", "-1", "\"\"", "\"just now\"", "true", "{}", "1e300", "99999999999999999999"]
         {

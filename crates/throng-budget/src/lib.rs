@@ -1,16 +1,16 @@
 //! Money in flight. Ad servers report insertions, impressions and clicks ([`Event`]); an [`Engine`]
 //! keeps, for one partition of the event log, what every ad group has spent today (exact to the
-//! micro) and what the ads that are out will probably still earn, and makes the frames that tell
-//! gates. Pure: time comes in with each call, and there is no I/O.
+//! micro) and what ads that were inserted will probably still earn, and makes the frames for gates.
+//! Pure: the time is passed in with each call, and there is no I/O.
 //!
 //! * expected spend of an insertion = price × impression rate × action rate, summed per ad group into
 //!   10-second tumbling windows: one update per event
 //! * in-flight spend = Σ over windows of expected × survival(age), where survival is the share of
-//!   outcomes that come later than that ([`Survival`])
+//!   outcomes that come after that age ([`Survival`])
 //! * an ad group is open while actual + in flight < budget
 //!
 //! The formula is Pinterest's ("Using Kafka Streams API for predictive budgeting", 2017), where
-//! survival is a step at three minutes; here it is that step until enough outcomes are known.
+//! survival is a step at three minutes; here it is that step until enough outcomes have come.
 
 mod config;
 mod engine;
@@ -23,9 +23,9 @@ mod wire;
 
 pub use config::{AdGroupConfig, Pricing};
 pub use engine::{
-    ABSENT_FOR, AdGroupState, Applied, CheckpointError, CheckpointFiles, DEFAULT_PROMISE, Engine,
-    IdFile, IdRun, Interval, LogPosition, NamedFiles, SLICE_SECS, Series, SliceFile, SpendPoint,
-    Survival, Tally, WINDOW_SECS,
+    AdGroupState, CheckpointError, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, EventCounts,
+    EventEffect, IdFile, IdRun, Interval, LogPosition, NamedFiles, REMOVED_RETENTION, SLICE_SECS,
+    Series, SliceFile, SpendPoint, Survival, WINDOW_SECS,
 };
 pub use event::{
     Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,

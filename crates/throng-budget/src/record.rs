@@ -1,4 +1,4 @@
-//! A record of the event log, read where it lies: no text is copied and no event is allocated for.
+//! Reads a record of the event log in place: no text is copied and nothing is allocated for an event.
 //! An aggregator spends most of its time here and in [`crate::Engine::apply_all`].
 
 use std::time::Duration;
@@ -8,18 +8,18 @@ use throng_model::Timestamp;
 use crate::event::{MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE};
 use crate::{Event, EventKind};
 
-/// Text that lies in a record: UTF-8, which was made sure of when it was read.
+/// Text in a record: UTF-8, which was verified when it was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Text<'a>(&'a [u8]);
 
 impl<'a> Text<'a> {
     #[inline]
     fn new(bytes: &'a [u8]) -> Option<Self> {
-        // Nearly all names and ids are ASCII, which is seen eight bytes at a time.
+        // Nearly all names and ids are ASCII, which is verified eight bytes at a time.
         (bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()).then_some(Self(bytes))
     }
 
-    /// As text. Costs another look through it.
+    /// As text. Verifies it again.
     pub fn as_str(self) -> &'a str {
         std::str::from_utf8(self.0).unwrap_or_default()
     }
@@ -37,8 +37,8 @@ impl<'a> From<&'a str> for Text<'a> {
     }
 }
 
-/// One event of a record, borrowed from its bytes. What it must be to count is checked by
-/// [`EventRef::is_sound`] and by the engine, which knows the ad groups.
+/// One event of a record, borrowed from its bytes. Whether it counts is checked by [`EventRef::is_sound`] and by
+/// the engine, which knows the ad groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventRef<'a> {
     /// See [`crate::Event::id`].
@@ -47,11 +47,11 @@ pub struct EventRef<'a> {
     pub kind_number: i32,
     /// The ad group's name.
     pub ad_group: Text<'a>,
-    /// The insertion that it belongs to; empty: not told.
+    /// The insertion that it belongs to; empty if it has none.
     pub insertion_id: Text<'a>,
-    /// Microseconds since 1970; 0: not told.
+    /// Microseconds since 1970; 0 if it has no time.
     pub at: Timestamp,
-    /// When the insertion was made, if told.
+    /// When the insertion was made, if the event has that.
     pub inserted_at: Option<Timestamp>,
 }
 
@@ -69,7 +69,7 @@ impl<'a> From<&'a Event> for EventRef<'a> {
 }
 
 impl EventRef<'_> {
-    /// What happened; `None` for a number that is no kind.
+    /// What happened; `None` for an unknown number.
     #[inline]
     pub fn kind(&self) -> Option<EventKind> {
         match self.kind_number {
@@ -80,17 +80,17 @@ impl EventRef<'_> {
         }
     }
 
-    /// When the insertion was made, if that can be true: see [`Event::plausible_inserted_at`].
+    /// When the insertion was made, if that is plausible: see [`Event::plausible_inserted_at`].
     #[inline]
     pub fn plausible_inserted_at(&self) -> Option<Timestamp> {
         plausible(self.inserted_at, self.at)
     }
 
-    /// Whether it may count if its ad group is known: what [`crate::parse_protobuf`] and
-    /// [`Event::check_time`] refuse with words is refused here by yes or no.
-    pub fn is_sound(&self, now: Timestamp, promise: Duration) -> bool {
-        let promise = i64::try_from(promise.as_micros()).unwrap_or(i64::MAX);
-        let ages = -(MAX_AHEAD.as_micros() as i64)..=promise;
+    /// Whether it may count if its ad group is known: the same checks as of [`crate::parse_protobuf`] and
+    /// [`Event::check_time`], without explanations.
+    pub fn is_sound(&self, now: Timestamp, dedupe_window: Duration) -> bool {
+        let dedupe_window = i64::try_from(dedupe_window.as_micros()).unwrap_or(i64::MAX);
+        let ages = -(MAX_AHEAD.as_micros() as i64)..=dedupe_window;
         let id = 1..=MAX_ID_BYTES;
         self.kind().is_some()
             && self.at.0 != 0
@@ -107,29 +107,28 @@ pub(crate) fn plausible(inserted_at: Option<Timestamp>, at: Timestamp) -> Option
     inserted_at.filter(|inserted| (0..=OLDEST).contains(&at.0.saturating_sub(inserted.0)))
 }
 
-/// Why bytes are no `throng.events.v1.Events` message.
+/// Why bytes are not a `throng.events.v1.Events` message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// They end in the middle of a field.
     #[error("it ends in the middle of a field")]
     Cut,
     /// A field has the type of another.
-    #[error("field {0} is of another type")]
+    #[error("field {0} has another type")]
     OtherType(u64),
-    /// A text is no UTF-8.
+    /// A text is not UTF-8.
     #[error("field {0} is not UTF-8")]
     NotUtf8(u64),
-    /// A number is longer than 64 bits, or a field's number is none.
-    #[error("it has a number that no message has")]
+    /// A number is longer than 64 bits, or a field number is invalid.
+    #[error("it has an invalid number")]
     BadNumber,
 }
 
-/// Reads a record's events, one after the other. Unknown fields are passed over, as protobuf wants
-/// it.
+/// Reads a record's events, one after the other. Unknown fields are skipped, as protobuf requires.
 ///
 /// # Errors
-/// [`RecordError`]. The events before the damage have been given out: who wants all or none of a
-/// record keeps them aside.
+/// [`RecordError`]. `each` was called with the events before the damage: a caller that wants all events of a
+/// record or none has to collect them.
 pub fn read_record<'a>(
     record: &'a [u8],
     mut each: impl FnMut(EventRef<'a>),
@@ -150,7 +149,7 @@ fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => id = value.text(number)?,
-            // Protobuf keeps the low 32 bits of an enum.
+            // Protobuf decoders keep the low 32 bits of an enum.
             2 => kind_number = value.number(number)? as i32,
             3 => ad_group = value.text(number)?,
             4 => insertion_id = value.text(number)?,
@@ -164,7 +163,7 @@ fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
     Ok(EventRef { id, kind_number, ad_group, insertion_id, at, inserted_at })
 }
 
-/// A value as the wire has it; of numbers of fixed width nothing is wanted.
+/// An encoded value. Numbers of fixed width are skipped.
 #[derive(Clone, Copy)]
 enum Value<'a> {
     Varint(u64),
@@ -217,7 +216,7 @@ impl<'a> Fields<'a> {
             }
             1 => self.take(8).map(|_| Value::Fixed)?,
             5 => self.take(4).map(|_| Value::Fixed)?,
-            // Groups, which proto3 does not have, and numbers that mean nothing.
+            // Groups, which proto3 does not have, and undefined wire types.
             _ => return Err(RecordError::OtherType(field)),
         };
         Ok(Some((field, value)))
@@ -243,14 +242,14 @@ impl<'a> Fields<'a> {
     }
 
     fn long_varint(&mut self) -> Result<u64, RecordError> {
-        // Times take eight bytes: these are put together at once.
+        // Times take eight bytes: these are decoded at once.
         if let Some(bytes) = self.rest.first_chunk::<8>() {
             let word = u64::from_le_bytes(*bytes);
             let ends = !word & 0x8080_8080_8080_8080;
             if ends != 0 {
                 let length = ends.trailing_zeros() as usize / 8 + 1;
                 self.rest = &self.rest[length..];
-                return Ok(join_sevens(word & (ends ^ (ends - 1))));
+                return Ok(join_low_sevens(word & (ends ^ (ends - 1))));
             }
         }
         self.any_varint()
@@ -275,8 +274,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The low seven bits of each byte, side by side.
-fn join_sevens(word: u64) -> u64 {
+/// Joins the low seven bits of each byte.
+fn join_low_sevens(word: u64) -> u64 {
     let word = word & 0x7f7f_7f7f_7f7f_7f7f;
     let word = (word & 0x7f00_7f00_7f00_7f00) >> 1 | (word & 0x007f_007f_007f_007f);
     let word = (word & 0x3fff_0000_3fff_0000) >> 2 | (word & 0x0000_3fff_0000_3fff);
@@ -290,7 +289,7 @@ mod tests {
 
     use super::*;
 
-    /// The schema as another implementation reads and writes it.
+    /// The schema in another implementation.
     #[derive(Clone, PartialEq, Message)]
     struct WireEvent {
         #[prost(string, tag = "1")]
@@ -335,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_later_versions_are_passed_over() {
+    fn fields_of_later_versions_are_skipped() {
         // An event of: field 20, a varint; field 1, "a"; field 21, 8 bytes; field 22, 4 bytes.
         let mut event = vec![0xa0, 1, 0xff, 1, 0x0a, 1, b'a', 0xa9, 1];
         event.extend([7; 8]);
@@ -359,7 +358,7 @@ mod tests {
             prop_assert!(read.iter().zip(&events).all(|(ours, theirs)| same(ours, theirs)));
         }
 
-        /// Damaged bytes are refused exactly where another implementation refuses them.
+        /// Damaged bytes are rejected exactly where another implementation rejects them.
         #[test]
         fn both_agree_on_damaged_bytes(
             event in wire_event(), place in any::<prop::sample::Index>(), byte in any::<u8>()
@@ -373,7 +372,7 @@ mod tests {
                 Ok(theirs) if ours.is_ok() => {
                     prop_assert!(read.iter().zip(&theirs.events).all(|(a, b)| same(a, b)));
                 }
-                // Groups and fields of a wrong type that nobody wants are the only difference.
+                // Groups, and unknown fields of a wrong type, are the only difference.
                 Ok(_) => prop_assert!(matches!(ours, Err(RecordError::OtherType(_)))),
                 Err(_) => prop_assert!(ours.is_err()),
             }

@@ -1,16 +1,16 @@
-//! The protobuf messages of checkpoints, written out by hand so that a build needs no protobuf
-//! compiler. Those of events are read by [`crate::record`].
+//! The protobuf messages of checkpoints, written by hand so that a build needs no protobuf compiler. Messages
+//! of events are read by [`crate::record`].
 
 use prost::Message;
 
-/// What states of every format have.
+/// The field that states of every format have.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct CheckpointFormat {
     #[prost(uint32, tag = "1")]
     pub(crate) format: u32,
 }
 
-/// The state of an engine. Unknown fields of later versions are an error by way of `format`.
+/// The state of an engine. A later version with other fields has a higher `format`, which is refused.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Checkpoint {
     #[prost(uint32, tag = "1")]
@@ -21,9 +21,9 @@ pub(crate) struct Checkpoint {
     pub(crate) next_offset: u64,
     #[prost(message, repeated, tag = "4")]
     pub(crate) ad_groups: Vec<AdGroup>,
-    /// The youngest ids, and up to format 2 those of the generation before; 10 bytes each, 16 in format 1.
+    /// Recent ids, and up to format 2 those of the previous generation; 10 bytes each, 16 in format 1.
     #[prost(bytes = "vec", tag = "5")]
-    pub(crate) young_ids: Vec<u8>,
+    pub(crate) recent_ids: Vec<u8>,
     #[prost(bytes = "vec", tag = "6")]
     pub(crate) old_ids: Vec<u8>,
     #[prost(int64, tag = "7")]
@@ -33,8 +33,7 @@ pub(crate) struct Checkpoint {
     pub(crate) impressions: Option<Pooled>,
     #[prost(message, optional, tag = "9")]
     pub(crate) clicks: Option<Pooled>,
-    /// How much time has passed in the log (up to format 2: since the generation began), and the newest
-    /// record's time.
+    /// The log time (up to format 2: since the generation began), and the newest record's time.
     #[prost(int64, optional, tag = "10")]
     pub(crate) generation_micros: Option<i64>,
     #[prost(int64, optional, tag = "11")]
@@ -42,23 +41,23 @@ pub(crate) struct Checkpoint {
     /// Checksum of the record before `next_offset`.
     #[prost(fixed64, optional, tag = "12")]
     pub(crate) last_record: Option<u64>,
-    /// Ids may be of the second format until so much time has passed in the log.
+    /// Until this log time there may be ids of the second format.
     #[prost(int64, tag = "13")]
-    pub(crate) plain_until: i64,
-    /// Stamps of the young ids: the oldest and the newest.
+    pub(crate) legacy_until: i64,
+    /// Stamps of the recent ids: the oldest and the newest.
     #[prost(sint64, optional, tag = "14")]
-    pub(crate) young_oldest: Option<i64>,
+    pub(crate) recent_oldest: Option<i64>,
     #[prost(sint64, optional, tag = "15")]
-    pub(crate) young_newest: Option<i64>,
+    pub(crate) recent_newest: Option<i64>,
     /// Older ids.
     #[prost(message, repeated, tag = "16")]
     pub(crate) runs: Vec<IdRun>,
-    /// How long ids are known, in microseconds, and the time up to which they were let go of before it was
-    /// as long.
+    /// How long ids are remembered, in microseconds, and the time before which they were forgotten under a
+    /// shorter window.
     #[prost(sint64, optional, tag = "17")]
-    pub(crate) promise: Option<i64>,
+    pub(crate) dedupe_window: Option<i64>,
     #[prost(sint64, optional, tag = "18")]
-    pub(crate) known_after: Option<i64>,
+    pub(crate) forgotten_before: Option<i64>,
     /// Closed slices.
     #[prost(message, repeated, tag = "19")]
     pub(crate) slice_files: Vec<SliceFile>,
@@ -74,23 +73,23 @@ pub(crate) struct SliceFile {
     pub(crate) first_day: i64,
     #[prost(sint64, tag = "2")]
     pub(crate) last_day: i64,
-    /// Rises from file to file.
+    /// Increases from file to file.
     #[prost(uint64, tag = "3")]
     pub(crate) number: u64,
-    /// Of the object that has it.
+    /// The last part of its object's name.
     #[prost(string, tag = "4")]
     pub(crate) name: String,
-    /// The whole file, if there is no such object yet.
+    /// The file's contents, if it is not written yet.
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) content: Vec<u8>,
 }
 
-/// What is in such a file.
+/// The contents of a slice file.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct SliceFileContent {
     #[prost(uint32, tag = "1")]
     pub(crate) partition: u32,
-    /// Days of UTC since 1970.
+    /// UTC days since 1970.
     #[prost(sint64, tag = "2")]
     pub(crate) first_day: i64,
     #[prost(sint64, tag = "3")]
@@ -119,10 +118,10 @@ pub(crate) struct IdRun {
     pub(crate) newest: i64,
     #[prost(sint64, tag = "2")]
     pub(crate) sealed: i64,
-    /// Of the object that has it.
+    /// The last part of its object's name.
     #[prost(string, tag = "3")]
     pub(crate) name: String,
-    /// The whole run, if there is no such object yet.
+    /// The run's contents, if it is not written yet.
     #[prost(bytes = "vec", tag = "4")]
     pub(crate) content: Vec<u8>,
     #[prost(sint64, tag = "5")]
@@ -156,8 +155,8 @@ pub(crate) struct AdGroup {
     pub(crate) intervals: Vec<Interval>,
     #[prost(message, repeated, tag = "7")]
     pub(crate) points: Vec<Point>,
-    /// Slices with spend that no file has as they are (up to format 3: all): each one's number less that of the
-    /// one before, and its spend.
+    /// Slices with spend that no file has as they are (up to format 3: all): each one's number minus that of
+    /// the one before, and its spend.
     #[prost(sint64, repeated, tag = "8")]
     pub(crate) slice_steps: Vec<i64>,
     #[prost(sint64, repeated, tag = "9")]
@@ -170,7 +169,7 @@ pub(crate) struct AdGroup {
     pub(crate) settles: bool,
     /// Since when the ad group is not configured.
     #[prost(sint64, optional, tag = "13")]
-    pub(crate) absent_since: Option<i64>,
+    pub(crate) removed_since: Option<i64>,
     #[prost(uint32, tag = "14")]
     pub(crate) index: u32,
     /// Billionths of the slices, if any of them has some.
@@ -178,7 +177,7 @@ pub(crate) struct AdGroup {
     pub(crate) slice_nanos: Vec<u32>,
     #[prost(uint32, tag = "16")]
     pub(crate) folded_nanos: u32,
-    /// Slices of files count from this file and this slice on; from no file if there is no slice.
+    /// Slices of files count from this file and this slice on; without `kept_from` none does.
     #[prost(uint64, tag = "17")]
     pub(crate) first_slice_file: u64,
     #[prost(sint64, optional, tag = "18")]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Currency, Micros};
 
-/// What to do with an ad group whose feed is stale: no frame has come for too long, or none names it.
+/// What to do with an ad group whose feed is stale: no frame was received for too long, or none names it.
 ///
 /// ```
 /// use throng_feed::WhenStale;

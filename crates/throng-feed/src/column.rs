@@ -15,9 +15,8 @@
 //! the code first, then the bits below its leading one, lowest first. The last byte is filled up
 //! with zeros.
 //!
-//! Why not blocks of equal width: spend is log-normal, so a block of 128 is as wide as its widest
-//! member and wastes three bits a value; and constant columns (gaps of a keyframe, flags) take no
-//! bits at all here.
+//! Why not blocks of equal width: spend is log-normal, so a block of 128 values is as wide as its widest one
+//! and wastes three bits a value; and constant columns (gaps of a keyframe, flags) take no bits here.
 
 use crate::error::FeedError;
 
@@ -28,7 +27,7 @@ fn malformed<T>(problem: &'static str) -> Result<T, FeedError> {
     Err(FeedError::Malformed(problem))
 }
 
-/// Takes numbers off a slice.
+/// Reads numbers from a slice.
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -46,7 +45,7 @@ impl<'a> Reader<'a> {
                 self.0 = tail;
                 Ok(head)
             }
-            None => malformed("it is cut off"),
+            None => malformed("it is truncated"),
         }
     }
 
@@ -193,7 +192,7 @@ fn only_class(counts: &[u64; CLASSES]) -> Option<usize> {
 /// How many bits a number takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
-    /// As few as can be: none if all are of one class.
+    /// As few as possible: none if all are of one class.
     Shortest,
     /// One at least.
     OneBitAtLeast,
@@ -221,7 +220,7 @@ pub(crate) fn put_column(bytes: &mut Vec<u8>, values: &[i64], coding: Coding) {
         counts[class_of(number(value))] += 1;
     }
     if let (Coding::OneBitAtLeast, Some(only)) = (coding, only_class(&counts)) {
-        // A class that no number has makes room for a code: of two classes each has one bit.
+        // With a second class, which no number has, each of the two has a code of one bit.
         counts[if only == 0 { 1 } else { 0 }] = 1;
     }
     let lengths = code_lengths(&counts);
@@ -300,9 +299,9 @@ fn read_table(reader: &mut Reader<'_>) -> Result<Vec<(u8, u8)>, FeedError> {
     if used.iter().any(|u| u32::from(u.1) > LONGEST) {
         return malformed("a column's codes are too long");
     }
-    // Complete and no more: every pattern of bits is a code of exactly one class. Why it is checked: an
-    // incomplete code would leave places of the table that no class has, and a stream that reads one of
-    // them would decode to numbers that nobody has sent; too many codes would overwrite each other.
+    // Every pattern of bits must be a code of exactly one class. Why it is checked: an incomplete code would
+    // leave entries of the table without a class, and a stream that reads one of them would decode to
+    // numbers that nobody has sent; too many codes would overwrite each other.
     let covered: u32 = used.iter().map(|u| 1 << (LONGEST - u32::from(u.1))).sum();
     if covered != 1 << LONGEST {
         return malformed("a column's codes are not complete");
@@ -346,9 +345,9 @@ pub(crate) fn take_column(
             }
         };
         // Why in the loop: past the end the reader sees zeros, so without this check a cut stream would
-        // decode to made-up numbers.
+        // decode to numbers that nobody has sent.
         if bits.at > stream.len() * 8 {
-            return malformed("a column is cut off");
+            return malformed("a column is truncated");
         }
         sink(place, value_of(number, unit, signed)?)?;
     }

@@ -8,10 +8,10 @@ pub enum FeedError {
     /// Too short, or another protocol.
     #[error("this is not a feed frame: check that the address is a Throng feed")]
     NotAFrame,
-    /// Made by a newer program.
+    /// Written by a newer program.
     #[error("the feed frame has format version {0}, this program knows 1 and 2: update the gate")]
     UnknownFormat(u8),
-    /// Changed on the way.
+    /// Changed in transit.
     #[error("the checksum of the feed frame does not match: drop the connection and open it again")]
     Checksum,
     /// The checksum is right, the contents are not.

@@ -56,7 +56,7 @@ const FORMAT_1: u8 = 1;
 const HEADER: usize = 52;
 const CHECKSUM: usize = 8;
 
-/// Whether a frame stands alone.
+/// Whether a frame has all ad groups, or those that changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
     /// All ad groups of the partition. One that is not listed is unknown to the sender; in format 1 its
@@ -72,7 +72,7 @@ pub enum FrameKind {
 /// The figures of one ad group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeedEntry {
-    /// Which one.
+    /// The ad group's number.
     pub index: AdGroupIndex,
     /// Spent in the current budget day.
     pub actual: Micros,
@@ -121,7 +121,7 @@ impl Frame {
     /// #     log_position: Some(42),
     /// #     entries: Vec::new(),
     /// # };
-    /// // A gate of before format 2 is connected: it reads everything but the log position.
+    /// // A gate that only knows format 1 reads everything but the log position.
     /// let read = Frame::decode(&heartbeat.encode_format_1())?;
     /// assert_eq!(read, Frame { log_position: None, ..heartbeat });
     /// # Ok(())

@@ -10,8 +10,8 @@ use crate::{FLAG_CLOSED, FeedEntry, Frame, FrameKind};
 #[path = "../../../fuzz/mutate.rs"]
 mod mutate;
 
-/// A frame of the feed, as it is and with the checksum made right, so that what the checksum hides is
-/// reached. A frame that is accepted is encoded to one that is equal.
+/// A frame of the feed, as it is and with a valid checksum, so that the checks after the checksum are
+/// reached. A frame that is accepted encodes to an equal one.
 pub fn feed_frame(bytes: &[u8]) {
     let _ = Frame::decode(bytes);
     let Some((body, _)) = bytes.split_last_chunk::<8>() else { return };

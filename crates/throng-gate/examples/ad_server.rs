@@ -10,7 +10,7 @@
 //! `GET /v1/feed?format=2`. Requests are lines of the standard input:
 //!
 //! ```text
-//! decide USER AD_GROUP...              which of these may this user (-: nobody known) see now?
+//! decide USER AD_GROUP...              which of these may this user (-: unknown) see now?
 //! logged NUMBER PARTITION:OFFSET...    the answer to the event of insertion NUMBER
 //! dropped NUMBER                       the insertion was not made after all
 //! spend AD_GROUP                       what the gate knows
@@ -25,7 +25,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use throng_gate::feed::{FeedEntry, Frame, FrameKind};
-use throng_gate::{Applied, Catalog, Gate, OwnInsertion};
+use throng_gate::{Catalog, FrameOutcome, Gate, OwnInsertion};
 use throng_membership::{
     MembershipIndex, ShardDictionary, SnapshotFile, SnapshotMeta, SnapshotWriter, seed_check,
 };
@@ -90,13 +90,15 @@ fn follow(
 ) -> Result<()> {
     while let Some(bytes) = read_frame(feed)? {
         match gate.apply(&Frame::decode(&bytes)?) {
-            Applied::NeedKeyframe => {
+            FrameOutcome::NeedKeyframe => {
                 return Err("a frame is missing: connect again, keyframes come first".into());
             }
-            Applied::Done { unknown, catalog_behind, .. } if catalog_behind || unknown > 0 => {
+            FrameOutcome::Applied { unknown, catalog_behind, .. }
+                if catalog_behind || unknown > 0 =>
+            {
                 gate.set_catalog(catalog()?);
             }
-            Applied::Done { .. } | Applied::Ignored => {}
+            FrameOutcome::Applied { .. } | FrameOutcome::Ignored => {}
         }
         applied();
     }

@@ -14,7 +14,7 @@ pub struct Decision<Id> {
     pub refused: Vec<(Id, Reason)>,
 }
 
-/// Why an ad group may not be shown. `Display` says it in plain words, for logs and support.
+/// Why an ad group may not be shown. `Display` explains it, for logs and support.
 ///
 /// ```
 /// use throng_gate::Reason;
@@ -38,7 +38,7 @@ pub struct Decision<Id> {
 pub enum Reason {
     /// The catalog does not have it.
     UnknownAdGroup,
-    /// The user is in none of the audiences that it includes, or there is no known user.
+    /// The user is in none of the audiences that it includes, or is not known.
     NotInAudience {
         /// Those audiences.
         audiences: Arc<[AudienceName]>,
@@ -48,7 +48,7 @@ pub enum Reason {
         /// That audience.
         audience: AudienceName,
     },
-    /// It excludes an audience that has not been built, so nobody can tell who is in it.
+    /// It excludes an audience that has not been built, so it is unknown who is in it.
     ExclusionUnknown {
         /// That audience.
         audience: AudienceName,
@@ -74,7 +74,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// A short fixed word for counting: `not_in_audience`, `out_of_budget`, …
+    /// A fixed code for counting: `not_in_audience`, `out_of_budget`, …
     ///
     /// ```
     /// use std::collections::BTreeMap;

@@ -15,14 +15,14 @@ use throng_model::{AdGroupIndex, AdGroupName, Micros, Timestamp, UserHash};
 
 use crate::decision::{Decision, Reason};
 use crate::own::{Logged, OwnInsertion, OwnInsertions};
-use crate::slot::{Partition, Spend};
+use crate::slot::{FeedPartition, Spend};
 use crate::view::{Target, View, out_of_budget};
 
-/// What became of a frame.
+/// The result of applying a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
-    /// Its figures are in force.
-    Done {
+pub enum FrameOutcome {
+    /// Its figures replaced the earlier ones.
+    Applied {
         /// Ad groups whose figures were replaced.
         updated: usize,
         /// Entries that the catalog does not have: fetch the catalog if there are any.
@@ -30,9 +30,9 @@ pub enum Applied {
         /// The frame was made with a newer catalog than the gate's: fetch it.
         catalog_behind: bool,
     },
-    /// Older than what the gate has, or the same: nothing is done.
+    /// Older than what the gate has, or the same: nothing changed.
     Ignored,
-    /// A delta on something the gate does not have: ask for a keyframe.
+    /// A delta whose base the gate does not have: ask for a keyframe.
     NeedKeyframe,
 }
 
@@ -67,7 +67,7 @@ pub struct AdGroupSpend {
 
 /// A partition of the feed, as far as the gate has applied it.
 struct Followed {
-    partition: Arc<Partition>,
+    partition: Arc<FeedPartition>,
     epoch: u64,
     version: u64,
     log_position: Option<u64>,
@@ -76,8 +76,8 @@ struct Followed {
     complete: bool,
 }
 
-/// The check in the ad server. Share it by `Arc`: deciding takes `&self`, takes no lock and waits
-/// for nobody; applying and swapping take turns among themselves.
+/// The check in the ad server. Share it by `Arc`: deciding takes `&self`, takes no lock and never
+/// waits; applying frames and replacing catalog or membership exclude each other.
 // Lock order: `followed`, then the list of own insertions. `decide` takes neither.
 pub struct Gate {
     stale_after: Duration,
@@ -129,15 +129,15 @@ impl Gate {
         }
     }
 
-    /// Writers take turns: slots allow one writer, and a frame must not be written to a view that is
-    /// being replaced. Why a poisoned lock is taken over: figures are absolute, so the next keyframe
+    /// One writer at a time: slots allow one, and a frame must not be written to a view that is
+    /// being replaced. Why a poisoned lock is used all the same: figures are absolute, so the next keyframe
     /// replaces what a panic has left half written; refusing all frames from then on would be worse.
     fn writer(&self) -> MutexGuard<'_, HashMap<u32, Followed, FixedState>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Swaps in another catalog. Ad groups of the same index and name keep their figures; if there
-    /// are new ones, the next delta is answered with [`Applied::NeedKeyframe`].
+    /// Replaces the catalog. Ad groups of the same index and name keep their figures; if there
+    /// are new ones, the next delta is answered with [`FrameOutcome::NeedKeyframe`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -154,8 +154,8 @@ impl Gate {
             .ad_groups
             .into_iter()
             .map(|entry| {
-                // Why the name too: an index is never given twice in a cluster, but a gate that is pointed
-                // at another one would give an ad group the spend of a stranger.
+                // Why the name too: an index is never given twice in a cluster, but a gate that is connected
+                // to another cluster would give an ad group the spend of a different one.
                 let known = old.of_index(entry.index).filter(|t| t.entry.name == entry.name);
                 grown |= known.is_none();
                 let slot = known.map_or_else(Arc::default, |t| Arc::clone(&t.slot));
@@ -168,7 +168,7 @@ impl Gate {
         }
     }
 
-    /// Swaps in another membership index; decisions under way finish with the old one.
+    /// Replaces the membership index; decisions under way finish with the old one.
     ///
     /// ```
     /// # use std::{sync::Arc, time::Duration};
@@ -191,7 +191,7 @@ impl Gate {
     /// # }
     /// ```
     pub fn set_membership(&self, membership: Arc<MembershipIndex>) {
-        let _turn = self.writer();
+        let _writer = self.writer();
         let old = self.view.load();
         let entries = old.targets.iter().map(|t| (t.entry.clone(), Arc::clone(&t.slot))).collect();
         self.view.store(Arc::new(View::new(old.catalog_version, entries, Some(membership))));
@@ -208,7 +208,7 @@ impl Gate {
     /// use std::time::Duration;
     ///
     /// use throng_gate::feed::{Frame, FrameKind};
-    /// use throng_gate::{Applied, Catalog, Gate};
+    /// use throng_gate::{Catalog, FrameOutcome, Gate};
     /// use throng_model::Timestamp;
     ///
     /// let gate = Gate::new(Catalog::default(), Duration::from_secs(10));
@@ -223,13 +223,13 @@ impl Gate {
     ///     entries: Vec::new(),
     /// };
     /// let delta = frame(6, FrameKind::Delta { base_version: 5 });
-    /// assert_eq!(gate.apply(&delta), Applied::NeedKeyframe);
-    /// assert!(matches!(gate.apply(&frame(5, FrameKind::Keyframe)), Applied::Done { .. }));
-    /// assert!(matches!(gate.apply(&delta), Applied::Done { .. }));
-    /// assert_eq!(gate.apply(&delta), Applied::Ignored);
+    /// assert_eq!(gate.apply(&delta), FrameOutcome::NeedKeyframe);
+    /// assert!(matches!(gate.apply(&frame(5, FrameKind::Keyframe)), FrameOutcome::Applied { .. }));
+    /// assert!(matches!(gate.apply(&delta), FrameOutcome::Applied { .. }));
+    /// assert_eq!(gate.apply(&delta), FrameOutcome::Ignored);
     /// assert_eq!(gate.versions()[0].version, 6);
     /// ```
-    pub fn apply(&self, frame: &Frame) -> Applied {
+    pub fn apply(&self, frame: &Frame) -> FrameOutcome {
         let mut followed = self.writer();
         if let Some(known) = followed.get(&frame.partition) {
             let newer = (frame.epoch, frame.version) > (known.epoch, known.version);
@@ -238,7 +238,7 @@ impl Gate {
                 && frame.kind == FrameKind::Keyframe
                 && (frame.epoch, frame.version) == (known.epoch, known.version);
             if !newer && !completes {
-                return Applied::Ignored;
+                return FrameOutcome::Ignored;
             }
         }
         if let FrameKind::Delta { base_version } = frame.kind {
@@ -248,11 +248,11 @@ impl Gate {
                 known.complete && known.epoch == frame.epoch && base_version <= known.version
             });
             if !fits {
-                return Applied::NeedKeyframe;
+                return FrameOutcome::NeedKeyframe;
             }
         }
         let known = followed.entry(frame.partition).or_insert_with(|| Followed {
-            partition: Arc::new(Partition {
+            partition: Arc::new(FeedPartition {
                 number: frame.partition,
                 last_frame_at: AtomicI64::new(frame.at.0),
             }),
@@ -276,7 +276,7 @@ impl Gate {
         };
         let oldest = followed.values().map(last_frame_at).min();
         self.oldest.store(oldest.unwrap_or(i64::MIN), Ordering::Release);
-        // Last: see there.
+        // Last: see `OwnInsertions::covered_by`.
         self.own.covered_by(frame);
         done
     }
@@ -311,8 +311,8 @@ impl Gate {
         })
     }
 
-    /// Which of the candidates may be shown to this user (`None`: nobody known) now? Closed is an
-    /// ad group with `actual + in flight >= budget`, or with prediction off `actual >= budget`.
+    /// Which of the candidates may be shown to this user (`None`: an unknown user) now. An ad group is
+    /// closed if `actual + in flight >= budget`, with prediction off if `actual >= budget`.
     /// Takes no lock; allocates for the result alone. About 0.1 µs a candidate.
     ///
     /// ```
@@ -369,7 +369,7 @@ impl Gate {
                 Some(target) => self
                     .stale(target, now)
                     .or_else(|| {
-                        // Before the figures. `apply` writes figures first and then takes off what they
+                        // Before the figures. `apply` writes figures first and then subtracts what they
                         // have; read in the opposite order, an insertion is seen in one of the two at
                         // least. Seen in both it refuses a little early, for one decision; in neither, it
                         // would be shown past the budget. Acquire: the figures are not read before it.
@@ -422,13 +422,13 @@ impl Gate {
         let mut decision = self.decide(user, candidates, now);
         let view = self.view.load();
         while let Some(chosen) = decision.allowed.first() {
-            // Another catalog was swapped in since the decision: the ad group is shown this once more.
+            // The catalog was replaced since the decision: the ad group is shown one last time.
             let Some(target) = view.of_name(chosen) else { break };
             let amount = target.entry.expected;
             // Added first, then checked with what was there before: of two threads at the same moment the
             // second one sees the amount of the first. Checked first and added then, both would see room
-            // for one and take it twice. An amount that is taken off again below may refuse another
-            // thread in between, which errs on the side of the budget.
+            // for one and use it twice. An amount that is subtracted again below may refuse another
+            // thread in between, which is safe for the budget.
             let before = target.slot.own.fetch_add(amount.0, Ordering::AcqRel);
             match out_of_budget(&target.entry, target.slot.read(), before) {
                 None => {
@@ -490,7 +490,7 @@ impl Gate {
     /// gate.insertion_logged(counted, &[(0, 42)], now);
     /// let own_and_in_flight = || gate.spend(&shoes).map(|s| (s.own.0, s.in_flight.0));
     /// assert_eq!(own_and_in_flight(), Some((600_000, 0)));
-    /// // A frame that has the log up to there takes over.
+    /// // A frame that has the log up to there has the insertion.
     /// gate.apply(&keyframe(2, 42, 600_000));
     /// assert_eq!(own_and_in_flight(), Some((0, 600_000)));
     /// # Ok(())
@@ -502,7 +502,7 @@ impl Gate {
         positions: &[(u32, u64)],
         now: Timestamp,
     ) {
-        // Held to the end: a frame that is applied between the look at the position and the entry in the
+        // Held to the end: a frame that is applied between the read of the position and the change of the
         // list would find the insertion not logged yet, and it would count twice until the next frame.
         let followed = self.writer();
         let Some(partition) = self.own.partition(&insertion) else { return };
@@ -547,7 +547,7 @@ impl Gate {
 }
 
 /// Writes a frame's figures into the slots. The caller holds the writers' lock.
-fn write_frame(view: &View, known: &Followed, frame: &Frame) -> Applied {
+fn write_frame(view: &View, known: &Followed, frame: &Frame) -> FrameOutcome {
     let (mut updated, mut unknown) = (0, 0);
     let keyframe = frame.kind == FrameKind::Keyframe;
     let mut named = vec![false; if keyframe { view.targets.len() } else { 0 }];
@@ -583,5 +583,9 @@ fn write_frame(view: &View, known: &Followed, frame: &Frame) -> Applied {
             }
         }
     }
-    Applied::Done { updated, unknown, catalog_behind: frame.catalog_version > view.catalog_version }
+    FrameOutcome::Applied {
+        updated,
+        unknown,
+        catalog_behind: frame.catalog_version > view.catalog_version,
+    }
 }

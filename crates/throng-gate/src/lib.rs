@@ -9,7 +9,7 @@ mod slot;
 mod view;
 
 pub use decision::{Decision, Reason};
-pub use gate::{AdGroupSpend, Applied, Gate, PartitionVersion};
+pub use gate::{AdGroupSpend, FrameOutcome, Gate, PartitionVersion};
 pub use own::OwnInsertion;
 /// The wire format of the feed: what an ad server decodes before it applies.
 pub use throng_feed as feed;

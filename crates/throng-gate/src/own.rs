@@ -2,11 +2,11 @@
 //!
 //! Why: between an insertion and the frame that has it pass a second or two. Without this an ad server
 //! with a thousand requests a second would show an ad group with money for one insertion two thousand
-//! times. So each insertion adds what it is expected to earn to its ad group's slot, and takes it off
-//! again when a frame whose log position is past the insertion's event has been applied.
+//! times. So each insertion adds what it is expected to earn to its ad group's slot, and subtracts it
+//! when a frame whose log position is past the insertion's event has been applied.
 //!
 //! The sum of each ad group is in its slot, where decisions read it without a lock; this list, behind a
-//! lock, only remembers what to take off, and when.
+//! lock, only has what to subtract, and when.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -22,20 +22,20 @@ use crate::slot::Slot;
 /// For how long an insertion counts whose event, or the answer to it, was lost.
 // Why it ends at all: an ad server that crashes between insertion and answer, or drops the answer, would
 // keep the amount from its ad group until the process ends. Why so late: the event may be in the log all the
-// same, and taking the amount off before a frame has it lets the gate overspend.
+// same, and subtracting the amount before a frame has it lets the gate overspend.
 const COUNTED_FOR: Duration = Duration::from_secs(600);
 
 /// An insertion that a gate counts until the feed covers it: see
 /// [`Gate::decide_and_count`](crate::Gate::decide_and_count).
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "tell the gate what became of the insertion's event"]
+#[must_use = "call `insertion_logged` or `insertion_dropped` with it"]
 pub struct OwnInsertion(u64);
 
 /// Where in the log an insertion is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Logged {
     pub(crate) partition: u32,
-    /// The first offset behind it.
+    /// The first offset after it.
     pub(crate) position: u64,
     /// When that was known here.
     pub(crate) at: Timestamp,
@@ -77,7 +77,7 @@ pub(crate) struct OwnInsertions(Mutex<All>);
 
 impl OwnInsertions {
     fn all(&self) -> MutexGuard<'_, All> {
-        // A panic while the lock is held leaves no entry half written, so a poisoned lock is taken over.
+        // A panic while the lock is held leaves no entry half written, so a poisoned lock is used all the same.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,17 +106,17 @@ impl OwnInsertions {
         }
     }
 
-    /// Takes an insertion off its slot.
-    // Why it is safe to call late: the entry is removed under the lock, so an amount is taken off once,
-    // whoever comes first, a frame or the caller.
+    /// Subtracts an insertion from its slot.
+    // Why it is safe to call late: the entry is removed under the lock, so an amount is subtracted once,
+    // by a frame or by the caller.
     pub(crate) fn release(&self, insertion: OwnInsertion) {
         if let Some(pending) = self.all().pending.remove(&insertion.0) {
             pending.release();
         }
     }
 
-    /// Takes off what the figures of a frame have. Called after they were written to the slots.
-    // Why after: `decide` reads `own` before the figures. Written first and taken off second, an insertion
+    /// Subtracts what the figures of a frame have. Called after they were written to the slots.
+    // Why after: `decide` reads `own` before the figures. Written first and subtracted second, an insertion
     // is in one of the two at least, whenever `decide` reads. The other way round it is in neither for a
     // moment, and the gate shows an ad for money that is spent.
     pub(crate) fn covered_by(&self, frame: &Frame) {
@@ -124,7 +124,7 @@ impl OwnInsertions {
             let is_in = pending.logged.as_ref().is_some_and(|logged| {
                 logged.partition == frame.partition && logged.is_in(frame.log_position, frame.at)
             });
-            // By the frame's time: it goes on even where no decision is made.
+            // By the frame's time: it advances also where no decision is made.
             let gone = is_in || frame.at.since(pending.counted_at) > COUNTED_FOR;
             if gone {
                 pending.release();

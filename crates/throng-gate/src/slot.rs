@@ -9,7 +9,7 @@ use throng_model::Micros;
 // Why one for all of its ad groups: a heartbeat makes all of them fresh with one store, instead of one
 // store for each ad group every second.
 #[derive(Debug)]
-pub(crate) struct Partition {
+pub(crate) struct FeedPartition {
     pub(crate) number: u32,
     /// The time of the last frame that was applied, in microseconds.
     pub(crate) last_frame_at: AtomicI64,
@@ -40,9 +40,9 @@ pub(crate) struct Slot {
     /// The newest keyframe of its partition does not name it.
     pub(crate) unknown: AtomicBool,
     /// The partition whose frames name it; empty until one has.
-    // Why learned from frames: how ad groups are distributed over partitions is the sender's business, and
+    // Why taken from frames: the sender decides how ad groups are distributed over partitions, and that
     // changes with the number of partitions.
-    pub(crate) partition: ArcSwapOption<Partition>,
+    pub(crate) partition: ArcSwapOption<FeedPartition>,
 }
 
 /// What a slot holds at one moment.
@@ -58,7 +58,7 @@ impl Slot {
     // Why that matters: two writers could both make the sequence odd and even again in between, and a
     // reader would accept a mix of both. `Gate` holds its writers' lock here.
     pub(crate) fn write(&self, spend: Spend) {
-        // Relaxed: nobody else writes it.
+        // Relaxed: there is no other writer.
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
         // Why a fence: a release *store* of the odd number would only order what comes before it. Without
@@ -83,7 +83,7 @@ impl Slot {
                 flags: self.flags.load(Ordering::Relaxed),
             };
             // Why a fence: an acquire *load* of the sequence would only order what comes after it. Without
-            // the fence the second look at the sequence may happen before the figures are read, and a
+            // the fence the second read of the sequence may happen before the figures are read, and a
             // write in between is missed.
             fence(Ordering::Acquire);
             if before & 1 == 0 && before == self.sequence.load(Ordering::Relaxed) {

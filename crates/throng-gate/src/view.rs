@@ -23,8 +23,8 @@ pub(crate) struct Target {
     exclude: Vec<Option<AudienceId>>,
 }
 
-/// All that a decision reads; swapped whole.
-// Why whole: an `AudienceId` is a number of one index. With catalog and membership in two places, a
+/// All that a decision reads; replaced as a whole.
+// Why as a whole: an `AudienceId` is a number of one index. With catalog and membership in two places, a
 // decision between two swaps would look up a number of the old index in the new one, where it is another
 // audience.
 pub(crate) struct View {
@@ -45,8 +45,8 @@ impl View {
         let targets: Vec<Target> = entries
             .into_iter()
             .map(|(entry, slot)| Target {
-                // Why not the same as below: an unbuilt audience has no members, so wanting it is never
-                // satisfied, but excluding it cannot be decided and must not let everybody through.
+                // Why not the same as below: an unbuilt audience has no members, so including it allows
+                // nobody. Excluding it cannot be decided, and must not allow everybody.
                 include: entry.include.iter().filter_map(id).collect(),
                 exclude: entry.exclude.iter().map(id).collect(),
                 include_names: entry.include.as_slice().into(),
@@ -104,7 +104,7 @@ impl View {
     }
 }
 
-/// Why an ad group may not be shown for its budget's sake.
+/// Why an ad group may not be shown by its budget.
 #[inline]
 pub(crate) fn out_of_budget(entry: &CatalogEntry, spend: Spend, own: i64) -> Option<Reason> {
     let coming = Micros(spend.in_flight.0.saturating_add(own));

@@ -380,7 +380,7 @@ async fn assemble(
 ) -> Result<(Arc<NodeContext>, Option<PartitionAssignment>), NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
     let access = access::open(config, &backends.ledger).await?;
-    let Backends { ledger, objects, log, feed, intake, queues, share, .. } = backends;
+    let Backends { ledger, objects, log, feed, append_mode, queues, share, .. } = backends;
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     let found = log.partitions();
     let stored = ledger.log_partitions(Some(found)).await?.unwrap_or(found);
@@ -404,14 +404,14 @@ async fn assemble(
         objects: Arc::clone(&objects),
         log: Arc::clone(&log),
         feed,
-        intake,
+        append_mode,
         clock: Arc::clone(clock),
         retention: Retention {
             bytes: spec.node.log_retention.bytes,
             age: Duration::from_secs(u64::from(spec.node.log_retention.hours) * 3_600),
         },
         accept_log_loss: config.accept_log_loss.clone(),
-        promise: Duration::from_secs(u64::from(spec.node.dedupe_hours) * 3_600),
+        dedupe_window: Duration::from_secs(u64::from(spec.node.dedupe_hours) * 3_600),
         health: Arc::clone(&health),
     };
     let (budgets, applied) = open_budgets(config, joined, &*ledger, parts).await?;
@@ -419,7 +419,7 @@ async fn assemble(
     let gate = Gate::new(budgets.catalog().as_ref().clone(), stale_after(feed_interval));
     gate.set_membership(Arc::clone(&membership));
     let gate = Arc::new(gate);
-    budgets.feed_gate(&gate);
+    budgets.update_gate(&gate);
     let process = std::process::id();
     let ctx = Arc::new(NodeContext {
         data_dir: dir.clone(),
@@ -486,11 +486,11 @@ async fn open_budgets(
     let Some(before) = apply::replaced(ledger).await? else {
         let applied = apply::store(ledger, spec, clock.now()).await?;
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
-        budgets.own(&all).await?;
+        budgets.set_assignment(&all).await?;
         return Ok((budgets, Some(applied)));
     };
     let budgets = Budgets::new(parts, &before.spec, &before.indexes, before.version);
-    budgets.own(&all).await?;
+    budgets.set_assignment(&all).await?;
     budgets.checkpoint().await?;
     let applied = apply::store(ledger, spec, clock.now()).await?;
     budgets.apply_spec(spec, &applied.indexes, applied.version);
@@ -545,19 +545,19 @@ fn start_roles(
     if has(Role::Aggregate) {
         start!("aggregate", roles::aggregate::run);
     }
-    start!("follow", roles::follow::run);
+    start!("follow", roles::cluster::run);
     start!("probe", roles::probe::run);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
     start!("problems", roles::notify::problems::run);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
-        running.push(tokio::spawn(roles::aggregate::share(ctx, share, stop)));
+        running.push(tokio::spawn(roles::aggregate::follow_assignment(ctx, share, stop)));
     }
     if let Some(feed) = &feed
         && has(Role::Aggregate)
     {
         let (ctx, feed, stop) = (Arc::clone(ctx), feed.clone(), stop.clone());
-        running.push(tokio::spawn(roles::aggregate::stand_by(ctx, feed, stop)));
+        running.push(tokio::spawn(roles::aggregate::run_standbys(ctx, feed, stop)));
     }
     if let Some(feed) = feed
         && [Role::Api, Role::Relay, Role::Lookup, Role::Aggregate].into_iter().any(has)

@@ -1,4 +1,4 @@
-//! One ad group's money: actual spend by day, windows of expected spend, and what is learned.
+//! One ad group: actual spend by day, windows of expected spend, and learned delays.
 
 use std::collections::VecDeque;
 
@@ -10,14 +10,14 @@ use crate::AdGroupConfig;
 
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
-use super::survival::{Delays, REACH_MICROS, Survival, bucket_of};
+use super::survival::{Delays, MIN_CURVE_MICROS, Survival, bucket_of};
 use super::timeline::Timeline;
 
 /// The width of a tumbling window.
 pub const WINDOW_SECS: i64 = 10;
 pub(super) const WINDOW_MICROS: i64 = WINDOW_SECS * 1_000_000;
 pub(super) const INTERVAL_MICROS: i64 = 180_000_000;
-/// Outcomes of a window are learned from when it is this old: earlier, the quick ones would be
+/// A window's outcomes are learned from at this age: earlier, those with short delays would be
 /// overrepresented.
 const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
 /// Days whose spend is reported.
@@ -25,7 +25,7 @@ const REPORTED_DAYS: i32 = 8;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
 
-/// How long ago a window began. No time and no number makes it overflow.
+/// How long ago a window began. Saturates instead of overflowing.
 pub(super) fn age_of(number: i64, now: Timestamp) -> i64 {
     now.0.saturating_sub(number.saturating_mul(WINDOW_MICROS))
 }
@@ -47,19 +47,19 @@ pub(super) struct Window {
 pub(super) struct Outcome {
     /// When it happened.
     pub(super) at: Timestamp,
-    /// When its insertion was made, if the event says so and it can be true.
+    /// When its insertion was made, if the event has a plausible time for it.
     pub(super) inserted_at: Option<Timestamp>,
     /// The time of its record in the log.
     pub(super) logged_at: Timestamp,
     /// What is paid for it.
     pub(super) price: Amount,
-    /// It names its insertion.
+    /// It has an `insertion_id`.
     pub(super) named: bool,
     /// The insertion that it names is known, and this is its first outcome.
     pub(super) settles: bool,
 }
 
-/// What the ads inserted within three minutes were expected to earn, and what they have earned.
+/// What ads that were inserted within three minutes were expected to earn, and what they have earned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interval {
     /// When it begins.
@@ -95,12 +95,12 @@ pub(super) struct Account {
     pub(super) config: AdGroupConfig,
     expected: i64,
     zone: TimeZone,
-    /// The budget day of the newest event, with its slices: finding a day costs more than all the rest.
+    /// The budget day of the newest event, with its slices: computing a day costs more than all the rest.
     day: Option<(BudgetDay, i64, i64)>,
     pub(super) spend: Spend,
     pub(super) prices: Prices,
-    /// Whether outcomes name the insertions that they belong to: then what is in flight is what has not
-    /// had its outcome.
+    /// Whether outcomes name their insertions: then in-flight spend is that of insertions without an
+    /// outcome.
     pub(super) settles: bool,
     pub(super) windows: Timeline<Window>,
     pub(super) delays: Delays,
@@ -127,7 +127,7 @@ impl Account {
         }
     }
 
-    /// Takes a changed configuration and keeps the money: what happened before `at` keeps its price.
+    /// Replaces the configuration and keeps the spend: what happened before `at` keeps its price.
     pub(super) fn configure(&mut self, config: AdGroupConfig, at: Timestamp) {
         if config.zone != self.config.zone {
             self.zone = config.zone.rules();
@@ -138,7 +138,7 @@ impl Account {
         self.config = config;
     }
 
-    /// The slice that a budget day begins with.
+    /// The first slice of a budget day.
     pub(super) fn first_slice(&self, day: BudgetDay) -> i64 {
         slice_of(day.start(&self.zone))
     }
@@ -170,12 +170,12 @@ impl Account {
         window.is_none_or(|window| window.expected.checked_add(expected).is_some())
     }
 
-    /// An insertion: one window changes. `linked`: its outcomes may name it; `came_before`: one has.
+    /// An insertion: one window changes. `linked`: its outcomes may name it; `has_outcome`: one has.
     pub(super) fn insertion(
         &mut self,
         at: Timestamp,
         linked: bool,
-        came_before: bool,
+        has_outcome: bool,
     ) -> Result<(), MoneyError> {
         let expected = self.expected_at(self.prices.at(at).amount);
         let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
@@ -183,7 +183,7 @@ impl Account {
         if linked {
             window.linked += expected;
         }
-        if came_before {
+        if has_outcome {
             window.settled += expected;
             self.settles = true;
         }
@@ -206,18 +206,18 @@ impl Account {
         let interval = self.interval(inserted_at.unwrap_or(at));
         interval.1 = interval.1.saturating_add(price.rounded());
         if !outcome.named || inserted_at.is_none() {
-            // Nobody can say which window has had its outcome.
+            // It is not known which insertion has its outcome now.
             self.settles = false;
         }
         if let Some(inserted_at) = inserted_at {
-            // What counts is when the spend is known, so the delay ends with the log.
+            // What matters is when the spend is known, so the delay ends with the record in the log.
             let delay = logged_at.0.saturating_sub(inserted_at.0);
-            let (bucket, learns) = (bucket_of(delay), self.learns(delay));
+            let (bucket, is_learned_from) = (bucket_of(delay), self.is_learned_from(delay));
             let number = inserted_at.0.div_euclid(WINDOW_MICROS);
             let expected = self.expected_at(price);
             match self.windows.get_mut(number) {
                 Some(window) => {
-                    if learns {
+                    if is_learned_from {
                         count(&mut window.outcomes, bucket as u32);
                     }
                     if outcome.settles {
@@ -225,19 +225,19 @@ impl Account {
                         self.settles = true;
                     }
                 }
-                // The window is gone: it was learned from without this one.
-                None if learns => self.delays.add(bucket, 1.0),
+                // The window was closed, and learned from without this outcome.
+                None if is_learned_from => self.delays.add(bucket, 1.0),
                 None => {}
             }
         }
         Ok(())
     }
 
-    /// Whether a delay is learned from: one beyond the horizon, and beyond half an hour, says nothing about
-    /// what is in flight. A sender with a wrong zone in its `inserted_at` has such delays.
-    pub(super) fn learns(&self, delay_micros: i64) -> bool {
+    /// Whether a delay is learned from. One beyond the horizon, and beyond half an hour, does not help to
+    /// predict what is in flight. A sender with a wrong time zone in its `inserted_at` has such delays.
+    pub(super) fn is_learned_from(&self, delay_micros: i64) -> bool {
         let horizon = i64::try_from(self.config.horizon.as_micros()).unwrap_or(i64::MAX);
-        delay_micros <= horizon.max(REACH_MICROS)
+        delay_micros <= horizon.max(MIN_CURVE_MICROS)
     }
 
     /// Actual spend of the budget day of a moment.
@@ -246,9 +246,8 @@ impl Account {
         Micros(self.spend.known_day(start, end))
     }
 
-    /// Actual spend of the last days and of the next one, by the zone of now; from the oldest to the
-    /// newest. Also of those without any: they may have had some by another zone. None if there is no
-    /// spend at all.
+    /// Actual spend of the last days and of the next one, by the current zone, oldest first. Also of days
+    /// without spend: they may have had some by another zone. Empty if there is no spend at all.
     pub(super) fn days(&self, now: Timestamp) -> Vec<(BudgetDay, Micros)> {
         if self.spend.slices().next().is_none() {
             return Vec::new();
@@ -277,8 +276,9 @@ impl Account {
                 if !self.settles || later <= 0.0 {
                     return window.expected as f64 * later;
                 }
-                // Of insertions that have had no outcome by now a larger share has one to come than
-                // of all of that age: rate × later of those that are not among rate × (1 − later).
+                // Of insertions that have no outcome yet, a larger share will have one than of all
+                // insertions of that age: the ones with an outcome, rate × (1 − later), are left out of
+                // the total.
                 let still = later / (1.0 - rate * (1.0 - later)).max(f64::MIN_POSITIVE);
                 let open = window.linked.saturating_sub(window.settled);
                 let other = window.expected.saturating_sub(window.linked);
@@ -288,7 +288,7 @@ impl Account {
         Micros(sum.round() as i64)
     }
 
-    /// Lets go of windows that can have nothing more to come, and learns from their outcomes.
+    /// Removes windows that can have no more outcomes, and learns from those that came.
     pub(super) fn close(&mut self, now: Timestamp) {
         let day = self.day_at(now);
         self.day = Some(day);
@@ -326,7 +326,7 @@ impl Account {
         let same = |p: &SpendPoint| (p.actual, p.in_flight) == (point.actual, point.in_flight);
         let last_two: Vec<_> = self.points.iter().rev().take(2).collect();
         if last_two.len() == 2 && last_two.iter().all(|p| same(p)) {
-            // A silent ad group keeps one long flat line, not two hours of equal points.
+            // An ad group without events keeps two points for a flat line, not two hours of equal points.
             if let Some(last) = self.points.back_mut() {
                 last.at = now;
             }
@@ -360,7 +360,7 @@ pub(super) fn price_of(config: &AdGroupConfig) -> Amount {
 }
 
 fn count(outcomes: &mut Vec<(u32, u32)>, bucket: u32) {
-    // Outcomes of one window come with rising delays: the bucket is among the last ones.
+    // Outcomes of one window come with increasing delays: the bucket is among the last ones.
     match outcomes.iter_mut().rev().find(|(b, _)| *b == bucket) {
         Some((_, times)) => *times = times.saturating_add(1),
         None => outcomes.push((bucket, 1)),

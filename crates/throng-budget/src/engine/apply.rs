@@ -1,22 +1,22 @@
-//! One event after the other: is it new, is it the first of its insertion, what does it cost.
+//! Applies events: whether an event is new, whether it is the first of its insertion, and what it costs.
 
 use throng_model::{MoneyError, Timestamp};
 
 use crate::{EventKind, EventRef, Pricing};
 
 use super::account::Outcome;
-use super::dedupe::{IdKind, id_of, plain_id_of};
+use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::pooled::Pooled;
 use super::spend::Amount;
 use super::survival::bucket_of;
-use super::{Applied, Engine, Place, Tally};
+use super::{AccountKey, Engine, EventCounts, EventEffect};
 
-/// So many events are looked up before the first of them is applied: enough to keep the memory busy,
-/// few enough for what comes to stay in the first cache.
+/// How many events are looked up before the first of them is applied: enough to hide the latency of memory,
+/// few enough for the lines to stay in the first cache.
 const AHEAD: usize = 32;
 
-/// What stands for an event, and for what it says of an insertion, among the ids that are known.
+/// The hashes of an event's id and of its insertion's id.
 #[derive(Debug, Clone, Copy, Default)]
 struct EventIds {
     event: Id,
@@ -33,30 +33,30 @@ impl Engine {
         &mut self,
         event: impl Into<EventRef<'a>>,
         logged_at: Timestamp,
-    ) -> Result<Applied, MoneyError> {
+    ) -> Result<EventEffect, MoneyError> {
         let event = event.into();
-        let place = self.places.get(event.ad_group.as_bytes()).copied();
-        self.apply_at(place, self.ids_of(place, &event), &event, logged_at)
+        let key = self.account_keys.get(event.ad_group.as_bytes()).copied();
+        self.apply_at(key, self.ids_of(key, &event), &event, logged_at)
     }
 
     /// Applies events in their order, each with its record's time in the log; the same as
-    /// [`Engine::apply`] one by one, and some times faster: while one is applied, what is known of the
-    /// ids of those some places behind it is on its way from memory.
-    pub fn apply_all(&mut self, events: &[(EventRef<'_>, Timestamp)]) -> Tally {
-        let mut tally = Tally::default();
+    /// [`Engine::apply`] one by one, and several times faster: while one is applied, the table entries of
+    /// the ids of later ones are loaded from memory.
+    pub fn apply_all(&mut self, events: &[(EventRef<'_>, Timestamp)]) -> EventCounts {
+        let mut counts = EventCounts::default();
         let mut ahead = [(None, EventIds::default()); AHEAD];
         // Events of a message are often of one ad group. None has an empty name.
-        let (mut name, mut place): (&[u8], _) = (&[], None);
+        let (mut name, mut key): (&[u8], _) = (&[], None);
         // In step `n` event `n` is looked up, and the one `AHEAD` places before it is applied.
         for step in 0..events.len() + AHEAD {
             let due = ahead[step % AHEAD];
             if let Some((event, _)) = events.get(step) {
                 if event.ad_group.as_bytes() != name {
                     name = event.ad_group.as_bytes();
-                    place = self.places.get(name).copied();
+                    key = self.account_keys.get(name).copied();
                 }
-                let ids = self.ids_of(place, event);
-                ahead[step % AHEAD] = (place, ids);
+                let ids = self.ids_of(key, event);
+                ahead[step % AHEAD] = (key, ids);
                 self.seen.prefetch(ids.event);
                 ids.link.into_iter().for_each(|id| self.seen.prefetch(id));
             }
@@ -65,22 +65,24 @@ impl Engine {
                 continue;
             };
             match self.apply_at(due.0, due.1, event, *logged_at) {
-                Ok(Applied::Counted) => {
-                    tally.counted += 1;
+                Ok(EventEffect::Counted) => {
+                    counts.counted += 1;
                     let ignored =
                         event.inserted_at.is_some() && event.plausible_inserted_at().is_none();
-                    tally.inserted_at_ignored += u64::from(ignored);
+                    counts.inserted_at_ignored += u64::from(ignored);
                 }
-                Ok(Applied::Duplicate) => tally.duplicates += 1,
-                Ok(Applied::Repeated) => tally.repeated += 1,
-                Ok(Applied::UnknownAdGroup | Applied::TooOld) | Err(_) => tally.rejected += 1,
+                Ok(EventEffect::Duplicate) => counts.duplicates += 1,
+                Ok(EventEffect::Repeated) => counts.repeated += 1,
+                Ok(EventEffect::UnknownAdGroup | EventEffect::TooOld) | Err(_) => {
+                    counts.rejected += 1
+                }
             }
         }
-        tally
+        counts
     }
 
-    fn ids_of(&self, place: Option<Place>, event: &EventRef<'_>) -> EventIds {
-        let Some(Place { account, seed }) = place else { return EventIds::default() };
+    fn ids_of(&self, key: Option<AccountKey>, event: &EventRef<'_>) -> EventIds {
+        let Some(AccountKey { account, seed }) = key else { return EventIds::default() };
         let kind = event.kind_number;
         let id = id_of(seed, IdKind::Event(kind), event.id.as_bytes());
         let insertion = event.insertion_id.as_bytes();
@@ -96,41 +98,41 @@ impl Engine {
 
     fn apply_at(
         &mut self,
-        place: Option<Place>,
+        key: Option<AccountKey>,
         ids: EventIds,
         event: &EventRef<'_>,
         logged_at: Timestamp,
-    ) -> Result<Applied, MoneyError> {
-        let Some(place) = place else {
-            return Ok(Applied::UnknownAdGroup);
+    ) -> Result<EventEffect, MoneyError> {
+        let Some(key) = key else {
+            return Ok(EventEffect::UnknownAdGroup);
         };
-        if self.seen.forgot(event.at) {
-            return Ok(Applied::TooOld);
+        if self.seen.is_forgotten(event.at) {
+            return Ok(EventEffect::TooOld);
         }
-        let pricing = self.accounts[place.account].config.pricing;
+        let pricing = self.accounts[key.account].config.pricing;
         match (event.kind(), pricing) {
-            (Some(EventKind::Insertion), _) => self.apply_insertion(place, ids, event, logged_at),
+            (Some(EventKind::Insertion), _) => self.apply_insertion(key, ids, event, logged_at),
             (Some(EventKind::Impression), Pricing::PerImpression)
             | (Some(EventKind::Click), Pricing::PerClick) => {
-                self.apply_outcome(place, ids, event, logged_at)
+                self.apply_outcome(key, ids, event, logged_at)
             }
             // Impressions of ad groups paid by click earn nothing, and the other way round.
             (Some(EventKind::Impression | EventKind::Click) | None, _) => {
                 if self.is_duplicate(ids, event) {
-                    return Ok(Applied::Duplicate);
+                    return Ok(EventEffect::Duplicate);
                 }
                 self.seen.insert(ids.event, event.at, logged_at);
                 let first = ids.link.is_none_or(|link| self.seen.insert(link, event.at, logged_at));
-                let once = self.accounts[place.account].config.once_per_insertion;
-                Ok(if once && !first { Applied::Repeated } else { Applied::Counted })
+                let once = self.accounts[key.account].config.once_per_insertion;
+                Ok(if once && !first { EventEffect::Repeated } else { EventEffect::Counted })
             }
         }
     }
 
     fn is_duplicate(&self, ids: EventIds, event: &EventRef<'_>) -> bool {
-        let plain = || plain_id_of(event.id.as_bytes());
+        let legacy = || legacy_id_of(event.id.as_bytes());
         self.seen.contains(ids.event, event.at)
-            || self.seen.has_plain() && self.seen.contains(plain(), event.at)
+            || self.seen.has_legacy() && self.seen.contains(legacy(), event.at)
     }
 
     fn pooled(&mut self, pricing: Pricing) -> &mut Pooled {
@@ -142,48 +144,48 @@ impl Engine {
 
     fn apply_insertion(
         &mut self,
-        place: Place,
+        key: AccountKey,
         ids: EventIds,
         event: &EventRef<'_>,
         logged_at: Timestamp,
-    ) -> Result<Applied, MoneyError> {
+    ) -> Result<EventEffect, MoneyError> {
         if self.is_duplicate(ids, event) {
-            return Ok(Applied::Duplicate);
+            return Ok(EventEffect::Duplicate);
         }
-        let account = &mut self.accounts[place.account];
+        let account = &mut self.accounts[key.account];
         if !account.insertion_fits(event.at) {
-            // It is not remembered: it may fit another time.
+            // Its id is not remembered: it may fit when it is sent again.
             return Err(MoneyError::Overflow);
         }
         let pricing = account.config.pricing;
         self.seen.insert(ids.event, event.at, logged_at);
-        // An insertion that is reported under two ids is there twice; it has one outcome.
+        // An insertion that is reported under two ids counts twice; it has one outcome.
         let linked = ids.link.is_some_and(|link| self.seen.insert(link, event.at, logged_at));
         let outcome = IdKind::Outcome(paid_kind(pricing).number());
-        let came_before = linked
+        let has_outcome = linked
             && self
                 .seen
-                .contains(id_of(place.seed, outcome, event.insertion_id.as_bytes()), event.at);
-        self.accounts[place.account].insertion(event.at, linked, came_before)?;
+                .contains(id_of(key.seed, outcome, event.insertion_id.as_bytes()), event.at);
+        self.accounts[key.account].insertion(event.at, linked, has_outcome)?;
         self.pooled(pricing).insertion(event.at);
-        Ok(Applied::Counted)
+        Ok(EventEffect::Counted)
     }
 
     fn apply_outcome(
         &mut self,
-        place: Place,
+        key: AccountKey,
         ids: EventIds,
         event: &EventRef<'_>,
         logged_at: Timestamp,
-    ) -> Result<Applied, MoneyError> {
+    ) -> Result<EventEffect, MoneyError> {
         if self.is_duplicate(ids, event) {
-            return Ok(Applied::Duplicate);
+            return Ok(EventEffect::Duplicate);
         }
-        // Anybody can write any time there; one that cannot be true must not be learned from.
+        // Senders can write any time there; one that is not plausible must not be learned from.
         let inserted_at = event.plausible_inserted_at();
-        let known = ids.link.and_then(|_| self.price_of_insertion(place, event));
-        let account = &self.accounts[place.account];
-        // An event of the future does not have a price of the future.
+        let known = ids.link.and_then(|_| self.price_of_insertion(key, event));
+        let account = &self.accounts[key.account];
+        // An event with a time in the future must not get a price of the future.
         let price = known.unwrap_or_else(|| {
             account.prices.at(inserted_at.unwrap_or(event.at.min(logged_at))).amount
         });
@@ -194,9 +196,9 @@ impl Engine {
         self.seen.insert(ids.event, event.at, logged_at);
         let first = ids.link.is_none_or(|link| self.seen.insert(link, event.at, logged_at));
         if once && !first {
-            return Ok(Applied::Repeated);
+            return Ok(EventEffect::Repeated);
         }
-        self.accounts[place.account].outcome(&Outcome {
+        self.accounts[key.account].outcome(&Outcome {
             at: event.at,
             inserted_at,
             logged_at,
@@ -206,19 +208,19 @@ impl Engine {
         })?;
         if let Some(inserted_at) = inserted_at {
             let delay = logged_at.0.saturating_sub(inserted_at.0);
-            if self.accounts[place.account].learns(delay) {
+            if self.accounts[key.account].is_learned_from(delay) {
                 self.pooled(pricing).outcome(inserted_at, bucket_of(delay), logged_at);
             }
         }
-        Ok(Applied::Counted)
+        Ok(EventEffect::Counted)
     }
 
     /// The price that the insertion of an outcome was made with; `None` if the insertion is not known.
-    fn price_of_insertion(&self, place: Place, event: &EventRef<'_>) -> Option<Amount> {
+    fn price_of_insertion(&self, key: AccountKey, event: &EventRef<'_>) -> Option<Amount> {
         let insertion = event.insertion_id.as_bytes();
-        let prices = self.accounts[place.account].prices.all();
+        let prices = self.accounts[key.account].prices.all();
         let made_with = |price_since| {
-            let id = id_of(place.seed, IdKind::Insertion { price_since }, insertion);
+            let id = id_of(key.seed, IdKind::Insertion { price_since }, insertion);
             self.seen.contains(id, event.at)
         };
         prices.iter().rev().find(|price| made_with(price.since)).map(|price| price.amount)

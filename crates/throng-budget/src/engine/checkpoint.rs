@@ -12,8 +12,7 @@ use crate::wire;
 use crate::{AdGroupConfig, SpendPoint};
 
 use super::account::{Account, Window, price_of};
-use super::aged::Aged;
-use super::dedupe::{DEFAULT_PROMISE, Elapsed, SeenIds, ids_of};
+use super::dedupe::{DEFAULT_DEDUPE_WINDOW, LogTime, SeenIds, ids_of};
 use super::ids::Id;
 use super::pooled::Pooled;
 use super::prices::{Price, Prices};
@@ -21,22 +20,23 @@ use super::runs::IdRun;
 use super::slices::{Packed, ReadSlices, SliceFile, SliceFiles, unpack};
 use super::spend::{Amount, Spend};
 use super::survival::Delays;
+use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
 const FORMAT: u32 = 4;
 /// It has all slices of spend, and names no file of them; the rest is as in the next format.
 const INLINE_SLICES: u32 = 3;
-/// Its ids are those of events alone ([`plain_id_of`](super::dedupe::plain_id_of)), and spend is that of
-/// budget days.
-const PLAIN_IDS: u32 = 2;
+/// Its ids are hashes of event ids alone ([`legacy_id_of`](super::dedupe::legacy_id_of)), and spend is by
+/// budget day.
+const LEGACY_IDS: u32 = 2;
 /// Its ids are 128 bits long; the rest is as in the next format.
 const LONG_IDS: u32 = 1;
 
-/// Ids of before are looked for as long as anybody may send them again, with room for longer promises.
-const PLAIN_FOR: Duration = Duration::from_secs(8 * DEFAULT_PROMISE.as_secs());
+/// How long legacy ids are looked up: as long as they may be sent again, with room for longer windows.
+const LEGACY_RETENTION: Duration = Duration::from_secs(8 * DEFAULT_DEDUPE_WINDOW.as_secs());
 
-/// Why bytes are no checkpoint of this partition.
+/// Why bytes are not a checkpoint of this partition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
     /// Too short, another format, or changed on disk.
@@ -45,23 +45,23 @@ pub enum CheckpointError {
     /// Written by a newer version.
     #[error("the checkpoint has format {0}, this version reads {FORMAT}: use the newer version")]
     Newer(u32),
-    /// Ids that it needs are not there.
-    #[error("the run of ids {0}, which the checkpoint needs, is not there")]
+    /// A run of ids that it names is missing.
+    #[error("the run of ids {0}, which the checkpoint names, is missing")]
     MissingIds(String),
-    /// Closed slices that it needs are not there.
-    #[error("the file of closed slices {0}, which the checkpoint needs, is not there")]
+    /// A file of closed slices that it names is missing.
+    #[error("the file of closed slices {0}, which the checkpoint names, is missing")]
     MissingSlices(String),
     /// Of another partition.
     #[error("the checkpoint belongs to partition {found}, not {wanted}")]
     OtherPartition {
-        /// Whose it is.
+        /// The partition of the checkpoint.
         found: u32,
-        /// Whose it should be.
+        /// The partition that was asked for.
         wanted: u32,
     },
 }
 
-/// The names of the files that a checkpoint needs besides itself.
+/// The names of the files that a checkpoint refers to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamedFiles {
     /// Runs of ids.
@@ -70,7 +70,7 @@ pub struct NamedFiles {
     pub slices: Vec<String>,
 }
 
-/// The files that a checkpoint needs besides itself, by their names.
+/// The files that a checkpoint refers to, by name.
 #[derive(Debug, Clone, Default)]
 pub struct CheckpointFiles {
     /// Runs of ids.
@@ -80,11 +80,11 @@ pub struct CheckpointFiles {
 }
 
 impl Engine {
-    /// The state as bytes, with how far in the log it is.
+    /// The state and its log position as bytes.
     pub fn checkpoint(&self, position: impl Into<LogPosition>) -> Vec<u8> {
         let position = position.into();
-        let (elapsed, span) = (self.seen.elapsed(), self.seen.span());
-        let (promise, known_after) = self.seen.promise();
+        let (log_time, span) = (self.seen.log_time(), self.seen.span());
+        let (dedupe_window, forgotten_before) = self.seen.dedupe_window();
         let message = wire::Checkpoint {
             format: FORMAT,
             partition: self.partition,
@@ -93,22 +93,22 @@ impl Engine {
                 .accounts
                 .iter()
                 .map(save)
-                .chain(self.absent.values().map(Absent::save))
+                .chain(self.removed.values().map(RemovedAdGroup::save))
                 .collect(),
-            young_ids: self.seen.to_bytes(),
+            recent_ids: self.seen.to_bytes(),
             old_ids: Vec::new(),
             generation_began: 0,
             impressions: Some(save_pooled(&self.pooled_impressions)),
             clicks: Some(save_pooled(&self.pooled_clicks)),
-            generation_micros: Some(elapsed.micros),
-            newest_record: Some(elapsed.newest.0),
+            generation_micros: Some(log_time.micros),
+            newest_record: Some(log_time.newest.0),
             last_record: position.last_record,
-            plain_until: self.seen.plain_until(),
-            young_oldest: span.map(|span| span.0),
-            young_newest: span.map(|span| span.1),
+            legacy_until: self.seen.legacy_until(),
+            recent_oldest: span.map(|span| span.0),
+            recent_newest: span.map(|span| span.1),
             runs: self.seen.runs().iter().map(save_run).collect(),
-            promise: Some(promise),
-            known_after: Some(known_after),
+            dedupe_window: Some(dedupe_window),
+            forgotten_before: Some(forgotten_before),
             slice_files: self.slice_files.save(),
             next_slice_file: self.slice_files.next(),
         };
@@ -118,9 +118,8 @@ impl Engine {
         bytes
     }
 
-    /// Reads a checkpoint. Money of ad groups that are not configured is set aside, and a price that is
-    /// not the one of the checkpoint counts from `at` on. Returns the engine and the position to go on
-    /// from.
+    /// Reads a checkpoint. Ad groups that are not configured count as removed, and a price that differs from
+    /// the checkpoint's counts from `at` on. Returns the engine and the position to continue from.
     ///
     /// # Errors
     /// [`CheckpointError`]; never panics, whatever the bytes.
@@ -137,7 +136,7 @@ impl Engine {
         Self::restore_with(bytes, owned, ad_groups, at, (Some(&files.runs), &files.slices))
     }
 
-    /// As [`restore`](Self::restore), for figures alone: it knows no id, so that nothing can be applied
+    /// As [`restore`](Self::restore), for figures alone: the engine has no ids, so events must not be applied
     /// to it.
     ///
     /// # Errors
@@ -152,7 +151,7 @@ impl Engine {
         Self::restore_with(bytes, (partition, 0, 0), ad_groups, at, (None, slices))
     }
 
-    /// The files that a checkpoint needs besides itself.
+    /// The names of the files that a checkpoint refers to.
     ///
     /// # Errors
     /// [`CheckpointError`].
@@ -166,7 +165,7 @@ impl Engine {
         })
     }
 
-    /// How far in the log a checkpoint of a partition is.
+    /// The log position of a checkpoint of a partition.
     ///
     /// # Errors
     /// [`CheckpointError`].
@@ -195,13 +194,14 @@ impl Engine {
         let (slice_files, in_files) = SliceFiles::load(&message, slices)?;
         engine.slice_files = slice_files;
         let pooled = |saved: Option<wire::Pooled>| {
-            saved.and_then(load_pooled).ok_or(damaged("its delays make no sense"))
+            saved.and_then(load_pooled).ok_or(damaged("its delays are invalid"))
         };
         engine.pooled_impressions = pooled(message.impressions)?;
         engine.pooled_clicks = pooled(message.clicks)?;
-        engine.set_reach();
+        engine.cover_horizons();
         engine.load_ad_groups(message.ad_groups, &in_files, message.format, at)?;
-        // So that the next call of `close` lets go of no window that has something to come.
+        // Without the learned curve the next call of `close` would remove windows that still have outcomes
+        // to come.
         engine.learn(at);
         Ok((engine, position))
     }
@@ -213,26 +213,26 @@ impl Engine {
         format: u32,
         at: Timestamp,
     ) -> Result<(), CheckpointError> {
-        let nonsense = CheckpointError::Damaged("an ad group makes no sense");
-        // Those that the checkpoint does not have.
+        let invalid = CheckpointError::Damaged("an ad group is invalid");
+        // For those that the checkpoint does not have.
         for account in &mut self.accounts {
             account.spend = Spend::since_file(self.slice_files.next());
         }
         for saved in ad_groups {
-            match self.places.get(saved.name.as_bytes()).copied() {
-                Some(place) => {
-                    let account = &mut self.accounts[place.account];
+            match self.account_keys.get(saved.name.as_bytes()).copied() {
+                Some(key) => {
+                    let account = &mut self.accounts[key.account];
                     let days = days_as_slices(account, &saved);
                     let spend = days.and_then(|days| load_spend(&saved, days, in_files));
-                    account.spend = spend.ok_or(nonsense.clone())?;
-                    load(account, saved, at).ok_or(nonsense.clone())?;
+                    account.spend = spend.ok_or(invalid.clone())?;
+                    load(account, saved, at).ok_or(invalid.clone())?;
                 }
-                // Formats without an index do not say which ad group of the feed it is.
+                // Earlier formats do not have the ad group's number in the feed.
                 None if format >= INLINE_SLICES => {
-                    let name = saved.name.parse().map_err(|_| nonsense.clone())?;
+                    let name = saved.name.parse().map_err(|_| invalid.clone())?;
                     let spend = load_spend(&saved, Vec::new(), in_files);
-                    let spend = spend.ok_or(nonsense.clone())?;
-                    self.absent.insert(name, Absent::load(saved, spend, at));
+                    let spend = spend.ok_or(invalid.clone())?;
+                    self.removed.insert(name, RemovedAdGroup::load(saved, spend, at));
                 }
                 None => {}
             }
@@ -262,26 +262,29 @@ fn decode(bytes: &[u8]) -> Result<wire::Checkpoint, CheckpointError> {
     if xxh3_64(body) != u64::from_le_bytes(*sum) {
         return Err(damaged("its checksum does not match"));
     }
-    let body = body.strip_prefix(MAGIC).ok_or(damaged("it does not begin as one"))?;
+    let body = body.strip_prefix(MAGIC).ok_or(damaged("it does not start like one"))?;
     let format = wire::CheckpointFormat::decode(body);
-    let format = format.map_err(|_| damaged("its contents make no sense"))?.format;
-    if ![FORMAT, INLINE_SLICES, PLAIN_IDS, LONG_IDS].contains(&format) {
+    let format = format.map_err(|_| damaged("its contents are invalid"))?.format;
+    if ![FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS].contains(&format) {
         return Err(CheckpointError::Newer(format));
     }
-    wire::Checkpoint::decode(body).map_err(|_| damaged("its contents make no sense"))
+    wire::Checkpoint::decode(body).map_err(|_| damaged("its contents are invalid"))
 }
 
-fn save_run(aged: &Aged) -> wire::IdRun {
+fn save_run(timed: &TimedRun) -> wire::IdRun {
     wire::IdRun {
-        oldest: aged.oldest,
-        newest: aged.newest,
-        sealed: aged.sealed,
-        name: aged.run.name().to_owned(),
-        content: aged.run.unsaved().map_or(Vec::new(), |content| content.to_vec()),
+        oldest: timed.oldest,
+        newest: timed.newest,
+        sealed: timed.sealed,
+        name: timed.run.name().to_owned(),
+        content: timed.run.unsaved().map_or(Vec::new(), |content| content.to_vec()),
     }
 }
 
-fn load_run(saved: &wire::IdRun, runs: &HashMap<String, IdRun>) -> Result<Aged, CheckpointError> {
+fn load_run(
+    saved: &wire::IdRun,
+    runs: &HashMap<String, IdRun>,
+) -> Result<TimedRun, CheckpointError> {
     let run = if saved.content.is_empty() {
         let run = runs.get(&saved.name).cloned();
         run.ok_or_else(|| CheckpointError::MissingIds(saved.name.clone()))?
@@ -289,7 +292,7 @@ fn load_run(saved: &wire::IdRun, runs: &HashMap<String, IdRun>) -> Result<Aged, 
         IdRun::of_content(saved.content.clone()).map_err(CheckpointError::Damaged)?
     };
     let (oldest, newest) = (saved.oldest, saved.newest);
-    Ok(Aged { run, oldest, newest, sealed: saved.sealed })
+    Ok(TimedRun { run, oldest, newest, sealed: saved.sealed })
 }
 
 /// The ids of a checkpoint. Formats before runs had two generations of them.
@@ -297,40 +300,40 @@ fn load_ids(
     message: &wire::Checkpoint,
     runs: &HashMap<String, IdRun>,
 ) -> Result<SeenIds, CheckpointError> {
-    let nonsense = CheckpointError::Damaged("its ids make no sense");
+    let invalid = CheckpointError::Damaged("its ids are invalid");
     let newest = message.newest_record.unwrap_or(message.generation_began);
-    let elapsed =
-        Elapsed { newest: Timestamp(newest), micros: message.generation_micros.unwrap_or(0) };
-    let span = message.young_oldest.zip(message.young_newest);
+    let log_time =
+        LogTime { newest: Timestamp(newest), micros: message.generation_micros.unwrap_or(0) };
+    let span = message.recent_oldest.zip(message.recent_newest);
     let loaded = if message.format >= INLINE_SLICES {
-        let aged = message.runs.iter().map(|saved| load_run(saved, runs));
-        let aged = aged.collect::<Result<Vec<_>, _>>()?;
-        SeenIds::load(&message.young_ids, span, aged, elapsed, message.plain_until)
+        let timed = message.runs.iter().map(|saved| load_run(saved, runs));
+        let timed = timed.collect::<Result<Vec<_>, _>>()?;
+        SeenIds::load(&message.recent_ids, span, timed, log_time, message.legacy_until)
     } else {
         let ids = |ids: &[u8]| match message.format {
             LONG_IDS => shortened(ids),
             _ => Some(ids.to_vec()),
         };
-        let all = ids(&message.young_ids).zip(ids(&message.old_ids));
-        let known = all.and_then(|(young, old)| ids_of(&[young, old].concat()));
-        let known = known.ok_or(nonsense.clone())?;
-        // As young as the newest record: they are known for longer than they were.
-        let aged = (!known.is_empty()).then(|| Aged {
+        let all = ids(&message.recent_ids).zip(ids(&message.old_ids));
+        let known = all.and_then(|(recent, old)| ids_of(&[recent, old].concat()));
+        let known = known.ok_or(invalid.clone())?;
+        // They get the time of the newest record, so that none is forgotten too early.
+        let timed = (!known.is_empty()).then(|| TimedRun {
             run: IdRun::new(known),
             oldest: newest,
             newest,
-            sealed: elapsed.micros,
+            sealed: log_time.micros,
         });
-        let plain_until = elapsed.micros.saturating_add(PLAIN_FOR.as_micros() as i64);
-        SeenIds::load(&[], None, aged.into_iter().collect(), elapsed, plain_until)
+        let legacy_until = log_time.micros.saturating_add(LEGACY_RETENTION.as_micros() as i64);
+        SeenIds::load(&[], None, timed.into_iter().collect(), log_time, legacy_until)
     };
-    let (promise, known_after) = (message.promise, message.known_after);
-    let promise = promise.unwrap_or(DEFAULT_PROMISE.as_micros() as i64);
-    let promise = (promise, known_after.unwrap_or(i64::MIN));
-    loaded.map(|seen| seen.with_promise(promise)).ok_or(nonsense)
+    let (dedupe_window, forgotten_before) = (message.dedupe_window, message.forgotten_before);
+    let dedupe_window = dedupe_window.unwrap_or(DEFAULT_DEDUPE_WINDOW.as_micros() as i64);
+    let dedupe_window = (dedupe_window, forgotten_before.unwrap_or(i64::MIN));
+    loaded.map(|seen| seen.with_dedupe_window(dedupe_window)).ok_or(invalid)
 }
 
-/// Ids as the first format had them, 16 bytes each, as they are now.
+/// Shortens ids of the first format, which have 16 bytes.
 fn shortened(ids: &[u8]) -> Option<Vec<u8>> {
     let (ids, rest) = ids.as_chunks::<16>();
     let short = ids.iter().flat_map(|id| Id::of_hash(u128::from_le_bytes(*id)).to_bytes());
@@ -371,9 +374,9 @@ fn load_pooled(saved: wire::Pooled) -> Option<Pooled> {
     Some(pooled)
 }
 
-/// The money of an ad group that is not configured.
+/// The spend of an ad group that is not configured.
 #[derive(Debug, Clone)]
-pub(super) struct Absent {
+pub(super) struct RemovedAdGroup {
     /// Its number in the feed.
     pub(super) index: AdGroupIndex,
     /// Since when it is not configured.
@@ -383,14 +386,14 @@ pub(super) struct Absent {
     saved: wire::AdGroup,
 }
 
-impl Absent {
+impl RemovedAdGroup {
     pub(super) fn new(account: &Account, since: Timestamp) -> Self {
         let (index, spend) = (account.config.index, account.spend.clone());
         Self { index, since, spend, saved: save_rest(account) }
     }
 
-    /// The account of an ad group that is configured again.
-    pub(super) fn returned(self, config: AdGroupConfig, at: Timestamp) -> Account {
+    /// The account of an ad group that is added again.
+    pub(super) fn into_account(self, config: AdGroupConfig, at: Timestamp) -> Account {
         let mut account = Account::new(config.clone());
         if load(&mut account, self.saved, at).is_none() {
             account = Account::new(config);
@@ -400,12 +403,12 @@ impl Absent {
     }
 
     pub(super) fn save(&self) -> wire::AdGroup {
-        let saved = wire::AdGroup { absent_since: Some(self.since.0), ..self.saved.clone() };
+        let saved = wire::AdGroup { removed_since: Some(self.since.0), ..self.saved.clone() };
         with_spend(saved, &self.spend)
     }
 
     fn load(saved: wire::AdGroup, spend: Spend, at: Timestamp) -> Self {
-        let since = saved.absent_since.map_or(at, Timestamp);
+        let since = saved.removed_since.map_or(at, Timestamp);
         let saved = with_spend(saved, &Spend::default());
         Self { index: AdGroupIndex(saved.index), since, spend, saved }
     }
@@ -415,7 +418,7 @@ fn save(account: &Account) -> wire::AdGroup {
     with_spend(save_rest(account), &account.spend)
 }
 
-/// What is saved of an ad group, with this spend, as far as it is not in files.
+/// Adds the spend that is not in files to what is saved of an ad group.
 fn with_spend(saved: wire::AdGroup, spend: &Spend) -> wire::AdGroup {
     let packed = Packed::new(spend.outside_files());
     let folded = spend.folded();
@@ -431,7 +434,7 @@ fn with_spend(saved: wire::AdGroup, spend: &Spend) -> wire::AdGroup {
     }
 }
 
-/// All but the spend.
+/// What is saved of an ad group, without its spend.
 fn save_rest(account: &Account) -> wire::AdGroup {
     let prices = account.prices.all().iter();
     wire::AdGroup {
@@ -475,7 +478,7 @@ fn save_rest(account: &Account) -> wire::AdGroup {
     }
 }
 
-/// Spend by budget day, as formats before slices had it, each in the first slice of its day.
+/// Spend by budget day, of formats before slices: each in the first slice of its day.
 fn days_as_slices(account: &Account, saved: &wire::AdGroup) -> Option<Vec<(i64, Amount)>> {
     let days = saved.days.iter().zip(&saved.actual);
     let first = |day: i32| account.first_slice(BudgetDay(day));
@@ -483,7 +486,7 @@ fn days_as_slices(account: &Account, saved: &wire::AdGroup) -> Option<Vec<(i64, 
     (saved.days.len() == saved.actual.len()).then(|| slices.collect())
 }
 
-/// Spend as the checkpoint and its files have it.
+/// The spend in a checkpoint and its files.
 fn load_spend(
     saved: &wire::AdGroup,
     days: Vec<(i64, Amount)>,
@@ -545,15 +548,15 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
 mod tests {
     use xxhash_rust::xxh3::xxh3_128;
 
-    use super::super::dedupe::plain_id_of;
+    use super::super::dedupe::legacy_id_of;
     use super::*;
 
     fn insert(engine: &mut Engine, id: &str) -> bool {
-        engine.seen.insert(plain_id_of(id.as_bytes()), Timestamp(2), Timestamp(2))
+        engine.seen.insert(legacy_id_of(id.as_bytes()), Timestamp(2), Timestamp(2))
     }
 
     /// The next format keeps magic, the number of its format and the checksum; everything else may
-    /// be of another type.
+    /// have another type.
     #[test]
     fn a_state_of_a_newer_version_is_refused_by_its_format() {
         #[derive(Clone, PartialEq, Message)]
@@ -575,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_the_first_format_are_still_known() {
+    fn ids_of_the_first_format_are_remembered() {
         let ids = |names: &[&str]| -> Vec<u8> {
             names.iter().flat_map(|name| xxh3_128(name.as_bytes()).to_le_bytes()).collect()
         };
@@ -584,7 +587,7 @@ mod tests {
             format: LONG_IDS,
             partition: 3,
             next_offset: 9,
-            young_ids: ids(&["a", "b"]),
+            recent_ids: ids(&["a", "b"]),
             old_ids: ids(&["c"]),
             generation_began: 1,
             impressions: none.clone(),
@@ -600,7 +603,7 @@ mod tests {
         assert_eq!(offset, LogPosition::from(9));
         let new = ["a", "b", "c", "d"].map(|id| insert(&mut engine, id));
         assert_eq!(new, [false, false, false, true]);
-        // Written again, they are of the newest format.
+        // Written again, they have the newest format.
         let (mut engine, _) = Engine::restore(
             &engine.checkpoint(10),
             3,

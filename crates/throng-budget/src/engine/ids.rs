@@ -1,23 +1,23 @@
-//! A set of 80-bit ids in lines of memory: an id lies in the line that its value as a number says, or, if
-//! that one is full, in the next that has room. A look-up so reads one line in nearly all cases, and an
-//! insertion writes where it has just read. As ids lie in the order of their numbers, a table that grows is
-//! read and written from one end to the other. Tables of millions are far larger than the caches; what costs
-//! time is waiting for memory, and who knows early which ids he will ask for need not wait
-//! ([`IdSet::prefetch`]).
+//! A set of 80-bit ids: a hash table with linear probing whose buckets are cache lines. An id is in the line
+//! that its value selects, or, if that one is full, in the next line with room. So a lookup reads one line in
+//! nearly all cases, and an insertion writes where it has just read. As ids are in the order of their values,
+//! a table that grows is read and written sequentially. Tables of millions of ids are far larger than the
+//! caches; most of the time is spent waiting for memory, which [`IdSet::prefetch`] avoids where the ids are
+//! known early.
 
 use super::memory::{LINE, Lines, prefetch};
 
 /// Ids of one line: ten bytes each.
 const SLOTS: usize = 6;
-/// Where a line keeps the low parts of its ids, and their number.
+/// Offsets in a line: of the low parts of its ids, and of their number.
 const LOW: usize = SLOTS * 8;
-const TAKEN: usize = LOW + SLOTS * 2;
-/// A table has room for so many ids of so many slots: three of four.
+const LEN: usize = LOW + SLOTS * 2;
+/// The highest load of a table: ids per slots of all lines, three of four.
 const ROOM: (usize, usize) = (SLOTS * 3, 4);
 /// Lines of the smallest table.
-const LEAST: usize = 256;
-/// A table that is too small becomes so many times larger. Most of what growing costs is that the
-/// system has to clear the new memory.
+const MIN_LINES: usize = 256;
+/// By how much a table that is too small grows. Most of the cost is that the system has to clear the new
+/// memory.
 const GROWTH: usize = 8;
 
 /// 80 evenly distributed bits.
@@ -31,25 +31,25 @@ impl Id {
     /// Bytes of an id in a checkpoint.
     pub(super) const WIDTH: usize = 10;
 
-    /// The highest 80 bits of a hash.
+    /// The id of the highest 80 bits of a hash.
     #[inline]
     pub(super) fn of_hash(hash: u128) -> Self {
         Self { high: (hash >> 64) as u64, low: (hash >> 48) as u16 }
     }
 
-    /// The id with these first 64 and other 16 bits.
+    /// The id with these high 64 and low 16 bits.
     #[inline]
     pub(super) fn of_parts(high: u64, low: u16) -> Self {
         Self { high, low }
     }
 
-    /// Its first 64 bits.
+    /// Its high 64 bits.
     #[inline]
     pub(super) fn high(self) -> u64 {
         self.high
     }
 
-    /// The other 16.
+    /// Its low 16 bits.
     #[inline]
     pub(super) fn low(self) -> u16 {
         self.low
@@ -69,13 +69,13 @@ impl Id {
     }
 }
 
-/// The ids of one line: high parts, low parts, how many.
+/// One line: high parts of the ids, low parts, and how many there are.
 type Line = [u8; LINE];
 
 #[inline]
-fn taken(line: &Line) -> usize {
-    // Never more; the compiler need not look where a slot lies.
-    usize::from(line[TAKEN]).min(SLOTS)
+fn len_of(line: &Line) -> usize {
+    // Never more; this spares the compiler the bounds checks.
+    usize::from(line[LEN]).min(SLOTS)
 }
 
 #[inline]
@@ -87,28 +87,28 @@ fn slot(line: &Line, number: usize) -> Id {
 
 #[inline]
 fn holds(line: &Line, id: Id) -> bool {
-    // All of them at once: which one it is cannot be guessed, and a wrong guess costs more.
-    let taken = taken(line);
-    (0..SLOTS).fold(false, |found, number| found | ((number < taken) & (slot(line, number) == id)))
+    // All slots, without a branch: the branch could not be predicted, and a misprediction costs more.
+    let len = len_of(line);
+    (0..SLOTS).fold(false, |found, number| found | ((number < len) & (slot(line, number) == id)))
 }
 
 #[inline]
 fn add(line: &mut Line, id: Id) {
-    let number = taken(line);
+    let number = len_of(line);
     line[number * 8..][..8].copy_from_slice(&id.high.to_ne_bytes());
     line[LOW + number * 2..][..2].copy_from_slice(&id.low.to_ne_bytes());
-    line[TAKEN] = number as u8 + 1;
+    line[LEN] = number as u8 + 1;
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct IdSet {
     lines: Lines,
     len: usize,
-    /// So many ids are expected at most.
-    most: usize,
+    /// How many ids are expected at most.
+    expected: usize,
 }
 
-/// Puts an id that is not there into a table with an empty slot.
+/// Adds an id that is not there to a table with an empty slot.
 #[inline]
 fn put(lines: &mut [Line], id: Id) {
     if let Found::Room(line) = IdSet::find(lines, id) {
@@ -116,33 +116,33 @@ fn put(lines: &mut [Line], id: Id) {
     }
 }
 
-/// What a search ends with.
+/// The result of a search.
 enum Found {
     /// The id is there.
     Id,
-    /// It belongs into this line.
+    /// It is not there, and this line has room for it.
     Room(usize),
 }
 
 impl IdSet {
-    /// An empty set that will have up to so many ids. More have room as well.
-    pub(super) fn of_most(most: usize) -> Self {
-        Self { lines: Lines::default(), len: 0, most }
+    /// An empty set for an expected number of ids. It may get more.
+    pub(super) fn with_expected(expected: usize) -> Self {
+        Self { lines: Lines::default(), len: 0, expected }
     }
 
     /// Lines that so many ids need.
     fn lines_for(ids: usize) -> usize {
-        (ids * ROOM.1).div_ceil(ROOM.0).max(LEAST)
+        (ids * ROOM.1).div_ceil(ROOM.0).max(MIN_LINES)
     }
 
-    /// Lines of the next larger table: no more than the most ids need, unless there are more.
+    /// Lines of the next larger table: no more than the expected ids need, unless there are more.
     fn larger(&self, lines: usize) -> usize {
-        let grown = (GROWTH * lines).max(LEAST);
-        let enough = Self::lines_for(self.most);
+        let grown = (GROWTH * lines).max(MIN_LINES);
+        let enough = Self::lines_for(self.expected);
         if lines < enough { grown.min(enough) } else { grown }
     }
 
-    /// Makes room for so many at once.
+    /// Makes room for so many ids.
     pub(super) fn reserve(&mut self, ids: usize) {
         let needed = Self::lines_for(ids);
         let mut lines = self.lines.as_slice().len();
@@ -159,19 +159,18 @@ impl IdSet {
         self.len
     }
 
-    /// As many ids as there is room for.
+    /// How many ids fit before the table grows.
     pub(super) fn room(&self) -> usize {
         self.lines.as_slice().len() * ROOM.0 / ROOM.1
     }
 
-    /// The line where the search for an id begins: the same part of all lines as the id is of all
-    /// numbers.
+    /// The line where the search for an id starts: in proportion to its value.
     #[inline]
     fn home_of(lines: &[Line], id: Id) -> usize {
         ((u128::from(id.high) * lines.len() as u128) >> 64) as usize
     }
 
-    /// The table has an empty slot.
+    /// Searches for an id. The table must have an empty slot.
     #[inline]
     fn find(lines: &[Line], id: Id) -> Found {
         let mut at = Self::home_of(lines, id);
@@ -180,7 +179,7 @@ impl IdSet {
             if holds(line, id) {
                 return Found::Id;
             }
-            if taken(line) < SLOTS {
+            if len_of(line) < SLOTS {
                 return Found::Room(at);
             }
             at = if at + 1 == lines.len() { 0 } else { at + 1 };
@@ -194,8 +193,8 @@ impl IdSet {
         !lines.is_empty() && matches!(Self::find(lines, id), Found::Id)
     }
 
-    /// Has the line brought where the search for an id begins, and the next: in a table that is three
-    /// quarters full, every fourth search goes on there.
+    /// Prefetches the line where the search for an id starts, and the next one: in a table that is three
+    /// quarters full, every fourth search continues there.
     #[inline]
     pub(super) fn prefetch(&self, id: Id) {
         let lines = self.lines.as_slice();
@@ -233,10 +232,10 @@ impl IdSet {
         self.lines = moved;
     }
 
-    /// All ids, nearly in the order of their numbers.
+    /// All ids, nearly in the order of their values.
     pub(super) fn iter(&self) -> impl Iterator<Item = Id> {
         let lines = self.lines.as_slice().iter();
-        lines.flat_map(|line| (0..taken(line)).map(|number| slot(line, number)))
+        lines.flat_map(|line| (0..len_of(line)).map(|number| slot(line, number)))
     }
 }
 
@@ -252,7 +251,7 @@ mod tests {
         /// Few different high bits: long runs of lines, across the end of the table.
         #[test]
         fn it_is_a_set(ids in prop::collection::vec((0u64..40, 0u64..4), 0..5_000)) {
-            let (mut ours, mut set) = (IdSet::of_most(1_000), HashSet::new());
+            let (mut ours, mut set) = (IdSet::with_expected(1_000), HashSet::new());
             for (low, high) in ids {
                 let id = Id { high: (high.wrapping_sub(2) << 54) | low, low: low as u16 & 3 };
                 prop_assert_eq!(ours.insert(id), set.insert(id));
@@ -277,13 +276,13 @@ mod tests {
 
     #[test]
     fn growing_loses_nothing_and_zero_is_an_id() {
-        let mut ids = IdSet::of_most(5_000);
+        let mut ids = IdSet::with_expected(5_000);
         let zero = Id::default();
         assert!(ids.insert(zero) && !ids.insert(zero) && ids.contains(zero));
         for number in 1..5_000 {
             assert!(ids.insert(id(number)));
         }
-        // No larger than the most need; more has room as well.
+        // No larger than the expected ids need; more ids fit as well.
         assert!((5_000..5_050).contains(&ids.room()), "{}", ids.room());
         for number in 5_000..10_000 {
             assert!(ids.insert(id(number)));

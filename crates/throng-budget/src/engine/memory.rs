@@ -1,48 +1,48 @@
-//! Memory for large tables: lines of zeros, in pages of two megabytes where the system has them.
+//! Memory for large tables: cache lines of zeros, in huge pages where the system has them.
 //!
-//! A table of millions of ids that is read all over costs a search for the page besides the read
-//! where pages are small, and each small page a fault when it is first written. Linux gives large
-//! pages to a mapping that asks for them (`/sys/kernel/mm/transparent_hugepage/enabled` says `always`
+//! With small pages, random reads in a table of millions of ids miss the TLB besides the caches, and each
+//! small page costs a page fault when it is first written. Linux gives huge pages to a mapping that asks
+//! for them (`/sys/kernel/mm/transparent_hugepage/enabled` says `always`
 //! or `madvise`); elsewhere pages stay small, and nothing else changes.
 
 use memmap2::MmapMut;
 
-/// What a processor brings from memory at once, in bytes.
+/// The length of a cache line in bytes.
 pub(super) const LINE: usize = 64;
-/// Less than this is left to the allocator.
-const WORTH_MAPPING: usize = 2 << 20;
+/// Smaller tables use the allocator.
+const MIN_MAPPED_BYTES: usize = 2 << 20;
 
 #[derive(Debug)]
-enum Memory {
+enum Buffer {
     Allocated(Vec<u8>),
     Mapped(MmapMut),
 }
 
-impl Default for Memory {
+impl Default for Buffer {
     fn default() -> Self {
         Self::Allocated(Vec::new())
     }
 }
 
-impl Memory {
+impl Buffer {
     fn zeroed(bytes: usize) -> Self {
-        let mapped = (bytes >= WORTH_MAPPING).then(|| MmapMut::map_anon(bytes).ok()).flatten();
+        let mapped = (bytes >= MIN_MAPPED_BYTES).then(|| MmapMut::map_anon(bytes).ok()).flatten();
         let Some(map) = mapped else { return Self::Allocated(vec![0; bytes]) };
-        // A system that does not know the advice goes on with small pages.
+        // A system that does not know the advice uses small pages.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         Self::Mapped(map)
     }
 }
 
-/// Asks the processor to bring a line, and waits for nothing. A read would do, but no later work is
-/// finished before it is.
+/// Asks the processor to load a line, without waiting. A plain read would also load it, but later
+/// instructions could not retire before it.
 #[inline]
 pub(super) fn prefetch(line: &[u8; LINE]) {
     prefetch_bytes(line);
 }
 
-/// As [`prefetch`], the line that a part of memory begins in.
+/// As [`prefetch`], for the line in which a part of memory starts.
 #[inline]
 pub(super) fn prefetch_bytes<const N: usize>(line: &[u8; N]) {
     #[cfg(target_arch = "x86_64")]
@@ -60,18 +60,18 @@ pub(super) fn prefetch_bytes<const N: usize>(line: &[u8; N]) {
 
 /// Lines of memory, zero at first.
 #[derive(Debug, Default)]
-pub(super) struct Lines(Memory);
+pub(super) struct Lines(Buffer);
 
 impl Lines {
     pub(super) fn zeroed(lines: usize) -> Self {
-        Self(Memory::zeroed(lines * LINE))
+        Self(Buffer::zeroed(lines * LINE))
     }
 
     #[inline]
     pub(super) fn as_slice(&self) -> &[[u8; LINE]] {
         let bytes: &[u8] = match &self.0 {
-            Memory::Allocated(bytes) => bytes,
-            Memory::Mapped(map) => map,
+            Buffer::Allocated(bytes) => bytes,
+            Buffer::Mapped(map) => map,
         };
         bytes.as_chunks().0
     }
@@ -79,8 +79,8 @@ impl Lines {
     #[inline]
     pub(super) fn as_mut_slice(&mut self) -> &mut [[u8; LINE]] {
         let bytes: &mut [u8] = match &mut self.0 {
-            Memory::Allocated(bytes) => bytes,
-            Memory::Mapped(map) => map,
+            Buffer::Allocated(bytes) => bytes,
+            Buffer::Mapped(map) => map,
         };
         bytes.as_chunks_mut().0
     }

@@ -4,7 +4,6 @@
 //! a checkpoint and applying what came after it gives the same micros as never having stopped.
 
 mod account;
-mod aged;
 mod apply;
 mod checkpoint;
 mod dedupe;
@@ -16,6 +15,7 @@ mod runs;
 mod slices;
 mod spend;
 mod survival;
+mod timed_run;
 mod timeline;
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,52 +30,52 @@ use crate::{AdGroupConfig, Pricing};
 
 pub use account::{Interval, Series, SpendPoint, WINDOW_SECS};
 pub use checkpoint::{CheckpointError, CheckpointFiles, NamedFiles};
-pub use dedupe::DEFAULT_PROMISE;
+pub use dedupe::DEFAULT_DEDUPE_WINDOW;
 pub use runs::{IdFile, IdRun};
 pub use slices::SliceFile;
 pub use spend::SLICE_SECS;
 pub use survival::Survival;
 
 use account::Account;
-use checkpoint::Absent;
+use checkpoint::RemovedAdGroup;
 use dedupe::{SeenIds, ad_group_seed};
 use pooled::Pooled;
 use slices::SliceFiles;
 use spend::Spend;
 
-/// What an event did.
+/// The effect of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
+pub enum EventEffect {
     /// It counts.
     Counted,
-    /// Its id was known; nothing changed.
+    /// Its id was counted before; nothing changed.
     Duplicate,
-    /// Its insertion has had such an outcome, under another id; nothing changed.
+    /// Its insertion already has such an outcome, under another id; nothing changed.
     Repeated,
     /// Its ad group is not (or no longer) configured; nothing changed.
     UnknownAdGroup,
-    /// Ids of its time were let go of before the promise was made longer: it may be a duplicate. Nothing
-    /// changed.
+    /// Ids of its time were forgotten before the deduplication window was extended: it may be a duplicate.
+    /// Nothing changed.
     TooOld,
 }
 
-/// What many events did.
+/// The effects of many events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct EventCounts {
     /// They count.
     pub counted: u64,
-    /// Their ids were known.
+    /// Their ids were counted before.
     pub duplicates: u64,
-    /// Their insertions had had such an outcome, under other ids.
+    /// Their insertions already have such an outcome, under another id.
     pub repeated: u64,
-    /// Their ad groups are not configured, they are too old, or their money would be too much for 64 bits.
+    /// Their ad groups are not configured, they are too old, or a sum would not fit in 64 bits.
     pub rejected: u64,
     /// Of those that count: their `inserted_at` is out of bounds
     /// (`EventRef::plausible_inserted_at`), so no delay was learned from them.
     pub inserted_at_ignored: u64,
 }
 
-impl std::ops::AddAssign for Tally {
+impl std::ops::AddAssign for EventCounts {
     fn add_assign(&mut self, other: Self) {
         self.counted += other.counted;
         self.duplicates += other.duplicates;
@@ -85,13 +85,13 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// How far in the log a state is.
+/// The position of a state in the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogPosition {
     /// The first offset of the log that is not in the state.
     pub next_offset: u64,
-    /// A checksum of the record before it, by which another log is told from the one that the state
-    /// was made of. `None`: not known, as there is no such record or an older version wrote the state.
+    /// A checksum of the record before it, by which another log is distinguished from the one from which the
+    /// state was made. `None`: there is no such record, or an older version wrote the state.
     pub last_record: Option<u64>,
 }
 
@@ -114,22 +114,24 @@ pub struct AdGroupState {
     pub budget: Micros,
     /// What it has spent today.
     pub actual: Micros,
-    /// What the ads that are out will probably earn.
+    /// What inserted ads will probably still earn.
     pub in_flight: Micros,
     /// The sum of the two.
     pub projected: Micros,
     /// Whether it may be shown.
     pub open: bool,
-    /// Why, in plain words with the figures.
+    /// Why, with the figures.
     pub reason: String,
 }
 
-/// The money of an ad group that was removed is kept for so long.
-pub const ABSENT_FOR: Duration = Duration::from_secs(8 * 24 * 3600);
-/// Where an ad group's account is, and what stands for it in ids.
+/// How long the spend of an ad group is kept after it was removed.
+pub const REMOVED_RETENTION: Duration = Duration::from_secs(8 * 24 * 3600);
+/// An ad group that is configured.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct AccountKey {
+    /// Index in `Engine::accounts`.
     account: usize,
+    /// Its part of the hashes of ids.
     seed: u64,
 }
 
@@ -141,25 +143,25 @@ pub struct Engine {
     version: u64,
     catalog_version: u64,
     accounts: Vec<Account>,
-    /// By name, as its bytes are in records.
-    places: hashbrown::HashMap<Box<[u8]>, Place, FixedState>,
-    /// Ad groups that were removed lately: their money is there again when they are.
-    absent: BTreeMap<AdGroupName, Absent>,
+    /// By the bytes of the name, as they are in records.
+    account_keys: hashbrown::HashMap<Box<[u8]>, AccountKey, FixedState>,
+    /// Ad groups that were removed recently: they get their spend back if they are added again.
+    removed: BTreeMap<AdGroupName, RemovedAdGroup>,
     slice_files: SliceFiles,
     seen: SeenIds,
     pooled_impressions: Pooled,
     pooled_clicks: Pooled,
-    /// What the feed said last, by account.
-    told: Vec<Told>,
-    told_at: Timestamp,
-    /// The log position of the figures in the last frame.
-    told_position: Option<u64>,
+    /// The figures of the newest version, by account.
+    published: Vec<PublishedFigures>,
+    published_at: Timestamp,
+    /// The log position of the newest version.
+    published_position: Option<u64>,
     learned_at: Timestamp,
 }
 
 impl Engine {
-    /// An engine without any money. `epoch` must be higher than that of every earlier owner of the
-    /// partition: the time in microseconds does.
+    /// An engine without spend. `epoch` must be higher than that of every earlier leader of the
+    /// partition: the time in microseconds is.
     pub fn new(
         partition: u32,
         epoch: u64,
@@ -172,24 +174,24 @@ impl Engine {
             version: 0,
             catalog_version,
             accounts: Vec::new(),
-            places: hashbrown::HashMap::with_hasher(FixedState::default()),
-            absent: BTreeMap::new(),
+            account_keys: hashbrown::HashMap::with_hasher(FixedState::default()),
+            removed: BTreeMap::new(),
             slice_files: SliceFiles::default(),
             seen: SeenIds::default(),
             pooled_impressions: Pooled::default(),
             pooled_clicks: Pooled::default(),
-            told: Vec::new(),
-            told_at: Timestamp(0),
-            told_position: None,
+            published: Vec::new(),
+            published_at: Timestamp(0),
+            published_position: None,
             learned_at: Timestamp(i64::MIN),
         };
         engine.configure(catalog_version, ad_groups, Timestamp(i64::MIN));
         engine
     }
 
-    /// Takes the ad groups of another spec, from a moment on: what happened before it keeps its price.
-    /// Money of those that stay is kept; that of those that are gone is set aside for
-    /// [`ABSENT_FOR`], and is there again when they are.
+    /// Replaces the ad groups by those of another spec, from a moment on: what happened before it keeps its
+    /// price. Ad groups that stay keep their spend. That of removed ones is kept for
+    /// [`REMOVED_RETENTION`], and they get it back if they are added again.
     pub fn configure(
         &mut self,
         catalog_version: u64,
@@ -208,8 +210,8 @@ impl Engine {
                     account.configure(config, at);
                     account
                 }
-                None => match self.absent.remove(&config.name) {
-                    Some(absent) => absent.returned(config, at),
+                None => match self.removed.remove(&config.name) {
+                    Some(removed) => removed.into_account(config, at),
                     None => {
                         let mut account = Account::new(config);
                         account.spend = Spend::since_file(self.slice_files.next());
@@ -219,32 +221,32 @@ impl Engine {
             })
             .collect();
         for (name, account) in before {
-            self.absent.insert(name, Absent::new(&account, at));
+            self.removed.insert(name, RemovedAdGroup::new(&account, at));
         }
-        self.places = self
+        self.account_keys = self
             .accounts
             .iter()
             .enumerate()
-            .map(|(place, account)| {
+            .map(|(index, account)| {
                 let name = account.config.name.as_str().as_bytes();
-                (name.into(), Place { account: place, seed: ad_group_seed(name) })
+                (name.into(), AccountKey { account: index, seed: ad_group_seed(name) })
             })
             .collect();
-        self.set_reach();
-        self.told = vec![Told::default(); self.accounts.len()];
-        // The next call of `close` makes the curves.
+        self.cover_horizons();
+        self.published = vec![PublishedFigures::default(); self.accounts.len()];
+        // The next call of `close` computes the curves.
         self.learned_at = Timestamp(i64::MIN);
     }
 
-    /// Delays are learned up to the longest horizon.
-    fn set_reach(&mut self) {
+    /// Has delays learned up to the longest horizon.
+    fn cover_horizons(&mut self) {
         let horizon = |pricing: Pricing| {
-            let of = self.accounts.iter().filter(|account| account.config.pricing == pricing);
-            of.map(|account| account.config.horizon).max().unwrap_or_default()
+            let priced = self.accounts.iter().filter(|account| account.config.pricing == pricing);
+            priced.map(|account| account.config.horizon).max().unwrap_or_default()
         };
         let (impressions, clicks) = (horizon(Pricing::PerImpression), horizon(Pricing::PerClick));
-        self.pooled_impressions.reach_at_least(impressions);
-        self.pooled_clicks.reach_at_least(clicks);
+        self.pooled_impressions.cover_horizon(impressions);
+        self.pooled_clicks.cover_horizon(clicks);
     }
 
     /// The partition.
@@ -252,26 +254,26 @@ impl Engine {
         self.partition
     }
 
-    /// The version of the spec that its ad groups are of.
+    /// The version of the spec that its ad groups are from.
     pub fn catalog_version(&self) -> u64 {
         self.catalog_version
     }
 
-    /// Ids are known for so long from `now` on; a day unless it is set. Events that are older than that must
-    /// not be applied: they could count twice. If it is longer than before, events of before what was known
-    /// so far are [`Applied::TooOld`].
-    pub fn set_promise(&mut self, promise: Duration, now: Timestamp) {
-        self.seen.set_promise(promise, now);
+    /// Sets how long ids are remembered from `now` on; a day unless it is set. Events that are older than that
+    /// must not be applied: they could count twice. If it is longer than before, events from before the
+    /// earlier window are [`EventEffect::TooOld`].
+    pub fn set_dedupe_window(&mut self, dedupe_window: Duration, now: Timestamp) {
+        self.seen.set_dedupe_window(dedupe_window, now);
     }
 
-    /// Whether a run of ids could not be read. What was applied since then is of no use: go on from the
+    /// Whether a run of ids could not be read. The state is wrong since then: drop it and continue from the
     /// checkpoint.
     pub fn has_failed(&self) -> bool {
         self.seen.has_failed()
     }
 
-    /// Runs of ids that are not written yet. A checkpoint has them as a whole until
-    /// [`id_run_saved`](Self::id_run_saved), and by their names then.
+    /// Runs of ids that are not written yet. A checkpoint has their contents until
+    /// [`id_run_saved`](Self::id_run_saved), and their names from then on.
     pub fn unsaved_id_runs(&self) -> Vec<IdRun> {
         self.seen.unsaved()
     }
@@ -286,19 +288,19 @@ impl Engine {
         self.seen.take_dropped()
     }
 
-    /// Tells frames under another epoch from now on. The next one should say everything.
+    /// Sets the epoch of frames from now on. The next one should be a keyframe.
     pub fn set_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
     }
 
-    /// Closes what the clock has closed, of silent ad groups too, and takes a sample for the charts.
+    /// Closes windows by the clock, also of ad groups without events, and takes a sample for the charts.
     /// Call it about once a second of the clock.
     pub fn close(&mut self, now: Timestamp) {
         self.pooled_impressions.close(now);
         self.pooled_clicks.close(now);
         self.accounts.iter_mut().for_each(|account| account.close(now));
-        self.absent.retain(|_, absent| now.since(absent.since) <= ABSENT_FOR);
-        // Curves move slowly; making them anew for each call would be most of its cost.
+        self.removed.retain(|_, removed| now.since(removed.since) <= REMOVED_RETENTION);
+        // Curves change slowly; computing them in each call would be most of its cost.
         let since = now.0.saturating_sub(self.learned_at.0);
         if since >= account::WINDOW_MICROS || now < self.learned_at {
             self.learned_at = now;
@@ -324,24 +326,24 @@ impl Engine {
     }
 
     fn account(&self, ad_group: &AdGroupName) -> Option<&Account> {
-        let place = self.places.get(ad_group.as_str().as_bytes())?;
-        self.accounts.get(place.account)
+        let key = self.account_keys.get(ad_group.as_str().as_bytes())?;
+        self.accounts.get(key.account)
     }
 
-    /// Actual spend of an ad group's last 8 budget days and of the next one, from the oldest to the newest,
-    /// as its time zone of now has them, zeros too. Empty if it has never spent anything.
+    /// Actual spend of an ad group's last 8 budget days and of the next one, oldest first, by its current time
+    /// zone, days without spend too. Empty if it has never spent anything.
     pub fn days(&self, ad_group: &AdGroupName, now: Timestamp) -> Option<Vec<(BudgetDay, Micros)>> {
         self.account(ad_group).map(|account| account.days(now))
     }
 
-    /// The same of every ad group that has any.
+    /// [`days`](Self::days) of every ad group that has spent anything.
     pub fn all_days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<(BudgetDay, Micros)>)> {
         let days = |account: &Account| (account.config.name.clone(), account.days(now));
         self.accounts.iter().map(days).filter(|(_, days)| !days.is_empty()).collect()
     }
 
-    /// Actual spend of an ad group by slices of [`SLICE_SECS`], each with its beginning; those without
-    /// any are left out.
+    /// Actual spend of an ad group by slices of [`SLICE_SECS`], each with its start; those without spend are
+    /// left out.
     pub fn slices(&self, ad_group: &AdGroupName) -> Option<Vec<(Timestamp, Micros)>> {
         let start = |number: i64| Timestamp(number.saturating_mul(spend::SLICE_MICROS));
         let account = self.account(ad_group)?;
@@ -359,28 +361,27 @@ impl Engine {
         self.account(ad_group).map(Account::series)
     }
 
-    /// The curve that an ad group's in-flight spend is made with.
+    /// The curve by which an ad group's in-flight spend is computed.
     pub fn survival(&self, ad_group: &AdGroupName) -> Option<&Survival> {
         self.account(ad_group).map(Account::survival)
     }
 
-    /// As [`delta`](Self::delta), and the frames say how far in the log the figures are: the first offset
-    /// that is not in them.
+    /// As [`delta`](Self::delta), with the log position of the figures: the first offset that is not in them.
     pub fn delta_at(&mut self, now: Timestamp, position: u64) -> Frame {
-        self.told_position = Some(position);
+        self.published_position = Some(position);
         self.delta(now)
     }
 
-    /// Goes on to the next version and tells what changed since the last one.
+    /// Makes the next version and returns what changed since the last one.
     pub fn delta(&mut self, now: Timestamp) -> Frame {
         let base_version = self.version;
         self.version += 1;
-        self.told_at = now;
+        self.published_at = now;
         let mut entries = Vec::new();
-        for (account, told) in self.accounts.iter().zip(&mut self.told) {
-            let figures = Told::of(account, now);
-            if figures != *told {
-                *told = figures;
+        for (account, published) in self.accounts.iter().zip(&mut self.published) {
+            let figures = PublishedFigures::of(account, now);
+            if figures != *published {
+                *published = figures;
                 entries.push(entry(account, figures));
             }
         }
@@ -388,14 +389,14 @@ impl Engine {
         self.frame(FrameKind::Delta { base_version }, entries)
     }
 
-    /// Tells all that the newest version says, for a gate that has nothing or missed something. It
-    /// names every ad group, and those that were removed lately as closed.
+    /// All figures of the newest version, for a gate that has none or missed a frame. It names every ad group,
+    /// and those that were removed recently as closed.
     pub fn keyframe(&self) -> Frame {
-        let accounts = self.accounts.iter().zip(&self.told);
+        let accounts = self.accounts.iter().zip(&self.published);
         let mut entries: Vec<FeedEntry> =
-            accounts.map(|(account, told)| entry(account, *told)).collect();
-        entries.extend(self.absent.values().map(|absent| FeedEntry {
-            index: absent.index,
+            accounts.map(|(account, published)| entry(account, *published)).collect();
+        entries.extend(self.removed.values().map(|removed| FeedEntry {
+            index: removed.index,
             actual: Micros(0),
             in_flight: Micros(0),
             flags: FLAG_CLOSED | FLAG_REMOVED,
@@ -410,35 +411,35 @@ impl Engine {
             epoch: self.epoch,
             version: self.version,
             kind,
-            at: self.told_at,
+            at: self.published_at,
             catalog_version: self.catalog_version,
-            log_position: self.told_position,
+            log_position: self.published_position,
             entries,
         }
     }
 }
 
-/// What the feed says of an ad group.
+/// The figures of an ad group in a frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Told {
+struct PublishedFigures {
     actual: Micros,
     in_flight: Micros,
     closed: bool,
 }
 
-impl Told {
+impl PublishedFigures {
     fn of(account: &Account, now: Timestamp) -> Self {
         let (actual, in_flight) = (account.actual_at(now), account.in_flight(now));
         Self { actual, in_flight, closed: !account.config.is_open(actual, in_flight) }
     }
 }
 
-fn entry(account: &Account, told: Told) -> FeedEntry {
+fn entry(account: &Account, published: PublishedFigures) -> FeedEntry {
     FeedEntry {
         index: account.config.index,
-        actual: told.actual,
-        in_flight: told.in_flight,
-        flags: if told.closed { FLAG_CLOSED } else { 0 },
+        actual: published.actual,
+        in_flight: published.in_flight,
+        flags: if published.closed { FLAG_CLOSED } else { 0 },
     }
 }
 
@@ -447,7 +448,7 @@ fn state(account: &Account, now: Timestamp) -> AdGroupState {
 }
 
 impl AdGroupState {
-    /// The state that an ad group of this configuration has with these figures.
+    /// The state of an ad group with this configuration and these figures.
     pub fn of(config: &AdGroupConfig, actual: Micros, in_flight: Micros) -> Self {
         let open = config.is_open(actual, in_flight);
         let (budget, currency) = (config.daily_budget, config.currency);
@@ -460,7 +461,7 @@ impl AdGroupState {
             (true, false) => format!("{actual} spent leave room in {budget} {currency}"),
             (false, true) => format!(
                 "{actual} spent and {in_flight} in flight, give or take {}, reach {budget} {currency}",
-                config.caution(in_flight)
+                config.safety_margin(in_flight)
             ),
             (false, false) => format!("{actual} spent reach {budget} {currency}"),
         };

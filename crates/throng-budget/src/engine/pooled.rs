@@ -1,8 +1,8 @@
-//! The delays of all ad groups of one pricing kind, learned while they are still coming in.
+//! The delays of all ad groups of one pricing kind, learned while outcomes still come in.
 //!
 //! Outcomes of recent insertions are *right-truncated*: of ads inserted four minutes ago only delays
 //! under four minutes can have been seen. Counting them as they are would make the curve too short,
-//! and waiting for all of them would make it late. The estimator for such data multiplies reverse
+//! and waiting for all of them would delay it. The estimator for such data multiplies reverse
 //! hazards (Lagakos, Barraj, De Gruttola, "Nonparametric analysis of truncated survival data",
 //! Biometrika 75, 1988): with `n(d)` outcomes of delay `d` and `N(d)` outcomes of delay up to `d`,
 //! both among ads old enough to show a delay of `d`, the share of delays up to `d` is
@@ -11,14 +11,14 @@
 use throng_model::Timestamp;
 
 use super::account::{WINDOW_MICROS, age_of};
-use super::survival::{BUCKETS, Delays, REACH_MICROS, bounds_of};
+use super::survival::{BUCKETS, Delays, MIN_CURVE_MICROS, bounds_of};
 use super::timeline::Timeline;
 
 /// Outcomes that must be known before the curve is used.
-const ENOUGH: f64 = 20.0;
-/// The oldest ads must be this old before the curve is used: it knows nothing of longer delays.
-const OLD_ENOUGH_MICROS: i64 = 15 * 60 * 1_000_000;
-/// How many outcomes have each delay bucket; as long as the highest one needs.
+const MIN_OUTCOMES: f64 = 20.0;
+/// The oldest ads must be this old before the curve is used: it has no longer delays.
+const MIN_AGE_MICROS: i64 = 15 * 60 * 1_000_000;
+/// How many outcomes each delay bucket has; as long as the highest bucket needs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Counts(Vec<u32>);
 
@@ -40,14 +40,14 @@ impl Counts {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pooled {
-    /// Outcomes of windows that may have more to come, by window number.
+    /// Outcomes of windows that may have more of them, by window number.
     pub(super) recent: Timeline<Counts>,
     /// Outcomes of older windows.
     pub(super) complete: Delays,
     /// The first window that had an insertion.
     pub(super) first: Option<i64>,
-    /// Windows older than this have shown every delay that is learned: the longest horizon of the ad
-    /// groups. In microseconds.
+    /// Windows older than this have all outcomes that are learned from: the longest horizon of the ad groups,
+    /// in microseconds.
     pub(super) reach: i64,
 }
 
@@ -57,16 +57,16 @@ impl Default for Pooled {
             recent: Timeline::default(),
             complete: Delays::default(),
             first: None,
-            reach: REACH_MICROS,
+            reach: MIN_CURVE_MICROS,
         }
     }
 }
 
 impl Pooled {
-    /// Learns delays up to a horizon.
-    pub(super) fn reach_at_least(&mut self, horizon: std::time::Duration) {
+    /// Has delays learned up to a horizon.
+    pub(super) fn cover_horizon(&mut self, horizon: std::time::Duration) {
         let horizon = i64::try_from(horizon.as_micros()).unwrap_or(i64::MAX);
-        self.reach = REACH_MICROS.max(horizon);
+        self.reach = MIN_CURVE_MICROS.max(horizon);
     }
 
     pub(super) fn insertion(&mut self, at: Timestamp) {
@@ -83,7 +83,7 @@ impl Pooled {
         }
     }
 
-    /// Puts complete windows together.
+    /// Adds up windows that are complete.
     pub(super) fn close(&mut self, now: Timestamp) {
         while let Some(number) = self.recent.oldest() {
             if age_of(number, now) < self.reach {
@@ -95,25 +95,25 @@ impl Pooled {
         }
     }
 
-    /// The share of delays longer than each bucket; `None` while too little is known. Costs about
-    /// as many steps as there are recent windows times delays in them: microseconds.
+    /// The share of delays longer than each bucket; `None` while there are too few outcomes. The cost grows
+    /// with the number of recent windows times the delays in them: microseconds.
     pub(super) fn curve(&self, now: Timestamp) -> Option<Vec<f64>> {
         let oldest = self.first.map(|number| age_of(number, now))?;
         let recent: u64 =
             self.recent.iter().flat_map(|(_, w)| w.iter()).map(|(_, n)| u64::from(n)).sum();
-        if oldest < OLD_ENOUGH_MICROS || recent as f64 + self.complete.total() < ENOUGH {
+        if oldest < MIN_AGE_MICROS || recent as f64 + self.complete.total() < MIN_OUTCOMES {
             return None;
         }
         let mut exact = self.complete.counts().to_vec();
         let mut up_to = running_sum(&exact);
-        // Of ads that have not shown a bucket in full: what is known of it while no others have.
+        // Of ads that are too young to have all outcomes of a bucket: used while no others have it.
         let (mut exact_so_far, mut up_to_so_far) = (vec![0.0; BUCKETS], vec![0.0; BUCKETS]);
         let ends: Vec<i64> =
             (0..BUCKETS).map(bounds_of).map(|(begin, width)| begin.saturating_add(width)).collect();
         for (number, outcomes) in self.recent.iter() {
             let age = age_of(number, now);
-            // It has shown the delays of a bucket in full when its last ad, a window's width younger
-            // than its first, is older than the bucket's end.
+            // It has all outcomes of a bucket when its last ad, a window's width younger than its first,
+            // is older than the bucket's end.
             let shown = age.saturating_sub(WINDOW_MICROS);
             let mut counts = vec![0.0; BUCKETS];
             for (bucket, times) in outcomes.iter() {
@@ -131,7 +131,7 @@ impl Pooled {
             }
         }
         for bucket in (0..BUCKETS).filter(|bucket| exact_so_far[*bucket] > 0.0) {
-            // Without this a delay that has just been seen for the first time would count for nothing.
+            // Without this a delay that has just been seen for the first time would not count.
             if exact[bucket] == 0.0 {
                 exact[bucket] += exact_so_far[bucket];
                 up_to[bucket] += up_to_so_far[bucket];
@@ -189,7 +189,7 @@ mod tests {
     fn a_long_delay_counts_as_soon_as_it_is_seen() {
         let mut pooled = Pooled::default();
         let delay = 10_810 * 1_000_000;
-        pooled.reach_at_least(std::time::Duration::from_secs(21_600));
+        pooled.cover_horizon(std::time::Duration::from_secs(21_600));
         pooled.insertion(Timestamp(0));
         for _ in 0..50 {
             pooled.outcome(
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn too_little_is_no_curve() {
+    fn too_few_outcomes_give_no_curve() {
         let mut pooled = Pooled::default();
         pooled.insertion(Timestamp(0));
         assert_eq!(pooled.curve(Timestamp(i64::MAX / 2)), None);

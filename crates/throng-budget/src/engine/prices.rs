@@ -1,13 +1,13 @@
-//! The prices of an ad group, each with the time since when it counts.
+//! The prices of an ad group, each with the time from which it counts.
 
 use throng_model::Timestamp;
 
 use super::spend::Amount;
 
-/// Prices that counted longer ago than this are forgotten: no event is as late.
+/// Prices that stopped counting longer ago than this are removed: no event is that late.
 const KEPT_MICROS: i64 = 9 * 24 * 3600 * 1_000_000;
-/// The most prices that are kept; of more, the oldest are forgotten.
-const MOST: usize = 1_000;
+/// The most prices that are kept; if there are more, the oldest are removed.
+const MAX_PRICES: usize = 1_000;
 
 /// One price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +22,12 @@ pub(super) struct Price {
 pub(super) struct Prices(Vec<Price>);
 
 impl Prices {
-    /// One price that has always been.
+    /// One price for all times.
     pub(super) fn new(amount: Amount) -> Self {
         Self(vec![Price { since: i64::MIN, amount }])
     }
 
-    /// What [`all`](Self::all) gave. `None` if there is none, or they are out of order.
+    /// Restores what [`all`](Self::all) returned. `None` if there is none, or they are out of order.
     pub(super) fn load(prices: Vec<Price>) -> Option<Self> {
         let ordered = prices.is_sorted_by(|a, b| a.since < b.since);
         (ordered && !prices.is_empty()).then_some(Self(prices))
@@ -51,23 +51,23 @@ impl Prices {
         }
     }
 
-    /// Takes another price from a moment on.
+    /// Sets another price from a moment on.
     pub(super) fn change(&mut self, amount: Amount, at: Timestamp) {
         if amount == self.newest() {
             return;
         }
-        // A clock that was set back: what was to count from then on counts no longer.
+        // The clock was set back: prices that would count from later on are replaced.
         while self.0.len() > 1 && self.0.last().is_some_and(|last| last.since >= at.0) {
             self.0.pop();
         }
         self.0.push(Price { since: at.0.max(i64::MIN + 1), amount });
         let needed = at.0.saturating_sub(KEPT_MICROS);
-        while self.0.len() > 1 && (self.0[1].since < needed || self.0.len() > MOST) {
+        while self.0.len() > 1 && (self.0[1].since < needed || self.0.len() > MAX_PRICES) {
             self.0.remove(0);
         }
     }
 
-    /// The price at a moment. Before the oldest it is that one.
+    /// The price at a moment. Before the oldest one it is the oldest.
     pub(super) fn at(&self, at: Timestamp) -> Price {
         let place = self.0.partition_point(|price| price.since <= at.0).saturating_sub(1);
         self.0[place]
@@ -100,6 +100,6 @@ mod tests {
         for n in 0..2_000 {
             prices.change(of(n % 7), Timestamp(much_later.0 + n));
         }
-        assert!(prices.all().len() <= MOST);
+        assert!(prices.all().len() <= MAX_PRICES);
     }
 }

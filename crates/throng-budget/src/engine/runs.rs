@@ -1,13 +1,13 @@
-//! Ids that came longer ago: sorted, written once, each run with a filter in memory. The filter answers
-//! nearly every question about an id that is not there; one that may be there is looked up in the run's
-//! file, with one read.
+//! Older ids: sorted runs that are written once, each with a Bloom filter in memory. The filter answers nearly
+//! every lookup of an id that is not in the run; one that may be there is looked up in the run's file, with
+//! one read.
 //!
 //! ```text
 //!  0  8  "THRNGIDS"
 //!  8  8  how many ids
 //! 16     the ids, ascending, 10 bytes each, big-endian
 //!        the filter: blocks of 32 bytes, one for every 16 ids or part of it
-//! end-8  XXH3 of everything before
+//! end-8  XXH3 of all bytes before
 //! ```
 
 use std::fmt;
@@ -20,15 +20,15 @@ use super::ids::Id;
 use super::memory::prefetch_bytes;
 
 const MAGIC: &[u8; 8] = b"THRNGIDS";
-/// What the magic of every format begins with; the last letter is that of the format.
+/// The start of the magic of every format; the last letter is the format's.
 const FAMILY: &[u8] = b"THRNGID";
 const HEAD: usize = 16;
 const SUM: usize = 8;
 /// Bytes of a block of the filter, and ids for each of them: 16 bits an id.
 const BLOCK: usize = 32;
 const IDS_PER_BLOCK: usize = 16;
-/// Ids on both sides of where an id should be that are read with it. Evenly distributed ids are off by
-/// about the root of their number.
+/// Ids that are read on both sides of where an id is expected. Uniformly distributed ids are off by about the
+/// square root of their number.
 const WINDOW: usize = 2_048;
 
 /// Bytes that are written once and read in parts.
@@ -50,7 +50,7 @@ impl IdFile for Vec<u8> {
     }
 }
 
-/// A run whose content is at hand.
+/// A run of ids.
 #[derive(Debug, Clone)]
 pub struct IdRun {
     name: String,
@@ -91,8 +91,8 @@ fn mask(id: Id) -> [u32; 8] {
 }
 
 fn block_of(blocks: usize, id: Id) -> usize {
-    // Not by the top bits as they are: a block would have the ids of one part of the run, as many as
-    // there are by chance.
+    // Not by the top bits as they are: a block would have the ids of one range of the run, and clusters of
+    // ids would fill some blocks.
     let spread = id.high().rotate_left(32) ^ u64::from(id.low());
     let spread = spread.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((u128::from(spread) * blocks as u128) >> 64) as usize
@@ -116,7 +116,7 @@ fn filter_of(ids: &[Id]) -> Vec<[u8; BLOCK]> {
 }
 
 impl IdRun {
-    /// A run of ids in any order, not written yet. Costs their sorting: some 100 ms a million.
+    /// A run of ids in any order, not written yet. Sorts them: some 100 ms per million.
     pub(super) fn new(mut ids: Vec<Id>) -> Self {
         ids.sort_unstable();
         let filter = filter_of(&ids);
@@ -139,14 +139,14 @@ impl IdRun {
         }
     }
 
-    /// A run of the ids of both, not written yet. Takes some 40 bytes of memory for each id while it lasts.
+    /// A run of the ids of both, not written yet. Needs some 40 bytes of memory for each id meanwhile.
     ///
     /// # Errors
     /// If a file cannot be read, or is damaged.
     pub(super) fn merged(&self, other: &Self) -> io::Result<Self> {
         let mut ids = self.ids()?;
         ids.append(&mut other.ids()?);
-        // Two ascending parts, which a stable sort only puts together.
+        // Two ascending parts, which the stable sort only merges.
         ids.sort();
         ids.dedup();
         Ok(Self::new(ids))
@@ -168,24 +168,24 @@ impl IdRun {
         }
     }
 
-    /// Reads a run's content, and answers from `file`, which has the same bytes.
+    /// Reads a run's content. Lookups read from `file`, which has the same bytes.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn read(bytes: &[u8], file: Arc<dyn IdFile>) -> Result<Self, &'static str> {
-        let (body, sum) = bytes.split_last_chunk::<SUM>().ok_or("it is cut short")?;
+        let (body, sum) = bytes.split_last_chunk::<SUM>().ok_or("it is truncated")?;
         if xxh3_64(body) != u64::from_le_bytes(*sum) {
-            return Err("its checksum does not fit");
+            return Err("its checksum does not match");
         }
         let rest = body.strip_prefix(MAGIC).ok_or(match body.starts_with(FAMILY) {
             true => "another version of throng wrote it, in a format that this one does not know",
-            false => "it is no run of ids",
+            false => "it is not a run of ids",
         })?;
-        let (count, rest) = rest.split_first_chunk::<8>().ok_or("it is cut short")?;
+        let (count, rest) = rest.split_first_chunk::<8>().ok_or("it is truncated")?;
         let count =
             usize::try_from(u64::from_le_bytes(*count)).map_err(|_| "its length is wrong")?;
         let ids = count.checked_mul(Id::WIDTH).ok_or("its length is wrong")?;
-        let filter = rest.get(ids..).ok_or("it is cut short")?;
+        let filter = rest.get(ids..).ok_or("it is truncated")?;
         let (blocks, odd) = filter.as_chunks::<BLOCK>();
         if !odd.is_empty() || blocks.len() != count.div_ceil(IDS_PER_BLOCK).max(1) {
             return Err("its filter has another length");
@@ -193,7 +193,7 @@ impl IdRun {
         Ok(Self { name: name_of(bytes), count, filter: blocks.into(), file, unsaved: None })
     }
 
-    /// A run that is not written yet, of its content.
+    /// Reads a run that is not written yet.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -203,7 +203,7 @@ impl IdRun {
         Ok(Self { unsaved: Some(Arc::clone(&bytes)), ..Self::read(&bytes, file)? })
     }
 
-    /// Its name: made of its content, so that every node that makes the same run calls it the same.
+    /// Its name: a hash of its content, so that every replica that makes the same run gives it the same name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -218,12 +218,12 @@ impl IdRun {
         self.count == 0
     }
 
-    /// The content that has to be written, if it is not.
+    /// The content, if it is not written yet.
     pub fn unsaved(&self) -> Option<Arc<Vec<u8>>> {
         self.unsaved.clone()
     }
 
-    /// It is written: it answers from the file from now on.
+    /// It is written: lookups read from the file from now on.
     pub(super) fn saved(&mut self, file: Arc<dyn IdFile>) {
         self.file = file;
         self.unsaved = None;
@@ -235,7 +235,7 @@ impl IdRun {
         mask(id).into_iter().enumerate().all(|(place, bit)| word(block, place) & bit != 0)
     }
 
-    /// Has the part of the filter brought that an id needs.
+    /// Prefetches the block of the filter that an id needs.
     #[inline]
     pub(super) fn prefetch(&self, id: Id) {
         prefetch_bytes(&self.filter[block_of(self.filter.len(), id)]);
@@ -271,7 +271,7 @@ impl IdRun {
     }
 }
 
-/// What the fuzz target of id files needs.
+/// For the fuzz target of id files.
 #[cfg(any(test, feature = "fuzzing"))]
 impl IdRun {
     /// A file of so many ids.
@@ -280,7 +280,7 @@ impl IdRun {
         Self::new((0..count).map(id).collect()).unsaved.map_or(Vec::new(), |bytes| bytes.to_vec())
     }
 
-    /// Asks for ids all over the range, through the filter and without it.
+    /// Looks up ids over the whole range, through the filter and without it.
     pub(crate) fn look_up_some(&self) {
         for n in 0..16u64 {
             let id = Id::of_parts(n.wrapping_mul(0x1234_5678_9abc_def1), n as u16);
@@ -306,16 +306,16 @@ mod tests {
     }
 
     #[test]
-    fn a_run_has_its_ids_and_few_questions_reach_its_file() {
+    fn a_run_has_its_ids_and_few_lookups_reach_its_file() {
         let run = IdRun::new((0..100_000).map(id).collect());
         let bytes = run.unsaved().unwrap();
         let again = IdRun::read(&bytes, Arc::<Vec<u8>>::clone(&bytes)).unwrap();
         assert_eq!((again.name(), again.len()), (run.name(), 100_000));
         for run in [&run, &again] {
             assert!((0..100_000).step_by(7).all(|n| run.contains(id(n)).unwrap()));
-            let strangers = 100_000..200_000;
-            assert!(strangers.clone().step_by(7).all(|n| !run.contains(id(n)).unwrap()));
-            let passed = strangers.filter(|n| run.may_have(id(*n))).count();
+            let others = 100_000..200_000;
+            assert!(others.clone().step_by(7).all(|n| !run.contains(id(n)).unwrap()));
+            let passed = others.filter(|n| run.may_have(id(*n))).count();
             assert!(passed < 500, "{passed} of 100,000");
         }
     }
@@ -327,7 +327,11 @@ mod tests {
         let merged = a.merged(&b).unwrap();
         assert_eq!(merged.len(), 9_000);
         assert!((0..9_000).all(|n| merged.contains(id(n)).unwrap()));
-        assert_eq!(merged.name(), of(0..9_000).name(), "as if it had been one from the beginning");
+        assert_eq!(
+            merged.name(),
+            of(0..9_000).name(),
+            "the same as if it had been one run from the start"
+        );
         assert_eq!(of(0..0).merged(&of(0..0)).unwrap().len(), 0);
         let mut bad = a.unsaved().unwrap().to_vec();
         bad[HEAD + 7] ^= 1;
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told() {
+    fn damage_is_detected() {
         let run = IdRun::new((0..40).map(id).collect());
         let whole = run.unsaved().unwrap();
         for at in 0..whole.len() {
@@ -349,7 +353,7 @@ mod tests {
         }
         let mut gone = run.clone();
         gone.saved(Arc::new(Vec::new()));
-        assert!(gone.contains(id(3)).is_err(), "a file that cannot be read is no answer");
+        assert!(gone.contains(id(3)).is_err(), "a file that cannot be read is an error");
     }
 
     #[test]
@@ -365,7 +369,7 @@ mod tests {
     }
 
     proptest! {
-        /// Also where the ids lie together in one part of all numbers.
+        /// Also where the ids are clustered in one range.
         #[test]
         fn it_is_a_set(numbers in prop::collection::hash_set(0u64..9_000, 0..6_000), shift in 0u32..50) {
             let of = |n: u64| Id::of_hash(u128::from(n << shift) << 64);

@@ -1,14 +1,14 @@
-//! Closed slices of spend, in files that are written once: a checkpoint has the slices of the present and
-//! those that changed since their file was written, and names the files.
+//! Closed slices of spend, in files that are written once: a checkpoint has the current slices and those that
+//! changed since their file was written, and names the files.
 //!
-//! A file has the slices of one day of UTC of all ad groups of a partition. It is written when the day has
-//! been over for two hours, and written anew as another file when many of its slices have changed. Files of
-//! more days than [`MOST_FILES`] are merged from the oldest on.
+//! A file has the slices of one UTC day of all ad groups of a partition. It is written two hours after the
+//! day's end, and replaced by another file when many of its slices have changed. If there are more than
+//! [`MAX_FILES`], the oldest ones are merged.
 //!
 //! ```text
 //!  0  8  "THRNGSLC"
 //!  8     a protobuf message (`SliceFileContent`): ad groups by name, slices of each by time
-//! end-8  XXH3 of everything before
+//! end-8  XXH3 of all bytes before
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,22 +27,22 @@ use super::spend::{Amount, SLICE_MICROS, SLICES_PER_DAY, SliceCount, Spend};
 
 const MAGIC: &[u8; 8] = b"THRNGSLC";
 const DAY_MICROS: i64 = SLICES_PER_DAY * SLICE_MICROS;
-/// A day is closed when it has been over for so long: by then nearly all of its events have come.
+/// How long after its end a day is closed: by then nearly all of its events have come.
 const SETTLED_MICROS: i64 = 2 * 3600 * 1_000_000;
-/// A file is written anew when more than this part of its slices has changed.
+/// A file is replaced when more than one of this many of its slices has changed.
 const CHANGED_PART: u64 = 8;
-/// Of more files than this the two oldest are merged: enough for a file a day of the nine days that an ad
-/// group's slices reach back if each of them has spend.
-const MOST_FILES: usize = 10;
+/// The most files; if there are more, the two oldest are merged. Enough for one file for each of the nine days
+/// of which an ad group's slices are kept.
+const MAX_FILES: usize = 10;
 
-/// Days of UTC, since 1970.
+/// A range of UTC days, counted since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Days {
+struct DayRange {
     first: i64,
     last: i64,
 }
 
-impl Days {
+impl DayRange {
     fn contains(self, day: i64) -> bool {
         (self.first..=self.last).contains(&day)
     }
@@ -58,14 +58,14 @@ fn first_open_day(now: Timestamp) -> i64 {
     now.0.saturating_sub(SETTLED_MICROS).div_euclid(DAY_MICROS)
 }
 
-/// Slices as messages have them.
+/// Slices as they are encoded in messages.
 #[derive(Debug, Default)]
 pub(super) struct Packed {
-    /// Each one's number less that of the one before.
+    /// Each one's number minus that of the one before.
     pub(super) steps: Vec<i64>,
     /// Micros.
     pub(super) spend: Vec<i64>,
-    /// Billionths; nearly always there are none, and then this is empty.
+    /// Billionths; empty if there are none, as nearly always.
     pub(super) nanos: Vec<u32>,
 }
 
@@ -85,7 +85,7 @@ impl Packed {
     }
 }
 
-/// What [`Packed`] holds, given as its parts.
+/// Decodes the parts of a [`Packed`].
 pub(super) fn unpack<'a>(
     steps: &'a [i64],
     spend: &'a [i64],
@@ -99,12 +99,12 @@ pub(super) fn unpack<'a>(
     })
 }
 
-/// A file of closed slices, read.
+/// A file of closed slices.
 #[derive(Debug, Clone)]
 pub struct SliceFile {
     name: String,
     partition: u32,
-    days: Days,
+    days: DayRange,
     ad_groups: Arc<[wire::AdGroupSlices]>,
 }
 
@@ -114,14 +114,14 @@ impl SliceFile {
     /// # Errors
     /// What is wrong with it.
     pub fn read(bytes: &[u8]) -> Result<Self, &'static str> {
-        let (body, sum) = bytes.split_last_chunk::<8>().ok_or("it is cut short")?;
+        let (body, sum) = bytes.split_last_chunk::<8>().ok_or("it is truncated")?;
         if xxh3_64(body) != u64::from_le_bytes(*sum) {
-            return Err("its checksum does not fit");
+            return Err("its checksum does not match");
         }
         let body = body.strip_prefix(MAGIC).ok_or("it has another format")?;
         let content = wire::SliceFileContent::decode(body);
         let content = content.map_err(|_| "its contents cannot be decoded")?;
-        let days = Days { first: content.first_day, last: content.last_day };
+        let days = DayRange { first: content.first_day, last: content.last_day };
         let range = days.slices();
         let is_sound = |ad_group: &wire::AdGroupSlices| {
             let (steps, spend) = (&ad_group.slice_steps, &ad_group.slice_spend);
@@ -138,7 +138,7 @@ impl SliceFile {
         Ok(Self { name: name_of(bytes), partition, days, ad_groups })
     }
 
-    /// Its name, made of its content.
+    /// Its name: a hash of its content.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -163,11 +163,11 @@ fn encode(content: &wire::SliceFileContent) -> Vec<u8> {
     bytes
 }
 
-/// A file that a state needs.
+/// A file that a state refers to.
 #[derive(Debug, Clone)]
-struct Named {
-    days: Days,
-    /// Rises from file to file: see [`Spend::first_file`].
+struct StateFile {
+    days: DayRange,
+    /// Increases from file to file: see [`Spend::first_file`].
     number: u64,
     name: String,
     /// The content, until it is written.
@@ -178,8 +178,8 @@ struct Named {
 /// has its day, with the same amount.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SliceFiles {
-    /// From the oldest to the newest; no day is in two of them.
-    files: Vec<Named>,
+    /// Oldest first; no day is in two of them.
+    files: Vec<StateFile>,
     /// The number of the next file.
     next: u64,
     /// Written files that are no longer needed.
@@ -191,7 +191,7 @@ pub(super) struct SliceFiles {
 pub(super) struct ReadSlices(Vec<(u64, SliceFile)>);
 
 impl ReadSlices {
-    /// Those that count for an ad group of that checkpoint.
+    /// Those that count for an ad group of the checkpoint.
     pub(super) fn of(&self, saved: &wire::AdGroup) -> impl Iterator<Item = (i64, Amount)> {
         let (first_file, kept_from) = (saved.first_slice_file, saved.kept_from.unwrap_or(i64::MAX));
         let files = self.0.iter().filter(move |(number, _)| *number >= first_file);
@@ -200,10 +200,14 @@ impl ReadSlices {
     }
 }
 
-/// Which files there should be, from the oldest to the newest, and whether each is there and stays as it
-/// is. `open`: the first day that is not closed.
-fn plan(files: &[Days], counts: &BTreeMap<i64, SliceCount>, open: i64) -> Vec<(Days, bool)> {
-    let mut planned: Vec<(Days, bool)> = Vec::new();
+/// Which files there should be, oldest first, each with whether it is there and stays as it is. `open`: the
+/// first day that is not closed.
+fn plan(
+    files: &[DayRange],
+    counts: &BTreeMap<i64, SliceCount>,
+    open: i64,
+) -> Vec<(DayRange, bool)> {
+    let mut planned: Vec<(DayRange, bool)> = Vec::new();
     for days in files {
         let mut sum = SliceCount::default();
         counts.range(days.first..=days.last).for_each(|(_, count)| sum += *count);
@@ -214,13 +218,13 @@ fn plan(files: &[Days], counts: &BTreeMap<i64, SliceCount>, open: i64) -> Vec<(D
     }
     for (day, _) in counts.range(..open).filter(|(_, count)| count.outside > 0) {
         if !planned.iter().any(|(days, _)| days.contains(*day)) {
-            planned.push((Days { first: *day, last: *day }, false));
+            planned.push((DayRange { first: *day, last: *day }, false));
         }
     }
     planned.sort_unstable_by_key(|(days, _)| days.first);
-    while planned.len() > MOST_FILES && planned[1].0.last < open {
+    while planned.len() > MAX_FILES && planned[1].0.last < open {
         let (second, _) = planned.remove(1);
-        planned[0] = (Days { first: planned[0].0.first, last: second.last }, false);
+        planned[0] = (DayRange { first: planned[0].0.first, last: second.last }, false);
     }
     planned
 }
@@ -231,11 +235,11 @@ impl SliceFiles {
         self.next
     }
 
-    /// Puts closed slices into files. `spends`: all of the partition, by name of the ad group, ascending.
+    /// Packs closed slices into files. `spends`: of all ad groups of the partition, ascending by name.
     fn pack(&mut self, partition: u32, spends: &mut [(&str, &mut Spend)], now: Timestamp) {
         let mut counts = BTreeMap::new();
         spends.iter().for_each(|(_, spend)| spend.count(&mut counts));
-        let days: Vec<Days> = self.files.iter().map(|file| file.days).collect();
+        let days: Vec<DayRange> = self.files.iter().map(|file| file.days).collect();
         let mut before = std::mem::take(&mut self.files);
         for (days, stays) in plan(&days, &counts, first_open_day(now)) {
             let known = before.iter().position(|file| stays && file.days == days);
@@ -250,7 +254,12 @@ impl SliceFiles {
     }
 
     /// A new file of these days.
-    fn make(&mut self, partition: u32, days: Days, spends: &mut [(&str, &mut Spend)]) -> Named {
+    fn make(
+        &mut self,
+        partition: u32,
+        days: DayRange,
+        spends: &mut [(&str, &mut Spend)],
+    ) -> StateFile {
         let mut content = wire::SliceFileContent {
             partition,
             first_day: days.first,
@@ -273,12 +282,12 @@ impl SliceFiles {
         let bytes = encode(&content);
         let number = self.next;
         self.next = self.next.saturating_add(1);
-        Named { days, number, name: name_of(&bytes), unsaved: Some(Arc::new(bytes)) }
+        StateFile { days, number, name: name_of(&bytes), unsaved: Some(Arc::new(bytes)) }
     }
 
-    /// As a checkpoint has them: those that are written by their names, the others as a whole.
+    /// As they are in a checkpoint: by name if they are written, otherwise with their contents.
     pub(super) fn save(&self) -> Vec<wire::SliceFile> {
-        let content = |file: &Named| file.unsaved.as_ref().map_or(Vec::new(), |c| c.to_vec());
+        let content = |file: &StateFile| file.unsaved.as_ref().map_or(Vec::new(), |c| c.to_vec());
         let saved = self.files.iter().map(|file| wire::SliceFile {
             first_day: file.days.first,
             last_day: file.days.last,
@@ -289,12 +298,12 @@ impl SliceFiles {
         saved.collect()
     }
 
-    /// The files of a checkpoint, and what is in them. `found`: those that it names.
+    /// The files of a checkpoint, and their contents. `found`: those that it names.
     pub(super) fn load(
         message: &wire::Checkpoint,
         found: &HashMap<String, SliceFile>,
     ) -> Result<(Self, ReadSlices), CheckpointError> {
-        let damaged = CheckpointError::Damaged("its files of closed slices do not fit together");
+        let damaged = CheckpointError::Damaged("its files of closed slices do not match");
         let mut loaded = Self { next: message.next_slice_file, ..Self::default() };
         let mut read = ReadSlices::default();
         for saved in &message.slice_files {
@@ -306,13 +315,13 @@ impl SliceFiles {
                     file.ok_or_else(|| CheckpointError::MissingSlices(saved.name.clone()))?
                 }
             };
-            let days = Days { first: saved.first_day, last: saved.last_day };
+            let days = DayRange { first: saved.first_day, last: saved.last_day };
             let is_it = (&file.name, file.partition) == (&saved.name, message.partition);
             if !is_it || file.days != days || saved.number >= message.next_slice_file {
                 return Err(damaged);
             }
             let (number, name) = (saved.number, saved.name.clone());
-            loaded.files.push(Named { days, number, name, unsaved });
+            loaded.files.push(StateFile { days, number, name, unsaved });
             read.0.push((saved.number, file));
         }
         if !loaded.files.is_sorted_by(|a, b| a.days.last < b.days.first) {
@@ -323,23 +332,23 @@ impl SliceFiles {
 }
 
 impl Engine {
-    /// Puts slices that are closed, and that no file has as they are, into files, as far as that is worth
-    /// it. Whoever writes checkpoints calls it before, and writes [those](Self::unsaved_slice_files) that
-    /// are new.
+    /// Packs closed slices that no file has as they are into files, where enough of them have changed. To be
+    /// called before a checkpoint is written, together with the [new files](Self::unsaved_slice_files).
     pub fn pack_closed_slices(&mut self, now: Timestamp) {
         let accounts = self.accounts.iter_mut();
         let accounts = accounts.map(|a| (a.config.name.as_str(), &mut a.spend));
-        let absent = self.absent.iter_mut();
-        let absent = absent.map(|(name, a)| (name.as_str(), &mut a.spend));
-        let mut spends: Vec<(&str, &mut Spend)> = accounts.chain(absent).collect();
+        let removed = self.removed.iter_mut();
+        let removed = removed.map(|(name, a)| (name.as_str(), &mut a.spend));
+        let mut spends: Vec<(&str, &mut Spend)> = accounts.chain(removed).collect();
         spends.sort_unstable_by_key(|(name, _)| *name);
         self.slice_files.pack(self.partition, &mut spends, now);
     }
 
-    /// Files of closed slices that are not written yet, as name and content. A checkpoint has them as a
-    /// whole until [`slice_file_saved`](Self::slice_file_saved), and by their names then.
+    /// Files of closed slices that are not written yet, as name and content. A checkpoint has their contents
+    /// until [`slice_file_saved`](Self::slice_file_saved), and their names from then on.
     pub fn unsaved_slice_files(&self) -> Vec<(String, Arc<Vec<u8>>)> {
-        let unsaved = |file: &Named| Some((file.name.clone(), Arc::clone(file.unsaved.as_ref()?)));
+        let unsaved =
+            |file: &StateFile| Some((file.name.clone(), Arc::clone(file.unsaved.as_ref()?)));
         self.slice_files.files.iter().filter_map(unsaved).collect()
     }
 
@@ -363,13 +372,14 @@ impl Engine {
         std::mem::take(&mut self.slice_files.dropped)
     }
 
-    /// Needs no file of closed slices any longer: checkpoints have all slices themselves until the next
-    /// [`pack_closed_slices`](Self::pack_closed_slices). For a process that becomes the one that writes
-    /// checkpoints: the one before may have removed the files that it knows.
-    pub fn leave_slice_files(&mut self) {
+    /// Makes the state independent of files of closed slices: checkpoints have all slices themselves until the
+    /// next [`pack_closed_slices`](Self::pack_closed_slices). For a standby replica that is promoted: the
+    /// previous leader may have removed the files that it knows, and a checkpoint that names them could not
+    /// be restored.
+    pub fn detach_slice_files(&mut self) {
         self.slice_files.files.clear();
-        self.accounts.iter_mut().for_each(|account| account.spend.leave_files());
-        self.absent.values_mut().for_each(|absent| absent.spend.leave_files());
+        self.accounts.iter_mut().for_each(|account| account.spend.detach_files());
+        self.removed.values_mut().for_each(|removed| removed.spend.detach_files());
     }
 }
 

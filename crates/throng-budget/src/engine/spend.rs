@@ -9,9 +9,9 @@ use throng_model::{MoneyError, Timestamp};
 pub const SLICE_SECS: i64 = 15 * 60;
 pub(super) const SLICE_MICROS: i64 = SLICE_SECS * 1_000_000;
 pub(super) const SLICES_PER_DAY: i64 = 24 * 3600 / SLICE_SECS;
-/// So many slices with spend are kept, those of nine days at least; of more, the oldest are folded into one
-/// total. Events are at most seven days late, and days of different zones begin up to 26 hours apart. Not by
-/// age: one event of a clock that is set far ahead must not take the spend of today away.
+/// Slices with spend that are kept, those of nine days at least; if there are more, the oldest are folded into
+/// one total. Events are at most seven days late, and days of different zones start up to 26 hours apart.
+/// Not by age: one event of a clock that is far ahead would fold the spend of today.
 const KEPT_SLICES: usize = (9 * 24 * 3600 / SLICE_SECS) as usize;
 
 /// An amount of money to the billionth of the currency's unit.
@@ -36,7 +36,7 @@ impl Amount {
         Some(Self { micros, nanos: nanos % 1_000 })
     }
 
-    /// Of a part of a sum that fits.
+    /// Adds to a part of a sum that fits, so that it cannot overflow.
     fn add_part(&mut self, other: Self) {
         *self = self.plus(other).unwrap_or(Self { micros: i64::MAX, nanos: 999 });
     }
@@ -87,14 +87,14 @@ impl std::ops::AddAssign for SliceCount {
 pub(super) struct Spend {
     /// By number of the slice; those without spend are left out.
     slices: BTreeMap<i64, Slice>,
-    /// The sum of what was before the kept slices.
+    /// The sum of slices before the kept ones.
     folded: Amount,
-    /// The sum of all of it: as long as this fits, every part of it does.
+    /// The sum of all spend: as long as this fits, every part of it does.
     total: Amount,
-    /// The sum from one moment to another, kept up to date: the budget day that is asked for.
+    /// The sum of the budget day that was asked for last, kept up to date.
     day: Option<Day>,
-    /// Slice files with a lower number have nothing of it: they may name another ad group that had its
-    /// name before.
+    /// Slice files with a lower number have none of its spend: they may have that of an earlier ad group with
+    /// the same name.
     first_file: u64,
 }
 
@@ -110,7 +110,7 @@ pub(super) fn slice_of(at: Timestamp) -> i64 {
 }
 
 impl Spend {
-    /// No spend yet. Slice files with a number below `first_file` have nothing of it.
+    /// No spend yet. Slice files with a number below `first_file` have none of it.
     pub(super) fn since_file(first_file: u64) -> Self {
         Self { first_file, ..Self::default() }
     }
@@ -148,7 +148,7 @@ impl Spend {
         sum
     }
 
-    /// As [`between`](Self::between), for the same slices again and again: costs nothing then.
+    /// As [`between`](Self::between), cached for repeated calls with the same slices.
     pub(super) fn of_day(&mut self, start: i64, end: i64) -> i64 {
         match self.day {
             Some(day) if (day.start, day.end) == (start, end) => day.sum.rounded(),
@@ -160,7 +160,7 @@ impl Spend {
         }
     }
 
-    /// The sum of the day that was asked for last, if it is this one.
+    /// As [`of_day`](Self::of_day), without changing which day is cached.
     pub(super) fn known_day(&self, start: i64, end: i64) -> i64 {
         match self.day {
             Some(day) if (day.start, day.end) == (start, end) => day.sum.rounded(),
@@ -175,7 +175,7 @@ impl Spend {
         }
     }
 
-    /// Slices with spend, from the oldest to the newest.
+    /// Slices with spend, oldest first.
     pub(super) fn slices(&self) -> impl Iterator<Item = (i64, Amount)> {
         self.slices.iter().map(|(number, slice)| (*number, slice.amount()))
     }
@@ -186,12 +186,12 @@ impl Spend {
         outside.map(|(number, slice)| (*number, slice.amount()))
     }
 
-    /// What was before the slices.
+    /// The sum of slices before the kept ones.
     pub(super) fn folded(&self) -> Amount {
         self.folded
     }
 
-    /// The oldest slice. What files have before it is in [`folded`](Self::folded).
+    /// The oldest slice. Earlier ones that are in files are also in [`folded`](Self::folded).
     pub(super) fn kept_from(&self) -> Option<i64> {
         self.slices.keys().next().copied()
     }
@@ -201,7 +201,7 @@ impl Spend {
         self.first_file
     }
 
-    /// Adds the number of its slices to those of each day.
+    /// Adds the numbers of its slices to those of each day.
     pub(super) fn count(&self, days: &mut BTreeMap<i64, SliceCount>) {
         let mut counts: Vec<(i64, SliceCount)> = Vec::new();
         for (number, slice) in &self.slices {
@@ -232,13 +232,13 @@ impl Spend {
             .collect()
     }
 
-    /// No file has anything of it.
-    pub(super) fn leave_files(&mut self) {
+    /// Marks all slices as not in a file.
+    pub(super) fn detach_files(&mut self) {
         self.slices.values_mut().for_each(|slice| slice.in_file = false);
     }
 
-    /// What was saved: the slices of files, and those [outside of them](Self::outside_files), which count in
-    /// their place. `None` if no sum of it fits.
+    /// Restores what was saved: the slices of files, and those [outside of them](Self::outside_files), which
+    /// replace them. `None` if the sum does not fit.
     pub(super) fn load(
         in_files: impl Iterator<Item = (i64, Amount)>,
         outside: impl Iterator<Item = (i64, Amount)>,
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn one_event_of_a_clock_that_is_far_ahead_takes_nothing_away() {
+    fn one_event_of_a_clock_that_is_far_ahead_folds_nothing() {
         let mut spend = Spend::default();
         spend.add(Timestamp(0), of(7)).unwrap();
         spend.add(Timestamp(400 * 86_400_000_000), of(1)).unwrap();

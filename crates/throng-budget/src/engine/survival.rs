@@ -1,20 +1,20 @@
-//! How much of what is expected is still to come: learned from the delays of outcomes.
+//! The share of outcomes still to come at an age: learned from the delays of outcomes.
 
-/// Short delays are counted in buckets of so many seconds.
+/// The width of buckets of short delays, in seconds.
 pub(super) const BUCKET_SECS: i64 = 10;
-/// Buckets by their width: how many of them, and how many seconds each is wide. They reach as far as the
-/// longest horizon, a day.
+/// Buckets by width: how many, and how many seconds each is wide. Together they cover the longest horizon, a
+/// day.
 const WIDTHS: [(usize, i64); 3] = [(180, BUCKET_SECS), (90, 60), (132, 600)];
-/// Buckets; the last one holds every longer delay.
+/// Number of buckets; the last one has all longer delays.
 pub(super) const BUCKETS: usize = 180 + 90 + 132 + 1;
-/// Buckets of earlier versions: as many of the narrowest width, and one for every longer delay.
+/// Number of buckets of earlier versions: of the narrowest width, and one for all longer delays.
 const EARLIER_BUCKETS: usize = 181;
-/// A learned curve reaches this far at least, and as far as the horizon if that is further.
-pub(super) const REACH_MICROS: i64 = 1_810 * 1_000_000;
+/// A learned curve covers this much time at least, and the horizon if that is longer.
+pub(super) const MIN_CURVE_MICROS: i64 = 1_810 * 1_000_000;
 /// Weight of the pooled curve against an ad group's own, in outcomes.
 const SHRINKAGE: f64 = 50.0;
-/// Counts are halved when they reach this, so that old habits fade.
-const MEMORY: f64 = 100_000.0;
+/// Counts are halved when their sum reaches this, so that older outcomes count less.
+const MAX_TOTAL: f64 = 100_000.0;
 
 /// Counts of delays by bucket.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +49,7 @@ impl Delays {
     pub(super) fn add(&mut self, bucket: usize, count: f64) {
         self.counts[bucket.min(BUCKETS - 1)] += count;
         self.total += count;
-        if self.total >= MEMORY {
+        if self.total >= MAX_TOTAL {
             self.counts.iter_mut().for_each(|c| *c /= 2.0);
             self.total /= 2.0;
         }
@@ -71,7 +71,7 @@ pub(super) fn bucket_of(delay_micros: i64) -> usize {
     BUCKETS - 1
 }
 
-/// Where a bucket begins and how wide it is, in microseconds. The last one is wide without end.
+/// The start and the width of a bucket, in microseconds. The last one has no end.
 pub(super) fn bounds_of(bucket: usize) -> (i64, i64) {
     let (mut begin, mut first) = (0, 0);
     for (count, width) in WIDTHS {
@@ -86,9 +86,9 @@ pub(super) fn bounds_of(bucket: usize) -> (i64, i64) {
 
 /// The share of outcomes that come later than an age, for every age.
 ///
-/// Until enough outcomes of the ad group's pricing kind are known it is a step: 1 before the horizon,
-/// 0 after it. Then it is the curve of all ad groups of that kind, drawn towards the ad group's own
-/// as that gets outcomes: 50 of its own weigh as much as all others.
+/// Until there are enough outcomes of the ad group's pricing kind it is a step: 1 before the horizon,
+/// 0 after it. Then it is a weighted mean of the curve of all ad groups of that kind and the ad group's own:
+/// with 50 outcomes of its own both have the same weight.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Survival {
     /// Share that is later than the end of bucket `i`; empty: the step.
@@ -127,7 +127,7 @@ impl Survival {
         Self { later, ..step }
     }
 
-    /// Whether it is learned.
+    /// Whether it is learned from outcomes.
     pub fn is_learned(&self) -> bool {
         !self.later.is_empty()
     }
@@ -152,12 +152,12 @@ impl Survival {
         before + (self.later[bucket] - before) * part
     }
 
-    /// No window older than this has anything to come.
+    /// Windows older than this have no outcomes to come.
     pub(super) fn longest_micros(&self) -> i64 {
         if self.later.is_empty() {
             self.horizon_micros
         } else {
-            self.horizon_micros.max(REACH_MICROS)
+            self.horizon_micros.max(MIN_CURVE_MICROS)
         }
     }
 }
@@ -171,7 +171,7 @@ mod tests {
     const HORIZON: Duration = Duration::from_secs(180);
 
     #[test]
-    fn before_enough_is_known_it_is_a_step() {
+    fn with_too_few_outcomes_it_is_a_step() {
         let curve = Survival::learned(HORIZON, &Delays::default(), None);
         assert!(!curve.is_learned());
         assert_eq!(curve.at(179_999_999), 1.0);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_learned_curve_reaches_as_far_as_the_horizon() {
+    fn a_learned_curve_covers_the_horizon() {
         let pooled: Vec<f64> =
             (0..BUCKETS).map(|b| if bounds_of(b).0 < 2_700_000_000 { 1.0 } else { 0.0 }).collect();
         let at = |horizon| {

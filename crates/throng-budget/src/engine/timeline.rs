@@ -1,5 +1,5 @@
-//! Values by number of window or interval. Nearly every event asks for one of the newest, and there
-//! are nearly no gaps, so the place is guessed; a guess that fails costs a binary search.
+//! Values by number of window or interval. Nearly every event needs one of the newest, and there are nearly
+//! no gaps, so the position is guessed; if the guess fails, it is found by binary search.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ impl<T> Default for Timeline<T> {
 }
 
 impl<T> Timeline<T> {
-    /// Where a number is, or where it belongs.
+    /// The position of a number, or the one where it has to be inserted.
     fn find(&self, number: i64) -> Result<usize, usize> {
         let Some((newest, _)) = self.0.back() else { return Err(0) };
         let last = self.0.len() - 1;

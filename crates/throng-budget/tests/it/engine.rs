@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use throng_budget::{
-    AdGroupConfig, Applied, CheckpointFiles, Engine, Event, EventKind, Pricing, Tally,
+    AdGroupConfig, CheckpointFiles, Engine, Event, EventCounts, EventEffect, EventKind, Pricing,
 };
 use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
 
@@ -52,7 +52,7 @@ fn event(id: u32, kind: EventKind, ad_group: &str, second: u32) -> Event {
 fn an_insertion_is_in_flight_until_the_horizon() {
     let mut engine = engine();
     let insertion = event(1, EventKind::Insertion, "red", 0);
-    assert_eq!(engine.apply(&insertion, START), Ok(Applied::Counted));
+    assert_eq!(engine.apply(&insertion, START), Ok(EventEffect::Counted));
     let at = |second| START.plus(Duration::from_secs(second));
     // 0.130001 × 0.9, to the nearest micro.
     assert_eq!(engine.states(at(170))[0].in_flight, Micros(117_001));
@@ -68,22 +68,22 @@ fn silent_ad_groups_windows_close_by_the_clock() {
     let later = START.plus(Duration::from_secs(200));
     engine.close(later);
     let frame = engine.delta(later);
-    assert_eq!(frame.entries.len(), 1, "the gate hears that nothing is in flight any more");
+    assert_eq!(frame.entries.len(), 1, "gates receive that nothing is in flight");
     assert_eq!(frame.entries[0].in_flight, Micros(0));
     assert!(engine.delta(later).entries.is_empty());
 }
 
-/// A time that cannot be true is not learned from and makes nothing overflow; the money counts.
+/// An implausible time is not learned from and overflows nothing; the spend counts.
 #[test]
-fn insertion_times_out_of_bounds_teach_nothing() {
+fn insertion_times_out_of_bounds_are_not_learned_from() {
     let (mut wild, mut plain) = (engine(), engine());
     let times = [i64::MIN, i64::MIN + 1, -1, 1, START.0 + 1_000_000, i64::MAX];
     for (id, inserted_at) in (0..).zip(times) {
         let event = event(id, EventKind::Impression, "red", 0);
         let pair = |inserted_at: Option<Timestamp>| Event { inserted_at, ..event.clone() };
         let event = pair(Some(Timestamp(inserted_at)));
-        let tally = wild.apply_all(&[((&event).into(), START)]);
-        assert_eq!((tally.counted, tally.inserted_at_ignored), (1, 1), "{inserted_at}");
+        let counts = wild.apply_all(&[((&event).into(), START)]);
+        assert_eq!((counts.counted, counts.inserted_at_ignored), (1, 1), "{inserted_at}");
         plain.apply(&pair(None), START).expect("applied");
     }
     for now in
@@ -97,9 +97,9 @@ fn insertion_times_out_of_bounds_teach_nothing() {
     assert_eq!(wild.states(START)[0].actual, Micros(6 * 130_001));
 }
 
-/// Times at both ends of what 64 bits hold, as damaged or hostile records may have them.
+/// Times at both ends of 64 bits, as damaged or hostile records may have them.
 #[test]
-fn no_time_makes_the_engine_overflow() {
+fn no_time_overflows_the_engine() {
     let ends = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX].map(Timestamp);
     let mut engine = engine();
     let mut id = 0;
@@ -125,7 +125,7 @@ fn no_time_makes_the_engine_overflow() {
     ends.into_iter().for_each(|now| again.close(now));
 }
 
-/// Windows of before a restart show long delays as late as those of after it.
+/// Windows from before a restart have long delays as late as those from after it.
 #[test]
 fn a_restart_does_not_shorten_the_delays_that_are_learned() {
     let mut configs = configs();
@@ -162,7 +162,7 @@ fn a_restart_does_not_shorten_the_delays_that_are_learned() {
 }
 
 #[test]
-fn under_a_longer_promise_events_of_before_it_are_refused() {
+fn with_a_longer_window_events_from_before_it_are_rejected() {
     let hours = |hours: u64| Duration::from_secs(3_600 * hours);
     let mut engine = engine();
     engine.apply(&event(1, EventKind::Impression, "red", 0), START).expect("applied");
@@ -170,23 +170,23 @@ fn under_a_longer_promise_events_of_before_it_are_refused() {
     let bytes = engine.checkpoint(1);
     let restored = Engine::restore(&bytes, 3, 1, 1, configs(), now, &CheckpointFiles::default());
     let (mut engine, _) = restored.expect("restored");
-    engine.set_promise(hours(48), now);
+    engine.set_dedupe_window(hours(48), now);
     let old = |before: u32| Event {
         at: START.minus(hours(before.into())),
         inserted_at: None,
         ..event(100 + before, EventKind::Impression, "red", 0)
     };
-    assert_eq!(engine.apply(&old(25), now), Ok(Applied::TooOld));
-    assert_eq!(engine.apply(&old(24), now), Ok(Applied::Counted));
+    assert_eq!(engine.apply(&old(25), now), Ok(EventEffect::TooOld));
+    assert_eq!(engine.apply(&old(24), now), Ok(EventEffect::Counted));
     assert_eq!(engine.apply_all(&[((&old(26)).into(), now)]).rejected, 1);
-    // Another start says nothing new.
+    // Another start changes nothing.
     let bytes = engine.checkpoint(2);
     let later = now.plus(hours(2));
     let restored = Engine::restore(&bytes, 3, 1, 1, configs(), later, &CheckpointFiles::default());
     let (mut engine, _) = restored.expect("restored");
-    engine.set_promise(hours(48), later);
-    assert_eq!(engine.apply(&old(25), later), Ok(Applied::TooOld));
-    assert_eq!(engine.apply(&old(23), later), Ok(Applied::Counted));
+    engine.set_dedupe_window(hours(48), later);
+    assert_eq!(engine.apply(&old(25), later), Ok(EventEffect::TooOld));
+    assert_eq!(engine.apply(&old(23), later), Ok(EventEffect::Counted));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn yesterdays_late_event_counts_for_yesterday() {
 }
 
 #[test]
-fn sums_that_overflow_are_refused_and_change_nothing() {
+fn sums_that_overflow_are_rejected_and_change_nothing() {
     let mut configs = configs();
     configs[0].price = Micros(i64::MAX / 2 + 1);
     let mut engine = Engine::new(0, 1, 1, configs);
@@ -228,7 +228,7 @@ fn play(engine: &mut Engine, events: &[Event]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Every event twice, the second time anywhere: the same money as once.
+    /// Every event twice, the second time anywhere: the same spend as once.
     #[test]
     fn duplicates_change_nothing(events in events(), places in proptest::collection::vec(any::<proptest::sample::Index>(), 80)) {
         let mut once = engine();
@@ -247,27 +247,27 @@ proptest! {
         prop_assert_eq!(once.states(now), twice.states(now));
     }
 
-    /// Many at once: the same tally and the same money as one by one, duplicates among them and events
-    /// of ad groups that are not there.
+    /// Many at once: the same counts and the same spend as one by one, with duplicates and with events of
+    /// unknown ad groups.
     #[test]
-    fn many_at_once_are_as_one_by_one(mut events in events(), stranger in any::<proptest::sample::Index>()) {
+    fn many_at_once_are_as_one_by_one(mut events in events(), unknown in any::<proptest::sample::Index>()) {
         if !events.is_empty() {
-            let place = stranger.index(events.len());
+            let place = unknown.index(events.len());
             events[place].ad_group = AdGroupName::new("green").expect("a name");
         }
         let (mut one_by_one, mut at_once) = (engine(), engine());
         let logged_at = |event: &Event| event.at.plus(Duration::from_secs(2));
-        let mut tally = Tally::default();
+        let mut counts = EventCounts::default();
         for event in &events {
             match one_by_one.apply(event, logged_at(event)).expect("no overflow") {
-                Applied::Counted => tally.counted += 1,
-                Applied::Duplicate => tally.duplicates += 1,
-                Applied::Repeated => tally.repeated += 1,
-                Applied::UnknownAdGroup | Applied::TooOld => tally.rejected += 1,
+                EventEffect::Counted => counts.counted += 1,
+                EventEffect::Duplicate => counts.duplicates += 1,
+                EventEffect::Repeated => counts.repeated += 1,
+                EventEffect::UnknownAdGroup | EventEffect::TooOld => counts.rejected += 1,
             }
         }
         let pairs: Vec<_> = events.iter().map(|event| (event.into(), logged_at(event))).collect();
-        prop_assert_eq!(at_once.apply_all(&pairs), tally);
+        prop_assert_eq!(at_once.apply_all(&pairs), counts);
         prop_assert_eq!(at_once.checkpoint(0), one_by_one.checkpoint(0));
     }
 

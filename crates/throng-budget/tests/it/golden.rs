@@ -1,9 +1,9 @@
-//! Checkpoints of earlier versions, byte by byte as those wrote them.
+//! Checkpoints of earlier versions, byte by byte as they were written.
 
 use std::time::Duration;
 
 use throng_budget::{
-    AdGroupConfig, Applied, CheckpointFiles, Engine, Event, EventKind, LogPosition, NamedFiles,
+    AdGroupConfig, CheckpointFiles, Engine, Event, EventEffect, EventKind, LogPosition, NamedFiles,
     Pricing, SLICE_SECS,
 };
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName, Timestamp};
@@ -47,7 +47,7 @@ fn slice(number: i64, micros: i64) -> (Timestamp, Micros) {
     (Timestamp(START.0 + number * SLICE_SECS * 1_000_000), Micros(micros))
 }
 
-/// What an engine must know that was made of [`FORMAT_3`].
+/// What an engine that was restored from [`FORMAT_3`] must have.
 fn check(engine: &mut Engine) {
     let slices = [
         slice(-3 * 96 + 5, 1_000_000),
@@ -75,7 +75,7 @@ fn check(engine: &mut Engine) {
         at: START,
         inserted_at: None,
     };
-    assert_eq!(engine.apply(&known, START), Ok(Applied::Duplicate));
+    assert_eq!(engine.apply(&known, START), Ok(EventEffect::Duplicate));
     assert_eq!(engine.slices(&name("blue")), None);
     let mut with_blue = engine.clone();
     with_blue.configure(2, vec![red(), blue()], START);
@@ -94,7 +94,7 @@ fn a_checkpoint_of_format_3_opens_and_its_slices_go_to_files() {
     engine.pack_closed_slices(START);
     let whole = engine.checkpoint(position);
     let unsaved = engine.unsaved_slice_files();
-    // Yesterday was not over for long enough, so that its slices and those of today are in the checkpoint.
+    // Yesterday is not closed yet, so its slices and those of today are in the checkpoint.
     assert_eq!(unsaved.len(), 2, "two days have spend");
     let mut files = CheckpointFiles::default();
     for (name, content) in unsaved {

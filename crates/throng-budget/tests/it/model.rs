@@ -1,23 +1,23 @@
 //! Random streams against a model that keeps every event: spend by quarter of an hour, by budget day of
-//! any zone, and what was a duplicate or a repetition; with checkpoints, files of closed slices, kills and
-//! owners that take over in between.
+//! any zone, and what was a duplicate or a repetition; with checkpoints, files of closed slices, crashes and
+//! takeovers in between.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use throng_budget::{
-    AdGroupConfig, Applied, CheckpointFiles, Engine, Event, EventKind, Pricing, SLICE_SECS,
+    AdGroupConfig, CheckpointFiles, Engine, Event, EventEffect, EventKind, Pricing, SLICE_SECS,
     SliceFile,
 };
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName, Timestamp};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
-const PROMISE: Duration = Duration::from_secs(168 * 3600);
+const DEDUPE_WINDOW: Duration = Duration::from_secs(168 * 3600);
 const NAMES: [&str; 3] = ["red", "blue", "odd"];
 const ZONES: [&str; 4] = ["UTC", "Pacific/Kiritimati", "Asia/Kathmandu", "America/New_York"];
 
-/// What the spec says of one ad group.
+/// One ad group in the spec.
 #[derive(Debug, Clone, Copy)]
 struct Terms {
     price: i64,
@@ -46,9 +46,9 @@ enum Step {
     Pack(bool),
     /// A checkpoint.
     Checkpoint,
-    /// An engine made of the last checkpoint and of what was applied since.
+    /// A crash: the engine is restored from the last checkpoint and the log.
     Kill,
-    /// The owner is another process, which has applied the same events.
+    /// A standby replica, which has applied the same events, is promoted.
     TakeOver,
     /// Minutes.
     Wait(u16),
@@ -88,7 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Checkpoint),
         1 => Just(Step::Kill),
         1 => Just(Step::TakeOver),
-        // All of it is within the promise.
+        // All of it is within the window.
         3 => (0u16..30).prop_map(Step::Wait),
     ]
 }
@@ -126,12 +126,12 @@ fn configs(terms: &[Terms; 3]) -> Vec<AdGroupConfig> {
         .collect()
 }
 
-/// Everything that happened, kept as it came.
+/// Everything that happened, in order.
 #[derive(Default)]
 struct Model {
     seen: BTreeSet<(usize, EventKindNumber, String)>,
     outcomes: BTreeSet<(usize, EventKindNumber, String)>,
-    /// Prices in billionths by the moment since which they count, by ad group.
+    /// Prices in billionths, each with the time from which it counts, by ad group.
     prices: [Vec<(Timestamp, i64)>; 3],
     /// Insertions that count, with the times at which they were made.
     insertions: BTreeMap<(usize, String), Vec<Timestamp>>,
@@ -172,13 +172,19 @@ impl Model {
         }
     }
 
-    fn apply(&mut self, ad_group: usize, terms: &Terms, event: &Event, now: Timestamp) -> Applied {
+    fn apply(
+        &mut self,
+        ad_group: usize,
+        terms: &Terms,
+        event: &Event,
+        now: Timestamp,
+    ) -> EventEffect {
         if !terms.is_there {
-            return Applied::UnknownAdGroup;
+            return EventEffect::UnknownAdGroup;
         }
         let kind = number(event.kind);
         if !self.seen.insert((ad_group, kind, event.id.clone())) {
-            return Applied::Duplicate;
+            return EventEffect::Duplicate;
         }
         let paid = match pricing(ad_group) {
             Pricing::PerImpression => EventKind::Impression,
@@ -188,17 +194,17 @@ impl Model {
             if let Some(insertion) = &event.insertion_id {
                 self.insertions.entry((ad_group, insertion.clone())).or_default().push(event.at);
             }
-            return Applied::Counted;
+            return EventEffect::Counted;
         }
         let insertion = event.insertion_id.clone();
         let repeated = insertion
             .as_ref()
             .is_some_and(|insertion| !self.outcomes.insert((ad_group, kind, insertion.clone())));
         if repeated && terms.once {
-            return Applied::Repeated;
+            return EventEffect::Repeated;
         }
         if event.kind == paid {
-            // Of an insertion that was made under several prices the newest price counts.
+            // For an insertion that was made under several prices the newest price counts.
             let made = insertion.and_then(|insertion| self.insertions.get(&(ad_group, insertion)));
             let by_insertion = made.and_then(|times| {
                 let since = |at: &Timestamp| {
@@ -213,7 +219,7 @@ impl Model {
             });
             self.paid.push((ad_group, event.at, price));
         }
-        Applied::Counted
+        EventEffect::Counted
     }
 
     fn slices(&self, ad_group: usize) -> BTreeMap<i64, i64> {
@@ -233,7 +239,7 @@ impl Model {
     }
 }
 
-/// What outlives a process.
+/// What survives a crash.
 #[derive(Default)]
 struct Disk {
     checkpoint: Vec<u8>,
@@ -273,7 +279,7 @@ impl Disk {
         let files = CheckpointFiles { slices, ..CheckpointFiles::default() };
         let restored = Engine::restore(&self.checkpoint, 3, 2, 1, configs, now, &files);
         let (mut engine, _) = restored.expect("restored");
-        engine.set_promise(PROMISE, now);
+        engine.set_dedupe_window(DEDUPE_WINDOW, now);
         for (event, logged_at) in &self.log {
             engine.apply(event, *logged_at).expect("no overflow");
         }
@@ -292,7 +298,7 @@ proptest! {
         let mut model = Model::default();
         (0..3).for_each(|place| model.set_price(place, &terms[place], START));
         let mut engine = Engine::new(3, 1, 1, configs(&terms));
-        engine.set_promise(PROMISE, START);
+        engine.set_dedupe_window(DEDUPE_WINDOW, START);
         let mut disk = Disk::default();
         disk.checkpoint(&mut engine);
         let mut now = START;
@@ -325,7 +331,7 @@ proptest! {
                     if changed.is_there {
                         model.set_price(ad_group, &changed, now);
                     }
-                    // As its owner does: events of before keep what counted then.
+                    // As its leader does: earlier events keep the price that counted then.
                     disk.checkpoint(&mut engine);
                     None
                 }
@@ -346,7 +352,7 @@ proptest! {
                 }
                 Step::TakeOver => {
                     disk.dropped.append(&mut engine.slice_file_names());
-                    engine.leave_slice_files();
+                    engine.detach_slice_files();
                     disk.checkpoint(&mut engine);
                     None
                 }

@@ -1,4 +1,4 @@
-//! Frames: what is encoded is decoded, damage is told, and frames are small.
+//! Frames: what is encoded is decoded, damage is detected, and frames are small.
 
 use proptest::prelude::*;
 use throng_feed::{ENTRIES_PER_BYTE, FREE_ENTRIES, FeedEntry, FeedError, Frame, FrameKind};
@@ -60,7 +60,7 @@ fn frames() -> impl Strategy<Value = Frame> {
     )
 }
 
-/// Puts a right checksum on wrong bytes, so that the checks behind it are tried.
+/// Adds a valid checksum to invalid bytes, so that the checks after it are tested.
 fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     let sum = xxh3_64(&bytes);
     bytes.extend_from_slice(&sum.to_le_bytes());
@@ -74,7 +74,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_is_told(frame in frames(), at in any::<prop::sample::Index>(), flip in 1u8..) {
+    fn damage_is_detected(frame in frames(), at in any::<prop::sample::Index>(), flip in 1u8..) {
         let mut bytes = frame.encode();
         let at = at.index(bytes.len());
         prop_assert!(Frame::decode(&bytes[..at]).is_err());
@@ -83,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn wrong_bytes_under_a_right_checksum_never_panic(
+    fn invalid_bytes_with_a_valid_checksum_never_panic(
         frame in frames(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
@@ -102,7 +102,7 @@ proptest! {
 
     /// However many entries a frame says it has, memory is bounded by its length.
     #[test]
-    fn a_small_frame_asks_for_little_memory(
+    fn a_small_frame_needs_little_memory(
         count in 1u32.., columns in prop::collection::vec((0u8..65, 1u64..1_000), 4),
     ) {
         let mut bytes = b"TF\x01\x00".to_vec();
@@ -149,7 +149,7 @@ fn entries_out_of_order_are_sorted_and_the_later_of_two_counts() {
     assert_eq!(decoded.entries, [entry(2, 2), entry(5, 3)]);
 }
 
-/// Equal figures take no bits each, but no more of them than a frame of its length may have.
+/// Equal figures take no bits, but a frame must not have more entries than its length allows.
 #[test]
 fn equal_entries_by_the_hundred_thousand_are_decoded() {
     for count in [FREE_ENTRIES as u32, FREE_ENTRIES as u32 + 1, 300_000] {
@@ -169,7 +169,7 @@ fn equal_entries_by_the_hundred_thousand_are_decoded() {
 }
 
 #[test]
-fn errors_tell_what_to_do() {
+fn errors_say_what_to_do() {
     assert_eq!(Frame::decode(b"HTTP/1.1 404"), Err(FeedError::NotAFrame));
     let mut bytes = frame(FrameKind::Keyframe, Vec::new()).encode();
     assert_eq!(bytes.len(), 60);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use throng_gate::feed::{FLAG_CLOSED, FeedEntry, Frame, FrameKind};
-use throng_gate::{Applied, Catalog, CatalogEntry, Gate, Reason, WhenStale};
+use throng_gate::{Catalog, CatalogEntry, FrameOutcome, Gate, Reason, WhenStale};
 use throng_membership::{
     MembershipIndex, ShardDictionary, SnapshotFile, SnapshotMeta, SnapshotWriter, seed_check,
 };
@@ -175,7 +175,7 @@ fn targeting_follows_the_audiences() {
 }
 
 #[test]
-fn silence_stops_only_who_wants_to_stop() {
+fn a_stale_feed_stops_only_ad_groups_that_ask_for_it() {
     let stop = CatalogEntry { when_stale: WhenStale::Stop, ..ad_group(1, "stop") };
     let gate = gate(vec![ad_group(0, "serve"), stop]);
     let allowed = |seconds: u64| {
@@ -191,25 +191,28 @@ fn silence_stops_only_who_wants_to_stop() {
 }
 
 #[test]
-fn frames_fit_or_are_refused() {
+fn frames_are_applied_ignored_or_need_a_keyframe() {
     let gate = gate(vec![ad_group(0, "a"), ad_group(1, "b")]);
-    let done = |updated, unknown| Applied::Done { updated, unknown, catalog_behind: false };
+    let done = |updated, unknown| FrameOutcome::Applied { updated, unknown, catalog_behind: false };
     let actual = |ad_group: &str| gate.spend(&name(ad_group)).unwrap().actual.0;
-    assert_eq!(gate.apply(&delta(0, 1, Vec::new())), Applied::NeedKeyframe);
+    assert_eq!(gate.apply(&delta(0, 1, Vec::new())), FrameOutcome::NeedKeyframe);
     assert_eq!(
         gate.apply(&keyframe(5, vec![entry(0, 1, 0), entry(1, 2, 0), entry(9, 9, 0)])),
         done(2, 1)
     );
-    assert_eq!(gate.apply(&delta(7, 8, vec![entry(0, 8, 0)])), Applied::NeedKeyframe);
+    assert_eq!(gate.apply(&delta(7, 8, vec![entry(0, 8, 0)])), FrameOutcome::NeedKeyframe);
     assert_eq!(gate.apply(&delta(4, 6, vec![entry(0, 6, 0)])), done(1, 0), "an older base is fine");
-    assert_eq!(gate.apply(&delta(4, 6, vec![entry(0, 7, 0)])), Applied::Ignored);
-    assert_eq!(gate.apply(&keyframe(3, Vec::new())), Applied::Ignored);
+    assert_eq!(gate.apply(&delta(4, 6, vec![entry(0, 7, 0)])), FrameOutcome::Ignored);
+    assert_eq!(gate.apply(&keyframe(3, Vec::new())), FrameOutcome::Ignored);
     assert_eq!((actual("a"), actual("b")), (6, 2));
     let rebuilt = Frame { epoch: 2, ..keyframe(1, vec![entry(1, 3, 0)]) };
-    assert_eq!(gate.apply(&Frame { epoch: 2, ..delta(6, 7, Vec::new()) }), Applied::NeedKeyframe);
+    assert_eq!(
+        gate.apply(&Frame { epoch: 2, ..delta(6, 7, Vec::new()) }),
+        FrameOutcome::NeedKeyframe
+    );
     assert_eq!(gate.apply(&rebuilt), done(1, 0));
-    assert_eq!(gate.apply(&keyframe(100, Vec::new())), Applied::Ignored, "of the old epoch");
-    assert_eq!((actual("a"), actual("b")), (0, 3), "a keyframe leaves out who stands at zero");
+    assert_eq!(gate.apply(&keyframe(100, Vec::new())), FrameOutcome::Ignored, "of the old epoch");
+    assert_eq!((actual("a"), actual("b")), (0, 3), "a keyframe leaves out those at zero");
     let other = Frame { partition: 1, ..keyframe(1, Vec::new()) };
     assert_eq!(gate.apply(&other), done(0, 0));
     assert_eq!(actual("b"), 3, "another partition's keyframe says nothing about ours");
@@ -225,17 +228,17 @@ fn a_new_catalog_keeps_figures_and_asks_for_the_new_ones() {
     gate.apply(&keyframe(1, vec![entry(0, 100, 0), entry(1, 100, 0)]));
     gate.set_catalog(Catalog { version: 2, ad_groups: vec![ad_group(1, "b"), ad_group(0, "a")] });
     assert!(refusal(&gate, None, "a").is_some());
-    assert_eq!(gate.apply(&delta(1, 2, Vec::new())), Applied::NeedKeyframe);
+    assert_eq!(gate.apply(&delta(1, 2, Vec::new())), FrameOutcome::NeedKeyframe);
     let again = keyframe(1, vec![entry(0, 100, 0), entry(1, 100, 0)]);
-    assert!(matches!(gate.apply(&again), Applied::Done { updated: 2, .. }));
+    assert!(matches!(gate.apply(&again), FrameOutcome::Applied { updated: 2, .. }));
     assert!(refusal(&gate, None, "b").is_some());
     let newer = Frame { catalog_version: 3, ..delta(1, 2, Vec::new()) };
-    assert!(matches!(gate.apply(&newer), Applied::Done { catalog_behind: true, .. }));
+    assert!(matches!(gate.apply(&newer), FrameOutcome::Applied { catalog_behind: true, .. }));
 }
 
 proptest! {
-    /// Whatever order and however often frames come, a gate that then gets the newest keyframe
-    /// stands where the sender stands; and no frame ever takes it back in time.
+    /// In whatever order and however often frames come, the gate has the figures of the newest version that
+    /// it has applied, and no frame brings older ones back.
     #[test]
     fn order_and_repetition_do_no_harm(
         changes in prop::collection::vec((0u32..8, 0i64..1_000), 1..30),
@@ -302,7 +305,7 @@ fn own_insertions_count_until_the_feed_has_them() {
     assert_eq!(decision.refused[0].1.code(), "out_of_budget");
     let own = || gate.spend(&name("x")).unwrap().own.0;
     assert_eq!(own(), 100);
-    // Two are in the figures already, one will be, one was refused, the others are not heard of.
+    // Two are in the figures already, one will be, one was dropped, for the others there is no answer.
     gate.insertion_logged(counted.pop().unwrap(), &[(0, 4)], NOW);
     gate.insertion_logged(counted.pop().unwrap(), &[(1, 99), (0, 5)], NOW);
     gate.insertion_logged(counted.pop().unwrap(), &[(0, 8)], NOW);
@@ -314,20 +317,20 @@ fn own_insertions_count_until_the_feed_has_them() {
     assert_eq!((own(), refusal(&gate, None, "x")), (60, None));
     let late = Frame { at: NOW.plus(Duration::from_secs(700)), ..delta(3, 4, Vec::new()) };
     gate.apply(&with_position(late, 8));
-    assert_eq!(own(), 0, "what nobody says anything of does not count for ever");
+    assert_eq!(own(), 0, "an insertion without an answer does not count for ever");
 }
 
 #[test]
-fn many_threads_take_no_more_than_there_is() {
+fn many_threads_do_not_exceed_the_budget() {
     let gate = gate(vec![ad_group(0, "x")]);
     gate.apply(&with_position(keyframe(1, vec![entry(0, 40, 0)]), 0));
-    let taken = std::thread::scope(|scope| {
-        let take =
+    let allowed = std::thread::scope(|scope| {
+        let decide =
             || (0..50).filter_map(|_| gate.decide_and_count(None, &[name("x")], NOW).1).count();
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(decide)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
     });
-    assert_eq!(taken, 6);
+    assert_eq!(allowed, 6);
 }
 
 #[test]
@@ -347,7 +350,7 @@ fn an_ad_group_that_a_keyframe_does_not_name_is_unknown() {
     gate.apply(&with_position(keyframe(3, vec![entry(0, 0, 0), entry(1, 10, 0)]), 0));
     assert_eq!(refusal(&gate, None, "serve"), None);
     assert_eq!(refusal(&gate, None, "stop"), None);
-    // In the format without positions it stands at zero.
+    // In the format without positions it is at zero.
     gate.apply(&keyframe(4, vec![entry(1, 100, 0)]));
     gate.apply(&keyframe(5, Vec::new()));
     assert_eq!(refusal(&gate, None, "stop"), None);
@@ -359,6 +362,6 @@ fn removed_ad_groups_are_closed_and_ask_for_no_catalog() {
     let gate = gate(vec![ad_group(0, "x")]);
     let removed = |index| FeedEntry { flags: FLAG_CLOSED | FLAG_REMOVED, ..entry(index, 0, 0) };
     let done = gate.apply(&with_position(keyframe(1, vec![removed(0), removed(7)]), 0));
-    assert_eq!(done, Applied::Done { updated: 1, unknown: 0, catalog_behind: false });
+    assert_eq!(done, FrameOutcome::Applied { updated: 1, unknown: 0, catalog_behind: false });
     assert_eq!(refusal(&gate, None, "x"), Some(Reason::Closed));
 }

@@ -67,7 +67,7 @@ pub(crate) async fn one(
     let checked = AdGroupName::new(name.as_str()).map_err(|_| missing())?;
     let states = ctx.budgets.states();
     let state = states.iter().find(|s| s.name == checked).ok_or_else(missing)?;
-    let past = ctx.budgets.past(&checked).await?.unwrap_or_default();
+    let past = ctx.budgets.spend_history(&checked).await?.unwrap_or_default();
     let stored = ctx.ledger.budget_days(&checked, 60).await?;
     Ok(Json(json!({
         "state": view(state),

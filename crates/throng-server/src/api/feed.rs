@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 
 use crate::NodeContext;
 use crate::roles::aggregate::FeedFormat;
-use crate::roles::follow::deployment;
+use crate::roles::cluster::cluster_members;
 
 use super::body::Body;
 use super::error::ApiError;
@@ -61,8 +61,8 @@ pub(crate) async fn stream(
         checked(gate)?;
     }
     let format = match subscriber.format {
-        None | Some(1) => FeedFormat::One,
-        Some(2) => FeedFormat::Two,
+        None | Some(1) => FeedFormat::V1,
+        Some(2) => FeedFormat::V2,
         Some(_) => {
             return Err(ApiError::bad_request("this node has the feed in the formats 1 and 2")
                 .help("leave `format` out, or send format=2"));
@@ -126,7 +126,7 @@ pub(crate) async fn applied(
 #[utoipa::path(get, path = "/v1/gates", responses((status = 200, body = super::answers::GateList, description = "`gates`: id, versions, at, age_seconds; `partitions`: how far the feed has come")))]
 pub(crate) async fn gates(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
     let now = ctx.clock.now();
-    let (_, gates) = deployment(&ctx).await?;
+    let (_, gates) = cluster_members(&ctx).await?;
     let gates: Vec<Value> = gates
         .into_iter()
         .map(|gate| {
@@ -140,7 +140,7 @@ pub(crate) async fn gates(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
         .collect();
     let partitions: Vec<Value> = ctx
         .budgets
-        .told()
+        .feed_positions()
         .into_iter()
         .map(|told| {
             json!({

@@ -82,7 +82,7 @@ pub(crate) fn drain_samples() {
 /// The processes of the deployment.
 #[utoipa::path(get, path = "/v1/nodes", responses((status = 200, body = super::answers::NodeList, description = "`nodes`: name, roles, url, started_at, seen_at, partitions, stands_by, gates")))]
 pub(crate) async fn nodes(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Value>, ApiError> {
-    let (nodes, _) = crate::roles::follow::deployment(&ctx).await?;
+    let (nodes, _) = crate::roles::cluster::cluster_members(&ctx).await?;
     Ok(Json(json!({ "nodes": nodes })))
 }
 

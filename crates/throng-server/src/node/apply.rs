@@ -366,7 +366,7 @@ async fn go_on(
 ) -> Result<(), NodeError> {
     ctx.budgets.apply_spec(&spec, indexes, version);
     ctx.gate.set_catalog(ctx.budgets.catalog().as_ref().clone());
-    ctx.budgets.feed_gate(&ctx.gate);
+    ctx.budgets.update_gate(&ctx.gate);
     ctx.lake.store(lake);
     ctx.set_spec(spec, version);
     spec_changed(ctx);

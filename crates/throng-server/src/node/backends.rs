@@ -15,7 +15,7 @@ use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings, Ro
 use throng_store::Ledger;
 
 use crate::Queues;
-use crate::roles::aggregate::{Feed, Intake};
+use crate::roles::aggregate::{AppendMode, Feed};
 
 use super::stamps::Stamps;
 use super::{Environment, NodeConfig, NodeError, Recovery};
@@ -43,7 +43,7 @@ pub(super) struct Backends {
     pub(super) log: Arc<dyn EventLog>,
     /// The way of frames between processes; `None` where one process does everything.
     pub(super) feed: Option<Feed>,
-    pub(super) intake: Intake,
+    pub(super) append_mode: AppendMode,
     pub(super) queues: Queues,
     /// This process's share of the log; `None` where it has all of it, or no part in it.
     pub(super) share: Option<PartitionAssignment>,
@@ -67,7 +67,7 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
             tracing::info!(left, "taking up work that a dead process left");
         }
     }
-    let (log, feed, intake, queues, share): Log = match &settings.log {
+    let (log, feed, append_mode, queues, share): Log = match &settings.log {
         LogSettings::Files => {
             let dir = config.data_dir.join("log");
             // The number of partitions is fixed when the log is made; the setting counts only then. A
@@ -85,14 +85,14 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
             let log = Arc::new(FileLog::open_with(&dir, options)?);
             let memory = || Arc::new(MemoryQueue::default()) as Arc<dyn Queue>;
             let queues = Queues { tasks: memory(), checks: memory(), dead: None };
-            (log, None, Intake::Here, queues, None)
+            (log, None, AppendMode::Exclusive, queues, None)
         }
         LogSettings::Kafka(kafka) => kafka_log(config, kafka, roles).await?,
     };
-    Ok(Backends { ledger, objects, log, feed, intake, queues, share, stamps })
+    Ok(Backends { ledger, objects, log, feed, append_mode, queues, share, stamps })
 }
 
-type Log = (Arc<dyn EventLog>, Option<Feed>, Intake, Queues, Option<PartitionAssignment>);
+type Log = (Arc<dyn EventLog>, Option<Feed>, AppendMode, Queues, Option<PartitionAssignment>);
 
 async fn kafka_log(
     config: &NodeConfig,
@@ -125,7 +125,7 @@ async fn kafka_log(
         true => Some(PartitionAssignment::join(&kafka, EVENTS, AGGREGATE, timing)?),
         false => None,
     };
-    Ok((Arc::new(log), Some(feed), Intake::Log, queues, share))
+    Ok((Arc::new(log), Some(feed), AppendMode::Shared, queues, share))
 }
 
 pub(super) fn secret(

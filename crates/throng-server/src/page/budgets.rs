@@ -8,7 +8,7 @@ use throng_model::{AdGroupName, Currency, Micros};
 
 use crate::roles::aggregate::AdGroupState;
 
-use crate::roles::follow::deployment;
+use crate::roles::cluster::cluster_members;
 
 use super::show::{self, Card, Entry, card, money};
 use super::{Context, Page, PageError, chart, render};
@@ -91,7 +91,7 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     let states = ctx.budgets.states();
     let now = ctx.clock.now();
     let sum = |of: &dyn Fn(&AdGroupState) -> i64| sums(&states, of);
-    let (_, gates) = deployment(&ctx).await?;
+    let (_, gates) = cluster_members(&ctx).await?;
     let page = List {
         cards: vec![
             card("budget-total", sum(&|s| s.budget.0), "budgets of today"),
@@ -157,7 +157,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
     let checked = AdGroupName::new(name.clone()).map_err(|_| missing())?;
     let states = ctx.budgets.states();
     let state = states.iter().find(|s| s.name == checked).ok_or_else(missing)?;
-    let series = ctx.budgets.past(&checked).await?.unwrap_or_default().series;
+    let series = ctx.budgets.spend_history(&checked).await?.unwrap_or_default().series;
     let history = ctx.ledger.history(Some(("ad_group", checked.as_str())), 30).await?;
     let line = |class, of: &dyn Fn(&throng_budget::SpendPoint) -> i64| chart::Line {
         class,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use throng_model::{AudienceName, Timestamp};
 use throng_store::{Snapshot, TaskState};
 
-use crate::roles::follow::{Peer, deployment};
+use crate::roles::cluster::{Member, cluster_members};
 
 use super::alerts::{AlertLine, newest};
 use super::budgets::{share_of_budgets, sums};
@@ -40,7 +40,7 @@ struct NodeLine {
 }
 
 impl NodeLine {
-    fn of(peer: Peer, now: Timestamp) -> Self {
+    fn of(peer: Member, now: Timestamp) -> Self {
         let list = |numbers: &[u32]| {
             numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         };
@@ -90,7 +90,7 @@ pub(super) async fn page(State(ctx): Context) -> Page {
     let alerts = newest(&ctx, false).await?;
     let history = ctx.ledger.history(None, 15).await?;
     let now = ctx.clock.now();
-    let (peers, _) = deployment(&ctx).await?;
+    let (peers, _) = cluster_members(&ctx).await?;
     let overview = Overview {
         cards: vec![
             linked(

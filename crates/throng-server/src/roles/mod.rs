@@ -1,10 +1,10 @@
-//! The jobs that a node can do. Each role is a reconciler: it runs on a signal and on a timer,
-//! reads the ledger, and does the same thing either way.
+//! The roles of a node. Each one is a reconciler: it runs on a signal and on a timer, reads the ledger, and
+//! does the same in both cases.
 
 pub mod activate;
 pub mod aggregate;
 pub mod build;
-pub mod follow;
+pub mod cluster;
 pub(crate) mod notify;
 pub mod probe;
 pub mod schedule;

@@ -1,5 +1,4 @@
-//! Asks the backends whether they answer and reports to the node's health, so that `/readyz` needs
-//! no I/O.
+//! Probes the backends and reports to the node's health, so that `/readyz` needs no I/O.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{NodeContext, ProblemClass};
 
-/// How long from one probe to the next.
+/// Time between two probes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// A ledger that takes longer than this to answer is not there for anybody else either.
+/// A ledger that takes longer to answer counts as unavailable.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Probes until `stop`.
 pub async fn run(ctx: Arc<NodeContext>, stop: CancellationToken) {
     loop {
-        ledger(&ctx).await;
+        probe_ledger(&ctx).await;
         tokio::select! {
             () = tokio::time::sleep(PROBE_INTERVAL) => {}
             () = stop.cancelled() => return,
@@ -24,7 +23,7 @@ pub async fn run(ctx: Arc<NodeContext>, stop: CancellationToken) {
     }
 }
 
-async fn ledger(ctx: &NodeContext) {
+async fn probe_ledger(ctx: &NodeContext) {
     let answer = tokio::time::timeout(LEDGER_TIMEOUT, ctx.ledger.applied_version()).await;
     let problem = match answer {
         Ok(Ok(_)) => None,

@@ -1,11 +1,11 @@
-//! Money: counted once, to the micro, through every kind of restart; and told to gates.
+//! Spend: counted once, to the micro, through every kind of restart; and published to gates.
 
 use std::time::Duration;
 
 use futures::StreamExt;
 use serde_json::{Value, json};
 use throng_gate::feed::Frame;
-use throng_gate::{Applied, Catalog, Gate};
+use throng_gate::{Catalog, FrameOutcome, Gate};
 use throng_log::FileLog;
 use throng_model::{AdGroupName, Clock, ManualClock, Micros};
 use throng_server::{Node, NodeError};
@@ -53,7 +53,7 @@ async fn events_count_once_and_close_the_ad_group() {
         .map(|s| (s["name"].as_str().unwrap(), s["open"].as_bool().unwrap()))
         .collect();
     assert_eq!(open, [("hats", true), ("shoes", false)]);
-    until("the history tells", async || {
+    until("the history has the transition", async || {
         let why = client.get("/v1/why/ad_group/shoes").await;
         why["history"][0]["what"] == "closed"
     })
@@ -69,7 +69,7 @@ async fn no_restart_loses_or_doubles_a_micro() {
         let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
         let client = Client::of(&node);
         assert_eq!(actual(&client, "hats").await, round * 2_000_000);
-        // Sent twice, and all that was sent before too.
+        // Sent twice, together with all that was sent before.
         for _ in 0..2 {
             let lines: String = (0..=round).map(|n| line(&clock, "click", "hats", n)).collect();
             client.events(lines).await;
@@ -86,22 +86,22 @@ async fn no_restart_loses_or_doubles_a_micro() {
     }
 }
 
-/// Ends a node without a last checkpoint, as a kill does, and waits until its log is free.
+/// Ends a node without a last checkpoint, as a kill does, and waits until its log is unlocked.
 async fn crash(node: Node) {
     let log = node.context().data_dir.join("log");
     drop(node);
-    until("everything of the node is gone", async || FileLog::open(&log, 4).is_ok()).await;
+    until("the log is unlocked", async || FileLog::open(&log, 4).is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_keep_the_price_that_they_came_under() {
+async fn events_keep_the_price_of_their_time() {
     let dir = tempfile::tempdir().unwrap();
     let clock = noon();
     let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
     Client::of(&node).events(line(&clock, "impression", "shoes", 1)).await;
     crash(node).await;
-    let dearer = spec(&SPEC.replace("\"0.10\"", "\"0.20\""));
-    let node = start(dir.path(), dearer, &clock).await.unwrap();
+    let expensive = spec(&SPEC.replace("\"0.10\"", "\"0.20\""));
+    let node = start(dir.path(), expensive, &clock).await.unwrap();
     let client = Client::of(&node);
     assert_eq!(actual(&client, "shoes").await, 100_000, "replayed under the old price");
     client.events(line(&clock, "impression", "shoes", 2)).await;
@@ -115,7 +115,7 @@ async fn events_keep_the_price_that_they_came_under() {
     node.shutdown().await;
 }
 
-/// Reads the feed into a gate until it is as wanted.
+/// Applies the feed to a gate until `wanted` holds.
 async fn follow(client: &Client, gate: &Gate, mut wanted: impl FnMut(&Gate) -> bool) {
     let response = client.request("GET", "/v1/feed?gate=test-1").send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -130,12 +130,12 @@ async fn follow(client: &Client, gate: &Gate, mut wanted: impl FnMut(&Gate) -> b
                     break;
                 }
                 let frame = Frame::decode(&buffer[4..4 + length]).unwrap();
-                assert_ne!(gate.apply(&frame), Applied::NeedKeyframe);
+                assert_ne!(gate.apply(&frame), FrameOutcome::NeedKeyframe);
                 buffer.drain(..4 + length);
             }
         }
     };
-    tokio::time::timeout(PATIENCE, reading).await.expect("the feed tells");
+    tokio::time::timeout(PATIENCE, reading).await.expect("the feed has it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +150,7 @@ async fn gates_follow_the_feed() {
     client.events(line(&clock, "impression", "shoes", 1)).await;
     let spent = |gate: &Gate| gate.spend(&shoes).map(|s| s.actual);
     follow(&client, &gate, |gate| spent(gate) == Some(Micros(100_000))).await;
-    // A new connection after more has happened: a keyframe tells all of it.
+    // A new connection after more events: a keyframe has them all.
     let lines: String = (2..12).map(|n| line(&clock, "impression", "shoes", n)).collect();
     client.events(lines).await;
     follow(&client, &gate, |gate| spent(gate) == Some(Micros(1_100_000))).await;
@@ -184,7 +184,7 @@ async fn deciding_can_record_the_insertion() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_little_room_on_the_disk_events_are_refused() {
+async fn with_little_free_disk_space_events_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let clock = noon();
     // More than any disk has.
@@ -278,7 +278,7 @@ async fn an_insertion_has_one_impression() {
     client.events(event(&clock, "i", "insertion", Some("n1"))).await;
     let state = client.get("/v1/budgets/shoes").await;
     assert_eq!(state["state"]["in_flight_micros"], json!(50_000), "{state}");
-    // Seen: what was in flight is spent, and is in flight no longer.
+    // Seen: what was in flight is spent, and no longer in flight.
     client.events(event(&clock, "m", "impression", Some("n1"))).await;
     let state = client.get("/v1/budgets/shoes").await;
     assert_eq!(state["state"]["in_flight_micros"], json!(0), "{state}");
@@ -302,11 +302,11 @@ async fn an_insertion_has_one_impression() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn money_that_does_not_fit_is_refused_and_not_remembered() {
+async fn an_event_whose_sum_overflows_is_rejected_and_not_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let clock = noon();
-    let dear = SPEC.replace("\"0.10\"", "\"9223372036854.775807\"");
-    let node = start(dir.path(), spec(&dear), &clock).await.unwrap();
+    let expensive = SPEC.replace("\"0.10\"", "\"9223372036854.775807\"");
+    let node = start(dir.path(), spec(&expensive), &clock).await.unwrap();
     let client = Client::of(&node);
     client.events(event(&clock, "a", "impression", None)).await;
     for _ in 0..2 {
@@ -320,7 +320,7 @@ async fn money_that_does_not_fit_is_refused_and_not_remembered() {
     node.shutdown().await;
 }
 
-/// The days that the API tells, each as (day, actual).
+/// The days that the API returns, each as (day, actual).
 async fn days(client: &Client) -> Vec<(i64, i64)> {
     let answer = client.get("/v1/budgets/shoes").await;
     let days = answer["days"].as_array().unwrap();
@@ -382,12 +382,12 @@ async fn late_events_count_for_their_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_counts_what_it_decides_at_once() {
+async fn a_node_counts_its_own_decisions_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let clock = noon();
-    // One ad reaches the budget; the feed tells nothing for a minute.
-    let dear = SPEC.replace("\"0.10\"", "\"2.00\"") + "node:\n  feed_interval_ms: 60000\n";
-    let node = start(dir.path(), spec(&dear), &clock).await.unwrap();
+    // One ad reaches the budget; no frame is published for a minute.
+    let expensive = SPEC.replace("\"0.10\"", "\"2.00\"") + "node:\n  feed_interval_ms: 60000\n";
+    let node = start(dir.path(), spec(&expensive), &clock).await.unwrap();
     let client = Client::of(&node);
     let question = json!({ "ad_groups": ["shoes"], "record_insertion": true });
     let asked =
@@ -400,7 +400,7 @@ async fn a_node_counts_what_it_decides_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_of_hours_ago_are_in_files_that_the_next_owner_reads() {
+async fn ids_of_hours_ago_are_in_files_that_the_next_leader_reads() {
     let dir = tempfile::tempdir().unwrap();
     let clock = noon();
     let settings = format!("{SPEC}node:\n  dedupe_hours: 48\n");
@@ -428,18 +428,18 @@ async fn ids_of_hours_ago_are_in_files_that_the_next_owner_reads() {
         said["rejected"][0]["message"], "2026-11-23T12:00:00Z is more than 48 hours ago",
         "{said}"
     );
-    // The same id again, when the promise is over.
+    // The same id again, after the window.
     client.events(line(&clock, "impression", "shoes", 1)).await;
     assert_eq!(actual(&client, "shoes").await, 100_000);
     node.shutdown().await;
-    // Without the file nobody can tell what is a duplicate.
+    // Without the file duplicates cannot be recognized.
     std::fs::remove_dir_all(dir.path().join("objects/ids")).unwrap();
     let refused = start(dir.path(), spec(&settings), &clock).await.unwrap_err();
     assert!(format!("{refused:?}").contains("Ids"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_price_of_a_thousand_is_exact() {
+async fn a_price_per_thousand_is_exact() {
     let dir = tempfile::tempdir().unwrap();
     let clock = noon();
     let by_the_thousand =

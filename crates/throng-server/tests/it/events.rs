@@ -1,6 +1,5 @@
-//! Wrong event bodies and what the node says about them: `cases/events/*.ndjson` with
-//! `*.expected.json` beside. `THRONG_BLESS=1` writes what is said now, to be read before it is
-//! checked in.
+//! Invalid event bodies and the node's answers: `cases/events/*.ndjson`, each with an `*.expected.json`.
+//! `THRONG_BLESS=1` writes the current answers, to be reviewed before they are committed.
 
 use std::path::PathBuf;
 
@@ -20,7 +19,7 @@ fn cases() -> Vec<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_events_are_explained_one_by_one() {
+async fn invalid_events_are_explained_one_by_one() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path(), spec(SPEC), &noon()).await.unwrap();
     let client = Client::of(&node);
@@ -43,7 +42,7 @@ async fn wrong_events_are_explained_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_are_no_events_at_all_are_refused() {
+async fn bodies_that_are_not_events_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path(), spec(SPEC), &noon()).await.unwrap();
     let client = Client::of(&node);
@@ -155,7 +154,7 @@ async fn encoded_bodies_are_decoded_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_are_none_are_answered_by_name() {
+async fn invalid_names_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path(), spec(SPEC), &noon()).await.unwrap();
     let client = Client::of(&node);

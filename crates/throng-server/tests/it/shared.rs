@@ -1,4 +1,4 @@
-//! Several nodes on one PostgreSQL, one Kafka and one bucket: each with roles of its own.
+//! Several nodes on one PostgreSQL, one Kafka and one bucket, with different roles.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use throng_spec::Role;
 
 use crate::{Client, sent_file, until};
 
-/// A deployment of its own on the services that `cargo xtask test` started.
+/// A separate deployment on the services that `cargo xtask test` has started.
 pub(crate) struct Deployment {
     dir: tempfile::TempDir,
     name: String,
-    /// Behind the ledger's URL.
+    /// Appended to the ledger's URL.
     ledger_options: String,
-    /// Of the advertiser; its day lasts longer than the test.
+    /// The advertiser's time zone, in which no day ends during the test.
     zone: &'static str,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn setting(name: &str) -> String {
 
 impl Deployment {
     pub(crate) fn new() -> Self {
-        // Only the first test of the process installs it.
+        // It fails if another test of the process has installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().to_lowercase();
@@ -101,7 +101,7 @@ node:
         std::fs::write(file, text.replace("node:\n", &format!("{sections}node:\n"))).unwrap();
     }
 
-    /// Goes to all three engines by TLS, and to Kafka with a password.
+    /// Connects to all three engines by TLS, and to Kafka with a password.
     fn by_tls(&mut self) {
         let authority = setting("THRONG_CA");
         self.ledger_options = format!("?sslmode=verify-full&sslrootcert={authority}");
@@ -146,7 +146,7 @@ node:
         self.start_at(folder, roles, join, Arc::new(SystemClock)).await
     }
 
-    /// A node that goes by a clock of its own.
+    /// A node with another clock.
     pub(crate) async fn start_at(
         &self,
         folder: &str,
@@ -226,7 +226,7 @@ async fn what_one_node_builds_every_node_serves() {
         .await;
     let health = lookup_client.get("/v1/node/health").await;
     assert_eq!(health["snapshots"], json!({ "big": 1, "buyers": 2 }));
-    // What a node does not do it does not answer.
+    // A node does not answer requests of roles that it does not have.
     let refused = lookup_client.request("POST", "/v1/events").body("").send().await.unwrap();
     assert_eq!(refused.status(), 404);
     let said: Value = refused.json().await.unwrap();
@@ -237,7 +237,7 @@ async fn what_one_node_builds_every_node_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_engines_are_used_by_tls_and_wrong_secrets_are_told() {
+async fn all_engines_are_used_by_tls_and_wrong_secrets_are_reported() {
     let mut deployment = Deployment::new();
     deployment.by_tls();
     let node = deployment.node("node", &Role::ALL).await;
@@ -251,7 +251,7 @@ async fn all_engines_are_used_by_tls_and_wrong_secrets_are_told() {
     assert!(found.iter().all(|finding| finding.ok), "{found:#?}");
     node.shutdown().await;
 
-    // A certificate of an authority that nobody trusts, and a wrong password.
+    // A certificate of an untrusted authority, and a wrong password.
     let right = deployment.env();
     let wrong = move |name: &str| match name {
         "PASSWORD" => Some("guessed".to_owned()),
@@ -278,7 +278,7 @@ async fn all_engines_are_used_by_tls_and_wrong_secrets_are_told() {
     assert!(says("objects").to_lowercase().contains("certificate"), "{}", says("objects"));
 }
 
-/// Parts of refreshes that were done by a builder that does not lead them, in this process.
+/// Whether the builder of this process has done parts of refreshes that another one leads.
 async fn helped(client: &Client) -> bool {
     let metrics = client.request("GET", "/metrics").send().await.unwrap().text().await.unwrap();
     let line = metrics.lines().find(|l| l.starts_with("throng_refresh_parts_helped_total "));
@@ -306,7 +306,7 @@ async fn builders_share_the_parts_of_one_refresh() {
     ];
     let client = Client::of(&api);
     until("it is served", async || lookup(&client, "v3999").await == ["visitors"]).await;
-    // Who leads may be done before another one looks; then there is a next time.
+    // The leader may be done before another builder polls; then the refresh is repeated.
     until("a builder does parts that another one leads", async || {
         let (status, _) = client.post("/v1/audiences/visitors/refresh", &json!({})).await;
         assert_eq!(status, 200);
@@ -353,11 +353,11 @@ async fn spend(client: &Client) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_replayed_through_the_other_form_gives_the_same_money() {
+async fn a_log_replayed_in_the_other_form_gives_the_same_spend() {
     let deployment = Deployment::new();
     let api = deployment.node("api", &[Role::Api]).await;
     let client = Client::of(&api);
-    // Nobody aggregates yet: events are durable all the same.
+    // There is no aggregator yet: events are durable all the same.
     for (ad_group, ids) in [("shoes", 0..40), ("gloves", 0..70), ("shoes", 20..90)] {
         client.events(impressions(ad_group, ids)).await;
     }
@@ -367,7 +367,7 @@ async fn a_log_replayed_through_the_other_form_gives_the_same_money() {
     let aggregate = deployment.node("aggregate", &[Role::Aggregate]).await;
     until("the shared form counts", async || spend(&client).await == wanted).await;
 
-    // The records of the topic, as the log of a node that is alone.
+    // The records of the topic, as the log of a single node.
     let alone = deployment.path().join("alone");
     let taken = records(&*api.context().log).await;
     {
@@ -380,12 +380,12 @@ async fn a_log_replayed_through_the_other_form_gives_the_same_money() {
     let text = &text[..text.find("node:").unwrap()];
     std::fs::write(deployment.path().join("throng.yaml"), text).unwrap();
     let mut config = deployment.config("alone", &Role::ALL, false, Arc::new(SystemClock));
-    // The log came without a ledger, and that is meant.
+    // The log has no ledger, which is intended.
     config.recovery = throng_server::Recovery::NewLedger;
     let node = Node::start(config).await.unwrap();
     assert_eq!(spend(&Client::of(&node)).await, wanted);
 
-    // And back: what the lone node logged, as the topic of another deployment.
+    // And back: the log of the single node, as the topic of another deployment.
     let more = impressions("shoes", 500..600);
     assert_eq!(Client::of(&node).events(more).await["accepted"], 100);
     let logged = records(&*node.context().log).await;
@@ -412,30 +412,30 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
     let relay = deployment.node("relay", &[Role::Relay]).await;
     let first = deployment.node("aggregate-1", &[Role::Aggregate]).await;
     let second = deployment.node("aggregate-2", &[Role::Aggregate]).await;
-    let owned = |node: &Node| node.context().budgets.owned();
-    until("each owns half of the partitions", async || {
-        owned(&first).len() == 2 && owned(&second).len() == 2
+    let led = |node: &Node| node.context().budgets.led_partitions();
+    until("each leads half of the partitions", async || {
+        led(&first).len() == 2 && led(&second).len() == 2
     })
     .await;
     let client = Client::of(&api);
     for round in 0..2 {
-        // Twice the same: it counts once, whoever it reaches.
+        // The same twice: it counts once, whichever process applies it.
         for ad_group in ["shoes", "gloves"] {
             let said = client.events(impressions(ad_group, round * 50..round * 50 + 100)).await;
             assert_eq!(said["accepted"], 100, "{said}");
         }
     }
     let figures = async || (actual(&client, "shoes").await, actual(&client, "gloves").await);
-    until("the money is counted", async || figures().await == (15_000_000, 4_500_000)).await;
+    until("the spend is counted", async || figures().await == (15_000_000, 4_500_000)).await;
 
-    // One goes away without a word; the other one has everything then, to the micro.
+    // One is killed; the other one then has all figures, to the micro.
     drop(first);
-    until("the second owns all", async || owned(&second) == [0, 1, 2, 3]).await;
+    until("the second leads all", async || led(&second) == [0, 1, 2, 3]).await;
     client.events(impressions("shoes", 100..300)).await;
-    until("what came since is counted too", async || figures().await == (30_000_000, 4_500_000))
+    until("events since then are counted too", async || figures().await == (30_000_000, 4_500_000))
         .await;
 
-    // A gate at the relay hears of it.
+    // A gate at the relay receives it.
     let relay_client = Client::of(&relay);
     let catalog: Catalog = serde_json::from_value(relay_client.get("/v1/catalog").await).unwrap();
     let gate = Gate::new(catalog, Duration::from_secs(60));
@@ -453,7 +453,7 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
         }
     }
 
-    // And is seen by other nodes, as all nodes are.
+    // And is listed by other nodes, as all nodes are.
     let report = json!({ "versions": { "0": 7 } });
     let (status, _) = relay_client.post("/v1/gates/test/applied", &report).await;
     assert_eq!(status, 200);
@@ -462,7 +462,7 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
         gates["gates"][0]["id"] == "test" && gates["gates"][0]["versions"] == json!([[0, 7]])
     })
     .await;
-    // A node is listed from the time when it has said that it is there.
+    // A node is listed after its first heartbeat.
     until("every node is listed", async || {
         let nodes = client.get("/v1/nodes").await;
         let mut roles: Vec<&str> = nodes["nodes"]
@@ -477,7 +477,7 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
     })
     .await;
 
-    // A new price counts from now on, whoever applied it.
+    // A new price counts from now on, whichever node applied the spec.
     deployment.spec("0.20");
     let spec = sent_file(&deployment.path().join("throng.yaml"));
     let (status, said) = client.post("/v1/spec/apply", &spec).await;
@@ -495,7 +495,7 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_node_knows_the_tokens_of_the_others() {
+async fn every_node_accepts_the_tokens_of_the_others() {
     let deployment = Deployment::new();
     let first = deployment.node("first", &[Role::Api]).await;
     let second = deployment.start("second", &[Role::Api], true).await.unwrap();

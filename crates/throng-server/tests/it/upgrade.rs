@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use throng_gate::feed::Frame;
-use throng_gate::{Applied, Catalog, Gate};
+use throng_gate::{Catalog, FrameOutcome, Gate};
 use throng_log::{EventLog, FileLog};
 use throng_model::{AdGroupName, Clock, ManualClock, Timestamp};
 use throng_server::{Node, NodeConfig};
@@ -144,7 +144,7 @@ fn the_feed_of_an_earlier_version_is_applied() {
         let frames = expected["feed_frames"].as_array().unwrap();
         for frame in frames {
             let frame = Frame::decode(&bytes(frame.as_str().unwrap())).unwrap();
-            assert_ne!(gate.apply(&frame), Applied::NeedKeyframe);
+            assert_ne!(gate.apply(&frame), FrameOutcome::NeedKeyframe);
         }
         for budget in expected["get"]["/v1/budgets"]["budgets"].as_array().unwrap() {
             let name: AdGroupName = budget["name"].as_str().unwrap().parse().unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use serde_json::json;
 use throng_gate::feed::Frame;
-use throng_gate::{Applied, Catalog, Gate, OwnInsertion};
+use throng_gate::{Catalog, FrameOutcome, Gate, OwnInsertion};
 use throng_model::{AdGroupName, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -304,13 +304,15 @@ async fn follow_once(
             let frame = Frame::decode(&frame)?;
             match gate.apply(&frame) {
                 // A new connection begins with keyframes.
-                Applied::NeedKeyframe => return Ok(()),
-                Applied::Done { unknown, catalog_behind, .. } if catalog_behind || unknown > 0 => {
+                FrameOutcome::NeedKeyframe => return Ok(()),
+                FrameOutcome::Applied { unknown, catalog_behind, .. }
+                    if catalog_behind || unknown > 0 =>
+                {
                     let request = http.get(format!("{}/v1/catalog", config.feed_url));
                     let response = authorised(request).send().await?.error_for_status()?;
                     gate.set_catalog(response.json().await?);
                 }
-                Applied::Done { .. } | Applied::Ignored => {}
+                FrameOutcome::Applied { .. } | FrameOutcome::Ignored => {}
             }
             progress.frames.fetch_add(1, Ordering::Relaxed);
             progress.of_server(number, |reached| {

@@ -1,11 +1,11 @@
-//! Which files there are, what checkpoints have besides them, and damage.
+//! Which files there are, what checkpoints have besides them, and damaged files.
 
 use std::time::Duration;
 
 use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName};
 
 use super::super::spend::SLICE_SECS;
-use super::super::{ABSENT_FOR, CheckpointFiles, LogPosition};
+use super::super::{CheckpointFiles, LogPosition, REMOVED_RETENTION};
 use super::*;
 use crate::{AdGroupConfig, Pricing};
 
@@ -47,7 +47,7 @@ fn spend(engine: &mut Engine, account: usize, at: Timestamp, micros: i64) {
     engine.accounts[account].spend.add(at, Amount { micros, nanos: 0 }).unwrap();
 }
 
-/// Packs closed slices, and does what a process does with the files.
+/// Packs closed slices, and stores and removes files as a process does.
 fn pack(engine: &mut Engine, stored: &mut HashMap<String, SliceFile>, now: Timestamp) {
     engine.pack_closed_slices(now);
     for (name, content) in engine.unsaved_slice_files() {
@@ -66,7 +66,7 @@ fn restored(bytes: &[u8], stored: &HashMap<String, SliceFile>) -> Result<Engine,
     Engine::restore(bytes, 3, 1, 1, configs(), START, &files).map(|(engine, _)| engine)
 }
 
-/// The engine that a checkpoint and its files give, which knows the same.
+/// The engine from a checkpoint and its files, which is equal.
 fn again(engine: &Engine, stored: &HashMap<String, SliceFile>) -> Engine {
     let again = restored(&engine.checkpoint(0), stored).unwrap();
     for (ours, its) in engine.accounts.iter().zip(&again.accounts) {
@@ -76,8 +76,8 @@ fn again(engine: &Engine, stored: &HashMap<String, SliceFile>) -> Engine {
     again
 }
 
-fn one(day: i64) -> Days {
-    Days { first: day, last: day }
+fn one(day: i64) -> DayRange {
+    DayRange { first: day, last: day }
 }
 
 fn counts(days: &[(i64, u64, u64)]) -> BTreeMap<i64, SliceCount> {
@@ -97,7 +97,7 @@ fn a_closed_day_gets_a_file_and_another_one_when_much_of_it_changed() {
     // Its slices are folded.
     assert_eq!(plan(&[one(1)], &counts(&[(2, 0, 1)]), 3), [(one(2), false)]);
     // A day between those of a file is a change of it.
-    let five = Days { first: 1, last: 5 };
+    let five = DayRange { first: 1, last: 5 };
     assert_eq!(plan(&[five], &counts(&[(1, 8, 0), (3, 0, 1)]), 9), [(five, true)]);
     assert_eq!(first_open_day(START), FIRST_DAY - 1);
     assert_eq!(first_open_day(at(0, 8)), FIRST_DAY);
@@ -105,20 +105,20 @@ fn a_closed_day_gets_a_file_and_another_one_when_much_of_it_changed() {
 
 #[test]
 fn the_oldest_files_are_merged() {
-    let files: Vec<Days> = (1..=10).map(one).collect();
+    let files: Vec<DayRange> = (1..=10).map(one).collect();
     let mut days: Vec<(i64, u64, u64)> = (1..=10).map(|day| (day, 1, 0)).collect();
-    let as_they_are: Vec<(Days, bool)> = files.iter().map(|days| (*days, true)).collect();
+    let as_they_are: Vec<(DayRange, bool)> = files.iter().map(|days| (*days, true)).collect();
     assert_eq!(plan(&files, &counts(&days), 12), as_they_are);
     days.push((11, 0, 1));
     let planned = plan(&files, &counts(&days), 12);
-    assert_eq!(planned.len(), MOST_FILES);
-    assert_eq!(planned[..2], [(Days { first: 1, last: 2 }, false), (one(3), true)]);
+    assert_eq!(planned.len(), MAX_FILES);
+    assert_eq!(planned[..2], [(DayRange { first: 1, last: 2 }, false), (one(3), true)]);
     assert_eq!(planned[9], (one(11), false));
     // All days of an old checkpoint at once.
     let days: Vec<(i64, u64, u64)> = (0..500).map(|day| (day, 0, 1)).collect();
     let planned = plan(&[], &counts(&days), 500);
-    assert_eq!(planned.len(), MOST_FILES);
-    assert_eq!(planned[0], (Days { first: 0, last: 490 }, false));
+    assert_eq!(planned.len(), MAX_FILES);
+    assert_eq!(planned[0], (DayRange { first: 0, last: 490 }, false));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_checkpoint_does_not_grow_with_closed_days() {
         // The name of a file for each day.
         assert!(*length <= lengths[0] + 64 * day, "{lengths:?}");
     }
-    engine.leave_slice_files();
+    engine.detach_slice_files();
     let whole = engine.checkpoint(0).len();
     assert!(whole > lengths[8] + 2 * 8 * 96 * 4, "{whole} with all slices, {lengths:?}");
 }
@@ -157,26 +157,26 @@ fn files_follow_changes_folding_and_sparse_spend() {
         // Late by many days.
         spend(&mut engine, 0, at(day / 2, 7), 3);
         pack(&mut engine, &mut stored, at(day, 95));
-        assert!(stored.len() <= MOST_FILES, "{}", stored.len());
+        assert!(stored.len() <= MAX_FILES, "{}", stored.len());
         engine = again(&engine, &stored);
     }
     let blue = engine.accounts[1].spend.clone();
     assert_eq!((blue.slices().count(), blue.folded().micros), (864, 10 * (40 * 96 - 864)));
     let red: i64 = engine.accounts[0].spend.slices().map(|(_, amount)| amount.micros).sum();
     assert_eq!(red, 40 * 4);
-    assert_eq!(stored.len(), MOST_FILES);
+    assert_eq!(stored.len(), MAX_FILES);
 }
 
 #[test]
-fn an_ad_group_has_nothing_of_another_one_that_had_its_name() {
+fn an_ad_group_has_no_spend_of_an_earlier_one_with_its_name() {
     let (mut engine, mut stored) = (engine(), HashMap::new());
     let (red, blue) = (0, 1);
     spend(&mut engine, red, at(5, 3), 100);
     spend(&mut engine, blue, at(5, 3), 100);
     pack(&mut engine, &mut stored, at(6, 20));
     engine.configure(2, vec![config(1, "blue")], at(6, 20));
-    engine = again_absent(&engine, &stored);
-    let later = at(6, 20).plus(2 * ABSENT_FOR);
+    engine = restored_without_red(&engine, &stored);
+    let later = at(6, 20).plus(2 * REMOVED_RETENTION);
     engine.close(later);
     engine.configure(3, configs(), later);
     spend(&mut engine, red, at(4, 3), 7);
@@ -190,8 +190,8 @@ fn an_ad_group_has_nothing_of_another_one_that_had_its_name() {
     assert_eq!(read.slices(&name), Some(vec![(at(4, 3), Micros(7))]));
 }
 
-/// As [`again`], where an ad group is not configured; its spend is there when it is.
-fn again_absent(engine: &Engine, stored: &HashMap<String, SliceFile>) -> Engine {
+/// As [`again`], with `red` removed; it has its spend when it is configured.
+fn restored_without_red(engine: &Engine, stored: &HashMap<String, SliceFile>) -> Engine {
     let name = AdGroupName::new("red").unwrap();
     let with = restored(&engine.checkpoint(0), stored).unwrap();
     assert_eq!(with.slices(&name), Some(vec![(at(5, 3), Micros(100))]));
@@ -199,7 +199,7 @@ fn again_absent(engine: &Engine, stored: &HashMap<String, SliceFile>) -> Engine 
     let blue = vec![config(1, "blue")];
     let (without, _) =
         Engine::restore(&engine.checkpoint(0), 3, 1, 1, blue, START, &files).unwrap();
-    assert_eq!(without.absent[&name].spend, engine.absent[&name].spend);
+    assert_eq!(without.removed[&name].spend, engine.removed[&name].spend);
     without
 }
 
@@ -208,7 +208,7 @@ fn a_file_that_is_missing_or_another_one_is_an_error() {
     let mut engine = engine();
     spend(&mut engine, 0, at(0, 3), 100);
     spend(&mut engine, 1, at(1, 3), 200);
-    // It is a part of the checkpoint until it is written.
+    // Its contents are in the checkpoint until it is written.
     engine.pack_closed_slices(at(1, 8));
     let unsaved = engine.checkpoint(0);
     again(&engine, &HashMap::new());

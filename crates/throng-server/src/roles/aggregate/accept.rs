@@ -1,4 +1,4 @@
-//! Events on their way into the log.
+//! Events are checked and appended to the log.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use std::time::Duration;
 use throng_budget::{Event, EventProblem, MAX_PROBLEMS};
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
 
-use super::{Budgets, BudgetsError, Intake, apply, catalog, partition_of};
+use super::{AppendMode, Budgets, BudgetsError, apply, catalog, partition_of};
 use crate::ProblemClass;
 
-/// What became of a batch of events.
+/// The result of a batch of events.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Accepted {
     /// Events that count.
     pub accepted: u64,
-    /// Events that had been counted before, by their id.
+    /// Events whose id was counted before.
     pub duplicates: u64,
-    /// Impressions and clicks whose insertion had had one under another id: they do not count.
+    /// Impressions and clicks whose insertion already has one, under another id: they do not count.
     pub repeated: u64,
-    /// Events that do not count, by their place in the batch: the first 1,000 of them.
+    /// Events that do not count, by their index in the batch: the first 1,000 of them.
     pub rejected: Vec<(usize, EventProblem)>,
-    /// By partition, the first offset of the log behind the events: a frame of the feed that includes it
-    /// includes them.
+    /// By partition, the first offset of the log after the events: a frame with this log position, or a
+    /// higher one, includes them.
     pub positions: Vec<(u32, u64)>,
     /// How many do not count. With `accepted`, `duplicates` and `repeated` it adds up to the batch.
     pub rejected_count: u64,
 }
 
 impl Accepted {
-    pub(super) fn reject(&mut self, place: usize, problem: EventProblem) {
+    pub(super) fn reject(&mut self, index: usize, problem: EventProblem) {
         self.rejected_count += 1;
         if self.rejected.len() < MAX_PROBLEMS {
-            self.rejected.push((place, problem));
+            self.rejected.push((index, problem));
         }
     }
 }
@@ -40,38 +40,38 @@ impl Accepted {
 /// Whether an event can count.
 fn check(
     event: &Event,
-    names: &HashMap<AdGroupName, TimeZoneName>,
+    zones: &HashMap<AdGroupName, TimeZoneName>,
     now: Timestamp,
-    promise: Duration,
+    dedupe_window: Duration,
 ) -> Result<(), EventProblem> {
-    if !names.contains_key(&event.ad_group) {
-        let meant = catalog::nearest(&event.ad_group, names.keys());
-        return Err(EventProblem::unknown_ad_group(&event.ad_group, meant));
+    if !zones.contains_key(&event.ad_group) {
+        let nearest = catalog::nearest(&event.ad_group, zones.keys());
+        return Err(EventProblem::unknown_ad_group(&event.ad_group, nearest));
     }
-    event.check_time(now, promise)
+    event.check_time(now, dedupe_window)
 }
 
 impl Budgets {
-    /// Takes events in. When it returns, those accepted are durable; where this process alone
-    /// appends, they are counted too. An event that cannot count is rejected alone. Waits for one
-    /// sync of the disk, shared with whoever else calls at the time, or for the brokers.
+    /// Appends events to the log. When it returns, those accepted are durable; where this process
+    /// alone appends, they are counted too. An event that cannot count is rejected alone. Waits for one
+    /// sync of the disk, shared by all calls at the same time, or for the brokers.
     ///
     /// # Errors
-    /// [`BudgetsError::Append`] if the log failed: some of the events may be counted, and sending
-    /// all of them again is right, as those count once. [`BudgetsError::Closed`],
+    /// [`BudgetsError::Append`] if the log failed: some of the events may be counted. The caller sends
+    /// all of them again; those that were counted count once. [`BudgetsError::Closed`],
     /// [`BudgetsError::Unavailable`].
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
         let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.count];
         let mut answer = Accepted::default();
-        let known = self.known.load();
+        let applied = self.applied.load();
         let now = self
             .clock
-            .time_for(|now| events.iter().all(|e| e.check_time(now, self.promise).is_ok()));
-        for (place, event) in events.into_iter().enumerate() {
+            .time_for(|now| events.iter().all(|e| e.check_time(now, self.dedupe_window).is_ok()));
+        for (index, event) in events.into_iter().enumerate() {
             let partition = partition_of(&event.ad_group, self.count);
-            match check(&event, &known.zones, now, self.promise) {
-                Ok(()) => by_partition[partition].push((place, event)),
-                Err(problem) => answer.reject(place, problem),
+            match check(&event, &applied.zones, now, self.dedupe_window) {
+                Ok(()) => by_partition[partition].push((index, event)),
+                Err(problem) => answer.reject(index, problem),
             }
         }
         let appends = by_partition.into_iter().enumerate().filter(|(_, e)| !e.is_empty());
@@ -84,7 +84,7 @@ impl Budgets {
             answer.rejected.extend(part.rejected);
             answer.positions.extend(part.positions);
         }
-        answer.rejected.sort_by_key(|(place, _)| *place);
+        answer.rejected.sort_by_key(|(index, _)| *index);
         answer.rejected.truncate(MAX_PROBLEMS);
         metrics::counter!("throng_events_accepted_total").increment(answer.accepted);
         metrics::counter!("throng_events_duplicate_total").increment(answer.duplicates);
@@ -100,15 +100,15 @@ impl Budgets {
         now: Timestamp,
     ) -> Result<Accepted, BudgetsError> {
         let number = partition as u32;
-        let appended = match self.intake {
-            Intake::Here => {
-                let own = self.own.load_full();
-                match own.iter().find(|p| p.number() == number) {
-                    Some(owner) => owner.append(events, now).await,
+        let appended = match self.append_mode {
+            AppendMode::Exclusive => {
+                let led = self.led.load_full();
+                match led.iter().find(|p| p.number() == number) {
+                    Some(leader) => leader.append(events, now).await,
                     None => Err(BudgetsError::Unavailable { partition: number }),
                 }
             }
-            Intake::Log => {
+            AppendMode::Shared => {
                 let accepted = events.len() as u64;
                 let records: Vec<bytes::Bytes> =
                     apply::records(events.iter().map(|(_, event)| event));
@@ -122,13 +122,13 @@ impl Budgets {
                     .map_err(|error| BudgetsError::Append(Arc::new(error)))
             }
         };
-        self.note_append(number, appended.as_ref().err());
+        self.report_append(number, appended.as_ref().err());
         appended
     }
 
-    /// Tells the health of the node whether the log takes events.
-    fn note_append(&self, partition: u32, error: Option<&BudgetsError>) {
-        let key = log_key(partition);
+    /// Reports to the node's health whether the log accepts events.
+    fn report_append(&self, partition: u32, error: Option<&BudgetsError>) {
+        let key = log_problem_key(partition);
         match error {
             Some(BudgetsError::Append(error)) => {
                 let class = if error.is_of_disk() { ProblemClass::Disk } else { ProblemClass::Log };
@@ -144,19 +144,19 @@ impl Budgets {
         }
     }
 
-    /// Looks whether partitions whose log refused events take them again: while the node is not ready,
-    /// nobody sends any.
+    /// Probes partitions whose log refused events, by an append of nothing: while the node is not ready,
+    /// nobody sends events by which it would notice that the log accepts them again.
     pub(super) async fn probe_refusing(&self) {
         let refusing: Vec<u32> = super::locked(&self.refusing).iter().copied().collect();
         for partition in refusing {
             let probed = self.log.append(partition, self.clock.now(), Vec::new()).await;
             let error = probed.err().map(|error| BudgetsError::Append(Arc::new(error)));
-            self.note_append(partition, error.as_ref());
+            self.report_append(partition, error.as_ref());
         }
     }
 }
 
-/// The key of a problem of a partition's log.
-fn log_key(partition: u32) -> String {
+/// The key of the health problem of a partition's log.
+fn log_problem_key(partition: u32) -> String {
     format!("log/{partition}")
 }

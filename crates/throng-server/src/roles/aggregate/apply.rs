@@ -1,5 +1,5 @@
-//! From the log's records to a partition's state: the task of a partition that this process alone
-//! appends to, and that of one that others append to.
+//! From the log's records to a partition's state: the task of a partition to which this process alone
+//! appends, and that of one to which any process appends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,57 +8,61 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use throng_budget::{
-    Applied, Engine, Event, EventProblem, EventRef, Tally, events_to_record, read_record,
+    Engine, Event, EventCounts, EventEffect, EventProblem, EventRef, events_to_record, read_record,
 };
 use throng_log::{EventLog, LogError, Record, Tail};
 use throng_model::{Clock, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::partition::State;
 use super::position::checksum;
 use super::quarantine::Quarantine;
-use super::{Accepted, BudgetsError, Intake, locked};
+use super::replica::PartitionState;
+use super::{Accepted, AppendMode, BudgetsError, locked};
 
-/// One append takes in no more waiting batches once it has this many events.
+/// Waiting batches are joined to one append until it has this many events.
 const APPEND_EVENTS: usize = 50_000;
-/// Events of one record: it stays far below the longest that a log takes.
+/// Events of one record: it stays far below the largest record that a log accepts.
 const RECORD_EVENTS: usize = 10_000;
-/// Events that are read before they are applied: they stay in the processor's caches.
-const TOGETHER: usize = 512;
-/// After a log failed a follower.
-const AFTER_TROUBLE: Duration = Duration::from_secs(1);
+/// Events that are decoded before they are applied: few enough to stay in the processor's caches.
+const EVENTS_PER_BATCH: usize = 512;
+/// Before a follower reads the log again after an error.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Events that wait to be appended, with their places in the caller's batch.
+/// Records of a replay that may fail before the partition does: if there are more, the program or the log is
+/// at fault and not a record.
+const MAX_FAILING_RECORDS: usize = 100;
+
+/// Events that wait to be appended, with their indexes in the caller's batch.
 pub(super) struct Batch {
     pub(super) events: Vec<(usize, Event)>,
-    /// The time that they were checked by.
+    /// The time against which they were checked.
     pub(super) now: Timestamp,
     pub(super) done: oneshot::Sender<Result<Accepted, Arc<LogError>>>,
 }
 
 /// How records are applied.
-pub(super) struct Applying<'a> {
-    pub(super) number: u32,
-    pub(super) intake: Intake,
-    pub(super) quarantine: &'a Quarantine,
-    pub(super) now: Timestamp,
+struct Applying<'a> {
+    number: u32,
+    append_mode: AppendMode,
+    quarantine: &'a Quarantine,
+    now: Timestamp,
     /// How old events may be.
-    pub(super) promise: Duration,
-    /// Records are applied one by one, so that it is known which of them fails.
-    pub(super) one_by_one: bool,
+    dedupe_window: Duration,
+    /// Records are applied one by one, so that the one that fails is known.
+    one_by_one: bool,
 }
 
-/// Applies what was appended since the checkpoint, and follows on from there.
-pub(super) async fn replay(
+/// Applies what was appended since the checkpoint. The returned tail continues from there.
+async fn replay(
     applying: &Applying<'_>,
-    state: &mut State,
+    state: &mut PartitionState,
     log: &dyn EventLog,
-) -> Result<(Tally, Box<dyn Tail>), BudgetsError> {
+) -> Result<(EventCounts, Box<dyn Tail>), BudgetsError> {
     let number = applying.number;
-    let mut tally = Tally::default();
+    let mut counts = EventCounts::default();
     let begin = state.offset;
     let mut tail = log.tail(number, begin).await?;
-    // More comes while a long replay lasts.
+    // Until nothing is left: events are appended while a long replay lasts.
     loop {
         let end = log.end(number).await?;
         if state.offset >= end {
@@ -66,39 +70,78 @@ pub(super) async fn replay(
         }
         while state.offset < end {
             let records = tail.next().await?;
-            tally += applying.apply(state, &records)?;
+            counts += applying.apply(state, &records)?;
             state.advance(tail.position(), &records);
         }
     }
     if state.offset > begin {
-        tracing::info!(partition = number, records = state.offset - begin, "events replayed");
+        tracing::info!(partition = number, records = state.offset - begin, "replayed the log");
     }
-    Ok((tally, tail))
+    Ok((counts, tail))
+}
+
+/// Applies what was appended since the checkpoint. If that panics, it restores the state and applies the
+/// records one by one: the one that panics is then known and goes to the quarantine. Without the quarantine
+/// one such record would stop its partition for ever, in every process that takes it over.
+pub(super) async fn replay_and_quarantine(
+    append_mode: AppendMode,
+    quarantine: &Quarantine,
+    state: &mut PartitionState,
+    restore: impl Fn() -> Result<PartitionState, BudgetsError>,
+    log: &dyn EventLog,
+    (now, dedupe_window): (Timestamp, Duration),
+) -> Result<(EventCounts, Box<dyn Tail>), BudgetsError> {
+    let number = state.engine.partition();
+    let mut applying =
+        Applying { number, append_mode, quarantine, now, dedupe_window, one_by_one: false };
+    let mut failing = 0;
+    loop {
+        match replay(&applying, state, log).await {
+            Err(BudgetsError::Panicked { offset, .. }) if failing < MAX_FAILING_RECORDS => {
+                if applying.one_by_one {
+                    failing += 1;
+                    quarantine.add(offset, "applying it panics", now);
+                    let flushed = quarantine.flush().await;
+                    flushed
+                        .map_err(|source| BudgetsError::Quarantine { partition: number, source })?;
+                }
+                applying.one_by_one = true;
+                *state = restore()?;
+            }
+            other => return other,
+        }
+    }
 }
 
 impl Applying<'_> {
-    /// Applies records' events, each for itself. Where anybody may append, events are checked here,
-    /// against the record's time, so that a replay decides the same. A record that is none goes to the
-    /// quarantine.
+    /// Applies the events of records. Where any process may append, events are checked here, against the
+    /// record's time and not the clock, so that every replica and every replay decides the same. A record
+    /// that cannot be decoded goes to the quarantine.
     ///
     /// # Errors
-    /// [`BudgetsError::Panicked`]: the state is of no more use.
-    fn apply(&self, state: &mut State, records: &[Record]) -> Result<Tally, BudgetsError> {
-        let mut events: Vec<(EventRef<'_>, Timestamp)> = Vec::with_capacity(TOGETHER);
-        let (mut tally, mut refused) = (Tally::default(), 0);
+    /// [`BudgetsError::Panicked`]: the state is half changed and must be dropped.
+    fn apply(
+        &self,
+        state: &mut PartitionState,
+        records: &[Record],
+    ) -> Result<EventCounts, BudgetsError> {
+        let mut events: Vec<(EventRef<'_>, Timestamp)> = Vec::with_capacity(EVENTS_PER_BATCH);
+        let (mut counts, mut refused) = (EventCounts::default(), 0);
         let mut first = records.first().map_or(0, |record| record.offset);
         for record in records {
             if events.is_empty() {
-                // Also past records that give none.
+                // Also after records that have no events.
                 first = record.offset;
             }
-            if self.quarantine.holds(record.offset) {
+            if self.quarantine.contains(record.offset) {
                 refused += 1;
                 continue;
             }
             let before = events.len();
             let read = read_record(&record.value, |event| {
-                if self.intake == Intake::Here || event.is_sound(record.at, self.promise) {
+                if self.append_mode == AppendMode::Exclusive
+                    || event.is_sound(record.at, self.dedupe_window)
+                {
                     events.push((event, record.at));
                 } else {
                     refused += 1;
@@ -107,71 +150,72 @@ impl Applying<'_> {
             if let Err(problem) = read {
                 events.truncate(before);
                 refused += 1;
-                let reason = format!("it is no throng.events.v1.Events message: {problem}");
-                self.quarantine.note(record.offset, &reason, self.now);
+                let reason = format!("it is not a throng.events.v1.Events message: {problem}");
+                self.quarantine.add(record.offset, &reason, self.now);
             }
-            if events.len() >= TOGETHER || self.one_by_one {
-                tally += self.apply_events(state, &events, first)?;
+            if events.len() >= EVENTS_PER_BATCH || self.one_by_one {
+                counts += self.apply_events(state, &events, first)?;
                 events.clear();
             }
         }
-        tally += self.apply_events(state, &events, first)?;
-        tally.rejected += refused;
-        if tally.rejected > 0 {
+        counts += self.apply_events(state, &events, first)?;
+        counts.rejected += refused;
+        if counts.rejected > 0 {
             let (from, to) = (records.first().map(|r| r.offset), records.last().map(|r| r.offset));
             tracing::debug!(
                 partition = self.number,
                 from,
                 to,
-                rejected = tally.rejected,
-                "events of these records do not count: no such ad group, too old, or not as the schema has them"
+                rejected = counts.rejected,
+                "events rejected: unknown ad group, too old, or invalid"
             );
         }
-        Ok(tally)
+        Ok(counts)
     }
 
-    /// `offset`: that of the first record that these events may be of.
+    /// `offset`: of the first record that these events may be from.
     fn apply_events(
         &self,
-        state: &mut State,
+        state: &mut PartitionState,
         events: &[(EventRef<'_>, Timestamp)],
         offset: u64,
-    ) -> Result<Tally, BudgetsError> {
-        // A panic leaves the engine half changed: the caller gives the state up.
-        let tally = catch_unwind(AssertUnwindSafe(|| apply_all(&mut state.engine, events)))
+    ) -> Result<EventCounts, BudgetsError> {
+        // A panic leaves the engine half changed: the caller drops the state.
+        let counts = catch_unwind(AssertUnwindSafe(|| apply_all(&mut state.engine, events)))
             .map_err(|_| BudgetsError::Panicked { partition: self.number, offset })?;
         match state.engine.has_failed() {
-            false => Ok(tally),
+            false => Ok(counts),
             true => Err(BudgetsError::Unavailable { partition: self.number }),
         }
     }
 }
 
-fn apply_all(engine: &mut Engine, events: &[(EventRef<'_>, Timestamp)]) -> Tally {
+fn apply_all(engine: &mut Engine, events: &[(EventRef<'_>, Timestamp)]) -> EventCounts {
     #[cfg(test)]
     events.iter().for_each(|(event, _)| super::tests::panic_at(event.id.as_str()));
     engine.apply_all(events)
 }
 
-pub(super) fn count(tally: Tally) {
-    metrics::counter!("throng_events_applied_total").increment(tally.counted);
-    metrics::counter!("throng_events_applied_duplicate_total").increment(tally.duplicates);
-    metrics::counter!("throng_events_applied_repeated_total").increment(tally.repeated);
-    metrics::counter!("throng_events_applied_rejected_total").increment(tally.rejected);
+/// Adds to the metrics of applied events. Only the leader does: a standby replica applies the same events.
+pub(super) fn count(counts: EventCounts) {
+    metrics::counter!("throng_events_applied_total").increment(counts.counted);
+    metrics::counter!("throng_events_applied_duplicate_total").increment(counts.duplicates);
+    metrics::counter!("throng_events_applied_repeated_total").increment(counts.repeated);
+    metrics::counter!("throng_events_applied_rejected_total").increment(counts.rejected);
     metrics::counter!("throng_events_applied_inserted_at_ignored_total")
-        .increment(tally.inserted_at_ignored);
+        .increment(counts.inserted_at_ignored);
 }
 
-/// The task of a partition that others append to: applies what comes.
+/// The task of a partition to which any process appends: applies what comes.
 pub(super) struct Follower {
     pub(super) number: u32,
     pub(super) log: Arc<dyn EventLog>,
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) state: Arc<Mutex<PartitionState>>,
     pub(super) progress: watch::Sender<u64>,
-    pub(super) owns: Arc<AtomicBool>,
+    pub(super) is_leader: Arc<AtomicBool>,
     pub(super) quarantine: Arc<Quarantine>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) promise: Duration,
+    pub(super) dedupe_window: Duration,
     pub(super) failed: Arc<AtomicBool>,
 }
 
@@ -182,21 +226,21 @@ impl Follower {
                 Ok(records) => {
                     let applying = Applying {
                         number: self.number,
-                        intake: Intake::Log,
+                        append_mode: AppendMode::Shared,
                         quarantine: &self.quarantine,
                         now: self.clock.now(),
-                        promise: self.promise,
+                        dedupe_window: self.dedupe_window,
                         one_by_one: false,
                     };
                     let mut state = locked(&self.state);
-                    let Ok(tally) = applying.apply(&mut state, &records) else {
-                        // The partition is opened anew from its checkpoint.
+                    let Ok(counts) = applying.apply(&mut state, &records) else {
+                        // The partition is reopened from its checkpoint.
                         return self.failed.store(true, Ordering::Relaxed);
                     };
-                    // Also past what holds no records.
+                    // Also over offsets without records.
                     state.advance(tail.position(), &records);
-                    if self.owns.load(Ordering::Relaxed) {
-                        count(tally);
+                    if self.is_leader.load(Ordering::Relaxed) {
+                        count(counts);
                     }
                     self.progress.send_replace(state.offset);
                 }
@@ -204,10 +248,10 @@ impl Follower {
                     tracing::error!(
                         partition = self.number,
                         error = &error as &dyn std::error::Error,
-                        "the event log failed an aggregator"
+                        "failed to read the event log"
                     );
-                    match self.again().await {
-                        Some(again) => tail = again,
+                    match self.reopen_tail().await {
+                        Some(reopened) => tail = reopened,
                         None => return self.failed.store(true, Ordering::Relaxed),
                     }
                 }
@@ -215,11 +259,11 @@ impl Follower {
         }
     }
 
-    /// Follows on from where it stopped, as soon as that works. `None` if the log is not the one that it
-    /// was.
-    async fn again(&self) -> Option<Box<dyn Tail>> {
+    /// Opens the tail again where it stopped, as soon as that works. `None` if the log does not have that
+    /// offset: it is not the log that the state was made of, and reading on would skip or repeat events.
+    async fn reopen_tail(&self) -> Option<Box<dyn Tail>> {
         loop {
-            tokio::time::sleep(AFTER_TROUBLE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
             let from = locked(&self.state).offset;
             let (start, end) = (self.log.start(self.number).await, self.log.end(self.number).await);
             if let (Ok(start), Ok(end)) = (start, end)
@@ -232,19 +276,20 @@ impl Follower {
                 Err(error) => tracing::error!(
                     partition = self.number,
                     error = &error as &dyn std::error::Error,
-                    "the event log cannot be followed"
+                    "failed to follow the event log"
                 ),
             }
         }
     }
 }
 
-/// The task of a partition that only this process appends to: appends what waits, then applies it
-/// in the log's order, so that the state is at every moment the log's up to an offset.
+/// The task of a partition to which only this process appends: appends what waits, then applies it.
+/// One task does both, so that events are applied in the order of the log, and the state is at every
+/// moment the one of the log up to an offset.
 pub(super) struct Writer {
     pub(super) number: u32,
     pub(super) log: Arc<dyn EventLog>,
-    pub(super) state: Arc<Mutex<State>>,
+    pub(super) state: Arc<Mutex<PartitionState>>,
     pub(super) failed: Arc<AtomicBool>,
 }
 
@@ -261,7 +306,7 @@ impl Writer {
             }
             self.append_and_apply(batches).await;
             if self.failed.load(Ordering::Relaxed) {
-                // The partition is opened anew from its checkpoint.
+                // The partition is reopened from its checkpoint.
                 return;
             }
         }
@@ -290,11 +335,12 @@ impl Writer {
                 }));
                 let applied = applied.ok().filter(|_| !locked(&self.state).engine.has_failed());
                 let Some(answers) = applied else {
-                    // Before those who wait hear of it.
+                    // Before the callers get their error: an append that one of them makes then must not
+                    // go to this replica.
                     return self.failed.store(true, Ordering::Relaxed);
                 };
                 for (done, answer) in waiting.into_iter().zip(answers) {
-                    // A caller that went away: counted all the same.
+                    // A caller may have gone away; its events are counted.
                     let _ = done.send(Ok(answer));
                 }
             }
@@ -314,22 +360,26 @@ pub(super) fn records<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Bytes>
     events.chunks(RECORD_EVENTS).map(|c| events_to_record(c.iter().copied()).into()).collect()
 }
 
-fn apply(state: &mut State, events: Vec<(usize, Event)>, logged_at: Timestamp) -> Accepted {
+fn apply(
+    state: &mut PartitionState,
+    events: Vec<(usize, Event)>,
+    logged_at: Timestamp,
+) -> Accepted {
     let mut answer = Accepted::default();
-    for (place, event) in events {
+    for (index, event) in events {
         #[cfg(test)]
         super::tests::panic_at(&event.id);
         match state.engine.apply(&event, logged_at) {
-            Ok(Applied::Counted) => answer.accepted += 1,
-            Ok(Applied::Duplicate) => answer.duplicates += 1,
-            Ok(Applied::Repeated) => answer.repeated += 1,
-            // Its ad group went away after the check.
-            Ok(Applied::UnknownAdGroup) => {
+            Ok(EventEffect::Counted) => answer.accepted += 1,
+            Ok(EventEffect::Duplicate) => answer.duplicates += 1,
+            Ok(EventEffect::Repeated) => answer.repeated += 1,
+            // Its ad group was removed after the check.
+            Ok(EventEffect::UnknownAdGroup) => {
                 let problem = EventProblem::unknown_ad_group(&event.ad_group, None);
-                answer.reject(place, problem);
+                answer.reject(index, problem);
             }
-            Ok(Applied::TooOld) => answer.reject(place, too_old(&event)),
-            Err(error) => answer.reject(place, overflow(&error.to_string())),
+            Ok(EventEffect::TooOld) => answer.reject(index, too_old(&event)),
+            Err(error) => answer.reject(index, overflow(&error.to_string())),
         }
     }
     answer
@@ -339,9 +389,9 @@ fn too_old(event: &Event) -> EventProblem {
     EventProblem {
         line: 0,
         field: "at".to_owned(),
-        message: format!("{} was before ids were known for as long as now", event.at),
+        message: format!("{} is before the time from which ids are remembered", event.at),
         help:
-            "node.dedupe_hours was raised: events of before what was known then could count twice"
+            "node.dedupe_hours was raised: events from before the earlier window could count twice"
                 .to_owned(),
     }
 }
@@ -351,6 +401,6 @@ fn overflow(message: &str) -> EventProblem {
         line: 0,
         field: "event".to_owned(),
         message: message.to_owned(),
-        help: "look at the ad group's price".to_owned(),
+        help: "check the ad group's price".to_owned(),
     }
 }

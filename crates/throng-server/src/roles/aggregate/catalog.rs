@@ -1,4 +1,4 @@
-//! The ad groups of a spec as the engines and the gates want them. Pure.
+//! The ad groups of a spec, in the forms of the engine and of gates. Pure.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ fn numbered<'a>(
 ) -> impl Iterator<Item = (&'a AdGroup, AdGroupIndex)> {
     let by_name: HashMap<&AdGroupName, AdGroupIndex> =
         indexes.iter().map(|(name, index)| (name, *index)).collect();
-    // The ledger numbers every ad group of the spec; one without a number cannot be told about.
+    // The ledger numbers every ad group of the spec; one without a number cannot be in a frame.
     let numbered: Vec<_> =
         spec.ad_groups.iter().filter_map(|a| Some((a, *by_name.get(&a.name)?))).collect();
     numbered.into_iter()
@@ -81,7 +81,7 @@ pub(super) fn of_partition(
         .collect()
 }
 
-/// What gates are told about all ad groups.
+/// What gates need to know of all ad groups.
 pub(super) fn for_gates(
     spec: &Spec,
     indexes: &[(AdGroupName, AdGroupIndex)],
@@ -109,21 +109,21 @@ pub(super) fn for_gates(
     Catalog { version, ad_groups }
 }
 
-/// The name of an ad group that somebody who wrote `wrong` may have meant: one or two letters off.
+/// The existing name that `wrong` is probably a typo of: it differs by one or two letters.
 pub(super) fn nearest<'a>(
     wrong: &AdGroupName,
     names: impl Iterator<Item = &'a AdGroupName>,
 ) -> Option<&'a AdGroupName> {
     names
         .filter(|name| name.as_str().len().abs_diff(wrong.as_str().len()) <= 2)
-        .map(|name| (distance(name.as_str().as_bytes(), wrong.as_str().as_bytes()), name))
+        .map(|name| (edit_distance(name.as_str().as_bytes(), wrong.as_str().as_bytes()), name))
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, _)| *distance <= 2 && *distance < wrong.as_str().len())
         .map(|(_, name)| name)
 }
 
-/// Letters to insert, delete or replace to come from one text to the other.
-fn distance(a: &[u8], b: &[u8]) -> usize {
+/// Edit distance: how many letters to insert, delete or replace.
+fn edit_distance(a: &[u8], b: &[u8]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut diagonal = row[0];
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_of_the_pen_are_recognised() {
+    fn typos_are_recognized() {
         let names = ["summer-shoes", "winter-shoes", "hat"].map(|n| AdGroupName::new(n).unwrap());
         let near = |wrong: &str| {
             let wrong = AdGroupName::new(wrong).unwrap();

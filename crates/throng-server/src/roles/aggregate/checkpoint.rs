@@ -1,19 +1,23 @@
-//! The checkpoint of a partition: one object, replaced at once, by its owner alone.
+//! The checkpoint of a partition: one object, replaced as a whole, by the partition's leader alone.
 //!
 //! ```text
 //!  0  8  "THRNGCKP"
 //!  8  4  format, 2
 //! 12  4  partition
 //! 16  8  epoch of the feed
-//! 24  8  the owner's number: no two owners have the same
+//! 24  8  number of the replica that wrote it: random, so no two are the same
 //! 32  8  length of the state
 //! 40     the state with the log's offset, as throng-budget writes it
-//! end-8  XXH3 of everything before
+//! end-8  XXH3 of all bytes before
 //! ```
 //!
-//! State and offset are one object, so there is no moment at which they disagree. Whoever takes a
-//! partition over writes the checkpoint anew with a higher epoch; from then on the store refuses
-//! what an owner before writes, as that one names a version of the object that is gone.
+//! State and offset are one object, so there is no moment at which they disagree.
+//!
+//! Fencing: a replica that becomes the leader rewrites the checkpoint with a higher epoch. Every write names
+//! the version of the object that it replaces (compare and swap), and the previous leader names a version
+//! that no longer exists: its write is refused. Without this, a leader that continues after a pause would
+//! replace the checkpoint of its successor by an older state, and what that one has counted would be lost
+//! at the next start.
 
 use std::sync::Arc;
 
@@ -32,32 +36,33 @@ const HEAD: usize = 40;
 pub(super) struct Checkpoint {
     pub(super) partition: u32,
     pub(super) epoch: u64,
-    pub(super) owner: u64,
+    /// The replica that wrote it.
+    pub(super) replica: u64,
     pub(super) state: Vec<u8>,
 }
 
 /// Why a checkpoint was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The store refused.
-    #[error("the checkpoint of partition {partition} cannot be kept or had")]
+    /// The object storage failed.
+    #[error("the checkpoint of partition {partition} cannot be read or written")]
     Store {
         /// The partition.
         partition: u32,
-        /// What the store says.
+        /// The error of the object storage.
         #[source]
         source: ObjectsError,
     },
-    /// It was changed, or a newer version wrote it.
-    #[error("the object {name} is no checkpoint of this partition and version: {why}")]
+    /// It is damaged, or of another partition or version.
+    #[error("the object {name} is not a checkpoint that this version can read: {why}")]
     Unreadable {
         /// The object.
         name: String,
-        /// What is wrong.
+        /// What is wrong with it.
         why: String,
     },
-    /// Another process has the partition now.
-    #[error("another process has taken partition {partition} over")]
+    /// Another process leads the partition now.
+    #[error("another process has taken over partition {partition}")]
     Fenced {
         /// The partition.
         partition: u32,
@@ -68,27 +73,28 @@ fn name(partition: u32) -> String {
     format!("checkpoints/{partition}")
 }
 
-/// The place of a partition's checkpoint, and the version of it that this process wrote or read.
+/// Reads and writes the checkpoint of a partition; has the version of the object that this process wrote or
+/// read last.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct CheckpointStore {
     objects: Arc<dyn Objects>,
     partition: u32,
     version: Option<String>,
 }
 
-impl Slot {
-    /// The place, and the checkpoint that lies there.
+impl CheckpointStore {
+    /// The store, and the checkpoint that is there.
     pub(super) async fn open(
         objects: Arc<dyn Objects>,
         partition: u32,
     ) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
-        let mut slot = Self { objects, partition, version: None };
-        let found = slot.look().await?;
-        Ok((slot, found))
+        let mut store = Self { objects, partition, version: None };
+        let found = store.read().await?;
+        Ok((store, found))
     }
 
-    /// Reads the checkpoint again, so that the next [`put`](Self::put) replaces the one that lies there.
-    pub(super) async fn look(&mut self) -> Result<Option<Checkpoint>, CheckpointError> {
+    /// Reads the checkpoint, so that the next [`write`](Self::write) replaces the one that was read.
+    pub(super) async fn read(&mut self) -> Result<Option<Checkpoint>, CheckpointError> {
         let found = self.objects.load(&name(self.partition)).await.map_err(self.failed())?;
         let Some(found) = found else {
             self.version = None;
@@ -105,21 +111,23 @@ impl Slot {
         move |source| CheckpointError::Store { partition, source }
     }
 
-    /// Puts a checkpoint in place of the one that this process knows; durable when it returns.
-    /// [`CheckpointError::Fenced`] if somebody else's lies there.
-    pub(super) async fn put(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    /// Replaces the checkpoint that this process wrote or read last; durable when it returns.
+    /// [`CheckpointError::Fenced`] if another replica has replaced it since.
+    pub(super) async fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let (name, bytes) = (name(self.partition), checkpoint.encode());
         for _ in 0..2 {
-            let put = self.objects.compare_and_swap(&name, bytes.clone(), self.version.as_deref()).await;
-            if let Some(version) = put.map_err(self.failed())? {
+            let written = self.objects.compare_and_swap(&name, bytes.clone(), self.version.as_deref()).await;
+            if let Some(version) = written.map_err(self.failed())? {
                 self.version = Some(version);
                 return Ok(());
             }
-            // An earlier put of ours, of which the answer got lost?
+            // Refused: either another replica has written, or an earlier write of this one has succeeded
+            // and its answer was lost. The replica number in the object says which.
             let known = self.version.clone();
-            let there = self.look().await?;
-            if there.is_none_or(|c| c.owner != checkpoint.owner) {
-                // What somebody else wrote must not be replaced by a next try either.
+            let current = self.read().await?;
+            if current.is_none_or(|c| c.replica != checkpoint.replica) {
+                // `read` has noted the version of the other replica's checkpoint. A later write would name
+                // it and succeed: a fenced leader would replace what its successor wrote.
                 self.version = known;
                 break;
             }
@@ -135,7 +143,7 @@ impl Checkpoint {
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         bytes.extend_from_slice(&self.partition.to_le_bytes());
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
-        bytes.extend_from_slice(&self.owner.to_le_bytes());
+        bytes.extend_from_slice(&self.replica.to_le_bytes());
         bytes.extend_from_slice(&(self.state.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&self.state);
         let sum = xxh3_64(&bytes);
@@ -146,32 +154,31 @@ impl Checkpoint {
     fn decode(bytes: &[u8], partition: u32) -> Result<Self, String> {
         let Some((body, sum)) = bytes.split_last_chunk::<8>().filter(|(b, _)| b.len() >= HEAD)
         else {
-            return Err("it is cut short".to_owned());
+            return Err("it is truncated".to_owned());
         };
         if xxh3_64(body) != u64::from_le_bytes(*sum) {
-            return Err("its checksum does not fit".to_owned());
+            return Err("its checksum does not match".to_owned());
         }
         let four = |at: usize| body[at..at + 4].try_into().map(u32::from_le_bytes).unwrap_or(0);
         let eight = |at: usize| body[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or(0);
         if &body[..8] != MAGIC {
-            return Err("it does not begin as a checkpoint".to_owned());
+            return Err("it does not start like a checkpoint".to_owned());
         }
         let format = four(8);
         if format != FORMAT {
             let age = if format > FORMAT { "a newer" } else { "an older" };
             return Err(format!(
-                "it has the format {format}, and this version reads {FORMAT}: {age} version of throng \
-                 wrote it"
+                "it has format {format}, and this version reads {FORMAT}: {age} version of throng wrote it"
             ));
         }
         if four(12) != partition {
             return Err("it belongs to another partition".to_owned());
         }
         if eight(32) != (body.len() - HEAD) as u64 {
-            return Err("its length does not fit".to_owned());
+            return Err("its length does not match".to_owned());
         }
         let state = body[HEAD..].to_vec();
-        Ok(Self { partition, epoch: eight(16), owner: eight(24), state })
+        Ok(Self { partition, epoch: eight(16), replica: eight(24), state })
     }
 }
 
@@ -181,7 +188,7 @@ fn decoded(bytes: &[u8], partition: u32) -> Result<Checkpoint, BudgetsError> {
     Ok(decoded.map_err(unreadable)?)
 }
 
-/// The objects that the checkpoint of a partition, given as the object's bytes, needs besides itself.
+/// The objects that the checkpoint of a partition names. `bytes`: those of the object.
 pub(crate) fn checkpoint_objects(
     bytes: &[u8],
     partition: u32,
@@ -192,7 +199,7 @@ pub(crate) fn checkpoint_objects(
     Ok(runs.chain(named.slices.iter().map(|file| slices::object(partition, file))).collect())
 }
 
-/// The next offset by the checkpoint of a partition, given as the object's bytes.
+/// The next offset to apply after the checkpoint of a partition. `bytes`: those of the object.
 pub(crate) fn checkpoint_offset(bytes: &[u8], partition: u32) -> Result<u64, BudgetsError> {
     let checkpoint = decoded(bytes, partition)?;
     let position = Engine::checkpoint_position(&checkpoint.state, partition);
@@ -207,8 +214,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damage_is_told() {
-        let written = Checkpoint { partition: 3, epoch: 7, owner: 9, state: b"state".to_vec() };
+    fn damage_is_detected() {
+        let written = Checkpoint { partition: 3, epoch: 7, replica: 9, state: b"state".to_vec() };
         let whole = written.encode();
         assert_eq!(Checkpoint::decode(&whole, 3), Ok(written));
         for at in 0..whole.len() {
@@ -223,7 +230,7 @@ mod tests {
     /// The next format keeps magic, format number and checksum where they are.
     #[tokio::test]
     async fn a_checkpoint_of_a_newer_version_is_refused_by_its_format() {
-        let written = Checkpoint { partition: 3, epoch: 7, owner: 9, state: b"state".to_vec() };
+        let written = Checkpoint { partition: 3, epoch: 7, replica: 9, state: b"state".to_vec() };
         let mut bytes = written.encode();
         bytes.truncate(bytes.len() - 8);
         bytes[8..12].copy_from_slice(&(FORMAT + 1).to_le_bytes());
@@ -233,42 +240,42 @@ mod tests {
         let objects: Arc<dyn Objects> =
             Arc::new(DirectoryObjects::open(dir.path().to_owned()).unwrap());
         objects.compare_and_swap("checkpoints/3", bytes.clone(), None).await.unwrap();
-        let refused = Slot::open(Arc::clone(&objects), 3).await.unwrap_err().to_string();
+        let refused = CheckpointStore::open(Arc::clone(&objects), 3).await.unwrap_err().to_string();
         assert!(refused.contains("format 3") && refused.contains("a newer version"), "{refused}");
-        // It lies there as it was.
-        let there = objects.load("checkpoints/3").await.unwrap().unwrap();
-        assert_eq!(there.bytes, bytes);
+        // It was not changed.
+        let current = objects.load("checkpoints/3").await.unwrap().unwrap();
+        assert_eq!(current.bytes, bytes);
     }
 
     #[tokio::test]
-    async fn whoever_takes_over_fences_the_owner_before() {
+    async fn a_takeover_fences_the_previous_leader() {
         let dir = tempfile::tempdir().unwrap();
         let objects: Arc<dyn Objects> =
             Arc::new(DirectoryObjects::open(dir.path().to_owned()).unwrap());
-        let checkpoint = |epoch, owner, state: &[u8]| Checkpoint {
+        let checkpoint = |epoch, replica, state: &[u8]| Checkpoint {
             partition: 3,
             epoch,
-            owner,
+            replica,
             state: state.to_vec(),
         };
-        let (mut first, found) = Slot::open(Arc::clone(&objects), 3).await.unwrap();
+        let (mut first, found) = CheckpointStore::open(Arc::clone(&objects), 3).await.unwrap();
         assert_eq!(found, None);
-        first.put(&checkpoint(1, 11, b"a")).await.unwrap();
-        first.put(&checkpoint(1, 11, b"b")).await.unwrap();
-        // An answer that got lost: the version that the owner knows is not the newest of its own.
+        first.write(&checkpoint(1, 11, b"a")).await.unwrap();
+        first.write(&checkpoint(1, 11, b"b")).await.unwrap();
+        // An answer that was lost: the version that the leader knows is not the newest of its own.
         let stale = first.version.clone();
-        first.put(&checkpoint(1, 11, b"c")).await.unwrap();
+        first.write(&checkpoint(1, 11, b"c")).await.unwrap();
         first.version = stale;
-        first.put(&checkpoint(1, 11, b"d")).await.unwrap();
-        let (mut second, found) = Slot::open(Arc::clone(&objects), 3).await.unwrap();
+        first.write(&checkpoint(1, 11, b"d")).await.unwrap();
+        let (mut second, found) = CheckpointStore::open(Arc::clone(&objects), 3).await.unwrap();
         assert_eq!(found, Some(checkpoint(1, 11, b"d")));
-        second.put(&checkpoint(2, 12, b"d")).await.unwrap();
+        second.write(&checkpoint(2, 12, b"d")).await.unwrap();
         for _ in 0..3 {
-            let fenced = first.put(&checkpoint(1, 11, b"e")).await;
+            let fenced = first.write(&checkpoint(1, 11, b"e")).await;
             assert!(matches!(fenced, Err(CheckpointError::Fenced { partition: 3 })), "{fenced:?}");
         }
-        second.put(&checkpoint(2, 12, b"f")).await.unwrap();
-        let (_, found) = Slot::open(objects, 3).await.unwrap();
+        second.write(&checkpoint(2, 12, b"f")).await.unwrap();
+        let (_, found) = CheckpointStore::open(objects, 3).await.unwrap();
         assert_eq!(found, Some(checkpoint(2, 12, b"f")));
     }
 }

@@ -1,6 +1,6 @@
-//! The time that budgets go by. The system's clock can be set wrong and right again, by hand or by NTP:
-//! windows that were closed meanwhile would be lost, and a day's budget be given out twice. So a step
-//! forward is believed only when something else agrees with it.
+//! The clock of budgets. The system's clock can be set wrong and right again, by hand or by NTP: windows
+//! that were closed in between would be lost, and a day's budget spent twice. So a step forward is accepted
+//! only when it lasts, or when events confirm it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,31 +9,31 @@ use throng_model::{Clock, Timestamp};
 
 use super::locked;
 
-/// A difference that is no step: clocks are corrected by so much at a time, and timers of a busy machine
-/// are late.
+/// A smaller difference is not a step: clocks are corrected by so much at a time, and timers of a busy
+/// machine are late.
 const TOLERANCE: Duration = Duration::from_secs(30);
-/// A step is believed without any event when it has lasted for so long.
-const BELIEVED_AFTER: Duration = Duration::from_secs(600);
-/// And so soon if events agree with it.
-const CONFIRMED_AFTER: Duration = Duration::from_secs(60);
+/// A step is accepted without events when it has lasted for so long.
+const ACCEPT_STEP_AFTER: Duration = Duration::from_secs(600);
+/// And after this time if events confirm it.
+const ACCEPT_CONFIRMED_STEP_AFTER: Duration = Duration::from_secs(60);
 
-/// How far the time of budgets has come. Pure.
+/// Filters steps out of the system's clock. Pure.
 ///
-/// It follows the system's clock as long as that goes at the pace of a timer that nobody sets. A step back
-/// is followed at once: nothing is closed by it. After a step forward it goes on at the timer's pace, until
-/// the clock is back, or the step has lasted for ten minutes, or for one minute in which events came that
-/// are of the clock's time and not of this one.
+/// It follows the system's clock as long as that advances like the monotonic timer. A step back is followed
+/// at once: nothing is closed by it. After a step forward it advances with the timer, until the clock is
+/// back, or the step has lasted for ten minutes, or for one minute in which events came that are valid by
+/// the clock's time and not by this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Horizon {
+struct ClockFilter {
     at: Timestamp,
     elapsed: Duration,
-    /// Since when the clock is ahead, by the timer.
+    /// Since when the clock is ahead, by the monotonic timer.
     ahead_since: Option<Duration>,
-    /// Events agree with the clock.
+    /// Events confirm the clock.
     confirmed: bool,
 }
 
-impl Horizon {
+impl ClockFilter {
     fn new(wall: Timestamp, elapsed: Duration) -> Self {
         Self { at: wall, elapsed, ahead_since: None, confirmed: false }
     }
@@ -46,51 +46,51 @@ impl Horizon {
             return wall;
         }
         let since = *self.ahead_since.get_or_insert(elapsed);
-        let needed = if self.confirmed { CONFIRMED_AFTER } else { BELIEVED_AFTER };
-        let believed = elapsed.saturating_sub(since) >= needed;
-        if believed {
+        let needed = if self.confirmed { ACCEPT_CONFIRMED_STEP_AFTER } else { ACCEPT_STEP_AFTER };
+        let accepted = elapsed.saturating_sub(since) >= needed;
+        if accepted {
             (self.ahead_since, self.confirmed) = (None, false);
         }
-        self.at = if believed { wall } else { paced };
+        self.at = if accepted { wall } else { paced };
         self.at
     }
 }
 
-/// The system's clock without its steps: see [`Horizon`].
+/// The system's clock without its steps: see [`ClockFilter`].
 #[derive(Debug)]
 pub(super) struct SteadyClock {
     clock: Arc<dyn Clock>,
-    horizon: Mutex<Horizon>,
+    filter: Mutex<ClockFilter>,
 }
 
 impl SteadyClock {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        let horizon = Mutex::new(Horizon::new(clock.now(), clock.elapsed()));
-        Self { clock, horizon }
+        let filter = Mutex::new(ClockFilter::new(clock.now(), clock.elapsed()));
+        Self { clock, filter }
     }
 
-    /// The time that events are checked by: this clock's, unless there are events that can be right only
-    /// by the system's.
-    pub(super) fn time_for(&self, mut fits: impl FnMut(Timestamp) -> bool) -> Timestamp {
+    /// The time against which events are checked: this clock's, unless they are valid by the system's clock
+    /// alone. `is_valid`: whether all events are valid at a time.
+    pub(super) fn time_for(&self, mut is_valid: impl FnMut(Timestamp) -> bool) -> Timestamp {
         let (steady, wall) = (self.now(), self.clock.now());
-        if wall.since(steady) <= TOLERANCE || fits(steady) || !fits(wall) {
+        if wall.since(steady) <= TOLERANCE || is_valid(steady) || !is_valid(wall) {
             return steady;
         }
-        // Two clocks agree, this machine's and the sender's.
-        locked(&self.horizon).confirmed = true;
+        // Two clocks agree: this machine's and the sender's.
+        locked(&self.filter).confirmed = true;
         wall
     }
 
-    /// Whether the system's clock has stepped forward and is not believed yet.
-    pub(super) fn is_ahead(&self) -> bool {
+    /// Whether the system's clock has stepped forward and the step is not accepted yet.
+    pub(super) fn has_pending_step(&self) -> bool {
         self.now();
-        locked(&self.horizon).ahead_since.is_some()
+        locked(&self.filter).ahead_since.is_some()
     }
 }
 
 impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
-        locked(&self.horizon).advance(self.clock.now(), self.clock.elapsed())
+        locked(&self.filter).advance(self.clock.now(), self.clock.elapsed())
     }
 
     fn elapsed(&self) -> Duration {
@@ -130,15 +130,15 @@ mod tests {
             manual.step(manual.now().plus(jump));
             manual.advance(secs(5));
             assert_eq!(steady.now(), before.plus(secs(5)));
-            assert!(steady.is_ahead());
+            assert!(steady.has_pending_step());
             manual.step(manual.now().minus(jump));
             assert_eq!(steady.now(), before.plus(secs(5)));
-            assert!(!steady.is_ahead());
+            assert!(!steady.has_pending_step());
         }
     }
 
     #[test]
-    fn a_step_that_lasts_is_believed() {
+    fn a_step_that_lasts_is_accepted() {
         let (manual, steady) = clocks();
         manual.step(START.plus(HOUR));
         assert_eq!(steady.now(), START);
@@ -149,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_events_agree_with_is_believed_sooner() {
+    fn a_step_that_events_confirm_is_accepted_sooner() {
         let (manual, steady) = clocks();
         manual.step(START.plus(HOUR));
-        let of_the_clock = |now: Timestamp| now >= START.plus(HOUR);
-        assert_eq!(steady.time_for(|_| true), START, "events that fit prove nothing");
-        assert_eq!(steady.time_for(|_| false), START, "nor do events that never do");
-        assert_eq!(steady.time_for(of_the_clock), START.plus(HOUR));
+        let by_the_clock = |now: Timestamp| now >= START.plus(HOUR);
+        assert_eq!(steady.time_for(|_| true), START, "events that are valid anyway prove nothing");
+        assert_eq!(steady.time_for(|_| false), START, "neither do events that are never valid");
+        assert_eq!(steady.time_for(by_the_clock), START.plus(HOUR));
         manual.advance(secs(59));
         assert_eq!(steady.now(), START.plus(secs(59)));
         manual.advance(secs(1));
@@ -170,15 +170,15 @@ mod tests {
     }
 
     proptest! {
-        /// Against real time: as long as the clock is wrong for less than ten minutes at a time, budgets
-        /// are never further ahead of real time than the tolerance allows.
+        /// As long as the clock is wrong for less than ten minutes at a time, budgets are never further
+        /// ahead of real time than the tolerance.
         #[test]
-        fn short_errors_never_take_it_ahead(
-            spells in prop::collection::vec((1u64..5_000, 1i64..200_000, 1u64..540), 1..20),
+        fn short_errors_never_move_it_ahead(
+            errors in prop::collection::vec((1u64..5_000, 1i64..200_000, 1u64..540), 1..20),
         ) {
             let (manual, steady) = clocks();
             let mut real = START;
-            for (right, error, wrong) in spells {
+            for (right, error, wrong) in errors {
                 let error = Duration::from_secs(error.unsigned_abs());
                 for second in 0..right {
                     manual.advance(secs(1));

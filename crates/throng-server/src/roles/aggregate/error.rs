@@ -1,4 +1,4 @@
-//! What can go wrong with budget states.
+//! Errors of the aggregator.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use throng_objects::ObjectsError;
 
 use super::CheckpointError;
 
-/// Why budget states could not be opened, or events not be accepted.
+/// Why partitions could not be opened, or events not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum BudgetsError {
     /// The event log.
@@ -21,66 +21,67 @@ pub enum BudgetsError {
     State {
         /// The partition.
         partition: u32,
-        /// What the engine says.
+        /// The error of the engine.
         #[source]
         source: throng_budget::CheckpointError,
     },
     /// The checkpoint is ahead of the log.
     #[error(
-        "the event log of partition {partition} ends at offset {end}, and its checkpoint is of {checkpoint}: \
-         {} acknowledged records are missing. Restore the event log from a backup that is not older than \
-         the checkpoint; or go on without these records: throng up --accept-log-loss {partition}",
+        "the event log of partition {partition} ends at offset {end}, and its checkpoint is at \
+         {checkpoint}: {} acknowledged records are missing. Restore the event log from a backup that is not \
+         older than the checkpoint; or continue without these records: \
+         throng up --accept-log-loss {partition}",
         checkpoint.saturating_sub(*end)
     )]
     LogBehind {
         /// The partition.
         partition: u32,
-        /// The next record to apply, as the checkpoint has it.
+        /// The next offset to apply, by the checkpoint.
         checkpoint: u64,
-        /// The log's next record.
+        /// The offset of the log's next record.
         end: u64,
     },
-    /// The log is not the one that the checkpoint was made of.
+    /// The log is not the one from which the checkpoint was made.
     #[error(
-        "record {offset} of partition {partition} of the event log is not the one that the checkpoint was \
-         made of: log and checkpoint are of different copies. Restore both from one backup; or go on at \
-         the end of this log, without what is in it: throng up --accept-log-loss {partition}"
+        "record {offset} of partition {partition} of the event log is not the one from which the checkpoint \
+         was made: log and checkpoint are from different copies. Restore both from one backup; or continue \
+         at the end of this log, without its records: throng up --accept-log-loss {partition}"
     )]
     OtherLog {
         /// The partition.
         partition: u32,
-        /// The record.
+        /// The offset of the record.
         offset: u64,
     },
     /// Records were deleted before they were counted.
     #[error(
-        "the event log of partition {partition} begins at offset {start}, and its checkpoint is of \
+        "the event log of partition {partition} starts at offset {start}, and its checkpoint is at \
          {checkpoint}: {} records were deleted before they were counted. Restore the event log from a \
-         backup; or go on without these records: throng up --accept-log-loss {partition}",
+         backup; or continue without these records: throng up --accept-log-loss {partition}",
         start.saturating_sub(*checkpoint)
     )]
     LogGap {
         /// The partition.
         partition: u32,
-        /// The next record to apply, as the checkpoint has it.
+        /// The next offset to apply, by the checkpoint.
         checkpoint: u64,
-        /// The log's first record.
+        /// The offset of the log's first record.
         start: u64,
     },
-    /// Records could not be applied: a bug, or damage that no checksum shows.
-    #[error("applying records of partition {partition} from offset {offset} on panicked")]
+    /// Records could not be applied: a bug, or damage that no checksum detects.
+    #[error("applying records of partition {partition} panicked, from offset {offset} on")]
     Panicked {
         /// The partition.
         partition: u32,
-        /// The first of them.
+        /// The offset of the first of them.
         offset: u64,
     },
-    /// The list of records that are passed over.
+    /// The list of quarantined records.
     #[error("the quarantine of partition {partition} cannot be read or written")]
     Quarantine {
         /// The partition.
         partition: u32,
-        /// What the store says.
+        /// The error of the object storage.
         #[source]
         source: ObjectsError,
     },
@@ -89,29 +90,29 @@ pub enum BudgetsError {
     Ids {
         /// The partition.
         partition: u32,
-        /// What the store or the disk says.
+        /// The error of the object storage or the disk.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A file of spend of days that are over could not be read or written.
+    /// A file of spend of past days could not be read or written.
     #[error(
-        "the file {object}, which has spend of days that are over, cannot be read or written. If it is \
-         missing or damaged, restore it from a backup: see docs/operate/durability.md"
+        "the file {object}, which has spend of past days, cannot be read or written. If it is missing or \
+         damaged, restore it from a backup: see docs/operate/durability.md"
     )]
     Slices {
         /// The object.
         object: String,
-        /// What the store or the disk says.
+        /// The error of the object storage or the disk.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The partition is being restarted.
-    #[error("partition {partition} takes no events at the moment: it is being restarted")]
+    #[error("partition {partition} does not accept events now: it is being restarted")]
     Unavailable {
         /// The partition.
         partition: u32,
     },
-    /// Events could not be appended; several callers share the reason.
+    /// Events could not be appended; all callers of one append share the error.
     #[error("the events could not be written to the event log")]
     Append(#[source] Arc<LogError>),
     /// The node is stopping.
@@ -120,7 +121,7 @@ pub enum BudgetsError {
 }
 
 impl BudgetsError {
-    /// Whether the local disk is what fails.
+    /// Whether the local disk is the cause.
     pub(super) fn is_of_disk(&self) -> bool {
         match self {
             Self::Log(error) => error.is_of_disk(),

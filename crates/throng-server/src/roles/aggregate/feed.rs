@@ -1,5 +1,5 @@
-//! The way of frames between processes: a log of all of them, and a table of the newest keyframe of
-//! each partition, from which a process that joins knows all at once, however long nothing was told.
+//! Carries frames between processes: a log of all frames, and a table with the newest keyframe of each
+//! partition, from which a process that joins reads all figures, however long ago they were published.
 
 use std::sync::Arc;
 
@@ -24,31 +24,30 @@ impl std::fmt::Debug for Feed {
 }
 
 impl Feed {
-    /// Sends a frame to all followers.
+    /// Publishes a frame to all processes that follow the feed.
     pub(super) async fn send(&self, frame: &Frame, now: Timestamp) -> Result<(), LogError> {
         let bytes = Bytes::from(frame.encode());
         self.frames.append(frame.partition, now, vec![bytes.clone()]).await?;
         if frame.kind == FrameKind::Keyframe {
-            // An owner that was replaced may put an old one over a new one for a moment; followers
-            // go by the epochs.
+            // A leader that was replaced may overwrite a newer keyframe with its own for a moment. That is
+            // safe: readers compare epochs, and the log has the newer one too.
             self.keyframes.put(&frame.partition.to_string(), &bytes).await?;
         }
         Ok(())
     }
 
-    /// The newest keyframes. What is no frame, or one of another format, is passed over and logged: the
-    /// next one replaces it.
-    pub(super) async fn newest(&self) -> Result<Vec<Frame>, LogError> {
+    /// The newest keyframes. What cannot be decoded is skipped and logged: the next one replaces it.
+    pub(super) async fn latest_keyframes(&self) -> Result<Vec<Frame>, LogError> {
         let all = self.keyframes.all().await?;
         let decoded = all.iter().filter_map(|(partition, bytes)| {
-            let passed_over = |error: &FeedError| {
+            let log_error = |error: &FeedError| {
                 tracing::warn!(
                     partition = partition.as_str(),
                     error = error as &dyn std::error::Error,
-                    "a keyframe of the feed cannot be read"
+                    "failed to decode a keyframe"
                 );
             };
-            Frame::decode(bytes).inspect_err(passed_over).ok()
+            Frame::decode(bytes).inspect_err(log_error).ok()
         });
         Ok(decoded.collect())
     }

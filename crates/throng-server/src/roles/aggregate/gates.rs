@@ -1,4 +1,4 @@
-//! The gates that say how far they have come.
+//! The gates that report which frames they have applied.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,10 +9,10 @@ use throng_model::Timestamp;
 
 use super::locked;
 
-/// A gate that has been silent for this long is forgotten.
-const GATE_MEMORY: Duration = Duration::from_secs(3_600);
+/// A gate that has not reported for this long is forgotten.
+const REPORT_TTL: Duration = Duration::from_secs(3_600);
 /// The most gates that are remembered.
-const MOST_GATES: usize = 20_000;
+const MAX_GATES: usize = 20_000;
 
 /// What a gate reported last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +30,12 @@ pub struct GateReport {
 pub(super) struct Gates(Mutex<HashMap<String, GateReport>>);
 
 impl Gates {
-    /// Notes what a gate has applied. `false` if there are too many gates to note another one.
+    /// Records what a gate has applied. `false` if there are too many gates to record another one.
     pub(super) fn report(&self, id: &str, versions: Vec<(u32, u64)>, at: Timestamp) -> bool {
         let mut gates = locked(&self.0);
-        if gates.len() >= MOST_GATES && !gates.contains_key(id) {
-            gates.retain(|_, gate| at.since(gate.at) < GATE_MEMORY);
-            if gates.len() >= MOST_GATES {
+        if gates.len() >= MAX_GATES && !gates.contains_key(id) {
+            gates.retain(|_, gate| at.since(gate.at) < REPORT_TTL);
+            if gates.len() >= MAX_GATES {
                 return false;
             }
         }
@@ -46,7 +46,7 @@ impl Gates {
     /// The gates that have reported within the last hour.
     pub(super) fn all(&self, now: Timestamp) -> Vec<GateReport> {
         let mut gates = locked(&self.0);
-        gates.retain(|_, gate| now.since(gate.at) < GATE_MEMORY);
+        gates.retain(|_, gate| now.since(gate.at) < REPORT_TTL);
         let mut all: Vec<GateReport> = gates.values().cloned().collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         all

@@ -1,4 +1,4 @@
-//! Runs of ids as objects, read by every owner of the partition.
+//! Runs of event ids as objects, read by every replica of the partition.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use throng_budget::{IdFile, IdRun};
 use throng_objects::Objects;
 
-use super::files::{self, Source};
-use super::partition::State;
+use super::files::{self, BoxError};
+use super::replica::PartitionState;
 use super::{BudgetsError, locked};
 
-/// A run's file. It stays readable while it is open, also when its name is gone.
+/// A run's file. It stays readable while it is open, also after it was removed.
 #[derive(Debug)]
 struct RunFile(File);
 
@@ -32,11 +32,11 @@ pub(super) fn object(partition: u32, run: &str) -> String {
     format!("ids/{partition}/{run}")
 }
 
-fn failed(partition: u32) -> impl FnOnce(Source) -> BudgetsError {
+fn failed(partition: u32) -> impl FnOnce(BoxError) -> BudgetsError {
     move |source| BudgetsError::Ids { partition, source }
 }
 
-/// The runs of these names.
+/// Reads the runs of these names.
 pub(super) async fn load(
     objects: &dyn Objects,
     partition: u32,
@@ -47,7 +47,8 @@ pub(super) async fn load(
         let run = files::load(objects, &object(partition, &name), read).await;
         let run = run.map_err(failed(partition))?;
         if run.name() != name {
-            let source = io::Error::new(io::ErrorKind::InvalidData, "it has other ids");
+            let source =
+                io::Error::new(io::ErrorKind::InvalidData, "its contents do not match its name");
             return Err(failed(partition)(source.into()));
         }
         runs.insert(name, run);
@@ -62,11 +63,11 @@ fn read(path: &Path) -> io::Result<IdRun> {
 }
 
 /// Writes the runs that are not written yet, so that the next checkpoint names them. Returns the objects of
-/// those that became a part of another one meanwhile.
+/// those that were merged into another run meanwhile.
 pub(super) async fn save(
     objects: &dyn Objects,
     partition: u32,
-    state: &Mutex<State>,
+    state: &Mutex<PartitionState>,
 ) -> Result<Vec<String>, BudgetsError> {
     let mut unneeded = Vec::new();
     let unsaved = locked(state).engine.unsaved_id_runs();
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_run_is_not_read_as_one() {
+    fn another_file_is_not_read_as_a_run() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run");
         let content = Engine::new(3, 1, 1, Vec::new()).checkpoint(0);

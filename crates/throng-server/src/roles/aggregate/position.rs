@@ -1,26 +1,43 @@
-//! Whether a checkpoint and the log belong together. They are kept apart, so one of them can be lost,
-//! restored from a backup, or exchanged without the other.
+//! Whether a checkpoint and the log belong together. They are stored separately, so one of them can be lost,
+//! restored from a backup, or replaced without the other. Applying a log to a state that was not made from
+//! it would count events twice or leave some out, without any error.
 
 use throng_log::EventLog;
 use throng_model::Timestamp;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::BudgetsError;
-use super::partition::State;
+use super::replica::PartitionState;
 
-/// The checksum of a record by which a checkpoint knows the log that it was made of.
+/// The checksum of a record, by which a checkpoint recognizes the log from which it was made.
 pub(super) fn checksum(at: Timestamp, value: &[u8]) -> u64 {
     xxh3_64_with_seed(value, at.0.cast_unsigned())
 }
 
-/// Makes sure that the log holds all that comes after the state, and is the one that the state was made of.
+/// Checks that a state can continue with a log. `accept_loss`: the operator has accepted that records are
+/// lost.
 ///
 /// # Errors
-/// [`BudgetsError::LogBehind`], [`BudgetsError::OtherLog`], [`BudgetsError::LogGap`]: each says what can be
-/// done.
-pub(super) async fn verify(
+/// As [`verify`], unless the loss is accepted.
+pub(super) async fn check(
     partition: u32,
-    state: &State,
+    state: &mut PartitionState,
+    log: &dyn EventLog,
+    accept_loss: bool,
+) -> Result<(), BudgetsError> {
+    match accept_loss {
+        true => continue_after_loss(partition, state, log).await,
+        false => verify(partition, state, log).await,
+    }
+}
+
+/// Verifies that the log has all records after the state, and is the one from which the state was made.
+///
+/// # Errors
+/// [`BudgetsError::LogBehind`], [`BudgetsError::OtherLog`], [`BudgetsError::LogGap`]: each says what to do.
+async fn verify(
+    partition: u32,
+    state: &PartitionState,
     log: &dyn EventLog,
 ) -> Result<(), BudgetsError> {
     let (start, end) = (log.start(partition).await?, log.end(partition).await?);
@@ -44,16 +61,16 @@ pub(super) async fn verify(
                 false => Err(BudgetsError::OtherLog { partition, offset: before }),
             }
         }
-        // Marks of Kafka's transactions, or records that were set aside.
+        // An offset without a record: a marker of a Kafka transaction, or a record that was set aside.
         _ => Ok(()),
     }
 }
 
-/// Makes the state go on with a log that it does not belong to, because the operator wants it: nothing is
+/// Makes the state continue with a log from which it was not made, as the operator has asked for: nothing is
 /// counted twice, and what is missing stays missing.
-pub(super) async fn accept_loss(
+async fn continue_after_loss(
     partition: u32,
-    state: &mut State,
+    state: &mut PartitionState,
     log: &dyn EventLog,
 ) -> Result<(), BudgetsError> {
     let problem = match verify(partition, state, log).await {
@@ -62,7 +79,8 @@ pub(super) async fn accept_loss(
     };
     let before = state.offset;
     state.offset = match problem {
-        // New records get offsets after the checkpoint's, or the checkpoint is moved back.
+        // If new records got offsets that the checkpoint has already, the next start would leave them out:
+        // either the log skips these offsets, or the state goes back to the log's end.
         BudgetsError::LogBehind { checkpoint, end, .. } => {
             if log.skip_to(partition, checkpoint).await? { checkpoint } else { end }
         }
@@ -76,7 +94,7 @@ pub(super) async fn accept_loss(
         checkpoint = before,
         offset = state.offset,
         problem = %problem,
-        "records of the event log are lost, and the operator has accepted that"
+        "continuing without lost records of the event log, as the operator has accepted"
     );
     Ok(())
 }

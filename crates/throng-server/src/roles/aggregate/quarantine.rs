@@ -1,5 +1,5 @@
-//! Records of the log that cannot be applied. They stay in the log; which they are, and why, is kept in an
-//! object, so that a restart or another owner passes over them too.
+//! Records of the log that cannot be applied. They stay in the log; an object lists their offsets and the
+//! reasons, so that a restart and other replicas skip them too.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,23 +10,23 @@ use throng_objects::Objects;
 
 use super::locked;
 
-/// So many are listed of each partition; the others are only counted.
+/// Records that are listed of each partition; more are only counted.
 const MAX_LISTED: usize = 1_000;
 
-/// A record that is passed over.
+/// A record that is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuarantinedRecord {
     /// Its offset in the partition.
     pub offset: u64,
-    /// Why it cannot be applied. Never anything that is in it.
+    /// Why it cannot be applied. Nothing of its contents.
     pub reason: String,
     /// How many times it was tried.
     pub count: u64,
-    /// When that was noticed first.
+    /// When it failed first.
     pub at: Timestamp,
 }
 
-/// The records of a partition that are passed over.
+/// The records of a partition that are skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuarantineList {
     /// How many there are.
@@ -54,8 +54,8 @@ fn name(partition: u32) -> String {
     format!("quarantine/{partition}")
 }
 
-/// What is kept of a partition. A list that cannot be read is an empty one: it is made anew by what it is
-/// made of.
+/// Reads the list of a partition. One that cannot be decoded counts as empty: records that cannot be applied
+/// fail again and are added again.
 pub(super) async fn load(
     objects: &dyn Objects,
     partition: u32,
@@ -76,14 +76,14 @@ impl Quarantine {
         Ok(Self { objects, partition, entries })
     }
 
-    /// Whether a record is passed over.
-    pub(super) fn holds(&self, offset: u64) -> bool {
+    /// Whether a record is skipped.
+    pub(super) fn contains(&self, offset: u64) -> bool {
         let entries = locked(&self.entries);
         !entries.records.is_empty() && entries.records.contains_key(&offset)
     }
 
-    /// Notes a record that could not be applied.
-    pub(super) fn note(&self, offset: u64, reason: &str, now: Timestamp) {
+    /// Adds a record that could not be applied.
+    pub(super) fn add(&self, offset: u64, reason: &str, now: Timestamp) {
         let mut entries = locked(&self.entries);
         if let Some(known) = entries.records.get_mut(&offset) {
             known.count += 1;
@@ -97,7 +97,7 @@ impl Quarantine {
             partition = self.partition,
             offset,
             reason,
-            "a record of the event log cannot be applied: it is passed over"
+            "quarantined a record that cannot be applied"
         );
         if entries.records.len() < MAX_LISTED {
             let reason = reason.to_owned();
@@ -105,7 +105,7 @@ impl Quarantine {
         }
     }
 
-    /// Writes down what was noted since the last time.
+    /// Writes the list, if records were added since the last time.
     pub(super) async fn flush(&self) -> throng_objects::Result<()> {
         let list = {
             let mut entries = locked(&self.entries);
@@ -125,7 +125,7 @@ impl Quarantine {
                 return Ok(());
             }
         }
-        // Another process has written its own: the next checkpoint tries again.
+        // Another process has written the list in between: the next checkpoint tries again.
         locked(&self.entries).changed = true;
         Ok(())
     }

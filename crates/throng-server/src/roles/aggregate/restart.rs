@@ -1,5 +1,5 @@
-//! Partitions that failed are opened anew from their checkpoints, and what is wrong with a partition is
-//! reported to the health of the node.
+//! Partitions that failed are reopened from their checkpoints, and problems of partitions are reported to
+//! the node's health.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,58 +7,58 @@ use std::time::Duration;
 
 use throng_model::{Clock as _, with_causes};
 
-use super::partition::{Partition, Standing};
 use super::quarantine::{self, QuarantineList};
+use super::replica::{PartitionReplica, ReplicaRole};
 use super::{Budgets, BudgetsError, locked};
 use crate::ProblemClass;
 
-/// Between two tries to open a partition anew, doubled up to the longer one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Between two attempts to reopen a partition: doubled with each one, up to the maximum.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
-/// When a partition is opened anew, by the timer of [`throng_model::Clock::elapsed`].
+/// When a partition is reopened, by [`throng_model::Clock::elapsed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Restart {
     due: Duration,
-    pause: Duration,
+    backoff: Duration,
 }
 
 impl Restart {
-    /// At once, if it has not failed for some time.
+    /// The next attempt: the backoff starts from the minimum if the partition has not failed for some time.
     fn after(before: Option<Self>, now: Duration) -> Self {
         match before {
-            Some(before) if now < before.due + before.pause => {
-                let pause = (before.pause * 2).min(LONGEST_PAUSE);
-                Self { due: before.due.max(now) + pause, pause }
+            Some(before) if now < before.due + before.backoff => {
+                let backoff = (before.backoff * 2).min(MAX_BACKOFF);
+                Self { due: before.due.max(now) + backoff, backoff }
             }
-            _ => Self { due: now + FIRST_PAUSE, pause: FIRST_PAUSE },
+            _ => Self { due: now + MIN_BACKOFF, backoff: MIN_BACKOFF },
         }
     }
 }
 
-fn partition_key(partition: u32) -> String {
+fn partition_problem_key(partition: u32) -> String {
     partition.to_string()
 }
 
-fn checkpoint_key(partition: u32) -> String {
+fn checkpoint_problem_key(partition: u32) -> String {
     format!("checkpoint/{partition}")
 }
 
 impl Budgets {
     pub(super) fn report_partition(&self, partition: u32, error: &BudgetsError) {
-        let key = partition_key(partition);
+        let key = partition_problem_key(partition);
         self.health.report(ProblemClass::Partition, &key, with_causes(error));
     }
 
     pub(super) fn clear_partition(&self, partition: u32) {
-        self.health.clear(ProblemClass::Partition, &partition_key(partition));
+        self.health.clear(ProblemClass::Partition, &partition_problem_key(partition));
     }
 
-    /// Tells the health of the node whether checkpoints are written.
-    pub(super) fn note_checkpoint(&self, partition: u32, error: Option<&BudgetsError>) {
-        let key = checkpoint_key(partition);
+    /// Reports to the node's health whether checkpoints are written.
+    pub(super) fn report_checkpoint(&self, partition: u32, error: Option<&BudgetsError>) {
+        let key = checkpoint_problem_key(partition);
         match error {
-            // Reported as a partition's problem, or by its next owner.
+            // It is reported as a problem of the partition.
             Some(BudgetsError::Unavailable { .. }) => {}
             Some(error) => {
                 let class = match (error.is_of_disk(), error) {
@@ -82,18 +82,18 @@ impl Budgets {
         }
     }
 
-    /// Opens partitions anew whose tasks have failed, each from its checkpoint and the log; after a while
-    /// again if that does not work.
+    /// Reopens partitions whose tasks have failed, each from its checkpoint and the log; again after a
+    /// backoff if that does not work.
     pub(super) async fn restart_failed(&self) {
-        let own = self.own.load_full();
-        for failed in own.iter().filter(|partition| partition.is_failed() && !partition.is_fenced())
+        let led = self.led.load_full();
+        for failed in led.iter().filter(|partition| partition.is_failed() && !partition.is_fenced())
         {
             let number = failed.number();
             let now = self.clock.elapsed();
             self.health.report(
                 ProblemClass::Partition,
-                &partition_key(number),
-                "its task failed; it is opened anew from its checkpoint",
+                &partition_problem_key(number),
+                "its task failed; it is being reopened from its checkpoint",
             );
             {
                 let mut restarts = locked(&self.restarts);
@@ -108,29 +108,30 @@ impl Budgets {
         }
     }
 
-    async fn restart(&self, failed: &Arc<Partition>) {
+    async fn restart(&self, failed: &Arc<PartitionReplica>) {
         let number = failed.number();
-        let _opening = self.opening.lock().await;
+        let _assignment = self.assignment.lock().await;
         failed.stop().await;
-        match self.open(number, Standing::Owner).await {
+        match self.open(number, ReplicaRole::Leader).await {
             Ok(partition) => {
-                let mut own: Vec<Arc<Partition>> = self.own.load().iter().map(Arc::clone).collect();
-                // Another process may have been given it meanwhile.
-                let place = own.iter().position(|known| Arc::ptr_eq(known, failed));
-                let Some(place) = place else { return partition.stop().await };
-                own[place] = partition;
-                self.own.store(Arc::new(own));
-                // The next tick is a keyframe for everybody.
+                let mut led: Vec<Arc<PartitionReplica>> =
+                    self.led.load().iter().map(Arc::clone).collect();
+                // It may have been assigned to another process meanwhile.
+                let index = led.iter().position(|known| Arc::ptr_eq(known, failed));
+                let Some(index) = index else { return partition.stop().await };
+                led[index] = partition;
+                self.led.store(Arc::new(led));
+                // The next tick publishes keyframes.
                 self.ticks.store(0, Ordering::Relaxed);
                 self.clear_partition(number);
-                tracing::info!(partition = number, "the partition works again");
+                tracing::info!(partition = number, "reopened a failed partition");
             }
             Err(error) => {
                 self.report_partition(number, &error);
                 tracing::error!(
                     partition = number,
                     error = &error as &dyn std::error::Error,
-                    "the partition cannot be opened anew; it is tried again"
+                    "failed to reopen a partition"
                 );
             }
         }

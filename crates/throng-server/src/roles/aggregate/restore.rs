@@ -1,4 +1,5 @@
-//! What checkpoints hold: the state that a partition goes on with, and the past of an ad group.
+//! What is read from checkpoints: the state with which a partition continues, and the spend history of an ad
+//! group.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,22 +9,22 @@ use throng_budget::{AdGroupConfig, CheckpointFiles, Engine, LogPosition, NamedFi
 use throng_model::{AdGroupName, BudgetDay, Micros, Timestamp};
 use throng_objects::Objects;
 
-use super::checkpoint::{Checkpoint, Slot};
-use super::partition::State;
+use super::checkpoint::{Checkpoint, CheckpointStore};
+use super::replica::PartitionState;
 use super::{BudgetsError, ids, slices};
 
-/// What an ad group has spent over time.
+/// The spend of an ad group over time.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Past {
+pub struct SpendHistory {
     /// Its recent figures.
     pub series: Series,
-    /// Actual spend of its last 8 budget days and of the next one, from the oldest to the newest, zeros too.
+    /// Actual spend of its last 8 budget days and of the next one, oldest first, days without spend too.
     pub days: Vec<(BudgetDay, Micros)>,
-    /// Actual spend by quarters of an hour that have any, each with its beginning.
+    /// Actual spend by quarters of an hour, each with its start; those without spend are left out.
     pub slices: Vec<(Timestamp, Micros)>,
 }
 
-impl Past {
+impl SpendHistory {
     pub(super) fn of(engine: &Engine, ad_group: &AdGroupName, now: Timestamp) -> Option<Self> {
         let series = engine.series(ad_group)?;
         let days = engine.days(ad_group, now).unwrap_or_default();
@@ -31,33 +32,33 @@ impl Past {
     }
 }
 
-/// The past of an ad group as the last checkpoint of its partition has it.
-pub(super) async fn past_of(
+/// The spend history of an ad group, from the last checkpoint of its partition.
+pub(super) async fn history_of(
     objects: Arc<dyn Objects>,
     number: u32,
     ad_groups: Vec<AdGroupConfig>,
     ad_group: &AdGroupName,
     now: Timestamp,
-) -> Result<Option<Past>, BudgetsError> {
-    let (_, found) = Slot::open(Arc::clone(&objects), number).await?;
+) -> Result<Option<SpendHistory>, BudgetsError> {
+    let (_, found) = CheckpointStore::open(Arc::clone(&objects), number).await?;
     let Some(found) = found else {
-        return Ok(Past::of(&Engine::new(number, 0, 0, ad_groups), ad_group, now));
+        return Ok(SpendHistory::of(&Engine::new(number, 0, 0, ad_groups), ad_group, now));
     };
     let named = named_files(number, &found.state)?;
     let slices = slices::load(&*objects, number, named.slices).await?;
     let restored = Engine::restore_figures(&found.state, number, ad_groups, now, &slices);
     let (engine, _) =
         restored.map_err(|source| BudgetsError::State { partition: number, source })?;
-    Ok(Past::of(&engine, ad_group, now))
+    Ok(SpendHistory::of(&engine, ad_group, now))
 }
 
-/// The names of the files that the state in a checkpoint needs.
+/// The names of the files that a checkpoint's state needs.
 pub(super) fn named_files(number: u32, state: &[u8]) -> Result<NamedFiles, BudgetsError> {
     let named = Engine::named_files(state);
     named.map_err(|source| BudgetsError::State { partition: number, source })
 }
 
-/// The files that a checkpoint needs besides itself.
+/// Reads the files that a checkpoint names.
 pub(super) async fn load_files(
     objects: &dyn Objects,
     number: u32,
@@ -70,18 +71,18 @@ pub(super) async fn load_files(
     Ok(CheckpointFiles { runs, slices })
 }
 
-/// What a state is made of besides its checkpoint.
-pub(super) struct Restored {
+/// What a state is restored from besides its checkpoint.
+pub(super) struct RestoreSource {
     pub(super) number: u32,
     pub(super) ad_groups: Vec<AdGroupConfig>,
     pub(super) epoch: u64,
     pub(super) catalog_version: u64,
     pub(super) now: Timestamp,
-    pub(super) promise: Duration,
+    pub(super) dedupe_window: Duration,
     pub(super) files: CheckpointFiles,
 }
 
-impl Restored {
+impl RestoreSource {
     /// The objects of its files.
     pub(super) fn objects(&self) -> HashSet<String> {
         let runs = self.files.runs.keys().map(|run| ids::object(self.number, run));
@@ -89,8 +90,8 @@ impl Restored {
         runs.chain(slices).collect()
     }
 
-    /// The state in the checkpoint; an empty one if there is none.
-    pub(super) fn state(&self, found: Option<Checkpoint>) -> Result<State, BudgetsError> {
+    /// The state of a checkpoint; an empty one if there is no checkpoint.
+    pub(super) fn state(&self, found: Option<Checkpoint>) -> Result<PartitionState, BudgetsError> {
         let Self { number, epoch, catalog_version, .. } = *self;
         let ad_groups = self.ad_groups.clone();
         let (mut engine, position) = match found {
@@ -103,8 +104,8 @@ impl Restored {
                     .map_err(|source| BudgetsError::State { partition: number, source })?
             }
         };
-        engine.set_promise(self.promise, self.now);
+        engine.set_dedupe_window(self.dedupe_window, self.now);
         let LogPosition { next_offset: offset, last_record } = position;
-        Ok(State { engine, offset, last_record, epoch })
+        Ok(PartitionState { engine, offset, last_record, epoch })
     }
 }

@@ -1,4 +1,4 @@
-//! Files of closed slices of spend as objects, read by every owner of the partition.
+//! Files of closed slices of spend as objects, read by every replica of the partition.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,7 +9,7 @@ use throng_budget::SliceFile;
 use throng_model::Timestamp;
 use throng_objects::Objects;
 
-use super::partition::State;
+use super::replica::PartitionState;
 use super::{BudgetsError, files, locked};
 
 pub(super) fn folder(partition: u32) -> String {
@@ -20,7 +20,7 @@ pub(super) fn object(partition: u32, name: &str) -> String {
     format!("slices/{partition}/{name}")
 }
 
-/// The files of these names.
+/// Reads the files of these names.
 pub(super) async fn load(
     objects: &dyn Objects,
     partition: u32,
@@ -34,7 +34,8 @@ pub(super) async fn load(
             Err(source) => return Err(BudgetsError::Slices { object, source }),
         };
         if file.name() != name {
-            let source = io::Error::new(io::ErrorKind::InvalidData, "it has other contents");
+            let source =
+                io::Error::new(io::ErrorKind::InvalidData, "its contents do not match its name");
             return Err(BudgetsError::Slices { object, source: source.into() });
         }
         loaded.insert(name, file);
@@ -47,11 +48,11 @@ fn read(path: &Path) -> io::Result<SliceFile> {
     SliceFile::read(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
 }
 
-/// Puts closed slices into files, and writes those that are new, so that the next checkpoint names them.
+/// Packs closed slices into files, and writes those that are new, so that the next checkpoint names them.
 pub(super) async fn save(
     objects: &dyn Objects,
     partition: u32,
-    state: &Mutex<State>,
+    state: &Mutex<PartitionState>,
     now: Timestamp,
 ) -> Result<(), BudgetsError> {
     let unsaved = {

@@ -1,12 +1,12 @@
-//! Stand-ins. Each partition has, besides its owner, another aggregator that applies the same events
-//! from the same log. While the owner tells nothing, it tells the figures in its place, so that gates
-//! do not wait until Kafka has noticed; and when Kafka makes it the owner, it goes on without a
-//! replay.
+//! Standby replicas. Each partition has, besides its leader, a replica in another aggregator that applies
+//! the same events from the same log. While the leader publishes nothing, the standby replica publishes
+//! the figures, so that gates do not wait until Kafka has noticed; and when Kafka assigns the partition to
+//! its process, it is promoted and continues without a replay.
 //!
-//! Who stands in is chosen by every aggregator for itself from the list of processes in the ledger.
-//! Nothing depends on it: frames hold absolute figures made of the log alone, so two that tell at a
-//! time tell the same, and only the owner writes checkpoints. A stand-in tells under the epoch after
-//! the owner's, which the owner, if it lives, answers with a higher one.
+//! Every aggregator chooses its standby partitions by itself, from the list of members in the ledger.
+//! Nothing depends on that choice: frames have absolute figures made from the log alone, so two replicas
+//! that publish at the same time publish the same, and only the leader writes checkpoints. A standby
+//! replica publishes under the epoch after the leader's; a leader that lives bumps its own above that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,32 +21,33 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::partition::{Partition, Standing};
+use super::replica::{PartitionReplica, ReplicaRole};
 use super::{Budgets, BudgetsError, Feed, locked};
 use crate::NodeContext;
-use crate::roles::follow::{Peer, deployment};
+use crate::roles::cluster::{Member, cluster_members};
 
-/// How often a process looks for whom it should stand in.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// After another spec was applied: by then the checkpoints are of a time after it.
-const SETTLE: Duration = Duration::from_secs(30);
-/// An owner that tells nothing for this long after its next frame was due is doubted. A doubt is sure
-/// after another interval.
-const SILENCE: Duration = Duration::from_secs(1);
-/// However fast the clock runs, a stand-in costs little.
-const SHORTEST_TICK: Duration = Duration::from_millis(100);
+/// How often a process chooses its standby partitions.
+const POLL_INTERVAL: Duration = Duration::from_secs(3);
+/// How long no standby replica is opened after another spec was applied: by then the leaders' checkpoints
+/// are from after it, so that a replay applies it at the same event as they did.
+const CATALOG_SETTLE_TIME: Duration = Duration::from_secs(30);
+/// A leader that publishes nothing for this long after its next frame was due is suspected. After another
+/// interval without a frame the standby replica publishes.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(1);
+/// However fast the clock runs, a standby replica costs little.
+const MIN_TICK: Duration = Duration::from_millis(100);
 
-/// When frames were heard last, by this machine's timer: clocks of machines differ.
+/// When the last frame of each partition was applied, by this machine's timer: clocks of machines differ.
 #[derive(Debug, Default)]
-pub(super) struct Heard(Mutex<HashMap<u32, (u64, Instant)>>);
+pub(super) struct FeedLiveness(Mutex<HashMap<u32, (u64, Instant)>>);
 
-impl Heard {
-    /// Notes a frame that told something new.
-    pub(super) fn note(&self, frame: &Frame) {
+impl FeedLiveness {
+    /// Records a frame that was applied.
+    pub(super) fn record(&self, frame: &Frame) {
         locked(&self.0).insert(frame.partition, (frame.epoch, Instant::now()));
     }
 
-    /// Epoch of the last frame; 0 if none was heard.
+    /// The epoch of the last frame; 0 if there is none yet.
     pub(super) fn epoch(&self, partition: u32) -> u64 {
         self.last(partition).map_or(0, |(epoch, _)| epoch)
     }
@@ -57,275 +58,295 @@ impl Heard {
     }
 }
 
-/// The partitions that this process stands in for.
+/// The standby replicas of this process.
 #[derive(Default)]
-pub(super) struct StandIns(Mutex<BTreeMap<u32, StandIn>>);
+pub(super) struct StandbyTasks(Mutex<BTreeMap<u32, StandbyTask>>);
 
-struct StandIn {
-    partition: Arc<Partition>,
-    tells: Arc<AtomicBool>,
+struct StandbyTask {
+    partition: Arc<PartitionReplica>,
+    is_publishing: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
-impl Drop for StandIn {
+impl Drop for StandbyTask {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl StandIns {
+impl StandbyTasks {
     pub(super) fn numbers(&self) -> Vec<u32> {
         locked(&self.0).keys().copied().collect()
     }
 
-    /// Whether a partition's figures are told by this process in its owner's place.
-    fn tells(&self, number: u32) -> bool {
-        locked(&self.0).get(&number).is_some_and(|one| one.tells.load(Ordering::Relaxed))
+    /// Whether this process publishes the figures of a partition instead of its leader.
+    fn is_publishing(&self, number: u32) -> bool {
+        let tasks = locked(&self.0);
+        tasks.get(&number).is_some_and(|standby| standby.is_publishing.load(Ordering::Relaxed))
     }
 
-    /// Ends standing in for a partition; what has been applied goes on in the caller's hands.
-    pub(super) fn take(&self, number: u32) -> Option<Arc<Partition>> {
-        locked(&self.0).remove(&number).map(|stand_in| Arc::clone(&stand_in.partition))
+    /// Ends the standby task of a partition. The replica still applies events: the caller promotes or stops
+    /// it.
+    pub(super) fn take(&self, number: u32) -> Option<Arc<PartitionReplica>> {
+        locked(&self.0).remove(&number).map(|standby| Arc::clone(&standby.partition))
     }
 
+    /// Ends all standby tasks and stops their replicas.
     pub(super) fn clear(&self) {
         let before = std::mem::take(&mut *locked(&self.0));
-        for stand_in in before.into_values() {
-            give_up(&stand_in.partition);
+        for standby in before.into_values() {
+            stop(&standby.partition);
         }
     }
 }
 
-/// Ends the task that applies events.
-fn give_up(partition: &Arc<Partition>) {
+/// Stops a replica without waiting for it.
+fn stop(partition: &Arc<PartitionReplica>) {
     let partition = Arc::clone(partition);
     tokio::spawn(async move { partition.stop().await });
 }
 
-/// Makes a stand-in the owner. If that fails, it applies nothing any more.
+/// Makes a standby replica the leader. If that fails, the replica is stopped. `epoch`: that of the newest
+/// frame.
 pub(super) async fn promote(
-    warm: Arc<Partition>,
-    heard: u64,
+    replica: Arc<PartitionReplica>,
+    epoch: u64,
     now: Timestamp,
-) -> Result<Arc<Partition>, BudgetsError> {
-    let taken_over = warm.take_over(heard, now).await;
-    if taken_over.is_err() {
-        warm.stop().await;
+) -> Result<Arc<PartitionReplica>, BudgetsError> {
+    let promoted = replica.promote(epoch, now).await;
+    if promoted.is_err() {
+        replica.stop().await;
     }
-    taken_over.map(|()| warm)
+    promoted.map(|()| replica)
 }
 
 impl Budgets {
-    /// Stands in for these partitions from now on, as far as this process does not own them. One that
-    /// is not wanted any more is given up when another process, of those in `others`, stands in for it.
-    async fn stand_in_for(&self, wanted: &[u32], others: &[u32], feed: &Feed, interval: Duration) {
-        let before = self.stand_ins.numbers();
-        for gone in before.iter().filter(|n| !wanted.contains(n) && others.contains(n)) {
-            if !self.stand_ins.tells(*gone)
-                && let Some(partition) = self.stand_ins.take(*gone)
+    /// Runs standby replicas of these partitions from now on, of those that this process does not lead. One
+    /// that is no longer wanted is stopped once another process, of those in `others`, runs one, and not
+    /// while it publishes: its partition would have no figures until the other one starts to.
+    async fn set_standbys(&self, wanted: &[u32], others: &[u32], feed: &Feed, interval: Duration) {
+        let before = self.standbys.numbers();
+        for unwanted in before.iter().filter(|n| !wanted.contains(n) && others.contains(n)) {
+            if !self.standbys.is_publishing(*unwanted)
+                && let Some(partition) = self.standbys.take(*unwanted)
             {
-                give_up(&partition);
+                stop(&partition);
             }
         }
         for number in wanted.iter().filter(|number| !before.contains(number)) {
             let version = self.catalog().version;
-            let partition = match self.open(*number, Standing::StandIn).await {
+            let partition = match self.open(*number, ReplicaRole::Standby).await {
                 Ok(partition) => partition,
                 Err(error) => {
                     tracing::warn!(
                         partition = number,
                         error = &error as &dyn std::error::Error,
-                        "nobody stands in for this partition; it is tried again"
+                        "failed to open a standby replica"
                     );
                     continue;
                 }
             };
-            let tells = Arc::new(AtomicBool::new(false));
-            let deputy = Deputy {
+            let is_publishing = Arc::new(AtomicBool::new(false));
+            let standby = Standby {
                 partition: Arc::clone(&partition),
                 log: Arc::clone(&self.log),
                 feed: feed.clone(),
-                heard: Arc::clone(&self.heard),
+                liveness: Arc::clone(&self.liveness),
                 clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
                 interval,
-                began: Instant::now(),
-                voice: Voice::Quiet,
-                tells: Arc::clone(&tells),
+                started_at: Instant::now(),
+                state: StandbyState::Following,
+                is_publishing: Arc::clone(&is_publishing),
             };
-            let mut stand_ins = locked(&self.stand_ins.0);
-            // A spec that is applied from here on clears them.
-            if self.catalog().version != version || self.owned().contains(number) {
-                drop(stand_ins);
-                give_up(&partition);
+            let mut tasks = locked(&self.standbys.0);
+            // Checked under the lock that `apply_spec` takes to clear the tasks: a spec that is applied from
+            // here on clears this one too, and one that was applied since the replica was opened is seen.
+            if self.catalog().version != version || self.led_partitions().contains(number) {
+                drop(tasks);
+                stop(&partition);
                 break;
             }
-            let task = tokio::spawn(deputy.run());
-            stand_ins.insert(*number, StandIn { partition, tells, task });
+            let task = tokio::spawn(standby.run());
+            tasks.insert(*number, StandbyTask { partition, is_publishing, task });
         }
-        metrics::gauge!("throng_standby_partitions").set(self.stand_ins.numbers().len() as f64);
+        metrics::gauge!("throng_standby_partitions").set(self.standbys.numbers().len() as f64);
     }
 }
 
-/// Chooses whom to stand in for, again and again until `shutdown`.
-pub async fn stand_by(ctx: Arc<NodeContext>, feed: Feed, shutdown: CancellationToken) {
+/// Runs the standby replicas of this process until `shutdown`.
+pub async fn run_standbys(ctx: Arc<NodeContext>, feed: Feed, shutdown: CancellationToken) {
     let mut version = ctx.budgets.catalog().version;
-    let mut rests_until = Instant::now();
+    let mut settled_at = Instant::now();
     loop {
         if version != ctx.budgets.catalog().version {
             version = ctx.budgets.catalog().version;
-            rests_until = Instant::now() + SETTLE;
+            settled_at = Instant::now() + CATALOG_SETTLE_TIME;
         }
         let round = async {
-            if Instant::now() >= rests_until {
-                look(&ctx, &feed).await;
+            if Instant::now() >= settled_at {
+                choose_standbys(&ctx, &feed).await;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         };
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = round => {}
         }
     }
-    ctx.budgets.stand_ins.clear();
+    ctx.budgets.standbys.clear();
 }
 
-async fn look(ctx: &NodeContext, feed: &Feed) {
-    let peers = match deployment(ctx).await {
-        Ok((peers, _)) => peers,
+async fn choose_standbys(ctx: &NodeContext, feed: &Feed) {
+    let members = match cluster_members(ctx).await {
+        Ok((members, _)) => members,
         Err(error) => {
             return tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "the list of processes cannot be read; stand-ins stay as they are"
+                "failed to read the list of members; standby replicas stay as they are"
             );
         }
     };
-    let (owned, partitions) = (ctx.budgets.owned(), ctx.budgets.partitions());
-    let wanted = chosen(&ctx.holder, &owned, partitions, &peers);
-    let others = peers.iter().filter(|peer| peer.name != ctx.holder);
-    let others: Vec<u32> = others.flat_map(|peer| peer.stands_by.clone()).collect();
+    let (led, partitions) = (ctx.budgets.led_partitions(), ctx.budgets.partitions());
+    let wanted = standby_partitions_of(&ctx.holder, &led, partitions, &members);
+    let others = members.iter().filter(|member| member.name != ctx.holder);
+    let others: Vec<u32> = others.flat_map(|member| member.stands_by.clone()).collect();
     let interval = u64::from(ctx.spec.load().node.feed_interval_ms);
     let interval = ctx.clock.wall_duration(Duration::from_millis(interval));
-    ctx.budgets.stand_in_for(&wanted, &others, feed, interval).await;
+    ctx.budgets.set_standbys(&wanted, &others, feed, interval).await;
 }
 
-/// The partitions that `me` stands in for: of the aggregators that do not own a partition, each comes
-/// first for some, and which ones changes little when a process comes or goes.
-fn chosen(me: &str, owned: &[u32], partitions: u32, peers: &[Peer]) -> Vec<u32> {
-    let aggregates = |peer: &&Peer| peer.roles.split(", ").any(|role| role == "aggregate");
-    let aggregators: Vec<&Peer> = peers.iter().filter(aggregates).collect();
-    let first = |partition: u32| {
+/// The partitions of which `me` runs the standby replica. Rendezvous hashing over the aggregators that do
+/// not lead a partition: every process computes the same, and little changes when one joins or leaves.
+fn standby_partitions_of(me: &str, led: &[u32], partitions: u32, members: &[Member]) -> Vec<u32> {
+    let aggregates = |member: &&Member| member.roles.split(", ").any(|role| role == "aggregate");
+    let aggregators: Vec<&Member> = members.iter().filter(aggregates).collect();
+    let chosen = |partition: u32| {
         aggregators
             .iter()
-            .filter(|peer| match peer.name == me {
-                true => !owned.contains(&partition),
-                false => !peer.partitions.contains(&partition),
+            .filter(|member| match member.name == me {
+                // What this process leads is known here before it is in the list.
+                true => !led.contains(&partition),
+                false => !member.partitions.contains(&partition),
             })
-            .max_by_key(|peer| xxh3_64_with_seed(peer.name.as_bytes(), u64::from(partition)))
+            .max_by_key(|member| xxh3_64_with_seed(member.name.as_bytes(), u64::from(partition)))
     };
-    // Where there is no owner yet there is nobody to stand in for.
-    let has_owner =
-        |partition: &u32| peers.iter().any(|p| p.name != me && p.partitions.contains(partition));
-    let mine = |partition: &u32| first(*partition).is_some_and(|peer| peer.name == me);
-    (0..partitions).filter(has_owner).filter(mine).collect()
+    // Without a leader there is no checkpoint to start from, and no figures to continue.
+    let has_leader =
+        |partition: &u32| members.iter().any(|m| m.name != me && m.partitions.contains(partition));
+    let is_mine = |partition: &u32| chosen(*partition).is_some_and(|member| member.name == me);
+    (0..partitions).filter(has_leader).filter(is_mine).collect()
 }
 
-/// Whether a stand-in tells figures.
+/// Whether a standby replica publishes figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Voice {
-    /// The owner does.
-    Quiet,
-    /// Nobody does, it seems; so far did feed and events reach when that was noticed.
-    Doubt { feed_end: u64, log_end: u64, since: Instant },
-    /// Nobody else does.
-    Tells { epoch: u64 },
+enum StandbyState {
+    /// The leader does.
+    Following,
+    /// No frame came in time; the ends of feed and log when that was noticed.
+    Suspecting { feed_end: u64, log_end: u64, since: Instant },
+    /// The leader does not.
+    Publishing { epoch: u64 },
 }
 
-/// The task of a stand-in.
-struct Deputy {
-    partition: Arc<Partition>,
+/// The task of a standby replica.
+struct Standby {
+    partition: Arc<PartitionReplica>,
     log: Arc<dyn EventLog>,
     feed: Feed,
-    heard: Arc<Heard>,
+    liveness: Arc<FeedLiveness>,
     clock: Arc<dyn Clock>,
     interval: Duration,
-    began: Instant,
-    voice: Voice,
-    tells: Arc<AtomicBool>,
+    started_at: Instant,
+    state: StandbyState,
+    is_publishing: Arc<AtomicBool>,
 }
 
-impl Deputy {
+impl Standby {
     async fn run(mut self) {
-        let mut ticks = tokio::time::interval(self.interval.max(SHORTEST_TICK));
+        let mut ticks = tokio::time::interval(self.interval.max(MIN_TICK));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             self.partition.close(self.clock.now());
-            let before = self.voice;
+            let before = self.state;
             if let Err(error) = self.step().await {
                 tracing::debug!(
                     partition = self.partition.number(),
                     error = &error as &dyn std::error::Error,
-                    "a stand-in cannot reach the brokers"
+                    "standby replica failed to reach the brokers"
                 );
-                self.voice = Voice::Quiet;
+                // A process that cannot reach the brokers does not know whether the leader is alive.
+                self.state = StandbyState::Following;
             }
-            // Nobody waits for a stand-in that is quiet, and what is written need not be in memory.
-            if self.voice == Voice::Quiet
+            // Only while nobody waits for frames of this replica: writing runs of ids takes a while.
+            if self.state == StandbyState::Following
                 && let Err(error) = self.partition.save_ids().await
             {
                 tracing::debug!(
                     partition = self.partition.number(),
                     error = &error as &dyn std::error::Error,
-                    "a stand-in cannot write its runs of ids"
+                    "standby replica failed to write runs of ids"
                 );
             }
-            let tells = |voice: Voice| matches!(voice, Voice::Tells { .. });
-            if tells(before) != tells(self.voice) {
-                self.tells.store(tells(self.voice), Ordering::Relaxed);
+            let publishes = |state: StandbyState| matches!(state, StandbyState::Publishing { .. });
+            if publishes(before) != publishes(self.state) {
+                let publishing = publishes(self.state);
+                self.is_publishing.store(publishing, Ordering::Relaxed);
                 tracing::info!(
                     partition = self.partition.number(),
-                    stands_in = tells(self.voice),
-                    "the figures of a partition are told by its stand-in, or not any more"
+                    publishing,
+                    "standby replica started or stopped publishing"
                 );
             }
         }
     }
 
+    /// Moves to the next state, and publishes a keyframe in the last one.
+    ///
+    /// From a missed frame to publishing it takes two steps, because silence alone proves nothing: this
+    /// process may just have been paused or cut off itself, and then its figures are old. So it notes where
+    /// feed and log end at the brokers. It publishes only if the feed has not moved an interval later, and
+    /// all events have been applied that were in the log. Without the first check it would supersede a
+    /// leader that lives, without the second one gates would go back to older figures.
     async fn step(&mut self) -> Result<(), LogError> {
         let number = self.partition.number();
-        // Where nobody has ever told anything there is nobody to stand in for.
-        let Some((epoch, heard_at)) = self.heard.last(number) else { return Ok(()) };
-        let silence = self.interval + SILENCE;
-        self.voice = match self.voice {
-            Voice::Quiet if heard_at.max(self.began).elapsed() < silence => Voice::Quiet,
-            Voice::Quiet => self.doubt().await?,
-            Voice::Doubt { since, .. } if heard_at > since => Voice::Quiet,
-            Voice::Doubt { since, .. } if since.elapsed() < self.interval => return Ok(()),
-            // This process may just have been paused itself: what counts is whether the feed goes
-            // on at the brokers, and whether all events have been applied that were there.
-            Voice::Doubt { feed_end, log_end, .. } => {
-                let still = self.feed.frames.end(number).await? == feed_end;
-                match still && self.partition.applied() >= log_end {
-                    true => Voice::Tells { epoch: epoch.saturating_add(1) },
-                    false => self.doubt().await?,
+        // A partition without frames has no leader yet.
+        let Some((epoch, frame_at)) = self.liveness.last(number) else { return Ok(()) };
+        let timeout = self.interval + LEADER_TIMEOUT;
+        self.state = match self.state {
+            StandbyState::Following if frame_at.max(self.started_at).elapsed() < timeout => {
+                StandbyState::Following
+            }
+            StandbyState::Following => self.suspect().await?,
+            StandbyState::Suspecting { since, .. } if frame_at > since => StandbyState::Following,
+            StandbyState::Suspecting { since, .. } if since.elapsed() < self.interval => {
+                return Ok(());
+            }
+            StandbyState::Suspecting { feed_end, log_end, .. } => {
+                let is_silent = self.feed.frames.end(number).await? == feed_end;
+                match is_silent && self.partition.applied() >= log_end {
+                    true => StandbyState::Publishing { epoch: epoch.saturating_add(1) },
+                    false => self.suspect().await?,
                 }
             }
-            Voice::Tells { epoch: mine } if epoch > mine => Voice::Quiet,
-            tells => tells,
+            // The leader is back and has bumped its epoch, or there is another one.
+            StandbyState::Publishing { epoch: own } if epoch > own => StandbyState::Following,
+            publishing => publishing,
         };
-        if let Voice::Tells { epoch } = self.voice {
+        if let StandbyState::Publishing { epoch } = self.state {
             let now = self.clock.now();
-            self.feed.send(&self.partition.stand_in(epoch, now), now).await?;
+            self.feed.send(&self.partition.standby_keyframe(epoch, now), now).await?;
             metrics::counter!("throng_standby_frames_total").increment(1);
         }
         Ok(())
     }
 
-    async fn doubt(&self) -> Result<Voice, LogError> {
+    /// Notes where feed and log end now.
+    async fn suspect(&self) -> Result<StandbyState, LogError> {
         let (number, since) = (self.partition.number(), Instant::now());
         let feed_end = self.feed.frames.end(number).await?;
         let log_end = self.log.end(number).await?;
-        Ok(Voice::Doubt { feed_end, log_end, since })
+        Ok(StandbyState::Suspecting { feed_end, log_end, since })
     }
 }
 
@@ -333,8 +354,8 @@ impl Deputy {
 mod tests {
     use super::*;
 
-    fn peer(name: &str, roles: &str, partitions: &[u32]) -> Peer {
-        Peer {
+    fn member(name: &str, roles: &str, partitions: &[u32]) -> Member {
+        Member {
             name: name.to_owned(),
             roles: roles.to_owned(),
             url: String::new(),
@@ -347,24 +368,26 @@ mod tests {
     }
 
     #[test]
-    fn every_partition_has_one_stand_in_that_is_not_its_owner() {
-        let peers = [
-            peer("a", "api, aggregate", &[0, 1, 2, 3]),
-            peer("b", "aggregate", &[4, 5, 6, 7]),
-            peer("c", "aggregate", &[]),
-            peer("d", "relay", &[]),
+    fn every_partition_has_one_standby_replica_outside_of_its_leader() {
+        let members = [
+            member("a", "api, aggregate", &[0, 1, 2, 3]),
+            member("b", "aggregate", &[4, 5, 6, 7]),
+            member("c", "aggregate", &[]),
+            member("d", "relay", &[]),
         ];
         let mut all = Vec::new();
-        for peer in &peers {
-            let mine = chosen(&peer.name, &peer.partitions, 8, &peers);
-            assert!(mine.iter().all(|p| !peer.partitions.contains(p)), "{}: {mine:?}", peer.name);
-            assert!(peer.name != "d" || mine.is_empty());
+        for one in &members {
+            let mine = standby_partitions_of(&one.name, &one.partitions, 8, &members);
+            assert!(mine.iter().all(|p| !one.partitions.contains(p)), "{}: {mine:?}", one.name);
+            assert!(one.name != "d" || mine.is_empty());
             all.extend(mine);
         }
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!(chosen("b", &[], 8, &[peer("b", "aggregate", &[])]), [] as [u32; 0]);
-        // A process that is alone has nobody to stand in for it.
-        assert_eq!(chosen("a", &[0, 1, 2, 3, 4, 5, 6, 7], 8, &peers[..1]), [] as [u32; 0]);
+        let alone = [member("b", "aggregate", &[])];
+        assert_eq!(standby_partitions_of("b", &[], 8, &alone), [] as [u32; 0]);
+        // The only aggregator leads all partitions, and there is nobody for a standby replica.
+        let led = [0, 1, 2, 3, 4, 5, 6, 7];
+        assert_eq!(standby_partitions_of("a", &led, 8, &members[..1]), [] as [u32; 0]);
     }
 }

@@ -1,5 +1,5 @@
-//! Budgets on a log in files: what a checkpoint ahead of its log, a record that cannot be applied, and a
-//! clock that is set do to them.
+//! Budgets on a log in files, with a checkpoint ahead of its log, with a record that cannot be applied, and
+//! with a clock that is set.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::*;
 use crate::ProblemClass;
 
 const START: Timestamp = Timestamp(1_767_268_800_000_000);
-/// An event with this in its id makes whoever applies it panic.
+/// An event with this in its id panics when it is applied.
 const POISON: &str = "poison";
 
 /// A fault of the engine, for tests.
@@ -63,17 +63,17 @@ impl Fixture {
             objects,
             log,
             feed: None,
-            intake: Intake::Here,
+            append_mode: AppendMode::Exclusive,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             retention: Retention { bytes: 1 << 30, age: Duration::from_secs(1 << 30) },
             accept_log_loss: accept_log_loss.to_vec(),
-            promise: throng_budget::DEFAULT_PROMISE,
+            dedupe_window: throng_budget::DEFAULT_DEDUPE_WINDOW,
             health: Arc::clone(&self.health),
         };
         let spec = spec();
         let indexes = [(AdGroupName::new("shoes").unwrap(), AdGroupIndex(0))];
         let budgets = Arc::new(Budgets::new(parts, &spec, &indexes, 1));
-        budgets.own(&[0]).await?;
+        budgets.set_assignment(&[0]).await?;
         Ok(budgets)
     }
 
@@ -96,7 +96,7 @@ impl Fixture {
 
 /// Ends budgets without a last checkpoint, as a kill does.
 async fn crash(budgets: Arc<Budgets>) {
-    for partition in budgets.own.load_full().iter() {
+    for partition in budgets.led.load_full().iter() {
         partition.stop().await;
     }
 }
@@ -140,7 +140,7 @@ async fn a_checkpoint_ahead_of_its_log_is_refused_until_the_loss_is_accepted() {
     let budgets = fixture.open(dir.path(), &[]).await.unwrap();
     fixture.impressions(&budgets, 0..3).await;
     copy(&dir.path().join("log"), earlier.path());
-    // Each a record of its own, so that the log's end moves.
+    // One record each, so that the log's end moves.
     for id in 3..8 {
         fixture.impressions(&budgets, id..id + 1).await;
     }
@@ -158,7 +158,7 @@ async fn a_checkpoint_ahead_of_its_log_is_refused_until_the_loss_is_accepted() {
     let budgets = fixture.open(dir.path(), &[0]).await.unwrap();
     assert_eq!(fixture.health.classes(), []);
     assert_eq!(actual(&budgets), 800_000, "the checkpoint has them");
-    // New events do not get offsets that the checkpoint has: they survive the next start.
+    // New events do not get offsets that the checkpoint has: they are counted after the next start.
     fixture.impressions(&budgets, 8..9).await;
     budgets.log.append(0, START, Vec::new()).await.unwrap();
     assert_eq!(budgets.log.end(0).await.unwrap(), 7);
@@ -178,7 +178,7 @@ async fn a_log_of_another_copy_is_refused() {
         }
         budgets.close().await.unwrap();
     }
-    // As long, and with other records.
+    // Of the same length, with other records.
     std::fs::remove_dir_all(dir.path().join("log")).unwrap();
     copy(&other.path().join("log"), &dir.path().join("log"));
     let refused = fixture.open(dir.path(), &[]).await.unwrap_err();
@@ -189,7 +189,7 @@ async fn a_log_of_another_copy_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_cannot_be_applied_goes_to_the_quarantine() {
-    // Each record read by itself, and all of them at once.
+    // With each record read by itself, and with all of them read at once.
     for segment_bytes in [200, 1 << 20] {
         quarantines(Fixture { segment_bytes, ..Fixture::new() }).await;
     }
@@ -203,8 +203,8 @@ async fn quarantines(fixture: Fixture) {
     let refused = budgets.accept(vec![poison]).await.unwrap_err();
     assert!(matches!(refused, BudgetsError::Unavailable { partition: 0 }), "{refused}");
     let refused = budgets.accept(vec![fixture.event("more", EventKind::Impression)]).await;
-    assert!(refused.is_err(), "it takes nothing until it is opened anew");
-    assert!(budgets.checkpoint().await.is_err(), "what it knows is not written down");
+    assert!(refused.is_err(), "it accepts nothing until it is reopened");
+    assert!(budgets.checkpoint().await.is_err(), "its state is not written");
 
     budgets.restart_failed().await;
     assert_eq!(actual(&budgets), 200_000);
@@ -213,14 +213,14 @@ async fn quarantines(fixture: Fixture) {
     let listed = budgets.quarantine().await.unwrap();
     let [(0, list)] = listed.as_slice() else { panic!("{listed:?}") };
     assert_eq!((list.total, list.records[0].offset), (1, 1));
-    assert!(!list.records[0].reason.contains(POISON), "nothing of its contents is shown");
+    assert!(!list.records[0].reason.contains(POISON), "nothing of its contents is listed");
     assert_eq!(fixture.health.classes(), []);
 
-    // A start without a checkpoint after it passes over it too.
+    // A start without a checkpoint after it skips it too.
     crash(budgets).await;
     let budgets = fixture.open(dir.path(), &[]).await.unwrap();
     assert_eq!(actual(&budgets), 400_000);
-    // A second one, at once: the partition is opened anew after a pause.
+    // A second one soon after: the partition is reopened after a backoff.
     let poison = fixture.event(format!("{POISON}-2"), EventKind::Impression);
     assert!(budgets.accept(vec![poison.clone()]).await.is_err());
     budgets.restart_failed().await;
@@ -235,14 +235,14 @@ async fn quarantines(fixture: Fixture) {
     assert_eq!(budgets.quarantine().await.unwrap()[0].1.total, 3);
 }
 
-/// What is spent by quarters of an hour, as the API has it.
+/// Spend by quarters of an hour, as the API returns it.
 async fn slices(budgets: &Budgets) -> Vec<(Timestamp, Micros)> {
-    let past = budgets.past(&AdGroupName::new("shoes").unwrap()).await.unwrap();
-    past.unwrap().slices
+    let history = budgets.spend_history(&AdGroupName::new("shoes").unwrap()).await.unwrap();
+    history.unwrap().slices
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spend_of_days_that_are_over_is_in_files_that_a_start_needs() {
+async fn spend_of_past_days_is_in_files_that_a_start_needs() {
     let fixture = Fixture::new();
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("objects/slices/0");
@@ -262,7 +262,7 @@ async fn spend_of_days_that_are_over_is_in_files_that_a_start_needs() {
     let spent = [(START, Micros(300_000)), (START.plus(hours(14)), Micros(100_000))];
     assert_eq!(slices(&budgets).await, spent);
 
-    // Late: its day is written again, and the file before goes some time after the checkpoint.
+    // Late: its day is written again, and the earlier file is removed some time after the checkpoint.
     let late = Event { at: START, ..fixture.event("late", EventKind::Impression) };
     budgets.accept(vec![late]).await.unwrap();
     budgets.checkpoint().await.unwrap();
@@ -274,11 +274,12 @@ async fn spend_of_days_that_are_over_is_in_files_that_a_start_needs() {
     let spent = [(START, Micros(400_000)), spent[1]];
     let budgets = fixture.open(dir.path(), &[]).await.unwrap();
     assert_eq!(slices(&budgets).await, spent);
-    // What a node knows of a partition that is another one's.
-    let stranger = Arc::clone(&budgets.objects);
-    let (configs, name) = (budgets.known.load().configs[0].clone(), "shoes".parse().unwrap());
-    let past = restore::past_of(stranger, 0, configs, &name, fixture.clock.now()).await.unwrap();
-    assert_eq!(past.unwrap().slices, spent);
+    // What a node reads of a partition that another one leads.
+    let objects = Arc::clone(&budgets.objects);
+    let (configs, name) = (budgets.applied.load().configs[0].clone(), "shoes".parse().unwrap());
+    let history =
+        restore::history_of(objects, 0, configs, &name, fixture.clock.now()).await.unwrap();
+    assert_eq!(history.unwrap().slices, spent);
     crash(budgets).await;
 
     let file = files().remove(0);
@@ -299,7 +300,7 @@ async fn spend_of_days_that_are_over_is_in_files_that_a_start_needs() {
     assert_eq!(slices(&budgets).await, spent);
 }
 
-/// In-flight spend and actual spend as somebody who knows the real time has them.
+/// Actual and in-flight spend are those of the real time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_set_wrong_and_right_again_changes_no_figure() {
     let fixture = Fixture::new();
@@ -315,7 +316,7 @@ async fn a_clock_that_is_set_wrong_and_right_again_changes_no_figure() {
         let real = fixture.clock.now();
         fixture.clock.step(real.plus(jump));
         assert_eq!(figures(&budgets).await, right, "{jump:?} ahead");
-        // Events by the real time are taken, and known ones are known.
+        // Events of the real time are accepted, and duplicates are recognized.
         let known = (0..3).map(|id| Event { at: real, ..fixture.event(id, EventKind::Impression) });
         let answer = budgets.accept(known.collect()).await.unwrap();
         assert_eq!((answer.accepted, answer.duplicates), (0, 3), "{jump:?} ahead");
@@ -327,7 +328,7 @@ async fn a_clock_that_is_set_wrong_and_right_again_changes_no_figure() {
     fixture.clock.step(fixture.clock.now().minus(hour));
     fixture.clock.step(fixture.clock.now().plus(hour));
     assert_eq!(figures(&budgets).await, right);
-    // Time that really passes still closes windows.
+    // Time that passes closes windows.
     fixture.clock.advance(hour);
     assert_eq!(figures(&budgets).await, (Micros(300_000), Micros(0)));
 }

@@ -1,4 +1,4 @@
-//! What the applied spec says about ad groups.
+//! The ad groups of the applied spec, in the forms that the aggregator needs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use throng_spec::Spec;
 
 use super::catalog;
 
-/// What the applied spec says about ad groups.
-pub(super) struct Known {
+/// The ad groups of the applied spec.
+pub(super) struct AppliedCatalog {
     pub(super) catalog: Arc<Catalog>,
     pub(super) zones: HashMap<AdGroupName, TimeZoneName>,
-    /// By partition.
+    /// What the engine needs to know of the ad groups of each partition.
     pub(super) configs: Vec<Vec<AdGroupConfig>>,
 }
 
-impl Known {
+impl AppliedCatalog {
     pub(super) fn of(
         spec: &Spec,
         indexes: &[(AdGroupName, AdGroupIndex)],
@@ -27,13 +27,13 @@ impl Known {
     ) -> Self {
         Self {
             catalog: Arc::new(catalog::for_gates(spec, indexes, version)),
-            zones: names(spec),
+            zones: zones(spec),
             configs: (0..count).map(|n| catalog::of_partition(spec, indexes, n, count)).collect(),
         }
     }
 }
 
-/// The ad groups of a spec with the zones that their days follow.
-fn names(spec: &Spec) -> HashMap<AdGroupName, TimeZoneName> {
+/// The time zone that the budget days of each ad group follow.
+fn zones(spec: &Spec) -> HashMap<AdGroupName, TimeZoneName> {
     spec.ad_groups.iter().map(|a| (a.name.clone(), catalog::zone(spec, a))).collect()
 }

@@ -7,14 +7,15 @@ use throng_store::HistoryEntry;
 
 use super::AdGroupState;
 
-/// Which ad groups were open at the last look.
+/// Which ad groups were open at the last call of [`record`](Self::record).
 #[derive(Debug, Default)]
-pub(super) struct Doors(HashMap<AdGroupName, bool>);
+pub(super) struct StatusTransitions(HashMap<AdGroupName, bool>);
 
-impl Doors {
-    /// One entry for each ad group that is not as it was. At the first look after a start, ad
-    /// groups that are open are taken for granted: only closed ones are told.
-    pub(super) fn look(&mut self, states: &[AdGroupState], now: Timestamp) -> Vec<HistoryEntry> {
+impl StatusTransitions {
+    /// One entry for each ad group whose status has changed. At the first call after a start every ad
+    /// group counts as open before: those that are closed get an entry, so that a transition that the
+    /// last process did not record is not lost.
+    pub(super) fn record(&mut self, states: &[AdGroupState], now: Timestamp) -> Vec<HistoryEntry> {
         let mut entries = Vec::new();
         for state in states {
             let was_open = self.0.insert(state.name.clone(), state.open).unwrap_or(true);
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_change_is_told_once() {
+    fn every_change_is_recorded_once() {
         let state = |open| AdGroupState {
             name: AdGroupName::new("red").unwrap(),
             index: AdGroupIndex(0),
@@ -55,12 +56,12 @@ mod tests {
             open,
             reason: "because".to_owned(),
         };
-        let mut doors = Doors::default();
-        let mut told = Vec::new();
+        let mut transitions = StatusTransitions::default();
+        let mut recorded = Vec::new();
         for open in [true, true, false, false, true] {
-            let entries = doors.look(&[state(open)], Timestamp(5));
-            told.push(entries.into_iter().map(|e| e.what).collect::<Vec<_>>().join(" "));
+            let entries = transitions.record(&[state(open)], Timestamp(5));
+            recorded.push(entries.into_iter().map(|e| e.what).collect::<Vec<_>>().join(" "));
         }
-        assert_eq!(told, ["", "", "closed", "", "opened"]);
+        assert_eq!(recorded, ["", "", "closed", "", "opened"]);
     }
 }

@@ -1,5 +1,5 @@
-//! What every node does besides its roles: notice what other nodes applied and published, and say
-//! what it is doing itself.
+//! What every node does besides its roles: it follows what other nodes apply and publish, and writes its own
+//! status for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,72 +15,72 @@ use super::build::{declared_audiences, inspect_files, reload_membership};
 use crate::node::{NodeError, follow_spec};
 use crate::{Change, NodeContext};
 
-/// How often to look.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often a node says that it is there.
-const TELL_EVERY: Duration = Duration::from_secs(5);
-/// A node that was silent for longer is not shown any more.
-const SHOWN_FOR: Duration = Duration::from_secs(30);
-/// How often the files that are served are looked at.
+/// How often the ledger is polled for what other nodes did.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a node writes its status.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// A node whose last heartbeat is older is no longer a member.
+const MEMBER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the files that are served are inspected.
 const INSPECT_INTERVAL: Duration = Duration::from_secs(30);
-/// After the ledger or the objects failed.
-const AFTER_TROUBLE: Duration = Duration::from_secs(2);
+/// After an error of the ledger or the objects.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Runs until `shutdown`.
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let mut tried = Tried::default();
-    let mut tell_at = ctx.clock.now();
+    let mut heartbeat_at = ctx.clock.now();
     let mut inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
     loop {
         if ctx.serves_membership && tokio::time::Instant::now() >= inspect_at {
             inspect_files(&ctx).await;
             inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
         }
-        if ctx.clock.now() >= tell_at {
-            tell_at = ctx.clock.now().plus(TELL_EVERY);
-            tell(&ctx).await;
+        if ctx.clock.now() >= heartbeat_at {
+            heartbeat_at = ctx.clock.now().plus(HEARTBEAT_INTERVAL);
+            write_status(&ctx).await;
             crate::api::drain_samples();
         }
-        let looked = look(&ctx, &mut tried).await;
-        let pause = match looked {
-            Ok(()) => ctx.pause(LOOK_EVERY),
+        let polled = poll(&ctx, &mut tried).await;
+        let delay = match polled {
+            Ok(()) => ctx.pause(POLL_INTERVAL),
             Err(error) => {
                 tracing::error!(
                     error = &*error as &dyn std::error::Error,
-                    "what other nodes did cannot be followed"
+                    "failed to follow other nodes"
                 );
-                AFTER_TROUBLE
+                RETRY_DELAY
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(delay) => {}
         }
     }
 }
 
-/// What a node says about itself.
+/// The status of a node, as it is stored in the ledger.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Status {
-    /// The partitions that it aggregates.
+struct NodeStatus {
+    /// The partitions that it leads.
     partitions: Vec<u32>,
-    /// The partitions that it stands in for.
+    /// The partitions of which it runs the standby replica.
     #[serde(default)]
     stands_by: Vec<u32>,
     /// The gates that report to it.
     gates: Vec<GateReport>,
 }
 
-async fn tell(ctx: &NodeContext) {
+async fn write_status(ctx: &NodeContext) {
     let now = ctx.clock.now();
     let gates = ctx.budgets.gates();
     let oldest = gates.iter().map(|gate| now.since(gate.at)).max().unwrap_or_default();
     metrics::gauge!("throng_gates").set(gates.len() as f64);
     metrics::gauge!("throng_gate_report_age_seconds_max").set(oldest.as_secs_f64());
-    let (partitions, stands_by) = (ctx.budgets.owned(), ctx.budgets.standing_by());
-    let status = Status { partitions, stands_by, gates };
+    let (partitions, stands_by) = (ctx.budgets.led_partitions(), ctx.budgets.standby_partitions());
+    let status = NodeStatus { partitions, stands_by, gates };
     let roles: Vec<&str> = ctx.roles.iter().map(|role| role.name()).collect();
-    let told = match serde_json::to_value(&status) {
+    let written = match serde_json::to_value(&status) {
         Ok(status) => {
             let node = NodeRow {
                 name: ctx.holder.clone(),
@@ -94,48 +94,50 @@ async fn tell(ctx: &NodeContext) {
         }
         Err(_) => return,
     };
-    if let Err(error) = told {
+    if let Err(error) = written {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "other nodes do not hear of this one"
+            "failed to write the status of this node"
         );
     }
 }
 
-/// A process of the deployment, as it said itself within the last half minute.
+/// A process of the cluster, by its last heartbeat, which is at most half a minute old.
 #[derive(Debug, Serialize)]
-pub struct Peer {
-    /// Who it is in leases.
+pub struct Member {
+    /// Its name, as in leases.
     pub name: String,
     /// Its roles.
     pub roles: String,
-    /// Where it answers.
+    /// The address of its API.
     pub url: String,
-    /// Since when it is up.
+    /// When it was started.
     pub started_at: Timestamp,
-    /// When it was heard of.
+    /// When it wrote its status.
     pub seen_at: Timestamp,
-    /// The partitions that it aggregates.
+    /// The partitions that it leads.
     pub partitions: Vec<u32>,
-    /// The partitions that it stands in for.
+    /// The partitions of which it runs the standby replica.
     pub stands_by: Vec<u32>,
     /// How many gates report to it.
     pub gates: usize,
 }
 
-/// The processes of the deployment, and every gate that reports to one of them.
+/// The processes of the cluster, and every gate that reports to one of them.
 ///
 /// # Errors
 /// [`LedgerError`].
-pub async fn deployment(ctx: &NodeContext) -> Result<(Vec<Peer>, Vec<GateReport>), LedgerError> {
-    let rows = ctx.ledger.nodes(ctx.clock.now().minus(SHOWN_FOR)).await?;
-    // What reports here is known better than what was last told about it.
+pub async fn cluster_members(
+    ctx: &NodeContext,
+) -> Result<(Vec<Member>, Vec<GateReport>), LedgerError> {
+    let rows = ctx.ledger.nodes(ctx.clock.now().minus(MEMBER_TIMEOUT)).await?;
+    // What a gate reports to this node is newer than what the ledger has of it.
     let mut gates: BTreeMap<String, GateReport> = BTreeMap::new();
-    let mut peers = Vec::with_capacity(rows.len());
+    let mut members = Vec::with_capacity(rows.len());
     for row in rows {
-        // Of another version: it is there all the same.
-        let status: Status = serde_json::from_value(row.status).unwrap_or_default();
-        peers.push(Peer {
+        // A status of another version that cannot be read: the node is a member all the same.
+        let status: NodeStatus = serde_json::from_value(row.status).unwrap_or_default();
+        members.push(Member {
             name: row.name,
             roles: row.roles,
             url: row.url,
@@ -152,10 +154,10 @@ pub async fn deployment(ctx: &NodeContext) -> Result<(Vec<Peer>, Vec<GateReport>
     for gate in ctx.budgets.gates() {
         newest(&mut gates, gate);
     }
-    Ok((peers, gates.into_values().collect()))
+    Ok((members, gates.into_values().collect()))
 }
 
-/// A gate that moved from one relay to another is reported by both for a while.
+/// Keeps the newer report: a gate that moved from one relay to another is in the status of both for a while.
 fn newest(gates: &mut BTreeMap<String, GateReport>, gate: GateReport) {
     match gates.get(&gate.id) {
         Some(known) if known.at >= gate.at => {}
@@ -167,28 +169,28 @@ fn newest(gates: &mut BTreeMap<String, GateReport>, gate: GateReport) {
 
 type Versions = Vec<(throng_model::AudienceName, u64)>;
 
-/// Versions for which a reload was tried, so that a damaged snapshot is not tried for ever.
+/// Versions for which a reload was tried, so that a damaged snapshot is not read again with each poll.
 #[derive(Default)]
 struct Tried {
     versions: Versions,
-    /// When it is worth trying again: what was missing may have come.
-    again: Option<tokio::time::Instant>,
+    /// When to try again: what was missing may be there then.
+    retry_at: Option<tokio::time::Instant>,
 }
 
-async fn look(
+async fn poll(
     ctx: &Arc<NodeContext>,
     tried: &mut Tried,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    spec(ctx).await?;
+    poll_spec(ctx).await?;
     if !ctx.serves_membership {
         return Ok(());
     }
     let missing = missing(ctx).await?;
-    let again = tried.again.is_some_and(|at| at <= tokio::time::Instant::now());
-    if again || serves_removed(ctx) || missing.iter().any(|of| !tried.versions.contains(of)) {
+    let is_due = tried.retry_at.is_some_and(|at| at <= tokio::time::Instant::now());
+    if is_due || serves_removed(ctx) || missing.iter().any(|of| !tried.versions.contains(of)) {
         *tried = Tried::default();
-        let again = reload_membership(ctx).await?;
-        tried.again = again.map(|delay| tokio::time::Instant::now() + delay);
+        let retry_after = reload_membership(ctx).await?;
+        tried.retry_at = retry_after.map(|delay| tokio::time::Instant::now() + delay);
         ctx.wake_activate.notify_waiters();
         ctx.changed(Change::Audiences);
     }
@@ -196,7 +198,7 @@ async fn look(
     Ok(())
 }
 
-async fn spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
+async fn poll_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
     let applied = ctx.ledger.applied_version().await?.unwrap_or(0);
     if applied > ctx.spec_and_version().1 {
         follow_spec(ctx).await?;
@@ -204,14 +206,14 @@ async fn spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Whether an audience is served here that the spec does not declare.
+/// Whether this node serves an audience that the spec does not declare.
 fn serves_removed(ctx: &NodeContext) -> bool {
     let (spec, index) = (ctx.spec.load_full(), ctx.membership.load_full());
     let declared = declared_audiences(&spec);
     index.names().any(|name| !declared.contains(name))
 }
 
-/// Versions of the spec's audiences that are published but not served here.
+/// Versions of the spec's audiences that are published and not served by this node.
 async fn missing(ctx: &NodeContext) -> Result<Versions, LedgerError> {
     let served = ctx.ledger.served_versions().await?;
     let (spec, index) = (ctx.spec.load_full(), ctx.membership.load_full());

@@ -1,0 +1,583 @@
+//! One replica of a partition: its task, its engine and its checkpoints; as the leader or as a standby.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use throng_budget::{AdGroupConfig, AdGroupState, Engine, Event, LogPosition};
+use throng_feed::Frame;
+use throng_log::{EventLog, Record, Retention, Tail};
+use throng_model::{AdGroupName, BudgetDay, Clock, Entropy as _, Micros, SystemEntropy, Timestamp};
+use throng_objects::Objects;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::apply::{Batch, Follower, Writer, count, replay_and_quarantine};
+use super::checkpoint::{Checkpoint, CheckpointError, CheckpointStore};
+use super::quarantine::Quarantine;
+use super::restore::{RestoreSource, SpendHistory, load_files, named_files};
+use super::{Accepted, AppendMode, BudgetsError, files, ids, locked, position, slices};
+
+/// Batches that wait for a partition before callers have to wait.
+const QUEUE: usize = 1_024;
+/// How long a standby replica that is promoted may take to apply the rest of the log.
+const PROMOTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for a leader that was superseded and bumps its epoch.
+const RECLAIM_TIMEOUT: Duration = Duration::from_secs(1);
+/// Attempts to write the checkpoint of a promotion, while the previous leader still writes its own.
+const PROMOTION_ATTEMPTS: u32 = 3;
+
+/// The state of a partition up to an offset of the log.
+pub(super) struct PartitionState {
+    pub(super) engine: Engine,
+    /// The next record of the log to apply.
+    pub(super) offset: u64,
+    /// The checksum of the record before it: see [`LogPosition`].
+    pub(super) last_record: Option<u64>,
+    pub(super) epoch: u64,
+}
+
+impl PartitionState {
+    /// Moves to `position`, after these records were applied.
+    pub(super) fn advance(&mut self, position: u64, records: &[Record]) {
+        let last = records.last().filter(|last| last.offset + 1 == position);
+        match last {
+            Some(last) => self.last_record = Some(position::checksum(last.at, &last.value)),
+            // The last offset has no record: it is a marker of a Kafka transaction.
+            None if position != self.offset => self.last_record = None,
+            None => {}
+        }
+        self.offset = position;
+    }
+
+    /// Makes the next version of the figures and returns it as a delta.
+    fn next_delta(&mut self, now: Timestamp) -> Frame {
+        self.engine.delta_at(now, self.offset)
+    }
+
+    /// Its position in the log.
+    fn position(&self) -> LogPosition {
+        LogPosition { next_offset: self.offset, last_record: self.last_record }
+    }
+}
+
+/// The role of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReplicaRole {
+    /// It publishes the figures and writes checkpoints.
+    Leader,
+    /// It applies the same events and can be promoted.
+    Standby,
+}
+
+/// What a replica is opened with.
+pub(super) struct ReplicaConfig {
+    pub(super) number: u32,
+    pub(super) ad_groups: Vec<AdGroupConfig>,
+    pub(super) objects: Arc<dyn Objects>,
+    pub(super) log: Arc<dyn EventLog>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) catalog_version: u64,
+    pub(super) append_mode: AppendMode,
+    pub(super) role: ReplicaRole,
+    /// The highest epoch of the partition's frames that this process has applied.
+    pub(super) observed_epoch: u64,
+    pub(super) retention: Retention,
+    /// Whether the operator has accepted that records of the log are lost.
+    pub(super) accept_loss: bool,
+    /// How long an event id is remembered.
+    pub(super) dedupe_window: Duration,
+}
+
+/// One replica of a partition of the event log.
+pub(super) struct PartitionReplica {
+    number: u32,
+    log: Arc<dyn EventLog>,
+    append_mode: AppendMode,
+    state: Arc<Mutex<PartitionState>>,
+    /// Identifies this replica in checkpoints; random.
+    replica: u64,
+    objects: Arc<dyn Objects>,
+    store: tokio::sync::Mutex<CheckpointStore>,
+    fenced: AtomicBool,
+    /// The highest epoch of frames that another replica has published.
+    observed_epoch: AtomicU64,
+    /// The next offset to apply, where any process appends.
+    applied: watch::Receiver<u64>,
+    /// Whether this replica is the leader: what standby replicas apply is not counted in metrics.
+    is_leader: Arc<AtomicBool>,
+    queue: Mutex<Option<mpsc::Sender<Batch>>>,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    quarantine: Arc<Quarantine>,
+    retention: Retention,
+    /// Files of earlier checkpoints, which are removed after a delay.
+    unneeded: Mutex<files::UnneededFiles>,
+    /// Its task has failed: its state must not be used or written.
+    failed: Arc<AtomicBool>,
+}
+
+/// Marks a partition as failed when its task panics.
+struct FailureGuard(Arc<AtomicBool>);
+
+impl Drop for FailureGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn spawn(
+    failed: &Arc<AtomicBool>,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let guard = FailureGuard(Arc::clone(failed));
+    tokio::spawn(async move {
+        let _guard = guard;
+        task.await;
+    })
+}
+
+/// Starts the task that applies events: one that follows the log, or one that also appends to it.
+fn start(
+    append_mode: AppendMode,
+    follower: Follower,
+    tail: Box<dyn Tail>,
+) -> (Option<mpsc::Sender<Batch>>, JoinHandle<()>) {
+    let guarded = Arc::clone(&follower.failed);
+    match append_mode {
+        AppendMode::Shared => (None, spawn(&guarded, follower.run(tail))),
+        AppendMode::Exclusive => {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            let Follower { number, log, state, failed, .. } = follower;
+            let writer = Writer { number, log, state, failed };
+            (Some(sender), spawn(&guarded, writer.run(receiver)))
+        }
+    }
+}
+
+impl PartitionReplica {
+    /// Reads the checkpoint, applies what was appended since, and starts the task.
+    ///
+    /// A leader first rewrites the checkpoint with a higher epoch, which fences the previous leader. Before
+    /// the replay and not after it: a previous leader that still runs writes a checkpoint every ten seconds.
+    /// With one in between, the write of this replica would be the one that is refused.
+    pub(super) async fn open(config: ReplicaConfig) -> Result<Arc<Self>, BudgetsError> {
+        let ReplicaConfig { number, ad_groups, objects, log, clock, catalog_version, .. } = config;
+        let (append_mode, role) = (config.append_mode, config.role);
+        let observed_epoch = config.observed_epoch;
+        let dedupe_window = config.dedupe_window;
+        let quarantine = Quarantine::open(Arc::clone(&objects), number).await;
+        let quarantine =
+            quarantine.map_err(|source| BudgetsError::Quarantine { partition: number, source })?;
+        let (mut store, found) = CheckpointStore::open(Arc::clone(&objects), number).await?;
+        let now = clock.now();
+        let stored_epoch = found.as_ref().map_or(0, |c| c.epoch);
+        let epoch = next_epoch(stored_epoch.max(observed_epoch), now);
+        let replica = SystemEntropy.next_u64();
+        let files = load_files(&*objects, number, found.as_ref()).await?;
+        let source =
+            RestoreSource { number, ad_groups, epoch, catalog_version, now, dedupe_window, files };
+        let mut state = source.state(found)?;
+        position::check(number, &mut state, &*log, config.accept_loss).await?;
+        let bytes = state.engine.checkpoint(state.position());
+        let checkpoint = Checkpoint { partition: number, epoch, replica, state: bytes };
+        if role == ReplicaRole::Leader {
+            write_first_checkpoint(&mut store, &checkpoint, append_mode).await?;
+            remove_orphans(&*objects, number, &source, now).await;
+        }
+        let restore = || source.state(Some(checkpoint.clone()));
+        let (replayed, tail) = replay_and_quarantine(
+            append_mode,
+            &quarantine,
+            &mut state,
+            restore,
+            &*log,
+            (now, dedupe_window),
+        )
+        .await?;
+        if role == ReplicaRole::Leader {
+            count(replayed);
+        }
+        drop(checkpoint);
+        state.engine.close(now);
+        // Keyframes repeat the newest version: it has to be the state after the replay.
+        state.next_delta(now);
+        let (progress, applied) = watch::channel(state.offset);
+        let is_leader = Arc::new(AtomicBool::new(role == ReplicaRole::Leader));
+        let state = Arc::new(Mutex::new(state));
+        let quarantine = Arc::new(quarantine);
+        let failed = Arc::new(AtomicBool::new(false));
+        let follower = Follower {
+            number,
+            log: Arc::clone(&log),
+            state: Arc::clone(&state),
+            progress,
+            is_leader: Arc::clone(&is_leader),
+            quarantine: Arc::clone(&quarantine),
+            clock,
+            dedupe_window,
+            failed: Arc::clone(&failed),
+        };
+        let (queue, task) = start(append_mode, follower, tail);
+        Ok(Arc::new(Self {
+            number,
+            log,
+            append_mode,
+            state,
+            replica,
+            objects,
+            store: tokio::sync::Mutex::new(store),
+            fenced: AtomicBool::new(false),
+            observed_epoch: AtomicU64::new(observed_epoch),
+            applied,
+            is_leader,
+            queue: Mutex::new(queue),
+            task: tokio::sync::Mutex::new(Some(task)),
+            quarantine,
+            retention: config.retention,
+            unneeded: Mutex::default(),
+            failed,
+        }))
+    }
+
+    /// Its number.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether another process has taken the partition over: figures of this replica no longer count.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed)
+    }
+
+    /// Whether its task has failed: its figures no longer count, and it has to be reopened.
+    pub(super) fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Makes a standby replica the leader without a replay: it continues from what it has applied. Waits
+    /// until it has applied all that is in the log. `epoch`: that of the newest frame.
+    ///
+    /// The state may be ahead of the leader's last checkpoint or behind it. Both are safe: it is made from
+    /// the same log, and its checkpoint names its own offset. What it must not do is keep what is in
+    /// files of the previous leader: see [`detach_slice_files`](Self::detach_slice_files).
+    pub(super) async fn promote(&self, epoch: u64, now: Timestamp) -> Result<(), BudgetsError> {
+        self.observe_epoch(epoch);
+        let mut attempts = 0;
+        loop {
+            let found = self.store.lock().await.read().await?;
+            self.detach_slice_files(found.as_ref(), now)?;
+            let bumped = self.bump_epoch(found.map_or(0, |checkpoint| checkpoint.epoch), now).await;
+            attempts += 1;
+            match bumped {
+                // The previous leader has written its last checkpoint between the read and the write. This
+                // replica is not fenced by that: it reads the newer one and tries again.
+                Err(BudgetsError::Checkpoint(CheckpointError::Fenced { .. }))
+                    if attempts < PROMOTION_ATTEMPTS =>
+                {
+                    self.fenced.store(false, Ordering::Relaxed);
+                }
+                other => break other?,
+            }
+        }
+        self.is_leader.store(true, Ordering::Relaxed);
+        // Its figures lack what is not applied yet: published under the new epoch they would replace the
+        // newer ones of the previous leader.
+        if self.wait_until_applied(PROMOTION_TIMEOUT).await? {
+            Ok(())
+        } else {
+            Err(BudgetsError::Closed)
+        }
+    }
+
+    /// Makes the state independent of files of closed slices until the next [`Self::checkpoint`]: the
+    /// previous leader may have removed those that this replica knows, and a checkpoint that names them
+    /// could not be read. Those of the leader's checkpoint are removed after a delay.
+    fn detach_slice_files(
+        &self,
+        found: Option<&Checkpoint>,
+        now: Timestamp,
+    ) -> Result<(), BudgetsError> {
+        locked(&self.state).engine.detach_slice_files();
+        let Some(found) = found else { return Ok(()) };
+        let names = named_files(self.number, &found.state)?.slices;
+        let objects = names.iter().map(|name| slices::object(self.number, name));
+        locked(&self.unneeded).add(objects, now);
+        Ok(())
+    }
+
+    /// Waits until all is applied that is in the log now. `false` after the timeout.
+    async fn wait_until_applied(&self, timeout: Duration) -> Result<bool, BudgetsError> {
+        let end = self.log.end(self.number).await?;
+        let mut applied = self.applied.clone();
+        let caught_up = applied.wait_for(|applied| *applied >= end);
+        Ok(matches!(tokio::time::timeout(timeout, caught_up).await, Ok(Ok(_))))
+    }
+
+    /// Records the epoch of a frame of this partition that this process received.
+    pub(super) fn observe_epoch(&self, epoch: u64) {
+        self.observed_epoch.fetch_max(epoch, Ordering::Relaxed);
+    }
+
+    /// Whether another replica publishes figures under a higher epoch: gates ignore those of this one then.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.observed_epoch.load(Ordering::Relaxed) > locked(&self.state).epoch
+    }
+
+    /// The version of the catalog that its ad groups are from.
+    pub(super) fn catalog_version(&self) -> u64 {
+        locked(&self.state).engine.catalog_version()
+    }
+
+    /// Bumps the epoch if another replica publishes figures of this partition under a higher one. A standby
+    /// replica that published while this leader was silent is superseded by that, and stops. If instead
+    /// another process has become the leader, it has rewritten the checkpoint, and this replica is fenced.
+    /// The checkpoint decides, not the frames: without the write, two leaders would bump their epochs in
+    /// turn for ever. Returns whether the epoch was bumped.
+    pub(super) async fn reclaim(&self, now: Timestamp) -> Result<bool, BudgetsError> {
+        if !self.is_superseded() || self.is_fenced() {
+            return Ok(false);
+        }
+        // After a pause there may be much to apply; until then the other replica has newer figures.
+        if !self.wait_until_applied(RECLAIM_TIMEOUT).await? {
+            return Ok(false);
+        }
+        let epoch = self.observed_epoch.load(Ordering::Relaxed);
+        tracing::info!(
+            partition = self.number,
+            epoch,
+            "superseded by another replica; bumping the epoch"
+        );
+        self.bump_epoch(epoch, now).await.map(|()| true)
+    }
+
+    /// Continues under a higher epoch: in the checkpoint first, then in frames. The other way round, a
+    /// replica that is fenced would publish frames that win over those of the leader.
+    async fn bump_epoch(&self, epoch: u64, now: Timestamp) -> Result<(), BudgetsError> {
+        let epoch = next_epoch(epoch.max(self.observed_epoch.load(Ordering::Relaxed)), now);
+        let mut store = self.store.lock().await;
+        self.write_checkpoint(&mut store, epoch, now).await?;
+        let mut state = locked(&self.state);
+        state.epoch = epoch;
+        state.engine.set_epoch(epoch);
+        // Keyframes repeat the newest version: it has to be one of the new epoch.
+        state.next_delta(now);
+        Ok(())
+    }
+
+    /// A keyframe that a standby replica publishes while the leader is silent, under an epoch of its own.
+    pub(super) fn standby_keyframe(&self, epoch: u64, now: Timestamp) -> Frame {
+        let mut state = locked(&self.state);
+        state.engine.close(now);
+        state.next_delta(now);
+        Frame { epoch, ..state.engine.keyframe() }
+    }
+
+    /// Closes windows by the clock.
+    pub(super) fn close(&self, now: Timestamp) {
+        locked(&self.state).engine.close(now);
+    }
+
+    /// Writes runs of ids that are in memory. Every replica that applies the same events makes the same
+    /// runs, under the same names.
+    pub(super) async fn save_ids(&self) -> Result<(), BudgetsError> {
+        // Objects that became unneeded here stay: the leader's checkpoint may name them.
+        ids::save(&*self.objects, self.number, &self.state).await.map(drop)
+    }
+
+    /// The next offset of the log to apply.
+    pub(super) fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// Appends and applies events, given with their indexes in the caller's batch. `now`: the time against
+    /// which they were checked.
+    pub(super) async fn append(
+        &self,
+        events: Vec<(usize, Event)>,
+        now: Timestamp,
+    ) -> Result<Accepted, BudgetsError> {
+        let queue = locked(&self.queue).clone().ok_or(BudgetsError::Closed)?;
+        let (done, answer) = oneshot::channel();
+        // The task only ends by itself if it fails.
+        let failed = || BudgetsError::Unavailable { partition: self.number };
+        queue.send(Batch { events, now, done }).await.map_err(|_| failed())?;
+        let answer = answer.await.map_err(|_| failed())?;
+        answer.map_err(BudgetsError::Append)
+    }
+
+    /// Stops the task: after it has applied what waits, or at once where any process appends.
+    pub(super) async fn stop(&self) {
+        locked(&self.queue).take();
+        let Some(task) = self.task.lock().await.take() else { return };
+        if self.append_mode == AppendMode::Shared {
+            task.abort();
+        }
+        if task.await.is_err_and(|error| error.is_panic()) {
+            tracing::error!(partition = self.number, "the partition's task panicked");
+        }
+    }
+
+    /// Continues with other ad groups.
+    pub(super) fn set_catalog(&self, ad_groups: Vec<AdGroupConfig>, version: u64, now: Timestamp) {
+        let mut state = locked(&self.state);
+        state.engine.configure(version, ad_groups, now);
+        // Keyframes repeat the newest version: it has to be one of the new catalog.
+        state.next_delta(now);
+    }
+
+    pub(super) fn keyframe(&self) -> Frame {
+        locked(&self.state).engine.keyframe()
+    }
+
+    /// Closes windows by the clock, and returns what changed since the last version.
+    pub(super) fn tick(&self, now: Timestamp) -> Frame {
+        let mut state = locked(&self.state);
+        state.engine.close(now);
+        state.next_delta(now)
+    }
+
+    pub(super) fn states(&self, now: Timestamp) -> Vec<AdGroupState> {
+        locked(&self.state).engine.states(now)
+    }
+
+    pub(super) fn spend_history(
+        &self,
+        ad_group: &AdGroupName,
+        now: Timestamp,
+    ) -> Option<SpendHistory> {
+        SpendHistory::of(&locked(&self.state).engine, ad_group, now)
+    }
+
+    /// The spend of every ad group's last days.
+    pub(super) fn days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<(BudgetDay, Micros)>)> {
+        locked(&self.state).engine.all_days(now)
+    }
+
+    /// [`Self::checkpoint`], with metrics.
+    pub(super) async fn checkpoint_at(&self, now: Timestamp) -> Result<(), BudgetsError> {
+        let written = self.checkpoint(now).await;
+        if written.is_err() {
+            metrics::counter!("throng_checkpoint_failures_total").increment(1);
+        } else {
+            let seconds = now.0.div_euclid(1_000_000) as f64;
+            let name = "throng_checkpoint_last_success_timestamp_seconds";
+            metrics::gauge!(name, "partition" => self.number.to_string()).set(seconds);
+        }
+        written
+    }
+
+    /// Writes a checkpoint, and deletes records of the log by the retention rule.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Fenced`] if another process leads the partition; this replica must be dropped.
+    pub(super) async fn checkpoint(&self, now: Timestamp) -> Result<(), BudgetsError> {
+        let partition = self.number;
+        if self.is_failed() {
+            return Err(BudgetsError::Unavailable { partition });
+        }
+        let flushed = self.quarantine.flush().await;
+        flushed.map_err(|source| BudgetsError::Quarantine { partition, source })?;
+        let mut store = self.store.lock().await;
+        let (epoch, offset) = {
+            let state = locked(&self.state);
+            (state.epoch, state.offset)
+        };
+        if self.append_mode == AppendMode::Shared {
+            // If the topic was recreated, a checkpoint with this offset would make the next leader skip that
+            // many records of the new topic.
+            let end = self.log.end(partition).await?;
+            if end < offset {
+                return Err(BudgetsError::LogBehind { partition, checkpoint: offset, end });
+            }
+        }
+        slices::save(&*self.objects, partition, &self.state, now).await?;
+        let offset = self.write_checkpoint(&mut store, epoch, now).await?;
+        // After the checkpoint: records from its offset on are needed for a replay.
+        if self.append_mode == AppendMode::Exclusive {
+            self.log.retain(partition, self.retention, offset, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint and returns its offset. Files are written before the checkpoint that names them,
+    /// and removed some time after one that does not.
+    async fn write_checkpoint(
+        &self,
+        store: &mut CheckpointStore,
+        epoch: u64,
+        now: Timestamp,
+    ) -> Result<u64, BudgetsError> {
+        let unneeded = ids::save(&*self.objects, self.number, &self.state).await?;
+        let (checkpoint, offset, named) = {
+            let mut state = locked(&self.state);
+            if self.is_failed() || state.engine.has_failed() {
+                return Err(BudgetsError::Unavailable { partition: self.number });
+            }
+            let (partition, replica) = (self.number, self.replica);
+            let slice_file = |name: &String| slices::object(partition, name);
+            let runs = state.engine.take_dropped_id_runs();
+            let runs = runs.iter().map(|run| ids::object(partition, run));
+            let slice_files = state.engine.take_dropped_slice_files();
+            let dropped = runs.chain(slice_files.iter().map(slice_file));
+            locked(&self.unneeded).add(unneeded.into_iter().chain(dropped), now);
+            let named: HashSet<String> =
+                state.engine.slice_file_names().iter().map(slice_file).collect();
+            let bytes = state.engine.checkpoint(state.position());
+            (Checkpoint { partition, epoch, replica, state: bytes }, state.offset, named)
+        };
+        let written = store.write(&checkpoint).await;
+        if matches!(written, Err(CheckpointError::Fenced { .. })) {
+            self.fenced.store(true, Ordering::Relaxed);
+        }
+        written?;
+        let mut due = locked(&self.unneeded).due(now);
+        // A file with the same contents, and so with the same name, may have been made again.
+        due.retain(|object| !named.contains(object));
+        files::remove(&*self.objects, due).await;
+        Ok(offset)
+    }
+}
+
+/// Removes files of a partition that its state does not need: see [`files::remove_orphans`].
+async fn remove_orphans(
+    objects: &dyn Objects,
+    number: u32,
+    source: &RestoreSource,
+    now: Timestamp,
+) {
+    let needed = source.objects();
+    for folder in [ids::folder(number), slices::folder(number)] {
+        files::remove_orphans(objects, &folder, &needed, now).await;
+    }
+}
+
+/// Rewrites the checkpoint with the replica's epoch, which fences the previous leader.
+async fn write_first_checkpoint(
+    store: &mut CheckpointStore,
+    checkpoint: &Checkpoint,
+    append_mode: AppendMode,
+) -> Result<(), BudgetsError> {
+    match store.write(checkpoint).await {
+        // No other process can lead the partition, so nobody has to be fenced: a full disk must not keep it
+        // from being served.
+        Err(error @ CheckpointError::Store { .. }) if append_mode == AppendMode::Exclusive => {
+            tracing::error!(
+                partition = checkpoint.partition,
+                error = &error as &dyn std::error::Error,
+                "failed to write the first checkpoint; the next one comes soon"
+            );
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// An epoch that is higher than `epoch`, also after the clock was set back.
+fn next_epoch(epoch: u64, now: Timestamp) -> u64 {
+    // The highest number is not an epoch that a replica has chosen. There is none above it, and that must
+    // not stop a node.
+    u64::try_from(now.0).unwrap_or(0).max(epoch.saturating_add(1))
+}
