@@ -1,41 +1,42 @@
-//! The audience of a sync that has none yet: made, or taken over with the approval of a person.
+//! The audience of a sync that has none yet: created, or adopted after a person has approved it.
 
 use throng_model::{HashSeed, HashedIdentifier, SyncName};
 use throng_store::{SyncMode, Task};
 
-use crate::sending::SendFailure;
-use crate::{Advice, Job, SendClass, SendError, Worker};
+use crate::sending::SendInterruption;
+use crate::{Advice, SendClass, SendError, TaskInput, Worker};
 
-/// Who a sync of this deployment is on a platform. Tells nothing about the seed.
+/// Identifies a sync of this deployment on a platform, without revealing the seed.
 fn owner(seed: HashSeed, sync: &SyncName) -> String {
     let text = format!("throng owner {}/{sync}", seed.0);
     HashedIdentifier::of_normalised(&text).to_hex().chars().take(16).collect()
 }
 
 impl Worker {
-    /// The audience of a sync that has none yet: a new one. One that is there already holds users whom
-    /// nobody here knows, unless an earlier try made it; it is taken over by a replace session that
-    /// was planned after it was found, which a person has approved.
-    pub(crate) async fn first_audience(
+    /// Creates the audience of a sync that has none yet. An audience of that name that already exists
+    /// holds unknown users, unless an earlier try of this sync created it. Adding to it, or removing
+    /// from it, would mix two lists. So it is adopted only by a replace run that was planned after the
+    /// audience was found: such a run waits for the approval of a person.
+    pub(crate) async fn create_or_adopt_audience(
         &self,
         task: &Task,
-        job: &Job,
-    ) -> Result<String, SendFailure> {
-        let name = &job.platform_name;
+        input: &TaskInput,
+    ) -> Result<String, SendInterruption> {
+        let name = &input.platform_name;
         let owner = owner(self.seed, &task.sync);
-        let ensured = job.destination.ensure_audience(name, &owner).await?;
-        let known = self.ledger.foreign_audiences().await?;
-        let known = known.into_iter().find(|foreign| {
+        let ensured = input.destination.ensure_audience(name, &owner).await?;
+        let found = self.ledger.foreign_audiences().await?;
+        let found = found.into_iter().find(|foreign| {
             foreign.sync == task.sync && foreign.platform_id == ensured.platform_id
         });
         let id = &ensured.platform_id;
-        if !ensured.created && (known.is_some() || !ensured.own) {
-            let approved = job.adopt
-                && known.is_some_and(|foreign| foreign.found && task.run > foreign.run)
+        if !ensured.created && (found.is_some() || !ensured.own) {
+            let approved = input.adopt
+                && found.is_some_and(|foreign| foreign.found && task.run > foreign.run)
                 && self.ledger.run(task.run).await?.mode == SyncMode::Replace;
             if !approved {
                 self.ledger.put_foreign_audience(&task.sync, id, task.run).await?;
-                let (help, advice) = if job.adopt {
+                let (help, advice) = if input.adopt {
                     (
                         "a run that replaces its list is planned, and waits for approval",
                         Advice::None,
@@ -46,10 +47,10 @@ impl Worker {
                     (help, Advice::Requeue)
                 };
                 let message = format!(
-                    "the account has an audience `{name}` already ({id}), with users that this sync did \
-                     not put there: {help}"
+                    "the account already has an audience `{name}` ({id}), with users that this sync did \
+                     not add: {help}"
                 );
-                return Err(SendError::local(SendClass::Stop, message).advising(advice).into());
+                return Err(SendError::local(SendClass::Stop, message).with_advice(advice).into());
             }
         }
         Ok(self.ledger.put_platform_audience(&task.sync, id).await?.platform_id)

@@ -10,33 +10,33 @@ use crate::{PlatformSize, SizePoint, evaluate_sizes};
 pub struct CheckFacts<'a> {
     /// The run.
     pub run: &'a SyncRun,
-    /// What became of its removals.
-    pub removals: Removals,
+    /// The results of its removals.
+    pub removals: RemovalCounts,
     /// Users in the delivered snapshot.
     pub members: u64,
-    /// What the platform says, or why it could not be asked.
+    /// The size that the platform reports, or why it cannot be read.
     pub size: Result<&'a PlatformSize, String>,
-    /// The sizes of the audience over time, the oldest first and this one last.
+    /// The sizes of the audience over time, oldest first, including this one.
     pub sizes: &'a [SizePoint],
 }
 
-/// What became of the removals of a run.
+/// The results of the removals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Removals {
-    /// Rows that the platform took off its list.
+pub struct RemovalCounts {
+    /// Rows that the platform removed.
     pub sent: u64,
     /// Rows that were not sent, because members have the same identifiers.
     pub skipped: u64,
-    /// Rows that the platform refused to take off.
+    /// Rows that the platform refused to remove.
     pub rejected: u64,
 }
 
-impl Removals {
+impl RemovalCounts {
     /// Sums up the batches of a task.
     pub fn of(batches: &[Batch]) -> Self {
         let mut removals = Self::default();
-        let removing = batches.iter().filter(|batch| batch.operation == Operation::Remove);
-        for outcome in removing.filter_map(|batch| batch.outcome.as_ref()) {
+        let remove_batches = batches.iter().filter(|batch| batch.operation == Operation::Remove);
+        for outcome in remove_batches.filter_map(|batch| batch.outcome.as_ref()) {
             removals.sent += outcome.sent;
             removals.skipped += outcome.skipped.values().sum::<u64>();
             removals.rejected += outcome.rejected.values().sum::<u64>();
@@ -45,19 +45,20 @@ impl Removals {
     }
 }
 
-/// Above this share of refused rows the data deserves a look.
+/// Above this share of rejected rows a person should inspect the data.
 const SUSPECT_REJECTED_PERCENT: u64 = 5;
-/// Above this share of refused rows the upload did not do its job.
+/// Above this share of rejected rows the upload has failed.
 const FAILED_REJECTED_PERCENT: u64 = 30;
-/// Above this share of users without a usable identifier the identifier query deserves a look.
+/// Above this share of users without a usable identifier a person should inspect the identifier query.
 const SUSPECT_SKIPPED_PERCENT: u64 = 50;
-/// Platforms round sizes, and count only those they know: being below the snapshot is normal,
-/// being above it by more than this is not.
+/// Platforms round sizes, and count only people they can match: a size below the snapshot is normal,
+/// one that exceeds it by more than this is not.
 const SIZE_SLACK_PERCENT: u64 = 10;
 const SIZE_SLACK_USERS: u64 = 1_000;
 
-/// Judges. Pure. The verdict is the worst of all reasons; no reason means `Passed`.
-pub fn judge(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
+/// Evaluates the check of a task. Pure. The verdict is the worst of all findings; without a finding it is
+/// `Passed`.
+pub fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
     let run = facts.run;
     let mut findings: Vec<(Verdict, String)> = Vec::new();
     let skipped: u64 = run.skipped.values().sum();
@@ -71,16 +72,16 @@ pub fn judge(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
             ),
         ));
     }
-    // Additions apart from removals: a few removals that are refused leave the wrong people on the
-    // list, however many additions went well.
+    // Additions and removals are evaluated separately: a few refused removals leave the wrong people on
+    // the list, however many additions succeeded.
     let removals = facts.removals;
     if removals.rejected > 0 {
         let of = removals.sent + removals.skipped + removals.rejected;
         findings.push((
             Verdict::Failed,
             format!(
-                "the platform refused {} of {of} removals: these users are still on its list; they \
-                 are tried again",
+                "the platform refused {} of {of} removals: these users are still on its list; the \
+                 removals are retried",
                 removals.rejected
             ),
         ));
@@ -100,7 +101,7 @@ pub fn judge(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
     if share(skipped, SUSPECT_SKIPPED_PERCENT) {
         findings.push((
             Verdict::Suspect,
-            format!("{skipped} of {adds} users had no usable identifier; look at the sync's identifiers.sql"),
+            format!("{skipped} of {adds} users had no usable identifier; check the sync's identifiers.sql"),
         ));
     }
     size_findings(facts, &mut findings);
@@ -121,8 +122,8 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
             return;
         }
     };
-    if let Some(trouble) = &size.trouble {
-        findings.push((Verdict::Suspect, format!("the platform says: {trouble}")));
+    if let Some(problem) = &size.problem {
+        findings.push((Verdict::Suspect, format!("the platform reports a problem: {problem}")));
     }
     if let Some(finding) = evaluate_sizes(facts.sizes) {
         findings.push((finding.verdict, finding.reason));
@@ -130,11 +131,11 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
     if size.settling {
         findings.push((
             Verdict::Passed,
-            "the platform is still filling the audience; its size is not judged".to_owned(),
+            "the platform is still filling the audience; its size is not evaluated".to_owned(),
         ));
         return;
     }
-    // The platform may still show those who were taken out.
+    // The platform may still show users who were removed.
     let members = facts.members.max(recently_delivered(facts.sizes));
     let most = members
         .saturating_add((members / 100).saturating_mul(SIZE_SLACK_PERCENT).max(SIZE_SLACK_USERS));
@@ -196,19 +197,19 @@ mod tests {
             (run(40, 60, 0, 0), sized(None, None), Verdict::Suspect),
             (run(99, 0, 0, 1), sized(None, None), Verdict::Failed),
             (run(100, 0, 0, 0), sized(Some(20_000), None), Verdict::Suspect),
-            // Soon after a delivery; how sizes go on is judged with those of other times.
+            // Soon after a delivery; a size is evaluated together with those of other times.
             (run(10_000, 0, 0, 0), sized(Some(0), Some(0)), Verdict::Passed),
             (run(100, 0, 0, 0), Err("timeout".into()), Verdict::Suspect),
         ];
         for (run, size, expected) in cases {
             let facts = CheckFacts {
                 run: &run,
-                removals: Removals::default(),
+                removals: RemovalCounts::default(),
                 members: run.adds,
                 size: size.as_ref().map_err(Clone::clone),
                 sizes: &[],
             };
-            let (verdict, reasons) = judge(&facts);
+            let (verdict, reasons) = evaluate_check(&facts);
             assert_eq!(verdict, expected, "{run:?}: {reasons:?}");
             assert_eq!(reasons.is_empty(), verdict == Verdict::Passed);
         }
@@ -224,28 +225,40 @@ mod tests {
             settling: false,
         };
         let size = PlatformSize { lower: Some(0), upper: Some(0), ..PlatformSize::default() };
-        let judged = |sizes: &[SizePoint]| {
-            let (run, removals) = (run(10, 0, 0, 0), Removals::default());
-            judge(&CheckFacts { run: &run, removals, members: 5_000, size: Ok(&size), sizes })
+        let evaluated = |sizes: &[SizePoint]| {
+            let (run, removals) = (run(10, 0, 0, 0), RemovalCounts::default());
+            evaluate_check(&CheckFacts {
+                run: &run,
+                removals,
+                members: 5_000,
+                size: Ok(&size),
+                sizes,
+            })
         };
-        let (verdict, reasons) = judged(&[point(0, 4_000), point(9, 0)]);
+        let (verdict, reasons) = evaluated(&[point(0, 4_000), point(9, 0)]);
         assert_eq!(verdict, Verdict::Failed);
         assert!(reasons[0].contains("4000 people"), "{reasons:?}");
-        assert_eq!(judged(&[point(0, 0), point(9, 0)]), (Verdict::Passed, vec![]));
+        assert_eq!(evaluated(&[point(0, 0), point(9, 0)]), (Verdict::Passed, vec![]));
     }
 
     #[test]
-    fn removals_are_judged_apart_from_additions() {
+    fn removals_are_evaluated_separately_from_additions() {
         let size = PlatformSize::default();
-        let judged = |run: SyncRun, removals| {
-            judge(&CheckFacts { run: &run, removals, members: 1_000, size: Ok(&size), sizes: &[] })
+        let evaluated = |run: SyncRun, removals| {
+            evaluate_check(&CheckFacts {
+                run: &run,
+                removals,
+                members: 1_000,
+                size: Ok(&size),
+                sizes: &[],
+            })
         };
-        let refused = Removals { sent: 0, skipped: 0, rejected: 1 };
-        let (verdict, reasons) = judged(run(999, 0, 1, 0), refused);
+        let refused = RemovalCounts { sent: 0, skipped: 0, rejected: 1 };
+        let (verdict, reasons) = evaluated(run(999, 0, 1, 0), refused);
         assert_eq!(verdict, Verdict::Failed);
         assert!(reasons[0].contains("refused 1 of 1 removals"), "{reasons:?}");
-        // What members have too is not removed, and that is right.
-        let shared = Removals { sent: 0, skipped: 3, rejected: 0 };
-        assert_eq!(judged(run(0, 3, 0, 0), shared).0, Verdict::Passed);
+        // Identifiers that members share are not removed, which is correct.
+        let shared = RemovalCounts { sent: 0, skipped: 3, rejected: 0 };
+        assert_eq!(evaluated(run(0, 3, 0, 0), shared).0, Verdict::Passed);
     }
 }

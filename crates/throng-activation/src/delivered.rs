@@ -1,10 +1,10 @@
-//! Delivered state: what a platform was given for a sync, per user.
+//! Delivered state: the rows that were sent to a platform for a sync, per user.
 //!
-//! One sealed file per sync, a section for each shard that has anything:
+//! One sealed file per sync, with a section for each shard that is not empty:
 //!
 //! ```text
-//! without: length u32, Roaring bitmap of members that had no usable identifier
-//! users:   ordinal u32, count u32, rows …; a row: flags u8, cells as in `prepared`, their end u8 = 255
+//! without identifiers: length u32, Roaring bitmap of members that had no usable identifier
+//! users: ordinal u32, count u32, rows …; a row: flags u8, cells as in `prepared`, their end u8 = 255
 //! ```
 
 use std::collections::BTreeMap;
@@ -20,46 +20,47 @@ const USERS: u8 = 0;
 const CERTAIN: u8 = 1;
 const SHARED: u8 = 2;
 
-/// A row that the platform was given for a user.
+/// A row that was sent to the platform for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Given {
+pub(crate) struct DeliveredRow {
     pub(crate) row: PreparedRow,
-    /// It is on the platform for certain; else it may be.
+    /// The platform has confirmed the row. Otherwise it may or may not be there.
     pub(crate) certain: bool,
-    /// The user has left, and every identifier in it is one of a member too: it goes when one of them
-    /// is nobody's. Counted already.
+    /// The user has left, but members share every identifier of the row. The row is removed as soon as
+    /// one of its identifiers belongs to no member. Its skipped removal was counted once already.
     pub(crate) shared: bool,
 }
 
 /// The users of one shard.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ShardState {
-    /// By ordinal. Mostly one row for a user.
-    pub(crate) users: BTreeMap<u32, Vec<Given>>,
-    /// Members without a usable identifier, which were counted as skipped.
-    pub(crate) without: RoaringBitmap,
+    /// By ordinal. Usually one row per user.
+    pub(crate) users: BTreeMap<u32, Vec<DeliveredRow>>,
+    /// Members without a usable identifier, already counted as skipped.
+    pub(crate) without_identifiers: RoaringBitmap,
 }
 
 impl ShardState {
     pub(crate) fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.without.is_empty()
+        self.users.is_empty() && self.without_identifiers.is_empty()
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bitmap = Vec::new();
-        if !self.without.is_empty() {
+        if !self.without_identifiers.is_empty() {
             // Writing to memory does not fail.
-            let _ = self.without.serialize_into(&mut bitmap);
+            let _ = self.without_identifiers.serialize_into(&mut bitmap);
         }
         let mut bytes = (bitmap.len() as u32).to_le_bytes().to_vec();
         bytes.append(&mut bitmap);
-        for (ordinal, given) in &self.users {
+        for (ordinal, delivered_rows) in &self.users {
             bytes.extend_from_slice(&ordinal.to_le_bytes());
-            // A user has a row for each change of identifiers that is not through yet: never 2^32.
-            bytes.extend_from_slice(&(given.len() as u32).to_le_bytes());
-            for given in given {
-                bytes.push(u8::from(given.certain) | (u8::from(given.shared) << 1));
-                write_cells(&given.row, &mut bytes);
+            // A user has one row for each change of identifiers whose removal is still due: far fewer
+            // than 2^32.
+            bytes.extend_from_slice(&(delivered_rows.len() as u32).to_le_bytes());
+            for delivered in delivered_rows {
+                bytes.push(u8::from(delivered.certain) | (u8::from(delivered.shared) << 1));
+                write_cells(&delivered.row, &mut bytes);
             }
         }
         bytes
@@ -70,58 +71,63 @@ impl ShardState {
         let (bitmap, mut rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
         let mut state = Self::default();
         if !bitmap.is_empty() {
-            state.without = RoaringBitmap::deserialize_from(bitmap).ok()?;
+            state.without_identifiers = RoaringBitmap::deserialize_from(bitmap).ok()?;
         }
         while !rest.is_empty() {
             let (ordinal, after) = rest.split_first_chunk::<4>()?;
             let (count, mut after) = after.split_first_chunk::<4>()?;
-            // What is reserved is bounded by the bytes that are there, whatever the count says.
+            // The allocation is bounded by the bytes that are left, whatever the count says.
             let count = u32::from_le_bytes(*count) as usize;
-            let mut given = Vec::with_capacity(count.min(after.len()));
+            let mut delivered_rows = Vec::with_capacity(count.min(after.len()));
             for _ in 0..count {
                 let (flags, cells) = after.split_first()?;
-                let (row, left) = read_cells(cells)?;
+                let (row, rest) = read_cells(cells)?;
                 let (certain, shared) = (flags & CERTAIN != 0, flags & SHARED != 0);
-                given.push(Given { row, certain, shared });
-                after = left;
+                delivered_rows.push(DeliveredRow { row, certain, shared });
+                after = rest;
             }
-            state.users.insert(u32::from_le_bytes(*ordinal), given);
+            state.users.insert(u32::from_le_bytes(*ordinal), delivered_rows);
             rest = after;
         }
         Some(state)
     }
 
-    /// What a row did: the platform took it.
-    pub(crate) fn added(&mut self, ordinal: u32, row: PreparedRow, certain: bool) {
-        self.without.remove(ordinal);
-        let given = self.users.entry(ordinal).or_default();
-        match given.iter_mut().find(|known| known.row == row) {
+    /// Records that the platform accepted a row; `certain`: it has confirmed it.
+    pub(crate) fn record_added(&mut self, ordinal: u32, row: PreparedRow, certain: bool) {
+        self.without_identifiers.remove(ordinal);
+        let delivered_rows = self.users.entry(ordinal).or_default();
+        match delivered_rows.iter_mut().find(|known| known.row == row) {
             Some(known) => {
                 known.certain |= certain;
                 known.shared = false;
             }
-            None => given.push(Given { row, certain, shared: false }),
+            None => delivered_rows.push(DeliveredRow { row, certain, shared: false }),
         }
     }
 
-    /// The row is off the platform.
-    pub(crate) fn removed(&mut self, ordinal: u32, row: &PreparedRow) {
-        if let Some(given) = self.users.get_mut(&ordinal) {
-            given.retain(|known| known.row != *row);
-            if given.is_empty() {
+    /// Records that a row was removed from the platform.
+    pub(crate) fn record_removed(&mut self, ordinal: u32, row: &PreparedRow) {
+        if let Some(delivered_rows) = self.users.get_mut(&ordinal) {
+            delivered_rows.retain(|known| known.row != *row);
+            if delivered_rows.is_empty() {
                 self.users.remove(&ordinal);
             }
         }
     }
 
-    /// Something about the row.
-    pub(crate) fn mark(&mut self, ordinal: u32, row: &PreparedRow, mark: impl Fn(&mut Given)) {
-        let given = self.users.get_mut(&ordinal).into_iter().flatten();
-        given.filter(|known| known.row == *row).for_each(mark);
+    /// Changes the flags of a row.
+    pub(crate) fn update_flags(
+        &mut self,
+        ordinal: u32,
+        row: &PreparedRow,
+        update: impl Fn(&mut DeliveredRow),
+    ) {
+        let delivered_rows = self.users.get_mut(&ordinal).into_iter().flatten();
+        delivered_rows.filter(|known| known.row == *row).for_each(update);
     }
 }
 
-/// What the file says about itself.
+/// The metadata of a file of delivered state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateMeta {
     /// The platform's keys, in the order of a row's cells.
@@ -130,10 +136,10 @@ pub struct StateMeta {
     pub users: u64,
 }
 
-/// The delivered state of a sync: an opened file, or nothing delivered.
+/// The delivered state of a sync: an open file, or empty if nothing was delivered.
 pub struct DeliveredState {
     file: Option<SealedFile>,
-    /// What it says about itself.
+    /// The file's metadata.
     pub meta: StateMeta,
 }
 
@@ -144,15 +150,16 @@ impl std::fmt::Debug for DeliveredState {
 }
 
 impl DeliveredState {
-    /// Nothing was delivered: only for a sync of which that is known.
-    pub fn nothing(keys: Vec<String>) -> Self {
+    /// The state of a sync for which nothing was delivered. Only where that is certain: for an unknown
+    /// state it would plan to add everybody and to remove nobody.
+    pub fn empty(keys: Vec<String>) -> Self {
         Self { file: None, meta: StateMeta { keys, users: 0 } }
     }
 
     /// Opens a file.
     ///
     /// # Errors
-    /// [`SealedError`]: a missing key or damage is never read as "nothing delivered".
+    /// [`SealedError`]: a missing key or a damaged file is never read as "nothing delivered".
     pub fn open(
         path: &std::path::Path,
         keys: &IdentifierKeys,
@@ -160,11 +167,11 @@ impl DeliveredState {
     ) -> Result<Self, SealedError> {
         let file = SealedFile::open(path, keys, binding)?;
         let meta = serde_json::from_slice(&file.meta);
-        let meta = meta.map_err(|_| file.damaged("what it says about itself cannot be read"))?;
+        let meta = meta.map_err(|_| file.damaged("its metadata cannot be read"))?;
         Ok(Self { file: Some(file), meta })
     }
 
-    /// The users of a shard. Memory: about 100 bytes for each row and cell.
+    /// Reads the users of a shard. Memory: about 100 bytes for each row and cell.
     pub(crate) fn shard(&self, shard: u8) -> Result<ShardState, SealedError> {
         let Some(file) = &self.file else { return Ok(ShardState::default()) };
         let Some(at) = file.sections.iter().position(|s| s.shard == shard) else {
@@ -219,15 +226,15 @@ mod tests {
             .into()
         };
         let mut state = ShardState::default();
-        state.added(3, row("a"), true);
-        state.added(3, row("b"), false);
-        state.added(9, row("c"), true);
-        state.mark(9, &row("c"), |given| given.shared = true);
+        state.record_added(3, row("a"), true);
+        state.record_added(3, row("b"), false);
+        state.record_added(9, row("c"), true);
+        state.update_flags(9, &row("c"), |row| row.shared = true);
         // More rows than a byte counts.
         for row_of_many in 0..300 {
-            state.added(11, row(&row_of_many.to_string()), true);
+            state.record_added(11, row(&row_of_many.to_string()), true);
         }
-        state.without.insert(70_000);
+        state.without_identifiers.insert(70_000);
         let bytes = state.encode();
         assert_eq!(ShardState::decode(&bytes), Some(state));
         for cut in 1..bytes.len() {

@@ -1,9 +1,9 @@
-//! What has to be added and removed so that the platform's list is the audience. A difference of
+//! What has to be added and removed so that the platform's list equals the audience. A difference of
 //! identifier rows, not of users.
 //!
-//! A platform matches people, not rows: a removal that names an identifier takes whoever has it. So a
-//! removal names only identifiers that no member has, and the `EXTERN_ID` where there is one; members
-//! that have a named `EXTERN_ID` are put in again after the removals.
+//! A platform matches people, not rows: a removal that names an identifier removes everybody who has it.
+//! So a removal names only identifiers that no member has, and the `EXTERN_ID` where there is one; members
+//! with an `EXTERN_ID` that a removal names are added again after the removals.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,37 +12,39 @@ use throng_membership::MemberSet;
 use throng_model::SHARD_COUNT;
 use throng_store::{Batch, BatchState, Operation, ReasonCounts, SyncMode};
 
-use crate::delivered::{DeliveredState, Given, ShardState, StateMeta, StateWriter};
-use crate::planned::{AFTER, Entry, FIRST, PlanFile, PlanMeta, PlanWriter, REMOVE};
-use crate::scan::{Noted, Scan};
+use crate::delivered::{DeliveredRow, DeliveredState, ShardState, StateMeta, StateWriter};
+use crate::planned::{
+    Entry, PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanFile, PlanMeta, PlanWriter,
+};
+use crate::scan::{RowWithNotes, Scan};
 use crate::sealed::{Binding, IdentifierKeys, SealedWriter};
 use crate::{Cell, Note, PreparedRow, SealedError};
 
 /// Users for whom the identifier query has no row.
-pub(crate) const NO_IDENTIFIERS: &str = "no_identifiers";
-/// Removals of a row that a member has too.
-const ROW_OF_A_MEMBER: &str = "row_of_another_member";
-/// Removals of a row whose every identifier some member has.
-const SHARED: &str = "identifiers_of_other_members";
+pub(crate) const SKIP_NO_IDENTIFIERS: &str = "no_identifiers";
+/// Removals of a row that a member has as well.
+const SKIP_ROW_OF_MEMBER: &str = "row_of_another_member";
+/// Removals of a row of which members share every identifier.
+const SKIP_SHARED: &str = "identifiers_of_other_members";
 
 /// A run that has ended and is not yet in the delivered state.
 #[derive(Debug)]
 pub struct EndedRun {
-    /// What it was to do.
+    /// Its plan.
     pub plan: PlanFile,
-    /// How far it came.
+    /// Its batches with their outcomes.
     pub batches: Vec<Batch>,
-    /// It completed. Otherwise what it did not finish may have arrived all the same.
+    /// It completed. Otherwise rows without an outcome may have arrived nevertheless.
     pub completed: bool,
 }
 
 impl EndedRun {
-    /// What became of a row: whether its batch has an end, and whether the platform refused it.
-    fn fate(&self, operation: Operation, rank: u64) -> (bool, bool) {
-        let holds = |b: &&Batch| {
+    /// The result of a row: whether its batch has an outcome, and whether the platform refused the row.
+    fn result_of(&self, operation: Operation, rank: u64) -> (bool, bool) {
+        let contains_row = |b: &&Batch| {
             b.operation == operation && (b.first_rank..b.first_rank + b.rows).contains(&rank)
         };
-        let Some(batch) = self.batches.iter().find(holds) else { return (false, false) };
+        let Some(batch) = self.batches.iter().find(contains_row) else { return (false, false) };
         let place = rank - batch.first_rank;
         let outcome = batch.outcome.as_ref().filter(|_| batch.state == BatchState::Done);
         let refused = outcome.is_some_and(|outcome| {
@@ -51,34 +53,38 @@ impl EndedRun {
         (outcome.is_some(), refused)
     }
 
+    /// Applies the run to the state of a shard. A row counts as certain only if its batch has an outcome
+    /// (and, in a replace session, if the session was closed): a row whose answer was lost may be on the
+    /// platform. If it were dropped from the state, nobody would ever remove it; if it counted as
+    /// certain, nobody would send it again.
     fn apply(&self, shard: u8, state: &mut ShardState) -> Result<(), SealedError> {
         let replaces = self.plan.meta.put == Operation::Replace;
         if replaces && self.completed {
             *state = ShardState::default();
         } else if replaces {
-            state.users.values_mut().flatten().for_each(|given| given.certain = false);
+            state.users.values_mut().flatten().for_each(|row| row.certain = false);
         }
         for (operation, rank, entry) in self.plan.shard(shard)? {
-            let (done, refused) = self.fate(operation, rank);
+            let (done, refused) = self.result_of(operation, rank);
             let certain = done && (!replaces || self.completed);
-            match (operation, entry.send, entry.of) {
+            match (operation, entry.send, entry.removed_row) {
                 (Operation::Remove, Ok(_), Some(row)) if done && !refused => {
-                    state.removed(entry.ordinal, &row);
+                    state.record_removed(entry.ordinal, &row);
                 }
-                // Refused, or without an answer. Another removal may have taken the same person.
+                // Refused, or without an answer. Another removal may have removed the same person.
                 (Operation::Remove, Ok(_), Some(row)) => {
-                    state.mark(entry.ordinal, &row, |given| given.certain = false);
+                    state.update_flags(entry.ordinal, &row, |row| row.certain = false);
                 }
-                (Operation::Remove, Err(reason), Some(row)) if reason == SHARED => {
-                    state.mark(entry.ordinal, &row, |given| given.shared = true);
+                (Operation::Remove, Err(reason), Some(row)) if reason == SKIP_SHARED => {
+                    state.update_flags(entry.ordinal, &row, |row| row.shared = true);
                 }
-                (Operation::Remove, Err(_), Some(row)) => state.removed(entry.ordinal, &row),
+                (Operation::Remove, Err(_), Some(row)) => state.record_removed(entry.ordinal, &row),
                 (Operation::Remove, ..) => {}
-                (_, Ok(row), _) if !refused => state.added(entry.ordinal, row, certain),
+                (_, Ok(row), _) if !refused => state.record_added(entry.ordinal, row, certain),
                 (_, Ok(_), _) => {}
                 (_, Err(_), _) => {
                     if done {
-                        state.without.insert(entry.ordinal);
+                        state.without_identifiers.insert(entry.ordinal);
                     }
                 }
             }
@@ -87,12 +93,12 @@ impl EndedRun {
     }
 }
 
-/// What the platform was given: the recorded state, and the runs that ended since, the oldest first.
+/// What was delivered to the platform: the recorded state, and the runs that ended since, oldest first.
 #[derive(Debug)]
 pub struct Delivered {
-    /// As it was recorded.
+    /// The recorded state.
     pub state: DeliveredState,
-    /// Since then.
+    /// The runs that ended since it was recorded.
     pub runs: Vec<EndedRun>,
 }
 
@@ -105,7 +111,7 @@ impl Delivered {
         Ok(state)
     }
 
-    /// Records the state with the ended runs in it, in a new file.
+    /// Writes the state with the ended runs applied to a new file.
     ///
     /// # Errors
     /// [`SealedError`].
@@ -126,43 +132,43 @@ impl Delivered {
     }
 }
 
-/// What a difference is worked out from.
+/// The inputs of a difference.
 #[derive(Debug)]
 pub struct DifferenceFacts<'a> {
-    /// What the platform was given.
+    /// What was delivered to the platform.
     pub delivered: &'a Delivered,
     /// The members to deliver.
     pub target: &'a MemberSet,
-    /// Their identifiers now.
+    /// Their current identifiers.
     pub scan: &'a Scan,
-    /// How the sync is kept.
+    /// The mode of the sync.
     pub mode: SyncMode,
-    /// Everything is sent anew in a replace session: by the mode, or because what the platform holds
-    /// is not known.
+    /// The whole list is sent in a replace session: because of the mode, or because the platform's
+    /// list is not known.
     pub replace: bool,
-    /// The platform's keys, in the order of cells.
+    /// The platform's keys, in the order of the cells.
     pub keys: &'a [String],
-    /// Keys of which each names one person.
+    /// Keys of which each identifies one person.
     pub strong: &'a [&'a str],
     /// A fingerprint of the identifiers' SQL, key and columns.
     pub identifiers: &'a str,
 }
 
-/// A difference, written as a plan.
+/// A difference that was written as a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What the plan says about itself.
+    /// The plan's metadata.
     pub meta: PlanMeta,
-    /// Users who are on the platform now.
-    pub before: u64,
-    /// Users of those who will not be.
-    pub leaving: u64,
-    /// What was changed or refused in the identifiers that are put in, by key and reason.
+    /// Users on the platform before the run.
+    pub users_before: u64,
+    /// Those of them who are not on it after the run.
+    pub users_removed: u64,
+    /// Identifiers of added rows that were changed or refused, by key and reason.
     pub normalised: ReasonCounts,
 }
 
 impl Difference {
-    /// Nothing is to be done.
+    /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.meta.rows == [0; 3]
     }
@@ -178,43 +184,43 @@ fn digest(key: usize, cell: &Cell) -> Digest {
             u128::from_le_bytes(bytes).wrapping_add(key as u128)
         }
         Cell::Plain(text) => {
-            let of = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+            let sha256 = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
             let mut bytes = [0u8; 16];
-            bytes.copy_from_slice(&of.as_ref()[..16]);
+            bytes.copy_from_slice(&sha256.as_ref()[..16]);
             u128::from_le_bytes(bytes).wrapping_add(key as u128)
         }
         Cell::Empty => key as u128,
     }
 }
 
-/// Which cells of a row name one person; none: only the whole row does.
-fn named<'r>(strong: &'r [bool], row: &'r PreparedRow) -> impl Iterator<Item = usize> + 'r {
+/// The cells of a row that identify one person. If there are none, only the row as a whole does.
+fn strong_cells<'r>(strong: &'r [bool], row: &'r PreparedRow) -> impl Iterator<Item = usize> + 'r {
     let is_strong = |at: &usize| strong.get(*at) == Some(&true) && row[*at] != Cell::Empty;
     (0..row.len()).filter(is_strong)
 }
 
-fn whole(row: &PreparedRow) -> Digest {
+fn row_digest(row: &PreparedRow) -> Digest {
     let cells = row.iter().enumerate().map(|(at, cell)| digest(at, cell));
     cells.fold(1u128, |sum, cell| {
         (sum ^ cell).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
     })
 }
 
-/// Identifiers of rows that go, and which of them a member has.
+/// Identifiers of the rows to remove, and which of them a member has.
 #[derive(Default)]
-struct Leaving {
+struct RemovedIdentifiers {
     digests: Vec<Digest>,
     kept: Vec<bool>,
 }
 
-impl Leaving {
-    fn seal(&mut self) {
+impl RemovedIdentifiers {
+    fn freeze(&mut self) {
         self.digests.sort_unstable();
         self.digests.dedup();
         self.kept = vec![false; self.digests.len()];
     }
 
-    fn keep(&mut self, digest: Digest) {
+    fn mark_kept(&mut self, digest: Digest) {
         if let Ok(at) = self.digests.binary_search(&digest) {
             self.kept[at] = true;
         }
@@ -224,14 +230,14 @@ impl Leaving {
         self.digests.binary_search(&digest).is_ok_and(|at| self.kept[at])
     }
 
-    fn names(&self, digest: Digest) -> bool {
+    fn contains(&self, digest: Digest) -> bool {
         self.digests.binary_search(&digest).is_ok()
     }
 }
 
 struct Shard {
     state: ShardState,
-    rows: BTreeMap<u32, Noted>,
+    rows: BTreeMap<u32, RowWithNotes>,
 }
 
 impl DifferenceFacts<'_> {
@@ -243,31 +249,32 @@ impl DifferenceFacts<'_> {
         keys.iter().map(|key| self.strong.contains(&key.as_str())).collect()
     }
 
-    fn removes(&self) -> bool {
+    fn has_removals(&self) -> bool {
         self.mode != SyncMode::Add && !self.replace
     }
 
-    /// The row that a member should have.
-    fn wanted<'s>(&self, of: &'s Shard, shard: u8, ordinal: u32) -> Option<&'s PreparedRow> {
+    /// The row that a member should have on the platform.
+    fn wanted<'s>(&self, loaded: &'s Shard, shard: u8, ordinal: u32) -> Option<&'s PreparedRow> {
         if !self.target.contains(shard, ordinal) {
             return None;
         }
-        of.rows.get(&ordinal).and_then(|(row, _)| row.as_ref().ok())
+        loaded.rows.get(&ordinal).and_then(|(row, _)| row.as_ref().ok())
     }
 
-    /// The rows of a shard that have to go.
-    fn gone<'s>(&self, of: &'s Shard, shard: u8) -> Vec<(u32, &'s Given)> {
-        let mut gone = Vec::new();
-        for (ordinal, given) in &of.state.users {
-            let wanted = self.wanted(of, shard, *ordinal);
-            gone.extend(given.iter().filter(|g| Some(&g.row) != wanted).map(|g| (*ordinal, g)));
+    /// The rows of a shard that have to be removed.
+    fn rows_to_remove<'s>(&self, loaded: &'s Shard, shard: u8) -> Vec<(u32, &'s DeliveredRow)> {
+        let mut rows = Vec::new();
+        for (ordinal, delivered_rows) in &loaded.state.users {
+            let wanted = self.wanted(loaded, shard, *ordinal);
+            let to_remove = delivered_rows.iter().filter(|row| Some(&row.row) != wanted);
+            rows.extend(to_remove.map(|row| (*ordinal, row)));
         }
-        gone
+        rows
     }
 }
 
-/// Works out a difference and writes it as a plan. Reads the delivered state and the scan three times,
-/// shard by shard: memory is that of a shard, and 17 bytes for each identifier of a row that goes.
+/// Computes a difference and writes it as a plan. Reads the delivered state and the scan three times,
+/// shard by shard: it needs the memory of one shard, and 17 bytes for each identifier of a row to remove.
 ///
 /// # Errors
 /// [`SealedError`].
@@ -283,30 +290,35 @@ pub fn difference(
         .runs
         .last()
         .map_or(&facts.delivered.state.meta.keys, |run| &run.plan.meta.keys);
-    let (now, then) = (facts.strong(facts.keys), facts.strong(remove_keys));
-    let leaving = if facts.removes() { leaving(facts, &now, &then)? } else { Leaving::default() };
+    let (new_strong, old_strong) = (facts.strong(facts.keys), facts.strong(remove_keys));
+    let removed = if facts.has_removals() {
+        removed_identifiers(facts, &new_strong, &old_strong)?
+    } else {
+        RemovedIdentifiers::default()
+    };
     let extern_id = facts.keys.iter().position(|key| key == "EXTERN_ID");
     let mut writer = PlanWriter::new(SealedWriter::create(path, keys, binding, salt)?);
-    let mut out = Counts::default();
+    let mut counts = Counts::default();
     for shard in 0..SHARD_COUNT {
         let shard = shard as u8;
-        let of = facts.shard(shard)?;
-        let (first, after) = puts(facts, &of, shard, extern_id, &leaving, &mut out);
-        writer.shard(FIRST, shard, &first)?;
-        writer.shard(AFTER, shard, &after)?;
-        for (ordinal, _) in of.state.users.iter().filter(|(_, g)| g.iter().any(|g| !g.shared)) {
-            out.before += 1;
-            out.leaving += u64::from(facts.wanted(&of, shard, *ordinal).is_none());
+        let loaded = facts.shard(shard)?;
+        let (add, re_add) = additions(facts, &loaded, shard, extern_id, &removed, &mut counts);
+        writer.shard(PHASE_ADD, shard, &add)?;
+        writer.shard(PHASE_RE_ADD, shard, &re_add)?;
+        let still_listed =
+            loaded.state.users.iter().filter(|(_, rows)| rows.iter().any(|row| !row.shared));
+        for (ordinal, _) in still_listed {
+            counts.before += 1;
+            counts.removed += u64::from(facts.wanted(&loaded, shard, *ordinal).is_none());
         }
-        if facts.removes() {
-            let gone = facts.gone(&of, shard);
-            let entries: Vec<Entry> = gone
-                .into_iter()
-                .filter_map(|(ordinal, given)| {
-                    removal(ordinal, given, remove_keys, &then, &leaving)
+        if facts.has_removals() {
+            let rows = facts.rows_to_remove(&loaded, shard).into_iter();
+            let entries: Vec<Entry> = rows
+                .filter_map(|(ordinal, row)| {
+                    removal(ordinal, row, remove_keys, &old_strong, &removed)
                 })
                 .collect();
-            writer.shard(REMOVE, shard, &entries)?;
+            writer.shard(PHASE_REMOVE, shard, &entries)?;
         }
     }
     let put = if facts.replace { Operation::Replace } else { Operation::Add };
@@ -316,117 +328,120 @@ pub fn difference(
         remove_keys.clone(),
         facts.identifiers.to_owned(),
     )?;
-    Ok(Difference { meta, before: out.before, leaving: out.leaving, normalised: out.normalised })
+    let Counts { before, removed, normalised } = counts;
+    Ok(Difference { meta, users_before: before, users_removed: removed, normalised })
 }
 
 #[derive(Default)]
 struct Counts {
     before: u64,
-    leaving: u64,
+    removed: u64,
     normalised: ReasonCounts,
 }
 
-/// The identifiers of rows that go, and which of them members have.
-fn leaving(
+/// The identifiers of the rows to remove, and which of them members have.
+fn removed_identifiers(
     facts: &DifferenceFacts<'_>,
-    now: &[bool],
-    then: &[bool],
-) -> Result<Leaving, SealedError> {
-    let mut leaving = Leaving::default();
+    new_strong: &[bool],
+    old_strong: &[bool],
+) -> Result<RemovedIdentifiers, SealedError> {
+    let mut removed = RemovedIdentifiers::default();
     for shard in 0..SHARD_COUNT {
-        let of = facts.shard(shard as u8)?;
-        for (_, given) in facts.gone(&of, shard as u8) {
-            leaving.digests.push(whole(&given.row));
-            leaving.digests.extend(named(then, &given.row).map(|at| digest(at, &given.row[at])));
+        let loaded = facts.shard(shard as u8)?;
+        for (_, DeliveredRow { row, .. }) in facts.rows_to_remove(&loaded, shard as u8) {
+            removed.digests.push(row_digest(row));
+            removed.digests.extend(strong_cells(old_strong, row).map(|at| digest(at, &row[at])));
         }
     }
-    leaving.seal();
-    if leaving.digests.is_empty() {
-        return Ok(leaving);
+    removed.freeze();
+    if removed.digests.is_empty() {
+        return Ok(removed);
     }
     for shard in 0..SHARD_COUNT {
-        let of = facts.shard(shard as u8)?;
+        let loaded = facts.shard(shard as u8)?;
         for ordinal in facts.target.shard(shard as u8) {
-            let Some(row) = facts.wanted(&of, shard as u8, ordinal) else { continue };
-            leaving.keep(whole(row));
-            named(now, row).for_each(|at| leaving.keep(digest(at, &row[at])));
+            let Some(row) = facts.wanted(&loaded, shard as u8, ordinal) else { continue };
+            removed.mark_kept(row_digest(row));
+            strong_cells(new_strong, row).for_each(|at| removed.mark_kept(digest(at, &row[at])));
         }
     }
-    Ok(leaving)
+    Ok(removed)
 }
 
-/// The entries that put members in: those that come first, and those that come after the removals.
-fn puts(
+/// The entries that add members: those to send before the removals, and those to send after them. A row
+/// with an `EXTERN_ID` that a removal names must come after it: the removal would remove it again.
+fn additions(
     facts: &DifferenceFacts<'_>,
-    of: &Shard,
+    loaded: &Shard,
     shard: u8,
     extern_id: Option<usize>,
-    leaving: &Leaving,
-    out: &mut Counts,
+    removed: &RemovedIdentifiers,
+    counts: &mut Counts,
 ) -> (Vec<Entry>, Vec<Entry>) {
-    let (mut first, mut after) = (Vec::new(), Vec::new());
+    let (mut add, mut re_add) = (Vec::new(), Vec::new());
     for ordinal in facts.target.shard(shard) {
         let none: &[Note] = &[];
-        let (send, notes) = match of.rows.get(&ordinal) {
+        let (send, notes) = match loaded.rows.get(&ordinal) {
             Some((Ok(row), notes)) => (Ok(row.clone()), notes.as_slice()),
             Some((Err(skip), notes)) => (Err(skip.0.to_owned()), notes.as_slice()),
-            None => (Err(NO_IDENTIFIERS.to_owned()), none),
+            None => (Err(SKIP_NO_IDENTIFIERS.to_owned()), none),
         };
-        let again = match (&send, extern_id) {
-            (Ok(row), Some(at)) => leaving.names(digest(at, &row[at])),
+        let is_named_in_removal = match (&send, extern_id) {
+            (Ok(row), Some(at)) => removed.contains(digest(at, &row[at])),
             _ => false,
         };
-        let there = match &send {
+        let is_delivered = match &send {
             Ok(row) => {
-                let given = of.state.users.get(&ordinal).into_iter().flatten();
-                given.into_iter().any(|g| g.row == *row && g.certain)
+                let mut delivered = loaded.state.users.get(&ordinal).into_iter().flatten();
+                delivered.any(|known| known.row == *row && known.certain)
             }
-            Err(_) => of.state.without.contains(ordinal),
+            Err(_) => loaded.state.without_identifiers.contains(ordinal),
         };
-        if there && !again && !facts.replace {
+        if is_delivered && !is_named_in_removal && !facts.replace {
             continue;
         }
         for note in notes {
             let key = facts.keys.get(usize::from(note.cell)).map_or("", String::as_str);
-            *out.normalised.entry(format!("{key}.{}", note.reason)).or_default() += 1;
+            *counts.normalised.entry(format!("{key}.{}", note.reason)).or_default() += 1;
         }
-        let entry = Entry { ordinal, send, of: None };
-        if again { after.push(entry) } else { first.push(entry) }
+        let entry = Entry { ordinal, send, removed_row: None };
+        if is_named_in_removal { re_add.push(entry) } else { add.push(entry) }
     }
-    (first, after)
+    (add, re_add)
 }
 
-/// The entry that takes a row off the platform; `None` if it can not be named and was counted before.
+/// The entry that removes a row from the platform; `None` if no identifier of the row may be named and the
+/// skipped removal was counted before.
 fn removal(
     ordinal: u32,
-    given: &Given,
+    delivered: &DeliveredRow,
     keys: &[String],
     strong: &[bool],
-    leaving: &Leaving,
+    removed: &RemovedIdentifiers,
 ) -> Option<Entry> {
-    let row = &given.row;
+    let row = &delivered.row;
     let mut send: Vec<Cell> = vec![Cell::Empty; row.len()];
-    let mut has_names = false;
-    for at in named(strong, row) {
-        has_names = true;
+    let mut has_strong_cell = false;
+    for at in strong_cells(strong, row) {
+        has_strong_cell = true;
         let is_extern_id = keys.get(at).is_some_and(|key| key == "EXTERN_ID");
-        if is_extern_id || !leaving.is_kept(digest(at, &row[at])) {
+        if is_extern_id || !removed.is_kept(digest(at, &row[at])) {
             send[at] = row[at].clone();
         }
     }
-    let nothing = send.iter().all(|cell| *cell == Cell::Empty);
-    let send = if !nothing {
+    let is_empty_row = send.iter().all(|cell| *cell == Cell::Empty);
+    let send = if !is_empty_row {
         Ok(send.into())
-    } else if leaving.is_kept(whole(row)) {
-        Err(ROW_OF_A_MEMBER.to_owned())
-    } else if has_names {
-        if given.shared {
+    } else if removed.is_kept(row_digest(row)) {
+        Err(SKIP_ROW_OF_MEMBER.to_owned())
+    } else if has_strong_cell {
+        if delivered.shared {
             return None;
         }
-        Err(SHARED.to_owned())
+        Err(SKIP_SHARED.to_owned())
     } else {
-        // Only names and places: they name somebody all together or not at all.
+        // Only names and places: they identify somebody as a whole or not at all.
         Ok(row.clone())
     };
-    Some(Entry { ordinal, send, of: Some(row.clone()) })
+    Some(Entry { ordinal, send, removed_row: Some(row.clone()) })
 }

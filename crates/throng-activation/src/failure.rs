@@ -1,4 +1,4 @@
-//! What follows from a failed try.
+//! Decides how to continue after a failed try of a task.
 
 use std::time::Duration;
 
@@ -6,69 +6,69 @@ use throng_model::Backoff;
 
 use crate::SendClass;
 
-/// What is known when a try has failed.
+/// The facts about a failed try.
 #[derive(Debug, Clone, Copy)]
 pub struct FailureFacts {
-    /// What the destination says is to be done.
+    /// The class that the destination gave the failure.
     pub class: SendClass,
-    /// Failures in a row before this one.
+    /// Consecutive failures before this one.
     pub failures_before: u32,
-    /// For the jitter: the task's number.
+    /// Seeds the jitter: the task's number.
     pub seed: u64,
 }
 
-/// What to do.
+/// How to continue after a failed try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decision {
-    /// Try again after this; `None`: the task has failed.
+pub struct FailureDecision {
+    /// Retry after this; `None`: the task has failed.
     pub retry_after: Option<Duration>,
-    /// Count it as a failure in a row.
+    /// Count it as a consecutive failure.
     pub counts: bool,
-    /// Tell a person.
+    /// Raise an alert.
     pub alert: bool,
-    /// Start no work of this account for this long.
+    /// Start no task of this account for this long.
     pub pause_account: Option<Duration>,
 }
 
-/// Failures in a row after which a person is told. The task goes on trying.
+/// Consecutive failures after which an alert is raised. The task is still retried.
 const ALERT_AFTER: u32 = 3;
-/// Failures in a row after which the task has failed.
-const GIVE_UP_AFTER: u32 = 8;
-/// Failures 1 to 7 are followed by pauses of 5 s to 10 min, 21 min in all.
+/// Consecutive failures after which the task has failed.
+const MAX_FAILURES: u32 = 8;
+/// Failures 1 to 7 are followed by delays of 5 s to 10 min, 21 min in total.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) };
-/// With a bad token, every task of the account that is tried is lost. So one is tried, then none
-/// for this long.
-const PAUSE_AFTER_STOP: Duration = Duration::from_secs(300);
+/// With an invalid token, every task of the account that is tried fails. So after one failure no task of
+/// the account is tried for this long.
+const ACCOUNT_PAUSE: Duration = Duration::from_secs(300);
 
-/// Decides. Pure.
-pub fn decide_after_failure(facts: FailureFacts) -> Decision {
+/// Decides how to continue after a failed try. Pure.
+pub fn decide_after_failure(facts: FailureFacts) -> FailureDecision {
     let failures = facts.failures_before.saturating_add(1);
     match facts.class {
-        SendClass::Retry | SendClass::Restart => Decision {
-            retry_after: (failures < GIVE_UP_AFTER).then(|| BACKOFF.delay(failures, facts.seed)),
+        SendClass::Retry | SendClass::Restart => FailureDecision {
+            retry_after: (failures < MAX_FAILURES).then(|| BACKOFF.delay(failures, facts.seed)),
             counts: true,
             alert: failures >= ALERT_AFTER,
             pause_account: None,
         },
-        // It ends by itself, so the task does not give up; but a person hears of it.
-        SendClass::Later(wait) => Decision {
+        // The cause ends by itself, so the task never fails for it; but an alert is raised.
+        SendClass::RetryLater(wait) => FailureDecision {
             retry_after: Some(wait),
             counts: true,
             alert: failures >= ALERT_AFTER,
             pause_account: None,
         },
-        SendClass::Wait(wait) => Decision {
+        SendClass::Throttled(wait) => FailureDecision {
             retry_after: Some(wait),
             counts: false,
             alert: false,
             pause_account: Some(wait),
         },
-        SendClass::Stop | SendClass::Fix | SendClass::StopAccount => Decision {
+        SendClass::Stop | SendClass::InvalidRows | SendClass::StopAccount => FailureDecision {
             retry_after: None,
             counts: true,
             alert: true,
-            pause_account: (facts.class == SendClass::StopAccount).then_some(PAUSE_AFTER_STOP),
+            pause_account: (facts.class == SendClass::StopAccount).then_some(ACCOUNT_PAUSE),
         },
     }
 }
@@ -77,19 +77,19 @@ pub fn decide_after_failure(facts: FailureFacts) -> Decision {
 mod tests {
     use super::*;
 
-    fn decide(class: SendClass, failures_before: u32) -> Decision {
+    fn decide(class: SendClass, failures_before: u32) -> FailureDecision {
         decide_after_failure(FailureFacts { class, failures_before, seed: 1 })
     }
 
     #[test]
-    fn the_third_failure_alerts_and_the_eighth_ends() {
-        for (before, alert, again) in
+    fn the_third_failure_raises_an_alert_and_the_eighth_fails_the_task() {
+        for (before, alert, retried) in
             [(0, false, true), (1, false, true), (2, true, true), (6, true, true), (7, true, false)]
         {
             let decision = decide(SendClass::Retry, before);
             assert_eq!(
                 (decision.alert, decision.retry_after.is_some()),
-                (alert, again),
+                (alert, retried),
                 "{before}"
             );
             assert!(decision.counts && decision.pause_account.is_none());
@@ -100,8 +100,8 @@ mod tests {
     fn a_throttle_pauses_the_account_and_does_not_count() {
         let wait = Duration::from_secs(77);
         assert_eq!(
-            decide(SendClass::Wait(wait), 100),
-            Decision {
+            decide(SendClass::Throttled(wait), 100),
+            FailureDecision {
                 retry_after: Some(wait),
                 counts: false,
                 alert: false,
@@ -111,15 +111,15 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_audience_is_waited_for_without_end_and_not_in_silence() {
-        let decision = decide(SendClass::Later(Duration::from_secs(300)), 50);
+    fn a_busy_audience_is_retried_without_limit_and_raises_an_alert() {
+        let decision = decide(SendClass::RetryLater(Duration::from_secs(300)), 50);
         assert_eq!(decision.retry_after, Some(Duration::from_secs(300)));
         assert!(decision.alert && decision.pause_account.is_none());
     }
 
     #[test]
-    fn what_only_a_person_can_mend_fails_at_once() {
-        for class in [SendClass::Stop, SendClass::StopAccount, SendClass::Fix] {
+    fn what_only_a_person_can_fix_fails_at_once() {
+        for class in [SendClass::Stop, SendClass::StopAccount, SendClass::InvalidRows] {
             let decision = decide(class, 0);
             assert!(decision.retry_after.is_none() && decision.alert);
             assert_eq!(decision.pause_account.is_some(), class == SendClass::StopAccount);

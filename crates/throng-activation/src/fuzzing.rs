@@ -1,5 +1,5 @@
-//! Fuzz targets of this crate: each gives arbitrary bytes to a decoder and asserts what must hold for
-//! what it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
+//! Fuzz targets of this crate: each passes arbitrary bytes to a decoder and asserts the invariants of
+//! whatever it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
 
 use throng_model::HashedIdentifier;
 
@@ -8,7 +8,7 @@ use crate::planned::Entry;
 use crate::sealed::SealedWriter;
 use crate::{
     Binding, Cell, DeliveredState, IdentifierKeys, Note, PlanFile, PreparedRow, Reasons,
-    decode_noted, encode_noted,
+    decode_with_notes, encode_with_notes,
 };
 
 #[cfg(test)]
@@ -26,12 +26,12 @@ fn row() -> PreparedRow {
     vec![Cell::Hashed(hash), Cell::Empty, Cell::Plain("é".into())].into()
 }
 
-/// A row as a query worker sends it. One that is accepted is encoded to one that is equal.
+/// A row as a query worker sends it. An accepted row survives encoding and decoding.
 pub fn prepared_row(bytes: &[u8]) {
-    if let Ok((row, notes)) = decode_noted(bytes, CELLS, reasons()) {
-        let mut again = Vec::new();
-        assert_eq!(encode_noted(&row, &notes, reasons(), &mut again), Ok(()));
-        assert_eq!(decode_noted(&again, CELLS, reasons()), Ok((row, notes)));
+    if let Ok((row, notes)) = decode_with_notes(bytes, CELLS, reasons()) {
+        let mut encoded = Vec::new();
+        assert_eq!(encode_with_notes(&row, &notes, reasons(), &mut encoded), Ok(()));
+        assert_eq!(decode_with_notes(&encoded, CELLS, reasons()), Ok((row, notes)));
     }
 }
 
@@ -43,13 +43,13 @@ pub fn prepared_row_seeds() -> Vec<Vec<u8>> {
     [(Ok(row()), &notes[..]), (Ok(row()), &notes[..0]), (skipped, &notes[..1])]
         .map(|(row, notes)| {
             let mut bytes = Vec::new();
-            encode_noted(&row, notes, reasons(), &mut bytes).expect("known reasons");
+            encode_with_notes(&row, notes, reasons(), &mut bytes).expect("known reasons");
             bytes
         })
         .to_vec()
 }
 
-/// A shard of the delivered state, and a section of a plan: what is inside of sealed files.
+/// A shard of the delivered state, and a section of a plan: the contents of sealed files.
 pub fn sealed_section(bytes: &[u8]) {
     if let Some(state) = ShardState::decode(bytes) {
         assert!(ShardState::decode(&state.encode()).is_some());
@@ -65,9 +65,9 @@ pub fn sealed_section(bytes: &[u8]) {
 
 /// A shard of the delivered state, and entries of plans.
 pub fn sealed_section_seeds() -> Vec<Vec<u8>> {
-    let entry = |send, of| {
+    let entry = |send, removed_row| {
         let mut bytes = Vec::new();
-        Entry { ordinal: 7, send, of }.write(&mut bytes);
+        Entry { ordinal: 7, send, removed_row }.write(&mut bytes);
         bytes
     };
     vec![
@@ -80,9 +80,9 @@ pub fn sealed_section_seeds() -> Vec<Vec<u8>> {
 
 fn state() -> ShardState {
     let mut state = ShardState::default();
-    state.added(3, row(), true);
-    state.added(9, row(), false);
-    state.without.insert(70_000);
+    state.record_added(3, row(), true);
+    state.record_added(9, row(), false);
+    state.without_identifiers.insert(70_000);
     state
 }
 

@@ -1,32 +1,33 @@
-//! Where a worker reads a sync's identifiers from.
+//! The source of a sync's identifiers.
 
 use async_trait::async_trait;
 use throng_model::UserHash;
 
 use crate::{Note, Prepared, SendError};
 
-/// One row of a sync's identifier query. Raw identifiers stay in the process that ran the query.
+/// One row of a sync's identifier query. Raw identifiers stay in the process that runs the query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentifierRow {
     /// The user.
     pub user: UserHash,
-    /// The identifiers as the platform wants them, normalised and hashed by
-    /// [`Destination::prepare`](crate::Destination::prepare), or why they are not worth sending.
+    /// The identifiers in the platform's form, normalised and hashed by
+    /// [`Destination::prepare`](crate::Destination::prepare), or the reason why the row is skipped.
     pub row: Prepared,
-    /// What was changed or refused in them.
+    /// Identifiers that were changed or refused.
     pub notes: Vec<Note>,
 }
 
-/// All reasons of a platform, in the same order wherever rows are written and read.
+/// All reasons of a platform. Rows are encoded by position in these lists, so the order must be the same
+/// where rows are written and where they are read.
 #[derive(Debug, Clone, Copy)]
 pub struct Reasons {
-    /// Why rows are skipped.
+    /// Reasons for skipped rows.
     pub skips: &'static [&'static str],
-    /// What notes say.
+    /// Reasons of notes.
     pub notes: &'static [&'static str],
 }
 
-/// A sync's identifier query. It is run once for each pass over the users of a run.
+/// A sync's identifier query. It runs once for each pass over the users of a run.
 #[async_trait]
 pub trait IdentifierSource: Send + Sync {
     /// Starts the query. Rows may come in any order and more than once for a user.
@@ -36,6 +37,6 @@ pub trait IdentifierSource: Send + Sync {
 /// The rows of a started query.
 #[async_trait]
 pub trait IdentifierRows: Send {
-    /// Some more rows; `None` at the end.
+    /// The next rows; `None` at the end.
     async fn next(&mut self) -> Result<Option<Vec<IdentifierRow>>, SendError>;
 }

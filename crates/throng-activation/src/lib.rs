@@ -1,12 +1,12 @@
-//! Getting audiences onto ad platforms: what a run has to do, how it is cut into batches, what
-//! becomes of each row, what follows from a failure, and whether the result can be trusted.
+//! Delivers audiences to ad platforms: what a run has to send, how it is cut into batches, the outcome of
+//! each row, how to continue after a failure, and whether the result can be trusted.
 //!
 //! This crate knows no platform and speaks no HTTP: a platform is a [`Destination`]. Decisions are
-//! pure functions ([`plan_run`], [`decide_after_failure`], [`judge`], [`evaluate_sizes`], [`Quota`],
-//! [`difference`]); [`Worker`] is the edge that carries them out.
+//! pure functions ([`plan_run`], [`decide_after_failure`], [`evaluate_check`], [`evaluate_sizes`],
+//! [`Quota`], [`difference`]); [`Worker`] does the I/O.
 //!
-//! The law of the crate: `read = sent + skipped + rejected + pending` for every run at every
-//! moment. A batch moves from `pending` in one ledger transaction, and sending one twice is harmless.
+//! Invariant: `read = sent + skipped + rejected + pending` for every run at any time. A batch leaves
+//! `pending` in one ledger transaction, and sending it twice is harmless.
 
 mod adoption;
 mod check;
@@ -28,23 +28,24 @@ mod sizes;
 mod users;
 mod worker;
 
-pub use check::{CheckFacts, Removals, judge};
+pub use check::{CheckFacts, RemovalCounts, evaluate_check};
 pub use delivered::{DeliveredState, StateMeta};
 pub use destination::{
-    Advice, Answer, BatchPart, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow,
-    Schema, SendClass, SendError, SendRequest, SessionStep, Skip, Usage,
+    Advice, BatchPart, Cell, Destination, EnsuredAudience, Limits, PlatformSize, PreparedRow,
+    Schema, SendClass, SendError, SendRequest, SendResponse, SessionStep, Skip, Usage,
 };
 pub use difference::{Delivered, Difference, DifferenceFacts, EndedRun, difference};
-pub use failure::{Decision, FailureFacts, decide_after_failure};
+pub use failure::{FailureDecision, FailureFacts, decide_after_failure};
 pub use identifiers::{IdentifierRow, IdentifierRows, IdentifierSource, Reasons};
 pub use plan::{PlanFacts, RunRows, plan_run};
 pub use planned::{PlanFile, PlanMeta};
 pub use prepared::{
-    NotPrepared, Note, Prepared, decode_noted, decode_prepared, encode_noted, encode_prepared,
+    InvalidPreparedRow, Note, Prepared, decode_prepared, decode_with_notes, encode_prepared,
+    encode_with_notes,
 };
 pub use quota::{Quota, Quotas};
 pub use scan::{Scan, ScanWriter};
 pub use sealed::{Binding, IdentifierKeys, SealedError};
 pub use sizes::{SizeFinding, SizePoint, delivered_after, evaluate_sizes, size_in_words};
 pub use users::RunUsers;
-pub use worker::{Job, JobRows, TaskEnd, Worker, WorkerOptions};
+pub use worker::{TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions};

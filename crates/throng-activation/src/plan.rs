@@ -1,4 +1,4 @@
-//! What a run has to do, and whether it may start.
+//! Plans a run: its batches, and whether it waits for approval.
 
 use throng_model::{AudienceName, DestinationName, SyncName};
 use throng_store::{Hold, HoldCause, NewRun, Operation, ReasonCounts, SyncMode};
@@ -10,23 +10,23 @@ use crate::{PlanMeta, RunUsers};
 pub enum RunRows<'a> {
     /// Users by their ranks; the worker reads their identifiers.
     Users(&'a RunUsers),
-    /// Rows of a plan that was written as an object of this name.
+    /// Rows of a plan that was written to an object.
     Planned {
-        /// What it says about itself.
+        /// The plan's metadata.
         meta: &'a PlanMeta,
-        /// Its name.
+        /// The object's name.
         object: &'a str,
-        /// What was changed or refused in the identifiers.
+        /// Identifiers that were changed or refused.
         normalised: &'a ReasonCounts,
     },
 }
 
 impl RunRows<'_> {
-    /// Operations with their counts, in the order in which they are done.
+    /// Operations with their counts, in the order in which they are sent.
     fn phases(&self) -> Vec<(Operation, u64)> {
         match self {
             Self::Users(users) => {
-                vec![(users.put_operation(), users.puts()), (Operation::Remove, users.removes())]
+                vec![(users.add_operation(), users.adds()), (Operation::Remove, users.removes())]
             }
             Self::Planned { meta, .. } => {
                 let [first, remove, after] = meta.rows;
@@ -36,7 +36,7 @@ impl RunRows<'_> {
     }
 }
 
-/// What is known when a run is planned.
+/// The inputs of a run's plan.
 #[derive(Debug, Clone)]
 pub struct PlanFacts<'a> {
     /// The sync.
@@ -45,28 +45,28 @@ pub struct PlanFacts<'a> {
     pub audience: AudienceName,
     /// Its destination.
     pub destination: DestinationName,
-    /// How it is kept.
+    /// Its mode.
     pub mode: SyncMode,
     /// Rows in a batch: the sync's setting or the platform's limit, whichever is lower.
     pub batch_rows: u32,
-    /// Larger goes first.
+    /// A larger one is sent first.
     pub priority: i32,
-    /// A run that would take out more than this share of the delivered users is held.
+    /// A run that would remove more than this share of the delivered users is held.
     pub max_removed_percent: u32,
     /// The delivered version and how many users it has.
     pub from: Option<(u64, u64)>,
     /// The version to deliver.
     pub to_version: u64,
-    /// Users who would be gone afterwards, also those that a replace drops silently.
-    pub leaving: u64,
+    /// Users who are not on the list after the run, including those that a replace drops.
+    pub users_removed: u64,
     /// The rows.
     pub rows: RunRows<'a>,
-    /// Something that the caller wants a person to look at first.
+    /// Another reason why the run waits for approval.
     pub hold: Option<Hold>,
 }
 
-/// Plans a run: batches of `batch_rows` rows, first those to put in, then those to take out, then those
-/// that have to come after. A run without rows has no batch; it only moves the delivered version on. Pure.
+/// Plans a run: batches of `batch_rows` rows, first additions, then removals, then rows that are added
+/// again. A run without rows has no batch; it only advances the delivered version. Pure.
 pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
     let phases = facts.rows.phases();
     let rows = u64::from(facts.batch_rows.max(1));
@@ -74,11 +74,11 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
     let (mut adds, mut removes) = (0, 0);
     for (operation, count) in phases {
         *(if operation == Operation::Remove { &mut removes } else { &mut adds }) += count;
-        let mut left = count;
-        while left > 0 {
-            let batch = left.min(rows);
+        let mut remaining = count;
+        while remaining > 0 {
+            let batch = remaining.min(rows);
             batches.push((operation, batch));
-            left -= batch;
+            remaining -= batch;
         }
     }
     let (plan, normalised) = match facts.rows {
@@ -88,7 +88,7 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
         }
     };
     NewRun {
-        held: facts.hold.clone().or_else(|| too_many_leave(&facts)),
+        held: facts.hold.clone().or_else(|| exceeds_guard(&facts)),
         sync: facts.sync,
         audience: facts.audience,
         destination: facts.destination,
@@ -104,18 +104,18 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
     }
 }
 
-fn too_many_leave(facts: &PlanFacts<'_>) -> Option<Hold> {
+fn exceeds_guard(facts: &PlanFacts<'_>) -> Option<Hold> {
     let (version, members) = facts.from.filter(|(_, members)| *members > 0)?;
     if facts.mode == SyncMode::Add {
         return None;
     }
-    let over = u128::from(facts.leaving) * 100
+    let over = u128::from(facts.users_removed) * 100
         > u128::from(members) * u128::from(facts.max_removed_percent);
     over.then(|| {
         let reason = format!(
-            "{} of the {members} users delivered with version {version} would leave, more than \
-             max_removed_percent = {} allows; approve the run if that is meant",
-            facts.leaving, facts.max_removed_percent
+            "{} of the {members} users delivered with version {version} would be removed, more than \
+             max_removed_percent = {} allows; approve the run if that is intended",
+            facts.users_removed, facts.max_removed_percent
         );
         Hold::new(HoldCause::Guard, reason)
     })
@@ -133,7 +133,7 @@ mod tests {
             MemberSet::new(vec![values.collect::<RoaringBitmap>()])
         };
         let target = set(&mut (0..kept).chain(10_000..10_000 + new));
-        let users = RunUsers::work_out(mode, &target, &[set(&mut (0..old))]);
+        let users = RunUsers::compute(mode, &target, &[set(&mut (0..old))]);
         plan_run(PlanFacts {
             sync: "s".parse().unwrap(),
             audience: "a".parse().unwrap(),
@@ -144,7 +144,7 @@ mod tests {
             max_removed_percent: percent,
             from: Some((1, u64::from(old))),
             to_version: 2,
-            leaving: u64::from(old - kept),
+            users_removed: u64::from(old - kept),
             rows: RunRows::Users(&users),
             hold: None,
         })

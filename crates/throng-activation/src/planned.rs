@@ -1,8 +1,8 @@
-//! What a run is to do, row by row: written once when it is planned, read by the worker that sends it and
-//! by whoever works out the delivered state afterwards.
+//! The plan of a run, row by row: written once when the run is planned, read by the worker that sends it
+//! and by the process that computes the delivered state afterwards.
 //!
 //! A sealed file with sections by phase and shard. An entry is the ordinal (u32), what to send (0 and
-//! cells, or 1 and a reason), and in a removal the cells of the row that goes.
+//! cells, or 1 and a reason), and in a removal the cells of the removed row.
 
 use std::path::Path;
 
@@ -13,24 +13,24 @@ use crate::prepared::{read_cells, write_cells};
 use crate::sealed::{Binding, IdentifierKeys, SealedFile, SealedWriter};
 use crate::{PreparedRow, SealedError};
 
-/// Rows put in before anything is removed.
-pub(crate) const FIRST: u8 = 0;
+/// Rows added before anything is removed.
+pub(crate) const PHASE_ADD: u8 = 0;
 /// Removals.
-pub(crate) const REMOVE: u8 = 1;
-/// Rows put in after the removals, because a removal names something in them.
-pub(crate) const AFTER: u8 = 2;
+pub(crate) const PHASE_REMOVE: u8 = 1;
+/// Rows added again after the removals, because a removal names one of their identifiers.
+pub(crate) const PHASE_RE_ADD: u8 = 2;
 
-/// Rows of a section: a batch reads whole ones.
+/// Rows of a section: a batch reads whole sections.
 const SECTION_ROWS: usize = 8_192;
 
 /// One user's part in a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) ordinal: u32,
-    /// What the platform gets, or why it gets nothing.
+    /// The row to send, or the reason why none is sent.
     pub(crate) send: Result<PreparedRow, String>,
-    /// In a removal the row that goes, whole.
-    pub(crate) of: Option<PreparedRow>,
+    /// In a removal, the complete row that is removed.
+    pub(crate) removed_row: Option<PreparedRow>,
 }
 
 impl Entry {
@@ -47,7 +47,7 @@ impl Entry {
                 bytes.extend_from_slice(reason);
             }
         }
-        if let Some(row) = &self.of {
+        if let Some(row) = &self.removed_row {
             write_cells(row, bytes);
         }
     }
@@ -67,35 +67,35 @@ impl Entry {
             }
             _ => return None,
         };
-        let (of, rest) = if removes {
+        let (removed_row, rest) = if removes {
             let (row, rest) = read_cells(rest)?;
             (Some(row), rest)
         } else {
             (None, rest)
         };
-        Some((Self { ordinal: u32::from_le_bytes(*ordinal), send, of }, rest))
+        Some((Self { ordinal: u32::from_le_bytes(*ordinal), send, removed_row }, rest))
     }
 }
 
-/// What a plan says about itself.
+/// The metadata of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanMeta {
-    /// How rows are put in: `Add`, or `Replace` in a replace session.
+    /// How rows are added: `Add`, or `Replace` in a replace session.
     pub put: Operation,
-    /// The platform's keys, in the order of the cells of rows that are put in.
+    /// The platform's keys, in the order of the cells of added rows.
     pub keys: Vec<String>,
-    /// The same of rows that are removed: those that they were put in with.
+    /// The same for removed rows: the keys with which they were added.
     pub remove_keys: Vec<String>,
     /// Rows of each phase.
     pub rows: [u64; 3],
-    /// A fingerprint of the identifiers' SQL, key and columns that it was made by.
+    /// A fingerprint of the identifiers' SQL, key and columns at the time of planning.
     pub identifiers: String,
 }
 
-/// A plan, opened.
+/// An open plan.
 pub struct PlanFile {
     file: SealedFile,
-    /// What it says about itself.
+    /// Its metadata.
     pub meta: PlanMeta,
     /// The sections by phase and shard: number, and rank of its first row among the rows of its
     /// operation.
@@ -116,28 +116,29 @@ impl PlanFile {
     pub fn open(path: &Path, keys: &IdentifierKeys, binding: Binding) -> Result<Self, SealedError> {
         let file = SealedFile::open(path, keys, binding)?;
         let meta: PlanMeta = serde_json::from_slice(&file.meta)
-            .map_err(|_| file.damaged("what it says about itself cannot be read"))?;
-        let mut next = [0, 0, meta.rows[usize::from(FIRST)]];
+            .map_err(|_| file.damaged("its metadata cannot be read"))?;
+        let mut next = [0, 0, meta.rows[usize::from(PHASE_ADD)]];
         let mut sorted: Vec<usize> = (0..file.sections.len()).collect();
         sorted.sort_by_key(|at| (file.sections[*at].kind, file.sections[*at].shard));
         let mut order = Vec::with_capacity(sorted.len());
         for at in sorted {
             let section = &file.sections[at];
-            let place = next.get_mut(usize::from(section.kind));
-            let place = place.ok_or_else(|| file.damaged("a section is of no phase"))?;
-            order.push((at, *place));
-            *place += section.rows;
+            let next_rank = next.get_mut(usize::from(section.kind));
+            let next_rank =
+                next_rank.ok_or_else(|| file.damaged("a section has no valid phase"))?;
+            order.push((at, *next_rank));
+            *next_rank += section.rows;
         }
         Ok(Self { file, meta, order })
     }
 
     fn operation(&self, phase: u8) -> Operation {
-        if phase == REMOVE { Operation::Remove } else { self.meta.put }
+        if phase == PHASE_REMOVE { Operation::Remove } else { self.meta.put }
     }
 
     fn section(&self, at: usize) -> Result<Vec<Entry>, SealedError> {
         let bytes = self.file.read(at)?;
-        let removes = self.file.sections[at].kind == REMOVE;
+        let removes = self.file.sections[at].kind == PHASE_REMOVE;
         let (mut entries, mut rest) = (Vec::new(), bytes.as_slice());
         while !rest.is_empty() {
             let read = Entry::read(rest, removes);
@@ -159,8 +160,8 @@ impl PlanFile {
         let mut found = Vec::new();
         for (at, rank) in self.order.iter().copied() {
             let section = &self.file.sections[at];
-            let of_it = self.operation(section.kind) == operation;
-            if !of_it || rank + section.rows <= first || rank >= first + count {
+            let is_same = self.operation(section.kind) == operation;
+            if !is_same || rank + section.rows <= first || rank >= first + count {
                 continue;
             }
             let from = first.saturating_sub(rank);

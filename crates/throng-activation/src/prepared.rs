@@ -1,33 +1,33 @@
-//! Prepared rows as bytes: they come from the process that hashes them.
+//! Encoding of prepared rows, which the process that hashes them sends.
 //!
 //! ```text
 //! prepared: 0 | cells; a cell: 0 empty | 1, 32 bytes hashed | 2, length u32, text plain
-//! skipped:  1 | the place of its reason among the platform's reasons
-//! with notes: 2 | count u8, for each the cell and the place of its reason | one of the above
+//! skipped:  1 | the index of its reason in the platform's reasons
+//! with notes: 2 | count u8, for each the cell and the index of its reason | one of the above
 //! ```
 
 use throng_model::HashedIdentifier;
 
 use crate::{Cell, PreparedRow, Reasons, Skip};
 
-/// What was changed in a cell when it was normalised, or why nothing of it was left. Holds no value.
+/// A change that normalisation made to a cell, or the reason why the cell is empty. Holds no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Note {
-    /// The place of the cell in the row.
+    /// The index of the cell in the row.
     pub cell: u8,
-    /// What was done, in snake case; `refused_…` if the cell is empty for it.
+    /// The change in snake case; `refused_…` if it left the cell empty.
     pub reason: &'static str,
 }
 
-/// A row, or why it is not worth sending.
+/// A row, or the reason why it is skipped.
 pub type Prepared = Result<PreparedRow, Skip>;
 
-/// Bytes that are no prepared row of this platform, or a reason that is none of its reasons.
+/// Bytes that are not a prepared row of this platform, or a reason that the platform does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a row of identifiers cannot be read")]
-pub struct NotPrepared;
+#[error("cannot decode a row of identifiers")]
+pub struct InvalidPreparedRow;
 
-/// Appends cells, and their end.
+/// Appends cells and an end marker.
 pub(crate) fn write_cells(row: &PreparedRow, out: &mut Vec<u8>) {
     for cell in row {
         match cell {
@@ -46,7 +46,7 @@ pub(crate) fn write_cells(row: &PreparedRow, out: &mut Vec<u8>) {
     out.push(u8::MAX);
 }
 
-/// Reads what [`write_cells`] wrote, and what comes behind it.
+/// Reads what [`write_cells`] wrote. Returns the row and the remaining bytes.
 pub(crate) fn read_cells(mut bytes: &[u8]) -> Option<(PreparedRow, &[u8])> {
     let mut row = Vec::new();
     loop {
@@ -73,40 +73,41 @@ pub(crate) fn read_cells(mut bytes: &[u8]) -> Option<(PreparedRow, &[u8])> {
 /// Appends a row with its notes.
 ///
 /// # Errors
-/// [`NotPrepared`] if a reason is none of the platform's.
-pub fn encode_noted(
+/// [`InvalidPreparedRow`] if the platform does not have a reason.
+pub fn encode_with_notes(
     row: &Prepared,
     notes: &[Note],
     reasons: Reasons,
     out: &mut Vec<u8>,
-) -> Result<(), NotPrepared> {
+) -> Result<(), InvalidPreparedRow> {
     if !notes.is_empty() {
         let notes = &notes[..notes.len().min(255)];
         out.extend_from_slice(&[2, notes.len() as u8]);
         for note in notes {
-            let place = reasons.notes.iter().position(|known| *known == note.reason);
-            let place = place.and_then(|at| u8::try_from(at).ok()).ok_or(NotPrepared)?;
-            out.extend_from_slice(&[note.cell, place]);
+            let index = reasons.notes.iter().position(|known| *known == note.reason);
+            let index = index.and_then(|at| u8::try_from(at).ok()).ok_or(InvalidPreparedRow)?;
+            out.extend_from_slice(&[note.cell, index]);
         }
     }
     encode_prepared(row, reasons.skips, out)
 }
 
-/// Reads a row of so many cells with its notes.
+/// Reads a row of `cells` cells with its notes.
 ///
 /// # Errors
-/// [`NotPrepared`] if the bytes are something else.
-pub fn decode_noted(
+/// [`InvalidPreparedRow`] if the bytes are not such a row.
+pub fn decode_with_notes(
     bytes: &[u8],
     cells: usize,
     reasons: Reasons,
-) -> Result<(Prepared, Vec<Note>), NotPrepared> {
+) -> Result<(Prepared, Vec<Note>), InvalidPreparedRow> {
     let mut rest = bytes;
     let mut notes = Vec::new();
     if let [2, count, after @ ..] = bytes {
-        let (pairs, after) = after.split_at_checked(usize::from(*count) * 2).ok_or(NotPrepared)?;
+        let (pairs, after) =
+            after.split_at_checked(usize::from(*count) * 2).ok_or(InvalidPreparedRow)?;
         for pair in pairs.chunks(2) {
-            let reason = reasons.notes.get(usize::from(pair[1])).ok_or(NotPrepared)?;
+            let reason = reasons.notes.get(usize::from(pair[1])).ok_or(InvalidPreparedRow)?;
             notes.push(Note { cell: pair[0], reason });
         }
         rest = after;
@@ -114,16 +115,16 @@ pub fn decode_noted(
     Ok((decode_prepared(rest, cells, reasons.skips)?, notes))
 }
 
-/// Appends a row to `out`. `reasons` are all reasons that the platform has, in the same order as for
+/// Appends a row to `out`. `reasons` are all reasons of the platform, in the same order as for
 /// [`decode_prepared`].
 ///
 /// # Errors
-/// [`NotPrepared`] if the reason is none of them, or a text is longer than 4 GiB.
+/// [`InvalidPreparedRow`] if the platform does not have the reason, or a text is longer than 4 GiB.
 pub fn encode_prepared(
     row: &Prepared,
     reasons: &[&'static str],
     out: &mut Vec<u8>,
-) -> Result<(), NotPrepared> {
+) -> Result<(), InvalidPreparedRow> {
     match row {
         Ok(cells) => {
             out.push(0);
@@ -135,7 +136,7 @@ pub fn encode_prepared(
                         out.extend_from_slice(&hash.0);
                     }
                     Cell::Plain(text) => {
-                        let length = u32::try_from(text.len()).map_err(|_| NotPrepared)?;
+                        let length = u32::try_from(text.len()).map_err(|_| InvalidPreparedRow)?;
                         out.push(2);
                         out.extend_from_slice(&length.to_le_bytes());
                         out.extend_from_slice(text.as_bytes());
@@ -144,27 +145,28 @@ pub fn encode_prepared(
             }
         }
         Err(Skip(reason)) => {
-            let place = reasons.iter().position(|known| known == reason).ok_or(NotPrepared)?;
+            let index =
+                reasons.iter().position(|known| known == reason).ok_or(InvalidPreparedRow)?;
             out.push(1);
-            out.push(u8::try_from(place).map_err(|_| NotPrepared)?);
+            out.push(u8::try_from(index).map_err(|_| InvalidPreparedRow)?);
         }
     }
     Ok(())
 }
 
-/// Reads a row of so many cells.
+/// Reads a row of `cells` cells.
 ///
 /// # Errors
-/// [`NotPrepared`] if the bytes are something else.
+/// [`InvalidPreparedRow`] if the bytes are not such a row.
 pub fn decode_prepared(
     bytes: &[u8],
     cells: usize,
     reasons: &[&'static str],
-) -> Result<Prepared, NotPrepared> {
-    let (kind, mut rest) = bytes.split_first().ok_or(NotPrepared)?;
+) -> Result<Prepared, InvalidPreparedRow> {
+    let (kind, mut rest) = bytes.split_first().ok_or(InvalidPreparedRow)?;
     if *kind == 1 {
-        let [place] = rest else { return Err(NotPrepared) };
-        let reason = reasons.get(usize::from(*place)).ok_or(NotPrepared)?;
+        let [index] = rest else { return Err(InvalidPreparedRow) };
+        let reason = reasons.get(usize::from(*index)).ok_or(InvalidPreparedRow)?;
         return Ok(Err(Skip(reason)));
     }
     let mut row = Vec::with_capacity(cells.min(rest.len()));
@@ -172,23 +174,23 @@ pub fn decode_prepared(
         let (cell, after) = match kind {
             0 => (Cell::Empty, after),
             1 => {
-                let (hash, after) = after.split_first_chunk::<32>().ok_or(NotPrepared)?;
+                let (hash, after) = after.split_first_chunk::<32>().ok_or(InvalidPreparedRow)?;
                 (Cell::Hashed(HashedIdentifier(*hash)), after)
             }
             2 => {
-                let (length, after) = after.split_first_chunk::<4>().ok_or(NotPrepared)?;
+                let (length, after) = after.split_first_chunk::<4>().ok_or(InvalidPreparedRow)?;
                 let length = u32::from_le_bytes(*length) as usize;
-                let (text, after) = after.split_at_checked(length).ok_or(NotPrepared)?;
-                let text = std::str::from_utf8(text).map_err(|_| NotPrepared)?;
+                let (text, after) = after.split_at_checked(length).ok_or(InvalidPreparedRow)?;
+                let text = std::str::from_utf8(text).map_err(|_| InvalidPreparedRow)?;
                 (Cell::Plain(text.into()), after)
             }
-            _ => return Err(NotPrepared),
+            _ => return Err(InvalidPreparedRow),
         };
         row.push(cell);
         rest = after;
     }
     if *kind != 0 || row.len() != cells {
-        return Err(NotPrepared);
+        return Err(InvalidPreparedRow);
     }
     Ok(Ok(row.into()))
 }
@@ -213,20 +215,20 @@ mod tests {
             encode_prepared(&row, REASONS, &mut bytes).unwrap();
             assert_eq!(decode_prepared(&bytes, 3, REASONS), Ok(row.clone()));
             if row.is_ok() {
-                assert_eq!(decode_prepared(&bytes, 2, REASONS), Err(NotPrepared));
+                assert_eq!(decode_prepared(&bytes, 2, REASONS), Err(InvalidPreparedRow));
             }
             for cut in 0..bytes.len() {
                 assert_ne!(decode_prepared(&bytes[..cut], 3, REASONS), Ok(row.clone()));
             }
         }
         let unknown = Err(Skip("another"));
-        assert_eq!(encode_prepared(&unknown, REASONS, &mut Vec::new()), Err(NotPrepared));
+        assert_eq!(encode_prepared(&unknown, REASONS, &mut Vec::new()), Err(InvalidPreparedRow));
     }
 
     #[test]
-    fn other_bytes_are_refused() {
+    fn other_bytes_are_rejected() {
         for bytes in [&[][..], &[2], &[1, 9], &[0, 7], &[0, 2, 255, 255, 255, 255, 1]] {
-            assert_eq!(decode_prepared(bytes, 1, REASONS), Err(NotPrepared));
+            assert_eq!(decode_prepared(bytes, 1, REASONS), Err(InvalidPreparedRow));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Quota of ad accounts: who may work now, and who had better wait.
+//! Quota of ad accounts: which accounts may be called now, and which have to wait.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,21 +10,21 @@ use crate::Usage;
 
 /// Above this the account is paced.
 const PACE_FROM_PERCENT: f64 = 75.0;
-/// The pause between requests of an account whose meter shows 100 percent. In between it grows in a
-/// straight line. Platforms that refuse say so with an error, which brings a pause of its own.
+/// The pause between requests of an account whose meter shows 100 percent. It grows linearly from zero at
+/// [`PACE_FROM_PERCENT`]. A platform that refuses calls returns an error, which sets a pause of its own.
 const PAUSE_WHEN_FULL: Duration = Duration::from_secs(10);
 
 /// The state of one account. Pure.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Quota {
     paused_until: Option<Timestamp>,
-    /// After a failure that holds for the whole account: since when and until when it rests.
-    rest: Option<(Timestamp, Timestamp)>,
+    /// After a failure of the whole account: since when and until when the account is suspended.
+    suspended: Option<(Timestamp, Timestamp)>,
     tasks: u32,
 }
 
 impl Quota {
-    /// Takes note of what the platform said about its meters.
+    /// Adjusts the pace to the meters that the platform reported.
     pub fn observe(&mut self, usage: Usage, now: Timestamp) {
         let full = (usage.percent - PACE_FROM_PERCENT) / (100.0 - PACE_FROM_PERCENT);
         if full > 0.0 {
@@ -35,33 +35,33 @@ impl Quota {
         }
     }
 
-    /// No request before `now + pause`. A longer pause that is in force stays.
+    /// No request before `now + pause`. A longer pause remains in force.
     pub fn pause(&mut self, pause: Duration, now: Timestamp) {
         let until = now.plus(pause);
         self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
     }
 
-    /// The account rests for so long after a failure that holds for all of it, unless a person ends
-    /// the rest. A longer rest that is in force stays.
-    pub fn rest(&mut self, rest: Duration, now: Timestamp) {
-        let until = now.plus(rest);
-        self.rest = Some((now, self.rest.map_or(until, |(_, before)| before.max(until))));
+    /// Suspends the account for this long after a failure of the whole account, unless a person resumes
+    /// it earlier. A longer suspension remains in force.
+    pub fn suspend(&mut self, duration: Duration, now: Timestamp) {
+        let until = now.plus(duration);
+        self.suspended = Some((now, self.suspended.map_or(until, |(_, before)| before.max(until))));
     }
 
-    /// Ends a rest that began at `at` or before. What the platform asked for stays.
-    pub fn end_rest(&mut self, at: Timestamp) {
-        self.rest = self.rest.filter(|(since, _)| *since > at);
+    /// Ends a suspension that began at `at` or earlier. A pause that the platform asked for remains.
+    pub fn resume(&mut self, at: Timestamp) {
+        self.suspended = self.suspended.filter(|(since, _)| *since > at);
     }
 
-    /// How long the next request has to wait; zero if not at all.
+    /// How long the next request has to wait; zero if it can be sent now.
     pub fn wait(&self, now: Timestamp) -> Duration {
-        let rest = self.rest.map(|(_, until)| until);
-        self.paused_until.max(rest).map_or(Duration::ZERO, |until| until.since(now))
+        let suspended_until = self.suspended.map(|(_, until)| until);
+        self.paused_until.max(suspended_until).map_or(Duration::ZERO, |until| until.since(now))
     }
 }
 
-/// The accounts of a node, shared by its workers. Lost at a restart: the platform's next answer
-/// tells all of it again.
+/// The accounts of a node, shared by its workers. Lost at a restart: the platform's next response
+/// restores the state.
 #[derive(Debug, Default)]
 pub struct Quotas(Mutex<HashMap<DestinationName, Quota>>);
 
@@ -81,24 +81,24 @@ impl Quotas {
         self.with(name, |quota| quota.pause(pause, now));
     }
 
-    /// See [`Quota::rest`].
-    pub fn rest(&self, name: &DestinationName, rest: Duration, now: Timestamp) {
-        self.with(name, |quota| quota.rest(rest, now));
+    /// See [`Quota::suspend`].
+    pub fn suspend(&self, name: &DestinationName, duration: Duration, now: Timestamp) {
+        self.with(name, |quota| quota.suspend(duration, now));
     }
 
-    /// See [`Quota::end_rest`]. Whether the account rested.
-    pub fn end_rest(&self, name: &DestinationName, at: Timestamp) -> bool {
+    /// See [`Quota::resume`]. Returns whether the account was suspended and no longer is.
+    pub fn resume(&self, name: &DestinationName, at: Timestamp) -> bool {
         self.with(name, |quota| {
-            let before = quota.rest;
-            quota.end_rest(at);
-            before.is_some() && quota.rest.is_none()
+            let before = quota.suspended;
+            quota.resume(at);
+            before.is_some() && quota.suspended.is_none()
         })
     }
 
-    /// Whether any account rests after a failure.
-    pub fn any_rests(&self, now: Timestamp) -> bool {
+    /// Whether any account is suspended after a failure.
+    pub fn any_suspended(&self, now: Timestamp) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.values().any(|quota| quota.rest.is_some_and(|(_, until)| until > now))
+        all.values().any(|quota| quota.suspended.is_some_and(|(_, until)| until > now))
     }
 
     /// See [`Quota::wait`].
@@ -106,8 +106,8 @@ impl Quotas {
         self.with(name, |quota| quota.wait(now))
     }
 
-    /// The accounts of which no task may be started now: paused, or with `max_tasks` at work.
-    pub fn avoid(
+    /// The accounts of which no task may start now: paused, suspended, or with `max_tasks` running.
+    pub fn unavailable(
         &self,
         now: Timestamp,
         max_tasks: impl Fn(&DestinationName) -> u32,
@@ -119,13 +119,13 @@ impl Quotas {
             .collect()
     }
 
-    /// Counts a task at work.
-    pub fn enter(&self, name: &DestinationName) {
+    /// Counts a running task.
+    pub fn task_started(&self, name: &DestinationName) {
         self.with(name, |quota| quota.tasks += 1);
     }
 
-    /// Counts a task that is not at work any more.
-    pub fn leave(&self, name: &DestinationName) {
+    /// Counts a task that no longer runs.
+    pub fn task_ended(&self, name: &DestinationName) {
         self.with(name, |quota| quota.tasks = quota.tasks.saturating_sub(1));
     }
 }
@@ -157,25 +157,25 @@ mod tests {
     }
 
     #[test]
-    fn a_person_ends_a_rest_and_not_what_the_platform_asks_for() {
+    fn a_person_ends_a_suspension_but_not_a_pause_of_the_platform() {
         let mut quota = Quota::default();
-        quota.rest(Duration::from_secs(300), NOW);
-        quota.end_rest(Timestamp(NOW.0 - 1));
+        quota.suspend(Duration::from_secs(300), NOW);
+        quota.resume(Timestamp(NOW.0 - 1));
         assert_eq!(quota.wait(NOW).as_secs(), 300, "it began after that");
         quota.pause(Duration::from_secs(60), NOW);
-        quota.end_rest(NOW);
+        quota.resume(NOW);
         assert_eq!(quota.wait(NOW).as_secs(), 60);
     }
 
     #[test]
-    fn busy_and_paused_accounts_are_avoided() {
+    fn busy_and_paused_accounts_are_unavailable() {
         let quotas = Quotas::default();
         let (a, b): (DestinationName, DestinationName) =
             ("a".parse().unwrap(), "b".parse().unwrap());
-        quotas.enter(&a);
-        assert_eq!(quotas.avoid(NOW, |_| 1), std::slice::from_ref(&a));
-        quotas.leave(&a);
+        quotas.task_started(&a);
+        assert_eq!(quotas.unavailable(NOW, |_| 1), std::slice::from_ref(&a));
+        quotas.task_ended(&a);
         quotas.pause(&b, Duration::from_secs(1), NOW);
-        assert_eq!(quotas.avoid(NOW, |_| 1), [b]);
+        assert_eq!(quotas.unavailable(NOW, |_| 1), [b]);
     }
 }

@@ -1,24 +1,24 @@
-//! The identifier rows of one pass over a source, by user shard. Up to a limit in memory, past it in a
-//! sealed file that is removed with the scan.
+//! The identifier rows of one pass over a source, by user shard. Kept in memory up to a limit, beyond it in
+//! a sealed file that is removed with the scan.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use throng_model::SHARD_COUNT;
 
-use crate::prepared::{decode_noted, encode_noted};
+use crate::prepared::{decode_with_notes, encode_with_notes};
 use crate::sealed::{Binding, IdentifierKeys, SealedFile, SealedWriter};
-use crate::{IdentifierRow, NotPrepared, Note, Prepared, Reasons, SealedError};
+use crate::{IdentifierRow, InvalidPreparedRow, Note, Prepared, Reasons, SealedError};
 
-/// A row with what was noted when it was prepared.
-pub(crate) type Noted = (Prepared, Vec<Note>);
+/// A row with the notes of its preparation.
+pub(crate) type RowWithNotes = (Prepared, Vec<Note>);
 
 /// Collects the rows of a scan.
 pub struct ScanWriter {
     reasons: Reasons,
     buffers: Vec<Vec<u8>>,
-    held: usize,
-    limit: usize,
+    buffered_bytes: usize,
+    max_buffered_bytes: usize,
     path: PathBuf,
     keys: IdentifierKeys,
     salt: [u8; 32],
@@ -31,12 +31,11 @@ fn binding() -> Binding {
 }
 
 impl ScanWriter {
-    /// A scan of rows of so many cells that holds `limit` bytes in memory and spills to `path` what is
-    /// more.
+    /// A scan of rows of `cells` cells. Keeps `max_buffered_bytes` in memory and spills the rest to `path`.
     pub fn new(
         reasons: Reasons,
         cells: usize,
-        limit: usize,
+        max_buffered_bytes: usize,
         path: &Path,
         keys: &IdentifierKeys,
         salt: [u8; 32],
@@ -44,8 +43,8 @@ impl ScanWriter {
         Self {
             reasons,
             buffers: vec![Vec::new(); SHARD_COUNT],
-            held: 0,
-            limit,
+            buffered_bytes: 0,
+            max_buffered_bytes,
             path: path.to_owned(),
             keys: keys.clone(),
             salt,
@@ -54,10 +53,10 @@ impl ScanWriter {
         }
     }
 
-    /// Takes in a row of a user.
+    /// Adds a row of a user.
     ///
     /// # Errors
-    /// [`SealedError`] if the file system fails, or if a reason is none of the platform's.
+    /// [`SealedError`] if the file system fails, or if the platform does not have a reason.
     pub fn push(
         &mut self,
         shard: u8,
@@ -69,13 +68,13 @@ impl ScanWriter {
         buffer.extend_from_slice(&ordinal.to_le_bytes());
         buffer.extend_from_slice(&[0; 4]);
         let damaged =
-            || SealedError::Damaged { path: self.path.clone(), why: "a row has another reason" };
-        encode_noted(&row.row, &row.notes, self.reasons, buffer)
-            .map_err(|NotPrepared| damaged())?;
+            || SealedError::Damaged { path: self.path.clone(), why: "a row has an unknown reason" };
+        encode_with_notes(&row.row, &row.notes, self.reasons, buffer)
+            .map_err(|InvalidPreparedRow| damaged())?;
         let length = (buffer.len() - before - 8) as u32;
         buffer[before + 4..before + 8].copy_from_slice(&length.to_le_bytes());
-        self.held += buffer.len() - before;
-        if self.held > self.limit { self.flush() } else { Ok(()) }
+        self.buffered_bytes += buffer.len() - before;
+        if self.buffered_bytes > self.max_buffered_bytes { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), SealedError> {
@@ -88,12 +87,12 @@ impl ScanWriter {
                 spill.section(0, shard as u8, 0, std::mem::take(buffer))?;
             }
         }
-        self.held = 0;
+        self.buffered_bytes = 0;
         self.spill = Some(spill);
         Ok(())
     }
 
-    /// The rows, to be read by shard.
+    /// Ends writing. The rows can then be read by shard.
     ///
     /// # Errors
     /// [`SealedError`].
@@ -126,28 +125,33 @@ impl std::fmt::Debug for Scan {
 }
 
 impl Scan {
-    /// A scan of no rows, for runs that need none.
+    /// A scan without rows, for runs that need none.
     pub fn empty() -> Self {
         let reasons = Reasons { skips: &[], notes: &[] };
         Self { reasons, cells: 0, buffers: Vec::new(), path: PathBuf::new(), spill: None }
     }
 
-    /// The best row of each user of a shard: of several the smallest usable one, the same in whatever
-    /// order they came.
-    pub(crate) fn shard(&self, shard: u8) -> Result<BTreeMap<u32, Noted>, SealedError> {
+    /// The row of each user of a shard. Of several rows the smallest usable one counts, so that the result
+    /// does not depend on the order in which the query returns them: another order would look like changed
+    /// identifiers and would be sent again.
+    pub(crate) fn shard(&self, shard: u8) -> Result<BTreeMap<u32, RowWithNotes>, SealedError> {
         let mut rows = BTreeMap::new();
         if let Some(spill) = &self.spill {
             for at in (0..spill.sections.len()).filter(|at| spill.sections[*at].shard == shard) {
-                self.take(&spill.read(at)?, &mut rows)?;
+                self.read_rows(&spill.read(at)?, &mut rows)?;
             }
         }
         if let Some(buffer) = self.buffers.get(usize::from(shard)) {
-            self.take(buffer, &mut rows)?;
+            self.read_rows(buffer, &mut rows)?;
         }
         Ok(rows)
     }
 
-    fn take(&self, mut bytes: &[u8], rows: &mut BTreeMap<u32, Noted>) -> Result<(), SealedError> {
+    fn read_rows(
+        &self,
+        mut bytes: &[u8],
+        rows: &mut BTreeMap<u32, RowWithNotes>,
+    ) -> Result<(), SealedError> {
         let damaged =
             || SealedError::Damaged { path: self.path.clone(), why: "a row cannot be read" };
         while !bytes.is_empty() {
@@ -155,15 +159,15 @@ impl Scan {
             let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
             let length = u32::from_le_bytes(*length) as usize;
             let (row, rest) = rest.split_at_checked(length).ok_or_else(damaged)?;
-            let noted =
-                decode_noted(row, self.cells, self.reasons).map_err(|NotPrepared| damaged())?;
+            let row = decode_with_notes(row, self.cells, self.reasons)
+                .map_err(|InvalidPreparedRow| damaged())?;
             let ordinal = u32::from_le_bytes(*ordinal);
             match rows.get_mut(&ordinal) {
                 // `Ok` is less than `Err`.
-                Some(known) if noted.0 >= known.0 => {}
-                Some(known) => *known = noted,
+                Some(known) if row.0 >= known.0 => {}
+                Some(known) => *known = row,
                 None => {
-                    rows.insert(ordinal, noted);
+                    rows.insert(ordinal, row);
                 }
             }
             bytes = rest;

@@ -1,4 +1,5 @@
-//! Files of identifier rows, encrypted. What a platform was given is personal, also when it is hashed.
+//! Encrypted files of identifier rows. Rows that were sent to a platform are personal data, also when they
+//! are hashed.
 //!
 //! ```text
 //! "THRGSEAL", format u8 = 1, key id (8 bytes), salt (32 bytes)
@@ -10,8 +11,8 @@
 //!
 //! All numbers are little-endian. The key of a file is HMAC-SHA256 of the salt under the key that the
 //! key id names; sections and index are AES-256-GCM under it with the section's number as nonce (the
-//! index: 2^32 - 1). Associated data are the [`Binding`], kind, shard and number, so that no file, and
-//! no section, passes for another.
+//! index: 2^32 - 1). Associated data are the [`Binding`], kind, shard and number, so that no file and no
+//! section can be used in place of another.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -29,20 +30,20 @@ const TAG: usize = 16;
 const FOOTER: usize = 4 + 8;
 const INDEX: u32 = u32::MAX;
 
-/// Why a sealed file cannot be written or read. Holds no value of a row.
+/// An error of writing or reading a sealed file. Holds no value of a row.
 #[derive(Debug, thiserror::Error)]
 pub enum SealedError {
-    /// None of the keys is the one that the file was written with.
+    /// The file was written with a key that is not among the keys of this node.
     #[error(
-        "the file was encrypted with the key {id}, which is not among the keys of this node; put that key \
-         back (identifiers.key of the data directory, or what node.identifiers_key names), or forget what \
-         was delivered with `throng sync run NAME --forget-delivered`, which replaces the platform's list"
+        "the file was encrypted with the key {id}, which is not among the keys of this node; restore that \
+         key (identifiers.key of the data directory, or what node.identifiers_key names), or discard the \
+         delivered state with `throng sync run NAME --forget-delivered`, which replaces the platform's list"
     )]
     UnknownKey {
         /// The first digits of the SHA-256 of the key.
         id: String,
     },
-    /// Another version wrote the file. It is not damaged.
+    /// Another version wrote the file. The file is not damaged.
     #[error(
         "{path} has the format {found}, and this version reads {FORMAT}: another version of throng wrote it; \
          upgrade the nodes with the roles schedule and activate together"
@@ -53,12 +54,12 @@ pub enum SealedError {
         /// Its format.
         found: u8,
     },
-    /// The file is damaged, cut off, or another one in its place.
+    /// The file is damaged, truncated, or not the expected one.
     #[error("{path} is damaged, or is not the file that the ledger names: {why}")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The damage.
         why: &'static str,
     },
     /// The file system failed.
@@ -68,13 +69,13 @@ pub enum SealedError {
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the file system says.
+        /// The error of the file system.
         #[source]
         source: io::Error,
     },
-    /// The text is no list of keys.
+    /// The text is not a list of keys.
     #[error(
-        "a key of identifiers is 64 hexadecimal digits, one a line, the newest first; line {line} is not"
+        "line {line} is not a key of identifiers: a key is 64 hexadecimal digits, one per line, newest first"
     )]
     Key {
         /// The line, from 1.
@@ -85,8 +86,8 @@ pub enum SealedError {
     Crypto,
 }
 
-/// The keys that files are encrypted with: the first for new ones, the others for those that were
-/// written before the key was changed.
+/// The encryption keys: the first for new files, the others for files that were written before the key was
+/// changed.
 #[derive(Clone)]
 pub struct IdentifierKeys(Vec<[u8; 32]>);
 
@@ -109,25 +110,25 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl IdentifierKeys {
-    /// Reads keys: 64 hexadecimal digits on each line that is not empty, the newest first.
+    /// Reads keys: 64 hexadecimal digits on each non-empty line, newest first.
     ///
     /// # Errors
-    /// [`SealedError::Key`] with the line that is none; line 1 if there is no key at all.
+    /// [`SealedError::Key`] with the invalid line; line 1 if the text has no key.
     pub fn parse(text: &str) -> Result<Self, SealedError> {
         let mut keys = Vec::new();
-        for (at, line) in text.lines().enumerate() {
+        for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() {
                 continue;
             }
-            let wrong = || SealedError::Key { line: at + 1 };
+            let invalid = || SealedError::Key { line: number + 1 };
             if line.len() != 64 || !line.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(wrong());
+                return Err(invalid());
             }
             let mut key = [0u8; 32];
-            for (place, byte) in key.iter_mut().enumerate() {
-                let digits = line.get(place * 2..place * 2 + 2).ok_or_else(wrong)?;
-                *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
+            for (at, byte) in key.iter_mut().enumerate() {
+                let digits = line.get(at * 2..at * 2 + 2).ok_or_else(invalid)?;
+                *byte = u8::from_str_radix(digits, 16).map_err(|_| invalid())?;
             }
             keys.push(key);
         }
@@ -137,7 +138,7 @@ impl IdentifierKeys {
         Ok(Self(keys))
     }
 
-    /// What tells the newest key from others without telling the key: 16 hexadecimal digits.
+    /// Identifies the newest key without revealing it: 16 hexadecimal digits.
     pub fn current_id(&self) -> String {
         self.0.first().map(|key| hex(&id_of(key))).unwrap_or_default()
     }
@@ -151,7 +152,7 @@ impl IdentifierKeys {
     }
 }
 
-/// What a file belongs to. A file that is opened as something else is refused.
+/// The owner of a file. A file that is opened with another binding is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// `delivered` or `plan`.
@@ -160,7 +161,7 @@ pub struct Binding {
     pub account: String,
     /// The sync.
     pub sync: String,
-    /// The name of the object: unique, so it is the version.
+    /// The name of the object, which is unique and so identifies the version.
     pub version: String,
 }
 
@@ -193,10 +194,10 @@ pub(crate) struct Section {
     length: u64,
 }
 
-/// Writes a sealed file section by section, aside; it appears when it is finished.
+/// Writes a sealed file section by section to a temporary file, which is renamed when it is finished.
 pub(crate) struct SealedWriter {
     path: PathBuf,
-    aside: PathBuf,
+    temporary: PathBuf,
     file: File,
     key: LessSafeKey,
     binding: Binding,
@@ -214,29 +215,38 @@ impl SealedWriter {
     ) -> Result<Self, SealedError> {
         let current = keys.0.first().ok_or(SealedError::Key { line: 1 })?;
         let key = IdentifierKeys::file_key(current, &salt).ok_or(SealedError::Crypto)?;
-        let aside = path.with_added_extension("tmp");
+        let temporary = path.with_added_extension("tmp");
         let failed = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| SealedError::Io { doing, path, source }
         };
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed("make the folder", folder))?;
+            fs::create_dir_all(folder).map_err(failed("create the folder", folder))?;
         }
         let mut file = File::options()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&aside)
-            .map_err(failed("create", &aside))?;
+            .open(&temporary)
+            .map_err(failed("create", &temporary))?;
         let mut header = MAGIC.to_vec();
         header.push(FORMAT);
         header.extend_from_slice(&id_of(current));
         header.extend_from_slice(&salt);
-        file.write_all(&header).map_err(failed("write", &aside))?;
+        file.write_all(&header).map_err(failed("write", &temporary))?;
         let at = header.len() as u64;
         let sections = Vec::new();
-        Ok(Self { path: path.to_owned(), aside, file, key, binding, sections, at, finished: false })
+        Ok(Self {
+            path: path.to_owned(),
+            temporary,
+            file,
+            key,
+            binding,
+            sections,
+            at,
+            finished: false,
+        })
     }
 
     fn io(&self, doing: &'static str) -> impl FnOnce(io::Error) -> SealedError {
@@ -272,7 +282,7 @@ impl SealedWriter {
         Ok(())
     }
 
-    /// Writes the index and puts the file in place, durably.
+    /// Writes the index, syncs the file and renames it.
     pub(crate) fn finish(mut self, meta: &[u8]) -> Result<(), SealedError> {
         let mut index = (meta.len() as u32).to_le_bytes().to_vec();
         index.extend_from_slice(meta);
@@ -287,7 +297,7 @@ impl SealedWriter {
         footer.extend_from_slice(MAGIC);
         self.file.write_all(&footer).map_err(self.io("write"))?;
         self.file.sync_all().map_err(self.io("sync"))?;
-        fs::rename(&self.aside, &self.path).map_err(self.io("put in place"))?;
+        fs::rename(&self.temporary, &self.path).map_err(self.io("rename"))?;
         self.finished = true;
         let folder = self.path.parent().unwrap_or(Path::new("."));
         File::open(folder).and_then(|f| f.sync_all()).map_err(self.io("sync the folder of"))
@@ -297,12 +307,12 @@ impl SealedWriter {
 impl Drop for SealedWriter {
     fn drop(&mut self) {
         if !self.finished {
-            let _ = fs::remove_file(&self.aside);
+            let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
-/// An opened sealed file: its index is read and was authentic.
+/// An open sealed file with an authentic index.
 pub(crate) struct SealedFile {
     path: PathBuf,
     file: File,
@@ -330,7 +340,7 @@ impl SealedFile {
         let mut footer = [0u8; FOOTER];
         file.read_exact_at(&mut footer, length - FOOTER as u64).map_err(failed)?;
         if &header[..8] != MAGIC || &footer[4..] != MAGIC {
-            return Err(damaged("it does not begin or end as such a file"));
+            return Err(damaged("it does not begin or end like a sealed file"));
         }
         if header[8] != FORMAT {
             return Err(SealedError::Format { path: path.to_owned(), found: header[8] });
@@ -344,7 +354,7 @@ impl SealedFile {
             u64::from(u32::from_le_bytes([footer[0], footer[1], footer[2], footer[3]]));
         let end = length - FOOTER as u64;
         let start = end.checked_sub(index_length).filter(|start| *start >= HEADER as u64);
-        let start = start.ok_or_else(|| damaged("its index is longer than it"))?;
+        let start = start.ok_or_else(|| damaged("its index is longer than the file"))?;
         let mut this = Self {
             path: path.to_owned(),
             file,
@@ -354,11 +364,11 @@ impl SealedFile {
             sections: Vec::new(),
         };
         let index = this.unseal(0, 0, INDEX, start, index_length)?;
-        let broken =
+        let invalid_index =
             || SealedError::Damaged { path: path.to_owned(), why: "its index cannot be read" };
-        let (meta_length, rest) = index.split_first_chunk::<4>().ok_or_else(broken)?;
+        let (meta_length, rest) = index.split_first_chunk::<4>().ok_or_else(invalid_index)?;
         let meta_length = u32::from_le_bytes(*meta_length) as usize;
-        let (meta, entries) = rest.split_at_checked(meta_length).ok_or_else(broken)?;
+        let (meta, entries) = rest.split_at_checked(meta_length).ok_or_else(invalid_index)?;
         this.meta = meta.to_vec();
         for entry in entries.chunks(26) {
             let number = |at: usize| -> Option<u64> {
@@ -367,7 +377,7 @@ impl SealedFile {
             let fields =
                 (entry.first().copied(), entry.get(1).copied(), number(2), number(10), number(18));
             let (Some(kind), Some(shard), Some(rows), Some(offset), Some(length)) = fields else {
-                return Err(broken());
+                return Err(invalid_index());
             };
             this.sections.push(Section { kind, shard, rows, offset, length });
         }
@@ -383,8 +393,8 @@ impl SealedFile {
         length: u64,
     ) -> Result<Vec<u8>, SealedError> {
         let damaged = |why| SealedError::Damaged { path: self.path.clone(), why };
-        let most = self.file.metadata().map(|m| m.len()).unwrap_or_default();
-        if length > most {
+        let file_length = self.file.metadata().map(|m| m.len()).unwrap_or_default();
+        if length > file_length {
             return Err(damaged("a section is longer than the file"));
         }
         let mut bytes = vec![0u8; length as usize];
@@ -426,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_opens_with_its_key_as_what_it_is_and_whole() {
+    fn a_file_opens_only_with_its_key_and_binding_and_undamaged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         let (old, new) = ("ab".repeat(32), "cd".repeat(32));
@@ -436,7 +446,7 @@ mod tests {
         writer.finish(b"meta").unwrap();
         let bytes = fs::read(&path).unwrap();
         assert!(!bytes.windows(12).any(|w| w == b"marked value"));
-        // The key was changed since.
+        // The key was changed after the file was written.
         let open = |text: &str, sync: &str| SealedFile::open(&path, &keys(text), binding(sync));
         let file = open(&format!("{new}\n{old}\n"), "s").unwrap();
         assert_eq!(
@@ -464,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_named_by_its_line() {
+    fn an_invalid_key_is_reported_with_its_line() {
         for (text, bad) in [("", 1), ("\n\nab", 3), (&"zz".repeat(32), 1)] {
             assert!(
                 matches!(IdentifierKeys::parse(text), Err(SealedError::Key { line }) if line == bad)

@@ -1,30 +1,30 @@
-//! The users of a run, and their places in it.
+//! The users of a run, and their ranks in it.
 
 use throng_membership::MemberSet;
 use throng_store::{Operation, SyncMode};
 
-/// The users that a run adds, removes or sends for replacement, each with a rank: its place in
-/// (shard, ordinal) order. Built from immutable snapshots, so it is the same after a crash.
+/// The users that a run adds, removes or sends in a replace session, each with a rank: the position in
+/// (shard, ordinal) order. Computed from immutable snapshots, so it is the same after a crash.
 ///
 /// Memory: at most one bit for each known user and direction.
 #[derive(Debug, Clone)]
 pub struct RunUsers {
-    puts: MemberSet,
+    adds: MemberSet,
     removes: MemberSet,
     replaces: bool,
 }
 
 impl RunUsers {
-    /// Works out the users of a run. `held` are the snapshots that the platform may hold, in whole
-    /// or in part: the delivered one, and the targets of runs that failed since. What is in all of
-    /// `held` is there for certain; what is in any of them may be there.
+    /// Computes the users of a run. `held` are the snapshots that the platform may hold, in whole or in
+    /// part: the delivered one, and the targets of runs that failed since. A user in all of `held` is on
+    /// the platform for certain; a user in any of them may be.
     ///
-    /// Replacing by nobody is done by removing everybody, as platforms have no empty upload.
-    pub fn work_out(mode: SyncMode, target: &MemberSet, held: &[MemberSet]) -> Self {
+    /// Replacing a list by an empty one removes everybody, because platforms accept no empty upload.
+    pub fn compute(mode: SyncMode, target: &MemberSet, held: &[MemberSet]) -> Self {
         let nobody = MemberSet::new(Vec::new());
         let Some((first, rest)) = held.split_first() else {
             return Self {
-                puts: target.clone(),
+                adds: target.clone(),
                 removes: nobody,
                 replaces: mode == SyncMode::Replace && !target.is_empty(),
             };
@@ -33,7 +33,7 @@ impl RunUsers {
         let certain = rest.iter().fold(first.clone(), |all, set| all.intersect(set));
         let possible = rest.iter().fold(first.clone(), |all, set| all.union(set));
         Self {
-            puts: if replaces { target.clone() } else { target.minus(&certain) },
+            adds: if replaces { target.clone() } else { target.minus(&certain) },
             removes: if replaces || mode == SyncMode::Add {
                 nobody
             } else {
@@ -43,25 +43,25 @@ impl RunUsers {
         }
     }
 
-    /// The operation that puts users in: `Add`, or `Replace` in a replace session.
-    pub fn put_operation(&self) -> Operation {
+    /// The operation that adds users: `Add`, or `Replace` in a replace session.
+    pub fn add_operation(&self) -> Operation {
         if self.replaces { Operation::Replace } else { Operation::Add }
     }
 
-    /// Users to put in.
-    pub fn puts(&self) -> u64 {
-        self.puts.len()
+    /// Users to add.
+    pub fn adds(&self) -> u64 {
+        self.adds.len()
     }
 
-    /// Users to take out.
+    /// Users to remove.
     pub fn removes(&self) -> u64 {
         self.removes.len()
     }
 
-    /// The user's part in the run, if it has one.
+    /// The user's operation and rank, if the run sends the user.
     pub fn rank(&self, shard: u8, ordinal: u32) -> Option<(Operation, u64)> {
-        if let Some(rank) = self.puts.rank(shard, ordinal) {
-            return Some((self.put_operation(), rank));
+        if let Some(rank) = self.adds.rank(shard, ordinal) {
+            return Some((self.add_operation(), rank));
         }
         self.removes.rank(shard, ordinal).map(|rank| (Operation::Remove, rank))
     }
@@ -84,8 +84,8 @@ mod tests {
 
     #[test]
     fn a_mirror_adds_and_removes_the_difference() {
-        let users = RunUsers::work_out(SyncMode::Mirror, &set(&[1, 2, 259]), &[set(&[2, 4])]);
-        assert_eq!((users.puts(), users.removes()), (2, 1));
+        let users = RunUsers::compute(SyncMode::Mirror, &set(&[1, 2, 259]), &[set(&[2, 4])]);
+        assert_eq!((users.adds(), users.removes()), (2, 1));
         assert_eq!(users.rank(1, 1), Some((Operation::Add, 0)));
         assert_eq!(users.rank(3, 259), Some((Operation::Add, 1)));
         assert_eq!(users.rank(4, 4), Some((Operation::Remove, 0)));
@@ -93,19 +93,19 @@ mod tests {
     }
 
     #[test]
-    fn what_a_failed_run_may_have_done_is_put_right() {
+    fn the_possible_effects_of_a_failed_run_are_corrected() {
         // 1 was delivered; a failed run to {2} may have removed 1 and added 2.
-        let users = RunUsers::work_out(SyncMode::Mirror, &set(&[1]), &[set(&[1]), set(&[2])]);
+        let users = RunUsers::compute(SyncMode::Mirror, &set(&[1]), &[set(&[1]), set(&[2])]);
         assert_eq!(users.rank(1, 1), Some((Operation::Add, 0)));
         assert_eq!(users.rank(2, 2), Some((Operation::Remove, 0)));
     }
 
     #[test]
-    fn replacing_by_nobody_removes_everybody() {
-        let users = RunUsers::work_out(SyncMode::Replace, &set(&[]), &[set(&[1, 2])]);
-        assert_eq!((users.puts(), users.removes()), (0, 2));
-        let users = RunUsers::work_out(SyncMode::Replace, &set(&[1, 3]), &[set(&[1, 2])]);
-        assert_eq!((users.puts(), users.removes()), (2, 0));
+    fn replacing_by_an_empty_list_removes_everybody() {
+        let users = RunUsers::compute(SyncMode::Replace, &set(&[]), &[set(&[1, 2])]);
+        assert_eq!((users.adds(), users.removes()), (0, 2));
+        let users = RunUsers::compute(SyncMode::Replace, &set(&[1, 3]), &[set(&[1, 2])]);
+        assert_eq!((users.adds(), users.removes()), (2, 0));
         assert_eq!(users.rank(3, 3), Some((Operation::Replace, 1)));
     }
 
@@ -116,7 +116,7 @@ mod tests {
             new in proptest::collection::btree_set(0u32..2_000, 0..200),
         ) {
             let (o, n): (Vec<u32>, Vec<u32>) = (old.iter().copied().collect(), new.iter().copied().collect());
-            let users = RunUsers::work_out(SyncMode::Mirror, &set(&n), &[set(&o)]);
+            let users = RunUsers::compute(SyncMode::Mirror, &set(&n), &[set(&o)]);
             let mut held = old;
             let (mut adds, mut removes) = (vec![], vec![]);
             for v in 0u32..2_000 {
@@ -129,7 +129,7 @@ mod tests {
             adds.sort_unstable();
             removes.sort_unstable();
             prop_assert_eq!(held, new);
-            prop_assert_eq!(adds, (0..users.puts()).collect::<Vec<_>>());
+            prop_assert_eq!(adds, (0..users.adds()).collect::<Vec<_>>());
             prop_assert_eq!(removes, (0..users.removes()).collect::<Vec<_>>());
         }
     }

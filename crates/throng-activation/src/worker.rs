@@ -1,5 +1,5 @@
-//! The worker: one task from its next batch to its end. Dropping the future at any await is safe:
-//! a batch without a recorded outcome is sent again.
+//! The worker: sends one task from its next pending batch to its end. Dropping the future at any await is
+//! safe: a batch without a recorded outcome is sent again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,26 +12,28 @@ use throng_store::{
     TaskState,
 };
 
-use crate::difference::NO_IDENTIFIERS;
-use crate::sending::{Line, Load, SendFailure, Session, send_batch, send_once};
+use crate::difference::SKIP_NO_IDENTIFIERS;
+use crate::sending::{
+    BatchPayload, SendContext, SendInterruption, UploadSession, send_batch, send_once,
+};
 use crate::{
     Advice, Destination, FailureFacts, IdentifierRow, IdentifierSource, PlanFile, PreparedRow,
     Quotas, RunUsers, Schema, SendClass, SendError, Skip, decide_after_failure,
 };
 
-/// Marks the receipt of a request that found its upload session lost; the next try has another id.
+/// Marks the receipt of a request whose upload session was lost; the next try has another session id.
 pub(crate) const LOST_SESSION: &str = "session lost";
 
-/// However fast the clock runs, the ledger is not kept busy with leases.
-const KEEP_AT_MOST_EVERY: Duration = Duration::from_millis(100);
+/// The shortest time between renewals of a lease: limits the load on the ledger if the clock runs fast.
+const MIN_RENEW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Settings of a worker.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerOptions {
-    /// For how long a task is claimed; kept up at a third of it.
+    /// The duration of a task's lease; renewed at a third of it.
     pub lease: Duration,
-    /// Users whose identifiers are held in memory at once: about 40 bytes for each cell. The
-    /// identifier query runs once for each so many users of a run.
+    /// Users whose identifiers are kept in memory at the same time: about 40 bytes for each cell. The
+    /// identifier query runs once for each pass of this many users of a run.
     pub pass_rows: u64,
 }
 
@@ -41,62 +43,62 @@ impl Default for WorkerOptions {
     }
 }
 
-/// What a task needs besides its row in the ledger.
-pub struct Job {
+/// The inputs of a task besides its row in the ledger.
+pub struct TaskInput {
     /// The account.
     pub destination: Arc<dyn Destination>,
-    /// What the identifier columns mean.
+    /// The meaning of the identifier columns.
     pub schema: Schema,
     /// The rows of the run.
-    pub rows: JobRows,
+    pub rows: TaskRows,
     /// The audience's name on the platform.
     pub platform_name: String,
-    /// An audience of this name that the sync did not make may be taken over, by a replace session.
+    /// A replace session may adopt an audience of this name that the sync did not create.
     pub adopt: bool,
 }
 
-/// Where the rows of a run come from.
-pub enum JobRows {
-    /// They were worked out when the run was planned.
+/// The source of a run's rows.
+pub enum TaskRows {
+    /// The rows were computed when the run was planned.
     Planned(Arc<PlanFile>),
-    /// The run has users only, as it was planned by an earlier version: identifiers are read now.
+    /// The run has only users, because an earlier version planned it: identifiers are read now.
     Users {
-        /// Where the identifiers come from.
+        /// The source of the identifiers.
         identifiers: Arc<dyn IdentifierSource>,
         /// The users of the run.
         users: RunUsers,
-        /// Gives users their ordinals. At least as new as the snapshot to deliver.
+        /// Maps users to ordinals. At least as new as the snapshot to deliver.
         index: Arc<MembershipIndex>,
     },
 }
 
-impl JobRows {
-    fn put_operation(&self) -> Operation {
+impl TaskRows {
+    fn add_operation(&self) -> Operation {
         match self {
             Self::Planned(plan) => plan.meta.put,
-            Self::Users { users, .. } => users.put_operation(),
+            Self::Users { users, .. } => users.add_operation(),
         }
     }
 
-    fn puts(&self) -> u64 {
+    fn adds(&self) -> u64 {
         match self {
             Self::Planned(plan) => plan.meta.rows[0] + plan.meta.rows[2],
-            Self::Users { users, .. } => users.puts(),
+            Self::Users { users, .. } => users.adds(),
         }
     }
 }
 
-/// How a try of a task ended.
+/// The outcome of one try of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TaskEnd {
-    /// Every batch has an end.
-    Done,
-    /// It goes on later.
-    Later,
+pub enum TaskOutcome {
+    /// Every batch has an outcome.
+    Completed,
+    /// It is retried later.
+    Rescheduled,
     /// It has failed; an alert says why.
     Failed,
-    /// Somebody else has it now.
-    Lost,
+    /// Another worker has the lease now.
+    LeaseLost,
 }
 
 /// Works on tasks. Cheap to clone; one value serves all workers of a node.
@@ -110,75 +112,80 @@ pub struct Worker {
     pub seed: HashSeed,
     /// The accounts' quota, shared by all workers of a node.
     pub quotas: Arc<Quotas>,
-    /// Who this worker is in leases. Unique among workers: a lease is told apart by it.
+    /// Identifies this worker in leases. Unique among all workers: with a shared name two workers would
+    /// renew each other's leases.
     pub holder: String,
     /// Settings.
     pub options: WorkerOptions,
 }
 
 impl Worker {
-    /// Works on a claimed task until it ends one way or another, and records that. `job` is an
-    /// error if what the task needs could not be had (a token, a snapshot, an SQL).
+    /// Works on a claimed task until the try ends, and records its outcome. `input` is an error if an input
+    /// of the task is not available (a token, a snapshot, a query).
     ///
     /// # Errors
-    /// Only the ledger's; the task's lease then runs out and another worker takes it.
+    /// Only those of the ledger; the task's lease then expires and another worker claims the task.
     pub async fn work(
         &self,
         task: &Task,
-        job: Result<&Job, SendError>,
-    ) -> Result<TaskEnd, LedgerError> {
-        let worked = match job {
-            Ok(job) => {
+        input: Result<&TaskInput, SendError>,
+    ) -> Result<TaskOutcome, LedgerError> {
+        let result = match input {
+            Ok(input) => {
                 tokio::select! {
-                    worked = self.deliver(task, job) => worked,
-                    lost = self.keep_lease(task) => Err(lost.into()),
+                    result = self.deliver(task, input) => result,
+                    lost = self.renew_lease(task) => Err(lost.into()),
                 }
             }
             Err(error) => Err(error.into()),
         };
-        match worked {
+        match result {
             Ok(()) => self.complete(task).await,
-            Err(SendFailure::Destination(error)) => self.failed(task, &error).await,
-            Err(SendFailure::Ledger(LedgerError::LeaseLost { .. })) => Ok(TaskEnd::Lost),
-            Err(SendFailure::Ledger(error)) => Err(error),
-            Err(SendFailure::Paused) => {
+            Err(SendInterruption::Destination(error)) => self.record_failure(task, &error).await,
+            Err(SendInterruption::Ledger(LedgerError::LeaseLost { .. })) => {
+                Ok(TaskOutcome::LeaseLost)
+            }
+            Err(SendInterruption::Ledger(error)) => Err(error),
+            Err(SendInterruption::Paused) => {
                 let now = self.clock.now();
                 match self.ledger.release_task(task.id, &self.holder, now).await {
-                    Ok(()) => Ok(TaskEnd::Later),
-                    Err(LedgerError::LeaseLost { .. }) => Ok(TaskEnd::Lost),
+                    Ok(()) => Ok(TaskOutcome::Rescheduled),
+                    Err(LedgerError::LeaseLost { .. }) => Ok(TaskOutcome::LeaseLost),
                     Err(error) => Err(error),
                 }
             }
         }
     }
 
-    /// Returns only when the lease is lost.
-    async fn keep_lease(&self, task: &Task) -> LedgerError {
+    /// Renews the lease of a task. Returns only when the lease is lost: the caller must stop sending then,
+    /// because another worker may be sending the same batches.
+    async fn renew_lease(&self, task: &Task) -> LedgerError {
         loop {
-            let pause = self.clock.wall_duration(self.options.lease / 3).max(KEEP_AT_MOST_EVERY);
+            let pause = self.clock.wall_duration(self.options.lease / 3).max(MIN_RENEW_INTERVAL);
             tokio::time::sleep(pause).await;
             let until = self.clock.now().plus(self.options.lease);
             match self.ledger.keep_task(task.id, &self.holder, until).await {
                 Ok(()) => {}
                 Err(error @ LedgerError::LeaseLost { .. }) => return error,
-                Err(error) => tracing::warn!(task = %task.id, %error, "the lease was not kept"),
+                Err(error) => tracing::warn!(task = %task.id, %error, "failed to renew lease"),
             }
         }
     }
 
-    async fn deliver(&self, task: &Task, job: &Job) -> Result<(), SendFailure> {
+    /// Sends the pending batches of a task, in order.
+    async fn deliver(&self, task: &Task, input: &TaskInput) -> Result<(), SendInterruption> {
         let platform_id = match self.ledger.platform_audience(&task.sync).await? {
             Some(known) => known.platform_id,
-            None => self.first_audience(task, job).await?,
+            None => self.create_or_adopt_audience(task, input).await?,
         };
-        let remove_schema = match &job.rows {
-            JobRows::Planned(plan) => {
-                Schema { keys: plan.meta.remove_keys.clone(), ..job.schema.clone() }
+        let remove_schema = match &input.rows {
+            TaskRows::Planned(plan) => {
+                Schema { keys: plan.meta.remove_keys.clone(), ..input.schema.clone() }
             }
-            JobRows::Users { .. } => job.schema.clone(),
+            TaskRows::Users { .. } => input.schema.clone(),
         };
-        let line = Line {
-            destination: &*job.destination,
+        let context = SendContext {
+            destination: &*input.destination,
             ledger: &*self.ledger,
             clock: &*self.clock,
             quotas: &self.quotas,
@@ -186,43 +193,43 @@ impl Worker {
             run: task.run,
             task: task.id,
             platform_id: &platform_id,
-            schema: &job.schema,
+            schema: &input.schema,
             remove_schema: &remove_schema,
         };
         let batches = self.ledger.batches(task.id).await?;
-        let replaces = job.rows.put_operation() == Operation::Replace;
+        let replaces = input.rows.add_operation() == Operation::Replace;
         let mut session = None;
-        let mut todo: Vec<Batch> = batches;
+        let mut pending: Vec<Batch> = batches;
         if replaces {
-            // A session that was broken off is started over, as its window may be over: all batches
-            // are sent again. Those that have an end keep it. The last batch has an end only when
-            // its session was closed.
-            if todo.iter().all(|b| b.state == BatchState::Done) {
+            // An interrupted session is started over, because its time window may have ended: all batches
+            // are sent again. Batches with an outcome keep it. The last batch has an outcome only if its
+            // session was closed, so a task without pending batches has replaced the list.
+            if pending.iter().all(|b| b.state == BatchState::Done) {
                 return Ok(());
             }
-            session = Some(self.new_session(task, &platform_id, job.rows.puts()).await?);
+            session = Some(self.new_session(task, &platform_id, input.rows.adds()).await?);
         } else {
-            todo.retain(|b| b.state == BatchState::Pending);
+            pending.retain(|b| b.state == BatchState::Pending);
         }
-        let last = todo.last().map(|b| b.number);
-        match &job.rows {
-            JobRows::Planned(plan) => {
-                for batch in &todo {
-                    self.refuse_paused(task).await?;
-                    let rows = self.read_planned(plan, batch).await?;
+        let last = pending.last().map(|b| b.number);
+        match &input.rows {
+            TaskRows::Planned(plan) => {
+                for batch in &pending {
+                    self.check_not_paused(task).await?;
+                    let rows = self.read_plan_rows(plan, batch).await?;
                     let last = last == Some(batch.number);
-                    self.send_rows(&line, batch, rows, last, &mut session).await?;
+                    self.send_rows(&context, batch, rows, last, &mut session).await?;
                 }
             }
-            JobRows::Users { identifiers, users, index } => {
-                for pass in passes(&todo, self.options.pass_rows) {
+            TaskRows::Users { identifiers, users, index } => {
+                for pass in passes(&pending, self.options.pass_rows) {
                     let mut found = read_pass(&**identifiers, users, index, pass).await?;
                     for batch in pass {
-                        self.refuse_paused(task).await?;
-                        let mut collected = found.remove(&batch.number).unwrap_or_default();
-                        let rows = split(batch, &mut collected);
+                        self.check_not_paused(task).await?;
+                        let mut rows_by_index = found.remove(&batch.number).unwrap_or_default();
+                        let rows = batch_rows_of(batch, &mut rows_by_index);
                         let last = last == Some(batch.number);
-                        self.send_rows(&line, batch, rows, last, &mut session).await?;
+                        self.send_rows(&context, batch, rows, last, &mut session).await?;
                     }
                 }
             }
@@ -230,16 +237,16 @@ impl Worker {
         Ok(())
     }
 
-    /// Between two batches: whether the sync was paused since the task was claimed.
-    async fn refuse_paused(&self, task: &Task) -> Result<(), SendFailure> {
+    /// Between two batches: fails if the sync was paused after the task was claimed.
+    async fn check_not_paused(&self, task: &Task) -> Result<(), SendInterruption> {
         match self.ledger.is_sync_paused(&task.sync).await? {
-            true => Err(SendFailure::Paused),
+            true => Err(SendInterruption::Paused),
             false => Ok(()),
         }
     }
 
-    /// The rows of a batch out of a plan.
-    async fn read_planned(
+    /// Reads the rows of a batch from a plan.
+    async fn read_plan_rows(
         &self,
         plan: &Arc<PlanFile>,
         batch: &Batch,
@@ -254,16 +261,16 @@ impl Worker {
                 return Err(SendError::local(SendClass::Stop, message));
             }
             Err(_) => {
-                let message = "the rows of the run were not read";
+                let message = "reading the rows of the run was interrupted";
                 return Err(SendError::local(SendClass::Retry, message));
             }
         };
         let mut rows = BatchRows::default();
-        for (place, entry) in (0u32..).zip(entries) {
+        for (index_in_batch, entry) in (0u32..).zip(entries) {
             match entry.send {
                 Ok(row) => {
                     rows.prepared.push(row);
-                    rows.places.push(place);
+                    rows.indices.push(index_in_batch);
                 }
                 Err(reason) => *rows.skipped.entry(reason).or_default() += 1,
             }
@@ -273,13 +280,13 @@ impl Worker {
 
     async fn send_rows(
         &self,
-        line: &Line<'_>,
+        context: &SendContext<'_>,
         batch: &Batch,
         rows: BatchRows,
         last: bool,
-        session: &mut Option<Session>,
-    ) -> Result<(), SendFailure> {
-        let load = Load {
+        session: &mut Option<UploadSession>,
+    ) -> Result<(), SendInterruption> {
+        let payload = BatchPayload {
             number: batch.number,
             operation: batch.operation,
             first_rank: batch.first_rank,
@@ -287,13 +294,13 @@ impl Worker {
             last,
             repeated: false,
         };
-        let (mut outcome, refused) = send_batch(line, &load, session).await?;
-        if load.last {
-            close(line, batch, session).await?;
+        let (mut outcome, refused) = send_batch(context, &payload, session).await?;
+        if payload.last {
+            close_session(context, batch, session).await?;
         }
         outcome.skipped = rows.skipped;
-        outcome.refused = ranges(refused.iter().filter_map(|at| rows.places.get(*at).copied()));
-        self.ledger.finish_batch(line.task, &self.holder, batch.number, &outcome).await?;
+        outcome.refused = ranges(refused.iter().filter_map(|at| rows.indices.get(*at).copied()));
+        self.ledger.finish_batch(context.task, &self.holder, batch.number, &outcome).await?;
         Ok(())
     }
 
@@ -302,26 +309,26 @@ impl Worker {
         task: &Task,
         platform_id: &str,
         users: u64,
-    ) -> Result<Session, LedgerError> {
+    ) -> Result<UploadSession, LedgerError> {
         let receipts = self.ledger.receipts(task.id).await?;
-        // The same id as long as the platform knows the session: it starts over with the first
-        // request, where another id would have to wait until the old one has run out.
+        // The same id as long as the platform knows the session: its first request starts the session over.
+        // With another id the request would be refused until the old session expires.
         let lost = receipts.iter().filter(|r| r.platform_ref.as_deref() == Some(LOST_SESSION));
         let text = format!("{platform_id}/{}/{}/{}", task.sync, task.run, lost.count());
         let digest = HashedIdentifier::of_normalised(&text).0;
         let mut id = [0u8; 8];
         id.copy_from_slice(&digest[..8]);
-        Ok(Session {
+        Ok(UploadSession {
             id: (i64::from_be_bytes(id) & i64::MAX).max(1),
             opened: false,
             closed: false,
             sent: 0,
-            spare: Vec::new(),
+            closing_row: Vec::new(),
             estimated_total: users,
         })
     }
 
-    async fn complete(&self, task: &Task) -> Result<TaskEnd, LedgerError> {
+    async fn complete(&self, task: &Task) -> Result<TaskOutcome, LedgerError> {
         let now = self.clock.now();
         self.ledger.complete_task(task.id, &self.holder, now).await?;
         let subject = task.sync.as_str();
@@ -336,13 +343,17 @@ impl Worker {
             run.skipped.values().sum::<u64>(),
             run.rejected.values().sum::<u64>()
         );
-        self.record(task, "delivered", why).await?;
-        Ok(TaskEnd::Done)
+        self.record_history(task, "delivered", why).await?;
+        Ok(TaskOutcome::Completed)
     }
 
-    async fn failed(&self, task: &Task, error: &SendError) -> Result<TaskEnd, LedgerError> {
+    async fn record_failure(
+        &self,
+        task: &Task,
+        error: &SendError,
+    ) -> Result<TaskOutcome, LedgerError> {
         let now = self.clock.now();
-        // The row was read when the task was claimed; a batch that got through has reset the count.
+        // Read again: since the task was claimed, a completed batch may have reset the count.
         let before = self.ledger.task(task.id).await?.failures;
         let decision = decide_after_failure(FailureFacts {
             class: error.class,
@@ -351,44 +362,49 @@ impl Worker {
         });
         if let Some(pause) = decision.pause_account {
             match error.class {
-                SendClass::Wait(_) => self.quotas.pause(&task.destination, pause, now),
-                _ => self.quotas.rest(&task.destination, pause, now),
+                SendClass::Throttled(_) => self.quotas.pause(&task.destination, pause, now),
+                _ => self.quotas.suspend(&task.destination, pause, now),
             }
         }
         let retry_at = decision.retry_after.map(|after| now.plus(after));
         let why = error.message_for(&task.sync);
-        let failed = self
+        let recorded = self
             .ledger
             .fail_task(task.id, &self.holder, &why, retry_at, decision.counts, now)
             .await;
-        let task = match failed {
+        let task = match recorded {
             Ok(task) => task,
-            Err(LedgerError::LeaseLost { .. }) => return Ok(TaskEnd::Lost),
+            Err(LedgerError::LeaseLost { .. }) => return Ok(TaskOutcome::LeaseLost),
             Err(error) => return Err(error),
         };
-        tracing::warn!(task = %task.id, sync = %task.sync, failures = task.failures, error = why, "a try failed");
-        let gave_up = task.state == TaskState::Failed;
+        tracing::warn!(task = %task.id, sync = %task.sync, failures = task.failures, error = why, "try of task failed");
+        let has_failed = task.state == TaskState::Failed;
         if decision.alert {
             let next = match (retry_at, error.advice) {
-                (Some(at), _) => format!(" It is tried again at {at}."),
+                (Some(at), _) => format!(" It is retried at {at}."),
                 (None, Advice::Requeue) => {
                     format!(" Fix the cause, then run `throng sync requeue {}`.", task.id)
                 }
                 (None, Advice::Recreate | Advice::None) => String::new(),
             };
-            let message = format!("{} failures in a row, the last: {why}.{next}", task.failures);
+            let message = format!("{} consecutive failures, the last: {why}.{next}", task.failures);
             let alert =
                 NewAlert { kind: AlertKind::TaskFailed, subject: task.sync.to_string(), message };
             self.ledger.raise_alert(&alert, now).await?;
         }
         if decision.counts {
-            let what = if gave_up { "failed" } else { "try_failed" };
-            self.record(&task, what, why).await?;
+            let what = if has_failed { "failed" } else { "try_failed" };
+            self.record_history(&task, what, why).await?;
         }
-        Ok(if gave_up { TaskEnd::Failed } else { TaskEnd::Later })
+        Ok(if has_failed { TaskOutcome::Failed } else { TaskOutcome::Rescheduled })
     }
 
-    async fn record(&self, task: &Task, what: &str, why: String) -> Result<(), LedgerError> {
+    async fn record_history(
+        &self,
+        task: &Task,
+        what: &str,
+        why: String,
+    ) -> Result<(), LedgerError> {
         let entry = HistoryEntry {
             subject_kind: "sync".to_owned(),
             subject: task.sync.to_string(),
@@ -401,53 +417,53 @@ impl Worker {
     }
 }
 
-/// Reads the identifiers of the users in these batches: rank in the batch → best row.
+/// Reads the identifiers of the users in these batches: for each batch the best row by index in the batch.
 async fn read_pass(
     identifiers: &dyn IdentifierSource,
     users: &RunUsers,
     index: &MembershipIndex,
     pass: &[Batch],
-) -> Result<BTreeMap<u32, Collected>, SendError> {
-    let mut collected: BTreeMap<u32, Collected> = BTreeMap::new();
+) -> Result<BTreeMap<u32, RowsByIndex>, SendError> {
+    let mut rows_by_index: BTreeMap<u32, RowsByIndex> = BTreeMap::new();
     let mut stream = identifiers.open().await?;
     while let Some(rows) = stream.next().await? {
         for IdentifierRow { user, row, .. } in rows {
             let Some(user) = index.locate(user) else { continue };
             let Some((operation, rank)) = users.rank(user.shard, user.ordinal) else { continue };
             let Some(batch) = batch_of(pass, operation, rank) else { continue };
-            let place = rank - batch.first_rank;
-            collected.entry(batch.number).or_default().offer(place, row);
+            let index_in_batch = rank - batch.first_rank;
+            rows_by_index.entry(batch.number).or_default().insert_best(index_in_batch, row);
         }
     }
-    Ok(collected)
+    Ok(rows_by_index)
 }
 
 /// The rows of a batch.
 #[derive(Debug, Default)]
 struct BatchRows {
-    /// Those to send.
+    /// The rows to send.
     prepared: Vec<PreparedRow>,
-    /// Their places in the batch.
-    places: Vec<u32>,
-    /// The counts of those that are not sent, by reason.
+    /// Their indices in the batch.
+    indices: Vec<u32>,
+    /// The counts of skipped rows, by reason.
     skipped: BTreeMap<String, u64>,
 }
 
-/// Places as ranges, in order.
-fn ranges(places: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
-    let mut places: Vec<u32> = places.collect();
-    places.sort_unstable();
+/// Indices as sorted ranges.
+fn ranges(indices: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
+    let mut indices: Vec<u32> = indices.collect();
+    indices.sort_unstable();
     let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for place in places {
+    for index in indices {
         match ranges.last_mut() {
-            Some((_, end)) if *end >= place => *end = (*end).max(place + 1),
-            _ => ranges.push((place, place + 1)),
+            Some((_, end)) if *end >= index => *end = (*end).max(index + 1),
+            _ => ranges.push((index, index + 1)),
         }
     }
     ranges
 }
 
-/// Whole batches, as many as fit; at least one.
+/// Groups whole batches into passes of at most `rows` rows; a pass has at least one batch.
 fn passes(batches: &[Batch], rows: u64) -> Vec<&[Batch]> {
     let mut passes = Vec::new();
     let (mut start, mut in_pass) = (0, 0u64);
@@ -464,7 +480,7 @@ fn passes(batches: &[Batch], rows: u64) -> Vec<&[Batch]> {
     passes
 }
 
-/// The batch of a pass that holds this rank. A pass has its batches in order of operation and rank.
+/// The batch of a pass that contains this rank. The batches of a pass are sorted by operation and rank.
 fn batch_of(pass: &[Batch], operation: Operation, rank: u64) -> Option<&Batch> {
     let key = |b: &Batch| (b.operation == Operation::Remove, b.first_rank);
     let wanted = (operation == Operation::Remove, rank);
@@ -473,15 +489,15 @@ fn batch_of(pass: &[Batch], operation: Operation, rank: u64) -> Option<&Batch> {
     (batch.operation == operation && rank < batch.first_rank + batch.rows).then_some(batch)
 }
 
-/// The rows found for a batch's users, by place in the batch.
+/// The rows found for a batch's users, by index in the batch.
 #[derive(Default)]
-struct Collected(BTreeMap<u64, Result<PreparedRow, Skip>>);
+struct RowsByIndex(BTreeMap<u64, Result<PreparedRow, Skip>>);
 
-impl Collected {
-    /// Of several rows of a user the smallest usable one counts: the same one in whatever order
-    /// the query returns them.
-    fn offer(&mut self, place: u64, row: Result<PreparedRow, Skip>) {
-        match self.0.entry(place) {
+impl RowsByIndex {
+    /// Of several rows of a user the smallest usable one counts, so that the order of the query's rows does
+    /// not matter.
+    fn insert_best(&mut self, index_in_batch: u64, row: Result<PreparedRow, Skip>) {
+        match self.0.entry(index_in_batch) {
             std::collections::btree_map::Entry::Vacant(entry) => {
                 entry.insert(row);
             }
@@ -495,18 +511,18 @@ impl Collected {
     }
 }
 
-/// The rows to send, and the counts of those that are not.
-fn split(batch: &Batch, collected: &mut Collected) -> BatchRows {
+/// The rows to send, and the counts of skipped rows.
+fn batch_rows_of(batch: &Batch, rows_by_index: &mut RowsByIndex) -> BatchRows {
     let mut rows = BatchRows::default();
-    let missing = batch.rows - collected.0.len() as u64;
+    let missing = batch.rows - rows_by_index.0.len() as u64;
     if missing > 0 {
-        rows.skipped.insert(NO_IDENTIFIERS.to_owned(), missing);
+        rows.skipped.insert(SKIP_NO_IDENTIFIERS.to_owned(), missing);
     }
-    for (place, row) in std::mem::take(&mut collected.0) {
+    for (index_in_batch, row) in std::mem::take(&mut rows_by_index.0) {
         match row {
             Ok(row) => {
                 rows.prepared.push(row);
-                rows.places.push(place as u32);
+                rows.indices.push(index_in_batch as u32);
             }
             Err(Skip(reason)) => *rows.skipped.entry(reason.to_owned()).or_default() += 1,
         }
@@ -514,15 +530,15 @@ fn split(batch: &Batch, collected: &mut Collected) -> BatchRows {
     rows
 }
 
-/// Closes a replace session whose last rows were not sent or were refused, by sending a row of it
-/// a second time, which platforms allow.
-async fn close(
-    line: &Line<'_>,
+/// Closes a replace session whose last rows were skipped or refused, by sending one of its rows a second
+/// time, which platforms allow. Without it the platform would never apply the session.
+async fn close_session(
+    context: &SendContext<'_>,
     batch: &Batch,
-    session: &mut Option<Session>,
-) -> Result<(), SendFailure> {
+    session: &mut Option<UploadSession>,
+) -> Result<(), SendInterruption> {
     let Some(open) = session.clone().filter(|s| s.opened && !s.closed) else { return Ok(()) };
-    let load = Load {
+    let payload = BatchPayload {
         number: batch.number,
         operation: Operation::Replace,
         first_rank: 0,
@@ -530,9 +546,9 @@ async fn close(
         last: true,
         repeated: true,
     };
-    // Larger than the number of every row.
+    // Larger than the sequence number of every row.
     let from = open.estimated_total + 1;
-    send_once(line, &load, &open.spare, session, from, true).await?;
+    send_once(context, &payload, &open.closing_row, session, from, true).await?;
     Ok(())
 }
 
@@ -546,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_are_whole_batches_and_ranks_find_theirs() {
+    fn passes_are_whole_batches_and_a_rank_finds_its_batch() {
         let batches = [
             batch(0, Operation::Add, 0, 10),
             batch(1, Operation::Add, 10, 10),
@@ -569,13 +585,13 @@ mod tests {
         let plain = |text: &str| -> PreparedRow { vec![Cell::Plain(text.into())].into() };
         let rows = [Err(Skip("no_usable_identifier")), Ok(plain("b")), Ok(plain("a"))];
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
-            let mut collected = Collected::default();
+            let mut rows_by_index = RowsByIndex::default();
             for at in order {
-                collected.offer(3, rows[at].clone());
+                rows_by_index.insert_best(3, rows[at].clone());
             }
-            let rows = split(&batch(0, Operation::Add, 0, 5), &mut collected);
-            assert_eq!((rows.prepared, rows.places), (vec![plain("a")], vec![3]));
-            assert_eq!(rows.skipped, BTreeMap::from([(NO_IDENTIFIERS.to_owned(), 4)]));
+            let rows = batch_rows_of(&batch(0, Operation::Add, 0, 5), &mut rows_by_index);
+            assert_eq!((rows.prepared, rows.indices), (vec![plain("a")], vec![3]));
+            assert_eq!(rows.skipped, BTreeMap::from([(SKIP_NO_IDENTIFIERS.to_owned(), 4)]));
         }
     }
 }

@@ -1,11 +1,10 @@
-//! Where audiences are kept: ad platforms and folders for files. One folder each, the same files in
-//! each, one line in `registry`.
+//! Destinations of audiences: ad platforms and folders of files. Each has one folder with the same files, and
+//! one line in `registry`.
 //!
-//! A folder holds `config` (what an account needs), `normalise` (identifiers → cells; pure),
-//! `request` (what is sent; pure), `response` (what came back, and what to do about it; pure) and
-//! `destination` (the calls). `file` prepares rows as `meta` does and has no `normalise`. What every one
-//! of them must do is written in `docs/specs/destination.md`; `docs/write-a-destination.md` goes through
-//! `file` step by step.
+//! A folder contains `config` (the settings of an account), `normalise` (identifiers → cells; pure),
+//! `request` (encoding of requests; pure), `response` (decoding of responses and classes of errors; pure) and
+//! `destination` (the calls). `file` prepares rows as `meta` does and has no `normalise`. The contract is
+//! `docs/specs/destination.md`; `docs/write-a-destination.md` explains `file` step by step.
 
 pub mod file;
 pub mod meta;

@@ -1,4 +1,4 @@
-//! The platforms, each in one line.
+//! The platforms, one line each.
 
 use std::sync::Arc;
 
@@ -8,30 +8,30 @@ use throng_model::Personal;
 use crate::file::FileAccount;
 use crate::meta::MetaAccount;
 
-/// What a destination is opened with: the settings of its platform, with their secrets at hand.
+/// The settings that a destination is opened with, including resolved secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Account {
     /// A Meta ad account.
     Meta(MetaAccount),
-    /// A folder for files.
+    /// A folder of files.
     File(FileAccount),
 }
 
-/// Why a destination cannot be opened. For whoever wrote the spec to put right.
+/// A destination cannot be opened. The author of the spec has to correct it.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// The account's settings make no sense to the platform.
+    /// The account's settings are invalid for the platform.
     #[error("the account `{account}` cannot be used: {why}")]
     Account {
         /// The account.
         account: String,
-        /// What is wrong, and what to do.
+        /// What is invalid, and a hint.
         why: String,
     },
 }
 
-/// Normalises and hashes one row for a platform: [`Destination::prepare`] without an account. What was
-/// changed or refused is appended to the notes.
+/// Normalises and hashes one row for a platform: [`Destination::prepare`] without an account. Appends notes
+/// about identifiers that were changed or refused.
 type Prepare = fn(&Schema, &[Option<Personal>], &mut Vec<Note>) -> Prepared;
 
 struct Platform {
@@ -39,16 +39,16 @@ struct Platform {
     preparation: Preparation,
 }
 
-/// How a platform's rows are prepared. Needs no account and makes no call.
+/// The preparation of a platform's rows. Needs no account and makes no call.
 #[derive(Clone, Copy)]
 pub struct Preparation {
     /// Normalises and hashes one row.
     pub prepare: Prepare,
-    /// Every reason for which it skips a row.
+    /// Every reason for a skipped row.
     pub skip_reasons: &'static [&'static str],
     /// Every reason of a note.
     pub note_reasons: &'static [&'static str],
-    /// The keys of which each names one person: what a removal may name.
+    /// The keys of which each identifies one person: only these may be named in a removal.
     pub strong_keys: &'static [&'static str],
 }
 
@@ -57,20 +57,20 @@ const PLATFORMS: &[Platform] = &[
     Platform { name: "file", preparation: crate::file::PREPARATION },
 ];
 
-/// The platforms that there are.
+/// The names of all platforms.
 pub fn platforms() -> impl Iterator<Item = &'static str> {
     PLATFORMS.iter().map(|platform| platform.name)
 }
 
-/// How the rows of a platform are prepared; `None` if there is no such platform.
+/// The preparation of a platform's rows; `None` if the platform does not exist.
 pub fn preparation(platform: &str) -> Option<Preparation> {
     PLATFORMS.iter().find(|known| known.name == platform).map(|known| known.preparation)
 }
 
-/// Opens a destination. Makes no call; what is returned keeps its connections.
+/// Opens a destination. Makes no call; the returned destination keeps its connections.
 ///
 /// # Errors
-/// [`RegistryError`] if the account's settings make no sense.
+/// [`RegistryError`] if the account's settings are invalid.
 pub fn open(account: &Account) -> Result<Arc<dyn Destination>, RegistryError> {
     match account {
         Account::Meta(account) => crate::meta::open(account),
@@ -83,13 +83,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_platform_is_known_once_and_says_all_its_reasons() {
+    fn every_platform_is_registered_once_with_all_its_reasons() {
         let names: Vec<&str> = platforms().collect();
         assert_eq!(names, ["meta", "file"]);
         for name in names {
             let known = preparation(name).unwrap();
             assert!(!known.skip_reasons.is_empty() && !known.strong_keys.is_empty(), "{name}");
-            // They are written as one byte.
+            // A reason is encoded as one byte.
             assert!(known.skip_reasons.len() <= 256 && known.note_reasons.len() <= 256, "{name}");
         }
         assert!(preparation("metta").is_none());

@@ -536,7 +536,7 @@ fn start_roles(
     }
     if has(Role::Schedule) {
         start!("schedule", roles::schedule::run);
-        start!("plan", roles::activate::lead);
+        start!("plan", roles::activate::run_leader);
         start!("notify", roles::notify::run);
     }
     if has(Role::Activate) {

@@ -1,4 +1,4 @@
-//! Syncs that a new spec no longer has: what becomes of their audiences on the platforms (`on_remove`).
+//! Syncs that a new spec no longer has, and the rule for their audiences on the platforms (`on_remove`).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use throng_model::SyncName;
 use throng_spec::{Destination, OnRemove, Spec, Sync};
 use throng_store::{DeliveredRecord, Ledger, LedgerError, NewRemoval, Removal, RemovalRule};
 
-/// A sync and its destination as they were declared last: what a removal needs. Secrets are references.
+/// The last declaration of a sync and its destination, which a removal needs. Secrets are references.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Definition {
     /// The sync.
@@ -17,10 +17,10 @@ pub(crate) struct Definition {
 }
 
 impl Definition {
-    /// The definition that is kept with a removal.
+    /// Decodes the definition that is stored with a removal.
     ///
     /// # Errors
-    /// If another version wrote it in a way that this one does not know.
+    /// If another version wrote it in a format that this version does not know.
     pub(crate) fn of(removal: &Removal) -> Result<Self, serde_json::Error> {
         Self::deserialize(&removal.definition)
     }
@@ -32,21 +32,21 @@ impl Definition {
     }
 }
 
-/// A sync that a new spec no longer has, and what is known of its audience on the platform.
-pub(crate) struct Removed {
+/// A sync that a new spec no longer has, and the known facts about its audience on the platform.
+pub(crate) struct RemovedSync {
     definition: Definition,
     platform_id: Option<String>,
-    /// `None` if it is not known who was delivered.
+    /// The number of delivered users; `None` if it is not known.
     users: Option<u64>,
 }
 
-/// How many users a record says to be on the platform; `None` if that is not known.
+/// The number of users on the platform by a record; `None` if it is not known.
 pub(crate) fn users_of(record: Option<&DeliveredRecord>) -> Option<u64> {
     record.filter(|record| record.state.is_some()).map(|record| record.users)
 }
 
-/// A number of users, in words.
-pub(crate) fn counted(users: Option<u64>) -> String {
+/// A number of users, as text.
+pub(crate) fn users_text(users: Option<u64>) -> String {
     match users {
         Some(1) => "1 user".to_owned(),
         Some(users) => format!("{users} users"),
@@ -54,32 +54,32 @@ pub(crate) fn counted(users: Option<u64>) -> String {
     }
 }
 
-impl Removed {
+impl RemovedSync {
     pub(crate) fn sync(&self) -> &SyncName {
         &self.definition.sync.name
     }
 
-    /// What becomes of the audience.
-    pub(crate) fn what(&self) -> String {
-        let (name, users) = (self.sync(), counted(self.users));
+    /// Describes what happens to the audience.
+    pub(crate) fn description(&self) -> String {
+        let (name, users) = (self.sync(), users_text(self.users));
         let rule = self.definition.sync.on_remove;
         let Some(id) = &self.platform_id else {
-            let mut what = "it has no audience on the platform".to_owned();
+            let mut text = "it has no audience on the platform".to_owned();
             if rule != OnRemove::Keep {
-                what.push_str(&format!(
-                    "; one that an open run makes waits for `throng sync approve --removal {name}`"
+                text.push_str(&format!(
+                    "; an audience that an open run creates waits for `throng sync approve --removal {name}`"
                 ));
             }
-            return what;
+            return text;
         };
         let audience =
             format!("the audience `{}` on the platform ({id})", self.definition.platform_name());
         let decide = format!(
-            "after `throng sync approve --removal {name}`; `throng sync keep {name}` leaves it as it is"
+            "after `throng sync approve --removal {name}`; `throng sync keep {name}` keeps it unchanged"
         );
         match rule {
             OnRemove::Keep => format!(
-                "{audience} stays there with {users} and is no longer updated (on_remove: keep)"
+                "{audience} remains there with {users} and is no longer updated (on_remove: keep)"
             ),
             OnRemove::Empty => {
                 format!("{users} are removed from {audience} (on_remove: empty) {decide}")
@@ -90,12 +90,12 @@ impl Removed {
         }
     }
 
-    /// As it is said to whoever plans or applies the spec.
+    /// The warning of a plan or an applied spec.
     pub(crate) fn warning(&self) -> String {
-        format!("sync `{}` is removed: {}", self.sync(), self.what())
+        format!("sync `{}` is removed: {}", self.sync(), self.description())
     }
 
-    /// The removal that waits for a person, if there is anything to be done.
+    /// The removal to record, which waits for approval; `None` if the audience is kept.
     pub(crate) fn to_record(&self) -> Result<Option<NewRemoval>, serde_json::Error> {
         let rule = match self.definition.sync.on_remove {
             OnRemove::Keep => return Ok(None),
@@ -104,36 +104,36 @@ impl Removed {
         };
         let sync = self.sync().clone();
         let definition = serde_json::to_value(&self.definition)?;
-        let message = format!("sync {sync} was removed from the spec: {}", self.what());
+        let message = format!("sync {sync} was removed from the spec: {}", self.description());
         Ok(Some(NewRemoval { sync, rule, definition, message }))
     }
 }
 
-/// The syncs of `before` that `new` does not have. Asks the ledger only if there are any.
-pub(crate) async fn removed(
+/// The syncs of `before` that `new` does not have. Reads the ledger only if there are any.
+pub(crate) async fn removed_syncs(
     ledger: &dyn Ledger,
     before: Option<&Spec>,
     new: &Spec,
-) -> Result<Vec<Removed>, LedgerError> {
+) -> Result<Vec<RemovedSync>, LedgerError> {
     let Some(before) = before else { return Ok(Vec::new()) };
     let kept: BTreeSet<&SyncName> = new.syncs.iter().map(|sync| &sync.name).collect();
-    let gone: Vec<&Sync> = before.syncs.iter().filter(|s| !kept.contains(&s.name)).collect();
-    if gone.is_empty() {
+    let missing: Vec<&Sync> = before.syncs.iter().filter(|s| !kept.contains(&s.name)).collect();
+    if missing.is_empty() {
         return Ok(Vec::new());
     }
     let audiences: HashMap<_, _> = ledger.delivered().await?.into_iter().collect();
     let records = ledger.delivered_records().await?;
     let records: HashMap<_, _> = records.iter().map(|record| (&record.sync, record)).collect();
-    let mut removed = Vec::with_capacity(gone.len());
-    for sync in gone {
+    let mut removed_syncs = Vec::with_capacity(missing.len());
+    for sync in missing {
         // A checked spec has the destinations of its syncs.
         let destination = before.destinations.iter().find(|d| d.name == sync.destination);
         let Some(destination) = destination.cloned() else { continue };
-        removed.push(Removed {
-            platform_id: audiences.get(&sync.name).map(|there| there.platform_id.clone()),
+        removed_syncs.push(RemovedSync {
+            platform_id: audiences.get(&sync.name).map(|audience| audience.platform_id.clone()),
             users: users_of(records.get(&sync.name).copied()),
             definition: Definition { sync: sync.clone(), destination },
         });
     }
-    Ok(removed)
+    Ok(removed_syncs)
 }

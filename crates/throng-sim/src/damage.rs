@@ -1,5 +1,5 @@
-//! Damage to the files of a data directory, chosen by a seed: what disks, copies and people do to
-//! files while nobody looks.
+//! Damage to the files of a data directory, chosen by a seed: the unnoticed effects of disks, copies and
+//! people on files.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -8,47 +8,47 @@ use std::path::{Path, PathBuf};
 
 use throng_model::{Entropy, SplitMix64};
 
-/// One thing that happens to the files of a folder. Paths are relative to it.
+/// One change to the files of a folder. Paths are relative to the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mutation {
-    /// One bit has the other value.
+    /// One bit is inverted.
     Flip {
         /// The file.
         file: PathBuf,
         /// The bit, from 0.
         bit: u64,
     },
-    /// The file ends earlier.
+    /// The file is truncated.
     Truncate {
         /// The file.
         file: PathBuf,
-        /// What is left of it, in bytes.
+        /// The remaining length, in bytes.
         length: u64,
     },
-    /// The rest of the file is zeros, as after a crash of the machine.
+    /// The rest of the file is filled with zeros, as after a crash of the machine.
     Zero {
         /// The file.
         file: PathBuf,
-        /// Where the zeros begin.
+        /// The offset of the first zero.
         from: u64,
     },
-    /// The file is not there.
+    /// The file is deleted.
     Delete {
         /// The file.
         file: PathBuf,
     },
-    /// Two files have each other's names.
+    /// Two files exchange their names.
     Exchange {
         /// A file.
         one: PathBuf,
         /// Another one.
         other: PathBuf,
     },
-    /// A file has the contents of another one, which keeps its own.
+    /// A file gets the contents of another one.
     Replace {
         /// The file that changes.
         file: PathBuf,
-        /// Whose contents it gets.
+        /// The file whose contents it gets.
         by: PathBuf,
     },
 }
@@ -73,8 +73,8 @@ impl fmt::Display for Mutation {
 }
 
 impl Mutation {
-    /// Chooses what happens to the files of a folder: the same for the same files and seed. Every kind
-    /// of mutation is as likely as every other one.
+    /// Chooses a mutation of the files of a folder: the same for the same files and seed. All kinds of
+    /// mutations are equally likely.
     ///
     /// # Errors
     /// If the folder cannot be read or has no file with contents.
@@ -87,15 +87,15 @@ impl Mutation {
         let mut random = SplitMix64::new(seed);
         let pick = |random: &mut SplitMix64| filled[random.below(filled.len() as u64) as usize];
         let (file, length) = pick(&mut random).clone();
-        // Like is exchanged for like: a file of another kind is told by its first bytes already.
-        let alike: Vec<&PathBuf> = filled
+        // Files of the same kind are exchanged: a file of another kind is detected by its first bytes.
+        let same_kind: Vec<&PathBuf> = filled
             .iter()
             .map(|(path, _)| path)
             .filter(|path| **path != file && path.extension() == file.extension())
             .collect();
-        let other = match alike.is_empty() {
+        let other = match same_kind.is_empty() {
             true => pick(&mut random).0.clone(),
-            false => alike[random.below(alike.len() as u64) as usize].clone(),
+            false => same_kind[random.below(same_kind.len() as u64) as usize].clone(),
         };
         Ok(match random.below(6) {
             0 => Self::Flip { bit: random.below(length * 8), file },
@@ -107,8 +107,8 @@ impl Mutation {
         })
     }
 
-    /// Does it. Files are replaced by rename, so that a process which has them open keeps what it
-    /// has; only a bit that is flipped and zeros change the file itself if it can be written.
+    /// Applies the mutation. Files are replaced by rename, so that a process which has them open keeps the
+    /// old contents.
     ///
     /// # Errors
     /// If a file cannot be read or written.
@@ -126,14 +126,14 @@ impl Mutation {
                 bytes.iter_mut().skip(*from as usize).for_each(|byte| *byte = 0);
             }),
             Self::Delete { file } => fs::remove_file(folder.join(file)),
-            // The only file of its kind, with itself.
+            // The only file of its kind is exchanged with itself.
             Self::Exchange { one, other } if one == other => Ok(()),
             Self::Exchange { one, other } => {
                 let (one, other) = (folder.join(one), folder.join(other));
-                let aside = one.with_added_extension("exchange");
-                fs::rename(&one, &aside)?;
+                let temporary = one.with_added_extension("exchange");
+                fs::rename(&one, &temporary)?;
                 fs::rename(&other, &one)?;
-                fs::rename(&aside, &other)
+                fs::rename(&temporary, &other)
             }
             Self::Replace { file, by } => {
                 let bytes = fs::read(folder.join(by))?;
@@ -143,13 +143,13 @@ impl Mutation {
     }
 }
 
-/// Puts the edited contents in the place of a file.
+/// Replaces a file by its edited contents.
 fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
     let mut bytes = fs::read(path)?;
     change(&mut bytes);
-    let aside = path.with_added_extension("edit");
-    fs::write(&aside, bytes)?;
-    fs::rename(aside, path)
+    let temporary = path.with_added_extension("edit");
+    fs::write(&temporary, bytes)?;
+    fs::rename(temporary, path)
 }
 
 /// The files below a folder with their lengths, by name.
@@ -172,7 +172,7 @@ fn files(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     Ok(found)
 }
 
-/// Copies a folder with everything in it.
+/// Copies a folder with all its contents.
 ///
 /// # Errors
 /// If something cannot be read or written.
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_occurs_and_does_what_it_says() {
+    fn every_kind_of_mutation_occurs_and_has_its_effect() {
         let dir = tempfile::tempdir().unwrap();
         let whole = dir.path().join("whole");
         fs::create_dir_all(whole.join("b")).unwrap();
@@ -217,13 +217,13 @@ mod tests {
             let mutation = Mutation::choose(&damaged, seed).unwrap();
             assert_eq!(mutation, Mutation::choose(&whole, seed).unwrap());
             mutation.apply(&damaged).unwrap();
-            // The only file of its kind may be exchanged for itself.
-            let nothing = match &mutation {
+            // The only file of its kind may be exchanged with itself.
+            let no_effect = match &mutation {
                 Mutation::Exchange { one, other } => one == other,
                 Mutation::Replace { file, by } => file == by,
                 _ => false,
             };
-            assert_eq!(contents(&damaged) == before, nothing, "{mutation}");
+            assert_eq!(contents(&damaged) == before, no_effect, "{mutation}");
             kinds.insert(format!("{mutation:?}").split(" {").next().unwrap().to_owned());
             fs::remove_dir_all(damaged).unwrap();
         }

@@ -1,5 +1,5 @@
-//! A simulated day of ad traffic for one ad group: ad servers that decide by a gate, users who see and
-//! click with delay, and an engine that gets the events later. Uses the real [`Engine`], real feed frames
+//! A simulated day of ad traffic for one ad group: ad servers that decide with a gate, users who see and
+//! click with delay, and an engine that receives the events later. Uses the real [`Engine`], real feed frames
 //! and the real [`Gate`]; only time and users are simulated. Pure and seeded: the same seed gives the same
 //! day. For ad servers over HTTP see [`fleet`](crate::fleet).
 
@@ -41,13 +41,13 @@ impl Delay {
 /// A day of one ad group.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// What is paid for.
+    /// The event that is billed.
     pub pricing: Pricing,
-    /// The price of one.
+    /// The price of one billed event.
     pub price: Micros,
     /// The budget of the day.
     pub daily_budget: Micros,
-    /// Requests per minute for which the ad would be chosen.
+    /// Requests per minute for which the ad is eligible.
     pub requests_per_minute: f64,
     /// Share of insertions that are seen.
     pub impression_rate: f64,
@@ -65,26 +65,26 @@ pub struct Scenario {
     pub feed: Delay,
     /// Whether in-flight spend counts.
     pub prediction: bool,
-    /// Until delays are learned, outcomes are expected within this time.
+    /// Outcomes are expected within this time until delays are learned.
     pub horizon: Duration,
 }
 
-/// How a day ended.
+/// The result of a day.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// The budget.
     pub budget: Micros,
-    /// The value of everything that was delivered.
+    /// The value of all delivered events.
     pub spend: Micros,
-    /// Value delivered past the budget: given away.
+    /// Value delivered past the budget, which is not billable.
     pub overdelivery: Micros,
-    /// Budget that was left.
+    /// Unused budget.
     pub underdelivery: Micros,
-    /// Predicted and actual spend of the ads inserted in every three minutes.
+    /// Predicted and actual spend of the ads inserted in each interval of three minutes.
     pub intervals: Vec<Interval>,
 }
 
-/// Why a day could not be simulated.
+/// An error of a simulation.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
     /// Sums overflow.
@@ -93,17 +93,17 @@ pub enum SimError {
     /// A name is not valid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A frame that the engine made cannot be read.
+    /// A frame of the engine cannot be decoded.
     #[error(transparent)]
     Feed(#[from] FeedError),
 }
 
-/// What occurs at a moment.
+/// An occurrence in the simulation.
 enum Occurrence {
     Request,
     /// An event reaches the engine.
     Logged(Event),
-    /// The engine makes a frame.
+    /// The engine produces a frame.
     Tick,
     /// A frame reaches the gates.
     Frame(Vec<u8>),
@@ -138,7 +138,7 @@ pub fn run(scenario: &Scenario, seed: u64) -> Result<Outcome, SimError> {
     day.plan(START, Occurrence::Request);
     day.plan(START, Occurrence::Tick);
     while let Some(Reverse((at, number))) = day.queue.pop() {
-        // Outcomes of the day's last ads come up to two hours later.
+        // Outcomes of the last ads of the day occur up to two hours later.
         if at > START.plus(DAY + Duration::from_secs(2 * 3600)) || day.is_over(at) {
             break;
         }
@@ -210,7 +210,7 @@ impl<'a> Day<'a> {
         })
     }
 
-    /// Whether nothing can change: the budget is spent and every event is accounted for.
+    /// Whether nothing can change any longer: the budget is spent and all events are logged.
     fn is_over(&self, now: Timestamp) -> bool {
         self.unaccounted == 0
             && self.delivered >= self.scenario.daily_budget
@@ -248,7 +248,7 @@ impl<'a> Day<'a> {
     }
 
     fn request(&mut self, now: Timestamp) {
-        // Requests come at random: the gaps are exponential.
+        // Requests are random: the gaps are exponentially distributed.
         let gap = -(1.0 - self.random.next_f64()).ln() / self.scenario.requests_per_minute * 60.0;
         let next = now.plus(Duration::from_secs_f64(gap));
         if next < START.plus(DAY) {
@@ -293,8 +293,8 @@ impl<'a> Day<'a> {
     }
 }
 
-/// The engine does not begin on the simulated day: the day before it got 500 outcomes, and has learned
-/// their delays.
+/// Feeds the engine 500 outcomes of the previous day, so that it has learned delays at the start of the
+/// simulated day.
 fn simulate_yesterday(
     engine: &mut Engine,
     scenario: &Scenario,
@@ -328,7 +328,7 @@ fn simulate_yesterday(
 
 /// Advertiser X of the article by Pinterest: $0.10 an impression, $100 a day, and impressions that
 /// are accounted for five minutes late. Traffic for 20 impressions a minute, so that five minutes
-/// are worth a tenth of the budget.
+/// have a tenth of the budget.
 pub fn advertiser_x(prediction: bool) -> Scenario {
     Scenario {
         pricing: Pricing::PerImpression,
@@ -347,10 +347,9 @@ pub fn advertiser_x(prediction: bool) -> Scenario {
     }
 }
 
-/// Advertiser Y of the same article: $2 a click, $100 a day. The accounting is quick by now (30
-/// seconds), but users click when they click: after seven minutes in the median. With two per cent
-/// of the impressions clicked and 75 impressions a minute, about ten clicks, a fifth of the budget,
-/// are always under way.
+/// Advertiser Y of the same article: $2 a click, $100 a day. The accounting is fast (30 seconds),
+/// but users click late: after six minutes in the median. With 2% of the impressions clicked and 75
+/// impressions a minute, about ten clicks, a fifth of the budget, are always in flight.
 pub fn advertiser_y(prediction: bool) -> Scenario {
     Scenario {
         pricing: Pricing::PerClick,

@@ -1,7 +1,6 @@
-//! Simulators of the outside world: ad platforms that keep their rules and make their faults
-//! ([`meta`]), ad servers under traffic ([`fleet`]), damage to files ([`damage`]) and a disk that is
-//! soon full ([`SmallDisk`]). Servers and clients are real ones over HTTP, so that what works against
-//! them has gone through the wire. One simulator needs no wire: a day of ad traffic ([`day`]).
+//! Simulators of the environment: ad platforms with their rules and faults ([`meta`]), ad servers with traffic
+//! ([`fleet`]), damage to files ([`damage`]), a small disk ([`SmallDisk`]) and a day of ad traffic ([`day`]).
+//! Platforms and ad servers use real HTTP, so that tests cover the network code as well.
 
 pub mod damage;
 pub mod day;
@@ -11,12 +10,12 @@ mod small_disk;
 
 pub use small_disk::SmallDisk;
 
-/// A time zone whose day neither began nor ends within the six hours around `now`: what is spent
-/// today does not start anew while a run on the machine's clock lasts.
+/// A time zone in which no day starts or ends within six hours of `now`: the spend of the day is not reset
+/// during a run on the machine's clock.
 pub fn zone_far_from_midnight(now: throng_model::Timestamp) -> &'static str {
     const HOUR: i64 = 3_600_000_000;
     let hour = now.0.rem_euclid(24 * HOUR) / HOUR;
-    // The sign is POSIX's: twelve hours behind UTC.
+    // POSIX inverts the sign: this is twelve hours behind UTC.
     if (6..18).contains(&hour) { "UTC" } else { "Etc/GMT+12" }
 }
 

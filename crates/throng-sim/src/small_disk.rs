@@ -1,4 +1,4 @@
-//! A file system that is soon full.
+//! A small file system that is easily filled.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -11,11 +11,11 @@ use std::process::Command;
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Mounts one at a folder, which is created if it is not there. `None`, after a line on standard
-    /// error that says what is missing, where this user may not mount.
+    /// Mounts a file system at a folder, which is created if it does not exist. If this user may not mount,
+    /// prints the reason to standard error and returns `None`.
     ///
     /// # Panics
-    /// Where the variable `CI` is set and this user may not mount: CI skips nothing.
+    /// If this user may not mount and the variable `CI` is set: CI skips no tests.
     pub fn mount(at: &Path, mebibytes: u32) -> Option<Self> {
         let size = format!("size={mebibytes}m");
         let mounted = std::fs::create_dir_all(at).is_ok()
@@ -34,8 +34,8 @@ impl SmallDisk {
         Some(Self(at.to_owned()))
     }
 
-    /// Writes a file until nothing more fits, to the last page; what has become free since the last
-    /// call is taken too. Removing the file gives the room back.
+    /// Writes a file until the file system is full, to the last page, including space that was freed after an
+    /// earlier call. Removing the file frees the space.
     ///
     /// # Errors
     /// If the file cannot be created.
@@ -54,7 +54,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a process that is being killed may still have files open there.
+        // Lazily: a process that is being killed may still have open files there.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

@@ -1,7 +1,7 @@
-//! The worker against a platform that lives in memory and can fail in every way, with the real
-//! ledger and the real dictionaries. After every step the counts add up.
+//! The worker against a platform in memory that can fail in every way, with a real ledger and real
+//! dictionaries. The counts add up after every step.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod platform;
 mod rig;

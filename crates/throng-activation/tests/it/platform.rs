@@ -1,30 +1,30 @@
-//! A platform in memory with a script of faults.
+//! A platform in memory with scripted faults.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use throng_activation::{
-    Advice, Answer, Cell, Destination, Ensured, Limits, PlatformSize, PreparedRow, Schema,
-    SendClass, SendError, SendRequest, Skip, Usage,
+    Advice, Cell, Destination, EnsuredAudience, Limits, PlatformSize, PreparedRow, Schema,
+    SendClass, SendError, SendRequest, SendResponse, Skip, Usage,
 };
 use throng_model::Personal;
 use throng_store::Operation;
 
-/// What happens to the next request.
+/// The fault of the next request.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// It is refused with this class.
     Refuse(SendClass),
-    /// It is refused for good, with this advice.
+    /// It is permanently refused, with this advice.
     Advise(Advice),
-    /// It is applied, and the answer gets lost.
+    /// It is applied, and the response is lost.
     CutAfter,
     /// Only this many rows are received.
     Short(u64),
-    /// All goes well, and the meters show this.
+    /// It succeeds, and the meters show this.
     Usage(Usage),
-    /// All goes well.
+    /// It succeeds.
     Fine,
 }
 
@@ -38,8 +38,8 @@ struct State {
     owner: Option<String>,
 }
 
-/// Values that begin with `poison` make the whole request fail, those with `invalid` are refused
-/// one by one (of which the platform names only the first), `blank` ones are not worth sending.
+/// A value that begins with `poison` makes the whole request fail, values with `invalid` are refused one by
+/// one (the platform names only the first), rows with `blank` are skipped.
 #[derive(Default)]
 pub(crate) struct Platform(Mutex<State>);
 
@@ -52,10 +52,10 @@ impl Platform {
         self.0.lock().unwrap().members.clone()
     }
 
-    /// Somebody else has made an audience of the name, with these members.
-    pub(crate) fn occupy(&self, members: BTreeSet<String>) {
+    /// Another owner has created an audience of the name, with these members.
+    pub(crate) fn create_foreign(&self, members: BTreeSet<String>) {
         let mut state = self.0.lock().unwrap();
-        (state.owner, state.members) = (Some("somebody else".to_owned()), members);
+        (state.owner, state.members) = (Some("another owner".to_owned()), members);
     }
 
     pub(crate) fn requests(&self) -> u64 {
@@ -114,12 +114,12 @@ impl Destination for Platform {
         Limits { max_batch_rows: 100, max_tasks: 8 }
     }
 
-    async fn ensure_audience(&self, _: &str, owner: &str) -> Result<Ensured, SendError> {
+    async fn ensure_audience(&self, _: &str, owner: &str) -> Result<EnsuredAudience, SendError> {
         let mut state = self.0.lock().unwrap();
         let created = state.owner.is_none();
         state.created += u64::from(created);
         let own = *state.owner.get_or_insert_with(|| owner.to_owned()) == *owner;
-        Ok(Ensured { platform_id: "77".into(), created, own })
+        Ok(EnsuredAudience { platform_id: "77".into(), created, own })
     }
 
     fn prepare(&self, _: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
@@ -129,7 +129,7 @@ impl Destination for Platform {
         }
     }
 
-    async fn send(&self, request: &SendRequest<'_>) -> Result<Answer, SendError> {
+    async fn send(&self, request: &SendRequest<'_>) -> Result<SendResponse, SendError> {
         let mut state = self.0.lock().unwrap();
         state.requests += 1;
         let values: Vec<String> = request.rows.iter().map(value).collect();
@@ -138,15 +138,15 @@ impl Destination for Platform {
             return Err(error(class));
         }
         if let Fault::Advise(advice) = fault {
-            return Err(error(SendClass::Stop).advising(advice));
+            return Err(error(SendClass::Stop).with_advice(advice));
         }
         if values.iter().any(|v| v.starts_with("poison")) {
-            return Err(error(SendClass::Fix));
+            return Err(error(SendClass::InvalidRows));
         }
         if let Fault::Short(received) = fault {
             let some = &values[..received as usize];
             state.apply(request, some)?;
-            return Ok(Answer { http_status: 200, received, ..Answer::default() });
+            return Ok(SendResponse { http_status: 200, received, ..SendResponse::default() });
         }
         state.apply(request, &values)?;
         if let Fault::CutAfter = fault {
@@ -154,7 +154,7 @@ impl Destination for Platform {
         }
         let invalid: Vec<usize> =
             (0..values.len()).filter(|at| values[*at].starts_with("invalid")).collect();
-        Ok(Answer {
+        Ok(SendResponse {
             http_status: 200,
             received: values.len() as u64,
             invalid: invalid.len() as u64,
@@ -164,7 +164,7 @@ impl Destination for Platform {
                 .into_iter()
                 .collect(),
             usage: if let Fault::Usage(usage) = fault { Some(usage) } else { None },
-            ..Answer::default()
+            ..SendResponse::default()
         })
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use throng_activation::{
-    Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, JobRows, PlanFacts, Quotas,
-    RunRows, RunUsers, Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
+    Destination, IdentifierRow, IdentifierRows, IdentifierSource, PlanFacts, Quotas, RunRows,
+    RunUsers, Schema, SendError, TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions, plan_run,
 };
 use throng_ledger::SqliteLedger;
 use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
@@ -78,7 +78,7 @@ fn index(root: &Path, keys: &[String]) -> MembershipIndex {
 }
 
 impl Rig {
-    /// Users `u0` to `u<users - 1>`; `value` gives each its identifiers, one row each.
+    /// Users `u0` to `u<users - 1>`; `value` returns the identifiers of each, one row per identifier.
     pub(crate) async fn new(
         mode: SyncMode,
         users: u32,
@@ -124,13 +124,13 @@ impl Rig {
 
     fn users(&self) -> RunUsers {
         let held = self.delivered.as_ref().map_or_else(MemberSet::default, |(_, set)| set.clone());
-        RunUsers::work_out(self.mode, &self.target, &[held])
+        RunUsers::compute(self.mode, &self.target, &[held])
     }
 
-    /// Plans a run that ends with these users, in batches of ten.
+    /// Plans a run to these users, in batches of ten.
     pub(crate) async fn plan(&mut self, users: impl IntoIterator<Item = u32>) -> SyncRunId {
         self.target = self.set(users);
-        let worked = self.users();
+        let users = self.users();
         let run = plan_run(PlanFacts {
             sync: "s".parse().unwrap(),
             audience: "a".parse().unwrap(),
@@ -141,8 +141,8 @@ impl Rig {
             max_removed_percent: 100,
             from: self.delivered.as_ref().map(|(version, set)| (*version, set.len())),
             to_version: self.delivered.as_ref().map_or(1, |(version, _)| version + 1),
-            leaving: 0,
-            rows: RunRows::Users(&worked),
+            users_removed: 0,
+            rows: RunRows::Users(&users),
             hold: None,
         });
         self.ledger.plan_run(&run, self.clock.now()).await.unwrap().unwrap()
@@ -150,24 +150,24 @@ impl Rig {
 
     pub(crate) async fn claim(&self) -> Option<Task> {
         let now = self.clock.now();
-        let avoid = self.worker.quotas.avoid(now, |_| 8);
+        let unavailable = self.worker.quotas.unavailable(now, |_| 8);
         let due = self.ledger.unannounced_tasks(now, now, 9, 9).await.unwrap();
-        let task = due.iter().find(|task| !avoid.contains(&task.destination))?;
+        let task = due.iter().find(|task| !unavailable.contains(&task.destination))?;
         self.ledger.claim_this_task(task.id, "w", 9, now, now.plus(LEASE)).await.unwrap()
     }
 
     /// Claims and works once; `None` if nothing is due.
-    pub(crate) async fn step(&mut self) -> Option<TaskEnd> {
+    pub(crate) async fn step(&mut self) -> Option<TaskOutcome> {
         let task = self.claim().await?;
         Some(self.work(&task).await)
     }
 
     /// Works on a claimed task once.
-    pub(crate) async fn work(&mut self, task: &Task) -> TaskEnd {
-        let job = Job {
+    pub(crate) async fn work(&mut self, task: &Task) -> TaskOutcome {
+        let input = TaskInput {
             destination: Arc::clone(&self.platform) as _,
             schema: Schema { keys: vec!["EXTERN_ID".into()], default_country: None },
-            rows: JobRows::Users {
+            rows: TaskRows::Users {
                 identifiers: Arc::new(Source(self.source.clone())),
                 users: self.users(),
                 index: Arc::clone(&self.index),
@@ -175,30 +175,30 @@ impl Rig {
             platform_name: "throng: a".into(),
             adopt: self.adopt,
         };
-        let end = self.worker.work(task, Ok(&job)).await.unwrap();
+        let outcome = self.worker.work(task, Ok(&input)).await.unwrap();
         self.assert_conserved(task.run).await;
-        self.note_delivered(task.run).await;
-        end
+        self.update_delivered(task.run).await;
+        outcome
     }
 
-    /// What the planner would learn from the ledger.
-    pub(crate) async fn note_delivered(&mut self, id: SyncRunId) {
+    /// Updates what the planner would read from the ledger.
+    pub(crate) async fn update_delivered(&mut self, id: SyncRunId) {
         let run = self.run(id).await;
         if run.state == RunState::Completed {
             self.delivered = Some((run.to_version, self.target.clone()));
         }
     }
 
-    /// Works until the task is done, letting time pass in between; counts the tries.
+    /// Works until the task is completed, advancing the clock in between; returns the number of tries.
     pub(crate) async fn finish(&mut self) -> u32 {
         for tries in 1..500 {
             match self.step().await {
-                Some(TaskEnd::Done) => return tries,
-                Some(TaskEnd::Failed) => panic!("the task failed"),
+                Some(TaskOutcome::Completed) => return tries,
+                Some(TaskOutcome::Failed) => panic!("the task failed"),
                 _ => self.clock.advance(Duration::from_secs(700)),
             }
         }
-        panic!("the task never ended");
+        panic!("the task did not end");
     }
 
     pub(crate) async fn run(&self, id: SyncRunId) -> SyncRun {

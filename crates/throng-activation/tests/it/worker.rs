@@ -1,9 +1,9 @@
-//! What becomes of rows, batches and tasks.
+//! The outcomes of rows, batches and tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use throng_activation::{Advice, SendClass, TaskEnd, Usage};
+use throng_activation::{Advice, SendClass, TaskOutcome, Usage};
 use throng_model::{Clock, Entropy, SplitMix64};
 use throng_store::{AlertKind, AlertLedger, PauseLedger, RunState, SyncLedger, SyncMode};
 
@@ -34,7 +34,7 @@ async fn a_mirror_follows_its_audience_through_versions() {
 }
 
 #[tokio::test]
-async fn an_empty_difference_moves_the_delivered_version_on() {
+async fn an_empty_difference_advances_the_delivered_version() {
     let mut rig = Rig::new(SyncMode::Mirror, 10, plain).await;
     rig.plan(0..10).await;
     rig.finish().await;
@@ -48,7 +48,7 @@ async fn an_empty_difference_moves_the_delivered_version_on() {
 }
 
 #[tokio::test]
-async fn every_row_has_an_end_with_its_reason() {
+async fn every_row_has_an_outcome_with_its_reason() {
     let value = |user: u32| match user {
         0..5 => vec![],
         5..8 => vec!["blank".to_owned()],
@@ -72,7 +72,7 @@ async fn every_row_has_an_end_with_its_reason() {
 }
 
 #[tokio::test]
-async fn what_arrived_short_is_sent_again_in_halves() {
+async fn a_request_that_arrived_in_part_is_sent_again_in_halves() {
     let mut rig = Rig::new(SyncMode::Mirror, 10, plain).await;
     rig.platform.script(&[Fault::Short(7), Fault::Fine, Fault::Short(0)]);
     let id = rig.plan(0..10).await;
@@ -82,7 +82,7 @@ async fn what_arrived_short_is_sent_again_in_halves() {
 }
 
 #[tokio::test]
-async fn an_answer_that_got_lost_costs_a_second_request_and_no_row() {
+async fn a_lost_response_costs_a_second_request_and_no_row() {
     let mut rig = Rig::new(SyncMode::Mirror, 30, plain).await;
     rig.platform.script(&[Fault::Fine, Fault::CutAfter]);
     let id = rig.plan(0..30).await;
@@ -95,7 +95,7 @@ async fn an_answer_that_got_lost_costs_a_second_request_and_no_row() {
 }
 
 #[tokio::test]
-async fn three_failures_alert_and_success_ends_the_alert() {
+async fn three_failures_raise_an_alert_and_success_resolves_it() {
     let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
     rig.platform.script(&vec![Fault::Refuse(SendClass::Retry); 3]);
     rig.plan(0..5).await;
@@ -111,7 +111,7 @@ async fn three_failures_alert_and_success_ends_the_alert() {
 }
 
 #[tokio::test]
-async fn eight_failures_in_a_row_end_the_run_and_a_person_can_go_on_with_it() {
+async fn eight_consecutive_failures_fail_the_run_and_a_requeue_continues_it() {
     let mut rig = Rig::new(SyncMode::Mirror, 25, plain).await;
     rig.platform.script(&[Fault::Fine]);
     rig.platform.script(&vec![Fault::Refuse(SendClass::Retry); 8]);
@@ -121,7 +121,7 @@ async fn eight_failures_in_a_row_end_the_run_and_a_person_can_go_on_with_it() {
         end = rig.step().await;
         rig.clock.advance(Duration::from_secs(800));
     }
-    assert_eq!(end, Some(TaskEnd::Failed));
+    assert_eq!(end, Some(TaskOutcome::Failed));
     let run = rig.run(id).await;
     assert_eq!((run.state, run.sent, run.pending), (RunState::Failed, 10, 15));
     let task = rig.ledger.tasks(1).await.unwrap().remove(0);
@@ -131,44 +131,44 @@ async fn eight_failures_in_a_row_end_the_run_and_a_person_can_go_on_with_it() {
 }
 
 #[tokio::test]
-async fn a_throttle_rests_the_account_and_counts_no_failure() {
+async fn a_throttle_pauses_the_account_and_counts_no_failure() {
     let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
-    rig.platform.script(&[Fault::Refuse(SendClass::Wait(Duration::from_secs(90)))]);
+    rig.platform.script(&[Fault::Refuse(SendClass::Throttled(Duration::from_secs(90)))]);
     rig.plan(0..5).await;
-    assert_eq!(rig.step().await, Some(TaskEnd::Later));
+    assert_eq!(rig.step().await, Some(TaskOutcome::Rescheduled));
     assert_eq!(rig.ledger.tasks(1).await.unwrap()[0].failures, 0);
     rig.clock.advance(Duration::from_secs(89));
     assert_eq!(rig.step().await, None);
     rig.clock.advance(Duration::from_secs(2));
-    assert_eq!(rig.step().await, Some(TaskEnd::Done));
+    assert_eq!(rig.step().await, Some(TaskOutcome::Completed));
 }
 
 #[tokio::test]
-async fn a_bad_token_fails_one_task_and_rests_the_account() {
+async fn an_invalid_token_fails_one_task_and_suspends_the_account() {
     let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
     rig.platform.script(&[Fault::Refuse(SendClass::StopAccount)]);
     let id = rig.plan(0..5).await;
-    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
     assert_eq!(rig.run(id).await.pending, 5);
     assert_eq!(rig.ledger.alerts(1).await.unwrap().len(), 1);
     let destination = "d".parse().unwrap();
     let (quotas, now) = (&rig.worker.quotas, rig.clock.now());
-    assert!(quotas.any_rests(now) && !quotas.wait(&destination, now).is_zero());
-    assert!(quotas.end_rest(&destination, now) && quotas.wait(&destination, now).is_zero());
-    assert!(!quotas.any_rests(now) && !quotas.end_rest(&destination, now));
+    assert!(quotas.any_suspended(now) && !quotas.wait(&destination, now).is_zero());
+    assert!(quotas.resume(&destination, now) && quotas.wait(&destination, now).is_zero());
+    assert!(!quotas.any_suspended(now) && !quotas.resume(&destination, now));
 }
 
 #[tokio::test]
-async fn an_alert_names_the_command_that_lets_work_go_on() {
+async fn an_alert_names_the_command_that_continues_the_work() {
     for (advice, ends) in [
         (Advice::Requeue, "the last: refused. Fix the cause, then run `throng sync requeue 1`."),
-        (Advice::Recreate, "the last: refused; `throng sync recreate s` makes a new audience."),
+        (Advice::Recreate, "the last: refused; `throng sync recreate s` creates a new audience."),
         (Advice::None, "the last: refused."),
     ] {
         let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
         rig.platform.script(&[Fault::Advise(advice)]);
         let id = rig.plan(0..5).await;
-        assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+        assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
         let alert = rig.ledger.alerts(1).await.unwrap().remove(0);
         assert!(alert.message.ends_with(ends), "{}", alert.message);
         let reason = rig.run(id).await.reason.unwrap();
@@ -183,19 +183,19 @@ async fn a_pause_ends_the_work_before_the_next_batch() {
     let task = rig.claim().await.unwrap();
     let sync = "s".parse().unwrap();
     rig.ledger.pause_sync(&sync, rig.clock.now()).await.unwrap();
-    assert_eq!(rig.work(&task).await, TaskEnd::Later);
+    assert_eq!(rig.work(&task).await, TaskOutcome::Rescheduled);
     assert_eq!((rig.run(id).await.pending, rig.platform.members()), (25, ids(0..0)));
     assert_eq!(rig.step().await, None);
     rig.ledger.resume_sync(&sync).await.unwrap();
-    assert_eq!(rig.step().await, Some(TaskEnd::Done));
+    assert_eq!(rig.step().await, Some(TaskOutcome::Completed));
     assert_eq!(rig.platform.members(), ids(0..25));
 }
 
 #[tokio::test]
-async fn a_request_that_no_row_can_satisfy_stops_instead_of_rejecting_everybody() {
+async fn a_request_that_is_refused_for_every_row_stops_instead_of_rejecting_all() {
     let mut rig = Rig::new(SyncMode::Mirror, 10, |u| vec![format!("poison{u}")]).await;
     let id = rig.plan(0..10).await;
-    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
     assert_eq!(rig.run(id).await.pending, 10);
 }
 
@@ -217,14 +217,14 @@ async fn a_replace_session_is_closed_whatever_its_last_rows_are() {
         _ => vec![format!("id{user}")],
     };
     let mut rig = Rig::new(SyncMode::Replace, 60, value).await;
-    for (users, there) in [
+    for (users, expected) in [
         ((0..60).collect::<Vec<_>>(), ids((0..20).chain(40..60))),
         ((5..35).collect(), ids(5..20)),
         (vec![], BTreeSet::new()),
     ] {
         rig.plan(users).await;
         rig.finish().await;
-        assert_eq!(rig.platform.members(), there);
+        assert_eq!(rig.platform.members(), expected);
     }
 }
 
@@ -245,29 +245,29 @@ async fn a_lost_replace_session_is_sent_again_whole() {
 }
 
 #[tokio::test]
-async fn a_list_of_somebody_else_is_left_alone() {
+async fn a_foreign_list_is_not_changed() {
     let mut rig = Rig::new(SyncMode::Mirror, 20, plain).await;
-    rig.platform.occupy(ids(10..15));
+    rig.platform.create_foreign(ids(10..15));
     let id = rig.plan(0..5).await;
-    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
     assert!(rig.run(id).await.reason.unwrap().contains("adopt: replace"));
-    // A run that adds is no way to take it over, nor is one from before it was found.
+    // A run that adds cannot adopt it, and a run that was planned before it was found cannot either.
     rig.adopt = true;
     let task = rig.ledger.tasks(1).await.unwrap().remove(0);
     rig.ledger.requeue_task(task.id, rig.clock.now()).await.unwrap();
-    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
     assert_eq!((rig.platform.members(), rig.platform.requests()), (ids(10..15), 0));
     let sync = "s".parse().unwrap();
     assert_eq!(rig.ledger.platform_audience(&sync).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn a_list_of_somebody_else_is_replaced_by_a_run_that_knows_of_it() {
+async fn a_foreign_list_is_replaced_by_a_run_that_was_planned_after_it_was_found() {
     let mut rig = Rig::new(SyncMode::Replace, 20, plain).await;
     rig.adopt = true;
-    rig.platform.occupy(ids(10..15));
+    rig.platform.create_foreign(ids(10..15));
     rig.plan(0..5).await;
-    assert_eq!(rig.step().await, Some(TaskEnd::Failed));
+    assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
     assert_eq!(rig.platform.members(), ids(10..15));
     rig.plan(0..5).await;
     rig.finish().await;
@@ -275,9 +275,9 @@ async fn a_list_of_somebody_else_is_replaced_by_a_run_that_knows_of_it() {
     assert_eq!(rig.ledger.foreign_audiences().await.unwrap(), []);
 }
 
-/// Drops the worker at a random point, again and again: what kill -9 does.
+/// Drops the worker at a random point, repeatedly: the effect of kill -9.
 #[tokio::test]
-async fn work_that_is_broken_off_anywhere_ends_right() {
+async fn work_that_is_interrupted_anywhere_ends_with_the_right_list() {
     let mut random = SplitMix64::new(5);
     for mode in [SyncMode::Mirror, SyncMode::Replace] {
         let mut rig = Rig::new(mode, 90, plain).await;
@@ -285,7 +285,7 @@ async fn work_that_is_broken_off_anywhere_ends_right() {
             let id = rig.plan(users.clone()).await;
             for _ in 0..10 {
                 let polls = random.below(60);
-                if broken_off(rig.step(), polls).await {
+                if interrupted(rig.step(), polls).await {
                     rig.assert_conserved(id).await;
                     let task = rig.ledger.tasks(1).await.unwrap().remove(0);
                     let _ = rig.ledger.release_task(task.id, "w", rig.clock.now()).await;
@@ -296,14 +296,14 @@ async fn work_that_is_broken_off_anywhere_ends_right() {
             if rig.run(id).await.state == RunState::Active {
                 rig.finish().await;
             }
-            rig.note_delivered(id).await;
+            rig.update_delivered(id).await;
             assert_eq!(rig.platform.members(), ids(users));
         }
     }
 }
 
-/// Polls at most so often. Whether the future was dropped before its end.
-async fn broken_off<F: Future>(future: F, polls: u64) -> bool {
+/// Polls at most `polls` times. Returns whether the future was dropped before its end.
+async fn interrupted<F: Future>(future: F, polls: u64) -> bool {
     let mut future = std::pin::pin!(future);
     let mut left = polls;
     std::future::poll_fn(move |cx| {

@@ -1,8 +1,8 @@
-//! What a folder needs to be a destination.
+//! The settings of a folder as a destination.
 
 use std::path::{Component, PathBuf};
 
-use super::folder::Place;
+use super::folder::Location;
 use crate::RegistryError;
 
 /// A folder that batches are written to.
@@ -10,27 +10,27 @@ use crate::RegistryError;
 pub struct FileAccount {
     /// The folder, absolute.
     pub folder: PathBuf,
-    /// The folder itself, or one that it lies in: beneath it no symbolic link is followed.
+    /// The folder itself, or one of its parents: below it no symbolic link is followed.
     pub root: PathBuf,
-    /// How rows are written.
+    /// The format of the files.
     pub format: FileFormat,
     /// Whether files are compressed with gzip.
     pub gzip: bool,
 }
 
-/// How the rows of a file are written.
+/// The format of a file's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
-    /// CSV with a line of column names.
+    /// CSV with a header line.
     Csv,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Jsonl,
 }
 
 /// Checked settings.
 #[derive(Debug, Clone)]
 pub(super) struct Config {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) format: FileFormat,
     pub(super) gzip: bool,
 }
@@ -44,13 +44,13 @@ pub(super) fn check(account: &FileAccount) -> Result<Config, RegistryError> {
         return Err(refuse("its folder must be an absolute path"));
     }
     let Ok(below) = account.folder.strip_prefix(&account.root) else {
-        return Err(refuse("its folder does not lie in the folder that it may not leave"));
+        return Err(refuse("its folder is outside of its root folder"));
     };
     if !below.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(refuse("its folder must be written without `.` and `..`"));
+        return Err(refuse("its folder must not contain `.` or `..`"));
     }
-    let place = Place { root: account.root.clone(), below: below.to_owned() };
-    Ok(Config { place, format: account.format, gzip: account.gzip })
+    let location = Location { root: account.root.clone(), below: below.to_owned() };
+    Ok(Config { location, format: account.format, gzip: account.gzip })
 }
 
 #[cfg(test)]
@@ -66,8 +66,8 @@ mod tests {
             gzip: false,
         };
         let good = check(&account("/data/out/x", "/data")).unwrap();
-        assert_eq!((good.place.root, good.place.below), ("/data".into(), "out/x".into()));
-        assert_eq!(check(&account("/data", "/data")).unwrap().place.below, PathBuf::new());
+        assert_eq!((good.location.root, good.location.below), ("/data".into(), "out/x".into()));
+        assert_eq!(check(&account("/data", "/data")).unwrap().location.below, PathBuf::new());
         for (folder, root) in [("data", "data"), ("/data", "/other"), ("/data/../etc", "/data")] {
             assert!(check(&account(folder, root)).is_err(), "{folder} in {root}");
         }

@@ -1,5 +1,5 @@
-//! Folders and files. Every path is walked part by part through open folders, and no symbolic link is
-//! followed on the way: a link that is planted later leads nowhere.
+//! Folders and files. Every path is opened component by component relative to open folders, and no symbolic
+//! link is followed: a link that is created later has no effect.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions, TryLockError};
@@ -12,25 +12,25 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use super::names;
 use super::response::Failure;
 
-/// What the group may do with a folder; with a file, without `x`.
+/// Permissions of the group on a folder; on a file, without `x`.
 const GROUP_READS: u32 = 0o050;
 
 /// Where a destination's folder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Opened as it is, through links too: it is the operator's.
+pub(super) struct Location {
+    /// Opened as it is, also through links: the operator has chosen it.
     pub(super) root: PathBuf,
-    /// From there, without a link.
+    /// The path below it, without links.
     pub(super) below: PathBuf,
 }
 
-impl Place {
+impl Location {
     /// The path, for messages.
     pub(super) fn path(&self) -> PathBuf {
         self.root.join(&self.below)
     }
 
-    /// Opens the folder. It is not made: what is missing may be a file system that is not mounted.
+    /// Opens the folder. A missing folder is not created: its file system may not be mounted.
     pub(super) fn open(&self) -> io::Result<Folder> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::open(&self.root, flags, Mode::empty())?);
@@ -46,8 +46,8 @@ fn folder_in(folder: &File, name: &OsStr) -> io::Result<File> {
     Ok(File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?))
 }
 
-/// `None` if there is nothing of the name.
-fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+/// `None` if nothing has the name.
+fn if_exists<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -55,11 +55,11 @@ fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// An open folder. What it is asked for are names, not paths.
+/// An open folder. Its functions take names, not paths.
 #[derive(Debug)]
 pub(super) struct Folder {
     file: File,
-    /// What the folder's group may do is what it may do with everything that is made in it.
+    /// The permissions of the folder's group, which apply to everything that is created in it.
     group: u32,
 }
 
@@ -71,11 +71,11 @@ impl Folder {
 
     /// The folder of this name; `None` if there is none.
     pub(super) fn folder(&self, name: &str) -> io::Result<Option<Self>> {
-        if_there(folder_in(&self.file, OsStr::new(name)).and_then(Self::of))
+        if_exists(folder_in(&self.file, OsStr::new(name)).and_then(Self::of))
     }
 
-    /// The folder of this name, made if there is none.
-    pub(super) fn make_folder(&self, name: &str) -> io::Result<Self> {
+    /// Opens the folder of this name, or creates it.
+    pub(super) fn create_folder(&self, name: &str) -> io::Result<Self> {
         if let Some(found) = self.folder(name)? {
             return Ok(found);
         }
@@ -84,14 +84,14 @@ impl Folder {
             Err(error) if error == rustix::io::Errno::EXIST => {}
             Err(error) => return Err(error.into()),
         }
-        let made = folder_in(&self.file, OsStr::new(name))?;
-        // Whatever the umask of the process is.
-        made.set_permissions(Permissions::from_mode(0o700 | self.group))?;
+        let created = folder_in(&self.file, OsStr::new(name))?;
+        // Independent of the umask of the process.
+        created.set_permissions(Permissions::from_mode(0o700 | self.group))?;
         self.file.sync_all()?;
-        Self::of(made)
+        Self::of(created)
     }
 
-    /// Removes a folder unless something is left in it.
+    /// Removes a folder if it is empty.
     pub(super) fn remove_folder(&self, name: &str) -> io::Result<()> {
         let removed = rustix::fs::unlinkat(&self.file, name, AtFlags::REMOVEDIR);
         match removed.map_err(io::Error::from) {
@@ -103,7 +103,7 @@ impl Folder {
         }
     }
 
-    /// Keeps other processes from writing until what is returned is dropped. Does not wait.
+    /// Locks the folder against writes of other processes until the returned file is dropped. Does not wait.
     pub(super) fn lock(&self) -> Result<File, Failure> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = self.open(names::LOCK, flags)?;
@@ -115,18 +115,18 @@ impl Folder {
     }
 
     fn open(&self, name: &str, flags: OFlags) -> io::Result<File> {
-        // A manifest that somebody has changed names anything.
+        // A changed manifest may name anything.
         if name.contains('/') {
             return Err(ErrorKind::InvalidInput.into());
         }
-        // A pipe would be waited for.
+        // Opening a pipe would block.
         let flags = flags | OFlags::NONBLOCK;
         let opened = rustix::fs::openat(&self.file, name, flags, Mode::from_raw_mode(0o600))?;
         Ok(File::from(opened))
     }
 
     fn open_to_read(&self, name: &str) -> io::Result<Option<File>> {
-        if_there(self.open(name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC))
+        if_exists(self.open(name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC))
     }
 
     /// The first `at_most` bytes of a file; `None` if there is none.
@@ -143,40 +143,42 @@ impl Folder {
         Ok(Some(file.metadata()?.len()))
     }
 
-    /// Writes a file aside and puts it in place, durably: it is there whole or not at all. The lock must
-    /// be held, so that the name aside is nobody else's.
+    /// Writes a temporary file, syncs it and renames it: the file exists completely or not at all. The caller
+    /// holds the lock; without it two processes would write the same temporary file.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let aside = format!(".{name}.tmp");
+        let temporary = format!(".{name}.tmp");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
-        let written =
-            self.open(&aside, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC).and_then(|mut file| {
+        let written = self.open(&temporary, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC).and_then(
+            |mut file| {
                 file.write_all(bytes)?;
                 file.set_permissions(Permissions::from_mode(0o600 | (self.group & 0o040)))?;
                 file.sync_all()
-            });
-        let placed = written
-            .and_then(|()| Ok(rustix::fs::renameat(&self.file, aside.as_str(), &self.file, name)?));
-        if let Err(error) = placed {
-            // On a full disk it takes room that nobody uses.
-            let _ = self.remove(&aside);
+            },
+        );
+        let renamed = written.and_then(|()| {
+            Ok(rustix::fs::renameat(&self.file, temporary.as_str(), &self.file, name)?)
+        });
+        if let Err(error) = renamed {
+            // On a full disk it would take space for nothing.
+            let _ = self.remove(&temporary);
             return Err(error);
         }
         self.file.sync_all()
     }
 
-    /// Appends to a file that is there.
+    /// Appends to an existing file.
     pub(super) fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.open(name, flags)?.write_all(bytes)
     }
 
-    /// Removes a file. Right also when there is none.
+    /// Removes a file. Succeeds also if there is none.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         let removed = rustix::fs::unlinkat(&self.file, name, AtFlags::empty());
-        if_there(removed.map_err(io::Error::from)).map(|_| ())
+        if_exists(removed.map_err(io::Error::from)).map(|_| ())
     }
 
-    /// The names of everything in it that have one in UTF-8, sorted.
+    /// The names of all entries that are UTF-8, sorted.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.file)? {
@@ -197,18 +199,18 @@ mod tests {
 
     use super::*;
 
-    fn place(dir: &tempfile::TempDir, below: &str) -> Place {
-        Place { root: dir.path().to_owned(), below: below.into() }
+    fn location(dir: &tempfile::TempDir, below: &str) -> Location {
+        Location { root: dir.path().to_owned(), below: below.into() }
     }
 
     #[test]
-    fn files_are_replaced_whole_and_read_back() {
+    fn files_are_replaced_atomically_and_read_back() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o750)).unwrap();
-        let folder = place(&dir, "").open().unwrap().make_folder("a").unwrap();
+        let folder = location(&dir, "").open().unwrap().create_folder("a").unwrap();
         assert_eq!(folder.read("f", 10).unwrap(), None);
-        // What a crash left behind.
-        std::fs::write(dir.path().join("a/.f.tmp"), "much longer than what comes").unwrap();
+        // A temporary file that a crash left behind.
+        std::fs::write(dir.path().join("a/.f.tmp"), "longer than the next contents").unwrap();
         for text in ["one", "two", "two"] {
             folder.write("f", text.as_bytes()).unwrap();
             assert_eq!(folder.read("f", 10).unwrap().unwrap(), text.as_bytes());
@@ -225,34 +227,34 @@ mod tests {
     }
 
     #[test]
-    fn no_link_is_followed_beneath_the_root() {
+    fn no_link_is_followed_below_the_root() {
         let dir = tempfile::tempdir().unwrap();
-        let elsewhere = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("in/a")).unwrap();
-        symlink(elsewhere.path(), dir.path().join("out")).unwrap();
-        symlink(elsewhere.path(), dir.path().join("in/b")).unwrap();
-        symlink(elsewhere.path().join("f"), dir.path().join("in/a/f")).unwrap();
-        symlink(elsewhere.path().join("f"), dir.path().join("in/a/.g.tmp")).unwrap();
-        assert!(place(&dir, "out").open().is_err());
-        let folder = place(&dir, "in").open().unwrap();
-        assert!(folder.folder("b").is_err() && folder.make_folder("b").is_err());
+        symlink(outside.path(), dir.path().join("out")).unwrap();
+        symlink(outside.path(), dir.path().join("in/b")).unwrap();
+        symlink(outside.path().join("f"), dir.path().join("in/a/f")).unwrap();
+        symlink(outside.path().join("f"), dir.path().join("in/a/.g.tmp")).unwrap();
+        assert!(location(&dir, "out").open().is_err());
+        let folder = location(&dir, "in").open().unwrap();
+        assert!(folder.folder("b").is_err() && folder.create_folder("b").is_err());
         let folder = folder.folder("a").unwrap().unwrap();
         assert!(folder.read("f", 9).is_err() && folder.append("f", b"x").is_err());
         assert!(folder.write("g", b"x").is_err());
-        // The link itself gives way to a file.
+        // The link itself is replaced by a file.
         folder.write("f", b"x").unwrap();
         assert!(std::fs::symlink_metadata(dir.path().join("in/a/f")).unwrap().is_file());
-        assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
         // The root may be a link.
-        let link = elsewhere.path().join("link");
+        let link = outside.path().join("link");
         symlink(dir.path(), &link).unwrap();
-        assert!(Place { root: link, below: "in".into() }.open().is_ok());
+        assert!(Location { root: link, below: "in".into() }.open().is_ok());
     }
 
     #[test]
-    fn two_processes_do_not_write_at_once() {
+    fn two_processes_do_not_write_at_the_same_time() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = place(&dir, "").open().unwrap();
+        let folder = location(&dir, "").open().unwrap();
         let held = folder.lock().unwrap();
         assert!(matches!(folder.lock(), Err(Failure::Busy)));
         drop(held);
@@ -260,16 +262,16 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_something_in_it_stays() {
+    fn a_folder_that_is_not_empty_is_not_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let root = place(&dir, "").open().unwrap();
-        root.make_folder("a").unwrap().write("f", b"x").unwrap();
+        let root = location(&dir, "").open().unwrap();
+        root.create_folder("a").unwrap().write("f", b"x").unwrap();
         root.remove_folder("a").unwrap();
         let folder = root.folder("a").unwrap().unwrap();
         folder.remove("f").unwrap();
         root.remove_folder("a").unwrap();
         root.remove_folder("a").unwrap();
         assert!(root.folder("a").unwrap().is_none());
-        assert!(place(&dir, "gone").open().is_err(), "a missing folder is not made");
+        assert!(location(&dir, "gone").open().is_err(), "a missing folder is not created");
     }
 }

@@ -1,12 +1,12 @@
-//! What is written beside the batches: whose an audience is, what a session has written so far, and the
-//! manifest of a complete set. The forms are pure.
+//! Files beside the batches: the owner of an audience, what a session has written so far, and the manifest of
+//! a complete set. Encoding and decoding are pure.
 
 use serde::{Deserialize, Serialize};
 
-/// The version of these forms.
+/// The version of these formats.
 const FORMAT: u32 = 1;
 
-/// Whose an audience's folder is: `audience.json`.
+/// The audience and owner of a folder: `audience.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct About {
     format: u32,
@@ -19,7 +19,7 @@ impl About {
         Self { format: FORMAT, name: name.to_owned(), owner: owner.to_owned() }
     }
 
-    /// `None` if the bytes are something else.
+    /// `None` if the bytes are not such a file.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok().filter(|about: &Self| about.format == FORMAT)
     }
@@ -40,10 +40,10 @@ pub(super) struct NamedFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     format: u32,
-    /// The run that sent it. Files of later runs change it.
+    /// The run that sent the set. Files of later runs change it.
     pub(super) run: i64,
     pub(super) columns: Vec<String>,
-    /// Of all files.
+    /// The rows of all files.
     pub(super) rows: u64,
     pub(super) files: Vec<NamedFile>,
 }
@@ -54,13 +54,13 @@ impl Manifest {
         Self { format: FORMAT, run, columns, rows, files }
     }
 
-    /// `None` if the bytes are something else.
+    /// `None` if the bytes are not such a file.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok().filter(|manifest: &Self| manifest.format == FORMAT)
     }
 }
 
-/// The first line of a session's file; a [`NamedFile`] in each line after it.
+/// The first line of a session file; each later line is a [`NamedFile`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SessionStart {
     pub(super) session: i64,
@@ -68,25 +68,25 @@ pub(super) struct SessionStart {
 }
 
 impl SessionStart {
-    /// How many bytes its line has at most.
-    pub(super) const LONGEST: u64 = 128;
+    /// The maximum length of its line.
+    pub(super) const MAX_BYTES: u64 = 128;
 
-    /// Whether a session's file, or the beginning of one, begins with this.
-    pub(super) fn begins(self, bytes: &[u8]) -> bool {
+    /// Whether a session file, or the beginning of one, starts with this line.
+    pub(super) fn is_start_of(self, bytes: &[u8]) -> bool {
         let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         serde_json::from_slice(first).is_ok_and(|found: Self| found == self)
     }
 }
 
-/// Appends a value as a line.
+/// Encodes a value as a line.
 pub(super) fn line(value: &impl Serialize) -> Result<Vec<u8>, std::io::Error> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     Ok(line)
 }
 
-/// The files of a session's file, the last line of each name. `None` if a line is cut off or something
-/// else.
+/// The files that a session file lists, by the last line of each name. `None` if a line is truncated or
+/// invalid.
 pub(super) fn files_of(session: &[u8]) -> Option<Vec<NamedFile>> {
     let text = std::str::from_utf8(session).ok()?.strip_suffix('\n')?;
     let mut files = std::collections::BTreeMap::new();
@@ -106,18 +106,18 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_known_by_its_start_and_lists_its_files_in_order() {
+    fn a_session_is_identified_by_its_start_and_lists_its_files_in_order() {
         let start = SessionStart { session: i64::MAX, run: i64::MAX };
         let mut bytes = line(&start).unwrap();
-        assert!((bytes.len() as u64) < SessionStart::LONGEST);
+        assert!((bytes.len() as u64) < SessionStart::MAX_BYTES);
         assert_eq!(files_of(&bytes), Some(Vec::new()));
         for named in [file("b", 1), file("a", 2), file("b", 3)] {
             bytes.extend(line(&named).unwrap());
         }
-        assert!(start.begins(&bytes) && start.begins(&bytes[..100]));
-        assert!(!SessionStart { run: 7, ..start }.begins(&bytes) && !start.begins(b""));
+        assert!(start.is_start_of(&bytes) && start.is_start_of(&bytes[..100]));
+        assert!(!SessionStart { run: 7, ..start }.is_start_of(&bytes) && !start.is_start_of(b""));
         assert_eq!(files_of(&bytes), Some(vec![file("a", 2), file("b", 3)]));
-        assert_eq!(files_of(&bytes[..bytes.len() - 1]), None, "its last line is cut off");
+        assert_eq!(files_of(&bytes[..bytes.len() - 1]), None, "its last line is truncated");
         assert_eq!(files_of(b"{}\nx\n"), None);
     }
 

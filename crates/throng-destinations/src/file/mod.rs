@@ -1,6 +1,6 @@
-//! Batches as files in a local folder: a folder an audience, a file a batch, hashed as for Meta.
+//! Batches as files in a local folder: one folder per audience, one file per batch, hashed as for Meta.
 //!
-//! What lies in a folder, and how a consumer reads it, is written in `docs/specs/file-destination.md`.
+//! The contents of a folder, and how a consumer reads it: `docs/specs/file-destination.md`.
 
 mod audience;
 mod config;
@@ -23,10 +23,10 @@ pub use destination::FileDestination;
 /// Rows are prepared as for Meta, so that one file serves every consumer that takes Meta's hashes.
 pub(crate) const PREPARATION: Preparation = crate::meta::PREPARATION;
 
-/// Opens a folder as a destination. The file system is not asked yet.
+/// Opens a folder as a destination. Does not access the file system.
 ///
 /// # Errors
-/// [`RegistryError::Account`] if the settings make no sense.
+/// [`RegistryError::Account`] if the settings are invalid.
 pub fn open(account: &FileAccount) -> Result<Arc<dyn Destination>, RegistryError> {
     Ok(Arc::new(FileDestination::new(account)?))
 }

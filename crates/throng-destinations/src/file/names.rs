@@ -6,27 +6,27 @@ use throng_store::Operation;
 
 use super::config::FileFormat;
 
-/// Says whose an audience's folder is.
+/// The file with the audience and owner of a folder.
 pub(super) const ABOUT: &str = "audience.json";
-/// Names the files of the complete set.
+/// The file that lists the complete set.
 pub(super) const MANIFEST: &str = "manifest.json";
-/// The files that an open session has written.
+/// The list of files that an open session has written.
 pub(super) const SESSION: &str = ".session";
-/// Files were added since the manifest was written.
+/// Exists if files were added after the manifest was written.
 pub(super) const CHANGED: &str = ".changed";
-/// Held by the process that writes.
+/// Locked by the process that writes.
 pub(super) const LOCK: &str = ".lock";
 
-/// Letters of an audience's name that are kept in its folder's.
-const READABLE: usize = 48;
+/// Characters of an audience's name that its folder's name has.
+const READABLE_CHARS: usize = 48;
 const ENDINGS: [&str; 4] = ["csv", "jsonl", "csv.gz", "jsonl.gz"];
 
-/// The folder of an audience: what is readable of its name, and a hash of the whole of it, so that two
-/// names never share a folder and no name leads anywhere else.
+/// The folder of an audience: the readable part of its name, and a hash of the whole name. Two names never
+/// share a folder, and no name leads out of the destination's folder.
 pub(super) fn folder_of(audience: &str) -> String {
     let mut readable = String::new();
     for letter in audience.chars() {
-        if readable.len() >= READABLE {
+        if readable.len() >= READABLE_CHARS {
             break;
         }
         match letter {
@@ -41,14 +41,14 @@ pub(super) fn folder_of(audience: &str) -> String {
     format!("{readable}-{}", hash.get(..16).unwrap_or_default())
 }
 
-/// Whether a text can be the folder of an audience.
+/// Whether a text can be the name of an audience's folder.
 pub(super) fn is_folder(id: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=128).contains(&id.len()) && !id.starts_with('-') && id.bytes().all(plain)
 }
 
-/// The file of a batch: the same each time that it is sent. In the order of names, files are in the
-/// order of runs and batches.
+/// The file of a batch: the same each time the batch is sent. Sorted by name, files are in the order of runs
+/// and batches.
 pub(super) fn file_of(
     part: BatchPart,
     operation: Operation,
@@ -64,13 +64,13 @@ pub(super) fn file_of(
         FileFormat::Csv => "csv",
         FileFormat::Jsonl => "jsonl",
     };
-    let halved = if part.first == 0 { String::new() } else { format!("-row-{:06}", part.first) };
+    let bisected = if part.first == 0 { String::new() } else { format!("-row-{:06}", part.first) };
     let (run, batch) = (part.run.0, part.batch);
-    let packed = if gzip { ".gz" } else { "" };
-    format!("run-{run:010}-batch-{batch:06}{halved}-{kind}.{ending}{packed}")
+    let compressed = if gzip { ".gz" } else { "" };
+    format!("run-{run:010}-batch-{batch:06}{bisected}-{kind}.{ending}{compressed}")
 }
 
-/// Whether a name is one of [`file_of`].
+/// Whether a name was made by [`file_of`].
 pub(super) fn is_file(name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let parsed = || {
@@ -84,7 +84,7 @@ pub(super) fn is_file(name: &str) -> bool {
     parsed().is_some()
 }
 
-/// Whether a name is one of the files that are not for consumers.
+/// Whether a file is not for consumers.
 pub(super) fn is_hidden(name: &str) -> bool {
     let own = [SESSION, CHANGED, LOCK].contains(&name);
     own || (name.starts_with('.') && name.ends_with(".tmp"))
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_of_an_audience_is_a_folder_of_its_own_and_leads_nowhere_else() {
+    fn every_audience_has_a_folder_of_its_own_inside_the_root() {
         let names = [
             "throng: buyers",
             "Throng: Buyers",

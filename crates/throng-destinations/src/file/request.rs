@@ -1,4 +1,4 @@
-//! What a batch's file holds. Pure: the same rows give the same bytes.
+//! The contents of a batch's file. Pure: the same rows give the same bytes.
 
 use std::io::Write;
 
@@ -12,8 +12,8 @@ use super::config::{Config, FileFormat};
 use super::names;
 use super::response::Failure;
 
-/// A batch that is ready to be written.
-pub(super) struct Batch {
+/// The file of a batch, ready to be written.
+pub(super) struct BatchFile {
     /// The audience's folder.
     pub(super) audience: String,
     /// The file's name.
@@ -22,11 +22,11 @@ pub(super) struct Batch {
     pub(super) columns: Vec<String>,
     pub(super) rows: u64,
     pub(super) bytes: Vec<u8>,
-    /// Set if the file is part of a complete set.
+    /// Set if and only if the file is part of a complete set.
     pub(super) session: Option<SessionStep>,
 }
 
-impl std::fmt::Debug for Batch {
+impl std::fmt::Debug for BatchFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Not the rows.
         f.debug_struct("Batch").field("name", &self.name).finish_non_exhaustive()
@@ -34,35 +34,35 @@ impl std::fmt::Debug for Batch {
 }
 
 /// The file of a request.
-pub(super) fn batch_of(request: &SendRequest<'_>, config: &Config) -> Result<Batch, Failure> {
+pub(super) fn batch_file(request: &SendRequest<'_>, config: &Config) -> Result<BatchFile, Failure> {
     if !names::is_folder(request.platform_id) {
         return Err(Failure::Refused(
             "the recorded id of the audience is not the name of a folder",
         ));
     }
     if (request.operation == Operation::Replace) != request.session.is_some() {
-        return Err(Failure::Refused("a complete set is sent in a session, and nothing else is"));
+        return Err(Failure::Refused("only a complete set is sent in a session, and always"));
     }
     let text = match config.format {
         FileFormat::Csv => csv(request.schema, request.rows),
         FileFormat::Jsonl => jsonl(request.schema, request.rows),
     };
-    Ok(Batch {
+    Ok(BatchFile {
         audience: request.platform_id.to_owned(),
         name: names::file_of(request.part, request.operation, config.format, config.gzip),
         run: request.part.run.0,
         columns: request.schema.keys.clone(),
         rows: request.rows.len() as u64,
-        bytes: if config.gzip { packed(&text)? } else { text },
+        bytes: if config.gzip { compressed(&text)? } else { text },
         session: request.session,
     })
 }
 
-/// Without a time of packing and the name of a file: the bytes follow from the text alone.
-fn packed(text: &[u8]) -> Result<Vec<u8>, Failure> {
-    let mut packer = GzEncoder::new(Vec::new(), Compression::default());
-    packer.write_all(text)?;
-    Ok(packer.finish()?)
+/// Compresses a text. The header has no time and no file name, so that the bytes depend on the text alone.
+fn compressed(text: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(text)?;
+    Ok(encoder.finish()?)
 }
 
 fn text_of(cell: &Cell) -> String {
@@ -73,7 +73,7 @@ fn text_of(cell: &Cell) -> String {
     }
 }
 
-/// RFC 4180, with line feeds: a line of column names, then a line a row.
+/// RFC 4180, with line feeds: a header line, then one line per row.
 fn csv(schema: &Schema, rows: &[PreparedRow]) -> Vec<u8> {
     let mut out = String::new();
     csv_line(&mut out, schema.keys.iter().cloned());
@@ -99,7 +99,7 @@ fn csv_line(out: &mut String, cells: impl Iterator<Item = String>) {
     out.push('\n');
 }
 
-/// A JSON object a line, without the columns in which a row has nothing.
+/// One JSON object per row, without the empty cells of the row.
 fn jsonl(schema: &Schema, rows: &[PreparedRow]) -> Vec<u8> {
     let mut out = Vec::new();
     for row in rows {
@@ -140,7 +140,7 @@ mod tests {
         id: &str,
         operation: Operation,
         session: Option<SessionStep>,
-    ) -> Result<Batch, Failure> {
+    ) -> Result<BatchFile, Failure> {
         let schema =
             Schema { keys: vec!["EXTERN_ID".into(), "EMAIL".into()], default_country: None };
         let request = SendRequest {
@@ -151,7 +151,7 @@ mod tests {
             rows: &rows(),
             session,
         };
-        batch_of(&request, config)
+        batch_file(&request, config)
     }
 
     const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -176,19 +176,19 @@ mod tests {
     }
 
     #[test]
-    fn a_packed_file_is_the_same_each_time_and_unpacks_to_the_text() {
+    fn a_compressed_file_is_the_same_each_time_and_decompresses_to_the_text() {
         let once =
             |gzip| batch(&config(FileFormat::Csv, gzip), "a-1", Operation::Remove, None).unwrap();
-        let (plain, packed) = (once(false), once(true));
-        assert_eq!(packed.name, "run-0000000007-batch-000002-remove.csv.gz");
-        assert_eq!(once(true).bytes, packed.bytes);
+        let (plain, compressed) = (once(false), once(true));
+        assert_eq!(compressed.name, "run-0000000007-batch-000002-remove.csv.gz");
+        assert_eq!(once(true).bytes, compressed.bytes);
         let mut text = Vec::new();
-        flate2::read::GzDecoder::new(packed.bytes.as_slice()).read_to_end(&mut text).unwrap();
+        flate2::read::GzDecoder::new(compressed.bytes.as_slice()).read_to_end(&mut text).unwrap();
         assert_eq!(text, plain.bytes);
     }
 
     #[test]
-    fn requests_that_make_no_sense_are_refused() {
+    fn invalid_requests_are_refused() {
         let config = config(FileFormat::Csv, false);
         let step = SessionStep {
             id: 1,

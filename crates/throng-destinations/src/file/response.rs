@@ -1,4 +1,4 @@
-//! What went wrong, and what to do about it. Pure. Chosen by kinds of errors, never by texts.
+//! Maps failures to errors for the caller. Pure. Decides by the kind of an error, never by its text.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -8,26 +8,26 @@ use rustix::io::Errno;
 use throng_activation::{SendClass, SendError};
 use throng_model::StorageProblem;
 
-/// Room is made, and a file system made writable again, by a person, in minutes or hours: the task is
-/// tried until then.
-const UNTIL_THERE_IS_ROOM: Duration = Duration::from_secs(5 * 60);
+/// A person frees space, or makes the file system writable, within minutes or hours: the task is retried
+/// until then.
+const STORAGE_RETRY_DELAY: Duration = Duration::from_secs(5 * 60);
 
-/// Why a call did not do its work.
+/// A failed call.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The destination's own folder cannot be opened.
     Root(io::Error),
     /// The audience has no folder.
-    Gone,
-    /// The file system refuses something.
+    Missing,
+    /// The file system returned an error.
     Io(io::Error),
     /// Another process writes the same audience.
     Busy,
-    /// The session was not opened, or its files are not there: all of it has to be sent again.
+    /// The session was not opened, or its files are missing: all its rows have to be sent again.
     SessionLost,
-    /// A file that this destination wrote does not hold what it wrote.
+    /// A file that this destination wrote was changed or damaged.
     Damaged(&'static str),
-    /// The request makes no sense.
+    /// The request is invalid.
     Refused(&'static str),
 }
 
@@ -37,24 +37,23 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The error for the caller. `folder` is the destination's.
+/// The error for the caller. `folder` is the destination's folder.
 pub(super) fn error_of(failure: &Failure, doing: &str, folder: &Path) -> SendError {
     let (class, why) = match failure {
         Failure::Root(error) if is_missing(error) => {
             let why = format!(
-                "{error}; make the folder, or mount the file system that it lies on, then run the \
-                 task again"
+                "{error}; create the folder, or mount its file system, then run the task again"
             );
             (SendClass::StopAccount, why)
         }
         Failure::Root(error) | Failure::Io(error) => of_io(error),
-        Failure::Gone => {
-            let why = "the audience's folder is gone; `throng sync recreate` makes a new one";
+        Failure::Missing => {
+            let why = "the audience's folder is missing; `throng sync recreate` creates a new one";
             (SendClass::Stop, why.to_owned())
         }
         Failure::Busy => (SendClass::Retry, "another process writes this audience".to_owned()),
         Failure::SessionLost => {
-            (SendClass::Restart, "the files of the complete set are not all there".to_owned())
+            (SendClass::Restart, "files of the complete set are missing".to_owned())
         }
         Failure::Damaged(file) => {
             let why = format!(
@@ -80,7 +79,7 @@ fn is_link(error: &io::Error) -> bool {
 fn of_io(error: &io::Error) -> (SendClass, String) {
     match StorageProblem::of_io(error) {
         Some(problem @ (StorageProblem::DiskFull | StorageProblem::ReadOnly)) => {
-            (SendClass::Later(UNTIL_THERE_IS_ROOM), format!("{error}; {}", problem.hint()))
+            (SendClass::RetryLater(STORAGE_RETRY_DELAY), format!("{error}; {}", problem.hint()))
         }
         Some(StorageProblem::Io) => {
             (SendClass::Retry, format!("{error}; check the disk and the kernel's log"))
@@ -92,8 +91,8 @@ fn of_io(error: &io::Error) -> (SendClass, String) {
         }
         None if is_link(error) => {
             let why = format!(
-                "{error}; a symbolic link or a file lies where a folder or a file of this \
-                 destination belongs: remove it"
+                "{error}; a symbolic link or a file is in the place of a folder or a file of this \
+                 destination: remove it"
             );
             (SendClass::Stop, why)
         }
@@ -106,8 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_failure_has_its_class_and_says_what_to_do() {
-        let later = SendClass::Later(UNTIL_THERE_IS_ROOM);
+    fn every_failure_has_its_class_and_a_hint() {
+        let later = SendClass::RetryLater(STORAGE_RETRY_DELAY);
         let io = |errno: Errno| io::Error::from(errno);
         for (failure, class, hint) in [
             (Failure::Io(io(Errno::NOSPC)), later, "make room"),
@@ -123,7 +122,7 @@ mod tests {
             (Failure::Root(io(Errno::NOTDIR)), SendClass::StopAccount, "mount"),
             (Failure::Root(io(Errno::ACCESS)), SendClass::StopAccount, "let the user of the node"),
             (Failure::Root(io(Errno::IO)), SendClass::Retry, "check the disk"),
-            (Failure::Gone, SendClass::Stop, "sync recreate"),
+            (Failure::Missing, SendClass::Stop, "sync recreate"),
             (Failure::Busy, SendClass::Retry, "another process"),
             (Failure::SessionLost, SendClass::Restart, ""),
             (Failure::Damaged("audience.json"), SendClass::Stop, "audience.json"),

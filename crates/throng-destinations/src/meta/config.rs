@@ -1,4 +1,4 @@
-//! What an account needs.
+//! The settings of an account.
 
 use throng_model::Secret;
 use url::{Origin, Url};
@@ -7,14 +7,14 @@ use crate::RegistryError;
 
 const GRAPH: &str = "https://graph.facebook.com";
 
-/// A Meta ad account, with its secrets at hand.
+/// A Meta ad account with resolved secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaAccount {
     /// The account's id: digits, with or without `act_` before them.
     pub account: String,
     /// The token.
     pub access_token: Secret,
-    /// The app's secret, if calls are signed with it.
+    /// The app's secret, if calls carry its proof.
     pub app_secret: Option<Secret>,
     /// Another server than Meta's own: a simulator.
     pub base_url: Option<String>,

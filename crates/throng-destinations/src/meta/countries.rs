@@ -1,4 +1,4 @@
-//! The codes of countries (ISO 3166-1): two letters, and three.
+//! Country codes (ISO 3166-1) of two and three letters.
 
 /// Two letters, sorted.
 const COUNTRIES: &[&str] = &[

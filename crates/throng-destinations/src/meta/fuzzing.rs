@@ -1,11 +1,11 @@
-//! Fuzz targets of what Meta answers: each gives arbitrary bytes to a decoder and asserts what must hold for
-//! what it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
+//! Fuzz targets of Meta's responses: each passes arbitrary bytes to a decoder and asserts the invariants of
+//! whatever it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
 
 use throng_activation::{BatchPart, Cell, PreparedRow, Schema, SendRequest};
 use throng_model::{HashedIdentifier, SyncRunId};
 use throng_store::Operation;
 
-use super::response::{Raw, answer_of, is_not_there, json_of, size_of, usage_of};
+use super::response::{RawResponse, is_not_found, json_of, response_of, size_of, usage_of};
 
 #[cfg(test)]
 #[path = "../../../../fuzz/mutate.rs"]
@@ -13,13 +13,13 @@ mod mutate;
 
 const STATUS: [u16; 4] = [200, 400, 429, 503];
 
-/// An answer: the first byte chooses the status, the others are the body. The counts of one that is
-/// accepted are those of the request's rows.
+/// A response: the first byte chooses the status, the others are the body. The counts of an accepted
+/// response do not exceed the request's rows.
 pub fn response(bytes: &[u8]) {
     let Some((first, body)) = bytes.split_first() else { return };
     let status = STATUS[usize::from(*first) % STATUS.len()];
-    let raw = Raw { status, body: body.to_vec(), usage: None };
-    let _ = is_not_there(&raw);
+    let raw = RawResponse { status, body: body.to_vec(), usage: None };
+    let _ = is_not_found(&raw);
     if let Ok(value) = json_of(&raw, "reading an audience") {
         let _ = size_of(&value);
     }
@@ -33,19 +33,19 @@ pub fn response(bytes: &[u8]) {
     let schema = Schema { keys: vec!["EMAIL".to_owned()], default_country: None };
     let request = SendRequest {
         platform_id: "1",
+        part: BatchPart { run: SyncRunId(1), batch: 0, first: 0 },
         operation: Operation::Add,
         schema: &schema,
         rows: &rows,
         session: None,
-        part: BatchPart { run: SyncRunId(1), batch: 0, first: 0 },
     };
-    if let Ok(answer) = answer_of(&raw, &request, "adding users") {
-        assert!(answer.received <= 3 && answer.invalid <= 3);
-        assert!(answer.invalid_rows.iter().all(|(row, _)| *row < rows.len()));
+    if let Ok(response) = response_of(&raw, &request, "adding users") {
+        assert!(response.received <= 3 && response.invalid <= 3);
+        assert!(response.invalid_rows.iter().all(|(row, _)| *row < rows.len()));
     }
 }
 
-/// Answers to uploads, sizes, usage headers and errors.
+/// Responses to uploads, sizes, usage headers and errors.
 pub fn response_seeds() -> Vec<Vec<u8>> {
     [
         r#"0{"audience_id":"1","session_id":"8","num_received":3,"num_invalid_entries":1,"invalid_entry_samples":{"[\"x\"]":"bad row of ann@example.com"}}"#,
@@ -61,7 +61,7 @@ pub fn response_seeds() -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn mutants_of_answers() {
+    fn mutants_of_responses() {
         super::mutate::run(&super::response_seeds(), 4_000, super::response);
     }
 }

@@ -1,4 +1,4 @@
-//! Meta custom audiences, over the Graph API's Marketing API.
+//! Meta custom audiences, through the Marketing API of the Graph API.
 
 mod config;
 mod countries;
@@ -21,7 +21,7 @@ use crate::{Preparation, RegistryError};
 pub use config::MetaAccount;
 pub use destination::MetaDestination;
 
-/// How rows for Meta are prepared.
+/// The preparation of rows for Meta.
 pub(crate) const PREPARATION: Preparation = Preparation {
     prepare: normalise::prepare,
     skip_reasons: normalise::SKIP_REASONS,
@@ -32,7 +32,7 @@ pub(crate) const PREPARATION: Preparation = Preparation {
 /// Opens a Meta ad account.
 ///
 /// # Errors
-/// [`RegistryError::Account`] if its settings make no sense.
+/// [`RegistryError::Account`] if its settings are invalid.
 pub fn open(account: &MetaAccount) -> Result<Arc<dyn Destination>, RegistryError> {
     Ok(Arc::new(MetaDestination::new(account)?))
 }

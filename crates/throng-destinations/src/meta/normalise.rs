@@ -1,8 +1,8 @@
 //! Identifiers → cells, by the platform's official table. Pure. Where the platform's own libraries
-//! contradict the table (they hash advertising ids and empty cells), the table wins.
+//! contradict the table (they hash advertising ids and empty cells), the table takes precedence.
 //!
-//! What is changed beyond case and outer spaces, and what is refused, is noted with its field and
-//! reason, so that a run can say how often it happened. A note never holds a value.
+//! Changes other than case and outer spaces, and refused values, are noted with field and reason, so that a
+//! run can count them. A note never holds a value.
 
 use throng_activation::{Cell, Note, PreparedRow, Schema, Skip};
 use throng_model::{HashedIdentifier, Personal};
@@ -13,12 +13,12 @@ use super::{phone, text};
 
 const NOTHING_USABLE: Skip = Skip("no_usable_identifier");
 const NO_EXTERN_ID: Skip = Skip("no_extern_id");
-/// Names and places without an identifier of one person: they would reach strangers.
+/// Names and places without an identifier of one person: they would match other people.
 const TOO_WEAK: Skip = Skip("only_names_or_places");
-/// All of them.
+/// Every reason for a skipped row.
 pub(super) const SKIP_REASONS: &[&str] = &[NOTHING_USABLE.0, NO_EXTERN_ID.0, TOO_WEAK.0];
 
-/// Keys of which each names one person.
+/// Keys of which each identifies one person.
 pub(super) const STRONG_KEYS: &[&str] =
     &["EXTERN_ID", "EMAIL", "PHONE", "MADID", "UID", "APPUID", "PAGEUID"];
 
@@ -70,7 +70,7 @@ pub(super) fn prepare(
         }
         row.push(cell);
     }
-    enough(&schema.keys, &row)?;
+    check_identifies_one_person(&schema.keys, &row)?;
     for (key, cell) in schema.keys.iter().zip(&mut row) {
         match (key.as_str(), &*cell) {
             // The platform refuses a row with an empty EXTERN_ID, whatever else is in it.
@@ -87,9 +87,9 @@ pub(super) fn prepare(
     Ok(row.into())
 }
 
-/// Whether a row names one person: by an identifier, or by first and last name together with a birth
-/// year or a postal code. Less than that would add, or remove, everybody of a name or a town.
-fn enough(keys: &[String], row: &[Cell]) -> Result<(), Skip> {
+/// Checks that a row identifies one person: by an identifier, or by first and last name together with a birth
+/// year or a postal code. With less the platform would match everybody of a name or a town.
+fn check_identifies_one_person(keys: &[String], row: &[Cell]) -> Result<(), Skip> {
     let has = |wanted: &[&str]| {
         keys.iter().zip(row).any(|(key, cell)| *cell != Cell::Empty && wanted.contains(&&**key))
     };
@@ -108,7 +108,7 @@ fn cell(key: &str, raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>)
         return Cell::Empty;
     }
     if key == "EXTERN_ID" {
-        // It goes out as it is. An address in its place is a column in the wrong place.
+        // It is sent unhashed. An e-mail address in this cell means that the columns are mixed up.
         if email(&text, &mut Vec::new()).is_ok() {
             notes.push(EMAIL_IN_THE_CLEAR);
             return Cell::Empty;
@@ -138,7 +138,7 @@ fn cell(key: &str, raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>)
     }
 }
 
-/// 64 hexadecimal digits are a hash that the lake holds already. No identifier looks like that.
+/// 64 hexadecimal digits are a hash that the lake contains already. No identifier has this form.
 fn already_hashed(raw: &str) -> Option<HashedIdentifier> {
     let bytes = raw.as_bytes();
     if bytes.len() != 64 || !bytes.iter().all(u8::is_ascii_hexdigit) {
@@ -151,7 +151,7 @@ fn already_hashed(raw: &str) -> Option<HashedIdentifier> {
     Some(HashedIdentifier(hash))
 }
 
-/// The text to hash, or why there is none.
+/// The text to hash, or the reason why there is none.
 fn normalised(
     key: &str,
     raw: &str,
@@ -186,10 +186,10 @@ fn gender(raw: &str) -> Option<String> {
 
 fn advertising_id(raw: &str) -> Option<String> {
     let text = raw.to_lowercase();
-    let fine = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    // Devices without consent all have the id of zeros.
+    let is_valid = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    // All devices without consent have the same id of zeros.
     let zeros = text.bytes().all(|b| b == b'0' || b == b'-');
-    (fine && !zeros).then_some(text)
+    (is_valid && !zeros).then_some(text)
 }
 
 #[cfg(test)]
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn published_hash_vectors_come_out() {
+    fn published_hash_vectors_are_reproduced() {
         for (key, raw, hash) in [
             (
                 "EMAIL",
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn some_identifiers_are_not_hashed_and_nonsense_is_empty() {
+    fn some_identifiers_are_not_hashed_and_invalid_ones_are_empty() {
         for (key, raw, wire) in [
             (
                 "MADID",
@@ -313,7 +313,7 @@ mod tests {
         }
     }
 
-    fn prep(schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
+    fn prepared(schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
         prepare(schema, cells, &mut Vec::new())
     }
 
@@ -322,32 +322,32 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_anything_usable_are_skipped() {
+    fn rows_without_a_usable_identifier_are_skipped() {
         let keys = schema(&["EMAIL", "COUNTRY"]);
-        assert_eq!(prep(&keys, &row(&["", "GB"])), Err(NOTHING_USABLE));
-        assert_eq!(prep(&keys, &row(&["nobody", ""])), Err(NOTHING_USABLE));
-        assert_eq!(prep(&keys, &[]), Err(NOTHING_USABLE));
-        let filled = prep(&keys, &row(&["a@b.de", ""])).unwrap();
+        assert_eq!(prepared(&keys, &row(&["", "GB"])), Err(NOTHING_USABLE));
+        assert_eq!(prepared(&keys, &row(&["nobody", ""])), Err(NOTHING_USABLE));
+        assert_eq!(prepared(&keys, &[]), Err(NOTHING_USABLE));
+        let filled = prepared(&keys, &row(&["a@b.de", ""])).unwrap();
         assert_eq!(filled[1], Cell::Hashed(HashedIdentifier::of_normalised("gb")));
     }
 
     #[test]
     fn a_row_without_its_extern_id_is_skipped() {
         let keys = schema(&["EXTERN_ID", "EMAIL"]);
-        assert_eq!(prep(&keys, &row(&["", "a@b.de"])), Err(NO_EXTERN_ID));
-        assert_eq!(prep(&keys, &row(&["7", ""])).unwrap()[1], Cell::Empty);
+        assert_eq!(prepared(&keys, &row(&["", "a@b.de"])), Err(NO_EXTERN_ID));
+        assert_eq!(prepared(&keys, &row(&["7", ""])).unwrap()[1], Cell::Empty);
     }
 
     #[test]
-    fn names_and_places_alone_are_never_a_row() {
+    fn names_and_places_alone_are_skipped() {
         let keys = schema(&["FN", "LN", "CT", "ZIP", "COUNTRY"]);
-        assert_eq!(prep(&keys, &row(&["Ann", "", "", "", ""])), Err(TOO_WEAK));
-        assert_eq!(prep(&keys, &row(&["Ann", "Lee", "Paris", "", "FR"])), Err(TOO_WEAK));
-        assert!(prep(&keys, &row(&["Ann", "Lee", "", "75001", "FR"])).is_ok());
+        assert_eq!(prepared(&keys, &row(&["Ann", "", "", "", ""])), Err(TOO_WEAK));
+        assert_eq!(prepared(&keys, &row(&["Ann", "Lee", "Paris", "", "FR"])), Err(TOO_WEAK));
+        assert!(prepared(&keys, &row(&["Ann", "Lee", "", "75001", "FR"])).is_ok());
     }
 
     #[test]
-    fn what_people_write_becomes_the_platforms_form() {
+    fn common_spellings_are_normalised_to_the_platforms_form() {
         let same = |key: &str, raw: &str, home: Option<&str>, text: &str| {
             let wanted = HashedIdentifier::of_normalised(text).to_hex();
             assert_eq!(
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_or_refused_is_noted_with_its_field() {
+    fn changed_and_refused_identifiers_are_noted_with_their_field() {
         let keys = schema(&["EXTERN_ID", "EMAIL", "PHONE"]);
         let mut notes = Vec::new();
         prepare(&keys, &row(&["7", "mailto:a@example.com.", "12"]), &mut notes).unwrap();

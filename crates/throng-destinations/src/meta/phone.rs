@@ -1,4 +1,4 @@
-//! Phone numbers by the metadata of libphonenumber. Pure; some microseconds.
+//! Phone numbers by the metadata of libphonenumber. Pure; takes some microseconds.
 
 use phonenumber::metadata::DATABASE;
 use phonenumber::{PhoneNumber, Type, country};
@@ -6,18 +6,18 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::text::{REFUSED, SEVERAL, without_decimal_zero};
 
-/// Sent, though no range of the numbering plan is known to hold it: plans change more often than lengths.
+/// The number is sent although it is in no known range of the numbering plan: plans change more often than
+/// lengths.
 pub(super) const NOT_IN_PLAN: &str = "not_in_a_known_number_range";
-/// Shorter, longer or otherwise of another length than every number of its country that can be dialled from
-/// abroad.
+/// The length differs from that of every number of its country that can be dialled from abroad.
 pub(super) const LENGTH: &str = "refused_length_impossible_in_its_country";
 pub(super) const NO_COUNTRY: &str = "refused_no_calling_code";
 
-/// E.164 allows 15 digits; nothing shorter than 7 with its country code is a subscriber.
+/// E.164 allows 15 digits; with its country code no subscriber number is shorter than 7.
 const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
 
-/// The digits with the calling code, without `+`. `home` is the user's country in capital letters:
-/// numbers without a calling code are of it. Without one, a number is taken to begin with its code.
+/// The digits with the calling code, without `+`. `home` is the user's country in capital letters: numbers
+/// without a calling code belong to it. Without `home` a number is assumed to begin with its calling code.
 pub(super) fn normalised(
     raw: &str,
     home: Option<&str>,
@@ -37,10 +37,10 @@ pub(super) fn normalised(
         return Err(REFUSED);
     }
     let home = home.and_then(|home| home.parse::<country::Id>().ok());
-    // "(+44) 7911 …": the parser wants the sign in front.
+    // "(+44) 7911 …": the parser expects the sign at the beginning.
     let signed = text.trim_start_matches(['(', ' ', '[']).starts_with('+');
     let mut candidates = Vec::new();
-    let mut sure = usize::MAX;
+    let mut reliable = usize::MAX;
     if signed {
         candidates.extend(parse(None, &format!("+{}", after_plus(text))));
     } else {
@@ -53,14 +53,15 @@ pub(super) fn normalised(
             return Err(NO_COUNTRY);
         }
         if home.is_some() {
-            // What follows is a guess: digits of the user's country may begin like another calling code.
-            sure = candidates.len();
+            // The next candidate is a guess: digits of the user's country may begin like another calling code.
+            reliable = candidates.len();
         }
         candidates.extend(parse(None, &format!("+{}", tail(text))));
     }
-    // Valid, else possible: see `isValidNumber` and `isPossibleNumber` of libphonenumber.
+    // A valid number, otherwise a possible one: see `isValidNumber` and `isPossibleNumber` of libphonenumber.
     let known = candidates.iter().find(|number| number.is_valid());
-    let found = known.or_else(|| candidates.iter().take(sure).find(|number| is_possible(number)));
+    let found =
+        known.or_else(|| candidates.iter().take(reliable).find(|number| is_possible(number)));
     let Some(number) = found else {
         return Err(if candidates.is_empty() { REFUSED } else { LENGTH });
     };
@@ -70,16 +71,15 @@ pub(super) fn normalised(
     Ok(digits_of(number))
 }
 
-/// Whether numbers of this length exist under the calling code, by the country that it mainly belongs to.
-/// Lengths that can be dialled within an area only do not count: nobody is reached by them with the
-/// calling code.
+/// Whether numbers of this length exist under the calling code, in the country that it mainly belongs to.
+/// Lengths that can only be dialled within an area do not count: with the calling code they reach nobody.
 fn is_possible(number: &PhoneNumber) -> bool {
     let countries = DATABASE.by_code(&number.code().value());
     let Some(main) = countries.and_then(|countries| countries.into_iter().next()) else {
         return false;
     };
     let national = number.national();
-    // Zero itself has a digit.
+    // Zero has one digit as well.
     let digits = national.value().checked_ilog10().unwrap_or(0) + 1 + u32::from(national.zeros());
     // The general description has no lengths of its own: libphonenumber collects those of the types.
     TYPES
@@ -102,13 +102,13 @@ const TYPES: [Type; 10] = [
     Type::Voicemail,
 ];
 
-/// Two numbers in one cell: which of them is the user's is not known.
+/// Two numbers in one cell: it is not known which of them is the user's.
 fn is_several(text: &str) -> bool {
     let long = |part: &&str| part.bytes().filter(u8::is_ascii_digit).count() >= 7;
     text.split([',', ';', '|', '/', '\n']).filter(long).count() > 1 || text.matches('+').count() > 1
 }
 
-/// Digits with what people write between them, and at most an extension behind.
+/// Digits with common separators, and at most one extension at the end.
 fn is_number(text: &str) -> bool {
     let lower = text.to_lowercase();
     let end =
@@ -121,7 +121,7 @@ fn is_number(text: &str) -> bool {
     })
 }
 
-/// What comes behind the sign, without a trunk prefix in brackets: `+44 (0)20` is dialled without it.
+/// The text after the sign, without a trunk prefix in brackets: `+44 (0)20` is dialled without it.
 fn after_plus(text: &str) -> String {
     let rest = text.split_once('+').map_or(text, |(_, rest)| rest);
     tail(&rest.replace("(0)", ""))
@@ -140,7 +140,7 @@ fn parse(home: Option<country::Id>, text: &str) -> Option<PhoneNumber> {
     number.filter(|number| DIGITS.contains(&digits_of(number).len()))
 }
 
-/// Calling code and national number, with the zeros that are part of it.
+/// Calling code and national number, with its leading zeros.
 fn digits_of(number: &PhoneNumber) -> String {
     let national = number.national();
     let zeros = "0".repeat(usize::from(national.zeros()));
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_length_that_is_impossible_in_its_country_is_refused() {
         for (raw, home) in [
-            // Too short, too long, and an area's own form.
+            // Too short, too long, and the local form of an area.
             ("+1 202 555", Some("US")),
             ("+1 202 555 01433", Some("US")),
             ("555-0143", Some("US")),
@@ -204,7 +204,7 @@ mod tests {
             ("+44 20 7946 00", Some("GB")),
             ("+39 06 123", Some("IT")),
             ("+370 6 123 456", None),
-            // Not one of the Netherlands either, though 31 is their calling code and 7 digits are possible.
+            // Also not a number of the Netherlands, although 31 is their calling code and 7 digits are possible.
             ("312 555 014", Some("US")),
             // Between two lengths that exist.
             ("+41 79 123 45 678", Some("CH")),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_refused() {
+    fn texts_that_are_not_numbers_are_refused() {
         for (raw, home, why) in [
             ("12", Some("US"), REFUSED),
             ("call me", Some("US"), REFUSED),
@@ -252,7 +252,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_it_panic(raw in "\\PC{0,40}", digits in "[+0-9() x.#;-]{0,30}") {
+        fn no_text_causes_a_panic(raw in "\\PC{0,40}", digits in "[+0-9() x.#;-]{0,30}") {
             for text in [raw, digits] {
                 for home in [None, Some("US"), Some("AR"), Some("ZZ")] {
                     if let Ok(full) = phone(&text, home) {

@@ -1,4 +1,4 @@
-//! Countries, states, cities and postal codes, as the platform wants them. Pure.
+//! Countries, states, cities and postal codes in the platform's form. Pure.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
@@ -83,7 +83,7 @@ const STATES: &[(&str, &str)] = &[
     ("qc", "quebec"),
     ("sk", "saskatchewan"),
     ("yt", "yukon"),
-    // As newspapers abbreviate them.
+    // Traditional abbreviations.
     ("al", "ala"),
     ("az", "ariz"),
     ("ca", "calif"),
@@ -118,7 +118,7 @@ const STATES: &[(&str, &str)] = &[
     ("on", "ont"),
 ];
 
-/// English names, without spaces and punctuation, of countries that are not their codes.
+/// English names of countries, without spaces and punctuation, with their codes.
 const COUNTRIES: &[(&str, &str)] = &[
     ("unitedstates", "us"),
     ("unitedstatesofamerica", "us"),
@@ -235,7 +235,7 @@ const COUNTRIES: &[(&str, &str)] = &[
 ];
 
 /// Latin letters without marks; other letters stay.
-fn plain(text: &str) -> String {
+fn without_accents(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.nfd() {
         match c {
@@ -254,13 +254,13 @@ fn plain(text: &str) -> String {
     out.nfc().collect()
 }
 
-/// A city of [`letters`]: a to z, as far as the script has them.
+/// A city from [`letters`]: Latin letters without accents.
 pub(super) fn city(letters: &str, notes: &mut Vec<&'static str>) -> String {
-    let plain = plain(letters);
-    if plain != letters {
+    let without_accents = without_accents(letters);
+    if without_accents != letters {
         notes.push(ACCENTS);
     }
-    plain
+    without_accents
 }
 
 /// Two letters in the US and Canada; elsewhere the name in lower-case letters.
@@ -269,12 +269,12 @@ pub(super) fn state(
     home: Option<&str>,
     notes: &mut Vec<&'static str>,
 ) -> Option<String> {
-    let name = plain(&letters(raw));
+    let name = without_accents(&letters(raw));
     // "US-CA", "CA-ON".
     let code = name.strip_prefix("us").or(name.strip_prefix("ca")).filter(|_| raw.contains('-'));
     let name = code.filter(|code| code.len() == 2).map_or(name.clone(), str::to_owned);
-    let north = matches!(home, None | Some("US" | "CA"));
-    if !north {
+    let has_state_codes = matches!(home, None | Some("US" | "CA"));
+    if !has_state_codes {
         return Some(name);
     }
     if STATES.iter().any(|(code, _)| *code == name) {
@@ -284,7 +284,7 @@ pub(super) fn state(
         notes.push(STATE_NAME);
         return Some((*code).to_owned());
     }
-    // Without a country it may be a state of any: its own letters, as everywhere else.
+    // Without a country it may be a state of any country: its name, as outside of the US and Canada.
     home.is_none().then_some(name)
 }
 
@@ -294,7 +294,7 @@ pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) 
     let text: String =
         raw.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();
     let digits = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit());
-    // ZIP+4 is recognised by its form, so that a US code is found without knowing the country.
+    // ZIP+4 is recognised by its form, also without a country.
     let plus_four = match text.split_once('-') {
         Some((five, four)) => digits(five, 5) && digits(four, 4),
         None => digits(&text, 9) && matches!(home, None | Some("US")),
@@ -303,18 +303,18 @@ pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) 
         notes.push(ZIP_CUT);
         return text.get(..5).map(str::to_owned);
     }
-    // A US code that lost its zeros is one of several.
+    // A US code without its leading zeros is ambiguous.
     if home == Some("US") && !digits(&text, 5) {
         return None;
     }
     let text = text.replace('-', "");
-    let fine = !text.is_empty() && text.chars().all(char::is_alphanumeric);
-    fine.then_some(text)
+    let is_valid = !text.is_empty() && text.chars().all(char::is_alphanumeric);
+    is_valid.then_some(text)
 }
 
 /// The two letters of a country, by code of two or three letters or by its English name.
 pub(super) fn country(raw: &str, notes: &mut Vec<&'static str>) -> Option<String> {
-    let name = plain(&letters(raw));
+    let name = without_accents(&letters(raw));
     let name = if name == "uk" { "gb".to_owned() } else { name };
     if is_country(&name.to_uppercase()) {
         return Some(name);

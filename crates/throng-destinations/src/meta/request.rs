@@ -1,4 +1,4 @@
-//! What goes on the wire. Pure.
+//! Encoding of requests. Pure.
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use sha2::Sha256;
 use throng_activation::{Cell, PreparedRow, Schema, SendRequest, SessionStep};
 use throng_model::Secret;
 
-/// The proof that the caller has the app's secret: HMAC-SHA256 of the token, in hexadecimal.
+/// The proof that the caller knows the app's secret: HMAC-SHA256 of the token, in hexadecimal.
 pub(super) fn app_secret_proof(app_secret: &Secret, token: &Secret) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(app_secret.expose().as_bytes())
         .expect("HMAC takes keys of any length");
@@ -14,27 +14,27 @@ pub(super) fn app_secret_proof(app_secret: &Secret, token: &Secret) -> String {
     mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Says whose an audience is, in its description.
-fn mark(owner: &str) -> String {
+/// Marks the owner of an audience in its description.
+fn owner_mark(owner: &str) -> String {
     format!("[throng {owner}]")
 }
 
-/// Whether an audience with this description was made by this owner.
-pub(super) fn is_of(description: &str, owner: &str) -> bool {
-    description.contains(&mark(owner))
+/// Whether this owner created the audience with this description.
+pub(super) fn is_owned_by(description: &str, owner: &str) -> bool {
+    description.contains(&owner_mark(owner))
 }
 
 pub(super) fn create_audience(name: &str, owner: &str) -> Value {
     json!({
         "name": name,
         "subtype": "CUSTOM",
-        "description": format!("Kept by Throng. Changes made by hand are undone. {}", mark(owner)),
+        "description": format!("Kept by Throng. Changes made by hand are undone. {}", owner_mark(owner)),
         "customer_file_source": "USER_PROVIDED_ONLY",
     })
 }
 
-/// A row as the platform gets it. Its compact JSON is also the key by which the platform names
-/// the row in its samples of invalid entries.
+/// A row as it is sent. Its compact JSON is also the key by which the platform names the row in its samples of
+/// invalid entries.
 pub(super) fn wire_row(row: &PreparedRow) -> Vec<String> {
     row.iter()
         .map(|cell| match cell {
@@ -46,8 +46,8 @@ pub(super) fn wire_row(row: &PreparedRow) -> Vec<String> {
 }
 
 fn payload(schema: &Schema, rows: &[PreparedRow]) -> Value {
-    // Always a list of keys, also for a single one: the first upload fixes the audience's data
-    // source, and lists and single keys are different ones.
+    // Always a list of keys, also for a single key: the first upload determines the audience's data source,
+    // and a list and a single key are different sources.
     json!({ "schema": schema.keys, "data": rows.iter().map(wire_row).collect::<Vec<_>>() })
 }
 
@@ -106,11 +106,13 @@ mod tests {
     }
 
     #[test]
-    fn an_audience_is_known_by_its_owner() {
+    fn the_owner_of_an_audience_is_read_from_its_description() {
         let body = create_audience("a", "0123456789abcdef");
         let description = body["description"].as_str().unwrap();
-        assert!(is_of(description, "0123456789abcdef"), "{description}");
-        assert!(!is_of(description, "0123456789abcdee") && !is_of("", "0123456789abcdef"));
+        assert!(is_owned_by(description, "0123456789abcdef"), "{description}");
+        assert!(
+            !is_owned_by(description, "0123456789abcdee") && !is_owned_by("", "0123456789abcdef")
+        );
     }
 
     #[test]

@@ -1,96 +1,98 @@
-//! What came back, and what to do about it. Pure. Branches on codes, never on texts: the platform
-//! says that texts change.
+//! Decodes responses and maps errors to classes. Pure. Decides by codes, never by texts: the platform says
+//! that texts change.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use throng_activation::{Advice, Answer, PlatformSize, SendClass, SendError, SendRequest, Usage};
+use throng_activation::{
+    Advice, PlatformSize, SendClass, SendError, SendRequest, SendResponse, Usage,
+};
 
 use super::request::wire_row;
 
-/// Without a word from the platform on how long a throttle lasts.
-const THROTTLE: Duration = Duration::from_secs(60);
-/// After the platform has blocked the account for a while. Each call makes it longer.
-const BLOCK: Duration = Duration::from_secs(30 * 60);
-/// While an upload of before is processed, which takes up to 24 hours.
-const BUSY: Duration = Duration::from_secs(5 * 60);
-/// The platform will not make an audience smaller than it likes.
-const SIZE_TOO_LOW: (i64, i64) = (200, 1_870_047);
+/// The throttle if the platform does not say how long it lasts.
+const DEFAULT_THROTTLE: Duration = Duration::from_secs(60);
+/// The pause after the platform has blocked the account temporarily. Each call extends the block.
+const BLOCK_DURATION: Duration = Duration::from_secs(30 * 60);
+/// The retry delay while an earlier upload is processed, which takes up to 24 hours.
+const BUSY_RETRY_DELAY: Duration = Duration::from_secs(5 * 60);
+/// Error of a removal that would leave the audience too small.
+const AUDIENCE_TOO_SMALL: (i64, i64) = (200, 1_870_047);
 
-/// An answer as it came.
+/// A response before it is decoded.
 #[derive(Debug)]
-pub(super) struct Raw {
+pub(super) struct RawResponse {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
     pub(super) usage: Option<Usage>,
 }
 
-/// The JSON of a good answer.
-pub(super) fn json_of(raw: &Raw, doing: &str) -> Result<Value, SendError> {
+/// The JSON of a successful response.
+pub(super) fn json_of(raw: &RawResponse, doing: &str) -> Result<Value, SendError> {
     let parsed: Option<Value> = serde_json::from_slice(&raw.body).ok();
     match parsed {
         Some(value) if value.get("error").is_some_and(Value::is_object) => {
             Err(error_of(raw, &value["error"], doing))
         }
         Some(value) if (200..300).contains(&raw.status) => Ok(value),
-        _ => Err(without_envelope(raw, doing)),
+        _ => Err(invalid_response(raw, doing)),
     }
 }
 
-/// The answer to an upload or removal of `request`.
-pub(super) fn answer_of(
-    raw: &Raw,
+/// Decodes the response to an upload or a removal of `request`.
+pub(super) fn response_of(
+    raw: &RawResponse,
     request: &SendRequest<'_>,
     doing: &str,
-) -> Result<Answer, SendError> {
+) -> Result<SendResponse, SendError> {
     let rows = request.rows.len() as u64;
     let value = match json_of(raw, doing) {
         Ok(value) => value,
-        Err(error) if subcode_pair(raw) == Some(SIZE_TOO_LOW) => {
-            // The call was understood and will never succeed; other calls may. So the rows have an
-            // end, and the task goes on.
-            let mut answer = Answer {
+        Err(error) if subcode_pair(raw) == Some(AUDIENCE_TOO_SMALL) => {
+            // The call was understood and can never succeed; other calls may. So its rows count as invalid,
+            // and the task continues.
+            let mut response = SendResponse {
                 http_status: raw.status,
                 received: rows,
                 invalid: rows,
                 usage: error.usage,
-                ..Answer::default()
+                ..SendResponse::default()
             };
-            answer.unmatched_reasons.insert("audience_size_too_low".to_owned(), rows);
-            return Ok(answer);
+            response.unmatched_reasons.insert("audience_size_too_low".to_owned(), rows);
+            return Ok(response);
         }
         Err(error) => return Err(error),
     };
-    let Some(said) = number(&value["num_received"]) else {
-        return Err(without_envelope(raw, doing));
+    let Some(reported) = number(&value["num_received"]) else {
+        return Err(invalid_response(raw, doing));
     };
-    let mut answer = Answer {
+    let mut response = SendResponse {
         http_status: raw.status,
-        received: received(said, rows, request.session.map_or(0, |s| s.sent_before)),
+        received: received(reported, rows, request.session.map_or(0, |s| s.sent_before)),
         invalid: number(&value["num_invalid_entries"]).unwrap_or(0).min(rows),
         platform_ref: text(&value["session_id"]),
         usage: raw.usage,
-        ..Answer::default()
+        ..SendResponse::default()
     };
     if let Some(samples) = value["invalid_entry_samples"].as_object() {
-        match_samples(&mut answer, samples, request);
+        match_samples(&mut response, samples, request);
     }
-    Ok(answer)
+    Ok(response)
 }
 
-/// In a session the platform counts over all of it, outside of one over the request.
-fn received(said: u64, rows: u64, sent_before: u64) -> u64 {
-    if sent_before > 0 && said > rows {
-        said.saturating_sub(sent_before).min(rows)
+/// In a session the platform counts over the whole session, otherwise over the request.
+fn received(reported: u64, rows: u64, sent_before: u64) -> u64 {
+    if sent_before > 0 && reported > rows {
+        reported.saturating_sub(sent_before).min(rows)
     } else {
-        said.min(rows)
+        reported.min(rows)
     }
 }
 
-/// A sample's key is the compact JSON of a row exactly as it was sent.
+/// Matches samples with rows: a sample's key is the compact JSON of the row exactly as it was sent.
 fn match_samples(
-    answer: &mut Answer,
+    response: &mut SendResponse,
     samples: &serde_json::Map<String, Value>,
     request: &SendRequest<'_>,
 ) {
@@ -102,25 +104,25 @@ fn match_samples(
         places.entry(Value::from(wire_row(row)).to_string()).or_default().push(at);
     }
     for (sample, reason) in samples {
-        let reason = scrub(reason.as_str().unwrap_or("invalid"));
+        let reason = redact(reason.as_str().unwrap_or("invalid"));
         match places.get(sample) {
             Some(rows) => {
-                answer.invalid_rows.extend(rows.iter().map(|row| (*row, reason.clone())));
+                response.invalid_rows.extend(rows.iter().map(|row| (*row, reason.clone())));
             }
-            None => *answer.unmatched_reasons.entry(reason).or_default() += 1,
+            None => *response.unmatched_reasons.entry(reason).or_default() += 1,
         }
     }
-    answer.invalid_rows.sort();
+    response.invalid_rows.sort();
 }
 
 /// The size and state of an audience.
 pub(super) fn size_of(value: &Value) -> PlatformSize {
     let status = |name: &str| value[name]["code"].as_i64();
     let operation = status("operation_status").unwrap_or(0);
-    let trouble = match operation {
+    let problem = match operation {
         411 | 412 | 415 | 471 | 500 | 100 => {
             let words = value["operation_status"]["description"].as_str().unwrap_or_default();
-            Some(format!("operation status {operation} {}", scrub(words)).trim_end().to_owned())
+            Some(format!("operation status {operation} {}", redact(words)).trim_end().to_owned())
         }
         _ => None,
     };
@@ -128,13 +130,13 @@ pub(super) fn size_of(value: &Value) -> PlatformSize {
         lower: number(&value["approximate_count_lower_bound"]),
         upper: number(&value["approximate_count_upper_bound"]),
         settling: matches!(operation, 414 | 441),
-        trouble,
+        problem,
     }
 }
 
-/// The fullest meter in the usage headers, and how long calls are refused.
+/// The highest meter in the usage headers, and how long calls are refused.
 ///
-/// `X-Ad-Account-Usage` is not looked at: it was seen at 100 while calls went through.
+/// `X-Ad-Account-Usage` is ignored: it was observed at 100 while calls succeeded.
 pub(super) fn usage_of(business: Option<&str>, app: Option<&str>, account: &str) -> Option<Usage> {
     let mut usage: Option<Usage> = None;
     let mut note = |meter: &Value| {
@@ -149,8 +151,8 @@ pub(super) fn usage_of(business: Option<&str>, app: Option<&str>, account: &str)
         so_far.regain = so_far.regain.max(regain);
     };
     if let Some(Value::Object(accounts)) = business.and_then(|b| serde_json::from_str(b).ok()) {
-        let ours = |key: &str| accounts.len() == 1 || key == account;
-        for (_, meters) in accounts.iter().filter(|(key, _)| ours(key)) {
+        let is_own = |key: &str| accounts.len() == 1 || key == account;
+        for (_, meters) in accounts.iter().filter(|(key, _)| is_own(key)) {
             meters
                 .as_array()
                 .into_iter()
@@ -165,18 +167,18 @@ pub(super) fn usage_of(business: Option<&str>, app: Option<&str>, account: &str)
     usage
 }
 
-/// Whether the object that was named is gone, or may not be seen.
-pub(super) fn is_not_there(raw: &Raw) -> bool {
+/// Whether the object does not exist, or is not visible to the token.
+pub(super) fn is_not_found(raw: &RawResponse) -> bool {
     subcode_pair(raw) == Some((100, 33))
 }
 
-fn subcode_pair(raw: &Raw) -> Option<(i64, i64)> {
+fn subcode_pair(raw: &RawResponse) -> Option<(i64, i64)> {
     let value: Value = serde_json::from_slice(&raw.body).ok()?;
     let error = &value["error"];
     Some((error["code"].as_i64()?, error["error_subcode"].as_i64()?))
 }
 
-/// What to do about an error code.
+/// The class of an error code.
 pub(super) fn class_of(
     code: i64,
     subcode: Option<i64>,
@@ -184,11 +186,13 @@ pub(super) fn class_of(
     status: u16,
     regain: Option<Duration>,
 ) -> SendClass {
-    let wait = SendClass::Wait(regain.unwrap_or(THROTTLE));
+    let wait = SendClass::Throttled(regain.unwrap_or(DEFAULT_THROTTLE));
     match (code, subcode.unwrap_or(0)) {
         (4 | 17 | 32 | 341 | 613 | 80_000..=80_014, _) => wait,
-        (368 | 1_404_078 | 2_859_015, _) => SendClass::Wait(regain.unwrap_or(BLOCK).max(BLOCK)),
-        (2650, 1_870_145) => SendClass::Later(BUSY),
+        (368 | 1_404_078 | 2_859_015, _) => {
+            SendClass::Throttled(regain.unwrap_or(BLOCK_DURATION).max(BLOCK_DURATION))
+        }
+        (2650, 1_870_145) => SendClass::RetryLater(BUSY_RETRY_DELAY),
         (2650, 1_870_147 | 1_870_148 | 1_870_158 | 1_870_159) => SendClass::Restart,
         _ if transient => SendClass::Retry,
         (-1 | 1 | 2 | 803, _) => SendClass::Retry,
@@ -196,7 +200,7 @@ pub(super) fn class_of(
         (102 | 104 | 190, _) => SendClass::StopAccount,
         (10 | 200..=299 | 2654 | 2655 | 2663 | 2664, _) => SendClass::StopAccount,
         (100, 33 | 1_713_228 | 1_713_230 | 1_713_231 | 1_713_098) => SendClass::Stop,
-        (100, _) => SendClass::Fix,
+        (100, _) => SendClass::InvalidRows,
         (3 | 105 | 194 | 2500 | 2635 | 2650 | 2656 | 1_487_301 | 1_487_366, _) => SendClass::Stop,
         _ if status == 429 => wait,
         _ if status >= 500 => SendClass::Retry,
@@ -204,35 +208,35 @@ pub(super) fn class_of(
     }
 }
 
-/// How to fix the cause of an error code, after a semicolon; and the command that follows.
-fn fix_of(code: i64, subcode: i64) -> (&'static str, Advice) {
-    let how = match (code, subcode) {
+/// The hint of an error code, after a semicolon, and the command that continues the work.
+fn hint_and_advice(code: i64, subcode: i64) -> (&'static str, Advice) {
+    let hint = match (code, subcode) {
         (102 | 104 | 190, _) => "; renew the destination's access_token",
         (200, 1_870_034 | 1_870_090 | 1_870_092) | (2655 | 2663 | 2664, _) => {
             "; accept the custom-audience terms for this account"
         }
         (10 | 200..=299, _) => "; give the token's user ads_management on this account",
         (2635, _) => "; raise the destination's api_version",
-        (100, 33) => "; the audience is gone or not visible to this token",
-        // These end by themselves.
+        (100, 33) => "; the audience does not exist or is not visible to this token",
+        // These conditions end by themselves.
         (2650, 1_870_145 | 1_870_147 | 1_870_148 | 1_870_158 | 1_870_159) => "",
-        (2650, 1_870_144) => "; it has too many people to be replaced",
+        (2650, 1_870_144) => "; the audience has too many people to be replaced",
         (2650, _) => {
             "; the audience was filled in another way: give the sync another platform_name"
         }
-        (2656, _) => "; a lookalike audience is made from it: delete that first",
+        (2656, _) => "; a lookalike audience uses it: delete that first",
         (100, 1_713_228 | 1_713_230 | 1_713_231) => "; appeal in Meta's Account Quality",
         _ => "",
     };
     let advice = match (code, subcode) {
         (100, 33) => Advice::Recreate,
-        (2650, _) if !how.is_empty() => Advice::Recreate,
+        (2650, _) if !hint.is_empty() => Advice::Recreate,
         _ => Advice::Requeue,
     };
-    (how, advice)
+    (hint, advice)
 }
 
-fn error_of(raw: &Raw, error: &Value, doing: &str) -> SendError {
+fn error_of(raw: &RawResponse, error: &Value, doing: &str) -> SendError {
     let code = error["code"].as_i64().unwrap_or(0);
     let subcode = error["error_subcode"].as_i64();
     let transient = error["is_transient"].as_bool().unwrap_or(false);
@@ -242,37 +246,38 @@ fn error_of(raw: &Raw, error: &Value, doing: &str) -> SendError {
         .iter()
         .find_map(|name| error[*name].as_str().filter(|text| !text.is_empty()))
         .unwrap_or("no message");
-    let (how, advice) = fix_of(code, subcode.unwrap_or(0));
+    let (hint, advice) = hint_and_advice(code, subcode.unwrap_or(0));
     SendError {
         class: class_of(code, subcode, transient, raw.status, regain),
         code: Some(code),
-        message: format!("Meta refused {doing} with code {codes}: {}{how}", scrub(words)),
+        message: format!("Meta refused {doing} with code {codes}: {}{hint}", redact(words)),
         advice,
         http_status: raw.status,
         usage: raw.usage,
     }
 }
 
-/// HTML pages, proxies' texts, "Service Unavailable" with status 200.
-fn without_envelope(raw: &Raw, doing: &str) -> SendError {
+/// The error of a response without usable JSON: HTML pages, texts of proxies, "Service Unavailable" with
+/// status 200.
+fn invalid_response(raw: &RawResponse, doing: &str) -> SendError {
     let class = match raw.status {
-        413 => SendClass::Fix,
-        429 => SendClass::Wait(raw.usage.and_then(|u| u.regain).unwrap_or(THROTTLE)),
+        413 => SendClass::InvalidRows,
+        429 => SendClass::Throttled(raw.usage.and_then(|u| u.regain).unwrap_or(DEFAULT_THROTTLE)),
         _ => SendClass::Retry,
     };
     SendError {
         class,
         code: None,
-        message: format!("Meta answered {doing} with status {} and no usable JSON", raw.status),
+        message: format!("Meta responded to {doing} with status {} and no usable JSON", raw.status),
         advice: Advice::default(),
         http_status: raw.status,
         usage: raw.usage,
     }
 }
 
-/// Platforms quote the caller now and then. What could be an identifier, a hash or a token is cut
-/// out, and the rest to a length that fits a table.
-fn scrub(text: &str) -> String {
+/// Removes what may be an identifier, a hash or a token from a message, because platforms sometimes quote the
+/// request, and truncates the rest to a length that fits into a table.
+fn redact(text: &str) -> String {
     let words = text.split_whitespace().map(|word| {
         let letters = word.chars().filter(|c| c.is_alphanumeric()).count();
         let digits = word.chars().filter(char::is_ascii_digit).count();
@@ -281,7 +286,7 @@ fn scrub(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ").chars().take(160).collect()
 }
 
-/// Non-negative numbers, also as text. Meta says -1 for "unknown".
+/// Non-negative numbers, also as text. Meta sends -1 for "unknown".
 fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
@@ -301,30 +306,30 @@ mod tests {
 
     #[test]
     fn every_code_of_the_table_has_its_class() {
-        use SendClass::{Fix, Later, Restart, Retry, Stop, StopAccount, Wait};
+        use SendClass::{InvalidRows, Restart, Retry, RetryLater, Stop, StopAccount, Throttled};
         for (code, subcode, transient, status, class) in [
             (1, None, false, 500, Retry),
             (1, Some(99), false, 400, Retry),
             (2, None, false, 400, Retry),
-            (4, Some(1_504_022), true, 400, Wait(THROTTLE)),
-            (17, Some(2_446_079), false, 400, Wait(THROTTLE)),
-            (32, None, false, 400, Wait(THROTTLE)),
-            (341, None, false, 400, Wait(THROTTLE)),
-            (613, Some(1996), false, 400, Wait(THROTTLE)),
-            (80_003, Some(2_446_079), false, 400, Wait(THROTTLE)),
-            (80_003, None, false, 429, Wait(THROTTLE)),
-            (368, None, false, 400, Wait(BLOCK)),
+            (4, Some(1_504_022), true, 400, Throttled(DEFAULT_THROTTLE)),
+            (17, Some(2_446_079), false, 400, Throttled(DEFAULT_THROTTLE)),
+            (32, None, false, 400, Throttled(DEFAULT_THROTTLE)),
+            (341, None, false, 400, Throttled(DEFAULT_THROTTLE)),
+            (613, Some(1996), false, 400, Throttled(DEFAULT_THROTTLE)),
+            (80_003, Some(2_446_079), false, 400, Throttled(DEFAULT_THROTTLE)),
+            (80_003, None, false, 429, Throttled(DEFAULT_THROTTLE)),
+            (368, None, false, 400, Throttled(BLOCK_DURATION)),
             (9_999, None, true, 400, Retry),
             (10, None, false, 403, StopAccount),
             (200, Some(1_870_034), false, 400, StopAccount),
             (294, None, false, 400, StopAccount),
             (2663, None, false, 400, StopAccount),
             (190, Some(463), false, 400, StopAccount),
-            (100, None, false, 400, Fix),
+            (100, None, false, 400, InvalidRows),
             (100, Some(33), false, 400, Stop),
             (100, Some(1_713_230), false, 400, Stop),
             (2635, None, false, 400, Stop),
-            (2650, Some(1_870_145), false, 400, Later(BUSY)),
+            (2650, Some(1_870_145), false, 400, RetryLater(BUSY_RETRY_DELAY)),
             (2650, Some(1_870_148), false, 400, Restart),
             (2650, Some(1_870_158), false, 400, Restart),
             (2650, Some(1_870_144), false, 400, Stop),
@@ -341,11 +346,11 @@ mod tests {
             );
         }
         let regain = Some(Duration::from_secs(600));
-        assert_eq!(class_of(80_003, None, false, 400, regain), Wait(Duration::from_secs(600)));
+        assert_eq!(class_of(80_003, None, false, 400, regain), Throttled(Duration::from_secs(600)));
     }
 
-    fn raw(status: u16, body: &str) -> Raw {
-        Raw { status, body: body.as_bytes().to_vec(), usage: None }
+    fn raw(status: u16, body: &str) -> RawResponse {
+        RawResponse { status, body: body.as_bytes().to_vec(), usage: None }
     }
 
     fn rows() -> Vec<PreparedRow> {
@@ -354,7 +359,7 @@ mod tests {
             .into()
     }
 
-    fn answer(body: &Value, session: Option<SessionStep>) -> Result<Answer, SendError> {
+    fn response(body: &Value, session: Option<SessionStep>) -> Result<SendResponse, SendError> {
         let schema =
             Schema { keys: vec!["EXTERN_ID".into(), "EMAIL".into()], default_country: None };
         let request = SendRequest {
@@ -365,38 +370,41 @@ mod tests {
             rows: &rows(),
             session,
         };
-        answer_of(&raw(200, &body.to_string()), &request, "adding users")
+        response_of(&raw(200, &body.to_string()), &request, "adding users")
     }
 
     #[test]
     fn samples_are_matched_with_rows() {
-        let told = answer(
+        let decoded = response(
             &json!({"session_id": "42", "num_received": 3, "num_invalid_entries": 2,
                 "invalid_entry_samples": {"[\"b\",\"\"]": "empty external ID", "[\"z\",\"\"]": "odd"}}),
             None,
         )
         .unwrap();
-        assert_eq!(told.invalid_rows, [(1, "empty external ID".to_owned())]);
-        assert_eq!(told.unmatched_reasons.get("odd"), Some(&1));
-        assert_eq!((told.received, told.invalid, told.platform_ref.as_deref()), (3, 2, Some("42")));
+        assert_eq!(decoded.invalid_rows, [(1, "empty external ID".to_owned())]);
+        assert_eq!(decoded.unmatched_reasons.get("odd"), Some(&1));
+        assert_eq!(
+            (decoded.received, decoded.invalid, decoded.platform_ref.as_deref()),
+            (3, 2, Some("42"))
+        );
     }
 
     #[test]
     fn an_empty_list_of_samples_may_be_an_array() {
-        let told = answer(
+        let decoded = response(
             &json!({"num_received": "2", "num_invalid_entries": 0, "invalid_entry_samples": []}),
             None,
         )
         .unwrap();
-        assert_eq!((told.received, told.invalid), (2, 0));
+        assert_eq!((decoded.received, decoded.invalid), (2, 0));
     }
 
     #[test]
     fn sessions_count_over_all_their_requests() {
-        for (said, before, expected) in
+        for (reported, before, expected) in
             [(3, 0, 3), (13, 10, 3), (12, 10, 2), (3, 10, 3), (99, 10, 3)]
         {
-            assert_eq!(received(said, 3, before), expected, "{said} after {before}");
+            assert_eq!(received(reported, 3, before), expected, "{reported} after {before}");
         }
     }
 
@@ -415,15 +423,15 @@ mod tests {
         };
         let body =
             r#"{"error":{"message":"Permissions error","code":200,"error_subcode":1870047}}"#;
-        let told = answer_of(&raw(400, body), &request, "removing users").unwrap();
-        assert_eq!((told.invalid, told.unmatched_reasons["audience_size_too_low"]), (3, 3));
+        let decoded = response_of(&raw(400, body), &request, "removing users").unwrap();
+        assert_eq!((decoded.invalid, decoded.unmatched_reasons["audience_size_too_low"]), (3, 3));
     }
 
     #[test]
-    fn success_without_a_count_is_no_success() {
+    fn success_without_a_count_is_not_a_success() {
         for body in ["Service Unavailable", "{}", "<html>", "[]", "null"] {
             let error = match serde_json::from_str(body) {
-                Ok(value) => answer(&value, None).unwrap_err(),
+                Ok(value) => response(&value, None).unwrap_err(),
                 Err(_) => json_of(&raw(200, body), "adding users").unwrap_err(),
             };
             assert_eq!(error.class, SendClass::Retry, "{body}");
@@ -433,7 +441,7 @@ mod tests {
     #[test]
     fn messages_do_not_quote_identifiers() {
         let hash = "f".repeat(64);
-        let text = scrub(&format!("row [\"{hash}\"] of ann@example.com +15551234567 is bad"));
+        let text = redact(&format!("row [\"{hash}\"] of ann@example.com +15551234567 is bad"));
         assert_eq!(text, "row … of … … is bad");
     }
 
@@ -442,11 +450,11 @@ mod tests {
         let business = r#"{"12":[{"type":"custom_audience","call_count":32,"total_cputime":3,"total_time":95,"estimated_time_to_regain_access":2},{"type":"ads_insights","call_count":100}],"13":[{"type":"custom_audience","call_count":99}]}"#;
         let usage = usage_of(Some(business), Some(r#"{"call_count":5}"#), "12").unwrap();
         assert_eq!(usage, Usage { percent: 95.0, regain: Some(Duration::from_secs(120)) });
-        assert_eq!(usage_of(None, Some("nonsense"), "12"), None);
+        assert_eq!(usage_of(None, Some("not JSON"), "12"), None);
     }
 
     #[test]
-    fn an_audience_that_is_gone_or_of_another_kind_is_made_anew() {
+    fn a_missing_audience_or_one_of_another_kind_is_to_be_recreated() {
         for (body, advice) in [
             (r#"{"error":{"message":"x","code":100,"error_subcode":33}}"#, Advice::Recreate),
             (r#"{"error":{"message":"x","code":2650}}"#, Advice::Recreate),
@@ -467,9 +475,9 @@ mod tests {
             "operation_status": {"code": 441, "description": "populating"}}),
         );
         assert_eq!(
-            (size.lower, size.upper, size.settling, size.trouble),
+            (size.lower, size.upper, size.settling, size.problem),
             (None, Some(1000), true, None)
         );
-        assert!(size_of(&json!({"operation_status": {"code": 471}})).trouble.is_some());
+        assert!(size_of(&json!({"operation_status": {"code": 471}})).problem.is_some());
     }
 }

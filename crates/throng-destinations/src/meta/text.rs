@@ -1,5 +1,4 @@
-//! Texts that people and exports write, as the platform wants them: e-mail addresses, names, and the
-//! parts of a birth date. Pure.
+//! E-mail addresses, names and the parts of a birth date in the platform's form. Pure.
 
 use std::borrow::Cow;
 
@@ -17,8 +16,8 @@ pub(super) const MONTH_NAME: &str = "month_name_replaced";
 pub(super) const REFUSED: &str = "refused_invalid";
 pub(super) const SEVERAL: &str = "refused_several_values";
 
-/// Characters that show nothing: format controls, soft hyphens, byte order marks, variation
-/// selectors, controls. The joiners U+200C and U+200D belong to words of some scripts.
+/// Invisible characters: format controls, soft hyphens, byte order marks, variation selectors, controls. The
+/// joiners U+200C and U+200D are part of words in some scripts.
 fn is_invisible(c: char, keep_joiners: bool) -> bool {
     match c {
         '\u{200c}' | '\u{200d}' => !keep_joiners,
@@ -33,8 +32,8 @@ fn is_invisible(c: char, keep_joiners: bool) -> bool {
     }
 }
 
-/// The text without invisible characters and outer spaces, in Unicode NFC. `joins`: of a kind in
-/// which joiners between letters of other scripts are part of the spelling.
+/// The text without invisible characters and outer spaces, in Unicode NFC. `joins`: joiners between letters
+/// of other scripts are part of the spelling.
 pub(super) fn clean<'a>(raw: &'a str, joins: bool, notes: &mut Vec<&'static str>) -> Cow<'a, str> {
     let trimmed = raw.trim_matches(|c: char| c.is_whitespace() || c == '\0');
     if trimmed.bytes().all(|b| (0x20..0x7f).contains(&b)) {
@@ -52,7 +51,7 @@ pub(super) fn clean<'a>(raw: &'a str, joins: bool, notes: &mut Vec<&'static str>
     Cow::Owned(composed.trim().to_owned())
 }
 
-/// An address in lower case: without `mailto:`, a name before it, quotes and punctuation around it.
+/// An address in lower case: without `mailto:`, a display name, and surrounding quotes and punctuation.
 pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, &'static str> {
     let mut text = Cow::Borrowed(raw);
     if text.chars().any(|c| ('\u{ff01}'..='\u{ff5e}').contains(&c)) {
@@ -69,7 +68,7 @@ pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, 
         notes.push(DISPLAY_NAME);
     }
     if let Some(rest) = text.strip_prefix("mailto:") {
-        // What a link may carry besides.
+        // A link may have parameters.
         text = rest.split('?').next().unwrap_or_default().to_owned();
         notes.push(MAILTO);
     }
@@ -79,30 +78,30 @@ pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, 
         notes.push(PUNCTUATION);
     }
     let (name, domain) = bare.split_once('@').ok_or(REFUSED)?;
-    let odd = |c: char| c.is_whitespace() || "@\"(),:;<>[]\\".contains(c);
+    let is_forbidden = |c: char| c.is_whitespace() || "@\"(),:;<>[]\\".contains(c);
     let label = |l: &str| {
         (1..=63).contains(&l.len())
             && !l.starts_with('-')
             && !l.ends_with('-')
             && l.chars().all(|c| c.is_alphanumeric() || c == '-' || !c.is_ascii())
     };
-    let dots = |t: &str| t.starts_with('.') || t.ends_with('.') || t.contains("..");
+    let has_misplaced_dots = |t: &str| t.starts_with('.') || t.ends_with('.') || t.contains("..");
     let last = domain.rsplit('.').next().unwrap_or_default();
-    let fine = (1..=64).contains(&name.len())
+    let is_valid = (1..=64).contains(&name.len())
         && bare.len() <= 254
-        && !name.contains(odd)
-        && !dots(name)
+        && !name.contains(is_forbidden)
+        && !has_misplaced_dots(name)
         && domain.contains('.')
         && domain.split('.').all(label)
         && last.chars().count() >= 2
         && !last.bytes().all(|b| b.is_ascii_digit());
-    if fine { Ok(bare.to_owned()) } else { Err(REFUSED) }
+    if is_valid { Ok(bare.to_owned()) } else { Err(REFUSED) }
 }
 
 /// Lower case without spaces, digits and punctuation; letters of every script stay.
 pub(super) fn letters(raw: &str) -> String {
-    // Marks and joiners of scripts such as Devanagari are no letters to `char`, but no ASCII
-    // punctuation either: they stay.
+    // Marks and joiners of scripts such as Devanagari are neither letters to `char` nor ASCII punctuation:
+    // they are kept.
     raw.chars()
         .filter(|c| {
             c.is_alphabetic()

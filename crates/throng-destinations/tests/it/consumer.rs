@@ -1,11 +1,11 @@
-//! A consumer of files, by the rules of `docs/specs/file-destination.md`: CSV, not packed.
+//! A consumer of files, by the rules of `docs/specs/file-destination.md`: CSV, not compressed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// The rows of a file, without its line of column names. The tests' values need no quotes.
+/// The rows of a file, without its header line. The tests' values need no quotes.
 pub(crate) fn rows(path: &Path) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(path).unwrap();
     assert!(text.ends_with('\n') && !text.contains('"'), "{text}");
@@ -28,7 +28,7 @@ pub(crate) fn manifest(folder: &Path) -> Option<Value> {
     Some(serde_json::from_slice(&text).unwrap())
 }
 
-/// The first cells of the members; `None` if there is no such folder.
+/// The first cells of the members; `None` if the folder does not exist.
 pub(crate) fn members(folder: &Path) -> Option<BTreeSet<String>> {
     if !folder.is_dir() {
         return None;

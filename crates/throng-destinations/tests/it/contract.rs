@@ -1,12 +1,12 @@
-//! What the worker needs of a destination, the same for every platform: `docs/specs/destination.md`. A
-//! new destination is one more of [`subjects`].
+//! The contract between worker and destination, the same for every platform: `docs/specs/destination.md`. A new
+//! destination is added to [`subjects`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use throng_activation::{
-    Answer, BatchPart, Destination, Ensured, PreparedRow, Schema, SendClass, SendError,
-    SendRequest, SessionStep, Skip,
+    BatchPart, Destination, EnsuredAudience, PreparedRow, Schema, SendClass, SendError,
+    SendRequest, SendResponse, SessionStep, Skip,
 };
 use throng_destinations::{
     Account, FileAccount, FileFormat, MetaAccount, open, platforms, preparation,
@@ -23,7 +23,7 @@ const OTHER_OWNER: &str = "fedcba9876543210";
 /// The members of an audience by its id.
 type Members = Box<dyn Fn(&str) -> Option<BTreeSet<String>>>;
 
-/// A destination, and a view of what it holds that does not go through it.
+/// A destination, and a view of its members that does not use it.
 struct Subject {
     platform: &'static str,
     destination: Arc<dyn Destination>,
@@ -31,7 +31,7 @@ struct Subject {
     members: Members,
 }
 
-/// Every platform, with nothing on it.
+/// Every platform, without audiences.
 async fn subjects() -> Vec<Subject> {
     let sim = MetaSim::start(MetaSimConfig::default()).await.unwrap();
     let account = MetaAccount {
@@ -93,7 +93,7 @@ impl Subject {
         operation: Operation,
         rows: &[PreparedRow],
         session: Option<SessionStep>,
-    ) -> Result<Answer, SendError> {
+    ) -> Result<SendResponse, SendError> {
         let request = SendRequest {
             platform_id: id,
             part: BatchPart { run: SyncRunId(1), batch: part, first: 0 },
@@ -105,15 +105,15 @@ impl Subject {
         self.destination.send(&request).await
     }
 
-    /// Sends rows twice, as after a lost answer: all of them are counted each time.
+    /// Sends rows twice, as after a lost response: all rows are counted each time.
     async fn send_twice(&self, id: &str, part: u32, operation: Operation, rows: &[PreparedRow]) {
         for _ in 0..2 {
-            let answer = self.send(id, part, operation, rows, None).await.unwrap();
-            assert_eq!((answer.received, answer.invalid), (rows.len() as u64, 0));
+            let response = self.send(id, part, operation, rows, None).await.unwrap();
+            assert_eq!((response.received, response.invalid), (rows.len() as u64, 0));
         }
     }
 
-    fn holds(&self, id: &str, users: std::ops::Range<u32>, what: &str) {
+    fn assert_members(&self, id: &str, users: std::ops::Range<u32>, what: &str) {
         let wanted: BTreeSet<String> = users.map(|user| format!("x{user}")).collect();
         assert_eq!((self.members)(id), Some(wanted), "{}: {what}", self.platform);
     }
@@ -124,15 +124,15 @@ fn step(id: i64, seq: u64, last: bool, sent_before: u64) -> Option<SessionStep> 
 }
 
 #[tokio::test]
-async fn an_audience_is_made_once_and_known_by_its_owner() {
+async fn an_audience_is_created_once_and_identified_by_its_owner() {
     for subject in subjects().await {
         let destination = &subject.destination;
         destination.probe().await.unwrap();
         let first = destination.ensure_audience("throng: a", OWNER).await.unwrap();
         assert!(first.created && first.own, "{}", subject.platform);
         for (owner, own) in [(OWNER, true), (OTHER_OWNER, false)] {
-            let again = destination.ensure_audience("throng: a", owner).await.unwrap();
-            assert_eq!(again, Ensured { created: false, own, ..first.clone() });
+            let second = destination.ensure_audience("throng: a", owner).await.unwrap();
+            assert_eq!(second, EnsuredAudience { created: false, own, ..first.clone() });
         }
         let other = destination.ensure_audience("throng: b", OWNER).await.unwrap();
         assert!(other.created && other.platform_id != first.platform_id);
@@ -166,12 +166,12 @@ async fn rows_are_added_and_removed_however_often_they_are_sent() {
         subject.send_twice(&id, 0, Operation::Add, &all[..20]).await;
         subject.send_twice(&id, 1, Operation::Add, &all[20..]).await;
         subject.send_twice(&other, 0, Operation::Add, &all[..3]).await;
-        subject.holds(&id, 0..30, "added");
+        subject.assert_members(&id, 0..30, "added");
         subject.send_twice(&id, 2, Operation::Remove, &all[10..]).await;
-        subject.holds(&id, 0..10, "removed");
-        subject.holds(&other, 0..3, "another audience");
+        subject.assert_members(&id, 0..10, "removed");
+        subject.assert_members(&other, 0..3, "another audience");
         let size = subject.destination.size(&id).await.unwrap();
-        assert_eq!((size.settling, size.trouble), (false, None), "{}", subject.platform);
+        assert_eq!((size.settling, size.problem), (false, None), "{}", subject.platform);
     }
 }
 
@@ -182,24 +182,24 @@ async fn a_session_replaces_the_list_when_it_is_closed_and_not_before() {
         let all = subject.rows(0..30);
         let replace = Operation::Replace;
         subject.send_twice(&id, 0, Operation::Add, &all[20..]).await;
-        // Broken off after its first request, and started over.
+        // Interrupted after its first request, and started over.
         subject.send(&id, 1, replace, &all[..5], step(7, 1, false, 0)).await.unwrap();
-        subject.holds(&id, 20..30, "the session is open");
+        subject.assert_members(&id, 20..30, "the session is open");
         let first = subject.send(&id, 1, replace, &all[..5], step(7, 1, false, 0)).await.unwrap();
         let last = subject.send(&id, 2, replace, &all[5..8], step(7, 6, true, 5)).await.unwrap();
         assert_eq!((first.received, last.received), (5, 3), "{}", subject.platform);
-        subject.holds(&id, 0..8, "the session is closed");
+        subject.assert_members(&id, 0..8, "the session is closed");
         // Requests of a session that is not open.
         for seq in [9, 21] {
             let late = subject.send(&id, 3, replace, &all[8..9], step(7, seq, false, 8)).await;
             assert_eq!(late.unwrap_err().class, SendClass::Restart, "{}", subject.platform);
         }
-        subject.holds(&id, 0..8, "a late request");
+        subject.assert_members(&id, 0..8, "a late request");
     }
 }
 
 #[tokio::test]
-async fn a_session_is_closed_by_a_row_that_it_has_taken_before() {
+async fn a_session_is_closed_by_a_row_that_it_already_has() {
     for subject in subjects().await {
         let id = subject.audience("a").await;
         let rows = subject.rows(0..4);
@@ -207,9 +207,9 @@ async fn a_session_is_closed_by_a_row_that_it_has_taken_before() {
         subject.send(&id, 0, replace, &rows, step(8, 1, false, 0)).await.unwrap();
         let closing = step(8, 12, true, 4).map(|step| SessionStep { repeated: true, ..step });
         subject.send(&id, 1, replace, &rows[3..], closing).await.unwrap();
-        subject.holds(&id, 0..4, "closed by a repeated row");
+        subject.assert_members(&id, 0..4, "closed by a repeated row");
         let size = subject.destination.size(&id).await.unwrap();
-        assert_eq!((size.settling, size.trouble), (false, None), "{}", subject.platform);
+        assert_eq!((size.settling, size.problem), (false, None), "{}", subject.platform);
     }
 }
 
@@ -225,13 +225,13 @@ async fn an_audience_is_deleted_and_deleted_again() {
             subject.destination.delete_audience(&id).await.unwrap();
             assert_eq!((subject.members)(&id), None, "{}", subject.platform);
         }
-        subject.holds(&other, 0..3, "another audience");
+        subject.assert_members(&other, 0..3, "another audience");
         assert!(subject.destination.ensure_audience("a", OWNER).await.unwrap().created);
     }
 }
 
 #[tokio::test]
-async fn a_request_for_an_audience_that_is_not_there_fails_without_a_value() {
+async fn a_request_for_a_missing_audience_fails_without_quoting_a_value() {
     for subject in subjects().await {
         let rows = subject.rows(0..3);
         // A number, as Meta's, and the name of a folder.

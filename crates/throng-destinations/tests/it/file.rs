@@ -1,4 +1,4 @@
-//! Files in a folder: what a consumer sees, and what comes of crashes and of files that others touch.
+//! Files in a folder: what a consumer sees, and the effects of crashes and of files that others change.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use throng_activation::{
-    Answer, BatchPart, Destination, Ensured, PreparedRow, Schema, SendClass, SendError,
-    SendRequest, SessionStep,
+    BatchPart, Destination, EnsuredAudience, PreparedRow, Schema, SendClass, SendError,
+    SendRequest, SendResponse, SessionStep,
 };
 use throng_destinations::{Account, FileAccount, FileFormat, open};
 use throng_model::{HashedIdentifier, Personal, SyncRunId};
@@ -67,7 +67,7 @@ impl Files {
         operation: Operation,
         users: std::ops::Range<u32>,
         session: Option<(u64, bool)>,
-    ) -> Result<Answer, SendError> {
+    ) -> Result<SendResponse, SendError> {
         let request = SendRequest {
             platform_id: &self.id,
             part: BatchPart { run: SyncRunId(run), batch, first: 0 },
@@ -99,15 +99,15 @@ impl Files {
 }
 
 #[tokio::test]
-async fn a_batch_is_a_file_that_is_the_same_each_time() {
+async fn a_batch_is_a_file_with_the_same_bytes_each_time() {
     let files = Files::new().await;
     assert!(files.id.starts_with("throng-buyers-"), "{}", files.id);
     let name = "run-0000000003-batch-000001-add.csv";
     let mut written = Vec::new();
     for _ in 0..3 {
-        let answer = files.send(3, 1, Operation::Add, 0..2, None).await.unwrap();
-        assert_eq!((answer.received, answer.invalid), (2, 0));
-        assert_eq!(answer.platform_ref.as_deref(), Some(name));
+        let response = files.send(3, 1, Operation::Add, 0..2, None).await.unwrap();
+        assert_eq!((response.received, response.invalid), (2, 0));
+        assert_eq!(response.platform_ref.as_deref(), Some(name));
         written.push(std::fs::read_to_string(files.folder().join(name)).unwrap());
     }
     let expected = format!("EMAIL\n{}\n{}\n", hash(0), hash(1));
@@ -116,16 +116,16 @@ async fn a_batch_is_a_file_that_is_the_same_each_time() {
     assert_eq!(
         files.files(),
         ["audience.json", name, "run-0000000003-batch-000002-remove.csv"],
-        "and no file twice"
+        "no file is written twice"
     );
 }
 
 #[tokio::test]
-async fn a_set_is_whole_when_its_manifest_says_so() {
+async fn a_set_is_complete_once_its_manifest_lists_it() {
     let files = Files::new().await;
     files.send(4, 0, Operation::Add, 50..60, None).await.unwrap();
     files.send(5, 0, Operation::Replace, 0..3, Some((1, false))).await.unwrap();
-    assert_eq!(consumer::manifest(&files.folder()), None, "the set is not whole");
+    assert_eq!(consumer::manifest(&files.folder()), None, "the set is not complete");
     files.send(5, 1, Operation::Replace, 3..5, Some((2, true))).await.unwrap();
     let manifest = consumer::manifest(&files.folder()).unwrap();
     let listed = manifest["files"].as_array().unwrap();
@@ -144,16 +144,16 @@ async fn a_set_is_whole_when_its_manifest_says_so() {
     assert_eq!(files.files(), ["audience.json", "manifest.json", names[0], names[1]]);
     let size = files.destination.size(&files.id).await.unwrap();
     assert_eq!((size.lower, size.upper), (Some(5), Some(5)));
-    // What comes after it is not counted into it.
+    // Later files are not part of the set.
     files.send(6, 0, Operation::Remove, 0..1, None).await.unwrap();
     let size = files.destination.size(&files.id).await.unwrap();
-    assert_eq!((size.lower, size.upper, size.trouble), (None, None, None));
+    assert_eq!((size.lower, size.upper, size.problem), (None, None, None));
     let expected: std::collections::BTreeSet<String> = (1..5).map(hash).collect();
     assert_eq!(consumer::members(&files.folder()), Some(expected));
 }
 
 #[tokio::test]
-async fn the_set_before_stays_until_the_next_and_no_longer() {
+async fn the_previous_set_remains_until_the_next_one() {
     let files = Files::new().await;
     let of = |run: i64| {
         files.files().iter().filter(|name| name.starts_with(&format!("run-{run:010}"))).count()
@@ -162,7 +162,7 @@ async fn the_set_before_stays_until_the_next_and_no_longer() {
     files.send(2, 0, Operation::Add, 10..12, None).await.unwrap();
     files.set(3, 6).await;
     assert_eq!((of(1), of(2), of(3)), (2, 0, 2));
-    // Its last answer got lost: all of it is sent again.
+    // Its last response was lost: the whole set is sent again.
     files.set(3, 6).await;
     assert_eq!(of(3), 2);
     files.set(4, 8).await;
@@ -174,55 +174,58 @@ async fn the_set_before_stays_until_the_next_and_no_longer() {
 }
 
 #[tokio::test]
-async fn a_session_whose_files_are_gone_is_not_closed() {
+async fn a_session_whose_files_are_missing_is_not_closed() {
     let files = Files::new().await;
     files.set(1, 4).await;
     files.send(2, 0, Operation::Replace, 0..2, Some((1, false))).await.unwrap();
     std::fs::remove_file(files.folder().join("run-0000000002-batch-000000-set.csv")).unwrap();
     let error = files.send(2, 1, Operation::Replace, 2..4, Some((2, true))).await.unwrap_err();
     assert_eq!(error.class, SendClass::Restart);
-    assert_eq!(consumer::manifest(&files.folder()).unwrap()["run"], 1, "the set before counts");
+    assert_eq!(consumer::manifest(&files.folder()).unwrap()["run"], 1, "the previous set remains");
     files.set(2, 4).await;
     assert_eq!(consumer::manifest(&files.folder()).unwrap()["run"], 2);
 }
 
 #[tokio::test]
-async fn files_that_others_touched_are_named_by_the_check() {
+async fn the_check_names_files_that_others_changed() {
     let files = Files::new().await;
     files.set(1, 4).await;
     let first = files.folder().join("run-0000000001-batch-000000-set.csv");
     std::fs::write(&first, "EMAIL\n").unwrap();
-    let trouble = files.destination.size(&files.id).await.unwrap().trouble.unwrap();
-    assert!(trouble.contains("has 6 bytes, not 136"), "{trouble}");
+    let problem = files.destination.size(&files.id).await.unwrap().problem.unwrap();
+    assert!(problem.contains("has 6 bytes, not 136"), "{problem}");
     std::fs::remove_file(&first).unwrap();
     let size = files.destination.size(&files.id).await.unwrap();
-    assert!(size.trouble.unwrap().contains("not in the folder") && size.upper.is_none());
+    assert!(size.problem.unwrap().contains("not in the folder") && size.upper.is_none());
     std::fs::write(files.folder().join("manifest.json"), "{").unwrap();
-    let trouble = files.destination.size(&files.id).await.unwrap().trouble.unwrap();
-    assert_eq!(trouble, "manifest.json cannot be read");
+    let problem = files.destination.size(&files.id).await.unwrap().problem.unwrap();
+    assert_eq!(problem, "manifest.json cannot be read");
 }
 
 #[tokio::test]
-async fn a_crash_while_an_audience_is_made_leaves_nothing_that_is_foreign() {
+async fn a_crash_while_an_audience_is_created_leaves_no_foreign_audience() {
     let files = Files::new().await;
     let ensure = || files.destination.ensure_audience("throng: buyers", OWNER);
     let about = files.folder().join("audience.json");
     std::fs::remove_file(&about).unwrap();
     std::fs::write(files.folder().join(".audience.json.tmp"), "{").unwrap();
-    let again = ensure().await.unwrap();
-    assert_eq!(again, Ensured { platform_id: files.id.clone(), created: true, own: true });
-    // Somebody else's files are somebody else's audience.
+    let second = ensure().await.unwrap();
+    assert_eq!(second, EnsuredAudience { platform_id: files.id.clone(), created: true, own: true });
+    // A folder with other files belongs to another owner.
     std::fs::remove_file(&about).unwrap();
     std::fs::write(files.folder().join("report.csv"), "x\n").unwrap();
     let found = ensure().await.unwrap();
-    assert_eq!(found, Ensured { platform_id: files.id.clone(), created: false, own: false });
+    assert_eq!(
+        found,
+        EnsuredAudience { platform_id: files.id.clone(), created: false, own: false }
+    );
     std::fs::write(&about, "{}").unwrap();
     let error = ensure().await.unwrap_err();
     assert!(error.class == SendClass::Stop && error.message.contains("audience.json"), "{error}");
 }
 
 #[tokio::test]
-async fn a_deleted_audience_leaves_what_is_not_of_the_destination() {
+async fn a_deleted_audience_leaves_files_of_others() {
     let files = Files::new().await;
     files.set(1, 4).await;
     files.send(2, 0, Operation::Add, 4..5, None).await.unwrap();
@@ -235,39 +238,39 @@ async fn a_deleted_audience_leaves_what_is_not_of_the_destination() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_missing_is_not_made_and_a_link_is_not_followed() {
+async fn a_missing_folder_is_not_created_and_a_link_is_not_followed() {
     let dir = tempfile::tempdir().unwrap();
-    let elsewhere = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
     let below = |name: &str| FileAccount {
         folder: dir.path().join(name),
         root: dir.path().to_owned(),
         ..account(dir.path())
     };
-    let gone = opened(below("gone"));
+    let missing = opened(below("gone"));
     for error in [
-        gone.probe().await.unwrap_err(),
-        gone.ensure_audience("a", OWNER).await.unwrap_err(),
-        gone.delete_audience("a-1").await.unwrap_err(),
+        missing.probe().await.unwrap_err(),
+        missing.ensure_audience("a", OWNER).await.unwrap_err(),
+        missing.delete_audience("a-1").await.unwrap_err(),
     ] {
         assert_eq!(error.class, SendClass::StopAccount, "{error}");
         assert!(error.message.contains("mount"), "{error}");
     }
     assert!(!dir.path().join("gone").exists());
-    symlink(elsewhere.path(), dir.path().join("link")).unwrap();
+    symlink(outside.path(), dir.path().join("link")).unwrap();
     let link = opened(below("link"));
     assert!(link.ensure_audience("a", OWNER).await.is_err());
-    // A link in the place of an audience.
-    let there = opened(account(dir.path()));
-    let id = there.ensure_audience("a", OWNER).await.unwrap().platform_id;
-    there.delete_audience(&id).await.unwrap();
-    symlink(elsewhere.path(), dir.path().join(&id)).unwrap();
-    let error = there.ensure_audience("a", OWNER).await.unwrap_err();
+    // A link in place of an audience.
+    let existing = opened(account(dir.path()));
+    let id = existing.ensure_audience("a", OWNER).await.unwrap().platform_id;
+    existing.delete_audience(&id).await.unwrap();
+    symlink(outside.path(), dir.path().join(&id)).unwrap();
+    let error = existing.ensure_audience("a", OWNER).await.unwrap_err();
     assert!(error.class == SendClass::Stop && error.message.contains("symbolic link"), "{error}");
-    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]
-async fn a_changed_format_in_a_session_leaves_no_file_of_the_one_before() {
+async fn a_changed_format_in_a_session_leaves_no_file_of_the_previous_format() {
     let files = Files::new().await;
     files.send(2, 0, Operation::Replace, 0..3, Some((1, false))).await.unwrap();
     let lines =

@@ -1,6 +1,6 @@
-//! Random histories of an audience: members come and go, identifiers change, are shared, erased and
-//! come back, columns change, calls are refused and cut off. After each quiet end the platform's list is
-//! the audience, whether the platform matches rows or people.
+//! Random histories of an audience: members are added and removed, identifiers change, are shared, erased and
+//! restored, columns change, calls are refused and interrupted. Once calls succeed again, the platform's list
+//! equals the audience, whether the platform matches rows or people.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use throng_activation::{
-    Answer, Binding, Cell, Delivered, DeliveredState, Destination, DifferenceFacts, EndedRun,
-    Ensured, IdentifierKeys, IdentifierRow, Job, JobRows, Limits, PlanFacts, PlanFile,
-    PlatformSize, PreparedRow, Quotas, Reasons, RunRows, ScanWriter, Schema, SendClass, SendError,
-    SendRequest, Skip, TaskEnd, Worker, WorkerOptions, difference, plan_run,
+    Binding, Cell, Delivered, DeliveredState, Destination, DifferenceFacts, EndedRun,
+    EnsuredAudience, IdentifierKeys, IdentifierRow, Limits, PlanFacts, PlanFile, PlatformSize,
+    PreparedRow, Quotas, Reasons, RunRows, ScanWriter, Schema, SendClass, SendError, SendRequest,
+    SendResponse, Skip, TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions, difference,
+    plan_run,
 };
 use throng_destinations::{Account, MetaAccount, open, preparation};
 use throng_ledger::SqliteLedger;
@@ -27,12 +28,12 @@ const USERS: u32 = 10;
 const SEED: HashSeed = HashSeed(3);
 const LEASE: Duration = Duration::from_secs(3_600);
 
-/// What happens to a call.
+/// The fault of a call.
 #[derive(Clone, Copy)]
 enum Fault {
     Fine,
     Refused(SendClass),
-    /// It arrives, its answer does not.
+    /// The request arrives, its response does not.
     Cut,
     /// Every second row of a removal is refused.
     Rows,
@@ -63,7 +64,7 @@ impl Destination for Flaky {
         self.inner.limits()
     }
 
-    async fn ensure_audience(&self, name: &str, owner: &str) -> Result<Ensured, SendError> {
+    async fn ensure_audience(&self, name: &str, owner: &str) -> Result<EnsuredAudience, SendError> {
         self.inner.ensure_audience(name, owner).await
     }
 
@@ -71,7 +72,7 @@ impl Destination for Flaky {
         self.inner.prepare(schema, cells)
     }
 
-    async fn send(&self, request: &SendRequest<'_>) -> Result<Answer, SendError> {
+    async fn send(&self, request: &SendRequest<'_>) -> Result<SendResponse, SendError> {
         match self.next() {
             Fault::Refused(class) => Err(SendError::local(class, "refused")),
             Fault::Cut => {
@@ -86,12 +87,12 @@ impl Destination for Flaky {
                 }
                 let refused: Vec<(usize, String)> =
                     (0..request.rows.len()).step_by(2).map(|at| (at, "refused".into())).collect();
-                Ok(Answer {
+                Ok(SendResponse {
                     http_status: 200,
                     received: request.rows.len() as u64,
                     invalid: refused.len() as u64,
                     invalid_rows: refused,
-                    ..Answer::default()
+                    ..SendResponse::default()
                 })
             }
             Fault::Rows | Fault::Fine => self.inner.send(request).await,
@@ -218,7 +219,7 @@ impl World {
         Some(self.flaky.prepare(&schema, &cells))
     }
 
-    /// What the platform was given: recorded, and by the runs that ended since.
+    /// What was delivered: the recorded state, and the runs that ended since.
     async fn delivered(&self) -> (Delivered, Vec<SyncRun>, Option<DeliveredRecord>) {
         let record = self.ledger.delivered_records().await.unwrap().pop();
         let state = match record.as_ref().and_then(|record| record.state.clone()) {
@@ -226,7 +227,7 @@ impl World {
                 let path = self.dir.path().join(&name);
                 DeliveredState::open(&path, &self.keys, binding("delivered", &name)).unwrap()
             }
-            None => DeliveredState::nothing(self.columns.clone()),
+            None => DeliveredState::empty(self.columns.clone()),
         };
         let ended = self.ledger.unrecorded_runs().await.unwrap();
         let mut runs = Vec::new();
@@ -269,7 +270,7 @@ impl World {
         self.ledger.put_delivered_record(&record, &ids).await.unwrap();
     }
 
-    /// Plans a run; whether there is anything to do.
+    /// Plans a run. Returns whether there is anything to send.
     async fn plan(&mut self) -> bool {
         self.record().await;
         let (delivered, _, _) = self.delivered().await;
@@ -322,7 +323,7 @@ impl World {
             max_removed_percent: 100,
             from: None,
             to_version: self.version,
-            leaving: 0,
+            users_removed: 0,
             rows: RunRows::Planned {
                 meta: &found.meta,
                 object: &object,
@@ -345,27 +346,27 @@ impl World {
             let task = self.ledger.claim_this_task(task.id, "w", 1, now, until).await.unwrap();
             let Some(task) = task else { continue };
             let run = self.ledger.run(task.run).await.unwrap();
-            let job = Job {
+            let input = TaskInput {
                 destination: Arc::clone(&self.flaky) as _,
                 schema: Schema { keys: self.columns.clone(), default_country: None },
-                rows: JobRows::Planned(Arc::new(self.plan_of(&run))),
+                rows: TaskRows::Planned(Arc::new(self.plan_of(&run))),
                 platform_name: "throng: a".into(),
                 adopt: false,
             };
-            let end = self.worker.work(&task, Ok(&job)).await.unwrap();
+            let outcome = self.worker.work(&task, Ok(&input)).await.unwrap();
             let run = self.ledger.run(task.run).await.unwrap();
             let (skipped, rejected): (u64, u64) =
                 (run.skipped.values().sum(), run.rejected.values().sum());
             assert_eq!(run.read, run.sent + skipped + rejected + run.pending, "{run:?}");
-            if matches!(end, TaskEnd::Done | TaskEnd::Failed) {
+            if matches!(outcome, TaskOutcome::Completed | TaskOutcome::Failed) {
                 return;
             }
         }
-        panic!("the run never ended");
+        panic!("the run did not end");
     }
 
-    /// The list on the platform is the audience's identifier rows. Where every identifier of a row is
-    /// of members, though the row is not, it may still be there: nobody else is reached by it.
+    /// The list on the platform equals the audience's identifier rows. A row that is not the row of a member may
+    /// remain if members have all its identifiers: it reaches nobody else.
     fn check(&self, what: &str) {
         let text = |cell: &Cell| match cell {
             Cell::Hashed(hash) => hash.to_hex(),
@@ -379,15 +380,15 @@ impl World {
         let rows = self.members.iter().filter_map(|user| self.row(*user)?.ok());
         let wanted: BTreeSet<_> = rows.map(|row| named(&row)).collect();
         let audiences = self.sim.audiences();
-        let there: BTreeSet<BTreeMap<String, String>> = audiences
+        let on_platform: BTreeSet<BTreeMap<String, String>> = audiences
             .iter()
             .flat_map(|audience| self.sim.member_rows(&audience.id).unwrap())
             .map(|row| row.into_iter().map(|(key, text)| (key.to_owned(), text)).collect())
             .collect();
-        let missing: Vec<_> = wanted.difference(&there).collect();
+        let missing: Vec<_> = wanted.difference(&on_platform).collect();
         assert!(missing.is_empty(), "{what}: not on the platform: {missing:?}");
         let of_members: BTreeSet<_> = wanted.iter().flatten().collect();
-        for row in there.difference(&wanted) {
+        for row in on_platform.difference(&wanted) {
             let all = row.iter().all(|cell| of_members.contains(&cell));
             assert!(all, "{what}: still on the platform: {row:?}");
         }
@@ -418,14 +419,14 @@ async fn history(seed: u64, people: bool) {
 }
 
 #[tokio::test]
-async fn the_list_of_a_platform_that_matches_rows_is_the_audience() {
+async fn the_list_of_a_platform_that_matches_rows_equals_the_audience() {
     for seed in 0..40 {
         history(seed, false).await;
     }
 }
 
 #[tokio::test]
-async fn the_list_of_a_platform_that_matches_people_is_the_audience() {
+async fn the_list_of_a_platform_that_matches_people_equals_the_audience() {
     for seed in 0..40 {
         history(seed, true).await;
     }

@@ -1,6 +1,6 @@
 //! The destinations against simulators of their platforms, over HTTP, and against folders.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod consumer;
 mod contract;

@@ -1,10 +1,11 @@
-//! Meta's calls, and what comes of faults.
+//! Meta's calls, and the effects of faults.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use throng_activation::{
-    BatchPart, Cell, Destination, Ensured, PreparedRow, Schema, SendClass, SendRequest, SessionStep,
+    BatchPart, Cell, Destination, EnsuredAudience, PreparedRow, Schema, SendClass, SendRequest,
+    SessionStep,
 };
 use throng_destinations::{Account, MetaAccount, open};
 use throng_model::{HashedIdentifier, Personal, Secret, SyncRunId};
@@ -43,7 +44,7 @@ fn rows(destination: &dyn Destination, users: std::ops::Range<u32>) -> Vec<Prepa
         .collect()
 }
 
-struct Ask<'a> {
+struct Upload<'a> {
     id: &'a str,
     operation: Operation,
     rows: &'a [PreparedRow],
@@ -52,15 +53,15 @@ struct Ask<'a> {
 
 async fn send(
     destination: &dyn Destination,
-    ask: Ask<'_>,
-) -> Result<throng_activation::Answer, throng_activation::SendError> {
+    upload: Upload<'_>,
+) -> Result<throng_activation::SendResponse, throng_activation::SendError> {
     let request = SendRequest {
-        platform_id: ask.id,
+        platform_id: upload.id,
         part: BatchPart { run: SyncRunId(1), batch: 0, first: 0 },
-        operation: ask.operation,
+        operation: upload.operation,
         schema: &schema(),
-        rows: ask.rows,
-        session: ask.session,
+        rows: upload.rows,
+        session: upload.session,
     };
     destination.send(&request).await
 }
@@ -75,21 +76,21 @@ fn names(users: std::ops::Range<u32>) -> Vec<String> {
 async fn an_audience_is_found_before_it_is_created() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
     meta.probe().await.unwrap();
-    // More than a page, so that the one looked for is on the last.
+    // More than one page, so that the audience is on the last page.
     let first = meta.ensure_audience("wanted", OWNER).await.unwrap();
     assert!(first.created && first.own);
     for n in 0..130 {
         meta.ensure_audience(&format!("other {n}"), OWNER).await.unwrap();
     }
     for (owner, own) in [(OWNER, true), ("fedcba9876543210", false)] {
-        let again = meta.ensure_audience("wanted", owner).await.unwrap();
-        assert_eq!(again, Ensured { created: false, own, ..first.clone() });
+        let second = meta.ensure_audience("wanted", owner).await.unwrap();
+        assert_eq!(second, EnsuredAudience { created: false, own, ..first.clone() });
     }
     assert_eq!(sim.audience_count(), 131);
 }
 
 #[tokio::test]
-async fn a_create_whose_answer_got_lost_makes_no_second_audience() {
+async fn a_create_whose_response_was_lost_creates_no_second_audience() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
     let cut = FaultRule::new(FaultKind::CutAfter).on_path("POST", "customaudiences").times(1);
     sim.set_faults(FaultScript::new(1, [cut])).unwrap();
@@ -101,13 +102,13 @@ async fn a_create_whose_answer_got_lost_makes_no_second_audience() {
 }
 
 #[tokio::test]
-async fn an_audience_is_deleted_once_however_often_it_is_asked_for() {
+async fn an_audience_is_deleted_once_however_often_the_call_is_repeated() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
     let id = meta.ensure_audience("a", OWNER).await.unwrap().platform_id;
     let other = meta.ensure_audience("b", OWNER).await.unwrap().platform_id;
     let error =
         |code, subcode| FaultKind::Error { code, subcode, status: 400, message: "no".to_owned() };
-    // A lookalike uses it; it is not visible although it is there; the answer gets lost.
+    // A lookalike uses it; it exists but is not visible; the response is lost.
     for (fault, class, left) in [
         (error(2656, None), SendClass::Stop, 2),
         (error(100, Some(33)), SendClass::Stop, 2),
@@ -127,28 +128,28 @@ async fn an_audience_is_deleted_once_however_often_it_is_asked_for() {
 async fn users_are_added_removed_and_replaced() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
     let id = meta.ensure_audience("a", OWNER).await.unwrap().platform_id;
-    let ask = |operation, rows, session| Ask { id: &id, operation, rows, session };
+    let upload = |operation, rows, session| Upload { id: &id, operation, rows, session };
     let all = rows(&*meta, 0..2_000);
-    let answer = send(&*meta, ask(Operation::Add, &all, None)).await.unwrap();
-    assert_eq!((answer.received, answer.invalid, answer.http_status), (2_000, 0, 200));
-    // Far more than fit into an address.
-    send(&*meta, ask(Operation::Remove, &all[500..], None)).await.unwrap();
+    let response = send(&*meta, upload(Operation::Add, &all, None)).await.unwrap();
+    assert_eq!((response.received, response.invalid, response.http_status), (2_000, 0, 200));
+    // Far more rows than fit into a URL.
+    send(&*meta, upload(Operation::Remove, &all[500..], None)).await.unwrap();
     assert_eq!(sim.members(&id).unwrap(), names(0..500));
 
     let step = |seq, last, sent_before| {
         let repeated = false;
         Some(SessionStep { id: 7, seq, last, repeated, sent_before, estimated_total: 20 })
     };
-    let answer =
-        send(&*meta, ask(Operation::Replace, &all[..10], step(1, false, 0))).await.unwrap();
-    assert_eq!(answer.received, 10);
-    let answer =
-        send(&*meta, ask(Operation::Replace, &all[10..20], step(11, true, 10))).await.unwrap();
-    assert_eq!(answer.received, 10);
+    let response =
+        send(&*meta, upload(Operation::Replace, &all[..10], step(1, false, 0))).await.unwrap();
+    assert_eq!(response.received, 10);
+    let response =
+        send(&*meta, upload(Operation::Replace, &all[10..20], step(11, true, 10))).await.unwrap();
+    assert_eq!(response.received, 10);
     assert_eq!(sim.members(&id).unwrap(), names(0..20));
     let size = meta.size(&id).await.unwrap();
-    assert_eq!((size.settling, size.trouble), (false, None));
-    let late = send(&*meta, ask(Operation::Replace, &all[..10], step(21, false, 20))).await;
+    assert_eq!((size.settling, size.problem), (false, None));
+    let late = send(&*meta, upload(Operation::Replace, &all[..10], step(21, false, 20))).await;
     assert_eq!(late.unwrap_err().class, SendClass::Restart);
     assert_eq!(sim.requests().unhashed_cells, 0);
 }
@@ -160,19 +161,19 @@ async fn invalid_rows_are_named_and_counted() {
     let mut all = rows(&*meta, 0..5);
     let email = Cell::Hashed(HashedIdentifier::of_normalised("e@example.com"));
     all[3] = vec![Cell::Empty, email].into();
-    let ask = Ask { id: &id, operation: Operation::Add, rows: &all, session: None };
-    let answer = send(&*meta, ask).await.unwrap();
-    assert_eq!((answer.received, answer.invalid), (5, 1));
-    assert_eq!(answer.invalid_rows.len(), 1);
-    assert_eq!(answer.invalid_rows[0].0, 3);
+    let upload = Upload { id: &id, operation: Operation::Add, rows: &all, session: None };
+    let response = send(&*meta, upload).await.unwrap();
+    assert_eq!((response.received, response.invalid), (5, 1));
+    assert_eq!(response.invalid_rows.len(), 1);
+    assert_eq!(response.invalid_rows[0].0, 3);
 }
 
 #[tokio::test]
-async fn faults_have_their_class_and_tell_no_value() {
+async fn faults_have_their_class_and_quote_no_value() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
     let id = meta.ensure_audience("a", OWNER).await.unwrap().platform_id;
     let all = rows(&*meta, 0..3);
-    let ask = || Ask { id: &id, operation: Operation::Add, rows: &all, session: None };
+    let upload = || Upload { id: &id, operation: Operation::Add, rows: &all, session: None };
     let error = |code, subcode| FaultKind::Error {
         code,
         subcode,
@@ -185,23 +186,23 @@ async fn faults_have_their_class_and_tell_no_value() {
         (FaultKind::ServerError { status: 503, applied: true }, SendClass::Retry),
         (FaultKind::Html { status: 200, applied: false }, SendClass::Retry),
         (FaultKind::TokenExpired, SendClass::StopAccount),
-        (error(100, None), SendClass::Fix),
+        (error(100, None), SendClass::InvalidRows),
         (error(100, Some(1_713_230)), SendClass::Stop),
-        (error(2650, Some(1_870_145)), SendClass::Later(Duration::from_secs(300))),
+        (error(2650, Some(1_870_145)), SendClass::RetryLater(Duration::from_secs(300))),
     ] {
         sim.set_faults(FaultScript::new(1, [FaultRule::new(fault.clone())])).unwrap();
-        let told = send(&*meta, ask()).await.unwrap_err();
-        assert_eq!(told.class, class, "{fault:?}");
-        assert!(!told.message.contains("user1@"), "{}", told.message);
-        assert!(!told.message.contains("token/"), "{}", told.message);
+        let failure = send(&*meta, upload()).await.unwrap_err();
+        assert_eq!(failure.class, class, "{fault:?}");
+        assert!(!failure.message.contains("user1@"), "{}", failure.message);
+        assert!(!failure.message.contains("token/"), "{}", failure.message);
     }
     let throttle = FaultKind::Throttled { code: 80_003, regain_minutes: 3 };
     sim.set_faults(FaultScript::new(1, [FaultRule::new(throttle)])).unwrap();
-    let told = send(&*meta, ask()).await.unwrap_err();
-    assert!(matches!(told.class, SendClass::Wait(_)), "{told:?}");
+    let failure = send(&*meta, upload()).await.unwrap_err();
+    assert!(matches!(failure.class, SendClass::Throttled(_)), "{failure:?}");
     let short = FaultKind::WrongCounts { missing: 1 };
     sim.set_faults(FaultScript::new(1, [FaultRule::new(short)])).unwrap();
-    assert_eq!(send(&*meta, ask()).await.unwrap().received, 2);
+    assert_eq!(send(&*meta, upload()).await.unwrap().received, 2);
 }
 
 #[tokio::test]
@@ -217,41 +218,41 @@ async fn the_proof_of_the_app_secret_is_sent() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_worth_a_retry() {
+async fn a_server_that_does_not_respond_is_retried() {
     let (sim, meta) = start(MetaSimConfig::default()).await;
     sim.shutdown().await;
     let error = meta.probe().await.unwrap_err();
     assert_eq!((error.class, error.http_status), (SendClass::Retry, 0));
 }
 
-/// A server that answers each request with the next of these answers, and tells what it was asked.
-async fn answering(
-    answers: Vec<String>,
+/// A server that sends the next of these responses to each request, and returns the requests.
+async fn serve_responses(
+    responses: Vec<String>,
 ) -> (std::net::SocketAddr, tokio::task::JoinHandle<String>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(async move {
-        let mut asked = String::new();
-        for answer in answers {
+        let mut requests = String::new();
+        for response in responses {
             let (mut connection, _) = listener.accept().await.unwrap();
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(connection.read_u8().await.unwrap());
             }
-            asked += &String::from_utf8(head).unwrap();
-            connection.write_all(answer.as_bytes()).await.unwrap();
+            requests += &String::from_utf8(head).unwrap();
+            connection.write_all(response.as_bytes()).await.unwrap();
         }
-        asked
+        requests
     });
     (address, serving)
 }
 
 #[tokio::test]
-async fn the_token_goes_to_no_server_that_an_answer_names() {
-    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    elsewhere.set_nonblocking(true).unwrap();
-    let url = format!("http://{}/v25.0/stolen", elsewhere.local_addr().unwrap());
+async fn the_token_is_never_sent_to_a_server_that_a_response_names() {
+    let other_server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    other_server.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/v25.0/stolen", other_server.local_addr().unwrap());
     let json = |body: &str| {
         let length = body.len();
         format!(
@@ -267,7 +268,7 @@ async fn the_token_goes_to_no_server_that_an_answer_names() {
         "HTTP/1.1 307 Temporary Redirect\r\nlocation: {url}\r\ncontent-length: 0\r\n\
          connection: close\r\n\r\n"
     );
-    let (address, serving) = answering(vec![page, last, moved]).await;
+    let (address, serving) = serve_responses(vec![page, last, moved]).await;
     let account = MetaAccount {
         account: "act_12".into(),
         access_token: Secret::new("token"),
@@ -278,10 +279,10 @@ async fn the_token_goes_to_no_server_that_an_answer_names() {
     let meta = open(&Account::Meta(account)).unwrap();
     assert_eq!(meta.ensure_audience("wanted", OWNER).await.unwrap().platform_id, "2");
     meta.probe().await.unwrap_err();
-    let asked = serving.await.unwrap();
-    assert_eq!(asked.matches("Bearer token").count(), 3);
-    assert!(asked.contains("after=c"), "{asked}");
-    // A connection would be waiting.
-    let came = elsewhere.accept().map_err(|error| error.kind());
-    assert_eq!(came.err(), Some(std::io::ErrorKind::WouldBlock), "another server was asked");
+    let requests = serving.await.unwrap();
+    assert_eq!(requests.matches("Bearer token").count(), 3);
+    assert!(requests.contains("after=c"), "{requests}");
+    // A connection would be pending.
+    let connection = other_server.accept().map_err(|error| error.kind());
+    assert_eq!(connection.err(), Some(std::io::ErrorKind::WouldBlock), "another server was called");
 }

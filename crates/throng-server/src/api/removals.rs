@@ -10,7 +10,7 @@ use throng_store::{Removal, RemovalRule};
 
 use crate::NodeContext;
 use crate::access::Caller;
-use crate::removals::{Definition, counted, users_of};
+use crate::removals::{Definition, users_of, users_text};
 
 use super::error::ApiError;
 use super::syncs::noted;
@@ -92,6 +92,6 @@ async fn audience(ctx: &NodeContext, removal: &Removal) -> Result<String, ApiErr
     };
     let records = ctx.ledger.delivered_records().await?;
     let record = records.iter().find(|record| record.sync == removal.sync);
-    let users = counted(users_of(record));
+    let users = users_text(users_of(record));
     Ok(format!("the audience {} on the platform with {users}", there.platform_id))
 }

@@ -9,7 +9,7 @@ use throng_activation::evaluate_sizes;
 use throng_store::Verdict;
 
 use crate::NodeContext;
-use crate::roles::activate::{KEEP_ROWS, points};
+use crate::roles::activate::{MAX_KEPT_SIZES, size_series};
 
 use super::error::ApiError;
 use super::syncs::declared;
@@ -22,10 +22,10 @@ pub(crate) async fn of_sync(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let sync = declared(&ctx, &name)?;
-    let sizes = ctx.ledger.sizes(&sync, KEEP_ROWS).await?;
+    let sizes = ctx.ledger.sizes(&sync, MAX_KEPT_SIZES).await?;
     let audience = ctx.ledger.platform_audience(&sync).await?;
     let platform_id = audience.map(|audience| audience.platform_id);
-    let series = platform_id.as_deref().map(|id| points(&sizes, id)).unwrap_or_default();
+    let series = platform_id.as_deref().map(|id| size_series(&sizes, id)).unwrap_or_default();
     let finding = evaluate_sizes(&series);
     Ok(Json(json!({
         "sync": sync,

@@ -81,7 +81,7 @@ pub(super) async fn run(
     let sync = declared(&ctx, &name)?;
     refuse_paused(&ctx, &sync).await?;
     refuse_removal(&ctx, &sync).await?;
-    crate::roles::activate::ask(&ctx, &sync, how.full, how.forget_delivered).await?;
+    crate::roles::activate::request_run(&ctx, &sync, how.full, how.forget_delivered).await?;
     let what = match (how.full, how.forget_delivered) {
         (_, true) => "everything is sent anew; what was recorded as delivered is forgotten",
         (true, _) => "everything is sent anew",
@@ -248,8 +248,8 @@ pub(crate) async fn approve_destination(
         .ok_or_else(|| ApiError::not_found(format!("no destination `{name}` in the applied spec")))?
         .name;
     let now = ctx.clock.now();
-    let subject = crate::roles::activate::account(name);
-    let reason = crate::roles::activate::failed_checks(name);
+    let subject = crate::roles::activate::account_alert_subject(name);
+    let reason = crate::roles::activate::failed_checks_reason(name);
     // First: what is planned from now on is not held.
     ctx.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
     let held = ctx.ledger.unsettled().await?;
@@ -355,7 +355,7 @@ pub(crate) async fn requeue(
 /// looks at the ledger.
 #[utoipa::path(post, path = "/v1/tasks/announce", responses((status = 200, body = super::answers::TasksAnnounced, description = "`announced`: how many tasks")))]
 pub(crate) async fn announce(State(ctx): Ctx) -> Answer {
-    let announced = crate::roles::activate::tasks_since(&ctx, ctx.clock.now()).await;
+    let announced = crate::roles::activate::enqueue_due_tasks(&ctx, ctx.clock.now()).await;
     let announced = announced.map_err(|error| ApiError::of(&error))?;
     Ok(Json(json!({ "announced": announced })))
 }

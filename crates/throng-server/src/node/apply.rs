@@ -7,7 +7,7 @@ use throng_model::{AdGroupIndex, AdGroupName, AudienceName, SyncName, Timestamp}
 use throng_spec::{Access, Action, ObjectKind, Plan, Problem, Role, Spec, SpecFiles};
 use throng_store::{HistoryEntry, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
 
-use crate::removals::{Removed, removed};
+use crate::removals::{RemovedSync, removed_syncs};
 use crate::{CheckError, CheckedModel, NodeContext};
 
 use super::{NodeError, open_lake, spec_changed};
@@ -135,8 +135,8 @@ async fn write(
             None => None,
         };
         let mut plan = throng_spec::plan(before.as_ref(), &stored);
-        let gone = removed(ledger, before.as_ref(), &stored).await?;
-        plan.warnings.extend(gone.iter().map(Removed::warning));
+        let gone = removed_syncs(ledger, before.as_ref(), &stored).await?;
+        plan.warnings.extend(gone.iter().map(RemovedSync::warning));
         let mut removals = Vec::new();
         for gone in &gone {
             removals.extend(gone.to_record()?);
@@ -146,7 +146,7 @@ async fn write(
         // Somebody else has applied one since it was read: what is removed may be other syncs now.
         let Some(written) = ledger.apply_spec_update(update, now).await? else { continue };
         let indexes = indexes(ledger, spec).await?;
-        let removed = gone.iter().map(|gone| (gone.sync().clone(), gone.what())).collect();
+        let removed = gone.iter().map(|gone| (gone.sync().clone(), gone.description())).collect();
         let SpecApplied { version, cancelled, .. } = written;
         return Ok(Some(Applied { version, plan, indexes, removed, cancelled }));
     }
@@ -302,8 +302,8 @@ pub(crate) async fn plan_sent(
     };
     let (before, stored) = (before.map(|(spec, _)| spec), as_stored(&spec));
     let mut plan = throng_spec::plan(before.as_ref(), &stored);
-    let gone = removed(&*ctx.ledger, before.as_ref(), &stored).await?;
-    plan.warnings.extend(gone.iter().map(Removed::warning));
+    let gone = removed_syncs(&*ctx.ledger, before.as_ref(), &stored).await?;
+    plan.warnings.extend(gone.iter().map(RemovedSync::warning));
     Ok(Planned { spec, lake, version, plan, models })
 }
 

@@ -13,7 +13,7 @@ use super::show::{self, Card, Entry, card, count};
 use super::{Context, Page, PageError, chart, render};
 use crate::NodeContext;
 use crate::removals::{Definition, users_of};
-use crate::roles::activate::{KEEP_ROWS, points};
+use crate::roles::activate::{MAX_KEPT_SIZES, size_series};
 
 /// Syncs that are listed.
 const SHOWN: usize = 200;
@@ -203,7 +203,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
     let missing = || PageError::Missing(format!("There is no sync {name} in the applied spec."));
     let spec = ctx.spec.load_full();
     let declared = spec.syncs.iter().find(|s| s.name.as_str() == name).ok_or_else(missing)?;
-    let sizes = ctx.ledger.sizes(&declared.name, KEEP_ROWS).await?;
+    let sizes = ctx.ledger.sizes(&declared.name, MAX_KEPT_SIZES).await?;
     let platform = ctx.ledger.platform_audience(&declared.name).await?;
     let id = platform.map(|platform| platform.platform_id).unwrap_or_default();
     let records = ctx.ledger.delivered_records().await?;
@@ -223,7 +223,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
             card("shown", newest.map_or_else(|| "–".to_owned(), shown), "on the platform"),
             card("removals-due", due.unwrap_or_else(|| "none".to_owned()), "removals due"),
         ],
-        finding: evaluate_sizes(&points(&sizes, &id)).map(|f| f.reason).unwrap_or_default(),
+        finding: evaluate_sizes(&size_series(&sizes, &id)).map(|f| f.reason).unwrap_or_default(),
         chart: draw(&of_audience),
         sizes: sizes
             .iter()

@@ -1,134 +1,136 @@
-//! Activation. Whoever leads plans a run when an audience has a version that its sync has not
-//! delivered, and puts tasks that are due on a queue; any number of workers take them, and check
-//! what was done. The queue only says where to look: what counts stands in the ledger.
+//! Activation. The leader plans a run when an audience has a version that its sync has not delivered, and puts due
+//! tasks on a queue; any number of workers execute and check them. Queue messages are only hints: the state of a
+//! task is its row in the ledger.
 
-mod announce;
 mod checker;
 mod deletions;
 mod delivered;
-mod desk;
+mod enqueue;
 mod hashing;
 mod identifiers;
-mod jobs;
-mod notice;
 mod planner;
+mod prefetch;
 mod removals;
-mod rests;
+mod resumed_accounts;
 mod scans;
 mod sizes;
+mod task_input;
+mod task_message;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use throng_activation::{Quotas, TaskEnd, Worker, WorkerOptions};
+use throng_activation::{Quotas, TaskOutcome, Worker, WorkerOptions};
 use throng_model::{TaskId, Timestamp};
 use throng_store::{LedgerError, Task, TaskState};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
 
-pub(crate) use announce::{AnnounceError, tasks_since};
-pub(crate) use checker::{account, failed_checks};
-pub(crate) use delivered::ask;
+pub(crate) use checker::{account_alert_subject, failed_checks_reason};
+pub(crate) use delivered::request_run;
+pub(crate) use enqueue::{EnqueueError, enqueue_due_tasks};
 pub use hashing::query_worker;
+pub(crate) use sizes::{MAX_KEPT_SIZES, size_series};
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use notice::is_readable as is_readable_message;
-pub(crate) use sizes::{KEEP_ROWS, points};
+pub(crate) use task_message::is_readable as is_readable_message;
 
-use desk::Desk;
-use jobs::Destinations;
+use prefetch::PrefetchBuffer;
+use task_input::Destinations;
 
-/// How often to look without a signal.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After the ledger has failed.
-const AFTER_TROUBLE: Duration = Duration::from_secs(5);
+/// How often to poll without a signal.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The delay after an error of the ledger.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Sends and checks until `shutdown`. Tasks in hand are given back then, and go on with their next
-/// batch elsewhere.
+/// Sends and checks tasks until `shutdown`. Running tasks are released then, and another process continues them with
+/// their next batch.
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let quotas = Arc::new(Quotas::default());
     let destinations = Arc::new(Destinations::default());
-    let desk = Arc::new(Desk::new(Arc::clone(&ctx.queues.tasks), ctx.queues.dead.clone()));
+    let prefetch =
+        Arc::new(PrefetchBuffer::new(Arc::clone(&ctx.queues.tasks), ctx.queues.dead.clone()));
     let workers = ctx.spec.load().node.activation_workers.max(1);
-    let mut parts = tokio::task::JoinSet::new();
+    let mut subtasks = tokio::task::JoinSet::new();
     for number in 0..workers {
         let worker = Worker {
             ledger: Arc::clone(&ctx.ledger),
             clock: Arc::clone(&ctx.clock),
             seed: ctx.seed,
             quotas: Arc::clone(&quotas),
-            // Leases are told apart by their holder, so each worker is one.
+            // Leases are identified by their holder, so each worker needs its own name.
             holder: format!("{}/activate-{number}", ctx.holder),
             options: WorkerOptions::default(),
         };
         let (ctx, shutdown) = (Arc::clone(&ctx), shutdown.clone());
-        let (destinations, desk) = (Arc::clone(&destinations), Arc::clone(&desk));
-        parts.spawn(async move {
-            Bench { ctx, worker, destinations, desk, shutdown }.run().await;
+        let (destinations, prefetch) = (Arc::clone(&destinations), Arc::clone(&prefetch));
+        subtasks.spawn(async move {
+            ActivationWorker { ctx, worker, destinations, prefetch, shutdown }.run().await;
         });
     }
     {
         let shutdown = shutdown.clone();
-        parts.spawn(async move {
+        subtasks.spawn(async move {
             while !shutdown.is_cancelled() {
                 let Err(error) = tokio::select! {
                     () = shutdown.cancelled() => return,
-                    filled = desk.fill() => filled,
+                    filled = prefetch.fill() => filled,
                 };
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "no tasks from the queue"
+                    "failed to read task queue"
                 );
-                tokio::time::sleep(AFTER_TROUBLE).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         });
     }
     {
         let (ctx, quotas, shutdown) = (Arc::clone(&ctx), Arc::clone(&quotas), shutdown.clone());
-        parts.spawn(async move { rests::work(&ctx, &quotas, &shutdown).await });
+        subtasks.spawn(async move { resumed_accounts::run(&ctx, &quotas, &shutdown).await });
     }
     {
         let (ctx, quotas, shutdown) = (Arc::clone(&ctx), Arc::clone(&quotas), shutdown.clone());
         let destinations = Arc::clone(&destinations);
-        parts.spawn(async move {
-            deletions::work(&ctx, &quotas, &destinations, &shutdown).await;
+        subtasks.spawn(async move {
+            deletions::run(&ctx, &quotas, &destinations, &shutdown).await;
         });
     }
     {
         let (ctx, quotas, shutdown) = (Arc::clone(&ctx), Arc::clone(&quotas), shutdown.clone());
         let destinations = Arc::clone(&destinations);
-        parts.spawn(async move { sizes::work(&ctx, &quotas, &destinations, &shutdown).await });
+        subtasks.spawn(async move { sizes::run(&ctx, &quotas, &destinations, &shutdown).await });
     }
-    parts.spawn(async move { checker::work(&ctx, &quotas, &destinations, &shutdown).await });
-    while parts.join_next().await.is_some() {}
+    subtasks
+        .spawn(async move { checker::run_checks(&ctx, &quotas, &destinations, &shutdown).await });
+    while subtasks.join_next().await.is_some() {}
 }
 
-/// Plans runs and puts what is due on the queues, while this process leads.
-pub async fn lead(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
-    let planner = planner::Planner::default();
-    let tidied = AtomicBool::new(false);
-    let planning = repeat(&ctx, &shutdown, "plan runs", || async {
+/// Plans runs and enqueues due tasks while this process leads.
+pub async fn run_leader(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+    let backoff = planner::PlanBackoff::default();
+    let orphans_removed = AtomicBool::new(false);
+    let planning = repeat(&ctx, &shutdown, "failed to plan runs", || async {
         if !ctx.ledger.lead().await? {
             return Ok(false);
         }
-        if !tidied.swap(true, Ordering::Relaxed)
+        if !orphans_removed.swap(true, Ordering::Relaxed)
             && let Err(error) = delivered::remove_orphans(&ctx).await
         {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "objects that nothing names were not removed");
+            tracing::warn!(error, "failed to remove unreferenced objects");
         }
-        planner::plan_all(&ctx, &planner).await.map_err(AnnounceError::from)
+        planner::plan_all(&ctx, &backoff).await.map_err(EnqueueError::from)
     });
-    let first = AtomicBool::new(true);
-    let announcing = repeat(&ctx, &shutdown, "put tasks on the queue", || async {
+    let is_first_round = AtomicBool::new(true);
+    let enqueueing = repeat(&ctx, &shutdown, "failed to enqueue tasks", || async {
         if !ctx.ledger.lead().await? {
-            first.store(true, Ordering::Relaxed);
+            is_first_round.store(true, Ordering::Relaxed);
             return Ok(false);
         }
-        announce::round(&ctx, first.swap(false, Ordering::Relaxed)).await
+        enqueue::enqueue_due(&ctx, is_first_round.swap(false, Ordering::Relaxed)).await
     });
-    tokio::join!(planning, announcing);
+    tokio::join!(planning, enqueueing);
 }
 
 /// Waits for a signal or the timer. `false` at shutdown.
@@ -140,11 +142,16 @@ async fn wait(ctx: &NodeContext, shutdown: &CancellationToken, at_most: Duration
     }
 }
 
-/// Does `round` again and again. A round says whether it changed anything.
-async fn repeat<F, R>(ctx: &NodeContext, shutdown: &CancellationToken, what: &str, round: F)
-where
+/// Repeats `round` until `shutdown`. A round returns whether it changed anything. `failure` is the log message of an
+/// error.
+async fn repeat<F, R>(
+    ctx: &NodeContext,
+    shutdown: &CancellationToken,
+    failure: &'static str,
+    round: F,
+) where
     F: Fn() -> R,
-    R: Future<Output = Result<bool, AnnounceError>>,
+    R: Future<Output = Result<bool, EnqueueError>>,
 {
     loop {
         let pause = tokio::select! {
@@ -155,11 +162,11 @@ where
                         ctx.changed(Change::Activation);
                         ctx.wake_activate.notify_waiters();
                     }
-                    LOOK_EVERY
+                    POLL_INTERVAL
                 }
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot {what}");
-                    AFTER_TROUBLE
+                    tracing::error!(error = &error as &dyn std::error::Error, "{failure}");
+                    RETRY_DELAY
                 }
             },
         };
@@ -169,81 +176,83 @@ where
     }
 }
 
-/// A worker at its desk.
-struct Bench {
+/// A worker of this process: takes tasks from the prefetch buffer, claims and executes them.
+struct ActivationWorker {
     ctx: Arc<NodeContext>,
     worker: Worker,
     destinations: Arc<Destinations>,
-    desk: Arc<Desk>,
+    prefetch: Arc<PrefetchBuffer>,
     shutdown: CancellationToken,
 }
 
-impl Bench {
+impl ActivationWorker {
     async fn run(&self) {
         while !self.shutdown.is_cancelled() {
             let pause = match self.work_once().await {
                 Ok(true) => {
                     self.ctx.changed(Change::Activation);
-                    // What comes after this task is planned and announced by whoever leads.
+                    // The leader plans and enqueues what follows this task.
                     self.ctx.wake_activate.notify_waiters();
                     continue;
                 }
-                Ok(false) => LOOK_EVERY,
+                Ok(false) => POLL_INTERVAL,
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
-                        "the ledger failed an activation worker"
+                        "failed to work on task"
                     );
-                    AFTER_TROUBLE
+                    RETRY_DELAY
                 }
             };
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                () = self.desk.arrival() => {}
+                () = self.prefetch.wait_for_task() => {}
                 () = tokio::time::sleep(self.ctx.pause(pause)) => {}
             }
         }
     }
 
-    /// Takes a paper, claims its task and works on it. `false` if there is none to work on.
+    /// Takes a task from the buffer, claims it and works on it. `false` if there is no eligible task.
+    ///
+    /// The message is acknowledged only after the claim: if the process dies before, the queue redelivers it; if it dies
+    /// afterwards, the lease expires and the leader enqueues the task again.
     async fn work_once(&self) -> Result<bool, LedgerError> {
         let (ctx, worker) = (&self.ctx, &self.worker);
         let now = ctx.clock.now();
-        let avoid = worker.quotas.avoid(now, |name| self.destinations.max_tasks(name));
-        let Some(paper) = self.desk.next(&avoid, now) else { return Ok(false) };
-        let at_most = self.destinations.max_tasks(&paper.notice.destination);
+        let unavailable = worker.quotas.unavailable(now, |name| self.destinations.max_tasks(name));
+        let Some(reserved) = self.prefetch.next(&unavailable, now) else { return Ok(false) };
+        let at_most = self.destinations.max_tasks(&reserved.task_message.destination);
         let until = now.plus(worker.options.lease);
-        let id = paper.notice.task;
+        let id = reserved.task_message.task;
         let claimed = ctx.ledger.claim_this_task(id, &worker.holder, at_most, now, until).await;
         let task = match claimed {
             Ok(Some(task)) => task,
             Ok(None) => {
                 if self.is_due(id, now).await? {
-                    // Its account is busy elsewhere.
-                    self.desk.put_back(paper, now.plus(LOOK_EVERY)).await;
+                    // Other processes run the maximum number of tasks of the account.
+                    self.prefetch.postpone(reserved, now.plus(POLL_INTERVAL)).await;
                 } else {
-                    self.desk.done(&paper).await;
+                    self.prefetch.done(&reserved).await;
                 }
                 return Ok(true);
             }
             Err(error) => {
-                self.desk.put_back(paper, now.plus(AFTER_TROUBLE)).await;
+                self.prefetch.postpone(reserved, now.plus(RETRY_DELAY)).await;
                 return Err(error);
             }
         };
-        // From here on the lease brings it back if this process dies.
-        self.desk.done(&paper).await;
+        self.prefetch.done(&reserved).await;
         ctx.changed(Change::Activation);
         self.work(&task).await.map(|()| true)
     }
 
     async fn is_due(&self, id: TaskId, now: Timestamp) -> Result<bool, LedgerError> {
         match self.ctx.ledger.task(id).await {
-            // Those of a paused sync are announced when it is resumed.
+            // Tasks of a paused sync are enqueued when it is resumed.
             Ok(task) => Ok(task.state == TaskState::Queued
                 && task.not_before <= now
                 && !self.ctx.ledger.is_sync_paused(&task.sync).await?),
-            // Of another ledger, or a jest.
+            // A message of another deployment, or an invalid one.
             Err(LedgerError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -251,37 +260,37 @@ impl Bench {
 
     async fn work(&self, task: &Task) -> Result<(), LedgerError> {
         let (ctx, worker) = (&self.ctx, &self.worker);
-        worker.quotas.enter(&task.destination);
-        let worked = async {
-            let job = jobs::job_for(ctx, &self.destinations, task).await?;
-            worker.work(task, job.as_ref().map_err(Clone::clone)).await
+        worker.quotas.task_started(&task.destination);
+        let work = async {
+            let input = task_input::task_input(ctx, &self.destinations, task).await?;
+            worker.work(task, input.as_ref().map_err(Clone::clone)).await
         };
         let ended = tokio::select! {
-            ended = worked => ended,
+            ended = work => ended,
             () = self.shutdown.cancelled() => {
                 let released =
                     ctx.ledger.release_task(task.id, &worker.holder, ctx.clock.now()).await;
-                released.map(|()| TaskEnd::Later)
+                released.map(|()| TaskOutcome::Rescheduled)
             }
         };
-        worker.quotas.leave(&task.destination);
-        self.count(task, &ended).await;
+        worker.quotas.task_ended(&task.destination);
+        self.count_metrics(task, &ended).await;
         match ended {
-            Ok(TaskEnd::Failed) => self.put_aside(task).await,
+            Ok(TaskOutcome::Failed) => self.write_dead_letter(task).await,
             Ok(_) | Err(LedgerError::LeaseLost { .. }) => Ok(()),
             Err(error) => {
-                // Given back at once, instead of when the lease runs out.
+                // Released at once, so that others need not wait until the lease expires.
                 let _ = ctx.ledger.release_task(task.id, &worker.holder, ctx.clock.now()).await;
                 Err(error)
             }
         }
     }
 
-    /// Counts what was finished, for metrics.
-    async fn count(&self, task: &Task, ended: &Result<TaskEnd, LedgerError>) {
+    /// Updates the metrics of runs and batches.
+    async fn count_metrics(&self, task: &Task, ended: &Result<TaskOutcome, LedgerError>) {
         let outcome = match ended {
-            Ok(TaskEnd::Done) => Some("completed"),
-            Ok(TaskEnd::Failed) => Some("failed"),
+            Ok(TaskOutcome::Completed) => Some("completed"),
+            Ok(TaskOutcome::Failed) => Some("failed"),
             _ => None,
         };
         if let Some(outcome) = outcome {
@@ -293,13 +302,17 @@ impl Bench {
         }
     }
 
-    /// Tells the dead-letter topic, where there is one. The ledger has the task and an alert.
-    async fn put_aside(&self, task: &Task) -> Result<(), LedgerError> {
+    /// Writes a dead letter if there is a dead-letter topic. The ledger has the task and an alert anyway.
+    async fn write_dead_letter(&self, task: &Task) -> Result<(), LedgerError> {
         let Some(dead) = &self.ctx.queues.dead else { return Ok(()) };
         let task = self.ctx.ledger.task(task.id).await?;
         let reason = task.last_error.clone().unwrap_or_default();
-        if let Err(error) = dead.put(vec![notice::dead_letter(&task, &reason)]).await {
-            tracing::error!(error = &error as &dyn std::error::Error, task = %task.id, "no dead letter");
+        if let Err(error) = dead.put(vec![task_message::dead_letter(&task, &reason)]).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                task = %task.id,
+                "failed to write dead letter"
+            );
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! Alerts leave the deployment: whoever leads turns alerts that were raised or resolved into events
-//! (rows of the ledger, so that a crash loses none), and sends each to every receiver of
-//! `node.alerts`, in order of time, until it is accepted or too old. Each receiver has a task of its
-//! own while it has work: one that does not answer holds up nobody else.
+//! Notification of alerts: the leader turns raised and resolved alerts into events (rows of the ledger, so that a
+//! crash loses none), and sends each event to every receiver of `node.alerts`, ordered by time, until it is accepted
+//! or too old. Each receiver with pending events has a task of its own, so that a receiver that does not respond
+//! does not delay the others.
 
 mod event;
 mod outcome;
@@ -19,52 +19,51 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
-use outcome::{After, Answer, Before};
-use webhook::{TestAnswer, Webhooks};
+use outcome::{AfterSend, BeforeSend, WebhookResponse};
+use webhook::{ReceiverTest, WebhookClient};
 
-/// How often alerts are looked at.
+/// The interval in which alerts are polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// After the ledger has failed.
+/// The delay after an error of the ledger.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How long events and their deliveries are kept once nobody waits for them.
+/// How long events and their deliveries are kept after their last delivery has ended.
 const KEEP_EVENTS: Duration = Duration::from_secs(30 * 86_400);
-/// How often old ones are removed.
-const FORGET_INTERVAL: Duration = Duration::from_secs(3_600);
-/// What ended longer ago than this, before any receiver was named, is not sent.
-const OLDEST: Duration = Duration::from_secs(86_400);
+/// The interval in which old events are removed.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Alerts that were resolved longer ago than this, before the first receiver was configured, are not sent.
+const MAX_AGE: Duration = Duration::from_secs(86_400);
 
-/// Runs until `shutdown`. An event that is being sent then is sent again by whoever leads next, with
-/// the same id.
+/// Runs until `shutdown`. The next leader sends an event that is being sent at that time again, with the same id.
 pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
-    let webhooks = match Webhooks::new() {
-        Ok(webhooks) => webhooks,
+    let client = match WebhookClient::new() {
+        Ok(client) => client,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "alerts cannot be sent");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to create HTTP client for alerts"
+            );
             return shutdown.cancelled().await;
         }
     };
     let mut notifier = Notifier {
         ctx,
-        webhooks,
+        client,
         sending: JoinSet::new(),
         busy: HashSet::new(),
-        forget_at: Timestamp(i64::MIN),
+        cleanup_at: Timestamp(i64::MIN),
     };
     loop {
         let pause = match notifier.round().await {
             Ok(()) => POLL_INTERVAL,
             Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the ledger failed while alerts were to be sent"
-                );
+                tracing::error!(error = &error as &dyn std::error::Error, "failed to read alerts");
                 RETRY_DELAY
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
             Some(ended) = notifier.sending.join_next(), if !notifier.sending.is_empty() => {
-                notifier.ended(ended);
+                notifier.handle_ended(ended);
             }
             () = tokio::time::sleep(notifier.ctx.pause(pause)) => {}
         }
@@ -73,18 +72,18 @@ pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
 
 struct Notifier {
     ctx: Arc<NodeContext>,
-    webhooks: Webhooks,
-    /// One task for each receiver that has work.
+    client: WebhookClient,
+    /// One task for each receiver with pending events.
     sending: JoinSet<(String, Result<(), LedgerError>)>,
-    /// Their names.
+    /// The receivers of these tasks.
     busy: HashSet<String>,
-    forget_at: Timestamp,
+    cleanup_at: Timestamp,
 }
 
 impl Notifier {
     async fn round(&mut self) -> Result<(), LedgerError> {
         while let Some(ended) = self.sending.try_join_next() {
-            self.ended(ended);
+            self.handle_ended(ended);
         }
         let settings = self.ctx.spec.load().node.alerts.clone();
         if settings.is_empty() || !self.ctx.ledger.lead().await? {
@@ -92,7 +91,7 @@ impl Notifier {
         }
         let now = self.ctx.clock.now();
         let ledger = &self.ctx.ledger;
-        while ledger.record_alert_events(SystemEntropy.next_u64(), now.minus(OLDEST)).await? > 0 {}
+        while ledger.record_alert_events(SystemEntropy.next_u64(), now.minus(MAX_AGE)).await? > 0 {}
         let mut known = ledger.receivers().await?;
         let is_new =
             |receiver: &&WebhookSettings| known.iter().all(|row| row.name != receiver.name);
@@ -103,19 +102,19 @@ impl Notifier {
             }
             known = ledger.receivers().await?;
         }
-        if now >= self.forget_at {
+        if now >= self.cleanup_at {
             let names: Vec<String> =
                 settings.iter().map(|receiver| receiver.name.clone()).collect();
             ledger.forget_alert_events(now.minus(KEEP_EVENTS), &names).await?;
-            self.forget_at = now.plus(FORGET_INTERVAL);
+            self.cleanup_at = now.plus(CLEANUP_INTERVAL);
         }
         for receiver in settings {
             let Some(row) = known.iter().find(|row| row.name == receiver.name) else { continue };
             let due = row.pending > 0 && row.next_try_at.is_none_or(|at| at <= now);
             if due && self.busy.insert(receiver.name.clone()) {
-                let (ctx, webhooks) = (Arc::clone(&self.ctx), self.webhooks.clone());
+                let (ctx, client) = (Arc::clone(&self.ctx), self.client.clone());
                 self.sending.spawn(async move {
-                    let sent = send_all(&ctx, &webhooks, &receiver).await;
+                    let sent = send_all(&ctx, &client, &receiver).await;
                     (receiver.name, sent)
                 });
             }
@@ -123,7 +122,10 @@ impl Notifier {
         Ok(())
     }
 
-    fn ended(&mut self, ended: Result<(String, Result<(), LedgerError>), tokio::task::JoinError>) {
+    fn handle_ended(
+        &mut self,
+        ended: Result<(String, Result<(), LedgerError>), tokio::task::JoinError>,
+    ) {
         match ended {
             Ok((name, result)) => {
                 self.busy.remove(&name);
@@ -131,39 +133,40 @@ impl Notifier {
                     tracing::error!(
                         receiver = name,
                         error = &error as &dyn std::error::Error,
-                        "the ledger failed while alerts were sent"
+                        "failed to send alerts"
                     );
                 }
             }
             Err(error) => {
-                // Which one is not said; whoever still runs holds its place by the ledger's row.
-                tracing::error!(%error, "the sending of alerts panicked");
+                // The error does not name the receiver. If a task of another receiver still runs, its events may
+                // be sent twice, which receivers detect by the event id.
+                tracing::error!(%error, "sending of alerts panicked");
                 self.busy.clear();
             }
         }
     }
 }
 
-/// Sends what waits for a receiver, in order, until nothing does or a try fails.
+/// Sends the pending events of a receiver, in order, until none is left or a try fails.
 async fn send_all(
     ctx: &NodeContext,
-    webhooks: &Webhooks,
+    client: &WebhookClient,
     settings: &WebhookSettings,
 ) -> Result<(), LedgerError> {
     loop {
         let row = ctx.ledger.receivers().await?.into_iter().find(|row| row.name == settings.name);
         let (Some(row), true) = (row, ctx.ledger.lead().await?) else { return Ok(()) };
-        if row.pending == 0 || !send_next(ctx, webhooks, settings, &row).await? {
+        if row.pending == 0 || !send_next(ctx, client, settings, &row).await? {
             return Ok(());
         }
         ctx.changed(crate::Change::Activation);
     }
 }
 
-/// Ends the delivery of the next event, or notes a failed try (`false`).
+/// Ends the delivery of the next event, or records a failed try (`false`).
 async fn send_next(
     ctx: &NodeContext,
-    webhooks: &Webhooks,
+    client: &WebhookClient,
     settings: &WebhookSettings,
     row: &Receiver,
 ) -> Result<bool, LedgerError> {
@@ -171,58 +174,53 @@ async fn send_next(
     let name = &settings.name;
     let Some(event) = ledger.next_alert_event(name).await? else { return Ok(false) };
     let now = ctx.clock.now();
-    match outcome::before(settings, row, &event, now) {
-        Before::PassOver => {
+    match outcome::decide_before_send(settings, row, &event, now) {
+        BeforeSend::Skip => {
             ledger.pass_over_event(name, event.id).await?;
             return Ok(true);
         }
-        Before::GiveUp(result) => {
+        BeforeSend::Expire(result) => {
             tracing::error!(
                 receiver = name,
                 alert = event.alert.id,
                 why = result.why,
-                "an alert was not delivered"
+                "alert not delivered"
             );
             count(name, "expired");
             ledger.delivery_ended(name, event.id, &result, now).await?;
             return Ok(true);
         }
-        Before::Send => {}
+        BeforeSend::Send => {}
     }
-    let answer = match settings.secret.resolve(&*ctx.env) {
-        Ok(secret) => webhooks.send(settings, &secret, &event::payload(&event), now).await.0,
-        Err(error) => Answer::Nothing(throng_model::with_causes(&error)),
+    let response = match settings.secret.resolve(&*ctx.env) {
+        Ok(secret) => client.send(settings, &secret, &event::payload(&event), now).await.0,
+        Err(error) => WebhookResponse::NoResponse(throng_model::with_causes(&error)),
     };
     let now = ctx.clock.now();
-    match outcome::after(&answer, row.failures, event.id.unsigned_abs()) {
-        After::Ended(result) => {
+    match outcome::decide_after_send(&response, row.failures, event.id.unsigned_abs()) {
+        AfterSend::Ended(result) => {
             let outcome = match result.state {
                 throng_store::DeliveryState::Delivered => "delivered",
                 _ => "refused",
             };
             if let Some(why) = &result.why {
-                tracing::error!(
-                    receiver = name,
-                    alert = event.alert.id,
-                    why,
-                    "an alert was refused"
-                );
+                tracing::error!(receiver = name, alert = event.alert.id, why, "alert refused");
             }
             count(name, outcome);
             ledger.delivery_ended(name, event.id, &result, now).await?;
             Ok(true)
         }
-        After::Again { why, pause } => {
+        AfterSend::Retry { why, delay } => {
             tracing::warn!(
                 receiver = name,
                 alert = event.alert.id,
                 failures = row.failures + 1,
                 why,
-                "an alert was not accepted; it is sent again"
+                "alert not accepted, retrying"
             );
             metrics::counter!("throng_alert_delivery_failures_total", "receiver" => name.clone())
                 .increment(1);
-            ledger.delivery_failed(name, &why, now.plus(pause)).await?;
+            ledger.delivery_failed(name, &why, now.plus(delay)).await?;
             Ok(false)
         }
     }
@@ -233,31 +231,37 @@ fn count(receiver: &str, outcome: &'static str) {
     metrics::counter!("throng_alert_deliveries_total", &labels).increment(1);
 }
 
-/// Sends a test to every receiver, or to the one of this name, once, and says what each answered.
-/// Nothing of it is in the ledger.
+/// Sends a test once to every receiver, or to the one of this name, and returns the responses. Does not write to the
+/// ledger.
 pub(crate) async fn send_test(
     ctx: &NodeContext,
     only: Option<&str>,
-) -> Result<Vec<TestAnswer>, reqwest::Error> {
-    let webhooks = Webhooks::new()?;
+) -> Result<Vec<ReceiverTest>, reqwest::Error> {
+    let client = WebhookClient::new()?;
     let settings = ctx.spec.load().node.alerts.clone();
     let wanted = settings.iter().filter(|one| only.is_none_or(|name| name == one.name));
-    let tests = wanted.map(|receiver| test(ctx, &webhooks, receiver));
+    let tests = wanted.map(|receiver| test(ctx, &client, receiver));
     Ok(futures::future::join_all(tests).await)
 }
 
-async fn test(ctx: &NodeContext, webhooks: &Webhooks, settings: &WebhookSettings) -> TestAnswer {
+async fn test(
+    ctx: &NodeContext,
+    client: &WebhookClient,
+    settings: &WebhookSettings,
+) -> ReceiverTest {
     let now = ctx.clock.now();
     let payload = event::test_payload(SystemEntropy.next_u64(), now);
-    let (answer, text) = match settings.secret.resolve(&*ctx.env) {
-        Ok(secret) => webhooks.send(settings, &secret, &payload, now).await,
-        Err(error) => (Answer::Nothing(throng_model::with_causes(&error)), String::new()),
+    let (response, text) = match settings.secret.resolve(&*ctx.env) {
+        Ok(secret) => client.send(settings, &secret, &payload, now).await,
+        Err(error) => {
+            (WebhookResponse::NoResponse(throng_model::with_causes(&error)), String::new())
+        }
     };
-    let (status, error) = match answer {
-        Answer::Status(status) => (Some(status), None),
-        Answer::Nothing(why) => (None, Some(why)),
+    let (status, error) = match response {
+        WebhookResponse::Status(status) => (Some(status), None),
+        WebhookResponse::NoResponse(why) => (None, Some(why)),
     };
-    TestAnswer {
+    ReceiverTest {
         receiver: settings.name.clone(),
         accepted: status.is_some_and(|status| (200..300).contains(&status)),
         status,

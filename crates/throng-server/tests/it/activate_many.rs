@@ -1,5 +1,5 @@
-//! 2,000 audiences, 8 workers, a platform on which every twentieth call goes wrong: in the end the
-//! platform has exactly the members of the snapshots. Some of them twice, so that there are removals.
+//! 2,000 audiences, 8 workers, and a platform on which every twentieth call fails: in the end the platform has
+//! exactly the members of the snapshots. Some audiences get a second version, so that there are removals.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use roaring::RoaringBitmap;
 use throng_activation::{
-    Destination, IdentifierRow, IdentifierRows, IdentifierSource, Job, JobRows, PlanFacts, Quotas,
-    RunRows, RunUsers, Schema, SendError, TaskEnd, Worker, WorkerOptions, plan_run,
+    Destination, IdentifierRow, IdentifierRows, IdentifierSource, PlanFacts, Quotas, RunRows,
+    RunUsers, Schema, SendError, TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions, plan_run,
 };
 use throng_destinations::{Account, MetaAccount};
 use throng_ledger::SqliteLedger;
@@ -23,18 +23,18 @@ use throng_store::{Ledger, RunState, SyncLedger, SyncMode, Task, TaskState};
 use tokio::sync::Mutex;
 
 const AUDIENCES: u32 = 2_000;
-/// Audiences that get a second version.
+/// Audiences with a second version.
 const CHANGED: u32 = 300;
 const ACCOUNTS: u32 = 8;
 const WORKERS: u32 = 8;
 const USERS: u32 = 400;
 const BATCH_ROWS: u32 = 25;
 const SEED: HashSeed = HashSeed(3);
-/// Waiting after failures takes milliseconds; a lease must outlast the test all the same.
+/// Delays after failures take milliseconds; a lease must last longer than the test.
 const SPEED: f64 = 5_000.0;
 const LEASE: Duration = Duration::from_secs(10_000_000);
 
-/// The users of a version of an audience: some 40 of 400, about a quarter of them others each time.
+/// The users of a version of an audience: about 40 of 400, a quarter of them new in each version.
 fn members(audience: u32, version: u32) -> impl Iterator<Item = u32> {
     (0..USERS).filter(move |user| {
         let place = (user * 7 + audience * 13) % 97;
@@ -50,7 +50,7 @@ fn schema() -> Schema {
     Schema { keys: vec!["EXTERN_ID".into(), "EMAIL".into()], default_country: None }
 }
 
-/// The identifiers of all users, which every task reads through.
+/// The identifiers of all users, which every task reads.
 struct Everybody;
 
 struct Rows(u32);
@@ -83,7 +83,7 @@ impl IdentifierRows for Rows {
 
 struct Rig {
     ledger: Arc<SqliteLedger>,
-    /// Tasks that were due when it was filled, for whichever worker is free.
+    /// Due tasks, for any free worker.
     queue: Mutex<VecDeque<Task>>,
     clock: Arc<AdjustableClock>,
     index: Arc<MembershipIndex>,
@@ -146,7 +146,7 @@ impl Rig {
 
     fn users(&self, audience: u32, version: u32) -> RunUsers {
         let (from, to) = (self.set(audience, version - 1), self.set(audience, version));
-        RunUsers::work_out(SyncMode::Mirror, &to, &[from])
+        RunUsers::compute(SyncMode::Mirror, &to, &[from])
     }
 
     async fn plan(&self, audience: u32, version: u32) {
@@ -161,19 +161,19 @@ impl Rig {
             max_removed_percent: 100,
             from: (version > 1).then_some((u64::from(version) - 1, 40)),
             to_version: u64::from(version),
-            leaving: 0,
+            users_removed: 0,
             rows: RunRows::Users(&users),
             hold: None,
         });
         self.ledger.plan_run(&run, self.clock.now()).await.unwrap().unwrap();
     }
 
-    fn job(&self, task: &Task, version: u32) -> Job {
+    fn input(&self, task: &Task, version: u32) -> TaskInput {
         let audience: u32 = task.sync.as_str()[2..].parse().unwrap();
-        Job {
+        TaskInput {
             destination: Arc::clone(&self.accounts[(audience % ACCOUNTS) as usize]),
             schema: schema(),
-            rows: JobRows::Users {
+            rows: TaskRows::Users {
                 identifiers: Arc::new(Everybody),
                 users: self.users(audience, version),
                 index: Arc::clone(&self.index),
@@ -183,26 +183,26 @@ impl Rig {
         }
     }
 
-    /// The next task of an account that may be called now; `None` if there is none at the moment.
+    /// The next task of an available account; `None` if there is none now.
     async fn next(&self, worker: &Worker) -> Option<Task> {
         let now = self.clock.now();
-        let avoid = worker.quotas.avoid(now, |_| 16);
+        let unavailable = worker.quotas.unavailable(now, |_| 16);
         let mut queue = self.queue.lock().await;
         if queue.is_empty() {
             *queue = self.ledger.unannounced_tasks(now, now, 200, 200).await.unwrap().into();
         }
-        let place = queue.iter().position(|task| !avoid.contains(&task.destination))?;
+        let place = queue.iter().position(|task| !unavailable.contains(&task.destination))?;
         queue.remove(place)
     }
 
-    /// Works until no task is open. Gives the number of tasks that had to be put back by hand.
+    /// Works until no task is open. Returns the number of requeued tasks.
     async fn work(&self, worker: &Worker, version: u32) -> u32 {
-        let mut put_back = 0;
+        let mut requeued = 0;
         loop {
             let Some(task) = self.next(worker).await else {
                 let counts = self.ledger.task_counts().await.unwrap();
                 if counts.iter().all(|(state, n)| *state == TaskState::Done || *n == 0) {
-                    return put_back;
+                    return requeued;
                 }
                 let pause = self.clock.wall_duration(Duration::from_secs(20));
                 tokio::time::sleep(pause).await;
@@ -212,10 +212,10 @@ impl Rig {
             let (id, until) = (task.id, now.plus(LEASE));
             let claimed = self.ledger.claim_this_task(id, &worker.holder, 16, now, until).await;
             let Some(task) = claimed.unwrap() else { continue };
-            let job = self.job(&task, version);
-            if worker.work(&task, Ok(&job)).await.unwrap() == TaskEnd::Failed {
-                // Eight failures in a row: rare, but with 2,000 tasks it happens.
-                put_back += 1;
+            let input = self.input(&task, version);
+            if worker.work(&task, Ok(&input)).await.unwrap() == TaskOutcome::Failed {
+                // Eight consecutive failures: rare, but it occurs with 2,000 tasks.
+                requeued += 1;
                 self.ledger.requeue_task(task.id, self.clock.now()).await.unwrap();
             }
         }
@@ -223,7 +223,7 @@ impl Rig {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_thousand_audiences_with_faults_end_equal() {
+async fn two_thousand_audiences_are_delivered_despite_faults() {
     let dir = tempfile::tempdir().unwrap();
     let faults = FaultScript::mixed(42, 0.05);
     let sim = MetaSim::start(MetaSimConfig { faults, ..MetaSimConfig::default() }).await.unwrap();
@@ -246,11 +246,11 @@ async fn two_thousand_audiences_with_faults_end_equal() {
             let rig = Arc::clone(&rig);
             workers.spawn(async move { rig.work(&worker, version).await });
         }
-        let put_back: u32 = workers.join_all().await.into_iter().sum();
-        assert!(put_back < 20, "{put_back} tasks failed eight times in a row");
+        let requeued: u32 = workers.join_all().await.into_iter().sum();
+        assert!(requeued < 20, "{requeued} tasks failed eight times consecutively");
         assert_equal(&rig, &sim, |audience| if audience < CHANGED { version } else { 1 }).await;
     }
-    assert!(sim.fault_strikes().iter().sum::<u64>() > 100, "the faults were not felt");
+    assert!(sim.injected_faults().iter().sum::<u64>() > 100, "too few faults were injected");
     assert_eq!(sim.requests().unhashed_cells, 0);
 }
 

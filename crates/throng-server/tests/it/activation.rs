@@ -1,4 +1,4 @@
-//! The activate role in a node: planned, delivered and checked; held; failed and put right.
+//! The activate role in a node: runs are planned, delivered and checked; held; failed and corrected.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ syncs:
       default_country: US
 "#;
 
-/// A spec with one sync, its data, and the platform that it goes to.
+/// A spec with one sync, its data, and its platform.
 pub(crate) struct Shop {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) sim: MetaSim,
@@ -45,16 +45,16 @@ impl Shop {
         std::fs::create_dir(shop.dir.path().join("data")).unwrap();
         std::fs::write(shop.dir.path().join("throng.yaml"), SPEC.replace("URL", &shop.sim.url()))
             .unwrap();
-        // Customer 0 has no row, customer 1 nothing that is an address.
+        // Customer 0 has no row, customer 1 no valid address.
         let lines: String = (2..20).map(|c| format!("c{c},C{c}@Example.com\n")).collect();
         shop.write("customers", &format!("customer,email\nc1,none\n{lines}"));
         shop
     }
 
     fn write(&self, table: &str, text: &str) {
-        let aside = self.dir.path().join("aside");
-        std::fs::write(&aside, text).unwrap();
-        std::fs::rename(aside, self.dir.path().join(format!("data/{table}.csv"))).unwrap();
+        let temporary = self.dir.path().join("aside");
+        std::fs::write(&temporary, text).unwrap();
+        std::fs::rename(temporary, self.dir.path().join(format!("data/{table}.csv"))).unwrap();
     }
 
     pub(crate) fn buyers(&self, customers: impl Iterator<Item = u32>) {
@@ -82,7 +82,7 @@ impl Shop {
         .unwrap()
     }
 
-    /// Whether the platform holds exactly these customers.
+    /// Whether the platform has exactly these customers.
     pub(crate) fn holds(&self, customers: impl Iterator<Item = u32>) -> bool {
         let mut wanted: Vec<String> = customers
             .map(|c| HashedIdentifier::of_normalised(&format!("c{c}@example.com")).to_hex())
@@ -93,11 +93,11 @@ impl Shop {
     }
 }
 
-/// Waits for changes until the newest run is as wanted.
+/// Waits until the newest run fulfils a condition.
 pub(crate) async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -> bool) -> SyncRun {
     let ledger: &dyn Ledger = &*node.context().ledger;
     let mut changes = node.context().changes.subscribe();
-    let looking = async {
+    let polling = async {
         loop {
             if let Some(run) = ledger.runs(None, 1).await.unwrap().pop().filter(|r| wanted(r)) {
                 return run;
@@ -105,12 +105,12 @@ pub(crate) async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.expect(what)
+    tokio::time::timeout(PATIENCE, polling).await.expect(what)
 }
 
 pub(crate) async fn checked(node: &Node) -> (Verdict, Vec<String>) {
     let mut changes = node.context().changes.subscribe();
-    let looking = async {
+    let polling = async {
         loop {
             if let Some(check) = node.context().ledger.checks(1).await.unwrap().pop() {
                 return (check.verdict, check.reasons);
@@ -118,16 +118,16 @@ pub(crate) async fn checked(node: &Node) -> (Verdict, Vec<String>) {
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.expect("a check")
+    tokio::time::timeout(PATIENCE, polling).await.expect("a check")
 }
 
 pub(crate) async fn refresh(client: &Client) {
-    let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
-    assert_eq!(status, 200, "{said}");
+    let (status, body) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 200, "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_audience_is_delivered_checked_and_kept_equal() {
+async fn an_audience_is_delivered_checked_and_updated() {
     let shop = Shop::new().await;
     shop.buyers(0..12);
     let node = shop.node().await;
@@ -138,20 +138,20 @@ async fn an_audience_is_delivered_checked_and_kept_equal() {
     assert!(shop.holds(2..12));
     assert_eq!(checked(&node).await, (Verdict::Passed, vec![]));
 
-    // Some come, some leave.
+    // Some users are added, some removed.
     shop.buyers(6..16);
     refresh(&client).await;
     settled(&node, "second", |r| r.to_version == 2 && r.state == RunState::Completed).await;
     assert!(shop.holds(6..16));
 
-    // Nearly all leave: a person is asked.
+    // Nearly all users are removed: the run waits for approval.
     shop.buyers(15..17);
     refresh(&client).await;
     let held = settled(&node, "held", |r| r.state == RunState::Held).await;
     assert!(held.reason.unwrap().contains("max_removed_percent"));
     assert!(shop.holds(6..16));
-    let (status, said) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
-    assert_eq!(status, 200, "{said}");
+    let (status, body) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
+    assert_eq!(status, 200, "{body}");
     let run = |r: &SyncRun| r.id == held.id && r.state == RunState::Completed;
     let approved = settled(&node, "approved", run).await;
     assert_eq!(approved.reason, None, "nothing is held");
@@ -163,12 +163,12 @@ async fn an_audience_is_delivered_checked_and_kept_equal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_failed_run_left_behind_is_put_right_by_the_next() {
+async fn the_next_run_corrects_the_effects_of_a_failed_run() {
     let shop = Shop::new().await;
     shop.buyers(2..12);
-    // The second batch meets a permission that is gone.
-    let gone = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
-    let rule = FaultRule::new(gone).on_call("add_users").nth([2]);
+    // The permission is missing at the second batch.
+    let denied = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
+    let rule = FaultRule::new(denied).on_call("add_users").nth([2]);
     shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
     let node = shop.node().await;
     let failed = settled(&node, "failure", |r| r.state == RunState::Failed).await;
@@ -182,7 +182,7 @@ async fn what_a_failed_run_left_behind_is_put_right_by_the_next() {
     .await;
     node.shutdown().await;
 
-    // Nobody puts the task back; the audience goes on without those who got through.
+    // The task is not requeued; the next version removes the users that were sent.
     shop.buyers(12..20);
     let node = shop.node().await;
     refresh(&Client::of(&node)).await;
@@ -193,7 +193,7 @@ async fn what_a_failed_run_left_behind_is_put_right_by_the_next() {
 }
 
 impl Shop {
-    /// The e-mail addresses of these texts are on the platform, and no others.
+    /// Whether the platform has exactly these e-mail addresses.
     fn has(&self, addresses: &[&str]) -> bool {
         let mut wanted: Vec<String> =
             addresses.iter().map(|a| HashedIdentifier::of_normalised(a).to_hex()).collect();
@@ -221,7 +221,7 @@ impl Shop {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changed_shared_and_erased_identifiers_leave_the_platform_as_they_should() {
+async fn changed_shared_and_erased_identifiers_are_removed_from_the_platform() {
     let shop = Shop::new().await;
     let file = shop.dir.path().join("throng.yaml");
     let spec = std::fs::read_to_string(&file).unwrap();
@@ -236,20 +236,20 @@ async fn changed_shared_and_erased_identifiers_leave_the_platform_as_they_should
     let node = shop.node().await;
     settled(&node, "first", |r| r.state == RunState::Completed).await;
     assert!(shop.has(&[family, "old@example.com", "d@e.com"]));
-    // An address changes, with the same members.
+    // An address changes; the members are the same.
     shop.customers(&[("c1", family), ("c2", family), ("c3", "new@example.com"), ("c4", "d@e.com")]);
     shop.delivered(&node, 2).await;
     assert!(shop.has(&[family, "new@example.com", "d@e.com"]));
-    // One of two who share an address leaves; another is erased everywhere.
+    // One of two users with the same address is removed; another user is erased everywhere.
     shop.buyers(2..4);
     shop.customers(&[("c1", family), ("c2", family), ("c3", "new@example.com")]);
     shop.delivered(&node, 3).await;
     assert!(shop.has(&[family, "new@example.com"]));
-    // Nothing to do is no run.
+    // Without a difference no run is planned.
     let runs = node.context().ledger.runs(None, 100).await.unwrap().len();
     shop.delivered(&node, 4).await;
     assert_eq!(node.context().ledger.runs(None, 100).await.unwrap().len(), runs);
-    // The last of them leaves.
+    // The last user with the address is removed.
     shop.buyers(3..4);
     shop.delivered(&node, 5).await;
     assert!(shop.has(&["new@example.com"]));
@@ -259,29 +259,29 @@ async fn changed_shared_and_erased_identifiers_leave_the_platform_as_they_should
     assert_eq!(mode & 0o777, 0o600);
     node.shutdown().await;
 
-    // Without its key nothing is guessed; a person may start anew.
+    // Without its key the state is not guessed; a person can discard it.
     std::fs::remove_file(&key).unwrap();
     shop.buyers(1..4);
     let node = shop.node().await;
     let client = Client::of(&node);
     refresh(&client).await;
     let ledger = &node.context().ledger;
-    until("the alert says that the key is gone", async || {
+    until("the alert says that the key is missing", async || {
         let alerts = ledger.alerts(5).await.unwrap();
         alerts.iter().any(|a| a.resolved_at.is_none() && a.message.contains("identifiers.key"))
     })
     .await;
     assert!(shop.has(&["new@example.com"]) && !key.exists());
     let how = json!({ "forget_delivered": true });
-    let (status, said) = client.post("/v1/syncs/buyers-on-meta/run", &how).await;
-    assert_eq!(status, 200, "{said}");
-    settled(&node, "anew", |r| r.to_version == 6 && r.state == RunState::Completed).await;
+    let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", &how).await;
+    assert_eq!(status, 200, "{body}");
+    settled(&node, "replaced", |r| r.to_version == 6 && r.state == RunState::Completed).await;
     assert!(shop.has(&[family, "new@example.com"]) && key.exists());
     node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_audience_that_was_deleted_on_the_platform_is_made_anew() {
+async fn an_audience_that_was_deleted_on_the_platform_is_recreated() {
     let shop = Shop::new().await;
     shop.buyers(2..6);
     let node = shop.node().await;
@@ -291,9 +291,9 @@ async fn an_audience_that_was_deleted_on_the_platform_is_made_anew() {
     shop.buyers(2..8);
     refresh(&client).await;
     settled(&node, "failure", |r| r.to_version == 2 && r.state == RunState::Failed).await;
-    let (status, said) = client.post("/v1/syncs/buyers-on-meta/recreate", &json!({})).await;
-    assert_eq!(status, 200, "{said}");
-    settled(&node, "anew", |r| r.to_version == 2 && r.state == RunState::Completed).await;
+    let (status, body) = client.post("/v1/syncs/buyers-on-meta/recreate", &json!({})).await;
+    assert_eq!(status, 200, "{body}");
+    settled(&node, "recreated", |r| r.to_version == 2 && r.state == RunState::Completed).await;
     assert!(shop.holds(2..8));
     node.shutdown().await;
 }
@@ -311,9 +311,9 @@ async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
     assert_eq!(post("resume").await.0, 409, "it is not paused");
     assert_eq!(post("pause").await.0, 200);
     assert_eq!(post("pause").await.0, 409, "it is paused already");
-    let (status, said) = post("run").await;
-    assert_eq!(status, 409, "{said}");
-    assert!(said["error"]["help"].as_str().unwrap().contains("throng sync resume"), "{said}");
+    let (status, body) = post("run").await;
+    assert_eq!(status, 409, "{body}");
+    assert!(body["error"]["help"].as_str().unwrap().contains("throng sync resume"), "{body}");
     shop.buyers(2..8);
     refresh(&client).await;
     until("the second version is served", async || {
@@ -323,7 +323,7 @@ async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
     assert!(!client.get("/v1/syncs").await["syncs"][0]["paused_at"].is_null());
     let page = client.request("GET", "/activation").send().await.unwrap().text().await.unwrap();
     assert!(page.contains("id=\"paused\"") && page.contains("buyers-on-meta: nothing is planned"));
-    // A pause outlives the node.
+    // A pause survives a restart of the node.
     node.shutdown().await;
     let node = shop.node().await;
     let client = Client::of(&node);
@@ -333,8 +333,8 @@ async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
     .await;
     assert_eq!(node.context().ledger.runs(None, 9).await.unwrap().len(), 1);
     assert!(shop.holds(2..6));
-    let (status, said) = client.post("/v1/syncs/buyers-on-meta/resume", &json!({})).await;
-    assert_eq!(status, 200, "{said}");
+    let (status, body) = client.post("/v1/syncs/buyers-on-meta/resume", &json!({})).await;
+    assert_eq!(status, 200, "{body}");
     settled(&node, "resumed", |r| r.to_version == 2 && r.state == RunState::Completed).await;
     assert!(shop.holds(2..8));
     let history = node.context().ledger.history(Some(("sync", "buyers-on-meta")), 50).await;
@@ -347,32 +347,32 @@ async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_requeue_by_a_person_ends_the_rest_of_the_account() {
+async fn a_requeue_resumes_the_suspended_account() {
     let shop = Shop::new().await;
     shop.buyers(2..6);
-    let gone = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
-    let rule = FaultRule::new(gone).on_call("add_users").nth([1]);
+    let denied = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
+    let rule = FaultRule::new(denied).on_call("add_users").nth([1]);
     shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
     let node = shop.node().await;
     settled(&node, "failure", |r| r.state == RunState::Failed).await;
-    // By itself the account would rest longer than this test waits.
+    // Without it the account would be suspended longer than this test waits.
     let task = node.context().ledger.tasks(1).await.unwrap().remove(0);
     let path = format!("/v1/tasks/{}/requeue", task.id);
-    let (status, said) = Client::of(&node).post(&path, &json!({})).await;
-    assert_eq!(status, 200, "{said}");
+    let (status, body) = Client::of(&node).post(&path, &json!({})).await;
+    assert_eq!(status, 200, "{body}");
     settled(&node, "completed", |r| r.state == RunState::Completed).await;
     assert!(shop.holds(2..6));
     node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_of_somebody_else_is_refused_or_replaced_after_an_approval() {
+async fn a_foreign_list_is_refused_or_replaced_after_an_approval() {
     let shop = Shop::new().await;
     shop.buyers(2..6);
     let node = shop.node().await;
     settled(&node, "first", |r| r.state == RunState::Completed).await;
     node.shutdown().await;
-    // Another deployment, which knows nothing of the first one.
+    // Another deployment without the state of the first one.
     std::fs::remove_dir_all(shop.dir.path().join("node")).unwrap();
     shop.buyers(4..8);
     let node = shop.node().await;
@@ -390,12 +390,12 @@ async fn a_list_of_somebody_else_is_refused_or_replaced_after_an_approval() {
     let client = Client::of(&node);
     let held = settled(&node, "held", |r| r.state == RunState::Held).await;
     assert!(held.reason.unwrap().contains("would be replaced"));
-    assert!(shop.holds(2..6), "nobody has approved it");
-    let (status, said) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
-    assert_eq!(status, 200, "{said}");
+    assert!(shop.holds(2..6), "it is not approved");
+    let (status, body) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
+    assert_eq!(status, 200, "{body}");
     settled(&node, "replaced", |r| r.id == held.id && r.state == RunState::Completed).await;
     assert!(shop.holds(4..8));
-    // From then on it is a list like any other.
+    // Afterwards it is a normal list.
     shop.buyers(5..9);
     refresh(&client).await;
     let run = settled(&node, "next", |r| r.to_version == 2 && r.state == RunState::Completed).await;

@@ -1,5 +1,5 @@
-//! A destination for files in a node: the files' rows are the audience, and a change is an add and a remove
-//! file. What a sent spec may write.
+//! A file destination in a node: the rows of the files are the audience, and a change is an add file and a remove
+//! file. Folders that a sent spec may write to.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,9 +52,9 @@ impl Shop {
 
     fn buyers(&self, customers: impl Iterator<Item = u32>) {
         let lines: String = customers.map(|c| format!("c{c}\n")).collect();
-        let aside = self.path("aside");
-        std::fs::write(&aside, format!("customer\n{lines}")).unwrap();
-        std::fs::rename(aside, self.path("data/purchases.csv")).unwrap();
+        let temporary = self.path("aside");
+        std::fs::write(&temporary, format!("customer\n{lines}")).unwrap();
+        std::fs::rename(temporary, self.path("data/purchases.csv")).unwrap();
     }
 
     async fn node(&self, limits: LimitsConfig) -> Result<Node, NodeError> {
@@ -86,7 +86,7 @@ impl Shop {
         folder
     }
 
-    /// The rows of the files of a run whose names end so, sorted, and how many files there are.
+    /// The sorted rows of the files of a run whose names have an ending, and the number of files.
     fn rows(&self, run: &SyncRun, ending: &str) -> (Vec<String>, usize) {
         let run = format!("run-{:010}-", run.id.0);
         let names = std::fs::read_dir(self.audience()).unwrap();
@@ -118,7 +118,7 @@ fn hashes(customers: impl Iterator<Item = u32>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_hold_the_audience_and_then_what_changes() {
+async fn files_have_the_audience_and_later_its_changes() {
     let shop = Shop::new("mirror");
     shop.buyers(0..10);
     let node = shop.node(LimitsConfig::default()).await.unwrap();
@@ -136,7 +136,7 @@ async fn files_hold_the_audience_and_then_what_changes() {
         receipts.iter().all(|receipt| receipt.received == receipt.rows && receipt.invalid == 0)
     );
 
-    // Customer 1 leaves, customer 10 comes.
+    // Customer 1 is removed, customer 10 is added.
     shop.buyers((0..11).filter(|c| *c != 1));
     refresh(&client).await;
     let wanted = |run: &SyncRun| run.state == RunState::Completed && run.id != first.id;
@@ -144,14 +144,14 @@ async fn files_hold_the_audience_and_then_what_changes() {
     assert_eq!((second.sent, second.pending), (2, 0));
     assert_eq!(shop.rows(&second, "-add.csv"), (hashes(10..11), 1));
     assert_eq!(shop.rows(&second, "-remove.csv"), (hashes(1..2), 1));
-    assert_eq!(shop.rows(&first, "-add.csv"), (hashes(1..10), 3), "what was there stays");
+    assert_eq!(shop.rows(&first, "-add.csv"), (hashes(1..10), 3), "existing files remain");
     node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_is_complete_although_its_last_rows_are_not_worth_sending() {
+async fn a_set_is_complete_although_its_last_rows_are_skipped() {
     let shop = Shop::new("replace");
-    // Whichever of them comes last: most have no row in the table of customers.
+    // Most buyers have no row in the table of customers, so the last ones are skipped.
     shop.buyers((1..4).chain(100..140));
     let node = shop.node(LimitsConfig::default()).await.unwrap();
     let run = settled(&node, "delivery", |run| run.state == RunState::Completed).await;

@@ -1,4 +1,4 @@
-//! What becomes of the audience on the platform when a sync is removed from the spec.
+//! The audience on the platform of a sync that is removed from the spec.
 
 use serde_json::{Value, json};
 use throng_model::SyncName;
@@ -11,7 +11,7 @@ use crate::{Client, sent_file, until};
 
 const SYNC: &str = "buyers-on-meta";
 
-/// A shop whose customers 2 to 5 are on the platform, and that can apply its spec with its sync or without.
+/// A shop whose customers 2 to 5 are on the platform, and that can apply its spec with or without its sync.
 struct Removable {
     shop: Shop,
     spec: String,
@@ -28,7 +28,7 @@ impl Removable {
         (removable, node)
     }
 
-    /// Waits until so many users are recorded as delivered, and the run is checked.
+    /// Waits until this number of users is recorded as delivered and the run is checked.
     async fn is_delivered(&self, node: &Node, users: u64) {
         let ledger = &node.context().ledger;
         until("the delivery is recorded", async || {
@@ -50,18 +50,18 @@ impl Removable {
     async fn declare(&self, client: &Client, rule: &str) {
         let rule = format!("batch_rows: 4\n    on_remove: {rule}");
         let sent = self.write(&self.spec.replace("batch_rows: 4", &rule));
-        let (status, said) = client.post("/v1/spec/apply", &sent).await;
-        assert_eq!(status, 200, "{said}");
+        let (status, body) = client.post("/v1/spec/apply", &sent).await;
+        assert_eq!(status, 200, "{body}");
     }
 
-    /// Plans and applies the spec without the sync. The warning of both.
+    /// Plans and applies the spec without the sync. Returns the warning of both.
     async fn remove(&self, client: &Client) -> String {
         let sent = self.write(self.spec.split_once("syncs:").unwrap().0);
         let mut warnings = Vec::new();
         for what in ["plan", "apply"] {
-            let (status, said) = client.post(&format!("/v1/spec/{what}"), &sent).await;
-            assert_eq!(status, 200, "{said}");
-            warnings.push(said["plan"]["warnings"][0].as_str().unwrap().to_owned());
+            let (status, body) = client.post(&format!("/v1/spec/{what}"), &sent).await;
+            assert_eq!(status, 200, "{body}");
+            warnings.push(body["plan"]["warnings"][0].as_str().unwrap().to_owned());
         }
         assert_eq!(warnings[0], warnings[1]);
         warnings.remove(0)
@@ -92,8 +92,8 @@ async fn is_forgotten(node: &Node) -> bool {
         && ledger.foreign_audiences().await.unwrap().is_empty()
 }
 
-/// Whether somebody did this to the sync, and whether the history names who did it.
-async fn did(node: &Node, what: &str) -> Option<bool> {
+/// Whether the history has this entry for the sync, and whether it names an actor.
+async fn history_actor(node: &Node, what: &str) -> Option<bool> {
     let history = node.context().ledger.history(Some(("sync", SYNC)), 100).await.unwrap();
     let entry = history.into_iter().find(|entry| entry.what == what)?;
     Some(entry.actor.is_some())
@@ -106,8 +106,8 @@ async fn a_removed_sync_deletes_its_audience_after_an_approval() {
     let client = Client::of(&node);
     removable.declare(&client, "delete").await;
     let warning = removable.remove(&client).await;
-    for words in ["with 4 users is deleted", "`throng sync approve --removal buyers-on-meta`"] {
-        assert!(warning.contains(words), "{warning}");
+    for part in ["with 4 users is deleted", "`throng sync approve --removal buyers-on-meta`"] {
+        assert!(warning.contains(part), "{warning}");
     }
     let waiting = removals(&client).await;
     let users_and_rule = (&waiting[0]["users"], &waiting[0]["rule"]);
@@ -125,7 +125,7 @@ async fn a_removed_sync_deletes_its_audience_after_an_approval() {
     removable.declare(&client, "delete").await;
     assert_eq!(removals(&client).await, json!([]));
     assert_eq!(open_alerts(&client).await, Vec::<String>::new());
-    assert_eq!(did(&node, "removal_cancelled").await, Some(true));
+    assert_eq!(history_actor(&node, "removal_cancelled").await, Some(true));
     assert_eq!(post(&client, "approve").await, 404);
 
     removable.remove(&client).await;
@@ -137,25 +137,26 @@ async fn a_removed_sync_deletes_its_audience_after_an_approval() {
     };
     let rule = FaultRule::new(used).on_call("delete_audience").times(1);
     shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
-    assert!(shop.holds(2..6), "nobody has approved it");
+    assert!(shop.holds(2..6), "it is not approved");
     assert_eq!(post(&client, "approve").await, 200);
-    until("the alert says why it is still there", async || {
+    until("the alert has the reason", async || {
         open_alerts(&client).await.iter().any(|alert| alert.contains("delete that first"))
     })
     .await;
     assert!(shop.holds(2..6));
-    // The node dies, and the answer to the next try gets lost.
+    // The node dies, and the response to the next try is lost.
     node.shutdown().await;
     let rule = FaultRule::new(FaultKind::CutAfter).on_call("delete_audience").times(1);
     shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
     let node = shop.node().await;
     let client = Client::of(&node);
     until("the audience is deleted", async || is_forgotten(&node).await).await;
-    assert_eq!((shop.sim.audience_count(), shop.sim.fault_strikes()), (0, vec![1]));
-    until("it is in the history", async || did(&node, "removal_done").await.is_some()).await;
+    assert_eq!((shop.sim.audience_count(), shop.sim.injected_faults()), (0, vec![1]));
+    until("it is in the history", async || history_actor(&node, "removal_done").await.is_some())
+        .await;
     assert_eq!(open_alerts(&client).await, Vec::<String>::new());
-    assert_eq!(did(&node, "removal_approved").await, Some(true));
-    // A sync of this name begins anew.
+    assert_eq!(history_actor(&node, "removal_approved").await, Some(true));
+    // A new sync of this name starts without a delivered state.
     removable.declare(&client, "delete").await;
     until("another audience is filled", async || shop.holds(2..6)).await;
     node.shutdown().await;
@@ -173,7 +174,7 @@ async fn a_removed_sync_empties_its_audience_after_an_approval() {
     shop.sim.set_faults(FaultScript::new(1, [cut])).unwrap();
     assert_eq!(post(&client, "approve").await, 200);
     assert_eq!(post(&client, "approve").await, 409, "it is approved already");
-    until("the answer got lost", async || shop.sim.fault_strikes() == [1]).await;
+    until("the response is lost", async || shop.sim.injected_faults() == [1]).await;
     node.shutdown().await;
     let node = shop.node().await;
     let client = Client::of(&node);
@@ -186,11 +187,12 @@ async fn a_removed_sync_empties_its_audience_after_an_approval() {
     assert_eq!((run.state, run.removes, run.sent), (RunState::Completed, 4, 4));
     let task = ledger.task_of_run(run.id).await.unwrap();
     let receipts = ledger.receipts(task.id).await.unwrap();
-    let took = receipts.iter().any(|r| r.operation == Operation::Remove && r.received == 4);
-    assert!(took, "{receipts:?}");
-    until("it is in the history", async || did(&node, "removal_done").await.is_some()).await;
+    let is_received = receipts.iter().any(|r| r.operation == Operation::Remove && r.received == 4);
+    assert!(is_received, "{receipts:?}");
+    until("it is in the history", async || history_actor(&node, "removal_done").await.is_some())
+        .await;
     assert_eq!(open_alerts(&client).await, Vec::<String>::new());
-    // The empty list is the sync's own.
+    // The sync owns the empty list.
     removable.declare(&client, "empty").await;
     until("the audience is filled", async || shop.holds(2..6)).await;
     assert_eq!(shop.sim.audience_count(), 1);
@@ -198,27 +200,27 @@ async fn a_removed_sync_empties_its_audience_after_an_approval() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removed_sync_keeps_its_audience_and_goes_on_when_it_is_declared_again() {
+async fn a_removed_sync_keeps_its_audience_and_continues_when_it_is_declared_again() {
     let (removable, node) = Removable::new().await;
     let shop = &removable.shop;
     let client = Client::of(&node);
     let warning = removable.remove(&client).await;
-    assert!(warning.contains("stays there with 4 users"), "{warning}");
+    assert!(warning.contains("remains there with 4 users"), "{warning}");
     assert_eq!(removals(&client).await, json!([]));
-    assert_eq!(did(&node, "removed").await, Some(true));
+    assert_eq!(history_actor(&node, "removed").await, Some(true));
     shop.buyers(3..8);
     removable.declare(&client, "empty").await;
     refresh(&client).await;
     let run = settled(&node, "next", |r| r.to_version == 2 && r.state == RunState::Completed).await;
     assert_eq!((run.adds, run.removes), (2, 1), "a difference");
     assert!(shop.holds(3..8));
-    // A removal that is discarded is as if the rule had been to keep.
+    // A discarded removal has the same effect as the rule keep.
     removable.is_delivered(&node, 5).await;
     removable.remove(&client).await;
     assert_eq!(post(&client, "keep").await, 200);
     assert_eq!((post(&client, "keep").await, post(&client, "approve").await), (404, 404));
     assert_eq!(open_alerts(&client).await, Vec::<String>::new());
-    assert_eq!(did(&node, "removal_discarded").await, Some(true));
+    assert_eq!(history_actor(&node, "removal_discarded").await, Some(true));
     assert!(shop.holds(3..8));
     shop.buyers(4..8);
     removable.declare(&client, "keep").await;

@@ -1,4 +1,4 @@
-//! The sizes that a platform shows, over time.
+//! The sizes that a platform shows over time.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ use throng_store::HistoryEntry;
 
 use crate::{Client, noon, query_worker, until};
 
-/// Customers, all of them on the platform.
+/// The number of customers, all of them on the platform.
 const CUSTOMERS: u32 = 3_000;
 
 const SPEC: &str = r#"version: 1
@@ -56,12 +56,12 @@ async fn node(dir: &Path, sim: &MetaSim, clock: &Arc<ManualClock>) -> Node {
     .unwrap()
 }
 
-/// What the node knows about sizes.
+/// The sizes in the API of the node.
 async fn sizes(client: &Client) -> Value {
     client.get("/v1/syncs/buyers-on-meta/sizes").await
 }
 
-/// Waits until so many sizes were read.
+/// Waits until this number of sizes was read.
 async fn read(client: &Client, count: usize) -> Value {
     until("the size is read", async || {
         sizes(client).await["sizes"].as_array().unwrap().len() == count
@@ -70,7 +70,7 @@ async fn read(client: &Client, count: usize) -> Value {
     sizes(client).await
 }
 
-/// Somebody takes everybody off the platform's list.
+/// Removes all users from the platform's list, not through the node.
 async fn lose_everybody(sim: &MetaSim) {
     let id = sim.audiences()[0].id.clone();
     let rows: Vec<[String; 1]> = sim.members(&id).unwrap().into_iter().map(|m| [m]).collect();
@@ -113,7 +113,7 @@ async fn a_list_that_loses_its_people_fails_the_check_of_its_sync() {
         history(&node).await.iter().any(|entry| entry.what == "check_passed")
     })
     .await;
-    // It is read again without a delivery; a check with the same result is no news.
+    // It is read again without a delivery; a check with the same result is not recorded again.
     for count in 2..=6 {
         clock.advance(Duration::from_secs(10 * 3_600));
         let known = read(&client, count).await;
@@ -129,7 +129,7 @@ async fn a_list_that_loses_its_people_fails_the_check_of_its_sync() {
     for count in 7..=9 {
         clock.advance(Duration::from_secs(10 * 3_600));
         let known = read(&client, count).await;
-        assert_eq!(known["verdict"], json!("passed"), "it may be a matter of hours");
+        assert_eq!(known["verdict"], json!("passed"), "the loss has not lasted long enough");
         assert_eq!(known["sizes"][count - 1]["upper"], Value::Null);
     }
     clock.advance(Duration::from_secs(10 * 3_600));
@@ -144,10 +144,10 @@ async fn a_list_that_loses_its_people_fails_the_check_of_its_sync() {
     assert!(page(&client, "/activation/syncs/buyers-on-meta").await.contains("id=\"finding\""));
     assert!(page(&client, "/activation").await.contains("/activation/syncs/buyers-on-meta"));
 
-    // Everybody is sent anew, and the platform shows it.
-    let (status, said) =
+    // The whole list is sent again, and the platform shows it.
+    let (status, body) =
         client.post("/v1/syncs/buyers-on-meta/run", &json!({ "full": true })).await;
-    assert_eq!(status, 200, "{said}");
+    assert_eq!(status, 200, "{body}");
     until("the alert ends", async || open_alerts(&client).await.is_empty()).await;
     assert_eq!(sizes(&client).await["verdict"], json!("passed"));
     let id = sim.audiences()[0].id.clone();

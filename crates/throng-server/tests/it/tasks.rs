@@ -1,5 +1,4 @@
-//! Tasks over Kafka: what happens to work when workers come and go, when checks fail, and to work
-//! that nobody can do.
+//! Tasks over Kafka: workers that start and stop, failed checks, and failed tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ async fn activating(syncs: u32) -> (Deployment, MetaSim) {
     (deployment, sim)
 }
 
-/// One sync, four rows a batch.
+/// One sync with four rows per batch.
 fn sync(number: u32) -> String {
     format!(
         r#"  - name: sync-{number}
@@ -47,23 +46,23 @@ fn sync(number: u32) -> String {
 
 fn customers(deployment: &Deployment, address: impl Fn(u32) -> String) {
     let lines: String = (0..100).map(|c| format!("c{c},{}\n", address(c))).collect();
-    let aside = deployment.path().join("aside");
-    std::fs::write(&aside, format!("customer,email\n{lines}")).unwrap();
-    std::fs::rename(aside, deployment.path().join("data/customers.csv")).unwrap();
+    let temporary = deployment.path().join("aside");
+    std::fs::write(&temporary, format!("customer,email\n{lines}")).unwrap();
+    std::fs::rename(temporary, deployment.path().join("data/customers.csv")).unwrap();
 }
 
 fn address(customer: u32) -> String {
     format!("c{customer}@example.com")
 }
 
-/// Slows every upload, so that there is a middle to do something in.
-fn slow(sim: &MetaSim, millis: u64) {
+/// Delays every upload, so that the test can act while tasks are running.
+fn delay_uploads(sim: &MetaSim, millis: u64) {
     let rule = FaultRule::new(FaultKind::Slow { millis }).on_call("add_users");
     sim.set_faults(FaultScript::new(1, [rule])).unwrap();
 }
 
-/// What the platform holds, hashed, of an audience that has all buyers.
-fn everybody() -> Vec<String> {
+/// The hashed members on the platform of an audience with all buyers.
+fn all_members() -> Vec<String> {
     let mut wanted: Vec<String> =
         (0..100).map(|c| HashedIdentifier::of_normalised(&address(c)).to_hex()).collect();
     wanted.sort();
@@ -74,7 +73,7 @@ async fn runs(node: &Node) -> Vec<SyncRun> {
     node.context().ledger.runs(None, 100).await.unwrap()
 }
 
-/// The dead letters, read as anybody would read them.
+/// The dead-letter topic, read by a normal consumer.
 async fn dead_letters(deployment: &Deployment) -> KafkaQueue {
     let settings = KafkaSettings {
         brokers: setting("THRONG_KAFKA"),
@@ -86,25 +85,25 @@ async fn dead_letters(deployment: &Deployment) -> KafkaQueue {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_that_come_and_go_in_the_middle_of_tasks_send_nothing_twice() {
+async fn workers_that_start_and_stop_during_tasks_send_nothing_twice() {
     let (deployment, sim) = activating(4).await;
     customers(&deployment, address);
-    slow(&sim, 500);
+    delay_uploads(&sim, 500);
     let rest = [Role::Api, Role::Schedule, Role::Build];
     let api = deployment.node("api", &rest).await;
     let first = deployment.node("worker-1", &[Role::Activate]).await;
     let sent = async || runs(&api).await.iter().map(|run| run.sent).sum::<u64>();
-    // Each of these deals the partitions anew, with tasks in hand.
+    // Each of these triggers a rebalance while tasks are running.
     until("the first sends", async || sent().await >= 8).await;
     let second = deployment.node("worker-2", &[Role::Activate]).await;
-    // Quick to the middle, where a machine that is busy with other work has time to act.
-    slow(&sim, 40);
+    // Fast at first, so that a busy machine has time to act afterwards.
+    delay_uploads(&sim, 40);
     until("a quarter is sent", async || sent().await >= 100).await;
-    slow(&sim, 500);
+    delay_uploads(&sim, 500);
     until("half is sent", async || sent().await >= 200).await;
-    assert!(sent().await < 400, "there is no middle left");
+    assert!(sent().await < 400, "too much is sent already");
     first.shutdown().await;
-    slow(&sim, 40);
+    delay_uploads(&sim, 40);
     let completed = async || {
         let runs = runs(&api).await;
         runs.len() == 4 && runs.iter().all(|run| run.state == RunState::Completed)
@@ -116,10 +115,10 @@ async fn workers_that_come_and_go_in_the_middle_of_tasks_send_nothing_twice() {
     let audiences = sim.audiences();
     assert_eq!(audiences.len(), 4);
     for audience in &audiences {
-        assert_eq!(sim.members(&audience.id).unwrap(), everybody());
+        assert_eq!(sim.members(&audience.id).unwrap(), all_members());
     }
-    // A worker that leaves lets go of the batch in hand, which goes once more: at most two of them,
-    // as an account has two tasks in hand at a time.
+    // A worker that stops abandons its current batch, which is sent again: at most two batches, because an account
+    // has two running tasks.
     let counts = sim.requests();
     let adds = &counts.calls["add_users"];
     assert!((400..=408).contains(&adds.rows), "{adds:?}");
@@ -128,11 +127,11 @@ async fn workers_that_come_and_go_in_the_middle_of_tasks_send_nothing_twice() {
     }
 }
 
-/// The clock of a process that hardly ever looks around.
+/// The clock of a process that polls very rarely.
 #[derive(Debug)]
-struct Absent;
+struct SlowClock;
 
-impl Clock for Absent {
+impl Clock for SlowClock {
     fn now(&self) -> Timestamp {
         SystemClock.now()
     }
@@ -143,28 +142,28 @@ impl Clock for Absent {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_has_not_heard_of_a_sync_gives_nothing_up() {
+async fn a_worker_without_the_newest_spec_fails_no_task() {
     let (deployment, sim) = activating(1).await;
     customers(&deployment, address);
     let api = deployment.node("api", &[Role::Api, Role::Schedule, Role::Build]).await;
     let client = Client::of(&api);
     until("it is built", async || lookup(&client, "c60").await == ["big", "buyers"]).await;
     let roles = [Role::Activate];
-    let late = deployment.start_at("late", &roles, true, Arc::new(Absent)).await.unwrap();
+    let late = deployment.start_at("late", &roles, true, Arc::new(SlowClock)).await.unwrap();
     let delivered = async |count: usize| {
         let runs = runs(&api).await;
         runs.len() == count && runs.iter().all(|run| run.state == RunState::Completed)
     };
-    until("what it knows is delivered", async || delivered(1).await).await;
+    until("the first sync is delivered", async || delivered(1).await).await;
     deployment.declare(&sync(1));
     let spec = sent_file(&deployment.path().join("throng.yaml"));
-    let (status, said) = client.post("/v1/spec/apply", &spec).await;
-    assert_eq!(status, 200, "{said}");
+    let (status, body) = client.post("/v1/spec/apply", &spec).await;
+    assert_eq!(status, 200, "{body}");
     let tried = async || {
         let tasks = api.context().ledger.tasks(10).await.unwrap();
         tasks.into_iter().find(|task| task.sync.as_str() == "sync-1" && task.failures > 0)
     };
-    until("it has tried what it does not know", async || tried().await.is_some()).await;
+    until("it has tried the unknown sync", async || tried().await.is_some()).await;
     let task = tried().await.unwrap();
     assert!(task.finished_at.is_none(), "{task:?}");
     assert!(task.last_error.as_deref().unwrap().contains("a newer one is applied"), "{task:?}");
@@ -172,7 +171,7 @@ async fn a_worker_that_has_not_heard_of_a_sync_gives_nothing_up() {
     let next = deployment.start("next", &roles, true).await.unwrap();
     until("another one delivers it", async || delivered(2).await).await;
     for audience in sim.audiences() {
-        assert_eq!(sim.members(&audience.id).unwrap(), everybody());
+        assert_eq!(sim.members(&audience.id).unwrap(), all_members());
     }
     for node in [next, api] {
         node.shutdown().await;
@@ -182,9 +181,9 @@ async fn a_worker_that_has_not_heard_of_a_sync_gives_nothing_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_whose_checks_fail_is_held_long_before_the_run_ends() {
     let (deployment, sim) = activating(30).await;
-    // Nothing here is an address, so that nobody reaches the platform and every check fails.
+    // No value is a valid address, so that no user is sent and every check fails.
     customers(&deployment, |_| "none".to_owned());
-    // Each takes so long that the checks of the first come long before the last of the thirty.
+    // Each task takes so long that the first ones are checked long before the last of the thirty starts.
     let rule = FaultRule::new(FaultKind::Slow { millis: 1_500 }).on_call("create_audience");
     sim.set_faults(FaultScript::new(1, [rule])).unwrap();
     let node = deployment.node("node", &Role::ALL).await;
@@ -197,27 +196,27 @@ async fn an_account_whose_checks_fail_is_held_long_before_the_run_ends() {
     };
     until("the account is held", async || alert().await.is_some()).await;
     sim.set_faults(FaultScript::new(1, [])).unwrap();
-    let said = alert().await.unwrap()["message"].as_str().unwrap().to_owned();
-    assert!(said.contains("throng sync approve --destination account"), "{said}");
+    let body = alert().await.unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(body.contains("throng sync approve --destination account"), "{body}");
     let in_state = async |state: RunState| {
         let runs = runs(&node).await;
         runs.iter().filter(|run| run.state == state).count()
     };
-    // What is planned after that is held as well.
-    until("all is planned, and what was in hand has ended", async || {
+    // Runs that are planned afterwards are held as well.
+    until("all runs are planned, and running tasks have ended", async || {
         in_state(RunState::Active).await == 0 && runs(&node).await.len() == 30
     })
     .await;
     let (held, completed) = (in_state(RunState::Held).await, in_state(RunState::Completed).await);
     assert_eq!(held + completed, 30);
-    assert!(completed >= 3 && held >= 10, "{completed} went wrong before {held} were held");
+    assert!(completed >= 3 && held >= 10, "{completed} were completed before {held} were held");
     let checks = async || node.context().ledger.checks(100).await.unwrap().len();
-    until("what has ended is checked", async || checks().await == completed).await;
+    until("the ended tasks are checked", async || checks().await == completed).await;
 
-    // The cause is mended, and a person says so.
+    // The cause is fixed, and a person approves the account.
     customers(&deployment, address);
-    let (status, said) = client.post("/v1/destinations/account/approve", &json!({})).await;
-    assert_eq!((status, said), (200, json!({ "approved": held })));
+    let (status, body) = client.post("/v1/destinations/account/approve", &json!({})).await;
+    assert_eq!((status, body), (200, json!({ "approved": held })));
     until("the rest is delivered", async || in_state(RunState::Completed).await == 30).await;
     let delivered = runs(&node).await.iter().filter(|run| run.sent == 100).count();
     assert_eq!(delivered, held);
@@ -226,12 +225,12 @@ async fn an_account_whose_checks_fail_is_held_long_before_the_run_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_can_do_becomes_a_dead_letter() {
+async fn a_failed_task_becomes_a_dead_letter() {
     let (deployment, sim) = activating(1).await;
     customers(&deployment, address);
-    // The second batch meets a permission that is gone.
-    let gone = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
-    let rule = FaultRule::new(gone).on_call("add_users").nth([2]);
+    // The permission is missing at the second batch.
+    let denied = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
+    let rule = FaultRule::new(denied).on_call("add_users").nth([2]);
     sim.set_faults(FaultScript::new(1, [rule])).unwrap();
     let node = deployment.node("node", &Role::ALL).await;
     let dead = dead_letters(&deployment).await;
@@ -248,21 +247,21 @@ async fn what_nobody_can_do_becomes_a_dead_letter() {
     assert!(letter["reason"].as_str().unwrap().contains("ads_management"), "{letter}");
     assert!(!text.contains("example.com"), "{text}");
 
-    // A message of somebody else's on the topic stops nobody.
+    // An invalid message on the topic does not stop the workers.
     let stray = Message::new("x", "hello");
     node.context().queues.tasks.put(vec![stray]).await.unwrap();
     let letter = dead.take().await.unwrap();
     let letter: Value = serde_json::from_slice(&letter.body).unwrap();
     assert_eq!(letter["message"], "hello");
-    assert!(letter["reason"].as_str().unwrap().contains("no notice of a task"), "{letter}");
+    assert!(letter["reason"].as_str().unwrap().contains("not a task message"), "{letter}");
     node.shutdown().await;
 
-    // A process that has not heard of the refusal does not wait before it asks the account again.
+    // A process that has not seen the failure calls the account at once.
     let node = deployment.node("another", &Role::ALL).await;
     let client = Client::of(&node);
-    let (status, said) = client.post(&format!("/v1/tasks/{}/requeue", task.id), &json!({})).await;
-    assert_eq!(status, 200, "{said}");
-    until("it goes on", async || runs(&node).await[0].state == RunState::Completed).await;
-    assert_eq!(sim.members(&sim.audiences()[0].id).unwrap(), everybody());
+    let (status, body) = client.post(&format!("/v1/tasks/{}/requeue", task.id), &json!({})).await;
+    assert_eq!(status, 200, "{body}");
+    until("the run is completed", async || runs(&node).await[0].state == RunState::Completed).await;
+    assert_eq!(sim.members(&sim.audiences()[0].id).unwrap(), all_members());
     node.shutdown().await;
 }

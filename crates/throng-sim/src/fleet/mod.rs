@@ -1,10 +1,10 @@
 //! A fleet of ad servers. Each one links [`throng_gate`], follows the node's feed over HTTP, decides
-//! locally, and reports insertions, impressions and clicks as its users see and click the ads:
-//! seconds to minutes later.
+//! locally, and reports insertions, impressions and clicks when its users see and click the ads, seconds to
+//! minutes later.
 //!
-//! Traffic is decided beforehand ([`AdRequest`]): who asks, for which ad groups, whether an ad would
-//! be seen, when, and clicked, when. So the same traffic can be run against nodes that predict
-//! in-flight spend and nodes that do not.
+//! Traffic is fixed in advance ([`AdRequest`]): the user, the candidate ad groups, whether and when an ad would
+//! be seen and clicked. So the same traffic can be run against nodes with and without prediction of in-flight
+//! spend.
 
 mod server;
 mod traffic;
@@ -21,17 +21,17 @@ use tokio_util::sync::CancellationToken;
 
 pub use traffic::{Delays, LoggedImpression, TrafficError, read_impression_log, traffic_from_log};
 
-/// One request for an ad, and what its user would do.
+/// One request for an ad, and the behavior of its user.
 #[derive(Debug, Clone)]
 pub struct AdRequest {
-    /// Its number, unique in the traffic. Ids of events derive from it, so that a retry is a
-    /// duplicate and not a second event.
+    /// Its number, unique in the traffic. Event ids derive from it, so that a retry is a duplicate and not a
+    /// second event.
     pub number: u64,
-    /// How long after the start of the traffic it comes.
+    /// The time of the request after the start of the traffic.
     pub after: Duration,
-    /// Who asks.
+    /// The user.
     pub user: UserKey,
-    /// The ad groups that may answer, best first.
+    /// The candidate ad groups, best first.
     pub candidates: Vec<AdGroupName>,
     /// How long after the insertion the ad is seen; `None`: never.
     pub seen_after: Option<Duration>,
@@ -39,35 +39,35 @@ pub struct AdRequest {
     pub clicked_after: Option<Duration>,
 }
 
-/// How a fleet runs.
+/// The settings of a fleet.
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
-    /// Where the node listens.
+    /// The URL of the node.
     pub node_url: String,
-    /// Where the feed and the catalog come from: the same, or a relay.
+    /// The URL of the feed and the catalog: the node's or a relay's.
     pub feed_url: String,
-    /// The node's token, if it wants one.
+    /// The node's token, if it requires one.
     pub token: Option<String>,
-    /// How many ad servers.
+    /// The number of ad servers.
     pub servers: u32,
-    /// The time that the traffic lives in.
+    /// The clock of the traffic.
     pub clock: Arc<dyn Clock>,
     /// The instant at which the traffic starts.
     pub start: Timestamp,
     /// Snapshots for targeting.
     pub membership: Arc<MembershipIndex>,
-    /// How often an ad server sends its events, on the clock.
-    pub send_every: Duration,
+    /// The interval in which an ad server sends its events, on the clock.
+    pub send_interval: Duration,
 }
 
-/// What a fleet has done so far. Cheap to read while it runs.
+/// The progress of a fleet. Cheap to read while it runs.
 #[derive(Debug, Default)]
 pub struct FleetProgress {
-    /// How far the ad servers have come, by their numbers; none once one has ended.
-    pub(crate) reached: Mutex<BTreeMap<u32, Reached>>,
+    /// The progress of each running ad server, by its number.
+    pub(crate) reached: Mutex<BTreeMap<u32, ServerProgress>>,
     /// Impressions and clicks that the node accepted, by kind and ad group.
     pub(crate) accepted: Mutex<HashMap<(&'static str, AdGroupName), u64>>,
-    /// Ad servers that have begun.
+    /// Ad servers that have started.
     pub(crate) started: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) allowed: AtomicU64,
@@ -76,33 +76,36 @@ pub struct FleetProgress {
     pub(crate) frames: AtomicU64,
 }
 
-/// How far an ad server has come.
+/// The progress of an ad server.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reached {
-    /// Before this instant it has nothing to do that it has not done.
+pub(crate) struct ServerProgress {
+    /// Everything due before this instant is done.
     pub(crate) done: Option<Timestamp>,
-    /// The time of the newest frame that it has applied, of each partition.
+    /// The time of the newest applied frame of each partition.
     pub(crate) frames: BTreeMap<u32, Timestamp>,
 }
 
 impl FleetProgress {
-    /// Requests decided.
+    /// Requests that were decided.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn of_server<T>(&self, number: u32, change: impl FnOnce(&mut Reached) -> T) -> T {
+    pub(crate) fn update_server<T>(
+        &self,
+        number: u32,
+        change: impl FnOnce(&mut ServerProgress) -> T,
+    ) -> T {
         let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         change(reached.entry(number).or_default())
     }
 
-    pub(crate) fn end_of_server(&self, number: u32) {
+    pub(crate) fn remove_server(&self, number: u32) {
         self.reached.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 
-    /// The instant up to which every ad server has decided and reported what was due, and has figures
-    /// of the feed. `None` while one of `servers` has not come so far as to say; the end of time once
-    /// all have ended.
+    /// The instant up to which every ad server has decided and reported all due requests and has applied the
+    /// feed. `None` until all `servers` have such an instant; the end of time once all have ended.
     pub fn reached(&self, servers: u32) -> Option<Timestamp> {
         let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = Timestamp(i64::MAX);
@@ -113,21 +116,21 @@ impl FleetProgress {
         started.then_some(all)
     }
 
-    /// Impressions (or clicks) of an ad group that the node has accepted.
+    /// Impressions or clicks of an ad group that the node has accepted.
     pub fn accepted(&self, kind: &'static str, ad_group: &AdGroupName) -> u64 {
         let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         accepted.get(&(kind, ad_group.clone())).copied().unwrap_or(0)
     }
 }
 
-/// What a fleet did.
+/// The result of a fleet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct FleetReport {
-    /// Requests decided.
+    /// Requests that were decided.
     pub requests: u64,
-    /// Requests that got an ad.
+    /// Requests with an allowed ad.
     pub allowed: u64,
-    /// Requests that got none.
+    /// Requests without one.
     pub refused: u64,
     /// Refusals by reason.
     pub reasons: BTreeMap<String, u64>,
@@ -141,26 +144,26 @@ pub struct FleetReport {
     pub frames: u64,
 }
 
-/// Why a fleet stopped.
+/// An error that stops a fleet.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
-    /// The node did not answer, or not as it should.
+    /// The node did not respond, or its response was invalid.
     #[error("ad server {server} cannot {doing}")]
     Node {
-        /// Which ad server.
+        /// The ad server.
         server: u32,
-        /// What it was doing.
+        /// What was being done.
         doing: &'static str,
         /// The client's error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The node refused events that should have been right.
+    /// The node rejected events that should be valid.
     #[error("the node rejected events of ad server {server}: {why}")]
     Rejected {
-        /// Which ad server.
+        /// The ad server.
         server: u32,
-        /// The node's words.
+        /// The node's reason.
         why: String,
     },
 }
@@ -168,7 +171,7 @@ pub enum FleetError {
 /// Runs the traffic through the fleet until the last event of the last ad is accepted.
 ///
 /// # Errors
-/// [`FleetError`] if the node stays away or refuses events.
+/// [`FleetError`] if the node does not respond or rejects events.
 pub async fn run(
     config: &FleetConfig,
     traffic: &[AdRequest],
@@ -177,13 +180,13 @@ pub async fn run(
 ) -> Result<FleetReport, FleetError> {
     let mut servers = tokio::task::JoinSet::new();
     for number in 0..config.servers {
-        let mine: Vec<AdRequest> = traffic
+        let requests_of_server: Vec<AdRequest> = traffic
             .iter()
             .filter(|r| r.number % u64::from(config.servers) == u64::from(number))
             .cloned()
             .collect();
         let server = server::AdServer::new(number, config.clone(), Arc::clone(&progress));
-        servers.spawn(server.run(mine, stop.clone()));
+        servers.spawn(server.run(requests_of_server, stop.clone()));
     }
     let mut report = FleetReport::default();
     while let Some(ended) = servers.join_next().await {

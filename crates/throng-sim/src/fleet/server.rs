@@ -1,4 +1,4 @@
-//! One ad server: follows the feed, decides, reports.
+//! One ad server: follows the feed, decides requests, reports events.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{AdRequest, FleetConfig, FleetError, FleetProgress};
 
-/// How long a gate may go without a frame before it counts as stale: a rehearsal's feed comes every
-/// second, and this is 30 of them.
+/// A gate without a frame for this long is stale: the feed of a simulation has a frame per second, so this is
+/// 30 frames.
 const STALE_AFTER: Duration = Duration::from_secs(30);
 
-/// An event on its way to the node.
+/// An event that will be sent to the node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
     at: Timestamp,
@@ -33,11 +33,11 @@ struct Due {
 /// Refusals by reason.
 pub(super) type Reasons = BTreeMap<String, u64>;
 
-/// What is on its way to the node.
+/// Events that wait to be sent to the node.
 #[derive(Debug, Default)]
 struct Outbox {
     due: BinaryHeap<Reverse<Due>>,
-    /// Insertions that the gate counts itself until the node has their events, by request.
+    /// Insertions that the gate counts itself until the node has accepted their events, by request.
     counted: HashMap<u64, OwnInsertion>,
 }
 
@@ -61,7 +61,7 @@ impl AdServer {
         FleetError::Node { server: self.number, doing, source: source.into() }
     }
 
-    fn authorised(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+    fn with_token(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         match &self.config.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -71,23 +71,22 @@ impl AdServer {
     async fn catalog(&self) -> Result<Catalog, FleetError> {
         let request = self.http.get(format!("{}/v1/catalog", self.config.feed_url));
         let response = self
-            .authorised(request)
+            .with_token(request)
             .send()
             .await
             .and_then(reqwest::Response::error_for_status)
             .map_err(|e| self.error("read the catalog", e))?;
-        response.json().await.map_err(|e| self.error("understand the catalog", e))
+        response.json().await.map_err(|e| self.error("decode the catalog", e))
     }
 
-    /// Decides its share of the traffic and reports until every event is accepted. Returns the
-    /// counts.
+    /// Decides its part of the traffic and reports until every event is accepted. Returns the refusals.
     pub(super) async fn run(
         self,
         mut requests: Vec<AdRequest>,
         stop: CancellationToken,
     ) -> Result<Reasons, FleetError> {
         requests.sort_by_key(|r| Reverse(r.after));
-        self.progress.of_server(self.number, |_| ());
+        self.progress.update_server(self.number, |_| ());
         self.progress.started.fetch_add(1, Ordering::Relaxed);
         let gate = Arc::new(Gate::new(self.catalog().await?, STALE_AFTER));
         gate.set_membership(Arc::clone(&self.config.membership));
@@ -105,18 +104,18 @@ impl AdServer {
             () = ready.notified() => {}
             () = stop.cancelled() => {}
         }
-        let result = self.serve(&gate, requests, &stop).await;
+        let result = self.serve_requests(&gate, requests, &stop).await;
         following.cancel();
         if let Err(error) = follower.await
             && error.is_panic()
         {
             std::panic::resume_unwind(error.into_panic());
         }
-        self.progress.end_of_server(self.number);
+        self.progress.remove_server(self.number);
         result
     }
 
-    async fn serve(
+    async fn serve_requests(
         &self,
         gate: &Gate,
         mut requests: Vec<AdRequest>,
@@ -134,12 +133,12 @@ impl AdServer {
             }
             if now >= next_send {
                 self.report(gate, &mut outbox, now).await?;
-                next_send = now.plus(self.config.send_every);
+                next_send = now.plus(self.config.send_interval);
             }
             let next_request =
                 requests.last().map_or(next_send, |r| self.config.start.plus(r.after));
             let next = next_request.min(next_send);
-            self.progress.of_server(self.number, |reached| reached.done = Some(next));
+            self.progress.update_server(self.number, |reached| reached.done = Some(next));
             let wait = next.since(self.config.clock.now());
             tokio::time::sleep(self.config.clock.wall_duration(wait)).await;
         }
@@ -184,7 +183,8 @@ impl AdServer {
         }
     }
 
-    /// Sends what is due. An event is put away only when the node has accepted it.
+    /// Sends due events. The gate counts an insertion itself until the node has accepted its event: otherwise
+    /// its spend would be missing in between.
     async fn report(
         &self,
         gate: &Gate,
@@ -206,24 +206,24 @@ impl AdServer {
             .post(format!("{}/v1/events", self.config.node_url))
             .header("content-type", "application/x-ndjson")
             .body(body);
-        let answer: serde_json::Value = self
-            .authorised(request)
+        let response: serde_json::Value = self
+            .with_token(request)
             .send()
             .await
             .and_then(reqwest::Response::error_for_status)
             .map_err(|e| self.error("send events", e))?
             .json()
             .await
-            .map_err(|e| self.error("understand the answer to events", e))?;
-        let rejected = answer["rejected"].as_array().map_or(0, Vec::len);
+            .map_err(|e| self.error("decode the response to events", e))?;
+        let rejected = response["rejected"].as_array().map_or(0, Vec::len);
         if rejected > 0 {
-            let why = answer["rejected"][0].to_string();
+            let why = response["rejected"][0].to_string();
             return Err(FleetError::Rejected { server: self.number, why });
         }
-        let accepted = answer["accepted"].as_u64().unwrap_or(0);
+        let accepted = response["accepted"].as_u64().unwrap_or(0);
         self.progress.events_accepted.fetch_add(accepted, Ordering::Relaxed);
         let mut all = self.progress.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        let positions = positions(&answer);
+        let positions = positions(&response);
         for event in batch {
             if event.kind != "insertion" {
                 *all.entry((event.kind, event.ad_group)).or_default() += 1;
@@ -235,14 +235,13 @@ impl AdServer {
     }
 }
 
-/// By partition, how far in the log the events of an answer are.
-fn positions(answer: &serde_json::Value) -> Vec<(u32, u64)> {
-    let positions = answer["positions"].as_object().into_iter().flatten();
+/// The log positions of the events of a response, by partition.
+fn positions(response: &serde_json::Value) -> Vec<(u32, u64)> {
+    let positions = response["positions"].as_object().into_iter().flatten();
     positions.filter_map(|(number, at)| Some((number.parse().ok()?, at.as_u64()?))).collect()
 }
 
-/// An event as a line of NDJSON. Its id derives from the request, so that sending it twice counts
-/// once.
+/// An event as a line of NDJSON. Its id derives from the request, so that it counts once if it is sent twice.
 fn line(event: &Due) -> serde_json::Value {
     let mut line = json!({
         "id": format!("{}-{}", event.kind, event.request),
@@ -257,7 +256,7 @@ fn line(event: &Due) -> serde_json::Value {
     line
 }
 
-/// Keeps a gate up to date until `stop`; comes back after a cut.
+/// Applies the feed to a gate until `stop`; reconnects after an interruption.
 async fn follow(
     number: u32,
     config: FleetConfig,
@@ -272,7 +271,7 @@ async fn follow(
         tokio::select! {
             ended = session => {
                 if let Err(error) = ended {
-                    tracing::debug!(server = number, error = &*error, "feed cut");
+                    tracing::debug!(server = number, error = &*error, "feed connection closed");
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -289,13 +288,13 @@ async fn follow_once(
     ready: &Notify,
     http: &reqwest::Client,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let authorised = |request: reqwest::RequestBuilder| match &config.token {
+    let with_token = |request: reqwest::RequestBuilder| match &config.token {
         Some(token) => request.bearer_auth(token),
         None => request,
     };
     let request =
         http.get(format!("{}/v1/feed?format=2&gate=ad-server-{number:04}", config.feed_url));
-    let response = authorised(request).send().await?.error_for_status()?;
+    let response = with_token(request).send().await?.error_for_status()?;
     let mut stream = response.bytes_stream();
     let mut buffer = Vec::new();
     while let Some(chunk) = stream.next().await {
@@ -303,19 +302,19 @@ async fn follow_once(
         while let Some(frame) = take_frame(&mut buffer) {
             let frame = Frame::decode(&frame)?;
             match gate.apply(&frame) {
-                // A new connection begins with keyframes.
+                // A new connection starts with keyframes.
                 FrameOutcome::NeedKeyframe => return Ok(()),
                 FrameOutcome::Applied { unknown, catalog_behind, .. }
                     if catalog_behind || unknown > 0 =>
                 {
                     let request = http.get(format!("{}/v1/catalog", config.feed_url));
-                    let response = authorised(request).send().await?.error_for_status()?;
+                    let response = with_token(request).send().await?.error_for_status()?;
                     gate.set_catalog(response.json().await?);
                 }
                 FrameOutcome::Applied { .. } | FrameOutcome::Ignored => {}
             }
             progress.frames.fetch_add(1, Ordering::Relaxed);
-            progress.of_server(number, |reached| {
+            progress.update_server(number, |reached| {
                 let newest = reached.frames.entry(frame.partition).or_insert(frame.at);
                 *newest = frame.at.max(*newest);
             });
@@ -325,7 +324,7 @@ async fn follow_once(
     Ok(())
 }
 
-/// Takes one length-prefixed frame off the front, if it is all there.
+/// Removes one length-prefixed frame from the front of the buffer, if it is complete.
 fn take_frame(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
     let length = u32::from_le_bytes(buffer.get(..4)?.try_into().ok()?) as usize;
     let frame = buffer.get(4..4 + length)?.to_vec();
@@ -338,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_taken_whole() {
+    fn only_complete_frames_are_taken() {
         let mut buffer = vec![2, 0, 0, 0, 7, 8, 1, 0];
         assert_eq!(take_frame(&mut buffer), Some(vec![7, 8]));
         assert_eq!(take_frame(&mut buffer), None);

@@ -1,4 +1,4 @@
-//! Traffic out of an impression log: the log's rows in the log's order, time-compressed.
+//! Traffic from an impression log: the rows in the order of the log, with compressed times.
 
 use std::time::Duration;
 
@@ -9,41 +9,41 @@ use super::AdRequest;
 /// A row of an impression log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedImpression {
-    /// When.
+    /// The time of the impression.
     pub at: Timestamp,
-    /// The item advertised.
+    /// The advertised item.
     pub item: u32,
     /// Whether it was clicked.
     pub clicked: bool,
 }
 
-/// Why a log cannot be read.
+/// An error of reading a log.
 #[derive(Debug, thiserror::Error)]
 pub enum TrafficError {
-    /// A row is not as it should be.
+    /// A row is invalid.
     #[error("line {line} of the impression log: {why}")]
     Row {
         /// 1-based.
         line: usize,
-        /// What is wrong.
+        /// The error.
         why: String,
     },
-    /// An item makes no name.
+    /// An item does not form a valid name.
     #[error(transparent)]
     Name(#[from] NameError),
 }
 
-/// How long users take.
+/// The delays of users.
 #[derive(Debug, Clone, Copy)]
 pub struct Delays {
-    /// The median time from insertion to impression: an ad waits below the fold or in an app's
-    /// store until its user gets there.
+    /// The median time from insertion to impression: an ad waits below the fold or in an app's cache until the
+    /// user reaches it.
     pub seen_median: Duration,
     /// The median time from impression to click.
     pub click_median: Duration,
     /// The spread of both: standard deviation of the logarithm.
     pub sigma: f64,
-    /// The share of insertions that are seen at all.
+    /// The share of insertions that are seen.
     pub seen_share: f64,
 }
 
@@ -81,13 +81,13 @@ pub fn read_impression_log(text: &str) -> Result<Vec<LoggedImpression>, TrafficE
     Ok(rows)
 }
 
-/// One request for each row of the logs, in the order of their times, with all times divided so that
-/// the whole lasts `length`. `logs` pairs the prefix of ad group names (`all` makes `all-item-07`)
+/// One request for each row of the logs, in the order of their times, with times scaled so that the traffic
+/// lasts `length`. `logs` pairs the prefix of ad group names (`all` makes `all-item-07`)
 /// with rows. The users are drawn from `users`, because the log has none; they and the delays
 /// depend on `seed` alone.
 ///
 /// # Errors
-/// [`TrafficError::Name`] if a prefix makes no name.
+/// [`TrafficError::Name`] if a prefix does not form a valid name.
 pub fn traffic_from_log(
     logs: &[(&str, Vec<LoggedImpression>)],
     users: &[String],
@@ -157,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_row_is_named() {
+    fn an_invalid_row_is_reported_with_its_line() {
         let wrong = LOG.replace("12:00:00.000000+00:00,7", "noon,7");
         let error = read_impression_log(&wrong).unwrap_err().to_string();
         assert!(error.starts_with("line 3 of the impression log"), "{error}");
     }
 
     #[test]
-    fn delays_have_the_median_that_was_asked_for() {
+    fn delays_have_the_requested_median() {
         let mut random = SplitMix64::new(3);
         let mut all: Vec<_> = (0..10_001)
             .map(|_| log_normal(&mut random, Duration::from_secs(60), 0.6).as_secs_f64())

@@ -1,4 +1,4 @@
-//! One audience: its members, its sessions, and what can be read about it. Pure; the time is told.
+//! One audience: its members, its sessions, and its readable fields. Pure; the time is passed in.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::payload::{SessionStep, Upload};
 pub(super) const REPLACE_WINDOW: Duration = Duration::from_secs(90 * 60);
 /// Sessions kept for `/sessions`.
 const SESSIONS_KEPT: usize = 100;
-/// With fewer people found, counts are not told.
+/// With fewer matched people, counts are not shown.
 const SMALLEST_COUNT: u64 = 100;
 
 const IN_PROGRESS: i64 = 1_870_145;
@@ -33,7 +33,7 @@ struct Replace {
     staged: Members,
 }
 
-/// What `/sessions` tells about a session.
+/// A session as `/sessions` lists it.
 #[derive(Debug, Clone)]
 struct SessionRecord {
     id: u64,
@@ -43,21 +43,21 @@ struct SessionRecord {
     invalid: u64,
 }
 
-/// What is done with an upload.
+/// The change that an upload makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     Add,
     Remove,
 }
 
-/// The counts of an answer.
+/// The counts of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Received {
     pub(super) received: u64,
     pub(super) invalid: u64,
 }
 
-/// Settings that audiences look at.
+/// Settings that audiences depend on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) matches_people: bool,
@@ -81,11 +81,11 @@ pub(super) struct Audience {
     pub(super) updated: Timestamp,
     pub(super) content_updated: Option<Timestamp>,
     pub(super) members: Members,
-    /// Fixed by the first upload.
+    /// Determined by the first upload.
     family: Option<String>,
-    /// People found, as of the last settled change.
+    /// Matched people, as of the last settled change.
     shown: u64,
-    /// When the change under way will be seen, and its status until then.
+    /// When the current change settles, and its status until then.
     settling: Option<(Timestamp, i64)>,
     replace: Option<Replace>,
     replace_failed: bool,
@@ -119,8 +119,8 @@ impl Audience {
         }
     }
 
-    /// Lets the time pass: closes a replace session whose window is over (what had arrived is then
-    /// the audience), and shows changes that are through.
+    /// Advances to `now`: closes a replace session whose window is over (the rows that have arrived are then
+    /// the audience), and shows settled changes.
     pub(super) fn settle(&mut self, rules: &Rules, now: Timestamp) {
         let closes = self.replace.as_ref().map(|replace| replace.started.plus(REPLACE_WINDOW));
         if let Some(closes) = closes.filter(|closes| now >= *closes) {
@@ -135,8 +135,8 @@ impl Audience {
     /// Adds or removes rows.
     ///
     /// # Errors
-    /// 2650 while a replace is under way or for the wrong family of data sources; 100 for a
-    /// value-based audience without values; 200/1870047 if too few members would be left.
+    /// 2650 during a replace or for the wrong family of data sources; 100 for a value-based audience without
+    /// values; 200/1870047 if too few members would remain.
     pub(super) fn change(
         &mut self,
         change: Change,
@@ -159,7 +159,7 @@ impl Audience {
         }
         self.touch(441, rules, now);
         let total = match step {
-            Some(step) => self.note_session(step.id, step.last, received, invalid, now),
+            Some(step) => self.record_session(step.id, step.last, received, invalid, now),
             None => received,
         };
         Ok(Received { received: total, invalid })
@@ -167,8 +167,8 @@ impl Audience {
 
     fn remove(&mut self, rows: &[Row], rules: &Rules) -> Result<(), GraphError> {
         if let Some(least) = rules.refuse_removals_below {
-            let going = self.members.find(rows, rules.matches_people).len() as u64;
-            if going > 0 && self.members.len() - going < least {
+            let removed = self.members.find(rows, rules.matches_people).len() as u64;
+            if removed > 0 && self.members.len() - removed < least {
                 return Err(GraphError::too_small());
             }
         }
@@ -176,11 +176,11 @@ impl Audience {
         Ok(())
     }
 
-    /// Takes one batch of a replace session.
+    /// Adds one batch to a replace session.
     ///
     /// # Errors
-    /// 2650 with a subcode for everything that the session's rules forbid; 100 if the schema
-    /// changes within the session.
+    /// 2650 with a subcode for a violation of the session's rules; 100 if the schema changes within the
+    /// session.
     pub(super) fn replace(
         &mut self,
         upload: Upload,
@@ -211,7 +211,7 @@ impl Audience {
         }
         upload.rows.into_iter().for_each(|row| replace.staged.add(row));
         let (received, invalid) = (upload.received, upload.invalid);
-        let total = self.note_session(step.id, step.last, received, invalid, now);
+        let total = self.record_session(step.id, step.last, received, invalid, now);
         if step.last && fails {
             self.ended.insert(step.id, false);
             self.replace = None;
@@ -229,7 +229,7 @@ impl Audience {
         match (self.ended.get(&step.id), &self.replace) {
             (Some(true), _) => refused(TIMED_OUT),
             (Some(false), _) => refused(FINISHED),
-            // The first batch again starts the session over; other batches come in any order.
+            // Repeating the first batch starts the session over; other batches may come in any order.
             (None, Some(open)) if open.id == step.id => Ok(()),
             (None, Some(_)) => refused(IN_PROGRESS),
             (None, None) if step.seq != 1 => refused(NOT_FIRST),
@@ -275,7 +275,7 @@ impl Audience {
     }
 
     /// Counts a batch of a session; returns the rows received in the session so far.
-    fn note_session(
+    fn record_session(
         &mut self,
         id: u64,
         last: bool,
@@ -326,7 +326,7 @@ impl Audience {
         (lower as i64, (lower + step) as i64)
     }
 
-    /// A field as it is read; `None` if there is no such field.
+    /// The value of a field; `None` if there is no such field.
     pub(super) fn field(&self, name: &str) -> Option<Value> {
         let seconds = |at: Timestamp| json!(at.0.div_euclid(1_000_000));
         let status =
@@ -371,7 +371,7 @@ impl Audience {
         })
     }
 
-    /// `/sessions`: every value is a text.
+    /// `/sessions`: every value is a string.
     pub(super) fn sessions(&self, id: Option<u64>) -> Vec<Value> {
         let seconds = |at: Timestamp| at.0.div_euclid(1_000_000).to_string();
         let records = self.sessions.iter().rev().filter(|s| id.is_none_or(|id| s.id == id));

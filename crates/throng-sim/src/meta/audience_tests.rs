@@ -32,12 +32,13 @@ fn status(audience: &Audience) -> i64 {
 }
 
 #[test]
-fn a_replace_takes_batches_in_any_order_after_the_first() {
+fn a_replace_accepts_batches_in_any_order_after_the_first() {
     let mut audience = audience();
     audience.change(Change::Add, upload(0..50), None, &RULES, minutes(0)).unwrap();
     let mut send = |people, seq, last| {
-        let told = audience.replace(upload(people), step(9, seq, last), false, &RULES, minutes(1));
-        (told.unwrap().received, audience.members.len(), status(&audience))
+        let result =
+            audience.replace(upload(people), step(9, seq, last), false, &RULES, minutes(1));
+        (result.unwrap().received, audience.members.len(), status(&audience))
     };
     assert_eq!(send(100..110, 1, false), (10, 50, 414));
     assert_eq!(send(120..130, 3, false), (20, 50, 414));
@@ -48,8 +49,8 @@ fn a_replace_takes_batches_in_any_order_after_the_first() {
 #[test]
 fn the_rules_of_a_replace_have_subcodes() {
     let mut audience = audience();
-    let code = |told: Result<Received, GraphError>| {
-        told.map_err(|error| (error.code, error.subcode.unwrap_or(0))).err()
+    let code = |result: Result<Received, GraphError>| {
+        result.map_err(|error| (error.code, error.subcode.unwrap_or(0))).err()
     };
     let mut send = |id, seq, last, at| {
         code(audience.replace(upload(0..1), step(id, seq, last), false, &RULES, minutes(at)))
@@ -82,17 +83,17 @@ fn an_unfinished_replace_is_the_audience_after_90_minutes() {
 }
 
 #[test]
-fn the_first_batch_again_starts_the_session_over() {
+fn repeating_the_first_batch_starts_the_session_over() {
     let mut audience = audience();
     for (people, seq, last) in [(0..10, 1, false), (10..20, 2, false), (0..10, 1, false)] {
         audience.replace(upload(people), step(1, seq, last), false, &RULES, minutes(0)).unwrap();
     }
-    let told = audience.replace(upload(30..31), step(1, 2, true), false, &RULES, minutes(0));
-    assert_eq!((told.unwrap().received, audience.members.len()), (11, 11));
+    let result = audience.replace(upload(30..31), step(1, 2, true), false, &RULES, minutes(0));
+    assert_eq!((result.unwrap().received, audience.members.len()), (11, 11));
 }
 
 #[test]
-fn a_failed_replace_leaves_the_members_and_can_be_done_again() {
+fn a_failed_replace_keeps_the_members_and_can_be_repeated() {
     let mut audience = audience();
     audience.change(Change::Add, upload(0..50), None, &RULES, minutes(0)).unwrap();
     let failed = audience.replace(upload(0..1), step(1, 1, true), true, &RULES, minutes(0));
@@ -106,8 +107,8 @@ fn a_failed_replace_leaves_the_members_and_can_be_done_again() {
 fn large_audiences_cannot_be_replaced() {
     let mut audience = audience();
     audience.change(Change::Add, upload(0..1_000), None, &RULES, minutes(0)).unwrap();
-    let told = audience.replace(upload(0..1), step(1, 1, true), false, &RULES, minutes(0));
-    assert_eq!(told.unwrap_err().subcode, Some(TOO_LARGE));
+    let result = audience.replace(upload(0..1), step(1, 1, true), false, &RULES, minutes(0));
+    assert_eq!(result.unwrap_err().subcode, Some(TOO_LARGE));
 }
 
 #[test]
@@ -134,7 +135,7 @@ fn changes_show_after_the_processing_delay() {
 }
 
 #[test]
-fn removals_may_be_refused_for_smallness() {
+fn removals_that_leave_too_few_members_may_be_refused() {
     let rules = Rules { refuse_removals_below: Some(20), ..RULES };
     let mut audience = audience();
     audience.change(Change::Add, upload(0..25), None, &rules, minutes(0)).unwrap();

@@ -1,4 +1,4 @@
-//! Which call a request is. Pure.
+//! Routes a request to a call. Pure.
 
 use super::error::GraphError;
 use super::usage::UsageHeaders;
@@ -20,7 +20,7 @@ pub(super) enum Call {
 }
 
 impl Call {
-    /// The name in fault rules and counts.
+    /// The name of the call in fault rules and counts.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::CreateAudience => "create_audience",
@@ -37,8 +37,8 @@ impl Call {
         }
     }
 
-    /// The usage headers of the answer. Recorded for create, list, read, delete, upload and
-    /// removal; a replace is taken for an upload, and the rest for a read.
+    /// The usage headers of the response. Known from recordings for create, list, read, delete, upload and
+    /// removal; a replace is assumed to be like an upload, and the others like a read.
     pub(super) fn usage_headers(self) -> UsageHeaders {
         match self {
             Self::AddUsers | Self::ReplaceUsers => UsageHeaders::AppAndAccount,
@@ -46,7 +46,7 @@ impl Call {
         }
     }
 
-    /// Whether it costs as a write.
+    /// Whether the call is charged as a write.
     pub(super) fn is_write(self) -> bool {
         !matches!(
             self,
@@ -55,7 +55,7 @@ impl Call {
     }
 }
 
-/// Where a call goes.
+/// The object of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
     /// An ad account: digits.
@@ -64,14 +64,14 @@ pub(super) enum Node {
     Audience(u64),
 }
 
-/// A request that was understood.
+/// A routed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) call: Call,
     pub(super) node: Node,
 }
 
-/// The version at the front of a path, and the rest of it. `None`: there is no version.
+/// The version at the start of a path, and the rest of the path. `None` if there is no version.
 pub(super) fn version_of(path: &str) -> Option<((u32, u32), &str)> {
     let (version, rest) = path.strip_prefix("/v")?.split_once('/')?;
     let (major, minor) = version.split_once('.')?;
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_stand_in_front() {
+    fn a_path_starts_with_its_version() {
         assert_eq!(version_of("/v25.0/act_1"), Some(((25, 0), "act_1")));
         assert_eq!(version_of("/v25.0//users"), Some(((25, 0), "/users")));
         for path in ["/act_1", "/v25/act_1", "/vx.y/act_1", "/v25.0"] {

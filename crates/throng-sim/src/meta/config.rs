@@ -1,4 +1,4 @@
-//! How a simulated Meta is set up.
+//! The settings of a simulated Meta.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,12 @@ pub enum Tier {
     Full,
 }
 
-/// How a simulated Meta behaves. `Default` is an account in good standing on a fast day: a free
-/// port, any token, no faults, no processing delay.
+/// The settings of a simulated Meta. `Default`: a free port, any token, no faults, no processing delay.
 #[derive(Debug, Clone)]
 pub struct MetaSimConfig {
-    /// The port of 127.0.0.1 to listen on; 0 takes a free one.
+    /// The port of 127.0.0.1 to listen on; 0 selects a free one.
     pub port: u16,
-    /// The access tokens that are accepted. Empty: any token, but there must be one.
+    /// The accepted access tokens. Empty: any token is accepted, but one is required.
     pub tokens: Vec<String>,
     /// With an app secret every call must carry `appsecret_proof`.
     pub app_secret: Option<Secret>,
@@ -32,39 +31,39 @@ pub struct MetaSimConfig {
     pub accounts: Vec<String>,
     /// Ad accounts whose custom-audience terms nobody has accepted, with or without `act_`.
     pub accounts_without_terms: Vec<String>,
-    /// The time of sessions, delays and quotas.
+    /// The clock of sessions, delays and quotas.
     pub clock: Arc<dyn Clock>,
-    /// How long a change takes until counts show it and `operation_status` is back at 200. The real
-    /// one takes up to 24 hours.
+    /// The time until counts show a change and `operation_status` is 200 again. The real platform takes up to 24
+    /// hours.
     pub processing_delay: Duration,
-    /// The share of members that count as found, 0 to 1. Only approximate counts show it.
+    /// The share of members that is matched, 0 to 1. Only approximate counts show it.
     pub match_rate: f64,
-    /// Sets the quota.
+    /// Determines the quota.
     pub tier: Tier,
-    /// Calls per ad account and rolling hour, instead of what `tier` says.
+    /// Calls per ad account and rolling hour, instead of the quota of `tier`.
     pub quota_calls_per_hour: Option<u64>,
     /// Whether the older meter also applies: a read costs 1 point, a write 3, points decay over 300
     /// seconds, too many block the account (codes 17 and 613).
     pub account_score: bool,
     /// Custom audiences per ad account; the real limit is 500.
     pub max_audiences_per_account: usize,
-    /// Refuse removals (200/1870047) that would leave fewer members than this. When the real one
-    /// does so is not known; the default is never.
+    /// Refuse removals (200/1870047) that would leave fewer members than this. The limit of the real platform
+    /// is not known; by default there is none.
     pub refuse_removals_below: Option<u64>,
-    /// A removal takes every member that shares a key of one person with it (`EMAIL`, `PHONE`,
-    /// `EXTERN_ID` …), also one that contradicts it in another key: the platform then matches people.
-    /// Otherwise it takes rows that contradict it in none.
+    /// Match people: a removal removes every member that shares a key of one person with it (`EMAIL`, `PHONE`,
+    /// `EXTERN_ID` …), also one that differs in another key. Otherwise it removes only members that differ in no
+    /// key.
     pub matches_people: bool,
     /// Audiences of this many members or more cannot be replaced (2650/1870144).
     pub replace_below_members: u64,
-    /// Requests with a longer address are cut off, as the real one does with removals of some 300
-    /// rows in the query string.
+    /// The connection of a request with a longer URL is closed, as the real platform does for removals of about
+    /// 300 rows in the query string.
     pub max_url_bytes: usize,
-    /// The oldest version of the API that is not yet gone, as (major, minor).
+    /// The oldest supported version of the API, as (major, minor).
     pub oldest_version: (u32, u32),
     /// The newest version of the API.
     pub newest_version: (u32, u32),
-    /// The faults to begin with.
+    /// The faults at the start.
     pub faults: FaultScript,
 }
 

@@ -1,4 +1,4 @@
-//! A listener whose connections can be cut: closed without a byte of an answer.
+//! A listener whose connections can be closed without a byte of a response.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Cuts the connection that a request came in on.
+/// Closes the connection of a request.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cutter(Arc<AtomicBool>);
 
 impl Cutter {
-    /// From now on nothing more is written: the next write fails, and so the server closes the
-    /// connection. The client sees it closed where an answer should be.
+    /// Makes the next write fail, so that the server closes the connection. The client sees a closed connection
+    /// instead of a response.
     pub(super) fn cut(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -100,14 +100,14 @@ impl Listener for CuttingListener {
         loop {
             match self.0.accept().await {
                 Ok((tcp, address)) => {
-                    // Answers are small and somebody waits for them.
+                    // Responses are small, and the client waits for them.
                     if let Err(error) = tcp.set_nodelay(true) {
-                        tracing::debug!(%error, "no TCP_NODELAY");
+                        tracing::debug!(%error, "failed to set TCP_NODELAY");
                     }
                     return (Stream { tcp, cutter: Cutter::default() }, address);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection; out of file handles?");
+                    tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

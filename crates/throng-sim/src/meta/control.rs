@@ -1,4 +1,4 @@
-//! `/` and `/sim`: what the simulator itself has to say, apart from the platform.
+//! `/` and `/sim`: the simulator's own page and API, which the platform does not have.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ async fn read_faults(State(shared): State<Arc<Shared>>) -> Json<Value> {
 
 fn faults_json(shared: &Shared) -> Value {
     let faults = shared.faults();
-    json!({ "script": faults.script(), "strikes": faults.strikes() })
+    json!({ "script": faults.script(), "strikes": faults.injected() })
 }
 
 async fn set_faults(State(shared): State<Arc<Shared>>, body: String) -> Response {
@@ -74,7 +74,7 @@ async fn members(
     Query(query): Query<MembersQuery>,
 ) -> Response {
     match shared.with_audience(&id, |audience| oracle::members_json(audience, query.rows)) {
-        Some(told) => Json(told).into_response(),
+        Some(members) => Json(members).into_response(),
         None => {
             let problem = "there is no such audience; GET /sim/oracle/audiences lists all";
             (StatusCode::NOT_FOUND, Json(json!({ "problems": [problem] }))).into_response()
@@ -97,9 +97,9 @@ const PAGE_HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"
 margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}td,th{text-align:left;\
 padding:.2rem 1rem .2rem 0;border-bottom:1px solid #8884}td.n{text-align:right}\
 pre{overflow-x:auto;padding:.6rem;background:#8882}code{font-size:.95em}</style></head><body>\
-<h1>Simulated Meta</h1><p>This server keeps custom audiences by the rules of Meta's Marketing \
+<h1>Simulated Meta</h1><p>This server stores custom audiences by the rules of Meta's Marketing \
 API: hashed rows, batches of 10,000, replace sessions, quotas, error codes. Nothing leaves this \
-machine. What it keeps is lost when it stops.</p>";
+machine. Its data is lost when it stops.</p>";
 
 const PAGE_CALLS: &str = "<h2>Calls</h2><table>\
 <tr><td><code>POST /v25.0/act_1/customaudiences</code></td><td>create an audience</td></tr>\
@@ -112,13 +112,13 @@ const PAGE_CALLS: &str = "<h2>Calls</h2><table>\
 <tr><td><code>GET /v25.0/ID/sessions</code></td><td>sessions of uploads</td></tr></table>\
 <h2>For tests</h2><table>\
 <tr><td><a href=\"/sim/oracle/audiences\"><code>GET /sim/oracle/audiences</code></a></td>\
-<td>what there is, exactly</td></tr>\
-<tr><td><code>GET /sim/oracle/audiences/ID/members</code></td><td>who is in it</td></tr>\
+<td>all audiences, with exact sizes</td></tr>\
+<tr><td><code>GET /sim/oracle/audiences/ID/members</code></td><td>the members of an audience</td></tr>\
 <tr><td><a href=\"/sim/oracle/requests\"><code>GET /sim/oracle/requests</code></a></td>\
-<td>which calls there were</td></tr>\
+<td>counts of calls</td></tr>\
 <tr><td><a href=\"/sim/faults\"><code>GET, POST, DELETE /sim/faults</code></a></td>\
-<td>make calls go wrong</td></tr>\
-<tr><td><code>POST /sim/reset</code></td><td>forget everything</td></tr></table>";
+<td>inject faults into calls</td></tr>\
+<tr><td><code>POST /sim/reset</code></td><td>delete everything</td></tr></table>";
 
 async fn page(State(shared): State<Arc<Shared>>) -> Html<String> {
     let audiences = shared.audiences();

@@ -1,8 +1,8 @@
-//! The error envelope, and every error that this simulator makes.
+//! The error envelope, and all errors of this simulator.
 
 use serde_json::{Value, json};
 
-/// An error as the Graph API tells it.
+/// An error of the Graph API.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct GraphError {
     pub(super) http_status: u16,
@@ -11,13 +11,13 @@ pub(super) struct GraphError {
     pub(super) message: String,
     pub(super) kind: &'static str,
     pub(super) transient: bool,
-    /// Title and text for the person in front of the app.
+    /// Title and text for the user of the app.
     pub(super) user: Option<Box<(String, String)>>,
     pub(super) blame: Option<String>,
 }
 
 impl GraphError {
-    /// An error of type `OAuthException` with HTTP status 400, which is what most are.
+    /// An error of type `OAuthException` with HTTP status 400, like most errors.
     pub(super) fn new(code: i64, message: impl Into<String>) -> Self {
         Self {
             http_status: 400,
@@ -175,7 +175,7 @@ impl GraphError {
         )
     }
 
-    /// A failure of a replace: always 2650, the subcode says which.
+    /// A failure of a replace: always 2650 with a subcode.
     pub(super) fn replace(subcode: i64) -> Self {
         let (title, text) = match subcode {
             1_870_145 => (

@@ -1,14 +1,14 @@
-//! Faults on purpose: which calls go wrong, and how.
+//! Fault injection: which calls fail, and how.
 
 use serde::{Deserialize, Serialize};
 use throng_model::{Entropy, SplitMix64};
 
-/// What goes wrong with a call. On the wire: `{"kind": "slow", "millis": 200}`.
+/// A fault of a call. As JSON: `{"kind": "slow", "millis": 200}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FaultKind {
-    /// The answer takes longer, by this much on the simulator's clock. The call is then handled, or
-    /// struck by another fault.
+    /// The response is delayed by this time on the simulator's clock. The call is then handled, or gets another
+    /// fault.
     Slow {
         /// Milliseconds.
         millis: u64,
@@ -18,20 +18,20 @@ pub enum FaultKind {
         /// The HTTP status.
         #[serde(default = "status_503")]
         status: u16,
-        /// Whether the call takes effect all the same.
+        /// Whether the call takes effect nevertheless.
         #[serde(default)]
         applied: bool,
     },
-    /// The connection is closed without an answer; the call has no effect.
+    /// The connection is closed without a response; the call has no effect.
     CutBefore,
-    /// The call takes effect; the connection is closed without an answer.
+    /// The call takes effect; the connection is closed without a response.
     CutAfter,
     /// A throttle error. The call has no effect.
     Throttled {
         /// 80003, 17, 613 or 4.
         #[serde(default = "code_80003")]
         code: i64,
-        /// What `estimated_time_to_regain_access` says, where the call's answer has that header.
+        /// The value of `estimated_time_to_regain_access`, if the response has that header.
         #[serde(default)]
         regain_minutes: u64,
     },
@@ -40,20 +40,20 @@ pub enum FaultKind {
         /// The HTTP status.
         #[serde(default = "status_200")]
         status: u16,
-        /// Whether the call takes effect all the same.
+        /// Whether the call takes effect nevertheless.
         #[serde(default)]
         applied: bool,
     },
-    /// The last rows of an upload or removal are lost, and `num_received` is short by as many.
+    /// The last rows of an upload or removal are lost, and `num_received` does not count them.
     WrongCounts {
-        /// Rows lost.
+        /// The number of lost rows.
         #[serde(default = "one")]
         missing: u64,
     },
     /// The access token has expired (190/463). The call has no effect.
     TokenExpired,
-    /// A replace that would have been finished by this call fails (2650/1870148, then
-    /// `operation_status` 415). Other calls are not touched.
+    /// A replace that this call would finish fails (2650/1870148, then `operation_status` 415). Other calls are
+    /// not affected.
     ReplaceFails,
     /// Any other error. The call has no effect.
     Error {
@@ -87,23 +87,23 @@ fn one() -> u64 {
     1
 }
 
-/// Which calls a fault strikes: those that match every filter and that `probability`, `nth` or
-/// `every` chooses; without any of the three, all that match.
+/// A fault and the calls that it is injected into: those that match every filter and that `probability`, `nth`
+/// or `every` selects; without any of the three, all matching calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRule {
-    /// What goes wrong.
+    /// The fault.
     pub fault: FaultKind,
-    /// The chance of each matching call, 0 to 1.
+    /// The probability for each matching call, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// Which of the matching calls, counted from 1 since the script was set.
+    /// The numbers of matching calls, counted from 1 since the script was set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nth: Vec<u64>,
-    /// Every so-manieth of the matching calls.
+    /// Every n-th matching call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
-    /// Stop after so many strikes.
+    /// Stop after this many faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
     /// Only calls with this HTTP method.
@@ -118,7 +118,7 @@ pub struct FaultRule {
 }
 
 impl FaultRule {
-    /// A fault that strikes every call.
+    /// A fault of every call.
     pub fn new(fault: FaultKind) -> Self {
         Self {
             fault,
@@ -132,7 +132,7 @@ impl FaultRule {
         }
     }
 
-    /// Only with this chance.
+    /// Only with this probability.
     #[must_use]
     pub fn with_probability(mut self, probability: f64) -> Self {
         self.probability = Some(probability);
@@ -161,7 +161,7 @@ impl FaultRule {
         self
     }
 
-    /// Only so many strikes.
+    /// Only this many faults.
     #[must_use]
     pub fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
@@ -170,34 +170,35 @@ impl FaultRule {
 
     fn problem(&self) -> Option<String> {
         if self.probability.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
-            return Some("`probability` must lie between 0 and 1".to_owned());
+            return Some("`probability` must be between 0 and 1".to_owned());
         }
         if self.every == Some(0) || self.nth.contains(&0) {
             return Some("`every` and `nth` count from 1".to_owned());
         }
         match self.fault {
             FaultKind::ServerError { status, .. } if !(500..600).contains(&status) => {
-                Some("the status of a `server_error` lies between 500 and 599".to_owned())
+                Some("the status of a `server_error` must be between 500 and 599".to_owned())
             }
             FaultKind::Html { status, .. } | FaultKind::Error { status, .. }
                 if !(200..600).contains(&status) =>
             {
-                Some("`status` must lie between 200 and 599".to_owned())
+                Some("`status` must be between 200 and 599".to_owned())
             }
             _ => None,
         }
     }
 }
 
-/// All faults. On the wire: `{"seed": 1, "rules": [{"fault": {"kind": "cut_after"}, "probability":
+/// All fault rules. As JSON: `{"seed": 1, "rules": [{"fault": {"kind": "cut_after"}, "probability":
 /// 0.05, "call": "add_users"}]}`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultScript {
-    /// Chances come from this seed: the same calls in the same order go wrong in the same way.
+    /// The seed of the probabilities: the same calls in the same order get the same faults.
     #[serde(default)]
     pub seed: u64,
-    /// The rules in order. All `slow` rules that strike add up; of the others the first one counts.
+    /// The rules in order. The delays of all applicable `slow` rules add up; of the other rules the first
+    /// applicable one counts.
     #[serde(default)]
     pub rules: Vec<FaultRule>,
 }
@@ -208,9 +209,8 @@ impl FaultScript {
         Self { seed, rules: rules.into_iter().collect() }
     }
 
-    /// About `share` of all calls go wrong, in the ways that a client must survive without help:
-    /// cut before, cut after, 503 before and after, a throttle without a waiting time, and HTML,
-    /// equally often.
+    /// About `share` of all calls get a fault that a client has to handle by itself: connection closed before
+    /// and after the effect, 503 before and after, a throttle without a waiting time, and HTML, equally often.
     pub fn mixed(seed: u64, share: f64) -> Self {
         let kinds = [
             FaultKind::CutBefore,
@@ -224,7 +224,7 @@ impl FaultScript {
         Self::new(seed, kinds.map(|kind| FaultRule::new(kind).with_probability(each)))
     }
 
-    /// Everything that is wrong with the script, one text for each wrong rule.
+    /// The problems of the script, one text for each invalid rule.
     pub fn problems(&self) -> Vec<String> {
         self.rules
             .iter()
@@ -234,7 +234,7 @@ impl FaultScript {
     }
 }
 
-/// A call, as rules see it.
+/// The properties of a call that rules match.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallFacts<'a> {
     pub(super) method: &'a str,
@@ -242,19 +242,19 @@ pub(super) struct CallFacts<'a> {
     pub(super) call: &'a str,
 }
 
-/// What the script says about one call.
+/// The faults of one call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct CallFaults {
     pub(super) slow_millis: u64,
     pub(super) fault: Option<FaultKind>,
 }
 
-/// A script in use.
+/// An active script.
 #[derive(Debug)]
 pub(super) struct Faults {
     script: FaultScript,
     random: SplitMix64,
-    /// Matching calls and strikes, by rule.
+    /// Matching calls and injected faults, by rule.
     counts: Vec<(u64, u64)>,
 }
 
@@ -269,15 +269,15 @@ impl Faults {
         &self.script
     }
 
-    /// How often each rule has struck.
-    pub(super) fn strikes(&self) -> Vec<u64> {
-        self.counts.iter().map(|(_, struck)| *struck).collect()
+    /// The number of faults that each rule has injected.
+    pub(super) fn injected(&self) -> Vec<u64> {
+        self.counts.iter().map(|(_, injected_count)| *injected_count).collect()
     }
 
-    /// Decides about a call, and counts it.
-    pub(super) fn decide(&mut self, facts: CallFacts<'_>) -> Verdict {
-        let mut verdict = Verdict::default();
-        for (rule, (matched, struck)) in self.script.rules.iter().zip(&mut self.counts) {
+    /// Decides the faults of a call, and counts them.
+    pub(super) fn decide(&mut self, facts: CallFacts<'_>) -> CallFaults {
+        let mut faults_of_call = CallFaults::default();
+        for (rule, (matched, injected_count)) in self.script.rules.iter().zip(&mut self.counts) {
             let same = |wanted: &Option<String>, is: &str| {
                 wanted.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(is))
             };
@@ -288,24 +288,26 @@ impl Faults {
                 continue;
             }
             *matched += 1;
-            // Drawn for every matching call, so that a rule's luck does not depend on its counts.
-            let lucky = rule.probability.map(|chance| self.random.next_f64() < chance);
+            // Drawn for every matching call, so that the random numbers do not depend on the counts.
+            let drawn = rule.probability.map(|chance| self.random.next_f64() < chance);
             let counted = rule.nth.contains(matched)
                 || rule.every.is_some_and(|every| matched.is_multiple_of(every.max(1)));
             let unconditional =
                 rule.probability.is_none() && rule.nth.is_empty() && rule.every.is_none();
-            let strikes = lucky == Some(true) || counted || unconditional;
-            if !strikes || rule.times.is_some_and(|times| *struck >= times) {
+            let injected = drawn == Some(true) || counted || unconditional;
+            if !injected || rule.times.is_some_and(|times| *injected_count >= times) {
                 continue;
             }
             match &rule.fault {
-                FaultKind::Slow { millis } => verdict.slow_millis += millis,
-                fault if verdict.fault.is_none() => verdict.fault = Some(fault.clone()),
+                FaultKind::Slow { millis } => faults_of_call.slow_millis += millis,
+                fault if faults_of_call.fault.is_none() => {
+                    faults_of_call.fault = Some(fault.clone())
+                }
                 _ => continue,
             }
-            *struck += 1;
+            *injected_count += 1;
         }
-        verdict
+        faults_of_call
     }
 }
 
@@ -313,27 +315,27 @@ impl Faults {
 mod tests {
     use super::*;
 
-    fn strikes(rule: FaultRule, calls: u64) -> Vec<u64> {
+    fn injected(rule: FaultRule, calls: u64) -> Vec<u64> {
         let mut faults = Faults::new(FaultScript::new(1, [rule]));
         let facts = CallFacts { method: "POST", path: "/v25.0/1/users", call: "add_users" };
         (1..=calls).filter(|_| faults.decide(facts).fault.is_some()).collect()
     }
 
     #[test]
-    fn rules_choose_calls() {
+    fn rules_select_calls() {
         let cut = || FaultRule::new(FaultKind::CutBefore);
-        assert_eq!(strikes(cut(), 3), [1, 2, 3]);
-        assert_eq!(strikes(cut().nth([2, 3]), 5), [2, 3]);
-        assert_eq!(strikes(FaultRule { every: Some(2), ..cut() }, 5), [2, 4]);
-        assert_eq!(strikes(cut().times(1), 3), [1]);
-        assert_eq!(strikes(cut().on_path("GET", "/users"), 3), [0u64; 0]);
-        assert_eq!(strikes(cut().on_call("add_users"), 1), [1]);
-        let some = strikes(cut().with_probability(0.05), 10_000).len();
+        assert_eq!(injected(cut(), 3), [1, 2, 3]);
+        assert_eq!(injected(cut().nth([2, 3]), 5), [2, 3]);
+        assert_eq!(injected(FaultRule { every: Some(2), ..cut() }, 5), [2, 4]);
+        assert_eq!(injected(cut().times(1), 3), [1]);
+        assert_eq!(injected(cut().on_path("GET", "/users"), 3), [0u64; 0]);
+        assert_eq!(injected(cut().on_call("add_users"), 1), [1]);
+        let some = injected(cut().with_probability(0.05), 10_000).len();
         assert!((400..600).contains(&some), "{some}");
     }
 
     #[test]
-    fn slowness_adds_up_and_the_first_other_fault_counts() {
+    fn delays_add_up_and_the_first_other_fault_counts() {
         let script = FaultScript::new(
             1,
             [
@@ -345,9 +347,12 @@ mod tests {
             .map(FaultRule::new),
         );
         let mut faults = Faults::new(script);
-        let verdict = faults.decide(CallFacts { method: "GET", path: "/", call: "x" });
-        assert_eq!(verdict, Verdict { slow_millis: 12, fault: Some(FaultKind::TokenExpired) });
-        assert_eq!(faults.strikes(), [1, 1, 0, 1]);
+        let faults_of_call = faults.decide(CallFacts { method: "GET", path: "/", call: "x" });
+        assert_eq!(
+            faults_of_call,
+            CallFaults { slow_millis: 12, fault: Some(FaultKind::TokenExpired) }
+        );
+        assert_eq!(faults.injected(), [1, 1, 0, 1]);
     }
 
     #[test]
@@ -360,6 +365,6 @@ mod tests {
         assert!(serde_json::from_str::<FaultScript>(r#"{"rule": []}"#).is_err());
         let wrong =
             FaultScript::new(1, [FaultRule::new(FaultKind::CutAfter).with_probability(5.0)]);
-        assert_eq!(wrong.problems(), ["rules[0]: `probability` must lie between 0 and 1"]);
+        assert_eq!(wrong.problems(), ["rules[0]: `probability` must be between 0 and 1"]);
     }
 }

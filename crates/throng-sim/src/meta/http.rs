@@ -1,4 +1,4 @@
-//! From a request to an answer: version, token, fault script, quota, call, headers.
+//! Handles a request: version, token, fault script, quota, call, headers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,28 +18,28 @@ use super::call::{Call, Route, route, version_of};
 use super::conn::Cutter;
 use super::error::GraphError;
 use super::faults::{CallFacts, FaultKind};
-use super::oracle::Served;
+use super::oracle::ServedRequest;
 use super::params::Params;
 use super::payload::{SessionStep, Upload, row_count};
+use super::state::{Input, UsersCall};
 use super::usage::Usage;
-use super::world::{Input, UsersCall};
 
-/// Larger bodies get a web page for an answer, as from the real one.
-const BODY_LIMIT: usize = 32 << 20;
+/// Larger bodies get an HTML page as response, like from the real platform.
+const MAX_BODY_BYTES: usize = 32 << 20;
 
 const HTML: &str = "<!DOCTYPE html>\n<html lang=\"en\"><head><title>Error</title></head><body>\
     <h1>Sorry, something went wrong.</h1><p>We're working on it and we'll get it fixed as soon as \
     we can.</p></body></html>\n";
 
-/// What a request comes to.
-enum End {
-    /// An answer to be sent.
-    Answer(Response),
-    /// No answer: the connection is closed.
+/// The result of a request.
+enum Reply {
+    /// Send a response.
+    Respond(Response),
+    /// Close the connection without a response.
     Cut,
 }
 
-/// Everything about a request that is known before it is looked up.
+/// A request after its version, token and parameters were read.
 struct Incoming {
     method: String,
     path: String,
@@ -55,28 +55,28 @@ pub(super) async fn graph(
     ConnectInfo(cutter): ConnectInfo<Cutter>,
     request: Request,
 ) -> Response {
-    let end = if request.uri().path_and_query().map_or(0, |pq| pq.as_str().len())
+    let reply = if request.uri().path_and_query().map_or(0, |pq| pq.as_str().len())
         > shared.config.max_url_bytes
     {
-        shared.note(Served::outside("url_too_long"));
-        End::Cut
+        shared.record(ServedRequest::rejected("url_too_long"));
+        Reply::Cut
     } else {
         serve(&shared, request).await
     };
-    match end {
-        End::Answer(response) => response,
-        End::Cut => {
+    match reply {
+        Reply::Respond(response) => response,
+        Reply::Cut => {
             cutter.cut();
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
 }
 
-async fn serve(shared: &Shared, request: Request) -> End {
+async fn serve(shared: &Shared, request: Request) -> Reply {
     let (parts, body) = request.into_parts();
     let Some(body) = collect(body).await else {
-        shared.note(Served::outside("body_too_large"));
-        return End::Answer(html(StatusCode::PAYLOAD_TOO_LARGE));
+        shared.record(ServedRequest::rejected("body_too_large"));
+        return Reply::Respond(html(StatusCode::PAYLOAD_TOO_LARGE));
     };
     let path = parts.uri.path().to_owned();
     let query = parts.uri.query().unwrap_or_default();
@@ -84,16 +84,16 @@ async fn serve(shared: &Shared, request: Request) -> End {
         Ok(incoming) => incoming,
         Err(error) => {
             tracing::debug!(method = %parts.method, path, code = error.code, "refused");
-            shared.note(Served::outside("refused").with_error(error.code));
+            shared.record(ServedRequest::rejected("refused").with_error(error.code));
             let version = path.split('/').nth(1).unwrap_or_default().to_owned();
-            return End::Answer(failure(shared, &error, &version, &[]));
+            return Reply::Respond(failure(shared, &error, &version, &[]));
         }
     };
     drop(body);
-    answer(shared, incoming).await
+    respond(shared, incoming).await
 }
 
-/// Version, parameters, token and proof, and which call it is.
+/// Reads version, parameters, token and proof, and routes the call.
 fn read(
     shared: &Shared,
     method: &Method,
@@ -103,7 +103,7 @@ fn read(
     body: &[u8],
 ) -> Result<Incoming, GraphError> {
     let config = &shared.config;
-    // Calls without a version get the oldest one, which has gone.
+    // Calls without a version use the oldest version, which is no longer supported.
     let (version, rest) =
         version_of(path).ok_or_else(|| GraphError::old_version(config.newest_version))?;
     if version < config.oldest_version {
@@ -174,63 +174,63 @@ fn check_token(
     if proof == expected { Ok(()) } else { Err(GraphError::wrong_proof()) }
 }
 
-/// Faults, quota, the call itself, and the answer.
-async fn answer(shared: &Shared, incoming: Incoming) -> End {
+/// Applies faults and quota, executes the call, and builds the response.
+async fn respond(shared: &Shared, incoming: Incoming) -> Reply {
     let call = incoming.route.call;
-    let verdict = shared.faults().decide(CallFacts {
+    let faults = shared.faults().decide(CallFacts {
         method: &incoming.method,
         path: &incoming.path,
         call: call.name(),
     });
-    if verdict.slow_millis > 0 {
-        let wait = shared.config.clock.wall_duration(Duration::from_millis(verdict.slow_millis));
+    if faults.slow_millis > 0 {
+        let wait = shared.config.clock.wall_duration(Duration::from_millis(faults.slow_millis));
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = shared.stop.cancelled() => return End::Cut,
+            () = shared.stop.cancelled() => return Reply::Cut,
         }
     }
-    let served = Served::call(call.name(), &incoming.path, incoming.rows);
+    let served = ServedRequest::call(call.name(), &incoming.path, incoming.rows);
     tracing::debug!(
         call = call.name(),
         path = incoming.path,
         rows = incoming.rows,
-        fault = ?verdict.fault,
+        fault = ?faults.fault,
         "call"
     );
-    if verdict.fault == Some(FaultKind::CutBefore) {
-        shared.note(served.with_fault());
-        return End::Cut;
+    if faults.fault == Some(FaultKind::CutBefore) {
+        shared.record(served.with_fault());
+        return Reply::Cut;
     }
     let version = incoming.version.clone();
-    let (headers, result) = handle(shared, incoming, verdict.fault.as_ref());
+    let (headers, result) = handle(shared, incoming, faults.fault.as_ref());
     let served = match &result {
         Ok(_) => served.applied(),
         Err(error) => served.with_error(error.code),
     };
-    let Some(fault) = verdict.fault else {
-        shared.note(served);
-        return End::Answer(match result {
+    let Some(fault) = faults.fault else {
+        shared.record(served);
+        return Reply::Respond(match result {
             Ok(value) => success(&value, &version, &headers),
             Err(error) => failure(shared, &error, &version, &headers),
         });
     };
-    shared.note(served.with_fault());
+    shared.record(served.with_fault());
     match (fault, result) {
-        (FaultKind::CutAfter, _) => End::Cut,
+        (FaultKind::CutAfter, _) => Reply::Cut,
         (FaultKind::ServerError { status, .. }, _) => {
-            End::Answer(failure(shared, &GraphError::unavailable(status), &version, &headers))
+            Reply::Respond(failure(shared, &GraphError::unavailable(status), &version, &headers))
         }
         (FaultKind::Html { status, .. }, _) => {
-            End::Answer(html(StatusCode::from_u16(status).unwrap_or(StatusCode::OK)))
+            Reply::Respond(html(StatusCode::from_u16(status).unwrap_or(StatusCode::OK)))
         }
-        (_, Ok(value)) => End::Answer(success(&value, &version, &headers)),
-        (_, Err(error)) => End::Answer(failure(shared, &error, &version, &headers)),
+        (_, Ok(value)) => Reply::Respond(success(&value, &version, &headers)),
+        (_, Err(error)) => Reply::Respond(failure(shared, &error, &version, &headers)),
     }
 }
 
 type Headers = Vec<(&'static str, String)>;
 
-/// Charges the call and does it, unless the fault keeps it from having an effect.
+/// Charges the call and executes it, unless the fault prevents its effect.
 fn handle(
     shared: &Shared,
     incoming: Incoming,
@@ -239,24 +239,24 @@ fn handle(
     let Incoming { method, route: Route { call, node }, params, payload, .. } = incoming;
     let config = &shared.config;
     let now = config.clock.now();
-    // Rows are checked before the world is locked.
+    // Rows are checked before the state is locked.
     let input = input_of(shared, call, &method, params, payload, fault);
-    let mut world = shared.world();
-    let account = match world.account_of(&node, &method, config) {
+    let mut state = shared.state();
+    let account = match state.account_of(&node, &method, config) {
         Ok(account) => account,
         Err(error) => return (Vec::new(), Err(error)),
     };
-    let (mut usage, charged) = world.charge(&account, call, config, now);
+    let (mut usage, charged) = state.charge(&account, call, config, now);
     let refused = charged.err().or_else(|| refusal(fault, now, &mut usage));
     let headers = usage.headers(call.usage_headers(), &account);
     let result = match refused {
         Some(error) => Err(error),
-        None => input.and_then(|input| world.apply(call, &node, input, config, now)),
+        None => input.and_then(|input| state.apply(call, &node, input, config, now)),
     };
     (headers, result)
 }
 
-/// The error with which a fault keeps a call from having an effect.
+/// The error of a fault that prevents the effect of a call.
 fn refusal(fault: Option<&FaultKind>, now: Timestamp, usage: &mut Usage) -> Option<GraphError> {
     match fault? {
         FaultKind::ServerError { status, applied: false } => Some(GraphError::unavailable(*status)),
@@ -295,7 +295,7 @@ fn input_of(
         None => None,
     };
     let mut upload = Upload::parse(&payload)?;
-    shared.note_unhashed(upload.unhashed_cells);
+    shared.record_unhashed(upload.unhashed_cells);
     if let Some(FaultKind::WrongCounts { missing }) = fault {
         let lost = (*missing).min(upload.received);
         upload.received -= lost;
@@ -313,7 +313,7 @@ async fn collect(body: Body) -> Option<Vec<u8>> {
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.ok()?;
-        if collected.len() + chunk.len() > BODY_LIMIT {
+        if collected.len() + chunk.len() > MAX_BODY_BYTES {
             return None;
         }
         collected.extend_from_slice(&chunk);
@@ -359,7 +359,7 @@ fn json_response(
     response
 }
 
-/// Texts that cannot be in a header are left out.
+/// Sets a header, unless the text is not valid in one.
 fn set(response: &mut Response, name: &'static str, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         response.headers_mut().insert(HeaderName::from_static(name), value);

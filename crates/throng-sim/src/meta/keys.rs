@@ -1,12 +1,12 @@
-//! The keys of a schema, and what a cell of each must look like.
+//! The keys of a schema, and the form of their cells.
 
-/// How a cell must be written.
+/// The form of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// 64 lower-case hexadecimal digits.
     Hash,
-    /// A mobile advertiser id: 8-4-4-4-12 lower-case hexadecimal digits (the official helpers hash
-    /// it, so 64 will do, too).
+    /// A mobile advertiser id: 8-4-4-4-12 lower-case hexadecimal digits (the official libraries
+    /// hash it, so 64 digits are accepted as well).
     Device,
     /// Any text.
     Text,
@@ -14,11 +14,11 @@ pub(super) enum Form {
     Number,
     /// A non-negative number, possibly with a fraction.
     Value,
-    /// Processing options: not looked at.
+    /// Processing options, which are ignored.
     Options,
 }
 
-/// A key that says who a row is.
+/// A key that identifies a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MatchKey(u8);
 
@@ -45,7 +45,7 @@ const MATCH_KEYS: [(&str, Form); 18] = [
 
 impl MatchKey {
     pub(super) const EXTERN_ID: Self = Self(0);
-    /// The keys that tell one person from all others: the first seven.
+    /// The keys that identify one person: the first seven.
     pub(super) const STRONG: u32 = 0b111_1111;
 
     pub(super) fn bit(self) -> u32 {
@@ -65,7 +65,7 @@ impl MatchKey {
 /// A column of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Column {
-    /// What it matches on; `None` for what is only told about a row.
+    /// The key that it matches on; `None` for an attribute of the row.
     pub(super) key: Option<MatchKey>,
     pub(super) form: Form,
     pub(super) name: &'static str,
@@ -82,7 +82,7 @@ const ATTRIBUTES: [(&str, Form); 4] = [
 ];
 
 impl Column {
-    /// The column that a schema calls `name`.
+    /// The column with a name in a schema.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, key)| key);
         let keys = MATCH_KEYS.iter().zip(0u8..);
@@ -97,7 +97,7 @@ impl Column {
 }
 
 impl Form {
-    /// Whether a cell that is not empty is well formed.
+    /// Whether a non-empty cell is well formed.
     pub(super) fn fits(self, cell: &str) -> bool {
         match self {
             Self::Hash => is_hash(cell),

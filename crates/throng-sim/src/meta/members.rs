@@ -1,12 +1,12 @@
 //! The members of an audience.
 //!
-//! A member is a row's match keys, packed: a hash takes 33 bytes. With one hash per row a member
-//! costs about 100 bytes, so audiences of millions fit.
+//! A member is the packed match keys of a row: a hash takes 33 bytes. With one hash per row a member takes about
+//! 100 bytes, so that audiences of millions fit into memory.
 //!
-//! Who is who: two rows with the same `EXTERN_ID` are the same member and the newer row stands. Rows
-//! without one are the same member if all their keys agree. A row removes the members that share a
-//! key with it and contradict it in none; in the mode that matches people it removes all that share a
-//! key of one person with it, whatever else they say.
+//! Identity: two rows with the same `EXTERN_ID` are the same member, and the newer row replaces the older one. Rows
+//! without `EXTERN_ID` are the same member if all their keys are equal. A row removes the members that share a key
+//! with it and differ in no key; in the mode that matches people it removes all members that share a key of one
+//! person with it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -25,7 +25,7 @@ const LONG: u8 = 0xfe;
 pub(super) struct Row(Box<[u8]>);
 
 impl Row {
-    /// Packs cells. Empty ones are left out. `cells` need not be sorted, but no key may come twice.
+    /// Packs cells without the empty ones. `cells` need not be sorted, but no key may occur twice.
     pub(super) fn pack(cells: &mut [(MatchKey, &str)]) -> Self {
         cells.sort_unstable_by_key(|(key, _)| *key);
         let mut packed = vec![0; 4];
@@ -81,7 +81,7 @@ impl Row {
         self.cells().map(|(key, cell)| (key.name(), text_of(cell)))
     }
 
-    /// What identifies the part of the row that lies in `mask`.
+    /// The identity of the part of the row within `mask`.
     fn projection(&self, mask: u32) -> u128 {
         let mut part = Vec::with_capacity(self.0.len());
         part.extend((self.mask() & mask).to_le_bytes());
@@ -125,11 +125,11 @@ fn text_of(cell: &[u8]) -> String {
     }
 }
 
-/// Identities are hashes already.
+/// A hasher for identities, which are hashes already.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unhashed(u64);
+pub(super) struct IdentityHasher(u64);
 
-impl Hasher for Unhashed {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -143,13 +143,13 @@ impl Hasher for Unhashed {
     }
 }
 
-type ById<T> = HashMap<u128, T, BuildHasherDefault<Unhashed>>;
+type ById<T> = HashMap<u128, T, BuildHasherDefault<IdentityHasher>>;
 
 /// A set of members.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Members {
     rows: ById<Row>,
-    /// How many members have exactly these keys.
+    /// The number of members with exactly these keys.
     shapes: BTreeMap<u32, u64>,
 }
 
@@ -162,7 +162,7 @@ impl Members {
         self.rows.values()
     }
 
-    /// Adds a row, or puts it in the place of the one with its identity. O(1).
+    /// Adds a row, or replaces the row with the same identity. O(1).
     pub(super) fn add(&mut self, row: Row) {
         *self.shapes.entry(row.mask()).or_default() += 1;
         if let Some(old) = self.rows.insert(row.identity(), row) {
@@ -170,8 +170,8 @@ impl Members {
         }
     }
 
-    /// Removes the members that the rows mean; tells how many there were. O(rows), plus one pass
-    /// over the members if a row has fewer keys than some members.
+    /// Removes the members that match the rows; returns their number. O(rows), plus one pass over the members
+    /// if a row has fewer keys than some members.
     pub(super) fn remove(&mut self, rows: &[Row], people: bool) -> u64 {
         let found = self.find(rows, people);
         for identity in &found {
@@ -182,10 +182,10 @@ impl Members {
         found.len() as u64
     }
 
-    /// The identities of the members that the rows mean.
+    /// The identities of the members that match the rows.
     pub(super) fn find(&self, rows: &[Row], people: bool) -> HashSet<u128> {
         let mut found = if people { self.find_people(rows) } else { HashSet::new() };
-        // (keys of the member, keys shared with the row) -> the shared parts to look for
+        // (keys of the member, keys shared with the row) -> the shared parts to search for
         let mut to_scan: BTreeMap<u32, BTreeMap<u32, HashSet<u128>>> = BTreeMap::new();
         for row in rows {
             let mask = row.mask();
@@ -196,8 +196,8 @@ impl Members {
             for shape in self.shapes.keys().copied() {
                 let shared = mask & shape;
                 let by_extern_id = shared & MatchKey::EXTERN_ID.bit() != 0;
-                let telling = shared & MatchKey::STRONG != 0 || shared == mask;
-                if by_extern_id || shared == 0 || !telling {
+                let identifies = shared & MatchKey::STRONG != 0 || shared == mask;
+                if by_extern_id || shared == 0 || !identifies {
                     continue;
                 }
                 if shared == shape {
@@ -230,8 +230,12 @@ impl Members {
             keys.into_iter().map(|key| row.projection(key)).collect::<Vec<u128>>()
         };
         let wanted: HashSet<u128> = rows.iter().flat_map(strong).collect();
-        let of_them = |row: &Row| strong(row).iter().any(|part| wanted.contains(part));
-        self.rows.iter().filter(|(_, row)| of_them(row)).map(|(identity, _)| *identity).collect()
+        let matches_any = |row: &Row| strong(row).iter().any(|part| wanted.contains(part));
+        self.rows
+            .iter()
+            .filter(|(_, row)| matches_any(row))
+            .map(|(identity, _)| *identity)
+            .collect()
     }
 
     fn forget_shape(&mut self, mask: u32) {
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_rows_give_back_what_was_packed() {
+    fn packed_rows_are_unpacked_to_the_same_cells() {
         let long = "x".repeat(300);
         let email = hash("a");
         let keys = ["EMAIL", "EXTERN_ID", "MADID"].map(|k| Column::parse(k).unwrap().key.unwrap());
@@ -297,13 +301,13 @@ mod tests {
     }
 
     #[test]
-    fn adding_twice_is_adding_once() {
+    fn adding_a_row_twice_adds_one_member() {
         assert_eq!(left_after(&["EMAIL=a", "EMAIL=a", "EMAIL=b"], &[]), 2);
         assert_eq!(left_after(&["EXTERN_ID=1 EMAIL=a", "EXTERN_ID=1 EMAIL=b"], &[]), 1);
     }
 
     #[test]
-    fn a_row_removes_who_shares_a_key_and_contradicts_in_none() {
+    fn a_row_removes_members_that_share_a_key_and_differ_in_none() {
         for (added, removed, left) in [
             ("EMAIL=a PHONE=p", "EMAIL=a", 0),
             ("EMAIL=a PHONE=p", "PHONE=p", 0),
@@ -323,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn where_people_are_matched_a_row_takes_all_that_share_a_key_of_one_person() {
+    fn matching_people_removes_all_members_that_share_a_key_of_one_person() {
         let added =
             ["EMAIL=a PHONE=p", "EMAIL=a PHONE=q", "EMAIL=b PHONE=r FN=f", "EXTERN_ID=1 EMAIL=a"];
         assert_eq!(left(&added, &["EMAIL=a PHONE=p"], true), 1);

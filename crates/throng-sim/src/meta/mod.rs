@@ -1,9 +1,9 @@
-//! A simulated Meta: a real HTTP server that keeps custom audiences by the rules of the Marketing
-//! API, so that uploads can be rehearsed and tested without an account. See `docs/simulators.md`.
+//! A simulated Meta: a real HTTP server that stores custom audiences by the rules of the Marketing
+//! API, so that uploads can be tried and tested without an account. See `docs/simulators.md`.
 //!
-//! The way of a request: `http` reads it and asks the fault script (`faults`); `call` says
-//! which call it is; `payload` checks its rows; `world` charges the quota (`usage`) and
-//! changes an `audience`, whose `members` are packed rows; `oracle` tells tests the truth.
+//! The flow of a request: `http` reads it and evaluates the fault script (`faults`); `call` routes it; `payload`
+//! checks its rows; `state` charges the quota (`usage`) and changes an `audience`, whose `members` are packed
+//! rows; `oracle` shows tests the exact state.
 
 mod audience;
 mod call;
@@ -18,8 +18,8 @@ mod members;
 mod oracle;
 mod params;
 mod payload;
+mod state;
 mod usage;
-mod world;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,16 +38,16 @@ pub use oracle::{
     AudienceSummary, CallCounts, MemberRow, RequestCounts, digest_of, member_identity,
 };
 
-/// Calls in hand get this long when the server stops.
-const GRACE: Duration = Duration::from_secs(5);
+/// The time for running calls when the server stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What every request sees. No two of its locks are ever held at once by one task.
+/// The state that all requests share. A task never holds two of its locks at the same time.
 #[derive(Debug)]
 struct Shared {
     config: MetaSimConfig,
     url: String,
     stop: CancellationToken,
-    world: Mutex<world::World>,
+    state: Mutex<state::PlatformState>,
     faults: Mutex<faults::Faults>,
     requests: Mutex<RequestCounts>,
     traces: AtomicU64,
@@ -58,8 +58,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn world(&self) -> MutexGuard<'_, world::World> {
-        lock(&self.world)
+    fn state(&self) -> MutexGuard<'_, state::PlatformState> {
+        lock(&self.state)
     }
 
     fn faults(&self) -> MutexGuard<'_, faults::Faults> {
@@ -70,11 +70,11 @@ impl Shared {
         lock(&self.requests)
     }
 
-    fn note(&self, served: oracle::Served) {
-        self.requests().note(served);
+    fn record(&self, served: oracle::ServedRequest) {
+        self.requests().record(served);
     }
 
-    fn note_unhashed(&self, cells: u64) {
+    fn record_unhashed(&self, cells: u64) {
         if cells > 0 {
             self.requests().unhashed_cells += cells;
         }
@@ -91,16 +91,16 @@ impl Shared {
 
     fn audiences(&self) -> Vec<AudienceSummary> {
         let now = self.config.clock.now();
-        self.world().settled(&self.config, now).map(AudienceSummary::of).collect()
+        self.state().settled(&self.config, now).map(AudienceSummary::of).collect()
     }
 
     fn with_audience<T>(&self, id: &str, read: impl FnOnce(&audience::Audience) -> T) -> Option<T> {
         let now = self.config.clock.now();
-        self.world().one(id, &self.config, now).map(read)
+        self.state().one(id, &self.config, now).map(read)
     }
 
     fn reset(&self) {
-        *self.world() = world::World::default();
+        *self.state() = state::PlatformState::default();
         *self.requests() = RequestCounts::default();
         *self.faults() = faults::Faults::new(self.config.faults.clone());
     }
@@ -115,7 +115,7 @@ impl Shared {
     }
 }
 
-/// A running simulator. It stops when it is shut down or dropped.
+/// A running simulator. Stops when it is shut down or dropped.
 #[derive(Debug)]
 pub struct MetaSim {
     shared: Arc<Shared>,
@@ -127,7 +127,7 @@ impl MetaSim {
     /// Binds 127.0.0.1 and serves. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the port cannot be bound, or the fault script is wrong (`InvalidInput`).
+    /// If the port cannot be bound, or the fault script is invalid (`InvalidInput`).
     pub async fn start(config: MetaSimConfig) -> io::Result<Self> {
         let problems = config.faults.problems();
         if !problems.is_empty() {
@@ -138,7 +138,7 @@ impl MetaSim {
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             faults: Mutex::new(faults::Faults::new(config.faults.clone())),
-            world: Mutex::default(),
+            state: Mutex::default(),
             requests: Mutex::default(),
             traces: AtomicU64::new(config.faults.seed),
             url: format!("http://{address}"),
@@ -151,10 +151,10 @@ impl MetaSim {
             let serving = axum::serve(conn::CuttingListener(listener), service)
                 .with_graceful_shutdown(stop.cancelled_owned());
             if let Err(error) = serving.await {
-                tracing::error!(%error, "the simulator stopped");
+                tracing::error!(%error, "simulator stopped");
             }
         });
-        tracing::info!(%address, "simulated Meta is up");
+        tracing::info!(%address, "simulated Meta is listening");
         Ok(Self { shared, address, server: Some(server) })
     }
 
@@ -163,16 +163,16 @@ impl MetaSim {
         self.shared.url.clone()
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops accepting calls, gives those in hand five seconds, and stops.
+    /// Stops accepting calls, waits up to five seconds for running calls, and stops.
     pub async fn shutdown(mut self) {
         self.shared.stop.cancel();
         if let Some(mut server) = self.server.take()
-            && tokio::time::timeout(GRACE, &mut server).await.is_err()
+            && tokio::time::timeout(SHUTDOWN_TIMEOUT, &mut server).await.is_err()
         {
             server.abort();
         }
@@ -183,18 +183,18 @@ impl MetaSim {
         self.shared.audiences()
     }
 
-    /// How many audiences there are, over all accounts.
+    /// The number of audiences of all accounts.
     pub fn audience_count(&self) -> usize {
         self.shared.audiences().len()
     }
 
-    /// The exact number of members; `None` if there is no such audience.
+    /// The exact number of members; `None` if the audience does not exist.
     pub fn member_count(&self, id: &str) -> Option<u64> {
         self.shared.with_audience(id, |audience| audience.members.len())
     }
 
-    /// What identifies each member, sorted (see [`member_identity`]): for audiences that are
-    /// uploaded with one key, the values of that key. O(members log members).
+    /// The identity of each member, sorted (see [`member_identity`]): for audiences that are uploaded with one
+    /// key, the values of that key. O(members log members).
     pub fn members(&self, id: &str) -> Option<Vec<String>> {
         self.shared.with_audience(id, oracle::identities_of)
     }
@@ -209,25 +209,25 @@ impl MetaSim {
         self.members(id).map(|members| digest_of(&members))
     }
 
-    /// Which calls there were.
+    /// Counts of calls.
     pub fn requests(&self) -> RequestCounts {
         self.shared.requests().clone()
     }
 
-    /// Replaces the fault script; counting starts anew.
+    /// Replaces the fault script and resets its counts.
     ///
     /// # Errors
-    /// What is wrong with the script, one text for each wrong rule. The old script stays.
+    /// The problems of the script, one text for each invalid rule. The old script remains active.
     pub fn set_faults(&self, script: FaultScript) -> Result<(), Vec<String>> {
         self.shared.set_faults(script)
     }
 
-    /// How often each rule of the fault script has struck.
-    pub fn fault_strikes(&self) -> Vec<u64> {
-        self.shared.faults().strikes()
+    /// The number of faults that each rule of the script has injected.
+    pub fn injected_faults(&self) -> Vec<u64> {
+        self.shared.faults().injected()
     }
 
-    /// Forgets audiences, sessions, meters and counts; the fault script is that of the start again.
+    /// Deletes audiences, sessions, meters and counts, and restores the fault script of the start.
     pub fn reset(&self) {
         self.shared.reset();
     }

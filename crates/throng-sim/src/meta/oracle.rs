@@ -1,4 +1,4 @@
-//! The truth about the platform, for tests: what is in each audience, and which calls there were.
+//! The exact state of the platform, for tests: the members of each audience, and counts of calls.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::audience::Audience;
 
-/// An audience as the oracle tells it.
+/// An audience as the oracle shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AudienceSummary {
     /// The platform's id.
@@ -35,8 +35,8 @@ impl AudienceSummary {
 /// A member: its match keys by name, as they were sent. Keys without a value are absent.
 pub type MemberRow = BTreeMap<&'static str, String>;
 
-/// What identifies a member: its `EXTERN_ID` if it has one, else the value of its only key, else
-/// `KEY=value` for each key, with spaces between.
+/// The identity of a member: its `EXTERN_ID` if it has one, else the value of its only key, else `KEY=value`
+/// for each key, separated by spaces.
 pub fn member_identity(row: &MemberRow) -> String {
     if let Some(id) = row.get("EXTERN_ID") {
         return id.clone();
@@ -61,7 +61,7 @@ pub(super) fn identities_of(audience: &Audience) -> Vec<String> {
     identities
 }
 
-/// SHA-256 in hexadecimal of the sorted identities, each with a line feed behind it.
+/// SHA-256 in hexadecimal of the sorted identities, each followed by a line feed.
 pub fn digest_of(sorted_identities: &[String]) -> String {
     let mut hasher = Sha256::new();
     for identity in sorted_identities {
@@ -71,16 +71,16 @@ pub fn digest_of(sorted_identities: &[String]) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What there was of one kind of call.
+/// The counts of one kind of call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CallCounts {
-    /// Calls, also those that failed.
+    /// All calls, including failed ones.
     pub requests: u64,
-    /// Calls that took effect, also if nobody was told.
+    /// Calls that took effect, including those without a response.
     pub applied: u64,
-    /// Calls that the fault script struck, slowness aside.
+    /// Calls with a fault other than a delay.
     pub faults: u64,
-    /// Rows, over all calls.
+    /// Rows of all calls.
     pub rows: u64,
     /// The largest number of rows of a call.
     pub max_rows: u64,
@@ -91,19 +91,19 @@ pub struct CallCounts {
 /// All calls since the start or the last reset. Holds no row and no token.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RequestCounts {
-    /// By kind, such as `add_users`. Requests that never became a call are `refused` (version,
-    /// token, path), `url_too_long` or `body_too_large`.
+    /// By kind, such as `add_users`. Requests that are not a call are counted as `refused` (version, token,
+    /// path), `url_too_long` or `body_too_large`.
     pub calls: BTreeMap<String, CallCounts>,
     /// Calls that took effect, by path without version and query.
     pub applied_by_path: BTreeMap<String, u64>,
-    /// Cells that should have been hashes and were not. Anything but 0 means that personal data
-    /// has left a client in the clear.
+    /// Cells that should be hashes and are not. Any value but 0 means that a client has sent personal data
+    /// unhashed.
     pub unhashed_cells: u64,
 }
 
 /// One request, for the counts.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct ServedRequest {
     kind: &'static str,
     path: Option<String>,
     rows: u64,
@@ -112,13 +112,13 @@ pub(super) struct Served {
     error: Option<i64>,
 }
 
-impl Served {
+impl ServedRequest {
     pub(super) fn call(kind: &'static str, path: &str, rows: u64) -> Self {
         let path = path.splitn(3, '/').nth(2).map(|rest| format!("/{rest}"));
         Self { kind, path, rows, applied: false, fault: false, error: None }
     }
 
-    pub(super) fn outside(kind: &'static str) -> Self {
+    pub(super) fn rejected(kind: &'static str) -> Self {
         Self { kind, path: None, rows: 0, applied: false, fault: false, error: None }
     }
 
@@ -139,7 +139,7 @@ impl Served {
 }
 
 impl RequestCounts {
-    pub(super) fn note(&mut self, served: Served) {
+    pub(super) fn record(&mut self, served: ServedRequest) {
         let counts = self.calls.entry(served.kind.to_owned()).or_default();
         counts.requests += 1;
         counts.applied += u64::from(served.applied);
@@ -158,16 +158,16 @@ impl RequestCounts {
 /// `/sim/oracle/audiences/{id}/members`.
 pub(super) fn members_json(audience: &Audience, with_rows: bool) -> Value {
     let identities = identities_of(audience);
-    let mut told = serde_json::json!({
+    let mut members = serde_json::json!({
         "id": audience.id.to_string(),
         "name": audience.name,
         "count": audience.members.len(),
         "digest": digest_of(&identities),
     });
     if with_rows {
-        told["rows"] = serde_json::json!(rows_of(audience));
+        members["rows"] = serde_json::json!(rows_of(audience));
     }
-    told
+    members
 }
 
 #[cfg(test)]
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identities_are_short_where_they_can_be() {
+    fn identities_are_as_short_as_possible() {
         let row = |cells: &[(&'static str, &str)]| -> MemberRow {
             cells.iter().map(|(key, text)| (*key, (*text).to_owned())).collect()
         };
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_can_be_made_elsewhere() {
+    fn the_digest_equals_that_of_sha256sum() {
         // printf 'a\nb\n' | sha256sum
         assert_eq!(
             digest_of(&["a".to_owned(), "b".to_owned()]),

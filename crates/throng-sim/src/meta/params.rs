@@ -1,4 +1,4 @@
-//! The parameters of a call, wherever they were written: query, form or JSON body.
+//! The parameters of a call, from query, form or JSON body.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::error::GraphError;
 
-/// Parameters by name. Parameters of the body win over those of the query.
+/// Parameters by name. Parameters of the body override those of the query.
 #[derive(Debug, Default)]
 pub(super) struct Params(BTreeMap<String, Value>);
 
@@ -14,7 +14,7 @@ impl Params {
     /// Reads query and body.
     ///
     /// # Errors
-    /// 100 if the body says that it is JSON and is not a JSON object.
+    /// 100 if the content type is JSON and the body is not a JSON object.
     pub(super) fn read(query: &str, content_type: &str, body: &[u8]) -> Result<Self, GraphError> {
         let mut params = Self(form(query.as_bytes()).collect());
         if content_type.starts_with("application/json") && !body.is_empty() {
@@ -32,7 +32,7 @@ impl Params {
         self.0.contains_key(name)
     }
 
-    /// A text. Numbers and booleans count as their text; JSON-encoded texts are decoded.
+    /// A string. Numbers and booleans are converted; JSON-encoded strings are decoded.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         match self.0.get(name)? {
             Value::String(text) if text.starts_with('"') => {
@@ -44,12 +44,12 @@ impl Params {
         }
     }
 
-    /// A truth value: `true`, `1` and their texts are true.
-    pub(super) fn truth(&self, name: &str) -> bool {
+    /// A boolean: `true`, `1` and their strings are true.
+    pub(super) fn boolean(&self, name: &str) -> bool {
         self.text(name).is_some_and(|text| matches!(text.as_str(), "true" | "1"))
     }
 
-    /// Takes a JSON value out, also where it was written as text.
+    /// Removes and returns a JSON value, also if it is encoded as a string.
     pub(super) fn take_json(&mut self, name: &str) -> Option<Value> {
         match self.0.remove(name)? {
             Value::String(text) => Some(serde_json::from_str(&text).unwrap_or(Value::String(text))),
@@ -58,7 +58,7 @@ impl Params {
     }
 }
 
-/// The pairs of a query or a form. What cannot be decoded stays as it is, as browsers do it.
+/// The pairs of a query or a form. Invalid escapes are kept unchanged, as browsers do.
 fn form(encoded: &[u8]) -> impl Iterator<Item = (String, Value)> {
     encoded.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
@@ -98,12 +98,12 @@ mod tests {
         assert_eq!(params.text("name").as_deref(), Some("(test) Group 1"));
         assert_eq!(params.text("odd").as_deref(), Some("100%"));
         assert_eq!(params.text("q").as_deref(), Some("x"));
-        assert!(params.truth("flag"));
+        assert!(params.boolean("flag"));
         assert_eq!(params.take_json("payload"), Some(json!({"a": 1})));
     }
 
     #[test]
-    fn the_body_wins() {
+    fn the_body_overrides_the_query() {
         let params = Params::read("a=1&b=2", "application/json", br#"{"a": 3}"#).unwrap();
         assert_eq!((params.text("a"), params.text("b")), (Some("3".into()), Some("2".into())));
         assert!(Params::read("", "application/json", b"[]").is_err());

@@ -1,4 +1,4 @@
-//! `payload` and `session`: what users are uploaded with. Pure.
+//! `payload` and `session`: the parameters of uploads. Pure.
 
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,24 +12,24 @@ const MAX_ROWS: usize = 10_000;
 /// An answer holds at most this many samples of invalid rows.
 const MAX_SAMPLES: usize = 100;
 
-/// A payload that was understood. Rows that are badly formed are counted and left out.
+/// A decoded payload. Invalid rows are counted and left out.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) rows: Vec<Row>,
     pub(super) received: u64,
     pub(super) invalid: u64,
-    /// The row's JSON as it was sent, with what is wrong with it.
+    /// The JSON of invalid rows as they were sent, with the reason.
     pub(super) samples: Map<String, Value>,
-    /// Cells that should be hashes and are not: nobody may ever send one.
+    /// Cells that should be hashes and are not: a client must never send one.
     pub(super) unhashed_cells: u64,
-    /// The family of data sources that the audience must be of.
+    /// The family of data sources that the audience must have.
     pub(super) family: String,
     /// The schema's names, joined.
     pub(super) schema: String,
     pub(super) has_value: bool,
 }
 
-/// How many rows a payload has, before anything else is known about it.
+/// The number of rows of a payload that was not checked yet.
 pub(super) fn row_count(payload: &Value) -> u64 {
     payload["data"].as_array().map_or(0, |rows| rows.len() as u64)
 }
@@ -38,7 +38,7 @@ impl Upload {
     /// Reads and checks a payload.
     ///
     /// # Errors
-    /// 100 for what makes the whole payload unusable, 1/99 for too many rows.
+    /// 100 if the whole payload is invalid, 1/99 for too many rows.
     pub(super) fn parse(payload: &Value) -> Result<Self, GraphError> {
         let wrong = |why: &str| GraphError::parameter("payload", why);
         if !payload.is_object() {
@@ -90,7 +90,7 @@ impl Upload {
     ) -> Result<(), GraphError> {
         let cells = match row {
             Value::Array(cells) => cells.as_slice(),
-            // Rows without brackets are for a schema without brackets.
+            // A row without brackets requires a schema without brackets.
             single if !is_list => std::slice::from_ref(single),
             _ => return Err(GraphError::arity()),
         };
@@ -115,7 +115,7 @@ impl Upload {
     }
 }
 
-/// Why a row is invalid, or its match keys.
+/// The match keys of a row, or the reason why it is invalid.
 fn check(columns: &[Column], texts: &[String]) -> Result<Row, String> {
     let cells = || columns.iter().zip(texts);
     if cells().any(|(column, text)| column.key == Some(MatchKey::EXTERN_ID) && text.is_empty()) {
@@ -164,7 +164,7 @@ fn columns_of(schema: &Value) -> Result<(Vec<Column>, bool), GraphError> {
     Ok((columns, is_list))
 }
 
-/// Ids of apps and pages that some keys need beside them.
+/// Checks the ids of apps and pages that some keys require.
 fn check_ids(payload: &Value, columns: &[Column]) -> Result<(), GraphError> {
     let count = |list: &str| payload[list].as_array().map_or(0, Vec::len);
     let has = |name: &str| columns.iter().any(|column| column.name == name);
@@ -183,7 +183,7 @@ fn family_of(data_source: &Value, is_list: bool) -> String {
     data_source["sub_type"].as_str().unwrap_or(by_schema).to_owned()
 }
 
-/// A session that the client chose.
+/// A session of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SessionStep {
     pub(super) id: u64,
@@ -195,7 +195,7 @@ impl SessionStep {
     /// Reads and checks a session.
     ///
     /// # Errors
-    /// 100 for what is missing or out of range.
+    /// 100 for values that are missing or out of range.
     pub(super) fn parse(session: &Value) -> Result<Self, GraphError> {
         let positive = |name: &str| {
             let value = &session[name];
@@ -221,8 +221,8 @@ impl SessionStep {
     }
 }
 
-/// The session id of calls without a session. As with the real one it is not unique: it follows
-/// from account, method and schema.
+/// The session id of calls without a session. It is not unique, like on the real platform: it depends on
+/// account, method and schema.
 pub(super) fn implicit_session(account: &str, method: &str, schema: &str) -> u64 {
     xxh3_64(format!("{account}\n{method}\n{schema}").as_bytes()) >> 1
 }
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_that_cannot_be_read_are_refused_whole() {
+    fn invalid_payloads_are_refused() {
         for payload in [
             json!("x"),
             json!({"schema": ["EMAIL"]}),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn single_keys_take_rows_with_and_without_brackets() {
+    fn single_keys_accept_rows_with_and_without_brackets() {
         for data in [json!([HASH]), json!([[HASH]])] {
             let upload = Upload::parse(&json!({"schema": "EMAIL_SHA256", "data": data})).unwrap();
             assert_eq!((upload.rows.len(), upload.family.as_str()), (1, "HASHES_OR_USER_IDS"));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_rows_are_enough() {
+    fn more_than_ten_thousand_rows_are_refused() {
         let rows = |count| json!({"schema": "EMAIL_SHA256", "data": vec![HASH; count]});
         assert_eq!(Upload::parse(&rows(10_000)).unwrap().received, 10_000);
         let error = Upload::parse(&rows(10_001)).unwrap_err();

@@ -1,4 +1,4 @@
-//! Meters of calls, and the headers that tell of them. Pure.
+//! Meters of calls, and the usage headers. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,13 +29,12 @@ impl Meter {
         self.calls += 1;
     }
 
-    /// Calls within the hour up to the last counted one.
+    /// Calls within the hour before the last counted call.
     pub(super) fn calls(&self) -> u64 {
         self.calls
     }
 
-    /// Minutes, rounded up, until fewer than `limit` calls lie in the last hour; 0 if that is so
-    /// now.
+    /// Minutes, rounded up, until fewer than `limit` calls are in the last hour; 0 if that is the case now.
     pub(super) fn regain_minutes(&self, now: Timestamp, limit: u64) -> u64 {
         let mut left = self.calls;
         let second = now.0.div_euclid(1_000_000);
@@ -63,7 +62,7 @@ impl Meter {
     }
 }
 
-/// Calls that an ad account has per hour.
+/// The quota of an ad account: calls per hour.
 pub(super) fn quota(tier: Tier, custom: Option<u64>, audiences: u64) -> u64 {
     let base = match tier {
         Tier::Limited => 5_000,
@@ -72,7 +71,7 @@ pub(super) fn quota(tier: Tier, custom: Option<u64>, audiences: u64) -> u64 {
     custom.unwrap_or_else(|| (base + 40 * audiences).min(700_000))
 }
 
-/// The older meter: points that decay, and a block when there are too many.
+/// The older meter: points that decay, and a block if there are too many.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Score {
     points: f64,
@@ -99,16 +98,16 @@ impl Score {
     }
 }
 
-/// Which usage headers an answer has.
+/// The usage headers of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UsageHeaders {
-    /// `X-Business-Use-Case-Usage`: everything but uploads.
+    /// `X-Business-Use-Case-Usage`: all calls except uploads.
     BusinessUseCase,
     /// `X-App-Usage` and `X-Ad-Account-Usage`: uploads.
     AppAndAccount,
 }
 
-/// What the headers tell.
+/// The values of the headers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Usage {
     pub(super) percent: u64,
@@ -118,7 +117,7 @@ pub(super) struct Usage {
 impl Usage {
     /// Name and value of each header.
     pub(super) fn headers(self, which: UsageHeaders, account: &str) -> Vec<(&'static str, String)> {
-        // Time in the processor is not simulated: a third of the calls' share.
+        // CPU time is not simulated: a third of the share of calls.
         let (calls, time) = (self.percent, self.percent / 3);
         match which {
             UsageHeaders::BusinessUseCase => {
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_meter_forgets_after_an_hour() {
+    fn a_meter_drops_calls_after_an_hour() {
         let mut meter = Meter::default();
         meter.count(at(0));
         meter.count(at(0));

@@ -1,5 +1,5 @@
-//! The two advertisers of the article by Pinterest, a hundred days each, and the page that shows
-//! them: `docs/predictive-budgeting.md` is made here and checked to be current.
+//! The two advertisers of the article by Pinterest, a hundred days each, and the page about them:
+//! `docs/predictive-budgeting.md` is generated here and checked to be current.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -40,7 +40,7 @@ fn prediction_keeps_both_advertisers_inside_their_budgets() {
     let x = [shares(&advertiser_x(false)), shares(&advertiser_x(true))];
     let y = [shares(&advertiser_y(false)), shares(&advertiser_y(true))];
     println!("x {x:?}\ny {y:?}");
-    // As the article tells: about a tenth and a fifth.
+    // As in the article: about a tenth and a fifth.
     assert!((0.08..0.12).contains(&x[0].over), "x without: {}", x[0].over);
     assert!((0.17..0.24).contains(&y[0].over), "y without: {}", y[0].over);
     assert!(x[1].over < 0.01, "x with: {}", x[1].over);
@@ -49,26 +49,29 @@ fn prediction_keeps_both_advertisers_inside_their_budgets() {
         assert!(day.worst_under <= 0.02, "ends the day under budget: {day:?}");
     }
     let page = page(x, y);
-    current("docs/predictive-budgeting.md", &page);
+    assert_current("docs/predictive-budgeting.md", &page);
 }
 
 #[test]
 fn the_picture_is_current() {
     let x = run(&advertiser_x(true), 1).expect("a day");
     let y = run(&advertiser_y(true), 1).expect("a day");
-    current("docs/pictures/predicted-x.svg", &picture("X: $0.10 an impression", &x.intervals));
-    current("docs/pictures/predicted-y.svg", &picture("Y: $2 a click", &y.intervals));
+    assert_current(
+        "docs/pictures/predicted-x.svg",
+        &picture("X: $0.10 an impression", &x.intervals),
+    );
+    assert_current("docs/pictures/predicted-y.svg", &picture("Y: $2 a click", &y.intervals));
 }
 
-/// Compares a generated file with what is checked in; writes it when `THRONG_BLESS` is set.
-fn current(path: &str, wanted: &str) {
+/// Compares a generated file with the checked-in one; writes it if `THRONG_BLESS` is set.
+fn assert_current(path: &str, wanted: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     if std::env::var_os("THRONG_BLESS").is_some() {
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
         std::fs::write(&file, wanted).expect("written");
     }
-    let there = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(there == wanted, "{path} is not current: run `cargo xtask gen`");
+    let existing = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(existing == wanted, "{path} is not current: run `cargo xtask gen`");
 }
 
 fn page(x: [Shares; 2], y: [Shares; 2]) -> String {
@@ -93,8 +96,7 @@ fn page(x: [Shares; 2], y: [Shares; 2]) -> String {
 fn picture(title: &str, intervals: &[Interval]) -> String {
     const WIDTH: f64 = 900.0;
     const HEIGHT: f64 = 260.0;
-    // The part of the day in which there was traffic to speak of.
-    // Yesterday's come before a long gap.
+    // The part of the day with traffic. The intervals of the previous day precede a long gap.
     let today: Vec<&Interval> = intervals.iter().skip_while(|i| i.start < DAY_BEGINS).collect();
     let shown: Vec<&Interval> = today.into_iter().take(24).collect();
     let most = shown.iter().map(|i| i.predicted.0.max(i.actual.0)).max().unwrap_or(1).max(1) as f64;

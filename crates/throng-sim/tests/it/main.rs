@@ -1,6 +1,6 @@
-//! Simulators through the wire, with an ordinary HTTP client; simulated days of two advertisers.
+//! Simulators over HTTP, with an ordinary client; simulated days of two advertisers.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue should panic")]
 
 mod advertisers;
 mod meta_access;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use throng_model::{HashedIdentifier, ManualClock, Timestamp};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
-const TOKEN: &str = "rehearsal";
+const TOKEN: &str = "sim-token";
 
 /// A running simulator, its clock, and a client.
 struct Meta {
@@ -27,7 +27,7 @@ struct Meta {
     http: Client,
 }
 
-/// An answer of the platform.
+/// A response of the platform.
 struct Reply {
     status: u16,
     headers: reqwest::header::HeaderMap,
@@ -106,7 +106,7 @@ impl Meta {
         reply.body["id"].as_str().unwrap_or_else(|| panic!("{}", reply.body)).to_owned()
     }
 
-    /// Adds people to an audience by e-mail; all must be taken.
+    /// Adds people to an audience by e-mail; all must be accepted.
     async fn add(&self, id: &str, people: std::ops::Range<u32>) {
         let reply = self.post(&format!("{id}/users"), emails(people)).await;
         assert_eq!((reply.status, &reply.body["num_invalid_entries"]), (200, &json!(0)));

@@ -29,7 +29,7 @@ async fn old_and_unknown_versions_are_refused() {
 }
 
 #[tokio::test]
-async fn a_token_may_stand_in_header_query_form_or_body() {
+async fn a_token_is_accepted_in_header_query_form_and_body() {
     let meta = Meta::plain().await;
     let url = format!("{}/v25.0/act_1/customaudiences", meta.sim.url());
     let with_header = |value: &str| meta.http.get(&url).header("authorization", value);
@@ -37,10 +37,10 @@ async fn a_token_may_stand_in_header_query_form_or_body() {
     let body =
         json!({"access_token": TOKEN, "name": "b", "customer_file_source": "USER_PROVIDED_ONLY"});
     for (call, code) in [
-        (with_header("Bearer rehearsal"), 0),
-        (with_header("OAuth rehearsal"), 0),
+        (with_header("Bearer sim-token"), 0),
+        (with_header("OAuth sim-token"), 0),
         (with_header("Bearer other"), 190),
-        (with_header("Basic rehearsal"), 104),
+        (with_header("Basic sim-token"), 104),
         (meta.http.get(&url), 104),
         (meta.http.get(format!("{url}?access_token={TOKEN}")), 0),
         (
@@ -59,7 +59,7 @@ async fn a_token_may_stand_in_header_query_form_or_body() {
 }
 
 #[tokio::test]
-async fn errors_have_the_whole_envelope() {
+async fn errors_have_the_complete_envelope() {
     let meta = Meta::plain().await;
     let reply = meta.send(meta.http.get(format!("{}/v25.0/act_1", meta.sim.url()))).await;
     assert_eq!(reply.status, 400);
@@ -78,9 +78,9 @@ async fn errors_have_the_whole_envelope() {
 async fn with_an_app_secret_every_call_needs_its_proof() {
     let secret = Some(Secret::new("app-secret"));
     let meta = Meta::start(MetaSimConfig { app_secret: secret, ..MetaSimConfig::default() }).await;
-    // HMAC-SHA256 with key "app-secret" of "rehearsal", and of "rehearsal|1800000000".
-    let proof = "6cd89add9801e133c87e725de979b03798915c6c00b7b4fdbe84d84ad4430798";
-    let timed = "1509f1d6429beb843193755ab8c6270e2b41e1642854dc0a8444dcb8f3988380";
+    // HMAC-SHA256 with key "app-secret" of "sim-token", and of "sim-token|1800000000".
+    let proof = "b9c39a6cbe2c8bfd110ecb79d57610675490b3eaae17a0bc060561cec993e8dd";
+    let timed = "ec91eb2c16de73d458dadab1f5fbfc01642359bd3e060015c88cab2d996fe2f6";
     for (query, message) in [
         (String::new(), Some("API calls from the server require an appsecret_proof argument")),
         (
@@ -119,7 +119,7 @@ async fn accounts_may_be_unknown_or_without_terms() {
 }
 
 #[tokio::test]
-async fn addresses_that_are_too_long_are_cut_off() {
+async fn requests_with_a_too_long_url_are_closed() {
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
     meta.add(&id, 0..400).await;

@@ -33,7 +33,7 @@ async fn creating_needs_a_name_and_a_source() {
 }
 
 #[tokio::test]
-async fn a_created_audience_answers_only_its_id_and_can_be_read() {
+async fn a_create_returns_only_the_id_of_the_audience() {
     let meta = Meta::plain().await;
     let body = json!({"name": "(test) Group 1", "subtype": "CUSTOM", "description": "d", "id": "x",
         "customer_file_source": "USER_PROVIDED_ONLY", "retention_days": 30});
@@ -71,7 +71,7 @@ async fn forms_create_audiences_too() {
 }
 
 #[tokio::test]
-async fn an_account_holds_so_many_audiences() {
+async fn an_account_has_a_limit_of_audiences() {
     let config = MetaSimConfig { max_audiences_per_account: 2, ..MetaSimConfig::default() };
     let meta = Meta::start(config).await;
     let first = meta.audience("a").await;
@@ -111,12 +111,12 @@ async fn lists_are_newest_first_and_paged_by_cursors() {
     assert_eq!(seen, ["ed", "cb", "a"]);
     assert_eq!(names(&meta.get(&format!("{path}&before={before}")).await.body), "cb");
     assert_eq!(meta.get("act_1/customaudiences?limit=0").await.code().0, 100);
-    assert_eq!(meta.get("act_1/customaudiences?after=nonsense").await.code().0, 100);
+    assert_eq!(meta.get("act_1/customaudiences?after=invalid").await.code().0, 100);
     assert_eq!(meta.get("act_2/customaudiences").await.body, json!({"data": []}));
 }
 
 #[tokio::test]
-async fn a_cursor_outlives_its_audience() {
+async fn a_cursor_is_valid_after_its_audience_was_deleted() {
     let meta = Meta::plain().await;
     let ids = [meta.audience("a").await, meta.audience("b").await, meta.audience("c").await];
     let page = meta.get("act_1/customaudiences?limit=2").await.body;
@@ -175,5 +175,5 @@ async fn changes_show_after_the_processing_delay() {
     assert_eq!(read().await, (441, 300, -1, -1));
     meta.clock.advance(Duration::from_secs(1));
     assert_eq!(read().await, (200, 200, 1500, 1600));
-    assert_eq!(meta.count(&id), 3_000, "the oracle knows exactly");
+    assert_eq!(meta.count(&id), 3_000, "the oracle shows the exact number");
 }

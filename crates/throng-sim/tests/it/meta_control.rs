@@ -1,4 +1,4 @@
-//! What the simulator says for itself: page, oracle, faults, reset.
+//! The simulator's own page and API: oracle, faults, reset.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ async fn post(meta: &Meta, path: &str, body: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn the_page_tells_how_to_use_it() {
+async fn the_page_explains_how_to_use_it() {
     let meta = Meta::plain().await;
     meta.audience("<b>loyal</b>").await;
     let (status, page) = get(&meta, "/").await;
@@ -30,11 +30,11 @@ async fn the_page_tells_how_to_use_it() {
     for part in [&meta.sim.url(), "/sim/faults", "usersreplace", "&lt;b&gt;loyal&lt;/b&gt;"] {
         assert!(page.contains(part), "{part}");
     }
-    assert!(!page.contains("rehearsal"), "tokens are not shown");
+    assert!(!page.contains("sim-token"), "tokens are not shown");
 }
 
 #[tokio::test]
-async fn the_oracle_knows_everything() {
+async fn the_oracle_shows_members_and_calls() {
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
     meta.add(&id, 0..3).await;
@@ -82,14 +82,14 @@ async fn faults_are_set_read_and_cleared_over_http() {
         let (status, answer) = post(&meta, "/sim/faults", wrong).await;
         assert_eq!((status, answer["problems"].as_array().map(Vec::len)), (400, Some(1)));
     }
-    assert_eq!(get(&meta, "/sim/faults").await.1, read, "a wrong script changes nothing");
+    assert_eq!(get(&meta, "/sim/faults").await.1, read, "an invalid script changes nothing");
     let url = format!("{}/sim/faults", meta.sim.url());
     let cleared = meta.send(meta.http.delete(url)).await.body;
     assert_eq!(cleared["script"]["rules"], json!([]));
 }
 
 #[tokio::test]
-async fn a_reset_forgets_everything_but_the_settings() {
+async fn a_reset_deletes_everything_except_the_settings() {
     let throttled = FaultKind::Throttled { code: 17, regain_minutes: 0 };
     let faults = FaultScript::new(1, [FaultRule::new(throttled).on_call("list_sessions")]);
     let config =
@@ -107,7 +107,7 @@ async fn a_reset_forgets_everything_but_the_settings() {
 }
 
 #[tokio::test]
-async fn wrong_scripts_and_taken_ports_are_refused_at_the_start() {
+async fn invalid_scripts_and_used_ports_are_refused_at_the_start() {
     let rule = FaultRule::new(FaultKind::CutAfter).with_probability(1.5);
     let faults = FaultScript::new(1, [rule]);
     let error = MetaSim::start(MetaSimConfig { faults, ..MetaSimConfig::default() }).await;
@@ -119,7 +119,7 @@ async fn wrong_scripts_and_taken_ports_are_refused_at_the_start() {
 }
 
 #[tokio::test]
-async fn without_tokens_any_token_is_good_and_shutdown_frees_the_port() {
+async fn without_tokens_any_token_is_accepted_and_shutdown_frees_the_port() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sim = MetaSim::start(MetaSimConfig::default()).await.unwrap();
     let (url, address) = (format!("{}/v25.0/act_1", sim.url()), sim.address());
@@ -144,7 +144,7 @@ async fn many_clients_and_a_large_audience() {
     assert_eq!(meta.sim.requests().calls["add_users"].applied, 20);
 }
 
-/// Keeps what is logged.
+/// Collects log lines.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -159,7 +159,7 @@ impl io::Write for Log {
 }
 
 #[tokio::test]
-async fn no_log_ever_holds_a_row_or_a_token() {
+async fn no_log_line_has_a_row_or_a_token() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -167,7 +167,7 @@ async fn no_log_ever_holds_a_row_or_a_token() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    // For all threads: what other tests log in the meantime must be just as clean.
+    // For all threads: other tests must not log a row or a token either.
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
@@ -180,7 +180,7 @@ async fn no_log_ever_holds_a_row_or_a_token() {
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("add_users") && log.contains("rows=2"), "{log}");
     // The HTTP libraries of client and server log nothing either.
-    for private in ["ann@example.com", &email(1), "rehearsal"] {
+    for private in ["ann@example.com", &email(1), "sim-token"] {
         assert!(!log.contains(private), "{private} in {log}");
     }
 }

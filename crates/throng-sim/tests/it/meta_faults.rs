@@ -1,4 +1,4 @@
-//! Faults on purpose.
+//! Injected faults.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSimConfig};
 
 use crate::{Meta, email, emails};
 
-/// A simulator with an audience, whose next upload meets `fault`.
+/// A simulator with an audience, whose next upload gets `fault`.
 async fn with_fault(fault: FaultKind) -> (Meta, String) {
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
@@ -16,7 +16,7 @@ async fn with_fault(fault: FaultKind) -> (Meta, String) {
 }
 
 #[tokio::test]
-async fn a_cut_connection_is_seen_as_one_and_may_have_had_an_effect() {
+async fn a_closed_connection_is_an_error_and_the_call_may_have_had_an_effect() {
     for (fault, members) in [(FaultKind::CutBefore, 0), (FaultKind::CutAfter, 3)] {
         let (meta, id) = with_fault(fault.clone()).await;
         let call = meta.call(Method::POST, &format!("{id}/users")).json(&emails(0..3));
@@ -26,17 +26,17 @@ async fn a_cut_connection_is_seen_as_one_and_may_have_had_an_effect() {
         assert_eq!(meta.count(&id), members, "{fault:?}");
         meta.add(&id, 0..3).await;
         assert_eq!(meta.count(&id), 3, "{fault:?}: the next call works");
-        assert_eq!(meta.sim.fault_strikes(), [1]);
+        assert_eq!(meta.sim.injected_faults(), [1]);
     }
 }
 
 #[tokio::test]
-async fn not_a_byte_of_an_answer_comes_through_a_cut_connection() {
+async fn a_closed_connection_delivers_no_byte_of_a_response() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (meta, id) = with_fault(FaultKind::CutAfter).await;
     let body = emails(0..3).to_string();
     let request = format!(
-        "POST /v25.0/{id}/users HTTP/1.1\r\nhost: x\r\nauthorization: Bearer rehearsal\r\n\
+        "POST /v25.0/{id}/users HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sim-token\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
@@ -50,7 +50,7 @@ async fn not_a_byte_of_an_answer_comes_through_a_cut_connection() {
 }
 
 #[tokio::test]
-async fn server_errors_come_before_or_after_the_effect() {
+async fn server_errors_occur_before_or_after_the_effect() {
     for (applied, members) in [(false, 0), (true, 3)] {
         let (meta, id) = with_fault(FaultKind::ServerError { status: 502, applied }).await;
         let reply = meta.post(&format!("{id}/users"), emails(0..3)).await;
@@ -60,7 +60,7 @@ async fn server_errors_come_before_or_after_the_effect() {
 }
 
 #[tokio::test]
-async fn web_pages_come_instead_of_json() {
+async fn html_pages_replace_json() {
     for (applied, members) in [(false, 0), (true, 3)] {
         let (meta, id) = with_fault(FaultKind::Html { status: 200, applied }).await;
         let reply = meta.post(&format!("{id}/users"), emails(0..3)).await;
@@ -96,7 +96,7 @@ async fn counts_may_be_wrong() {
 }
 
 #[tokio::test]
-async fn tokens_expire_and_anything_else_can_happen() {
+async fn tokens_expire_and_any_error_can_be_injected() {
     let (meta, id) = with_fault(FaultKind::TokenExpired).await;
     let reply = meta.post(&format!("{id}/users"), emails(0..1)).await;
     assert_eq!((reply.status, reply.code()), (400, (190, 463)));
@@ -113,15 +113,15 @@ async fn tokens_expire_and_anything_else_can_happen() {
 }
 
 #[tokio::test]
-async fn slowness_is_felt_and_harmless() {
-    // The manual clock makes any wait short, so it is the count that shows the fault.
+async fn a_delay_is_counted_and_has_no_other_effect() {
+    // The manual clock shortens every wait, so only the count shows the fault.
     let (meta, id) = with_fault(FaultKind::Slow { millis: 60_000 }).await;
     meta.add(&id, 0..3).await;
-    assert_eq!((meta.count(&id), meta.sim.fault_strikes()), (3, vec![1]));
+    assert_eq!((meta.count(&id), meta.sim.injected_faults()), (3, vec![1]));
 }
 
 #[tokio::test]
-async fn a_slow_call_does_not_keep_the_simulator_from_stopping() {
+async fn a_delayed_call_does_not_block_the_shutdown() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let slow = FaultRule::new(FaultKind::Slow { millis: 3_600_000 });
     let sim = throng_sim::meta::MetaSim::start(MetaSimConfig {
@@ -131,7 +131,7 @@ async fn a_slow_call_does_not_keep_the_simulator_from_stopping() {
     let sim = sim.await.unwrap();
     let url = format!("{}/v25.0/act_1?access_token=any", sim.url());
     let call = tokio::spawn(reqwest::get(url));
-    while sim.fault_strikes() != [1] {
+    while sim.injected_faults() != [1] {
         tokio::task::yield_now().await;
     }
     sim.shutdown().await;
@@ -139,7 +139,7 @@ async fn a_slow_call_does_not_keep_the_simulator_from_stopping() {
 }
 
 #[tokio::test]
-async fn a_seed_makes_the_same_faults_again() {
+async fn the_same_seed_injects_the_same_faults() {
     let mut runs = Vec::new();
     for _ in 0..2 {
         let config =
@@ -150,14 +150,14 @@ async fn a_seed_makes_the_same_faults_again() {
             let end = meta.call(Method::GET, "act_1").send().await;
             ends.push(end.map_or(0, |response| response.status().as_u16()));
         }
-        runs.push((ends, meta.sim.fault_strikes()));
+        runs.push((ends, meta.sim.injected_faults()));
     }
     assert_eq!(runs[0], runs[1]);
     assert!(runs[0].1.iter().sum::<u64>() > 5, "{runs:?}");
 }
 
 #[tokio::test]
-async fn a_client_that_repeats_gets_there_through_many_faults() {
+async fn a_client_that_retries_succeeds_despite_many_faults() {
     let config = MetaSimConfig { faults: FaultScript::mixed(7, 0.3), ..MetaSimConfig::default() };
     let meta = Meta::start(config).await;
     let create = json!({"name": "a", "enable_fetch_or_create": true, "customer_file_source": "USER_PROVIDED_ONLY"});

@@ -1,4 +1,4 @@
-//! Quotas, and the headers that tell of them.
+//! Quotas and usage headers.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn business_usage(reply: &Reply) -> Value {
 }
 
 #[tokio::test]
-async fn uploads_have_other_usage_headers_than_the_rest() {
+async fn uploads_have_other_usage_headers_than_other_calls() {
     let meta = Meta::plain().await;
     let create = json!({"name": "a", "customer_file_source": "USER_PROVIDED_ONLY"});
     let created = meta.post("act_1/customaudiences", create).await;
@@ -54,10 +54,10 @@ async fn over_the_quota_calls_are_throttled_until_the_hour_has_rolled() {
     meta.get(&id).await;
     let refused = meta.post(&format!("{id}/users"), emails(1..2)).await;
     assert_eq!((refused.status, refused.code()), (400, (80_003, 2_446_079)));
-    assert_eq!(meta.count(&id), 1, "what is throttled has no effect");
+    assert_eq!(meta.count(&id), 1, "a throttled call has no effect");
     let refused = meta.get(&id).await;
     let usage = business_usage(&refused);
-    // Six calls: the refused ones count, too. Two are 30 minutes old; a third must go.
+    // Six calls, as refused ones count as well. Two are 30 minutes old; a third one has to expire.
     assert_eq!(usage["call_count"], 150);
     assert_eq!(usage["estimated_time_to_regain_access"], 60);
     assert_eq!(meta.get("act_2").await.status, 200, "other accounts have their own quota");

@@ -57,7 +57,11 @@ async fn every_rule_has_its_subcode() {
     assert_eq!(send(1, 1, false).await, (0, 0));
     assert_eq!(send(2, 1, false).await, (2650, 1_870_145), "one replace at a time");
     assert_eq!(send(1, 5, true).await, (0, 0));
-    assert_eq!(send(1, 5, true).await, (2650, 1_870_159), "nothing comes after the last batch");
+    assert_eq!(
+        send(1, 5, true).await,
+        (2650, 1_870_159),
+        "no batch is accepted after the last one"
+    );
     assert_eq!(send(3, 1, false).await, (0, 0));
     meta.clock.advance(90 * MINUTE);
     assert_eq!(send(3, 2, true).await, (2650, 1_870_158), "a session lasts 90 minutes");
@@ -96,7 +100,7 @@ async fn a_session_id_belongs_to_one_audience_of_the_account() {
 }
 
 #[tokio::test]
-async fn what_had_arrived_is_the_audience_after_90_minutes() {
+async fn an_unfinished_replace_is_applied_after_90_minutes() {
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
     meta.add(&id, 0..50).await;
@@ -108,7 +112,7 @@ async fn what_had_arrived_is_the_audience_after_90_minutes() {
 }
 
 #[tokio::test]
-async fn the_first_batch_again_starts_over() {
+async fn repeating_the_first_batch_starts_the_session_over() {
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
     let replace = format!("{id}/usersreplace");

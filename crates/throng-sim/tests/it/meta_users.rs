@@ -11,7 +11,7 @@ fn rows(schema: &[&str], data: Value) -> Value {
 }
 
 #[tokio::test]
-async fn answers_are_as_recorded() {
+async fn responses_equal_the_recorded_ones() {
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
     let (mail, zip) = (hash("user3@demo.com"), hash("71711"));
@@ -36,7 +36,7 @@ async fn answers_are_as_recorded() {
 }
 
 #[tokio::test]
-async fn sessions_of_their_own_are_not_unique() {
+async fn implicit_sessions_are_not_unique() {
     let meta = Meta::plain().await;
     let (a, b) = (meta.audience("a").await, meta.audience("b").await);
     let session = async |method: Method, id: &str, schema: &[&str]| {
@@ -134,7 +134,7 @@ async fn samples_are_at_most_a_hundred_and_counts_are_not() {
 }
 
 #[tokio::test]
-async fn people_are_removed_by_body_by_query_and_by_post() {
+async fn people_are_removed_by_body_query_and_post() {
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
     meta.add(&id, 0..10).await;
@@ -159,7 +159,7 @@ async fn people_are_removed_by_body_by_query_and_by_post() {
 }
 
 #[tokio::test]
-async fn a_subset_of_the_keys_removes() {
+async fn a_removal_may_name_a_subset_of_the_keys() {
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
     let users = format!("{id}/users");
@@ -177,7 +177,7 @@ async fn a_subset_of_the_keys_removes() {
 }
 
 #[tokio::test]
-async fn an_external_id_is_who_somebody_is() {
+async fn an_external_id_identifies_a_member() {
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
     let users = format!("{id}/users");
@@ -193,7 +193,7 @@ async fn an_external_id_is_who_somebody_is() {
 }
 
 #[tokio::test]
-async fn the_first_upload_fixes_the_data_source() {
+async fn the_first_upload_determines_the_data_source() {
     let meta = Meta::plain().await;
     let id = meta.audience("a").await;
     meta.add(&id, 0..1).await;
@@ -233,7 +233,7 @@ async fn value_based_audiences_need_values() {
 }
 
 #[tokio::test]
-async fn somebody_is_removed_from_every_audience_of_the_account() {
+async fn people_are_removed_from_every_audience_of_the_account() {
     let meta = Meta::plain().await;
     let (a, b) = (meta.audience("a").await, meta.audience("b").await);
     meta.add(&a, 0..5).await;
@@ -244,7 +244,7 @@ async fn somebody_is_removed_from_every_audience_of_the_account() {
 }
 
 #[tokio::test]
-async fn removals_may_be_refused_for_smallness() {
+async fn removals_that_leave_too_few_members_may_be_refused() {
     let config = MetaSimConfig { refuse_removals_below: Some(3), ..MetaSimConfig::default() };
     let meta = Meta::start(config).await;
     let id = meta.audience("a").await;

@@ -1,9 +1,9 @@
-//! Checks every finished task: its counts, and what the platform says about the audience. The check of the
-//! newest one is repeated when the size of its audience is read again.
+//! Checks every finished task: its counts, and the audience's size on the platform. The check of the newest task is
+//! repeated when the size of its audience is read again.
 
 use std::time::Duration;
 
-use throng_activation::{CheckFacts, Quotas, Removals, SendClass, SendError, judge};
+use throng_activation::{CheckFacts, Quotas, RemovalCounts, SendClass, SendError, evaluate_check};
 use throng_log::Message;
 use throng_model::{DestinationName, SyncName, Timestamp};
 use throng_store::{
@@ -11,24 +11,25 @@ use throng_store::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::announce::AnnounceError;
-use super::jobs::Destinations;
-use super::notice::Notice;
+use super::enqueue::EnqueueError;
 use super::removals;
-use super::sizes::{self, Reading};
+use super::sizes::{self, SizeReading};
+use super::task_input::Destinations;
+use super::task_message::TaskMessage;
 use crate::{Change, NodeContext};
 
-/// A platform that is still filling the audience, or cannot be reached, is asked again for so long.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Verdicts of an account that are looked at.
-const VERDICTS_LOOKED_AT: u32 = 50;
-/// Fewer failures than this may be chance.
-const FAILED_AT_LEAST: usize = 3;
-/// After the ledger or the queue failed.
-const AFTER_TROUBLE: Duration = Duration::from_secs(2);
+/// How long a check is repeated while the platform is filling the audience or does not respond.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The newest verdicts of an account that are evaluated.
+const MAX_VERDICTS: u32 = 50;
+/// Fewer failed checks than this may be coincidence.
+const MIN_FAILED: usize = 3;
+/// The delay after an error of the ledger or the queue.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// Checks what comes over the queue, one task after the other. What comes to no verdict comes again.
-pub(super) async fn work(
+/// Checks the tasks of the check queue, one at a time, until `shutdown`. A check without a verdict is enqueued
+/// again.
+pub(super) async fn run_checks(
     ctx: &NodeContext,
     quotas: &Quotas,
     destinations: &Destinations,
@@ -39,43 +40,43 @@ pub(super) async fn work(
             () = shutdown.cancelled() => return,
             taken = ctx.queues.checks.take() => taken,
         };
-        let worked = match &message {
+        let handled = match &message {
             Ok(message) => tokio::select! {
                 () = shutdown.cancelled() => return,
-                checked = look(ctx, quotas, destinations, message) => {
-                    checked.map_err(AnnounceError::from)
+                checked = handle_message(ctx, quotas, destinations, message) => {
+                    checked.map_err(EnqueueError::from)
                 }
             },
             Err(_) => Ok(()),
         };
         let done = match message {
-            Ok(message) if worked.is_ok() => {
-                ctx.queues.checks.done(&message).await.map_err(AnnounceError::from)
+            Ok(message) if handled.is_ok() => {
+                ctx.queues.checks.done(&message).await.map_err(EnqueueError::from)
             }
             Ok(_) => Ok(()),
             Err(error) => Err(error.into()),
         };
-        if let Err(error) = worked.and(done) {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot check a task");
-            tokio::time::sleep(AFTER_TROUBLE).await;
+        if let Err(error) = handled.and(done) {
+            tracing::error!(error = &error as &dyn std::error::Error, "failed to check task");
+            tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 }
 
-async fn look(
+async fn handle_message(
     ctx: &NodeContext,
     quotas: &Quotas,
     destinations: &Destinations,
     message: &Message,
 ) -> Result<(), LedgerError> {
-    let notice = match Notice::read(message) {
-        Ok(notice) => notice,
+    let task_message = match TaskMessage::read(message) {
+        Ok(task_message) => task_message,
         Err(reason) => {
-            tracing::error!(reason, "a message of the check queue cannot be read");
+            tracing::error!(reason, "failed to decode message of check queue");
             return Ok(());
         }
     };
-    let Some(task) = ctx.ledger.unchecked_task(notice.task).await? else { return Ok(()) };
+    let Some(task) = ctx.ledger.unchecked_task(task_message.task).await? else { return Ok(()) };
     if check(ctx, quotas, destinations, &task).await? {
         ctx.changed(Change::Activation);
         ctx.wake_activate.notify_waiters();
@@ -94,26 +95,26 @@ async fn check(
         return Ok(false);
     }
     let reading = sizes::read(ctx, destinations, &task.sync).await?;
-    if let Err(SendError { class: SendClass::Wait(pause), .. }) = &reading {
+    if let Err(SendError { class: SendClass::Throttled(pause), .. }) = &reading {
         quotas.pause(&task.destination, *pause, now);
         return Ok(false);
     }
-    let waited = now.since(task.finished_at.unwrap_or(now)) >= PATIENCE;
-    let unclear = match &reading {
+    let waited = now.since(task.finished_at.unwrap_or(now)) >= SETTLE_TIMEOUT;
+    let is_unclear = match &reading {
         Ok(reading) => reading.size.settling,
         Err(error) => error.class == SendClass::Retry,
     };
-    if unclear && !waited {
+    if is_unclear && !waited {
         return Ok(false);
     }
     let run = ctx.ledger.run(task.run).await?;
-    conclude(ctx, task, &run, reading, None).await?;
+    evaluate_and_record(ctx, task, &run, reading, None).await?;
     Ok(true)
 }
 
-/// Reads the size of a sync's audience again, and repeats the check of its newest run. Whether anything was
+/// Reads the size of a sync's audience again, and repeats the check of its newest run. Returns whether anything was
 /// recorded.
-pub(super) async fn repeat(
+pub(super) async fn recheck(
     ctx: &NodeContext,
     quotas: &Quotas,
     destinations: &Destinations,
@@ -122,12 +123,12 @@ pub(super) async fn repeat(
 ) -> Result<bool, LedgerError> {
     let reading = sizes::read(ctx, destinations, sync).await?;
     if let Err(error) = &reading {
-        if let SendClass::Wait(pause) = error.class {
+        if let SendClass::Throttled(pause) = error.class {
             quotas.pause(destination, pause, ctx.clock.now());
         }
-        // What is wrong with the account, or ends by itself, is no fault of the audience.
+        // A problem of the account, or a transient one, is not a finding about the audience.
         if error.class != SendClass::Stop {
-            tracing::warn!(%sync, error = %error.message, "a size was not read");
+            tracing::warn!(%sync, error = %error.message, "failed to read size of audience");
             return Ok(false);
         }
     }
@@ -135,28 +136,28 @@ pub(super) async fn repeat(
     let task = ctx.ledger.task_of_run(run.id).await?;
     let before = ctx.ledger.check_of(task.id).await?;
     if run.state == RunState::Completed && before.is_some() {
-        conclude(ctx, &task, &run, reading, before.as_ref()).await?;
+        evaluate_and_record(ctx, &task, &run, reading, before.as_ref()).await?;
         return Ok(true);
     }
-    // Only the size: a run that is completed will be checked, and any other has a state that says more.
+    // Only the size: a completed run is going to be checked, and the state of any other run says more.
     let Ok(reading) = &reading else { return Ok(false) };
     sizes::record(ctx, &run, &ctx.ledger.batches(task.id).await?, reading).await?;
     Ok(true)
 }
 
-/// Judges a finished task, and records the verdict. `before`: an earlier one.
-async fn conclude(
+/// Evaluates the check of a finished task, and records the verdict. `before`: the task's earlier check.
+async fn evaluate_and_record(
     ctx: &NodeContext,
     task: &Task,
     run: &SyncRun,
-    reading: Result<Reading, SendError>,
+    reading: Result<SizeReading, SendError>,
     before: Option<&Check>,
 ) -> Result<(), LedgerError> {
     let removal = removals::approved(ctx, &task.sync).await?;
-    let empties = removal.is_some_and(|removal| removals::is_of(&removal, run));
-    // Without the snapshot the size has nothing to be compared with; what was added is the least.
+    let is_emptying = removal.is_some_and(|removal| removals::is_run_of(&removal, run));
+    // Without the snapshot the size is compared with the number of added users, which is a lower bound.
     let members = match ctx.ledger.snapshot(&run.audience, run.to_version).await {
-        _ if empties => 0,
+        _ if is_emptying => 0,
         Ok(row) => row.members,
         Err(LedgerError::NotFound { .. }) => run.adds,
         Err(error) => return Err(error),
@@ -168,7 +169,7 @@ async fn conclude(
     };
     let facts = CheckFacts {
         run,
-        removals: Removals::of(&batches),
+        removals: RemovalCounts::of(&batches),
         members,
         size: match &reading {
             Ok(reading) => Ok(&reading.size),
@@ -176,7 +177,7 @@ async fn conclude(
         },
         sizes: &points,
     };
-    let (verdict, reasons) = judge(&facts);
+    let (verdict, reasons) = evaluate_check(&facts);
     record(ctx, task, run, verdict, reasons, before).await
 }
 
@@ -201,7 +202,7 @@ async fn record(
         ctx.ledger.resolve_alert(AlertKind::CheckFailed, &subject, now).await?;
     } else {
         if is_new {
-            tracing::warn!(sync = %task.sync, task = %task.id, why, "{what}");
+            tracing::warn!(sync = %task.sync, task = %task.id, verdict = what, why, "check not passed");
         }
         let message = why.clone();
         let alert = NewAlert { kind: AlertKind::CheckFailed, subject: subject.clone(), message };
@@ -218,63 +219,63 @@ async fn record(
     if is_new {
         ctx.ledger.record(&[entry]).await?;
     }
-    // One task counts once.
+    // A task counts once.
     if verdict == Verdict::Failed && before.is_none_or(|b| b.verdict != Verdict::Failed) {
         hold_account(ctx, task).await?;
     }
-    // Last: with it the task counts as checked.
+    // Last, because it marks the task as checked: after a crash in between the check is repeated.
     let check = Check { run: run.id, task: task.id, verdict, reasons, at: now };
     ctx.ledger.put_check(&check).await
 }
 
-/// Whether so many of these verdicts, the newest first, failed that the account's work should stop:
-/// more than the share, and not just the first few.
+/// Whether too many of these verdicts, newest first, are failures, so that the account has to be held: more than
+/// the share, and more than a few.
 fn too_many_failed(verdicts: &[Verdict], max_percent: u32) -> bool {
     let failed = verdicts.iter().filter(|v| **v == Verdict::Failed).count();
-    failed >= FAILED_AT_LEAST && failed * 100 > verdicts.len() * max_percent as usize
+    failed >= MIN_FAILED && failed * 100 > verdicts.len() * max_percent as usize
 }
 
-/// The subject of the alert that an account's tasks are held. No sync is named so.
-pub(crate) fn account(name: &DestinationName) -> String {
+/// The subject of the alert that an account is held. No sync can have this name.
+pub(crate) fn account_alert_subject(name: &DestinationName) -> String {
     format!("destination {name}")
 }
 
-/// What is said of every run that is held with its account. Also how runs are known that an earlier version
-/// held so, without recording the cause.
-pub(crate) fn failed_checks(name: &DestinationName) -> String {
+/// The reason of every run that is held with its account. Also identifies runs that an earlier version held without
+/// recording the cause.
+pub(crate) fn failed_checks_reason(name: &DestinationName) -> String {
     format!("checks of {name} failed")
 }
 
-/// Holds what an account has yet to do when too many of its checks failed, this task's with them:
-/// thousands of uploads that go wrong in the same way cost more than a question to a person. What a
-/// person has approved since counts no more.
+/// Holds the remaining runs of an account if too many of its checks have failed, including this task's: thousands
+/// of uploads that fail in the same way cost more than a delay. Checks before the last approval do not count.
 async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError> {
     let spec = ctx.spec.load_full();
     let destination = spec.destinations.iter().find(|d| d.name == task.destination);
     let Some(destination) = destination else { return Ok(()) };
     let name = &destination.name;
-    let approved = ctx.ledger.alert_ended(AlertKind::RunHeld, &account(name)).await?;
+    let approved = ctx.ledger.alert_ended(AlertKind::RunHeld, &account_alert_subject(name)).await?;
     let after = approved.unwrap_or(Timestamp(i64::MIN));
     let mut verdicts = vec![Verdict::Failed];
-    verdicts.extend(ctx.ledger.verdicts(name, after, VERDICTS_LOOKED_AT - 1).await?);
+    verdicts.extend(ctx.ledger.verdicts(name, after, MAX_VERDICTS - 1).await?);
     if !too_many_failed(&verdicts, destination.max_failed_checks_percent) {
         return Ok(());
     }
     let failed = verdicts.iter().filter(|v| **v == Verdict::Failed).count();
-    let reason = format!("{failed} of the last {} {}", verdicts.len(), failed_checks(name));
+    let reason = format!("{failed} of the last {} {}", verdicts.len(), failed_checks_reason(name));
     let now = ctx.clock.now();
     let message = format!(
-        "its tasks are held: {reason}. Look at the alerts of its syncs, fix the cause, then \
+        "its tasks are held: {reason}. Read the alerts of its syncs, fix the cause, then run \
          `throng sync approve --destination {name}`"
     );
-    // First: as long as it is open, what is planned is held too.
-    let alert = NewAlert { kind: AlertKind::RunHeld, subject: account(name), message };
+    // First: while this alert is open, newly planned runs are held as well.
+    let alert =
+        NewAlert { kind: AlertKind::RunHeld, subject: account_alert_subject(name), message };
     ctx.ledger.raise_alert(&alert, now).await?;
     let held = ctx.ledger.hold_destination(name, &reason).await?;
     if held == 0 {
         return Ok(());
     }
-    tracing::warn!(destination = %name, held, reason, "an account's tasks are held");
+    tracing::warn!(destination = %name, held, reason, "account held");
     let entry = HistoryEntry {
         subject_kind: "destination".to_owned(),
         subject: name.to_string(),
@@ -293,8 +294,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_of_failures_counts_once_there_are_some() {
-        assert!(!too_many_failed(&[Failed; 2], 20), "two may be chance");
+    fn a_share_of_failures_counts_from_a_minimum_number_on() {
+        assert!(!too_many_failed(&[Failed; 2], 20), "two may be coincidence");
         assert!(too_many_failed(&[Failed; 3], 20));
         assert!(!too_many_failed(&[Failed; 3], 100), "switched off");
         let mut verdicts = vec![Passed; 12];

@@ -1,4 +1,4 @@
-//! Deletes the audiences of removed syncs on their platforms, after a person has approved it.
+//! Deletes the audiences of removed syncs on their platforms, after a person has approved the removal.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use throng_store::{
 use tokio_util::sync::CancellationToken;
 
 use super::delivered::account_of;
-use super::jobs::{Destinations, JobError};
-use super::{LOOK_EVERY, removals, wait};
+use super::task_input::{Destinations, InputError};
+use super::{POLL_INTERVAL, removals, wait};
 use crate::{Change, NodeContext};
 
-/// Between tries, unless the platform names a time.
+/// The backoff between tries, unless the platform returns a delay.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(3_600) };
-/// Longer than the calls of one try may take: after that another process may try.
+/// Longer than the calls of one try can take: another process may try after it.
 const LEASE: Duration = Duration::from_secs(600);
-/// Failures in a row, of a kind that ends by itself, after which a person is told.
+/// Consecutive transient failures after which an alert is raised.
 const ALERT_AFTER: u32 = 3;
 
-/// Deletes what is due, until `shutdown`.
-pub(super) async fn work(
+/// Executes due deletions until `shutdown`.
+pub(super) async fn run(
     ctx: &NodeContext,
     quotas: &Quotas,
     destinations: &Destinations,
     shutdown: &CancellationToken,
 ) {
-    while wait(ctx, shutdown, LOOK_EVERY).await {
-        let worked = tokio::select! {
-            // Deleting twice is harmless: the next start tries again.
+    while wait(ctx, shutdown, POLL_INTERVAL).await {
+        let result = tokio::select! {
+            // Deleting twice is harmless: the next start retries.
             () = shutdown.cancelled() => return,
-            worked = round(ctx, quotas, destinations) => worked,
+            result = round(ctx, quotas, destinations) => result,
         };
-        match worked {
+        match result {
             Ok(true) => {
                 ctx.changed(Change::Activation);
                 ctx.wake_activate.notify_waiters();
@@ -43,13 +43,13 @@ pub(super) async fn work(
             Ok(false) => {}
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the ledger failed while removals were looked at");
+                tracing::error!(error, "failed to process removals");
             }
         }
     }
 }
 
-/// Tries each removal that is due once. Whether anything was done.
+/// Tries each due removal once. Returns whether anything was done.
 async fn round(
     ctx: &NodeContext,
     quotas: &Quotas,
@@ -64,24 +64,25 @@ async fn round(
         if !due || is_sending(ctx, &removal).await? {
             continue;
         }
-        let name = removals::parts(ctx, &removal).map(|(_, destination)| destination.name);
+        let name =
+            removals::sync_and_destination(ctx, &removal).map(|(_, destination)| destination.name);
         let busy = name.as_ref().is_ok_and(|name| !quotas.wait(name, now).is_zero());
         if busy || !ctx.ledger.claim_removal(&removal.sync, now, now.plus(LEASE)).await? {
             continue;
         }
         match delete(ctx, destinations, &removal).await {
             Ok(how) => changed |= removals::finish(ctx, &removal, &how).await?,
-            Err(JobError::Ledger(error)) => return Err(error),
-            Err(JobError::Identifiers(error)) => {
-                if let (Ok(name), SendClass::Wait(pause)) = (&name, error.class) {
+            Err(InputError::Ledger(error)) => return Err(error),
+            Err(InputError::Identifiers(error)) => {
+                if let (Ok(name), SendClass::Throttled(pause)) = (&name, error.class) {
                     quotas.pause(name, pause, ctx.clock.now());
                 }
                 failed(ctx, &removal, &error).await?;
                 changed = true;
             }
             Err(error) => {
-                let words = throng_model::with_causes(&error);
-                failed(ctx, &removal, &SendError::local(SendClass::Retry, words)).await?;
+                let text = throng_model::with_causes(&error);
+                failed(ctx, &removal, &SendError::local(SendClass::Retry, text)).await?;
                 changed = true;
             }
         }
@@ -89,23 +90,24 @@ async fn round(
     Ok(changed)
 }
 
-/// Whether a worker still has a task of the sync in hand.
+/// Whether a worker may still be sending a task of the sync: deleting the audience now would let the worker
+/// create another one.
 async fn is_sending(ctx: &NodeContext, removal: &Removal) -> Result<bool, LedgerError> {
     let newest = ctx.ledger.runs(Some(&removal.sync), 1).await?;
     Ok(newest.first().is_some_and(|run| run.state == RunState::Active))
 }
 
-/// Deletes the audience of a removal. What was done, in words.
+/// Deletes the audience of a removal. Returns what was done, as text.
 async fn delete(
     ctx: &NodeContext,
     destinations: &Destinations,
     removal: &Removal,
-) -> Result<String, JobError> {
-    let (_, destination) = removals::parts(ctx, removal)?;
+) -> Result<String, InputError> {
+    let (_, destination) = removals::sync_and_destination(ctx, removal)?;
     let Some(platform) = ctx.ledger.platform_audience(&removal.sync).await? else {
         return Ok("it has no audience on the platform".to_owned());
     };
-    removals::record_of(ctx, &removal.sync, &account_of(&destination)).await?;
+    removals::delivered_record(ctx, &removal.sync, &account_of(&destination)).await?;
     let account = destinations.open(&destination, &*ctx.env)?;
     let id = platform.platform_id;
     account.delete_audience(&id).await?;
@@ -120,19 +122,19 @@ async fn failed(
     let (sync, now) = (&removal.sync, ctx.clock.now());
     let tries = removal.tries.saturating_add(1);
     let pause = match error.class {
-        SendClass::Wait(pause) | SendClass::Later(pause) => pause,
+        SendClass::Throttled(pause) | SendClass::RetryLater(pause) => pause,
         _ => BACKOFF.delay(tries, tries.into()),
     };
     let retry_at = now.plus(pause);
-    tracing::warn!(%sync, tries, error = %error.message, "an audience was not deleted");
+    tracing::warn!(%sync, tries, error = %error.message, "failed to delete audience");
     ctx.ledger.fail_removal(sync, &error.message, retry_at).await?;
-    let by_itself = matches!(error.class, SendClass::Retry | SendClass::Wait(_));
-    if by_itself && tries < ALERT_AFTER {
+    let is_transient = matches!(error.class, SendClass::Retry | SendClass::Throttled(_));
+    if is_transient && tries < ALERT_AFTER {
         return Ok(());
     }
     let message = format!(
-        "the audience of the removed sync {sync} is still on the platform: {}. It is tried again at \
-         {retry_at}; `throng sync keep {sync}` leaves it there",
+        "the audience of the removed sync {sync} is still on the platform: {}. It is retried at \
+         {retry_at}; `throng sync keep {sync}` keeps it",
         error.message
     );
     let subject = removal_subject(sync);

@@ -1,42 +1,46 @@
-//! Delivered state on this node: the key, the objects, and recording what ended runs have done.
+//! Delivered state of a node: the encryption key, the objects, and recording the results of ended runs.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use throng_activation::{
-    Binding, Delivered, DeliveredState, EndedRun, IdentifierKeys, PlanFile, Removals, SealedError,
+    Binding, Delivered, DeliveredState, Difference, DifferenceFacts, EndedRun, IdentifierKeys,
+    PlanFile, RemovalCounts, Scan, SealedError, difference,
 };
+use throng_membership::MemberSet;
 use throng_model::{SyncName, SyncRunId, Timestamp, new_secret};
 use throng_objects::ObjectsError;
-use throng_store::{DeliveredRecord, LedgerError, RunState, SyncRun};
+use throng_store::{DeliveredRecord, LedgerError, RunState, SyncMode, SyncRun};
 
 use super::removals;
 use crate::NodeContext;
 use crate::access::write_private;
 
-/// The file of a data directory with the keys of identifiers. Not in backups.
+/// The file of the data directory with the keys of identifiers. Not part of backups.
 pub(crate) const KEY_FILE: &str = "identifiers.key";
-/// Refused removals are tried again after this, then after twice as long, up to [`RETRY_AT_MOST`].
-const RETRY_REMOVALS: Duration = Duration::from_secs(600);
-const RETRY_AT_MOST: Duration = Duration::from_secs(6 * 3_600);
+/// Refused removals are retried after this, then after twice as long, up to [`MAX_RETRY_DELAY`].
+const RETRY_DELAY: Duration = Duration::from_secs(600);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(6 * 3_600);
 
-/// Why delivered state cannot be read or written.
+/// An error of reading or writing delivered state.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliveredError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    #[error("an object of identifiers cannot be fetched or kept")]
+    #[error("cannot download or upload an object of identifiers")]
     Objects(#[from] ObjectsError),
     #[error(transparent)]
     Sealed(#[from] SealedError),
     #[error("{0}")]
     Key(String),
-    #[error("the work was broken off")]
-    Broken,
+    #[error("the work was interrupted")]
+    Interrupted,
 }
 
-/// The keys that identifiers are encrypted with. An embedded node makes its own at first; where
-/// something was written with a key that is gone, none is made.
+/// The keys that identifiers are encrypted with. An embedded node creates its own key at the first use. If
+/// delivered state exists and the key is missing, no new key is created: with a new key the old state could never
+/// be read, and the loss would not be noticed.
 pub(crate) async fn keys(ctx: &NodeContext) -> Result<IdentifierKeys, DeliveredError> {
     let spec = ctx.spec.load_full();
     if let Some(reference) = &spec.node.identifiers_key {
@@ -46,8 +50,8 @@ pub(crate) async fn keys(ctx: &NodeContext) -> Result<IdentifierKeys, DeliveredE
         return Ok(IdentifierKeys::parse(secret.expose())?);
     }
     if spec.node.is_shared() {
-        let message = "node.identifiers_key is not set: what platforms were given is kept encrypted, and \
-                       all nodes need the same key. Set it to env:NAME or file:PATH of 64 hexadecimal \
+        let message = "node.identifiers_key is not set: delivered state is encrypted, and all nodes need the \
+                       same key. Set it to env:NAME or file:PATH of 64 hexadecimal \
                        digits, such as `openssl rand -hex 32` prints";
         return Err(DeliveredError::Key(message.to_owned()));
     }
@@ -62,8 +66,8 @@ pub(crate) async fn keys(ctx: &NodeContext) -> Result<IdentifierKeys, DeliveredE
     let records = ctx.ledger.delivered_records().await?;
     if records.iter().any(|record| record.state.is_some()) {
         let message = format!(
-            "{} is gone: without it, what platforms were given cannot be read. Put it back, or run \
-             `throng sync run NAME --forget-delivered` for each sync, which replaces the platform's list",
+            "{} is missing: delivered state cannot be read without it. Restore it, or run `throng sync \
+             run NAME --forget-delivered` for each sync, which replaces the platform's list",
             path.display()
         );
         return Err(DeliveredError::Key(message));
@@ -82,21 +86,22 @@ fn random_hex() -> Result<String, DeliveredError> {
 
 /// Random bytes.
 pub(super) fn salt() -> Result<[u8; 32], DeliveredError> {
-    let secret = new_secret("").map_err(|_| DeliveredError::Key("no random bytes".to_owned()))?;
+    let secret = new_secret("")
+        .map_err(|_| DeliveredError::Key("cannot generate random bytes".to_owned()))?;
     Ok(throng_model::HashedIdentifier::of_normalised(secret.expose()).0)
 }
 
-/// A new name of an object in a folder.
+/// A new object name in a folder.
 pub(super) fn new_object(folder: &str) -> Result<String, DeliveredError> {
     Ok(format!("{folder}/{}", random_hex()?))
 }
 
-/// Which account a destination is, in records.
+/// The account of a destination, as records name it.
 pub(super) fn account_of(destination: &throng_spec::Destination) -> String {
     destination.account()
 }
 
-pub(super) fn plan_binding(account: &str, sync: &SyncName, object: &str) -> Binding {
+fn plan_binding(account: &str, sync: &SyncName, object: &str) -> Binding {
     binding("plan", account, sync, object)
 }
 
@@ -109,8 +114,8 @@ fn binding(purpose: &'static str, account: &str, sync: &SyncName, object: &str) 
     }
 }
 
-/// Where an object lies on this node before it is kept.
-pub(super) fn local(ctx: &NodeContext, object: &str) -> PathBuf {
+/// The path of an object on this node before it is uploaded.
+fn local_path(ctx: &NodeContext, object: &str) -> PathBuf {
     ctx.objects.root().join(object)
 }
 
@@ -126,7 +131,7 @@ pub(super) async fn open_plan(
     Ok(PlanFile::open(&path, &keys, plan_binding(account, sync, object))?)
 }
 
-/// What the platform was given for a sync: the record, and its runs that ended since, the oldest first.
+/// What was delivered for a sync: the recorded state, and the runs that ended since, oldest first.
 pub(super) async fn delivered(
     ctx: &NodeContext,
     record: Option<&DeliveredRecord>,
@@ -140,7 +145,7 @@ pub(super) async fn delivered(
             let path = ctx.objects.download(object).await?;
             DeliveredState::open(&path, &keys, binding("delivered", account, &record.sync, object))?
         }
-        None => DeliveredState::nothing(columns.to_vec()),
+        None => DeliveredState::empty(columns.to_vec()),
     };
     let mut ended = Vec::new();
     for run in runs {
@@ -152,6 +157,50 @@ pub(super) async fn delivered(
     Ok(Delivered { state, runs: ended })
 }
 
+/// The inputs of a difference. Owned, because the difference is computed on another thread.
+pub(super) struct DifferenceInputs<'p> {
+    pub(super) delivered: Delivered,
+    pub(super) target: MemberSet,
+    pub(super) scan: Arc<Scan>,
+    pub(super) mode: SyncMode,
+    pub(super) replace: bool,
+    pub(super) keys: Vec<String>,
+    pub(super) platform: &'p str,
+    pub(super) identifiers: String,
+}
+
+impl DifferenceInputs<'_> {
+    /// Computes the difference and writes it as a plan to the local path of an object.
+    pub(super) async fn write(
+        self,
+        ctx: &NodeContext,
+        account: &str,
+        sync: &SyncName,
+        object: &str,
+    ) -> Result<Difference, DeliveredError> {
+        let path = local_path(ctx, object);
+        let binding = plan_binding(account, sync, object);
+        let (secret, salt) = (keys(ctx).await?, salt()?);
+        let strong = throng_destinations::preparation(self.platform)
+            .map_or(&[][..], |preparation| preparation.strong_keys);
+        let Self { delivered, target, scan, mode, replace, keys, identifiers, .. } = self;
+        let written = tokio::task::spawn_blocking(move || {
+            let facts = DifferenceFacts {
+                delivered: &delivered,
+                target: &target,
+                scan: &scan,
+                mode,
+                replace,
+                keys: &keys,
+                strong,
+                identifiers: &identifiers,
+            };
+            difference(&facts, &path, &secret, binding, salt)
+        });
+        Ok(written.await.map_err(|_| DeliveredError::Interrupted)??)
+    }
+}
+
 async fn batches_of(
     ctx: &NodeContext,
     run: SyncRunId,
@@ -160,11 +209,11 @@ async fn batches_of(
     ctx.ledger.batches(task.id).await
 }
 
-/// Records what completed runs have done, but for syncs that rest after a failure. Whether there were
-/// any, and what failed: one sync's trouble is no other's.
+/// Records the results of completed runs, except for syncs that are backing off after a failure. Returns whether
+/// there were any, and the failures: a failure of one sync does not affect others.
 pub(super) async fn record_ended(
     ctx: &NodeContext,
-    rests: impl Fn(&SyncName) -> bool,
+    is_backing_off: impl Fn(&SyncName) -> bool,
 ) -> Result<(bool, Vec<(SyncName, DeliveredError)>), LedgerError> {
     let ended = ctx.ledger.unrecorded_runs().await?;
     let (mut recorded, mut failed) = (false, Vec::new());
@@ -174,11 +223,11 @@ pub(super) async fn record_ended(
     syncs.dedup();
     for sync in syncs {
         let mut runs: Vec<SyncRun> = ended.iter().filter(|r| r.sync == *sync).cloned().collect();
-        // A failed run may be put back in the queue as long as it is the newest one.
+        // A failed run can be requeued as long as it is the newest one, so its result is not final.
         while runs.last().is_some_and(|run| run.state == RunState::Failed) {
             runs.pop();
         }
-        if runs.is_empty() || rests(sync) {
+        if runs.is_empty() || is_backing_off(sync) {
             continue;
         }
         match record_sync(ctx, sync, &runs).await {
@@ -205,7 +254,7 @@ async fn record_sync(
         (Some(record), _) => record.account.clone(),
         (None, Some(destination)) => account_of(destination),
         (None, None) => match removals::approved(ctx, sync).await? {
-            Some(removal) => match removals::parts(ctx, &removal) {
+            Some(removal) => match removals::sync_and_destination(ctx, &removal) {
                 Ok((_, destination)) => account_of(&destination),
                 Err(_) => return Ok(()),
             },
@@ -214,13 +263,13 @@ async fn record_sync(
     };
     let delivered = delivered(ctx, before.as_ref(), &account, &[], runs).await?;
     let newest = delivered.runs.last();
-    let due = newest.map_or(0, |run| Removals::of(&run.batches).rejected);
+    let due = newest.map_or(0, |run| RemovalCounts::of(&run.batches).rejected);
     let identifiers = newest.map_or_else(String::new, |run| run.plan.meta.identifiers.clone());
     let object = new_object("delivered")?;
-    let (path, keys, salt) = (local(ctx, &object), keys(ctx).await?, salt()?);
+    let (path, keys, salt) = (local_path(ctx, &object), keys(ctx).await?, salt()?);
     let bound = binding("delivered", &account, sync, &object);
     let written = tokio::task::spawn_blocking(move || delivered.write(&path, &keys, bound, salt));
-    let meta = written.await.map_err(|_| DeliveredError::Broken)??;
+    let meta = written.await.map_err(|_| DeliveredError::Interrupted)??;
     ctx.objects.upload(&object).await?;
     let tries = if due == 0 { 0 } else { before.as_ref().map_or(0, |r| r.tries) + 1 };
     let record = DeliveredRecord {
@@ -232,12 +281,12 @@ async fn record_sync(
         users: meta.users,
         run: last.id,
         due,
-        retry_at: (due > 0).then(|| ctx.clock.now().plus(pause(tries))),
+        retry_at: (due > 0).then(|| ctx.clock.now().plus(retry_delay(tries))),
         tries,
         replace: false,
     };
     ctx.ledger.put_delivered_record(&record, &ids).await?;
-    // What is left behind by a crash here is removed at the next start.
+    // Objects that a crash leaves behind here are removed when the next process leads.
     let old = before.and_then(|record| record.state);
     for name in runs.iter().filter_map(|run| run.plan.clone()).chain(old) {
         ctx.objects.remove(&name).await?;
@@ -245,23 +294,23 @@ async fn record_sync(
     Ok(())
 }
 
-/// How long to wait after so many tries in a row.
-pub(super) fn pause(tries: u32) -> Duration {
-    RETRY_REMOVALS.saturating_mul(1 << tries.saturating_sub(1).min(8)).min(RETRY_AT_MOST)
+/// The delay after this many consecutive tries.
+pub(super) fn retry_delay(tries: u32) -> Duration {
+    RETRY_DELAY.saturating_mul(1 << tries.saturating_sub(1).min(8)).min(MAX_RETRY_DELAY)
 }
 
-/// Whether refused removals are to be tried again now.
+/// Whether refused removals are due for a retry.
 pub(super) fn is_due(record: Option<&DeliveredRecord>, now: Timestamp) -> bool {
     record.is_some_and(|record| record.due > 0 && record.retry_at.is_none_or(|at| at <= now))
 }
 
-/// A person asks for a run of a sync: whether there is anything to send is looked at once more. `full`:
-/// everything is sent anew, in a replace session; `forget`: and what was recorded is forgotten.
+/// Requests a run of a sync: the planner compares the audience with the delivered state again. `full`: the whole
+/// list is sent in a replace session; `forget`: the delivered state is discarded as well.
 ///
 /// # Errors
-/// `WrongState` if the sync is paused, if it has an open run and is not to forget it, or if nothing is
-/// recorded yet: then whatever there is to send is planned anyway.
-pub(crate) async fn ask(
+/// `WrongState` if the sync is paused, if it has an open run, or if no delivery is recorded yet: then the planner
+/// plans a run without a request.
+pub(crate) async fn request_run(
     ctx: &NodeContext,
     sync: &SyncName,
     full: bool,
@@ -279,33 +328,33 @@ pub(crate) async fn ask(
     let newest = ctx.ledger.runs(Some(sync), 1).await?;
     let open = |run: &SyncRun| matches!(run.state, RunState::Active | RunState::Held);
     if newest.first().is_some_and(open) {
-        return Err(wrong("at work or held already"));
+        return Err(wrong("running or held already"));
     }
     let records = ctx.ledger.delivered_records().await?;
     let record = records.into_iter().find(|record| record.sync == *sync);
-    let record = record.ok_or_else(|| wrong("without a delivery that was recorded"))?;
+    let record = record.ok_or_else(|| wrong("without a recorded delivery"))?;
     let now = ctx.clock.now();
-    let mut asked = DeliveredRecord {
+    let mut requested = DeliveredRecord {
         identifiers: String::new(),
         retry_at: Some(now),
         replace: record.replace || full || forget,
         ..record.clone()
     };
-    let mut dropped = Vec::new();
+    let mut discarded = Vec::new();
     if forget {
-        asked.state = None;
-        dropped = ctx.ledger.unrecorded_runs().await?;
-        dropped.retain(|run| run.sync == *sync);
+        requested.state = None;
+        discarded = ctx.ledger.unrecorded_runs().await?;
+        discarded.retain(|run| run.sync == *sync);
     }
-    let ids: Vec<SyncRunId> = dropped.iter().map(|run| run.id).collect();
-    asked.run = ids.last().copied().unwrap_or(record.run);
-    ctx.ledger.put_delivered_record(&asked, &ids).await
+    let ids: Vec<SyncRunId> = discarded.iter().map(|run| run.id).collect();
+    requested.run = ids.last().copied().unwrap_or(record.run);
+    ctx.ledger.put_delivered_record(&requested, &ids).await
 }
 
-/// Removes objects that no record and no run names: a process died between writing and recording them.
+/// Removes objects that no record and no run references: a process died between writing and recording them.
 pub(super) async fn remove_orphans(ctx: &NodeContext) -> Result<(), DeliveredError> {
-    const OLD: Duration = Duration::from_secs(3_600);
-    let before = ctx.clock.now().minus(OLD);
+    const MIN_AGE: Duration = Duration::from_secs(3_600);
+    let before = ctx.clock.now().minus(MIN_AGE);
     for folder in ["delivered", "plans"] {
         let listed = ctx.objects.list(folder).await?;
         if listed.is_empty() {

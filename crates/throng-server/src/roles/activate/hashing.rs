@@ -1,17 +1,19 @@
-//! Identifiers are hashed where they are read: in the query worker. This is what it needs of the
-//! platforms, and how their rows come back.
+//! Hashing of identifiers in the query worker, which reads them: the platforms' hashers, and the decoding of the
+//! rows that it returns.
 
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
-use throng_activation::{IdentifierRow, NotPrepared, Reasons, Schema, decode_noted, encode_noted};
+use throng_activation::{
+    IdentifierRow, InvalidPreparedRow, Reasons, Schema, decode_with_notes, encode_with_notes,
+};
 use throng_destinations::{Preparation, preparation};
 use throng_lake::{HashedRow, Hashers, RowHasher};
 use throng_model::Personal;
 
-/// What a query worker is told about the hashing of a query.
+/// The settings of a query's hashing, which are sent to the query worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Settings {
+pub(super) struct HashingSettings {
     /// The platform's name.
     pub(super) platform: String,
     /// As in [`Schema`].
@@ -20,26 +22,29 @@ pub(super) struct Settings {
     pub(super) default_country: Option<String>,
 }
 
-impl Settings {
+impl HashingSettings {
     /// The reasons of the platform.
     pub(super) fn reasons(&self) -> Option<Reasons> {
         preparation(&self.platform)
             .map(|p| Reasons { skips: p.skip_reasons, notes: p.note_reasons })
     }
 
-    /// Reads the rows that a worker hashed by these settings.
-    pub(super) fn read(&self, rows: Vec<HashedRow>) -> Result<Vec<IdentifierRow>, NotPrepared> {
-        let reasons = self.reasons().ok_or(NotPrepared)?;
+    /// Decodes the rows that a worker has hashed with these settings.
+    pub(super) fn read(
+        &self,
+        rows: Vec<HashedRow>,
+    ) -> Result<Vec<IdentifierRow>, InvalidPreparedRow> {
+        let reasons = self.reasons().ok_or(InvalidPreparedRow)?;
         rows.into_iter()
             .map(|(user, bytes)| {
-                let (row, notes) = decode_noted(&bytes, self.keys.len(), reasons)?;
+                let (row, notes) = decode_with_notes(&bytes, self.keys.len(), reasons)?;
                 Ok(IdentifierRow { user, row, notes })
             })
             .collect()
     }
 }
 
-/// The platforms' hashing, for the query worker.
+/// The hashers of all platforms, for the query worker.
 struct Platforms;
 
 impl Hashers for Platforms {
@@ -47,15 +52,16 @@ impl Hashers for Platforms {
         if settings.is_null() {
             return Ok(Box::new(KeysOnly));
         }
-        let settings = Settings::deserialize(settings).map_err(|_| "no settings of a platform")?;
+        let settings =
+            HashingSettings::deserialize(settings).map_err(|_| "invalid settings of a platform")?;
         let preparation = preparation(&settings.platform)
-            .ok_or_else(|| format!("there is no platform {}", settings.platform))?;
+            .ok_or_else(|| format!("unknown platform {}", settings.platform))?;
         let schema = Schema { keys: settings.keys, default_country: settings.default_country };
         Ok(Box::new(Hasher { preparation, schema }))
     }
 }
 
-/// For queries without identifiers.
+/// The hasher of queries without identifiers.
 struct KeysOnly;
 
 impl RowHasher for KeysOnly {
@@ -73,15 +79,15 @@ impl RowHasher for Hasher {
         let row = (self.preparation.prepare)(&self.schema, cells, &mut notes);
         let Preparation { skip_reasons, note_reasons, .. } = self.preparation;
         let reasons = Reasons { skips: skip_reasons, notes: note_reasons };
-        // What cannot be written leaves bytes that cannot be read: the parent reports that.
-        if encode_noted(&row, &notes, reasons, out).is_err() {
+        // A row that cannot be encoded is sent as invalid bytes, which the parent process reports.
+        if encode_with_notes(&row, &notes, reasons, out).is_err() {
             out.clear();
         }
     }
 }
 
-/// Runs this process as a query worker, until its standard input ends. Programs that start nodes call
-/// it first thing in `main` when their first argument is [`throng_lake::worker::SUBCOMMAND`].
+/// Runs this process as a query worker until its standard input ends. Programs that start nodes call it at
+/// the start of `main` if their first argument is [`throng_lake::worker::SUBCOMMAND`].
 pub fn query_worker() -> ExitCode {
     throng_lake::worker::main(&Platforms)
 }
@@ -94,9 +100,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_come_back_as_the_platform_prepares_them() {
-        let settings =
-            Settings { platform: "meta".into(), keys: vec!["EMAIL".into()], default_country: None };
+    fn decoded_rows_equal_the_prepared_ones() {
+        let settings = HashingSettings {
+            platform: "meta".into(),
+            keys: vec!["EMAIL".into()],
+            default_country: None,
+        };
         let value = serde_json::to_value(&settings).unwrap();
         let mut hasher = Platforms.open(&value).unwrap();
         let mut row = |text: &str| {

@@ -1,4 +1,4 @@
-//! Identifiers out of the lake, hashed.
+//! Hashed identifiers from the lake.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use throng_lake::{IdentifierQuery, IdentifierStream, Lake, LakeError};
 use throng_model::{HashSeed, Retry, SyncName};
 use throng_spec::Identifiers;
 
-use super::hashing::Settings;
+use super::hashing::HashingSettings;
 
 /// A sync's identifier query over the lake.
 pub(super) struct LakeIdentifiers {
     pub(super) lake: Arc<Lake>,
     pub(super) sync: SyncName,
     pub(super) identifiers: Identifiers,
-    /// How the platform wants them.
-    pub(super) settings: Settings,
+    /// The hashing for the platform.
+    pub(super) settings: HashingSettings,
     /// The deployment's hash seed.
     pub(super) seed: HashSeed,
 }
@@ -32,9 +32,8 @@ fn class(error: &LakeError) -> SendClass {
 #[async_trait]
 impl IdentifierSource for LakeIdentifiers {
     async fn open(&self) -> Result<Box<dyn IdentifierRows>, SendError> {
-        let hasher = serde_json::to_value(&self.settings).map_err(|_| {
-            SendError::local(SendClass::Stop, "the columns cannot be written as JSON")
-        })?;
+        let hasher = serde_json::to_value(&self.settings)
+            .map_err(|_| SendError::local(SendClass::Stop, "cannot encode the columns as JSON"))?;
         let query = IdentifierQuery {
             sql: self.identifiers.sql.clone(),
             key: self.identifiers.key.clone(),
@@ -56,7 +55,7 @@ impl IdentifierSource for LakeIdentifiers {
 struct LakeRows {
     stream: IdentifierStream,
     sync: SyncName,
-    settings: Settings,
+    settings: HashingSettings,
 }
 
 #[async_trait]
@@ -68,9 +67,9 @@ impl IdentifierRows for LakeRows {
                 SendError::local(SendClass::Stop, format!("sync {}: {error}", self.sync))
             }),
             Some(Err(error)) => {
-                // Errors of the lake hold no value of the data.
+                // Errors of the lake have no values of the data.
                 let message = format!(
-                    "sync {}: identifiers.sql broke off while it ran: {}",
+                    "sync {}: identifiers.sql was interrupted: {}",
                     self.sync,
                     throng_model::with_causes(&error)
                 );

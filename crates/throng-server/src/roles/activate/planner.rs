@@ -1,14 +1,11 @@
-//! Plans a run for every sync whose audience has a version that was not delivered yet, or whose
-//! identifiers have to be sent anew.
+//! Plans a run for every sync whose audience has a version that was not delivered yet, or whose identifiers may
+//! have changed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use throng_activation::{
-    Delivered, DifferenceFacts, PlanFacts, RunRows, Scan, SendClass, SendError, difference,
-    plan_run,
-};
+use throng_activation::{Delivered, PlanFacts, RunRows, Scan, SendClass, SendError, plan_run};
 use throng_membership::{MemberSet, SnapshotFile};
 use throng_model::{Backoff, HashedIdentifier, SyncName, Timestamp};
 use throng_spec::{Adopt, Sync};
@@ -17,29 +14,31 @@ use throng_store::{
     NewAlert, NewRun, PlatformAudience, RunState, SyncMode, SyncRun,
 };
 
-use super::delivered::{self, DeliveredError, account_of, is_due, new_object, salt};
-use super::jobs::{JobError, RUNS_LOOKED_AT, covers, platform_name, snapshot};
-use super::{account, removals, scans};
+use super::delivered::{self, DeliveredError, DifferenceInputs, account_of, is_due, new_object};
+use super::task_input::{InputError, MAX_RUNS, covers, platform_name, snapshot};
+use super::{account_alert_subject, removals, scans};
 use crate::NodeContext;
 
-/// Between tries to plan a sync whose identifiers cannot be read.
+/// The backoff of a sync that could not be planned.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) };
 
-/// What the planner remembers between rounds. Lost with the process, which costs a try.
+/// The backoff of syncs that could not be planned. In memory only: a new leader tries them at once.
 #[derive(Debug, Default)]
-pub(super) struct Planner {
-    /// Syncs that could not be planned: failures in a row, and when the next try is due.
+pub(super) struct PlanBackoff {
+    /// By sync: consecutive failures, and the time of the next try.
     failed: Mutex<HashMap<SyncName, (u32, Timestamp)>>,
 }
 
-impl Planner {
-    pub(super) fn rests(&self, sync: &SyncName, now: Timestamp) -> bool {
+impl PlanBackoff {
+    /// Whether the next try of a sync is not due yet.
+    pub(super) fn is_waiting(&self, sync: &SyncName, now: Timestamp) -> bool {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.get(sync).is_some_and(|(_, until)| *until > now)
     }
 
-    pub(super) fn note(&self, sync: &SyncName, ok: bool, now: Timestamp) {
+    /// Records the result of a try.
+    pub(super) fn record(&self, sync: &SyncName, ok: bool, now: Timestamp) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if ok {
             failed.remove(sync);
@@ -51,23 +50,26 @@ impl Planner {
     }
 }
 
-/// A sync for which a run is to be planned.
-pub(super) struct Todo<'s> {
+/// A sync that needs a run.
+pub(super) struct PlanRequest<'s> {
     pub(super) sync: &'s Sync,
     pub(super) platform: String,
     account: String,
     record: Option<DeliveredRecord>,
-    /// The id of an audience on the platform whose list a run is to replace, once a person approves.
+    /// The id of a foreign audience on the platform whose list the run replaces after approval.
     adopts: Option<String>,
     version: u64,
     pub(super) target: Arc<SnapshotFile>,
 }
 
-/// A fingerprint of what makes the identifiers of a sync what they are.
+/// A fingerprint of the declaration of a sync's identifiers. Another fingerprint makes the planner read the
+/// identifiers again.
 fn fingerprint(sync: &Sync, platform: &str) -> String {
-    let of = &sync.identifiers;
-    let text =
-        format!("{platform}\n{}\n{}\n{:?}\n{:?}", of.sql, of.key, of.columns, of.default_country);
+    let declared = &sync.identifiers;
+    let text = format!(
+        "{platform}\n{}\n{}\n{:?}\n{:?}",
+        declared.sql, declared.key, declared.columns, declared.default_country
+    );
     HashedIdentifier::of_normalised(&text).to_hex().chars().take(16).collect()
 }
 
@@ -75,152 +77,162 @@ fn keys_of(sync: &Sync) -> Vec<String> {
     sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect()
 }
 
-/// Plans what there is to plan. Whether a run was planned. One sync's trouble is no other's.
-pub(super) async fn plan_all(ctx: &NodeContext, planner: &Planner) -> Result<bool, LedgerError> {
+/// Plans the runs of all syncs that need one. Returns whether anything was recorded. A failure of one sync does not
+/// affect others.
+pub(super) async fn plan_all(
+    ctx: &NodeContext,
+    backoff: &PlanBackoff,
+) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
     let (mut changed, failed) =
-        delivered::record_ended(ctx, |sync| planner.rests(sync, now)).await?;
+        delivered::record_ended(ctx, |sync| backoff.is_waiting(sync, now)).await?;
     for (sync, error) in failed {
-        planner.note(&sync, false, now);
-        changed |= cannot_plan(ctx, &sync, &error.into(), now).await?;
+        backoff.record(&sync, false, now);
+        changed |= report_plan_failure(ctx, &sync, &error.into(), now).await?;
     }
-    changed |= removals::advance(ctx, planner).await?;
+    changed |= removals::advance(ctx, backoff).await?;
     let spec = ctx.spec.load_full();
-    let todo = to_plan(ctx, planner, &spec).await?;
-    // One pass over the identifiers for all syncs that read the same.
-    let mut groups: BTreeMap<String, Vec<Todo<'_>>> = BTreeMap::new();
-    for todo in todo {
-        groups.entry(fingerprint(todo.sync, &todo.platform)).or_default().push(todo);
+    let requests = plan_requests(ctx, backoff, &spec).await?;
+    // One pass over the identifiers for all syncs with the same identifier query.
+    let mut groups: BTreeMap<String, Vec<PlanRequest<'_>>> = BTreeMap::new();
+    for request in requests {
+        groups.entry(fingerprint(request.sync, &request.platform)).or_default().push(request);
     }
     for (identifiers, group) in groups {
         let scan = scans::read(ctx, &group).await;
-        for todo in &group {
+        for request in &group {
             let planned = match &scan {
-                Ok(scan) => plan_sync(ctx, todo, scan, &identifiers).await,
+                Ok(scan) => plan_sync(ctx, request, scan, &identifiers).await,
                 Err(error) => Err(error.clone().into()),
             };
             let now = ctx.clock.now();
-            planner.note(&todo.sync.name, planned.is_ok(), now);
+            backoff.record(&request.sync.name, planned.is_ok(), now);
             match planned {
                 Ok(done) => changed |= done,
-                Err(JobError::Ledger(error)) => return Err(error),
-                Err(error) => changed |= cannot_plan(ctx, &todo.sync.name, &error, now).await?,
+                Err(InputError::Ledger(error)) => return Err(error),
+                Err(error) => {
+                    changed |= report_plan_failure(ctx, &request.sync.name, &error, now).await?
+                }
             }
         }
     }
     Ok(changed)
 }
 
-impl From<SendError> for JobError {
+impl From<SendError> for InputError {
     fn from(error: SendError) -> Self {
         Self::Identifiers(error)
     }
 }
 
-/// Says that a sync cannot be planned; it is tried again.
-async fn cannot_plan(
+/// Raises an alert that a sync could not be planned. It is retried.
+async fn report_plan_failure(
     ctx: &NodeContext,
     sync: &SyncName,
-    error: &JobError,
+    error: &InputError,
     now: Timestamp,
 ) -> Result<bool, LedgerError> {
-    let words = throng_model::with_causes(error);
-    tracing::error!(%sync, error = words, "cannot plan a run");
-    let message = format!("no run can be planned: {words}. It is tried again.");
+    let text = throng_model::with_causes(error);
+    tracing::error!(%sync, error = text, "failed to plan run");
+    let message = format!("no run can be planned: {text}. It is retried.");
     let alert = NewAlert { kind: AlertKind::TaskFailed, subject: sync.to_string(), message };
     ctx.ledger.raise_alert(&alert, now).await?;
     Ok(true)
 }
 
-/// The syncs for which a run is to be planned.
-async fn to_plan<'s>(
+/// The syncs that need a run.
+async fn plan_requests<'s>(
     ctx: &NodeContext,
-    planner: &Planner,
+    backoff: &PlanBackoff,
     spec: &'s throng_spec::Spec,
-) -> Result<Vec<Todo<'s>>, LedgerError> {
+) -> Result<Vec<PlanRequest<'s>>, LedgerError> {
     let now = ctx.clock.now();
     let delivered: HashMap<SyncName, PlatformAudience> =
         ctx.ledger.delivered().await?.into_iter().collect();
-    // One question for all: of thousands of syncs hardly any needs a plan.
-    let unsettled: HashMap<SyncName, RunState> =
+    // One query for all syncs: of thousands only few need a run.
+    let open_runs: HashMap<SyncName, RunState> =
         ctx.ledger.unsettled().await?.into_iter().collect();
     let records = ctx.ledger.delivered_records().await?;
     let mut records: HashMap<SyncName, DeliveredRecord> =
         records.into_iter().map(|record| (record.sync.clone(), record)).collect();
     let foreign = ctx.ledger.foreign_audiences().await?;
     let mut foreign: HashMap<SyncName, ForeignAudience> =
-        foreign.into_iter().map(|found| (found.sync.clone(), found)).collect();
+        foreign.into_iter().map(|audience| (audience.sync.clone(), audience)).collect();
     let index = ctx.membership.load_full();
     let current: HashMap<_, _> =
         index.versions().map(|(name, version, _)| (name.clone(), version)).collect();
-    let stopped = stopped(ctx).await?;
-    let mut todo = Vec::new();
-    for sync in spec.syncs.iter().filter(|sync| !stopped.contains(&sync.name)) {
+    let excluded_syncs = excluded_syncs(ctx).await?;
+    let mut requests = Vec::new();
+    for sync in spec.syncs.iter().filter(|sync| !excluded_syncs.contains(&sync.name)) {
         let Some(version) = current.get(&sync.audience).copied() else { continue };
         let declared = spec.destinations.iter().find(|d| d.name == sync.destination);
         let Some(declared) = declared else { continue };
         let mut record = records.remove(&sync.name);
         let account = account_of(declared);
         if let Some(old) = record.take_if(|record| record.account != account) {
-            moved(ctx, &old, &account).await?;
+            record_account_change(ctx, &old, &account).await?;
         }
         let at = delivered.get(&sync.name).and_then(|p| p.delivered_version);
-        let same = record.as_ref().is_none_or(|record| {
+        let is_same = record.as_ref().is_none_or(|record| {
             !record.replace && record.identifiers == fingerprint(sync, declared.platform.name())
         });
-        let settled = at == Some(version) && same && !is_due(record.as_ref(), now);
-        match unsettled.get(&sync.name) {
+        let settled = at == Some(version) && is_same && !is_due(record.as_ref(), now);
+        match open_runs.get(&sync.name) {
             Some(RunState::Active | RunState::Held) => continue,
-            // The platform may hold something else than what was delivered.
+            // The platform's list may differ from the delivered state.
             Some(RunState::Failed) => {}
             Some(RunState::Completed) | None if settled => continue,
             Some(RunState::Completed) | None => {}
         }
-        if planner.rests(&sync.name, now) {
+        if backoff.is_waiting(&sync.name, now) {
             continue;
         }
         let newest = ctx.ledger.runs(Some(&sync.name), 1).await?;
-        // A person asked for a run.
-        let asked =
+        // A person has requested a run.
+        let requested =
             record.as_ref().is_some_and(|record| record.replace || record.identifiers.is_empty());
         let foreign = foreign.remove(&sync.name).filter(|foreign| foreign.found);
         let adopts = foreign.filter(|_| sync.adopt == Adopt::Replace);
-        // The newest run found it, and no run to replace its list was planned yet.
-        let asked = asked
+        // The newest run has found a foreign audience, and no run that replaces its list was planned yet.
+        let requested = requested
             || adopts.as_ref().is_some_and(|f| newest.first().is_some_and(|run| run.id == f.run));
-        // It was recreated: what failed before says nothing about the new audience.
+        // The audience was recreated: an earlier failure says nothing about the new audience.
         let recreated = !delivered.contains_key(&sync.name)
             && newest.first().is_some_and(|run| run.plan.is_none());
-        if waits(newest.first(), version, asked || recreated) {
+        if is_blocked(newest.first(), version, requested || recreated) {
             continue;
         }
         let target = match snapshot(ctx, &sync.audience, version).await {
             Ok(target) => target.filter(|t| covers(&ctx.membership.load(), t)),
-            Err(JobError::Ledger(error)) => return Err(error),
+            Err(InputError::Ledger(error)) => return Err(error),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(sync = %sync.name, error, "cannot plan a run");
+                tracing::error!(sync = %sync.name, error, "failed to open snapshot");
                 None
             }
         };
         let Some(target) = target else { continue };
         let platform = declared.platform.name().to_owned();
         let adopts = adopts.map(|foreign| foreign.platform_id);
-        todo.push(Todo { sync, platform, account, record, adopts, version, target });
+        requests.push(PlanRequest { sync, platform, account, record, adopts, version, target });
     }
-    Ok(todo)
+    Ok(requests)
 }
 
-/// Syncs of which no run is planned: those that are paused, and those that are declared again while their
-/// removal is carried out. They begin anew after that.
-async fn stopped(ctx: &NodeContext) -> Result<HashSet<SyncName>, LedgerError> {
+/// Syncs without planning: paused ones, and those that are declared again while their removal is executed. They
+/// start with an empty delivered state afterwards.
+async fn excluded_syncs(ctx: &NodeContext) -> Result<HashSet<SyncName>, LedgerError> {
     let paused = ctx.ledger.paused_syncs().await?.into_iter().map(|(sync, _)| sync);
     let removals = ctx.ledger.removals().await?.into_iter().map(|removal| removal.sync);
     Ok(paused.chain(removals).collect())
 }
 
-/// The sync has another account: what the old one has stays there, and is no longer kept equal.
-async fn moved(ctx: &NodeContext, old: &DeliveredRecord, account: &str) -> Result<(), LedgerError> {
+/// Records that a sync has another account. The audience on the old account remains and is no longer updated.
+async fn record_account_change(
+    ctx: &NodeContext,
+    old: &DeliveredRecord,
+    account: &str,
+) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
     let why = format!(
         "the sync has moved from account {} to {account}; the audience on the old account keeps its {} \
@@ -239,105 +251,110 @@ async fn moved(ctx: &NodeContext, old: &DeliveredRecord, account: &str) -> Resul
     ctx.ledger.record(&[entry]).await
 }
 
-/// Whether a sync with this newest run waits for something else than a new run. `asked`: a person wants
-/// everything to be sent anew.
-fn waits(newest: Option<&SyncRun>, version: u64, asked: bool) -> bool {
+/// Whether a sync with this newest run cannot get a new run now. `requested`: a person has requested a run, or the
+/// audience was recreated.
+fn is_blocked(newest: Option<&SyncRun>, version: u64, requested: bool) -> bool {
     newest.is_some_and(|run| match run.state {
         RunState::Active | RunState::Held => true,
-        // To the same version again only when a person says so: `throng sync requeue`.
-        RunState::Failed => run.to_version == version && !asked && run.pending > 0,
+        // The same version is sent again only after `throng sync requeue`, or if nothing is pending.
+        RunState::Failed => run.to_version == version && !requested && run.pending > 0,
         RunState::Completed => false,
     })
 }
 
-/// What the platform was given; whether that is known for certain, and was given by the same columns.
-async fn base(
-    ctx: &NodeContext,
-    todo: &Todo<'_>,
-    keys: &[String],
-) -> Result<(Delivered, bool, bool), JobError> {
-    let platform = ctx.ledger.platform_audience(&todo.sync.name).await?;
-    let mut runs = ctx.ledger.runs(Some(&todo.sync.name), RUNS_LOOKED_AT).await?;
-    runs.reverse();
-    let after = todo.record.as_ref().map(|record| record.run);
-    runs.retain(|run| after.is_none_or(|after| run.id > after));
-    let ended = |run: &SyncRun| matches!(run.state, RunState::Completed | RunState::Failed);
-    // An earlier version delivered without remembering what.
-    let unknown = platform.is_some()
-        && todo.record.is_none()
-        && runs.iter().any(|run| ended(run) && run.plan.is_none());
-    let record = todo.record.as_ref();
-    let asked = todo.adopts.is_some() || record.is_some_and(|record| record.replace);
-    // What was done is not looked at where everything is sent anew.
-    let planned: Vec<SyncRun> =
-        runs.into_iter().filter(|run| !asked && ended(run) && run.plan.is_some()).collect();
-    let record = record.filter(|_| !asked);
-    let delivered = delivered::delivered(ctx, record, &todo.account, keys, &planned).await?;
-    let same = |known: &[String]| known == keys;
-    let columns = same(&delivered.state.meta.keys)
-        && delivered.runs.iter().all(|run| same(&run.plan.meta.keys));
-    Ok((delivered, !unknown && !asked, columns))
+/// What a difference starts from.
+struct DifferenceBase {
+    delivered: Delivered,
+    /// The platform's list is known: no rows were delivered without being recorded.
+    is_known: bool,
+    /// All of it was delivered with the current columns.
+    has_same_columns: bool,
 }
 
-/// Plans a run of one sync. Whether anything was recorded.
+/// Loads the delivered state that a run of a sync starts from.
+async fn difference_base(
+    ctx: &NodeContext,
+    request: &PlanRequest<'_>,
+    keys: &[String],
+) -> Result<DifferenceBase, InputError> {
+    let platform = ctx.ledger.platform_audience(&request.sync.name).await?;
+    let mut runs = ctx.ledger.runs(Some(&request.sync.name), MAX_RUNS).await?;
+    runs.reverse();
+    let after = request.record.as_ref().map(|record| record.run);
+    runs.retain(|run| after.is_none_or(|after| run.id > after));
+    let ended = |run: &SyncRun| matches!(run.state, RunState::Completed | RunState::Failed);
+    // An earlier version delivered without recording rows.
+    let unknown = platform.is_some()
+        && request.record.is_none()
+        && runs.iter().any(|run| ended(run) && run.plan.is_none());
+    let record = request.record.as_ref();
+    let replaces = request.adopts.is_some() || record.is_some_and(|record| record.replace);
+    // If the whole list is replaced, the delivered state is not needed.
+    let planned: Vec<SyncRun> =
+        runs.into_iter().filter(|run| !replaces && ended(run) && run.plan.is_some()).collect();
+    let record = record.filter(|_| !replaces);
+    let delivered = delivered::delivered(ctx, record, &request.account, keys, &planned).await?;
+    let is_same = |known: &[String]| known == keys;
+    let has_same_columns = is_same(&delivered.state.meta.keys)
+        && delivered.runs.iter().all(|run| is_same(&run.plan.meta.keys));
+    Ok(DifferenceBase { delivered, is_known: !unknown && !replaces, has_same_columns })
+}
+
+/// Plans a run of one sync. Returns whether anything was recorded.
+///
+/// A mirror whose list on the platform is not known for certain is replaced as a whole: a difference to an unknown
+/// list would leave users on the platform who have left the audience.
 async fn plan_sync(
     ctx: &NodeContext,
-    todo: &Todo<'_>,
+    request: &PlanRequest<'_>,
     scan: &Arc<Scan>,
     identifiers: &str,
-) -> Result<bool, JobError> {
-    let sync = todo.sync;
+) -> Result<bool, InputError> {
+    let sync = request.sync;
     let keys = keys_of(sync);
-    let (delivered, known, columns) = base(ctx, todo, &keys).await?;
+    let base = difference_base(ctx, request, &keys).await?;
+    let DifferenceBase { delivered, is_known, has_same_columns } = base;
     let failed = delivered.runs.last().is_some_and(|run| !run.completed);
     let mode = mode(sync);
-    let target = MemberSet::of_snapshot(&todo.target);
-    let replace = !target.is_empty() && replaces(todo, mode, known && columns);
-    let unknown = !known && mode != SyncMode::Add && delivered.runs.is_empty();
-    if target.is_empty() && (unknown || todo.adopts.is_some()) {
+    let target = MemberSet::of_snapshot(&request.target);
+    let replace = !target.is_empty() && is_replace_run(request, mode, is_known && has_same_columns);
+    let unknown = !is_known && mode != SyncMode::Add && delivered.runs.is_empty();
+    if target.is_empty() && (unknown || request.adopts.is_some()) {
         let message = format!(
-            "the audience is empty, and what the platform holds is not known: it cannot be emptied row \
-             by row. `throng sync recreate {}` makes a new audience there",
+            "the audience is empty, and the platform's list is not known: it cannot be emptied row by \
+             row. `throng sync recreate {}` creates a new audience there",
             sync.name
         );
         return Err(SendError::local(SendClass::Stop, message).into());
     }
     let object = new_object("plans")?;
-    let path = delivered::local(ctx, &object);
-    let bound = delivered::plan_binding(&todo.account, &sync.name, &object);
-    let (secret, salt) = (delivered::keys(ctx).await?, salt()?);
-    let strong =
-        throng_destinations::preparation(&todo.platform).map_or(&[][..], |p| p.strong_keys);
-    let (scan, identifiers) = (Arc::clone(scan), identifiers.to_owned());
-    let fingerprint = identifiers.clone();
-    let worked = tokio::task::spawn_blocking(move || {
-        let facts = DifferenceFacts {
-            delivered: &delivered,
-            target: &target,
-            scan: &scan,
-            mode,
-            replace,
-            keys: &keys,
-            strong,
-            identifiers: &identifiers,
-        };
-        difference(&facts, &path, &secret, bound, salt)
-    });
-    let found = worked.await.map_err(|_| DeliveredError::Broken)?.map_err(DeliveredError::from)?;
+    let inputs = DifferenceInputs {
+        delivered,
+        target,
+        scan: Arc::clone(scan),
+        mode,
+        replace,
+        keys,
+        platform: &request.platform,
+        identifiers: identifiers.to_owned(),
+    };
+    let diff = inputs.write(ctx, &request.account, &sync.name, &object).await?;
     let platform = ctx.ledger.platform_audience(&sync.name).await?;
-    if found.is_empty() && platform.is_some() && known && !failed {
+    if diff.is_empty() && platform.is_some() && is_known && !failed {
         ctx.objects.remove(&object).await?;
-        return Ok(nothing_to_do(ctx, todo, fingerprint).await?);
+        return Ok(record_up_to_date(ctx, request, identifiers.to_owned()).await?);
     }
     ctx.objects.upload(&object).await?;
     let delivered = platform.and_then(|p| p.delivered_version);
-    let (from, leaving) = match delivered {
-        Some(version) if known => (Some((version, found.before)), found.leaving),
-        Some(version) => of_snapshots(ctx, todo, version).await?,
+    let (from, users_removed) = match delivered {
+        Some(version) if is_known => (Some((version, diff.users_before)), diff.users_removed),
+        Some(version) => users_by_snapshots(ctx, request, version).await?,
         None => (None, 0),
     };
-    let account_held =
-        ctx.ledger.open_alert(AlertKind::RunHeld, &account(&sync.destination)).await?;
+    let account_held = ctx
+        .ledger
+        .open_alert(AlertKind::RunHeld, &account_alert_subject(&sync.destination))
+        .await?;
     let account_held = account_held.map(|reason| Hold::new(HoldCause::Account, reason));
     let run = plan_run(PlanFacts {
         sync: sync.name.clone(),
@@ -348,14 +365,10 @@ async fn plan_sync(
         priority: sync.priority,
         max_removed_percent: sync.max_removed_percent,
         from,
-        to_version: todo.version,
-        leaving,
-        rows: RunRows::Planned {
-            meta: &found.meta,
-            object: &object,
-            normalised: &found.normalised,
-        },
-        hold: adoption(todo).or_else(|| account_held.clone()),
+        to_version: request.version,
+        users_removed,
+        rows: RunRows::Planned { meta: &diff.meta, object: &object, normalised: &diff.normalised },
+        hold: adoption_hold(request).or_else(|| account_held.clone()),
     });
     if record(ctx, &run, account_held.is_some()).await? {
         return Ok(true);
@@ -364,33 +377,33 @@ async fn plan_sync(
     Ok(false)
 }
 
-/// Whether a run sends everything in a replace session. `certain`: what the platform holds is known, and
-/// was given by the same columns.
-fn replaces(todo: &Todo<'_>, mode: SyncMode, certain: bool) -> bool {
-    todo.adopts.is_some() || mode == SyncMode::Replace || (mode == SyncMode::Mirror && !certain)
+/// Whether a run sends the whole list in a replace session. `certain`: the platform's list is known, and was
+/// delivered with the same columns.
+fn is_replace_run(request: &PlanRequest<'_>, mode: SyncMode, certain: bool) -> bool {
+    request.adopts.is_some() || mode == SyncMode::Replace || (mode == SyncMode::Mirror && !certain)
 }
 
-/// Why a run that takes over an audience waits for a person.
-fn adoption(todo: &Todo<'_>) -> Option<Hold> {
-    let id = todo.adopts.as_ref()?;
+/// The hold of a run that adopts a foreign audience.
+fn adoption_hold(request: &PlanRequest<'_>) -> Option<Hold> {
+    let id = request.adopts.as_ref()?;
     let reason = format!(
-        "the audience `{}` on the platform ({id}) has users that this sync did not put there, and \
-         adopt = replace: its list would be replaced; approve the run if that is meant",
-        platform_name(todo.sync)
+        "the audience `{}` on the platform ({id}) has users that this sync did not add, and \
+         adopt = replace: its list would be replaced; approve the run if that is intended",
+        platform_name(request.sync)
     );
     Some(Hold::new(HoldCause::Adoption, reason))
 }
 
-/// The platform has all of it already.
-async fn nothing_to_do(
+/// Records that the platform already has the version.
+async fn record_up_to_date(
     ctx: &NodeContext,
-    todo: &Todo<'_>,
+    request: &PlanRequest<'_>,
     identifiers: String,
 ) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
-    ctx.ledger.deliver_version(&todo.sync.name, todo.version, now).await?;
-    ctx.ledger.resolve_alert(AlertKind::TaskFailed, todo.sync.name.as_str(), now).await?;
-    if let Some(record) = &todo.record {
+    ctx.ledger.deliver_version(&request.sync.name, request.version, now).await?;
+    ctx.ledger.resolve_alert(AlertKind::TaskFailed, request.sync.name.as_str(), now).await?;
+    if let Some(record) = &request.record {
         let (due, retry_at, tries) = (0, None, 0);
         let record = DeliveredRecord { identifiers, due, retry_at, tries, ..record.clone() };
         ctx.ledger.put_delivered_record(&record, &[]).await?;
@@ -398,22 +411,22 @@ async fn nothing_to_do(
     Ok(true)
 }
 
-/// Who was delivered by an earlier version, and how many of them would leave.
-async fn of_snapshots(
+/// The users that an earlier version delivered, by its snapshot, and how many of them would be removed.
+async fn users_by_snapshots(
     ctx: &NodeContext,
-    todo: &Todo<'_>,
+    request: &PlanRequest<'_>,
     version: u64,
-) -> Result<(Option<(u64, u64)>, u64), JobError> {
-    let Some(old) = snapshot(ctx, &todo.sync.audience, version).await? else {
+) -> Result<(Option<(u64, u64)>, u64), InputError> {
+    let Some(old) = snapshot(ctx, &request.sync.audience, version).await? else {
         return Ok((Some((version, 0)), 0));
     };
-    let target = Arc::clone(&todo.target);
+    let target = Arc::clone(&request.target);
     let counted = tokio::task::spawn_blocking(move || {
         let old = MemberSet::of_snapshot(&old);
         (old.len(), old.minus(&MemberSet::of_snapshot(&target)).len())
     });
-    let (members, leaving) = counted.await.map_err(|_| DeliveredError::Broken)?;
-    Ok((Some((version, members)), leaving))
+    let (members, users_removed) = counted.await.map_err(|_| DeliveredError::Interrupted)?;
+    Ok((Some((version, members)), users_removed))
 }
 
 fn mode(sync: &Sync) -> SyncMode {
@@ -424,7 +437,7 @@ fn mode(sync: &Sync) -> SyncMode {
     }
 }
 
-/// Records a run in ledger and history, with an alert if it is held. `false` if it cannot be planned now.
+/// Records a run in ledger and history, with an alert if it is held. `false` if the ledger does not accept it now.
 pub(super) async fn record(
     ctx: &NodeContext,
     run: &NewRun,
@@ -441,7 +454,7 @@ pub(super) async fn record(
         Some(hold) => ("held", format!("{figures}; {}", hold.reason)),
         None => ("planned", figures),
     };
-    // For a whole account one alert is enough.
+    // One alert for the account is enough.
     if let Some(hold) = run.held.as_ref().filter(|_| !account_held) {
         let message = format!("{}. `throng sync approve {id}`", hold.reason);
         let alert = NewAlert { kind: AlertKind::RunHeld, subject: subject.clone(), message };

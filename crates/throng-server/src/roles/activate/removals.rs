@@ -1,9 +1,10 @@
-//! Carries out approved removals of syncs. One that empties its audience is a run to nobody, planned here by
-//! whoever leads and sent like any other; one that deletes it is a call, see `deletions`.
+//! Executes approved removals of syncs. A removal that empties its audience is a run to an empty list, which the
+//! leader plans here and workers send like any other run; one that deletes its audience is a call, see
+//! `deletions`.
 
-use throng_activation::{
-    DifferenceFacts, PlanFacts, RunRows, Scan, SendClass, SendError, difference, plan_run,
-};
+use std::sync::Arc;
+
+use throng_activation::{PlanFacts, RunRows, Scan, SendClass, SendError, plan_run};
 use throng_membership::MemberSet;
 use throng_model::{SyncName, Timestamp};
 use throng_spec::{Destination, Sync};
@@ -12,34 +13,37 @@ use throng_store::{
     RemovalRule, RunState, SyncMode, SyncRun, removal_subject,
 };
 
-use super::delivered::{self, DeliveredError, account_of, new_object, pause, salt};
-use super::jobs::{JobError, RUNS_LOOKED_AT};
-use super::planner::{self, Planner};
+use super::delivered::{self, DifferenceInputs, account_of, new_object, retry_delay};
+use super::planner::{self, PlanBackoff};
+use super::task_input::{InputError, MAX_RUNS};
 use crate::NodeContext;
-use crate::removals::{Definition, counted, users_of};
+use crate::removals::{Definition, users_of, users_text};
 
-fn stop(message: String) -> SendError {
+fn stop_error(message: String) -> SendError {
     SendError::local(SendClass::Stop, message)
 }
 
-/// The sync and the destination of a removal. The destination is the one of the applied spec if that is the
-/// same account: its secrets may have changed.
+/// The sync and the destination of a removal. The destination is the one of the applied spec if that has the
+/// same account, because its secrets may have changed.
 ///
 /// # Errors
 /// `Stop` if the definition cannot be read.
-pub(super) fn parts(
+pub(super) fn sync_and_destination(
     ctx: &NodeContext,
     removal: &Removal,
 ) -> Result<(Sync, Destination), SendError> {
     let Definition { sync, destination } = Definition::of(removal).map_err(|error| {
-        stop(format!("the definition of the removed sync {} cannot be read: {error}", removal.sync))
+        stop_error(format!(
+            "cannot decode the definition of the removed sync {}: {error}",
+            removal.sync
+        ))
     })?;
     let spec = ctx.spec.load();
-    let same = |now: &&Destination| {
-        now.name == destination.name && account_of(now) == account_of(&destination)
+    let is_same = |current: &&Destination| {
+        current.name == destination.name && account_of(current) == account_of(&destination)
     };
-    let now = spec.destinations.iter().find(same).cloned();
-    Ok((sync, now.unwrap_or(destination)))
+    let current = spec.destinations.iter().find(is_same).cloned();
+    Ok((sync, current.unwrap_or(destination)))
 }
 
 /// The approved removal of a sync, if there is one.
@@ -51,51 +55,51 @@ pub(super) async fn approved(
     Ok(removal.filter(|removal| removal.approved_at.is_some()))
 }
 
-/// Whether a run was planned to carry out a removal.
-pub(super) fn is_of(removal: &Removal, run: &SyncRun) -> bool {
+/// Whether a run was planned to execute a removal.
+pub(super) fn is_run_of(removal: &Removal, run: &SyncRun) -> bool {
     removal.approved_at.is_some_and(|at| run.created_at >= at)
 }
 
-/// What the platform was given for the sync of a removal.
+/// The delivered state of the sync of a removal.
 ///
 /// # Errors
-/// `Stop` if that was given to another account than the one that the sync names.
-pub(super) async fn record_of(
+/// `Stop` if it was delivered to another account than the one that the sync names.
+pub(super) async fn delivered_record(
     ctx: &NodeContext,
     sync: &SyncName,
     account: &str,
-) -> Result<Option<DeliveredRecord>, JobError> {
+) -> Result<Option<DeliveredRecord>, InputError> {
     let records = ctx.ledger.delivered_records().await?;
     let record = records.into_iter().find(|record| record.sync == *sync);
     if let Some(record) = record.as_ref().filter(|record| record.account != account) {
         let message = format!(
-            "the audience is on account {}, and the sync was declared for {account} last: it has to be \
-             removed there by hand",
+            "the audience is on account {}, but the sync was last declared for {account}: remove the \
+             audience there by hand",
             record.account
         );
-        return Err(stop(message).into());
+        return Err(stop_error(message).into());
     }
     Ok(record)
 }
 
-/// Goes on with the approved removals that empty their audiences. Whether anything was recorded. One
-/// sync's trouble is no other's.
-pub(super) async fn advance(ctx: &NodeContext, planner: &Planner) -> Result<bool, LedgerError> {
+/// Continues the approved removals that empty their audiences. Returns whether anything was recorded. A failure
+/// of one sync does not affect others.
+pub(super) async fn advance(ctx: &NodeContext, backoff: &PlanBackoff) -> Result<bool, LedgerError> {
     let mut changed = false;
     for removal in ctx.ledger.removals().await? {
         let approved = removal.rule == RemovalRule::Empty && removal.approved_at.is_some();
-        if !approved || planner.rests(&removal.sync, ctx.clock.now()) {
+        if !approved || backoff.is_waiting(&removal.sync, ctx.clock.now()) {
             continue;
         }
         let done = empty(ctx, &removal).await;
-        planner.note(&removal.sync, done.is_ok(), ctx.clock.now());
+        backoff.record(&removal.sync, done.is_ok(), ctx.clock.now());
         match done {
             Ok(done) => changed |= done,
-            Err(JobError::Ledger(error)) => return Err(error),
+            Err(InputError::Ledger(error)) => return Err(error),
             Err(error) => {
-                let words = throng_model::with_causes(&error);
-                tracing::error!(sync = %removal.sync, error = words, "an audience is not emptied");
-                left(ctx, &removal.sync, format!("{words}. It is tried again.")).await?;
+                let text = throng_model::with_causes(&error);
+                tracing::error!(sync = %removal.sync, error = text, "failed to empty audience");
+                alert_not_emptied(ctx, &removal.sync, format!("{text}. It is retried.")).await?;
                 changed = true;
             }
         }
@@ -103,12 +107,17 @@ pub(super) async fn advance(ctx: &NodeContext, planner: &Planner) -> Result<bool
     Ok(changed)
 }
 
-/// Says what is left of a removal. An open alert that says the same is left alone.
-async fn left(ctx: &NodeContext, sync: &SyncName, why: String) -> Result<(), LedgerError> {
+/// Raises an alert that a removal is not completed. An open alert with the same message is not raised again: it
+/// would count a new occurrence in every round.
+async fn alert_not_emptied(
+    ctx: &NodeContext,
+    sync: &SyncName,
+    why: String,
+) -> Result<(), LedgerError> {
     let subject = removal_subject(sync);
     let message = format!(
-        "the audience of the removed sync {sync} is not emptied: {why} `throng sync keep {sync}` leaves \
-         it as it is"
+        "the audience of the removed sync {sync} is not emptied: {why} `throng sync keep {sync}` keeps \
+         it unchanged"
     );
     let known = ctx.ledger.open_alert(AlertKind::TaskFailed, &subject).await?;
     if known.as_ref() != Some(&message) {
@@ -118,78 +127,81 @@ async fn left(ctx: &NodeContext, sync: &SyncName, why: String) -> Result<(), Led
     Ok(())
 }
 
-/// What is to be done next for a removal that empties its audience.
+/// The next step of a removal that empties its audience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// A run of it is at work, or what it did is not recorded yet.
+enum NextStep {
+    /// A run is in progress, or its result is not recorded yet.
     Wait,
-    /// A run is planned.
+    /// Plan a run.
     Plan,
-    /// Nobody is left, as soon as the newest run is checked.
+    /// Finish once the newest run is checked: no user is left.
     Finish,
-    /// Users are left; a run is planned at this time.
-    Again(Timestamp),
+    /// Users are left; plan another run at this time.
+    RetryAt(Timestamp),
 }
 
-/// Decides. `runs`: those of the sync, newest first. Pure.
-fn next(removal: &Removal, runs: &[SyncRun], record: Option<&DeliveredRecord>) -> Next {
-    let Some(newest) = runs.first() else { return Next::Plan };
+/// Decides the next step. `runs`: the runs of the sync, newest first. Pure.
+///
+/// The removal is finished only if the recorded state has no users: a completed run may have refused removals, and
+/// with a finished removal nobody would retry them.
+fn next_step(removal: &Removal, runs: &[SyncRun], record: Option<&DeliveredRecord>) -> NextStep {
+    let Some(newest) = runs.first() else { return NextStep::Plan };
     if matches!(newest.state, RunState::Active | RunState::Held) {
-        return Next::Wait;
+        return NextStep::Wait;
     }
-    if !is_of(removal, newest) {
-        return Next::Plan;
+    if !is_run_of(removal, newest) {
+        return NextStep::Plan;
     }
     let ended = newest.finished_at.unwrap_or(newest.created_at);
     if newest.state == RunState::Completed {
         return match record {
-            _ if newest.plan.is_some() => Next::Wait,
+            _ if newest.plan.is_some() => NextStep::Wait,
             Some(record) if record.users > 0 => {
-                Next::Again(record.retry_at.unwrap_or(ended.plus(pause(1))))
+                NextStep::RetryAt(record.retry_at.unwrap_or(ended.plus(retry_delay(1))))
             }
-            _ => Next::Finish,
+            _ => NextStep::Finish,
         };
     }
-    let failed = |run: &&SyncRun| run.state == RunState::Failed && is_of(removal, run);
+    let failed = |run: &&SyncRun| run.state == RunState::Failed && is_run_of(removal, run);
     let failures = runs.iter().take_while(failed).count();
-    Next::Again(ended.plus(pause(u32::try_from(failures).unwrap_or(u32::MAX))))
+    NextStep::RetryAt(ended.plus(retry_delay(u32::try_from(failures).unwrap_or(u32::MAX))))
 }
 
-async fn empty(ctx: &NodeContext, removal: &Removal) -> Result<bool, JobError> {
+async fn empty(ctx: &NodeContext, removal: &Removal) -> Result<bool, InputError> {
     let sync = &removal.sync;
-    let (declared, destination) = parts(ctx, removal)?;
+    let (declared, destination) = sync_and_destination(ctx, removal)?;
     let account = account_of(&destination);
-    let record = record_of(ctx, sync, &account).await?;
-    let runs = ctx.ledger.runs(Some(sync), RUNS_LOOKED_AT).await?;
+    let record = delivered_record(ctx, sync, &account).await?;
+    let runs = ctx.ledger.runs(Some(sync), MAX_RUNS).await?;
     let newest = runs.first();
-    match next(removal, &runs, record.as_ref()) {
-        Next::Wait => return Ok(false),
-        Next::Finish => {
+    match next_step(removal, &runs, record.as_ref()) {
+        NextStep::Wait => return Ok(false),
+        NextStep::Finish => {
             let Some(newest) = newest else { return Ok(false) };
             let task = ctx.ledger.task_of_run(newest.id).await?;
             if ctx.ledger.unchecked_task(task.id).await?.is_some() {
                 return Ok(false);
             }
-            return Ok(finish(ctx, removal, "every user that it was given is removed").await?);
+            return Ok(finish(ctx, removal, "every delivered user is removed").await?);
         }
-        Next::Again(at) if at > ctx.clock.now() => {
-            let users = counted(users_of(record.as_ref()));
+        NextStep::RetryAt(at) if at > ctx.clock.now() => {
+            let users = users_text(users_of(record.as_ref()));
             let run = newest.map_or_else(String::new, |run| format!("after run {}, ", run.id));
-            let why = format!("{run}{users} may be on its list; it is tried again at {at}.");
-            left(ctx, sync, why).await?;
+            let why = format!("{run}{users} may be on its list; it is retried at {at}.");
+            alert_not_emptied(ctx, sync, why).await?;
             return Ok(false);
         }
-        Next::Again(_) | Next::Plan => {}
+        NextStep::RetryAt(_) | NextStep::Plan => {}
     }
     let Some(platform) = ctx.ledger.platform_audience(sync).await? else {
         return Ok(finish(ctx, removal, "it has no audience on the platform").await?);
     };
-    let emptying = Emptying { removal, declared, destination, account, record, platform };
-    plan(ctx, emptying, runs).await
+    let inputs = EmptyingInputs { removal, declared, destination, account, record, platform };
+    plan(ctx, inputs, runs).await
 }
 
-/// A removal for which a run is planned.
-struct Emptying<'r> {
+/// The inputs of a run that empties an audience.
+struct EmptyingInputs<'r> {
     removal: &'r Removal,
     declared: Sync,
     destination: Destination,
@@ -198,10 +210,10 @@ struct Emptying<'r> {
     platform: PlatformAudience,
 }
 
-/// The runs of a sync that are not in its delivered state, the oldest first. `runs`: newest first.
+/// The ended runs of a sync that are not in its delivered state, oldest first. `runs`: newest first.
 ///
 /// # Errors
-/// `Stop` if it is not known what the platform holds.
+/// `Stop` if the platform's list is not known.
 fn unrecorded(
     record: Option<&DeliveredRecord>,
     runs: Vec<SyncRun>,
@@ -209,13 +221,13 @@ fn unrecorded(
     let ended = |run: &SyncRun| matches!(run.state, RunState::Completed | RunState::Failed);
     let unknown = match record {
         Some(record) => record.state.is_none() && record.replace,
-        // An earlier version delivered without remembering what.
+        // An earlier version delivered without recording rows.
         None => runs.iter().any(|run| ended(run) && run.plan.is_none()),
     };
     if unknown {
-        let message = "what the platform holds is not known, so that it cannot be emptied row by row: \
-                       delete the audience there by hand";
-        return Err(stop(message.to_owned()));
+        let message = "the platform's list is not known, so that it cannot be emptied row by row: delete the \
+                       audience there by hand";
+        return Err(stop_error(message.to_owned()));
     }
     let mut found = runs;
     found.retain(|run| {
@@ -225,13 +237,13 @@ fn unrecorded(
     Ok(found)
 }
 
-/// Plans a run that removes everybody whom the platform was given, or finishes if that is nobody.
+/// Plans a run that removes all delivered users, or finishes the removal if there are none.
 async fn plan(
     ctx: &NodeContext,
-    emptying: Emptying<'_>,
+    inputs: EmptyingInputs<'_>,
     runs: Vec<SyncRun>,
-) -> Result<bool, JobError> {
-    let Emptying { removal, declared, destination, account, record, platform } = emptying;
+) -> Result<bool, InputError> {
+    let EmptyingInputs { removal, declared, destination, account, record, platform } = inputs;
     let sync = &removal.sync;
     let runs = unrecorded(record.as_ref(), runs)?;
     let columns: Vec<String> =
@@ -240,29 +252,21 @@ async fn plan(
     let keys = delivered.runs.last().map_or(&delivered.state.meta.keys, |run| &run.plan.meta.keys);
     let keys = keys.clone();
     let object = new_object("plans")?;
-    let path = delivered::local(ctx, &object);
-    let bound = delivered::plan_binding(&account, sync, &object);
-    let (secret, salt) = (delivered::keys(ctx).await?, salt()?);
-    let strong = throng_destinations::preparation(destination.platform.name())
-        .map_or(&[][..], |preparation| preparation.strong_keys);
-    let worked = tokio::task::spawn_blocking(move || {
-        let facts = DifferenceFacts {
-            delivered: &delivered,
-            target: &MemberSet::default(),
-            scan: &Scan::empty(),
-            mode: SyncMode::Mirror,
-            replace: false,
-            keys: &keys,
-            strong,
-            // If the sync is declared again, its identifiers are looked at.
-            identifiers: "",
-        };
-        difference(&facts, &path, &secret, bound, salt)
-    });
-    let found = worked.await.map_err(|_| DeliveredError::Broken)?.map_err(DeliveredError::from)?;
+    let inputs = DifferenceInputs {
+        delivered,
+        target: MemberSet::default(),
+        scan: Arc::new(Scan::empty()),
+        mode: SyncMode::Mirror,
+        replace: false,
+        keys,
+        platform: destination.platform.name(),
+        // If the sync is declared again, another fingerprint makes the planner read its identifiers.
+        identifiers: String::new(),
+    };
+    let found = inputs.write(ctx, &account, sync, &object).await?;
     if found.is_empty() {
         ctx.objects.remove(&object).await?;
-        return Ok(finish(ctx, removal, "no user that it was given is left").await?);
+        return Ok(finish(ctx, removal, "no delivered user is left").await?);
     }
     ctx.objects.upload(&object).await?;
     let run = plan_run(PlanFacts {
@@ -272,12 +276,12 @@ async fn plan(
         mode: SyncMode::Mirror,
         batch_rows: declared.batch_rows,
         priority: declared.priority,
-        // A person has approved that everybody leaves.
+        // A person has approved that all users are removed.
         max_removed_percent: 100,
-        from: platform.delivered_version.map(|version| (version, found.before)),
-        // No version has nobody; it is forgotten with the audience.
+        from: platform.delivered_version.map(|version| (version, found.users_before)),
+        // No version of the audience is empty; the number is deleted with the removal.
         to_version: platform.delivered_version.unwrap_or(1),
-        leaving: found.leaving,
+        users_removed: found.users_removed,
         rows: RunRows::Planned {
             meta: &found.meta,
             object: &object,
@@ -292,8 +296,7 @@ async fn plan(
     Ok(false)
 }
 
-/// Forgets a removal that is carried out, with everything about the sync's audience. `false` if somebody
-/// else has.
+/// Deletes an executed removal and all records of the sync's audience. `false` if another process has done so.
 pub(super) async fn finish(
     ctx: &NodeContext,
     removal: &Removal,
@@ -312,18 +315,18 @@ pub(super) async fn finish(
         Err(error) => return Err(error),
     }
     for object in objects {
-        // What is left behind here is removed when the next process leads.
+        // Objects that remain here are removed when the next process leads.
         if let Err(error) = ctx.objects.remove(&object).await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, object, "an object that nothing names was not removed");
+            tracing::warn!(error, object, "failed to remove unreferenced object");
         }
     }
-    let by = removal.approved_by.as_deref().unwrap_or("nobody");
+    let by = removal.approved_by.as_deref().unwrap_or("unknown");
     let entry = HistoryEntry {
         subject_kind: "sync".to_owned(),
         subject: sync.to_string(),
         what: "removal_done".to_owned(),
-        why: format!("{how}; it was approved by {by}, and what was delivered is forgotten"),
+        why: format!("{how}; approved by {by}; the delivered state is deleted"),
         at: now,
         actor: None,
     };
@@ -379,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_audience_is_finished_and_a_failed_try_comes_again() {
+    fn an_emptied_audience_is_finished_and_a_failed_run_is_retried() {
         use RunState::{Active, Completed, Failed, Held};
         let removal = Removal {
             sync: "s".parse().unwrap(),
@@ -392,26 +395,35 @@ mod tests {
             retry_at: None,
             last_error: None,
         };
-        let next = |runs: &[SyncRun], users, retry_at| {
-            next(&removal, runs, Some(&record(users, retry_at)))
+        let next_step = |runs: &[SyncRun], users, retry_at| {
+            next_step(&removal, runs, Some(&record(users, retry_at)))
         };
         let before = run(1, Failed, 99, None);
-        assert_eq!(next(&[], 9, None), Next::Plan);
-        assert_eq!(next(std::slice::from_ref(&before), 9, None), Next::Plan);
+        assert_eq!(next_step(&[], 9, None), NextStep::Plan);
+        assert_eq!(next_step(std::slice::from_ref(&before), 9, None), NextStep::Plan);
         for state in [Active, Held] {
-            assert_eq!(next(&[run(2, state, 100, Some("p")), before.clone()], 9, None), Next::Wait);
+            assert_eq!(
+                next_step(&[run(2, state, 100, Some("p")), before.clone()], 9, None),
+                NextStep::Wait
+            );
         }
-        assert_eq!(next(&[run(2, Completed, 100, Some("p"))], 9, None), Next::Wait);
-        assert_eq!(next(&[run(2, Completed, 100, None)], 0, None), Next::Finish);
+        assert_eq!(next_step(&[run(2, Completed, 100, Some("p"))], 9, None), NextStep::Wait);
+        assert_eq!(next_step(&[run(2, Completed, 100, None)], 0, None), NextStep::Finish);
         let refused = [run(2, Completed, 100, None)];
-        assert_eq!(next(&refused, 3, Some(777)), Next::Again(Timestamp(777)));
-        assert_eq!(next(&refused, 3, None), Next::Again(Timestamp(101).plus(pause(1))));
+        assert_eq!(next_step(&refused, 3, Some(777)), NextStep::RetryAt(Timestamp(777)));
+        assert_eq!(
+            next_step(&refused, 3, None),
+            NextStep::RetryAt(Timestamp(101).plus(retry_delay(1)))
+        );
         let twice = [run(3, Failed, 200, None), run(2, Failed, 100, None), before];
-        assert_eq!(next(&twice, 9, None), Next::Again(Timestamp(201).plus(pause(2))));
+        assert_eq!(
+            next_step(&twice, 9, None),
+            NextStep::RetryAt(Timestamp(201).plus(retry_delay(2)))
+        );
     }
 
     #[test]
-    fn what_is_not_known_is_not_emptied() {
+    fn an_unknown_list_is_not_emptied() {
         let planned = run(2, RunState::Failed, 5, Some("p"));
         let old = run(1, RunState::Completed, 4, None);
         assert!(unrecorded(None, vec![planned.clone(), old.clone()]).is_err());

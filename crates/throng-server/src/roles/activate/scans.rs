@@ -1,4 +1,4 @@
-//! One pass over the identifiers of a group of syncs that read the same.
+//! One pass over the identifiers of a group of syncs with the same identifier query.
 
 use std::sync::Arc;
 
@@ -6,21 +6,24 @@ use throng_activation::{IdentifierRow, IdentifierSource, Scan, ScanWriter, SendC
 use throng_membership::MemberSet;
 
 use super::delivered::{self, DeliveredError};
-use super::jobs::lake_identifiers;
-use super::planner::Todo;
+use super::planner::PlanRequest;
+use super::task_input::lake_identifiers;
 use crate::NodeContext;
 
-/// Held in memory; more than this is spilled, encrypted.
-const LIMIT: usize = 256 << 20;
+/// Bytes that are kept in memory; the rest is spilled to an encrypted file.
+const MAX_BUFFERED_BYTES: usize = 256 << 20;
 
 fn failed(error: &DeliveredError) -> SendError {
     SendError::local(SendClass::Retry, throng_model::with_causes(error))
 }
 
-/// Reads the identifiers of the users whom any sync of the group is to deliver. The query runs once.
-pub(super) async fn read(ctx: &NodeContext, group: &[Todo<'_>]) -> Result<Arc<Scan>, SendError> {
+/// Reads the identifiers of the users that any sync of the group delivers. The query runs once.
+pub(super) async fn read(
+    ctx: &NodeContext,
+    group: &[PlanRequest<'_>],
+) -> Result<Arc<Scan>, SendError> {
     let Some(first) = group.first() else { return Ok(Arc::new(Scan::empty())) };
-    let targets: Vec<_> = group.iter().map(|todo| Arc::clone(&todo.target)).collect();
+    let targets: Vec<_> = group.iter().map(|sync| Arc::clone(&sync.target)).collect();
     let union = tokio::task::spawn_blocking(move || {
         let mut union = MemberSet::default();
         for target in targets {
@@ -28,20 +31,20 @@ pub(super) async fn read(ctx: &NodeContext, group: &[Todo<'_>]) -> Result<Arc<Sc
         }
         union
     });
-    let wanted = union.await.map_err(|_| failed(&DeliveredError::Broken))?;
+    let wanted = union.await.map_err(|_| failed(&DeliveredError::Interrupted))?;
     if wanted.is_empty() {
         return Ok(Arc::new(Scan::empty()));
     }
     let source = lake_identifiers(ctx, first.sync, first.platform.clone());
     let reasons = source.settings.reasons().ok_or_else(|| {
-        SendError::local(SendClass::Stop, format!("there is no platform {}", first.platform))
+        SendError::local(SendClass::Stop, format!("unknown platform {}", first.platform))
     })?;
     let name = delivered::new_object("scan").map_err(|error| failed(&error))?;
     let path = ctx.data_dir.join("spill").join(name.replace('/', "-"));
     let keys = delivered::keys(ctx).await.map_err(|error| failed(&error))?;
     let salt = delivered::salt().map_err(|error| failed(&error))?;
     let cells = source.settings.keys.len();
-    let mut writer = ScanWriter::new(reasons, cells, LIMIT, &path, &keys, salt);
+    let mut writer = ScanWriter::new(reasons, cells, MAX_BUFFERED_BYTES, &path, &keys, salt);
     let index = ctx.membership.load_full();
     let mut rows = source.open().await?;
     while let Some(rows) = rows.next().await? {

@@ -1,4 +1,4 @@
-//! Reads the sizes of audiences on platforms: for the check of a delivery, and again every few hours, as
+//! Reads the sizes of audiences on platforms: for the check of a delivery, and periodically afterwards, because
 //! platforms show changes late.
 
 use std::time::Duration;
@@ -10,33 +10,33 @@ use tokio_util::sync::CancellationToken;
 
 use super::checker;
 use super::delivered::account_of;
-use super::jobs::{Destinations, declared};
+use super::task_input::{Destinations, declared};
 use crate::{Change, NodeContext};
 
-/// A size is read again after this.
+/// The interval in which the size of an audience is read.
 const READ_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
-/// Sizes of a longer time are not kept.
-const KEEP: Duration = Duration::from_secs(30 * 86_400);
-/// Sizes of a sync that are kept and looked at.
-pub(crate) const KEEP_ROWS: u32 = 400;
-/// Sizes that are read in one round.
-const AT_ONCE: usize = 50;
+/// Older sizes are removed.
+const RETENTION: Duration = Duration::from_secs(30 * 86_400);
+/// Sizes of a sync that are kept and evaluated.
+pub(crate) const MAX_KEPT_SIZES: u32 = 400;
+/// The maximum number of sizes that are read in one round.
+const MAX_READS_PER_ROUND: usize = 50;
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What a platform says about the audience of a sync.
-pub(super) struct Reading {
+/// The size of a sync's audience as its platform reports it.
+pub(super) struct SizeReading {
     account: String,
     platform_id: String,
     /// The size.
     pub(super) size: PlatformSize,
 }
 
-/// Reads the size of a sync's audience. The inner error says why it cannot be had.
+/// Reads the size of a sync's audience. The inner error is the reason why it cannot be read.
 pub(super) async fn read(
     ctx: &NodeContext,
     destinations: &Destinations,
     sync: &SyncName,
-) -> Result<Result<Reading, SendError>, LedgerError> {
+) -> Result<Result<SizeReading, SendError>, LedgerError> {
     let opened = declared(ctx, sync).await?.and_then(|(_, destination)| {
         let open = destinations.open(&destination, &*ctx.env)?;
         Ok((account_of(&destination), open))
@@ -46,26 +46,26 @@ pub(super) async fn read(
         Err(error) => return Ok(Err(error)),
     };
     let Some(audience) = ctx.ledger.platform_audience(sync).await? else {
-        let message = "the platform's audience was never recorded";
+        let message = "the sync has no recorded audience on the platform";
         return Ok(Err(SendError::local(SendClass::Stop, message)));
     };
     let platform_id = audience.platform_id;
     let size = destination.size(&platform_id).await;
-    Ok(size.map(|size| Reading { account, platform_id, size }))
+    Ok(size.map(|size| SizeReading { account, platform_id, size }))
 }
 
-/// Records a size with what is delivered after a run with these batches. All sizes of the audience, this one
-/// last.
+/// Records a size with the number of users delivered after a run with these batches. Returns all sizes of the
+/// audience, this one last.
 pub(super) async fn record(
     ctx: &NodeContext,
     run: &SyncRun,
     batches: &[Batch],
-    reading: &Reading,
+    reading: &SizeReading,
 ) -> Result<Vec<SizePoint>, LedgerError> {
     let records = ctx.ledger.delivered_records().await?;
     let delivered = match records.into_iter().find(|record| record.sync == run.sync) {
         Some(record) if record.run >= run.id => record.users,
-        // The result of the run is recorded by whoever plans.
+        // The leader has not recorded the result of the run yet.
         record => delivered_after(record.map_or(0, |record| record.users), batches),
     };
     let now = ctx.clock.now();
@@ -79,15 +79,15 @@ pub(super) async fn record(
         delivered,
         settling: reading.size.settling,
     };
-    let keep = SizeRetention { since: now.minus(KEEP), rows: KEEP_ROWS };
-    ctx.ledger.put_size(&size, keep).await?;
-    let sizes = ctx.ledger.sizes(&run.sync, KEEP_ROWS).await?;
-    Ok(points(&sizes, &reading.platform_id))
+    let retention = SizeRetention { since: now.minus(RETENTION), rows: MAX_KEPT_SIZES };
+    ctx.ledger.put_size(&size, retention).await?;
+    let sizes = ctx.ledger.sizes(&run.sync, MAX_KEPT_SIZES).await?;
+    Ok(size_series(&sizes, &reading.platform_id))
 }
 
 /// The sizes of one audience as a series.
-pub(crate) fn points(sizes: &[SizeRecord], platform_id: &str) -> Vec<SizePoint> {
-    let of = sizes.iter().filter(|size| size.platform_id == platform_id);
+pub(crate) fn size_series(sizes: &[SizeRecord], platform_id: &str) -> Vec<SizePoint> {
+    let of_audience = sizes.iter().filter(|size| size.platform_id == platform_id);
     let point = |size: &SizeRecord| SizePoint {
         at: size.at,
         delivered: size.delivered,
@@ -95,11 +95,11 @@ pub(crate) fn points(sizes: &[SizeRecord], platform_id: &str) -> Vec<SizePoint> 
         upper: size.upper,
         settling: size.settling,
     };
-    of.map(point).collect()
+    of_audience.map(point).collect()
 }
 
 /// Reads sizes that are due, until `shutdown`.
-pub(super) async fn work(
+pub(super) async fn run(
     ctx: &NodeContext,
     quotas: &Quotas,
     destinations: &Destinations,
@@ -110,22 +110,22 @@ pub(super) async fn work(
             tokio::time::sleep(ctx.pause(POLL_INTERVAL)).await;
             round(ctx, quotas, destinations).await
         };
-        let worked = tokio::select! {
+        let result = tokio::select! {
             () = shutdown.cancelled() => return,
-            worked = polled => worked,
+            result = polled => result,
         };
-        match worked {
+        match result {
             Ok(true) => ctx.changed(Change::Activation),
             Ok(false) => {}
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the ledger failed while sizes were read");
+                tracing::error!(error, "failed to read sizes of audiences");
             }
         }
     }
 }
 
-/// Reads sizes that are due, the longest waiting first. Whether anything was recorded.
+/// Reads sizes that are due, longest overdue first. Returns whether anything was recorded.
 async fn round(
     ctx: &NodeContext,
     quotas: &Quotas,
@@ -134,7 +134,7 @@ async fn round(
     let before = ctx.clock.now().minus(READ_INTERVAL);
     let (mut changed, mut read) = (false, 0);
     for sync in ctx.ledger.sizes_due(before).await? {
-        if read >= AT_ONCE {
+        if read >= MAX_READS_PER_ROUND {
             break;
         }
         let now = ctx.clock.now();
@@ -143,10 +143,10 @@ async fn round(
         if busy || !ctx.ledger.claim_size(&sync, before, now).await? {
             continue;
         }
-        // Nobody keeps the audience of a removed sync equal.
+        // The audience of a removed sync is no longer updated.
         let Some(destination) = destination else { continue };
         read += 1;
-        changed |= checker::repeat(ctx, quotas, destinations, &sync, &destination).await?;
+        changed |= checker::recheck(ctx, quotas, destinations, &sync, &destination).await?;
     }
     Ok(changed)
 }

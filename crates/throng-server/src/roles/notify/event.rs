@@ -1,4 +1,4 @@
-//! What a receiver of alerts is sent, and its signature. Pure.
+//! The request to a receiver of alerts, and its signature. Pure.
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -6,20 +6,20 @@ use sha2::Sha256;
 use throng_model::{Secret, Timestamp};
 use throng_store::{Alert, AlertEvent, AlertEventKind};
 
-/// The version of the body. A receiver passes over fields that it does not know.
+/// The version of the body. A receiver ignores unknown fields.
 const BODY_VERSION: u32 = 1;
-/// The longest message, in characters: receivers limit the size of bodies.
-const MESSAGE_CHARS: usize = 4_000;
+/// The maximum length of a message, in characters: receivers limit the size of bodies.
+const MAX_MESSAGE_CHARS: usize = 4_000;
 
-/// A body with the id that receivers tell repeats by.
+/// A body with the id by which receivers detect duplicates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Payload {
     pub(super) event_id: String,
     pub(super) body: String,
 }
 
-/// The body of an event. It holds what the alert says and nothing else: messages name objects of the
-/// spec, files and columns, never a value of the data.
+/// The body of an event. It has only the fields of the alert: messages name objects of the spec, files and columns,
+/// never a value of the data.
 pub(super) fn payload(event: &AlertEvent) -> Payload {
     let what = match event.event {
         AlertEventKind::Raised => "raised",
@@ -32,7 +32,7 @@ pub(super) fn payload(event: &AlertEvent) -> Payload {
 /// The body of a test: an event of the kind `test` about no alert.
 pub(super) fn test_payload(nonce: u64, now: Timestamp) -> Payload {
     let event_id = format!("test-{nonce:016x}");
-    let about = json!({
+    let alert = json!({
         "kind": "test",
         "severity": "warning",
         "subject": "throng alerts test",
@@ -42,12 +42,12 @@ pub(super) fn test_payload(nonce: u64, now: Timestamp) -> Payload {
         "last_at": now.to_string(),
         "resolved_at": null,
     });
-    Payload { body: body(&event_id, "test", now, &about), event_id }
+    Payload { body: body(&event_id, "test", now, &alert), event_id }
 }
 
-/// Times are RFC 3339, as other systems write them.
+/// The fields of an alert. Times are RFC 3339.
 fn alert(alert: &Alert) -> Value {
-    let message: String = alert.message.chars().take(MESSAGE_CHARS).collect();
+    let message: String = alert.message.chars().take(MAX_MESSAGE_CHARS).collect();
     json!({
         "id": alert.id,
         "kind": alert.kind,
@@ -73,8 +73,8 @@ fn body(event_id: &str, event: &str, at: Timestamp, alert: &Value) -> String {
 }
 
 /// The header `Throng-Signature`: `t=` the time of the request in seconds since 1970, `v1=` the
-/// HMAC-SHA256 of that number, a dot and the body, in hexadecimal. The time is that of each try, so
-/// that a receiver can refuse what is old.
+/// HMAC-SHA256 of that number, a dot and the body, in hexadecimal. The time is that of the try, so that
+/// a receiver can refuse old requests.
 pub(super) fn signature(secret: &Secret, now: Timestamp, body: &str) -> String {
     let seconds = now.0.div_euclid(1_000_000);
     let digest = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).map(|mut mac| {
@@ -84,8 +84,7 @@ pub(super) fn signature(secret: &Secret, now: Timestamp, body: &str) -> String {
     });
     let hex: String = match digest {
         Ok(digest) => digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-        // A key of HMAC may have any length, so that this does not come about; a receiver would
-        // refuse the request.
+        // Cannot happen, because an HMAC key may have any length; a receiver would refuse the request.
         Err(_) => String::new(),
     };
     format!("t={seconds},v1={hex}")
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_says_what_the_alert_says() {
+    fn a_body_has_the_fields_of_the_alert() {
         let alert = Alert {
             id: 7,
             kind: AlertKind::RefreshFailed,
@@ -141,6 +140,6 @@ mod tests {
             (&alert["count"], &alert["last_at"]),
             (&json!(3), &json!("1970-01-01T00:00:02Z"))
         );
-        assert_eq!(alert["message"].as_str().map(str::len), Some(MESSAGE_CHARS));
+        assert_eq!(alert["message"].as_str().map(str::len), Some(MAX_MESSAGE_CHARS));
     }
 }

@@ -1,4 +1,4 @@
-//! What follows from an attempt to deliver an event. Pure.
+//! Decisions before and after a try to deliver an event. Pure.
 
 use std::time::Duration;
 
@@ -6,112 +6,112 @@ use throng_model::{Backoff, Timestamp};
 use throng_spec::{AlertSeverity, WebhookSettings};
 use throng_store::{AlertEvent, DeliveryResult, DeliveryState, Receiver, Severity};
 
-/// Between two tries of an event.
+/// The backoff between tries of an event.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) };
-/// Events that wait for one receiver, at most. Of more, the oldest are given up.
-pub(super) const MOST_PENDING: u64 = 10_000;
-/// Tries of an event that the receiver calls wrong: it may be the receiver that is wrong, for a while.
-const TRIES_OF_REFUSED: u32 = 5;
+/// The maximum number of pending events of one receiver. Beyond it the oldest events expire.
+pub(super) const MAX_PENDING: u64 = 10_000;
+/// Tries of an event that the receiver rejects as invalid: the receiver may be faulty temporarily.
+const MAX_REFUSED_TRIES: u32 = 5;
 
-/// The answer to one request.
+/// The response to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// There was an answer.
+pub(super) enum WebhookResponse {
+    /// A response with this status.
     Status(u16),
-    /// There was none; why, without the URL.
-    Nothing(String),
+    /// No response; the reason, without the URL.
+    NoResponse(String),
 }
 
-/// What to do about the next event of a receiver before any request.
+/// The decision about the next event of a receiver before a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Before {
+pub(super) enum BeforeSend {
     /// Send it.
     Send,
     /// It is not for this receiver.
-    PassOver,
+    Skip,
     /// It is too old.
-    GiveUp(DeliveryResult),
+    Expire(DeliveryResult),
 }
 
-/// What to do after a request.
+/// The decision after a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum After {
+pub(super) enum AfterSend {
     /// The delivery has ended.
     Ended(DeliveryResult),
-    /// Try again after so long.
-    Again { why: String, pause: Duration },
+    /// Retry after this delay.
+    Retry { why: String, delay: Duration },
 }
 
-/// Decides about an event that has not been sent.
-pub(super) fn before(
+/// Decides about an event before it is sent.
+pub(super) fn decide_before_send(
     settings: &WebhookSettings,
     receiver: &Receiver,
     event: &AlertEvent,
     now: Timestamp,
-) -> Before {
+) -> BeforeSend {
     let severity = match event.alert.kind.severity() {
         Severity::Warning => AlertSeverity::Warning,
         Severity::Critical => AlertSeverity::Critical,
     };
-    let urgent =
+    let is_urgent =
         settings.min_severity == AlertSeverity::Warning || severity == AlertSeverity::Critical;
-    // It ended before the receiver was named.
-    let over = event.alert.resolved_at.is_some_and(|at| at < receiver.since);
-    if !urgent || over {
-        return Before::PassOver;
+    // The alert was resolved before the receiver was configured.
+    let is_over = event.alert.resolved_at.is_some_and(|at| at < receiver.since);
+    if !is_urgent || is_over {
+        return BeforeSend::Skip;
     }
-    let why = if now.since(event.at) > horizon(settings) {
-        let last = receiver.last_error.as_deref().unwrap_or("no node tried it");
+    let why = if now.since(event.at) > max_age(settings) {
+        let last = receiver.last_error.as_deref().unwrap_or("there was none");
         format!("not accepted within {} hours; the last try: {last}", settings.retry_hours)
-    } else if receiver.pending > MOST_PENDING {
-        format!("more than {MOST_PENDING} events waited")
+    } else if receiver.pending > MAX_PENDING {
+        format!("more than {MAX_PENDING} events were pending")
     } else {
-        return Before::Send;
+        return BeforeSend::Send;
     };
-    Before::GiveUp(DeliveryResult {
+    BeforeSend::Expire(DeliveryResult {
         state: DeliveryState::Expired,
         http_status: None,
         why: Some(why),
     })
 }
 
-/// For how long an event is tried.
-pub(super) fn horizon(settings: &WebhookSettings) -> Duration {
+/// How long an event is retried.
+pub(super) fn max_age(settings: &WebhookSettings) -> Duration {
     Duration::from_secs(u64::from(settings.retry_hours) * 3_600)
 }
 
-/// Decides after an answer, or none. `failures` counts the failed tries of this event before.
-pub(super) fn after(answer: &Answer, failures: u32, seed: u64) -> After {
+/// Decides after a request. `failures` counts the earlier failed tries of this event.
+pub(super) fn decide_after_send(response: &WebhookResponse, failures: u32, seed: u64) -> AfterSend {
     let tries = failures.saturating_add(1);
-    let pause = BACKOFF.delay(tries, seed);
-    match answer {
-        Answer::Status(status @ 200..=299) => After::Ended(DeliveryResult {
+    let delay = BACKOFF.delay(tries, seed);
+    match response {
+        WebhookResponse::Status(status @ 200..=299) => AfterSend::Ended(DeliveryResult {
             state: DeliveryState::Delivered,
             http_status: Some(*status),
             why: None,
         }),
-        // Wrong in itself: the events behind it should not wait for a day. What concerns who sends,
-        // how often or where to is not about this event.
-        Answer::Status(status @ (400 | 405..=407 | 409..=424 | 426..=428 | 431..=499))
-            if tries >= TRIES_OF_REFUSED =>
+        // The event itself is invalid: later events should not wait for it until it expires. Statuses about the
+        // sender, the rate or the URL are not about this event, so they are retried.
+        WebhookResponse::Status(status @ (400 | 405..=407 | 409..=424 | 426..=428 | 431..=499))
+            if tries >= MAX_REFUSED_TRIES =>
         {
-            After::Ended(DeliveryResult {
+            AfterSend::Ended(DeliveryResult {
                 state: DeliveryState::Refused,
                 http_status: Some(*status),
                 why: Some(format!("the receiver answered {status} to {tries} tries")),
             })
         }
-        Answer::Status(status @ 300..=399) => After::Again {
+        WebhookResponse::Status(status @ 300..=399) => AfterSend::Retry {
             why: format!(
                 "the receiver answered {status}: redirects are not followed, write the final URL"
             ),
-            pause,
+            delay,
         },
-        Answer::Status(status) => {
-            After::Again { why: format!("the receiver answered {status}"), pause }
+        WebhookResponse::Status(status) => {
+            AfterSend::Retry { why: format!("the receiver answered {status}"), delay }
         }
-        Answer::Nothing(why) => After::Again { why: why.clone(), pause },
+        WebhookResponse::NoResponse(why) => AfterSend::Retry { why: why.clone(), delay },
     }
 }
 
@@ -161,65 +161,76 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_for_a_receiver_is_passed_over() {
+    fn an_event_that_is_not_for_a_receiver_is_skipped() {
         let now = Timestamp(200);
         let (all, critical) = (settings(AlertSeverity::Warning), settings(AlertSeverity::Critical));
         let held = event(AlertKind::RunHeld, 150, None);
-        assert_eq!(before(&all, &receiver(1), &held, now), Before::Send);
-        assert_eq!(before(&critical, &receiver(1), &held, now), Before::PassOver);
+        assert_eq!(decide_before_send(&all, &receiver(1), &held, now), BeforeSend::Send);
+        assert_eq!(decide_before_send(&critical, &receiver(1), &held, now), BeforeSend::Skip);
         let failed = event(AlertKind::TaskFailed, 150, Some(160));
-        assert_eq!(before(&critical, &receiver(1), &failed, now), Before::Send);
+        assert_eq!(decide_before_send(&critical, &receiver(1), &failed, now), BeforeSend::Send);
         let over = event(AlertKind::TaskFailed, 50, Some(60));
-        assert_eq!(before(&critical, &receiver(1), &over, now), Before::PassOver);
-        // Whoever hears of its end has heard of its beginning.
+        assert_eq!(decide_before_send(&critical, &receiver(1), &over, now), BeforeSend::Skip);
+        // A receiver that gets the end of an alert also gets its beginning.
         for resolved_at in [None, Some(160)] {
             let seen = event(AlertKind::TaskFailed, 50, resolved_at);
-            assert_eq!(before(&critical, &receiver(1), &seen, now), Before::Send);
+            assert_eq!(decide_before_send(&critical, &receiver(1), &seen, now), BeforeSend::Send);
         }
     }
 
     #[test]
-    fn what_is_too_old_or_too_much_is_given_up_with_its_reason() {
+    fn an_event_that_is_too_old_or_one_too_many_expires_with_its_reason() {
         let all = settings(AlertSeverity::Warning);
         let raised = event(AlertKind::TaskFailed, 150, None);
-        let why = |pending, now| match before(&all, &receiver(pending), &raised, now) {
-            Before::GiveUp(DeliveryResult { state: DeliveryState::Expired, why, .. }) => why,
+        let why = |pending, now| match decide_before_send(&all, &receiver(pending), &raised, now) {
+            BeforeSend::Expire(DeliveryResult { state: DeliveryState::Expired, why, .. }) => why,
             _ => None,
         };
         let day = Duration::from_secs(86_400);
         assert_eq!(why(1, Timestamp(150).plus(day)), None);
-        let late = why(1, Timestamp(151).plus(day)).unwrap();
-        assert!(late.contains("24 hours") && late.contains("HTTP 503"), "{late}");
-        assert_eq!(why(MOST_PENDING, Timestamp(200)), None);
-        assert!(why(MOST_PENDING + 1, Timestamp(200)).unwrap().contains("10000"));
+        let expired = why(1, Timestamp(151).plus(day)).unwrap();
+        assert!(expired.contains("24 hours") && expired.contains("HTTP 503"), "{expired}");
+        assert_eq!(why(MAX_PENDING, Timestamp(200)), None);
+        assert!(why(MAX_PENDING + 1, Timestamp(200)).unwrap().contains("10000"));
     }
 
     #[test]
-    fn only_a_success_ends_a_delivery_and_wrong_events_do_not_block_others() {
+    fn only_a_success_ends_a_delivery_and_invalid_events_do_not_block_others() {
         for status in [200, 202, 204] {
-            let After::Ended(result) = after(&Answer::Status(status), 0, 1) else { panic!() };
+            let AfterSend::Ended(result) =
+                decide_after_send(&WebhookResponse::Status(status), 0, 1)
+            else {
+                panic!()
+            };
             assert_eq!(
                 (result.state, result.http_status),
                 (DeliveryState::Delivered, Some(status))
             );
         }
         for status in [100, 301, 307, 401, 403, 404, 408, 425, 429, 500, 503] {
-            let answer = after(&Answer::Status(status), 1_000, 1);
-            assert!(matches!(answer, After::Again { .. }), "{status}");
+            let response = decide_after_send(&WebhookResponse::Status(status), 1_000, 1);
+            assert!(matches!(response, AfterSend::Retry { .. }), "{status}");
         }
         for status in [400, 410, 413, 422] {
             assert!(
-                matches!(after(&Answer::Status(status), 3, 1), After::Again { .. }),
+                matches!(
+                    decide_after_send(&WebhookResponse::Status(status), 3, 1),
+                    AfterSend::Retry { .. }
+                ),
                 "{status}"
             );
-            let After::Ended(result) = after(&Answer::Status(status), 4, 1) else { panic!() };
+            let AfterSend::Ended(result) =
+                decide_after_send(&WebhookResponse::Status(status), 4, 1)
+            else {
+                panic!()
+            };
             assert_eq!(result.state, DeliveryState::Refused);
         }
-        let nothing = Answer::Nothing("no connection".to_owned());
+        let no_response = WebhookResponse::NoResponse("no connection".to_owned());
         let pauses: Vec<Duration> = (0..20)
-            .map(|failures| match after(&nothing, failures, 7) {
-                After::Again { pause, .. } => pause,
-                After::Ended(_) => Duration::ZERO,
+            .map(|failures| match decide_after_send(&no_response, failures, 7) {
+                AfterSend::Retry { delay, .. } => delay,
+                AfterSend::Ended(_) => Duration::ZERO,
             })
             .collect();
         assert!(pauses[0] >= Duration::from_secs(4) && pauses[0] <= Duration::from_secs(6));

@@ -1,5 +1,5 @@
-//! Problems of this node become alerts: whoever watches the receivers hears of a full disk or a
-//! damaged snapshot as of a failed refresh.
+//! Raises alerts for problems of this node, such as a full disk or a damaged snapshot, so that they are sent to the
+//! receivers like other alerts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{NodeContext, Problem, ProblemClass};
 
-/// How often problems are looked at.
+/// The interval in which problems are polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// A problem that is gone sooner is no alert: engines start again, connections are cut.
-const SETTLE: Duration = Duration::from_secs(10);
-/// Open alerts that are read at the start.
-const MOST_OPEN: u32 = 1_000;
+/// A problem that ends sooner does not raise an alert: services restart, connections close.
+const MIN_DURATION: Duration = Duration::from_secs(10);
+/// The maximum number of alerts that are read at the start.
+const MAX_ALERTS: u32 = 1_000;
 
 /// The cause of an alert: kind and subject.
 type Cause = (AlertKind, String);
@@ -28,7 +28,7 @@ pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
         if let Err(error) = round(&ctx, &mut raised).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the alerts of this node's problems cannot be written; they are kept"
+                "failed to write alerts of node problems, retrying"
             );
         }
         tokio::select! {
@@ -45,22 +45,22 @@ async fn round(ctx: &NodeContext, raised: &mut Option<BTreeSet<Cause>>) -> Resul
     };
     let raised = match raised {
         Some(raised) => raised,
-        // What the process before this one raised, and could not resolve any more.
+        // Alerts that the previous process raised and did not resolve.
         None => {
-            let all = ctx.ledger.alerts(MOST_OPEN).await?;
-            let of_here = all
+            let all = ctx.ledger.alerts(MAX_ALERTS).await?;
+            let of_this_node = all
                 .into_iter()
                 .filter(|alert| alert.resolved_at.is_none() && alert.subject.ends_with(&place))
                 .map(|alert| (alert.kind, alert.subject));
-            raised.insert(of_here.collect())
+            raised.insert(of_this_node.collect())
         }
     };
     let now = ctx.clock.now();
     let wanted = alerts(&ctx.health.problems(), &place, now);
     let kept: BTreeSet<Cause> =
         wanted.iter().map(|alert| (alert.kind, alert.subject.clone())).collect();
-    let gone: Vec<Cause> = raised.difference(&kept).cloned().collect();
-    for cause in gone {
+    let ended: Vec<Cause> = raised.difference(&kept).cloned().collect();
+    for cause in ended {
         ctx.ledger.resolve_alert(cause.0, &cause.1, now).await?;
         raised.remove(&cause);
     }
@@ -74,20 +74,20 @@ async fn round(ctx: &NodeContext, raised: &mut Option<BTreeSet<Cause>>) -> Resul
     Ok(())
 }
 
-/// The alerts of these problems.
+/// The alerts for problems that have lasted long enough.
 fn alerts(problems: &[Problem], place: &str, now: Timestamp) -> Vec<NewAlert> {
-    let lasting = problems.iter().filter(|problem| now.since(problem.since) >= SETTLE);
+    let lasting = problems.iter().filter(|problem| now.since(problem.since) >= MIN_DURATION);
     lasting
         .filter_map(|problem| {
             let kind = kind(problem.class)?;
-            let words = [problem.class.name(), &problem.key, place];
-            let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
-            Some(NewAlert { kind, subject: words.join(" "), message: problem.detail.clone() })
+            let parts = [problem.class.name(), &problem.key, place];
+            let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            Some(NewAlert { kind, subject: parts.join(" "), message: problem.detail.clone() })
         })
         .collect()
 }
 
-/// The kind of a class's alerts; `None` for a problem with alerts themselves.
+/// The kind of the alerts of a class; `None` for problems of the alerting itself.
 fn kind(class: ProblemClass) -> Option<AlertKind> {
     match class {
         ProblemClass::Disk => Some(AlertKind::DiskFull),
@@ -110,7 +110,7 @@ mod tests {
     use crate::Impact;
 
     #[test]
-    fn lasting_problems_are_alerts_with_a_subject_of_their_own() {
+    fn lasting_problems_raise_alerts_with_distinct_subjects() {
         let problem = |class, key: &str, since| Problem {
             class,
             key: key.to_owned(),
@@ -124,7 +124,7 @@ mod tests {
             problem(ProblemClass::Snapshot, "buyers", 1),
             problem(ProblemClass::Alert, "", 0),
         ];
-        let now = Timestamp(0).plus(SETTLE);
+        let now = Timestamp(0).plus(MIN_DURATION);
         let all: Vec<(AlertKind, String)> = alerts(&problems, "on this node", now)
             .into_iter()
             .map(|alert| (alert.kind, alert.subject))

@@ -7,25 +7,24 @@ use throng_model::{Secret, Timestamp};
 use throng_spec::WebhookSettings;
 
 use super::event::{Payload, signature};
-use super::outcome::Answer;
+use super::outcome::WebhookResponse;
 
-/// The whole request: a receiver that hangs holds up its own events only.
+/// The timeout of the whole request: a receiver that hangs delays its own events only.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of an answer's body so much is shown, in bytes.
-const SHOWN_BYTES: usize = 512;
+/// The maximum number of bytes of a response body that are shown.
+const MAX_SHOWN_BYTES: usize = 512;
 
-/// Sends requests to receivers. Redirects are not followed: a signed alert goes to the configured
-/// server alone.
+/// Sends requests to receivers. Redirects are not followed: a signed alert is sent to the configured server only.
 #[derive(Debug, Clone)]
-pub(super) struct Webhooks {
-    /// By the machine's proxy, if it has one.
-    outside: reqwest::Client,
-    /// Straight to a receiver on this machine.
-    here: reqwest::Client,
+pub(super) struct WebhookClient {
+    /// Uses the machine's proxy, if it has one.
+    remote: reqwest::Client,
+    /// Without a proxy, for a receiver on this machine.
+    local: reqwest::Client,
 }
 
-impl Webhooks {
+impl WebhookClient {
     pub(super) fn new() -> Result<Self, reqwest::Error> {
         // Another part of the process may have installed the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -36,19 +35,19 @@ impl Webhooks {
                 .timeout(REQUEST_TIMEOUT)
                 .user_agent(concat!("throng/", env!("CARGO_PKG_VERSION")))
         };
-        Ok(Self { outside: builder().build()?, here: builder().no_proxy().build()? })
+        Ok(Self { remote: builder().build()?, local: builder().no_proxy().build()? })
     }
 
-    /// Sends a payload, and reads the beginning of the answer. `now` is the time that is signed.
+    /// Sends a payload, and reads the beginning of the response. `now` is the time that is signed.
     pub(super) async fn send(
         &self,
         settings: &WebhookSettings,
         secret: &Secret,
         payload: &Payload,
         now: Timestamp,
-    ) -> (Answer, String) {
+    ) -> (WebhookResponse, String) {
         // The spec allows http:// on this machine only.
-        let client = if settings.url.starts_with("http://") { &self.here } else { &self.outside };
+        let client = if settings.url.starts_with("http://") { &self.local } else { &self.remote };
         let request = client
             .post(&settings.url)
             .header("content-type", "application/json")
@@ -58,17 +57,17 @@ impl Webhooks {
         match request.send().await {
             Ok(response) => {
                 let status = response.status().as_u16();
-                (Answer::Status(status), beginning(response).await)
+                (WebhookResponse::Status(status), beginning(response).await)
             }
-            Err(error) => (Answer::Nothing(in_words(error)), String::new()),
+            Err(error) => (WebhookResponse::NoResponse(error_text(error)), String::new()),
         }
     }
 }
 
-/// Why there was no answer. The URL is left out: its path may be a secret.
-fn in_words(error: reqwest::Error) -> String {
+/// The reason of a missing response. Without the URL, because its path may be a secret.
+fn error_text(error: reqwest::Error) -> String {
     let what = if error.is_timeout() {
-        "the receiver did not answer in time"
+        "the request to the receiver timed out"
     } else if error.is_connect() {
         "no connection to the receiver"
     } else {
@@ -80,28 +79,28 @@ fn in_words(error: reqwest::Error) -> String {
 /// The first bytes of a body as text in one line; empty if it cannot be read.
 async fn beginning(mut response: reqwest::Response) -> String {
     let mut bytes = Vec::new();
-    while bytes.len() < SHOWN_BYTES {
+    while bytes.len() < MAX_SHOWN_BYTES {
         match response.chunk().await {
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             Ok(None) | Err(_) => break,
         }
     }
-    bytes.truncate(SHOWN_BYTES);
+    bytes.truncate(MAX_SHOWN_BYTES);
     let text = String::from_utf8_lossy(&bytes);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
 }
 
-/// How a test went at one receiver.
+/// The result of a test of one receiver.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct TestAnswer {
+pub(crate) struct ReceiverTest {
     /// The receiver's name.
     pub(super) receiver: String,
     /// Whether it accepted the test: any status from 200 to 299.
     pub(super) accepted: bool,
-    /// The status of its answer; `None` if there was none.
+    /// The status of its response; `None` if there was none.
     pub(super) status: Option<u16>,
-    /// The beginning of its answer.
+    /// The beginning of the response body.
     pub(super) answer: String,
-    /// Why there was none.
+    /// The reason if there was no response.
     pub(super) error: Option<String>,
 }

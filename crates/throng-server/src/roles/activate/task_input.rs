@@ -1,10 +1,10 @@
-//! What a task needs besides its row: the account, the users, the identifier query.
+//! The inputs of a task besides its row: the account, the rows, the identifier query.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use throng_activation::{
-    Advice, Destination, Job, JobRows, RunUsers, Schema, SealedError, SendClass, SendError,
+    Advice, Destination, RunUsers, Schema, SealedError, SendClass, SendError, TaskInput, TaskRows,
 };
 use throng_destinations::{Account, FileAccount, FileFormat, MetaAccount};
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
@@ -14,29 +14,29 @@ use throng_spec::{Platform, Spec, Sync};
 use throng_store::{LedgerError, RunState, SyncRun, Task};
 
 use super::delivered::{DeliveredError, account_of, open_plan};
-use super::hashing::Settings;
+use super::hashing::HashingSettings;
 use super::identifiers::LakeIdentifiers;
 use super::removals;
 use crate::NodeContext;
 use crate::roles::build::{BuildError, open_snapshot};
 
-/// Runs of a sync that are looked back at for what the platform may hold.
-pub(super) const RUNS_LOOKED_AT: u32 = 1_000;
-/// Tasks of an account that has not been opened yet.
-const TASKS_AT_FIRST: u32 = 4;
+/// The newest runs of a sync that are read to find out what the platform's list may contain.
+pub(super) const MAX_RUNS: u32 = 1_000;
+/// The tasks of an account that may run before the account was opened for the first time.
+const DEFAULT_MAX_TASKS: u32 = 4;
 
-/// The open accounts. An account is opened again when its settings or secrets change; until then
-/// its connections are kept.
+/// The open accounts. An account is opened again when its settings or secrets change; otherwise its connections are
+/// reused.
 #[derive(Default)]
-pub(super) struct Destinations(Mutex<HashMap<DestinationName, Open>>);
+pub(super) struct Destinations(Mutex<HashMap<DestinationName, OpenAccount>>);
 
-type Open = (Account, Arc<dyn Destination>);
+type OpenAccount = (Account, Arc<dyn Destination>);
 
 impl Destinations {
-    /// Opens an account of the spec. Secrets are fetched each time.
+    /// Opens an account of the spec. Secrets are resolved on every call.
     ///
     /// # Errors
-    /// `StopAccount` if a secret is missing or the settings make no sense.
+    /// `StopAccount` if a secret is missing or the settings are invalid.
     pub(super) fn open(
         &self,
         declared: &throng_spec::Destination,
@@ -51,18 +51,19 @@ impl Destinations {
         };
         let account = match &declared.platform {
             Platform::Meta(meta) => {
-                // A spec that an older version stored was not checked for it.
-                let plain = meta.base_url.as_deref().is_some_and(throng_spec::is_plain_remote);
-                if plain && !meta.insecure {
-                    let why = "its base_url leads to another machine without encryption: write \
-                               https://, or add insecure: true to the destination";
+                // An older version stored specs without this check.
+                let is_unencrypted =
+                    meta.base_url.as_deref().is_some_and(throng_spec::is_plain_remote);
+                if is_unencrypted && !meta.insecure {
+                    let why = "its base_url is on another machine and not encrypted: write https://, or \
+                               add insecure: true to the destination";
                     return Err(refuse(why.to_owned()));
                 }
                 Account::Meta(MetaAccount {
                     account: meta.account.clone(),
                     access_token: secret(&meta.access_token)?,
                     app_secret: meta.app_secret.as_ref().map(secret).transpose()?,
-                    // The server that was checked to be one that the secrets may go to.
+                    // The check of the spec allows secrets for this server only.
                     base_url: Some(meta.server_url().to_owned()),
                     api_version: meta.api_version.clone(),
                 })
@@ -87,18 +88,17 @@ impl Destinations {
         Ok(destination)
     }
 
-    /// How many tasks of this account may be at work.
+    /// The maximum number of running tasks of an account.
     pub(super) fn max_tasks(&self, name: &DestinationName) -> u32 {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(name).map_or(TASKS_AT_FIRST, |(_, destination)| destination.limits().max_tasks)
+        open.get(name).map_or(DEFAULT_MAX_TASKS, |(_, destination)| destination.limits().max_tasks)
     }
 }
 
-/// The versions that the platform may hold in part, besides the delivered one: the targets of runs
-/// that failed since, as of the runs in `runs` (newest first). A run counts also if no batch of it
-/// has an end: one may have arrived without its answer. Runs do not change once they have ended, so
-/// the answer is the same whenever it is asked for one run.
-fn tried_versions(runs: &[SyncRun]) -> Vec<u64> {
+/// The versions that may be on the platform in part, besides the delivered one: the targets of runs that failed
+/// since then, by `runs` (newest first). A run without a completed batch counts as well: a batch may have arrived
+/// without its response. Ended runs do not change, so the result for a run is always the same.
+fn failed_versions(runs: &[SyncRun]) -> Vec<u64> {
     let mut versions: Vec<u64> = runs
         .iter()
         .take_while(|run| run.state != RunState::Completed)
@@ -110,26 +110,26 @@ fn tried_versions(runs: &[SyncRun]) -> Vec<u64> {
     versions
 }
 
-/// Why what a run needs is not at hand: it may be otherwise in a moment.
+/// An input of a run is not available. It may become available later.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum JobError {
+pub(super) enum InputError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    #[error("a snapshot cannot be fetched")]
+    #[error("cannot download a snapshot")]
     Objects(#[from] ObjectsError),
     #[error(transparent)]
     Delivered(#[from] DeliveredError),
-    /// The identifiers cannot be read, in words.
+    /// The identifiers cannot be read.
     #[error("{0}")]
     Identifiers(SendError),
 }
 
-/// Opens a kept snapshot; `None` if it is not kept any more.
+/// Opens a snapshot; `None` if it is no longer kept.
 pub(super) async fn snapshot(
     ctx: &NodeContext,
     audience: &AudienceName,
     version: u64,
-) -> Result<Option<Arc<SnapshotFile>>, JobError> {
+) -> Result<Option<Arc<SnapshotFile>>, InputError> {
     let row = match ctx.ledger.snapshot(audience, version).await {
         Ok(row) => row,
         Err(LedgerError::NotFound { .. }) => return Ok(None),
@@ -139,75 +139,78 @@ pub(super) async fn snapshot(
         Ok(file) => Ok(Some(Arc::new(file))),
         Err(BuildError::Objects(error)) if error.retry() != Retry::Never => Err(error.into()),
         Err(error) => {
-            tracing::error!(%audience, version, error = &error as &dyn std::error::Error, "a snapshot cannot be opened");
+            tracing::error!(%audience, version, error = &error as &dyn std::error::Error, "failed to open snapshot");
             Ok(None)
         }
     }
 }
 
-/// Works out the users of a run from snapshots; see [`RunUsers::work_out`].
-async fn work_out(
+/// Computes the users of a run from snapshots; see [`RunUsers::compute`].
+async fn compute_run_users(
     ctx: &NodeContext,
     audience: &AudienceName,
     mode: throng_store::SyncMode,
     target: Arc<SnapshotFile>,
     delivered: Option<u64>,
-    tried: &[u64],
-) -> Result<Option<RunUsers>, JobError> {
+    failed: &[u64],
+) -> Result<Option<RunUsers>, InputError> {
     let mut files = Vec::new();
-    let mut sure_of_some = false;
-    for version in delivered.iter().chain(tried) {
+    let mut has_delivered = false;
+    for version in delivered.iter().chain(failed) {
         if let Some(file) = snapshot(ctx, audience, *version).await? {
-            sure_of_some |= delivered == Some(*version);
+            has_delivered |= delivered == Some(*version);
             files.push(file);
         }
     }
-    let worked = tokio::task::spawn_blocking(move || {
+    let computed = tokio::task::spawn_blocking(move || {
         let mut sets: Vec<MemberSet> = files.iter().map(|f| MemberSet::of_snapshot(f)).collect();
-        if !sure_of_some {
-            // Nothing was delivered whole, so nobody is there for certain.
+        if !has_delivered {
+            // No version was delivered completely, so no user is on the platform for certain.
             sets.push(MemberSet::default());
         }
-        RunUsers::work_out(mode, &MemberSet::of_snapshot(&target), &sets)
+        RunUsers::compute(mode, &MemberSet::of_snapshot(&target), &sets)
     });
-    Ok(worked.await.ok())
+    Ok(computed.await.ok())
 }
 
-/// Whether every ordinal of the snapshot is known to the index.
+/// Whether the index has every ordinal of the snapshot.
 pub(super) fn covers(index: &MembershipIndex, snapshot: &SnapshotFile) -> bool {
     (0..SHARD_COUNT)
         .zip(&snapshot.meta().dictionary_len)
         .all(|(shard, needs)| index.dictionary(shard as u8).map_or(0, |d| d.len()) >= *needs)
 }
 
-/// The parts of the spec that a sync needs; those of its removal, while an approved one is carried out. If
-/// they are not there: for good if this process has the newest spec, for a moment if another one has
-/// applied a newer one.
+/// The declaration of a sync and its destination: by its removal while an approved removal is executed, otherwise by
+/// the spec. If it is missing, the error is permanent if this process has the newest spec, and transient if a newer
+/// spec is applied that this process has not loaded yet.
 pub(super) async fn declared(
     ctx: &NodeContext,
     sync: &SyncName,
 ) -> Result<Result<(Sync, throng_spec::Destination), SendError>, LedgerError> {
     if let Some(removal) = removals::approved(ctx, sync).await? {
-        return Ok(removals::parts(ctx, &removal));
+        return Ok(removals::sync_and_destination(ctx, &removal));
     }
     let (spec, version) = ctx.spec_and_version();
-    let missing = match parts_of(&spec, sync) {
-        Ok(parts) => return Ok(Ok(parts)),
+    let missing = match find_declaration(&spec, sync) {
+        Ok(declaration) => return Ok(Ok(declaration)),
         Err(missing) => missing,
     };
     Ok(Err(if ctx.ledger.applied_version().await? == Some(version) {
         let message =
-            format!("{missing} is not in the applied spec any more; put it back or let it be");
+            format!("{missing} is no longer in the applied spec; restore it, or ignore this task");
         SendError::local(SendClass::Stop, message)
     } else {
         let message =
-            format!("{missing} is not in the spec that this process has; a newer one is applied");
+            format!("{missing} is not in the spec of this process; a newer one is applied");
         SendError::local(SendClass::Retry, message)
     }))
 }
 
 /// A sync and its destination, or the name of what is missing.
-fn parts_of(spec: &Spec, sync: &SyncName) -> Result<(Sync, throng_spec::Destination), String> {
+fn find_declaration(
+    spec: &Spec,
+    sync: &SyncName,
+) -> Result<(Sync, throng_spec::Destination), String> {
     let declared =
         spec.syncs.iter().find(|s| s.name == *sync).ok_or_else(|| format!("sync {sync}"))?;
     let destination = spec.destinations.iter().find(|d| d.name == declared.destination);
@@ -220,51 +223,51 @@ pub(super) fn platform_name(sync: &Sync) -> String {
     sync.platform_name.clone().unwrap_or_else(|| format!("throng: {}", sync.audience))
 }
 
-/// Gathers what a task needs. The inner error says why it cannot be had.
-pub(super) async fn job_for(
+/// Prepares the inputs of a task. The inner error is the reason why an input is not available.
+pub(super) async fn task_input(
     ctx: &NodeContext,
     destinations: &Destinations,
     task: &Task,
-) -> Result<Result<Job, SendError>, LedgerError> {
-    match gather(ctx, destinations, task).await {
-        Ok(job) => Ok(job),
-        Err(JobError::Ledger(error)) => Err(error),
-        Err(JobError::Objects(error)) => Ok(Err(SendError::local(
+) -> Result<Result<TaskInput, SendError>, LedgerError> {
+    match prepare(ctx, destinations, task).await {
+        Ok(input) => Ok(input),
+        Err(InputError::Ledger(error)) => Err(error),
+        Err(InputError::Objects(error)) => Ok(Err(SendError::local(
             SendClass::Retry,
-            format!("a snapshot cannot be fetched: {error}"),
+            format!("cannot download a snapshot: {error}"),
         ))),
-        Err(JobError::Delivered(error)) => Ok(Err(not_opened(&error))),
-        Err(JobError::Identifiers(error)) => Ok(Err(error)),
+        Err(InputError::Delivered(error)) => Ok(Err(plan_error(&error))),
+        Err(InputError::Identifiers(error)) => Ok(Err(error)),
     }
 }
 
-async fn gather(
+async fn prepare(
     ctx: &NodeContext,
     destinations: &Destinations,
     task: &Task,
-) -> Result<Result<Job, SendError>, JobError> {
-    let parts = declared(ctx, &task.sync).await?.and_then(|(sync, declared)| {
+) -> Result<Result<TaskInput, SendError>, InputError> {
+    let opened = declared(ctx, &task.sync).await?.and_then(|(sync, declared)| {
         destinations.open(&declared, &*ctx.env).map(|open| (sync, declared, open))
     });
-    let (sync, declared, destination) = match parts {
-        Ok(parts) => parts,
+    let (sync, declared, destination) = match opened {
+        Ok(opened) => opened,
         Err(error) => return Ok(Err(error)),
     };
     let run = ctx.ledger.run(task.run).await?;
     let rows = match &run.plan {
         Some(object) => match open_plan(ctx, &account_of(&declared), &sync.name, object).await {
-            Ok(plan) => Ok(JobRows::Planned(Arc::new(plan))),
+            Ok(plan) => Ok(TaskRows::Planned(Arc::new(plan))),
             Err(DeliveredError::Ledger(error)) => return Err(error.into()),
-            Err(error) => Err(not_opened(&error)),
+            Err(error) => Err(plan_error(&error)),
         },
-        None => users_of(ctx, task, &run, &sync, declared.platform.name().to_owned()).await?,
+        None => planned_users(ctx, task, &run, &sync, declared.platform.name().to_owned()).await?,
     };
     let rows = match rows {
         Ok(rows) => rows,
         Err(error) => return Ok(Err(error)),
     };
     let keys = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
-    Ok(Ok(Job {
+    Ok(Ok(TaskInput {
         destination,
         schema: Schema { keys, default_country: sync.identifiers.default_country.clone() },
         platform_name: platform_name(&sync),
@@ -273,27 +276,27 @@ async fn gather(
     }))
 }
 
-fn not_opened(error: &DeliveredError) -> SendError {
+fn plan_error(error: &DeliveredError) -> SendError {
     let class = match error {
-        // A node of the version that wrote it may take the task next time.
+        // Another node, of the version that wrote the file, may take the task next time.
         DeliveredError::Sealed(SealedError::Io { .. } | SealedError::Format { .. })
-        | DeliveredError::Broken => SendClass::Retry,
+        | DeliveredError::Interrupted => SendClass::Retry,
         DeliveredError::Objects(error) if error.retry() != Retry::Never => SendClass::Retry,
         _ => SendClass::Stop,
     };
-    let words = throng_model::with_causes(error);
-    SendError::local(class, format!("the rows of the run cannot be read: {words}"))
+    let text = throng_model::with_causes(error);
+    SendError::local(class, format!("the rows of the run cannot be read: {text}"))
 }
 
-/// The users of a run that an earlier version planned: their identifiers are read when they are sent.
-async fn users_of(
+/// The users of a run that an earlier version planned: their identifiers are read when the run is sent.
+async fn planned_users(
     ctx: &NodeContext,
     task: &Task,
     run: &SyncRun,
     sync: &Sync,
     platform: String,
-) -> Result<Result<JobRows, SendError>, JobError> {
-    let runs = ctx.ledger.runs(Some(&task.sync), RUNS_LOOKED_AT).await?;
+) -> Result<Result<TaskRows, SendError>, InputError> {
+    let runs = ctx.ledger.runs(Some(&task.sync), MAX_RUNS).await?;
     let before: Vec<SyncRun> = runs.into_iter().filter(|r| r.id < run.id).collect();
     let target = snapshot(ctx, &run.audience, run.to_version).await?;
     let Some(target) = target else {
@@ -301,26 +304,27 @@ async fn users_of(
             "version {} of audience {} is no longer kept; refresh the audience",
             run.to_version, run.audience
         );
-        return Ok(Err(SendError::local(SendClass::Stop, message).advising(Advice::None)));
+        return Ok(Err(SendError::local(SendClass::Stop, message).with_advice(Advice::None)));
     };
     let index = ctx.membership.load_full();
     if !covers(&index, &target) {
         let message = "the dictionaries of this snapshot are not loaded yet".to_owned();
         return Ok(Err(SendError::local(SendClass::Retry, message)));
     }
-    let tried = tried_versions(&before);
-    let worked = work_out(ctx, &run.audience, run.mode, target, run.from_version, &tried).await?;
+    let failed = failed_versions(&before);
+    let computed =
+        compute_run_users(ctx, &run.audience, run.mode, target, run.from_version, &failed).await?;
     let Some(users) =
-        worked.filter(|users| (users.puts(), users.removes()) == (run.adds, run.removes))
+        computed.filter(|users| (users.adds(), users.removes()) == (run.adds, run.removes))
     else {
         let message = format!(
-            "the snapshots that run {} was planned from are not as they were; refresh audience {}",
+            "the snapshots that run {} was planned from have changed; refresh audience {}",
             run.id, run.audience
         );
-        return Ok(Err(SendError::local(SendClass::Stop, message).advising(Advice::None)));
+        return Ok(Err(SendError::local(SendClass::Stop, message).with_advice(Advice::None)));
     };
     let identifiers = Arc::new(lake_identifiers(ctx, sync, platform));
-    Ok(Ok(JobRows::Users { identifiers, users, index }))
+    Ok(Ok(TaskRows::Users { identifiers, users, index }))
 }
 
 /// The identifier query of a sync.
@@ -335,7 +339,7 @@ pub(super) fn lake_identifiers(
         lake: ctx.lake.load_full(),
         sync: sync.name.clone(),
         identifiers: sync.identifiers.clone(),
-        settings: Settings { platform, keys, default_country },
+        settings: HashingSettings { platform, keys, default_country },
         seed: ctx.seed,
     }
 }
@@ -373,14 +377,14 @@ mod tests {
     }
 
     #[test]
-    fn failed_runs_since_the_delivered_one_count_as_held() {
+    fn failed_runs_after_the_delivered_one_may_have_been_delivered() {
         let runs = [
             run(5, 4, RunState::Failed, 3),
             run(4, 3, RunState::Failed, 10),
             run(3, 2, RunState::Completed, 10),
             run(2, 9, RunState::Failed, 10),
         ];
-        assert_eq!(tried_versions(&runs), [3, 4]);
-        assert_eq!(tried_versions(&[]), Vec::<u64>::new());
+        assert_eq!(failed_versions(&runs), [3, 4]);
+        assert_eq!(failed_versions(&[]), Vec::<u64>::new());
     }
 }

@@ -1,4 +1,4 @@
-//! Everything the platform knows, and what each call does to it. Pure; the time is told.
+//! The state of the platform, and the effect of each call. Pure; the time is passed in.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,21 +25,21 @@ struct Account {
     score: Score,
     /// Oldest first.
     audiences: Vec<u64>,
-    /// Replace sessions and their audiences: an id is used once per account.
+    /// Replace sessions and their audiences: an id belongs to one audience of the account.
     replace_sessions: HashMap<u64, u64>,
 }
 
-/// A users call, taken apart before the world is locked.
+/// A call with users, decoded before the state is locked.
 #[derive(Debug)]
 pub(super) struct UsersCall {
     pub(super) upload: Upload,
     pub(super) step: Option<SessionStep>,
     pub(super) method: &'static str,
-    /// The fault script wants this replace to fail at its end.
+    /// The fault script makes this replace fail at its end.
     pub(super) fails: bool,
 }
 
-/// What a call needs besides its place.
+/// The input of a call besides its object.
 #[derive(Debug)]
 pub(super) enum Input {
     Plain(Params),
@@ -47,7 +47,7 @@ pub(super) enum Input {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct World {
+pub(super) struct PlatformState {
     accounts: BTreeMap<String, Account>,
     audiences: BTreeMap<u64, Audience>,
     created: u64,
@@ -63,7 +63,7 @@ fn rules(config: &MetaSimConfig) -> Rules {
     }
 }
 
-impl World {
+impl PlatformState {
     /// The ad account that a node belongs to.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// Counts a call against the account's quota. Calls over the quota count, too.
+    /// Charges a call to the account's quota. Calls over the quota count as well.
     ///
     /// # Errors
     /// 80003 over the quota; 17 or 613 when the older meter blocks writes or reads.
@@ -118,7 +118,7 @@ impl World {
         (usage, verdict)
     }
 
-    /// Does what the call asks for.
+    /// Executes a call.
     ///
     /// # Errors
     /// As documented for the call in `docs/simulators.md`.
@@ -197,7 +197,7 @@ impl World {
         }
         let retention_days = retention(&params)?;
         let here = self.accounts.entry(account.to_owned()).or_default();
-        if params.truth("enable_fetch_or_create") {
+        if params.boolean("enable_fetch_or_create") {
             let same = |id: &&u64| self.audiences.get(id).is_some_and(|a| a.name == name);
             if let Some(id) = here.audiences.iter().find(same) {
                 return Ok(json!({ "id": id.to_string() }));
@@ -207,7 +207,7 @@ impl World {
             return Err(GraphError::too_many_audiences(config.max_audiences_per_account));
         }
         self.created += 1;
-        // Ids do not follow one another on the real platform; here they are at least spread.
+        // Ids on the real platform are not consecutive; here they have gaps.
         let id = FIRST_ID + self.created * 10_007;
         here.audiences.push(id);
         let mut audience = Audience::new(id, account, &name, &source, now);
@@ -239,7 +239,7 @@ impl World {
             found => Ok(found.flatten()),
         };
         let (after, before) = (position("after")?, position("before")?);
-        // Newest first. Ids grow, so a cursor also works when its audience is gone.
+        // Newest first. Ids grow, so a cursor also works after its audience was deleted.
         let newest_first: Vec<u64> = self
             .accounts
             .get(account)
@@ -315,14 +315,13 @@ impl World {
             "invalid_entry_samples": samples,
         });
         if call == Call::ReplaceUsers {
-            // The documents have `account_id` here; what the wire has is not known.
+            // The documentation has `account_id` here; the real response is not known.
             reply["account_id"] = json!(account.parse::<u64>().unwrap_or(0));
         }
         Ok(reply)
     }
 
-    /// Removes rows from every audience of an account; audiences that are being replaced keep
-    /// theirs.
+    /// Removes rows from every audience of an account, except audiences that are being replaced.
     fn remove_everywhere(
         &mut self,
         account: &str,
@@ -335,7 +334,7 @@ impl World {
         let rules = rules(config);
         for id in ids {
             let part = Upload { rows: upload.rows.clone(), ..upload.without_rows() };
-            // An audience that may not be changed now is no reason to keep people in the others.
+            // If an audience cannot be changed now, people are still removed from the others.
             let _ = self.audience(id, config, now)?.change(Change::Remove, part, None, &rules, now);
         }
         Ok(json!({
@@ -346,7 +345,7 @@ impl World {
         }))
     }
 
-    /// All audiences, after letting the time pass for them.
+    /// All audiences, advanced to `now`.
     pub(super) fn settled(
         &mut self,
         config: &MetaSimConfig,
@@ -359,7 +358,7 @@ impl World {
         })
     }
 
-    /// One audience, after letting the time pass for it.
+    /// One audience, advanced to `now`.
     pub(super) fn one(
         &mut self,
         id: &str,
@@ -389,7 +388,7 @@ fn retention(params: &Params) -> Result<Option<u64>, GraphError> {
     }
 }
 
-/// The fields that a read asks for. What stands in braces behind a name is not looked at.
+/// The requested fields of a read. Subfields in braces are ignored.
 fn fields(params: &Params) -> Vec<String> {
     let asked = params.text("fields").unwrap_or_default();
     let mut depth = 0usize;

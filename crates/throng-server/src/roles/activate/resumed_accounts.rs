@@ -1,0 +1,33 @@
+//! Resumes suspended accounts: a person resumes an account on any process, and the other processes read that from
+//! the ledger.
+
+use std::sync::Arc;
+
+use throng_activation::Quotas;
+use tokio_util::sync::CancellationToken;
+
+use super::{POLL_INTERVAL, wait};
+use crate::NodeContext;
+
+/// Resumes the accounts of this process that a person has resumed, until `shutdown`. Reads the ledger only
+/// while an account is suspended.
+pub(super) async fn run(ctx: &Arc<NodeContext>, quotas: &Quotas, shutdown: &CancellationToken) {
+    while wait(ctx, shutdown, POLL_INTERVAL).await {
+        if !quotas.any_suspended(ctx.clock.now()) {
+            continue;
+        }
+        match ctx.ledger.ended_rests().await {
+            Ok(ended) => {
+                for (destination, at) in ended {
+                    if quotas.resume(&destination, at) {
+                        tracing::info!(%destination, "account resumed");
+                    }
+                }
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "failed to read resumed accounts");
+            }
+        }
+    }
+}
