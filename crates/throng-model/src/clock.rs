@@ -6,25 +6,25 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::Timestamp;
 
-/// Where the time comes from. Passed in everywhere, so that tests and replays own the time.
+/// A source of the time. Passed in everywhere, so that tests and replays control the time.
 pub trait Clock: Send + Sync + std::fmt::Debug {
-    /// The time now. Never goes backwards by more than the system's own clock does.
+    /// The current time. Goes backwards only if the system's clock does.
     fn now(&self) -> Timestamp;
 
-    /// How much time has passed since some moment before, of a timer that nobody sets: where
-    /// [`now`](Self::now) steps, this does not. Without a timer of its own a clock is taken not to step.
+    /// The time since a fixed moment, by a monotonic timer: it does not step when
+    /// [`now`](Self::now) is set to another time. The default is for clocks that never step.
     fn elapsed(&self) -> Duration {
         Duration::from_micros(u64::try_from(self.now().0).unwrap_or(0))
     }
 
-    /// How long to wait on the machine's timer until `duration` has passed on this clock. A clock
-    /// that runs 60 times as fast answers a sixtieth.
+    /// How long to wait in real time until `duration` has passed on this clock: a sixtieth for a
+    /// clock that runs 60 times as fast.
     fn wall_duration(&self, duration: Duration) -> Duration {
         duration
     }
 }
 
-/// The machine's own clock.
+/// The system's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -42,7 +42,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved. For tests and simulations.
+/// A clock that moves only when it is set. For tests and simulations.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,7 +59,7 @@ impl Clock for SystemClock {
 #[derive(Debug, Default)]
 pub struct ManualClock {
     shown: AtomicI64,
-    /// How far it has been set forward without time passing.
+    /// By how much it was stepped forward.
     stepped: AtomicI64,
 }
 
@@ -80,7 +80,7 @@ impl ManualClock {
         self.shown.store(to.0, Ordering::SeqCst);
     }
 
-    /// Sets the clock to another time without time passing, as an administrator or NTP does.
+    /// Steps the clock to another time without time passing, as an administrator or NTP does.
     pub fn step(&self, to: Timestamp) {
         let from = self.shown.swap(to.0, Ordering::SeqCst);
         self.stepped.fetch_add(to.0.saturating_sub(from), Ordering::SeqCst);
@@ -103,8 +103,8 @@ impl Clock for ManualClock {
     }
 }
 
-/// The system's clock, shifted and run at another speed: a rehearsal can live through an hour of
-/// ad traffic in a minute. Starts as the system's clock.
+/// The system's clock with an offset and another speed: a demo can run through an hour of ad
+/// traffic in a minute. Starts as the system's clock.
 #[derive(Debug)]
 pub struct AdjustableClock {
     state: Mutex<Adjustment>,
@@ -115,7 +115,7 @@ struct Adjustment {
     system_anchor: Timestamp,
     shown_anchor: Timestamp,
     speed: f64,
-    /// It does not go beyond this.
+    /// The time at which it stops.
     limit: Option<Timestamp>,
 }
 
@@ -124,7 +124,7 @@ impl Adjustment {
         let passed = system.0.saturating_sub(self.system_anchor.0) as f64 * self.speed;
         let free = Timestamp(self.shown_anchor.0.saturating_add(passed as i64));
         match self.limit {
-            // It never goes back, whatever the limit is set to.
+            // A limit in the past must not set the clock back.
             Some(limit) => free.min(limit.max(self.shown_anchor)),
             None => free,
         }
@@ -162,8 +162,9 @@ impl AdjustableClock {
         };
     }
 
-    /// From now on the clock stands still at `limit` until it gets another one: a simulation waits so
-    /// for whatever it simulates, and nothing is skipped when it goes on. `None`: it does not wait.
+    /// From now on the clock stops at `limit` until another limit is set: a simulation waits for
+    /// the parts that it simulates in this way, and no time is skipped when it continues. `None`:
+    /// it does not stop.
     pub fn set_limit(&self, limit: Option<Timestamp>) {
         let system = SystemClock.now();
         let mut state = self.state();
@@ -171,8 +172,9 @@ impl AdjustableClock {
             Adjustment { system_anchor: system, shown_anchor: state.at(system), limit, ..*state };
     }
 
-    /// A clock that showed `shown` when the system's showed `system`, and runs at this speed up to this
-    /// limit. With [`parts`](Self::parts) of another process's clock it shows the same time as that one.
+    /// A clock that showed `shown` when the system's clock showed `system`, and runs at this speed
+    /// up to this limit. With the [`parts`](Self::parts) of another process's clock it shows the
+    /// same time as that one.
     pub fn from_parts(
         system: Timestamp,
         shown: Timestamp,
@@ -183,7 +185,7 @@ impl AdjustableClock {
         Self { state: Mutex::new(state) }
     }
 
-    /// What [`from_parts`](Self::from_parts) needs.
+    /// The arguments for [`from_parts`](Self::from_parts).
     pub fn parts(&self) -> (Timestamp, Timestamp, f64, Option<Timestamp>) {
         let state = self.state();
         (state.system_anchor, state.shown_anchor, state.speed, state.limit)

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-/// Where random numbers come from. Passed in, so that a run can be repeated from its seed.
+/// A source of random numbers. Passed in, so that a run can be repeated from its seed.
 pub trait Entropy: Send {
     /// The next 64 random bits.
     fn next_u64(&mut self) -> u64;

@@ -1,4 +1,4 @@
-//! Names that people give to objects, and numbers that the ledger gives to work.
+//! Names of objects, which users choose, and ids of work, which the ledger assigns.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
     "`{text}` is not a name: use 1 to 128 of a-z, 0-9, `-`, `_` and `.`, starting with a letter or a digit"
 )]
 pub struct NameError {
-    /// The refused text, cut to 140 characters.
+    /// The invalid text, truncated to 140 characters.
     pub text: String,
 }
 
@@ -107,31 +107,31 @@ macro_rules! name {
 }
 
 name!(
-    /// A source of data: a folder of a lake, or a warehouse.
+    /// The name of a source of data: a folder of a lake, or a warehouse.
     SourceName
 );
 name!(
-    /// An audience: a named set of users.
+    /// The name of an audience: a set of users.
     AudienceName
 );
 name!(
-    /// A destination: an account on an ad platform.
+    /// The name of a destination: an account on an ad platform.
     DestinationName
 );
 name!(
-    /// A sync: one audience kept on one destination.
+    /// The name of a sync: one audience kept on one destination.
     SyncName
 );
 name!(
-    /// An advertiser: who pays.
+    /// The name of an advertiser.
     AdvertiserName
 );
 name!(
-    /// A campaign of an advertiser.
+    /// The name of a campaign of an advertiser.
     CampaignName
 );
 name!(
-    /// An ad group: the level at which budget and targeting live.
+    /// The name of an ad group: the level of budgets and targeting.
     AdGroupName
 );
 
@@ -153,20 +153,20 @@ macro_rules! number {
 }
 
 number!(
-    /// One refresh of one audience, numbered by the ledger.
+    /// The id of a refresh of an audience, assigned by the ledger.
     RefreshId(i64)
 );
 number!(
-    /// One execution of a sync, numbered by the ledger.
+    /// The id of a run of a sync, assigned by the ledger.
     SyncRunId(i64)
 );
 number!(
-    /// One audience's work on one destination, numbered by the ledger.
+    /// The id of a task, which is one audience's work on one destination, assigned by the ledger.
     TaskId(i64)
 );
 number!(
-    /// A dense number for an ad group, agreed with the gates through the feed's catalog. Small
-    /// dense numbers are what makes feed frames small.
+    /// The index of an ad group in the feed, which the feed's catalog maps to its name. Indexes are
+    /// dense and small, so that feed frames are small.
     AdGroupIndex(u32)
 );
 

@@ -5,10 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// The number of user shards. Fixed: the top eight bits of a user's hash choose the shard.
+/// The number of user shards. Fixed: the top eight bits of a user's hash select the shard.
 pub const SHARD_COUNT: usize = 256;
 
-/// The seed of a deployment's user hashes. Fixed when a data directory is created.
+/// The seed of a cluster's user hashes. Fixed when its ledger is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashSeed(pub u64);
 
@@ -16,7 +16,7 @@ pub struct HashSeed(pub u64);
 /// strings as they are (leading zeros kept), integers in decimal, UUIDs in lower case with hyphens,
 /// binary keys in lower-case hexadecimal. So `42` the integer and `"42"` the string are one user.
 ///
-/// A key can be a personal identifier, so `Debug` prints a mask.
+/// A key can be a personal identifier, so `Debug` masks it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct UserKey(String);
 
@@ -68,8 +68,8 @@ impl fmt::Debug for UserKey {
     }
 }
 
-/// 64 bits that stand for a user: XXH3 of the canonical key, seeded per deployment. Among 200
-/// million users the chance that any two share a hash is about one in a thousand.
+/// The 64-bit hash of a user: XXH3 of the canonical key, with the cluster's seed. Among 200 million
+/// users the probability that any two have the same hash is about one in a thousand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserHash(pub u64);
 

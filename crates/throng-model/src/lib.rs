@@ -1,6 +1,6 @@
-//! The vocabulary of Throng, in reading order: names and ids, money, time, user keys, personal
-//! data and secrets, faults and retries. Pure: nothing in this crate does I/O, and it is the only
-//! crate that may read the system's clock or randomness (through [`Clock`] and [`Entropy`]).
+//! The basic types of Throng, in reading order: names and ids, money, time, user keys, personal
+//! data and secrets, faults and retries. Nothing in this crate does I/O. It is the only crate that
+//! may read the system's clock or randomness, through [`Clock`] and [`Entropy`].
 
 mod clock;
 mod entropy;

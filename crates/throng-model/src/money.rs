@@ -6,10 +6,10 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What went wrong with an amount.
+/// Why an amount or a currency is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
-    /// The sum does not fit into 63 bits of micros (9.2 million million units).
+    /// The sum does not fit into a signed 64-bit number of micros (9.2 million million units).
     #[error("the amount overflows: sums are limited to about 9.2 million million currency units")]
     Overflow,
     /// Not a decimal number with at most six digits after the point.
@@ -71,8 +71,8 @@ impl Micros {
         self.0.checked_sub(other.0).map(Self).ok_or(MoneyError::Overflow)
     }
 
-    /// `self` times a share between 0 and 1, rounded to the nearest micro. Used for *expected*
-    /// amounts only; amounts that are billed are never multiplied by a float.
+    /// `self` times a share between 0 and 1, rounded to the nearest micro. For *expected* amounts
+    /// only; billed amounts are never multiplied by a float.
     ///
     /// ```
     /// use throng_model::Micros;
@@ -146,7 +146,7 @@ impl FromStr for Micros {
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// No currency: ISO 4217 has this code for it.
+    /// No currency, which has this code in ISO 4217.
     pub const NONE: Self = Self(*b"XXX");
 
     /// The three letters.

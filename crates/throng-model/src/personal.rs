@@ -1,11 +1,11 @@
-//! Values that must not be seen: personal data and secrets.
+//! Values that must not be printed: personal data and secrets.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// A raw personal identifier. Cannot be serialised; `Debug` prints a mask. It lives in the worker
-/// that hashes it and nowhere else.
+/// A raw personal identifier. It cannot be serialized, and `Debug` masks it. It exists only in the
+/// worker that hashes it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Personal(String);
 
@@ -15,7 +15,7 @@ impl Personal {
         Self(raw.into())
     }
 
-    /// The raw value, for the normaliser.
+    /// The raw value, for normalization.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -27,8 +27,8 @@ impl fmt::Debug for Personal {
     }
 }
 
-/// A secret from the environment or a file: an access token, a password. Masked in `Debug`,
-/// never serialised.
+/// A secret from the environment or a file: an access token, a password. `Debug` masks it, and it
+/// cannot be serialized.
 ///
 /// ```
 /// use throng_model::Secret;
@@ -58,13 +58,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The SHA-256 of a normalised identifier, as ad platforms want it. 32 bytes here, 64 lower-case
+/// The SHA-256 of a normalized identifier, as ad platforms require it. 32 bytes here, 64 lower-case
 /// hexadecimal digits on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HashedIdentifier(pub [u8; 32]);
 
 impl HashedIdentifier {
-    /// Hashes a normalised value.
+    /// Hashes a normalized value.
     ///
     /// ```
     /// use throng_model::HashedIdentifier;

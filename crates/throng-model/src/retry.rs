@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Entropy, SplitMix64};
 
-/// An error and its causes in one line. Some libraries repeat a cause at every level: it is in the line
-/// once.
+/// An error and its causes in one line. Some libraries repeat a cause at every level; here it
+/// appears once.
 ///
 /// ```
 /// #[derive(Debug, thiserror::Error)]
@@ -31,41 +31,42 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
     words
 }
 
-/// Who has to act.
+/// Who has to act on an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The user: a wrong spec, a wrong token, a wrong row.
     User,
-    /// Somebody else's system: a platform, the network, a disk.
+    /// An external system: a platform, the network, a disk.
     External,
-    /// Us: a bug.
+    /// Throng: a bug.
     Internal,
 }
 
-/// Whether trying again can help.
+/// Whether a retry can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// It will fail in the same way.
+    /// A retry fails in the same way.
     Never,
-    /// It may succeed after a pause of the caller's choice.
+    /// A retry may succeed after a backoff.
     Backoff,
-    /// It may succeed after this long; earlier tries do harm.
+    /// A retry may succeed after this time; an earlier one does harm, such as using up a rate
+    /// limit.
     After(Duration),
 }
 
-/// Exponential back-off with jitter. Pure: attempt and seed in, delay out.
+/// Exponential backoff with jitter. The delay depends on attempt and seed only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The delay after the first failure.
     pub first: Duration,
-    /// No delay is longer than this, before jitter.
+    /// The longest delay, before jitter.
     pub longest: Duration,
 }
 
 impl Backoff {
-    /// The pause after failure number `attempt` (1 is the first): `first * 2^(attempt-1)`, at most
-    /// `longest`, times a factor from 0.8 to 1.2 that depends on `seed` and `attempt` alone.
+    /// The delay after failure number `attempt` (1 is the first): `first * 2^(attempt-1)`, at most
+    /// `longest`, times a factor from 0.8 to 1.2 that depends on `seed` and `attempt` only.
     ///
     /// ```
     /// use std::time::Duration;

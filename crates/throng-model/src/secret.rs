@@ -1,4 +1,4 @@
-//! Secrets that Throng makes, and their hashes.
+//! Secrets that Throng creates, and their hashes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Secret;
 
-/// The SHA-256 of a secret of high entropy, such as a token: what is stored instead of it. Not for
+/// The SHA-256 of a secret of high entropy, such as a token, which is stored instead of it. Not for
 /// passwords that people choose, which need a slow hash.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct SecretHash([u8; 32]);
@@ -49,7 +49,7 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// A text is no hash: 64 hexadecimal digits are.
+/// The text is not a hash of 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not a SHA-256 of 64 hexadecimal digits")]
 pub struct NotAHash;
@@ -72,9 +72,9 @@ impl FromStr for SecretHash {
     }
 }
 
-/// The operating system gave no random bytes.
+/// The operating system has no random bytes.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the operating system gives no random bytes: {0}")]
+#[error("the operating system has no random bytes: {0}")]
 pub struct NoRandomness(String);
 
 /// A new secret: a prefix and 256 random bits of the operating system, as 64 hexadecimal digits.

@@ -1,32 +1,32 @@
-//! What is wrong with a disk or a server that keeps state, in the few classes that an operator acts on.
+//! Problems of a disk or a server that stores state, in the classes that an operator acts on.
 
 use std::io::{self, ErrorKind};
 
 use serde::Serialize;
 
-/// Why state cannot be read or written now. An error that is of none of these classes is a mistake
-/// in the call or in the program, not a problem of the storage.
+/// Why state cannot be read or written now. An error outside these classes is caused by the call or
+/// the program, not by the storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StorageProblem {
-    /// No room: the disk, the quota or the file size limit is used up.
+    /// The disk, the quota or the file size limit is used up.
     DiskFull,
     /// The file system or the database accepts no writes.
     ReadOnly,
     /// The device or the file system reports an I/O error.
     Io,
-    /// Somebody else holds a lock for too long.
+    /// Another process holds a lock for too long.
     Busy,
-    /// The server does not answer, or ended the connection.
+    /// The server does not respond, or closed the connection.
     ConnectionLost,
     /// The server accepts no more connections.
     TooManyConnections,
-    /// What is stored is damaged. It does not pass by itself: restore it from a backup.
+    /// The stored data is damaged. A retry does not help: restore a backup.
     Damaged,
 }
 
 impl StorageProblem {
-    /// The class of an error of the operating system; `None` if it says nothing about storage.
+    /// The class of an error of the operating system; `None` if it is not about storage.
     ///
     /// ```
     /// use std::io::{Error, ErrorKind};
@@ -73,8 +73,8 @@ impl StorageProblem {
         None
     }
 
-    /// Whether the same call succeeds later without a restart, once the cause is gone.
-    pub fn can_pass(self) -> bool {
+    /// Whether the same call can succeed later without a restart, once the cause is removed.
+    pub fn is_retryable(self) -> bool {
         self != Self::Damaged
     }
 
@@ -91,20 +91,20 @@ impl StorageProblem {
         }
     }
 
-    /// What an operator does about it.
+    /// How an operator can fix it.
     pub fn hint(self) -> &'static str {
         match self {
-            Self::DiskFull => "make room; the node continues by itself",
+            Self::DiskFull => "free some space; the node continues by itself",
             Self::ReadOnly => "make it writable again; the node continues by itself",
             Self::Io => {
-                "check the disk and the kernel's log; the node continues by itself once writes succeed"
+                "check the disk and the kernel log; the node continues by itself once writes succeed"
             }
-            Self::Busy => "find what holds the lock; the node tries again",
+            Self::Busy => "find the process that holds the lock; the node retries",
             Self::ConnectionLost => {
-                "check the server and the network; the node connects again by itself"
+                "check the server and the network; the node reconnects by itself"
             }
             Self::TooManyConnections => {
-                "raise the server's connection limit or lower node.ledger_connections; the node tries again"
+                "raise the server's connection limit or lower node.ledger_connections; the node retries"
             }
             Self::Damaged => "stop the node and restore a backup with `throng restore`",
         }

@@ -1,4 +1,4 @@
-//! Points in time, and the days that budgets are counted in.
+//! Points in time, and budget days.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,17 +27,17 @@ pub enum TimestampError {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// This time later by `duration`; stops at the end of time instead of wrapping.
+    /// This time plus `duration`; saturates at the latest time.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// This time earlier by `duration`; stops at the beginning of time.
+    /// This time minus `duration`; saturates at the earliest time.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// The duration since `earlier`; zero if `earlier` is later.
     ///
     /// ```
     /// use std::time::Duration;
@@ -89,7 +89,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// An IANA time zone name that exists, such as `America/New_York`.
+/// The name of a time zone in the IANA database, such as `America/New_York`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -135,8 +135,8 @@ impl From<TimeZoneName> for String {
     }
 }
 
-/// A calendar day in an account's time zone: days since 1970-01-01 of the local calendar. A day is
-/// 23 or 25 hours long where clocks change.
+/// A calendar day in an advertiser's time zone: days since 1970-01-01 of the local calendar. A day
+/// is 23 or 25 hours long when daylight saving time begins or ends.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -144,7 +144,7 @@ impl From<TimeZoneName> for String {
 pub struct BudgetDay(pub i32);
 
 impl BudgetDay {
-    /// The day that `at` falls on in `zone`.
+    /// The day of `at` in `zone`.
     ///
     /// ```
     /// use throng_model::{BudgetDay, TimeZoneName, Timestamp};

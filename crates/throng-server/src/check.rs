@@ -5,26 +5,26 @@ use throng_lake::{Lake, LakeError, ModelInfo};
 use throng_model::AudienceName;
 use throng_spec::{Location, Problem, Spec};
 
-/// What is known of an audience's SQL.
+/// An audience's SQL that can be run.
 #[derive(Debug, Clone, Serialize)]
 pub struct CheckedModel {
     /// The audience.
     pub audience: AudienceName,
-    /// Its key, and how its SQL will be run.
+    /// Its key column, and how its SQL will be run.
     pub model: ModelInfo,
 }
 
-/// Why the SQL of a spec is not checked, or is wrong.
+/// Why the SQL of a spec is invalid, or could not be checked.
 #[derive(Debug)]
 pub enum CheckError {
-    /// Every text that cannot be run, at its place in its file.
+    /// Every SQL text that cannot be run, with its place in the spec file.
     Problems(Vec<Problem>),
-    /// No query worker can be started, which says nothing about the spec.
+    /// No query worker can be started; the spec may be right.
     Worker(LakeError),
 }
 
-/// Plans every SQL text of a spec over its sources, and tries it with the first rows of each file. Costs
-/// reading the CSV and JSON files of each table once.
+/// Plans every SQL text of a spec over its sources, and runs it over the first rows of each file.
+/// Reads the CSV and JSON files of each table once.
 ///
 /// # Errors
 /// [`CheckError`].
@@ -55,7 +55,7 @@ pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, Ch
     if problems.is_empty() { Ok(models) } else { Err(CheckError::Problems(problems)) }
 }
 
-/// An SQL error at its place in the file: the text's first line plus the line within it.
+/// An SQL error with its place in the spec file: the text's first line plus the line within it.
 fn problem(at: &Location, path: String, error: &LakeError) -> Problem {
     let (line, column) = error.position().unwrap_or((1, 1));
     Problem {

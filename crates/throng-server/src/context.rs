@@ -1,4 +1,4 @@
-//! What the roles of a node share.
+//! The parts of a node that its roles share.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,17 +25,18 @@ use crate::roles::aggregate::Budgets;
 use crate::roles::build::{Dictionaries, OpenProblems};
 use crate::{Health, Impact, ProblemClass};
 
-/// Begins the keys of problems that a part of the node met while it worked.
+/// Prefix of the keys of disk problems that a part of the node reported, and not the periodic write
+/// probe.
 const DISK_PROBLEM: &str = "while working: ";
 
-/// Something that pages and waiting callers may want to look at again.
+/// The kind of state that changed. Pages and waiting callers read it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// An audience, a refresh or a snapshot.
     Audiences,
     /// A run, a task, a check or an alert.
     Activation,
-    /// Budget figures.
+    /// Budget states.
     Budgets,
     /// The applied spec.
     Spec,
@@ -48,49 +49,51 @@ pub struct Queues {
     pub tasks: Arc<dyn Queue>,
     /// Tasks that are to be checked.
     pub checks: Arc<dyn Queue>,
-    /// Tasks that gave up, with the reason, for other programs; `None` where none could read it.
-    pub dead: Option<Arc<dyn Queue>>,
+    /// Dead letters: tasks that failed for good, with the reason, for other programs. `None` where
+    /// no other program could read the queue.
+    pub dead_letters: Option<Arc<dyn Queue>>,
 }
 
 /// The shared parts of a node. Roles hold it as `Arc<NodeContext>`.
 pub struct NodeContext {
-    /// Where this process keeps what is its own.
+    /// The folder of this process's files.
     pub data_dir: PathBuf,
-    /// What this process does.
+    /// The roles of this process.
     pub roles: Vec<Role>,
-    /// Whether snapshots are mapped here.
+    /// Whether a role of this process needs mapped snapshots.
     pub serves_membership: bool,
-    /// The time.
+    /// The time of everything but tokens and sessions; a simulated one in the demo and in tests.
     pub clock: Arc<dyn Clock>,
     /// The applied spec; swapped when another one is applied.
     pub spec: ArcSwap<Spec>,
-    /// Its version in the ledger, or that of the one before while it is swapped.
+    /// Its version in the ledger, or the previous version while the spec is swapped.
     pub(crate) spec_version: AtomicU64,
-    /// Held by whoever swaps it: one at a time, so that an older one never replaces a newer one.
-    pub(crate) spec_turn: tokio::sync::Mutex<()>,
-    /// Where this node answers, once it does.
+    /// Held while the spec is swapped. Two swaps at once could let an older spec replace a newer
+    /// one.
+    pub(crate) spec_lock: tokio::sync::Mutex<()>,
+    /// The URL of this node; set once it listens.
     pub url: OnceLock<String>,
-    /// Since when it is up.
+    /// When this process started.
     pub started_at: Timestamp,
-    /// What is wrong with this node now.
+    /// The open problems of this node.
     pub health: Arc<Health>,
-    /// Who may do what.
+    /// Tokens, sessions and their rights.
     pub access: Arc<Access>,
     /// Durable state.
     pub ledger: Arc<dyn Ledger>,
     /// Snapshots, parts and checkpoints.
     pub objects: Arc<dyn Objects>,
-    /// How work reaches workers.
+    /// The queues of work.
     pub queues: Queues,
-    /// The deployment's hash seed.
+    /// The cluster's hash seed.
     pub seed: HashSeed,
-    /// Who this process is in leases: host, process id and a random number.
+    /// The name of this process in leases: process id and a random number.
     pub holder: String,
     /// SQL over the sources of the applied spec.
     pub lake: ArcSwap<Lake>,
     /// How query workers are started.
     pub query_worker: WorkerCommand,
-    /// What is published: all dictionaries and current snapshots.
+    /// All dictionaries and the published snapshots.
     pub membership: ArcSwap<MembershipIndex>,
     /// The event log.
     pub log: Arc<dyn EventLog>,
@@ -102,24 +105,24 @@ pub struct NodeContext {
     pub env: Environment,
     /// What specs that arrive over HTTP may name.
     pub(crate) limits: NodeLimits,
-    /// What was read for the last scrape of metrics.
+    /// Metrics that are read at a scrape, with those of the last scrape.
     pub(crate) collector: Collector,
-    /// Cancelled when the data directory is no longer the one that was opened: nothing that is
-    /// written is kept, so the node changes nothing more.
+    /// Cancelled when the data directory is no longer the one that was opened. Files that are
+    /// written then are lost, so the node changes nothing from then on.
     pub(crate) data_directory_lost: CancellationToken,
-    /// What cannot be served as it was published.
+    /// Snapshots and dictionaries that cannot be served as they were published.
     pub(crate) faults: OpenProblems,
-    /// Files that are served and were changed on the disk meanwhile.
+    /// Files that are served and were changed on the disk since they were mapped.
     pub(crate) changed_files: OpenProblems,
     /// The dictionaries that builders opened last, where no lookups are served.
     pub(crate) dictionaries: Dictionaries,
-    /// Tells builders that a refresh may be cancelled.
+    /// Wakes builders: a refresh may have been cancelled.
     pub cancelled: Notify,
-    /// Tells builders that a refresh may be due.
+    /// Wakes builders: a refresh may be due.
     pub wake_build: Notify,
-    /// Tells workers that a task may be due.
+    /// Wakes workers: a task may be due.
     pub wake_activate: Notify,
-    /// Tells pages what changed. Lagging readers just look again.
+    /// Publishes changes to pages. A reader that lags reads everything again.
     pub changes: broadcast::Sender<Change>,
 }
 
@@ -130,21 +133,23 @@ impl std::fmt::Debug for NodeContext {
 }
 
 impl NodeContext {
-    /// Goes on with another spec. The caller holds `spec_turn`.
+    /// Replaces the applied spec. The caller holds `spec_lock`.
     pub(crate) fn set_spec(&self, spec: Spec, version: u64) {
         self.spec.store(Arc::new(spec));
         self.spec_version.store(version, Ordering::Release);
     }
 
-    /// The applied spec as this process knows it, which is at least as new as the version.
+    /// The applied spec of this process, which is at least as new as the version.
     pub(crate) fn spec_and_version(&self) -> (Arc<Spec>, u64) {
+        // The version first: `set_spec` stores it last, so that the spec is never older than it.
         let version = self.spec_version.load(Ordering::Acquire);
         (self.spec.load_full(), version)
     }
 
-    /// How long a role really waits for so much of the node's clock. However fast that runs, nobody
-    /// looks without end: least of all at a ledger that many processes share.
-    pub(crate) fn pause(&self, duration: Duration) -> Duration {
+    /// How long a role waits between two polls: `duration` of the node's clock in wall time, but
+    /// not less than a minimum. Without the minimum a fast simulated clock would make the roles
+    /// poll in a busy loop, and load a ledger that many processes share.
+    pub(crate) fn poll_delay(&self, duration: Duration) -> Duration {
         let shortest = match self.spec.load().node.is_shared() {
             true => Duration::from_millis(500),
             false => Duration::from_millis(50),
@@ -152,8 +157,8 @@ impl NodeContext {
         self.clock.wall_duration(duration).max(shortest)
     }
 
-    /// Where a browser on this machine, or by `node.public_url` on any, finds the page; without a
-    /// slash at its end.
+    /// The URL of the page for a browser on this machine, or `node.public_url` for a browser
+    /// anywhere; without a trailing slash.
     pub(crate) fn page_url(&self) -> String {
         let spec = self.spec.load();
         let own = self.url.get().cloned().unwrap_or_default();
@@ -161,10 +166,14 @@ impl NodeContext {
         spec.node.public_url.clone().unwrap_or(local)
     }
 
-    /// Reports an error of a part of this node if a disk is the cause: `/readyz` names the class, and
-    /// the problem is cleared when a write to the data directory succeeds. The part tries again on
-    /// its own.
-    pub(crate) fn note_storage(&self, part: &str, error: &(dyn std::error::Error + 'static)) {
+    /// Reports an error of a part of this node if a disk is the cause: `/readyz` names the class,
+    /// and the problem is cleared when a write to the data directory succeeds. The part retries by
+    /// itself.
+    pub(crate) fn report_storage_error(
+        &self,
+        part: &str,
+        error: &(dyn std::error::Error + 'static),
+    ) {
         let Some(problem) = StorageProblem::in_causes(error) else { return };
         if !matches!(
             problem,
@@ -178,8 +187,8 @@ impl NodeContext {
         self.health.report_as(ProblemClass::Disk, Impact::Degraded, &key, detail);
     }
 
-    /// Clears what [`note_storage`](Self::note_storage) reported.
-    pub(crate) fn storage_recovered(&self) {
+    /// Clears what [`report_storage_error`](Self::report_storage_error) reported.
+    pub(crate) fn clear_storage_errors(&self) {
         for problem in self.health.problems() {
             if problem.class == ProblemClass::Disk && problem.key.starts_with(DISK_PROBLEM) {
                 self.health.clear(problem.class, &problem.key);
@@ -187,9 +196,9 @@ impl NodeContext {
         }
     }
 
-    /// Tells pages that something changed. Never waits.
-    pub fn changed(&self, change: Change) {
-        // No page open is no error.
+    /// Publishes a change to pages and waiting callers. Never waits.
+    pub fn publish_change(&self, change: Change) {
+        // It fails if no page is open, which is fine.
         let _ = self.changes.send(change);
     }
 }

@@ -9,8 +9,8 @@ const ENCODINGS: [&str; 4] = ["gzip", "zstd", "br", "identity"];
 /// Bytes that a body may decode to.
 const LIMIT: usize = 1 << 16;
 
-/// The body of a request: the first byte chooses the content encoding. What is decoded is never longer
-/// than the limit.
+/// The body of a request: the first byte selects the content encoding. The decoded body is never
+/// longer than the limit.
 pub fn content_encoding(bytes: &[u8]) {
     let Some((first, body)) = bytes.split_first() else { return };
     let encoding = ENCODINGS[usize::from(*first) % ENCODINGS.len()];
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_seeds_are_what_their_decoders_read() {
+    fn decoders_accept_their_valid_seeds_only() {
         let seeds = content_encoding_seeds();
         let lengths = seeds.iter().map(|seed| {
             let encoding = ENCODINGS[usize::from(seed[0]) % ENCODINGS.len()];

@@ -1,5 +1,5 @@
-//! What is wrong with this node now: the parts of the node report and clear named problems, and
-//! `/readyz`, `/v1/node/health` and the metrics show them.
+//! The open problems of this node: its parts report and clear them by name, and `/readyz`,
+//! `/v1/node/health` and the metrics show them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use throng_model::{Clock, Timestamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemClass {
-    /// The ledger does not answer, or refuses writes.
+    /// The ledger does not respond, or refuses writes.
     Ledger,
     /// A disk of this node is full, or nearly so, or refuses writes.
     Disk,
@@ -23,13 +23,14 @@ pub enum ProblemClass {
     Partition,
     /// A snapshot or a dictionary is damaged or missing; an older one is served, or none.
     Snapshot,
-    /// The bucket cannot be reached; what is new is not fetched.
+    /// The bucket cannot be reached; new objects are not downloaded.
     Objects,
-    /// SQL cannot be run.
+    /// No query worker can run SQL.
     Query,
-    /// A new TLS certificate cannot be used, and the one before is; or the one in use expires.
+    /// A new TLS certificate cannot be used, and the previous one stays in use; or the one in use
+    /// expires.
     Certificate,
-    /// A changed configuration cannot be used; the one before is.
+    /// A changed configuration cannot be used; the previous one stays in use.
     Config,
     /// An alert could not be written or sent.
     Alert,
@@ -68,10 +69,10 @@ impl ProblemClass {
         }
     }
 
-    /// What a problem of this class does to the node, unless its reporter says otherwise.
+    /// The impact of a problem of this class, unless its reporter sets another one.
     ///
-    /// Without its ledger, log or disk a node refuses what it is asked to do, so another one has to
-    /// be asked: not ready. With everything else it goes on with what it has: degraded.
+    /// Without its ledger, log or disk a node refuses requests, so they must go to another node:
+    /// not ready. With any other problem it keeps serving what it has: degraded.
     pub fn impact(self) -> Impact {
         match self {
             Self::Ledger | Self::Disk | Self::DataDirectory | Self::Log => Impact::NotReady,
@@ -90,34 +91,34 @@ impl ProblemClass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Impact {
-    /// The node answers, but not as it should: with older data, or not everything. `/readyz` stays
-    /// 200.
+    /// The node serves older data, or not everything. `/readyz` stays 200.
     Degraded,
     /// The node should get no requests. `/readyz` is 503.
     NotReady,
 }
 
-/// A problem that is open.
+/// An open problem of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct HealthProblem {
     /// Its kind.
     pub class: ProblemClass,
-    /// Which one of its kind: a partition's number, an audience's name, a file; empty where there
-    /// can be only one.
+    /// Which one of its class: a partition's number, an audience's name, a file; empty if there can
+    /// be only one.
     pub key: String,
     /// What it does to the node.
     pub impact: Impact,
-    /// What happened and what helps, for signed-in callers. Never a value of the data or a secret.
+    /// What happened and how to fix it, for signed-in callers. Never a value of the data or a
+    /// secret.
     pub detail: String,
     /// Since when it is open.
     pub since: Timestamp,
 }
 
-/// The open problems of a node. Cheap to share and to call from anywhere: an entry of a map under a
-/// lock that is never held across I/O.
+/// The open problems of a node. Cheap to call from anywhere: a map behind a lock that is never held
+/// across I/O.
 pub struct Health {
     clock: Arc<dyn Clock>,
-    open: Mutex<BTreeMap<(ProblemClass, String), Problem>>,
+    open: Mutex<BTreeMap<(ProblemClass, String), HealthProblem>>,
 }
 
 impl std::fmt::Debug for Health {
@@ -135,13 +136,13 @@ impl Health {
         Self { clock, open: Mutex::default() }
     }
 
-    /// A problem is there, with the impact of its class. Reported again, it keeps its time and gets
-    /// the new detail; only the first report is logged.
+    /// Opens a problem with the impact of its class. A second report keeps the time and replaces
+    /// the detail; only the first one is logged.
     pub fn report(&self, class: ProblemClass, key: &str, detail: impl Into<String>) {
         self.report_as(class, class.impact(), key, detail);
     }
 
-    /// A problem is there, with an impact of its own.
+    /// Opens a problem as [`report`](Self::report) does, with another impact than its class has.
     pub fn report_as(
         &self,
         class: ProblemClass,
@@ -158,27 +159,27 @@ impl Health {
             return;
         }
         let name = class.name();
-        tracing::warn!(class = name, key, ?impact, detail, "a problem is open");
-        let problem = Problem { class, key: key.to_owned(), impact, detail, since: now };
+        tracing::warn!(class = name, key, ?impact, detail, "problem opened");
+        let problem = HealthProblem { class, key: key.to_owned(), impact, detail, since: now };
         open.insert((class, key.to_owned()), problem);
         gauge(class, count(&open, class));
     }
 
-    /// A problem is gone. Does nothing if it was not open.
+    /// Resolves a problem. Does nothing if it is not open.
     pub fn clear(&self, class: ProblemClass, key: &str) {
         let mut open = self.lock();
         if open.remove(&(class, key.to_owned())).is_some() {
-            tracing::info!(class = class.name(), key, "a problem is resolved");
+            tracing::info!(class = class.name(), key, "problem resolved");
             gauge(class, count(&open, class));
         }
     }
 
     /// Every open problem, by class and key.
-    pub fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<HealthProblem> {
         self.lock().values().cloned().collect()
     }
 
-    /// The worst impact of an open problem; `None` where none is open.
+    /// The worst impact of the open problems; `None` if none is open.
     pub fn impact(&self) -> Option<Impact> {
         self.lock().values().map(|problem| problem.impact).max()
     }
@@ -190,13 +191,13 @@ impl Health {
         classes
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ProblemClass, String), Problem>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ProblemClass, String), HealthProblem>> {
         // No code that can panic runs while it is held.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn count(open: &BTreeMap<(ProblemClass, String), Problem>, class: ProblemClass) -> usize {
+fn count(open: &BTreeMap<(ProblemClass, String), HealthProblem>, class: ProblemClass) -> usize {
     open.keys().filter(|(of, _)| *of == class).count()
 }
 

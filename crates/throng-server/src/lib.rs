@@ -18,7 +18,7 @@ pub mod roles;
 
 pub use check::{CheckError, CheckedModel, check_sql};
 pub use context::{Change, NodeContext, Queues};
-pub use health::{Health, Impact, Problem, ProblemClass};
+pub use health::{Health, HealthProblem, Impact, ProblemClass};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError};
 pub use metrics::metric_names;
 pub use node::{

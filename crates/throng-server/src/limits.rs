@@ -1,5 +1,5 @@
-//! What specs that arrive over HTTP may name, from this node's own start-up configuration: the
-//! command line, a file, and the spec that it was started with.
+//! What a spec that arrives over HTTP may name. The node's operator sets it at the start: on the
+//! command line, in a file, and by the spec that the node is started with.
 
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -10,19 +10,19 @@ use arc_swap::ArcSwap;
 use rustix::fs::OFlags;
 use throng_spec::{Limits, Problem, Spec};
 
-/// No limits file is larger, in bytes.
+/// The largest limits file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// What a node's operator allows.
+/// The limits as the operator configures them.
 #[derive(Debug, Clone, Default)]
 pub struct LimitsConfig {
     /// From the command line.
     pub flags: Limits,
-    /// The file with more; `limits.yaml` of the data directory, if it exists, unless set.
+    /// A file with further limits; `limits.yaml` of the data directory, if it exists, unless set.
     pub file: Option<PathBuf>,
 }
 
-/// Why the limits are not known.
+/// Why the limits cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitsError {
     /// The file cannot be read.
@@ -34,23 +34,23 @@ pub enum LimitsError {
         #[source]
         source: std::io::Error,
     },
-    /// Others could have written it.
+    /// Another user could have written the file.
     #[error("the limits file {} {why}", path.display())]
-    NotOurs {
+    Untrusted {
         /// The file.
         path: PathBuf,
-        /// Whose it is, and what to do.
+        /// What is wrong with the file, and the fix.
         why: &'static str,
     },
-    /// What is written in it is wrong.
-    #[error("the limits file is wrong:\n{}", shown(problems))]
-    Wrong {
-        /// Every mistake.
+    /// The content of the file is invalid.
+    #[error("the limits file is invalid:\n{}", lines(problems))]
+    Invalid {
+        /// Every problem.
         problems: Vec<Problem>,
     },
     /// A secret would be read from a file that the node itself writes.
     #[error(
-        "the secret's file {} lies in the data directory, which is copied by backups: put it elsewhere",
+        "the secret's file {} is in the data directory, which backups copy: move it to another folder",
         path.display()
     )]
     InDataDir {
@@ -59,7 +59,7 @@ pub enum LimitsError {
     },
     /// A destination would write into the data directory.
     #[error(
-        "a destination may not write to {}: the data directory lies in it or around it; use another folder",
+        "a destination may not write to {}: it contains the data directory or is part of it; use another folder",
         path.display()
     )]
     WritesToDataDir {
@@ -68,17 +68,17 @@ pub enum LimitsError {
     },
 }
 
-fn shown(problems: &[Problem]) -> String {
+fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// What changed when limits were read again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LimitsChange {
-    /// What is allowed now and was not.
+    /// What was not allowed and is allowed now.
     pub added: Vec<String>,
-    /// What was allowed and is not any more. What the applied spec names goes on until another spec
-    /// is applied.
+    /// What was allowed and is no longer allowed. The applied spec is not affected until another
+    /// spec is applied.
     pub removed: Vec<String>,
 }
 
@@ -87,15 +87,15 @@ pub struct LimitsChange {
 pub(crate) struct NodeLimits {
     config: LimitsConfig,
     data_dir: PathBuf,
-    /// What the spec names that the node was started with.
+    /// What the spec names with which the node was started.
     from_spec: Limits,
     now: ArcSwap<Limits>,
     /// Held while they are read again.
-    reading: Mutex<()>,
+    reloading: Mutex<()>,
 }
 
 impl NodeLimits {
-    /// Reads the limits, and sets in the spec what its sources must not lead out of.
+    /// Reads the limits, and sets the roots of the spec's sources.
     pub(crate) fn open(
         config: LimitsConfig,
         data_dir: &Path,
@@ -107,22 +107,22 @@ impl NodeLimits {
         from_spec.allow_spec(spec);
         let mut now = configured;
         now.extend(&from_spec);
-        outside(&now, data_dir)?;
-        let (now, reading) = (ArcSwap::from_pointee(now), Mutex::default());
-        Ok(Self { config, data_dir: data_dir.to_owned(), from_spec, now, reading })
+        check_data_dir(&now, data_dir)?;
+        let (now, reloading) = (ArcSwap::from_pointee(now), Mutex::default());
+        Ok(Self { config, data_dir: data_dir.to_owned(), from_spec, now, reloading })
     }
 
-    /// What is allowed now.
+    /// The current limits.
     pub(crate) fn now(&self) -> Arc<Limits> {
         self.now.load_full()
     }
 
-    /// Reads the file again. What was allowed stays if that fails.
+    /// Reads the file again. The limits do not change if that fails.
     pub(crate) fn reload(&self) -> Result<LimitsChange, LimitsError> {
-        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _reading = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new = configured(&self.config, &self.data_dir)?;
         new.extend(&self.from_spec);
-        outside(&new, &self.data_dir)?;
+        check_data_dir(&new, &self.data_dir)?;
         let old = self.now.swap(Arc::new(new.clone()));
         let (old, new) = (old.lines(), new.lines());
         let only = |these: &[String], those: &[String]| {
@@ -139,8 +139,8 @@ fn configured(config: &LimitsConfig, data_dir: &Path) -> Result<Limits, LimitsEr
     let path = config.file.as_deref().unwrap_or(&default);
     match read(path) {
         Ok(text) => {
-            let wrong = |problems| LimitsError::Wrong { problems };
-            limits.extend(&throng_spec::check_limits(path, &text).map_err(wrong)?);
+            let invalid = |problems| LimitsError::Invalid { problems };
+            limits.extend(&throng_spec::check_limits(path, &text).map_err(invalid)?);
         }
         Err(LimitsError::Unreadable { source, .. })
             if config.file.is_none() && source.kind() == std::io::ErrorKind::NotFound => {}
@@ -149,37 +149,39 @@ fn configured(config: &LimitsConfig, data_dir: &Path) -> Result<Limits, LimitsEr
     Ok(limits)
 }
 
-/// The text of a file that nobody else could have written.
+/// Reads a file that only its owner, who is this user or root, can have written. Whoever writes it
+/// decides which files a spec can read, and where secrets are sent.
 fn read(path: &Path) -> Result<String, LimitsError> {
     let unreadable = |source| LimitsError::Unreadable { path: path.to_owned(), source };
-    let not_ours = |why| LimitsError::NotOurs { path: path.to_owned(), why };
-    // A pipe would be waited for.
+    let untrusted = |why| LimitsError::Untrusted { path: path.to_owned(), why };
+    // Without it, opening a named pipe waits for a writer.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = std::fs::File::options().read(true).custom_flags(flags).open(path);
     let file = file.map_err(unreadable)?;
     let found = file.metadata().map_err(unreadable)?;
     if !found.is_file() {
-        return Err(not_ours("is not a regular file"));
+        return Err(untrusted("is not a regular file"));
     }
     let owner = found.uid();
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(not_ours(
+        return Err(untrusted(
             "belongs to another user: chown it to the user of the node, or to root",
         ));
     }
     if found.mode() & 0o022 != 0 {
-        return Err(not_ours("can be written by others: chmod go-w"));
+        return Err(untrusted("can be written by others: chmod go-w"));
     }
     let mut text = String::new();
     file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(not_ours("is larger than 1 MiB"));
+        return Err(untrusted("is larger than 1 MiB"));
     }
     Ok(text)
 }
 
-/// No secret that is sent is read from the data directory, and no destination writes to it.
-fn outside(limits: &Limits, data_dir: &Path) -> Result<(), LimitsError> {
+/// Refuses secrets in the data directory, which would leave the machine, and destinations that
+/// write to it, which could overwrite the ledger.
+fn check_data_dir(limits: &Limits, data_dir: &Path) -> Result<(), LimitsError> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let dir = real(data_dir);
     if let Some(path) = limits.secret_files().find(|path| real(path).starts_with(&dir)) {

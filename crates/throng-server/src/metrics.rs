@@ -1,6 +1,6 @@
-//! Every metric of a node: its name, type, labels and help. What a role counts is registered here
-//! with its description; what stands in the ledger or on the disk is read when a node is scraped
-//! (`collect`). docs/operate/metrics.md is this table, and a test says so.
+//! Every metric of a node: its name, type, labels and help. Roles count events as they happen; what
+//! is stored in the ledger or on the disk is read at a scrape (`collect`). A test compares the
+//! table in docs/operate/metrics.md with this one.
 
 mod collect;
 mod text;
@@ -11,9 +11,9 @@ pub(crate) use text::Families;
 /// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Goes up, from zero at the start of the process.
+    /// Only increases, from zero at the start of the process.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
     /// Quantiles, a sum and a count. Prometheus calls it a summary.
     Summary,
@@ -33,13 +33,13 @@ impl Kind {
 /// One metric.
 #[derive(Debug)]
 pub(crate) struct Metric {
-    /// Its name; the unit is in it.
+    /// Its name, which ends in its unit.
     pub(crate) name: &'static str,
     /// Its type.
     pub(crate) kind: Kind,
     /// Its labels, with commas between them.
     pub(crate) labels: &'static str,
-    /// What it says.
+    /// Its help text.
     pub(crate) help: &'static str,
 }
 
@@ -67,7 +67,7 @@ pub(crate) const METRICS: &[Metric] = &[
     counter(
         "throng_accept_errors_total",
         "",
-        "Connections that could not be accepted, for want of file handles or memory.",
+        "Connections that could not be accepted because file handles or memory ran out.",
     ),
     counter(
         "throng_alert_deliveries_total",
@@ -77,9 +77,13 @@ pub(crate) const METRICS: &[Metric] = &[
     counter(
         "throng_alert_delivery_failures_total",
         "receiver",
-        "Requests to a receiver of alerts that were not accepted and are made again.",
+        "Requests that a receiver of alerts did not accept; they are retried.",
     ),
-    gauge("throng_alert_events_pending", "receiver", "Alert events that wait for a receiver."),
+    gauge(
+        "throng_alert_events_pending",
+        "receiver",
+        "Alert events that are not delivered to a receiver yet.",
+    ),
     gauge("throng_alerts_open", "kind", "Open alerts."),
     gauge(
         "throng_audience_age_seconds_max",
@@ -89,7 +93,7 @@ pub(crate) const METRICS: &[Metric] = &[
     gauge(
         "throng_audience_members",
         "audience",
-        "Members of the snapshot that this node published last.",
+        "Members of the snapshot of an audience that this node published last.",
     ),
     gauge("throng_batches_open", "", "Batches of open tasks that are not finished."),
     counter(
@@ -110,13 +114,13 @@ pub(crate) const METRICS: &[Metric] = &[
     gauge(
         "throng_clock_step_pending",
         "",
-        "1 while the time of the machine has stepped ahead and this node waits whether it stays so, else 0.",
+        "1 while this node waits to confirm a forward step of the machine's clock, else 0.",
     ),
     gauge("throng_connections", "", "Open connections to this node."),
     counter(
         "throng_connections_closed_total",
         "reason",
-        "Connections that this node ended because of a limit.",
+        "Connections that this node closed because of a limit.",
     ),
     counter(
         "throng_connections_refused_total",
@@ -129,11 +133,11 @@ pub(crate) const METRICS: &[Metric] = &[
         "Free space of the data directory's file system, for this user.",
     ),
     gauge("throng_disk_size_bytes", "", "Size of the data directory's file system."),
-    counter("throng_events_accepted_total", "", "Events that this node took."),
+    counter("throng_events_accepted_total", "", "Events that this node accepted."),
     counter(
         "throng_events_applied_duplicate_total",
         "",
-        "Events of the log that had been counted before.",
+        "Events of the log that were already counted.",
     ),
     counter(
         "throng_events_applied_inserted_at_ignored_total",
@@ -143,30 +147,30 @@ pub(crate) const METRICS: &[Metric] = &[
     counter(
         "throng_events_applied_rejected_total",
         "",
-        "Events of the log that do not count: their ad group or their time is wrong.",
+        "Events of the log that do not count because their ad group or their time is invalid.",
     ),
     counter(
         "throng_events_applied_repeated_total",
         "",
-        "Impressions and clicks of the log whose insertion had had one.",
+        "Impressions and clicks of the log whose insertion already has one.",
     ),
     counter("throng_events_applied_total", "", "Events of the log that were counted."),
-    counter("throng_events_duplicate_total", "", "Events that this node was sent again."),
+    counter("throng_events_duplicate_total", "", "Events that were sent to this node again."),
     counter(
         "throng_events_inserted_at_ignored_total",
         "",
-        "Events that this node took and whose `inserted_at` was out of bounds and was ignored.",
+        "Events that this node accepted and whose `inserted_at` was out of bounds and was ignored.",
     ),
     counter(
         "throng_events_quarantined_total",
         "",
-        "Records of the log that could not be applied and were put aside.",
+        "Records of the log that could not be applied and were quarantined.",
     ),
     counter("throng_events_rejected_total", "", "Events that this node refused."),
     counter(
         "throng_events_repeated_total",
         "",
-        "Impressions and clicks that this node was sent, whose insertion had had one under another id.",
+        "Impressions and clicks sent to this node whose insertion already has one under another id.",
     ),
     summary("throng_feed_age_seconds", "", "Age of feed frames when they are applied here."),
     gauge("throng_feed_connections", "", "Connections of gates to this node's feed."),
@@ -175,7 +179,11 @@ pub(crate) const METRICS: &[Metric] = &[
         "",
         "Bytes of feed frames that were sent to gates, each counted once.",
     ),
-    counter("throng_feed_lagged_total", "", "Gates that did not keep up and were sent keyframes."),
+    counter(
+        "throng_feed_lagged_total",
+        "",
+        "Gates that lagged behind the feed and were sent keyframes.",
+    ),
     counter(
         "throng_feed_updates_total",
         "",
@@ -190,7 +198,7 @@ pub(crate) const METRICS: &[Metric] = &[
     gauge(
         "throng_gate_report_age_seconds_max",
         "",
-        "Time since the report of the gate that is silent longest.",
+        "Time since the report of the gate that has not reported for longest.",
     ),
     gauge("throng_gates", "", "Gates that report to this node."),
     gauge("throng_health_problems", "class", "Open problems of this node, by class."),
@@ -199,29 +207,29 @@ pub(crate) const METRICS: &[Metric] = &[
     gauge(
         "throng_ledger_readable",
         "",
-        "1 if the ledger answered this scrape, else 0; what is read from it is left out then.",
+        "1 if the ledger could be read for this scrape, else 0; metrics that are read from it are missing then.",
     ),
     gauge("throng_log_bytes", "", "Size of the event log in the data directory."),
     counter("throng_lookups_total", "", "Users that were looked up."),
     counter(
         "throng_partition_restarts_total",
         "",
-        "Tasks of partitions that ended by themselves and were started again.",
+        "Partition tasks that exited unexpectedly and were restarted.",
     ),
     counter(
         "throng_query_failures_total",
         "class",
-        "Refreshes whose try failed: sql, memory, engine, source, ledger, objects, files, crash or other.",
+        "Failed tries of refreshes: sql, memory, engine, source, ledger, objects, files, crash or other.",
     ),
     gauge(
         "throng_queue_depth",
         "queue",
-        "Work that waits: refreshes, tasks and checks (at most 1,000 are counted).",
+        "Work that waits: refreshes, tasks and checks (at most 1,000 checks are counted).",
     ),
     counter(
         "throng_refresh_parts_helped_total",
         "",
-        "Parts of refreshes of other nodes that this node did.",
+        "Parts that this node built for refreshes of other nodes.",
     ),
     counter("throng_refresh_rows_total", "", "Rows that refreshes read."),
     summary("throng_refresh_seconds", "outcome", "Duration of refreshes."),
@@ -233,30 +241,34 @@ pub(crate) const METRICS: &[Metric] = &[
     counter(
         "throng_refreshes_total",
         "outcome",
-        "Refreshes that this node ended: published, held, failed, superseded or lost.",
+        "Refreshes that this node finished: published, held, failed, superseded or lost.",
     ),
     counter(
         "throng_requests_refused_total",
         "reason",
-        "Requests that were refused for where they came from: unknown_host or foreign_origin.",
+        "Requests that were refused because of their host or origin: unknown_host or foreign_origin.",
     ),
     gauge(
         "throng_snapshot_faults",
         "",
-        "Snapshots and dictionaries that are damaged or are not what the ledger names.",
+        "Snapshots and dictionaries that are damaged or differ from what the ledger names.",
     ),
     counter(
         "throng_standby_frames_total",
         "",
-        "Feed frames that this node published in place of a silent owner.",
+        "Feed frames that this node published as a standby while the leader was silent.",
     ),
-    gauge("throng_standby_partitions", "", "Partitions of which this node is the standby."),
+    gauge("throng_standby_partitions", "", "Partitions for which this node is the standby."),
     gauge(
         "throng_sync_runs",
         "state",
         "Syncs by the state of their newest run, if that is not completed: active, held or failed.",
     ),
-    counter("throng_sync_runs_total", "outcome", "Runs that this node ended: completed or failed."),
+    counter(
+        "throng_sync_runs_total",
+        "outcome",
+        "Sync runs that this node finished: completed or failed.",
+    ),
     gauge("throng_tasks", "state", "Tasks of activation: queued, running, done, failed or held."),
     gauge(
         "throng_tls_certificate_expires_seconds",
@@ -270,7 +282,7 @@ pub(crate) const METRICS: &[Metric] = &[
     ),
 ];
 
-/// The metric of a name.
+/// The metric with a name.
 pub(crate) fn find(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| metric.name == name)
 }
@@ -286,7 +298,7 @@ pub(crate) fn describe() {
     }
 }
 
-/// The names of all metrics, for checks of what refers to them.
+/// The names of all metrics, for checks of dashboards and alert rules that use them.
 pub fn metric_names() -> impl Iterator<Item = &'static str> {
     METRICS.iter().map(|metric| metric.name)
 }
@@ -307,9 +319,9 @@ mod tests {
         }
     }
 
-    /// `THRONG_BLESS=1` writes the table anew.
+    /// `THRONG_BLESS=1` writes the table again.
     #[test]
-    fn the_documented_list_is_this_one() {
+    fn the_documented_table_is_current() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operate/metrics.md");
         let text = std::fs::read_to_string(&path).unwrap();
         let (begin, end) = ("<!-- metrics: begin -->\n", "<!-- metrics: end -->");
@@ -322,11 +334,11 @@ mod tests {
             })
             .collect();
         let table = format!("| metric | type | labels | what it says |\n|---|---|---|---|\n{rows}");
-        let wanted = format!("{before}{begin}{table}{end}{after}");
+        let expected = format!("{before}{begin}{table}{end}{after}");
         if std::env::var_os("THRONG_BLESS").is_some() {
-            std::fs::write(&path, &wanted).unwrap();
+            std::fs::write(&path, &expected).unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text == wanted, "docs/operate/metrics.md is not current: cargo xtask gen");
+        assert!(text == expected, "docs/operate/metrics.md is not current: cargo xtask gen");
     }
 }

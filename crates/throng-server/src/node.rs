@@ -39,7 +39,7 @@ use crate::metrics::Collector;
 use crate::roles::aggregate::{Budgets, BudgetsParts, Feed};
 use crate::{Change, Health, NodeContext, ProblemClass, roles};
 
-pub(crate) use apply::{Refusal, apply_planned, follow_spec, plan_sent};
+pub(crate) use apply::{Refusal, apply_planned, plan_sent, switch_to_applied_spec};
 use backends::Backends;
 pub use connect::{Finding, check_backends, migrate};
 use data_directory::DataDirectory;
@@ -51,15 +51,15 @@ use stamps::Stamps;
 pub use stamps::{Recovery, StampError};
 pub(crate) use stamps::{stamped_folders, write_stamp};
 
-/// How long a graceful end may take before what is left is dropped. Everything that is dropped is
-/// safe: it is taken up again at the next start.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(20);
-/// How long a node of a deployment waits at its start for an engine that does not answer, and how
-/// long between two tries.
-const ENGINE_PATIENCE: Duration = Duration::from_secs(60);
-const ENGINE_PAUSE: Duration = Duration::from_secs(1);
-/// Changes that pages have not looked at yet; whoever lags looks again anyway.
-const CHANGES: usize = 256;
+/// How long a graceful shutdown may take before the remaining work is aborted. Aborted work is not
+/// lost: the next start resumes it.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a node of a cluster retries at its start while a backend does not respond, and the
+/// delay between two tries.
+const BACKEND_TIMEOUT: Duration = Duration::from_secs(60);
+const BACKEND_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Changes that a page may lag behind. A page that lags further reads everything again.
+const CHANGES_CAPACITY: usize = 256;
 
 /// Looks up a secret by the name of an environment variable.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -67,29 +67,28 @@ pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// What a node needs to start.
 #[derive(Clone)]
 pub struct NodeConfig {
-    /// Where the node keeps what is its own (everything, unless the spec's node settings say
-    /// otherwise); made if it is not there. One node at a time.
+    /// The folder of the node's files: all its state, or local copies if the spec's node settings
+    /// name shared backends. Created if it does not exist. Used by one node at a time.
     pub data_dir: PathBuf,
     /// The spec to run. It is applied before the node answers.
     pub spec: Spec,
-    /// Takes only the node settings from `spec`, and everything else from the ledger.
+    /// Uses only the node settings of `spec`; all other sections come from the ledger.
     pub join: bool,
-    /// What this process does instead of the spec's `node.roles`. With an empty list it does nothing
-    /// by itself, and its caller has the node's parts: a job.
+    /// The roles of this process instead of the spec's `node.roles`. With an empty list it runs no
+    /// role, and its caller uses the node's parts: a job.
     pub roles: Option<Vec<Role>>,
     /// Where to listen instead of the spec's `node.listen`; port 0 chooses a free one.
     pub listen: Option<SocketAddr>,
-    /// The time.
+    /// The time of everything but tokens and sessions.
     pub clock: Arc<dyn Clock>,
-    /// The time by which tokens and sessions expire: the real world's, also where `clock` is that of
-    /// a rehearsal.
+    /// The real time, by which tokens and sessions expire; `clock` may be a simulated one.
     pub access_clock: Arc<dyn Clock>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
-    /// Partitions of the event log of which it is accepted that acknowledged records are lost: the node
-    /// goes on without them instead of refusing to start.
+    /// Partitions of the event log for which the loss of acknowledged records is accepted: the node
+    /// continues without them instead of refusing to start.
     pub accept_log_loss: Vec<u32>,
-    /// What to do where the ledger is missing, or does not belong to what lies beside it.
+    /// What to do if the ledger is missing, or does not belong to log and objects.
     pub recovery: Recovery,
     /// What specs that arrive over HTTP may name, besides what `spec` names.
     pub limits: LimitsConfig,
@@ -107,16 +106,16 @@ impl std::fmt::Debug for NodeConfig {
     }
 }
 
-/// A running node. Dropping it ends it without grace; [`Node::shutdown`] is the polite way.
+/// A running node. Dropping it stops it at once; [`Node::shutdown`] stops it gracefully.
 pub struct Node {
     ctx: Arc<NodeContext>,
     address: SocketAddr,
     url: String,
-    /// Told first: no new connections, streams end, roles put their work down.
+    /// Cancelled first: no new connections, streams end, roles stop their work.
     stop: CancellationToken,
     roles: Vec<JoinHandle<()>>,
     server: JoinHandle<()>,
-    // Given up last.
+    // Dropped last: nothing of this node may write when another process can take the directory.
     _lock: DataDirLock,
 }
 
@@ -133,11 +132,11 @@ impl Drop for Node {
 }
 
 impl Node {
-    /// Starts a node: takes the data directory, applies the spec, maps what is published, replays
-    /// the event log from the last checkpoint, and serves. When it returns, the node is ready.
+    /// Starts a node: locks the data directory, applies the spec, maps the published snapshots,
+    /// replays the event log from the last checkpoint, and serves. The returned node is ready.
     ///
     /// # Errors
-    /// [`NodeError`]; nothing is left running then.
+    /// [`NodeError`]; nothing keeps running then.
     pub async fn start(mut config: NodeConfig) -> Result<Self, NodeError> {
         let dir = config.data_dir.clone();
         access::open_data_dir(&dir)?;
@@ -148,20 +147,20 @@ impl Node {
             return Err(NodeError::Unencrypted { listen });
         }
         let opened = DataDirectory::opened(&dir)
-            .map_err(NodeError::io("look at the data directory", dir.display()))?;
+            .map_err(NodeError::io("read the data directory", dir.display()))?;
         let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
         let partial = !roles.is_empty() && Role::ALL.iter().any(|role| !roles.contains(role));
         if !config.spec.node.is_shared() && partial {
-            return Err(NodeError::Alone);
+            return Err(NodeError::RolesNeedSharedBackends);
         }
         let open = |tls| serve::Certificates::open(tls, Arc::clone(&config.access_clock));
         let certificates = tls.map(open).transpose()?.map(Arc::new);
         if let Some(warning) = Landlock::of_kernel().warning() {
-            tracing::warn!("{warning}");
+            tracing::warn!(warning, "query workers are not fully confined");
         }
         crate::api::install_metrics();
         let shared = config.spec.node.is_shared();
-        let Parts { ctx, feed, share, stamps } = gather_patiently(&mut config, &roles).await?;
+        let Parts { ctx, feed, share, stamps } = open_with_retries(&mut config, &roles).await?;
         let listener = tokio::net::TcpListener::bind(listen)
             .await
             .map_err(NodeError::io("listen on", listen))?;
@@ -169,13 +168,13 @@ impl Node {
         let scheme = if certificates.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{address}");
         write_private(&dir.join(ADDRESS_FILE), &url)?;
-        // The first to say so.
+        // Only this line sets it.
         let _ = ctx.url.set(url.clone());
         let stop = CancellationToken::new();
         if !shared && let Err(error) = roles::build::recover(&ctx).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "what the last process left could not be put in order"
+                "failed to recover refreshes of the previous process"
             );
         }
         let work = stop.child_token();
@@ -183,17 +182,18 @@ impl Node {
         roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
         roles.push(tokio::spawn(storage::watch(Arc::clone(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
-            let hangup = serve::Certificates::hangup();
+            let sighup = serve::Certificates::sighup();
             let health = Arc::clone(&ctx.health);
             certificates.check_validity(&health);
-            let follow = Arc::clone(certificates).follow(hangup, health, stop.clone());
-            roles.push(tokio::spawn(follow));
+            let reloads = Arc::clone(certificates).reload_on_change(sighup, health, stop.clone());
+            roles.push(tokio::spawn(reloads));
         }
         let router = guarded_router(&ctx, address, certificates.is_some(), &stop);
         let connections = ctx.spec.load().node.connections;
         let server = serve::Server::new(router, &connections, certificates, stop.clone());
         let server = tokio::spawn(server.serve(listener));
-        tracing::info!(%address, data_dir = %dir.display(), roles = %names(&ctx.roles), "the node is up");
+        let role_names = role_names(&ctx.roles);
+        tracing::info!(%address, data_dir = %dir.display(), roles = %role_names, "node started");
         Ok(Self { ctx, address, url, stop, roles, server, _lock: lock })
     }
 
@@ -202,16 +202,16 @@ impl Node {
         self.url.clone()
     }
 
-    /// The node's parts, for callers in the same process.
+    /// The shared parts of the node, for callers in the same process.
     pub fn context(&self) -> &Arc<NodeContext> {
         &self.ctx
     }
 
-    /// Reads the limits file again, as on SIGHUP. Specs that arrive from now on are checked against
-    /// what it says; the applied one stays as it is.
+    /// Reads the limits file again, as on SIGHUP. Specs that are sent from now on are checked
+    /// against it; the applied spec does not change.
     ///
     /// # Errors
-    /// [`LimitsError`]; what was allowed stays allowed then.
+    /// [`LimitsError`]; the limits do not change then.
     pub fn reload_limits(&self) -> Result<LimitsChange, LimitsError> {
         const KEY: &str = "limits";
         let reloaded = self.ctx.limits.reload();
@@ -222,51 +222,53 @@ impl Node {
                 if !beyond.is_empty() {
                     tracing::warn!(
                         ?beyond,
-                        "the applied spec names what the limits do not allow: it goes on until \
-                         another spec is applied"
+                        "applied spec exceeds the limits and stays applied until it is replaced"
                     );
                 }
             }
             Err(error) => {
-                let detail = format!("the limits stay as they were: {}", with_causes(error));
+                let detail = format!("the limits do not change: {}", with_causes(error));
                 self.ctx.health.report(ProblemClass::Config, KEY, detail);
             }
         }
         reloaded
     }
 
-    /// Stops accepting, lets requests in hand end, makes roles put their work down, and writes a
-    /// checkpoint. Takes at most some 20 seconds; what does not end by then is dropped and taken up
-    /// again at the next start.
+    /// Stops accepting connections, lets open requests end, stops the roles, and writes a
+    /// checkpoint. Takes about 20 seconds at most; work that does not end by then is aborted, and
+    /// the next start resumes it.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         let roles = std::mem::take(&mut self.roles);
         let ending = async {
             for role in roles {
                 if role.await.is_err_and(|e| e.is_panic()) {
-                    tracing::error!("a role panicked while it ended");
+                    tracing::error!("role panicked during shutdown");
                 }
             }
             if (&mut self.server).await.is_err() {
-                tracing::error!("the server panicked while it ended");
+                tracing::error!("HTTP server panicked during shutdown");
             }
         };
-        if tokio::time::timeout(SHUTDOWN_PATIENCE, ending).await.is_err() {
-            tracing::warn!("not everything ended in time; it is taken up again at the next start");
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, ending).await.is_err() {
+            tracing::warn!("shutdown timed out; the next start resumes unfinished work");
         }
         self.server.abort();
         if let Err(error) = self.ctx.budgets.close().await {
-            tracing::error!(error = &error as &dyn std::error::Error, "no last checkpoint");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to write the last checkpoint"
+            );
         }
-        // Last: whoever still works with the ledger fails, and is taken up at the next start.
-        let closing = tokio::time::timeout(SHUTDOWN_PATIENCE, self.ctx.ledger.close());
+        // Last: work that still uses the ledger fails, and the next start resumes it.
+        let closing = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.ctx.ledger.close());
         if let Ok(Err(error)) = closing.await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the ledger was not closed cleanly; it is checked at the next start"
+                "failed to close the ledger; the next start checks it"
             );
         }
-        tracing::info!("the node is down");
+        tracing::info!("node stopped");
     }
 }
 
@@ -293,7 +295,7 @@ fn open_lake(
 ) -> Result<Lake, NodeError> {
     let spill_dir = spec.node.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"));
     std::fs::create_dir_all(&spill_dir)
-        .map_err(NodeError::io("make the folder", spill_dir.display()))?;
+        .map_err(NodeError::io("create the folder", spill_dir.display()))?;
     if spec.node.spill_dir.is_none() {
         remove_old_spill(&spill_dir);
     }
@@ -301,24 +303,24 @@ fn open_lake(
     Ok(Lake::new(&spec.sources, limits)?)
 }
 
-/// Removes what versions spilled that ran queries in the node itself, if they were killed: folders that
-/// the engine made. They hold user keys.
+/// Removes spill folders of DataFusion that versions left which ran queries in the node itself and
+/// were killed. They hold user keys.
 fn remove_old_spill(spill_dir: &std::path::Path) {
     for entry in std::fs::read_dir(spill_dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with("datafusion-")
             && let Err(error) = std::fs::remove_dir_all(entry.path())
         {
-            tracing::warn!(%error, path = %entry.path().display(), "an old spill folder stays");
+            tracing::warn!(%error, path = %entry.path().display(), "failed to remove old spill folder");
         }
     }
 }
 
-fn names(roles: &[Role]) -> String {
+fn role_names(roles: &[Role]) -> String {
     let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     names.join(", ")
 }
 
-/// What a node is made of, before its roles start.
+/// The opened parts of a node, before its roles start.
 struct Parts {
     ctx: Arc<NodeContext>,
     feed: Option<Feed>,
@@ -326,34 +328,35 @@ struct Parts {
     stamps: Option<Stamps>,
 }
 
-/// Opens everything. A process of a deployment may start while an engine that it needs starts again:
-/// it says so and waits, and gives up only when that lasts.
-async fn gather_patiently(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
-    let patience = match config.spec.node.is_shared() {
-        true => ENGINE_PATIENCE,
+/// Opens everything. A node of a cluster may start while a backend restarts, so it retries until a
+/// timeout. With local backends there is no retry: nothing else brings them back.
+async fn open_with_retries(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
+    let timeout = match config.spec.node.is_shared() {
+        true => BACKEND_TIMEOUT,
         false => Duration::ZERO,
     };
-    let deadline = tokio::time::Instant::now() + patience;
+    let deadline = tokio::time::Instant::now() + timeout;
     loop {
-        match gather(config, roles).await {
-            Err(error) if error.may_pass() && tokio::time::Instant::now() < deadline => {
+        match open_parts(config, roles).await {
+            Err(error) if error.is_retryable() && tokio::time::Instant::now() < deadline => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "an engine that this node needs does not answer; it is asked again"
+                    "backend unavailable, retrying"
                 );
-                tokio::time::sleep(ENGINE_PAUSE).await;
+                tokio::time::sleep(BACKEND_RETRY_DELAY).await;
             }
             other => return other,
         }
     }
 }
 
-async fn gather(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
+async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
     let mut backends = backends::open(config, roles).await?;
     let mut stamps = backends.stamps.take();
     let mut joined = None;
     if config.join {
-        let stored = apply::stored(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
+        let stored =
+            apply::load_applied(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
         let node = std::mem::take(&mut config.spec.node);
         config.spec = Spec { node, ..stored.spec };
         joined = Some((stored.version, stored.indexes));
@@ -370,7 +373,7 @@ async fn gather(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeEr
 /// The version of the spec that a process joined, with the feed's numbers of its ad groups.
 type Joined = Option<(u64, Vec<(AdGroupName, AdGroupIndex)>)>;
 
-/// Makes the context of everything that was opened.
+/// Builds the context from what was opened.
 async fn assemble(
     config: &NodeConfig,
     joined: Joined,
@@ -454,7 +457,7 @@ async fn assemble(
         cancelled: Notify::new(),
         wake_build: Notify::new(),
         wake_activate: Notify::new(),
-        changes: broadcast::channel(CHANGES).0,
+        changes: broadcast::channel(CHANGES_CAPACITY).0,
     });
     if let Some(applied) = applied {
         apply::queue_refreshes(&ctx, &applied, None).await?;
@@ -463,18 +466,19 @@ async fn assemble(
     Ok((ctx, share))
 }
 
-/// Applies the spec, and opens the budgets under it. A node that has the log to itself restores them
-/// under the spec that the logged events came under, and applies the new one then: an event keeps
-/// the price that it had. Where nodes share a log, others may be at work on it already.
+/// Applies the spec, and opens the budgets under it. A node with a log of its own restores the
+/// budgets under the previous spec before it applies the new one: a replayed event must get the
+/// price that it had when it was accepted, not the new one. Where nodes share a log, other nodes
+/// may already aggregate it, so only the partition's owner restores, from its checkpoint.
 async fn open_budgets(
     config: &NodeConfig,
     joined: Joined,
     ledger: &dyn Ledger,
     parts: BudgetsParts,
-) -> Result<(Budgets, Option<apply::Applied>), NodeError> {
+) -> Result<(Budgets, Option<apply::WrittenSpec>), NodeError> {
     let (spec, clock) = (&config.spec, Arc::clone(&config.clock));
     let all: Vec<u32> = (0..parts.log.partitions()).collect();
-    // Not read anew: a spec that was applied meanwhile must be noticed as a newer one.
+    // Not read again: a spec that was applied since then must be seen as a newer one.
     if let Some((version, indexes)) = joined {
         return Ok((Budgets::new(parts, spec, &indexes, version), None));
     }
@@ -483,7 +487,7 @@ async fn open_budgets(
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         return Ok((budgets, Some(applied)));
     }
-    let Some(before) = apply::replaced(ledger).await? else {
+    let Some(before) = apply::load_previous(ledger).await? else {
         let applied = apply::store(ledger, spec, clock.now()).await?;
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         budgets.set_assignment(&all).await?;
@@ -495,18 +499,19 @@ async fn open_budgets(
     let applied = apply::store(ledger, spec, clock.now()).await?;
     budgets.apply_spec(spec, &applied.indexes, applied.version);
     if applied.version != before.version {
-        // With the time since when its prices count: the next start restores under this spec.
+        // The checkpoint records since when the new prices count: the next start restores under
+        // this spec, and without the checkpoint it would replay older events at the new prices.
         budgets.checkpoint().await?;
     }
     Ok((budgets, Some(applied)))
 }
 
-/// After how long without a frame a gate's figures are stale: some frames may be late.
+/// After how long without a frame a gate's budget states are stale: some frames may be late.
 pub(crate) fn stale_after(feed_interval: Duration) -> Duration {
     feed_interval.saturating_mul(10).max(Duration::from_secs(10))
 }
 
-/// Starts the roles of this node. One that ends by itself is a bug: it is told and started again.
+/// Starts the roles. One that exits by itself is a bug: it is logged and restarted.
 fn start_roles(
     ctx: &Arc<NodeContext>,
     feed: Option<Feed>,
@@ -524,7 +529,7 @@ fn start_roles(
                         break;
                     }
                     let panicked = ended.is_err();
-                    tracing::error!(role = $name, panicked, "a role ended; it is started again");
+                    tracing::error!(role = $name, panicked, "role exited, restarting");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }));
@@ -568,8 +573,8 @@ fn start_roles(
     running
 }
 
-/// Ends the roles, by `work`, when the data directory is lost. The node goes on answering what it
-/// knows, and `/readyz` says that it should not be asked.
+/// Stops the roles, by `work`, when the data directory is lost. The node keeps answering from
+/// memory, and `/readyz` reports that it should get no requests.
 fn watch_data_directory(
     ctx: &Arc<NodeContext>,
     opened: DataDirectory,
@@ -585,9 +590,9 @@ fn watch_data_directory(
     })
 }
 
-/// Tells pages that another spec is applied.
-fn spec_changed(ctx: &NodeContext) {
+/// Wakes the roles and the pages after another spec was applied.
+fn publish_spec_change(ctx: &NodeContext) {
     ctx.wake_build.notify_waiters();
     ctx.wake_activate.notify_waiters();
-    ctx.changed(Change::Spec);
+    ctx.publish_change(Change::Spec);
 }

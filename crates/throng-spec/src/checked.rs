@@ -1,4 +1,4 @@
-//! The checked spec: names are names, references exist, numbers are within their limits.
+//! The checked spec: names are valid, references exist, numbers are within their limits.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ use throng_model::{
 
 use crate::{ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef};
 
-/// Everything that is declared, in the order of the files. Its JSON form is kept in the ledger;
-/// secrets are in it as references only. Reading that form checks it again, so that there is no way
-/// to a spec but through a check.
+/// All declared objects, in the order of the files. Its JSON form is stored in the ledger; it
+/// contains secrets as references only. Deserializing that form runs the checks again, so that
+/// every `Spec` is a checked one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "crate::recheck::Unchecked")]
 pub struct Spec {
     /// The version of the spec language; 1.
     pub version: u32,
-    /// Where the data lies.
+    /// Folders with data.
     pub sources: Vec<Source>,
     /// Named sets of users.
     pub audiences: Vec<Audience>,
@@ -27,7 +27,7 @@ pub struct Spec {
     pub destinations: Vec<Destination>,
     /// Which audience is kept on which destination.
     pub syncs: Vec<Sync>,
-    /// Who pays.
+    /// Advertisers, who pay for ad groups.
     pub advertisers: Vec<Advertiser>,
     /// Ad groups of one advertiser that belong together.
     pub campaigns: Vec<Campaign>,
@@ -44,11 +44,10 @@ pub struct Source {
     pub name: SourceName,
     /// An absolute path. It existed and was a folder when the spec was loaded.
     pub path: PathBuf,
-    /// The folder that nothing of the source may lead out of, through symbolic links; `None` means
-    /// `path`.
+    /// The folder that no symbolic link of the source may leave; `None` means `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
-    /// For people.
+    /// A description for people.
     pub description: Option<String>,
     /// The types of columns, by their names, in every table of the source that has them; of the other
     /// columns the types follow from the files.
@@ -68,13 +67,13 @@ pub struct Source {
 pub struct Audience {
     /// Unique in the spec.
     pub name: AudienceName,
-    /// For people.
+    /// A description for people.
     pub description: Option<String>,
-    /// One SELECT, without a semicolon at its end. Not yet compared with the tables.
+    /// One SELECT without a trailing semicolon. Not compared with the tables yet.
     pub sql: String,
     /// The column that holds the user key; `None` means the only column.
     pub key: Option<String>,
-    /// When to refresh; `None` means only when asked to.
+    /// When to refresh; `None` means only on request.
     pub schedule: Option<Schedule>,
     /// Which snapshots are held for approval.
     pub guard: Guard,
@@ -111,15 +110,15 @@ pub struct Destination {
     /// `platform` is the name.
     #[serde(flatten)]
     pub platform: Platform,
-    /// When more of the newest checks than this have failed, the account's tasks that wait are
-    /// held; 0 to 100, 20 unless set. 100 switches that off.
+    /// If more than this percentage of the newest checks have failed, the account's waiting tasks
+    /// are held; 0 to 100, 20 unless set. 100 disables that.
     #[serde(default = "max_failed_checks_percent")]
     pub max_failed_checks_percent: u32,
 }
 
 impl Destination {
-    /// Which account of which platform it is, in records: the same account has the same text, however
-    /// the spec writes it.
+    /// Platform and account as one text, for records: the same account has the same text, whatever
+    /// its spelling in the spec.
     pub fn account(&self) -> String {
         let account = match &self.platform {
             Platform::Meta(meta) => {
@@ -131,7 +130,7 @@ impl Destination {
     }
 }
 
-/// A platform that Throng knows, with the settings of a destination there.
+/// A supported platform, with the settings of a destination there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "platform", rename_all = "snake_case")]
 pub enum Platform {
@@ -142,7 +141,7 @@ pub enum Platform {
 }
 
 impl Platform {
-    /// Its name, as a spec writes it and the registry of destinations knows it.
+    /// Its name in specs and in the registry of destinations.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Meta(_) => "meta",
@@ -151,7 +150,7 @@ impl Platform {
     }
 }
 
-/// A folder that batches are written to.
+/// A folder to which batches are written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFolder {
     /// An absolute path without `.` and `..`. It existed and was a folder when the spec was loaded.
@@ -183,32 +182,32 @@ pub enum FileFormat {
 pub struct MetaAccount {
     /// `act_` and digits.
     pub account: String,
-    /// The right to change audiences of the account.
+    /// The access token for the account's audiences.
     pub access_token: SecretRef,
-    /// Signs calls where the platform wants that.
+    /// The secret that signs calls, if the platform requires it.
     pub app_secret: Option<SecretRef>,
     /// Another server than the platform's own, such as the simulator; starts with `http`.
     pub base_url: Option<String>,
-    /// Whether that server may be on another machine without TLS.
+    /// Whether `base_url` may be on another machine without TLS.
     #[serde(default)]
     pub insecure: bool,
     /// The version of the platform's API; `v25.0` unless set.
     pub api_version: String,
 }
 
-/// Where Meta's API is.
+/// The URL of Meta's API.
 const META_URL: &str = "https://graph.facebook.com";
 
 impl MetaAccount {
-    /// The URL that its calls begin with, and its secrets are sent to.
+    /// The URL of the server to which calls and secrets are sent.
     pub fn server_url(&self) -> &str {
         self.base_url.as_deref().unwrap_or(META_URL)
     }
 
-    /// The server behind [`MetaAccount::server_url`].
+    /// The host and port of [`MetaAccount::server_url`].
     ///
     /// # Errors
-    /// [`NotAHost`] if `base_url` is no URL; never for a checked spec.
+    /// [`NotAHost`] if `base_url` is not a URL; never for a checked spec.
     pub fn server(&self) -> Result<HostPort, NotAHost> {
         HostPort::of_url(self.server_url())
     }
@@ -229,7 +228,7 @@ pub struct Sync {
     pub destination: DestinationName,
     /// What happens to users who leave the audience.
     pub mode: SyncMode,
-    /// What the platform is told about each user.
+    /// The identifiers that are sent to the platform for each user.
     pub identifiers: Identifiers,
     /// A run that would remove more than this share waits for approval; 0 to 100, 50 unless set.
     pub max_removed_percent: u32,
@@ -239,7 +238,7 @@ pub struct Sync {
     pub priority: i32,
     /// The audience's name on the platform; `None` means `throng: <audience>`.
     pub platform_name: Option<String>,
-    /// What happens if the platform has an audience of this name that the sync did not make.
+    /// What happens if the platform has an audience of this name that the sync did not create.
     #[serde(default)]
     pub adopt: Adopt,
     /// What happens to the platform's audience when the sync is removed from the spec.
@@ -254,17 +253,17 @@ pub enum OnRemove {
     /// It stays as it is.
     #[default]
     Keep,
-    /// After an approval the users that it was given are removed.
+    /// After an approval the users that were sent to it are removed.
     Empty,
     /// After an approval it is deleted.
     Delete,
 }
 
-/// What happens if the platform has an audience of the name that the sync did not make.
+/// What happens if the platform has an audience of the name that the sync did not create.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Adopt {
-    /// Nothing is sent, and an alert says so.
+    /// Nothing is sent, and an alert is raised.
     #[default]
     Fail,
     /// After an approval its list is replaced by the audience.
@@ -275,11 +274,11 @@ pub enum Adopt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncMode {
-    /// Adds who came and removes who left.
+    /// Adds users who entered the audience and removes users who left it.
     Mirror,
     /// Only adds.
     Add,
-    /// Sends everybody each time and lets the platform drop the rest.
+    /// Sends all users each time; the platform removes all others.
     Replace,
 }
 
@@ -290,8 +289,8 @@ pub struct Identifiers {
     pub sql: String,
     /// The column with the user key.
     pub key: String,
-    /// Pairs of a column and the platform's key for it, one of [`crate::IDENTIFIER_KEYS`]; at
-    /// least one pair, no column and no key twice.
+    /// Pairs of a column and its identifier key, one of [`crate::IDENTIFIER_KEYS`]. At least one
+    /// pair; no column and no key is in two pairs.
     pub columns: Vec<(String, String)>,
     /// Two capital letters, for phone numbers and rows without a country.
     pub default_country: Option<String>,
@@ -299,12 +298,12 @@ pub struct Identifiers {
     pub sql_at: Location,
 }
 
-/// A place in a spec file: of an SQL text's first line.
+/// The position of an SQL text in a spec file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
-    /// The file, as it was given to [`crate::load`] or found in the folder.
+    /// The path of the file, as it was given to [`crate::load`] or found in the folder.
     pub file: PathBuf,
-    /// Counted from 1.
+    /// The first line of the text, from 1.
     pub line: u32,
 }
 
@@ -313,9 +312,9 @@ pub struct Location {
 pub struct Advertiser {
     /// Unique in the spec.
     pub name: AdvertiserName,
-    /// Of all prices and budgets below it.
+    /// The currency of all prices and budgets of the advertiser.
     pub currency: Currency,
-    /// Budget days begin at its midnight.
+    /// The time zone of budget days, which begin at its midnight.
     pub time_zone: TimeZoneName,
 }
 
@@ -337,7 +336,7 @@ pub struct AdGroup {
     pub campaign: CampaignName,
     /// What is paid for.
     pub pricing: Pricing,
-    /// Of one impression, one click or a thousand impressions; more than zero.
+    /// The price of one impression, one click or a thousand impressions; more than zero.
     pub price: Micros,
     /// The most that may be billed in a budget day; more than zero.
     pub daily_budget: Micros,
@@ -345,9 +344,9 @@ pub struct AdGroup {
     pub impression_rate: f64,
     /// The share of impressions that become clicks, 0 to 1; exactly 1 when impressions are paid.
     pub action_rate: f64,
-    /// Users in any of these see the ad; empty means everybody.
+    /// Users in any of these audiences see the ad; empty means all users.
     pub include: Vec<AudienceName>,
-    /// Users in any of these do not see it. Shares no audience with `include`.
+    /// Users in any of these audiences do not see it. Has no audience in common with `include`.
     pub exclude: Vec<AudienceName>,
     /// Whether spend in flight counts against the budget.
     pub prediction: Prediction,
@@ -355,7 +354,7 @@ pub struct AdGroup {
     pub horizon_secs: u32,
     /// What an ad server does without fresh budget states.
     pub when_stale: WhenStale,
-    /// Whether only the first impression and the first click of an insertion count, where events name
+    /// Whether only the first impression and the first click of an insertion count, if events name
     /// their insertion.
     #[serde(default = "once_per_insertion", skip_serializing_if = "is_true")]
     pub once_per_insertion: bool,
@@ -382,7 +381,7 @@ pub enum Pricing {
 }
 
 impl Pricing {
-    /// Whether impressions are what is paid for.
+    /// Whether impressions are paid, and not clicks.
     pub fn is_of_impressions(self) -> bool {
         self != Self::PerClick
     }
@@ -392,20 +391,20 @@ impl Pricing {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Prediction {
-    /// It does.
+    /// It counts.
     #[default]
     InFlight,
-    /// Only what is already billed counts.
+    /// Only billed spend counts.
     Off,
 }
 
-/// What an ad server does when its budget states are old.
+/// What an ad server does when its budget states are stale.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenStale {
-    /// Goes on by the last state.
+    /// It serves by the last state.
     #[default]
     Serve,
-    /// Shows nothing of the ad group.
+    /// It serves nothing of the ad group.
     Stop,
 }

@@ -9,30 +9,30 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ColumnType {
-    /// Every value as it is written.
+    /// Text: every value as it is written.
     Text,
-    /// 64-bit integers with a sign.
+    /// Signed 64-bit integers.
     Integer,
-    /// Numbers of so many digits, of which so many stand after the point.
+    /// Decimal numbers with a fixed number of digits.
     Decimal {
-        /// All digits, 1 to 38.
+        /// The number of digits, 1 to 38.
         digits: u8,
-        /// Digits after the point, at most all.
+        /// The number of digits after the decimal point, 0 to `digits`.
         scale: u8,
     },
     /// 64-bit floating point numbers.
     Double,
     /// `true` and `false`.
     Boolean,
-    /// Days such as `2026-11-25`.
+    /// Dates such as `2026-11-25`.
     Date,
     /// Points in time such as `2026-11-25 10:00:00`.
     Timestamp,
 }
 
-/// The text is no [`ColumnType`].
+/// The text does not name a [`ColumnType`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a type of a column: {HELP}")]
+#[error("not a column type: {HELP}")]
 pub struct NotAColumnType;
 
 pub(crate) const HELP: &str =

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Problem;
 
-/// The most that all files of a spec may hold together, in bytes.
+/// The largest total size of the files of a spec, in bytes.
 pub const MAX_SPEC_BYTES: usize = 32 << 20;
-/// The most files that a spec may have.
+/// The largest number of files of a spec.
 pub const MAX_SPEC_FILES: usize = 1_000;
 /// The longest path of a file, in bytes.
 const MAX_PATH_BYTES: usize = 4_096;
@@ -18,9 +18,9 @@ const MAX_PATH_BYTES: usize = 4_096;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecFile {
-    /// The file as problems name it. It is never opened.
+    /// The file's name in problems. It is never opened.
     pub path: PathBuf,
-    /// What is written in it.
+    /// Its content.
     pub text: String,
 }
 
@@ -28,9 +28,9 @@ pub struct SpecFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecFiles {
-    /// The absolute folder that relative paths in the spec start from.
+    /// The absolute folder to which paths in the spec are relative.
     pub base: PathBuf,
-    /// In the order of their names.
+    /// The files, sorted by name.
     pub files: Vec<SpecFile>,
 }
 
@@ -47,12 +47,16 @@ fn of_file(file: &Path, message: impl Into<String>, help: &str) -> Problem {
 }
 
 impl SpecFiles {
-    /// What is wrong with the request itself, before any text is parsed. Costs nothing per byte.
+    /// Problems with the files as a whole, before any text is parsed. Does not read the texts.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !self.base.is_absolute() {
-            let help = "send the absolute path of the folder that the files lie in";
-            problems.push(of_file(&self.base, "the base of a spec is an absolute folder", help));
+            let help = "send the absolute path of the files' folder";
+            problems.push(of_file(
+                &self.base,
+                "the base of a spec must be an absolute folder",
+                help,
+            ));
         }
         if self.files.is_empty() {
             let help = "send at least one file";
@@ -73,7 +77,7 @@ impl SpecFiles {
                 let help = "rename the file: a path is text without control characters";
                 problems.push(of_file(Path::new("?"), "the name of a file cannot be used", help));
             } else if !names.insert(&file.path) {
-                let message = "the spec holds two files of this name";
+                let message = "the spec contains two files of this name";
                 problems.push(of_file(&file.path, message, "send each file once"));
             }
         }
@@ -83,14 +87,14 @@ impl SpecFiles {
 
 fn too_large(file: &Path) -> Problem {
     let message = format!("the spec is larger than {} MiB", MAX_SPEC_BYTES >> 20);
-    of_file(file, message, "a spec names data and does not hold it: move lists into a source")
+    of_file(file, message, "a spec names data and does not contain it: move lists to a source")
 }
 
 /// Reads the texts of a spec: one file, or every `*.yaml` and `*.yml` of a folder (not of its
 /// subfolders). Reads at most [`MAX_SPEC_BYTES`].
 ///
 /// # Errors
-/// Every file that cannot be read, and what is wrong with all of them together.
+/// A problem for every file that cannot be read, and for a spec that is too large.
 pub fn read_files(path: &Path) -> Result<SpecFiles, Vec<Problem>> {
     let paths = paths_of(path).map_err(|problem| vec![problem])?;
     let absolute = std::path::absolute(paths.first().map_or(path, PathBuf::as_path));

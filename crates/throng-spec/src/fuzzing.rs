@@ -3,18 +3,18 @@
 
 use std::path::Path;
 
-use crate::{Access, SpecFile, SpecFiles, check, check_limits, plan};
+use crate::{SpecFile, SpecFiles, SpecOrigin, check, check_limits, plan};
 
 #[cfg(test)]
 #[path = "../../../fuzz/mutate.rs"]
 mod mutate;
 
-/// A spec. What is refused is refused with a problem; what is accepted does not differ from itself.
+/// A spec. A refused spec has a problem; an accepted spec has no differences from itself.
 pub fn spec_yaml(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let file = SpecFile { path: "throng.yaml".into(), text: text.to_owned() };
     let files = SpecFiles { base: "/nonexistent".into(), files: vec![file] };
-    match check(files, Access::Operator) {
+    match check(files, SpecOrigin::Operator) {
         Ok(spec) => assert!(plan(Some(&spec), &spec).changes.is_empty()),
         Err(problems) => assert!(!problems.is_empty()),
     }
@@ -39,7 +39,7 @@ pub fn limits_yaml(bytes: &[u8]) {
     }
 }
 
-/// A limits file with every kind of mistake.
+/// A limits file with every kind of problem.
 pub fn limits_yaml_seeds() -> Vec<Vec<u8>> {
     vec![include_bytes!("../tests/it/limits/file.yaml").to_vec()]
 }

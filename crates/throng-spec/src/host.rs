@@ -1,4 +1,4 @@
-//! Servers by host and port, as the HTTP client sees them.
+//! Servers by host and port, as the HTTP client parses them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ pub struct HostPort {
     port: u16,
 }
 
-/// A text does not name a server.
+/// The text does not name a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this is not a server: write HOST or HOST:PORT, such as graph.facebook.com or 10.0.0.7:8443"
@@ -20,12 +20,14 @@ pub struct HostPort {
 pub struct NotAHost;
 
 impl HostPort {
-    /// The server of an `http` or `https` URL, found by the parser that the HTTP client uses.
+    /// The server of an `http` or `https` URL, by the parser of the HTTP client. With another
+    /// parser a URL could be checked as one server and called on another.
     ///
     /// # Errors
-    /// [`NotAHost`] if it is no such URL, or holds a user, a password, a query or a fragment.
+    /// [`NotAHost`] if it is not such a URL, or contains a user, a password, a query or a fragment.
     pub fn of_url(text: &str) -> Result<Self, NotAHost> {
-        // The parser removes tabs and line breaks and reads `\` as `/`; nobody writes that.
+        // The parser removes tabs and line breaks and reads `\` as `/`, so the text would differ
+        // from the URL.
         if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
             return Err(NotAHost);
         }
@@ -47,7 +49,7 @@ impl HostPort {
 impl FromStr for HostPort {
     type Err = NotAHost;
 
-    /// `HOST` means port 443.
+    /// `HOST` without a port means port 443.
     fn from_str(text: &str) -> Result<Self, NotAHost> {
         if text.contains('/') {
             return Err(NotAHost);
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_gives_its_server_and_nothing_that_hides_one() {
+    fn a_url_names_its_server_and_urls_that_disguise_it_are_refused() {
         let server = |text: &str| HostPort::of_url(text).map(|host| host.to_string());
         assert_eq!(server("https://graph.facebook.com/v1"), Ok("graph.facebook.com".to_owned()));
         assert_eq!(server("http://Localhost:80"), Ok("localhost:80".to_owned()));

@@ -1,7 +1,7 @@
-//! What users declare in `throng.yaml`: [`read_files`] reads one file or a folder, [`check`] checks
-//! everything and returns either a [`Spec`] that cannot be wrong in itself, or every [`Problem`] at
-//! once; [`load`] is both. A spec that was sent is checked by the same function, under [`Limits`].
-//! [`plan`] tells what differs between two checked specs; [`json_schema`] describes the files.
+//! The spec that users declare in `throng.yaml`: [`read_files`] reads one file or a folder,
+//! [`check`] checks everything and returns either a consistent [`Spec`] or every [`Problem`] at
+//! once; [`load`] does both. A spec that was sent is checked by the same function, under
+//! [`Limits`]. [`plan`] compares two checked specs; [`json_schema`] describes the files.
 
 mod checked;
 mod column;
@@ -28,7 +28,7 @@ pub use checked::{
 pub use column::{ColumnType, NotAColumnType};
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};
 pub use host::{HostPort, NotAHost};
-pub use limits::{Access, Limits};
+pub use limits::{Limits, SpecOrigin};
 pub use node::{
     AlertSeverity, BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogRetention,
     LogSettings, NodeSettings, ObjectsSettings, Role, SaslSettings, Service, TlsSettings,

@@ -1,5 +1,5 @@
-//! What a spec may touch that did not come from whoever runs the node: source folders, folders of
-//! destinations, secrets and the servers that they are sent to.
+//! Limits of a spec that does not come from the node's operator: the source folders, destination
+//! folders, secrets and servers that it may name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -7,30 +7,30 @@ use std::sync::Arc;
 
 use crate::{HostPort, MetaAccount, NodeSettings, Platform, SecretRef, Source, Spec};
 
-/// Who a spec comes from.
+/// Where a spec comes from, which decides what it may name.
 #[derive(Debug, Clone)]
-pub enum Access {
-    /// From whoever runs this process: it may name anything.
+pub enum SpecOrigin {
+    /// From the operator of this process: it may name anything.
     Operator,
     /// From the network.
     Limited {
-        /// What it may name.
+        /// The limits of what it may name.
         limits: Arc<Limits>,
-        /// The settings that the node runs with, which it cannot change.
+        /// The node settings in use, which it cannot change.
         running: Box<NodeSettings>,
     },
 }
 
-/// A folder that sources, or files of destinations, may lie in.
+/// An allowed folder of sources, or of destinations' files.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Folder {
-    /// Absolute, as it was written.
+    /// The absolute path, as it was written.
     path: PathBuf,
-    /// What it leads to must lie beneath this folder; usually the same.
+    /// The folder that no symbolic link may leave; usually the same.
     root: PathBuf,
 }
 
-/// What a spec that comes over the network may name. The default is nothing.
+/// What a spec from the network may name. By default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     folders: BTreeSet<Folder>,
@@ -39,33 +39,35 @@ pub struct Limits {
     hosts: BTreeSet<HostPort>,
 }
 
-/// Why a folder may not be read or written.
+/// Why a folder may not be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FolderRefusal {
-    /// It lies in no folder that is allowed. The file system was not asked.
+    /// It is not in an allowed folder. The file system was not read, so that nothing about it is
+    /// revealed.
     Outside,
-    /// It is written beneath an allowed folder and leads out of it.
-    LeadsOut,
-    /// There is no such folder.
+    /// Its path is in an allowed folder, and a symbolic link leads out of it.
+    Escapes,
+    /// It does not exist.
     Missing,
 }
 
 impl Limits {
-    /// Allows sources in `folder` and below it. A relative path starts at the working directory.
+    /// Allows sources in `folder` and its subfolders. A relative path is relative to the working
+    /// directory.
     pub fn allow_source(&mut self, folder: &Path) {
         let path = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         self.folders.insert(Folder { root: path.clone(), path });
     }
 
-    /// Allows destinations that write files in `folder` and below it. A relative path starts at the
-    /// working directory.
+    /// Allows destinations that write files to `folder` and its subfolders. A relative path is
+    /// relative to the working directory.
     pub fn allow_destination_folder(&mut self, folder: &Path) {
         let path = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         let path = without_dots(&path);
         self.destination_folders.insert(Folder { root: path.clone(), path });
     }
 
-    /// Allows that a secret is sent to a server, and with it that a destination is there.
+    /// Allows sending a secret to a server, and a destination on that server.
     pub fn allow_secret(&mut self, secret: SecretRef, host: HostPort) {
         self.secrets.entry(secret).or_default().insert(host);
     }
@@ -75,8 +77,8 @@ impl Limits {
         self.hosts.insert(host);
     }
 
-    /// Allows what a spec names: its source folders, its destinations' folders and servers, and each
-    /// of their secrets for the server that it is used for.
+    /// Allows everything that a spec names: its source folders, its destinations' folders and
+    /// servers, and each secret for the server to which it is sent.
     pub fn allow_spec(&mut self, spec: &Spec) {
         for Source { path, root, .. } in &spec.sources {
             let root = root.clone().unwrap_or_else(|| path.clone());
@@ -99,7 +101,7 @@ impl Limits {
         }
     }
 
-    /// Allows what `other` allows, too.
+    /// Also allows what `other` allows.
     pub fn extend(&mut self, other: &Self) {
         self.folders.extend(other.folders.iter().cloned());
         self.destination_folders.extend(other.destination_folders.iter().cloned());
@@ -109,13 +111,16 @@ impl Limits {
         }
     }
 
-    /// What a spec names and these limits do not allow, one line each. Asks no file system.
+    /// What a spec names and these limits do not allow, one line each. Does not read the file
+    /// system.
     pub fn beyond(&self, spec: &Spec) -> Vec<String> {
         let mut named = Self::default();
         named.allow_spec(spec);
-        named.folders.retain(|folder| over(&self.folders, &folder.path).next().is_none());
+        named.folders.retain(|folder| containing(&self.folders, &folder.path).next().is_none());
         let written = &self.destination_folders;
-        named.destination_folders.retain(|folder| over(written, &folder.path).next().is_none());
+        named
+            .destination_folders
+            .retain(|folder| containing(written, &folder.path).next().is_none());
         named.secrets.retain(|secret, hosts| {
             hosts.retain(|host| !self.allows_secret(secret, host));
             !hosts.is_empty()
@@ -123,7 +128,7 @@ impl Limits {
         named.lines()
     }
 
-    /// Every single thing that is allowed, one line each, for logs.
+    /// Everything that is allowed, one line each, for logs.
     pub fn lines(&self) -> Vec<String> {
         let folders = self.folders.iter().map(|folder| format!("source {}", folder.path.display()));
         let secrets = self.secrets.iter().flat_map(|(secret, hosts)| {
@@ -135,50 +140,50 @@ impl Limits {
         folders.chain(written).chain(secrets).chain(hosts).collect()
     }
 
-    /// Folders that destinations may write to.
+    /// The folders to which destinations may write.
     pub fn destination_folders(&self) -> impl Iterator<Item = &Path> {
         self.destination_folders.iter().map(|folder| folder.path.as_path())
     }
 
-    /// Files of secrets that may be sent.
+    /// The files of secrets that may be sent.
     pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
         self.secrets.keys().filter_map(SecretRef::file)
     }
 
-    /// Sets the folder that each source must not lead out of, where one is allowed that the source
-    /// lies in.
+    /// Sets the root of each source that is in an allowed folder: no symbolic link of the source
+    /// may leave that folder.
     pub fn set_roots(&self, spec: &mut Spec) {
         for source in spec.sources.iter_mut().filter(|source| source.root.is_none()) {
-            let mut allowed = over(&self.folders, &source.path);
+            let mut allowed = containing(&self.folders, &source.path);
             let found = allowed.find(|folder| folder.root != source.path);
             source.root = found.map(|folder| folder.root.clone());
         }
     }
 
-    /// The folder that a source at `path` must not lead out of. The file system is asked only about
-    /// paths that are allowed by their names.
+    /// The root of a source at `path`. The file system is read only for paths whose names are
+    /// allowed: otherwise a sent spec could find out which files exist on the node.
     pub(crate) fn root_of(&self, path: &Path) -> Result<PathBuf, FolderRefusal> {
         let mut refusal = FolderRefusal::Outside;
-        for folder in over(&self.folders, path) {
+        for folder in containing(&self.folders, path) {
             let Ok(found) = path.canonicalize() else { return Err(FolderRefusal::Missing) };
             match folder.root.canonicalize() {
                 Ok(root) if found.starts_with(&root) => return Ok(folder.root.clone()),
-                _ => refusal = FolderRefusal::LeadsOut,
+                _ => refusal = FolderRefusal::Escapes,
             }
         }
         Err(refusal)
     }
 
-    /// The folder beneath which a destination that writes to `path` follows no symbolic link. As
-    /// [`Limits::root_of`], and there may be no link on the way: files are not written through one.
+    /// The root of a destination that writes to `path`. As [`Limits::root_of`], and the path itself
+    /// may not contain a symbolic link: a link could be exchanged between the check and the write.
     pub(crate) fn destination_root_of(&self, path: &Path) -> Result<PathBuf, FolderRefusal> {
         let mut refusal = FolderRefusal::Outside;
-        for folder in over(&self.destination_folders, path) {
+        for folder in containing(&self.destination_folders, path) {
             let Ok(found) = path.canonicalize() else { return Err(FolderRefusal::Missing) };
             let beneath = path.strip_prefix(&folder.root).unwrap_or(path);
             match folder.root.canonicalize() {
                 Ok(root) if found == root.join(beneath) => return Ok(folder.root.clone()),
-                _ => refusal = FolderRefusal::LeadsOut,
+                _ => refusal = FolderRefusal::Escapes,
             }
         }
         Err(refusal)
@@ -196,23 +201,23 @@ impl Limits {
 }
 
 impl MetaAccount {
-    /// The references of all its secrets.
+    /// The references to all its secrets.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
         std::iter::once(&self.access_token).chain(&self.app_secret)
     }
 }
 
-/// The folders of a set that `path` lies in by its name, the outermost first.
-fn over<'f>(
+/// The folders of a set that contain `path` by its name, the outermost first.
+fn containing<'f>(
     folders: &'f BTreeSet<Folder>,
     path: &Path,
 ) -> impl Iterator<Item = &'f Folder> + use<'f> {
     let path = without_dots(path);
-    // In the order of a set, a folder comes before what lies in it.
+    // The set is sorted, so a folder comes before its subfolders.
     folders.iter().filter(move |folder| path.starts_with(without_dots(&folder.path)))
 }
 
-/// A path without `.` and `..`, by its text alone.
+/// A path without `.` and `..`, by its text only.
 pub(crate) fn without_dots(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in path.components() {

@@ -1,4 +1,4 @@
-//! How a process runs: its roles, and where it keeps what.
+//! The settings of a process: its roles, and its backends.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::SecretRef;
 
-/// Where states are kept.
+/// Where state is stored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LedgerSettings {
@@ -18,27 +18,27 @@ pub enum LedgerSettings {
     Postgres {
         /// Its URL, which holds the password.
         url: SecretRef,
-        /// Connections, at most; 10 unless set.
+        /// The maximum number of connections; 10 unless set.
         connections: u32,
-        /// Whether a password may go to another machine unencrypted.
+        /// Whether a password may be sent to another machine unencrypted.
         #[serde(default)]
         insecure: bool,
     },
 }
 
-/// One kind of work of a process.
+/// A role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Answers over HTTP: events, decisions, specs, the page.
     Api,
-    /// Fires schedules and puts work on the queues; one node at a time does it.
+    /// Runs schedules and puts work on the queues, on one node at a time.
     Schedule,
     /// Builds audiences.
     Build,
     /// Sends to ad platforms, and checks what was sent.
     Activate,
-    /// Aggregates spend, for a share of the event log.
+    /// Aggregates spend, for its assigned partitions of the event log.
     Aggregate,
     /// Streams the feed of budget states to gates.
     Relay,
@@ -78,9 +78,9 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// A text is no name of a role.
+/// The text does not name a role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no role of a node")]
+#[error("`{0}` is not a role of a node")]
 pub struct UnknownRole(String);
 
 impl std::str::FromStr for Role {
@@ -92,7 +92,7 @@ impl std::str::FromStr for Role {
     }
 }
 
-/// Who this process is to Kafka.
+/// The SASL credentials for Kafka.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SaslSettings {
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
@@ -106,25 +106,26 @@ pub struct SaslSettings {
 /// A Kafka cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KafkaSettings {
-    /// `host:port` of some brokers, with commas between them.
+    /// `host:port` of some brokers, separated by commas.
     pub brokers: String,
-    /// Put before the names of topics and groups; `throng` unless set.
+    /// The prefix of the names of topics and consumer groups; `throng` unless set.
     pub prefix: String,
     /// Whether connections are encrypted.
     pub tls: bool,
     /// Certificates that the brokers' are signed with, absolute; `None` for the system's.
     pub ca_file: Option<PathBuf>,
-    /// Who this process is, if the brokers ask.
+    /// The credentials, if the brokers require some.
     pub sasl: Option<SaslSettings>,
-    /// After how long a silent process loses its share, in milliseconds; 6,000 unless set. The
-    /// brokers' `group.min.session.timeout.ms` is the least.
+    /// The session timeout of consumer groups, after which a silent process loses its assignment,
+    /// in milliseconds; 6,000 unless set. The brokers' `group.min.session.timeout.ms` is the
+    /// minimum.
     pub session_ms: u32,
-    /// Whether a password may go to brokers on other machines unencrypted.
+    /// Whether a password may be sent to brokers on other machines unencrypted.
     #[serde(default)]
     pub insecure: bool,
 }
 
-/// Where events and the feed go, and how work reaches workers.
+/// Where events, the feed and queued work are stored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogSettings {
@@ -147,8 +148,8 @@ pub enum Service {
         region: String,
         /// Access key and secret key; `None` for the credentials of the machine.
         keys: Option<(SecretRef, SecretRef)>,
-        /// Certificates of authorities that the server's may come from, besides the system's: a PEM
-        /// file.
+        /// A PEM file of certificate authorities for the server's certificate, besides the
+        /// system's.
         ca_file: Option<PathBuf>,
         /// Whether the server may be on another machine without TLS.
         #[serde(default)]
@@ -166,15 +167,15 @@ pub enum Service {
 pub struct BucketSettings {
     /// Its name.
     pub name: String,
-    /// Put before the names of objects, without `/` at its ends; empty unless set.
+    /// The prefix of the names of objects, without leading and trailing `/`; empty unless set.
     pub prefix: String,
-    /// Local copies may take so many bytes besides those in use; 10 GiB unless set.
+    /// The most bytes of local copies, not counting those in use; 10 GiB unless set.
     pub cache_bytes: u64,
-    /// Where it is.
+    /// Its service.
     pub service: Service,
 }
 
-/// Where snapshots, parts and checkpoints are kept.
+/// Where snapshots, parts and checkpoints are stored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectsSettings {
@@ -185,19 +186,20 @@ pub enum ObjectsSettings {
     Bucket(BucketSettings),
 }
 
-/// The certificate that a node shows to callers.
+/// The certificate of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsSettings {
-    /// A PEM file of the node's certificate and those between it and its authority, absolute.
+    /// The absolute path of a PEM file with the node's certificate and the intermediate
+    /// certificates.
     pub cert_file: PathBuf,
-    /// A PEM file of its key, absolute.
+    /// The absolute path of a PEM file with its key.
     pub key_file: PathBuf,
 }
 
-/// How many connections callers may have open.
+/// How many connections clients may have open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionSettings {
-    /// In total; 8,192 unless set. Less if the limit of open files leaves less.
+    /// In total; 8,192 unless set. Lower if the limit of open files requires it.
     pub total: u32,
     /// From one IPv4 address or one /64 network of IPv6, except this machine's own; 2,048 unless
     /// set.
@@ -210,7 +212,7 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// How urgent an alert must be for a receiver to be told.
+/// The severity of an alert.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertSeverity {
@@ -221,61 +223,62 @@ pub enum AlertSeverity {
     Critical,
 }
 
-/// A receiver of alerts: each is sent there by HTTP POST, signed.
+/// A receiver of alerts, which are sent there by signed HTTP POST requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WebhookSettings {
-    /// Its name in the ledger, in metrics and to people; the host of the URL unless set.
+    /// Its name in the ledger, in metrics and in messages; the host of the URL unless set.
     pub name: String,
-    /// Where to: `https://…`, or `http://…` on this machine. It is part of the applied spec, which
-    /// operators see: no place for a secret.
+    /// Its URL: `https://…`, or `http://…` on this machine. It is part of the applied spec, which
+    /// operators can read, so it must not contain a secret.
     pub url: String,
-    /// What requests are signed with.
+    /// The secret that requests are signed with.
     pub secret: SecretRef,
-    /// The least urgent alerts that it gets; `warning` unless set.
+    /// The lowest severity of alerts that it receives; `warning` unless set.
     pub min_severity: AlertSeverity,
-    /// For how long an event that it does not accept is tried again, in hours; 24 unless set.
+    /// How long an event that it does not accept is retried, in hours; 24 unless set.
     pub retry_hours: u32,
 }
 
-/// How the process runs.
+/// The settings of a process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeSettings {
     /// Where the API and the page listen; 127.0.0.1:7077 unless set.
     pub listen: SocketAddr,
     /// A token with every right, besides those that the node and its administrators create.
     pub token: Option<SecretRef>,
-    /// The keys that identifiers which platforms were given are encrypted with: 64 hexadecimal digits
-    /// on each line, the newest first. Without it an embedded node has its own, in its data directory.
+    /// The keys with which identifiers that were sent to platforms are encrypted: 64 hexadecimal
+    /// digits per line, the newest first. Without it an embedded node has its own key, in its data
+    /// directory.
     #[serde(default)]
     pub identifiers_key: Option<SecretRef>,
     /// The certificate for HTTPS; `None` for plain HTTP.
     #[serde(default)]
     pub tls: Option<TlsSettings>,
-    /// Whether plain HTTP may be spoken on an address that others can reach.
+    /// Whether plain HTTP is allowed on an address that others can reach.
     #[serde(default)]
     pub insecure: bool,
-    /// How many connections callers may have open.
+    /// How many connections clients may have open.
     #[serde(default)]
     pub connections: ConnectionSettings,
     /// The URL that people and programs use: scheme, host and port, such as
-    /// `https://ads.example.com`. Its host is answered, links lead there, and cookies are `Secure`
-    /// if it is https.
+    /// `https://ads.example.com`. Requests for its host are accepted, links lead there, and cookies
+    /// are `Secure` if it is https.
     #[serde(default)]
     pub public_url: Option<String>,
-    /// More names that requests may have in `Host`: `relay`, `relay:7077`. Without a port, every
+    /// More hosts that requests may have in `Host`: `relay`, `relay:7077`. Without a port, any
     /// port.
     #[serde(default)]
     pub allowed_hosts: Vec<String>,
-    /// What this process does; everything unless set.
+    /// The roles of this process; all unless set.
     #[serde(default = "all_roles")]
     pub roles: Vec<Role>,
-    /// Where states are kept; SQLite unless set.
+    /// Where state is stored; SQLite unless set.
     #[serde(default)]
     pub ledger: LedgerSettings,
-    /// Where events go; files unless set.
+    /// Where events are stored; files unless set.
     #[serde(default)]
     pub log: LogSettings,
-    /// Where snapshots go; the data directory unless set.
+    /// Where snapshots are stored; the data directory unless set.
     #[serde(default)]
     pub objects: ObjectsSettings,
     /// The most that queries hold in memory before they spill, in bytes; 2 GiB unless set.
@@ -290,19 +293,20 @@ pub struct NodeSettings {
     pub build_workers: u32,
     /// Tasks sent at the same time; 4 unless set.
     pub activation_workers: u32,
-    /// Parts of the event log; 4 unless set.
+    /// Partitions of the event log; 4 unless set.
     pub log_partitions: u32,
-    /// How much of the event log in files is kept besides what a restart needs.
+    /// How much of the event log in files is retained besides what a restart needs.
     #[serde(default)]
     pub log_retention: LogRetention,
-    /// How many hours the id of an event is known, 1 to 168; 24 unless set. Older events are refused.
+    /// How many hours the id of an event is remembered, 1 to 168; 24 unless set. Older events are
+    /// refused.
     #[serde(default = "dedupe_hours", skip_serializing_if = "is_dedupe_hours")]
     pub dedupe_hours: u32,
     /// With fewer bytes free on the disk of the event log, events are refused; 1 GiB, or 5 % of the
     /// disk if that is less, unless set.
     #[serde(default)]
     pub min_free_disk_bytes: Option<u64>,
-    /// How often budget states go out, in milliseconds; 1,000 unless set.
+    /// How often budget states are published, in milliseconds; 1,000 unless set.
     pub feed_interval_ms: u32,
     /// The largest body of a request, in bytes; 8 MiB unless set.
     pub max_request_bytes: u64,
@@ -313,13 +317,13 @@ pub struct NodeSettings {
     pub alerts: Vec<WebhookSettings>,
 }
 
-/// How much of the event log in files is kept besides what a restart needs, for reprocessing and for a
-/// look at what happened. A topic in Kafka has settings of its own.
+/// How much of the event log in files is retained besides what a restart needs, for reprocessing
+/// and for analysis. A topic in Kafka has settings of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRetention {
-    /// At most so many bytes of each partition; 1 GiB unless set.
+    /// The most bytes of each partition; 1 GiB unless set.
     pub bytes: u64,
-    /// At most so many hours; 72 unless set.
+    /// The most hours; 72 unless set.
     pub hours: u32,
 }
 
@@ -338,8 +342,7 @@ fn all_roles() -> Vec<Role> {
 }
 
 impl NodeSettings {
-    /// Whether any number of processes can work together: nothing that counts is on this machine
-    /// only.
+    /// Whether several processes can work together: no backend is local to this machine.
     pub fn is_shared(&self) -> bool {
         self.ledger != LedgerSettings::Sqlite
             && self.log != LogSettings::Files

@@ -1,4 +1,4 @@
-//! What differs between two checked specs.
+//! The differences between two checked specs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,12 +14,13 @@ use crate::{AdGroup, Pricing, Spec, Sync};
 pub struct Plan {
     /// One entry per object that differs.
     pub changes: Vec<Change>,
-    /// What somebody who applies it should know: [`warnings`], and what becomes of what is removed.
+    /// What to know before applying it: [`warnings`], and what happens to removed objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// What is allowed in a spec and probably not meant: prices above the budgets of their ad groups.
+/// Warnings about settings that are allowed but probably not intended: prices above the daily
+/// budget.
 pub fn warnings(spec: &Spec) -> Vec<String> {
     let above = |ad_group: &&AdGroup| match ad_group.pricing {
         Pricing::PerThousand => ad_group.price.0 / 1_000 > ad_group.daily_budget.0,
@@ -29,7 +30,7 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
         let currency = currency_of(spec, ad_group);
         format!(
             "ad group `{}`: its price of {} is above its daily budget of {}, so that one ad spends more \
-             than all of it; a price of a thousand impressions is written with `per: thousand`",
+             than the whole budget; a price of a thousand impressions is written with `per: thousand`",
             ad_group.name,
             money(ad_group.price, currency),
             money(ad_group.daily_budget, currency)
@@ -38,7 +39,7 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
     spec.ad_groups.iter().filter(above).map(warning).collect()
 }
 
-/// The currency of an ad group's amounts. A checked spec has one.
+/// The currency of an ad group's amounts. `None` only in a spec that is not checked.
 fn currency_of(spec: &Spec, ad_group: &AdGroup) -> Option<Currency> {
     let campaign = spec.campaigns.iter().find(|c| c.name == ad_group.campaign)?;
     let advertiser = spec.advertisers.iter().find(|a| a.name == campaign.advertiser)?;
@@ -55,36 +56,36 @@ fn money(amount: Micros, currency: Option<Currency>) -> String {
 /// One object that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// What it is.
+    /// The kind of object.
     pub kind: ObjectKind,
     /// Its name; `node` for the node settings.
     pub name: String,
-    /// The currency of its amounts in the new spec, if it is an ad group that stays.
+    /// The currency of its amounts in the new spec, if it is an ad group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
-    /// That of the old spec, if it is another one.
+    /// The currency in the old spec, if it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency_before: Option<Currency>,
-    /// What happens to it.
+    /// The action on it.
     pub action: Action,
 }
 
-/// What happens to an object.
+/// The action on an object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// It is new.
+    /// It is added.
     Added,
-    /// It stays, with other fields; at least one.
+    /// It is changed, in at least one field.
     Changed(Vec<FieldChange>),
-    /// It is gone.
+    /// It is removed.
     Removed,
 }
 
 /// One field that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FieldChange {
-    /// Such as `daily_budget` or `guard.max_shrink_percent`.
+    /// Its path, such as `daily_budget` or `guard.max_shrink_percent`.
     pub field: String,
     /// JSON of the checked value; `null` if it was not set. Money is in micros.
     pub old: Value,
@@ -115,7 +116,7 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// As people call it, such as `ad group`.
+    /// Its name in texts, such as `ad group`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",
@@ -155,8 +156,8 @@ impl Plan {
     }
 }
 
-/// Compares two specs by the names of their objects. `None` is the empty spec. Where an SQL text
-/// stands in its file is no difference. Costs one JSON value per object.
+/// Compares two specs by the names of their objects. `None` is the empty spec. The position of an
+/// SQL text in its file does not count. Costs one JSON value per object.
 pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     let mut changes = Vec::new();
     macro_rules! compare {
@@ -196,15 +197,15 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     let before = old.map(|spec| spec.ad_groups.as_slice()).unwrap_or_default();
     warnings.extend(before.iter().filter(|before| !kept.contains(&before.name)).map(|removed| {
         format!(
-            "ad group `{}` is removed: its events are refused; its spend is kept for 8 days, and there \
-             again if it is added within them",
+            "ad group `{}` is removed: its events are refused; its spend is kept for 8 days, in \
+             case it is added again",
             removed.name
         )
     }));
     Plan { changes, warnings }
 }
 
-/// Syncs with another name for their audience on the platform.
+/// Warnings about syncs with another name for their audience on the platform.
 fn renamed_on_the_platform(old: Option<&Spec>, new: &Spec) -> Vec<String> {
     let before = |sync: &Sync| old?.syncs.iter().find(|before| before.name == sync.name);
     let renamed = |sync: &&Sync| {
@@ -212,15 +213,15 @@ fn renamed_on_the_platform(old: Option<&Spec>, new: &Spec) -> Vec<String> {
     };
     let warning = |sync: &Sync| {
         format!(
-            "sync `{0}`: an audience that is on the platform keeps its name; `throng sync recreate {0}` \
-             makes one with the new name",
+            "sync `{0}`: an existing audience on the platform keeps its name; `throng sync recreate {0}` \
+             creates one with the new name",
             sync.name
         )
     };
     new.syncs.iter().filter(renamed).map(warning).collect()
 }
 
-/// Ad groups that come under another currency by another campaign or advertiser.
+/// Warnings about ad groups that get another currency with another campaign or advertiser.
 fn moved_to_another_currency(old: Option<&Spec>, new: &Spec) -> Vec<String> {
     let Some(old) = old else { return Vec::new() };
     let advertiser = |spec: &Spec, ad_group: &AdGroup| {
@@ -241,7 +242,7 @@ fn moved_to_another_currency(old: Option<&Spec>, new: &Spec) -> Vec<String> {
     new.ad_groups.iter().filter_map(warning).collect()
 }
 
-/// Says in which currencies the amounts of changed ad groups are.
+/// Sets the currencies of the amounts of changed ad groups.
 fn name_currencies(changes: &mut [Change], old: Option<&Spec>, new: &Spec) {
     let of_spec = |spec: &Spec| -> BTreeMap<String, Option<Currency>> {
         spec.ad_groups.iter().map(|a| (a.name.to_string(), currency_of(spec, a))).collect()
@@ -303,7 +304,7 @@ fn field_changes(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<Fiel
         .collect()
 }
 
-/// The fields of an object by path, without places in files.
+/// The fields of an object by path, without positions in files.
 fn fields_of(object: &impl Serialize) -> Map<String, Value> {
     let mut fields = Map::new();
     let value = serde_json::to_value(object).unwrap_or(Value::Null);
@@ -317,7 +318,7 @@ fn flatten(path: &str, value: Value, fields: &mut Map<String, Value>) {
         return;
     };
     for (field, value) in object {
-        // Where a text stands in a file, and what a source must not lead out of, are no difference.
+        // The position of a text in a file, and the root of a source or destination, do not count.
         if field != "sql_at" && !(path.is_empty() && field == "root") {
             let path = if path.is_empty() { field } else { format!("{path}.{field}") };
             flatten(&path, value, fields);
@@ -326,10 +327,10 @@ fn flatten(path: &str, value: Value, fields: &mut Map<String, Value>) {
 }
 
 impl fmt::Display for Plan {
-    /// One line per object, one or more below it per field, a sum at the end.
+    /// One line per object, its changed fields below it, and the counts at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
-            return f.write_str("Nothing to do: the spec is the one that runs.\n");
+            return f.write_str("Nothing to do: this spec is applied already.\n");
         }
         for change in &self.changes {
             let (mark, fields): (_, &[FieldChange]) = match &change.action {
@@ -363,7 +364,7 @@ fn write_field(f: &mut fmt::Formatter<'_>, changed: &FieldChange, of: &Change) -
     writeln!(f, "    {field}: {old} → {}", shown(field, new, of.currency))
 }
 
-/// The lines between the common beginning and the common end.
+/// Writes the lines that differ, without the common ones at the beginning and the end.
 fn write_lines(f: &mut fmt::Formatter<'_>, old: &str, new: &str) -> fmt::Result {
     let (old, new): (Vec<_>, Vec<_>) = (old.lines().collect(), new.lines().collect());
     let shorter = old.len().min(new.len());

@@ -1,29 +1,29 @@
-//! One thing that is wrong in a spec, and the mend.
+//! A problem of a spec, with the fix.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A mistake in a spec file. Never holds the text of a secret.
+/// A problem in a spec file. Never contains the text of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The file, as it was given or found.
+    /// The path of the file, as it was given or found.
     pub file: PathBuf,
-    /// Counted from 1; 0 if the problem has no line, such as a file that cannot be read.
+    /// The line, from 1; 0 if the problem has no line, such as a file that cannot be read.
     pub line: u32,
-    /// Counted from 1, in characters; 0 without a line.
+    /// The column in characters, from 1; 0 without a line.
     pub column: u32,
     /// The field, such as `audiences[2].sql`; may be empty.
     pub path: String,
     /// What is wrong.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub help: Option<String>,
 }
 
 impl fmt::Display for Problem {
-    /// Three lines, as a compiler would write them; no line break at the end.
+    /// Up to three lines in the form of compiler errors, without a final line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}\n  --> {}", self.message, self.file.display())?;
         if self.line > 0 {

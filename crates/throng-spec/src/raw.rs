@@ -50,7 +50,7 @@ pub struct RawSource {
     pub name: String,
     /// The folder, relative to the spec file.
     pub path: String,
-    /// For people.
+    /// A description for people.
     pub description: Option<String>,
     /// The types of columns: `text`, `integer`, `decimal(12, 2)`, `double`, `boolean`, `date` or
     /// `timestamp`, by the column's name; of the others the type follows from the files.
@@ -70,13 +70,13 @@ pub struct RawSource {
 pub struct RawAudience {
     /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`.
     pub name: String,
-    /// For people.
+    /// A description for people.
     pub description: Option<String>,
     /// One SELECT over tables named `<source>.<table>`.
     pub sql: String,
     /// The column with the user key; not needed if the SELECT has one column.
     pub key: Option<String>,
-    /// When to refresh; without it, only when asked to.
+    /// When to refresh; without it, only on request.
     pub schedule: Option<RawSchedule>,
     /// Which snapshots are held for approval.
     pub guard: Option<RawGuard>,
@@ -120,7 +120,7 @@ pub struct RawSync {
     pub destination: String,
     /// What happens to users who leave the audience (mirror).
     pub mode: Option<RawMode>,
-    /// What the platform is told about each user.
+    /// The identifiers that are sent to the platform for each user.
     pub identifiers: RawIdentifiers,
     /// A run that would remove more than this share waits for approval (50).
     #[schemars(range(max = 100))]
@@ -132,17 +132,18 @@ pub struct RawSync {
     pub priority: Option<i32>,
     /// The audience's name on the platform (`throng: <audience>`).
     pub platform_name: Option<String>,
-    /// What happens if the platform has an audience of this name that the sync did not make (fail).
+    /// What happens if the platform has an audience of this name that the sync did not create
+    /// (fail).
     pub adopt: Option<RawAdopt>,
     /// What happens to the platform's audience when the sync is removed from the spec (keep).
     pub on_remove: Option<RawOnRemove>,
 }
 
-/// What happens if the platform has an audience of the name that the sync did not make.
+/// What happens if the platform has an audience of the name that the sync did not create.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawAdopt {
-    /// Nothing is sent, and an alert says so.
+    /// Nothing is sent, and an alert is raised.
     Fail,
     /// After an approval its list is replaced by the audience.
     Replace,
@@ -154,7 +155,7 @@ pub enum RawAdopt {
 pub enum RawOnRemove {
     /// It stays as it is.
     Keep,
-    /// After an approval the users that it was given are removed.
+    /// After an approval the users that were sent to it are removed.
     Empty,
     /// After an approval it is deleted.
     Delete,
@@ -164,11 +165,11 @@ pub enum RawOnRemove {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawMode {
-    /// Adds who came and removes who left.
+    /// Adds users who entered the audience and removes users who left it.
     Mirror,
     /// Only adds.
     Add,
-    /// Sends everybody each time.
+    /// Sends all users each time.
     Replace,
 }
 
@@ -262,9 +263,9 @@ pub enum RawPer {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawPrediction {
-    /// It does.
+    /// It counts.
     InFlight,
-    /// It does not.
+    /// It does not count.
     Off,
 }
 
@@ -272,9 +273,9 @@ pub enum RawPrediction {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawWhenStale {
-    /// Go on by the last state.
+    /// Serve by the last state.
     Serve,
-    /// Show nothing.
+    /// Serve nothing of the ad group.
     Stop,
 }
 
@@ -298,13 +299,13 @@ pub enum IntegerOrText {
     Text(String),
 }
 
-/// Where states are kept.
+/// Where state is stored.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawLedger {
     /// A file in the data directory.
     Sqlite,
-    /// A data base server.
+    /// A PostgreSQL server.
     Postgres,
 }
 
@@ -320,7 +321,7 @@ pub enum RawRole {
     Build,
     /// Sends to ad platforms, and checks what was sent.
     Activate,
-    /// Aggregates spend, for a share of the event log.
+    /// Aggregates spend, for its assigned partitions of the event log.
     Aggregate,
     /// Streams budget states to gates.
     Relay,
@@ -328,7 +329,7 @@ pub enum RawRole {
     Lookup,
 }
 
-/// Where events and the feed go, and how work reaches workers.
+/// Where events, the feed and queued work are stored.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawLog {
@@ -338,10 +339,10 @@ pub enum RawLog {
     Kafka,
 }
 
-/// How the process is known to Kafka.
+/// The SASL mechanism for Kafka.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub enum RawMechanism {
-    /// The password as it is; only over TLS.
+    /// The password in plain text; only over TLS.
     #[serde(rename = "PLAIN")]
     Plain,
     /// Salted challenge and response.
@@ -356,30 +357,31 @@ pub enum RawMechanism {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawKafka {
-    /// `host:port` of some brokers, with commas between them.
+    /// `host:port` of some brokers, separated by commas.
     pub brokers: String,
-    /// Put before the names of topics and groups (throng).
+    /// The prefix of the names of topics and consumer groups (throng).
     pub prefix: Option<String>,
     /// Whether connections are encrypted (false).
     pub tls: Option<bool>,
     /// Certificates that the brokers' are signed with, PEM, relative to the spec file (the
     /// system's).
     pub ca_file: Option<String>,
-    /// How the process is known to the brokers (SCRAM-SHA-512).
+    /// The SASL mechanism (SCRAM-SHA-512).
     pub sasl_mechanism: Option<RawMechanism>,
     /// The user.
     pub username: Option<String>,
     /// `env:NAME` or `file:PATH` of the password.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub password: Option<String>,
-    /// After how long a silent process loses its share, in milliseconds (6,000).
+    /// The session timeout of consumer groups, after which a silent process loses its assignment,
+    /// in milliseconds (6,000).
     #[schemars(range(min = 1000, max = 300000))]
     pub session_ms: Option<u32>,
-    /// Lets SASL PLAIN send the password to other machines without TLS (false).
+    /// Allows SASL PLAIN to send the password to other machines without TLS (false).
     pub insecure: Option<bool>,
 }
 
-/// Where snapshots, parts and checkpoints are kept.
+/// Where snapshots, parts and checkpoints are stored.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawObjects {
@@ -397,12 +399,12 @@ pub enum RawObjects {
 pub struct RawBucket {
     /// Its name.
     pub name: String,
-    /// Put before the names of objects.
+    /// The prefix of the names of objects.
     pub prefix: Option<String>,
     /// The S3 server, `http://host:port` (Amazon's own).
     #[schemars(regex(pattern = "^https?://"))]
     pub endpoint: Option<String>,
-    /// Lets an `http://` endpoint be on another machine (false).
+    /// Allows an `http://` endpoint on another machine (false).
     pub insecure: Option<bool>,
     /// A PEM file of certificate authorities for the S3 server's certificate, besides the system's.
     pub ca_file: Option<String>,
@@ -418,7 +420,7 @@ pub struct RawBucket {
     /// machine).
     #[schemars(regex(pattern = "^(env|file):"))]
     pub service_account: Option<String>,
-    /// Local copies may take so many bytes besides those in use (10 GiB).
+    /// The most bytes of local copies, not counting those in use (10 GiB).
     pub cache_bytes: Option<u64>,
 }
 
@@ -426,18 +428,18 @@ pub struct RawBucket {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawTls {
-    /// A PEM file of the node's certificate and those between it and its authority, relative to the
-    /// spec file. Read again when it changes, and on SIGHUP.
+    /// A PEM file of the node's certificate and the intermediate certificates, relative to the spec
+    /// file. Read again when it changes, and on SIGHUP.
     pub cert_file: String,
     /// A PEM file of its key, relative to the spec file.
     pub key_file: String,
 }
 
-/// How many connections callers may have open.
+/// How many connections clients may have open.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawConnections {
-    /// In total; less if the limit of open files leaves less (8,192).
+    /// In total; lower if the limit of open files requires it (8,192).
     #[schemars(range(min = 16, max = 1000000))]
     pub total: Option<u32>,
     /// From one IPv4 address or one /64 network of IPv6, except this machine's own (2,048).
@@ -449,7 +451,7 @@ pub struct RawConnections {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawAlertReceiver {
-    /// A server that takes signed HTTP POST requests.
+    /// A server that accepts signed HTTP POST requests.
     pub webhook: RawWebhook,
 }
 
@@ -462,16 +464,16 @@ pub struct RawWebhook {
     /// `env:NAME` or `file:PATH` of the secret that requests are signed with.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub secret: String,
-    /// How it is called in the ledger, in metrics and to people (the host of the URL).
+    /// Its name in the ledger, in metrics and in messages (the host of the URL).
     pub name: Option<String>,
-    /// The least urgent alerts that it gets (warning).
+    /// The lowest severity of alerts that it receives (warning).
     pub min_severity: Option<RawAlertSeverity>,
-    /// For how long an event that it does not accept is tried again, in hours (24).
+    /// How long an event that it does not accept is retried, in hours (24).
     #[schemars(range(min = 1, max = 168))]
     pub retry_hours: Option<u32>,
 }
 
-/// How urgent an alert is.
+/// The severity of an alert.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawAlertSeverity {
@@ -500,22 +502,22 @@ pub struct RawNode {
     pub allowed_hosts: Option<Vec<String>>,
     /// The certificate for HTTPS (plain HTTP).
     pub tls: Option<RawTls>,
-    /// Lets plain HTTP be spoken on an address that others can reach (false).
+    /// Allows plain HTTP on an address that others can reach (false).
     pub insecure: Option<bool>,
-    /// How many connections callers may have open.
+    /// How many connections clients may have open.
     pub connections: Option<RawConnections>,
-    /// What this process does (everything).
+    /// The roles of this process (all).
     pub roles: Option<Vec<RawRole>>,
-    /// Where states are kept (sqlite).
+    /// Where state is stored (sqlite).
     pub ledger: Option<RawLedger>,
-    /// `env:NAME` or `file:PATH` of `postgres://user:password@host:port/data_base`; needed with
+    /// `env:NAME` or `file:PATH` of `postgres://user:password@host:port/database`; needed with
     /// `ledger: postgres`.
     #[schemars(regex(pattern = "^(env|file):"))]
     pub ledger_url: Option<String>,
     /// Connections to the ledger, at most (10).
     #[schemars(range(min = 2, max = 1000))]
     pub ledger_connections: Option<u32>,
-    /// Lets a password go to a PostgreSQL server on another machine without TLS (false).
+    /// Allows a password to be sent to a PostgreSQL server on another machine without TLS (false).
     pub ledger_insecure: Option<bool>,
     /// Where events go (files).
     pub log: Option<RawLog>,
@@ -539,7 +541,7 @@ pub struct RawNode {
     /// Tasks sent at the same time (4).
     #[schemars(range(min = 1, max = 256))]
     pub activation_workers: Option<u32>,
-    /// Parts of the event log (4).
+    /// Partitions of the event log (4).
     #[schemars(range(min = 1, max = 256))]
     pub log_partitions: Option<u32>,
     /// Bytes of each partition of an event log in files that are kept besides what a restart needs
@@ -549,15 +551,15 @@ pub struct RawNode {
     /// Hours for which they are kept at most (72).
     #[schemars(range(min = 1, max = 8784))]
     pub log_retention_hours: Option<u32>,
-    /// How many hours the id of an event is known: so long a repetition is found, and events that are
-    /// older are refused (24).
+    /// How many hours the id of an event is remembered: a repetition within that time is detected,
+    /// and older events are refused (24).
     #[schemars(range(min = 1, max = 168))]
     pub dedupe_hours: Option<u32>,
     /// With fewer bytes free on the disk of the event log, events are refused (1 GiB, or 5 % of the
     /// disk if that is less).
     #[schemars(range(max = 1_125_899_906_842_624_u64))]
     pub min_free_disk_bytes: Option<u64>,
-    /// How often budget states go out, in milliseconds (1,000).
+    /// How often budget states are published, in milliseconds (1,000).
     #[schemars(range(min = 50, max = 60000))]
     pub feed_interval_ms: Option<u32>,
     /// The largest body of a request, in bytes (8 MiB).

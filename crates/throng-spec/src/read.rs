@@ -1,6 +1,6 @@
-//! From files to a checked spec. Each file is parsed into a tree with places, then every field is
-//! read by hand, so that one mistake does not hide the next. A field that is wrong is reported and
-//! replaced by something harmless; the spec is handed out only if there was no problem at all.
+//! From files to a checked spec. Each file is parsed into a tree with positions, then every field
+//! is read separately, so that one problem does not hide the next. An invalid field is reported and
+//! replaced by a valid placeholder; the spec is returned only if there was no problem at all.
 
 mod access;
 mod alerts;
@@ -25,12 +25,12 @@ pub(crate) use sql::one_query;
 pub use targets::IDENTIFIER_KEYS;
 
 use crate::files::{SpecFile, SpecFiles, read_files};
-use crate::{Access, NodeSettings, Problem, Spec};
+use crate::{NodeSettings, Problem, Spec, SpecOrigin};
 use fields::{At, Fields};
 use references::Names;
 use tree::{Node, Value};
 
-/// More problems than this are not collected: whoever wrote them fixes some first.
+/// More problems than this are not collected: a report that is too long helps nobody.
 const MAX_PROBLEMS: usize = 500;
 
 /// Reads a spec from disk and checks it as one that may name anything: [`read_files`], then [`check`].
@@ -38,25 +38,25 @@ const MAX_PROBLEMS: usize = 500;
 /// # Errors
 /// Every file that cannot be read; else as [`check`].
 pub fn load(path: &Path) -> Result<Spec, Vec<Problem>> {
-    check(read_files(path)?, Access::Operator)
+    check(read_files(path)?, SpecOrigin::Operator)
 }
 
-/// Checks the texts of a spec, as one spec. Every spec comes through here, whether it was read from
-/// disk or sent. Looks whether the sources' folders exist, and nothing else: no secret is fetched and
+/// Checks the texts of a spec, as one spec. Every spec is checked here, whether it was read from
+/// disk or sent. Of the file system only the existence of folders is checked; no secret is read and
 /// no SQL is compared with tables. Takes memory and time in proportion to the texts.
 ///
 /// # Errors
 /// The first 500 problems, in the order of files and lines.
-pub fn check(files: SpecFiles, access: Access) -> Result<Spec, Vec<Problem>> {
+pub fn check(files: SpecFiles, origin: SpecOrigin) -> Result<Spec, Vec<Problem>> {
     let problems = files.problems();
     if !problems.is_empty() {
         return Err(problems);
     }
-    let node = match &access {
-        Access::Operator => NodeSettings::default(),
-        Access::Limited { running, .. } => running.as_ref().clone(),
+    let node = match &origin {
+        SpecOrigin::Operator => NodeSettings::default(),
+        SpecOrigin::Limited { running, .. } => running.as_ref().clone(),
     };
-    let mut reader = Reader { folder: files.base, access, ..Reader::default() };
+    let mut reader = Reader { folder: files.base, origin, ..Reader::default() };
     reader.spec.node = node;
     for file in files.files {
         reader.parse(file, Reader::top);
@@ -67,16 +67,16 @@ pub fn check(files: SpecFiles, access: Access) -> Result<Spec, Vec<Problem>> {
     reader.finish()
 }
 
-/// What is known while files are read.
+/// The state while files are read.
 struct Reader {
     spec: Spec,
     problems: Vec<Problem>,
     names: Names,
-    /// The folder that relative paths start from, absolute.
+    /// The absolute folder to which paths are relative.
     folder: PathBuf,
-    access: Access,
+    origin: SpecOrigin,
     node_at: Option<At>,
-    /// Whether a file could not be read, so that names may be missing through no fault of others.
+    /// Whether a file could not be parsed, so that references to objects in it cannot be checked.
     incomplete: bool,
 }
 
@@ -98,7 +98,7 @@ impl Default for Reader {
             problems: Vec::new(),
             names: Names::default(),
             folder: PathBuf::new(),
-            access: Access::Operator,
+            origin: SpecOrigin::Operator,
             node_at: None,
             incomplete: false,
         }
@@ -120,7 +120,7 @@ impl Reader {
         });
     }
 
-    /// Whether no more problems are collected.
+    /// Whether the maximum number of problems is reached.
     fn is_full(&self) -> bool {
         self.problems.len() >= MAX_PROBLEMS
     }
@@ -134,14 +134,14 @@ impl Reader {
         problems.sort_by(|a, b| {
             (&a.file, a.line, a.column, &a.path).cmp(&(&b.file, b.line, b.column, &b.path))
         });
-        // A mistake behind a YAML alias is met at each use, and is one mistake.
+        // A problem behind a YAML alias is found at each use, and is one problem.
         problems.dedup_by(|b, a| {
             (&a.file, a.line, a.column, &a.message) == (&b.file, b.line, b.column, &b.message)
         });
         Err(problems)
     }
 
-    /// Parses a file and hands its fields to `read`.
+    /// Parses a file and passes its fields to `read`.
     fn parse(&mut self, file: SpecFile, read: impl FnOnce(&mut Self, Fields<'_>)) {
         let SpecFile { path, text } = file;
         let start = At { file: path.into(), line: 0, column: 0, path: String::new() };

@@ -1,5 +1,5 @@
-//! Checks of a spec that is read from its JSON form. Whoever wrote that form had a checked spec, or
-//! was an older version that took one without a check: so it is checked again.
+//! Checks of a spec that is read from its JSON form. Older versions accepted specs without these
+//! checks, so a stored spec is checked again.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -13,7 +13,7 @@ use crate::{
     NodeSettings, ObjectKind, Platform, Schedule, Source, Spec, Sync,
 };
 
-/// A spec in its JSON form is not one that a check would have let through.
+/// A spec in its JSON form does not pass the checks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} `{name}`: {why}")]
 pub struct InvalidSpec {
@@ -70,7 +70,7 @@ impl TryFrom<Unchecked> for Spec {
     }
 }
 
-/// The names of one kind.
+/// The names of the objects of one kind.
 struct Names<'a>(ObjectKind, BTreeSet<&'a str>);
 
 impl<'a> Names<'a> {
@@ -78,7 +78,7 @@ impl<'a> Names<'a> {
         let mut known = BTreeSet::new();
         for name in names {
             if !known.insert(name) {
-                return Err(invalid(kind, name, "there are two of this name"));
+                return Err(invalid(kind, name, "there are two with this name"));
             }
         }
         Ok(Self(kind, known))
@@ -86,10 +86,10 @@ impl<'a> Names<'a> {
 
     fn has(&self, name: &str) -> Result<(), &'static str> {
         let missing = match self.0 {
-            ObjectKind::Audience => "it refers to an audience that is not there",
-            ObjectKind::Destination => "it refers to a destination that is not there",
-            ObjectKind::Advertiser => "it refers to an advertiser that is not there",
-            _ => "it refers to a campaign that is not there",
+            ObjectKind::Audience => "it refers to an audience that does not exist",
+            ObjectKind::Destination => "it refers to a destination that does not exist",
+            ObjectKind::Advertiser => "it refers to an advertiser that does not exist",
+            _ => "it refers to a campaign that does not exist",
         };
         ensure(self.1.contains(name), missing)
     }
@@ -112,7 +112,7 @@ fn within<T: PartialOrd>(
 }
 
 impl Spec {
-    /// Checks what can be checked without the texts and the file system. Costs some comparisons per
+    /// Runs the checks that need neither the texts nor the file system. Costs a few comparisons per
     /// object.
     fn recheck(&self) -> Result<(), InvalidSpec> {
         use ObjectKind as Kind;
@@ -176,7 +176,7 @@ fn audience(audience: &Audience) -> Result<(), &'static str> {
     within(guard.max_shrink_percent, 0..=100, "max_shrink_percent is not from 0 to 100")?;
     within(audience.keep_snapshots, 1..=1000, "keep_snapshots is not from 1 to 1000")?;
     let Some(Schedule { cron, time_zone }) = &audience.schedule else { return Ok(()) };
-    ensure(Schedule::new(cron, time_zone.clone()).is_ok(), "its schedule is none")
+    ensure(Schedule::new(cron, time_zone.clone()).is_ok(), "its schedule is invalid")
 }
 
 fn destination(destination: &Destination) -> Result<(), &'static str> {
@@ -198,11 +198,11 @@ fn meta(account: &MetaAccount) -> Result<(), &'static str> {
     let digits = account.account.strip_prefix("act_").unwrap_or_default();
     let is_account = (1..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
     ensure(is_account, "its account is not act_ and digits")?;
-    ensure(HostPort::of_url(account.server_url()).is_ok(), "its base_url is no URL")?;
+    ensure(HostPort::of_url(account.server_url()).is_ok(), "its base_url is not a URL")?;
     let version = account.api_version.strip_prefix('v').unwrap_or_default();
     let is_version =
         !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    ensure(is_version, "its api_version is none")
+    ensure(is_version, "its api_version is invalid")
 }
 
 fn sync(sync: &Sync) -> Result<(), &'static str> {
@@ -214,7 +214,7 @@ fn sync(sync: &Sync) -> Result<(), &'static str> {
     let keys: BTreeSet<&str> = columns.iter().map(|(_, key)| key.as_str()).collect();
     ensure(keys.len() == columns.len(), "two identifier columns are for one key")?;
     let known = keys.iter().all(|key| IDENTIFIER_KEYS.contains(key));
-    ensure(known, "an identifier column is for no key of the platform")
+    ensure(known, "an identifier column is for an unknown key")
 }
 
 fn ad_group(ad_group: &AdGroup) -> Result<(), &'static str> {
@@ -222,8 +222,8 @@ fn ad_group(ad_group: &AdGroup) -> Result<(), &'static str> {
     ensure(ad_group.daily_budget > Micros::ZERO, "daily_budget is not more than zero")?;
     within(ad_group.impression_rate, 0.0..=1.0, "impression_rate is not from 0 to 1")?;
     within(ad_group.action_rate, 0.0..=1.0, "action_rate is not from 0 to 1")?;
-    let fits = !ad_group.pricing.is_of_impressions() || ad_group.action_rate == 1.0;
-    ensure(fits, "action_rate is not 1 although impressions are paid")?;
+    let is_consistent = !ad_group.pricing.is_of_impressions() || ad_group.action_rate == 1.0;
+    ensure(is_consistent, "action_rate is not 1 although impressions are paid")?;
     within(ad_group.horizon_secs, 10..=86_400, "horizon_secs is not from 10 to 86400")?;
     let included: BTreeSet<_> = ad_group.include.iter().collect();
     let both = ad_group.exclude.iter().any(|name| included.contains(name));

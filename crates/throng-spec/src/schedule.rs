@@ -5,12 +5,12 @@ use croner::parser::{CronParser, Seconds, Year};
 use serde::{Deserialize, Serialize};
 use throng_model::{TimeZoneName, Timestamp};
 
-/// A cron pattern in a time zone. Make it by [`Schedule::new`], which checks both.
+/// A cron pattern in a time zone. Create it with [`Schedule::new`], which checks it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
     /// Five fields: minute, hour, day of month, month, day of week; or `@daily` and the like.
     pub cron: String,
-    /// The zone of the pattern's hours.
+    /// The time zone of the pattern.
     pub time_zone: TimeZoneName,
 }
 
@@ -22,11 +22,11 @@ pub enum ScheduleError {
     NotAPattern {
         /// The text, cut to 60 characters.
         cron: String,
-        /// What the parser says.
+        /// The reason of the parser.
         reason: String,
     },
-    /// A pattern that no date fits, such as the 30th of February.
-    #[error("`{cron}` never comes: no date fits it")]
+    /// A pattern that no date matches, such as the 30th of February.
+    #[error("`{cron}` never matches: there is no such date")]
     Never {
         /// The pattern.
         cron: String,
@@ -37,22 +37,23 @@ impl Schedule {
     /// Checks a pattern.
     ///
     /// # Errors
-    /// [`ScheduleError`] if it is not a pattern of five fields, or if no date fits it.
+    /// [`ScheduleError`] if it is not a pattern of five fields, or if no date matches it.
     pub fn new(cron: &str, time_zone: TimeZoneName) -> Result<Self, ScheduleError> {
         parse(cron).map_err(|reason| ScheduleError::NotAPattern {
             cron: cron.chars().take(60).collect(),
             reason,
         })?;
         let schedule = Self { cron: cron.to_owned(), time_zone };
-        // 2001-01-01: whether a date exists does not depend on when we ask.
+        // 2001-01-01: the result must not depend on the time of the check.
         match schedule.next_after(Timestamp(978_307_200_000_000)) {
             Some(_) => Ok(schedule),
             None => Err(ScheduleError::Never { cron: schedule.cron }),
         }
     }
 
-    /// The first time after `at` (never `at` itself), or `None` if there is none. A time that the
-    /// clock skips comes right after the gap; a fixed time that the clock shows twice comes once.
+    /// The first match after `at` (never `at` itself), or `None` if there is none. A time that the
+    /// local clock skips matches right after the gap; a fixed time that it shows twice matches
+    /// once.
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
         let pattern = parse(&self.cron).ok()?;
         let start = jiff::Timestamp::from_microsecond(at.0).ok()?;

@@ -1,4 +1,4 @@
-//! References to secrets. A spec never holds the secret itself.
+//! References to secrets. A spec never contains the secret itself.
 
 use std::fmt;
 use std::io::Read;
@@ -10,28 +10,28 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use throng_model::Secret;
 
-/// No secret is longer, in bytes. The key of a service account has 2,400.
+/// The longest secret, in bytes. The key of a service account has 2,400.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// Where a secret is: `env:NAME` or `file:PATH`.
+/// A reference to a secret: `env:NAME` or `file:PATH`.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum SecretRef {
-    /// A variable of the environment.
+    /// An environment variable.
     Env(String),
-    /// A regular file of at most 64 KiB with an absolute path; blanks and line breaks at the end of its
-    /// text do not count.
+    /// A regular file of at most 64 KiB with an absolute path; trailing blanks and line breaks are
+    /// removed.
     File(PathBuf),
 }
 
-/// Why there is no secret. Never holds the secret.
+/// Why a secret cannot be read. Never contains the secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// Neither `env:` nor `file:`. The text is not repeated: it may be the secret itself.
-    #[error("a secret is named by reference only: write env:NAME or file:PATH")]
+    #[error("a secret is given by reference only: write env:NAME or file:PATH")]
     NotAReference,
     /// The variable is not set.
     #[error("the environment variable {name} is not set: set it, then start again")]
@@ -40,7 +40,7 @@ pub enum SecretError {
         name: String,
     },
     /// The file cannot be read.
-    #[error("the secret's file {} cannot be read: check that it exists and who may read it", path.display())]
+    #[error("the secret's file {} cannot be read: check that it exists and that this user may read it", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -48,19 +48,19 @@ pub enum SecretError {
         #[source]
         source: std::io::Error,
     },
-    /// The path starts nowhere in particular.
-    #[error("the secret's file {} is named by a relative path: write an absolute one", path.display())]
+    /// The path is relative.
+    #[error("the secret's file {} has a relative path: write an absolute one", path.display())]
     Relative {
         /// The file.
         path: PathBuf,
     },
-    /// A folder, a pipe, a device.
+    /// The path is a folder, a pipe or a device.
     #[error("the secret's file {} is not a regular file: put the secret in one", path.display())]
     NotAFile {
-        /// What was found there.
+        /// The path.
         path: PathBuf,
     },
-    /// More than any secret.
+    /// The file is too large for a secret.
     #[error("the secret's file {} is larger than 64 KiB: put only the secret there", path.display())]
     TooLarge {
         /// The file.
@@ -75,10 +75,10 @@ pub enum SecretError {
 }
 
 impl SecretRef {
-    /// Fetches the secret. `env` looks up a variable; a file is read from disk.
+    /// Reads the secret. `env` looks up an environment variable.
     ///
     /// # Errors
-    /// [`SecretError`] if there is no such variable or file, or nothing in it.
+    /// [`SecretError`] if there is no such variable or file, or it is empty.
     pub fn resolve(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Secret, SecretError> {
         let text = match self {
             Self::Env(name) => {
@@ -93,7 +93,7 @@ impl SecretRef {
         Ok(Secret::new(text))
     }
 
-    /// The file that it is in, if it is in one.
+    /// The path of the file, if it refers to one.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Env(_) => None,
@@ -102,16 +102,16 @@ impl SecretRef {
     }
 }
 
-/// Reads a small regular file. Waits for nobody, as the opening of a pipe would.
+/// Reads a small regular file. Never blocks: opening a pipe without a writer would.
 fn read(path: &Path) -> Result<String, SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
     if !path.is_absolute() {
         return Err(SecretError::Relative { path: path.to_owned() });
     }
-    let not_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = std::fs::File::options()
         .read(true)
-        .custom_flags(not_waiting)
+        .custom_flags(nonblocking)
         .open(path)
         .map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
@@ -138,10 +138,10 @@ impl FromStr for SecretRef {
     type Err = SecretError;
     fn from_str(text: &str) -> Result<Self, SecretError> {
         if let Some(name) = text.strip_prefix("env:") {
-            let fits = name.len() <= 64
+            let is_valid = name.len() <= 64
                 && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            if fits {
+            if is_valid {
                 return Ok(Self::Env(name.to_owned()));
             }
         }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_small_file_is_refused_at_once() {
+    fn everything_but_a_small_regular_file_is_refused_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("large"), "x".repeat(64 << 10 | 1)).unwrap();

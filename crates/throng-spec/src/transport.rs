@@ -1,10 +1,11 @@
-//! Which addresses are this machine's own: to others nothing secret goes unencrypted unless a spec
-//! says so.
+//! Which addresses are on this machine. Secrets are sent to any other address only encrypted,
+//! unless the spec allows otherwise.
 
 use std::net::IpAddr;
 
-/// Whether a host, as written in an address, is this machine: `localhost`, a name below it, or a
-/// loopback address. Any other name is not, whatever it resolves to.
+/// Whether a host, as written in an address, is this machine: `localhost`, a subdomain of it, or a
+/// loopback address. Any other name is not, whatever it resolves to: the name server could change
+/// that.
 pub fn is_loopback_host(host: &str) -> bool {
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = host.parse::<IpAddr>() {
@@ -25,7 +26,7 @@ pub fn host_of(address: &str) -> &str {
     server.split(':').next().unwrap_or_default()
 }
 
-/// Whether a URL leads to another machine without encryption.
+/// Whether a URL is on another machine and unencrypted.
 pub fn is_plain_remote(url: &str) -> bool {
     let plain = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
     plain && !is_loopback_host(host_of(url))
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_hosts_are_known() {
+    fn loopback_hosts_are_recognized() {
         for url in [
             "http://127.0.0.1:7078",
             "http://127.8.0.1/path",

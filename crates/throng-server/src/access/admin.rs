@@ -1,5 +1,5 @@
-//! The admin token of a data directory. Who can read the file can administer the node, as who can
-//! read the ledger beside it could anyway.
+//! The admin token of a data directory. Whoever can read its file can administer the node, which is
+//! no more than the access to the ledger file in the same directory gives.
 
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Write};
@@ -15,20 +15,20 @@ use super::{Access, AccessError, Caller, Scope, Scopes};
 
 /// The file of a data directory with the admin token.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
-/// The file of a data directory with the URL at which its node answers.
+/// The file of a data directory with the URL of its node.
 pub const ADDRESS_FILE: &str = "node.url";
-/// The file of a data directory with the name that its admin token has in the ledger.
+/// The file of a data directory with the name of its owner in the ledger's list of admin tokens.
 const OWNER_FILE: &str = "node.id";
-/// An admin token of a shared ledger is valid for so long after the node last ran: data directories
-/// that are thrown away with their machine do not leave tokens for ever.
-const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+/// An admin token of a shared ledger expires this long after its node last ran: data directories
+/// that are deleted with their machine must not leave valid tokens for ever.
+const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 
 fn error(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> AccessError {
     let path = path.to_owned();
     move |source| AccessError::File { doing, path, source }
 }
 
-/// The text of a file that only its owner may read; `None` if there is none, or nothing in it.
+/// Reads a file, and makes it readable by its owner only; `None` if it does not exist or is empty.
 fn read(path: &Path) -> Result<Option<String>, AccessError> {
     match fs::read_to_string(path) {
         Ok(text) => {
@@ -37,29 +37,29 @@ fn read(path: &Path) -> Result<Option<String>, AccessError> {
             Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
         }
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        // Not text: what is there is no token.
+        // Not text, so it cannot be a token.
         Err(e) if e.kind() == ErrorKind::InvalidData => Ok(None),
         Err(e) => Err(error("read", path)(e)),
     }
 }
 
-/// Writes a file that only its owner may read, whole or not at all.
+/// Writes a file that only its owner may read, atomically.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), AccessError> {
-    let aside = path.with_extension("new");
+    let temporary = path.with_extension("new");
     let written = || -> std::io::Result<()> {
-        match fs::remove_file(&aside) {
+        match fs::remove_file(&temporary) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&aside)?;
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
         writeln!(file, "{text}")?;
         file.sync_all()?;
-        fs::rename(&aside, path)
+        fs::rename(&temporary, path)
     };
     written().map_err(error("write", path))
 }
 
-/// What a node is called in the ledger's list of admin tokens.
+/// The name of this data directory in the ledger's list of admin tokens.
 fn owner_of(dir: &Path) -> Result<String, AccessError> {
     let path = dir.join(OWNER_FILE);
     if let Some(owner) = read(&path)?.filter(|owner| owner.len() == 32) {
@@ -71,10 +71,10 @@ fn owner_of(dir: &Path) -> Result<String, AccessError> {
 }
 
 impl Access {
-    /// Makes sure that the data directory has an admin token that is accepted. A token that is lost
-    /// or was revoked is replaced; the ledger has its hash only. Others of the same data directory
-    /// are revoked: of an embedded ledger all admin tokens are, because no other data directory uses
-    /// it.
+    /// Makes sure that the data directory has a valid admin token. A lost or revoked token is
+    /// replaced, because the ledger has only its hash. Other admin tokens of the same data
+    /// directory are revoked: a copy of an old file must not stay valid. In an embedded ledger that
+    /// is every other admin token.
     pub(crate) async fn open_admin(&self, dir: &Path, shared: bool) -> Result<(), AccessError> {
         let now = self.now();
         let owner = if shared { owner_of(dir)? } else { "this data directory".to_owned() };
@@ -84,31 +84,31 @@ impl Access {
             let hash = SecretHash::of(&secret);
             let tokens = self.ledger.tokens().await?;
             let row = tokens.iter().find(|token| token.hash == hash);
-            let ours = row.is_some_and(|t| t.is_valid(now) && t.owner.as_deref() == Some(&owner));
-            kept = ours.then_some(hash);
+            let is_own = row.is_some_and(|t| t.is_valid(now) && t.owner.as_deref() == Some(&owner));
+            kept = is_own.then_some(hash);
         }
         let (hash, secret) = match kept {
             Some(hash) => (hash, None),
             None => {
-                let secret = new_secret(super::tokens::PREFIX)?;
+                let secret = new_secret(super::tokens::TOKEN_PREFIX)?;
                 (SecretHash::of(secret.expose()), Some(secret))
             }
         };
         self.ledger.revoke_owned(&owner, hash, now).await?;
         if let Some(secret) = &secret {
-            self.register(&owner, shared, hash).await?;
+            self.register_admin_token(&owner, shared, hash).await?;
             write_private(&path, secret.expose())?;
-            tracing::info!(file = %path.display(), "a new admin token was made");
+            tracing::info!(file = %path.display(), "admin token created");
         }
         self.reload().await?;
-        if let Some(credential) = self.known.load().by_hash.get(&hash) {
-            // Opened once in a node's life.
+        if let Some(credential) = self.valid_tokens.load().by_hash.get(&hash) {
+            // Set once: a node opens its admin token once.
             let _ = self.admin.set(Arc::clone(credential));
         }
         self.extend_admin().await
     }
 
-    async fn register(
+    async fn register_admin_token(
         &self,
         owner: &str,
         shared: bool,
@@ -126,24 +126,24 @@ impl Access {
             workspace: None,
             owner: Some(owner.to_owned()),
             created_by: name,
-            expires_at: shared.then(|| now.plus(LIFETIME)),
+            expires_at: shared.then(|| now.plus(ADMIN_TOKEN_LIFETIME)),
         };
         self.ledger.create_token(&token, now).await?;
         Ok(())
     }
 
-    /// Lets the admin token of a shared ledger live on.
+    /// Extends the lifetime of the admin token of a shared ledger.
     pub(super) async fn extend_admin(&self) -> Result<(), AccessError> {
         if let Some(admin) = self.admin.get()
             && admin.expires_at.is_some()
             && let Some(id) = admin.id
         {
-            self.ledger.extend_token(id, self.now().plus(LIFETIME)).await?;
+            self.ledger.extend_token(id, self.now().plus(ADMIN_TOKEN_LIFETIME)).await?;
         }
         Ok(())
     }
 
-    /// The node itself, as a caller with its admin token.
+    /// The node itself as a caller, with its admin token.
     pub(crate) fn admin(&self) -> Result<Caller, AccessError> {
         let credential = self.admin.get().ok_or(AccessError::NoAdmin)?;
         Ok(Caller { credential: Arc::clone(credential), session: None })

@@ -1,8 +1,8 @@
-//! Who may do what: tokens with scopes, sessions of browsers, sign-in codes. The ledger holds them
-//! (hashes only), so that every node of a deployment knows them.
+//! Access control: tokens with scopes, sessions of browsers, sign-in codes. The ledger stores them
+//! (hashes only), so that they are valid on every node of a cluster.
 //!
-//! Times are of the clock of `Access`, the real world's: a rehearsal that runs through an hour in a
-//! minute does not sign its viewer out.
+//! `Access` has a clock of its own, which shows the real time: a demo on a simulated clock that
+//! runs through an hour in a minute must not expire the session of its viewer.
 
 mod admin;
 mod scope;
@@ -23,36 +23,36 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use admin::write_private;
 pub use admin::{ADDRESS_FILE, ADMIN_TOKEN_FILE, admin_token};
 pub use scope::{Scope, Scopes, UnknownScope};
-pub(crate) use session::LONGEST;
+pub(crate) use session::SESSION_LIFETIME;
 use throttle::Throttle;
-pub(crate) use throttle::Verdict;
-pub(crate) use tokens::{TokenRequest, is_name as is_token_name};
+pub(crate) use throttle::ThrottleAction;
+pub(crate) use tokens::{TokenRequest, is_token_name};
 
 use session::CachedSession;
 
 /// The name of the token that the spec's `node.token` refers to.
 pub const SPEC_TOKEN: &str = "node.token";
 
-/// How often the valid tokens are read from the ledger, and how long a session that was read is
-/// used: a token that another node revokes is accepted here for so long at most.
-const TTL: Duration = Duration::from_secs(1);
-/// An unknown token makes the tokens be read again, but not more often than this: it may just have
-/// been created on another node.
-const RELOAD_AT_MOST_EVERY: Duration = Duration::from_millis(250);
-/// How often the last use of tokens is written.
-const WRITE_USE_EVERY: Duration = Duration::from_secs(60);
+/// How often the valid tokens are read from the ledger, and how long a cached session is used: a
+/// token that another node revokes is accepted here for this long at most.
+const CACHE_TTL: Duration = Duration::from_secs(1);
+/// An unknown token causes another read, because it may just have been created on another node, but
+/// not more often than this: wrong tokens must not load the ledger.
+const MIN_RELOAD_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the last use of tokens is written to the ledger.
+const LAST_USED_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Why access could not be granted, changed or checked.
+/// Why access could not be checked or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// There are no random bytes for a secret.
+    /// The operating system has no random bytes for a secret.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
     /// The node has no admin token yet.
-    #[error("the node has no admin token: start it again")]
+    #[error("the node has no admin token: restart it")]
     NoAdmin,
     /// The operating system refused a file.
     #[error("cannot {doing} {}", path.display())]
@@ -70,7 +70,7 @@ pub enum AccessError {
 /// A valid token.
 #[derive(Debug)]
 pub(crate) struct Credential {
-    /// Its number in the ledger; `None` for the spec's token.
+    /// Its id in the ledger; `None` for the spec's token.
     id: Option<i64>,
     name: String,
     scopes: Scopes,
@@ -85,7 +85,7 @@ impl Credential {
     }
 }
 
-/// Who sent a request.
+/// The sender of a request.
 #[derive(Debug, Clone)]
 pub struct Caller {
     credential: Arc<Credential>,
@@ -108,7 +108,7 @@ impl Caller {
         self.credential.workspace.as_deref()
     }
 
-    /// The number of the session, if the request came with a cookie and not with a token.
+    /// The id of the session, if the request has a cookie and not a token.
     pub fn session(&self) -> Option<i64> {
         self.session
     }
@@ -116,23 +116,23 @@ impl Caller {
 
 /// The valid tokens by the hash of their secret.
 #[derive(Debug, Default)]
-struct Known {
+struct ValidTokens {
     by_hash: HashMap<SecretHash, Arc<Credential>>,
     by_id: HashMap<i64, Arc<Credential>>,
 }
 
-/// Tokens, sessions and sign-in codes of a deployment.
+/// Tokens, sessions and sign-in codes of a cluster.
 pub struct Access {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     spec_token: Option<Arc<Credential>>,
     admin: std::sync::OnceLock<Arc<Credential>>,
-    known: ArcSwap<Known>,
-    /// When the last reading of the tokens began, by [`Clock::elapsed`]; held by who reads them.
-    reading: tokio::sync::Mutex<Option<Duration>>,
+    valid_tokens: ArcSwap<ValidTokens>,
+    /// When the last read of the tokens began, by [`Clock::elapsed`]. Locked during a read.
+    last_read: tokio::sync::Mutex<Option<Duration>>,
     sessions: Mutex<HashMap<SecretHash, CachedSession>>,
-    used: Mutex<HashMap<i64, Timestamp>>,
-    wrong: Throttle,
+    last_used: Mutex<HashMap<i64, Timestamp>>,
+    throttle: Throttle,
 }
 
 impl std::fmt::Debug for Access {
@@ -142,7 +142,7 @@ impl std::fmt::Debug for Access {
 }
 
 impl Access {
-    /// Access by the tokens of a ledger, and by the spec's token.
+    /// Access with the tokens of a ledger and the spec's token.
     pub(crate) fn new(
         ledger: Arc<dyn Ledger>,
         clock: Arc<dyn Clock>,
@@ -163,11 +163,11 @@ impl Access {
             clock,
             spec_token,
             admin: std::sync::OnceLock::new(),
-            known: ArcSwap::default(),
-            reading: tokio::sync::Mutex::default(),
+            valid_tokens: ArcSwap::default(),
+            last_read: tokio::sync::Mutex::default(),
             sessions: Mutex::default(),
-            used: Mutex::default(),
-            wrong: Throttle::default(),
+            last_used: Mutex::default(),
+            throttle: Throttle::default(),
         }
     }
 
@@ -175,39 +175,39 @@ impl Access {
         self.clock.now()
     }
 
-    /// How much time has passed since the clock's timer showed `at`.
+    /// The time since `at`, by [`Clock::elapsed`].
     fn since(&self, at: Duration) -> Duration {
         self.clock.elapsed().saturating_sub(at)
     }
 
-    /// Counts a wrong token of an address, and says what to do with it.
-    pub(crate) fn wrong(&self, address: Option<IpAddr>) -> Verdict {
-        self.wrong.wrong(address, self.clock.elapsed())
+    /// Counts a wrong token of an address, and returns the response to it.
+    pub(crate) fn throttle_wrong_token(&self, address: Option<IpAddr>) -> ThrottleAction {
+        self.throttle.record_wrong_token(address, self.clock.elapsed())
     }
 
     /// Reads the valid tokens from the ledger.
     pub(crate) async fn reload(&self) -> Result<(), LedgerError> {
-        let mut read_at = self.reading.lock().await;
+        let mut read_at = self.last_read.lock().await;
         self.read_tokens(&mut read_at).await
     }
 
     async fn read_tokens(&self, read_at: &mut Option<Duration>) -> Result<(), LedgerError> {
         let began = self.clock.elapsed();
-        let mut known = Known::default();
+        let mut tokens = ValidTokens::default();
         for row in self.ledger.valid_tokens(self.now()).await? {
             let credential = Arc::new(Credential {
                 id: Some(row.id),
-                // A scope of a newer version grants nothing here.
-                scopes: Scopes::of_known(&row.scopes),
+                // A scope that only newer versions know grants nothing here.
+                scopes: Scopes::parse_known(&row.scopes),
                 name: row.name,
                 workspace: row.workspace,
                 expires_at: row.expires_at,
                 hash: row.hash,
             });
-            known.by_hash.insert(row.hash, Arc::clone(&credential));
-            known.by_id.insert(row.id, credential);
+            tokens.by_hash.insert(row.hash, Arc::clone(&credential));
+            tokens.by_id.insert(row.id, credential);
         }
-        self.known.store(Arc::new(known));
+        self.valid_tokens.store(Arc::new(tokens));
         *read_at = Some(began);
         Ok(())
     }
@@ -216,38 +216,38 @@ impl Access {
         if let Some(token) = self.spec_token.as_ref().filter(|token| token.hash == hash) {
             return Some(Arc::clone(token));
         }
-        let found = self.known.load().by_hash.get(&hash).cloned();
+        let found = self.valid_tokens.load().by_hash.get(&hash).cloned();
         found.filter(|token| token.is_valid(self.now()))
     }
 
-    /// The caller who has this token. The comparison is one of hashes, so its time says nothing
-    /// about the token.
+    /// The caller with this token. Hashes are compared, so that the duration reveals nothing about
+    /// the token.
     ///
     /// # Errors
-    /// [`LedgerError`] if the token is not known and the ledger does not answer.
+    /// [`LedgerError`] if the token is unknown and the ledger does not respond.
     pub(crate) async fn token(&self, secret: &str) -> Result<Option<Caller>, LedgerError> {
         let hash = SecretHash::of(secret);
         let mut found = self.find(hash);
         if found.is_none() {
-            self.read_after(self.clock.elapsed()).await?;
+            self.wait_for_read_after(self.clock.elapsed()).await?;
             found = self.find(hash);
         }
         if let Some(id) = found.as_ref().and_then(|token| token.id) {
-            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut used = self.last_used.lock().unwrap_or_else(PoisonError::into_inner);
             used.insert(id, self.now());
         }
         Ok(found.map(|credential| Caller { credential, session: None }))
     }
 
-    /// Returns when the tokens were read after `asked`: one that another node has just created is valid
-    /// here at once. Unknown tokens wait rather than have the ledger read more often than
-    /// [`RELOAD_AT_MOST_EVERY`].
-    async fn read_after(&self, asked: Duration) -> Result<(), LedgerError> {
-        let mut read_at = self.reading.lock().await;
+    /// Waits for a read of the tokens that began after `at`: a token that another node has just
+    /// created is valid here at once. Requests with unknown tokens wait, so that the ledger is not
+    /// read more often than every [`MIN_RELOAD_INTERVAL`].
+    async fn wait_for_read_after(&self, requested: Duration) -> Result<(), LedgerError> {
+        let mut read_at = self.last_read.lock().await;
         match *read_at {
-            Some(at) if at > asked => return Ok(()),
+            Some(at) if at > requested => return Ok(()),
             Some(at) => {
-                let pause = RELOAD_AT_MOST_EVERY.saturating_sub(self.since(at));
+                let pause = MIN_RELOAD_INTERVAL.saturating_sub(self.since(at));
                 tokio::time::sleep(self.clock.wall_duration(pause)).await;
             }
             None => {}
@@ -255,35 +255,41 @@ impl Access {
         self.read_tokens(&mut read_at).await
     }
 
-    /// Keeps the tokens fresh, and writes when they were used, until `stop`. While the ledger does
-    /// not answer, the tokens that were read last stay valid until they expire.
+    /// Reads the tokens periodically, and writes their last use, until `stop`. While the ledger
+    /// does not respond, the tokens of the last read stay valid until they expire.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut written = self.clock.elapsed();
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(TTL) => {}
+                () = tokio::time::sleep(CACHE_TTL) => {}
             }
             if let Err(error) = self.reload().await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "tokens not read again");
+                tracing::debug!(error = &error as &dyn std::error::Error, "failed to read tokens");
             }
-            if stop.is_cancelled() || self.since(written) >= WRITE_USE_EVERY {
+            if stop.is_cancelled() || self.since(written) >= LAST_USED_INTERVAL {
                 written = self.clock.elapsed();
-                self.write_use().await;
+                self.write_last_used().await;
             }
         }
     }
 
-    async fn write_use(&self) {
+    async fn write_last_used(&self) {
         let used: Vec<(i64, Timestamp)> = {
-            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut used = self.last_used.lock().unwrap_or_else(PoisonError::into_inner);
             used.drain().collect()
         };
         if let Err(error) = self.ledger.tokens_used(&used).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "use of tokens not noted");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "failed to write last use of tokens"
+            );
         }
         if let Err(error) = self.extend_admin().await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "admin token not extended");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "failed to extend the admin token"
+            );
         }
     }
 }
@@ -304,7 +310,7 @@ mod tests {
         let clock = Arc::new(ManualClock::new(Timestamp(1)));
         let access = Access::new(Arc::clone(&ledger), clock, None);
         for name in ["one", "two"] {
-            // The tokens were read a moment ago.
+            // The tokens have just been read.
             assert!(access.token(name).await.unwrap().is_none());
             let token = NewToken {
                 name: name.to_owned(),

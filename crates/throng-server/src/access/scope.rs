@@ -5,14 +5,14 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-/// One right.
+/// One right of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Report events.
     Events,
-    /// Look users up, and decide.
+    /// Look up users, and request decisions.
     Lookup,
-    /// Follow the feed as a gate.
+    /// Read the feed as a gate.
     Feed,
     /// Read metrics.
     Metrics,
@@ -54,7 +54,7 @@ impl Scope {
     }
 }
 
-/// A text is no scope.
+/// The text does not name a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a scope: use events, lookup, feed, metrics, read, operate or admin")]
 pub struct UnknownScope(String);
@@ -87,19 +87,19 @@ impl FromIterator<Scope> for Scopes {
 }
 
 impl Scopes {
-    /// The scopes of a list with commas that this version knows.
-    pub(crate) fn of_known(text: &str) -> Self {
+    /// Parses a comma-separated list, and ignores scopes that this version does not know.
+    pub(crate) fn parse_known(text: &str) -> Self {
         text.split(',').filter_map(|word| word.trim().parse::<Scope>().ok()).collect()
     }
 
-    /// Whether these scopes allow what one needs: `admin` allows everything, and `operate` allows
-    /// to read.
+    /// Whether these scopes include the needed one: `admin` includes every scope, and `operate`
+    /// includes `read`.
     pub fn allow(self, needed: Scope) -> bool {
         let has = |scope: Scope| self.0 & scope.bit() != 0;
         has(needed) || has(Scope::Admin) || (needed == Scope::Read && has(Scope::Operate))
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -129,9 +129,9 @@ mod tests {
     fn scopes_are_read_back() {
         let all: Scopes = Scope::ALL.into_iter().collect();
         assert_eq!(all.to_string(), "events,lookup,feed,metrics,read,operate,admin");
-        assert_eq!(Scopes::of_known(&all.to_string()), all);
-        assert_eq!(Scopes::of_known("read, fly").to_string(), "read");
-        assert!(Scopes::of_known("").is_empty());
+        assert_eq!(Scopes::parse_known(&all.to_string()), all);
+        assert_eq!(Scopes::parse_known("read, fly").to_string(), "read");
+        assert!(Scopes::parse_known("").is_empty());
         assert!("Read".parse::<Scope>().unwrap_err().to_string().contains("operate"));
     }
 

@@ -5,8 +5,8 @@ use throng_store::{HistoryEntry, LedgerError, NewToken, TokenRow};
 
 use super::{Access, AccessError, Caller, SPEC_TOKEN, Scopes};
 
-/// Put before every token, so that programs that search for leaked secrets find it.
-pub(super) const PREFIX: &str = "throng_";
+/// The prefix of every token, so that secret scanners can find leaked ones.
+pub(super) const TOKEN_PREFIX: &str = "throng_";
 
 /// A token to be created.
 #[derive(Debug, Clone)]
@@ -17,26 +17,26 @@ pub(crate) struct TokenRequest {
     pub(crate) workspace: Option<String>,
 }
 
-/// Whether a text can be the name of a token that a person creates. The names of the node's own
-/// tokens cannot.
-pub(crate) fn is_name(text: &str) -> bool {
-    let characters = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+/// Whether a text is a valid name of a token that a person creates. The names of the node's own
+/// tokens are reserved.
+pub(crate) fn is_token_name(text: &str) -> bool {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     (1..=64).contains(&text.len())
-        && text.bytes().all(characters)
+        && text.bytes().all(is_allowed)
         && text != SPEC_TOKEN
         && text != "admin"
         && !text.starts_with("admin-")
 }
 
 impl Access {
-    /// Creates a token; its secret is not stored and cannot be shown again.
+    /// Creates a token. Its secret is not stored and cannot be shown again.
     pub(crate) async fn create(
         &self,
         request: TokenRequest,
         caller: &Caller,
         at: Timestamp,
     ) -> Result<Secret, AccessError> {
-        let secret = new_secret(PREFIX)?;
+        let secret = new_secret(TOKEN_PREFIX)?;
         let token = NewToken {
             name: request.name,
             hash: SecretHash::of(secret.expose()),
@@ -53,8 +53,8 @@ impl Access {
         Ok(secret)
     }
 
-    /// Revokes a token, and with it its sessions: at once on this node, and within a second or two on
-    /// the others.
+    /// Revokes a token and its sessions: at once on this node, and within two seconds on the
+    /// others.
     pub(crate) async fn revoke(
         &self,
         name: &str,
@@ -62,18 +62,18 @@ impl Access {
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         self.ledger.revoke_token(name, self.now()).await?;
-        let why = "it is not accepted any longer".to_owned();
+        let why = "it is no longer accepted".to_owned();
         self.record(name, "revoked", why, caller, at).await?;
         self.reload().await
     }
 
-    /// All tokens, with their last use as far as this node has noted it.
+    /// All tokens, with their last use as far as this node has recorded it.
     pub(crate) async fn list(&self) -> Result<Vec<TokenRow>, LedgerError> {
-        self.write_use().await;
+        self.write_last_used().await;
         self.ledger.tokens().await
     }
 
-    /// Whether a token of the list is accepted now.
+    /// Whether a token of the list is valid now.
     pub(crate) fn is_valid(&self, row: &TokenRow) -> bool {
         row.is_valid(self.now())
     }

@@ -1,4 +1,4 @@
-//! Where a backup is written: a folder, or one file in the tar format, compressed or not.
+//! Writes a backup: to a folder, or to one tar file, compressed or not.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
@@ -10,20 +10,20 @@ use sha2::{Digest, Sha256};
 use super::manifest::{FileEntry, MANIFEST, MANIFEST_SUM, Manifest};
 use super::{BackupError, failed};
 
-/// Zstandard's own default: the fastest level that still saves most.
-const LEVEL: i32 = 3;
-/// Read at a time.
-const CHUNK: usize = 256 << 10;
+/// Zstandard's default level.
+const ZSTD_LEVEL: i32 = 3;
+/// The most bytes of one read.
+const CHUNK_BYTES: usize = 256 << 10;
 
-/// The form of a backup, by its name.
+/// The format of a backup, by the extension of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ArchiveFormat {
     Folder,
     Tar,
     TarZstd,
 }
 
-impl Form {
+impl ArchiveFormat {
     pub(super) fn of(path: &Path) -> Self {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.ends_with(".tar.zst") {
@@ -36,45 +36,45 @@ impl Form {
     }
 }
 
-/// Beside the target: what is complete is renamed.
-fn partial(to: &Path) -> PathBuf {
+/// The path of an incomplete backup, beside the target, which is renamed when it is complete.
+fn partial_path(to: &Path) -> PathBuf {
     to.with_added_extension("partial")
 }
 
-/// The folder for the copy of the ledger, beside the target.
-pub(super) fn staging(to: &Path) -> PathBuf {
+/// The path of the folder for the copy of the ledger, beside the target.
+pub(super) fn staging_path(to: &Path) -> PathBuf {
     to.with_added_extension("staging")
 }
 
-/// Removes what lies beside the target.
-pub(super) fn clean_up(to: &Path) {
-    for path in [partial(to), staging(to)] {
+/// Removes the temporary files beside the target.
+pub(super) fn remove_temporary_files(to: &Path) {
+    for path in [partial_path(to), staging_path(to)] {
         let removed = match path.is_dir() {
             true => fs::remove_dir_all(&path),
             false => fs::remove_file(&path),
         };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, path = %path.display(), "an incomplete backup was not removed");
+                tracing::warn!(%error, path = %path.display(), "failed to remove incomplete backup");
             }
             _ => {}
         }
     }
 }
 
-/// Makes a folder that only its owner reads.
-pub(super) fn make_folder(path: &Path) -> Result<(), BackupError> {
+/// Creates a folder that only its owner can read.
+pub(super) fn create_folder(path: &Path) -> Result<(), BackupError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(failed("make the folder", path))
+        .map_err(failed("create the folder", path))
 }
 
-/// Makes a file that only its owner reads.
-pub(super) fn make_file(path: &Path) -> Result<File, BackupError> {
+/// Creates a file that only its owner can read.
+pub(super) fn create_file(path: &Path) -> Result<File, BackupError> {
     if let Some(folder) = path.parent() {
-        make_folder(folder)?;
+        create_folder(folder)?;
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.map_err(failed("create", path))
@@ -89,42 +89,46 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Passes on at most so many bytes of a file, hashes and counts them, and reports progress.
-pub(super) struct Hashing<'a, R> {
+/// Reads at most a number of bytes, hashes and counts them, and reports progress.
+pub(super) struct HashingReader<'a, R> {
     inner: R,
-    left: u64,
+    remaining: u64,
     sum: Sha256,
     on_read: &'a mut dyn FnMut(u64),
 }
 
-impl<'a, R: Read> Hashing<'a, R> {
+impl<'a, R: Read> HashingReader<'a, R> {
     pub(super) fn new(inner: R, bytes: u64, on_read: &'a mut dyn FnMut(u64)) -> Self {
-        Self { inner, left: bytes, sum: Sha256::new(), on_read }
+        Self { inner, remaining: bytes, sum: Sha256::new(), on_read }
     }
 
-    /// How many bytes are missing, and the SHA-256 of those that came.
-    pub(super) fn end(self) -> (u64, String) {
-        (self.left, hex(&self.sum.finalize()))
+    /// The number of missing bytes, and the SHA-256 of those that were read.
+    pub(super) fn finish(self) -> (u64, String) {
+        (self.remaining, hex(&self.sum.finalize()))
     }
 }
 
-impl<R: Read> Read for Hashing<'_, R> {
+impl<R: Read> Read for HashingReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX)).min(CHUNK);
-        let read = self.inner.read(&mut buffer[..most])?;
+        let limit = buffer
+            .len()
+            .min(usize::try_from(self.remaining).unwrap_or(usize::MAX))
+            .min(CHUNK_BYTES);
+        let read = self.inner.read(&mut buffer[..limit])?;
         self.sum.update(&buffer[..read]);
-        self.left -= read as u64;
+        self.remaining -= read as u64;
         (self.on_read)(read as u64);
         Ok(read)
     }
 }
 
+/// The target of a backup.
 enum Inner {
     Folder,
     Tar(Box<tar::Builder<Output>>),
 }
 
-/// The file of an archive.
+/// The file of an archive, compressed or not.
 enum Output {
     Plain(BufWriter<File>),
     Zstd(zstd::Encoder<'static, BufWriter<File>>),
@@ -156,32 +160,32 @@ impl Write for Output {
     }
 }
 
-/// A backup that is being written.
-pub(super) struct Sink {
+/// Writes a backup. Nothing is at the target before [`BackupWriter::finish`].
+pub(super) struct BackupWriter {
     to: PathBuf,
     partial: PathBuf,
     inner: Inner,
 }
 
-impl Sink {
+impl BackupWriter {
     pub(super) fn create(to: &Path) -> Result<Self, BackupError> {
-        let partial = partial(to);
-        for path in [to.to_owned(), partial.clone(), staging(to)] {
+        let partial = partial_path(to);
+        for path in [to.to_owned(), partial.clone(), staging_path(to)] {
             if fs::symlink_metadata(&path).is_ok() {
                 return Err(BackupError::Exists { path });
             }
         }
-        make_folder(&staging(to))?;
-        let inner = match Form::of(to) {
-            Form::Folder => {
-                make_folder(&partial)?;
+        create_folder(&staging_path(to))?;
+        let inner = match ArchiveFormat::of(to) {
+            ArchiveFormat::Folder => {
+                create_folder(&partial)?;
                 Inner::Folder
             }
-            form => {
-                let file = BufWriter::with_capacity(CHUNK, make_file(&partial)?);
-                let output = match form {
-                    Form::TarZstd => Output::Zstd(
-                        zstd::Encoder::new(file, LEVEL).map_err(failed("write", &partial))?,
+            format => {
+                let file = BufWriter::with_capacity(CHUNK_BYTES, create_file(&partial)?);
+                let output = match format {
+                    ArchiveFormat::TarZstd => Output::Zstd(
+                        zstd::Encoder::new(file, ZSTD_LEVEL).map_err(failed("write", &partial))?,
                     ),
                     _ => Output::Plain(file),
                 };
@@ -191,7 +195,7 @@ impl Sink {
         Ok(Self { to: to.to_owned(), partial, inner })
     }
 
-    /// Adds so many bytes of a file under a name.
+    /// Adds the first `bytes` of a file under a name. A file that has fewer by now is an error.
     pub(super) fn add(
         &mut self,
         name: &str,
@@ -200,24 +204,25 @@ impl Sink {
         bytes: u64,
         on_read: &mut dyn FnMut(u64),
     ) -> Result<FileEntry, BackupError> {
-        let mut reader = Hashing::new(file, bytes, on_read);
+        let mut reader = HashingReader::new(file, bytes, on_read);
         let written = match &mut self.inner {
             Inner::Folder => {
                 let path = self.partial.join(name);
-                let mut target = make_file(&path)?;
+                let mut target = create_file(&path)?;
                 io::copy(&mut reader, &mut target).and_then(|_| target.sync_all())
             }
             Inner::Tar(builder) => append(builder, name, bytes, &mut reader),
         };
         written.map_err(failed("write to the backup", source))?;
-        let (missing, sha256) = reader.end();
+        let (missing, sha256) = reader.finish();
         if missing > 0 {
-            return Err(BackupError::Cut { path: source.to_owned() });
+            return Err(BackupError::Truncated { path: source.to_owned() });
         }
         Ok(FileEntry { path: name.to_owned(), bytes, sha256 })
     }
 
-    /// Adds the manifest, brings everything to the disk, and puts it under its name.
+    /// Adds the manifest, syncs everything to the disk, and only then renames it to the target: an
+    /// incomplete backup must never have the name of a complete one.
     pub(super) fn finish(
         mut self,
         mut manifest: Manifest,
@@ -231,7 +236,7 @@ impl Sink {
         for (name, content) in [(MANIFEST, text.as_slice()), (MANIFEST_SUM, sum.as_bytes())] {
             let written = match &mut self.inner {
                 Inner::Folder => {
-                    let mut file = make_file(&partial.join(name))?;
+                    let mut file = create_file(&partial.join(name))?;
                     file.write_all(content).and_then(|()| file.sync_all())
                 }
                 Inner::Tar(builder) => append(builder, name, content.len() as u64, content),

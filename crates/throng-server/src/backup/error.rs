@@ -1,11 +1,11 @@
-//! Why a backup was not made or not restored.
+//! Why a backup was not written or not restored.
 
 use std::path::PathBuf;
 
 use throng_log::LogError;
 use throng_store::LedgerError;
 
-/// Why a backup was not made or not restored. Nothing was left behind then.
+/// Why a backup was not written or not restored. No incomplete files are left then.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// There is no ledger to copy.
@@ -18,7 +18,7 @@ pub enum BackupError {
         /// Where it should be.
         path: PathBuf,
     },
-    /// A part of the node's state lies elsewhere.
+    /// A part of the node's state is not in the data directory.
     #[error(
         "the node keeps its {what} outside the data directory: back up ledger, bucket and Kafka as \
          docs/operate/backup.md says"
@@ -27,10 +27,10 @@ pub enum BackupError {
         /// `event log` or `objects`.
         what: &'static str,
     },
-    /// Something lies at the target.
+    /// The target exists.
     #[error("{} exists: name another target, or remove it first", path.display())]
     Exists {
-        /// The target, or the incomplete target of a backup that was interrupted.
+        /// The target, or the temporary files of an interrupted backup.
         path: PathBuf,
     },
     /// The directory to restore to is in use.
@@ -39,7 +39,7 @@ pub enum BackupError {
         /// The directory.
         dir: PathBuf,
     },
-    /// An object that the ledger names is not there.
+    /// An object that the ledger names does not exist.
     #[error(
         "the ledger names the object {name}, which is not in {}: the data directory is damaged; see \
          `throng check` and the node's log",
@@ -53,14 +53,15 @@ pub enum BackupError {
     },
     /// Specs or snapshots changed faster than they could be copied.
     #[error(
-        "the data directory changed during each of {rounds} rounds: try again at a quieter time"
+        "the data directory changed during each of {rounds} rounds: try again when fewer snapshots and \
+         specs change"
     )]
     Changing {
-        /// How many rounds were begun.
+        /// How many rounds were tried.
         rounds: usize,
     },
     /// A manifest of the dictionary cannot be read.
-    #[error("the ledger's dictionary cannot be read")]
+    #[error("cannot read the ledger's dictionary")]
     Dictionary {
         /// Why.
         #[source]
@@ -68,7 +69,7 @@ pub enum BackupError {
     },
     /// A checkpoint and the log do not belong together.
     #[error(
-        "the checkpoint of partition {partition} stands at {checkpoint}, and the event log has \
+        "the checkpoint of partition {partition} is at {checkpoint}, and the event log has \
          offsets {start} to {end}: they do not belong together"
     )]
     Checkpoint {
@@ -90,12 +91,12 @@ pub enum BackupError {
         why: String,
     },
     /// A file changed its length while it was read.
-    #[error("{} was cut while it was copied (a disk that is full?): try again", path.display())]
-    Cut {
+    #[error("{} became shorter while it was copied (is the disk full?): try again", path.display())]
+    Truncated {
         /// The file.
         path: PathBuf,
     },
-    /// What is to be restored is no backup, or no complete one.
+    /// The source of a restore is not a backup, or is incomplete.
     #[error("{} is not a complete backup: {why}", path.display())]
     NotABackup {
         /// The folder or file.
@@ -103,7 +104,7 @@ pub enum BackupError {
         /// What is wrong with it.
         why: String,
     },
-    /// A file of a backup is not what was backed up.
+    /// A file of a backup is damaged.
     #[error("{file} in the backup is damaged: {why}. Use another backup")]
     Damaged {
         /// The file, by its name in the backup.
@@ -111,8 +112,10 @@ pub enum BackupError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A newer version made the backup.
-    #[error("a newer version of throng made this backup ({version}): restore it with that version")]
+    /// A newer version wrote the backup.
+    #[error(
+        "a newer version of throng wrote this backup ({version}): restore it with that version"
+    )]
     Newer {
         /// The version.
         version: String,
@@ -134,7 +137,7 @@ pub enum BackupError {
     /// The event log.
     #[error("cannot read the event log")]
     Log(#[from] LogError),
-    /// The process is ending.
+    /// The process is shutting down.
     #[error("the backup was interrupted")]
     Cancelled,
 }

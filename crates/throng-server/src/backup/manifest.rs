@@ -1,4 +1,4 @@
-//! What a backup says about itself: `manifest.json`, and its checksum in `manifest.sha256`.
+//! The manifest of a backup, `manifest.json`, with its checksum in `manifest.sha256`.
 
 use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
@@ -6,7 +6,7 @@ use throng_store::StoreStamp;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const MANIFEST_SUM: &str = "manifest.sha256";
-/// The newest format that this version reads and the one that it writes.
+/// The format that this version writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
 
 /// A file of a backup.
@@ -14,7 +14,7 @@ pub(super) const FORMAT: u32 = 1;
 pub struct FileEntry {
     /// Its path in the backup and in the data directory.
     pub path: String,
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: u64,
     /// SHA-256 of its content in hexadecimal digits.
     pub sha256: String,
@@ -27,23 +27,23 @@ pub struct PartitionRange {
     pub partition: u32,
     /// The oldest offset.
     pub start: u64,
-    /// The next offset: the backup has at least the events before it.
+    /// The next offset of the log: the backup has at least the events before it.
     pub end: u64,
-    /// The next offset by the checkpoint; `None` if there is none yet.
+    /// The next offset of the checkpoint; `None` if there is none yet.
     pub checkpoint: Option<u64>,
 }
 
-/// What a backup holds.
+/// The content of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The version of this format.
     pub format: u32,
-    /// The version of throng that made it.
+    /// The version of throng that wrote it.
     pub version: String,
-    /// When it was begun.
+    /// When the backup was started.
     pub made_at: Timestamp,
-    /// The stamp of the ledger's copy: the identity of the data directory, and how far it was.
-    /// `None` if no node of this version worked in it.
+    /// The stamp of the ledger's copy: the identity and the sequence number of the data directory.
+    /// `None` if only nodes without stamps, of earlier versions, have used it.
     pub stamp: Option<StoreStamp>,
     /// The version of the applied spec.
     pub spec_version: Option<u64>,
@@ -72,7 +72,7 @@ impl Manifest {
         }
     }
 
-    /// The length of all files.
+    /// The length of all files in bytes.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }

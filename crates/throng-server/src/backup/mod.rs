@@ -3,19 +3,19 @@
 //!
 //! **Order.** The ledger is copied first, as one consistent state; then the objects that this copy
 //! names; then the checkpoints are opened, then the log. So
-//! * no object is missing that the copied ledger names: one that was removed in between (retention)
-//!   starts the round again with a newer copy of the ledger;
-//! * no checkpoint is ahead of the copied log: what a checkpoint counts was in the log before the
-//!   checkpoint was written, and the log is read after it;
-//! * the log begins at or before every checkpoint: this is compared, and the round begins again where
-//!   retention was faster;
-//! * events came under the spec that the copied ledger holds: the applied version is compared after
-//!   the log was opened, and the round begins again if another one was applied.
+//! * no object is missing that the copied ledger names: if retention removes one in between,
+//!   another round starts with a newer copy of the ledger;
+//! * no checkpoint is ahead of the copied log: the events of a checkpoint were in the log before
+//!   the checkpoint was written, and the log is read after it;
+//! * the log begins at or before every checkpoint: this is checked, and another round starts if
+//!   retention has removed events since the checkpoint was opened;
+//! * events were accepted under the spec in the copied ledger: the applied version is compared
+//!   after the log was opened, and another round starts if another spec was applied.
 //!
-//! Files that were opened are read through their handles: a checkpoint that is replaced or a segment
-//! that is deleted meanwhile stays readable. Of the log's last segment as much is copied as it had
-//! when it was opened; a record that was being written then is the torn end of a log, which was not
-//! acknowledged.
+//! Files that were opened are read through their handles: a checkpoint that is replaced or a
+//! segment that is deleted in the meantime stays readable. The log's last segment is copied up to
+//! its length when it was opened; a record that was being written then is a torn write, which was
+//! not acknowledged, and is cut off at the next start.
 
 mod archive;
 mod error;
@@ -30,17 +30,17 @@ use throng_ledger::SqliteLedger;
 use throng_model::Timestamp;
 use throng_store::{MaintenanceLedger as _, SpecLedger as _};
 
-use archive::Sink;
+use archive::BackupWriter;
 pub use error::BackupError;
 pub use manifest::{FileEntry, Manifest, PartitionRange};
 pub use restore::restore;
-use source::{Captured, Round};
+use source::{CapturedFiles, CopiedFiles};
 
-/// Rounds that are begun before a backup gives up: each needs a snapshot to be removed, or a spec
-/// to be applied, while the round before was copied.
-const ROUNDS: usize = 20;
+/// Rounds before a backup fails. Another round is only needed if a snapshot was removed, or a spec
+/// applied, during the previous one.
+const MAX_ROUNDS: usize = 20;
 
-/// How far a backup or a restore is, in bytes: done and, as far as known, in total.
+/// Reports the progress of a backup or a restore, in bytes: done and, as far as known, in total.
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
 /// The names in a backup.
@@ -53,7 +53,7 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Ba
     move |source| BackupError::Io { doing, path, source }
 }
 
-/// Runs what reads and writes files on a thread that may block.
+/// Runs file I/O on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackupError> + Send + 'static,
 ) -> Result<T, BackupError> {
@@ -61,11 +61,12 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Copies a data directory to `to`: a folder, or a single file if the name ends in `.tar` or
-/// `.tar.zst`. It appears under its name when it is complete and on disk. The node of the directory
-/// may run and write meanwhile. Reads every byte once; secrets and keys are not copied.
+/// `.tar.zst`. It gets its name when it is complete and synced to the disk. The node of the
+/// directory may run and write during the backup. Reads every byte once; secrets and keys are not
+/// copied.
 ///
 /// # Errors
-/// [`BackupError`]; nothing lies at `to` then.
+/// [`BackupError`]; nothing is at `to` then.
 pub async fn backup(
     data_dir: &Path,
     to: &Path,
@@ -77,15 +78,15 @@ pub async fn backup(
         return Err(BackupError::NoLedger { path });
     }
     let ledger = SqliteLedger::attach(&path).await?;
-    let made = make(data_dir, to, now, progress, &ledger).await;
-    // A checksum that lay beside a ledger that no node has open stays right.
+    let written = write_backup(data_dir, to, now, progress, &ledger).await;
+    // Closed without changes: the checksum file of a ledger that no node has open stays valid.
     let closed = ledger.close().await;
-    let manifest = made?;
+    let manifest = written?;
     closed?;
     Ok(manifest)
 }
 
-async fn make(
+async fn write_backup(
     data_dir: &Path,
     to: &Path,
     now: Timestamp,
@@ -93,56 +94,58 @@ async fn make(
     ledger: &SqliteLedger,
 ) -> Result<Manifest, BackupError> {
     source::refuse_shared(ledger.applied_spec().await?)?;
-    let (target, stage) = (to.to_owned(), archive::staging(to));
-    let mut sink = blocking(move || Sink::create(&target)).await?;
-    let worked = async move {
-        let mut copied = Round::new(data_dir, progress);
-        for _ in 0..ROUNDS {
-            let copy = stage.join(LEDGER);
+    let (target, staging) = (to.to_owned(), archive::staging_path(to));
+    let mut writer = blocking(move || BackupWriter::create(&target)).await?;
+    let result = async move {
+        let mut copied = CopiedFiles::new(data_dir, progress);
+        for _ in 0..MAX_ROUNDS {
+            let copy = staging.join(LEDGER);
             source::remove(&copy)?;
             ledger.copy_to(&copy).await?;
             let named = read_copy(&copy).await?;
-            let (back, complete) = {
+            let (returned, complete) = {
                 let names = named.names.clone();
                 blocking(move || {
-                    let complete = copied.objects(&mut sink, &names)?;
-                    Ok(((copied, sink), complete))
+                    let complete = copied.objects(&mut writer, &names)?;
+                    Ok(((copied, writer), complete))
                 })
                 .await?
             };
-            (copied, sink) = back;
+            (copied, writer) = returned;
             if !complete {
                 continue;
             }
             let dir = data_dir.to_owned();
-            let Some(captured) = blocking(move || Captured::open(&dir)).await? else { continue };
+            let Some(captured) = blocking(move || CapturedFiles::open(&dir)).await? else {
+                continue;
+            };
             if ledger.applied_version().await? != named.spec_version {
                 continue;
             }
             let ranges = captured.ranges.clone();
             let manifest = Manifest::new(now, named.stamp, named.spec_version, ranges);
             return blocking(move || {
-                copied.rest(&mut sink, &copy, captured)?;
-                sink.finish(manifest, copied.entries)
+                copied.rest(&mut writer, &copy, captured)?;
+                writer.finish(manifest, copied.entries)
             })
             .await;
         }
-        Err(BackupError::Changing { rounds: ROUNDS })
+        Err(BackupError::Changing { rounds: MAX_ROUNDS })
     }
     .await;
-    // Also after a failure: what is incomplete must not be taken for a backup.
-    archive::clean_up(to);
-    worked
+    // Also after an error: an incomplete backup must not be mistaken for a complete one.
+    archive::remove_temporary_files(to);
+    result
 }
 
-/// What a copy of the ledger says.
-struct Copied {
+/// The references of a copy of the ledger.
+struct LedgerCopy {
     names: Vec<String>,
     spec_version: Option<u64>,
     stamp: Option<throng_store::StoreStamp>,
 }
 
-async fn read_copy(path: &Path) -> Result<Copied, BackupError> {
+async fn read_copy(path: &Path) -> Result<LedgerCopy, BackupError> {
     let copy = SqliteLedger::attach(path).await?;
     let read = async {
         let named = copy.named_objects().await?;
@@ -153,7 +156,7 @@ async fn read_copy(path: &Path) -> Result<Copied, BackupError> {
         }
         names.sort_unstable();
         names.dedup();
-        Ok(Copied {
+        Ok(LedgerCopy {
             names,
             spec_version: copy.applied_version().await?,
             stamp: copy.stamp().await?,

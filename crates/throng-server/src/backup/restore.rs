@@ -1,4 +1,4 @@
-//! From a backup to a data directory.
+//! Restores a backup to a data directory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,19 +7,21 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::archive::{Form, Hashing, hex, make_file, make_folder, sync_folder, sync_folders};
+use super::archive::{
+    ArchiveFormat, HashingReader, create_file, create_folder, hex, sync_folder, sync_folders,
+};
 use super::manifest::{FORMAT, MANIFEST, MANIFEST_SUM, Manifest};
 use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, blocking, failed};
 use crate::node::{stamped_folders, write_stamp};
 
-/// A manifest of ten million files is smaller.
-const LARGEST_MANIFEST: u64 = 2 << 30;
+/// The largest manifest: one of ten million files is smaller.
+const MAX_MANIFEST_BYTES: u64 = 2 << 30;
 
-/// Brings a backup into a new or empty directory, after every file was compared with its checksum.
-/// The directory appears when it is complete and on disk. Returns what it holds.
+/// Restores a backup to a new or empty directory, after the checksum of every file was verified.
+/// The directory gets its name when it is complete and synced to the disk. Returns the manifest.
 ///
 /// # Errors
-/// [`BackupError`]; the directory is as it was then.
+/// [`BackupError`]; the directory is unchanged then.
 pub async fn restore(from: &Path, dir: &Path, progress: Progress) -> Result<Manifest, BackupError> {
     let (from, dir) = (from.to_owned(), dir.to_owned());
     blocking(move || {
@@ -32,60 +34,60 @@ pub async fn restore(from: &Path, dir: &Path, progress: Progress) -> Result<Mani
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("list", &dir)(error)),
         }
-        let aside = dir.with_added_extension("restoring");
-        if fs::symlink_metadata(&aside).is_ok() {
-            return Err(BackupError::Exists { path: aside });
+        let temporary = dir.with_added_extension("restoring");
+        if fs::symlink_metadata(&temporary).is_ok() {
+            return Err(BackupError::Exists { path: temporary });
         }
-        let restored = into(&from, &aside, &dir, &progress);
+        let restored = restore_to(&from, &temporary, &dir, &progress);
         if restored.is_err()
-            && let Err(error) = fs::remove_dir_all(&aside)
+            && let Err(error) = fs::remove_dir_all(&temporary)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, path = %aside.display(), "an incomplete restore was not removed");
+            tracing::warn!(%error, path = %temporary.display(), "failed to remove incomplete restore");
         }
         restored
     })
     .await
 }
 
-fn into(
+fn restore_to(
     from: &Path,
-    aside: &Path,
+    temporary: &Path,
     dir: &Path,
     progress: &Progress,
 ) -> Result<Manifest, BackupError> {
-    make_folder(aside)?;
+    create_folder(temporary)?;
     let mut unpacked =
-        Unpacked { from, aside, files: BTreeMap::new(), done: 0, total: 0, progress };
-    match Form::of(from) {
-        Form::Folder => unpacked.folder(from, from)?,
-        form => unpacked.archive(form)?,
+        Unpacked { from, temporary, files: BTreeMap::new(), done: 0, total: 0, progress };
+    match ArchiveFormat::of(from) {
+        ArchiveFormat::Folder => unpacked.folder(from, from)?,
+        format => unpacked.archive(format)?,
     }
     let manifest = unpacked.verify()?;
     for name in [MANIFEST, MANIFEST_SUM] {
-        let path = aside.join(name);
+        let path = temporary.join(name);
         fs::remove_file(&path).map_err(failed("remove", &path))?;
     }
-    // All of one moment, so they are stamped alike.
+    // All stores are of one moment, so all get the ledger's stamp.
     if let Some(stamp) = &manifest.stamp {
-        for (_, folder) in stamped_folders(aside) {
+        for (_, folder) in stamped_folders(temporary) {
             write_stamp(&folder, stamp).map_err(failed("stamp", &folder))?;
         }
     }
-    sync_folders(aside)?;
+    sync_folders(temporary)?;
     match fs::remove_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(failed("replace", dir)(error));
         }
         _ => {}
     }
-    fs::rename(aside, dir).map_err(failed("rename to", dir))?;
+    fs::rename(temporary, dir).map_err(failed("rename to", dir))?;
     sync_folder(dir.parent().unwrap_or(Path::new(".")))?;
     Ok(manifest)
 }
 
-/// Whether a name may be a file of a backup: nothing that leads out of the directory, and nothing but
-/// what a backup holds.
+/// Whether a backup can hold a file of this name. An archive may be crafted: a name must not lead
+/// out of the directory, nor to a file that no backup has, such as the admin token.
 fn is_allowed(name: &str) -> bool {
     let path = Path::new(name);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
@@ -95,10 +97,10 @@ fn is_allowed(name: &str) -> bool {
     plain && known && !name.contains("//") && !name.ends_with('/')
 }
 
-/// The files that lie aside.
+/// The files that were unpacked to the temporary directory.
 struct Unpacked<'a> {
     from: &'a Path,
-    aside: &'a Path,
+    temporary: &'a Path,
     /// By name: length and SHA-256.
     files: BTreeMap<String, (u64, String)>,
     done: u64,
@@ -111,28 +113,28 @@ impl Unpacked<'_> {
         BackupError::NotABackup { path: self.from.to_owned(), why: why.into() }
     }
 
-    /// Writes a file aside.
-    fn take(&mut self, name: &str, reader: impl Read, bytes: u64) -> Result<(), BackupError> {
+    /// Writes a file to the temporary directory.
+    fn unpack(&mut self, name: &str, reader: impl Read, bytes: u64) -> Result<(), BackupError> {
         if !is_allowed(name) {
-            return Err(self.not_a_backup("it holds a file that no backup has"));
+            return Err(self.not_a_backup("it contains a file that no backup has"));
         }
         if self.files.contains_key(name) {
-            return Err(self.not_a_backup(format!("it holds {name} twice")));
+            return Err(self.not_a_backup(format!("it contains {name} twice")));
         }
-        let path = self.aside.join(name);
-        let mut file = make_file(&path)?;
+        let path = self.temporary.join(name);
+        let mut file = create_file(&path)?;
         let (progress, total, mut done) = (self.progress, self.total, self.done);
         let mut on_read = |read: u64| {
             done += read;
             progress(done, total.max(done));
         };
-        let mut reader = Hashing::new(reader, bytes, &mut on_read);
+        let mut reader = HashingReader::new(reader, bytes, &mut on_read);
         let copied = io::copy(&mut reader, &mut file).and_then(|_| file.sync_all());
         copied.map_err(failed("write", &path))?;
-        let (missing, sum) = reader.end();
+        let (missing, sum) = reader.finish();
         self.done = done;
         if missing > 0 {
-            return Err(BackupError::Damaged { file: name.to_owned(), why: "it is cut short" });
+            return Err(BackupError::Damaged { file: name.to_owned(), why: "it is truncated" });
         }
         self.files.insert(name.to_owned(), (bytes, sum));
         Ok(())
@@ -148,7 +150,7 @@ impl Unpacked<'_> {
                 }
                 Err(error) => return Err(failed("read", &manifest)(error)),
             };
-            // Only for the progress; it is verified in the end.
+            // Only for the progress; the manifest is verified at the end.
             self.total = serde_json::from_slice::<Manifest>(&text).map_or(0, |m| m.bytes());
         }
         for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
@@ -160,53 +162,57 @@ impl Unpacked<'_> {
             }
             let name = path.strip_prefix(top).ok().and_then(Path::to_str).map(str::to_owned);
             let Some(name) = name.filter(|_| facts.is_file()) else {
-                return Err(self.not_a_backup("it holds something that is not a file"));
+                return Err(self.not_a_backup("it contains something that is not a file"));
             };
             let file = File::open(&path).map_err(failed("open", &path))?;
-            self.take(&name, file, facts.len())?;
+            self.unpack(&name, file, facts.len())?;
         }
         Ok(())
     }
 
-    fn archive(&mut self, form: Form) -> Result<(), BackupError> {
+    fn archive(&mut self, format: ArchiveFormat) -> Result<(), BackupError> {
         let file = File::open(self.from).map_err(failed("open", self.from))?;
         self.total = file.metadata().map_or(0, |facts| facts.len());
-        let reader: Box<dyn Read> = match form {
-            Form::TarZstd => Box::new(zstd::Decoder::new(file).map_err(failed("read", self.from))?),
+        let reader: Box<dyn Read> = match format {
+            ArchiveFormat::TarZstd => {
+                Box::new(zstd::Decoder::new(file).map_err(failed("read", self.from))?)
+            }
             _ => Box::new(BufReader::new(file)),
         };
         let mut archive = tar::Archive::new(reader);
-        let broken = |error: io::Error| BackupError::NotABackup {
+        let unreadable = |error: io::Error| BackupError::NotABackup {
             path: self.from.to_owned(),
             why: format!("it cannot be unpacked: {error}"),
         };
         let from = self.from;
-        let entries = archive.entries().map_err(broken)?;
+        let entries = archive.entries().map_err(unreadable)?;
         for entry in entries {
-            let broken = |error: io::Error| BackupError::NotABackup {
+            let unreadable = |error: io::Error| BackupError::NotABackup {
                 path: from.to_owned(),
                 why: format!("it cannot be unpacked: {error}"),
             };
-            let entry = entry.map_err(broken)?;
-            let name = entry.path().map_err(broken)?.to_str().map(str::to_owned);
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.path().map_err(unreadable)?.to_str().map(str::to_owned);
             let (kind, bytes) = (entry.header().entry_type(), entry.size());
             let Some(name) = name.filter(|_| kind.is_file()) else {
-                return Err(self.not_a_backup("it holds something that is not a file"));
+                return Err(self.not_a_backup("it contains something that is not a file"));
             };
-            self.take(&name, entry, bytes)?;
+            self.unpack(&name, entry, bytes)?;
         }
         Ok(())
     }
 
-    /// Compares every file with the manifest, and the manifest with its checksum.
+    /// Verifies every file against the manifest, and the manifest against its checksum.
     fn verify(&mut self) -> Result<Manifest, BackupError> {
         let (Some((bytes, sum)), Some(_)) =
             (self.files.remove(MANIFEST), self.files.remove(MANIFEST_SUM))
         else {
-            return Err(self.not_a_backup("it has no manifest, or not its checksum"));
+            return Err(
+                self.not_a_backup("its manifest, or the checksum of the manifest, is missing")
+            );
         };
         let damaged = |file: &str, why| BackupError::Damaged { file: file.to_owned(), why };
-        if bytes > LARGEST_MANIFEST {
+        if bytes > MAX_MANIFEST_BYTES {
             return Err(damaged(MANIFEST, "it is too large"));
         }
         let (text, expected) = (self.read(MANIFEST)?, self.read(MANIFEST_SUM)?);
@@ -214,14 +220,15 @@ impl Unpacked<'_> {
         if expected != format!("{sum}  {MANIFEST}\n").into_bytes() {
             return Err(damaged(MANIFEST, "its checksum does not match"));
         }
-        let format = serde_json::from_slice::<serde_json::Value>(&text)
+        let json = serde_json::from_slice::<serde_json::Value>(&text)
             .map_err(|_| damaged(MANIFEST, "it is not JSON"))?;
-        if format["format"].as_u64().is_none_or(|format| format > u64::from(FORMAT)) {
-            let version = format["version"].as_str().unwrap_or("unknown").to_owned();
+        // The version first: a newer manifest may have other fields.
+        if json["format"].as_u64().is_none_or(|format| format > u64::from(FORMAT)) {
+            let version = json["version"].as_str().unwrap_or("unknown").to_owned();
             return Err(BackupError::Newer { version });
         }
-        let manifest: Manifest =
-            serde_json::from_value(format).map_err(|_| damaged(MANIFEST, "it lacks something"))?;
+        let manifest: Manifest = serde_json::from_value(json)
+            .map_err(|_| damaged(MANIFEST, "a field is missing or invalid"))?;
         for entry in &manifest.files {
             match self.files.remove(&entry.path) {
                 None => return Err(damaged(&entry.path, "it is missing")),
@@ -238,7 +245,7 @@ impl Unpacked<'_> {
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, BackupError> {
-        let path: PathBuf = self.aside.join(name);
+        let path: PathBuf = self.temporary.join(name);
         fs::read(&path).map_err(failed("read", &path))
     }
 }

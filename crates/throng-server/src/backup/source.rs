@@ -1,4 +1,4 @@
-//! What is copied from a data directory.
+//! Reads the files of a data directory for a backup.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -9,19 +9,20 @@ use throng_log::{EventLog as _, FileLog};
 use throng_spec::{LogSettings, ObjectsSettings, Spec};
 use throng_store::AppliedSpec;
 
-use super::archive::Sink;
+use super::archive::BackupWriter;
 use super::manifest::{FileEntry, PartitionRange};
 use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, failed};
 use crate::roles::aggregate::{BudgetsError, checkpoint_objects, checkpoint_offset};
 
 /// The folder of checkpoints among the objects.
 const CHECKPOINTS: &str = "checkpoints";
-/// And of the lists of records that cannot be applied.
+/// The folder of the lists of quarantined records among the objects.
 const QUARANTINE: &str = "quarantine";
 
-/// Refuses a node whose log or objects lie elsewhere: a copy of the rest would be no backup.
+/// Refuses a node whose log or objects are not in the data directory: a copy of the rest could not
+/// be restored.
 pub(super) fn refuse_shared(applied: Option<AppliedSpec>) -> Result<(), BackupError> {
-    // A spec that this version cannot read says nothing; then the files themselves do.
+    // With a spec that this version cannot read, the backup copies what the directory holds.
     let spec = applied.and_then(|applied| serde_json::from_value::<Spec>(applied.spec).ok());
     match spec {
         Some(spec) if !matches!(spec.node.objects, ObjectsSettings::Directory) => {
@@ -34,7 +35,7 @@ pub(super) fn refuse_shared(applied: Option<AppliedSpec>) -> Result<(), BackupEr
     }
 }
 
-/// Removes a file; right also when there is none.
+/// Removes a file if it exists.
 pub(super) fn remove(path: &Path) -> Result<(), BackupError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
@@ -42,7 +43,7 @@ pub(super) fn remove(path: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// A file, `None` if it is not there.
+/// Opens a file, and returns its length; `None` if it does not exist.
 fn open(path: &Path) -> Result<Option<(File, u64)>, BackupError> {
     let opened = File::open(path).and_then(|file| {
         let bytes = file.metadata()?.len();
@@ -55,19 +56,19 @@ fn open(path: &Path) -> Result<Option<(File, u64)>, BackupError> {
     }
 }
 
-/// What was copied so far. Objects are written once, so one that was copied in an earlier round
-/// stays right.
-pub(super) struct Round {
+/// The files that were copied so far, over all rounds. Objects are immutable, so the copy of an
+/// earlier round stays valid.
+pub(super) struct CopiedFiles {
     data_dir: PathBuf,
     progress: Progress,
     done: u64,
     total: u64,
     copied: HashSet<String>,
-    missing_before: HashSet<String>,
+    missing_last_round: HashSet<String>,
     pub(super) entries: Vec<FileEntry>,
 }
 
-impl Round {
+impl CopiedFiles {
     pub(super) fn new(data_dir: &Path, progress: Progress) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
@@ -75,14 +76,14 @@ impl Round {
             done: 0,
             total: 0,
             copied: HashSet::new(),
-            missing_before: HashSet::new(),
+            missing_last_round: HashSet::new(),
             entries: Vec::new(),
         }
     }
 
     fn add(
         &mut self,
-        sink: &mut Sink,
+        writer: &mut BackupWriter,
         name: &str,
         source: &Path,
         (file, bytes): (File, u64),
@@ -92,18 +93,18 @@ impl Round {
             done += read;
             progress(done, total.max(done));
         };
-        let entry = sink.add(name, source, file, bytes, &mut on_read)?;
+        let entry = writer.add(name, source, file, bytes, &mut on_read)?;
         self.done = done;
         self.entries.push(entry);
         Ok(())
     }
 
-    /// Copies the named objects that were not copied before. `false` if one is not there any more:
-    /// a newer copy of the ledger may not name it. One that is missing in two rounds in a row is
-    /// really missing.
+    /// Copies the named objects that were not copied before. `false` if one does not exist:
+    /// retention may have removed it, and a newer copy of the ledger does not name it then. An
+    /// object that is missing in two consecutive rounds is lost.
     pub(super) fn objects(
         &mut self,
-        sink: &mut Sink,
+        writer: &mut BackupWriter,
         names: &[String],
     ) -> Result<bool, BackupError> {
         let root = self.data_dir.join(OBJECTS);
@@ -116,10 +117,10 @@ impl Round {
             let path = root.join(name);
             match open(&path)? {
                 Some(opened) => {
-                    self.add(sink, &format!("{OBJECTS}/{name}"), &path, opened)?;
+                    self.add(writer, &format!("{OBJECTS}/{name}"), &path, opened)?;
                     self.copied.insert(name.clone());
                 }
-                None if self.missing_before.contains(name) => {
+                None if self.missing_last_round.contains(name) => {
                     return Err(BackupError::Missing { name: name.clone(), dir: root });
                 }
                 None => {
@@ -128,30 +129,30 @@ impl Round {
             }
         }
         let complete = missing.is_empty();
-        self.missing_before = missing;
+        self.missing_last_round = missing;
         Ok(complete)
     }
 
-    /// Copies the ledger's copy, and what was captured.
+    /// Adds the copy of the ledger, and the captured files.
     pub(super) fn rest(
         &mut self,
-        sink: &mut Sink,
+        writer: &mut BackupWriter,
         ledger: &Path,
-        captured: Captured,
+        captured: CapturedFiles,
     ) -> Result<(), BackupError> {
         let copy =
             open(ledger)?.ok_or_else(|| BackupError::NoLedger { path: ledger.to_owned() })?;
         let captured_bytes: u64 = captured.files.iter().map(|(_, _, (_, bytes))| bytes).sum();
         self.total = self.done + copy.1 + captured_bytes;
-        self.add(sink, LEDGER, ledger, copy)?;
+        self.add(writer, LEDGER, ledger, copy)?;
         for (name, path, opened) in captured.files {
-            self.add(sink, &name, &path, opened)?;
+            self.add(writer, &name, &path, opened)?;
         }
         Ok(())
     }
 }
 
-/// The length of ledger, checkpoints and log now, for the progress.
+/// The current size of ledger, checkpoints and log, for the progress.
 fn rest_bytes(data_dir: &Path) -> u64 {
     fn below(path: &Path) -> u64 {
         match fs::metadata(path) {
@@ -168,16 +169,18 @@ fn rest_bytes(data_dir: &Path) -> u64 {
         + below(&data_dir.join(LOG))
 }
 
-/// Checkpoints and log of one moment, held open.
-pub(super) struct Captured {
+/// Checkpoints and log of one moment, as open files: what the node deletes or replaces later stays
+/// readable.
+pub(super) struct CapturedFiles {
     /// Name in the backup, path, open file with its length at that moment.
     files: Vec<(String, PathBuf, (File, u64))>,
     pub(super) ranges: Vec<PartitionRange>,
 }
 
-impl Captured {
-    /// Opens the checkpoints, then the log. `None` if the log was truncated past a checkpoint
-    /// meanwhile: another round finds a newer checkpoint.
+impl CapturedFiles {
+    /// Opens the checkpoints, then the log. In the other order a checkpoint could be ahead of the
+    /// copied log, and a node refuses to start with that. `None` if the log was truncated past a
+    /// checkpoint in between: the next round finds a newer checkpoint.
     pub(super) fn open(data_dir: &Path) -> Result<Option<Self>, BackupError> {
         let log_dir = data_dir.join(LOG);
         let mut captured = Self { files: Vec::new(), ranges: Vec::new() };
@@ -201,7 +204,7 @@ impl Captured {
             for object in checkpoint_objects(&content, partition).map_err(damaged)? {
                 let name = format!("{OBJECTS}/{object}");
                 let path = data_dir.join(&name);
-                // A later checkpoint does not need it, and is there.
+                // Removed, so a later checkpoint that does not need it has been written.
                 let Some(opened) = open(&path)? else { return Ok(None) };
                 captured.files.push((name, path, opened));
             }
@@ -209,7 +212,7 @@ impl Captured {
             let name = format!("{OBJECTS}/{CHECKPOINTS}/{partition}");
             captured.files.push((name, path, (file, bytes)));
         }
-        // Which records a partition passes over: mostly there are none.
+        // The quarantined records of a partition; usually there are none.
         for partition in 0..partitions {
             let name = format!("{OBJECTS}/{QUARANTINE}/{partition}");
             let path = data_dir.join(&name);
@@ -219,7 +222,7 @@ impl Captured {
         }
         let ends = ends(&log_dir, partitions)?;
         let count = log_dir.join("partitions");
-        let opened = open(&count)?.ok_or_else(|| failed("open", &count)(gone()))?;
+        let opened = open(&count)?.ok_or_else(|| failed("open", &count)(not_found()))?;
         captured.files.push((format!("{LOG}/partitions"), count, opened));
         for ((partition, checkpoint), end) in (0..partitions).zip(offsets).zip(ends) {
             let Some(start) = captured.segments(&log_dir, partition)? else { return Ok(None) };
@@ -236,8 +239,8 @@ impl Captured {
         Ok(Some(captured))
     }
 
-    /// Opens the segments of a partition; its first offset. `None` if one was deleted between the
-    /// listing and the opening.
+    /// Opens the segments of a partition, and returns its first offset. `None` if a segment was
+    /// deleted after it was listed.
     fn segments(&mut self, log_dir: &Path, partition: u32) -> Result<Option<u64>, BackupError> {
         let folder = log_dir.join(partition.to_string());
         let mut names = Vec::new();
@@ -261,13 +264,13 @@ impl Captured {
 }
 
 /// The next offset of each partition, read before the segments are opened: the copy has at least
-/// what lies before it.
+/// the events before it.
 fn ends(log_dir: &Path, partitions: u32) -> Result<Vec<u64>, BackupError> {
     let log = FileLog::open_read_only(log_dir)?;
     let handle = tokio::runtime::Handle::current();
     (0..partitions).map(|partition| Ok(handle.block_on(log.end(partition))?)).collect()
 }
 
-fn gone() -> io::Error {
+fn not_found() -> io::Error {
     io::Error::from(ErrorKind::NotFound)
 }

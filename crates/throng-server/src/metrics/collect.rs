@@ -1,5 +1,5 @@
-//! Metrics that are read when a node is scraped: from the ledger, the log and the disk. In a
-//! deployment every node says the same of the ledger: take `max by` of them.
+//! Metrics that are read at a scrape: from the ledger, the log and the disk. In a cluster
+//! every node exposes the same values of the ledger: aggregate them with `max by`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,37 +13,38 @@ use super::Families;
 use crate::NodeContext;
 use crate::roles::aggregate::GateReport;
 
-/// Scrapes that come sooner after each other get the same figures of the ledger.
-const FRESH_FOR: Duration = Duration::from_secs(1);
-/// Checks that are counted.
-const MOST_CHECKS: u32 = 1_000;
+/// A scrape within this time after another one gets the same values of the ledger: several scrapers
+/// must not multiply its load.
+const CACHE_TTL: Duration = Duration::from_secs(1);
+/// Waiting checks are counted up to this number.
+const MAX_CHECKS: u32 = 1_000;
 
-/// What was read last, and when.
+/// The text of the last read, and when it was made.
 #[derive(Debug, Default)]
 pub(crate) struct Collector(tokio::sync::Mutex<Option<(Instant, String)>>);
 
 impl Collector {
-    /// The text of everything that is read for a scrape.
+    /// The metrics that are read at a scrape, as text.
     pub(crate) async fn text(&self, ctx: &NodeContext) -> String {
         let mut last = self.0.lock().await;
         if let Some((at, text)) = &*last
-            && at.elapsed() < FRESH_FOR
+            && at.elapsed() < CACHE_TTL
         {
-            return text.clone() + &of_gates(ctx);
+            return text.clone() + &collect_gates(ctx);
         }
         let mut families = Families::default();
-        let read = of_ledger(ctx, &mut families).await;
+        let read = collect_ledger(ctx, &mut families).await;
         families.one("throng_ledger_readable", f64::from(u8::from(read.is_ok())));
         if let Err(error) = read {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the metrics of the ledger could not be read"
+                "failed to read metrics from the ledger"
             );
         }
-        of_disk(ctx, &mut families).await;
+        collect_disk(ctx, &mut families).await;
         let text = families.into_text();
         *last = Some((Instant::now(), text.clone()));
-        text + &of_gates(ctx)
+        text + &collect_gates(ctx)
     }
 }
 
@@ -53,15 +54,15 @@ fn label(name: &'static str, value: impl Into<String>) -> Label {
     [(name, value.into())]
 }
 
-/// Nothing is written if a part of it cannot be read.
-async fn of_ledger(ctx: &NodeContext, families: &mut Families) -> Result<(), LedgerError> {
+/// Adds nothing if a part of it cannot be read.
+async fn collect_ledger(ctx: &NodeContext, families: &mut Families) -> Result<(), LedgerError> {
     let ledger = &ctx.ledger;
     let alerts = ledger.open_alerts_by_kind().await?;
     let receivers = ledger.receivers().await?;
     let audiences = ledger.audiences().await?;
     let tasks = ledger.task_counts().await?;
     let unsettled = ledger.unsettled().await?;
-    let checks = ledger.unchecked_tasks(MOST_CHECKS).await?.len();
+    let checks = ledger.unchecked_tasks(MAX_CHECKS).await?.len();
     let open_batches = ledger.open_batches().await?;
 
     let open = |kind| alerts.iter().find(|(of, _)| *of == kind).map_or(0, |(_, n)| *n);
@@ -146,7 +147,7 @@ fn task_state(state: TaskState) -> &'static str {
     }
 }
 
-async fn of_disk(ctx: &NodeContext, families: &mut Families) {
+async fn collect_disk(ctx: &NodeContext, families: &mut Families) {
     let has_log = ctx.spec.load().node.log == LogSettings::Files;
     let folder = ctx.data_dir.clone();
     let read = tokio::task::spawn_blocking(move || {
@@ -163,11 +164,11 @@ async fn of_disk(ctx: &NodeContext, families: &mut Families) {
             families.one("throng_disk_free_bytes", bytes(disk.f_bavail));
             families.one("throng_disk_size_bytes", bytes(disk.f_blocks));
         }
-        Err(error) => tracing::warn!(%error, "the free space of the disk cannot be read"),
+        Err(error) => tracing::warn!(%error, "failed to read the free space of the disk"),
     }
 }
 
-/// The bytes of all files below a folder. What goes away meanwhile does not count.
+/// The bytes of all files below a folder. A file that is removed during the walk does not count.
 fn bytes_below(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -179,9 +180,9 @@ fn bytes_below(folder: &Path) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// What each gate that reports to this node has applied, and how long ago it said so. Made for each
-/// answer, so that a gate that went away is not reported for ever.
-fn of_gates(ctx: &NodeContext) -> String {
+/// The feed versions that each gate has applied, and the age of its report. Not kept in the
+/// recorder, which would expose a gate for ever that has gone away.
+fn collect_gates(ctx: &NodeContext) -> String {
     let now = ctx.clock.now();
     let gates = ctx.budgets.gates();
     let mut families = Families::default();
@@ -189,11 +190,13 @@ fn of_gates(ctx: &NodeContext) -> String {
         "throng_gate_report_age_seconds",
         gates.iter().map(|gate| (label("gate", gate.id.clone()), now.since(gate.at).as_secs_f64())),
     );
-    families.add("throng_gate_applied_version", gates.iter().flat_map(applied));
+    families.add("throng_gate_applied_version", gates.iter().flat_map(applied_versions));
     families.into_text()
 }
 
-fn applied(gate: &GateReport) -> impl Iterator<Item = ([(&'static str, String); 2], f64)> + '_ {
+fn applied_versions(
+    gate: &GateReport,
+) -> impl Iterator<Item = ([(&'static str, String); 2], f64)> + '_ {
     gate.versions.iter().map(|(partition, version)| {
         let labels = [("gate", gate.id.clone()), ("partition", partition.to_string())];
         (labels, *version as f64)

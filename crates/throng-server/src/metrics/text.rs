@@ -1,15 +1,15 @@
-//! Prometheus' text format, for what is made anew for each scrape.
+//! Prometheus' text format, for metrics that are read at each scrape.
 
 use std::fmt::Write as _;
 
 use super::find;
 
-/// Families of samples as text: each with HELP and TYPE from the table of metrics.
+/// Metric families as text, each with HELP and TYPE from the table of metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Families(String);
 
 impl Families {
-    /// Adds a family; nothing if it has no samples. A sample is its labels and its value.
+    /// Adds a family, unless it has no samples. A sample is its labels and its value.
     pub(crate) fn add<'a, L>(&mut self, name: &str, samples: impl IntoIterator<Item = (L, f64)>)
     where
         L: AsRef<[(&'a str, String)]>,
@@ -18,11 +18,11 @@ impl Families {
             // A metric without a description is a bug, which the test of all metrics finds.
             return debug_assert!(false, "{name} is not in the table of metrics");
         };
-        let mut begun = false;
+        let mut has_header = false;
         for (labels, value) in samples {
-            if !std::mem::replace(&mut begun, true) {
+            if !std::mem::replace(&mut has_header, true) {
                 let (help, kind) = (metric.help, metric.kind.name());
-                // Writing to a text cannot fail.
+                // Writing to a string cannot fail.
                 let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
             }
             let labels = labels.as_ref();
@@ -52,7 +52,7 @@ impl Families {
     }
 }
 
-/// The value of a label as the format wants it.
+/// The value of a label, escaped for the text format.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,4 +1,5 @@
-//! Who may use a node: its data directory, its admin token, links and tokens for the same process.
+//! Access to a node at its start: the data directory's mode, the admin token, and sign-in links and
+//! tokens for callers in the same process.
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -11,17 +12,17 @@ use crate::access::{Access, AccessError, Scope, TokenRequest};
 
 use super::{Node, NodeConfig, NodeError, backends};
 
-/// A token that is shorter is warned about.
-const SHORT_TOKEN: usize = 16;
+/// A shorter token causes a warning, in characters.
+const MIN_TOKEN_LENGTH: usize = 16;
 
-/// Makes the data directory, and lets nobody but its owner in: it holds the admin token, and what is
-/// known about users.
+/// Creates the data directory, readable by its owner only: it holds the admin token and data about
+/// users.
 pub(super) fn open_data_dir(dir: &Path) -> Result<(), NodeError> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(NodeError::io("make the data directory", dir.display()))?;
+        .map_err(NodeError::io("create the data directory", dir.display()))?;
     let mode = std::fs::metadata(dir)
         .map_err(NodeError::io("read the mode of the data directory", dir.display()))?
         .permissions()
@@ -33,13 +34,13 @@ pub(super) fn open_data_dir(dir: &Path) -> Result<(), NodeError> {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             dir = %dir.display(),
-            "others can list the data directory, and its mode cannot be changed"
+            "data directory is accessible to other users, and its mode cannot be changed"
         );
     }
     Ok(())
 }
 
-/// Tokens and sessions, with the admin token of the data directory.
+/// Opens tokens and sessions, and makes sure that the data directory has a valid admin token.
 pub(super) async fn open(
     config: &NodeConfig,
     ledger: &Arc<dyn Ledger>,
@@ -49,9 +50,10 @@ pub(super) async fn open(
         Some(reference) => Some(backends::secret(&config.env, "token", reference)?),
         None => None,
     };
-    if token.as_ref().is_some_and(|token| token.expose().len() < SHORT_TOKEN) {
+    if token.as_ref().is_some_and(|token| token.expose().len() < MIN_TOKEN_LENGTH) {
         tracing::warn!(
-            "the token of node.token is shorter than {SHORT_TOKEN} characters: it can be guessed"
+            min_length = MIN_TOKEN_LENGTH,
+            "node.token is short and can be guessed, use a longer one"
         );
     }
     let clock = Arc::clone(&config.access_clock);
@@ -64,17 +66,17 @@ impl Node {
     /// A link that signs one browser in as the node's administrator, once, within ten minutes.
     ///
     /// # Errors
-    /// [`AccessError`] if the ledger does not answer.
+    /// [`AccessError`] if the ledger does not respond.
     pub async fn sign_in_link(&self) -> Result<String, AccessError> {
         let access = &self.ctx.access;
         let (code, _) = access.sign_in_code(&access.admin()?).await?;
         Ok(format!("{}/sign-in?code={}", self.ctx.page_url(), code.expose()))
     }
 
-    /// Creates a token in place of the one of this name, for a part of the same process.
+    /// Creates a token that replaces the one of this name, for a part of the same process.
     ///
     /// # Errors
-    /// [`AccessError`] if the ledger does not answer.
+    /// [`AccessError`] if the ledger does not respond.
     pub async fn replace_token(&self, name: &str, scopes: &[Scope]) -> Result<Secret, AccessError> {
         let access = &self.ctx.access;
         let admin = access.admin()?;

@@ -4,75 +4,76 @@ use std::sync::Arc;
 
 use throng_lake::Lake;
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, SyncName, Timestamp};
-use throng_spec::{Access, Action, ObjectKind, Plan, Problem, Role, Spec, SpecFiles};
+use throng_spec::{Action, ObjectKind, Plan, Problem, Role, Spec, SpecFiles, SpecOrigin};
 use throng_store::{HistoryEntry, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
 
 use crate::removals::{RemovedSync, removed_syncs};
 use crate::{CheckError, CheckedModel, NodeContext};
 
-use super::{NodeError, open_lake, spec_changed};
+use super::{NodeError, open_lake, publish_spec_change};
 
-/// The newest version of the spec language that this program knows.
-const SPEC_LANGUAGE: u64 = 1;
+/// The newest version of the spec language that this program supports.
+const SUPPORTED_SPEC_VERSION: u64 = 1;
 
-/// What storing a spec brought.
-pub(super) struct Applied {
+/// A spec that was written to the ledger, compared with the previous one.
+pub(super) struct WrittenSpec {
     /// The spec's version in the ledger.
     pub(super) version: u64,
-    /// What differs from the one before.
+    /// The differences from the previous spec.
     plan: Plan,
-    /// The feed's numbers of all its ad groups.
+    /// The feed's indexes of all its ad groups.
     pub(super) indexes: Vec<(AdGroupName, AdGroupIndex)>,
-    /// Syncs that it does not have any longer, and what becomes of their audiences on the platforms.
+    /// Syncs that it no longer has, and what happens to their audiences on the platforms.
     removed: Vec<(SyncName, String)>,
-    /// Syncs that it has again, and whose removal was cancelled for that.
+    /// Syncs that it has again, and whose removal was cancelled because of that.
     cancelled: Vec<SyncName>,
 }
 
-/// The spec in the ledger.
-pub(super) struct Stored {
+/// A spec of the ledger with its version, and the feed's indexes of its ad groups.
+pub(super) struct LoadedSpec {
     pub(super) spec: Spec,
     pub(super) version: u64,
     pub(super) indexes: Vec<(AdGroupName, AdGroupIndex)>,
 }
 
-/// The applied spec and its version, checked again.
+/// Reads the applied spec and its version. Reading it runs the checks again.
 ///
 /// # Errors
-/// [`NodeError::StoredSpec`] if this version cannot read it, or no check would let it through.
-async fn read_stored(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeError> {
+/// [`NodeError::StoredSpec`] if this version cannot read it, or it does not pass the checks.
+async fn read_applied_spec(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeError> {
     let Some(applied) = ledger.applied_spec().await? else { return Ok(None) };
     check_language(&applied.spec)?;
     let spec = serde_json::from_value(applied.spec).map_err(NodeError::StoredSpec)?;
     Ok(Some((spec, applied.version)))
 }
 
-/// The applied spec and its version, where another one replaces it. One that cannot be used counts
-/// as none: everything is new then.
-async fn stored_spec(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeError> {
+/// Reads the applied spec and its version before another one replaces it. A spec that cannot be
+/// used counts as none, so that a new one can always be applied; everything in it is new then.
+async fn read_usable_spec(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, NodeError> {
     let Some(applied) = ledger.applied_spec().await? else { return Ok(None) };
-    Ok(usable(applied.spec)?.map(|spec| (spec, applied.version)))
+    Ok(parse_usable(applied.spec)?.map(|spec| (spec, applied.version)))
 }
 
-/// Refuses a spec of a newer version, whatever else is in it.
+/// Refuses a spec of a newer language version, before anything else of it is read.
 fn check_language(spec: &serde_json::Value) -> Result<(), NodeError> {
     match spec.get("version").and_then(serde_json::Value::as_u64) {
-        Some(found) if found > SPEC_LANGUAGE => Err(NodeError::NewerSpec { found }),
+        Some(found) if found > SUPPORTED_SPEC_VERSION => Err(NodeError::NewerSpec { found }),
         _ => Ok(()),
     }
 }
 
-/// The spec in its JSON form; `None` if it cannot be used.
+/// Parses the JSON form of a spec; `None` if it cannot be used.
 ///
 /// # Errors
-/// [`NodeError::NewerSpec`]: what this version does not understand is not replaced by what it makes of it.
-fn usable(spec: serde_json::Value) -> Result<Option<Spec>, NodeError> {
+/// [`NodeError::NewerSpec`]: this version would drop the fields that it does not know, so it must
+/// not replace such a spec.
+fn parse_usable(spec: serde_json::Value) -> Result<Option<Spec>, NodeError> {
     check_language(&spec)?;
     Ok(serde_json::from_value(spec)
         .inspect_err(|error| {
             tracing::warn!(
                 error = error as &dyn std::error::Error,
-                "the applied spec in the ledger cannot be used; it is replaced"
+                "applied spec in the ledger cannot be used, replacing it"
             );
         })
         .ok())
@@ -86,41 +87,43 @@ async fn indexes(
     Ok(ledger.ad_group_indexes(&names).await?)
 }
 
-/// The applied spec with the numbers of its ad groups, to go on with.
-pub(super) async fn stored(ledger: &dyn Ledger) -> Result<Option<Stored>, NodeError> {
-    with_indexes(ledger, read_stored(ledger).await?).await
+/// Loads the applied spec, to run it.
+pub(super) async fn load_applied(ledger: &dyn Ledger) -> Result<Option<LoadedSpec>, NodeError> {
+    with_indexes(ledger, read_applied_spec(ledger).await?).await
 }
 
-/// The applied spec with the numbers of its ad groups, before another one replaces it.
-pub(super) async fn replaced(ledger: &dyn Ledger) -> Result<Option<Stored>, NodeError> {
-    with_indexes(ledger, stored_spec(ledger).await?).await
+/// Loads the applied spec, before another one replaces it.
+pub(super) async fn load_previous(ledger: &dyn Ledger) -> Result<Option<LoadedSpec>, NodeError> {
+    with_indexes(ledger, read_usable_spec(ledger).await?).await
 }
 
 async fn with_indexes(
     ledger: &dyn Ledger,
     stored: Option<(Spec, u64)>,
-) -> Result<Option<Stored>, NodeError> {
+) -> Result<Option<LoadedSpec>, NodeError> {
     let Some((spec, version)) = stored else { return Ok(None) };
     let indexes = indexes(ledger, &spec).await?;
-    Ok(Some(Stored { spec, version, indexes }))
+    Ok(Some(LoadedSpec { spec, version, indexes }))
 }
 
-/// A spec as the ledger holds it. Processes of one deployment differ in their roles only, and must
-/// not replace each other's specs for that.
+/// The spec in the form that the ledger stores: with every role. The processes of a cluster
+/// start with specs that differ in their roles only; without this they would replace each other's
+/// specs.
 fn as_stored(spec: &Spec) -> Spec {
     let mut stored = spec.clone();
     stored.node.roles = Role::ALL.to_vec();
     stored
 }
 
-/// Writes a spec to the ledger; with a `base`, only over that version. What becomes of the audiences of
-/// syncs that it does not have any longer is recorded with it.
+/// Writes a spec to the ledger; with a `base`, only if that is the applied version. The removals of
+/// syncs that it no longer has are recorded in the same step: a crash in between would leave their
+/// audiences on the platforms without anybody who removes them.
 async fn write(
     ledger: &dyn Ledger,
     spec: &Spec,
     base: Option<u64>,
     now: Timestamp,
-) -> Result<Option<Applied>, NodeError> {
+) -> Result<Option<WrittenSpec>, NodeError> {
     let stored = as_stored(spec);
     let value = serde_json::to_value(&stored)?;
     let declared: Vec<SyncName> = stored.syncs.iter().map(|sync| sync.name.clone()).collect();
@@ -131,7 +134,7 @@ async fn write(
             return Ok(None);
         }
         let before = match applied {
-            Some(applied) => usable(applied.spec)?,
+            Some(applied) => parse_usable(applied.spec)?,
             None => None,
         };
         let mut plan = throng_spec::plan(before.as_ref(), &stored);
@@ -143,42 +146,43 @@ async fn write(
         }
         let update =
             SpecUpdate { base: at, spec: &value, removals: &removals, declared: &declared };
-        // Somebody else has applied one since it was read: what is removed may be other syncs now.
+        // Another node applied a spec since it was read, and the removed syncs may be others now:
+        // compare again.
         let Some(written) = ledger.apply_spec_update(update, now).await? else { continue };
         let indexes = indexes(ledger, spec).await?;
         let removed = gone.iter().map(|gone| (gone.sync().clone(), gone.description())).collect();
         let SpecApplied { version, cancelled, .. } = written;
-        return Ok(Some(Applied { version, plan, indexes, removed, cancelled }));
+        return Ok(Some(WrittenSpec { version, plan, indexes, removed, cancelled }));
     }
 }
 
-/// Writes the spec that a node was started with to the ledger.
+/// Writes the spec with which a node was started to the ledger.
 pub(super) async fn store(
     ledger: &dyn Ledger,
     spec: &Spec,
     now: Timestamp,
-) -> Result<Applied, NodeError> {
+) -> Result<WrittenSpec, NodeError> {
     let written = write(ledger, spec, None, now).await?;
     written.ok_or(NodeError::NothingToJoin)
 }
 
-/// Audiences whose members may differ from what the last snapshot says: those that are new, and
-/// those whose SQL or key changed.
+/// Audiences whose members may differ from their last snapshot: new ones, and those whose SQL or
+/// key changed.
 fn outdated(plan: &Plan) -> impl Iterator<Item = &str> {
     plan.changes.iter().filter(|c| c.kind == ObjectKind::Audience).filter_map(|change| {
-        let counts = match &change.action {
+        let is_outdated = match &change.action {
             Action::Added => true,
             Action::Changed(fields) => fields.iter().any(|f| f.field == "sql" || f.field == "key"),
             Action::Removed => false,
         };
-        counts.then_some(change.name.as_str())
+        is_outdated.then_some(change.name.as_str())
     })
 }
 
-/// Queues the refreshes that a newly applied spec makes due, and records what was applied.
+/// Schedules the refreshes that a newly applied spec requires, and records it in the history.
 pub(super) async fn queue_refreshes(
     ctx: &Arc<NodeContext>,
-    applied: &Applied,
+    applied: &WrittenSpec,
     actor: Option<&str>,
 ) -> Result<(), NodeError> {
     let now = ctx.clock.now();
@@ -195,7 +199,7 @@ pub(super) async fn queue_refreshes(
     for name in never_built.into_iter().chain(changed) {
         match ctx.ledger.schedule_refresh(&name, RefreshTrigger::Apply, now).await {
             Ok(_) => {}
-            // It is stopped; whoever resumes it brings it up to date.
+            // The audience is paused; resuming it refreshes it.
             Err(error) if error.is_wrong_state() => {}
             Err(error) => return Err(error.into()),
         }
@@ -214,8 +218,12 @@ pub(super) async fn queue_refreshes(
     Ok(ctx.ledger.record(&removal_entries(applied, actor, now)).await?)
 }
 
-/// The history of the syncs that were removed, and of those whose removal was cancelled.
-fn removal_entries(applied: &Applied, actor: Option<&str>, now: Timestamp) -> Vec<HistoryEntry> {
+/// History entries of the syncs that were removed, and of those whose removal was cancelled.
+fn removal_entries(
+    applied: &WrittenSpec,
+    actor: Option<&str>,
+    now: Timestamp,
+) -> Vec<HistoryEntry> {
     let entry = |sync: &SyncName, what: &str, why: String| HistoryEntry {
         subject_kind: "sync".to_owned(),
         subject: sync.to_string(),
@@ -238,14 +246,14 @@ fn removal_entries(applied: &Applied, actor: Option<&str>, now: Timestamp) -> Ve
 /// Why a spec that was sent is not applied.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Something in it is wrong, or more than this node allows.
+    /// It is invalid, or names what this node's limits do not allow.
     Problems(Vec<Problem>),
-    /// Another one was applied since the version that it was made for.
+    /// Another spec was applied after the version that it is based on.
     Superseded {
         /// The version that is applied now.
         version: u64,
     },
-    /// Not the spec's fault.
+    /// The node failed; the spec may be right.
     Failed(NodeError),
 }
 
@@ -263,20 +271,20 @@ pub(crate) struct Planned {
     pub(crate) version: u64,
     /// What would change.
     pub(crate) plan: Plan,
-    /// What its SQL texts are.
+    /// The models of its audiences.
     pub(crate) models: Vec<CheckedModel>,
 }
 
-/// Checks a spec that was sent, as `throng check` does and against this node's limits, and compares it
-/// with the applied one.
+/// Checks a spec that was sent, as `throng check` does and against this node's limits, and compares
+/// it with the applied spec.
 pub(crate) async fn plan_sent(
     ctx: &Arc<NodeContext>,
     files: SpecFiles,
 ) -> Result<Planned, Refusal> {
     let running = ctx.spec.load_full();
     let access =
-        Access::Limited { limits: ctx.limits.now(), running: Box::new(running.node.clone()) };
-    // A large spec keeps a thread busy for a moment.
+        SpecOrigin::Limited { limits: ctx.limits.now(), running: Box::new(running.node.clone()) };
+    // Checking a large spec blocks its thread.
     let checked = tokio::task::spawn_blocking(move || throng_spec::check(files, access));
     let spec = match checked.await {
         Ok(checked) => checked.map_err(Refusal::Problems)?,
@@ -285,7 +293,7 @@ pub(crate) async fn plan_sent(
             return Err(Refusal::Failed(NodeError::io("check", "the spec")(source)));
         }
     };
-    // What is known of the tables' columns is kept while the sources are the same.
+    // The lake caches the columns of the tables; a new one is needed only for other sources.
     let lake = match spec.sources == running.sources {
         true => ctx.lake.load_full(),
         false => Arc::new(open_lake(&ctx.data_dir, &spec, &ctx.query_worker)?),
@@ -295,7 +303,7 @@ pub(crate) async fn plan_sent(
         Err(CheckError::Problems(problems)) => return Err(Refusal::Problems(problems)),
         Err(CheckError::Worker(error)) => return Err(Refusal::Failed(error.into())),
     };
-    let before = stored_spec(&*ctx.ledger).await?;
+    let before = read_usable_spec(&*ctx.ledger).await?;
     let version = match &before {
         Some((_, version)) => *version,
         None => ctx.ledger.applied_version().await?.unwrap_or(0),
@@ -307,12 +315,13 @@ pub(crate) async fn plan_sent(
     Ok(Planned { spec, lake, version, plan, models })
 }
 
-/// Applies a spec that was sent to the running node, for the caller of this name; with a `base`, only
-/// over that version. Returns the new version and what changed. To be run to its end.
+/// Applies a planned spec to the running node, for the caller of this name; with a `base`, only if
+/// that is the applied version. Returns the new version and the changes. Must run to its end, also
+/// if the caller disconnects: after the write to the ledger this process must switch to the new
+/// spec.
 ///
 /// # Errors
-/// [`Refusal`]; the node goes on with the spec that it had, or, if the new one is in the ledger, with
-/// that.
+/// [`Refusal`]; the node keeps its spec, or, if the new one is in the ledger, runs that one.
 pub(crate) async fn apply_planned(
     ctx: &Arc<NodeContext>,
     planned: Planned,
@@ -320,27 +329,28 @@ pub(crate) async fn apply_planned(
     actor: &str,
 ) -> Result<(u64, Plan), Refusal> {
     let Planned { spec, lake, .. } = planned;
-    let _turn = ctx.spec_turn.lock().await;
-    // Events before this moment keep the prices that they came under.
+    let _lock = ctx.spec_lock.lock().await;
+    // The checkpoint keeps the prices of earlier events: a restart replays only the events after
+    // it.
     ctx.budgets.checkpoint().await?;
     let Some(applied) = write(&*ctx.ledger, &spec, base, ctx.clock.now()).await? else {
         let version = ctx.ledger.applied_version().await?.unwrap_or(0);
         return Err(Refusal::Superseded { version });
     };
-    let checkpointed = go_on(ctx, spec, lake, &applied.indexes, applied.version).await;
+    let checkpointed = switch_spec(ctx, spec, lake, &applied.indexes, applied.version).await;
     queue_refreshes(ctx, &applied, Some(actor)).await?;
     checkpointed?;
     Ok((applied.version, applied.plan))
 }
 
-/// Goes on with the spec that another node applied. The settings of this process stay.
+/// Switches to the spec that another node applied. The node settings of this process do not change.
 ///
 /// # Errors
-/// [`NodeError`]; the node goes on with the spec that it had, unless only the budgets' checkpoint
-/// failed: another one is made soon.
-pub(crate) async fn follow_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
-    let _turn = ctx.spec_turn.lock().await;
-    let Some(Stored { spec, version, indexes }) = stored(&*ctx.ledger).await? else {
+/// [`NodeError`]; the node keeps its spec, unless only the checkpoint after the switch failed: the
+/// next one is written soon.
+pub(crate) async fn switch_to_applied_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
+    let _lock = ctx.spec_lock.lock().await;
+    let Some(LoadedSpec { spec, version, indexes }) = load_applied(&*ctx.ledger).await? else {
         return Ok(());
     };
     let (known, had) = ctx.spec_and_version();
@@ -349,15 +359,18 @@ pub(crate) async fn follow_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError>
     }
     let spec = Spec { node: known.node.clone(), ..spec };
     let lake = open_lake(&ctx.data_dir, &spec, &ctx.query_worker)?;
-    // Events before this moment keep the prices that they came under.
+    // The checkpoint keeps the prices of earlier events: a restart replays only the events after
+    // it.
     ctx.budgets.checkpoint().await?;
-    go_on(ctx, spec, Arc::new(lake), &indexes, version).await?;
-    tracing::info!(version, "another node applied a spec; it counts here too");
+    switch_spec(ctx, spec, Arc::new(lake), &indexes, version).await?;
+    tracing::info!(version, "switched to a spec that another node applied");
     Ok(())
 }
 
-/// Everything of this process goes on with another spec, whatever comes of the checkpoint after it.
-async fn go_on(
+/// Switches every part of this process to another spec. A failure of the checkpoint at the end does
+/// not undo that: the spec is in the ledger, and parts of the process that ran different specs
+/// would price the same events differently.
+async fn switch_spec(
     ctx: &NodeContext,
     spec: Spec,
     lake: Arc<Lake>,
@@ -369,7 +382,7 @@ async fn go_on(
     ctx.budgets.update_gate(&ctx.gate);
     ctx.lake.store(lake);
     ctx.set_spec(spec, version);
-    spec_changed(ctx);
+    publish_spec_change(ctx);
     ctx.budgets.checkpoint().await?;
     Ok(())
 }
@@ -382,9 +395,9 @@ mod tests {
 
     #[test]
     fn a_spec_of_a_newer_version_is_not_replaced() {
-        let newer = usable(json!({ "version": 2, "audiences": "of another type" }));
+        let newer = parse_usable(json!({ "version": 2, "audiences": "of another type" }));
         assert!(matches!(newer, Err(NodeError::NewerSpec { found: 2 })), "{newer:?}");
-        // One that an older version took without a check is.
-        assert!(usable(json!({ "version": 1, "audiences": [] })).unwrap().is_none());
+        // A spec that an older version stored without a check is replaced.
+        assert!(parse_usable(json!({ "version": 1, "audiences": [] })).unwrap().is_none());
     }
 }

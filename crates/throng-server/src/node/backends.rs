@@ -1,4 +1,4 @@
-//! The backends that the node settings choose. The only place that knows which there are.
+//! Opens the backends that the node settings choose. The only place that names all of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,58 +20,60 @@ use crate::roles::aggregate::{AppendMode, Feed};
 use super::stamps::Stamps;
 use super::{Environment, NodeConfig, NodeError, Recovery};
 
-/// The topic of events, and the group of aggregators.
+/// The topic of events.
 pub(super) const EVENTS: &str = "events";
-/// The topic of frames.
+/// The topic of feed frames.
 pub(super) const FEED: &str = "feed";
-/// The table of the newest keyframes.
+/// The compacted topic of the newest keyframes.
 pub(super) const KEYFRAMES: &str = "keyframes";
+/// The consumer group of aggregators.
 const AGGREGATE: &str = "aggregate";
-/// The topic and group of tasks.
+/// The topic and consumer group of tasks.
 pub(super) const TASKS: &str = "tasks";
-/// The topic and group of checks.
+/// The topic and consumer group of checks.
 pub(super) const CHECKS: &str = "checks";
-/// The topic of tasks that gave up.
-pub(super) const DEAD: &str = "tasks.dead";
-/// Partitions of a queue: as many processes can work on it at once.
+/// The dead-letter topic: tasks that failed for good.
+pub(super) const DEAD_LETTERS: &str = "tasks.dead";
+/// Partitions of a queue's topic: at most this many processes consume it at once.
 const QUEUE_PARTITIONS: u32 = 64;
 
-/// Everything that a node keeps and talks through.
+/// The opened backends of a node.
 pub(super) struct Backends {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) objects: Arc<dyn Objects>,
     pub(super) log: Arc<dyn EventLog>,
-    /// The way of frames between processes; `None` where one process does everything.
+    /// The feed between processes; `None` if one process runs every role.
     pub(super) feed: Option<Feed>,
     pub(super) append_mode: AppendMode,
     pub(super) queues: Queues,
-    /// This process's share of the log; `None` where it has all of it, or no part in it.
+    /// This process's assignment of partitions; `None` if it has all partitions, or does not
+    /// aggregate.
     pub(super) share: Option<PartitionAssignment>,
-    /// The stamps of what lies in the data directory; `None` if nothing does.
+    /// The stamps of the stores in the data directory; `None` if all stores are shared.
     pub(super) stamps: Option<Stamps>,
 }
 
-/// Opens what the settings choose.
+/// Opens the backends that the settings choose.
 pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends, NodeError> {
     let settings = &config.spec.node;
     let objects = objects(config, settings)?;
     let ledger = ledger(config, settings).await?;
-    // Before anything changes what lies there.
+    // Before anything changes the stores.
     let stamps = Stamps::open(&config.data_dir, settings, &*ledger, config.recovery).await?;
     if settings.ledger == LedgerSettings::Sqlite {
-        // The lock of the data directory says that nobody else is at work on this file: what is in
-        // hand was left by a dead process. On a server other nodes may have it; what is left there
-        // is due when its lease ends.
-        let left = ledger.end_leases(config.clock.now()).await?;
-        if left > 0 {
-            tracing::info!(left, "taking up work that a dead process left");
+        // The lock of the data directory excludes other processes, so every lease in this file is
+        // of a dead process, and its work can resume at once. In a shared ledger a lease may be of
+        // a running node: ending it would let two nodes do the same work, so it has to expire.
+        let leases = ledger.end_leases(config.clock.now()).await?;
+        if leases > 0 {
+            tracing::info!(leases, "resuming work of a dead process");
         }
     }
     let (log, feed, append_mode, queues, share): Log = match &settings.log {
         LogSettings::Files => {
             let dir = config.data_dir.join("log");
-            // The number of partitions is fixed when the log is made; the setting counts only then. A
-            // file can be damaged, so the ledger knows it too.
+            // The number of partitions is fixed when the log is created; the setting counts only
+            // then. The log's file can be damaged, so the ledger stores the number too.
             let stored = ledger.log_partitions(None).await?;
             let found = FileLog::partitions_in(&dir)?;
             if let (Some(found), Some(stored)) = (found, stored)
@@ -84,7 +86,7 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
             let options = FileLogOptions { min_free_disk: floor, ..FileLogOptions::new(partitions) };
             let log = Arc::new(FileLog::open_with(&dir, options)?);
             let memory = || Arc::new(MemoryQueue::default()) as Arc<dyn Queue>;
-            let queues = Queues { tasks: memory(), checks: memory(), dead: None };
+            let queues = Queues { tasks: memory(), checks: memory(), dead_letters: None };
             (log, None, AppendMode::Exclusive, queues, None)
         }
         LogSettings::Kafka(kafka) => kafka_log(config, kafka, roles).await?,
@@ -104,13 +106,13 @@ async fn kafka_log(
     let timing = GroupTiming { session, ..GroupTiming::default() };
     let partitions = config.spec.node.log_partitions;
     let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
-    // As many as the events have: each has its frames.
+    // One partition of frames for each partition of events.
     let frames = KafkaLog::open(&kafka, FEED, log.partitions()).await?;
     let keyframes = KafkaTable::open(&kafka, KEYFRAMES).await?;
     let feed = Feed { frames: Arc::new(frames), keyframes: Arc::new(keyframes) };
-    let works = roles.contains(&Role::Activate);
+    let consumes = roles.contains(&Role::Activate);
     let queue = async |name: &str| {
-        let queue = match works {
+        let queue = match consumes {
             true => KafkaQueue::join(&kafka, name, QUEUE_PARTITIONS, timing).await?,
             false => KafkaQueue::open(&kafka, name, QUEUE_PARTITIONS).await?,
         };
@@ -119,7 +121,7 @@ async fn kafka_log(
     let queues = Queues {
         tasks: queue(TASKS).await?,
         checks: queue(CHECKS).await?,
-        dead: Some(Arc::new(KafkaQueue::open(&kafka, DEAD, 1).await?)),
+        dead_letters: Some(Arc::new(KafkaQueue::open(&kafka, DEAD_LETTERS, 1).await?)),
     };
     let share = match roles.contains(&Role::Aggregate) {
         true => Some(PartitionAssignment::join(&kafka, EVENTS, AGGREGATE, timing)?),
@@ -136,8 +138,8 @@ pub(super) fn secret(
     reference.resolve(&**env).map_err(|source| NodeError::Secret { field, source })
 }
 
-/// The URL of a PostgreSQL ledger. Refused if a password would go to another machine without TLS and
-/// `node.ledger_insecure` does not allow it.
+/// The URL of a PostgreSQL ledger. Refused if a password would be sent to another machine without
+/// TLS and `node.ledger_insecure` does not allow that.
 pub(super) fn ledger_url(
     env: &Environment,
     reference: &SecretRef,
@@ -150,7 +152,7 @@ pub(super) fn ledger_url(
     Ok(url)
 }
 
-/// How to reach the brokers, with the secrets.
+/// The settings of a Kafka client, with the resolved secrets.
 pub(super) fn kafka_settings(
     env: &Environment,
     settings: &throng_spec::KafkaSettings,
@@ -171,7 +173,7 @@ pub(super) fn kafka_settings(
     })
 }
 
-/// A bucket with its secrets.
+/// The settings of a bucket, with the resolved secrets.
 pub(super) fn bucket_settings(
     env: &Environment,
     bucket: &throng_spec::BucketSettings,
@@ -214,7 +216,7 @@ fn objects(config: &NodeConfig, settings: &NodeSettings) -> Result<Arc<dyn Objec
     })
 }
 
-/// Whether a node worked in the data directory: it left an event log or an object.
+/// Whether a node has used the data directory: it holds an event log or an object.
 fn is_used(data_dir: &Path) -> Result<bool, NodeError> {
     for folder in [data_dir.join("log"), data_dir.join("objects")] {
         match std::fs::read_dir(&folder) {
@@ -238,8 +240,8 @@ async fn ledger(
     match &settings.ledger {
         LedgerSettings::Sqlite => {
             let path = config.data_dir.join("ledger.db");
-            let is_there = std::fs::metadata(&path).is_ok_and(|facts| facts.len() > 0);
-            if !is_there && config.recovery == Recovery::Refuse && is_used(&config.data_dir)? {
+            let exists = std::fs::metadata(&path).is_ok_and(|facts| facts.len() > 0);
+            if !exists && config.recovery == Recovery::Refuse && is_used(&config.data_dir)? {
                 return Err(NodeError::LedgerMissing { path });
             }
             let ledger = SqliteLedger::open(&path).await?;
@@ -248,8 +250,8 @@ async fn ledger(
         LedgerSettings::Postgres { url, connections, insecure } => {
             let url = ledger_url(&config.env, url, *insecure)?;
             let ledger = PostgresLedger::open(&url, *connections).await?;
-            // A node that keeps something for itself must be the only one: the others would look
-            // for files and events that they do not have.
+            // A node with a local log or local objects must be the only one: another node would
+            // miss files and events that the ledger names.
             if !settings.is_shared() && !ledger.take().await? {
                 return Err(NodeError::LedgerInUse);
             }

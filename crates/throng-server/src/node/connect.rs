@@ -1,4 +1,5 @@
-//! `throng check --connect` and `throng migrate`: tries every backend without starting a node.
+//! `throng check --connect` and `throng migrate`: connects to every backend without starting a
+//! node.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,14 +12,15 @@ use throng_objects::BucketObjects;
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 
 use super::backends::{
-    CHECKS, DEAD, EVENTS, FEED, KEYFRAMES, TASKS, bucket_settings, kafka_settings, ledger_url,
+    CHECKS, DEAD_LETTERS, EVENTS, FEED, KEYFRAMES, TASKS, bucket_settings, kafka_settings,
+    ledger_url,
 };
 use super::{Environment, NodeError, consistency};
 
-/// Clocks further apart than this are told: leases and budget days go by them.
-const SKEW: Duration = Duration::from_secs(1);
+/// A larger difference of two clocks is reported: leases and budget days depend on them.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
 
-/// What is known about one backend now.
+/// The result of the check of one backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// `ledger`, `log`, `objects`, `snapshots` (ledger and bucket compared), `checkpoints` (bucket
@@ -27,24 +29,26 @@ pub struct Finding {
     /// Whether a node could work with it.
     pub ok: bool,
     /// What was found, in one line.
-    pub says: String,
-    /// The mend, if something is to be mended.
+    #[serde(rename = "says")]
+    pub message: String,
+    /// How to fix it, or what happens next.
     pub help: Option<String>,
 }
 
 impl Finding {
-    pub(super) fn good(backend: &'static str, says: impl Into<String>) -> Self {
-        Self { backend, ok: true, says: says.into(), help: None }
+    pub(super) fn ok_with(backend: &'static str, message: impl Into<String>) -> Self {
+        Self { backend, ok: true, message: message.into(), help: None }
     }
 
-    pub(super) fn bad(backend: &'static str, error: &dyn std::error::Error, help: &str) -> Self {
-        let says = throng_model::with_causes(error);
-        Self { backend, ok: false, says, help: Some(help.to_owned()) }
+    pub(super) fn failed(backend: &'static str, error: &dyn std::error::Error, help: &str) -> Self {
+        let message = throng_model::with_causes(error);
+        Self { backend, ok: false, message, help: Some(help.to_owned()) }
     }
 }
 
-/// Tries every backend that the settings name, and whether they belong together. Changes nothing but a small object of its own in the
-/// bucket, which it removes again. Takes up to half a minute where nobody answers.
+/// Connects to every backend that the settings name, and checks that they belong together. Changes
+/// nothing but a small object in the bucket, which it removes again. Takes up to half a minute if a
+/// backend does not respond.
 pub async fn check_backends(settings: &NodeSettings, env: &Environment) -> Vec<Finding> {
     let (ledger, log, objects) =
         tokio::join!(ledger(settings, env), log(settings, env), objects(settings, env));
@@ -56,8 +60,8 @@ pub async fn check_backends(settings: &NodeSettings, env: &Environment) -> Vec<F
         findings.push(Finding {
             backend: "roles",
             ok: true,
-            says: "one node only: not everything is shared".to_owned(),
-            help: Some("for more nodes share ledger, log and objects".to_owned()),
+            message: "one node only: not everything is shared".to_owned(),
+            help: Some("for more nodes, share ledger, log and objects".to_owned()),
         });
     }
     findings
@@ -66,135 +70,144 @@ pub async fn check_backends(settings: &NodeSettings, env: &Environment) -> Vec<F
 async fn ledger(settings: &NodeSettings, env: &Environment) -> Finding {
     const NAME: &str = "ledger";
     let LedgerSettings::Postgres { url, insecure, .. } = &settings.ledger else {
-        return Finding::good(NAME, "SQLite, a file of the data directory");
+        return Finding::ok_with(NAME, "SQLite, a file of the data directory");
     };
     let url = match ledger_url(env, url, *insecure) {
         Ok(url) => url,
         Err(error @ NodeError::UnencryptedLedger) => {
-            return Finding::bad(NAME, &error, "add ?sslmode=verify-full to the URL");
+            return Finding::failed(NAME, &error, "add ?sslmode=verify-full to the URL");
         }
-        Err(error) => return Finding::bad(NAME, &error, "set what node.ledger_url names"),
+        Err(error) => return Finding::failed(NAME, &error, "set what node.ledger_url names"),
     };
-    let look = match PostgresLedger::look(&url).await {
-        Ok(look) => look,
+    let status = match PostgresLedger::look(&url).await {
+        Ok(status) => status,
         Err(error) => {
             let help = "check host, port, user and password in what node.ledger_url names, and \
-                        that the server lets this machine in (pg_hba.conf)";
-            return Finding::bad(NAME, &error, help);
+                        that the server accepts connections of this machine (pg_hba.conf)";
+            return Finding::failed(NAME, &error, help);
         }
     };
-    let server = format!("PostgreSQL {}", look.server);
+    let server = format!("PostgreSQL {}", status.server);
     let now = SystemClock.now();
-    let skew = now.since(look.now).max(look.now.since(now));
-    if skew > SKEW {
+    let skew = now.since(status.now).max(status.now.since(now));
+    if skew > MAX_CLOCK_SKEW {
         return Finding {
             backend: NAME,
             ok: false,
-            says: format!("{server}; its clock and this machine's are {skew:.1?} apart"),
-            help: Some("let both follow a time server".to_owned()),
+            message: format!("{server}; its clock and this machine's are {skew:.1?} apart"),
+            help: Some("synchronize both clocks with NTP".to_owned()),
         };
     }
-    if !look.may_create && look.schema.is_none_or(|found| found < look.newest) {
+    if !status.may_create && status.schema.is_none_or(|found| found < status.newest) {
         return Finding {
             backend: NAME,
             ok: false,
-            says: format!("{server}; this user may not make the tables that are missing"),
+            message: format!("{server}; this user may not create the missing tables"),
             help: Some(
-                "give the user CREATE on the schema (CREATEDB where the data base is missing), or \
-                 run `throng migrate` as one who has it"
+                "grant the user CREATE on the schema (CREATEDB if the database does not exist), or \
+                 run `throng migrate` as a user who has it"
                     .to_owned(),
             ),
         };
     }
-    match look.schema {
-        None => Finding::good(NAME, format!("{server}; no tables yet, the first node makes them")),
-        Some(found) if found > look.newest => Finding {
+    match status.schema {
+        None => {
+            Finding::ok_with(NAME, format!("{server}; no tables yet, the first node creates them"))
+        }
+        Some(found) if found > status.newest => Finding {
             backend: NAME,
             ok: false,
-            says: format!(
-                "{server}; a newer version of throng made its tables ({found}, this one knows {})",
-                look.newest
+            message: format!(
+                "{server}; a newer version of throng created its tables ({found}, this one knows {})",
+                status.newest
             ),
             help: Some("upgrade throng here".to_owned()),
         },
-        Some(found) if found < look.newest => Finding {
+        Some(found) if found < status.newest => Finding {
             backend: NAME,
             ok: true,
-            says: format!("{server}; tables of version {found}, {} is the newest", look.newest),
-            help: Some("`throng migrate`, or let the first new node do it".to_owned()),
+            message: format!(
+                "{server}; tables of version {found}, {} is the newest",
+                status.newest
+            ),
+            help: Some("run `throng migrate`, or let the first new node migrate them".to_owned()),
         },
-        Some(found) => Finding::good(NAME, format!("{server}; tables of version {found}")),
+        Some(found) => Finding::ok_with(NAME, format!("{server}; tables of version {found}")),
     }
 }
 
 async fn log(settings: &NodeSettings, env: &Environment) -> Finding {
     const NAME: &str = "log";
     let LogSettings::Kafka(kafka) = &settings.log else {
-        return Finding::good(NAME, "files of the data directory");
+        return Finding::ok_with(NAME, "files of the data directory");
     };
     let kafka = match kafka_settings(env, kafka) {
         Ok(kafka) => kafka,
-        Err(error) => return Finding::bad(NAME, &error, "set what node.kafka.password names"),
+        Err(error) => return Finding::failed(NAME, &error, "set what node.kafka.password names"),
     };
-    let topics = [EVENTS, FEED, KEYFRAMES, TASKS, CHECKS, DEAD];
+    let topics = [EVENTS, FEED, KEYFRAMES, TASKS, CHECKS, DEAD_LETTERS];
     let reports = match check_brokers(&kafka, &topics).await {
         Ok(reports) => reports,
-        Err(error) => return Finding::bad(NAME, &error, "see docs/operate/kafka.md"),
+        Err(error) => return Finding::failed(NAME, &error, "see docs/operate/kafka.md"),
     };
-    let of = |there: bool| -> Vec<&str> {
-        let found = reports.iter().filter(|r| r.partitions.is_some() == there);
+    let topics = |exist: bool| -> Vec<&str> {
+        let found = reports.iter().filter(|r| r.partitions.is_some() == exist);
         found.map(|r| r.topic.as_str()).collect()
     };
-    let (there, missing) = (of(true), of(false));
-    let says = match (there.is_empty(), missing.is_empty()) {
-        (_, true) => format!("Kafka answers; topics {}", there.join(", ")),
-        (true, _) => "Kafka answers; no topics yet".to_owned(),
-        _ => format!("Kafka answers; topics {}, but not {}", there.join(", "), missing.join(", ")),
+    let (existing, missing) = (topics(true), topics(false));
+    let message = match (existing.is_empty(), missing.is_empty()) {
+        (_, true) => format!("Kafka responds; topics {}", existing.join(", ")),
+        (true, _) => "Kafka responds; no topics yet".to_owned(),
+        _ => format!(
+            "Kafka responds; topics {}; missing topics {}",
+            existing.join(", "),
+            missing.join(", ")
+        ),
     };
     if let Some(refusal) = reports.iter().find_map(|report| report.refusal.as_ref()) {
-        let says = format!("{says}; they cannot be made from here: {refusal}");
-        let help = "create the topics, or give the user the rights of docs/operate/kafka.md";
-        return Finding { backend: NAME, ok: false, says, help: Some(help.to_owned()) };
+        let message = format!("{message}; this user may not create them: {refusal}");
+        let help = "create the topics, or grant the user the rights of docs/operate/kafka.md";
+        return Finding { backend: NAME, ok: false, message, help: Some(help.to_owned()) };
     }
-    let help = (!missing.is_empty()).then(|| "the first node makes them".to_owned());
-    Finding { backend: NAME, ok: true, says, help }
+    let help = (!missing.is_empty()).then(|| "the first node creates them".to_owned());
+    Finding { backend: NAME, ok: true, message, help }
 }
 
 async fn objects(settings: &NodeSettings, env: &Environment) -> Finding {
     const NAME: &str = "objects";
     let ObjectsSettings::Bucket(bucket) = &settings.objects else {
-        return Finding::good(NAME, "files of the data directory");
+        return Finding::ok_with(NAME, "files of the data directory");
     };
     let checked = async {
         let settings = bucket_settings(env, bucket)?;
         let folder = std::env::temp_dir().join(format!("throng-check-{}", std::process::id()));
         let objects = BucketObjects::open(folder.clone(), &settings)?;
         let checked = objects.check(&format!("{:016x}", SystemEntropy.next_u64())).await;
-        // It held nothing.
+        // A folder of local copies, which is empty.
         let _ = std::fs::remove_dir_all(folder);
         checked.map_err(NodeError::from)
     };
     match checked.await {
-        Ok(()) => Finding::good(
+        Ok(()) => Finding::ok_with(
             NAME,
-            format!("bucket {}: write, write under a condition, read, list, remove", bucket.name),
+            format!("bucket {}: write, conditional write, read, list, remove", bucket.name),
         ),
         Err(error) => {
             let help = "check name, endpoint, region and keys in node.bucket; the keys need to get, \
                         put, list and delete objects";
-            let mut finding = Finding::bad(NAME, &error, help);
-            if finding.says.contains("RequestTimeTooSkewed") {
-                finding.help = Some("let this machine follow a time server".to_owned());
+            let mut finding = Finding::failed(NAME, &error, help);
+            if finding.message.contains("RequestTimeTooSkewed") {
+                finding.help = Some("synchronize the clock of this machine with NTP".to_owned());
             }
             finding
         }
     }
 }
 
-/// Brings the ledger's tables up to date without starting a node. Returns what it is.
+/// Migrates the ledger's tables without starting a node. Returns a description of the ledger.
 ///
 /// # Errors
-/// [`NodeError`]: the ledger cannot be reached, or a newer version of Throng made it.
+/// [`NodeError`]: the ledger cannot be reached, or a newer version of Throng created it.
 pub async fn migrate(
     settings: &NodeSettings,
     data_dir: Option<&Path>,
@@ -204,8 +217,8 @@ pub async fn migrate(
         (LedgerSettings::Postgres { url, insecure, .. }, _) => {
             let url = ledger_url(env, url, *insecure)?;
             PostgresLedger::open(&url, 2).await?;
-            let look = PostgresLedger::look(&url).await?;
-            Ok(format!("PostgreSQL {}, tables of version {}", look.server, look.newest))
+            let status = PostgresLedger::look(&url).await?;
+            Ok(format!("PostgreSQL {}, tables of version {}", status.server, status.newest))
         }
         (LedgerSettings::Sqlite, Some(dir)) => {
             let path = dir.join("ledger.db");

@@ -1,5 +1,5 @@
-//! Whether shared backends belong together: the part of `throng check --connect` that a restored
-//! deployment needs. Changes nothing.
+//! Checks that shared backends belong together, as after a restore: a part of `throng check
+//! --connect`. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::connect::Finding;
 use super::{Environment, NodeError};
 use crate::roles::aggregate::checkpoint_offset;
 
-/// How many missing objects are named.
-const NAMED: usize = 3;
+/// How many missing objects or offsets a finding names.
+const MAX_EXAMPLES: usize = 3;
 
 /// Compares the ledger with the bucket, and the checkpoints in the bucket with the events in Kafka.
-/// Lists the bucket and reads every checkpoint. Empty where not everything is shared, or where a
-/// backend does not answer: that is another finding's.
+/// Lists the bucket and reads every checkpoint. Empty if not everything is shared, or if a backend
+/// does not respond, which another finding reports.
 pub(super) async fn check(settings: &NodeSettings, env: &Environment) -> Vec<Finding> {
     let ObjectsSettings::Bucket(bucket) = &settings.objects else { return Vec::new() };
     let folder = std::env::temp_dir().join(format!("throng-compare-{}", std::process::id()));
@@ -32,7 +32,7 @@ pub(super) async fn check(settings: &NodeSettings, env: &Environment) -> Vec<Fin
         findings.extend(snapshots(settings, env, &*objects).await);
         findings.extend(checkpoints(settings, env, &*objects).await);
     }
-    // Copies of checkpoints, at most.
+    // It holds local copies of checkpoints at most.
     let _ = std::fs::remove_dir_all(folder);
     findings
 }
@@ -56,8 +56,8 @@ async fn snapshots(
     const NAME: &str = "snapshots";
     let LedgerSettings::Postgres { url, insecure, .. } = &settings.ledger else { return None };
     let url = ledger_url(env, url, *insecure).ok()?;
-    let look = PostgresLedger::look(&url).await.ok()?;
-    if look.schema != Some(look.newest) {
+    let status = PostgresLedger::look(&url).await.ok()?;
+    if status.schema != Some(status.newest) {
         return None;
     }
     let compared = async {
@@ -72,36 +72,37 @@ async fn snapshots(
         let mut missing: Vec<String> =
             names.iter().filter(|name| !present.contains(*name)).cloned().collect();
         if !missing.is_empty() {
-            // Nodes may run: what was removed meanwhile is not named any longer.
-            let still = self::names(&ledger).await?;
-            missing.retain(|name| still.contains(name));
+            // Nodes may run: an object that one of them removed since then is no longer in the
+            // ledger.
+            let current = self::names(&ledger).await?;
+            missing.retain(|name| current.contains(name));
         }
         ledger.close().await?;
         Ok::<_, NodeError>((names.len(), missing))
     };
     Some(match compared.await {
-        Ok((count, missing)) if missing.is_empty() => {
-            Finding::good(NAME, format!("the bucket has all {count} objects that the ledger names"))
-        }
+        Ok((count, missing)) if missing.is_empty() => Finding::ok_with(
+            NAME,
+            format!("the bucket has all {count} objects that the ledger names"),
+        ),
         Ok((count, missing)) => {
-            let examples = missing.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+            let examples =
+                missing.iter().take(MAX_EXAMPLES).cloned().collect::<Vec<_>>().join(", ");
             Finding {
                 backend: NAME,
                 ok: false,
-                says: format!(
+                message: format!(
                     "the bucket lacks {} of the {count} objects that the ledger names: {examples}",
                     missing.len()
                 ),
                 help: Some(
-                    "restore the bucket to a moment at or after that of the ledger's backup \
+                    "restore the bucket to the time of the ledger's backup or later \
                      (docs/operate/backup.md), or refresh the audiences whose snapshots are missing"
                         .to_owned(),
                 ),
             }
         }
-        Err(error) => {
-            Finding::bad(NAME, &error, "the rights of docs/operate/backends.md are needed")
-        }
+        Err(error) => Finding::failed(NAME, &error, "grant the rights of docs/operate/backends.md"),
     })
 }
 
@@ -132,7 +133,7 @@ async fn checkpoints(
             wrong.push("the topic of events does not exist".to_owned());
             return Ok((offsets.len(), wrong));
         };
-        // The topic exists, so that nothing is created.
+        // The topic exists, so opening it creates nothing.
         let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
         for (partition, offset) in &offsets {
             if *partition >= log.partitions() {
@@ -149,20 +150,20 @@ async fn checkpoints(
         Ok::<_, NodeError>((offsets.len(), wrong))
     };
     Some(match compared.await {
-        Ok((0, _)) => Finding::good(NAME, "none yet"),
+        Ok((0, _)) => Finding::ok_with(NAME, "none yet"),
         Ok((count, wrong)) if wrong.is_empty() => {
-            Finding::good(NAME, format!("all {count} stand at offsets that Kafka has"))
+            Finding::ok_with(NAME, format!("all {count} are at offsets that Kafka has"))
         }
         Ok((_, wrong)) => Finding {
             backend: NAME,
             ok: false,
-            says: wrong.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; "),
+            message: wrong.iter().take(MAX_EXAMPLES).cloned().collect::<Vec<_>>().join("; "),
             help: Some(
-                "events between the checkpoint and the topic are lost, or the topic is another one: \
-                 restore the topic, or see docs/operate/backup.md for how to begin a topic anew"
+                "events between the checkpoint and the topic are lost, or it is another topic: restore \
+                 the topic, or see docs/operate/backup.md for how to start with a new topic"
                     .to_owned(),
             ),
         },
-        Err(error) => Finding::bad(NAME, &error, "see docs/operate/kafka.md"),
+        Err(error) => Finding::failed(NAME, &error, "see docs/operate/kafka.md"),
     })
 }

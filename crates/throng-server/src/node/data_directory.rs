@@ -1,6 +1,6 @@
-//! Whether the data directory is still the one that was opened. A node whose directory was removed
-//! or replaced goes on writing into files that no longer have a name: all of it would be lost at its
-//! end. So it takes no more work from the moment that it sees this.
+//! Checks that the data directory is still the one that was opened. A node whose directory was
+//! removed or replaced keeps writing to files that no longer have a name: everything would be lost
+//! when it stops. So it accepts no more work as soon as it detects this.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Health, ProblemClass};
 
-/// How often to look.
+/// How often the directory is inspected.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The directory and its lock file as they were when the node took them.
@@ -22,7 +22,7 @@ pub(super) struct DataDirectory {
     lock: FileId,
 }
 
-/// What a file is known by, whatever its name.
+/// The identity of a file, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -39,14 +39,15 @@ impl FileId {
     }
 }
 
-/// What a look at the directory says.
+/// The state of the directory, compared with the opened one.
 #[derive(Debug, PartialEq, Eq)]
-enum Finding {
+enum DirectoryState {
     /// It is the one that was opened.
     Same,
-    /// It is not: for good, whatever lies there later.
+    /// It was removed or replaced. This is final, even if the directory is put back: what was
+    /// written in between is not in it.
     Lost(String),
-    /// The system does not tell. It may in a moment.
+    /// It cannot be inspected now; the next inspection may succeed.
     Unknown(String),
 }
 
@@ -58,24 +59,26 @@ impl DataDirectory {
         Ok(Self { path: path.to_owned(), directory, lock })
     }
 
-    fn look(&self) -> Finding {
+    fn inspect(&self) -> DirectoryState {
         let lock = lock_file(&self.path);
         for (path, opened) in [(&self.path, self.directory), (&lock, self.lock)] {
             match FileId::at(path) {
                 Ok(found) if found == opened => {}
-                Ok(_) => return Finding::Lost(format!("{} was replaced", path.display())),
+                Ok(_) => return DirectoryState::Lost(format!("{} was replaced", path.display())),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Finding::Lost(format!("{} was removed", path.display()));
+                    return DirectoryState::Lost(format!("{} was removed", path.display()));
                 }
                 Err(error) => {
-                    return Finding::Unknown(format!("cannot look at {}: {error}", path.display()));
+                    let reason = format!("cannot inspect {}: {error}", path.display());
+                    return DirectoryState::Unknown(reason);
                 }
             }
         }
-        Finding::Same
+        DirectoryState::Same
     }
 
-    /// Looks until `stop`, or until the directory is lost: reports that and cancels `lost`.
+    /// Inspects the directory until `stop`, or until it is lost: then reports that and cancels
+    /// `lost`.
     pub(super) async fn watch(
         self,
         health: &Health,
@@ -83,14 +86,16 @@ impl DataDirectory {
         stop: &CancellationToken,
     ) {
         loop {
-            match self.look() {
-                Finding::Same => health.clear(ProblemClass::DataDirectory, ""),
-                Finding::Unknown(why) => health.report(ProblemClass::DataDirectory, "", why),
-                Finding::Lost(why) => {
-                    tracing::error!(why, "the data directory is lost: the node takes no more work");
+            match self.inspect() {
+                DirectoryState::Same => health.clear(ProblemClass::DataDirectory, ""),
+                DirectoryState::Unknown(reason) => {
+                    health.report(ProblemClass::DataDirectory, "", reason);
+                }
+                DirectoryState::Lost(reason) => {
+                    tracing::error!(reason, "data directory lost; no more work is accepted");
                     let detail = format!(
-                        "{why} while the node was up: it takes no more work. Stop it, put the \
-                         directory back or restore it from a backup, and start it again"
+                        "{reason} while the node was running: it accepts no more work. Stop it, put \
+                         the directory back or restore it from a backup, and start it again"
                     );
                     health.report(ProblemClass::DataDirectory, "", detail);
                     lost.cancel();
@@ -123,14 +128,18 @@ mod tests {
         };
         make();
         let opened = DataDirectory::opened(&path).unwrap();
-        assert_eq!(opened.look(), Finding::Same);
+        assert_eq!(opened.inspect(), DirectoryState::Same);
         std::fs::rename(&path, parent.path().join("aside")).unwrap();
-        assert!(matches!(opened.look(), Finding::Lost(why) if why.ends_with("was removed")));
+        let lost = |state: DirectoryState, end: &str| match state {
+            DirectoryState::Lost(reason) => reason.ends_with(end),
+            _ => false,
+        };
+        assert!(lost(opened.inspect(), "was removed"));
         make();
-        assert!(matches!(opened.look(), Finding::Lost(why) if why.ends_with("was replaced")));
+        assert!(lost(opened.inspect(), "was replaced"));
 
         let opened = DataDirectory::opened(&path).unwrap();
         std::fs::remove_file(lock_file(&path)).unwrap();
-        assert!(matches!(opened.look(), Finding::Lost(_)));
+        assert!(matches!(opened.inspect(), DirectoryState::Lost(_)));
     }
 }

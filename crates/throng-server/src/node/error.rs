@@ -20,7 +20,7 @@ use super::{StampError, TlsError};
 /// Why a node did not start, or a spec was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// Another node has the data directory.
+    /// Another node uses the data directory.
     #[error(
         "{holder} uses the data directory {}: stop it, or give this node another directory",
         dir.display()
@@ -28,7 +28,7 @@ pub enum NodeError {
     InUse {
         /// The data directory.
         dir: PathBuf,
-        /// Who has it: `process 123`, or `another process`.
+        /// Who uses it: `process 123`, or `another process`.
         holder: String,
     },
     /// The operating system refused something.
@@ -42,20 +42,20 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
-    /// Tokens would go over the network unencrypted.
+    /// Tokens would be sent over the network unencrypted.
     #[error(
-        "the node would listen on {listen}, which others can reach, without encryption: set node.tls in the spec, or node.insecure: true if the network is trusted or a proxy does the encryption, or listen on 127.0.0.1"
+        "the node would listen on {listen}, which others can reach, without encryption: set node.tls in the spec, or node.insecure: true if the network is trusted or a proxy terminates TLS, or listen on 127.0.0.1"
     )]
     Unencrypted {
         /// The address.
         listen: SocketAddr,
     },
-    /// The password of the ledger would go over the network unencrypted.
+    /// The password of the ledger would be sent over the network unencrypted.
     #[error(
         "the URL of node.ledger_url would send the password to another machine unencrypted: add ?sslmode=verify-full (or require) to it, or set node.ledger_insecure: true if the network is trusted"
     )]
     UnencryptedLedger,
-    /// The certificate of node.tls.
+    /// The certificate of node.tls cannot be used.
     #[error("cannot serve HTTPS")]
     Tls(#[from] TlsError),
     /// A secret of the node settings is missing.
@@ -73,21 +73,21 @@ pub enum NodeError {
     /// The ledger.
     #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
-    /// The ledger's file is gone, and what it describes is there.
+    /// The ledger's file is missing, but a log or objects exist.
     #[error(
-        "there is no ledger at {}, but an event log or objects lie beside it: restore the ledger from \
-         a backup with `throng restore`, or start once with --new-ledger to begin without its \
-         audiences, runs and receipts",
+        "there is no ledger at {}, but there is an event log, or there are objects: restore the \
+         ledger from a backup with `throng restore`, or start once with --new-ledger to continue \
+         without its audiences, runs and receipts",
         path.display()
     )]
     LedgerMissing {
         /// Where it should be.
         path: PathBuf,
     },
-    /// Ledger, log and objects do not belong together.
+    /// Ledger, log and objects do not belong together. See [`StampError`].
     #[error(transparent)]
     Stamp(#[from] StampError),
-    /// Another node works with the ledger.
+    /// Another node uses the ledger, and not all backends are shared.
     #[error(
         "another node uses the ledger of node.ledger_url: stop it, or give this node another one"
     )]
@@ -98,49 +98,49 @@ pub enum NodeError {
     /// The event log.
     #[error("cannot use the event log")]
     Log(#[from] LogError),
-    /// An ad group's partition is made of its name and the number of partitions.
+    /// The number of partitions has changed. It decides about the partition of every ad group.
     #[error(
-        "the event log has {found} partitions, and the ledger knows {stored}: with another number ad \
-         groups lose their spend. Restore the event log and the ledger of one backup, or give the log \
-         (the file log/partitions, or the topic) its number back"
+        "the event log has {found} partitions, and the ledger expects {stored}: with another number ad \
+         groups lose their spend. Restore the event log and the ledger from one backup, or set the \
+         number of the log (the file log/partitions, or the topic) back"
     )]
     LogPartitions {
-        /// What the log says.
+        /// The number that the log has.
         found: u32,
-        /// What the ledger says.
+        /// The number that the ledger expects.
         stored: u32,
     },
     /// Snapshots, parts, checkpoints.
     #[error("cannot use the object storage")]
     Objects(#[from] ObjectsError),
-    /// The node wants others to share work with, but keeps something for itself.
+    /// The node does not run every role, and a backend is not shared with other nodes.
     #[error(
-        "a node can leave roles to others only if it shares ledger, log and objects with them: set \
+        "a node can leave roles to other nodes only if they share ledger, log and objects: set \
          ledger: postgres, log: kafka and objects: s3 or gcs, or give the node every role"
     )]
-    Alone,
-    /// A ledger in SQLite is a file of a data directory.
-    #[error("the ledger is a file of the data directory: name it with --dir")]
+    RolesNeedSharedBackends,
+    /// A ledger in SQLite needs a data directory.
+    #[error("the ledger is a file of the data directory: name the directory with --dir")]
     NoDirectory,
-    /// There is nothing to join.
-    #[error("the ledger holds no applied spec yet: start one node without --join first")]
+    /// The ledger has no spec to join.
+    #[error("the ledger has no applied spec yet: start one node without --join first")]
     NothingToJoin,
-    /// Budget states.
+    /// The budget states cannot be restored.
     #[error("cannot restore the budgets")]
     Budgets(#[from] BudgetsError),
-    /// Snapshots or dictionaries.
+    /// Snapshots or dictionaries cannot be mapped.
     #[error("cannot map the published audiences")]
     Membership(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// What specs that arrive over HTTP may name.
+    /// The limits of specs that arrive over HTTP are invalid.
     #[error(transparent)]
     Limits(#[from] LimitsError),
-    /// The spec in the ledger is not one that a check lets through.
+    /// The spec in the ledger does not pass the checks.
     #[error("the applied spec in the ledger cannot be used: name a spec with --spec, or apply one")]
     StoredSpec(#[source] serde_json::Error),
     /// A newer version applied the spec.
     #[error(
-        "the applied spec in the ledger has the version {found} of the spec language, which this version of \
-         throng does not know: a newer one applied it. Upgrade throng"
+        "the applied spec in the ledger has version {found} of the spec language, which this version of \
+         throng does not support: a newer one applied it. Upgrade throng"
     )]
     NewerSpec {
         /// Its version.
@@ -152,8 +152,8 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    /// Whether it may go away by itself, without anybody fixing it.
-    pub(super) fn may_pass(&self) -> bool {
+    /// Whether a retry can succeed without a fix by anybody.
+    pub(super) fn is_retryable(&self) -> bool {
         let retry = match self {
             Self::Ledger(error) => error.retry(),
             Self::Log(error) => error.retry(),

@@ -9,12 +9,13 @@ use super::NodeError;
 /// The file of the data directory that is locked.
 pub(super) const LOCK_FILE: &str = "lock";
 
-/// Held while a node runs. The operating system gives it up when the process ends, however it ends.
+/// The lock of a data directory, held while a node runs. The operating system releases it when the
+/// process ends, also after SIGKILL.
 #[derive(Debug)]
 pub(super) struct DataDirLock(File);
 
 impl DataDirLock {
-    /// Takes the lock, and leaves the process id in the file for others to read.
+    /// Takes the lock, and writes the process id to the file for the error of a second node.
     pub(super) fn take(dir: &Path) -> Result<Self, NodeError> {
         let path = dir.join(LOCK_FILE);
         let mut file = File::options()
@@ -28,7 +29,7 @@ impl DataDirLock {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                // Who it is only makes the message better.
+                // Without it the message only lacks the process id.
                 let _ = file.read_to_string(&mut text);
                 let holder = match text.trim().parse::<u32>() {
                     Ok(process) => format!("process {process}"),
@@ -48,9 +49,10 @@ impl DataDirLock {
 
 impl Drop for DataDirLock {
     fn drop(&mut self) {
-        // The process id of a node that is gone would mislead.
+        // The process id of a stopped node would mislead.
         let _ = self.0.set_len(0);
-        // Closing is not enough: a child that is just being started has the handle for a moment too.
+        // Closing is not enough: a child that is being started holds a copy of the handle for a
+        // moment, and with it the lock.
         let _ = self.0.unlock();
     }
 }
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_node_is_told_who_the_first_is() {
+    fn the_error_of_a_second_node_names_the_first() {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDirLock::take(dir.path()).unwrap();
         let second = DataDirLock::take(dir.path()).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The HTTP server: accepts connections, bounds their number and what each may take, and hands their
+//! The HTTP server: accepts connections, limits their number and their time, and passes their
 //! requests to the router.
 
 mod activity;
@@ -28,35 +28,36 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use activity::{Reason, Timeouts, Verdict};
+use activity::{CloseReason, ConnectionAction, Timeouts};
 pub(crate) use body::{BodyWait, SlowBody};
 use requests::Requests;
 pub(crate) use requests::Transport;
 use stream::Observed;
-use table::{Caps, Full, Table};
+use table::{Caps, ConnectionTable, Full};
 pub(super) use tls::Certificates;
 pub use tls::TlsError;
 
-/// After an error of `accept` that does not go away by itself: the handles of the process, or the
-/// machine's memory, are used up.
+/// The delay after an error of `accept` that concerns every connection: the process has no more
+/// file handles, or the machine no more memory. Without it the loop would use a whole processor.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// The longest head of an HTTP/1 request, and the most that is buffered of a connection.
-const BUFFER: usize = 64 << 10;
+/// The longest head of an HTTP/1 request, and the buffer of a connection.
+const MAX_BUFFER_BYTES: usize = 64 << 10;
 /// The longest head of an HTTP/2 request.
-const HEADERS: u32 = 32 << 10;
-/// Requests in hand on one HTTP/2 connection.
-const STREAMS: u32 = 256;
-/// Requests that a peer reset before they were taken up (rapid reset).
-const RESET_STREAMS: usize = 20;
-/// How often an HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+const MAX_HEADER_BYTES: u32 = 32 << 10;
+/// Open requests of one HTTP/2 connection.
+const MAX_STREAMS: u32 = 256;
+/// Requests that a peer may reset before they are accepted (rapid reset attack).
+const MAX_RESET_STREAMS: usize = 20;
+/// How often an HTTP/2 peer is pinged, and how long it may take to respond.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// When the server stops, how long a connection may take for the head that is on its way.
-const LAST_HEAD: Duration = Duration::from_secs(1);
-/// Refused connections are logged once in so long.
+/// How long a stopping server waits for the first request of a connection, whose head may be on its
+/// way.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Refused connections are logged at most once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Everything that the server needs.
+/// The HTTP server of a node.
 pub(super) struct Server {
     router: Router,
     certificates: Option<Arc<Certificates>>,
@@ -66,35 +67,35 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// A server for a node: raises the process's limit of open files, and keeps some of them back
-    /// for the node's own work.
+    /// Raises the process's limit of open files, and lowers the caps of connections so that some
+    /// file handles are left for the node's own work.
     pub(super) fn new(
         router: Router,
         settings: &ConnectionSettings,
         certificates: Option<Arc<Certificates>>,
         stop: CancellationToken,
     ) -> Self {
-        let wanted =
+        let configured =
             Caps { total: settings.total as usize, per_address: settings.per_address as usize };
         let open_files = handles::raise();
-        let caps = handles::caps(wanted, open_files);
+        let caps = handles::caps(configured, open_files);
         let Caps { total, per_address } = caps;
-        if caps == wanted {
-            tracing::info!(total, per_address, open_files, "the caps of connections");
+        if caps == configured {
+            tracing::info!(total, per_address, open_files, "connection caps set");
         } else {
             tracing::warn!(
                 total,
                 per_address,
                 open_files,
-                "the limit of open files leaves fewer connections than node.connections allows: raise it (ulimit -n, LimitNOFILE)"
+                "connection caps lowered because of the limit of open files, raise it (ulimit -n, LimitNOFILE)"
             );
         }
         Self { router, certificates, caps, timeouts: Timeouts::default(), stop }
     }
 
-    /// Serves until it is stopped, then lets requests in hand end. Dropping it ends them.
+    /// Serves until it is stopped, then lets open requests end. Dropping the future aborts them.
     pub(super) async fn serve(self, listener: TcpListener) {
-        let table = Arc::new(Table::new(self.caps));
+        let table = Arc::new(ConnectionTable::new(self.caps));
         let service = TowerToHyperService::new(self.router);
         let mut connections = JoinSet::new();
         let mut refusals = Refusals::default();
@@ -102,7 +103,7 @@ impl Server {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => break,
                 Some(ended) = connections.join_next() => {
-                    ended_well(ended);
+                    log_panic(ended);
                     continue;
                 }
                 accepted = listener.accept() => accepted,
@@ -114,7 +115,7 @@ impl Server {
                         continue;
                     }
                     metrics::counter!("throng_accept_errors_total").increment(1);
-                    refusals.error(&error);
+                    refusals.accept_failed(&error);
                     tokio::select! {
                         () = self.stop.cancelled() => break,
                         () = tokio::time::sleep(ACCEPT_BACKOFF) => {}
@@ -125,7 +126,8 @@ impl Server {
             match table.admit(peer, Instant::now()) {
                 Ok(entry) => {
                     if entry.evicted {
-                        // Its task gives the handle back before the next one is accepted.
+                        // Lets the task of the evicted connection release its file handle before
+                        // the next connection is accepted.
                         tokio::task::yield_now().await;
                     }
                     let requests = Requests {
@@ -140,27 +142,28 @@ impl Server {
                     let acceptor = self.certificates.as_ref().map(|c| c.acceptor());
                     let stop = self.stop.clone();
                     let timeouts = self.timeouts;
-                    connections.spawn(connection(stream, acceptor, requests, timeouts, stop));
+                    connections.spawn(serve_connection(stream, acceptor, requests, timeouts, stop));
                 }
-                Err(full) => refusals.full(full, peer),
+                Err(full) => refusals.connection_refused(full, peer),
             }
         }
         drop(listener);
         while let Some(ended) = connections.join_next().await {
-            ended_well(ended);
+            log_panic(ended);
         }
     }
 }
 
-fn ended_well(ended: Result<(), tokio::task::JoinError>) {
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!("a connection's task panicked");
+        tracing::error!("connection task panicked");
     }
 }
 
-/// Whether only the connection that was to be accepted is concerned, and the next may be fine.
+/// Whether an error of `accept` concerns only that connection, so that the next one can be accepted
+/// at once.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -171,87 +174,87 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Logs connections that were not taken, some lines a minute at most.
+/// Logs refused connections, a few lines a minute at most.
 #[derive(Default)]
 struct Refusals {
-    since_line: u64,
-    last_line: Option<Instant>,
+    unlogged: u64,
+    last_logged: Option<Instant>,
 }
 
 impl Refusals {
-    fn full(&mut self, full: Full, peer: SocketAddr) {
+    fn connection_refused(&mut self, full: Full, peer: SocketAddr) {
         metrics::counter!("throng_connections_refused_total", "reason" => full.name()).increment(1);
-        if let Some(refused) = self.line() {
+        if let Some(refused) = self.due() {
             let cap = full.name();
             tracing::warn!(
                 refused,
                 cap,
                 last = %peer.ip(),
-                "connections are refused: as many as node.connections allows are in use"
+                "connections refused: the cap of node.connections is reached"
             );
         }
     }
 
-    fn error(&mut self, error: &io::Error) {
-        if let Some(errors) = self.line() {
+    fn accept_failed(&mut self, error: &io::Error) {
+        if let Some(errors) = self.due() {
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 errors,
-                "connections cannot be accepted"
+                "failed to accept connections"
             );
         }
     }
 
-    /// How many there were since the last line, if it is time for another one.
-    fn line(&mut self) -> Option<u64> {
-        self.since_line += 1;
+    /// How many there were since the last log line, if the next one is due.
+    fn due(&mut self) -> Option<u64> {
+        self.unlogged += 1;
         let now = Instant::now();
-        if self.last_line.is_some_and(|at| now < at + LOG_INTERVAL) {
+        if self.last_logged.is_some_and(|at| now < at + LOG_INTERVAL) {
             return None;
         }
-        self.last_line = Some(now);
-        Some(std::mem::take(&mut self.since_line))
+        self.last_logged = Some(now);
+        Some(std::mem::take(&mut self.unlogged))
     }
 }
 
-/// One connection, from its first byte to its last.
-async fn connection(
+/// Serves one connection from its first byte to its last.
+async fn serve_connection(
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
     requests: Requests,
     timeouts: Timeouts,
     stop: CancellationToken,
 ) {
-    // Answers are small and wanted at once; a peer whose machine is gone is noticed by what it does
-    // not acknowledge.
+    // Responses are small and must not wait for more bytes. A peer whose machine has disappeared is
+    // detected by the bytes that it does not acknowledge.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(error = &error as &dyn std::error::Error, "no TCP_NODELAY");
+        tracing::debug!(error = &error as &dyn std::error::Error, "failed to set TCP_NODELAY");
     }
     let unacknowledged = u32::try_from(timeouts.write.as_millis()).unwrap_or(u32::MAX);
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, unacknowledged) {
-        tracing::debug!(error = &error as &dyn std::error::Error, "no TCP_USER_TIMEOUT");
+        tracing::debug!(error = &error as &dyn std::error::Error, "failed to set TCP_USER_TIMEOUT");
     }
     let connection = Arc::clone(&requests.entry.connection);
-    let dropped = connection.dropped.clone();
+    let abort = connection.abort.clone();
     let stream = Observed { stream, connection };
     let served = async {
         match acceptor {
-            None => requests_of(stream, requests, &timeouts, &stop).await,
+            None => serve_requests(stream, requests, &timeouts, &stop).await,
             Some(acceptor) => {
                 if let Some(stream) = handshake(acceptor, stream, &timeouts, &stop).await {
-                    requests.entry.connection.secured(Instant::now());
-                    requests_of(stream, requests, &timeouts, &stop).await;
+                    requests.entry.connection.handshake_done(Instant::now());
+                    serve_requests(stream, requests, &timeouts, &stop).await;
                 }
             }
         }
     };
     tokio::select! {
-        () = dropped.cancelled() => {}
+        () = abort.cancelled() => {}
         () = served => {}
     }
 }
 
-/// `None` if the peer does not agree on TLS in time.
+/// Accepts TLS; `None` if the handshake fails or takes too long.
 async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     acceptor: TlsAcceptor,
     stream: S,
@@ -265,7 +268,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     match done {
         Ok(Ok(stream)) => return Some(stream),
         Ok(Err(error)) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "no TLS handshake");
+            tracing::debug!(error = &error as &dyn std::error::Error, "TLS handshake failed");
         }
         Err(_) => {}
     }
@@ -273,92 +276,100 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     None
 }
 
-/// Answers the requests of a connection until it ends, or has to.
-async fn requests_of<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+/// Serves the requests of a connection until the peer closes it, a timeout expires or the server
+/// stops.
+async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: S,
     requests: Requests,
     timeouts: &Timeouts,
     stop: &CancellationToken,
 ) {
     let connection = Arc::clone(&requests.entry.connection);
-    let builder = builder();
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), requests));
-    let mut ending: Option<Instant> = None;
-    // Once the server stops: until when the first request may still come in whole.
-    let mut last_head: Option<Instant> = None;
-    let mut look_at = Instant::now() + timeouts.head;
+    let http_builder = http_builder();
+    let mut serving = pin!(http_builder.serve_connection(TokioIo::new(stream), requests));
+    let mut shutdown_deadline: Option<Instant> = None;
+    // Set when the server stops before the connection's first request.
+    let mut head_deadline: Option<Instant> = None;
+    let mut next_check = Instant::now() + timeouts.head;
     loop {
         tokio::select! {
             ended = serving.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(error = &*error as &dyn std::error::Error, "a connection ended");
+                    tracing::debug!(
+                        error = &*error as &dyn std::error::Error,
+                        "connection closed with an error"
+                    );
                 }
                 return;
             }
-            () = stop.cancelled(), if ending.is_none() && last_head.is_none() => {
+            () = stop.cancelled(), if shutdown_deadline.is_none() && head_deadline.is_none() => {
                 if connection.is_half_open() {
-                    // What was sent before the stop is answered.
-                    last_head = Some(Instant::now() + LAST_HEAD);
-                    look_at = Instant::now() + LAST_HEAD / 20;
+                    // A request that was sent before the stop is served.
+                    head_deadline = Some(Instant::now() + FIRST_REQUEST_TIMEOUT);
+                    next_check = Instant::now() + FIRST_REQUEST_TIMEOUT / 20;
                     continue;
                 }
-                // Requests in hand may take what they need: the node's shutdown bounds it.
-                ending = Some(Instant::now() + Duration::from_secs(3600));
+                // Open requests may take their time here: the node's shutdown timeout bounds it.
+                shutdown_deadline = Some(Instant::now() + Duration::from_secs(3600));
                 serving.as_mut().graceful_shutdown();
             }
-            () = tokio::time::sleep_until(look_at) => {
+            () = tokio::time::sleep_until(next_check) => {
                 let now = Instant::now();
-                if let Some(deadline) = last_head {
+                if let Some(deadline) = head_deadline {
                     if connection.is_half_open() {
                         if deadline <= now {
                             return;
                         }
-                        look_at = now + LAST_HEAD / 20;
+                        next_check = now + FIRST_REQUEST_TIMEOUT / 20;
                         continue;
                     }
-                    last_head = None;
+                    head_deadline = None;
                     continue;
                 }
-                if ending.is_some_and(|deadline| deadline <= now) {
+                if shutdown_deadline.is_some_and(|deadline| deadline <= now) {
                     return;
                 }
-                match connection.verdict(now, timeouts) {
-                    Verdict::Keep(pause) => look_at = now + pause,
-                    Verdict::Drop(reason) => {
-                        closed(reason);
+                match connection.next_action(now, timeouts) {
+                    ConnectionAction::Keep(pause) => next_check = now + pause,
+                    ConnectionAction::Drop(reason) => {
+                        count_closed(reason);
                         return;
                     }
-                    Verdict::Close(reason) if ending.is_none() => {
-                        closed(reason);
-                        ending = Some(now + timeouts.grace);
-                        look_at = now + timeouts.grace;
+                    ConnectionAction::Close(reason) if shutdown_deadline.is_none() => {
+                        count_closed(reason);
+                        shutdown_deadline = Some(now + timeouts.grace);
+                        next_check = now + timeouts.grace;
                         serving.as_mut().graceful_shutdown();
                     }
-                    Verdict::Close(_) => look_at = now + timeouts.grace,
+                    ConnectionAction::Close(_) => next_check = now + timeouts.grace,
                 }
             }
         }
     }
 }
 
-fn closed(reason: Reason) {
+fn count_closed(reason: CloseReason) {
     metrics::counter!("throng_connections_closed_total", "reason" => reason.name()).increment(1);
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    // Our own timeouts see both versions of HTTP, and the time before the first byte.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER);
-    builder
+fn http_builder() -> Builder<TokioExecutor> {
+    let mut http_builder = Builder::new(TokioExecutor::new());
+    // hyper's own timeout would cover HTTP/1 only, and not the time before the first byte.
+    http_builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(MAX_BUFFER_BYTES);
+    http_builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEADERS)
-        .max_pending_accept_reset_streams(RESET_STREAMS)
-        .max_send_buf_size(BUFFER)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_send_buf_size(MAX_BUFFER_BYTES)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
-    builder
+    http_builder
 }
 
 #[cfg(test)]

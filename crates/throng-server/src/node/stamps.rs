@@ -1,11 +1,11 @@
-//! Whether ledger, event log, checkpoints and objects of a data directory belong together.
+//! Checks that ledger, event log, checkpoints and objects of a data directory belong together.
 //!
-//! Each carries a stamp: the directory's identity and a sequence number. The ledger is stamped
-//! first and durably, then the others, and the ledger never gets the next number before all others
-//! have the current one. So at any moment, also after a crash, a store's number is the ledger's or
-//! one less. Every start counts up by two, and a running node by one every few seconds: a store that
-//! was copied in another run, or at a moment two counts away, has a number that cannot come of a
-//! crash, and the node refuses to start with it.
+//! Each store carries a stamp: the directory's identity and a sequence number. The ledger is
+//! stamped first and durably, then the other stores, and the ledger never gets the next number
+//! before all others have the current one. So at any moment, also after a crash, a store's number
+//! is the ledger's or one less. Every start increments the number by two, and a running node by one
+//! every few seconds: a store that was copied in another run, or at a moment two increments away,
+//! has a number that a crash cannot leave, and the node refuses to start with it.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -20,26 +20,26 @@ use super::NodeError;
 /// The file of a stamp in a store's folder.
 const STAMP_FILE: &str = "stamp.json";
 
-/// What a node does at its start where the ledger of its data directory is missing, or where ledger,
-/// log and objects are of different moments.
+/// What a node does at its start if the ledger of its data directory is missing, or if ledger, log
+/// and objects are copies of different moments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Recovery {
-    /// It does not start, and says what is wrong.
+    /// It does not start; the error says what is wrong.
     #[default]
     Refuse,
-    /// It makes a new ledger beside the log and the objects that are there.
+    /// It creates a new ledger beside the existing log and objects.
     NewLedger,
-    /// It uses what is there, and marks it as belonging together.
+    /// It uses what exists, and gives all stores the same stamp.
     AcceptMismatch,
 }
 
 /// Why the stores of a data directory are not used together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StampError {
-    /// A store is of another directory.
+    /// A store belongs to another data directory.
     #[error(
         "the {store} belongs to another data directory than the ledger: restore both from one backup \
-         with `throng restore`, or start once with --accept-mismatch to use what is there"
+         with `throng restore`, or start once with --accept-mismatch to use what exists"
     )]
     Foreign {
         /// The store.
@@ -49,7 +49,7 @@ pub enum StampError {
     #[error(
         "the {store} is older than the ledger (stamp {found}, the ledger's is {ledger}): they are \
          copies of different moments. Restore both from one backup with `throng restore`, or start \
-         once with --accept-mismatch to use what is there: what the {store} lacks is lost"
+         once with --accept-mismatch to use what exists: what the {store} lacks is lost"
     )]
     Older {
         /// The store.
@@ -63,7 +63,7 @@ pub enum StampError {
     #[error(
         "the ledger is older than the {store} (stamp {ledger}, the {store}'s is {found}): they are \
          copies of different moments. Restore both from one backup with `throng restore`, or start \
-         once with --accept-mismatch to use what is there: what the ledger lacks is lost, and \
+         once with --accept-mismatch to use what exists: what the ledger lacks is lost, and \
          batches may be sent to platforms again"
     )]
     LedgerOlder {
@@ -74,10 +74,10 @@ pub enum StampError {
         /// The ledger's; 0 if it has no stamp.
         ledger: u64,
     },
-    /// A stamp is not one.
+    /// The file of a stamp cannot be read as one.
     #[error(
         "{} is damaged: restore a backup with `throng restore`, or start once with \
-         --accept-mismatch to write it anew",
+         --accept-mismatch to write a new one",
         path.display()
     )]
     Unreadable {
@@ -94,7 +94,7 @@ struct Store {
 }
 
 impl Store {
-    /// The stamp, `None` if it has none yet.
+    /// The store's stamp; `None` if it has none yet.
     fn read(&self) -> Result<Option<StoreStamp>, NodeError> {
         let path = self.folder.join(STAMP_FILE);
         match fs::read(&path) {
@@ -108,15 +108,15 @@ impl Store {
     }
 }
 
-/// Puts a stamp in place at once, durably.
+/// Replaces a stamp atomically and durably: a half-written stamp would stop the next start.
 pub(crate) fn write_stamp(folder: &Path, stamp: &StoreStamp) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let path = folder.join(STAMP_FILE);
-    let aside = path.with_added_extension("tmp");
-    let mut file = File::create(&aside)?;
+    let temporary = path.with_added_extension("tmp");
+    let mut file = File::create(&temporary)?;
     file.write_all(&serde_json::to_vec(stamp)?)?;
     file.sync_all()?;
-    fs::rename(&aside, &path)?;
+    fs::rename(&temporary, &path)?;
     File::open(folder)?.sync_all()
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn stamped_folders(data_dir: &Path) -> [(&'static str, PathBuf); 3] {
     ]
 }
 
-/// Whether the stores can be of one moment.
+/// Checks that a run, also one that crashed, can have left these stamps together.
 fn compare(
     ledger: Option<&StoreStamp>,
     stores: &[(&'static str, Option<StoreStamp>)],
@@ -143,7 +143,7 @@ fn compare(
                 let found = found.sequence;
                 return Err(StampError::LedgerOlder { store, found, ledger: 0 });
             }
-            // The very first stamping was cut off.
+            // A crash during the very first stamping: the ledger comes first.
             (Some(ledger), None) if ledger.sequence == 1 => {}
             (Some(ledger), None) => {
                 return Err(StampError::Older { store, found: 0, ledger: ledger.sequence });
@@ -171,13 +171,13 @@ pub(super) struct Stamps {
     stores: Vec<Store>,
     /// The ledger's.
     current: StoreStamp,
-    /// All stores have the ledger's.
+    /// Whether all stores have the ledger's.
     aligned: bool,
 }
 
 impl Stamps {
-    /// Compares the stores that lie in the data directory with the ledger, and changes nothing.
-    /// `None` if nothing lies there.
+    /// Compares the stores in the data directory with the ledger, and changes nothing. `None` if
+    /// log and objects are both shared.
     pub(super) async fn open(
         data_dir: &Path,
         settings: &NodeSettings,
@@ -218,17 +218,19 @@ impl Stamps {
         });
         let sequence = match (recovery, of_ledger) {
             (Recovery::Refuse, Some(stamp)) => stamp.sequence,
-            // Above every number that a store has.
+            // Above every number that a store has, so that a stale copy is never taken for a
+            // current one.
             (_, _) => newest.saturating_add(1),
         };
         let current = StoreStamp { instance, sequence };
         Ok(Some(Self { stores, current, aligned: false }))
     }
 
-    /// Counts up twice, so that a copy of the run before is told from this one: with one count it
-    /// would look like the trace of a crash.
+    /// Increments the number by two, so that a copy of the previous run differs from this one by
+    /// more than a crash can leave: after one increment it would look like a crash between ledger
+    /// and stores.
     pub(super) async fn start_run(&mut self, ledger: &dyn Ledger) -> Result<(), NodeError> {
-        // The first round completes what a crash left.
+        // The first round completes the stamping that a crash cut off.
         for _ in 0..3 {
             let target = self.target();
             ledger.put_stamp(&target).await?;
@@ -248,8 +250,8 @@ impl Stamps {
         target
     }
 
-    /// The ledger has this stamp now.
-    pub(super) fn ledger_has(&mut self, stamp: StoreStamp) {
+    /// Records that this stamp was written to the ledger.
+    pub(super) fn ledger_stamped(&mut self, stamp: StoreStamp) {
         self.aligned &= stamp == self.current;
         self.current = stamp;
     }
@@ -294,7 +296,7 @@ mod tests {
         assert!(matches!(of(stamp(7), other), Err(StampError::Foreign { .. })));
     }
 
-    /// What lies in a data directory: the ledger's stamp and those of the stores.
+    /// The stamps of a data directory: the ledger's and those of the stores.
     type State = (Option<StoreStamp>, Vec<Option<StoreStamp>>);
 
     async fn state(dir: &Path, ledger: &SqliteLedger) -> State {
@@ -307,8 +309,8 @@ mod tests {
         (ledger.stamp().await.unwrap(), stores)
     }
 
-    /// Every moment at which a run may be cut off is accepted, and no store of one run goes with
-    /// the others of another run.
+    /// The stamps at any moment of a run are accepted, and no store of one run is accepted with the
+    /// stores of another run.
     #[tokio::test]
     async fn stores_of_different_runs_are_never_mixed() {
         let dir = tempfile::tempdir().unwrap();
@@ -328,8 +330,8 @@ mod tests {
                 use throng_store::MaintenanceLedger as _;
                 let target = stamps.target();
                 ledger.put_stamp(&target).await.unwrap();
-                stamps.ledger_has(target);
-                // Cut off before the stores are written.
+                stamps.ledger_stamped(target);
+                // A crash before the stores are written.
                 assert!(accepted(&state(dir.path(), &ledger).await));
                 stamps.write_stores().unwrap();
             }

@@ -1,5 +1,5 @@
-//! Tries writes in the background, so that a full or failing disk, or a ledger that cannot be
-//! written, is known before and after a caller meets it.
+//! Probes writes in the background: a full or failing disk, or a ledger that refuses writes, is
+//! reported before a request fails, and cleared when writes succeed again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,19 +13,20 @@ use tokio_util::sync::CancellationToken;
 use super::stamps::Stamps;
 use crate::{NodeContext, ProblemClass};
 
-/// Between two writes while all is well.
+/// Between two probes while writes succeed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
-/// And while something is wrong.
+/// Between two probes while a write fails.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// A ledger that takes no write for so long cannot be written.
+/// A write to the ledger that takes longer has failed.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(15);
-/// The file that is written to try the disk, and its length: some room is needed for anything.
+/// The file that is written to probe the disk, and its length: a disk with less room is reported as
+/// full.
 const PROBE_FILE: &str = "probe.tmp";
 const PROBE_BYTES: usize = 64 << 10;
-/// The key of the problems that are found here.
+/// The key of the problems that are reported here.
 const KEY: &str = "write";
 
-/// Runs until `stop`.
+/// Probes ledger and disk until `stop`.
 pub(super) async fn watch(
     ctx: Arc<NodeContext>,
     mut stamps: Option<Stamps>,
@@ -33,20 +34,20 @@ pub(super) async fn watch(
 ) {
     let mut checked = false;
     loop {
-        let ledger = try_ledger(&ctx, stamps.as_mut()).await;
+        let ledger = probe_ledger(&ctx, stamps.as_mut()).await;
         let written = ledger.is_ok();
         report(&ctx, ProblemClass::Ledger, ledger.err());
-        let disk = try_disk(&ctx, &mut stamps, written).await;
+        let disk = probe_disk(&ctx, &mut stamps, written).await;
         if disk.is_ok() {
             ctx.storage_recovered();
         }
-        let well = written && disk.is_ok();
+        let healthy = written && disk.is_ok();
         report(&ctx, ProblemClass::Disk, disk.err());
-        if well && !checked {
+        if healthy && !checked {
             checked = true;
             check_structure(&ctx, &stop);
         }
-        let pause = if well { PROBE_INTERVAL } else { RETRY_INTERVAL };
+        let pause = if healthy { PROBE_INTERVAL } else { RETRY_INTERVAL };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
@@ -54,7 +55,7 @@ pub(super) async fn watch(
     }
 }
 
-/// The class of an error for people, with the error itself and what helps.
+/// The error with its class and its hint, for people.
 fn detail(
     what: &str,
     error: &(dyn std::error::Error + 'static),
@@ -66,8 +67,8 @@ fn detail(
     }
 }
 
-/// Writes to the ledger: the next stamp, where the stores of this directory carry stamps.
-async fn try_ledger(ctx: &NodeContext, stamps: Option<&mut Stamps>) -> Result<(), String> {
+/// Writes to the ledger: the next stamp, if stores of this directory carry stamps.
+async fn probe_ledger(ctx: &NodeContext, stamps: Option<&mut Stamps>) -> Result<(), String> {
     let target = stamps.as_ref().map(|stamps| stamps.target());
     let write = async {
         match &target {
@@ -78,20 +79,20 @@ async fn try_ledger(ctx: &NodeContext, stamps: Option<&mut Stamps>) -> Result<()
     match tokio::time::timeout(LEDGER_TIMEOUT, write).await {
         Ok(Ok(())) => {
             if let (Some(stamps), Some(stamp)) = (stamps, target) {
-                stamps.ledger_has(stamp);
+                stamps.ledger_stamped(stamp);
             }
             Ok(())
         }
         Ok(Err(error)) => Err(detail("the ledger cannot be written", &error, error.problem())),
         Err(_) => {
             let seconds = LEDGER_TIMEOUT.as_secs();
-            Err(format!("the ledger cannot be written: no answer within {seconds} seconds"))
+            Err(format!("the ledger cannot be written: no response within {seconds} seconds"))
         }
     }
 }
 
 /// Writes a small file to the data directory, and the ledger's stamp to the stores if it is new.
-async fn try_disk(
+async fn probe_disk(
     ctx: &NodeContext,
     stamps: &mut Option<Stamps>,
     stamped: bool,
@@ -115,8 +116,8 @@ async fn try_disk(
                 detail(&what, &error, StorageProblem::of_io(&error))
             })
         }
-        // Only at the end of the runtime, or after a panic; stamps are then no longer written.
-        Err(error) => Err(format!("the disk could not be tried: {error}")),
+        // Only when the runtime shuts down, or after a panic; stamps are no longer written then.
+        Err(error) => Err(format!("the disk could not be probed: {error}")),
     }
 }
 
@@ -126,7 +127,7 @@ fn write_probe(dir: &Path) -> io::Result<()> {
         file.write_all(&[0x5a; PROBE_BYTES])?;
         file.sync_all()
     });
-    // Also what was written of it before the disk was full.
+    // Also after a failed write: the written part takes room on a full disk.
     let removed = fs::remove_file(&path);
     written.and(removed)
 }
@@ -138,8 +139,8 @@ fn report(ctx: &NodeContext, class: ProblemClass, problem: Option<String>) {
     }
 }
 
-/// Checks the structure of a ledger that was too large to be checked at the start, beside the node's
-/// work.
+/// Checks the structure of a ledger that was too large to be checked at the start, while the node
+/// works.
 fn check_structure(ctx: &Arc<NodeContext>, stop: &CancellationToken) {
     let (ctx, stop) = (Arc::clone(ctx), stop.clone());
     tokio::spawn(async move {
@@ -148,7 +149,7 @@ fn check_structure(ctx: &Arc<NodeContext>, stop: &CancellationToken) {
             () = stop.cancelled() => return,
         };
         if let Err(error) = checked {
-            let what = "the ledger's structure is not sound";
+            let what = "the ledger's structure is damaged";
             let detail = detail(what, &error, error.problem());
             ctx.health.report(ProblemClass::Ledger, "structure", detail);
         }

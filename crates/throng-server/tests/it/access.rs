@@ -1,5 +1,5 @@
-//! Who may do what: every route without a token, with the wrong scope, for another host, from
-//! another site's page, with the wrong content type; throttling; the admin token.
+//! Access control: every route without a token, with the wrong scope, for another host, from a page
+//! of another site, with the wrong content type; throttling; the admin token.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -38,11 +38,11 @@ async fn code(request: reqwest::RequestBuilder) -> (u16, String) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     if status < 400 {
-        // It may be a stream, which does not end.
+        // The body may be an endless stream.
         return (status, String::new());
     }
-    let said: Value = response.json().await.unwrap_or_default();
-    (status, said["error"]["code"].as_str().unwrap_or_default().to_owned())
+    let body: Value = response.json().await.unwrap_or_default();
+    (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
 }
 
 /// A client with a new token of these scopes.
@@ -52,7 +52,7 @@ pub(crate) async fn scoped(node: &Node, name: &str, scopes: &[Scope]) -> Client 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_and_pages_of_other_sites_reach_no_route() {
+async fn callers_without_a_token_and_pages_of_other_sites_reach_no_route() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path(), &noon(), "").await;
     let (admin, stranger) = (Client::of(&node), Client::stranger(&node));
@@ -70,9 +70,13 @@ async fn strangers_and_pages_of_other_sites_reach_no_route() {
         let wrong = status(stranger.request(&method, &path).bearer_auth("throng_wrong")).await;
         assert_eq!([401, 429].contains(&wrong), !open, "{case} with a wrong token: {wrong}");
         for host in ["evil.example", "127.0.0.1:1", "localhost.evil.example"] {
-            let said = code(admin.request(&method, &path).header("host", host)).await;
+            let refusal = code(admin.request(&method, &path).header("host", host)).await;
             let probe = open && host == "127.0.0.1:1";
-            assert_eq!(said == (421, "unknown_host".to_owned()), !probe, "{case}: {host} {said:?}");
+            assert_eq!(
+                refusal == (421, "unknown_host".to_owned()),
+                !probe,
+                "{case}: {host} {refusal:?}"
+            );
         }
         if method != "GET" {
             for (name, value) in [
@@ -82,8 +86,8 @@ async fn strangers_and_pages_of_other_sites_reach_no_route() {
                 ("sec-fetch-site", "cross-site"),
                 ("sec-fetch-site", "same-site"),
             ] {
-                let said = code(admin.request(&method, &path).header(name, value)).await;
-                assert_eq!(said, (403, "foreign_origin".to_owned()), "{case}: {name} {value}");
+                let refusal = code(admin.request(&method, &path).header(name, value)).await;
+                assert_eq!(refusal, (403, "foreign_origin".to_owned()), "{case}: {name} {value}");
             }
             let form = "application/x-www-form-urlencoded";
             for kind in ["text/plain", form, "multipart/form-data; boundary=a", ""] {
@@ -94,10 +98,10 @@ async fn strangers_and_pages_of_other_sites_reach_no_route() {
                 assert_eq!(status(request).await, 415, "{case}: {kind}");
             }
         }
-        // What is asked for in the right way is answered, by a handler.
+        // A valid request reaches the handler.
         let request = admin.request(&method, &path).header("sec-fetch-site", "same-origin");
-        let said = code(request.header("origin", node.url())).await;
-        assert!(![401, 403, 421].contains(&said.0) && said.0 < 500, "{case}: {said:?}");
+        let outcome = code(request.header("origin", node.url())).await;
+        assert!(![401, 403, 421].contains(&outcome.0) && outcome.0 < 500, "{case}: {outcome:?}");
     }
     node.shutdown().await;
 }
@@ -109,7 +113,7 @@ async fn a_request_names_exactly_one_known_host() {
     let settings = "node: { public_url: \"https://ads.example.com\", allowed_hosts: [relay] }\n";
     let node = node(dir.path(), &noon(), settings).await;
     let address = node.url().strip_prefix("http://").unwrap().to_owned();
-    let said = async |head: String| {
+    let status_of = async |head: String| {
         let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
         stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -117,14 +121,14 @@ async fn a_request_names_exactly_one_known_host() {
         answer.split(' ').nth(1).unwrap().to_owned()
     };
     let page = |hosts: &str| format!("GET /assets/throng.css HTTP/1.1\r\n{hosts}");
-    assert_eq!(said(page(&format!("host: {address}\r\n"))).await, "200");
-    assert_eq!(said(page("host: ads.example.com\r\n")).await, "200");
-    assert_eq!(said(page("host: RELAY:80\r\n")).await, "200");
-    assert_eq!(said(page("host: ads.example.com:7077\r\n")).await, "421");
-    assert_eq!(said(page(&format!("host: {address}\r\nhost: {address}\r\n"))).await, "421");
-    assert_eq!(said(page("")).await, "421");
+    assert_eq!(status_of(page(&format!("host: {address}\r\n"))).await, "200");
+    assert_eq!(status_of(page("host: ads.example.com\r\n")).await, "200");
+    assert_eq!(status_of(page("host: RELAY:80\r\n")).await, "200");
+    assert_eq!(status_of(page("host: ads.example.com:7077\r\n")).await, "421");
+    assert_eq!(status_of(page(&format!("host: {address}\r\nhost: {address}\r\n"))).await, "421");
+    assert_eq!(status_of(page("")).await, "421");
     let absolute = format!("GET http://{address}/assets/throng.css HTTP/1.1\r\nhost: relay\r\n");
-    assert_eq!(said(absolute).await, "421", "two hosts");
+    assert_eq!(status_of(absolute).await, "421", "two hosts");
     node.shutdown().await;
 }
 
@@ -133,7 +137,7 @@ async fn a_token_opens_the_routes_of_its_scopes_only() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path(), &noon(), "").await;
     let routes = routes(&Client::of(&node)).await;
-    // What each scope is for, written down a second time.
+    // The routes of each scope, independent of the implementation.
     let allowed = |scope: Scope, method: &str, path: &str| match scope {
         Scope::Events => path == "/v1/events",
         Scope::Lookup => ["/v1/users/1/audiences", "/v1/lookups", "/v1/decide"].contains(&path),
@@ -162,7 +166,7 @@ async fn a_token_opens_the_routes_of_its_scopes_only() {
             assert_ne!(status, 401, "{scope:?} {method} {path}");
         }
     }
-    // An insertion is an event: who may only look up cannot record one.
+    // An insertion is an event: a token for lookups only cannot record one.
     let question = json!({ "ad_groups": ["shoes"], "record_insertion": true });
     let client = scoped(&node, "one", &[Scope::Lookup]).await;
     assert_eq!(client.post("/v1/decide", &question).await.0, 403);
@@ -199,7 +203,7 @@ async fn tokens_are_created_listed_and_revoked() {
     let wanted = json!({ "name": "ci", "scopes": ["read", "operate"], "expires_in_secs": 60 });
     let (status, made) = admin.post("/v1/tokens", &wanted).await;
     assert_eq!(status, 200, "{made}");
-    assert_eq!(admin.post("/v1/tokens", &wanted).await.0, 409, "the name is taken");
+    assert_eq!(admin.post("/v1/tokens", &wanted).await.0, 409, "the name is in use");
     let secret = made["token"].as_str().unwrap();
     assert!(secret.starts_with("throng_") && secret.len() == 71, "{}", secret.len());
     let ci = Client { http: http(Some(secret)), url: node.url() };
@@ -223,7 +227,7 @@ async fn tokens_are_created_listed_and_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_tokens_are_slowed_down_and_right_ones_are_not() {
+async fn wrong_tokens_are_throttled_and_valid_ones_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path(), &noon(), "").await;
     let (admin, stranger) = (Client::of(&node), Client::stranger(&node));
@@ -236,19 +240,23 @@ async fn wrong_tokens_are_slowed_down_and_right_ones_are_not() {
             let after = response.headers()["retry-after"].to_str().unwrap().to_owned();
             assert!(after.parse::<u64>().unwrap() > 0, "{after}");
         }
-        assert_eq!(status(admin.request("GET", "/v1/runs")).await, 200, "the right one");
+        assert_eq!(status(admin.request("GET", "/v1/runs")).await, 200, "the valid one");
     }
     assert_eq!(statuses[..10], [401; 10]);
     assert_eq!(*statuses.last().unwrap(), 429);
     assert_eq!(sign_in_with(&node, "guess", "/").await.status(), 429);
-    assert_eq!(status(stranger.request("GET", "/v1/runs")).await, 401, "none is not a wrong one");
+    assert_eq!(
+        status(stranger.request("GET", "/v1/runs")).await,
+        401,
+        "no token is not a wrong token"
+    );
     let metrics = admin.request("GET", "/metrics").send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("throng_wrong_tokens_total{answer=\"slowed\"}"), "{metrics}");
     node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_keeps_other_pages_away() {
+async fn every_response_has_headers_against_other_sites() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path(), &noon(), "").await;
     let (admin, stranger) = (Client::of(&node), Client::stranger(&node));
@@ -279,7 +287,7 @@ async fn every_answer_keeps_other_pages_away() {
         let caching = if path.starts_with("/assets/") { "no-cache" } else { "no-store" };
         assert_eq!(header("cache-control"), caching, "{path}");
         assert!(headers.keys().all(|name| !name.as_str().starts_with("access-control-")), "{path}");
-        // The policy forbids what stands in the page itself.
+        // The policy forbids inline styles and scripts.
         let text = response.text().await.unwrap();
         for inline in [" style=", "<style", "<script>", " onclick=", " onload=", "javascript:"] {
             assert!(!text.contains(inline), "{path} has {inline}");
@@ -289,7 +297,7 @@ async fn every_answer_keeps_other_pages_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_admin_token_is_kept_made_anew_and_stored_as_a_hash() {
+async fn the_admin_token_is_kept_replaced_if_lost_and_stored_as_a_hash() {
     let (dir, clock) = (tempfile::tempdir().unwrap(), noon());
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let token = || std::fs::read_to_string(dir.path().join("admin.token")).unwrap();
@@ -321,7 +329,7 @@ async fn the_admin_token_is_kept_made_anew_and_stored_as_a_hash() {
         let after = token();
         assert_ne!(after, before, "{lost}");
         assert!(works(&node, &after).await, "{lost}");
-        assert!(!works(&node, &before).await, "{lost}: the old one is revoked");
+        assert!(!works(&node, &before).await, "{lost}: the previous one is revoked");
         assert!(!works(&node, "throng_of_mine").await, "{lost}");
         node.shutdown().await;
     }
@@ -334,14 +342,14 @@ async fn the_admin_token_is_kept_made_anew_and_stored_as_a_hash() {
             files += 1;
             let bytes = std::fs::read(&path).unwrap();
             let found = bytes.windows(64).any(|window| window == &current.as_bytes()[7..71]);
-            assert!(!found, "{} holds the token", path.display());
+            assert!(!found, "{} contains the token", path.display());
         }
     }
     assert!(files > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_history_says_who_did_it() {
+async fn the_history_names_the_actor() {
     let dir = tempfile::tempdir().unwrap();
     let data = tempfile::tempdir().unwrap();
     std::fs::write(data.path().join("orders.csv"), "customer\n1\n").unwrap();
@@ -360,6 +368,6 @@ async fn the_history_says_who_did_it() {
     let made = all.iter().find(|e| e.subject_kind == "token" && e.subject == "ann").unwrap();
     assert_eq!((made.what.as_str(), made.actor.as_deref()), ("created", Some("admin")));
     let applied = all.iter().find(|e| e.subject_kind == "spec").unwrap();
-    assert_eq!(applied.actor, None, "the node itself, at its start");
+    assert_eq!(applied.actor, None, "by the node itself, at its start");
     node.shutdown().await;
 }

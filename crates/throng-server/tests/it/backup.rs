@@ -1,4 +1,4 @@
-//! Backups of a node that runs and writes, and what is restored of them.
+//! Backups of a node that runs and writes, and their restores.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,9 +29,9 @@ ad_groups:
 
 fn purchases(dir: &Path, customers: u64) {
     let lines: String = (0..customers).map(|c| format!("c{c}\n")).collect();
-    let aside = dir.join("purchases.aside");
-    fs::write(&aside, format!("customer\n{lines}")).unwrap();
-    fs::rename(aside, dir.join("data/purchases.csv")).unwrap();
+    let temporary = dir.join("purchases.tmp");
+    fs::write(&temporary, format!("customer\n{lines}")).unwrap();
+    fs::rename(temporary, dir.join("data/purchases.csv")).unwrap();
 }
 
 async fn start(dir: &Path, data_dir: &Path) -> Node {
@@ -53,22 +53,22 @@ async fn start(dir: &Path, data_dir: &Path) -> Node {
     .unwrap()
 }
 
-fn silent() -> Progress {
+fn no_progress() -> Progress {
     Arc::new(|_, _| ())
 }
 
-/// All of the writer's events are of one moment, so that they can be sent again as they were.
+/// All events have the same time, so that they can be sent again unchanged.
 fn impression(at: Timestamp, id: usize) -> String {
     json!({ "id": format!("i-{id}"), "kind": "impression", "ad_group": "shoes", "at": at.to_string() })
         .to_string()
         + "\n"
 }
 
-/// Writes to a node until it is told to stop.
+/// Writes to a node until it is stopped.
 struct Load {
     at: Timestamp,
     stop: AtomicBool,
-    /// Events that were sent, and those that were acknowledged.
+    /// The numbers of events that were sent and that were acknowledged.
     sent: AtomicUsize,
     acknowledged: AtomicUsize,
 }
@@ -86,8 +86,8 @@ impl Load {
     async fn events(self: Arc<Self>, client: Client) {
         while !self.stop.load(Ordering::SeqCst) {
             let id = self.sent.fetch_add(1, Ordering::SeqCst);
-            let said = client.events(impression(self.at, id)).await;
-            assert_eq!(said["accepted"], json!(1));
+            let response = client.events(impression(self.at, id)).await;
+            assert_eq!(response["accepted"], json!(1));
             self.acknowledged.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -127,7 +127,7 @@ async fn is_buyer(client: &Client, user: u64) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_a_writing_node_is_a_prefix_of_what_it_took() {
+async fn a_backup_of_a_writing_node_is_a_prefix_of_its_events() {
     let dir = tempfile::tempdir().unwrap();
     let (top, live) = (dir.path(), dir.path().join("node"));
     fs::create_dir(top.join("data")).unwrap();
@@ -146,9 +146,9 @@ async fn a_backup_of_a_writing_node_is_a_prefix_of_what_it_took() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), growing).await.expect("events are taken");
+        tokio::time::timeout(Duration::from_secs(60), growing).await.expect("events are accepted");
         let least = load.acknowledged.load(Ordering::SeqCst);
-        let made = backup(&live, &top.join(name), SystemClock.now(), silent()).await.unwrap();
+        let made = backup(&live, &top.join(name), SystemClock.now(), no_progress()).await.unwrap();
         backups.push((top.join(name), least, load.sent.load(Ordering::SeqCst), made));
     }
     load.stop.store(true, Ordering::SeqCst);
@@ -158,7 +158,7 @@ async fn a_backup_of_a_writing_node_is_a_prefix_of_what_it_took() {
     let all = load.sent.load(Ordering::SeqCst);
     for (number, (from, least, most, made)) in backups.into_iter().enumerate() {
         let target = top.join(format!("restored-{number}"));
-        let restored = restore(&from, &target, silent()).await.unwrap();
+        let restored = restore(&from, &target, no_progress()).await.unwrap();
         assert_eq!(restored, made);
         let node = start(top, &target).await;
         let client = Client::of(&node);
@@ -166,15 +166,15 @@ async fn a_backup_of_a_writing_node_is_a_prefix_of_what_it_took() {
         assert_eq!(money % 100_000, 0);
         let counted = usize::try_from(money / 100_000).unwrap();
         assert!((least..=most).contains(&counted), "{least} {counted} {most}");
-        // The audience is one that was published: its users are the first so many.
+        // The audience was published in this form: its users are the first ones.
         let audience = client.get("/v1/audiences/buyers").await;
         let members = audience["current"]["members"].as_u64().unwrap();
         assert!(members >= 100);
         assert!(is_buyer(&client, members - 1).await && !is_buyer(&client, members).await);
-        // What was lost can be sent again, and counts once: the backup held the first events.
+        // Lost events can be sent again, and count once: the backup has the first events.
         let lines: String = (0..all).map(|id| impression(load.at, id)).collect();
-        let said = client.events(lines).await;
-        assert_eq!(said["duplicates"], json!(counted), "a prefix, each event once");
+        let response = client.events(lines).await;
+        assert_eq!(response["duplicates"], json!(counted), "a prefix, each event once");
         assert_eq!(actual(&client).await, all as i64 * 100_000);
         node.shutdown().await;
     }
@@ -194,7 +194,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_backup_is_refused_and_leaves_nothing() {
+async fn a_damaged_backup_is_refused_and_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let (top, live) = (dir.path(), dir.path().join("node"));
     fs::create_dir(top.join("data")).unwrap();
@@ -205,14 +205,14 @@ async fn a_damaged_backup_is_refused_and_leaves_nothing() {
     client.events(impression(SystemClock.now(), 0)).await;
     node.shutdown().await;
     fs::write(live.join("admin.token"), "secret").unwrap();
-    // A node that is stopped is left as it is.
+    // The files of a stopped node are not changed.
     let before = files(&live);
-    let made = backup(&live, &top.join("folder"), SystemClock.now(), silent()).await.unwrap();
+    let made = backup(&live, &top.join("folder"), SystemClock.now(), no_progress()).await.unwrap();
     assert_eq!(files(&live), before);
     assert!(made.files.iter().all(|file| !file.path.contains("token")));
     let tar = top.join("file.tar");
-    backup(&live, &tar, SystemClock.now(), silent()).await.unwrap();
-    let again = backup(&live, &tar, SystemClock.now(), silent()).await.unwrap_err();
+    backup(&live, &tar, SystemClock.now(), no_progress()).await.unwrap();
+    let again = backup(&live, &tar, SystemClock.now(), no_progress()).await.unwrap_err();
     assert!(matches!(again, BackupError::Exists { .. }), "{again:?}");
 
     let target = top.join("restored");
@@ -224,34 +224,34 @@ async fn a_damaged_backup_is_refused_and_leaves_nothing() {
             None => bad.push(0),
         }
         fs::write(path, bad).unwrap();
-        let refused = restore(&top.join("folder"), &target, silent()).await;
+        let refused = restore(&top.join("folder"), &target, no_progress()).await;
         assert!(refused.is_err(), "changed {}", path.display());
         fs::remove_file(path).unwrap();
-        let refused = restore(&top.join("folder"), &target, silent()).await;
+        let refused = restore(&top.join("folder"), &target, no_progress()).await;
         assert!(refused.is_err(), "without {}", path.display());
         fs::write(path, bytes).unwrap();
         assert!(!target.exists());
     }
     let archive = fs::read(&tar).unwrap();
-    // Cut everywhere but in the padding at its end.
+    // Truncated anywhere but in the padding at the end.
     let end = archive.iter().rposition(|byte| *byte != 0).unwrap();
     for cut in (0..end).step_by(end / 40 + 1) {
         fs::write(&tar, &archive[..cut]).unwrap();
-        assert!(restore(&tar, &target, silent()).await.is_err(), "cut at {cut}");
+        assert!(restore(&tar, &target, no_progress()).await.is_err(), "truncated at {cut}");
         assert!(!target.exists());
     }
     fs::write(&tar, &archive).unwrap();
-    restore(&tar, &target, silent()).await.unwrap();
-    let refused = restore(&tar, &target, silent()).await.unwrap_err();
+    restore(&tar, &target, no_progress()).await.unwrap();
+    let refused = restore(&tar, &target, no_progress()).await.unwrap_err();
     assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused:?}");
     let restored = start(top, &target).await;
     assert_eq!(actual(&Client::of(&restored)).await, 100_000);
     restored.shutdown().await;
 }
 
-/// It is in files that checkpoints name.
+/// The spend of past days is in files that checkpoints name.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_has_the_spend_of_days_that_are_over() {
+async fn a_backup_has_the_spend_of_past_days() {
     let dir = tempfile::tempdir().unwrap();
     let (top, live) = (dir.path(), dir.path().join("node"));
     fs::create_dir(top.join("data")).unwrap();
@@ -265,12 +265,12 @@ async fn a_backup_has_the_spend_of_days_that_are_over() {
     client.events(impression(before, 2)).await;
     let slices = client.get("/v1/budgets/shoes").await["slices"].clone();
     assert_eq!(slices[0][1], json!(300_000), "{slices}");
-    let made = backup(&live, &top.join("folder"), SystemClock.now(), silent()).await.unwrap();
+    let made = backup(&live, &top.join("folder"), SystemClock.now(), no_progress()).await.unwrap();
     let of_slices = made.files.iter().filter(|file| file.path.starts_with("objects/slices/"));
     assert_eq!(of_slices.count(), 1, "{:?}", made.files);
     node.shutdown().await;
     let target = top.join("restored");
-    restore(&top.join("folder"), &target, silent()).await.unwrap();
+    restore(&top.join("folder"), &target, no_progress()).await.unwrap();
     let node = start(top, &target).await;
     let restored = Client::of(&node).get("/v1/budgets/shoes").await["slices"].clone();
     assert_eq!(restored, slices);

@@ -1,4 +1,4 @@
-//! Callers that hold connections and do nothing with them.
+//! Clients that hold connections without using them.
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -6,10 +6,10 @@ use tokio::net::TcpStream;
 
 use crate::{Client, NOON, SPEC, noon, spec, start};
 
-/// 2,000 heads that never end, from one address, against a node that may have 500 connections: it
-/// answers everybody else, takes events and writes its checkpoints.
+/// 2,000 incomplete request heads from one address, against a node with a cap of 500 connections:
+/// it serves other clients, accepts events and writes its checkpoints.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_open_connections_keep_nobody_out() {
+async fn half_open_connections_do_not_block_other_clients() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!("{SPEC}node: {{ connections: {{ total: 500 }} }}\n");
     let node = start(dir.path(), spec(&text), &noon()).await.unwrap();
@@ -20,7 +20,7 @@ async fn half_open_connections_keep_nobody_out() {
         stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: 127.0.0.1\r\nx: ").await.unwrap();
         held.push(stream);
     }
-    // Each by a connection of its own.
+    // Each request on a connection of its own.
     for _ in 0..20 {
         let client = Client::of(&node);
         assert_eq!(client.get("/readyz").await["ready"], json!(true));

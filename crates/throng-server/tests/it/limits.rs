@@ -1,4 +1,4 @@
-//! Specs over HTTP: checked as `throng check` does, and held to what the node's operator allows.
+//! Specs over HTTP: checked as `throng check` does, and against the limits of the node's operator.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -27,7 +27,7 @@ impl Shop {
         self.0.path().join(name)
     }
 
-    /// A spec with one audience over the source at `path`, and what else is given.
+    /// A spec with one audience over the source at `path`, and `more`.
     fn spec(path: &str, more: &str) -> String {
         format!(
             "version: 1\nsources:\n  - {{ name: s, path: \"{path}\" }}\naudiences:\n  \
@@ -35,7 +35,7 @@ impl Shop {
         )
     }
 
-    /// The same as it is sent from this folder.
+    /// The request body of a spec that is sent from this folder.
     fn sent(&self, text: &str) -> Value {
         let file = json!({ "path": self.path("throng.yaml"), "text": text });
         json!({ "base": self.0.path(), "files": [file] })
@@ -67,16 +67,17 @@ fn flags(allow: impl FnOnce(&mut Limits)) -> LimitsConfig {
     LimitsConfig { flags, file: None }
 }
 
-/// Sends a spec that must be refused, to be planned and to be applied. Returns its problems.
+/// Sends a spec that must be refused to plan and to apply. Returns its problems.
 async fn refused(client: &Client, body: &Value) -> Vec<Problem> {
     let version = client.get("/v1/spec").await["version"].clone();
     let (status, planned) = client.post("/v1/spec/plan", body).await;
     assert_eq!((status, &planned["error"]["code"]), (400, &json!("invalid_spec")), "{planned}");
-    let (status, said) = client.post("/v1/spec/apply", body).await;
-    assert_eq!((status, &said["error"]["code"]), (400, &json!("invalid_spec")), "{said}");
-    assert_eq!(said["error"]["problems"], planned["error"]["problems"]);
+    let (status, response) = client.post("/v1/spec/apply", body).await;
+    assert_eq!((status, &response["error"]["code"]), (400, &json!("invalid_spec")), "{response}");
+    assert_eq!(response["error"]["problems"], planned["error"]["problems"]);
     assert_eq!(client.get("/v1/spec").await["version"], version, "nothing is applied");
-    let problems: Vec<Problem> = serde_json::from_value(said["error"]["problems"].clone()).unwrap();
+    let problems: Vec<Problem> =
+        serde_json::from_value(response["error"]["problems"].clone()).unwrap();
     assert!(problems.iter().all(|problem| problem.help.is_some()), "{problems:#?}");
     problems
 }
@@ -84,10 +85,10 @@ async fn refused(client: &Client, body: &Value) -> Vec<Problem> {
 async fn applied(client: &Client, body: &Value) -> u64 {
     let (status, planned) = client.post("/v1/spec/plan", body).await;
     assert_eq!(status, 200, "{planned}");
-    let (status, said) = client.post("/v1/spec/apply", body).await;
-    assert_eq!(status, 200, "{said}");
-    assert_eq!(said["plan"], planned["plan"]);
-    said["version"].as_u64().unwrap()
+    let (status, response) = client.post("/v1/spec/apply", body).await;
+    assert_eq!(status, 200, "{response}");
+    assert_eq!(response["plan"], planned["plan"]);
+    response["version"].as_u64().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +129,7 @@ async fn a_spec_over_http_is_checked_as_throng_check_does() {
             assert_eq!(places(&problems), places(&local), "{wrong}");
         }
     }
-    // What is no sent spec at all.
+    // Invalid request bodies.
     let file = json!({ "path": "a", "text": "version: 1" });
     for body in [
         json!({ "base": "relative", "files": [file] }),
@@ -144,7 +145,7 @@ async fn a_spec_over_http_is_checked_as_throng_check_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spec_of_an_attacker_is_refused_whole() {
+async fn a_spec_of_an_attacker_is_refused_with_every_problem() {
     let shop = Shop::new();
     let data = shop.path("data");
     let mine =
@@ -166,7 +167,7 @@ async fn a_spec_of_an_attacker_is_refused_whole() {
     );
     let problems = refused(&client, &shop.sent(&text)).await;
     let all = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    for said in [
+    for hint in [
         format!("--allow-source {}", elsewhere.display()),
         "--allow-source /no/such/folder".to_owned(),
         "--allow-secret env:META@evil.example:8443".to_owned(),
@@ -174,18 +175,18 @@ async fn a_spec_of_an_attacker_is_refused_whole() {
         "--allow-secret env:HOME@graph.facebook.com".to_owned(),
         "hosts: [\"evil.example:8443\"]".to_owned(),
     ] {
-        assert!(all.contains(&said), "{said}\n{all}");
+        assert!(all.contains(&hint), "{hint}\n{all}");
     }
     assert_eq!(problems.len(), 6, "{all}");
-    assert!(!all.contains("no such folder"), "it says what exists: {all}");
-    // What the node was started with may be named, in other words too.
+    assert!(!all.contains("no such folder"), "it reveals what exists: {all}");
+    // What the node was started with may be named, also with another spelling.
     let same = Shop::spec("data/more/..", mine).replace("name: d", "name: other");
     assert_eq!(applied(&client, &shop.sent(&same)).await, 2);
     node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_operator_allows_is_taken_and_no_link_leads_out_of_it() {
+async fn what_the_operator_allows_is_accepted_and_no_link_leads_out_of_it() {
     let shop = Shop::new();
     let limits = flags(|limits| {
         limits.allow_source(&shop.path("data"));
@@ -216,7 +217,7 @@ async fn what_the_operator_allows_is_taken_and_no_link_leads_out_of_it() {
             _ => assert_eq!(refused(&client, &body).await.len(), refusals, "{token} {host}"),
         }
     }
-    // A link that is there, and one that is planted later: in the source, and in its place.
+    // An existing link, and links that are created later: inside the source, and instead of it.
     symlink(shop.path("elsewhere"), shop.path("data/link")).unwrap();
     let problems = refused(&client, &shop.sent(&Shop::spec("data/link", ""))).await;
     assert!(problems[0].message.contains("leads out of"), "{problems:#?}");
@@ -228,22 +229,22 @@ async fn what_the_operator_allows_is_taken_and_no_link_leads_out_of_it() {
     let problems = refused(&client, &good).await;
     assert!(problems[0].message.contains("leads out of"), "{problems:#?}");
     let lake = node.context().lake.load_full();
-    let said = lake.check_model("SELECT user FROM s.visits", None).await.unwrap_err().to_string();
-    assert!(said.contains("leads out of"), "a refresh reads no other file: {said}");
+    let error = lake.check_model("SELECT user FROM s.visits", None).await.unwrap_err().to_string();
+    assert!(error.contains("leads out of"), "a refresh reads no other file: {error}");
     std::fs::remove_dir_all(shop.path("data/more")).unwrap();
     symlink(shop.path("elsewhere"), shop.path("data/more")).unwrap();
-    let said = lake.check_model("SELECT user FROM s.visits", None).await.unwrap_err().to_string();
-    assert!(said.contains("leads out of"), "nor another folder: {said}");
+    let error = lake.check_model("SELECT user FROM s.visits", None).await.unwrap_err().to_string();
+    assert!(error.contains("leads out of"), "it reads no other folder either: {error}");
     node.shutdown().await;
 
-    // The ledger keeps what the source must not lead out of, for a start without the flags.
+    // The ledger stores the root of the source, for a start without the flags.
     let ledger = throng_ledger::SqliteLedger::open(&shop.path("node/ledger.db")).await.unwrap();
     let stored = throng_store::SpecLedger::applied_spec(&ledger).await.unwrap().unwrap().spec;
     assert_eq!(stored["sources"][0]["root"], json!(shop.path("data")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_of_the_node_are_not_taken_over_http() {
+async fn settings_of_the_node_cannot_be_changed_over_http() {
     let shop = Shop::new();
     let node_settings =
         "node:\n  listen: 127.0.0.1:7999\n  build_workers: 3\n  memory_limit_bytes: 100000000\n";
@@ -265,7 +266,7 @@ async fn settings_of_the_node_are_not_taken_over_http() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_who_apply_at_once_one_is_told() {
+async fn of_two_concurrent_applies_one_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path(), spec(SPEC), &noon()).await.unwrap();
     let client = Client::of(&node);
@@ -274,12 +275,12 @@ async fn of_two_who_apply_at_once_one_is_told() {
         body["base_version"] = version.into();
         body
     };
-    let (status, said) = client.post("/v1/spec/apply", &over(1, "\"0.20\"")).await;
-    assert_eq!((status, &said["version"]), (200, &json!(2)), "{said}");
-    let (status, said) = client.post("/v1/spec/apply", &over(1, "\"0.30\"")).await;
-    assert_eq!((status, &said["error"]["code"]), (409, &json!("conflict")), "{said}");
-    assert!(said["error"]["message"].as_str().unwrap().contains("version 2"), "{said}");
-    assert!(said["error"]["help"].as_str().unwrap().contains("throng plan"), "{said}");
+    let (status, response) = client.post("/v1/spec/apply", &over(1, "\"0.20\"")).await;
+    assert_eq!((status, &response["version"]), (200, &json!(2)), "{response}");
+    let (status, response) = client.post("/v1/spec/apply", &over(1, "\"0.30\"")).await;
+    assert_eq!((status, &response["error"]["code"]), (409, &json!("conflict")), "{response}");
+    assert!(response["error"]["message"].as_str().unwrap().contains("version 2"), "{response}");
+    assert!(response["error"]["help"].as_str().unwrap().contains("throng plan"), "{response}");
     let (_, planned) = client.post("/v1/spec/plan", &over(1, "\"0.30\"")).await;
     assert_eq!(planned["version"], json!(2));
     let bodies: Vec<Value> = (3..8).map(|n| over(2, &format!("\"0.{n}\""))).collect();
@@ -321,7 +322,7 @@ async fn the_limits_file_is_read_again_and_a_bad_one_changes_nothing() {
     assert_eq!(applied(&client, &body).await, 2);
     std::fs::remove_file(&file).unwrap();
     assert_eq!(node.reload_limits().unwrap().removed, change.added);
-    // What is applied goes on, and is not taken anew.
+    // The applied spec stays applied, and is refused if it is sent again.
     assert_eq!(refused(&client, &body).await.len(), 1);
     node.shutdown().await;
     let named = LimitsConfig { file: Some(file), ..LimitsConfig::default() };
@@ -343,7 +344,7 @@ async fn no_secret_is_sent_from_the_data_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spec_in_the_ledger_that_no_check_lets_through_is_not_run() {
+async fn an_invalid_spec_in_the_ledger_is_refused() {
     let shop = Shop::new();
     shop.start(SPEC, LimitsConfig::default()).await.unwrap().shutdown().await;
     let ledger = throng_ledger::SqliteLedger::open(&shop.path("node/ledger.db")).await.unwrap();

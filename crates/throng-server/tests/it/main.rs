@@ -1,4 +1,4 @@
-//! A node in this process, asked over HTTP.
+//! Tests of a node in this process, over HTTP.
 
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
@@ -41,10 +41,10 @@ use throng_model::{ManualClock, Timestamp};
 use throng_server::{Node, NodeConfig, NodeError};
 use throng_spec::Spec;
 
-/// Noon of a day on the nodes' clock.
+/// Noon of a day, at which the nodes' clocks start.
 pub(crate) const NOON: &str = "2026-11-23T12:00:00Z";
 
-/// Two ad groups with budgets that are soon used up.
+/// Two ad groups with small budgets.
 pub(crate) const SPEC: &str = r#"version: 1
 advertisers:
   - { name: shop, currency: USD, time_zone: UTC }
@@ -73,12 +73,12 @@ pub(crate) fn sent_file(path: &Path) -> Value {
     serde_json::to_value(throng_spec::read_files(path).unwrap()).unwrap()
 }
 
-/// A clock that shows noon.
+/// A clock that starts at noon.
 pub(crate) fn noon() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(NOON.parse::<Timestamp>().unwrap()))
 }
 
-/// Starts a node on a free port; its token, if its spec wants one, is `s3cret`.
+/// Starts a node on a free port; the token of its spec, if it has one, is `s3cret`.
 pub(crate) async fn start(
     dir: &Path,
     spec: Spec,
@@ -105,7 +105,7 @@ pub(crate) async fn start(
     .await
 }
 
-/// The query worker of these tests: their own program has another `main`.
+/// The query worker of these tests: the test program has another `main`.
 pub(crate) fn query_worker() -> throng_server::WorkerCommand {
     throng_server::WorkerCommand::of(env!("CARGO_BIN_EXE_server-query-worker"))
 }
@@ -122,19 +122,19 @@ fn http(token: Option<&str>) -> reqwest::Client {
     reqwest::Client::builder().default_headers(headers).redirect(redirect).build().unwrap()
 }
 
-/// How long a test waits for what must come about. Nothing is measured by it: a machine that is busy
-/// with something else may take that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a test waits for a condition. It is not a measurement: a busy machine may take that
+/// long.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Asks until it is so, with a pause in between so that the nodes get the processor.
-pub(crate) async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !ask().await {
+/// Polls until the condition holds, with a delay in between so that the nodes get the processor.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let polling = async {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let asked = tokio::time::timeout(PATIENCE, asking).await;
-    assert!(asked.is_ok(), "{what}: not within {PATIENCE:?}");
+    let polled = tokio::time::timeout(TIMEOUT, polling).await;
+    assert!(polled.is_ok(), "{what}: not within {TIMEOUT:?}");
 }
 
 /// A client of a node, with its admin token.
@@ -166,7 +166,7 @@ impl Client {
         response.json().await.unwrap()
     }
 
-    /// POSTs JSON; status and answer.
+    /// POSTs JSON. Returns the status and the body.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let response = self.request("POST", path).json(body).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
@@ -178,10 +178,10 @@ impl Client {
         let request = request.header("content-type", "application/x-ndjson").body(lines);
         let response = request.send().await.unwrap();
         let status = response.status();
-        let said: Value = response.json().await.unwrap();
-        // Events of which none counts are refused with the same words.
-        let refused = said["error"]["code"] == "no_event_counts";
-        assert_eq!(status, if refused { 422 } else { 200 }, "{said}");
-        said
+        let body: Value = response.json().await.unwrap();
+        // A request whose events are all invalid is refused with the same body.
+        let refused = body["error"]["code"] == "no_event_counts";
+        assert_eq!(status, if refused { 422 } else { 200 }, "{body}");
+        body
     }
 }

@@ -56,7 +56,7 @@ async fn every_metric_has_help_and_type_and_is_documented() {
         assert!(help.contains(name), "{name} has no HELP");
         assert!(types.contains(name), "{name} has no TYPE");
     }
-    // What is read at each scrape is this node's own, whatever else runs in this process.
+    // Metrics that are read at a scrape are of this node, whatever else runs in this process.
     let value = |sample: &str| samples.get(sample).copied();
     assert_eq!(value("throng_alerts_open{kind=\"disk_full\"}"), Some(1.0));
     assert_eq!(value("throng_alerts_open{kind=\"refresh_failed\"}"), Some(0.0));
@@ -68,7 +68,7 @@ async fn every_metric_has_help_and_type_and_is_documented() {
     assert!(value("throng_log_bytes").is_some_and(|bytes| bytes > 0.0));
     let free = value("throng_disk_free_bytes").unwrap();
     assert!(free > 0.0 && free <= value("throng_disk_size_bytes").unwrap());
-    // Of which node of this process it is cannot be told.
+    // The recorder is shared by the nodes of this process, so the value may be of another one.
     let checkpoint = "throng_checkpoint_last_success_timestamp_seconds{partition=\"0\"}";
     assert!(value(checkpoint).is_some_and(|at| at > 0.0));
     node.shutdown().await;

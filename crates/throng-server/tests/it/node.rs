@@ -1,8 +1,8 @@
-//! One node per data directory, and who may talk to it.
+//! One node per data directory, secrets at the start, shutdown, and a ledger on PostgreSQL.
 
 use throng_server::NodeError;
 
-use crate::{Client, NOON, PATIENCE, SPEC, noon, spec, start};
+use crate::{Client, NOON, SPEC, TIMEOUT, noon, spec, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_on_the_same_directory_is_refused() {
@@ -15,7 +15,7 @@ async fn a_second_node_on_the_same_directory_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_not_there_is_told() {
+async fn the_error_of_a_missing_token_names_the_field() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!("{SPEC}node: {{ token: \"env:OTHER\" }}\n");
     let error = start(dir.path(), spec(&text), &noon()).await.unwrap_err();
@@ -29,13 +29,15 @@ async fn shutdown_ends_open_streams() {
     let client = Client::of(&node);
     let feed = client.request("GET", "/v1/feed").send().await.unwrap();
     let pages = client.request("GET", "/v1/stream").send().await.unwrap();
-    tokio::time::timeout(PATIENCE, node.shutdown()).await.expect("streams do not hold it up");
-    // The ends of the streams, not errors that never come.
+    tokio::time::timeout(TIMEOUT, node.shutdown())
+        .await
+        .expect("open streams do not delay the shutdown");
+    // Both streams end.
     let _ = (feed.bytes().await, pages.bytes().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_keeps_its_state_on_a_postgres_server() {
+async fn a_node_stores_its_state_on_a_postgres_server() {
     if std::env::var_os("THRONG_POSTGRES").is_none() {
         let message = "PostgreSQL is not provided (THRONG_POSTGRES): run `cargo xtask test`";
         assert!(std::env::var_os("CI").is_none(), "{message}");
@@ -52,7 +54,7 @@ async fn a_node_keeps_its_state_on_a_postgres_server() {
         .collect();
     assert_eq!(client.events(events).await["accepted"], 3);
     let version = client.get("/v1/spec").await["version"].clone();
-    // Its objects lie in its own folder, so a second node would serve what it does not have.
+    // Its objects are in a local folder, so a second node would miss them.
     let second = start(other.path(), spec(&text), &clock).await.unwrap_err();
     assert!(matches!(second, NodeError::LedgerInUse), "{second}");
     node.shutdown().await;

@@ -1,4 +1,4 @@
-//! Browsers: sign-in links, sessions and their end.
+//! Sign-in links and sessions of browsers.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use throng_server::access::Scope;
 use crate::access::{node, scoped, status};
 use crate::{Client, http, noon};
 
-/// A browser: keeps its cookie and says where its requests come from.
+/// A browser: keeps its cookie and sends the origin of its requests.
 struct Browser {
     http: reqwest::Client,
     url: String,
@@ -41,7 +41,7 @@ impl Browser {
         request.header("sec-fetch-site", "none").header("sec-fetch-mode", "navigate")
     }
 
-    /// What the node's own page sends.
+    /// A request of the node's own page.
     fn own(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         self.request(method, path).header("sec-fetch-site", "same-origin")
     }
@@ -60,7 +60,7 @@ async fn a_sign_in_link_works_once_and_for_ten_minutes() {
         };
         purpose.into_iter().fold(request, |request, value| request.header("sec-purpose", value))
     };
-    // Previews, prefetching and pages of other sites use nothing up.
+    // Previews, prefetching and pages of other sites do not redeem the code.
     for (site, purpose) in
         [("", None), ("cross-site", None), ("same-site", None), ("none", Some("prefetch"))]
     {
@@ -86,11 +86,11 @@ async fn a_sign_in_link_works_once_and_for_ten_minutes() {
     clock.advance(Duration::from_secs(600));
     assert_eq!(post(&late).await.status(), 401, "after ten minutes");
 
-    // Any token makes a link with its own rights; a session makes none.
+    // Any token creates a link with its own rights; a session cannot.
     let reader = scoped(&node, "reader", &[Scope::Read]).await;
-    let (status, said) = reader.post("/v1/sign-in-links", &json!({})).await;
-    assert_eq!(status, 200, "{said}");
-    let response = post(said["url"].as_str().unwrap()).await;
+    let (status, body) = reader.post("/v1/sign-in-links", &json!({})).await;
+    assert_eq!(status, 200, "{body}");
+    let response = post(body["url"].as_str().unwrap()).await;
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     let cookie = cookie.split(';').next().unwrap().to_owned();
     let browser = Browser { http: http(None), url: node.url(), cookie };
@@ -109,14 +109,14 @@ async fn a_session_acts_only_for_the_nodes_own_page() {
     assert_eq!(status(browser.own("POST", announce)).await, 200);
     let origin = browser.request("POST", announce).header("origin", node.url());
     assert_eq!(status(origin).await, 200);
-    assert_eq!(status(browser.request("POST", announce)).await, 401, "it does not say from where");
+    assert_eq!(status(browser.request("POST", announce)).await, 401, "it has no origin");
     for site in ["cross-site", "same-site"] {
         let request = browser.request("POST", announce).header("sec-fetch-site", site);
         assert_eq!(status(request).await, 403, "{site}");
-        // A picture, a script, a fetch of another page reads nothing.
+        // An image, a script or a fetch of another site reads nothing.
         let request = browser.request("GET", "/v1/budgets").header("sec-fetch-site", site);
         assert_eq!(status(request.header("sec-fetch-mode", "no-cors")).await, 401, "{site}");
-        // A link to a page of the node does.
+        // A link to a page of the node works.
         let request = browser.request("GET", "/budgets").header("sec-fetch-site", site);
         assert_eq!(status(request.header("sec-fetch-mode", "navigate")).await, 200, "{site}");
     }
@@ -190,7 +190,7 @@ pub(crate) async fn sign_in_with(node: &Node, token: &str, back: &str) -> reqwes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_of_the_spec_signs_in_and_leads_only_to_own_pages() {
+async fn the_token_of_the_spec_signs_in_and_redirects_to_own_pages_only() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path(), &noon(), "node: { token: \"env:TOKEN\" }\n").await;
     let client = Client::stranger(&node);
@@ -218,7 +218,7 @@ async fn the_token_of_the_spec_signs_in_and_leads_only_to_own_pages() {
     }
     let wrong = sign_in_with(&node, "guess", "%2Fbudgets").await;
     assert_eq!((wrong.status().as_u16(), wrong.headers().get("set-cookie")), (401, None));
-    // A session of a token that the spec does not have any longer is over.
+    // A session ends when its token is removed from the spec.
     node.shutdown().await;
     let node = crate::access::node(dir.path(), &noon(), "").await;
     let port_changed = Client::stranger(&node);
@@ -230,7 +230,7 @@ async fn the_token_of_the_spec_signs_in_and_leads_only_to_own_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cookie_is_secure_where_people_come_by_https() {
+async fn a_cookie_is_secure_if_the_public_url_is_https() {
     let dir = tempfile::tempdir().unwrap();
     let settings = "node: { token: \"env:TOKEN\", public_url: \"https://ads.example.com\" }\n";
     let node = node(dir.path(), &noon(), settings).await;

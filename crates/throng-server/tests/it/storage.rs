@@ -1,5 +1,5 @@
-//! A node whose disk is full refuses, says so, and continues exactly when there is room; a data
-//! directory whose parts do not belong together is refused.
+//! A node whose disk is full refuses writes, reports that, and continues when there is space; a
+//! data directory whose parts do not belong together is refused.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ async fn actual(client: &Client) -> i64 {
     answer["state"]["actual_micros"].as_i64().unwrap()
 }
 
-/// POSTs one event: whether it was accepted. A refusal has to say when to come again.
+/// POSTs one event. Returns whether it was accepted; a refusal must have `Retry-After`.
 async fn send(client: &Client, line: String) -> bool {
     let request = client.request("POST", "/v1/events");
     let request = request.header("content-type", "application/x-ndjson").body(line);
@@ -37,7 +37,7 @@ async fn send(client: &Client, line: String) -> bool {
     false
 }
 
-/// Waits until `/readyz` answers with this status and names these classes of problems.
+/// Waits until `/readyz` returns this status and names these classes of problems.
 async fn ready(client: &Client, status: u16, problems: &[&str]) {
     let asking = async {
         loop {
@@ -52,11 +52,11 @@ async fn ready(client: &Client, status: u16, problems: &[&str]) {
         }
     };
     let answer = tokio::time::timeout(Duration::from_secs(120), asking).await;
-    answer.unwrap_or_else(|_| panic!("/readyz does not become {status}"));
+    answer.unwrap_or_else(|_| panic!("/readyz does not return {status}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_reported_and_the_node_continues_when_there_is_room() {
+async fn a_full_disk_is_reported_and_the_node_continues_when_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path(), 16) else { return };
     let clock = noon();
@@ -71,7 +71,7 @@ async fn a_full_disk_is_reported_and_the_node_continues_when_there_is_room() {
         }
         ready(&client, 200, &[]).await;
         let filler = disk.fill().unwrap();
-        // The last pages that were kept free are used up by what the node itself writes.
+        // The node's own writes use up the pages that were still free.
         ready(&client, 503, &["disk"]).await;
         for _ in 0..50 {
             accepted += usize::from(send(&client, impression(&clock, sent)).await);
@@ -79,7 +79,7 @@ async fn a_full_disk_is_reported_and_the_node_continues_when_there_is_room() {
         }
         assert_eq!(actual(&client).await, accepted as i64 * 100_000, "while the disk is full");
         fs::remove_file(filler).unwrap();
-        // No restart.
+        // Without a restart.
         ready(&client, 200, &[]).await;
         for _ in 0..20 {
             assert!(send(&client, impression(&clock, sent)).await);
@@ -94,14 +94,14 @@ async fn a_full_disk_is_reported_and_the_node_continues_when_there_is_room() {
     node.shutdown().await;
 }
 
-/// The API and the pages say the same of a ledger that is gone: that the node cannot do it now, and when
-/// to ask again. A 500 would be a bug of Throng's.
+/// Without a ledger the API and the pages return 503 with `Retry-After`. A 500 would be a bug of
+/// Throng.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_ledger_a_node_answers_503_on_every_route_and_page() {
+async fn without_its_ledger_a_node_returns_503_on_every_route_and_page() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path(), spec(SPEC), &noon()).await.unwrap();
     let client = Client::of(&node);
-    // As after the end of its connections: no call finds one.
+    // As if the ledger had closed its connections.
     node.context().ledger.close().await.unwrap();
     let routes = [
         "/v1/audiences",
@@ -126,7 +126,7 @@ async fn without_its_ledger_a_node_answers_503_on_every_route_and_page() {
     for path in routes.into_iter().chain(pages) {
         let response = client.request("GET", path).send().await.unwrap();
         let status = response.status().as_u16();
-        // Some answer from memory.
+        // Some routes are served from memory.
         assert!([200, 503].contains(&status), "{path}: {status}");
         if status == 503 {
             assert_eq!(response.headers()["retry-after"], "1", "{path}");
@@ -171,7 +171,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A run of a node that takes some events and ends.
+/// Runs a node that accepts some events, and stops it.
 async fn run(dir: &Path, first: usize) -> i64 {
     let node = start_with(dir, Recovery::Refuse).await.unwrap();
     let (client, clock) = (Client::of(&node), noon());
@@ -194,7 +194,7 @@ async fn no_part_of_an_older_copy_is_mixed_with_newer_parts() {
     run(&live, 0).await;
     copy(&live, &older);
     let money = run(&live, 5).await;
-    // Every choice of parts that are taken from the older copy, but none and all.
+    // Every selection of parts from the older copy, except none and all.
     for choice in 1_u32..15 {
         let mixed = dir.path().join(format!("mixed-{choice}"));
         copy(&live, &mixed);
@@ -228,7 +228,7 @@ async fn no_part_of_an_older_copy_is_mixed_with_newer_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_ledger_is_refused_unless_a_new_one_is_wanted() {
+async fn a_missing_ledger_is_refused_unless_a_new_one_is_requested() {
     let dir = tempfile::tempdir().unwrap();
     let live = dir.path().join("node");
     let money = run(&live, 0).await;
@@ -238,14 +238,14 @@ async fn a_missing_ledger_is_refused_unless_a_new_one_is_wanted() {
     let refused = start_with(&live, Recovery::Refuse).await.expect_err("no ledger");
     assert!(matches!(refused, NodeError::LedgerMissing { .. }), "{refused:?}");
     assert!(refused.to_string().contains("--new-ledger"), "{refused}");
-    // A file without content is no ledger either.
+    // An empty file is not a ledger either.
     fs::write(live.join("ledger.db"), "").unwrap();
     let refused = start_with(&live, Recovery::Refuse).await.expect_err("no ledger");
     assert!(matches!(refused, NodeError::LedgerMissing { .. }), "{refused:?}");
     let node = start_with(&live, Recovery::NewLedger).await.unwrap();
-    assert_eq!(actual(&Client::of(&node)).await, money, "the log and its checkpoints are there");
+    assert_eq!(actual(&Client::of(&node)).await, money, "log and checkpoints exist");
     node.shutdown().await;
-    // From then on the new one belongs to the rest.
+    // From then on the new ledger belongs to the other stores.
     start_with(&live, Recovery::Refuse).await.unwrap().shutdown().await;
 }
 

@@ -1,4 +1,4 @@
-//! HTTPS, and what is refused without it.
+//! HTTPS, and refused configurations without it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{SPEC, noon, spec, start};
 
-/// An authority of a test.
+/// A certificate authority for tests.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -30,7 +30,7 @@ impl Authority {
         self.write_until(dir, (4096, 1, 1));
     }
 
-    /// Writes one that ends on this day.
+    /// Writes one that expires on this day.
     fn write_until(&self, dir: &Path, (year, month, day): (i32, u8, u8)) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
@@ -45,8 +45,9 @@ impl Authority {
         reqwest::Client::builder().tls_certs_only([authority]).build().unwrap()
     }
 
-    /// The protocol that a client that knows these gets, and what a GET by HTTP/1.1 brings.
-    async fn ask(&self, node: &Node, protocols: &[&str]) -> (Option<String>, String) {
+    /// The protocol that is negotiated with a client that supports these, and the beginning of the
+    /// response.
+    async fn negotiate(&self, node: &Node, protocols: &[&str]) -> (Option<String>, String) {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.0.pem().as_bytes()).unwrap()).unwrap();
         let mut config =
@@ -97,7 +98,7 @@ fn with_tls(dir: &Path) -> String {
     )
 }
 
-fn provider() {
+fn install_crypto_provider() {
     // Only the first test of the process installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
@@ -115,8 +116,8 @@ fn hang_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_speaks_https_and_takes_up_a_new_certificate() {
-    provider();
+async fn a_node_serves_https_and_loads_a_new_certificate() {
+    install_crypto_provider();
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (Authority::new(), Authority::new());
     first.write(dir.path());
@@ -129,22 +130,22 @@ async fn a_node_speaks_https_and_takes_up_a_new_certificate() {
     assert_eq!(ready, json!({ "ready": true, "degraded": false, "problems": [] }));
     assert!(second.client().get(format!("{}/readyz", node.url())).send().await.is_err());
 
-    let (protocol, answer) = first.ask(&node, &["h2", "http/1.1"]).await;
+    let (protocol, answer) = first.negotiate(&node, &["h2", "http/1.1"]).await;
     // A frame of the type SETTINGS.
     assert_eq!((protocol.as_deref(), answer.as_bytes()[3]), (Some("h2"), 4));
     for protocols in [&["http/1.1"][..], &[][..]] {
-        let (protocol, answer) = first.ask(&node, protocols).await;
+        let (protocol, answer) = first.negotiate(&node, protocols).await;
         assert_eq!(protocol.as_deref(), protocols.first().copied());
         assert_eq!(answer, "HTTP/1.1 ");
     }
-    // Without TLS there is no answer.
+    // Without TLS there is no response.
     let mut plain = TcpStream::connect(address(&node)).await.unwrap();
     plain.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut bytes = Vec::new();
     let _ = plain.read_to_end(&mut bytes).await;
     assert!(!String::from_utf8_lossy(&bytes).contains("HTTP/"), "{bytes:?}");
 
-    // The key of another certificate: the one before stays, and somebody is told.
+    // The key of another certificate: the previous one stays in use, and a problem is reported.
     let key = std::fs::read(dir.path().join("node.key")).unwrap();
     second.write(dir.path());
     let new = std::fs::read(dir.path().join("node.key")).unwrap();
@@ -182,10 +183,10 @@ async fn a_node_speaks_https_and_takes_up_a_new_certificate() {
     node.shutdown().await;
 }
 
-/// The node's time is noon of 2026-11-23, whatever that of the machine is.
+/// The node's clock shows noon of 2026-11-23, whatever that of the machine shows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_expires_is_served_and_reported_until_it_is_renewed() {
-    provider();
+    install_crypto_provider();
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let problems = |node: &Node| -> Vec<String> {
@@ -207,15 +208,15 @@ async fn a_certificate_that_expires_is_served_and_reported_until_it_is_renewed()
         while !problems(&node).is_empty() {
             tokio::task::yield_now().await;
         }
-        let (_, answer) = authority.ask(&node, &["http/1.1"]).await;
+        let (_, answer) = authority.negotiate(&node, &["http/1.1"]).await;
         assert_eq!(answer, "HTTP/1.1 ");
         node.shutdown().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_cannot_be_used_is_named() {
-    provider();
+async fn the_error_of_an_unusable_certificate_names_the_file() {
+    install_crypto_provider();
     let dir = tempfile::tempdir().unwrap();
     let error = async |what: &str| {
         let config = config(dir.path(), &with_tls(dir.path()), [127, 0, 0, 1]);
@@ -249,7 +250,7 @@ async fn a_certificate_that_cannot_be_used_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_http_on_an_open_address_has_to_be_asked_for() {
+async fn plain_http_on_a_public_address_must_be_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!("{SPEC}node: {{ token: \"env:TOKEN\" }}\n");
     let error = Node::start(config(dir.path(), &text, [0, 0, 0, 0])).await.unwrap_err();
@@ -263,7 +264,7 @@ async fn plain_http_on_an_open_address_has_to_be_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_does_not_go_to_another_machine_unencrypted() {
+async fn a_password_is_not_sent_to_another_machine_unencrypted() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
         "{SPEC}node: {{ ledger: postgres, ledger_url: \"file:{}\" }}\n",

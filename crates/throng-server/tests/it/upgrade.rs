@@ -1,5 +1,6 @@
-//! What earlier versions wrote is read: a data directory opens with equal answers, and bytes of the
-//! feed and of the event log are understood. `fixtures/README.md` says how they were made.
+//! Data of earlier versions is read: a data directory opens and gives equal responses, and bytes of
+//! the feed and of the event log are decoded. `fixtures/README.md` describes how the fixtures were
+//! made.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures")
 }
 
-/// The versions of which there is a fixture, by commit.
+/// The versions with a fixture, by commit.
 fn commits() -> Vec<String> {
     let mut commits: Vec<String> = std::fs::read_dir(fixtures())
         .unwrap()
@@ -49,7 +50,7 @@ fn unpacked(commit: &str) -> tempfile::TempDir {
     dir
 }
 
-/// When the answers were given.
+/// The time of the recorded responses.
 fn moment(expected: &Value) -> Timestamp {
     Timestamp(expected["now_micros"].as_i64().unwrap())
 }
@@ -73,8 +74,8 @@ async fn open(dir: &Path, clock: &Arc<ManualClock>) -> Node {
     .unwrap()
 }
 
-/// What a start changes in any version: the spec is applied anew where its sources lie now, the figures
-/// of the day are written down, and the last point of a chart is that of the start.
+/// What a start changes in any version: the spec is applied again with the current paths of its
+/// sources, the spend of the day is recorded, and the last point of a chart is that of the start.
 fn changes_at_a_start(path: &str) -> bool {
     let of_a_budget = path.starts_with("/v1/budgets/");
     path == "/v1/catalog.version"
@@ -82,7 +83,7 @@ fn changes_at_a_start(path: &str) -> bool {
         || (of_a_budget && path.contains(".days[") && path.ends_with(".actual"))
 }
 
-/// Every difference of two answers. The new one may say more.
+/// Collects the differences of two responses. The new one may have more fields.
 fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     match (old, new) {
         (Value::Object(fields), Value::Object(_)) => {
@@ -96,19 +97,19 @@ fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
             }
         }
         _ if old == new || changes_at_a_start(path) => {}
-        // Amounts in words have got their currency.
+        // Formatted amounts have a currency since then.
         (Value::String(old), Value::String(new)) if *old == new.replace(" USD", "") => {}
         _ => found.push(format!("{path}: {old} became {new}")),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_directory_of_an_earlier_version_gives_equal_answers() {
+async fn a_data_directory_of_an_earlier_version_gives_equal_responses() {
     for commit in commits() {
         let expected = expected(&commit);
         let dir = unpacked(&commit);
         let clock = Arc::new(ManualClock::new(moment(&expected)));
-        // Once more: what this version wrote meanwhile is read as well.
+        // Opened again, so that what this version wrote is read as well.
         for round in ["opened", "opened again"] {
             let node = open(dir.path(), &clock).await;
             let client = Client::of(&node);
@@ -128,12 +129,12 @@ async fn a_data_directory_of_an_earlier_version_gives_equal_answers() {
     }
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
+fn decode_hex(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// Frames of an earlier version make a gate of this one answer as that version's gates did; a frame
-/// of a version that is not known yet is refused by its number.
+/// A gate of this version that applies frames of an earlier version decides as that version's gates
+/// did.
 #[test]
 fn the_feed_of_an_earlier_version_is_applied() {
     for commit in commits() {
@@ -143,7 +144,7 @@ fn the_feed_of_an_earlier_version_is_applied() {
         let gate = Gate::new(catalog, std::time::Duration::from_secs(60));
         let frames = expected["feed_frames"].as_array().unwrap();
         for frame in frames {
-            let frame = Frame::decode(&bytes(frame.as_str().unwrap())).unwrap();
+            let frame = Frame::decode(&decode_hex(frame.as_str().unwrap())).unwrap();
             assert_ne!(gate.apply(&frame), FrameOutcome::NeedKeyframe);
         }
         for budget in expected["get"]["/v1/budgets"]["budgets"].as_array().unwrap() {
@@ -158,7 +159,7 @@ fn the_feed_of_an_earlier_version_is_applied() {
     }
 }
 
-/// The records of the log, which Kafka has the same: events of all kinds.
+/// The records of the log, whose format is the same in Kafka: events of all kinds.
 #[tokio::test]
 async fn the_event_log_of_an_earlier_version_is_read() {
     for commit in commits() {

@@ -21,7 +21,7 @@ pub struct RawDestination {
     pub app_secret: Option<String>,
     /// Another server than the platform's own, such as the simulator.
     pub base_url: Option<String>,
-    /// Lets an `http://` base URL lead to another machine (false).
+    /// Allows an `http://` base URL on another machine (false).
     pub insecure: Option<bool>,
     /// The version of the platform's API (v25.0).
     pub api_version: Option<String>,
@@ -32,7 +32,7 @@ pub struct RawDestination {
     pub format: Option<RawFileFormat>,
     /// Whether files are compressed with gzip (false).
     pub gzip: Option<bool>,
-    /// When more of the newest checks than this have failed, tasks that wait are held (20).
+    /// If more than this percentage of the newest checks have failed, waiting tasks are held (20).
     #[schemars(range(min = 0, max = 100))]
     pub max_failed_checks_percent: Option<u32>,
 }

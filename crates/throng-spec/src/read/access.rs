@@ -1,4 +1,4 @@
-//! What a spec from the network may name: checks against the node's limits.
+//! Checks of a spec from the network against the node's limits.
 
 use std::path::Path;
 
@@ -6,9 +6,9 @@ use super::Reader;
 use super::fields::{At, Fields};
 use super::tree::Entry;
 use crate::limits::{FolderRefusal, without_dots};
-use crate::{Access, FileFolder, HostPort, MetaAccount, NodeSettings, SecretRef, Source};
+use crate::{FileFolder, HostPort, MetaAccount, NodeSettings, SecretRef, Source, SpecOrigin};
 
-/// Where the parts of a destination on a server are written.
+/// The positions of the fields of a destination on a server.
 pub(super) struct DestinationAt {
     pub(super) host: At,
     pub(super) access_token: At,
@@ -16,31 +16,33 @@ pub(super) struct DestinationAt {
 }
 
 impl Reader {
-    /// Whether a source may be read; sets what it must not lead out of.
+    /// Checks that a source may be read, and sets its root.
     pub(super) fn admit_source(&mut self, source: &mut Source, at: &At) {
-        let Access::Limited { limits, .. } = &self.access else { return };
-        let shown = shown(&source.path);
+        let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
+        let display_path = display_path(&source.path);
         let (message, help) = match limits.root_of(&source.path) {
             Ok(root) => {
                 source.root = (root != source.path).then_some(root);
                 return;
             }
             Err(FolderRefusal::Outside) => (
-                format!("this node may not read the folder {shown} for a spec that was sent to it"),
                 format!(
-                    "whoever runs the node allows it with `--allow-source {shown}`, or with \
-                     `sources: [{shown}]` in its limits file"
+                    "this node may not read the folder {display_path} for a spec that was sent to it"
+                ),
+                format!(
+                    "the node's operator can allow it with `--allow-source {display_path}`, or with \
+                     `sources: [{display_path}]` in its limits file"
                 ),
             ),
-            Err(FolderRefusal::LeadsOut) => (
-                format!("{shown} leads out of the folder that this node may read"),
-                "name the real folder, and let whoever runs the node allow that one with \
+            Err(FolderRefusal::Escapes) => (
+                format!("{display_path} leads out of the folder that this node may read"),
+                "name the real folder, and ask the node's operator to allow that one with \
                  `--allow-source`"
                     .to_owned(),
             ),
             Err(FolderRefusal::Missing) => (
-                format!("there is no such folder on the node: {shown}"),
-                "a path is relative to the folder of the spec file, and is looked for on the \
+                format!("there is no such folder on the node: {display_path}"),
+                "a path is relative to the folder of the spec file, and must exist on the \
                  machine of the node"
                     .to_owned(),
             ),
@@ -48,10 +50,10 @@ impl Reader {
         self.problem(at, message, Some(help));
     }
 
-    /// Whether a destination may write to its folder; sets beneath which folder it follows no link.
+    /// Checks that a destination may write to its folder, and sets its root.
     pub(super) fn admit_destination_folder(&mut self, file: &mut FileFolder, at: &At) {
-        let Access::Limited { limits, .. } = &self.access else { return };
-        let shown = shown(&file.folder);
+        let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
+        let display_path = display_path(&file.folder);
         let (message, help) = match limits.destination_root_of(&file.folder) {
             Ok(root) => {
                 file.root = (root != file.folder).then_some(root);
@@ -59,32 +61,32 @@ impl Reader {
             }
             Err(FolderRefusal::Outside) => (
                 format!(
-                    "this node may not write to the folder {shown} for a spec that was sent to it"
+                    "this node may not write to the folder {display_path} for a spec that was sent to it"
                 ),
                 format!(
-                    "whoever runs the node allows it with `--allow-destination-folder {shown}`, or with \
-                     `destination_folders: [{shown}]` in its limits file"
+                    "the node's operator can allow it with `--allow-destination-folder {display_path}`, or with \
+                     `destination_folders: [{display_path}]` in its limits file"
                 ),
             ),
-            Err(FolderRefusal::LeadsOut) => (
-                format!("{shown} is reached through a symbolic link"),
-                "name the real folder, and let whoever runs the node allow that one with \
+            Err(FolderRefusal::Escapes) => (
+                format!("{display_path} is reached through a symbolic link"),
+                "name the real folder, and ask the node's operator to allow that one with \
                  `--allow-destination-folder`"
                     .to_owned(),
             ),
             Err(FolderRefusal::Missing) => (
-                format!("there is no such folder on the node: {shown}"),
-                "a folder is relative to the folder of the spec file, and is looked for on the \
-                 machine of the node: make it there"
+                format!("there is no such folder on the node: {display_path}"),
+                "a folder is relative to the folder of the spec file, and must exist on the \
+                 machine of the node: create it there"
                     .to_owned(),
             ),
         };
         self.problem(at, message, Some(help));
     }
 
-    /// Whether a destination may be where it is, and its secrets sent there.
+    /// Checks that a destination may be on its server, and that its secrets may be sent there.
     pub(super) fn admit_destination(&mut self, destination: &MetaAccount, at: &DestinationAt) {
-        let Access::Limited { limits, .. } = &self.access else { return };
+        let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
         let limits = std::sync::Arc::clone(limits);
         let Ok(host) = destination.server() else { return };
         if !limits.allows_host(&host) {
@@ -106,18 +108,19 @@ impl Reader {
         }
     }
 
-    /// The settings of a node cannot be changed over the network: what is written must be what runs,
-    /// and what is not written stays as it runs.
+    /// Returns the settings to use. The settings of a node cannot be changed over the network: a
+    /// field that is written must have the value in use, and a field that is not written keeps it.
     pub(super) fn admit_node(&mut self, read: NodeSettings, fields: &Fields<'_>) -> NodeSettings {
-        let Access::Limited { running, .. } = &self.access else { return read };
+        let SpecOrigin::Limited { running, .. } = &self.origin else { return read };
         let running = running.as_ref().clone();
-        for field in differing(&read, &running) {
-            let Some(entry) = fields.entries().iter().find(|entry| belongs(entry, &field)) else {
+        for field in differing_fields(&read, &running) {
+            let Some(entry) = fields.entries().iter().find(|entry| belongs_to(entry, &field))
+            else {
                 continue;
             };
             let key: String = entry.key.chars().take(60).collect();
             let message = format!("`node.{key}` is not what this node runs with");
-            let help = "leave it out, or start the node anew with `throng up --spec` to change it: \
+            let help = "leave it out, or restart the node with `throng up --spec` to change it: \
                         settings of a node are not taken from a spec that was sent to it";
             self.problem(&fields.at.key(entry), message, Some(help.to_owned()));
         }
@@ -127,17 +130,17 @@ impl Reader {
 
 fn allow_secret(secret: &SecretRef, host: &HostPort) -> String {
     format!(
-        "whoever runs the node allows it with `--allow-secret {secret}@{host}`, or with `secrets: \
+        "the node's operator can allow it with `--allow-secret {secret}@{host}`, or with `secrets: \
          [{{ ref: \"{secret}\", hosts: [\"{host}\"] }}]` in its limits file"
     )
 }
 
-fn shown(path: &Path) -> String {
+fn display_path(path: &Path) -> String {
     without_dots(path).display().to_string().chars().filter(|c| !c.is_control()).take(400).collect()
 }
 
-/// The fields of the settings' JSON form whose values differ.
-fn differing(read: &NodeSettings, running: &NodeSettings) -> Vec<String> {
+/// The fields of the settings' JSON form with different values.
+fn differing_fields(read: &NodeSettings, running: &NodeSettings) -> Vec<String> {
     let json = |settings| serde_json::to_value(settings).unwrap_or_default();
     let (read, running) = (json(read), json(running));
     let (Some(read), Some(running)) = (read.as_object(), running.as_object()) else {
@@ -147,8 +150,8 @@ fn differing(read: &NodeSettings, running: &NodeSettings) -> Vec<String> {
     names.filter(|name| read.get(*name) != running.get(*name)).cloned().collect()
 }
 
-/// Whether a written field is part of a field of the settings.
-fn belongs(entry: &Entry, field: &str) -> bool {
+/// Whether a field as it is written belongs to a field of the settings.
+fn belongs_to(entry: &Entry, field: &str) -> bool {
     let key = entry.key.as_str();
     key == field
         || match field {

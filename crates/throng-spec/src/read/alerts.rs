@@ -7,11 +7,11 @@ use super::fields::{At, Fields};
 use super::tree::{Node, Value};
 use crate::{AlertSeverity, SecretRef, WebhookSettings};
 
-/// Receivers of one node, at most.
-const MOST: usize = 20;
+/// The largest number of receivers of one node.
+const MAX_RECEIVERS: usize = 20;
 
-/// Why a text is no URL of a webhook, with the fix.
-type Wrong = (&'static str, &'static str);
+/// Why a text is not a URL of a webhook, with the fix.
+type UrlFault = (&'static str, &'static str);
 
 impl Reader {
     /// `alerts: [{webhook: {url: …, secret: …}}]`; none unless set.
@@ -22,8 +22,8 @@ impl Reader {
             self.problem(&at, "the receivers of alerts are not a list", Some(help));
             return Vec::new();
         };
-        if items.len() > MOST {
-            let help = format!("name at most {MOST}, and let one of them pass alerts on");
+        if items.len() > MAX_RECEIVERS {
+            let help = format!("name at most {MAX_RECEIVERS}, and let one of them forward alerts");
             self.problem(
                 &at,
                 format!("{} receivers of alerts are too many", items.len()),
@@ -31,7 +31,7 @@ impl Reader {
             );
         }
         let mut receivers: Vec<WebhookSettings> = Vec::new();
-        for (place, item) in items.iter().enumerate().take(MOST) {
+        for (place, item) in items.iter().enumerate().take(MAX_RECEIVERS) {
             let at = at.index(place, item);
             let Some(receiver) = self.receiver(item, at.clone()) else { continue };
             if receivers.iter().any(|other| other.name == receiver.name) {
@@ -75,16 +75,16 @@ impl Reader {
     fn receiver_name(&mut self, fields: &mut Fields<'_>) -> Option<String> {
         let (node, at) = fields.get("name")?;
         let text = self.text(node, &at)?;
-        let fits = text.len() <= 64
+        let is_valid = text.len() <= 64
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-        if !fits {
+        if !is_valid {
             let help = "write at most 64 letters, digits, `-`, `_` and `.`".to_owned();
             self.problem(&at, "this is not a name of a receiver", Some(help));
         }
         Some(text.to_owned())
     }
 
-    /// The URL and its host. It is not repeated in messages: its path may be a secret.
+    /// The URL and its host. Messages do not contain the URL: its path may be a secret.
     fn webhook_url(&mut self, node: &Node, at: &At) -> Option<(String, String)> {
         let text = self.text(node, at)?;
         match host_of(text) {
@@ -97,32 +97,32 @@ impl Reader {
     }
 }
 
-/// The host of a URL that alerts may be sent to.
-fn host_of(url: &str) -> Result<String, Wrong> {
-    const NO_URL: Wrong = ("this is not a URL of a receiver", "write https://HOST/PATH");
+/// The host of a URL to which alerts may be sent.
+fn host_of(url: &str) -> Result<String, UrlFault> {
+    const NOT_A_URL: UrlFault = ("this is not a URL of a receiver", "write https://HOST/PATH");
     let (secure, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
         (Some(rest), _) => (true, rest),
         (_, Some(rest)) => (false, rest),
-        _ => return Err(NO_URL),
+        _ => return Err(NOT_A_URL),
     };
     let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let plain = url.len() <= 2_000 && url.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     if server.contains('@') {
-        let help = "leave out user and password; what is sent is signed with `secret`";
-        return Err(("a receiver's URL has a user in it", help));
+        let help = "leave out user and password; requests are signed with `secret`";
+        return Err(("a receiver's URL contains a user", help));
     }
     let host = match server.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, _)) => host,
         None => server.split(':').next().unwrap_or_default(),
     };
     if host.is_empty() || !plain {
-        return Err(NO_URL);
+        return Err(NOT_A_URL);
     }
     let loopback =
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     if !secure && !loopback {
         let help = "write https://…; http:// is for a receiver on 127.0.0.1 only";
-        return Err(("alerts would leave this machine unencrypted", help));
+        return Err(("alerts would be sent to another machine unencrypted", help));
     }
     Ok(host.to_owned())
 }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn https_goes_anywhere_and_http_stays_on_this_machine() {
+    fn https_is_allowed_anywhere_and_http_on_this_machine_only() {
         for (url, host) in [
             ("https://hooks.example.com/x?y=1", "hooks.example.com"),
             ("https://hooks.example.com:8443", "hooks.example.com"),

@@ -1,4 +1,4 @@
-//! Fields of an object, one by one; what nobody asks for is unknown.
+//! Reads the fields of an object one by one. A field that is not read is unknown.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,7 +11,7 @@ use super::tree::{Entry, Node, Value};
 use super::{Reader, suggest};
 use crate::SecretRef;
 
-/// A place in a file, and the path of the field there.
+/// A position in a file, and the path of the field there.
 #[derive(Clone, Debug)]
 pub(super) struct At {
     pub(super) file: Arc<Path>,
@@ -21,7 +21,7 @@ pub(super) struct At {
 }
 
 impl At {
-    /// The same path at `node`'s place.
+    /// The same path at the position of `node`.
     pub(super) fn at(&self, node: &Node) -> Self {
         Self { line: node.line, column: node.column, ..self.clone() }
     }
@@ -30,7 +30,7 @@ impl At {
         Self { path: format!("{}[{index}]", self.path), ..self.at(node) }
     }
 
-    /// The field below, at the place of its key.
+    /// The path of a field, at the position of its key.
     pub(super) fn key(&self, entry: &Entry) -> Self {
         let path = if self.path.is_empty() {
             entry.key.clone()
@@ -48,7 +48,7 @@ pub(super) struct Fields<'n> {
     known: Vec<&'static str>,
 }
 
-/// Names that people bring along from other tools.
+/// Names of fields in other tools.
 const SYNONYMS: [(&str, &str); 10] = [
     ("query", "sql"),
     ("model", "sql"),
@@ -63,7 +63,7 @@ const SYNONYMS: [(&str, &str); 10] = [
 ];
 
 impl<'n> Fields<'n> {
-    /// `None` (and a problem) if `node` is no map.
+    /// `None` (and a problem) if `node` is not a map.
     pub(super) fn open(reader: &mut Reader, node: &'n Node, at: At) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
             let message = format!("expected fields, found {}", node.value.kind());
@@ -76,7 +76,7 @@ impl<'n> Fields<'n> {
             if let Some(first) = first_lines.insert(entry.key.as_str(), entry.line) {
                 let key: String = entry.key.chars().take(60).collect();
                 let help = format!("the first is in line {first}: keep one of them");
-                reader.problem(&at.key(entry), format!("`{key}` stands here twice"), Some(help));
+                reader.problem(&at.key(entry), format!("`{key}` is given twice"), Some(help));
             }
         }
         Some(Self { entries, at, known: Vec::new() })
@@ -87,7 +87,7 @@ impl<'n> Fields<'n> {
         self.entries
     }
 
-    /// The field's value, unless it is missing or null, and its place.
+    /// The field's value and its position; `None` if it is missing or null.
     pub(super) fn get(&mut self, name: &'static str) -> Option<(&'n Node, At)> {
         if !self.known.contains(&name) {
             self.known.push(name);
@@ -97,7 +97,7 @@ impl<'n> Fields<'n> {
         (!matches!(entry.node.value, Value::Null)).then_some((&entry.node, at))
     }
 
-    /// Like `get`; a problem if there is nothing.
+    /// Like `get`; reports a problem if it is missing or null.
     pub(super) fn required(
         &mut self,
         reader: &mut Reader,
@@ -111,7 +111,7 @@ impl<'n> Fields<'n> {
                     let help = format!("write a value after `{name}:`");
                     reader.problem(&at, format!("`{name}` is empty"), Some(help));
                 }
-                None if self.misspelt(name) => {}
+                None if self.has_misspelling_of(name) => {}
                 None => {
                     let help = format!("add `{name}: …`");
                     let message = format!("missing field `{name}`");
@@ -122,8 +122,9 @@ impl<'n> Fields<'n> {
         found
     }
 
-    /// Whether an unknown field will be reported with `name` as its mend.
-    fn misspelt(&self, name: &str) -> bool {
+    /// Whether an unknown field will be reported with `name` as its hint, so that "missing field"
+    /// would repeat it.
+    fn has_misspelling_of(&self, name: &str) -> bool {
         self.entries.iter().any(|entry| {
             SYNONYMS.iter().any(|(other, meant)| *other == entry.key && *meant == name)
                 || (suggest::nearest(&entry.key, [name]).is_some()
@@ -131,7 +132,7 @@ impl<'n> Fields<'n> {
         })
     }
 
-    /// Reports the fields that nobody asked for.
+    /// Reports the fields that were not read.
     pub(super) fn done(self, reader: &mut Reader) {
         for entry in self.entries {
             if reader.is_full() {
@@ -160,17 +161,17 @@ pub(super) fn text_of(value: &Value) -> Option<&str> {
 }
 
 impl Reader {
-    /// The text of a node; a problem if it is no text or blank.
+    /// The text of a node; a problem if it is not a text, or blank.
     pub(super) fn text<'n>(&mut self, node: &'n Node, at: &At) -> Option<&'n str> {
         match text_of(&node.value) {
             Some(text) if text.trim().is_empty() => {
-                self.problem(at, "this text is empty", Some("write something".to_owned()));
+                self.problem(at, "this text is empty", Some("write a text".to_owned()));
                 None
             }
             Some(text) => Some(text),
             None => {
                 let message = format!("expected text, found {}", node.value.kind());
-                self.problem(at, message, Some("put a text in quotes here".to_owned()));
+                self.problem(at, message, Some("write a text in quotes".to_owned()));
                 None
             }
         }
@@ -185,13 +186,13 @@ impl Reader {
         self.text(node, &at).map(str::to_owned)
     }
 
-    /// A text that must be there; empty after a problem.
+    /// A required text; empty after a problem.
     pub(super) fn required_text(&mut self, fields: &mut Fields<'_>, name: &'static str) -> String {
         let found = fields.required(self, name);
         found.and_then(|(node, at)| self.text(node, &at)).unwrap_or_default().to_owned()
     }
 
-    /// A text that must be there and parse as `T`, whose error says what to write.
+    /// A required text that parses as `T`, whose error contains a hint.
     pub(super) fn required_as<T: FromStr<Err: Display>>(
         &mut self,
         fields: &mut Fields<'_>,
@@ -201,7 +202,7 @@ impl Reader {
         self.parsed(node, &at)
     }
 
-    /// A text as `T`. The error's words up to `:` are the message, the rest is the help.
+    /// A text as `T`. The error's text up to the last `: ` is the message, the rest is the help.
     pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, node: &Node, at: &At) -> Option<T> {
         let text = self.text(node, at)?;
         match text.parse() {
@@ -319,16 +320,16 @@ impl Reader {
         default
     }
 
-    /// A reference to a secret. What stands there instead is never repeated.
+    /// A reference to a secret. Messages never contain the value: it may be the secret itself.
     pub(super) fn secret(&mut self, node: &Node, at: &At, name: &str) -> Option<SecretRef> {
         let reference = text_of(&node.value).and_then(|text| text.parse().ok());
         match reference {
             Some(SecretRef::File(path)) => Some(SecretRef::File(self.folder.join(path))),
             Some(reference) => Some(reference),
             None => {
-                let message = format!("`{name}` must name a secret, not be one");
-                let help = "write env:NAME (a variable) or file:PATH (a file), and if a real \
-                            secret stood here, replace it on the platform";
+                let message = format!("`{name}` must refer to a secret, not contain it");
+                let help = "write env:NAME (a variable) or file:PATH (a file), and if this is a real \
+                            secret, replace it on the platform";
                 self.problem(at, message, Some(help.to_owned()));
                 None
             }

@@ -1,10 +1,10 @@
-//! The names under which callers reach a node.
+//! The names under which clients reach a node.
 
 use super::Reader;
 use super::fields::Fields;
 use super::tree::Value;
 
-/// `host` or `host:port`, as it stands in a `Host` header.
+/// Whether a text is `host` or `host:port`, as in a `Host` header.
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         // An IPv6 address without a port ends with its bracket.
@@ -24,7 +24,7 @@ fn is_host(text: &str) -> bool {
 }
 
 impl Reader {
-    /// The URL is not repeated in messages: it may hold a password.
+    /// The public URL. Messages do not contain it: it may contain a password.
     pub(super) fn public_url(&mut self, fields: &mut Fields<'_>) -> Option<String> {
         let (node, at) = fields.get("public_url")?;
         let text = self.text(node, &at)?.trim_end_matches('/');

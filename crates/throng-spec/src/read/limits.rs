@@ -8,8 +8,8 @@ use super::tree::Value;
 use crate::files::{SpecFile, SpecFiles};
 use crate::{HostPort, Limits, Problem, SecretRef};
 
-/// Reads a limits file. `path` names it in problems, and relative paths in it start at its folder.
-/// The caller has read the text, and looked whose file it is.
+/// Checks the text of a limits file. `path` is its name in problems, and paths in it are relative
+/// to its folder. The caller has checked the owner and the mode of the file.
 ///
 /// # Errors
 /// Every problem in it.
@@ -38,12 +38,12 @@ impl Reader {
     fn limits(&mut self, top: &mut Fields<'_>, limits: &mut Limits) {
         for (text, at) in self.texts(top, "sources", "[/data/shop]") {
             let path = self.folder.join(text);
-            self.not_everything(&path, &at);
+            self.check_not_root(&path, &at);
             limits.allow_source(&path);
         }
         for (text, at) in self.texts(top, "destination_folders", "[/data/audiences]") {
             let path = self.folder.join(text);
-            self.not_everything(&path, &at);
+            self.check_not_root(&path, &at);
             limits.allow_destination_folder(&path);
         }
         for (text, at) in self.texts(top, "hosts", "[graph.facebook.com]") {
@@ -68,7 +68,7 @@ impl Reader {
         });
     }
 
-    fn not_everything(&mut self, path: &Path, at: &At) {
+    fn check_not_root(&mut self, path: &Path, at: &At) {
         if path.canonicalize().is_ok_and(|found| found.parent().is_none()) {
             let help = "name the folders that hold data".to_owned();
             self.problem(at, "this would allow every file of the machine", Some(help));
@@ -115,7 +115,7 @@ impl Reader {
     }
 }
 
-/// The limits file that a node reads when none is named.
+/// The limits file that a node reads by default.
 pub fn default_limits_file(data_dir: &Path) -> PathBuf {
     data_dir.join("limits.yaml")
 }

@@ -48,7 +48,7 @@ impl Reader {
         for (audience, at) in &exclude {
             if included.contains(audience) {
                 let message = format!("`{audience}` is both included and excluded");
-                let help = "nobody would see the ad for it: keep one of the two".to_owned();
+                let help = "nobody in it would see the ad: keep it in one of the two".to_owned();
                 self.problem(at, message, Some(help));
             }
         }

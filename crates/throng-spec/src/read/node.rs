@@ -1,4 +1,4 @@
-//! The settings of the process itself: its roles, and the backends it works on.
+//! The settings of the process itself: its roles, and its backends.
 
 use std::net::SocketAddr;
 
@@ -10,9 +10,9 @@ use crate::{
     ObjectsSettings, Role, SaslSettings, Service,
 };
 
-/// What `objects` may be.
+/// The values of `objects`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Store {
+enum ObjectStore {
     Directory,
     S3,
     Gcs,
@@ -26,7 +26,7 @@ impl Reader {
                 first.file.display(),
                 first.line
             );
-            self.problem(&at, "the node settings stand in two files", Some(help));
+            self.problem(&at, "the node settings are in two files", Some(help));
         }
         let default = NodeSettings::default();
         let Some(mut fields) = Fields::open(self, node, at) else { return };
@@ -40,7 +40,7 @@ impl Reader {
         };
         let tls = self.tls(&mut fields);
         let insecure = self.switch(&mut fields, "insecure");
-        self.protected(listen, tls.as_ref(), insecure, &mut fields);
+        self.check_encrypted(listen, tls.as_ref(), insecure, &mut fields);
         let connections = self.connections(&mut fields);
         let roles = self.roles(&mut fields).unwrap_or(default.roles);
         let ledger = self.ledger(&mut fields);
@@ -61,8 +61,8 @@ impl Reader {
             ),
             hours: self.integer(&mut fields, "log_retention_hours", 1..=8_784, retention.hours),
         };
-        let has_floor = fields.get("min_free_disk_bytes").is_some();
-        let floor = self.integer(&mut fields, "min_free_disk_bytes", 0..=1 << 50, 0);
+        let has_min_free = fields.get("min_free_disk_bytes").is_some();
+        let min_free = self.integer(&mut fields, "min_free_disk_bytes", 0..=1 << 50, 0);
         let alerts = self.alerts(&mut fields);
         let settings = NodeSettings {
             listen,
@@ -90,7 +90,7 @@ impl Reader {
             log_partitions: self.integer(&mut fields, "log_partitions", 1..=256, 4),
             log_retention,
             dedupe_hours: self.integer(&mut fields, "dedupe_hours", 1..=168, 24),
-            min_free_disk_bytes: has_floor.then_some(floor),
+            min_free_disk_bytes: has_min_free.then_some(min_free),
             feed_interval_ms: self.integer(&mut fields, "feed_interval_ms", 50..=60_000, 1000),
             max_request_bytes: self.integer(
                 &mut fields,
@@ -101,7 +101,7 @@ impl Reader {
             request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
             alerts,
         };
-        self.alone(&settings, &mut fields);
+        self.check_roles(&settings, &mut fields);
         let settings = self.admit_node(settings, &fields);
         fields.done(self);
         self.spec.node = settings;
@@ -121,7 +121,7 @@ impl Reader {
                     && let Some((_, at)) = fields.get("ledger")
                 {
                     let help = "add `ledger_url: env:NAME` below `node:`; the variable holds \
-                                postgres://user:password@host:port/data_base";
+                                postgres://user:password@host:port/database";
                     let message = "a PostgreSQL ledger needs its URL";
                     self.problem(&at, message, Some(help.to_owned()));
                 }
@@ -129,7 +129,7 @@ impl Reader {
             }
             (false, _) => {
                 if let Some(at) = place {
-                    let help = "add `ledger: postgres`, or take the URL away".to_owned();
+                    let help = "add `ledger: postgres`, or remove the URL".to_owned();
                     self.problem(&at, "a ledger in SQLite has no URL", Some(help));
                 }
                 LedgerSettings::Sqlite
@@ -174,13 +174,13 @@ impl Reader {
             }
         }
         if items.is_empty() {
-            let help = "take the line away for a node that does everything".to_owned();
+            let help = "remove the line for a node with every role".to_owned();
             self.problem(&at, "a node without a role does nothing", Some(help));
         }
         Some(roles).filter(|roles| !roles.is_empty())
     }
 
-    /// A block of settings that belongs to one choice of a backend.
+    /// A block of settings for one choice of a backend.
     fn block<'n>(
         &mut self,
         fields: &mut Fields<'n>,
@@ -200,7 +200,7 @@ impl Reader {
             }
             (false, Some((_, at))) => {
                 let help =
-                    format!("set node.{choice} to what these settings are for, or take them away");
+                    format!("set node.{choice} to what these settings are for, or remove them");
                 self.problem(&at, format!("node.{choice} does not use these settings"), Some(help));
                 None
             }
@@ -257,17 +257,21 @@ impl Reader {
     }
 
     fn objects(&mut self, fields: &mut Fields<'_>) -> ObjectsSettings {
-        let words = [("directory", Store::Directory), ("s3", Store::S3), ("gcs", Store::Gcs)];
-        let store = self.word(fields, "objects", &words, Store::Directory);
+        let words = [
+            ("directory", ObjectStore::Directory),
+            ("s3", ObjectStore::S3),
+            ("gcs", ObjectStore::Gcs),
+        ];
+        let store = self.word(fields, "objects", &words, ObjectStore::Directory);
         let example = "  bucket:\n    name: my-bucket";
-        let chosen = store != Store::Directory;
+        let chosen = store != ObjectStore::Directory;
         let Some(mut block) = self.block(fields, "bucket", chosen, "objects", example) else {
             return ObjectsSettings::Directory;
         };
         let name = self.required_text(&mut block, "name");
         let prefix = self.optional_text(&mut block, "prefix").unwrap_or_default();
         let cache_bytes = self.integer(&mut block, "cache_bytes", 0..=1 << 50, 10 << 30);
-        let service = if store == Store::Gcs {
+        let service = if store == ObjectStore::Gcs {
             Service::Gcs { service_account: self.optional_secret(&mut block, "service_account") }
         } else {
             let endpoint = self.optional_text(&mut block, "endpoint");
@@ -276,7 +280,7 @@ impl Reader {
                 && !text.starts_with("https://")
             {
                 let help = "write `https://host` or `http://host:port`".to_owned();
-                self.problem(&at, "the endpoint is no address of a server", Some(help));
+                self.problem(&at, "the endpoint is not an address of a server", Some(help));
             }
             let place = block.get("endpoint").map(|(_, at)| at);
             let url = endpoint.as_deref().zip(place);
@@ -304,17 +308,18 @@ impl Reader {
         ObjectsSettings::Bucket(BucketSettings { name, prefix, cache_bytes, service })
     }
 
-    /// Roles are for nodes that share everything; one that keeps something for itself does all.
-    fn alone(&mut self, settings: &NodeSettings, fields: &mut Fields<'_>) {
+    /// A node may leave out roles only if all backends are shared: otherwise no other node can run
+    /// them.
+    fn check_roles(&mut self, settings: &NodeSettings, fields: &mut Fields<'_>) {
         if let Some((_, at)) = fields.get("roles")
             && !settings.is_shared()
             && settings.roles.len() < Role::ALL.len()
         {
-            let help = "set ledger: postgres, log: kafka and objects: s3 or gcs, or take the line \
-                        away"
-                .to_owned();
-            let message = "a node can leave roles to others only if it shares ledger, log and \
-                           objects with them";
+            let help =
+                "set ledger: postgres, log: kafka and objects: s3 or gcs, or remove the line"
+                    .to_owned();
+            let message = "a node can leave roles to other nodes only if they share ledger, log \
+                           and objects";
             self.problem(&at, message, Some(help));
         }
     }

@@ -31,10 +31,10 @@ impl Reader {
         {
             source.path = self.folder.join(text);
             let before = self.problems.len();
-            // First of all: nothing is told about a folder that may not be read.
+            // First: no error may reveal anything about a folder that may not be read.
             self.admit_source(&mut source, &at);
             if self.problems.len() == before {
-                self.is_a_folder(&source.path, text.trim(), &at);
+                self.check_is_folder(&source.path, text.trim(), &at);
             }
         }
         source.description = self.optional_text(&mut fields, "description");
@@ -72,7 +72,7 @@ impl Reader {
             self.problem(&at, message, Some("declare those that need it".to_owned()));
             return Vec::new();
         }
-        // Reports columns that stand there twice.
+        // Reports columns that are given twice.
         let Some(fields) = Fields::open(self, node, at) else { return Vec::new() };
         let mut columns: Vec<(String, ColumnType)> = Vec::new();
         for entry in entries {
@@ -85,7 +85,7 @@ impl Reader {
             };
             let lower = entry.key.to_lowercase();
             if columns.iter().any(|(name, _)| *name != entry.key && name.to_lowercase() == lower) {
-                let help = "columns that differ in case alone are one column: keep one of them";
+                let help = "columns that differ in case only are one column: keep one of them";
                 let message = format!("the column {} is declared twice", entry.key);
                 self.problem(&at, message, Some(help.to_owned()));
             }
@@ -94,11 +94,11 @@ impl Reader {
         columns
     }
 
-    /// Whether there is a folder.
-    pub(super) fn is_a_folder(&mut self, path: &Path, shown: &str, at: &At) {
+    /// Checks that the path is a folder.
+    pub(super) fn check_is_folder(&mut self, path: &Path, shown: &str, at: &At) {
         let (message, help) = match std::fs::metadata(path) {
             Ok(found) if found.is_dir() => return,
-            Ok(_) => ("the path is a file", "name the folder that the file lies in"),
+            Ok(_) => ("the path is a file", "name the folder of the file"),
             Err(_) => {
                 ("there is no such folder", "a path is relative to the folder of the spec file")
             }
@@ -127,7 +127,7 @@ impl Reader {
         });
     }
 
-    /// The required field `sql`, and where its text begins.
+    /// The required field `sql`, and the position of its text.
     pub(super) fn sql(&mut self, fields: &mut Fields<'_>) -> (String, Location) {
         let nowhere = Location { file: fields.at.file.to_path_buf(), line: fields.at.line };
         let Some((node, at)) = fields.required(self, "sql") else {
@@ -147,7 +147,7 @@ impl Reader {
                 ("the SQL is empty".to_owned(), "write a SELECT that yields user keys")
             }
             Err(SqlFault::Several) => (
-                "the SQL holds several statements".to_owned(),
+                "the SQL contains several statements".to_owned(),
                 "keep one SELECT; use WITH for steps in between",
             ),
             Err(SqlFault::TooLong) => (
@@ -159,7 +159,7 @@ impl Reader {
                 "write a SELECT or WITH … SELECT: specs only read data",
             ),
             Err(SqlFault::Unclosed(what)) => {
-                (format!("a {what} in the SQL does not end"), "close it")
+                (format!("a {what} in the SQL is not closed"), "close it")
             }
         };
         self.problem(&at, message, Some(help.to_owned()));

@@ -1,4 +1,4 @@
-//! Names and who refers to them, over all files.
+//! Names of objects and the references to them, over all files.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use super::tree::Node;
 use super::{Reader, suggest};
 use crate::ObjectKind;
 
-/// What is declared, and what is referred to.
+/// The declared names and the references to names.
 #[derive(Default)]
 pub(super) struct Names {
     declared: BTreeMap<(ObjectKind, String), At>,
     references: Vec<(ObjectKind, String, At)>,
-    /// Names of sources as SQL sees them.
+    /// Names of sources in SQL.
     in_sql: BTreeMap<String, String>,
-    /// Audiences on the platform: destination and name there, and the first sync that fills it.
+    /// Audiences on the platform: destination and name there, and the first sync that writes to it.
     on_platform: BTreeMap<(String, String), (String, At)>,
 }
 
@@ -30,7 +30,7 @@ impl Reader {
         let Some((name, at)) =
             found.and_then(|(node, at)| Some((self.name_at::<T>(node, &at)?, at)))
         else {
-            return stand_in();
+            return placeholder_name();
         };
         let key = (kind, name.as_ref().to_owned());
         match self.names.declared.get(&key).cloned() {
@@ -96,10 +96,10 @@ impl Reader {
         T: TryFrom<String, Error = NameError> + AsRef<str>,
     {
         let found = fields.required(self, field);
-        found.and_then(|(node, at)| self.refer(node, at, kind)).unwrap_or_else(stand_in)
+        found.and_then(|(node, at)| self.refer(node, at, kind)).unwrap_or_else(placeholder_name)
     }
 
-    /// Notes that `node` refers to an object of a kind.
+    /// Records a reference of `node` to an object of a kind.
     pub(super) fn refer<T>(&mut self, node: &Node, at: At, kind: ObjectKind) -> Option<T>
     where
         T: TryFrom<String, Error = NameError> + AsRef<str>,
@@ -109,13 +109,20 @@ impl Reader {
         Some(name)
     }
 
-    /// Notes which audience of the platform a sync fills; two syncs must not fill the same one.
-    pub(super) fn fills(&mut self, sync: &str, destination: &str, platform_name: &str, at: &At) {
+    /// Checks that no other sync writes to the same audience of the platform: each would remove the
+    /// other's users.
+    pub(super) fn check_platform_name(
+        &mut self,
+        sync: &str,
+        destination: &str,
+        platform_name: &str,
+        at: &At,
+    ) {
         let key = (destination.to_owned(), platform_name.to_owned());
         match self.names.on_platform.get(&key).cloned() {
             Some((other, first)) if other != sync => {
                 let message = format!(
-                    "the syncs `{other}` and `{sync}` both fill the platform's audience \
+                    "the syncs `{other}` and `{sync}` both write to the platform's audience \
                      `{platform_name}` of `{destination}`"
                 );
                 let help = format!(
@@ -132,7 +139,7 @@ impl Reader {
         }
     }
 
-    /// Checks all references, after all files.
+    /// Checks all references, after all files were read.
     pub(super) fn check_references(&mut self) {
         for (kind, name, at) in std::mem::take(&mut self.names.references) {
             let key = (kind, name);
@@ -173,7 +180,7 @@ fn with_article(kind: ObjectKind) -> String {
     format!("{article} {kind}")
 }
 
-/// Stands for a name that was wrong, and reported.
-fn stand_in<T: TryFrom<String, Error = NameError>>() -> T {
+/// The name that replaces an invalid one, which was reported.
+fn placeholder_name<T: TryFrom<String, Error = NameError>>() -> T {
     T::try_from("unnamed".to_owned()).expect("`unnamed` is a name")
 }

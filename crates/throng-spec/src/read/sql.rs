@@ -1,4 +1,4 @@
-//! What can be said about an SQL text without knowing the tables.
+//! Checks of an SQL text that need no tables.
 
 /// The longest SQL text, in bytes.
 pub const MAX_SQL_BYTES: usize = 256 << 10;
@@ -6,20 +6,20 @@ pub const MAX_SQL_BYTES: usize = 256 << 10;
 /// What is wrong with an SQL text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SqlFault {
-    /// Nothing but blanks and comments.
+    /// It has only blanks and comments.
     Empty,
-    /// Something follows a semicolon.
+    /// It has text after a semicolon.
     Several,
-    /// Does not begin like a query; holds the first word.
+    /// It does not begin like a query; contains the first word.
     NotAQuery(String),
-    /// Longer than [`MAX_SQL_BYTES`].
+    /// It is longer than [`MAX_SQL_BYTES`].
     TooLong,
-    /// A quote or a comment does not end.
+    /// A quote or a comment is not closed.
     Unclosed(&'static str),
 }
 
-/// Checks that `sql` is one query, and cuts off its semicolon with what follows. The beginning
-/// stays as it is, so that positions in the text stay positions in the file.
+/// Checks that `sql` is one query, and removes its semicolon and the text after it. The beginning
+/// is unchanged, so that positions in the text are positions in the file.
 pub(crate) fn one_query(sql: &str) -> Result<&str, SqlFault> {
     if sql.len() > MAX_SQL_BYTES {
         return Err(SqlFault::TooLong);
@@ -71,8 +71,8 @@ fn gap(rest: &str) -> Result<Option<usize>, SqlFault> {
     Ok(None)
 }
 
-/// The length of a quoted text or of one character at the beginning of `rest`. A doubled quote
-/// inside a quoted text reads as two texts, which comes to the same.
+/// The length of a quoted text or of one character at the beginning of `rest`. A doubled quote in a
+/// quoted text is read as two texts, which has the same length.
 fn token(rest: &str) -> Result<usize, SqlFault> {
     for (quote, shown) in [('\'', "'"), ('"', "\"")] {
         if let Some(inner) = rest.strip_prefix(quote) {

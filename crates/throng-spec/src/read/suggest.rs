@@ -1,7 +1,7 @@
 //! "Did you mean …": the nearest known word by edit distance.
 
-/// The known word that is nearest to `word`, if it is near enough to be meant. Ties go to the
-/// first. Costs one distance per known word.
+/// The known word that is nearest to `word`, if it is near enough to be a misspelling. The first of
+/// several. Costs one distance per known word.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = fold(word);
     let limit = (folded.chars().count() / 3).max(1);
@@ -13,7 +13,7 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// "did you mean `x`?", or else the whole list if it is short.
+/// "did you mean `x`?", or the whole list if it is short.
 pub(super) fn help(word: &str, known: &[&str]) -> Option<String> {
     if let Some(near) = nearest(word, known.iter().copied()) {
         return Some(format!("did you mean `{near}`?"));
@@ -30,7 +30,8 @@ fn fold(word: &str) -> String {
     word.chars().take(128).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`.
+/// The edit distance: insertions, deletions, replacements and swaps of neighbors that turn `a` into
+/// `b`.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();

@@ -13,7 +13,7 @@ use crate::{
     ObjectKind, OnRemove, Platform, SecretRef, Sync, SyncMode,
 };
 
-/// What a column of a sync may be: the same for every platform.
+/// The identifier keys of a sync's columns, the same for every platform.
 pub const IDENTIFIER_KEYS: [&str; 15] = [
     "EMAIL",
     "PHONE",
@@ -32,10 +32,10 @@ pub const IDENTIFIER_KEYS: [&str; 15] = [
     "EXTERN_ID",
 ];
 
-/// More columns than this no platform takes.
+/// The largest number of columns: no platform accepts more.
 const MAX_COLUMNS: usize = 64;
 
-/// Names that people use for [`IDENTIFIER_KEYS`].
+/// Other names for [`IDENTIFIER_KEYS`].
 const KEY_SYNONYMS: [(&str, &str); 14] = [
     ("MAIL", "EMAIL"),
     ("E_MAIL", "EMAIL"),
@@ -53,7 +53,7 @@ const KEY_SYNONYMS: [(&str, &str); 14] = [
     ("USER_ID", "EXTERN_ID"),
 ];
 
-/// Reads the fields that destinations of one platform have.
+/// Reads the fields of a platform's destinations.
 type PlatformReader = fn(&mut Reader, &mut Fields<'_>) -> Platform;
 
 impl Reader {
@@ -84,10 +84,10 @@ impl Reader {
         {
             file.folder = without_dots(&self.folder.join(text));
             let before = self.problems.len();
-            // First of all: no error says anything about a folder that may not be written.
+            // First: no error may reveal anything about a folder that may not be written.
             self.admit_destination_folder(&mut file, &at);
             if self.problems.len() == before {
-                self.is_a_folder(&file.folder, text.trim(), &at);
+                self.check_is_folder(&file.folder, text.trim(), &at);
             }
         }
         let formats = [("csv", FileFormat::Csv), ("jsonl", FileFormat::Jsonl)];
@@ -145,7 +145,7 @@ impl Reader {
         text.to_owned()
     }
 
-    /// The URL is not repeated in messages: it may hold a password.
+    /// The base URL. Messages do not contain it: it may contain a password.
     fn base_url(&mut self, fields: &mut Fields<'_>) -> Option<String> {
         let (node, at) = fields.get("base_url")?;
         let text = self.text(node, &at)?;
@@ -200,8 +200,8 @@ impl Reader {
         let on_remove = self.word(&mut fields, "on_remove", &words, OnRemove::Keep);
         let at = fields.at.clone();
         fields.done(self);
-        let there = platform_name.clone().unwrap_or_else(|| format!("throng: {audience}"));
-        self.fills(name.as_str(), destination.as_str(), &there, &at);
+        let on_platform = platform_name.clone().unwrap_or_else(|| format!("throng: {audience}"));
+        self.check_platform_name(name.as_str(), destination.as_str(), &on_platform, &at);
         if let Some(identifiers) = identifiers {
             self.spec.syncs.push(Sync {
                 name,
@@ -244,11 +244,11 @@ impl Reader {
             self.problem(&at, "there are no columns", Some(help));
         }
         if entries.len() > MAX_COLUMNS {
-            let help = "keep those that the platform takes".to_owned();
+            let help = "keep those that the platform accepts".to_owned();
             self.problem(&at, format!("there are more than {MAX_COLUMNS} columns"), Some(help));
             return Vec::new();
         }
-        // Reports columns that stand there twice.
+        // Reports columns that are given twice.
         Fields::open(self, node, at.clone());
         let mut columns: Vec<(String, String)> = Vec::new();
         for entry in entries {
@@ -261,7 +261,7 @@ impl Reader {
                 columns.iter().find(|(column, other)| other == key && *column != entry.key)
             {
                 let message = format!("`{other}` and `{}` are both {key}", entry.key);
-                let help = "keep one: the platform takes each key once per row".to_owned();
+                let help = "keep one: the platform accepts each key once per row".to_owned();
                 self.problem(&at, message, Some(help));
             }
             columns.push((entry.key.clone(), key.to_owned()));

@@ -22,7 +22,7 @@ impl Reader {
             && per_address > total
         {
             let help = format!("write at most {total}, or raise node.connections.total");
-            let message = "one address may have more connections than all together";
+            let message = "the limit of one address is above the total";
             self.problem(&at, message, Some(help));
         }
         block.done(self);
@@ -40,8 +40,9 @@ impl Reader {
         Some(TlsSettings { cert_file, key_file })
     }
 
-    /// What others can reach is encrypted, unless the spec says that it need not be.
-    pub(super) fn protected(
+    /// A problem if others can reach the address and connections are not encrypted, unless the spec
+    /// allows that.
+    pub(super) fn check_encrypted(
         &mut self,
         listen: SocketAddr,
         tls: Option<&TlsSettings>,
@@ -53,14 +54,15 @@ impl Reader {
         }
         let Some((_, at)) = fields.get("listen") else { return };
         let help = "add `tls: { cert_file: …, key_file: … }` below `node:`, or `insecure: true` if \
-                    the network is trusted or a proxy before the node does the encryption";
-        let message =
-            format!("{listen} can be reached from outside, and tokens would go there unencrypted");
+                    the network is trusted or a proxy in front of the node terminates TLS";
+        let message = format!(
+            "{listen} can be reached from outside, and tokens would be sent there unencrypted"
+        );
         self.problem(&at, message, Some(help.to_owned()));
     }
 
-    /// The field `insecure` of an object whose URL is `url`. A problem at the URL if secrets would go
-    /// to another machine without encryption and the field does not allow it.
+    /// The field `insecure` of an object whose URL is `url`. A problem at the URL if secrets would
+    /// be sent to another machine without encryption and the field does not allow that.
     pub(super) fn insecure(
         &mut self,
         fields: &mut Fields<'_>,
@@ -74,13 +76,13 @@ impl Reader {
         {
             let help =
                 "write https://, or add `insecure: true` beside it if the network is trusted";
-            let message = format!("{what} would go to another machine unencrypted");
+            let message = format!("{what} would be sent to another machine unencrypted");
             self.problem(&at, message, Some(help.to_owned()));
         }
         insecure
     }
 
-    /// The field `insecure` of Kafka. With SASL PLAIN a broker gets the password as it is.
+    /// The field `insecure` of Kafka. SASL PLAIN sends the password in plain text.
     pub(super) fn insecure_kafka(
         &mut self,
         block: &mut Fields<'_>,

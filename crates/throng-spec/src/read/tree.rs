@@ -1,4 +1,4 @@
-//! YAML as a tree in which every value knows its place.
+//! YAML as a tree of values with their positions.
 
 use std::fmt;
 
@@ -6,22 +6,22 @@ use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Spanned};
 
-/// A value and where it is written (behind an alias: where it is defined).
+/// A value and its position (behind an alias: that of its definition).
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) line: u32,
     pub(super) column: u32,
 }
 
-/// What is written.
+/// A YAML value.
 pub(super) enum Value {
     Null,
     Bool(bool),
-    /// As written: amounts of money must not pass through a float.
+    /// The number as it is written: a float would change amounts of money.
     Number(String),
     Text {
         text: String,
-        /// The line of its first character; of a block, the line below the `|`.
+        /// The line of its first character; for a block, the line below the `|`.
         first_line: u32,
     },
     List(Vec<Node>),
@@ -37,7 +37,7 @@ pub(super) struct Entry {
 }
 
 impl Value {
-    /// For messages: what was found instead of what was expected.
+    /// The kind of the value, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
@@ -51,7 +51,7 @@ impl Value {
     }
 }
 
-/// Why a text is not YAML.
+/// The text is not valid YAML, or exceeds a limit.
 pub(super) struct SyntaxError {
     pub(super) line: u32,
     pub(super) column: u32,
@@ -59,24 +59,25 @@ pub(super) struct SyntaxError {
     pub(super) help: Option<String>,
 }
 
-/// Levels of lists and fields; a spec has five.
+/// The deepest nesting of lists and fields; a spec has five levels.
 const MAX_DEPTH: usize = 24;
-/// Values of one file: more than 100,000 ad groups need.
+/// The most values of one file: more than 100,000 ad groups need.
 const MAX_NODES: usize = 3_000_000;
-/// What aliases may unfold to in any file, in parser events.
-const FREE_EVENTS: usize = 4_000;
+/// The parser events that the aliases of any file may expand to.
+const BASE_ALIAS_EVENTS: usize = 4_000;
 
-/// What aliases may unfold to in a file of so many bytes, in parser events, and what may be kept for
-/// them. A sync that shares `&identifiers` takes 60 bytes and unfolds to some 30 events, so that any
-/// number of them fits; a file whose aliases multiply does not.
-fn alias_events(bytes: usize) -> usize {
-    FREE_EVENTS.saturating_add(bytes)
+/// The parser events that the aliases of a file of this size may expand to, and that may be stored
+/// for them. A sync that shares `&identifiers` has 60 bytes and expands to about 30 events, so any
+/// number of them is allowed; a file whose aliases multiply is not, or it could use up the memory.
+fn max_alias_events(bytes: usize) -> usize {
+    BASE_ALIAS_EVENTS.saturating_add(bytes)
 }
 
-/// Parses one document. Repeated fields are kept: the reader reports them. The tree has at most
-/// [`MAX_NODES`] values, and at most as many as the text has bytes plus what aliases may unfold to.
+/// Parses one document. Duplicate fields are kept: the reader reports them. The tree has at most
+/// [`MAX_NODES`] values, and at most the number of bytes plus the events that aliases may expand
+/// to.
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
-    let events = alias_events(text.len());
+    let events = max_alias_events(text.len());
     let limits = serde_saphyr::budget! {
         max_events: 3 * MAX_NODES,
         max_nodes: MAX_NODES,
@@ -88,13 +89,13 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
         max_recorded_anchor_bytes: events,
         enforce_alias_anchor_ratio: false,
     };
-    let unfolded = serde_saphyr::alias_limits! {
+    let expansion_limits = serde_saphyr::alias_limits! {
         max_total_replayed_events: events,
         max_replay_stack_depth: MAX_DEPTH,
     };
     let options = serde_saphyr::options! {
         budget: limits,
-        alias_limits: unfolded,
+        alias_limits: expansion_limits,
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
@@ -108,16 +109,16 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
 
 fn syntax_error(error: &serde_saphyr::Error) -> SyntaxError {
     let location = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
-    let (message, help) = match over_limit(error) {
+    let (message, help) = match limit_message(error) {
         Some((message, help)) => (message.to_owned(), help),
         None => {
-            // Without the snippet: the line may hold a secret that was pasted there.
+            // Without the snippet: the line may contain a secret.
             let message = error.without_snippet().to_string();
             let message = message.lines().next().unwrap_or_default();
             let message = message.split(" at line ").next().unwrap_or_default();
             (
                 format!("this is not YAML: {message}"),
-                "look at the indentation and the quotes here and in the line above",
+                "check the indentation and the quotes here and in the line above",
             )
         }
     };
@@ -129,8 +130,8 @@ fn syntax_error(error: &serde_saphyr::Error) -> SyntaxError {
     }
 }
 
-/// What to say of a text that may be YAML and is more than a spec needs.
-fn over_limit(mut error: &serde_saphyr::Error) -> Option<(&'static str, &'static str)> {
+/// The message for a text that exceeds a limit.
+fn limit_message(mut error: &serde_saphyr::Error) -> Option<(&'static str, &'static str)> {
     use serde_saphyr::Error;
     use serde_saphyr::budget::BudgetBreach;
     while let Error::AliasError { error: inner, .. } | Error::WithSnippet { error: inner, .. } =
@@ -139,7 +140,7 @@ fn over_limit(mut error: &serde_saphyr::Error) -> Option<(&'static str, &'static
         error = inner;
     }
     let aliases = (
-        "the aliases of this file unfold to too much",
+        "the aliases of this file expand to too many values",
         "write values out instead of using `*name`",
     );
     match error {
@@ -148,7 +149,7 @@ fn over_limit(mut error: &serde_saphyr::Error) -> Option<(&'static str, &'static
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => Some(aliases),
         Error::MultipleDocuments { .. } => {
-            Some(("this file holds several documents", "remove the line `---` between them"))
+            Some(("this file contains several documents", "remove the line `---` between them"))
         }
         Error::Budget { breach, .. } => Some(match breach {
             BudgetBreach::Depth { .. } => {
@@ -159,7 +160,7 @@ fn over_limit(mut error: &serde_saphyr::Error) -> Option<(&'static str, &'static
             | BudgetBreach::MergeKeys { .. }
             | BudgetBreach::RecordedAnchorEvents { .. }
             | BudgetBreach::RecordedAnchorBytes { .. } => aliases,
-            _ => ("this file holds too many values", "put them into several files"),
+            _ => ("this file contains too many values", "put them into several files"),
         }),
         _ => None,
     }
@@ -187,7 +188,7 @@ fn node(parsed: Spanned<Parsed>, source: &str) -> Node {
             Value::Number(text.unwrap_or(number))
         }
         Parsed::Text(text) => {
-            // The place of a block is its first line that is not blank, but blank lines above it
+            // The position of a block is its first line that is not blank, but blank lines above it
             // belong to the text. In quotes, line breaks at the beginning are written as `\n`.
             let quoted = written().is_some_and(|written| written.starts_with(['"', '\'']));
             let blank = text.chars().take_while(|c| *c == '\n').count();
@@ -213,12 +214,12 @@ fn node(parsed: Spanned<Parsed>, source: &str) -> Node {
 }
 
 #[cfg(not(test))]
-fn count() {}
+fn count_node() {}
 
 #[cfg(test)]
-use tests::count;
+use tests::count_node;
 
-/// The tree as the deserialiser hands it over.
+/// The tree as the deserializer returns it.
 enum Parsed {
     Null,
     Bool(bool),
@@ -244,7 +245,7 @@ impl<'de> Visitor<'de> for ParsedVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<Parsed, E> {
-        count();
+        count_node();
         Ok(Parsed::Null)
     }
 
@@ -277,17 +278,17 @@ impl<'de> Visitor<'de> for ParsedVisitor {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Parsed, E> {
-        count();
+        count_node();
         Ok(Parsed::Text(value.to_owned()))
     }
 
     fn visit_string<E>(self, value: String) -> Result<Parsed, E> {
-        count();
+        count_node();
         Ok(Parsed::Text(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Parsed, A::Error> {
-        count();
+        count_node();
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
@@ -296,7 +297,7 @@ impl<'de> Visitor<'de> for ParsedVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Parsed, A::Error> {
-        count();
+        count_node();
         let mut map = Vec::new();
         while let Some(entry) = entries.next_entry()? {
             map.push(entry);
@@ -315,12 +316,12 @@ mod tests {
         static NODES: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Counts the texts, lists and maps that are made.
-    pub(super) fn count() {
+    /// Counts the texts, lists and maps that are created.
+    pub(super) fn count_node() {
         NODES.set(NODES.get() + 1);
     }
 
-    /// How many values were made of a text before it was refused, and why it was.
+    /// The number of values that were created before a text was refused, and the message.
     fn refused(text: &str) -> (usize, String) {
         NODES.set(0);
         match parse(text) {
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_that_multiply_are_refused_before_they_unfold() {
+    fn aliases_that_multiply_are_refused_before_they_expand() {
         let mut lists = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         let mut maps = "a: &a { k0: x, k1: x, k2: x, k3: x }\n".to_owned();
         let mut merges = maps.clone();
@@ -343,14 +344,18 @@ mod tests {
                 format!("*{from}, ").repeat(9)
             );
         }
-        for bomb in [lists, maps, merges] {
-            let (nodes, message) = refused(&bomb);
-            assert!(nodes <= alias_events(bomb.len()), "{nodes} values of {} bytes", bomb.len());
+        for text in [lists, maps, merges] {
+            let (nodes, message) = refused(&text);
+            assert!(
+                nodes <= max_alias_events(text.len()),
+                "{nodes} values of {} bytes",
+                text.len()
+            );
             assert!(message.contains("aliases"), "{message}");
         }
         let one = format!("a: &a [{}]\nb: [{}]\n", "x, ".repeat(1_000), "*a, ".repeat(1_000));
         let (nodes, message) = refused(&one);
-        assert!(nodes <= 2 * alias_events(one.len()), "{nodes} values of {} bytes", one.len());
+        assert!(nodes <= 2 * max_alias_events(one.len()), "{nodes} values of {} bytes", one.len());
         assert!(message.contains("aliases"), "{message}");
     }
 
@@ -369,6 +374,6 @@ mod tests {
             let (nodes, message) = refused(&deep);
             assert!(nodes <= 2 * MAX_DEPTH, "{nodes}: {message}");
         }
-        assert_eq!(refused("a: 1\n---\nb: 1\n").1, "this file holds several documents");
+        assert_eq!(refused("a: 1\n---\nb: 1\n").1, "this file contains several documents");
     }
 }

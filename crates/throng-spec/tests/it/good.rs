@@ -1,4 +1,4 @@
-//! Specs that are right.
+//! Valid specs.
 
 use std::path::Path;
 
@@ -11,23 +11,23 @@ use throng_spec::{
 
 use super::here;
 
-fn loaded(path: &Path) -> Spec {
+fn load_valid(path: &Path) -> Spec {
     load(path).unwrap_or_else(|problems| {
         let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
         panic!("{}", texts.join("\n"))
     })
 }
 
-fn written(text: &str) -> Spec {
+fn load_text(text: &str) -> Spec {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("throng.yaml");
     std::fs::write(&file, text).unwrap();
-    loaded(&file)
+    load_valid(&file)
 }
 
 #[test]
-fn every_field_arrives() {
-    let spec = loaded(&here("good/full.yaml"));
+fn every_field_is_read() {
+    let spec = load_valid(&here("good/full.yaml"));
     let buyers = &spec.audiences[0];
     assert!(spec.sources[0].path.is_absolute());
     let decimal = ColumnType::Decimal { digits: 12, scale: 2 };
@@ -60,7 +60,7 @@ fn every_field_arrives() {
     let columns = [("email", "EMAIL"), ("customer_id", "EXTERN_ID")];
     let columns: Vec<_> = columns.iter().map(|(c, k)| (c.to_string(), k.to_string())).collect();
     assert_eq!(first.identifiers.columns, columns);
-    // Behind an alias: where the text is written.
+    // Behind an alias: the position of its definition.
     assert_eq!(first.identifiers.sql_at, second.identifiers.sql_at);
     assert_eq!(first.identifiers.sql_at.line, 51);
     assert!(first.identifiers.sql.starts_with("\nSELECT"));
@@ -87,16 +87,16 @@ fn every_field_arrives() {
 
 #[test]
 fn the_checked_form_survives_json() {
-    let spec = loaded(&here("good/full.yaml"));
+    let spec = load_valid(&here("good/full.yaml"));
     let json = serde_json::to_string(&spec).unwrap();
     assert!(json.contains("env:META_TOKEN"));
     assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec);
-    let files = loaded(&here("good/gcs.yaml"));
+    let files = load_valid(&here("good/gcs.yaml"));
     let json = serde_json::to_string(&files).unwrap();
     assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), files);
 }
 
-/// As ledgers of earlier versions hold it.
+/// As ledgers of earlier versions store it.
 #[test]
 fn a_destination_is_read_from_the_json_of_an_earlier_version() {
     let json = serde_json::json!({
@@ -110,8 +110,8 @@ fn a_destination_is_read_from_the_json_of_an_earlier_version() {
 }
 
 #[test]
-fn a_destination_for_files_arrives() {
-    let spec = loaded(&here("good/gcs.yaml"));
+fn a_destination_for_files_is_read() {
+    let spec = load_valid(&here("good/gcs.yaml"));
     let Platform::File(file) = &spec.destinations[0].platform else { panic!() };
     assert_eq!((file.format, file.gzip, &file.root), (FileFormat::Jsonl, true, &None));
     assert!(file.folder.is_absolute() && file.folder.ends_with("good"));
@@ -119,7 +119,7 @@ fn a_destination_for_files_arrives() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("a/../b");
     std::fs::create_dir(dir.path().join("b")).unwrap();
-    let spec = written(&format!(
+    let spec = load_text(&format!(
         "version: 1\ndestinations: [{{ name: d, platform: file, folder: \"{}\" }}]\n",
         folder.display()
     ));
@@ -129,15 +129,15 @@ fn a_destination_for_files_arrives() {
 }
 
 #[test]
-fn the_shipped_example_is_right() {
-    let spec = loaded(&here("../../../../examples/cdnow"));
+fn the_shipped_example_is_valid() {
+    let spec = load_valid(&here("../../../../examples/cdnow"));
     assert_eq!((spec.audiences.len(), spec.syncs.len(), spec.destinations.len()), (11, 6, 2));
     assert!(spec.ad_groups.len() > 100);
 }
 
 #[test]
-fn backends_and_roles_arrive() {
-    let node = loaded(&here("good/full.yaml")).node;
+fn backends_and_roles_are_read() {
+    let node = load_valid(&here("good/full.yaml")).node;
     assert!(node.is_shared());
     assert_eq!(node.roles, [Role::Api, Role::Aggregate]);
     let LogSettings::Kafka(kafka) = node.log else { panic!() };
@@ -156,7 +156,7 @@ fn backends_and_roles_arrive() {
     assert!(ca_file.is_some_and(|path| path.is_absolute()));
     assert_eq!(endpoint.as_deref(), Some("https://s3.example.com"));
     assert_eq!((region.as_str(), keys.is_some()), ("eu-west-1", true));
-    let node = loaded(&here("good/gcs.yaml")).node;
+    let node = load_valid(&here("good/gcs.yaml")).node;
     assert_eq!(node.roles, Role::ALL);
     let ObjectsSettings::Bucket(bucket) = node.objects else { panic!() };
     assert!(matches!(bucket.service, Service::Gcs { service_account: Some(SecretRef::File(_)) }));
@@ -164,7 +164,7 @@ fn backends_and_roles_arrive() {
 
 #[test]
 fn the_smallest_spec_has_the_defaults() {
-    assert_eq!(written("version: 1\nsyncs:\n").node, NodeSettings::default());
+    assert_eq!(load_text("version: 1\nsyncs:\n").node, NodeSettings::default());
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn other_tools_names_of_ad_groups_are_accepted() {
         campaigns: [{ name: c, advertiser: a }]\n";
     for section in ["line_items", "ad_sets"] {
         let group = "[{ name: g, campaign: c, per: impression, price: 1, daily_budget: 1 }]";
-        assert_eq!(written(&format!("{top}{section}: {group}\n")).ad_groups.len(), 1);
+        assert_eq!(load_text(&format!("{top}{section}: {group}\n")).ad_groups.len(), 1);
     }
 }
 
@@ -196,24 +196,24 @@ fn thousands_of_syncs_may_share_their_identifiers() {
             "  - {{ name: s{n}, audience: a{n}, destination: d, identifiers: {identifiers} }}\n"
         );
     }
-    assert_eq!(written(&text).syncs.len(), 2000);
+    assert_eq!(load_text(&text).syncs.len(), 2000);
 }
 
-/// No text that a person stops in the middle of may bring the reader down.
+/// A truncated text must not cause a panic.
 #[test]
-fn a_spec_cut_anywhere_is_a_spec_or_problems() {
+fn a_spec_truncated_anywhere_is_a_spec_or_problems() {
     let whole = std::fs::read(here("good/full.yaml")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("throng.yaml");
-    let mut right = 0;
+    let mut valid = 0;
     for length in 0..=whole.len() {
         std::fs::write(&file, &whole[..length]).unwrap();
         match load(&file) {
-            Ok(_) => right += 1,
+            Ok(_) => valid += 1,
             Err(problems) => assert!(!problems.is_empty()),
         }
     }
-    assert!(right > 0);
+    assert!(valid > 0);
 }
 
 /// The same for a text with one byte changed.
@@ -231,18 +231,18 @@ fn a_spec_with_any_byte_changed_is_a_spec_or_problems() {
 }
 
 #[test]
-fn encryption_and_caps_of_connections_arrive() {
-    let node = loaded(&here("good/full.yaml")).node;
+fn encryption_and_caps_of_connections_are_read() {
+    let node = load_valid(&here("good/full.yaml")).node;
     let tls = node.tls.unwrap();
     assert!(tls.cert_file.ends_with("good/tls/node.pem") && tls.cert_file.is_absolute());
     assert!(tls.key_file.ends_with("good/tls/node.key") && tls.key_file.is_absolute());
     assert_eq!((node.connections.total, node.connections.per_address), (4000, 500));
-    assert!(loaded(&here("good/gcs.yaml")).node.insecure);
+    assert!(load_valid(&here("good/gcs.yaml")).node.insecure);
 }
 
 #[test]
-fn what_stays_on_this_machine_need_not_be_encrypted() {
-    let spec = written(
+fn connections_on_this_machine_need_not_be_encrypted() {
+    let spec = load_text(
         "version: 1\n\
          destinations: [{ name: d, platform: meta, account: act_1, access_token: env:T, base_url: \"http://localhost:7080\" }]\n\
          node:\n  listen: 127.0.0.1:0\n  log: kafka\n  kafka: { brokers: \"localhost:9092,[::1]:9092\", sasl_mechanism: PLAIN, username: u, password: env:P }\n\
@@ -252,7 +252,7 @@ fn what_stays_on_this_machine_need_not_be_encrypted() {
 }
 
 #[test]
-fn one_address_may_have_no_more_connections_than_all_together() {
-    let spec = written("version: 1\nnode: { connections: { total: 100 } }\n");
+fn the_default_cap_of_one_address_is_at_most_the_total() {
+    let spec = load_text("version: 1\nnode: { connections: { total: 100 } }\n");
     assert_eq!((spec.node.connections.total, spec.node.connections.per_address), (100, 100));
 }

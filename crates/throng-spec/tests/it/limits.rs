@@ -1,9 +1,9 @@
-//! What a spec that was sent may name, and the file that says so.
+//! Limits of specs that were sent, and the limits file.
 
 use std::sync::Arc;
 
 use throng_spec::{
-    Access, Limits, NodeSettings, Problem, SpecFile, SpecFiles, check, check_limits,
+    Limits, NodeSettings, Problem, SpecFile, SpecFiles, SpecOrigin, check, check_limits,
 };
 
 use super::{golden, here};
@@ -41,7 +41,7 @@ fn a_limits_file_is_checked() {
 }
 
 #[test]
-fn a_sent_spec_is_held_to_the_limits() {
+fn a_sent_spec_is_checked_against_the_limits() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().canonicalize().unwrap();
     std::fs::create_dir_all(base.join("allowed/below")).unwrap();
@@ -54,12 +54,12 @@ fn a_sent_spec_is_held_to_the_limits() {
     let files =
         SpecFiles { base: base.clone(), files: vec![SpecFile { path: "sent.yaml".into(), text }] };
     let running = Box::new(NodeSettings { build_workers: 2, ..NodeSettings::default() });
-    let access = Access::Limited { limits: Arc::new(limits), running };
-    let problems = check(files, access).unwrap_err();
+    let origin = SpecOrigin::Limited { limits: Arc::new(limits), running };
+    let problems = check(files, origin).unwrap_err();
     golden_problems("sent", &base.to_string_lossy(), &problems);
 }
 
-/// What is said of a sent spec with a destination in this folder; the root that is set if nothing is.
+/// The root of the destination of a sent spec that writes to this folder, or the first problem.
 fn sent_folder(limits: &Limits, base: &std::path::Path, folder: &str) -> Result<String, String> {
     let text = format!(
         "version: 1\ndestinations:\n  - {{ name: d, platform: file, folder: \"{folder}\" }}\n"
@@ -67,8 +67,8 @@ fn sent_folder(limits: &Limits, base: &std::path::Path, folder: &str) -> Result<
     let file = SpecFile { path: "sent.yaml".into(), text };
     let files = SpecFiles { base: base.to_owned(), files: vec![file] };
     let running = Box::new(NodeSettings::default());
-    let access = Access::Limited { limits: Arc::new(limits.clone()), running };
-    let spec = check(files, access).map_err(|problems| problems[0].message.clone())?;
+    let origin = SpecOrigin::Limited { limits: Arc::new(limits.clone()), running };
+    let spec = check(files, origin).map_err(|problems| problems[0].message.clone())?;
     let throng_spec::Platform::File(file) = &spec.destinations[0].platform else { panic!() };
     Ok(file.root.as_ref().map_or_else(String::new, |root| root.display().to_string()))
 }
@@ -85,7 +85,7 @@ fn a_sent_spec_writes_only_beneath_allowed_folders_and_through_no_link() {
     // The allowed folder itself may be a link: it is the operator's.
     std::os::unix::fs::symlink(base.join("allowed"), base.join("link")).unwrap();
     let mut limits = Limits::default();
-    // Reading is not writing.
+    // The right to read does not include the right to write.
     limits.allow_source(&base);
     let refused = |limits: &Limits, folder: &str| sent_folder(limits, &base, folder).unwrap_err();
     assert!(refused(&limits, "allowed").contains("may not write to the folder"));
@@ -96,7 +96,7 @@ fn a_sent_spec_writes_only_beneath_allowed_folders_and_through_no_link() {
     assert_eq!(sent_folder(&limits, &base, "allowed/below"), Ok(root.clone()));
     assert_eq!(sent_folder(&limits, &base, "other/../allowed/below"), Ok(root));
     assert!(sent_folder(&limits, &base, "link/below").is_ok());
-    for (folder, said) in [
+    for (folder, expected) in [
         ("other", "may not write"),
         ("allowed/../other", "may not write"),
         ("/etc", "may not write"),
@@ -106,18 +106,18 @@ fn a_sent_spec_writes_only_beneath_allowed_folders_and_through_no_link() {
         ("allowed/gone", "there is no such folder"),
     ] {
         let message = refused(&limits, folder);
-        assert!(message.contains(said), "{folder}: {message}");
+        assert!(message.contains(expected), "{folder}: {message}");
     }
     let lines = limits.lines();
     assert!(lines.contains(&format!("destination folder {}", base.join("allowed").display())));
 }
 
 #[test]
-fn problems_and_statements_are_bounded() {
+fn problems_and_texts_are_bounded() {
     let one = |text: String| {
         let files =
             SpecFiles { base: "/".into(), files: vec![SpecFile { path: "a".into(), text }] };
-        check(files, Access::Operator).unwrap_err()
+        check(files, SpecOrigin::Operator).unwrap_err()
     };
     let fields: String = (0..20_000).map(|n| format!("unknown{n}: 1\n")).collect();
     assert_eq!(one(format!("version: 1\n{fields}")).len(), 500);
@@ -128,5 +128,7 @@ fn problems_and_statements_are_bounded() {
     assert_eq!(one(format!("version: 1\ncampaigns:\n{groups}")).len(), 500);
     let huge = SpecFile { path: "a".into(), text: " ".repeat(throng_spec::MAX_SPEC_BYTES + 1) };
     let files = SpecFiles { base: "/".into(), files: vec![huge] };
-    assert!(check(files, Access::Operator).unwrap_err()[0].message.contains("larger than 32 MiB"));
+    assert!(
+        check(files, SpecOrigin::Operator).unwrap_err()[0].message.contains("larger than 32 MiB")
+    );
 }

@@ -1,4 +1,4 @@
-//! Specs through the front door: golden problems, good examples, plans, the schema.
+//! Tests of the public API: golden problems, valid specs, plans, limits, the schema.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
@@ -14,7 +14,7 @@ fn here(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(path)
 }
 
-/// Compares a generated file with what is checked in; `THRONG_BLESS=1` writes it anew.
+/// Compares a generated file with the checked-in one; `THRONG_BLESS=1` writes it.
 fn golden(path: &std::path::Path, text: &str) -> Result<(), String> {
     if std::env::var_os("THRONG_BLESS").is_some() {
         std::fs::write(path, text).unwrap();
@@ -25,7 +25,7 @@ fn golden(path: &std::path::Path, text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{} is not current.\n--- expected\n{expected}\n--- found\n{text}\n--- to write it anew: cargo xtask gen",
+        "{} is not current.\n--- expected\n{expected}\n--- found\n{text}\n--- to update it: cargo xtask gen",
         path.display()
     ))
 }

@@ -1,4 +1,4 @@
-//! What a plan says.
+//! Plans and their texts.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ fn check(name: &str, plan: &throng_spec::Plan) {
 }
 
 #[test]
-fn the_same_spec_is_no_change_wherever_it_stands() {
+fn a_moved_text_is_not_a_change() {
     let moved = with(&[("# Uses", "\n\n# Uses")]);
     let plan = plan(Some(&with(&[])), &moved);
     assert!(plan.is_empty(), "{plan}");
@@ -49,7 +49,7 @@ fn the_first_plan_adds_everything() {
 }
 
 #[test]
-fn changes_name_their_fields() {
+fn changes_list_their_fields() {
     let new = with(&[
         ("FROM shop.purchases;", "FROM shop.purchases\n      WHERE amount > 0"),
         ("max_growth_percent: off", "max_growth_percent: 90"),
@@ -72,7 +72,7 @@ fn changes_name_their_fields() {
 }
 
 #[test]
-fn what_becomes_of_money_is_a_warning_with_its_currency() {
+fn changes_of_currency_are_warnings_with_both_currencies() {
     let old = with(&[]);
     let euros =
         with(&[("currency: USD", "currency: EUR"), ("daily_budget: 100.10", "daily_budget: 0.01")]);

@@ -1,10 +1,10 @@
-//! Each case is a wrong spec (a file or a folder) and the text of its problems.
+//! Each case is an invalid spec (a file or a folder) and the text of its problems.
 
 use std::path::Path;
 
 use super::{golden, here};
 
-/// Everything that looks like a secret in the cases holds this.
+/// Every value in the cases that looks like a secret contains this.
 const SECRET: &str = "EAAB";
 
 fn check(case: &Path) -> Result<(), String> {
@@ -27,7 +27,7 @@ fn check(case: &Path) -> Result<(), String> {
 }
 
 #[test]
-fn wrong_specs_give_helpful_problems() {
+fn invalid_specs_have_problems_with_hints() {
     let mut cases: Vec<_> = std::fs::read_dir(here("cases"))
         .unwrap()
         .map(|entry| entry.unwrap().path())

@@ -1,4 +1,4 @@
-//! The JSON schema is checked in, and says the same as the reader.
+//! The checked-in JSON schema is current, and has the same fields as the reader.
 
 use super::{golden, here};
 
@@ -12,10 +12,11 @@ fn the_schema_is_current() {
     golden(&path, &text).unwrap();
 }
 
-/// `good/full.yaml` uses every field, or else `good/gcs.yaml`. They parse as the raw form, and every field of the schema
-/// is in one; that the reader takes them is tested in `good.rs`. So all three know the same fields.
+/// `good/full.yaml` and `good/gcs.yaml` together use every field. They parse as the raw form, and
+/// contain every field of the schema; `good.rs` tests that the reader accepts them. So all three
+/// have the same fields.
 #[test]
-fn schema_raw_form_and_reader_know_the_same_fields() {
+fn schema_raw_form_and_reader_have_the_same_fields() {
     let mut text = String::new();
     for file in ["good/full.yaml", "good/gcs.yaml"] {
         let spec = std::fs::read_to_string(here(file)).unwrap();

@@ -1,4 +1,4 @@
-//! What a connection is doing, and whether it has to be closed for it.
+//! The activity of a connection, and when it is closed because of a timeout.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,20 +10,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::BodyLimits;
 
-/// How long a connection may take for what.
+/// The timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timeouts {
     /// The TLS handshake.
     pub(super) handshake: Duration,
-    /// The head of a request, from its first byte (of the first one: from the handshake).
+    /// The head of a request, from its first byte; of the first request, from the handshake.
     pub(super) head: Duration,
     /// The body of a request.
     pub(super) body: BodyLimits,
-    /// A peer that takes nothing of what is written to it.
+    /// A peer that reads nothing of what is written to it.
     pub(super) write: Duration,
     /// Between two requests.
     pub(super) idle: Duration,
-    /// From asking a connection to end until it is dropped.
+    /// From the graceful shutdown of a connection until it is aborted.
     pub(super) grace: Duration,
 }
 
@@ -34,7 +34,9 @@ impl Default for Timeouts {
             head: Duration::from_secs(10),
             body: BodyLimits::default(),
             write: Duration::from_secs(30),
-            // Longer than the 60 s of usual load balancers, which close first then.
+            // Longer than the 60 s that load balancers usually have: the side that closes an idle
+            // connection must be the one that sends requests, or a request meets a closed
+            // connection.
             idle: Duration::from_secs(75),
             grace: Duration::from_secs(5),
         }
@@ -43,16 +45,16 @@ impl Default for Timeouts {
 
 /// Why a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// The head of a request did not come in time.
+pub(super) enum CloseReason {
+    /// The head of a request did not arrive in time.
     SlowHead,
-    /// There was no request for a while.
+    /// There was no request within the idle timeout.
     Idle,
-    /// The peer does not read what it asked for.
+    /// The peer does not read a response.
     SlowReader,
 }
 
-impl Reason {
+impl CloseReason {
     /// Its name in metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -63,45 +65,47 @@ impl Reason {
     }
 }
 
-/// What to do with a connection now.
+/// What the server does with a connection now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Nothing; look again after this.
+pub(super) enum ConnectionAction {
+    /// Nothing; the next check is due after this.
     Keep(Duration),
-    /// End it after the request in hand.
-    Close(Reason),
-    /// Drop it.
-    Drop(Reason),
+    /// Close it after its open requests.
+    Close(CloseReason),
+    /// Drop it at once.
+    Drop(CloseReason),
 }
 
-/// A connection as the server sees it. Shared by its stream, its requests and its watcher.
+/// The state of a connection. Shared by its stream, its requests and the task that checks its
+/// timeouts.
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
-    /// Cancelled to drop the connection at once.
-    pub(super) dropped: CancellationToken,
+    /// Cancelled to close the connection at once.
+    pub(super) abort: CancellationToken,
     state: Mutex<State>,
 }
 
-/// Times of what has not ended yet.
+/// When the open activities began.
 struct State {
-    /// Since when the first request is waited for.
+    /// Since when the first request is awaited.
     opened: Instant,
-    /// Whether a request has come.
+    /// Whether a request has arrived.
     served: bool,
     http2: bool,
-    /// Requests whose answers are not made yet, or not taken by the peer.
+    /// Requests whose responses are not complete, or not read by the peer.
     in_flight: usize,
     /// When `in_flight` became 0.
     idle_since: Instant,
-    /// First byte of a head that is not there in whole (HTTP/1).
+    /// When the first byte of an incomplete head arrived (HTTP/1).
     head_since: Option<Instant>,
-    /// Since when the socket takes no more bytes.
+    /// Since when the socket accepts no more bytes.
     blocked_since: Option<Instant>,
     last_write: Instant,
-    /// Answers that gave out a piece which has not been taken yet, and since when. With HTTP/2 a peer
-    /// can stop one of them without stopping the socket.
-    untaken: BTreeMap<u64, Instant>,
-    next_answer: u64,
+    /// Responses with a frame that the peer has not read yet, and since when. With HTTP/2 a peer
+    /// can stop one response by flow control while the socket stays writable, so the socket alone
+    /// does not show it.
+    unread_frames: BTreeMap<u64, Instant>,
+    next_request: u64,
 }
 
 impl Connection {
@@ -115,79 +119,79 @@ impl Connection {
             head_since: None,
             blocked_since: None,
             last_write: now,
-            untaken: BTreeMap::new(),
-            next_answer: 0,
+            unread_frames: BTreeMap::new(),
+            next_request: 0,
         };
-        Self { peer, dropped: CancellationToken::new(), state: Mutex::new(state) }
+        Self { peer, abort: CancellationToken::new(), state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The handshake is done: the time for the first head begins.
-    pub(super) fn secured(&self, now: Instant) {
+    /// The TLS handshake is complete: the timeout of the first head begins.
+    pub(super) fn handshake_done(&self, now: Instant) {
         let mut state = self.lock();
         state.opened = now;
         state.head_since = None;
     }
 
-    /// The peer sent something.
-    pub(super) fn read(&self, now: Instant) {
+    /// Bytes of the peer arrived.
+    pub(super) fn bytes_read(&self, now: Instant) {
         let mut state = self.lock();
         if state.in_flight == 0 && state.head_since.is_none() {
             state.head_since = Some(now);
         }
     }
 
-    /// The socket took something.
-    pub(super) fn wrote(&self, now: Instant) {
+    /// The socket accepted bytes.
+    pub(super) fn bytes_written(&self, now: Instant) {
         let mut state = self.lock();
         state.last_write = now;
         state.blocked_since = None;
     }
 
-    /// The socket takes nothing now.
-    pub(super) fn blocked(&self, now: Instant) {
+    /// The socket accepts no bytes now.
+    pub(super) fn write_blocked(&self, now: Instant) {
         self.lock().blocked_since.get_or_insert(now);
     }
 
-    /// A request's head is there.
-    pub(super) fn begin(self: &Arc<Self>, http2: bool) -> Answer {
+    /// The head of a request is complete.
+    pub(super) fn begin_request(self: &Arc<Self>, http2: bool) -> InFlightRequest {
         let mut state = self.lock();
         state.served = true;
         state.http2 = http2;
         state.in_flight += 1;
         state.head_since = None;
-        state.next_answer += 1;
-        Answer { connection: Arc::clone(self), number: state.next_answer }
+        state.next_request += 1;
+        InFlightRequest { connection: Arc::clone(self), number: state.next_request }
     }
 
-    /// Whether the first request has not come yet.
+    /// Whether the first request has not arrived yet.
     pub(super) fn is_half_open(&self) -> bool {
         !self.lock().served
     }
 
-    /// Since when there is nothing to do; `None` while there is.
+    /// Since when no request is open; `None` while one is.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
         (state.served && state.in_flight == 0).then_some(state.idle_since)
     }
 
-    /// Whether it may stay.
-    pub(super) fn verdict(&self, now: Instant, limits: &Timeouts) -> Verdict {
-        self.lock().verdict(now, limits)
+    /// Applies the timeouts.
+    pub(super) fn next_action(&self, now: Instant, limits: &Timeouts) -> ConnectionAction {
+        self.lock().next_action(now, limits)
     }
 }
 
 impl State {
-    fn verdict(&self, now: Instant, limits: &Timeouts) -> Verdict {
-        let unread = self.blocked_since.iter().chain(self.untaken.values()).min();
+    fn next_action(&self, now: Instant, limits: &Timeouts) -> ConnectionAction {
+        let unread = self.blocked_since.iter().chain(self.unread_frames.values()).min();
         if unread.is_some_and(|since| *since + limits.write <= now) {
-            return Verdict::Drop(Reason::SlowReader);
+            return ConnectionAction::Drop(CloseReason::SlowReader);
         }
         if self.in_flight > 0 {
-            return Verdict::Keep(limits.write / 4);
+            return ConnectionAction::Keep(limits.write / 4);
         }
         let head = match self.served {
             false => Some(self.opened),
@@ -196,47 +200,49 @@ impl State {
         if let Some(since) = head {
             let deadline = since + limits.head;
             return match deadline <= now {
-                true => Verdict::Drop(Reason::SlowHead),
-                false => Verdict::Keep(deadline - now),
+                true => ConnectionAction::Drop(CloseReason::SlowHead),
+                false => ConnectionAction::Keep(deadline - now),
             };
         }
-        // A slow reader of a long answer is not idle. HTTP/2 writes pings while it is.
+        // A slow reader of a long response is not idle, so with HTTP/1 a write counts as activity.
+        // With HTTP/2 it does not: pings are written to idle connections too.
         let since = match self.http2 {
             true => self.idle_since,
             false => self.idle_since.max(self.last_write),
         };
         let deadline = since + limits.idle;
         match deadline <= now {
-            true => Verdict::Close(Reason::Idle),
-            // A head may begin before then.
-            false => Verdict::Keep((deadline - now).min(limits.head)),
+            true => ConnectionAction::Close(CloseReason::Idle),
+            // A head may begin before then, and has to be checked in time.
+            false => ConnectionAction::Keep((deadline - now).min(limits.head)),
         }
     }
 }
 
-/// A request in hand, until its answer is taken or dropped.
-pub(super) struct Answer {
+/// An open request, until its response is read or dropped.
+pub(super) struct InFlightRequest {
     connection: Arc<Connection>,
     number: u64,
 }
 
-impl Answer {
-    /// A piece of the answer was given out. The next is asked for when the peer took it.
-    pub(super) fn gave(&self, now: Instant) {
-        self.connection.lock().untaken.insert(self.number, now);
+impl InFlightRequest {
+    /// A frame of the response was handed to the server, which requests the next when the peer has
+    /// read it.
+    pub(super) fn frame_sent(&self, now: Instant) {
+        self.connection.lock().unread_frames.insert(self.number, now);
     }
 
-    /// The next piece is asked for.
-    pub(super) fn asked(&self) {
-        self.connection.lock().untaken.remove(&self.number);
+    /// The server requests the next frame.
+    pub(super) fn frame_requested(&self) {
+        self.connection.lock().unread_frames.remove(&self.number);
     }
 }
 
-impl Drop for Answer {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         let now = Instant::now();
         let mut state = self.connection.lock();
-        state.untaken.remove(&self.number);
+        state.unread_frames.remove(&self.number);
         state.in_flight = state.in_flight.saturating_sub(1);
         if state.in_flight == 0 {
             state.idle_since = now;
@@ -254,82 +260,97 @@ mod tests {
         Arc::new(Connection::new(SocketAddr::from(([192, 0, 2, 1], 1)), now))
     }
 
-    /// What is left of a time while the test runs.
-    fn left(verdict: Verdict) -> Duration {
-        match verdict {
-            Verdict::Keep(pause) => pause,
+    /// The time until the next check of a connection that is kept.
+    fn remaining(action: ConnectionAction) -> Duration {
+        match action {
+            ConnectionAction::Keep(pause) => pause,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn a_head_has_to_come_in_time() {
+    fn a_head_must_arrive_in_time() {
         let (start, limits) = (Instant::now(), Timeouts::default());
         let connection = connection(start);
-        assert_eq!(connection.verdict(start, &limits), Verdict::Keep(limits.head));
-        // Bytes do not buy time.
-        connection.read(start + 9 * SECOND);
+        assert_eq!(connection.next_action(start, &limits), ConnectionAction::Keep(limits.head));
+        // More bytes do not extend the timeout.
+        connection.bytes_read(start + 9 * SECOND);
         let late = start + limits.head;
-        assert_eq!(connection.verdict(late, &limits), Verdict::Drop(Reason::SlowHead));
+        assert_eq!(
+            connection.next_action(late, &limits),
+            ConnectionAction::Drop(CloseReason::SlowHead)
+        );
 
-        drop(connection.begin(false));
-        left(connection.verdict(late, &limits));
-        connection.read(late + 20 * SECOND);
-        connection.read(late + 29 * SECOND);
+        drop(connection.begin_request(false));
+        remaining(connection.next_action(late, &limits));
+        connection.bytes_read(late + 20 * SECOND);
+        connection.bytes_read(late + 29 * SECOND);
         let second = late + 30 * SECOND;
-        assert_eq!(connection.verdict(second, &limits), Verdict::Drop(Reason::SlowHead));
+        assert_eq!(
+            connection.next_action(second, &limits),
+            ConnectionAction::Drop(CloseReason::SlowHead)
+        );
     }
 
     #[test]
     fn idle_connections_are_closed_and_busy_ones_are_not() {
         let (start, limits) = (Instant::now(), Timeouts::default());
         let connection = connection(start);
-        let answer = connection.begin(true);
-        left(connection.verdict(start + 3600 * SECOND, &limits));
-        drop(answer);
+        let request = connection.begin_request(true);
+        remaining(connection.next_action(start + 3600 * SECOND, &limits));
+        drop(request);
         let ended = Instant::now();
-        left(connection.verdict(ended, &limits));
-        // Pings are no requests.
-        connection.read(ended + 70 * SECOND);
-        connection.wrote(ended + 70 * SECOND);
+        remaining(connection.next_action(ended, &limits));
+        // Pings are not requests.
+        connection.bytes_read(ended + 70 * SECOND);
+        connection.bytes_written(ended + 70 * SECOND);
         let later = ended + limits.idle;
-        assert_eq!(connection.verdict(later, &limits), Verdict::Close(Reason::Idle));
+        assert_eq!(
+            connection.next_action(later, &limits),
+            ConnectionAction::Close(CloseReason::Idle)
+        );
     }
 
     #[test]
-    fn who_reads_slowly_stays_and_who_does_not_read_goes() {
+    fn slow_readers_are_kept_and_peers_that_do_not_read_are_dropped() {
         let limits = Timeouts::default();
         let mut now = Instant::now();
         let connection = connection(now);
-        drop(connection.begin(false));
+        drop(connection.begin_request(false));
         for _ in 0..10 {
-            connection.blocked(now);
+            connection.write_blocked(now);
             now += limits.write - SECOND;
-            left(connection.verdict(now, &limits));
-            connection.wrote(now);
+            remaining(connection.next_action(now, &limits));
+            connection.bytes_written(now);
         }
-        connection.blocked(now);
+        connection.write_blocked(now);
         now += limits.write;
-        assert_eq!(connection.verdict(now, &limits), Verdict::Drop(Reason::SlowReader));
+        assert_eq!(
+            connection.next_action(now, &limits),
+            ConnectionAction::Drop(CloseReason::SlowReader)
+        );
     }
 
     #[test]
-    fn a_stream_that_is_not_read_ends_the_connection_even_if_the_socket_is_free() {
+    fn an_unread_stream_closes_the_connection_even_if_the_socket_is_writable() {
         let limits = Timeouts::default();
         let mut now = Instant::now();
         let connection = connection(now);
-        let (read, unread) = (connection.begin(true), connection.begin(true));
+        let (read, unread) = (connection.begin_request(true), connection.begin_request(true));
         for _ in 0..4 {
-            read.gave(now);
+            read.frame_sent(now);
             now += 10 * SECOND;
-            read.asked();
+            read.frame_requested();
         }
-        left(connection.verdict(now, &limits));
-        unread.gave(now);
+        remaining(connection.next_action(now, &limits));
+        unread.frame_sent(now);
         now += limits.write;
-        assert_eq!(connection.verdict(now, &limits), Verdict::Drop(Reason::SlowReader));
+        assert_eq!(
+            connection.next_action(now, &limits),
+            ConnectionAction::Drop(CloseReason::SlowReader)
+        );
         drop(unread);
-        left(connection.verdict(now, &limits));
+        remaining(connection.next_action(now, &limits));
         drop(read);
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies of requests: how fast they have to come, and how long the node has waited for one.
+//! Bodies of requests: how fast they must arrive, and how long the node has waited for one.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,14 +11,15 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-/// How fast the body of a request has to come. Only time in which the node waits for the sender counts.
+/// How fast the body of a request must arrive. Only time in which the node waits for the sender
+/// counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BodyLimits {
-    /// From one piece to the next.
+    /// From one frame to the next.
     pub(super) idle: Duration,
     /// How long the node waits in total before the rate counts.
     pub(super) grace: Duration,
-    /// Bytes per second, on average over what the node waits beyond `grace`.
+    /// Bytes per second, on average over the time that the node waits beyond `grace`.
     pub(super) min_rate: u32,
 }
 
@@ -27,15 +28,16 @@ impl Default for BodyLimits {
         Self {
             idle: Duration::from_secs(15),
             grace: Duration::from_secs(20),
-            // A quarter of a slow link of 64 KiB/s: a body of 8 MiB is awaited for nine minutes at most.
+            // A quarter of a slow link of 64 KiB/s: the node waits for a body of 8 MiB for nine
+            // minutes at most.
             min_rate: 16 << 10,
         }
     }
 }
 
 impl BodyLimits {
-    /// Until when the next piece has to come, and the error if it does not. `received` bytes came so
-    /// far, for which the node waited `waited` in total.
+    /// Until when the next frame must arrive, and the error if it does not. `received` bytes have
+    /// arrived so far, for which the node has waited `waited` in total.
     fn deadline(&self, received: u64, waited: Duration, now: Instant) -> (Instant, SlowBody) {
         let earned = received.saturating_mul(1_000_000) / u64::from(self.min_rate.max(1));
         let allowed = self.grace.saturating_add(Duration::from_micros(earned));
@@ -47,30 +49,30 @@ impl BodyLimits {
     }
 }
 
-/// The body of a request did not come in time.
+/// The body of a request did not arrive in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SlowBody {
-    /// Nothing came for too long.
-    #[error("nothing more of the request's body came within {} s", .0.as_secs())]
+    /// No frame arrived within the idle timeout.
+    #[error("nothing more of the request's body arrived within {} s", .0.as_secs())]
     Idle(Duration),
-    /// It came too slowly.
-    #[error("the request's body came at less than {min_rate} bytes per second")]
+    /// It arrived too slowly.
+    #[error("the request's body arrived at less than {min_rate} bytes per second")]
     Rate {
-        /// The least that is accepted.
+        /// The lowest rate that is accepted.
         min_rate: u32,
     },
 }
 
-/// How long the node has waited for the body of a request: time that its sender takes. In the
-/// extensions of every request.
+/// How long the node has waited for the body of a request. That time is the sender's, and does not
+/// count against the timeout of the request. In the extensions of every request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BodyWait(Arc<Mutex<Wait>>);
 
 #[derive(Debug, Default)]
 struct Wait {
-    /// Of waits that ended.
+    /// The sum of completed waits.
     total: Duration,
-    /// Since when it waits now.
+    /// When the current wait began.
     since: Option<Instant>,
 }
 
@@ -79,7 +81,7 @@ impl BodyWait {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long it has waited until now.
+    /// How long the node has waited until now.
     pub(crate) fn total(&self, now: Instant) -> Duration {
         let wait = self.lock();
         let running =
@@ -99,13 +101,13 @@ impl BodyWait {
     }
 }
 
-/// The body of a request, whose sender has to go on sending.
+/// The body of a request, which fails if its sender is too slow.
 pub(super) struct RequestBody {
     inner: Incoming,
     limits: BodyLimits,
     received: u64,
     wait: BodyWait,
-    /// Runs while the node waits.
+    /// Set while the node waits.
     deadline: Option<(Pin<Box<Sleep>>, SlowBody)>,
 }
 
@@ -171,13 +173,14 @@ impl HttpBody for RequestBody {
 mod tests {
     use super::*;
 
-    /// Sends `pieces` of so many bytes, one each `pause`: how much came, and the error if one was too late.
-    fn send(bytes: u64, pause: Duration, pieces: u64) -> (u64, Option<SlowBody>) {
+    /// Sends `frames` frames of `bytes` bytes, one each `pause`. Returns the bytes that arrived,
+    /// and the error if a frame was too late.
+    fn send(bytes: u64, pause: Duration, frames: u64) -> (u64, Option<SlowBody>) {
         let limits = BodyLimits::default();
         let wait = BodyWait::default();
         let mut now = Instant::now();
         let mut received = 0;
-        for _ in 0..pieces {
+        for _ in 0..frames {
             let (deadline, slow) = limits.deadline(received, wait.total(now), now);
             wait.begin(now);
             now += pause;
@@ -194,35 +197,38 @@ mod tests {
 
     #[test]
     fn a_slow_link_passes_and_a_byte_per_second_does_not() {
-        // 16 MiB at 64 KiB/s, and exactly at the least rate.
+        // 16 MiB at 64 KiB/s, and at exactly the lowest rate.
         assert_eq!(send(64 << 10, SECOND, 256), (16 << 20, None));
         assert_eq!(send(16 << 10, SECOND, 1024), (16 << 20, None));
-        // A link that stands still for 14 seconds again and again, but is fast then.
+        // A link that is repeatedly idle for 14 seconds, but fast in between.
         assert_eq!(send(1 << 20, 14 * SECOND, 16), (16 << 20, None));
 
         let rate = SlowBody::Rate { min_rate: 16 << 10 };
         assert_eq!(send(1, SECOND, 16 << 20), (20, Some(rate)));
-        assert_eq!(rate.to_string(), "the request's body came at less than 16384 bytes per second");
-        // Half of the least rate is awaited for twice the grace: what comes after it is too late.
+        assert_eq!(
+            rate.to_string(),
+            "the request's body arrived at less than 16384 bytes per second"
+        );
+        // At half the lowest rate the node waits for twice the grace; later frames are too late.
         assert_eq!(send(8 << 10, SECOND, 4096), (39 * (8 << 10), Some(rate)));
     }
 
     #[test]
-    fn a_body_of_which_nothing_more_comes_fails_after_the_idle_time() {
+    fn a_body_that_stops_fails_after_the_idle_timeout() {
         let idle = SlowBody::Idle(15 * SECOND);
         assert_eq!(send(1 << 20, 16 * SECOND, 2), (0, Some(idle)));
-        assert_eq!(idle.to_string(), "nothing more of the request's body came within 15 s");
+        assert_eq!(idle.to_string(), "nothing more of the request's body arrived within 15 s");
     }
 
     #[test]
-    fn time_in_which_the_node_does_not_wait_is_not_the_senders() {
+    fn time_in_which_the_node_does_not_wait_is_not_counted() {
         let wait = BodyWait::default();
         let start = Instant::now();
         assert_eq!(wait.total(start + SECOND), Duration::ZERO);
         wait.begin(start + SECOND);
         assert_eq!(wait.total(start + 3 * SECOND), 2 * SECOND);
         wait.end(start + 4 * SECOND);
-        // Nobody asks for the next piece.
+        // The next frame is not requested.
         assert_eq!(wait.total(start + 60 * SECOND), 3 * SECOND);
         wait.begin(start + 60 * SECOND);
         wait.end(start + 61 * SECOND);

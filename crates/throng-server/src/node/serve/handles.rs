@@ -1,18 +1,19 @@
-//! File handles: connections may not take those that the node needs for its own work.
+//! File handles: some are reserved for the node's own work, so that connections cannot use all of
+//! them.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::table::Caps;
 
-/// At least so many handles are kept for files, the ledger, Kafka and the bucket.
-const KEPT: u64 = 256;
-/// Or this share of them, if it is more.
-const KEPT_PERCENT: u64 = 20;
-/// Fewer connections than this are no service.
-const LEAST: u64 = 16;
+/// At least this many handles are reserved for files, the ledger, Kafka and the bucket.
+const RESERVED: u64 = 256;
+/// Or this percentage of all handles, if it is more.
+const RESERVED_PERCENT: u64 = 20;
+/// The caps are not lowered below this, whatever the limit of open files is.
+const MIN_CONNECTIONS: u64 = 16;
 
-/// Raises the process's soft limit of open files to the hard one, and returns it; `None` where there
-/// is no limit.
+/// Raises the process's soft limit of open files to the hard limit, and returns it; `None` if there
+/// is not a limit.
 pub(super) fn raise() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
@@ -23,19 +24,20 @@ pub(super) fn raise() -> Option<u64> {
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the limit of open files cannot be raised"
+                "failed to raise the limit of open files"
             );
             limit.current
         }
     }
 }
 
-/// The caps of the settings, or what the limit of open files leaves of them.
+/// The caps of the settings, lowered if the limit of open files requires it.
 pub(super) fn caps(settings: Caps, open_files: Option<u64>) -> Caps {
     let Some(open_files) = open_files else { return settings };
-    // Without a rest: 20 percent of the largest limit does not fit into 64 bits times 100.
-    let kept = KEPT.max(open_files / 100 * KEPT_PERCENT);
-    let left = usize::try_from(open_files.saturating_sub(kept).max(LEAST)).unwrap_or(usize::MAX);
+    // Divided first: the largest limit times 20 does not fit into 64 bits.
+    let reserved = RESERVED.max(open_files / 100 * RESERVED_PERCENT);
+    let left = usize::try_from(open_files.saturating_sub(reserved).max(MIN_CONNECTIONS))
+        .unwrap_or(usize::MAX);
     Caps { total: settings.total.min(left), per_address: settings.per_address.min(left) }
 }
 
@@ -44,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handles_are_kept_back_for_the_node_itself() {
+    fn handles_are_reserved_for_the_node_itself() {
         let settings = Caps { total: 8192, per_address: 2048 };
         let total = |open_files| caps(settings, open_files).total;
         assert_eq!(total(None), 8192);

@@ -1,4 +1,4 @@
-//! From a connection's requests to the router.
+//! The service of one connection: passes its requests to the router.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,19 +13,20 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::body::{BodyLimits, BodyWait, RequestBody};
-use super::stream::AnswerBody;
+use super::stream::ResponseBody;
 use super::table::Entry;
 
-/// How a request came. In the extensions of every request, beside `ConnectInfo<SocketAddr>`.
+/// How a request was transported. In the extensions of every request, beside
+/// `ConnectInfo<SocketAddr>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
-    /// Readable on the way.
+    /// Unencrypted.
     Plain,
-    /// By TLS.
+    /// Encrypted with TLS.
     Tls,
 }
 
-/// The requests of one connection.
+/// The service for the requests of one connection.
 #[derive(Clone)]
 pub(super) struct Requests {
     pub(super) router: TowerToHyperService<Router>,
@@ -35,16 +36,16 @@ pub(super) struct Requests {
 }
 
 impl Service<Request<Incoming>> for Requests {
-    type Response = Response<AnswerBody>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let connection = &self.entry.connection;
         if connection.is_half_open() {
-            self.entry.served();
+            self.entry.mark_served();
         }
-        let answer = connection.begin(request.version() == Version::HTTP_2);
+        let in_flight = connection.begin_request(request.version() == Version::HTTP_2);
         let wait = BodyWait::default();
         let mut request =
             request.map(|body| Body::new(RequestBody::new(body, self.body_limits, wait.clone())));
@@ -52,6 +53,8 @@ impl Service<Request<Incoming>> for Requests {
         request.extensions_mut().insert(ConnectInfo(connection.peer));
         request.extensions_mut().insert(self.transport);
         let response = self.router.call(request);
-        Box::pin(async move { Ok(response.await?.map(|inner| AnswerBody { inner, answer })) })
+        Box::pin(async move {
+            Ok(response.await?.map(|inner| ResponseBody { inner, request: in_flight }))
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! Streams and bodies that say what happens on them.
+//! A stream and a response body that record their progress in the connection's state.
 
 use std::io;
 use std::pin::Pin;
@@ -11,21 +11,21 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::activity::{Answer, Connection};
+use super::activity::{Connection, InFlightRequest};
 
-/// A socket that tells its connection when it reads and writes. Lies below TLS, where a peer that
-/// does not read is seen.
+/// A socket that records reads and writes in its connection's state. It is below TLS: only there a
+/// peer that does not read is visible.
 pub(super) struct Observed<S> {
     pub(super) stream: S,
     pub(super) connection: Arc<Connection>,
 }
 
 impl<S> Observed<S> {
-    fn note(&self, written: &Poll<io::Result<usize>>) {
+    fn record_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
-            Poll::Ready(Ok(_)) => self.connection.wrote(Instant::now()),
+            Poll::Ready(Ok(_)) => self.connection.bytes_written(Instant::now()),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.connection.blocked(Instant::now()),
+            Poll::Pending => self.connection.write_blocked(Instant::now()),
         }
     }
 }
@@ -39,7 +39,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.connection.read(Instant::now());
+            self.connection.bytes_read(Instant::now());
         }
         read
     }
@@ -52,7 +52,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note(&written);
+        self.record_write(&written);
         written
     }
 
@@ -62,7 +62,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.note(&written);
+        self.record_write(&written);
         written
     }
 
@@ -79,13 +79,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
     }
 }
 
-/// An answer's body, which tells when a piece of it was given out and when the next is asked for.
-pub(super) struct AnswerBody {
+/// The body of a response, which records when a frame is sent and when the next is requested.
+pub(super) struct ResponseBody {
     pub(super) inner: Body,
-    pub(super) answer: Answer,
+    pub(super) request: InFlightRequest,
 }
 
-impl HttpBody for AnswerBody {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -93,10 +93,10 @@ impl HttpBody for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.answer.asked();
+        self.request.frame_requested();
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         if frame.is_some() {
-            self.answer.gave(Instant::now());
+            self.request.frame_sent(Instant::now());
         }
         Poll::Ready(frame)
     }

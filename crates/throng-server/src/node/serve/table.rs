@@ -1,5 +1,5 @@
-//! Which connections are open, how many of them from each address, and which one goes when there is
-//! no room for another.
+//! The open connections with their caps, in total and per address, and which connection is evicted
+//! at a cap.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -15,16 +15,16 @@ use super::activity::Connection;
 pub(super) struct Caps {
     /// In total.
     pub(super) total: usize,
-    /// From one address: an IPv4 address, or the /64 network of an IPv6 address. Of a loopback
-    /// address: as many as in total.
+    /// From one address: an IPv4 address, or the /64 network of an IPv6 address. For loopback
+    /// addresses only the total counts.
     pub(super) per_address: usize,
 }
 
-/// The least time between two searches for an idle connection: each looks at all of them.
+/// The minimum time between two searches for an idle connection: each reads all connections.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The open connections.
-pub(super) struct Table {
+pub(super) struct ConnectionTable {
     caps: Caps,
     inner: Mutex<Inner>,
 }
@@ -33,10 +33,10 @@ pub(super) struct Table {
 struct Inner {
     next: u64,
     open: HashMap<u64, Arc<Connection>>,
-    /// Those that have not sent a whole head yet. Older ones have smaller numbers.
+    /// Connections without a complete request head yet. Older ones have smaller numbers.
     half_open: BTreeSet<u64>,
     addresses: HashMap<IpAddr, Address>,
-    searched: Option<Instant>,
+    last_search: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -45,10 +45,10 @@ struct Address {
     half_open: BTreeSet<u64>,
 }
 
-/// Why there is no room.
+/// The cap that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
-    /// `node.connections.total`, or what the handles of the process allow.
+    /// `node.connections.total`, or the limit of open files.
     Total,
     /// `node.connections.per_address`.
     Address,
@@ -64,7 +64,7 @@ impl Full {
     }
 }
 
-impl Table {
+impl ConnectionTable {
     pub(super) fn new(caps: Caps) -> Self {
         Self { caps, inner: Mutex::default() }
     }
@@ -73,11 +73,11 @@ impl Table {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection in. Where there is no room, the oldest that never sent a request goes for
-    /// it, or else the one that has been idle for longest: whoever only holds connections does not
-    /// keep out those who use them.
+    /// Admits a connection. At a cap, the oldest connection without a request is evicted for it, or
+    /// else the one that has been idle for longest. A connection with an open request is never
+    /// evicted: a client that only opens connections must not shut out clients that use theirs.
     pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr, now: Instant) -> Result<Entry, Full> {
-        let address = group(peer.ip());
+        let address = address_group(peer.ip());
         let per_address = match peer.ip().to_canonical().is_loopback() {
             true => self.caps.total,
             false => self.caps.per_address,
@@ -112,27 +112,30 @@ impl Table {
 }
 
 impl Inner {
-    /// Drops a connection that does nothing, of this address or of any. Whether there was one.
+    /// Closes a connection without an open request, of this address or of any. Whether there was
+    /// one.
     fn evict(&mut self, address: Option<IpAddr>, now: Instant) -> bool {
         let half_open = match address {
             Some(address) => self.addresses.get(&address).and_then(|a| a.half_open.first()),
             None => self.half_open.first(),
         };
-        let victim = half_open.copied().or_else(|| self.idle(address, now));
-        let Some(connection) = victim.and_then(|number| self.remove(number)) else { return false };
-        connection.dropped.cancel();
+        let candidate = half_open.copied().or_else(|| self.longest_idle(address, now));
+        let Some(connection) = candidate.and_then(|number| self.remove(number)) else {
+            return false;
+        };
+        connection.abort.cancel();
         metrics::counter!("throng_connections_closed_total", "reason" => "evicted").increment(1);
         true
     }
 
     /// The connection that has been idle for longest.
-    fn idle(&mut self, address: Option<IpAddr>, now: Instant) -> Option<u64> {
-        if self.searched.is_some_and(|at| now < at + SEARCH_INTERVAL) {
+    fn longest_idle(&mut self, address: Option<IpAddr>, now: Instant) -> Option<u64> {
+        if self.last_search.is_some_and(|at| now < at + SEARCH_INTERVAL) {
             return None;
         }
-        self.searched = Some(now);
+        self.last_search = Some(now);
         let of_address = |connection: &Connection| {
-            address.is_none_or(|address| group(connection.peer.ip()) == address)
+            address.is_none_or(|address| address_group(connection.peer.ip()) == address)
         };
         self.open
             .iter()
@@ -142,11 +145,11 @@ impl Inner {
             .map(|(_, number)| number)
     }
 
-    /// It counts no longer, whether its task has ended yet or not.
+    /// Removes a connection from the counts, whether its task has ended or not.
     fn remove(&mut self, number: u64) -> Option<Arc<Connection>> {
         let connection = self.open.remove(&number)?;
         self.half_open.remove(&number);
-        let address = group(connection.peer.ip());
+        let address = address_group(connection.peer.ip());
         if let Some(of_address) = self.addresses.get_mut(&address) {
             of_address.count = of_address.count.saturating_sub(1);
             of_address.half_open.remove(&number);
@@ -159,8 +162,8 @@ impl Inner {
     }
 }
 
-/// What counts as one address: who has an IPv6 address usually has the /64 network around it.
-fn group(address: IpAddr) -> IpAddr {
+/// The unit of the cap per address: whoever has one IPv6 address usually has its whole /64 network.
+fn address_group(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) if v6.is_loopback() => IpAddr::V6(v6),
@@ -170,19 +173,19 @@ fn group(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A connection's place; free again when it is dropped.
+/// A connection's entry in the table, which is removed on drop.
 pub(super) struct Entry {
-    table: Arc<Table>,
+    table: Arc<ConnectionTable>,
     number: u64,
     address: IpAddr,
     pub(super) connection: Arc<Connection>,
-    /// Whether another connection went for it.
+    /// Whether another connection was evicted for it.
     pub(super) evicted: bool,
 }
 
 impl Entry {
-    /// A request's head is there: the connection is not half open any longer.
-    pub(super) fn served(&self) {
+    /// A request's head is complete: the connection is no longer half open.
+    pub(super) fn mark_served(&self) {
         let mut inner = self.table.lock();
         inner.half_open.remove(&self.number);
         if let Some(address) = inner.addresses.get_mut(&self.address) {
@@ -201,15 +204,15 @@ impl Drop for Entry {
 mod tests {
     use super::*;
 
-    fn table(total: usize, per_address: usize) -> Arc<Table> {
-        Arc::new(Table::new(Caps { total, per_address }))
+    fn table(total: usize, per_address: usize) -> Arc<ConnectionTable> {
+        Arc::new(ConnectionTable::new(Caps { total, per_address }))
     }
 
     fn peer(text: &str) -> SocketAddr {
         SocketAddr::new(text.parse().unwrap(), 40_000)
     }
 
-    fn admit(table: &Arc<Table>, address: &str) -> Result<Entry, Full> {
+    fn admit(table: &Arc<ConnectionTable>, address: &str) -> Result<Entry, Full> {
         table.admit(peer(address), Instant::now())
     }
 
@@ -217,15 +220,15 @@ mod tests {
     fn busy_connections_are_kept_and_others_refused() {
         let table = table(3, 2);
         let busy = |entry: &Entry| {
-            entry.served();
-            entry.connection.begin(false)
+            entry.mark_served();
+            entry.connection.begin_request(false)
         };
         let first = admit(&table, "192.0.2.1").unwrap();
         let second = admit(&table, "192.0.2.1").unwrap();
-        let _answers = (busy(&first), busy(&second));
+        let _requests = (busy(&first), busy(&second));
         assert_eq!(admit(&table, "192.0.2.1").err(), Some(Full::Address));
         let third = admit(&table, "192.0.2.2").unwrap();
-        let _answer = busy(&third);
+        let _request = busy(&third);
         assert_eq!(admit(&table, "192.0.2.3").err(), Some(Full::Total));
         drop(first);
         assert!(admit(&table, "192.0.2.3").is_ok());
@@ -233,47 +236,47 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_half_open_connection_goes_first() {
+    fn the_oldest_half_open_connection_is_evicted_first() {
         let table = table(3, 3);
         let entries: Vec<Entry> = (0..3).map(|_| admit(&table, "192.0.2.1").unwrap()).collect();
-        entries[0].served();
-        let _answer = entries[0].connection.begin(false);
+        entries[0].mark_served();
+        let _request = entries[0].connection.begin_request(false);
         let _fourth = admit(&table, "192.0.2.2").unwrap();
         let dropped: Vec<bool> =
-            entries.iter().map(|e| e.connection.dropped.is_cancelled()).collect();
+            entries.iter().map(|e| e.connection.abort.is_cancelled()).collect();
         assert_eq!(dropped, [false, true, false]);
-        // The dropped one leaves later, and is not counted twice.
+        // The entry of the evicted one is dropped later, and is not counted twice.
         drop(entries);
         assert_eq!(table.len(), 1);
     }
 
     #[test]
-    fn the_connection_that_is_idle_for_longest_goes_next() {
+    fn the_connection_that_is_idle_for_longest_is_evicted_next() {
         let table = table(2, 2);
         let entries = [admit(&table, "192.0.2.1").unwrap(), admit(&table, "192.0.2.1").unwrap()];
         for entry in entries.iter().rev() {
-            entry.served();
-            drop(entry.connection.begin(true));
+            entry.mark_served();
+            drop(entry.connection.begin_request(true));
             let ended = Instant::now();
             while Instant::now() == ended {}
         }
         let _third = admit(&table, "192.0.2.2").unwrap();
-        assert!(entries[1].connection.dropped.is_cancelled());
-        assert!(!entries[0].connection.dropped.is_cancelled());
+        assert!(entries[1].connection.abort.is_cancelled());
+        assert!(!entries[0].connection.abort.is_cancelled());
     }
 
     #[test]
     fn a_network_counts_as_one_address_and_loopback_is_not_limited() {
         let table = table(4, 1);
         let kept = admit(&table, "2001:db8::1").unwrap();
-        kept.served();
-        let _answer = kept.connection.begin(true);
+        kept.mark_served();
+        let _request = kept.connection.begin_request(true);
         assert_eq!(admit(&table, "2001:db8::2").err(), Some(Full::Address));
         let other = admit(&table, "2001:db8:0:1::2").unwrap();
         let loopback =
             [admit(&table, "127.0.0.1").unwrap(), admit(&table, "::ffff:127.0.0.1").unwrap()];
         assert_eq!(table.len(), 4);
-        assert!(!other.connection.dropped.is_cancelled());
+        assert!(!other.connection.abort.is_cancelled());
         drop(loopback);
     }
 }

@@ -1,4 +1,4 @@
-//! The server with times so short that a test can wait for them.
+//! The server with timeouts that are so short that a test can wait for them.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use super::body::BodyLimits;
 use super::*;
 use crate::api::{ApiError, decoded, whole, within};
 
-/// Nothing here takes longer, however busy the machine is.
-const ENOUGH: Duration = Duration::from_secs(60);
+/// No test waits longer than this, however busy the machine is.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn short() -> Timeouts {
     Timeouts {
         handshake: Duration::from_millis(200),
         head: Duration::from_millis(200),
-        body: BodyLimits { idle: Duration::from_millis(200), grace: ENOUGH, min_rate: 1 },
+        body: BodyLimits { idle: Duration::from_millis(200), grace: TIMEOUT, min_rate: 1 },
         write: Duration::from_millis(400),
         idle: Duration::from_millis(300),
         grace: Duration::from_millis(100),
@@ -61,7 +61,7 @@ impl Running {
 
     async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(ENOUGH, self.server).await.unwrap().unwrap();
+        tokio::time::timeout(TIMEOUT, self.server).await.unwrap().unwrap();
     }
 }
 
@@ -75,16 +75,18 @@ async fn read(
 }
 
 async fn endless() -> Body {
-    let piece = Bytes::from(vec![b'x'; 64 << 10]);
-    let pieces = futures::stream::repeat(piece).map(Ok::<_, std::convert::Infallible>);
-    Body::from_stream(pieces)
+    let chunk = Bytes::from(vec![b'x'; 64 << 10]);
+    let chunks = futures::stream::repeat(chunk).map(Ok::<_, std::convert::Infallible>);
+    Body::from_stream(chunks)
 }
 
-/// What comes until the peer closes.
+/// What arrives until the peer closes the connection.
 async fn rest(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
-    // A reset is an end too.
-    let _ = tokio::time::timeout(ENOUGH, stream.read_to_end(&mut bytes)).await.expect("it ends");
+    // A reset closes it too.
+    let _ = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut bytes))
+        .await
+        .expect("the connection is closed");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -100,15 +102,15 @@ async fn silent_half_open_and_idle_connections_are_closed() {
         ("GET /hello HTTP/1.1\r\nhost: x\r\n\r\n", "hello"),
         ("GET /hello HTTP/1.1\r\nhost: x\r\n\r\nGET /hel", "hello"),
     ] {
-        let got = rest(server.connect(sent).await).await;
-        assert!(got.ends_with(expected), "{sent:?}: {got}");
+        let received = rest(server.connect(sent).await).await;
+        assert!(received.ends_with(expected), "{sent:?}: {received}");
     }
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_fails() {
-    let server = Running::start(Timeouts { idle: ENOUGH, ..short() }, CAPS).await;
+async fn a_body_that_stops_fails() {
+    let server = Running::start(Timeouts { idle: TIMEOUT, ..short() }, CAPS).await;
     let head = "POST /read HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\n";
     let whole = rest(server.connect(&format!("{head}12345")).await).await;
     assert!(whole.ends_with("5 bytes"), "{whole}");
@@ -127,13 +129,13 @@ async fn read_decoded(request: Request) -> Result<String, ApiError> {
 const CHUNKED: &str =
     "POST /read HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n";
 
-/// A client that sends a byte of its body as soon as the one before has arrived is never idle. It is
-/// slower than the least rate here, whatever the machine does: the rate is that of memory.
+/// A client that sends a byte of its body as soon as the previous one has arrived is never idle. It
+/// is slower than the lowest rate of this test on any machine: the rate is that of memory.
 #[tokio::test]
-async fn a_body_that_comes_too_slowly_fails_in_the_apis_form_also_if_it_is_compressed() {
+async fn a_slow_body_fails_with_the_apis_error_also_if_it_is_compressed() {
     let router = Router::new().route("/read", post(read_decoded));
     let grace = Duration::from_millis(200);
-    let body = BodyLimits { idle: ENOUGH, grace, min_rate: u32::MAX };
+    let body = BodyLimits { idle: TIMEOUT, grace, min_rate: u32::MAX };
     let server = Running::with(router, Timeouts { body, ..Timeouts::default() }, CAPS).await;
     for encoding in ["", "content-encoding: gzip\r\n"] {
         let mut stream = server.connect(&format!("{CHUNKED}{encoding}\r\n")).await;
@@ -147,16 +149,17 @@ async fn a_body_that_comes_too_slowly_fails_in_the_apis_form_also_if_it_is_compr
                 }
             }
         };
-        tokio::time::timeout(ENOUGH, sent).await.expect("it is refused");
+        tokio::time::timeout(TIMEOUT, sent).await.expect("the body is refused");
         let answer = rest(stream).await;
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
         assert!(answer.contains("\"code\":\"timeout\""), "{answer}");
-        assert!(answer.contains("came at less than 4294967295 bytes per second"), "{answer}");
+        assert!(answer.contains("arrived at less than 4294967295 bytes per second"), "{answer}");
     }
     server.stop().await;
 }
 
-/// The time that a sender takes is bounded by the rate, and is no part of what the request may take.
+/// The time that a sender takes is limited by the rate, and does not count against the request's
+/// timeout.
 #[tokio::test]
 async fn a_body_may_take_longer_than_its_request() {
     let limit = Duration::from_millis(200);
@@ -168,7 +171,7 @@ async fn a_body_may_take_longer_than_its_request() {
     let mut slow = server.connect(&format!("{CHUNKED}\r\n1\r\nx\r\n")).await;
     let mut first = [0; 1];
     let early = tokio::time::timeout(limit * 3, slow.peek(&mut first)).await;
-    assert!(early.is_err(), "answered before the body was there: {early:?}");
+    assert!(early.is_err(), "responded before the body was complete: {early:?}");
     slow.write_all(b"2\r\nyz\r\n0\r\n\r\n").await.unwrap();
     let answer = rest(slow).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("3 bytes"), "{answer}");
@@ -180,32 +183,32 @@ async fn a_body_may_take_longer_than_its_request() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_reads_ends_and_one_that_is_read_goes_on() {
+async fn an_unread_stream_is_closed_and_one_that_is_read_continues() {
     let server = Running::start(short(), CAPS).await;
     let request = "GET /endless HTTP/1.1\r\nhost: x\r\n\r\n";
     let mut read = server.connect(request).await;
     let unread = server.connect(request).await;
-    // It was ended when a read gets an end or a reset after what lay in the buffers.
+    // It was closed if a read returns an end or a reset after what was in the buffers.
     let mut buffer = vec![0; 64 << 10];
     let outlived = async {
         let ended = rest(unread);
         tokio::pin!(ended);
-        // Long enough for it to be ended before anything of it is read.
+        // Long enough for it to be closed before anything of it is read.
         let begun = Instant::now();
         while begun.elapsed() < short().write * 4 {
             assert!(read.read(&mut buffer).await.unwrap() > 0);
         }
         ended.await;
-        assert!(read.read(&mut buffer).await.unwrap() > 0, "the other one is there");
+        assert!(read.read(&mut buffer).await.unwrap() > 0, "the other one is open");
     };
-    tokio::time::timeout(ENOUGH, outlived).await.unwrap();
+    tokio::time::timeout(TIMEOUT, outlived).await.unwrap();
     drop(read);
     server.stop().await;
 }
 
-/// A peer that opens HTTP/2 and never opens a window: the socket stays free.
+/// An HTTP/2 peer that never opens its flow-control window: the socket stays writable.
 #[tokio::test]
-async fn an_http2_stream_without_a_window_is_ended() {
+async fn an_http2_stream_without_a_window_is_closed() {
     let server = Running::start(short(), CAPS).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     // The preface, SETTINGS with INITIAL_WINDOW_SIZE 0, and HEADERS: GET /endless by literals.
@@ -217,17 +220,19 @@ async fn an_http2_stream_without_a_window_is_ended() {
     bytes.extend([0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1]);
     bytes.extend(block);
     stream.write_all(&bytes).await.unwrap();
-    let mut got = Vec::new();
+    let mut received = Vec::new();
     // Reads everything, so that TCP never blocks.
-    let _ = tokio::time::timeout(ENOUGH, stream.read_to_end(&mut got)).await.expect("it ends");
-    assert!(got.len() > 9, "settings at least");
+    let _ = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut received))
+        .await
+        .expect("the connection is closed");
+    assert!(received.len() > 9, "settings at least");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn who_holds_connections_does_not_keep_out_who_uses_them() {
+async fn clients_that_hold_connections_do_not_shut_out_others() {
     let caps = Caps { total: 4, per_address: 4 };
-    let slow = Timeouts { head: ENOUGH, idle: ENOUGH, ..short() };
+    let slow = Timeouts { head: TIMEOUT, idle: TIMEOUT, ..short() };
     let server = Running::start(slow, caps).await;
     let mut held = Vec::new();
     for _ in 0..20 {
@@ -235,10 +240,10 @@ async fn who_holds_connections_does_not_keep_out_who_uses_them() {
     }
     let close = "GET /hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     for _ in 0..20 {
-        let got = rest(server.connect(close).await).await;
-        assert!(got.ends_with("hello"), "{got}");
+        let received = rest(server.connect(close).await).await;
+        assert!(received.ends_with("hello"), "{received}");
     }
-    // Streams in use are never ended for others: these are refused.
+    // Streams in use are never closed for new connections: these are refused.
     let mut streams = Vec::new();
     for _ in 0..4 {
         let mut stream = server.connect("GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -252,7 +257,7 @@ async fn who_holds_connections_does_not_keep_out_who_uses_them() {
 }
 
 #[tokio::test]
-async fn stopping_waits_for_requests_in_hand_only() {
+async fn a_stop_waits_for_open_requests_only() {
     let server = Running::start(Timeouts::default(), CAPS).await;
     let idle = server.connect("GET /hello HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let mut half = server.connect("GET /hel").await;
@@ -264,16 +269,16 @@ async fn stopping_waits_for_requests_in_hand_only() {
     let mut first = [0; 12];
     let (mut idle, mut busy) = (idle, busy);
     idle.read_exact(&mut first).await.unwrap();
-    // `100 Continue`: the request is in hand.
+    // `100 Continue`: the request is open.
     busy.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 100");
     let Running { stop, server, address } = server;
     stop.cancel();
-    assert!(tokio::time::timeout(ENOUGH, idle.read_to_end(&mut Vec::new())).await.is_ok());
-    assert!(tokio::time::timeout(ENOUGH, half.read_to_end(&mut Vec::new())).await.is_ok());
+    assert!(tokio::time::timeout(TIMEOUT, idle.read_to_end(&mut Vec::new())).await.is_ok());
+    assert!(tokio::time::timeout(TIMEOUT, half.read_to_end(&mut Vec::new())).await.is_ok());
     busy.write_all(b"12345").await.unwrap();
-    let got = rest(busy).await;
-    assert!(got.ends_with("5 bytes"), "{got}");
-    tokio::time::timeout(ENOUGH, server).await.unwrap().unwrap();
+    let received = rest(busy).await;
+    assert!(received.ends_with("5 bytes"), "{received}");
+    tokio::time::timeout(TIMEOUT, server).await.unwrap().unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }

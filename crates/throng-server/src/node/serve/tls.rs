@@ -1,4 +1,4 @@
-//! The certificate of the node, and how a new one takes its place while the node runs.
+//! The certificate of the node, and its replacement while the node runs.
 
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,24 +16,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use validity::{Concern, Validity};
+use validity::{Validity, ValidityProblem};
 
 use crate::{Health, ProblemClass};
 
 mod validity;
 
-/// How often the files are looked at.
+/// How often the files are read.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
-/// No chain of certificates is longer.
-const MAX_FILE: u64 = 1 << 20;
-/// The owner may write and the group may read a key; nobody else may do anything.
+/// The largest file of certificates.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The widest mode of a key file without a warning: the owner may write, the group may read.
 const KEY_MODE: u32 = 0o640;
 /// The key of the problem that a certificate cannot be used.
-const PROBLEM: &str = "node.tls";
-/// The keys of problems with its time. Each is an alert of its own.
-const EXPIRES: &str = "node.tls expires";
+const UNUSABLE: &str = "node.tls";
+/// The keys of problems with its validity. Each is an alert of its own.
+const EXPIRES_SOON: &str = "node.tls expires";
 const EXPIRED: &str = "node.tls expired";
-const NOT_YET: &str = "node.tls not valid yet";
+const NOT_YET_VALID: &str = "node.tls not valid yet";
 
 /// Why the certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub enum TlsError {
         #[source]
         source: std::io::Error,
     },
-    /// A file does not hold what it should.
+    /// The content of a file is not usable.
     #[error("{}, which node.{field} names, {what}: {hint}", path.display())]
     Content {
         /// `tls.cert_file` or `tls.key_file`.
@@ -61,9 +61,9 @@ pub enum TlsError {
         /// How to fix it.
         hint: &'static str,
     },
-    /// Certificate and key do not go together, or TLS does not take them.
+    /// Certificate and key do not match, or the TLS library refuses them.
     #[error(
-        "the certificate of {} cannot be used with the key of {}: the first certificate of the file must be the one of that key",
+        "the certificate of {} cannot be used with the key of {}: the first certificate of the file must belong to that key",
         cert_file.display(), key_file.display()
     )]
     Pair {
@@ -77,7 +77,7 @@ pub enum TlsError {
     },
 }
 
-/// What lies in the two files. Compared, so that only a change is taken up.
+/// The content of the two files. It is compared, so that only a changed file is loaded.
 #[derive(PartialEq, Eq)]
 struct Files {
     certificates: Vec<u8>,
@@ -87,15 +87,15 @@ struct Files {
 /// The certificate that new connections get.
 pub(in crate::node) struct Certificates {
     settings: TlsSettings,
-    /// The world's time, by which certificates expire.
+    /// The real time, by which certificates expire.
     clock: Arc<dyn Clock>,
     current: ArcSwap<ServerConfig>,
-    used: Mutex<Used>,
+    in_use: Mutex<InUse>,
 }
 
-/// Where the certificate in use is from, and when it can be used; or the place in the file of the one
-/// of which that cannot be read.
-struct Used {
+/// The files of the certificate in use, and its validity, or the position in the file of a
+/// certificate whose validity cannot be read.
+struct InUse {
     files: Files,
     validity: Result<Validity, usize>,
 }
@@ -111,43 +111,44 @@ impl Certificates {
     ) -> Result<Self, TlsError> {
         let files = read(settings)?;
         let (config, validity) = server_config(settings, &files)?;
-        warn_of_open_key(&settings.key_file);
+        warn_if_key_is_accessible(&settings.key_file);
         Ok(Self {
             settings: settings.clone(),
             clock,
             current: ArcSwap::from_pointee(config),
-            used: Mutex::new(Used { files, validity }),
+            in_use: Mutex::new(InUse { files, validity }),
         })
     }
 
-    /// Reports a certificate that expires soon or has expired, and clears what was reported of the one
-    /// before. It is served all the same: clients that check nothing go on.
+    /// Reports a certificate that expires soon or has expired, and clears the problems of the
+    /// previous one. An expired certificate stays in use: clients that do not check it keep
+    /// working.
     pub(in crate::node) fn check_validity(&self, health: &Health) {
-        let validity = self.used.lock().unwrap_or_else(PoisonError::into_inner).validity;
+        let validity = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).validity;
         let file = self.settings.cert_file.display().to_string();
         let problem = match validity {
             Ok(validity) => {
                 let secs = validity.not_after.0 / 1_000_000;
                 metrics::gauge!("throng_tls_certificate_expires_seconds").set(secs as f64);
-                validity.concern(self.clock.now()).map(|concern| {
-                    let key = match concern {
-                        Concern::Ends => EXPIRES,
-                        Concern::Ended => EXPIRED,
-                        Concern::NotYet => NOT_YET,
+                validity.problem_at(self.clock.now()).map(|problem| {
+                    let key = match problem {
+                        ValidityProblem::ExpiresSoon => EXPIRES_SOON,
+                        ValidityProblem::Expired => EXPIRED,
+                        ValidityProblem::NotYetValid => NOT_YET_VALID,
                     };
-                    (key, validity.describe(concern, &file))
+                    (key, validity.describe(problem, &file))
                 })
             }
             Err(place) => {
                 let words = format!(
-                    "when certificate {place} of {file} expires cannot be read, so nobody is warned \
-                     before it does; issue it anew"
+                    "the expiry of certificate {place} of {file} cannot be read, so there is no warning \
+                     before it; issue a new one"
                 );
-                Some((EXPIRES, words))
+                Some((EXPIRES_SOON, words))
             }
         };
         let open = problem.as_ref().map(|(key, _)| *key);
-        for key in [EXPIRES, EXPIRED, NOT_YET] {
+        for key in [EXPIRES_SOON, EXPIRED, NOT_YET_VALID] {
             if open != Some(key) {
                 health.clear(ProblemClass::Certificate, key);
             }
@@ -157,12 +158,12 @@ impl Certificates {
         }
     }
 
-    /// SIGHUP, from now on: a process that does not handle it would end by it.
-    pub(in crate::node) fn hangup() -> Option<Signal> {
+    /// Handles SIGHUP from now on; unhandled, it terminates the process.
+    pub(in crate::node) fn sighup() -> Option<Signal> {
         match signal(SignalKind::hangup()) {
-            Ok(hangup) => Some(hangup),
+            Ok(sighup) => Some(sighup),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "SIGHUP is not handled");
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to handle SIGHUP");
                 None
             }
         }
@@ -172,57 +173,57 @@ impl Certificates {
         TlsAcceptor::from(self.current.load_full())
     }
 
-    /// Takes up what changes in the files: looks at them now and then, and on SIGHUP. What cannot be
-    /// used is reported, and the certificate before stays.
-    pub(in crate::node) async fn follow(
+    /// Reads the files periodically and on SIGHUP, and uses a changed certificate for new
+    /// connections. One that cannot be used is reported, and the previous one stays in use.
+    pub(in crate::node) async fn reload_on_change(
         self: Arc<Self>,
-        mut hangup: Option<Signal>,
+        mut sighup: Option<Signal>,
         health: Arc<Health>,
         stop: CancellationToken,
     ) {
         loop {
-            let hung_up = async {
-                match &mut hangup {
-                    Some(hangup) => hangup.recv().await,
+            let signalled = async {
+                match &mut sighup {
+                    Some(sighup) => sighup.recv().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
-                _ = hung_up => {}
+                _ = signalled => {}
             }
-            let this = Arc::clone(&self);
-            match tokio::task::spawn_blocking(move || this.reload()).await {
+            let certificates = Arc::clone(&self);
+            match tokio::task::spawn_blocking(move || certificates.reload()).await {
                 Ok(Ok(changed)) => {
                     if changed {
                         let cert_file = self.settings.cert_file.display();
-                        tracing::info!(%cert_file, "new connections get the new certificate");
+                        tracing::info!(%cert_file, "certificate reloaded");
                     }
-                    health.clear(ProblemClass::Certificate, PROBLEM);
+                    health.clear(ProblemClass::Certificate, UNUSABLE);
                 }
                 Ok(Err(error)) => {
                     let detail = throng_model::with_causes(&error);
-                    health.report(ProblemClass::Certificate, PROBLEM, detail);
+                    health.report(ProblemClass::Certificate, UNUSABLE, detail);
                 }
-                // The runtime ends.
+                // The runtime shuts down.
                 Err(_) => return,
             }
             self.check_validity(&health);
         }
     }
 
-    /// Uses the files if they are others than those in use. Whether they were.
+    /// Uses the files if they have changed. Whether they had.
     fn reload(&self) -> Result<bool, TlsError> {
         let files = read(&self.settings)?;
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.files == files {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_use.files == files {
             return Ok(false);
         }
         let (config, validity) = server_config(&self.settings, &files)?;
-        warn_of_open_key(&self.settings.key_file);
+        warn_if_key_is_accessible(&self.settings.key_file);
         self.current.store(Arc::new(config));
-        *used = Used { files, validity };
+        *in_use = InUse { files, validity };
         Ok(true)
     }
 }
@@ -232,7 +233,7 @@ fn read(settings: &TlsSettings) -> Result<Files, TlsError> {
         let mut bytes = Vec::new();
         let failed = |source| TlsError::Read { field, path: path.to_owned(), source };
         let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(failed)?;
         Ok(bytes)
     };
     Ok(Files {
@@ -253,12 +254,12 @@ fn server_config(
         let (field, path) = ("tls.key_file", settings.key_file.clone());
         TlsError::Content { field, path, what, hint }
     };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&files.certificates)
-        .collect::<Result<_, _>>()
-        .map_err(|_| of_certificates("is damaged", "it must be a PEM file"))?;
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(&files.certificates).collect::<Result<_, _>>().map_err(
+            |_| of_certificates("is not valid PEM", "export the certificates as a PEM file"),
+        )?;
     if chain.is_empty() {
-        let hint =
-            "put the node's certificate first, and those between it and its authority after it";
+        let hint = "put the node's certificate first, and the intermediate certificates after it";
         return Err(of_certificates("holds no certificate in PEM form", hint));
     }
     let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|_| {
@@ -277,7 +278,7 @@ fn server_config(
         source,
     };
     let validity = Validity::of(&chain);
-    // TLS 1.2 and 1.3: the library knows nothing older.
+    // TLS 1.2 and 1.3: the library supports nothing older.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -289,14 +290,14 @@ fn server_config(
     Ok((config, validity))
 }
 
-fn warn_of_open_key(path: &Path) {
+fn warn_if_key_is_accessible(path: &Path) {
     let Ok(meta) = std::fs::metadata(path) else { return };
     let mode = meta.permissions().mode() & 0o777;
     if mode & !KEY_MODE != 0 {
         tracing::warn!(
             file = %path.display(),
             mode = format!("{mode:o}"),
-            "others can read or change the key of node.tls.key_file: chmod 0640 or less"
+            "key of node.tls.key_file is accessible to other users, set its mode to 0640 or less"
         );
     }
 }
@@ -346,7 +347,7 @@ mod tests {
         let first = 1_775_001_600.0;
         assert_eq!(check(), (vec![], first));
         clock.advance(Duration::from_secs(20 * 86_400));
-        assert_eq!(check(), (of(EXPIRES), first));
+        assert_eq!(check(), (of(EXPIRES_SOON), first));
         let detail = health.problems().remove(0).detail;
         assert!(detail.contains("tls.crt expires at 2026-04-01T00:00:00Z"), "{detail}");
         // Another problem, so that there is another alert.

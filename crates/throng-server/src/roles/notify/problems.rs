@@ -9,7 +9,7 @@ use throng_model::Timestamp;
 use throng_store::{AlertKind, LedgerError, NewAlert};
 use tokio_util::sync::CancellationToken;
 
-use crate::{NodeContext, Problem, ProblemClass};
+use crate::{HealthProblem, NodeContext, ProblemClass};
 
 /// The interval in which problems are polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -75,7 +75,7 @@ async fn round(ctx: &NodeContext, raised: &mut Option<BTreeSet<Cause>>) -> Resul
 }
 
 /// The alerts for problems that have lasted long enough.
-fn alerts(problems: &[Problem], place: &str, now: Timestamp) -> Vec<NewAlert> {
+fn alerts(problems: &[HealthProblem], place: &str, now: Timestamp) -> Vec<NewAlert> {
     let lasting = problems.iter().filter(|problem| now.since(problem.since) >= MIN_DURATION);
     lasting
         .filter_map(|problem| {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn lasting_problems_raise_alerts_with_distinct_subjects() {
-        let problem = |class, key: &str, since| Problem {
+        let problem = |class, key: &str, since| HealthProblem {
             class,
             key: key.to_owned(),
             impact: Impact::NotReady,

@@ -1,14 +1,14 @@
-//! From when until when certificates are valid: what the TLS library does not tell of X.509. Reads the
-//! few fields of a certificate in DER before its validity (RFC 5280, section 4.1), and nothing after it.
+//! The validity of X.509 certificates, which the TLS library does not return. Reads the few fields
+//! of a certificate in DER up to its validity (RFC 5280, section 4.1), and nothing after it.
 
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use throng_model::Timestamp;
 
-/// Certificates are renewed long before this.
+/// A certificate that expires within this time is reported: renewal usually happens earlier.
 const WARN_BEFORE: Duration = Duration::from_secs(14 * 86_400);
-/// Of a certificate that is valid for a few days or weeks only, the last part of this size counts.
+/// A certificate with a short lifetime is reported only in the last quarter of it.
 const WARN_PART: u32 = 4;
 
 const INTEGER: u8 = 0x02;
@@ -18,42 +18,42 @@ const SEQUENCE: u8 = 0x30;
 /// `[0] EXPLICIT`, the version.
 const VERSION: u8 = 0xa0;
 
-/// When a chain of certificates can be used: while all of them are valid.
+/// The validity of a chain of certificates: while all of them are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Validity {
-    /// Of the certificate that begins last.
+    /// The latest `notBefore` of the chain.
     not_before: Timestamp,
-    /// Of the certificate that ends first.
+    /// The earliest `notAfter` of the chain.
     pub(super) not_after: Timestamp,
-    /// For how long the one that ends first is valid in total.
+    /// The lifetime of the certificate that expires first.
     lifetime: Duration,
-    /// Its place in the file, from 1.
-    place: usize,
+    /// Its position in the file, from 1.
+    position: usize,
 }
 
-/// What is wrong with the time of a certificate.
+/// Why a certificate is not valid, or soon will not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Concern {
-    /// It ends soon.
-    Ends,
-    /// It has ended.
-    Ended,
-    /// It has not begun.
-    NotYet,
+pub(super) enum ValidityProblem {
+    /// It expires soon.
+    ExpiresSoon,
+    /// It has expired.
+    Expired,
+    /// Its validity has not begun.
+    NotYetValid,
 }
 
 impl Validity {
-    /// Of the certificates of a file, in its order.
+    /// Reads the certificates of a file, in its order.
     ///
     /// # Errors
-    /// The place, from 1, of a certificate whose times cannot be read.
+    /// The position, from 1, of a certificate whose validity cannot be read.
     pub(super) fn of(chain: &[CertificateDer<'_>]) -> Result<Self, usize> {
-        let mut whole: Option<Self> = None;
-        for (place, certificate) in (1..).zip(chain) {
-            let (not_before, not_after) = times(certificate).ok_or(place)?;
+        let mut chain_validity: Option<Self> = None;
+        for (position, certificate) in (1..).zip(chain) {
+            let (not_before, not_after) = validity_times(certificate).ok_or(position)?;
             let lifetime = not_after.since(not_before);
-            let own = Self { not_before, not_after, lifetime, place };
-            whole = Some(match whole {
+            let own = Self { not_before, not_after, lifetime, position };
+            chain_validity = Some(match chain_validity {
                 None => own,
                 Some(before) => {
                     let first = if own.not_after < before.not_after { own } else { before };
@@ -61,47 +61,47 @@ impl Validity {
                 }
             });
         }
-        whole.ok_or(1)
+        chain_validity.ok_or(1)
     }
 
-    /// What is wrong at this time, if anything.
-    pub(super) fn concern(&self, now: Timestamp) -> Option<Concern> {
+    /// The problem at this time, if there is one.
+    pub(super) fn problem_at(&self, now: Timestamp) -> Option<ValidityProblem> {
         let warn_before = WARN_BEFORE.min(self.lifetime / WARN_PART);
         if now > self.not_after {
-            Some(Concern::Ended)
+            Some(ValidityProblem::Expired)
         } else if now.plus(warn_before) > self.not_after {
-            Some(Concern::Ends)
+            Some(ValidityProblem::ExpiresSoon)
         } else if now < self.not_before {
-            Some(Concern::NotYet)
+            Some(ValidityProblem::NotYetValid)
         } else {
             None
         }
     }
 
-    /// A sentence about it. `file` is where the certificates are from.
-    pub(super) fn describe(&self, concern: Concern, file: &str) -> String {
-        const HINT: &str = "put a renewed one into the file: it is used without a restart";
-        let Self { not_before, not_after, place, .. } = self;
-        match concern {
-            Concern::Ends => {
-                format!("certificate {place} of {file} expires at {not_after}; {HINT}")
+    /// Describes a problem for people. `file` holds the certificates.
+    pub(super) fn describe(&self, problem: ValidityProblem, file: &str) -> String {
+        const HINT: &str = "put a renewed one in the file: it is used without a restart";
+        let Self { not_before, not_after, position, .. } = self;
+        match problem {
+            ValidityProblem::ExpiresSoon => {
+                format!("certificate {position} of {file} expires at {not_after}; {HINT}")
             }
-            Concern::Ended => format!(
-                "certificate {place} of {file} expired at {not_after}: clients refuse this node; {HINT}"
+            ValidityProblem::Expired => format!(
+                "certificate {position} of {file} expired at {not_after}: clients refuse this node; {HINT}"
             ),
-            Concern::NotYet => format!(
+            ValidityProblem::NotYetValid => format!(
                 "a certificate of {file} is not valid before {not_before}: clients refuse this node; \
-                 look at the clock of this machine, or {HINT}"
+                 check the clock of this machine, or {HINT}"
             ),
         }
     }
 }
 
-/// The times of a certificate; `None` where they cannot be read.
-fn times(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
+/// `notBefore` and `notAfter` of a certificate; `None` if they cannot be read.
+fn validity_times(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let mut fields = Der(Der(Der(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?);
     let (tag, _) = fields.read()?;
-    // A certificate of the first version has none, and begins with its serial number.
+    // A certificate of version 1 has no version field, and begins with its serial number.
     if tag == VERSION {
         fields.expect(INTEGER)?;
     } else if tag != INTEGER {
@@ -113,7 +113,7 @@ fn times(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
     Some((validity.time()?, validity.time()?))
 }
 
-/// Values in DER, one behind the other.
+/// Consecutive values in DER.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
@@ -123,7 +123,7 @@ impl<'a> Der<'a> {
         let (&first, rest) = rest.split_first()?;
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),
-            // So many bytes of length: a certificate is shorter than what three can say.
+            // The number of length bytes. Three suffice: a certificate is shorter than 16 MiB.
             0x81..=0x83 => {
                 let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 (bytes.iter().fold(0, |length, byte| length * 256 + usize::from(*byte)), rest)
@@ -135,12 +135,12 @@ impl<'a> Der<'a> {
         Some((tag, content))
     }
 
-    fn expect(&mut self, wanted: u8) -> Option<&'a [u8]> {
+    fn expect(&mut self, expected: u8) -> Option<&'a [u8]> {
         let (tag, content) = self.read()?;
-        (tag == wanted).then_some(content)
+        (tag == expected).then_some(content)
     }
 
-    /// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ`, as RFC 5280 wants them.
+    /// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ`, the only forms that RFC 5280 allows.
     fn time(&mut self) -> Option<Timestamp> {
         let (tag, text) = self.read()?;
         let digits = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
@@ -156,7 +156,7 @@ impl<'a> Der<'a> {
         let (date, time) = full.split_at(8);
         let (year, month, day) = (&date[..4], &date[4..6], &date[6..]);
         let (hour, minute, second) = (&time[..2], &time[2..4], &time[4..]);
-        // The last day of the calendar, which means that there is no end, is none of ours.
+        // The last day of the calendar means "no expiry" and is after the range of our times.
         if (year, month, day) == ("9999", "12", "31") {
             return Some(Timestamp(i64::MAX));
         }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_times_of_a_certificate_are_read_in_both_forms() {
+    fn the_validity_of_a_certificate_is_read_in_both_forms() {
         let cases = [
             ((2026, 1, 31), (2026, 5, 1), "2026-01-31T00:00:00Z", "2026-05-01T00:00:00Z"),
             ((1975, 1, 1), (2049, 12, 31), "1975-01-01T00:00:00Z", "2049-12-31T00:00:00Z"),
@@ -191,21 +191,25 @@ mod tests {
         ];
         for (from, to, not_before, not_after) in cases {
             let der = certificate(from, to);
-            assert_eq!(times(&der), Some((at(not_before), at(not_after))), "{from:?} {to:?}");
+            assert_eq!(
+                validity_times(&der),
+                Some((at(not_before), at(not_after))),
+                "{from:?} {to:?}"
+            );
         }
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_times_and_does_no_harm() {
+    fn damaged_certificates_have_no_validity_and_cause_no_panic() {
         let der = certificate((2026, 1, 1), (2027, 1, 1));
         for end in 0..der.len() {
-            assert_eq!(times(&der[..end]), None, "cut at {end}");
+            assert_eq!(validity_times(&der[..end]), None, "cut at {end}");
         }
-        for place in 0..der.len() {
+        for position in 0..der.len() {
             for byte in [0x00, 0x30, 0x7f, 0x80, 0x81, 0x84, 0xff] {
                 let mut damaged = der.to_vec();
-                damaged[place] = byte;
-                times(&damaged);
+                damaged[position] = byte;
+                validity_times(&damaged);
             }
         }
         assert_eq!(Validity::of(&[]), Err(1));
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_as_x509_wants_them_or_refused() {
+    fn only_times_in_the_forms_of_x509_are_accepted() {
         let time = |tag: u8, text: &str| {
             let mut der = vec![tag, u8::try_from(text.len()).unwrap()];
             der.extend(text.bytes());
@@ -222,7 +226,7 @@ mod tests {
         assert_eq!(time(UTC_TIME, "491231235959Z"), Some(at("2049-12-31T23:59:59Z")));
         assert_eq!(time(UTC_TIME, "500101000000Z"), Some(at("1950-01-01T00:00:00Z")));
         assert_eq!(time(GENERALIZED_TIME, "20500101000000Z"), Some(at("2050-01-01T00:00:00Z")));
-        // No end at all.
+        // No expiry.
         assert_eq!(time(GENERALIZED_TIME, "99991231235959Z"), Some(Timestamp(i64::MAX)));
         for (tag, text) in [
             (UTC_TIME, "4912312359Z"),
@@ -240,32 +244,44 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_a_concern_two_weeks_before_its_end_or_in_the_last_quarter_of_a_short_life()
-    {
+    fn a_certificate_is_reported_two_weeks_before_its_expiry_or_in_the_last_quarter_of_a_short_life()
+     {
         let of = |from, to| Validity::of(&[certificate(from, to)]).unwrap();
         let quarter = of((2026, 1, 1), (2026, 4, 1));
-        assert_eq!(quarter.concern(at("2025-12-31T23:59:59Z")), Some(Concern::NotYet));
-        assert_eq!(quarter.concern(at("2026-03-18T00:00:00Z")), None);
-        assert_eq!(quarter.concern(at("2026-03-18T00:00:01Z")), Some(Concern::Ends));
-        assert_eq!(quarter.concern(at("2026-04-01T00:00:00Z")), Some(Concern::Ends));
-        assert_eq!(quarter.concern(at("2026-04-01T00:00:01Z")), Some(Concern::Ended));
+        assert_eq!(
+            quarter.problem_at(at("2025-12-31T23:59:59Z")),
+            Some(ValidityProblem::NotYetValid)
+        );
+        assert_eq!(quarter.problem_at(at("2026-03-18T00:00:00Z")), None);
+        assert_eq!(
+            quarter.problem_at(at("2026-03-18T00:00:01Z")),
+            Some(ValidityProblem::ExpiresSoon)
+        );
+        assert_eq!(
+            quarter.problem_at(at("2026-04-01T00:00:00Z")),
+            Some(ValidityProblem::ExpiresSoon)
+        );
+        assert_eq!(quarter.problem_at(at("2026-04-01T00:00:01Z")), Some(ValidityProblem::Expired));
         let week = of((2026, 1, 1), (2026, 1, 9));
-        assert_eq!(week.concern(at("2026-01-07T00:00:00Z")), None);
-        assert_eq!(week.concern(at("2026-01-07T00:00:01Z")), Some(Concern::Ends));
-        let words = week.describe(Concern::Ends, "/etc/tls.crt");
+        assert_eq!(week.problem_at(at("2026-01-07T00:00:00Z")), None);
+        assert_eq!(week.problem_at(at("2026-01-07T00:00:01Z")), Some(ValidityProblem::ExpiresSoon));
+        let words = week.describe(ValidityProblem::ExpiresSoon, "/etc/tls.crt");
         assert!(words.starts_with("certificate 1 of /etc/tls.crt expires at 2026-01-09T00:00:00Z"));
     }
 
     #[test]
-    fn of_a_chain_the_certificate_that_ends_first_counts() {
+    fn the_certificate_that_expires_first_counts_for_a_chain() {
         let leaf = certificate((2026, 1, 1), (2026, 12, 1));
         let authority = certificate((2020, 1, 1), (2026, 6, 1));
         let root = certificate((2010, 1, 1), (2040, 1, 1));
         let chain = Validity::of(&[leaf, authority, root]).unwrap();
-        assert_eq!((chain.not_before, chain.place), (at("2026-01-01T00:00:00Z"), 2));
-        assert_eq!(chain.concern(at("2026-05-18T00:00:00Z")), None);
-        assert_eq!(chain.concern(at("2026-05-18T00:00:01Z")), Some(Concern::Ends));
-        let words = chain.describe(Concern::Ended, "f");
+        assert_eq!((chain.not_before, chain.position), (at("2026-01-01T00:00:00Z"), 2));
+        assert_eq!(chain.problem_at(at("2026-05-18T00:00:00Z")), None);
+        assert_eq!(
+            chain.problem_at(at("2026-05-18T00:00:01Z")),
+            Some(ValidityProblem::ExpiresSoon)
+        );
+        let words = chain.describe(ValidityProblem::Expired, "f");
         assert!(words.starts_with("certificate 2 of f expired at 2026-06-01T00:00:00Z"), "{words}");
     }
 }
