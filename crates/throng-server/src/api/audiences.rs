@@ -27,7 +27,7 @@ pub(crate) struct Version {
     version: u64,
 }
 
-/// A refresh with the time that it will probably take yet.
+/// A refresh with its estimated remaining time.
 #[derive(Serialize)]
 struct RefreshView<'a> {
     #[serde(flatten)]
@@ -61,19 +61,19 @@ fn view(name: &AudienceName, row: Option<&AudienceRow>, now: Timestamp) -> Value
 /// All audiences of the applied spec.
 #[utoipa::path(get, path = "/v1/audiences", responses((status = 200, body = super::answers::AudienceList, description = "`audiences`: name, current snapshot, newest refresh with ETA, paused_at, pinned_at")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
-    let known = ctx.ledger.audiences().await?;
+    let rows = ctx.ledger.audiences().await?;
     let now = ctx.clock.now();
     let spec = ctx.spec.load();
     let audiences: Vec<Value> = spec
         .audiences
         .iter()
-        .map(|a| view(&a.name, known.iter().find(|k| k.name == a.name), now))
+        .map(|a| view(&a.name, rows.iter().find(|row| row.name == a.name), now))
         .collect();
     Ok(Json(json!({ "audiences": audiences })))
 }
 
-/// The audience if the applied spec declares it.
-fn declared(ctx: &NodeContext, name: &str) -> Result<AudienceName, ApiError> {
+/// The name of an audience of the applied spec.
+fn declared_audience(ctx: &NodeContext, name: &str) -> Result<AudienceName, ApiError> {
     let spec = ctx.spec.load();
     spec.audiences.iter().find(|a| a.name.as_str() == name).map(|a| a.name.clone()).ok_or_else(
         || {
@@ -89,46 +89,47 @@ pub(crate) async fn one(
     State(ctx): Ctx,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let name = declared(&ctx, &name)?;
+    let name = declared_audience(&ctx, &name)?;
     let row = ctx.ledger.audience(&name).await?;
-    let mut answer = view(&name, row.as_ref(), ctx.clock.now());
-    answer["snapshots"] = json!(ctx.ledger.snapshots(&name).await?);
-    answer["sizes"] = json!(ctx.ledger.size_history(&name, 1_000).await?);
-    Ok(Json(answer))
+    let mut response = view(&name, row.as_ref(), ctx.clock.now());
+    response["snapshots"] = json!(ctx.ledger.snapshots(&name).await?);
+    response["sizes"] = json!(ctx.ledger.size_history(&name, 1_000).await?);
+    Ok(Json(response))
 }
 
 /// Queues a refresh.
-#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, body = super::answers::RefreshQueued, description = "`refresh`: its number"), (status = 404, description = "no such audience"), (status = 409, description = "it is paused or pinned")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, body = super::answers::RefreshQueued, description = "`refresh`: the id of the refresh"), (status = 404, description = "no such audience"), (status = 409, description = "it is paused or pinned")))]
 pub(crate) async fn refresh(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let name = declared(&ctx, &name)?;
+    let name = declared_audience(&ctx, &name)?;
     let now = ctx.clock.now();
     let queued = ctx.ledger.schedule_refresh(&name, RefreshTrigger::Manual, now).await;
-    let id = queued.map_err(|error| stopped(&name, error))?;
-    noted(&ctx, &name, &caller, "refresh requested", format!("refresh {id}")).await?;
+    let id = queued.map_err(|error| with_state_help(&name, error))?;
+    record_history(&ctx, &name, &caller, "refresh requested", format!("refresh {id}")).await?;
     ctx.wake_build.notify_waiters();
     ctx.changed(Change::Audiences);
     Ok(Json(json!({ "refresh": id })))
 }
 
-/// The answer about an audience that is stopped says how to let it go on.
-fn stopped(name: &AudienceName, error: LedgerError) -> ApiError {
+/// Adds to a refusal because of a paused or pinned audience how to end that state.
+fn with_state_help(name: &AudienceName, error: LedgerError) -> ApiError {
     let help = match &error {
         LedgerError::WrongState { what: "audience", state, .. } if state == "paused" => {
-            format!("`throng audience resume {name}` lets it be refreshed")
+            format!("`throng audience resume {name}` resumes its refreshes")
         }
         LedgerError::WrongState { what: "audience", .. } => {
-            format!("`throng audience release {name}` ends what the rollback has pinned")
+            format!("`throng audience release {name}` ends the pin of the rollback")
         }
         _ => return error.into(),
     };
     ApiError::from(error).help(help)
 }
 
-async fn noted(
+/// Records a change that a person made in the history of the audience.
+async fn record_history(
     ctx: &NodeContext,
     name: &AudienceName,
     caller: &Caller,
@@ -146,78 +147,83 @@ async fn noted(
     Ok(ctx.ledger.record(&[entry]).await?)
 }
 
-/// Stops the refreshes of an audience until it is resumed. One that is open goes on.
-#[utoipa::path(post, path = "/v1/audiences/{name}/pause", params(("name" = String, Path)), responses((status = 200, body = super::answers::AudienceSummary, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is paused already")))]
+/// Pauses an audience: no refresh starts until it is resumed. An open refresh continues.
+#[utoipa::path(post, path = "/v1/audiences/{name}/pause", params(("name" = String, Path)), responses((status = 200, body = super::answers::AudienceSummary, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is already paused")))]
 pub(crate) async fn pause(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let name = declared(&ctx, &name)?;
+    let name = declared_audience(&ctx, &name)?;
     if !ctx.ledger.pause_audience(&name, ctx.clock.now()).await? {
-        return Err(ApiError::wrong_state(format!("audience `{name}` is paused already"))
-            .help(format!("`throng audience resume {name}` lets it be refreshed")));
+        return Err(ApiError::wrong_state(format!("audience `{name}` is already paused"))
+            .help(format!("`throng audience resume {name}` resumes its refreshes")));
     }
-    let why = "no refresh is started until it is resumed";
-    noted(&ctx, &name, &caller, "paused", why.to_owned()).await?;
-    changed(&ctx, &name).await
+    let why = "no refresh starts until it is resumed";
+    record_history(&ctx, &name, &caller, "paused", why.to_owned()).await?;
+    publish_change(&ctx, &name).await
 }
 
-/// Lets a paused audience be refreshed again: by its schedule, by hand, and at once if its model has
-/// changed meanwhile.
+/// Resumes a paused audience. It is refreshed at once if it has no snapshot of its current
+/// model.
 #[utoipa::path(post, path = "/v1/audiences/{name}/resume", params(("name" = String, Path)), responses((status = 200, body = super::answers::AudienceSummary, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is not paused")))]
 pub(crate) async fn resume(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let name = declared(&ctx, &name)?;
+    let name = declared_audience(&ctx, &name)?;
     if !ctx.ledger.resume_audience(&name).await? {
         return Err(ApiError::wrong_state(format!("audience `{name}` is not paused")));
     }
-    noted(&ctx, &name, &caller, "resumed", "it is refreshed again".to_owned()).await?;
-    go_on(&ctx, &name).await?;
-    changed(&ctx, &name).await
+    record_history(&ctx, &name, &caller, "resumed", "it is refreshed again".to_owned()).await?;
+    catch_up(&ctx, &name).await?;
+    publish_change(&ctx, &name).await
 }
 
-/// Ends the pin that a rollback has set: what is refreshed is served again.
+/// Ends the pin that a rollback has set: new snapshots are served again.
 #[utoipa::path(post, path = "/v1/audiences/{name}/release", params(("name" = String, Path)), responses((status = 200, body = super::answers::AudienceSummary, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is not pinned")))]
 pub(crate) async fn release(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let name = declared(&ctx, &name)?;
+    let name = declared_audience(&ctx, &name)?;
     if !ctx.ledger.release_audience(&name).await? {
         return Err(ApiError::wrong_state(format!("audience `{name}` is not pinned")));
     }
-    noted(&ctx, &name, &caller, "released", "it is refreshed again".to_owned()).await?;
-    go_on(&ctx, &name).await?;
-    changed(&ctx, &name).await
+    record_history(&ctx, &name, &caller, "released", "it is refreshed again".to_owned()).await?;
+    catch_up(&ctx, &name).await?;
+    publish_change(&ctx, &name).await
 }
 
-/// Brings an audience up to date that is no longer stopped.
-async fn go_on(ctx: &NodeContext, name: &AudienceName) -> Result<(), ApiError> {
+/// Brings an audience up to date that is no longer paused or pinned.
+async fn catch_up(ctx: &NodeContext, name: &AudienceName) -> Result<(), ApiError> {
     match crate::roles::schedule::refresh_if_stale(ctx, name).await {
         Ok(_) => Ok(()),
-        // Somebody has stopped it again.
+        // It was paused again in the meantime.
         Err(error) if error.is_wrong_state() => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-async fn changed(ctx: &NodeContext, name: &AudienceName) -> Result<Json<Value>, ApiError> {
+/// Notifies the pages of the change, and responds with the audience.
+async fn publish_change(ctx: &NodeContext, name: &AudienceName) -> Result<Json<Value>, ApiError> {
     ctx.changed(Change::Audiences);
     let row = ctx.ledger.audience(name).await?;
     Ok(Json(view(name, row.as_ref(), ctx.clock.now())))
 }
 
-/// Whether the file of a snapshot is the one that the ledger names. A version that cannot be served
-/// must not become the current one.
-async fn usable(ctx: &NodeContext, name: &AudienceName, version: u64) -> Result<(), ApiError> {
+/// Refuses a version whose file is damaged or missing. Otherwise it would become the current version, and
+/// no node could serve it.
+async fn check_can_be_served(
+    ctx: &NodeContext,
+    name: &AudienceName,
+    version: u64,
+) -> Result<(), ApiError> {
     let row = match ctx.ledger.snapshot(name, version).await {
         Ok(row) => row,
-        // The ledger has the right words for it, or an answer of its own.
+        // The write that follows fails with the right error.
         Err(LedgerError::NotFound { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
@@ -234,14 +240,14 @@ async fn usable(ctx: &NodeContext, name: &AudienceName, version: u64) -> Result<
     }
 }
 
-/// Ends the open refresh.
-#[utoipa::path(post, path = "/v1/audiences/{name}/cancel", params(("name" = String, Path)), responses((status = 200, body = super::answers::RefreshCancelled, description = "the refresh, which has failed"), (status = 404, description = "no such audience"), (status = 409, description = "no refresh is open")))]
+/// Cancels the open refresh.
+#[utoipa::path(post, path = "/v1/audiences/{name}/cancel", params(("name" = String, Path)), responses((status = 200, body = super::answers::RefreshCancelled, description = "the cancelled refresh, whose state is failed"), (status = 404, description = "no such audience"), (status = 409, description = "no refresh is open")))]
 pub(crate) async fn cancel(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let name = declared(&ctx, &name)?;
+    let name = declared_audience(&ctx, &name)?;
     match crate::roles::build::cancel(&ctx, &name, caller.name()).await? {
         Some(refresh) => Ok(Json(json!({ "refresh": refresh }))),
         None => Err(ApiError::wrong_state(format!("audience `{name}` has no open refresh"))
@@ -257,17 +263,17 @@ pub(crate) async fn approve(
     Path(name): Path<String>,
     Body(Version { version }): Body<Version>,
 ) -> Result<Json<Value>, ApiError> {
-    let name = declared(&ctx, &name)?;
-    usable(&ctx, &name, version).await?;
+    let name = declared_audience(&ctx, &name)?;
+    check_can_be_served(&ctx, &name, version).await?;
     let approved = ctx.ledger.approve(&name, version, ctx.clock.now()).await;
-    let snapshot = approved.map_err(|error| stopped(&name, error))?;
+    let snapshot = approved.map_err(|error| with_state_help(&name, error))?;
     let subject = name.as_str();
     let kind = throng_store::AlertKind::SnapshotHeld;
     ctx.ledger.resolve_alert(kind, subject, ctx.clock.now()).await?;
-    published(&ctx, &caller, &snapshot, "approved", "the held snapshot was approved").await
+    publish_current(&ctx, &caller, &snapshot, "approved", "the held snapshot was approved").await
 }
 
-/// Refuses a held snapshot.
+/// Rejects a held snapshot.
 #[utoipa::path(post, path = "/v1/audiences/{name}/reject", params(("name" = String, Path)), request_body = Version, responses((status = 200, body = super::answers::AudienceSnapshot, description = "the snapshot"), (status = 409, description = "it is not held")))]
 pub(crate) async fn reject(
     State(ctx): Ctx,
@@ -275,17 +281,18 @@ pub(crate) async fn reject(
     Path(name): Path<String>,
     Body(Version { version }): Body<Version>,
 ) -> Result<Json<Value>, ApiError> {
-    let name = declared(&ctx, &name)?;
+    let name = declared_audience(&ctx, &name)?;
     let snapshot = ctx.ledger.reject(&name, version, ctx.clock.now()).await?;
     let kind = throng_store::AlertKind::SnapshotHeld;
     ctx.ledger.resolve_alert(kind, name.as_str(), ctx.clock.now()).await?;
-    record(&ctx, &caller, &snapshot, "rejected", "the held snapshot was rejected").await?;
+    record_snapshot_history(&ctx, &caller, &snapshot, "rejected", "the held snapshot was rejected")
+        .await?;
     ctx.changed(Change::Audiences);
     Ok(Json(json!(snapshot)))
 }
 
-/// Makes an older snapshot current again, and pins it: no other one is served until it is released. A
-/// refresh that is open is cancelled.
+/// Rolls back to an older snapshot and pins it: no other snapshot is served until it is released. An open
+/// refresh is cancelled.
 #[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = Version, responses((status = 200, body = super::answers::AudienceSnapshot, description = "the snapshot"), (status = 409, description = "it was never published, or its file is damaged")))]
 pub(crate) async fn rollback(
     State(ctx): Ctx,
@@ -293,16 +300,15 @@ pub(crate) async fn rollback(
     Path(name): Path<String>,
     Body(Version { version }): Body<Version>,
 ) -> Result<Json<Value>, ApiError> {
-    let name = declared(&ctx, &name)?;
-    usable(&ctx, &name, version).await?;
+    let name = declared_audience(&ctx, &name)?;
+    check_can_be_served(&ctx, &name, version).await?;
     let snapshot = ctx.ledger.rollback(&name, version, ctx.clock.now()).await?;
     crate::roles::build::cancel(&ctx, &name, caller.name()).await?;
-    let why =
-        "this version is current again, and pinned: nothing is refreshed until it is released";
-    published(&ctx, &caller, &snapshot, "rolled back", why).await
+    let why = "this version is current again and pinned: no refresh starts until it is released";
+    publish_current(&ctx, &caller, &snapshot, "rolled back", why).await
 }
 
-async fn record(
+async fn record_snapshot_history(
     ctx: &NodeContext,
     caller: &Caller,
     snapshot: &Snapshot,
@@ -310,18 +316,18 @@ async fn record(
     why: &str,
 ) -> Result<(), ApiError> {
     let why = format!("version {} with {} members: {why}", snapshot.version, snapshot.members);
-    noted(ctx, &snapshot.audience, caller, what, why).await
+    record_history(ctx, &snapshot.audience, caller, what, why).await
 }
 
-/// What follows when another snapshot became current: serve it and deliver it.
-async fn published(
+/// After another snapshot became current: records why, serves it, and lets activation deliver it.
+async fn publish_current(
     ctx: &Arc<NodeContext>,
     caller: &Caller,
     snapshot: &Snapshot,
     what: &str,
     why: &str,
 ) -> Result<Json<Value>, ApiError> {
-    record(ctx, caller, snapshot, what, why).await?;
+    record_snapshot_history(ctx, caller, snapshot, what, why).await?;
     crate::roles::build::reload_membership(ctx)
         .await
         .map_err(|e| ApiError::of(e.as_ref() as &(dyn std::error::Error + 'static)))?;

@@ -1,5 +1,5 @@
-//! Bodies of requests, with errors in the API's form. How fast a body has to come is the server's
-//! business (`node/serve/body.rs`).
+//! Bodies of requests, with errors in the form of the API. The server enforces how fast a body has to
+//! arrive (`node/serve/body.rs`).
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use crate::node::SlowBody;
 
-/// A body that is read as JSON. That its content type says so is checked before, for every route.
+/// A JSON body. Its content type has been checked before, as for every route.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
 
@@ -20,8 +20,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         super::encoding::refuse_encoded(request.headers())?;
         let bytes = whole(request, state).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            ApiError::bad_request(format!("the body is not what this path wants: {error}"))
-                .help("/openapi.json describes the body")
+            ApiError::bad_request(format!("the request body is invalid: {error}"))
+                .help("/openapi.json has the schema of the body")
         })
     }
 }
@@ -31,16 +31,16 @@ pub(crate) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result
     Bytes::from_request(request, state).await.map_err(|error| {
         if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
             ApiError::too_large()
-        } else if let Some(slow) = slow(&error) {
+        } else if let Some(slow) = slow_body(&error) {
             ApiError::slow_body(slow)
         } else {
-            ApiError::bad_request("the body was cut short")
+            ApiError::bad_request("the request body is incomplete")
         }
     })
 }
 
-/// What the server says of a body that did not come in time.
-pub(super) fn slow(error: &dyn std::error::Error) -> Option<SlowBody> {
+/// The error of a body that did not arrive in time, if that is the cause.
+pub(super) fn slow_body(error: &dyn std::error::Error) -> Option<SlowBody> {
     let mut causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.find_map(|cause| cause.downcast_ref::<SlowBody>().copied())
 }

@@ -34,7 +34,7 @@ pub(crate) async fn list(State(ctx): State<Arc<NodeContext>>) -> Json<Value> {
     Json(json!({ "budgets": budgets }))
 }
 
-/// Budget days, the newest first: the last 8 as they are counted now, the others as they were stored.
+/// Budget days, newest first: the last 8 as they are counted now, the earlier ones as they were stored.
 fn days(
     state: &AdGroupState,
     stored: Vec<BudgetDayRow>,
@@ -49,7 +49,7 @@ fn days(
             budget: state.budget,
             actual: *actual,
         };
-        // A day without spend is there if it was stored: it may have had some by another zone.
+        // A stored day without spend stays: it may have had spend in the time zone of that time.
         if actual.0 != 0 || days.contains_key(day) {
             days.entry(*day).or_insert_with(row).actual = *actual;
         }
@@ -57,8 +57,8 @@ fn days(
     days.into_values().rev().collect()
 }
 
-/// One ad group over the day.
-#[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, body = super::answers::BudgetDetail, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`, the newest first; `slices`: spend by quarters of an hour that have any, the newest 864"), (status = 404, description = "no such ad group")))]
+/// One ad group with its spend over the day.
+#[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, body = super::answers::BudgetDetail, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`, newest first; `slices`: spend by quarter of an hour, without those that have none, the newest 864"), (status = 404, description = "no such ad group")))]
 pub(crate) async fn one(
     State(ctx): State<Arc<NodeContext>>,
     Path(name): Path<String>,

@@ -1,4 +1,4 @@
-//! `POST /v1/decide`: the gate's answer over HTTP, for those who do not link it.
+//! `POST /v1/decide`: decisions of the gate over HTTP, for ad servers that do not link it.
 
 use std::sync::Arc;
 
@@ -16,56 +16,56 @@ use crate::access::{Caller, Scope};
 use super::body::Body;
 use super::error::ApiError;
 
-/// A question.
+/// A request for a decision.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Question {
-    /// The user's key; without one only ad groups for everybody are allowed.
+pub(crate) struct DecideRequest {
+    /// The key of the user; without it only ad groups without audiences are allowed.
     user: Option<String>,
-    /// The candidates, at most 1,000, best first.
+    /// The candidates, best first; at most 1,000.
     ad_groups: Vec<String>,
-    /// Record an insertion for the first one allowed, so that its spend is in flight at once.
+    /// Record an insertion of the first allowed ad group, so that its spend is in flight at once.
     #[serde(default)]
     record_insertion: bool,
 }
 
-/// Which of these ad groups may be shown to this user now, and why not the others.
-#[utoipa::path(post, path = "/v1/decide", request_body = Question, responses((status = 200, body = super::answers::DecisionMade, description = "`allowed`: names; `refused`: ad_group, code, why; `insertion_id` if one was recorded"), (status = 403, description = "recording an insertion needs the scope events too")))]
+/// Decides which of the ad groups may be shown to this user now, and says why the others may not.
+#[utoipa::path(post, path = "/v1/decide", request_body = DecideRequest, responses((status = 200, body = super::answers::DecisionMade, description = "`allowed`: names; `refused`: ad_group, code, why; `insertion_id` if one was recorded"), (status = 403, description = "recording an insertion also needs the scope events")))]
 pub(crate) async fn decide(
     State(ctx): State<Arc<NodeContext>>,
     Extension(caller): Extension<Caller>,
-    Body(question): Body<Question>,
+    Body(request): Body<DecideRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    if question.ad_groups.len() > 1_000 {
-        return Err(ApiError::bad_request("more than 1,000 ad groups in one question"));
+    if request.ad_groups.len() > 1_000 {
+        return Err(ApiError::bad_request("more than 1,000 ad groups in one request"));
     }
-    if question.record_insertion && !caller.scopes().allow(Scope::Events) {
+    if request.record_insertion && !caller.scopes().allow(Scope::Events) {
         return Err(ApiError::forbidden(caller.name(), "events to record an insertion"));
     }
     let now = ctx.clock.now();
-    let user = question.user.as_ref().map(|key| UserKey::text(key.as_str()).hash(ctx.seed));
+    let user = request.user.as_ref().map(|key| UserKey::text(key.as_str()).hash(ctx.seed));
     let mut refused: Vec<Value> = Vec::new();
-    let mut candidates: Vec<AdGroupName> = Vec::with_capacity(question.ad_groups.len());
-    for text in &question.ad_groups {
+    let mut candidates: Vec<AdGroupName> = Vec::with_capacity(request.ad_groups.len());
+    for text in &request.ad_groups {
         match AdGroupName::new(text.as_str()) {
             Ok(name) => candidates.push(name),
             Err(error) => refused
                 .push(json!({ "ad_group": text, "code": "not_a_name", "why": error.to_string() })),
         }
     }
-    let (decision, counted) = match question.record_insertion {
+    let (decision, counted) = match request.record_insertion {
         true => ctx.gate.decide_and_count(user, &candidates, now),
         false => (ctx.gate.decide(user, &candidates, now), None),
     };
     refused.extend(decision.refused.iter().map(|(name, reason)| {
         json!({ "ad_group": name, "code": reason.code(), "why": reason.to_string() })
     }));
-    let mut answer = json!({ "allowed": decision.allowed, "refused": refused });
+    let mut response = json!({ "allowed": decision.allowed, "refused": refused });
     if let (Some(counted), Some(chosen)) = (counted, decision.allowed.first()) {
-        match record(&ctx, chosen, now).await {
+        match record_insertion(&ctx, chosen, now).await {
             Ok((id, positions)) => {
                 ctx.gate.insertion_logged(counted, &positions, now);
-                answer["insertion_id"] = json!(id);
+                response["insertion_id"] = json!(id);
             }
             Err(error) => {
                 ctx.gate.insertion_dropped(counted);
@@ -73,11 +73,11 @@ pub(crate) async fn decide(
             }
         }
     }
-    Ok(Json(answer))
+    Ok(Json(response))
 }
 
-/// Records an insertion: its id, and how far in the log it is.
-async fn record(
+/// Records an insertion; returns its id and its positions in the event log by partition.
+async fn record_insertion(
     ctx: &NodeContext,
     ad_group: &AdGroupName,
     now: Timestamp,
@@ -94,12 +94,11 @@ async fn record(
         at: now,
         inserted_at: None,
     };
-    let accepted = ctx.budgets.accept(vec![event]).await;
-    let accepted = accepted?;
+    let accepted = ctx.budgets.accept(vec![event]).await?;
     match accepted.rejected.into_iter().next() {
         None => Ok((id, accepted.positions)),
         Some((_, problem)) => {
-            Err(ApiError::unavailable(format!("the insertion does not count: {}", problem.message)))
+            Err(ApiError::unavailable(format!("the insertion was rejected: {}", problem.message)))
         }
     }
 }

@@ -7,13 +7,13 @@ use bytes::Bytes;
 
 use super::error::ApiError;
 
-const HELP: &str = "send the body as it is, or with one of gzip, zstd and br";
-/// The largest window of zstd, as a power of two: 8 MiB, as RFC 8878 recommends. It is allocated before
-/// anything is decoded.
+const HELP: &str = "send the body without an encoding, or with one of gzip, zstd and br";
+/// The largest window of zstd, as a power of two: 8 MiB, as RFC 8878 recommends. The decoder allocates it
+/// before it decodes anything, so a larger one would let a small body ask for much memory.
 const ZSTD_WINDOW_LOG: u32 = 23;
 const BROTLI_BUFFER: usize = 4096;
 
-/// How a body is encoded.
+/// A supported content encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     Gzip,
@@ -21,12 +21,12 @@ enum Encoding {
     Brotli,
 }
 
-/// The encoding of a body; `None`: it is sent as it is.
+/// The encoding of a body; `None` if it is not encoded.
 fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, ApiError> {
     let unsupported = |name: &str| {
         let shown: String = name.chars().take(60).collect();
-        let words = format!("bodies with the content encoding `{shown}` are not decoded");
-        Err(ApiError::unsupported(words).help(HELP))
+        let message = format!("the content encoding `{shown}` is not supported");
+        Err(ApiError::unsupported(message).help(HELP))
     };
     let mut found = None;
     for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -47,18 +47,17 @@ fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, ApiError> {
     Ok(found)
 }
 
-/// Refuses a body that is encoded, for paths that decode none.
+/// Refuses an encoded body, for paths that do not decode bodies.
 pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
     match encoding(headers)? {
         None => Ok(()),
-        Some(_) => Err(ApiError::unsupported("this path takes no encoded bodies").help(
-            "send the body without a content encoding; POST /v1/events takes gzip, zstd and br",
+        Some(_) => Err(ApiError::unsupported("this path does not accept encoded bodies").help(
+            "send the body without a content encoding; POST /v1/events accepts gzip, zstd and br",
         )),
     }
 }
 
-/// The body as its content encoding means it, at most `limit` bytes of it: decoding stops there, so that
-/// a small body cannot ask for much memory.
+/// The decoded body. Decoding stops after `limit` bytes, so that a small body cannot ask for much memory.
 pub(crate) fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, ApiError> {
     let Some(encoding) = encoding(headers)? else { return Ok(body) };
     let decoded = match encoding {
@@ -73,13 +72,13 @@ pub(crate) fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<
         Ok(bytes) if bytes.len() > limit => Err(ApiError::too_large()),
         Ok(bytes) => Ok(bytes.into()),
         Err(_) => {
-            let words = "the body is not what its content encoding says, or is cut short";
-            Err(ApiError::bad_request(words).help(HELP))
+            let message = "the body does not have its content encoding, or is incomplete";
+            Err(ApiError::bad_request(message).help(HELP))
         }
     }
 }
 
-/// How long a body of this encoding is; for the fuzz target.
+/// The length of a decoded body; for the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn decoded_length(encoding: &'static str, body: &[u8], limit: usize) -> Option<usize> {
     let mut headers = HeaderMap::new();
@@ -87,12 +86,12 @@ pub(crate) fn decoded_length(encoding: &'static str, body: &[u8], limit: usize) 
     decoded(&headers, Bytes::copy_from_slice(body), limit).ok().map(|bytes| bytes.len())
 }
 
-/// Brotli has no streams behind each other: what follows the first one is an error.
+/// Brotli has no concatenated streams: bytes after the first stream are an error.
 fn brotli(body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     let mut decoder = brotli_decompressor::Decompressor::new(body, BROTLI_BUFFER);
     let bytes = read(&mut decoder, limit)?;
     if bytes.len() <= limit {
-        // Asked after the end, the decoder says whether there is more in its buffer.
+        // A read after the end returns bytes that are left in the buffer of the decoder.
         let more = decoder.read(&mut [0])?;
         if more > 0 || !decoder.get_ref().is_empty() {
             return Err(io::ErrorKind::InvalidData.into());
@@ -101,7 +100,7 @@ fn brotli(body: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// At most one byte more than `limit`.
+/// Reads at most one byte more than `limit`, so that the caller sees that the limit is exceeded.
 fn read(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     decoder.take((limit as u64).saturating_add(1)).read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! Errors of the API: a status, a stable code, words, a mend, and a request id to quote.
+//! Errors of the API: a status, a stable code, a message, a hint, and the request id.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 
 use crate::node::SlowBody;
 
-/// After how many seconds a client tries again what the node could not do.
+/// After how many seconds a client may send a request again that failed because the node was unavailable.
 const RETRY_AFTER_SECS: u64 = 1;
 
-/// An error as a client sees it.
+/// The body of an error response.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorBody {
     /// The error.
@@ -26,29 +26,29 @@ pub(crate) struct ErrorBody {
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorDetail {
-    /// A stable word for programs: `not_found`, `bad_request`, …
+    /// A stable code for programs: `not_found`, `bad_request`, …
     pub(crate) code: &'static str,
-    /// A sentence for people.
+    /// The message for people.
     pub(crate) message: String,
-    /// How to mend it, if there is a way.
+    /// A hint how to fix the error, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) help: Option<String>,
-    /// Everything that is wrong in a spec: file, line, column, field, message, help.
+    /// All problems of a spec: file, line, column, field, message, help.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub(crate) problems: Vec<Problem>,
-    /// Also in the node's log and in the header `x-request-id`.
+    /// The request id, as in the log of the node and in the header `x-request-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_id: Option<String>,
 }
 
-/// An error on its way to a client.
+/// An error that a handler returns.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
-    /// Boxed: results that carry an error stay small.
+    /// Boxed, so that results stay small.
     detail: Box<ErrorDetail>,
-    /// After how many seconds the client may come again.
+    /// After how many seconds the client may retry.
     retry_after: Option<u64>,
 }
 
@@ -67,39 +67,39 @@ impl ApiError {
         }
     }
 
-    /// The client sent something wrong.
+    /// The request is invalid.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    /// The spec that the client sent is wrong, or more than this node allows.
+    /// The spec in the request has problems, or exceeds the limits of this node.
     pub(crate) fn invalid_spec(problems: Vec<Problem>) -> Self {
         let s = if problems.len() == 1 { "" } else { "s" };
         let message = format!("{} problem{s} in the spec", problems.len());
         let mut error = Self::new(StatusCode::BAD_REQUEST, "invalid_spec", message)
-            .help("`problems` says for each where it is and what to do");
+            .help("`problems` says for each where it is and how to fix it");
         error.detail.problems = problems;
         error
     }
 
-    /// What the client wants to replace is not there any more.
+    /// The state that the request is based on is no longer the current one.
     pub(crate) fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", message)
     }
 
-    /// There is no such object.
+    /// The object does not exist.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    /// The object is in a state that does not allow it.
+    /// The state of the object does not allow the operation.
     pub(crate) fn wrong_state(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "wrong_state", message)
     }
 
     /// The request has no token and no session.
     pub(crate) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this node needs a token").help(
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this node requires a token").help(
             "send `Authorization: Bearer <token>`; on the command line use --dir of a node on this \
              machine, --token-file or THRONG_TOKEN",
         )
@@ -107,104 +107,105 @@ impl ApiError {
 
     /// The token is not valid.
     pub(crate) fn wrong_token() -> Self {
-        let words = "this token is not valid: it is wrong, expired or revoked";
-        Self::new(StatusCode::UNAUTHORIZED, "wrong_token", words)
+        let message = "this token is not valid: it is wrong, expired or revoked";
+        Self::new(StatusCode::UNAUTHORIZED, "wrong_token", message)
             .help("`throng token list` shows the valid tokens")
     }
 
     /// The address sent too many wrong tokens.
     pub(crate) fn too_many_wrong_tokens(after: Duration) -> Self {
-        let words = "too many wrong tokens came from this address";
-        // Not a moment too early: a part of a second is a whole one.
+        let message = "too many wrong tokens from this address";
+        // Rounded up: a client that waits exactly this long must not come too early.
         let secs = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_wrong_tokens", words)
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_wrong_tokens", message)
             .help("send a valid token: it is accepted at once")
             .retry_after(secs.max(1))
     }
 
-    /// Whether it is an answer to too many wrong tokens.
+    /// Whether the address sent too many wrong tokens.
     pub(super) fn is_throttled(&self) -> bool {
         self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
-    /// The token is valid, but does not allow this.
+    /// The token is valid, but lacks the scope.
     pub(crate) fn forbidden(name: &str, needed: &str) -> Self {
-        let words = format!("the token `{name}` does not allow this: it needs the scope {needed}");
-        Self::new(StatusCode::FORBIDDEN, "forbidden", words)
+        let message =
+            format!("the token `{name}` lacks a scope: this request needs the scope {needed}");
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
             .help("`throng token create NAME --scope …` creates a token with other scopes")
     }
 
-    /// Only a token may do this.
+    /// The operation requires a token; a session is not enough.
     pub(super) fn forbidden_to_sessions() -> Self {
-        let words = "a session cannot make a sign-in link";
-        Self::new(StatusCode::FORBIDDEN, "forbidden", words).help("ask with a token")
+        let message = "a session cannot create a sign-in link";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message).help("use a token")
     }
 
     /// A page of another site sent the request.
     pub(super) fn foreign_origin() -> Self {
-        let words = "a page of another site sent this request";
-        Self::new(StatusCode::FORBIDDEN, "foreign_origin", words).help(
-            "use the node's own page, or a program; behind a proxy set node.public_url to the URL \
-             that people use",
+        let message = "a page of another site sent this request";
+        Self::new(StatusCode::FORBIDDEN, "foreign_origin", message).help(
+            "use the page of this node, or a program; behind a proxy set node.public_url to the \
+             URL that people use",
         )
     }
 
-    /// The request is for another host.
+    /// The host name of the request is unknown.
     pub(super) fn misdirected(message: impl Into<String>) -> Self {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message)
     }
 
     /// The body is too large.
     pub(crate) fn too_large() -> Self {
-        let words = "the request's body is larger than this node takes";
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", words)
-            .help("send less at once, or raise node.max_request_bytes")
+        let message = "the request body is larger than node.max_request_bytes";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+            .help("send less in one request, or raise node.max_request_bytes")
     }
 
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     pub(crate) fn slow_body(slow: SlowBody) -> Self {
         let help = match slow {
-            SlowBody::Idle(_) => "send it without pauses",
-            SlowBody::Rate { .. } => "send it faster, or less at once",
+            SlowBody::Idle(_) => "send the body without pauses",
+            SlowBody::Rate { .. } => "send the body faster, or less in one request",
         };
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", slow.to_string()).help(help)
     }
 
-    /// The body has a content type that the path does not take.
+    /// The path does not accept the content type or encoding of the body.
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
-    /// Nothing of what was sent can be used.
+    /// None of the events of the request counts.
     pub(crate) fn no_event_counts(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "no_event_counts", message)
     }
 
-    /// The error as a part of an answer that says more.
-    pub(crate) fn in_body(mut self) -> serde_json::Value {
+    /// The error as a field of a response that has other fields too.
+    pub(crate) fn into_json(mut self) -> serde_json::Value {
         self.detail.request_id = REQUEST_ID.try_with(Clone::clone).ok();
         serde_json::to_value(&*self.detail).unwrap_or_default()
     }
 
-    /// The node cannot do it now; it may in a second.
+    /// The node cannot do it now; a retry after a second may succeed.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);
         error.retry_after(RETRY_AFTER_SECS)
     }
 
-    /// The client may come again after so many seconds.
+    /// Sets after how many seconds the client may retry.
     pub(crate) fn retry_after(mut self, secs: u64) -> Self {
         self.retry_after = Some(secs);
         self
     }
 
-    /// Time alone changes nothing: a person has to do something first.
+    /// Without `Retry-After`: a retry fails until somebody has fixed the cause.
     pub(crate) fn without_retry(mut self) -> Self {
         self.retry_after = None;
         self
     }
 
-    /// A store cannot be used now. The class is for the client, the error for the log.
+    /// A store is unavailable. The client gets the class of the problem, the log the error.
     pub(super) fn storage(
         what: &str,
         problem: StorageProblem,
@@ -212,32 +213,29 @@ impl ApiError {
     ) -> Self {
         tracing::error!(error, %problem, "request failed");
         let error =
-            Self::unavailable(format!("{what} cannot be used now: {problem}")).help(problem.hint());
+            Self::unavailable(format!("{what} is unavailable: {problem}")).help(problem.hint());
         if problem.can_pass() { error } else { error.without_retry() }
     }
 
-    /// Our fault. The client gets no internals; the log has them.
+    /// A bug. The client gets no internals; the log has them.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
     }
 
-    /// Status, words for people, and when to come again: for an answer in another form.
-    pub(crate) fn into_parts(self) -> (StatusCode, String, Option<u64>) {
-        let words = match self.detail.help {
-            Some(help) => format!("{}: {help}", self.detail.message),
-            None => self.detail.message,
-        };
-        (self.status, words, self.retry_after)
+    /// Status, message, hint, and seconds until a retry: for a response that is not JSON.
+    pub(crate) fn into_parts(self) -> (StatusCode, String, Option<String>, Option<u64>) {
+        let detail = *self.detail;
+        (self.status, detail.message, detail.help, self.retry_after)
     }
 
-    /// Its stable word.
+    /// The stable code.
     #[cfg(test)]
     pub(super) fn code(&self) -> &'static str {
         self.detail.code
     }
 
-    /// Adds a mend.
+    /// Adds a hint how to fix the error.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.detail.help = Some(help.into());
         self
@@ -257,35 +255,35 @@ impl IntoResponse for ApiError {
 }
 
 tokio::task_local! {
-    /// The id of the request that is being answered.
+    /// The id of the current request.
     pub(super) static REQUEST_ID: String;
 }
 
-/// Nothing lies at this path, or nothing on a node with these roles.
+/// The path does not exist, or not on a node with these roles.
 pub(super) async fn no_such_route(roles: Arc<[Role]>) -> ApiError {
-    let error = ApiError::not_found("nothing lies at this path");
+    let error = ApiError::not_found("this path does not exist");
     if roles.contains(&Role::Api) {
-        return error.help("/openapi.json lists every path");
+        return error.help("/openapi.json lists all paths");
     }
     let roles: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     error.help(format!(
-        "this node has the role {} only: ask a node with the role api, or see /openapi.json",
+        "this node has only the role {}: use a node with the role api, or see /openapi.json",
         roles.join(", ")
     ))
 }
 
-/// The path is right, the method is not.
+/// The path exists, but not with this method.
 pub(super) async fn no_such_method() -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        "this path does not know this method",
+        "this path does not support this method",
     )
-    .help("/openapi.json lists the methods of every path")
+    .help("/openapi.json lists the methods of each path")
 }
 
-/// An answer of a layer that knows no JSON (too large, too slow, a panic), in the API's form.
-pub(super) fn in_form(response: Response) -> Response {
+/// Converts the plain-text error of a layer (too large, too slow, a panic) to the error form of the API.
+pub(super) fn into_api_error(response: Response) -> Response {
     let status = response.status();
     let is_text = response
         .headers()
@@ -296,17 +294,20 @@ pub(super) fn in_form(response: Response) -> Response {
     }
     let error = match status {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(),
-        StatusCode::REQUEST_TIMEOUT => {
-            ApiError::new(status, "timeout", "the request took longer than this node allows").help(
-                "if /readyz names a problem, wait for its end; else ask for less at once, or \
-                     raise node.request_timeout_secs",
-            )
-        }
+        StatusCode::REQUEST_TIMEOUT => ApiError::new(
+            status,
+            "timeout",
+            "the request took longer than node.request_timeout_secs",
+        )
+        .help(
+            "if /readyz names a problem, wait until it is resolved; otherwise request less at \
+                     once, or raise node.request_timeout_secs",
+        ),
         _ if status.is_server_error() => ApiError::new(status, "internal", "the request failed")
-            .help("the node's log says why, under the request id"),
+            .help("the log of the node has the cause, with the request id"),
         _ => {
-            let words = status.canonical_reason().unwrap_or("refused").to_lowercase();
-            ApiError::new(status, "bad_request", words)
+            let message = status.canonical_reason().unwrap_or("refused").to_lowercase();
+            ApiError::new(status, "bad_request", message)
         }
     };
     error.into_response()
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_may_come_again_is_told_when() {
+    fn a_retryable_error_has_retry_after() {
         let seconds = |text: &str| Some(text.to_owned());
         assert_eq!(retry_after(ApiError::unavailable("no")), seconds("1"));
         assert_eq!(retry_after(ApiError::unavailable("no").retry_after(5)), seconds("5"));

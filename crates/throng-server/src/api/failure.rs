@@ -1,6 +1,5 @@
-//! Which answer an error of the node's parts gets. What caused it counts, however it is wrapped, for the
-//! API and for the pages alike: what a database, a log, a bucket or a query worker fails of is 503, and
-//! only a bug is 500.
+//! Maps errors of components to responses, for the API and the pages. The cause decides, however it is
+//! wrapped: 503 if a database, the event log, a bucket or a query worker is unavailable, 500 only for bugs.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,27 +14,26 @@ use super::error::ApiError;
 use crate::access::AccessError;
 use crate::roles::aggregate::{BudgetsError, CheckpointError};
 
-/// What the node needs and cannot use now.
+/// What is unavailable.
 enum Cause {
-    /// A store, because of this.
+    /// A store, and the class of its problem.
     Storage(&'static str, StorageProblem),
-    /// Something else, and what helps if that is known.
+    /// Another component, with a hint if there is one.
     Unavailable(&'static str, Option<String>),
 }
 
 impl ApiError {
-    /// The answer to an error of this node's parts, by the first of its causes that says what cannot be
-    /// used.
+    /// The response to an error of a component, by the first of its causes that says what is unavailable.
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
         match first_cause(error) {
             Some(Cause::Storage(what, problem)) => Self::storage(what, problem, error),
             Some(Cause::Unavailable(what, help)) => {
                 tracing::error!(error, "request failed");
                 let help = help.unwrap_or_else(|| {
-                    "try again in a moment; the node's log says why, under the request id"
+                    "try again later; the log of the node has the cause, with the request id"
                         .to_owned()
                 });
-                Self::unavailable(format!("{what} cannot be used now")).help(help)
+                Self::unavailable(format!("{what} is unavailable")).help(help)
             }
             None => Self::internal(error),
         }
@@ -53,7 +51,7 @@ fn first_cause(mut error: &(dyn Error + 'static)) -> Option<Cause> {
 }
 
 fn cause(error: &(dyn Error + 'static)) -> Option<Cause> {
-    // It shows the ledger's error as its own, and so has no cause of that type.
+    // It displays as the error of the ledger (`transparent`), so its sources do not include that type.
     if let Some(AccessError::Ledger(error)) = error.downcast_ref() {
         return of_ledger(error);
     }
@@ -68,7 +66,7 @@ fn cause(error: &(dyn Error + 'static)) -> Option<Cause> {
         return of_engine("the object storage", error, error.retry());
     }
     if let Some(CheckpointError::Fenced { .. }) = error.downcast_ref() {
-        return Some(Cause::Unavailable("a partition that another process takes over", None));
+        return Some(Cause::Unavailable("a partition that another process is taking over", None));
     }
     if let Some(error) = error.downcast_ref::<LakeError>() {
         let external = error.fault() == Fault::External;
@@ -106,8 +104,8 @@ impl From<BudgetsError> for ApiError {
             BudgetsError::Append(source) => match StorageProblem::in_causes(&error) {
                 Some(problem) => Self::storage("the event log", problem, &error),
                 None => {
-                    let words = format!("{error}: {}", throng_model::with_causes(&**source));
-                    tracing::warn!(error = words, "the event log refuses");
+                    let causes = throng_model::with_causes(&**source);
+                    tracing::warn!(%error, causes, "failed to append events");
                     Self::unavailable(error.to_string())
                 }
             },
@@ -132,9 +130,9 @@ mod tests {
     use crate::page::PageError;
 
     /// Status, code and `Retry-After`.
-    fn answer(error: ApiError) -> (u16, &'static str, Option<u64>) {
+    fn response(error: ApiError) -> (u16, &'static str, Option<u64>) {
         let code = error.code();
-        let (status, _, retry_after) = error.into_parts();
+        let (status, _, _, retry_after) = error.into_parts();
         (status.as_u16(), code, retry_after)
     }
 
@@ -197,15 +195,15 @@ mod tests {
                 None,
             ),
         ] {
-            let words = format!("{error:?}");
-            assert_eq!(answer(error), (status, code, retry_after), "{words}");
+            let debug = format!("{error:?}");
+            assert_eq!(response(error), (status, code, retry_after), "{debug}");
         }
     }
 
     #[test]
-    fn a_lost_engine_is_503_however_its_error_is_wrapped() {
+    fn an_unavailable_backend_is_503_however_its_error_is_wrapped() {
         let unavailable = (503, "unavailable", Some(1));
-        let of = |error: NodeError| answer(ApiError::of(&error));
+        let of = |error: NodeError| response(ApiError::of(&error));
         let lost = || lost(ErrorKind::ConnectionReset);
         assert_eq!(of(NodeError::Ledger(lost())), unavailable);
         assert_eq!(of(NodeError::Access(AccessError::Ledger(lost()))), unavailable);
@@ -229,8 +227,8 @@ mod tests {
             BudgetsError::Closed,
             BudgetsError::Unavailable { partition: 0 },
         ] {
-            let words = error.to_string();
-            assert_eq!(answer(error.into()), unavailable, "{words}");
+            let message = error.to_string();
+            assert_eq!(response(error.into()), unavailable, "{message}");
         }
         let worker = || LakeError::Start {
             program: "throng".to_owned(),
@@ -240,7 +238,7 @@ mod tests {
         // Bugs stay bugs.
         assert_eq!(of(NodeError::Ledger(bug())).0, 500);
         let panicked = BudgetsError::Panicked { partition: 0, offset: 7 };
-        assert_eq!(answer(panicked.into()).0, 500);
+        assert_eq!(response(panicked.into()).0, 500);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The feed to gates: frames, the catalog, and what each gate has applied.
+//! The feed for gates: frames, the catalog, and the versions that each gate has applied.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,105 +25,108 @@ use super::error::ApiError;
 
 type Ctx = State<Arc<NodeContext>>;
 
-/// The longest name of a gate.
-const LONGEST_ID: usize = 128;
+/// The maximum length of a gate id.
+const MAX_ID_LENGTH: usize = 128;
 
-/// Who subscribes.
+/// The query of a subscription.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Subscriber {
-    /// The gate's name, for the list of gates.
+pub(crate) struct FeedQuery {
+    /// The id of the gate, for the list of gates.
     gate: Option<String>,
-    /// The format of the frames that it reads.
+    /// The format of the frames: 1 or 2.
     format: Option<u8>,
 }
 
-fn checked(id: &str) -> Result<&str, ApiError> {
+fn checked_gate_id(id: &str) -> Result<&str, ApiError> {
     let fits = !id.is_empty()
-        && id.len() <= LONGEST_ID
+        && id.len() <= MAX_ID_LENGTH
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
     if fits {
         Ok(id)
     } else {
-        Err(ApiError::bad_request("this is no name of a gate")
+        Err(ApiError::bad_request("this is not a valid gate id")
             .help("use 1 to 128 letters, digits, `-`, `_`, `.` and `:`"))
     }
 }
 
 /// Budget states for gates: length-prefixed frames, a keyframe of every partition first, then
-/// deltas. Never ends by itself.
-#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the gate's name"), ("format" = Option<u8>, Query, description = "1 unless set; 2: with log positions")), responses((status = 200, body = Vec<u8>, description = "u32 little-endian length and a frame, again and again; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
+/// deltas. The response does not end until the node stops.
+#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the id of the gate"), ("format" = Option<u8>, Query, description = "1 (default), or 2: with log positions")), responses((status = 200, body = Vec<u8>, description = "frames, each with a u32 little-endian length before it; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
 pub(crate) async fn stream(
     State(ctx): Ctx,
-    Query(subscriber): Query<Subscriber>,
+    Query(query): Query<FeedQuery>,
     Extension(stop): Extension<CancellationToken>,
 ) -> Result<Response, ApiError> {
-    if let Some(gate) = &subscriber.gate {
-        checked(gate)?;
+    if let Some(gate) = &query.gate {
+        checked_gate_id(gate)?;
     }
-    let format = match subscriber.format {
+    let format = match query.format {
         None | Some(1) => FeedFormat::V1,
         Some(2) => FeedFormat::V2,
         Some(_) => {
-            return Err(ApiError::bad_request("this node has the feed in the formats 1 and 2")
-                .help("leave `format` out, or send format=2"));
+            return Err(ApiError::bad_request("this node serves the feed in the formats 1 and 2")
+                .help("omit `format`, or send format=2"));
         }
     };
     metrics::gauge!("throng_feed_connections").increment(1.0);
-    let open = Connection;
+    let connection = OpenConnection;
     let subscription = Arc::clone(&ctx.budgets).subscribe(format);
-    let frames = futures::stream::unfold((subscription, open), async |(mut from, open)| {
-        let frame = from.next().await?;
-        Some((Ok::<_, Infallible>(frame), (from, open)))
-    });
+    let frames =
+        futures::stream::unfold((subscription, connection), async |(mut from, connection)| {
+            let frame = from.next().await?;
+            Some((Ok::<_, Infallible>(frame), (from, connection)))
+        });
     let body = Stream::from_stream(frames.take_until(stop.cancelled_owned()));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }
 
-/// Counts a connection until it is dropped.
-struct Connection;
+/// Counts an open feed connection until it is dropped.
+struct OpenConnection;
 
-impl Drop for Connection {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         metrics::gauge!("throng_feed_connections").decrement(1.0);
     }
 }
 
-/// The ad groups with their numbers in the feed, budgets and targeting.
+/// The ad groups with their index in the feed, budget and targeting.
 #[utoipa::path(get, path = "/v1/catalog", responses((status = 200, body = super::answers::AdGroupCatalog, description = "`version`, `ad_groups`")))]
 pub(crate) async fn catalog(State(ctx): Ctx) -> Json<Arc<Catalog>> {
     Json(ctx.budgets.catalog())
 }
 
-/// What a gate has applied.
+/// The versions that a gate has applied.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AppliedVersions {
-    /// The version of each partition's last frame, by partition number.
+    /// The version of the last applied frame, by partition.
     versions: HashMap<u32, u64>,
 }
 
-/// A gate reports how far it has followed the feed.
-#[utoipa::path(post, path = "/v1/gates/{id}/applied", params(("id" = String, Path)), request_body = AppliedVersions, responses((status = 200, body = super::answers::GateNoted, description = "noted"), (status = 400, description = "no name of a gate, or too many gates")))]
+/// Reports the versions of the feed that a gate has applied.
+#[utoipa::path(post, path = "/v1/gates/{id}/applied", params(("id" = String, Path)), request_body = AppliedVersions, responses((status = 200, body = super::answers::GateNoted, description = "recorded"), (status = 400, description = "the gate id is invalid, or there are too many gates")))]
 pub(crate) async fn applied(
     State(ctx): Ctx,
     Path(id): Path<String>,
     Body(AppliedVersions { versions }): Body<AppliedVersions>,
 ) -> Result<Json<Value>, ApiError> {
-    let id = checked(&id)?;
+    let id = checked_gate_id(&id)?;
     if versions.len() > 256 {
         return Err(ApiError::bad_request("more than 256 partitions in one report"));
     }
     let mut versions: Vec<(u32, u64)> = versions.into_iter().collect();
     versions.sort_unstable();
     if !ctx.budgets.gate_report(id, versions, ctx.clock.now()) {
-        return Err(ApiError::bad_request("this node knows as many gates as it can")
-            .help("give gates names that stay; those silent for an hour are forgotten"));
+        return Err(ApiError::bad_request("the number of gates of this node is at its limit")
+            .help(
+                "give each gate a fixed id; gates that have not reported for an hour are removed",
+            ));
     }
     Ok(Json(json!({ "noted": true })))
 }
 
 /// The gates that have reported within the last hour, to this node or to another one.
-#[utoipa::path(get, path = "/v1/gates", responses((status = 200, body = super::answers::GateList, description = "`gates`: id, versions, at, age_seconds; `partitions`: how far the feed has come")))]
+#[utoipa::path(get, path = "/v1/gates", responses((status = 200, body = super::answers::GateList, description = "`gates`: id, versions, at, age_seconds; `partitions`: the published version of each partition")))]
 pub(crate) async fn gates(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
     let now = ctx.clock.now();
     let (_, gates) = cluster_members(&ctx).await?;
@@ -142,12 +145,12 @@ pub(crate) async fn gates(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
         .budgets
         .feed_positions()
         .into_iter()
-        .map(|told| {
+        .map(|feed| {
             json!({
-                "partition": told.partition,
-                "epoch": told.epoch,
-                "version": told.version,
-                "age_seconds": now.since(told.at).as_secs_f64(),
+                "partition": feed.partition,
+                "epoch": feed.epoch,
+                "version": feed.version,
+                "age_seconds": now.since(feed.at).as_secs_f64(),
             })
         })
         .collect();

@@ -22,29 +22,29 @@ pub(super) fn open_routes() -> Router<Arc<NodeContext>> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
 }
 
-/// The process is alive.
+/// Whether the process is alive.
 #[utoipa::path(get, path = "/healthz", security(()), responses((status = 200, body = String, content_type = "text/plain", description = "alive")))]
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether the node can answer. Anybody may ask, so it names classes of problems and nothing else,
-/// and costs no I/O.
-#[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, body = super::answers::Readiness, description = "`ready`: true; `degraded`: whether it goes on with older data or without a part; `problems`: classes of what is wrong"), (status = 503, body = super::answers::Readiness, description = "`ready`: false; `problems`: classes of what is wrong")))]
+/// Whether the node is ready. Needs no token, so the response has classes of problems and no details, and
+/// costs no I/O.
+#[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, body = super::answers::Readiness, description = "`ready`: true; `degraded`: whether it works with older data or without a component; `problems`: classes of problems"), (status = 503, body = super::answers::Readiness, description = "`ready`: false; `problems`: classes of problems")))]
 pub(crate) async fn readyz(State(ctx): State<Arc<NodeContext>>) -> (StatusCode, Json<Value>) {
     let impact = ctx.health.impact();
     let ready = impact != Some(Impact::NotReady);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let answer = json!({
+    let response = json!({
         "ready": ready,
         "degraded": impact.is_some(),
         "problems": ctx.health.classes(),
     });
-    (status, Json(answer))
+    (status, Json(response))
 }
 
-/// What is wrong with this node, in detail, and which snapshots it serves.
-#[utoipa::path(get, path = "/v1/node/health", responses((status = 200, body = super::answers::NodeHealth, description = "`ready`, `degraded`, `problems`: class, key, impact, detail, since; `snapshots`: the version served of each audience; `landlock`: whether the kernel confines query workers to their folders: yes, partial or no")))]
+/// The problems of this node in detail, and the snapshots that it serves.
+#[utoipa::path(get, path = "/v1/node/health", responses((status = 200, body = super::answers::NodeHealth, description = "`ready`, `degraded`, `problems`: class, key, impact, detail, since; `snapshots`: the version that is served of each audience; `landlock`: whether the kernel confines query workers to their folders: yes, partial or no")))]
 pub(crate) async fn details(State(ctx): State<Arc<NodeContext>>) -> Json<Value> {
     let impact = ctx.health.impact();
     let index = ctx.membership.load();
@@ -59,10 +59,10 @@ pub(crate) async fn details(State(ctx): State<Arc<NodeContext>>) -> Json<Value> 
     }))
 }
 
-/// One recorder a process; nodes of the same process share it.
+/// One recorder per process; nodes of the same process share it.
 static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Starts collecting metrics. Safe to call again.
+/// Starts collecting metrics. Idempotent.
 pub(crate) fn install_metrics() {
     PROMETHEUS.get_or_init(|| {
         let handle = PrometheusBuilder::new().install_recorder().ok();
@@ -71,15 +71,15 @@ pub(crate) fn install_metrics() {
     });
 }
 
-/// Moves the samples of histograms into their summaries. Without a scrape nobody else does, and they
-/// would pile up in memory for as long as the process lives.
+/// Moves the samples of histograms into their summaries. Otherwise only a scrape does so, and without one
+/// the samples would accumulate in memory.
 pub(crate) fn drain_samples() {
     if let Some(handle) = PROMETHEUS.get().and_then(Option::as_ref) {
         handle.run_upkeep();
     }
 }
 
-/// The processes of the deployment.
+/// The nodes of the cluster.
 #[utoipa::path(get, path = "/v1/nodes", responses((status = 200, body = super::answers::NodeList, description = "`nodes`: name, roles, url, started_at, seen_at, partitions, stands_by, gates")))]
 pub(crate) async fn nodes(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Value>, ApiError> {
     let (nodes, _) = crate::roles::cluster::cluster_members(&ctx).await?;
@@ -98,8 +98,8 @@ pub(crate) async fn metrics(State(ctx): State<Arc<NodeContext>>) -> Response {
     }
 }
 
-/// Numbers, counts, times and logs requests by route; never by the path itself, which can hold a
-/// user's key.
+/// Assigns the request id, and measures and logs requests by route; never by path, which can contain the key
+/// of a user.
 pub(super) async fn measure(request: Request, next: Next) -> Response {
     let id = format!("{:016x}", SystemEntropy.next_u64());
     REQUEST_ID.scope(id.clone(), measured(id, request, next)).await
@@ -114,7 +114,7 @@ async fn measured(id: String, request: Request, next: Next) -> Response {
     let is_page = route == "none" || !(route.starts_with("/v1/") || route.ends_with("z"));
     let mut response = next.run(request).await;
     if !is_page || response.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        response = error::in_form(response);
+        response = error::into_api_error(response);
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);

@@ -1,4 +1,4 @@
-//! Which audiences is a user in? An unknown user is in none; that is no error.
+//! Lookups: the audiences of users. An unknown user is in no audience; that is not an error.
 
 use std::sync::Arc;
 
@@ -15,26 +15,26 @@ use super::body::Body;
 use super::error::ApiError;
 
 /// The most keys of one request.
-const MOST_KEYS: usize = 10_000;
+const MAX_KEYS: usize = 10_000;
 
 /// Keys to look up.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Keys {
-    /// At most 10,000.
+    /// The keys of the users; at most 10,000.
     keys: Vec<String>,
 }
 
-/// A user's audiences.
+/// The audiences of a user.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct User {
-    /// The key, as it was asked for.
+    /// The key, as in the request.
     key: String,
     /// The names of the audiences, sorted.
     #[schema(value_type = Vec<String>)]
     audiences: Vec<AudienceName>,
-    /// Audiences of which the node cannot tell whether the user is in them, because their snapshot is
-    /// damaged or cannot be fetched. Left out if there are none.
+    /// Audiences whose snapshot is damaged or cannot be fetched, so that it is unknown whether the user is in
+    /// them. Omitted if there are none.
     #[schema(value_type = Vec<String>)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unknown: Vec<AudienceName>,
@@ -53,8 +53,8 @@ fn look_up(index: &MembershipIndex, key: String) -> User {
     User { key, audiences, unknown: index.missing().to_vec() }
 }
 
-/// One user.
-#[utoipa::path(get, path = "/v1/users/{key}/audiences", params(("key" = String, Path)), responses((status = 200, body = User, description = "the user's audiences; an unknown user is in none")))]
+/// Looks up one user.
+#[utoipa::path(get, path = "/v1/users/{key}/audiences", params(("key" = String, Path)), responses((status = 200, body = User, description = "the audiences of the user; an unknown user is in none")))]
 pub(crate) async fn one(
     State(ctx): State<Arc<NodeContext>>,
     Path(key): Path<String>,
@@ -63,15 +63,15 @@ pub(crate) async fn one(
     Json(look_up(&ctx.membership.load(), key))
 }
 
-/// Many users.
+/// Looks up many users.
 #[utoipa::path(post, path = "/v1/lookups", request_body = Keys, responses((status = 200, body = Users, description = "the users in the order of their keys"), (status = 400, description = "too many keys")))]
 pub(crate) async fn batch(
     State(ctx): State<Arc<NodeContext>>,
     Body(Keys { keys }): Body<Keys>,
 ) -> Result<Json<Users>, ApiError> {
-    if keys.len() > MOST_KEYS {
+    if keys.len() > MAX_KEYS {
         return Err(ApiError::bad_request(format!("{} keys in one request", keys.len()))
-            .help(format!("send at most {MOST_KEYS}")));
+            .help(format!("send at most {MAX_KEYS}")));
     }
     metrics::counter!("throng_lookups_total").increment(keys.len() as u64);
     let index = ctx.membership.load();

@@ -53,15 +53,15 @@ pub(crate) use timeout::within;
 
 use crate::NodeContext;
 
-/// How long the check of a sent spec may take, at least: the columns of large tables are read for it.
+/// The least timeout of requests that check a spec: they read the columns of all tables.
 const SPEC_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Limits on requests, from the spec's node settings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The longest body.
+    /// The maximum length of a body.
     pub(crate) max_request_bytes: usize,
-    /// The longest that a request may take after its body; streams are not requests in this sense.
+    /// The timeout of a request, without the time in which its body arrives. Streams have none.
     pub(crate) timeout: Duration,
 }
 
@@ -75,7 +75,7 @@ impl Limits {
     }
 }
 
-/// Everything that a node serves: API, streams, pages. Streams end when `stop` is told.
+/// All routes of a node: API, streams, pages. Streams end when `stop` is cancelled.
 pub(crate) fn router(
     ctx: Arc<NodeContext>,
     guard: Arc<Guard>,
@@ -99,8 +99,8 @@ pub(crate) fn router(
         streams = streams.route("/v1/feed", get(feed::stream));
     }
     let bounded = bounded.layer(from_fn_with_state(limits.timeout, timeout::within));
-    let longest = limits.timeout.max(SPEC_TIMEOUT);
-    let slow = slow.layer(from_fn_with_state(longest, timeout::within));
+    let slow_timeout = limits.timeout.max(SPEC_TIMEOUT);
+    let slow = slow.layer(from_fn_with_state(slow_timeout, timeout::within));
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
     Router::new()
@@ -122,8 +122,9 @@ pub(crate) fn router(
         .with_state(ctx)
 }
 
-/// Refuses what would change something once the data directory is lost: it would be changed in files
-/// that are gone. What only reads what is in memory is still answered; `decide` sees to itself.
+/// Refuses requests that change something once the data directory is lost: the change would go to files that
+/// no longer have a name. Requests that read from memory are still served; `decide` checks it itself before it
+/// records an insertion.
 async fn require_data_directory(
     State(ctx): State<Arc<NodeContext>>,
     request: Request,
@@ -139,11 +140,11 @@ async fn require_data_directory(
 
 fn data_directory_lost() -> error::ApiError {
     error::ApiError::unavailable("the data directory of this node was removed or replaced")
-        .help("restore it and start the node again; `/v1/node/health` says more")
+        .help("restore it and restart the node; `/v1/node/health` has the details")
         .without_retry()
 }
 
-/// What every node answers.
+/// Routes of every node.
 fn about() -> Router<Arc<NodeContext>> {
     Router::new()
         .route("/metrics", get(health::metrics))
@@ -159,7 +160,7 @@ fn lookups() -> Router<Arc<NodeContext>> {
         .route("/v1/decide", post(decide::decide))
 }
 
-/// What gates follow.
+/// The feed and the reports of gates.
 fn feed() -> Router<Arc<NodeContext>> {
     Router::new()
         .route("/v1/catalog", get(feed::catalog))
@@ -167,7 +168,7 @@ fn feed() -> Router<Arc<NodeContext>> {
         .route("/v1/gates/{id}/applied", post(feed::applied))
 }
 
-/// Requests that look at the data of every source: they may take longer than others.
+/// Requests that read the tables of all sources: they have a longer timeout.
 fn specs() -> Router<Arc<NodeContext>> {
     Router::new()
         .route("/v1/sources", get(sources::list))
@@ -175,7 +176,7 @@ fn specs() -> Router<Arc<NodeContext>> {
         .route("/v1/spec/apply", post(spec::apply))
 }
 
-/// Everything else.
+/// All other routes.
 fn objects() -> Router<Arc<NodeContext>> {
     Router::new()
         .route("/v1/nodes", get(health::nodes))
@@ -202,7 +203,7 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/runs/{id}/approve", post(syncs::approve_run))
         .route("/v1/destinations/{name}/approve", post(syncs::approve_destination))
         .route("/v1/tasks", get(syncs::tasks))
-        .route("/v1/tasks/announce", post(syncs::announce))
+        .route("/v1/tasks/announce", post(syncs::enqueue_due))
         .route("/v1/tasks/{id}", get(syncs::task))
         .route("/v1/tasks/{id}/requeue", post(syncs::requeue))
         .route("/v1/alerts", get(alerts::list))

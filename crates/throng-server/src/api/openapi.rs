@@ -16,7 +16,7 @@ impl Modify for Token {
     }
 }
 
-/// What holds for every operation: an id of its own, and errors in one form.
+/// Gives every operation a unique id, and its errors the same schema.
 struct Common;
 
 /// The id of an operation: its method and its path, such as `get_v1_audiences_name`.
@@ -32,7 +32,7 @@ impl Modify for Common {
                 let Some(operation) = operation else { continue };
                 operation.operation_id = Some(operation_id(method, path));
                 let responses = &mut operation.responses.responses;
-                let any_error = RefOr::T(Response::new("any other answer is an error"));
+                let any_error = RefOr::T(Response::new("all other responses are errors"));
                 responses.entry("default".to_owned()).or_insert(any_error);
                 for (status, response) in responses.iter_mut() {
                     let RefOr::T(response) = response else { continue };
@@ -62,7 +62,7 @@ impl Modify for Common {
         super::syncs::run, super::syncs::recreate, super::syncs::pause, super::syncs::resume,
         super::removals::list, super::removals::approve, super::removals::keep,
         super::sizes::of_sync, super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
-        super::syncs::task, super::syncs::requeue, super::syncs::announce, super::syncs::approve_destination,
+        super::syncs::task, super::syncs::requeue, super::syncs::enqueue_due, super::syncs::approve_destination,
         super::alerts::list, super::alerts::deliveries, super::alerts::test,
         super::events::accept, super::events::quarantine, super::budgets::list, super::budgets::one,
         super::feed::stream, super::feed::catalog, super::feed::gates, super::feed::applied,
@@ -73,7 +73,7 @@ impl Modify for Common {
 )]
 pub(crate) struct Api;
 
-/// This description.
+/// The OpenAPI description of the API.
 #[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = super::answers::Description, description = "OpenAPI 3.1")))]
 pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(Api::openapi())
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(routes, described);
     }
 
-    /// Every operation has an id of its own, and declares the parameters of its path.
+    /// Every operation has a unique id, and declares the parameters of its path.
     #[test]
     fn operations_are_well_formed() {
         let mut ids = BTreeSet::new();
@@ -124,9 +124,9 @@ mod tests {
         }
     }
 
-    /// Every answer has a schema, every schema that is named is there, and answers are described.
+    /// Every response has a schema and a description, and every schema that is named exists.
     #[test]
-    fn every_answer_has_a_schema() {
+    fn every_response_has_a_schema() {
         let document = serde_json::to_value(Api::openapi()).unwrap();
         assert_eq!(document["openapi"], "3.1.0");
         for (path, methods) in document["paths"].as_object().unwrap() {

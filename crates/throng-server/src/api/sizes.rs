@@ -12,16 +12,16 @@ use crate::NodeContext;
 use crate::roles::activate::{MAX_KEPT_SIZES, size_series};
 
 use super::error::ApiError;
-use super::syncs::declared;
+use super::syncs::declared_sync;
 
-/// The sizes of a sync's audience as its platform showed them, with what was delivered, over the last 30
-/// days.
-#[utoipa::path(get, path = "/v1/syncs/{name}/sizes", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncSizes, description = "`sizes`, oldest first: at, delivered, lower, upper, settling; `verdict` and `reason` of the series"), (status = 404, description = "no such sync")))]
+/// The sizes that the platform reported for the audience of a sync over the last 30 days, each with the
+/// number of users that were delivered.
+#[utoipa::path(get, path = "/v1/syncs/{name}/sizes", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncSizes, description = "`sizes`, oldest first: at, delivered, lower, upper, settling; `verdict` and `reason` of the whole series"), (status = 404, description = "no such sync")))]
 pub(crate) async fn of_sync(
     State(ctx): State<Arc<NodeContext>>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let sync = declared(&ctx, &name)?;
+    let sync = declared_sync(&ctx, &name)?;
     let sizes = ctx.ledger.sizes(&sync, MAX_KEPT_SIZES).await?;
     let audience = ctx.ledger.platform_audience(&sync).await?;
     let platform_id = audience.map(|audience| audience.platform_id);

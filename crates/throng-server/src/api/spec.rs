@@ -1,4 +1,4 @@
-//! The applied spec, and others to take its place.
+//! The applied spec, and planning and applying another one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::node::{Refusal, apply_planned, plan_sent};
 use super::body::Body;
 use super::error::ApiError;
 
-/// A spec as it is written: `throng plan` and `throng apply` send it.
+/// The files of a spec, as `throng plan` and `throng apply` send them.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SentSpec {
-    /// The absolute folder, on the node, that relative paths in the spec start from.
+    /// The absolute folder on the node that relative paths in the spec are relative to.
     #[schema(value_type = String)]
     base: PathBuf,
-    /// The files: `path` names a file in problems, `text` is what is written in it.
+    /// The files: `path` is the name of a file in problems, `text` is its content.
     #[schema(value_type = Vec<Object>)]
     files: Vec<SpecFile>,
-    /// Apply only over this version, as `GET /v1/spec` gives it; 0 if none is applied. `plan` does not
-    /// look at it.
+    /// Apply only if this is the applied version, as `GET /v1/spec` returns it; 0 if no spec is applied.
+    /// `plan` ignores it.
     base_version: Option<u64>,
 }
 
@@ -37,9 +37,9 @@ impl From<Refusal> for ApiError {
         match refusal {
             Refusal::Problems(problems) => Self::invalid_spec(problems),
             Refusal::Superseded { version } => Self::conflict(format!(
-                "another spec was applied meanwhile: version {version} is the applied one now"
+                "another spec was applied in the meantime: the applied version is now {version}"
             ))
-            .help("look at what would change now with `throng plan`, and apply again"),
+            .help("run `throng plan` to see what would change now, and apply again"),
             Refusal::Failed(error) => Self::of(&error),
         }
     }
@@ -54,8 +54,8 @@ pub(crate) async fn current(State(ctx): State<Arc<NodeContext>>) -> Result<Json<
     }))
 }
 
-/// Checks a spec and says what applying it would change. Changes nothing.
-#[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, body = super::answers::SpecPlanned, description = "`version` (the applied one), `plan`, `models`"), (status = 400, description = "`error.problems`: what is wrong in the spec, or more than this node allows")))]
+/// Checks a spec and returns what applying it would change. Changes nothing.
+#[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, body = super::answers::SpecPlanned, description = "`version`: the applied version; `plan`, `models`"), (status = 400, description = "`error.problems`: the problems of the spec, or limits of this node that it exceeds")))]
 pub(crate) async fn plan(
     State(ctx): State<Arc<NodeContext>>,
     Body(SentSpec { base, files, .. }): Body<SentSpec>,
@@ -66,14 +66,14 @@ pub(crate) async fn plan(
 }
 
 /// Checks a spec and applies it to the running node.
-#[utoipa::path(post, path = "/v1/spec/apply", request_body = SentSpec, responses((status = 200, body = super::answers::SpecChanged, description = "`version` (the new one), `plan` (what changed)"), (status = 400, description = "`error.problems`: what is wrong in the spec, or more than this node allows"), (status = 409, description = "another spec was applied since `base_version`")))]
+#[utoipa::path(post, path = "/v1/spec/apply", request_body = SentSpec, responses((status = 200, body = super::answers::SpecChanged, description = "`version`: the new version; `plan`: what changed"), (status = 400, description = "`error.problems`: the problems of the spec, or limits of this node that it exceeds"), (status = 409, description = "another spec was applied since `base_version`")))]
 pub(crate) async fn apply(
     State(ctx): State<Arc<NodeContext>>,
     Extension(caller): Extension<Caller>,
     Body(SentSpec { base, files, base_version }): Body<SentSpec>,
 ) -> Result<Json<Value>, ApiError> {
     let planned = plan_sent(&ctx, SpecFiles { base, files }).await?;
-    // From here to its end, also if the client goes away: half an applied spec is none.
+    // In a separate task, so that it ends also if the client disconnects: a spec must not be applied in part.
     let applying =
         tokio::spawn(
             async move { apply_planned(&ctx, planned, base_version, caller.name()).await },

@@ -1,5 +1,5 @@
-//! What changed, as server-sent events: `audiences`, `activation`, `budgets`, `spec`. A page that
-//! hears one looks again; a reader that lags loses nothing but repetitions.
+//! Changes as server-sent events: `audiences`, `activation`, `budgets`, `spec`. A page reloads when it receives
+//! one. A reader that lags loses only repeated events, because an event has no content but its name.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
 
-fn word(change: Change) -> &'static str {
+fn event_name(change: Change) -> &'static str {
     match change {
         Change::Audiences => "audiences",
         Change::Activation => "activation",
@@ -22,14 +22,14 @@ fn word(change: Change) -> &'static str {
     }
 }
 
-/// The stream of changes.
+/// Streams what has changed.
 #[utoipa::path(get, path = "/v1/stream", responses((status = 200, body = String, description = "server-sent events", content_type = "text/event-stream")))]
 pub(crate) async fn changes(
     State(ctx): State<Arc<NodeContext>>,
     Extension(stop): Extension<CancellationToken>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let changes = BroadcastStream::new(ctx.changes.subscribe())
-        .filter_map(async |change| change.ok().map(|c| Ok(Event::default().data(word(c)))))
+        .filter_map(async |change| change.ok().map(|c| Ok(Event::default().data(event_name(c)))))
         .take_until(stop.cancelled_owned());
     Sse::new(changes).keep_alive(KeepAlive::default())
 }

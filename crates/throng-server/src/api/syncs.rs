@@ -19,11 +19,11 @@ use super::body::Body;
 use super::error::ApiError;
 
 type Ctx = State<Arc<NodeContext>>;
-type Answer = Result<Json<Value>, ApiError>;
+type JsonResult = Result<Json<Value>, ApiError>;
 
-/// The syncs of the applied spec with what their platform audiences hold.
-#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, body = super::answers::SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due and when they are tried again, size")))]
-pub(crate) async fn list(State(ctx): Ctx) -> Answer {
+/// The syncs of the applied spec, each with the state of its audience on the platform.
+#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, body = super::answers::SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due, removals_retry_at, size")))]
+pub(crate) async fn list(State(ctx): Ctx) -> JsonResult {
     let delivered: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
     let records = ctx.ledger.delivered_records().await?;
     let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
@@ -57,123 +57,123 @@ pub(crate) async fn list(State(ctx): Ctx) -> Answer {
     Ok(Json(json!({ "syncs": syncs })))
 }
 
-/// How a sync is to be run.
+/// How to run a sync.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RunSync {
-    /// Everything is sent anew, in a session that replaces the platform's list.
+    /// Send all users again, in a session that replaces the list of the platform.
     #[serde(default)]
     full: bool,
-    /// The record of what was delivered, or its key, is lost: as `full`, and what was recorded is
-    /// forgotten.
+    /// As `full`, and discard the record of what was delivered: for a record, or its key, that is lost.
     #[serde(default)]
     forget_delivered: bool,
 }
 
-/// Plans a run of a sync at once, if it has anything to send.
+/// Plans a run of a sync at once if it has something to send.
 #[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused, it has an open run, its audience is being removed, or nothing was delivered yet")))]
 pub(super) async fn run(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Body(how): Body<RunSync>,
-) -> Answer {
-    let sync = declared(&ctx, &name)?;
+) -> JsonResult {
+    let sync = declared_sync(&ctx, &name)?;
     refuse_paused(&ctx, &sync).await?;
     refuse_removal(&ctx, &sync).await?;
     crate::roles::activate::request_run(&ctx, &sync, how.full, how.forget_delivered).await?;
     let what = match (how.full, how.forget_delivered) {
-        (_, true) => "everything is sent anew; what was recorded as delivered is forgotten",
-        (true, _) => "everything is sent anew",
-        _ => "it is planned anew",
+        (_, true) => "all users are sent again; the record of what was delivered is discarded",
+        (true, _) => "all users are sent again",
+        _ => "it is planned again",
     };
-    noted(&ctx, &sync, &caller, "run", what.to_owned()).await
+    record_change(&ctx, &sync, &caller, "run", what.to_owned()).await
 }
 
-/// Lets go of the platform's audience of a sync; its next run makes a new one, or finds one of the
-/// name.
+/// Detaches a sync from its audience on the platform. The next run creates a new audience, or finds one of the
+/// same name.
 #[utoipa::path(post, path = "/v1/syncs/{name}/recreate", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "its audience is being removed")))]
 pub(crate) async fn recreate(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Answer {
-    let sync = declared(&ctx, &name)?;
+) -> JsonResult {
+    let sync = declared_sync(&ctx, &name)?;
     refuse_removal(&ctx, &sync).await?;
     let now = ctx.clock.now();
     let before = ctx.ledger.platform_audience(&sync).await?;
-    let reason = "the sync was recreated: another audience on the platform takes its place";
+    let reason = "the sync was recreated: another audience on the platform replaces it";
     ctx.ledger.forget_delivered(&sync, reason, now).await?;
     ctx.ledger.resolve_alert(AlertKind::TaskFailed, sync.as_str(), now).await?;
     ctx.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
     let why = match before {
         Some(before) => {
             format!(
-                "audience {} on the platform is no longer kept; it stays there",
+                "audience {} stays on the platform, but is no longer updated",
                 before.platform_id
             )
         }
         None => "it had no audience on the platform".to_owned(),
     };
-    noted(&ctx, &sync, &caller, "recreated", why).await
+    record_change(&ctx, &sync, &caller, "recreated", why).await
 }
 
-/// Stops a sync: no run of it is planned and no task of it is claimed until it is resumed. The batch in
-/// hand is sent to its end.
-#[utoipa::path(post, path = "/v1/syncs/{name}/pause", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused already")))]
+/// Pauses a sync: no run of it is planned and no task of it is claimed until it is resumed. The batch that is
+/// being sent is completed.
+#[utoipa::path(post, path = "/v1/syncs/{name}/pause", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is already paused")))]
 pub(crate) async fn pause(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Answer {
-    let sync = declared(&ctx, &name)?;
+) -> JsonResult {
+    let sync = declared_sync(&ctx, &name)?;
     if !ctx.ledger.pause_sync(&sync, ctx.clock.now()).await? {
-        return Err(paused(&sync));
+        return Err(already_paused(&sync));
     }
     let why = "no run is planned and no task is claimed until it is resumed";
-    noted(&ctx, &sync, &caller, "paused", why.to_owned()).await
+    record_change(&ctx, &sync, &caller, "paused", why.to_owned()).await
 }
 
-/// Lets a paused sync go on.
+/// Resumes a paused sync.
 #[utoipa::path(post, path = "/v1/syncs/{name}/resume", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is not paused")))]
 pub(crate) async fn resume(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Answer {
-    let sync = declared(&ctx, &name)?;
+) -> JsonResult {
+    let sync = declared_sync(&ctx, &name)?;
     if !ctx.ledger.resume_sync(&sync).await? {
         return Err(ApiError::wrong_state(format!("sync `{sync}` is not paused")));
     }
     let why = "runs are planned and tasks are claimed again";
-    noted(&ctx, &sync, &caller, "resumed", why.to_owned()).await
+    record_change(&ctx, &sync, &caller, "resumed", why.to_owned()).await
 }
 
-fn paused(sync: &SyncName) -> ApiError {
+fn already_paused(sync: &SyncName) -> ApiError {
     ApiError::wrong_state(format!("sync `{sync}` is paused"))
-        .help(format!("`throng sync resume {sync}` lets it go on"))
+        .help(format!("`throng sync resume {sync}` resumes it"))
 }
 
 async fn refuse_paused(ctx: &NodeContext, sync: &SyncName) -> Result<(), ApiError> {
     match ctx.ledger.is_sync_paused(sync).await? {
-        true => Err(paused(sync)),
+        true => Err(already_paused(sync)),
         false => Ok(()),
     }
 }
 
-/// A sync that is declared again while its removal is carried out.
+/// Refuses a sync that was added to the spec again while the audience of the earlier sync of this name is
+/// being removed. Both would change the same audience on the platform.
 async fn refuse_removal(ctx: &NodeContext, sync: &SyncName) -> Result<(), ApiError> {
     match ctx.ledger.removal(sync).await? {
         Some(_) => Err(ApiError::wrong_state(format!(
             "the audience of an earlier sync `{sync}` is being removed from the platform"
         ))
-        .help("it begins anew after that; `throng sync removals` says how far that is")),
+        .help("it starts after that; `throng sync removals` shows the progress")),
         None => Ok(()),
     }
 }
 
 /// The name of a sync of the applied spec.
-pub(super) fn declared(ctx: &NodeContext, name: &str) -> Result<SyncName, ApiError> {
+pub(super) fn declared_sync(ctx: &NodeContext, name: &str) -> Result<SyncName, ApiError> {
     let spec = ctx.spec.load();
     let found = spec.syncs.iter().find(|sync| sync.name.as_str() == name);
     found
@@ -181,14 +181,14 @@ pub(super) fn declared(ctx: &NodeContext, name: &str) -> Result<SyncName, ApiErr
         .ok_or_else(|| ApiError::not_found(format!("no sync `{name}` in the applied spec")))
 }
 
-/// Writes what a person did to a sync into its history, and answers with its name.
-pub(super) async fn noted(
+/// Records a change that a person made in the history of the sync, wakes activation, and responds with the name.
+pub(super) async fn record_change(
     ctx: &NodeContext,
     sync: &SyncName,
     caller: &Caller,
     what: &str,
     why: String,
-) -> Answer {
+) -> JsonResult {
     let entry = HistoryEntry {
         subject_kind: "sync".to_owned(),
         subject: sync.to_string(),
@@ -205,17 +205,17 @@ pub(super) async fn noted(
 
 /// The newest 500 runs.
 #[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = super::answers::RunList, description = "`runs`, newest first")))]
-pub(crate) async fn runs(State(ctx): Ctx) -> Answer {
+pub(crate) async fn runs(State(ctx): Ctx) -> JsonResult {
     Ok(Json(json!({ "runs": ctx.ledger.runs(None, 500).await? })))
 }
 
-/// Lets a held run go on.
+/// Approves a held run.
 #[utoipa::path(post, path = "/v1/runs/{id}/approve", params(("id" = i64, Path)), responses((status = 200, body = super::answers::ActivationRun, description = "the run"), (status = 409, description = "it is not held")))]
 pub(crate) async fn approve_run(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(id): Path<i64>,
-) -> Answer {
+) -> JsonResult {
     let now = ctx.clock.now();
     ctx.ledger.approve_run(SyncRunId(id), now).await?;
     let run = ctx.ledger.run(SyncRunId(id)).await?;
@@ -224,7 +224,7 @@ pub(crate) async fn approve_run(
         subject_kind: "sync".to_owned(),
         subject: run.sync.to_string(),
         what: "approved".to_owned(),
-        why: format!("run {id} with {} removals was let go on", run.removes),
+        why: format!("run {id} with {} removals was approved", run.removes),
         at: now,
         actor: Some(caller.name().to_owned()),
     };
@@ -234,14 +234,14 @@ pub(crate) async fn approve_run(
     Ok(Json(json!(run)))
 }
 
-/// Lets every held run of a destination go on. Runs that are held with their account, and have sent nothing,
-/// are planned anew: the cause may have been in their identifiers.
-#[utoipa::path(post, path = "/v1/destinations/{name}/approve", params(("name" = String, Path)), responses((status = 200, body = super::answers::RunsApproved, description = "`approved`: how many runs"), (status = 404, description = "no such destination")))]
+/// Approves all held runs of a destination. Runs that are held because of failed checks of the account and have
+/// sent nothing are planned again, because the cause may be in their identifiers.
+#[utoipa::path(post, path = "/v1/destinations/{name}/approve", params(("name" = String, Path)), responses((status = 200, body = super::answers::RunsApproved, description = "`approved`: the number of runs"), (status = 404, description = "no such destination")))]
 pub(crate) async fn approve_destination(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Answer {
+) -> JsonResult {
     let spec = ctx.spec.load_full();
     let found = spec.destinations.iter().find(|d| d.name.as_str() == name);
     let name = &found
@@ -250,7 +250,7 @@ pub(crate) async fn approve_destination(
     let now = ctx.clock.now();
     let subject = crate::roles::activate::account_alert_subject(name);
     let reason = crate::roles::activate::failed_checks_reason(name);
-    // First: what is planned from now on is not held.
+    // First, because the planner holds new runs while this alert is open.
     ctx.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
     let held = ctx.ledger.unsettled().await?;
     let held = held.iter().filter(|(_, state)| *state == RunState::Held).map(|(sync, _)| sync);
@@ -266,7 +266,7 @@ pub(crate) async fn approve_destination(
         subject_kind: "destination".to_owned(),
         subject: name.to_string(),
         what: "approved".to_owned(),
-        why: format!("{approved} held runs were let go on"),
+        why: format!("{approved} held runs were approved"),
         at: now,
         actor: Some(caller.name().to_owned()),
     };
@@ -281,17 +281,17 @@ pub(crate) async fn approve_destination(
 struct TaskView {
     #[serde(flatten)]
     task: Task,
-    /// The share of batches with an end, 0 to 1.
+    /// The share of batches that are done, 0 to 1.
     progress: f64,
-    /// At the speed so far; null while nothing can be said.
+    /// Estimated from the speed so far; null while there is no estimate.
     eta_seconds: Option<u64>,
 }
 
-/// The time that a task will take yet, at its speed so far; none while nothing can be said.
+/// The estimated remaining time of a task, at its speed so far; none while there is no estimate.
 pub(crate) fn eta(task: &Task, now: Timestamp) -> Option<Duration> {
     let (done, all) = (f64::from(task.batches_done), f64::from(task.batches));
-    let under_way = task.state == TaskState::Running && task.batches_done > 0;
-    (under_way && done < all).then(|| now.since(task.created_at).mul_f64((all - done) / done))
+    let is_started = task.state == TaskState::Running && task.batches_done > 0;
+    (is_started && done < all).then(|| now.since(task.created_at).mul_f64((all - done) / done))
 }
 
 fn view(task: Task, now: Timestamp) -> TaskView {
@@ -301,18 +301,18 @@ fn view(task: Task, now: Timestamp) -> TaskView {
     TaskView { task, progress, eta_seconds }
 }
 
-/// Tasks: running, then queued, then ended.
+/// Tasks: running ones first, then queued ones, then finished ones.
 #[utoipa::path(get, path = "/v1/tasks", responses((status = 200, body = super::answers::TaskList, description = "`tasks` and `counts` by state")))]
-pub(crate) async fn tasks(State(ctx): Ctx) -> Answer {
+pub(crate) async fn tasks(State(ctx): Ctx) -> JsonResult {
     let now = ctx.clock.now();
     let tasks: Vec<TaskView> =
         ctx.ledger.tasks(500).await?.into_iter().map(|task| view(task, now)).collect();
     Ok(Json(json!({ "tasks": tasks, "counts": ctx.ledger.task_counts().await? })))
 }
 
-/// One task in full.
+/// One task with its run, batches, receipts and check.
 #[utoipa::path(get, path = "/v1/tasks/{id}", params(("id" = i64, Path)), responses((status = 200, body = super::answers::TaskDetail, description = "`task`, `run`, `batches`, `receipts`, `check`"), (status = 404, description = "no such task")))]
-pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
+pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> JsonResult {
     let task = ctx.ledger.task(TaskId(id)).await?;
     let check = ctx.ledger.check_of(task.id).await?;
     Ok(Json(json!({
@@ -324,13 +324,13 @@ pub(crate) async fn task(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
     })))
 }
 
-/// Puts a failed task back in the queue. A rest of its account after a failure is over.
+/// Puts a failed task back into the queue, and ends the backoff of its account.
 #[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, body = super::answers::ActivationTask, description = "the task"), (status = 409, description = "it has not failed, or its sync is paused")))]
 pub(crate) async fn requeue(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(id): Path<i64>,
-) -> Answer {
+) -> JsonResult {
     let now = ctx.clock.now();
     refuse_paused(&ctx, &ctx.ledger.task(TaskId(id)).await?.sync).await?;
     ctx.ledger.requeue_task(TaskId(id), now).await?;
@@ -340,7 +340,7 @@ pub(crate) async fn requeue(
         subject_kind: "sync".to_owned(),
         subject: ctx.ledger.run(task.run).await?.sync.to_string(),
         what: "requeued".to_owned(),
-        why: format!("task {id} is on the queue again, and its account does not rest"),
+        why: format!("task {id} is queued again, and the backoff of its account is ended"),
         at: now,
         actor: Some(caller.name().to_owned()),
     };
@@ -350,12 +350,11 @@ pub(crate) async fn requeue(
     Ok(Json(json!(task)))
 }
 
-/// Puts the tasks that are due on the queue once more, for messages that were lost; of one account
-/// those that may be there at a time, the others follow. Safe at any time: whoever takes a message
-/// looks at the ledger.
-#[utoipa::path(post, path = "/v1/tasks/announce", responses((status = 200, body = super::answers::TasksAnnounced, description = "`announced`: how many tasks")))]
-pub(crate) async fn announce(State(ctx): Ctx) -> Answer {
-    let announced = crate::roles::activate::enqueue_due_tasks(&ctx, ctx.clock.now()).await;
-    let announced = announced.map_err(|error| ApiError::of(&error))?;
-    Ok(Json(json!({ "announced": announced })))
+/// Enqueues the due tasks again, in case their messages were lost; of one account only as many as may be queued
+/// at a time, the others follow. Safe at any time: a worker that receives a message reads the task in the ledger.
+#[utoipa::path(post, path = "/v1/tasks/announce", responses((status = 200, body = super::answers::TasksEnqueued, description = "`announced`: the number of tasks that were enqueued")))]
+pub(crate) async fn enqueue_due(State(ctx): Ctx) -> JsonResult {
+    let enqueued = crate::roles::activate::enqueue_due_tasks(&ctx, ctx.clock.now()).await;
+    let enqueued = enqueued.map_err(|error| ApiError::of(&error))?;
+    Ok(Json(json!({ "announced": enqueued })))
 }

@@ -1,4 +1,4 @@
-//! How long a request may take.
+//! The timeout of requests.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -11,9 +11,8 @@ use tokio::time::Instant;
 
 use crate::node::BodyWait;
 
-/// Answers 408 where a request takes longer than `limit`. The time in which the node waits for the
-/// request's body does not count: that has limits of its own, which let a large body through a slow
-/// link.
+/// Responds with 408 if a request takes longer than `limit`. The time in which the node waits for the body
+/// does not count: bodies have separate limits, which allow a large body over a slow connection.
 pub(crate) async fn within(
     State(limit): State<Duration>,
     request: Request,
@@ -22,10 +21,10 @@ pub(crate) async fn within(
     let wait = request.extensions().get::<BodyWait>().cloned().unwrap_or_default();
     let started = Instant::now();
     let mut deadline = started + limit;
-    let mut answer = pin!(next.run(request));
+    let mut response = pin!(next.run(request));
     loop {
-        if let Ok(response) = tokio::time::timeout_at(deadline, answer.as_mut()).await {
-            return response;
+        if let Ok(done) = tokio::time::timeout_at(deadline, response.as_mut()).await {
+            return done;
         }
         let extended = started + limit + wait.total(Instant::now());
         if extended <= deadline {

@@ -17,7 +17,7 @@ use super::body::Body;
 use super::error::ApiError;
 
 type Ctx = State<Arc<NodeContext>>;
-type Answer = Result<Json<Value>, ApiError>;
+type JsonResult = Result<Json<Value>, ApiError>;
 
 impl From<AccessError> for ApiError {
     fn from(error: AccessError) -> Self {
@@ -28,30 +28,30 @@ impl From<AccessError> for ApiError {
     }
 }
 
-/// A token to create.
+/// A request to create a token.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateToken {
     /// 1 to 64 letters, digits, `-`, `_` and `.`; unique among the valid tokens.
     name: String,
-    /// At least one of events, lookup, feed, metrics, read, operate, admin.
+    /// One or more of events, lookup, feed, metrics, read, operate, admin.
     scopes: Vec<String>,
-    /// After how many seconds it expires; never if left out.
+    /// After how many seconds the token expires; never if omitted.
     #[serde(default)]
     expires_in_secs: Option<u64>,
-    /// The workspace that it is limited to.
+    /// The workspace that the token is limited to.
     #[serde(default)]
     workspace: Option<String>,
 }
 
-/// The longest life of a token that expires: a hundred years.
-const LONGEST_SECS: u64 = 100 * 366 * 86_400;
+/// The maximum of `expires_in_secs`: a hundred years.
+const MAX_EXPIRY_SECS: u64 = 100 * 366 * 86_400;
 
-fn request_of(create: CreateToken, now: Timestamp) -> Result<TokenRequest, ApiError> {
+fn checked_request(create: CreateToken, now: Timestamp) -> Result<TokenRequest, ApiError> {
     if !is_token_name(&create.name) {
-        return Err(ApiError::bad_request("`name` is not a name for a token").help(
+        return Err(ApiError::bad_request("`name` is not a valid token name").help(
             "use 1 to 64 letters, digits, `-`, `_` and `.`; `admin`, `admin-…` and `node.token` \
-             are the node's own",
+             are reserved",
         ));
     }
     let scopes: BTreeSet<&str> = create.scopes.iter().map(String::as_str).collect();
@@ -59,15 +59,15 @@ fn request_of(create: CreateToken, now: Timestamp) -> Result<TokenRequest, ApiEr
     let scopes: Scopes =
         parsed.map_err(|e| ApiError::bad_request(format!("`scopes`: {e}")))?.into_iter().collect();
     if scopes.is_empty() {
-        return Err(ApiError::bad_request("`scopes` is empty").help("name at least one scope"));
+        return Err(ApiError::bad_request("`scopes` is empty").help("send at least one scope"));
     }
     let expires_at = match create.expires_in_secs {
-        Some(secs) if (1..=LONGEST_SECS).contains(&secs) => {
+        Some(secs) if (1..=MAX_EXPIRY_SECS).contains(&secs) => {
             Some(now.plus(std::time::Duration::from_secs(secs)))
         }
         Some(_) => {
-            let words = format!("`expires_in_secs` is not from 1 to {LONGEST_SECS}");
-            return Err(ApiError::bad_request(words));
+            let message = format!("`expires_in_secs` is not from 1 to {MAX_EXPIRY_SECS}");
+            return Err(ApiError::bad_request(message));
         }
         None => None,
     };
@@ -78,29 +78,28 @@ fn request_of(create: CreateToken, now: Timestamp) -> Result<TokenRequest, ApiEr
     Ok(TokenRequest { name: create.name, scopes, expires_at, workspace })
 }
 
-/// Creates a token. The answer is the only place where it is shown.
+/// Creates a token. Only this response contains the token itself.
 #[utoipa::path(post, path = "/v1/tokens", request_body = CreateToken, responses((status = 200, body = super::answers::TokenCreated, description = "`name`, `token`, `scopes`, `expires_at`"), (status = 409, description = "a valid token has this name")))]
 pub(crate) async fn create(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Body(create): Body<CreateToken>,
-) -> Answer {
-    let request = request_of(create, ctx.access.time())?;
-    let answer = json!({
+) -> JsonResult {
+    let request = checked_request(create, ctx.access.time())?;
+    let mut response = json!({
         "name": request.name,
         "scopes": request.scopes,
         "expires_at": request.expires_at,
         "workspace": request.workspace,
     });
     let secret = ctx.access.create(request, &caller, ctx.clock.now()).await?;
-    let mut answer = answer;
-    answer["token"] = json!(secret.expose());
-    Ok(Json(answer))
+    response["token"] = json!(secret.expose());
+    Ok(Json(response))
 }
 
-/// All tokens, also those that expired or were revoked; never their secrets.
+/// All tokens, also expired and revoked ones; without their secrets.
 #[utoipa::path(get, path = "/v1/tokens", responses((status = 200, body = super::answers::TokenList, description = "`tokens`: name, scopes, workspace, created_at, created_by, expires_at, last_used_at, revoked_at, valid")))]
-pub(crate) async fn list(State(ctx): Ctx) -> Answer {
+pub(crate) async fn list(State(ctx): Ctx) -> JsonResult {
     let tokens: Vec<Value> = ctx
         .access
         .list()
@@ -124,19 +123,19 @@ pub(crate) async fn list(State(ctx): Ctx) -> Answer {
 }
 
 /// Revokes a token and ends its sessions.
-#[utoipa::path(post, path = "/v1/tokens/{name}/revoke", params(("name" = String, Path)), responses((status = 200, body = super::answers::TokenRevoked, description = "`revoked`: its name"), (status = 404, description = "no valid token has this name")))]
+#[utoipa::path(post, path = "/v1/tokens/{name}/revoke", params(("name" = String, Path)), responses((status = 200, body = super::answers::TokenRevoked, description = "`revoked`: the name of the token"), (status = 404, description = "no valid token has this name")))]
 pub(crate) async fn revoke(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> Answer {
+) -> JsonResult {
     ctx.access.revoke(&name, &caller, ctx.clock.now()).await?;
     Ok(Json(json!({ "revoked": name })))
 }
 
 /// The sessions of browsers.
 #[utoipa::path(get, path = "/v1/sessions", responses((status = 200, body = super::answers::SessionList, description = "`sessions`: id, token, created_at, last_seen_at, expires_at")))]
-pub(crate) async fn sessions(State(ctx): Ctx) -> Answer {
+pub(crate) async fn sessions(State(ctx): Ctx) -> JsonResult {
     let sessions: Vec<Value> = ctx
         .access
         .sessions()
@@ -156,8 +155,8 @@ pub(crate) async fn sessions(State(ctx): Ctx) -> Answer {
 }
 
 /// Ends a session.
-#[utoipa::path(post, path = "/v1/sessions/{id}/end", params(("id" = i64, Path)), responses((status = 200, body = super::answers::SessionEnded, description = "`ended`: its number"), (status = 404, description = "no such session")))]
-pub(crate) async fn end_session(State(ctx): Ctx, Path(id): Path<i64>) -> Answer {
+#[utoipa::path(post, path = "/v1/sessions/{id}/end", params(("id" = i64, Path)), responses((status = 200, body = super::answers::SessionEnded, description = "`ended`: the id of the session"), (status = 404, description = "no such session")))]
+pub(crate) async fn end_session(State(ctx): Ctx, Path(id): Path<i64>) -> JsonResult {
     match ctx.access.end_session(id).await? {
         true => Ok(Json(json!({ "ended": id }))),
         false => Err(ApiError::not_found(format!("no session {id}"))
@@ -165,12 +164,15 @@ pub(crate) async fn end_session(State(ctx): Ctx, Path(id): Path<i64>) -> Answer 
     }
 }
 
-/// Makes a link that signs a browser in once, within ten minutes, with the rights of the token that
-/// asks for it.
-#[utoipa::path(post, path = "/v1/sign-in-links", responses((status = 200, body = super::answers::SignInLink, description = "`path` and `expires_at`; `url` with the node's own address"), (status = 403, description = "a session cannot make one")))]
-pub(crate) async fn sign_in_link(State(ctx): Ctx, Extension(caller): Extension<Caller>) -> Answer {
+/// Creates a link that signs a browser in once, within ten minutes, with the scopes of the token of the
+/// request.
+#[utoipa::path(post, path = "/v1/sign-in-links", responses((status = 200, body = super::answers::SignInLink, description = "`path`, `url` with the address of the node, and `expires_at`"), (status = 403, description = "a session cannot create a sign-in link")))]
+pub(crate) async fn sign_in_link(
+    State(ctx): Ctx,
+    Extension(caller): Extension<Caller>,
+) -> JsonResult {
     if caller.session().is_some() {
-        // Else a session could prolong itself for ever.
+        // Otherwise a session could extend itself without limit.
         return Err(ApiError::forbidden_to_sessions());
     }
     let (code, expires_at) = ctx.access.sign_in_code(&caller).await?;

@@ -1,4 +1,4 @@
-//! Who may call the node: tokens and sessions, for administrators.
+//! Tokens and sessions, for administrators.
 
 use askama::Template;
 use axum::extract::State;
@@ -11,17 +11,17 @@ use super::{Context, Page, render};
 #[derive(Template)]
 #[template(path = "access.html")]
 struct AccessPage {
-    tokens: Vec<TokenLine>,
-    sessions: Vec<SessionLine>,
+    tokens: Vec<TokenView>,
+    sessions: Vec<SessionView>,
 }
 
 impl AccessPage {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/access"
     }
 }
 
-struct TokenLine {
+struct TokenView {
     name: String,
     state: &'static str,
     tone: &'static str,
@@ -32,19 +32,19 @@ struct TokenLine {
     used: String,
 }
 
-struct SessionLine {
+struct SessionView {
     id: i64,
     token: String,
-    began: String,
+    started: String,
     used: String,
-    ends: String,
+    expires: String,
 }
 
-fn when(at: Option<Timestamp>) -> String {
+fn when_or_never(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "never".to_owned(), show::when)
 }
 
-impl TokenLine {
+impl TokenView {
     fn of(row: TokenRow, valid: bool) -> Self {
         let (state, tone) = match (valid, row.revoked_at) {
             (true, _) => ("valid", "good"),
@@ -58,8 +58,8 @@ impl TokenLine {
             scopes: row.scopes.replace(',', ", "),
             created: show::when(row.created_at),
             by: row.created_by,
-            expires: when(row.expires_at),
-            used: when(row.last_used_at),
+            expires: when_or_never(row.expires_at),
+            used: when_or_never(row.last_used_at),
         }
     }
 }
@@ -69,14 +69,14 @@ pub(super) async fn page(State(ctx): Context) -> Page {
     let tokens = access.list().await?;
     let tokens = tokens.into_iter().map(|row| {
         let valid = access.is_valid(&row);
-        TokenLine::of(row, valid)
+        TokenView::of(row, valid)
     });
-    let sessions = access.sessions().await?.into_iter().map(|(row, token)| SessionLine {
+    let sessions = access.sessions().await?.into_iter().map(|(row, token)| SessionView {
         id: row.id,
         token,
-        began: show::when(row.created_at),
+        started: show::when(row.created_at),
         used: show::when(row.last_seen_at),
-        ends: show::when(row.expires_at),
+        expires: show::when(row.expires_at),
     });
     render(&AccessPage { tokens: tokens.collect(), sessions: sessions.collect() })
 }

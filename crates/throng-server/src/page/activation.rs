@@ -1,4 +1,4 @@
-//! Activation: runs with their receipts as bars, checks and alerts; one task in full.
+//! Activation: syncs, runs with their receipts and checks, alerts; one task with its receipts.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -16,13 +16,13 @@ struct List {
     cards: Vec<Card>,
     alerts: Vec<AlertLine>,
     more_alerts: Option<String>,
-    /// The paused syncs of the applied spec, with commas between them.
+    /// The paused syncs of the applied spec, separated by commas.
     paused: String,
     removals: Vec<RemovalRow>,
     syncs: SyncRows,
     runs: Vec<RunRow>,
-    /// Older runs are not listed.
-    cut_off: bool,
+    /// Whether there may be older runs that are not listed.
+    is_truncated: bool,
 }
 
 /// Runs that are listed.
@@ -42,7 +42,7 @@ struct RunRow {
     skipped: String,
     rejected: String,
     pending: String,
-    to_go: Option<String>,
+    remaining: Option<String>,
     meter: String,
     task: Option<TaskId>,
     check: &'static str,
@@ -50,7 +50,7 @@ struct RunRow {
 }
 
 impl List {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/activation"
     }
 }
@@ -85,7 +85,7 @@ fn run_row(run: &SyncRun, task: Option<&Task>, check: Option<&Check>, now: Times
         skipped: count(sum(&run.skipped)),
         rejected: count(sum(&run.rejected)),
         pending: count(run.pending),
-        to_go: task.and_then(|task| to_go(task, now)),
+        remaining: task.and_then(|task| remaining(task, now)),
         meter: run_meter(run),
         task: task.map(|t| t.id),
         check,
@@ -93,16 +93,16 @@ fn run_row(run: &SyncRun, task: Option<&Task>, check: Option<&Check>, now: Times
     }
 }
 
-/// The time that a task will take yet, in words.
-fn to_go(task: &Task, now: Timestamp) -> Option<String> {
+/// The remaining time of a task, or when it is retried.
+fn remaining(task: &Task, now: Timestamp) -> Option<String> {
     let eta = crate::api::syncs::eta(task, now);
-    eta.map(|left| format!("{} to go", show::duration(left))).or_else(|| next_try(task, now))
+    eta.map(|left| format!("{} remaining", show::duration(left))).or_else(|| next_retry(task, now))
 }
 
-/// When a task that failed is tried again.
-fn next_try(task: &Task, now: Timestamp) -> Option<String> {
+/// When a failed task is retried.
+fn next_retry(task: &Task, now: Timestamp) -> Option<String> {
     let waits = task.state == TaskState::Queued && task.last_error.is_some();
-    waits.then(|| show::next_try(task.not_before, now))
+    waits.then(|| show::next_retry(task.not_before, now))
 }
 
 pub(super) async fn list(State(ctx): Context) -> Page {
@@ -131,7 +131,7 @@ pub(super) async fn list(State(ctx): Context) -> Page {
         ],
         alerts: alerts.lines,
         more_alerts: alerts.more,
-        cut_off: runs.len() >= SHOWN_RUNS as usize,
+        is_truncated: runs.len() >= SHOWN_RUNS as usize,
         paused: paused.join(", "),
         removals: syncs::removals(&ctx).await?,
         syncs: syncs::rows(&ctx).await?,
@@ -170,18 +170,19 @@ struct ReceiptRow {
     rows: String,
     received: String,
     invalid: String,
-    answer: String,
+    response: String,
 }
 
 impl One {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/activation"
     }
 }
 
 pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {
-    let number =
-        id.parse().map_err(|_| PageError::Missing(format!("A task has a number, not `{id}`.")))?;
+    let number = id.parse().map_err(|_| {
+        PageError::Missing(format!("There is no task {id}: the id of a task is a number."))
+    })?;
     let task = ctx.ledger.task(TaskId(number)).await?;
     let run = ctx.ledger.run(task.run).await?;
     let receipts = ctx.ledger.receipts(task.id).await?;
@@ -189,8 +190,8 @@ pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {
     let (state, tone) = show::task(task.state);
     let skipped = run.skipped.iter().map(|(why, rows)| ("skipped", why.clone(), count(*rows)));
     let rejected = run.rejected.iter().map(|(why, rows)| ("rejected", why.clone(), count(*rows)));
-    let batches_done = match to_go(&task, ctx.clock.now()) {
-        Some(to_go) => format!("batches done, {to_go}"),
+    let batches_done = match remaining(&task, ctx.clock.now()) {
+        Some(remaining) => format!("batches done, {remaining}"),
         None => "batches done".to_owned(),
     };
     let page = One {
@@ -212,8 +213,8 @@ pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {
         meter: run_meter(&run),
         reasons: skipped.chain(rejected).collect(),
         check: check.map(|c| {
-            let (word, tone) = show::verdict(c.verdict);
-            (word, tone, c.reasons)
+            let (verdict, tone) = show::verdict(c.verdict);
+            (verdict, tone, c.reasons)
         }),
         receipts: receipts
             .iter()
@@ -226,8 +227,8 @@ pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {
                 rows: count(r.rows),
                 received: count(r.received),
                 invalid: count(r.invalid),
-                answer: match (r.http_status, r.error_code) {
-                    (0, _) => "the connection was cut".to_owned(),
+                response: match (r.http_status, r.error_code) {
+                    (0, _) => "no response: the connection failed".to_owned(),
                     (status, Some(code)) => format!("HTTP {status}, error {code}"),
                     (status, None) => format!("HTTP {status}"),
                 },

@@ -1,4 +1,4 @@
-//! Alerts, a page at a time, with what became of their delivery.
+//! Alerts in pages, with the results of their deliveries.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -11,15 +11,15 @@ use super::{Context, Page, render};
 use crate::NodeContext;
 use crate::page::PageError;
 
-/// Alerts of one page.
-const ROWS: u32 = 50;
-/// Open alerts that other pages show.
-const SHOWN_ELSEWHERE: u32 = 20;
+/// The number of alerts on one page.
+const PAGE_ROWS: u32 = 50;
+/// The number of alerts that other pages show.
+const OTHER_PAGES_ROWS: u32 = 20;
 
 #[derive(Template)]
 #[template(path = "alerts.html")]
 struct List {
-    said: String,
+    summary: String,
     rows: Vec<Row>,
     receivers: Vec<ReceiverRow>,
     newer: Option<u32>,
@@ -27,7 +27,7 @@ struct List {
 }
 
 impl List {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/alerts"
     }
 }
@@ -47,36 +47,39 @@ struct ReceiverRow {
     name: String,
     pending: String,
     ok: String,
-    trouble: String,
+    last_error: String,
 }
 
-/// An alert on the pages about other things.
+/// An alert on another page.
 pub(super) struct AlertLine {
     pub(super) message: String,
     pub(super) when: String,
-    pub(super) done: bool,
+    pub(super) is_resolved: bool,
 }
 
-/// The newest alerts, and how many there are.
-pub(super) struct Newest {
+/// The newest alerts, and their total number.
+pub(super) struct NewestAlerts {
     pub(super) lines: Vec<AlertLine>,
     pub(super) totals: AlertTotals,
-    /// `20 of 1,950 open alerts` or `20 of 1,950 alerts, 3 open`, if not all are here.
+    /// `20 of 1,950 open alerts` or `20 of 1,950 alerts, 3 open`; `None` if all are shown.
     pub(super) more: Option<String>,
 }
 
-/// The first alerts for the other pages: the open ones, or resolved ones too.
-pub(super) async fn newest(ctx: &NodeContext, with_resolved: bool) -> Result<Newest, PageError> {
+/// The newest alerts for other pages: open ones, and resolved ones if wanted.
+pub(super) async fn newest(
+    ctx: &NodeContext,
+    with_resolved: bool,
+) -> Result<NewestAlerts, PageError> {
     let totals = ctx.ledger.alert_totals().await?;
-    let alerts = ctx.ledger.alerts(SHOWN_ELSEWHERE).await?;
+    let alerts = ctx.ledger.alerts(OTHER_PAGES_ROWS).await?;
     let shown = alerts.into_iter().filter(|alert| with_resolved || alert.resolved_at.is_none());
     let lines: Vec<AlertLine> = shown.map(line).collect();
-    let more = cut_off(lines.len() as u64, totals, with_resolved);
-    Ok(Newest { lines, totals, more })
+    let more = truncation_note(lines.len() as u64, totals, with_resolved);
+    Ok(NewestAlerts { lines, totals, more })
 }
 
-/// What is said where not all alerts are shown.
-fn cut_off(shown: u64, totals: AlertTotals, with_resolved: bool) -> Option<String> {
+/// The note below a list that does not show all alerts.
+fn truncation_note(shown: u64, totals: AlertTotals, with_resolved: bool) -> Option<String> {
     let (shown_text, open) = (count(shown), count(totals.open));
     match with_resolved {
         true => (shown < totals.total)
@@ -91,23 +94,28 @@ fn line(alert: Alert) -> AlertLine {
     AlertLine {
         message: format!("{}{times}", alert.message),
         when: show::when(alert.last_at),
-        done: alert.resolved_at.is_some(),
+        is_resolved: alert.resolved_at.is_some(),
     }
 }
 
+/// The query of the page.
 #[derive(Debug, Deserialize)]
-pub(super) struct From {
+pub(super) struct AlertsQuery {
+    /// The number of alerts to skip first.
     #[serde(default)]
     from: u32,
 }
 
-pub(super) async fn page(State(ctx): Context, Query(From { from }): Query<From>) -> Page {
+pub(super) async fn page(
+    State(ctx): Context,
+    Query(AlertsQuery { from }): Query<AlertsQuery>,
+) -> Page {
     let totals = ctx.ledger.alert_totals().await?;
-    let alerts = ctx.ledger.alerts_page(ROWS, from).await?;
+    let alerts = ctx.ledger.alerts_page(PAGE_ROWS, from).await?;
     let ids: Vec<i64> = alerts.iter().map(|alert| alert.id).collect();
     let deliveries = ctx.ledger.deliveries_of(&ids).await?;
     let shown = u64::from(from) + alerts.len() as u64;
-    let said = format!(
+    let summary = format!(
         "{} to {} of {} alerts, {} open",
         count(u64::from(from).saturating_add(1).min(shown)),
         count(shown),
@@ -117,11 +125,11 @@ pub(super) async fn page(State(ctx): Context, Query(From { from }): Query<From>)
     let receivers = ctx.ledger.receivers().await?;
     let now = ctx.clock.now();
     let list = List {
-        said,
+        summary,
         rows: alerts.into_iter().map(|alert| row(alert, &deliveries)).collect(),
         receivers: receivers.into_iter().map(|receiver| receiver_row(receiver, now)).collect(),
-        newer: (from > 0).then(|| from.saturating_sub(ROWS)),
-        older: (shown < totals.total).then(|| from.saturating_add(ROWS)),
+        newer: (from > 0).then(|| from.saturating_sub(PAGE_ROWS)),
+        older: (shown < totals.total).then(|| from.saturating_add(PAGE_ROWS)),
     };
     render(&list)
 }
@@ -131,7 +139,7 @@ fn row(alert: Alert, deliveries: &[Delivery]) -> Row {
     Row {
         open: alert.resolved_at.is_none(),
         kind: alert.kind.name(),
-        deliveries: of_this.map(delivered).collect(),
+        deliveries: of_this.map(delivery_text).collect(),
         subject: alert.subject,
         message: alert.message,
         count: count(alert.count),
@@ -140,7 +148,7 @@ fn row(alert: Alert, deliveries: &[Delivery]) -> Row {
     }
 }
 
-fn delivered(delivery: &Delivery) -> String {
+fn delivery_text(delivery: &Delivery) -> String {
     let event = match delivery.event {
         AlertEventKind::Raised => "raised",
         AlertEventKind::Resolved => "resolved",
@@ -148,21 +156,21 @@ fn delivered(delivery: &Delivery) -> String {
     let (receiver, why) = (&delivery.receiver, delivery.why.as_deref().unwrap_or_default());
     match delivery.state {
         DeliveryState::Delivered => format!("{event}: delivered to {receiver}"),
-        DeliveryState::Expired => format!("{event}: given up for {receiver}: {why}"),
+        DeliveryState::Expired => format!("{event}: expired for {receiver}: {why}"),
         DeliveryState::Refused => format!("{event}: refused by {receiver}: {why}"),
     }
 }
 
 fn receiver_row(receiver: Receiver, now: Timestamp) -> ReceiverRow {
-    let next = receiver.next_try_at.map(|at| format!("; {}", show::next_try(at, now)));
+    let next = receiver.next_try_at.map(|at| format!("; {}", show::next_retry(at, now)));
     ReceiverRow {
         name: receiver.name,
         pending: count(receiver.pending),
         ok: receiver.last_ok_at.map_or_else(|| "–".to_owned(), show::when),
-        trouble: match receiver.failures {
+        last_error: match receiver.failures {
             0 => String::new(),
             failures => format!(
-                "{failures} failed tries, the last: {}{}",
+                "{failures} failed attempts, last error: {}{}",
                 receiver.last_error.unwrap_or_default(),
                 next.unwrap_or_default()
             ),
@@ -175,15 +183,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_that_is_cut_off_says_so() {
+    fn a_truncated_list_says_so() {
         let totals = |open, total| AlertTotals { open, total };
-        assert_eq!(cut_off(20, totals(20, 500), false), None);
+        assert_eq!(truncation_note(20, totals(20, 500), false), None);
         assert_eq!(
-            cut_off(20, totals(1_950, 2_000), false).as_deref(),
+            truncation_note(20, totals(1_950, 2_000), false).as_deref(),
             Some("20 of 1,950 open alerts")
         );
-        assert_eq!(cut_off(20, totals(3, 20), true), None);
-        let said = cut_off(20, totals(3, 1_950), true);
-        assert_eq!(said.as_deref(), Some("20 of 1,950 alerts, 3 open"));
+        assert_eq!(truncation_note(20, totals(3, 20), true), None);
+        let note = truncation_note(20, totals(3, 1_950), true);
+        assert_eq!(note.as_deref(), Some("20 of 1,950 alerts, 3 open"));
     }
 }

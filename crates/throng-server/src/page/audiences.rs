@@ -1,4 +1,4 @@
-//! Audiences: a list, and one with its size over time, its SQL, snapshots and history.
+//! Audiences: the list, and one audience with its size over time, SQL, snapshots and history.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -20,28 +20,28 @@ struct Row {
     members: String,
     state: &'static str,
     tone: &'static str,
-    /// Why it is not refreshed; empty if it is.
+    /// Why it is not refreshed (paused or pinned); empty if it is.
     stopped: String,
     version: String,
-    fresh: String,
+    built: String,
     progress: String,
 }
 
 impl List {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/audiences"
     }
 }
 
 pub(super) async fn list(State(ctx): Context) -> Page {
-    let known = ctx.ledger.audiences().await?;
+    let stored = ctx.ledger.audiences().await?;
     let spec = ctx.spec.load_full();
     let now = ctx.clock.now();
     let rows = spec
         .audiences
         .iter()
         .map(|declared| {
-            let row = known.iter().find(|k| k.name == declared.name);
+            let row = stored.iter().find(|row| row.name == declared.name);
             let (state, tone) = state_of(row);
             let current = row.and_then(|r| r.current.as_ref());
             Row {
@@ -52,8 +52,7 @@ pub(super) async fn list(State(ctx): Context) -> Page {
                 tone,
                 stopped: row.and_then(AudienceRow::stopped).unwrap_or_default(),
                 version: current.map_or_else(|| "–".to_owned(), |s| s.version.to_string()),
-                fresh: current
-                    .map_or_else(|| "never built".to_owned(), |s| show::when(s.created_at)),
+                built: current.map_or_else(|| "never".to_owned(), |s| show::when(s.created_at)),
                 progress: row
                     .and_then(|r| r.refresh.as_ref())
                     .map(|r| progress(r, now))
@@ -68,7 +67,7 @@ fn state_of(row: Option<&AudienceRow>) -> (&'static str, &'static str) {
     row.and_then(|r| r.refresh.as_ref()).map_or(("waiting", ""), |r| show::refresh(r.state))
 }
 
-/// Rows read, the share of those expected, and when it will be done at this speed.
+/// The rows read, the rows expected, and the remaining time at this speed.
 fn progress(refresh: &Refresh, now: Timestamp) -> String {
     match refresh.state {
         RefreshState::Processing => {
@@ -81,12 +80,12 @@ fn progress(refresh: &Refresh, now: Timestamp) -> String {
             }
             let left = (expected - refresh.rows_read) as f64 / refresh.rows_read as f64;
             let eta = now.since(started).mul_f64(left);
-            format!("{read} of about {}, {} to go", count(expected), show::duration(eta))
+            format!("{read} of about {}, {} remaining", count(expected), show::duration(eta))
         }
         RefreshState::Failed | RefreshState::Held => refresh.reason.clone().unwrap_or_default(),
         RefreshState::Scheduled if refresh.failures > 0 => {
             let reason = refresh.reason.as_deref().unwrap_or("no reason was recorded");
-            format!("{}; the last failed: {reason}", show::next_try(refresh.not_before, now))
+            format!("{}; last error: {reason}", show::next_retry(refresh.not_before, now))
         }
         _ => String::new(),
     }
@@ -99,11 +98,11 @@ struct One {
     description: String,
     state: &'static str,
     tone: &'static str,
-    /// Why it is not refreshed; empty if it is.
+    /// Why it is not refreshed (paused or pinned); empty if it is.
     stopped: String,
     reason: Option<String>,
-    /// A refresh waits or is at work.
-    open: bool,
+    /// Whether a refresh is waiting or running.
+    is_refreshing: bool,
     cards: Vec<Card>,
     sizes: String,
     sql: String,
@@ -120,11 +119,11 @@ struct SnapshotRow {
     rows_read: String,
     null_keys: String,
     bytes: String,
-    made: String,
+    created: String,
 }
 
 impl One {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/audiences"
     }
 }
@@ -141,7 +140,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
     let history = ctx.ledger.history(Some(("audience", name_checked.as_str())), 50).await?;
     let (state, tone) = state_of(row.as_ref());
     let current = row.as_ref().and_then(|r| r.current.as_ref());
-    let line = chart::Line {
+    let size_line = chart::Line {
         class: "b",
         points: sizes.iter().map(|(at, members)| (at.0 as f64, *members as f64)).collect(),
     };
@@ -156,7 +155,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
             .and_then(|r| r.refresh.as_ref())
             .filter(|r| r.state != RefreshState::Completed)
             .and_then(|r| r.reason.clone()),
-        open: row.as_ref().and_then(|r| r.refresh.as_ref()).is_some_and(|refresh| {
+        is_refreshing: row.as_ref().and_then(|r| r.refresh.as_ref()).is_some_and(|refresh| {
             use RefreshState::{Halted, Processing, Scheduled};
             matches!(refresh.state, Scheduled | Processing | Halted)
         }),
@@ -167,14 +166,16 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
             card("null-keys", count(current.map_or(0, |s| s.null_keys)), "rows without a key"),
             card(
                 "schedule",
-                declared.schedule.as_ref().map_or("by hand", |s| s.cron.as_str()),
+                declared.schedule.as_ref().map_or("manual", |s| s.cron.as_str()),
                 declared
                     .schedule
                     .as_ref()
                     .map_or_else(|| "schedule".to_owned(), |s| s.time_zone.as_str().to_owned()),
             ),
         ],
-        sizes: chart::lines(&[line], &|x| show::when(Timestamp(x as i64)), &|y| count(y as u64)),
+        sizes: chart::lines(&[size_line], &|x| show::when(Timestamp(x as i64)), &|y| {
+            count(y as u64)
+        }),
         sql: declared.sql.clone(),
         snapshots: snapshots
             .iter()
@@ -189,7 +190,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
                     rows_read: count(s.rows_read),
                     null_keys: count(s.null_keys),
                     bytes: count(s.bytes),
-                    made: show::when(s.created_at),
+                    created: show::when(s.created_at),
                 }
             })
             .collect(),

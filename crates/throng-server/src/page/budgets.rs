@@ -1,4 +1,4 @@
-//! Budgets: every ad group's actual, in-flight and projected spend; one ad group over the day.
+//! Budgets: actual, in-flight and projected spend of all ad groups; one ad group over the day.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ struct GateRow {
 }
 
 impl List {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/budgets"
     }
 }
@@ -48,7 +48,7 @@ fn meter(state: &AdGroupState) -> String {
     let budget = state.budget.0.max(1) as f64;
     let within = state.actual.0.min(state.budget.0) as f64 / budget;
     let over = (state.actual.0 - state.budget.0).max(0) as f64 / budget;
-    // Overdelivery is drawn inside the bar, so that the bar's end stays the budget.
+    // Overdelivery is drawn inside the bar, so that the end of the bar is the budget.
     chart::meter(&[
         ("actual", within - over.min(within)),
         ("over", over.min(within)),
@@ -57,11 +57,11 @@ fn meter(state: &AdGroupState) -> String {
 }
 
 /// An amount of an ad group, with its currency.
-fn priced(state: &AdGroupState, amount: Micros) -> String {
+fn with_currency(state: &AdGroupState, amount: Micros) -> String {
     format!("{} {}", money(amount), state.currency)
 }
 
-/// Sums of amounts by currency: those of different ones are never added up.
+/// Sums of amounts by currency. Amounts of different currencies are never added.
 pub(super) fn sums(states: &[AdGroupState], of: &dyn Fn(&AdGroupState) -> i64) -> String {
     let mut sums: BTreeMap<Currency, i64> = BTreeMap::new();
     for state in states {
@@ -72,7 +72,7 @@ pub(super) fn sums(states: &[AdGroupState], of: &dyn Fn(&AdGroupState) -> i64) -
     sums.iter().map(shown).collect::<Vec<_>>().join(" · ")
 }
 
-/// How much of the budgets a part of them is: by currency, and of those shares the mean.
+/// The share of the budgets: computed by currency, then averaged over the currencies.
 pub(super) fn share_of_budgets(states: &[AdGroupState], of: &dyn Fn(&AdGroupState) -> i64) -> f64 {
     let mut sums: BTreeMap<Currency, (f64, f64)> = BTreeMap::new();
     for state in states {
@@ -83,7 +83,7 @@ pub(super) fn share_of_budgets(states: &[AdGroupState], of: &dyn Fn(&AdGroupStat
     shares.sum::<f64>() / sums.len().max(1) as f64
 }
 
-fn word(state: &AdGroupState) -> (&'static str, &'static str) {
+fn open_or_closed(state: &AdGroupState) -> (&'static str, &'static str) {
     if state.open { ("open", "good") } else { ("closed", "bad") }
 }
 
@@ -94,28 +94,28 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     let (_, gates) = cluster_members(&ctx).await?;
     let page = List {
         cards: vec![
-            card("budget-total", sum(&|s| s.budget.0), "budgets of today"),
+            card("budget-total", sum(&|s| s.budget.0), "budgets today"),
             card("actual-total", sum(&|s| s.actual.0), "actual"),
             card("in-flight-total", sum(&|s| s.in_flight.0), "in flight"),
             card(
                 "over-total",
                 sum(&|s| (s.actual.0 - s.budget.0).max(0)),
-                "given away past the budgets",
+                "delivered past the budgets",
             ),
             card("open-count", states.iter().filter(|s| s.open).count(), "ad groups open"),
         ],
         rows: states
             .iter()
             .map(|s| {
-                let (state, tone) = word(s);
+                let (state, tone) = open_or_closed(s);
                 Row {
                     name: s.name.to_string(),
                     state,
                     tone,
-                    budget: priced(s, s.budget),
-                    actual: priced(s, s.actual),
-                    in_flight: priced(s, s.in_flight),
-                    projected: priced(s, s.projected),
+                    budget: with_currency(s, s.budget),
+                    actual: with_currency(s, s.actual),
+                    in_flight: with_currency(s, s.in_flight),
+                    projected: with_currency(s, s.projected),
                     meter: meter(s),
                 }
             })
@@ -146,7 +146,7 @@ struct One {
 }
 
 impl One {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/budgets"
     }
 }
@@ -169,23 +169,23 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
         line("b", &|p| p.in_flight.0),
         line("a", &|p| p.actual.0),
     ];
-    let amount = |micros: f64| priced(state, Micros(micros as i64));
+    let amount = |micros: f64| with_currency(state, Micros(micros as i64));
     let pairs: Vec<(String, f64, f64)> = series
         .intervals
         .iter()
         .map(|i| (show::clock(i.start.0 as f64), i.predicted.0 as f64, i.actual.0 as f64))
         .collect();
-    let (word, tone) = word(state);
+    let (state_text, tone) = open_or_closed(state);
     let page = One {
         name,
-        state: word,
+        state: state_text,
         tone,
         reason: state.reason.clone(),
         cards: vec![
-            card("budget", priced(state, state.budget), "budget today"),
-            card("actual", priced(state, state.actual), "actual"),
-            card("in-flight", priced(state, state.in_flight), "in flight"),
-            card("projected", priced(state, state.projected), "projected"),
+            card("budget", with_currency(state, state.budget), "budget today"),
+            card("actual", with_currency(state, state.actual), "actual"),
+            card("in-flight", with_currency(state, state.in_flight), "in flight"),
+            card("projected", with_currency(state, state.projected), "projected"),
         ],
         live: chart::lines(&lines, &show::clock, &amount),
         predicted: chart::bar_pairs(&pairs, ("b", "a"), &amount),
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn currencies_are_never_added_up() {
+    fn amounts_of_different_currencies_are_never_added() {
         let state = |name: &str, currency: &str, actual| AdGroupState {
             name: name.parse().unwrap(),
             index: AdGroupIndex(0),

@@ -1,4 +1,4 @@
-//! Small charts as SVG text, rendered by the node. Pure.
+//! Charts as SVG text. Pure.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 26.0;
 
-/// A line: points of (x, y) by rising x, and the class that colours it (`a` to `d`).
+/// A line: points (x, y) with ascending x, and the CSS class of its color (`a` to `d`).
 pub(crate) struct Line<'a> {
     pub(crate) class: &'a str,
     pub(crate) points: Vec<(f64, f64)>,
@@ -67,7 +67,7 @@ pub(crate) fn lines(
     svg
 }
 
-/// Pairs of bars side by side, each pair with a label below.
+/// Pairs of bars, each pair with a label below.
 pub(crate) fn bar_pairs(
     pairs: &[(String, f64, f64)],
     classes: (&str, &str),
@@ -79,22 +79,22 @@ pub(crate) fn bar_pairs(
     let top = nice_ceiling(pairs.iter().fold(0.0, |m, p| m.max(p.1).max(p.2)));
     let mut svg = open();
     y_axis(&mut svg, top, y_label);
-    let room = (WIDTH - LEFT - RIGHT) / pairs.len() as f64;
-    let bar = (room * 0.4).min(40.0);
-    let every = pairs.len().div_ceil(8);
+    let pair_width = (WIDTH - LEFT - RIGHT) / pairs.len() as f64;
+    let bar_width = (pair_width * 0.4).min(40.0);
+    let label_step = pairs.len().div_ceil(8);
     for (at, (label, first, second)) in pairs.iter().enumerate() {
-        let middle = LEFT + room * (at as f64 + 0.5);
+        let middle = LEFT + pair_width * (at as f64 + 0.5);
         for (class, value, left) in
-            [(classes.0, *first, middle - bar), (classes.1, *second, middle)]
+            [(classes.0, *first, middle - bar_width), (classes.1, *second, middle)]
         {
             let height = HEIGHT - BOTTOM - y(value, top);
             let _ = write!(
                 svg,
-                "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{bar:.1}\" height=\"{height:.1}\"/>",
+                "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{bar_width:.1}\" height=\"{height:.1}\"/>",
                 y(value, top)
             );
         }
-        if at % every == 0 {
+        if at % label_step == 0 {
             let _ = write!(
                 svg,
                 "<text x=\"{middle:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
@@ -106,8 +106,8 @@ pub(crate) fn bar_pairs(
     svg
 }
 
-/// A horizontal meter: shares of the whole with a class each; what is left stays grey. SVG, because
-/// the pages' security policy allows no `style` attribute.
+/// A horizontal meter: shares of the whole, each with a CSS class; the rest is grey. SVG, because the content
+/// security policy does not allow `style` attributes.
 pub(crate) fn meter(parts: &[(&str, f64)]) -> String {
     let mut svg =
         String::from("<svg class=\"meter\" viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\">");
@@ -131,7 +131,7 @@ fn open() -> String {
 }
 
 fn empty() -> String {
-    "<p class=\"empty\">Nothing to draw yet.</p>".to_owned()
+    "<p class=\"empty\">No data yet.</p>".to_owned()
 }
 
 fn y(value: f64, top: f64) -> f64 {
@@ -154,7 +154,7 @@ fn y_axis(svg: &mut String, top: f64, label: &dyn Fn(f64) -> String) {
     }
 }
 
-/// The smallest of 1, 2, 4, 5, 8 times a power of ten that is not below `value`; 1 for nothing.
+/// The smallest of 1, 2, 4, 5, 8 times a power of ten that is not below `value`; 1 if there is no value.
 fn nice_ceiling(value: f64) -> f64 {
     if !value.is_finite() || value <= 0.0 {
         return 1.0;
@@ -189,8 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_of_nothing_says_so() {
-        assert!(lines(&[], &|_| String::new(), &|_| String::new()).contains("Nothing to draw"));
+    fn a_chart_without_data_says_so() {
+        assert!(lines(&[], &|_| String::new(), &|_| String::new()).contains("No data yet"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! "Try a decision": the question of an ad server, with the answer in words.
+//! "Try a decision": the request of an ad server, with the decision and its reasons.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -7,8 +7,9 @@ use throng_model::{AdGroupName, UserKey};
 
 use super::{Context, Page, render};
 
+/// The query of the page.
 #[derive(Deserialize)]
-pub(super) struct Question {
+pub(super) struct DecideQuery {
     #[serde(default)]
     user: String,
     #[serde(default)]
@@ -17,13 +18,13 @@ pub(super) struct Question {
 
 #[derive(Template)]
 #[template(path = "decide.html")]
-struct Decide {
+struct DecidePage {
     user: String,
     ad_groups: String,
-    answer: Option<Answer>,
+    decision: Option<DecisionView>,
 }
 
-struct Answer {
+struct DecisionView {
     audiences: Vec<String>,
     rows: Vec<Row>,
 }
@@ -34,32 +35,32 @@ struct Row {
     why: String,
 }
 
-impl Decide {
-    fn place(&self) -> &'static str {
+impl DecidePage {
+    fn menu_path(&self) -> &'static str {
         "/decide"
     }
 }
 
-pub(super) async fn page(State(ctx): Context, Query(question): Query<Question>) -> Page {
-    let answer = (!question.user.is_empty()).then(|| {
-        let mut not_names = Vec::new();
-        let mut named: Vec<AdGroupName> = Vec::new();
-        for text in question.ad_groups.split([' ', ',']).filter(|text| !text.is_empty()) {
+pub(super) async fn page(State(ctx): Context, Query(query): Query<DecideQuery>) -> Page {
+    let view = (!query.user.is_empty()).then(|| {
+        let mut invalid_names = Vec::new();
+        let mut names: Vec<AdGroupName> = Vec::new();
+        for text in query.ad_groups.split([' ', ',']).filter(|text| !text.is_empty()) {
             match AdGroupName::new(text) {
-                Ok(name) => named.push(name),
-                Err(error) => not_names.push(Row {
+                Ok(name) => names.push(name),
+                Err(error) => invalid_names.push(Row {
                     name: text.chars().take(128).collect(),
                     allowed: false,
                     why: error.to_string(),
                 }),
             }
         }
-        let candidates = if named.is_empty() && not_names.is_empty() {
+        let candidates = if names.is_empty() && invalid_names.is_empty() {
             ctx.spec.load().ad_groups.iter().map(|a| a.name.clone()).collect()
         } else {
-            named
+            names
         };
-        let user = UserKey::text(question.user.clone()).hash(ctx.seed);
+        let user = UserKey::text(query.user.clone()).hash(ctx.seed);
         let membership = ctx.membership.load();
         let decision = ctx.gate.decide(Some(user), &candidates, ctx.clock.now());
         let allowed = decision.allowed.iter().map(|name| Row {
@@ -72,10 +73,10 @@ pub(super) async fn page(State(ctx): Context, Query(question): Query<Question>) 
             allowed: false,
             why: reason.to_string(),
         });
-        Answer {
+        DecisionView {
             audiences: membership.audiences_of(user).into_iter().map(|a| a.to_string()).collect(),
-            rows: allowed.chain(refused).chain(not_names).collect(),
+            rows: allowed.chain(refused).chain(invalid_names).collect(),
         }
     });
-    render(&Decide { user: question.user, ad_groups: question.ad_groups, answer })
+    render(&DecidePage { user: query.user, ad_groups: query.ad_groups, decision: view })
 }

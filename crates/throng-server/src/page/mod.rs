@@ -1,5 +1,5 @@
-//! The web page: rendered here, kept fresh by the node's change stream. No build step, no
-//! framework; `assets/throng.js` swaps the page's body when something changed.
+//! The web pages. The node renders them; `assets/throng.js` reloads the content of a page when the stream of
+//! changes says that it changed. No framework and no build step.
 
 mod access;
 mod activation;
@@ -26,7 +26,7 @@ use crate::NodeContext;
 use crate::api::ApiError;
 
 /// The pages of the menu: path and name.
-pub(crate) const PLACES: &[(&str, &str)] = &[
+pub(crate) const MENU: &[(&str, &str)] = &[
     ("/", "Overview"),
     ("/sources", "Sources"),
     ("/audiences", "Audiences"),
@@ -54,7 +54,7 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/access", get(access::page))
 }
 
-/// What every page needs; it tells nothing, so it wants no token.
+/// The style and the script of the pages. They contain no data, so they need no token.
 pub(crate) fn assets() -> Router<Arc<NodeContext>> {
     Router::new().route("/assets/throng.css", get(style)).route("/assets/throng.js", get(script))
 }
@@ -74,11 +74,11 @@ async fn script() -> impl IntoResponse {
 
 /// A page that could not be shown.
 pub(crate) enum PageError {
-    /// There is no such object.
+    /// The object does not exist.
     Missing(String),
-    /// What the API answers with this error.
+    /// The error, as the API reports it.
     Failed(ApiError),
-    /// A template failed.
+    /// The template failed to render.
     Template(askama::Error),
 }
 
@@ -100,35 +100,39 @@ impl From<throng_store::LedgerError> for PageError {
 }
 
 #[derive(Template)]
-#[template(path = "missing.html")]
-struct Missing {
+#[template(path = "error.html")]
+struct ErrorPage {
     title: &'static str,
-    what: String,
+    message: String,
+    suggested_fix: Option<String>,
 }
 
-impl Missing {
-    fn place(&self) -> &'static str {
+impl ErrorPage {
+    fn menu_path(&self) -> &'static str {
         ""
     }
 }
 
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
-        let (status, what, retry_after) = match self {
-            Self::Missing(what) => (StatusCode::NOT_FOUND, what, None),
+        let (status, message, suggested_fix, retry_after) = match self {
+            Self::Missing(message) => (StatusCode::NOT_FOUND, message, None, None),
             Self::Failed(error) => error.into_parts(),
             Self::Template(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "page not rendered");
-                let words = "The page could not be rendered.".to_owned();
-                (StatusCode::INTERNAL_SERVER_ERROR, words, None)
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to render a page"
+                );
+                let message = "The page could not be rendered.".to_owned();
+                (StatusCode::INTERNAL_SERVER_ERROR, message, None, None)
             }
         };
         let title = match status {
             StatusCode::NOT_FOUND => "Not found",
-            StatusCode::SERVICE_UNAVAILABLE => "Not available now",
-            _ => "Not shown",
+            StatusCode::SERVICE_UNAVAILABLE => "Unavailable",
+            _ => "Error",
         };
-        let mut response = match (Missing { title, what }).render() {
+        let mut response = match (ErrorPage { title, message, suggested_fix }).render() {
             Ok(html) => (status, Html(html)).into_response(),
             Err(_) => status.into_response(),
         };

@@ -1,4 +1,4 @@
-//! The overview: the figures of all four jobs, open alerts, and what happened last.
+//! The overview: key figures, open alerts, nodes, and recent activity.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use super::budgets::{share_of_budgets, sums};
 use super::show::{self, Card, Entry, card, count, linked};
 use super::{Context, Page, chart, render};
 
-/// Runs whose users are added up.
+/// The number of runs whose users are added up.
 const SUMMED_RUNS: u32 = 1_000;
 
 #[derive(Template)]
@@ -24,22 +24,22 @@ struct Overview {
     alerts: Vec<AlertLine>,
     more_alerts: Option<String>,
     spend: String,
-    nodes: Vec<NodeLine>,
+    nodes: Vec<NodeRow>,
     history: Vec<Entry>,
 }
 
-/// A process of the deployment.
-struct NodeLine {
+/// A node of the cluster.
+struct NodeRow {
     roles: String,
     url: String,
-    up: String,
-    heard: String,
+    uptime: String,
+    last_seen: String,
     partitions: String,
-    stands_by: String,
+    standby_partitions: String,
     gates: String,
 }
 
-impl NodeLine {
+impl NodeRow {
     fn of(peer: Member, now: Timestamp) -> Self {
         let list = |numbers: &[u32]| {
             numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -47,23 +47,23 @@ impl NodeLine {
         Self {
             roles: peer.roles,
             url: peer.url,
-            up: show::duration(now.since(peer.started_at)),
-            heard: show::duration(now.since(peer.seen_at)),
+            uptime: show::duration(now.since(peer.started_at)),
+            last_seen: show::duration(now.since(peer.seen_at)),
             partitions: list(&peer.partitions),
-            stands_by: list(&peer.stands_by),
+            standby_partitions: list(&peer.stands_by),
             gates: count(peer.gates as u64),
         }
     }
 }
 
 impl Overview {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/"
     }
 }
 
-/// What the sum over the newest runs is called.
-fn users_sent(runs: usize) -> String {
+/// The label of the sum over the newest runs.
+fn users_sent_label(runs: usize) -> String {
     match runs < SUMMED_RUNS as usize {
         true => "users sent to platforms".to_owned(),
         false => format!("users sent in the newest {} runs", count(u64::from(SUMMED_RUNS))),
@@ -102,12 +102,12 @@ pub(super) async fn page(State(ctx): Context) -> Page {
                 "/audiences",
             ),
             linked(card("memberships", count(members), "memberships served"), "/audiences"),
-            linked(card("users-sent", count(sent), users_sent(runs.len())), "/activation"),
+            linked(card("users-sent", count(sent), users_sent_label(runs.len())), "/activation"),
             linked(
                 card(
                     "tasks-open",
                     count(of(TaskState::Queued) + of(TaskState::Running)),
-                    "tasks at work or queued",
+                    "tasks running or queued",
                 ),
                 "/activation",
             ),
@@ -126,7 +126,7 @@ pub(super) async fn page(State(ctx): Context) -> Page {
             ("actual", share_of_budgets(&states, &|s| s.actual.0)),
             ("flight", share_of_budgets(&states, &|s| s.in_flight.0)),
         ]),
-        nodes: peers.into_iter().map(|peer| NodeLine::of(peer, now)).collect(),
+        nodes: peers.into_iter().map(|peer| NodeRow::of(peer, now)).collect(),
         history: show::entries(history),
     };
     render(&overview)
@@ -136,7 +136,7 @@ pub(super) async fn page(State(ctx): Context) -> Page {
 mod tests {
     #[test]
     fn a_sum_that_is_not_over_all_runs_says_so() {
-        assert_eq!(super::users_sent(999), "users sent to platforms");
-        assert_eq!(super::users_sent(1_000), "users sent in the newest 1,000 runs");
+        assert_eq!(super::users_sent_label(999), "users sent to platforms");
+        assert_eq!(super::users_sent_label(1_000), "users sent in the newest 1,000 runs");
     }
 }

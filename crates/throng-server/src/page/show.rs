@@ -1,9 +1,9 @@
-//! How values look on a page. Pure.
+//! Formats values for the pages. Pure.
 
 use throng_model::{Micros, Timestamp};
 use throng_store::{HistoryEntry, RefreshState, RunState, SnapshotState, TaskState, Verdict};
 
-/// A figure with a name, in a box.
+/// A value with a label, shown in a box.
 pub(super) struct Card {
     pub(super) id: &'static str,
     pub(super) value: String,
@@ -20,13 +20,13 @@ pub(super) fn linked(mut card: Card, link: &'static str) -> Card {
     card
 }
 
-/// A line of the history.
+/// A row of the history.
 pub(super) struct Entry {
     pub(super) when: String,
     pub(super) subject: String,
     pub(super) what: String,
     pub(super) why: String,
-    /// The name of the caller's token; empty where the node acted by itself.
+    /// The name of the token of the caller; empty if the node acted by itself.
     pub(super) actor: String,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
-/// Money rounded to cents for reading; the API has every micro.
+/// Money rounded to cents; the API has the exact micros.
 pub(super) fn money(amount: Micros) -> String {
     let cents = (i128::from(amount.0) + 5_000).div_euclid(10_000);
     format!("{}.{:02}", cents.div_euclid(100), cents.rem_euclid(100))
@@ -68,13 +68,13 @@ pub(super) fn when(at: Timestamp) -> String {
     text.get(..19).unwrap_or(&text).replace('T', " ")
 }
 
-/// When something is tried again: a time that lies ahead, rounded up to a second, in UTC.
-pub(super) fn next_try(at: Timestamp, now: Timestamp) -> String {
+/// When something is retried: a time in the future, rounded up to a second, in UTC.
+pub(super) fn next_retry(at: Timestamp, now: Timestamp) -> String {
     if at <= now {
-        return "next try as soon as a worker is free".to_owned();
+        return "next retry as soon as a worker is free".to_owned();
     }
     let rounded_up = at.plus(std::time::Duration::from_micros(999_999));
-    format!("next try at {} UTC", when(rounded_up))
+    format!("next retry at {} UTC", when(rounded_up))
 }
 
 /// `15:04`, in UTC.
@@ -94,7 +94,7 @@ pub(super) fn duration(duration: std::time::Duration) -> String {
     }
 }
 
-/// Word and tone of a refresh.
+/// The text and the color class of a state.
 pub(super) fn refresh(state: RefreshState) -> (&'static str, &'static str) {
     match state {
         RefreshState::Scheduled => ("scheduled", "busy"),
@@ -161,12 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn the_next_try_lies_ahead() {
+    fn the_next_retry_is_in_the_future() {
         let now: Timestamp = "2026-11-23T15:04:05.2Z".parse().unwrap();
         let at = now.plus(std::time::Duration::from_millis(500));
-        assert_eq!(next_try(at, now), "next try at 2026-11-23 15:04:06 UTC");
+        assert_eq!(next_retry(at, now), "next retry at 2026-11-23 15:04:06 UTC");
         for due in [now, Timestamp(0)] {
-            assert_eq!(next_try(due, now), "next try as soon as a worker is free");
+            assert_eq!(next_retry(due, now), "next retry as soon as a worker is free");
         }
     }
 }

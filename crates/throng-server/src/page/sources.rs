@@ -1,4 +1,4 @@
-//! Sources: every table with its files and columns, and what is passed over.
+//! Sources: tables with their files and columns, and skipped files.
 
 use askama::Template;
 use axum::extract::State;
@@ -10,7 +10,7 @@ use super::{Context, Page, render};
 #[derive(Template)]
 #[template(path = "sources.html")]
 struct List {
-    /// Why nothing is listed.
+    /// Why the sources cannot be listed; empty if they can.
     problem: String,
     sources: Vec<SourceView>,
 }
@@ -20,8 +20,8 @@ struct SourceView {
     path: String,
     refused: String,
     tables: Vec<TableRow>,
-    passed_over: Vec<String>,
-    /// `and 12 more`, if not all are here.
+    skipped: Vec<String>,
+    /// `and 12 more`; empty if all are listed.
     more: String,
 }
 
@@ -36,13 +36,13 @@ struct TableRow {
 }
 
 impl List {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/sources"
     }
 }
 
-fn passed(over: &[PassedOver]) -> Vec<String> {
-    over.iter().map(|p| format!("{}: {}", p.path.display(), p.reason)).collect()
+fn skipped_files(files: &[PassedOver]) -> Vec<String> {
+    files.iter().map(|p| format!("{}: {}", p.path.display(), p.reason)).collect()
 }
 
 fn more(shown: usize, all: u64) -> String {
@@ -54,7 +54,7 @@ fn more(shown: usize, all: u64) -> String {
 
 fn refused(refused: Option<&throng_lake::Refused>) -> String {
     refused.map_or_else(String::new, |refused| match &refused.help {
-        Some(help) => format!("{}. {help}", refused.message),
+        Some(help) => format!("{}. Suggested fix: {help}", refused.message),
         None => refused.message.clone(),
     })
 }
@@ -64,12 +64,12 @@ fn table(table: TableListing) -> TableRow {
         table.columns.iter().map(|column| format!("{} {}", column.name, column.of)).collect();
     let mut notes = Vec::new();
     if !table.twice.is_empty() {
-        notes.push(format!("two columns of one file have this name: {}", table.twice.join(", ")));
+        notes.push(format!("duplicate columns in one file: {}", table.twice.join(", ")));
     }
     if !table.padded.is_empty() {
-        notes.push(format!("white space around values of {}", table.padded.join(", ")));
+        notes.push(format!("whitespace around values of {}", table.padded.join(", ")));
     }
-    notes.extend(passed(&table.passed_over));
+    notes.extend(skipped_files(&table.passed_over));
     let left = more(table.passed_over.len(), table.passed_over_count);
     notes.extend((!left.is_empty()).then_some(left));
     TableRow {
@@ -91,7 +91,7 @@ fn source(source: SourceListing) -> SourceView {
         path: source.path.display().to_string(),
         refused: refused(source.refused.as_ref()),
         more: more(source.passed_over.len(), source.passed_over_count),
-        passed_over: passed(&source.passed_over),
+        skipped: skipped_files(&source.passed_over),
         tables: source.tables.into_iter().map(table).collect(),
         name: source.name,
     }

@@ -1,5 +1,4 @@
-//! Syncs on their platforms: what was delivered and what the platform shows, over time; refused removals;
-//! removals of syncs.
+//! Syncs: delivered users and the size on the platform over time, refused removals, and removals of syncs.
 
 use std::collections::HashMap;
 
@@ -15,10 +14,10 @@ use crate::NodeContext;
 use crate::removals::{Definition, users_of};
 use crate::roles::activate::{MAX_KEPT_SIZES, size_series};
 
-/// Syncs that are listed.
-const SHOWN: usize = 200;
-/// Sizes of a sync that are listed below the chart.
-const SHOWN_SIZES: usize = 100;
+/// The maximum number of listed syncs.
+const MAX_SYNCS: usize = 200;
+/// The maximum number of sizes below the chart.
+const MAX_SIZES: usize = 100;
 
 /// A sync of the applied spec and its audience on the platform.
 pub(super) struct SyncRow {
@@ -26,16 +25,16 @@ pub(super) struct SyncRow {
     pub(super) audience: String,
     pub(super) destination: String,
     pub(super) delivered: String,
-    pub(super) shown: String,
-    pub(super) read: String,
-    /// Refused removals and when they are tried again; empty if there are none.
+    pub(super) size: String,
+    pub(super) read_at: String,
+    /// Refused removals and when they are retried; empty if there are none.
     pub(super) due: String,
 }
 
-/// The syncs that are listed, and how many there are.
+/// The listed syncs, and the number of all syncs.
 pub(super) struct SyncRows {
     pub(super) rows: Vec<SyncRow>,
-    pub(super) all: usize,
+    pub(super) total: usize,
 }
 
 /// Lists the syncs of the applied spec.
@@ -47,71 +46,71 @@ pub(super) async fn rows(ctx: &NodeContext) -> Result<SyncRows, PageError> {
     let sizes: HashMap<_, _> = sizes.into_iter().map(|size| (size.sync.clone(), size)).collect();
     let delivered: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
     let spec = ctx.spec.load_full();
-    let listed = spec.syncs.iter().take(SHOWN);
+    let listed = spec.syncs.iter().take(MAX_SYNCS);
     let rows = listed.map(|sync| {
         let record = records.get(&sync.name);
-        let there = delivered.get(&sync.name);
+        let platform = delivered.get(&sync.name);
         let size = sizes.get(&sync.name);
-        let size = size.filter(|s| there.is_some_and(|t| t.platform_id == s.platform_id));
+        let size = size.filter(|s| platform.is_some_and(|p| p.platform_id == s.platform_id));
         SyncRow {
             name: sync.name.to_string(),
             audience: sync.audience.to_string(),
             destination: sync.destination.to_string(),
             delivered: record.map_or_else(|| "–".to_owned(), |record| count(record.users)),
-            shown: size.map_or_else(|| "–".to_owned(), shown),
-            read: size.map(|size| show::when(size.at)).unwrap_or_default(),
-            due: record.and_then(|record| due(record, now)).unwrap_or_default(),
+            size: size.map_or_else(|| "–".to_owned(), size_text),
+            read_at: size.map(|size| show::when(size.at)).unwrap_or_default(),
+            due: record.and_then(|record| removals_due(record, now)).unwrap_or_default(),
         }
     });
-    Ok(SyncRows { rows: rows.collect(), all: spec.syncs.len() })
+    Ok(SyncRows { rows: rows.collect(), total: spec.syncs.len() })
 }
 
-/// What the platform shows, in words.
-fn shown(size: &SizeRecord) -> String {
-    let words = size_in_words(size.lower, size.upper);
-    if size.settling { format!("{words} (at work on an upload)") } else { words }
+/// The size on the platform as text.
+fn size_text(size: &SizeRecord) -> String {
+    let text = size_in_words(size.lower, size.upper);
+    if size.settling { format!("{text} (processing an upload)") } else { text }
 }
 
-/// Removals that the platform refused, and when they are tried again.
-fn due(record: &DeliveredRecord, now: Timestamp) -> Option<String> {
+/// Removals that the platform refused, and when they are retried.
+fn removals_due(record: &DeliveredRecord, now: Timestamp) -> Option<String> {
     let removals = match record.due {
         0 => return None,
         1 => "1 refused removal".to_owned(),
         due => format!("{} refused removals", count(due)),
     };
-    let next = show::next_try(record.retry_at.unwrap_or(now), now);
+    let next = show::next_retry(record.retry_at.unwrap_or(now), now);
     Some(format!("{removals}; {next}"))
 }
 
 /// A sync that was removed from the spec, and whose audience on the platform is to be emptied or deleted.
 pub(super) struct RemovalRow {
     pub(super) sync: String,
-    /// The audience's name on the platform, its id and its destination.
+    /// The name of the audience on the platform, its id and its destination.
     pub(super) audience: String,
-    pub(super) what: &'static str,
+    pub(super) action: &'static str,
     pub(super) users: String,
     pub(super) state: String,
     pub(super) tone: &'static str,
-    /// It waits for a person.
-    pub(super) waits: bool,
-    /// When it is tried again; empty if no try has failed.
-    pub(super) next: String,
+    /// Whether it waits for approval.
+    pub(super) needs_approval: bool,
+    /// When it is retried; empty if no attempt has failed.
+    pub(super) next_retry: String,
     pub(super) last_error: String,
     pub(super) requested: String,
 }
 
-/// The removals that have not been carried out.
+/// The removals that are not finished.
 pub(super) async fn removals(ctx: &NodeContext) -> Result<Vec<RemovalRow>, PageError> {
     let removals = ctx.ledger.removals().await?;
     if removals.is_empty() {
         return Ok(Vec::new());
     }
     let now = ctx.clock.now();
-    let there: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
+    let platforms: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
     let records = ctx.ledger.delivered_records().await?;
     let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
     let row = |removal: &Removal| {
-        let id = there.get(&removal.sync).map(|there| there.platform_id.as_str());
+        let id = platforms.get(&removal.sync).map(|platform| platform.platform_id.as_str());
         removal_row(removal, id, records.get(&removal.sync), now)
     };
     Ok(removals.iter().map(row).collect())
@@ -128,7 +127,7 @@ fn removal_row(
         Ok(definition) => {
             format!("{} ({id}) at {}", definition.platform_name(), definition.destination.name)
         }
-        // Of another version of this program; its id says which it is.
+        // Another version of this program wrote it; the id is enough to identify the audience.
         Err(_) => id.to_owned(),
     };
     let (state, tone) = match &removal.approved_by {
@@ -140,15 +139,15 @@ fn removal_row(
     RemovalRow {
         sync: removal.sync.to_string(),
         audience,
-        what: match removal.rule {
+        action: match removal.rule {
             RemovalRule::Empty => "is emptied",
             RemovalRule::Delete => "is deleted",
         },
         users: users_of(record).map_or_else(|| "unknown".to_owned(), count),
         state,
         tone,
-        waits: removal.approved_at.is_none(),
-        next: retry_at.map(|at| show::next_try(at, now)).unwrap_or_default(),
+        needs_approval: removal.approved_at.is_none(),
+        next_retry: retry_at.map(|at| show::next_retry(at, now)).unwrap_or_default(),
         last_error: removal.last_error.clone().unwrap_or_default(),
         requested: show::when(removal.requested_at),
     }
@@ -161,7 +160,7 @@ struct One {
     audience: String,
     destination: String,
     cards: Vec<Card>,
-    /// What is wrong with the sizes; empty if nothing is.
+    /// The problem of the sizes; empty if there is none.
     finding: String,
     chart: String,
     sizes: Vec<SizeRow>,
@@ -172,17 +171,17 @@ struct SizeRow {
     when: String,
     audience: String,
     delivered: String,
-    shown: String,
+    size: String,
 }
 
 impl One {
-    fn place(&self) -> &'static str {
+    fn menu_path(&self) -> &'static str {
         "/activation"
     }
 }
 
-/// What was delivered and what the platform shows, by time.
-fn draw(sizes: &[&SizeRecord]) -> String {
+/// The chart of delivered users and sizes on the platform over time.
+fn size_chart(sizes: &[&SizeRecord]) -> String {
     let line = |class, value: fn(&SizeRecord) -> Option<u64>| chart::Line {
         class,
         points: sizes
@@ -213,27 +212,27 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
     let newest = of_audience.last().copied();
     let now = ctx.clock.now();
     let delivered = record.map_or_else(|| "–".to_owned(), |record| count(record.users));
-    let due = record.and_then(|record| due(record, now));
+    let due = record.and_then(|record| removals_due(record, now));
     let page = One {
         name: declared.name.to_string(),
         audience: declared.audience.to_string(),
         destination: declared.destination.to_string(),
         cards: vec![
             card("delivered", delivered, "users delivered"),
-            card("shown", newest.map_or_else(|| "–".to_owned(), shown), "on the platform"),
+            card("shown", newest.map_or_else(|| "–".to_owned(), size_text), "on the platform"),
             card("removals-due", due.unwrap_or_else(|| "none".to_owned()), "removals due"),
         ],
         finding: evaluate_sizes(&size_series(&sizes, &id)).map(|f| f.reason).unwrap_or_default(),
-        chart: draw(&of_audience),
+        chart: size_chart(&of_audience),
         sizes: sizes
             .iter()
             .rev()
-            .take(SHOWN_SIZES)
+            .take(MAX_SIZES)
             .map(|size| SizeRow {
                 when: show::when(size.at),
                 audience: size.platform_id.clone(),
                 delivered: count(size.delivered),
-                shown: shown(size),
+                size: size_text(size),
             })
             .collect(),
         history: show::entries(history),
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_says_whom_it_waits_for_and_when_it_is_tried_again() {
+    fn a_removal_shows_its_approval_and_its_next_retry() {
         let record = DeliveredRecord {
             sync: "s".parse().unwrap(),
             account: "meta/1".to_owned(),
@@ -278,16 +277,20 @@ mod tests {
         };
         let row = removal_row(&removal(false), Some("77"), Some(&record), Timestamp(0));
         assert_eq!(
-            (row.state.as_str(), row.waits, row.next.as_str()),
+            (row.state.as_str(), row.needs_approval, row.next_retry.as_str()),
             ("waits for approval", true, "")
         );
         assert_eq!((row.audience.as_str(), row.users.as_str()), ("77", "1,234"));
         let row = removal_row(&removal(true), None, None, Timestamp(0));
-        assert_eq!((row.state.as_str(), row.waits), ("approved by ann", false));
-        assert!(row.next.starts_with("next try at 1970-01-01 00:01:00"), "{}", row.next);
+        assert_eq!((row.state.as_str(), row.needs_approval), ("approved by ann", false));
+        assert!(
+            row.next_retry.starts_with("next retry at 1970-01-01 00:01:00"),
+            "{}",
+            row.next_retry
+        );
         assert_eq!(row.users, "unknown");
 
-        let due = due(&record, Timestamp(0)).unwrap();
-        assert!(due.starts_with("2 refused removals; next try at"), "{due}");
+        let due = removals_due(&record, Timestamp(0)).unwrap();
+        assert!(due.starts_with("2 refused removals; next retry at"), "{due}");
     }
 }

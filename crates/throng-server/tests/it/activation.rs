@@ -322,7 +322,7 @@ async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
     .await;
     assert!(!client.get("/v1/syncs").await["syncs"][0]["paused_at"].is_null());
     let page = client.request("GET", "/activation").send().await.unwrap().text().await.unwrap();
-    assert!(page.contains("id=\"paused\"") && page.contains("buyers-on-meta: nothing is planned"));
+    assert!(page.contains("id=\"paused\"") && page.contains("buyers-on-meta: no run is planned"));
     // A pause survives a restart of the node.
     node.shutdown().await;
     let node = shop.node().await;

@@ -1,10 +1,10 @@
-//! What holds for every route: described, bounded, and errors in one form.
+//! Properties of all routes: they are described and bounded, and their errors have one form.
 
 use serde_json::{Value, json};
 
 use crate::{Client, SPEC, noon, spec, start};
 
-/// Methods and paths by the OpenAPI description, with something in place of every parameter.
+/// The methods and paths of the OpenAPI description, with a value for every parameter.
 pub(crate) async fn routes(client: &Client) -> Vec<(String, String)> {
     let request = client.request("GET", "/openapi.json");
     let document: Value = request.send().await.unwrap().json().await.unwrap();
@@ -28,14 +28,14 @@ async fn errors_have_one_form() {
     let node = start(dir.path(), spec(&text), &noon()).await.unwrap();
     let client = Client::of(&node);
     let large = "x".repeat(3_000);
-    for (method, path, body, status, code) in [
+    for (method, path, sent, status, code) in [
         ("GET", "/v1/nowhere", "", 404, "not_found"),
         ("DELETE", "/v1/budgets", "", 405, "method_not_allowed"),
         ("GET", "/v1/audiences/nobody", "", 404, "not_found"),
         ("GET", "/v1/budgets/gloves", "", 404, "not_found"),
         ("GET", "/v1/tasks/99", "", 404, "not_found"),
         ("GET", "/v1/tasks/many", "", 400, "bad_request"),
-        ("GET", "/v1/why/house/shoes", "", 400, "bad_request"),
+        ("GET", "/v1/why/building/shoes", "", 400, "bad_request"),
         ("POST", "/v1/lookups", "{", 400, "bad_request"),
         ("POST", "/v1/lookups", "{\"keys\": 1}", 400, "bad_request"),
         ("POST", "/v1/decide", "[]", 400, "bad_request"),
@@ -46,20 +46,20 @@ async fn errors_have_one_form() {
     ] {
         let kind = if path == "/v1/events" { "application/x-ndjson" } else { "application/json" };
         let request = client.request(method, path).header("content-type", kind);
-        let response = request.body(body.to_owned()).send().await.unwrap();
-        let case = format!("{method} {path} {body:.20}");
+        let response = request.body(sent.to_owned()).send().await.unwrap();
+        let case = format!("{method} {path} {sent:.20}");
         assert_eq!(response.status(), status, "{case}");
         let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
-        let said: Value = response.json().await.expect(&case);
-        assert_eq!(said["error"]["code"], code, "{case}: {said}");
-        assert_eq!(said["error"]["request_id"], json!(id), "{case}");
-        assert!(said["error"]["message"].as_str().is_some_and(|m| !m.is_empty()), "{case}");
+        let body: Value = response.json().await.expect(&case);
+        assert_eq!(body["error"]["code"], code, "{case}: {body}");
+        assert_eq!(body["error"]["request_id"], json!(id), "{case}");
+        assert!(body["error"]["message"].as_str().is_some_and(|m| !m.is_empty()), "{case}");
     }
     node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_without_data_answers_everything() {
+async fn a_node_without_data_responds_to_every_route() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path(), spec(SPEC), &noon()).await.unwrap();
     let client = Client::of(&node);
@@ -82,6 +82,6 @@ async fn a_node_without_data_answers_everything() {
     assert_eq!((status, users["users"].as_array().map(Vec::len)), (200, Some(2)));
     let metrics = client.request("GET", "/metrics").send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("throng_http_requests_total"), "{metrics}");
-    assert!(!metrics.contains("nobody"), "a user's key is in the metrics");
+    assert!(!metrics.contains("nobody"), "the key of a user is in the metrics");
     node.shutdown().await;
 }

@@ -1,4 +1,4 @@
-//! The description of the API holds: every GET route is asked, and its answer compared with its schema.
+//! The OpenAPI description is correct: responses of a node are compared with their schemas.
 
 use serde_json::{Value, json};
 use throng_model::{Clock as _, SystemClock};
@@ -7,7 +7,7 @@ use throng_store::{AlertKind, NewAlert, RunState};
 use crate::activation::{Shop, checked, settled};
 use crate::{Client, until};
 
-/// What the spec of a shop lacks.
+/// The ad groups that the spec of a shop does not have.
 const AD_GROUPS: &str = r#"advertisers:
   - { name: shop, currency: USD, time_zone: UTC }
 campaigns:
@@ -16,15 +16,15 @@ ad_groups:
   - { name: shoes, campaign: autumn, per: impression, price: "0.10", daily_budget: "1.00", impression_rate: 0.5, include: [buyers] }
 "#;
 
-/// Compares values with schemas of one document. Properties that a schema does not name are wrong.
+/// Compares values with the schemas of one document. Properties that a schema does not name are errors.
 struct Schemas<'a> {
     document: &'a Value,
-    wrong: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl<'a> Schemas<'a> {
     fn new(document: &'a Value) -> Self {
-        Self { document, wrong: Vec::new() }
+        Self { document, errors: Vec::new() }
     }
 
     fn resolved(&self, schema: &'a Value) -> &'a Value {
@@ -37,10 +37,10 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    fn is_right(&self, schema: &'a Value, value: &Value) -> bool {
+    fn matches(&self, schema: &'a Value, value: &Value) -> bool {
         let mut tried = Self::new(self.document);
         tried.compare(schema, value, "");
-        tried.wrong.is_empty()
+        tried.errors.is_empty()
     }
 
     fn compare(&mut self, schema: &'a Value, value: &Value, at: &str) {
@@ -49,8 +49,8 @@ impl<'a> Schemas<'a> {
             self.compare(one, value, at);
         }
         if let Some(any) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
-            if !any.iter().any(|one| self.is_right(one, value)) {
-                // The last one is what it should be, if it is not null.
+            if !any.iter().any(|one| self.matches(one, value)) {
+                // The last schema is the one that is not null.
                 if let Some(last) = any.last() {
                     self.compare(last, value, at);
                 }
@@ -58,13 +58,13 @@ impl<'a> Schemas<'a> {
             return;
         }
         if !is_of_type(&schema["type"], value) {
-            self.wrong.push(format!("{at}: {value:.40} is not {}", schema["type"]));
+            self.errors.push(format!("{at}: {value:.40} is not {}", schema["type"]));
             return;
         }
         if let Some(words) = schema["enum"].as_array()
             && !words.contains(value)
         {
-            self.wrong.push(format!("{at}: {value} is none of {words:?}"));
+            self.errors.push(format!("{at}: {value} is none of {words:?}"));
         }
         match value {
             Value::Object(_) => self.compare_object(schema, value, at),
@@ -81,7 +81,7 @@ impl<'a> Schemas<'a> {
         for name in schema["required"].as_array().into_iter().flatten() {
             let name = name.as_str().expect("a name");
             if value.get(name).is_none() {
-                self.wrong.push(format!("{at}: {name} is missing"));
+                self.errors.push(format!("{at}: {name} is missing"));
             }
         }
         let (named, others) = (&schema["properties"], &schema["additionalProperties"]);
@@ -91,18 +91,18 @@ impl<'a> Schemas<'a> {
                 (Some(schema), _) => self.compare(schema, value, &at),
                 (None, Value::Object(_)) => self.compare(others, value, &at),
                 (None, Value::Null) if named.is_object() => {
-                    self.wrong.push(format!("{at} is not described"));
+                    self.errors.push(format!("{at} is not described"));
                 }
-                (None, Value::Bool(false)) => self.wrong.push(format!("{at} is not allowed")),
+                (None, Value::Bool(false)) => self.errors.push(format!("{at} is not allowed")),
                 _ => {}
             }
         }
     }
 }
 
-/// Whether a value is of the type, or of one of the types, that a schema names.
-fn is_of_type(wanted: &Value, value: &Value) -> bool {
-    let is = |wanted: &str| match wanted {
+/// Whether a value has the type, or one of the types, of a schema.
+fn is_of_type(expected: &Value, value: &Value) -> bool {
+    let is = |expected: &str| match expected {
         "object" => value.is_object(),
         "array" => value.is_array(),
         "string" => value.is_string(),
@@ -110,9 +110,9 @@ fn is_of_type(wanted: &Value, value: &Value) -> bool {
         "null" => value.is_null(),
         "number" => value.is_number(),
         "integer" => value.is_i64() || value.is_u64(),
-        other => panic!("{other} is no type of JSON"),
+        other => panic!("{other} is not a type of JSON"),
     };
-    match wanted {
+    match expected {
         Value::String(one) => is(one),
         Value::Array(some) => some.iter().filter_map(Value::as_str).any(is),
         _ => true,
@@ -120,7 +120,7 @@ fn is_of_type(wanted: &Value, value: &Value) -> bool {
 }
 
 #[test]
-fn the_comparison_finds_what_is_wrong() {
+fn the_comparison_finds_errors() {
     let document = json!({ "components": { "schemas": {
         "Word": { "type": "string", "enum": ["a", "b"] },
         "Thing": {
@@ -137,7 +137,7 @@ fn the_comparison_finds_what_is_wrong() {
         },
     }}});
     let thing = json!({ "$ref": "#/components/schemas/Thing" });
-    let check = |value: Value| Schemas::new(&document).is_right(&thing, &value);
+    let check = |value: Value| Schemas::new(&document).matches(&thing, &value);
     assert!(check(json!({ "word": "a", "n": null })));
     assert!(check(json!({
         "word": "b", "n": 1, "other": "a", "counts": { "x": 1 }, "list": [1, 2.5], "any": [null],
@@ -157,7 +157,7 @@ fn the_comparison_finds_what_is_wrong() {
     }
 }
 
-/// The schema of an answer in JSON; `None` if the answer is something else.
+/// The schema of a JSON response; `None` if the response is not JSON.
 fn schema<'a>(document: &'a Value, path: &str, method: &str, status: &str) -> Option<&'a Value> {
     let responses = &document["paths"][path][method]["responses"];
     let response = responses.get(status).unwrap_or(&responses["default"]);
@@ -166,7 +166,7 @@ fn schema<'a>(document: &'a Value, path: &str, method: &str, status: &str) -> Op
     content.get("application/json").map(|content| &content["schema"])
 }
 
-/// A path with objects of the shop in place of its parameters.
+/// A path with objects of the shop for its parameters.
 fn filled(path: &str) -> String {
     let name = match path {
         _ if path.starts_with("/v1/audiences/") => "buyers",
@@ -182,8 +182,8 @@ fn filled(path: &str) -> String {
         .replace("{id}", "1")
 }
 
-/// Gives every list something to show.
-async fn busy(shop: &Shop, client: &Client) {
+/// Creates at least one item of every list.
+async fn fill_lists(shop: &Shop, client: &Client) {
     let at = SystemClock.now().to_string();
     let event = |id: &str, kind: &str| {
         let event = json!({ "id": id, "kind": kind, "ad_group": "shoes", "at": at });
@@ -192,15 +192,16 @@ async fn busy(shop: &Shop, client: &Client) {
     let lines = event("1", "insertion") + &event("2", "impression") + "{}\n";
     let counted = client.events(lines).await;
     assert_eq!((&counted["accepted"], &counted["rejected_count"]), (&json!(2), &json!(1)));
-    let (status, said) = client.post("/v1/gates/gate-1/applied", &json!({ "versions": {} })).await;
-    assert_eq!(status, 200, "{said}");
+    let (status, response) =
+        client.post("/v1/gates/gate-1/applied", &json!({ "versions": {} })).await;
+    assert_eq!(status, 200, "{response}");
     shop.buyers(11..12);
-    let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
-    assert_eq!(status, 200, "{said}");
+    let (status, response) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 200, "{response}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_is_as_it_is_described() {
+async fn every_response_matches_its_schema() {
     let shop = Shop::new().await;
     shop.buyers(0..12);
     let path = shop.dir.path().join("throng.yaml");
@@ -210,7 +211,7 @@ async fn every_answer_is_as_it_is_described() {
     let client = Client::of(&node);
     settled(&node, "delivery", |run| run.state == RunState::Completed).await;
     checked(&node).await;
-    busy(&shop, &client).await;
+    fill_lists(&shop, &client).await;
     settled(&node, "held", |run| run.state == RunState::Held).await;
     let alert = NewAlert {
         kind: AlertKind::NodeProblem,
@@ -225,17 +226,17 @@ async fn every_answer_is_as_it_is_described() {
 
     let document = client.get("/openapi.json").await;
     let mut schemas = Schemas::new(&document);
-    let mut asked = 0;
+    let mut compared = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         if methods.get("get").is_none() {
             continue;
         }
         let Some(schema) = schema(&document, path, "get", "200") else { continue };
-        let answer = client.get(&filled(path)).await;
-        schemas.compare(schema, &answer, path);
-        asked += 1;
+        let response = client.get(&filled(path)).await;
+        schemas.compare(schema, &response, path);
+        compared += 1;
     }
-    assert!(asked >= 20, "only {asked} routes were asked");
+    assert!(compared >= 20, "only {compared} routes were compared");
 
     let sent = crate::sent_file(&path);
     for (path, body) in [
@@ -260,11 +261,11 @@ async fn every_answer_is_as_it_is_described() {
         ("/v1/audiences/{name}/rollback", json!({ "version": 1 })),
         ("/v1/audiences/{name}/approve", json!({ "version": 99 })),
     ] {
-        let (status, answer) = client.post(&filled(path), &body).await;
+        let (status, response) = client.post(&filled(path), &body).await;
         let schema = schema(&document, path, "post", &status.to_string()).expect(path);
-        schemas.compare(schema, &answer, &format!("{path} {status}"));
+        schemas.compare(schema, &response, &format!("{path} {status}"));
     }
-    let Schemas { wrong, .. } = schemas;
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    let Schemas { errors, .. } = schemas;
+    assert!(errors.is_empty(), "{errors:#?}");
     node.shutdown().await;
 }

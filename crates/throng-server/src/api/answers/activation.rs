@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-/// How an audience is kept on a destination.
+/// How an audience is synchronized to a destination.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub(in crate::api) enum ActivationMode {
@@ -29,26 +29,26 @@ pub(in crate::api) struct SyncList {
     syncs: Vec<SyncSummary>,
 }
 
-/// A sync, and what its audience on the platform holds.
+/// A sync, and the state of its audience on the platform.
 #[derive(ToSchema)]
 pub(in crate::api) struct SyncSummary {
     name: String,
     audience: String,
     destination: String,
     mode: ActivationMode,
-    /// Since when it is paused.
+    /// When it was paused; null if it is not paused.
     paused_at: Option<i64>,
-    /// The platform's id of the audience, once there is one.
+    /// The id of the audience on the platform; null until it is created.
     platform_id: Option<String>,
-    /// The version that it holds, once a run completed.
+    /// The delivered version; null until a run has completed.
     delivered_version: Option<u64>,
     delivered_at: Option<i64>,
     delivered_users: Option<u64>,
     /// Removals that the platform refused.
     removals_due: u64,
-    /// When they are tried again; null if there are none.
+    /// When they are retried; null if there are none.
     removals_retry_at: Option<i64>,
-    /// The newest size of the audience on the platform; null if it was never read.
+    /// The newest size of the audience on the platform; null if it has not been read.
     size: Option<SyncSize>,
 }
 
@@ -56,40 +56,40 @@ pub(in crate::api) struct SyncSummary {
 #[derive(ToSchema)]
 pub(in crate::api) struct SyncSizes {
     sync: String,
-    /// The platform's id of the audience that the sync has now.
+    /// The id of the current audience on the platform.
     platform_id: Option<String>,
-    /// What the sizes of this audience say.
+    /// The verdict about the sizes of this audience.
     verdict: ActivationVerdict,
-    /// Null if nothing is wrong.
+    /// Null if the verdict is `passed`.
     reason: Option<String>,
-    /// The oldest first.
+    /// Oldest first.
     sizes: Vec<SyncSize>,
 }
 
-/// The size that a platform showed at one time.
+/// The size that the platform reported at one time.
 #[derive(ToSchema)]
 pub(in crate::api) struct SyncSize {
     sync: String,
     account: String,
     platform_id: String,
     at: i64,
-    /// At least so many people; null if the platform does not show it.
+    /// The lower bound in people; null if the platform does not report it.
     lower: Option<u64>,
-    /// At most so many people; null if the platform does not show it.
+    /// The upper bound in people; null if the platform does not report it.
     upper: Option<u64>,
-    /// Users that the platform was given at that time.
+    /// The users that had been delivered at that time.
     delivered: u64,
-    /// The platform was still at work on an upload.
+    /// Whether the platform was still processing an upload.
     settling: bool,
 }
 
-/// The sync that something was done to.
+/// The sync that was changed.
 #[derive(ToSchema)]
 pub(in crate::api) struct SyncNamed {
     sync: String,
 }
 
-/// What is to be done with the audience of a removed sync.
+/// What to do with the audience of a removed sync.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub(in crate::api) enum SyncRemovalRule {
@@ -97,7 +97,7 @@ pub(in crate::api) enum SyncRemovalRule {
     Delete,
 }
 
-/// Removals that have not been carried out.
+/// Removals that are not finished.
 #[derive(ToSchema)]
 pub(in crate::api) struct RemovalList {
     removals: Vec<SyncRemoval>,
@@ -108,15 +108,15 @@ pub(in crate::api) struct RemovalList {
 pub(in crate::api) struct SyncRemoval {
     sync: String,
     rule: SyncRemovalRule,
-    /// The audience's name on the platform.
+    /// The name of the audience on the platform.
     audience: Option<String>,
     destination: Option<String>,
-    /// The platform's id of the audience.
+    /// The id of the audience on the platform.
     platform_id: Option<String>,
-    /// Null if it is not known who was delivered.
+    /// Null if the number of delivered users is unknown.
     users: Option<u64>,
     requested_at: i64,
-    /// Null while it waits for a person.
+    /// Null while it waits for approval.
     approved_at: Option<i64>,
     approved_by: Option<String>,
     /// Failed tries to delete the audience.
@@ -149,7 +149,7 @@ pub(in crate::api) struct ActivationRun {
     audience: String,
     destination: String,
     mode: ActivationMode,
-    /// The version that was delivered before.
+    /// The version that was delivered by the previous run.
     from_version: Option<u64>,
     to_version: u64,
     state: ActivationRunState,
@@ -166,14 +166,14 @@ pub(in crate::api) struct ActivationRun {
     finished_at: Option<i64>,
     /// Why it failed or is held.
     reason: Option<String>,
-    /// What was changed or refused in the identifiers, by `KEY.reason`.
+    /// Identifiers that were changed or rejected, by `KEY.reason`.
     normalised: BTreeMap<String, u64>,
 }
 
-/// Held runs that were let go on.
+/// Held runs that were approved.
 #[derive(ToSchema)]
 pub(in crate::api) struct RunsApproved {
-    /// How many.
+    /// The number of runs.
     approved: u64,
 }
 
@@ -188,15 +188,15 @@ pub(in crate::api) enum ActivationTaskState {
     Held,
 }
 
-/// Tasks: running, then queued, then ended; 500 at most.
+/// Tasks: running ones first, then queued ones, then finished ones; at most 500.
 #[derive(ToSchema)]
 pub(in crate::api) struct TaskList {
     tasks: Vec<ActivationTask>,
-    /// Pairs of a state and how many tasks are in it.
+    /// Pairs of a state and its number of tasks.
     counts: Vec<Vec<Value>>,
 }
 
-/// One audience's work on one destination.
+/// The work of one audience on one destination.
 #[derive(ToSchema)]
 pub(in crate::api) struct ActivationTask {
     id: i64,
@@ -206,7 +206,7 @@ pub(in crate::api) struct ActivationTask {
     destination: String,
     state: ActivationTaskState,
     priority: i32,
-    /// Failures in a row.
+    /// Consecutive failures.
     failures: u32,
     /// It is not tried before this time.
     not_before: i64,
@@ -217,13 +217,13 @@ pub(in crate::api) struct ActivationTask {
     last_error: Option<String>,
     created_at: i64,
     finished_at: Option<i64>,
-    /// The share of batches with an end, 0 to 1; left out of the answer to `requeue`.
+    /// The share of batches that are done, 0 to 1; omitted in the response of `requeue`.
     progress: Option<f64>,
-    /// Null while nothing can be said; left out of the answer to `requeue`.
+    /// Null while there is no estimate; omitted in the response of `requeue`.
     eta_seconds: Option<u64>,
 }
 
-/// One task in full.
+/// One task with its run, batches, receipts and check.
 #[derive(ToSchema)]
 pub(in crate::api) struct TaskDetail {
     run: ActivationRun,
@@ -242,7 +242,7 @@ pub(in crate::api) enum ActivationBatchState {
     Done,
 }
 
-/// A fixed part of a run's rows.
+/// A fixed range of the rows of a run.
 #[derive(ToSchema)]
 pub(in crate::api) struct ActivationBatch {
     number: u32,
@@ -253,17 +253,17 @@ pub(in crate::api) struct ActivationBatch {
     outcome: Option<ActivationOutcome>,
 }
 
-/// What became of the users of a batch.
+/// The outcome of the users of a batch.
 #[derive(ToSchema)]
 pub(in crate::api) struct ActivationOutcome {
     sent: u64,
     skipped: BTreeMap<String, u64>,
     rejected: BTreeMap<String, u64>,
-    /// Ranges of places in the batch that were refused, the end exclusive.
+    /// Ranges of positions in the batch that were refused; the end is exclusive.
     refused: Vec<Vec<u32>>,
 }
 
-/// What the platform said about one request.
+/// The response of the platform to one request.
 #[derive(ToSchema)]
 pub(in crate::api) struct ActivationReceipt {
     task: i64,
@@ -273,7 +273,7 @@ pub(in crate::api) struct ActivationReceipt {
     received: u64,
     invalid: u64,
     invalid_reasons: BTreeMap<String, u64>,
-    /// 0 if the connection was cut.
+    /// 0 if the connection failed before a response.
     http_status: u16,
     error_code: Option<i64>,
     platform_ref: Option<String>,
@@ -299,10 +299,10 @@ pub(in crate::api) struct ActivationCheck {
     at: i64,
 }
 
-/// Tasks that were put on the queue once more.
+/// Tasks that were enqueued again.
 #[derive(ToSchema)]
-pub(in crate::api) struct TasksAnnounced {
-    /// How many.
+pub(in crate::api) struct TasksEnqueued {
+    /// The number of tasks.
     announced: u64,
 }
 
@@ -310,9 +310,9 @@ pub(in crate::api) struct TasksAnnounced {
 #[derive(ToSchema)]
 pub(in crate::api) struct AlertList {
     alerts: Vec<AlertItem>,
-    /// How many are open.
+    /// The number of open alerts.
     open: u64,
-    /// How many are kept.
+    /// The number of stored alerts.
     total: u64,
     receivers: Vec<AlertReceiver>,
 }
@@ -325,7 +325,7 @@ pub(in crate::api) enum AlertSeverity {
     Critical,
 }
 
-/// An alert. While it is open, its cause has no other one.
+/// An alert. A cause has at most one open alert.
 #[derive(ToSchema)]
 pub(in crate::api) struct AlertItem {
     id: i64,
@@ -334,13 +334,13 @@ pub(in crate::api) struct AlertItem {
     severity: AlertSeverity,
     subject: String,
     message: String,
-    /// How many times it was raised.
+    /// How often it was raised.
     count: u64,
     raised_at: i64,
     last_at: i64,
     /// Null while it is open.
     resolved_at: Option<i64>,
-    /// Deliveries that have ended.
+    /// Ended deliveries.
     deliveries: Vec<AlertDelivery>,
 }
 
@@ -353,7 +353,7 @@ pub(in crate::api) enum AlertDeliveryState {
     Refused,
 }
 
-/// What receivers are told of an alert.
+/// The event of an alert that is sent to receivers.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub(in crate::api) enum AlertEventName {
@@ -361,23 +361,23 @@ pub(in crate::api) enum AlertEventName {
     Resolved,
 }
 
-/// A delivery that has ended.
+/// An ended delivery.
 #[derive(ToSchema)]
 pub(in crate::api) struct AlertDelivery {
     receiver: String,
     event_id: String,
-    /// The alert's number.
+    /// The id of the alert.
     alert: i64,
     event: AlertEventName,
     state: AlertDeliveryState,
     tries: u64,
-    /// The status of the last answer.
+    /// The status of the last response.
     http_status: Option<u16>,
     why: Option<String>,
     at: i64,
 }
 
-/// Deliveries that have ended, newest first.
+/// Ended deliveries, newest first.
 #[derive(ToSchema)]
 pub(in crate::api) struct AlertDeliveryList {
     deliveries: Vec<AlertDelivery>,
@@ -389,29 +389,29 @@ pub(in crate::api) struct AlertReceiver {
     name: String,
     since: i64,
     last_event: i64,
-    /// Failed tries of the next event.
+    /// Failed attempts of the next event.
     failures: u32,
     next_try_at: Option<i64>,
     last_error: Option<String>,
     last_ok_at: Option<i64>,
-    /// Events that wait for it.
+    /// Events that wait for delivery.
     pending: u64,
 }
 
-/// What the receivers answered to a test.
+/// The responses of the receivers to a test.
 #[derive(ToSchema)]
 pub(in crate::api) struct AlertTestAnswers {
     answers: Vec<AlertTestAnswer>,
 }
 
-/// What a receiver answered to a test.
+/// The response of a receiver to a test.
 #[derive(ToSchema)]
 pub(in crate::api) struct AlertTestAnswer {
     receiver: String,
     accepted: bool,
-    /// Null if there was no answer.
+    /// Null if there was no response.
     status: Option<u16>,
-    /// The beginning of its answer.
+    /// The beginning of the response.
     answer: String,
     error: Option<String>,
 }

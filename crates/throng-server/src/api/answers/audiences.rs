@@ -15,15 +15,15 @@ pub(in crate::api) struct AudienceList {
 #[derive(ToSchema)]
 pub(in crate::api) struct AudienceSummary {
     name: String,
-    /// The version that is served, once there is one.
+    /// The version that is served; null until one is published.
     current: Option<AudienceSnapshot>,
     /// The newest refresh.
     refresh: Option<AudienceRefresh>,
     /// When the schedule fired last, in microseconds since 1970.
     last_fired: Option<i64>,
-    /// Since when it is paused, in microseconds since 1970.
+    /// When it was paused, in microseconds since 1970; null if it is not paused.
     paused_at: Option<i64>,
-    /// Since when its version is pinned, in microseconds since 1970.
+    /// When its version was pinned, in microseconds since 1970; null if it is not pinned.
     pinned_at: Option<i64>,
 }
 
@@ -31,19 +31,19 @@ pub(in crate::api) struct AudienceSummary {
 #[derive(ToSchema)]
 pub(in crate::api) struct AudienceDetail {
     name: String,
-    /// The version that is served, once there is one.
+    /// The version that is served; null until one is published.
     current: Option<AudienceSnapshot>,
     /// The newest refresh.
     refresh: Option<AudienceRefresh>,
     /// When the schedule fired last, in microseconds since 1970.
     last_fired: Option<i64>,
-    /// Since when it is paused, in microseconds since 1970.
+    /// When it was paused, in microseconds since 1970; null if it is not paused.
     paused_at: Option<i64>,
-    /// Since when its version is pinned, in microseconds since 1970.
+    /// When its version was pinned, in microseconds since 1970; null if it is not pinned.
     pinned_at: Option<i64>,
-    /// The snapshots that are kept, newest first.
+    /// The snapshots that are retained, newest first.
     snapshots: Vec<AudienceSnapshot>,
-    /// Pairs of a time, in microseconds since 1970, and the members that were published then.
+    /// Pairs of a time in microseconds since 1970 and the number of members that were published then.
     sizes: Vec<Vec<i64>>,
 }
 
@@ -79,27 +79,27 @@ pub(in crate::api) struct AudienceRefresh {
     started_at: Option<i64>,
     /// When it was completed, failed or held.
     finished_at: Option<i64>,
-    /// It is not tried before this time.
+    /// It is not started before this time.
     not_before: i64,
-    /// How many times it has failed.
+    /// The number of failures.
     failures: u32,
-    /// How many tries in a row ended with the death of their process.
+    /// The number of consecutive attempts whose process died.
     crashes: u32,
-    /// Who has it, while `processing`.
+    /// The process that holds the lease, while `processing`.
     holder: Option<String>,
-    /// Until when the holder may be silent.
+    /// When the lease expires.
     lease_until: Option<i64>,
-    /// Rows that the query returned so far.
+    /// Rows that the query has returned so far.
     rows_read: u64,
-    /// Rows of them without a key.
+    /// Rows without a key.
     null_keys: u64,
     rows_expected: Option<u64>,
     /// Why it failed or is held.
     reason: Option<String>,
-    /// The version that it made.
+    /// The version of its snapshot.
     snapshot_version: Option<u64>,
-    /// The time that it will take yet, in seconds; null while nothing can be said, and left out of the
-    /// answer to `cancel`.
+    /// The estimated remaining time in seconds; null while there is no estimate; omitted in the response of
+    /// `cancel`.
     eta_seconds: Option<u64>,
 }
 
@@ -126,23 +126,23 @@ pub(in crate::api) struct AudienceSnapshot {
     bytes: u64,
     /// XXH3 (128 bits) of the file in hexadecimal digits.
     checksum: Option<String>,
-    /// The tables that it was made of, with the types of the columns, as JSON text.
+    /// The tables that it was built from, with the types of the columns, as JSON text.
     tables: Option<String>,
     model_fingerprint: String,
-    /// The refresh that made it.
+    /// The refresh that built it.
     refresh: i64,
     /// In microseconds since 1970.
     created_at: i64,
 }
 
-/// A refresh that was queued, or was there already.
+/// The refresh that was queued, or the one that was already open.
 #[derive(ToSchema)]
 pub(in crate::api) struct RefreshQueued {
-    /// Its number.
+    /// The id of the refresh.
     refresh: i64,
 }
 
-/// A refresh that was ended.
+/// The refresh that was cancelled.
 #[derive(ToSchema)]
 pub(in crate::api) struct RefreshCancelled {
     refresh: AudienceRefresh,
@@ -157,16 +157,16 @@ pub(in crate::api) struct SourceList {
 /// A source and its tables.
 #[derive(ToSchema)]
 pub(in crate::api) struct SourceTables {
-    /// The first half of its tables' names in SQL.
+    /// The schema of its tables in SQL.
     name: String,
     /// Its folder.
     path: String,
-    /// Why it cannot be read; left out if it can.
+    /// Why it cannot be read; omitted if it can.
     refused: Option<SourceRefusal>,
     tables: Vec<SourceTable>,
-    /// Files and folders that are no table; 100 at most.
+    /// Files and folders that are not tables; at most 100.
     passed_over: Vec<SourcePassedOver>,
-    /// How many there are.
+    /// The number of such files and folders.
     passed_over_count: u64,
 }
 
@@ -181,20 +181,20 @@ pub(in crate::api) struct SourceRefusal {
 #[derive(ToSchema)]
 pub(in crate::api) struct SourceTable {
     name: String,
-    /// Why it cannot be read; left out if it can.
+    /// Why it cannot be read; omitted if it can.
     refused: Option<SourceRefusal>,
-    /// Its files; 1,000 at most.
+    /// Its files; at most 1,000.
     files: Vec<SourceFile>,
     file_count: u64,
     bytes: u64,
-    /// Null if counting them means reading more than 256 MiB of CSV and JSON.
+    /// Null if counting them requires reading more than 256 MiB of CSV and JSON.
     rows: Option<u64>,
     columns: Vec<SourceColumn>,
-    /// Columns that a file has twice, which cannot be used.
+    /// Names of columns that a file has twice. They cannot be used.
     twice: Vec<String>,
     /// Text columns with white space around values.
     padded: Vec<String>,
-    /// Files in its folder that are not read; 100 at most.
+    /// Files in its folder that are not read; at most 100.
     passed_over: Vec<SourcePassedOver>,
     passed_over_count: u64,
 }
@@ -232,7 +232,7 @@ pub(in crate::api) struct SpecApplied {
     version: u64,
     /// The checked spec; secrets are references in it. Null if none is applied.
     spec: Option<BTreeMap<String, Value>>,
-    /// In microseconds since 1970; left out if none is applied.
+    /// In microseconds since 1970; omitted if none is applied.
     applied_at: Option<i64>,
 }
 
@@ -257,7 +257,7 @@ pub(in crate::api) struct SpecChanged {
 #[derive(ToSchema)]
 pub(in crate::api) struct SpecPlan {
     changes: Vec<SpecChange>,
-    /// What somebody who applies it should know; left out if there is nothing.
+    /// Consequences to know before applying; omitted if there are none.
     warnings: Option<Vec<String>>,
 }
 
@@ -269,9 +269,9 @@ pub(in crate::api) struct SpecChange {
     name: String,
     /// `added`, `removed`, or an object whose `changed` is a list of `field`, `old` and `new`.
     action: Value,
-    /// The currency of its amounts; left out where it has none.
+    /// The currency of its amounts; omitted if it has none.
     currency: Option<String>,
-    /// That of before, if it is another one.
+    /// The previous currency, if it differs.
     currency_before: Option<String>,
 }
 
@@ -300,6 +300,6 @@ pub(in crate::api) struct HistoryItem {
     why: String,
     /// In microseconds since 1970.
     at: i64,
-    /// The name of the caller's token; null where the node acted by itself.
+    /// The name of the token of the caller; null if the node acted by itself.
     actor: Option<String>,
 }

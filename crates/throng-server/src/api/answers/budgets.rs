@@ -5,43 +5,43 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-/// What became of the events of a request.
+/// The outcome of the events of a request.
 #[derive(ToSchema)]
 pub(in crate::api) struct EventsAccepted {
     accepted: u64,
-    /// Events that were counted before.
+    /// Events that had been counted before.
     duplicates: u64,
-    /// Impressions and clicks whose insertion had had one under another id.
+    /// Impressions and clicks whose insertion already has one with another id.
     repeated: u64,
-    /// Events that were refused: the first 1,000.
+    /// The first 1,000 rejected events.
     rejected: Vec<EventRejected>,
-    /// How many were refused.
+    /// The number of rejected events.
     rejected_count: u64,
-    /// Events with an `inserted_at` from which nothing is learned.
+    /// Events whose `inserted_at` is ignored.
     inserted_at_ignored: u64,
-    /// By partition, the first offset of the event log behind these events.
+    /// By partition, the first offset of the event log after these events.
     positions: BTreeMap<String, u64>,
     /// Only if none of the events counts.
     error: Option<Value>,
 }
 
-/// Why an event was refused.
+/// Why an event was rejected.
 #[derive(ToSchema)]
 pub(in crate::api) struct EventRejected {
-    /// The line, or the place in a protobuf message, from 1.
+    /// The line, or the position in a protobuf message, from 1.
     line: u64,
     field: String,
     message: String,
     help: String,
 }
 
-/// Records of the event log that are passed over.
+/// Records of the event log that are skipped.
 #[derive(ToSchema)]
 pub(in crate::api) struct QuarantineByPartition {
     partitions: Vec<QuarantineOfPartition>,
 }
 
-/// Records of one partition that are passed over.
+/// The skipped records of one partition.
 #[derive(ToSchema)]
 pub(in crate::api) struct QuarantineOfPartition {
     partition: u32,
@@ -50,12 +50,12 @@ pub(in crate::api) struct QuarantineOfPartition {
     records: Vec<QuarantineRecord>,
 }
 
-/// A record that is passed over.
+/// A skipped record.
 #[derive(ToSchema)]
 pub(in crate::api) struct QuarantineRecord {
     offset: u64,
     reason: String,
-    /// How many times it was tried.
+    /// How often it was tried.
     count: u64,
     at: i64,
 }
@@ -66,7 +66,7 @@ pub(in crate::api) struct BudgetList {
     budgets: Vec<BudgetState>,
 }
 
-/// An ad group now.
+/// The current state of an ad group.
 #[derive(ToSchema)]
 pub(in crate::api) struct BudgetState {
     name: String,
@@ -81,18 +81,18 @@ pub(in crate::api) struct BudgetState {
     projected_micros: i64,
 }
 
-/// An ad group over the day.
+/// An ad group with its spend over the day.
 #[derive(ToSchema)]
 pub(in crate::api) struct BudgetDetail {
     state: BudgetState,
     points: Vec<BudgetPoint>,
     intervals: Vec<BudgetInterval>,
     days: Vec<BudgetOfDay>,
-    /// Spend by quarters of an hour that have any: pairs of a start and an amount.
+    /// Spend by quarter of an hour, without those that have none: pairs of a start and an amount.
     slices: Vec<Vec<i64>>,
 }
 
-/// Spend at a moment.
+/// The spend at one time.
 #[derive(ToSchema)]
 pub(in crate::api) struct BudgetPoint {
     at: i64,
@@ -100,7 +100,7 @@ pub(in crate::api) struct BudgetPoint {
     in_flight: i64,
 }
 
-/// What the ads inserted within three minutes were expected to earn, and have earned.
+/// The predicted and the actual spend of the ads that were inserted within three minutes.
 #[derive(ToSchema)]
 pub(in crate::api) struct BudgetInterval {
     start: i64,
@@ -108,11 +108,11 @@ pub(in crate::api) struct BudgetInterval {
     actual: i64,
 }
 
-/// The figures of a budget day.
+/// The spend of a budget day.
 #[derive(ToSchema)]
 pub(in crate::api) struct BudgetOfDay {
     ad_group: String,
-    /// Days since 1970-01-01 of the advertiser's calendar.
+    /// Days since 1970-01-01, in the time zone of the advertiser.
     day: i32,
     budget: i64,
     actual: i64,
@@ -121,12 +121,12 @@ pub(in crate::api) struct BudgetOfDay {
 /// The ad groups that gates decide about.
 #[derive(ToSchema)]
 pub(in crate::api) struct AdGroupCatalog {
-    /// Goes up with each change.
+    /// Increases with each change.
     version: u64,
     ad_groups: Vec<AdGroupEntry>,
 }
 
-/// What to do with an ad group whose feed is silent.
+/// What to do with an ad group whose feed is stale.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub(in crate::api) enum AdGroupWhenStale {
@@ -137,19 +137,19 @@ pub(in crate::api) enum AdGroupWhenStale {
 /// An ad group of the catalog.
 #[derive(ToSchema)]
 pub(in crate::api) struct AdGroupEntry {
-    /// Its number in the feed.
+    /// Its index in the feed.
     index: u32,
     name: String,
     /// The currency of the amounts.
     currency: Option<String>,
     daily_budget: i64,
     prediction: bool,
-    /// Users must be in one of these audiences; empty: everybody.
+    /// Users must be in at least one of these audiences; empty: all users.
     include: Vec<String>,
-    /// Users must be in none of these.
+    /// Users must not be in any of these audiences.
     exclude: Vec<String>,
     when_stale: AdGroupWhenStale,
-    /// What one insertion is expected to earn.
+    /// The expected spend of one insertion.
     expected: i64,
 }
 
@@ -160,7 +160,7 @@ pub(in crate::api) struct GateList {
     partitions: Vec<GatePartition>,
 }
 
-/// What a gate has applied.
+/// The versions that a gate has applied.
 #[derive(ToSchema)]
 pub(in crate::api) struct GateApplied {
     id: String,
@@ -170,7 +170,7 @@ pub(in crate::api) struct GateApplied {
     age_seconds: f64,
 }
 
-/// How far the feed of a partition has come.
+/// The published version of the feed of a partition.
 #[derive(ToSchema)]
 pub(in crate::api) struct GatePartition {
     partition: u32,
@@ -179,7 +179,7 @@ pub(in crate::api) struct GatePartition {
     age_seconds: f64,
 }
 
-/// A report was noted.
+/// A report was recorded.
 #[derive(ToSchema)]
 pub(in crate::api) struct GateNoted {
     noted: bool,
@@ -190,7 +190,7 @@ pub(in crate::api) struct GateNoted {
 pub(in crate::api) struct DecisionMade {
     allowed: Vec<String>,
     refused: Vec<DecisionRefusal>,
-    /// Of the insertion that was recorded; left out if none was.
+    /// The id of the recorded insertion; omitted if none was recorded.
     insertion_id: Option<String>,
 }
 
@@ -198,12 +198,12 @@ pub(in crate::api) struct DecisionMade {
 #[derive(ToSchema)]
 pub(in crate::api) struct DecisionRefusal {
     ad_group: String,
-    /// A stable word, such as `not_in_audience`.
+    /// A stable code, such as `not_in_audience`.
     code: String,
     why: String,
 }
 
-/// This description.
+/// The OpenAPI description of the API.
 #[derive(ToSchema)]
 pub(in crate::api) struct Description {
     openapi: String,

@@ -1,5 +1,5 @@
-//! The answers of the API as schemas of its description. Answers are made of the rows of other crates;
-//! what is here is never constructed, and a test compares it with what a node answers.
+//! The schemas of the responses for the OpenAPI description. Handlers build responses from the rows of other
+//! crates; the types here are never constructed, and a test compares their schemas with the responses of a node.
 
 #![allow(dead_code, reason = "the fields are read by the derived schemas only")]
 

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use utoipa::ToSchema;
 
-/// Whether the node can answer.
+/// The readiness of the node.
 #[derive(ToSchema)]
 pub(in crate::api) struct Readiness {
     ready: bool,
-    /// Whether it goes on with older data or without a part.
+    /// Whether it works with older data or without a component.
     degraded: bool,
-    /// Classes of what is wrong.
+    /// The classes of its problems.
     problems: Vec<String>,
 }
 
-/// What is wrong with the node.
+/// The health of the node.
 #[derive(ToSchema)]
 pub(in crate::api) struct NodeHealth {
     ready: bool,
@@ -26,7 +26,7 @@ pub(in crate::api) struct NodeHealth {
     landlock: String,
 }
 
-/// What a problem does to the node.
+/// The effect of a problem on the node.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub(in crate::api) enum NodeImpact {
@@ -34,29 +34,29 @@ pub(in crate::api) enum NodeImpact {
     NotReady,
 }
 
-/// A problem that is open.
+/// An open problem.
 #[derive(ToSchema)]
 pub(in crate::api) struct NodeProblem {
     /// `ledger`, `disk`, `log`, …
     class: String,
-    /// Which one of its class; may be empty.
+    /// The object of the problem; may be empty.
     key: String,
     impact: NodeImpact,
     detail: String,
     since: i64,
 }
 
-/// The processes of the deployment.
+/// The nodes of the cluster.
 #[derive(ToSchema)]
 pub(in crate::api) struct NodeList {
     nodes: Vec<NodeSummary>,
 }
 
-/// A process of the deployment.
+/// A node of the cluster.
 #[derive(ToSchema)]
 pub(in crate::api) struct NodeSummary {
     name: String,
-    /// With commas between them.
+    /// Separated by commas.
     roles: String,
     url: String,
     started_at: i64,
@@ -65,7 +65,7 @@ pub(in crate::api) struct NodeSummary {
     partitions: Vec<u32>,
     /// The partitions that it is a standby replica of.
     stands_by: Vec<u32>,
-    /// How many gates report to it.
+    /// The number of gates that report to it.
     gates: u64,
 }
 
@@ -96,14 +96,14 @@ pub(in crate::api) struct TokenCreated {
     scopes: Vec<String>,
     expires_at: Option<i64>,
     workspace: Option<String>,
-    /// Shown only here.
+    /// The token itself, which only this response contains.
     token: String,
 }
 
 /// A token that was revoked.
 #[derive(ToSchema)]
 pub(in crate::api) struct TokenRevoked {
-    /// Its name.
+    /// The name of the token.
     revoked: String,
 }
 
@@ -117,7 +117,7 @@ pub(in crate::api) struct SessionList {
 #[derive(ToSchema)]
 pub(in crate::api) struct SessionSummary {
     id: i64,
-    /// The name of the token that it stands for.
+    /// The name of its token.
     token: String,
     created_at: i64,
     last_seen_at: i64,
@@ -127,7 +127,7 @@ pub(in crate::api) struct SessionSummary {
 /// A session that was ended.
 #[derive(ToSchema)]
 pub(in crate::api) struct SessionEnded {
-    /// Its number.
+    /// The id of the session.
     ended: i64,
 }
 

@@ -1,6 +1,6 @@
-//! The host names that a node answers to. A page of another site can make its own name lead to this
-//! node's address (DNS rebinding), and is then of the same origin for the browser; the name in
-//! `Host` is what gives it away. Addresses cannot be made to lead elsewhere.
+//! The host names that a node accepts. Another site can make its own name resolve to the address of this node
+//! (DNS rebinding). For the browser its pages then have the same origin as the node, and only the name in
+//! `Host` shows the difference. IP addresses cannot be rebound.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,7 +18,7 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Reads what stands in `Host` or in an origin. `None` if it is neither a name nor an address.
+    /// Parses the value of `Host`, or the authority of an origin. `None` if it is neither a name nor an address.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
         let (host, port) = match text.rsplit_once(':') {
@@ -29,10 +29,10 @@ impl Authority {
             Some(_) => return None,
             None => (text.as_str(), None),
         };
-        // A name with a dot at its end is the same name.
+        // A trailing dot does not change the name.
         let host = host.strip_suffix('.').unwrap_or(host);
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.:[]".contains(&b);
-        (!host.is_empty() && host.len() <= 255 && host.bytes().all(fits))
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:[]".contains(&b);
+        (!host.is_empty() && host.len() <= 255 && host.bytes().all(is_allowed))
             .then(|| Self { host: host.to_owned(), port })
     }
 
@@ -49,7 +49,7 @@ impl Authority {
     }
 }
 
-/// The names of a node.
+/// The host names and addresses that a node accepts.
 #[derive(Debug, Clone)]
 pub(crate) struct HostNames {
     listen: SocketAddr,
@@ -66,7 +66,7 @@ struct Public {
 }
 
 impl HostNames {
-    /// The names of a node that listens on an address, with the settings `node.public_url` and
+    /// The host names of a node that listens on an address, with the settings `node.public_url` and
     /// `node.allowed_hosts`.
     pub(crate) fn new(
         listen: SocketAddr,
@@ -83,12 +83,12 @@ impl HostNames {
         Self { listen, tls, public, allowed }
     }
 
-    /// Whether browsers reach the node by https.
+    /// Whether browsers reach the node over HTTPS.
     pub(super) fn is_https(&self) -> bool {
         self.public.as_ref().map_or(self.tls, |public| public.https)
     }
 
-    /// The port that browsers use.
+    /// The port that browsers connect to.
     pub(super) fn public_port(&self) -> u16 {
         match &self.public {
             Some(public) => public.authority.port_or(if public.https { 443 } else { 80 }),
@@ -101,19 +101,19 @@ impl HostNames {
     }
 
     fn is_known(&self, host: &Authority, probe: bool) -> bool {
-        let ours = host.port_or(self.default_port()) == self.listen.port();
+        let is_our_port = host.port_or(self.default_port()) == self.listen.port();
         let known_address = match host.address() {
             // Kubernetes and load balancers probe by address, and with a port of their own.
             Some(_) if probe => true,
             Some(address) => {
                 let bound = self.listen.ip();
-                // Of all addresses of the machine: which they are is not known here, and one that is
-                // not this node's cannot lead here.
-                ours && (bound.is_unspecified() || address == bound || address.is_loopback())
+                // A node that listens on all addresses accepts any of them: their list is not known here, and a
+                // request with an address of another machine does not arrive here.
+                is_our_port && (bound.is_unspecified() || address == bound || address.is_loopback())
             }
-            None => ours && host.host == "localhost",
+            None => is_our_port && host.host == "localhost",
         };
-        let named = |known: &Authority| {
+        let matches = |known: &Authority| {
             known.host == host.host && (known.port.is_none() || known.port == host.port)
         };
         let public = self.public.as_ref().is_some_and(|public| {
@@ -121,15 +121,15 @@ impl HostNames {
             public.authority.host == host.host
                 && public.authority.port_or(default) == host.port_or(default)
         });
-        known_address || public || self.allowed.iter().any(named)
+        known_address || public || self.allowed.iter().any(matches)
     }
 
-    /// Refuses a request whose host is absent, given twice, or not known.
+    /// Refuses a request whose host is missing, duplicate or unknown.
     pub(super) fn check(&self, parts: &Parts, probe: bool) -> Result<(), ApiError> {
-        let refused = |what: String| {
+        let refused = |message: String| {
             metrics::counter!("throng_requests_refused_total", "reason" => "unknown_host")
                 .increment(1);
-            ApiError::misdirected(what).help(
+            ApiError::misdirected(message).help(
                 "use the address that the node listens on, or set node.public_url (or \
                  node.allowed_hosts) to the name that callers use",
             )
@@ -137,7 +137,7 @@ impl HostNames {
         match host_of(parts) {
             Ok(host) if self.is_known(&host, probe) => Ok(()),
             Ok(host) => {
-                Err(refused(format!("this node does not answer to the host name `{}`", host.host)))
+                Err(refused(format!("the host name `{}` is not a name of this node", host.host)))
             }
             Err(why) => Err(refused(why.to_owned())),
         }
@@ -154,8 +154,8 @@ impl HostNames {
             "http" => 80,
             _ => return false,
         };
-        // Where people come by https, a page without TLS is another site's: anybody on the way can
-        // write it.
+        // If browsers use HTTPS, a page without TLS is not trusted: anybody on the network path can change
+        // it.
         if self.is_https() && scheme != "https" {
             return false;
         }
@@ -182,7 +182,7 @@ fn host_of(parts: &Parts) -> Result<Authority, &'static str> {
             let (host, authority) = (read(host)?, read(authority)?);
             match host == authority {
                 true => Ok(host),
-                false => Err("the request names two hosts"),
+                false => Err("the hosts of the request line and of `Host` differ"),
             }
         }
     }
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_node_answers_to_loopback_names_with_its_port() {
+    fn a_loopback_node_accepts_loopback_names_with_its_port() {
         let names = HostNames::new(([127, 0, 0, 1], 7077).into(), false, None, &[]);
         for host in ["127.0.0.1:7077", "localhost:7077", "LocalHost.:7077", "[::1]:7077"] {
             assert!(known(&names, &[host], false), "{host}");
@@ -241,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn a_node_on_all_addresses_answers_to_addresses_and_to_its_names() {
+    fn a_node_on_all_addresses_accepts_addresses_and_its_names() {
         let allowed = ["relay".to_owned(), "lookup:7077".to_owned()];
         let public = Some("https://ads.example.com");
         let names = HostNames::new(([0, 0, 0, 0], 7077).into(), false, public, &allowed);
-        let good = [
+        let accepted = [
             "10.1.2.3:7077",
             "ads.example.com",
             "ads.example.com:443",
@@ -254,7 +254,7 @@ mod tests {
             "lookup:7077",
             "localhost:7077",
         ];
-        for host in good {
+        for host in accepted {
             assert!(known(&names, &[host], false), "{host}");
         }
         for host in ["ads.example.com:7077", "lookup", "lookup:80", "example.com", "10.1.2.3"] {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn authority_and_header_are_equal() {
+    fn authority_and_header_must_be_equal() {
         let names = HostNames::new(([127, 0, 0, 1], 80).into(), false, None, &[]);
         let check = |uri: &str, hosts: &[&str]| names.check(&request(uri, hosts), false).is_ok();
         assert!(check("http://localhost/", &[]));

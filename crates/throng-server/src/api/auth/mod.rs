@@ -1,5 +1,5 @@
-//! The checks that every request passes before a handler sees it: the host name, the origin, the
-//! credentials, the scope and the content type, in this order.
+//! The checks of every request before its handler runs: host name, origin, credentials, scope and content type,
+//! in this order.
 
 mod headers;
 mod host;
@@ -28,14 +28,14 @@ pub(super) use sign_in::routes as sign_in_routes;
 pub(super) use routes::Needs;
 #[cfg(test)]
 pub(super) use routes::ROUTES;
-use routes::{Takes, rule_of};
+use routes::{AcceptedBody, rule_of};
 
-/// What the checks need to know.
+/// The state that the checks need.
 #[derive(Debug)]
 pub(crate) struct Guard {
     /// Tokens and sessions.
     pub(crate) access: Arc<Access>,
-    /// The names that the node answers to.
+    /// The host names that the node accepts.
     pub(crate) hosts: HostNames,
     /// The name of the session's cookie.
     cookie: String,
@@ -43,8 +43,8 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn new(access: Arc<Access>, hosts: HostNames) -> Self {
-        // Browsers send cookies to every port of a host. The port in the name keeps the sessions of
-        // two nodes on one machine apart.
+        // Browsers send a cookie to every port of a host. The port in its name separates the sessions of
+        // two nodes on one machine.
         let port = hosts.public_port();
         let prefix = if hosts.is_https() { "__Host-" } else { "" };
         Self { access, cookie: format!("{prefix}throng-session-{port}"), hosts }
@@ -55,7 +55,7 @@ fn text(parts: &Parts, name: impl AsHeaderName) -> Option<&str> {
     parts.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// How a request says who sent it.
+/// The credentials of a request.
 enum Credentials<'a> {
     None,
     Token(&'a str),
@@ -65,7 +65,7 @@ enum Credentials<'a> {
 impl Guard {
     fn credentials<'a>(&self, parts: &'a Parts) -> Credentials<'a> {
         if let Some(value) = text(parts, header::AUTHORIZATION) {
-            // Another scheme is a wrong token, not none.
+            // Another scheme counts as a wrong token, not as a missing one.
             return Credentials::Token(value.strip_prefix("Bearer ").unwrap_or_default().trim());
         }
         let cookies = parts.headers.get_all(header::COOKIE);
@@ -78,7 +78,7 @@ impl Guard {
     }
 }
 
-/// Lets a request through if all checks pass.
+/// Passes a request to its handler if all checks succeed.
 pub(super) async fn check(
     State(guard): State<Arc<Guard>>,
     request: Request,
@@ -86,19 +86,19 @@ pub(super) async fn check(
 ) -> Response {
     let (mut parts, body) = request.into_parts();
     let empty = body.is_end_stream();
-    match pass(&guard, &mut parts, empty).await {
+    match run_checks(&guard, &mut parts, empty).await {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(refused) => *refused,
     }
 }
 
-type Passed = Result<(), Box<Response>>;
+type CheckResult = Result<(), Box<Response>>;
 
 fn refuse(error: ApiError) -> Box<Response> {
     Box::new(error.into_response())
 }
 
-async fn pass(guard: &Guard, parts: &mut Parts, empty: bool) -> Passed {
+async fn run_checks(guard: &Guard, parts: &mut Parts, empty: bool) -> CheckResult {
     let matched = parts.extensions.get::<MatchedPath>().map(|p| p.as_str().to_owned());
     let rule = rule_of(&parts.method, matched.as_deref());
     let probe = rule.needs == Needs::Probe;
@@ -112,7 +112,7 @@ async fn pass(guard: &Guard, parts: &mut Parts, empty: bool) -> Passed {
     }
     let open = matches!(rule.needs, Needs::Nothing | Needs::Probe);
     let caller = match caller(guard, parts, site, changes).await {
-        // A stale cookie keeps nobody from what everybody may see.
+        // An expired cookie does not block what is open to everybody.
         Err(_) if open => None,
         other => other?,
     };
@@ -126,10 +126,10 @@ async fn pass(guard: &Guard, parts: &mut Parts, empty: bool) -> Passed {
         None if open => {}
         None => return Err(unauthorized(parts)),
     }
-    if changes { content(parts, empty, rule.takes) } else { Ok(()) }
+    if changes { check_content_type(parts, empty, rule.accepts) } else { Ok(()) }
 }
 
-/// Who sent a request; `None` if it does not say. A wrong token or session is refused.
+/// The caller of a request; `None` if it has no credentials. A wrong token or session is refused.
 async fn caller(
     guard: &Guard,
     parts: &Parts,
@@ -140,13 +140,13 @@ async fn caller(
         Credentials::None => return Ok(None),
         Credentials::Token(token) => guard.access.token(token).await,
         Credentials::Session(secret) => {
-            // A cookie comes by itself, so it counts only where the browser says that a page of this
-            // node sent the request. A page on another port of this machine is another site.
+            // The browser adds the cookie also to requests of other sites, so it counts only if the browser
+            // says that a page of this node sent the request. A page on another port is another site.
             if !site.may_use_cookie(changes) {
                 return Ok(None);
             }
             match guard.access.session(secret).await {
-                // An expired session is no attack: who has it signs in again.
+                // An expired session is not a wrong token: the person signs in again.
                 Ok(None) => return Ok(None),
                 other => other,
             }
@@ -156,73 +156,73 @@ async fn caller(
         Ok(Some(caller)) => Ok(Some(caller)),
         Ok(None) => Err(refuse(wrong_token(guard, address(parts)))),
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a token was not checked");
-            let words = "the ledger does not answer, so the token cannot be checked";
-            Err(refuse(ApiError::unavailable(words).help("try again in a moment")))
+            tracing::warn!(error = &error as &dyn std::error::Error, "failed to check a token");
+            let message = "the ledger does not answer, so the token cannot be checked";
+            Err(refuse(ApiError::unavailable(message).help("try again in a moment")))
         }
     }
 }
 
-/// The address of the client, as the connection has it.
+/// The address of the client, from the connection.
 fn address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
 }
 
-/// The answer to a wrong token: it was checked before, so only wrong ones are slowed down.
+/// The response to a wrong token. The token has been checked before, so valid ones are never delayed.
 fn wrong_token(guard: &Guard, address: Option<IpAddr>) -> ApiError {
     let shown = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
     match guard.access.wrong(address) {
         Verdict::Refuse => {
             metrics::counter!("throng_wrong_tokens_total", "answer" => "refused").increment(1);
-            tracing::warn!(address = shown, "a request came with a wrong token");
+            tracing::warn!(address = shown, "wrong token");
             ApiError::wrong_token()
         }
         Verdict::Slow(after) => {
             metrics::counter!("throng_wrong_tokens_total", "answer" => "slowed").increment(1);
-            tracing::debug!(address = shown, "too many wrong tokens from this address");
+            tracing::debug!(address = shown, "too many wrong tokens");
             ApiError::too_many_wrong_tokens(after)
         }
     }
 }
 
-/// The answer to a request without credentials: for a person the page to sign in.
+/// The response to a request without credentials: the sign-in page for a browser.
 fn unauthorized(parts: &Parts) -> Box<Response> {
-    match page_of_person(parts) {
+    match browser_page(parts) {
         Some(back) => Box::new(sign_in::page(StatusCode::UNAUTHORIZED, back, "")),
         None => refuse(ApiError::unauthorized()),
     }
 }
 
-/// The answer to a caller who lacks a scope: for a person the page to sign in with another token.
+/// The response to a caller that lacks a scope: for a browser the sign-in page, to use another token.
 fn forbidden(parts: &Parts, name: &str, needed: &str) -> Box<Response> {
-    match page_of_person(parts) {
+    match browser_page(parts) {
         Some(back) => {
-            let words =
-                format!("The token {name} may not see this page: it needs the scope {needed}.");
-            Box::new(sign_in::page(StatusCode::FORBIDDEN, back, &words))
+            let message =
+                format!("The token {name} lacks a scope: this page needs the scope {needed}.");
+            Box::new(sign_in::page(StatusCode::FORBIDDEN, back, &message))
         }
         None => refuse(ApiError::forbidden(name, needed)),
     }
 }
 
-/// The page that a person in a browser asks for.
-fn page_of_person(parts: &Parts) -> Option<&str> {
-    let page = parts.method == Method::GET && !parts.uri.path().starts_with("/v1/");
-    let person = text(parts, header::ACCEPT).is_some_and(|kinds| kinds.contains("text/html"));
-    (page && person).then(|| parts.uri.path_and_query().map_or("/", |p| p.as_str()))
+/// The path of the page, if a browser requests a page.
+fn browser_page(parts: &Parts) -> Option<&str> {
+    let is_page = parts.method == Method::GET && !parts.uri.path().starts_with("/v1/");
+    let is_browser = text(parts, header::ACCEPT).is_some_and(|kinds| kinds.contains("text/html"));
+    (is_page && is_browser).then(|| parts.uri.path_and_query().map_or("/", |p| p.as_str()))
 }
 
-/// Refuses a body that the route does not take. Forms and `text/plain` are what a page can send
-/// anywhere without being asked, so no route of the API takes them.
-fn content(parts: &Parts, empty: bool, takes: Takes) -> Passed {
+/// Refuses a content type that the route does not accept. A page of another site can send forms and
+/// `text/plain` without a preflight request, so no route of the API accepts them.
+fn check_content_type(parts: &Parts, empty: bool, accepts: AcceptedBody) -> CheckResult {
     let kind = super::body::content_type(&parts.headers);
-    if takes.accept(&kind) || (empty && kind.is_empty() && takes != Takes::Events) {
+    if accepts.matches(&kind) || (empty && kind.is_empty() && accepts != AcceptedBody::Events) {
         return Ok(());
     }
     let shown: String = kind.chars().filter(|c| !c.is_control()).take(60).collect();
     let message = match kind.is_empty() {
         true => "the body has no content type".to_owned(),
-        false => format!("this path does not take `{shown}`"),
+        false => format!("this path does not accept `{shown}`"),
     };
-    Err(refuse(ApiError::unsupported(message).help(takes.help())))
+    Err(refuse(ApiError::unsupported(message).help(accepts.help())))
 }

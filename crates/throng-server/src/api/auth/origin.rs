@@ -1,4 +1,4 @@
-//! Which site's page sent a request, as the browser says it.
+//! The site whose page sent a request, according to the browser.
 
 use axum::http::header;
 use axum::http::request::Parts;
@@ -10,44 +10,44 @@ const SITE: &str = "sec-fetch-site";
 const MODE: &str = "sec-fetch-mode";
 const PURPOSE: &str = "sec-purpose";
 
-/// What a request says about the page that sent it.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sender {
-    /// Nothing: a program, or a browser that does not say it.
-    Unsaid,
+    /// Unknown: a program, or a browser that sends neither header.
+    Unknown,
     /// A page of this node, or the person (address bar, bookmark).
     Own,
-    /// A page of another site. To a browser a page on another port of this machine is of the same
-    /// *site*, but it is not of the same origin: it is foreign here.
+    /// A page of another site. For a browser a page on another port of this machine is of the same
+    /// *site*, but it has another origin, so it is foreign here.
     Foreign,
 }
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Site {
-    from: Sender,
-    /// The browser goes to a page; it does not fetch something for a page.
+    sender: Sender,
+    /// The browser navigates to a page, instead of fetching something for a page.
     navigates: bool,
 }
 
 impl Site {
-    /// Whether another site's page sent it.
+    /// Whether a page of another site sent the request.
     pub(super) fn is_foreign(self) -> bool {
-        self.from == Sender::Foreign
+        self.sender == Sender::Foreign
     }
 
-    /// Whether the cookie counts. To change something, the browser must say that it comes from a page
-    /// of this node; to read, another site's page may lead here but fetch nothing.
+    /// Whether the session cookie counts. For a change the browser must say that a page of this node sent the
+    /// request. For a read a page of another site may link here, but may not fetch.
     pub(super) fn may_use_cookie(self, changes: bool) -> bool {
-        match self.from {
+        match self.sender {
             Sender::Own => true,
-            Sender::Unsaid => !changes,
+            Sender::Unknown => !changes,
             Sender::Foreign => !changes && self.navigates,
         }
     }
 }
 
-/// Where a request comes from. Both headers have to agree that it is a page of this node.
+/// The origin of a request. If it has both headers, both must say that it is a page of this node.
 pub(super) fn of(parts: &Parts, hosts: &HostNames) -> Site {
     let site = parts.headers.contains_key(SITE).then(|| {
         let value = text(parts, SITE).unwrap_or_default();
@@ -58,16 +58,16 @@ pub(super) fn of(parts: &Parts, hosts: &HostNames) -> Site {
         let one = parts.headers.get_all(header::ORIGIN).iter().count() == 1;
         one && hosts.is_own_origin(value, parts)
     });
-    let from = match (site, origin) {
-        (None, None) => Sender::Unsaid,
+    let sender = match (site, origin) {
+        (None, None) => Sender::Unknown,
         (Some(false), _) | (_, Some(false)) => Sender::Foreign,
         _ => Sender::Own,
     };
-    Site { from, navigates: text(parts, MODE) == Some("navigate") }
+    Site { sender, navigates: text(parts, MODE) == Some("navigate") }
 }
 
-/// Whether the person opened this address: typed it, chose it in another program, or a bookmark. Not
-/// a page that led here, not a preview, not a browser that fetches ahead.
+/// Whether a person opened this address: by typing it, from another program, or from a bookmark. Not a link of
+/// a page, a preview, or a prefetch of the browser.
 pub(super) fn is_opened_by_hand(parts: &Parts) -> bool {
     text(parts, SITE) == Some("none")
         && text(parts, MODE) == Some("navigate")
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_changes_something_only_from_an_own_page() {
+    fn a_cookie_allows_changes_only_from_a_page_of_the_node() {
         for headers in [
             &[("sec-fetch-site", "same-origin")][..],
             &[("sec-fetch-site", "none")],
@@ -117,11 +117,11 @@ mod tests {
         ] {
             assert!(site(headers).may_use_cookie(true), "{headers:?}");
         }
-        let unsaid = site(&[]);
+        let unknown = site(&[]);
         assert!(
-            !unsaid.is_foreign() && unsaid.may_use_cookie(false) && !unsaid.may_use_cookie(true)
+            !unknown.is_foreign() && unknown.may_use_cookie(false) && !unknown.may_use_cookie(true)
         );
-        let led = site(&[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate")]);
-        assert!(led.may_use_cookie(false) && !led.may_use_cookie(true));
+        let linked = site(&[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate")]);
+        assert!(linked.may_use_cookie(false) && !linked.may_use_cookie(true));
     }
 }

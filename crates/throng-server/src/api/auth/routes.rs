@@ -1,5 +1,5 @@
-//! Which scope every route needs, and what bodies it takes. A route that is missing here needs
-//! `admin` and takes JSON; a test compares the table with the description of the API.
+//! The scope that every route needs, and the bodies that it accepts. A route that is missing here needs `admin`
+//! and accepts JSON; a test compares the table with the OpenAPI description.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use axum::http::Method;
 
 use crate::access::{Scope, Scopes};
 
-/// What a caller needs.
+/// What a route requires of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::api) enum Needs {
-    /// Nothing: it says nothing about the deployment.
+    /// Nothing: the response contains nothing about the cluster.
     Nothing,
-    /// Nothing: for probes, which may name the node by any address.
+    /// Nothing: for probes, which may use any address as the host name.
     Probe,
     /// Any valid token or session.
     Caller,
@@ -43,19 +43,19 @@ impl fmt::Display for Needs {
     }
 }
 
-/// What bodies a route takes.
+/// The bodies that a route accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) enum Takes {
+pub(in crate::api) enum AcceptedBody {
     /// JSON, or none.
     Json,
     /// Events: NDJSON, JSON or protobuf.
     Events,
-    /// A form of this node's own pages.
+    /// A form of the pages of this node.
     Form,
 }
 
-impl Takes {
-    pub(super) fn accept(self, kind: &str) -> bool {
+impl AcceptedBody {
+    pub(super) fn matches(self, kind: &str) -> bool {
         match self {
             Self::Json => kind == "application/json",
             Self::Events => matches!(
@@ -81,18 +81,18 @@ impl Takes {
     }
 }
 
-/// What holds for one route.
+/// The requirements of one route.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct Rule {
     pub(in crate::api) needs: Needs,
-    pub(in crate::api) takes: Takes,
+    pub(in crate::api) accepts: AcceptedBody,
 }
 
 /// A method, a path and its rule.
 pub(in crate::api) type Entry = (&'static str, &'static str, Rule);
 
 const fn rule(method: &'static str, path: &'static str, needs: Needs) -> Entry {
-    (method, path, Rule { needs, takes: Takes::Json })
+    (method, path, Rule { needs, accepts: AcceptedBody::Json })
 }
 
 const fn get(path: &'static str, scopes: &'static [Scope]) -> Entry {
@@ -119,8 +119,8 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     rule("GET", "/assets/throng.css", Needs::Nothing),
     rule("GET", "/assets/throng.js", Needs::Nothing),
     rule("GET", "/sign-in", Needs::Nothing),
-    ("POST", "/sign-in", Rule { needs: Needs::Nothing, takes: Takes::Form }),
-    ("POST", "/sign-out", Rule { needs: Needs::Caller, takes: Takes::Form }),
+    ("POST", "/sign-in", Rule { needs: Needs::Nothing, accepts: AcceptedBody::Form }),
+    ("POST", "/sign-out", Rule { needs: Needs::Caller, accepts: AcceptedBody::Form }),
     get("/", READ),
     get("/audiences", READ),
     get("/audiences/{name}", READ),
@@ -132,7 +132,7 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     get("/budgets/{name}", READ),
     get("/sources", READ),
     get("/access", ADMIN),
-    // Whose audiences a user is in is for those who may look users up.
+    // The page shows the audiences of a user, as lookups do.
     get("/decide", LOOKUP),
     // Users.
     get("/v1/users/{key}/audiences", LOOKUP),
@@ -144,9 +144,13 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     get("/v1/gates", READ),
     post("/v1/gates/{id}/applied", FEED),
     // Events.
-    ("POST", "/v1/events", Rule { needs: Needs::One(&[Scope::Events]), takes: Takes::Events }),
+    (
+        "POST",
+        "/v1/events",
+        Rule { needs: Needs::One(&[Scope::Events]), accepts: AcceptedBody::Events },
+    ),
     get("/v1/events/quarantine", READ),
-    // Everything else.
+    // Other routes.
     get("/v1/node/health", READ),
     get("/v1/nodes", READ),
     get("/v1/stream", READ),
@@ -178,14 +182,14 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     post("/v1/tasks/{id}/requeue", OPERATE),
     get("/v1/alerts", READ),
     get("/v1/alerts/deliveries", READ),
-    // It sends to the receivers.
+    // It sends requests to the receivers.
     post("/v1/alerts/test", OPERATE),
     get("/v1/budgets", READ),
     get("/v1/budgets/{ad_group}", READ),
-    // The columns of the sources, and no value of them.
+    // The columns of the sources, without values.
     get("/v1/sources", READ),
     get("/v1/spec", READ),
-    // It reads the columns of the sources that the sent spec names.
+    // It reads the columns of the sources that the spec in the request names.
     post("/v1/spec/plan", ADMIN),
     post("/v1/spec/apply", ADMIN),
     get("/v1/why/{kind}/{name}", READ),
@@ -198,19 +202,22 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     rule("POST", "/v1/sign-in-links", Needs::Caller),
 ];
 
-/// The rule of a route. A path that is no route needs a valid caller, so that strangers learn
-/// nothing about paths.
+/// The rule of a route. An unknown path requires a valid caller, so that strangers cannot find out which paths
+/// exist.
 pub(super) fn rule_of(method: &Method, path: Option<&str>) -> Rule {
-    let Some(path) = path else { return Rule { needs: Needs::Caller, takes: Takes::Json } };
+    let Some(path) = path else {
+        return Rule { needs: Needs::Caller, accepts: AcceptedBody::Json };
+    };
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
     let found = ROUTES.iter().find(|(m, p, _)| *m == method && *p == path);
     if let Some((_, _, rule)) = found {
         return *rule;
     }
     let known = ROUTES.iter().any(|(_, p, _)| *p == path);
-    // Another method of a known path is refused by the router; a path that is missing here is not.
+    // The router refuses another method of a known path. A route that is missing here exists in the router, so it
+    // needs the highest scope.
     let needs = if known { Needs::Caller } else { Needs::One(ADMIN) };
-    Rule { needs, takes: Takes::Json }
+    Rule { needs, accepts: AcceptedBody::Json }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The pages to sign in and out. A browser has a session then: a random number in a cookie, which
-//! the ledger knows by its hash; never the token.
+//! The pages to sign in and out. A signed-in browser has a session: a random number in a cookie, whose hash is in
+//! the ledger. The browser never stores the token.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use serde::Deserialize;
 use super::{ApiError, Guard, origin, wrong_token};
 use crate::NodeContext;
 use crate::access::{AccessError, Caller};
-use crate::api::body::slow;
+use crate::api::body::slow_body;
 
-const WRONG_LINK: &str = "This link was used already, or is older than ten minutes.";
+const WRONG_LINK: &str = "This link has already been used, or is older than ten minutes.";
 
-/// The routes, with what they need.
+/// The routes, with their state.
 pub(in crate::api) fn routes(guard: Arc<Guard>) -> Router<Arc<NodeContext>> {
     Router::new()
         .route("/sign-in", get(open).post(sign_in))
@@ -29,16 +29,16 @@ pub(in crate::api) fn routes(guard: Arc<Guard>) -> Router<Arc<NodeContext>> {
         .with_state(guard)
 }
 
-/// What a sign-in link holds.
+/// The query of a sign-in link.
 #[derive(Deserialize)]
 struct Link {
     #[serde(default)]
     code: String,
 }
 
-/// Opens a sign-in link. A person who opened it by hand is signed in at once. A link that another
-/// page led to, that a program fetches for a preview or a browser ahead of time, shows a button
-/// instead: fetching must not use the code up.
+/// Opens a sign-in link. A person who opens it directly is signed in at once. A request from a link of another
+/// page, a preview of a program, or a prefetch of a browser gets a button instead, because such a request must
+/// not consume the code.
 async fn open(
     State(guard): State<Arc<Guard>>,
     Query(Link { code }): Query<Link>,
@@ -48,52 +48,52 @@ async fn open(
         return page(StatusCode::OK, "/", "");
     }
     if !origin::is_opened_by_hand(&parts) {
-        return render(&SignInPage { back: "/", code: &code, wrong: "" }, StatusCode::OK);
+        return render(&SignInPage { back: "/", code: &code, error: "" }, StatusCode::OK);
     }
-    by_code(&guard, &code).await
+    sign_in_by_code(&guard, &code).await
 }
 
-async fn by_code(guard: &Guard, code: &str) -> Response {
+async fn sign_in_by_code(guard: &Guard, code: &str) -> Response {
     match guard.access.take_code(code).await {
-        Ok(Some(caller)) => begin(guard, &caller, "/").await,
+        Ok(Some(caller)) => start_session(guard, &caller, "/").await,
         Ok(None) => page(StatusCode::UNAUTHORIZED, "/", WRONG_LINK),
         Err(error) => failed(&error.into()),
     }
 }
 
-/// What the page to sign in sends.
+/// The form of the sign-in page.
 #[derive(Deserialize)]
 struct SignIn {
     #[serde(default)]
     token: String,
     #[serde(default)]
     code: String,
-    /// The page to go on to.
+    /// The page to show after signing in.
     #[serde(default)]
     back: String,
 }
 
-/// Begins a session for who has a token, or the code of a link.
+/// Starts a session for a valid token, or for the code of a link.
 async fn sign_in(
     State(guard): State<Arc<Guard>>,
     address: Option<Extension<ConnectInfo<SocketAddr>>>,
-    given: Result<Form<SignIn>, FormRejection>,
+    form: Result<Form<SignIn>, FormRejection>,
 ) -> Response {
-    let given = match given {
-        Ok(Form(given)) => given,
+    let form = match form {
+        Ok(Form(form)) => form,
         Err(rejection) => {
-            return match slow(&rejection) {
+            return match slow_body(&rejection) {
                 Some(slow) => ApiError::slow_body(slow).into_response(),
                 None => rejection.into_response(),
             };
         }
     };
-    if !given.code.is_empty() {
-        return by_code(&guard, &given.code).await;
+    if !form.code.is_empty() {
+        return sign_in_by_code(&guard, &form.code).await;
     }
-    let back = own_path(&given.back);
-    match guard.access.token(given.token.trim()).await {
-        Ok(Some(caller)) => begin(&guard, &caller, back).await,
+    let back = own_path(&form.back);
+    match guard.access.token(form.token.trim()).await {
+        Ok(Some(caller)) => start_session(&guard, &caller, back).await,
         Ok(None) => {
             let error = wrong_token(&guard, address.map(|Extension(info)| info.0.ip()));
             if error.is_throttled() {
@@ -105,7 +105,7 @@ async fn sign_in(
     }
 }
 
-async fn begin(guard: &Guard, caller: &Caller, back: &str) -> Response {
+async fn start_session(guard: &Guard, caller: &Caller, back: &str) -> Response {
     match guard.access.begin_session(caller).await {
         Ok(secret) => {
             tracing::info!(name = caller.name(), "signed in");
@@ -130,13 +130,13 @@ async fn sign_out(
 }
 
 fn failed(error: &AccessError) -> Response {
-    tracing::error!(error = error as &dyn std::error::Error, "no session was begun or ended");
+    tracing::error!(error = error as &dyn std::error::Error, "failed to start or end a session");
     let error = ApiError::unavailable("the ledger does not answer");
     error.help("try again in a moment").into_response()
 }
 
 impl Guard {
-    /// `SameSite=Strict`: no page of another site sends it along.
+    /// `SameSite=Strict`: browsers do not send it with requests of other sites.
     fn set_cookie(&self, value: &str, max_age_secs: u64) -> String {
         let secure = if self.hosts.is_https() { "; Secure" } else { "" };
         format!(
@@ -146,8 +146,8 @@ impl Guard {
     }
 }
 
-/// A path of this node, or its first page: never another site. Printable ASCII without `\`, because
-/// browsers take `\` for `/` and drop tabs and line breaks.
+/// A path of this node, or `/`: never another site. Only printable ASCII without `\`, because browsers read `\` as
+/// `/` and drop tabs and line breaks.
 fn own_path(back: &str) -> &str {
     let plain = back.bytes().all(|byte| (0x21..=0x7e).contains(&byte) && byte != b'\\');
     let own = back.starts_with('/') && !back.starts_with("//");
@@ -159,12 +159,12 @@ fn own_path(back: &str) -> &str {
 struct SignInPage<'a> {
     back: &'a str,
     code: &'a str,
-    wrong: &'a str,
+    error: &'a str,
 }
 
-/// The page to sign in.
-pub(super) fn page(status: StatusCode, back: &str, wrong: &str) -> Response {
-    render(&SignInPage { back: own_path(back), code: "", wrong }, status)
+/// The sign-in page.
+pub(super) fn page(status: StatusCode, back: &str, error: &str) -> Response {
+    render(&SignInPage { back: own_path(back), code: "", error }, status)
 }
 
 fn render(page: &SignInPage<'_>, status: StatusCode) -> Response {
@@ -177,7 +177,7 @@ fn render(page: &SignInPage<'_>, status: StatusCode) -> Response {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn one_goes_on_to_a_page_of_this_node_only() {
+    fn only_paths_of_this_node_are_allowed_after_signing_in() {
         for own in ["/", "/decide?user=1", "/audiences/a%20b"] {
             assert_eq!(super::own_path(own), own);
         }
