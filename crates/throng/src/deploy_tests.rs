@@ -1,5 +1,5 @@
-//! `deploy/compose.yaml` starts this program with valid arguments and settings, and
-//! `deploy/prometheus-rules.yaml` uses metrics that exist.
+//! Files beside the code: `deploy/compose.yaml` starts this program with valid arguments and settings,
+//! `deploy/prometheus-rules.yaml` uses metrics that exist, and `ARCHITECTURE.md` names files that exist.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,6 +33,23 @@ struct Service {
 
 fn deploy() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy"))
+}
+
+/// The paths from the root of the repository that a document names in backticks.
+fn paths_in(text: &str) -> impl Iterator<Item = &str> {
+    const FOLDERS: [&str; 5] = ["crates/", "deploy/", "docs/", "examples/", "xtask/"];
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)))
+}
+
+#[test]
+fn the_architecture_names_files_that_exist() {
+    let root = deploy().join("..");
+    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let named: Vec<&str> = paths_in(&text).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let missing: Vec<&str> = named.into_iter().filter(|path| !root.join(path).exists()).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what does not exist: {missing:?}");
 }
 
 fn compose() -> Compose {
