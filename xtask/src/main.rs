@@ -39,7 +39,7 @@ enum Task {
     },
     /// Run the attack tests at full size
     Attack {
-        /// Only attacks whose name contains this: door, page, connections, statements, damage, disk, restore
+        /// Only attacks whose name contains this: unauthorized, page, connections, statements, damage, disk, restore
         #[arg(default_value = "")]
         name: String,
     },

@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// How much to log (error, warn, info, debug, trace, or a filter such as throng_server=debug)
+    /// What to log: error, warn, info, debug, trace, or a filter such as throng_server=debug
     #[arg(long, global = true, env = "THRONG_LOG", default_value = "warn")]
     pub(crate) log: String,
     /// Log one JSON object a line
@@ -28,37 +28,37 @@ pub(crate) struct Arguments {
     pub(crate) log_json: bool,
 }
 
-/// Which node to talk to.
+/// Which node to connect to.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct NodeAt {
-    /// Where the node answers: http://127.0.0.1:7077, or what the node of --dir says
+pub(crate) struct NodeArgs {
+    /// The URL of the node: http://127.0.0.1:7077 by default, or that of the node on --dir
     #[arg(long, env = "THRONG_URL")]
     pub(crate) url: Option<String>,
-    /// A PEM file of authorities that the node's certificate may come from, besides the system's
+    /// A PEM file of certificate authorities to trust, besides those of the system
     #[arg(long, env = "THRONG_CA_FILE")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// The file with the token; `-` reads it from the standard input. Or set THRONG_TOKEN. Without
-    /// either, the admin token of a node on this machine is found by its address
+    /// The file with the token; `-` reads it from the standard input. Or set THRONG_TOKEN. By default the
+    /// admin token of a node on this machine is found by its address
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// The data directory of a node on this machine: its address and its admin token are there
+    /// The data directory of a node on this machine, which has its address and admin token
     #[arg(long, env = "THRONG_DIR")]
     pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run everything on the shipped example: audiences, activation, ad traffic, budgets
+    /// Run all of it on the included example: audiences, activation, ad traffic, budgets
     Demo(DemoArgs),
     /// Start a node
     Up(UpArgs),
-    /// Build audiences and end: for jobs, also a share of them for each pod
+    /// Build audiences and exit: for jobs, where each pod can build a share of them
     Build(BuildArgs),
     /// Check a spec and report every problem in it
     Check {
         /// A spec file, or a folder of them
         spec: PathBuf,
-        /// Try the backends of the node settings too, and say what works and what does not
+        /// Try the backends of the node settings too, and report which of them work
         #[arg(long)]
         connect: bool,
     },
@@ -71,16 +71,16 @@ pub(crate) enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
-    /// Copy a data directory with ledger, objects and event log, also while its node runs
+    /// Back up a data directory with ledger, objects and event log, also while its node runs
     Backup {
         /// The data directory
         #[arg(long)]
         dir: PathBuf,
-        /// Where to: a new folder, or a file if the name ends in .tar or .tar.zst
+        /// The destination: a new folder, or a file if the name ends in .tar or .tar.zst
         #[arg(long)]
         to: PathBuf,
     },
-    /// Bring a backup into a new data directory
+    /// Restore a backup to a new data directory
     Restore {
         /// The backup
         #[arg(long)]
@@ -89,32 +89,32 @@ pub(crate) enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
-    /// Show what applying a spec would change
+    /// Show what a spec would change
     Plan(ApplyArgs),
     /// Apply a spec to a running node
     Apply {
         #[command(flatten)]
         apply: ApplyArgs,
-        /// Apply only if this version is still the applied one, as `throng plan` says it
+        /// Apply only if this is still the applied version, as printed by `throng plan`
         #[arg(long, value_name = "VERSION")]
         base_version: Option<u64>,
     },
     /// Which audiences is a user in?
     Lookup {
-        /// The user's key; several are looked up in one request. One that begins with a hyphen and is
-        /// no number: as --key, or after `--` behind all options
+        /// The user's key; several are looked up in one request. Give a key that begins with a hyphen and
+        /// is not a number as --key, or after `--` and all options
         #[arg(required_unless_present = "keys", allow_negative_numbers = true)]
         users: Vec<String>,
         /// A user's key, whatever it begins with; repeatable
         #[arg(long = "key", value_name = "KEY", allow_hyphen_values = true)]
         keys: Vec<String>,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
     /// The tables of the sources: files, rows, columns, and what is passed over
     Sources {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
     /// Audiences: list, refresh, cancel, pause, approve, roll back
     #[command(subcommand)]
@@ -122,7 +122,7 @@ pub(crate) enum Command {
     /// Activation: runs, tasks, alerts
     #[command(subcommand)]
     Sync(SyncCommand),
-    /// Tasks of activation: put them on the queue again
+    /// Tasks of activation: queue them again
     #[command(subcommand)]
     Tasks(TasksCommand),
     /// Events: records of the log that could not be applied
@@ -131,7 +131,7 @@ pub(crate) enum Command {
     /// The event log in files, without a node
     #[command(subcommand)]
     Log(LogCommand),
-    /// Alerts: list, see whether they were delivered, test the receivers
+    /// Alerts: list them and their deliveries, test the receivers
     #[command(subcommand)]
     Alerts(AlertsCommand),
     /// Budgets of the ad groups
@@ -139,7 +139,7 @@ pub(crate) enum Command {
         /// One ad group; all if left out
         ad_group: Option<String>,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
     /// Which of these ad groups may be shown to this user now?
     Decide {
@@ -153,16 +153,16 @@ pub(crate) enum Command {
         #[arg(long)]
         record_insertion: bool,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Why is something as it is? The history of one object in plain words
+    /// The history of one object, with the reason of each change
     Why {
         /// The kind of object
         kind: WhyKind,
         /// Its name
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
     /// Tokens: who may call a node, and what each caller may do
     #[command(subcommand)]
@@ -170,12 +170,12 @@ pub(crate) enum Command {
     /// Sessions of browsers
     #[command(subcommand)]
     Session(SessionCommand),
-    /// Print a link that signs a browser in, once, within ten minutes
+    /// Print a link that signs a browser in; it works once, within ten minutes
     SignIn {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Simulators of ad platforms, to rehearse without an account
+    /// Simulators of ad platforms, to try a spec without an account
     #[command(subcommand)]
     Sim(SimCommand),
     /// Print the JSON schema of the spec, for editors
@@ -189,16 +189,16 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventsCommand {
-    /// List the records that are passed over, with the reason
+    /// List the records that are skipped, with the reason
     Quarantine {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
-    /// Take what is damaged out of the event log of a stopped node, and say what is lost
+    /// Remove damaged parts from the event log of a stopped node, and report what is lost
     Repair {
         /// The node's data directory
         #[arg(long)]
@@ -225,22 +225,22 @@ impl WhyKind {
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Run to the end, print a summary, and exit: 0 if everything was as expected
+    /// Run to the end, print a summary, and exit: with 0 if all results are as expected
     #[arg(long)]
     pub(crate) once: bool,
-    /// Keep what the demo makes in this folder
+    /// Keep the files of the demo in this folder
     #[arg(long)]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Where the page listens
+    /// The address of the page
     #[arg(long, default_value = "127.0.0.1:7077")]
     pub(crate) listen: SocketAddr,
     /// How many ad servers to simulate
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) ad_servers: u32,
-    /// How many times faster than life the ad traffic runs
+    /// How many times faster than real time the ad traffic runs
     #[arg(long, default_value_t = 40.0)]
     pub(crate) speed: f64,
-    /// Run as thirteen processes on these engines instead of one process: `kafka,postgres,s3`, as
+    /// Run as thirteen processes on these engines instead of one process: `kafka,postgres,s3`.
     /// `cargo xtask services up` starts them
     #[arg(long, value_delimiter = ',', value_name = "ENGINE")]
     pub(crate) on: Vec<Engine>,
@@ -259,36 +259,36 @@ pub(crate) enum Engine {
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// Where the node keeps everything
+    /// The data directory
     #[arg(long)]
     pub(crate) dir: PathBuf,
-    /// The spec to run: a file, or a folder of them. Without it, the spec applied last
+    /// The spec to run: a file, or a folder of them. The spec that was applied last if left out
     #[arg(long)]
     pub(crate) spec: Option<PathBuf>,
-    /// Where to listen, instead of the spec's node.listen
+    /// The address to listen on, instead of the spec's node.listen
     #[arg(long)]
     pub(crate) listen: Option<SocketAddr>,
-    /// Take only the node settings from the spec, and everything else from the ledger: for all
-    /// nodes of a deployment but the one that applies specs
+    /// Take only the node settings from the spec, and everything else from the ledger: for every
+    /// node of a deployment except the one that applies specs
     #[arg(long, requires = "spec")]
     pub(crate) join: bool,
-    /// What this process does, instead of the spec's node.roles: api, schedule, build, activate,
+    /// The roles of this process, instead of the spec's node.roles: api, schedule, build, activate,
     /// aggregate, relay, lookup
     #[arg(long, value_delimiter = ',', value_name = "ROLE", env = "THRONG_ROLES")]
     pub(crate) roles: Option<Vec<throng_spec::Role>>,
-    /// Go on although acknowledged events of this partition are lost, as its event log is older than its
-    /// checkpoint or another one. Repeat it for each partition. Without it the node refuses to start then
+    /// Start although acknowledged events of this partition are lost, because its event log is older than
+    /// its checkpoint or is another log. Repeatable. Otherwise the node refuses to start then
     #[arg(long, value_name = "PARTITION")]
     pub(crate) accept_log_loss: Vec<u32>,
-    /// The file with the clock of a rehearsal that several processes share
+    /// The file with the simulated clock that several processes share
     #[arg(long, hide = true)]
     pub(crate) clock: Option<PathBuf>,
-    /// Make a new ledger although an event log or objects are there: their audiences, runs and
-    /// receipts are lost
+    /// Create a new ledger although an event log or objects exist: their audiences, runs and receipts
+    /// are lost
     #[arg(long, requires = "spec", conflicts_with = "accept_mismatch")]
     pub(crate) new_ledger: bool,
-    /// Start although ledger, event log and objects are copies of different moments: what one of
-    /// them lacks is lost
+    /// Start although ledger, event log and objects are copies of different times: what one of them
+    /// lacks is lost
     #[arg(long)]
     pub(crate) accept_mismatch: bool,
     #[command(flatten)]
@@ -317,23 +317,23 @@ pub(crate) struct LimitsArgs {
     /// Let them send this secret to this server; repeatable. REF is env:NAME or file:PATH, without
     /// PORT it is 443
     #[arg(long, value_name = "REF@HOST[:PORT]")]
-    pub(crate) allow_secret: Vec<SecretAt>,
-    /// Let them have destinations on this server; repeatable. --allow-secret allows its server, too
+    pub(crate) allow_secret: Vec<AllowedSecret>,
+    /// Let them have destinations on this server; repeatable. --allow-secret allows its server too
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow_host: Vec<throng_spec::HostPort>,
-    /// A file with more of these, read again on SIGHUP (limits.yaml in --dir, if it is there)
+    /// A file with more of these, reloaded on SIGHUP (limits.yaml in --dir by default, if it exists)
     #[arg(long, value_name = "FILE")]
     pub(crate) limits: Option<PathBuf>,
 }
 
 /// A secret and the server that it may be sent to.
 #[derive(Debug, Clone)]
-pub(crate) struct SecretAt {
+pub(crate) struct AllowedSecret {
     secret: throng_spec::SecretRef,
     host: throng_spec::HostPort,
 }
 
-impl std::str::FromStr for SecretAt {
+impl std::str::FromStr for AllowedSecret {
     type Err = &'static str;
 
     /// The text is not repeated in errors: it may be the secret itself.
@@ -348,7 +348,7 @@ impl std::str::FromStr for SecretAt {
 }
 
 impl LimitsArgs {
-    /// What they allow.
+    /// The limits that these flags and the file set.
     pub(crate) fn config(&self) -> throng_server::LimitsConfig {
         let mut flags = throng_spec::Limits::default();
         for folder in &self.allow_source {
@@ -357,7 +357,7 @@ impl LimitsArgs {
         for folder in &self.allow_destination_folder {
             flags.allow_destination_folder(folder);
         }
-        for SecretAt { secret, host } in &self.allow_secret {
+        for AllowedSecret { secret, host } in &self.allow_secret {
             flags.allow_secret(secret.clone(), host.clone());
         }
         for host in &self.allow_host {
@@ -371,7 +371,7 @@ impl LimitsArgs {
 pub(crate) struct BuildArgs {
     /// The audiences; all of the spec if left out
     pub(crate) audiences: Vec<AudienceName>,
-    /// Where the node keeps what is its own
+    /// The data directory
     #[arg(long)]
     pub(crate) dir: PathBuf,
     /// The spec: a file, or a folder of them
@@ -380,10 +380,10 @@ pub(crate) struct BuildArgs {
     /// Take only the node settings from the spec, and everything else from the ledger
     #[arg(long)]
     pub(crate) join: bool,
-    /// Which share of the audiences this process builds, from 0; Kubernetes sets it in indexed jobs
+    /// The number of this process's share of the audiences, from 0; Kubernetes sets it in indexed jobs
     #[arg(long, env = "JOB_COMPLETION_INDEX", default_value_t = 0)]
     pub(crate) index: usize,
-    /// How many shares there are: the job's `completions`
+    /// The number of shares: the job's `completions`
     #[arg(long, env = "JOB_COMPLETIONS", default_value_t = 1)]
     pub(crate) completions: usize,
 }
@@ -393,48 +393,48 @@ pub(crate) struct ApplyArgs {
     /// A spec file, or a folder of them
     pub(crate) spec: PathBuf,
     #[command(flatten)]
-    pub(crate) node: NodeAt,
+    pub(crate) node: NodeArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AudienceCommand {
-    /// All audiences with size and state
+    /// List the audiences with size and state
     List {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// One audience with its snapshots
+    /// Show one audience with its snapshots
     Show {
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
     /// Build a new snapshot now
     Refresh {
         name: String,
-        /// Do not wait for it
+        /// Do not wait for the refresh to end
         #[arg(long)]
         no_wait: bool,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// End the refresh that waits or is at work
+    /// Cancel the refresh that is queued or running
     Cancel {
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Start no refresh of an audience until it is resumed; one that is open goes on
+    /// Start no refresh of an audience until it is resumed; an open one continues
     Pause {
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Let a paused audience be refreshed again
+    /// Resume the refreshes of a paused audience
     Resume {
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
     /// Publish a held snapshot
     Approve {
@@ -443,22 +443,22 @@ pub(crate) enum AudienceCommand {
         #[arg(long)]
         version: Option<u64>,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Make an older snapshot current again and pin it: nothing else is served until it is released
+    /// Make an older snapshot current again and pin it: no other is served until it is released
     Rollback {
         name: String,
         /// The version; the one before the current one if left out
         #[arg(long)]
         version: Option<u64>,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// End the pin of a rollback: what is refreshed is served again
+    /// End the pin of a rollback: the next refresh is served again
     Release {
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
 }
 
@@ -471,72 +471,72 @@ pub(crate) enum TokenCommand {
         /// What it allows: events, lookup, feed, metrics, read, operate, admin
         #[arg(long = "scope", value_delimiter = ',', required = true, value_name = "SCOPE")]
         scopes: Vec<throng_server::access::Scope>,
-        /// After how long it expires, such as 90d, 12h or 30m; never if left out
+        /// The time until it expires, such as 90d, 12h or 30m; it never expires if left out
         #[arg(long, value_parser = crate::commands::access::seconds)]
         expires: Option<u64>,
         /// The workspace that it is limited to
         #[arg(long)]
         workspace: Option<String>,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// All tokens, without their secrets
+    /// List the tokens, without their secrets
     List {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
     /// Revoke a token and end its sessions
     Revoke {
         /// Its name
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SessionCommand {
-    /// The sessions that are alive
+    /// List the sessions that have not ended
     List {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
     /// End a session
     End {
         /// Its number
         id: i64,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AlertsCommand {
-    /// Alerts, open ones first, and whether they were delivered or why not
+    /// List alerts, open ones first, with their deliveries
     List {
-        /// How many, at most
+        /// The largest number of rows
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
-        /// How many to leave out at the beginning
+        /// The number of rows to skip
         #[arg(long, default_value_t = 0)]
         offset: u32,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Deliveries that have ended, newest first
+    /// List deliveries that have ended, newest first
     Deliveries {
-        /// How many, at most
+        /// The largest number of rows
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Send a test to the receivers and print their answers; exits with 1 if one does not accept it
+    /// Send a test event to the receivers and print their answers; exits with 1 if one does not accept it
     Test {
         /// One receiver; all if left out
         receiver: Option<String>,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
 }
 
@@ -563,7 +563,7 @@ mod tests {
         super::Arguments::command().debug_assert();
     }
 
-    fn looked_up(line: &[&str]) -> (Vec<String>, Vec<String>) {
+    fn parse_lookup(line: &[&str]) -> (Vec<String>, Vec<String>) {
         let arguments = super::Arguments::try_parse_from(line).unwrap();
         match arguments.command {
             super::Command::Lookup { users, keys, node } => {
@@ -576,13 +576,14 @@ mod tests {
 
     #[test]
     fn keys_may_begin_with_a_hyphen() {
-        let (users, keys) = looked_up(&["throng", "lookup", "-7", "-8.5", "--url", "http://x"]);
+        let (users, keys) = parse_lookup(&["throng", "lookup", "-7", "-8.5", "--url", "http://x"]);
         assert_eq!((users, keys.len()), (vec!["-7".to_owned(), "-8.5".to_owned()], 0));
         let line = ["throng", "lookup", "--key", "-a", "--key=", "--key=--b", "--url", "http://x"];
-        assert_eq!(looked_up(&line), (vec![], vec!["-a".into(), String::new(), "--b".into()]));
-        let (users, _) = looked_up(&["throng", "lookup", "--url", "http://x", "--", "-a", "id="]);
+        assert_eq!(parse_lookup(&line), (vec![], vec!["-a".into(), String::new(), "--b".into()]));
+        let (users, _) =
+            parse_lookup(&["throng", "lookup", "--url", "http://x", "--", "-a", "id="]);
         assert_eq!(users, ["-a", "id="]);
-        let (users, _) = looked_up(&["throng", "lookup", "a b", "", "--url", "http://x"]);
+        let (users, _) = parse_lookup(&["throng", "lookup", "a b", "", "--url", "http://x"]);
         assert_eq!(users, ["a b", ""]);
     }
 }

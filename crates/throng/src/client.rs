@@ -1,4 +1,4 @@
-//! Talks to a running node.
+//! The client of a node's HTTP API.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use throng_model::Secret;
 
-use crate::args::NodeAt;
+use crate::args::NodeArgs;
 use crate::failure::Failure;
 use crate::{local, secret_input};
 
-/// Where a node answers unless something else is said.
+/// The URL of a node unless --url or --dir is given.
 const DEFAULT_URL: &str = "http://127.0.0.1:7077";
 
 /// A node's HTTP API.
@@ -22,16 +22,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(node: &NodeAt) -> Result<Self> {
+    /// With a timeout of a minute.
+    pub(crate) fn new(node: &NodeArgs) -> Result<Self> {
         Self::with_timeout(node, Duration::from_secs(60))
     }
 
-    /// For answers that a node has to look at much data for.
-    pub(crate) fn patient(node: &NodeAt) -> Result<Self> {
+    /// With a timeout of an hour, for requests that make the node read much data.
+    pub(crate) fn with_long_timeout(node: &NodeArgs) -> Result<Self> {
         Self::with_timeout(node, Duration::from_secs(3_700))
     }
 
-    fn with_timeout(node: &NodeAt, timeout: Duration) -> Result<Self> {
+    fn with_timeout(node: &NodeArgs, timeout: Duration) -> Result<Self> {
         let url = match (&node.url, &node.dir) {
             (Some(url), _) => url.clone(),
             (None, Some(dir)) => local::url_of(dir)?,
@@ -48,7 +49,7 @@ impl Client {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .timeout(timeout)
-            // A token goes to the node that was named, and nowhere else.
+            // The token is for the node that was named. A redirect would send it elsewhere.
             .redirect(reqwest::redirect::Policy::none());
         if local::is_loopback(&url) {
             builder = builder.no_proxy();
@@ -56,19 +57,21 @@ impl Client {
         if let Some(path) = &node.ca_file {
             builder = builder.tls_certs_merge(authorities(path)?);
         }
-        let http = builder.build().context("cannot make an HTTP client")?;
+        let http = builder.build().context("cannot create an HTTP client")?;
         Ok(Self { http, url, token })
     }
 
+    /// Sends a GET; a refusal of the node is an error.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         self.send(self.http.get(format!("{}{path}", self.url)), path).await
     }
 
+    /// Sends a POST; a refusal of the node is an error.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.send(self.http.post(format!("{}{path}", self.url)).json(body), path).await
     }
 
-    fn unanswered(&self, error: reqwest::Error) -> anyhow::Error {
+    fn connection_error(&self, error: reqwest::Error) -> anyhow::Error {
         let untrusted = throng_model::with_causes(&error).contains("certificate");
         let failure = match untrusted {
             true => Failure::new(format!("the certificate of {} is not trusted", self.url)).help(
@@ -82,12 +85,12 @@ impl Client {
         anyhow::Error::new(error).context(failure)
     }
 
-    /// Where the node answers, without a slash at its end.
+    /// The URL of the node, without a slash at its end.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Like `post`, with the node's refusal for callers that look into it.
+    /// Like `post`, but a refusal of the node is returned for callers that read its fields.
     pub(crate) async fn try_post(
         &self,
         path: &str,
@@ -108,18 +111,21 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
-        let response = request.send().await.map_err(|error| self.unanswered(error))?;
+        let response = request.send().await.map_err(|error| self.connection_error(error))?;
         let status = response.status();
         if status.is_redirection() {
             let to = response.headers().get("location").and_then(|to| to.to_str().ok());
             let to = to.unwrap_or("nowhere");
             let message = format!(
-                "{} answers {status}, which leads to {to}; the token is not sent there",
+                "{} answers {status}, which redirects to {to}; the token is not sent there",
                 self.url
             );
             return Err(Failure::new(message).help("name the node itself with --url").into());
         }
-        let body = response.text().await.with_context(|| format!("the node cut {path} short"))?;
+        let body = response
+            .text()
+            .await
+            .with_context(|| format!("the answer of the node to {path} was cut off"))?;
         let value: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
         if status.is_success() {
             return Ok(Ok(value));
@@ -130,14 +136,14 @@ impl Client {
 
 /// A node's answer to a request that it refused.
 pub(crate) struct Refused {
-    /// As the node sent it.
+    /// The body of the answer, as the node sent it.
     pub(crate) body: Value,
-    /// Status and path.
+    /// Status and path, for errors without a message.
     place: String,
 }
 
 impl Refused {
-    /// The node's words for people.
+    /// The error with the message, hint and code of the node.
     pub(crate) fn into_error(self) -> anyhow::Error {
         Failure::of_answer(&self.body["error"], &self.place).into()
     }
@@ -149,13 +155,13 @@ fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>> {
     let found = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
     if found.is_empty() {
         return Err(Failure::new(format!("{} holds no certificate", path.display()))
-            .help("--ca-file wants a PEM file, which begins with -----BEGIN CERTIFICATE-----")
+            .help("--ca-file takes a PEM file, which begins with -----BEGIN CERTIFICATE-----")
             .into());
     }
     Ok(found)
 }
 
-/// A name as one segment of a path.
+/// A name, escaped as one segment of a path.
 pub(crate) fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -172,7 +178,7 @@ pub(crate) fn segment(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn odd_characters_are_escaped() {
+    fn reserved_characters_are_escaped() {
         assert_eq!(super::segment("a b/ü"), "a%20b%2F%C3%BC");
     }
 }

@@ -1,5 +1,5 @@
-//! `deploy/compose.yaml` starts this program with arguments and settings that it knows, and
-//! `deploy/prometheus-rules.yaml` asks for metrics that it has.
+//! Files beside the code: `deploy/compose.yaml` starts this program with valid arguments and settings,
+//! `deploy/prometheus-rules.yaml` uses metrics that exist, and `ARCHITECTURE.md` names files that exist.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,13 +35,30 @@ fn deploy() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy"))
 }
 
+/// The paths from the root of the repository that a document names in backticks.
+fn paths_in(text: &str) -> impl Iterator<Item = &str> {
+    const FOLDERS: [&str; 5] = ["crates/", "deploy/", "docs/", "examples/", "xtask/"];
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)))
+}
+
+#[test]
+fn the_architecture_names_files_that_exist() {
+    let root = deploy().join("..");
+    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let named: Vec<&str> = paths_in(&text).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let missing: Vec<&str> = named.into_iter().filter(|path| !root.join(path).exists()).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what does not exist: {missing:?}");
+}
+
 fn compose() -> Compose {
     let text = std::fs::read_to_string(deploy().join("compose.yaml")).unwrap();
     serde_saphyr::from_str(&text).unwrap()
 }
 
 #[test]
-fn images_are_pinned_and_names_lead_somewhere() {
+fn images_are_pinned_and_names_refer_to_something() {
     let compose = compose();
     for (name, service) in &compose.services {
         let (_, tag) = service.image.rsplit_once(':').expect("a tag");
@@ -61,10 +78,10 @@ fn images_are_pinned_and_names_lead_somewhere() {
 }
 
 #[test]
-fn every_role_is_there_and_every_secret_is_given() {
+fn every_role_runs_and_every_secret_is_set() {
     let spec = throng_spec::load(&deploy().join("spec")).unwrap();
     assert!(spec.node.is_shared());
-    // Without TLS, so only this machine may reach it.
+    // Without TLS, so ports are published on the loopback address only.
     assert!(spec.node.insecure);
     let compose = compose();
     let mut roles = Vec::new();
@@ -73,7 +90,7 @@ fn every_role_is_there_and_every_secret_is_given() {
         let arguments = Arguments::try_parse_from(words).unwrap_or_else(|e| panic!("{name}: {e}"));
         let Command::Up(up) = arguments.command else { panic!("{name} starts no node") };
         assert_eq!(up.spec.as_deref(), Some(Path::new("/etc/throng")), "{name}");
-        // One of them applies the spec, all others follow.
+        // One of them applies the spec, all others join.
         assert_eq!(up.join, name != "api", "{name}");
         roles.extend(up.roles.expect("roles"));
         for port in &service.ports {
@@ -87,7 +104,7 @@ fn every_role_is_there_and_every_secret_is_given() {
         for variable in ["THRONG_LEDGER_URL", "THRONG_S3_ACCESS_KEY", "THRONG_S3_SECRET_KEY"] {
             assert!(service.environment.contains_key(variable), "{name} lacks {variable}");
         }
-        // Where the settings lead, there is a service.
+        // The hosts of the settings are services.
         for host in ["postgres", "kafka", "s3"] {
             assert!(compose.services.contains_key(host));
         }
@@ -126,7 +143,7 @@ fn metrics_in(expression: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn prometheus_rules_ask_for_metrics_that_there_are() {
+fn prometheus_rules_use_metrics_that_exist() {
     let text = std::fs::read_to_string(deploy().join("prometheus-rules.yaml")).unwrap();
     let rules: Rules = serde_saphyr::from_str(&text).unwrap();
     let mut names = std::collections::BTreeSet::new();

@@ -20,15 +20,15 @@ const WRONG_INPUT: u8 = 2;
 pub(crate) struct Failure {
     message: String,
     help: Option<String>,
-    /// The node's word for it, such as `not_found`.
+    /// The error code of the node, such as `not_found`.
     code: Option<String>,
-    /// The node's log has more under it.
+    /// Identifies the request in the node's log.
     request_id: Option<String>,
     exit_code: u8,
 }
 
 impl Failure {
-    /// What went wrong.
+    /// A failure with exit code 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -39,18 +39,18 @@ impl Failure {
         }
     }
 
-    /// The command line or the spec is wrong: the same again fails again.
+    /// The command line or the spec is wrong: a retry cannot succeed.
     pub(crate) fn wrong_input(message: impl Into<String>) -> Self {
         Self { exit_code: WRONG_INPUT, ..Self::new(message) }
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint: what to do about it.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// The error in a node's answer; `place` says where it came from, if the node gives no reason.
+    /// The error in a node's answer; `place` (status and path) is in the message if the node gives none.
     pub(crate) fn of_answer(error: &Value, place: &str) -> Self {
         let field = |name: &str| error[name].as_str().map(str::to_owned);
         let message =
@@ -72,10 +72,10 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What to do about an error, if it says so.
+/// The hint of an error, if it has one.
 fn help_of(error: &anyhow::Error) -> Option<String> {
-    let own = error.downcast_ref::<Failure>().and_then(|failure| failure.help.clone());
-    own.or_else(|| {
+    let own_help = error.downcast_ref::<Failure>().and_then(|failure| failure.help.clone());
+    own_help.or_else(|| {
         error.chain().find_map(|cause| cause.downcast_ref::<LakeError>().and_then(LakeError::help))
     })
 }
@@ -103,15 +103,15 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     if json {
         out::json(&object(error));
     }
-    out::say(format!("error: {error:#}"));
+    out::message(format!("error: {error:#}"));
     if let Some(help) = help_of(error) {
-        out::say(format!("  help: {help}"));
+        out::message(format!("  help: {help}"));
     }
     let exit_code = error.downcast_ref::<Failure>().map_or(FAILED, |failure| failure.exit_code);
     ExitCode::from(exit_code)
 }
 
-/// Prints what is wrong in a spec, as [`report`] does.
+/// Prints the problems of a spec, as [`report`] does.
 pub(crate) fn report_problems(problems: &[Problem], json: bool) -> ExitCode {
     let s = if problems.len() == 1 { "" } else { "s" };
     let message = format!("{} problem{s} in the spec", problems.len());
@@ -119,19 +119,19 @@ pub(crate) fn report_problems(problems: &[Problem], json: bool) -> ExitCode {
         out::json(&json!({
             "ok": false,
             "error": message,
-            "help": "`problems` says for each where it is and what to do",
+            "help": "`problems` has the place of each and what to do",
             "code": "invalid_spec",
             "problems": problems,
         }));
     }
     for problem in problems {
-        out::say(problem);
+        out::message(problem);
     }
-    out::say(message);
+    out::message(message);
     ExitCode::from(WRONG_INPUT)
 }
 
-/// Whether a command line asks for JSON, also one that cannot be parsed.
+/// Whether a command line has `--json`; it may be one that cannot be parsed.
 pub(crate) fn wants_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
     arguments.skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }
@@ -142,7 +142,7 @@ pub(crate) fn report_command_line(error: &clap::Error, json: bool) -> ExitCode {
     if json && is_error {
         out::json(&command_line_object(error));
     }
-    // If nobody reads it, there is nobody to tell.
+    // A failed write to the standard error cannot be reported anywhere.
     let _ = error.print();
     if is_error { ExitCode::from(WRONG_INPUT) } else { ExitCode::SUCCESS }
 }
@@ -150,7 +150,7 @@ pub(crate) fn report_command_line(error: &clap::Error, json: bool) -> ExitCode {
 fn command_line_object(error: &clap::Error) -> Value {
     let text = error.render().to_string();
     let (message, help) = match error.kind() {
-        // The whole text is the help.
+        // clap prints the usage alone: there is no message to split off.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             ("a command is missing", text.as_str())
         }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_wanted_only_before_the_keys() {
+    fn json_is_an_option_only_before_the_hyphens() {
         let line = |text: &str| {
             text.split(' ').map(std::ffi::OsString::from).collect::<Vec<_>>().into_iter()
         };
@@ -211,8 +211,8 @@ mod tests {
     fn errors_of_the_command_line_are_split_into_error_and_help() {
         let error = Arguments::try_parse_from(["throng", "lookup", "--no-such"]).unwrap_err();
         let object = command_line_object(&error);
-        let said = object["error"].as_str().unwrap();
-        assert!(said.contains("--no-such") && !said.contains('\n'), "{said}");
+        let message = object["error"].as_str().unwrap();
+        assert!(message.contains("--no-such") && !message.contains('\n'), "{message}");
         assert!(object["help"].as_str().unwrap().contains("Usage"), "{object}");
         let nothing = Arguments::try_parse_from(["throng"]).unwrap_err();
         assert_eq!(command_line_object(&nothing)["error"], "a command is missing");

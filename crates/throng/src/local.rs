@@ -1,8 +1,8 @@
-//! Nodes on this machine: where each has its data directory, so that commands find its admin token.
+//! Nodes on this machine and their data directories, so that commands find their admin tokens.
 //!
 //! `throng up` writes `nodes/<host>_<port>.json` below the user's state folder, with the path of the
-//! data directory and nothing else. A token that is found this way is sent only to the node that
-//! runs on this data directory now.
+//! data directory and nothing else. A token that is found in this way is sent only to the node that runs
+//! on this data directory now: another program may listen at the same address after the node ended.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use throng_model::Secret;
 use throng_server::access::{ADDRESS_FILE, admin_token};
 
 /// Scheme, host and port of a URL.
-fn parts(url: &str) -> Option<(&str, &str, u16)> {
+fn parse_url(url: &str) -> Option<(&str, &str, u16)> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let default = match scheme {
@@ -34,9 +34,9 @@ fn address(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// Whether a URL leads to this machine by a loopback address.
+/// Whether the host of a URL is a loopback address.
 pub(crate) fn is_loopback(url: &str) -> bool {
-    parts(url).and_then(|(_, host, _)| address(host)).is_some_and(|ip| ip.is_loopback())
+    parse_url(url).and_then(|(_, host, _)| address(host)).is_some_and(|ip| ip.is_loopback())
 }
 
 /// `$XDG_STATE_HOME/throng/nodes`, or the same below `~/.local/state`.
@@ -56,19 +56,20 @@ fn file_of(ip: IpAddr, port: u16) -> Option<PathBuf> {
     Some(nodes_dir()?.join(format!("{host}_{port}.json")))
 }
 
-/// The file of a running node; removed when dropped.
+/// The registration file of a running node; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Registration(Option<PathBuf>);
 
 impl Registration {
-    /// Writes down where the node that answers at a URL has its data directory. A node that cannot
-    /// be registered runs on: commands find it by `--dir`.
+    /// Records the data directory of the node that listens at a URL. A failure does not end the node:
+    /// commands still find it by `--dir`.
     pub(crate) fn new(url: &str, data_dir: &Path) -> Self {
         match write(url, data_dir) {
             Ok(path) => Self(path),
             Err(error) => {
                 tracing::warn!(
-                    "the node is not registered for commands on this machine: {error:#}"
+                    error = &*error as &dyn std::error::Error,
+                    "failed to register the node for commands on this machine"
                 );
                 Self(None)
             }
@@ -77,7 +78,7 @@ impl Registration {
 }
 
 fn write(url: &str, data_dir: &Path) -> Result<Option<PathBuf>> {
-    let Some((_, host, port)) = parts(url) else { return Ok(None) };
+    let Some((_, host, port)) = parse_url(url) else { return Ok(None) };
     let Some(ip) = address(host) else { return Ok(None) };
     let ip = match ip {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -87,12 +88,12 @@ fn write(url: &str, data_dir: &Path) -> Result<Option<PathBuf>> {
     let Some(path) = file_of(ip, port).filter(|_| ip.is_loopback()) else { return Ok(None) };
     let folder = path.parent().context("no folder")?;
     std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     let data_dir = std::fs::canonicalize(data_dir)?;
-    let aside = path.with_extension("new");
-    // The process's mask lets nobody else read it.
-    std::fs::write(&aside, json!({ "data_dir": data_dir }).to_string())
-        .and_then(|()| std::fs::rename(&aside, &path))
+    let temporary = path.with_extension("new");
+    // The umask of the process (see `main`) keeps other users from reading it.
+    std::fs::write(&temporary, json!({ "data_dir": data_dir }).to_string())
+        .and_then(|()| std::fs::rename(&temporary, &path))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Some(path))
 }
@@ -100,13 +101,13 @@ fn write(url: &str, data_dir: &Path) -> Result<Option<PathBuf>> {
 impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
-            // What is left is not used: no node runs on that data directory.
+            // A file that stays is harmless: its token is not sent while no node runs on the directory.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// Where the node of a data directory answers.
+/// The URL of the node that runs on a data directory.
 ///
 /// # Errors
 /// If no node runs on it.
@@ -119,17 +120,18 @@ pub(crate) fn url_of(dir: &Path) -> Result<String> {
     Ok(url.trim().replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"))
 }
 
-/// Whether a node has the data directory: it holds the lock.
+/// Whether a node runs on the data directory: it holds the lock.
 fn is_running(dir: &Path) -> bool {
     let Ok(lock) = std::fs::File::open(dir.join("lock")) else { return false };
     matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
-/// Whether the node of a data directory answers at a URL: no other program can have its address
-/// while it runs.
-fn answers_at(dir: &Path, url: &str) -> bool {
+/// Whether a URL is the address of the node that runs on a data directory. While it runs, no other
+/// program can listen there, so a token that is sent there reaches that node.
+fn listens_at(dir: &Path, url: &str) -> bool {
     let Ok(own) = url_of(dir) else { return false };
-    let (Some((_, host, port)), Some((_, own_host, own_port))) = (parts(url), parts(&own)) else {
+    let (Some((_, host, port)), Some((_, own_host, own_port))) = (parse_url(url), parse_url(&own))
+    else {
         return false;
     };
     let same = match (address(host), address(own_host)) {
@@ -139,12 +141,12 @@ fn answers_at(dir: &Path, url: &str) -> bool {
     same && port == own_port
 }
 
-/// The admin token of a data directory, if its node answers at the URL.
+/// The admin token of a data directory, if its node listens at the URL.
 ///
 /// # Errors
 /// If the token cannot be read.
 pub(crate) fn token_of(dir: &Path, url: &str) -> Result<Option<Secret>> {
-    if !answers_at(dir, url) {
+    if !listens_at(dir, url) {
         return Ok(None);
     }
     admin_token(dir).with_context(|| {
@@ -152,9 +154,9 @@ pub(crate) fn token_of(dir: &Path, url: &str) -> Result<Option<Secret>> {
     })
 }
 
-/// The admin token of the node that answers at a loopback URL, if this user started it.
+/// The admin token of the node that listens at a loopback URL, if this user started it.
 pub(crate) fn token_at(url: &str) -> Option<Secret> {
-    let (_, host, port) = parts(url)?;
+    let (_, host, port) = parse_url(url)?;
     let ip = address(host).filter(IpAddr::is_loopback)?;
     let text = std::fs::read_to_string(file_of(ip, port)?).ok()?;
     let registered: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -167,11 +169,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart() {
-        assert_eq!(parts("http://127.0.0.1:7077/x"), Some(("http", "127.0.0.1", 7077)));
-        assert_eq!(parts("https://[::1]"), Some(("https", "[::1]", 443)));
-        assert_eq!(parts("https://[::1]:80"), Some(("https", "[::1]", 80)));
-        assert_eq!(parts("ftp://a"), None);
+    fn urls_are_parsed() {
+        assert_eq!(parse_url("http://127.0.0.1:7077/x"), Some(("http", "127.0.0.1", 7077)));
+        assert_eq!(parse_url("https://[::1]"), Some(("https", "[::1]", 443)));
+        assert_eq!(parse_url("https://[::1]:80"), Some(("https", "[::1]", 80)));
+        assert_eq!(parse_url("ftp://a"), None);
         for local in ["http://localhost:1", "http://127.0.0.9", "http://[::1]:7"] {
             assert!(is_loopback(local), "{local}");
         }

@@ -1,7 +1,7 @@
 //! The `throng` binary: parses the command line, sets up logging, runs one command.
 //!
-//! Exit codes: 0 all well, 1 it failed, 2 the command line or the spec is wrong; `throng build` has 3 and
-//! 75 besides. docs/reference/cli.md lists them for users.
+//! Exit codes: 0 success, 1 failure, 2 the command line or the spec is wrong; `throng build` also uses 3
+//! and 75. docs/reference/cli.md lists them for users.
 
 mod args;
 mod client;
@@ -11,8 +11,8 @@ mod deploy_tests;
 mod failure;
 mod local;
 mod out;
-mod rehearsal;
 mod secret_input;
+mod simulated_clock;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -30,13 +30,13 @@ use failure::Failure;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Threads for calls that block: on files of the log and of objects, on name resolution. Builders have
-/// threads of their own. The runtime's default of 512 lets a burst of small calls make hundreds of
-/// threads, each of which keeps memory of the allocator.
+/// their own threads. With the runtime's default of 512, a burst of small calls starts hundreds of threads,
+/// and the allocator keeps memory for each of them.
 const BLOCKING_THREADS: usize = 32;
 
 fn main() -> ExitCode {
-    // A query worker takes nothing from the command line, and nothing may be open before its limits
-    // are set.
+    // A query worker reads nothing from the command line. It sets its limits first: a file that is opened
+    // before, or a thread that is started before, would not be subject to them.
     if std::env::args_os().nth(1).is_some_and(|first| first == throng_lake::worker::SUBCOMMAND) {
         return throng_server::query_worker();
     }
@@ -49,31 +49,31 @@ fn main() -> ExitCode {
     };
     let json = arguments.json;
     let code = run_all(arguments).unwrap_or_else(|error| failure::report(&error, json));
-    match out::failed() {
+    match out::stdout_error() {
         Some(error) => {
-            out::say(format!("error: cannot write to the standard output: {error}"));
+            out::message(format!("error: cannot write to the standard output: {error}"));
             ExitCode::FAILURE
         }
         None => code,
     }
 }
 
-/// Sets the process up and runs one command.
+/// Sets up logging, TLS and the runtime, and runs one command.
 fn run_all(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if matches!(arguments.command, Command::Up(_) | Command::Build(_) | Command::Demo(_)) {
-        // Whatever a node writes is for its own user only.
+        // What a node writes can be read by its own user only.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     }
     set_up_logging(&arguments)?;
-    // Two TLS providers can meet in one process; the choice is made once, here.
+    // Dependencies can bring more than one TLS provider; the process uses this one.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        tracing::debug!("a TLS provider was installed before");
+        tracing::debug!("a TLS provider is already installed");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
-        .context("cannot start")?;
+        .context("cannot start the runtime")?;
     runtime.block_on(run(arguments))
 }
 
@@ -86,10 +86,10 @@ fn set_up_logging(arguments: &Arguments) -> anyhow::Result<()> {
             .with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr))
             .try_init()?;
     } else {
-        // Colours are for people, not for files.
-        let colours = std::io::stderr().is_terminal();
+        // No color codes in files.
+        let colors = std::io::stderr().is_terminal();
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-        registry.with(lines.with_ansi(colours)).try_init()?;
+        registry.with(lines.with_ansi(colors)).try_init()?;
     }
     Ok(())
 }

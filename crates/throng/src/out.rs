@@ -1,7 +1,8 @@
 //! The only file that prints: data to standard output, everything else to standard error.
 //!
-//! A reader that goes away, such as `head`, is no error, and ends no command: what it no longer reads is
-//! dropped. Any other error of the standard output, such as a full disk, fails the command at its end.
+//! A reader that closes the pipe, such as `head`, is not an error: the rest of the output is dropped, and
+//! the command runs to its end. Any other error of the standard output, such as a full disk, fails the
+//! command at its end.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +15,7 @@ use serde_json::Value;
 /// The first error of the standard output.
 static STDOUT_ERROR: Mutex<Option<std::io::Error>> = Mutex::new(None);
 
-/// Writes to the standard output; nothing after its first error.
+/// Writes to the standard output. Writes nothing after the first error.
 fn write(text: std::fmt::Arguments<'_>) {
     let mut first = STDOUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
     if first.is_some() {
@@ -24,9 +25,9 @@ fn write(text: std::fmt::Arguments<'_>) {
     *first = stdout.write_fmt(text).and_then(|()| stdout.flush()).err();
 }
 
-/// Why the standard output does not have all that was printed; `None` if it does, or if its reader went
-/// away. Asked for once, at the end.
-pub(crate) fn failed() -> Option<std::io::Error> {
+/// The error because of which the standard output is incomplete; `None` if it is complete, or if its
+/// reader closed the pipe. Called once, at the end.
+pub(crate) fn stdout_error() -> Option<std::io::Error> {
     let mut first = STDOUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
     first.take().filter(|error| error.kind() != ErrorKind::BrokenPipe)
 }
@@ -46,9 +47,9 @@ pub(crate) fn json(value: &Value) {
     write(format_args!("{value:#}\n"));
 }
 
-/// Says something to the person at the terminal.
-pub(crate) fn say(text: impl std::fmt::Display) {
-    // If the standard error takes nothing, there is nobody left to say so to.
+/// Prints a line for people to the standard error.
+pub(crate) fn message(text: impl std::fmt::Display) {
+    // A failed write to the standard error cannot be reported anywhere.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
     line(table);
 }
 
-/// A progress bar with an ETA on standard error; nothing if that is not a terminal.
+/// A progress bar with an ETA on the standard error; hidden if that is not a terminal.
 pub(crate) fn bar(total: u64, what: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -92,7 +93,7 @@ pub(crate) fn bar(total: u64, what: &str) -> ProgressBar {
     bar
 }
 
-/// A progress bar of bytes with an ETA on standard error; nothing if that is not a terminal.
+/// A progress bar of bytes with an ETA on the standard error; hidden if that is not a terminal.
 pub(crate) fn byte_bar(what: &str) -> ProgressBar {
     let bar = bar(0, what);
     if let Ok(style) = ProgressStyle::with_template(
@@ -103,7 +104,7 @@ pub(crate) fn byte_bar(what: &str) -> ProgressBar {
     bar
 }
 
-/// `12,345`.
+/// A number with separators: `12,345`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,5 +1,5 @@
 //! Secrets from a file, the standard input or the environment. Never from an argument: every user of
-//! the machine can read those.
+//! the machine can read the arguments of a process.
 
 use std::io::Read;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use throng_model::Secret;
 
 /// The longest secret, in bytes.
-const LONGEST: u64 = 64 << 10;
+const MAX_BYTES: u64 = 64 << 10;
 
 /// Reads a secret from a file (`-` is the standard input), or else from an environment variable.
 ///
@@ -27,10 +27,10 @@ pub(crate) fn read(file: Option<&Path>, variable: &str) -> Result<Option<Secret>
                 .with_context(|| format!("cannot open the token file {}", path.display()))?,
         ),
     };
-    from.take(LONGEST + 1)
+    from.take(MAX_BYTES + 1)
         .read_to_string(&mut text)
         .with_context(|| format!("cannot read the token from {}", path.display()))?;
-    ensure!(text.len() as u64 <= LONGEST, "{} is longer than 64 KiB", path.display());
+    ensure!(text.len() as u64 <= MAX_BYTES, "{} is longer than 64 KiB", path.display());
     let text = text.trim();
     ensure!(!text.is_empty(), "there is no token in {}", path.display());
     Ok(Some(Secret::new(text)))

@@ -2,79 +2,79 @@
 
 use clap::Subcommand;
 
-use super::NodeAt;
+use super::NodeArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SyncCommand {
-    /// The syncs, what their platforms were given and show, and removals that are due
+    /// List the syncs: what was delivered, the size on the platform, and removals that are due
     List {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// The size of a sync's audience on the platform over time, with what was delivered
+    /// List the sizes of a sync's audience on the platform over time, with what was delivered
     Sizes {
         /// The sync
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// The newest runs with their counts
+    /// List the newest runs with their counts
     Runs {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// The tasks
+    /// List the tasks
     Tasks {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// One task with its batches, receipts and check
+    /// Show one task with its receipts and its check
     Task {
         id: i64,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Look at once whether a sync has anything to send, also after refused removals
+    /// Plan a run of a sync now if it has anything to send, also after refused removals
     Run {
         /// The sync
         name: String,
-        /// Send everything anew, in a session that replaces the platform's list
+        /// Send the whole audience, in a session that replaces the platform's list
         #[arg(long)]
         full: bool,
-        /// As --full, and start from nothing: the record of what was delivered, or its key, is lost
+        /// Like --full, for when the record of what was delivered, or its key, is lost
         #[arg(long)]
         forget_delivered: bool,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Let go of the platform's audience and make a new one, as after somebody deleted it there
+    /// Create a new audience on the platform in place of one that was deleted there
     Recreate {
         /// The sync
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
     /// Stop planning runs and sending for a sync, until it is resumed
     Pause {
         /// The sync
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Let a paused sync go on
+    /// Resume a paused sync
     Resume {
         /// The sync
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Put a failed task back in the queue
+    /// Queue a failed task again
     Requeue {
         id: i64,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Let a held run go on, or all of a destination, or a removal
+    /// Approve a held run, all held runs of a destination, or a removal
     Approve {
         /// The run's number
         #[arg(required_unless_present_any = ["destination", "removal"])]
@@ -86,24 +86,24 @@ pub(crate) enum SyncCommand {
         #[arg(long, value_name = "SYNC", conflicts_with_all = ["run", "destination"])]
         removal: Option<String>,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Syncs that were removed from the spec, and whose audience is to be emptied or deleted
+    /// List syncs that were removed from the spec and whose audience is to be emptied or deleted
     Removals {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Leave the platform's audience of a removed sync as it is
+    /// Keep the platform's audience of a removed sync as it is
     Keep {
         /// The removed sync
         name: String,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
-    /// Alerts, open ones first
+    /// List alerts, open ones first
     Alerts {
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
 }
 
@@ -114,10 +114,10 @@ pub(crate) enum TasksCommand {
         /// The task's number
         #[arg(required_unless_present = "missing")]
         id: Option<i64>,
-        /// Put due tasks (of each account the 200 most urgent) on the queue once more; safe at any time
+        /// Queue all due tasks again (of each account the 200 most urgent); safe at any time
         #[arg(long, conflicts_with = "id")]
         missing: bool,
         #[command(flatten)]
-        node: NodeAt,
+        node: NodeArgs,
     },
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use throng_model::Timestamp;
 
-use crate::args::{NodeAt, SessionCommand, TokenCommand};
+use crate::args::{NodeArgs, SessionCommand, TokenCommand};
 use crate::client::{Client, segment};
 use crate::out;
 
@@ -51,7 +51,7 @@ pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode>
                 out::json(&answer);
             } else {
                 out::line(text(&answer["token"]));
-                out::say("this is the only time that the token is shown");
+                out::message("the token is not shown again");
             }
         }
         TokenCommand::List { node } => {
@@ -124,7 +124,7 @@ pub(crate) async fn session(command: SessionCommand, json: bool) -> Result<ExitC
                     ]
                 })
                 .collect();
-            out::table(&["SESSION", "TOKEN", "BEGAN", "LAST USED", "ENDS AT THE LATEST"], rows);
+            out::table(&["SESSION", "TOKEN", "CREATED", "LAST USED", "EXPIRES"], rows);
         }
         SessionCommand::End { id, node } => {
             let path = format!("/v1/sessions/{id}/end");
@@ -139,10 +139,10 @@ pub(crate) async fn session(command: SessionCommand, json: bool) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) async fn sign_in(node: &NodeAt, json: bool) -> Result<ExitCode> {
+pub(crate) async fn sign_in(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let client = Client::new(node)?;
     let mut answer = client.post("/v1/sign-in-links", &json!({})).await?;
-    // Of a node that was named, the link leads to that name; otherwise the node knows its own.
+    // With --url the link has that address, which may be a name that the node does not know of itself.
     if node.url.is_some() {
         let path = answer["path"].as_str().context("the node's answer has no link")?;
         answer["url"] = json!(format!("{}{path}", client.url()));
@@ -151,7 +151,7 @@ pub(crate) async fn sign_in(node: &NodeAt, json: bool) -> Result<ExitCode> {
         out::json(&answer);
     } else {
         out::line(text(&answer["url"]));
-        out::say("open it in a browser; it works once, within ten minutes");
+        out::message("open it in a browser; it works once, within ten minutes");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `throng alerts`: what needs a person, and whether it reached one.
+//! `throng alerts`: alerts and their deliveries.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use throng_model::{Clock as _, SystemClock, Timestamp};
 
-use crate::args::{AlertsCommand, NodeAt};
+use crate::args::{AlertsCommand, NodeArgs};
 use crate::client::Client;
 use crate::out;
 
@@ -31,7 +31,7 @@ fn time(value: &Value) -> String {
     value.as_i64().map_or_else(String::new, |at| Timestamp(at).to_string())
 }
 
-/// When something is tried again. A time that has passed is not the next one.
+/// When something is tried again. A time in the past means that the next try is due.
 pub(super) fn next_try(at: &Value, now: Timestamp) -> String {
     match at.as_i64().map(Timestamp).filter(|at| *at > now) {
         Some(at) => format!("next try {at}"),
@@ -44,7 +44,7 @@ fn rows<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
 }
 
 /// Prints the alerts, open ones first.
-pub(crate) async fn list(node: &NodeAt, limit: u32, offset: u32, json: bool) -> Result<ExitCode> {
+pub(crate) async fn list(node: &NodeArgs, limit: u32, offset: u32, json: bool) -> Result<ExitCode> {
     let path = format!("/v1/alerts?limit={limit}&offset={offset}");
     let answer = Client::new(node)?.get(&path).await?;
     if json {
@@ -76,10 +76,10 @@ pub(crate) async fn list(node: &NodeAt, limit: u32, offset: u32, json: bool) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// For each receiver what became of the newest event of an alert.
+/// The delivery of the newest event of an alert, for each receiver.
 fn delivery(alert: &Value, receivers: &[Value], now: Timestamp) -> String {
     let ended = rows(alert, "deliveries");
-    let of = |receiver: &Value| {
+    let describe = |receiver: &Value| {
         let name = text(&receiver["name"]);
         match ended.iter().rfind(|delivery| delivery["receiver"] == receiver["name"]) {
             Some(delivery) if delivery["state"] == "delivered" => {
@@ -98,11 +98,11 @@ fn delivery(alert: &Value, receivers: &[Value], now: Timestamp) -> String {
     };
     match receivers {
         [] => "no receiver".to_owned(),
-        all => all.iter().map(of).collect::<Vec<_>>().join("; "),
+        all => all.iter().map(describe).collect::<Vec<_>>().join("; "),
     }
 }
 
-async fn deliveries(node: &NodeAt, limit: u32, json: bool) -> Result<ExitCode> {
+async fn deliveries(node: &NodeArgs, limit: u32, json: bool) -> Result<ExitCode> {
     let path = format!("/v1/alerts/deliveries?limit={limit}");
     let answer = Client::new(node)?.get(&path).await?;
     if json {
@@ -122,7 +122,7 @@ async fn deliveries(node: &NodeAt, limit: u32, json: bool) -> Result<ExitCode> {
 }
 
 /// Exits with 1 if a receiver did not accept the test.
-async fn test(receiver: Option<String>, node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn test(receiver: Option<String>, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let body = json!({ "receiver": receiver });
     let answer = Client::new(node)?.post("/v1/alerts/test", &body).await?;
     let answers = rows(&answer, "answers");
@@ -138,11 +138,11 @@ async fn test(receiver: Option<String>, node: &NodeAt, json: bool) -> Result<Exi
     } else {
         for one in answers {
             let name = text(&one["receiver"]);
-            let said = match one["status"].as_u64() {
+            let answer = match one["status"].as_u64() {
                 Some(status) => format!("{name} answered {status} {}", text(&one["answer"])),
                 None => format!("{name} did not answer: {}", text(&one["error"])),
             };
-            out::line(said.trim_end());
+            out::line(answer.trim_end());
         }
     }
     Ok(if all_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use throng_model::{Clock as _, SystemClock, Timestamp};
 
 use super::alerts::next_try;
-use crate::args::{AudienceCommand, NodeAt};
+use crate::args::{AudienceCommand, NodeArgs};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::out;
@@ -22,28 +22,28 @@ pub(crate) async fn run(command: AudienceCommand, json: bool) -> Result<ExitCode
         }
         AudienceCommand::Cancel { name, node } => cancel(&name, &node, json).await,
         AudienceCommand::Pause { name, node } => {
-            let done = format!("{name} is paused; `throng audience resume {name}` lets it go on");
+            let done = format!("{name} is paused until `throng audience resume {name}`");
             act(&name, "pause", done, &node, json).await
         }
         AudienceCommand::Resume { name, node } => {
-            act(&name, "resume", format!("{name} is refreshed again"), &node, json).await
+            act(&name, "resume", format!("{name} is resumed"), &node, json).await
         }
         AudienceCommand::Release { name, node } => {
-            act(&name, "release", format!("{name} is refreshed again"), &node, json).await
+            act(&name, "release", format!("{name} is no longer pinned"), &node, json).await
         }
         AudienceCommand::Approve { name, version, node } => {
             let version = match version {
                 Some(version) => version,
                 None => version_by_state(&name, &node, "held", 0).await?,
             };
-            change(&name, "approve", version, &node, json).await
+            set_version(&name, "approve", version, &node, json).await
         }
         AudienceCommand::Rollback { name, version, node } => {
             let version = match version {
                 Some(version) => version,
                 None => before_current(&name, &node).await?,
             };
-            change(&name, "rollback", version, &node, json).await
+            set_version(&name, "rollback", version, &node, json).await
         }
     }
 }
@@ -60,7 +60,7 @@ fn number(value: &Value) -> String {
     value.as_u64().map_or_else(|| "–".to_owned(), out::count)
 }
 
-/// Why a refresh is in its state, and when it is tried again.
+/// The reason of a refresh's state, with the time of the next try if there is one.
 fn reason(refresh: &Value, now: Timestamp) -> String {
     let why = refresh["reason"].as_str().unwrap_or_default();
     let waits = refresh["state"] == "scheduled" && refresh["failures"].as_u64() > Some(0);
@@ -70,7 +70,7 @@ fn reason(refresh: &Value, now: Timestamp) -> String {
     }
 }
 
-async fn list(node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn list(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/audiences").await?;
     if json {
         out::json(&answer);
@@ -105,7 +105,7 @@ fn state(audience: &Value) -> String {
     state
 }
 
-async fn show(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn show(name: &str, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get(&format!("/v1/audiences/{}", segment(name))).await?;
     if json {
         out::json(&answer);
@@ -126,11 +126,12 @@ async fn show(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn refresh(name: &str, no_wait: bool, node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn refresh(name: &str, no_wait: bool, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let client = Client::new(node)?;
     let path = format!("/v1/audiences/{}", segment(name));
     let queued = client.post(&format!("{path}/refresh"), &json!({})).await?;
-    let id = queued["refresh"].as_i64().context("the node did not number the refresh")?;
+    let id =
+        queued["refresh"].as_i64().context("the node's answer has no number of the refresh")?;
     if no_wait {
         if json {
             out::json(&queued);
@@ -149,13 +150,13 @@ async fn refresh(name: &str, no_wait: bool, node: &NodeAt, json: bool) -> Result
             match refresh["state"].as_str() {
                 Some("completed") => {
                     bar.finish_and_clear();
-                    return done(name, &audience, json);
+                    return print_current(name, &audience, json);
                 }
                 Some("held") => {
                     bar.finish_and_clear();
                     let reason = text(&refresh["reason"]);
                     return Err(Failure::new(format!("the new snapshot is held: {reason}"))
-                        .help(format!("look at it, then `throng audience approve {name}`"))
+                        .help(format!("check it, then run `throng audience approve {name}`"))
                         .into());
                 }
                 Some("failed") => {
@@ -169,7 +170,7 @@ async fn refresh(name: &str, no_wait: bool, node: &NodeAt, json: bool) -> Result
     }
 }
 
-async fn cancel(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn cancel(name: &str, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let path = format!("/v1/audiences/{}/cancel", segment(name));
     let answer = Client::new(node)?.post(&path, &json!({})).await?;
     if json {
@@ -180,7 +181,7 @@ async fn cancel(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn done(name: &str, audience: &Value, json: bool) -> Result<ExitCode> {
+fn print_current(name: &str, audience: &Value, json: bool) -> Result<ExitCode> {
     if json {
         out::json(audience);
     } else {
@@ -194,12 +195,12 @@ fn done(name: &str, audience: &Value, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn snapshots(name: &str, node: &NodeAt) -> Result<Value> {
+async fn fetch(name: &str, node: &NodeArgs) -> Result<Value> {
     Client::new(node)?.get(&format!("/v1/audiences/{}", segment(name))).await
 }
 
-async fn version_by_state(name: &str, node: &NodeAt, state: &str, below: u64) -> Result<u64> {
-    let audience = snapshots(name, node).await?;
+async fn version_by_state(name: &str, node: &NodeArgs, state: &str, below: u64) -> Result<u64> {
+    let audience = fetch(name, node).await?;
     let rows = audience["snapshots"].as_array().map(Vec::as_slice).unwrap_or_default();
     rows.iter()
         .filter(|s| s["state"].as_str() == Some(state))
@@ -209,15 +210,21 @@ async fn version_by_state(name: &str, node: &NodeAt, state: &str, below: u64) ->
         .with_context(|| format!("audience {name} has no such {state} snapshot"))
 }
 
-async fn before_current(name: &str, node: &NodeAt) -> Result<u64> {
-    let audience = snapshots(name, node).await?;
+async fn before_current(name: &str, node: &NodeArgs) -> Result<u64> {
+    let audience = fetch(name, node).await?;
     let current = audience["current"]["version"]
         .as_u64()
         .with_context(|| format!("audience {name} has no snapshot yet"))?;
     version_by_state(name, node, "published", current).await
 }
 
-async fn act(name: &str, verb: &str, done: String, node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn act(
+    name: &str,
+    verb: &str,
+    done: String,
+    node: &NodeArgs,
+    json: bool,
+) -> Result<ExitCode> {
     let path = format!("/v1/audiences/{}/{verb}", segment(name));
     let answer = Client::new(node)?.post(&path, &json!({})).await?;
     if json {
@@ -228,11 +235,11 @@ async fn act(name: &str, verb: &str, done: String, node: &NodeAt, json: bool) ->
     Ok(ExitCode::SUCCESS)
 }
 
-async fn change(
+async fn set_version(
     name: &str,
     verb: &str,
     version: u64,
-    node: &NodeAt,
+    node: &NodeArgs,
     json: bool,
 ) -> Result<ExitCode> {
     let path = format!("/v1/audiences/{}/{verb}", segment(name));
@@ -244,7 +251,7 @@ async fn change(
             "rollback" => format!(", pinned until `throng audience release {name}`"),
             _ => String::new(),
         };
-        out::line(format!("{name} serves version {version} now{pinned}"));
+        out::line(format!("{name} now serves version {version}{pinned}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -254,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refresh_that_failed_says_when_it_is_tried_again() {
+    fn a_failed_refresh_shows_its_next_try() {
         let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
         let not_before = now.plus(Duration::from_secs(60));
         let mut refresh = json!({

@@ -12,7 +12,7 @@ use throng_server::backup::{self, Manifest, Progress};
 
 use crate::out;
 
-/// Shows bytes on a bar.
+/// Shows the copied bytes on a progress bar.
 fn progress(bar: &ProgressBar) -> Progress {
     let bar = bar.clone();
     Arc::new(move |done, total| {
@@ -21,7 +21,7 @@ fn progress(bar: &ProgressBar) -> Progress {
     })
 }
 
-/// What a backup holds, for programs.
+/// The contents of a backup as JSON.
 fn facts(manifest: &Manifest, path: &Path) -> Value {
     json!({
         "path": path.display().to_string(),
@@ -35,7 +35,7 @@ fn facts(manifest: &Manifest, path: &Path) -> Value {
     })
 }
 
-/// What a backup holds, for people.
+/// The contents of a backup as a sentence.
 fn describe(manifest: &Manifest) -> String {
     let snapshots =
         manifest.files.iter().filter(|file| file.path.starts_with("objects/snapshots/")).count();
@@ -53,33 +53,33 @@ fn describe(manifest: &Manifest) -> String {
 
 pub(crate) async fn backup(dir: &Path, to: &Path, json: bool) -> Result<ExitCode> {
     let bar = out::byte_bar("backup");
-    let made = backup::backup(dir, to, SystemClock.now(), progress(&bar)).await;
+    let result = backup::backup(dir, to, SystemClock.now(), progress(&bar)).await;
     bar.finish_and_clear();
-    let manifest = made.with_context(|| format!("no backup of {} was made", dir.display()))?;
+    let manifest = result.with_context(|| format!("failed to back up {}", dir.display()))?;
     if json {
         out::json(&facts(&manifest, to));
     } else {
-        out::line(format!("{} holds {}", to.display(), describe(&manifest)));
+        out::line(format!("{} contains {}", to.display(), describe(&manifest)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) async fn restore(from: &Path, dir: &Path, json: bool) -> Result<ExitCode> {
     let bar = out::byte_bar("restore");
-    let restored = backup::restore(from, dir, progress(&bar)).await;
+    let result = backup::restore(from, dir, progress(&bar)).await;
     bar.finish_and_clear();
-    let manifest = restored.with_context(|| format!("{} was not restored", from.display()))?;
+    let manifest = result.with_context(|| format!("failed to restore {}", from.display()))?;
     if json {
         out::json(&facts(&manifest, dir));
     } else {
         out::line(format!(
-            "{} holds the backup of {} by throng {}: {}",
+            "{} contains the backup of {} by throng {}: {}",
             dir.display(),
             manifest.made_at,
             manifest.version,
             describe(&manifest)
         ));
-        out::line("every file matches its checksum; events after the backup are not in it");
+        out::line("every file matches its checksum; events after the backup are not included");
         out::line(format!("start it with: throng up --dir {}", dir.display()));
     }
     Ok(ExitCode::SUCCESS)

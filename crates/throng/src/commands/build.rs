@@ -1,7 +1,7 @@
-//! `throng build`: builds audiences and ends, with an exit code that a job understands.
+//! `throng build`: builds audiences and exits, with an exit code for jobs.
 //!
-//! 0 all are built · 1 something failed, and trying again may help · 2 the command line or the spec
-//! is wrong · 3 something failed that only a person can mend, or is held · 75 told to stop
+//! 0 all are built · 1 a failure that a retry may fix · 2 the command line or the spec is wrong ·
+//! 3 a failure that needs a person, or a held snapshot · 75 stopped by a signal
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::args::BuildArgs;
 use crate::failure::{Failure, report_problems};
 use crate::out;
 
-/// `EX_TEMPFAIL`: put it down, somebody else goes on.
+/// `EX_TEMPFAIL`: stopped by a signal; the next run continues.
 const STOPPED: u8 = 75;
-/// Trying again does not help.
-const FOR_A_PERSON: u8 = 3;
+/// A retry cannot succeed.
+const NEEDS_A_PERSON: u8 = 3;
 
 pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
     let spec = match throng_spec::load(&arguments.spec) {
@@ -42,7 +42,7 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
         data_dir: arguments.dir.clone(),
         spec,
         join: arguments.join,
-        // A job does nothing but build its share: it schedules, uploads and counts nothing.
+        // Without roles: a job only builds its share. It does not schedule, upload or aggregate.
         roles: Some(Vec::new()),
         listen: Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0))),
         clock: Arc::new(SystemClock),
@@ -54,17 +54,17 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
     });
     let node = tokio::select! {
         started = starting => {
-            started.with_context(|| format!("cannot start on {}", arguments.dir.display()))?
+            started.with_context(|| format!("cannot start a node on {}", arguments.dir.display()))?
         }
         () = signal.received() => return Ok(ExitCode::from(STOPPED)),
     };
     let names = share(&node.context().spec.load(), &arguments)?;
     let bar = out::bar(names.len() as u64, "building audiences");
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let stop_on_signal = stop.clone();
     let signal = tokio::spawn(async move {
         signal.received().await;
-        told.cancel();
+        stop_on_signal.cancel();
     });
     let built = build_these(node.context(), &names, &stop, |_| bar.inc(1)).await;
     signal.abort();
@@ -78,7 +78,8 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// The audiences of this share, by name: the same on every pod, whatever the order in the spec.
+/// The audiences of this share. They are sorted by name first, so that every pod divides them alike
+/// even if its copy of the spec has another order.
 fn share(spec: &Spec, arguments: &BuildArgs) -> Result<Vec<AudienceName>> {
     let mut names: Vec<AudienceName> = spec.audiences.iter().map(|a| a.name.clone()).collect();
     for wanted in &arguments.audiences {
@@ -110,7 +111,7 @@ fn report(built: &[RefreshOutcome], ok: bool, json: bool) {
         let mut answer = json!({ "ok": ok, "audiences": audiences });
         if !ok {
             answer["error"] = json!("not all audiences are built");
-            answer["help"] = json!("`audiences` says for each its state and the reason");
+            answer["help"] = json!("`audiences` has the state of each and the reason");
         }
         out::json(&answer);
         return;
@@ -127,8 +128,8 @@ fn report(built: &[RefreshOutcome], ok: bool, json: bool) {
 fn code(built: &[RefreshOutcome], stopped: bool) -> ExitCode {
     let any = |state| built.iter().any(|b| b.state == state);
     if any(RefreshState::Failed) || any(RefreshState::Held) {
-        // A refresh fails for good after its tries, or at once where a try more cannot help.
-        ExitCode::from(FOR_A_PERSON)
+        // A refresh is `failed` after its last try, or at once if a retry cannot succeed.
+        ExitCode::from(NEEDS_A_PERSON)
     } else if stopped {
         ExitCode::from(STOPPED)
     } else if built.iter().all(|b| b.state == RefreshState::Completed) {
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_codes_say_what_to_do() {
+    fn exit_codes_follow_from_the_states() {
         use RefreshState::{Completed, Failed, Halted, Held};
         let code = |states: &[RefreshState], stopped| {
             code(&states.iter().map(|s| built(*s)).collect::<Vec<_>>(), stopped)

@@ -1,4 +1,4 @@
-//! `throng events` and `throng log`: what became of records of the event log.
+//! `throng events` and `throng log`: records of the event log that cannot be applied or read.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::args::NodeAt;
+use crate::args::NodeArgs;
 use crate::client::Client;
 use crate::out;
 
-/// Records that a node passes over.
-pub(crate) async fn quarantine(node: &NodeAt, json: bool) -> Result<ExitCode> {
+/// Prints the records that a node skips.
+pub(crate) async fn quarantine(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/events/quarantine").await?;
     if json {
         out::json(&answer);
@@ -27,7 +27,7 @@ pub(crate) async fn quarantine(node: &NodeAt, json: bool) -> Result<ExitCode> {
         for record in partition["records"].as_array().map(Vec::as_slice).unwrap_or_default() {
             let reason = record["reason"].as_str().unwrap_or_default();
             out::line(format!(
-                "  offset {}\ttried {}\t{reason}",
+                "  offset {}\ttries {}\t{reason}",
                 record["offset"], record["count"]
             ));
         }
@@ -35,14 +35,14 @@ pub(crate) async fn quarantine(node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes what is damaged out of the log of a stopped node.
+/// Removes damaged parts from the log of a stopped node.
 pub(crate) fn repair(dir: &Path, json: bool) -> Result<ExitCode> {
     let log = dir.join("log");
     anyhow::ensure!(log.is_dir(), "{} holds no event log: name a data directory", dir.display());
-    let aside = throng_log::set_damage_aside(&log)
+    let damage = throng_log::set_damage_aside(&log)
         .with_context(|| format!("cannot repair the event log in {}", log.display()))?;
     if json {
-        let all: Vec<Value> = aside
+        let all: Vec<Value> = damage
             .iter()
             .map(|one| {
                 json!({
@@ -59,10 +59,10 @@ pub(crate) fn repair(dir: &Path, json: bool) -> Result<ExitCode> {
         out::json(&json!({ "set_aside": all }));
         return Ok(ExitCode::SUCCESS);
     }
-    if aside.is_empty() {
+    if damage.is_empty() {
         out::line("the event log is not damaged");
     }
-    for one in aside {
+    for one in damage {
         let lost = match one.next_offset.saturating_sub(one.first_offset) {
             0 => format!("the last records from offset {} on are lost", one.first_offset),
             lost => format!("{lost} records from offset {} on are lost", one.first_offset),

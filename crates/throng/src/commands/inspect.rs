@@ -1,4 +1,4 @@
-//! Questions to a node: `lookup`, `budget`, `decide`, `why`.
+//! Commands that read from a node: `lookup`, `budget`, `decide`, `why`.
 
 use std::process::ExitCode;
 
@@ -6,12 +6,12 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use throng_model::Micros;
 
-use crate::args::{NodeAt, WhyKind};
+use crate::args::{NodeArgs, WhyKind};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
 use crate::out;
 
-/// Options that stand behind `--` are keys to the command line, which nobody means.
+/// Refuses options after `--`: the parser takes them for keys, which is hardly ever intended.
 fn refuse_options(users: &[String]) -> Result<(), Failure> {
     let options = ["--url", "--dir", "--token-file", "--ca-file", "--json", "--log", "--log-json"];
     let is_option = |user: &&String| {
@@ -20,7 +20,7 @@ fn refuse_options(users: &[String]) -> Result<(), Failure> {
     };
     match users.iter().find(is_option) {
         None => Ok(()),
-        Some(user) => Err(Failure::wrong_input(format!("`{user}` stands behind `--`"))
+        Some(user) => Err(Failure::wrong_input(format!("`{user}` comes after `--`"))
             .help(format!("put options before `--`; a key of this name is --key={user}"))),
     }
 }
@@ -28,7 +28,7 @@ fn refuse_options(users: &[String]) -> Result<(), Failure> {
 pub(crate) async fn lookup(
     mut users: Vec<String>,
     keys: Vec<String>,
-    node: &NodeAt,
+    node: &NodeArgs,
     json: bool,
 ) -> Result<ExitCode> {
     refuse_options(&users)?;
@@ -50,7 +50,7 @@ pub(crate) async fn lookup(
             false => audiences.join(" "),
         };
         if !unknown.is_empty() {
-            // Their snapshots cannot be used: `throng` must not say that the user is not in them.
+            // Their snapshots cannot be used. To print nothing would say that the user is not in them.
             shown.push_str(&format!("\tunknown: {}", unknown.join(" ")));
         }
         let key = out::printable(user["key"].as_str().unwrap_or_default());
@@ -66,7 +66,11 @@ fn amount(state: &Value, field: &str) -> String {
     state[field].as_i64().map_or_else(String::new, amount)
 }
 
-pub(crate) async fn budget(ad_group: Option<&str>, node: &NodeAt, json: bool) -> Result<ExitCode> {
+pub(crate) async fn budget(
+    ad_group: Option<&str>,
+    node: &NodeArgs,
+    json: bool,
+) -> Result<ExitCode> {
     let client = Client::new(node)?;
     let answer = match ad_group {
         Some(name) => client.get(&format!("/v1/budgets/{}", segment(name))).await?,
@@ -101,7 +105,7 @@ pub(crate) async fn decide(
     user: &str,
     ad_groups: &[String],
     record_insertion: bool,
-    node: &NodeAt,
+    node: &NodeArgs,
     json: bool,
 ) -> Result<ExitCode> {
     let body =
@@ -122,7 +126,12 @@ pub(crate) async fn decide(
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) async fn why(kind: WhyKind, name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
+pub(crate) async fn why(
+    kind: WhyKind,
+    name: &str,
+    node: &NodeArgs,
+    json: bool,
+) -> Result<ExitCode> {
     let path = format!("/v1/why/{}/{}", kind.as_str(), segment(name));
     let answer = Client::new(node)?.get(&path).await?;
     if json {
@@ -131,7 +140,7 @@ pub(crate) async fn why(kind: WhyKind, name: &str, node: &NodeAt, json: bool) ->
     }
     let entries = answer["history"].as_array().map(Vec::as_slice).unwrap_or_default();
     if entries.is_empty() {
-        out::line(format!("nothing has happened to {} {name} yet", kind.as_str()));
+        out::line(format!("{} {name} has no history yet", kind.as_str()));
     }
     for entry in entries {
         let at = throng_model::Timestamp(entry["at"].as_i64().unwrap_or_default());
@@ -147,7 +156,7 @@ mod tests {
     use super::refuse_options;
 
     #[test]
-    fn options_behind_the_hyphens_are_not_looked_up() {
+    fn options_after_the_hyphens_are_not_keys() {
         let keys = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert!(refuse_options(&keys(&["-7", "", "a b", "id=", "--", "-x", "--urls"])).is_ok());
         for option in ["--url", "--url=http://x", "--json"] {

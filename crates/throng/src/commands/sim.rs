@@ -1,4 +1,4 @@
-//! `throng sim`: simulators to rehearse with.
+//! `throng sim`: simulators of ad platforms.
 
 use std::process::ExitCode;
 
@@ -17,11 +17,13 @@ pub(crate) async fn run(command: SimCommand, json: bool) -> Result<ExitCode> {
         .await
         .with_context(|| format!("cannot listen on 127.0.0.1:{port}: choose another --port"))?;
     if json {
-        // One line, so that a program can wait for it.
+        // One line, so that a program can read it without waiting for the end of the output.
         out::line(serde_json::json!({ "url": sim.url() }));
     } else {
         out::line(format!("the Meta simulator is up: {}", sim.url()));
-        out::say("write its address into `base_url` of a destination; stop it with Ctrl-C");
+        out::message(
+            "set `base_url` of a destination to this address; stop the simulator with Ctrl-C",
+        );
     }
     super::up::shutdown_signal().await?;
     sim.shutdown().await;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::args::NodeAt;
+use crate::args::NodeArgs;
 use crate::client::Client;
 use crate::out;
 
@@ -21,8 +21,8 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Prints every table, then what is refused and what is passed over, each with its cause.
-pub(crate) async fn sources(node: &NodeAt, json: bool) -> Result<ExitCode> {
+/// Prints every table, then what is refused and what is passed over, with the cause of each.
+pub(crate) async fn sources(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/sources").await?;
     if json {
         out::json(&answer);
@@ -56,7 +56,7 @@ pub(crate) async fn sources(node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is wrong with a source or a table, and what it passes over.
+/// Adds what is wrong with a source or a table, and what is passed over in it.
 fn note(name: &str, of: &Value, notes: &mut Vec<String>) {
     if let Some(refused) = of["refused"].as_object() {
         let field = |field: &str| refused.get(field).and_then(Value::as_str).unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::failure::report_problems;
 use crate::out;
 
-/// Loads a spec and checks its SQL against the sources, here.
+/// Loads a spec and checks its SQL against the sources on this machine.
 async fn load(path: &Path) -> Result<std::result::Result<(Spec, Vec<CheckedModel>), Vec<Problem>>> {
     let spec = match throng_spec::load(path) {
         Ok(spec) => spec,
@@ -54,19 +54,19 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
         });
         if !ok {
             answer["error"] = json!("a backend does not work");
-            answer["help"] = json!("`backends` says for each what is wrong and what to do");
+            answer["help"] = json!("`backends` has what is wrong with each and what to do");
         }
         out::json(&answer);
         return Ok(code);
     }
     for warning in throng_spec::warnings(&spec) {
-        out::say(format!("warning: {warning}"));
+        out::message(format!("warning: {warning}"));
     }
     if let Some(warning) = landlock.warning() {
-        out::say(format!("warning: {warning}"));
+        out::message(format!("warning: {warning}"));
     }
     out::line(format!(
-        "all well: {} audiences, {} syncs, {} ad groups",
+        "ok: {} audiences, {} syncs, {} ad groups",
         spec.audiences.len(),
         spec.syncs.len(),
         spec.ad_groups.len()
@@ -86,21 +86,22 @@ pub(crate) async fn migrate(path: &Path, dir: Option<&Path>, json: bool) -> Resu
         Ok(spec) => spec,
         Err(problems) => return Ok(report_problems(&problems, json)),
     };
-    let says = throng_server::migrate(&spec.node, dir, &environment()).await?;
+    let found = throng_server::migrate(&spec.node, dir, &environment()).await?;
     if json {
-        out::json(&json!({ "ledger": says }));
+        out::json(&json!({ "ledger": found }));
     } else {
-        out::line(format!("the ledger is up to date: {says}"));
+        out::line(format!("the ledger is up to date: {found}"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Secrets from this process's variables.
+/// Secrets from the environment of this process.
 fn environment() -> Environment {
     Arc::new(|name: &str| std::env::var(name).ok())
 }
 
-/// What a node says to the texts of a spec; `None` after it has reported problems, which are printed.
+/// Sends the texts of a spec to a node. Problems that the node reports are printed, and the exit code is
+/// returned in place of the answer.
 async fn send(
     arguments: &ApplyArgs,
     path: &str,
@@ -115,7 +116,7 @@ async fn send(
     if let Some(version) = base_version {
         body["base_version"] = version.into();
     }
-    let client = Client::patient(&arguments.node)?;
+    let client = Client::with_long_timeout(&arguments.node)?;
     match client.try_post(path, &body).await? {
         Ok(answer) => Ok(Ok(answer)),
         Err(refused) => {
@@ -130,7 +131,8 @@ async fn send(
 
 /// The plan in a node's answer.
 fn plan_of(answer: &Value) -> Result<Plan> {
-    serde_json::from_value(answer["plan"].clone()).context("the node is of another version")
+    serde_json::from_value(answer["plan"].clone())
+        .context("cannot read the plan: the node has another version")
 }
 
 pub(crate) async fn plan(arguments: &ApplyArgs, json: bool) -> Result<ExitCode> {
@@ -157,7 +159,7 @@ pub(crate) async fn plan(arguments: &ApplyArgs, json: bool) -> Result<ExitCode> 
     out::table(&["AUDIENCE", "KEY", "KIND", "ABOUT ROWS"], rows.collect());
     let version = &answer["version"];
     out::line(format!(
-        "to apply this and nothing else: throng apply --base-version {version} {}",
+        "to apply exactly this: throng apply --base-version {version} {}",
         arguments.spec.display()
     ));
     Ok(ExitCode::SUCCESS)

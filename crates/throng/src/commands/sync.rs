@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use throng_model::{Clock as _, SystemClock, Timestamp};
 
 use super::alerts::next_try;
-use crate::args::{NodeAt, SyncCommand, TasksCommand};
+use crate::args::{NodeArgs, SyncCommand, TasksCommand};
 use crate::client::{Client, segment};
 use crate::out;
 
@@ -26,48 +26,48 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
             if json {
                 out::json(&answer);
             } else {
-                out::line(format!("{name} is planned anew; see `throng sync runs`"));
+                out::line(format!("a run of {name} is being planned; see `throng sync runs`"));
             }
             Ok(ExitCode::SUCCESS)
         }
         SyncCommand::Recreate { name, node } => {
             let path = format!("/v1/syncs/{}/recreate", segment(&name));
-            act(&path, format!("the next run of {name} makes a new audience"), &node, json).await
+            act(&path, format!("the next run of {name} creates a new audience"), &node, json).await
         }
         SyncCommand::Pause { name, node } => {
             let path = format!("/v1/syncs/{}/pause", segment(&name));
-            let done = format!("{name} is paused; `throng sync resume {name}` lets it go on");
+            let done = format!("{name} is paused until `throng sync resume {name}`");
             act(&path, done, &node, json).await
         }
         SyncCommand::Resume { name, node } => {
             let path = format!("/v1/syncs/{}/resume", segment(&name));
-            act(&path, format!("{name} goes on"), &node, json).await
+            act(&path, format!("{name} is resumed"), &node, json).await
         }
         SyncCommand::Requeue { id, node } => {
             let path = format!("/v1/tasks/{id}/requeue");
             act(&path, format!("task {id} is queued again"), &node, json).await
         }
         SyncCommand::Approve { run, destination, removal, node } => {
-            let (path, said) = match (run, removal, destination) {
+            let (path, done) = match (run, removal, destination) {
                 (Some(run), ..) => {
-                    (format!("/v1/runs/{run}/approve"), format!("run {run} goes on"))
+                    (format!("/v1/runs/{run}/approve"), format!("run {run} is approved"))
                 }
                 (None, Some(name), _) => {
                     let path = format!("/v1/removals/{}/approve", segment(&name));
-                    (path, format!("the removal of {name} goes on; see `throng sync removals`"))
+                    (path, format!("the removal of {name} is approved; see `throng sync removals`"))
                 }
                 (None, None, destination) => {
                     let name = destination.unwrap_or_default();
                     let path = format!("/v1/destinations/{}/approve", segment(&name));
-                    (path, format!("the held runs of {name} go on"))
+                    (path, format!("the held runs of {name} are approved"))
                 }
             };
-            act(&path, said, &node, json).await
+            act(&path, done, &node, json).await
         }
         SyncCommand::Removals { node } => removals(&node, json).await,
         SyncCommand::Keep { name, node } => {
             let path = format!("/v1/removals/{}/keep", segment(&name));
-            act(&path, format!("the audience of {name} stays on the platform"), &node, json).await
+            act(&path, format!("the audience of {name} is kept on the platform"), &node, json).await
         }
         SyncCommand::Alerts { node } => super::alerts::list(&node, 200, 0, json).await,
     }
@@ -83,7 +83,7 @@ pub(crate) async fn tasks_command(command: TasksCommand, json: bool) -> Result<E
     if json {
         out::json(&answer);
     } else {
-        out::line(format!("{} tasks were put on the queue", number(&answer["announced"])));
+        out::line(format!("{} tasks are queued", number(&answer["announced"])));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -110,7 +110,7 @@ fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer[name].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// The bounds that a platform shows for an audience.
+/// The range in which a platform says that the size of an audience is.
 fn size(size: &Value) -> String {
     match (size["lower"].as_u64(), size["upper"].as_u64()) {
         _ if size.is_null() => String::new(),
@@ -122,7 +122,7 @@ fn size(size: &Value) -> String {
     }
 }
 
-async fn syncs(node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn syncs(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/syncs").await?;
     if json {
         out::json(&answer);
@@ -162,7 +162,7 @@ async fn syncs(node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn sizes(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn sizes(name: &str, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let path = format!("/v1/syncs/{}/sizes", segment(name));
     let answer = Client::new(node)?.get(&path).await?;
     if json {
@@ -171,7 +171,7 @@ async fn sizes(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
     }
     let rows = list(&answer, "sizes").iter().map(|s| {
         let at = s["at"].as_i64().map_or_else(String::new, |at| Timestamp(at).to_string());
-        let state = if s["settling"] == true { "at work on an upload" } else { "" };
+        let state = if s["settling"] == true { "processing an upload" } else { "" };
         vec![at, text(&s["platform_id"]), number(&s["delivered"]), size(s), state.to_owned()]
     });
     out::table(&["AT", "AUDIENCE", "DELIVERED", "ON PLATFORM", "PLATFORM"], rows.collect());
@@ -181,7 +181,7 @@ async fn sizes(name: &str, node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn runs(node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn runs(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/runs").await?;
     if json {
         out::json(&answer);
@@ -209,7 +209,7 @@ async fn runs(node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn removals(node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn removals(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/removals").await?;
     if json {
         out::json(&answer);
@@ -218,7 +218,7 @@ async fn removals(node: &NodeAt, json: bool) -> Result<ExitCode> {
     let now = SystemClock.now();
     let rows = list(&answer, "removals").iter().map(|r| {
         let state = match (r["approved_by"].as_str(), r["retry_at"].is_null()) {
-            (None, _) => "waits for approval".to_owned(),
+            (None, _) => "waiting for approval".to_owned(),
             (Some(by), true) => format!("approved by {by}"),
             (Some(by), false) => format!("approved by {by}; {}", next_try(&r["retry_at"], now)),
         };
@@ -232,7 +232,7 @@ async fn removals(node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why the last try of a task failed, and when the next one is.
+/// Why the last try of a task failed, with the time of the next one.
 fn last_error(task: &Value, now: Timestamp) -> String {
     let why = text(&task["last_error"]);
     match task["state"] == "queued" && !why.is_empty() {
@@ -241,7 +241,7 @@ fn last_error(task: &Value, now: Timestamp) -> String {
     }
 }
 
-async fn tasks(node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn tasks(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/tasks").await?;
     if json {
         out::json(&answer);
@@ -271,7 +271,7 @@ async fn tasks(node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn task(id: i64, node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn task(id: i64, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get(&format!("/v1/tasks/{id}")).await?;
     if json {
         out::json(&answer);
@@ -300,7 +300,7 @@ async fn task(id: i64, node: &NodeAt, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn act(path: &str, done: String, node: &NodeAt, json: bool) -> Result<ExitCode> {
+async fn act(path: &str, done: String, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.post(path, &json!({})).await?;
     if json {
         out::json(&answer);

@@ -1,4 +1,4 @@
-//! `throng up`: starts a node and keeps it until SIGINT or SIGTERM.
+//! `throng up`: runs a node until SIGINT or SIGTERM.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::args::UpArgs;
 use crate::failure::report_problems;
 use crate::local::Registration;
 use crate::out;
-use crate::rehearsal::FollowedClock;
+use crate::simulated_clock::SimulatedClock;
 
 pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let spec = match &arguments.spec {
@@ -23,13 +23,14 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
             Ok(spec) => spec,
             Err(problems) => return Ok(report_problems(&problems, json)),
         },
-        None => applied_before(&arguments).await?,
+        None => last_applied_spec(&arguments).await?,
     };
     let recovery = arguments.recovery();
-    // Listened for before anything else: by itself SIGHUP ends a process.
+    // Installed first: the default action of SIGHUP ends the process.
     let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    // Before the roles start: a signal between their first claim and the first look for it would end
-    // the process with the claim in hand.
+    // Installed before the roles start: a signal between their first claim and the installation of the
+    // handler would end the process while it holds the claim, which others could take only after its
+    // lease has expired.
     let mut signal = ShutdownSignal::listen()?;
     let starting = Node::start(NodeConfig {
         accept_log_loss: arguments.accept_log_loss,
@@ -39,7 +40,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
         roles: arguments.roles,
         listen: arguments.listen,
         clock: match arguments.clock {
-            Some(path) => Arc::new(FollowedClock::new(path)),
+            Some(path) => Arc::new(SimulatedClock::new(path)),
             None => Arc::new(SystemClock),
         },
         access_clock: Arc::new(SystemClock),
@@ -51,9 +52,9 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let node = tokio::select! {
         started = starting => started
             .with_context(|| format!("cannot start a node on {}", arguments.dir.display()))?,
-        // No role is at work before the node has started: there is nothing to put down.
+        // No role runs before the node has started, so nothing has to be halted.
         () = signal.received() => {
-            out::say("stopped before the node was up");
+            out::message("stopped before the node was ready");
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -63,26 +64,26 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let node = Arc::new(node);
     let reloading = tokio::spawn(reload_on_hangup(hangups, Arc::clone(&node)));
     if json {
-        // One line, so that a program can wait for it.
+        // One line, so that a program can read it without waiting for the end of the output.
         out::line(serde_json::json!({ "url": node.url(), "sign_in": sign_in }));
     } else {
         out::line(format!("throng is up: {}", node.url()));
         if let Some(link) = sign_in {
-            out::line(format!("sign in, once, within ten minutes: {link}"));
+            out::line(format!("sign in (once, within ten minutes): {link}"));
         }
     }
     signal.received().await;
-    out::say("stopping: work in hand is put down so that it can be taken up again");
+    out::message("stopping: work in progress is halted and continues at the next start");
     reloading.abort();
-    // Only once it has ended is this the only one that has the node.
+    // The task holds a reference to the node, which is dropped only when the task has ended.
     let _ = reloading.await;
     let node = Arc::into_inner(node).context("the node is still in use")?;
     node.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A link for the operator. A node that cannot make one serves all the same: `throng sign-in` makes
-/// another.
+/// A sign-in link for the operator. A failure does not end the node: `throng sign-in` creates another
+/// link.
 async fn sign_in_link(node: &Node) -> Option<String> {
     let link = node.sign_in_link().await;
     link.inspect_err(|error| {
@@ -91,27 +92,26 @@ async fn sign_in_link(node: &Node) -> Option<String> {
     .ok()
 }
 
-/// Reads the limits again on every SIGHUP.
+/// Reloads the limits on every SIGHUP.
 async fn reload_on_hangup(mut hangups: Signal, node: Arc<Node>) {
     while hangups.recv().await.is_some() {
         match node.reload_limits() {
             Ok(LimitsChange { added, removed }) => {
-                tracing::info!(?added, ?removed, "SIGHUP: the limits were read again");
+                tracing::info!(?added, ?removed, "reloaded limits");
             }
-            Err(error) => tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "SIGHUP: the limits stay as they were"
-            ),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "failed to reload limits")
+            }
         }
     }
 }
 
-/// The spec that the ledger of this data directory holds.
-async fn applied_before(arguments: &UpArgs) -> Result<Spec> {
+/// The spec in the ledger of the data directory.
+async fn last_applied_spec(arguments: &UpArgs) -> Result<Spec> {
     let path = arguments.dir.join("ledger.db");
     let help = || {
         format!(
-            "{} holds no applied spec: name one with --spec, a file or a folder",
+            "{} has no applied spec: give one with --spec, a file or a folder",
             arguments.dir.display()
         )
     };
@@ -120,29 +120,29 @@ async fn applied_before(arguments: &UpArgs) -> Result<Spec> {
     }
     let ledger = SqliteLedger::open(&path).await?;
     let applied = ledger.applied_spec().await;
-    // So that the node's start can compare the file with its checksum again.
+    // A clean close writes the checksum of the file, which the start of the node compares.
     ledger.close().await?;
     let applied = applied?.with_context(help)?;
     serde_json::from_value(applied.spec)
-        .context("the applied spec in the ledger cannot be used: name a spec with --spec")
+        .context("the applied spec in the ledger cannot be used: give one with --spec")
 }
 
-/// SIGINT and SIGTERM. From the moment that this is made a signal does not end the process by
-/// itself: whoever holds this decides what to put down first.
+/// SIGINT and SIGTERM. Once this exists, a signal no longer ends the process: its owner halts the work
+/// in progress first.
 pub(super) struct ShutdownSignal {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl ShutdownSignal {
-    /// Starts to listen.
+    /// Installs the handlers.
     pub(super) fn listen() -> Result<Self> {
         let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         Ok(Self { terminate, interrupt })
     }
 
-    /// Waits for the next signal; one that came since `listen` counts.
+    /// Waits for the next signal; returns at once if one arrived since `listen`.
     pub(super) async fn received(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

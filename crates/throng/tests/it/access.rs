@@ -1,4 +1,4 @@
-//! How commands find a node and its token, and what lies open on the machine.
+//! How commands find a node and its token, and what other users of the machine can read.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -44,31 +44,31 @@ fn commands_on_the_same_machine_find_the_token() {
     let node = node(dir.path());
     let (url, data) = (node.url.as_str(), dir.path().join("node"));
     let data = data.to_string_lossy().into_owned();
-    let elsewhere = dir.path().to_string_lossy().into_owned();
-    let nowhere = [("XDG_STATE_HOME", elsewhere.as_str())];
+    let empty = dir.path().to_string_lossy().into_owned();
+    let unregistered = [("XDG_STATE_HOME", empty.as_str())];
 
     // By the address, by the directory, by a variable.
     ok(&run(&["budget", "--url", url], &[], ""));
-    ok(&run(&["budget", "--dir", &data], &nowhere, ""));
-    ok(&run(&["budget"], &[nowhere[0], ("THRONG_DIR", &data)], ""));
-    let refused = run(&["budget", "--url", url], &nowhere, "");
+    ok(&run(&["budget", "--dir", &data], &unregistered, ""));
+    ok(&run(&["budget"], &[unregistered[0], ("THRONG_DIR", &data)], ""));
+    let refused = run(&["budget", "--url", url], &unregistered, "");
     assert_eq!(refused.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("--token-file") && said.contains("THRONG_TOKEN"), "{said}");
-    // Whoever names the node by another address does not get its token.
-    let said = run(&["budget", "--dir", &data, "--url", "http://127.0.0.1:9"], &nowhere, "");
-    assert!(!said.status.success());
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(stderr.contains("--token-file") && stderr.contains("THRONG_TOKEN"), "{stderr}");
+    // The token is not sent to another address than the node's.
+    let other = run(&["budget", "--dir", &data, "--url", "http://127.0.0.1:9"], &unregistered, "");
+    assert!(!other.status.success());
 
-    // A token of one's own.
+    // A token from a file, the standard input or a variable.
     let create = ["token", "create", "ci", "--scope", "read,operate", "--expires", "1h"];
     let token = ok(&run(&[&create[..], &["--dir", &data]].concat(), &[], ""));
     assert!(token.starts_with("throng_"), "one line with the token");
     let file = dir.path().join("ci.token");
     std::fs::write(&file, &token).expect("written");
     let file = file.to_string_lossy().into_owned();
-    ok(&run(&["budget", "--url", url, "--token-file", &file], &nowhere, ""));
-    ok(&run(&["budget", "--url", url, "--token-file", "-"], &nowhere, &token));
-    ok(&run(&["budget", "--url", url], &[nowhere[0], ("THRONG_TOKEN", &token)], ""));
+    ok(&run(&["budget", "--url", url, "--token-file", &file], &unregistered, ""));
+    ok(&run(&["budget", "--url", url, "--token-file", "-"], &unregistered, &token));
+    ok(&run(&["budget", "--url", url], &[unregistered[0], ("THRONG_TOKEN", &token)], ""));
     let list = ["token", "list", "--json", "--url", url];
     let refused = run(&list, &[("THRONG_TOKEN", &token)], "");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("needs the scope admin"));
@@ -81,7 +81,7 @@ fn commands_on_the_same_machine_find_the_token() {
         .collect();
     assert_eq!(names, ["admin", "ci"]);
     ok(&run(&["token", "revoke", "ci", "--url", url], &[], ""));
-    let refused = run(&["budget", "--url", url, "--token-file", &file], &nowhere, "");
+    let refused = run(&["budget", "--url", url, "--token-file", &file], &unregistered, "");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("not valid"));
 
     let link = ok(&run(&["sign-in", "--url", url], &[], ""));
@@ -90,8 +90,8 @@ fn commands_on_the_same_machine_find_the_token() {
     assert!(sessions.contains("\"sessions\""), "{sessions}");
     assert!(!run(&["session", "end", "7", "--url", url], &[], "").status.success());
     assert!(node.terminate());
-    // Without a node its token is sent to nobody.
-    let gone = run(&["budget", "--dir", &data], &nowhere, "");
+    // The token is not sent while no node runs on the directory.
+    let gone = run(&["budget", "--dir", &data], &unregistered, "");
     assert!(String::from_utf8_lossy(&gone.stderr).contains("no node runs on"));
 }
 
@@ -122,7 +122,7 @@ fn other_users_of_the_machine_see_no_secret() {
     assert!(node.terminate());
     let log = std::fs::read_to_string(dir.path().join("log")).expect("a log");
     assert!(!log.contains(token.trim()), "the log holds the token");
-    // There is no argument that takes a secret.
+    // No argument takes a secret.
     for command in [&["budget"][..], &["sim", "meta"]] {
         let refused = run(&[command, &["--token", "x"]].concat(), &[], "");
         assert_eq!(refused.status.code(), Some(2), "{command:?}");

@@ -1,4 +1,4 @@
-//! The page in a real browser: every page loads, shows true numbers, and follows what happens.
+//! The pages in a real browser: each loads, shows correct numbers, and is updated when something changes.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -8,9 +8,9 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-use crate::process::{HEAVY, NodeProcess, get, http, know, post, wait_for};
+use crate::process::{HEAVY, NodeProcess, get, http, post, remember_token, wait_for};
 
-/// Chromium behind its driver; both end when dropped.
+/// Chromium and its driver; both are killed when this is dropped.
 pub(crate) struct Browser {
     driver: Child,
     pub(crate) client: Client,
@@ -22,16 +22,16 @@ impl Browser {
         let chromium = crate::provided("THRONG_CHROMIUM", "Chromium")?;
         let driver_path = crate::provided("THRONG_CHROMEDRIVER", "Chromium's driver")?;
         let profile = tempfile::tempdir().expect("temporary folder");
-        // It chooses a free port and says which: one that is chosen here could be taken by another
-        // process before the driver has it.
+        // The driver chooses a free port and prints it: another process could take a port that is chosen
+        // here before the driver listens on it.
         let mut driver = Command::new(driver_path)
             .arg("--port=0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("the driver starts");
-        let said = driver.stdout.take().expect("piped");
-        let port = first_line_with(said, "started successfully on port ");
+        let stdout = driver.stdout.take().expect("piped");
+        let port = first_line_with(stdout, "started successfully on port ");
         let port: u16 = port.trim_end_matches('.').parse().expect("a port");
         let arguments = [
             "--headless",
@@ -72,12 +72,12 @@ impl Browser {
         let dir = dir.to_string_lossy();
         let output = crate::process::output(&["sign-in", "--json", "--dir", &dir]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        self.open(said["url"].as_str().expect("a link")).await;
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        self.open(answer["url"].as_str().expect("a link")).await;
     }
 
-    /// The text of an element, read in one step: a page that follows what happens exchanges its
-    /// elements at any moment.
+    /// The text of an element, read in one step: a page that is updated can replace its elements at any
+    /// time.
     pub(crate) async fn text(&self, css: &str) -> Result<String, String> {
         let script = "const found = document.querySelector(arguments[0]); \
                       return found === null ? null : found.innerText;";
@@ -100,8 +100,8 @@ impl Drop for Browser {
     }
 }
 
-/// Reads lines until one has these words in it: what follows them. What comes after that line is read
-/// and dropped, so that the writer never waits for a reader.
+/// What follows these words in the first line that has them. The lines after it are read and dropped, so
+/// that a full pipe never blocks the writer.
 fn first_line_with(output: impl Read + Send + 'static, words: &'static str) -> String {
     let mut lines = BufReader::new(output).lines().map_while(Result::ok);
     let mut seen = Vec::new();
@@ -126,9 +126,9 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// Runs the example's demo with its page left up, and looks at every page of it.
+/// Runs the demo with its page left up, and opens every page.
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
+async fn pages_show_the_numbers_of_the_demo_and_are_updated() {
     let Some(browser) = Browser::start().await else { return };
     let _turn = HEAVY.lock().await;
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -136,16 +136,16 @@ async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
     let url = demo.url.clone();
     let http = http();
 
-    // While the traffic runs, the overview moves by itself.
+    // While the traffic runs, the overview is updated without a reload.
     wait_for("the demo's page", async || get(&http, format!("{url}/readyz")).await).await;
-    know(&url, &dir.path().join("node"));
+    remember_token(&url, &dir.path().join("node"));
     browser.sign_in(&dir.path().join("node")).await;
     let first = wait_for("spend", async || {
         let spend = browser.text("#spend-today b").await?;
         if spend == "0.00 USD" { Err(spend) } else { Ok(spend) }
     })
     .await;
-    wait_for("the overview follows", async || {
+    wait_for("an update of the overview", async || {
         let spend = browser.text("#spend-today b").await?;
         if spend == first { Err(spend) } else { Ok(()) }
     })
@@ -203,7 +203,7 @@ async fn pages_show_the_demos_true_numbers_and_follow_what_happens() {
     drop(demo);
 }
 
-/// After a kill the page of a fresh node shows what the ledger holds, and a refresh shows at once.
+/// The page shows the snapshot of the ledger, and then that of a new refresh.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_shows_on_the_page_without_reloading() {
     let Some(browser) = Browser::start().await else { return };
@@ -243,7 +243,7 @@ struct Demo {
     url: String,
 }
 
-/// Ends when dropped, so that a test that fails leaves no demo behind.
+/// Killed when dropped, so that a failed test leaves no demo running.
 struct DemoProcess(Child);
 
 impl Drop for DemoProcess {
@@ -267,8 +267,8 @@ impl Demo {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the demo starts");
-        let said = child.stderr.take().expect("piped");
-        let link = first_line_with(said, "the page is at ");
+        let stderr = child.stderr.take().expect("piped");
+        let link = first_line_with(stderr, "the page is at ");
         let url = link.split("/sign-in").next().expect("an address").to_owned();
         Self { child: DemoProcess(child), url }
     }

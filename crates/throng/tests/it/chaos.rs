@@ -1,5 +1,5 @@
-//! Two hundred kills at random moments, in the middle of building, activating and counting. In the
-//! end every audience, every audience on the platform and every micro is exactly right.
+//! Two hundred kills at random times, during builds, activation and aggregation. At the end every audience,
+//! every audience on the platform and all spend are exactly as expected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,26 +10,26 @@ use serde_json::{Value, json};
 use throng_model::{Clock, Entropy, SplitMix64, SystemClock};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
-use crate::process::{HEAVY, NodeProcess, PATIENCE, get, http, post, wait_for};
+use crate::process::{HEAVY, NodeProcess, TIMEOUT, get, http, post, wait_for};
 
 const ROUNDS: u64 = 200;
 const CUSTOMERS: u64 = 3_000;
 const PRICE: i64 = 130_001;
 
-/// What the world outside the node knows.
-pub(crate) struct World {
+/// What was done to the node from outside, and so what it has to show.
+pub(crate) struct Workload {
     folder: PathBuf,
     pub(crate) random: SplitMix64,
     /// (customer, amount in whole units) of every purchase so far.
     purchases: Vec<(u64, u64)>,
-    /// Events not yet accepted by the node.
+    /// Events that the node has not accepted yet.
     unsent: Vec<Value>,
     /// Impressions by ad group, each with an id of its own.
     impressions: BTreeMap<String, u64>,
     events: u64,
 }
 
-impl World {
+impl Workload {
     pub(crate) fn new(folder: &Path, seed: u64) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -41,7 +41,7 @@ impl World {
         }
     }
 
-    /// Writes the spec, with these node settings (YAML) behind it.
+    /// Writes the spec, followed by these node settings (YAML).
     pub(crate) fn write_spec(&self, sim: &str, node: &str) {
         let mut syncs = String::new();
         let mut audiences = String::new();
@@ -68,18 +68,19 @@ impl World {
         std::fs::write(self.folder.join("throng.yaml"), text).expect("spec written");
     }
 
-    /// Puts the purchases in place at once, as a careful exporter does.
+    /// Replaces the file of purchases by a rename, so that no reader sees half of it.
     pub(crate) fn write_purchases(&self) {
         let mut text = String::from("customer,amount\n");
         for (customer, amount) in &self.purchases {
             let _ = writeln!(text, "{customer:06},{amount}");
         }
-        let aside = self.folder.join("purchases.aside");
-        std::fs::write(&aside, text).expect("written");
-        std::fs::rename(aside, self.folder.join("data/purchases.csv")).expect("renamed");
+        let temporary = self.folder.join("purchases.new");
+        std::fs::write(&temporary, text).expect("written");
+        std::fs::rename(temporary, self.folder.join("data/purchases.csv")).expect("renamed");
     }
 
-    pub(crate) fn live_a_little(&mut self) {
+    /// Adds some purchases and events.
+    pub(crate) fn add_activity(&mut self) {
         for _ in 0..20 {
             let purchase = (self.random.below(CUSTOMERS), self.random.below(100));
             self.purchases.push(purchase);
@@ -102,7 +103,7 @@ impl World {
         }
     }
 
-    /// Members by the meaning of the audiences' SQL.
+    /// The members of an audience, computed from the purchases.
     fn members(&self, name: &str) -> BTreeSet<String> {
         let mut totals: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
         for (customer, amount) in &self.purchases {
@@ -124,7 +125,7 @@ impl World {
             .collect()
     }
 
-    /// Sends what is unsent; keeps what was not answered, to be sent again.
+    /// Sends the unsent events; keeps those without an answer, to be sent again.
     pub(crate) async fn send_events(
         &mut self,
         http: &reqwest::Client,
@@ -152,7 +153,7 @@ impl World {
 const AUDIENCES: &[(&str, &str)] = &[
     ("everybody", "count(*) >= 1"),
     ("three-or-more", "count(*) >= 3"),
-    // People leave this one again, so that removals are tested too.
+    // Users leave this one again, so that removals are tested too.
     ("once", "count(*) = 1"),
     ("spent-100", "sum(amount) >= 100"),
     ("small", "max(amount) < 50"),
@@ -170,73 +171,73 @@ pub(crate) async fn refresh_all(http: &reqwest::Client, url: &str) -> Result<(),
     Ok(())
 }
 
-/// Sends what is unsent, again and again until it is answered: what was counted counts once.
-pub(crate) async fn send_events_until(http: &reqwest::Client, url: &str, world: &mut World) {
+/// Sends the unsent events until there is an answer. Events that were counted already count once.
+pub(crate) async fn send_events_until(http: &reqwest::Client, url: &str, workload: &mut Workload) {
     let sending = async {
-        while world.send_events(http, url).await.is_err() {
+        while workload.send_events(http, url).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
-    let sent = tokio::time::timeout(PATIENCE, sending).await;
-    assert!(sent.is_ok(), "the events were not accepted within {PATIENCE:?}");
+    let sent = tokio::time::timeout(TIMEOUT, sending).await;
+    assert!(sent.is_ok(), "the events were not accepted within {TIMEOUT:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_kills_lose_and_double_nothing() {
+async fn two_hundred_kills_lose_nothing_and_count_nothing_twice() {
     let _turn = HEAVY.lock().await;
     let dir = tempfile::tempdir().expect("temporary folder");
     std::fs::create_dir(dir.path().join("data")).expect("made");
-    let config = MetaSimConfig { tokens: vec!["rehearsal".to_owned()], ..Default::default() };
+    let config = MetaSimConfig { tokens: vec!["simulator".to_owned()], ..Default::default() };
     let sim = MetaSim::start(config).await.expect("the simulator starts");
-    let mut world = World::new(dir.path(), 7);
-    world.write_spec(&sim.url(), "");
-    world.write_purchases();
+    let mut workload = Workload::new(dir.path(), 7);
+    workload.write_spec(&sim.url(), "");
+    workload.write_purchases();
     let (spec, data, log) =
         (dir.path().join("throng.yaml"), dir.path().join("node"), dir.path().join("log"));
     let http = http();
 
     for _ in 0..ROUNDS {
-        world.live_a_little();
+        workload.add_activity();
         let node = NodeProcess::start(&data, &spec, &log);
-        let moment = Duration::from_micros(world.random.below(400_000));
+        let moment = Duration::from_micros(workload.random.below(400_000));
         let url = node.url.clone();
         let work = async {
-            // Errors here are the kill, seen from outside.
+            // The kill causes errors here.
             let _ = refresh_all(&http, &url).await;
-            let _ = world.send_events(&http, &url).await;
+            let _ = workload.send_events(&http, &url).await;
             std::future::pending::<()>().await;
         };
-        // Not a wait for something to be ready: the moment of the kill is the randomness under test.
+        // This is not a wait for a condition: the random time of the kill is what is tested.
         let _ = tokio::time::timeout(moment, work).await;
         node.kill();
     }
 
     let node = NodeProcess::start(&data, &spec, &log);
-    world.send_events(&http, &node.url).await.expect("the node accepts events");
+    workload.send_events(&http, &node.url).await.expect("the node accepts events");
     settle(&http, &node.url).await;
-    check_audiences(&http, &node.url, &world).await;
-    check_platform(&http, &node.url, &world, &sim).await;
-    check_money(&http, &node.url, &world).await;
+    check_audiences(&http, &node.url, &workload).await;
+    check_platform(&http, &node.url, &workload, &sim).await;
+    check_money(&http, &node.url, &workload).await;
     assert!(node.terminate(), "a clean end");
     sim.shutdown().await;
 }
 
-/// Refreshes everything once more and waits until builds and runs have come to rest.
+/// Refreshes everything again and waits until all refreshes and runs have ended.
 pub(crate) async fn settle(http: &reqwest::Client, url: &str) {
-    // A refresh that was interrupted is taken up first; the last one must begin after the last
-    // purchase was written.
+    // An interrupted refresh is resumed first; the last one must begin after the last purchase was
+    // written.
     for _ in 0..2 {
         // A service that was killed in the last round may still be starting.
         wait_for("the refreshes are queued", async || refresh_all(http, url).await).await;
-        wait_for("builds at rest", async || {
+        wait_for("the end of all refreshes", async || {
             let answer = get(http, format!("{url}/v1/audiences")).await?;
             let list = answer["audiences"].as_array().ok_or("no list")?.clone();
-            let resting = list.iter().all(|a| a["refresh"]["state"] == "completed");
-            if resting { Ok(()) } else { Err(answer.to_string()) }
+            let ended = list.iter().all(|a| a["refresh"]["state"] == "completed");
+            if ended { Ok(()) } else { Err(answer.to_string()) }
         })
         .await;
     }
-    wait_for("runs at rest", async || {
+    wait_for("the end of all runs", async || {
         let audiences = get(http, format!("{url}/v1/audiences")).await?;
         let syncs = get(http, format!("{url}/v1/syncs")).await?;
         for audience in audiences["audiences"].as_array().ok_or("no list")? {
@@ -252,7 +253,7 @@ pub(crate) async fn settle(http: &reqwest::Client, url: &str) {
         Ok(())
     })
     .await;
-    // What is published is served a moment later.
+    // A snapshot is served shortly after it is published.
     wait_for("every audience is served", async || {
         let health = get(http, format!("{url}/v1/node/health")).await?;
         let audiences = get(http, format!("{url}/v1/audiences")).await?;
@@ -267,7 +268,7 @@ pub(crate) async fn settle(http: &reqwest::Client, url: &str) {
     .await;
 }
 
-pub(crate) async fn check_audiences(http: &reqwest::Client, url: &str, world: &World) {
+pub(crate) async fn check_audiences(http: &reqwest::Client, url: &str, workload: &Workload) {
     let keys: Vec<String> = (0..CUSTOMERS).map(|c| format!("{c:06}")).collect();
     let answer: Value = post(http, format!("{url}/v1/lookups"))
         .json(&json!({ "keys": keys }))
@@ -286,14 +287,14 @@ pub(crate) async fn check_audiences(http: &reqwest::Client, url: &str, world: &W
             })
             .map(|(key, _)| key.clone())
             .collect();
-        assert_eq!(got, world.members(name), "{name}");
+        assert_eq!(got, workload.members(name), "{name}");
     }
 }
 
 pub(crate) async fn check_platform(
     http: &reqwest::Client,
     url: &str,
-    world: &World,
+    workload: &Workload,
     sim: &MetaSim,
 ) {
     let runs = get(http, format!("{url}/v1/runs")).await.expect("runs");
@@ -312,7 +313,7 @@ pub(crate) async fn check_platform(
             .and_then(|list| list.iter().find(|s| s["audience"] == *name))
             .expect("a sync");
         let platform_id = sync["platform_id"].as_str().expect("an audience on the platform");
-        let expected: BTreeSet<String> = world
+        let expected: BTreeSet<String> = workload
             .members(name)
             .iter()
             .map(|customer| {
@@ -327,18 +328,18 @@ pub(crate) async fn check_platform(
     assert_eq!(sim.audience_count(), AUDIENCES.len(), "no audience was created twice");
 }
 
-async fn check_money(http: &reqwest::Client, url: &str, world: &World) {
-    let (got, expected) = money(http, url, world).await.expect("budgets");
+async fn check_money(http: &reqwest::Client, url: &str, workload: &Workload) {
+    let (got, expected) = money(http, url, workload).await.expect("budgets");
     assert_eq!(got, expected);
 }
 
 type Spend = BTreeMap<String, i64>;
 
-/// What the node says was spent by ad group, and what was.
+/// The spend by ad group, as the node shows it and as expected.
 pub(crate) async fn money(
     http: &reqwest::Client,
     url: &str,
-    world: &World,
+    workload: &Workload,
 ) -> Result<(Spend, Spend), String> {
     let answer = get(http, format!("{url}/v1/budgets")).await?;
     let mut got = BTreeMap::new();
@@ -349,7 +350,7 @@ pub(crate) async fn money(
     let expected: Spend = AD_GROUPS
         .iter()
         .map(|name| {
-            let count = world.impressions.get(*name).copied().unwrap_or(0);
+            let count = workload.impressions.get(*name).copied().unwrap_or(0);
             ((*name).to_owned(), PRICE * i64::try_from(count).expect("few"))
         })
         .collect();

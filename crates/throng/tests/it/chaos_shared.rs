@@ -1,7 +1,7 @@
-//! Twelve processes on one PostgreSQL, one Kafka and one bucket, while processes are killed and
-//! paused (for moments, and for a minute), connections are cut and slowed, the bucket answers 503,
-//! and the services themselves crash and come back. In the end every audience, every audience on the
-//! platform and every micro is exactly right.
+//! Twelve processes on one PostgreSQL, one Kafka and one bucket, while processes are killed and paused (for
+//! seconds, and for a minute), connections are cut and slowed, the bucket answers 503, and the services
+//! themselves crash and restart. At the end every audience, every audience on the platform and all spend
+//! are exactly as expected.
 //!
 //! Ten rounds unless `THRONG_CHAOS_ROUNDS` says otherwise. The faults follow from a fixed seed.
 
@@ -15,7 +15,7 @@ use throng_sim::meta::{MetaSim, MetaSimConfig};
 use tokio::time::Instant;
 
 use crate::chaos::{
-    World, check_audiences, check_platform, money, refresh_all, send_events_until, settle,
+    Workload, check_audiences, check_platform, money, refresh_all, send_events_until, settle,
 };
 use crate::process::{HEAVY, NodeProcess, http, wait_for};
 
@@ -35,14 +35,14 @@ const ROLES: [&str; 12] = [
 ];
 
 /// Rounds between two pauses of a minute.
-const LONG_PAUSE_EVERY: u64 = 20;
+const LONG_PAUSE_ROUNDS: u64 = 20;
 
 fn setting(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`"))
 }
 
-/// The processes of one deployment. A place is empty while its process is dead.
+/// The processes of one deployment. The process at an index has the role of this index in [`ROLES`].
 struct Deployment {
     folder: PathBuf,
     name: String,
@@ -56,7 +56,7 @@ impl Deployment {
         Self { folder: folder.to_owned(), name: format!("chaos-{unique}"), nodes: Vec::new() }
     }
 
-    /// Node settings with everything behind the faulty proxies.
+    /// Node settings with all engines behind the faulty proxies.
     fn settings(&self) -> String {
         let (kafka, s3) = (setting("THRONG_KAFKA_PROXIED"), setting("THRONG_S3_PROXIED"));
         let name = &self.name;
@@ -65,11 +65,11 @@ impl Deployment {
         )
     }
 
-    fn start(&self, place: usize, join: bool) -> NodeProcess {
+    fn start(&self, index: usize, join: bool) -> NodeProcess {
         let ledger = format!("{}/{}", setting("THRONG_POSTGRES_PROXIED"), self.name);
-        let dir = self.folder.join(format!("node-{place}"));
-        let log = self.folder.join(format!("log-{place}"));
-        let mut arguments = vec!["--roles", ROLES[place]];
+        let dir = self.folder.join(format!("node-{index}"));
+        let log = self.folder.join(format!("log-{index}"));
+        let mut arguments = vec!["--roles", ROLES[index]];
         if join {
             arguments.push("--join");
         }
@@ -105,8 +105,8 @@ impl Proxy {
         assert!(answer.status().is_success(), "{name} {kind}");
     }
 
-    /// Where the proxy of a service leads; connections there are cut when it changes.
-    async fn lead_to(&self, name: &str, upstream: &str) {
+    /// Sets the upstream of a proxy, which cuts its connections.
+    async fn set_upstream(&self, name: &str, upstream: &str) {
         let url = format!("{}/proxies/{name}", self.url);
         let answer = self.http.post(url).json(&json!({ "upstream": upstream })).send().await;
         assert!(answer.expect("answered").status().is_success(), "{name} to {upstream}");
@@ -120,7 +120,7 @@ impl Proxy {
     }
 }
 
-/// What goes wrong in a round, and how long it lasts.
+/// The fault of a round.
 #[derive(Debug)]
 enum Fault {
     Kill(usize),
@@ -143,10 +143,10 @@ fn restart(service: &str) {
 fn fault(random: &mut impl Entropy) -> Fault {
     const SERVICES: [&str; 3] = ["postgres", "kafka", "s3"];
     let service = SERVICES[random.below(3) as usize];
-    let place = random.below(ROLES.len() as u64) as usize;
+    let index = random.below(ROLES.len() as u64) as usize;
     match random.below(10) {
-        0..=3 => Fault::Kill(place),
-        4 => Fault::Pause(place),
+        0..=3 => Fault::Kill(index),
+        4 => Fault::Pause(index),
         5 => Fault::Cut(service),
         6 => Fault::Slow(service),
         7 => Fault::Hang(service),
@@ -155,7 +155,7 @@ fn fault(random: &mut impl Entropy) -> Fault {
     }
 }
 
-/// A server that answers every request like a bucket that has too much to do. Its address.
+/// Starts a server that answers every request like an overloaded bucket. Returns its address.
 async fn overloaded_bucket() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -168,117 +168,117 @@ async fn overloaded_bucket() -> String {
     address
 }
 
-/// Processes that are paused for long, and until when.
+/// Processes with a long pause, and its end.
 #[derive(Default)]
-struct Sleepers(Vec<(Instant, usize)>);
+struct LongPauses(Vec<(Instant, usize)>);
 
-impl Sleepers {
-    /// How long a process sleeps: far beyond every lease and session.
-    const SLEEP: Duration = Duration::from_secs(60);
+impl LongPauses {
+    /// The length of a long pause: longer than every lease and session.
+    const LENGTH: Duration = Duration::from_secs(60);
 
-    fn put_to_sleep(&mut self, deployment: &Deployment, place: usize) {
-        deployment.nodes[place].signal("STOP");
-        self.0.push((Instant::now() + Self::SLEEP, place));
+    fn pause(&mut self, deployment: &Deployment, index: usize) {
+        deployment.nodes[index].signal("STOP");
+        self.0.push((Instant::now() + Self::LENGTH, index));
     }
 
-    fn sleeps(&self, place: usize) -> bool {
-        self.0.iter().any(|(_, asleep)| *asleep == place)
+    fn is_paused(&self, index: usize) -> bool {
+        self.0.iter().any(|(_, paused)| *paused == index)
     }
 
-    fn wake(&mut self, deployment: &Deployment) {
-        self.0.retain(|(until, place)| {
-            let sleeps = *until > Instant::now();
-            if !sleeps {
-                deployment.nodes[*place].signal("CONT");
+    fn resume_due(&mut self, deployment: &Deployment) {
+        self.0.retain(|(until, index)| {
+            let is_paused = *until > Instant::now();
+            if !is_paused {
+                deployment.nodes[*index].signal("CONT");
             }
-            sleeps
+            is_paused
         });
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twelve_processes_and_their_services_fail_and_nothing_is_lost_or_doubled() {
+async fn faults_of_processes_and_services_lose_nothing_and_count_nothing_twice() {
     let _turn = HEAVY.lock().await;
     let rounds = std::env::var("THRONG_CHAOS_ROUNDS").ok().and_then(|n| n.parse().ok());
     let rounds: u64 = rounds.unwrap_or(10);
     let dir = tempfile::tempdir().expect("temporary folder");
     std::fs::create_dir(dir.path().join("data")).expect("made");
-    let config = MetaSimConfig { tokens: vec!["rehearsal".to_owned()], ..Default::default() };
+    let config = MetaSimConfig { tokens: vec!["simulator".to_owned()], ..Default::default() };
     let sim = MetaSim::start(config).await.expect("the simulator starts");
     let mut deployment = Deployment::new(dir.path());
-    let mut world = World::new(dir.path(), 11);
-    world.write_spec(&sim.url(), &deployment.settings());
-    world.write_purchases();
+    let mut workload = Workload::new(dir.path(), 11);
+    workload.write_spec(&sim.url(), &deployment.settings());
+    workload.write_purchases();
     let http = http();
     let proxy = Proxy { http: http.clone(), url: setting("THRONG_TOXIPROXY") };
 
-    for place in 0..ROLES.len() {
-        let node = deployment.start(place, place > 0);
+    for index in 0..ROLES.len() {
+        let node = deployment.start(index, index > 0);
         deployment.nodes.push(node);
     }
     let bucket = setting("THRONG_S3").trim_start_matches("http://").to_owned();
     let overloaded = overloaded_bucket().await;
-    let mut sleepers = Sleepers::default();
+    let mut pauses = LongPauses::default();
     for round in 0..rounds {
-        world.live_a_little();
-        sleepers.wake(&deployment);
-        if round % LONG_PAUSE_EVERY == 1 {
-            // Not the first: the test itself talks to it.
-            let place = 2 + world.random.below(ROLES.len() as u64 - 2) as usize;
-            eprintln!("round {round}: {} {place} sleeps for a minute", ROLES[place]);
-            sleepers.put_to_sleep(&deployment, place);
+        workload.add_activity();
+        pauses.resume_due(&deployment);
+        if round % LONG_PAUSE_ROUNDS == 1 {
+            // Not the first two: the test itself sends requests to them.
+            let index = 2 + workload.random.below(ROLES.len() as u64 - 2) as usize;
+            eprintln!("round {round}: {} {index} is paused for a minute", ROLES[index]);
+            pauses.pause(&deployment, index);
         }
-        let fault = match fault(&mut world.random) {
-            Fault::Kill(place) | Fault::Pause(place) if sleepers.sleeps(place) => Fault::Refuse,
+        let fault = match fault(&mut workload.random) {
+            Fault::Kill(index) | Fault::Pause(index) if pauses.is_paused(index) => Fault::Refuse,
             fault => fault,
         };
-        let lasts = Duration::from_millis(200 + world.random.below(2_800));
+        let lasts = Duration::from_millis(200 + workload.random.below(2_800));
         eprintln!("round {round}: {fault:?} for {lasts:?}");
         match fault {
-            // The process is gone at once; it comes back at the end of the round.
-            Fault::Kill(place) => deployment.nodes[place].signal("KILL"),
-            Fault::Pause(place) => deployment.nodes[place].signal("STOP"),
+            // The process is started again at the end of the round.
+            Fault::Kill(index) => deployment.nodes[index].signal("KILL"),
+            Fault::Pause(index) => deployment.nodes[index].signal("STOP"),
             Fault::Cut(service) => proxy.enabled(service, false).await,
             Fault::Slow(service) => {
                 proxy.toxic(service, "latency", json!({ "latency": 1000 })).await
             }
             Fault::Hang(service) => proxy.toxic(service, "timeout", json!({ "timeout": 0 })).await,
-            Fault::Refuse => proxy.lead_to("s3", &overloaded).await,
+            Fault::Refuse => proxy.set_upstream("s3", &overloaded).await,
             Fault::Restart(service) => restart(service),
         }
-        let url = deployment.nodes[world.random.below(2) as usize].url.clone();
+        let url = deployment.nodes[workload.random.below(2) as usize].url.clone();
         let work = async {
-            // Errors here are the fault, seen from outside.
+            // The fault causes errors here.
             let _ = refresh_all(&http, &url).await;
-            let _ = world.send_events(&http, &url).await;
+            let _ = workload.send_events(&http, &url).await;
             std::future::pending::<()>().await;
         };
-        // Not a wait for something to be ready: how long a fault lasts is the randomness under test.
+        // This is not a wait for a condition: the random length of the fault is what is tested.
         let _ = tokio::time::timeout(lasts, work).await;
         match fault {
-            Fault::Kill(place) => deployment.nodes[place] = deployment.start(place, true),
-            Fault::Pause(place) => deployment.nodes[place].signal("CONT"),
+            Fault::Kill(index) => deployment.nodes[index] = deployment.start(index, true),
+            Fault::Pause(index) => deployment.nodes[index].signal("CONT"),
             Fault::Cut(service) | Fault::Slow(service) | Fault::Hang(service) => {
                 proxy.heal(service).await;
             }
-            Fault::Refuse => proxy.lead_to("s3", &bucket).await,
-            // It comes back by itself.
+            Fault::Refuse => proxy.set_upstream("s3", &bucket).await,
+            // The script has started it again.
             Fault::Restart(_) => {}
         }
     }
-    while !sleepers.0.is_empty() {
-        // A minute is what the test is about; those that are awake go on meanwhile.
+    while !pauses.0.is_empty() {
+        // The pause itself is what is tested; the other processes work meanwhile.
         let _ = refresh_all(&http, deployment.api()).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        sleepers.wake(&deployment);
+        pauses.resume_due(&deployment);
     }
 
-    send_events_until(&http, deployment.api(), &mut world).await;
+    send_events_until(&http, deployment.api(), &mut workload).await;
     settle(&http, deployment.api()).await;
-    check_audiences(&http, deployment.api(), &world).await;
-    check_platform(&http, deployment.api(), &world, &sim).await;
-    wait_for("every micro is told", async || {
-        let (got, expected) = money(&http, deployment.api(), &world).await?;
+    check_audiences(&http, deployment.api(), &workload).await;
+    check_platform(&http, deployment.api(), &workload, &sim).await;
+    wait_for("the spend of all events", async || {
+        let (got, expected) = money(&http, deployment.api(), &workload).await?;
         if got == expected { Ok(()) } else { Err(format!("{got:?} instead of {expected:?}")) }
     })
     .await;

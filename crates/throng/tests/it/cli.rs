@@ -1,4 +1,4 @@
-//! The command line: exit codes, what goes where, and words that help.
+//! The command line: exit codes, standard output and error, and hints.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::process::{output, throng};
 
 #[test]
-fn a_wrong_spec_is_reported_whole_and_exits_with_2() {
+fn all_problems_of_a_spec_are_reported_and_the_exit_code_is_2() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let spec = dir.path().join("throng.yaml");
     std::fs::write(
@@ -16,15 +16,15 @@ fn a_wrong_spec_is_reported_whole_and_exits_with_2() {
     )
     .expect("written");
     let output = output(&["check", &spec.to_string_lossy()]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("throng.yaml:7:"), "{said}");
-    assert!(said.contains("cron"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("throng.yaml:7:"), "{stderr}");
+    assert!(stderr.contains("cron"), "{stderr}");
     assert!(output.stdout.is_empty());
 }
 
 #[test]
-fn an_error_in_the_sql_points_into_the_sql() {
+fn an_error_in_the_sql_has_its_line() {
     let dir = tempfile::tempdir().expect("temporary folder");
     std::fs::write(dir.path().join("orders.csv"), "customer,total\n1,2\n").expect("written");
     let spec = dir.path().join("throng.yaml");
@@ -34,14 +34,14 @@ fn an_error_in_the_sql_points_into_the_sql() {
     )
     .expect("written");
     let output = output(&["check", &spec.to_string_lossy()]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("throng.yaml:9:"), "{said}");
-    assert!(said.contains("totl") && said.contains("total"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("throng.yaml:9:"), "{stderr}");
+    assert!(stderr.contains("totl") && stderr.contains("total"), "{stderr}");
 }
 
 #[test]
-fn the_example_is_right() {
+fn the_example_is_valid() {
     let output = output(&["check", "--json", &crate::example().to_string_lossy()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -52,11 +52,11 @@ fn the_example_is_right() {
 }
 
 #[test]
-fn without_a_node_the_error_says_how_to_start_one() {
+fn without_a_node_the_hint_is_how_to_start_one() {
     let output = output(&["audience", "list", "--url", "http://127.0.0.1:9"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("throng up") && said.contains("--url"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("throng up") && stderr.contains("--url"), "{stderr}");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn completions_and_schema_are_printed() {
     assert!(serde_json::from_slice::<serde_json::Value>(&schema.stdout).is_ok());
 }
 
-/// A folder with three audiences, of which the last one's source is broken while it is read.
+/// A folder with three audiences. The last one's query fails over the data.
 fn shop() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("temporary folder");
     std::fs::create_dir(dir.path().join("data")).expect("made");
@@ -79,7 +79,8 @@ fn shop() -> tempfile::TempDir {
     dir
 }
 
-/// `throng build` with these arguments and variables; its exit code and what it built.
+/// Runs `throng build` with these arguments and variables. Returns its exit code and the audiences with
+/// their states.
 fn build(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, Vec<String>) {
     let output = throng()
         .args(["build", "--json", "--spec"])
@@ -90,23 +91,23 @@ fn build(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (Option<
         .envs(variables.iter().copied())
         .output()
         .expect("throng starts");
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let built = said["audiences"].as_array().cloned().unwrap_or_default();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let built = answer["audiences"].as_array().cloned().unwrap_or_default();
     let line = |one: &Value| format!("{} {}", one["audience"], one["state"]).replace('"', "");
     (output.status.code(), built.iter().map(line).collect())
 }
 
 #[test]
-fn a_job_builds_its_share_and_says_by_its_exit_code_how_it_went() {
+fn a_job_builds_its_share_and_its_exit_code_tells_the_outcome() {
     let shop = shop();
     let dir = shop.path();
     let pod = |index| [("JOB_COMPLETION_INDEX", index), ("JOB_COMPLETIONS", "3")];
     assert_eq!(build(dir, &[], &pod("0")), (Some(0), vec!["all completed".to_owned()]));
     assert_eq!(build(dir, &[], &pod("1")), (Some(0), vec!["some completed".to_owned()]));
-    // A number that is none: a try more cannot help.
+    // `x` is not a number: a retry cannot succeed.
     assert_eq!(build(dir, &[], &pod("2")), (Some(3), vec!["wrong failed".to_owned()]));
     assert_eq!(build(dir, &["some", "all"], &[]).1, ["all completed", "some completed"]);
-    // The command line is wrong: a job should give up.
+    // The command line is wrong: the job should fail.
     assert_eq!(build(dir, &["other"], &[]).0, Some(2));
     assert_eq!(build(dir, &[], &pod("3")).0, Some(2), "there is no such share");
 }
@@ -124,16 +125,16 @@ fn a_backup_is_made_and_restored_by_the_command_line() {
     let restore = ["restore", "--from", &path("b.tar.zst"), "--dir", &path("restored")];
     let restored = output(&restore);
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
-    let said = String::from_utf8_lossy(&restored.stdout);
-    assert!(said.contains("1 snapshots") && said.contains("throng up --dir"), "{said}");
-    // Nothing is replaced, and the words say so.
+    let stdout = String::from_utf8_lossy(&restored.stdout);
+    assert!(stdout.contains("1 snapshots") && stdout.contains("throng up --dir"), "{stdout}");
+    // Nothing is overwritten, and the error says so.
     let again = output(&restore);
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("not empty"));
     let nothing = output(&["backup", "--dir", &path("nowhere"), "--to", &path("c")]);
     assert_eq!(nothing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("no ledger"));
-    // The restored directory goes on where the backup was.
+    // The restored directory works in place of the original.
     std::fs::rename(dir.join("restored"), dir.join("moved")).expect("renamed");
     std::fs::remove_dir_all(dir.join("node")).expect("removed");
     std::fs::rename(dir.join("moved"), dir.join("node")).expect("renamed");
@@ -146,8 +147,11 @@ fn failed(arguments: &[&str]) -> (Option<i32>, Value) {
     let printed = String::from_utf8_lossy(&output.stdout);
     let object: Value = serde_json::from_str(&printed)
         .unwrap_or_else(|error| panic!("{arguments:?} printed {printed:?}: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.lines().count() < 30 && !said.is_empty(), "{arguments:?}: the text for people");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.lines().count() < 30 && !stderr.is_empty(),
+        "{arguments:?}: the text for people"
+    );
     (output.status.code(), object)
 }
 
@@ -186,7 +190,7 @@ fn with_json_every_failure_is_one_object() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let example = crate::example();
     let example = example.to_string_lossy();
     let cases: &[&[&str]] =
@@ -201,10 +205,10 @@ fn a_reader_that_goes_away_is_no_error() {
             .spawn()
             .and_then(std::process::Child::wait_with_output)
             .expect("throng starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), &*said), (Some(0), ""), "{arguments:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{arguments:?}");
     }
-    // The exit code of a failure stays, also if nobody reads why.
+    // The exit code of a failure is the same if the standard error is closed.
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let status = throng()
@@ -216,7 +220,7 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
-fn output_that_is_lost_is_a_failure() {
+fn output_that_cannot_be_written_is_a_failure() {
     let full = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
     let output = throng()
         .arg("schema")
@@ -225,7 +229,7 @@ fn output_that_is_lost_is_a_failure() {
         .spawn()
         .and_then(std::process::Child::wait_with_output)
         .expect("throng starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("standard output"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("standard output"), "{stderr}");
 }

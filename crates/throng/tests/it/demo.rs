@@ -1,10 +1,10 @@
-//! The README's first command, with its summary as a program reads it.
+//! The first command of the README, and its summary as JSON.
 
 use serde_json::Value;
 
 use crate::process::{HEAVY, throng};
 
-/// Runs the demo with more arguments; its summary.
+/// Runs the demo with more arguments and returns its summary.
 fn demo(more: &[&str]) -> Value {
     let _turn = HEAVY.blocking_lock();
     let dir = tempfile::tempdir().expect("temporary folder");
@@ -15,19 +15,19 @@ fn demo(more: &[&str]) -> Value {
         .arg(dir.path())
         .output()
         .expect("throng starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stdout));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}\n{}", String::from_utf8_lossy(&output.stdout));
     serde_json::from_slice(&output.stdout).expect("one JSON object")
 }
 
 #[test]
-fn the_demo_does_the_whole_job_and_says_so() {
+fn the_demo_runs_and_reports_what_it_did() {
     check(&demo(&[]));
 }
 
 /// Thirteen processes on real engines: the same audiences, and the same members on the platform.
 #[test]
-fn the_demo_does_the_same_on_shared_engines() {
+fn the_demo_has_the_same_results_on_shared_engines() {
     let summary = demo(&["--on", "kafka,postgres,s3", "--speed", "10"]);
     check(&summary);
     let figures = |list: &str, fields: &[&str]| -> Vec<String> {

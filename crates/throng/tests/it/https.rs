@@ -1,4 +1,4 @@
-//! The command line and a node with a certificate.
+//! The command line and a node with HTTPS.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn certificates(dir: &Path) {
 }
 
 #[test]
-fn the_command_line_speaks_https_and_trusts_who_it_is_told_to() {
+fn the_command_line_uses_https_and_trusts_the_given_authority() {
     let dir = tempfile::tempdir().expect("a folder");
     certificates(dir.path());
     let spec = dir.path().join("throng.yaml");
@@ -46,12 +46,12 @@ fn the_command_line_speaks_https_and_trusts_who_it_is_told_to() {
     let trusted = lookup(&["--ca-file", ca.to_str().expect("UTF-8")]);
     assert!(trusted.status.success(), "{}", String::from_utf8_lossy(&trusted.stderr));
     let untrusted = lookup(&[]);
-    let said = String::from_utf8_lossy(&untrusted.stderr).into_owned();
-    assert!(!untrusted.status.success() && said.contains("--ca-file"), "{said}");
+    let stderr = String::from_utf8_lossy(&untrusted.stderr).into_owned();
+    assert!(!untrusted.status.success() && stderr.contains("--ca-file"), "{stderr}");
     let key = dir.path().join("node.key");
     let wrong = lookup(&["--ca-file", key.to_str().expect("UTF-8")]);
-    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
-    assert!(!wrong.status.success() && said.contains("holds no certificate"), "{said}");
+    let stderr = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && stderr.contains("holds no certificate"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,17 +65,17 @@ async fn the_token_does_not_follow_a_redirect() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
-    let asked = tokio::task::spawn_blocking(move || {
+    let running = tokio::task::spawn_blocking(move || {
         let mut command = throng();
         command.args(["lookup", "nobody", "--url", &url]).env("THRONG_TOKEN", "s3cret");
         command.output().expect("throng starts")
     });
-    let output = asked.await.expect("ended");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "{said}");
-    assert!(said.contains(&to.to_string()) && said.contains("not sent there"), "{said}");
-    let unasked =
+    let output = running.await.expect("ended");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{stderr}");
+    assert!(stderr.contains(&to.to_string()) && stderr.contains("not sent there"), "{stderr}");
+    let no_connection =
         std::future::poll_fn(|cx| std::task::Poll::Ready(other.poll_accept(cx).is_pending()));
-    assert!(unasked.await, "nobody came");
+    assert!(no_connection.await, "a request followed the redirect");
     server.abort();
 }

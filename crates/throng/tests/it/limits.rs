@@ -11,7 +11,7 @@ fn send(command: &str, spec: &Path, url: &str) -> Output {
 }
 
 #[tokio::test]
-async fn sighup_reads_the_limits_again() {
+async fn sighup_reloads_the_limits() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let at = |name: &str| dir.path().join(name);
     std::fs::create_dir(at("data")).expect("made");
@@ -29,16 +29,16 @@ async fn sighup_reads_the_limits_again() {
 
     for command in ["plan", "apply"] {
         let refused = send(command, &at("second.yaml"), &node.url);
-        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert_eq!(refused.status.code(), Some(2), "{said}");
+        let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{stderr}");
         let data = at("data");
-        assert!(said.contains("second.yaml:3:"), "{said}");
-        assert!(said.contains(&format!("--allow-source {}", data.display())), "{said}");
+        assert!(stderr.contains("second.yaml:3:"), "{stderr}");
+        assert!(stderr.contains(&format!("--allow-source {}", data.display())), "{stderr}");
     }
-    // A bad file changes nothing, and the node lives.
+    // An invalid file changes nothing, and the node runs on.
     std::fs::write(&limits, "version: 1\nsource: [data]\n").expect("written");
     node.signal("HUP");
-    wait_for("the bad file is refused", async || {
+    wait_for("the invalid file is refused", async || {
         match logged().contains("did you mean `sources`") {
             true => Ok(()),
             false => Err(logged()),
@@ -48,28 +48,28 @@ async fn sighup_reads_the_limits_again() {
     assert_eq!(send("apply", &at("second.yaml"), &node.url).status.code(), Some(2));
     std::fs::write(&limits, "version: 1\nsources: [data]\n").expect("written");
     node.signal("HUP");
-    wait_for("the good file counts", async || match logged().contains("limits were read again") {
+    wait_for("the valid file is loaded", async || match logged().contains("reloaded limits") {
         true => Ok(()),
         false => Err(logged()),
     })
     .await;
     let planned = send("plan", &at("second.yaml"), &node.url);
-    let said = String::from_utf8_lossy(&planned.stdout).into_owned();
-    assert!(said.contains("+ audience all") && said.contains("--base-version 1"), "{said}");
+    let stdout = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(stdout.contains("+ audience all") && stdout.contains("--base-version 1"), "{stdout}");
     let apply = |version: &str| {
         let mut command = throng();
         command.arg("apply").arg(at("second.yaml")).args(["--url", &node.url]);
         command.args(["--base-version", version]).output().expect("throng starts")
     };
     let applied = apply("1");
-    let said = String::from_utf8_lossy(&applied.stdout).into_owned();
-    assert!(applied.status.success() && said.contains("applied as version 2"), "{said}");
+    let stdout = String::from_utf8_lossy(&applied.stdout).into_owned();
+    assert!(applied.status.success() && stdout.contains("applied as version 2"), "{stdout}");
     let late = apply("1");
-    let said = String::from_utf8_lossy(&late.stderr).into_owned();
-    assert_eq!(late.status.code(), Some(1), "{said}");
+    let stderr = String::from_utf8_lossy(&late.stderr).into_owned();
+    assert_eq!(late.status.code(), Some(1), "{stderr}");
     assert!(
-        said.contains("version 2 is the applied one") && said.contains("throng plan"),
-        "{said}"
+        stderr.contains("version 2 is the applied one") && stderr.contains("throng plan"),
+        "{stderr}"
     );
-    assert!(node.terminate(), "the node ends well");
+    assert!(node.terminate(), "a clean end");
 }

@@ -1,4 +1,5 @@
-//! The product as its users see it: the binary, a real browser, another SQL engine as judge.
+//! The product as its users see it: the binary, a real browser, and another SQL engine for the expected
+//! results.
 
 mod access;
 mod attack;
@@ -6,10 +7,10 @@ mod browser;
 mod chaos;
 mod chaos_shared;
 mod cli;
+mod data_values;
 mod demo;
 mod https;
 mod limits;
-mod marks;
 mod oracle;
 mod process;
 mod shapes;
@@ -28,7 +29,7 @@ fn provided(variable: &str, what: &str) -> Option<std::path::PathBuf> {
     path
 }
 
-/// The shipped example.
+/// The included example.
 fn example() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/cdnow")
 }

@@ -22,8 +22,9 @@ answer = {name: sorted({row[0] for row in db.execute(sql).fetchall() if row[0] i
 json.dump(answer, sys.stdout)
 ";
 
-/// What a script in Python says of the models: it gets the folder as its argument.
-pub(crate) fn judge(
+/// The members of each model by another SQL engine: runs a Python script that gets the folder as its
+/// argument and the models on its standard input.
+pub(crate) fn members_of_models(
     python: &std::path::Path,
     script: &str,
     folder: &std::path::Path,
@@ -41,8 +42,8 @@ pub(crate) fn judge(
     stdin.write_all(serde_json::to_string(models).expect("json").as_bytes()).expect("written");
     drop(stdin);
     let output = child.wait_with_output().expect("python ends");
-    assert!(output.status.success(), "the judge failed");
-    serde_json::from_slice(&output.stdout).expect("the judge's answer")
+    assert!(output.status.success(), "the script failed");
+    serde_json::from_slice(&output.stdout).expect("the script's answer")
 }
 
 #[tokio::test]
@@ -53,7 +54,7 @@ async fn audiences_equal_the_same_sql_in_duckdb() {
     let spec = throng_spec::load(&crate::example()).expect("the example is right");
     let models: BTreeMap<String, String> =
         spec.audiences.iter().map(|a| (a.name.to_string(), a.sql.clone())).collect();
-    let expected = judge(&python, SCRIPT, &crate::example().join("data"), &models);
+    let expected = members_of_models(&python, SCRIPT, &crate::example().join("data"), &models);
 
     let dir = tempfile::tempdir().expect("temporary folder");
     let node =
@@ -61,13 +62,13 @@ async fn audiences_equal_the_same_sql_in_duckdb() {
     expect_equal_sets(&http(), &node, &expected).await;
 }
 
-/// Every audience has exactly these members.
+/// Asserts that every audience has exactly these members.
 pub(crate) async fn expect_equal_sets(
     http: &reqwest::Client,
     node: &NodeProcess,
     expected: &BTreeMap<String, BTreeSet<String>>,
 ) {
-    // What is published is served a moment later.
+    // A snapshot is served shortly after it is published.
     wait_for("every audience", async || {
         let answer = get(http, format!("{}/v1/node/health", node.url)).await?;
         let served = answer["snapshots"].as_object().ok_or("no snapshots")?.len();
@@ -112,7 +113,7 @@ pub(crate) async fn expect_equal_sets(
 }
 
 #[test]
-fn hashes_of_the_judges_keys_do_not_collide() {
+fn hashes_of_the_expected_keys_do_not_collide() {
     let seed = HashSeed(1);
     let hashes: BTreeSet<u64> =
         (0..100_000).map(|n| UserKey::text(format!("{n:05}")).hash(seed).0).collect();

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Held by tests that keep the whole machine busy, so that one of them runs at a time: the demos live
-/// through an hour in a minute, and a machine that is overloaded is late for it.
+/// Held by tests that keep the whole machine busy, so that one of them runs at a time: the demos run
+/// through an hour in a minute, and an overloaded machine cannot keep up.
 pub(crate) static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The `throng` binary.
@@ -19,13 +19,13 @@ pub(crate) fn throng() -> Command {
     for variable in ["THRONG_URL", "THRONG_TOKEN", "THRONG_DIR", "THRONG_SIM_TOKEN"] {
         command.env_remove(variable);
     }
-    // Where nodes are registered for commands: not the user's own folder.
+    // Nodes are registered here instead of in the user's own folder.
     command.env("XDG_STATE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
     command.stdin(Stdio::null());
     command
 }
 
-/// Runs to the end.
+/// Runs a command to its end.
 pub(crate) fn output(arguments: &[&str]) -> Output {
     throng().args(arguments).output().expect("throng starts")
 }
@@ -53,7 +53,7 @@ impl NodeProcess {
         Self::try_with(dir, spec, log, arguments, variables).unwrap_or_else(|why| panic!("{why}"))
     }
 
-    /// Starts a node, or says what a node that did not start left in its log.
+    /// Starts a node, or returns the end of the log of a node that did not start.
     pub(crate) fn try_with(
         dir: &Path,
         spec: &Path,
@@ -69,7 +69,7 @@ impl NodeProcess {
             .arg("--spec")
             .arg(spec)
             .args(arguments)
-            .env("THRONG_META_TOKEN", "rehearsal")
+            .env("THRONG_META_TOKEN", "simulator")
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(log.try_clone().expect("second handle"))
@@ -78,7 +78,7 @@ impl NodeProcess {
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).expect("the node's first line");
-        let Ok(said) = serde_json::from_str::<Value>(&line) else {
+        let Ok(started) = serde_json::from_str::<Value>(&line) else {
             let status = child.wait().expect("ended");
             let log = std::fs::read_to_string(log_path).unwrap_or_default();
             let end = log.lines().rev().take(20).collect::<Vec<_>>();
@@ -86,8 +86,8 @@ impl NodeProcess {
                 "the node did not start ({status}); its log ends, backwards: {end:#?}"
             ));
         };
-        let url = said["url"].as_str().expect("url").to_owned();
-        know(&url, dir);
+        let url = started["url"].as_str().expect("url").to_owned();
+        remember_token(&url, dir);
         Ok(Self { child, url })
     }
 
@@ -105,8 +105,8 @@ impl NodeProcess {
     /// Sends a signal, such as `STOP` or `CONT`.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        let told = Command::new("kill").args([&format!("-{name}"), &id]).status();
-        assert!(told.expect("kill runs").success(), "{name}");
+        let status = Command::new("kill").args([&format!("-{name}"), &id]).status();
+        assert!(status.expect("kill runs").success(), "{name}");
     }
 
     /// SIGTERM, and waits for a clean end.
@@ -118,40 +118,39 @@ impl NodeProcess {
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
-        // Already ended is fine.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// How long a condition may take to come about. Nothing is measured by it: other work may keep the
-/// machine busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
+/// The time limit of a condition. It is long because other work may keep the machine busy.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(900);
 
-/// Waits for a condition; on giving up, says what was seen last.
-pub(crate) async fn wait_for<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
+/// Waits for a condition; after [`TIMEOUT`] it panics with the last reason.
+pub(crate) async fn wait_for<T, F>(what: &str, mut poll: impl FnMut() -> F) -> T
 where
     F: Future<Output = Result<T, String>>,
 {
-    let mut seen = String::new();
-    let asking = async {
+    let mut last = String::new();
+    let polling = async {
         loop {
-            match ask().await {
+            match poll().await {
                 Ok(answer) => return answer,
-                Err(why) => seen = why,
+                Err(why) => last = why,
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
     };
-    match tokio::time::timeout(PATIENCE, asking).await {
+    match tokio::time::timeout(TIMEOUT, polling).await {
         Ok(answer) => answer,
-        Err(_) => panic!("{what} did not come about; last seen: {seen}"),
+        Err(_) => panic!("timed out: {what}; last: {last}"),
     }
 }
 
-/// A client for everything but the browser's driver.
+/// An HTTP client.
 pub(crate) fn http() -> reqwest::Client {
-    // Another test of this process may have installed the same provider before.
+    // Another test of this process may have installed the provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("client")
 }
@@ -160,14 +159,14 @@ pub(crate) fn http() -> reqwest::Client {
 static TOKENS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 
 /// Remembers the admin token of a node, which has it in its data directory.
-pub(crate) fn know(url: &str, dir: &Path) {
+pub(crate) fn remember_token(url: &str, dir: &Path) {
     let token = std::fs::read_to_string(dir.join("admin.token")).expect("an admin token");
     let mut tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
     tokens.insert(url.to_owned(), token.trim().to_owned());
 }
 
-/// Adds the token of the node that a URL leads to, if it is known.
-fn authorised(request: reqwest::RequestBuilder, url: &str) -> reqwest::RequestBuilder {
+/// Adds the token of the node at a URL, if it is known.
+fn with_token(request: reqwest::RequestBuilder, url: &str) -> reqwest::RequestBuilder {
     let origin: String = url.split('/').take(3).collect::<Vec<_>>().join("/");
     let tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
     match tokens.get(&origin) {
@@ -178,17 +177,17 @@ fn authorised(request: reqwest::RequestBuilder, url: &str) -> reqwest::RequestBu
 
 /// A GET of a node, with its token.
 pub(crate) fn get_text(http: &reqwest::Client, url: String) -> reqwest::RequestBuilder {
-    authorised(http.get(&url), &url)
+    with_token(http.get(&url), &url)
 }
 
 /// A POST to a node, with its token.
 pub(crate) fn post(http: &reqwest::Client, url: String) -> reqwest::RequestBuilder {
-    authorised(http.post(&url), &url)
+    with_token(http.post(&url), &url)
 }
 
 /// GET as JSON.
 pub(crate) async fn get(http: &reqwest::Client, url: String) -> Result<Value, String> {
-    let request = authorised(http.get(&url), &url);
+    let request = with_token(http.get(&url), &url);
     let response = request.send().await.map_err(|e| format!("{url}: {e}"))?;
     let status = response.status();
     let body = response.text().await.map_err(|e| format!("{url}: {e}"))?;

@@ -1,14 +1,13 @@
-//! The statements that marketers write, as audiences, beside another SQL engine: each gives the same
-//! set of users. The tables have every type, NULLs in most columns, and keys without any row.
+//! Typical statements of audiences, compared with another SQL engine: each gives the same set of users. The tables have every type, NULLs in most columns, and keys without any row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::oracle::{expect_equal_sets, judge};
+use crate::oracle::{expect_equal_sets, members_of_models};
 use crate::process::{NodeProcess, get, http, wait_for};
 
-/// Makes the tables, then answers the statements. Every value is worked out from the row's number, so
-/// the tables are the same every time.
+/// Creates the tables, then runs the statements. Every value is computed from the number of the row, so
+/// the tables are always the same.
 const SCRIPT: &str = r"
 import duckdb, json, pathlib, sys
 folder, models = pathlib.Path(sys.argv[1]), json.load(sys.stdin)
@@ -340,7 +339,7 @@ fn spec(folder: &Path) -> String {
 }
 
 #[tokio::test]
-async fn statements_of_marketers_give_what_duckdb_gives() {
+async fn typical_statements_give_the_members_that_duckdb_gives() {
     let Some(python) = crate::provided("THRONG_ORACLE_PYTHON", "Python with DuckDB") else {
         return;
     };
@@ -351,18 +350,18 @@ async fn statements_of_marketers_give_what_duckdb_gives() {
     let models: BTreeMap<String, String> =
         SHAPES.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned())).collect();
     assert_eq!(models.len(), SHAPES.len(), "a name is used twice");
-    let expected = judge(&python, SCRIPT, &lake, &models);
+    let expected = members_of_models(&python, SCRIPT, &lake, &models);
 
     let spec_file = dir.path().join("throng.yaml");
     std::fs::write(&spec_file, spec(&lake)).expect("written");
     let node = NodeProcess::start(&dir.path().join("data"), &spec_file, &dir.path().join("log"));
     let http = http();
-    let answer = wait_for("every audience has an end", async || {
+    let answer = wait_for("every refresh has ended", async || {
         let answer = get(&http, format!("{}/v1/audiences", node.url)).await?;
         let list = answer["audiences"].as_array().ok_or("no list")?;
         let open = list.iter().find(|audience| {
             !matches!(audience["refresh"]["state"].as_str(), Some("completed" | "failed" | "held"))
-                // What a retry would say again.
+                // A try that failed: a retry would fail in the same way.
                 && audience["refresh"]["failures"].as_u64().unwrap_or(0) == 0
         });
         open.map_or(Ok(answer.clone()), |open| Err(open["name"].to_string()))

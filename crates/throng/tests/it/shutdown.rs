@@ -22,7 +22,7 @@ struct Shop {
 }
 
 impl Shop {
-    /// A spec of some audiences, with `more` behind it.
+    /// A spec of some audiences, followed by `more`.
     fn new(customers: u32, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         std::fs::create_dir(dir.path().join("lake")).expect("folder");
@@ -62,7 +62,7 @@ fn command(verb: &str, shop: &Shop) -> std::process::Command {
     let mut command = throng();
     command.arg(verb).arg("--dir").arg(shop.path("data"));
     command.arg("--spec").arg(shop.path("throng.yaml"));
-    command.env("THRONG_META_TOKEN", "rehearsal").stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("THRONG_META_TOKEN", "simulator").stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -76,13 +76,13 @@ async fn terminate_after(
     let pause = longest.mul_f64(random.below(1_000) as f64 / 1_000.0);
     tokio::time::sleep(pause).await;
     let id = child.id().to_string();
-    // It may have come to its end already.
+    // It may have ended already.
     let _ = std::process::Command::new("kill").args(["-TERM", &id]).status();
     tokio::task::spawn_blocking(move || child.wait().expect("ended")).await.expect("waited")
 }
 
 #[tokio::test]
-async fn sigterm_leaves_no_refresh_in_the_hands_of_a_dead_process() {
+async fn sigterm_leaves_no_refresh_claimed_by_a_dead_process() {
     let shop = Shop::new(30_000, "");
     let mut random = SplitMix64::new(11);
     for round in 0..ROUNDS {
@@ -94,7 +94,7 @@ async fn sigterm_leaves_no_refresh_in_the_hands_of_a_dead_process() {
         }
         let status = terminate_after(command, &mut random, Duration::from_secs(4)).await;
         let code = status.code();
-        // By the signal itself only before the process listens for it.
+        // Without a code the signal ended the process, before its handler was installed.
         assert!(matches!(code, None | Some(0 | 75)), "{verb}, round {round}: {status}");
         if shop.path("data/ledger.db").exists() {
             let states = shop.states().await;
@@ -129,12 +129,12 @@ async fn a_job_builds_its_share_and_uploads_nothing() {
     }
     assert_eq!(built, ["a0", "a2"]);
     assert!(ledger.runs(None, 10).await.expect("runs").is_empty(), "a sync was planned");
-    let told = get(&http(), format!("{sim_url}/sim/oracle/audiences")).await.expect("simulator");
-    assert_eq!(told["audiences"], json!([]), "something was made on the platform");
+    let created = get(&http(), format!("{sim_url}/sim/oracle/audiences")).await.expect("simulator");
+    assert_eq!(created["audiences"], json!([]), "an audience was created on the platform");
     sim.shutdown().await;
 }
 
-/// What the kernel says of a process.
+/// The threads and open files of a process.
 #[derive(Debug)]
 struct Usage {
     threads: usize,

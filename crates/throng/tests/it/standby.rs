@@ -1,5 +1,5 @@
-//! An aggregator that is paused, and of which Kafka would notice nothing for five minutes: gates go on
-//! hearing of its partitions from the stand-in, and when it wakes up it is the owner as before.
+//! An aggregator is paused, with a session timeout of five minutes: the standby replicas publish the
+//! figures of its partitions, and when the aggregator continues, it is the leader again.
 
 use std::path::Path;
 
@@ -43,8 +43,8 @@ fn start(folder: &Path, name: &str, place: &str, roles: &str, join: bool) -> Nod
     NodeProcess::with(&folder.join(place), &spec, &log, &arguments, &[("LEDGER", ledger)])
 }
 
-/// Impressions of every ad group, ten each.
-async fn impressions(http: &reqwest::Client, url: &str, round: u64) {
+/// Sends impressions of every ad group, ten each.
+async fn send_impressions(http: &reqwest::Client, url: &str, round: u64) {
     let at = SystemClock.now();
     let lines: String = (0..10 * AD_GROUPS)
         .map(|n| {
@@ -57,12 +57,13 @@ async fn impressions(http: &reqwest::Client, url: &str, round: u64) {
     let request = post(http, format!("{url}/v1/events")).body(lines);
     let request = request.header("content-type", "application/x-ndjson");
     let answer = request.send().await.expect("answered");
-    let said: Value = answer.json().await.expect("JSON");
-    assert_eq!(said["accepted"], 10 * AD_GROUPS, "{said}");
+    let body: Value = answer.json().await.expect("JSON");
+    assert_eq!(body["accepted"], 10 * AD_GROUPS, "{body}");
 }
 
-async fn spent(http: &reqwest::Client, url: &str, rounds: u64) {
-    wait_for("the money is told", async || {
+/// Waits until the node shows the spend of so many rounds.
+async fn wait_for_spend(http: &reqwest::Client, url: &str, rounds: u64) {
+    wait_for("the spend", async || {
         let budgets = get(http, format!("{url}/v1/budgets")).await?;
         let all = budgets["budgets"].as_array().ok_or("no list")?;
         let wanted = rounds * 10 * PRICE;
@@ -87,7 +88,7 @@ fn numbers(list: &Value) -> Vec<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stand_in_tells_the_figures_of_a_paused_aggregator() {
+async fn a_standby_publishes_the_figures_of_a_paused_aggregator() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let unique = dir.path().file_name().and_then(|n| n.to_str()).expect("a name");
     let name = format!("standby-{}", unique.trim_matches('.').to_lowercase());
@@ -97,8 +98,8 @@ async fn a_stand_in_tells_the_figures_of_a_paused_aggregator() {
     let first = start(dir.path(), &name, "first", "aggregate", true);
     let second = start(dir.path(), &name, "second", "aggregate", true);
     let url = &api.url;
-    // The partitions of the first, when each has its stand-in.
-    let paused = wait_for("every partition has an owner and a stand-in", async || {
+    // The partitions of the first, once each partition has a standby.
+    let paused = wait_for("every partition has a leader and a standby", async || {
         let nodes = get(&http, format!("{url}/v1/nodes")).await?;
         let nodes = nodes["nodes"].as_array().ok_or("no list")?.clone();
         let of = |url: &str| nodes.iter().find(|n| n["url"] == url).ok_or(format!("{nodes:?}"));
@@ -111,35 +112,35 @@ async fn a_stand_in_tells_the_figures_of_a_paused_aggregator() {
         if ready { Ok(mine) } else { Err(format!("{nodes:?}")) }
     })
     .await;
-    impressions(&http, url, 0).await;
-    spent(&http, url, 1).await;
+    send_impressions(&http, url, 0).await;
+    wait_for_spend(&http, url, 1).await;
     let before = epochs(&http, url).await;
 
     first.signal("STOP");
-    impressions(&http, url, 1).await;
-    spent(&http, url, 2).await;
+    send_impressions(&http, url, 1).await;
+    wait_for_spend(&http, url, 2).await;
     let during = epochs(&http, url).await;
-    // By how much is not asserted: on a busy machine a standby may have published before the pause
-    // too, and the owner's answer to that is an epoch far above.
+    // The exact epoch is not asserted: on a busy machine a standby may have published before the pause
+    // too, and then the leader has bumped its epoch far above.
     for partition in &paused {
-        let (owner, standby) = (before[*partition], during[*partition]);
-        assert!(standby >= owner, "{partition}: {standby} after {owner}");
+        let (leader, standby) = (before[*partition], during[*partition]);
+        assert!(standby >= leader, "{partition}: {standby} after {leader}");
     }
 
     first.signal("CONT");
-    wait_for("the owner tells the figures again", async || {
+    wait_for("the leader publishes again", async || {
         let after = epochs(&http, url).await;
-        let told = paused.iter().all(|partition| after[*partition] >= during[*partition] + 1_000);
-        if told { Ok(()) } else { Err(format!("{after:?} after {during:?}")) }
+        let bumped = paused.iter().all(|partition| after[*partition] >= during[*partition] + 1_000);
+        if bumped { Ok(()) } else { Err(format!("{after:?} after {during:?}")) }
     })
     .await;
-    impressions(&http, url, 2).await;
-    spent(&http, url, 3).await;
+    send_impressions(&http, url, 2).await;
+    wait_for_spend(&http, url, 3).await;
 
-    // The stand-in becomes the owner, and goes on.
+    // The standby becomes the leader.
     assert!(first.terminate());
-    impressions(&http, url, 3).await;
-    spent(&http, url, 4).await;
+    send_impressions(&http, url, 3).await;
+    wait_for_spend(&http, url, 4).await;
     wait_for("the second owns everything", async || {
         let nodes = get(&http, format!("{url}/v1/nodes")).await?;
         let nodes = nodes["nodes"].as_array().ok_or("no list")?;
@@ -151,6 +152,6 @@ async fn a_stand_in_tells_the_figures_of_a_paused_aggregator() {
         }
     })
     .await;
-    impressions(&http, url, 4).await;
-    spent(&http, url, 5).await;
+    send_impressions(&http, url, 4).await;
+    wait_for_spend(&http, url, 5).await;
 }

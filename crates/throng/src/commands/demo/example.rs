@@ -1,10 +1,10 @@
-//! The shipped example, inside the binary.
+//! The included example, embedded in the binary.
 
 use std::io;
 use std::path::Path;
 
-/// The access token of the rehearsal; the simulator takes no other.
-pub(super) const TOKEN: &str = "rehearsal-token";
+/// The access token that the simulator accepts.
+pub(super) const TOKEN: &str = "demo-token";
 
 macro_rules! example_file {
     ($name:literal) => {
@@ -29,7 +29,7 @@ pub(super) fn unpack(folder: &Path) -> io::Result<()> {
     FILES.iter().try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))
 }
 
-/// The impression logs, with the prefix of their ad groups.
+/// The impression logs, each with the prefix of its ad groups' names.
 pub(super) fn impression_logs() -> [(&'static str, &'static str); 2] {
     let text = |name: &str| {
         FILES

@@ -1,12 +1,12 @@
-//! `throng demo`: the whole job on the shipped example. Audiences are built, looked up, activated
-//! on a simulated platform, and a day of logged ad traffic runs through a fleet of ad servers, once
-//! with the prediction of in-flight spend and, for comparison, once without.
+//! `throng demo`: everything that Throng does, on the included example. Audiences are built, looked up and
+//! activated on a simulated platform, and logged ad traffic runs through a fleet of ad servers, once with
+//! the prediction of in-flight spend and, as a baseline, once without.
 
+mod clock_limit;
 mod example;
-mod pace;
 mod privacy;
-mod quiet;
-mod shared;
+mod processes;
+mod start_time;
 mod steps;
 mod summary;
 
@@ -24,97 +24,98 @@ use throng_spec::{Prediction, Role, Spec};
 use crate::args::{DemoArgs, Engine};
 use crate::failure::Failure;
 use crate::local::Registration;
-use crate::{out, rehearsal};
+use crate::{out, simulated_clock};
 
 use example::TOKEN;
 
-/// Where the demo keeps what it makes; gone at the end unless `--data-dir` was given.
+/// The folder with the demo's files; removed at the end unless `--data-dir` was given.
 enum DataDir {
     Kept(PathBuf),
-    Passing(tempfile::TempDir),
+    Temporary(tempfile::TempDir),
 }
 
 impl DataDir {
     fn path(&self) -> &std::path::Path {
         match self {
             Self::Kept(path) => path,
-            Self::Passing(dir) => dir.path(),
+            Self::Temporary(dir) => dir.path(),
         }
     }
 }
 
-/// The running parts of the demo.
-struct Stage {
+/// Everything that runs during the demo.
+struct DemoEnvironment {
     spec: Spec,
     clock: Arc<AdjustableClock>,
     /// The file with the clock, for other processes.
     clock_file: PathBuf,
     sim: MetaSim,
-    /// The other processes, if there are any.
-    processes: Option<shared::Processes>,
-    /// Predicts in-flight spend; its page is the one to look at.
+    /// The other processes with `--on`.
+    processes: Option<processes::Processes>,
+    /// Predicts in-flight spend; the page is this node's.
     node: Node,
-    /// The same, prediction off, for comparison.
-    blind: Node,
-    /// What the ad servers of each node may do.
+    /// The same ad groups without prediction, for comparison.
+    baseline: Node,
+    /// The tokens of the ad servers.
     tokens: Tokens,
     /// Removed when the demo ends.
     _registration: Registration,
     data_dir: DataDir,
 }
 
-/// Tokens for the simulated ad servers.
+/// Tokens for the simulated ad servers of each node.
 struct Tokens {
     node: Secret,
-    blind: Secret,
+    baseline: Secret,
 }
 
 pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
     if !arguments.on.is_empty() {
         for engine in [Engine::Kafka, Engine::Postgres, Engine::S3] {
-            let all = arguments.on.contains(&engine);
-            if !all {
-                let message = "processes share everything or nothing: --on kafka,postgres,s3";
+            if !arguments.on.contains(&engine) {
+                let message = "processes need all three engines: --on kafka,postgres,s3";
                 return Err(Failure::wrong_input(message).into());
             }
         }
     }
-    let stage = set_up(&arguments).await?;
-    out::say(format!("the page is at {}", stage.node.sign_in_link().await?));
-    let audiences = steps::build_audiences(&stage).await?;
-    let lookups = steps::check_lookups(&stage).await?;
-    let syncs = steps::wait_for_syncs(&stage).await?;
-    let traffic = steps::run_traffic(&stage, &arguments).await?;
-    let found = privacy::plain_identifiers(&[stage.data_dir.path()], &stage.spec)
+    let environment = set_up(&arguments).await?;
+    out::message(format!("the page is at {}", environment.node.sign_in_link().await?));
+    let audiences = steps::build_audiences(&environment).await?;
+    let lookups = steps::check_lookups(&environment).await?;
+    let syncs = steps::wait_for_syncs(&environment).await?;
+    let traffic = steps::run_traffic(&environment, &arguments).await?;
+    let found = privacy::plain_identifiers(&[environment.data_dir.path()], &environment.spec)
         .context("cannot search the data directory for plain identifiers")?;
     let summary = summary::Summary::new(audiences, lookups, syncs, traffic, found);
     if json {
         let mut answer = serde_json::to_value(&summary).context("cannot write the summary")?;
         if !summary.ok {
-            answer["error"] = "not all was as expected".into();
-            answer["help"] = "`failures` says what".into();
+            answer["error"] = "a result is not as expected".into();
+            answer["help"] = "`failures` lists what differs".into();
         }
         out::json(&answer);
     } else {
         summary.print();
     }
     for failure in &summary.failures {
-        out::say(format!("not as expected: {failure}"));
+        out::message(format!("not as expected: {failure}"));
     }
     let code = if summary.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if !arguments.once {
-        stay(&stage).await?;
+        wait_for_shutdown(&environment).await?;
     }
-    stage.blind.shutdown().await;
-    stage.node.shutdown().await;
-    stage.sim.shutdown().await;
+    environment.baseline.shutdown().await;
+    environment.node.shutdown().await;
+    environment.sim.shutdown().await;
     Ok(code)
 }
 
-async fn set_up(arguments: &DemoArgs) -> Result<Stage> {
+async fn set_up(arguments: &DemoArgs) -> Result<DemoEnvironment> {
     let data_dir = match &arguments.data_dir {
         Some(path) => DataDir::Kept(path.clone()),
-        None => DataDir::Passing(tempfile::tempdir().context("cannot make a temporary folder")?),
+        None => {
+            DataDir::Temporary(tempfile::tempdir().context("cannot create a temporary folder")?)
+        }
     };
     let root = data_dir.path();
     let spec_dir = root.join("example");
@@ -128,7 +129,7 @@ async fn set_up(arguments: &DemoArgs) -> Result<Stage> {
         }
     };
     let clock = Arc::new(AdjustableClock::default());
-    clock.jump_to(quiet::start(&spec, clock.now()));
+    clock.jump_to(start_time::start(&spec, clock.now()));
     let sim = MetaSim::start(MetaSimConfig {
         port: 0,
         tokens: vec![TOKEN.to_owned()],
@@ -142,43 +143,44 @@ async fn set_up(arguments: &DemoArgs) -> Result<Stage> {
         }
     }
     let clock_file = root.join("clock");
-    let blind_spec = blinded(&spec);
+    let baseline_spec = baseline_spec_of(&spec);
     let mut env: Environment = Arc::new(|name: &str| secret(name));
     let mut engines = None;
     if !arguments.on.is_empty() {
-        let found = Arc::new(shared::Engines::find()?);
+        let found = Arc::new(processes::Engines::find()?);
         spec.node = found.settings(&root.join("shared"))?;
-        let known = Arc::clone(&found);
-        env = Arc::new(move |name: &str| secret(name).or_else(|| known.secret(name)));
+        let secrets = Arc::clone(&found);
+        env = Arc::new(move |name: &str| secret(name).or_else(|| secrets.secret(name)));
         engines = Some(found);
     }
     let roles = engines.as_ref().map(|_| vec![Role::Api]);
-    let mut starting = Starting { env, roles, clock: Arc::clone(&clock) };
-    let node = starting.start(root.join("node"), spec.clone(), arguments.listen).await?;
+    let mut starter = NodeStarter { env, roles, clock: Arc::clone(&clock) };
+    let node = starter.start(root.join("node"), spec.clone(), arguments.listen).await?;
     let mut processes = None;
     if let Some(engines) = engines {
-        rehearsal::publish(&clock, &clock_file).context("cannot write the demo's clock")?;
+        simulated_clock::publish(&clock, &clock_file).context("cannot write the demo's clock")?;
         let started = engines.start(root, &root.join("shared"), &clock_file)?;
-        out::say(format!("{} other processes are up", started.count()));
+        out::message(format!("{} other processes are up", started.count()));
         processes = Some(started);
     }
-    let blind_listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    starting.roles = None;
-    let blind = starting.start(root.join("without-prediction"), blind_spec, blind_listen).await?;
+    let baseline_listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    starter.roles = None;
+    let baseline =
+        starter.start(root.join("without-prediction"), baseline_spec, baseline_listen).await?;
     let scopes = [Scope::Events, Scope::Lookup, Scope::Feed];
     let tokens = Tokens {
         node: node.replace_token("ad-servers", &scopes).await?,
-        blind: blind.replace_token("ad-servers", &scopes).await?,
+        baseline: baseline.replace_token("ad-servers", &scopes).await?,
     };
     let _registration = Registration::new(&node.url(), &root.join("node"));
-    Ok(Stage {
+    Ok(DemoEnvironment {
         spec,
         clock,
         clock_file,
         sim,
         processes,
         node,
-        blind,
+        baseline,
         tokens,
         _registration,
         data_dir,
@@ -189,24 +191,24 @@ fn secret(name: &str) -> Option<String> {
     (name == "THRONG_META_TOKEN").then(|| TOKEN.to_owned())
 }
 
-/// The spec of the node that does not predict: the same audiences and ad groups, no syncs.
-fn blinded(spec: &Spec) -> Spec {
-    let mut blind = spec.clone();
-    blind.syncs.clear();
-    for ad_group in &mut blind.ad_groups {
+/// The spec of the baseline node: the same audiences and ad groups without prediction, no syncs.
+fn baseline_spec_of(spec: &Spec) -> Spec {
+    let mut baseline = spec.clone();
+    baseline.syncs.clear();
+    for ad_group in &mut baseline.ad_groups {
         ad_group.prediction = Prediction::Off;
     }
-    blind
+    baseline
 }
 
-/// What the demo's nodes have in common.
-struct Starting {
+/// Starts the nodes of the demo's process.
+struct NodeStarter {
     env: Environment,
     roles: Option<Vec<Role>>,
     clock: Arc<AdjustableClock>,
 }
 
-impl Starting {
+impl NodeStarter {
     async fn start(
         &self,
         data_dir: PathBuf,
@@ -221,7 +223,7 @@ impl Starting {
             roles: self.roles.clone(),
             listen: Some(listen),
             clock: Arc::clone(&self.clock) as Arc<dyn throng_model::Clock>,
-            // Sessions last as long as they do in life.
+            // Sessions expire in real time, not on the demo's clock.
             access_clock: Arc::new(SystemClock),
             recovery: throng_server::Recovery::default(),
             env: Arc::clone(&self.env),
@@ -230,18 +232,21 @@ impl Starting {
         })
         .await
         .with_context(|| {
-            format!("cannot start a node at {listen}; is another one there? try --listen")
+            format!(
+                "cannot start a node at {listen}; if the address is in use, choose another with \
+                 --listen"
+            )
         })
     }
 }
 
-/// Leaves the page up until Ctrl-C.
-async fn stay(stage: &Stage) -> Result<()> {
-    let url = stage.node.url();
-    let link = stage.node.sign_in_link().await?;
-    let ad_group = stage.spec.ad_groups.first().map_or("", |a| a.name.as_str());
-    out::say(format!(
-        "\nThe page stays up until you press Ctrl-C; this link signs you in, once, within ten \
+/// Keeps the nodes running until Ctrl-C.
+async fn wait_for_shutdown(environment: &DemoEnvironment) -> Result<()> {
+    let url = environment.node.url();
+    let link = environment.node.sign_in_link().await?;
+    let ad_group = environment.spec.ad_groups.first().map_or("", |a| a.name.as_str());
+    out::message(format!(
+        "\nThe page stays up until you press Ctrl-C. This link signs you in; it works once, within ten \
          minutes:\n  {link}\n`throng sign-in` prints another one. Try, in another terminal:\n  \
          cargo run -p throng -- lookup 00002 --url {url}\n  \
          cargo run -p throng -- audience refresh loyal --url {url}\n  \

@@ -1,4 +1,4 @@
-//! What the demo saw, and whether it was as expected.
+//! The results of the demo, and whether they are as expected.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub(super) struct Sync {
     pub(super) skipped: u64,
     pub(super) rejected: u64,
     pub(super) pending: u64,
-    /// Members that the platform's audience has, by its own count.
+    /// Members of the audience on the platform, as the simulator counts them.
     pub(super) on_platform: u64,
     pub(super) verdict: String,
 }
@@ -46,7 +46,7 @@ pub(super) struct Decisions {
 pub(super) struct Outcome {
     pub(super) spend_micros: i64,
     pub(super) overdelivery_micros: i64,
-    /// Budget that was left although the traffic could have used it.
+    /// Budget that was not spent although there was traffic for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) underdelivery_micros: Option<i64>,
 }
@@ -59,12 +59,12 @@ pub(super) struct Budget {
     pub(super) with_prediction: Outcome,
 }
 
-/// What the ad traffic came to.
+/// The results of the ad traffic.
 pub(super) struct Traffic {
     pub(super) decisions: Decisions,
     pub(super) budgets: Vec<Budget>,
-    /// Spend that the node counted and spend that the ads that were shown are worth; equal to the
-    /// micro, or an event was lost or doubled.
+    /// Spend as the node counted it, and as it follows from the ads that were shown. If they differ, an
+    /// event was lost or counted twice.
     pub(super) counted_micros: i64,
     pub(super) delivered_micros: i64,
 }
@@ -125,7 +125,7 @@ impl Summary {
             failures.push("the prediction did not lower overdelivery".to_owned());
         }
         if plain_identifiers_found > 0 {
-            failures.push(format!("{plain_identifiers_found} plain identifiers lie on disk"));
+            failures.push(format!("{plain_identifiers_found} plain identifiers are on disk"));
         }
         Self {
             audiences,
@@ -170,7 +170,7 @@ impl Summary {
             out::count(d.refused)
         ));
         out::line(format!(
-            "given away past the budgets: {:.2} % without the prediction, {:.2} % with it",
+            "overdelivery: {:.2} % of the budgets without the prediction, {:.2} % with it",
             self.overdelivery.without_prediction * 100.0,
             self.overdelivery.with_prediction * 100.0
         ));
@@ -189,5 +189,6 @@ fn sync_failure(sync: &Sync) -> Option<String> {
     if sync.on_platform != *sent {
         return Some(format!("sync {name}: {sent} sent, but {} on the platform", sync.on_platform));
     }
-    (sync.verdict != "passed").then(|| format!("sync {name}: its check says {}", sync.verdict))
+    (sync.verdict != "passed")
+        .then(|| format!("sync {name}: the verdict of its check is {}", sync.verdict))
 }

@@ -1,4 +1,4 @@
-//! Connections that never finish a request: the node answers others, and its own work goes on.
+//! Connections that never finish a request: the node answers others, and its own work continues.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ async fn half_open_connections_take_nothing_from_the_node() {
     let node = target.start();
     built(&node).await;
     let address = node.url.trim_start_matches("http://").to_owned();
-    // The kernel takes them whatever the node does; those that the node closes count all the same.
+    // The kernel accepts them whatever the node does; those that the node closes count too.
     let held: Vec<TcpStream> = (0..scale(400, 2_000))
         .filter_map(|_| {
             let mut connection = TcpStream::connect(&address).ok()?;
@@ -35,7 +35,7 @@ async fn half_open_connections_take_nothing_from_the_node() {
         }
     })
     .await;
-    // Its own work needs handles: snapshots are written and mapped, checkpoints are written.
+    // The node itself needs file handles: to write and map snapshots, and to write checkpoints.
     node.post("/v1/audiences/everybody/refresh", &serde_json::json!({})).await.expect("queued");
     wait_for("a second snapshot", async || {
         let audience = node.get("/v1/audiences/everybody").await?;

@@ -1,5 +1,5 @@
-//! Damage to the files of a data directory while its node is down. Whatever is damaged, the node
-//! that starts on it refuses, says that something is wrong, or answers as before.
+//! Damage to the files of a data directory while its node is down. Whatever is damaged, a node refuses to
+//! start on it, reports a problem, or answers as before.
 
 use std::path::{Path, PathBuf};
 
@@ -61,13 +61,13 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn write(path: &Path, bytes: &[u8]) {
-    // Snapshots are read-only.
-    let aside = path.with_extension("damaged");
-    std::fs::write(&aside, bytes).expect("written");
-    std::fs::rename(aside, path).expect("renamed");
+    // Snapshots are read-only, so the file is replaced.
+    let temporary = path.with_extension("damaged");
+    std::fs::write(&temporary, bytes).expect("written");
+    std::fs::rename(temporary, path).expect("renamed");
 }
 
-/// Damages one file and says what was done.
+/// Damages one file and returns what was done.
 fn damage(folder: &Path, random: &mut SplitMix64) -> String {
     let files = files(folder);
     let pick = |random: &mut SplitMix64, most: usize| random.below(most.max(1) as u64) as usize;
@@ -109,15 +109,15 @@ fn damage(folder: &Path, random: &mut SplitMix64) -> String {
     format!("{kind:?} {shown} at {place} of {}", bytes.len())
 }
 
-/// What came of a start on damaged files.
+/// The outcome of a start on damaged files.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum Outcome {
     Refused,
-    SaysSo,
+    ReportsProblem,
     Equal,
 }
 
-async fn says_ok(node: &Running) -> bool {
+async fn reports_ready(node: &Running) -> bool {
     match node.health().await {
         Ok(health) => health["ready"] == true && health["degraded"] != true,
         Err(_) => false,
@@ -125,7 +125,7 @@ async fn says_ok(node: &Running) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_damaged_file_gives_a_wrong_answer_from_a_node_that_says_it_is_well() {
+async fn a_node_on_damaged_files_does_not_report_ready_and_answer_wrongly() {
     let target = Target::new();
     let node = target.start();
     built(&node).await;
@@ -143,7 +143,7 @@ async fn no_damaged_file_gives_a_wrong_answer_from_a_node_that_says_it_is_well()
     })
     .await;
     assert!(node.terminate(), "a clean end");
-    // A kill leaves a log behind the checkpoint, and a ledger with a write-ahead log.
+    // A kill leaves log records after the checkpoint, and a ledger with a write-ahead log.
     let node = target.start();
     node.events(impressions("behind", 0, 50)).await.expect("accepted");
     node.kill();
@@ -165,18 +165,18 @@ async fn no_damaged_file_gives_a_wrong_answer_from_a_node_that_says_it_is_well()
                 assert!(why.contains("error:"), "round {round}, {done}: no reason given: {why}");
                 Outcome::Refused
             }
-            Ok(node) if !says_ok(&node).await => Outcome::SaysSo,
+            Ok(node) if !reports_ready(&node).await => Outcome::ReportsProblem,
             Ok(node) => {
                 let answered = answers(&node).await;
                 match answered {
                     Ok(answered) if answered == expected => Outcome::Equal,
-                    // It may have found out while it was asked.
-                    other if says_ok(&node).await => {
+                    // It may have found the damage while it answered.
+                    other if reports_ready(&node).await => {
                         panic!(
-                            "round {round}, {done}: says it is ready and answers {other:?}, not {expected}"
+                            "round {round}, {done}: reports ready and answers {other:?}, not {expected}"
                         )
                     }
-                    _ => Outcome::SaysSo,
+                    _ => Outcome::ReportsProblem,
                 }
             }
         };
@@ -185,10 +185,10 @@ async fn no_damaged_file_gives_a_wrong_answer_from_a_node_that_says_it_is_well()
     }
     let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
     eprintln!(
-        "{} refused, {} said what is wrong, {} answered as before",
+        "{} refused to start, {} reported a problem, {} answered as before",
         count(Outcome::Refused),
-        count(Outcome::SaysSo),
+        count(Outcome::ReportsProblem),
         count(Outcome::Equal)
     );
-    assert!(count(Outcome::Refused) + count(Outcome::SaysSo) > 0, "no damage was noticed");
+    assert!(count(Outcome::Refused) + count(Outcome::ReportsProblem) > 0, "no damage was detected");
 }

@@ -1,4 +1,4 @@
-//! A file system that is full while the node works, and has room again.
+//! A file system becomes full while the node runs, and later has free space again.
 
 use throng_sim::SmallDisk;
 
@@ -12,7 +12,7 @@ async fn problems(node: &Running) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_refused_reported_and_survived() {
+async fn a_full_disk_is_reported_and_events_are_refused_until_there_is_space() {
     let target = Target::new();
     let Some(disk) = SmallDisk::mount(&target.folder.path().join("disk"), 48) else { return };
     let data_dir = target.folder.path().join("disk/node");
@@ -21,7 +21,7 @@ async fn a_full_disk_is_refused_reported_and_survived() {
     node.events(impressions("before", 0, 200)).await.expect("accepted");
 
     let ballast = disk.fill().expect("filled");
-    // What is acknowledged counts; what is refused is sent again later.
+    // Acknowledged events count; refused ones are sent again later.
     let mut refused = None;
     let mut sent = 0;
     for batch in 0..2_000 {
@@ -35,19 +35,19 @@ async fn a_full_disk_is_refused_reported_and_survived() {
             }
         }
     }
-    let refused = refused.expect("a full disk takes no events");
+    let refused = refused.expect("events are refused on a full disk");
     wait_for("the report", async || {
         let problems = problems(&node).await;
         let named = problems.iter().any(|p| p == "disk" || p == "ledger" || p == "log");
         if named { Ok(()) } else { Err(format!("{problems:?}")) }
     })
     .await;
-    // Lookups need no disk.
-    let lookup = node.get("/v1/users/c0099/audiences").await.expect("lookups go on");
+    // Lookups do not write.
+    let lookup = node.get("/v1/users/c0099/audiences").await.expect("lookups still work");
     assert_eq!(lookup["audiences"].as_array().map(Vec::len), Some(2));
 
     std::fs::remove_file(ballast).expect("removed");
-    wait_for("the node to go on", async || {
+    wait_for("a node that is ready again", async || {
         let health = node.health().await?;
         if health["ready"] == true && health["problems"] == serde_json::json!([]) {
             Ok(())

@@ -1,14 +1,14 @@
-//! Attacks on a running node: requests of strangers, connections that never finish a request, damaged
+//! Attacks on a running node: unauthorized requests, connections that never finish a request, damaged
 //! files, a full disk, bad statements, backups while it works. Every test run does a short form;
 //! `THRONG_ATTACK=full` does all of it.
 
 mod connections;
 mod damage;
 mod disk;
-mod door;
 mod page;
 mod restore;
 mod statements;
+mod unauthorized;
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use throng_model::{Clock as _, SystemClock};
 
 use crate::process::{NodeProcess, http, wait_for};
 
-/// How much to do: less in a test run, everything in an attack.
+/// How much to do: `short` in a test run, `full` in an attack.
 fn scale(short: usize, full: usize) -> usize {
     if std::env::var_os("THRONG_ATTACK").is_some_and(|value| value == "full") {
         full
@@ -49,7 +49,7 @@ impl Target {
         target
     }
 
-    /// Writes the spec with more audiences (YAML, indented by two) behind its own.
+    /// Writes the spec with more audiences (YAML, indented by two) after its own.
     fn write_spec(&self, audiences: &str) {
         let zone = throng_sim::zone_far_from_midnight(SystemClock.now());
         let text = format!(
@@ -115,27 +115,28 @@ impl Running {
         Ok((status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
     }
 
-    async fn good(&self, path: &str, request: RequestBuilder) -> Result<Value, String> {
+    async fn successful(&self, path: &str, request: RequestBuilder) -> Result<Value, String> {
         let (status, body) = self.answer(request.bearer_auth(&self.token)).await?;
         if status.is_success() { Ok(body) } else { Err(format!("{path}: {status} {body}")) }
     }
 
     async fn get(&self, path: &str) -> Result<Value, String> {
-        self.good(path, self.http.get(format!("{}{path}", self.url))).await
+        self.successful(path, self.http.get(format!("{}{path}", self.url))).await
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
-        self.good(path, self.http.post(format!("{}{path}", self.url)).json(body)).await
+        self.successful(path, self.http.post(format!("{}{path}", self.url)).json(body)).await
     }
 
     /// Sends events as NDJSON.
     async fn events(&self, lines: String) -> Result<Value, String> {
         let path = "/v1/events";
         let request = self.http.post(format!("{}{path}", self.url));
-        self.good(path, request.header("content-type", "application/x-ndjson").body(lines)).await
+        self.successful(path, request.header("content-type", "application/x-ndjson").body(lines))
+            .await
     }
 
-    /// What `/readyz` says to a stranger, whatever its status.
+    /// The body of `/readyz` without a token, whatever its status.
     async fn health(&self) -> Result<Value, String> {
         let request = self.http.get(format!("{}/readyz", self.url));
         self.answer(request).await.map(|(_, body)| body)
@@ -152,7 +153,7 @@ impl Running {
     }
 }
 
-/// Impressions `from..to` of `shoes`, as lines of NDJSON; `run` keeps their ids apart.
+/// Impressions `from..to` of `shoes`, as lines of NDJSON; `run` makes their ids unique.
 fn impressions(run: &str, from: u64, to: u64) -> String {
     let at = SystemClock.now().to_string();
     let events = (from..to).map(|number| {
@@ -181,7 +182,7 @@ async fn built(node: &Running) {
     .await;
 }
 
-/// What a node says of its users and its money: equal before and after whatever must change nothing.
+/// Lookups and spend of a node. They are compared before and after actions that must not change them.
 async fn answers(node: &Running) -> Result<Value, String> {
     let mut users = Vec::new();
     for customer in ["c0000", "c0049", "c0050", "c0099", "c0499", "nobody"] {

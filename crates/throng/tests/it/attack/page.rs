@@ -1,5 +1,5 @@
-//! A page on another port of the same machine, opened in a browser that is signed in to the node,
-//! tries every route: it reads nothing and changes nothing.
+//! A page on another port of the same machine, in a browser that is signed in to the node, sends requests
+//! to every route: it reads nothing and changes nothing.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -68,7 +68,7 @@ async function run() {
 run();
 "#;
 
-/// Serves one page to everybody who asks, until the test ends.
+/// Serves one page for every request, until the test ends.
 fn serve(html: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
@@ -76,7 +76,7 @@ fn serve(html: String) -> String {
         for connection in listener.incoming() {
             let Ok(mut connection) = connection else { return };
             let mut head = [0; 8192];
-            // Whatever it asks for, there is one page.
+            // The request does not matter: there is one page.
             let _ = connection.read(&mut head);
             let _ = write!(
                 connection,
@@ -91,7 +91,7 @@ fn serve(html: String) -> String {
 fn targets(description: &Value, url: &str) -> Value {
     let mut targets = Vec::new();
     for (template, methods) in description["paths"].as_object().expect("paths") {
-        // A stream never ends, and a page that waits for it would not either.
+        // A stream never ends, so the page would wait for it forever.
         if template.ends_with("/feed") || template.ends_with("/stream") {
             continue;
         }
@@ -156,7 +156,7 @@ async fn state(node: &Running) -> Vec<(&'static str, Value)> {
     ] {
         let mut answer = node.get(path).await.expect("the state");
         if path == "/v1/tokens" {
-            // The token that this test itself uses is used again.
+            // This test itself uses the token.
             for token in answer["tokens"].as_array_mut().into_iter().flatten() {
                 token["last_used_at"] = Value::Null;
             }

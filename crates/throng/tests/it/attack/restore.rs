@@ -1,5 +1,5 @@
-//! A backup that is made while the node works, restored to another folder: exact money, and the
-//! members that the ledger names.
+//! A backup of a node that takes events, restored to another folder: it has the exact spend, and the members
+//! that the ledger names.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -8,7 +8,7 @@ use super::{PRICE_MICROS, Target, answers, built, impressions, scale};
 use crate::process::{output, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_a_working_node_is_exact() {
+async fn a_backup_of_a_node_under_load_is_exact() {
     let target = Target::new();
     let node = Arc::new(target.start());
     built(&node).await;

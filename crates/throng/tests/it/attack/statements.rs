@@ -1,6 +1,6 @@
-//! Statements that want the whole machine, a stack without end, or all of its memory. What can be
-//! known of them beforehand is refused. The node answers while the others run, the processes that ran
-//! them are gone afterwards, and a restart is well.
+//! Statements that use the whole machine, an unlimited stack, or all of its memory. Those that can be
+//! recognized in advance are refused. The node answers while the others run, the processes that ran them end,
+//! and the node can be restarted.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::process::{throng, wait_for};
 /// The longest that a statement may run, in seconds: enough for a good one on a busy machine.
 const QUERY_TIMEOUT_SECS: u64 = 20;
 
-/// Statements over `shop.orders` that are refused before anybody runs them, and what is said of them.
+/// Statements over `shop.orders` that are refused before they run, each with a part of the error.
 fn refused_statements() -> Vec<(&'static str, String, &'static str)> {
     let members = (0..50_000).map(|n| format!("'x{n}'")).collect::<Vec<_>>().join(", ");
     let nested = format!("{}customer{}", "(".repeat(3_000), ")".repeat(3_000));
@@ -33,7 +33,7 @@ fn refused_statements() -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
-/// Statements over `shop.orders` that nobody can refuse beforehand, each bad in its own way.
+/// Statements over `shop.orders` that cannot be refused in advance.
 fn bad_statements() -> Vec<(&'static str, String)> {
     let orders = "shop.orders";
     let ors = (0..6_000).map(|n| format!("amount = {n}")).collect::<Vec<_>>().join(" OR ");
@@ -112,7 +112,7 @@ fn peak_memory(id: u32) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_statement_takes_the_node_with_it() {
+async fn no_statement_ends_the_node() {
     let _turn = crate::process::HEAVY.lock().await;
     let target = Target::new();
     let mut audiences = String::new();
@@ -125,8 +125,8 @@ async fn no_statement_takes_the_node_with_it() {
     std::fs::write(target.spec(), &spec).expect("written");
 
     let node = target.start();
-    refuses_what_can_be_known(&target, &spec, &node);
-    healthy_while_they_run(&node).await;
+    assert_refused_in_advance(&target, &spec, &node);
+    assert_answers_while_they_run(&node).await;
     let peak = peak_memory(node.process.id());
     assert!(peak < 1 << 20, "the node itself took {peak} KiB");
     let before = answers(&node).await.expect("answers");
@@ -138,16 +138,16 @@ async fn no_statement_takes_the_node_with_it() {
     })
     .await;
 
-    // The node that comes next meets the same statements.
+    // The next node runs the same statements.
     let node = target.start();
     built(&node).await;
     assert_eq!(answers(&node).await.expect("answers"), before);
     for (name, _) in bad_statements() {
-        answers_at_once(&node).await;
+        assert_answers(&node).await;
         let path = format!("/v1/audiences/{name}");
         let state = node.get(&path).await.expect("the audience")["refresh"]["state"].clone();
         if state == "processing" || state == "scheduled" {
-            // It may just have ended by itself.
+            // It may have ended already.
             let _ = node.post(&format!("{path}/cancel"), &json!({})).await;
         }
         let state = node.get(&path).await.expect("the audience")["refresh"]["state"].clone();
@@ -157,14 +157,14 @@ async fn no_statement_takes_the_node_with_it() {
         let busy = node.get("/v1/audiences").await?;
         let busy = busy["audiences"].as_array().into_iter().flatten();
         let busy = busy.filter(|a| a["refresh"]["state"] == "processing").count();
-        if busy == 0 { Ok(()) } else { Err(format!("{busy} at work")) }
+        if busy == 0 { Ok(()) } else { Err(format!("{busy} still run")) }
     })
     .await;
     assert!(node.terminate(), "a clean end");
 }
 
 /// Sends each statement that can be refused to the node.
-fn refuses_what_can_be_known(target: &Target, spec: &str, node: &Running) {
+fn assert_refused_in_advance(target: &Target, spec: &str, node: &Running) {
     let path = target.folder.path().join("refused.yaml");
     for (name, sql, words) in refused_statements() {
         let audience = format!("audiences:\n  - {{ name: {name}, sql: \"{sql}\" }}\n");
@@ -172,17 +172,17 @@ fn refuses_what_can_be_known(target: &Target, spec: &str, node: &Running) {
         let mut apply = throng();
         let output = apply.arg("apply").arg(&path).args(["--url", &node.url]).output();
         let output = output.expect("throng starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
-        assert!(said.contains(words), "{name}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {stderr}");
+        assert!(stderr.contains(words), "{name}: {stderr}");
     }
 }
 
 /// The good audiences are published and everything answers, until each bad one has been tried.
-async fn healthy_while_they_run(node: &Running) {
+async fn assert_answers_while_they_run(node: &Running) {
     built(node).await;
     wait_for("a try of each bad statement", async || {
-        answers_at_once(node).await;
+        assert_answers(node).await;
         for (name, _) in bad_statements() {
             let audience = node.get(&format!("/v1/audiences/{name}")).await?;
             let refresh = &audience["refresh"];
@@ -199,7 +199,7 @@ async fn healthy_while_they_run(node: &Running) {
     .await;
 }
 
-async fn answers_at_once(node: &Running) {
+async fn assert_answers(node: &Running) {
     let health = node.get("/readyz").await.expect("ready");
     assert_eq!(health["ready"], true, "{health}");
     let question = json!({ "user": "c0099", "ad_groups": ["shoes", "hats"] });

@@ -1,5 +1,5 @@
-//! `--on kafka,postgres,s3`: the demo on engines that many processes share. The demo itself is one
-//! node, with the role api; everything else is done by processes of the same binary.
+//! `--on kafka,postgres,s3`: the demo as many processes on shared engines. The demo's own process is a node
+//! with the role api; the other roles run in processes of the same binary.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -11,7 +11,7 @@ use throng_spec::NodeSettings;
 
 use super::example::TOKEN;
 
-/// The processes: their roles. With the demo's own node there are thirteen.
+/// The role of each process. With the demo's own node there are thirteen.
 const PROCESSES: [&str; 12] = [
     "schedule",
     "schedule",
@@ -27,7 +27,7 @@ const PROCESSES: [&str; 12] = [
     "lookup",
 ];
 
-/// What the demo needs to know, by the names that `cargo xtask services up` prints.
+/// The variables that `cargo xtask services up` prints and the demo needs.
 const VARIABLES: [&str; 5] = [
     "THRONG_POSTGRES",
     "THRONG_KAFKA",
@@ -36,14 +36,14 @@ const VARIABLES: [&str; 5] = [
     "THRONG_S3_SECRET_KEY",
 ];
 
-/// Where the services are, and the names of this demo's things on them.
+/// The addresses of the services, and the name of this demo's database, topics and objects on them.
 pub(super) struct Engines {
     name: String,
     values: Vec<(&'static str, String)>,
 }
 
 impl Engines {
-    /// Finds the services by the environment.
+    /// Reads the addresses from the environment.
     pub(super) fn find() -> Result<Self> {
         let mut values = Vec::new();
         for name in VARIABLES {
@@ -51,7 +51,7 @@ impl Engines {
                 Ok(value) => values.push((name, value)),
                 Err(_) => bail!(
                     "{name} is not set: `eval \"$(cargo xtask services up)\"` starts the services \
-                     and says where they are"
+                     and sets it"
                 ),
             }
         }
@@ -68,7 +68,7 @@ impl Engines {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
     }
 
-    /// Writes the node settings, and reads them as every node does.
+    /// Writes the node settings to a file, which all processes read, and parses them.
     pub(super) fn settings(&self, folder: &Path) -> Result<NodeSettings> {
         std::fs::create_dir_all(folder)?;
         let (kafka, s3, name) = (&self.values[1].1, &self.values[2].1, &self.name);
@@ -86,12 +86,12 @@ impl Engines {
         Ok(spec.node)
     }
 
-    /// Starts the other processes of the deployment. They read their settings in `folder`, their
-    /// clock in `clock`, and everything else in the ledger.
+    /// Starts the other processes of the deployment. They read their settings from `folder`, their clock
+    /// from `clock`, and everything else from the ledger.
     pub(super) fn start(&self, root: &Path, folder: &Path, clock: &Path) -> Result<Processes> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut processes = Processes { all: Vec::new(), relay: String::new() };
-        let mut waiting = Vec::new();
+        let mut starting = Vec::new();
         for (number, roles) in PROCESSES.iter().enumerate() {
             let data_dir = root.join(format!("process-{number}-{roles}"));
             std::fs::create_dir_all(&data_dir)?;
@@ -113,26 +113,26 @@ impl Engines {
                 .with_context(|| format!("cannot start a process with the role {roles}"))?;
             let out = child.stdout.take().context("the process has no output")?;
             processes.all.push(child);
-            waiting.push((roles, data_dir, out));
+            starting.push((roles, data_dir, out));
         }
-        for (roles, data_dir, out) in waiting {
+        for (roles, data_dir, out) in starting {
             let mut line = String::new();
             BufReader::new(out).read_line(&mut line)?;
-            let said: serde_json::Value = serde_json::from_str(&line).with_context(|| {
+            let started: serde_json::Value = serde_json::from_str(&line).with_context(|| {
                 format!("a process did not start: see {}", data_dir.join("log").display())
             })?;
             if *roles == "relay" {
-                processes.relay = said["url"].as_str().unwrap_or_default().to_owned();
+                processes.relay = started["url"].as_str().unwrap_or_default().to_owned();
             }
         }
         Ok(processes)
     }
 }
 
-/// The other processes. They end with the demo.
+/// The other processes. They are killed when this is dropped.
 pub(super) struct Processes {
     all: Vec<Child>,
-    /// Where ad servers follow the feed.
+    /// The URL from which ad servers read the feed.
     pub(super) relay: String,
 }
 
@@ -146,7 +146,7 @@ impl Processes {
 impl Drop for Processes {
     fn drop(&mut self) {
         for child in &mut self.all {
-            // What they have in hand is thrown away with the demo.
+            // Their state is removed with the demo, so nothing has to be halted or checkpointed.
             let _ = child.kill();
             let _ = child.wait();
         }

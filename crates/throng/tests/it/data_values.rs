@@ -1,4 +1,4 @@
-//! What fails shows no value of the data: not in the data directory, the log, the API or the pages.
+//! Errors show no value of the data: not in the data directory, the log, the API or the pages.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::process::{NodeProcess, get, get_text, http, post, wait_for};
 
-/// It stands in every file that is not read rightly, and nowhere else.
-const MARK: &str = "zoemark";
+/// A value that is in every invalid file, and nowhere else.
+const MARKER: &str = "zoemark";
 
 /// A query over each table.
 const QUERIES: [(&str, &str); 9] = [
@@ -22,7 +22,7 @@ const QUERIES: [(&str, &str); 9] = [
     ("retyped", "SELECT id FROM s.retyped WHERE v > 1"),
 ];
 
-/// Files that are right.
+/// Valid files.
 const GOOD: [(&str, &str); 9] = [
     ("cast.csv", "id,v\n1,x\n"),
     ("compared.csv", "id,v\n1,2\n"),
@@ -35,21 +35,21 @@ const GOOD: [(&str, &str); 9] = [
     ("retyped/1.csv", "id,v\n1,2\n"),
 ];
 
-/// Files that are not.
+/// Invalid files.
 fn bad() -> Vec<(&'static str, Vec<u8>)> {
-    let text = |text: &str| text.replace("MARK", MARK).into_bytes();
-    let mut latin = text("id\nMARK");
+    let text = |text: &str| text.replace("MARKER", MARKER).into_bytes();
+    let mut latin = text("id\nMARKER");
     latin.extend([0xFC, b'\n']);
     vec![
-        ("cast.csv", text("id,v\n1,MARK@example.com\n")),
-        ("compared.csv", text("id,v\n1,2\n2,MARK@example.com\n")),
-        ("fields.csv", text("id,v\n1,2\nMARK,2,3\n")),
-        ("headless/2.csv", text("MARK,MARK@example.com\n")),
-        ("other/2.csv", text("MARK1,MARK2\n1,2\n")),
-        ("json.jsonl", text("{\"id\":1}\n{\"id\":MARK}\n")),
+        ("cast.csv", text("id,v\n1,MARKER@example.com\n")),
+        ("compared.csv", text("id,v\n1,2\n2,MARKER@example.com\n")),
+        ("fields.csv", text("id,v\n1,2\nMARKER,2,3\n")),
+        ("headless/2.csv", text("MARKER,MARKER@example.com\n")),
+        ("other/2.csv", text("MARKER1,MARKER2\n1,2\n")),
+        ("json.jsonl", text("{\"id\":1}\n{\"id\":MARKER}\n")),
         ("utf.csv", latin),
-        ("declared.csv", text("id,amount\n1,MARK\n")),
-        ("retyped/2.csv", text("id,v\n3,MARK\n")),
+        ("declared.csv", text("id,amount\n1,MARKER\n")),
+        ("retyped/2.csv", text("id,v\n3,MARKER\n")),
     ]
 }
 
@@ -59,14 +59,16 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) {
     std::fs::write(path, bytes).expect("written");
 }
 
-/// Every file below a folder that holds the mark.
-fn marked(folder: &Path, found: &mut Vec<String>) {
+/// Adds every file below a folder that contains the marker.
+fn files_with_marker(folder: &Path, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).expect("listed") {
         let path = entry.expect("entry").path();
         if path.is_dir() {
-            marked(&path, found);
+            files_with_marker(&path, found);
         } else if let Ok(bytes) = std::fs::read(&path)
-            && bytes.windows(MARK.len()).any(|window| window.eq_ignore_ascii_case(MARK.as_bytes()))
+            && bytes
+                .windows(MARKER.len())
+                .any(|window| window.eq_ignore_ascii_case(MARKER.as_bytes()))
         {
             found.push(path.display().to_string());
         }
@@ -74,7 +76,7 @@ fn marked(folder: &Path, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn what_fails_shows_no_value() {
+async fn errors_show_no_value_of_the_data() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let (data, node_dir, log) =
         (dir.path().join("data"), dir.path().join("node"), dir.path().join("log"));
@@ -106,7 +108,7 @@ async fn what_fails_shows_no_value() {
         let url = format!("{}/v1/audiences/{name}/refresh", node.url);
         assert!(post(&http, url).send().await.expect("answered").status().is_success(), "{name}");
     }
-    // The cast that is tried finds none, so that this one is published again.
+    // TRY_CAST does not fail, so this audience is published again.
     let ended = |audience: &Value| {
         let state = audience["refresh"]["state"].as_str();
         match audience["name"].as_str() {
@@ -115,13 +117,13 @@ async fn what_fails_shows_no_value() {
         }
     };
     audiences(&ended).await;
-    // A spec whose query fails over the data as it is.
+    // A spec whose query fails over these files.
     let failing = spec.replace("TRY_CAST(v AS INTEGER) IS NULL", "CAST(v AS INTEGER) > 1");
     let sent = serde_json::json!({ "base": dir.path(), "files": [{ "path": "throng.yaml", "text": failing }] });
-    let mut said = Vec::new();
+    let mut answers = Vec::new();
     let planned = post(&http, format!("{}/v1/spec/plan", node.url)).json(&sent).send().await;
-    said.push(planned.expect("answered").text().await.expect("text"));
-    assert!(said[0].contains("cannot be converted"), "{}", said[0]);
+    answers.push(planned.expect("answered").text().await.expect("text"));
+    assert!(answers[0].contains("cannot be converted"), "{}", answers[0]);
     for path in [
         "/v1/sources",
         "/v1/audiences",
@@ -138,17 +140,17 @@ async fn what_fails_shows_no_value() {
         let response =
             get_text(&http, format!("{}{path}", node.url)).send().await.expect("answered");
         assert!(response.status().is_success(), "{path}: {}", response.status());
-        said.push(response.text().await.expect("text"));
+        answers.push(response.text().await.expect("text"));
     }
     for (name, _) in QUERIES {
         let url = format!("{}/v1/audiences/{name}", node.url);
-        said.push(get(&http, url).await.expect("the audience").to_string());
+        answers.push(get(&http, url).await.expect("the audience").to_string());
     }
-    for text in &said {
-        assert!(!text.to_lowercase().contains(MARK), "{text}");
+    for text in &answers {
+        assert!(!text.to_lowercase().contains(MARKER), "{text}");
     }
-    // The causes are there, without their values.
-    let all = said.join("\n");
+    // The causes are shown, without the values.
+    let all = answers.join("\n");
     for words in
         ["fields.csv, line 3", "json.jsonl, line 2", "utf.csv, line 2", "declared.csv, line 2"]
     {
@@ -156,8 +158,8 @@ async fn what_fails_shows_no_value() {
     }
     node.kill();
     let mut found = Vec::new();
-    marked(&node_dir, &mut found);
+    files_with_marker(&node_dir, &mut found);
     assert_eq!(found, [""; 0]);
     let log = std::fs::read_to_string(&log).expect("the log");
-    assert!(!log.to_lowercase().contains(MARK), "{log}");
+    assert!(!log.to_lowercase().contains(MARKER), "{log}");
 }

@@ -1,25 +1,25 @@
-//! At which hour the demo plays. It shows what its own steps do, whenever it is started: neither a
-//! scheduled refresh nor the end of the budget day may come in between.
+//! The start time of the demo on its clock. It is chosen so that neither a scheduled refresh nor the end
+//! of a budget day happens during the demo: its figures are then the same at any hour.
 
 use std::time::Duration;
 
 use throng_model::{BudgetDay, Timestamp};
 use throng_spec::Spec;
 
-/// Time on the demo's clock that everything fits in: the steps before the traffic at the pace of
-/// the wall, the traffic of 40 minutes, and a look at the pages.
-const ROOM: Duration = Duration::from_secs(2 * 3_600);
+/// The length of the demo on its clock: the steps before the traffic in real time, 40 minutes of traffic,
+/// and time to view the pages.
+const DEMO_LENGTH: Duration = Duration::from_secs(2 * 3_600);
 
-/// The first instant, from `now` on, after which nothing happens by itself for [`ROOM`].
+/// The first instant, from `now` on, that no scheduled event follows within [`DEMO_LENGTH`].
 ///
 /// `now` if the spec leaves no such gap.
 pub(super) fn start(spec: &Spec, now: Timestamp) -> Timestamp {
     let mut start = now;
-    // Every event pushes the start behind itself, so that a day has been looked through after as
-    // many turns as it has events; schedules that never leave a gap end the search.
+    // Each round moves the start past one event. A schedule that never leaves a gap would go on forever,
+    // so the number of rounds is limited.
     for _ in 0..1_000 {
         match first_event(spec, start) {
-            Some(event) if event.since(start) <= ROOM => {
+            Some(event) if event.since(start) <= DEMO_LENGTH => {
                 start = event.plus(Duration::from_secs(1));
             }
             _ => return start,
@@ -63,15 +63,15 @@ mod tests {
     }
 
     #[test]
-    fn the_hour_stays_if_nothing_comes_in_between() {
+    fn the_demo_starts_now_if_no_event_follows() {
         let (_dir, spec) = spec("0 3 * * *");
-        for quiet in ["2026-11-24T14:00:00Z", "2026-11-25T05:00:00Z", "2026-11-25T08:00:00Z"] {
-            assert_eq!(start(&spec, at(quiet)), at(quiet));
+        for now in ["2026-11-24T14:00:00Z", "2026-11-25T05:00:00Z", "2026-11-25T08:00:00Z"] {
+            assert_eq!(start(&spec, at(now)), at(now));
         }
     }
 
     #[test]
-    fn midnight_and_refreshes_are_over_when_it_starts() {
+    fn the_demo_starts_after_midnight_and_refreshes() {
         let (_dir, nightly) = spec("0,10,20 3 * * *");
         for (now, then) in [
             // 22:30 in New York; then 02:30; then between two refreshes.
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn schedules_without_a_gap_do_not_hold_it_up() {
+    fn the_demo_starts_now_if_schedules_leave_no_gap() {
         let (_dir, spec) = spec("*/30 * * * *");
         assert_eq!(start(&spec, at("2026-11-25T08:13:00Z")), at("2026-11-25T08:13:00Z"));
     }

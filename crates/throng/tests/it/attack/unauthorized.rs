@@ -1,5 +1,5 @@
-//! Requests that no caller of ours sends: on every route of the description, with a token and
-//! without.
+//! Requests that must be refused, on every route of the OpenAPI description: without a token, with a wrong
+//! one, and with a foreign host, origin or content type.
 
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Running, Target, answers, built};
 use crate::process::http;
 
-/// One operation of the OpenAPI description, with something in place of each parameter.
+/// One operation of the OpenAPI description, with a value for each parameter.
 struct Operation {
     method: Method,
     path: String,
@@ -38,12 +38,12 @@ fn operations(description: &Value) -> Vec<Operation> {
     found
 }
 
-struct Stranger<'a> {
+struct Caller<'a> {
     http: Client,
     node: &'a Running,
 }
 
-impl Stranger<'_> {
+impl Caller<'_> {
     fn request(&self, operation: &Operation) -> RequestBuilder {
         let url = format!("{}{}", self.node.url, operation.path);
         let request = self.http.request(operation.method.clone(), url);
@@ -60,26 +60,26 @@ async fn status(request: RequestBuilder) -> StatusCode {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_route_answers_a_stranger() {
+async fn every_route_refuses_unauthorized_requests() {
     let target = Target::new();
     let node = target.start();
     built(&node).await;
     let description = node.get("/openapi.json").await.expect("the description");
     let before = answers(&node).await.expect("answers");
     let spec_before = node.get("/v1/spec").await.expect("spec");
-    let stranger = Stranger { http: http(), node: &node };
+    let caller = Caller { http: http(), node: &node };
 
     for operation in operations(&description) {
         let name = format!("{} {}", operation.method, operation.path);
         let changes = operation.method != Method::GET;
         if !operation.open {
-            let bare = status(stranger.request(&operation)).await;
+            let bare = status(caller.request(&operation)).await;
             assert_eq!(bare, StatusCode::UNAUTHORIZED, "{name} without a token");
-            let wrong = stranger.request(&operation).bearer_auth("not-a-token");
+            let wrong = caller.request(&operation).bearer_auth("not-a-token");
             let wrong = status(wrong).await;
             let refused = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS];
             assert!(refused.contains(&wrong), "{name} with a wrong token: {wrong}");
-            let host = stranger.signed(&operation).header("host", "evil.example");
+            let host = caller.signed(&operation).header("host", "evil.example");
             assert_eq!(status(host).await, StatusCode::MISDIRECTED_REQUEST, "{name}, foreign Host");
         }
         if !changes {
@@ -92,14 +92,14 @@ async fn no_route_answers_a_stranger() {
             ("sec-fetch-site", "cross-site"),
             ("sec-fetch-site", "same-site"),
         ] {
-            let foreign = stranger.signed(&operation).header(header, value);
+            let foreign = caller.signed(&operation).header(header, value);
             assert_eq!(status(foreign).await, StatusCode::FORBIDDEN, "{name}, {header}: {value}");
         }
         for kind in
             ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
         {
             let url = format!("{}{}", node.url, operation.path);
-            let body = stranger
+            let body = caller
                 .http
                 .request(operation.method.clone(), url)
                 .bearer_auth(&node.token)
