@@ -164,7 +164,7 @@ impl Worker {
             let pause = self.clock.wall_duration(self.options.lease / 3).max(MIN_RENEW_INTERVAL);
             tokio::time::sleep(pause).await;
             let until = self.clock.now().plus(self.options.lease);
-            match self.ledger.keep_task(task.id, &self.holder, until).await {
+            match self.ledger.renew_task_lease(task.id, &self.holder, until).await {
                 Ok(()) => {}
                 Err(error @ LedgerError::LeaseLost { .. }) => return error,
                 Err(error) => tracing::warn!(task = %task.id, %error, "failed to renew lease"),
@@ -413,7 +413,7 @@ impl Worker {
             at: self.clock.now(),
             actor: None,
         };
-        self.ledger.record(&[entry]).await
+        self.ledger.record_history(&[entry]).await
     }
 }
 

@@ -33,7 +33,7 @@ pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, Ch
     for (at, audience) in spec.audiences.iter().enumerate() {
         match lake.check_model(&audience.sql, audience.key.as_deref()).await {
             Ok(model) => models.push(CheckedModel { audience: audience.name.clone(), model }),
-            Err(error) if error.is_of_worker() => return Err(CheckError::Worker(error)),
+            Err(error) if error.is_worker_unavailable() => return Err(CheckError::Worker(error)),
             Err(error) => {
                 problems.push(problem(&audience.sql_at, format!("audiences[{at}].sql"), &error));
             }
@@ -45,7 +45,7 @@ pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, Ch
             identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
         let checked = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
         if let Err(error) = checked {
-            if error.is_of_worker() {
+            if error.is_worker_unavailable() {
                 return Err(CheckError::Worker(error));
             }
             let path = format!("syncs[{at}].identifiers.sql");

@@ -21,7 +21,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use throng_gate::Gate;
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
-use throng_log::{Retention, PartitionAssignment};
+use throng_log::{PartitionAssignment, Retention};
 use throng_membership::MembershipIndex;
 use throng_model::{
     AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, SystemEntropy, with_causes,

@@ -151,9 +151,9 @@ impl Rig {
     pub(crate) async fn claim(&self) -> Option<Task> {
         let now = self.clock.now();
         let unavailable = self.worker.quotas.unavailable(now, |_| 8);
-        let due = self.ledger.unannounced_tasks(now, now, 9, 9).await.unwrap();
+        let due = self.ledger.tasks_to_enqueue(now, now, 9, 9).await.unwrap();
         let task = due.iter().find(|task| !unavailable.contains(&task.destination))?;
-        self.ledger.claim_this_task(task.id, "w", 9, now, now.plus(LEASE)).await.unwrap()
+        self.ledger.claim_task(task.id, "w", 9, now, now.plus(LEASE)).await.unwrap()
     }
 
     /// Claims and works once; `None` if nothing is due.

@@ -340,10 +340,10 @@ impl World {
         for _ in 0..200 {
             self.clock.advance(Duration::from_secs(900));
             let now = self.clock.now();
-            let due = self.ledger.unannounced_tasks(now, now, 1, 1).await.unwrap();
+            let due = self.ledger.tasks_to_enqueue(now, now, 1, 1).await.unwrap();
             let Some(task) = due.first() else { continue };
             let until = now.plus(LEASE);
-            let task = self.ledger.claim_this_task(task.id, "w", 1, now, until).await.unwrap();
+            let task = self.ledger.claim_task(task.id, "w", 1, now, until).await.unwrap();
             let Some(task) = task else { continue };
             let run = self.ledger.run(task.run).await.unwrap();
             let input = TaskInput {

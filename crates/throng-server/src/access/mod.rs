@@ -279,7 +279,7 @@ impl Access {
             let mut used = self.last_used.lock().unwrap_or_else(PoisonError::into_inner);
             used.drain().collect()
         };
-        if let Err(error) = self.ledger.tokens_used(&used).await {
+        if let Err(error) = self.ledger.record_token_use(&used).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "failed to write last use of tokens"

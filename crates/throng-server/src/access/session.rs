@@ -80,7 +80,7 @@ impl Access {
         let Some(row) = row.filter(|row| is_active(row, now)) else { return Ok(None) };
         let Some(credential) = self.credential_of(secret, &row.grant) else { return Ok(None) };
         if now.since(row.last_seen_at) >= LAST_SEEN_INTERVAL {
-            self.ledger.session_seen(row.id, now).await?;
+            self.ledger.record_session_use(row.id, now).await?;
             self.remove_cached(hash);
         }
         Ok(Some(Caller { credential, session: Some(row.id) }))
@@ -149,7 +149,7 @@ impl Access {
 
     /// Redeems a sign-in code. Returns the caller for whom it was created; `None` the second time.
     pub(crate) async fn redeem_code(&self, code: &str) -> Result<Option<Caller>, LedgerError> {
-        let redeemed = self.ledger.take_sign_in_code(SecretHash::of(code), self.now()).await?;
+        let redeemed = self.ledger.redeem_sign_in_code(SecretHash::of(code), self.now()).await?;
         let Some(grant) = redeemed else { return Ok(None) };
         if self.credential_of(code, &grant).is_none() {
             // Its token may have been created on another node just now.

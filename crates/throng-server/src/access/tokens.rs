@@ -99,6 +99,6 @@ impl Access {
             at,
             actor: Some(caller.name().to_owned()),
         };
-        self.ledger.record(&[entry]).await
+        self.ledger.record_history(&[entry]).await
     }
 }

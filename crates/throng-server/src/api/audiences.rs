@@ -110,7 +110,7 @@ pub(crate) async fn refresh(
     let id = queued.map_err(|error| with_state_help(&name, error))?;
     record_history(&ctx, &name, &caller, "refresh requested", format!("refresh {id}")).await?;
     ctx.wake_build.notify_waiters();
-    ctx.changed(Change::Audiences);
+    ctx.publish_change(Change::Audiences);
     Ok(Json(json!({ "refresh": id })))
 }
 
@@ -144,7 +144,7 @@ async fn record_history(
         at: ctx.clock.now(),
         actor: Some(caller.name().to_owned()),
     };
-    Ok(ctx.ledger.record(&[entry]).await?)
+    Ok(ctx.ledger.record_history(&[entry]).await?)
 }
 
 /// Pauses an audience: no refresh starts until it is resumed. An open refresh continues.
@@ -189,7 +189,7 @@ pub(crate) async fn release(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let name = declared_audience(&ctx, &name)?;
-    if !ctx.ledger.release_audience(&name).await? {
+    if !ctx.ledger.unpin_audience(&name).await? {
         return Err(ApiError::wrong_state(format!("audience `{name}` is not pinned")));
     }
     record_history(&ctx, &name, &caller, "released", "it is refreshed again".to_owned()).await?;
@@ -209,7 +209,7 @@ async fn catch_up(ctx: &NodeContext, name: &AudienceName) -> Result<(), ApiError
 
 /// Notifies the pages of the change, and responds with the audience.
 async fn publish_change(ctx: &NodeContext, name: &AudienceName) -> Result<Json<Value>, ApiError> {
-    ctx.changed(Change::Audiences);
+    ctx.publish_change(Change::Audiences);
     let row = ctx.ledger.audience(name).await?;
     Ok(Json(view(name, row.as_ref(), ctx.clock.now())))
 }
@@ -287,7 +287,7 @@ pub(crate) async fn reject(
     ctx.ledger.resolve_alert(kind, name.as_str(), ctx.clock.now()).await?;
     record_snapshot_history(&ctx, &caller, &snapshot, "rejected", "the held snapshot was rejected")
         .await?;
-    ctx.changed(Change::Audiences);
+    ctx.publish_change(Change::Audiences);
     Ok(Json(json!(snapshot)))
 }
 
@@ -332,6 +332,6 @@ async fn publish_current(
         .await
         .map_err(|e| ApiError::of(e.as_ref() as &(dyn std::error::Error + 'static)))?;
     ctx.wake_activate.notify_waiters();
-    ctx.changed(Change::Audiences);
+    ctx.publish_change(Change::Audiences);
     Ok(Json(json!(snapshot)))
 }

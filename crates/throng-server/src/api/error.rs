@@ -214,7 +214,7 @@ impl ApiError {
         tracing::error!(error, %problem, "request failed");
         let error =
             Self::unavailable(format!("{what} is unavailable: {problem}")).help(problem.hint());
-        if problem.can_pass() { error } else { error.without_retry() }
+        if problem.is_retryable() { error } else { error.without_retry() }
     }
 
     /// A bug. The client gets no internals; the log has them.

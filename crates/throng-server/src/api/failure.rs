@@ -213,7 +213,7 @@ mod tests {
             name: "checkpoints/0".to_owned(),
             source: "dns error".into(),
         };
-        let kafka = || LogError::Unanswered { topic: "events".to_owned() };
+        let kafka = || LogError::BrokerTimeout { topic: "events".to_owned() };
         let fenced = || CheckpointError::Fenced { partition: 0 };
         assert_eq!(of(NodeError::Objects(bucket())), unavailable);
         assert_eq!(of(NodeError::Log(kafka())), unavailable);

@@ -197,9 +197,9 @@ pub(super) async fn record_change(
         at: ctx.clock.now(),
         actor: Some(caller.name().to_owned()),
     };
-    ctx.ledger.record(&[entry]).await?;
+    ctx.ledger.record_history(&[entry]).await?;
     ctx.wake_activate.notify_waiters();
-    ctx.changed(Change::Activation);
+    ctx.publish_change(Change::Activation);
     Ok(Json(json!({ "sync": sync })))
 }
 
@@ -228,9 +228,9 @@ pub(crate) async fn approve_run(
         at: now,
         actor: Some(caller.name().to_owned()),
     };
-    ctx.ledger.record(&[entry]).await?;
+    ctx.ledger.record_history(&[entry]).await?;
     ctx.wake_activate.notify_waiters();
-    ctx.changed(Change::Activation);
+    ctx.publish_change(Change::Activation);
     Ok(Json(json!(run)))
 }
 
@@ -252,7 +252,7 @@ pub(crate) async fn approve_destination(
     let reason = crate::roles::activate::failed_checks_reason(name);
     // First, because the planner holds new runs while this alert is open.
     ctx.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
-    let held = ctx.ledger.unsettled().await?;
+    let held = ctx.ledger.incomplete_syncs().await?;
     let held = held.iter().filter(|(_, state)| *state == RunState::Held).map(|(sync, _)| sync);
     let held: Vec<SyncName> = held
         .filter(|held| spec.syncs.iter().any(|s| s.name == **held && s.destination == *name))
@@ -270,9 +270,9 @@ pub(crate) async fn approve_destination(
         at: now,
         actor: Some(caller.name().to_owned()),
     };
-    ctx.ledger.record(&[entry]).await?;
+    ctx.ledger.record_history(&[entry]).await?;
     ctx.wake_activate.notify_waiters();
-    ctx.changed(Change::Activation);
+    ctx.publish_change(Change::Activation);
     Ok(Json(json!({ "approved": approved })))
 }
 
@@ -335,7 +335,7 @@ pub(crate) async fn requeue(
     refuse_paused(&ctx, &ctx.ledger.task(TaskId(id)).await?.sync).await?;
     ctx.ledger.requeue_task(TaskId(id), now).await?;
     let task = ctx.ledger.task(TaskId(id)).await?;
-    ctx.ledger.end_rest(&task.destination, now).await?;
+    ctx.ledger.end_backoff(&task.destination, now).await?;
     let entry = HistoryEntry {
         subject_kind: "sync".to_owned(),
         subject: ctx.ledger.run(task.run).await?.sync.to_string(),
@@ -344,9 +344,9 @@ pub(crate) async fn requeue(
         at: now,
         actor: Some(caller.name().to_owned()),
     };
-    ctx.ledger.record(&[entry]).await?;
+    ctx.ledger.record_history(&[entry]).await?;
     ctx.wake_activate.notify_waiters();
-    ctx.changed(Change::Activation);
+    ctx.publish_change(Change::Activation);
     Ok(Json(json!(task)))
 }
 

@@ -148,7 +148,7 @@ struct LedgerCopy {
 async fn read_copy(path: &Path) -> Result<LedgerCopy, BackupError> {
     let copy = SqliteLedger::attach(path).await?;
     let read = async {
-        let named = copy.named_objects().await?;
+        let named = copy.referenced_objects().await?;
         let mut names: Vec<String> = named.objects.into_iter().map(|object| object.name).collect();
         for manifest in &named.manifests {
             let files = throng_membership::manifest_files(manifest);

@@ -61,7 +61,7 @@ async fn collect_ledger(ctx: &NodeContext, families: &mut Families) -> Result<()
     let receivers = ledger.receivers().await?;
     let audiences = ledger.audiences().await?;
     let tasks = ledger.task_counts().await?;
-    let unsettled = ledger.unsettled().await?;
+    let incomplete_syncs = ledger.incomplete_syncs().await?;
     let checks = ledger.unchecked_tasks(MAX_CHECKS).await?.len();
     let open_batches = ledger.open_batches().await?;
 
@@ -99,7 +99,7 @@ async fn collect_ledger(ctx: &NodeContext, families: &mut Families) -> Result<()
     families.add(
         "throng_sync_runs",
         runs.map(|state| {
-            let n = unsettled.iter().filter(|(_, of)| *of == state).count();
+            let n = incomplete_syncs.iter().filter(|(_, of)| *of == state).count();
             (label("state", run_state(state)), n as f64)
         }),
     );

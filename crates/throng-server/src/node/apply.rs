@@ -213,9 +213,9 @@ pub(super) async fn queue_refreshes(
             at: now,
             actor: actor.map(str::to_owned),
         };
-        ctx.ledger.record(&[entry]).await?;
+        ctx.ledger.record_history(&[entry]).await?;
     }
-    Ok(ctx.ledger.record(&removal_entries(applied, actor, now)).await?)
+    Ok(ctx.ledger.record_history(&removal_entries(applied, actor, now)).await?)
 }
 
 /// History entries of the syncs that were removed, and of those whose removal was cancelled.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::{
-    DiskFloor, EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings,
-    KafkaTable, MemoryQueue, Queue, Sasl, PartitionAssignment, Tls,
+    EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings,
+    KafkaTable, MemoryQueue, MinFreeDisk, PartitionAssignment, Queue, Sasl, Tls,
 };
 use throng_model::Secret;
 use throng_objects::{BucketObjects, BucketSettings, DirectoryObjects, Objects, Service};
@@ -64,7 +64,7 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
         // The lock of the data directory excludes other processes, so every lease in this file is
         // of a dead process, and its work can resume at once. In a shared ledger a lease may be of
         // a running node: ending it would let two nodes do the same work, so it has to expire.
-        let leases = ledger.end_leases(config.clock.now()).await?;
+        let leases = ledger.expire_leases(config.clock.now()).await?;
         if leases > 0 {
             tracing::info!(leases, "resuming work of a dead process");
         }
@@ -82,8 +82,10 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
                 return Err(NodeError::LogPartitions { found, stored });
             }
             let partitions = found.or(stored).unwrap_or(settings.log_partitions);
-            let floor = settings.min_free_disk_bytes.map_or(DiskFloor::Default, DiskFloor::Bytes);
-            let options = FileLogOptions { min_free_disk: floor, ..FileLogOptions::new(partitions) };
+            let floor =
+                settings.min_free_disk_bytes.map_or(MinFreeDisk::Default, MinFreeDisk::Bytes);
+            let options =
+                FileLogOptions { min_free_disk: floor, ..FileLogOptions::new(partitions) };
             let log = Arc::new(FileLog::open_with(&dir, options)?);
             let memory = || Arc::new(MemoryQueue::default()) as Arc<dyn Queue>;
             let queues = Queues { tasks: memory(), checks: memory(), dead_letters: None };
@@ -146,7 +148,7 @@ pub(super) fn ledger_url(
     insecure: bool,
 ) -> Result<Secret, NodeError> {
     let url = secret(env, "ledger_url", reference)?;
-    if !insecure && throng_ledger::is_plain_remote_postgres(&url)? {
+    if !insecure && throng_ledger::is_unencrypted_remote_postgres(&url)? {
         return Err(NodeError::UnencryptedLedger);
     }
     Ok(url)
@@ -252,7 +254,7 @@ async fn ledger(
             let ledger = PostgresLedger::open(&url, *connections).await?;
             // A node with a local log or local objects must be the only one: another node would
             // miss files and events that the ledger names.
-            if !settings.is_shared() && !ledger.take().await? {
+            if !settings.is_shared() && !ledger.acquire_node_lock().await? {
                 return Err(NodeError::LedgerInUse);
             }
             Ok(Arc::new(ledger))

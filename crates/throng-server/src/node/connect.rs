@@ -79,7 +79,7 @@ async fn ledger(settings: &NodeSettings, env: &Environment) -> Finding {
         }
         Err(error) => return Finding::failed(NAME, &error, "set what node.ledger_url names"),
     };
-    let status = match PostgresLedger::look(&url).await {
+    let status = match PostgresLedger::inspect(&url).await {
         Ok(status) => status,
         Err(error) => {
             let help = "check host, port, user and password in what node.ledger_url names, and \
@@ -217,7 +217,7 @@ pub async fn migrate(
         (LedgerSettings::Postgres { url, insecure, .. }, _) => {
             let url = ledger_url(env, url, *insecure)?;
             PostgresLedger::open(&url, 2).await?;
-            let status = PostgresLedger::look(&url).await?;
+            let status = PostgresLedger::inspect(&url).await?;
             Ok(format!("PostgreSQL {}, tables of version {}", status.server, status.newest))
         }
         (LedgerSettings::Sqlite, Some(dir)) => {

@@ -39,7 +39,7 @@ pub(super) async fn check(settings: &NodeSettings, env: &Environment) -> Vec<Fin
 
 /// Every object that the ledger names.
 async fn names(ledger: &PostgresLedger) -> Result<BTreeSet<String>, NodeError> {
-    let named = ledger.named_objects().await?;
+    let named = ledger.referenced_objects().await?;
     let mut names: BTreeSet<String> = named.objects.into_iter().map(|o| o.name).collect();
     for manifest in &named.manifests {
         let files = throng_membership::manifest_files(manifest);
@@ -56,7 +56,7 @@ async fn snapshots(
     const NAME: &str = "snapshots";
     let LedgerSettings::Postgres { url, insecure, .. } = &settings.ledger else { return None };
     let url = ledger_url(env, url, *insecure).ok()?;
-    let status = PostgresLedger::look(&url).await.ok()?;
+    let status = PostgresLedger::inspect(&url).await.ok()?;
     if status.schema != Some(status.newest) {
         return None;
     }

@@ -49,8 +49,10 @@ const RETRY_DELAY: Duration = Duration::from_secs(5);
 pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let quotas = Arc::new(Quotas::default());
     let destinations = Arc::new(Destinations::default());
-    let prefetch =
-        Arc::new(PrefetchBuffer::new(Arc::clone(&ctx.queues.tasks), ctx.queues.dead.clone()));
+    let prefetch = Arc::new(PrefetchBuffer::new(
+        Arc::clone(&ctx.queues.tasks),
+        ctx.queues.dead_letters.clone(),
+    ));
     let workers = ctx.spec.load().node.activation_workers.max(1);
     let mut subtasks = tokio::task::JoinSet::new();
     for number in 0..workers {
@@ -111,7 +113,7 @@ pub async fn run_leader(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let backoff = planner::PlanBackoff::default();
     let orphans_removed = AtomicBool::new(false);
     let planning = repeat(&ctx, &shutdown, "failed to plan runs", || async {
-        if !ctx.ledger.lead().await? {
+        if !ctx.ledger.acquire_leadership().await? {
             return Ok(false);
         }
         if !orphans_removed.swap(true, Ordering::Relaxed)
@@ -124,7 +126,7 @@ pub async fn run_leader(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     });
     let is_first_round = AtomicBool::new(true);
     let enqueueing = repeat(&ctx, &shutdown, "failed to enqueue tasks", || async {
-        if !ctx.ledger.lead().await? {
+        if !ctx.ledger.acquire_leadership().await? {
             is_first_round.store(true, Ordering::Relaxed);
             return Ok(false);
         }
@@ -138,7 +140,7 @@ async fn wait(ctx: &NodeContext, shutdown: &CancellationToken, at_most: Duration
     tokio::select! {
         () = shutdown.cancelled() => false,
         () = ctx.wake_activate.notified() => true,
-        () = tokio::time::sleep(ctx.pause(at_most)) => true,
+        () = tokio::time::sleep(ctx.poll_delay(at_most)) => true,
     }
 }
 
@@ -159,7 +161,7 @@ async fn repeat<F, R>(
             done = round() => match done {
                 Ok(changed) => {
                     if changed {
-                        ctx.changed(Change::Activation);
+                        ctx.publish_change(Change::Activation);
                         ctx.wake_activate.notify_waiters();
                     }
                     POLL_INTERVAL
@@ -190,7 +192,7 @@ impl ActivationWorker {
         while !self.shutdown.is_cancelled() {
             let pause = match self.work_once().await {
                 Ok(true) => {
-                    self.ctx.changed(Change::Activation);
+                    self.ctx.publish_change(Change::Activation);
                     // The leader plans and enqueues what follows this task.
                     self.ctx.wake_activate.notify_waiters();
                     continue;
@@ -207,7 +209,7 @@ impl ActivationWorker {
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
                 () = self.prefetch.wait_for_task() => {}
-                () = tokio::time::sleep(self.ctx.pause(pause)) => {}
+                () = tokio::time::sleep(self.ctx.poll_delay(pause)) => {}
             }
         }
     }
@@ -224,7 +226,7 @@ impl ActivationWorker {
         let at_most = self.destinations.max_tasks(&reserved.task_message.destination);
         let until = now.plus(worker.options.lease);
         let id = reserved.task_message.task;
-        let claimed = ctx.ledger.claim_this_task(id, &worker.holder, at_most, now, until).await;
+        let claimed = ctx.ledger.claim_task(id, &worker.holder, at_most, now, until).await;
         let task = match claimed {
             Ok(Some(task)) => task,
             Ok(None) => {
@@ -242,7 +244,7 @@ impl ActivationWorker {
             }
         };
         self.prefetch.done(&reserved).await;
-        ctx.changed(Change::Activation);
+        ctx.publish_change(Change::Activation);
         self.work(&task).await.map(|()| true)
     }
 
@@ -304,7 +306,7 @@ impl ActivationWorker {
 
     /// Writes a dead letter if there is a dead-letter topic. The ledger has the task and an alert anyway.
     async fn write_dead_letter(&self, task: &Task) -> Result<(), LedgerError> {
-        let Some(dead) = &self.ctx.queues.dead else { return Ok(()) };
+        let Some(dead) = &self.ctx.queues.dead_letters else { return Ok(()) };
         let task = self.ctx.ledger.task(task.id).await?;
         let reason = task.last_error.clone().unwrap_or_default();
         if let Err(error) = dead.put(vec![task_message::dead_letter(&task, &reason)]).await {

@@ -100,7 +100,7 @@ impl Worker {
             tokio::select! {
                 () = self.shutdown.cancelled() => {}
                 () = self.ctx.wake_build.notified() => {}
-                () = tokio::time::sleep(self.ctx.pause(pause)) => {}
+                () = tokio::time::sleep(self.ctx.poll_delay(pause)) => {}
             }
         }
     }
@@ -158,7 +158,7 @@ impl Worker {
     async fn process(&self, refresh: Refresh) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
-        ctx.changed(Change::Audiences);
+        ctx.publish_change(Change::Audiences);
         let audience = declared(&ctx.spec.load(), &refresh.audience).cloned();
         let Some(audience) = audience else {
             let error = BuildError::NotDeclared(refresh.audience.clone());
@@ -260,7 +260,7 @@ impl Worker {
         let ctx = &self.ctx;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.ctx.pause(HEARTBEAT_INTERVAL)) => {}
+                () = tokio::time::sleep(self.ctx.poll_delay(HEARTBEAT_INTERVAL)) => {}
                 () = ctx.cancelled.notified() => {}
             }
             match declared(&ctx.spec.load(), &audience.name) {
@@ -274,10 +274,10 @@ impl Worker {
             let until = ctx.clock.now().plus(LEASE);
             let renewed = ctx
                 .ledger
-                .refresh_progress(refresh.id, &self.holder, until, rows, null_keys, expected)
+                .record_refresh_progress(refresh.id, &self.holder, until, rows, null_keys, expected)
                 .await;
             match renewed {
-                Ok(()) => ctx.changed(Change::Audiences),
+                Ok(()) => ctx.publish_change(Change::Audiences),
                 Err(lost @ LedgerError::LeaseLost { .. }) => return lost.into(),
                 Err(error) => tracing::warn!(
                     refresh = %refresh.id,
@@ -297,7 +297,7 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let (name, now) = (&refresh.audience, ctx.clock.now());
-        ctx.note_storage(&format!("refresh of {name}"), error);
+        ctx.report_storage_error(&format!("refresh of {name}"), error);
         let mut reason = error.describe();
         metrics::counter!("throng_query_failures_total", "class" => error.class()).increment(1);
         if let (Some(audience), BuildError::Lake(_)) = (audience, error) {
@@ -342,7 +342,7 @@ impl Worker {
             }
             publish::record(ctx, name, "failed", format!("given up: {reason}")).await?;
         }
-        ctx.changed(Change::Audiences);
+        ctx.publish_change(Change::Audiences);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::aggregate::GateReport;
 use super::build::{declared_audiences, inspect_files, reload_membership};
-use crate::node::{NodeError, follow_spec};
+use crate::node::{NodeError, switch_to_applied_spec};
 use crate::{Change, NodeContext};
 
 /// How often the ledger is polled for what other nodes did.
@@ -43,7 +43,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
         }
         let polled = poll(&ctx, &mut tried).await;
         let delay = match polled {
-            Ok(()) => ctx.pause(POLL_INTERVAL),
+            Ok(()) => ctx.poll_delay(POLL_INTERVAL),
             Err(error) => {
                 tracing::error!(
                     error = &*error as &dyn std::error::Error,
@@ -192,7 +192,7 @@ async fn poll(
         let retry_after = reload_membership(ctx).await?;
         tried.retry_at = retry_after.map(|delay| tokio::time::Instant::now() + delay);
         ctx.wake_activate.notify_waiters();
-        ctx.changed(Change::Audiences);
+        ctx.publish_change(Change::Audiences);
     }
     tried.versions = missing;
     Ok(())
@@ -201,7 +201,7 @@ async fn poll(
 async fn poll_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
     let applied = ctx.ledger.applied_version().await?.unwrap_or(0);
     if applied > ctx.spec_and_version().1 {
-        follow_spec(ctx).await?;
+        switch_to_applied_spec(ctx).await?;
     }
     Ok(())
 }

@@ -65,7 +65,7 @@ pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
             Some(ended) = notifier.sending.join_next(), if !notifier.sending.is_empty() => {
                 notifier.handle_ended(ended);
             }
-            () = tokio::time::sleep(notifier.ctx.pause(pause)) => {}
+            () = tokio::time::sleep(notifier.ctx.poll_delay(pause)) => {}
         }
     }
 }
@@ -86,7 +86,7 @@ impl Notifier {
             self.handle_ended(ended);
         }
         let settings = self.ctx.spec.load().node.alerts.clone();
-        if settings.is_empty() || !self.ctx.ledger.lead().await? {
+        if settings.is_empty() || !self.ctx.ledger.acquire_leadership().await? {
             return Ok(());
         }
         let now = self.ctx.clock.now();
@@ -105,7 +105,7 @@ impl Notifier {
         if now >= self.cleanup_at {
             let names: Vec<String> =
                 settings.iter().map(|receiver| receiver.name.clone()).collect();
-            ledger.forget_alert_events(now.minus(KEEP_EVENTS), &names).await?;
+            ledger.delete_alert_events(now.minus(KEEP_EVENTS), &names).await?;
             self.cleanup_at = now.plus(CLEANUP_INTERVAL);
         }
         for receiver in settings {
@@ -155,11 +155,13 @@ async fn send_all(
 ) -> Result<(), LedgerError> {
     loop {
         let row = ctx.ledger.receivers().await?.into_iter().find(|row| row.name == settings.name);
-        let (Some(row), true) = (row, ctx.ledger.lead().await?) else { return Ok(()) };
+        let (Some(row), true) = (row, ctx.ledger.acquire_leadership().await?) else {
+            return Ok(());
+        };
         if row.pending == 0 || !send_next(ctx, client, settings, &row).await? {
             return Ok(());
         }
-        ctx.changed(crate::Change::Activation);
+        ctx.publish_change(crate::Change::Activation);
     }
 }
 
@@ -176,7 +178,7 @@ async fn send_next(
     let now = ctx.clock.now();
     match outcome::decide_before_send(settings, row, &event, now) {
         BeforeSend::Skip => {
-            ledger.pass_over_event(name, event.id).await?;
+            ledger.skip_alert_event(name, event.id).await?;
             return Ok(true);
         }
         BeforeSend::Expire(result) => {
@@ -187,7 +189,7 @@ async fn send_next(
                 "alert not delivered"
             );
             count(name, "expired");
-            ledger.delivery_ended(name, event.id, &result, now).await?;
+            ledger.record_delivery_result(name, event.id, &result, now).await?;
             return Ok(true);
         }
         BeforeSend::Send => {}
@@ -207,7 +209,7 @@ async fn send_next(
                 tracing::error!(receiver = name, alert = event.alert.id, why, "alert refused");
             }
             count(name, outcome);
-            ledger.delivery_ended(name, event.id, &result, now).await?;
+            ledger.record_delivery_result(name, event.id, &result, now).await?;
             Ok(true)
         }
         AfterSend::Retry { why, delay } => {
@@ -220,7 +222,7 @@ async fn send_next(
             );
             metrics::counter!("throng_alert_delivery_failures_total", "receiver" => name.clone())
                 .increment(1);
-            ledger.delivery_failed(name, &why, now.plus(delay)).await?;
+            ledger.record_delivery_failure(name, &why, now.plus(delay)).await?;
             Ok(false)
         }
     }

@@ -30,7 +30,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let mut changes = ctx.changes.subscribe();
     let mut first_seen = FirstSeen::default();
     loop {
-        let polled = match ctx.ledger.lead().await {
+        let polled = match ctx.ledger.acquire_leadership().await {
             Ok(true) => poll_schedules(&ctx, &mut first_seen).await.map(Some),
             Ok(false) => Ok(None),
             Err(error) => Err(error),
@@ -56,7 +56,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
             }
         };
         let until = next.map_or(POLL_INTERVAL, |at| at.since(ctx.clock.now()).min(POLL_INTERVAL));
-        let pause = ctx.pause(until).min(MAX_WALL_INTERVAL);
+        let pause = ctx.poll_delay(until).min(MAX_WALL_INTERVAL);
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
@@ -114,7 +114,7 @@ async fn poll_schedules(
     }
     if queued {
         ctx.wake_build.notify_waiters();
-        ctx.changed(Change::Audiences);
+        ctx.publish_change(Change::Audiences);
     }
     Ok(next)
 }
@@ -142,7 +142,7 @@ async fn skip(
         at: ctx.clock.now(),
         actor: None,
     };
-    ctx.ledger.record(&[entry]).await
+    ctx.ledger.record_history(&[entry]).await
 }
 
 /// After an audience was resumed or released: queues a refresh if the version that it serves was

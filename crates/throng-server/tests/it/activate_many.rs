@@ -189,7 +189,7 @@ impl Rig {
         let unavailable = worker.quotas.unavailable(now, |_| 16);
         let mut queue = self.queue.lock().await;
         if queue.is_empty() {
-            *queue = self.ledger.unannounced_tasks(now, now, 200, 200).await.unwrap().into();
+            *queue = self.ledger.tasks_to_enqueue(now, now, 200, 200).await.unwrap().into();
         }
         let place = queue.iter().position(|task| !unavailable.contains(&task.destination))?;
         queue.remove(place)
@@ -210,7 +210,7 @@ impl Rig {
             };
             let now = self.clock.now();
             let (id, until) = (task.id, now.plus(LEASE));
-            let claimed = self.ledger.claim_this_task(id, &worker.holder, 16, now, until).await;
+            let claimed = self.ledger.claim_task(id, &worker.holder, 16, now, until).await;
             let Some(task) = claimed.unwrap() else { continue };
             let input = self.input(&task, version);
             if worker.work(&task, Ok(&input)).await.unwrap() == TaskOutcome::Failed {

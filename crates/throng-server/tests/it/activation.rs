@@ -9,7 +9,7 @@ use throng_server::{Node, NodeConfig};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
 use throng_store::{Ledger, RunState, SyncRun, Verdict};
 
-use crate::{Client, PATIENCE, until};
+use crate::{Client, TIMEOUT, until};
 
 const SPEC: &str = r#"version: 1
 sources:
@@ -105,7 +105,7 @@ pub(crate) async fn settled(node: &Node, what: &str, wanted: impl Fn(&SyncRun) -
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(PATIENCE, polling).await.expect(what)
+    tokio::time::timeout(TIMEOUT, polling).await.expect(what)
 }
 
 pub(crate) async fn checked(node: &Node) -> (Verdict, Vec<String>) {
@@ -118,7 +118,7 @@ pub(crate) async fn checked(node: &Node) -> (Verdict, Vec<String>) {
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(PATIENCE, polling).await.expect("a check")
+    tokio::time::timeout(TIMEOUT, polling).await.expect("a check")
 }
 
 pub(crate) async fn refresh(client: &Client) {

@@ -9,7 +9,7 @@ use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig};
 use throng_store::RefreshTrigger;
 
-use crate::{Client, PATIENCE, sent_file, until};
+use crate::{Client, TIMEOUT, sent_file, until};
 
 const SPEC: &str = r#"version: 1
 sources:
@@ -65,7 +65,7 @@ async fn settled(node: &Node, name: &str, wanted: impl Fn(&Value) -> bool) -> Va
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.expect(name)
+    tokio::time::timeout(TIMEOUT, asking).await.expect(name)
 }
 
 /// Waits until these versions are served, which is a moment after they are published.

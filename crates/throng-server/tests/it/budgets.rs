@@ -10,7 +10,7 @@ use throng_log::FileLog;
 use throng_model::{AdGroupName, Clock, ManualClock, Micros};
 use throng_server::{Node, NodeError};
 
-use crate::{Client, PATIENCE, SPEC, noon, sent, spec, start, until};
+use crate::{Client, SPEC, TIMEOUT, noon, sent, spec, start, until};
 
 fn line(clock: &ManualClock, kind: &str, ad_group: &str, id: impl std::fmt::Display) -> String {
     let at = clock.now().to_string();
@@ -135,7 +135,7 @@ async fn follow(client: &Client, gate: &Gate, mut wanted: impl FnMut(&Gate) -> b
             }
         }
     };
-    tokio::time::timeout(PATIENCE, reading).await.expect("the feed has it");
+    tokio::time::timeout(TIMEOUT, reading).await.expect("the feed has it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

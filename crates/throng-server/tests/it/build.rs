@@ -13,7 +13,7 @@ use throng_store::{
     SpecLedger,
 };
 
-use crate::{PATIENCE, noon, start};
+use crate::{TIMEOUT, noon, start};
 
 const BUYERS: &str = "SELECT customer FROM shop.visits WHERE n > 0";
 
@@ -69,7 +69,7 @@ async fn settled(ctx: &NodeContext, wanted: impl Fn(&AudienceRow) -> bool) -> Au
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap()
+    tokio::time::timeout(TIMEOUT, waiting).await.unwrap()
 }
 
 /// Waits until a version is served.
@@ -81,7 +81,7 @@ async fn served(ctx: &NodeContext, version: u64) {
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+    tokio::time::timeout(TIMEOUT, waiting).await.unwrap();
 }
 
 /// Asserts that exactly these of the customers 0 to 99,999 are members.
@@ -348,7 +348,7 @@ async fn many_audiences_share_one_dictionary() {
             let _ = changes.recv().await;
         }
     };
-    tokio::time::timeout(PATIENCE, all).await.unwrap();
+    tokio::time::timeout(TIMEOUT, all).await.unwrap();
     let index = ctx.membership.load_full();
     // No user has two ordinals, although builders ran at the same time. The models select the
     // digits 0 to 7.

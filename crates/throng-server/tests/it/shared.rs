@@ -271,7 +271,7 @@ async fn all_engines_are_used_by_tls_and_wrong_secrets_are_reported() {
     }
     let says = |backend: &str| {
         let finding = found.iter().find(|finding| finding.backend == backend).unwrap();
-        format!("{} {}", finding.says, finding.help.clone().unwrap_or_default())
+        format!("{} {}", finding.message, finding.help.clone().unwrap_or_default())
     };
     assert!(says("ledger").to_lowercase().contains("certificate"), "{}", says("ledger"));
     assert!(says("log").contains("password"), "{}", says("log"));

@@ -39,7 +39,7 @@ pub(crate) async fn quarantine(node: &NodeArgs, json: bool) -> Result<ExitCode> 
 pub(crate) fn repair(dir: &Path, json: bool) -> Result<ExitCode> {
     let log = dir.join("log");
     anyhow::ensure!(log.is_dir(), "{} holds no event log: name a data directory", dir.display());
-    let damage = throng_log::set_damage_aside(&log)
+    let damage = throng_log::repair_log(&log)
         .with_context(|| format!("cannot repair the event log in {}", log.display()))?;
     if json {
         let all: Vec<Value> = damage

@@ -73,7 +73,7 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
     ));
     for finding in findings {
         let mark = if finding.ok { "works" } else { "does not work" };
-        out::line(format!("{} {mark}: {}", finding.backend, finding.says));
+        out::line(format!("{} {mark}: {}", finding.backend, finding.message));
         if let Some(help) = finding.help {
             out::line(format!("  help: {help}"));
         }

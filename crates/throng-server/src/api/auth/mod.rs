@@ -19,7 +19,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
-use crate::access::{Access, Caller, Verdict};
+use crate::access::{Access, Caller, ThrottleAction};
 
 pub(super) use headers::secure;
 pub(crate) use host::HostNames;
@@ -171,13 +171,13 @@ fn address(parts: &Parts) -> Option<IpAddr> {
 /// The response to a wrong token. The token has been checked before, so valid ones are never delayed.
 fn wrong_token(guard: &Guard, address: Option<IpAddr>) -> ApiError {
     let shown = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
-    match guard.access.wrong(address) {
-        Verdict::Refuse => {
+    match guard.access.throttle_wrong_token(address) {
+        ThrottleAction::Refuse => {
             metrics::counter!("throng_wrong_tokens_total", "answer" => "refused").increment(1);
             tracing::warn!(address = shown, "wrong token");
             ApiError::wrong_token()
         }
-        Verdict::Slow(after) => {
+        ThrottleAction::Slow(after) => {
             metrics::counter!("throng_wrong_tokens_total", "answer" => "slowed").increment(1);
             tracing::debug!(address = shown, "too many wrong tokens");
             ApiError::too_many_wrong_tokens(after)

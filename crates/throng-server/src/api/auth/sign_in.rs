@@ -54,7 +54,7 @@ async fn open(
 }
 
 async fn sign_in_by_code(guard: &Guard, code: &str) -> Response {
-    match guard.access.take_code(code).await {
+    match guard.access.redeem_code(code).await {
         Ok(Some(caller)) => start_session(guard, &caller, "/").await,
         Ok(None) => page(StatusCode::UNAUTHORIZED, "/", WRONG_LINK),
         Err(error) => failed(&error.into()),
@@ -109,7 +109,8 @@ async fn start_session(guard: &Guard, caller: &Caller, back: &str) -> Response {
     match guard.access.begin_session(caller).await {
         Ok(secret) => {
             tracing::info!(name = caller.name(), "signed in");
-            let cookie = guard.set_cookie(secret.expose(), crate::access::LONGEST.as_secs());
+            let cookie =
+                guard.set_cookie(secret.expose(), crate::access::SESSION_LIFETIME.as_secs());
             ([(header::SET_COOKIE, cookie)], Redirect::to(back)).into_response()
         }
         Err(error) => failed(&error),

@@ -78,7 +78,7 @@ async fn handle_message(
     };
     let Some(task) = ctx.ledger.unchecked_task(task_message.task).await? else { return Ok(()) };
     if check(ctx, quotas, destinations, &task).await? {
-        ctx.changed(Change::Activation);
+        ctx.publish_change(Change::Activation);
         ctx.wake_activate.notify_waiters();
     }
     Ok(())
@@ -217,7 +217,7 @@ async fn record(
         actor: None,
     };
     if is_new {
-        ctx.ledger.record(&[entry]).await?;
+        ctx.ledger.record_history(&[entry]).await?;
     }
     // A task counts once.
     if verdict == Verdict::Failed && before.is_none_or(|b| b.verdict != Verdict::Failed) {
@@ -253,7 +253,8 @@ async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError>
     let destination = spec.destinations.iter().find(|d| d.name == task.destination);
     let Some(destination) = destination else { return Ok(()) };
     let name = &destination.name;
-    let approved = ctx.ledger.alert_ended(AlertKind::RunHeld, &account_alert_subject(name)).await?;
+    let approved =
+        ctx.ledger.alert_resolved_at(AlertKind::RunHeld, &account_alert_subject(name)).await?;
     let after = approved.unwrap_or(Timestamp(i64::MIN));
     let mut verdicts = vec![Verdict::Failed];
     verdicts.extend(ctx.ledger.verdicts(name, after, MAX_VERDICTS - 1).await?);
@@ -284,7 +285,7 @@ async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError>
         at: now,
         actor: None,
     };
-    ctx.ledger.record(&[entry]).await
+    ctx.ledger.record_history(&[entry]).await
 }
 
 #[cfg(test)]

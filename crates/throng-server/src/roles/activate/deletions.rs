@@ -37,7 +37,7 @@ pub(super) async fn run(
         };
         match result {
             Ok(true) => {
-                ctx.changed(Change::Activation);
+                ctx.publish_change(Change::Activation);
                 ctx.wake_activate.notify_waiters();
             }
             Ok(false) => {}

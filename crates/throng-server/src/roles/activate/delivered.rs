@@ -360,7 +360,7 @@ pub(super) async fn remove_orphans(ctx: &NodeContext) -> Result<(), DeliveredErr
         if listed.is_empty() {
             continue;
         }
-        let named = ctx.ledger.named_objects().await?;
+        let named = ctx.ledger.referenced_objects().await?;
         for object in listed.into_iter().filter(|object| object.modified < before) {
             if !named.objects.iter().any(|known| known.name == object.name) {
                 ctx.objects.remove(&object.name).await?;

@@ -39,12 +39,12 @@ pub(crate) async fn enqueue_due_tasks(
     loop {
         let now = ctx.clock.now();
         let due =
-            ctx.ledger.unannounced_tasks(before, now, MAX_TASKS_OF_ACCOUNT, BATCH_TASKS).await?;
+            ctx.ledger.tasks_to_enqueue(before, now, MAX_TASKS_OF_ACCOUNT, BATCH_TASKS).await?;
         let ids: Vec<TaskId> = due.iter().map(|task| task.id).collect();
         put(&*ctx.queues.tasks, &due).await?;
         // Only after the messages are written: a crash in between enqueues the tasks twice, the other order
         // would lose them until the redelivery interval is over.
-        ctx.ledger.announced_tasks(&ids, now.max(before)).await?;
+        ctx.ledger.mark_tasks_enqueued(&ids, now.max(before)).await?;
         enqueued += ids.len() as u64;
         if ids.len() < BATCH_TASKS as usize {
             return Ok(enqueued);
@@ -68,11 +68,11 @@ pub(super) async fn enqueue_due(ctx: &NodeContext, first: bool) -> Result<bool, 
     let before = if first { now } else { now.minus(REDELIVERY_INTERVAL) };
     let tasks = enqueue_due_tasks(ctx, before).await?;
     let checks =
-        ctx.ledger.unannounced_checks(now.minus(CHECK_REDELIVERY_INTERVAL), BATCH_TASKS).await?;
+        ctx.ledger.checks_to_enqueue(now.minus(CHECK_REDELIVERY_INTERVAL), BATCH_TASKS).await?;
     let ids: Vec<TaskId> = checks.iter().map(|task| task.id).collect();
     put(&*ctx.queues.checks, &checks).await?;
     if !ids.is_empty() {
-        ctx.ledger.announced_checks(&ids, now).await?;
+        ctx.ledger.mark_checks_enqueued(&ids, now).await?;
     }
     Ok(tasks > 0 || !ids.is_empty())
 }

@@ -151,7 +151,7 @@ async fn plan_requests<'s>(
         ctx.ledger.delivered().await?.into_iter().collect();
     // One query for all syncs: of thousands only few need a run.
     let open_runs: HashMap<SyncName, RunState> =
-        ctx.ledger.unsettled().await?.into_iter().collect();
+        ctx.ledger.incomplete_syncs().await?.into_iter().collect();
     let records = ctx.ledger.delivered_records().await?;
     let mut records: HashMap<SyncName, DeliveredRecord> =
         records.into_iter().map(|record| (record.sync.clone(), record)).collect();
@@ -248,7 +248,7 @@ async fn record_account_change(
         at: now,
         actor: None,
     };
-    ctx.ledger.record(&[entry]).await
+    ctx.ledger.record_history(&[entry]).await
 }
 
 /// Whether a sync with this newest run cannot get a new run now. `requested`: a person has requested a run, or the
@@ -401,7 +401,7 @@ async fn record_up_to_date(
     identifiers: String,
 ) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
-    ctx.ledger.deliver_version(&request.sync.name, request.version, now).await?;
+    ctx.ledger.record_delivered_version(&request.sync.name, request.version, now).await?;
     ctx.ledger.resolve_alert(AlertKind::TaskFailed, request.sync.name.as_str(), now).await?;
     if let Some(record) = &request.record {
         let (due, retry_at, tries) = (0, None, 0);
@@ -468,6 +468,6 @@ pub(super) async fn record(
         at: now,
         actor: None,
     };
-    ctx.ledger.record(&[entry]).await?;
+    ctx.ledger.record_history(&[entry]).await?;
     Ok(true)
 }

@@ -330,7 +330,7 @@ pub(super) async fn finish(
         at: now,
         actor: None,
     };
-    ctx.ledger.record(&[entry]).await?;
+    ctx.ledger.record_history(&[entry]).await?;
     Ok(true)
 }
 

@@ -16,7 +16,7 @@ pub(super) async fn run(ctx: &Arc<NodeContext>, quotas: &Quotas, shutdown: &Canc
         if !quotas.any_suspended(ctx.clock.now()) {
             continue;
         }
-        match ctx.ledger.ended_rests().await {
+        match ctx.ledger.ended_backoffs().await {
             Ok(ended) => {
                 for (destination, at) in ended {
                     if quotas.resume(&destination, at) {

@@ -107,7 +107,7 @@ pub(super) async fn run(
 ) {
     loop {
         let polled = async {
-            tokio::time::sleep(ctx.pause(POLL_INTERVAL)).await;
+            tokio::time::sleep(ctx.poll_delay(POLL_INTERVAL)).await;
             round(ctx, quotas, destinations).await
         };
         let result = tokio::select! {
@@ -115,7 +115,7 @@ pub(super) async fn run(
             result = polled => result,
         };
         match result {
-            Ok(true) => ctx.changed(Change::Activation),
+            Ok(true) => ctx.publish_change(Change::Activation),
             Ok(false) => {}
             Err(error) => {
                 let error = &error as &dyn std::error::Error;

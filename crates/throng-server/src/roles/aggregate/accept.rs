@@ -131,7 +131,8 @@ impl Budgets {
         let key = log_problem_key(partition);
         match error {
             Some(BudgetsError::Append(error)) => {
-                let class = if error.is_of_disk() { ProblemClass::Disk } else { ProblemClass::Log };
+                let class =
+                    if error.is_disk_error() { ProblemClass::Disk } else { ProblemClass::Log };
                 super::locked(&self.refusing).insert(partition);
                 self.health.report(class, &key, throng_model::with_causes(&**error));
             }

@@ -79,7 +79,7 @@ pub async fn follow_feed(ctx: Arc<NodeContext>, feed: Feed, shutdown: Cancellati
     match keyframes {
         Ok(frames) => {
             frames.iter().for_each(|frame| _ = ctx.budgets.apply_frame(frame, &ctx.gate));
-            ctx.changed(Change::Budgets);
+            ctx.publish_change(Change::Budgets);
         }
         // The log of frames has keyframes too: every tenth one of a partition that has a leader.
         Err(error) => tracing::warn!(
@@ -131,7 +131,7 @@ async fn follow_partition(
             }
         }
         if changed {
-            ctx.changed(Change::Budgets);
+            ctx.publish_change(Change::Budgets);
         }
     }
 }

@@ -116,7 +116,8 @@ impl CheckpointStore {
     pub(super) async fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let (name, bytes) = (name(self.partition), checkpoint.encode());
         for _ in 0..2 {
-            let written = self.objects.compare_and_swap(&name, bytes.clone(), self.version.as_deref()).await;
+            let written =
+                self.objects.compare_and_swap(&name, bytes.clone(), self.version.as_deref()).await;
             if let Some(version) = written.map_err(self.failed())? {
                 self.version = Some(version);
                 return Ok(());

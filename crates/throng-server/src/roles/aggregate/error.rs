@@ -122,10 +122,10 @@ pub enum BudgetsError {
 
 impl BudgetsError {
     /// Whether the local disk is the cause.
-    pub(super) fn is_of_disk(&self) -> bool {
+    pub(super) fn is_disk_error(&self) -> bool {
         match self {
-            Self::Log(error) => error.is_of_disk(),
-            Self::Append(error) => error.is_of_disk(),
+            Self::Log(error) => error.is_disk_error(),
+            Self::Append(error) => error.is_disk_error(),
             Self::Checkpoint(CheckpointError::Store { source, .. })
             | Self::Quarantine { source, .. } => matches!(source, ObjectsError::Io { .. }),
             Self::Ids { source, .. } | Self::Slices { source, .. } => {

@@ -58,7 +58,7 @@ pub(super) async fn load<T: Send + 'static>(
         Ok(content) => Ok(content),
         // The local copy may be damaged while the object is intact.
         Err(_) => {
-            let path = objects.fetch_again(object).await?;
+            let path = objects.download_again(object).await?;
             Ok(blocking(move || read(&path)).await?)
         }
     }

@@ -121,7 +121,12 @@ impl Quarantine {
         let name = name(self.partition);
         for _ in 0..2 {
             let version = self.objects.load(&name).await?.map(|found| found.version);
-            if self.objects.compare_and_swap(&name, bytes.clone(), version.as_deref()).await?.is_some() {
+            if self
+                .objects
+                .compare_and_swap(&name, bytes.clone(), version.as_deref())
+                .await?
+                .is_some()
+            {
                 return Ok(());
             }
         }

@@ -61,7 +61,7 @@ impl Budgets {
             // It is reported as a problem of the partition.
             Some(BudgetsError::Unavailable { .. }) => {}
             Some(error) => {
-                let class = match (error.is_of_disk(), error) {
+                let class = match (error.is_disk_error(), error) {
                     (true, _) => ProblemClass::Disk,
                     (false, BudgetsError::LogBehind { .. }) => ProblemClass::Partition,
                     (false, BudgetsError::Log(_)) => ProblemClass::Log,

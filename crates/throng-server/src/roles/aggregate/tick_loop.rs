@@ -46,7 +46,7 @@ async fn next_tick(ctx: &NodeContext, shutdown: &CancellationToken) -> bool {
 async fn publish_loop(ctx: &NodeContext, shutdown: &CancellationToken) {
     while next_tick(ctx, shutdown).await {
         if ctx.budgets.tick(&ctx.gate).await {
-            ctx.changed(Change::Budgets);
+            ctx.publish_change(Change::Budgets);
         }
     }
 }
@@ -77,7 +77,7 @@ async fn maintenance_loop(ctx: &NodeContext, shutdown: &CancellationToken) {
         if now >= checkpoint_at {
             checkpoint_at = now + CHECKPOINT_INTERVAL;
             if let Err(error) = ctx.budgets.checkpoint().await {
-                ctx.note_storage("checkpoints", &error);
+                ctx.report_storage_error("checkpoints", &error);
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "failed to write a checkpoint"
@@ -97,7 +97,7 @@ async fn record_transitions(ctx: &NodeContext) {
     if entries.is_empty() {
         return;
     }
-    if let Err(error) = ctx.ledger.record(&entries).await {
+    if let Err(error) = ctx.ledger.record_history(&entries).await {
         tracing::error!(
             error = &error as &dyn std::error::Error,
             "failed to record status transitions"

@@ -36,10 +36,10 @@ pub async fn cancel(
         at: ctx.clock.now(),
         actor: Some(who.to_owned()),
     };
-    ctx.ledger.record(&[entry]).await?;
+    ctx.ledger.record_history(&[entry]).await?;
     metrics::counter!("throng_refreshes_total", "outcome" => "cancelled").increment(1);
     tracing::info!(audience = %name, refresh = %refresh.id, who, "cancelled a refresh");
-    ctx.changed(Change::Audiences);
+    ctx.publish_change(Change::Audiences);
     Ok(Some(refresh))
 }
 

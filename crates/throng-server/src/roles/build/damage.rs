@@ -132,7 +132,7 @@ async fn queue_rebuild(
     ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, ctx.clock.now()).await?;
     publish::record(ctx, name, "damaged", format!("{detail}; another refresh is queued")).await?;
     ctx.wake_build.notify_waiters();
-    ctx.changed(Change::Audiences);
+    ctx.publish_change(Change::Audiences);
     Ok(())
 }
 

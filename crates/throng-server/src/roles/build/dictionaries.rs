@@ -63,7 +63,8 @@ pub(super) async fn open(
         return Ok(previous);
     }
     let new: Vec<String> = names.into_iter().filter(|name| !open.contains(name.as_str())).collect();
-    let fetches = futures::stream::iter(new).map(|name| async move { objects.download(&name).await });
+    let fetches =
+        futures::stream::iter(new).map(|name| async move { objects.download(&name).await });
     let _fetched: Vec<_> = fetches.buffer_unordered(FETCHES).try_collect().await?;
     let mut fetched_again = HashSet::new();
     loop {
@@ -76,7 +77,7 @@ pub(super) async fn open(
         match damaged_object(objects.root(), &error) {
             Some(name) if objects.has_copies() && fetched_again.insert(name.to_owned()) => {
                 tracing::warn!(object = name, "local copy is damaged, downloading it again");
-                objects.fetch_again(name).await?;
+                objects.download_again(name).await?;
             }
             _ => return Err(error),
         }

@@ -170,7 +170,7 @@ async fn run_parts(
         if recorded.iter().all(|part| part.state == PartState::Done) {
             break;
         }
-        tokio::time::sleep(ctx.pause(PARTS_POLL_INTERVAL)).await;
+        tokio::time::sleep(ctx.poll_delay(PARTS_POLL_INTERVAL)).await;
     }
     let outputs = scan_outputs(&recorded)?;
     let mut bits = Vec::new();
@@ -215,8 +215,8 @@ pub(super) fn new_claim(holder: &str) -> String {
 /// Renews the lease of the part that was claimed with this name. Never returns.
 pub(super) async fn renew_part_lease(ctx: &NodeContext, claim: &str) -> std::convert::Infallible {
     loop {
-        tokio::time::sleep(ctx.pause(HEARTBEAT_INTERVAL)).await;
-        if let Err(error) = ctx.ledger.keep_parts(claim, ctx.clock.now().plus(LEASE)).await {
+        tokio::time::sleep(ctx.poll_delay(HEARTBEAT_INTERVAL)).await;
+        if let Err(error) = ctx.ledger.renew_part_leases(claim, ctx.clock.now().plus(LEASE)).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "failed to renew the lease of a part"
@@ -287,7 +287,7 @@ impl<'a> PartWorker<'a> {
             PartKind::Shards => serde_json::to_value(self.shards(part).await?)?,
         };
         self.ctx.ledger.finish_part(self.refresh, part.number, &output).await?;
-        self.ctx.changed(Change::Audiences);
+        self.ctx.publish_change(Change::Audiences);
         Ok(())
     }
 
@@ -390,7 +390,8 @@ async fn build_shard(
         }
         match manifest {
             // Another builder has assigned ordinals in the meantime: read the dictionary again.
-            Some(manifest) if !ctx.ledger.swap_dictionary(shard, expected, &manifest).await? => {}
+            Some(manifest)
+                if !ctx.ledger.compare_and_swap_dictionary(shard, expected, &manifest).await? => {}
             _ => return Ok(built),
         }
     }

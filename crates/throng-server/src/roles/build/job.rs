@@ -90,7 +90,7 @@ impl Worker {
                     let state = RefreshState::Halted;
                     return RefreshOutcome { audience, state, reason, members: None };
                 }
-                () = tokio::time::sleep(self.ctx.pause(pause)) => {}
+                () = tokio::time::sleep(self.ctx.poll_delay(pause)) => {}
             }
         }
     }

@@ -130,7 +130,7 @@ pub(super) async fn follow_up(
         tracing::error!(audience = %name, error = error.as_ref() as &dyn std::error::Error, "failed to load a published snapshot");
     }
     ctx.wake_activate.notify_waiters();
-    ctx.changed(Change::Audiences);
+    ctx.publish_change(Change::Audiences);
     let reported = match &outcome.held {
         None => report_published(ctx, name, outcome).await,
         Some(reason) => report_held(ctx, name, outcome, reason).await,
@@ -140,7 +140,7 @@ pub(super) async fn follow_up(
         tracing::error!(audience = %name, error = &error as &dyn std::error::Error, "failed to finish the follow-up of a refresh");
     }
     recovery::remove_parts(ctx, refresh.id).await;
-    ctx.changed(Change::Audiences);
+    ctx.publish_change(Change::Audiences);
 }
 
 fn entry(ctx: &NodeContext, name: &AudienceName, what: &str, why: String) -> HistoryEntry {
@@ -161,7 +161,7 @@ pub(super) async fn record(
     what: &str,
     why: String,
 ) -> Result<(), LedgerError> {
-    ctx.ledger.record(&[entry(ctx, name, what, why)]).await
+    ctx.ledger.record_history(&[entry(ctx, name, what, why)]).await
 }
 
 fn counts(outcome: &PublishOutcome) -> String {
@@ -244,7 +244,7 @@ async fn apply_retention(
     let pinned = pinned(ctx, name).await?;
     let served = ctx.ledger.audience(name).await?.and_then(|row| row.current).map(|s| s.version);
     for version in retention::expired_versions(&kept, served, keep, &pinned) {
-        match ctx.ledger.forget_snapshot(name, version).await {
+        match ctx.ledger.delete_snapshot(name, version).await {
             Ok(()) => {}
             // A person has just rolled back to it, or it is deleted already.
             Err(LedgerError::WrongState { .. } | LedgerError::NotFound { .. }) => continue,

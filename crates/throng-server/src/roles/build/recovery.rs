@@ -61,7 +61,7 @@ pub async fn recover(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
         Ok(())
     })
     .await?;
-    ctx.changed(Change::Audiences);
+    ctx.publish_change(Change::Audiences);
     Ok(())
 }
 

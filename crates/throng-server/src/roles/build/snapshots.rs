@@ -29,7 +29,7 @@ pub(crate) async fn open_snapshot(
         return Err(error);
     }
     tracing::warn!(object = row.path, "local copy is damaged, downloading it again");
-    open_checked(objects.fetch_again(&row.path).await?, row).await
+    open_checked(objects.download_again(&row.path).await?, row).await
 }
 
 async fn open_checked(

@@ -33,7 +33,7 @@ pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(ctx.pause(POLL_INTERVAL)) => {}
+            () = tokio::time::sleep(ctx.poll_delay(POLL_INTERVAL)) => {}
         }
     }
 }

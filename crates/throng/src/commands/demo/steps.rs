@@ -282,7 +282,7 @@ async fn run_fleet(
         clock: Arc::clone(&environment.clock) as Arc<dyn Clock>,
         start,
         membership: node.context().membership.load_full(),
-        send_every: Duration::from_secs(2),
+        send_interval: Duration::from_secs(2),
     };
     Ok(fleet::run(&config, traffic, Arc::clone(progress), stop.clone()).await?)
 }
