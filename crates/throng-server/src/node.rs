@@ -433,7 +433,7 @@ async fn assemble(
         clock: Arc::clone(clock),
         spec: ArcSwap::from_pointee(spec),
         spec_version: AtomicU64::new(budgets.catalog().version),
-        spec_turn: tokio::sync::Mutex::default(),
+        spec_lock: tokio::sync::Mutex::default(),
         health,
         access: Arc::new(access),
         ledger,

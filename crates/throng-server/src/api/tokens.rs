@@ -108,7 +108,7 @@ pub(crate) async fn list(State(ctx): Ctx) -> JsonResult {
         .map(|row| {
             json!({
                 "name": row.name,
-                "scopes": Scopes::of_known(&row.scopes),
+                "scopes": Scopes::parse_known(&row.scopes),
                 "workspace": row.workspace,
                 "created_at": row.created_at,
                 "created_by": row.created_by,

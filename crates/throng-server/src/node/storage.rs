@@ -39,7 +39,7 @@ pub(super) async fn watch(
         report(&ctx, ProblemClass::Ledger, ledger.err());
         let disk = probe_disk(&ctx, &mut stamps, written).await;
         if disk.is_ok() {
-            ctx.storage_recovered();
+            ctx.clear_storage_errors();
         }
         let healthy = written && disk.is_ok();
         report(&ctx, ProblemClass::Disk, disk.err());
