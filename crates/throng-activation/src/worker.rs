@@ -390,7 +390,7 @@ impl Worker {
 
     async fn record(&self, task: &Task, what: &str, why: String) -> Result<(), LedgerError> {
         let entry = HistoryEntry {
-            subject_kind: "sync".to_owned(),
+            subject_kind: throng_store::SubjectKind::Sync,
             subject: task.sync.to_string(),
             what: what.to_owned(),
             why,

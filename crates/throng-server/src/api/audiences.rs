@@ -136,7 +136,7 @@ async fn noted(
     why: String,
 ) -> Result<(), ApiError> {
     let entry = HistoryEntry {
-        subject_kind: "audience".to_owned(),
+        subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
         what: what.to_owned(),
         why,

@@ -202,7 +202,7 @@ pub(super) async fn queue_refreshes(
     }
     if !applied.plan.changes.is_empty() {
         let entry = HistoryEntry {
-            subject_kind: "spec".to_owned(),
+            subject_kind: throng_store::SubjectKind::Spec,
             subject: "spec".to_owned(),
             what: "applied".to_owned(),
             why: format!("version {} with {} changes", applied.version, applied.plan.changes.len()),
@@ -217,7 +217,7 @@ pub(super) async fn queue_refreshes(
 /// The history of the syncs that were removed, and of those whose removal was cancelled.
 fn removal_entries(applied: &Applied, actor: Option<&str>, now: Timestamp) -> Vec<HistoryEntry> {
     let entry = |sync: &SyncName, what: &str, why: String| HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject: sync.to_string(),
         what: what.to_owned(),
         why,

@@ -79,12 +79,11 @@ async fn tell(ctx: &NodeContext) {
     metrics::gauge!("throng_gate_report_age_seconds_max").set(oldest.as_secs_f64());
     let (partitions, stands_by) = (ctx.budgets.owned(), ctx.budgets.standing_by());
     let status = Status { partitions, stands_by, gates };
-    let roles: Vec<&str> = ctx.roles.iter().map(|role| role.name()).collect();
     let told = match serde_json::to_value(&status) {
         Ok(status) => {
             let node = NodeRow {
                 name: ctx.holder.clone(),
-                roles: roles.join(", "),
+                roles: ctx.roles.clone(),
                 url: ctx.url.get().cloned().unwrap_or_default(),
                 started_at: ctx.started_at,
                 seen_at: now,
@@ -137,7 +136,7 @@ pub async fn deployment(ctx: &NodeContext) -> Result<(Vec<Peer>, Vec<GateReport>
         let status: Status = serde_json::from_value(row.status).unwrap_or_default();
         peers.push(Peer {
             name: row.name,
-            roles: row.roles,
+            roles: row.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", "),
             url: row.url,
             started_at: row.started_at,
             seen_at: row.seen_at,

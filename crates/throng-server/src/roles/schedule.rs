@@ -135,7 +135,7 @@ async fn skip(
         "the audience is {why}: the refresh of {fire_at} was not started, nor are those after it"
     );
     let entry = HistoryEntry {
-        subject_kind: "audience".to_owned(),
+        subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
         what: "skipped".to_owned(),
         why,

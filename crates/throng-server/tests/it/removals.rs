@@ -94,7 +94,12 @@ async fn is_forgotten(node: &Node) -> bool {
 
 /// Whether somebody did this to the sync, and whether the history names who did it.
 async fn did(node: &Node, what: &str) -> Option<bool> {
-    let history = node.context().ledger.history(Some(("sync", SYNC)), 100).await.unwrap();
+    let history = node
+        .context()
+        .ledger
+        .history(Some((&throng_store::SubjectKind::Sync, SYNC)), 100)
+        .await
+        .unwrap();
     let entry = history.into_iter().find(|entry| entry.what == what)?;
     Some(entry.actor.is_some())
 }

@@ -229,7 +229,7 @@ async fn moved(ctx: &NodeContext, old: &DeliveredRecord, account: &str) -> Resul
     );
     ctx.ledger.forget_delivered(&old.sync, &why, now).await?;
     let entry = HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject: old.sync.to_string(),
         what: "moved".to_owned(),
         why,
@@ -448,7 +448,7 @@ pub(super) async fn record(
         ctx.ledger.raise_alert(&alert, now).await?;
     }
     let entry = HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject,
         what: what.to_owned(),
         why,

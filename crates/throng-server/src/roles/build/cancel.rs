@@ -28,7 +28,7 @@ pub async fn cancel(
     ctx.cancelled.notify_waiters();
     sweep::drop_parts(ctx, refresh.id).await;
     let entry = HistoryEntry {
-        subject_kind: "audience".to_owned(),
+        subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
         what: "cancelled".to_owned(),
         why: format!("refresh {}", refresh.id),
