@@ -406,7 +406,7 @@ impl Worker {
         why: String,
     ) -> Result<(), LedgerError> {
         let entry = HistoryEntry {
-            subject_kind: "sync".to_owned(),
+            subject_kind: throng_store::SubjectKind::Sync,
             subject: task.sync.to_string(),
             what: what.to_owned(),
             why,

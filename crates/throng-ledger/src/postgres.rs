@@ -8,54 +8,9 @@
 //! A call whose connection is lost during the commit returns an error although it may have been
 //! committed; every call is safe to repeat.
 
-#[path = "sql/access.rs"]
+#[path = "sql/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "the statements are the same, the driver's types are not")]
-mod access;
-#[path = "sql/alerts.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod alerts;
-#[path = "sql/audiences.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod audiences;
-#[path = "sql/delivered.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod delivered;
-#[path = "sql/dictionary.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod dictionary;
-#[path = "sql/history.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod history;
-#[path = "sql/maintenance.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod maintenance;
-#[path = "sql/parts.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod parts;
-#[path = "sql/pauses.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod pauses;
-#[path = "sql/removals.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod removals;
-#[path = "sql/runs.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod runs;
-#[path = "sql/sizes.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod sizes;
-#[path = "sql/snapshots.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod snapshots;
-#[path = "sql/spec.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod spec;
-#[path = "sql/sync.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod sync;
-#[path = "sql/tasks.rs"]
-#[expect(clippy::duplicate_mod, reason = "as above")]
-mod tasks;
+mod sql;
 mod transaction;
 
 use std::time::Duration;

@@ -16,40 +16,10 @@
 //! The statements are in `sql/`, which the PostgreSQL backend compiles too; the differences between
 //! the two are in `migrations/` and in this file.
 
-#[path = "sql/access.rs"]
-mod access;
-#[path = "sql/alerts.rs"]
-mod alerts;
-#[path = "sql/audiences.rs"]
-mod audiences;
 mod copy;
-#[path = "sql/delivered.rs"]
-mod delivered;
-#[path = "sql/dictionary.rs"]
-mod dictionary;
-#[path = "sql/history.rs"]
-mod history;
 mod integrity;
-#[path = "sql/maintenance.rs"]
-mod maintenance;
-#[path = "sql/parts.rs"]
-mod parts;
-#[path = "sql/pauses.rs"]
-mod pauses;
-#[path = "sql/removals.rs"]
-mod removals;
-#[path = "sql/runs.rs"]
-mod runs;
-#[path = "sql/sizes.rs"]
-mod sizes;
-#[path = "sql/snapshots.rs"]
-mod snapshots;
-#[path = "sql/spec.rs"]
-mod spec;
-#[path = "sql/sync.rs"]
-mod sync;
-#[path = "sql/tasks.rs"]
-mod tasks;
+#[path = "sql/mod.rs"]
+mod sql;
 mod writer;
 
 use std::path::{Path, PathBuf};

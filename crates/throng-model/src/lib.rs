@@ -1,5 +1,5 @@
 //! The basic types of Throng, in reading order: names and ids, money, time, user keys, personal
-//! data and secrets, faults and retries. Nothing in this crate does I/O. It is the only crate that
+//! data and secrets, faults and retries, roles of nodes. Nothing in this crate does I/O. It is the only crate that
 //! may read the system's clock or randomness, through [`Clock`] and [`Entropy`].
 
 mod clock;
@@ -9,6 +9,7 @@ mod key;
 mod money;
 mod personal;
 mod retry;
+mod role;
 mod secret;
 mod storage;
 mod time;
@@ -23,6 +24,7 @@ pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use money::{Currency, Micros, MoneyError};
 pub use personal::{HashedIdentifier, Personal, Secret};
 pub use retry::{Backoff, Fault, Retry, with_causes};
+pub use role::{Role, UnknownRole};
 pub use secret::{NoRandomness, NotAHash, SecretHash, new_secret};
 pub use storage::StorageProblem;
 pub use time::{BudgetDay, TimeZoneName, Timestamp, TimestampError};

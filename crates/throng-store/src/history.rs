@@ -2,15 +2,71 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use throng_model::Timestamp;
+use throng_model::{Role, Timestamp};
 
 use crate::Result;
+
+/// The kind of the object of a history entry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum SubjectKind {
+    /// An audience.
+    Audience,
+    /// A sync.
+    Sync,
+    /// A destination.
+    Destination,
+    /// An ad group.
+    AdGroup,
+    /// The applied spec.
+    Spec,
+    /// An access token.
+    Token,
+    /// A kind that another version has written, by its name: nodes of two versions share a ledger
+    /// during an upgrade, and an entry that one of them cannot name must not fail the whole history.
+    Other(String),
+}
+
+impl SubjectKind {
+    /// The kinds that this version writes.
+    const KNOWN: [Self; 6] =
+        [Self::Audience, Self::Sync, Self::Destination, Self::AdGroup, Self::Spec, Self::Token];
+
+    /// Its name in the ledger and the API, such as `ad_group`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Audience => "audience",
+            Self::Sync => "sync",
+            Self::Destination => "destination",
+            Self::AdGroup => "ad_group",
+            Self::Spec => "spec",
+            Self::Token => "token",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl From<String> for SubjectKind {
+    fn from(name: String) -> Self {
+        let known = Self::KNOWN.into_iter().find(|kind| kind.name() == name);
+        known.unwrap_or(Self::Other(name))
+    }
+}
+
+impl From<SubjectKind> for String {
+    fn from(kind: SubjectKind) -> Self {
+        match kind {
+            SubjectKind::Other(name) => name,
+            known => known.name().to_owned(),
+        }
+    }
+}
 
 /// One change of state, and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// The kind of object: `audience`, `sync`, `ad_group`, `spec`.
-    pub subject_kind: String,
+    /// The kind of the object.
+    pub subject_kind: SubjectKind,
     /// Its name.
     pub subject: String,
     /// What happened: `published`, `held`, `closed`, …
@@ -25,12 +81,12 @@ pub struct HistoryEntry {
 }
 
 /// The status of a node, as it reports it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NodeRow {
     /// Unique among all nodes, also those of the past.
     pub name: String,
-    /// Its roles, with commas between them.
-    pub roles: String,
+    /// Its roles. Those that only a newer version knows are left out when the row is read.
+    pub roles: Vec<Role>,
     /// The URL where it serves requests.
     pub url: String,
     /// When it started.
@@ -55,6 +111,24 @@ pub trait HistoryLedger: Send + Sync {
     async fn record_history(&self, entries: &[HistoryEntry]) -> Result<()>;
 
     /// The history of one object (kind and name), newest first; `None` for all objects.
-    async fn history(&self, subject: Option<(&str, &str)>, limit: u32)
-    -> Result<Vec<HistoryEntry>>;
+    async fn history(
+        &self,
+        subject: Option<(&SubjectKind, &str)>,
+        limit: u32,
+    ) -> Result<Vec<HistoryEntry>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_has_one_name_everywhere() {
+        let other = SubjectKind::Other("cluster".to_owned());
+        for kind in SubjectKind::KNOWN.into_iter().chain([other]) {
+            let name = kind.name().to_owned();
+            assert_eq!(serde_json::to_value(&kind).unwrap(), name);
+            assert_eq!(SubjectKind::from(name), kind);
+        }
+    }
 }

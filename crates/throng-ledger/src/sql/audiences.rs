@@ -1,112 +1,19 @@
-//! Audiences and refreshes in SQL. Snapshots, parts and the dictionary have their own modules.
+//! Audiences and refreshes in SQL. The rows of refreshes, snapshots, parts and the dictionary have
+//! their own modules.
 
 use async_trait::async_trait;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
+use super::refreshes::{get_leased_by, refresh_columns, refresh_of};
 use super::{
-    Backend, Conn, DbResult, DbRow, dictionary, lock_rows, parts, pauses, read_one, read_tx,
+    Backend, Conn, DbResult, dictionary, lock_rows, parts, pauses, read_one, read_tx, refreshes,
     snapshots, write_one, write_tx,
 };
 use crate::rows::{Cells, SqlEnum, count};
 use crate::{
-    AudienceLedger, AudienceRow, DictionaryShard, LedgerError, NewPart, Part, Refresh,
-    RefreshState, RefreshTrigger, Result, Snapshot,
+    AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, Refresh, RefreshState,
+    RefreshTrigger, Result, Snapshot,
 };
-
-/// The columns of a refresh, for SELECT and RETURNING.
-macro_rules! refresh_columns {
-    () => {
-        "id, audience, state, started_by, scheduled_at, started_at, finished_at, not_before,
-         failures, claims, holder, lease_until, rows_read, null_keys, rows_expected, reason,
-         snapshot_version"
-    };
-}
-
-fn refresh_of(row: &DbRow) -> Result<Refresh> {
-    let cells = Cells::new(row, "refresh");
-    let state = cells.variant("state")?;
-    let claims: u32 = cells.number("claims")?;
-    let crashes = match state {
-        // Neither the current try is a crash, nor one that has ended.
-        RefreshState::Processing => claims.saturating_sub(1),
-        RefreshState::Completed | RefreshState::Held => 0,
-        _ => claims,
-    };
-    Ok(Refresh {
-        id: RefreshId(cells.int("id")?),
-        audience: cells.name("audience")?,
-        state,
-        trigger: cells.variant("started_by")?,
-        scheduled_at: cells.time("scheduled_at")?,
-        started_at: cells.maybe_time("started_at")?,
-        finished_at: cells.maybe_time("finished_at")?,
-        not_before: cells.time("not_before")?,
-        failures: cells.number("failures")?,
-        crashes,
-        holder: cells.maybe_text("holder")?,
-        lease_until: cells.maybe_time("lease_until")?,
-        rows_read: cells.number("rows_read")?,
-        null_keys: cells.number("null_keys")?,
-        rows_expected: cells.maybe_number("rows_expected")?,
-        // Earlier versions did not remove the reason of the hold when a refresh was approved.
-        reason: cells.maybe_text("reason")?.filter(|_| state != RefreshState::Completed),
-        snapshot_version: cells.maybe_number("snapshot_version")?,
-    })
-}
-
-/// One refresh, or `NotFound`.
-pub(super) async fn get_refresh(tx: &mut Conn, id: RefreshId) -> DbResult<Refresh> {
-    let row = sqlx::query(concat!("SELECT ", refresh_columns!(), " FROM refreshes WHERE id = $1"))
-        .bind(id.0)
-        .fetch_optional(tx)
-        .await?;
-    let row = row.ok_or_else(|| LedgerError::NotFound { what: "refresh", name: id.to_string() })?;
-    Ok(refresh_of(&row)?)
-}
-
-/// One refresh, if `holder` has its lease; else `LeaseLost`. A holder's writes call this in their
-/// transaction: a builder that was paused must not overwrite the work of the next one.
-pub(super) async fn get_leased_by(tx: &mut Conn, id: RefreshId, holder: &str) -> DbResult<Refresh> {
-    let refresh = get_refresh(tx, id).await?;
-    if refresh.holder.as_deref() == Some(holder) {
-        Ok(refresh)
-    } else {
-        Err(LedgerError::LeaseLost { what: "refresh", name: id.to_string() }.into())
-    }
-}
-
-/// Queues a refresh of an audience that has a row; returns the open one if there is one.
-async fn queue(
-    tx: &mut Conn,
-    audience: &AudienceName,
-    trigger: RefreshTrigger,
-    now: Timestamp,
-) -> DbResult<RefreshId> {
-    let queued: Option<i64> = sqlx::query_scalar(
-        "INSERT INTO refreshes (audience, state, started_by, scheduled_at, not_before)
-         VALUES ($1, 'scheduled', $2, $3, $3)
-         ON CONFLICT (audience) WHERE state IN ('scheduled', 'processing', 'halted') DO NOTHING
-         RETURNING id",
-    )
-    .bind(audience.as_str())
-    .bind(trigger.sql_name())
-    .bind(now.0)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let id = match queued {
-        Some(id) => id,
-        None => {
-            sqlx::query_scalar(
-                "SELECT id FROM refreshes
-                 WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')",
-            )
-            .bind(audience.as_str())
-            .fetch_one(tx)
-            .await?
-        }
-    };
-    Ok(RefreshId(id))
-}
 
 /// All audiences, or one.
 async fn list(tx: &mut Conn, only: Option<&str>) -> DbResult<Vec<AudienceRow>> {
@@ -206,7 +113,7 @@ async fn record_failed_attempt(
     .fetch_one(&mut *tx)
     .await?;
     match retry_at {
-        None => snapshots::delete_parts(tx, id).await?,
+        None => parts::delete_all(tx, id).await?,
         // The next try need not wait for the leases of this one.
         Some(_) => {
             sqlx::query("UPDATE refresh_parts SET lease_until = NULL WHERE refresh = $1")
@@ -257,7 +164,7 @@ impl AudienceLedger for Backend {
                 .execute(&mut *tx)
                 .await?;
             pauses::check_not_stopped(tx, audience).await?;
-            queue(tx, audience, trigger, now).await?
+            refreshes::queue(tx, audience, trigger, now).await?
         })
     }
 
@@ -281,7 +188,7 @@ impl AudienceLedger for Backend {
             .rows_affected()
                 == 1;
             if first {
-                queue(tx, audience, RefreshTrigger::Schedule, now).await?;
+                refreshes::queue(tx, audience, RefreshTrigger::Schedule, now).await?;
             }
             first
         })
@@ -366,7 +273,7 @@ impl AudienceLedger for Backend {
     }
 
     async fn refresh(&self, id: RefreshId) -> Result<Refresh> {
-        read_one!(self, "reading a refresh", |tx| get_refresh(tx, id).await?)
+        read_one!(self, "reading a refresh", |tx| refreshes::get(tx, id).await?)
     }
 
     async fn refreshes(&self, audience: Option<&AudienceName>, limit: u32) -> Result<Vec<Refresh>> {
@@ -477,7 +384,7 @@ impl AudienceLedger for Backend {
                 None => None,
                 Some(row) => {
                     let refresh = refresh_of(&row)?;
-                    snapshots::delete_parts(tx, refresh.id).await?;
+                    parts::delete_all(tx, refresh.id).await?;
                     Some(refresh)
                 }
             }

@@ -2,16 +2,16 @@
 
 use async_trait::async_trait;
 use sqlx::QueryBuilder;
-use throng_model::Timestamp;
+use throng_model::{Role, Timestamp};
 
 use super::{Backend, Db, DbRow, ROWS_PER_INSERT, read_one, write_tx};
 use crate::rows::{Cells, json};
-use crate::{HistoryEntry, HistoryLedger, NodeRow, Result};
+use crate::{HistoryEntry, HistoryLedger, NodeRow, Result, SubjectKind};
 
 fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
     let cells = Cells::new(row, "history entry");
     Ok(HistoryEntry {
-        subject_kind: cells.text("subject_kind")?,
+        subject_kind: SubjectKind::from(cells.text("subject_kind")?),
         subject: cells.text("subject")?,
         what: cells.text("what")?,
         why: cells.text("why")?,
@@ -23,11 +23,17 @@ fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
 /// A node that has not reported for this long is deleted.
 const NODE_RETENTION: std::time::Duration = std::time::Duration::from_secs(86_400);
 
+/// The roles in a column, with commas between them. A role that a newer version has written is left
+/// out: it must not hide the node.
+fn roles_of(text: &str) -> Vec<Role> {
+    text.split(',').filter_map(|name| name.trim().parse().ok()).collect()
+}
+
 fn node_of(row: &DbRow) -> Result<NodeRow> {
     let cells = Cells::new(row, "node");
     Ok(NodeRow {
         name: cells.text("name")?,
-        roles: cells.text("roles")?,
+        roles: roles_of(&cells.text("roles")?),
         url: cells.text("url")?,
         started_at: cells.time("started_at")?,
         seen_at: cells.time("seen_at")?,
@@ -38,6 +44,8 @@ fn node_of(row: &DbRow) -> Result<NodeRow> {
 #[async_trait]
 impl HistoryLedger for Backend {
     async fn put_node(&self, node: &NodeRow) -> Result<()> {
+        let roles: Vec<&str> = node.roles.iter().map(|role| role.name()).collect();
+        let roles = roles.join(", ");
         write_tx!(self, Relaxed, "recording the status of a node", |tx| {
             sqlx::query(
                 "INSERT INTO nodes (name, roles, url, started_at, seen_at, status)
@@ -47,7 +55,7 @@ impl HistoryLedger for Backend {
                     status = excluded.status",
             )
             .bind(&node.name)
-            .bind(&node.roles)
+            .bind(&roles)
             .bind(&node.url)
             .bind(node.started_at.0)
             .bind(node.seen_at.0)
@@ -85,7 +93,7 @@ impl HistoryLedger for Backend {
                 );
                 insert.push_values(chunk, |mut values, entry| {
                     values
-                        .push_bind(&entry.subject_kind)
+                        .push_bind(entry.subject_kind.name())
                         .push_bind(&entry.subject)
                         .push_bind(&entry.what)
                         .push_bind(&entry.why)
@@ -100,7 +108,7 @@ impl HistoryLedger for Backend {
 
     async fn history(
         &self,
-        subject: Option<(&str, &str)>,
+        subject: Option<(&SubjectKind, &str)>,
         limit: u32,
     ) -> Result<Vec<HistoryEntry>> {
         read_one!(self, "reading the history", |tx| {
@@ -112,7 +120,7 @@ impl HistoryLedger for Backend {
                          WHERE subject_kind = $1 AND subject = $2
                          ORDER BY at DESC, id DESC LIMIT $3",
                     )
-                    .bind(kind)
+                    .bind(kind.name())
                     .bind(name)
                     .bind(i64::from(limit))
                     .fetch_all(tx)

@@ -3,9 +3,7 @@
 use sqlx::QueryBuilder;
 use throng_model::{RefreshId, Timestamp};
 
-use super::audiences::{get_leased_by, get_refresh};
-use super::snapshots::delete_parts;
-use super::{Backend, Conn, Db, DbResult, DbRow, ROWS_PER_INSERT, lock_rows, write_tx};
+use super::{Backend, Conn, Db, DbResult, DbRow, ROWS_PER_INSERT, lock_rows, refreshes, write_tx};
 use crate::rows::{Cells, SqlEnum, json};
 use crate::{LedgerError, NewPart, Part, Result};
 
@@ -41,10 +39,10 @@ async fn insert(
     replacing: Option<&str>,
 ) -> DbResult<()> {
     if let Some(holder) = replacing {
-        get_leased_by(tx, id, holder).await?;
-        delete_parts(tx, id).await?;
+        refreshes::get_leased_by(tx, id, holder).await?;
+        delete_all(tx, id).await?;
     }
-    let refresh = get_refresh(tx, id).await?;
+    let refresh = refreshes::get(tx, id).await?;
     if refresh.finished_at.is_some() {
         return Err(LedgerError::WrongState {
             what: "refresh",
@@ -67,6 +65,12 @@ async fn insert(
         insert.push(" ON CONFLICT (refresh, number) DO NOTHING");
         insert.build().persistent(false).execute(&mut *tx).await?;
     }
+    Ok(())
+}
+
+/// Deletes the parts of a refresh.
+pub(super) async fn delete_all(tx: &mut Conn, id: RefreshId) -> DbResult<()> {
+    sqlx::query("DELETE FROM refresh_parts WHERE refresh = $1").bind(id.0).execute(tx).await?;
     Ok(())
 }
 

@@ -260,16 +260,19 @@ pub(super) async fn approve_all(
 
 /// Deletes a run of which nothing was sent; `false` if the platform has answered a request of it.
 async fn delete(tx: &mut Conn, id: SyncRunId) -> DbResult<bool> {
-    let task = super::tasks::of_run(tx, id).await?.id;
+    let task: i64 = sqlx::query_scalar("SELECT id FROM tasks WHERE run = $1")
+        .bind(id.0)
+        .fetch_one(&mut *tx)
+        .await?;
     let answered: i64 = sqlx::query_scalar("SELECT count(*) FROM receipts WHERE task = $1")
-        .bind(task.0)
+        .bind(task)
         .fetch_one(&mut *tx)
         .await?;
     if answered > 0 {
         return Ok(false);
     }
     for statement in ["DELETE FROM batches WHERE task = $1", "DELETE FROM tasks WHERE id = $1"] {
-        sqlx::query(statement).bind(task.0).execute(&mut *tx).await?;
+        sqlx::query(statement).bind(task).execute(&mut *tx).await?;
     }
     sqlx::query("DELETE FROM sync_runs WHERE id = $1").bind(id.0).execute(tx).await?;
     Ok(true)

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
-use super::audiences::get_leased_by;
-use super::{Conn, DbResult, DbRow, pauses};
+use super::refreshes::get_leased_by;
+use super::{Conn, DbResult, DbRow, parts, pauses};
 use crate::rows::{Cells, SqlEnum, count};
 use crate::{LedgerError, Result, Snapshot, SnapshotState};
 
@@ -105,11 +105,6 @@ pub(super) async fn last_version(tx: &mut Conn, audience: &AudienceName) -> DbRe
         Some(row) => Cells::new(&row, "audience").number("last_version")?,
         None => 0,
     })
-}
-
-pub(super) async fn delete_parts(tx: &mut Conn, id: RefreshId) -> DbResult<()> {
-    sqlx::query("DELETE FROM refresh_parts WHERE refresh = $1").bind(id.0).execute(tx).await?;
-    Ok(())
 }
 
 async fn make_current(tx: &mut Conn, audience: &AudienceName, version: u64) -> DbResult<()> {
@@ -229,7 +224,7 @@ pub(super) async fn insert(
         make_current(tx, &snapshot.audience, snapshot.version).await?;
         add_size(tx, snapshot).await?;
     }
-    delete_parts(tx, snapshot.refresh).await
+    parts::delete_all(tx, snapshot.refresh).await
 }
 
 /// One snapshot if it is in `state`, else `WrongState`.

@@ -10,13 +10,13 @@ use throng_model::{HashSeed, StorageProblem, Timestamp};
 use throng_sim::SmallDisk;
 use throng_store::{
     HistoryEntry, HistoryLedger as _, LedgerError, MaintenanceLedger as _, SpecLedger as _,
-    StoreStamp,
+    StoreStamp, SubjectKind,
 };
 
 /// One history entry, large enough to need new pages.
 fn entry(number: usize) -> HistoryEntry {
     HistoryEntry {
-        subject_kind: "test".to_owned(),
+        subject_kind: SubjectKind::Sync,
         subject: "disk".to_owned(),
         what: format!("{number}"),
         why: "x".repeat(3_000),
@@ -26,7 +26,7 @@ fn entry(number: usize) -> HistoryEntry {
 }
 
 async fn recorded(ledger: &SqliteLedger) -> Vec<usize> {
-    let entries = ledger.history(Some(("test", "disk")), 100_000).await.unwrap();
+    let entries = ledger.history(Some((&SubjectKind::Sync, "disk")), 100_000).await.unwrap();
     let mut numbers: Vec<usize> = entries.iter().map(|entry| entry.what.parse().unwrap()).collect();
     numbers.sort_unstable();
     numbers

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use throng_ledger::SqliteLedger;
 use throng_model::Timestamp;
-use throng_store::{HistoryEntry, HistoryLedger as _, LedgerError, MaintenanceLedger as _};
+use throng_store::{
+    HistoryEntry, HistoryLedger as _, LedgerError, MaintenanceLedger as _, SubjectKind,
+};
 
 fn entry(number: i64) -> HistoryEntry {
     HistoryEntry {
-        subject_kind: "test".to_owned(),
+        subject_kind: SubjectKind::Sync,
         subject: "integrity".to_owned(),
         what: "written".to_owned(),
         why: format!("number {number}"),

@@ -92,7 +92,7 @@ impl Access {
         at: Timestamp,
     ) -> Result<(), LedgerError> {
         let entry = HistoryEntry {
-            subject_kind: "token".to_owned(),
+            subject_kind: throng_store::SubjectKind::Token,
             subject: name.to_owned(),
             what: what.to_owned(),
             why,

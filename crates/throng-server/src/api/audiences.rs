@@ -137,7 +137,7 @@ async fn record_history(
     why: String,
 ) -> Result<(), ApiError> {
     let entry = HistoryEntry {
-        subject_kind: "audience".to_owned(),
+        subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
         what: what.to_owned(),
         why,

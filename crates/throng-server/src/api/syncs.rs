@@ -190,7 +190,7 @@ pub(super) async fn record_change(
     why: String,
 ) -> JsonResult {
     let entry = HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject: sync.to_string(),
         what: what.to_owned(),
         why,
@@ -221,7 +221,7 @@ pub(crate) async fn approve_run(
     let run = ctx.ledger.run(SyncRunId(id)).await?;
     ctx.ledger.resolve_alert(AlertKind::RunHeld, run.sync.as_str(), now).await?;
     let entry = HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject: run.sync.to_string(),
         what: "approved".to_owned(),
         why: format!("run {id} with {} removals was approved", run.removes),
@@ -263,7 +263,7 @@ pub(crate) async fn approve_destination(
         ctx.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
     }
     let entry = HistoryEntry {
-        subject_kind: "destination".to_owned(),
+        subject_kind: throng_store::SubjectKind::Destination,
         subject: name.to_string(),
         what: "approved".to_owned(),
         why: format!("{approved} held runs were approved"),
@@ -337,7 +337,7 @@ pub(crate) async fn requeue(
     let task = ctx.ledger.task(TaskId(id)).await?;
     ctx.ledger.end_backoff(&task.destination, now).await?;
     let entry = HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject: ctx.ledger.run(task.run).await?.sync.to_string(),
         what: "requeued".to_owned(),
         why: format!("task {id} is queued again, and the backoff of its account is ended"),

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 use throng_spec::Spec;
+use throng_store::SubjectKind;
 
 use crate::NodeContext;
 
@@ -21,7 +22,8 @@ pub(crate) async fn history(
         return Err(ApiError::bad_request(format!("`{kind}` is not a kind of object"))
             .help("use audience, sync or ad_group"));
     }
-    let history = ctx.ledger.history(Some((&kind, &name)), 200).await?;
+    let subject_kind = SubjectKind::from(kind.clone());
+    let history = ctx.ledger.history(Some((&subject_kind, name.as_str())), 200).await?;
     if history.is_empty() && !is_declared(&ctx.spec.load(), &kind, &name) {
         let what = kind.replace('_', " ");
         return Err(ApiError::not_found(format!("no {what} `{name}` in the applied spec")));

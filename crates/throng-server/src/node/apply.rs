@@ -206,7 +206,7 @@ pub(super) async fn queue_refreshes(
     }
     if !applied.plan.changes.is_empty() {
         let entry = HistoryEntry {
-            subject_kind: "spec".to_owned(),
+            subject_kind: throng_store::SubjectKind::Spec,
             subject: "spec".to_owned(),
             what: "applied".to_owned(),
             why: format!("version {} with {} changes", applied.version, applied.plan.changes.len()),
@@ -225,7 +225,7 @@ fn removal_entries(
     now: Timestamp,
 ) -> Vec<HistoryEntry> {
     let entry = |sync: &SyncName, what: &str, why: String| HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject: sync.to_string(),
         what: what.to_owned(),
         why,

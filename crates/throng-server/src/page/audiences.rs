@@ -137,7 +137,10 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
     let row = ctx.ledger.audience(&name_checked).await?;
     let snapshots = ctx.ledger.snapshots(&name_checked).await?;
     let sizes = ctx.ledger.size_history(&name_checked, 400).await?;
-    let history = ctx.ledger.history(Some(("audience", name_checked.as_str())), 50).await?;
+    let history = ctx
+        .ledger
+        .history(Some((&throng_store::SubjectKind::Audience, name_checked.as_str())), 50)
+        .await?;
     let (state, tone) = state_of(row.as_ref());
     let current = row.as_ref().and_then(|r| r.current.as_ref());
     let size_line = chart::Line {

@@ -207,7 +207,10 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
     let id = platform.map(|platform| platform.platform_id).unwrap_or_default();
     let records = ctx.ledger.delivered_records().await?;
     let record = records.iter().find(|record| record.sync == declared.name);
-    let history = ctx.ledger.history(Some(("sync", declared.name.as_str())), 50).await?;
+    let history = ctx
+        .ledger
+        .history(Some((&throng_store::SubjectKind::Sync, declared.name.as_str())), 50)
+        .await?;
     let of_audience: Vec<&SizeRecord> = sizes.iter().filter(|s| s.platform_id == id).collect();
     let newest = of_audience.last().copied();
     let now = ctx.clock.now();

@@ -79,12 +79,11 @@ async fn write_status(ctx: &NodeContext) {
     metrics::gauge!("throng_gate_report_age_seconds_max").set(oldest.as_secs_f64());
     let (partitions, stands_by) = (ctx.budgets.led_partitions(), ctx.budgets.standby_partitions());
     let status = NodeStatus { partitions, stands_by, gates };
-    let roles: Vec<&str> = ctx.roles.iter().map(|role| role.name()).collect();
     let written = match serde_json::to_value(&status) {
         Ok(status) => {
             let node = NodeRow {
                 name: ctx.holder.clone(),
-                roles: roles.join(", "),
+                roles: ctx.roles.clone(),
                 url: ctx.url.get().cloned().unwrap_or_default(),
                 started_at: ctx.started_at,
                 seen_at: now,
@@ -139,7 +138,7 @@ pub async fn cluster_members(
         let status: NodeStatus = serde_json::from_value(row.status).unwrap_or_default();
         members.push(Member {
             name: row.name,
-            roles: row.roles,
+            roles: row.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", "),
             url: row.url,
             started_at: row.started_at,
             seen_at: row.seen_at,

@@ -135,7 +135,7 @@ async fn skip(
          started either"
     );
     let entry = HistoryEntry {
-        subject_kind: "audience".to_owned(),
+        subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
         what: "skipped".to_owned(),
         why,

@@ -365,9 +365,12 @@ async fn the_history_names_the_actor() {
     let asked = entries.iter().find(|e| e["what"] == "refresh requested").unwrap();
     assert_eq!(asked["actor"], "ann");
     let all = node.context().ledger.history(None, 100).await.unwrap();
-    let made = all.iter().find(|e| e.subject_kind == "token" && e.subject == "ann").unwrap();
+    let made = all
+        .iter()
+        .find(|e| e.subject_kind == throng_store::SubjectKind::Token && e.subject == "ann")
+        .unwrap();
     assert_eq!((made.what.as_str(), made.actor.as_deref()), ("created", Some("admin")));
-    let applied = all.iter().find(|e| e.subject_kind == "spec").unwrap();
+    let applied = all.iter().find(|e| e.subject_kind == throng_store::SubjectKind::Spec).unwrap();
     assert_eq!(applied.actor, None, "by the node itself, at its start");
     node.shutdown().await;
 }

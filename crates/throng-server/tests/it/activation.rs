@@ -337,7 +337,11 @@ async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
     assert_eq!(status, 200, "{body}");
     settled(&node, "resumed", |r| r.to_version == 2 && r.state == RunState::Completed).await;
     assert!(shop.holds(2..8));
-    let history = node.context().ledger.history(Some(("sync", "buyers-on-meta")), 50).await;
+    let history = node
+        .context()
+        .ledger
+        .history(Some((&throng_store::SubjectKind::Sync, "buyers-on-meta")), 50)
+        .await;
     let history = history.unwrap();
     for what in ["paused", "resumed"] {
         let entry = history.iter().find(|entry| entry.what == what).unwrap();

@@ -217,7 +217,10 @@ async fn a_paused_audience_is_not_refreshed_by_its_schedule() {
     settled(&node, "buyers", |a| !a["current"].is_null()).await;
     let name = "buyers".parse().unwrap();
     let skipped = async || {
-        let history = ledger.history(Some(("audience", "buyers")), 50).await.unwrap();
+        let history = ledger
+            .history(Some((&throng_store::SubjectKind::Audience, "buyers")), 50)
+            .await
+            .unwrap();
         history.iter().filter(|entry| entry.what == "skipped").count()
     };
     let refreshes = async || ledger.refreshes(Some(&name), 9).await.unwrap();

@@ -198,7 +198,8 @@ async fn a_snapshot_with_the_name_of_another_is_not_served_and_its_audience_is_r
     assert_eq!((user(30), user(31)), (&json!(["even", "some"]), &json!(["odd", "some"])));
     assert_eq!((user(410), user(411)), (&json!(["even"]), &json!(["odd"])));
     let ledger = &node.context().ledger;
-    let history = ledger.history(Some(("audience", "even")), 100).await.unwrap();
+    let history =
+        ledger.history(Some((&throng_store::SubjectKind::Audience, "even")), 100).await.unwrap();
     let why = &history.iter().find(|entry| entry.what == "damaged").unwrap().why;
     assert!(why.contains("version 2 of audience `odd`"), "{why}");
     assert!(why.contains("version 1 is served in its place"), "{why}");

@@ -83,7 +83,11 @@ async fn lose_everybody(sim: &MetaSim) {
 }
 
 async fn history(node: &Node) -> Vec<HistoryEntry> {
-    node.context().ledger.history(Some(("sync", "buyers-on-meta")), 100).await.unwrap()
+    node.context()
+        .ledger
+        .history(Some((&throng_store::SubjectKind::Sync, "buyers-on-meta")), 100)
+        .await
+        .unwrap()
 }
 
 async fn open_alerts(client: &Client) -> Vec<String> {

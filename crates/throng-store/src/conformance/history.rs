@@ -1,11 +1,14 @@
 //! History and nodes.
 
+use throng_model::Role;
+
 use super::*;
-use crate::{HistoryEntry, NodeRow};
+use crate::{HistoryEntry, NodeRow, SubjectKind};
 
 pub(super) async fn history_is_read_newest_first(ledger: &dyn Ledger) {
-    let entry = |kind: &str, subject: &str, n| HistoryEntry {
-        subject_kind: kind.to_owned(),
+    let (audience, ad_group) = (SubjectKind::Audience, SubjectKind::AdGroup);
+    let entry = |kind: &SubjectKind, subject: &str, n| HistoryEntry {
+        subject_kind: kind.clone(),
         subject: subject.to_owned(),
         what: format!("event {n}"),
         why: "because".to_owned(),
@@ -13,26 +16,27 @@ pub(super) async fn history_is_read_newest_first(ledger: &dyn Ledger) {
         actor: n.is_multiple_of(2).then(|| "ann".to_owned()),
     };
     ledger.record_history(&[]).await.unwrap();
-    let first = entry("audience", "buyers", 1);
-    let second = entry("sync", "buyers", 2);
-    let third = entry("audience", "buyers", 3);
+    let first = entry(&audience, "buyers", 1);
+    // Of a newer version.
+    let second = entry(&SubjectKind::Other("list".to_owned()), "buyers", 2);
+    let third = entry(&audience, "buyers", 3);
     ledger.record_history(&[first.clone(), second.clone()]).await.unwrap();
     ledger.record_history(std::slice::from_ref(&third)).await.unwrap();
-    let of = ledger.history(Some(("audience", "buyers")), 10).await;
-    assert_eq!(of.unwrap(), [third.clone(), first.clone()]);
+    let of_one = ledger.history(Some((&audience, "buyers")), 10).await;
+    assert_eq!(of_one.unwrap(), [third.clone(), first.clone()]);
     let all = ledger.history(None, 10).await.unwrap();
     assert_eq!(all, [third.clone(), second, first]);
     assert_eq!(ledger.history(None, 1).await.unwrap(), [third]);
-    let many: Vec<_> = (0..2_500).map(|n| entry("ad_group", "a", n)).collect();
+    let many: Vec<_> = (0..2_500).map(|n| entry(&ad_group, "a", n)).collect();
     ledger.record_history(&many).await.unwrap();
-    let back = ledger.history(Some(("ad_group", "a")), 5_000).await.unwrap();
+    let back = ledger.history(Some((&ad_group, "a")), 5_000).await.unwrap();
     assert!(back.iter().eq(many.iter().rev()));
 }
 
 pub(super) async fn nodes_are_listed_and_deleted(ledger: &dyn Ledger) {
     let node = |name: &str, n: u64, status: i32| NodeRow {
         name: name.to_owned(),
-        roles: "api,relay".to_owned(),
+        roles: vec![Role::Api, Role::Relay],
         url: "http://127.0.0.1:1".to_owned(),
         started_at: at(0),
         seen_at: at(n),

@@ -209,7 +209,7 @@ async fn record(
         ctx.ledger.raise_alert(&alert, now).await?;
     }
     let entry = HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject,
         what: what.to_owned(),
         why,
@@ -278,7 +278,7 @@ async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError>
     }
     tracing::warn!(destination = %name, held, reason, "account held");
     let entry = HistoryEntry {
-        subject_kind: "destination".to_owned(),
+        subject_kind: throng_store::SubjectKind::Destination,
         subject: name.to_string(),
         what: "held".to_owned(),
         why: format!("{held} tasks: {reason}"),

@@ -241,7 +241,7 @@ async fn record_account_change(
     );
     ctx.ledger.forget_delivered(&old.sync, &why, now).await?;
     let entry = HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject: old.sync.to_string(),
         what: "moved".to_owned(),
         why,
@@ -461,7 +461,7 @@ pub(super) async fn record(
         ctx.ledger.raise_alert(&alert, now).await?;
     }
     let entry = HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject,
         what: what.to_owned(),
         why,

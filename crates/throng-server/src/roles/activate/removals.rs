@@ -323,7 +323,7 @@ pub(super) async fn finish(
     }
     let by = removal.approved_by.as_deref().unwrap_or("unknown");
     let entry = HistoryEntry {
-        subject_kind: "sync".to_owned(),
+        subject_kind: throng_store::SubjectKind::Sync,
         subject: sync.to_string(),
         what: "removal_done".to_owned(),
         why: format!("{how}; approved by {by}; the delivered state is deleted"),

@@ -21,7 +21,7 @@ impl StatusTransitions {
             let was_open = self.0.insert(state.name.clone(), state.open).unwrap_or(true);
             if was_open != state.open {
                 entries.push(HistoryEntry {
-                    subject_kind: "ad_group".to_owned(),
+                    subject_kind: throng_store::SubjectKind::AdGroup,
                     subject: state.name.to_string(),
                     what: if state.open { "opened" } else { "closed" }.to_owned(),
                     why: state.reason.clone(),

@@ -29,7 +29,7 @@ pub async fn cancel(
     ctx.cancelled.notify_waiters();
     recovery::remove_parts(ctx, refresh.id).await;
     let entry = HistoryEntry {
-        subject_kind: "audience".to_owned(),
+        subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
         what: "cancelled".to_owned(),
         why: format!("refresh {}", refresh.id),

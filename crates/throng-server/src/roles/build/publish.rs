@@ -145,7 +145,7 @@ pub(super) async fn follow_up(
 
 fn entry(ctx: &NodeContext, name: &AudienceName, what: &str, why: String) -> HistoryEntry {
     HistoryEntry {
-        subject_kind: "audience".to_owned(),
+        subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
         what: what.to_owned(),
         why,

@@ -1,0 +1,104 @@
+//! The rows of refreshes: read, queued.
+
+use throng_model::{AudienceName, RefreshId, Timestamp};
+
+use super::{Conn, DbResult, DbRow};
+use crate::rows::{Cells, SqlEnum};
+use crate::{LedgerError, Refresh, RefreshState, RefreshTrigger, Result};
+
+/// The columns of a refresh, for SELECT and RETURNING.
+macro_rules! refresh_columns {
+    () => {
+        "id, audience, state, started_by, scheduled_at, started_at, finished_at, not_before,
+         failures, claims, holder, lease_until, rows_read, null_keys, rows_expected, reason,
+         snapshot_version"
+    };
+}
+pub(super) use refresh_columns;
+
+/// The refresh of a row.
+pub(super) fn refresh_of(row: &DbRow) -> Result<Refresh> {
+    let cells = Cells::new(row, "refresh");
+    let state = cells.variant("state")?;
+    let claims: u32 = cells.number("claims")?;
+    let crashes = match state {
+        // Neither the current try is a crash, nor one that has ended.
+        RefreshState::Processing => claims.saturating_sub(1),
+        RefreshState::Completed | RefreshState::Held => 0,
+        _ => claims,
+    };
+    Ok(Refresh {
+        id: RefreshId(cells.int("id")?),
+        audience: cells.name("audience")?,
+        state,
+        trigger: cells.variant("started_by")?,
+        scheduled_at: cells.time("scheduled_at")?,
+        started_at: cells.maybe_time("started_at")?,
+        finished_at: cells.maybe_time("finished_at")?,
+        not_before: cells.time("not_before")?,
+        failures: cells.number("failures")?,
+        crashes,
+        holder: cells.maybe_text("holder")?,
+        lease_until: cells.maybe_time("lease_until")?,
+        rows_read: cells.number("rows_read")?,
+        null_keys: cells.number("null_keys")?,
+        rows_expected: cells.maybe_number("rows_expected")?,
+        // Earlier versions did not remove the reason of the hold when a refresh was approved.
+        reason: cells.maybe_text("reason")?.filter(|_| state != RefreshState::Completed),
+        snapshot_version: cells.maybe_number("snapshot_version")?,
+    })
+}
+
+/// One refresh, or `NotFound`.
+pub(super) async fn get(tx: &mut Conn, id: RefreshId) -> DbResult<Refresh> {
+    let row = sqlx::query(concat!("SELECT ", refresh_columns!(), " FROM refreshes WHERE id = $1"))
+        .bind(id.0)
+        .fetch_optional(tx)
+        .await?;
+    let row = row.ok_or_else(|| LedgerError::NotFound { what: "refresh", name: id.to_string() })?;
+    Ok(refresh_of(&row)?)
+}
+
+/// One refresh, if `holder` has its lease; else `LeaseLost`. A holder's writes call this in their
+/// transaction: a builder that was paused must not overwrite the work of the next one.
+pub(super) async fn get_leased_by(tx: &mut Conn, id: RefreshId, holder: &str) -> DbResult<Refresh> {
+    let refresh = get(tx, id).await?;
+    if refresh.holder.as_deref() == Some(holder) {
+        Ok(refresh)
+    } else {
+        Err(LedgerError::LeaseLost { what: "refresh", name: id.to_string() }.into())
+    }
+}
+
+/// Queues a refresh of an audience that has a row; returns the open one if there is one.
+pub(super) async fn queue(
+    tx: &mut Conn,
+    audience: &AudienceName,
+    trigger: RefreshTrigger,
+    now: Timestamp,
+) -> DbResult<RefreshId> {
+    let queued: Option<i64> = sqlx::query_scalar(
+        "INSERT INTO refreshes (audience, state, started_by, scheduled_at, not_before)
+         VALUES ($1, 'scheduled', $2, $3, $3)
+         ON CONFLICT (audience) WHERE state IN ('scheduled', 'processing', 'halted') DO NOTHING
+         RETURNING id",
+    )
+    .bind(audience.as_str())
+    .bind(trigger.sql_name())
+    .bind(now.0)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let id = match queued {
+        Some(id) => id,
+        None => {
+            sqlx::query_scalar(
+                "SELECT id FROM refreshes
+                 WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')",
+            )
+            .bind(audience.as_str())
+            .fetch_one(tx)
+            .await?
+        }
+    };
+    Ok(RefreshId(id))
+}
