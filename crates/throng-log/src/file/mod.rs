@@ -18,6 +18,7 @@ use bytes::Bytes;
 use throng_model::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::retry::POLL_INTERVAL;
 use crate::{EventLog, LogError, Record, Result, Retention, Tail};
 use partition::FilePartition;
 use writer::{Append, Request, Writer};
@@ -38,8 +39,7 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 const MAX_PARTITIONS: u32 = 256;
 /// The size of one read of a tail.
 const TAIL_READ_BYTES: usize = 1 << 20;
-/// Between two polls of a tail for the appends of another process.
-const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Appends that wait for the thread of a partition. When there are more, `append` waits.
 const MAX_QUEUED_APPENDS: usize = 4096;
 

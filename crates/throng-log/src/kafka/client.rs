@@ -1,7 +1,6 @@
 //! How to reach the brokers.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -9,9 +8,6 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use throng_model::Secret;
 
 use crate::{LogError, Result};
-
-/// The timeout of one request to a broker.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Encryption of connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

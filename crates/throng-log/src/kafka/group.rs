@@ -9,12 +9,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::{ClientContext, TopicPartitionList};
 use tokio::sync::watch;
 
+use crate::retry::POLL_INTERVAL;
 use crate::{LogError, Result};
 
 use super::client::{KafkaSettings, failed};
-
-/// Between two polls of the consumer; also how soon its thread notices that it is stopped.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How soon a group detects a dead member.
 #[derive(Debug, Clone, Copy)]

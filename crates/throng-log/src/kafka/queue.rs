@@ -13,6 +13,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+use crate::retry::{POLL_INTERVAL, TIMEOUT};
 use crate::{LogError, Message, Queue, Result};
 
 use super::client::{KafkaSettings, failed};
@@ -23,7 +24,6 @@ use super::topic::{self, TopicSettings};
 const MAX_PREFETCHED: usize = 256;
 /// Between two commits of offsets.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 fn queue_topic(partitions: u32) -> TopicSettings {
     TopicSettings {
@@ -183,7 +183,7 @@ impl Queue for KafkaQueue {
     async fn put(&self, messages: Vec<Message>) -> Result<()> {
         let sends = messages.iter().map(|message| {
             let record = FutureRecord::to(&self.topic).key(&message.key).payload(&message.body[..]);
-            self.producer.send(record, Duration::from_secs(10))
+            self.producer.send(record, TIMEOUT)
         });
         for sent in futures::future::join_all(sends).await {
             sent.map_err(|(error, _)| failed("put a message on", &self.topic)(error))?;

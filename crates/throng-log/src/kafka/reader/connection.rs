@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
@@ -16,7 +15,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::super::client::{KafkaSettings, TIMEOUT, Tls};
+use crate::retry::{CONNECT_TIMEOUT, TIMEOUT};
+
+use super::super::client::{KafkaSettings, Tls};
 use super::error::ReadError;
 use super::sasl;
 
@@ -45,9 +46,6 @@ requests! {
     SaslHandshake: SaslHandshakeRequest => SaslHandshakeResponse,
     SaslAuthenticate: SaslAuthenticateRequest => SaslAuthenticateResponse,
 }
-
-/// Short, because another broker can be asked instead.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}

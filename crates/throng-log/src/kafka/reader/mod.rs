@@ -12,6 +12,7 @@ mod connection;
 mod error;
 mod sasl;
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
@@ -22,6 +23,7 @@ use kafka_protocol::messages::{FetchRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use throng_model::with_causes;
 
+use crate::retry::{RETRY_DELAY, retry};
 use crate::{Record, Result};
 
 use super::client::KafkaSettings;
@@ -41,9 +43,6 @@ const FETCH_MAX_WAIT_MS: i32 = 500;
 /// caches before it is decoded. A batch that is larger arrives complete nevertheless.
 const FETCH_MAX_BYTES: i32 = 512 << 10;
 const READ_COMMITTED: i8 = 1;
-/// Before the first retry of a fetch; doubled for each further one.
-const RETRY_DELAY: Duration = Duration::from_millis(50);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Reads the committed records of a partition, from an offset on.
 pub(super) struct Reader {
@@ -54,7 +53,6 @@ pub(super) struct Reader {
     partition: i32,
     next: i64,
     leader: Option<Connection>,
-    retry_delay: Duration,
     /// How long the broker's quota requires to wait before the next request.
     throttle: Duration,
 }
@@ -78,7 +76,6 @@ impl Reader {
             partition,
             next: i64::try_from(from).unwrap_or(i64::MAX),
             leader: None,
-            retry_delay: RETRY_DELAY,
             throttle: Duration::ZERO,
         })
     }
@@ -94,27 +91,25 @@ impl Reader {
     /// # Errors
     /// [`crate::LogError::Kafka`] for errors that are not retryable. A later call fetches again.
     pub(super) async fn next(&mut self) -> Result<Vec<Record>> {
-        loop {
-            let error = match self.fetch().await {
+        retry(self, RETRY_DELAY, |reader| async move {
+            match reader.fetch().await {
                 Ok(fetched) => {
-                    self.next = fetched.next;
-                    self.retry_delay = RETRY_DELAY;
-                    return Ok(fetched.records);
+                    reader.next = fetched.next;
+                    ControlFlow::Break(Ok(fetched.records))
                 }
-                Err(error) => error,
-            };
-            if !error.is_retryable() {
-                return Err(error.into_error(&self.topic));
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(
+                        error = with_causes(&error),
+                        topic = reader.topic,
+                        partition = reader.partition,
+                        "failed to read from Kafka; retrying"
+                    );
+                    ControlFlow::Continue(reader)
+                }
+                Err(error) => ControlFlow::Break(Err(error.into_error(&reader.topic))),
             }
-            tracing::warn!(
-                error = with_causes(&error),
-                topic = self.topic,
-                partition = self.partition,
-                "failed to read from Kafka; retrying"
-            );
-            tokio::time::sleep(self.retry_delay).await;
-            self.retry_delay = (2 * self.retry_delay).min(MAX_RETRY_DELAY);
-        }
+        })
+        .await
     }
 
     async fn fetch(&mut self) -> std::result::Result<Fetched, ReadError> {
