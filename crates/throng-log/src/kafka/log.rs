@@ -76,13 +76,18 @@ impl KafkaLog {
         let count = topic::ensure(settings, &topic, &event_topic(partitions)).await?;
         let producer = settings
             .config()
-            // Each record once and in order, also when the client retries.
+            // Each record once and in order, also when the client retries (KIP-98): the brokers discard a
+            // batch whose sequence number they have. Otherwise a retry would append a batch twice, or after
+            // later ones.
             .set("enable.idempotence", "true")
+            // All in-sync replicas have an acknowledged record, so that it survives the loss of the leader.
             .set("acks", "all")
             .set("message.max.bytes", MAX_MESSAGE_BYTES)
             .set("compression.type", "zstd")
             .set("linger.ms", "2")
             .set("queue.buffering.max.kbytes", "262144")
+            // The client retries until then (KIP-91): longer than the election of a leader usually takes.
+            // After that the caller decides what to do.
             .set("delivery.timeout.ms", "30000")
             .set("request.timeout.ms", "10000")
             .create()
@@ -154,6 +159,8 @@ impl KafkaLog {
 /// The error of a failed delivery: `Unconfirmed` if the brokers may have stored the record.
 fn delivery_error(topic: &str, error: KafkaError) -> LogError {
     match error.rdkafka_error_code() {
+        // The request may have reached the broker and only the response is missing. As a plain failure it
+        // would say that the records are not in the log, and they would be read later nevertheless.
         Some(RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::PurgeInflight) => {
             LogError::Unconfirmed { topic: topic.to_owned() }
         }
@@ -175,6 +182,7 @@ impl EventLog for KafkaLog {
         if values.is_empty() {
             return self.end(partition).await;
         }
+        // In a header: Kafka's timestamps are milliseconds, and the topic replaces them by the brokers' time.
         let time = at.0.to_le_bytes();
         let mut deliveries = Vec::with_capacity(values.len());
         {
@@ -196,6 +204,7 @@ impl EventLog for KafkaLog {
                 }
             }
         }
+        // Outside of the lock, so that the next append is queued while this one is on its way.
         let mut first = None;
         let mut failure = None;
         for delivery in deliveries {
@@ -225,7 +234,8 @@ impl EventLog for KafkaLog {
         let mut reader = self.reader(number, from)?;
         let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
-        // By position, not by records: the last offsets may be control records of transactions.
+        // Up to the end of this moment: without it a read at the end of the log would wait for new records.
+        // By position, not by records, because the last offsets may be control records of transactions.
         while reader.position() < end {
             let before = reader.position();
             let fetch = async {
@@ -270,6 +280,7 @@ impl EventLog for KafkaLog {
     async fn truncate_before(&self, partition: u32, offset: u64) -> Result<()> {
         let number = self.partition_number(partition)?;
         let (first, end) = self.watermarks(partition).await?;
+        // The brokers refuse an offset past the end with OFFSET_OUT_OF_RANGE (KIP-107).
         let before = offset.min(end);
         if before <= first {
             return Ok(());

@@ -62,6 +62,7 @@ impl KafkaTable {
     /// # Errors
     /// [`LogError::Kafka`]; the value may be stored anyway.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<()> {
+        // One partition has the order of all puts, so that a read up to its end has the latest values.
         let record = FutureRecord::to(&self.topic).partition(0).key(key).payload(value);
         let sent = self.producer.send(record, TIMEOUT).await;
         sent.map(|_| ()).map_err(|(error, _)| failed("put a value into", &self.topic)(error))

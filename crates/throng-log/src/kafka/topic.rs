@@ -89,6 +89,7 @@ impl ClientContext for ConnectionErrors {
         tracing::debug!(%error, reason, "connection to a broker failed");
         let code = error.rdkafka_error_code();
         if let Some(Authentication | SaslAuthenticationFailed | SSL | Resolve) = code {
+            // The first one: later ones are often consequences, such as a closed connection.
             let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             *first = first.or(code);
         }
@@ -125,6 +126,7 @@ impl Probe {
             }
         };
         let found = metadata.topics().iter().find(|t| t.name() == topic);
+        // A topic that does not exist is in the response too, with an error and no partitions.
         let code = found.and_then(|t| t.error()).map(RDKafkaErrorCode::from);
         if let Some(denied @ RDKafkaErrorCode::TopicAuthorizationFailed) = code {
             // The topic may exist: it must not be reported as missing.
@@ -163,6 +165,8 @@ pub(super) async fn ensure(
     for (name, value) in &wanted.settings {
         new = new.set(name, value);
     }
+    // -1 above: the replication factor of the brokers' configuration (KIP-464). A fixed one would fail on a
+    // cluster with fewer brokers, or be too low for production.
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
     let created = admin.create_topics([&new], &options).await.map_err(failed("create", topic))?;
     for result in created {
