@@ -105,6 +105,9 @@ impl Repair {
             if segment.scan_valid(&file)? {
                 let is_last = pending.is_empty();
                 if let Some(rest) = self.quarantine_damage(&segment, &file, is_last)? {
+                    // The same file may be listed already: written by a repair that was interrupted before
+                    // the truncation. As a second segment it would be removed as out of order.
+                    pending.pop_if(|next| next.base == rest.base);
                     pending.push(rest);
                 }
             }
