@@ -14,6 +14,7 @@ mod file;
 pub mod fuzzing;
 mod kafka;
 mod queue;
+mod retry;
 
 pub use error::{LogError, Result};
 pub use file::{

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use throng_model::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::retry::POLL_INTERVAL;
 use crate::{EventLog, LogError, Record, Result, Retention, Tail};
 use partition::FilePartition;
 use writer::{Append, Request, Writer};
@@ -38,8 +39,7 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 const MAX_PARTITIONS: u32 = 256;
 /// The size of one read of a tail.
 const TAIL_READ_BYTES: usize = 1 << 20;
-/// Between two polls of a tail for the appends of another process.
-const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Appends that wait for the thread of a partition. When there are more, `append` waits.
 const MAX_QUEUED_APPENDS: usize = 4096;
 
@@ -107,6 +107,8 @@ impl FileLog {
     pub fn open_with(dir: &Path, options: FileLogOptions) -> Result<Self> {
         let partitions = options.partitions;
         std::fs::create_dir_all(dir).map_err(LogError::io("create the folder", dir))?;
+        // Before anything is read: another writer would append while the end of the log is determined, and
+        // its unfinished write would be truncated as a torn one.
         let lock = lock(dir)?;
         match Self::partitions_in(dir)? {
             Some(found) if found != partitions => {
@@ -196,7 +198,8 @@ impl FileLog {
 impl Drop for FileLog {
     fn drop(&mut self) {
         for handle in &mut self.partitions {
-            // The writer thread ends when the channel is closed and empty.
+            // The writer thread ends when the channel is closed and empty. All channels are closed before
+            // the first join, so that the threads finish their appends concurrently.
             handle.requests = None;
         }
         for thread in self.partitions.iter_mut().filter_map(|h| h.thread.take()) {
@@ -219,6 +222,8 @@ impl EventLog for FileLog {
             return Err(LogError::RecordTooLarge { bytes: large.len(), limit: MAX_RECORD_BYTES });
         }
         let requests = handle.requests.as_ref().ok_or(LogError::ReadOnly)?;
+        // Through the thread of the partition: it orders the appends, and one sync makes all of them durable
+        // that wait at the same time. With a sync for each, the disk would limit their number per second.
         let (reply, result) = oneshot::channel();
         let append = Request::Append(Append { at, values, reply });
         requests.send(append).await.map_err(|_| LogError::Closed)?;
@@ -267,6 +272,7 @@ impl EventLog for FileLog {
     }
 
     async fn skip_to(&self, partition: u32, offset: u64) -> Result<bool> {
+        // Through the same channel as appends: an append before it keeps the lower offset.
         let requests = self.handle(partition)?.requests.as_ref().ok_or(LogError::ReadOnly)?;
         let (reply, result) = oneshot::channel();
         requests.send(Request::SkipTo { offset, reply }).await.map_err(|_| LogError::Closed)?;
@@ -353,6 +359,7 @@ impl Drop for LogLock {
 
 fn lock(dir: &Path) -> Result<LogLock> {
     let path = dir.join("lock");
+    // A lock of the operating system: it ends with the process, so that a crash leaves none behind.
     let open = File::options().write(true).create(true).truncate(false).open(&path);
     let file = open.map_err(LogError::io("open", &path))?;
     match file.try_lock() {
@@ -387,6 +394,8 @@ fn check_folders(dir: &Path, partitions: u32) -> Result<()> {
 
 fn write_partition_count(dir: &Path, partitions: u32) -> Result<()> {
     let (path, temporary) = (dir.join("partitions"), dir.join("partitions.tmp"));
+    // Renamed when it is durable: after a crash the file must have the number or not exist. An empty one
+    // would be damage, although the log is only new.
     let write = || -> io::Result<()> {
         std::fs::write(&temporary, format!("{partitions}\n"))?;
         File::open(&temporary)?.sync_all()?;
@@ -397,5 +406,7 @@ fn write_partition_count(dir: &Path, partitions: u32) -> Result<()> {
 }
 
 fn sync_folder(folder: &Path) -> Result<()> {
+    // fsync of a file does not make its entry in the folder durable (fsync(2)): after a loss of power a new
+    // or renamed file may not be there.
     File::open(folder).and_then(|f| f.sync_all()).map_err(LogError::io("sync", folder))
 }

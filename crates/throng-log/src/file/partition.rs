@@ -55,6 +55,8 @@ impl FilePartition {
     }
 
     pub(super) fn read(&self, from: u64, max_bytes: usize) -> Result<Vec<Record>> {
+        // Clones, so that the lock is not held during I/O: the writer needs it to publish a commit. The ends
+        // are those of durable commits, so bytes of a commit in progress are not read.
         let (segments, first) = {
             let view = self.view();
             let skip = view.segments.partition_point(|s| s.end <= from);
@@ -116,6 +118,8 @@ impl FilePartition {
                 [first, _, ..] if may_delete(first, &segments)? => first.path.clone(),
                 _ => break,
             };
+            // The file first: if it cannot be deleted, the segment stays readable. The oldest first: a crash
+            // in between leaves no gap.
             std::fs::remove_file(&path).map_err(LogError::io("delete", &path))?;
             self.view().segments.remove(0);
             deleted = true;
@@ -133,6 +137,7 @@ impl FilePartition {
     /// Deletes the segments that exceed the retention, if all of their records are before `before`.
     pub(super) fn retain(&self, retention: Retention, before: u64, now: Timestamp) -> Result<()> {
         self.delete_while(|first, all| {
+            // Records from `before` on are not in a checkpoint yet: without them a restart would lose spend.
             if first.end > before {
                 return Ok(false);
             }
@@ -161,6 +166,8 @@ impl FilePartition {
             let (header, next) = (headers[at], segments[at].base);
             segments[at].after_gap = header.after_gap;
             let closed = &mut segments[at - 1];
+            // Without reading the records: otherwise a start would read the whole log. The link detects a
+            // missing segment or one with another length; damage inside of it is found when it is read.
             if let Some(known) = known.iter().find(|k| k.base == closed.base && k.end <= next) {
                 *closed = known.clone();
             } else {
@@ -199,6 +206,7 @@ impl FilePartition {
     pub(super) fn reload(&self) -> Result<()> {
         let known: Vec<Segment> = self.view().segments.clone();
         let closed = known.len().saturating_sub(1);
+        // The last known segment is not passed on: the other process has appended to it or closed it since.
         let mut listed = match self.list(&known[..closed]) {
             // The writer deleted a segment between the listing and the open: the next listing is
             // without it.
@@ -222,6 +230,7 @@ impl FilePartition {
     pub(super) fn open(&self, dir: &Path, disk: &dyn Disk) -> Result<File> {
         let (folder, number) = (&self.folder, self.number);
         std::fs::create_dir_all(folder).map_err(LogError::io("create the folder", folder))?;
+        // The entry of the partition's folder must be durable before the first append is acknowledged.
         sync_folder(dir)?;
         let mut segments = self.list(&[])?;
         let file = match segments.last_mut() {
@@ -240,7 +249,8 @@ impl FilePartition {
                     disk.set_len(&file, last.bytes)
                         .map_err(LogError::io("truncate", &last.path))?;
                 }
-                // The writes of a killed process may be only in the page cache.
+                // The writes of a killed process may be only in the page cache. They are readable from now
+                // on, so a loss of power must not remove them after somebody has read them.
                 disk.sync_data(&file).map_err(LogError::io("sync", &last.path))?;
                 file
             }

@@ -72,6 +72,8 @@ impl SegmentHeader {
     /// `None` if these bytes are not a header of a format that this version supports.
     pub(super) fn decode(bytes: &[u8; SEGMENT_HEADER]) -> Option<Self> {
         let format = u32::from_le_bytes(four(bytes, 8)?);
+        // Compared as a whole with its own encoding: magic, format and checksum are checked with it, and a
+        // field that is added later cannot be forgotten.
         let header = Self {
             partition: u32::from_le_bytes(four(bytes, 12)?),
             base: u64::from_le_bytes(eight(bytes, 16)?),
@@ -96,6 +98,7 @@ pub(super) fn link_to(base: u64, bytes: u64) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&base.to_le_bytes());
     crc.update(&bytes.to_le_bytes());
+    // 0 means that the segment has no link, as in segments of earlier versions.
     crc.finalize().max(1)
 }
 
@@ -120,6 +123,7 @@ pub(super) fn encode(
     commit_begins: bool,
 ) {
     let mut length = value.len() as u32;
+    // In the top bit of the length, which `MAX_RECORD_BYTES` leaves free: the header needs no further byte.
     if commit_begins {
         length |= COMMIT_BEGINS;
     }
@@ -134,6 +138,8 @@ pub(super) fn encode(
 
 fn checksum(length: &[u8], offset: &[u8], at: &[u8], value: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
+    // With the offset: a valid record at the wrong position, such as one of an earlier file on the same disk
+    // block, must not be read as the next one.
     for bytes in [length, offset, at, value] {
         crc.update(bytes);
     }
@@ -184,6 +190,7 @@ pub(super) fn header(bytes: &[u8]) -> Option<RecordHeader> {
         offset: u64::from_le_bytes(eight(bytes, 8)?),
         at: Timestamp(i64::from_le_bytes(eight(bytes, 16)?)),
     };
+    // A damaged length must not make the reader allocate gigabytes.
     (header.length <= MAX_RECORD_BYTES).then_some(header)
 }
 
@@ -229,11 +236,15 @@ pub(super) enum EndKind {
 /// A write is torn when its process is killed, and is too short then, or at a loss of power: then whole
 /// sectors of it may be missing, which read as zeros.
 pub(super) fn classify_end(rest: &[u8], expected: u64, position: u64) -> EndKind {
+    // A later commit was written only after this one was durable, so the broken record was acknowledged.
+    // Truncating it would lose events without an error. A later record of the same commit proves nothing: a
+    // disk may write the sectors of one write in any order.
     if let Some((at, next)) = next_valid_record(rest, expected)
         && (next.commit_begins || !has_zero_sector(&rest[..at], position))
     {
         return EndKind::Damaged("a record is broken, and a later one is valid");
     }
+    // Sectors that were never written read as zeros: the write was interrupted by a loss of power.
     if has_zero_sector(rest, position) {
         return EndKind::Torn;
     }
@@ -241,7 +252,9 @@ pub(super) fn classify_end(rest: &[u8], expected: u64, position: u64) -> EndKind
     match header(rest) {
         // A valid record with an earlier offset: contents of the disk block before the file got it.
         Some(old) if old.offset < expected && old.value(rest).is_some() => EndKind::Torn,
+        // All bytes are there and no sector is missing: not a torn write.
         Some(header) if header.size() <= rest.len() => EndKind::Damaged(changed),
+        // A flipped bit in the length makes a complete record look too short.
         _ if is_valid_except_for_its_length(rest) => EndKind::Damaged(changed),
         _ => EndKind::Torn,
     }
@@ -249,6 +262,7 @@ pub(super) fn classify_end(rest: &[u8], expected: u64, position: u64) -> EndKind
 
 /// Whether a sector of the file within these bytes is all zeros.
 fn has_zero_sector(bytes: &[u8], position: u64) -> bool {
+    // Sectors of the disk are aligned; a run of zeros across two of them is data.
     let skip = usize::try_from(position.next_multiple_of(SECTOR) - position).unwrap_or(usize::MAX);
     let sectors = bytes.get(skip..).unwrap_or_default();
     sectors.chunks_exact(SECTOR as usize).any(|sector| sector.iter().all(|byte| *byte == 0))

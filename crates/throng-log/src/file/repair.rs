@@ -45,6 +45,7 @@ pub struct RemovedRange {
 /// [`LogError::Locked`], [`LogError::UnsupportedFormat`], [`LogError::Io`].
 pub fn repair_log(dir: &Path) -> Result<Vec<RemovedRange>> {
     let _lock = lock(dir)?;
+    // By folder, not by the file `partitions`, which may be damaged too.
     let mut removed = Vec::new();
     for partition in 0..super::MAX_PARTITIONS {
         let folder = dir.join(partition.to_string());
@@ -67,6 +68,8 @@ struct Repair {
 
 impl Repair {
     fn run(&mut self) -> Result<()> {
+        // First, because the order below is that of the names: a segment under the name of another one would
+        // be removed as out of order.
         self.restore_names()?;
         let mut pending = segments_in(&self.folder)?;
         pending.reverse();
@@ -102,6 +105,9 @@ impl Repair {
             if segment.scan_valid(&file)? {
                 let is_last = pending.is_empty();
                 if let Some(rest) = self.quarantine_damage(&segment, &file, is_last)? {
+                    // The same file may be listed already: written by a repair that was interrupted before
+                    // the truncation. As a second segment it would be removed as out of order.
+                    pending.pop_if(|next| next.base == rest.base);
                     pending.push(rest);
                 }
             }
@@ -123,6 +129,7 @@ impl Repair {
             {
                 let name = self.folder.join(record::segment_name(base));
                 let moved = with_suffix(&name, MOVED);
+                // In two steps, as the target name may be in use: a direct rename would overwrite that file.
                 if moved.exists() {
                     // Two files with one header: one of them is a copy.
                     self.quarantine_copy(&segment.path, segment.base)?;
@@ -231,6 +238,8 @@ impl Repair {
         }
         let next = record::next_valid_record(&rest, segment.end);
         let damaged = &rest[..next.map_or(rest.len(), |(at, _)| at)];
+        // In this order, each step durable before the next one: a copy of the damaged bytes, the records
+        // after them, the truncation. A crash in between loses nothing, and the next repair repeats it.
         let kept_in = self.quarantine_path(path)?;
         write_durable(&kept_in, &[damaged])?;
         let rest_segment = match next {
@@ -272,6 +281,8 @@ impl Repair {
                 after_gap: before.end != segment.base,
             };
             let file = open(&segment.path)?;
+            // Without the new link the log could not be opened: the header still refers to the segment as it
+            // was before the repair.
             if segment.header(&file, self.partition)? != wanted {
                 let write = file.write_all_at(&wanted.encode(), 0).and_then(|()| file.sync_all());
                 write.map_err(LogError::io("write", &segment.path))?;

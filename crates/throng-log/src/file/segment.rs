@@ -52,6 +52,7 @@ impl Segment {
 
     /// Adds a record to the index, if it is far enough from the last entry.
     pub(super) fn add_to_index(&mut self, offset: u64, position: u64) {
+        // Sparse: an entry for each record would need as much memory as small records themselves.
         let last = self.index.last().map_or(SEGMENT_HEADER as u64, |(_, position)| *position);
         if position >= last + INDEX_INTERVAL_BYTES {
             self.index.push((offset, position));
@@ -96,6 +97,8 @@ impl Segment {
         if !self.scan_valid(file)? {
             return Ok(false);
         }
+        // All of the rest, as a valid record anywhere in it decides between a torn write and damage. At most
+        // a segment: 64 MiB and one commit.
         let length = file.metadata().map_err(LogError::io("inspect", &self.path))?.len();
         let mut rest = vec![0; usize::try_from(length - self.bytes).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut rest, self.bytes).map_err(LogError::io("read", &self.path))?;
@@ -125,6 +128,7 @@ impl Segment {
             }
             Err(error) => return Err(LogError::io("read", &self.path)(error)),
         }
+        // Before the check for damage: after a downgrade the error must not ask to repair a valid log.
         if let Some(found) = record::unsupported_format(&header) {
             return Err(LogError::UnsupportedFormat { path: self.path.clone(), found });
         }
@@ -152,9 +156,12 @@ impl Segment {
         left: &mut usize,
         out: &mut Vec<Record>,
     ) -> Result<Vec<(u64, u64)>> {
+        // Opened for each read: with open handles, thousands of segments would exceed the limit of file
+        // descriptors, and deleted segments would keep their disk space.
         let file = File::open(&self.path).map_err(LogError::io("open", &self.path))?;
         let (mut offset, mut position) = self.indexed_before(from);
         let mut found = Vec::new();
+        // Limited to the durable end: bytes after it may be a commit in progress.
         let mut cursor = Cursor::new(&file, position, self.bytes);
         while offset < self.end {
             let step = cursor.next(offset).map_err(LogError::io("read", &self.path))?;
@@ -162,6 +169,8 @@ impl Segment {
                 return Err(self.damaged(position, "an acknowledged record is broken"));
             };
             if offset >= from {
+                // The first record is returned whatever its size: the reader would not make progress
+                // otherwise.
                 if header.length > *left && !out.is_empty() {
                     *left = 0;
                     break;
@@ -225,6 +234,7 @@ impl<'a> Cursor<'a> {
         if bytes.is_empty() {
             return Ok(Step::End);
         }
+        // A valid record with another offset is an old one: the disk block has contents of an earlier file.
         let Some(header) = record::header(bytes).filter(|h| h.offset == expected) else {
             return Ok(Step::Invalid);
         };
@@ -259,6 +269,8 @@ pub(super) fn create(
         link: previous.map_or(0, |previous| record::link_to(previous.base, previous.bytes)),
         after_gap: previous.is_some_and(|previous| previous.end != base),
     };
+    // Renamed when header and file are durable: a crash before that leaves a `.tmp` file, which is ignored.
+    // Otherwise a segment without a valid header would be damage.
     let create = || -> io::Result<File> {
         let file =
             File::options().read(true).write(true).create(true).truncate(true).open(&temporary)?;

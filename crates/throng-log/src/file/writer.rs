@@ -63,6 +63,8 @@ impl Writer {
                     continue;
                 }
             };
+            // Group commit: all appends that wait now share one sync. Only what waits already, as with
+            // `recv` a single append would wait for the next one.
             let mut bytes = encoded_bytes(&first);
             let mut commit = vec![first];
             while bytes < MAX_COMMIT_BYTES
@@ -73,6 +75,7 @@ impl Writer {
                         bytes += encoded_bytes(&next);
                         commit.push(next);
                     }
+                    // After the commit, in the order of the requests.
                     skip @ Request::SkipTo { .. } => {
                         waiting = Some(skip);
                         break;
@@ -89,6 +92,7 @@ impl Writer {
                 Err(error) => self.fail(commit, &error),
             }
             buffer.clear();
+            // One commit of large records must not keep its memory for ever: there are 256 partitions.
             buffer.shrink_to(MAX_COMMIT_BYTES);
         }
     }
@@ -151,6 +155,8 @@ impl Writer {
             File::options().read(true).write(true).open(&active.path).map_err(unconfirmed)?;
         self.disk.set_len(&file, active.bytes).map_err(unconfirmed)?;
         self.disk.sync_data(&file).map_err(unconfirmed)?;
+        // The page cache may have records that the disk does not have: a check of cached pages would succeed,
+        // and acknowledged records would be missing after a restart.
         drop_page_cache(&file);
         let mut stored = active.without_index();
         stored.header(&file, self.partition.number)?;
@@ -159,6 +165,7 @@ impl Writer {
             let why = "acknowledged records are missing at its end";
             return Err(active.damaged(stored.bytes, why));
         }
+        // The failed file is closed for good, unless it has no records: the next segment would have its name.
         if active.end > active.base {
             self.next_segment(&active)?;
         } else {
@@ -184,6 +191,8 @@ impl Writer {
 
     /// Writes and syncs; returns the first offset of each append.
     fn commit(&mut self, appends: &[Append], buffer: &mut Vec<u8>) -> Result<Vec<u64>> {
+        // Before the disk is full: the ledger on the same disk must still be able to write, and a write that
+        // fails halfway costs a truncation and a sync.
         self.check_free_space()?;
         if self.is_unverified {
             self.recover()?;
@@ -199,6 +208,8 @@ impl Writer {
             firsts.push(offset);
             for value in &append.values {
                 positions.push((offset, start + buffer.len() as u64));
+                // Marks the first record: a valid one proves after a crash that the previous commit was
+                // durable (`record::classify_end`).
                 let begins = buffer.is_empty();
                 record::encode(buffer, offset, append.at, value, begins);
                 offset += 1;
@@ -214,12 +225,15 @@ impl Writer {
             return Err(LogError::io("append to", &active.path)(error));
         }
         if let Err(error) = self.disk.sync_data(&self.file) {
-            // After a failed sync the kernel may drop the dirty pages, and the next sync succeeds
-            // without them.
+            // Not retried: after a failed sync the kernel may mark the pages clean or drop them, and the
+            // next sync succeeds although the data is not on the disk
+            // (<https://wiki.postgresql.org/wiki/Fsync_Errors>).
             tracing::error!(error = &error as &dyn std::error::Error, "sync failed");
             self.is_unverified = true;
             return Err(LogError::UnconfirmedWrite { path: active.path });
         }
+        // Published only when it is durable: a consumer must not act on a record that a loss of power can
+        // remove.
         let mut view = self.partition.view();
         if let Some(last) = view.segments.last_mut() {
             for (offset, position) in positions {

@@ -1,7 +1,6 @@
 //! How to reach the brokers.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -9,9 +8,6 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use throng_model::Secret;
 
 use crate::{LogError, Result};
-
-/// The timeout of one request to a broker.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Encryption of connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,9 +49,11 @@ impl KafkaSettings {
     pub(super) fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("client.id", "throng");
-        // librdkafka's default maximum is 10 s, too long after a short outage of a broker.
+        // librdkafka's default maximum is 10 s: after a restart of a broker, appends would wait that long for
+        // no reason.
         config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "2000");
         config.set("socket.keepalive.enable", "true").set("log.connection.close", "false");
+        // A new leader is found by errors at once; this is for partitions without traffic.
         config.set("topic.metadata.refresh.interval.ms", "30000");
         let protocol = match (&self.tls, &self.sasl) {
             (None, None) => "plaintext",
@@ -105,6 +103,7 @@ pub(super) fn assign(
     partition: i32,
     from: u64,
 ) -> Result<()> {
+    // `assign`, not `seek`, which fails before the partition is assigned and its leader is known.
     let mut list = TopicPartitionList::new();
     let offset = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
     list.add_partition_offset(topic, partition, offset).map_err(failed("read", topic))?;
@@ -113,6 +112,9 @@ pub(super) fn assign(
 
 /// Whether a partition has no leader at the moment, or the client asked the previous one.
 pub(super) fn has_no_leader_yet(error: &KafkaError) -> bool {
+    // These are the retriable errors of a leader election in the protocol guide's table of error codes
+    // (<https://kafka.apache.org/protocol.html#protocol_error_codes>). Other errors would be hidden by a
+    // retry until the timeout.
     matches!(
         error.rdkafka_error_code(),
         Some(

@@ -9,12 +9,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::{ClientContext, TopicPartitionList};
 use tokio::sync::watch;
 
+use crate::retry::POLL_INTERVAL;
 use crate::{LogError, Result};
 
 use super::client::{KafkaSettings, failed};
-
-/// Between two polls of the consumer; also how soon its thread notices that it is stopped.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How soon a group detects a dead member.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +43,9 @@ impl GroupTiming {
     }
 
     pub(super) fn heartbeat_ms(self) -> String {
-        // A member learns of a rebalance by the answer to its heartbeat.
+        // At most a third of the session timeout (documentation of `heartbeat.interval.ms`), so that one lost
+        // heartbeat does not end the membership. Not longer than the default of 3 s, because a member learns
+        // of a rebalance by the answer to its heartbeat, and the rebalance waits for it.
         (self.session.as_millis() / 4).clamp(100, 3_000).to_string()
     }
 }
@@ -74,9 +74,12 @@ impl PartitionAssignment {
         let consumer: BaseConsumer<AssignmentListener> = settings
             .config()
             .set("group.id", settings.named(group))
+            // The offsets of this group are in the checkpoints. Committed ones would be a second truth.
             .set("enable.auto.commit", "false")
+            // A fetch may start before the pause takes effect. At the end of the log it returns little.
             .set("auto.offset.reset", "latest")
-            // Members keep the partitions that do not move while a rebalance runs.
+            // Members keep the partitions that do not move while a rebalance runs (KIP-429). With an eager
+            // strategy every process would stop and restore all of its partitions when one process starts.
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", timing.session_ms())
             .set("heartbeat.interval.ms", timing.heartbeat_ms())
@@ -90,11 +93,13 @@ impl PartitionAssignment {
             .name("kafka-assign".to_owned())
             .spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {
-                    // Polls serve rebalances. No records arrive, because all partitions are paused.
+                    // Polls serve rebalances, and without them the member leaves the group after
+                    // `max.poll.interval.ms` (KIP-62). No records arrive, because all partitions are paused.
                     if let Some(Err(error)) = consumer.poll(POLL_INTERVAL) {
                         tracing::debug!(%error, "failed to poll the consumer group");
                     }
                 }
+                // Leaves the group. Otherwise nobody would have these partitions until the session timeout.
                 consumer.unsubscribe();
             })
             .map_err(|source| LogError::Io {
@@ -138,6 +143,9 @@ impl ClientContext for AssignmentListener {}
 
 impl ConsumerContext for AssignmentListener {
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        // Before the rebalance goes on: with a cooperative strategy the coordinator assigns the partitions to
+        // another member only in the next round, so this process knows first. It is not a guarantee that it
+        // has stopped: a paused process learns late, and its writes are fenced by the checkpoint (ADR 6).
         if let Rebalance::Revoke(list) = rebalance {
             let revoked = numbers(list);
             self.sender.send_modify(|assigned| assigned.retain(|p| !revoked.contains(p)));
@@ -146,9 +154,12 @@ impl ConsumerContext for AssignmentListener {
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(list) = rebalance {
+            // The records are read by `Reader`: without the pause every record would be transferred twice.
             if let Err(error) = consumer.pause(list) {
                 tracing::warn!(%error, "failed to pause assigned partitions");
             }
+            // A cooperative assignment lists the new partitions only (KIP-429): replacing the list would
+            // drop those that stayed.
             let new = numbers(list);
             self.sender.send_modify(|assigned| {
                 assigned.extend(new);

@@ -1,5 +1,6 @@
 //! A topic as an event log.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +10,15 @@ use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use throng_model::Timestamp;
 
 use crate::file::MAX_RECORD_BYTES;
+use crate::retry::{QUEUE_FULL_RETRY_DELAY, RETRY_DELAY, TIMEOUT, retry};
 use crate::{EventLog, LogError, Record, Result, Tail};
 
-use super::client::{self, KafkaSettings, TIMEOUT, failed};
+use super::client::{self, KafkaSettings, failed};
 use super::reader::Reader;
 use super::tail::KafkaTail;
 use super::topic::{self, Admin, TopicSettings};
@@ -26,8 +28,6 @@ use super::topic::{self, Admin, TopicSettings};
 pub(super) const TIME_HEADER: &str = "at";
 /// The limit of a message: 17 MiB, for the largest record with its headers.
 const MAX_MESSAGE_BYTES: &str = "17825792";
-/// Between two attempts to add a record to the full queue of the producer.
-const QUEUE_FULL_RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// The configuration of the topic of an event log. The timestamps are the brokers': with the clock of a
 /// producer, a record with a time in the past would be deleted at once by `retention.ms`.
@@ -76,13 +76,18 @@ impl KafkaLog {
         let count = topic::ensure(settings, &topic, &event_topic(partitions)).await?;
         let producer = settings
             .config()
-            // Each record once and in order, also when the client retries.
+            // Each record once and in order, also when the client retries (KIP-98): the brokers discard a
+            // batch whose sequence number they have. Otherwise a retry would append a batch twice, or after
+            // later ones.
             .set("enable.idempotence", "true")
+            // All in-sync replicas have an acknowledged record, so that it survives the loss of the leader.
             .set("acks", "all")
             .set("message.max.bytes", MAX_MESSAGE_BYTES)
             .set("compression.type", "zstd")
             .set("linger.ms", "2")
             .set("queue.buffering.max.kbytes", "262144")
+            // The client retries until then (KIP-91): longer than the election of a leader usually takes.
+            // After that the caller decides what to do.
             .set("delivery.timeout.ms", "30000")
             .set("request.timeout.ms", "10000")
             .create()
@@ -112,35 +117,50 @@ impl KafkaLog {
     /// The offsets of the oldest and of the next record.
     async fn watermarks(&self, partition: u32) -> Result<(u64, u64)> {
         let number = self.partition_number(partition)?;
-        let fetch = async {
-            loop {
-                let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
-                let fetched = tokio::task::spawn_blocking(move || {
-                    consumer.fetch_watermarks(&topic, number, TIMEOUT)
-                });
-                match fetched.await.map_err(|_| LogError::Closed)? {
-                    Ok(found) => return Ok(found),
-                    // The topic was just created, or its leader changes.
-                    Err(error) if client::has_no_leader_yet(&error) => {
-                        tokio::time::sleep(LEADER_POLL_INTERVAL).await;
-                    }
-                    Err(error) => return Err(failed("get the offsets of", &self.topic)(error)),
+        let fetch = retry((), RETRY_DELAY, |()| async move {
+            let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
+            let fetched = tokio::task::spawn_blocking(move || {
+                consumer.fetch_watermarks(&topic, number, TIMEOUT)
+            });
+            match fetched.await {
+                Ok(Ok(found)) => ControlFlow::Break(Ok(found)),
+                // The topic was just created, or its leader changes.
+                Ok(Err(error)) if client::has_no_leader_yet(&error) => ControlFlow::Continue(()),
+                Ok(Err(error)) => {
+                    ControlFlow::Break(Err(failed("get the offsets of", &self.topic)(error)))
                 }
+                Err(_) => ControlFlow::Break(Err(LogError::Closed)),
             }
-        };
+        });
         let timeout = || LogError::BrokerTimeout { topic: self.topic.clone() };
         let (low, high) = tokio::time::timeout(TIMEOUT, fetch).await.map_err(|_| timeout())??;
         let low = u64::try_from(low).unwrap_or(0);
         Ok((low, u64::try_from(high).unwrap_or(0).max(low)))
     }
-}
 
-/// Between two requests to a partition without a leader.
-const LEADER_POLL_INTERVAL: Duration = Duration::from_millis(50);
+    /// Adds a record to the queue of the producer; waits while it is full.
+    async fn enqueue(
+        &self,
+        record: FutureRecord<'_, (), [u8]>,
+    ) -> std::result::Result<DeliveryFuture, KafkaError> {
+        retry(record, QUEUE_FULL_RETRY_DELAY, |record| {
+            std::future::ready(match self.producer.send_result(record) {
+                Ok(delivery) => ControlFlow::Break(Ok(delivery)),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
+                    ControlFlow::Continue(record)
+                }
+                Err((error, _)) => ControlFlow::Break(Err(error)),
+            })
+        })
+        .await
+    }
+}
 
 /// The error of a failed delivery: `Unconfirmed` if the brokers may have stored the record.
 fn delivery_error(topic: &str, error: KafkaError) -> LogError {
     match error.rdkafka_error_code() {
+        // The request may have reached the broker and only the response is missing. As a plain failure it
+        // would say that the records are not in the log, and they would be read later nevertheless.
         Some(RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::PurgeInflight) => {
             LogError::Unconfirmed { topic: topic.to_owned() }
         }
@@ -162,6 +182,7 @@ impl EventLog for KafkaLog {
         if values.is_empty() {
             return self.end(partition).await;
         }
+        // In a header: Kafka's timestamps are milliseconds, and the topic replaces them by the brokers' time.
         let time = at.0.to_le_bytes();
         let mut deliveries = Vec::with_capacity(values.len());
         {
@@ -169,29 +190,21 @@ impl EventLog for KafkaLog {
             for value in &values {
                 let headers = OwnedHeaders::new_with_capacity(1)
                     .insert(Header { key: TIME_HEADER, value: Some(time.as_slice()) });
-                let mut record = FutureRecord::<(), [u8]>::to(&self.topic)
+                let record = FutureRecord::<(), [u8]>::to(&self.topic)
                     .partition(number)
                     .payload(value)
                     .headers(headers);
-                loop {
-                    match self.producer.send_result(record) {
-                        Ok(delivery) => break deliveries.push(delivery),
-                        Err((
-                            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull),
-                            returned,
-                        )) => {
-                            record = returned;
-                            tokio::time::sleep(QUEUE_FULL_RETRY_DELAY).await;
-                        }
-                        // Earlier records of this append may be sent already.
-                        Err(_) if !deliveries.is_empty() => {
-                            return Err(LogError::Unconfirmed { topic: self.topic.clone() });
-                        }
-                        Err((error, _)) => return Err(failed("append to", &self.topic)(error)),
+                match self.enqueue(record).await {
+                    Ok(delivery) => deliveries.push(delivery),
+                    // Earlier records of this append may be sent already.
+                    Err(_) if !deliveries.is_empty() => {
+                        return Err(LogError::Unconfirmed { topic: self.topic.clone() });
                     }
+                    Err(error) => return Err(failed("append to", &self.topic)(error)),
                 }
             }
         }
+        // Outside of the lock, so that the next append is queued while this one is on its way.
         let mut first = None;
         let mut failure = None;
         for delivery in deliveries {
@@ -221,7 +234,8 @@ impl EventLog for KafkaLog {
         let mut reader = self.reader(number, from)?;
         let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
-        // By position, not by records: the last offsets may be control records of transactions.
+        // Up to the end of this moment: without it a read at the end of the log would wait for new records.
+        // By position, not by records, because the last offsets may be control records of transactions.
         while reader.position() < end {
             let before = reader.position();
             let fetch = async {
@@ -266,6 +280,7 @@ impl EventLog for KafkaLog {
     async fn truncate_before(&self, partition: u32, offset: u64) -> Result<()> {
         let number = self.partition_number(partition)?;
         let (first, end) = self.watermarks(partition).await?;
+        // The brokers refuse an offset past the end with OFFSET_OUT_OF_RANGE (KIP-107).
         let before = offset.min(end);
         if before <= first {
             return Ok(());

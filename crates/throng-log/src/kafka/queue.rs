@@ -13,6 +13,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+use crate::retry::{POLL_INTERVAL, TIMEOUT};
 use crate::{LogError, Message, Queue, Result};
 
 use super::client::{KafkaSettings, failed};
@@ -23,7 +24,6 @@ use super::topic::{self, TopicSettings};
 const MAX_PREFETCHED: usize = 256;
 /// Between two commits of offsets.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 fn queue_topic(partitions: u32) -> TopicSettings {
     TopicSettings {
@@ -75,10 +75,13 @@ impl OffsetTracker {
     fn received(&mut self, (partition, offset): PartitionOffset) {
         let offsets = self.0.entry(partition).or_default();
         offsets.unacknowledged.insert(offset);
+        // A committed offset is that of the next message to read, not of the last one (documentation of
+        // `KafkaConsumer`): without the 1 the last message would be delivered again after each restart.
         offsets.next = offsets.next.max(offset + 1);
     }
 
     fn acknowledged(&mut self, (partition, offset): PartitionOffset) {
+        // Not of a partition that was revoked meanwhile: it would be tracked again, and committed.
         if let Some(offsets) = self.0.get_mut(&partition) {
             offsets.unacknowledged.remove(&offset);
         }
@@ -93,6 +96,8 @@ impl OffsetTracker {
     fn offsets_to_commit(&mut self) -> Vec<PartitionOffset> {
         let mut changed = Vec::new();
         for (number, offsets) in &mut self.0 {
+            // The lowest unacknowledged offset. Kafka has one offset per partition and group: with the highest
+            // acknowledged one, a crash would lose the unacknowledged messages before it.
             let from = offsets.unacknowledged.first().copied().unwrap_or(offsets.next);
             if offsets.committed != Some(from) {
                 offsets.committed = Some(from);
@@ -143,11 +148,15 @@ impl KafkaQueue {
         let consumer: BaseConsumer<RebalanceListener> = settings
             .config()
             .set("group.id", &topic)
+            // Committed here when messages are done. The client would commit what it has delivered, and a
+            // crash would lose messages that are not done.
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
+            // A new group begins with the messages that were put before it joined.
             .set("auto.offset.reset", "earliest")
-            // A commit during a cooperative rebalance can fail and lose the assignment. An eager
-            // rebalance revokes all partitions for a moment, which costs nothing here.
+            // Eager: all partitions are revoked for the time of a rebalance, which costs nothing here. With
+            // cooperative rebalances (KIP-429) members keep consuming, and so committing, while one runs;
+            // such a commit can fail (REBALANCE_IN_PROGRESS) and lose the assignment.
             .set("partition.assignment.strategy", "range")
             .set("session.timeout.ms", timing.session_ms())
             .set("heartbeat.interval.ms", timing.heartbeat_ms())
@@ -183,7 +192,7 @@ impl Queue for KafkaQueue {
     async fn put(&self, messages: Vec<Message>) -> Result<()> {
         let sends = messages.iter().map(|message| {
             let record = FutureRecord::to(&self.topic).key(&message.key).payload(&message.body[..]);
-            self.producer.send(record, Duration::from_secs(10))
+            self.producer.send(record, TIMEOUT)
         });
         for sent in futures::future::join_all(sends).await {
             sent.map_err(|(error, _)| failed("put a message on", &self.topic)(error))?;
@@ -221,6 +230,9 @@ impl ClientContext for RebalanceListener {}
 
 impl ConsumerContext for RebalanceListener {
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        // Before the partitions go to another member: the coordinator accepts a commit of any member of the
+        // group, so a late one would set the offset of the new owner back, or past messages that it has not
+        // processed.
         if let Rebalance::Revoke(list) = rebalance {
             let mut offsets = locked(&self.offsets);
             list.elements().iter().for_each(|e| offsets.revoked(e.partition()));
@@ -242,6 +254,8 @@ impl QueueConsumer {
         let mut polls = 0u32;
         let polls_per_commit = (COMMIT_INTERVAL.as_millis() / POLL_INTERVAL.as_millis()) as u32;
         while !self.stop.load(Ordering::Relaxed) {
+            // Polls even while nothing may be received: a member that does not poll for
+            // `max.poll.interval.ms` loses its partitions (KIP-62), and tasks take longer than that.
             self.pause_when_full(sender.capacity());
             match self.consumer.poll(POLL_INTERVAL) {
                 None => {}
@@ -250,6 +264,8 @@ impl QueueConsumer {
                     let key = String::from_utf8_lossy(received.key().unwrap_or_default());
                     let body = Bytes::copy_from_slice(received.payload().unwrap_or_default());
                     let message = Message { key: key.into_owned(), body, source: Some(source) };
+                    // Before the message is sent: its acknowledgement could come first otherwise, and its
+                    // offset would stay unacknowledged and stop the commits of the partition.
                     locked(&self.offsets).received(source);
                     // Waits only if messages arrive that were fetched before the pause.
                     if sender.blocking_send(message).is_err() {
@@ -265,14 +281,18 @@ impl QueueConsumer {
                 self.commit(CommitMode::Async);
             }
         }
+        // The messages of the last second would be delivered again without this commit. Synchronous, because
+        // leaving the group would overtake an asynchronous one.
         self.commit(CommitMode::Sync);
         self.consumer.unsubscribe();
     }
 
     fn pause_when_full(&mut self, capacity: usize) {
+        // Two limits: with one, each message that is done would resume and pause all partitions.
         let pause = if self.is_paused { capacity < MAX_PREFETCHED / 2 } else { capacity <= 1 };
         let Ok(assigned) = self.consumer.assignment() else { return };
         let changed = match (pause, self.is_paused) {
+            // Again at every poll: a rebalance may have assigned partitions that are not paused.
             (true, _) => self.consumer.pause(&assigned),
             (false, true) => self.consumer.resume(&assigned),
             (false, false) => return,

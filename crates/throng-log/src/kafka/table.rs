@@ -1,20 +1,17 @@
 //! A compacted topic as a table: the latest value of each key.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use rdkafka::consumer::Consumer;
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
+use crate::retry::TIMEOUT;
 use crate::{LogError, Result};
 
-use super::client::{self, KafkaSettings, TIMEOUT, failed};
+use super::client::{self, KafkaSettings, failed};
 use super::topic::{self, TopicSettings};
-
-/// How long a put waits while the queue of the producer is full.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Values by key that any number of processes put and read. For small tables: a read reads the whole
 /// topic, which the brokers compact to little more than one value per key.
@@ -65,8 +62,9 @@ impl KafkaTable {
     /// # Errors
     /// [`LogError::Kafka`]; the value may be stored anyway.
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<()> {
+        // One partition has the order of all puts, so that a read up to its end has the latest values.
         let record = FutureRecord::to(&self.topic).partition(0).key(key).payload(value);
-        let sent = self.producer.send(record, QUEUE_TIMEOUT).await;
+        let sent = self.producer.send(record, TIMEOUT).await;
         sent.map(|_| ()).map_err(|(error, _)| failed("put a value into", &self.topic)(error))
     }
 

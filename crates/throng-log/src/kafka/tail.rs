@@ -54,6 +54,7 @@ async fn follow(mut reader: Reader, batches: mpsc::Sender<Result<Batch>>) {
     loop {
         let before = reader.position();
         let batch = reader.next().await.map(|records| (records, reader.position()));
+        // An empty fetch: the broker had no record within its wait, so this loop does not spin.
         if batch.as_ref().is_ok_and(|(_, position)| *position == before) {
             continue;
         }

@@ -1,7 +1,7 @@
 //! Topics: created when they are missing, inspected before use.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -9,18 +9,13 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
+use crate::retry::{POLL_INTERVAL, RETRY_DELAY, TIMEOUT, retry};
 use crate::{LogError, Result};
 
-use super::client::{KafkaSettings, TIMEOUT, failed};
+use super::client::{KafkaSettings, failed};
 
-/// Between two polls for connection errors.
-const ERROR_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Polls for connection errors, two seconds in total.
-const ERROR_POLLS: u32 = 40;
-/// Between two requests for a topic that was just created.
-const CREATED_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Requests for a topic that was just created, five seconds in total.
-const CREATED_POLLS: u32 = 100;
+const CONNECTION_ERROR_POLLS: u32 = 40;
 
 /// The configuration of a topic that is created if it is missing.
 #[derive(Debug, Clone)]
@@ -94,6 +89,7 @@ impl ClientContext for ConnectionErrors {
         tracing::debug!(%error, reason, "connection to a broker failed");
         let code = error.rdkafka_error_code();
         if let Some(Authentication | SaslAuthenticationFailed | SSL | Resolve) = code {
+            // The first one: later ones are often consequences, such as a closed connection.
             let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             *first = first.or(code);
         }
@@ -130,6 +126,7 @@ impl Probe {
             }
         };
         let found = metadata.topics().iter().find(|t| t.name() == topic);
+        // A topic that does not exist is in the response too, with an error and no partitions.
         let code = found.and_then(|t| t.error()).map(RDKafkaErrorCode::from);
         if let Some(denied @ RDKafkaErrorCode::TopicAuthorizationFailed) = code {
             // The topic may exist: it must not be reported as missing.
@@ -145,8 +142,8 @@ impl Probe {
     /// reports it at once, but another one that does not answer must not hide it.
     fn connection_error(&self) -> Option<RDKafkaErrorCode> {
         let first = &self.0.context().0;
-        (0..ERROR_POLLS).find_map(|_| {
-            self.0.poll(ERROR_POLL_INTERVAL);
+        (0..CONNECTION_ERROR_POLLS).find_map(|_| {
+            self.0.poll(POLL_INTERVAL);
             *first.lock().unwrap_or_else(PoisonError::into_inner)
         })
     }
@@ -168,6 +165,8 @@ pub(super) async fn ensure(
     for (name, value) in &wanted.settings {
         new = new.set(name, value);
     }
+    // -1 above: the replication factor of the brokers' configuration (KIP-464). A fixed one would fail on a
+    // cluster with fewer brokers, or be too low for production.
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
     let created = admin.create_topics([&new], &options).await.map_err(failed("create", topic))?;
     for result in created {
@@ -181,11 +180,13 @@ pub(super) async fn ensure(
     }
     tracing::info!(topic, partitions, "created topic");
     // The metadata of a new topic reaches the other brokers asynchronously.
-    for _ in 0..CREATED_POLLS {
-        if let Some(found) = probe.partitions(topic).await? {
-            return Ok(found);
+    let probe = &probe;
+    let visible = retry((), RETRY_DELAY, |()| async move {
+        match probe.partitions(topic).await {
+            Ok(Some(found)) => ControlFlow::Break(Ok(found)),
+            Ok(None) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Err(error)),
         }
-        tokio::time::sleep(CREATED_POLL_INTERVAL).await;
-    }
-    Ok(wanted.partitions.max(1))
+    });
+    tokio::time::timeout(TIMEOUT, visible).await.unwrap_or(Ok(wanted.partitions.max(1)))
 }

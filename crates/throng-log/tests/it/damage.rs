@@ -278,6 +278,35 @@ async fn skipped_offsets_are_not_used() {
     assert_eq!(tail.next().await.unwrap()[0].offset, 10);
 }
 
+/// A crash after the records behind the damage were copied, and before the damaged file was truncated.
+#[tokio::test]
+async fn an_interrupted_repair_can_be_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = FileLog::open(dir.path(), 1).unwrap();
+    for n in 0..3_u8 {
+        log.append(0, Timestamp(0), vec![Bytes::from(vec![n; 30])]).await.unwrap();
+    }
+    drop(log);
+    let path = segments(dir.path()).remove(0);
+    let mut damaged = std::fs::read(&path).unwrap();
+    // In the value of the second record: the header of the segment has 32 bytes, that of a record 24.
+    damaged[32 + (24 + 30) + 24] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    repair_log(dir.path()).unwrap();
+    std::fs::write(&path, &damaged).unwrap();
+    assert_eq!(segments(dir.path()).len(), 2, "the file before the truncation, and the copy");
+
+    let lost: Vec<(u64, u64)> = repair_log(dir.path())
+        .unwrap()
+        .iter()
+        .map(|range| (range.first_offset, range.next_offset))
+        .collect();
+    assert_eq!(lost, [(1, 2)]);
+    let log = FileLog::open(dir.path(), 1).unwrap();
+    let read: Vec<u64> = all(&log).await.unwrap().into_keys().collect();
+    assert_eq!(read, [0, 2]);
+}
+
 /// Two exchanged segments, one of them with a broken header: the other one is renamed, and the lost records
 /// are reported.
 #[tokio::test]

@@ -71,6 +71,8 @@ pub(crate) fn read(
     from: i64,
     mut aborted: Vec<AbortedTransaction>,
 ) -> Result<Fetched, BatchError> {
+    // Kafka's index of aborted transactions has the order of their ends, and so has the response: with an
+    // overlap, a transaction that began first can be listed last. Kafka's own consumer orders them too.
     aborted.sort_unstable_by_key(|transaction| transaction.first_offset);
     let mut reader = BatchReader {
         fetched: Fetched { records: Vec::new(), next: from },
@@ -84,6 +86,8 @@ pub(crate) fn read(
         match read {
             Ok(Some(())) => {}
             Ok(None) => return Ok(reader.fetched),
+            // Valid records before the damage are delivered first, and the error comes with the offset where
+            // the damage is. Otherwise a bad batch would hide up to a whole fetch of good ones.
             Err(_) if reader.fetched.next > from => {
                 reader.fetched.records.truncate(before);
                 return Ok(reader.fetched);
@@ -105,14 +109,20 @@ struct BatchReader {
 impl BatchReader {
     fn add(&mut self, batch: &Bytes, from: i64) -> Result<(), BatchError> {
         let header = header(batch)?;
+        // From the header, not from the last record: compaction removes records and keeps the offsets of the
+        // batch (documentation of the record batch). With the last record's offset, a reader would ask for
+        // the removed one for ever.
         let last_offset = header.base_offset.saturating_add(i64::from(header.last_offset_delta));
         while let Some(next) = self.aborted.next_if(|next| next.first_offset <= last_offset) {
             self.aborting.push(next.producer_id.0);
         }
+        // A batch belongs to one producer, so its records are committed or aborted together (KIP-98). Records
+        // outside of a transaction are never aborted, even if their producer has an aborted one.
         let is_committed =
             header.attributes & TRANSACTIONAL == 0 || !self.aborting.contains(&header.producer_id);
         if header.attributes & CONTROL != 0 {
-            // A commit or abort marker: the end of the producer's transaction.
+            // A commit or abort marker (KIP-98): the end of the producer's transaction. If it were not removed
+            // here, the next, committed transaction of this producer would be skipped. Its record is not data.
             self.aborting.retain(|producer| *producer != header.producer_id);
         } else if is_committed {
             let records = batch.slice(HEADER..);
@@ -133,6 +143,8 @@ fn split_batch(bytes: &mut Bytes) -> Result<Option<Bytes>, BatchError> {
         return Ok(None);
     };
     let length = usize::try_from(i32::from_be_bytes(length)).map_err(|_| BatchError::Truncated)?;
+    // Not an error: brokers send the file's bytes up to the limit of the fetch, which may end inside of a
+    // batch (protocol guide, Fetch API).
     if bytes.len() - LENGTH_PREFIX < length {
         return Ok(None);
     }
@@ -140,13 +152,15 @@ fn split_batch(bytes: &mut Bytes) -> Result<Option<Bytes>, BatchError> {
 }
 
 fn header(batch: &Bytes) -> Result<BatchHeader, BatchError> {
+    // First: it has the same position in all versions, and the other fields have not.
     let version = batch.get(16).copied().ok_or(BatchError::Truncated)?.cast_signed();
     if version != 2 {
         return Err(BatchError::Version(version));
     }
     let mut fields = batch.get(..HEADER).ok_or(BatchError::Truncated)?;
     let base_offset = fields.get_i64();
-    // Length, leader epoch and version.
+    // Length, leader epoch and version. The checksum, CRC-32C, begins after itself: the broker sets the
+    // leader epoch of each batch without computing it again.
     fields.advance(9);
     let expected = fields.get_u32();
     let found = crc32c::crc32c(&batch[CHECKSUM_START..]);
@@ -155,7 +169,7 @@ fn header(batch: &Bytes) -> Result<BatchHeader, BatchError> {
     }
     let (attributes, last_offset_delta) = (fields.get_i16(), fields.get_i32());
     let (base_time, max_time, producer_id) = (fields.get_i64(), fields.get_i64(), fields.get_i64());
-    // Producer epoch and sequence.
+    // Producer epoch and sequence, which only the broker needs.
     fields.advance(6);
     let count = fields.get_i32();
     Ok(BatchHeader {
@@ -182,11 +196,16 @@ fn read_records(
         let length = fields.length()?.ok_or(BatchError::Truncated)?;
         let end = fields.at.checked_add(length).filter(|end| *end <= block.len());
         let end = end.ok_or(BatchError::Truncated)?;
+        // Limited to the record, so that a wrong length inside of it cannot read the next one. Continues at
+        // its end whatever was read: later versions may add fields there.
         let mut record = FieldReader { bytes: &block[..end], at: fields.at };
         fields.at = end;
+        // The attributes, of which none is used in version 2.
         record.skip(1)?;
         let time_delta = record.varint()?;
         let offset = header.base_offset.saturating_add(record.varint()?);
+        // Brokers return whole batches, so the first one may begin before the requested offset. Without this
+        // check records would be delivered twice after each restart.
         if offset < from {
             continue;
         }
@@ -196,6 +215,8 @@ fn read_records(
         let value = record.bytes_field()?.unwrap_or(0..0);
         let at = match time_header(&mut record)? {
             Some(at) => at,
+            // With LogAppendTime the broker sets the maximum time of the batch and does not rewrite the
+            // records, whose deltas still have the producer's time (KIP-32).
             None if header.attributes & LOG_APPEND_TIME != 0 => micros(header.max_time),
             None => micros(header.base_time.saturating_add(time_delta)),
         };
@@ -265,6 +286,7 @@ impl FieldReader<'_> {
                 return Ok((bits >> 1).cast_signed() ^ -(bits & 1).cast_signed());
             }
             shift += 7;
+            // 64 bits are at most ten bytes: a damaged field of continuation bits must end.
             if shift > 63 {
                 return Err(BatchError::Truncated);
             }

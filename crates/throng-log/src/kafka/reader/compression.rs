@@ -19,6 +19,8 @@ const XERIAL_HEADER: usize = 16;
 pub(super) fn decompress(codec: i16, compressed: &Bytes) -> Result<Bytes, BatchError> {
     let failed = |error: std::io::Error| BatchError::Decompression(error.to_string());
     match codec {
+        // Several members: a gzip stream may be a concatenation of them (RFC 1952, section 2.2). The single
+        // decoder would stop after the first one and lose the other records.
         1 => read_all(compressed, flate2::read::MultiGzDecoder::new(&compressed[..])),
         2 => snappy(compressed),
         3 => read_all(compressed, lz4_flex::frame::FrameDecoder::new(&compressed[..])),
@@ -37,6 +39,7 @@ fn too_large() -> BatchError {
 fn read_all(compressed: &Bytes, reader: impl Read) -> Result<Bytes, BatchError> {
     // A buffer that is too small is copied when it grows.
     let mut bytes = Vec::with_capacity(EXPECTED_RATIO * compressed.len());
+    // One byte more than the limit, to distinguish a batch of exactly this size from a larger one.
     let read = reader.take(MAX_DECOMPRESSED_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| BatchError::Decompression(error.to_string()))?;
     if bytes.len() > MAX_DECOMPRESSED_BYTES {
@@ -63,6 +66,7 @@ fn snappy(compressed: &Bytes) -> Result<Bytes, BatchError> {
 
 fn add_block(block: &[u8], to: &mut BytesMut) -> Result<(), BatchError> {
     let failed = |error: snap::Error| BatchError::Decompression(error.to_string());
+    // Before the allocation: the length is a field of the block, and a damaged one may say 4 GiB.
     let length = snap::raw::decompress_len(block).map_err(failed)?;
     let start = to.len();
     if start + length > MAX_DECOMPRESSED_BYTES {

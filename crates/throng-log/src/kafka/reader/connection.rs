@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
@@ -16,7 +15,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::super::client::{KafkaSettings, TIMEOUT, Tls};
+use crate::retry::{CONNECT_TIMEOUT, TIMEOUT};
+
+use super::super::client::{KafkaSettings, Tls};
 use super::error::ReadError;
 use super::sasl;
 
@@ -45,9 +46,6 @@ requests! {
     SaslHandshake: SaslHandshakeRequest => SaslHandshakeResponse,
     SaslAuthenticate: SaslAuthenticateRequest => SaslAuthenticateResponse,
 }
-
-/// Short, because another broker can be asked instead.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -80,6 +78,7 @@ impl Connector {
     async fn connect_and_authenticate(&self, broker: &str) -> Result<Connection, ReadError> {
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(broker)).await;
         let tcp = connected.map_err(|_| ReadError::Timeout)??;
+        // Requests are small and wait for their response: Nagle's algorithm would delay each of them.
         tcp.set_nodelay(true)?;
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
@@ -92,6 +91,8 @@ impl Connector {
             }
         };
         let mut connection = Connection { stream, correlation_id: 0 };
+        // Before any other request: a listener with SASL closes the connection otherwise (protocol guide,
+        // "SASL Authentication Sequence").
         if let Some(sasl) = &self.settings.sasl {
             sasl::authenticate(&mut connection, sasl).await?;
         }
@@ -123,6 +124,7 @@ fn tls_connector(tls: &Tls) -> Result<tokio_rustls::TlsConnector, ReadError> {
             trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
+    // Named explicitly: a default for the process may not be installed yet, and rustls would panic.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -152,6 +154,8 @@ impl Connection {
             .with_request_api_version(version)
             .with_correlation_id(self.correlation_id)
             .with_client_id(Some(StrBytes::from_static_str("throng")));
+        // Every message begins with its size, which does not include itself (protocol guide, "Protocol
+        // Primitive Types" and "Common Request and Response Structure"). It is known after encoding.
         let mut frame = BytesMut::new();
         frame.put_i32(0);
         header.encode(&mut frame, R::header_version(version)).map_err(protocol_error)?;
@@ -167,6 +171,8 @@ impl Connection {
         let header_version = R::Response::header_version(version);
         let header =
             ResponseHeader::decode(&mut response, header_version).map_err(protocol_error)?;
+        // A broker answers in the order of the requests (protocol guide, "Network"), so another id means that
+        // bytes were lost or are left of an earlier response. Decoded as this one, they would be wrong data.
         if header.correlation_id != self.correlation_id {
             return Err(ReadError::Protocol("it belongs to another request".to_owned()));
         }
@@ -176,11 +182,15 @@ impl Connection {
     /// Reads one frame: a length, and this number of bytes.
     async fn frame(&mut self) -> Result<Bytes, ReadError> {
         let length = with_timeout(self.stream.read_u32()).await? as usize;
+        // Before the allocation: a server that is not a Kafka broker, such as an HTTP server, answers with
+        // text, whose first bytes are a size of more than a gigabyte.
         if length > MAX_RESPONSE_BYTES {
             return Err(ReadError::Protocol(format!("it is {length} bytes long")));
         }
         let mut frame = BytesMut::with_capacity(length);
         let mut rest = (&mut self.stream).take(length as u64);
+        // A timeout for each part, not for all: a large response on a slow connection is not an error as long
+        // as bytes arrive.
         while frame.len() < length {
             if with_timeout(rest.read_buf(&mut frame)).await? == 0 {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());

@@ -37,6 +37,8 @@ impl ReadError {
             // `InvalidInput`: the address cannot be parsed.
             Self::Network(error) => !is_tls_error(error) && error.kind() != ErrorKind::InvalidInput,
             Self::Timeout => true,
+            // Not retriable in the protocol guide, but brokers return them while they start or stop. A reader
+            // that gives up then would stop the aggregation of its partition.
             Self::Broker(ResponseError::UnknownServerError | ResponseError::BrokerNotAvailable) => {
                 true
             }

@@ -12,6 +12,7 @@ mod connection;
 mod error;
 mod sasl;
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
@@ -22,6 +23,7 @@ use kafka_protocol::messages::{FetchRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use throng_model::with_causes;
 
+use crate::retry::{RETRY_DELAY, retry};
 use crate::{Record, Result};
 
 use super::client::KafkaSettings;
@@ -38,12 +40,12 @@ const METADATA_VERSION: i16 = 7;
 /// How long a broker holds a fetch while there are no new records.
 const FETCH_MAX_WAIT_MS: i32 = 500;
 /// The size of one fetch, which is several times as large decompressed: more would leave the processor's
-/// caches before it is decoded. A batch that is larger arrives complete nevertheless.
+/// caches before it is decoded. A larger batch arrives complete if it is the first one, so that a reader
+/// makes progress (KIP-74).
 const FETCH_MAX_BYTES: i32 = 512 << 10;
+/// The isolation level: the response ends before the first open transaction and lists the aborted ones
+/// (KIP-98).
 const READ_COMMITTED: i8 = 1;
-/// Before the first retry of a fetch; doubled for each further one.
-const RETRY_DELAY: Duration = Duration::from_millis(50);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Reads the committed records of a partition, from an offset on.
 pub(super) struct Reader {
@@ -54,7 +56,6 @@ pub(super) struct Reader {
     partition: i32,
     next: i64,
     leader: Option<Connection>,
-    retry_delay: Duration,
     /// How long the broker's quota requires to wait before the next request.
     throttle: Duration,
 }
@@ -78,7 +79,6 @@ impl Reader {
             partition,
             next: i64::try_from(from).unwrap_or(i64::MAX),
             leader: None,
-            retry_delay: RETRY_DELAY,
             throttle: Duration::ZERO,
         })
     }
@@ -94,30 +94,30 @@ impl Reader {
     /// # Errors
     /// [`crate::LogError::Kafka`] for errors that are not retryable. A later call fetches again.
     pub(super) async fn next(&mut self) -> Result<Vec<Record>> {
-        loop {
-            let error = match self.fetch().await {
+        retry(self, RETRY_DELAY, |reader| async move {
+            match reader.fetch().await {
                 Ok(fetched) => {
-                    self.next = fetched.next;
-                    self.retry_delay = RETRY_DELAY;
-                    return Ok(fetched.records);
+                    reader.next = fetched.next;
+                    ControlFlow::Break(Ok(fetched.records))
                 }
-                Err(error) => error,
-            };
-            if !error.is_retryable() {
-                return Err(error.into_error(&self.topic));
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(
+                        error = with_causes(&error),
+                        topic = reader.topic,
+                        partition = reader.partition,
+                        "failed to read from Kafka; retrying"
+                    );
+                    ControlFlow::Continue(reader)
+                }
+                Err(error) => ControlFlow::Break(Err(error.into_error(&reader.topic))),
             }
-            tracing::warn!(
-                error = with_causes(&error),
-                topic = self.topic,
-                partition = self.partition,
-                "failed to read from Kafka; retrying"
-            );
-            tokio::time::sleep(self.retry_delay).await;
-            self.retry_delay = (2 * self.retry_delay).min(MAX_RETRY_DELAY);
-        }
+        })
+        .await
     }
 
     async fn fetch(&mut self) -> std::result::Result<Fetched, ReadError> {
+        // Since version 8 of Fetch the broker answers at once and expects the client to wait (KIP-219). It does
+        // not read from the connection for that time: a request would only wait there, and its timeout runs.
         tokio::time::sleep(std::mem::take(&mut self.throttle)).await;
         // Taken out until the fetch succeeds: after an error, or if this future is dropped with a response
         // outstanding, the next fetch opens a new connection.
@@ -127,9 +127,11 @@ impl Reader {
         };
         let partition = FetchPartition::default()
             .with_partition(self.partition)
-            // -1 skips the check of the epoch; a broker that is no longer the leader returns an error anyway.
+            // -1 skips the check of the epoch (KIP-320), which detects a truncation of unreplicated records
+            // after an unclean election. A broker that is no longer the leader returns an error anyway.
             .with_current_leader_epoch(-1)
             .with_fetch_offset(self.next)
+            // Used by follower replicas only, like the replica id below; consumers send -1.
             .with_log_start_offset(-1)
             .with_partition_max_bytes(FETCH_MAX_BYTES);
         let topic =
@@ -137,16 +139,19 @@ impl Reader {
         let request = FetchRequest::default()
             .with_replica_id((-1).into())
             .with_max_wait_ms(FETCH_MAX_WAIT_MS)
+            // Answered as soon as there is any record: a larger minimum would delay spend for throughput.
             .with_min_bytes(1)
             .with_max_bytes(FETCH_MAX_BYTES)
             .with_isolation_level(READ_COMMITTED)
-            // No fetch session (KIP-227): every request has its only partition.
+            // Epoch -1: no fetch session (KIP-227). Sessions save bytes for fetches of many partitions; with
+            // one there is nothing to save, and the broker's limited session slots stay free.
             .with_session_id(0)
             .with_session_epoch(-1)
             .with_topics(vec![topic]);
         let response = leader.send(FETCH_VERSION, &request).await?;
         self.throttle =
             Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0));
+        // Two codes: one of the request, such as a session error, and one of the partition.
         check_code(response.error_code)?;
         let partition = response.responses.into_iter().flat_map(|topic| topic.partitions).next();
         let partition = partition.ok_or_else(|| ReadError::Protocol("it is empty".to_owned()))?;
@@ -160,11 +165,14 @@ impl Reader {
 
     /// Connects to the leader of the partition.
     async fn connect_to_leader(&mut self) -> std::result::Result<Connection, ReadError> {
+        // One after the other: any broker has the metadata of all partitions, so the first that answers is
+        // enough, and a cluster that recovers is not loaded by all readers at once.
         let mut last = ReadError::Timeout;
         for at in 0..self.brokers.len() {
             let broker = &self.brokers[at];
             match connect_via(&self.connector, broker, &self.topic, self.partition).await {
                 Ok((leader, known)) => {
+                    // The bootstrap brokers stay in the list: all known ones may be replaced by new ones.
                     let bootstrap = self.connector.bootstrap().into_iter();
                     let more: Vec<_> = bootstrap.filter(|broker| !known.contains(broker)).collect();
                     self.brokers = [known, more].concat();
@@ -197,12 +205,15 @@ async fn connect_via(
 ) -> std::result::Result<(Connection, Vec<String>), ReadError> {
     let mut connection = connector.connect(broker).await?;
     let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
+    // A reader must not create a topic: brokers would do so with their default number of partitions.
     let request = MetadataRequest::default()
         .with_topics(Some(vec![wanted]))
         .with_allow_auto_topic_creation(false);
     let response = connection.send(METADATA_VERSION, &request).await?;
     let check = |code| match ResponseError::try_from_code(code) {
         None => Ok(()),
+        // Retriable by the protocol guide, because a new topic is not known to all brokers at once. Not here:
+        // a topic is read after it was created and seen, so it is missing for good and the user has to know.
         Some(ResponseError::UnknownTopicOrPartition) => Err(ReadError::UnknownTopic),
         Some(error) => Err(ReadError::Broker(error)),
     };
@@ -219,11 +230,13 @@ async fn connect_via(
         (false, Some(leader)) if leader == broker => Ok((connection, known)),
         // By the advertised name, even if it is the same broker: certificates and proxies use names.
         (false, Some(leader)) => Ok((connector.connect(leader).await?, known)),
+        // No leader, or one that is not among the brokers of the response: an election is in progress.
         _ => Err(ReadError::Broker(ResponseError::LeaderNotAvailable)),
     }
 }
 
 fn address_of(broker: &MetadataResponseBroker) -> String {
+    // An IPv6 address has colons itself: without brackets the port could not be split off.
     let (host, port) = (broker.host.as_str(), broker.port);
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

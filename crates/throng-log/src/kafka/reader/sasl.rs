@@ -15,7 +15,11 @@ use super::super::client::Sasl;
 use super::connection::Connection;
 use super::error::ReadError;
 
+/// Since version 1 the mechanism's messages are in SaslAuthenticate requests, whose responses have an error
+/// text (KIP-152). With version 0 a wrong password would only close the connection.
 const HANDSHAKE_VERSION: i16 = 1;
+/// Version 1 reports the lifetime of the session (KIP-368), after which the broker closes the connection.
+/// It is not renewed: the next fetch opens a new connection.
 const AUTHENTICATE_VERSION: i16 = 1;
 /// Fewer iterations do not protect the password (RFC 7677). More would only load the client: a server
 /// could make it compute for minutes.
@@ -37,6 +41,8 @@ pub(super) async fn authenticate(
     match sasl.mechanism.as_str() {
         "SCRAM-SHA-256" => scram::<Sha256>(connection, sasl).await,
         "SCRAM-SHA-512" => scram::<Sha512>(connection, sasl).await,
+        // RFC 4616: authorization identity (empty: that of the user), NUL, user, NUL, password. Unencrypted:
+        // the spec requires TLS for it, unless `insecure` is set.
         "PLAIN" => {
             let token = format!("\0{}\0{}", sasl.username, sasl.password.expose());
             send_token(connection, token).await.map(|_| ())
@@ -58,6 +64,7 @@ async fn send_token(connection: &mut Connection, token: String) -> Result<String
 }
 
 async fn scram<H: Hash>(connection: &mut Connection, sasl: &Sasl) -> Result<(), ReadError> {
+    // A new nonce for each exchange: with a repeated one, a recorded exchange could be replayed.
     let mut random = SystemEntropy;
     let nonce = format!("{:016x}{:016x}", random.next_u64(), random.next_u64());
     let first = ClientFirst::new(&sasl.username, &nonce);
@@ -65,6 +72,8 @@ async fn scram<H: Hash>(connection: &mut Connection, sasl: &Sasl) -> Result<(), 
     let (client_final, expected) =
         first.client_final::<H>(&server_first, sasl.password.expose())?;
     let server_final = send_token(connection, client_final).await?;
+    // The client must verify it (RFC 5802, section 3): it proves that the server has the credentials of the
+    // user. Without it a server that accepts everything could send invented records.
     if server_final.strip_prefix("v=") == Some(expected.as_str()) {
         return Ok(());
     }
@@ -85,11 +94,14 @@ struct ClientFirst {
 
 impl ClientFirst {
     fn new(username: &str, nonce: &str) -> Self {
+        // `,` separates attributes and `=` introduces an escape (RFC 5802, section 5.1, `saslname`). In this
+        // order: the other one would escape the escapes of the comma.
         let username = username.replace('=', "=3D").replace(',', "=2C");
         Self { bare: format!("n={username},r={nonce}"), nonce: nonce.to_owned() }
     }
 
     fn message(&self) -> String {
+        // `n`: no channel binding; the authorization identity between the commas is empty.
         format!("n,,{}", self.bare)
     }
 
@@ -100,6 +112,8 @@ impl ClientFirst {
         password: &str,
     ) -> Result<(String, String), ReadError> {
         let field = |name: &str| server_first.split(',').find_map(|part| part.strip_prefix(name));
+        // Must begin with the client's nonce (RFC 5802, section 5.1): otherwise it may be the answer to
+        // another client's exchange.
         let nonce = field("r=").filter(|nonce| nonce.starts_with(&self.nonce));
         let salt = field("s=").and_then(|salt| BASE64.decode(salt).ok());
         let iterations = field("i=").and_then(|iterations| iterations.parse().ok());
@@ -109,9 +123,13 @@ impl ClientFirst {
         };
         let salted = salted_password::<H>(password.as_bytes(), &salt, iterations)?;
         let client_key = hmac_of::<H>(&salted, &[b"Client Key"])?;
+        // `biws` is the header `n,,` in Base64: the server compares it with the first message, so that nobody
+        // on the way can remove a channel binding.
         let without_proof = format!("c=biws,r={nonce}");
         let auth_message = format!("{},{server_first},{without_proof}", self.bare);
         let signature = hmac_of::<H>(&H::digest(&client_key), &[auth_message.as_bytes()])?;
+        // XOR, so that the server gets the client key from the proof and compares its hash with the stored
+        // one: neither the password nor the key is on the wire or on the server.
         let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
         let server_key = hmac_of::<H>(&salted, &[b"Server Key"])?;
         let server_signature = hmac_of::<H>(&server_key, &[auth_message.as_bytes()])?;
