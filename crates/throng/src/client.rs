@@ -4,12 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use throng_model::Secret;
+use throng_spec::Problem;
 
+use crate::answers::{error_of, problems_of};
 use crate::args::NodeArgs;
 use crate::failure::Failure;
-use crate::{local, secret_input};
+use crate::{local, out, secret_input};
 
 /// The URL of a node unless --url or --dir is given.
 const DEFAULT_URL: &str = "http://127.0.0.1:7077";
@@ -62,16 +66,26 @@ impl Client {
     }
 
     /// Sends a GET; a refusal of the node is an error.
-    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer> {
         self.send(self.http.get(format!("{}{path}", self.url)), path).await
     }
 
     /// Sends a POST; a refusal of the node is an error.
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer> {
         self.send(self.http.post(format!("{}{path}", self.url)).json(body), path).await
     }
 
+    /// Sends a POST whose body has no fields.
+    pub(crate) async fn post_empty(&self, path: &str) -> Result<Answer> {
+        #[derive(Serialize)]
+        struct Empty {}
+        self.post(path, &Empty {}).await
+    }
+
     fn connection_error(&self, error: reqwest::Error) -> anyhow::Error {
+        if error.is_builder() {
+            return anyhow::Error::new(error).context("cannot write the request");
+        }
         let untrusted = throng_model::with_causes(&error).contains("certificate");
         let failure = match untrusted {
             true => Failure::new(format!("the certificate of {} is not trusted", self.url)).help(
@@ -94,12 +108,12 @@ impl Client {
     pub(crate) async fn try_post(
         &self,
         path: &str,
-        body: &Value,
-    ) -> Result<std::result::Result<Value, Refused>> {
+        body: &impl Serialize,
+    ) -> Result<std::result::Result<Answer, Refused>> {
         self.try_send(self.http.post(format!("{}{path}", self.url)).json(body), path).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder, path: &str) -> Result<Value> {
+    async fn send(&self, request: reqwest::RequestBuilder, path: &str) -> Result<Answer> {
         self.try_send(request, path).await?.map_err(Refused::into_error)
     }
 
@@ -107,7 +121,7 @@ impl Client {
         &self,
         mut request: reqwest::RequestBuilder,
         path: &str,
-    ) -> Result<std::result::Result<Value, Refused>> {
+    ) -> Result<std::result::Result<Answer, Refused>> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
@@ -126,26 +140,63 @@ impl Client {
             .text()
             .await
             .with_context(|| format!("the answer of the node to {path} was cut off"))?;
-        let value: Value = serde_json::from_str(&body).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(Ok(value));
+            let document = serde_json::from_str(&body).unwrap_or(Value::Null);
+            return Ok(Ok(Answer { document, path: path.to_owned() }));
         }
-        Ok(Err(Refused { body: value, place: format!("HTTP {status} from {path}") }))
+        Ok(Err(Refused { body, place: format!("HTTP {status} from {path}") }))
+    }
+}
+
+/// A node's answer to a request that succeeded.
+pub(crate) struct Answer {
+    /// As the node sent it; null if it is not JSON.
+    document: Value,
+    path: String,
+}
+
+impl Answer {
+    /// Prints the document as the node sent it, for `--json`.
+    pub(crate) fn print(&self) {
+        out::json(&self.document);
+    }
+
+    /// The document, for commands that print more than the node sent.
+    pub(crate) fn document(&self) -> &Value {
+        &self.document
+    }
+
+    /// Reads the document as one of the types of [`crate::answers`].
+    ///
+    /// # Errors
+    /// If the document lacks a field that the command needs, or it has another type.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        let read: serde_json::Result<T> = serde::Deserialize::deserialize(&self.document);
+        read.map_err(|error| {
+            Failure::new(format!("cannot read the node's answer to {}: {error}", self.path))
+                .help("use the command line of the node's version")
+                .into()
+        })
     }
 }
 
 /// A node's answer to a request that it refused.
 pub(crate) struct Refused {
-    /// The body of the answer, as the node sent it.
-    pub(crate) body: Value,
+    /// The body, as the node sent it.
+    body: String,
     /// Status and path, for errors without a message.
     place: String,
 }
 
 impl Refused {
+    /// The problems of a spec, if it was refused because of these.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        problems_of(&self.body)
+    }
+
     /// The error with the message, hint and code of the node.
     pub(crate) fn into_error(self) -> anyhow::Error {
-        Failure::of_answer(&self.body["error"], &self.place).into()
+        Failure::of_answer(error_of(&self.body), &self.place).into()
     }
 }
 

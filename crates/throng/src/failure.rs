@@ -4,10 +4,11 @@ use std::fmt;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use serde_json::{Value, json};
+use serde::Serialize;
 use throng_lake::LakeError;
 use throng_spec::Problem;
 
+use crate::answers::ErrorDetail;
 use crate::out;
 
 /// Exit code: it failed.
@@ -51,16 +52,10 @@ impl Failure {
     }
 
     /// The error in a node's answer; `place` (status and path) is in the message if the node gives none.
-    pub(crate) fn of_answer(error: &Value, place: &str) -> Self {
-        let field = |name: &str| error[name].as_str().map(str::to_owned);
-        let message =
-            field("message").unwrap_or_else(|| format!("the node gave no reason ({place})"));
-        Self {
-            help: field("help"),
-            code: field("code"),
-            request_id: field("request_id"),
-            ..Self::new(message)
-        }
+    pub(crate) fn of_answer(error: ErrorDetail, place: &str) -> Self {
+        let ErrorDetail { code, message, help, request_id } = error;
+        let message = message.unwrap_or_else(|| format!("the node gave no reason ({place})"));
+        Self { help, code, request_id, ..Self::new(message) }
     }
 }
 
@@ -81,20 +76,61 @@ fn help_of(error: &anyhow::Error) -> Option<String> {
 }
 
 /// The object that a failed command prints with `--json`. `help` is null if there is none.
-fn object(error: &anyhow::Error) -> Value {
-    let mut object = json!({
-        "ok": false,
-        "error": format!("{error:#}"),
-        "help": help_of(error),
-    });
-    if let Some(failure) = error.downcast_ref::<Failure>() {
-        for (name, value) in [("code", &failure.code), ("request_id", &failure.request_id)] {
-            if let Some(value) = value {
-                object[name] = json!(value);
-            }
+#[derive(Debug, PartialEq, Serialize)]
+struct FailureObject {
+    ok: bool,
+    error: String,
+    help: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Problem>,
+}
+
+impl FailureObject {
+    fn new(error: impl Into<String>, help: Option<String>) -> Self {
+        Self {
+            ok: false,
+            error: error.into(),
+            help,
+            code: None,
+            request_id: None,
+            problems: Vec::new(),
         }
     }
-    object
+
+    fn with_code(self, code: &str) -> Self {
+        Self { code: Some(code.to_owned()), ..self }
+    }
+}
+
+fn object(error: &anyhow::Error) -> FailureObject {
+    let object = FailureObject::new(format!("{error:#}"), help_of(error));
+    match error.downcast_ref::<Failure>() {
+        Some(Failure { code, request_id, .. }) => {
+            FailureObject { code: code.clone(), request_id: request_id.clone(), ..object }
+        }
+        None => object,
+    }
+}
+
+/// Whether the result of a command is a success: fields of what it prints with `--json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Success {
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<&'static str>,
+}
+
+impl Success {
+    /// `error` and `help` are those of a result that is not a success.
+    pub(crate) fn new(ok: bool, error: &'static str, help: &'static str) -> Self {
+        Self { ok, error: (!ok).then_some(error), help: (!ok).then_some(help) }
+    }
 }
 
 /// Prints why a command failed to the standard error, where a service's log is kept; with `--json` also
@@ -116,13 +152,9 @@ pub(crate) fn report_problems(problems: &[Problem], json: bool) -> ExitCode {
     let s = if problems.len() == 1 { "" } else { "s" };
     let message = format!("{} problem{s} in the spec", problems.len());
     if json {
-        out::json(&json!({
-            "ok": false,
-            "error": message,
-            "help": "`problems` has the place of each and what to do",
-            "code": "invalid_spec",
-            "problems": problems,
-        }));
+        let help = "`problems` has the place of each and what to do".to_owned();
+        let object = FailureObject::new(message.as_str(), Some(help)).with_code("invalid_spec");
+        out::json(&FailureObject { problems: problems.to_vec(), ..object });
     }
     for problem in problems {
         out::message(problem);
@@ -147,7 +179,7 @@ pub(crate) fn report_command_line(error: &clap::Error, json: bool) -> ExitCode {
     if is_error { ExitCode::from(WRONG_INPUT) } else { ExitCode::SUCCESS }
 }
 
-fn command_line_object(error: &clap::Error) -> Value {
+fn command_line_object(error: &clap::Error) -> FailureObject {
     let text = error.render().to_string();
     let (message, help) = match error.kind() {
         // clap prints the usage alone: there is no message to split off.
@@ -158,12 +190,8 @@ fn command_line_object(error: &clap::Error) -> Value {
     };
     let message = message.strip_prefix("error: ").unwrap_or(message).trim();
     let help = help.trim();
-    json!({
-        "ok": false,
-        "error": message,
-        "help": (!help.is_empty()).then_some(help),
-        "code": "command_line",
-    })
+    let help = (!help.is_empty()).then(|| help.to_owned());
+    FailureObject::new(message, help).with_code("command_line")
 }
 
 #[cfg(test)]
@@ -178,22 +206,30 @@ mod tests {
     fn an_error_keeps_its_help_under_more_context() {
         let failure = Failure::new("no audience `x`").help("`throng audience list` shows them");
         let error = Err::<(), _>(failure).context("cannot refresh").unwrap_err();
-        let object = object(&error);
-        assert_eq!(object["ok"], false);
-        assert_eq!(object["error"], "cannot refresh: no audience `x`");
-        assert_eq!(object["help"], "`throng audience list` shows them");
-        assert!(object.get("code").is_none());
-        let bare = super::object(&anyhow::anyhow!("it broke"));
-        assert_eq!(bare, json!({ "ok": false, "error": "it broke", "help": null }));
+        let printed = serde_json::to_value(object(&error)).unwrap();
+        let expected = serde_json::json!({
+            "ok": false,
+            "error": "cannot refresh: no audience `x`",
+            "help": "`throng audience list` shows them",
+        });
+        assert_eq!(printed, expected);
+        let bare = serde_json::to_value(object(&anyhow::anyhow!("it broke"))).unwrap();
+        assert_eq!(bare, serde_json::json!({ "ok": false, "error": "it broke", "help": null }));
     }
 
     #[test]
     fn a_nodes_error_keeps_its_code_and_request() {
-        let answer = json!({ "code": "not_found", "message": "no", "request_id": "17" });
-        let error = anyhow::Error::new(Failure::of_answer(&answer, "HTTP 404 from /x"));
+        let answer = ErrorDetail {
+            code: Some("not_found".to_owned()),
+            message: Some("no".to_owned()),
+            help: None,
+            request_id: Some("17".to_owned()),
+        };
+        let error = anyhow::Error::new(Failure::of_answer(answer, "HTTP 404 from /x"));
         let object = object(&error);
-        assert_eq!((&object["code"], &object["request_id"]), (&json!("not_found"), &json!("17")));
-        let silent = Failure::of_answer(&Value::Null, "HTTP 502 from /x");
+        assert_eq!(object.code.as_deref(), Some("not_found"));
+        assert_eq!(object.request_id.as_deref(), Some("17"));
+        let silent = Failure::of_answer(ErrorDetail::default(), "HTTP 502 from /x");
         assert_eq!(silent.to_string(), "the node gave no reason (HTTP 502 from /x)");
     }
 
@@ -211,10 +247,10 @@ mod tests {
     fn errors_of_the_command_line_are_split_into_error_and_help() {
         let error = Arguments::try_parse_from(["throng", "lookup", "--no-such"]).unwrap_err();
         let object = command_line_object(&error);
-        let message = object["error"].as_str().unwrap();
+        let message = &object.error;
         assert!(message.contains("--no-such") && !message.contains('\n'), "{message}");
-        assert!(object["help"].as_str().unwrap().contains("Usage"), "{object}");
+        assert!(object.help.as_deref().unwrap().contains("Usage"), "{object:?}");
         let nothing = Arguments::try_parse_from(["throng"]).unwrap_err();
-        assert_eq!(command_line_object(&nothing)["error"], "a command is missing");
+        assert_eq!(command_line_object(&nothing).error, "a command is missing");
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use throng_model::Secret;
 use throng_server::access::{ADDRESS_FILE, admin_token};
 
@@ -56,6 +56,12 @@ fn file_of(ip: IpAddr, port: u16) -> Option<PathBuf> {
     Some(nodes_dir()?.join(format!("{host}_{port}.json")))
 }
 
+/// The contents of a registration file.
+#[derive(Debug, Serialize, Deserialize)]
+struct RegisteredNode {
+    data_dir: PathBuf,
+}
+
 /// The registration file of a running node; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Registration(Option<PathBuf>);
@@ -89,10 +95,11 @@ fn write(url: &str, data_dir: &Path) -> Result<Option<PathBuf>> {
     let folder = path.parent().context("no folder")?;
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    let data_dir = std::fs::canonicalize(data_dir)?;
+    let node = RegisteredNode { data_dir: std::fs::canonicalize(data_dir)? };
+    let text = serde_json::to_string(&node).context("the data directory has no name in UTF-8")?;
     let temporary = path.with_extension("new");
     // The umask of the process (see `main`) keeps other users from reading it.
-    std::fs::write(&temporary, json!({ "data_dir": data_dir }).to_string())
+    std::fs::write(&temporary, text)
         .and_then(|()| std::fs::rename(&temporary, &path))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Some(path))
@@ -159,9 +166,8 @@ pub(crate) fn token_at(url: &str) -> Option<Secret> {
     let (_, host, port) = parse_url(url)?;
     let ip = address(host).filter(IpAddr::is_loopback)?;
     let text = std::fs::read_to_string(file_of(ip, port)?).ok()?;
-    let registered: serde_json::Value = serde_json::from_str(&text).ok()?;
-    let dir = PathBuf::from(registered["data_dir"].as_str()?);
-    token_of(&dir, url).ok().flatten()
+    let registered: RegisteredNode = serde_json::from_str(&text).ok()?;
+    token_of(&registered.data_dir, url).ok().flatten()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 failure, 2 the command line or the spec is wrong; `throng build` also uses 3
 //! and 75. docs/reference/cli.md lists them for users.
 
+mod answers;
 mod args;
 mod client;
 mod commands;

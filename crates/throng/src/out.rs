@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use serde::Serialize;
 
 /// The first error of the standard output.
 static STDOUT_ERROR: Mutex<Option<std::io::Error>> = Mutex::new(None);
@@ -42,9 +42,28 @@ pub(crate) fn text(text: &str) {
     write(format_args!("{text}"));
 }
 
-/// Prints one JSON document.
-pub(crate) fn json(value: &Value) {
-    write(format_args!("{value:#}\n"));
+/// Prints one JSON document. One that cannot be written as JSON, because of a path that is not UTF-8 for
+/// example, fails the command as an error of the standard output does.
+pub(crate) fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(document) => write(format_args!("{document}\n")),
+        Err(error) => {
+            let mut first = STDOUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.is_none() {
+                *first = Some(error.into());
+            }
+        }
+    }
+}
+
+/// Prints one JSON document on one line, so that a program can read it without waiting for the end of the
+/// output.
+///
+/// # Errors
+/// If it cannot be written as JSON.
+pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<()> {
+    line(serde_json::to_string(value)?);
+    Ok(())
 }
 
 /// Prints a line for people to the standard error.

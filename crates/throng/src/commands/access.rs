@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use anyhow::Result;
+use serde::Serialize;
 use throng_model::Timestamp;
 
+use crate::answers::{CreatedToken, SessionList, SignInLink, TokenList};
 use crate::args::{NodeArgs, SessionCommand, TokenCommand};
 use crate::client::{Client, segment};
 use crate::out;
@@ -28,45 +29,49 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).filter(|secs| *secs > 0).ok_or_else(help)
 }
 
-fn time(value: &Value) -> String {
-    value.as_i64().map_or_else(|| "never".to_owned(), |at| Timestamp(at).to_string())
+fn time(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "never".to_owned(), |at| at.to_string())
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+/// The body of `POST /v1/tokens`.
+#[derive(Serialize)]
+struct NewToken<'a> {
+    name: &'a str,
+    scopes: Vec<&'static str>,
+    expires_in_secs: Option<u64>,
+    workspace: Option<&'a str>,
 }
 
 pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode> {
     match command {
         TokenCommand::Create { name, scopes, expires, workspace, node } => {
-            let names: Vec<&str> = scopes.iter().map(|scope| scope.name()).collect();
-            let body = json!({
-                "name": name,
-                "scopes": names,
-                "expires_in_secs": expires,
-                "workspace": workspace,
-            });
+            let body = NewToken {
+                name: &name,
+                scopes: scopes.iter().map(|scope| scope.name()).collect(),
+                expires_in_secs: expires,
+                workspace: workspace.as_deref(),
+            };
             let answer = Client::new(&node)?.post("/v1/tokens", &body).await?;
             if json {
-                out::json(&answer);
+                answer.print();
             } else {
-                out::line(text(&answer["token"]));
+                out::line(answer.read::<CreatedToken>()?.token);
                 out::message("the token is not shown again");
             }
         }
         TokenCommand::List { node } => {
             let answer = Client::new(&node)?.get("/v1/tokens").await?;
             if json {
-                out::json(&answer);
+                answer.print();
             } else {
-                list_tokens(&answer);
+                list_tokens(answer.read()?);
             }
         }
         TokenCommand::Revoke { name, node } => {
             let path = format!("/v1/tokens/{}/revoke", segment(&name));
-            let answer = Client::new(&node)?.post(&path, &json!({})).await?;
+            let answer = Client::new(&node)?.post_empty(&path).await?;
             if json {
-                out::json(&answer);
+                answer.print();
             } else {
                 out::line(format!("{name} is revoked"));
             }
@@ -75,32 +80,25 @@ pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-fn list_tokens(answer: &Value) {
-    let tokens = answer["tokens"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let rows = tokens
-        .iter()
-        .map(|token| {
-            let state = match (token["valid"].as_bool(), token["revoked_at"].is_null()) {
-                (Some(true), _) => "valid",
-                (_, false) => "revoked",
-                _ => "expired",
-            };
-            let scopes: Vec<&str> = token["scopes"]
-                .as_array()
-                .map(|list| list.iter().filter_map(Value::as_str).collect())
-                .unwrap_or_default();
-            vec![
-                text(&token["name"]),
-                state.to_owned(),
-                scopes.join(","),
-                time(&token["created_at"]),
-                text(&token["created_by"]),
-                time(&token["expires_at"]),
-                time(&token["last_used_at"]),
-            ]
-        })
-        .collect();
-    out::table(&["NAME", "STATE", "SCOPES", "CREATED", "BY", "EXPIRES", "LAST USED"], rows);
+fn list_tokens(list: TokenList) {
+    let rows = list.tokens.into_iter().map(|token| {
+        let state = match (token.valid, token.revoked_at) {
+            (true, _) => "valid",
+            (false, Some(_)) => "revoked",
+            (false, None) => "expired",
+        };
+        vec![
+            token.name,
+            state.to_owned(),
+            token.scopes.join(","),
+            time(token.created_at),
+            token.created_by,
+            time(token.expires_at),
+            time(token.last_used_at),
+        ]
+    });
+    let header = ["NAME", "STATE", "SCOPES", "CREATED", "BY", "EXPIRES", "LAST USED"];
+    out::table(&header, rows.collect());
 }
 
 pub(crate) async fn session(command: SessionCommand, json: bool) -> Result<ExitCode> {
@@ -108,29 +106,27 @@ pub(crate) async fn session(command: SessionCommand, json: bool) -> Result<ExitC
         SessionCommand::List { node } => {
             let answer = Client::new(&node)?.get("/v1/sessions").await?;
             if json {
-                out::json(&answer);
+                answer.print();
                 return Ok(ExitCode::SUCCESS);
             }
-            let sessions = answer["sessions"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let rows = sessions
-                .iter()
-                .map(|session| {
-                    vec![
-                        session["id"].to_string(),
-                        text(&session["token"]),
-                        time(&session["created_at"]),
-                        time(&session["last_seen_at"]),
-                        time(&session["expires_at"]),
-                    ]
-                })
-                .collect();
-            out::table(&["SESSION", "TOKEN", "CREATED", "LAST USED", "EXPIRES"], rows);
+            let SessionList { sessions } = answer.read()?;
+            let rows = sessions.into_iter().map(|session| {
+                vec![
+                    session.id.to_string(),
+                    session.token,
+                    time(session.created_at),
+                    time(session.last_seen_at),
+                    time(session.expires_at),
+                ]
+            });
+            let header = ["SESSION", "TOKEN", "CREATED", "LAST USED", "EXPIRES"];
+            out::table(&header, rows.collect());
         }
         SessionCommand::End { id, node } => {
             let path = format!("/v1/sessions/{id}/end");
-            let answer = Client::new(&node)?.post(&path, &json!({})).await?;
+            let answer = Client::new(&node)?.post_empty(&path).await?;
             if json {
-                out::json(&answer);
+                answer.print();
             } else {
                 out::line(format!("session {id} has ended"));
             }
@@ -141,16 +137,15 @@ pub(crate) async fn session(command: SessionCommand, json: bool) -> Result<ExitC
 
 pub(crate) async fn sign_in(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let client = Client::new(node)?;
-    let mut answer = client.post("/v1/sign-in-links", &json!({})).await?;
+    let mut link: SignInLink = client.post_empty("/v1/sign-in-links").await?.read()?;
     // With --url the link has that address, which may be a name that the node does not know of itself.
     if node.url.is_some() {
-        let path = answer["path"].as_str().context("the node's answer has no link")?;
-        answer["url"] = json!(format!("{}{path}", client.url()));
+        link.url = format!("{}{}", client.url(), link.path);
     }
     if json {
-        out::json(&answer);
+        out::json(&link);
     } else {
-        out::line(text(&answer["url"]));
+        out::line(link.url);
         out::message("open it in a browser; it works once, within ten minutes");
     }
     Ok(ExitCode::SUCCESS)

@@ -3,11 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use throng_model::{Clock as _, SystemClock, Timestamp};
 
+use crate::answers::{Alert, AlertList, DeliveryList, Receiver, TestAnswers};
 use crate::args::{AlertsCommand, NodeArgs};
 use crate::client::Client;
+use crate::failure::Success;
 use crate::out;
 
 pub(crate) async fn run(command: AlertsCommand, json: bool) -> Result<ExitCode> {
@@ -18,29 +21,17 @@ pub(crate) async fn run(command: AlertsCommand, json: bool) -> Result<ExitCode> 
     }
 }
 
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// A time of an answer, in UTC.
-fn time(value: &Value) -> String {
-    value.as_i64().map_or_else(String::new, |at| Timestamp(at).to_string())
+/// A time in UTC.
+pub(super) fn time(at: Option<Timestamp>) -> String {
+    at.map_or_else(String::new, |at| at.to_string())
 }
 
 /// When something is tried again. A time in the past means that the next try is due.
-pub(super) fn next_try(at: &Value, now: Timestamp) -> String {
-    match at.as_i64().map(Timestamp).filter(|at| *at > now) {
+pub(super) fn next_try(at: Option<Timestamp>, now: Timestamp) -> String {
+    match at.filter(|at| *at > now) {
         Some(at) => format!("next try {at}"),
         None => "next try at once".to_owned(),
     }
-}
-
-fn rows<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
-    answer[field].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// Prints the alerts, open ones first.
@@ -48,51 +39,49 @@ pub(crate) async fn list(node: &NodeArgs, limit: u32, offset: u32, json: bool) -
     let path = format!("/v1/alerts?limit={limit}&offset={offset}");
     let answer = Client::new(node)?.get(&path).await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let alerts = rows(&answer, "alerts");
-    let now = SystemClock.now();
-    let table = alerts
-        .iter()
-        .map(|alert| {
-            let state = if alert["resolved_at"].is_null() { "open" } else { "resolved" };
-            vec![
-                state.to_owned(),
-                text(&alert["severity"]),
-                text(&alert["kind"]),
-                text(&alert["subject"]),
-                text(&alert["count"]),
-                time(&alert["last_at"]),
-                delivery(alert, rows(&answer, "receivers"), now),
-                text(&alert["message"]),
-            ]
-        })
-        .collect();
+    let AlertList { alerts, open, total, receivers } = answer.read()?;
+    let (shown, now) = (alerts.len(), SystemClock.now());
+    let rows = alerts.into_iter().map(|alert| {
+        let state = if alert.resolved_at.is_none() { "open" } else { "resolved" };
+        let delivery = delivery(&alert, &receivers, now);
+        vec![
+            state.to_owned(),
+            alert.severity,
+            alert.kind,
+            alert.subject,
+            alert.count.to_string(),
+            time(alert.last_at),
+            delivery,
+            alert.message,
+        ]
+    });
     let header = ["STATE", "SEVERITY", "KIND", "ABOUT", "TIMES", "LAST", "DELIVERY", "MESSAGE"];
-    out::table(&header, table);
-    let (open, total) = (text(&answer["open"]), text(&answer["total"]));
-    out::line(format!("{} of {total} alerts, {open} open", alerts.len()));
+    out::table(&header, rows.collect());
+    out::line(format!("{shown} of {total} alerts, {open} open"));
     Ok(ExitCode::SUCCESS)
 }
 
 /// The delivery of the newest event of an alert, for each receiver.
-fn delivery(alert: &Value, receivers: &[Value], now: Timestamp) -> String {
-    let ended = rows(alert, "deliveries");
-    let describe = |receiver: &Value| {
-        let name = text(&receiver["name"]);
-        match ended.iter().rfind(|delivery| delivery["receiver"] == receiver["name"]) {
-            Some(delivery) if delivery["state"] == "delivered" => {
-                format!("{name}: {} delivered", text(&delivery["event"]))
+fn delivery(alert: &Alert, receivers: &[Receiver], now: Timestamp) -> String {
+    let describe = |receiver: &Receiver| {
+        let name = &receiver.name;
+        let newest = alert.deliveries.iter().rfind(|delivery| delivery.receiver == *name);
+        match newest {
+            Some(delivery) if delivery.state == "delivered" => {
+                format!("{name}: {} delivered", delivery.event)
             }
             Some(delivery) => {
-                format!("{name}: {}, {}", text(&delivery["state"]), text(&delivery["why"]))
+                let why = delivery.why.as_deref().unwrap_or_default();
+                format!("{name}: {}, {why}", delivery.state)
             }
-            None if receiver["failures"].as_u64().unwrap_or(0) > 0 => {
-                let why = text(&receiver["last_error"]);
-                format!("{name}: waiting, {why}, {}", next_try(&receiver["next_try_at"], now))
+            None if receiver.failures > 0 => {
+                let why = receiver.last_error.as_deref().unwrap_or_default();
+                format!("{name}: waiting, {why}, {}", next_try(receiver.next_try_at, now))
             }
-            None if receiver["pending"].as_u64().unwrap_or(0) > 0 => format!("{name}: waiting"),
+            None if receiver.pending > 0 => format!("{name}: waiting"),
             None => format!("{name}: not sent"),
         }
     };
@@ -106,41 +95,59 @@ async fn deliveries(node: &NodeArgs, limit: u32, json: bool) -> Result<ExitCode>
     let path = format!("/v1/alerts/deliveries?limit={limit}");
     let answer = Client::new(node)?.get(&path).await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let fields = ["receiver", "alert", "event", "state", "tries", "http_status", "why"];
-    let table = rows(&answer, "deliveries")
-        .iter()
-        .map(|delivery| {
-            let others = fields.iter().map(|field| text(&delivery[*field]));
-            std::iter::once(time(&delivery["at"])).chain(others).collect()
-        })
-        .collect();
-    out::table(&["AT", "RECEIVER", "ALERT", "EVENT", "STATE", "TRIES", "HTTP", "WHY"], table);
+    let DeliveryList { deliveries } = answer.read()?;
+    let rows = deliveries.into_iter().map(|delivery| {
+        vec![
+            time(delivery.at),
+            delivery.receiver,
+            delivery.alert.to_string(),
+            delivery.event,
+            delivery.state,
+            delivery.tries.to_string(),
+            delivery.http_status.map_or_else(String::new, |status| status.to_string()),
+            delivery.why.unwrap_or_default(),
+        ]
+    });
+    let header = ["AT", "RECEIVER", "ALERT", "EVENT", "STATE", "TRIES", "HTTP", "WHY"];
+    out::table(&header, rows.collect());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The body of `POST /v1/alerts/test`.
+#[derive(Serialize)]
+struct TestRequest {
+    receiver: Option<String>,
+}
+
+/// What `throng alerts test` prints with `--json`.
+#[derive(Serialize)]
+struct TestReport<'a> {
+    #[serde(flatten)]
+    answer: &'a Value,
+    #[serde(flatten)]
+    success: Success,
 }
 
 /// Exits with 1 if a receiver did not accept the test.
 async fn test(receiver: Option<String>, node: &NodeArgs, json: bool) -> Result<ExitCode> {
-    let body = json!({ "receiver": receiver });
+    let body = TestRequest { receiver };
     let answer = Client::new(node)?.post("/v1/alerts/test", &body).await?;
-    let answers = rows(&answer, "answers");
-    let all_accepted = !answers.is_empty() && answers.iter().all(|one| one["accepted"] == true);
+    let TestAnswers { answers } = answer.read()?;
+    let all_accepted = !answers.is_empty() && answers.iter().all(|one| one.accepted);
     if json {
-        let mut shown = answer.clone();
-        shown["ok"] = json!(all_accepted);
-        if !all_accepted {
-            shown["error"] = json!("a receiver did not accept the test");
-            shown["help"] = json!("`answers` has the answer of each");
-        }
-        out::json(&shown);
+        let (error, help) =
+            ("a receiver did not accept the test", "`answers` has the answer of each");
+        let success = Success::new(all_accepted, error, help);
+        out::json(&TestReport { answer: answer.document(), success });
     } else {
         for one in answers {
-            let name = text(&one["receiver"]);
-            let answer = match one["status"].as_u64() {
-                Some(status) => format!("{name} answered {status} {}", text(&one["answer"])),
-                None => format!("{name} did not answer: {}", text(&one["error"])),
+            let name = one.receiver;
+            let answer = match one.status {
+                Some(status) => format!("{name} answered {status} {}", one.answer),
+                None => format!("{name} did not answer: {}", one.error.unwrap_or_default()),
             };
             out::line(answer.trim_end());
         }
@@ -156,15 +163,35 @@ mod tests {
     fn the_next_try_lies_in_the_future_and_has_a_zone() {
         let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
         let later = now.plus(std::time::Duration::from_secs(5));
-        assert_eq!(next_try(&json!(later), now), "next try 2026-11-25T18:40:05Z");
-        for due in [json!(now), json!(now.0 - 1), Value::Null] {
-            assert_eq!(next_try(&due, now), "next try at once", "{due}");
+        assert_eq!(next_try(Some(later), now), "next try 2026-11-25T18:40:05Z");
+        for due in [Some(now), Some(Timestamp(now.0 - 1)), None] {
+            assert_eq!(next_try(due, now), "next try at once", "{due:?}");
         }
     }
 
     #[test]
     fn times_are_not_numbers() {
-        assert_eq!(time(&json!(0)), "1970-01-01T00:00:00Z");
-        assert_eq!(time(&Value::Null), "");
+        assert_eq!(time(Some(Timestamp(0))), "1970-01-01T00:00:00Z");
+        assert_eq!(time(None), "");
+    }
+
+    #[test]
+    fn a_delivery_is_described_for_each_receiver() {
+        let alert = r#"{
+            "kind": "run_held", "subject": "a", "message": "m", "count": 1, "resolved_at": null,
+            "deliveries": [
+                {"receiver": "x", "alert": 1, "event": "raised", "state": "expired", "why": "no"},
+                {"receiver": "x", "alert": 1, "event": "resolved", "state": "delivered"}
+            ]
+        }"#;
+        let alert: Alert = serde_json::from_str(alert).unwrap();
+        let receivers =
+            r#"[{"name": "x"}, {"name": "y", "pending": 2}, {"name": "z", "failures": 3}]"#;
+        let receivers: Vec<Receiver> = serde_json::from_str(receivers).unwrap();
+        assert_eq!(
+            delivery(&alert, &receivers, Timestamp(0)),
+            "x: resolved delivered; y: waiting; z: waiting, , next try at once"
+        );
+        assert_eq!(delivery(&alert, &[], Timestamp(0)), "no receiver");
     }
 }

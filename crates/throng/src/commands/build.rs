@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde::Serialize;
 use throng_model::{AudienceName, SystemClock};
 use throng_server::roles::build::{RefreshOutcome, refresh_audiences};
 use throng_server::{Node, NodeConfig, WorkerCommand};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::up::ShutdownSignal;
 use crate::args::BuildArgs;
-use crate::failure::{Failure, report_problems};
+use crate::failure::{Failure, Success, report_problems};
 use crate::out;
 
 /// `EX_TEMPFAIL`: stopped by a signal; the next run continues.
@@ -95,25 +95,34 @@ fn share(spec: &Spec, arguments: &BuildArgs) -> Result<Vec<AudienceName>> {
     Ok(names.into_iter().skip(index).step_by(completions).collect())
 }
 
+/// What `throng build` prints with `--json`.
+#[derive(Serialize)]
+struct BuildReport<'a> {
+    #[serde(flatten)]
+    success: Success,
+    audiences: Vec<BuiltAudience<'a>>,
+}
+
+/// An audience of the share, and how its refresh ended.
+#[derive(Serialize)]
+struct BuiltAudience<'a> {
+    audience: &'a AudienceName,
+    state: RefreshState,
+    members: Option<u64>,
+    reason: Option<&'a str>,
+}
+
 fn report(built: &[RefreshOutcome], ok: bool, json: bool) {
     if json {
-        let audiences: Vec<_> = built
-            .iter()
-            .map(|b| {
-                json!({
-                    "audience": b.audience,
-                    "state": b.state,
-                    "members": b.members,
-                    "reason": b.reason,
-                })
-            })
-            .collect();
-        let mut answer = json!({ "ok": ok, "audiences": audiences });
-        if !ok {
-            answer["error"] = json!("not all audiences are built");
-            answer["help"] = json!("`audiences` has the state of each and the reason");
-        }
-        out::json(&answer);
+        let help = "`audiences` has the state of each and the reason";
+        let success = Success::new(ok, "not all audiences are built", help);
+        let audiences = built.iter().map(|one| BuiltAudience {
+            audience: &one.audience,
+            state: one.state,
+            members: one.members,
+            reason: one.reason.as_deref(),
+        });
+        out::json(&BuildReport { success, audiences: audiences.collect() });
         return;
     }
     for one in built {

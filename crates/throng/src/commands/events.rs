@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::answers::Quarantine;
 use crate::args::NodeArgs;
 use crate::client::Client;
 use crate::out;
@@ -14,22 +15,18 @@ use crate::out;
 pub(crate) async fn quarantine(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/events/quarantine").await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let partitions = answer["partitions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Quarantine { partitions } = answer.read()?;
     if partitions.is_empty() {
         out::line("no record is in quarantine");
     }
     for partition in partitions {
-        let number = &partition["partition"];
-        out::line(format!("partition {number}: {} records", partition["total"]));
-        for record in partition["records"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let reason = record["reason"].as_str().unwrap_or_default();
-            out::line(format!(
-                "  offset {}\ttries {}\t{reason}",
-                record["offset"], record["count"]
-            ));
+        out::line(format!("partition {}: {} records", partition.partition, partition.total));
+        for record in partition.records {
+            let (offset, tries, reason) = (record.offset, record.count, record.reason);
+            out::line(format!("  offset {offset}\ttries {tries}\t{reason}"));
         }
     }
     Ok(ExitCode::SUCCESS)

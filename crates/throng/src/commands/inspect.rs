@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde::Serialize;
 use throng_model::Micros;
 
+use crate::answers::{BudgetDetail, BudgetList, Decision, History, LookupAnswer};
 use crate::args::{NodeArgs, WhyKind};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
@@ -25,6 +26,12 @@ fn refuse_options(users: &[String]) -> Result<(), Failure> {
     }
 }
 
+/// The body of `POST /v1/lookups`.
+#[derive(Serialize)]
+struct LookupRequest {
+    keys: Vec<String>,
+}
+
 pub(crate) async fn lookup(
     mut users: Vec<String>,
     keys: Vec<String>,
@@ -33,37 +40,24 @@ pub(crate) async fn lookup(
 ) -> Result<ExitCode> {
     refuse_options(&users)?;
     users.extend(keys);
-    let answer = Client::new(node)?.post("/v1/lookups", &json!({ "keys": users })).await?;
+    let answer = Client::new(node)?.post("/v1/lookups", &LookupRequest { keys: users }).await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let found = answer["users"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for user in found {
-        let names = |field: &str| -> Vec<&str> {
-            let list = user[field].as_array().map(Vec::as_slice).unwrap_or_default();
-            list.iter().filter_map(Value::as_str).collect()
-        };
-        let (audiences, unknown) = (names("audiences"), names("unknown"));
-        let mut shown = match audiences.is_empty() {
+    let LookupAnswer { users } = answer.read()?;
+    for user in users {
+        let mut shown = match user.audiences.is_empty() {
             true => "in no audience".to_owned(),
-            false => audiences.join(" "),
+            false => user.audiences.join(" "),
         };
-        if !unknown.is_empty() {
+        if !user.unknown.is_empty() {
             // Their snapshots cannot be used. To print nothing would say that the user is not in them.
-            shown.push_str(&format!("\tunknown: {}", unknown.join(" ")));
+            shown.push_str(&format!("\tunknown: {}", user.unknown.join(" ")));
         }
-        let key = out::printable(user["key"].as_str().unwrap_or_default());
-        out::line(format!("{key}\t{shown}"));
+        out::line(format!("{}\t{shown}", out::printable(&user.key)));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// An amount of an ad group's state, with its currency.
-fn amount(state: &Value, field: &str) -> String {
-    let currency = state["currency"].as_str().unwrap_or_default();
-    let amount = |micros| format!("{} {currency}", Micros(micros)).trim_end().to_owned();
-    state[field].as_i64().map_or_else(String::new, amount)
 }
 
 pub(crate) async fn budget(
@@ -77,28 +71,38 @@ pub(crate) async fn budget(
         None => client.get("/v1/budgets").await?,
     };
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let one = [answer["state"].clone()];
-    let states = answer["budgets"].as_array().map_or(one.as_slice(), Vec::as_slice);
-    let rows = states
-        .iter()
-        .map(|s| {
-            vec![
-                s["name"].as_str().unwrap_or_default().to_owned(),
-                if s["open"].as_bool() == Some(true) { "open" } else { "closed" }.to_owned(),
-                amount(s, "budget_micros"),
-                amount(s, "actual_micros"),
-                amount(s, "in_flight_micros"),
-                amount(s, "projected_micros"),
-                s["reason"].as_str().unwrap_or_default().to_owned(),
-            ]
-        })
-        .collect();
+    let states = match ad_group {
+        Some(_) => vec![answer.read::<BudgetDetail>()?.state],
+        None => answer.read::<BudgetList>()?.budgets,
+    };
+    let rows = states.into_iter().map(|state| {
+        let amount = |micros: Micros| format!("{micros} {}", state.currency).trim_end().to_owned();
+        let amounts = [
+            state.budget_micros,
+            state.actual_micros,
+            state.in_flight_micros,
+            state.projected_micros,
+        ];
+        let open = if state.open { "open" } else { "closed" };
+        let mut row = vec![state.name.clone(), open.to_owned()];
+        row.extend(amounts.map(amount));
+        row.push(state.reason.clone());
+        row
+    });
     let header = ["AD GROUP", "STATE", "BUDGET", "ACTUAL", "IN FLIGHT", "PROJECTED", "WHY"];
-    out::table(&header, rows);
+    out::table(&header, rows.collect());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The body of `POST /v1/decide`.
+#[derive(Serialize)]
+struct DecisionRequest<'a> {
+    user: &'a str,
+    ad_groups: &'a [String],
+    record_insertion: bool,
 }
 
 pub(crate) async fn decide(
@@ -108,20 +112,18 @@ pub(crate) async fn decide(
     node: &NodeArgs,
     json: bool,
 ) -> Result<ExitCode> {
-    let body =
-        json!({ "user": user, "ad_groups": ad_groups, "record_insertion": record_insertion });
+    let body = DecisionRequest { user, ad_groups, record_insertion };
     let answer = Client::new(node)?.post("/v1/decide", &body).await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
-    for allowed in list("allowed") {
-        out::line(format!("allowed\t{}", allowed.as_str().unwrap_or_default()));
+    let Decision { allowed, refused } = answer.read()?;
+    for ad_group in allowed {
+        out::line(format!("allowed\t{ad_group}"));
     }
-    for refused in list("refused") {
-        let text = |field: &str| refused[field].as_str().unwrap_or_default().to_owned();
-        out::line(format!("refused\t{}\t{}", text("ad_group"), text("why")));
+    for refused in refused {
+        out::line(format!("refused\t{}\t{}", refused.ad_group, refused.why));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -135,18 +137,16 @@ pub(crate) async fn why(
     let path = format!("/v1/why/{}/{}", kind.as_str(), segment(name));
     let answer = Client::new(node)?.get(&path).await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let entries = answer["history"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if entries.is_empty() {
+    let History { history } = answer.read()?;
+    if history.is_empty() {
         out::line(format!("{} {name} has no history yet", kind.as_str()));
     }
-    for entry in entries {
-        let at = throng_model::Timestamp(entry["at"].as_i64().unwrap_or_default());
-        let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
-        let by = entry["actor"].as_str().map_or_else(String::new, |name| format!(" (by {name})"));
-        out::line(format!("{at}  {}: {}{by}", text("what"), text("why")));
+    for entry in history {
+        let by = entry.actor.map_or_else(String::new, |name| format!(" (by {name})"));
+        out::line(format!("{}  {}: {}{by}", entry.at, entry.what, entry.why));
     }
     Ok(ExitCode::SUCCESS)
 }

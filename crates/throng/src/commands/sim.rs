@@ -3,10 +3,17 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
 use crate::args::SimCommand;
 use crate::{out, secret_input};
+
+/// What a simulator that is ready prints with `--json`.
+#[derive(Serialize)]
+struct ReadySimulator {
+    url: String,
+}
 
 pub(crate) async fn run(command: SimCommand, json: bool) -> Result<ExitCode> {
     let SimCommand::Meta { port, token_file } = command;
@@ -17,8 +24,7 @@ pub(crate) async fn run(command: SimCommand, json: bool) -> Result<ExitCode> {
         .await
         .with_context(|| format!("cannot listen on 127.0.0.1:{port}: choose another --port"))?;
     if json {
-        // One line, so that a program can read it without waiting for the end of the output.
-        out::line(serde_json::json!({ "url": sim.url() }));
+        out::json_line(&ReadySimulator { url: sim.url() })?;
     } else {
         out::line(format!("the Meta simulator is up: {}", sim.url()));
         out::message(

@@ -3,52 +3,48 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde_json::Value;
 
+use crate::answers::{Refusal, SkippedFile, SourceList};
 use crate::args::NodeArgs;
 use crate::client::Client;
 use crate::out;
 
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "unknown".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
+fn number(number: Option<u64>) -> String {
+    number.map_or_else(|| "unknown".to_owned(), |number| number.to_string())
 }
 
 /// Prints every table, then what is refused and what is passed over, with the cause of each.
 pub(crate) async fn sources(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/sources").await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
+    let SourceList { sources } = answer.read()?;
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
-    for source in list(&answer["sources"]) {
-        let name = text(&source["name"]);
-        note(&name, source, &mut notes);
-        for table in list(&source["tables"]) {
-            let name = format!("{name}.{}", text(&table["name"]));
-            let columns: Vec<String> = list(&table["columns"])
-                .iter()
-                .map(|column| format!("{} {}", text(&column["name"]), text(&column["type"])))
-                .collect();
-            let columns =
-                if columns.is_empty() { "unknown".to_owned() } else { columns.join(", ") };
-            let number = |field: &str| text(&table[field]);
+    for source in &sources {
+        refusal(&source.name, source.refused.as_ref(), &mut notes);
+        passed_over(&source.name, &source.passed_over, source.passed_over_count, &mut notes);
+        for table in &source.tables {
+            let name = format!("{}.{}", source.name, table.name);
+            let columns = table.columns.iter();
+            let columns: Vec<String> =
+                columns.map(|column| format!("{} {}", column.name, column.data_type)).collect();
             rows.push(vec![
                 name.clone(),
-                number("file_count"),
-                number("bytes"),
-                number("rows"),
-                columns,
+                number(table.file_count),
+                number(table.bytes),
+                number(table.rows),
+                if columns.is_empty() { "unknown".to_owned() } else { columns.join(", ") },
             ]);
-            note(&name, table, &mut notes);
+            refusal(&name, table.refused.as_ref(), &mut notes);
+            for column in &table.twice {
+                notes.push(format!("{name}: two columns of one file have the name {column}"));
+            }
+            for column in &table.padded {
+                notes.push(format!("{name}: white space around values of the column {column}"));
+            }
+            passed_over(&name, &table.passed_over, table.passed_over_count, &mut notes);
         }
     }
     out::table(&["TABLE", "FILES", "BYTES", "ROWS", "COLUMNS"], rows);
@@ -56,30 +52,19 @@ pub(crate) async fn sources(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds what is wrong with a source or a table, and what is passed over in it.
-fn note(name: &str, of: &Value, notes: &mut Vec<String>) {
-    if let Some(refused) = of["refused"].as_object() {
-        let field = |field: &str| refused.get(field).and_then(Value::as_str).unwrap_or_default();
-        notes.push(format!("{name}: refused: {} ({})", field("message"), field("help")));
+/// Adds why a source or a table cannot be read.
+fn refusal(name: &str, refused: Option<&Refusal>, notes: &mut Vec<String>) {
+    if let Some(Refusal { message, help }) = refused {
+        notes.push(format!("{name}: refused: {message} ({})", help.as_deref().unwrap_or_default()));
     }
-    for (field, words) in [
-        ("twice", "two columns of one file have the name"),
-        ("padded", "white space around values of the column"),
-    ] {
-        for column in list(&of[field]) {
-            notes.push(format!("{name}: {words} {}", text(column)));
-        }
+}
+
+/// Adds the files that are passed over, of which an answer has the first ones, and how many more there are.
+fn passed_over(name: &str, files: &[SkippedFile], count: u64, notes: &mut Vec<String>) {
+    for SkippedFile { path, reason } in files {
+        notes.push(format!("{name}: passed over {path}: {reason}"));
     }
-    let passed_over = list(&of["passed_over"]);
-    for passed in passed_over {
-        notes.push(format!(
-            "{name}: passed over {}: {}",
-            text(&passed["path"]),
-            text(&passed["reason"])
-        ));
-    }
-    let all = of["passed_over_count"].as_u64().unwrap_or_default();
-    let left = all.saturating_sub(passed_over.len() as u64);
+    let left = count.saturating_sub(files.len() as u64);
     if left > 0 {
         notes.push(format!("{name}: passed over {left} more"));
     }

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde::Serialize;
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
-use throng_server::{CheckError, CheckedModel, Environment, check_backends, check_sql};
-use throng_spec::{Plan, Problem, Spec, read_files};
+use throng_server::{CheckError, CheckedModel, Environment, Finding, check_backends, check_sql};
+use throng_spec::{Problem, Spec, SpecFiles, read_files};
 
+use crate::answers::{AppliedSpec, PlannedSpec};
 use crate::args::ApplyArgs;
-use crate::client::Client;
-use crate::failure::report_problems;
+use crate::client::{Answer, Client};
+use crate::failure::{Success, report_problems};
 use crate::out;
 
 /// Loads a spec and checks its SQL against the sources on this machine.
@@ -31,6 +32,17 @@ async fn load(path: &Path) -> Result<std::result::Result<(Spec, Vec<CheckedModel
     }
 }
 
+/// What `throng check` prints with `--json`.
+#[derive(Serialize)]
+struct CheckReport {
+    #[serde(flatten)]
+    success: Success,
+    models: Vec<CheckedModel>,
+    backends: Vec<Finding>,
+    warnings: Vec<String>,
+    landlock: &'static str,
+}
+
 pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<ExitCode> {
     let (spec, models) = match load(path).await? {
         Ok(loaded) => loaded,
@@ -44,19 +56,11 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
     let ok = findings.iter().all(|finding| finding.ok);
     let code = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
+        let help = "`backends` has what is wrong with each and what to do";
+        let success = Success::new(ok, "a backend does not work", help);
         let warnings = throng_spec::warnings(&spec);
-        let mut answer = json!({
-            "ok": ok,
-            "models": models,
-            "backends": findings,
-            "warnings": warnings,
-            "landlock": landlock.name(),
-        });
-        if !ok {
-            answer["error"] = json!("a backend does not work");
-            answer["help"] = json!("`backends` has what is wrong with each and what to do");
-        }
-        out::json(&answer);
+        let landlock = landlock.name();
+        out::json(&CheckReport { success, models, backends: findings, warnings, landlock });
         return Ok(code);
     }
     for warning in throng_spec::warnings(&spec) {
@@ -81,6 +85,12 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
     Ok(code)
 }
 
+/// What `throng migrate` prints with `--json`.
+#[derive(Serialize)]
+struct MigrationReport {
+    ledger: String,
+}
+
 pub(crate) async fn migrate(path: &Path, dir: Option<&Path>, json: bool) -> Result<ExitCode> {
     let spec = match throng_spec::load(path) {
         Ok(spec) => spec,
@@ -88,7 +98,7 @@ pub(crate) async fn migrate(path: &Path, dir: Option<&Path>, json: bool) -> Resu
     };
     let found = throng_server::migrate(&spec.node, dir, &environment()).await?;
     if json {
-        out::json(&json!({ "ledger": found }));
+        out::json(&MigrationReport { ledger: found });
     } else {
         out::line(format!("the ledger is up to date: {found}"));
     }
@@ -100,6 +110,15 @@ fn environment() -> Environment {
     Arc::new(|name: &str| std::env::var(name).ok())
 }
 
+/// The body of `POST /v1/spec/plan` and `POST /v1/spec/apply`.
+#[derive(Serialize)]
+struct SentSpec<'a> {
+    #[serde(flatten)]
+    files: &'a SpecFiles,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_version: Option<u64>,
+}
+
 /// Sends the texts of a spec to a node. Problems that the node reports are printed, and the exit code is
 /// returned in place of the answer.
 async fn send(
@@ -107,32 +126,20 @@ async fn send(
     path: &str,
     base_version: Option<u64>,
     json: bool,
-) -> Result<std::result::Result<Value, ExitCode>> {
+) -> Result<std::result::Result<Answer, ExitCode>> {
     let files = match read_files(&arguments.spec) {
         Ok(files) => files,
         Err(problems) => return Ok(Err(report_problems(&problems, json))),
     };
-    let mut body = serde_json::to_value(&files).context("cannot write the spec as JSON")?;
-    if let Some(version) = base_version {
-        body["base_version"] = version.into();
-    }
     let client = Client::with_long_timeout(&arguments.node)?;
+    let body = SentSpec { files: &files, base_version };
     match client.try_post(path, &body).await? {
         Ok(answer) => Ok(Ok(answer)),
-        Err(refused) => {
-            let problems = refused.body["error"]["problems"].clone();
-            match serde_json::from_value::<Vec<Problem>>(problems) {
-                Ok(problems) if !problems.is_empty() => Ok(Err(report_problems(&problems, json))),
-                _ => Err(refused.into_error()),
-            }
-        }
+        Err(refused) => match refused.problems() {
+            problems if problems.is_empty() => Err(refused.into_error()),
+            problems => Ok(Err(report_problems(&problems, json))),
+        },
     }
-}
-
-/// The plan in a node's answer.
-fn plan_of(answer: &Value) -> Result<Plan> {
-    serde_json::from_value(answer["plan"].clone())
-        .context("cannot read the plan: the node has another version")
 }
 
 pub(crate) async fn plan(arguments: &ApplyArgs, json: bool) -> Result<ExitCode> {
@@ -141,23 +148,17 @@ pub(crate) async fn plan(arguments: &ApplyArgs, json: bool) -> Result<ExitCode> 
         Err(code) => return Ok(code),
     };
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    out::line(plan_of(&answer)?);
-    let rows = answer["models"].as_array().into_iter().flatten().map(|checked| {
-        let (name, model) = (&checked["audience"], &checked["model"]);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let rows = model["estimated_rows"].as_u64();
-        vec![
-            text(name),
-            text(&model["key_column"]),
-            text(&model["key_kind"]),
-            rows.map_or_else(|| "unknown".to_owned(), out::count),
-        ]
+    let PlannedSpec { version, plan, models } = answer.read()?;
+    out::line(plan);
+    let rows = models.into_iter().map(|planned| {
+        let (audience, model) = (planned.audience, planned.model);
+        let rows = model.estimated_rows.map_or_else(|| "unknown".to_owned(), out::count);
+        vec![audience, model.key_column, model.key_kind, rows]
     });
     out::table(&["AUDIENCE", "KEY", "KIND", "ABOUT ROWS"], rows.collect());
-    let version = &answer["version"];
     out::line(format!(
         "to apply exactly this: throng apply --base-version {version} {}",
         arguments.spec.display()
@@ -175,10 +176,11 @@ pub(crate) async fn apply(
         Err(code) => return Ok(code),
     };
     if json {
-        out::json(&answer);
+        answer.print();
     } else {
-        out::line(plan_of(&answer)?);
-        out::line(format!("applied as version {}", answer["version"]));
+        let AppliedSpec { version, plan } = answer.read()?;
+        out::line(plan);
+        out::line(format!("applied as version {version}"));
     }
     Ok(ExitCode::SUCCESS)
 }

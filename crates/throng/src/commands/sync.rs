@@ -3,13 +3,23 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde::Serialize;
 use throng_model::{Clock as _, SystemClock, Timestamp};
 
-use super::alerts::next_try;
+use super::alerts::{next_try, time};
+use crate::answers::{
+    QueuedTasks, RemovalList, RunList, Size, SizeList, SyncList, Task, TaskDetail, TaskList,
+};
 use crate::args::{NodeArgs, SyncCommand, TasksCommand};
 use crate::client::{Client, segment};
 use crate::out;
+
+/// The body of `POST /v1/syncs/{name}/run`.
+#[derive(Serialize)]
+struct RunRequest {
+    full: bool,
+    forget_delivered: bool,
+}
 
 pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
     match command {
@@ -19,12 +29,11 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
         SyncCommand::Tasks { node } => tasks(&node, json).await,
         SyncCommand::Task { id, node } => task(id, &node, json).await,
         SyncCommand::Run { name, full, forget_delivered, node } => {
-            let body = json!({ "full": full, "forget_delivered": forget_delivered });
-            let answer = Client::new(&node)?
-                .post(&format!("/v1/syncs/{}/run", segment(&name)), &body)
-                .await?;
+            let body = RunRequest { full, forget_delivered };
+            let path = format!("/v1/syncs/{}/run", segment(&name));
+            let answer = Client::new(&node)?.post(&path, &body).await?;
             if json {
-                out::json(&answer);
+                answer.print();
             } else {
                 out::line(format!("a run of {name} is being planned; see `throng sync runs`"));
             }
@@ -79,41 +88,24 @@ pub(crate) async fn tasks_command(command: TasksCommand, json: bool) -> Result<E
         let path = format!("/v1/tasks/{id}/requeue");
         return act(&path, format!("task {id} is queued again"), &node, json).await;
     }
-    let answer = Client::new(&node)?.post("/v1/tasks/announce", &json!({})).await?;
+    let answer = Client::new(&node)?.post_empty("/v1/tasks/announce").await?;
     if json {
-        out::json(&answer);
+        answer.print();
     } else {
-        out::line(format!("{} tasks are queued", number(&answer["announced"])));
+        let QueuedTasks { count } = answer.read()?;
+        out::line(format!("{} tasks are queued", out::count(count)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn number(value: &Value) -> String {
-    value.as_u64().map_or_else(String::new, out::count)
-}
-
-/// The sum of counts by reason.
-fn total(reasons: &Value) -> String {
-    let sum = reasons.as_object().map_or(0, |r| r.values().filter_map(Value::as_u64).sum());
-    out::count(sum)
-}
-
-fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
-    answer[name].as_array().map(Vec::as_slice).unwrap_or_default()
+/// A number that may be absent.
+fn number(number: Option<u64>) -> String {
+    number.map_or_else(String::new, out::count)
 }
 
 /// The range in which a platform says that the size of an audience is.
-fn size(size: &Value) -> String {
-    match (size["lower"].as_u64(), size["upper"].as_u64()) {
-        _ if size.is_null() => String::new(),
+fn size(size: &Size) -> String {
+    match (size.lower, size.upper) {
         (Some(lower), Some(upper)) if lower == upper => out::count(lower),
         (Some(lower), Some(upper)) => format!("{} to {}", out::count(lower), out::count(upper)),
         (Some(lower), None) => format!("at least {}", out::count(lower)),
@@ -125,25 +117,26 @@ fn size(size: &Value) -> String {
 async fn syncs(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/syncs").await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
+    let SyncList { syncs } = answer.read()?;
     let now = SystemClock.now();
-    let rows = list(&answer, "syncs").iter().map(|s| {
-        let due = match s["removals_due"].as_u64() {
-            None | Some(0) => String::new(),
-            Some(due) => format!("{}; {}", out::count(due), next_try(&s["removals_retry_at"], now)),
+    let rows = syncs.into_iter().map(|sync| {
+        let due = match sync.removals_due {
+            0 => String::new(),
+            due => format!("{}; {}", out::count(due), next_try(sync.removals_retry_at, now)),
         };
-        let state = if s["paused_at"].is_null() { "active" } else { "paused" };
+        let state = if sync.paused_at.is_none() { "active" } else { "paused" };
         vec![
-            text(&s["name"]),
-            text(&s["audience"]),
-            text(&s["destination"]),
-            text(&s["mode"]),
+            sync.name,
+            sync.audience,
+            sync.destination,
+            sync.mode,
             state.to_owned(),
-            text(&s["delivered_version"]),
-            number(&s["delivered_users"]),
-            size(&s["size"]),
+            sync.delivered_version.map_or_else(String::new, |version| version.to_string()),
+            number(sync.delivered_users),
+            sync.size.as_ref().map_or_else(String::new, size),
             due,
         ]
     });
@@ -166,17 +159,18 @@ async fn sizes(name: &str, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let path = format!("/v1/syncs/{}/sizes", segment(name));
     let answer = Client::new(node)?.get(&path).await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = list(&answer, "sizes").iter().map(|s| {
-        let at = s["at"].as_i64().map_or_else(String::new, |at| Timestamp(at).to_string());
-        let state = if s["settling"] == true { "processing an upload" } else { "" };
-        vec![at, text(&s["platform_id"]), number(&s["delivered"]), size(s), state.to_owned()]
+    let SizeList { verdict, reason, sizes } = answer.read()?;
+    let rows = sizes.into_iter().map(|one| {
+        let state = if one.settling { "processing an upload" } else { "" };
+        let (at, delivered, shown) = (time(one.at), number(one.delivered), size(&one));
+        vec![at, one.platform_id, delivered, shown, state.to_owned()]
     });
     out::table(&["AT", "AUDIENCE", "DELIVERED", "ON PLATFORM", "PLATFORM"], rows.collect());
-    if let Some(reason) = answer["reason"].as_str() {
-        out::line(format!("{}: {reason}", text(&answer["verdict"])));
+    if let Some(reason) = reason {
+        out::line(format!("{verdict}: {reason}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -184,48 +178,52 @@ async fn sizes(name: &str, node: &NodeArgs, json: bool) -> Result<ExitCode> {
 async fn runs(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/runs").await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = list(&answer, "runs")
-        .iter()
-        .map(|r| {
-            vec![
-                text(&r["id"]),
-                text(&r["sync"]),
-                text(&r["state"]),
-                number(&r["read"]),
-                number(&r["sent"]),
-                total(&r["skipped"]),
-                total(&r["rejected"]),
-                number(&r["pending"]),
-                text(&r["reason"]),
-            ]
-        })
-        .collect();
+    let RunList { runs } = answer.read()?;
+    let rows = runs.into_iter().map(|run| {
+        vec![
+            run.id.to_string(),
+            run.sync,
+            run.state,
+            out::count(run.read),
+            out::count(run.sent),
+            out::count(run.skipped.values().sum()),
+            out::count(run.rejected.values().sum()),
+            out::count(run.pending),
+            run.reason.unwrap_or_default(),
+        ]
+    });
     let header =
         ["RUN", "SYNC", "STATE", "READ", "SENT", "SKIPPED", "REJECTED", "PENDING", "REASON"];
-    out::table(&header, rows);
+    out::table(&header, rows.collect());
     Ok(ExitCode::SUCCESS)
 }
 
 async fn removals(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/removals").await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
+    let RemovalList { removals } = answer.read()?;
     let now = SystemClock.now();
-    let rows = list(&answer, "removals").iter().map(|r| {
-        let state = match (r["approved_by"].as_str(), r["retry_at"].is_null()) {
+    let rows = removals.into_iter().map(|removal| {
+        let state = match (&removal.approved_by, removal.retry_at) {
             (None, _) => "waiting for approval".to_owned(),
-            (Some(by), true) => format!("approved by {by}"),
-            (Some(by), false) => format!("approved by {by}; {}", next_try(&r["retry_at"], now)),
+            (Some(by), None) => format!("approved by {by}"),
+            (Some(by), at) => format!("approved by {by}; {}", next_try(at, now)),
         };
-        let (sync, rule, destination) =
-            (text(&r["sync"]), text(&r["rule"]), text(&r["destination"]));
-        let (id, users) = (text(&r["platform_id"]), number(&r["users"]));
-        vec![sync, rule, destination, id, users, state, text(&r["last_error"])]
+        vec![
+            removal.sync,
+            removal.rule,
+            removal.destination.unwrap_or_default(),
+            removal.platform_id.unwrap_or_default(),
+            number(removal.users),
+            state,
+            removal.last_error.unwrap_or_default(),
+        ]
     });
     let header = ["SYNC", "RULE", "DESTINATION", "AUDIENCE", "USERS", "STATE", "LAST ERROR"];
     out::table(&header, rows.collect());
@@ -233,10 +231,10 @@ async fn removals(node: &NodeArgs, json: bool) -> Result<ExitCode> {
 }
 
 /// Why the last try of a task failed, with the time of the next one.
-fn last_error(task: &Value, now: Timestamp) -> String {
-    let why = text(&task["last_error"]);
-    match task["state"] == "queued" && !why.is_empty() {
-        true => format!("{why}; {}", next_try(&task["not_before"], now)),
+fn last_error(task: &Task, now: Timestamp) -> String {
+    let why = task.last_error.clone().unwrap_or_default();
+    match task.state == "queued" && !why.is_empty() {
+        true => format!("{why}; {}", next_try(task.not_before, now)),
         false => why,
     }
 }
@@ -244,27 +242,25 @@ fn last_error(task: &Value, now: Timestamp) -> String {
 async fn tasks(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/tasks").await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let now = SystemClock.now();
-    let rows = list(&answer, "tasks")
-        .iter()
-        .map(|t| {
-            vec![
-                text(&t["id"]),
-                text(&t["sync"]),
-                text(&t["state"]),
-                format!("{}/{}", text(&t["batches_done"]), text(&t["batches"])),
-                text(&t["failures"]),
-                last_error(t, now),
-            ]
-        })
-        .collect();
-    out::table(&["TASK", "SYNC", "STATE", "BATCHES", "FAILURES", "LAST ERROR"], rows);
-    let shown = list(&answer, "tasks").len() as u64;
-    let counts = list(&answer, "counts");
-    let all = counts.iter().filter_map(|count| count[1].as_u64()).sum::<u64>();
+    let TaskList { tasks, counts } = answer.read()?;
+    let (shown, now) = (tasks.len() as u64, SystemClock.now());
+    let rows = tasks.into_iter().map(|task| {
+        let last_error = last_error(&task, now);
+        vec![
+            task.id.to_string(),
+            task.sync,
+            task.state,
+            format!("{}/{}", task.batches_done, task.batches),
+            task.failures.to_string(),
+            last_error,
+        ]
+    });
+    let header = ["TASK", "SYNC", "STATE", "BATCHES", "FAILURES", "LAST ERROR"];
+    out::table(&header, rows.collect());
+    let all: u64 = counts.iter().map(|(_, count)| count).sum();
     if shown < all {
         out::line(format!("{} of {} tasks", out::count(shown), out::count(all)));
     }
@@ -274,38 +270,72 @@ async fn tasks(node: &NodeArgs, json: bool) -> Result<ExitCode> {
 async fn task(id: i64, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let answer = Client::new(node)?.get(&format!("/v1/tasks/{id}")).await?;
     if json {
-        out::json(&answer);
+        answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let task = &answer["task"];
-    out::line(format!("task {id}: {} is {}", text(&task["sync"]), text(&task["state"])));
-    for reason in list(&answer["check"], "reasons") {
-        out::line(format!("check {}: {}", text(&answer["check"]["verdict"]), text(reason)));
+    let TaskDetail { task, receipts, check } = answer.read()?;
+    out::line(format!("task {id}: {} is {}", task.sync, task.state));
+    if let Some(check) = check {
+        for reason in &check.reasons {
+            out::line(format!("check {}: {reason}", check.verdict));
+        }
     }
-    let rows = list(&answer, "receipts")
-        .iter()
-        .map(|r| {
-            vec![
-                text(&r["batch"]),
-                text(&r["operation"]),
-                number(&r["rows"]),
-                number(&r["received"]),
-                number(&r["invalid"]),
-                text(&r["http_status"]),
-                text(&r["error_code"]),
-            ]
-        })
-        .collect();
-    out::table(&["BATCH", "OPERATION", "ROWS", "RECEIVED", "INVALID", "HTTP", "CODE"], rows);
+    let rows = receipts.into_iter().map(|receipt| {
+        vec![
+            receipt.batch.to_string(),
+            receipt.operation,
+            out::count(receipt.rows),
+            out::count(receipt.received),
+            out::count(receipt.invalid),
+            receipt.http_status.to_string(),
+            receipt.error_code.map_or_else(String::new, |code| code.to_string()),
+        ]
+    });
+    let header = ["BATCH", "OPERATION", "ROWS", "RECEIVED", "INVALID", "HTTP", "CODE"];
+    out::table(&header, rows.collect());
     Ok(ExitCode::SUCCESS)
 }
 
 async fn act(path: &str, done: String, node: &NodeArgs, json: bool) -> Result<ExitCode> {
-    let answer = Client::new(node)?.post(path, &json!({})).await?;
+    let answer = Client::new(node)?.post_empty(path).await?;
     if json {
-        out::json(&answer);
+        answer.print();
     } else {
         out::line(done);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_a_range_or_a_bound() {
+        let shown = |lower, upper| size(&Size { lower, upper, ..Size::default() });
+        assert_eq!(shown(Some(1_000), Some(1_000)), "1,000");
+        assert_eq!(shown(Some(1_000), Some(1_200)), "1,000 to 1,200");
+        assert_eq!(shown(Some(1_000), None), "at least 1,000");
+        assert_eq!(shown(None, Some(100)), "at most 100");
+        assert_eq!(shown(None, None), "none shown");
+    }
+
+    #[test]
+    fn a_task_that_is_tried_again_shows_when() {
+        let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
+        let task = |state: &str, error: Option<&str>| Task {
+            id: 1,
+            sync: "s".to_owned(),
+            state: state.to_owned(),
+            failures: 1,
+            not_before: Some(now.plus(std::time::Duration::from_secs(5))),
+            batches: 2,
+            batches_done: 1,
+            last_error: error.map(str::to_owned),
+        };
+        let queued = last_error(&task("queued", Some("cut off")), now);
+        assert_eq!(queued, "cut off; next try 2026-11-25T18:40:05Z");
+        assert_eq!(last_error(&task("failed", Some("cut off")), now), "cut off");
+        assert_eq!(last_error(&task("queued", None), now), "");
+    }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use throng_ledger::SqliteLedger;
 use throng_model::SystemClock;
 use throng_server::{LimitsChange, Node, NodeConfig, WorkerCommand};
@@ -16,6 +17,14 @@ use crate::failure::report_problems;
 use crate::local::Registration;
 use crate::out;
 use crate::simulated_clock::SimulatedClock;
+
+/// What a node that is ready prints with `--json`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ReadyNode {
+    pub(super) url: String,
+    /// A sign-in link; null without the role `api`.
+    sign_in: Option<String>,
+}
 
 pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let spec = match &arguments.spec {
@@ -64,8 +73,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let node = Arc::new(node);
     let reloading = tokio::spawn(reload_on_hangup(hangups, Arc::clone(&node)));
     if json {
-        // One line, so that a program can read it without waiting for the end of the output.
-        out::line(serde_json::json!({ "url": node.url(), "sign_in": sign_in }));
+        out::json_line(&ReadyNode { url: node.url(), sign_in })?;
     } else {
         out::line(format!("throng is up: {}", node.url()));
         if let Some(link) = sign_in {

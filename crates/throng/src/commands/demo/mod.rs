@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use throng_model::{AdjustableClock, Clock as _, Secret, SystemClock};
 use throng_server::access::Scope;
 use throng_server::{Environment, Node, NodeConfig, WorkerCommand};
@@ -22,7 +23,7 @@ use throng_sim::meta::{MetaSim, MetaSimConfig};
 use throng_spec::{Prediction, Role, Spec};
 
 use crate::args::{DemoArgs, Engine};
-use crate::failure::Failure;
+use crate::failure::{Failure, Success};
 use crate::local::Registration;
 use crate::{out, simulated_clock};
 
@@ -69,6 +70,15 @@ struct Tokens {
     baseline: Secret,
 }
 
+/// What the demo prints with `--json`.
+#[derive(Serialize)]
+struct DemoReport<'a> {
+    #[serde(flatten)]
+    summary: &'a summary::Summary,
+    #[serde(flatten)]
+    success: Success,
+}
+
 pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
     if !arguments.on.is_empty() {
         for engine in [Engine::Kafka, Engine::Postgres, Engine::S3] {
@@ -88,19 +98,16 @@ pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
         .context("cannot search the data directory for plain identifiers")?;
     let summary = summary::Summary::new(audiences, lookups, syncs, traffic, found);
     if json {
-        let mut answer = serde_json::to_value(&summary).context("cannot write the summary")?;
-        if !summary.ok {
-            answer["error"] = "a result is not as expected".into();
-            answer["help"] = "`failures` lists what differs".into();
-        }
-        out::json(&answer);
+        let (error, help) = ("a result is not as expected", "`failures` lists what differs");
+        let success = Success::new(summary.is_ok(), error, help);
+        out::json(&DemoReport { summary: &summary, success });
     } else {
         summary.print();
     }
     for failure in &summary.failures {
         out::message(format!("not as expected: {failure}"));
     }
-    let code = if summary.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let code = if summary.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if !arguments.once {
         wait_for_shutdown(&environment).await?;
     }

@@ -10,6 +10,7 @@ use throng_model::{Entropy, SystemEntropy};
 use throng_spec::NodeSettings;
 
 use super::example::TOKEN;
+use crate::commands::up::ReadyNode;
 
 /// The role of each process. With the demo's own node there are thirteen.
 const PROCESSES: [&str; 12] = [
@@ -118,11 +119,11 @@ impl Engines {
         for (roles, data_dir, out) in starting {
             let mut line = String::new();
             BufReader::new(out).read_line(&mut line)?;
-            let started: serde_json::Value = serde_json::from_str(&line).with_context(|| {
+            let node: ReadyNode = serde_json::from_str(&line).with_context(|| {
                 format!("a process did not start: see {}", data_dir.join("log").display())
             })?;
             if *roles == "relay" {
-                processes.relay = started["url"].as_str().unwrap_or_default().to_owned();
+                processes.relay = node.url;
             }
         }
         Ok(processes)

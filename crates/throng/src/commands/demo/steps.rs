@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
-use serde_json::json;
 use throng_lake::IdentifierQuery;
 use throng_model::{AdGroupName, Clock, Timestamp, UserHash, UserKey};
 use throng_server::Node;
@@ -14,6 +13,7 @@ use throng_sim::fleet::{self, AdRequest, Delays, FleetConfig, FleetProgress, Fle
 use throng_store::{RefreshState, RunState, TaskState};
 use tokio_util::sync::CancellationToken;
 
+use crate::answers::LookupAnswer;
 use crate::args::DemoArgs;
 use crate::{out, simulated_clock};
 
@@ -109,21 +109,18 @@ pub(super) async fn check_lookups(environment: &DemoEnvironment) -> Result<Looku
     let http = reqwest::Client::new();
     let mut lookups = Lookups { checked: 0, wrong: 0 };
     for chunk in users.chunks(1_000) {
-        let answer: serde_json::Value = http
+        let answer: LookupAnswer = http
             .post(format!("{}/v1/lookups", environment.node.url()))
             .bearer_auth(environment.tokens.node.expose())
-            .json(&json!({ "keys": chunk }))
+            .json(&serde_json::json!({ "keys": chunk }))
             .send()
             .await?
             .error_for_status()?
             .json()
             .await?;
-        let found = answer["users"].as_array().context("the answer to a lookup has no users")?;
-        for (user, answer) in chunk.iter().zip(found) {
-            let mut got: Vec<&str> = answer["audiences"]
-                .as_array()
-                .map(|list| list.iter().filter_map(|a| a.as_str()).collect())
-                .unwrap_or_default();
+        ensure!(answer.users.len() == chunk.len(), "the answer to a lookup lacks users");
+        for (user, found) in chunk.iter().zip(answer.users) {
+            let mut got = found.audiences;
             got.sort_unstable();
             let mut expected: Vec<&str> = expected_members
                 .iter()

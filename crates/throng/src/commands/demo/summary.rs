@@ -84,7 +84,6 @@ pub(super) struct Summary {
     pub(super) budgets: Vec<Budget>,
     pub(super) overdelivery: Shares,
     pub(super) plain_identifiers_found: u64,
-    pub(super) ok: bool,
     pub(super) failures: Vec<String>,
 }
 
@@ -135,9 +134,13 @@ impl Summary {
             budgets: traffic.budgets,
             overdelivery,
             plain_identifiers_found,
-            ok: failures.is_empty(),
             failures,
         }
+    }
+
+    /// Whether all results are as expected.
+    pub(super) fn is_ok(&self) -> bool {
+        self.failures.is_empty()
     }
 
     pub(super) fn print(&self) {

@@ -1,0 +1,38 @@
+//! Plans of specs.
+
+use serde::Deserialize;
+use throng_spec::Plan;
+
+/// `POST /v1/spec/plan`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PlannedSpec {
+    /// The applied version.
+    pub(crate) version: u64,
+    pub(crate) plan: Plan,
+    #[serde(default)]
+    pub(crate) models: Vec<PlannedModel>,
+}
+
+/// The SQL of an audience.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PlannedModel {
+    pub(crate) audience: String,
+    pub(crate) model: ModelKey,
+}
+
+/// The key of a model.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ModelKey {
+    pub(crate) key_column: String,
+    #[serde(default)]
+    pub(crate) key_kind: String,
+    pub(crate) estimated_rows: Option<u64>,
+}
+
+/// `POST /v1/spec/apply`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AppliedSpec {
+    /// The version that is applied now.
+    pub(crate) version: u64,
+    pub(crate) plan: Plan,
+}
