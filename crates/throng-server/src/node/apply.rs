@@ -8,6 +8,7 @@ use throng_spec::{Access, Action, ObjectKind, Plan, Problem, Role, Spec, SpecFil
 use throng_store::{HistoryEntry, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
 
 use crate::removals::{Removed, removed};
+use crate::roles::aggregate::GateSink;
 use crate::{CheckError, CheckedModel, NodeContext};
 
 use super::{NodeError, open_lake, spec_changed};
@@ -366,7 +367,7 @@ async fn go_on(
 ) -> Result<(), NodeError> {
     ctx.budgets.apply_spec(&spec, indexes, version);
     ctx.gate.set_catalog(ctx.budgets.catalog().as_ref().clone());
-    ctx.budgets.update_gate(&ctx.gate);
+    ctx.budgets.update_gate(&GateSink(&*ctx.gate));
     ctx.lake.store(lake);
     ctx.set_spec(spec, version);
     spec_changed(ctx);

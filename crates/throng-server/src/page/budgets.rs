@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::extract::{Path, State};
+use throng_aggregator::AdGroupState;
 use throng_model::{AdGroupName, Currency, Micros};
-
-use crate::roles::aggregate::AdGroupState;
 
 use crate::roles::cluster::cluster_members;
 

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use throng_budget::{
-    Engine, Event, EventCounts, EventEffect, EventProblem, EventRef, events_to_record, read_record,
+    Engine, Event, EventCounts, EventEffect, EventProblem, EventRef, MAX_PROBLEMS,
+    events_to_record, read_record,
 };
 use throng_log::{EventLog, LogError, Record, Tail};
 use throng_model::{Clock, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::position::checksum;
 use super::quarantine::Quarantine;
-use super::replica::PartitionState;
-use super::{Accepted, AppendMode, BudgetsError, locked};
+use super::state::{PartitionState, checksum};
+use super::{AppendMode, BudgetsError, locked};
 
 /// Waiting batches are joined to one append until it has this many events.
 const APPEND_EVENTS: usize = 50_000;
@@ -31,6 +31,33 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Records of a replay that may fail before the partition does: if there are more, the program or the log is
 /// at fault and not a record.
 const MAX_FAILING_RECORDS: usize = 100;
+
+/// The result of a batch of events.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Accepted {
+    /// Events that count.
+    pub accepted: u64,
+    /// Events whose id was counted before.
+    pub duplicates: u64,
+    /// Impressions and clicks whose insertion already has one, under another id: they do not count.
+    pub repeated: u64,
+    /// Events that do not count, by their index in the batch: the first 1,000 of them.
+    pub rejected: Vec<(usize, EventProblem)>,
+    /// By partition, the first offset of the log after the events: a frame with this log position, or a
+    /// higher one, includes them.
+    pub positions: Vec<(u32, u64)>,
+    /// How many do not count. With `accepted`, `duplicates` and `repeated` it adds up to the batch.
+    pub rejected_count: u64,
+}
+
+impl Accepted {
+    pub(super) fn reject(&mut self, index: usize, problem: EventProblem) {
+        self.rejected_count += 1;
+        if self.rejected.len() < MAX_PROBLEMS {
+            self.rejected.push((index, problem));
+        }
+    }
+}
 
 /// Events that wait to be appended, with their indexes in the caller's batch.
 pub(super) struct Batch {

@@ -7,35 +7,9 @@ use std::time::Duration;
 use throng_budget::{Event, EventProblem, MAX_PROBLEMS};
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
 
-use super::{AppendMode, Budgets, BudgetsError, apply, catalog, partition_of};
-use crate::ProblemClass;
-
-/// The result of a batch of events.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Accepted {
-    /// Events that count.
-    pub accepted: u64,
-    /// Events whose id was counted before.
-    pub duplicates: u64,
-    /// Impressions and clicks whose insertion already has one, under another id: they do not count.
-    pub repeated: u64,
-    /// Events that do not count, by their index in the batch: the first 1,000 of them.
-    pub rejected: Vec<(usize, EventProblem)>,
-    /// By partition, the first offset of the log after the events: a frame with this log position, or a
-    /// higher one, includes them.
-    pub positions: Vec<(u32, u64)>,
-    /// How many do not count. With `accepted`, `duplicates` and `repeated` it adds up to the batch.
-    pub rejected_count: u64,
-}
-
-impl Accepted {
-    pub(super) fn reject(&mut self, index: usize, problem: EventProblem) {
-        self.rejected_count += 1;
-        if self.rejected.len() < MAX_PROBLEMS {
-            self.rejected.push((index, problem));
-        }
-    }
-}
+use super::{
+    Accepted, AppendMode, Budgets, BudgetsError, ProblemKind, apply, catalog, partition_of,
+};
 
 /// Whether an event can count.
 fn check(
@@ -131,14 +105,15 @@ impl Budgets {
         let key = log_problem_key(partition);
         match error {
             Some(BudgetsError::Append(error)) => {
-                let class = if error.is_of_disk() { ProblemClass::Disk } else { ProblemClass::Log };
+                let kind = if error.is_of_disk() { ProblemKind::Disk } else { ProblemKind::Log };
                 super::locked(&self.refusing).insert(partition);
-                self.health.report(class, &key, throng_model::with_causes(&**error));
+                let detail = throng_model::with_causes(&**error);
+                self.health.report_problem(kind, &key, detail);
             }
             Some(_) => {}
             None if super::locked(&self.refusing).remove(&partition) => {
-                self.health.clear(ProblemClass::Disk, &key);
-                self.health.clear(ProblemClass::Log, &key);
+                self.health.clear_problem(ProblemKind::Disk, &key);
+                self.health.clear_problem(ProblemKind::Log, &key);
             }
             None => {}
         }
