@@ -27,13 +27,14 @@ fn check(
 
 impl Budgets {
     /// Appends events to the log. When it returns, those accepted are durable; where this process
-    /// alone appends, they are counted too. An event that cannot count is rejected alone. Waits for one
-    /// sync of the disk, shared by all calls at the same time, or for the brokers.
+    /// alone appends, they are applied too, unless that fails: then they are applied when the partition
+    /// is reopened. An event that cannot count is rejected alone. Waits for one sync of the disk, shared by
+    /// all calls at the same time, or for the brokers.
     ///
     /// # Errors
-    /// [`BudgetsError::Append`] if the log failed: some of the events may be counted. The caller sends
-    /// all of them again; those that were counted count once. [`BudgetsError::Closed`],
-    /// [`BudgetsError::Unavailable`].
+    /// [`BudgetsError::Append`] if the log failed: events of other partitions may be counted. The caller
+    /// sends all of them again; those that were counted count once. [`BudgetsError::Closed`],
+    /// [`BudgetsError::Unavailable`]. Never for a partition whose events are in the log.
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
         let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.count];
         let mut answer = Accepted::default();
@@ -83,16 +84,12 @@ impl Budgets {
                 }
             }
             AppendMode::Shared => {
-                let accepted = events.len() as u64;
                 let records: Vec<bytes::Bytes> =
                     apply::records(events.iter().map(|(_, event)| event));
                 let count = records.len() as u64;
                 let appended = self.log.append(number, now, records).await;
                 appended
-                    .map(|first| {
-                        let positions = vec![(number, first.saturating_add(count))];
-                        Accepted { accepted, positions, ..Accepted::default() }
-                    })
+                    .map(|first| Accepted::appended(&events, (number, first.saturating_add(count))))
                     .map_err(|error| BudgetsError::Append(Arc::new(error)))
             }
         };

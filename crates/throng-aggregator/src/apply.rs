@@ -51,6 +51,11 @@ pub struct Accepted {
 }
 
 impl Accepted {
+    /// Events that are in the log, as far as is known before they are applied.
+    pub(super) fn appended(events: &[(usize, Event)], position: (u32, u64)) -> Self {
+        Self { accepted: events.len() as u64, positions: vec![position], ..Self::default() }
+    }
+
     pub(super) fn reject(&mut self, index: usize, problem: EventProblem) {
         self.rejected_count += 1;
         if self.rejected.len() < MAX_PROBLEMS {
@@ -348,24 +353,31 @@ impl Writer {
         let (count, last) = (records.len() as u64, records.last().cloned());
         match self.log.append(self.number, now, records).await {
             Ok(first) => {
+                let position = (self.number, first + count);
+                let appended: Vec<Accepted> = batches
+                    .iter()
+                    .map(|batch| Accepted::appended(&batch.events, position))
+                    .collect();
                 let (waiting, batches): (Vec<_>, Vec<_>) =
                     batches.into_iter().map(|batch| (batch.done, batch.events)).unzip();
                 let applied = catch_unwind(AssertUnwindSafe(|| {
                     let mut state = locked(&self.state);
                     let apply = |events| apply(&mut state, events, now);
                     let mut answers: Vec<Accepted> = batches.into_iter().map(apply).collect();
-                    state.offset = first + count;
-                    let position = (self.number, state.offset);
+                    state.offset = position.1;
                     answers.iter_mut().for_each(|answer| answer.positions.push(position));
                     state.last_record = last.map(|value| checksum(now, &value));
                     answers
                 }));
                 let applied = applied.ok().filter(|_| !locked(&self.state).engine.has_failed());
-                let Some(answers) = applied else {
-                    // Before the callers get their error: an append that one of them makes then must not
+                let answers = applied.unwrap_or_else(|| {
+                    // Before the callers get their answers: an append that one of them makes then must not
                     // go to this replica.
-                    return self.failed.store(true, Ordering::Relaxed);
-                };
+                    self.failed.store(true, Ordering::Relaxed);
+                    // The events are durable: they are counted, or go to the quarantine, when the partition
+                    // is reopened. An error would say that they have to be sent again.
+                    appended
+                });
                 for (done, answer) in waiting.into_iter().zip(answers) {
                     // A caller may have gone away; its events are counted.
                     let _ = done.send(Ok(answer));
