@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use throng_aggregator::Budgets;
 use throng_gate::Gate;
 use throng_lake::{Lake, WorkerCommand};
 use throng_log::{EventLog, Queue};
@@ -21,7 +22,6 @@ use crate::access::Access;
 use crate::limits::NodeLimits;
 use crate::metrics::Collector;
 use crate::node::Environment;
-use crate::roles::aggregate::Budgets;
 use crate::roles::build::{Dictionaries, OpenProblems};
 use crate::{Health, Impact, ProblemClass};
 

@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use throng_aggregator::{Budgets, BudgetsParts, Feed};
 use throng_gate::Gate;
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
 use throng_log::{PartitionAssignment, Retention};
@@ -36,7 +37,7 @@ use crate::access::{ADDRESS_FILE, write_private};
 use crate::api::{Guard, HostNames};
 use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 use crate::metrics::Collector;
-use crate::roles::aggregate::{Budgets, BudgetsParts, Feed};
+use crate::roles::aggregate::GateSink;
 use crate::{Change, Health, NodeContext, ProblemClass, roles};
 
 pub(crate) use apply::{Refusal, apply_planned, plan_sent, switch_to_applied_spec};
@@ -415,14 +416,14 @@ async fn assemble(
         },
         accept_log_loss: config.accept_log_loss.clone(),
         dedupe_window: Duration::from_secs(u64::from(spec.node.dedupe_hours) * 3_600),
-        health: Arc::clone(&health),
+        health: Arc::<Health>::clone(&health),
     };
     let (budgets, applied) = open_budgets(config, joined, &*ledger, parts).await?;
     let feed_interval = Duration::from_millis(u64::from(spec.node.feed_interval_ms));
     let gate = Gate::new(budgets.catalog().as_ref().clone(), stale_after(feed_interval));
     gate.set_membership(Arc::clone(&membership));
     let gate = Arc::new(gate);
-    budgets.update_gate(&gate);
+    budgets.update_gate(&GateSink(&*gate));
     let process = std::process::id();
     let ctx = Arc::new(NodeContext {
         data_dir: dir.clone(),

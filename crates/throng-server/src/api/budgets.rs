@@ -6,11 +6,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
+use throng_aggregator::AdGroupState;
 use throng_model::{AdGroupName, BudgetDay, Micros};
 use throng_store::BudgetDayRow;
 
 use crate::NodeContext;
-use crate::roles::aggregate::AdGroupState;
 
 use super::error::ApiError;
 

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use throng_aggregator::{BudgetsError, CheckpointError};
 use throng_lake::LakeError;
 use throng_log::LogError;
 use throng_model::{Fault, Retry, StorageProblem};
@@ -12,7 +13,6 @@ use throng_store::LedgerError;
 
 use super::error::ApiError;
 use crate::access::AccessError;
-use crate::roles::aggregate::{BudgetsError, CheckpointError};
 
 /// What is unavailable.
 enum Cause {

@@ -12,12 +12,12 @@ use axum::{Extension, Json};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use throng_aggregator::FeedFormat;
 use throng_feed::Catalog;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::NodeContext;
-use crate::roles::aggregate::FeedFormat;
 use crate::roles::cluster::cluster_members;
 
 use super::body::Body;

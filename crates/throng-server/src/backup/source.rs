@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
+use throng_aggregator::{BudgetsError, checkpoint_objects, checkpoint_offset};
 use throng_log::{EventLog as _, FileLog};
 use throng_spec::{LogSettings, ObjectsSettings, Spec};
 use throng_store::AppliedSpec;
@@ -12,7 +13,6 @@ use throng_store::AppliedSpec;
 use super::archive::BackupWriter;
 use super::manifest::{FileEntry, PartitionRange};
 use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, failed};
-use crate::roles::aggregate::{BudgetsError, checkpoint_objects, checkpoint_offset};
 
 /// The folder of checkpoints among the objects.
 const CHECKPOINTS: &str = "checkpoints";

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use throng_aggregator::GateReport;
 use throng_spec::LogSettings;
 use throng_store::{AlertKind, LedgerError, RefreshState, RunState, TaskState};
 use tokio::time::Instant;
 
 use super::Families;
 use crate::NodeContext;
-use crate::roles::aggregate::GateReport;
 
 /// A scrape within this time after another one gets the same values of the ledger: several scrapers
 /// must not multiply its load.

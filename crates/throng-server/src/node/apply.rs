@@ -8,6 +8,7 @@ use throng_spec::{Action, ObjectKind, Plan, Problem, Role, Spec, SpecFiles, Spec
 use throng_store::{HistoryEntry, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
 
 use crate::removals::{RemovedSync, removed_syncs};
+use crate::roles::aggregate::GateSink;
 use crate::{CheckError, CheckedModel, NodeContext};
 
 use super::{NodeError, open_lake, publish_spec_change};
@@ -379,7 +380,7 @@ async fn switch_spec(
 ) -> Result<(), NodeError> {
     ctx.budgets.apply_spec(&spec, indexes, version);
     ctx.gate.set_catalog(ctx.budgets.catalog().as_ref().clone());
-    ctx.budgets.update_gate(&ctx.gate);
+    ctx.budgets.update_gate(&GateSink(&*ctx.gate));
     ctx.lake.store(lake);
     ctx.set_spec(spec, version);
     publish_spec_change(ctx);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_aggregator::{AppendMode, Feed};
 use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::{
     EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings,
@@ -15,7 +16,6 @@ use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings, Ro
 use throng_store::Ledger;
 
 use crate::Queues;
-use crate::roles::aggregate::{AppendMode, Feed};
 
 use super::stamps::Stamps;
 use super::{Environment, NodeConfig, NodeError, Recovery};

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use throng_aggregator::checkpoint_offset;
 use throng_ledger::PostgresLedger;
 use throng_log::{EventLog as _, KafkaLog, check_brokers};
 use throng_objects::{BucketObjects, Objects};
@@ -13,7 +14,6 @@ use throng_store::MaintenanceLedger as _;
 use super::backends::{EVENTS, bucket_settings, kafka_settings, ledger_url};
 use super::connect::Finding;
 use super::{Environment, NodeError};
-use crate::roles::aggregate::checkpoint_offset;
 
 /// How many missing objects or offsets a finding names.
 const MAX_EXAMPLES: usize = 3;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use throng_aggregator::BudgetsError;
 use throng_lake::LakeError;
 use throng_log::LogError;
 use throng_model::Retry;
@@ -13,7 +14,6 @@ use throng_store::LedgerError;
 use crate::access::AccessError;
 use crate::limits::LimitsError;
 use crate::roles;
-use crate::roles::aggregate::BudgetsError;
 
 use super::{StampError, TlsError};
 

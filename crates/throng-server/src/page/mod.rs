@@ -82,8 +82,8 @@ pub(crate) enum PageError {
     Template(askama::Error),
 }
 
-impl From<crate::roles::aggregate::BudgetsError> for PageError {
-    fn from(error: crate::roles::aggregate::BudgetsError) -> Self {
+impl From<throng_aggregator::BudgetsError> for PageError {
+    fn from(error: throng_aggregator::BudgetsError) -> Self {
         Self::Failed(error.into())
     }
 }

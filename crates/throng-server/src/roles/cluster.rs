@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use throng_aggregator::GateReport;
 use throng_model::Timestamp;
 use throng_store::{LedgerError, NodeRow};
 use tokio_util::sync::CancellationToken;
 
-use super::aggregate::GateReport;
 use super::build::{declared_audiences, inspect_files, reload_membership};
 use crate::node::{NodeError, switch_to_applied_spec};
 use crate::{Change, NodeContext};

@@ -11,7 +11,7 @@ use throng_budget::{IdFile, IdRun};
 use throng_objects::Objects;
 
 use super::files::{self, BoxError};
-use super::replica::PartitionState;
+use super::state::PartitionState;
 use super::{BudgetsError, locked};
 
 /// A run's file. It stays readable while it is open, also after it was removed.

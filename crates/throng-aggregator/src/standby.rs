@@ -22,9 +22,7 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::replica::{PartitionReplica, ReplicaRole};
-use super::{Budgets, BudgetsError, Feed, locked};
-use crate::NodeContext;
-use crate::roles::cluster::{Member, cluster_members};
+use super::{AggregatorDeps, AggregatorMember, Budgets, BudgetsError, Feed, locked};
 
 /// How often a process chooses its standby partitions.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
@@ -174,17 +172,17 @@ impl Budgets {
 }
 
 /// Runs the standby replicas of this process until `shutdown`.
-pub async fn run_standbys(ctx: Arc<NodeContext>, feed: Feed, shutdown: CancellationToken) {
-    let mut version = ctx.budgets.catalog().version;
+pub async fn run_standbys(deps: AggregatorDeps, feed: Feed, shutdown: CancellationToken) {
+    let mut version = deps.budgets.catalog().version;
     let mut settled_at = Instant::now();
     loop {
-        if version != ctx.budgets.catalog().version {
-            version = ctx.budgets.catalog().version;
+        if version != deps.budgets.catalog().version {
+            version = deps.budgets.catalog().version;
             settled_at = Instant::now() + CATALOG_SETTLE_TIME;
         }
         let round = async {
             if Instant::now() >= settled_at {
-                choose_standbys(&ctx, &feed).await;
+                choose_standbys(&deps, &feed).await;
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         };
@@ -193,12 +191,12 @@ pub async fn run_standbys(ctx: Arc<NodeContext>, feed: Feed, shutdown: Cancellat
             () = round => {}
         }
     }
-    ctx.budgets.standbys.clear();
+    deps.budgets.standbys.clear();
 }
 
-async fn choose_standbys(ctx: &NodeContext, feed: &Feed) {
-    let members = match cluster_members(ctx).await {
-        Ok((members, _)) => members,
+async fn choose_standbys(deps: &AggregatorDeps, feed: &Feed) {
+    let aggregators = match deps.host.aggregators().await {
+        Ok(aggregators) => aggregators,
         Err(error) => {
             return tracing::debug!(
                 error = &error as &dyn std::error::Error,
@@ -206,20 +204,22 @@ async fn choose_standbys(ctx: &NodeContext, feed: &Feed) {
             );
         }
     };
-    let (led, partitions) = (ctx.budgets.led_partitions(), ctx.budgets.partitions());
-    let wanted = standby_partitions_of(&ctx.holder, &led, partitions, &members);
-    let others = members.iter().filter(|member| member.name != ctx.holder);
-    let others: Vec<u32> = others.flat_map(|member| member.stands_by.clone()).collect();
-    let interval = u64::from(ctx.spec.load().node.feed_interval_ms);
-    let interval = ctx.clock.wall_duration(Duration::from_millis(interval));
-    ctx.budgets.set_standbys(&wanted, &others, feed, interval).await;
+    let (led, partitions) = (deps.budgets.led_partitions(), deps.budgets.partitions());
+    let wanted = standby_partitions_of(&deps.name, &led, partitions, &aggregators);
+    let others = aggregators.iter().filter(|member| member.name != deps.name);
+    let others: Vec<u32> = others.flat_map(|member| member.standby_partitions.clone()).collect();
+    let interval = deps.clock.wall_duration(deps.host.feed_interval());
+    deps.budgets.set_standbys(&wanted, &others, feed, interval).await;
 }
 
 /// The partitions of which `me` runs the standby replica. Rendezvous hashing over the aggregators that do
 /// not lead a partition: every process computes the same, and little changes when one joins or leaves.
-fn standby_partitions_of(me: &str, led: &[u32], partitions: u32, members: &[Member]) -> Vec<u32> {
-    let aggregates = |member: &&Member| member.roles.split(", ").any(|role| role == "aggregate");
-    let aggregators: Vec<&Member> = members.iter().filter(aggregates).collect();
+fn standby_partitions_of(
+    me: &str,
+    led: &[u32],
+    partitions: u32,
+    aggregators: &[AggregatorMember],
+) -> Vec<u32> {
     let chosen = |partition: u32| {
         aggregators
             .iter()
@@ -231,8 +231,9 @@ fn standby_partitions_of(me: &str, led: &[u32], partitions: u32, members: &[Memb
             .max_by_key(|member| xxh3_64_with_seed(member.name.as_bytes(), u64::from(partition)))
     };
     // Without a leader there is no checkpoint to start from, and no figures to continue.
-    let has_leader =
-        |partition: &u32| members.iter().any(|m| m.name != me && m.partitions.contains(partition));
+    let has_leader = |partition: &u32| {
+        aggregators.iter().any(|m| m.name != me && m.partitions.contains(partition))
+    };
     let is_mine = |partition: &u32| chosen(*partition).is_some_and(|member| member.name == me);
     (0..partitions).filter(has_leader).filter(is_mine).collect()
 }
@@ -354,37 +355,26 @@ impl Standby {
 mod tests {
     use super::*;
 
-    fn member(name: &str, roles: &str, partitions: &[u32]) -> Member {
-        Member {
+    fn member(name: &str, partitions: &[u32]) -> AggregatorMember {
+        AggregatorMember {
             name: name.to_owned(),
-            roles: roles.to_owned(),
-            url: String::new(),
-            started_at: Timestamp(0),
-            seen_at: Timestamp(0),
             partitions: partitions.to_vec(),
-            stands_by: Vec::new(),
-            gates: 0,
+            standby_partitions: Vec::new(),
         }
     }
 
     #[test]
     fn every_partition_has_one_standby_replica_outside_of_its_leader() {
-        let members = [
-            member("a", "api, aggregate", &[0, 1, 2, 3]),
-            member("b", "aggregate", &[4, 5, 6, 7]),
-            member("c", "aggregate", &[]),
-            member("d", "relay", &[]),
-        ];
+        let members = [member("a", &[0, 1, 2, 3]), member("b", &[4, 5, 6, 7]), member("c", &[])];
         let mut all = Vec::new();
         for one in &members {
             let mine = standby_partitions_of(&one.name, &one.partitions, 8, &members);
             assert!(mine.iter().all(|p| !one.partitions.contains(p)), "{}: {mine:?}", one.name);
-            assert!(one.name != "d" || mine.is_empty());
             all.extend(mine);
         }
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
-        let alone = [member("b", "aggregate", &[])];
+        let alone = [member("b", &[])];
         assert_eq!(standby_partitions_of("b", &[], 8, &alone), [] as [u32; 0]);
         // The only aggregator leads all partitions, and there is nobody for a standby replica.
         let led = [0, 1, 2, 3, 4, 5, 6, 7];

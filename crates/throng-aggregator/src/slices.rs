@@ -9,7 +9,7 @@ use throng_budget::SliceFile;
 use throng_model::Timestamp;
 use throng_objects::Objects;
 
-use super::replica::PartitionState;
+use super::state::PartitionState;
 use super::{BudgetsError, files, locked};
 
 pub(super) fn folder(partition: u32) -> String {

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use throng_budget::{
-    Engine, Event, EventCounts, EventEffect, EventProblem, EventRef, events_to_record, read_record,
+    Engine, Event, EventCounts, EventEffect, EventProblem, EventRef, MAX_PROBLEMS,
+    events_to_record, read_record,
 };
 use throng_log::{EventLog, LogError, Record, Tail};
 use throng_model::{Clock, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::position::checksum;
 use super::quarantine::Quarantine;
-use super::replica::PartitionState;
-use super::{Accepted, AppendMode, BudgetsError, locked};
+use super::state::{PartitionState, checksum};
+use super::{AppendMode, BudgetsError, locked};
 
 /// Waiting batches are joined to one append until it has this many events.
 const APPEND_EVENTS: usize = 50_000;
@@ -31,6 +31,38 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Records of a replay that may fail before the partition does: if there are more, the program or the log is
 /// at fault and not a record.
 const MAX_FAILING_RECORDS: usize = 100;
+
+/// The result of a batch of events.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Accepted {
+    /// Events that count.
+    pub accepted: u64,
+    /// Events whose id was counted before.
+    pub duplicates: u64,
+    /// Impressions and clicks whose insertion already has one, under another id: they do not count.
+    pub repeated: u64,
+    /// Events that do not count, by their index in the batch: the first 1,000 of them.
+    pub rejected: Vec<(usize, EventProblem)>,
+    /// By partition, the first offset of the log after the events: a frame with this log position, or a
+    /// higher one, includes them.
+    pub positions: Vec<(u32, u64)>,
+    /// How many do not count. With `accepted`, `duplicates` and `repeated` it adds up to the batch.
+    pub rejected_count: u64,
+}
+
+impl Accepted {
+    /// Events that are in the log, as far as is known before they are applied.
+    pub(super) fn appended(events: &[(usize, Event)], position: (u32, u64)) -> Self {
+        Self { accepted: events.len() as u64, positions: vec![position], ..Self::default() }
+    }
+
+    pub(super) fn reject(&mut self, index: usize, problem: EventProblem) {
+        self.rejected_count += 1;
+        if self.rejected.len() < MAX_PROBLEMS {
+            self.rejected.push((index, problem));
+        }
+    }
+}
 
 /// Events that wait to be appended, with their indexes in the caller's batch.
 pub(super) struct Batch {
@@ -321,24 +353,31 @@ impl Writer {
         let (count, last) = (records.len() as u64, records.last().cloned());
         match self.log.append(self.number, now, records).await {
             Ok(first) => {
+                let position = (self.number, first + count);
+                let appended: Vec<Accepted> = batches
+                    .iter()
+                    .map(|batch| Accepted::appended(&batch.events, position))
+                    .collect();
                 let (waiting, batches): (Vec<_>, Vec<_>) =
                     batches.into_iter().map(|batch| (batch.done, batch.events)).unzip();
                 let applied = catch_unwind(AssertUnwindSafe(|| {
                     let mut state = locked(&self.state);
                     let apply = |events| apply(&mut state, events, now);
                     let mut answers: Vec<Accepted> = batches.into_iter().map(apply).collect();
-                    state.offset = first + count;
-                    let position = (self.number, state.offset);
+                    state.offset = position.1;
                     answers.iter_mut().for_each(|answer| answer.positions.push(position));
                     state.last_record = last.map(|value| checksum(now, &value));
                     answers
                 }));
                 let applied = applied.ok().filter(|_| !locked(&self.state).engine.has_failed());
-                let Some(answers) = applied else {
-                    // Before the callers get their error: an append that one of them makes then must not
+                let answers = applied.unwrap_or_else(|| {
+                    // Before the callers get their answers: an append that one of them makes then must not
                     // go to this replica.
-                    return self.failed.store(true, Ordering::Relaxed);
-                };
+                    self.failed.store(true, Ordering::Relaxed);
+                    // The events are durable: they are counted, or go to the quarantine, when the partition
+                    // is reopened. An error would say that they have to be sent again.
+                    appended
+                });
                 for (done, answer) in waiting.into_iter().zip(answers) {
                     // A caller may have gone away; its events are counted.
                     let _ = done.send(Ok(answer));

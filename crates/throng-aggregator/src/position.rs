@@ -3,16 +3,9 @@
 //! it would count events twice or leave some out, without any error.
 
 use throng_log::EventLog;
-use throng_model::Timestamp;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::BudgetsError;
-use super::replica::PartitionState;
-
-/// The checksum of a record, by which a checkpoint recognizes the log from which it was made.
-pub(super) fn checksum(at: Timestamp, value: &[u8]) -> u64 {
-    xxh3_64_with_seed(value, at.0.cast_unsigned())
-}
+use super::state::{PartitionState, checksum};
 
 /// Checks that a state can continue with a log. `accept_loss`: the operator has accepted that records are
 /// lost.

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use throng_log::LogError;
 use throng_objects::ObjectsError;
 
-use super::CheckpointError;
-
 /// Why partitions could not be opened, or events not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum BudgetsError {
@@ -135,4 +133,32 @@ impl BudgetsError {
             _ => false,
         }
     }
+}
+
+/// Why a checkpoint was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The object storage failed.
+    #[error("the checkpoint of partition {partition} cannot be read or written")]
+    Store {
+        /// The partition.
+        partition: u32,
+        /// The error of the object storage.
+        #[source]
+        source: ObjectsError,
+    },
+    /// It is damaged, or of another partition or version.
+    #[error("the object {name} is not a checkpoint that this version can read: {why}")]
+    Unreadable {
+        /// The object.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Another process leads the partition now.
+    #[error("another process has taken over partition {partition}")]
+    Fenced {
+        /// The partition.
+        partition: u32,
+    },
 }

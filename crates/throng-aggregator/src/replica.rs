@@ -5,19 +5,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use throng_budget::{AdGroupConfig, AdGroupState, Engine, Event, LogPosition};
+use throng_budget::{AdGroupConfig, AdGroupState, Event};
 use throng_feed::Frame;
-use throng_log::{EventLog, Record, Retention, Tail};
+use throng_log::{EventLog, Retention, Tail};
 use throng_model::{AdGroupName, BudgetDay, Clock, Entropy as _, Micros, SystemEntropy, Timestamp};
 use throng_objects::Objects;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::apply::{Batch, Follower, Writer, count, replay_and_quarantine};
-use super::checkpoint::{Checkpoint, CheckpointError, CheckpointStore};
+use super::checkpoint::{Checkpoint, CheckpointStore};
 use super::quarantine::Quarantine;
 use super::restore::{RestoreSource, SpendHistory, load_files, named_files};
-use super::{Accepted, AppendMode, BudgetsError, files, ids, locked, position, slices};
+use super::state::PartitionState;
+use super::{
+    Accepted, AppendMode, BudgetsError, CheckpointError, files, ids, locked, position, slices,
+};
 
 /// Batches that wait for a partition before callers have to wait.
 const QUEUE: usize = 1_024;
@@ -27,40 +30,6 @@ const PROMOTION_TIMEOUT: Duration = Duration::from_secs(10);
 const RECLAIM_TIMEOUT: Duration = Duration::from_secs(1);
 /// Attempts to write the checkpoint of a promotion, while the previous leader still writes its own.
 const PROMOTION_ATTEMPTS: u32 = 3;
-
-/// The state of a partition up to an offset of the log.
-pub(super) struct PartitionState {
-    pub(super) engine: Engine,
-    /// The next record of the log to apply.
-    pub(super) offset: u64,
-    /// The checksum of the record before it: see [`LogPosition`].
-    pub(super) last_record: Option<u64>,
-    pub(super) epoch: u64,
-}
-
-impl PartitionState {
-    /// Moves to `position`, after these records were applied.
-    pub(super) fn advance(&mut self, position: u64, records: &[Record]) {
-        let last = records.last().filter(|last| last.offset + 1 == position);
-        match last {
-            Some(last) => self.last_record = Some(position::checksum(last.at, &last.value)),
-            // The last offset has no record: it is a marker of a Kafka transaction.
-            None if position != self.offset => self.last_record = None,
-            None => {}
-        }
-        self.offset = position;
-    }
-
-    /// Makes the next version of the figures and returns it as a delta.
-    fn next_delta(&mut self, now: Timestamp) -> Frame {
-        self.engine.delta_at(now, self.offset)
-    }
-
-    /// Its position in the log.
-    fn position(&self) -> LogPosition {
-        LogPosition { next_offset: self.offset, last_record: self.last_record }
-    }
-}
 
 /// The role of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

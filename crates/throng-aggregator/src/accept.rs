@@ -7,35 +7,9 @@ use std::time::Duration;
 use throng_budget::{Event, EventProblem, MAX_PROBLEMS};
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
 
-use super::{AppendMode, Budgets, BudgetsError, apply, catalog, partition_of};
-use crate::ProblemClass;
-
-/// The result of a batch of events.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Accepted {
-    /// Events that count.
-    pub accepted: u64,
-    /// Events whose id was counted before.
-    pub duplicates: u64,
-    /// Impressions and clicks whose insertion already has one, under another id: they do not count.
-    pub repeated: u64,
-    /// Events that do not count, by their index in the batch: the first 1,000 of them.
-    pub rejected: Vec<(usize, EventProblem)>,
-    /// By partition, the first offset of the log after the events: a frame with this log position, or a
-    /// higher one, includes them.
-    pub positions: Vec<(u32, u64)>,
-    /// How many do not count. With `accepted`, `duplicates` and `repeated` it adds up to the batch.
-    pub rejected_count: u64,
-}
-
-impl Accepted {
-    pub(super) fn reject(&mut self, index: usize, problem: EventProblem) {
-        self.rejected_count += 1;
-        if self.rejected.len() < MAX_PROBLEMS {
-            self.rejected.push((index, problem));
-        }
-    }
-}
+use super::{
+    Accepted, AppendMode, Budgets, BudgetsError, ProblemKind, apply, catalog, partition_of,
+};
 
 /// Whether an event can count.
 fn check(
@@ -53,13 +27,14 @@ fn check(
 
 impl Budgets {
     /// Appends events to the log. When it returns, those accepted are durable; where this process
-    /// alone appends, they are counted too. An event that cannot count is rejected alone. Waits for one
-    /// sync of the disk, shared by all calls at the same time, or for the brokers.
+    /// alone appends, they are applied too, unless that fails: then they are applied when the partition
+    /// is reopened. An event that cannot count is rejected alone. Waits for one sync of the disk, shared by
+    /// all calls at the same time, or for the brokers.
     ///
     /// # Errors
-    /// [`BudgetsError::Append`] if the log failed: some of the events may be counted. The caller sends
-    /// all of them again; those that were counted count once. [`BudgetsError::Closed`],
-    /// [`BudgetsError::Unavailable`].
+    /// [`BudgetsError::Append`] if the log failed: events of other partitions may be counted. The caller
+    /// sends all of them again; those that were counted count once. [`BudgetsError::Closed`],
+    /// [`BudgetsError::Unavailable`]. Never for a partition whose events are in the log.
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
         let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.count];
         let mut answer = Accepted::default();
@@ -109,16 +84,12 @@ impl Budgets {
                 }
             }
             AppendMode::Shared => {
-                let accepted = events.len() as u64;
                 let records: Vec<bytes::Bytes> =
                     apply::records(events.iter().map(|(_, event)| event));
                 let count = records.len() as u64;
                 let appended = self.log.append(number, now, records).await;
                 appended
-                    .map(|first| {
-                        let positions = vec![(number, first.saturating_add(count))];
-                        Accepted { accepted, positions, ..Accepted::default() }
-                    })
+                    .map(|first| Accepted::appended(&events, (number, first.saturating_add(count))))
                     .map_err(|error| BudgetsError::Append(Arc::new(error)))
             }
         };
@@ -131,15 +102,15 @@ impl Budgets {
         let key = log_problem_key(partition);
         match error {
             Some(BudgetsError::Append(error)) => {
-                let class =
-                    if error.is_disk_error() { ProblemClass::Disk } else { ProblemClass::Log };
+                let kind = if error.is_disk_error() { ProblemKind::Disk } else { ProblemKind::Log };
                 super::locked(&self.refusing).insert(partition);
-                self.health.report(class, &key, throng_model::with_causes(&**error));
+                let detail = throng_model::with_causes(&**error);
+                self.health.report_problem(kind, &key, detail);
             }
             Some(_) => {}
             None if super::locked(&self.refusing).remove(&partition) => {
-                self.health.clear(ProblemClass::Disk, &key);
-                self.health.clear(ProblemClass::Log, &key);
+                self.health.clear_problem(ProblemKind::Disk, &key);
+                self.health.clear_problem(ProblemKind::Log, &key);
             }
             None => {}
         }

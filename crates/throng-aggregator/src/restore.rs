@@ -10,7 +10,7 @@ use throng_model::{AdGroupName, BudgetDay, Micros, Timestamp};
 use throng_objects::Objects;
 
 use super::checkpoint::{Checkpoint, CheckpointStore};
-use super::replica::PartitionState;
+use super::state::PartitionState;
 use super::{BudgetsError, ids, slices};
 
 /// The spend of an ad group over time.

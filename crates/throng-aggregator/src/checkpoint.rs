@@ -25,7 +25,7 @@ use throng_budget::Engine;
 use throng_objects::{Objects, ObjectsError};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{BudgetsError, ids, slices};
+use super::{BudgetsError, CheckpointError, ids, slices};
 
 const MAGIC: &[u8; 8] = b"THRNGCKP";
 const FORMAT: u32 = 2;
@@ -39,34 +39,6 @@ pub(super) struct Checkpoint {
     /// The replica that wrote it.
     pub(super) replica: u64,
     pub(super) state: Vec<u8>,
-}
-
-/// Why a checkpoint was not read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// The object storage failed.
-    #[error("the checkpoint of partition {partition} cannot be read or written")]
-    Store {
-        /// The partition.
-        partition: u32,
-        /// The error of the object storage.
-        #[source]
-        source: ObjectsError,
-    },
-    /// It is damaged, or of another partition or version.
-    #[error("the object {name} is not a checkpoint that this version can read: {why}")]
-    Unreadable {
-        /// The object.
-        name: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Another process leads the partition now.
-    #[error("another process has taken over partition {partition}")]
-    Fenced {
-        /// The partition.
-        partition: u32,
-    },
 }
 
 fn name(partition: u32) -> String {
@@ -190,10 +162,10 @@ fn decoded(bytes: &[u8], partition: u32) -> Result<Checkpoint, BudgetsError> {
 }
 
 /// The objects that the checkpoint of a partition names. `bytes`: those of the object.
-pub(crate) fn checkpoint_objects(
-    bytes: &[u8],
-    partition: u32,
-) -> Result<Vec<String>, BudgetsError> {
+///
+/// # Errors
+/// [`BudgetsError::Checkpoint`] or [`BudgetsError::State`] if it cannot be read.
+pub fn checkpoint_objects(bytes: &[u8], partition: u32) -> Result<Vec<String>, BudgetsError> {
     let named = Engine::named_files(&decoded(bytes, partition)?.state);
     let named = named.map_err(|source| BudgetsError::State { partition, source })?;
     let runs = named.runs.iter().map(|run| ids::object(partition, run));
@@ -201,7 +173,10 @@ pub(crate) fn checkpoint_objects(
 }
 
 /// The next offset to apply after the checkpoint of a partition. `bytes`: those of the object.
-pub(crate) fn checkpoint_offset(bytes: &[u8], partition: u32) -> Result<u64, BudgetsError> {
+///
+/// # Errors
+/// As [`checkpoint_objects`].
+pub fn checkpoint_offset(bytes: &[u8], partition: u32) -> Result<u64, BudgetsError> {
     let checkpoint = decoded(bytes, partition)?;
     let position = Engine::checkpoint_position(&checkpoint.state, partition);
     let position = position.map_err(|source| BudgetsError::State { partition, source })?;

@@ -8,8 +8,7 @@ use throng_feed::Frame;
 use throng_log::{EventLog, LogError, PartitionAssignment};
 use tokio_util::sync::CancellationToken;
 
-use super::Feed;
-use crate::{Change, NodeContext};
+use super::{AggregatorDeps, Budgets, Feed};
 
 /// After a partition could not be opened, or the feed not be followed.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -21,14 +20,14 @@ const STARTUP_RECORDS: u64 = 32;
 /// Leads the partitions that the consumer group assigns to this process, until `shutdown`; then revokes
 /// them.
 pub async fn follow_assignment(
-    ctx: Arc<NodeContext>,
+    budgets: Arc<Budgets>,
     mut assignment: PartitionAssignment,
     shutdown: CancellationToken,
 ) {
     loop {
         let wanted = assignment.partitions();
-        let result = ctx.budgets.set_assignment(&wanted).await;
-        tracing::info!(partitions = ?ctx.budgets.led_partitions(), "leading partitions");
+        let result = budgets.set_assignment(&wanted).await;
+        tracing::info!(partitions = ?budgets.led_partitions(), "leading partitions");
         let retry_delay = match result {
             Ok(()) => None,
             Err(error) => {
@@ -43,10 +42,10 @@ pub async fn follow_assignment(
             () = shutdown.cancelled() => break,
             changed = assignment.changed() => if !changed { break },
             () = sleep_or_never(retry_delay) => {}
-            () = fenced(&ctx) => {}
+            () = fenced(&budgets) => {}
         }
     }
-    if let Err(error) = ctx.budgets.set_assignment(&[]).await {
+    if let Err(error) = budgets.set_assignment(&[]).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "failed to revoke partitions");
     }
 }
@@ -61,25 +60,25 @@ async fn sleep_or_never(delay: Option<Duration>) {
 /// Waits until another process has fenced a partition that is assigned to this one. A process that was
 /// paused can do that for a moment when it continues, before it learns that its assignment was revoked; the
 /// group assigns nothing new then, so without this check nobody would lead the partition.
-async fn fenced(ctx: &NodeContext) {
+async fn fenced(budgets: &Budgets) {
     loop {
         tokio::time::sleep(FENCED_POLL_INTERVAL).await;
-        if ctx.budgets.has_fenced() {
+        if budgets.has_fenced() {
             return;
         }
     }
 }
 
 /// Applies the frames of every partition, until `shutdown`.
-pub async fn follow_feed(ctx: Arc<NodeContext>, feed: Feed, shutdown: CancellationToken) {
+pub async fn follow_feed(deps: AggregatorDeps, feed: Feed, shutdown: CancellationToken) {
     let keyframes = tokio::select! {
         () = shutdown.cancelled() => return,
         keyframes = feed.latest_keyframes() => keyframes,
     };
     match keyframes {
         Ok(frames) => {
-            frames.iter().for_each(|frame| _ = ctx.budgets.apply_frame(frame, &ctx.gate));
-            ctx.publish_change(Change::Budgets);
+            frames.iter().for_each(|frame| _ = deps.budgets.apply_frame(frame, &*deps.gate));
+            deps.host.figures_changed();
         }
         // The log of frames has keyframes too: every tenth one of a partition that has a leader.
         Err(error) => tracing::warn!(
@@ -90,12 +89,12 @@ pub async fn follow_feed(ctx: Arc<NodeContext>, feed: Feed, shutdown: Cancellati
     let frames = feed.frames;
     let mut followers = tokio::task::JoinSet::new();
     for partition in 0..frames.partitions() {
-        let (ctx, frames, shutdown) = (Arc::clone(&ctx), Arc::clone(&frames), shutdown.clone());
+        let (deps, frames, shutdown) = (deps.clone(), Arc::clone(&frames), shutdown.clone());
         followers.spawn(async move {
             while !shutdown.is_cancelled() {
                 let followed = tokio::select! {
                     () = shutdown.cancelled() => return,
-                    followed = follow_partition(&ctx, &*frames, partition) => followed,
+                    followed = follow_partition(&deps, &*frames, partition) => followed,
                 };
                 let Err(error) = followed;
                 tracing::warn!(
@@ -111,7 +110,7 @@ pub async fn follow_feed(ctx: Arc<NodeContext>, feed: Feed, shutdown: Cancellati
 }
 
 async fn follow_partition(
-    ctx: &NodeContext,
+    deps: &AggregatorDeps,
     frames: &dyn EventLog,
     partition: u32,
 ) -> Result<std::convert::Infallible, LogError> {
@@ -121,7 +120,7 @@ async fn follow_partition(
         let mut changed = false;
         for record in tail.next().await? {
             match Frame::decode(&record.value) {
-                Ok(frame) => changed |= ctx.budgets.apply_frame(&frame, &ctx.gate),
+                Ok(frame) => changed |= deps.budgets.apply_frame(&frame, &*deps.gate),
                 Err(error) => tracing::warn!(
                     partition,
                     offset = record.offset,
@@ -131,7 +130,7 @@ async fn follow_partition(
             }
         }
         if changed {
-            ctx.publish_change(Change::Budgets);
+            deps.host.figures_changed();
         }
     }
 }

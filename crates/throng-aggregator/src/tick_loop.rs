@@ -1,12 +1,11 @@
 //! The loops of the role: frames, status transitions, checkpoints and budget days.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::AggregatorDeps;
 use super::budget_days::{DayRows, WrittenDays};
-use crate::{Change, NodeContext};
 
 /// Time between checkpoints on the node's clock: short, so that a replay is short.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -20,48 +19,47 @@ const MIN_TICK: Duration = Duration::from_millis(5);
 
 /// Until `shutdown`: closes windows, publishes frames, records status transitions, and writes checkpoints
 /// and budget days.
-pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+pub async fn run(deps: AggregatorDeps, shutdown: CancellationToken) {
     // Separate loops: neither a bucket that is slow to store a checkpoint nor a ledger that does not
     // answer delays a frame.
     let mut loops = tokio::task::JoinSet::new();
-    let with = || (Arc::clone(&ctx), shutdown.clone());
+    let with = || (deps.clone(), shutdown.clone());
     let ((a, stop_a), (b, stop_b), (c, stop_c)) = (with(), with(), with());
     loops.spawn(async move { publish_loop(&a, &stop_a).await });
     loops.spawn(async move { record_transitions_loop(&b, &stop_b).await });
     loops.spawn(async move { maintenance_loop(&c, &stop_c).await });
     while loops.join_next().await.is_some() {}
-    write_budget_days(&ctx, &mut WrittenDays::default()).await;
+    write_budget_days(&deps, &mut WrittenDays::default()).await;
 }
 
 /// Waits for the time of a frame. `false` if the node stops.
-async fn next_tick(ctx: &NodeContext, shutdown: &CancellationToken) -> bool {
-    let interval = Duration::from_millis(u64::from(ctx.spec.load().node.feed_interval_ms));
-    let wait = ctx.clock.wall_duration(interval).max(MIN_TICK);
+async fn next_tick(deps: &AggregatorDeps, shutdown: &CancellationToken) -> bool {
+    let wait = deps.clock.wall_duration(deps.host.feed_interval()).max(MIN_TICK);
     tokio::select! {
         () = shutdown.cancelled() => false,
         () = tokio::time::sleep(wait) => true,
     }
 }
 
-async fn publish_loop(ctx: &NodeContext, shutdown: &CancellationToken) {
-    while next_tick(ctx, shutdown).await {
-        if ctx.budgets.tick(&ctx.gate).await {
-            ctx.publish_change(Change::Budgets);
+async fn publish_loop(deps: &AggregatorDeps, shutdown: &CancellationToken) {
+    while next_tick(deps, shutdown).await {
+        if deps.budgets.tick(&*deps.gate).await {
+            deps.host.figures_changed();
         }
     }
 }
 
-async fn record_transitions_loop(ctx: &NodeContext, shutdown: &CancellationToken) {
-    while next_tick(ctx, shutdown).await {
-        record_transitions(ctx).await;
+async fn record_transitions_loop(deps: &AggregatorDeps, shutdown: &CancellationToken) {
+    while next_tick(deps, shutdown).await {
+        record_transitions(deps).await;
     }
 }
 
 /// Checkpoints, budget days, failed and superseded partitions.
-async fn maintenance_loop(ctx: &NodeContext, shutdown: &CancellationToken) {
+async fn maintenance_loop(deps: &AggregatorDeps, shutdown: &CancellationToken) {
     // By the monotonic timer: a clock that is set back must not delay checkpoints.
-    let mut checkpoint_at = ctx.clock.elapsed() + CHECKPOINT_INTERVAL;
-    let mut days_at = ctx.clock.elapsed();
+    let mut checkpoint_at = deps.clock.elapsed() + CHECKPOINT_INTERVAL;
+    let mut days_at = deps.clock.elapsed();
     let mut written = WrittenDays::default();
     let mut ticks = tokio::time::interval(MAINTENANCE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -70,14 +68,14 @@ async fn maintenance_loop(ctx: &NodeContext, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => break,
             _ = ticks.tick() => {}
         }
-        ctx.budgets.reclaim_superseded().await;
-        ctx.budgets.restart_failed().await;
-        ctx.budgets.probe_refusing().await;
-        let now = ctx.clock.elapsed();
+        deps.budgets.reclaim_superseded().await;
+        deps.budgets.restart_failed().await;
+        deps.budgets.probe_refusing().await;
+        let now = deps.clock.elapsed();
         if now >= checkpoint_at {
             checkpoint_at = now + CHECKPOINT_INTERVAL;
-            if let Err(error) = ctx.budgets.checkpoint().await {
-                ctx.report_storage_error("checkpoints", &error);
+            if let Err(error) = deps.budgets.checkpoint().await {
+                deps.host.report_storage_error("checkpoints", &error);
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "failed to write a checkpoint"
@@ -86,18 +84,18 @@ async fn maintenance_loop(ctx: &NodeContext, shutdown: &CancellationToken) {
         }
         if now >= days_at {
             days_at = now + BUDGET_DAYS_INTERVAL;
-            write_budget_days(ctx, &mut written).await;
+            write_budget_days(deps, &mut written).await;
         }
     }
 }
 
 /// Records ad groups that opened or closed since the last call in the history.
-async fn record_transitions(ctx: &NodeContext) {
-    let entries = ctx.budgets.status_transitions();
+async fn record_transitions(deps: &AggregatorDeps) {
+    let entries = deps.budgets.status_transitions();
     if entries.is_empty() {
         return;
     }
-    if let Err(error) = ctx.ledger.record_history(&entries).await {
+    if let Err(error) = deps.ledger.record_history(&entries).await {
         tracing::error!(
             error = &error as &dyn std::error::Error,
             "failed to record status transitions"
@@ -105,13 +103,13 @@ async fn record_transitions(ctx: &NodeContext) {
     }
 }
 
-async fn write_budget_days(ctx: &NodeContext, written: &mut WrittenDays) {
-    let DayRows { today, earlier } = ctx.budgets.budget_days(written);
+async fn write_budget_days(deps: &AggregatorDeps, written: &mut WrittenDays) {
+    let DayRows { today, earlier } = deps.budgets.budget_days(written);
     if today.is_empty() && earlier.is_empty() {
         return;
     }
-    let result = match ctx.ledger.put_budget_days(&today).await {
-        Ok(()) => ctx.ledger.put_past_budget_days(&earlier).await,
+    let result = match deps.ledger.put_budget_days(&today).await {
+        Ok(()) => deps.ledger.put_past_budget_days(&earlier).await,
         failed => failed,
     };
     if let Err(error) = result {

@@ -9,8 +9,7 @@ use throng_model::{Clock as _, with_causes};
 
 use super::quarantine::{self, QuarantineList};
 use super::replica::{PartitionReplica, ReplicaRole};
-use super::{Budgets, BudgetsError, locked};
-use crate::ProblemClass;
+use super::{Budgets, BudgetsError, ProblemKind, locked};
 
 /// Between two attempts to reopen a partition: doubled with each one, up to the maximum.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
@@ -47,11 +46,11 @@ fn checkpoint_problem_key(partition: u32) -> String {
 impl Budgets {
     pub(super) fn report_partition(&self, partition: u32, error: &BudgetsError) {
         let key = partition_problem_key(partition);
-        self.health.report(ProblemClass::Partition, &key, with_causes(error));
+        self.health.report_problem(ProblemKind::Partition, &key, with_causes(error));
     }
 
     pub(super) fn clear_partition(&self, partition: u32) {
-        self.health.clear(ProblemClass::Partition, &partition_problem_key(partition));
+        self.health.clear_problem(ProblemKind::Partition, &partition_problem_key(partition));
     }
 
     /// Reports to the node's health whether checkpoints are written.
@@ -61,22 +60,22 @@ impl Budgets {
             // It is reported as a problem of the partition.
             Some(BudgetsError::Unavailable { .. }) => {}
             Some(error) => {
-                let class = match (error.is_disk_error(), error) {
-                    (true, _) => ProblemClass::Disk,
-                    (false, BudgetsError::LogBehind { .. }) => ProblemClass::Partition,
-                    (false, BudgetsError::Log(_)) => ProblemClass::Log,
-                    (false, _) => ProblemClass::Objects,
+                let kind = match (error.is_disk_error(), error) {
+                    (true, _) => ProblemKind::Disk,
+                    (false, BudgetsError::LogBehind { .. }) => ProblemKind::Partition,
+                    (false, BudgetsError::Log(_)) => ProblemKind::Log,
+                    (false, _) => ProblemKind::Objects,
                 };
-                self.health.report(class, &key, with_causes(error));
+                self.health.report_problem(kind, &key, with_causes(error));
             }
             None => {
-                for class in [
-                    ProblemClass::Disk,
-                    ProblemClass::Partition,
-                    ProblemClass::Log,
-                    ProblemClass::Objects,
+                for kind in [
+                    ProblemKind::Disk,
+                    ProblemKind::Partition,
+                    ProblemKind::Log,
+                    ProblemKind::Objects,
                 ] {
-                    self.health.clear(class, &key);
+                    self.health.clear_problem(kind, &key);
                 }
             }
         }
@@ -90,10 +89,10 @@ impl Budgets {
         {
             let number = failed.number();
             let now = self.clock.elapsed();
-            self.health.report(
-                ProblemClass::Partition,
+            self.health.report_problem(
+                ProblemKind::Partition,
                 &partition_problem_key(number),
-                "its task failed; it is being reopened from its checkpoint",
+                "its task failed; it is being reopened from its checkpoint".to_owned(),
             );
             {
                 let mut restarts = locked(&self.restarts);

@@ -1,0 +1,556 @@
+//! Spend aggregation: events in, durable before the answer; budget states out, to gates and pages.
+//!
+//! Every ad group belongs to one partition of the event log, by the XXH3 of its name. A partition
+//! has one leader: a task that applies events in the order of the log, and one engine. Its checkpoint
+//! is the engine's state and the log's offset in one object; a takeover reads the checkpoint and
+//! replays the log. A single node leads all partitions and applies events before it answers. Where
+//! several processes share a log, a consumer group assigns the partitions, frames reach the other
+//! processes over the feed, and a standby replica in another process applies the same events and
+//! publishes the figures while the leader is silent.
+
+mod accept;
+mod applied_catalog;
+mod apply;
+mod assignment;
+mod budget_days;
+mod catalog;
+mod checkpoint;
+mod clock;
+mod deps;
+mod error;
+mod feed;
+mod feed_broadcast;
+mod feed_state;
+mod files;
+mod gates;
+mod ids;
+mod position;
+mod quarantine;
+mod replica;
+mod restart;
+mod restore;
+mod slices;
+mod standby;
+mod state;
+mod status_transitions;
+#[cfg(test)]
+mod tests;
+mod tick_loop;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::StreamExt;
+use throng_feed::{Catalog, Frame};
+use throng_log::{EventLog, Retention};
+use throng_model::{AdGroupIndex, AdGroupName, Clock, Timestamp};
+use throng_objects::Objects;
+use throng_spec::Spec;
+use throng_store::HistoryEntry;
+use tokio::sync::broadcast;
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use apply::Accepted;
+pub use assignment::{follow_assignment, follow_feed};
+pub use checkpoint::{checkpoint_objects, checkpoint_offset};
+pub use deps::{
+    AggregatorDeps, AggregatorMember, BudgetsParts, FrameSink, HealthReporter, Host, ProblemKind,
+};
+pub use error::{BudgetsError, CheckpointError};
+pub use feed::Feed;
+pub use feed_broadcast::{FeedFormat, Subscription};
+pub use feed_state::FeedPosition;
+pub use gates::GateReport;
+pub use quarantine::{QuarantineList, QuarantinedRecord};
+pub use restore::SpendHistory;
+pub use standby::run_standbys;
+pub use throng_budget::AdGroupState;
+pub use tick_loop::run;
+
+use applied_catalog::AppliedCatalog;
+use clock::SteadyClock;
+use feed_broadcast::EncodedFrame;
+use feed_state::{ApplyOutcome, FeedState};
+use gates::Gates;
+use replica::{PartitionReplica, ReplicaRole};
+use restart::Restart;
+use standby::{FeedLiveness, StandbyTasks};
+use status_transitions::StatusTransitions;
+
+/// In a feed that other processes follow, every tenth frame is a keyframe, for those that join.
+const KEYFRAME_INTERVAL: u64 = 10;
+/// Checkpoints that are written at the same time.
+const CONCURRENT_CHECKPOINTS: usize = 2;
+
+/// Which processes append to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendMode {
+    /// This process alone, which applies what it appended before it answers.
+    Exclusive,
+    /// Any process. What is appended is applied by the partition's leader, soon after.
+    Shared,
+}
+
+/// Budget states of all ad groups. Reads are cheap; nothing here waits for a disk or a network except
+/// [`Budgets::accept`], [`Budgets::tick`], [`Budgets::spend_history`], [`Budgets::checkpoint`] and
+/// [`Budgets::close`].
+pub struct Budgets {
+    clock: Arc<SteadyClock>,
+    objects: Arc<dyn Objects>,
+    log: Arc<dyn EventLog>,
+    feed: Option<Feed>,
+    append_mode: AppendMode,
+    count: usize,
+    /// The partitions that this process leads.
+    led: ArcSwap<Vec<Arc<PartitionReplica>>>,
+    standbys: StandbyTasks,
+    liveness: Arc<FeedLiveness>,
+    feed_state: FeedState,
+    applied: ArcSwap<AppliedCatalog>,
+    frames: broadcast::Sender<EncodedFrame>,
+    gates: Gates,
+    status_transitions: Mutex<StatusTransitions>,
+    /// At each multiple of [`KEYFRAME_INTERVAL`] a tick publishes keyframes; 0 makes the next one do so.
+    ticks: AtomicU64,
+    retention: Retention,
+    dedupe_window: Duration,
+    accept_log_loss: Mutex<BTreeSet<u32>>,
+    health: Arc<dyn HealthReporter>,
+    /// Partitions whose log refuses events.
+    refusing: Mutex<BTreeSet<u32>>,
+    /// When partitions that failed were last restarted.
+    restarts: Mutex<BTreeMap<u32, Restart>>,
+    /// Held by the caller that changes `led`: two at a time could open one partition twice, and the
+    /// second one would fence the first.
+    assignment: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for Budgets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Budgets")
+            .field("partitions", &self.count)
+            .field("append_mode", &self.append_mode)
+            .finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What the mutexes here guard is valid after every statement, so a panic leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The partition of an ad group, the same on every node and in every client.
+fn partition_of(ad_group: &AdGroupName, partitions: usize) -> usize {
+    (xxh3_64(ad_group.as_str().as_bytes()) % partitions.max(1) as u64) as usize
+}
+
+impl Budgets {
+    /// Budget states without figures: [`set_assignment`](Self::set_assignment) opens the partitions that
+    /// this process leads, and [`apply_frame`](Self::apply_frame) applies the frames of the others.
+    pub fn new(
+        parts: BudgetsParts,
+        spec: &Spec,
+        indexes: &[(AdGroupName, AdGroupIndex)],
+        version: u64,
+    ) -> Self {
+        let count = parts.log.partitions() as usize;
+        Self {
+            clock: Arc::new(SteadyClock::new(parts.clock)),
+            objects: parts.objects,
+            log: parts.log,
+            feed: parts.feed,
+            append_mode: parts.append_mode,
+            count,
+            led: ArcSwap::default(),
+            standbys: StandbyTasks::default(),
+            liveness: Arc::default(),
+            feed_state: FeedState::default(),
+            applied: ArcSwap::from_pointee(AppliedCatalog::of(spec, indexes, version, count)),
+            frames: broadcast::channel(feed_broadcast::CHANNEL_CAPACITY).0,
+            gates: Gates::default(),
+            status_transitions: Mutex::default(),
+            ticks: AtomicU64::new(0),
+            retention: parts.retention,
+            dedupe_window: parts.dedupe_window,
+            accept_log_loss: Mutex::new(parts.accept_log_loss.into_iter().collect()),
+            health: parts.health,
+            refusing: Mutex::default(),
+            restarts: Mutex::default(),
+            assignment: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// How many partitions the event log has.
+    pub fn partitions(&self) -> u32 {
+        self.log.partitions()
+    }
+
+    /// The partitions that this process leads, ascending.
+    pub fn led_partitions(&self) -> Vec<u32> {
+        self.led.load().iter().map(|p| p.number()).collect()
+    }
+
+    /// Leads exactly these partitions from now on: checkpoints and stops those that are not among
+    /// them, and opens those that are new, each from its checkpoint and the log, or by promoting the
+    /// standby replica of this process. Reads what was appended since the checkpoint: some ten seconds
+    /// of traffic after a crash. Must be called in a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`BudgetsError`] of the first partition that could not be opened; the others are led.
+    pub async fn set_assignment(&self, wanted: &[u32]) -> Result<(), BudgetsError> {
+        let _assignment = self.assignment.lock().await;
+        let before = self.led.load_full();
+        // A fenced replica is dropped even if it is wanted: its state may lack what the other leader has
+        // applied, and its checkpoint is refused. It is opened again below, from the newer checkpoint.
+        let keep = |p: &Arc<PartitionReplica>| wanted.contains(&p.number()) && !p.is_fenced();
+        let (mut led, revoked): (Vec<_>, Vec<_>) =
+            before.iter().map(Arc::clone).partition(|p| keep(p));
+        // Before the revoked ones stop: from here on no tick publishes their figures, so that the next
+        // leader is not superseded by frames of this process.
+        self.led.store(Arc::new(led.clone()));
+        for partition in revoked {
+            partition.stop().await;
+            if partition.is_fenced() {
+                continue;
+            }
+            // Saves the next leader the replay. If that one has taken over already, the write is refused,
+            // and its checkpoint is the newer one.
+            if let Err(error) = partition.checkpoint(self.clock.now()).await {
+                tracing::debug!(
+                    partition = partition.number(),
+                    error = &error as &dyn std::error::Error,
+                    "failed to write the last checkpoint of a revoked partition"
+                );
+            }
+        }
+        let mut failed = None;
+        for number in wanted {
+            if led.iter().any(|p| p.number() == *number) {
+                continue;
+            }
+            let opened = match self.standbys.take(*number) {
+                Some(replica) => {
+                    let epoch = self.liveness.epoch(*number);
+                    standby::promote(replica, epoch, self.clock.now()).await
+                }
+                None => self.open(*number, ReplicaRole::Leader).await,
+            };
+            match opened {
+                Ok(partition) => {
+                    self.clear_partition(*number);
+                    led.push(Arc::clone(&partition));
+                    led.sort_by_key(|p| p.number());
+                    // One at a time, so that a partition is served as soon as it is open.
+                    self.led.store(Arc::new(led.clone()));
+                    self.update_catalog(&partition);
+                }
+                Err(error) => {
+                    // One partition that cannot be opened does not keep the others from being led.
+                    self.report_partition(*number, &error);
+                    failed = failed.or(Some(error));
+                }
+            }
+        }
+        // The next tick publishes keyframes, with the new epochs.
+        self.ticks.store(0, Ordering::Relaxed);
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Gives a replica the applied catalog, if another one was applied while it was being opened:
+    /// [`apply_spec`](Self::apply_spec) reaches only replicas that are in `led`.
+    fn update_catalog(&self, partition: &PartitionReplica) {
+        let applied = self.applied.load_full();
+        let version = applied.catalog.version;
+        if partition.catalog_version() != version {
+            let ad_groups = applied.configs.get(partition.number() as usize);
+            let ad_groups = ad_groups.cloned().unwrap_or_default();
+            partition.set_catalog(ad_groups, version, self.clock.now());
+        }
+    }
+
+    async fn open(
+        &self,
+        number: u32,
+        role: ReplicaRole,
+    ) -> Result<Arc<PartitionReplica>, BudgetsError> {
+        let applied = self.applied.load_full();
+        let accept_loss =
+            role == ReplicaRole::Leader && locked(&self.accept_log_loss).contains(&number);
+        let opened = PartitionReplica::open(replica::ReplicaConfig {
+            number,
+            ad_groups: applied.configs.get(number as usize).cloned().unwrap_or_default(),
+            objects: Arc::clone(&self.objects),
+            log: Arc::clone(&self.log),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            catalog_version: applied.catalog.version,
+            append_mode: self.append_mode,
+            role,
+            observed_epoch: self.liveness.epoch(number),
+            retention: self.retention,
+            accept_loss,
+            dedupe_window: self.dedupe_window,
+        })
+        .await;
+        if opened.is_ok() && accept_loss {
+            // What is lost later has to be accepted again.
+            locked(&self.accept_log_loss).remove(&number);
+        }
+        opened
+    }
+
+    /// Whether another process has taken over a partition that is assigned to this one: it has to be
+    /// opened again.
+    fn has_fenced(&self) -> bool {
+        self.led.load().iter().any(|partition| partition.is_fenced())
+    }
+
+    /// The partitions of which this process runs the standby replica, ascending.
+    pub fn standby_partitions(&self) -> Vec<u32> {
+        self.standbys.numbers()
+    }
+
+    /// Bumps the epoch of partitions that this process leads and another one publishes figures of.
+    async fn reclaim_superseded(&self) {
+        for partition in self.led.load_full().iter() {
+            match partition.reclaim(self.clock.now()).await {
+                // The next tick publishes keyframes, with the new epoch.
+                Ok(true) => self.ticks.store(0, Ordering::Relaxed),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(
+                    partition = partition.number(),
+                    error = &error as &dyn std::error::Error,
+                    "failed to bump the epoch of a superseded partition"
+                ),
+            }
+        }
+    }
+
+    /// The feed from now on: keyframes first.
+    pub fn subscribe(self: Arc<Self>, format: FeedFormat) -> Subscription {
+        let frames = self.frames.subscribe();
+        Subscription::new(self, frames, format)
+    }
+
+    /// A keyframe of every partition that has published figures, encoded.
+    fn keyframes(&self) -> Vec<EncodedFrame> {
+        self.feed_state.keyframes().iter().map(EncodedFrame::new).collect()
+    }
+
+    /// Applies all figures to a gate in this process.
+    pub fn update_gate(&self, gate: &dyn FrameSink) {
+        for partition in self.led.load().iter() {
+            self.feed_state.apply(&partition.keyframe());
+        }
+        for frame in self.feed_state.keyframes() {
+            _ = gate.apply_frame(&frame);
+        }
+    }
+
+    /// The state of every ad group of the applied spec, by name: the current one for the partitions
+    /// that this process leads, the last one of the feed for the others.
+    pub fn states(&self) -> Vec<AdGroupState> {
+        let (led, applied) = (self.led.load_full(), self.applied.load_full());
+        let now = self.clock.now();
+        let mut states: Vec<AdGroupState> = led.iter().flat_map(|p| p.states(now)).collect();
+        for (number, configs) in (0..).zip(&applied.configs) {
+            if led.iter().all(|p| p.number() != number) {
+                states.extend(configs.iter().map(|config| {
+                    let (actual, in_flight) = self.feed_state.figures(number, config.index);
+                    AdGroupState::of(config, actual, in_flight)
+                }));
+            }
+        }
+        states.sort_by(|a, b| a.name.cmp(&b.name));
+        states
+    }
+
+    /// An ad group over time: recent points of its figures, predicted and actual spend of every 3
+    /// minutes, and the spend of the last days. `None` if the applied spec does not have it. For a
+    /// partition that another process leads it is read from the last checkpoint, some ten seconds old.
+    ///
+    /// # Errors
+    /// [`BudgetsError`] if that checkpoint cannot be read.
+    pub async fn spend_history(
+        &self,
+        ad_group: &AdGroupName,
+    ) -> Result<Option<SpendHistory>, BudgetsError> {
+        let now = self.clock.now();
+        let number = partition_of(ad_group, self.count) as u32;
+        let led = self.led.load_full();
+        if let Some(partition) = led.iter().find(|p| p.number() == number) {
+            return Ok(partition.spend_history(ad_group, now));
+        }
+        let applied = self.applied.load_full();
+        let configs = applied.configs.get(number as usize).cloned().unwrap_or_default();
+        restore::history_of(Arc::clone(&self.objects), number, configs, ad_group, now).await
+    }
+
+    /// What gates need to know of the ad groups.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.applied.load().catalog)
+    }
+
+    /// Continues with the ad groups of another spec. Figures of ad groups that stay are kept.
+    pub fn apply_spec(&self, spec: &Spec, indexes: &[(AdGroupName, AdGroupIndex)], version: u64) {
+        let applied = Arc::new(AppliedCatalog::of(spec, indexes, version, self.count));
+        let now = self.clock.now();
+        // First, so that a partition that is being opened does not miss it: see `update_catalog`.
+        self.applied.store(Arc::clone(&applied));
+        // A standby replica may be at another offset than the leader when the spec is applied, and
+        // would give events in between another price. They start again from the leader's checkpoint.
+        self.standbys.clear();
+        for partition in self.led.load().iter() {
+            let configs = applied.configs.get(partition.number() as usize);
+            partition.set_catalog(configs.cloned().unwrap_or_default(), version, now);
+            if self.feed.is_none() {
+                self.feed_state.apply(&partition.keyframe());
+            }
+        }
+        // The next tick publishes keyframes.
+        self.ticks.store(0, Ordering::Relaxed);
+        for frame in self.keyframes() {
+            // It fails only if there are no subscribers.
+            let _ = self.frames.send(frame);
+        }
+    }
+
+    /// Records what a gate has applied. `false` if there are too many gates to record another one.
+    pub fn gate_report(&self, id: &str, versions: Vec<(u32, u64)>, at: Timestamp) -> bool {
+        self.gates.report(id, versions, at)
+    }
+
+    /// The gates that have reported within the last hour.
+    pub fn gates(&self) -> Vec<GateReport> {
+        self.gates.all(self.clock.now())
+    }
+
+    /// The newest frame of each partition that this node has applied.
+    pub fn feed_positions(&self) -> Vec<FeedPosition> {
+        self.feed_state.positions()
+    }
+
+    /// Closes windows by the clock and publishes the figures of the partitions that this process
+    /// leads. Returns whether any figure changed.
+    pub async fn tick(&self, gate: &dyn FrameSink) -> bool {
+        let now = self.clock.now();
+        let pending = if self.clock.has_pending_step() { 1.0 } else { 0.0 };
+        metrics::gauge!("throng_clock_step_pending").set(pending);
+        let mut changed = false;
+        let keyframes =
+            self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(KEYFRAME_INTERVAL);
+        let led = self.led.load_full();
+        let mut sends = Vec::new();
+        for partition in led.iter().filter(|p| !p.is_fenced() && !p.is_failed()) {
+            if partition.is_superseded() {
+                // Followers ignore a frame of a lower epoch, but its record moves the feed's end. As long
+                // as that moves, a standby replica takes the leader for alive and publishes nothing, and
+                // nobody would have figures.
+                partition.close(now);
+                continue;
+            }
+            let delta = partition.tick(now);
+            changed |= !delta.entries.is_empty();
+            match &self.feed {
+                None => {
+                    if self.feed_state.apply(&delta) == ApplyOutcome::Gap {
+                        self.feed_state.apply(&partition.keyframe());
+                    }
+                    self.publish(&delta, gate);
+                }
+                // A keyframe of the same version replaces the delta.
+                Some(feed) => {
+                    let frame = if keyframes { partition.keyframe() } else { delta };
+                    sends.push(async move { feed.send(&frame, now).await });
+                }
+            }
+        }
+        for sent in futures::future::join_all(sends).await {
+            if let Err(error) = sent {
+                // A delta needs the one before it, which followers may not have: keyframes come next.
+                self.ticks.store(0, Ordering::Relaxed);
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to publish a frame"
+                );
+            }
+        }
+        changed
+    }
+
+    /// Applies a frame of the feed, and forwards it to gates. `false` if it has nothing new, or a frame
+    /// before it is missing.
+    pub fn apply_frame(&self, frame: &Frame, gate: &dyn FrameSink) -> bool {
+        let outcome = self.feed_state.apply(frame);
+        // Also of a frame that is not applied: its epoch shows that another process publishes figures of
+        // a partition that this one leads.
+        if let Some(led) = self.led.load().iter().find(|p| p.number() == frame.partition) {
+            led.observe_epoch(frame.epoch);
+        }
+        if outcome == ApplyOutcome::Applied {
+            self.liveness.record(frame);
+            let age = self.clock.now().since(frame.at).as_secs_f64();
+            metrics::histogram!("throng_feed_age_seconds").record(age);
+            self.publish(frame, gate);
+        }
+        outcome == ApplyOutcome::Applied
+    }
+
+    /// Sends a frame to the gate of this process and to the subscribers of this node.
+    fn publish(&self, frame: &Frame, gate: &dyn FrameSink) {
+        if !gate.apply_frame(frame)
+            && let Some(keyframe) = self.feed_state.keyframe(frame.partition)
+        {
+            _ = gate.apply_frame(&keyframe);
+        }
+        if self.frames.receiver_count() == 0 {
+            return;
+        }
+        let bytes = EncodedFrame::new(frame);
+        metrics::counter!("throng_feed_frame_bytes_total").increment(bytes.newest.len() as u64);
+        metrics::counter!("throng_feed_updates_total").increment(frame.entries.len() as u64);
+        // It fails only if there are no subscribers.
+        let _ = self.frames.send(bytes);
+    }
+
+    /// Writes a checkpoint of every partition that this process leads, and deletes old records of the
+    /// log.
+    ///
+    /// # Errors
+    /// [`BudgetsError`] of the first that failed; its previous checkpoint stays.
+    pub async fn checkpoint(&self) -> Result<(), BudgetsError> {
+        let led: Vec<Arc<PartitionReplica>> = self.led.load().iter().map(Arc::clone).collect();
+        // Not all at once: encoding a state keeps a processor busy for a while.
+        let now = self.clock.now();
+        let written = futures::stream::iter(led)
+            .filter(|partition| std::future::ready(!partition.is_fenced()))
+            .map(|partition| async move {
+                let written = partition.checkpoint_at(now).await;
+                self.report_checkpoint(partition.number(), written.as_ref().err());
+                written
+            })
+            .buffer_unordered(CONCURRENT_CHECKPOINTS);
+        written.collect::<Vec<_>>().await.into_iter().collect()
+    }
+
+    /// Stops applying events, and writes the last checkpoint. Safe to call again.
+    ///
+    /// # Errors
+    /// [`BudgetsError`].
+    pub async fn close(&self) -> Result<(), BudgetsError> {
+        for partition in self.led.load_full().iter() {
+            partition.stop().await;
+        }
+        self.checkpoint().await
+    }
+
+    /// Ad groups of the partitions that this process leads that opened or closed since the last call.
+    fn status_transitions(&self) -> Vec<HistoryEntry> {
+        let now = self.clock.now();
+        let led = self.led.load_full();
+        let states: Vec<AdGroupState> = led.iter().flat_map(|p| p.states(now)).collect();
+        locked(&self.status_transitions).record(&states, now)
+    }
+}
