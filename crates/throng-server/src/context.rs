@@ -10,8 +10,9 @@ use throng_gate::Gate;
 use throng_lake::{Lake, WorkerCommand};
 use throng_log::{EventLog, Queue};
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed, StorageProblem, Timestamp};
+use throng_model::{Clock, HashSeed, StorageProblem, Timestamp, poll_delay};
 use throng_objects::Objects;
+use throng_refresh::RefreshContext;
 use throng_spec::{Role, Spec};
 use throng_store::Ledger;
 use tokio::sync::{Notify, broadcast};
@@ -22,7 +23,6 @@ use crate::limits::NodeLimits;
 use crate::metrics::Collector;
 use crate::node::Environment;
 use crate::roles::aggregate::Budgets;
-use crate::roles::build::{Dictionaries, OpenProblems};
 use crate::{Health, Impact, ProblemClass};
 
 /// Begins the keys of problems that a part of the node met while it worked.
@@ -63,7 +63,7 @@ pub struct NodeContext {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The applied spec; swapped when another one is applied.
-    pub spec: ArcSwap<Spec>,
+    pub spec: Arc<ArcSwap<Spec>>,
     /// Its version in the ledger, or that of the one before while it is swapped.
     pub(crate) spec_version: AtomicU64,
     /// Held by whoever swaps it: one at a time, so that an older one never replaces a newer one.
@@ -87,11 +87,11 @@ pub struct NodeContext {
     /// Who this process is in leases: host, process id and a random number.
     pub holder: String,
     /// SQL over the sources of the applied spec.
-    pub lake: ArcSwap<Lake>,
+    pub lake: Arc<ArcSwap<Lake>>,
     /// How query workers are started.
     pub query_worker: WorkerCommand,
     /// What is published: all dictionaries and current snapshots.
-    pub membership: ArcSwap<MembershipIndex>,
+    pub membership: Arc<ArcSwap<MembershipIndex>>,
     /// The event log.
     pub log: Arc<dyn EventLog>,
     /// Spend aggregation and the feed.
@@ -107,18 +107,12 @@ pub struct NodeContext {
     /// Cancelled when the data directory is no longer the one that was opened: nothing that is
     /// written is kept, so the node changes nothing more.
     pub(crate) data_directory_lost: CancellationToken,
-    /// What cannot be served as it was published.
-    pub(crate) faults: OpenProblems,
-    /// Files that are served and were changed on the disk meanwhile.
-    pub(crate) changed_files: OpenProblems,
-    /// The dictionaries that builders opened last, where no lookups are served.
-    pub(crate) dictionaries: Dictionaries,
-    /// Tells builders that a refresh may be cancelled.
-    pub cancelled: Notify,
+    /// The refresh runtime.
+    pub refresh: Arc<RefreshContext>,
     /// Tells builders that a refresh may be due.
-    pub wake_build: Notify,
+    pub wake_build: Arc<Notify>,
     /// Tells workers that a task may be due.
-    pub wake_activate: Notify,
+    pub wake_activate: Arc<Notify>,
     /// Tells pages what changed. Lagging readers just look again.
     pub changes: broadcast::Sender<Change>,
 }
@@ -145,11 +139,7 @@ impl NodeContext {
     /// How long a role really waits for so much of the node's clock. However fast that runs, nobody
     /// looks without end: least of all at a ledger that many processes share.
     pub(crate) fn pause(&self, duration: Duration) -> Duration {
-        let shortest = match self.spec.load().node.is_shared() {
-            true => Duration::from_millis(500),
-            false => Duration::from_millis(50),
-        };
-        self.clock.wall_duration(duration).max(shortest)
+        poll_delay(&*self.clock, duration, self.spec.load().node.is_shared())
     }
 
     /// Where a browser on this machine, or by `node.public_url` on any, finds the page; without a
@@ -165,17 +155,7 @@ impl NodeContext {
     /// the problem is cleared when a write to the data directory succeeds. The part tries again on
     /// its own.
     pub(crate) fn note_storage(&self, part: &str, error: &(dyn std::error::Error + 'static)) {
-        let Some(problem) = StorageProblem::in_causes(error) else { return };
-        if !matches!(
-            problem,
-            StorageProblem::DiskFull | StorageProblem::ReadOnly | StorageProblem::Io
-        ) {
-            return;
-        }
-        let words = throng_model::with_causes(error);
-        let detail = format!("{part}: {problem} ({words}); {}", problem.hint());
-        let key = format!("{DISK_PROBLEM}{part}");
-        self.health.report_as(ProblemClass::Disk, Impact::Degraded, &key, detail);
+        note_storage(&self.health, part, error);
     }
 
     /// Clears what [`note_storage`](Self::note_storage) reported.
@@ -192,4 +172,17 @@ impl NodeContext {
         // No page open is no error.
         let _ = self.changes.send(change);
     }
+}
+
+/// See [`NodeContext::note_storage`].
+pub(crate) fn note_storage(health: &Health, part: &str, error: &(dyn std::error::Error + 'static)) {
+    let Some(problem) = StorageProblem::in_causes(error) else { return };
+    if !matches!(problem, StorageProblem::DiskFull | StorageProblem::ReadOnly | StorageProblem::Io)
+    {
+        return;
+    }
+    let words = throng_model::with_causes(error);
+    let detail = format!("{part}: {problem} ({words}); {}", problem.hint());
+    let key = format!("{DISK_PROBLEM}{part}");
+    health.report_as(ProblemClass::Disk, Impact::Degraded, &key, detail);
 }

@@ -26,9 +26,9 @@ use throng_membership::MembershipIndex;
 use throng_model::{
     AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, SystemEntropy, with_causes,
 };
+use throng_refresh::{Observer, RefreshContext, RefreshParts};
 use throng_spec::{Role, Spec};
 use throng_store::Ledger;
-use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -172,7 +172,7 @@ impl Node {
         // The first to say so.
         let _ = ctx.url.set(url.clone());
         let stop = CancellationToken::new();
-        if !shared && let Err(error) = roles::build::recover(&ctx).await {
+        if !shared && let Err(error) = throng_refresh::recover(&ctx.refresh).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "what the last process left could not be put in order"
@@ -391,12 +391,9 @@ async fn assemble(
     let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
     let serves_membership =
         has(&[Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup]);
-    let (membership, faults) = if serves_membership {
-        let loaded = roles::build::load_membership(&objects, &*ledger, seed, &spec).await;
-        let loaded = loaded.map_err(|e| NodeError::Membership(e.into()))?;
-        (loaded.index, loaded.faults)
-    } else {
-        (MembershipIndex::empty(seed), Vec::new())
+    let (membership, faults) = match serves_membership {
+        true => roles::refresh::load_membership(&objects, &*ledger, seed, &spec).await?,
+        false => (MembershipIndex::empty(seed), Vec::new()),
     };
     let membership = Arc::new(membership);
     let health = Arc::new(Health::new(Arc::clone(clock)));
@@ -420,7 +417,20 @@ async fn assemble(
     gate.set_membership(Arc::clone(&membership));
     let gate = Arc::new(gate);
     budgets.feed_gate(&gate);
-    let process = std::process::id();
+    let observer = Arc::new(roles::refresh::NodeObserver::new(&health, &gate, CHANGES));
+    let refresh = RefreshParts {
+        clock: Arc::clone(clock),
+        ledger: Arc::clone(&ledger),
+        objects: Arc::clone(&objects),
+        seed,
+        holder: format!("{}-{:08x}", std::process::id(), SystemEntropy.next_u64() >> 32),
+        serves_membership,
+        spec: Arc::new(ArcSwap::from_pointee(spec)),
+        lake: Arc::new(ArcSwap::from_pointee(lake)),
+        membership: Arc::new(ArcSwap::new(membership)),
+        wake: Arc::default(),
+        observer: Arc::clone(&observer) as Arc<dyn Observer>,
+    };
     let ctx = Arc::new(NodeContext {
         data_dir: dir.clone(),
         roles,
@@ -428,7 +438,7 @@ async fn assemble(
         url: OnceLock::new(),
         started_at: clock.now(),
         clock: Arc::clone(clock),
-        spec: ArcSwap::from_pointee(spec),
+        spec: Arc::clone(&refresh.spec),
         spec_version: AtomicU64::new(budgets.catalog().version),
         spec_turn: tokio::sync::Mutex::default(),
         health,
@@ -437,10 +447,10 @@ async fn assemble(
         objects,
         queues,
         seed,
-        holder: format!("{process}-{:08x}", SystemEntropy.next_u64() >> 32),
-        lake: ArcSwap::from_pointee(lake),
+        holder: refresh.holder.clone(),
+        lake: Arc::clone(&refresh.lake),
         query_worker: config.query_worker.clone(),
-        membership: ArcSwap::new(membership),
+        membership: Arc::clone(&refresh.membership),
         log,
         budgets: Arc::new(budgets),
         gate,
@@ -448,18 +458,15 @@ async fn assemble(
         limits,
         collector: Collector::default(),
         data_directory_lost: CancellationToken::new(),
-        faults: roles::build::OpenProblems::default(),
-        changed_files: roles::build::OpenProblems::default(),
-        dictionaries: roles::build::Dictionaries::default(),
-        cancelled: Notify::new(),
-        wake_build: Notify::new(),
-        wake_activate: Notify::new(),
-        changes: broadcast::channel(CHANGES).0,
+        wake_build: Arc::clone(&refresh.wake),
+        wake_activate: Arc::clone(&observer.wake_activate),
+        changes: observer.changes.clone(),
+        refresh: Arc::new(RefreshContext::new(refresh)),
     });
     if let Some(applied) = applied {
         apply::queue_refreshes(&ctx, &applied, None).await?;
     }
-    roles::build::report_faults(&ctx, &faults).await;
+    throng_refresh::report_faults(&ctx.refresh, &faults).await;
     Ok((ctx, share))
 }
 
@@ -532,7 +539,7 @@ fn start_roles(
     }
     let has = |role| ctx.roles.contains(&role);
     if has(Role::Build) {
-        start!("build", roles::build::run);
+        start!("build", roles::refresh::run);
     }
     if has(Role::Schedule) {
         start!("schedule", roles::schedule::run);

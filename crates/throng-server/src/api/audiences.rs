@@ -7,11 +7,11 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use throng_model::{AudienceName, Retry, Timestamp, with_causes};
+use throng_refresh::open_snapshot;
 use throng_store::{AudienceRow, HistoryEntry, LedgerError, Refresh, RefreshTrigger, Snapshot};
 use utoipa::ToSchema;
 
 use crate::access::Caller;
-use crate::roles::build::open_snapshot;
 use crate::{Change, NodeContext};
 
 use super::body::Body;
@@ -242,7 +242,7 @@ pub(crate) async fn cancel(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let name = declared(&ctx, &name)?;
-    match crate::roles::build::cancel(&ctx, &name, caller.name()).await? {
+    match throng_refresh::cancel(&ctx.refresh, &name, caller.name()).await? {
         Some(refresh) => Ok(Json(json!({ "refresh": refresh }))),
         None => Err(ApiError::wrong_state(format!("audience `{name}` has no open refresh"))
             .help("`throng audience list` shows the states")),
@@ -296,7 +296,7 @@ pub(crate) async fn rollback(
     let name = declared(&ctx, &name)?;
     usable(&ctx, &name, version).await?;
     let snapshot = ctx.ledger.rollback(&name, version, ctx.clock.now()).await?;
-    crate::roles::build::cancel(&ctx, &name, caller.name()).await?;
+    throng_refresh::cancel(&ctx.refresh, &name, caller.name()).await?;
     let why =
         "this version is current again, and pinned: nothing is refreshed until it is released";
     published(&ctx, &caller, &snapshot, "rolled back", why).await
@@ -322,9 +322,7 @@ async fn published(
     why: &str,
 ) -> Result<Json<Value>, ApiError> {
     record(ctx, caller, snapshot, what, why).await?;
-    crate::roles::build::reload_membership(ctx)
-        .await
-        .map_err(|e| ApiError::of(e.as_ref() as &(dyn std::error::Error + 'static)))?;
+    throng_refresh::reload_membership(&ctx.refresh).await.map_err(|error| ApiError::of(&error))?;
     ctx.wake_activate.notify_waiters();
     ctx.changed(Change::Audiences);
     Ok(Json(json!(snapshot)))

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
+use throng_refresh::{declared_audiences, inspect_files, reload_membership};
 use throng_store::{LedgerError, NodeRow};
 use tokio_util::sync::CancellationToken;
 
 use super::aggregate::GateReport;
-use super::build::{declared_audiences, inspect_files, reload_membership};
 use crate::node::{NodeError, follow_spec};
 use crate::{Change, NodeContext};
 
@@ -33,7 +33,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let mut inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
     loop {
         if ctx.serves_membership && tokio::time::Instant::now() >= inspect_at {
-            inspect_files(&ctx).await;
+            inspect_files(&ctx.refresh).await;
             inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
         }
         if ctx.clock.now() >= tell_at {
@@ -187,7 +187,7 @@ async fn look(
     let again = tried.again.is_some_and(|at| at <= tokio::time::Instant::now());
     if again || serves_removed(ctx) || missing.iter().any(|of| !tried.versions.contains(of)) {
         *tried = Tried::default();
-        let again = reload_membership(ctx).await?;
+        let again = reload_membership(&ctx.refresh).await?;
         tried.again = again.map(|delay| tokio::time::Instant::now() + delay);
         ctx.wake_activate.notify_waiters();
         ctx.changed(Change::Audiences);
