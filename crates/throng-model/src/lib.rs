@@ -14,7 +14,7 @@ mod secret;
 mod storage;
 mod time;
 
-pub use clock::{AdjustableClock, Clock, ManualClock, SystemClock};
+pub use clock::{AdjustableClock, Clock, ManualClock, SystemClock, poll_delay};
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
 pub use ids::{
     AdGroupIndex, AdGroupName, AdvertiserName, AudienceName, CampaignName, DestinationName,

@@ -11,8 +11,9 @@ use throng_gate::Gate;
 use throng_lake::{Lake, WorkerCommand};
 use throng_log::{EventLog, Queue};
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed, StorageProblem, Timestamp};
+use throng_model::{Clock, HashSeed, StorageProblem, Timestamp, poll_delay};
 use throng_objects::Objects;
+use throng_refresh::RefreshContext;
 use throng_spec::{Role, Spec};
 use throng_store::Ledger;
 use tokio::sync::{Notify, broadcast};
@@ -22,7 +23,6 @@ use crate::access::Access;
 use crate::limits::NodeLimits;
 use crate::metrics::Collector;
 use crate::node::Environment;
-use crate::roles::build::{Dictionaries, OpenProblems};
 use crate::{Health, Impact, ProblemClass};
 
 /// Prefix of the keys of disk problems that a part of the node reported, and not the periodic write
@@ -65,7 +65,7 @@ pub struct NodeContext {
     /// The time of everything but tokens and sessions; a simulated one in the demo and in tests.
     pub clock: Arc<dyn Clock>,
     /// The applied spec; swapped when another one is applied.
-    pub spec: ArcSwap<Spec>,
+    pub spec: Arc<ArcSwap<Spec>>,
     /// Its version in the ledger, or the previous version while the spec is swapped.
     pub(crate) spec_version: AtomicU64,
     /// Held while the spec is swapped. Two swaps at once could let an older spec replace a newer
@@ -90,11 +90,11 @@ pub struct NodeContext {
     /// The name of this process in leases: process id and a random number.
     pub holder: String,
     /// SQL over the sources of the applied spec.
-    pub lake: ArcSwap<Lake>,
+    pub lake: Arc<ArcSwap<Lake>>,
     /// How query workers are started.
     pub query_worker: WorkerCommand,
     /// All dictionaries and the published snapshots.
-    pub membership: ArcSwap<MembershipIndex>,
+    pub membership: Arc<ArcSwap<MembershipIndex>>,
     /// The event log.
     pub log: Arc<dyn EventLog>,
     /// Spend aggregation and the feed.
@@ -110,18 +110,12 @@ pub struct NodeContext {
     /// Cancelled when the data directory is no longer the one that was opened. Files that are
     /// written then are lost, so the node changes nothing from then on.
     pub(crate) data_directory_lost: CancellationToken,
-    /// Snapshots and dictionaries that cannot be served as they were published.
-    pub(crate) faults: OpenProblems,
-    /// Files that are served and were changed on the disk since they were mapped.
-    pub(crate) changed_files: OpenProblems,
-    /// The dictionaries that builders opened last, where no lookups are served.
-    pub(crate) dictionaries: Dictionaries,
-    /// Wakes builders: a refresh may have been cancelled.
-    pub cancelled: Notify,
+    /// The refresh runtime.
+    pub refresh: Arc<RefreshContext>,
     /// Wakes builders: a refresh may be due.
-    pub wake_build: Notify,
+    pub wake_build: Arc<Notify>,
     /// Wakes workers: a task may be due.
-    pub wake_activate: Notify,
+    pub wake_activate: Arc<Notify>,
     /// Publishes changes to pages. A reader that lags reads everything again.
     pub changes: broadcast::Sender<Change>,
 }
@@ -150,11 +144,7 @@ impl NodeContext {
     /// not less than a minimum. Without the minimum a fast simulated clock would make the roles
     /// poll in a busy loop, and load a ledger that many processes share.
     pub(crate) fn poll_delay(&self, duration: Duration) -> Duration {
-        let shortest = match self.spec.load().node.is_shared() {
-            true => Duration::from_millis(500),
-            false => Duration::from_millis(50),
-        };
-        self.clock.wall_duration(duration).max(shortest)
+        poll_delay(&*self.clock, duration, self.spec.load().node.is_shared())
     }
 
     /// The URL of the page for a browser on this machine, or `node.public_url` for a browser
@@ -174,17 +164,7 @@ impl NodeContext {
         part: &str,
         error: &(dyn std::error::Error + 'static),
     ) {
-        let Some(problem) = StorageProblem::in_causes(error) else { return };
-        if !matches!(
-            problem,
-            StorageProblem::DiskFull | StorageProblem::ReadOnly | StorageProblem::Io
-        ) {
-            return;
-        }
-        let words = throng_model::with_causes(error);
-        let detail = format!("{part}: {problem} ({words}); {}", problem.hint());
-        let key = format!("{DISK_PROBLEM}{part}");
-        self.health.report_as(ProblemClass::Disk, Impact::Degraded, &key, detail);
+        report_storage_error(&self.health, part, error);
     }
 
     /// Clears what [`report_storage_error`](Self::report_storage_error) reported.
@@ -201,4 +181,21 @@ impl NodeContext {
         // It fails if no page is open, which is fine.
         let _ = self.changes.send(change);
     }
+}
+
+/// See [`NodeContext::report_storage_error`].
+pub(crate) fn report_storage_error(
+    health: &Health,
+    part: &str,
+    error: &(dyn std::error::Error + 'static),
+) {
+    let Some(problem) = StorageProblem::in_causes(error) else { return };
+    if !matches!(problem, StorageProblem::DiskFull | StorageProblem::ReadOnly | StorageProblem::Io)
+    {
+        return;
+    }
+    let words = throng_model::with_causes(error);
+    let detail = format!("{part}: {problem} ({words}); {}", problem.hint());
+    let key = format!("{DISK_PROBLEM}{part}");
+    health.report_as(ProblemClass::Disk, Impact::Degraded, &key, detail);
 }

@@ -3,6 +3,7 @@
 mod access;
 mod apply;
 mod backends;
+mod budgets;
 mod connect;
 mod consistency;
 mod data_directory;
@@ -19,17 +20,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use throng_aggregator::{Budgets, BudgetsParts, Feed};
-use throng_gate::Gate;
+use throng_aggregator::Feed;
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
-use throng_log::{PartitionAssignment, Retention};
+use throng_log::PartitionAssignment;
 use throng_membership::MembershipIndex;
 use throng_model::{
     AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, SystemEntropy, with_causes,
 };
+use throng_refresh::{Observer, RefreshContext, RefreshParts};
 use throng_spec::{Role, Spec};
 use throng_store::Ledger;
-use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -37,11 +37,11 @@ use crate::access::{ADDRESS_FILE, write_private};
 use crate::api::{Guard, HostNames};
 use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 use crate::metrics::Collector;
-use crate::roles::aggregate::GateSink;
 use crate::{Change, Health, NodeContext, ProblemClass, roles};
 
 pub(crate) use apply::{Refusal, apply_planned, plan_sent, switch_to_applied_spec};
 use backends::Backends;
+use budgets::Joined;
 pub use connect::{Finding, check_backends, migrate};
 use data_directory::DataDirectory;
 pub use error::NodeError;
@@ -172,7 +172,7 @@ impl Node {
         // Only this line sets it.
         let _ = ctx.url.set(url.clone());
         let stop = CancellationToken::new();
-        if !shared && let Err(error) = roles::build::recover(&ctx).await {
+        if !shared && let Err(error) = throng_refresh::recover(&ctx.refresh).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "failed to recover refreshes of the previous process"
@@ -371,9 +371,6 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
     Ok(Parts { ctx, feed, share, stamps })
 }
 
-/// The version of the spec that a process joined, with the feed's numbers of its ad groups.
-type Joined = Option<(u64, Vec<(AdGroupName, AdGroupIndex)>)>;
-
 /// Builds the context from what was opened.
 async fn assemble(
     config: &NodeConfig,
@@ -384,9 +381,9 @@ async fn assemble(
 ) -> Result<(Arc<NodeContext>, Option<PartitionAssignment>), NodeError> {
     let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
     let access = access::open(config, &backends.ledger).await?;
-    let Backends { ledger, objects, log, feed, append_mode, queues, share, .. } = backends;
+    let (ledger, objects) = (Arc::clone(&backends.ledger), Arc::clone(&backends.objects));
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
-    let found = log.partitions();
+    let found = backends.log.partitions();
     let stored = ledger.log_partitions(Some(found)).await?.unwrap_or(found);
     if found != stored {
         return Err(NodeError::LogPartitions { found, stored });
@@ -395,36 +392,28 @@ async fn assemble(
     let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
     let serves_membership =
         has(&[Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup]);
-    let (membership, faults) = if serves_membership {
-        let loaded = roles::build::load_membership(&objects, &*ledger, seed, &spec).await;
-        let loaded = loaded.map_err(|e| NodeError::Membership(e.into()))?;
-        (loaded.index, loaded.faults)
-    } else {
-        (MembershipIndex::empty(seed), Vec::new())
+    let (membership, faults) = match serves_membership {
+        true => roles::refresh::load_membership(&objects, &*ledger, seed, &spec).await?,
+        false => (MembershipIndex::empty(seed), Vec::new()),
     };
     let membership = Arc::new(membership);
     let health = Arc::new(Health::new(Arc::clone(clock)));
-    let parts = BudgetsParts {
-        objects: Arc::clone(&objects),
-        log: Arc::clone(&log),
-        feed,
-        append_mode,
+    let (budgets, applied) = budgets::open(config, joined, &backends, &health).await?;
+    let gate = budgets::gate(&budgets, &spec, &membership);
+    let observer = Arc::new(roles::refresh::NodeObserver::new(&health, &gate, CHANGES_CAPACITY));
+    let refresh = RefreshParts {
         clock: Arc::clone(clock),
-        retention: Retention {
-            bytes: spec.node.log_retention.bytes,
-            age: Duration::from_secs(u64::from(spec.node.log_retention.hours) * 3_600),
-        },
-        accept_log_loss: config.accept_log_loss.clone(),
-        dedupe_window: Duration::from_secs(u64::from(spec.node.dedupe_hours) * 3_600),
-        health: Arc::<Health>::clone(&health),
+        ledger: Arc::clone(&ledger),
+        objects: Arc::clone(&objects),
+        seed,
+        holder: format!("{}-{:08x}", std::process::id(), SystemEntropy.next_u64() >> 32),
+        serves_membership,
+        spec: Arc::new(ArcSwap::from_pointee(spec)),
+        lake: Arc::new(ArcSwap::from_pointee(lake)),
+        membership: Arc::new(ArcSwap::new(membership)),
+        wake: Arc::default(),
+        observer: Arc::clone(&observer) as Arc<dyn Observer>,
     };
-    let (budgets, applied) = open_budgets(config, joined, &*ledger, parts).await?;
-    let feed_interval = Duration::from_millis(u64::from(spec.node.feed_interval_ms));
-    let gate = Gate::new(budgets.catalog().as_ref().clone(), stale_after(feed_interval));
-    gate.set_membership(Arc::clone(&membership));
-    let gate = Arc::new(gate);
-    budgets.update_gate(&GateSink(&*gate));
-    let process = std::process::id();
     let ctx = Arc::new(NodeContext {
         data_dir: dir.clone(),
         roles,
@@ -432,79 +421,36 @@ async fn assemble(
         url: OnceLock::new(),
         started_at: clock.now(),
         clock: Arc::clone(clock),
-        spec: ArcSwap::from_pointee(spec),
+        spec: Arc::clone(&refresh.spec),
         spec_version: AtomicU64::new(budgets.catalog().version),
         spec_lock: tokio::sync::Mutex::default(),
         health,
         access: Arc::new(access),
         ledger,
         objects,
-        queues,
+        queues: backends.queues,
         seed,
-        holder: format!("{process}-{:08x}", SystemEntropy.next_u64() >> 32),
-        lake: ArcSwap::from_pointee(lake),
+        holder: refresh.holder.clone(),
+        lake: Arc::clone(&refresh.lake),
         query_worker: config.query_worker.clone(),
-        membership: ArcSwap::new(membership),
-        log,
+        membership: Arc::clone(&refresh.membership),
+        log: backends.log,
         budgets: Arc::new(budgets),
         gate,
         env: Arc::clone(&config.env),
         limits,
         collector: Collector::default(),
         data_directory_lost: CancellationToken::new(),
-        faults: roles::build::OpenProblems::default(),
-        changed_files: roles::build::OpenProblems::default(),
-        dictionaries: roles::build::Dictionaries::default(),
-        cancelled: Notify::new(),
-        wake_build: Notify::new(),
-        wake_activate: Notify::new(),
-        changes: broadcast::channel(CHANGES_CAPACITY).0,
+        wake_build: Arc::clone(&refresh.wake),
+        wake_activate: Arc::clone(&observer.wake_activate),
+        changes: observer.changes.clone(),
+        refresh: Arc::new(RefreshContext::new(refresh)),
     });
     if let Some(applied) = applied {
         apply::queue_refreshes(&ctx, &applied, None).await?;
     }
-    roles::build::report_faults(&ctx, &faults).await;
-    Ok((ctx, share))
-}
-
-/// Applies the spec, and opens the budgets under it. A node with a log of its own restores the
-/// budgets under the previous spec before it applies the new one: a replayed event must get the
-/// price that it had when it was accepted, not the new one. Where nodes share a log, other nodes
-/// may already aggregate it, so only the partition's owner restores, from its checkpoint.
-async fn open_budgets(
-    config: &NodeConfig,
-    joined: Joined,
-    ledger: &dyn Ledger,
-    parts: BudgetsParts,
-) -> Result<(Budgets, Option<apply::WrittenSpec>), NodeError> {
-    let (spec, clock) = (&config.spec, Arc::clone(&config.clock));
-    let all: Vec<u32> = (0..parts.log.partitions()).collect();
-    // Not read again: a spec that was applied since then must be seen as a newer one.
-    if let Some((version, indexes)) = joined {
-        return Ok((Budgets::new(parts, spec, &indexes, version), None));
-    }
-    if spec.node.is_shared() {
-        let applied = apply::store(ledger, spec, clock.now()).await?;
-        let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
-        return Ok((budgets, Some(applied)));
-    }
-    let Some(before) = apply::load_previous(ledger).await? else {
-        let applied = apply::store(ledger, spec, clock.now()).await?;
-        let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
-        budgets.set_assignment(&all).await?;
-        return Ok((budgets, Some(applied)));
-    };
-    let budgets = Budgets::new(parts, &before.spec, &before.indexes, before.version);
-    budgets.set_assignment(&all).await?;
-    budgets.checkpoint().await?;
-    let applied = apply::store(ledger, spec, clock.now()).await?;
-    budgets.apply_spec(spec, &applied.indexes, applied.version);
-    if applied.version != before.version {
-        // The checkpoint records since when the new prices count: the next start restores under
-        // this spec, and without the checkpoint it would replay older events at the new prices.
-        budgets.checkpoint().await?;
-    }
-    Ok((budgets, Some(applied)))
+    throng_refresh::report_faults(&ctx.refresh, &faults).await;
+    Ok((ctx, backends.share))
 }
 
 /// After how long without a frame a gate's budget states are stale: some frames may be late.
@@ -538,7 +484,7 @@ fn start_roles(
     }
     let has = |role| ctx.roles.contains(&role);
     if has(Role::Build) {
-        start!("build", roles::build::run);
+        start!("build", roles::refresh::run);
     }
     if has(Role::Schedule) {
         start!("schedule", roles::schedule::run);

@@ -7,11 +7,11 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use throng_model::{AudienceName, Retry, Timestamp, with_causes};
+use throng_refresh::open_snapshot;
 use throng_store::{AudienceRow, HistoryEntry, LedgerError, Refresh, RefreshTrigger, Snapshot};
 use utoipa::ToSchema;
 
 use crate::access::Caller;
-use crate::roles::build::open_snapshot;
 use crate::{Change, NodeContext};
 
 use super::body::Body;
@@ -248,7 +248,7 @@ pub(crate) async fn cancel(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let name = declared_audience(&ctx, &name)?;
-    match crate::roles::build::cancel(&ctx, &name, caller.name()).await? {
+    match throng_refresh::cancel(&ctx.refresh, &name, caller.name()).await? {
         Some(refresh) => Ok(Json(json!({ "refresh": refresh }))),
         None => Err(ApiError::wrong_state(format!("audience `{name}` has no open refresh"))
             .help("`throng audience list` shows the states")),
@@ -303,7 +303,7 @@ pub(crate) async fn rollback(
     let name = declared_audience(&ctx, &name)?;
     check_can_be_served(&ctx, &name, version).await?;
     let snapshot = ctx.ledger.rollback(&name, version, ctx.clock.now()).await?;
-    crate::roles::build::cancel(&ctx, &name, caller.name()).await?;
+    throng_refresh::cancel(&ctx.refresh, &name, caller.name()).await?;
     let why = "this version is current again and pinned: no refresh starts until it is released";
     publish_current(&ctx, &caller, &snapshot, "rolled back", why).await
 }
@@ -328,9 +328,7 @@ async fn publish_current(
     why: &str,
 ) -> Result<Json<Value>, ApiError> {
     record_snapshot_history(ctx, caller, snapshot, what, why).await?;
-    crate::roles::build::reload_membership(ctx)
-        .await
-        .map_err(|e| ApiError::of(e.as_ref() as &(dyn std::error::Error + 'static)))?;
+    throng_refresh::reload_membership(&ctx.refresh).await.map_err(|error| ApiError::of(&error))?;
     ctx.wake_activate.notify_waiters();
     ctx.publish_change(Change::Audiences);
     Ok(Json(json!(snapshot)))

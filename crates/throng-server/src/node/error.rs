@@ -13,7 +13,6 @@ use throng_store::LedgerError;
 
 use crate::access::AccessError;
 use crate::limits::LimitsError;
-use crate::roles;
 
 use super::{StampError, TlsError};
 
@@ -160,7 +159,7 @@ impl NodeError {
             Self::Objects(error) => error.retry(),
             Self::Budgets(BudgetsError::Log(error)) => error.retry(),
             Self::Membership(error) => {
-                error.downcast_ref().map_or(Retry::Never, roles::build::BuildError::retry)
+                error.downcast_ref().map_or(Retry::Never, throng_refresh::RefreshError::retry)
             }
             _ => Retry::Never,
         };

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use throng_aggregator::GateReport;
 use throng_model::Timestamp;
+use throng_refresh::{declared_audiences, inspect_files, reload_membership};
 use throng_store::{LedgerError, NodeRow};
 use tokio_util::sync::CancellationToken;
 
-use super::build::{declared_audiences, inspect_files, reload_membership};
 use crate::node::{NodeError, switch_to_applied_spec};
 use crate::{Change, NodeContext};
 
@@ -33,7 +33,7 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let mut inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
     loop {
         if ctx.serves_membership && tokio::time::Instant::now() >= inspect_at {
-            inspect_files(&ctx).await;
+            inspect_files(&ctx.refresh).await;
             inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
         }
         if ctx.clock.now() >= heartbeat_at {
@@ -188,7 +188,7 @@ async fn poll(
     let is_due = tried.retry_at.is_some_and(|at| at <= tokio::time::Instant::now());
     if is_due || serves_removed(ctx) || missing.iter().any(|of| !tried.versions.contains(of)) {
         *tried = Tried::default();
-        let retry_after = reload_membership(ctx).await?;
+        let retry_after = reload_membership(&ctx.refresh).await?;
         tried.retry_at = retry_after.map(|delay| tokio::time::Instant::now() + delay);
         ctx.wake_activate.notify_waiters();
         ctx.publish_change(Change::Audiences);

@@ -3,8 +3,8 @@
 
 pub mod activate;
 pub mod aggregate;
-pub mod build;
 pub mod cluster;
 pub(crate) mod notify;
 pub mod probe;
+pub(crate) mod refresh;
 pub mod schedule;

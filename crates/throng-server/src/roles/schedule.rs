@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_model::{AudienceName, Timestamp};
+use throng_refresh::model_of;
 use throng_spec::{Audience, Schedule};
 use throng_store::{
     AudienceRow, HistoryEntry, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
@@ -13,7 +14,6 @@ use throng_store::{
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use super::build::model_of;
 use crate::{Change, NodeContext};
 
 /// The longest time between two polls, on the node's clock; a change of the spec ends it.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_model::{AudienceName, SystemClock};
-use throng_server::roles::build::{RefreshOutcome, refresh_audiences};
+use throng_refresh::{RefreshOutcome, refresh_audiences};
 use throng_server::{Node, NodeConfig, WorkerCommand};
 use throng_spec::Spec;
 use throng_store::RefreshState;
@@ -66,7 +66,8 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
         signal.received().await;
         stop_on_signal.cancel();
     });
-    let built = refresh_audiences(node.context(), &names, &stop, |_| bar.inc(1)).await;
+    let refresh = &node.context().refresh;
+    let built = refresh_audiences(refresh, &names, &stop, |_| bar.inc(1)).await;
     signal.abort();
     bar.finish_and_clear();
     let stopped = stop.is_cancelled();

@@ -10,6 +10,7 @@ use throng_destinations::{Account, FileAccount, FileFormat, MetaAccount};
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
 use throng_model::{AudienceName, DestinationName, Retry, SHARD_COUNT, SyncName};
 use throng_objects::ObjectsError;
+use throng_refresh::{RefreshError, open_snapshot};
 use throng_spec::{Platform, Spec, Sync};
 use throng_store::{LedgerError, RunState, SyncRun, Task};
 
@@ -18,7 +19,6 @@ use super::hashing::HashingSettings;
 use super::identifiers::LakeIdentifiers;
 use super::removals;
 use crate::NodeContext;
-use crate::roles::build::{BuildError, open_snapshot};
 
 /// The newest runs of a sync that are read to find out what the platform's list may contain.
 pub(super) const MAX_RUNS: u32 = 1_000;
@@ -137,7 +137,7 @@ pub(super) async fn snapshot(
     };
     match open_snapshot(&ctx.objects, &row).await {
         Ok(file) => Ok(Some(Arc::new(file))),
-        Err(BuildError::Objects(error)) if error.retry() != Retry::Never => Err(error.into()),
+        Err(RefreshError::Objects(error)) if error.retry() != Retry::Never => Err(error.into()),
         Err(error) => {
             tracing::error!(%audience, version, error = &error as &dyn std::error::Error, "failed to open snapshot");
             Ok(None)

@@ -8,16 +8,14 @@ use std::sync::Arc;
 use throng_membership::{SnapshotMeta, SnapshotSummary, seed_check, write_snapshot};
 use throng_model::{AudienceName, Entropy as _, SystemEntropy};
 use throng_spec::Audience;
-use throng_store::{
-    AlertKind, HistoryEntry, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState,
-};
+use throng_store::{AlertKind, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState};
 
-use super::error::BuildError;
+use super::error::RefreshError;
 use super::execute::{BuildOutput, PartFile};
 use super::guard::{self, GuardDecision};
 use super::pool::blocking;
-use super::{bits, membership, recovery, retention};
-use crate::{Change, NodeContext};
+use super::{alerts, bits, cleanup, history, membership, retention};
+use crate::RefreshContext;
 
 /// Newest runs of a sync that are read for the snapshots that they still need.
 const MAX_RUNS_READ: u32 = 100;
@@ -43,12 +41,12 @@ fn snapshot_object(audience: &AudienceName, version: u64, unique: u64) -> String
 /// that a crash has truncated; a crash before the update leaves only a file that nothing names, and
 /// the next try writes another one.
 pub(super) async fn publish(
-    ctx: &NodeContext,
+    ctx: &RefreshContext,
     audience: &Audience,
     refresh: &Refresh,
     holder: &str,
     output: BuildOutput,
-) -> Result<PublishOutcome, BuildError> {
+) -> Result<PublishOutcome, RefreshError> {
     let name = &audience.name;
     let version = ctx.ledger.next_version(name).await?;
     let model_fingerprint = output.model.fingerprint();
@@ -103,7 +101,7 @@ fn write(
     path: &str,
     mut meta: SnapshotMeta,
     files: &[PartFile],
-) -> Result<SnapshotSummary, BuildError> {
+) -> Result<SnapshotSummary, RefreshError> {
     let mut shards = Vec::new();
     for file in files {
         for (dictionary_len, bitmap) in bits::read(&file.path, file.checksum)? {
@@ -117,7 +115,7 @@ fn write(
 /// What follows once a snapshot is in the ledger: reload, alerts, history, retention. The snapshot
 /// is valid without any of it; what a crash leaves undone, the next refresh or the next start does.
 pub(super) async fn follow_up(
-    ctx: &Arc<NodeContext>,
+    ctx: &Arc<RefreshContext>,
     audience: &Audience,
     refresh: &Refresh,
     outcome: &PublishOutcome,
@@ -127,10 +125,10 @@ pub(super) async fn follow_up(
         && ctx.serves_membership
         && let Err(error) = membership::reload_membership(ctx).await
     {
-        tracing::error!(audience = %name, error = error.as_ref() as &dyn std::error::Error, "failed to load a published snapshot");
+        tracing::error!(audience = %name, error = &error as &dyn std::error::Error, "failed to load a published snapshot");
     }
-    ctx.wake_activate.notify_waiters();
-    ctx.publish_change(Change::Audiences);
+    ctx.observer.snapshot_recorded();
+    ctx.observer.audiences_changed();
     let reported = match &outcome.held {
         None => report_published(ctx, name, outcome).await,
         Some(reason) => report_held(ctx, name, outcome, reason).await,
@@ -139,29 +137,8 @@ pub(super) async fn follow_up(
     if let Err(error) = reported.and(retained) {
         tracing::error!(audience = %name, error = &error as &dyn std::error::Error, "failed to finish the follow-up of a refresh");
     }
-    recovery::remove_parts(ctx, refresh.id).await;
-    ctx.publish_change(Change::Audiences);
-}
-
-fn entry(ctx: &NodeContext, name: &AudienceName, what: &str, why: String) -> HistoryEntry {
-    HistoryEntry {
-        subject_kind: throng_store::SubjectKind::Audience,
-        subject: name.to_string(),
-        what: what.to_owned(),
-        why,
-        at: ctx.clock.now(),
-        actor: None,
-    }
-}
-
-/// Adds an entry to the history of an audience.
-pub(super) async fn record(
-    ctx: &NodeContext,
-    name: &AudienceName,
-    what: &str,
-    why: String,
-) -> Result<(), LedgerError> {
-    ctx.ledger.record_history(&[entry(ctx, name, what, why)]).await
+    cleanup::remove_parts(ctx, refresh.id).await;
+    ctx.observer.audiences_changed();
 }
 
 fn counts(outcome: &PublishOutcome) -> String {
@@ -177,7 +154,7 @@ fn counts(outcome: &PublishOutcome) -> String {
 }
 
 async fn report_published(
-    ctx: &NodeContext,
+    ctx: &RefreshContext,
     name: &AudienceName,
     outcome: &PublishOutcome,
 ) -> Result<(), LedgerError> {
@@ -198,7 +175,7 @@ async fn report_published(
     } else {
         ctx.ledger.resolve_alert(AlertKind::NullKeys, name.as_str(), now).await?;
     }
-    record(ctx, name, "published", counts(outcome)).await
+    history::record(ctx, name, "published", counts(outcome)).await
 }
 
 /// More rows without a key than this, in percent of all, raise an alert.
@@ -209,34 +186,27 @@ fn many_null_keys(rows: u64, null_keys: u64) -> bool {
     null_keys.saturating_mul(100) > rows.saturating_mul(MAX_NULL_KEYS_PERCENT)
 }
 
-/// The alert of a held snapshot.
-pub(super) fn held_alert(name: &AudienceName, version: u64, reason: &str) -> NewAlert {
-    let message = format!(
-        "version {version} is held: {reason}. Check the source, then \
-         `throng audience approve {name}`, or refresh it again"
-    );
-    NewAlert { kind: AlertKind::SnapshotHeld, subject: name.to_string(), message }
-}
-
 async fn report_held(
-    ctx: &NodeContext,
+    ctx: &RefreshContext,
     name: &AudienceName,
     outcome: &PublishOutcome,
     reason: &str,
 ) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
-    ctx.ledger.raise_alert(&held_alert(name, outcome.snapshot.version, reason), now).await?;
+    ctx.ledger
+        .raise_alert(&alerts::held_alert(name, outcome.snapshot.version, reason), now)
+        .await?;
     // The refresh itself succeeded.
     ctx.ledger.resolve_alert(AlertKind::RefreshFailed, name.as_str(), now).await?;
     tracing::warn!(audience = %name, version = outcome.snapshot.version, reason, "holding a snapshot");
-    record(ctx, name, "held", format!("{}; {reason}", counts(outcome))).await
+    history::record(ctx, name, "held", format!("{}; {reason}", counts(outcome))).await
 }
 
 /// Deletes snapshots by the retention rule: first from the ledger, then their files. A crash in
 /// between leaves files that the next start removes; the other order would leave rows whose file is
 /// missing.
 async fn apply_retention(
-    ctx: &NodeContext,
+    ctx: &RefreshContext,
     name: &AudienceName,
     keep: u32,
 ) -> Result<(), LedgerError> {
@@ -264,7 +234,7 @@ async fn apply_retention(
 
 /// Versions that syncs of this audience have delivered, or that their runs use. They must stay: a
 /// mirror finds what it has to remove by comparing with them.
-async fn pinned(ctx: &NodeContext, name: &AudienceName) -> Result<BTreeSet<u64>, LedgerError> {
+async fn pinned(ctx: &RefreshContext, name: &AudienceName) -> Result<BTreeSet<u64>, LedgerError> {
     let mut pinned = BTreeSet::new();
     let spec = ctx.spec.load_full();
     let delivered = ctx.ledger.delivered().await?;

@@ -10,7 +10,7 @@ use throng_store::LedgerError;
 
 /// Why a refresh, or the loading of what is published, failed.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub enum RefreshError {
     /// The spec changed while the refresh waited.
     #[error("audience {0} is no longer in the applied spec; declare it again to refresh it")]
     NotDeclared(AudienceName),
@@ -65,7 +65,7 @@ pub enum BuildError {
     Panicked,
 }
 
-impl BuildError {
+impl RefreshError {
     pub(super) fn io<'a>(
         doing: &'static str,
         path: &'a Path,
@@ -79,7 +79,7 @@ impl BuildError {
     }
 
     /// Whether trying again can help.
-    pub(crate) fn retry(&self) -> Retry {
+    pub fn retry(&self) -> Retry {
         match self {
             Self::NotDeclared(_) | Self::Superseded | Self::Part(_) | Self::Crashed(_) => {
                 Retry::Never
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_description_has_the_cause_and_the_hint() {
-        let error = BuildError::Lake(LakeError::Sql {
+        let error = RefreshError::Lake(LakeError::Sql {
             message: "there is no column totl".into(),
             position: None,
             help: Some("did you mean total?".into()),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use throng_model::AudienceName;
 use throng_store::{HistoryEntry, LedgerError, Refresh};
 
-use super::recovery;
-use crate::{Change, NodeContext};
+use super::cleanup;
+use crate::RefreshContext;
 
 /// What the reason of a cancelled refresh begins with.
 const CANCELLED: &str = "cancelled";
@@ -19,7 +19,7 @@ const CANCELLED: &str = "cancelled";
 /// # Errors
 /// [`LedgerError`]; the refresh continues then.
 pub async fn cancel(
-    ctx: &Arc<NodeContext>,
+    ctx: &Arc<RefreshContext>,
     name: &AudienceName,
     who: &str,
 ) -> Result<Option<Refresh>, LedgerError> {
@@ -27,7 +27,7 @@ pub async fn cancel(
     let cancelled = ctx.ledger.cancel_refresh(name, &reason, ctx.clock.now()).await?;
     let Some(refresh) = cancelled else { return Ok(None) };
     ctx.cancelled.notify_waiters();
-    recovery::remove_parts(ctx, refresh.id).await;
+    cleanup::remove_parts(ctx, refresh.id).await;
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
@@ -39,7 +39,7 @@ pub async fn cancel(
     ctx.ledger.record_history(&[entry]).await?;
     metrics::counter!("throng_refreshes_total", "outcome" => "cancelled").increment(1);
     tracing::info!(audience = %name, refresh = %refresh.id, who, "cancelled a refresh");
-    ctx.publish_change(Change::Audiences);
+    ctx.observer.audiences_changed();
     Ok(Some(refresh))
 }
 

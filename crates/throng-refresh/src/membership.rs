@@ -15,17 +15,14 @@ use throng_objects::Objects;
 use throng_spec::Spec;
 use throng_store::{DictionaryShard, Ledger, Snapshot, SnapshotState};
 
-use super::error::BuildError;
+use super::error::RefreshError;
+use super::faults::ServingFault;
 use super::snapshots::open_snapshot;
 use super::{damage, dictionaries};
-use crate::NodeContext;
+use crate::RefreshContext;
 
 /// Objects that are downloaded and opened at the same time.
 const FETCHES: usize = 16;
-
-/// Serializes reloads. Without it, a reload that read the ledger earlier could store its index
-/// later and bring back an older version.
-pub(super) static RELOAD_LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How long a node that has local copies waits at its start for the object storage.
 const WARM_START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +30,7 @@ const WARM_START_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_SERVED_FILE: &str = "membership.json";
 
 /// The names of the spec's audiences; others are not served.
-pub(crate) fn declared(spec: &Spec) -> HashSet<&AudienceName> {
+pub fn declared_audiences(spec: &Spec) -> HashSet<&AudienceName> {
     spec.audiences.iter().map(|audience| &audience.name).collect()
 }
 
@@ -46,12 +43,12 @@ struct Published {
 
 impl Published {
     /// Reads it from the ledger, for the audiences of the spec.
-    async fn read(ledger: &dyn Ledger, spec: &Spec) -> Result<Self, BuildError> {
+    async fn read(ledger: &dyn Ledger, spec: &Spec) -> Result<Self, RefreshError> {
         // Snapshots first: a dictionary only grows, so the one that is read later has every user of
         // the snapshot. In the other order a snapshot could have users that the dictionary lacks.
         let audiences = ledger.audiences().await?;
         let dictionary = ledger.dictionary().await?;
-        let declared = declared(spec);
+        let declared = declared_audiences(spec);
         let served = audiences.into_iter().filter(|row| declared.contains(&row.name));
         Ok(Self { dictionary, served: served.filter_map(|row| row.current).collect() })
     }
@@ -70,7 +67,7 @@ impl Published {
     }
 
     /// The names of all segments of the dictionaries.
-    fn segment_files(&self) -> Result<Vec<String>, BuildError> {
+    fn segment_files(&self) -> Result<Vec<String>, RefreshError> {
         let mut names = Vec::new();
         for row in &self.dictionary {
             names.extend(manifest_files(&row.manifest)?);
@@ -83,34 +80,13 @@ fn last_served_file(objects: &dyn Objects) -> Option<PathBuf> {
     objects.has_copies().then(|| objects.root().with_file_name(LAST_SERVED_FILE))
 }
 
-/// A snapshot or a dictionary that is not served as it was published.
-#[derive(Debug, Clone)]
-pub(crate) enum ServingFault {
-    /// A dictionary cannot be used as the ledger has it.
-    Dictionary {
-        /// Its user shard.
-        shard: u8,
-        /// Why, and what follows from it.
-        detail: String,
-    },
-    /// A snapshot cannot be used.
-    Snapshot {
-        /// What is published.
-        published: Box<Snapshot>,
-        /// Its file is damaged, not only unavailable.
-        damaged: bool,
-        /// Why, and what follows from it.
-        detail: String,
-    },
-}
-
 /// The index for lookups, and what could not be opened.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub struct Loaded {
     /// The index.
-    pub(crate) index: MembershipIndex,
+    pub index: MembershipIndex,
     /// What is not served as it was published.
-    pub(crate) faults: Vec<ServingFault>,
+    pub faults: Vec<ServingFault>,
     /// Whether another try soon may succeed for some of it: the object storage did not answer.
     retryable: bool,
 }
@@ -122,14 +98,14 @@ pub(crate) struct Loaded {
 /// answer, the node opens what it served last, from its local copies.
 ///
 /// # Errors
-/// [`BuildError`] of the ledger, or of the object storage if this node has not served anything
+/// [`RefreshError`] of the ledger, or of the object storage if this node has not served anything
 /// before.
-pub(crate) async fn load_membership(
+pub async fn load_membership(
     objects: &Arc<dyn Objects>,
     ledger: &dyn Ledger,
     seed: HashSeed,
     spec: &Spec,
-) -> Result<Loaded, BuildError> {
+) -> Result<Loaded, RefreshError> {
     let empty = MembershipIndex::empty(seed);
     let published = Published::read(ledger, spec).await?;
     let loading = load(objects, ledger, published, &empty);
@@ -146,31 +122,31 @@ pub(crate) async fn load_membership(
     Ok(loaded)
 }
 
-/// Opens what is published now and swaps the index, for lookups and for the node's own gate;
+/// Opens what is published now, swaps the index and gives it to the observer;
 /// reports what cannot be served, and evicts local copies that are no longer used. Reads only what
 /// is new since the last load. Returns the delay after which another try may load more, if
 /// something could not be downloaded or is damaged; the version that was served before stays until
 /// then.
 ///
 /// # Errors
-/// [`BuildError`], boxed; the index stays as it was.
+/// [`RefreshError`]; the index stays as it was.
 pub async fn reload_membership(
-    ctx: &Arc<NodeContext>,
-) -> Result<Option<Duration>, Box<dyn std::error::Error + Send + Sync>> {
-    let _guard = RELOAD_LOCK.lock().await;
+    ctx: &Arc<RefreshContext>,
+) -> Result<Option<Duration>, RefreshError> {
+    let _guard = ctx.reload_lock.lock().await;
     let previous = ctx.membership.load_full();
     let published = Published::read(&*ctx.ledger, &ctx.spec.load_full()).await?;
     let Loaded { index, faults, retryable } =
         load(&ctx.objects, &*ctx.ledger, published, &previous).await?;
     let index = Arc::new(index);
     ctx.membership.store(Arc::clone(&index));
-    ctx.gate.set_membership(index);
+    ctx.observer.membership_loaded(&index);
     let retry_delay = match (retryable, faults.is_empty()) {
         (true, _) => Some(damage::UNREACHABLE_RETRY_DELAY),
         (false, false) => Some(damage::DAMAGED_RETRY_DELAY),
         (false, true) => None,
     };
-    damage::report(ctx, &faults).await;
+    damage::report_faults(ctx, &faults).await;
     Ok(retry_delay)
 }
 
@@ -179,7 +155,7 @@ async fn load(
     ledger: &dyn Ledger,
     published: Published,
     previous: &MembershipIndex,
-) -> Result<Loaded, BuildError> {
+) -> Result<Loaded, RefreshError> {
     let loaded = open_all(objects, ledger, &published, previous).await?;
     if loaded.faults.is_empty()
         && let Err(error) = published.write_last(&**objects)
@@ -202,7 +178,7 @@ async fn open_all(
     ledger: &dyn Ledger,
     published: &Published,
     previous: &MembershipIndex,
-) -> Result<Loaded, BuildError> {
+) -> Result<Loaded, RefreshError> {
     let mut faults = Vec::new();
     let shards = open_dictionaries(objects, published, previous, &mut faults).await?;
     let dictionaries = &shards;
@@ -240,7 +216,7 @@ async fn open_all(
     Ok(Loaded { index, faults, retryable })
 }
 
-fn fault_of(served: &Snapshot, error: &BuildError, served_version: Option<u64>) -> ServingFault {
+fn fault_of(served: &Snapshot, error: &RefreshError, served_version: Option<u64>) -> ServingFault {
     let (version, why) = (served.version, error.describe());
     let consequence = match served_version {
         Some(served) if served == version => "it is still served from memory".to_owned(),
@@ -260,7 +236,7 @@ async fn open_dictionaries(
     published: &Published,
     previous: &MembershipIndex,
     faults: &mut Vec<ServingFault>,
-) -> Result<Vec<Option<ShardDictionary>>, BuildError> {
+) -> Result<Vec<Option<ShardDictionary>>, RefreshError> {
     let opening = futures::stream::iter(published.dictionary.clone()).map(|row| async move {
         let open = previous.dictionary(row.shard).cloned().unwrap_or_default();
         match dictionaries::open(objects, open, &row.manifest).await {
@@ -294,7 +270,7 @@ async fn open_published(
     shards: &[Option<ShardDictionary>],
     served: &Snapshot,
     previous: &MembershipIndex,
-) -> Result<Arc<SnapshotFile>, BuildError> {
+) -> Result<Arc<SnapshotFile>, RefreshError> {
     // A version number is never used twice, so the same version is the same file.
     let open = previous.snapshot(&served.audience);
     let file = match open.filter(|open| open.meta().version == served.version) {
@@ -353,15 +329,15 @@ fn check_matches(
 }
 
 /// Whether a file is not what was written, or is missing: another try alone does not help.
-fn is_damage(error: &BuildError) -> bool {
+fn is_damage(error: &RefreshError) -> bool {
     match error {
-        BuildError::Membership(error) => matches!(
+        RefreshError::Membership(error) => matches!(
             error,
             MembershipError::Damaged { .. }
                 | MembershipError::Manifest { .. }
                 | MembershipError::OtherSeed { .. }
         ),
-        BuildError::Objects(error) => error.retry() == Retry::Never,
+        RefreshError::Objects(error) => error.retry() == Retry::Never,
         _ => false,
     }
 }

@@ -1,57 +1,24 @@
-//! The build role: workers that claim refreshes, do their parts, and publish. Crash-safe at every
-//! step: parts are idempotent, their outputs appear whole or not at all, and one ledger update
-//! publishes.
-
-mod bits;
-mod cancel;
-mod damage;
-mod dictionaries;
-mod error;
-mod execute;
-mod files;
-mod guard;
-mod job;
-mod members;
-mod membership;
-mod parts;
-mod pool;
-mod publish;
-mod recovery;
-mod retention;
-mod snapshots;
+//! The workers of a process: they claim refreshes, process them, and record how they end.
+//! Crash-safe at every step: parts are idempotent, their outputs appear whole or not at all, and
+//! one ledger update publishes.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use throng_lake::Model;
-use throng_model::{AudienceName, Backoff, Retry, Timestamp};
-use throng_spec::{Audience, Spec};
+use throng_model::{Backoff, Retry, Timestamp};
+use throng_spec::Audience;
 use throng_store::{LedgerError, Refresh, RefreshTrigger};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Change, NodeContext};
+use super::error::RefreshError;
+use super::{
+    HEARTBEAT_INTERVAL, LEASE, POLL_INTERVAL, RETRY_DELAY, alerts, cleanup, declared, execute,
+    history, model_of, publish,
+};
+use crate::RefreshContext;
 
-pub use cancel::cancel;
-pub(crate) use damage::{OpenProblems, inspect_files, report as report_faults};
-pub(crate) use dictionaries::Dictionaries;
-pub use error::BuildError;
-pub use job::{RefreshOutcome, refresh_audiences};
-pub use membership::reload_membership;
-pub(crate) use membership::{declared as declared_audiences, load_membership};
-pub use recovery::recover;
-pub(crate) use snapshots::open_snapshot;
-
-/// How long the lease of a refresh, or of a part, lasts without a heartbeat.
-const LEASE: Duration = Duration::from_secs(20);
-/// How often a builder renews its lease and reports progress; a refresh that was cancelled in
-/// another process ends within this time.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the ledger is polled for a refresh, besides the signals.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a builder waits after an error of the ledger.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// How often halting a refresh is tried at shutdown, and the delay between two tries: together well
 /// within the time that a process has to end.
 const MAX_HALT_TRIES: u32 = 5;
@@ -63,7 +30,7 @@ const BACKOFF: Backoff =
 
 /// Runs until `shutdown`. A refresh that is being processed is halted then, and resumes after the
 /// parts that are done.
-pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+pub async fn run(ctx: Arc<RefreshContext>, shutdown: CancellationToken) {
     let mut workers = tokio::task::JoinSet::new();
     for number in 0..ctx.spec.load().node.build_workers.max(1) {
         let worker = Worker {
@@ -77,10 +44,11 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     while workers.join_next().await.is_some() {}
 }
 
-struct Worker {
-    ctx: Arc<NodeContext>,
-    holder: String,
-    shutdown: CancellationToken,
+/// A task that processes one refresh, or one part, at a time.
+pub(super) struct Worker {
+    pub(super) ctx: Arc<RefreshContext>,
+    pub(super) holder: String,
+    pub(super) shutdown: CancellationToken,
 }
 
 impl Worker {
@@ -99,7 +67,7 @@ impl Worker {
             };
             tokio::select! {
                 () = self.shutdown.cancelled() => {}
-                () = self.ctx.wake_build.notified() => {}
+                () = self.ctx.wake.notified() => {}
                 () = tokio::time::sleep(self.ctx.poll_delay(pause)) => {}
             }
         }
@@ -135,7 +103,7 @@ impl Worker {
         let helped = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => None,
-            helped = helping => Some(helped.unwrap_or(Err(BuildError::Panicked))),
+            helped = helping => Some(helped.unwrap_or(Err(RefreshError::Panicked))),
             never = execute::renew_part_lease(ctx, &claim) => match never {},
         };
         if let Some(Ok(())) = helped {
@@ -155,17 +123,17 @@ impl Worker {
     }
 
     /// Processes a refresh that this worker has claimed, and records how it ended.
-    async fn process(&self, refresh: Refresh) -> Result<(), LedgerError> {
+    pub(super) async fn process(&self, refresh: Refresh) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
-        ctx.publish_change(Change::Audiences);
+        ctx.observer.audiences_changed();
         let audience = declared(&ctx.spec.load(), &refresh.audience).cloned();
         let Some(audience) = audience else {
-            let error = BuildError::NotDeclared(refresh.audience.clone());
+            let error = RefreshError::NotDeclared(refresh.audience.clone());
             return self.failed(&refresh, None, &error).await;
         };
         if refresh.crashes >= MAX_TRIES {
-            let error = BuildError::Crashed(refresh.crashes);
+            let error = RefreshError::Crashed(refresh.crashes);
             return self.failed(&refresh, Some(&audience), &error).await;
         }
         let built = tokio::select! {
@@ -174,7 +142,7 @@ impl Worker {
                 return self.halt(&refresh).await;
             }
             built = AssertUnwindSafe(self.build(&audience, &refresh)).catch_unwind() => {
-                built.unwrap_or(Err(BuildError::Panicked))
+                built.unwrap_or(Err(RefreshError::Panicked))
             }
         };
         let took = ctx.clock.now().since(now).as_secs_f64();
@@ -184,7 +152,7 @@ impl Worker {
                 if outcome.held.is_some() { "held" } else { "published" }
             }
             Err(error) if error.lease_lost() => "lost",
-            Err(error @ BuildError::Superseded) => {
+            Err(error @ RefreshError::Superseded) => {
                 self.failed(&refresh, Some(&audience), &error).await?;
                 "superseded"
             }
@@ -224,14 +192,14 @@ impl Worker {
         &self,
         audience: &Audience,
         refresh: &Refresh,
-    ) -> Result<publish::PublishOutcome, BuildError> {
+    ) -> Result<publish::PublishOutcome, RefreshError> {
         let progress = execute::Progress::default();
         let limit = u64::from(self.ctx.spec.load().node.query_timeout_secs);
         let output = tokio::select! {
             output = execute::run(&self.ctx, audience, refresh, &self.holder, &progress) => output?,
             stop = self.heartbeat(audience, refresh, &progress) => return Err(stop),
             () = tokio::time::sleep(Duration::from_secs(limit)) => {
-                return Err(BuildError::Timeout(limit));
+                return Err(RefreshError::Timeout(limit));
             }
         };
         metrics::counter!("throng_refresh_rows_total").increment(output.rows_read);
@@ -245,7 +213,7 @@ impl Worker {
             () = async {
                 self.heartbeat(audience, refresh, &progress).await;
                 std::future::pending().await
-            } => Err(BuildError::Panicked),
+            } => Err(RefreshError::Panicked),
         }
     }
 
@@ -256,7 +224,7 @@ impl Worker {
         audience: &Audience,
         refresh: &Refresh,
         progress: &execute::Progress,
-    ) -> BuildError {
+    ) -> RefreshError {
         let ctx = &self.ctx;
         loop {
             tokio::select! {
@@ -264,9 +232,9 @@ impl Worker {
                 () = ctx.cancelled.notified() => {}
             }
             match declared(&ctx.spec.load(), &audience.name) {
-                None => return BuildError::NotDeclared(audience.name.clone()),
+                None => return RefreshError::NotDeclared(audience.name.clone()),
                 Some(current) if model_of(current) != model_of(audience) => {
-                    return BuildError::Superseded;
+                    return RefreshError::Superseded;
                 }
                 Some(_) => {}
             }
@@ -277,7 +245,7 @@ impl Worker {
                 .record_refresh_progress(refresh.id, &self.holder, until, rows, null_keys, expected)
                 .await;
             match renewed {
-                Ok(()) => ctx.publish_change(Change::Audiences),
+                Ok(()) => ctx.observer.audiences_changed(),
                 Err(lost @ LedgerError::LeaseLost { .. }) => return lost.into(),
                 Err(error) => tracing::warn!(
                     refresh = %refresh.id,
@@ -293,14 +261,14 @@ impl Worker {
         &self,
         refresh: &Refresh,
         audience: Option<&Audience>,
-        error: &BuildError,
+        error: &RefreshError,
     ) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let (name, now) = (&refresh.audience, ctx.clock.now());
-        ctx.report_storage_error(&format!("refresh of {name}"), error);
+        ctx.observer.report_error(&format!("refresh of {name}"), error);
         let mut reason = error.describe();
         metrics::counter!("throng_query_failures_total", "class" => error.class()).increment(1);
-        if let (Some(audience), BuildError::Lake(_)) = (audience, error) {
+        if let (Some(audience), RefreshError::Lake(_)) = (audience, error) {
             let at = &audience.sql_at;
             reason.push_str(&format!("; the SQL starts at {}:{}", at.file.display(), at.line));
         }
@@ -308,7 +276,7 @@ impl Worker {
         let current = declared(&spec, name);
         let changed = match (audience, current) {
             (Some(tried), Some(current)) => {
-                matches!(error, BuildError::Superseded) || model_of(tried) != model_of(current)
+                matches!(error, RefreshError::Superseded) || model_of(tried) != model_of(current)
             }
             _ => false,
         };
@@ -324,37 +292,27 @@ impl Worker {
         if let Some(at) = retry_at {
             tracing::warn!(audience = %name, refresh = %refresh.id, tries, reason, "refresh failed, will retry");
             let why = format!("try {tries} of {MAX_TRIES}, the next at {at}: {reason}");
-            publish::record(ctx, name, "failed", why).await?;
+            history::record(ctx, name, "failed", why).await?;
         } else if changed {
-            recovery::remove_parts(ctx, refresh.id).await;
+            cleanup::remove_parts(ctx, refresh.id).await;
             match ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await {
                 Ok(_) => {}
                 // It is paused or pinned; resuming it queues the refresh.
                 Err(error) if error.is_wrong_state() => {}
                 Err(error) => return Err(error),
             }
-            publish::record(ctx, name, "given up", reason).await?;
+            history::record(ctx, name, "given up", reason).await?;
         } else {
             tracing::error!(audience = %name, refresh = %refresh.id, tries, reason, "refresh failed");
-            recovery::remove_parts(ctx, refresh.id).await;
+            cleanup::remove_parts(ctx, refresh.id).await;
             if current.is_some() {
-                ctx.ledger.raise_alert(&recovery::failed_alert(name, &reason), now).await?;
+                ctx.ledger.raise_alert(&alerts::failed_alert(name, &reason), now).await?;
             }
-            publish::record(ctx, name, "failed", format!("given up: {reason}")).await?;
+            history::record(ctx, name, "failed", format!("given up: {reason}")).await?;
         }
-        ctx.publish_change(Change::Audiences);
+        ctx.observer.audiences_changed();
         Ok(())
     }
-}
-
-/// The audience of this name, if the spec has it.
-fn declared<'a>(spec: &'a Spec, name: &AudienceName) -> Option<&'a Audience> {
-    spec.audiences.iter().find(|audience| audience.name == *name)
-}
-
-/// The model of an audience.
-pub(super) fn model_of(audience: &Audience) -> Model {
-    Model { sql: audience.sql.clone(), key: audience.key.clone() }
 }
 
 /// When to try again after a failure; `None` if the refresh has failed for good.

@@ -19,13 +19,13 @@ use throng_spec::Audience;
 use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
 
 use super::bits::{self, ShardBits};
-use super::error::BuildError;
+use super::error::RefreshError;
 use super::files::{KeyFile, KeyFileWriter, create_folder};
 use super::members::members;
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput};
 use super::pool::blocking;
 use super::{HEARTBEAT_INTERVAL, LEASE, declared, dictionaries, model_of};
-use crate::{Change, NodeContext};
+use crate::RefreshContext;
 
 /// The progress of a refresh; the heartbeat writes it to the ledger.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ pub(super) struct PartFile {
     pub(super) checksum: Option<u64>,
 }
 
-fn read<T: DeserializeOwned>(value: Option<&serde_json::Value>) -> Result<T, BuildError> {
+fn read<T: DeserializeOwned>(value: Option<&serde_json::Value>) -> Result<T, RefreshError> {
     Ok(T::deserialize(value.unwrap_or(&serde_json::Value::Null))?)
 }
 
@@ -85,12 +85,12 @@ const PARTS_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Runs every part that is not done and not claimed by another builder, until all are done. Safe to
 /// drop at any moment: a part that is not done is claimed again later.
 pub(super) async fn run(
-    ctx: &Arc<NodeContext>,
+    ctx: &Arc<RefreshContext>,
     audience: &Audience,
     refresh: &Refresh,
     holder: &str,
     progress: &Progress,
-) -> Result<BuildOutput, BuildError> {
+) -> Result<BuildOutput, RefreshError> {
     let recorded = ctx.ledger.parts(refresh.id).await?;
     if recorded.is_empty() {
         let planned = plan(ctx, audience, refresh, progress, None).await?;
@@ -100,7 +100,7 @@ pub(super) async fn run(
     match run_parts(ctx, audience, refresh, holder, progress, recorded).await {
         // The source files were replaced after an earlier try had planned the parts. Without a new
         // plan every try would fail in the same way.
-        Err(BuildError::Lake(error @ (LakeError::Changed { .. } | LakeError::Source { .. }))) => {
+        Err(RefreshError::Lake(error @ (LakeError::Changed { .. } | LakeError::Source { .. }))) => {
             tracing::info!(
                 refresh = %refresh.id,
                 error = &error as &dyn std::error::Error,
@@ -117,12 +117,12 @@ pub(super) async fn run(
 /// Plans the parts of a refresh and records them. `replacing` is for a second plan: the holder,
 /// whose lease is checked, and the number of the first part.
 async fn plan(
-    ctx: &NodeContext,
+    ctx: &RefreshContext,
     audience: &Audience,
     refresh: &Refresh,
     progress: &Progress,
     replacing: Option<(&str, u32)>,
-) -> Result<Vec<Part>, BuildError> {
+) -> Result<Vec<Part>, RefreshError> {
     let model = model_of(audience);
     let served = served_tables(ctx, audience).await?;
     let (info, scans) = ctx.lake.load_full().plan_scan_after(&model, &served).await?;
@@ -134,13 +134,13 @@ async fn plan(
 }
 
 async fn run_parts(
-    ctx: &Arc<NodeContext>,
+    ctx: &Arc<RefreshContext>,
     audience: &Audience,
     refresh: &Refresh,
     holder: &str,
     progress: &Progress,
     mut recorded: Vec<Part>,
-) -> Result<BuildOutput, BuildError> {
+) -> Result<BuildOutput, RefreshError> {
     let mut worker = PartWorker::new(ctx, audience, refresh.id, &recorded)?;
     let mut counted = HashSet::new();
     loop {
@@ -192,9 +192,9 @@ async fn run_parts(
 
 /// The tables that the served version was made from, if it was made by the same model.
 async fn served_tables(
-    ctx: &NodeContext,
+    ctx: &RefreshContext,
     audience: &Audience,
-) -> Result<Vec<TableFacts>, BuildError> {
+) -> Result<Vec<TableFacts>, RefreshError> {
     let row = ctx.ledger.audience(&audience.name).await?;
     let fingerprint = model_of(audience).fingerprint();
     let current = row.and_then(|row| row.current);
@@ -213,7 +213,10 @@ pub(super) fn new_claim(holder: &str) -> String {
 }
 
 /// Renews the lease of the part that was claimed with this name. Never returns.
-pub(super) async fn renew_part_lease(ctx: &NodeContext, claim: &str) -> std::convert::Infallible {
+pub(super) async fn renew_part_lease(
+    ctx: &RefreshContext,
+    claim: &str,
+) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(ctx.poll_delay(HEARTBEAT_INTERVAL)).await;
         if let Err(error) = ctx.ledger.renew_part_leases(claim, ctx.clock.now().plus(LEASE)).await {
@@ -227,20 +230,20 @@ pub(super) async fn renew_part_lease(ctx: &NodeContext, claim: &str) -> std::con
 
 /// Runs a part of a refresh that another process leads.
 pub(super) async fn help(
-    ctx: &Arc<NodeContext>,
+    ctx: &Arc<RefreshContext>,
     refresh: RefreshId,
     part: &Part,
-) -> Result<(), BuildError> {
+) -> Result<(), RefreshError> {
     let name = ctx.ledger.refresh(refresh).await?.audience;
     let audience = declared(&ctx.spec.load(), &name).cloned();
-    let audience = audience.ok_or(BuildError::NotDeclared(name))?;
+    let audience = audience.ok_or(RefreshError::NotDeclared(name))?;
     let recorded = ctx.ledger.parts(refresh).await?;
     let mut worker = PartWorker::new(ctx, &audience, refresh, &recorded)?;
     worker.run(part, &Progress::default()).await
 }
 
 /// The scans that are done: their numbers and outputs.
-fn scan_outputs(recorded: &[Part]) -> Result<Vec<(u32, ScanOutput)>, BuildError> {
+fn scan_outputs(recorded: &[Part]) -> Result<Vec<(u32, ScanOutput)>, RefreshError> {
     let done =
         recorded.iter().filter(|part| part.kind == PartKind::Scan && part.state == PartState::Done);
     done.map(|part| Ok((part.number, read(part.output.as_ref())?))).collect()
@@ -248,7 +251,7 @@ fn scan_outputs(recorded: &[Part]) -> Result<Vec<(u32, ScanOutput)>, BuildError>
 
 /// Runs parts of one refresh.
 struct PartWorker<'a> {
-    ctx: &'a Arc<NodeContext>,
+    ctx: &'a Arc<RefreshContext>,
     refresh: RefreshId,
     model: Model,
     /// The tables of the model, if they are known.
@@ -258,14 +261,14 @@ struct PartWorker<'a> {
 }
 
 impl<'a> PartWorker<'a> {
-    /// [`BuildError::Superseded`] if the refresh started with another model than the audience has
+    /// [`RefreshError::Superseded`] if the refresh started with another model than the audience has
     /// now: its parts would make a snapshot of two models.
     fn new(
-        ctx: &'a Arc<NodeContext>,
+        ctx: &'a Arc<RefreshContext>,
         audience: &Audience,
         refresh: RefreshId,
         recorded: &[Part],
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, RefreshError> {
         let first = recorded.iter().find(|part| part.kind == PartKind::Scan);
         let (model, tables) = match first {
             Some(first) => {
@@ -275,23 +278,23 @@ impl<'a> PartWorker<'a> {
             None => (None, None),
         };
         let model = model.filter(|started| *started == model_of(audience));
-        let model = model.ok_or(BuildError::Superseded)?;
+        let model = model.ok_or(RefreshError::Superseded)?;
         create_folder(&ctx.objects.root().join(parts::folder(refresh)))?;
         Ok(Self { ctx, refresh, model, tables, keys: None })
     }
 
     /// Runs a part and records its output.
-    async fn run(&mut self, part: &Part, progress: &Progress) -> Result<(), BuildError> {
+    async fn run(&mut self, part: &Part, progress: &Progress) -> Result<(), RefreshError> {
         let output = match part.kind {
             PartKind::Scan => serde_json::to_value(self.scan(part, progress).await?)?,
             PartKind::Shards => serde_json::to_value(self.shards(part).await?)?,
         };
         self.ctx.ledger.finish_part(self.refresh, part.number, &output).await?;
-        self.ctx.publish_change(Change::Audiences);
+        self.ctx.observer.audiences_changed();
         Ok(())
     }
 
-    async fn scan(&self, part: &Part, progress: &Progress) -> Result<ScanOutput, BuildError> {
+    async fn scan(&self, part: &Part, progress: &Progress) -> Result<ScanOutput, RefreshError> {
         let ctx = self.ctx;
         let covers: ScanCovers = read(Some(&part.covers))?;
         let file = parts::scan_file(part.number, SystemEntropy.next_u64());
@@ -310,7 +313,7 @@ impl<'a> PartWorker<'a> {
     }
 
     /// The outputs of all scans, opened once.
-    async fn keys(&mut self) -> Result<Arc<Vec<KeyFile>>, BuildError> {
+    async fn keys(&mut self) -> Result<Arc<Vec<KeyFile>>, RefreshError> {
         if let Some(keys) = &self.keys {
             return Ok(Arc::clone(keys));
         }
@@ -324,7 +327,7 @@ impl<'a> PartWorker<'a> {
         Ok(Arc::clone(self.keys.insert(Arc::new(keys))))
     }
 
-    async fn shards(&mut self, part: &Part) -> Result<ShardsOutput, BuildError> {
+    async fn shards(&mut self, part: &Part) -> Result<ShardsOutput, RefreshError> {
         let ctx = self.ctx;
         let keys = self.keys().await?;
         let covers: ShardsCovers = read(Some(&part.covers))?;
@@ -350,11 +353,11 @@ impl<'a> PartWorker<'a> {
 /// swap fails, and the ordinals are assigned again from the new dictionary. Without that check two
 /// users could get one ordinal, and lookups would take one for the other.
 async fn build_shard(
-    ctx: &Arc<NodeContext>,
+    ctx: &Arc<RefreshContext>,
     files: Arc<Vec<KeyFile>>,
     shard: u8,
     rule: Rule,
-) -> Result<ShardBits, BuildError> {
+) -> Result<ShardBits, RefreshError> {
     let hashes: Vec<UserHash> = blocking(move || {
         let mut words = Vec::new();
         for file in files.iter() {
@@ -398,7 +401,7 @@ async fn build_shard(
 }
 
 /// The segment that was just written: the last one of the manifest.
-fn newest_file(manifest: &str) -> Result<Option<String>, BuildError> {
+fn newest_file(manifest: &str) -> Result<Option<String>, RefreshError> {
     Ok(manifest_files(manifest)?.pop())
 }
 

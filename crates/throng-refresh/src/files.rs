@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use throng_model::{SHARD_COUNT, UserHash};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::error::BuildError;
+use super::error::RefreshError;
 
 const MAGIC: &[u8; 8] = b"THRKEYS1";
 const END_MAGIC: &[u8; 8] = b"THRKEYSE";
@@ -32,7 +32,7 @@ const BLOCK_WORDS: usize = 8_192;
 static NEXT_TEMP_FILE: AtomicU64 = AtomicU64::new(0);
 
 /// Creates a folder and its parents, durably.
-pub(super) fn create_folder(folder: &Path) -> Result<(), BuildError> {
+pub(super) fn create_folder(folder: &Path) -> Result<(), RefreshError> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -42,14 +42,16 @@ pub(super) fn create_folder(folder: &Path) -> Result<(), BuildError> {
     }
     match fs::create_dir(folder) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(BuildError::io("create the folder", folder)(e))
+            Err(RefreshError::io("create the folder", folder)(e))
         }
         _ => sync_folder(parent.unwrap_or(Path::new("."))),
     }
 }
 
-fn sync_folder(folder: &Path) -> Result<(), BuildError> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(BuildError::io("sync the folder", folder))
+fn sync_folder(folder: &Path) -> Result<(), RefreshError> {
+    File::open(folder)
+        .and_then(|f| f.sync_all())
+        .map_err(RefreshError::io("sync the folder", folder))
 }
 
 /// A file that gets its name when it is finished. Dropped before that, it is removed.
@@ -61,7 +63,7 @@ struct TempFile {
 }
 
 impl TempFile {
-    fn create(path: &Path) -> Result<Self, BuildError> {
+    fn create(path: &Path) -> Result<Self, RefreshError> {
         // Two builders can run the same part after a lease has expired: they must not share a file.
         let number = NEXT_TEMP_FILE.fetch_add(1, Ordering::Relaxed);
         let temporary = path.with_added_extension(format!("{}-{number}.tmp", std::process::id()));
@@ -70,17 +72,18 @@ impl TempFile {
             .create(true)
             .truncate(true)
             .open(&temporary)
-            .map_err(BuildError::io("create", &temporary))?;
+            .map_err(RefreshError::io("create", &temporary))?;
         Ok(Self { file, temporary, path: path.to_owned(), finished: false })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), BuildError> {
-        self.file.write_all(bytes).map_err(BuildError::io("write", &self.temporary))
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RefreshError> {
+        self.file.write_all(bytes).map_err(RefreshError::io("write", &self.temporary))
     }
 
-    fn finish(mut self) -> Result<(), BuildError> {
-        self.file.sync_all().map_err(BuildError::io("write", &self.temporary))?;
-        fs::rename(&self.temporary, &self.path).map_err(BuildError::io("rename to", &self.path))?;
+    fn finish(mut self) -> Result<(), RefreshError> {
+        self.file.sync_all().map_err(RefreshError::io("write", &self.temporary))?;
+        fs::rename(&self.temporary, &self.path)
+            .map_err(RefreshError::io("rename to", &self.path))?;
         self.finished = true;
         sync_folder(self.path.parent().unwrap_or(Path::new(".")))
     }
@@ -96,7 +99,7 @@ impl Drop for TempFile {
 }
 
 /// Writes a small file: it appears whole or not at all.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RefreshError> {
     let mut file = TempFile::create(path)?;
     file.write(bytes)?;
     file.finish()
@@ -114,7 +117,7 @@ pub(super) struct KeyFileWriter {
 }
 
 impl KeyFileWriter {
-    pub(super) fn create(path: &Path) -> Result<Self, BuildError> {
+    pub(super) fn create(path: &Path) -> Result<Self, RefreshError> {
         let mut out = TempFile::create(path)?;
         out.write(MAGIC)?;
         let open = vec![Vec::new(); SHARD_COUNT];
@@ -126,7 +129,7 @@ impl KeyFileWriter {
         &mut self,
         hashes: &[UserHash],
         values: Option<&[u64]>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<(), RefreshError> {
         for (place, hash) in hashes.iter().enumerate() {
             let shard = hash.shard();
             let block = &mut self.open[usize::from(shard)];
@@ -139,7 +142,7 @@ impl KeyFileWriter {
         Ok(())
     }
 
-    fn flush(&mut self, shard: u8) -> Result<(), BuildError> {
+    fn flush(&mut self, shard: u8) -> Result<(), RefreshError> {
         let block = &mut self.open[usize::from(shard)];
         if block.is_empty() {
             return Ok(());
@@ -157,7 +160,7 @@ impl KeyFileWriter {
 
     /// Makes the file durable. Blocks on the disk. Returns the checksum that identifies the file:
     /// that of the index, which has the checksums of all blocks.
-    pub(super) fn finish(mut self) -> Result<u64, BuildError> {
+    pub(super) fn finish(mut self) -> Result<u64, RefreshError> {
         for shard in 0..=u8::MAX {
             self.flush(shard)?;
         }
@@ -195,10 +198,12 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 
 impl KeyFile {
     /// Opens a file and checks its index. `expected` is what [`KeyFileWriter::finish`] returned.
-    pub(super) fn open(path: &Path, expected: Option<u64>) -> Result<Self, BuildError> {
-        let damaged =
-            |problem: &str| BuildError::Damaged { path: path.to_owned(), problem: problem.into() };
-        let io = |e| BuildError::io("read", path)(e);
+    pub(super) fn open(path: &Path, expected: Option<u64>) -> Result<Self, RefreshError> {
+        let damaged = |problem: &str| RefreshError::Damaged {
+            path: path.to_owned(),
+            problem: problem.into(),
+        };
+        let io = |e| RefreshError::io("read", path)(e);
         let mut file = File::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         if length < (MAGIC.len() + FOOTER_BYTES) as u64 {
@@ -255,16 +260,16 @@ impl KeyFile {
     }
 
     /// Appends the words of a user shard to `into`: with duplicates, in no order.
-    pub(super) fn read(&self, shard: u8, into: &mut Vec<u64>) -> Result<(), BuildError> {
+    pub(super) fn read(&self, shard: u8, into: &mut Vec<u64>) -> Result<(), RefreshError> {
         let mut bytes = Vec::new();
         for block in self.blocks.iter().filter(|block| block.shard == shard) {
             bytes.resize(block.words as usize * 8, 0);
             self.file
                 .read_exact_at(&mut bytes, block.offset)
-                .map_err(BuildError::io("read", &self.path))?;
+                .map_err(RefreshError::io("read", &self.path))?;
             if xxh3_64(&bytes) != block.checksum {
                 let problem = "the checksum of a block is wrong".to_owned();
-                return Err(BuildError::Damaged { path: self.path.clone(), problem });
+                return Err(RefreshError::Damaged { path: self.path.clone(), problem });
             }
             into.extend(bytes.chunks_exact(8).map(|b| u64::from_le_bytes(number(b, 0))));
         }

@@ -8,8 +8,9 @@ use throng_model::{AudienceName, RefreshId};
 use throng_store::{LedgerError, RefreshState, RefreshTrigger};
 use tokio_util::sync::CancellationToken;
 
-use super::{LEASE, POLL_INTERVAL, RETRY_DELAY, Worker};
-use crate::NodeContext;
+use super::worker::Worker;
+use super::{LEASE, POLL_INTERVAL, RETRY_DELAY};
+use crate::RefreshContext;
 
 /// How the refresh of an audience ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub struct RefreshOutcome {
 /// # Errors
 /// [`LedgerError`] if the refreshes cannot be queued.
 pub async fn refresh_audiences(
-    ctx: &Arc<NodeContext>,
+    ctx: &Arc<RefreshContext>,
     audiences: &[AudienceName],
     shutdown: &CancellationToken,
     ended: impl Fn(&RefreshOutcome),

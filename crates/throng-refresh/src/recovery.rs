@@ -8,20 +8,20 @@ use std::sync::Arc;
 
 use throng_membership::unreferenced_segments;
 use throng_model::AudienceName;
-use throng_objects::ObjectsError;
 use throng_store::{AlertKind, AudienceRow, LedgerError, NewAlert, RefreshState};
 
-use super::error::BuildError;
+use super::cleanup::log_failure;
+use super::error::RefreshError;
 use super::pool::blocking;
-use super::{parts, publish};
-use crate::{Change, NodeContext};
+use super::{alerts, cancel};
+use crate::RefreshContext;
 
 /// Releases the refreshes of the process that died, so that they resume at once and not when their
 /// lease expires; reconciles alerts; removes files that nothing references.
 ///
 /// # Errors
-/// [`BuildError`]; the node can run without it.
-pub async fn recover(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
+/// [`RefreshError`]; the node can run without it.
+pub async fn recover(ctx: &Arc<RefreshContext>) -> Result<(), RefreshError> {
     let audiences = ctx.ledger.audiences().await?;
     let mut open = HashSet::new();
     for row in &audiences {
@@ -61,19 +61,13 @@ pub async fn recover(ctx: &Arc<NodeContext>) -> Result<(), BuildError> {
         Ok(())
     })
     .await?;
-    ctx.publish_change(Change::Audiences);
+    ctx.observer.audiences_changed();
     Ok(())
 }
 
 fn remove_files(paths: impl Iterator<Item = PathBuf>) {
     for path in paths {
         log_failure(&path, std::fs::remove_file(&path));
-    }
-}
-
-fn log_failure(path: &Path, removed: std::io::Result<()>) {
-    if let Err(error) = removed {
-        tracing::warn!(%error, path = %path.display(), "failed to remove an unreferenced file");
     }
 }
 
@@ -101,25 +95,19 @@ fn alert_action(row: &AudienceRow) -> AlertAction {
     match (refresh.state, refresh.snapshot_version) {
         (RefreshState::Completed, _) => AlertAction::Resolve,
         (RefreshState::Held, Some(version)) => {
-            AlertAction::Raise(publish::held_alert(&row.name, version, reason))
+            AlertAction::Raise(alerts::held_alert(&row.name, version, reason))
         }
-        (RefreshState::Failed, None) if !super::cancel::is_cancelled(refresh) => {
-            AlertAction::Raise(failed_alert(&row.name, reason))
+        (RefreshState::Failed, None) if !cancel::is_cancelled(refresh) => {
+            AlertAction::Raise(alerts::failed_alert(&row.name, reason))
         }
         // A person rejected the snapshot, or cancelled the refresh, and knows about it.
         _ => AlertAction::Keep,
     }
 }
 
-/// The alert of a refresh that has failed for good.
-pub(super) fn failed_alert(name: &AudienceName, reason: &str) -> NewAlert {
-    let message = format!("the refresh failed: {reason}. Then `throng audience refresh {name}`");
-    NewAlert { kind: AlertKind::RefreshFailed, subject: name.to_string(), message }
-}
-
 /// Makes the open alerts those that the newest refresh asks for: a crash between the end of a
 /// refresh and its alert leaves one too few, or one too many.
-async fn reconcile_alerts(ctx: &NodeContext, row: &AudienceRow) -> Result<(), LedgerError> {
+async fn reconcile_alerts(ctx: &RefreshContext, row: &AudienceRow) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
     match alert_action(row) {
         AlertAction::Resolve => {
@@ -139,28 +127,6 @@ async fn reconcile_alerts(ctx: &NodeContext, row: &AudienceRow) -> Result<(), Le
             }
         }
         _ => Ok(()),
-    }
-}
-
-/// Removes the parts of a refresh that has ended.
-pub(super) async fn remove_parts(ctx: &NodeContext, refresh: throng_model::RefreshId) {
-    let name = parts::folder(refresh);
-    let removed = async {
-        for object in ctx.objects.list(&name).await? {
-            ctx.objects.remove(&object.name).await?;
-        }
-        Ok::<(), ObjectsError>(())
-    };
-    if let Err(error) = removed.await {
-        tracing::warn!(error = &error as &dyn std::error::Error, %refresh, "failed to remove the parts of a refresh");
-    }
-    // Local copies, and temporary files.
-    let folder = ctx.objects.root().join(name);
-    match tokio::fs::remove_dir_all(&folder).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            log_failure(&folder, Err(error));
-        }
-        _ => {}
     }
 }
 

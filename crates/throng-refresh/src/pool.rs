@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::error::BuildError;
+use super::error::RefreshError;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -47,8 +47,8 @@ impl Pool {
     /// it is not started.
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
-    ) -> Result<T, BuildError> {
+        work: impl FnOnce() -> Result<T, RefreshError> + Send + 'static,
+    ) -> Result<T, RefreshError> {
         let (answer, answered) = oneshot::channel();
         let job = move || {
             if answer.is_closed() {
@@ -56,12 +56,12 @@ impl Pool {
             }
             let result = std::panic::catch_unwind(AssertUnwindSafe(work));
             // The refresh may have been halted meanwhile: then nothing waits for the answer.
-            let _ = answer.send(result.unwrap_or(Err(BuildError::Panicked)));
+            let _ = answer.send(result.unwrap_or(Err(RefreshError::Panicked)));
         };
         if self.queue.send(Box::new(job)).is_err() {
-            return Err(BuildError::Panicked);
+            return Err(RefreshError::Panicked);
         }
-        answered.await.unwrap_or(Err(BuildError::Panicked))
+        answered.await.unwrap_or(Err(RefreshError::Panicked))
     }
 }
 
@@ -78,12 +78,12 @@ fn run_jobs(jobs: &Mutex<Receiver<Job>>) {
 
 /// Runs blocking work of a builder on a thread of the pool, when one is free.
 pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
-) -> Result<T, BuildError> {
+    work: impl FnOnce() -> Result<T, RefreshError> + Send + 'static,
+) -> Result<T, RefreshError> {
     match &*POOL {
         Ok(pool) => pool.run(work).await,
         // The pool could not start a thread; the runtime may have an idle one.
-        Err(_) => tokio::task::spawn_blocking(work).await.unwrap_or(Err(BuildError::Panicked)),
+        Err(_) => tokio::task::spawn_blocking(work).await.unwrap_or(Err(RefreshError::Panicked)),
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
                 Ok(std::thread::current().id())
             })
         });
-        let ran: Vec<Result<ThreadId, BuildError>> = futures::future::join_all(jobs).await;
+        let ran: Vec<Result<ThreadId, RefreshError>> = futures::future::join_all(jobs).await;
         let threads: HashSet<ThreadId> = ran.into_iter().map(Result::unwrap).collect();
         assert_eq!(threads.len(), 3);
     }
@@ -116,7 +116,7 @@ mod tests {
     async fn a_panic_fails_its_work_and_no_other() {
         let pool = Pool::new(1).unwrap();
         let panicked = pool.run::<()>(|| panic!("expected by the test")).await;
-        assert!(matches!(panicked, Err(BuildError::Panicked)));
+        assert!(matches!(panicked, Err(RefreshError::Panicked)));
         assert_eq!(pool.run(|| Ok(7)).await.unwrap(), 7);
     }
 

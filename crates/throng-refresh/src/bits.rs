@@ -8,7 +8,7 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::error::BuildError;
+use super::error::RefreshError;
 use super::files::write_file;
 
 const MAGIC: &[u8; 8] = b"THRBITS1";
@@ -25,7 +25,7 @@ pub(super) struct ShardBits {
 }
 
 /// Writes the shards of a part, in their order. Returns the checksum that identifies the file.
-pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, BuildError> {
+pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, RefreshError> {
     let mut out = MAGIC.to_vec();
     for shard in shards {
         out.extend(shard.dictionary_len.to_le_bytes());
@@ -40,10 +40,13 @@ pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, BuildError
 }
 
 /// Reads `(dictionary_len, bitmap)` of each shard of a part. `expected` is what [`write`] returned.
-pub(super) fn read(path: &Path, expected: Option<u64>) -> Result<Vec<(u32, Vec<u8>)>, BuildError> {
+pub(super) fn read(
+    path: &Path,
+    expected: Option<u64>,
+) -> Result<Vec<(u32, Vec<u8>)>, RefreshError> {
     let damaged =
-        |problem: &str| BuildError::Damaged { path: path.to_owned(), problem: problem.into() };
-    let all = std::fs::read(path).map_err(BuildError::io("read", path))?;
+        |problem: &str| RefreshError::Damaged { path: path.to_owned(), problem: problem.into() };
+    let all = std::fs::read(path).map_err(RefreshError::io("read", path))?;
     let Some((body, checksum)) = all.split_last_chunk::<8>() else {
         return Err(damaged("it is too short"));
     };

@@ -10,7 +10,7 @@ use throng_membership::{MembershipError, ShardDictionary, manifest_files};
 use throng_model::SHARD_COUNT;
 use throng_objects::Objects;
 
-use super::error::BuildError;
+use super::error::RefreshError;
 use super::pool::blocking;
 
 /// Segments of one dictionary that are downloaded at the same time.
@@ -49,13 +49,13 @@ impl Dictionaries {
 /// reads the new ones only.
 ///
 /// # Errors
-/// [`BuildError::Objects`] if a segment cannot be downloaded, [`BuildError::Membership`] if one is
-/// not what the manifest says, also after a second download.
+/// [`RefreshError::Objects`] if a segment cannot be downloaded, [`RefreshError::Membership`] if one
+/// is not what the manifest says, also after a second download.
 pub(super) async fn open(
     objects: &Arc<dyn Objects>,
     previous: ShardDictionary,
     manifest: &str,
-) -> Result<ShardDictionary, BuildError> {
+) -> Result<ShardDictionary, RefreshError> {
     let open: HashSet<&str> = previous.files().collect();
     let names = manifest_files(manifest)?;
     // A segment's name contains its checksum: the same names are the same contents.
@@ -85,9 +85,9 @@ pub(super) async fn open(
 }
 
 /// The name of the object whose file is damaged, if that is what the error is about.
-pub(super) fn damaged_object<'a>(root: &Path, error: &'a BuildError) -> Option<&'a str> {
+pub(super) fn damaged_object<'a>(root: &Path, error: &'a RefreshError) -> Option<&'a str> {
     match error {
-        BuildError::Membership(MembershipError::Damaged { path, .. }) => {
+        RefreshError::Membership(MembershipError::Damaged { path, .. }) => {
             path.strip_prefix(root).ok().and_then(Path::to_str)
         }
         _ => None,

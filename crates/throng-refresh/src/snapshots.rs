@@ -7,19 +7,19 @@ use throng_objects::Objects;
 use throng_store::Snapshot;
 
 use super::dictionaries::damaged_object;
-use super::error::BuildError;
+use super::error::RefreshError;
 use super::pool::blocking;
 
 /// Opens the snapshot of a ledger row and compares it with the row. Downloads it where the local
 /// copy is missing, and again where it is damaged or another file. Reads all of it.
 ///
 /// # Errors
-/// [`BuildError::Objects`] if it cannot be downloaded, [`BuildError::Membership`] if it is damaged
-/// or another snapshot.
-pub(crate) async fn open_snapshot(
+/// [`RefreshError::Objects`] if it cannot be downloaded, [`RefreshError::Membership`] if it is
+/// damaged or another snapshot.
+pub async fn open_snapshot(
     objects: &Arc<dyn Objects>,
     row: &Snapshot,
-) -> Result<SnapshotFile, BuildError> {
+) -> Result<SnapshotFile, RefreshError> {
     let path = objects.download(&row.path).await?;
     let error = match open_checked(path, row).await {
         Ok(file) => return Ok(file),
@@ -35,7 +35,7 @@ pub(crate) async fn open_snapshot(
 async fn open_checked(
     path: std::path::PathBuf,
     row: &Snapshot,
-) -> Result<SnapshotFile, BuildError> {
+) -> Result<SnapshotFile, RefreshError> {
     let identity = SnapshotIdentity {
         audience: row.audience.clone(),
         version: row.version,

@@ -1,37 +1,22 @@
 //! Snapshots and dictionaries that cannot be served: the node reports them, and queues a refresh of
 //! an audience whose snapshot is damaged.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use throng_membership::{MembershipError, MembershipIndex};
 use throng_model::{AudienceName, with_causes};
 use throng_store::{LedgerError, RefreshState, RefreshTrigger, Snapshot};
 
-use super::membership::{self, ServingFault};
+use super::faults::ServingFault;
+use super::history;
 use super::pool::blocking;
-use super::publish;
-use crate::{Change, NodeContext, ProblemClass};
+use crate::RefreshContext;
 
 /// Delay before another try to download what the object storage did not return.
 pub(super) const UNREACHABLE_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Delay before a damaged file is read again: it may have been restored.
 pub(super) const DAMAGED_RETRY_DELAY: Duration = Duration::from_secs(60);
-
-/// The problems that this process has reported and that are still open, by key.
-#[derive(Debug, Default)]
-pub(crate) struct OpenProblems(Mutex<BTreeSet<String>>);
-
-impl OpenProblems {
-    /// Stores the problems that are open now, and returns those that are no longer open.
-    fn replace(&self, open: BTreeSet<String>) -> Vec<String> {
-        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let resolved = reported.difference(&open).cloned().collect();
-        *reported = open;
-        resolved
-    }
-}
 
 fn key(fault: &ServingFault) -> String {
     match fault {
@@ -42,16 +27,16 @@ fn key(fault: &ServingFault) -> String {
 
 /// Reports the faults of the newest load, clears those that are resolved, and queues a refresh of
 /// each audience whose snapshot is damaged.
-pub(crate) async fn report(ctx: &Arc<NodeContext>, faults: &[ServingFault]) {
+pub async fn report_faults(ctx: &Arc<RefreshContext>, faults: &[ServingFault]) {
     metrics::gauge!("throng_snapshot_faults").set(faults.len() as f64);
     for fault in faults {
         let (ServingFault::Dictionary { detail, .. } | ServingFault::Snapshot { detail, .. }) =
             fault;
-        ctx.health.report(ProblemClass::Snapshot, &key(fault), detail.as_str());
+        ctx.observer.report_problem(&key(fault), detail);
     }
     let resolved = ctx.faults.replace(faults.iter().map(key).collect());
     for key in &resolved {
-        ctx.health.clear(ProblemClass::Snapshot, key);
+        ctx.observer.clear_problem(key);
     }
     for fault in faults {
         if let ServingFault::Snapshot { published, damaged: true, detail, .. } = fault
@@ -70,19 +55,19 @@ pub(crate) async fn report(ctx: &Arc<NodeContext>, faults: &[ServingFault]) {
 /// those that do not. Lookups stay correct until the node restarts; where a mapped file was
 /// truncated, only until a page past its new end is read, which kills the process. So this must be
 /// reported before.
-pub(crate) async fn inspect_files(ctx: &Arc<NodeContext>) {
+pub async fn inspect_files(ctx: &Arc<RefreshContext>) {
     // Not while a reload swaps the index: it evicts the copies of the old one, and they would be
     // reported as missing.
-    let _guard = membership::RELOAD_LOCK.lock().await;
+    let _guard = ctx.reload_lock.lock().await;
     let index = ctx.membership.load_full();
     let has_copies = ctx.objects.has_copies();
     let Ok(changed) = blocking(move || Ok(changed_files(&index, has_copies))).await else { return };
     for (key, detail) in &changed {
-        ctx.health.report(ProblemClass::Snapshot, key, detail.as_str());
+        ctx.observer.report_problem(key, detail);
     }
     let resolved = ctx.changed_files.replace(changed.into_iter().map(|(key, _)| key).collect());
     for key in &resolved {
-        ctx.health.clear(ProblemClass::Snapshot, key);
+        ctx.observer.clear_problem(key);
     }
 }
 
@@ -109,7 +94,7 @@ fn changed_files(index: &MembershipIndex, has_copies: bool) -> Vec<(String, Stri
 /// that cannot be read would be queried for ever), and not where a person rolled back to an older
 /// version.
 async fn queue_rebuild(
-    ctx: &Arc<NodeContext>,
+    ctx: &Arc<RefreshContext>,
     published: &Snapshot,
     detail: &str,
 ) -> Result<(), LedgerError> {
@@ -130,23 +115,8 @@ async fn queue_rebuild(
         return Ok(());
     }
     ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, ctx.clock.now()).await?;
-    publish::record(ctx, name, "damaged", format!("{detail}; another refresh is queued")).await?;
-    ctx.wake_build.notify_waiters();
-    ctx.publish_change(Change::Audiences);
+    history::record(ctx, name, "damaged", format!("{detail}; another refresh is queued")).await?;
+    ctx.wake.notify_waiters();
+    ctx.observer.audiences_changed();
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_resolved_problem_is_returned_once() {
-        let reported = OpenProblems::default();
-        let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
-        assert!(reported.replace(keys(&["a", "b"])).is_empty());
-        assert_eq!(reported.replace(keys(&["b"])), ["a"]);
-        assert_eq!(reported.replace(keys(&[])), ["b"]);
-        assert!(reported.replace(keys(&[])).is_empty());
-    }
 }

@@ -1,0 +1,79 @@
+//! Refreshes of audiences. A *refresh* runs an audience's model and publishes a new snapshot, in
+//! parts that can be repeated, so that a crash costs at most the parts that were running. In
+//! reading order:
+//!
+//! 1. `worker`: claims refreshes, keeps their leases, records how they end;
+//! 2. `parts` and `execute`: the parts of a refresh (scans, then groups of user shards), and running
+//!    them, also in processes that do not lead the refresh;
+//! 3. `files`, `bits`, `members` and `dictionaries`: the keys of scans, the bitmaps of shards, who is a
+//!    member, and the ordinals of new users;
+//! 4. `guard`, `publish` and `retention`: whether the snapshot is published or held, the one ledger
+//!    update that does it, and which versions are deleted;
+//! 5. `membership`, `snapshots`, `faults` and `damage`: loading what is published for lookups, and what
+//!    happens if a file is damaged;
+//! 6. `recovery`, `cleanup` and `cancel`: refreshes that a crash interrupted, files of refreshes that
+//!    have ended, and refreshes that a person ends.
+//!
+//! The process that runs refreshes gives what they need in [`RefreshParts`], and gets what they
+//! report through [`Observer`]. This crate knows neither HTTP nor the other roles of a node.
+
+mod alerts;
+mod bits;
+mod cancel;
+mod cleanup;
+mod context;
+mod damage;
+mod dictionaries;
+mod error;
+mod execute;
+mod faults;
+mod files;
+mod guard;
+mod history;
+mod job;
+mod members;
+mod membership;
+mod parts;
+mod pool;
+mod publish;
+mod recovery;
+mod retention;
+mod snapshots;
+mod worker;
+
+use std::time::Duration;
+
+use throng_lake::Model;
+use throng_model::AudienceName;
+use throng_spec::{Audience, Spec};
+
+pub use cancel::cancel;
+pub use context::{Observer, RefreshContext, RefreshParts};
+pub use damage::{inspect_files, report_faults};
+pub use error::RefreshError;
+pub use faults::ServingFault;
+pub use job::{RefreshOutcome, refresh_audiences};
+pub use membership::{Loaded, declared_audiences, load_membership, reload_membership};
+pub use recovery::recover;
+pub use snapshots::open_snapshot;
+pub use worker::run;
+
+/// How long the lease of a refresh, or of a part, lasts without a heartbeat.
+const LEASE: Duration = Duration::from_secs(20);
+/// How often a builder renews its lease and reports progress; a refresh that was cancelled in
+/// another process ends within this time.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the ledger is polled for a refresh, besides the signals.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a builder waits after an error of the ledger.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+
+/// The model of an audience.
+pub fn model_of(audience: &Audience) -> Model {
+    Model { sql: audience.sql.clone(), key: audience.key.clone() }
+}
+
+/// The audience of this name, if the spec has it.
+fn declared<'a>(spec: &'a Spec, name: &AudienceName) -> Option<&'a Audience> {
+    spec.audiences.iter().find(|audience| audience.name == *name)
+}
