@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
 use outcome::{After, Answer, Before};
-use webhook::{TestAnswer, Webhooks};
+pub(crate) use webhook::TestAnswer;
+use webhook::Webhooks;
 
 /// How often alerts are looked at.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -95,13 +95,13 @@ async fn beginning(mut response: reqwest::Response) -> String {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct TestAnswer {
     /// The receiver's name.
-    pub(super) receiver: String,
+    pub(crate) receiver: String,
     /// Whether it accepted the test: any status from 200 to 299.
-    pub(super) accepted: bool,
+    pub(crate) accepted: bool,
     /// The status of its answer; `None` if there was none.
-    pub(super) status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// The beginning of its answer.
-    pub(super) answer: String,
+    pub(crate) answer: String,
     /// Why there was none.
-    pub(super) error: Option<String>,
+    pub(crate) error: Option<String>,
 }
