@@ -12,6 +12,7 @@ mod health;
 mod limits;
 mod metrics;
 mod node;
+mod operations;
 mod page;
 mod removals;
 pub mod roles;

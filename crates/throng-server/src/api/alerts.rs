@@ -4,81 +4,61 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use throng_store::{Alert, Delivery};
+use throng_api::{AlertDeliveryList, AlertList, AlertTest, AlertTestAnswers, PageQuery};
 
 use crate::NodeContext;
 
 use super::body::Body;
 use super::error::ApiError;
+use super::mapping::alerts as mapping;
 
 type Ctx = State<Arc<NodeContext>>;
-type JsonResult = Result<Json<Value>, ApiError>;
 
+/// Rows of one response if the request does not say how many.
+const DEFAULT_ROWS: u32 = 200;
 /// The most rows of one response.
 const MAX_ROWS: u32 = 1_000;
 
-/// Which rows of a list to return.
-#[derive(Debug, Deserialize)]
-pub(crate) struct PageQuery {
-    /// The number of rows: 200 by default, at most 1,000.
-    limit: Option<u32>,
-    /// The number of rows to skip first.
-    #[serde(default)]
-    offset: u32,
-}
-
-impl PageQuery {
-    fn limit(&self) -> u32 {
-        self.limit.unwrap_or(200).min(MAX_ROWS)
-    }
+fn limit(page: PageQuery) -> u32 {
+    page.limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS)
 }
 
 /// Alerts, open ones first.
-#[utoipa::path(get, path = "/v1/alerts", params(("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)), responses((status = 200, body = super::answers::AlertList, description = "`alerts`: kind, severity, subject, message, count, raised_at, last_at, resolved_at, ended deliveries; `open` and `total`: the number of alerts; `receivers`: name, pending, failures, next_try_at, last_error, last_ok_at")))]
-pub(crate) async fn list(State(ctx): Ctx, Query(page): Query<PageQuery>) -> JsonResult {
-    let alerts = ctx.ledger.alerts_page(page.limit(), page.offset).await?;
+#[utoipa::path(get, path = "/v1/alerts", params(("limit" = Option<u32>, Query, description = "the number of rows: 200 by default, at most 1,000"), ("offset" = Option<u32>, Query, description = "the number of rows to skip first")), responses((status = 200, body = AlertList, description = "`alerts`: kind, severity, subject, message, count, raised_at, last_at, resolved_at, ended deliveries; `open` and `total`: the number of alerts; `receivers`: name, pending, failures, next_try_at, last_error, last_ok_at")))]
+pub(crate) async fn list(
+    State(ctx): Ctx,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<AlertList>, ApiError> {
+    let alerts = ctx.ledger.alerts_page(limit(page), page.offset).await?;
     let ids: Vec<i64> = alerts.iter().map(|alert| alert.id).collect();
     let deliveries = ctx.ledger.deliveries_of(&ids).await?;
     let totals = ctx.ledger.alert_totals().await?;
-    let rows: Vec<Value> = alerts.iter().map(|alert| view(alert, &deliveries)).collect();
-    Ok(Json(json!({
-        "alerts": rows,
-        "open": totals.open,
-        "total": totals.total,
-        "receivers": ctx.ledger.receivers().await?,
-    })))
-}
-
-fn view(alert: &Alert, deliveries: &[Delivery]) -> Value {
-    let mut view = json!(alert);
-    view["severity"] = json!(alert.kind.severity());
-    let of_this: Vec<&Delivery> = deliveries.iter().filter(|d| d.alert == alert.id).collect();
-    view["deliveries"] = json!(of_this);
-    view
+    let receivers = ctx.ledger.receivers().await?;
+    Ok(Json(AlertList {
+        alerts: alerts.into_iter().map(|alert| mapping::item(alert, &deliveries)).collect(),
+        open: totals.open,
+        total: totals.total,
+        receivers: receivers.into_iter().map(mapping::receiver).collect(),
+    }))
 }
 
 /// Ended deliveries of alerts, newest first.
-#[utoipa::path(get, path = "/v1/alerts/deliveries", params(("limit" = Option<u32>, Query)), responses((status = 200, body = super::answers::AlertDeliveryList, description = "`deliveries`: receiver, event_id, alert, event, state, tries, http_status, why, at")))]
-pub(crate) async fn deliveries(State(ctx): Ctx, Query(page): Query<PageQuery>) -> JsonResult {
-    Ok(Json(json!({ "deliveries": ctx.ledger.deliveries(page.limit()).await? })))
-}
-
-/// Which receivers to test.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AlertTest {
-    /// The name of the receiver; all receivers if not set.
-    receiver: Option<String>,
+#[utoipa::path(get, path = "/v1/alerts/deliveries", params(("limit" = Option<u32>, Query, description = "the number of rows: 200 by default, at most 1,000")), responses((status = 200, body = AlertDeliveryList, description = "`deliveries`: receiver, event_id, alert, event, state, tries, http_status, why, at")))]
+pub(crate) async fn deliveries(
+    State(ctx): Ctx,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<AlertDeliveryList>, ApiError> {
+    let deliveries = ctx.ledger.deliveries(limit(page)).await?;
+    let deliveries = deliveries.into_iter().map(mapping::delivery).collect();
+    Ok(Json(AlertDeliveryList { deliveries }))
 }
 
 /// Sends a test alert to the receivers of this node's settings, and waits for their responses.
-#[utoipa::path(post, path = "/v1/alerts/test", request_body = AlertTest, responses((status = 200, body = super::answers::AlertTestAnswers, description = "`answers`: receiver, accepted, status, answer, error"), (status = 404, description = "no such receiver, or no receiver is configured")))]
+#[utoipa::path(post, path = "/v1/alerts/test", request_body = AlertTest, responses((status = 200, body = AlertTestAnswers, description = "`answers`: receiver, accepted, status, answer, error"), (status = 404, description = "no such receiver, or no receiver is configured")))]
 pub(crate) async fn test(
     State(ctx): Ctx,
     Body(AlertTest { receiver }): Body<AlertTest>,
-) -> JsonResult {
+) -> Result<Json<AlertTestAnswers>, ApiError> {
     let answers = crate::roles::notify::send_test(&ctx, receiver.as_deref()).await;
     let answers = answers.map_err(|error| ApiError::of(&error))?;
     if answers.is_empty() {
@@ -89,5 +69,6 @@ pub(crate) async fn test(
         let help = "set node.alerts in the spec that this node was started with";
         return Err(ApiError::not_found(message).help(help));
     }
-    Ok(Json(json!({ "answers": answers })))
+    let answers = answers.into_iter().map(mapping::test_answer).collect();
+    Ok(Json(AlertTestAnswers { answers }))
 }

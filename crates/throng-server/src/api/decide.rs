@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use throng_api::{DecideRequest, DecisionMade, DecisionRefusal};
 use throng_budget::{Event, EventKind};
 use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
-use utoipa::ToSchema;
 
 use crate::NodeContext;
 use crate::access::{Caller, Scope};
@@ -16,26 +14,13 @@ use crate::access::{Caller, Scope};
 use super::body::Body;
 use super::error::ApiError;
 
-/// A request for a decision.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DecideRequest {
-    /// The key of the user; without it only ad groups without audiences are allowed.
-    user: Option<String>,
-    /// The candidates, best first; at most 1,000.
-    ad_groups: Vec<String>,
-    /// Record an insertion of the first allowed ad group, so that its spend is in flight at once.
-    #[serde(default)]
-    record_insertion: bool,
-}
-
 /// Decides which of the ad groups may be shown to this user now, and says why the others may not.
-#[utoipa::path(post, path = "/v1/decide", request_body = DecideRequest, responses((status = 200, body = super::answers::DecisionMade, description = "`allowed`: names; `refused`: ad_group, code, why; `insertion_id` if one was recorded"), (status = 403, description = "recording an insertion also needs the scope events")))]
+#[utoipa::path(post, path = "/v1/decide", request_body = DecideRequest, responses((status = 200, body = DecisionMade, description = "`allowed`: names; `refused`: ad_group, code, why; `insertion_id` if one was recorded"), (status = 403, description = "recording an insertion also needs the scope events")))]
 pub(crate) async fn decide(
     State(ctx): State<Arc<NodeContext>>,
     Extension(caller): Extension<Caller>,
     Body(request): Body<DecideRequest>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<DecisionMade>, ApiError> {
     if request.ad_groups.len() > 1_000 {
         return Err(ApiError::bad_request("more than 1,000 ad groups in one request"));
     }
@@ -44,28 +29,33 @@ pub(crate) async fn decide(
     }
     let now = ctx.clock.now();
     let user = request.user.as_ref().map(|key| UserKey::text(key.as_str()).hash(ctx.seed));
-    let mut refused: Vec<Value> = Vec::new();
+    let mut refused: Vec<DecisionRefusal> = Vec::new();
     let mut candidates: Vec<AdGroupName> = Vec::with_capacity(request.ad_groups.len());
     for text in &request.ad_groups {
         match AdGroupName::new(text.as_str()) {
             Ok(name) => candidates.push(name),
-            Err(error) => refused
-                .push(json!({ "ad_group": text, "code": "not_a_name", "why": error.to_string() })),
+            Err(error) => refused.push(DecisionRefusal {
+                ad_group: text.clone(),
+                code: "not_a_name".to_owned(),
+                why: error.to_string(),
+            }),
         }
     }
     let (decision, counted) = match request.record_insertion {
         true => ctx.gate.decide_and_count(user, &candidates, now),
         false => (ctx.gate.decide(user, &candidates, now), None),
     };
-    refused.extend(decision.refused.iter().map(|(name, reason)| {
-        json!({ "ad_group": name, "code": reason.code(), "why": reason.to_string() })
+    refused.extend(decision.refused.iter().map(|(name, reason)| DecisionRefusal {
+        ad_group: name.to_string(),
+        code: reason.code().to_owned(),
+        why: reason.to_string(),
     }));
-    let mut response = json!({ "allowed": decision.allowed, "refused": refused });
+    let mut insertion_id = None;
     if let (Some(counted), Some(chosen)) = (counted, decision.allowed.first()) {
         match record_insertion(&ctx, chosen, now).await {
             Ok((id, positions)) => {
                 ctx.gate.insertion_logged(counted, &positions, now);
-                response["insertion_id"] = json!(id);
+                insertion_id = Some(id);
             }
             Err(error) => {
                 ctx.gate.insertion_dropped(counted);
@@ -73,7 +63,7 @@ pub(crate) async fn decide(
             }
         }
     }
-    Ok(Json(response))
+    Ok(Json(DecisionMade { allowed: decision.allowed, refused, insertion_id }))
 }
 
 /// Records an insertion; returns its id and its positions in the event log by partition.

@@ -6,41 +6,14 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use throng_api::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem};
 use throng_model::StorageProblem;
-use throng_spec::{Problem, Role};
-use utoipa::ToSchema;
+use throng_spec::Role;
 
 use crate::node::SlowBody;
 
 /// After how many seconds a client may send a request again that failed because the node was unavailable.
 const RETRY_AFTER_SECS: u64 = 1;
-
-/// The body of an error response.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ErrorBody {
-    /// The error.
-    pub(crate) error: ErrorDetail,
-}
-
-/// What went wrong.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ErrorDetail {
-    /// A stable code for programs: `not_found`, `bad_request`, …
-    pub(crate) code: &'static str,
-    /// The message for people.
-    pub(crate) message: String,
-    /// A hint how to fix the error, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) help: Option<String>,
-    /// All problems of a spec: file, line, column, field, message, help.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<Object>)]
-    pub(crate) problems: Vec<Problem>,
-    /// The request id, as in the log of the node and in the header `x-request-id`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) request_id: Option<String>,
-}
 
 /// An error that a handler returns.
 #[derive(Debug)]
@@ -53,7 +26,13 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(code.status());
+        Self::with_status(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), code, message)
+    }
+
+    /// An error of a layer whose status is not the one of the code.
+    fn with_status(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             status,
             retry_after: None,
@@ -69,14 +48,14 @@ impl ApiError {
 
     /// The request is invalid.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+        Self::new(ErrorCode::BadRequest, message)
     }
 
     /// The spec in the request has problems, or exceeds the limits of this node.
-    pub(crate) fn invalid_spec(problems: Vec<Problem>) -> Self {
+    pub(crate) fn invalid_spec(problems: Vec<SpecProblem>) -> Self {
         let s = if problems.len() == 1 { "" } else { "s" };
         let message = format!("{} problem{s} in the spec", problems.len());
-        let mut error = Self::new(StatusCode::BAD_REQUEST, "invalid_spec", message)
+        let mut error = Self::new(ErrorCode::InvalidSpec, message)
             .help("`problems` says for each where it is and how to fix it");
         error.detail.problems = problems;
         error
@@ -84,22 +63,22 @@ impl ApiError {
 
     /// The state that the request is based on is no longer the current one.
     pub(crate) fn conflict(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", message)
+        Self::new(ErrorCode::Conflict, message)
     }
 
     /// The object does not exist.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+        Self::new(ErrorCode::NotFound, message)
     }
 
     /// The state of the object does not allow the operation.
     pub(crate) fn wrong_state(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "wrong_state", message)
+        Self::new(ErrorCode::WrongState, message)
     }
 
     /// The request has no token and no session.
     pub(crate) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this node requires a token").help(
+        Self::new(ErrorCode::Unauthorized, "this node requires a token").help(
             "send `Authorization: Bearer <token>`; on the command line use --dir of a node on this \
              machine, --token-file or THRONG_TOKEN",
         )
@@ -108,8 +87,7 @@ impl ApiError {
     /// The token is not valid.
     pub(crate) fn wrong_token() -> Self {
         let message = "this token is not valid: it is wrong, expired or revoked";
-        Self::new(StatusCode::UNAUTHORIZED, "wrong_token", message)
-            .help("`throng token list` shows the valid tokens")
+        Self::new(ErrorCode::WrongToken, message).help("`throng token list` shows the valid tokens")
     }
 
     /// The address sent too many wrong tokens.
@@ -117,7 +95,7 @@ impl ApiError {
         let message = "too many wrong tokens from this address";
         // Rounded up: a client that waits exactly this long must not come too early.
         let secs = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_wrong_tokens", message)
+        Self::new(ErrorCode::TooManyWrongTokens, message)
             .help("send a valid token: it is accepted at once")
             .retry_after(secs.max(1))
     }
@@ -131,20 +109,20 @@ impl ApiError {
     pub(crate) fn forbidden(name: &str, needed: &str) -> Self {
         let message =
             format!("the token `{name}` lacks a scope: this request needs the scope {needed}");
-        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+        Self::new(ErrorCode::Forbidden, message)
             .help("`throng token create NAME --scope …` creates a token with other scopes")
     }
 
     /// The operation requires a token; a session is not enough.
     pub(super) fn forbidden_to_sessions() -> Self {
         let message = "a session cannot create a sign-in link";
-        Self::new(StatusCode::FORBIDDEN, "forbidden", message).help("use a token")
+        Self::new(ErrorCode::Forbidden, message).help("use a token")
     }
 
     /// A page of another site sent the request.
     pub(super) fn foreign_origin() -> Self {
         let message = "a page of another site sent this request";
-        Self::new(StatusCode::FORBIDDEN, "foreign_origin", message).help(
+        Self::new(ErrorCode::ForeignOrigin, message).help(
             "use the page of this node, or a program; behind a proxy set node.public_url to the \
              URL that people use",
         )
@@ -152,13 +130,13 @@ impl ApiError {
 
     /// The host name of the request is unknown.
     pub(super) fn misdirected(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message)
+        Self::new(ErrorCode::UnknownHost, message)
     }
 
     /// The body is too large.
     pub(crate) fn too_large() -> Self {
         let message = "the request body is larger than node.max_request_bytes";
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+        Self::new(ErrorCode::TooLarge, message)
             .help("send less in one request, or raise node.max_request_bytes")
     }
 
@@ -168,28 +146,28 @@ impl ApiError {
             SlowBody::Idle(_) => "send the body without pauses",
             SlowBody::Rate { .. } => "send the body faster, or less in one request",
         };
-        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", slow.to_string()).help(help)
+        Self::new(ErrorCode::Timeout, slow.to_string()).help(help)
     }
 
     /// The path does not accept the content type or encoding of the body.
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+        Self::new(ErrorCode::UnsupportedMediaType, message)
     }
 
     /// None of the events of the request counts.
     pub(crate) fn no_event_counts(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "no_event_counts", message)
+        Self::new(ErrorCode::NoEventCounts, message)
     }
 
     /// The error as a field of a response that has other fields too.
-    pub(crate) fn into_json(mut self) -> serde_json::Value {
+    pub(crate) fn into_detail(mut self) -> ErrorDetail {
         self.detail.request_id = REQUEST_ID.try_with(Clone::clone).ok();
-        serde_json::to_value(&*self.detail).unwrap_or_default()
+        *self.detail
     }
 
     /// The node cannot do it now; a retry after a second may succeed.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);
+        let error = Self::new(ErrorCode::Unavailable, message);
         error.retry_after(RETRY_AFTER_SECS)
     }
 
@@ -220,7 +198,7 @@ impl ApiError {
     /// A bug. The client gets no internals; the log has them.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error, "request failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
+        Self::new(ErrorCode::Internal, error.to_string())
     }
 
     /// Status, message, hint, and seconds until a retry: for a response that is not JSON.
@@ -232,7 +210,7 @@ impl ApiError {
     /// The stable code.
     #[cfg(test)]
     pub(super) fn code(&self) -> &'static str {
-        self.detail.code
+        self.detail.code.as_str()
     }
 
     /// Adds a hint how to fix the error.
@@ -244,10 +222,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut detail = self.detail;
-        detail.request_id = REQUEST_ID.try_with(Clone::clone).ok();
-        let mut response = (self.status, Json(ErrorBody { error: *detail })).into_response();
-        if let Some(after) = self.retry_after {
+        let (status, retry_after) = (self.status, self.retry_after);
+        let mut response = (status, Json(ErrorBody { error: self.into_detail() })).into_response();
+        if let Some(after) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, after.into());
         }
         response
@@ -274,12 +251,8 @@ pub(super) async fn no_such_route(roles: Arc<[Role]>) -> ApiError {
 
 /// The path exists, but not with this method.
 pub(super) async fn no_such_method() -> ApiError {
-    ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        "this path does not support this method",
-    )
-    .help("/openapi.json lists the methods of each path")
+    ApiError::new(ErrorCode::MethodNotAllowed, "this path does not support this method")
+        .help("/openapi.json lists the methods of each path")
 }
 
 /// Converts the plain-text error of a layer (too large, too slow, a panic) to the error form of the API.
@@ -294,20 +267,20 @@ pub(super) fn into_api_error(response: Response) -> Response {
     }
     let error = match status {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(),
-        StatusCode::REQUEST_TIMEOUT => ApiError::new(
-            status,
-            "timeout",
-            "the request took longer than node.request_timeout_secs",
-        )
-        .help(
-            "if /readyz names a problem, wait until it is resolved; otherwise request less at \
-                     once, or raise node.request_timeout_secs",
-        ),
-        _ if status.is_server_error() => ApiError::new(status, "internal", "the request failed")
-            .help("the log of the node has the cause, with the request id"),
+        StatusCode::REQUEST_TIMEOUT => {
+            let message = "the request took longer than node.request_timeout_secs";
+            ApiError::new(ErrorCode::Timeout, message).help(
+                "if /readyz names a problem, wait until it is resolved; otherwise request less at \
+                 once, or raise node.request_timeout_secs",
+            )
+        }
+        _ if status.is_server_error() => {
+            ApiError::with_status(status, ErrorCode::Internal, "the request failed")
+                .help("the log of the node has the cause, with the request id")
+        }
         _ => {
             let message = status.canonical_reason().unwrap_or("refused").to_lowercase();
-            ApiError::new(status, "bad_request", message)
+            ApiError::with_status(status, ErrorCode::BadRequest, message)
         }
     };
     error.into_response()

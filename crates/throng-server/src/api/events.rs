@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use throng_api::{EventsAccepted, QuarantineByPartition};
 use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
 
 use crate::NodeContext;
@@ -15,6 +15,7 @@ use crate::NodeContext;
 use super::body::{content_type, whole};
 use super::encoding::decoded;
 use super::error::ApiError;
+use super::mapping::budgets as mapping;
 
 /// After how many seconds refused events may be sent again. A failed partition is restarted, and a full
 /// disk is checked, about every second.
@@ -47,7 +48,7 @@ fn refuse_batch(error: ApiError) -> Response {
 /// Accepts events. Each event is checked by itself: accepted ones are durable and counted when the response
 /// arrives, rejected ones are listed with their line. Events of a batch that is sent again are not counted
 /// twice. The body may be encoded with gzip, zstd or br.
-#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson"), responses((status = 200, body = super::answers::EventsAccepted, description = "`accepted`, `duplicates`, `repeated` (impressions and clicks whose insertion already has one with another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: the number of events whose `inserted_at` is after `at`, or more than 24 hours before it, and is ignored; `positions`: by partition, the first offset of the event log after these events: a feed frame with this log position, or a higher one, includes them"), (status = 422, body = super::answers::EventsAccepted, description = "none of the events counts: the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "the content type is neither NDJSON nor protobuf, or the content encoding is not gzip, zstd or br"), (status = 503, description = "the event log or its disk does not accept writes, or a partition is being restarted: send all events again after `Retry-After`")))]
+#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson"), responses((status = 200, body = EventsAccepted, description = "`accepted`, `duplicates`, `repeated` (impressions and clicks whose insertion already has one with another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: the number of events whose `inserted_at` is after `at`, or more than 24 hours before it, and is ignored; `positions`: by partition, the first offset of the event log after these events: a feed frame with this log position, or a higher one, includes them"), (status = 422, body = EventsAccepted, description = "none of the events counts: the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "the content type is neither NDJSON nor protobuf, or the content encoding is not gzip, zstd or br"), (status = 503, description = "the event log or its disk does not accept writes, or a partition is being restarted: send all events again after `Retry-After`")))]
 pub(crate) async fn accept(
     State(ctx): State<Arc<NodeContext>>,
     request: Request,
@@ -75,21 +76,22 @@ pub(crate) async fn accept(
     problems.truncate(MAX_PROBLEMS);
     metrics::counter!("throng_events_inserted_at_ignored_total").increment(inserted_at_ignored);
     let positions: BTreeMap<u32, u64> = accepted.positions.iter().copied().collect();
-    let mut response = json!({
-        "accepted": accepted.accepted,
-        "duplicates": accepted.duplicates,
-        "repeated": accepted.repeated,
-        "rejected": problems,
-        "rejected_count": refused,
-        "inserted_at_ignored": inserted_at_ignored,
-        "positions": positions,
-    });
+    let mut response = EventsAccepted {
+        accepted: accepted.accepted,
+        duplicates: accepted.duplicates,
+        repeated: accepted.repeated,
+        rejected: problems.into_iter().map(mapping::rejected).collect(),
+        rejected_count: refused,
+        inserted_at_ignored,
+        positions,
+        error: None,
+    };
     if refused == 0 || accepted.accepted + accepted.duplicates + accepted.repeated > 0 {
         return Ok(Json(response).into_response());
     }
     let message = format!("none of the {refused} events of the request counts");
     let error = ApiError::no_event_counts(message).help("`rejected` says why, event by event");
-    response["error"] = error.into_json();
+    response.error = Some(error.into_detail());
     Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(response)).into_response())
 }
 
@@ -100,16 +102,11 @@ async fn read(request: Request, limit: usize) -> Result<ParsedEvents, ApiError> 
 }
 
 /// Records of the event log that could not be applied. They are skipped, and stay in the log.
-#[utoipa::path(get, path = "/v1/events/quarantine", responses((status = 200, body = super::answers::QuarantineByPartition, description = "`partitions`: partition, total, records (the first 1,000): offset, reason, count, at")))]
+#[utoipa::path(get, path = "/v1/events/quarantine", responses((status = 200, body = QuarantineByPartition, description = "`partitions`: partition, total, records (the first 1,000): offset, reason, count, at")))]
 pub(crate) async fn quarantine(
     State(ctx): State<Arc<NodeContext>>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<QuarantineByPartition>, ApiError> {
     let all = ctx.budgets.quarantine().await?;
-    let partitions: Vec<Value> = all
-        .into_iter()
-        .map(|(partition, list)| {
-            json!({ "partition": partition, "total": list.total, "records": list.records })
-        })
-        .collect();
-    Ok(Json(json!({ "partitions": partitions })))
+    let partitions = all.into_iter().map(|(partition, list)| mapping::quarantine(partition, list));
+    Ok(Json(QuarantineByPartition { partitions: partitions.collect() }))
 }

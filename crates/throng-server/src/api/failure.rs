@@ -13,6 +13,7 @@ use throng_store::LedgerError;
 
 use super::error::ApiError;
 use crate::access::AccessError;
+use crate::operations::OperationError;
 
 /// What is unavailable.
 enum Cause {
@@ -94,6 +95,24 @@ impl From<LedgerError> for ApiError {
             LedgerError::WrongState { .. } => Self::wrong_state(error.to_string()),
             LedgerError::LeaseLost { .. } => Self::conflict(error.to_string()),
             _ => Self::of(&error),
+        }
+    }
+}
+
+impl From<OperationError> for ApiError {
+    fn from(error: OperationError) -> Self {
+        let with_help = |error: Self, help: Option<String>| match help {
+            Some(help) => error.help(help),
+            None => error,
+        };
+        match error {
+            OperationError::NotFound { message, help } => with_help(Self::not_found(message), help),
+            OperationError::WrongState { message, help } => {
+                with_help(Self::wrong_state(message), help)
+            }
+            OperationError::Unavailable { message } => Self::unavailable(message),
+            OperationError::Ledger(error) => error.into(),
+            OperationError::Component(error) => Self::of(&*error),
         }
     }
 }

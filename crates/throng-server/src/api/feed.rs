@@ -1,6 +1,5 @@
 //! The feed for gates: frames, the catalog, and the versions that each gate has applied.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -10,32 +9,22 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures::StreamExt;
-use serde::Deserialize;
-use serde_json::{Value, json};
 use throng_aggregator::FeedFormat;
+use throng_api::{AdGroupCatalog, AppliedVersions, FeedQuery, GateList, GateNoted, GatePartition};
 use throng_feed::Catalog;
 use tokio_util::sync::CancellationToken;
-use utoipa::ToSchema;
 
 use crate::NodeContext;
 use crate::roles::cluster::cluster_members;
 
 use super::body::Body;
 use super::error::ApiError;
+use super::mapping::budgets as mapping;
 
 type Ctx = State<Arc<NodeContext>>;
 
 /// The maximum length of a gate id.
 const MAX_ID_LENGTH: usize = 128;
-
-/// The query of a subscription.
-#[derive(Debug, Deserialize)]
-pub(crate) struct FeedQuery {
-    /// The id of the gate, for the list of gates.
-    gate: Option<String>,
-    /// The format of the frames: 1 or 2.
-    format: Option<u8>,
-}
 
 fn checked_gate_id(id: &str) -> Result<&str, ApiError> {
     let fits = !id.is_empty()
@@ -90,69 +79,46 @@ impl Drop for OpenConnection {
 }
 
 /// The ad groups with their index in the feed, budget and targeting.
-#[utoipa::path(get, path = "/v1/catalog", responses((status = 200, body = super::answers::AdGroupCatalog, description = "`version`, `ad_groups`")))]
+#[utoipa::path(get, path = "/v1/catalog", responses((status = 200, body = AdGroupCatalog, description = "`version`, `ad_groups`")))]
 pub(crate) async fn catalog(State(ctx): Ctx) -> Json<Arc<Catalog>> {
     Json(ctx.budgets.catalog())
 }
 
-/// The versions that a gate has applied.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AppliedVersions {
-    /// The version of the last applied frame, by partition.
-    versions: HashMap<u32, u64>,
-}
-
 /// Reports the versions of the feed that a gate has applied.
-#[utoipa::path(post, path = "/v1/gates/{id}/applied", params(("id" = String, Path)), request_body = AppliedVersions, responses((status = 200, body = super::answers::GateNoted, description = "recorded"), (status = 400, description = "the gate id is invalid, or there are too many gates")))]
+#[utoipa::path(post, path = "/v1/gates/{id}/applied", params(("id" = String, Path)), request_body = AppliedVersions, responses((status = 200, body = GateNoted, description = "recorded"), (status = 400, description = "the gate id is invalid, or there are too many gates")))]
 pub(crate) async fn applied(
     State(ctx): Ctx,
     Path(id): Path<String>,
     Body(AppliedVersions { versions }): Body<AppliedVersions>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<GateNoted>, ApiError> {
     let id = checked_gate_id(&id)?;
     if versions.len() > 256 {
         return Err(ApiError::bad_request("more than 256 partitions in one report"));
     }
-    let mut versions: Vec<(u32, u64)> = versions.into_iter().collect();
-    versions.sort_unstable();
+    // In ascending order of the partitions, as the map has them.
+    let versions: Vec<(u32, u64)> = versions.into_iter().collect();
     if !ctx.budgets.gate_report(id, versions, ctx.clock.now()) {
         return Err(ApiError::bad_request("the number of gates of this node is at its limit")
             .help(
                 "give each gate a fixed id; gates that have not reported for an hour are removed",
             ));
     }
-    Ok(Json(json!({ "noted": true })))
+    Ok(Json(GateNoted { noted: true }))
 }
 
 /// The gates that have reported within the last hour, to this node or to another one.
-#[utoipa::path(get, path = "/v1/gates", responses((status = 200, body = super::answers::GateList, description = "`gates`: id, versions, at, age_seconds; `partitions`: the published version of each partition")))]
-pub(crate) async fn gates(State(ctx): Ctx) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(get, path = "/v1/gates", responses((status = 200, body = GateList, description = "`gates`: id, versions, at, age_seconds; `partitions`: the published version of each partition")))]
+pub(crate) async fn gates(State(ctx): Ctx) -> Result<Json<GateList>, ApiError> {
     let now = ctx.clock.now();
     let (_, gates) = cluster_members(&ctx).await?;
-    let gates: Vec<Value> = gates
-        .into_iter()
-        .map(|gate| {
-            json!({
-                "id": gate.id,
-                "versions": gate.versions,
-                "at": gate.at,
-                "age_seconds": now.since(gate.at).as_secs_f64(),
-            })
-        })
-        .collect();
-    let partitions: Vec<Value> = ctx
-        .budgets
-        .feed_positions()
-        .into_iter()
-        .map(|feed| {
-            json!({
-                "partition": feed.partition,
-                "epoch": feed.epoch,
-                "version": feed.version,
-                "age_seconds": now.since(feed.at).as_secs_f64(),
-            })
-        })
-        .collect();
-    Ok(Json(json!({ "gates": gates, "partitions": partitions })))
+    let partitions = ctx.budgets.feed_positions().into_iter().map(|feed| GatePartition {
+        partition: feed.partition,
+        epoch: feed.epoch,
+        version: feed.version,
+        age_seconds: now.since(feed.at).as_secs_f64(),
+    });
+    Ok(Json(GateList {
+        gates: gates.into_iter().map(|gate| mapping::gate(gate, now)).collect(),
+        partitions: partitions.collect(),
+    }))
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use serde_json::{Value, json};
+use throng_api::{NodeHealth, NodeList, Readiness};
 use throng_lake::Landlock;
 use throng_model::{Clock, Entropy, SystemClock, SystemEntropy};
 
@@ -17,6 +17,7 @@ use crate::NodeContext;
 use crate::health::Impact;
 
 use super::error::{self, ApiError, REQUEST_ID};
+use super::mapping::node as mapping;
 
 pub(super) fn open_routes() -> Router<Arc<NodeContext>> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
@@ -30,33 +31,29 @@ pub(crate) async fn healthz() -> &'static str {
 
 /// Whether the node is ready. Needs no token, so the response has classes of problems and no details, and
 /// costs no I/O.
-#[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, body = super::answers::Readiness, description = "`ready`: true; `degraded`: whether it works with older data or without a component; `problems`: classes of problems"), (status = 503, body = super::answers::Readiness, description = "`ready`: false; `problems`: classes of problems")))]
-pub(crate) async fn readyz(State(ctx): State<Arc<NodeContext>>) -> (StatusCode, Json<Value>) {
+#[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, body = Readiness, description = "`ready`: true; `degraded`: whether it works with older data or without a component; `problems`: classes of problems"), (status = 503, body = Readiness, description = "`ready`: false; `problems`: classes of problems")))]
+pub(crate) async fn readyz(State(ctx): State<Arc<NodeContext>>) -> (StatusCode, Json<Readiness>) {
     let impact = ctx.health.impact();
     let ready = impact != Some(Impact::NotReady);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let response = json!({
-        "ready": ready,
-        "degraded": impact.is_some(),
-        "problems": ctx.health.classes(),
-    });
+    let classes = ctx.health.classes().into_iter().map(|class| class.name().to_owned());
+    let response = Readiness { ready, degraded: impact.is_some(), problems: classes.collect() };
     (status, Json(response))
 }
 
 /// The problems of this node in detail, and the snapshots that it serves.
-#[utoipa::path(get, path = "/v1/node/health", responses((status = 200, body = super::answers::NodeHealth, description = "`ready`, `degraded`, `problems`: class, key, impact, detail, since; `snapshots`: the version that is served of each audience; `landlock`: whether the kernel confines query workers to their folders: yes, partial or no")))]
-pub(crate) async fn details(State(ctx): State<Arc<NodeContext>>) -> Json<Value> {
+#[utoipa::path(get, path = "/v1/node/health", responses((status = 200, body = NodeHealth, description = "`ready`, `degraded`, `problems`: class, key, impact, detail, since; `snapshots`: the version that is served of each audience; `landlock`: whether the kernel confines query workers to their folders: yes, partial or no")))]
+pub(crate) async fn details(State(ctx): State<Arc<NodeContext>>) -> Json<NodeHealth> {
     let impact = ctx.health.impact();
     let index = ctx.membership.load();
-    let served: serde_json::Map<String, Value> =
-        index.versions().map(|(name, version, _)| (name.to_string(), json!(version))).collect();
-    Json(json!({
-        "ready": impact != Some(Impact::NotReady),
-        "degraded": impact.is_some(),
-        "problems": ctx.health.problems(),
-        "snapshots": served,
-        "landlock": Landlock::of_kernel().name(),
-    }))
+    let served = index.versions().map(|(name, version, _)| (name.to_string(), version));
+    Json(NodeHealth {
+        ready: impact != Some(Impact::NotReady),
+        degraded: impact.is_some(),
+        problems: ctx.health.problems().into_iter().map(mapping::problem).collect(),
+        snapshots: served.collect(),
+        landlock: Landlock::of_kernel().name().to_owned(),
+    })
 }
 
 /// One recorder per process; nodes of the same process share it.
@@ -80,10 +77,10 @@ pub(crate) fn drain_samples() {
 }
 
 /// The nodes of the cluster.
-#[utoipa::path(get, path = "/v1/nodes", responses((status = 200, body = super::answers::NodeList, description = "`nodes`: name, roles, url, started_at, seen_at, partitions, stands_by, gates")))]
-pub(crate) async fn nodes(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(get, path = "/v1/nodes", responses((status = 200, body = NodeList, description = "`nodes`: name, roles, url, started_at, seen_at, partitions, stands_by, gates")))]
+pub(crate) async fn nodes(State(ctx): State<Arc<NodeContext>>) -> Result<Json<NodeList>, ApiError> {
     let (nodes, _) = crate::roles::cluster::cluster_members(&ctx).await?;
-    Ok(Json(json!({ "nodes": nodes })))
+    Ok(Json(NodeList { nodes: nodes.into_iter().map(mapping::node).collect() }))
 }
 
 /// Metrics in Prometheus' text format.

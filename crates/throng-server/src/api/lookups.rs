@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde::{Deserialize, Serialize};
+use throng_api::{LookupRequest, LookupResult, UserAudiences};
 use throng_membership::MembershipIndex;
 use throng_model::{AudienceName, UserKey};
-use utoipa::ToSchema;
 
 use crate::NodeContext;
 
@@ -17,63 +16,35 @@ use super::error::ApiError;
 /// The most keys of one request.
 const MAX_KEYS: usize = 10_000;
 
-/// Keys to look up.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Keys {
-    /// The keys of the users; at most 10,000.
-    keys: Vec<String>,
-}
-
-/// The audiences of a user.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct User {
-    /// The key, as in the request.
-    key: String,
-    /// The names of the audiences, sorted.
-    #[schema(value_type = Vec<String>)]
-    audiences: Vec<AudienceName>,
-    /// Audiences whose snapshot is damaged or cannot be fetched, so that it is unknown whether the user is in
-    /// them. Omitted if there are none.
-    #[schema(value_type = Vec<String>)]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    unknown: Vec<AudienceName>,
-}
-
-/// The users in the order of their keys.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Users {
-    users: Vec<User>,
-}
-
-fn look_up(index: &MembershipIndex, key: String) -> User {
+fn look_up(index: &MembershipIndex, key: String) -> UserAudiences {
     let hash = UserKey::text(key.as_str()).hash(index.seed());
     let mut audiences: Vec<AudienceName> = index.audiences_of(hash).into_iter().cloned().collect();
     audiences.sort_unstable();
-    User { key, audiences, unknown: index.missing().to_vec() }
+    UserAudiences { key, audiences, unknown: index.missing().to_vec() }
 }
 
 /// Looks up one user.
-#[utoipa::path(get, path = "/v1/users/{key}/audiences", params(("key" = String, Path)), responses((status = 200, body = User, description = "the audiences of the user; an unknown user is in none")))]
+#[utoipa::path(get, path = "/v1/users/{key}/audiences", params(("key" = String, Path)), responses((status = 200, body = UserAudiences, description = "the audiences of the user; an unknown user is in none")))]
 pub(crate) async fn one(
     State(ctx): State<Arc<NodeContext>>,
     Path(key): Path<String>,
-) -> Json<User> {
+) -> Json<UserAudiences> {
     metrics::counter!("throng_lookups_total").increment(1);
     Json(look_up(&ctx.membership.load(), key))
 }
 
 /// Looks up many users.
-#[utoipa::path(post, path = "/v1/lookups", request_body = Keys, responses((status = 200, body = Users, description = "the users in the order of their keys"), (status = 400, description = "too many keys")))]
+#[utoipa::path(post, path = "/v1/lookups", request_body = LookupRequest, responses((status = 200, body = LookupResult, description = "the users in the order of their keys"), (status = 400, description = "too many keys")))]
 pub(crate) async fn batch(
     State(ctx): State<Arc<NodeContext>>,
-    Body(Keys { keys }): Body<Keys>,
-) -> Result<Json<Users>, ApiError> {
+    Body(LookupRequest { keys }): Body<LookupRequest>,
+) -> Result<Json<LookupResult>, ApiError> {
     if keys.len() > MAX_KEYS {
         return Err(ApiError::bad_request(format!("{} keys in one request", keys.len()))
             .help(format!("send at most {MAX_KEYS}")));
     }
     metrics::counter!("throng_lookups_total").increment(keys.len() as u64);
     let index = ctx.membership.load();
-    Ok(Json(Users { users: keys.into_iter().map(|key| look_up(&index, key)).collect() }))
+    let users = keys.into_iter().map(|key| look_up(&index, key)).collect();
+    Ok(Json(LookupResult { users }))
 }

@@ -2,7 +2,6 @@
 //! description with the routes.
 
 mod alerts;
-mod answers;
 mod audiences;
 mod auth;
 mod body;
@@ -15,13 +14,14 @@ mod failure;
 mod feed;
 mod health;
 mod lookups;
+mod mapping;
 mod openapi;
 mod removals;
 mod sizes;
 mod sources;
 mod spec;
 mod stream;
-pub(crate) mod syncs;
+mod syncs;
 mod timeout;
 mod tokens;
 mod why;
@@ -48,6 +48,7 @@ pub(crate) use encoding::decoded;
 pub(crate) use encoding::decoded_length;
 pub(crate) use error::ApiError;
 pub(crate) use health::{drain_samples, install_metrics};
+pub(crate) use mapping::activation::task_eta;
 #[cfg(test)]
 pub(crate) use timeout::within;
 

@@ -1,6 +1,11 @@
-//! The OpenAPI description, made from the handlers.
+//! The OpenAPI description, generated from the handlers. `docs/reference/openapi.json` is a copy of it
+//! (`cargo xtask gen`).
+
+use std::collections::BTreeMap;
 
 use axum::Json;
+use throng_api::{ErrorBody, ErrorCode};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, Ref, RefOr, Response};
 use utoipa::{Modify, OpenApi};
@@ -16,7 +21,8 @@ impl Modify for Token {
     }
 }
 
-/// Gives every operation a unique id, and its errors the same schema.
+/// Gives every operation a unique id and the errors that every operation of its kind can have, and all errors
+/// the same schema.
 struct Common;
 
 /// The id of an operation: its method and its path, such as `get_v1_audiences_name`.
@@ -25,13 +31,62 @@ fn operation_id(method: &str, path: &str) -> String {
     std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
 }
 
+/// The codes that an operation can respond with, besides those that it declares, each with its meaning.
+fn common_errors(method: &str, operation: &Operation) -> Vec<(ErrorCode, &'static str)> {
+    use ErrorCode::{
+        BadRequest, Forbidden, ForeignOrigin, Internal, Timeout, TooLarge, TooManyWrongTokens,
+        Unauthorized, Unavailable, UnknownHost, UnsupportedMediaType, WrongToken,
+    };
+    let mut errors = vec![(UnknownHost, "the host name of the request is not a name of the node")];
+    // Probes need no token, and read only memory.
+    if operation.security.is_some() {
+        return errors;
+    }
+    errors.extend([
+        (Unauthorized, "the request has no token and no session"),
+        (WrongToken, "the token is wrong, expired or revoked"),
+        (Forbidden, "the token lacks a scope"),
+        (Timeout, "the request took longer than `node.request_timeout_secs`"),
+        (TooManyWrongTokens, "too many wrong tokens from this address"),
+        (Internal, "a bug; the log of the node has the cause, with the request id"),
+        (Unavailable, "a component is unavailable; with `Retry-After` if a retry may succeed"),
+    ]);
+    let has_parameters = operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
+    if has_parameters || operation.request_body.is_some() {
+        errors.push((BadRequest, "a parameter or the body is invalid"));
+    }
+    if method == "post" {
+        errors.extend([
+            (ForeignOrigin, "a page of another site sent the request"),
+            (TooLarge, "the body is larger than `node.max_request_bytes`"),
+            (UnsupportedMediaType, "the path does not accept the content type or encoding"),
+        ]);
+    }
+    errors
+}
+
+/// The description of the errors of one status.
+fn describe(errors: &[(ErrorCode, &str)]) -> String {
+    let parts: Vec<String> =
+        errors.iter().map(|(code, meaning)| format!("`{code}`: {meaning}")).collect();
+    parts.join("; ")
+}
+
 impl Modify for Common {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         for (path, item) in &mut openapi.paths.paths {
             for (method, operation) in [("get", &mut item.get), ("post", &mut item.post)] {
                 let Some(operation) = operation else { continue };
                 operation.operation_id = Some(operation_id(method, path));
+                let mut errors: BTreeMap<u16, Vec<(ErrorCode, &str)>> = BTreeMap::new();
+                for (code, meaning) in common_errors(method, operation) {
+                    errors.entry(code.status()).or_default().push((code, meaning));
+                }
                 let responses = &mut operation.responses.responses;
+                for (status, errors) in errors {
+                    let common = RefOr::T(Response::new(describe(&errors)));
+                    responses.entry(status.to_string()).or_insert(common);
+                }
                 let any_error = RefOr::T(Response::new("all other responses are errors"));
                 responses.entry("default".to_owned()).or_insert(any_error);
                 for (status, response) in responses.iter_mut() {
@@ -52,7 +107,7 @@ impl Modify for Common {
     info(title = "Throng", description = "Audiences, lookups, activation, budgets, decisions"),
     security(("token" = [])),
     modifiers(&Token, &Common),
-    components(schemas(super::error::ErrorBody, super::error::ErrorDetail)),
+    components(schemas(ErrorBody, throng_api::ErrorDetail, ErrorCode, throng_api::SpecProblem)),
     paths(
         super::health::healthz, super::health::readyz, super::health::details, super::health::metrics, super::health::nodes, document,
         super::audiences::list, super::audiences::one, super::audiences::refresh,
@@ -74,7 +129,7 @@ impl Modify for Common {
 pub(crate) struct Api;
 
 /// The OpenAPI description of the API.
-#[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = super::answers::Description, description = "OpenAPI 3.1")))]
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = throng_api::Description, description = "OpenAPI 3.1")))]
 pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
     Json(Api::openapi())
 }
@@ -145,6 +200,45 @@ mod tests {
             let pointer = rest.split('"').next().unwrap();
             assert!(document.pointer(pointer).is_some(), "{pointer} is missing");
         }
+    }
+
+    /// Every operation declares the errors of its kind, and no code of an error is missing.
+    #[test]
+    fn every_operation_declares_its_errors() {
+        let document = serde_json::to_value(Api::openapi()).unwrap();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let is_probe = ["/healthz", "/readyz"].contains(&path.as_str());
+                let needed: &[&str] = match (is_probe, method.as_str()) {
+                    (true, _) => &["421"],
+                    (false, "post") => &["401", "403", "413", "415", "421", "429", "500", "503"],
+                    (false, _) => &["401", "403", "421", "429", "500", "503"],
+                };
+                for status in needed {
+                    let schema = operation["responses"][*status]["content"]["application/json"]
+                        ["schema"]["$ref"]
+                        .as_str();
+                    // The events have a body of their own for some errors.
+                    assert!(schema.is_some(), "{method} {path} {status}");
+                }
+            }
+        }
+        let codes = document["components"]["schemas"]["ErrorCode"]["enum"].as_array().unwrap();
+        let codes: BTreeSet<&str> = codes.iter().filter_map(|code| code.as_str()).collect();
+        let all: BTreeSet<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(codes, all);
+    }
+
+    /// Clients are generated from the file, and a change of the API shows in its diff.
+    #[test]
+    fn the_checked_in_document_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/openapi.json");
+        let text = serde_json::to_string_pretty(&Api::openapi()).unwrap() + "\n";
+        if std::env::var_os("THRONG_BLESS").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let current = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(current == text, "docs/reference/openapi.json is stale: run `cargo xtask gen`");
     }
 
     /// No route without a scope, and no scope without a route.

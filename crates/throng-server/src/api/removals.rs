@@ -5,93 +5,63 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use serde_json::{Value, json};
-use throng_store::{Removal, RemovalRule};
+use throng_api::{RemovalList, SyncNamed, SyncRemoval};
 
 use crate::NodeContext;
 use crate::access::Caller;
-use crate::removals::{Definition, users_of, users_text};
+use crate::operations::removals as operations;
+use crate::removals::{Definition, users_of};
 
 use super::error::ApiError;
-use super::syncs::record_change;
+use super::mapping::activation as mapping;
 
 type Ctx = State<Arc<NodeContext>>;
-type JsonResult = Result<Json<Value>, ApiError>;
 
 /// The removals that are not finished.
-#[utoipa::path(get, path = "/v1/removals", responses((status = 200, body = super::answers::RemovalList, description = "`removals`: sync, rule, platform_id, users, approved_by, last_error")))]
-pub(crate) async fn list(State(ctx): Ctx) -> JsonResult {
-    let audiences: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
+#[utoipa::path(get, path = "/v1/removals", responses((status = 200, body = RemovalList, description = "`removals`: sync, rule, platform_id, users, approved_by, last_error")))]
+pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<RemovalList>, ApiError> {
+    let mut audiences: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
     let records = ctx.ledger.delivered_records().await?;
     let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
-    let removals = ctx.ledger.removals().await?;
-    let removals = removals.iter().map(|removal| {
-        let definition = Definition::of(removal).ok();
-        json!({
-            "sync": removal.sync,
-            "rule": removal.rule,
-            "audience": definition.as_ref().map(Definition::platform_name),
-            "destination": definition.as_ref().map(|d| &d.destination.name),
-            "platform_id": audiences.get(&removal.sync).map(|audience| &audience.platform_id),
-            "users": users_of(records.get(&removal.sync)),
-            "requested_at": removal.requested_at,
-            "approved_at": removal.approved_at,
-            "approved_by": removal.approved_by,
-            "tries": removal.tries,
-            "retry_at": removal.retry_at,
-            "last_error": removal.last_error,
-        })
+    let removals = ctx.ledger.removals().await?.into_iter().map(|removal| {
+        let definition = Definition::of(&removal).ok();
+        let audience = audiences.remove(&removal.sync);
+        SyncRemoval {
+            rule: mapping::removal_rule(removal.rule),
+            audience: definition.as_ref().map(Definition::platform_name),
+            destination: definition.map(|definition| definition.destination.name),
+            platform_id: audience.map(|audience| audience.platform_id),
+            users: users_of(records.get(&removal.sync)),
+            sync: removal.sync,
+            requested_at: removal.requested_at,
+            approved_at: removal.approved_at,
+            approved_by: removal.approved_by,
+            tries: removal.tries,
+            retry_at: removal.retry_at,
+            last_error: removal.last_error,
+        }
     });
-    Ok(Json(json!({ "removals": removals.collect::<Vec<Value>>() })))
+    Ok(Json(RemovalList { removals: removals.collect() }))
 }
 
 /// Approves a removal: the audience on the platform is emptied or deleted.
-#[utoipa::path(post, path = "/v1/removals/{name}/approve", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such removal"), (status = 409, description = "it is already approved")))]
+#[utoipa::path(post, path = "/v1/removals/{name}/approve", params(("name" = String, Path)), responses((status = 200, body = SyncNamed, description = "`sync`"), (status = 404, description = "no such removal"), (status = 409, description = "it is already approved")))]
 pub(crate) async fn approve(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> JsonResult {
-    let removal = open_removal(&ctx, &name).await?;
-    let sync = &removal.sync;
-    ctx.ledger.approve_removal(sync, caller.name(), ctx.clock.now()).await?;
-    let what = match removal.rule {
-        RemovalRule::Empty => "is emptied",
-        RemovalRule::Delete => "is deleted",
-    };
-    let why = format!("{} {what}", describe_audience(&ctx, &removal).await?);
-    record_change(&ctx, sync, &caller, "removal_approved", why).await
+) -> Result<Json<SyncNamed>, ApiError> {
+    let sync = operations::approve(&ctx, &name, caller.name()).await?;
+    Ok(Json(SyncNamed { sync }))
 }
 
 /// Discards a removal: the audience on the platform is not changed.
-#[utoipa::path(post, path = "/v1/removals/{name}/keep", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncNamed, description = "`sync`"), (status = 404, description = "no such removal"), (status = 409, description = "it is being carried out")))]
+#[utoipa::path(post, path = "/v1/removals/{name}/keep", params(("name" = String, Path)), responses((status = 200, body = SyncNamed, description = "`sync`"), (status = 404, description = "no such removal"), (status = 409, description = "it is being carried out")))]
 pub(crate) async fn keep(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> JsonResult {
-    let removal = open_removal(&ctx, &name).await?;
-    ctx.ledger.discard_removal(&removal.sync, ctx.clock.now()).await?;
-    let why = format!("{} is not changed", describe_audience(&ctx, &removal).await?);
-    record_change(&ctx, &removal.sync, &caller, "removal_discarded", why).await
-}
-
-async fn open_removal(ctx: &NodeContext, name: &str) -> Result<Removal, ApiError> {
-    let removals = ctx.ledger.removals().await?;
-    let found = removals.into_iter().find(|removal| removal.sync.as_str() == name);
-    found.ok_or_else(|| {
-        ApiError::not_found(format!("no removal of a sync `{name}`"))
-            .help("`throng sync removals` lists the removals that are not finished")
-    })
-}
-
-/// Describes the audience of a removal with its number of users, for the history.
-async fn describe_audience(ctx: &NodeContext, removal: &Removal) -> Result<String, ApiError> {
-    let Some(audience) = ctx.ledger.platform_audience(&removal.sync).await? else {
-        return Ok("its audience, which is not on the platform,".to_owned());
-    };
-    let records = ctx.ledger.delivered_records().await?;
-    let record = records.iter().find(|record| record.sync == removal.sync);
-    let users = users_text(users_of(record));
-    Ok(format!("the audience {} on the platform with {users}", audience.platform_id))
+) -> Result<Json<SyncNamed>, ApiError> {
+    let sync = operations::discard(&ctx, &name, caller.name()).await?;
+    Ok(Json(SyncNamed { sync }))
 }

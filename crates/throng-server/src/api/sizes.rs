@@ -4,34 +4,32 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::{Value, json};
 use throng_activation::evaluate_sizes;
-use throng_store::Verdict;
+use throng_api::{ActivationVerdict, SyncSizes};
 
 use crate::NodeContext;
+use crate::operations::syncs as operations;
 use crate::roles::activate::{MAX_KEPT_SIZES, size_series};
 
 use super::error::ApiError;
-use super::syncs::declared_sync;
+use super::mapping::activation as mapping;
 
 /// The sizes that the platform reported for the audience of a sync over the last 30 days, each with the
 /// number of users that were delivered.
-#[utoipa::path(get, path = "/v1/syncs/{name}/sizes", params(("name" = String, Path)), responses((status = 200, body = super::answers::SyncSizes, description = "`sizes`, oldest first: at, delivered, lower, upper, settling; `verdict` and `reason` of the whole series"), (status = 404, description = "no such sync")))]
+#[utoipa::path(get, path = "/v1/syncs/{name}/sizes", params(("name" = String, Path)), responses((status = 200, body = SyncSizes, description = "`sizes`, oldest first: at, delivered, lower, upper, settling; `verdict` and `reason` of the whole series"), (status = 404, description = "no such sync")))]
 pub(crate) async fn of_sync(
     State(ctx): State<Arc<NodeContext>>,
     Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let sync = declared_sync(&ctx, &name)?;
+) -> Result<Json<SyncSizes>, ApiError> {
+    let sync = operations::declared(&ctx, &name)?;
     let sizes = ctx.ledger.sizes(&sync, MAX_KEPT_SIZES).await?;
     let audience = ctx.ledger.platform_audience(&sync).await?;
     let platform_id = audience.map(|audience| audience.platform_id);
     let series = platform_id.as_deref().map(|id| size_series(&sizes, id)).unwrap_or_default();
-    let finding = evaluate_sizes(&series);
-    Ok(Json(json!({
-        "sync": sync,
-        "platform_id": platform_id,
-        "verdict": finding.as_ref().map_or(Verdict::Passed, |finding| finding.verdict),
-        "reason": finding.map(|finding| finding.reason),
-        "sizes": sizes,
-    })))
+    let (verdict, reason) = match evaluate_sizes(&series) {
+        Some(finding) => (mapping::verdict(finding.verdict), Some(finding.reason)),
+        None => (ActivationVerdict::Passed, None),
+    };
+    let sizes = sizes.into_iter().map(mapping::size).collect();
+    Ok(Json(SyncSizes { sync, platform_id, verdict, reason, sizes }))
 }

@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use throng_api::SourceList;
 
 use crate::NodeContext;
 
 use super::error::ApiError;
+use super::mapping::sources as mapping;
 
 /// All tables of all sources.
-#[utoipa::path(get, path = "/v1/sources", responses((status = 200, body = super::answers::SourceList, description = "`sources`: name, path, `tables` (name, files, bytes, rows if known, columns with types, `refused` with the cause), `passed_over`: skipped files with the reason"), (status = 503, description = "the tables cannot be listed, because it takes too much memory or time")))]
-pub(crate) async fn list(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Value>, ApiError> {
+#[utoipa::path(get, path = "/v1/sources", responses((status = 200, body = SourceList, description = "`sources`: name, path, `tables` (name, files, bytes, rows if known, columns with types, `refused` with the cause), `passed_over`: skipped files with the reason"), (status = 503, description = "the tables cannot be listed, because it takes too much memory or time")))]
+pub(crate) async fn list(
+    State(ctx): State<Arc<NodeContext>>,
+) -> Result<Json<SourceList>, ApiError> {
     let sources = ctx.lake.load_full().list().await.map_err(|error| {
         let response = ApiError::unavailable(throng_model::with_causes(&error));
         match error.help() {
@@ -20,5 +23,5 @@ pub(crate) async fn list(State(ctx): State<Arc<NodeContext>>) -> Result<Json<Val
             None => response,
         }
     })?;
-    Ok(Json(json!({ "sources": sources })))
+    Ok(Json(SourceList { sources: sources.into_iter().map(mapping::source).collect() }))
 }

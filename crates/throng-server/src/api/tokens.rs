@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use throng_api::{
+    CreateToken, SessionEnded, SessionList, SignInLink, TokenCreated, TokenList, TokenRevoked,
+};
 use throng_model::Timestamp;
-use utoipa::ToSchema;
 
 use crate::NodeContext;
 use crate::access::{AccessError, Caller, Scope, Scopes, TokenRequest, is_token_name};
 
 use super::body::Body;
 use super::error::ApiError;
+use super::mapping::node as mapping;
 
 type Ctx = State<Arc<NodeContext>>;
-type JsonResult = Result<Json<Value>, ApiError>;
 
 impl From<AccessError> for ApiError {
     fn from(error: AccessError) -> Self {
@@ -26,22 +26,6 @@ impl From<AccessError> for ApiError {
             other => Self::internal(&other),
         }
     }
-}
-
-/// A request to create a token.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CreateToken {
-    /// 1 to 64 letters, digits, `-`, `_` and `.`; unique among the valid tokens.
-    name: String,
-    /// One or more of events, lookup, feed, metrics, read, operate, admin.
-    scopes: Vec<String>,
-    /// After how many seconds the token expires; never if omitted.
-    #[serde(default)]
-    expires_in_secs: Option<u64>,
-    /// The workspace that the token is limited to.
-    #[serde(default)]
-    workspace: Option<String>,
 }
 
 /// The maximum of `expires_in_secs`: a hundred years.
@@ -79,86 +63,62 @@ fn checked_request(create: CreateToken, now: Timestamp) -> Result<TokenRequest, 
 }
 
 /// Creates a token. Only this response contains the token itself.
-#[utoipa::path(post, path = "/v1/tokens", request_body = CreateToken, responses((status = 200, body = super::answers::TokenCreated, description = "`name`, `token`, `scopes`, `expires_at`"), (status = 409, description = "a valid token has this name")))]
+#[utoipa::path(post, path = "/v1/tokens", request_body = CreateToken, responses((status = 200, body = TokenCreated, description = "`name`, `token`, `scopes`, `expires_at`"), (status = 409, description = "a valid token has this name")))]
 pub(crate) async fn create(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Body(create): Body<CreateToken>,
-) -> JsonResult {
+) -> Result<Json<TokenCreated>, ApiError> {
     let request = checked_request(create, ctx.access.time())?;
-    let mut response = json!({
-        "name": request.name,
-        "scopes": request.scopes,
-        "expires_at": request.expires_at,
-        "workspace": request.workspace,
-    });
+    let mut response = TokenCreated {
+        name: request.name.clone(),
+        scopes: mapping::scope_names(request.scopes),
+        expires_at: request.expires_at,
+        workspace: request.workspace.clone(),
+        token: String::new(),
+    };
     let secret = ctx.access.create(request, &caller, ctx.clock.now()).await?;
-    response["token"] = json!(secret.expose());
+    secret.expose().clone_into(&mut response.token);
     Ok(Json(response))
 }
 
 /// All tokens, also expired and revoked ones; without their secrets.
-#[utoipa::path(get, path = "/v1/tokens", responses((status = 200, body = super::answers::TokenList, description = "`tokens`: name, scopes, workspace, created_at, created_by, expires_at, last_used_at, revoked_at, valid")))]
-pub(crate) async fn list(State(ctx): Ctx) -> JsonResult {
-    let tokens: Vec<Value> = ctx
-        .access
-        .list()
-        .await?
-        .into_iter()
-        .map(|row| {
-            json!({
-                "name": row.name,
-                "scopes": Scopes::parse_known(&row.scopes),
-                "workspace": row.workspace,
-                "created_at": row.created_at,
-                "created_by": row.created_by,
-                "expires_at": row.expires_at,
-                "last_used_at": row.last_used_at,
-                "revoked_at": row.revoked_at,
-                "valid": ctx.access.is_valid(&row),
-            })
-        })
-        .collect();
-    Ok(Json(json!({ "tokens": tokens })))
+#[utoipa::path(get, path = "/v1/tokens", responses((status = 200, body = TokenList, description = "`tokens`: name, scopes, workspace, created_at, created_by, expires_at, last_used_at, revoked_at, valid")))]
+pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<TokenList>, ApiError> {
+    let tokens = ctx.access.list().await?.into_iter().map(|row| {
+        let valid = ctx.access.is_valid(&row);
+        mapping::token(row, valid)
+    });
+    Ok(Json(TokenList { tokens: tokens.collect() }))
 }
 
 /// Revokes a token and ends its sessions.
-#[utoipa::path(post, path = "/v1/tokens/{name}/revoke", params(("name" = String, Path)), responses((status = 200, body = super::answers::TokenRevoked, description = "`revoked`: the name of the token"), (status = 404, description = "no valid token has this name")))]
+#[utoipa::path(post, path = "/v1/tokens/{name}/revoke", params(("name" = String, Path)), responses((status = 200, body = TokenRevoked, description = "`revoked`: the name of the token"), (status = 404, description = "no valid token has this name")))]
 pub(crate) async fn revoke(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-) -> JsonResult {
+) -> Result<Json<TokenRevoked>, ApiError> {
     ctx.access.revoke(&name, &caller, ctx.clock.now()).await?;
-    Ok(Json(json!({ "revoked": name })))
+    Ok(Json(TokenRevoked { revoked: name }))
 }
 
 /// The sessions of browsers.
-#[utoipa::path(get, path = "/v1/sessions", responses((status = 200, body = super::answers::SessionList, description = "`sessions`: id, token, created_at, last_seen_at, expires_at")))]
-pub(crate) async fn sessions(State(ctx): Ctx) -> JsonResult {
-    let sessions: Vec<Value> = ctx
-        .access
-        .sessions()
-        .await?
-        .into_iter()
-        .map(|(row, name)| {
-            json!({
-                "id": row.id,
-                "token": name,
-                "created_at": row.created_at,
-                "last_seen_at": row.last_seen_at,
-                "expires_at": row.expires_at,
-            })
-        })
-        .collect();
-    Ok(Json(json!({ "sessions": sessions })))
+#[utoipa::path(get, path = "/v1/sessions", responses((status = 200, body = SessionList, description = "`sessions`: id, token, created_at, last_seen_at, expires_at")))]
+pub(crate) async fn sessions(State(ctx): Ctx) -> Result<Json<SessionList>, ApiError> {
+    let sessions = ctx.access.sessions().await?.into_iter();
+    let sessions = sessions.map(|(row, token)| mapping::session(&row, token));
+    Ok(Json(SessionList { sessions: sessions.collect() }))
 }
 
 /// Ends a session.
-#[utoipa::path(post, path = "/v1/sessions/{id}/end", params(("id" = i64, Path)), responses((status = 200, body = super::answers::SessionEnded, description = "`ended`: the id of the session"), (status = 404, description = "no such session")))]
-pub(crate) async fn end_session(State(ctx): Ctx, Path(id): Path<i64>) -> JsonResult {
+#[utoipa::path(post, path = "/v1/sessions/{id}/end", params(("id" = i64, Path)), responses((status = 200, body = SessionEnded, description = "`ended`: the id of the session"), (status = 404, description = "no such session")))]
+pub(crate) async fn end_session(
+    State(ctx): Ctx,
+    Path(id): Path<i64>,
+) -> Result<Json<SessionEnded>, ApiError> {
     match ctx.access.end_session(id).await? {
-        true => Ok(Json(json!({ "ended": id }))),
+        true => Ok(Json(SessionEnded { ended: id })),
         false => Err(ApiError::not_found(format!("no session {id}"))
             .help("`throng session list` shows the sessions")),
     }
@@ -166,11 +126,11 @@ pub(crate) async fn end_session(State(ctx): Ctx, Path(id): Path<i64>) -> JsonRes
 
 /// Creates a link that signs a browser in once, within ten minutes, with the scopes of the token of the
 /// request.
-#[utoipa::path(post, path = "/v1/sign-in-links", responses((status = 200, body = super::answers::SignInLink, description = "`path`, `url` with the address of the node, and `expires_at`"), (status = 403, description = "a session cannot create a sign-in link")))]
+#[utoipa::path(post, path = "/v1/sign-in-links", responses((status = 200, body = SignInLink, description = "`path`, `url` with the address of the node, and `expires_at`"), (status = 403, description = "a session cannot create a sign-in link")))]
 pub(crate) async fn sign_in_link(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
-) -> JsonResult {
+) -> Result<Json<SignInLink>, ApiError> {
     if caller.session().is_some() {
         // Otherwise a session could extend itself without limit.
         return Err(ApiError::forbidden_to_sessions());
@@ -178,5 +138,5 @@ pub(crate) async fn sign_in_link(
     let (code, expires_at) = ctx.access.sign_in_code(&caller).await?;
     let path = format!("/sign-in?code={}", code.expose());
     let url = format!("{}{path}", ctx.page_url());
-    Ok(Json(json!({ "path": path, "url": url, "expires_at": expires_at })))
+    Ok(Json(SignInLink { path, url, expires_at }))
 }

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::{Value, json};
+use throng_api::History;
 use throng_spec::Spec;
 use throng_store::SubjectKind;
 
 use crate::NodeContext;
 
 use super::error::ApiError;
+use super::mapping::audiences as mapping;
 
 /// The history of an audience, a sync or an ad group, newest first.
-#[utoipa::path(get, path = "/v1/why/{kind}/{name}", params(("kind" = String, Path, description = "audience, sync or ad_group"), ("name" = String, Path)), responses((status = 200, body = super::answers::History, description = "`history`: what, why, at, actor"), (status = 404, description = "no such object in the applied spec, and no history of it")))]
+#[utoipa::path(get, path = "/v1/why/{kind}/{name}", params(("kind" = String, Path, description = "audience, sync or ad_group"), ("name" = String, Path)), responses((status = 200, body = History, description = "`history`: what, why, at, actor"), (status = 404, description = "no such object in the applied spec, and no history of it")))]
 pub(crate) async fn history(
     State(ctx): State<Arc<NodeContext>>,
     Path((kind, name)): Path<(String, String)>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<History>, ApiError> {
     if !["audience", "sync", "ad_group"].contains(&kind.as_str()) {
         return Err(ApiError::bad_request(format!("`{kind}` is not a kind of object"))
             .help("use audience, sync or ad_group"));
@@ -28,7 +29,7 @@ pub(crate) async fn history(
         let what = kind.replace('_', " ");
         return Err(ApiError::not_found(format!("no {what} `{name}` in the applied spec")));
     }
-    Ok(Json(json!({ "history": history })))
+    Ok(Json(History { history: history.into_iter().map(mapping::history_item).collect() }))
 }
 
 fn is_declared(spec: &Spec, kind: &str, name: &str) -> bool {

@@ -95,7 +95,7 @@ fn run_row(run: &SyncRun, task: Option<&Task>, check: Option<&Check>, now: Times
 
 /// The remaining time of a task, or when it is retried.
 fn remaining(task: &Task, now: Timestamp) -> Option<String> {
-    let eta = crate::api::syncs::eta(task, now);
+    let eta = crate::api::task_eta(task, now);
     eta.map(|left| format!("{} remaining", show::duration(left))).or_else(|| next_retry(task, now))
 }
 

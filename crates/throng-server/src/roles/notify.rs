@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
 use outcome::{AfterSend, BeforeSend, WebhookResponse};
-use webhook::{ReceiverTest, WebhookClient};
+pub(crate) use webhook::ReceiverTest;
+use webhook::WebhookClient;
 
 /// The interval in which alerts are polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,6 +1,8 @@
 //! The OpenAPI description is correct: responses of a node are compared with their schemas.
 
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
 use throng_model::{Clock as _, SystemClock};
 use throng_store::{AlertKind, NewAlert, RunState};
 
@@ -45,8 +47,9 @@ impl<'a> Schemas<'a> {
 
     fn compare(&mut self, schema: &'a Value, value: &Value, at: &str) {
         let schema = self.resolved(schema);
-        for one in schema["allOf"].as_array().into_iter().flatten() {
-            self.compare(one, value, at);
+        if let Some(parts) = schema["allOf"].as_array() {
+            self.compare_parts(parts, value, at);
+            return;
         }
         if let Some(any) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
             if !any.iter().any(|one| self.matches(one, value)) {
@@ -74,6 +77,35 @@ impl<'a> Schemas<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The names of the properties of a schema and of its parts.
+    fn properties(&self, schema: &'a Value) -> BTreeSet<&'a str> {
+        let schema = self.resolved(schema);
+        let own = schema["properties"].as_object().into_iter().flatten();
+        let parts = schema["allOf"].as_array().into_iter().flatten();
+        let of_parts = parts.flat_map(|part| self.properties(part));
+        own.map(|(name, _)| name.as_str()).chain(of_parts).collect()
+    }
+
+    /// Compares each part with those properties of an object that it names.
+    fn compare_parts(&mut self, parts: &'a [Value], value: &Value, at: &str) {
+        let Some(object) = value.as_object() else {
+            self.errors.push(format!("{at}: {value:.40} is not an object"));
+            return;
+        };
+        let mut described = BTreeSet::new();
+        for part in parts {
+            let names = self.properties(part);
+            let own = object.iter().filter(|(name, _)| names.contains(name.as_str()));
+            let own: Map<String, Value> =
+                own.map(|(name, value)| (name.clone(), value.clone())).collect();
+            self.compare(part, &Value::Object(own), at);
+            described.extend(names);
+        }
+        for name in object.keys().filter(|name| !described.contains(name.as_str())) {
+            self.errors.push(format!("{at}.{name} is not described"));
         }
     }
 
@@ -135,6 +167,10 @@ fn the_comparison_finds_errors() {
                 "any": {},
             },
         },
+        "More": { "allOf": [
+            { "$ref": "#/components/schemas/Thing" },
+            { "type": "object", "required": ["more"], "properties": { "more": { "type": "boolean" } } },
+        ] },
     }}});
     let thing = json!({ "$ref": "#/components/schemas/Thing" });
     let check = |value: Value| Schemas::new(&document).matches(&thing, &value);
@@ -152,6 +188,17 @@ fn the_comparison_finds_errors() {
         json!({ "word": "a", "n": 1, "counts": { "x": "1" } }),
         json!({ "word": "a", "n": 1, "list": [1, "2"] }),
         json!([]),
+    ] {
+        assert!(!check(wrong.clone()), "{wrong}");
+    }
+    let more = json!({ "$ref": "#/components/schemas/More" });
+    let check = |value: Value| Schemas::new(&document).matches(&more, &value);
+    assert!(check(json!({ "word": "a", "n": 1, "more": true })));
+    for wrong in [
+        json!({ "word": "a", "n": 1 }),
+        json!({ "n": 1, "more": true }),
+        json!({ "word": "a", "n": 1, "more": true, "other_word": "a" }),
+        json!("a"),
     ] {
         assert!(!check(wrong.clone()), "{wrong}");
     }
@@ -237,6 +284,12 @@ async fn every_response_matches_its_schema() {
         compared += 1;
     }
     assert!(compared >= 20, "only {compared} routes were compared");
+
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        if !schema["example"].is_null() {
+            schemas.compare(schema, &schema["example"], &format!("example of {name}"));
+        }
+    }
 
     let sent = crate::sent_file(&path);
     for (path, body) in [

@@ -94,13 +94,13 @@ async fn beginning(mut response: reqwest::Response) -> String {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ReceiverTest {
     /// The receiver's name.
-    pub(super) receiver: String,
+    pub(crate) receiver: String,
     /// Whether it accepted the test: any status from 200 to 299.
-    pub(super) accepted: bool,
+    pub(crate) accepted: bool,
     /// The status of its response; `None` if there was none.
-    pub(super) status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// The beginning of the response body.
-    pub(super) answer: String,
+    pub(crate) answer: String,
     /// The reason if there was no response.
-    pub(super) error: Option<String>,
+    pub(crate) error: Option<String>,
 }

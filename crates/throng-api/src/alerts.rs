@@ -1,0 +1,182 @@
+//! Alerts, their deliveries and their receivers.
+
+use serde::{Deserialize, Serialize};
+use throng_model::Timestamp;
+use utoipa::ToSchema;
+
+/// Which rows of a list to return.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageQuery {
+    /// The number of rows: 200 by default, at most 1,000.
+    pub limit: Option<u32>,
+    /// The number of rows to skip first.
+    #[serde(default)]
+    pub offset: u32,
+}
+
+/// Alerts, open ones first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AlertList {
+    /// The alerts.
+    pub alerts: Vec<AlertItem>,
+    /// The number of open alerts.
+    pub open: u64,
+    /// The number of stored alerts.
+    pub total: u64,
+    /// The receivers.
+    pub receivers: Vec<AlertReceiver>,
+}
+
+/// How urgent an alert is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertSeverity {
+    /// Something waits for a decision.
+    Warning,
+    /// Something does not work.
+    Critical,
+}
+
+/// An alert. A cause has at most one open alert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "id": 5, "kind": "snapshot_held", "subject": "buyers", "message": "version 4 has 80% fewer members",
+    "count": 1, "raised_at": 1795536000000000_i64, "last_at": 1795536000000000_i64, "resolved_at": null,
+    "severity": "warning", "deliveries": []
+}))]
+pub struct AlertItem {
+    /// The id of the alert.
+    pub id: i64,
+    /// `refresh_failed`, `run_held`, …
+    pub kind: String,
+    /// The object.
+    pub subject: String,
+    /// What happened, and how to fix it.
+    pub message: String,
+    /// How often it was raised.
+    pub count: u64,
+    /// When it was raised first.
+    #[schema(value_type = i64)]
+    pub raised_at: Timestamp,
+    /// When it was raised last.
+    #[schema(value_type = i64)]
+    pub last_at: Timestamp,
+    /// Null while it is open.
+    #[schema(value_type = Option<i64>)]
+    pub resolved_at: Option<Timestamp>,
+    /// How urgent it is.
+    pub severity: AlertSeverity,
+    /// Ended deliveries.
+    pub deliveries: Vec<AlertDelivery>,
+}
+
+/// How a delivery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertDeliveryState {
+    /// The receiver accepted it.
+    Delivered,
+    /// The receiver did not accept it in time.
+    Expired,
+    /// The receiver refused it.
+    Refused,
+}
+
+/// The event of an alert that is sent to receivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertEventName {
+    /// The alert was raised.
+    Raised,
+    /// The alert was resolved.
+    Resolved,
+}
+
+/// An ended delivery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AlertDelivery {
+    /// The receiver.
+    pub receiver: String,
+    /// The id of the event, the same in every attempt.
+    pub event_id: String,
+    /// The id of the alert.
+    pub alert: i64,
+    /// The event.
+    pub event: AlertEventName,
+    /// How it ended.
+    pub state: AlertDeliveryState,
+    /// The number of attempts.
+    pub tries: u64,
+    /// The status of the last response.
+    pub http_status: Option<u16>,
+    /// Why it was not delivered.
+    pub why: Option<String>,
+    /// When it ended.
+    #[schema(value_type = i64)]
+    pub at: Timestamp,
+}
+
+/// Ended deliveries, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AlertDeliveryList {
+    /// The deliveries.
+    pub deliveries: Vec<AlertDelivery>,
+}
+
+/// A receiver of alerts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AlertReceiver {
+    /// The name in the spec.
+    pub name: String,
+    /// When it was added. It gets no earlier events.
+    #[schema(value_type = i64)]
+    pub since: Timestamp,
+    /// The number of the last event whose delivery has ended.
+    pub last_event: i64,
+    /// Failed attempts of the next event.
+    pub failures: u32,
+    /// When the next event is retried.
+    #[schema(value_type = Option<i64>)]
+    pub next_try_at: Option<Timestamp>,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// When it accepted an event last.
+    #[schema(value_type = Option<i64>)]
+    pub last_ok_at: Option<Timestamp>,
+    /// Events that wait for delivery.
+    pub pending: u64,
+}
+
+/// Which receivers to test.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "receiver": "pager" }))]
+pub struct AlertTest {
+    /// The name of the receiver; all receivers if not set.
+    pub receiver: Option<String>,
+}
+
+/// The responses of the receivers to a test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "answers": [{ "receiver": "pager", "accepted": true, "status": 200, "answer": "ok", "error": null }]
+}))]
+pub struct AlertTestAnswers {
+    /// The responses.
+    pub answers: Vec<AlertTestAnswer>,
+}
+
+/// The response of a receiver to a test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AlertTestAnswer {
+    /// The receiver.
+    pub receiver: String,
+    /// Whether it accepted the test: any status from 200 to 299.
+    pub accepted: bool,
+    /// Null if there was no response.
+    pub status: Option<u16>,
+    /// The beginning of the response.
+    pub answer: String,
+    /// Why there was no response.
+    pub error: Option<String>,
+}

@@ -1,0 +1,209 @@
+//! Audiences, their refreshes and their snapshots.
+
+use serde::{Deserialize, Serialize};
+use throng_model::{AudienceName, RefreshId, Timestamp};
+use utoipa::ToSchema;
+
+/// The audiences of the applied spec.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AudienceList {
+    /// The audiences, in the order of the spec.
+    pub audiences: Vec<AudienceSummary>,
+}
+
+/// An audience.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AudienceSummary {
+    /// The name of the audience.
+    #[schema(value_type = String)]
+    pub name: AudienceName,
+    /// The snapshot that is served; null until one is published.
+    pub current: Option<AudienceSnapshot>,
+    /// The newest refresh; null if there was none.
+    pub refresh: Option<AudienceRefreshProgress>,
+    /// When the schedule fired last.
+    #[schema(value_type = Option<i64>)]
+    pub last_fired: Option<Timestamp>,
+    /// When the audience was paused; null if it is not paused.
+    #[schema(value_type = Option<i64>)]
+    pub paused_at: Option<Timestamp>,
+    /// When its version was pinned; null if it is not pinned.
+    #[schema(value_type = Option<i64>)]
+    pub pinned_at: Option<Timestamp>,
+}
+
+/// An audience with its snapshots.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AudienceDetail {
+    /// The audience.
+    #[serde(flatten)]
+    pub audience: AudienceSummary,
+    /// The snapshots that are retained, newest first.
+    pub snapshots: Vec<AudienceSnapshot>,
+    /// Pairs of a time and the number of members that were published then, oldest first.
+    #[schema(value_type = Vec<Vec<i64>>)]
+    pub sizes: Vec<(Timestamp, u64)>,
+}
+
+/// The state of a refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AudienceRefreshState {
+    /// Waits for a builder.
+    Scheduled,
+    /// A builder works on it.
+    Processing,
+    /// Its builder was stopped; another one continues it.
+    Halted,
+    /// Its snapshot is published.
+    Completed,
+    /// It failed or was cancelled.
+    Failed,
+    /// Its snapshot waits for approval.
+    Held,
+}
+
+/// What started a refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AudienceRefreshTrigger {
+    /// The schedule of the audience.
+    Schedule,
+    /// A request.
+    Manual,
+    /// A spec with another model, or with a new audience, was applied.
+    Apply,
+}
+
+/// A refresh of an audience.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AudienceRefresh {
+    /// The id of the refresh.
+    #[schema(value_type = i64)]
+    pub id: RefreshId,
+    /// The audience.
+    #[schema(value_type = String)]
+    pub audience: AudienceName,
+    /// The state.
+    pub state: AudienceRefreshState,
+    /// What started it.
+    pub trigger: AudienceRefreshTrigger,
+    /// When it was queued.
+    #[schema(value_type = i64)]
+    pub scheduled_at: Timestamp,
+    /// When a builder started it.
+    #[schema(value_type = Option<i64>)]
+    pub started_at: Option<Timestamp>,
+    /// When it was completed, failed or held.
+    #[schema(value_type = Option<i64>)]
+    pub finished_at: Option<Timestamp>,
+    /// It is not started before this time.
+    #[schema(value_type = i64)]
+    pub not_before: Timestamp,
+    /// The number of failures.
+    pub failures: u32,
+    /// The number of consecutive attempts whose process died.
+    pub crashes: u32,
+    /// The process that holds the lease, while `processing`.
+    pub holder: Option<String>,
+    /// When the lease expires.
+    #[schema(value_type = Option<i64>)]
+    pub lease_until: Option<Timestamp>,
+    /// Rows that the query has returned so far.
+    pub rows_read: u64,
+    /// Rows without a key.
+    pub null_keys: u64,
+    /// The number of rows that is expected, if it is known.
+    pub rows_expected: Option<u64>,
+    /// Why it failed or is held.
+    pub reason: Option<String>,
+    /// The version of its snapshot.
+    pub snapshot_version: Option<u64>,
+}
+
+/// A refresh with its estimated remaining time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AudienceRefreshProgress {
+    /// The refresh.
+    #[serde(flatten)]
+    pub refresh: AudienceRefresh,
+    /// The estimated remaining time in seconds; null while there is no estimate.
+    pub eta_seconds: Option<u64>,
+}
+
+/// The state of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AudienceSnapshotState {
+    /// Waits for approval.
+    Held,
+    /// Is or was served.
+    Published,
+    /// Was rejected.
+    Rejected,
+}
+
+/// One version of an audience.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "audience": "buyers", "version": 3, "state": "published", "path": "snapshots/buyers/3.tsnap",
+    "members": 1200345, "rows_read": 5400120, "null_keys": 12, "bytes": 2400128,
+    "checksum": "b42d9a0c7cf0d1ad3c2a0f4f7bbd51e2", "tables": null,
+    "model_fingerprint": "5f1c8e0a", "refresh": 17, "created_at": 1795536000000000_i64
+}))]
+pub struct AudienceSnapshot {
+    /// The audience.
+    #[schema(value_type = String)]
+    pub audience: AudienceName,
+    /// The version: 1, 2, 3, …
+    pub version: u64,
+    /// The state.
+    pub state: AudienceSnapshotState,
+    /// The name of its object.
+    pub path: String,
+    /// The number of users.
+    pub members: u64,
+    /// Rows that were read.
+    pub rows_read: u64,
+    /// Rows without a key.
+    pub null_keys: u64,
+    /// The size of the file.
+    pub bytes: u64,
+    /// XXH3 (128 bits) of the file in hexadecimal digits.
+    pub checksum: Option<String>,
+    /// The tables that it was built from, with the types of the columns, as JSON text.
+    pub tables: Option<String>,
+    /// The fingerprint of the SQL and the key column of its model.
+    pub model_fingerprint: String,
+    /// The refresh that built it.
+    #[schema(value_type = i64)]
+    pub refresh: RefreshId,
+    /// When it was created.
+    #[schema(value_type = i64)]
+    pub created_at: Timestamp,
+}
+
+/// A version of an audience, to approve, to reject, or to roll back to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "version": 3 }))]
+pub struct SnapshotVersion {
+    /// The version.
+    pub version: u64,
+}
+
+/// The refresh that was queued, or the one that was already open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "refresh": 17 }))]
+pub struct RefreshQueued {
+    /// The id of the refresh.
+    #[schema(value_type = i64)]
+    pub refresh: RefreshId,
+}
+
+/// The refresh that was cancelled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RefreshCancelled {
+    /// The refresh, whose state is `failed`.
+    pub refresh: AudienceRefresh,
+}

@@ -1,0 +1,105 @@
+//! The budgets and the spend of ad groups.
+
+use serde::{Deserialize, Serialize};
+use throng_model::{AdGroupName, BudgetDay, Currency, Micros, Timestamp};
+use utoipa::ToSchema;
+
+/// All ad groups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BudgetList {
+    /// The ad groups.
+    pub budgets: Vec<BudgetState>,
+}
+
+/// The current state of an ad group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "name": "shoes", "open": true, "reason": "projected 0.75 of 1.00 USD", "currency": "USD",
+    "budget_micros": 1000000, "actual_micros": 500000, "in_flight_micros": 250000,
+    "projected_micros": 750000
+}))]
+pub struct BudgetState {
+    /// The name of the ad group.
+    #[schema(value_type = String)]
+    pub name: AdGroupName,
+    /// Whether it may be shown.
+    pub open: bool,
+    /// Why, with the amounts.
+    pub reason: String,
+    /// The currency of the amounts.
+    #[schema(value_type = String)]
+    pub currency: Currency,
+    /// The budget of today.
+    #[schema(value_type = i64)]
+    pub budget_micros: Micros,
+    /// The actual spend of today.
+    #[schema(value_type = i64)]
+    pub actual_micros: Micros,
+    /// The in-flight spend.
+    #[schema(value_type = i64)]
+    pub in_flight_micros: Micros,
+    /// The sum of actual and in-flight spend.
+    #[schema(value_type = i64)]
+    pub projected_micros: Micros,
+}
+
+/// An ad group with its spend over the day.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BudgetDetail {
+    /// The current state.
+    pub state: BudgetState,
+    /// Actual and in-flight spend over time, oldest first.
+    pub points: Vec<BudgetPoint>,
+    /// Predicted and actual spend per three minutes, oldest first.
+    pub intervals: Vec<BudgetInterval>,
+    /// Budget days, newest first.
+    pub days: Vec<BudgetOfDay>,
+    /// Spend by quarter of an hour, without those that have none: pairs of a start and an amount.
+    #[schema(value_type = Vec<Vec<i64>>)]
+    pub slices: Vec<(Timestamp, Micros)>,
+}
+
+/// The spend at one time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BudgetPoint {
+    /// The time.
+    #[schema(value_type = i64)]
+    pub at: Timestamp,
+    /// The actual spend of the day.
+    #[schema(value_type = i64)]
+    pub actual: Micros,
+    /// The in-flight spend.
+    #[schema(value_type = i64)]
+    pub in_flight: Micros,
+}
+
+/// The predicted and the actual spend of the ads that were inserted within three minutes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BudgetInterval {
+    /// The start of the interval.
+    #[schema(value_type = i64)]
+    pub start: Timestamp,
+    /// The spend that was predicted at the insertions.
+    #[schema(value_type = i64)]
+    pub predicted: Micros,
+    /// The actual spend of the same insertions so far.
+    #[schema(value_type = i64)]
+    pub actual: Micros,
+}
+
+/// The spend of a budget day.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BudgetOfDay {
+    /// The ad group.
+    #[schema(value_type = String)]
+    pub ad_group: AdGroupName,
+    /// Days since 1970-01-01, in the time zone of the advertiser.
+    #[schema(value_type = i32)]
+    pub day: BudgetDay,
+    /// The budget.
+    #[schema(value_type = i64)]
+    pub budget: Micros,
+    /// The actual spend.
+    #[schema(value_type = i64)]
+    pub actual: Micros,
+}

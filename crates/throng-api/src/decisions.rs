@@ -1,0 +1,80 @@
+//! Lookups and decisions.
+
+use serde::{Deserialize, Serialize};
+use throng_model::{AdGroupName, AudienceName};
+use utoipa::ToSchema;
+
+/// Users to look up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "keys": ["00002", "00003"] }))]
+pub struct LookupRequest {
+    /// The keys of the users; at most 10,000.
+    pub keys: Vec<String>,
+}
+
+/// The audiences of a user.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "key": "00002", "audiences": ["buyers", "loyal"] }))]
+pub struct UserAudiences {
+    /// The key, as in the request.
+    pub key: String,
+    /// The names of the audiences, sorted.
+    #[schema(value_type = Vec<String>)]
+    pub audiences: Vec<AudienceName>,
+    /// Audiences whose snapshot is damaged or cannot be fetched, so that it is unknown whether the user is in
+    /// them. Omitted if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub unknown: Vec<AudienceName>,
+}
+
+/// The users in the order of their keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LookupResult {
+    /// The users.
+    pub users: Vec<UserAudiences>,
+}
+
+/// A request for a decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "user": "00002", "ad_groups": ["shoes", "gloves"], "record_insertion": true }))]
+pub struct DecideRequest {
+    /// The key of the user; without it only ad groups without audiences are allowed.
+    pub user: Option<String>,
+    /// The candidates, best first; at most 1,000.
+    pub ad_groups: Vec<String>,
+    /// Record an insertion of the first allowed ad group, so that its spend is in flight at once.
+    #[serde(default)]
+    pub record_insertion: bool,
+}
+
+/// Which ad groups may be shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "allowed": ["shoes"],
+    "refused": [{ "ad_group": "gloves", "code": "not_in_audience", "why": "the user is not in `winter`" }],
+    "insertion_id": "decide-9f86d081884c7d65"
+}))]
+pub struct DecisionMade {
+    /// The ad groups that may be shown, in the order of the request.
+    #[schema(value_type = Vec<String>)]
+    pub allowed: Vec<AdGroupName>,
+    /// The other ad groups.
+    pub refused: Vec<DecisionRefusal>,
+    /// The id of the recorded insertion; omitted if none was recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insertion_id: Option<String>,
+}
+
+/// Why an ad group may not be shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DecisionRefusal {
+    /// The ad group, as in the request.
+    pub ad_group: String,
+    /// A stable code, such as `not_in_audience`.
+    pub code: String,
+    /// The reason, for people.
+    pub why: String,
+}

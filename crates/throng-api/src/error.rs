@@ -1,0 +1,172 @@
+//! Errors.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The body of an error response.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorDetail,
+}
+
+/// An error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "code": "not_found", "message": "no audience `buyer` in the applied spec",
+    "help": "`throng audience list` shows the names", "request_id": "9f86d081884c7d65"
+}))]
+pub struct ErrorDetail {
+    /// The stable code for programs.
+    pub code: ErrorCode,
+    /// The message for people.
+    pub message: String,
+    /// A hint how to fix the error, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// All problems of a spec; omitted for other errors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<SpecProblem>,
+    /// The request id, as in the log of the node and in the header `x-request-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// The stable code of an error. Each has one status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// 400: the request is invalid.
+    BadRequest,
+    /// 400: the spec in the request has problems, or exceeds the limits of the node.
+    InvalidSpec,
+    /// 401: the request has no token and no session.
+    Unauthorized,
+    /// 401: the token is not valid.
+    WrongToken,
+    /// 403: the token lacks a scope.
+    Forbidden,
+    /// 403: a page of another site sent the request.
+    ForeignOrigin,
+    /// 404: the object or the path does not exist.
+    NotFound,
+    /// 405: the path does not support the method.
+    MethodNotAllowed,
+    /// 408: the request, or its body, took too long.
+    Timeout,
+    /// 409: the state that the request is based on is no longer the current one.
+    Conflict,
+    /// 409: the state of the object does not allow the operation.
+    WrongState,
+    /// 413: the body is too large.
+    TooLarge,
+    /// 415: the path does not accept the content type or encoding.
+    UnsupportedMediaType,
+    /// 421: the host name of the request is not a name of the node.
+    UnknownHost,
+    /// 422: none of the events of the request counts.
+    NoEventCounts,
+    /// 429: too many wrong tokens from this address.
+    TooManyWrongTokens,
+    /// 500: a bug.
+    Internal,
+    /// 503: the node cannot do it now. With `Retry-After` if a retry may succeed.
+    Unavailable,
+}
+
+impl ErrorCode {
+    /// Every code.
+    pub const ALL: [Self; 18] = [
+        Self::BadRequest,
+        Self::InvalidSpec,
+        Self::Unauthorized,
+        Self::WrongToken,
+        Self::Forbidden,
+        Self::ForeignOrigin,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Timeout,
+        Self::Conflict,
+        Self::WrongState,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::UnknownHost,
+        Self::NoEventCounts,
+        Self::TooManyWrongTokens,
+        Self::Internal,
+        Self::Unavailable,
+    ];
+
+    /// The HTTP status of a response with this code.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::BadRequest | Self::InvalidSpec => 400,
+            Self::Unauthorized | Self::WrongToken => 401,
+            Self::Forbidden | Self::ForeignOrigin => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::Conflict | Self::WrongState => 409,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::UnknownHost => 421,
+            Self::NoEventCounts => 422,
+            Self::TooManyWrongTokens => 429,
+            Self::Internal => 500,
+            Self::Unavailable => 503,
+        }
+    }
+
+    /// The code as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::InvalidSpec => "invalid_spec",
+            Self::Unauthorized => "unauthorized",
+            Self::WrongToken => "wrong_token",
+            Self::Forbidden => "forbidden",
+            Self::ForeignOrigin => "foreign_origin",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Timeout => "timeout",
+            Self::Conflict => "conflict",
+            Self::WrongState => "wrong_state",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::UnknownHost => "unknown_host",
+            Self::NoEventCounts => "no_event_counts",
+            Self::TooManyWrongTokens => "too_many_wrong_tokens",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A problem of a spec, at its place in a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "file": "throng.yaml", "line": 12, "column": 5, "path": "audiences[0].sql",
+    "message": "no table `shop.order`", "help": "did you mean `shop.orders`?"
+}))]
+pub struct SpecProblem {
+    /// The file.
+    pub file: String,
+    /// The line, from 1; 0 if the problem has none.
+    pub line: u32,
+    /// The column in characters, from 1; 0 if the problem has no line.
+    pub column: u32,
+    /// The field, such as `audiences[2].sql`; may be empty.
+    pub path: String,
+    /// The problem.
+    pub message: String,
+    /// A hint how to fix it.
+    pub help: Option<String>,
+}

@@ -1,0 +1,73 @@
+//! The requests and responses of the HTTP API, with their OpenAPI schemas. The server, the command line,
+//! benchmarks and simulators share them, so that a field exists once.
+//!
+//! Times are microseconds since 1970-01-01T00:00:00Z, amounts of money are micros of a currency unit. A
+//! request with a field that is not known is refused. A response may get more fields in a later version, so
+//! a client ignores those that it does not know.
+
+mod access;
+mod alerts;
+mod audiences;
+mod budgets;
+mod decisions;
+mod error;
+mod events;
+mod feed;
+mod history;
+mod node;
+mod runs;
+mod sources;
+mod spec;
+mod syncs;
+#[cfg(test)]
+mod tests;
+
+pub use access::{
+    CreateToken, SessionEnded, SessionList, SessionSummary, SignInLink, TokenCreated, TokenList,
+    TokenRevoked, TokenSummary,
+};
+pub use alerts::{
+    AlertDelivery, AlertDeliveryList, AlertDeliveryState, AlertEventName, AlertItem, AlertList,
+    AlertReceiver, AlertSeverity, AlertTest, AlertTestAnswer, AlertTestAnswers, PageQuery,
+};
+pub use audiences::{
+    AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshProgress, AudienceRefreshState,
+    AudienceRefreshTrigger, AudienceSnapshot, AudienceSnapshotState, AudienceSummary,
+    RefreshCancelled, RefreshQueued, SnapshotVersion,
+};
+pub use budgets::{
+    BudgetDetail, BudgetInterval, BudgetList, BudgetOfDay, BudgetPoint, BudgetState,
+};
+pub use decisions::{
+    DecideRequest, DecisionMade, DecisionRefusal, LookupRequest, LookupResult, UserAudiences,
+};
+pub use error::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem};
+pub use events::{
+    EventRejected, EventsAccepted, QuarantineByPartition, QuarantineOfPartition, QuarantineRecord,
+};
+pub use feed::{
+    AdGroupCatalog, AdGroupEntry, AdGroupWhenStale, AppliedVersions, FeedQuery, GateApplied,
+    GateList, GateNoted, GatePartition,
+};
+pub use history::{History, HistoryItem};
+pub use node::{
+    Description, NodeHealth, NodeImpact, NodeList, NodeProblem, NodeSummary, Readiness,
+};
+pub use runs::{
+    ActivationBatch, ActivationBatchState, ActivationCheck, ActivationMode, ActivationOperation,
+    ActivationOutcome, ActivationReceipt, ActivationRun, ActivationRunState, ActivationTask,
+    ActivationTaskProgress, ActivationTaskState, ActivationVerdict, RunList, RunsApproved,
+    TaskDetail, TaskList, TasksEnqueued,
+};
+pub use sources::{
+    SourceColumn, SourceFile, SourceList, SourcePassedOver, SourceRefusal, SourceTable,
+    SourceTables,
+};
+pub use spec::{
+    CurrentSpec, SentFile, SentSpec, SpecAction, SpecChange, SpecChanged, SpecFieldChange,
+    SpecModel, SpecObjectKind, SpecPlan, SpecPlanned,
+};
+pub use syncs::{
+    RemovalList, RunSync, SyncList, SyncNamed, SyncRemoval, SyncRemovalRule, SyncSize, SyncSizes,
+    SyncSummary,
+};

@@ -1,0 +1,166 @@
+//! Syncs, the sizes of their audiences on platforms, and their removals.
+
+use serde::{Deserialize, Serialize};
+use throng_model::{AudienceName, DestinationName, SyncName, Timestamp};
+use utoipa::ToSchema;
+
+use crate::runs::{ActivationMode, ActivationVerdict};
+
+/// The syncs of the applied spec.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SyncList {
+    /// The syncs, in the order of the spec.
+    pub syncs: Vec<SyncSummary>,
+}
+
+/// A sync, and the state of its audience on the platform.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SyncSummary {
+    /// The name of the sync.
+    #[schema(value_type = String)]
+    pub name: SyncName,
+    /// The audience.
+    #[schema(value_type = String)]
+    pub audience: AudienceName,
+    /// The destination.
+    #[schema(value_type = String)]
+    pub destination: DestinationName,
+    /// The mode.
+    pub mode: ActivationMode,
+    /// When it was paused; null if it is not paused.
+    #[schema(value_type = Option<i64>)]
+    pub paused_at: Option<Timestamp>,
+    /// The id of the audience on the platform; null until it is created.
+    pub platform_id: Option<String>,
+    /// The delivered version; null until a run has completed.
+    pub delivered_version: Option<u64>,
+    /// When that version was delivered.
+    #[schema(value_type = Option<i64>)]
+    pub delivered_at: Option<Timestamp>,
+    /// The number of delivered users.
+    pub delivered_users: Option<u64>,
+    /// Removals that the platform refused.
+    pub removals_due: u64,
+    /// When they are retried; null if there are none.
+    #[schema(value_type = Option<i64>)]
+    pub removals_retry_at: Option<Timestamp>,
+    /// The newest size of the audience on the platform; null if it has not been read.
+    pub size: Option<SyncSize>,
+}
+
+/// The sizes of the audience of a sync on the platform over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SyncSizes {
+    /// The sync.
+    #[schema(value_type = String)]
+    pub sync: SyncName,
+    /// The id of the current audience on the platform.
+    pub platform_id: Option<String>,
+    /// The verdict about the sizes of this audience.
+    pub verdict: ActivationVerdict,
+    /// Null if the verdict is `passed`.
+    pub reason: Option<String>,
+    /// Oldest first.
+    pub sizes: Vec<SyncSize>,
+}
+
+/// The size that the platform reported at one time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "sync": "buyers-on-meta", "account": "meta/12", "platform_id": "120210000000001",
+    "at": 1795536000000000_i64, "lower": 940000, "upper": 1100000, "delivered": 1200345,
+    "settling": false
+}))]
+pub struct SyncSize {
+    /// The sync.
+    #[schema(value_type = String)]
+    pub sync: SyncName,
+    /// The account, such as `meta/12`.
+    pub account: String,
+    /// The id of the audience on the platform.
+    pub platform_id: String,
+    /// When it was read.
+    #[schema(value_type = i64)]
+    pub at: Timestamp,
+    /// The lower bound in people; null if the platform does not report it.
+    pub lower: Option<u64>,
+    /// The upper bound in people; null if the platform does not report it.
+    pub upper: Option<u64>,
+    /// The users that had been delivered at that time.
+    pub delivered: u64,
+    /// Whether the platform was still processing an upload.
+    pub settling: bool,
+}
+
+/// How to run a sync.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "full": true }))]
+pub struct RunSync {
+    /// Send all users again, in a session that replaces the list of the platform.
+    #[serde(default)]
+    pub full: bool,
+    /// As `full`, and discard the record of what was delivered: for a record, or its key, that is lost.
+    #[serde(default)]
+    pub forget_delivered: bool,
+}
+
+/// The sync that was changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "sync": "buyers-on-meta" }))]
+pub struct SyncNamed {
+    /// The name of the sync.
+    #[schema(value_type = String)]
+    pub sync: SyncName,
+}
+
+/// What to do with the audience of a removed sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncRemovalRule {
+    /// Remove all users that were delivered.
+    Empty,
+    /// Delete the audience.
+    Delete,
+}
+
+/// Removals that are not finished.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RemovalList {
+    /// The removals.
+    pub removals: Vec<SyncRemoval>,
+}
+
+/// A sync that was removed from the spec, and whose audience on the platform is to be emptied or deleted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SyncRemoval {
+    /// The sync.
+    #[schema(value_type = String)]
+    pub sync: SyncName,
+    /// What to do with the audience.
+    pub rule: SyncRemovalRule,
+    /// The name of the audience on the platform.
+    pub audience: Option<String>,
+    /// The destination.
+    #[schema(value_type = Option<String>)]
+    pub destination: Option<DestinationName>,
+    /// The id of the audience on the platform.
+    pub platform_id: Option<String>,
+    /// Null if the number of delivered users is unknown.
+    pub users: Option<u64>,
+    /// When the spec without the sync was applied.
+    #[schema(value_type = i64)]
+    pub requested_at: Timestamp,
+    /// Null while it waits for approval.
+    #[schema(value_type = Option<i64>)]
+    pub approved_at: Option<Timestamp>,
+    /// The name of the token that approved it.
+    pub approved_by: Option<String>,
+    /// Failed attempts to delete the audience.
+    pub tries: u32,
+    /// When it is retried.
+    #[schema(value_type = Option<i64>)]
+    pub retry_at: Option<Timestamp>,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}

@@ -1,0 +1,103 @@
+//! Examples of schemas are values of their types, and codes of errors are the ones of the JSON.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use utoipa::PartialSchema;
+
+use super::*;
+
+/// Reads the example of a schema as the type, writes it again, and compares the fields.
+fn example_of<T: PartialSchema + Serialize + DeserializeOwned>() {
+    let schema = serde_json::to_value(T::schema()).unwrap();
+    let example = schema["example"].as_object().unwrap_or_else(|| panic!("no example: {schema}"));
+    let read: T = serde_json::from_value(Value::Object(example.clone())).unwrap();
+    let written = serde_json::to_value(&read).unwrap();
+    for (name, value) in example {
+        assert_eq!(&written[name], value, "{name} of {schema}");
+    }
+}
+
+#[test]
+fn examples_are_values_of_their_types() {
+    example_of::<AlertItem>();
+    example_of::<AlertTest>();
+    example_of::<AlertTestAnswers>();
+    example_of::<AppliedVersions>();
+    example_of::<ActivationRun>();
+    example_of::<AudienceSnapshot>();
+    example_of::<BudgetState>();
+    example_of::<CreateToken>();
+    example_of::<DecideRequest>();
+    example_of::<DecisionMade>();
+    example_of::<ErrorDetail>();
+    example_of::<EventsAccepted>();
+    example_of::<GateNoted>();
+    example_of::<HistoryItem>();
+    example_of::<LookupRequest>();
+    example_of::<NodeHealth>();
+    example_of::<Readiness>();
+    example_of::<RefreshQueued>();
+    example_of::<RunSync>();
+    example_of::<RunsApproved>();
+    example_of::<SentSpec>();
+    example_of::<SessionEnded>();
+    example_of::<SnapshotVersion>();
+    example_of::<SpecChange>();
+    example_of::<SpecProblem>();
+    example_of::<SyncNamed>();
+    example_of::<SyncSize>();
+    example_of::<TasksEnqueued>();
+    example_of::<TokenRevoked>();
+    example_of::<TokenSummary>();
+    example_of::<UserAudiences>();
+}
+
+#[test]
+fn codes_are_unique_and_equal_to_those_of_the_json() {
+    let codes: BTreeSet<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(codes.len(), ErrorCode::ALL.len());
+    for code in ErrorCode::ALL {
+        assert_eq!(serde_json::to_value(code).unwrap(), json!(code.as_str()));
+        assert!((400..600).contains(&code.status()), "{code}");
+    }
+}
+
+#[test]
+fn unknown_fields_of_requests_are_refused_and_those_of_responses_are_ignored() {
+    let request = json!({ "version": 3, "force": true });
+    assert!(serde_json::from_value::<SnapshotVersion>(request).is_err());
+    let response = json!({ "refresh": 17, "queue": "a field of a later version" });
+    let read: RefreshQueued = serde_json::from_value(response).unwrap();
+    assert_eq!(read.refresh.0, 17);
+}
+
+#[test]
+fn flattened_fields_are_in_the_object_itself() {
+    let summary = json!({
+        "name": "buyers", "current": null, "refresh": null, "last_fired": null, "paused_at": 1,
+        "pinned_at": null, "snapshots": [], "sizes": [[1, 20]],
+    });
+    let detail: AudienceDetail = serde_json::from_value(summary.clone()).unwrap();
+    assert_eq!(detail.sizes[0].1, 20);
+    assert_eq!(serde_json::to_value(&detail).unwrap(), summary);
+}
+
+#[test]
+fn secrets_are_not_in_debug_output() {
+    let token = TokenCreated {
+        name: "ci".to_owned(),
+        scopes: Vec::new(),
+        expires_at: None,
+        workspace: None,
+        token: "throng_secret".to_owned(),
+    };
+    let link = SignInLink {
+        path: "/sign-in?code=secret".to_owned(),
+        url: "http://127.0.0.1:7077/sign-in?code=secret".to_owned(),
+        expires_at: throng_model::Timestamp(0),
+    };
+    assert!(!format!("{token:?} {link:?}").contains("secret"));
+}
