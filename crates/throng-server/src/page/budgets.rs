@@ -158,7 +158,10 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
     let states = ctx.budgets.states();
     let state = states.iter().find(|s| s.name == checked).ok_or_else(missing)?;
     let series = ctx.budgets.spend_history(&checked).await?.unwrap_or_default().series;
-    let history = ctx.ledger.history(Some((&throng_store::SubjectKind::AdGroup, checked.as_str())), 30).await?;
+    let history = ctx
+        .ledger
+        .history(Some((&throng_store::SubjectKind::AdGroup, checked.as_str())), 30)
+        .await?;
     let line = |class, of: &dyn Fn(&throng_budget::SpendPoint) -> i64| chart::Line {
         class,
         points: series.points.iter().map(|p| (p.at.0 as f64, of(p) as f64)).collect(),
