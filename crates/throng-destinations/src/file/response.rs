@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use throng_activation::{SendClass, SendError};
+use throng_activation::{Advice, SendClass, SendError};
 use throng_model::StorageProblem;
 
 /// A person frees space, or makes the file system writable, within minutes or hours: the task is retried
@@ -47,24 +47,25 @@ pub(super) fn error_of(failure: &Failure, doing: &str, folder: &Path) -> SendErr
             (SendClass::StopAccount, why)
         }
         Failure::Root(error) | Failure::Io(error) => of_io(error),
-        Failure::Missing => {
-            let why = "the audience's folder is missing; `throng sync recreate` creates a new one";
-            (SendClass::Stop, why.to_owned())
-        }
+        Failure::Missing => (SendClass::Stop, "the audience's folder is missing".to_owned()),
         Failure::Busy => (SendClass::Retry, "another process writes this audience".to_owned()),
         Failure::SessionLost => {
             (SendClass::Restart, "files of the complete set are missing".to_owned())
         }
         Failure::Damaged(file) => {
             let why = format!(
-                "{file} in the audience's folder cannot be read; restore it, or remove the folder \
-                 and run `throng sync recreate`"
+                "{file} in the audience's folder cannot be read; restore it, or remove the folder"
             );
             (SendClass::Stop, why)
         }
         Failure::Refused(why) => (SendClass::Stop, (*why).to_owned()),
     };
-    SendError::local(class, format!("{doing} in {} failed: {why}", folder.display()))
+    let mut error =
+        SendError::local(class, format!("{doing} in {} failed: {why}", folder.display()));
+    if matches!(failure, Failure::Missing | Failure::Damaged(_)) {
+        error.advice = Advice::Recreate;
+    }
+    error
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -109,8 +110,8 @@ mod tests {
         let later = SendClass::RetryLater(STORAGE_RETRY_DELAY);
         let io = |errno: Errno| io::Error::from(errno);
         for (failure, class, hint) in [
-            (Failure::Io(io(Errno::NOSPC)), later, "make room"),
-            (Failure::Io(io(Errno::DQUOT)), later, "make room"),
+            (Failure::Io(io(Errno::NOSPC)), later, "free some space"),
+            (Failure::Io(io(Errno::DQUOT)), later, "free some space"),
             (Failure::Io(io(Errno::ROFS)), later, "writable"),
             (Failure::Io(io(Errno::IO)), SendClass::Retry, "check the disk"),
             (Failure::Io(io(Errno::TIMEDOUT)), SendClass::Retry, ""),
@@ -122,7 +123,7 @@ mod tests {
             (Failure::Root(io(Errno::NOTDIR)), SendClass::StopAccount, "mount"),
             (Failure::Root(io(Errno::ACCESS)), SendClass::StopAccount, "let the user of the node"),
             (Failure::Root(io(Errno::IO)), SendClass::Retry, "check the disk"),
-            (Failure::Missing, SendClass::Stop, "sync recreate"),
+            (Failure::Missing, SendClass::Stop, "folder is missing"),
             (Failure::Busy, SendClass::Retry, "another process"),
             (Failure::SessionLost, SendClass::Restart, ""),
             (Failure::Damaged("audience.json"), SendClass::Stop, "audience.json"),
@@ -133,6 +134,8 @@ mod tests {
             assert!(error.message.contains(hint), "{}", error.message);
             assert!(error.message.starts_with("writing a batch in /data/out failed: "));
             assert_eq!((error.http_status, error.code), (0, None));
+            let recreated = matches!(failure, Failure::Missing | Failure::Damaged(_));
+            assert_eq!(error.advice == Advice::Recreate, recreated, "{failure:?}");
         }
     }
 }

@@ -279,7 +279,10 @@ async fn of_two_concurrent_applies_one_is_refused() {
     assert_eq!((status, &response["version"]), (200, &json!(2)), "{response}");
     let (status, response) = client.post("/v1/spec/apply", &over(1, "\"0.30\"")).await;
     assert_eq!((status, &response["error"]["code"]), (409, &json!("conflict")), "{response}");
-    assert!(response["error"]["message"].as_str().unwrap().contains("version 2"), "{response}");
+    assert!(
+        response["error"]["message"].as_str().unwrap().contains("version is now 2"),
+        "{response}"
+    );
     assert!(response["error"]["help"].as_str().unwrap().contains("throng plan"), "{response}");
     let (_, planned) = client.post("/v1/spec/plan", &over(1, "\"0.30\"")).await;
     assert_eq!(planned["version"], json!(2));

@@ -94,7 +94,12 @@ async fn is_forgotten(node: &Node) -> bool {
 
 /// Whether the history has this entry for the sync, and whether it names an actor.
 async fn history_actor(node: &Node, what: &str) -> Option<bool> {
-    let history = node.context().ledger.history(Some((&throng_store::SubjectKind::Sync, SYNC)), 100).await.unwrap();
+    let history = node
+        .context()
+        .ledger
+        .history(Some((&throng_store::SubjectKind::Sync, SYNC)), 100)
+        .await
+        .unwrap();
     let entry = history.into_iter().find(|entry| entry.what == what)?;
     Some(entry.actor.is_some())
 }

@@ -68,7 +68,7 @@ async fn sighup_reloads_the_limits() {
     let stderr = String::from_utf8_lossy(&late.stderr).into_owned();
     assert_eq!(late.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.contains("version 2 is the applied one") && stderr.contains("throng plan"),
+        stderr.contains("the applied version is now 2") && stderr.contains("throng plan"),
         "{stderr}"
     );
     assert!(node.terminate(), "a clean end");
