@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use throng_model::{Clock, Timestamp};
+use throng_telemetry::metrics;
 
 /// The kind of a problem. The only thing about it that a caller without a token sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -202,7 +203,7 @@ fn count(open: &BTreeMap<(ProblemClass, String), HealthProblem>, class: ProblemC
 }
 
 fn gauge(class: ProblemClass, open: usize) {
-    metrics::gauge!("throng_health_problems", "class" => class.name()).set(open as f64);
+    metrics::gauge!(metrics::HEALTH_PROBLEMS, "class" => class.name()).set(open as f64);
 }
 
 #[cfg(test)]

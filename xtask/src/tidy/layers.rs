@@ -11,7 +11,14 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// has its place already.
 const LAYERS: &[&[&str]] = &[
     &["throng-model"],
-    &["throng-spec", "throng-membership", "throng-feed", "throng-store", "throng-api"],
+    &[
+        "throng-telemetry",
+        "throng-spec",
+        "throng-membership",
+        "throng-feed",
+        "throng-store",
+        "throng-api",
+    ],
     &[
         "throng-gate",
         "throng-ledger",
@@ -37,6 +44,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["throng-server", "throng-sim"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
     ("throng-ledger", &["throng-server", "throng"]),
+    ("metrics", &["throng-telemetry"]),
 ];
 
 /// Dependencies that the layers allow and the design does not: the first crate must not name the second,

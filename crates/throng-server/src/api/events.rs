@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
+use throng_telemetry::metrics;
 
 use crate::NodeContext;
 
@@ -72,7 +73,7 @@ pub(crate) async fn accept(
     problems.extend(more);
     problems.sort_by_key(|problem| problem.line);
     problems.truncate(MAX_PROBLEMS);
-    metrics::counter!("throng_events_inserted_at_ignored_total").increment(inserted_at_ignored);
+    metrics::counter!(metrics::EVENTS_INSERTED_AT_IGNORED_TOTAL).increment(inserted_at_ignored);
     let positions: BTreeMap<u32, u64> = accepted.positions.iter().copied().collect();
     let mut answer = json!({
         "accepted": accepted.accepted,

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use throng_feed::Catalog;
+use throng_telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -68,7 +69,7 @@ pub(crate) async fn stream(
                 .help("leave `format` out, or send format=2"));
         }
     };
-    metrics::gauge!("throng_feed_connections").increment(1.0);
+    metrics::gauge!(metrics::FEED_CONNECTIONS).increment(1.0);
     let open = Connection;
     let subscription = Arc::clone(&ctx.budgets).subscribe(format);
     let frames = futures::stream::unfold((subscription, open), async |(mut from, open)| {
@@ -84,7 +85,7 @@ struct Connection;
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        metrics::gauge!("throng_feed_connections").decrement(1.0);
+        metrics::gauge!(metrics::FEED_CONNECTIONS).decrement(1.0);
     }
 }
 

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use throng_membership::MembershipIndex;
 use throng_model::{AudienceName, UserKey};
+use throng_telemetry::metrics;
 use utoipa::ToSchema;
 
 use crate::NodeContext;
@@ -59,7 +60,7 @@ pub(crate) async fn one(
     State(ctx): State<Arc<NodeContext>>,
     Path(key): Path<String>,
 ) -> Json<User> {
-    metrics::counter!("throng_lookups_total").increment(1);
+    metrics::counter!(metrics::LOOKUPS_TOTAL).increment(1);
     Json(look_up(&ctx.membership.load(), key))
 }
 
@@ -73,7 +74,7 @@ pub(crate) async fn batch(
         return Err(ApiError::bad_request(format!("{} keys in one request", keys.len()))
             .help(format!("send at most {MOST_KEYS}")));
     }
-    metrics::counter!("throng_lookups_total").increment(keys.len() as u64);
+    metrics::counter!(metrics::LOOKUPS_TOTAL).increment(keys.len() as u64);
     let index = ctx.membership.load();
     Ok(Json(Users { users: keys.into_iter().map(|key| look_up(&index, key)).collect() }))
 }

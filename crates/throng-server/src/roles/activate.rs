@@ -24,6 +24,7 @@ use std::time::Duration;
 use throng_activation::{Quotas, TaskEnd, Worker, WorkerOptions};
 use throng_model::{TaskId, Timestamp};
 use throng_store::{LedgerError, Task, TaskState};
+use throng_telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
@@ -285,11 +286,11 @@ impl Bench {
             _ => None,
         };
         if let Some(outcome) = outcome {
-            metrics::counter!("throng_sync_runs_total", "outcome" => outcome).increment(1);
+            metrics::counter!(metrics::SYNC_RUNS_TOTAL, "outcome" => outcome).increment(1);
         }
         if let Ok(now) = self.ctx.ledger.task(task.id).await {
             let finished = now.batches_done.saturating_sub(task.batches_done);
-            metrics::counter!("throng_batches_total").increment(u64::from(finished));
+            metrics::counter!(metrics::BATCHES_TOTAL).increment(u64::from(finished));
         }
     }
 

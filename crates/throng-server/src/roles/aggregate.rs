@@ -48,6 +48,7 @@ use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, Micros, Timestam
 use throng_objects::Objects;
 use throng_spec::Spec;
 use throng_store::{BudgetDayRow, HistoryEntry};
+use throng_telemetry::metrics;
 use tokio::sync::broadcast;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -434,7 +435,7 @@ impl Budgets {
     pub async fn tick(&self, gate: &Gate) -> bool {
         let now = self.clock.now();
         let ahead = if self.clock.is_ahead() { 1.0 } else { 0.0 };
-        metrics::gauge!("throng_clock_step_pending").set(ahead);
+        metrics::gauge!(metrics::CLOCK_STEP_PENDING).set(ahead);
         let mut changed = false;
         let whole = self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(KEYFRAME_EVERY);
         let own = self.own.load_full();
@@ -481,7 +482,7 @@ impl Budgets {
         if taken == Taken::Fresh {
             self.heard.note(frame);
             let age = self.clock.now().since(frame.at).as_secs_f64();
-            metrics::histogram!("throng_feed_age_seconds").record(age);
+            metrics::histogram!(metrics::FEED_AGE_SECONDS).record(age);
             self.tell(frame, gate);
         }
         taken == Taken::Fresh
@@ -497,8 +498,8 @@ impl Budgets {
             return;
         }
         let bytes = Framed::new(frame);
-        metrics::counter!("throng_feed_frame_bytes_total").increment(bytes.newest.len() as u64);
-        metrics::counter!("throng_feed_updates_total").increment(frame.entries.len() as u64);
+        metrics::counter!(metrics::FEED_FRAME_BYTES_TOTAL).increment(bytes.newest.len() as u64);
+        metrics::counter!(metrics::FEED_UPDATES_TOTAL).increment(frame.entries.len() as u64);
         // Nobody listening is no error.
         let _ = self.frames.send(bytes);
     }

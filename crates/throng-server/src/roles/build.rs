@@ -28,6 +28,7 @@ use throng_lake::Model;
 use throng_model::{AudienceName, Backoff, Retry, Timestamp};
 use throng_spec::{Audience, Spec};
 use throng_store::{LedgerError, Refresh, RefreshTrigger};
+use throng_telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext};
@@ -135,7 +136,7 @@ impl Worker {
             never = work::keep_part(ctx, &claim) => match never {},
         };
         if let Some(Ok(())) = helped {
-            metrics::counter!("throng_refresh_parts_helped_total").increment(1);
+            metrics::counter!(metrics::REFRESH_PARTS_HELPED_TOTAL).increment(1);
             return Ok(true);
         }
         if let Some(Err(error)) = helped {
@@ -189,8 +190,8 @@ impl Worker {
                 "failed"
             }
         };
-        metrics::counter!("throng_refreshes_total", "outcome" => outcome).increment(1);
-        metrics::histogram!("throng_refresh_seconds", "outcome" => outcome).record(took);
+        metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => outcome).increment(1);
+        metrics::histogram!(metrics::REFRESH_SECONDS, "outcome" => outcome).record(took);
         Ok(())
     }
 
@@ -229,7 +230,7 @@ impl Worker {
                 return Err(BuildError::Timeout(limit));
             }
         };
-        metrics::counter!("throng_refresh_rows_total").increment(worked.rows_read);
+        metrics::counter!(metrics::REFRESH_ROWS_TOTAL).increment(worked.rows_read);
         let publish = finish::publish(&self.ctx, audience, refresh, &self.holder, worked);
         tokio::select! {
             made = publish => made,
@@ -290,7 +291,7 @@ impl Worker {
         let (name, now) = (&refresh.audience, ctx.clock.now());
         ctx.note_storage(&format!("refresh of {name}"), error);
         let mut reason = error.in_words();
-        metrics::counter!("throng_query_failures_total", "class" => error.class()).increment(1);
+        metrics::counter!(metrics::QUERY_FAILURES_TOTAL, "class" => error.class()).increment(1);
         if let (Some(audience), BuildError::Lake(_)) = (audience, error) {
             let at = &audience.sql_at;
             reason.push_str(&format!("; the SQL begins at {}:{}", at.file.display(), at.line));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
 use throng_store::{LedgerError, NodeRow};
+use throng_telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 
 use super::aggregate::GateReport;
@@ -75,8 +76,8 @@ async fn tell(ctx: &NodeContext) {
     let now = ctx.clock.now();
     let gates = ctx.budgets.gates();
     let oldest = gates.iter().map(|gate| now.since(gate.at)).max().unwrap_or_default();
-    metrics::gauge!("throng_gates").set(gates.len() as f64);
-    metrics::gauge!("throng_gate_report_age_seconds_max").set(oldest.as_secs_f64());
+    metrics::gauge!(metrics::GATES).set(gates.len() as f64);
+    metrics::gauge!(metrics::GATE_REPORT_AGE_SECONDS_MAX).set(oldest.as_secs_f64());
     let (partitions, stands_by) = (ctx.budgets.owned(), ctx.budgets.standing_by());
     let status = Status { partitions, stands_by, gates };
     let roles: Vec<&str> = ctx.roles.iter().map(|role| role.name()).collect();

@@ -15,6 +15,7 @@ use std::time::Duration;
 use throng_model::{Entropy as _, SystemEntropy, Timestamp};
 use throng_spec::WebhookSettings;
 use throng_store::{LedgerError, Receiver};
+use throng_telemetry::metrics;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -220,7 +221,7 @@ async fn send_next(
                 why,
                 "an alert was not accepted; it is sent again"
             );
-            metrics::counter!("throng_alert_delivery_failures_total", "receiver" => name.clone())
+            metrics::counter!(metrics::ALERT_DELIVERY_FAILURES_TOTAL, "receiver" => name.clone())
                 .increment(1);
             ledger.delivery_failed(name, &why, now.plus(pause)).await?;
             Ok(false)
@@ -230,7 +231,7 @@ async fn send_next(
 
 fn count(receiver: &str, outcome: &'static str) {
     let labels = [("receiver", receiver.to_owned()), ("outcome", outcome.to_owned())];
-    metrics::counter!("throng_alert_deliveries_total", &labels).increment(1);
+    metrics::counter!(metrics::ALERT_DELIVERIES_TOTAL, &labels).increment(1);
 }
 
 /// Sends a test to every receiver, or to the one of this name, once, and says what each answered.

@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use throng_model::Clock;
 use throng_spec::TlsSettings;
+use throng_telemetry::metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -129,7 +130,7 @@ impl Certificates {
         let problem = match validity {
             Ok(validity) => {
                 let secs = validity.not_after.0 / 1_000_000;
-                metrics::gauge!("throng_tls_certificate_expires_seconds").set(secs as f64);
+                metrics::gauge!(metrics::TLS_CERTIFICATE_EXPIRES_SECONDS).set(secs as f64);
                 validity.problem_at(self.clock.now()).map(|problem| {
                     let key = match problem {
                         ValidityProblem::ExpiresSoon => EXPIRES_SOON,
@@ -335,12 +336,12 @@ mod tests {
         let handle = recorder.handle();
         // The problems, and the metric.
         let check = || {
-            metrics::with_local_recorder(&recorder, || certificates.check_validity(&health));
+            ::metrics::with_local_recorder(&recorder, || certificates.check_validity(&health));
             let open: Vec<(ProblemClass, String)> =
                 health.problems().into_iter().map(|p| (p.class, p.key)).collect();
             let text = handle.render();
-            let name = "throng_tls_certificate_expires_seconds ";
-            let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            let name = format!("{} ", metrics::TLS_CERTIFICATE_EXPIRES_SECONDS);
+            let value = text.lines().find_map(|line| line.strip_prefix(name.as_str())).unwrap();
             (open, value.parse::<f64>().unwrap())
         };
         let of = |key: &str| vec![(ProblemClass::Certificate, key.to_owned())];

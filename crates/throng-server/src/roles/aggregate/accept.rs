@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use throng_budget::{Event, EventProblem, MAX_PROBLEMS};
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
+use throng_telemetry::metrics;
 
 use super::{Budgets, BudgetsError, Intake, apply, catalog, partition_of};
 use crate::ProblemClass;
@@ -86,10 +87,10 @@ impl Budgets {
         }
         answer.rejected.sort_by_key(|(place, _)| *place);
         answer.rejected.truncate(MAX_PROBLEMS);
-        metrics::counter!("throng_events_accepted_total").increment(answer.accepted);
-        metrics::counter!("throng_events_duplicate_total").increment(answer.duplicates);
-        metrics::counter!("throng_events_repeated_total").increment(answer.repeated);
-        metrics::counter!("throng_events_rejected_total").increment(answer.rejected_count);
+        metrics::counter!(metrics::EVENTS_ACCEPTED_TOTAL).increment(answer.accepted);
+        metrics::counter!(metrics::EVENTS_DUPLICATE_TOTAL).increment(answer.duplicates);
+        metrics::counter!(metrics::EVENTS_REPEATED_TOTAL).increment(answer.repeated);
+        metrics::counter!(metrics::EVENTS_REJECTED_TOTAL).increment(answer.rejected_count);
         Ok(answer)
     }
 

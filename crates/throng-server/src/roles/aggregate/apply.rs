@@ -12,6 +12,7 @@ use throng_budget::{
 };
 use throng_log::{EventLog, LogError, Record, Tail};
 use throng_model::{Clock, Timestamp};
+use throng_telemetry::metrics;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::partition::State;
@@ -154,11 +155,11 @@ fn apply_all(engine: &mut Engine, events: &[(EventRef<'_>, Timestamp)]) -> Tally
 }
 
 pub(super) fn count(tally: Tally) {
-    metrics::counter!("throng_events_applied_total").increment(tally.counted);
-    metrics::counter!("throng_events_applied_duplicate_total").increment(tally.duplicates);
-    metrics::counter!("throng_events_applied_repeated_total").increment(tally.repeated);
-    metrics::counter!("throng_events_applied_rejected_total").increment(tally.rejected);
-    metrics::counter!("throng_events_applied_inserted_at_ignored_total")
+    metrics::counter!(metrics::EVENTS_APPLIED_TOTAL).increment(tally.counted);
+    metrics::counter!(metrics::EVENTS_APPLIED_DUPLICATE_TOTAL).increment(tally.duplicates);
+    metrics::counter!(metrics::EVENTS_APPLIED_REPEATED_TOTAL).increment(tally.repeated);
+    metrics::counter!(metrics::EVENTS_APPLIED_REJECTED_TOTAL).increment(tally.rejected);
+    metrics::counter!(metrics::EVENTS_APPLIED_INSERTED_AT_IGNORED_TOTAL)
         .increment(tally.inserted_at_ignored);
 }
 

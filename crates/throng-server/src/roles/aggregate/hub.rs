@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use throng_feed::Frame;
+use throng_telemetry::metrics;
 use tokio::sync::broadcast;
 
 use super::Budgets;
@@ -92,7 +93,7 @@ impl Subscription {
                 Ok(frame) => return Some(frame.of(self.format)),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::debug!(missed, "a subscriber of the feed lagged");
-                    metrics::counter!("throng_feed_lagged_total").increment(1);
+                    metrics::counter!(metrics::FEED_LAGGED_TOTAL).increment(1);
                     // Deltas from here on, behind keyframes that include what was missed.
                     self.frames = self.frames.resubscribe();
                     self.waiting = self.budgets.keyframes().into();

@@ -10,6 +10,7 @@ use throng_feed::Frame;
 use throng_log::{EventLog, Record, Retention, Tail};
 use throng_model::{AdGroupName, BudgetDay, Clock, Entropy as _, Micros, SystemEntropy, Timestamp};
 use throng_objects::Objects;
+use throng_telemetry::metrics;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -435,10 +436,10 @@ impl Partition {
     pub(super) async fn checkpoint_at(&self, now: Timestamp) -> Result<(), BudgetsError> {
         let written = self.checkpoint(now).await;
         if written.is_err() {
-            metrics::counter!("throng_checkpoint_failures_total").increment(1);
+            metrics::counter!(metrics::CHECKPOINT_FAILURES_TOTAL).increment(1);
         } else {
             let seconds = now.0.div_euclid(1_000_000) as f64;
-            let name = "throng_checkpoint_last_success_timestamp_seconds";
+            let name = metrics::CHECKPOINT_LAST_SUCCESS_TIMESTAMP_SECONDS;
             metrics::gauge!(name, "partition" => self.number.to_string()).set(seconds);
         }
         written

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
 use throng_objects::Objects;
+use throng_telemetry::metrics;
 
 use super::locked;
 
@@ -92,7 +93,7 @@ impl Quarantine {
         }
         entries.total += 1;
         entries.changed = true;
-        metrics::counter!("throng_events_quarantined_total").increment(1);
+        metrics::counter!(metrics::EVENTS_QUARANTINED_TOTAL).increment(1);
         tracing::error!(
             partition = self.partition,
             offset,

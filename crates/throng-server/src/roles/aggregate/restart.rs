@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use throng_model::{Clock as _, with_causes};
+use throng_telemetry::metrics;
 
 use super::partition::{Partition, Standing};
 use super::quarantine::{self, QuarantineList};
@@ -103,7 +104,7 @@ impl Budgets {
                 }
                 restarts.insert(number, Restart::after(before, now));
             }
-            metrics::counter!("throng_partition_restarts_total").increment(1);
+            metrics::counter!(metrics::PARTITION_RESTARTS_TOTAL).increment(1);
             self.restart(failed).await;
         }
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use throng_feed::Frame;
 use throng_log::{EventLog, LogError};
 use throng_model::{Clock, Timestamp};
+use throng_telemetry::metrics;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -162,7 +163,7 @@ impl Budgets {
             let task = tokio::spawn(deputy.run());
             stand_ins.insert(*number, StandIn { partition, tells, task });
         }
-        metrics::gauge!("throng_standby_partitions").set(self.stand_ins.numbers().len() as f64);
+        metrics::gauge!(metrics::STANDBY_PARTITIONS).set(self.stand_ins.numbers().len() as f64);
     }
 }
 
@@ -316,7 +317,7 @@ impl Deputy {
         if let Voice::Tells { epoch } = self.voice {
             let now = self.clock.now();
             self.feed.send(&self.partition.stand_in(epoch, now), now).await?;
-            metrics::counter!("throng_standby_frames_total").increment(1);
+            metrics::counter!(metrics::STANDBY_FRAMES_TOTAL).increment(1);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use throng_model::AudienceName;
 use throng_store::{HistoryEntry, LedgerError, Refresh};
+use throng_telemetry::metrics;
 
 use super::sweep;
 use crate::{Change, NodeContext};
@@ -36,7 +37,7 @@ pub async fn cancel(
         actor: Some(who.to_owned()),
     };
     ctx.ledger.record(&[entry]).await?;
-    metrics::counter!("throng_refreshes_total", "outcome" => "cancelled").increment(1);
+    metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => "cancelled").increment(1);
     tracing::info!(audience = %name, refresh = %refresh.id, who, "a refresh is cancelled");
     ctx.changed(Change::Audiences);
     Ok(Some(refresh))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use throng_membership::{MembershipError, MembershipIndex};
 use throng_model::{AudienceName, with_causes};
 use throng_store::{LedgerError, RefreshState, RefreshTrigger, Snapshot};
+use throng_telemetry::metrics;
 
 use super::finish;
 use super::membership::{self, Fault};
@@ -43,7 +44,7 @@ fn key(fault: &Fault) -> String {
 /// Reports the faults of the newest load, takes back those that are gone, and queues a refresh of
 /// each audience whose snapshot is damaged.
 pub(crate) async fn report(ctx: &Arc<NodeContext>, faults: &[Fault]) {
-    metrics::gauge!("throng_snapshot_faults").set(faults.len() as f64);
+    metrics::gauge!(metrics::SNAPSHOT_FAULTS).set(faults.len() as f64);
     for fault in faults {
         let (Fault::Dictionary { detail, .. } | Fault::Snapshot { detail, .. }) = fault;
         ctx.health.report(ProblemClass::Snapshot, &key(fault), detail.as_str());

@@ -10,6 +10,7 @@ use throng_spec::Audience;
 use throng_store::{
     AlertKind, HistoryEntry, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState,
 };
+use throng_telemetry::metrics;
 
 use super::error::BuildError;
 use super::guard::{Verdict, judge};
@@ -181,7 +182,7 @@ async fn tell_published(
         ctx.ledger.resolve_alert(kind, name.as_str(), now).await?;
     }
     let members = made.snapshot.members as f64;
-    metrics::gauge!("throng_audience_members", "audience" => name.to_string()).set(members);
+    metrics::gauge!(metrics::AUDIENCE_MEMBERS, "audience" => name.to_string()).set(members);
     let (rows, null_keys) = (made.snapshot.rows_read, made.snapshot.null_keys);
     if many_null_keys(rows, null_keys) {
         let message = format!(
