@@ -1,7 +1,7 @@
-//! Every metric of a node: its name, type, unit, labels and help. No other file contains the name of a
-//! metric: other crates record with `metrics::counter!(metrics::LOOKUPS_TOTAL)`, so a name cannot be
-//! misspelt and always has a help text. Tests compare the table with the sources of all crates and with
-//! docs/operate/metrics.md.
+//! Every metric of a node: its name, type, unit, labels and help. No other file contains the name
+//! of a metric: other crates record with `metrics::counter!(metrics::LOOKUPS_TOTAL)`, so a name
+//! cannot be misspelt and always has a help text. Tests compare the table with the sources of all
+//! crates and with docs/operate/metrics.md.
 
 pub use ::metrics::{counter, gauge, histogram};
 

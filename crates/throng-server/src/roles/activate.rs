@@ -24,8 +24,9 @@ use std::time::Duration;
 use throng_activation::{Quotas, TaskEnd, Worker, WorkerOptions};
 use throng_model::{TaskId, Timestamp};
 use throng_store::{LedgerError, Task, TaskState};
-use throng_telemetry::metrics;
+use throng_telemetry::{metrics, spans};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::{Change, NodeContext};
 
@@ -235,7 +236,9 @@ impl Bench {
         // From here on the lease brings it back if this process dies.
         self.desk.done(&paper).await;
         ctx.changed(Change::Activation);
-        self.work(&task).await.map(|()| true)
+        let run = spans::sync_run(Some(task.run), &task.sync, &task.audience);
+        let span = run.in_scope(|| spans::task(task.id, &task.destination));
+        self.work(&task).instrument(span).await.map(|()| true)
     }
 
     async fn is_due(&self, id: TaskId, now: Timestamp) -> Result<bool, LedgerError> {

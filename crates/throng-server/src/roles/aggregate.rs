@@ -48,8 +48,9 @@ use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Clock, Micros, Timestam
 use throng_objects::Objects;
 use throng_spec::Spec;
 use throng_store::{BudgetDayRow, HistoryEntry};
-use throng_telemetry::metrics;
+use throng_telemetry::{metrics, spans};
 use tokio::sync::broadcast;
+use tracing::Instrument as _;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Health;
@@ -296,6 +297,7 @@ impl Budgets {
             accept_loss,
             promise: self.promise,
         })
+        .instrument(spans::partition(number))
         .await;
         if opened.is_ok() && accept_loss {
             // What is lost later has to be accepted anew.

@@ -28,8 +28,9 @@ use throng_lake::Model;
 use throng_model::{AudienceName, Backoff, Retry, Timestamp};
 use throng_spec::{Audience, Spec};
 use throng_store::{LedgerError, Refresh, RefreshTrigger};
-use throng_telemetry::metrics;
+use throng_telemetry::{metrics, spans};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::{Change, NodeContext};
 
@@ -111,7 +112,10 @@ impl Worker {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
         match ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await? {
-            Some(refresh) => self.process(refresh).await.map(|()| true),
+            Some(refresh) => {
+                let span = spans::refresh(refresh.id, &refresh.audience);
+                self.process(refresh).instrument(span).await.map(|()| true)
+            }
             None => self.help_once().await,
         }
     }

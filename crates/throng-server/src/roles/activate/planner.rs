@@ -9,13 +9,15 @@ use throng_activation::{
     Delivered, DifferenceFacts, PlanFacts, RunRows, Scan, SendClass, SendError, difference,
     plan_run,
 };
+use throng_membership::{MemberSet, SnapshotFile};
+use throng_model::{Backoff, HashedIdentifier, SyncName, Timestamp};
+use throng_spec::{Adopt, Sync};
 use throng_store::{
     AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, Hold, HoldCause, LedgerError,
     NewAlert, NewRun, PlatformAudience, RunState, SyncMode, SyncRun,
 };
-use throng_membership::{MemberSet, SnapshotFile};
-use throng_model::{Backoff, HashedIdentifier, SyncName, Timestamp};
-use throng_spec::{Adopt, Sync};
+use throng_telemetry::spans;
+use tracing::Instrument as _;
 
 use super::delivered::{self, DeliveredError, account_of, is_due, new_object, salt};
 use super::jobs::{JobError, RUNS_LOOKED_AT, covers, platform_name, snapshot};
@@ -96,7 +98,10 @@ pub(super) async fn plan_all(ctx: &NodeContext, planner: &Planner) -> Result<boo
         let scan = scans::read(ctx, &group).await;
         for todo in &group {
             let planned = match &scan {
-                Ok(scan) => plan_sync(ctx, todo, scan, &identifiers).await,
+                Ok(scan) => {
+                    let span = spans::sync_run(None, &todo.sync.name, &todo.sync.audience);
+                    plan_sync(ctx, todo, scan, &identifiers).instrument(span).await
+                }
                 Err(error) => Err(error.clone().into()),
             };
             let now = ctx.clock.now();

@@ -13,6 +13,7 @@ use throng_objects::Objects;
 use throng_telemetry::metrics;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use super::apply::{Applying, Batch, Follower, Writer, count, replay};
 use super::checkpoint::{Checkpoint, CheckpointError, Slot};
@@ -134,10 +135,12 @@ fn spawn(
     task: impl Future<Output = ()> + Send + 'static,
 ) -> JoinHandle<()> {
     let guard = FailureGuard(Arc::clone(failed));
-    tokio::spawn(async move {
+    let guarded = async move {
         let _guard = guard;
         task.await;
-    })
+    };
+    // The current span is that of the partition that is being opened.
+    tokio::spawn(guarded.in_current_span())
 }
 
 /// Starts the task that applies events: as a follower of the log, or as the only one who appends to it.
