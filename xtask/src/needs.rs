@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 
 /// The judge of the example's audiences; pinned, so that its answers do not move.
 const DUCKDB: &str = "duckdb==2.0.0";
@@ -85,7 +85,7 @@ pub(crate) fn install(package: &str) -> Result<()> {
     };
     // Services start at once, and apt-get refuses to run twice.
     static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURN.lock();
     eprintln!("installing {package}");
     crate::run(&mut apt(&["update"]))?;
     crate::run(&mut apt(&["install", "-y", "--no-install-recommends", package]))

@@ -2,8 +2,9 @@
 //! `/v1/node/health` and the metrics show them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use throng_model::{Clock, Timestamp};
 use throng_telemetry::metrics;
@@ -193,8 +194,7 @@ impl Health {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(ProblemClass, String), HealthProblem>> {
-        // No code that can panic runs while it is held.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 

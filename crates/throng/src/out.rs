@@ -4,11 +4,11 @@
 //! dropped. Any other error of the standard output, such as a full disk, fails the command at its end.
 
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 /// The first error of the standard output.
@@ -16,7 +16,7 @@ static STDOUT_ERROR: Mutex<Option<std::io::Error>> = Mutex::new(None);
 
 /// Writes to the standard output; nothing after its first error.
 fn write(text: std::fmt::Arguments<'_>) {
-    let mut first = STDOUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut first = STDOUT_ERROR.lock();
     if first.is_some() {
         return;
     }
@@ -27,7 +27,7 @@ fn write(text: std::fmt::Arguments<'_>) {
 /// Why the standard output does not have all that was printed; `None` if it does, or if its reader went
 /// away. Asked for once, at the end.
 pub(crate) fn failed() -> Option<std::io::Error> {
-    let mut first = STDOUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut first = STDOUT_ERROR.lock();
     first.take().filter(|error| error.kind() != ErrorKind::BrokenPipe)
 }
 

@@ -2,9 +2,9 @@
 //! file, the others read it there.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_model::{AdjustableClock, Clock, SystemClock, Timestamp};
 
 /// A reader looks into the file this often.
@@ -44,7 +44,7 @@ impl FollowedClock {
     }
 
     fn with<T>(&self, ask: impl FnOnce(&AdjustableClock) -> T) -> T {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let now = SystemClock.now();
         if now.since(state.looked_at) >= LOOK_EVERY {
             state.looked_at = now;

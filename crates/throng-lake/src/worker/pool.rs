@@ -3,9 +3,10 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_spec::Source;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -160,7 +161,7 @@ impl Pool {
 
     /// Logs folders of sources that a new worker has no right to, each once until it can be opened.
     fn note_unopened(&self, unopened: &[Unopened]) {
-        let mut noted = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.unopened.lock();
         for Unopened { path, text, .. } in unopened.iter().filter(|folder| !noted.contains(folder))
         {
             tracing::warn!(
@@ -208,7 +209,7 @@ impl Pool {
             what: format!("have a spill folder in {}", dir.display()),
             source,
         };
-        let mut spill = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spill = self.spill.lock();
         if let Some(root) = &*spill {
             match root.folder() {
                 // Somebody emptied the directory. If it is gone itself, nobody makes it: it may be a
@@ -221,8 +222,8 @@ impl Pool {
         root.folder().map_err(failed)
     }
 
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Rest> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_idle(&self) -> parking_lot::MutexGuard<'_, Rest> {
+        self.idle.lock()
     }
 }
 

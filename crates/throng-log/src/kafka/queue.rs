@@ -1,12 +1,13 @@
 //! A topic as a queue of work: any number of workers of one group, each message to one of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -101,11 +102,6 @@ impl Places {
     }
 }
 
-fn locked(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
-    // A wrong count would only bring a message twice, which is harmless.
-    places.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl KafkaQueue {
     /// Opens the topic `<prefix>.<name>` for putting work in; makes it if it is missing.
     ///
@@ -198,7 +194,7 @@ impl Queue for KafkaQueue {
 
     async fn done(&self, message: &Message) -> Result<()> {
         if let (Some(taking), Some(place)) = (&self.taken, message.place) {
-            locked(&taking.places).done(place);
+            taking.places.lock().done(place);
         }
         Ok(())
     }
@@ -222,7 +218,7 @@ impl ClientContext for Losses {}
 impl ConsumerContext for Losses {
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(list) = rebalance {
-            let mut places = locked(&self.places);
+            let mut places = self.places.lock();
             list.elements().iter().for_each(|e| places.lost(e.partition()));
         }
     }
@@ -249,7 +245,7 @@ impl Taker {
                     let key = String::from_utf8_lossy(message.key().unwrap_or_default());
                     let body = Bytes::copy_from_slice(message.payload().unwrap_or_default());
                     let taken = Message { key: key.into_owned(), body, place: None };
-                    locked(&self.places).took(place);
+                    self.places.lock().took(place);
                     // There is room, or all is paused: this waits at most for what was fetched.
                     if sender.blocking_send((place, taken)).is_err() {
                         break;
@@ -283,7 +279,7 @@ impl Taker {
     }
 
     fn tell(&self, mode: CommitMode) {
-        let news = locked(&self.places).news();
+        let news = self.places.lock().news();
         if news.is_empty() {
             return;
         }

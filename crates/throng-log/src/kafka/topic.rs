@@ -1,8 +1,9 @@
 //! Topics: made when they are missing, looked at before use.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -89,7 +90,7 @@ impl ClientContext for Heard {
         tracing::debug!(%error, reason, "a broker cannot be used");
         let code = error.rdkafka_error_code();
         if let Some(Authentication | SaslAuthenticationFailed | SSL | Resolve) = code {
-            let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut heard = self.0.lock();
             *heard = heard.or(code);
         }
     }
@@ -141,7 +142,7 @@ impl Probe {
         let heard = &self.0.context().0;
         (0..REASON_LOOKS).find_map(|_| {
             self.0.poll(REASON_LOOK);
-            *heard.lock().unwrap_or_else(PoisonError::into_inner)
+            *heard.lock()
         })
     }
 }

@@ -35,12 +35,13 @@ mod tests;
 mod ticker;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::StreamExt;
+use parking_lot::Mutex;
 use throng_feed::{Catalog, Frame};
 use throng_gate::{Applied, Gate};
 use throng_log::{EventLog, Retention};
@@ -156,11 +157,6 @@ impl std::fmt::Debug for Budgets {
             .field("intake", &self.intake)
             .finish_non_exhaustive()
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the mutexes here guard is right after every statement; a panic elsewhere does no harm.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The partition of an ad group, the same on every node and in every client.
@@ -282,7 +278,7 @@ impl Budgets {
     async fn open(&self, number: u32, standing: Standing) -> Result<Arc<Partition>, BudgetsError> {
         let known = self.known.load_full();
         let accept_loss =
-            standing == Standing::Owner && locked(&self.accept_log_loss).contains(&number);
+            standing == Standing::Owner && self.accept_log_loss.lock().contains(&number);
         let opened = Partition::open(partition::Opening {
             number,
             ad_groups: known.configs.get(number as usize).cloned().unwrap_or_default(),
@@ -301,7 +297,7 @@ impl Budgets {
         .await;
         if opened.is_ok() && accept_loss {
             // What is lost later has to be accepted anew.
-            locked(&self.accept_log_loss).remove(&number);
+            self.accept_log_loss.lock().remove(&number);
         }
         opened
     }
@@ -572,6 +568,6 @@ impl Budgets {
         let now = self.clock.now();
         let own = self.own.load_full();
         let states: Vec<AdGroupState> = own.iter().flat_map(|p| p.states(now)).collect();
-        locked(&self.doors).look(&states, now)
+        self.doors.lock().look(&states, now)
     }
 }

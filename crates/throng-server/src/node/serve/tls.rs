@@ -3,10 +3,11 @@
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -125,7 +126,7 @@ impl Certificates {
     /// previous one. An expired certificate stays in use: clients that do not check it keep
     /// working.
     pub(in crate::node) fn check_validity(&self, health: &Health) {
-        let validity = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).validity;
+        let validity = self.in_use.lock().validity;
         let file = self.settings.cert_file.display().to_string();
         let problem = match validity {
             Ok(validity) => {
@@ -217,7 +218,7 @@ impl Certificates {
     /// Uses the files if they have changed. Whether they had.
     fn reload(&self) -> Result<bool, TlsError> {
         let files = read(&self.settings)?;
-        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_use = self.in_use.lock();
         if in_use.files == files {
             return Ok(false);
         }

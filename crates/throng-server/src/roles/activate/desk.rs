@@ -2,8 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use throng_log::{LogError, Message, Queue};
 use throng_model::{DestinationName, TaskId, Timestamp};
 use tokio::sync::Notify;
@@ -44,7 +45,7 @@ impl Desk {
 
     fn papers(&self) -> MutexGuard<'_, BTreeMap<Place, Paper>> {
         // A paper that is lost comes again; a panic elsewhere does no harm.
-        self.papers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.papers.lock()
     }
 
     /// Takes from the queue what there is room for. Never ends by itself.

@@ -1,8 +1,9 @@
 //! What a task needs besides its row: the account, the users, the identifier query.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use throng_activation::{
     Advice, Destination, Job, JobRows, RunUsers, Schema, SealedError, SendClass, SendError,
 };
@@ -77,7 +78,7 @@ impl Destinations {
                 gzip: file.gzip,
             }),
         };
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.0.lock();
         if let Some((_, destination)) = open.get(&declared.name).filter(|(a, _)| *a == account) {
             return Ok(Arc::clone(destination));
         }
@@ -89,7 +90,7 @@ impl Destinations {
 
     /// How many tasks of this account may be at work.
     pub(super) fn max_tasks(&self, name: &DestinationName) -> u32 {
-        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.0.lock();
         open.get(name).map_or(TASKS_AT_FIRST, |(_, destination)| destination.limits().max_tasks)
     }
 }

@@ -2,9 +2,10 @@
 //! identifiers have to be sent anew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_activation::{
     Delivered, DifferenceFacts, PlanFacts, RunRows, Scan, SendClass, SendError, difference,
     plan_run,
@@ -37,12 +38,12 @@ pub(super) struct Planner {
 
 impl Planner {
     pub(super) fn rests(&self, sync: &SyncName, now: Timestamp) -> bool {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.failed.lock();
         failed.get(sync).is_some_and(|(_, until)| *until > now)
     }
 
     pub(super) fn note(&self, sync: &SyncName, ok: bool, now: Timestamp) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.failed.lock();
         if ok {
             failed.remove(sync);
             return;

@@ -133,11 +133,11 @@ impl Budgets {
         match error {
             Some(BudgetsError::Append(error)) => {
                 let class = if error.is_of_disk() { ProblemClass::Disk } else { ProblemClass::Log };
-                super::locked(&self.refusing).insert(partition);
+                self.refusing.lock().insert(partition);
                 self.health.report(class, &key, throng_model::with_causes(&**error));
             }
             Some(_) => {}
-            None if super::locked(&self.refusing).remove(&partition) => {
+            None if self.refusing.lock().remove(&partition) => {
                 self.health.clear(ProblemClass::Disk, &key);
                 self.health.clear(ProblemClass::Log, &key);
             }
@@ -148,7 +148,7 @@ impl Budgets {
     /// Looks whether partitions whose log refused events take them again: while the node is not ready,
     /// nobody sends any.
     pub(super) async fn probe_refusing(&self) {
-        let refusing: Vec<u32> = super::locked(&self.refusing).iter().copied().collect();
+        let refusing: Vec<u32> = self.refusing.lock().iter().copied().collect();
         for partition in refusing {
             let probed = self.log.append(partition, self.clock.now(), Vec::new()).await;
             let error = probed.err().map(|error| BudgetsError::Append(Arc::new(error)));

@@ -2,11 +2,12 @@
 //! appends to, and that of one that others append to.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use throng_budget::{
     Applied, Engine, Event, EventProblem, EventRef, Tally, events_to_record, read_record,
 };
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::partition::State;
 use super::position::checksum;
 use super::quarantine::Quarantine;
-use super::{Accepted, BudgetsError, Intake, locked};
+use super::{Accepted, BudgetsError, Intake};
 
 /// One append takes in no more waiting batches once it has this many events.
 const APPEND_EVENTS: usize = 50_000;
@@ -189,7 +190,7 @@ impl Follower {
                         promise: self.promise,
                         one_by_one: false,
                     };
-                    let mut state = locked(&self.state);
+                    let mut state = self.state.lock();
                     let Ok(tally) = applying.apply(&mut state, &records) else {
                         // The partition is opened anew from its checkpoint.
                         return self.failed.store(true, Ordering::Relaxed);
@@ -221,7 +222,7 @@ impl Follower {
     async fn again(&self) -> Option<Box<dyn Tail>> {
         loop {
             tokio::time::sleep(AFTER_TROUBLE).await;
-            let from = locked(&self.state).offset;
+            let from = self.state.lock().offset;
             let (start, end) = (self.log.start(self.number).await, self.log.end(self.number).await);
             if let (Ok(start), Ok(end)) = (start, end)
                 && !(start..=end).contains(&from)
@@ -280,7 +281,7 @@ impl Writer {
                 let (waiting, batches): (Vec<_>, Vec<_>) =
                     batches.into_iter().map(|batch| (batch.done, batch.events)).unzip();
                 let applied = catch_unwind(AssertUnwindSafe(|| {
-                    let mut state = locked(&self.state);
+                    let mut state = self.state.lock();
                     let apply = |events| apply(&mut state, events, now);
                     let mut answers: Vec<Accepted> = batches.into_iter().map(apply).collect();
                     state.offset = first + count;
@@ -289,7 +290,7 @@ impl Writer {
                     state.last_record = last.map(|value| checksum(now, &value));
                     answers
                 }));
-                let applied = applied.ok().filter(|_| !locked(&self.state).engine.has_failed());
+                let applied = applied.ok().filter(|_| !self.state.lock().engine.has_failed());
                 let Some(answers) = applied else {
                     // Before those who wait hear of it.
                     return self.failed.store(true, Ordering::Relaxed);

@@ -2,8 +2,8 @@
 //! and what it tells gates that are new or missed something.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use throng_feed::{FeedEntry, Frame, FrameKind};
 use throng_model::{AdGroupIndex, Micros, Timestamp};
 
@@ -49,7 +49,7 @@ pub(super) struct Board(Mutex<BTreeMap<u32, Shelf>>);
 impl Board {
     fn shelves(&self) -> MutexGuard<'_, BTreeMap<u32, Shelf>> {
         // A shelf that a panic left half written is mended by the next keyframe.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Takes a frame in, by the rules of gates: the higher epoch wins, then the higher version; a

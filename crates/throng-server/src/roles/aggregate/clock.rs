@@ -2,12 +2,11 @@
 //! windows that were closed meanwhile would be lost, and a day's budget be given out twice. So a step
 //! forward is believed only when something else agrees with it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_model::{Clock, Timestamp};
-
-use super::locked;
 
 /// A difference that is no step: clocks are corrected by so much at a time, and timers of a busy machine
 /// are late.
@@ -77,20 +76,20 @@ impl SteadyClock {
             return steady;
         }
         // Two clocks agree, this machine's and the sender's.
-        locked(&self.horizon).confirmed = true;
+        self.horizon.lock().confirmed = true;
         wall
     }
 
     /// Whether the system's clock has stepped forward and is not believed yet.
     pub(super) fn is_ahead(&self) -> bool {
         self.now();
-        locked(&self.horizon).ahead_since.is_some()
+        self.horizon.lock().ahead_since.is_some()
     }
 }
 
 impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
-        locked(&self.horizon).advance(self.clock.now(), self.clock.elapsed())
+        self.horizon.lock().advance(self.clock.now(), self.clock.elapsed())
     }
 
     fn elapsed(&self) -> Duration {

@@ -1,13 +1,11 @@
 //! The gates that say how far they have come.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
-
-use super::locked;
 
 /// A gate that has been silent for this long is forgotten.
 const GATE_MEMORY: Duration = Duration::from_secs(3_600);
@@ -32,7 +30,7 @@ pub(super) struct Gates(Mutex<HashMap<String, GateReport>>);
 impl Gates {
     /// Notes what a gate has applied. `false` if there are too many gates to note another one.
     pub(super) fn report(&self, id: &str, versions: Vec<(u32, u64)>, at: Timestamp) -> bool {
-        let mut gates = locked(&self.0);
+        let mut gates = self.0.lock();
         if gates.len() >= MOST_GATES && !gates.contains_key(id) {
             gates.retain(|_, gate| at.since(gate.at) < GATE_MEMORY);
             if gates.len() >= MOST_GATES {
@@ -45,7 +43,7 @@ impl Gates {
 
     /// The gates that have reported within the last hour.
     pub(super) fn all(&self, now: Timestamp) -> Vec<GateReport> {
-        let mut gates = locked(&self.0);
+        let mut gates = self.0.lock();
         gates.retain(|_, gate| now.since(gate.at) < GATE_MEMORY);
         let mut all: Vec<GateReport> = gates.values().cloned().collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));

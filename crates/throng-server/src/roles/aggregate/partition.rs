@@ -1,10 +1,11 @@
 //! One partition: its task, its engine, its part of the feed.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_budget::{AdGroupConfig, AdGroupState, Engine, Event, LogPosition, Tally};
 use throng_feed::Frame;
 use throng_log::{EventLog, Record, Retention, Tail};
@@ -19,7 +20,7 @@ use super::apply::{Applying, Batch, Follower, Writer, count, replay};
 use super::checkpoint::{Checkpoint, CheckpointError, Slot};
 use super::quarantine::Quarantine;
 use super::restore::{Past, Restored, load_files, named_files};
-use super::{Accepted, BudgetsError, Intake, files, ids, locked, position, slices};
+use super::{Accepted, BudgetsError, Intake, files, ids, position, slices};
 
 /// Batches that wait for a partition before callers are held up.
 const QUEUE: usize = 1_024;
@@ -290,11 +291,11 @@ impl Partition {
         found: Option<&Checkpoint>,
         now: Timestamp,
     ) -> Result<(), BudgetsError> {
-        locked(&self.state).engine.leave_slice_files();
+        self.state.lock().engine.leave_slice_files();
         let Some(found) = found else { return Ok(()) };
         let names = named_files(self.number, &found.state)?.slices;
         let objects = names.iter().map(|name| slices::object(self.number, name));
-        locked(&self.unneeded).add(objects, now);
+        self.unneeded.lock().add(objects, now);
         Ok(())
     }
 
@@ -313,12 +314,12 @@ impl Partition {
 
     /// Whether somebody tells figures under a higher epoch: nobody takes this process's then.
     pub(super) fn is_outdone(&self) -> bool {
-        self.outdone.load(Ordering::Relaxed) > locked(&self.state).epoch
+        self.outdone.load(Ordering::Relaxed) > self.state.lock().epoch
     }
 
     /// Of which version of the catalog its ad groups are.
     pub(super) fn catalog_version(&self) -> u64 {
-        locked(&self.state).engine.catalog_version()
+        self.state.lock().engine.catalog_version()
     }
 
     /// Answers whoever told figures of this partition under a higher epoch: a stand-in, while this
@@ -342,7 +343,7 @@ impl Partition {
         let epoch = epoch_above(epoch.max(self.outdone.load(Ordering::Relaxed)), now);
         let mut slot = self.slot.lock().await;
         self.write(&mut slot, epoch, now).await?;
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.epoch = epoch;
         state.engine.set_epoch(epoch);
         // A version that says everything.
@@ -352,7 +353,7 @@ impl Partition {
 
     /// All figures, as a stand-in tells them while the owner is silent.
     pub(super) fn stand_in(&self, epoch: u64, now: Timestamp) -> Frame {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.engine.close(now);
         state.tell(now);
         Frame { epoch, ..state.engine.keyframe() }
@@ -360,7 +361,7 @@ impl Partition {
 
     /// Closes windows by the clock.
     pub(super) fn close(&self, now: Timestamp) {
-        locked(&self.state).engine.close(now);
+        self.state.lock().engine.close(now);
     }
 
     /// Writes runs of ids that are in memory. Every process that applies the same events makes the same
@@ -382,7 +383,7 @@ impl Partition {
         events: Vec<(usize, Event)>,
         now: Timestamp,
     ) -> Result<Accepted, BudgetsError> {
-        let queue = locked(&self.queue).clone().ok_or(BudgetsError::Closed)?;
+        let queue = self.queue.lock().clone().ok_or(BudgetsError::Closed)?;
         let (done, answer) = oneshot::channel();
         // The task ends by itself only if it fails.
         let ended = || BudgetsError::Unavailable { partition: self.number };
@@ -393,7 +394,7 @@ impl Partition {
 
     /// Ends the task: once what waits is done, or at once where others append.
     pub(super) async fn stop(&self) {
-        locked(&self.queue).take();
+        self.queue.lock().take();
         let Some(task) = self.task.lock().await.take() else { return };
         if self.intake == Intake::Log {
             task.abort();
@@ -405,34 +406,34 @@ impl Partition {
 
     /// Goes on with other ad groups.
     pub(super) fn set_catalog(&self, ad_groups: Vec<AdGroupConfig>, version: u64, now: Timestamp) {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.engine.configure(version, ad_groups, now);
         // A version that says everything under the new catalog.
         state.tell(now);
     }
 
     pub(super) fn keyframe(&self) -> Frame {
-        locked(&self.state).engine.keyframe()
+        self.state.lock().engine.keyframe()
     }
 
     /// Closes windows by the clock, and tells what changed since the last time.
     pub(super) fn tick(&self, now: Timestamp) -> Frame {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.engine.close(now);
         state.tell(now)
     }
 
     pub(super) fn states(&self, now: Timestamp) -> Vec<AdGroupState> {
-        locked(&self.state).engine.states(now)
+        self.state.lock().engine.states(now)
     }
 
     pub(super) fn past(&self, ad_group: &AdGroupName, now: Timestamp) -> Option<Past> {
-        Past::of(&locked(&self.state).engine, ad_group, now)
+        Past::of(&self.state.lock().engine, ad_group, now)
     }
 
     /// The spend of every ad group's last days.
     pub(super) fn days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<(BudgetDay, Micros)>)> {
-        locked(&self.state).engine.all_days(now)
+        self.state.lock().engine.all_days(now)
     }
 
     /// [`Self::checkpoint`], counted for metrics.
@@ -461,7 +462,7 @@ impl Partition {
         flushed.map_err(|source| BudgetsError::Quarantine { partition, source })?;
         let mut slot = self.slot.lock().await;
         let (epoch, offset) = {
-            let state = locked(&self.state);
+            let state = self.state.lock();
             (state.epoch, state.offset)
         };
         if self.intake == Intake::Log {
@@ -488,7 +489,7 @@ impl Partition {
     ) -> Result<u64, BudgetsError> {
         let unneeded = ids::save(&*self.objects, self.number, &self.state).await?;
         let (checkpoint, offset, named) = {
-            let mut state = locked(&self.state);
+            let mut state = self.state.lock();
             if self.is_failed() || state.engine.has_failed() {
                 return Err(BudgetsError::Unavailable { partition: self.number });
             }
@@ -498,7 +499,7 @@ impl Partition {
             let runs = runs.iter().map(|run| ids::object(partition, run));
             let slice_files = state.engine.take_dropped_slice_files();
             let dropped = runs.chain(slice_files.iter().map(slice_file));
-            locked(&self.unneeded).add(unneeded.into_iter().chain(dropped), now);
+            self.unneeded.lock().add(unneeded.into_iter().chain(dropped), now);
             let named: HashSet<String> =
                 state.engine.slice_file_names().iter().map(slice_file).collect();
             let bytes = state.engine.checkpoint(state.position());
@@ -509,7 +510,7 @@ impl Partition {
             self.fenced.store(true, Ordering::Relaxed);
         }
         put?;
-        let mut due = locked(&self.unneeded).due(now);
+        let mut due = self.unneeded.lock().due(now);
         // It was made again, with the same contents.
         due.retain(|object| !named.contains(object));
         files::remove(&*self.objects, due).await;

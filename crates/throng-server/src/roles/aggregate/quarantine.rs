@@ -2,14 +2,13 @@
 //! object, so that a restart or another owner passes over them too.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
 use throng_objects::Objects;
 use throng_telemetry::metrics;
-
-use super::locked;
 
 /// So many are listed of each partition; the others are only counted.
 const MAX_LISTED: usize = 1_000;
@@ -79,13 +78,13 @@ impl Quarantine {
 
     /// Whether a record is passed over.
     pub(super) fn holds(&self, offset: u64) -> bool {
-        let entries = locked(&self.entries);
+        let entries = self.entries.lock();
         !entries.records.is_empty() && entries.records.contains_key(&offset)
     }
 
     /// Notes a record that could not be applied.
     pub(super) fn note(&self, offset: u64, reason: &str, now: Timestamp) {
-        let mut entries = locked(&self.entries);
+        let mut entries = self.entries.lock();
         if let Some(known) = entries.records.get_mut(&offset) {
             known.count += 1;
             entries.changed = true;
@@ -109,7 +108,7 @@ impl Quarantine {
     /// Writes down what was noted since the last time.
     pub(super) async fn flush(&self) -> throng_objects::Result<()> {
         let list = {
-            let mut entries = locked(&self.entries);
+            let mut entries = self.entries.lock();
             if !std::mem::take(&mut entries.changed) {
                 return Ok(());
             }
@@ -127,7 +126,7 @@ impl Quarantine {
             }
         }
         // Another process has written its own: the next checkpoint tries again.
-        locked(&self.entries).changed = true;
+        self.entries.lock().changed = true;
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use throng_telemetry::metrics;
 
 use super::partition::{Partition, Standing};
 use super::quarantine::{self, QuarantineList};
-use super::{Budgets, BudgetsError, locked};
+use super::{Budgets, BudgetsError};
 use crate::ProblemClass;
 
 /// Between two tries to open a partition anew, doubled up to the longer one.
@@ -97,7 +97,7 @@ impl Budgets {
                 "its task failed; it is opened anew from its checkpoint",
             );
             {
-                let mut restarts = locked(&self.restarts);
+                let mut restarts = self.restarts.lock();
                 let before = restarts.get(&number).copied();
                 if before.is_some_and(|restart| now < restart.due) {
                     continue;

@@ -9,10 +9,11 @@
 //! the owner's, which the owner, if it lives, answers with a higher one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_feed::Frame;
 use throng_log::{EventLog, LogError};
 use throng_model::{Clock, Timestamp};
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::partition::{Partition, Standing};
-use super::{Budgets, BudgetsError, Feed, locked};
+use super::{Budgets, BudgetsError, Feed};
 use crate::NodeContext;
 use crate::roles::follow::{Peer, deployment};
 
@@ -44,7 +45,7 @@ pub(super) struct Heard(Mutex<HashMap<u32, (u64, Instant)>>);
 impl Heard {
     /// Notes a frame that told something new.
     pub(super) fn note(&self, frame: &Frame) {
-        locked(&self.0).insert(frame.partition, (frame.epoch, Instant::now()));
+        self.0.lock().insert(frame.partition, (frame.epoch, Instant::now()));
     }
 
     /// Epoch of the last frame; 0 if none was heard.
@@ -54,7 +55,7 @@ impl Heard {
 
     /// Epoch and time of the last frame.
     fn last(&self, partition: u32) -> Option<(u64, Instant)> {
-        locked(&self.0).get(&partition).copied()
+        self.0.lock().get(&partition).copied()
     }
 }
 
@@ -76,21 +77,21 @@ impl Drop for StandIn {
 
 impl StandIns {
     pub(super) fn numbers(&self) -> Vec<u32> {
-        locked(&self.0).keys().copied().collect()
+        self.0.lock().keys().copied().collect()
     }
 
     /// Whether a partition's figures are told by this process in its owner's place.
     fn tells(&self, number: u32) -> bool {
-        locked(&self.0).get(&number).is_some_and(|one| one.tells.load(Ordering::Relaxed))
+        self.0.lock().get(&number).is_some_and(|one| one.tells.load(Ordering::Relaxed))
     }
 
     /// Ends standing in for a partition; what has been applied goes on in the caller's hands.
     pub(super) fn take(&self, number: u32) -> Option<Arc<Partition>> {
-        locked(&self.0).remove(&number).map(|stand_in| Arc::clone(&stand_in.partition))
+        self.0.lock().remove(&number).map(|stand_in| Arc::clone(&stand_in.partition))
     }
 
     pub(super) fn clear(&self) {
-        let before = std::mem::take(&mut *locked(&self.0));
+        let before = std::mem::take(&mut *self.0.lock());
         for stand_in in before.into_values() {
             give_up(&stand_in.partition);
         }
@@ -153,7 +154,7 @@ impl Budgets {
                 voice: Voice::Quiet,
                 tells: Arc::clone(&tells),
             };
-            let mut stand_ins = locked(&self.stand_ins.0);
+            let mut stand_ins = self.stand_ins.0.lock();
             // A spec that is applied from here on clears them.
             if self.catalog().version != version || self.owned().contains(number) {
                 drop(stand_ins);

@@ -2,9 +2,10 @@
 //! audience whose file is damaged is built anew.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_membership::{MembershipError, MembershipIndex};
 use throng_model::{AudienceName, with_causes};
 use throng_store::{LedgerError, RefreshState, RefreshTrigger, Snapshot};
@@ -27,7 +28,7 @@ pub(crate) struct Reported(Mutex<BTreeSet<String>>);
 impl Reported {
     /// Takes note of the problems that are open now, and returns those that are no longer.
     fn replace(&self, open: BTreeSet<String>) -> Vec<String> {
-        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.0.lock();
         let gone = reported.difference(&open).cloned().collect();
         *reported = open;
         gone

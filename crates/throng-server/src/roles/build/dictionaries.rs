@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::{Mutex, MutexGuard};
 use throng_membership::{MembershipError, ShardDictionary, manifest_files};
 use throng_model::SHARD_COUNT;
 use throng_objects::Objects;
@@ -30,7 +31,7 @@ impl Default for Dictionaries {
 impl Dictionaries {
     fn shard(&self, shard: u8) -> MutexGuard<'_, ShardDictionary> {
         // A whole dictionary takes the place of another one: it is right after every statement.
-        self.0[usize::from(shard)].lock().unwrap_or_else(PoisonError::into_inner)
+        self.0[usize::from(shard)].lock()
     }
 
     /// What was opened last; the empty dictionary at first.

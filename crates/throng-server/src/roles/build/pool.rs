@@ -7,8 +7,9 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::error::BuildError;
@@ -69,7 +70,7 @@ impl Pool {
 fn work_off(jobs: &Mutex<Receiver<Job>>) {
     loop {
         // The lock is held only while a thread waits for its next job, not while it works.
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let job = jobs.lock().recv();
         match job {
             Ok(job) => job(),
             Err(_) => return,
